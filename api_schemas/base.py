@@ -1,0 +1,15 @@
+"""The two bases of every model here: what strangers send is strict, what we send is frozen."""
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Strict(BaseModel):
+    """Input: unknown fields are errors, values are immutable once checked."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Output(BaseModel):
+    """What the service or the engine says. Readers of an older version ignore fields they do not know."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)

@@ -1,0 +1,81 @@
+"""Every error code the service or the engine can say, and the shape in which it is said (RFC 9457).
+
+Codes are stable: clients branch on them. The text beside one may change.
+"""
+
+from enum import StrEnum
+
+from pydantic import Field
+
+from api_schemas.base import Output
+
+
+class ErrorCode(StrEnum):
+    # The request itself
+    INVALID_REQUEST = "invalid_request"
+    NOT_FOUND = "not_found"
+    METHOD_NOT_ALLOWED = "method_not_allowed"
+    CONFLICT = "conflict"
+    REQUEST_TOO_LARGE = "request_too_large"
+    RANGE_NOT_SATISFIABLE = "range_not_satisfiable"
+    UNAVAILABLE = "unavailable"
+    INTERNAL = "internal_error"
+    # Uploads
+    CHECKSUM_MISMATCH = "checksum_mismatch"
+    FILE_TYPE_REFUSED = "file_type_refused"
+    FILE_NAME_REFUSED = "file_name_refused"
+    FILE_MISSING = "file_missing"
+    FILE_UNEXPECTED = "file_unexpected"
+    UPLOAD_CLOSED = "upload_closed"
+    UPLOAD_INCOMPLETE = "upload_incomplete"
+    # Checkpoints
+    SAFETENSORS_INVALID = "safetensors_invalid"
+    CONFIG_INVALID = "config_invalid"
+    CODE_REFUSED = "code_refused"
+    ARCHITECTURE_UNSUPPORTED = "architecture_unsupported"
+    WEIGHTS_MISMATCH = "weights_mismatch"
+    # Datasets
+    DATASET_EMPTY = "dataset_empty"
+    DATASET_SCHEMA = "dataset_schema"
+    LABELS_MISMATCH = "labels_mismatch"
+    AUDIO_UNDECODABLE = "audio_undecodable"
+    DATASET_FETCH_FAILED = "dataset_fetch_failed"
+    # Jobs
+    SPARSITY_OUT_OF_REACH = "sparsity_out_of_reach"
+    NO_CHECKPOINT = "no_checkpoint"
+    RELOAD_MISMATCH = "reload_mismatch"
+    NUMERICAL = "numerical_failure"
+    OUT_OF_MEMORY = "out_of_memory"
+    ENGINE_CRASHED = "engine_crashed"
+    ENGINE_ERROR = "engine_error"
+    INPUT_LOST = "input_lost"
+
+
+class ErrorItem(Output):
+    """One thing that is wrong, and where: `pointer` is an RFC 6901 JSON pointer into the request, or a file's name."""
+
+    pointer: str = ""
+    code: str
+    detail: str
+
+
+class Problem(Output):
+    """`application/problem+json`."""
+
+    type: str = "about:blank"
+    title: str = Field(description="The same for every error of this code.")
+    status: int
+    code: ErrorCode
+    detail: str = Field(description="What was wrong this time, and what to do about it.")
+    instance: str | None = None
+    errors: tuple[ErrorItem, ...] = ()
+
+
+class SecateurError(Exception):
+    """Base of every expected failure in any room: a stable code, a sentence for a person, details for a program."""
+
+    def __init__(self, code: ErrorCode, detail: str, errors: tuple[ErrorItem, ...] = ()) -> None:
+        super().__init__(detail)
+        self.code = code
+        self.detail = detail
+        self.errors = errors

@@ -1,0 +1,15 @@
+"""The registry of model families, by `model_type`."""
+
+from api_schemas.families.ast import AST
+from api_schemas.families.base import Config, Family, FileNames
+
+FAMILIES: tuple[Family, ...] = (AST,)
+_BY_MODEL_TYPE = {model_type: family for family in FAMILIES for model_type in family.model_types}
+
+
+def family_of(model_type: str) -> Family | None:
+    """The family of a config's `model_type`, or None where there is none here."""
+    return _BY_MODEL_TYPE.get(model_type)
+
+
+__all__ = ["FAMILIES", "Config", "Family", "FileNames", "family_of"]

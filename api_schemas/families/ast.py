@@ -1,0 +1,75 @@
+"""Audio Spectrogram Transformer (Gong et al., arXiv 2104.01778), as transformers implements it."""
+
+from typing import Any
+
+from api_schemas.families.base import Config, Family, FileNames
+
+_DEFAULTS: dict[str, Any] = {
+    "hidden_size": 768,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "intermediate_size": 3072,
+    "patch_size": 16,
+    "qkv_bias": True,
+    "frequency_stride": 10,
+    "time_stride": 10,
+    "max_length": 1024,
+    "num_mel_bins": 128,
+}
+
+
+def _patches(config: Config) -> int:
+    def get(key: str) -> Any:
+        return config.get(key, _DEFAULTS[key])
+
+    patch = get("patch_size")
+    height, width = (patch, patch) if isinstance(patch, int) else patch
+    frequency = (get("num_mel_bins") - height) // get("frequency_stride") + 1
+    time = (get("max_length") - width) // get("time_stride") + 1
+    return int(frequency * time)
+
+
+def _tokens(config: Config) -> int:
+    """Patches, the class token and the distillation token."""
+    return _patches(config) + 2
+
+
+def _other_flops(config: Config) -> int:
+    def get(key: str) -> Any:
+        return config.get(key, _DEFAULTS[key])
+
+    patch = get("patch_size")
+    area = patch * patch if isinstance(patch, int) else patch[0] * patch[1]
+    embed = 2 * _patches(config) * area * get("hidden_size")
+    feed_forward = 4 * _tokens(config) * get("hidden_size") * get("intermediate_size") * get("num_hidden_layers")
+    classes = len(config.get("id2label") or {}) or config.get("num_labels", 2)
+    return int(embed + feed_forward + 2 * get("hidden_size") * classes)
+
+
+AST = Family(
+    name="ast",
+    model_types=("audio-spectrogram-transformer",),
+    architectures={"ASTForAudioClassification": "audio-classification"},
+    attention_modules="audio_spectrogram_transformer.layers.{layer}.attention",
+    projections={"q": "q_proj", "k": "k_proj", "v": "v_proj", "o": "o_proj"},
+    file_names=(
+        FileNames(*(f"audio_spectrogram_transformer.layers.{{layer}}.attention.{p}_proj" for p in "qkvo")),
+        FileNames(
+            *(
+                f"audio_spectrogram_transformer.encoder.layer.{{layer}}.attention.{p}"
+                for p in ("attention.query", "attention.key", "attention.value", "output.dense")
+            )
+        ),
+    ),
+    classifier_modules=("classifier",),
+    heads_key="num_attention_heads",
+    layers_key="num_hidden_layers",
+    hidden_key="hidden_size",
+    head_dim_key="head_dim",
+    bias_key="qkv_bias",
+    tokens=_tokens,
+    other_flops=_other_flops,
+    required_files=("config.json", "preprocessor_config.json"),
+    optional_files=("README.md",),
+    defaults=_DEFAULTS,
+)

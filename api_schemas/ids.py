@@ -1,0 +1,22 @@
+"""Identifiers: a prefix that says what it names, and 128 random bits in base32 (lower case, no padding)."""
+
+import base64
+import secrets
+from typing import Annotated
+
+from pydantic import StringConstraints
+
+MODEL, DATASET, JOB, EVENT = "mdl", "dst", "job", "evt"
+
+
+def new_id(prefix: str) -> str:
+    """A fresh identifier such as `job_3v…` (prefix, underscore, 26 characters)."""
+    return f"{prefix}_{base64.b32encode(secrets.token_bytes(16)).decode().rstrip('=').lower()}"
+
+
+ModelId = Annotated[str, StringConstraints(pattern=r"^mdl_[a-z2-7]{26}$")]
+DatasetId = Annotated[str, StringConstraints(pattern=r"^dst_[a-z2-7]{26}$")]
+JobId = Annotated[str, StringConstraints(pattern=r"^job_[a-z2-7]{26}$")]
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+# A file name a stranger may choose: one path segment, no leading dot, nothing a shell or a URL would read.
+FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$")]

@@ -1,0 +1,165 @@
+"""What the API answers with: models, datasets, jobs, checkpoints, and pages of them."""
+
+from datetime import datetime
+from typing import Generic, TypeVar
+
+from pydantic import Field
+
+from api_schemas.base import Output, Strict
+from api_schemas.enums import Granularity, JobState, Phase, UploadState
+from api_schemas.errors import ErrorCode, ErrorItem
+from api_schemas.ids import FileName, Sha256
+from api_schemas.metrics import DataSummary, StepMetrics
+from api_schemas.spec import JobRequest
+from api_schemas.widths import AttentionWidths
+
+T = TypeVar("T")
+
+
+class Page(Output, Generic[T]):
+    """Newest first. `next_cursor` is null on the last page."""
+
+    items: tuple[T, ...]
+    next_cursor: str | None = None
+
+
+class DeclaredFile(Strict):
+    """A file the client is going to upload."""
+
+    name: FileName
+    size: int = Field(ge=0)
+    sha256: Sha256
+
+
+class UploadRequest(Strict):
+    """`POST /v1/models` and `POST /v1/datasets`: what will follow, file by file."""
+
+    name: str | None = Field(None, max_length=128)
+    files: tuple[DeclaredFile, ...] = Field(min_length=1, max_length=512)
+
+
+class UploadedFile(Output):
+    name: str
+    size: int
+    sha256: str
+    uploaded: bool
+
+
+class ModelLayout(Output):
+    """What `complete` found in the checkpoint's config and safetensors header."""
+
+    family: str
+    architecture: str
+    task: str
+    labels: tuple[str, ...]
+    multi_label: bool
+    widths: AttentionWidths
+    attention_parameters: int
+    total_parameters: int
+    flops: int
+    weight_bytes: int
+    max_sparsity: dict[Granularity, float]
+    """The most each granularity can remove with one head and one channel kept."""
+
+
+class ModelResource(Output):
+    id: str
+    name: str | None
+    state: UploadState
+    created_at: datetime
+    files: tuple[UploadedFile, ...]
+    layout: ModelLayout | None = None
+    """Null until `complete`."""
+
+
+class DatasetContents(Output):
+    """What `complete` found in the shards."""
+
+    rows: dict[str, int]
+    """By split."""
+    labels: tuple[str, ...]
+    multi_label: bool
+    columns: tuple[str, ...]
+    input_column: str
+    label_column: str
+    seconds: float
+    """Total duration of the audio."""
+    sampling_rates: tuple[int, ...]
+
+
+class DatasetResource(Output):
+    id: str
+    name: str | None
+    state: UploadState
+    created_at: datetime
+    files: tuple[UploadedFile, ...]
+    contents: DatasetContents | None = None
+    """Null until `complete`."""
+
+
+class JobProgress(Output):
+    """Where a running job is. `done` of `total` count samples of the phase; `fraction` is of the whole job."""
+
+    phase: Phase
+    step: int
+    steps: int
+    done: int
+    total: int
+    fraction: float
+    eta_seconds: float | None
+
+
+class JobError(Output):
+    code: ErrorCode
+    detail: str
+    errors: tuple[ErrorItem, ...] = ()
+
+
+class JobResource(Output):
+    id: str
+    name: str | None
+    state: JobState
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    request: JobRequest
+    attempts: int
+    """How often a worker has claimed the job."""
+    progress: JobProgress | None
+    data: DataSummary | None
+    metrics: tuple[StepMetrics, ...]
+    """One entry for step 0 (the original model) and for every committed step."""
+    error: JobError | None
+
+
+class CheckpointFile(Output):
+    name: str
+    size: int
+    sha256: str
+    url: str
+
+
+class CheckpointResource(Output):
+    """One step's model, ready for download."""
+
+    step: int
+    created_at: datetime
+    metrics: StepMetrics
+    files: tuple[CheckpointFile, ...]
+    archive_url: str
+
+
+class Limits(Output):
+    """`GET /v1/limits`: what this server accepts."""
+
+    max_file_bytes: int
+    max_files: int
+    max_json_bytes: int
+    model_file_suffixes: tuple[str, ...]
+    dataset_file_suffixes: tuple[str, ...]
+    families: tuple[str, ...]
+
+
+class Health(Output):
+    status: str
+    checks: dict[str, str] = {}
