@@ -1,0 +1,105 @@
+"""What every error code means and what to do about it, in a line each: problem titles and docs/errors.md come from here."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from api_schemas.errors import ErrorCode
+
+
+class ErrorText(NamedTuple):
+    """`title` is the `title` of the problem document; `remedy` is what docs/errors.md adds."""
+
+    title: str
+    remedy: str
+
+
+_C = ErrorCode
+ERROR_TEXTS: Mapping[ErrorCode, ErrorText] = {
+    _C.INVALID_REQUEST: ErrorText(
+        "The request is not valid", "Each entry of `errors` points at a field; correct it and send again."
+    ),
+    _C.NOT_FOUND: ErrorText("There is no such thing here", "Check the identifier; nothing was changed."),
+    _C.METHOD_NOT_ALLOWED: ErrorText("This address has no such method", "The `Allow` header lists the methods it has."),
+    _C.CONFLICT: ErrorText(
+        "The present state does not allow this", "Read the resource again; the detail names the state it is in."
+    ),
+    _C.REQUEST_TOO_LARGE: ErrorText("The request is too large", "`GET /v1/limits` says what this server accepts."),
+    _C.RANGE_NOT_SATISFIABLE: ErrorText(
+        "The range lies outside the file", "The `Content-Range` header carries the file's size."
+    ),
+    _C.UNAVAILABLE: ErrorText("The service cannot answer right now", "Try again after the time in `Retry-After`."),
+    _C.INTERNAL: ErrorText(
+        "Something went wrong inside the service", "Not your request's fault; try again, then tell the operator."
+    ),
+    _C.CHECKSUM_MISMATCH: ErrorText(
+        "The file's SHA-256 is not the declared one", "The bytes were dropped. Send the file again, or declare it anew."
+    ),
+    _C.FILE_TYPE_REFUSED: ErrorText(
+        "Files of this kind are not accepted",
+        "Weights as safetensors, data as parquet, the rest as JSON. Convert pickle files (`.bin`, `.pt`) first.",
+    ),
+    _C.FILE_NAME_REFUSED: ErrorText(
+        "The file name is not accepted", "One path segment of letters, digits, dot, dash and underscore."
+    ),
+    _C.FILE_MISSING: ErrorText("A file that is needed is missing", "Declare and upload it; the detail names it."),
+    _C.FILE_UNEXPECTED: ErrorText(
+        "A file does not belong to this upload", "Upload only what was declared and what the family uses."
+    ),
+    _C.UPLOAD_CLOSED: ErrorText("The upload is complete and cannot change", "Start a new upload."),
+    _C.UPLOAD_INCOMPLETE: ErrorText("The upload is not complete", "Send the missing files, then call `complete`."),
+    _C.SAFETENSORS_INVALID: ErrorText(
+        "The safetensors file is not well formed", "Save it again with the safetensors library; the detail says where."
+    ),
+    _C.CONFIG_INVALID: ErrorText("config.json cannot be used", "The detail names the key."),
+    _C.CODE_REFUSED: ErrorText(
+        "Checkpoints that bring code are refused", "Remove `auto_map` and other code-bearing keys; use a stock class."
+    ),
+    _C.ARCHITECTURE_UNSUPPORTED: ErrorText(
+        "This architecture cannot be pruned here", "`GET /v1/limits` lists the families that can."
+    ),
+    _C.WEIGHTS_MISMATCH: ErrorText(
+        "The weights do not fit the config", "Names and shapes must be those that the config describes."
+    ),
+    _C.DATASET_EMPTY: ErrorText("The dataset has no rows", "Every split that is used needs at least one row."),
+    _C.DATASET_SCHEMA: ErrorText(
+        "The dataset's columns cannot be used",
+        "It needs one audio column (bytes inside) and a label column; name them in `columns` where they are ambiguous.",
+    ),
+    _C.LABELS_MISMATCH: ErrorText(
+        "The dataset's labels are not the checkpoint's",
+        "Labels are matched by name with `id2label`; the error carries both lists.",
+    ),
+    _C.AUDIO_UNDECODABLE: ErrorText(
+        "A recording cannot be decoded", "wav, flac, ogg or mp3; the detail names the row. Remove or re-encode it."
+    ),
+    _C.DATASET_FETCH_FAILED: ErrorText(
+        "The dataset could not be fetched", "Check repository and revision; private ones are not reached."
+    ),
+    _C.SPARSITY_OUT_OF_REACH: ErrorText(
+        "The sparsity cannot be reached",
+        "The error names the maximum; ask for less, or take a finer granularity.",
+    ),
+    _C.NO_CHECKPOINT: ErrorText("The job has no such checkpoint", "List the job's checkpoints; a step exists once done."),
+    _C.RELOAD_MISMATCH: ErrorText(
+        "The packaged checkpoint did not give the same logits",
+        "The job was stopped rather than hand out a wrong model. Please report it with the job's id.",
+    ),
+    _C.NUMERICAL: ErrorText(
+        "A number became infinite or undefined", "Lower the learning rate, or check weights and recordings."
+    ),
+    _C.OUT_OF_MEMORY: ErrorText(
+        "The worker ran out of memory", "Lower `finetune.batch_size` and `evaluate.batch_size`."
+    ),
+    _C.ENGINE_CRASHED: ErrorText(
+        "The engine process died", "It was retried and died again; the operator's log has the reason."
+    ),
+    _C.ENGINE_ERROR: ErrorText(
+        "The engine met an error it did not expect", "The operator's log has the traceback; please report it."
+    ),
+    _C.INPUT_LOST: ErrorText("An input of the job is gone", "Upload it again and submit a new job."),
+}
+
+
+def title_of(code: ErrorCode) -> str:
+    """The title of a code: the same for every error that carries it."""
+    return ERROR_TEXTS[code].title
