@@ -1,4 +1,4 @@
-"""What every error code means and what to do about it, in a line each: problem titles and docs/errors.md come from here."""
+"""What every error code means and what to do, in a line each: problem titles and docs/errors.md come from here."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -79,7 +79,9 @@ ERROR_TEXTS: Mapping[ErrorCode, ErrorText] = {
         "The sparsity cannot be reached",
         "The error names the maximum; ask for less, or take a finer granularity.",
     ),
-    _C.NO_CHECKPOINT: ErrorText("The job has no such checkpoint", "List the job's checkpoints; a step exists once done."),
+    _C.NO_CHECKPOINT: ErrorText(
+        "The job has no such checkpoint", "List the job's checkpoints; a step is there once it is done."
+    ),
     _C.RELOAD_MISMATCH: ErrorText(
         "The packaged checkpoint did not give the same logits",
         "The job was stopped rather than hand out a wrong model. Please report it with the job's id.",
