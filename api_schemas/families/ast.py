@@ -18,12 +18,16 @@ _DEFAULTS: dict[str, Any] = {
 }
 
 
+def _pair(size: Any) -> tuple[int, int]:
+    height, width = (size, size) if isinstance(size, int) else size
+    return height, width
+
+
 def _patches(config: Config) -> int:
     def get(key: str) -> Any:
         return config.get(key, _DEFAULTS[key])
 
-    patch = get("patch_size")
-    height, width = (patch, patch) if isinstance(patch, int) else patch
+    height, width = _pair(get("patch_size"))
     frequency = (get("num_mel_bins") - height) // get("frequency_stride") + 1
     time = (get("max_length") - width) // get("time_stride") + 1
     return int(frequency * time)
@@ -38,12 +42,43 @@ def _other_flops(config: Config) -> int:
     def get(key: str) -> Any:
         return config.get(key, _DEFAULTS[key])
 
-    patch = get("patch_size")
-    area = patch * patch if isinstance(patch, int) else patch[0] * patch[1]
-    embed = 2 * _patches(config) * area * get("hidden_size")
+    height, width = _pair(get("patch_size"))
+    embed = 2 * _patches(config) * height * width * get("hidden_size")
     feed_forward = 4 * _tokens(config) * get("hidden_size") * get("intermediate_size") * get("num_hidden_layers")
     classes = len(config.get("id2label") or {}) or config.get("num_labels", 2)
     return int(embed + feed_forward + 2 * get("hidden_size") * classes)
+
+
+def _other_tensors(config: Config, labels: int) -> dict[tuple[str, ...], tuple[int, ...]]:
+    def get(key: str) -> Any:
+        return config.get(key, _DEFAULTS[key])
+
+    hidden, inner, patch = get("hidden_size"), get("intermediate_size"), get("patch_size")
+    root, tree, old = "audio_spectrogram_transformer", "layers.{}", "encoder.layer.{}"
+    shapes: dict[tuple[str, ...], tuple[int, ...]] = {
+        (f"{root}.embeddings.cls_token",): (1, 1, hidden),
+        (f"{root}.embeddings.distillation_token",): (1, 1, hidden),
+        (f"{root}.embeddings.position_embeddings",): (1, _tokens(config), hidden),
+        (f"{root}.embeddings.patch_embeddings.projection.weight",): (hidden, 1, *_pair(patch)),
+        (f"{root}.embeddings.patch_embeddings.projection.bias",): (hidden,),
+        (f"{root}.layernorm.weight",): (hidden,),
+        (f"{root}.layernorm.bias",): (hidden,),
+        ("classifier.layernorm.weight",): (hidden,),
+        ("classifier.layernorm.bias",): (hidden,),
+        ("classifier.dense.weight",): (labels, hidden),
+        ("classifier.dense.bias",): (labels,),
+    }
+    for layer in range(get("num_hidden_layers")):
+        for new_name, old_name, weight in (
+            ("layernorm_before", "layernorm_before", (hidden,)),
+            ("layernorm_after", "layernorm_after", (hidden,)),
+            ("mlp.fc1", "intermediate.dense", (inner, hidden)),
+            ("mlp.fc2", "output.dense", (hidden, inner)),
+        ):
+            names = (f"{root}.{tree.format(layer)}.{new_name}", f"{root}.{old.format(layer)}.{old_name}")
+            shapes[tuple(f"{name}.weight" for name in names)] = weight
+            shapes[tuple(f"{name}.bias" for name in names)] = weight[:1]
+    return shapes
 
 
 AST = Family(
@@ -72,4 +107,5 @@ AST = Family(
     required_files=("config.json", "preprocessor_config.json"),
     optional_files=("README.md",),
     defaults=_DEFAULTS,
+    other_tensors=_other_tensors,
 )

@@ -55,6 +55,8 @@ class Family:
     optional_files: tuple[str, ...]
     defaults: Mapping[str, Any]
     """Values of config keys that config.json may leave out."""
+    other_tensors: Callable[[Config, int], Mapping[tuple[str, ...], tuple[int, ...]]]
+    """Every tensor outside q, k, v, o, given the number of labels: the names it may have in the file, and its shape."""
 
     def value(self, config: Config, key: str) -> Any:
         """A config value, or the family's default for it. KeyError where there is neither."""

@@ -1,0 +1,157 @@
+"""What a checkpoint is, from its config and its safetensors header alone: family, labels, attention widths, sizes.
+
+The service calls it to judge an upload without torch; the engine calls it to find what it will cut.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from api_schemas.accounting import ModelShape
+from api_schemas.checkpoint_config import CheckpointConfig, read_config
+from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
+from api_schemas.families import Family, FileNames
+from api_schemas.safe_json import UnsafeJsonError, load_object
+from api_schemas.safetensors_header import DTYPE_BYTES, TensorInfo, read_header
+from api_schemas.shards import INDEX_NAME, WEIGHTS_NAME, merge_shards, shard_names
+from api_schemas.widths import AttentionWidths
+
+MAX_CONFIG_BYTES = 2**20
+MAX_INDEX_BYTES = 16 * 2**20
+FLOAT_DTYPES = ("F32", "F16", "BF16")
+MAX_MISMATCHES = 20
+
+Tensors = Mapping[str, TensorInfo]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint that this version can prune."""
+
+    family: Family
+    architecture: str
+    task: str
+    labels: tuple[str, ...]
+    """By id."""
+    multi_label: bool
+    shape: ModelShape
+    widths: AttentionWidths
+
+
+def describe_folder(folder: Path) -> Checkpoint:
+    """`describe_checkpoint` of a folder with config.json and model.safetensors, or shards and their index."""
+    config = _read_object(folder, "config.json", MAX_CONFIG_BYTES)
+    if (folder / WEIGHTS_NAME).is_file():
+        return describe_checkpoint(config, read_header(folder / WEIGHTS_NAME))
+    index = _read_object(folder, INDEX_NAME, MAX_INDEX_BYTES)
+    headers = {name: read_header(_existing(folder, name)) for name in shard_names(index)}
+    return describe_checkpoint(config, merge_shards(index, headers))
+
+
+def describe_checkpoint(config: Mapping[str, Any], tensors: Tensors) -> Checkpoint:
+    """Judge a checkpoint. Raises CODE_REFUSED, CONFIG_INVALID, ARCHITECTURE_UNSUPPORTED or WEIGHTS_MISMATCH."""
+    known = read_config(config)
+    dtype = _one_dtype(tensors)
+    names = _names_in_file(known, tensors)
+    output_bias = f"{names.projections(0)['o']}.bias" in tensors
+    attention = _attention_shapes(known, names, output_bias)
+    others = {
+        next((name for name in alternatives if name in tensors), alternatives[0]): shape
+        for alternatives, shape in known.family.other_tensors(config, len(known.labels)).items()
+    }
+    _compare({**attention, **others}, tensors)
+    shape = ModelShape(
+        hidden_size=known.hidden_size,
+        tokens=known.family.tokens(config),
+        qkv_bias=known.qkv_bias,
+        output_bias=output_bias,
+        attention_parameters=sum(tensors[name].elements for name in attention),
+        other_parameters=sum(tensors[name].elements for name in others),
+        other_flops=known.family.other_flops(config),
+        bytes_per_parameter=DTYPE_BYTES[dtype],
+    )
+    return Checkpoint(
+        family=known.family,
+        architecture=known.architecture,
+        task=known.family.architectures[known.architecture],
+        labels=known.labels,
+        multi_label=known.multi_label,
+        shape=shape,
+        widths=AttentionWidths.dense(known.layers, known.heads, known.head_dim),
+    )
+
+
+def _one_dtype(tensors: Tensors) -> str:
+    """The dtype of all weights. Integer buffers are not weights and do not count."""
+    found = sorted({tensor.dtype for tensor in tensors.values() if tensor.dtype.startswith(("F", "BF"))})
+    if len(found) != 1 or found[0] not in FLOAT_DTYPES:
+        detail = (
+            f"The weights are stored as {', '.join(found) or 'nothing'}; one of {', '.join(FLOAT_DTYPES)} for all of "
+            "them is needed. Convert the model before saving it."
+        )
+        raise SecateurError(ErrorCode.WEIGHTS_MISMATCH, detail)
+    return found[0]
+
+
+def _names_in_file(known: CheckpointConfig, tensors: Tensors) -> FileNames:
+    """The way of naming, of those the family has had, that this file uses in its first layer."""
+    for names in known.family.file_names:
+        if any(f"{module}.weight" in tensors for module in names.projections(0).values()):
+            return names
+    first = f"{known.family.file_names[0].projections(0)['q']}.weight"
+    item = ErrorItem(pointer=first, code=ErrorCode.WEIGHTS_MISMATCH, detail="not in the file")
+    detail = f"The file holds no attention of {known.architecture}: {first} was looked for. Is it another model's file?"
+    raise SecateurError(ErrorCode.WEIGHTS_MISMATCH, detail, (item,))
+
+
+def _attention_shapes(known: CheckpointConfig, names: FileNames, output_bias: bool) -> dict[str, tuple[int, ...]]:
+    inner, hidden = known.heads * known.head_dim, known.hidden_size
+    shapes: dict[str, tuple[int, ...]] = {}
+    for layer in range(known.layers):
+        for side, module in names.projections(layer).items():
+            shapes[f"{module}.weight"] = (hidden, inner) if side == "o" else (inner, hidden)
+            if side == "o" and output_bias:
+                shapes[f"{module}.bias"] = (hidden,)
+            elif side != "o" and known.qkv_bias:
+                shapes[f"{module}.bias"] = (inner,)
+    return shapes
+
+
+def _compare(expected: Mapping[str, tuple[int, ...]], tensors: Tensors) -> None:
+    """Every expected tensor is there in its shape, and no other weight is."""
+    wrong: list[tuple[str, str]] = []
+    for name, shape in expected.items():
+        if name not in tensors:
+            wrong.append((name, f"expected shape {list(shape)}, found no such tensor"))
+        elif tensors[name].dtype not in FLOAT_DTYPES:
+            wrong.append((name, f"expected one of {', '.join(FLOAT_DTYPES)}, found {tensors[name].dtype}"))
+        elif tensors[name].shape != shape:
+            wrong.append((name, f"expected shape {list(shape)}, found {list(tensors[name].shape)}"))
+    for name, tensor in tensors.items():
+        if name not in expected and tensor.dtype in FLOAT_DTYPES:
+            wrong.append((name, f"found shape {list(tensor.shape)}, expected no such tensor"))
+    if wrong:
+        more = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
+        items = tuple(
+            ErrorItem(pointer=name, code=ErrorCode.WEIGHTS_MISMATCH, detail=detail)
+            for name, detail in wrong[:MAX_MISMATCHES]
+        )
+        detail = f"The weights do not fit config.json: {wrong[0][0]}: {wrong[0][1]}{more}. Is it another model's file?"
+        raise SecateurError(ErrorCode.WEIGHTS_MISMATCH, detail, items)
+
+
+def _existing(folder: Path, name: str) -> Path:
+    if not (folder / name).is_file():
+        detail = f"{name} is missing; a checkpoint is config.json with {WEIGHTS_NAME}, or shards with {INDEX_NAME}."
+        raise SecateurError(ErrorCode.FILE_MISSING, detail, (ErrorItem(pointer=name, code="file_missing", detail=""),))
+    return folder / name
+
+
+def _read_object(folder: Path, name: str, max_bytes: int) -> dict[str, Any]:
+    with _existing(folder, name).open("rb") as file:
+        data = file.read(max_bytes + 1)
+    try:
+        return load_object(data, max_bytes)
+    except UnsafeJsonError as error:
+        raise SecateurError(ErrorCode.CONFIG_INVALID, f"{name} {error}.") from None

@@ -1,0 +1,126 @@
+"""config.json, judged: which family it is, and the few values on which everything else rests."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from api_schemas.config_guard import refuse_code
+from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
+from api_schemas.families import FAMILIES, Family, family_of
+
+MAX_LAYERS = 1024
+MAX_SIZE = 2**20
+MAX_LABELS = 65_536
+MAX_LABEL_LENGTH = 256
+PROBLEM_TYPES = ("single_label_classification", "multi_label_classification")
+
+
+@dataclass(frozen=True)
+class CheckpointConfig:
+    """What was read from config.json, each value checked."""
+
+    family: Family
+    architecture: str
+    hidden_size: int
+    layers: int
+    heads: int
+    head_dim: int
+    qkv_bias: bool
+    labels: tuple[str, ...]
+    multi_label: bool
+
+
+def read_config(config: Mapping[str, Any]) -> CheckpointConfig:
+    """Raises CODE_REFUSED, ARCHITECTURE_UNSUPPORTED or CONFIG_INVALID."""
+    refuse_code(config)
+    family, architecture = _family(config)
+    _check_values(family, config)
+    hidden, layers, heads = (
+        int(family.value(config, key)) for key in (family.hidden_key, family.layers_key, family.heads_key)
+    )
+    if layers > MAX_LAYERS:
+        _refuse(family.layers_key, f"at most {MAX_LAYERS} layers are read")
+    problem = config.get("problem_type")
+    if problem is not None and problem not in PROBLEM_TYPES:
+        _refuse("problem_type", f"null or one of {', '.join(PROBLEM_TYPES)} is needed")
+    return CheckpointConfig(
+        family=family,
+        architecture=architecture,
+        hidden_size=hidden,
+        layers=layers,
+        heads=heads,
+        head_dim=_head_dim(family, config, hidden, heads),
+        qkv_bias=bool(family.value(config, family.bias_key)) if family.bias_key else True,
+        labels=_labels(config),
+        multi_label=problem == "multi_label_classification",
+    )
+
+
+def _family(config: Mapping[str, Any]) -> tuple[Family, str]:
+    model_type, architectures = config.get("model_type"), config.get("architectures")
+    family = family_of(model_type) if isinstance(model_type, str) else None
+    known = ", ".join(sorted(name for family in FAMILIES for name in family.architectures))
+    if family is None:
+        detail = f"config.json says model_type {str(model_type)[:100]!r}. Supported architectures: {known}."
+    elif not isinstance(architectures, list) or len(architectures) != 1 or architectures[0] not in family.architectures:
+        detail = f"config.json says architectures {str(architectures)[:200]}; exactly one is needed, of: {known}."
+    else:
+        return family, architectures[0]
+    raise SecateurError(ErrorCode.ARCHITECTURE_UNSUPPORTED, detail)
+
+
+def _check_values(family: Family, config: Mapping[str, Any]) -> None:
+    """Every key the family reads has a usable value, so that its formulas neither divide by zero nor overflow."""
+    for key, default in family.defaults.items():
+        value = config.get(key, default)
+        if isinstance(default, bool):
+            if not isinstance(value, bool):
+                _refuse(key, "true or false is needed")
+            continue
+        parts = value if isinstance(value, list) and len(value) == 2 and key == "patch_size" else [value]
+        if not all(type(part) is int and 1 <= part <= MAX_SIZE for part in parts):
+            _refuse(key, f"a whole number from 1 to {MAX_SIZE} is needed")
+    try:
+        tokens = family.tokens(config)
+    except (ArithmeticError, KeyError, TypeError, ValueError):
+        tokens = 0
+    if not 1 <= tokens <= MAX_SIZE:
+        raise SecateurError(ErrorCode.CONFIG_INVALID, "config.json describes an input that gives no usable sequence.")
+
+
+def _head_dim(family: Family, config: Mapping[str, Any], hidden: int, heads: int) -> int:
+    """The width of a head: said by a uniformly pruned stock checkpoint, else hidden size over heads."""
+    said = config.get(family.head_dim_key) if family.head_dim_key else None
+    if said is not None:
+        if type(said) is not int or not 1 <= said <= MAX_SIZE:
+            _refuse(str(family.head_dim_key), f"a whole number from 1 to {MAX_SIZE} is needed")
+        return int(said)
+    if hidden % heads:
+        _refuse(family.heads_key, f"{heads} heads do not divide {family.hidden_key} {hidden}")
+    return hidden // heads
+
+
+def _labels(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """Label names by id. Without id2label: LABEL_0, LABEL_1, …, two of them unless num_labels says otherwise."""
+    id2label, count = config.get("id2label"), config.get("num_labels")
+    if count is not None and (type(count) is not int or not 1 <= count <= MAX_LABELS):
+        _refuse("num_labels", f"a whole number from 1 to {MAX_LABELS} is needed")
+    if id2label is None:
+        return tuple(f"LABEL_{index}" for index in range(2 if count is None else count))
+    if not isinstance(id2label, dict) or not 1 <= len(id2label) <= MAX_LABELS:
+        _refuse("id2label", f"an object of 1 to {MAX_LABELS} labels is needed")
+    if set(id2label) != {str(index) for index in range(len(id2label))}:
+        _refuse("id2label", "its keys must be the ids from 0 to their count less one")
+    labels = tuple(id2label[str(index)] for index in range(len(id2label)))
+    if not all(isinstance(label, str) and 0 < len(label) <= MAX_LABEL_LENGTH for label in labels):
+        _refuse("id2label", f"every label must be a text of 1 to {MAX_LABEL_LENGTH} characters")
+    if len(set(labels)) != len(labels):
+        _refuse("id2label", "labels are matched with the dataset's by name: no two may be the same")
+    if count is not None and count != len(labels):
+        _refuse("num_labels", f"it says {count}, id2label has {len(labels)}")
+    return labels
+
+
+def _refuse(key: str, reason: str) -> NoReturn:
+    item = ErrorItem(pointer=f"config.json/{key}", code=ErrorCode.CONFIG_INVALID, detail=reason)
+    raise SecateurError(ErrorCode.CONFIG_INVALID, f"config.json: `{key}`: {reason}.", (item,))

@@ -1,0 +1,54 @@
+"""JSON from strangers: bounded in size and depth, without repeated keys or constants that JSON does not have."""
+
+import json
+from typing import Any, NoReturn
+
+MAX_DEPTH = 32
+
+
+class UnsafeJsonError(ValueError):
+    """The text is not JSON that this service reads. The message is a clause that fits after `The file …`."""
+
+
+def load_object(data: bytes, max_bytes: int, max_depth: int = MAX_DEPTH) -> dict[str, Any]:
+    """Parse `data`, which must be one JSON object. Raises UnsafeJsonError."""
+    if len(data) > max_bytes:
+        raise UnsafeJsonError(f"is larger than the {max_bytes} bytes allowed for JSON")
+    try:
+        value = json.loads(data.decode("utf-8"), object_pairs_hook=_without_repeats, parse_constant=_no_constant)
+    except UnicodeDecodeError:
+        raise UnsafeJsonError("is not UTF-8 text") from None
+    except RecursionError:
+        raise UnsafeJsonError("is nested too deeply") from None
+    except UnsafeJsonError:
+        raise
+    except ValueError as error:
+        raise UnsafeJsonError(f"is not valid JSON ({error})") from None
+    if not isinstance(value, dict):
+        raise UnsafeJsonError("is not a JSON object")
+    if _deeper_than(value, max_depth):
+        raise UnsafeJsonError(f"is nested more than {max_depth} levels deep")
+    return value
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    # Two readers of one file must not see two different files: most keep the last of equal keys, some the first.
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        keys = [key for key, _ in pairs]
+        repeated = next(key for index, key in enumerate(keys) if key in keys[:index]) if len(keys) < 10_000 else "…"
+        raise UnsafeJsonError(f"has the key {repeated[:100]!r} more than once in one object")
+    return value
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise UnsafeJsonError(f"holds {name}, which JSON does not have")
+
+
+def _deeper_than(value: Any, depth: int) -> bool:
+    if not isinstance(value, dict | list):
+        return False
+    if depth == 0:
+        return True
+    children = value.values() if isinstance(value, dict) else value
+    return any(_deeper_than(child, depth - 1) for child in children)
