@@ -1,0 +1,184 @@
+"""Artifacts: every byte of uploads and results, in a local folder (`file://`) or a bucket (`s3://`), through obstore.
+
+An object appears whole or not at all. Objects are never changed: what is new gets a new key. Local files are flushed to
+disk before a write returns, so that a row that names a key never outlives its bytes.
+"""
+
+import asyncio
+import hashlib
+import os
+import re
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import obstore
+from obstore.store import LocalStore, from_url
+
+from api_schemas.errors import ErrorCode, SecateurError
+
+CHUNK = 2**20
+PART = 8 * 2**20  # Of a multipart upload; S3 allows 10 000 parts of at least 5 MiB.
+# Keys are ours: identifiers, numbers and checked file names.
+KEY = re.compile(r"(?!.*(^|/)\.{1,2}(/|$))[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*")
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What was written."""
+
+    key: str
+    size: int
+    sha256: str
+
+
+class Artifacts:
+    """One store. Safe to share between threads and event loops."""
+
+    def __init__(self, url: str) -> None:
+        options: dict[str, Any] = {"mkdir": True, "automatic_cleanup": True} if url.startswith("file:") else {}
+        self._store = from_url(url, **options)
+        self._root = self._store.prefix if isinstance(self._store, LocalStore) else None
+
+    async def put_stream(self, key: str, chunks: AsyncIterator[bytes], *, size: int, sha256: str) -> Stored:
+        """Store `chunks` under `key` as they come, never holding more than a few of them.
+
+        Raises CHECKSUM_MISMATCH where they are not `size` bytes with that sha256 (hex); whatever `chunks` raises is
+        raised on. In either case nothing is stored.
+        """
+        await obstore.put_async(self._store, _checked(key), _verified(chunks, size, sha256), chunk_size=PART)
+        await asyncio.to_thread(self._flush, key)
+        return Stored(key, size, sha256)
+
+    def put_file(self, key: str, path: Path) -> Stored:
+        """Store a local file; hashes what it reads."""
+        digest = hashlib.sha256()
+        size = 0
+
+        def blocks() -> Iterator[bytes]:
+            nonlocal size
+            with path.open("rb") as file:
+                while block := file.read(CHUNK):
+                    digest.update(block)
+                    size += len(block)
+                    yield block
+
+        obstore.put(self._store, _checked(key), blocks(), chunk_size=PART)
+        self._flush(key)
+        return Stored(key, size, digest.hexdigest())
+
+    def size(self, key: str) -> int:
+        """In bytes. Raises FileNotFoundError."""
+        return int(obstore.head(self._store, _checked(key))["size"])
+
+    def exists(self, key: str) -> bool:
+        try:
+            self.size(key)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def read(self, key: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
+        """Bytes [start, end) in chunks; to the end of the object by default. Raises FileNotFoundError at once."""
+        if end is not None and end <= start:
+            return iter(())
+        result = obstore.get(self._store, _checked(key), options=_options(start, end))
+        return _chunks(result)
+
+    async def stream(self, key: str, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
+        """The same for an event loop: `async for chunk in await artifacts.stream(key)`."""
+        if end is not None and end <= start:
+            return _nothing()
+        result = await obstore.get_async(self._store, _checked(key), options=_options(start, end))
+        return _async_chunks(result)
+
+    def fetch(self, key: str, path: Path, sha256: str) -> None:
+        """Copy an object to a local file. Raises FileNotFoundError, or CHECKSUM_MISMATCH where its bytes changed."""
+        digest = hashlib.sha256()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("wb") as file:
+            for chunk in self.read(key):
+                digest.update(chunk)
+                file.write(chunk)
+        if digest.hexdigest() != sha256:
+            path.unlink()
+            raise SecateurError(ErrorCode.CHECKSUM_MISMATCH, f"The stored file {path.name} has changed since it came.")
+
+    def list(self, prefix: str) -> list[str]:
+        """Keys below `prefix/`."""
+        return [item["path"] for batch in obstore.list(self._store, _checked(prefix)) for item in batch]
+
+    def delete(self, key: str) -> None:
+        """Remove one object; nothing happens where there is none."""
+        try:
+            obstore.delete(self._store, _checked(key))
+        except FileNotFoundError:
+            return
+
+    def delete_prefix(self, prefix: str) -> int:
+        """Remove all objects below `prefix/`; returns how many there were."""
+        keys = self.list(prefix)
+        for key in keys:
+            self.delete(key)
+        return len(keys)
+
+    def _flush(self, key: str) -> None:
+        """obstore renames a complete file into place but does not flush it; a power cut could leave it empty."""
+        if self._root is None:
+            return
+        path = self._root / key
+        path.chmod(0o644)
+        for target in (path, *path.parents):
+            descriptor = os.open(target, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+            if target == self._root:
+                return
+
+
+def _checked(key: str) -> str:
+    if not KEY.fullmatch(key):
+        raise ValueError(f"not an artifact key: {key!r}")
+    return key
+
+
+async def _verified(chunks: AsyncIterator[bytes], size: int, sha256: str) -> AsyncIterator[bytes]:
+    digest = hashlib.sha256()
+    received = 0
+    async for chunk in chunks:
+        digest.update(chunk)
+        received += len(chunk)
+        if received > size:
+            break
+        yield chunk
+    if received != size:
+        much = "more than" if received > size else f"{received} of"
+        raise SecateurError(ErrorCode.CHECKSUM_MISMATCH, f"{much} the declared {size} bytes came; send the file again.")
+    if digest.hexdigest() != sha256:
+        detail = f"The bytes that came have sha256 {digest.hexdigest()}, declared was {sha256}; send the file again."
+        raise SecateurError(ErrorCode.CHECKSUM_MISMATCH, detail)
+
+
+def _options(start: int, end: int | None) -> Any:
+    if end is not None:
+        return {"range": (start, end)}
+    return {"range": {"offset": start}} if start else {}
+
+
+def _chunks(result: obstore.GetResult) -> Iterator[bytes]:
+    for chunk in result.stream(CHUNK):
+        yield bytes(chunk)
+
+
+async def _async_chunks(result: obstore.GetResult) -> AsyncIterator[bytes]:
+    async for chunk in result.stream(CHUNK):
+        yield bytes(chunk)
+
+
+async def _nothing() -> AsyncIterator[bytes]:
+    empty: tuple[bytes, ...] = ()
+    for chunk in empty:
+        yield chunk

@@ -1,0 +1,68 @@
+"""Reading jobs, and creating one. Everything that changes a job's state is in store/transitions.py."""
+
+from collections.abc import Mapping, Sequence
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from api_schemas.enums import JobState
+from api_schemas.events import JobEvent
+from api_schemas.spec import JobRequest
+from store import transitions
+from store.paging import Rows, fetch_page
+from store.tables import Job, JobEventRow, JobStep, JobStepFile
+from store.tenancy import DEFAULT_TENANT, select_owned
+
+
+def create(session: Session, request: JobRequest, lineage: Mapping[str, str], tenant: str = DEFAULT_TENANT) -> Job:
+    """A queued job, its first event, and the message that wakes a worker (after the commit: outbox.dispatch)."""
+    return transitions.submit(session, request, lineage, tenant)
+
+
+def get(session: Session, job_id: str, tenant: str = DEFAULT_TENANT) -> Job | None:
+    return session.scalar(select_owned(Job, tenant).where(Job.id == job_id))
+
+
+def page(
+    session: Session, cursor: str | None, limit: int, state: JobState | None = None, tenant: str = DEFAULT_TENANT
+) -> Rows[Job]:
+    """Newest first."""
+    query = select_owned(Job, tenant)
+    if state is not None:
+        query = query.where(Job.state == state)
+    return fetch_page(session, Job, query, cursor, limit)
+
+
+def steps(session: Session, job_id: str, tenant: str = DEFAULT_TENANT) -> Sequence[JobStep]:
+    """All committed steps in order, with their files; step 0 has metrics only (`downloadable` is False)."""
+    return session.scalars(select_owned(JobStep, tenant).where(JobStep.job_id == job_id).order_by(JobStep.step)).all()
+
+
+def steps_of(session: Session, job_ids: Sequence[str], tenant: str = DEFAULT_TENANT) -> dict[str, list[JobStep]]:
+    """Committed steps of several jobs in one query, for lists."""
+    found: dict[str, list[JobStep]] = {job_id: [] for job_id in job_ids}
+    query = select_owned(JobStep, tenant).where(JobStep.job_id.in_(job_ids)).order_by(JobStep.step)
+    for step in session.scalars(query):
+        found[step.job_id].append(step)
+    return found
+
+
+def step_files(session: Session, job_id: str, step: int, tenant: str = DEFAULT_TENANT) -> Sequence[JobStepFile]:
+    """Files of one committed step, by name; empty where there is no such step."""
+    query = select_owned(JobStepFile, tenant).where(JobStepFile.job_id == job_id, JobStepFile.step == step)
+    return session.scalars(query.order_by(JobStepFile.name)).all()
+
+
+def events_after(
+    session: Session, job_id: str, seq: int, limit: int, tenant: str = DEFAULT_TENANT
+) -> Sequence[JobEvent]:
+    """Events numbered above `seq`, in order."""
+    query = select_owned(JobEventRow, tenant).where(JobEventRow.job_id == job_id, JobEventRow.seq > seq)
+    rows = session.scalars(query.order_by(JobEventRow.seq).limit(limit))
+    return [JobEvent(seq=row.seq, created_at=row.created_at, body=row.body) for row in rows]
+
+
+def count_claimable(session: Session, failure_cap: int) -> int:
+    """How many jobs workers that asked now would get."""
+    query = select(func.count()).select_from(Job).where(transitions.claimable(failure_cap))
+    return session.scalar(query) or 0

@@ -1,0 +1,61 @@
+"""Pages of rows, newest first. A cursor names the last row seen, so rows added meanwhile move nothing."""
+
+import base64
+import binascii
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Generic, Protocol, TypeVar
+
+from sqlalchemy import Select, and_, or_
+from sqlalchemy.orm import Session
+
+from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
+
+
+class Paged(Protocol):
+    """A mapped class whose rows are ordered by age."""
+
+    id: Any
+    created_at: Any
+
+
+T = TypeVar("T", bound=Paged)
+
+
+@dataclass(frozen=True)
+class Rows(Generic[T]):
+    """One page; `next_cursor` is None on the last."""
+
+    items: Sequence[T]
+    next_cursor: str | None
+
+
+def fetch_page(session: Session, table: type[T], query: Select[T], cursor: str | None, limit: int) -> Rows[T]:
+    """At most `limit` rows of `query` after `cursor`. Raises INVALID_REQUEST for a cursor that is none of ours."""
+    if cursor is not None:
+        created_at, row_id = _decode(cursor)
+        older = table.created_at < created_at
+        query = query.where(or_(older, and_(table.created_at == created_at, table.id < row_id)))
+    query = query.order_by(table.created_at.desc(), table.id.desc()).limit(limit + 1)
+    rows = session.scalars(query).all()
+    items = rows[:limit]
+    return Rows(items, _encode(items[-1]) if len(rows) > limit else None)
+
+
+def _encode(row: Paged) -> str:
+    return base64.urlsafe_b64encode(f"{row.created_at.isoformat()} {row.id}".encode()).decode().rstrip("=")
+
+
+def _decode(cursor: str) -> tuple[datetime, str]:
+    try:
+        text = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode("ascii")
+        moment, row_id = text.split(" ")
+        created_at = datetime.fromisoformat(moment)
+        if created_at.tzinfo is None or "\0" in row_id:
+            raise ValueError(cursor)
+    except (ValueError, binascii.Error) as error:
+        item = ErrorItem(pointer="cursor", code=ErrorCode.INVALID_REQUEST, detail="not a cursor of this service")
+        detail = "The cursor is not one that this service gave out. Take `next_cursor` of the page before, unchanged."
+        raise SecateurError(ErrorCode.INVALID_REQUEST, detail, (item,)) from error
+    return created_at, row_id

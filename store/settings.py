@@ -1,0 +1,87 @@
+"""Every setting of the server side, in one place. Each is read from the environment as `SECATEUR_<NAME>`.
+
+The defaults run everything on one machine below `data_dir`; production points the three URLs elsewhere.
+"""
+
+import os
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Times are in seconds, sizes in bytes."""
+
+    model_config = SettingsConfigDict(env_prefix="SECATEUR_", frozen=True, validate_default=True)
+
+    # Where things are kept
+    data_dir: Path = Field(Path(".secateur"), description="Root of everything kept on this machine.")
+    database_url: str = Field(
+        "", description="`sqlite:////abs/path` or `postgresql+psycopg://…`. Default: a SQLite file in data_dir."
+    )
+    artifacts_url: str = Field(
+        "", description="`file:///abs/folder` or `s3://bucket/prefix` (credentials from AWS_*). Default: in data_dir."
+    )
+    broker_url: str = Field(
+        "redis://127.0.0.1:6379/0", description="Redis or Valkey: `redis://host:port/0` or `redis+socket:///path`."
+    )
+    scratch_dir: Path | None = Field(
+        None, description="Where a worker keeps the files of the job it runs. Default: `scratch` in data_dir."
+    )
+
+    # Leases
+    lease_seconds: float = Field(60, gt=0, description="How long a job stays with a worker that no longer speaks.")
+    heartbeat_seconds: float = Field(10, gt=0, description="How often a worker renews its lease; well under a lease.")
+    failure_cap: int = Field(3, ge=1, description="Unplanned ends without a committed step between before a job fails.")
+    retry_delay_seconds: float = Field(
+        5, ge=0, description="Wait before a job is tried again after an unplanned end; doubles with every further one."
+    )
+    sweep_seconds: float = Field(10, gt=0, description="How often maintenance looks for expired leases and lost wakes.")
+
+    # The engine
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where the engine runs.")
+    engine_threads: int = Field(
+        default_factory=lambda: os.cpu_count() or 1, ge=1, description="CPU threads of the engine. Default: all cores."
+    )
+    cancel_grace_seconds: float = Field(30, ge=0, description="Between TERM and KILL when an engine has to end.")
+    max_log_bytes: int = Field(4 * 2**20, ge=2**16, description="Kept of an engine's standard error, the newest part.")
+    hub_url: str = Field("https://huggingface.co", description="Where datasets of type `hf` are fetched from.")
+    max_dataset_bytes: int = Field(64 * 2**30, ge=1, description="Largest hub dataset a worker fetches.")
+    fetch_timeout_seconds: float = Field(6 * 3600, gt=0, description="Longest fetch of a hub dataset.")
+
+    # What strangers may send
+    max_file_bytes: int = Field(8 * 2**30, ge=1, description="Largest uploaded file.")
+    max_files: int = Field(256, ge=1, description="Most files of one upload.")
+    max_json_bytes: int = Field(2**20, ge=1024, description="Largest JSON request body and uploaded JSON file.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _below_data_dir(cls, values: dict[str, object]) -> dict[str, object]:
+        root = Path(str(values.get("data_dir") or ".secateur")).expanduser().absolute()
+        here = {
+            "data_dir": root,
+            "database_url": f"sqlite:///{root / 'secateur.db'}",
+            "artifacts_url": (root / "artifacts").as_uri(),
+            "scratch_dir": root / "scratch",
+        }
+        return values | {name: value for name, value in here.items() if name == "data_dir" or not values.get(name)}
+
+    @model_validator(mode="after")
+    def _heartbeats_fit_in_a_lease(self) -> Self:
+        if self.heartbeat_seconds * 2 > self.lease_seconds:
+            raise ValueError("heartbeat_seconds must be at most half of lease_seconds")
+        return self
+
+    @property
+    def scratch(self) -> Path:
+        """`scratch_dir`, resolved."""
+        return self.scratch_dir or self.data_dir / "scratch"
+
+
+@lru_cache(maxsize=1)
+def get_settings() -> Settings:
+    """The process's settings, read once."""
+    return Settings()

@@ -1,0 +1,188 @@
+"""The tables. One model for SQLite and PostgreSQL; store/migrations makes them.
+
+Only store/transitions.py writes `jobs.state`, and it alone inserts into `job_steps` and `job_events`.
+"""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, ClassVar
+
+from sqlalchemy import JSON, BigInteger, Enum, ForeignKey, ForeignKeyConstraint, Index, Integer, MetaData, String
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+
+from api_schemas.enums import TERMINAL_STATES, JobState, Phase, UploadState
+from api_schemas.events import JOB_EVENT_BODY, JobEventBody
+from api_schemas.metrics import DataSummary, StepMetrics
+from api_schemas.resources import JobError, JobProgress
+from api_schemas.spec import JobRequest
+from store.clock import Instant, now
+from store.documents import Document
+from store.tenancy import DEFAULT_TENANT
+
+ID_LENGTH = 32
+NAME_LENGTH = 128
+KEY_LENGTH = 512
+
+# Names for every constraint, so that migrations can address them on both databases.
+NAMING = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+    "pk": "pk_%(table_name)s",
+}
+
+
+def _vocabulary(enum: type[StrEnum]) -> Enum:
+    """A closed vocabulary as plain text: a new word needs no migration."""
+    return Enum(enum, native_enum=False, length=16, values_callable=lambda words: [word.value for word in words])
+
+
+class Base(DeclarativeBase):
+    metadata = MetaData(naming_convention=NAMING)
+    type_annotation_map: ClassVar = {
+        datetime: Instant(),
+        JobState: _vocabulary(JobState),
+        Phase: _vocabulary(Phase),
+        UploadState: _vocabulary(UploadState),
+    }
+
+
+class Owned:
+    """Every row belongs to a tenant; rows are reached through store/tenancy.py."""
+
+    tenant: Mapped[str] = mapped_column(String(64), default=DEFAULT_TENANT)
+
+
+class Upload(Owned, Base):
+    """A model or a dataset, uploaded file by file; immutable once `ready`."""
+
+    __tablename__ = "uploads"
+    __table_args__ = (Index(None, "tenant", "kind", "created_at"),)
+
+    id: Mapped[str] = mapped_column(String(ID_LENGTH), primary_key=True)
+    kind: Mapped[str] = mapped_column(String(16))
+    name: Mapped[str | None] = mapped_column(String(NAME_LENGTH))
+    state: Mapped[UploadState]
+    description: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    """What `complete` found: a ModelLayout or DatasetContents as JSON."""
+    created_at: Mapped[datetime] = mapped_column(default=now())
+    files: Mapped[list["UploadFile"]] = relationship(
+        back_populates="upload", order_by="UploadFile.position", cascade="all, delete-orphan", lazy="selectin"
+    )
+
+
+class UploadFile(Owned, Base):
+    """A declared file; `key` names the artifact once the bytes have come and their sha256 was right."""
+
+    __tablename__ = "upload_files"
+
+    upload_id: Mapped[str] = mapped_column(ForeignKey("uploads.id", ondelete="CASCADE"), primary_key=True)
+    name: Mapped[str] = mapped_column(String(NAME_LENGTH), primary_key=True)
+    position: Mapped[int] = mapped_column(Integer)
+    size: Mapped[int] = mapped_column(BigInteger)
+    sha256: Mapped[str] = mapped_column(String(64))
+    key: Mapped[str | None] = mapped_column(String(KEY_LENGTH))
+    upload: Mapped[Upload] = relationship(back_populates="files")
+
+
+class Job(Owned, Base):
+    """A job: what was asked, where it stands, and who holds it (docs/states.md)."""
+
+    __tablename__ = "jobs"
+    __table_args__ = (
+        Index(None, "tenant", "created_at"),
+        Index("ix_jobs_claim", "state", "priority", "created_at"),
+    )
+
+    id: Mapped[str] = mapped_column(String(ID_LENGTH), primary_key=True)
+    name: Mapped[str | None] = mapped_column(String(NAME_LENGTH))
+    request: Mapped[JobRequest] = mapped_column(Document(JobRequest))
+    lineage: Mapped[dict[str, str]] = mapped_column(JSON)
+    """Where model and data came from; ends up in pruning.json."""
+    priority: Mapped[int] = mapped_column(Integer, default=0)
+    created_at: Mapped[datetime] = mapped_column(default=now())
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+
+    state: Mapped[JobState]
+    phase: Mapped[Phase | None]
+    progress: Mapped[JobProgress | None] = mapped_column(Document(JobProgress))
+    data: Mapped[DataSummary | None] = mapped_column(Document(DataSummary))
+    error: Mapped[JobError | None] = mapped_column(Document(JobError))
+
+    epoch: Mapped[int] = mapped_column(Integer, default=0)
+    """Fencing token: rises at every claim, and every later write of the claimer must name it."""
+    worker: Mapped[str | None] = mapped_column(String(NAME_LENGTH))
+    """Who claimed it last."""
+    lease_until: Mapped[datetime | None]
+    available_at: Mapped[datetime | None]
+    """A queued job is not claimed before this moment: the wait after an unplanned end."""
+    failures: Mapped[int] = mapped_column(Integer, default=0)
+    """Unplanned ends since the last committed step."""
+    last_step: Mapped[int | None] = mapped_column(Integer)
+    """The newest committed step; 0 is the original model's."""
+    last_seq: Mapped[int] = mapped_column(Integer, default=0)
+    """Number of the newest event."""
+
+    @property
+    def attempts(self) -> int:
+        """How often a worker has claimed the job."""
+        return self.epoch
+
+    @property
+    def terminal(self) -> bool:
+        return self.state in TERMINAL_STATES
+
+
+class JobStep(Owned, Base):
+    """A committed step. Its files exist, complete and unchanging, exactly when this row does."""
+
+    __tablename__ = "job_steps"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    step: Mapped[int] = mapped_column(Integer, primary_key=True)
+    epoch: Mapped[int] = mapped_column(Integer)
+    metrics: Mapped[StepMetrics] = mapped_column(Document(StepMetrics))
+    downloadable: Mapped[bool]
+    """False where the folder holds no model: step 0 keeps metrics only."""
+    created_at: Mapped[datetime] = mapped_column(default=now())
+    files: Mapped[list["JobStepFile"]] = relationship(
+        order_by="JobStepFile.name", cascade="all, delete-orphan", lazy="selectin"
+    )
+
+
+class JobStepFile(Owned, Base):
+    """One file of a committed step; `name` is its path inside the step's folder, with forward slashes."""
+
+    __tablename__ = "job_step_files"
+    __table_args__ = (
+        ForeignKeyConstraint(["job_id", "step"], ["job_steps.job_id", "job_steps.step"], ondelete="CASCADE"),
+    )
+
+    job_id: Mapped[str] = mapped_column(String(ID_LENGTH), primary_key=True)
+    step: Mapped[int] = mapped_column(Integer, primary_key=True)
+    name: Mapped[str] = mapped_column(String(255), primary_key=True)
+    size: Mapped[int] = mapped_column(BigInteger)
+    sha256: Mapped[str] = mapped_column(String(64))
+    key: Mapped[str] = mapped_column(String(KEY_LENGTH))
+
+
+class JobEventRow(Owned, Base):
+    """What happened to a job, numbered from 1 without gaps."""
+
+    __tablename__ = "job_events"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    seq: Mapped[int] = mapped_column(Integer, primary_key=True)
+    created_at: Mapped[datetime] = mapped_column(default=now())
+    body: Mapped[JobEventBody] = mapped_column(Document(JOB_EVENT_BODY))
+
+
+class OutboxMessage(Owned, Base):
+    """A message to publish, written in the transaction that makes it true and removed once it was published."""
+
+    __tablename__ = "outbox"
+
+    id: Mapped[int] = mapped_column(BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True)
+    topic: Mapped[str] = mapped_column(String(32))
+    created_at: Mapped[datetime] = mapped_column(default=now())

@@ -1,0 +1,335 @@
+"""The life of a job: every change of `jobs.state`, each one conditional UPDATE (drawn in docs/states.md).
+
+Nobody reads a job, decides, and writes it back: the condition travels with the UPDATE, so of two that try at once one
+changes a row and the other changes none. A worker's writes name the epoch of its claim (the fencing token); once
+somebody else has claimed the job, or it was ended, they change no row and raise LeaseLost.
+
+Each transition appends its event, and its wake-up where one is due, in the same transaction.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ColumnElement, and_, case, func, literal, or_, select, update
+from sqlalchemy.orm import Session
+
+from api_schemas import ids
+from api_schemas.enums import TERMINAL_STATES, JobState, Phase
+from api_schemas.errors import ErrorCode, SecateurError
+from api_schemas.events import JobEventBody, StateChanged
+from api_schemas.metrics import DataSummary, StepMetrics
+from api_schemas.resources import JobError, JobProgress
+from api_schemas.spec import JobRequest
+from store import outbox
+from store.clock import now
+from store.tables import Job, JobEventRow, JobStep, JobStepFile
+from store.tenancy import DEFAULT_TENANT, owned_by
+
+QUEUED, RUNNING, CANCELLING = JobState.QUEUED, JobState.RUNNING, JobState.CANCELLING
+SUCCEEDED, FAILED, CANCELLED = JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED
+
+WORKER_LOST = JobError(
+    code=ErrorCode.ENGINE_CRASHED,
+    detail="The worker that ran this job stopped answering, again and again at the same step. "
+    "The operator's worker log says why (often memory); a smaller batch_size may help.",
+)
+
+
+class LeaseLost(Exception):  # noqa: N818
+    """The job is no longer this worker's, or not in the state the write needs: stop at once, publish nothing."""
+
+
+@dataclass(frozen=True)
+class Lease:
+    """A claim: the right to write to a job for as long as nobody has claimed it again."""
+
+    job_id: str
+    epoch: int
+
+
+@dataclass(frozen=True)
+class StepFile:
+    """A file of a step that is already durable under `key`."""
+
+    name: str
+    size: int
+    sha256: str
+    key: str
+
+
+# --- by the service --------------------------------------------------------------------------------------------------
+
+
+def submit(session: Session, request: JobRequest, lineage: Mapping[str, str], tenant: str = DEFAULT_TENANT) -> Job:
+    """→ queued. One transaction: the job, its first event, the message that wakes a worker."""
+    job = Job(
+        id=ids.new_id(ids.JOB), tenant=tenant, name=request.name, request=request, lineage=dict(lineage), state=QUEUED
+    )
+    job.last_seq = 1
+    session.add(job)
+    session.flush()
+    session.add(JobEventRow(job_id=job.id, tenant=tenant, seq=1, body=StateChanged(state=QUEUED)))
+    outbox.add_wake(session, tenant)
+    session.flush()
+    session.refresh(job)
+    return job
+
+
+def cancel(session: Session, job_id: str, tenant: str = DEFAULT_TENANT) -> Job:
+    """queued, paused → cancelled; running → cancelling (the worker ends its engine first); cancelling stays.
+
+    Raises NOT_FOUND, or CONFLICT where the job has already ended.
+    """
+    changed = _update(
+        session,
+        and_(owned_by(Job, tenant), Job.id == job_id, Job.state.in_([QUEUED, JobState.PAUSED, RUNNING])),
+        state=_either((Job.state == RUNNING, CANCELLING), otherwise=CANCELLED),
+        finished_at=case((Job.state == RUNNING, None), else_=now()),
+    )
+    if changed:
+        return changed[0]
+    job = session.scalar(select(Job).where(owned_by(Job, tenant), Job.id == job_id))
+    if job is None:
+        raise SecateurError(ErrorCode.NOT_FOUND, f"There is no job {job_id}.")
+    if job.state in TERMINAL_STATES:
+        raise SecateurError(ErrorCode.CONFLICT, f"The job has already {_ended(job.state)}; it cannot be cancelled.")
+    return job
+
+
+# --- by a worker -----------------------------------------------------------------------------------------------------
+
+
+def claimable(failure_cap: int) -> ColumnElement[bool]:
+    """Queued and due, or running under a lease that ran out: its worker is gone, which counts as a failure.
+
+    At the cap a lost job is the sweeper's.
+    """
+    due = and_(Job.state == QUEUED, or_(Job.available_at.is_(None), Job.available_at <= now()))
+    lost = and_(Job.state == RUNNING, Job.lease_until < now(), Job.failures + 1 < failure_cap)
+    return or_(due, lost)
+
+
+def claim(session: Session, worker: str, lease_seconds: float, failure_cap: int) -> Job | None:
+    """queued, or running with an expired lease → running. The best job there is, or None.
+
+    By priority, then age. Two claimers never get the same job: on PostgreSQL the second skips the locked row, on SQLite
+    it waits for the first one's transaction and then finds the row changed.
+    """
+    best = (
+        select(Job.id)
+        .where(claimable(failure_cap))
+        .order_by(Job.priority.desc(), Job.created_at, Job.id)
+        .limit(1)
+        .with_for_update(skip_locked=True)
+        .scalar_subquery()
+    )
+    changed = _update(
+        session,
+        and_(Job.id == best, claimable(failure_cap)),
+        state=RUNNING,
+        epoch=Job.epoch + 1,
+        failures=Job.failures + case((Job.state == RUNNING, 1), else_=0),
+        worker=worker,
+        lease_until=now(plus=lease_seconds),
+        available_at=None,
+        started_at=func.coalesce(Job.started_at, now()),
+        phase=Phase.PREPARING,
+        progress=None,
+    )
+    return changed[0] if changed else None
+
+
+def renew(session: Session, lease: Lease, lease_seconds: float, progress: JobProgress | None = None) -> JobState:
+    """A heartbeat: the lease starts anew, `progress` (if any) is shown. Returns running, or cancelling: end the engine.
+
+    Raises LeaseLost.
+    """
+    values: dict[str, Any] = {"lease_until": now(plus=lease_seconds)}
+    if progress is not None:
+        values |= {"progress": progress, "phase": progress.phase}
+    statement = update(Job).where(_held(lease, RUNNING, CANCELLING)).values(values).returning(Job.state)
+    state = session.execute(statement.execution_options(synchronize_session=False)).scalar_one_or_none()
+    if state is None:
+        raise LeaseLost(lease)
+    return JobState(state)
+
+
+def record(
+    session: Session,
+    lease: Lease,
+    events: Sequence[JobEventBody],
+    *,
+    phase: Phase | None = None,
+    data: DataSummary | None = None,
+) -> None:
+    """Append the engine's events, in order, and set what they say about the job. Raises LeaseLost."""
+    values: dict[str, Any] = {}
+    if phase is not None:
+        values["phase"] = phase
+    if data is not None:
+        values["data"] = data
+    _fenced(session, lease, (RUNNING, CANCELLING), events, **values)
+
+
+def commit_step(
+    session: Session,
+    lease: Lease,
+    metrics: StepMetrics,
+    files: Sequence[StepFile],
+    *,
+    downloadable: bool,
+    events: Sequence[JobEventBody] = (),
+) -> None:
+    """A step exists from here on. Its files must already be durable.
+
+    First the fenced UPDATE of the job (which also says that this is the next step, and clears the failures), then the
+    rows of the step. Raises LeaseLost.
+    """
+    step = metrics.step
+    follows = Job.last_step.is_(None) if step == 0 else Job.last_step == step - 1
+    job = _fenced(session, lease, (RUNNING,), events, follows, last_step=step, failures=0)
+    row = JobStep(
+        job_id=job.id, tenant=job.tenant, step=step, epoch=lease.epoch, metrics=metrics, downloadable=downloadable
+    )
+    row.files = [
+        JobStepFile(
+            job_id=job.id,
+            step=step,
+            tenant=job.tenant,
+            name=file.name,
+            size=file.size,
+            sha256=file.sha256,
+            key=file.key,
+        )
+        for file in files
+    ]
+    session.add(row)
+    session.flush()
+
+
+def succeed(session: Session, lease: Lease, events: Sequence[JobEventBody] = ()) -> None:
+    """running → succeeded. Raises LeaseLost, also where a cancel came first."""
+    _fenced(session, lease, (RUNNING,), events, **_end(SUCCEEDED))
+
+
+def fail(session: Session, lease: Lease, error: JobError, events: Sequence[JobEventBody] = ()) -> None:
+    """running → failed: trying again would not help. Raises LeaseLost, also where a cancel came first."""
+    _fenced(session, lease, (RUNNING,), events, **_end(FAILED), error=error)
+
+
+def crash(
+    session: Session,
+    lease: Lease,
+    error: JobError,
+    *,
+    failure_cap: int,
+    retry_delay_seconds: float,
+    events: Sequence[JobEventBody] = (),
+) -> JobState:
+    """An unplanned end: running → queued (due after a wait), at the cap → failed with `error`; cancelling → cancelled.
+
+    The wait doubles with every further failure. Returns the new state. Raises LeaseLost.
+    """
+    cancelled = Job.state == CANCELLING
+    at_cap = Job.failures + 1 >= failure_cap
+    wait = retry_delay_seconds * literal(1).bitwise_lshift(Job.failures)
+    over = or_(cancelled, at_cap)
+    values = _end(_either((cancelled, CANCELLED), (at_cap, FAILED), otherwise=QUEUED)) | {
+        "finished_at": case((over, now()), else_=None),
+        "available_at": case((over, None), else_=now(plus=wait)),
+        "error": case((and_(~cancelled, at_cap), literal(error, Job.error.type)), else_=None),
+        "failures": Job.failures + 1,
+    }
+    return _fenced(session, lease, (RUNNING, CANCELLING), events, **values).state
+
+
+def release(session: Session, lease: Lease) -> JobState:
+    """Hand the job back, planned (the worker is stopping): running → queued, no failure; cancelling → cancelled.
+
+    Returns the new state. Raises LeaseLost.
+    """
+    cancelled = Job.state == CANCELLING
+    values = _end(_either((cancelled, CANCELLED), otherwise=QUEUED))
+    values["finished_at"] = case((cancelled, now()), else_=None)
+    job = _fenced(session, lease, (RUNNING, CANCELLING), (), **values)
+    if job.state == QUEUED:
+        outbox.add_wake(session, job.tenant)
+    return job.state
+
+
+def confirm_cancel(session: Session, lease: Lease, events: Sequence[JobEventBody] = ()) -> None:
+    """cancelling → cancelled: the engine has ended. Raises LeaseLost."""
+    _fenced(session, lease, (CANCELLING,), events, **_end(CANCELLED))
+
+
+# --- by maintenance --------------------------------------------------------------------------------------------------
+
+
+def sweep(session: Session, failure_cap: int) -> int:
+    """End what no worker will: expired cancelling → cancelled; expired running at the cap → failed. Returns how many.
+
+    Other expired jobs need nothing: the next claim takes them.
+    """
+    expired = Job.lease_until < now()
+    cancelled = _update(session, and_(Job.state == CANCELLING, expired), **_end(CANCELLED))
+    at_cap = and_(Job.state == RUNNING, expired, Job.failures + 1 >= failure_cap)
+    failed = _update(session, at_cap, **_end(FAILED), error=WORKER_LOST, failures=Job.failures + 1)
+    return len(cancelled) + len(failed)
+
+
+# --- how it is done --------------------------------------------------------------------------------------------------
+
+
+def _held(lease: Lease, *states: JobState) -> ColumnElement[bool]:
+    """The fence: nobody has claimed the job since, and nobody has ended it."""
+    return and_(Job.id == lease.job_id, Job.epoch == lease.epoch, Job.state.in_(states))
+
+
+def _either(*choices: tuple[ColumnElement[bool], JobState], otherwise: JobState) -> ColumnElement[JobState]:
+    """CASE over states, typed as the column is."""
+    column = Job.state.type
+    return case(
+        *((condition, literal(state, column)) for condition, state in choices), else_=literal(otherwise, column)
+    )
+
+
+def _end(state: JobState | ColumnElement[JobState]) -> dict[str, Any]:
+    """What a job that no worker holds looks like."""
+    return {"state": state, "finished_at": now(), "lease_until": None, "phase": None, "progress": None}
+
+
+def _fenced(
+    session: Session,
+    lease: Lease,
+    states: tuple[JobState, ...],
+    events: Sequence[JobEventBody],
+    *conditions: ColumnElement[bool],
+    **values: Any,
+) -> Job:
+    changed = _update(session, and_(_held(lease, *states), *conditions), events, **values)
+    if not changed:
+        raise LeaseLost(lease)
+    return changed[0]
+
+
+def _update(
+    session: Session, condition: ColumnElement[bool], events: Sequence[JobEventBody] = (), **values: Any
+) -> Sequence[Job]:
+    """The one conditional UPDATE … RETURNING, with the events it causes: `events`, then the change of state if any."""
+    moved = "state" in values
+    statement = update(Job).where(condition).values(last_seq=Job.last_seq + len(events) + moved, **values)
+    options = {"synchronize_session": False, "populate_existing": True}
+    changed = session.scalars(statement.returning(Job), execution_options=options).all()
+    for job in changed:
+        bodies = [*events, StateChanged(state=job.state, detail=job.error and job.error.detail)] if moved else events
+        first = job.last_seq - len(bodies) + 1
+        session.add_all(
+            JobEventRow(job_id=job.id, tenant=job.tenant, seq=seq, body=body) for seq, body in enumerate(bodies, first)
+        )
+    session.flush()
+    return changed
+
+
+def _ended(state: JobState) -> str:
+    return {SUCCEEDED: "succeeded", FAILED: "failed", CANCELLED: "been cancelled"}[state]

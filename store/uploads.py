@@ -1,0 +1,76 @@
+"""Uploads: models and datasets that clients send file by file."""
+
+from collections.abc import Sequence
+from typing import Any, Literal, cast
+
+from sqlalchemy import CursorResult, update
+from sqlalchemy.orm import Session
+
+from api_schemas import ids
+from api_schemas.enums import UploadState
+from api_schemas.resources import DeclaredFile
+from store.paging import Rows, fetch_page
+from store.tables import Upload, UploadFile
+from store.tenancy import DEFAULT_TENANT, owned_by, select_owned
+
+UploadKind = Literal["model", "dataset"]
+PREFIXES: dict[UploadKind, str] = {"model": ids.MODEL, "dataset": ids.DATASET}
+
+
+def create(
+    session: Session,
+    kind: UploadKind,
+    name: str | None,
+    files: Sequence[DeclaredFile],
+    tenant: str = DEFAULT_TENANT,
+) -> Upload:
+    """A new, open upload that expects `files`."""
+    upload = Upload(
+        id=ids.new_id(PREFIXES[kind]), tenant=tenant, kind=kind, name=name, state=UploadState.OPEN, description=None
+    )
+    upload.files = [
+        UploadFile(tenant=tenant, name=file.name, position=position, size=file.size, sha256=file.sha256, key=None)
+        for position, file in enumerate(files)
+    ]
+    session.add(upload)
+    session.flush()
+    session.refresh(upload)
+    return upload
+
+
+def get(session: Session, kind: UploadKind, upload_id: str, tenant: str = DEFAULT_TENANT) -> Upload | None:
+    """The tenant's upload of this kind, with its files."""
+    return session.scalar(select_owned(Upload, tenant).where(Upload.id == upload_id, Upload.kind == kind))
+
+
+def page(
+    session: Session, kind: UploadKind, cursor: str | None, limit: int, tenant: str = DEFAULT_TENANT
+) -> Rows[Upload]:
+    """Newest first."""
+    return fetch_page(session, Upload, select_owned(Upload, tenant).where(Upload.kind == kind), cursor, limit)
+
+
+def artifact_key(upload_id: str, name: str, attempt: str) -> str:
+    """Where the bytes of a file are put: every attempt has its own key, so that two at once cannot mix."""
+    return f"uploads/{upload_id}/{attempt}/{name}"
+
+
+def record_file(session: Session, upload_id: str, name: str, key: str, tenant: str = DEFAULT_TENANT) -> bool:
+    """Note that the file's bytes lie under `key`. False where the upload is no longer open or expects no such file."""
+    is_open = select_owned(Upload, tenant).where(Upload.id == upload_id, Upload.state == UploadState.OPEN).exists()
+    statement = update(UploadFile).where(
+        owned_by(UploadFile, tenant), UploadFile.upload_id == upload_id, UploadFile.name == name, is_open
+    )
+    return _changed(session, statement.values(key=key))
+
+
+def mark_ready(session: Session, upload_id: str, description: dict[str, Any], tenant: str = DEFAULT_TENANT) -> bool:
+    """open → ready, with what `complete` found. False where it was not open any more."""
+    statement = update(Upload).where(owned_by(Upload, tenant), Upload.id == upload_id, Upload.state == UploadState.OPEN)
+    return _changed(session, statement.values(state=UploadState.READY, description=description))
+
+
+def _changed(session: Session, statement: Any) -> bool:
+    result = cast("CursorResult[Any]", session.execute(statement))
+    session.expire_all()
+    return result.rowcount > 0
