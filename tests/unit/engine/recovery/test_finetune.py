@@ -1,0 +1,226 @@
+"""Recovery on a tiny Audio Spectrogram Transformer: what changes, by how much, and that it does so every time."""
+
+import copy
+import re
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from transformers import ASTConfig, ASTForAudioClassification
+
+from api_schemas.errors import ErrorCode, SecateurError
+from api_schemas.metrics import EpochLoss
+from api_schemas.spec import Augment, Finetune, Lora
+from worker.engine.data.split import FeatureSplit
+from worker.engine.recovery import finetune
+from worker.engine.recovery.finetune import learning_rate_factor
+from worker.engine.recovery.lora import attach, capped_ranks, merge
+
+CPU = torch.device("cpu")
+CLASSES, FRAMES, MELS = 3, 16, 16
+
+
+@pytest.fixture
+def model() -> ASTForAudioClassification:
+    torch.manual_seed(0)
+    config = ASTConfig(
+        hidden_size=24,
+        num_hidden_layers=2,
+        num_attention_heads=3,
+        intermediate_size=32,
+        patch_size=8,
+        frequency_stride=8,
+        time_stride=8,
+        max_length=FRAMES,
+        num_mel_bins=MELS,
+        num_labels=CLASSES,
+        hidden_dropout_prob=0.1,
+        attention_probs_dropout_prob=0.1,
+    )
+    return ASTForAudioClassification(config).eval()
+
+
+@pytest.fixture(scope="module")
+def split() -> FeatureSplit:
+    """Three classes that differ in which third of the mel bins is loud."""
+    random = np.random.default_rng(0)
+    labels = np.arange(48) % CLASSES
+    features = random.normal(size=(48, FRAMES, MELS)).astype(np.float32)
+    for row, label in enumerate(labels):
+        features[row, :, 5 * label : 5 * label + 5] += 1.5
+    return FeatureSplit(features, torch.from_numpy(labels))
+
+
+def projections_of(model: nn.Module) -> dict[str, nn.Linear]:
+    found = {n: m for n, m in model.named_modules() if isinstance(m, nn.Linear) and re.search(r"attention\..*", n)}
+    assert len(found) == 8
+    return found
+
+
+def train(
+    model: ASTForAudioClassification, split: FeatureSplit, seed: int = 1, **changes: object
+) -> tuple[ASTForAudioClassification, dict[str, int], list[EpochLoss]]:
+    losses: list[EpochLoss] = []
+    spec = Finetune.model_validate({"epochs": 3, "learning_rate": 3e-3, "batch_size": 10, **changes})
+    tuned, ranks = finetune(
+        model,
+        split,
+        spec,
+        projections=projections_of(model),
+        classifiers=["classifier"],
+        multi_label=split.targets.ndim == 2,
+        pad_value=-1.0,
+        seed=seed,
+        device=CPU,
+        on_batch=lambda *_: None,
+        on_epoch=losses.append,
+    )
+    return tuned, ranks, losses
+
+
+def test_adapters_start_as_the_identity(model: ASTForAudioClassification) -> None:
+    before = copy.deepcopy(model.state_dict())
+    adapted, _ = attach(model, projections_of(model), ["classifier"], Lora())
+    merged = merge(adapted)
+    assert merged is model
+    assert merged.state_dict().keys() == before.keys()
+    assert all(torch.equal(merged.state_dict()[name], before[name]) for name in before)
+
+
+def test_training_learns_and_changes_projections_and_classifier_alone(
+    model: ASTForAudioClassification, split: FeatureSplit
+) -> None:
+    before = copy.deepcopy(model.state_dict())
+    names = projections_of(model)
+    tuned, _, losses = train(model, split, epochs=8)
+    assert [loss.epoch for loss in losses] == list(range(1, 9))
+    assert losses[-1].train_loss < 0.5 * losses[0].train_loss
+    assert 0 < losses[-1].learning_rate < losses[1].learning_rate
+    changed = {name for name, value in tuned.state_dict().items() if not torch.equal(value, before[name])}
+    classifier = {name for name in before if name.startswith("classifier.")}
+    # An adapter has no bias: the projections' stay.
+    assert changed == {f"{name}.weight" for name in names} | classifier
+
+
+def test_the_merged_model_is_whole_again(model: ASTForAudioClassification, split: FeatureSplit) -> None:
+    layout = {name: type(module) for name, module in model.named_modules()}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        # transformers' own, about a property that peft still reads.
+        warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
+        tuned, _, _ = train(model, split, epochs=1)
+        assert {name: type(module) for name, module in tuned.named_modules()} == layout
+        assert all(parameter.requires_grad for parameter in tuned.parameters())
+        assert not tuned.training
+        train(tuned, split, epochs=1)  # and it can be adapted again
+
+
+def test_the_same_seed_gives_the_same_bits_whatever_ran_before(
+    model: ASTForAudioClassification, split: FeatureSplit
+) -> None:
+    models = [copy.deepcopy(model) for _ in range(3)]
+    torch.manual_seed(5)
+    one, _, losses_one = train(models[0], split, seed=7)
+    torch.manual_seed(6)
+    state = torch.random.get_rng_state()
+    two, _, losses_two = train(models[1], split, seed=7)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    other, _, _ = train(models[2], split, seed=8)
+    weights = [m.state_dict() for m in (one, two, other)]
+    assert losses_one == losses_two
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    assert not torch.equal(weights[0]["classifier.dense.weight"], weights[2]["classifier.dense.weight"])
+
+
+def test_dropout_and_augmentation_are_on_while_training(model: ASTForAudioClassification, split: FeatureSplit) -> None:
+    plain = {"epochs": 1, "augment": None, "lora": {"dropout": 0.0}}
+    no_dropout = copy.deepcopy(model)
+    for module in no_dropout.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+    for layer in no_dropout.audio_spectrogram_transformer.layers:
+        layer.attention.attention_dropout = 0.0
+        layer.attention.dropout_prob = 0.0
+    losses = {
+        "config dropout": train(copy.deepcopy(model), split, **plain)[2],
+        "none": train(no_dropout, split, **plain)[2],
+        "augmented": train(copy.deepcopy(model), split, **plain | {"augment": Augment()})[2],
+        "adapter dropout": train(copy.deepcopy(model), split, **plain | {"lora": {"dropout": 0.5}})[2],
+    }
+    assert len({loss[0].train_loss for loss in losses.values()}) == 4
+
+
+def test_ranks_are_capped_and_keep_their_scaling(model: ASTForAudioClassification, split: FeatureSplit) -> None:
+    attention = model.audio_spectrogram_transformer.layers[0].attention
+    attention.q_proj, attention.k_proj = nn.Linear(24, 6), nn.Linear(24, 6)
+    names = projections_of(model)
+    ranks = capped_ranks(names, 16)
+    assert sorted(ranks.values()) == [6, 6, 16, 16, 16, 16, 16, 16]
+    adapted, attached = attach(model, names, ["classifier"], Lora(rank=16, alpha=24.0))
+    assert attached == ranks
+    layers = dict(adapted.get_base_model().named_modules())
+    for name, rank in ranks.items():
+        assert layers[name].lora_A["default"].weight.shape[0] == rank
+        assert layers[name].scaling["default"] == pytest.approx(1.5)
+    merge(adapted)
+    _, reported, _ = train(copy.deepcopy(_whole(model)), split, epochs=1, lora={"rank": 64})
+    assert set(reported.values()) == {24}
+
+
+def _whole(model: ASTForAudioClassification) -> ASTForAudioClassification:
+    return ASTForAudioClassification(model.config)
+
+
+def test_names_that_only_look_alike_get_no_adapter() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = nn.ModuleDict({"1": nn.ModuleDict({"q": nn.Linear(4, 4)})})
+            self.decoder = nn.ModuleDict({"layers": nn.ModuleDict({"1": nn.ModuleDict({"q": nn.Linear(4, 4)})})})
+            self.pre_classifier, self.classifier = nn.Linear(4, 4), nn.Linear(4, 4)
+
+    net = Net()
+    adapted, ranks = attach(net, {"layers.1.q": net.layers["1"]["q"]}, ["classifier"], Lora(rank=2))
+    assert ranks == {"layers.1.q": 2}
+    trained = {name for name, p in adapted.get_base_model().named_parameters() if p.requires_grad}
+    assert trained == {
+        "layers.1.q.lora_A.default.weight",
+        "layers.1.q.lora_B.default.weight",
+        "classifier.weight",
+        "classifier.bias",
+    }
+
+
+@pytest.mark.parametrize("missing", ["projection", "classifier"])
+def test_a_name_that_is_not_there_is_an_error(model: ASTForAudioClassification, missing: str) -> None:
+    names: dict[str, nn.Linear] = projections_of(model)
+    if missing == "projection":
+        names["audio_spectrogram_transformer.layers.0.attention.query"] = next(iter(names.values()))
+    with pytest.raises(SecateurError) as caught:
+        attach(model, names, ["head" if missing == "classifier" else "classifier"], Lora())
+    assert caught.value.code is ErrorCode.ENGINE_ERROR
+
+
+def test_a_loss_that_is_not_finite_is_an_error(model: ASTForAudioClassification, split: FeatureSplit) -> None:
+    features = split.features.copy()
+    features[3, 0, 0] = np.inf
+    with pytest.raises(SecateurError) as caught:
+        train(model, FeatureSplit(features, split.targets), epochs=1)
+    assert caught.value.code is ErrorCode.NUMERICAL
+
+
+def test_several_labels_a_clip_are_learned_too(model: ASTForAudioClassification, split: FeatureSplit) -> None:
+    targets = nn.functional.one_hot(split.targets, CLASSES).float()
+    _, _, losses = train(model, FeatureSplit(split.features, targets), epochs=16)
+    assert losses[-1].train_loss < 0.5 * losses[0].train_loss
+
+
+def test_the_learning_rate_rises_then_falls() -> None:
+    factors = [learning_rate_factor(step, 20, 0.25) for step in range(20)]
+    assert factors[:5] == pytest.approx([1 / 6, 2 / 6, 3 / 6, 4 / 6, 5 / 6])
+    assert factors[5] == 1.0
+    assert factors[5:] == sorted(factors[5:], reverse=True)
+    assert factors[-1] > 0
+    assert learning_rate_factor(0, 1, 0.9) == 1.0

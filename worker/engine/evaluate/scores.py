@@ -1,0 +1,74 @@
+"""Scores of a model on a split."""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from api_schemas.errors import ErrorCode, SecateurError
+from api_schemas.metrics import Scores
+from worker.engine.data.split import FeatureSplit
+from worker.engine.evaluate.metrics import mean_average_precision, per_sample_loss
+
+
+def logits_of(
+    model: nn.Module,
+    split: FeatureSplit,
+    *,
+    batch_size: int,
+    device: torch.device,
+    progress: Callable[[int, int], None] | None = None,
+) -> Tensor:
+    """Float32 logits [N, C] on the CPU, of all samples in the split's order.
+
+    The model runs on `device` at its own dtype, in eval mode and without autocast; its training flag is restored.
+    """
+    training = model.training
+    dtype = next(parameter.dtype for parameter in model.parameters() if parameter.is_floating_point())
+    collected: list[Tensor] = []
+    model.to(device)
+    model.train(False)
+    try:
+        with torch.inference_mode(), torch.autocast(device.type, enabled=False):
+            for start in range(0, len(split), batch_size):
+                stop = min(start + batch_size, len(split))
+                inputs, _ = split.batch(range(start, stop))
+                collected.append(model(inputs.to(device, dtype)).logits.float().cpu())
+                if progress is not None:
+                    progress(stop, len(split))
+    finally:
+        model.train(training)
+    return torch.cat(collected)
+
+
+def evaluate(
+    model: nn.Module,
+    split: FeatureSplit,
+    *,
+    batch_size: int,
+    device: torch.device,
+    multi_label: bool,
+    progress: Callable[[int, int], None] | None = None,
+) -> Scores:
+    """Loss and task metric of `model` on the whole split; `progress(done, total)` counts samples.
+
+    Raises DATASET_EMPTY where there is nothing to score and NUMERICAL where the model's output is not finite.
+    """
+    if not len(split):
+        raise SecateurError(ErrorCode.DATASET_EMPTY, "A split without samples cannot be scored; give it rows.")
+    logits = logits_of(model, split, batch_size=batch_size, device=device, progress=progress)
+    cross_entropy = float(per_sample_loss(logits.double(), split.targets, multi_label).mean())
+    # A single NaN among the logits leaves the argmax defined, and wrong: look at all of them.
+    if not (math.isfinite(cross_entropy) and bool(torch.isfinite(logits).all())):
+        detail = "The model's logits are not finite (NaN or infinity). Check the weights, or lower the learning rate."
+        raise SecateurError(ErrorCode.NUMERICAL, detail)
+    if multi_label:
+        precision = mean_average_precision(logits.numpy(), split.targets.numpy())
+        return Scores(
+            samples=len(split),
+            cross_entropy=cross_entropy,
+            mean_average_precision=None if math.isnan(precision) else precision,
+        )
+    correct = int((logits.argmax(dim=1) == split.targets).sum())
+    return Scores(samples=len(split), cross_entropy=cross_entropy, accuracy=correct / len(split))
