@@ -1,0 +1,1 @@
+"""The pruning engine: files in, files out. Pure torch; no HTTP, no database, no Celery."""

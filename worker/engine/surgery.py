@@ -1,0 +1,39 @@
+"""Surgery: a model and the channels that stay in, a smaller model out. Rows and columns are removed; nothing is masked."""
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from api_schemas.families import Family
+from api_schemas.widths import AttentionWidths
+from worker.engine.attention import attention_blocks
+from worker.engine.models import build, on_device
+from worker.engine.selection import Keep, widths_of
+
+
+def _indices(keep_of_layer: tuple[tuple[int, tuple[int, ...]], ...], widths: tuple[int, ...]) -> Tensor:
+    """(head, channels) of every head that stays -> positions among the concatenated channels of all heads."""
+    starts = [sum(widths[:h]) for h in range(len(widths))]
+    return torch.tensor([starts[head] + c for head, channels in keep_of_layer for c in channels], dtype=torch.long)
+
+
+def cut(model: PreTrainedModel, family: Family, widths: AttentionWidths, keep: Keep) -> PreTrainedModel:
+    """A new model without what `keep` leaves out. `widths` are those of `model`, which is not changed.
+
+    Rows of q, k and v (with their biases) and columns of o are sliced; the output bias stays, and so does the softmax scale
+    of the original model.
+    """
+    state = dict(model.state_dict())
+    for block, layer in zip(attention_blocks(model, family, widths), keep, strict=True):
+        rows = {
+            "qk": _indices(tuple((h.head, h.qk) for h in layer), block.widths.qk),
+            "vo": _indices(tuple((h.head, h.vo) for h in layer), block.widths.vo),
+        }
+        for side, name in block.names.items():
+            kept = rows["qk" if side in "qk" else "vo"].to(block.projections[side].weight.device)
+            weight = state[f"{name}.weight"]
+            state[f"{name}.weight"] = weight.index_select(1 if side == "o" else 0, kept)
+            if side != "o" and f"{name}.bias" in state:
+                state[f"{name}.bias"] = state[f"{name}.bias"].index_select(0, kept)
+    smaller = build(family, model.config.to_dict(), widths_of(keep, widths.head_dim), state)
+    return on_device(smaller, model.device)
