@@ -1,0 +1,135 @@
+"""Step metrics written by hand: the report shows what it is given, so nothing needs to be trained to test it."""
+
+from dataclasses import dataclass
+
+import pytest
+
+from api_schemas.enums import Granularity
+from api_schemas.metrics import DataSummary, EpochLoss, Latency, Scores, Size, StepMetrics
+from api_schemas.spec import EngineSpec
+from api_schemas.widths import AttentionWidths
+
+HOSTILE = (
+    "<script>alert(1)</script>",
+    "<img src=x onerror=alert(1)>",
+    "yes | no\n| --- |",
+    "[click](javascript:alert(1))",
+    "![x](https://example.invalid/x.png)",
+    "---\nlibrary_name: evil\n---",
+    "{{ 7 * 7 }}",
+    "`code` \u202e reversed \x00\x1b[31m",
+    "https://example.invalid/",
+)
+
+
+@dataclass(frozen=True)
+class Job:
+    """Arguments of write_report and write_model_card, together."""
+
+    steps: tuple[StepMetrics, ...]
+    spec: EngineSpec
+    data: DataSummary
+
+
+def _scores(value: float, multi_label: bool, samples: int = 400) -> Scores:
+    name = "mean_average_precision" if multi_label else "accuracy"
+    return Scores.model_validate({"samples": samples, "cross_entropy": round(2.2 * (1 - value), 4), name: value})
+
+
+def _latency(step: int, batch_size: int) -> Latency:
+    dense, p50 = 8.0 * batch_size, 8.0 * batch_size / (1 + 0.12 * step)
+    return Latency(
+        batch_size=batch_size,
+        runs=30,
+        p50_ms=p50,
+        p95_ms=p50 * 1.15,
+        throughput=1000 * batch_size / p50,
+        dense_p50_ms=dense,
+        speedup=dense / p50,
+    )
+
+
+def _widths(step: int, granularity: Granularity) -> AttentionWidths:
+    """Four layers of six heads of 32; the later layers lose more."""
+    if granularity is Granularity.ENTIRE_HEAD:
+        heads = [max(1, 6 - (step * (layer + 2)) // 3) for layer in range(4)]
+        return AttentionWidths.of(32, (([32] * n, [32] * n) for n in heads))
+    return AttentionWidths.of(
+        32, (([32 - step * (2 + layer)] * 6, [32 - step * (5 - layer)] * 6) for layer in range(4))
+    )
+
+
+def make_job(
+    *,
+    multi_label: bool = False,
+    granularity: Granularity = Granularity.ENTIRE_HEAD,
+    labels: tuple[str, ...] = ("yes", "no", "stop"),
+    steps: int = 3,
+) -> Job:
+    dense = _widths(0, granularity)
+    total = sum(layer.qk_total + layer.vo_total for layer in dense.layers)
+    rows = []
+    for step in range(steps + 1):
+        widths = _widths(step, granularity)
+        kept = sum(layer.qk_total + layer.vo_total for layer in widths.layers) / total
+        score = 0.93 - 0.012 * step**2
+        attention = round(590_000 * kept)
+        rows.append(
+            StepMetrics(
+                step=step,
+                requested_sparsity=round(1 - kept, 1),
+                achieved_sparsity=1 - kept,
+                widths=widths,
+                size=Size(
+                    attention_parameters=attention,
+                    total_parameters=attention + 1_240_000,
+                    flops=round(230_000_000 + 110_000_000 * kept),
+                    file_bytes=4 * (attention + 1_240_000) + 20_480,
+                ),
+                validation=_scores(score, multi_label),
+                validation_before_recovery=_scores(score - 0.07 * step, multi_label) if step else None,
+                test=_scores(score - 0.01, multi_label, 380) if step in (0, steps) else None,
+                latency=(_latency(step, 1), _latency(step, 8)),
+                losses=tuple(
+                    EpochLoss(epoch=n, train_loss=0.5 / n + 0.1 * step, learning_rate=3e-4 / n) for n in (1, 2, 3)
+                )
+                if step
+                else (),
+                lora_ranks={"layers.0.attention.q_proj": 16, "layers.3.attention.o_proj": 8} if step else {},
+                calibration_samples=400 if step else 0,
+                reload_max_abs_error=3.1e-7 if step else None,
+            )
+        )
+    spec = EngineSpec.model_validate(
+        {
+            "pruning": {
+                "target": {"attention_sparsity": 0.5},
+                "schedule": {"steps": steps},
+                "granularity": granularity,
+            },
+            "lineage": {"model": f"folder {labels[0]}", "dataset": "recordings"},
+        }
+    )
+    data = DataSummary(
+        samples={"train": 1200, "validation": 400, "test": 380},
+        held_out=("validation",),
+        grouped_by=labels[-1] if len(labels) > 3 else "speaker",
+        multi_label=multi_label,
+        labels=labels,
+    )
+    return Job(steps=tuple(rows), spec=spec, data=data)
+
+
+@pytest.fixture
+def job() -> Job:
+    return make_job()
+
+
+@pytest.fixture
+def multi_label_job() -> Job:
+    return make_job(multi_label=True, granularity=Granularity.PER_HEAD)
+
+
+@pytest.fixture
+def hostile_job() -> Job:
+    return make_job(labels=HOSTILE)

@@ -1,0 +1,94 @@
+"""The model card: valid front matter, the right way to load, the measurements, and no markup of a stranger's."""
+
+from pathlib import Path
+
+import yaml
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+
+from worker.engine.report import write_model_card
+
+from .conftest import HOSTILE, Job
+
+
+def _write(folder: Path, job: Job, *, stock: bool = False) -> tuple[dict[str, object], str]:
+    write_model_card(folder, job.steps, spec=job.spec, data=job.data, family="ast", labels=job.data.labels, stock=stock)
+    _, front, body = (folder / "README.md").read_text(encoding="utf-8").split("---\n", 2)
+    return yaml.safe_load(front), body
+
+
+def _tokens(body: str) -> list[Token]:
+    """All tokens, inline ones too, read as GitHub and model hubs read them: tables, raw HTML and links allowed."""
+    parsed = MarkdownIt("gfm-like", {"linkify": False}).parse(body)
+    return [inner for token in parsed for inner in (token, *(token.children or ()))]
+
+
+def test_the_front_matter_is_what_hubs_expect(tmp_path: Path, job: Job) -> None:
+    front, _ = _write(tmp_path, job)
+    assert front["library_name"] == "transformers"
+    assert front["pipeline_tag"] == "audio-classification"
+    assert front["metrics"] == ["accuracy"]
+    assert isinstance(front["tags"], list)
+    assert "audio-spectrogram-transformer" in front["tags"]
+
+
+def test_custom_code_is_asked_for_only_where_needed(tmp_path: Path, job: Job) -> None:
+    _, custom = _write(tmp_path, job)
+    assert 'from_pretrained("path/to/this/folder", trust_remote_code=True)' in custom
+    _, stock = _write(tmp_path, job, stock=True)
+    assert "trust_remote_code" not in stock
+    assert 'from_pretrained("path/to/this/folder")' in stock
+    assert "transformers>=5.10" in stock
+
+
+def test_the_snippet_is_two_lines_of_python(tmp_path: Path, job: Job) -> None:
+    _, body = _write(tmp_path, job)
+    (fence,) = [token for token in _tokens(body) if token.type == "fence"]
+    assert len(fence.content.strip().splitlines()) == 2
+    compile(fence.content, "card", "exec")
+
+
+def test_the_table_compares_original_and_cut(tmp_path: Path, job: Job) -> None:
+    _, body = _write(tmp_path, job)
+    last = job.steps[-1]
+    assert last.test is not None
+    assert last.test.accuracy is not None
+    assert f"| accuracy, test (380 samples) | 92.0% | {100 * last.test.accuracy:.1f}% |" in body
+    assert f"({last.latency[0].speedup:.2f}x)" in body
+    assert "| weights file | 7.34 MB |" in body
+    assert "held out of train by seed: validation" in body
+
+
+def test_map_for_several_labels_a_clip(tmp_path: Path, multi_label_job: Job) -> None:
+    front, body = _write(tmp_path, multi_label_job)
+    assert front["metrics"] == ["mAP"]
+    assert "| mAP, test" in body
+    assert "accuracy, " not in body
+
+
+def test_strangers_words_make_no_markup(tmp_path: Path, job: Job, hostile_job: Job) -> None:
+    front, body = _write(tmp_path, hostile_job)
+    assert front["library_name"] == "transformers"
+    tokens = _tokens(body)
+    kinds = {token.type for token in tokens}
+    assert not kinds & {"html_block", "html_inline", "link_open", "image"}
+    shape = [token.type for token in tokens if token.nesting and token.type != "inline"]
+    _, harmless = _write(tmp_path, job)
+    assert shape == [token.type for token in _tokens(harmless) if token.nesting and token.type != "inline"]
+    shown = "".join(token.content for token in tokens if token.type in {"text", "text_special"})
+    assert HOSTILE[0] in shown
+    assert "[click](javascript:alert(1))" in shown
+
+
+def test_a_bare_address_is_no_link_either(tmp_path: Path, hostile_job: Job) -> None:
+    _, body = _write(tmp_path, hostile_job)
+    # Autolinking needs the scheme's colon unescaped.
+    assert "https:" not in body
+    assert "javascript:" not in body
+
+
+def test_same_input_same_bytes(tmp_path: Path, job: Job) -> None:
+    _write(tmp_path, job)
+    first = (tmp_path / "README.md").read_bytes()
+    _write(tmp_path, job)
+    assert (tmp_path / "README.md").read_bytes() == first

@@ -1,0 +1,40 @@
+"""Numbers as people write them, and Markdown escaping checked by a Markdown reader."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from markdown_it import MarkdownIt
+
+from worker.engine.report import text
+
+
+@pytest.mark.parametrize(
+    ("number", "shown"),
+    [(0, "0"), (999, "999"), (1_000, "1 k"), (590_000, "590 k"), (85_400_000, "85.4 M"), (103_000_000_000, "103 G")],
+)
+def test_count(number: int, shown: str) -> None:
+    assert text.count(number) == shown
+
+
+def test_units() -> None:
+    assert text.file_size(343_000_000) == "343 MB"
+    assert text.file_size(12) == "12 B"
+    assert text.milliseconds(0.4123) == "0.412 ms"
+    assert text.milliseconds(1250.4) == "1250 ms"
+    assert text.percent(0.5012, 2) == "50.12%"
+
+
+def test_a_long_word_is_cut_and_invisible_characters_go() -> None:
+    assert len(text.plain("x" * 10_000)) == text.MAX_WORD
+    assert text.plain("a\u202eb\u200bc\n\td\x00") == "abc d"
+
+
+@given(st.text(max_size=80))
+def test_any_word_survives_markdown_as_itself(word: str) -> None:
+    """Escaped, a word is one run of text: what a reader sees is the word, whatever it held."""
+    (paragraph,) = [
+        token for token in MarkdownIt("commonmark").parse("- x " + text.markdown(word)) if token.type == "inline"
+    ]
+    assert {child.type for child in paragraph.children or ()} <= {"text", "text_special"}
+    shown = "".join(child.content for child in paragraph.children or ())
+    assert shown.rstrip() == f"x {text.plain(word)}".rstrip()

@@ -1,0 +1,183 @@
+"""README.md of a checkpoint: what it is, how to load it, what was measured, how it was cut, what to mind.
+
+The front matter is what model hubs read, and holds no stranger's word. In the text every one is escaped.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from huggingface_hub import ModelCardData
+
+from api_schemas.families import FAMILIES
+from api_schemas.metrics import DataSummary, StepMetrics
+from api_schemas.spec import EngineSpec
+from worker.engine.report import reading
+from worker.engine.report.text import count, file_size, markdown, milliseconds, percent
+
+CARD_FILE = "README.md"
+MINIMUM_TRANSFORMERS = "5.10"
+_SHOWN_LABELS = 60
+_TASK = "audio-classification"
+_STRUCTURES = {
+    "entire_head": "whole heads",
+    "same_channel": "the same channels in every head of a layer, QK and VO apart",
+    "per_head": "the same number of channels in every head of a layer, each head its own, QK and VO apart",
+}
+
+Row = tuple[str, str, str]
+
+
+def _front_matter(family: str, multi_label: bool) -> str:
+    model_types = next((f.model_types for f in FAMILIES if f.name == family), ())
+    data = ModelCardData(
+        library_name="transformers",
+        pipeline_tag=_TASK,
+        tags=[_TASK, *model_types, "structured-pruning", "attention-pruning", "secateur"],
+        metrics=[reading.metric_name(multi_label)],
+    )
+    return f"---\n{data.to_yaml()}\n---\n"
+
+
+def _loading(stock: bool) -> str:
+    flag = "" if stock else ", trust_remote_code=True"
+    why = (
+        "The layout is stock: no custom code is needed."
+        if stock
+        else "Head widths differ, which no stock configuration can say, so the folder brings its own small model class "
+        "(`modeling_pruned.py`: readable, needs transformers alone). Without the flag transformers refuses to load it."
+    )
+    return f"""## Load
+
+```python
+from transformers import AutoModelForAudioClassification
+model = AutoModelForAudioClassification.from_pretrained("path/to/this/folder"{flag})
+```
+
+Needs `transformers>={MINIMUM_TRANSFORMERS}`. {why}
+The feature extractor lies beside the weights: `AutoFeatureExtractor.from_pretrained("path/to/this/folder")`.
+"""
+
+
+def _scores(dense: StepMetrics, cut: StepMetrics, multi_label: bool) -> list[Row]:
+    name = reading.metric_name(multi_label)
+    rows = []
+    for split in ("validation", "test"):
+        before, after = getattr(dense, split), getattr(cut, split)
+        if before is None or after is None:
+            continue
+        pair = reading.metric(before, multi_label), reading.metric(after, multi_label)
+        if pair[0] is not None and pair[1] is not None:
+            rows.append((f"{name}, {split} ({after.samples} samples)", percent(pair[0]), percent(pair[1])))
+        rows.append((f"cross entropy, {split}", f"{before.cross_entropy:.4f}", f"{after.cross_entropy:.4f}"))
+    return rows
+
+
+def _sizes(dense: StepMetrics, cut: StepMetrics) -> list[Row]:
+    before, after = dense.size, cut.size
+    return [
+        ("attention parameters", count(before.attention_parameters), count(after.attention_parameters)),
+        ("all parameters", count(before.total_parameters), count(after.total_parameters)),
+        ("FLOPs of one input", count(before.flops), count(after.flops)),
+        ("weights file", file_size(before.file_bytes), file_size(after.file_bytes)),
+    ]
+
+
+def _speeds(cut: StepMetrics) -> list[Row]:
+    return [
+        (
+            f"latency at batch {row.batch_size}, p50",
+            milliseconds(row.dense_p50_ms),
+            f"{milliseconds(row.p50_ms)} ({row.speedup:.2f}x), p95 {milliseconds(row.p95_ms)}",
+        )
+        for row in cut.latency
+    ]
+
+
+def _results(steps: Sequence[StepMetrics], multi_label: bool) -> str:
+    dense, cut = steps[0], steps[-1]
+    rows = [*_scores(dense, cut, multi_label), *_sizes(dense, cut), *_speeds(cut)]
+    table = "\n".join(f"| {name} | {before} | {after} |" for name, before, after in rows)
+    return f"""## Results
+
+| | original | this checkpoint |
+|---|---:|---:|
+{table}
+
+Latency was measured on the machine that pruned the model; yours will differ. `report.html` shows every step.
+"""
+
+
+def _cutting(steps: Sequence[StepMetrics], spec: EngineSpec, data: DataSummary) -> str:
+    pruning, last = spec.pruning, steps[-1]
+    lines = [
+        f"removed: {_STRUCTURES[pruning.granularity.value]} (`{pruning.granularity.value}`)",
+        f"scored by: `{pruning.criterion.value}`, ranked `{pruning.scope.value}`, QK and VO `{pruning.balance.value}`",
+        f"asked for {percent(last.requested_sparsity, 2)} of the original attention parameters at this step, "
+        f"removed {percent(last.achieved_sparsity, 2)}",
+        f"step {last.step} of {pruning.steps}, towards {percent(pruning.target.attention_sparsity)}",
+        f"calibration: {last.calibration_samples} samples of {pruning.calibration.split.value}"
+        if last.calibration_samples
+        else "calibration: none needed",
+        f"recovery after each step: LoRA rank {spec.finetune.lora.rank} (capped at each width), "
+        f"{spec.finetune.epochs} epochs on train, merged into the weights"
+        if spec.finetune
+        else "recovery: none",
+        "data: " + ", ".join(f"{markdown(role)} {samples}" for role, samples in sorted(data.samples.items())),
+    ]
+    if data.held_out:
+        lines.append("held out of train by seed: " + ", ".join(markdown(role) for role in data.held_out))
+    if data.grouped_by:
+        lines.append(f"held-out splits keep together rows of one: {markdown(data.grouped_by)}")
+    if last.reload_max_abs_error is not None:
+        lines.append(f"reloaded in a fresh process: largest logit difference {last.reload_max_abs_error:.2g}")
+    lines += [f"{markdown(key)}: {markdown(value)}" for key, value in sorted(spec.lineage.items())]
+    return "## How it was cut\n\n" + "\n".join(f"- {line}" for line in lines) + "\n"
+
+
+def _limits(labels: Sequence[str], data: DataSummary) -> str:
+    names = ", ".join(markdown(label) for label in labels[:_SHOWN_LABELS])
+    more = f" and {len(labels) - _SHOWN_LABELS} more in config.json" if len(labels) > _SHOWN_LABELS else ""
+    kind = "several may apply to a clip" if data.multi_label else "one a clip"
+    return f"""## Limits
+
+- It knows {len(labels)} labels, {kind}: {names}{more}.
+- The numbers above hold for data like that it was measured on; on other recordings accuracy may have changed more.
+- Pruning does not remove what the original had learned: its biases, and the terms of its licence, carry over.
+- `pruning.json` records spec, widths of every head, library versions and hashes.
+"""
+
+
+def write_model_card(
+    folder: Path,
+    steps: Sequence[StepMetrics],
+    *,
+    spec: EngineSpec,
+    data: DataSummary,
+    family: str,
+    labels: Sequence[str],
+    stock: bool,
+) -> None:
+    """Write README.md for the last of `steps` (the first is step 0, the original) into `folder`.
+
+    `family` is a name of api_schemas.families, `labels` are the checkpoint's in order of id, `stock` says that the
+    folder loads without custom code. ValueError without steps.
+    """
+    if not steps:
+        raise ValueError("a model card needs at least step 0")
+    removed = percent(steps[-1].achieved_sparsity)
+    recovery = "the rest was trained to make up for them" if spec.finetune else "nothing was trained afterwards"
+    intro = f"""
+# Audio classifier with {removed} of its attention parameters removed
+
+A transformer checkpoint made smaller by Secateur: structures of its attention were
+removed, not masked, and {recovery}.
+"""
+    parts = (
+        intro,
+        _loading(stock),
+        _results(steps, data.multi_label),
+        _cutting(steps, spec, data),
+        _limits(labels, data),
+    )
+    card = _front_matter(family, data.multi_label) + "\n".join(parts)
+    (folder / CARD_FILE).write_text(card, encoding="utf-8", newline="\n")

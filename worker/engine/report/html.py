@@ -1,0 +1,82 @@
+"""report.html: one page that stands alone (inline figures, no requests), light and dark, for screen and for paper."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from api_schemas.metrics import DataSummary, StepMetrics
+from api_schemas.spec import EngineSpec
+from worker.engine.report import reading, text
+from worker.engine.report.figures import write_figures
+from worker.engine.report.plots import INK, Plot
+
+REPORT_FILE = "report.html"
+_IDS = re.compile(r"""(\bid="|href="#|url\(#)""")
+_ROOT = re.compile(r'<svg\b[^>]*?viewBox="(?P<box>[-0-9. ]+)"[^>]*>', re.DOTALL)
+
+
+def inline_svg(svg: str, plot: Plot) -> Markup:
+    """An SVG file's drawing as an element of a page: ids kept apart by figure, text in the page's own colour.
+
+    The drawing is our own, made from numbers; no stranger's word enters a figure. ValueError where it is not an SVG.
+    """
+    root = _ROOT.search(svg)
+    if root is None:
+        raise ValueError("not an SVG with a view box")
+    body = _IDS.sub(rf"\g<1>{plot.name}-", svg[root.end() :]).replace(INK, "currentColor")
+    head = Markup('<svg viewBox="{}" role="img" aria-label="{}">').format(root["box"], plot.title)
+    return head + Markup(body)
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("worker.engine", "report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    environment.filters.update(
+        plain=text.plain,
+        percent=text.percent,
+        count=text.count,
+        file_size=text.file_size,
+        milliseconds=text.milliseconds,
+    )
+    environment.globals.update(latency_at=reading.latency_at)
+    return environment
+
+
+def write_report(
+    folder: Path, steps: Sequence[StepMetrics], *, spec: EngineSpec, data: DataSummary, title: str
+) -> None:
+    """Write report.html and the figures (`figure-*.png`, `figure-*.svg`) into `folder`.
+
+    `steps` begins with step 0, the original model. The same arguments give the same bytes. ValueError without steps.
+    """
+    if not steps:
+        raise ValueError("a report needs at least step 0")
+    plots = write_figures(folder, steps, multi_label=data.multi_label)
+    figures = [(plot, inline_svg((folder / f"{plot.file}.svg").read_text(encoding="utf-8"), plot)) for plot in plots]
+
+    def metric_of(step: StepMetrics, split: str) -> float | None:
+        return reading.metric(getattr(step, split), data.multi_label)
+
+    page = (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            title=title,
+            steps=steps,
+            dense=steps[0],
+            last=steps[-1],
+            spec=spec,
+            data=data,
+            figures=figures,
+            metric_name=reading.metric_name(data.multi_label),
+            metric_of=metric_of,
+            has_test=any(step.test for step in steps),
+            batch_sizes=reading.batch_sizes(steps),
+            spec_json=spec.model_dump_json(indent=2),
+        )
+    )
+    (folder / REPORT_FILE).write_text(page, encoding="utf-8", newline="\n")
