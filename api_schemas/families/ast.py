@@ -106,6 +106,8 @@ AST = Family(
     other_flops=_other_flops,
     required_files=("config.json", "preprocessor_config.json"),
     optional_files=("README.md",),
+    feature_extractors=("ASTFeatureExtractor",),
+    preprocessor_keys=("max_length", "num_mel_bins"),
     defaults=_DEFAULTS,
     other_tensors=_other_tensors,
 )

@@ -53,6 +53,10 @@ class Family:
     required_files: tuple[str, ...]
     """Files a checkpoint folder must have beside its safetensors."""
     optional_files: tuple[str, ...]
+    feature_extractors: tuple[str, ...]
+    """`feature_extractor_type`s in preprocessor_config.json that make this family's inputs."""
+    preprocessor_keys: tuple[str, ...]
+    """Keys that config.json and preprocessor_config.json must agree on: the size of an input."""
     defaults: Mapping[str, Any]
     """Values of config keys that config.json may leave out."""
     other_tensors: Callable[[Config, int], Mapping[tuple[str, ...], tuple[int, ...]]]

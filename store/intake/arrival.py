@@ -1,0 +1,66 @@
+"""One file judged while it arrives: what can be known of it alone, before it is kept."""
+
+from api_schemas.checkpoint import MAX_INDEX_BYTES
+from api_schemas.errors import ErrorCode, SecateurError
+from api_schemas.safetensors_header import LENGTH_BYTES, MAX_HEADER_BYTES, header_length, parse_header
+from api_schemas.shards import INDEX_NAME
+from store.intake.file_kinds import MAGIC_BYTES, refuse_magic, refused
+from store.intake.model_folder import about, check_json
+
+PARQUET_MAGIC = b"PAR1"
+TEXT_SUFFIXES = (".json", ".md")
+
+
+class Arrival:
+    """Checks of one file of a known size: `feed` it every chunk in order, then `finish`.
+
+    Both raise SecateurError. It holds what it judges and no more: text whole, of safetensors the header, of parquet the
+    two ends.
+    """
+
+    def __init__(self, name: str, size: int, max_json_bytes: int) -> None:
+        self._name = name
+        self._size = size
+        self._max_text = MAX_INDEX_BYTES if name == INDEX_NAME else max_json_bytes
+        self._head = bytearray()
+        self._tail = b""
+        self._magic_seen = False
+        if name.endswith(TEXT_SUFFIXES):
+            self._limit = size
+            if size > self._max_text:
+                detail = f"{name} has {size} bytes; {self._max_text} are allowed for a file of this kind."
+                raise SecateurError(ErrorCode.REQUEST_TOO_LARGE, detail)
+        else:
+            self._limit = LENGTH_BYTES + MAX_HEADER_BYTES if name.endswith(".safetensors") else MAGIC_BYTES
+
+    def feed(self, chunk: bytes) -> None:
+        """Take the next bytes. Refuses as soon as the first bytes are those of a pickle or an archive."""
+        self._tail = (self._tail + chunk[-len(PARQUET_MAGIC) :])[-len(PARQUET_MAGIC) :]
+        if len(self._head) < self._limit:
+            self._head += chunk[: self._limit - len(self._head)]
+            if not self._magic_seen and len(self._head) >= min(MAGIC_BYTES, self._size):
+                self._check_magic()
+
+    def finish(self) -> None:
+        """The file is whole: judge what was kept of it."""
+        head = bytes(self._head)
+        if not self._magic_seen:
+            self._check_magic()
+        if self._name.endswith(".safetensors"):
+            with about(self._name):
+                parse_header(head, self._size)
+        elif self._name.endswith(".json"):
+            check_json(self._name, head, self._max_text)
+        elif self._name.endswith(".parquet"):
+            if not (head.startswith(PARQUET_MAGIC) and self._tail == PARQUET_MAGIC):
+                raise refused(self._name, "it does not begin and end as parquet files do")
+        elif b"\0" in head:
+            raise refused(self._name, "it is not text")
+
+    def _check_magic(self) -> None:
+        self._magic_seen = True
+        refuse_magic(self._name, bytes(self._head[:MAGIC_BYTES]))
+        if self._name.endswith(".safetensors"):
+            with about(self._name):
+                # From here on only the header is kept, not all that it might have been.
+                self._limit = LENGTH_BYTES + header_length(bytes(self._head), self._size)

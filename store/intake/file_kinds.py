@@ -1,0 +1,63 @@
+"""Kinds of files by name and by first bytes. A pickle stays one under any name, and reading one runs its code."""
+
+from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
+
+PICKLE_SUFFIXES = (".bin", ".ckpt", ".joblib", ".npy", ".npz", ".pickle", ".pkl", ".pt", ".pt2", ".pth")
+# Code, archives and other frameworks' weights: no pickle perhaps, and no more welcome.
+OTHER_SUFFIXES = (
+    ".7z",
+    ".gguf",
+    ".gz",
+    ".h5",
+    ".msgpack",
+    ".onnx",
+    ".ot",
+    ".py",
+    ".so",
+    ".tar",
+    ".tgz",
+    ".whl",
+    ".zip",
+)
+_MAGIC = {
+    b"PK\x03\x04": "a zip archive (torch.save writes those)",
+    b"PK\x05\x06": "a zip archive",
+    b"\x1f\x8b": "a gzip archive",
+    b"BZh": "a bzip2 archive",
+    b"\xfd7zXZ": "an xz archive",
+    b"\x28\xb5\x2f\xfd": "a zstandard archive",
+    b"\x93NUMPY": "a numpy file (which may hold a pickle)",
+    b"\x89HDF": "an HDF5 file",
+    b"\x7fELF": "a program",
+    b"GGUF": "a GGUF file",
+}
+MAGIC_BYTES = 16
+
+
+def refuse_suffix(name: str) -> None:
+    """Raise FILE_TYPE_REFUSED for a name that announces a pickle, an archive, code or another framework's weights."""
+    if name.lower().endswith(PICKLE_SUFFIXES):
+        raise refused(name, "pickles run code when they are read. Save the weights as safetensors")
+    if name.lower().endswith(OTHER_SUFFIXES):
+        raise refused(name, "code, archives and other weight formats are not accepted. Save the weights as safetensors")
+
+
+def refuse_magic(name: str, head: bytes) -> None:
+    """Raise FILE_TYPE_REFUSED where the first bytes (MAGIC_BYTES are enough) are those of a pickle or an archive."""
+    for magic, kind in _MAGIC.items():
+        if head.startswith(magic):
+            raise refused(name, f"its content is {kind}, whatever its name")
+    if _is_binary_pickle(head) or head.startswith(
+        (b"c__builtin__", b"cbuiltins", b"cos\n", b"cposix\n", b"csubprocess")
+    ):
+        raise refused(name, "its content is a pickle, whatever its name, and pickles run code when they are read")
+
+
+def refused(name: str, reason: str) -> SecateurError:
+    item = ErrorItem(pointer=name, code=ErrorCode.FILE_TYPE_REFUSED, detail=reason)
+    return SecateurError(ErrorCode.FILE_TYPE_REFUSED, f"{name} is refused: {reason}.", (item,))
+
+
+def _is_binary_pickle(head: bytes) -> bool:
+    """Protocol 2 to 5. A safetensors header of 640 bytes starts alike (80 02 00 …), but its JSON opens at byte 8."""
+    return len(head) > 2 and head[0] == 0x80 and 2 <= head[1] <= 5 and head[8:9] != b"{"
