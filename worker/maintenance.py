@@ -1,0 +1,52 @@
+"""The maintenance worker: what keeps jobs moving when a process, a message or a machine was lost.
+
+    celery -A worker.maintenance worker -Q maintenance        celery -A worker.maintenance beat
+
+A small process of its own, without torch. Every task is idempotent: two beats, or two of these workers, may overlap.
+"""
+
+import logging
+
+from store import broker, jobs, transitions
+from store.database import Database
+from store.settings import Settings, get_settings
+
+log = logging.getLogger(__name__)
+
+# More idle workers than this are woken over several ticks.
+MOST_WAKES = 32
+
+
+def sweep(database: Database, settings: Settings) -> int:
+    """End jobs whose worker is gone and that no worker will take again; returns how many."""
+    with database.write() as session:
+        ended = transitions.sweep(session, settings.failure_cap)
+    if ended:
+        log.warning("ended %d jobs whose worker had stopped answering", ended)
+    return ended
+
+
+def redispatch(database: Database, settings: Settings) -> int:
+    """Wake workers for jobs that wait, where wake-ups were lost or a wait has ended; returns how many were published."""
+    with database.read() as session:
+        claimable = jobs.count_claimable(session, settings.failure_cap)
+    if not claimable:
+        return 0
+    try:
+        # Counting what is under way keeps the queue short while all workers are busy.
+        missing = max(0, min(claimable, MOST_WAKES) - broker.waiting_wakes(settings))
+        for _ in range(missing):
+            broker.publish_wake(settings)
+    except ConnectionError as error:
+        log.warning("the broker does not answer, %d jobs wait: %s", claimable, error)
+        return 0
+    return missing
+
+
+app = broker.make_celery(get_settings())
+_database = Database(get_settings().database_url)
+
+
+app.task(name=broker.SWEEP)(lambda: sweep(_database, get_settings()))
+app.task(name=broker.DISPATCH_OUTBOX)(lambda: broker.publish_outbox(_database, get_settings()))
+app.task(name=broker.REDISPATCH)(lambda: redispatch(_database, get_settings()))
