@@ -59,7 +59,8 @@ def build(
     values["attention_widths"] = [{"qk": list(layer.qk), "vo": list(layer.vo)} for layer in widths.layers]
     model: PreTrainedModel = classes.pruned(classes.config(**values))
     model.load_state_dict(dict(state), strict=True)
-    return on_device(model, torch.float32).eval()
+    on_device(model, torch.float32).eval()
+    return model
 
 
 def on_device(model: PreTrainedModel, where: torch.device | torch.dtype) -> PreTrainedModel:

@@ -1,0 +1,103 @@
+"""The engine as a program: local folders and a spec in, JSON events on stdout, step folders out.
+
+Exit status: 0 after `finished`, 1 after `failed`. The log goes to stderr.
+"""
+
+import argparse
+import logging
+import os
+import sys
+import threading
+import traceback
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
+from api_schemas.events import EngineEvent, Failed
+from api_schemas.spec import EngineSpec
+
+
+def _arguments(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m worker.engine", description=__doc__)
+    parser.add_argument("--model", type=Path, required=True, help="checkpoint folder")
+    parser.add_argument("--data", type=Path, required=True, help="dataset folder")
+    parser.add_argument("--spec", type=Path, required=True, help="EngineSpec as JSON")
+    parser.add_argument("--out", type=Path, required=True, help="where step-0, step-1, … are written")
+    parser.add_argument("--cache", type=Path, help="where features are kept (default: OUT/cache)")
+    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1 or auto")
+    parser.add_argument("--threads", type=int, help="CPU threads (default: torch's own choice)")
+    parser.add_argument("--resume", type=int, help="last step that already lies in OUT")
+    parser.add_argument("--watch-stdin", action="store_true", help="exit when stdin closes: the parent is gone")
+    return parser.parse_args(argv)
+
+
+def _follow_parent() -> None:
+    """End this process when stdin reaches its end. Whoever started the engine holds the other side of the pipe."""
+
+    def wait() -> None:
+        while sys.stdin.buffer.read(1):
+            pass
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True, name="parent-watch").start()
+
+
+def _read_spec(path: Path) -> EngineSpec:
+    try:
+        return EngineSpec.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        items = tuple(
+            ErrorItem(pointer="/" + "/".join(map(str, e["loc"])), code=e["type"], detail=e["msg"])
+            for e in error.errors()
+        )
+        raise SecateurError(ErrorCode.INVALID_REQUEST, f"{path} is not a valid engine spec.", items) from error
+
+
+def _failure(error: BaseException) -> Failed:
+    """The event for an exception; what is not expected keeps its traceback out of the sentence."""
+    trace = "".join(traceback.format_exception(error))
+    if isinstance(error, SecateurError):
+        return Failed(code=error.code, detail=error.detail, errors=error.errors, traceback=trace)
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return Failed(code=ErrorCode.OUT_OF_MEMORY, detail=f"Out of memory: {error}", traceback=trace)
+    return Failed(code=ErrorCode.ENGINE_ERROR, detail=f"{type(error).__name__}: {error}", traceback=trace)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the engine; returns the exit status."""
+    arguments = _arguments(argv)
+    # Events alone on stdout: a library that prints must not break the protocol.
+    events = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1, encoding="utf-8")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    if arguments.watch_stdin:
+        _follow_parent()
+
+    def emit(event: EngineEvent) -> None:
+        events.write(event.model_dump_json() + "\n")
+
+    try:
+        spec = _read_spec(arguments.spec)
+        # Imported late: torch takes seconds, and a spec that is wrong should not wait for it.
+        from worker.engine.run import Inputs, run
+
+        inputs = Inputs(
+            model=arguments.model,
+            data=arguments.data,
+            out=arguments.out,
+            cache=arguments.cache or arguments.out / "cache",
+            device=arguments.device,
+            threads=arguments.threads,
+            resume=arguments.resume,
+        )
+        run(inputs, spec, emit)
+    except Exception as error:
+        logging.getLogger("worker.engine").exception("the engine failed")
+        emit(_failure(error))
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,110 @@
+"""The two records beside a step's weights.
+
+`pruning.json` says what was done and is part of the identity promise: the same inputs give the same bytes. `metrics.json`
+holds everything that was measured, timings included, and is outside it.
+"""
+
+import hashlib
+import json
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from api_schemas.errors import ErrorCode, SecateurError
+from api_schemas.metrics import DataSummary, StepMetrics
+from api_schemas.spec import EngineSpec
+from api_schemas.widths import AttentionWidths
+from worker.engine.checkpoint.load import PRUNING_FILE
+from worker.engine.checkpoint.save import write_json
+from worker.engine.selection import HeadKeep, Keep
+
+METRICS_FILE = "metrics.json"
+_METRICS: TypeAdapter[tuple[StepMetrics, ...]] = TypeAdapter(tuple[StepMetrics, ...])
+_REPEATABLE = {
+    "step",
+    "requested_sparsity",
+    "achieved_sparsity",
+    "size",
+    "validation",
+    "validation_before_recovery",
+    "test",
+    "losses",
+    "lora_ranks",
+    "calibration_samples",
+    "stock_layout",
+}
+"""The fields of StepMetrics that do not depend on how fast the machine was."""
+_PACKAGES = ("torch", "transformers", "peft", "safetensors", "torchaudio", "secateur")
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """What pruning.json says of a step."""
+
+    step: int
+    family: str
+    spec: EngineSpec
+    widths: AttentionWidths
+    kept: Keep
+    """In the numbers of the original model."""
+    stock_layout: bool
+    query_scale: float
+    """Factor folded into W_q and b_q so that the stock class's own softmax scale comes out right; 1 elsewhere."""
+
+
+def versions() -> dict[str, str]:
+    """Of Python and of the packages that decide the result."""
+    return {"python": platform.python_version(), **{package: version(package) for package in _PACKAGES}}
+
+
+def sha256_of(path: Path) -> str:
+    """Hex digest of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_pruning(folder: Path, record: StepRecord, steps: Sequence[StepMetrics]) -> None:
+    """pruning.json: spec, widths and kept channels of every head, lineage, versions, hashes, results without timings."""
+    files = sorted(path for path in folder.iterdir() if path.suffix in (".safetensors", ".py", ".json"))
+    results = [step.model_dump(mode="json", include=_REPEATABLE) for step in steps]
+    value: dict[str, Any] = {
+        "format": 1,
+        "step": record.step,
+        "family": record.family,
+        "spec": record.spec.model_dump(mode="json"),
+        "lineage": record.spec.lineage,
+        "widths": record.widths.model_dump(mode="json"),
+        "kept": [
+            [{"head": head.head, "qk": list(head.qk), "vo": list(head.vo)} for head in layer] for layer in record.kept
+        ],
+        "stock_layout": record.stock_layout,
+        "query_scale": record.query_scale,
+        "versions": versions(),
+        "sha256": {path.name: sha256_of(path) for path in files if path.name not in (PRUNING_FILE, METRICS_FILE)},
+        "results": results,
+    }
+    write_json(folder / PRUNING_FILE, value)
+
+
+def write_metrics(folder: Path, data: DataSummary, steps: Sequence[StepMetrics]) -> None:
+    """metrics.json: every step so far, timings included."""
+    value = {"data": data.model_dump(mode="json"), "steps": [step.model_dump(mode="json") for step in steps]}
+    write_json(folder / METRICS_FILE, value)
+
+
+def read_step(folder: Path) -> tuple[tuple[StepMetrics, ...], Keep]:
+    """The metrics up to a committed step, and the channels it kept. INPUT_LOST where the folder is not a step's."""
+    try:
+        metrics = _METRICS.validate_python(json.loads((folder / METRICS_FILE).read_text())["steps"])
+        kept = json.loads((folder / PRUNING_FILE).read_text())["kept"]
+    except (OSError, ValueError, KeyError) as error:
+        raise SecateurError(
+            ErrorCode.INPUT_LOST, f"The step to go on from ({folder.name}) cannot be read: {error}"
+        ) from error
+    keep = tuple(tuple(HeadKeep(h["head"], tuple(h["qk"]), tuple(h["vo"])) for h in layer) for layer in kept)
+    return metrics, keep

@@ -1,0 +1,122 @@
+"""The job from its inputs to its last step. Reads top to bottom; each line's work has a file of its own."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from api_schemas.checkpoint import Checkpoint, describe_folder
+from api_schemas.enums import Phase, Split
+from api_schemas.events import DataReady, Finished, Started, StepDone
+from api_schemas.metrics import StepMetrics
+from api_schemas.reach import check_reachable
+from api_schemas.spec import EngineSpec
+from worker.engine.checkpoint.load import load_original, load_step
+from worker.engine.data import PreparedData, prepare
+from worker.engine.determinism import prepare_torch
+from worker.engine.job import Job
+from worker.engine.progress import Emit, Reporter
+from worker.engine.records import read_step, versions
+from worker.engine.schedule import step_targets
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Where the engine reads and writes. Local folders only."""
+
+    model: Path
+    data: Path
+    out: Path
+    cache: Path
+    device: str = "auto"
+    threads: int | None = None
+    resume: int | None = None
+    """Last committed step; its folder and those before it lie in `out`."""
+
+
+def choose_device(name: str) -> torch.device:
+    """`auto` is CUDA where there is one, else the CPU."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
+
+
+def _plan(spec: EngineSpec, steps: int, samples: dict[str, int]) -> dict[Phase, tuple[int, float]]:
+    """Pieces of work by phase, and a guess of one's cost in forward passes; a backward pass costs two more."""
+    train, validation = samples[Split.TRAIN], samples[Split.VALIDATION]
+    calibration = spec.pruning.calibration
+    of_split = samples[calibration.split]
+    scored = of_split if calibration.samples is None else min(calibration.samples, of_split)
+    epochs = spec.finetune.epochs if spec.finetune else 0
+    return {
+        Phase.SCORING: (steps, 3.0 * scored),
+        Phase.FINETUNING: (steps, 3.0 * train * epochs),
+        Phase.EVALUATING: (2 * steps + 1, float(validation)),
+        # Mostly the start of the fresh process that loads the result: some seconds, whatever the model.
+        Phase.PACKAGING: (steps, 1000.0),
+    }
+
+
+def _prepare(inputs: Inputs, spec: EngineSpec, described: Checkpoint, emit: Emit, steps: int) -> PreparedData:
+    """Decode, check and featurise the data, saying how far it is."""
+    reporter = Reporter(emit, steps, {Phase.PREPARING: (1, 1.0)})
+    reporter.phase(Phase.PREPARING, 0)
+    data = prepare(
+        inputs.data,
+        inputs.model,
+        labels=described.labels,
+        multi_label=described.multi_label,
+        columns=spec.columns,
+        splits=spec.splits,
+        seed=spec.seed,
+        cache_dir=inputs.cache,
+        progress=reporter.progress,
+    )
+    emit(DataReady(data=data.summary))
+    return data
+
+
+def run(inputs: Inputs, spec: EngineSpec, emit: Emit) -> None:
+    """Prune as `spec` says. Every finished step is announced with StepDone once its folder is on disk.
+
+    Raises SecateurError for everything that is wrong with the inputs.
+    """
+    prepare_torch(deterministic=spec.deterministic, threads=inputs.threads)
+    device = choose_device(inputs.device)
+    described = describe_folder(inputs.model)
+    check_reachable(described.shape, described.widths, spec.pruning)
+    targets = step_targets(described.shape, described.widths, spec.pruning)
+    emit(
+        Started(
+            device=str(device),
+            threads=torch.get_num_threads(),
+            steps=len(targets),
+            resumed_from=inputs.resume,
+            versions=versions(),
+        )
+    )
+    dense = load_original(inputs.model)
+    data = _prepare(inputs, spec, described, emit, len(targets))
+    reporter = Reporter(emit, len(targets), _plan(spec, len(targets), data.summary.samples))
+    job = Job(spec, inputs.model, inputs.out, described, dense, data, device, reporter)
+
+    if inputs.resume is None:
+        metrics, kept = job.baseline()
+        history: tuple[StepMetrics, ...] = (metrics,)
+        emit(StepDone(folder="step-0", metrics=metrics))
+        done = 0
+    else:
+        done = inputs.resume
+        history, kept = read_step(job.folder(done))
+        for phase, pieces in ((Phase.SCORING, 1), (Phase.FINETUNING, 1), (Phase.EVALUATING, 2), (Phase.PACKAGING, 1)):
+            reporter.skip(phase, pieces * done + (phase is Phase.EVALUATING))
+
+    for number, target in enumerate(targets, start=1):
+        if number <= done:
+            continue
+        # Read back from the file, also in one go: a resumed job must not differ from an uninterrupted one.
+        before = load_step(job.folder(number - 1)) if number > 1 else load_original(inputs.model)
+        metrics, kept = job.step(number, target, before, history, kept, last=number == len(targets))
+        history = (*history, metrics)
+        emit(StepDone(folder=f"step-{number}", metrics=metrics))
+    emit(Finished(steps=len(targets)))
