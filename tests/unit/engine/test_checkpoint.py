@@ -1,0 +1,138 @@
+"""What is written loads in a fresh process with transformers alone, and is refused where it does not."""
+
+import json
+import stat
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from api_schemas.checkpoint import describe_folder
+from api_schemas.enums import Layout
+from api_schemas.errors import SecateurError
+from api_schemas.spec import EngineSpec, Pruning
+from tests.support.tiny import tiny_model
+from worker.engine.attention import attention_blocks
+from worker.engine.checkpoint.gate import check_reload
+from worker.engine.checkpoint.load import load_original, load_step
+from worker.engine.checkpoint.save import make_durable, save_checkpoint, stock_shape
+from worker.engine.records import StepRecord, write_pruning
+from worker.engine.scoring import score
+from worker.engine.selection import keep_all, select, widths_of
+from worker.engine.surgery import cut
+
+
+@pytest.fixture(scope="module")
+def original():
+    return load_original(tiny_model())
+
+
+def probe(loaded, samples=3):
+    config = loaded.model.config
+    return torch.randn(samples, config.max_length, config.num_mel_bins, generator=torch.Generator().manual_seed(0))
+
+
+def write(folder, original, dtype=torch.float32, **changes):
+    """A cut model written as a step's folder. Returns the cut model and its spec."""
+    pruning = Pruning.model_validate(
+        {"target": {"attention_sparsity": 0.5}, "granularity": "per_head", "criterion": "magnitude", **changes}
+    )
+    shape = describe_folder(tiny_model()).shape
+    scores = score(pruning.criterion, attention_blocks(original.model, original.family, original.widths),
+                   moments=None, seed=0)  # fmt: skip
+    keep = select(scores, original.widths, shape, pruning, criterion=pruning.criterion, sparsity=0.5)
+    widths = widths_of(keep, original.widths.head_dim)
+    smaller = cut(original.model, original.family, original.widths, keep)
+    loaded = replace(original, model=smaller, widths=widths, dtype=dtype)
+    scale = save_checkpoint(folder, loaded, tiny_model())
+    spec = EngineSpec(pruning=pruning)
+    stock = stock_shape(loaded) is not None
+    write_pruning(folder, StepRecord(1, "ast", spec, widths, keep, stock, scale), ())
+    make_durable(folder)
+    return loaded
+
+
+@pytest.mark.parametrize("layout", Layout)
+def test_round_trip_in_a_fresh_process(tmp_path, original, layout):
+    loaded = write(tmp_path / "step", original, layout=layout)
+    written = load_step(tmp_path / "step")
+    x = probe(original)
+    with torch.inference_mode():
+        difference = (written.model(x).logits - loaded.model(x).logits).abs().max().item()
+    assert difference < 1e-5
+    assert check_reload(tmp_path / "step", written.model, x) < 1e-5
+    config = json.loads((tmp_path / "step" / "config.json").read_text())
+    if layout is Layout.STOCK:
+        assert config["model_type"] == "audio-spectrogram-transformer"
+        assert "auto_map" not in config
+        assert config["head_dim"] < original.widths.head_dim
+        assert not list((tmp_path / "step").glob("*.py"))
+    else:
+        assert config["model_type"] == "pruned-audio-spectrogram-transformer"
+        assert (tmp_path / "step" / "modeling_pruned.py").is_file()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("layout", Layout)
+def test_the_stored_dtype_stays_and_is_what_is_compared(tmp_path, original, dtype, layout):
+    write(tmp_path, original, dtype=dtype, layout=layout)
+    assert {tensor.dtype for tensor in load_file(tmp_path / "model.safetensors").values()} == {dtype}
+    written = load_step(tmp_path)
+    assert written.dtype == dtype
+    assert next(written.model.parameters()).dtype == torch.float32
+    check_reload(tmp_path, written.model, probe(original))
+
+
+def test_files_are_for_everyone_to_read(tmp_path, original):
+    write(tmp_path, original)
+    assert {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()} == {0o644}
+
+
+def test_a_weight_that_differs_is_caught(tmp_path, original):
+    write(tmp_path, original)
+    written = load_step(tmp_path)
+    tensors = load_file(tmp_path / "model.safetensors")
+    tensors["classifier.dense.bias"] += 1e-3
+    save_file(tensors, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(SecateurError, match="other logits") as caught:
+        check_reload(tmp_path, written.model, probe(original))
+    assert caught.value.code == "reload_mismatch"
+
+
+def test_a_missing_weight_is_caught(tmp_path, original):
+    write(tmp_path, original)
+    written = load_step(tmp_path)
+    tensors = load_file(tmp_path / "model.safetensors")
+    del tensors["classifier.dense.bias"]
+    save_file(tensors, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(SecateurError, match="could not load"):
+        check_reload(tmp_path, written.model, probe(original))
+
+
+def test_a_nan_weight_is_refused(tmp_path):
+    for path in tiny_model().iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    tensors = load_file(tmp_path / "model.safetensors")
+    tensors["classifier.dense.bias"][0] = float("nan")
+    save_file(tensors, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(SecateurError) as caught:
+        load_original(tmp_path)
+    assert caught.value.code == "numerical_failure"
+
+
+def test_same_model_same_bytes(tmp_path, original):
+    for name in ("a", "b"):
+        write(tmp_path / name, original)
+    for path in (tmp_path / "a").iterdir():
+        assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes(), path.name
+
+
+def test_dense_in_the_engines_class_is_the_stock_model(original):
+    from transformers import ASTForAudioClassification
+
+    stock = ASTForAudioClassification.from_pretrained(tiny_model()).eval()
+    x = probe(original)
+    with torch.inference_mode():
+        assert torch.equal(stock(x).logits, original.model(x).logits)
+    assert widths_of(keep_all(original.widths), original.widths.head_dim) == original.widths
