@@ -25,7 +25,9 @@ class Database:
     def __init__(self, url: str) -> None:
         self.url = make_url(url)
         self.sqlite = self.url.get_backend_name() == "sqlite"
-        self.engine = _sqlite_engine(url) if self.sqlite else create_engine(url, pool_pre_ping=True)
+        self.engine = (
+            _sqlite_engine(url) if self.sqlite else create_engine(url, pool_pre_ping=True, connect_args=_POSTGRESQL)
+        )
         reader = self.engine.execution_options(secateur_write=False, **({} if self.sqlite else _READ_ONLY))
         writer = self.engine.execution_options(secateur_write=True)
         self._read = sessionmaker(reader, expire_on_commit=False)
@@ -62,6 +64,14 @@ class Database:
         self.engine.dispose()
 
 
+# A database that vanished must be noticed well within a lease.
+_POSTGRESQL: dict[str, Any] = {
+    "connect_timeout": 5,
+    "tcp_user_timeout": 10_000,  # Milliseconds that sent bytes may stay unanswered.
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 2,
+}
 _READ_ONLY: dict[str, Any] = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
 
 

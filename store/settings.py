@@ -4,6 +4,7 @@ The defaults run everything on one machine below `data_dir`; production points t
 """
 
 import os
+import sys
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal, Self
@@ -47,6 +48,9 @@ class Settings(BaseSettings):
         default_factory=lambda: os.cpu_count() or 1, ge=1, description="CPU threads of the engine. Default: all cores."
     )
     cancel_grace_seconds: float = Field(30, ge=0, description="Between TERM and KILL when an engine has to end.")
+    engine_command: tuple[str, ...] = Field(
+        (sys.executable, "-m", "worker.engine"), min_length=1, description="The engine's program, as a JSON list."
+    )
     max_log_bytes: int = Field(4 * 2**20, ge=2**16, description="Kept of an engine's standard error, the newest part.")
     hub_url: str = Field("https://huggingface.co", description="Where datasets of type `hf` are fetched from.")
     max_dataset_bytes: int = Field(64 * 2**30, ge=1, description="Largest hub dataset a worker fetches.")

@@ -1,0 +1,57 @@
+"""The job worker: a Celery process that supervises one engine at a time.
+
+    celery -A worker.app worker -Q jobs
+
+No torch here: the engine is a process of its own. On SIGTERM the engine is ended and its job handed back.
+"""
+
+import logging
+import threading
+from functools import lru_cache
+from typing import Any
+
+from celery.signals import worker_ready, worker_shutting_down
+
+from store import broker
+from store.artifacts import Artifacts
+from store.database import Database
+from store.settings import get_settings
+from worker.scratch import Scratch
+from worker.supervisor import ENGINE, Supervisor
+
+log = logging.getLogger(__name__)
+
+app = broker.make_celery(get_settings())
+shutdown = threading.Event()
+
+
+@lru_cache(maxsize=1)
+def supervisor() -> Supervisor:
+    """This process's supervisor, made with the first job and not at import."""
+    settings = get_settings()
+    scratch = Scratch(settings.scratch)
+    return Supervisor(
+        settings, Database(settings.database_url), Artifacts(settings.artifacts_url), scratch, shutdown, ENGINE
+    )
+
+
+def run_jobs() -> None:
+    """A wake-up came: run jobs until none is left."""
+    supervisor().run_until_empty()
+
+
+app.task(name=broker.RUN_JOBS)(run_jobs)
+
+
+def look_for_work(**_: Any) -> None:
+    """A wake-up may have been lost while no worker was up: every worker looks once when it starts."""
+    broker.publish_wake(get_settings())
+
+
+def stop_work(**_: Any) -> None:
+    """SIGTERM came: the supervisor's thread sees the event, ends the engine and hands the job back; Celery waits for it."""
+    shutdown.set()
+
+
+worker_ready.connect(look_for_work)
+worker_shutting_down.connect(stop_work)

@@ -1,0 +1,174 @@
+"""A child process that answers in JSON lines: the engine, or the fetcher of hub datasets.
+
+It leads its own process group, so that KILL of the group is the last word over it and whatever it started. It knows no
+secret: its environment is built from nothing. Its standard input is a pipe that this process holds open: when this
+process dies, however it dies, the child reads end-of-file and ends too.
+"""
+
+import contextlib
+import logging
+import os
+import queue
+import signal
+import subprocess
+import threading
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO
+
+log = logging.getLogger(__name__)
+
+MAX_LINE = 8 * 2**20
+TAIL_BYTES = 16 * 2**10
+POLL_SECONDS = 0.05
+
+# Where programs and GPU libraries are; nothing that grants access to anything.
+PASSED_ON = (
+    "PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "CUDA_HOME", "NVIDIA_VISIBLE_DEVICES",
+    "NVIDIA_DRIVER_CAPABILITIES", "TZ",
+)  # fmt: skip
+
+
+def minimal_environment(home: Path, threads: int) -> dict[str, str]:
+    """What a child may know: no credentials, no network in the Hugging Face libraries, a home that is thrown away."""
+    passed_on = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+    count = str(threads)
+    return passed_on | {
+        "HOME": str(home),
+        "TMPDIR": str(home),
+        "HF_HOME": str(home / "huggingface"),
+        "HF_HUB_OFFLINE": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "LANG": "C.UTF-8",
+        "OMP_NUM_THREADS": count,
+        "MKL_NUM_THREADS": count,
+        "OPENBLAS_NUM_THREADS": count,
+        "TOKENIZERS_PARALLELISM": "false",
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONSAFEPATH": "1",  # Files of strangers lie in the working directory: never import from there.
+    }
+
+
+class Child:
+    """A running child. `lines` carries its standard output, a None at the end."""
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        *,
+        folder: Path,
+        environment: Mapping[str, str],
+        log_file: Path,
+        max_log_bytes: int,
+    ) -> None:
+        """Start it with `folder` as working directory; standard error goes to `log_file`, kept below `max_log_bytes`."""
+        self.process = subprocess.Popen(
+            command,
+            cwd=folder,
+            env=dict(environment),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+        self.lines: queue.Queue[str | None] = queue.Queue(maxsize=1000)
+        self._log = _BoundedLog(log_file, max_log_bytes)
+        self._closing = threading.Event()
+        assert self.process.stdout is not None
+        assert self.process.stderr is not None
+        self._readers = [
+            threading.Thread(target=self._read_lines, args=(self.process.stdout,), daemon=True),
+            threading.Thread(target=self._log.copy, args=(self.process.stderr,), daemon=True),
+        ]
+        for reader in self._readers:
+            reader.start()
+
+    def next_line(self, timeout: float) -> str | None:
+        """The next line, None at the end of the output. Raises queue.Empty after `timeout` seconds of silence."""
+        return self.lines.get(timeout=timeout)
+
+    def wait(self, timeout: float) -> int | None:
+        """The exit status (negative: the signal that ended it), or None where it still runs after `timeout` seconds."""
+        try:
+            return self.process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            return None
+
+    def terminate(self, grace_seconds: float) -> None:
+        """TERM, then KILL of the whole group where it has not ended in time. Returns once it is gone."""
+        deadline = time.monotonic() + grace_seconds
+        self._signal(signal.SIGTERM)
+        while self.process.poll() is None and time.monotonic() < deadline:
+            time.sleep(POLL_SECONDS)
+        self.kill()
+
+    def kill(self) -> None:
+        """KILL of the whole group, also of what a dead leader left behind. Returns once the leader is gone."""
+        self._signal(signal.SIGKILL)
+        self.process.wait()
+
+    def close(self) -> None:
+        """Kill what is left and free what this process holds of it."""
+        self.kill()
+        self._closing.set()
+        if self.process.stdin is not None:
+            with contextlib.suppress(OSError):
+                self.process.stdin.close()
+        for reader in self._readers:
+            reader.join(timeout=5)
+        for pipe in (self.process.stdout, self.process.stderr):
+            if pipe is not None:
+                pipe.close()
+
+    def log_tail(self, lines: int) -> str:
+        """The end of its standard error."""
+        return "\n".join(self._log.tail().splitlines()[-lines:])
+
+    def _signal(self, number: signal.Signals) -> None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.process.pid, number)
+
+    def _read_lines(self, pipe: IO[bytes]) -> None:
+        while line := pipe.readline(MAX_LINE):
+            self._put(line.decode("utf-8", "replace").strip())
+        self._put(None)
+
+    def _put(self, line: str | None) -> None:
+        while not self._closing.is_set():
+            with contextlib.suppress(queue.Full):
+                self.lines.put(line, timeout=1)
+                return
+
+
+class _BoundedLog:
+    """The newest part of a stream: in two files of half the size each, and its very end in memory."""
+
+    def __init__(self, path: Path, max_bytes: int) -> None:
+        self._path = path
+        self._half = max_bytes // 2
+        self._tail: deque[bytes] = deque()
+        self._lock = threading.Lock()
+
+    def copy(self, pipe: IO[bytes]) -> None:
+        """Until the stream ends."""
+        file = self._path.open("wb")
+        try:
+            while line := pipe.readline(TAIL_BYTES):
+                with self._lock:
+                    self._tail.append(line)
+                    while sum(map(len, self._tail)) > TAIL_BYTES:
+                        self._tail.popleft()
+                if file.tell() + len(line) > self._half:
+                    file.close()
+                    self._path.replace(self._path.with_suffix(".log.1"))
+                    file = self._path.open("wb")
+                file.write(line)
+                file.flush()
+        finally:
+            file.close()
+
+    def tail(self) -> str:
+        with self._lock:
+            return b"".join(self._tail).decode("utf-8", "replace")

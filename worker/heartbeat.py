@@ -1,0 +1,129 @@
+"""Keeps a lease alive from a thread of its own, and says when the work has to stop and why.
+
+It also fences this worker off by itself: the moment a lease was last renewed is taken before the renewal is sent, in
+this machine's monotonic clock, so the lease ends here no later than in the database. Where no renewal gets through by
+then the job counts as lost, and the engine is killed before another worker may have started one.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from enum import StrEnum
+from types import TracebackType
+from typing import Self
+
+from sqlalchemy.exc import DBAPIError
+
+from api_schemas.enums import JobState
+from api_schemas.resources import JobProgress
+from store import transitions
+from store.database import Database
+from store.settings import Settings
+
+log = logging.getLogger(__name__)
+
+PROGRESS_SECONDS = 1.0
+
+
+class Reason(StrEnum):
+    """Why work on a job stops before its end."""
+
+    CANCELLED = "cancelled"
+    LOST = "lost"
+    SHUTDOWN = "shutdown"
+
+
+class Interrupted(Exception):  # noqa: N818
+    """Work on the job has to stop."""
+
+    def __init__(self, reason: Reason) -> None:
+        super().__init__(reason.value)
+        self.reason = reason
+
+
+class Heartbeat:
+    """`with Heartbeat(...) as beat:` renews until the block ends; `beat.check()` belongs into every loop of the work."""
+
+    def __init__(
+        self,
+        database: Database,
+        settings: Settings,
+        lease: transitions.Lease,
+        shutdown: threading.Event,
+        renewed_at: float,
+    ) -> None:
+        """`renewed_at`: time.monotonic() from before the claim."""
+        self._database = database
+        self._settings = settings
+        self._lease = lease
+        self._shutdown = shutdown
+        self._deadline = renewed_at + settings.lease_seconds
+        self._progress: JobProgress | None = None
+        self._cancelled = False
+        self._lost = False
+        self._kill: Callable[[], None] | None = None
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"heartbeat-{lease.job_id}", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._done.set()
+        self._thread.join()
+
+    @property
+    def reason(self) -> Reason | None:
+        """Why to stop, or None. A lost job comes first: nothing may be written about it any more."""
+        if self._lost or time.monotonic() > self._deadline:
+            return Reason.LOST
+        if self._cancelled:
+            return Reason.CANCELLED
+        return Reason.SHUTDOWN if self._shutdown.is_set() else None
+
+    def check(self) -> None:
+        """Raise Interrupted where the work has to stop."""
+        if reason := self.reason:
+            raise Interrupted(reason)
+
+    def report(self, progress: JobProgress) -> None:
+        """Shown with the next renewal, within about a second."""
+        self._progress = progress
+
+    def kill_when_lost(self, kill: Callable[[], None]) -> None:
+        """Called from the heartbeat's thread at once when the lease is lost, whatever the work is waiting for."""
+        self._kill = kill
+
+    def _run(self) -> None:
+        last = time.monotonic()
+        pause = min(PROGRESS_SECONDS, self._settings.heartbeat_seconds)
+        while not self._done.wait(pause):
+            now = time.monotonic()
+            due = now - last >= self._settings.heartbeat_seconds
+            # A renewal that failed is tried again at the next turn, not at the next heartbeat.
+            if (due or self._progress is not None) and self._renew(now):
+                last = now
+            if self.reason is Reason.LOST:
+                log.error("job %s is lost to this worker: its engine is killed", self._lease.job_id)
+                if self._kill is not None:
+                    self._kill()
+                return
+
+    def _renew(self, now: float) -> bool:
+        progress, self._progress = self._progress, None
+        try:
+            with self._database.write() as session:
+                state = transitions.renew(session, self._lease, self._settings.lease_seconds, progress)
+        except transitions.LeaseLost:
+            self._lost = True
+        except DBAPIError as error:
+            log.warning("the lease of job %s could not be renewed, trying again: %s", self._lease.job_id, error.orig)
+            return False
+        else:
+            self._deadline = now + self._settings.lease_seconds
+            self._cancelled = state is JobState.CANCELLING
+        return True

@@ -1,0 +1,170 @@
+"""Brings what a job needs into its scratch folder: model, dataset, the steps that are already committed, the spec.
+
+After this the engine sees local files only. Every byte that comes from the artifact store is checked against its sha256.
+"""
+
+import json
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from api_schemas.enums import UploadState
+from api_schemas.errors import ErrorCode, SecateurError
+from api_schemas.spec import HubDataset
+from store import jobs, uploads
+from store.artifacts import Artifacts
+from store.database import Database
+from store.settings import Settings
+from store.tables import Job, JobStepFile, UploadFile
+from worker.child import Child, minimal_environment
+from worker.heartbeat import Heartbeat
+
+POLL_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """Folders of one job: what the engine is told on its command line."""
+
+    root: Path
+
+    @property
+    def model(self) -> Path:
+        return self.root / "model"
+
+    @property
+    def data(self) -> Path:
+        return self.root / "data"
+
+    @property
+    def out(self) -> Path:
+        return self.root / "out"
+
+    @property
+    def cache(self) -> Path:
+        return self.root / "cache"
+
+    @property
+    def home(self) -> Path:
+        return self.root / "home"
+
+    @property
+    def spec(self) -> Path:
+        return self.root / "spec.json"
+
+
+class FetchFailure(BaseModel):
+    """The last line of a fetcher that did not succeed."""
+
+    detail: str
+    transient: bool
+    """True where trying again later may help."""
+
+
+class TransientFailure(Exception):  # noqa: N818
+    """The inputs could not be brought now; the job is tried again."""
+
+    def __init__(self, error: SecateurError) -> None:
+        super().__init__(error.detail)
+        self.error = error
+
+
+class Inputs:
+    """Fetches for one worker."""
+
+    def __init__(self, database: Database, artifacts: Artifacts, settings: Settings) -> None:
+        self._database = database
+        self._artifacts = artifacts
+        self._settings = settings
+
+    def fetch(self, job: Job, place: Workplace, beat: Heartbeat) -> None:
+        """Fill `place`. Raises SecateurError where the job cannot ever run, TransientFailure, or Interrupted."""
+        for folder in (place.model, place.data, place.out, place.cache, place.home):
+            folder.mkdir()
+        self._fetch_upload("model", job.request.model.id, job.tenant, place.model, beat)
+        if isinstance(job.request.dataset, HubDataset):
+            self._fetch_hub_dataset(job.request.dataset, place, beat)
+        else:
+            self._fetch_upload("dataset", job.request.dataset.id, job.tenant, place.data, beat)
+        if job.last_step is not None:
+            self._fetch_steps(job, place.out, beat)
+        place.spec.write_text(job.request.engine_spec(job.lineage).model_dump_json(indent=2))
+
+    def _fetch_upload(
+        self, kind: uploads.UploadKind, upload_id: str, tenant: str, folder: Path, beat: Heartbeat
+    ) -> None:
+        with self._database.read() as session:
+            upload = uploads.get(session, kind, upload_id, tenant)
+        if upload is None or upload.state is not UploadState.READY:
+            raise SecateurError(ErrorCode.INPUT_LOST, f"The {kind} {upload_id} is no longer there; upload it again.")
+        self._fetch_files(upload.files, folder, beat)
+
+    def _fetch_steps(self, job: Job, out: Path, beat: Heartbeat) -> None:
+        with self._database.read() as session:
+            steps = jobs.steps(session, job.id, job.tenant)
+        for step in steps:
+            folder = out / f"step-{step.step}"
+            folder.mkdir()
+            self._fetch_files(step.files, folder, beat)
+
+    def _fetch_files(self, files: Sequence[UploadFile] | Sequence[JobStepFile], folder: Path, beat: Heartbeat) -> None:
+        for file in files:
+            beat.check()
+            try:
+                if file.key is None:
+                    raise FileNotFoundError(file.name)
+                self._artifacts.fetch(file.key, folder / file.name, file.sha256)
+            except (FileNotFoundError, SecateurError) as error:
+                detail = f"The stored file {file.name} is gone or has changed; upload it again and submit a new job."
+                raise SecateurError(ErrorCode.INPUT_LOST, detail) from error
+
+    def _fetch_hub_dataset(self, dataset: HubDataset, place: Workplace, beat: Heartbeat) -> None:
+        """By a child: the datasets library parses a stranger's files, and this process holds the credentials."""
+        settings = self._settings
+        command = [sys.executable, "-m", "worker.fetch_dataset", "--id", dataset.id, "--revision", dataset.revision]
+        command += ["--out", str(place.data), "--max-bytes", str(settings.max_dataset_bytes)]
+        command += ["--config", dataset.config] if dataset.config else []
+        environment = minimal_environment(place.home, settings.engine_threads)
+        environment |= {"HF_HUB_OFFLINE": "0", "HF_ENDPOINT": settings.hub_url, "HF_HUB_DISABLE_IMPLICIT_TOKEN": "1"}
+        child = Child(
+            command,
+            folder=place.root,
+            environment=environment,
+            log_file=place.root / "fetch.log",
+            max_log_bytes=settings.max_log_bytes,
+        )
+        beat.kill_when_lost(child.kill)
+        try:
+            waited = 0.0
+            while (status := child.wait(POLL_SECONDS)) is None:
+                beat.check()
+                waited += POLL_SECONDS
+                if waited > settings.fetch_timeout_seconds:
+                    raise _fetch_failed(dataset, f"it took longer than {settings.fetch_timeout_seconds:.0f} seconds")
+            if status != 0:
+                raise _reported(dataset, child)
+        finally:
+            child.close()
+            shutil.rmtree(place.home / "huggingface", ignore_errors=True)
+
+
+def _reported(dataset: HubDataset, child: Child) -> Exception:
+    last = None
+    while (line := child.next_line(timeout=5)) is not None:
+        last = line
+    try:
+        failure = FetchFailure.model_validate(json.loads(last or ""))
+    except ValueError:
+        detail = f"its fetcher ended with status {child.process.returncode}: {child.log_tail(3)}"
+        return TransientFailure(_fetch_failed(dataset, detail))
+    error = _fetch_failed(dataset, failure.detail)
+    return TransientFailure(error) if failure.transient else error
+
+
+def _fetch_failed(dataset: HubDataset, why: str) -> SecateurError:
+    detail = f"The dataset {dataset.id} at {dataset.revision[:12]} could not be fetched: {why}"
+    return SecateurError(ErrorCode.DATASET_FETCH_FAILED, detail)
