@@ -168,12 +168,12 @@ def _options(start: int, end: int | None) -> Any:
     return {"range": {"offset": start}} if start else {}
 
 
-def _chunks(result: obstore.GetResult) -> Iterator[bytes]:
+def _chunks(result: "obstore.GetResult") -> Iterator[bytes]:
     for chunk in result.stream(CHUNK):
         yield bytes(chunk)
 
 
-async def _async_chunks(result: obstore.GetResult) -> AsyncIterator[bytes]:
+async def _async_chunks(result: "obstore.GetResult") -> AsyncIterator[bytes]:
     async for chunk in result.stream(CHUNK):
         yield bytes(chunk)
 
