@@ -5,6 +5,7 @@
 No torch here: the engine is a process of its own. On SIGTERM the engine is ended and its job handed back.
 """
 
+import atexit
 import logging
 import threading
 from functools import lru_cache
@@ -17,7 +18,7 @@ from store.artifacts import Artifacts
 from store.database import Database
 from store.settings import get_settings
 from worker.scratch import Scratch
-from worker.supervisor import ENGINE, Supervisor
+from worker.supervisor import Supervisor
 
 log = logging.getLogger(__name__)
 
@@ -30,9 +31,8 @@ def supervisor() -> Supervisor:
     """This process's supervisor, made with the first job and not at import."""
     settings = get_settings()
     scratch = Scratch(settings.scratch)
-    return Supervisor(
-        settings, Database(settings.database_url), Artifacts(settings.artifacts_url), scratch, shutdown, ENGINE
-    )
+    atexit.register(scratch.close)
+    return Supervisor(settings, Database(settings.database_url), Artifacts(settings.artifacts_url), scratch, shutdown)
 
 
 def run_jobs() -> None:
