@@ -1,0 +1,94 @@
+"""Features and targets on disk, under a name that says what they were computed from. A resumed job finds them here."""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any
+
+import numpy as np
+import soundfile
+import torch
+
+from api_schemas.enums import Split
+from api_schemas.metrics import DataSummary
+from worker.engine.data.layout import Layout
+from worker.engine.data.split import FeatureSplit
+
+# Raise it where a change in this package changes what is stored.
+FORMAT = 1
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What is stored in one entry."""
+
+    summary: DataSummary
+    splits: dict[Split, FeatureSplit]
+
+
+def entry_name(layout: Layout, folder: Path, model_dir: Path, options: Mapping[str, Any]) -> str:
+    """`features-<hash>` of the data's names and bytes, the extractor's settings, `options`, and the libraries' versions.
+
+    Bytes and not times of change: a job that resumes on another machine has fetched its files anew.
+    """
+    digest = hashlib.sha256()
+    libraries = {
+        name: version(name) for name in ("torch", "torchaudio", "transformers", "datasets", "soundfile", "soxr")
+    }
+    versions = {"format": FORMAT, "sndfile": soundfile.__libsndfile_version__, **libraries}
+    digest.update(json.dumps([versions, options, layout.parquet, layout.metadata], sort_keys=True).encode())
+    for name in ("config.json", "preprocessor_config.json"):
+        digest.update(_file_digest(model_dir / name))
+    for split in sorted(layout.files):
+        for path in layout.files[split]:
+            # Both lengths are fixed or marked, so that no two lists of files hash the same.
+            digest.update(json.dumps([split, path.relative_to(folder).as_posix()]).encode() + _file_digest(path))
+    return f"features-{digest.hexdigest()[:32]}"
+
+
+def _file_digest(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
+
+
+def load(entry: Path) -> Prepared | None:
+    """The entry, its features memory-mapped read-only, or None where there is none."""
+    if not (entry / MANIFEST).is_file():
+        return None
+    summary = DataSummary.model_validate_json((entry / MANIFEST).read_text())
+    splits = {
+        split: FeatureSplit(
+            np.load(entry / f"{split.value}.features.npy", mmap_mode="r"),
+            torch.from_numpy(np.load(entry / f"{split.value}.targets.npy")),
+        )
+        for split in Split
+    }
+    return Prepared(summary, splits)
+
+
+@contextmanager
+def writing(entry: Path) -> Iterator[Path]:
+    """A temporary folder beside `entry` that becomes it on success, whole or not at all, and is removed on failure."""
+    entry.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(mkdtemp(prefix=f"{entry.name}.", dir=entry.parent))
+    try:
+        yield temporary
+        for path in temporary.iterdir():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+        try:
+            temporary.rename(entry)
+        except OSError:
+            # Another process was first, with the same content: what the name promises.
+            if not (entry / MANIFEST).is_file():
+                raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)

@@ -1,0 +1,109 @@
+"""Labels of the data, by name, as class numbers of the checkpoint."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import datasets
+import torch
+from torch import Tensor
+
+from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
+from worker.engine.data.columns import element, schema_error
+from worker.engine.data.sources import Source
+
+# Label sets can have hundreds of names; an error shows this many of each.
+SHOWN = 60
+
+
+def label_names(source: Source, column: str, split: str) -> list[tuple[str, ...]]:
+    """Names of every row's labels: exactly one a row where the column holds single labels. Raises DATASET_SCHEMA."""
+    feature = source.features[column]
+    several = element(feature) is not None
+    name_of = _naming(source, column)
+    names: list[tuple[str, ...]] = []
+    for row, value in enumerate(source.splits[split][column]):
+        if value is None:
+            raise schema_error(f"the clip at {split}[{row}] has no label", source.features, pointer=column)
+        try:
+            names.append(tuple(name_of[item] if name_of else _text(item) for item in (value if several else [value])))
+        except (KeyError, TypeError, ValueError):
+            reason = f"the label at {split}[{row}] is {value!r}, which is not one of the column's labels"
+            raise schema_error(reason, source.features, pointer=column) from None
+    return names
+
+
+def _naming(source: Source, column: str) -> dict[int, str] | None:
+    """Names by id where the column holds ids, None where it holds the names themselves."""
+    feature = source.features[column]
+    kind = feature if element(feature) is None else element(feature)
+    if isinstance(kind, datasets.ClassLabel):
+        return dict(enumerate(kind.names))
+    if isinstance(kind, datasets.Value) and kind.dtype in ("string", "large_string"):
+        return None
+    # A csv cannot say that its 7 is a text. In a parquet file a number is an id, and needs a name.
+    if source.from_files and isinstance(kind, datasets.Value) and kind.dtype == "int64":
+        return None
+    reason = f"column {column!r} holds neither text nor ids of a ClassLabel; labels are matched with the checkpoint's by name"
+    raise schema_error(reason, source.features, pointer=column)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, str) and value:
+        return value
+    if isinstance(value, int):
+        return str(value)
+    raise ValueError(value)
+
+
+def targets_of(
+    names: Mapping[str, Sequence[tuple[str, ...]]], labels: Sequence[str], multi_label: bool
+) -> dict[str, Tensor]:
+    """Targets by split: int64 [N], or for a multi-label checkpoint float32 [N, C] of zeros and ones.
+
+    `names`: by split, the labels of every row; `labels`: the checkpoint's, by class number. A checkpoint may know labels
+    that the data lacks. Raises LABELS_MISMATCH, with both lists, where the data has others, and DATASET_SCHEMA where a
+    clip has several labels, or none, and the checkpoint gives one.
+    """
+    number = {name: index for index, name in enumerate(labels)}
+    used = {name for rows in names.values() for row in rows for name in row}
+    if used - number.keys():
+        raise _mismatch(used, labels)
+    targets: dict[str, Tensor] = {}
+    for split, rows in names.items():
+        if multi_label:
+            hot = torch.zeros(len(rows), len(labels))
+            for index, row in enumerate(rows):
+                hot[index, [number[name] for name in row]] = 1.0
+            targets[split] = hot
+            continue
+        for index, row in enumerate(rows):
+            if len(row) != 1:
+                detail = (
+                    f"The checkpoint gives every clip exactly one label, but the clip at {split}[{index}] has {len(row)}. "
+                    'Use a checkpoint whose config says "problem_type": "multi_label_classification".'
+                )
+                raise SecateurError(ErrorCode.DATASET_SCHEMA, detail)
+        targets[split] = torch.tensor([number[row[0]] for row in rows], dtype=torch.int64)
+    return targets
+
+
+def _mismatch(used: set[str], labels: Sequence[str]) -> SecateurError:
+    unknown = sorted(used - set(labels))
+    detail = (
+        f"{len(unknown)} of the data's labels are not among the checkpoint's, with which they are matched by name: "
+        f"{_listed(unknown)}. The data's labels: {_listed(sorted(used))}. The checkpoint's labels: {_listed(labels)}."
+    )
+    items = tuple(
+        ErrorItem(pointer=pointer, code=ErrorCode.LABELS_MISMATCH, detail=text)
+        for pointer, text in (
+            ("unknown", ", ".join(unknown)),
+            ("dataset", ", ".join(sorted(used))),
+            ("checkpoint", ", ".join(labels)),
+        )
+    )
+    return SecateurError(ErrorCode.LABELS_MISMATCH, detail, items)
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more
