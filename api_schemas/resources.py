@@ -10,7 +10,7 @@ from api_schemas.enums import Granularity, JobState, Phase, UploadState
 from api_schemas.errors import ErrorCode, ErrorItem
 from api_schemas.ids import FileName, Sha256
 from api_schemas.metrics import DataSummary, StepMetrics
-from api_schemas.spec import JobRequest
+from api_schemas.spec import Columns, JobRequest
 from api_schemas.widths import AttentionWidths
 
 T = TypeVar("T")
@@ -36,6 +36,12 @@ class UploadRequest(Strict):
 
     name: str | None = Field(None, max_length=128)
     files: tuple[DeclaredFile, ...] = Field(min_length=1, max_length=512)
+
+
+class DatasetCompletion(Strict):
+    """Body of `POST /v1/datasets/{id}/complete`; may be left out where columns have their usual names."""
+
+    columns: Columns = Columns()
 
 
 class UploadedFile(Output):

@@ -59,9 +59,12 @@ def inspect(folder: Path, columns: Columns) -> DatasetContents:
             rates.add(clip.sampling_rate)
             rows[split] += 1
             seen += 1
+    if not used:
+        raise schema_error("no clip has a label", schema.label_column)
     return DatasetContents(
         rows=dict(rows),
-        labels=schema.names or tuple(sorted(used)),
+        # Those in use: what a ClassLabel names beyond them needs no place in the checkpoint.
+        labels=tuple(name for name in schema.names or sorted(used) if name in used),
         multi_label=schema.multi_label,
         columns=schema.columns,
         input_column=schema.input_column,

@@ -1,0 +1,53 @@
+"""Committed steps and their files. A step without files for download is said so apart from a job that is not there."""
+
+from collections.abc import Sequence
+
+from api_schemas.errors import ErrorCode, SecateurError
+from service.core.jobs import absent
+from service.services import Services
+from store import jobs
+from store.tables import JobStep, JobStepFile
+
+REPORT = "report.html"
+
+
+def all_of(services: Services, job_id: str) -> Sequence[JobStep]:
+    """Every step with a model, in order. Raises NOT_FOUND."""
+    with services.database.read() as session:
+        if jobs.get(session, job_id) is None:
+            raise absent(job_id)
+        return [step for step in jobs.steps(session, job_id) if step.downloadable]
+
+
+def one(services: Services, job_id: str, step: int) -> JobStep:
+    """Raises NOT_FOUND (no such job) or NO_CHECKPOINT (no such step, or one without a model)."""
+    found = all_of(services, job_id)
+    for row in found:
+        if row.step == step:
+            return row
+    steps = ", ".join(str(row.step) for row in found) or "none yet"
+    hint = " Step 0 is the model as it came, which is not kept again." if step == 0 else ""
+    raise SecateurError(
+        ErrorCode.NO_CHECKPOINT, f"Job {job_id} has no checkpoint of step {step}; there are: {steps}.{hint}"
+    )
+
+
+def file_of(services: Services, job_id: str, step: int, name: str) -> JobStepFile:
+    """Raises NOT_FOUND or NO_CHECKPOINT."""
+    row = one(services, job_id, step)
+    for file in row.files:
+        if file.name == name:
+            return file
+    names = ", ".join(file.name for file in row.files)
+    raise SecateurError(ErrorCode.NOT_FOUND, f"Step {step} of {job_id} has no file {name!r}; it has {names}.")
+
+
+def report_of(services: Services, job_id: str) -> JobStepFile:
+    """The newest step's report. Raises NOT_FOUND or NO_CHECKPOINT."""
+    for step in reversed(all_of(services, job_id)):
+        for file in step.files:
+            if file.name == REPORT:
+                return file
+    raise SecateurError(
+        ErrorCode.NO_CHECKPOINT, f"Job {job_id} has no report yet; the first comes with its first step."
+    )

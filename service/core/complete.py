@@ -1,0 +1,65 @@
+"""`complete`: an upload whose files are all there is judged as a whole and becomes usable, or is refused and stays open."""
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from api_schemas.enums import UploadState
+from api_schemas.spec import Columns
+from service.core import uploads as core
+from service.core import views
+from service.services import Services
+from store import uploads
+from store.artifacts import Artifacts
+from store.intake.inspector import inspect_in_process
+from store.intake.model_folder import describe_model
+from store.tables import Upload
+from store.uploads import UploadKind
+
+
+@dataclass(frozen=True)
+class StoredFiles:
+    """A model's files where they lie: `describe_model` reads headers of them, by ranges."""
+
+    artifacts: Artifacts
+    keys: Mapping[str, str]
+    sizes: Mapping[str, int]
+
+    def read(self, name: str, start: int, end: int) -> bytes:
+        return b"".join(self.artifacts.read(self.keys[name], start, end))
+
+
+def complete_model(services: Services, upload_id: str) -> Upload:
+    """Raises what is wrong with the checkpoint, or UPLOAD_INCOMPLETE. A ready one is returned as it is."""
+    upload = core.get(services, "model", upload_id)
+    if upload.state is UploadState.READY:
+        return upload
+    core.require_all_files(upload)
+    keys = {file.name: file.key for file in upload.files if file.key is not None}
+    sizes = {file.name: file.size for file in upload.files}
+    checkpoint = describe_model(StoredFiles(services.artifacts, keys, sizes))
+    return _ready(services, "model", upload_id, views.model_description(checkpoint))
+
+
+def complete_dataset(services: Services, upload_id: str, columns: Columns) -> Upload:
+    """Raises what is wrong with the dataset, or UPLOAD_INCOMPLETE. A ready one is returned as it is."""
+    upload = core.get(services, "dataset", upload_id)
+    if upload.state is UploadState.READY:
+        return upload
+    core.require_all_files(upload)
+    services.settings.scratch.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="inspect-", dir=services.settings.scratch) as folder:
+        for file in upload.files:
+            if file.key is not None:
+                services.artifacts.fetch(file.key, Path(folder, file.name), file.sha256)
+        contents = inspect_in_process(Path(folder), columns)
+    return _ready(services, "dataset", upload_id, contents.model_dump(mode="json"))
+
+
+def _ready(services: Services, kind: UploadKind, upload_id: str, description: dict[str, Any]) -> Upload:
+    # Of two that complete at once one marks it; both found the same, since the files cannot have changed between.
+    with services.database.write() as session:
+        uploads.mark_ready(session, upload_id, description)
+    return core.get(services, kind, upload_id)

@@ -1,0 +1,126 @@
+"""A job is accepted only if it can run: its inputs are there, its target is within reach, its labels are the model's."""
+
+import logging
+from collections.abc import Sequence
+
+from api_schemas.enums import UploadState
+from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
+from api_schemas.reach import check_reachable
+from api_schemas.resources import DatasetContents, ModelLayout
+from api_schemas.shards import INDEX_NAME, WEIGHTS_NAME
+from api_schemas.spec import HubDataset, JobRequest, UploadedDataset
+from service.core.views import model_shape
+from service.services import Services
+from store import broker, jobs, uploads
+from store.tables import Job, Upload
+from store.uploads import UploadKind
+
+log = logging.getLogger(__name__)
+
+
+def submit(services: Services, request: JobRequest) -> Job:
+    """Create the job and wake a worker.
+
+    Raises NOT_FOUND or UPLOAD_INCOMPLETE (an input that is not there or not ready), SPARSITY_OUT_OF_REACH,
+    LABELS_MISMATCH, DATASET_SCHEMA, DATASET_EMPTY.
+    """
+    model = _ready_upload(services, "model", request.model.id)
+    layout = ModelLayout.model_validate(model.description)
+    check_reachable(model_shape(model.description or {}), layout.widths, request.pruning)
+    lineage = {"model": model.id, "model_sha256": _weights_sha256(model)}
+    if isinstance(request.dataset, UploadedDataset):
+        dataset = _ready_upload(services, "dataset", request.dataset.id)
+        _check_dataset(request.dataset, DatasetContents.model_validate(dataset.description), layout)
+        lineage |= {"dataset": dataset.id}
+    else:
+        lineage |= _hub_lineage(request.dataset)
+    with services.database.write() as session:
+        job = jobs.create(session, request, lineage)
+    wake(services)
+    return job
+
+
+def wake(services: Services) -> None:
+    """Publish what the commit left in the outbox. The job is safe without it: maintenance publishes what stays there."""
+    try:
+        broker.publish_outbox(services.database, services.settings)
+    except Exception as error:
+        # The request has succeeded with its commit; nothing that happens here may turn it into a failure.
+        log.warning("no worker was woken, maintenance will do it: %s", error)
+
+
+def _ready_upload(services: Services, kind: UploadKind, upload_id: str) -> Upload:
+    with services.database.read() as session:
+        upload = uploads.get(session, kind, upload_id)
+    pointer = f"/{kind}/id"
+    if upload is None:
+        item = ErrorItem(pointer=pointer, code=ErrorCode.NOT_FOUND, detail="unknown")
+        raise SecateurError(ErrorCode.NOT_FOUND, f"There is no {kind} {upload_id}.", (item,))
+    if upload.state is not UploadState.READY:
+        item = ErrorItem(
+            pointer=pointer, code=ErrorCode.UPLOAD_INCOMPLETE, detail=f"the {kind} is {upload.state.value}"
+        )
+        detail = f"{upload_id} is not ready. Upload all its files and POST /v1/{kind}s/{upload_id}/complete first."
+        raise SecateurError(ErrorCode.UPLOAD_INCOMPLETE, detail, (item,))
+    return upload
+
+
+def _check_dataset(request: UploadedDataset, contents: DatasetContents, model: ModelLayout) -> None:
+    for field in ("input", "label", "group"):
+        column = getattr(request.columns, field)
+        if column is not None and column not in contents.columns:
+            detail = f"The dataset has no column {column!r}; it has {', '.join(contents.columns)}."
+            raise _wrong(f"/dataset/columns/{field}", ErrorCode.DATASET_SCHEMA, detail)
+    for role in ("train", "validation", "test"):
+        split = getattr(request.splits, role)
+        if split not in contents.rows and (role == "train" or role in request.splits.model_fields_set):
+            detail = f"The dataset has no split {split!r} for {role}; it has {', '.join(contents.rows)}."
+            raise _wrong(f"/dataset/splits/{role}", ErrorCode.DATASET_SCHEMA, detail)
+    if contents.rows[request.splits.train] == 0:
+        detail = f"Split {request.splits.train!r}, to train on, has no rows."
+        raise _wrong("/dataset/splits/train", ErrorCode.DATASET_EMPTY, detail)
+    # Another label column than the one that was inspected is the worker's to judge.
+    if request.columns.label in (None, contents.label_column):
+        _check_labels(contents, model)
+
+
+def _check_labels(contents: DatasetContents, model: ModelLayout) -> None:
+    # The other way round is fine: one label a clip is a list of one.
+    if contents.multi_label and not model.multi_label:
+        detail = (
+            "The dataset has several labels a clip, the checkpoint gives one. Use a checkpoint whose config.json says "
+            '"problem_type": "multi_label_classification".'
+        )
+        raise _wrong("/dataset", ErrorCode.LABELS_MISMATCH, detail)
+    unknown = sorted(set(contents.labels) - set(model.labels))
+    if unknown:
+        items = (
+            _item("/dataset/labels", ErrorCode.LABELS_MISMATCH, _listed(contents.labels)),
+            _item("/model/labels", ErrorCode.LABELS_MISMATCH, _listed(model.labels)),
+        )
+        detail = (
+            f"{len(unknown)} labels of the dataset are not the checkpoint's: {_listed(unknown[:10])}. Labels are matched by "
+            f"name with id2label. The dataset has {_listed(contents.labels)}; the checkpoint has {_listed(model.labels)}."
+        )
+        raise SecateurError(ErrorCode.LABELS_MISMATCH, detail, items)
+
+
+def _listed(labels: Sequence[str]) -> str:
+    return "[" + ", ".join(repr(label) for label in labels) + "]"
+
+
+def _item(pointer: str, code: ErrorCode, detail: str) -> ErrorItem:
+    return ErrorItem(pointer=pointer, code=code, detail=detail)
+
+
+def _wrong(pointer: str, code: ErrorCode, detail: str) -> SecateurError:
+    return SecateurError(code, detail, (_item(pointer, code, detail),))
+
+
+def _weights_sha256(model: Upload) -> str:
+    """Of the one weights file, or of the index that names the shards."""
+    return next(file.sha256 for file in model.files if file.name in (WEIGHTS_NAME, INDEX_NAME))
+
+
+def _hub_lineage(dataset: HubDataset) -> dict[str, str]:
+    return {"dataset": f"hf:{dataset.id}", "dataset_revision": dataset.revision}

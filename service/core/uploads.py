@@ -1,0 +1,124 @@
+"""Uploads: declared, sent file by file, then judged as a whole. A file counts once all its bytes have been verified."""
+
+import secrets
+from collections.abc import AsyncIterator
+
+from starlette.concurrency import run_in_threadpool
+
+from api_schemas.enums import UploadState
+from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
+from api_schemas.resources import UploadedFile, UploadRequest
+from service.services import Services
+from store import uploads
+from store.intake import dataset_names, model_folder
+from store.intake.arrival import Arrival
+from store.tables import Upload, UploadFile
+from store.uploads import UploadKind
+
+_CHECK_NAMES = {"model": model_folder.check_names, "dataset": dataset_names.check_names}
+
+
+def declare(services: Services, kind: UploadKind, request: UploadRequest) -> Upload:
+    """A new upload. Raises what the names deserve, or REQUEST_TOO_LARGE, before a byte is sent."""
+    settings = services.settings
+    if len(request.files) > settings.max_files:
+        detail = f"{len(request.files)} files are declared; {settings.max_files} are allowed."
+        raise SecateurError(ErrorCode.REQUEST_TOO_LARGE, detail)
+    for index, file in enumerate(request.files):
+        if file.size > settings.max_file_bytes:
+            detail = f"{file.name} has {file.size} bytes; {settings.max_file_bytes} are allowed a file."
+            item = ErrorItem(pointer=f"/files/{index}/size", code=ErrorCode.REQUEST_TOO_LARGE, detail=detail)
+            raise SecateurError(ErrorCode.REQUEST_TOO_LARGE, detail, (item,))
+    _CHECK_NAMES[kind](file.name for file in request.files)
+    with services.database.write() as session:
+        return uploads.create(session, kind, request.name, request.files)
+
+
+def get(services: Services, kind: UploadKind, upload_id: str) -> Upload:
+    """Raises NOT_FOUND."""
+    with services.database.read() as session:
+        upload = uploads.get(session, kind, upload_id)
+    if upload is None:
+        raise SecateurError(ErrorCode.NOT_FOUND, f"There is no {kind} {upload_id}.")
+    return upload
+
+
+async def receive(
+    services: Services,
+    kind: UploadKind,
+    upload_id: str,
+    name: str,
+    content_length: int | None,
+    body: AsyncIterator[bytes],
+) -> UploadedFile:
+    """Take one declared file: checked as it streams through to the artifacts, recorded when all of it was right.
+
+    Where anything is wrong (name, length, sha256, content, a connection that breaks) nothing is stored.
+    """
+    declared = await run_in_threadpool(_expected, services, kind, upload_id, name)
+    if content_length is not None and content_length != declared.size:
+        detail = (
+            f"{content_length} bytes are announced, {declared.size} were declared for {name}; send the declared file."
+        )
+        raise SecateurError(ErrorCode.CHECKSUM_MISMATCH, detail)
+    arrival = Arrival(name, declared.size, services.settings.max_json_bytes)
+    key = uploads.artifact_key(upload_id, name, secrets.token_hex(8))
+    await services.artifacts.put_stream(
+        key, _judged(body, arrival, declared.size), size=declared.size, sha256=declared.sha256
+    )
+    try:
+        await run_in_threadpool(_record, services, upload_id, name, key)
+    except BaseException:
+        await run_in_threadpool(services.artifacts.delete, key)
+        raise
+    if declared.key is not None:
+        await run_in_threadpool(services.artifacts.delete, declared.key)
+    return UploadedFile(name=name, size=declared.size, sha256=declared.sha256, uploaded=True)
+
+
+def require_open(upload: Upload) -> None:
+    """Raises UPLOAD_CLOSED."""
+    if upload.state is not UploadState.OPEN:
+        raise SecateurError(ErrorCode.UPLOAD_CLOSED, f"{upload.id} is complete and cannot change. Start a new upload.")
+
+
+def require_all_files(upload: Upload) -> None:
+    """Raises UPLOAD_INCOMPLETE, naming the files that have not come."""
+    missing = [file.name for file in upload.files if file.key is None]
+    if missing:
+        items = tuple(
+            ErrorItem(pointer=name, code=ErrorCode.UPLOAD_INCOMPLETE, detail="not uploaded") for name in missing
+        )
+        detail = (
+            f"{len(missing)} of {len(upload.files)} files have not come: {', '.join(missing[:10])}. Send them first."
+        )
+        raise SecateurError(ErrorCode.UPLOAD_INCOMPLETE, detail, items)
+
+
+def _expected(services: Services, kind: UploadKind, upload_id: str, name: str) -> UploadFile:
+    upload = get(services, kind, upload_id)
+    require_open(upload)
+    for file in upload.files:
+        if file.name == name:
+            return file
+    declared = ", ".join(file.name for file in upload.files[:10])
+    detail = f"{name!r} was not declared for {upload_id}; declared were: {declared}."
+    raise SecateurError(ErrorCode.FILE_UNEXPECTED, detail)
+
+
+async def _judged(body: AsyncIterator[bytes], arrival: Arrival, size: int) -> AsyncIterator[bytes]:
+    received = 0
+    async for chunk in body:
+        received += len(chunk)
+        if chunk and received <= size:
+            arrival.feed(chunk)
+        yield chunk
+    if received == size:  # Otherwise the artifacts say what came; half a file is not worth judging.
+        arrival.finish()
+
+
+def _record(services: Services, upload_id: str, name: str, key: str) -> None:
+    with services.database.write() as session:
+        if not uploads.record_file(session, upload_id, name, key):
+            detail = f"{upload_id} was completed while {name} came. Start a new upload."
+            raise SecateurError(ErrorCode.UPLOAD_CLOSED, detail)

@@ -1,0 +1,111 @@
+"""Rows of the store as the resources of the API."""
+
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+from api_schemas import accounting
+from api_schemas.accounting import ModelShape
+from api_schemas.checkpoint import Checkpoint
+from api_schemas.enums import Granularity
+from api_schemas.reach import max_sparsity
+from api_schemas.resources import (
+    CheckpointFile,
+    CheckpointResource,
+    DatasetContents,
+    DatasetResource,
+    JobResource,
+    ModelLayout,
+    ModelResource,
+    Page,
+    UploadedFile,
+)
+from store.paging import Rows
+from store.tables import Job, JobStep, Upload, UploadFile
+
+T = TypeVar("T")
+V1 = "/v1"
+
+
+def file(row: UploadFile) -> UploadedFile:
+    return UploadedFile(name=row.name, size=row.size, sha256=row.sha256, uploaded=row.key is not None)
+
+
+def model(row: Upload) -> ModelResource:
+    return ModelResource(
+        id=row.id,
+        name=row.name,
+        state=row.state,
+        created_at=row.created_at,
+        files=tuple(map(file, row.files)),
+        layout=None if row.description is None else ModelLayout.model_validate(row.description),
+    )
+
+
+def dataset(row: Upload) -> DatasetResource:
+    return DatasetResource(
+        id=row.id,
+        name=row.name,
+        state=row.state,
+        created_at=row.created_at,
+        files=tuple(map(file, row.files)),
+        contents=None if row.description is None else DatasetContents.model_validate(row.description),
+    )
+
+
+def model_description(checkpoint: Checkpoint) -> dict[str, Any]:
+    """What is stored of a checkpoint that passed: its ModelLayout, and beside it the shape that `model_shape` reads."""
+    shape, widths = checkpoint.shape, checkpoint.widths
+    layout = ModelLayout(
+        family=checkpoint.family.name,
+        architecture=checkpoint.architecture,
+        task=checkpoint.task,
+        labels=checkpoint.labels,
+        multi_label=checkpoint.multi_label,
+        widths=widths,
+        attention_parameters=shape.attention_parameters,
+        total_parameters=accounting.total_parameters(shape, widths),
+        flops=accounting.total_flops(shape, widths),
+        weight_bytes=accounting.weight_bytes(shape, widths),
+        max_sparsity={granularity: max_sparsity(shape, widths, granularity) for granularity in Granularity},
+    )
+    return {**layout.model_dump(mode="json"), "shape": shape.model_dump(mode="json")}
+
+
+def model_shape(description: dict[str, Any]) -> ModelShape:
+    """The accounting shape stored by `model_description`."""
+    return ModelShape.model_validate(description["shape"])
+
+
+def job(row: Job, steps: Sequence[JobStep]) -> JobResource:
+    return JobResource(
+        id=row.id,
+        name=row.name,
+        state=row.state,
+        created_at=row.created_at,
+        started_at=row.started_at,
+        finished_at=row.finished_at,
+        request=row.request,
+        attempts=row.attempts,
+        progress=row.progress,
+        data=row.data,
+        metrics=tuple(step.metrics for step in steps),
+        error=row.error,
+    )
+
+
+def checkpoint(row: JobStep) -> CheckpointResource:
+    here = f"{V1}/jobs/{row.job_id}/checkpoints/{row.step}"
+    return CheckpointResource(
+        step=row.step,
+        created_at=row.created_at,
+        metrics=row.metrics,
+        files=tuple(
+            CheckpointFile(name=file.name, size=file.size, sha256=file.sha256, url=f"{here}/files/{file.name}")
+            for file in row.files
+        ),
+        archive_url=f"{here}/archive",
+    )
+
+
+def page(rows: Rows[Any], items: Sequence[T]) -> Page[T]:
+    return Page(items=tuple(items), next_cursor=rows.next_cursor)

@@ -1,0 +1,71 @@
+"""The OpenAPI document beyond what the routes say themselves: texts, tags, and the one shape of every error."""
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from api_schemas.error_titles import ERROR_TEXTS
+from api_schemas.errors import ErrorCode, Problem
+from service.problems import MEDIA_TYPE, status_of
+
+TITLE = "Secateur"
+SUMMARY = "Makes transformer checkpoints smaller and faster by structured pruning of attention."
+DESCRIPTION = """
+Send a checkpoint and a dataset, ask for a sparsity, poll, download. Three steps:
+
+1. **Upload.** `POST /v1/models` declares files with sizes and SHA-256, `PUT` sends each, `complete` checks the whole.
+   The same for `/v1/datasets`: parquet shards with embedded audio, `<split>.parquet` or `<split>-*.parquet`.
+2. **Submit.** `POST /v1/jobs` answers 202 with `Location`. Every field but `model`, `dataset` and the target has a default.
+3. **Poll and download.** `GET /v1/jobs/{id}` shows state, phase, progress and the metrics of every step, and sends `ETag`
+   and `Retry-After` for pollers. Every step's checkpoint can be downloaded, as files (with ranges) or as one archive.
+
+Errors are `application/problem+json` (RFC 9457) with a stable `code`; `errors` points at what was wrong.
+"""
+TAGS = [
+    {"name": "models", "description": "Checkpoints to prune: safetensors and JSON, never pickles, never code."},
+    {"name": "datasets", "description": "Labelled audio to calibrate, recover and measure on."},
+    {"name": "jobs", "description": "Pruning jobs: submit, watch, cancel."},
+    {"name": "checkpoints", "description": "What came out: every step's model, and the report."},
+    {"name": "service", "description": "What this server accepts, and whether it is well."},
+]
+
+
+def problems(*codes: ErrorCode) -> dict[int | str, dict[str, Any]]:
+    """`responses` of a route: the errors it can answer with, by status, each code with its title."""
+    by_status: dict[int | str, list[ErrorCode]] = {}
+    for code in (*codes, ErrorCode.INVALID_REQUEST, ErrorCode.UNAVAILABLE):
+        found = by_status.setdefault(status_of(code), [])
+        if code not in found:
+            found.append(code)
+    return {
+        status: {
+            "description": "\n".join(f"- `{code.value}`: {ERROR_TEXTS[code].title}." for code in found),
+            "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+        }
+        for status, found in by_status.items()
+    }
+
+
+def install(app: FastAPI) -> None:
+    """Make `app` serve this document."""
+
+    def document() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            schema = get_openapi(
+                title=TITLE,
+                version=app.version,
+                openapi_version="3.1.0",
+                summary=SUMMARY,
+                description=DESCRIPTION,
+                routes=app.routes,
+                tags=TAGS,
+            )
+            problem = Problem.model_json_schema(ref_template="#/components/schemas/{model}", mode="serialization")
+            components = schema.setdefault("components", {}).setdefault("schemas", {})
+            components.update(problem.pop("$defs", {}))
+            components["Problem"] = problem
+            app.openapi_schema = schema
+        return app.openapi_schema
+
+    app.openapi = document  # type: ignore[method-assign]

@@ -1,0 +1,148 @@
+"""Every error as `application/problem+json` (RFC 9457): one body for validation, refusals, absence and failure."""
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from sqlalchemy.exc import DataError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+
+from api_schemas.error_titles import ERROR_TEXTS
+from api_schemas.errors import ErrorCode, ErrorItem, Problem, SecateurError
+
+log = logging.getLogger(__name__)
+
+MEDIA_TYPE = "application/problem+json"
+RETRY_SECONDS = 5
+MAX_ITEMS = 100
+
+# Refused content is 422, whatever was wrong with it; only these differ.
+_STATUS = {
+    ErrorCode.NOT_FOUND: 404,
+    ErrorCode.NO_CHECKPOINT: 404,
+    ErrorCode.METHOD_NOT_ALLOWED: 405,
+    ErrorCode.CONFLICT: 409,
+    ErrorCode.UPLOAD_CLOSED: 409,
+    ErrorCode.UPLOAD_INCOMPLETE: 409,
+    ErrorCode.REQUEST_TOO_LARGE: 413,
+    ErrorCode.RANGE_NOT_SATISFIABLE: 416,
+    ErrorCode.INTERNAL: 500,
+    ErrorCode.UNAVAILABLE: 503,
+}
+_CODE_BY_STATUS = {404: ErrorCode.NOT_FOUND, 405: ErrorCode.METHOD_NOT_ALLOWED, 413: ErrorCode.REQUEST_TOO_LARGE}
+
+
+def status_of(code: ErrorCode) -> int:
+    """The HTTP status in which a code is said."""
+    return _STATUS.get(code, 422)
+
+
+def problem(
+    request: Request, error: SecateurError, status: int | None = None, headers: Mapping[str, str] | None = None
+) -> Response:
+    """The response for an error."""
+    status = status or status_of(error.code)
+    body = Problem(
+        title=ERROR_TEXTS[error.code].title,
+        status=status,
+        code=error.code,
+        detail=error.detail,
+        instance=request.url.path,
+        errors=error.errors[:MAX_ITEMS],
+    )
+    extra = {"Retry-After": str(RETRY_SECONDS)} if status == 503 else {}
+    return Response(body.model_dump_json(), status, {**extra, **(headers or {})}, MEDIA_TYPE)
+
+
+def install(app: FastAPI) -> None:
+    """Make `app` answer every error so."""
+    app.add_exception_handler(SecateurError, _refused)
+    app.add_exception_handler(RequestValidationError, _not_valid)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(DataError, _not_storable)
+    app.add_exception_handler(ClientDisconnect, _gone)
+    for unreachable in (OperationalError, InterfaceError, PoolTimeout):
+        app.add_exception_handler(unreachable, _unreachable)
+    app.add_exception_handler(Exception, _unexpected)
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, SecateurError)
+    return problem(request, error)
+
+
+async def _not_valid(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    found = error.errors()
+    # An identifier in the path that is not one of ours names nothing: to a client that is simply absent.
+    if any(item["loc"][:1] == ("path",) for item in found):
+        return problem(request, SecateurError(ErrorCode.NOT_FOUND, f"There is nothing at {request.url.path}."))
+    items = tuple(_item(item, error.body) for item in found)
+    first = f"{items[0].pointer}: {items[0].detail}".lstrip(": ")
+    more = f" ({len(items) - 1} more in `errors`)" if len(items) > 1 else ""
+    name_refused = all(item.code == ErrorCode.FILE_NAME_REFUSED for item in items)
+    code = ErrorCode.FILE_NAME_REFUSED if name_refused else ErrorCode.INVALID_REQUEST
+    return problem(request, SecateurError(code, f"{first}{more}.", items))
+
+
+async def _http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    if error.status_code == 405:
+        detail = f"{request.method} is not possible on {request.url.path}."
+    elif error.status_code == 404:
+        detail = f"There is nothing at {request.url.path}. The calls are listed at /docs."
+    else:
+        detail = str(error.detail)
+    code = _CODE_BY_STATUS.get(error.status_code, ErrorCode.INVALID_REQUEST)
+    return problem(request, SecateurError(code, detail), error.status_code, error.headers)
+
+
+async def _not_storable(request: Request, error: Exception) -> Response:
+    log.info("the database refused a value: %s", type(error).__name__)
+    detail = "A text in the request holds a character that cannot be stored (NUL, for one)."
+    return problem(request, SecateurError(ErrorCode.INVALID_REQUEST, detail))
+
+
+async def _gone(request: Request, error: Exception) -> Response:  # noqa: ARG001
+    return problem(request, SecateurError(ErrorCode.INVALID_REQUEST, "The request ended before its body did."), 400)
+
+
+async def _unreachable(request: Request, error: Exception) -> Response:
+    log.error("the database does not answer: %s", error)
+    detail = "The database does not answer. Nothing was changed; try again."
+    return problem(request, SecateurError(ErrorCode.UNAVAILABLE, detail))
+
+
+async def _unexpected(request: Request, error: Exception) -> Response:
+    log.error("unexpected failure of %s %s", request.method, request.url.path, exc_info=error)
+    detail = "The service failed in a way it did not foresee; the operator's log says how."
+    return problem(request, SecateurError(ErrorCode.INTERNAL, detail))
+
+
+def _item(item: Mapping[str, Any], body: Any) -> ErrorItem:
+    location: tuple[str | int, ...] = item["loc"]
+    is_file_name = location[:1] == ("body",) and location[-1:] == ("name",) and "files" in location
+    refused = is_file_name and item["type"] == "string_pattern_mismatch"
+    code = ErrorCode.FILE_NAME_REFUSED if refused else ErrorCode.INVALID_REQUEST
+    pointer = _pointer(location[1:], body) if location[0] == "body" else str(location[-1])
+    return ErrorItem(pointer=pointer, code=code, detail=str(item["msg"])[:500])
+
+
+def _pointer(path: tuple[str | int, ...], body: Any) -> str:
+    """RFC 6901. Pydantic puts the tag of a union into the path, which is no place in the document: it is left out."""
+    parts: list[str] = []
+    for part in path:
+        if isinstance(body, dict) and part not in body and body.get("type") == part:
+            continue
+        parts.append(str(part).replace("~", "~0").replace("/", "~1"))
+        if isinstance(body, dict):
+            body = body.get(part)
+        elif isinstance(body, list) and isinstance(part, int) and part < len(body):
+            body = body[part]
+        else:
+            body = None
+    return "".join(f"/{part}" for part in parts)

@@ -1,0 +1,78 @@
+"""Checkpoints: every step's model, as files or as one archive."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Request, Response
+
+from api_schemas.errors import ErrorCode
+from api_schemas.resources import CheckpointResource, Page
+from service.core import checkpoints, views
+from service.core.archive import StepArchive
+from service.downloads import archive_response, file_response
+from service.openapi import problems
+from service.routes.parameters import JobPath, StepPath
+from service.services import With
+
+router = APIRouter(prefix="/jobs/{job_id}/checkpoints", tags=["checkpoints"])
+
+_BINARY: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
+_NOT_MODIFIED = {"description": "The client has it already (`If-None-Match`)."}
+StoredName = Annotated[
+    str, Path(max_length=255, description="Name of a file of the step.", examples=["model.safetensors"])
+]
+
+
+@router.get("", operation_id="list_checkpoints", summary="List checkpoints", responses=problems(ErrorCode.NOT_FOUND))
+def list_checkpoints(services: With, job_id: JobPath) -> Page[CheckpointResource]:
+    """Every committed step with a model, in order; also of jobs that still run, failed or were cancelled."""
+    return Page(items=tuple(map(views.checkpoint, checkpoints.all_of(services, job_id))))
+
+
+@router.get(
+    "/{step}",
+    operation_id="get_checkpoint",
+    summary="Look at a checkpoint",
+    responses=problems(ErrorCode.NOT_FOUND, ErrorCode.NO_CHECKPOINT),
+)
+def get_checkpoint(services: With, job_id: JobPath, step: StepPath) -> CheckpointResource:
+    """Its metrics, and its files with sizes, SHA-256 and addresses."""
+    return views.checkpoint(checkpoints.one(services, job_id, step))
+
+
+@router.head("/{step}/files/{name:path}", include_in_schema=False)
+@router.get(
+    "/{step}/files/{name:path}",
+    operation_id="download_checkpoint_file",
+    summary="Download a file",
+    response_class=Response,
+    responses={
+        200: {"description": "The file. `ETag` is its SHA-256.", "content": {"application/octet-stream": _BINARY}},
+        206: {"description": "The bytes of `Range`.", "content": {"application/octet-stream": _BINARY}},
+        304: _NOT_MODIFIED,
+        **problems(ErrorCode.NOT_FOUND, ErrorCode.NO_CHECKPOINT, ErrorCode.RANGE_NOT_SATISFIABLE),
+    },
+)
+def download_checkpoint_file(
+    services: With, job_id: JobPath, step: StepPath, name: StoredName, request: Request
+) -> Response:
+    """Supports one range, `If-Range` and `If-None-Match`; HEAD as well. 404 `no_checkpoint` where the step has no model."""
+    return file_response(request, services, checkpoints.file_of(services, job_id, step, name))
+
+
+@router.head("/{step}/archive", include_in_schema=False)
+@router.get(
+    "/{step}/archive",
+    operation_id="download_checkpoint_archive",
+    summary="Download a checkpoint as a tar",
+    response_class=Response,
+    responses={
+        200: {"description": "All files below one folder.", "content": {"application/x-tar": _BINARY}},
+        304: _NOT_MODIFIED,
+        **problems(ErrorCode.NOT_FOUND, ErrorCode.NO_CHECKPOINT),
+    },
+)
+def download_checkpoint_archive(services: With, job_id: JobPath, step: StepPath, request: Request) -> Response:
+    """Streamed, of known length, and the same bytes every time."""
+    row = checkpoints.one(services, job_id, step)
+    folder = f"{job_id}-step-{step}"
+    return archive_response(request, services, StepArchive(folder, row.files), folder)

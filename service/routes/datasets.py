@@ -1,0 +1,114 @@
+"""Datasets: declare, send, complete, look."""
+
+from fastapi import APIRouter, Request, Response
+
+from api_schemas.errors import ErrorCode
+from api_schemas.resources import DatasetCompletion, DatasetResource, Page, UploadedFile, UploadRequest
+from api_schemas.spec import Columns
+from service.core import complete, uploads, views
+from service.openapi import problems
+from service.routes.parameters import Cursor, DatasetPath, FilePath, Limit
+from service.routes.sending import FILE_BODY, content_length
+from service.services import With
+from store import uploads as stored
+
+router = APIRouter(prefix="/datasets", tags=["datasets"])
+
+_EXAMPLE = {
+    "splits": {
+        "summary": "Three splits, one shard each",
+        "value": {
+            "name": "spoken-commands",
+            "files": [
+                {"name": "train.parquet", "size": 28026768, "sha256": "ab" * 32},
+                {"name": "validation.parquet", "size": 9515424, "sha256": "cd" * 32},
+                {"name": "test.parquet", "size": 9495103, "sha256": "ef" * 32},
+            ],
+        },
+    }
+}
+
+
+@router.post(
+    "",
+    operation_id="create_dataset",
+    summary="Declare a dataset",
+    status_code=201,
+    response_description="An open upload, waiting for its files.",
+    responses=problems(
+        ErrorCode.FILE_TYPE_REFUSED,
+        ErrorCode.FILE_NAME_REFUSED,
+        ErrorCode.FILE_UNEXPECTED,
+        ErrorCode.REQUEST_TOO_LARGE,
+    ),
+    openapi_extra={"requestBody": {"content": {"application/json": {"examples": _EXAMPLE}}}},
+)
+def create_dataset(services: With, request: UploadRequest, response: Response) -> DatasetResource:
+    """Name the parquet shards that will follow, with their sizes and SHA-256.
+
+    `<split>.parquet` and `<split>-*.parquet` belong to that split. Rows hold audio as a struct with `bytes` (wav, flac,
+    ogg or mp3) and a label: text, or an id of the ClassLabel feature of `datasets`; a list of them for several labels.
+    """
+    dataset = views.dataset(uploads.declare(services, "dataset", request))
+    response.headers["Location"] = f"{views.V1}/datasets/{dataset.id}"
+    return dataset
+
+
+@router.get("", operation_id="list_datasets", summary="List datasets", responses=problems())
+def list_datasets(services: With, cursor: Cursor = None, limit: Limit = 20) -> Page[DatasetResource]:
+    """Newest first, open ones included."""
+    with services.database.read() as session:
+        rows = stored.page(session, "dataset", cursor, limit)
+        return views.page(rows, [views.dataset(row) for row in rows.items])
+
+
+@router.get(
+    "/{dataset_id}",
+    operation_id="get_dataset",
+    summary="Look at a dataset",
+    responses=problems(ErrorCode.NOT_FOUND),
+)
+def get_dataset(services: With, dataset_id: DatasetPath) -> DatasetResource:
+    """Its files, and once complete its rows by split, labels, columns and duration."""
+    return views.dataset(uploads.get(services, "dataset", dataset_id))
+
+
+@router.put(
+    "/{dataset_id}/files/{name}",
+    operation_id="upload_dataset_file",
+    summary="Send a file of a dataset",
+    openapi_extra=FILE_BODY,
+    responses=problems(
+        ErrorCode.NOT_FOUND,
+        ErrorCode.UPLOAD_CLOSED,
+        ErrorCode.FILE_UNEXPECTED,
+        ErrorCode.CHECKSUM_MISMATCH,
+        ErrorCode.FILE_TYPE_REFUSED,
+        ErrorCode.REQUEST_TOO_LARGE,
+    ),
+)
+async def upload_dataset_file(
+    services: With, dataset_id: DatasetPath, name: FilePath, request: Request
+) -> UploadedFile:
+    """The body is the file itself. It is checked as it streams; where anything is wrong nothing is kept."""
+    return await uploads.receive(services, "dataset", dataset_id, name, content_length(request), request.stream())
+
+
+@router.post(
+    "/{dataset_id}/complete",
+    operation_id="complete_dataset",
+    summary="Check a dataset and make it usable",
+    responses=problems(
+        ErrorCode.NOT_FOUND,
+        ErrorCode.UPLOAD_INCOMPLETE,
+        ErrorCode.DATASET_EMPTY,
+        ErrorCode.DATASET_SCHEMA,
+        ErrorCode.AUDIO_UNDECODABLE,
+    ),
+)
+def complete_dataset(
+    services: With, dataset_id: DatasetPath, request: DatasetCompletion | None = None
+) -> DatasetResource:
+    """Read every shard: schema, labels, every audio header, and a sample of the clips in full."""
+    columns = request.columns if request else Columns()
+    return views.dataset(complete.complete_dataset(services, dataset_id, columns))

@@ -1,0 +1,45 @@
+"""Example bodies for the documentation; a test submits them."""
+
+from typing import Any
+
+from fastapi.openapi.models import Example
+
+_MODEL = {"type": "upload", "id": "mdl_aaaaaaaaaaaaaaaaaaaaaaaaaa"}
+_DATASET = {"type": "upload", "id": "dst_aaaaaaaaaaaaaaaaaaaaaaaaaa"}
+
+
+def _example(summary: str, value: dict[str, Any]) -> Example:
+    return {"summary": summary, "value": {"model": _MODEL, "dataset": _DATASET, **value}}
+
+
+JOB_EXAMPLES: dict[str, Example] = {
+    "least": _example(
+        "The least: half of the attention, by the paper's method", {"pruning": {"target": {"attention_sparsity": 0.5}}}
+    ),
+    "one_step": _example(
+        "One cut of whole heads by magnitude, no recovery",
+        {
+            "name": "quick look",
+            "pruning": {
+                "target": {"attention_sparsity": 0.3},
+                "granularity": "entire_head",
+                "criterion": "magnitude",
+                "schedule": {"steps": 1},
+            },
+            "finetune": None,
+        },
+    ),
+    "channels": _example(
+        "Channels of every head, QK and VO apart, and longer recovery",
+        {
+            "pruning": {
+                "target": {"attention_sparsity": 0.6},
+                "granularity": "per_head",
+                "criterion": "fisher",
+                "scope": "local",
+            },
+            "finetune": {"epochs": 5, "learning_rate": 3e-4, "lora": {"rank": 16}},
+            "seed": 1,
+        },
+    ),
+}

@@ -1,0 +1,75 @@
+"""Whether the service lives, whether it can do its work, and what it accepts."""
+
+import logging
+from collections.abc import Callable
+
+from fastapi import APIRouter, Response
+
+from api_schemas.families import FAMILIES
+from api_schemas.resources import Health, Limits
+from service.openapi import problems
+from service.problems import RETRY_SECONDS
+from service.services import With
+from store import broker
+from store.intake import dataset_names, model_folder
+
+log = logging.getLogger(__name__)
+
+router = APIRouter(tags=["service"])
+limits_router = APIRouter(tags=["service"])
+
+
+@router.get("/healthz", operation_id="get_health", summary="Is the process alive", responses=problems())
+def get_health() -> Health:
+    """Asks nothing of anybody: for restarting a process that hangs."""
+    return Health(status="ok")
+
+
+@router.get(
+    "/readyz",
+    operation_id="get_readiness",
+    summary="Can the service work",
+    responses={
+        503: {"description": "Something it needs does not answer; `checks` says what.", "model": Health},
+        **{status: body for status, body in problems().items() if status != 503},
+    },
+)
+def get_readiness(services: With, response: Response) -> Health:
+    """Database, broker and artifacts, each asked now: for deciding whether to send requests here.
+
+    Without the broker jobs are still accepted, and start when it is back; the answer is 503 nevertheless.
+    """
+    checks = {
+        "database": _check("database", services.database.ping),
+        "broker": _check("broker", lambda: broker.waiting_wakes(services.settings)),
+        "artifacts": _check("artifacts", lambda: services.artifacts.exists("ready")),
+    }
+    ready = all(answer == "ok" for answer in checks.values())
+    if not ready:
+        response.status_code = 503
+        response.headers["Retry-After"] = str(RETRY_SECONDS)
+    return Health(status="ok" if ready else "unavailable", checks=checks)
+
+
+@limits_router.get("/limits", operation_id="get_limits", summary="What this server accepts", responses=problems())
+def get_limits(services: With) -> Limits:
+    """Sizes, file kinds and model families."""
+    settings = services.settings
+    return Limits(
+        max_file_bytes=settings.max_file_bytes,
+        max_files=settings.max_files,
+        max_json_bytes=settings.max_json_bytes,
+        model_file_suffixes=model_folder.SUFFIXES,
+        dataset_file_suffixes=dataset_names.SUFFIXES,
+        families=tuple(family.name for family in FAMILIES),
+    )
+
+
+def _check(name: str, ask: Callable[[], object]) -> str:
+    try:
+        ask()
+    except Exception as error:
+        # Whatever a driver raises, the answer is the same; the log has the details, a stranger does not.
+        log.warning("%s does not answer: %s", name, error)
+        return "unreachable"
+    return "ok"

@@ -1,0 +1,128 @@
+"""Jobs: submit, list, poll, follow, cancel."""
+
+import hashlib
+from typing import Annotated
+
+from fastapi import APIRouter, Body, Header, Query, Request, Response
+
+from api_schemas.enums import TERMINAL_STATES, JobState
+from api_schemas.errors import ErrorCode
+from api_schemas.events import JobEvent
+from api_schemas.resources import JobResource, Page
+from api_schemas.spec import JobRequest
+from service.core import checkpoints, jobs, ranges, submit, views
+from service.downloads import file_response
+from service.openapi import problems
+from service.routes.examples import JOB_EXAMPLES
+from service.routes.parameters import Cursor, JobPath, Limit
+from service.services import With
+
+router = APIRouter(prefix="/jobs", tags=["jobs"])
+POLL_SECONDS = 2
+
+
+@router.post(
+    "",
+    operation_id="create_job",
+    summary="Submit a job",
+    status_code=202,
+    response_description="Queued. `Location` is where to poll.",
+    responses=problems(
+        ErrorCode.NOT_FOUND,
+        ErrorCode.UPLOAD_INCOMPLETE,
+        ErrorCode.SPARSITY_OUT_OF_REACH,
+        ErrorCode.LABELS_MISMATCH,
+        ErrorCode.DATASET_SCHEMA,
+        ErrorCode.DATASET_EMPTY,
+        ErrorCode.REQUEST_TOO_LARGE,
+    ),
+)
+def create_job(
+    services: With, request: Annotated[JobRequest, Body(openapi_examples=JOB_EXAMPLES)], response: Response
+) -> JobResource:
+    """Refused at once where it cannot succeed: inputs not ready, a sparsity out of reach, labels the model does not know."""
+    job = submit.submit(services, request)
+    response.headers["Location"] = f"{views.V1}/jobs/{job.id}"
+    response.headers["Retry-After"] = str(POLL_SECONDS)
+    return views.job(job, ())
+
+
+@router.get("", operation_id="list_jobs", summary="List jobs", responses=problems())
+def list_jobs(
+    services: With,
+    cursor: Cursor = None,
+    limit: Limit = 20,
+    state: Annotated[JobState | None, Query(description="Only jobs in this state.")] = None,
+) -> Page[JobResource]:
+    """Newest first."""
+    return jobs.page(services, cursor, limit, state)
+
+
+@router.get(
+    "/{job_id}",
+    operation_id="get_job",
+    summary="Poll a job",
+    response_model=JobResource,
+    responses={304: {"description": "Nothing has changed since `If-None-Match`."}, **problems(ErrorCode.NOT_FOUND)},
+)
+def get_job(
+    services: With,
+    job_id: JobPath,
+    if_none_match: Annotated[str | None, Header(description="`ETag` of the last answer.")] = None,
+) -> Response:
+    """State, phase, progress and the metrics of every committed step. `Retry-After` is sent until the job has ended."""
+    job = jobs.get(services, job_id)
+    body = job.model_dump_json()
+    headers = {"ETag": f'"{hashlib.sha256(body.encode()).hexdigest()[:32]}"', "Cache-Control": "no-cache"}
+    if job.state not in TERMINAL_STATES:
+        headers["Retry-After"] = str(POLL_SECONDS)
+    if ranges.matches(headers["ETag"], if_none_match):
+        return Response(status_code=304, headers=headers)
+    return Response(body, headers=headers, media_type="application/json")
+
+
+@router.get(
+    "/{job_id}/events",
+    operation_id="list_job_events",
+    summary="What happened to a job",
+    responses=problems(ErrorCode.NOT_FOUND),
+)
+def list_job_events(
+    services: With,
+    job_id: JobPath,
+    after: Annotated[int, Query(ge=0, le=2**31 - 1, description="Events numbered above this one.")] = 0,
+    limit: Annotated[int, Query(ge=1, le=1000, description="Most events of an answer.")] = 200,
+) -> Page[JobEvent]:
+    """In order, oldest first. `next_cursor` is the `after` of the next page, null where this one is the last."""
+    # One more than asked for says whether there is another page.
+    found = jobs.events(services, job_id, after, limit + 1)
+    items = tuple(found[:limit])
+    return Page(items=items, next_cursor=str(items[-1].seq) if len(found) > limit else None)
+
+
+@router.post(
+    "/{job_id}/cancel",
+    operation_id="cancel_job",
+    summary="Cancel a job",
+    status_code=202,
+    responses=problems(ErrorCode.NOT_FOUND, ErrorCode.CONFLICT),
+)
+def cancel_job(services: With, job_id: JobPath) -> JobResource:
+    """A queued job is cancelled at once, a running one becomes `cancelling` until its engine has ended. 409 after its end."""
+    return jobs.cancel(services, job_id)
+
+
+@router.get(
+    "/{job_id}/report",
+    operation_id="get_job_report",
+    summary="The report of a job",
+    tags=["checkpoints"],
+    response_class=Response,
+    responses={
+        200: {"description": "A self-contained page.", "content": {"text/html": {"schema": {"type": "string"}}}},
+        **problems(ErrorCode.NOT_FOUND, ErrorCode.NO_CHECKPOINT),
+    },
+)
+def get_job_report(services: With, job_id: JobPath, request: Request) -> Response:
+    """As of the newest step: the same page as in its folder. 404 `no_checkpoint` before the first step."""
+    return file_response(request, services, checkpoints.report_of(services, job_id), inline=True, caching="no-cache")

@@ -1,0 +1,115 @@
+"""Models: declare, send, complete, look."""
+
+from fastapi import APIRouter, Request, Response
+
+from api_schemas.errors import ErrorCode
+from api_schemas.resources import ModelResource, Page, UploadedFile, UploadRequest
+from service.core import complete, uploads, views
+from service.openapi import problems
+from service.routes.parameters import Cursor, FilePath, Limit, ModelPath
+from service.routes.sending import FILE_BODY, content_length
+from service.services import With
+from store import uploads as stored
+
+router = APIRouter(prefix="/models", tags=["models"])
+
+_EXAMPLE = {
+    "ast": {
+        "summary": "An Audio Spectrogram Transformer",
+        "value": {
+            "name": "my-ast",
+            "files": [
+                {"name": "config.json", "size": 2301, "sha256": "ab" * 32},
+                {"name": "preprocessor_config.json", "size": 297, "sha256": "cd" * 32},
+                {"name": "model.safetensors", "size": 10962936, "sha256": "ef" * 32},
+            ],
+        },
+    }
+}
+
+
+@router.post(
+    "",
+    operation_id="create_model",
+    summary="Declare a model",
+    status_code=201,
+    response_description="An open upload, waiting for its files.",
+    responses=problems(
+        ErrorCode.FILE_TYPE_REFUSED,
+        ErrorCode.FILE_NAME_REFUSED,
+        ErrorCode.FILE_UNEXPECTED,
+        ErrorCode.FILE_MISSING,
+        ErrorCode.REQUEST_TOO_LARGE,
+    ),
+    openapi_extra={"requestBody": {"content": {"application/json": {"examples": _EXAMPLE}}}},
+)
+def create_model(services: With, request: UploadRequest, response: Response) -> ModelResource:
+    """Name the files that will follow, with their sizes and SHA-256.
+
+    A checkpoint is `config.json`, `preprocessor_config.json` and `model.safetensors`, or shards
+    `model-0000x-of-0000y.safetensors` with `model.safetensors.index.json`; `README.md` may come along.
+    """
+    model = views.model(uploads.declare(services, "model", request))
+    response.headers["Location"] = f"{views.V1}/models/{model.id}"
+    return model
+
+
+@router.get("", operation_id="list_models", summary="List models", responses=problems())
+def list_models(services: With, cursor: Cursor = None, limit: Limit = 20) -> Page[ModelResource]:
+    """Newest first, open ones included."""
+    with services.database.read() as session:
+        rows = stored.page(session, "model", cursor, limit)
+        return views.page(rows, [views.model(row) for row in rows.items])
+
+
+@router.get("/{model_id}", operation_id="get_model", summary="Look at a model", responses=problems(ErrorCode.NOT_FOUND))
+def get_model(services: With, model_id: ModelPath) -> ModelResource:
+    """Its files, and once complete its architecture, attention widths, sizes and how far each granularity can cut it."""
+    return views.model(uploads.get(services, "model", model_id))
+
+
+@router.put(
+    "/{model_id}/files/{name}",
+    operation_id="upload_model_file",
+    summary="Send a file of a model",
+    openapi_extra=FILE_BODY,
+    responses=problems(
+        ErrorCode.NOT_FOUND,
+        ErrorCode.UPLOAD_CLOSED,
+        ErrorCode.FILE_UNEXPECTED,
+        ErrorCode.CHECKSUM_MISMATCH,
+        ErrorCode.FILE_TYPE_REFUSED,
+        ErrorCode.SAFETENSORS_INVALID,
+        ErrorCode.CONFIG_INVALID,
+        ErrorCode.CODE_REFUSED,
+        ErrorCode.REQUEST_TOO_LARGE,
+    ),
+)
+async def upload_model_file(services: With, model_id: ModelPath, name: FilePath, request: Request) -> UploadedFile:
+    """The body is the file itself. It is checked as it streams; where anything is wrong nothing is kept.
+
+    Sending a file again is fine until the upload is complete.
+    """
+    return await uploads.receive(services, "model", model_id, name, content_length(request), request.stream())
+
+
+@router.post(
+    "/{model_id}/complete",
+    operation_id="complete_model",
+    summary="Check a model and make it usable",
+    responses=problems(
+        ErrorCode.NOT_FOUND,
+        ErrorCode.UPLOAD_INCOMPLETE,
+        ErrorCode.FILE_TYPE_REFUSED,
+        ErrorCode.FILE_MISSING,
+        ErrorCode.FILE_UNEXPECTED,
+        ErrorCode.SAFETENSORS_INVALID,
+        ErrorCode.CONFIG_INVALID,
+        ErrorCode.CODE_REFUSED,
+        ErrorCode.ARCHITECTURE_UNSUPPORTED,
+        ErrorCode.WEIGHTS_MISMATCH,
+    ),
+)
+def complete_model(services: With, model_id: ModelPath) -> ModelResource:
+    """Read config and safetensors headers, without loading anything. Repeating it on a ready model changes nothing."""
+    return views.model(complete.complete_model(services, model_id))

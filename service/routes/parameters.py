@@ -1,0 +1,19 @@
+"""Parameters that several calls share."""
+
+from typing import Annotated
+
+from fastapi import Path, Query
+
+from api_schemas.ids import DatasetId, FileName, JobId, ModelId
+
+ModelPath = Annotated[ModelId, Path(description="Identifier of a model.", examples=["mdl_aaaaaaaaaaaaaaaaaaaaaaaaaa"])]
+DatasetPath = Annotated[
+    DatasetId, Path(description="Identifier of a dataset.", examples=["dst_aaaaaaaaaaaaaaaaaaaaaaaaaa"])
+]
+JobPath = Annotated[JobId, Path(description="Identifier of a job.", examples=["job_aaaaaaaaaaaaaaaaaaaaaaaaaa"])]
+FilePath = Annotated[FileName, Path(description="Name of a declared file.", examples=["model.safetensors"])]
+StepPath = Annotated[int, Path(ge=0, le=10_000, description="Number of a step; the first cut is 1.", examples=[1])]
+Cursor = Annotated[
+    str | None, Query(max_length=256, description="`next_cursor` of the page before. Left out: the newest page.")
+]
+Limit = Annotated[int, Query(ge=1, le=100, description="Most items of a page.")]

@@ -1,0 +1,31 @@
+"""What every call needs: settings, database, artifacts. Made once a process, handed to routes as a dependency."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from store.artifacts import Artifacts
+from store.database import Database
+from store.settings import Settings
+
+
+@dataclass(frozen=True)
+class Services:
+    """Safe to share between threads."""
+
+    settings: Settings
+    database: Database
+    artifacts: Artifacts
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Services":
+        return cls(settings, Database(settings.database_url), Artifacts(settings.artifacts_url))
+
+
+def _services(request: Request) -> Services:
+    services: Services = request.app.state.services
+    return services
+
+
+With = Annotated[Services, Depends(_services)]
