@@ -36,4 +36,4 @@ def test_a_failure_leaves_no_folder_and_the_next_call_starts_clean(tmp_path: Pat
 
     with pytest.raises(RuntimeError):
         cache.cached(tmp_path, "x", Parameters(1), (), fail)
-    assert list(cache.cached(tmp_path, "x", Parameters(1), (), lambda folder: None).iterdir()) == []
+    assert list(cache.cached(tmp_path, "x", Parameters(1), (), lambda _: None).iterdir()) == []
