@@ -1,0 +1,142 @@
+"""docker-compose.yml: valid by the Compose schema, and safe: what is published, what waits for what, which settings are set."""
+
+import copy
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from jsonschema import Draft201909Validator
+
+from store.settings import Settings
+
+ROOT = Path(__file__).parents[3]
+SCHEMA = json.loads((Path(__file__).parent / "compose-spec.json").read_text())
+COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+OURS = ("api", "worker", "maintenance", "beat", "migrate")
+EXAMPLE = (ROOT / "docker" / "env.example").read_text()
+
+
+def problems(document: dict[str, Any]) -> list[str]:
+    return [error.message for error in Draft201909Validator(SCHEMA).iter_errors(document)]
+
+
+def test_is_valid_by_the_schema() -> None:
+    assert problems(COMPOSE) == []
+
+
+@pytest.mark.parametrize(
+    ("service", "key", "value"),
+    [("api", "port", ["8000"]), ("api", "ports", 8000), ("worker", "deploy", {"resources": {"gpus": 1}})],
+)
+def test_the_schema_refuses_mistakes(service: str, key: str, value: Any) -> None:
+    document = copy.deepcopy(COMPOSE)
+    document["services"][service][key] = value
+    assert problems(document)
+
+
+def test_the_services_are_these() -> None:
+    assert set(SERVICES) == {*OURS, "valkey", "postgres"}
+
+
+def test_only_the_api_is_published_and_only_on_loopback() -> None:
+    assert [name for name, service in SERVICES.items() if "ports" in service] == ["api"]
+    assert all(port.startswith("127.0.0.1:") for port in SERVICES["api"]["ports"])
+    assert all("network_mode" not in service for service in SERVICES.values())
+
+
+def test_database_and_broker_have_no_way_out() -> None:
+    assert COMPOSE["networks"]["inside"]["internal"] is True
+    for name in ("postgres", "valkey", "beat", "maintenance", "migrate"):
+        assert SERVICES[name]["networks"] == ["inside"]
+
+
+def test_the_worker_reserves_a_gpu() -> None:
+    (device,) = SERVICES["worker"]["deploy"]["resources"]["reservations"]["devices"]
+    assert device == {"driver": "nvidia", "count": 1, "capabilities": ["gpu"]}
+    assert all("deploy" not in service for name, service in SERVICES.items() if name != "worker")
+
+
+def test_what_is_waited_for_exists_and_can_become_true() -> None:
+    for service in SERVICES.values():
+        for name, wait in service.get("depends_on", {}).items():
+            if wait["condition"] == "service_healthy":
+                assert SERVICES[name]["healthcheck"]["test"][0] == "CMD"
+            else:
+                assert wait["condition"] == "service_completed_successfully"
+                assert SERVICES[name]["restart"] in ("no", "on-failure")
+    assert set(SERVICES["worker"]["depends_on"]) == {"migrate", "postgres", "valkey"}
+
+
+def test_every_lasting_service_restarts_and_says_whether_it_is_well() -> None:
+    for name, service in SERVICES.items():
+        if name != "migrate":
+            assert service["restart"] == "unless-stopped", name
+            assert service["healthcheck"]["test"], name
+
+
+def test_ours_run_without_privileges() -> None:
+    for name in OURS:
+        service = SERVICES[name]
+        assert service["read_only"] is True
+        assert service["cap_drop"] == ["ALL"]
+        assert "no-new-privileges:true" in service["security_opt"]
+        assert "privileged" not in service
+        assert "user" not in service  # the image's own, which is not root
+
+
+def test_the_role_of_each_container_is_one_the_entrypoint_knows() -> None:
+    entrypoint = (ROOT / "docker" / "scripts" / "entrypoint.sh").read_text()
+    for name in OURS:
+        assert SERVICES[name]["command"] == [name]
+        assert re.search(rf"^    {name}\)$", entrypoint, re.MULTILINE)
+
+
+def test_every_setting_is_one_that_is_read() -> None:
+    fields = {f"SECATEUR_{name.upper()}" for name in Settings.model_fields}
+    for name in OURS:
+        given = {key for key in SERVICES[name]["environment"] if key.startswith("SECATEUR_")}
+        assert given <= fields
+        assert {"SECATEUR_DATABASE_URL", "SECATEUR_BROKER_URL", "SECATEUR_ARTIFACTS_URL"} <= given
+
+
+def test_the_settings_are_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
+    for key, value in SERVICES["worker"]["environment"].items():
+        filled = re.sub(r"\$\{(\w+):([-?])([^}]*)\}", lambda m: m[3] if m[2] == "-" else "s3cret", value)
+        monkeypatch.setenv(key, filled)
+    settings = Settings()
+    assert settings.database_url == "postgresql+psycopg://secateur:s3cret@postgres:5432/secateur"
+    assert settings.device == "cuda"
+    assert SERVICES["worker"]["stop_grace_period"] == "60s"
+    assert settings.cancel_grace_seconds < 60
+
+
+def test_api_worker_and_maintenance_share_the_artifacts() -> None:
+    for name in ("api", "worker", "maintenance"):
+        assert "artifacts:/var/lib/secateur/artifacts" in SERVICES[name]["volumes"]
+        assert SERVICES[name]["environment"]["SECATEUR_ARTIFACTS_URL"] == "file:///var/lib/secateur/artifacts"
+    named = {volume.split(":")[0] for service in SERVICES.values() for volume in service.get("volumes", ())}
+    assert named == set(COMPOSE["volumes"])
+
+
+def test_valkey_keeps_its_queue() -> None:
+    command = SERVICES["valkey"]["command"]
+    assert command[command.index("--appendonly") + 1] == "yes"
+    assert command[command.index("--maxmemory-policy") + 1] == "noeviction"
+
+
+def test_the_example_names_every_variable_and_holds_no_secret() -> None:
+    asked = set(re.findall(r"\$\{(\w+)", (ROOT / "docker-compose.yml").read_text()))
+    named = dict(re.findall(r"^(\w+)=(.*)$", EXAMPLE, re.MULTILINE))
+    assert set(named) == asked | {"COMPOSE_PROJECT_NAME"}
+    assert named["POSTGRES_PASSWORD"] == ""
+    assert "docker/.env" in (ROOT / ".gitignore").read_text().splitlines()
+
+
+def test_images_are_pinned_to_a_release() -> None:
+    for name, service in SERVICES.items():
+        tag = service["image"].rpartition(":")[2] if "$" not in service["image"] else "ours"
+        assert tag not in ("", "latest"), name
