@@ -8,15 +8,17 @@ import pytest
 ALLOWED = {
     "api_schemas": {"pydantic"},
     "store": {
-        "pydantic",
-        "pydantic_settings",
-        "sqlalchemy",
-        "alembic",
-        "celery",
-        "kombu",
-        "redis",
-        "obstore",
-        "psycopg",
+        *(
+            "pydantic",
+            "pydantic_settings",
+            "sqlalchemy",
+            "alembic",
+            "celery",
+            "kombu",
+            "obstore",
+            "pyarrow",
+            "soundfile",
+        ),
     },
     "worker.engine": {
         *("pydantic", "torch", "torchaudio", "transformers", "peft", "datasets", "safetensors", "huggingface_hub"),
