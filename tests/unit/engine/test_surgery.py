@@ -39,8 +39,8 @@ def shape():
 def samples(original):
     config = original.model.config
     x = torch.randn(6, config.max_length, config.num_mel_bins, generator=torch.Generator().manual_seed(0))
-    with torch.inference_mode():
-        return x, original.model(x).logits.argmax(-1).clone()
+    with torch.no_grad():
+        return x, original.model(x).logits.argmax(-1)
 
 
 def masked(original, kept):
