@@ -317,7 +317,7 @@ def _update(
     session: Session, condition: ColumnElement[bool], events: Sequence[JobEventBody] = (), **values: Any
 ) -> Sequence[Job]:
     """The one conditional UPDATE … RETURNING, with the events it causes: `events`, then the change of state if any."""
-    moved = "state" in values
+    moved = int("state" in values)
     statement = update(Job).where(condition).values(last_seq=Job.last_seq + len(events) + moved, **values)
     options = {"synchronize_session": False, "populate_existing": True}
     changed = session.scalars(statement.returning(Job), execution_options=options).all()

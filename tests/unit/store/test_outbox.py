@@ -1,0 +1,74 @@
+"""A wake-up is never lost: it waits in the database until the broker has it."""
+
+import time
+from pathlib import Path
+
+import redis
+
+from store import broker, jobs
+from store.database import Database
+from store.settings import Settings
+from store.tables import OutboxMessage
+from tests.support.records import job_request
+
+
+def submit(database: Database) -> None:
+    with database.write() as session:
+        jobs.create(session, job_request(), {})
+
+
+def waiting(database: Database) -> int:
+    with database.read() as session:
+        return session.query(OutboxMessage).count()
+
+
+def settings(tmp_path: Path, broker_url: str) -> Settings:
+    return Settings(data_dir=tmp_path, broker_url=broker_url)
+
+
+def test_messages_reach_the_broker_once(sqlite_database: Database, valkey_url: str, tmp_path: Path) -> None:
+    redis.Redis(unix_socket_path=valkey_url.removeprefix("redis+socket://")).flushall()
+    here = settings(tmp_path, valkey_url)
+    submit(sqlite_database)
+    submit(sqlite_database)
+    assert broker.publish_outbox(sqlite_database, here) == 2
+    assert waiting(sqlite_database) == 0
+    assert broker.waiting_wakes(here) == 2
+    assert broker.publish_outbox(sqlite_database, here) == 0
+
+
+def test_without_a_broker_they_wait_and_nobody_is_held_up(
+    sqlite_database: Database, valkey_url: str, tmp_path: Path
+) -> None:
+    submit(sqlite_database)
+    started = time.monotonic()
+    assert broker.publish_outbox(sqlite_database, settings(tmp_path, "redis+socket:///nowhere/socket")) == 0
+    assert time.monotonic() - started < 2
+    assert waiting(sqlite_database) == 1
+    assert broker.publish_outbox(sqlite_database, settings(tmp_path, valkey_url)) == 1
+
+
+def test_a_failure_in_the_middle_keeps_the_rest(sqlite_database: Database) -> None:
+    from store import outbox
+
+    for _ in range(3):
+        submit(sqlite_database)
+    answers = iter([None, ConnectionError("gone")])
+
+    def publish() -> None:
+        if error := next(answers):
+            raise error
+
+    assert outbox.dispatch(sqlite_database, publish) == 1
+    assert waiting(sqlite_database) == 2
+
+
+def test_messages_are_json_and_settings_are_the_measured_ones(tmp_path: Path) -> None:
+    conf = broker.make_celery(settings(tmp_path, "redis://127.0.0.1:1/0")).conf
+    assert conf.accept_content == ["json"]
+    assert not conf.task_acks_late
+    assert conf.worker_prefetch_multiplier == 1
+    assert conf.result_backend is None
+    assert conf.broker_transport_options["socket_connect_timeout"] == 2
+    assert conf.task_publish_retry_policy["max_retries"] == 1
+    assert set(conf.beat_schedule) == {broker.SWEEP, broker.DISPATCH_OUTBOX, broker.REDISPATCH}
