@@ -4,9 +4,9 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Strict(BaseModel):
-    """Input: unknown fields are errors, values are immutable once checked."""
+    """Input: unknown fields are errors, values are immutable once checked; infinity and NaN are no numbers here."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Output(BaseModel):

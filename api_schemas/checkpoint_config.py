@@ -62,10 +62,10 @@ def _family(config: Mapping[str, Any]) -> tuple[Family, str]:
     known = ", ".join(sorted(name for family in FAMILIES for name in family.architectures))
     if family is None:
         detail = f"config.json says model_type {str(model_type)[:100]!r}. Supported architectures: {known}."
-    elif not isinstance(architectures, list) or len(architectures) != 1 or architectures[0] not in family.architectures:
+    elif not isinstance(architectures, list) or architectures not in [[name] for name in family.architectures]:
         detail = f"config.json says architectures {str(architectures)[:200]}; exactly one is needed, of: {known}."
     else:
-        return family, architectures[0]
+        return family, str(architectures[0])
     raise SecateurError(ErrorCode.ARCHITECTURE_UNSUPPORTED, detail)
 
 

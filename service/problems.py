@@ -10,6 +10,7 @@ from sqlalchemy.exc import DataError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.routing import Match
 
 from api_schemas.error_titles import ERROR_TEXTS
 from api_schemas.errors import ErrorCode, ErrorItem, Problem, SecateurError
@@ -91,14 +92,27 @@ async def _not_valid(request: Request, error: Exception) -> Response:
 
 async def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
+    headers = error.headers
     if error.status_code == 405:
-        detail = f"{request.method} is not possible on {request.url.path}."
+        allowed = ", ".join(sorted(_methods_at(request)))
+        headers = {"Allow": allowed}
+        detail = f"{request.method} is not possible on {request.url.path}; possible: {allowed}."
     elif error.status_code == 404:
         detail = f"There is nothing at {request.url.path}. The calls are listed at /docs."
     else:
         detail = str(error.detail)
     code = _CODE_BY_STATUS.get(error.status_code, ErrorCode.INVALID_REQUEST)
-    return problem(request, SecateurError(code, detail), error.status_code, error.headers)
+    return problem(request, SecateurError(code, detail), error.status_code, headers)
+
+
+def _methods_at(request: Request) -> set[str]:
+    """Every method of this address, tried in turn: the framework names those of one route with the address only."""
+    return {
+        method
+        for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+        for route in request.app.routes
+        if route.matches({**request.scope, "method": method})[0] is Match.FULL
+    }
 
 
 async def _not_storable(request: Request, error: Exception) -> Response:
@@ -128,6 +142,9 @@ def _item(item: Mapping[str, Any], body: Any) -> ErrorItem:
     is_file_name = location[:1] == ("body",) and location[-1:] == ("name",) and "files" in location
     refused = is_file_name and item["type"] == "string_pattern_mismatch"
     code = ErrorCode.FILE_NAME_REFUSED if refused else ErrorCode.INVALID_REQUEST
+    if item["type"] == "json_invalid":
+        reason = str(item.get("ctx", {}).get("error", "syntax error"))
+        return ErrorItem(code=code, detail=f"the body is not JSON (at character {location[-1]}: {reason})")
     pointer = _pointer(location[1:], body) if location[0] == "body" else str(location[-1])
     return ErrorItem(pointer=pointer, code=code, detail=str(item["msg"])[:500])
 

@@ -30,6 +30,8 @@ def _patches(config: Config) -> int:
     height, width = _pair(get("patch_size"))
     frequency = (get("num_mel_bins") - height) // get("frequency_stride") + 1
     time = (get("max_length") - width) // get("time_stride") + 1
+    if frequency < 1 or time < 1:
+        raise ValueError("a patch is larger than the input")
     return int(frequency * time)
 
 

@@ -47,7 +47,7 @@ class Family:
     bias_key: str | None
     """Config key that says whether q, k and v have biases; None where they always have."""
     tokens: Callable[[Config], int]
-    """Sequence length of one input, special tokens included."""
+    """Sequence length of one input, special tokens included. ValueError where the config leaves no room for one."""
     other_flops: Callable[[Config], int]
     """FLOPs outside attention for one input."""
     required_files: tuple[str, ...]

@@ -1,0 +1,139 @@
+"""Uploads in memory, without torch: a small untrained AST checkpoint and shards of short tones, whole or spoilt."""
+
+import hashlib
+import io
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import soundfile
+from httpx import Response
+from safetensors.numpy import save
+from starlette.testclient import TestClient
+
+from api_schemas.families import AST
+
+LABELS = ("down", "left", "right", "up")
+AUDIO = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+
+
+def ast_config(**changes: Any) -> dict[str, Any]:
+    """config.json of an AST with two layers of four heads of width eight."""
+    return {
+        "architectures": ["ASTForAudioClassification"],
+        "model_type": "audio-spectrogram-transformer",
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "intermediate_size": 64,
+        "max_length": 32,
+        "num_mel_bins": 32,
+        "id2label": {str(index): label for index, label in enumerate(LABELS)},
+        "label2id": {label: index for index, label in enumerate(LABELS)},
+    } | changes
+
+
+def preprocessor_config(**changes: Any) -> dict[str, Any]:
+    return {
+        "feature_extractor_type": "ASTFeatureExtractor",
+        "max_length": 32,
+        "num_mel_bins": 32,
+        "sampling_rate": 16000,
+    } | changes
+
+
+def ast_tensors(config: Mapping[str, Any], naming: int = 0, dtype: str = "float32") -> dict[str, np.ndarray]:
+    """The tensors of a config, under the family's `naming`-th way of naming them in the file."""
+    hidden, heads = config["hidden_size"], config["num_attention_heads"]
+    inner = heads * config.get("head_dim", hidden // heads)
+    shapes: dict[str, tuple[int, ...]] = {
+        names[min(naming, len(names) - 1)]: shape
+        for names, shape in AST.other_tensors(config, len(config.get("id2label", "12"))).items()
+    }
+    for layer in range(config["num_hidden_layers"]):
+        for side, module in AST.file_names[naming].projections(layer).items():
+            shapes[f"{module}.weight"] = (hidden, inner) if side == "o" else (inner, hidden)
+            if side == "o" or config.get("qkv_bias", True):
+                shapes[f"{module}.bias"] = (hidden,) if side == "o" else (inner,)
+    random = np.random.default_rng(0)
+    return {name: random.normal(size=shape).astype(dtype) for name, shape in shapes.items()}
+
+
+def checkpoint_files(config: dict[str, Any] | None = None, **replaced: bytes | None) -> dict[str, bytes]:
+    """Files of a checkpoint by name. `replaced`: `config`, `preprocessor`, `weights` as other bytes, None for absent."""
+    config = config or ast_config()
+    files: dict[str, bytes | None] = {
+        "config.json": json.dumps(config).encode(),
+        "preprocessor_config.json": json.dumps(preprocessor_config()).encode(),
+        "model.safetensors": save(ast_tensors(config)),
+    }
+    names = {"config": "config.json", "preprocessor": "preprocessor_config.json", "weights": "model.safetensors"}
+    files |= {names[key]: data for key, data in replaced.items()}
+    return {name: data for name, data in files.items() if data is not None}
+
+
+def safetensors_bytes(header: str, data: bytes = b"") -> bytes:
+    """A file with just this header text."""
+    return len(header.encode()).to_bytes(8, "little") + header.encode() + data
+
+
+def tone(pitch: float = 440.0, seconds: float = 0.1, rate: int = 16000, kind: str = "WAV") -> bytes:
+    """A clip, encoded."""
+    buffer = io.BytesIO()
+    wave = 0.3 * np.sin(2 * np.pi * pitch * np.arange(int(seconds * rate)) / rate)
+    soundfile.write(buffer, wave.astype("float32"), rate, format=kind)
+    return buffer.getvalue()
+
+
+def shard(
+    clips: Sequence[bytes | None],
+    labels: Sequence[Any],
+    *,
+    label_type: pa.DataType | None = None,
+    features: Mapping[str, Any] | None = None,
+    label_column: str = "label",
+) -> bytes:
+    """A parquet shard. `features`: what `datasets` would write beside the schema."""
+    metadata = {"huggingface": json.dumps({"info": {"features": features}})} if features else None
+    fields = [("audio", AUDIO), (label_column, label_type or pa.string())]
+    table = pa.table(
+        {"audio": [{"bytes": clip, "path": "a.wav"} for clip in clips], label_column: list(labels)},
+        schema=pa.schema(fields, metadata),
+    )
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer)
+    return buffer.getvalue()
+
+
+def class_label(names: Sequence[str] = LABELS) -> dict[str, Any]:
+    """The features of an Audio and a ClassLabel column."""
+    return {"audio": {"_type": "Audio"}, "label": {"names": list(names), "_type": "ClassLabel"}}
+
+
+def dataset_files(labels: Sequence[str] = LABELS) -> dict[str, bytes]:
+    """Three splits with a clip a label."""
+    clips = [tone(200.0 + 50 * index) for index in range(len(labels))]
+    return {f"{split}.parquet": shard(clips, labels) for split in ("train", "validation", "test")}
+
+
+def declared(files: Mapping[str, bytes]) -> list[dict[str, Any]]:
+    """The `files` of an upload request."""
+    return [
+        {"name": name, "size": len(data), "sha256": hashlib.sha256(data).hexdigest()} for name, data in files.items()
+    ]
+
+
+def send(client: TestClient, kind: str, files: Mapping[str, bytes]) -> Response:
+    """Declare, send and complete; returns the first answer that is an error, else that of `complete`."""
+    answer = client.post(f"/v1/{kind}", json={"files": declared(files)})
+    if answer.is_error:
+        return answer
+    address = answer.headers["location"]
+    for name, data in files.items():
+        answer = client.put(f"{address}/files/{name}", content=data)
+        if answer.is_error:
+            return answer
+    return client.post(f"{address}/complete")
