@@ -36,7 +36,8 @@ def _follow_parent() -> None:
     """End this process when stdin reaches its end. Whoever started the engine holds the other side of the pipe."""
 
     def wait() -> None:
-        while sys.stdin.buffer.read(1):
+        # Not sys.stdin: a thread that waits inside its lock makes the interpreter abort when it ends.
+        while os.read(0, 1):
             pass
         os._exit(1)
 
