@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import datasets
 import pyarrow.parquet as pq
@@ -43,19 +42,11 @@ class _ClipFolder(AudioFolder):  # type: ignore[misc]
 def open_source(layout: Layout, scratch: Path) -> Source:
     """Read `layout` into Arrow files under `scratch`, which must outlive the source.
 
-    Raises DATASET_SCHEMA where the files cannot be read as one dataset.
+    Raises DATASET_SCHEMA where the files cannot be read as one dataset, DATASET_EMPTY where a split has no rows.
     """
     datasets.disable_progress_bars()
-    # The files as they are: given as patterns, names with brackets or asterisks would be searched for.
-    files = DataFilesDict(
-        {split: DataFilesList([str(path) for path in paths], []) for split, paths in layout.files.items()}
-    )
-    options: dict[str, Any] = {"cache_dir": str(scratch), "data_files": files}
     try:
-        if layout.parquet:
-            builder = Parquet(features=_common_features(layout), **options)
-        else:
-            builder = _ClipFolder(drop_labels=layout.metadata, drop_metadata=not layout.metadata, **options)
+        builder = _shard_builder(layout, scratch) if layout.parquet else _folder_builder(layout, scratch)
         builder.download_and_prepare(verification_mode="no_checks")
         splits = {split: builder.as_dataset(split=split) for split in layout.files}
     except SecateurError:
@@ -67,31 +58,41 @@ def open_source(layout: Layout, scratch: Path) -> Source:
     return Source(splits=splits, features=features, from_files=not layout.parquet)
 
 
-def _common_features(layout: Layout) -> datasets.Features:
-    """The features that all shards share, audio undecoded.
+def _folder_builder(layout: Layout, scratch: Path) -> _ClipFolder:
+    """Labels from metadata files where there are any, else from the clips' folders."""
+    options = {"drop_labels": layout.metadata, "drop_metadata": not layout.metadata}
+    return _ClipFolder(cache_dir=str(scratch), data_files=_data_files(layout.files), **options)
 
-    Compared here because the builder takes those of the first shard for all: ids of another list of label names would
-    then silently get its names.
-    """
+
+def _shard_builder(layout: Layout, scratch: Path) -> Parquet:
+    """Checks that all shards have the same features, which the builder does not: it takes those of the first, and would
+    give ids from another list of label names the first one's names. Shards without rows, which it cannot read, are left
+    out."""
     common: datasets.Features | None = None
-    first: Path | None = None
-    for path in layout.all_files():
-        features = datasets.Features.from_arrow_schema(pq.read_schema(path))
-        if common is None:
-            common, first = features, path
-        elif features != common:
-            detail = (
-                f"{path.name} has other columns or label names than {first and first.name}; write all shards alike."
+    files: dict[str, tuple[Path, ...]] = {}
+    for split, paths in layout.files.items():
+        metadata = {path: pq.read_metadata(path) for path in paths}
+        files[split] = tuple(path for path in paths if metadata[path].num_rows)
+        if not files[split]:
+            raise SecateurError(
+                ErrorCode.DATASET_EMPTY, f"The split {split!r} has no rows; give it some, or leave it out."
             )
-            raise SecateurError(ErrorCode.DATASET_SCHEMA, f"The dataset cannot be used: {detail}")
-    if common is None:
-        raise ValueError("a layout without files")
-    return datasets.Features(
-        {
-            name: datasets.Audio(decode=False) if isinstance(feature, datasets.Audio) else feature
-            for name, feature in common.items()
-        }
-    )
+        for path in paths:
+            features = datasets.Features.from_arrow_schema(metadata[path].schema.to_arrow_schema())
+            if common is not None and features != common:
+                reason = f"{path.name} has other columns or label names than the shards before it; write all alike"
+                raise SecateurError(ErrorCode.DATASET_SCHEMA, f"The dataset cannot be used: {reason}.")
+            common = features
+    undecoded = {
+        name: datasets.Audio(decode=False) if isinstance(feature, datasets.Audio) else feature
+        for name, feature in (common or {}).items()
+    }
+    return Parquet(cache_dir=str(scratch), data_files=_data_files(files), features=datasets.Features(undecoded))
+
+
+def _data_files(files: Mapping[str, tuple[Path, ...]]) -> DataFilesDict:
+    """The files as they are: given as patterns, names with brackets or asterisks would be searched for."""
+    return DataFilesDict({split: DataFilesList([str(path) for path in paths], []) for split, paths in files.items()})
 
 
 def _unreadable(error: Exception) -> SecateurError:

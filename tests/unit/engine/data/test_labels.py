@@ -1,0 +1,97 @@
+"""Labels by name: ids, texts and lists, one or several a clip, and the mismatch with both lists."""
+
+from typing import Any
+
+import datasets
+import pytest
+import torch
+
+from api_schemas.errors import ErrorCode, SecateurError
+from worker.engine.data.labels import label_names, targets_of
+from worker.engine.data.sources import Source
+
+CHECKPOINT = ("yes", "no", "stop")
+
+
+def source(values: list[Any], feature: Any, from_files: bool = False) -> Source:
+    features = datasets.Features({"label": feature})
+    rows = datasets.Dataset.from_dict({"label": values}, features=features)
+    return Source(splits={"train": rows}, features=features, from_files=from_files)
+
+
+def names(values: list[Any], feature: Any, from_files: bool = False) -> list[tuple[str, ...]]:
+    return label_names(source(values, feature, from_files), "label", "train")
+
+
+TEXT, IDS = datasets.Value("string"), datasets.ClassLabel(names=["stop", "yes"])
+
+
+@pytest.mark.parametrize(
+    ("values", "feature", "expected"),
+    [
+        (["no", "yes"], TEXT, [("no",), ("yes",)]),
+        ([1, 0], IDS, [("yes",), ("stop",)]),
+        ([["no", "yes"], []], datasets.List(TEXT), [("no", "yes"), ()]),
+        ([[1, 0], [0]], datasets.List(IDS), [("yes", "stop"), ("stop",)]),
+        ([[1], []], datasets.LargeList(IDS), [("yes",), ()]),
+    ],
+)
+def test_names_from_every_kind_of_column(values: list[Any], feature: Any, expected: list[tuple[str, ...]]) -> None:
+    assert names(values, feature) == expected
+
+
+@pytest.mark.parametrize(
+    ("values", "feature", "place"),
+    [
+        (["no", None], TEXT, "train[1]"),
+        (["no", ""], TEXT, "train[1]"),
+        ([0, -1], IDS, "train[1]"),
+        ([0, 1], datasets.Value("int64"), "by name"),
+        ([0.5], datasets.Value("float32"), "by name"),
+    ],
+)
+def test_labels_that_name_nothing_are_refused(values: list[Any], feature: Any, place: str) -> None:
+    with pytest.raises(SecateurError) as caught:
+        names(values, feature)
+    assert caught.value.code is ErrorCode.DATASET_SCHEMA
+    assert place in caught.value.detail
+
+
+def test_a_number_in_a_metadata_file_is_its_text() -> None:
+    assert names([7, 0], datasets.Value("int64"), from_files=True) == [("7",), ("0",)]
+
+
+def test_targets_are_the_checkpoints_class_numbers() -> None:
+    targets = targets_of({"train": [("no",), ("yes",)], "test": [("stop",)]}, CHECKPOINT, multi_label=False)
+    assert targets["train"].tolist() == [1, 0]
+    assert targets["test"].tolist() == [2]
+    assert targets["train"].dtype == torch.int64
+
+
+def test_several_labels_are_zeros_and_ones() -> None:
+    targets = targets_of({"train": [("no", "yes"), (), ("stop",)]}, CHECKPOINT, multi_label=True)["train"]
+    assert targets.dtype == torch.float32
+    assert targets.tolist() == [[1, 1, 0], [0, 0, 0], [0, 0, 1]]
+
+
+@pytest.mark.parametrize("row", [(), ("yes", "no")])
+def test_a_checkpoint_of_one_label_refuses_other_numbers(row: tuple[str, ...]) -> None:
+    with pytest.raises(SecateurError) as caught:
+        targets_of({"train": [("yes",), row]}, CHECKPOINT, multi_label=False)
+    assert caught.value.code is ErrorCode.DATASET_SCHEMA
+    assert "train[1]" in caught.value.detail
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_a_mismatch_is_refused_with_both_lists(multi_label: bool) -> None:
+    with pytest.raises(SecateurError) as caught:
+        targets_of({"train": [("yes",), ("Stop",)], "test": [("left",)]}, CHECKPOINT, multi_label)
+    error = caught.value
+    assert error.code is ErrorCode.LABELS_MISMATCH
+    assert "Stop, left, yes" in error.detail
+    assert "yes, no, stop" in error.detail
+    assert {item.pointer: item.detail for item in error.errors} == {
+        "unknown": "Stop, left",
+        "dataset": "Stop, left, yes",
+        "checkpoint": "yes, no, stop",
+    }
