@@ -1,0 +1,81 @@
+"""Writes docs/errors.md from the error codes, their texts and their HTTP statuses: `python scripts/write_error_docs.py`."""
+
+import re
+from pathlib import Path
+
+from api_schemas import errors
+from api_schemas.error_titles import ERROR_TEXTS
+from api_schemas.errors import ErrorCode
+from service.problems import status_of
+
+# Only the worker can find these out: they end a job and are never the status of a response.
+_ONLY_OF_JOBS = {
+    ErrorCode.DATASET_FETCH_FAILED,
+    ErrorCode.RELOAD_MISMATCH,
+    ErrorCode.NUMERICAL,
+    ErrorCode.OUT_OF_MEMORY,
+    ErrorCode.ENGINE_CRASHED,
+    ErrorCode.ENGINE_ERROR,
+    ErrorCode.INPUT_LOST,
+}
+PAGE = Path(__file__).parents[1] / "docs" / "errors.md"
+
+_HEAD = """# Errors
+
+<!-- Written by scripts/write_error_docs.py from api_schemas/errors.py and api_schemas/error_titles.py. Do not edit. -->
+
+Every error of the API is an `application/problem+json` document (RFC 9457):
+
+```json
+{
+  "type": "about:blank",
+  "title": "The sparsity cannot be reached",
+  "status": 422,
+  "code": "sparsity_out_of_reach",
+  "detail": "entire_head can remove at most 0.8323 of this model's attention parameters …; 0.9000 was asked for.",
+  "instance": "/v1/jobs",
+  "errors": [
+    {"pointer": "/pruning/target/attention_sparsity", "code": "sparsity_out_of_reach", "detail": "maximum 0.8323"}
+  ]
+}
+```
+
+Branch on `code`: it is stable, and the same in a response, in `error` of a failed job, and in the `failed` event of the
+engine. `title` is the same for every error of a code; `detail` says what was wrong this time and what to do. `errors` lists
+each thing that is wrong, with a JSON pointer into the request (RFC 6901) or a file's name.
+
+The status is the one of a response; `job` marks what only the worker can find out and what therefore ends a job as `failed`.
+Codes with a status can end a job too, where the worker sees more than the checks before it did.
+"""
+
+
+def _sections() -> list[tuple[str, list[ErrorCode]]]:
+    """The codes under the comments that group them in the enum's source."""
+    source = Path(errors.__file__).read_text(encoding="utf-8")
+    body = source.partition("class ErrorCode(StrEnum):\n")[2].partition("\n\n\n")[0]
+    sections: list[tuple[str, list[ErrorCode]]] = []
+    for line in body.splitlines():
+        if heading := re.match(r" +# (.+)", line):
+            sections.append((heading[1], []))
+        elif member := re.match(r" +([A-Z_]+) = ", line):
+            sections[-1][1].append(ErrorCode[member[1]])
+    return sections
+
+
+def _row(code: ErrorCode) -> str:
+    status = "job" if code in _ONLY_OF_JOBS else status_of(code)
+    return f"| `{code.value}` | {status} | {ERROR_TEXTS[code].title} | {ERROR_TEXTS[code].remedy} |"
+
+
+def page() -> str:
+    """The whole of docs/errors.md."""
+    parts = [_HEAD]
+    for heading, codes in _sections():
+        rows = "\n".join(_row(code) for code in codes)
+        parts.append(f"## {heading}\n\n| code | status | meaning | what to do |\n|---|---|---|---|\n{rows}\n")
+    return "\n".join(parts)
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8", newline="\n")
+    print(f"wrote {PAGE}")
