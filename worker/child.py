@@ -127,6 +127,8 @@ class Child:
         return "\n".join(self._log.tail().splitlines()[-lines:])
 
     def _signal(self, number: signal.Signals) -> None:
+        if self._closing.is_set():
+            return  # Its process id may be somebody else's by now.
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, number)
 

@@ -129,7 +129,7 @@ class Supervisor:
         )
         beat.kill_when_lost(child.kill)
         try:
-            self._watch(child, lease, place, beat)
+            self._watch(child, lease, place, beat, 0 if job.last_step is None else job.last_step + 1)
         except Interrupted as stop:
             child.terminate(0 if stop.reason is Reason.LOST else self._settings.cancel_grace_seconds)
             raise
@@ -151,7 +151,7 @@ class Supervisor:
         command += ["--device", settings.device, "--watch-stdin"]
         return command + (["--resume", str(job.last_step)] if job.last_step is not None else [])
 
-    def _watch(self, child: Child, lease: Lease, place: Workplace, beat: Heartbeat) -> None:
+    def _watch(self, child: Child, lease: Lease, place: Workplace, beat: Heartbeat, next_step: int) -> None:
         last: EngineEvent | None = None
         while True:
             beat.check()
@@ -165,7 +165,11 @@ class Supervisor:
                 log.debug("engine: %s", line)  # A library that prints.
                 continue
             last = parse_event(line)
-            self._handle(last, lease, place, beat)
+            if isinstance(last, StepDone):
+                self._commit_step(last, lease, place, beat, next_step)
+                next_step += 1
+            else:
+                self._handle(last, lease, beat)
         status = child.wait(EXIT_SECONDS)
         beat.check()
         if isinstance(last, Failed):
@@ -174,12 +178,10 @@ class Supervisor:
             return
         raise Crashed(ErrorCode.ENGINE_CRASHED, obituary(status, child.log_tail(LOG_LINES)))
 
-    def _handle(self, event: EngineEvent, lease: Lease, place: Workplace, beat: Heartbeat) -> None:
+    def _handle(self, event: EngineEvent, lease: Lease, beat: Heartbeat) -> None:
         match event:
             case Progress():
                 beat.report(JobProgress.model_validate(event.model_dump(exclude={"type"})))
-            case StepDone():
-                self._commit_step(event, lease, place, beat)
             case Failed():
                 if event.traceback:
                     log.error("job %s: the engine failed\n%s", lease.job_id, event.traceback)
@@ -191,7 +193,9 @@ class Supervisor:
             case _:
                 self._record(lease, event)
 
-    def _commit_step(self, event: StepDone, lease: Lease, place: Workplace, beat: Heartbeat) -> None:
+    def _commit_step(self, event: StepDone, lease: Lease, place: Workplace, beat: Heartbeat, next_step: int) -> None:
+        if event.metrics.step != next_step:
+            raise Crashed(ErrorCode.ENGINE_ERROR, f"The engine announced step {event.metrics.step}, not {next_step}.")
         files = upload_step(self._artifacts, lease, place.out, event, beat)
         beat.check()
         downloadable = any(file.name.endswith(".safetensors") for file in files)

@@ -1,0 +1,144 @@
+"""An engine that computes nothing but keeps the engine's interface: for tests of everything around it.
+
+    python fake_engine.py BEHAVIOUR [--marker FILE] --model DIR --data DIR --spec FILE --out DIR …
+
+Written against the interface alone (standard library only), so it also shows what an engine has to say.
+
+    finish          steps 0, 1, 2, then `finished`
+    crash           ends with status 3 after step 0
+    crash-once      ends by KILL after step 1, where FILE does not exist yet; makes it
+    crash-midway    like crash-once, in every attempt that did not start from a step
+    fail CODE       says `failed` with CODE
+    stuck           after step 0 hangs and ignores TERM, as does a child it starts (its pid is written to FILE)
+    wait            after step 0 waits for FILE
+    nan             announces a step whose loss is not a number
+    noise           prints what is no event, then finishes
+    empty           announces a step whose folder is not there
+    again           announces a step twice
+    quiet           ends well without having said `finished`
+"""
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+STEPS = 2
+
+
+def say(**event: Any) -> None:
+    print(json.dumps(event), flush=True)
+
+
+def metrics(step: int) -> dict[str, Any]:
+    return {
+        "step": step,
+        "requested_sparsity": 0.1 * step,
+        "achieved_sparsity": 0.1 * step,
+        "widths": {"head_dim": 4, "layers": [{"qk": [4, 4], "vo": [4, 4]}]},
+        "size": {"attention_parameters": 100, "total_parameters": 200, "flops": 300, "file_bytes": 400},
+        "validation": {"samples": 10, "cross_entropy": 0.5, "accuracy": 0.9},
+    }
+
+
+def write_step(out: Path, step: int) -> None:
+    folder = out / f"step-{step}"
+    folder.mkdir()
+    seen = {"argv": sys.argv, "environment": sorted(os.environ), "data": sorted(map(str, out.parent.glob("data/*")))}
+    (folder / "pruning.json").write_text(json.dumps({"step": step, "seen": seen}))
+    if step > 0:
+        before = out / f"step-{step - 1}"
+        (folder / "model.safetensors").write_bytes((before / "pruning.json").read_bytes()[:100] * 1000)
+        (folder / "figures").mkdir()
+        (folder / "figures" / "widths.svg").write_text("<svg/>")
+    say(type="step", folder=folder.name, metrics=metrics(step))
+
+
+def follow_parent() -> None:
+    # Not sys.stdin: a thread inside its lock makes the interpreter abort at its end.
+    while os.read(0, 1):
+        pass
+    os._exit(1)
+
+
+def hang(marker: Path) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    grandchild = subprocess.Popen(["sleep", "600"], preexec_fn=lambda: signal.signal(signal.SIGTERM, signal.SIG_IGN))
+    marker.with_suffix(".part").write_text(f"{os.getpid()} {grandchild.pid}")
+    marker.with_suffix(".part").rename(marker)
+    while True:
+        time.sleep(60)
+
+
+def after_step(step: int, arguments: argparse.Namespace) -> None:
+    """What the behaviour does once `step` is written."""
+    first_time = arguments.marker is not None and not arguments.marker.exists()
+    match arguments.behaviour, step:
+        case "crash", 0:
+            print("something went wrong here", file=sys.stderr, flush=True)
+            sys.exit(3)
+        case ("crash-once", 1) if first_time:
+            arguments.marker.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        case ("crash-midway", 1) if arguments.resume is None:
+            sys.exit(3)
+        case "stuck", 0:
+            hang(arguments.marker)
+        case "wait", 0:
+            while not arguments.marker.exists():
+                time.sleep(0.02)
+        case "nan", 0:
+            print('{"type": "loss", "step": 1, "epoch": 1, "epochs": 1, "train_loss": NaN}', flush=True)
+        case "noise", 0:
+            print("a library says hello", flush=True)
+        case "empty", 0:
+            say(type="step", folder="step-1", metrics=metrics(1))
+            sys.exit(0)
+        case "again", 1:
+            say(type="step", folder="step-1", metrics=metrics(1))
+        case "quiet", 0:
+            sys.exit(0)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("behaviour")
+    parser.add_argument("code", nargs="?", default="labels_mismatch")
+    parser.add_argument("--marker", type=Path)
+    for name in ("--model", "--data", "--spec", "--out", "--cache"):
+        parser.add_argument(name, type=Path, required=True)
+    parser.add_argument("--threads", type=int, required=True)
+    parser.add_argument("--device", required=True)
+    parser.add_argument("--resume", type=int)
+    parser.add_argument("--watch-stdin", action="store_true")
+    arguments = parser.parse_args()
+    if arguments.watch_stdin:
+        threading.Thread(target=follow_parent, daemon=True).start()
+    json.loads(arguments.spec.read_text())
+    assert list(arguments.model.iterdir()), "the model folder is empty"
+    assert list(arguments.data.iterdir()), "the data folder is empty"
+    begin = 0 if arguments.resume is None else arguments.resume + 1
+    for step in range(begin):
+        assert (arguments.out / f"step-{step}" / "pruning.json").exists(), f"step {step} was not fetched"
+    say(type="started", device="cpu", threads=1, steps=STEPS, resumed_from=arguments.resume, versions={"fake": "1"})
+    if arguments.behaviour == "fail":
+        say(type="failed", code=arguments.code, detail="it cannot be done", traceback="secret trace")
+        return 1
+    say(type="data", data={"samples": {"train": 8}, "labels": ["a", "b"]})
+    for step in range(begin, STEPS + 1):
+        say(type="phase", phase="evaluating", step=step, steps=STEPS)
+        say(type="progress", phase="evaluating", step=step, steps=STEPS, done=1, total=2, fraction=step / STEPS)
+        write_step(arguments.out, step)
+        after_step(step, arguments)
+    say(type="finished", steps=STEPS)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,347 @@
+"""The supervisor with an engine that finishes, crashes, hangs, lies: one end for each, and nothing left behind."""
+
+import json
+import os
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from sqlalchemy import update
+
+from api_schemas.enums import JobState, Phase
+from api_schemas.errors import ErrorCode
+from api_schemas.events import Failed, StateChanged
+from store import jobs, transitions
+from store.clock import now
+from store.tables import Job
+from store.transitions import Lease
+from tests.support.jobs import FILES, Bench, fake_engine
+from tests.support.stack import wait_for
+from worker.scratch import Scratch
+from worker.supervisor import Supervisor
+
+MakeBench = Callable[..., Bench]
+
+
+@pytest.fixture
+def make_bench(tmp_path: Path) -> Iterator[MakeBench]:
+    made: list[Bench] = []
+
+    def make(*behaviour: str, marker: Path | None = None, **settings: Any) -> Bench:
+        bench = Bench.make(tmp_path, engine_command=fake_engine(*behaviour, marker=marker), **settings)
+        made.append(bench)
+        return bench
+
+    yield make
+    for bench in made:
+        bench.database.close()
+        assert list(bench.settings.scratch.glob("worker-*/job_*")) == [], "a job's scratch folder was left"
+
+
+def supervisor(bench: Bench, shutdown: threading.Event | None = None) -> Supervisor:
+    scratch = Scratch(bench.settings.scratch)
+    return Supervisor(bench.settings, bench.database, bench.artifacts, scratch, shutdown or threading.Event())
+
+
+def in_background(bench: Bench, shutdown: threading.Event | None = None) -> threading.Thread:
+    thread = threading.Thread(target=supervisor(bench, shutdown).run_one)
+    thread.start()
+    return thread
+
+
+def states(bench: Bench, job_id: str) -> list[str]:
+    with bench.database.read() as session:
+        events = jobs.events_after(session, job_id, 0, 1000)
+    return [event.body.state.value for event in events if isinstance(event.body, StateChanged)]
+
+
+def finish(thread: threading.Thread) -> None:
+    thread.join(20)
+    assert not thread.is_alive()
+
+
+def gone(pid: int) -> bool:
+    return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+
+
+def test_a_job_runs_to_its_end(make_bench: MakeBench) -> None:
+    bench = make_bench("finish")
+    job_id = bench.submit()
+    assert supervisor(bench).run_until_empty() == 1
+    job = bench.job(job_id)
+    assert (job.state, job.error, job.failures, job.last_step) == (JobState.SUCCEEDED, None, 0, 2)
+    assert job.data is not None
+    assert job.data.labels == ("a", "b")
+    with bench.database.read() as session:
+        steps = jobs.steps(session, job_id)
+        types = [event.body.type for event in jobs.events_after(session, job_id, 0, 100)]
+    assert [(step.step, step.downloadable) for step in steps] == [(0, False), (1, True), (2, True)]
+    assert [file.name for file in steps[1].files] == ["figures/widths.svg", "model.safetensors", "pruning.json"]
+    for file in steps[2].files:
+        assert file.key == f"jobs/{job_id}/epoch-1/step-2/{file.name}"
+        assert bench.artifacts.size(file.key) == file.size
+    step_events = ["phase", "step"] * 3
+    assert types == ["state", "state", "started", "data", *step_events, "finished", "state"]
+
+
+def test_jobs_run_one_after_the_other_until_none_is_left(make_bench: MakeBench) -> None:
+    bench = make_bench("finish")
+    submitted = [bench.submit(), bench.submit()]
+    assert supervisor(bench).run_until_empty() == 2
+    assert {bench.job(job_id).state for job_id in submitted} == {JobState.SUCCEEDED}
+
+
+def test_the_engine_sees_its_inputs_and_no_secret(make_bench: MakeBench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = make_bench("finish")
+    job_id = bench.submit()
+    for name in ("AWS_SECRET_ACCESS_KEY", "SECATEUR_DATABASE_URL", "HF_TOKEN", "PGPASSWORD"):
+        monkeypatch.setenv(name, "secret")
+    supervisor(bench).run_one()
+    with bench.database.read() as session:
+        [file] = [file for file in jobs.step_files(session, job_id, 0) if file.name == "pruning.json"]
+    seen = json.loads(b"".join(bench.artifacts.read(file.key)))["seen"]
+    assert not {"AWS_SECRET_ACCESS_KEY", "SECATEUR_DATABASE_URL", "HF_TOKEN", "PGPASSWORD"} & set(seen["environment"])
+    assert {"HF_HUB_OFFLINE", "OMP_NUM_THREADS"} <= set(seen["environment"])
+    assert sorted(Path(path).name for path in seen["data"]) == sorted(FILES["dataset"])
+
+
+def test_an_engine_that_crashes_is_tried_up_to_the_cap(make_bench: MakeBench) -> None:
+    bench = make_bench("fail", "engine_error")
+    job_id = bench.submit()
+    assert supervisor(bench).run_until_empty() == 3
+    job = bench.job(job_id)
+    assert (job.state, job.failures) == (JobState.FAILED, 3)
+    assert job.error is not None
+    assert job.error.code is ErrorCode.ENGINE_ERROR
+    assert states(bench, job_id) == ["queued", "running"] * 3 + ["failed"]
+
+
+def test_the_end_of_the_log_is_in_the_error(make_bench: MakeBench) -> None:
+    bench = make_bench("crash", failure_cap=1)
+    job_id = bench.submit()
+    supervisor(bench).run_until_empty()
+    job = bench.job(job_id)
+    assert job.error is not None
+    assert job.error.code is ErrorCode.ENGINE_CRASHED
+    assert "status 3" in job.error.detail
+    assert "something went wrong here" in job.error.detail
+    assert bench.steps(job_id) == [0]
+
+
+def test_a_killed_engine_goes_on_after_its_last_committed_step(make_bench: MakeBench, tmp_path: Path) -> None:
+    bench = make_bench("crash-once", marker=tmp_path / "marker")
+    job_id = bench.submit()
+    assert supervisor(bench).run_until_empty() == 2
+    job = bench.job(job_id)
+    assert (job.state, job.failures, job.attempts) == (JobState.SUCCEEDED, 0, 2)
+    with bench.database.read() as session:
+        steps = jobs.steps(session, job_id)
+    assert [step.step for step in steps] == [0, 1, 2]
+    assert steps[0].epoch == 1
+    assert steps[2].epoch == 2
+
+
+@pytest.mark.parametrize("code", ["labels_mismatch", "audio_undecodable", "sparsity_out_of_reach", "numerical_failure"])
+def test_an_error_that_would_come_again_ends_the_job_at_once(make_bench: MakeBench, code: str) -> None:
+    bench = make_bench("fail", code)
+    job_id = bench.submit()
+    assert supervisor(bench).run_until_empty() == 1
+    job = bench.job(job_id)
+    assert (job.state, job.error and job.error.code.value) == (JobState.FAILED, code)
+    with bench.database.read() as session:
+        [event] = [e.body for e in jobs.events_after(session, job_id, 0, 100) if isinstance(e.body, Failed)]
+    assert event.traceback is None
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "code"),
+    [
+        ("nan", ErrorCode.ENGINE_ERROR),
+        ("empty", ErrorCode.ENGINE_ERROR),
+        ("again", ErrorCode.ENGINE_ERROR),
+        ("quiet", ErrorCode.ENGINE_CRASHED),
+    ],
+)
+def test_an_engine_that_breaks_its_interface_is_a_crash(make_bench: MakeBench, behaviour: str, code: ErrorCode) -> None:
+    bench = make_bench(behaviour, failure_cap=1)
+    job_id = bench.submit()
+    supervisor(bench).run_until_empty()
+    job = bench.job(job_id)
+    assert (job.state, job.error and job.error.code) == (JobState.FAILED, code)
+    assert bench.steps(job_id) == ([0, 1] if behaviour == "again" else [0])
+
+
+def test_what_a_library_prints_is_no_event(make_bench: MakeBench) -> None:
+    bench = make_bench("noise")
+    job_id = bench.submit()
+    supervisor(bench).run_until_empty()
+    assert bench.job(job_id).state is JobState.SUCCEEDED
+
+
+def test_cancel_ends_an_engine_that_ignores_term_with_all_it_started(make_bench: MakeBench, tmp_path: Path) -> None:
+    bench = make_bench("stuck", marker=tmp_path / "pids")
+    job_id = bench.submit()
+    thread = in_background(bench)
+    wait_for((tmp_path / "pids").exists, what="the engine's hang")
+    wait_for(lambda: bench.steps(job_id) == [0])
+    with bench.database.write() as session:
+        transitions.cancel(session, job_id)
+    finish(thread)
+    pids = list(map(int, (tmp_path / "pids").read_text().split()))
+    wait_for(lambda: all(map(gone, pids)), what="the end of the process group")
+    assert states(bench, job_id) == ["queued", "running", "cancelling", "cancelled"]
+    assert bench.steps(job_id) == [0]
+
+
+def test_progress_is_shown_while_the_engine_runs(make_bench: MakeBench, tmp_path: Path) -> None:
+    bench = make_bench("wait", marker=tmp_path / "go")
+    job_id = bench.submit()
+    thread = in_background(bench)
+    wait_for(lambda: bench.job(job_id).progress, what="progress")
+    job = bench.job(job_id)
+    assert job.progress is not None
+    assert (job.progress.phase, job.progress.done, job.progress.total) == (Phase.EVALUATING, 1, 2)
+    (tmp_path / "go").touch()
+    finish(thread)
+    job = bench.job(job_id)
+    assert (job.state, job.progress) == (JobState.SUCCEEDED, None)
+
+
+def test_a_lease_is_kept_for_longer_than_its_length(make_bench: MakeBench, tmp_path: Path) -> None:
+    bench = make_bench("wait", marker=tmp_path / "go", lease_seconds=0.8, heartbeat_seconds=0.1)
+    job_id = bench.submit()
+    thread = in_background(bench)
+    wait_for(lambda: bench.steps(job_id) == [0])
+    first = bench.job(job_id).lease_until
+    assert first is not None
+
+    def a_lease_later() -> bool:
+        until = bench.job(job_id).lease_until
+        return until is not None and (until - first).total_seconds() > 1
+
+    wait_for(a_lease_later, what="renewals")
+    with bench.database.write() as session:
+        assert transitions.claim(session, "b", 60, 3) is None
+    (tmp_path / "go").touch()
+    finish(thread)
+    assert bench.job(job_id).state is JobState.SUCCEEDED
+
+
+def test_a_worker_that_lost_its_job_kills_its_engine_and_writes_nothing(make_bench: MakeBench, tmp_path: Path) -> None:
+    bench = make_bench("stuck", marker=tmp_path / "pids")
+    job_id = bench.submit()
+    thread = in_background(bench)
+    wait_for((tmp_path / "pids").exists, what="the engine's hang")
+    with bench.database.write() as session:
+        session.execute(update(Job).values(lease_until=now(plus=-1)))
+        other = transitions.claim(session, "other", 60, 3)
+    assert other is not None
+    finish(thread)
+    pids = list(map(int, (tmp_path / "pids").read_text().split()))
+    wait_for(lambda: all(map(gone, pids)), what="the engine's end")
+    job = bench.job(job_id)
+    assert (job.state, job.epoch, job.worker) == (JobState.RUNNING, 2, "other")
+    assert states(bench, job_id) == ["queued", "running", "running"]
+
+
+def test_a_worker_that_cannot_reach_the_database_kills_its_engine_before_the_lease_ends(
+    make_bench: MakeBench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sqlalchemy.exc import OperationalError
+
+    bench = make_bench("stuck", marker=tmp_path / "pids", lease_seconds=1, heartbeat_seconds=0.2)
+    job_id = bench.submit()
+    thread = in_background(bench)
+    wait_for((tmp_path / "pids").exists, what="the engine's hang")
+
+    def unreachable(*_: Any, **__: Any) -> JobState:
+        raise OperationalError("UPDATE", {}, Exception("connection refused"))
+
+    monkeypatch.setattr(transitions, "renew", unreachable)
+    finish(thread)
+    pids = list(map(int, (tmp_path / "pids").read_text().split()))
+    wait_for(lambda: all(map(gone, pids)), what="the engine's end")
+    job = bench.job(job_id)
+    assert (job.state, job.epoch) == (JobState.RUNNING, 1)
+    assert states(bench, job_id) == ["queued", "running"]
+
+
+def test_shutdown_hands_the_job_back_without_a_failure(make_bench: MakeBench, tmp_path: Path) -> None:
+    bench = make_bench("stuck", marker=tmp_path / "pids")
+    job_id = bench.submit()
+    shutdown = threading.Event()
+    thread = in_background(bench, shutdown)
+    wait_for((tmp_path / "pids").exists, what="the engine's hang")
+    shutdown.set()
+    finish(thread)
+    pids = list(map(int, (tmp_path / "pids").read_text().split()))
+    wait_for(lambda: all(map(gone, pids)), what="the engine's end")
+    job = bench.job(job_id)
+    assert (job.state, job.failures, job.lease_until) == (JobState.QUEUED, 0, None)
+    assert supervisor(bench, shutdown).run_until_empty() == 0
+
+
+def test_a_cancel_that_comes_before_the_last_write_wins(make_bench: MakeBench, tmp_path: Path) -> None:
+    """Heartbeats are too rare here to notice: the refused write of the next step is what tells."""
+    bench = make_bench("wait", marker=tmp_path / "go", lease_seconds=60, heartbeat_seconds=30)
+    job_id = bench.submit()
+    thread = in_background(bench)
+    wait_for(lambda: bench.steps(job_id) == [0])
+    wait_for(lambda: bench.job(job_id).progress)
+    with bench.database.write() as session:
+        transitions.cancel(session, job_id)
+    (tmp_path / "go").touch()
+    finish(thread)
+    assert bench.job(job_id).state is JobState.CANCELLED
+    assert bench.steps(job_id) == [0]
+
+
+@pytest.mark.parametrize("harm", ["remove", "change"])
+def test_an_input_that_was_lost_ends_the_job(make_bench: MakeBench, tmp_path: Path, harm: str) -> None:
+    bench = make_bench("finish")
+    job_id = bench.submit()
+    [path] = tmp_path.glob("artifacts/uploads/*/1/model.safetensors")
+    path.unlink() if harm == "remove" else path.write_bytes(b"other")
+    assert supervisor(bench).run_until_empty() == 1
+    job = bench.job(job_id)
+    assert (job.state, job.error and job.error.code) == (JobState.FAILED, ErrorCode.INPUT_LOST)
+
+
+def test_an_engine_that_cannot_be_started_is_a_crash_with_no_secret_in_it(make_bench: MakeBench) -> None:
+    bench = make_bench("finish", failure_cap=1)
+    broken = Bench(
+        bench.settings.model_copy(update={"engine_command": ("/nowhere/engine",)}), bench.database, bench.artifacts
+    )
+    job_id = bench.submit()
+    supervisor(broken).run_until_empty()
+    job = bench.job(job_id)
+    assert job.error is not None
+    assert (job.state, job.error.code) == (JobState.FAILED, ErrorCode.INTERNAL)
+    assert "nowhere" not in job.error.detail
+
+
+def test_a_step_of_another_claim_is_staged_apart(make_bench: MakeBench) -> None:
+    bench = make_bench("crash", failure_cap=5)
+    job_id = bench.submit()
+    assert supervisor(bench).run_one()
+    with bench.database.write() as session:
+        job = transitions.claim(session, "b", 60, 5)
+        assert job is not None
+        transitions.release(session, Lease(job.id, job.epoch))
+    assert bench.artifacts.list(f"jobs/{job_id}") == [f"jobs/{job_id}/epoch-1/step-0/pruning.json"]
+
+
+def test_folders_of_dead_workers_are_removed_and_those_of_living_ones_are_not(tmp_path: Path) -> None:
+    living = Scratch(tmp_path)
+    dead = Scratch(tmp_path)
+    os.close(dead._lock)
+    newest = Scratch(tmp_path)
+    assert living.folder.exists()
+    assert newest.folder.exists()
+    assert not dead.folder.exists()
+    living.close()
+    newest.close()
+    assert list(tmp_path.iterdir()) == []
