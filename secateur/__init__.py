@@ -1,0 +1,1 @@
+"""The `secateur` command: the whole service on one machine (`up`), and the engine alone (`prune`)."""

@@ -1,0 +1,90 @@
+"""The `secateur` command: parses arguments, and nothing else."""
+
+import json
+import os
+from importlib.metadata import version as installed_version
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from pydantic import ValidationError
+from rich.console import Console
+
+from api_schemas.enums import Balance, Criterion, Granularity, Layout, Scope
+from api_schemas.spec import EngineSpec
+from secateur import doctor as doctor_module
+from secateur import prune as prune_module
+from secateur import up as up_module
+
+HELP = "Makes transformer checkpoints smaller and faster by structured pruning of attention."
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=HELP)
+
+
+@app.command()
+def up(
+    data_dir: Annotated[Path, typer.Option(help="Where database, artifacts and logs are kept.")] = Path(".secateur"),
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port on 127.0.0.1; 0 takes a free one.")] = 8000,
+) -> None:
+    """Run the whole service on this machine: API, job worker, maintenance, beat and broker."""
+    raise typer.Exit(up_module.up(data_dir, port, Console(soft_wrap=True)))
+
+
+@app.command()
+def prune(
+    model: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="Checkpoint folder.")],
+    data: Annotated[Path, typer.Option(exists=True, file_okay=False, help="Dataset folder: parquet or audio.")],
+    out: Annotated[Path, typer.Option(file_okay=False, help="Where step-0, step-1, … are written.")],
+    sparsity: Annotated[
+        float | None, typer.Option(help="Share of attention parameters to remove. Default: 0.5.")
+    ] = None,
+    granularity: Annotated[Granularity | None, typer.Option(help="What is removed as one.")] = None,
+    criterion: Annotated[Criterion | None, typer.Option(help="How it is scored.")] = None,
+    scope: Annotated[Scope | None, typer.Option(help="One threshold, or one a layer.")] = None,
+    balance: Annotated[Balance | None, typer.Option(help="QK and VO in one ranking, or equal shares.")] = None,
+    layout: Annotated[Layout | None, typer.Option(help="`stock` loads without custom code.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Cuts, with recovery between. Default: one a 10%.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=0, help="Of recovery a step; 0 for none. Default: 3.")] = None,
+    spec: Annotated[Path | None, typer.Option(exists=True, dir_okay=False, help="A spec as JSON; options win.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Default: 0.")] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 or auto.")] = "auto",
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = os.cpu_count() or 1,
+) -> None:
+    """Prune a checkpoint here and now, offline, without a server. Exit status 3 where it failed."""
+    console = Console(soft_wrap=True)
+    try:
+        values: dict[str, Any] = json.loads(spec.read_text()) if spec else {}
+        pruning = values.setdefault("pruning", {})
+        given = {
+            "granularity": granularity,
+            "criterion": criterion,
+            "scope": scope,
+            "balance": balance,
+            "layout": layout,
+        }
+        pruning.update({name: value for name, value in given.items() if value is not None})
+        if sparsity is not None or "target" not in pruning:
+            pruning["target"] = {"attention_sparsity": 0.5 if sparsity is None else sparsity}
+        if steps is not None:
+            pruning["schedule"] = {**pruning.get("schedule", {}), "steps": steps}
+        if epochs is not None:
+            values["finetune"] = {**(values.get("finetune") or {}), "epochs": epochs} if epochs else None
+        if seed is not None:
+            values["seed"] = seed
+        checked = EngineSpec.model_validate(values)
+    except (ValidationError, ValueError, AttributeError) as error:
+        console.print(f"[red]error:[/] not a valid spec{f' in {spec}' if spec else ''}:")
+        console.print(str(error), markup=False, highlight=False)
+        raise typer.Exit(2) from None
+    raise typer.Exit(prune_module.prune(model, data, out, checked, device, threads, console))
+
+
+@app.command()
+def doctor() -> None:
+    """Repair what an installation is known to get wrong (torchaudio beside a CPU build of torch)."""
+    print(doctor_module.repair_torchaudio())
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    print(installed_version("secateur"))

@@ -1,0 +1,126 @@
+"""`secateur prune`: the engine alone, as a child process, offline: local folders in, step folders out, no server."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+
+from pydantic import ValidationError
+from rich.console import Console
+
+from api_schemas.events import ENGINE_EVENT, DataReady, EngineEvent, Failed, Finished, Loss, Started, StepDone, Warned
+from api_schemas.events import Progress as ProgressEvent
+from api_schemas.metrics import StepMetrics
+from api_schemas.spec import EngineSpec
+from secateur.progress import JobBar
+from secateur.tables import percent, quality, steps_table
+
+FAILED = 3
+INTERRUPTED = 130
+STOP_SECONDS = 10.0
+
+
+def prune(model: Path, data: Path, out: Path, spec: EngineSpec, device: str, threads: int, console: Console) -> int:
+    """Run the engine and show what it says; returns the exit status: 0, or FAILED with code and detail printed."""
+    if find_spec("torch") is None or find_spec("worker") is None:
+        console.print("[red]error:[/] the engine is not installed. Run: pip install 'secateur[worker]'")
+        return FAILED
+    if next(out.glob("step-*"), None) is not None:
+        console.print(f"[red]error:[/] {out} already holds steps of an earlier run. Give an empty folder.")
+        return FAILED
+    out.mkdir(parents=True, exist_ok=True)
+    spec_file = out / "spec.json"
+    spec_file.write_text(spec.model_dump_json(indent=2) + "\n")
+    command = [sys.executable, "-m", "worker.engine", "--model", str(model), "--data", str(data), "--out", str(out)]
+    command += ["--spec", str(spec_file), "--device", device, "--threads", str(threads), "--watch-stdin"]
+    with _engine(command, out / "engine.log", threads) as process, JobBar(console) as bar:
+        steps, end = _follow(process, bar)
+        status = process.wait()
+    if steps:
+        console.print(steps_table(steps))
+    if isinstance(end, Finished) and status == 0:
+        last = out / f"step-{steps[-1].step}"
+        console.print(
+            f"[bold green]Done.[/] The pruned checkpoint is {last}; open {last / 'report.html'} for the figures."
+        )
+        return 0
+    if isinstance(end, Failed):
+        console.print(f"[red]failed:[/] {end.code.value}: ", end="")
+        console.print(end.detail, markup=False, highlight=False)
+        for item in end.errors:
+            console.print(f"  {item.pointer}: {item.detail}", markup=False, highlight=False)
+    else:
+        console.print(f"[red]failed:[/] engine_crashed: the engine ended with status {status}.")
+    console.print(f"Its log: {out / 'engine.log'}")
+    return FAILED
+
+
+def _follow(process: subprocess.Popen[str], bar: JobBar) -> tuple[list[StepMetrics], EngineEvent | None]:
+    """Read events to the end of the output; returns the finished steps and the last event that ends a run, if any."""
+    steps: list[StepMetrics] = []
+    end: EngineEvent | None = None
+    assert process.stdout is not None
+    for line in process.stdout:
+        try:
+            event = ENGINE_EVENT.validate_json(line)
+        except ValidationError:
+            bar.note(line.rstrip())
+            continue
+        match event:
+            case Started():
+                bar.note(f"engine on {event.device}, {event.threads} threads, {event.steps} steps")
+            case DataReady():
+                bar.note("data: " + ", ".join(f"{count} {role}" for role, count in event.data.samples.items()))
+            case ProgressEvent():
+                bar.update(**event.model_dump(exclude={"type"}))
+            case Loss():
+                bar.note(f"step {event.step}: epoch {event.epoch}/{event.epochs}, training loss {event.train_loss:.3f}")
+            case StepDone():
+                steps.append(event.metrics)
+                bar.note(_step_line(event.metrics))
+            case Warned():
+                bar.note(f"warning: {event.detail}")
+            case Failed() | Finished():
+                end = event
+            case _:
+                pass
+    return steps, end
+
+
+def _step_line(step: StepMetrics) -> str:
+    return f"step {step.step}: {percent(step.achieved_sparsity)} of attention removed, {quality(step.validation)} on validation"
+
+
+@contextmanager
+def _engine(command: list[str], log_file: Path, threads: int) -> Iterator[subprocess.Popen[str]]:
+    """The running engine. It ends with this process: orderly here, otherwise by the end of its standard input."""
+    environment = {
+        **os.environ,
+        "HF_HUB_OFFLINE": "1",
+        "HF_DATASETS_OFFLINE": "1",
+        "OMP_NUM_THREADS": str(threads),
+        "PYTHONSAFEPATH": "1",
+    }
+    with log_file.open("w") as log:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            env=environment,
+            start_new_session=True,
+        )
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                process.terminate()
+                try:
+                    process.wait(STOP_SECONDS)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    process.wait()

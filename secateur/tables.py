@@ -1,0 +1,52 @@
+"""Metrics as rich tables and as short text; used by the command line and by the demo."""
+
+from collections.abc import Sequence
+
+from rich.table import Table
+
+from api_schemas.metrics import Scores, StepMetrics
+
+
+def percent(share: float) -> str:
+    """`0.912` as `91.2%`."""
+    return f"{share:.1%}"
+
+
+def count(number: float) -> str:
+    """`2712345` as `2.71 M`; under ten thousand as it is."""
+    for scale, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(number) >= max(scale, 1e4):
+            return f"{number / scale:.3g} {unit}"
+    return f"{number:,.0f}"
+
+
+def quality(scores: Scores | None) -> str:
+    """The task's own metric: accuracy, or mAP where a clip has several labels."""
+    if scores is None:
+        return ""
+    if scores.mean_average_precision is not None:
+        return f"{scores.mean_average_precision:.3f} mAP"
+    return percent(scores.accuracy) if scores.accuracy is not None else f"{scores.cross_entropy:.3f} loss"
+
+
+def steps_table(steps: Sequence[StepMetrics]) -> Table:
+    """One row a step: how much is gone, what it cost in quality, what it gave in size and speed."""
+    table = Table("step", "attention removed", "before recovery", "validation", "test", box=None, pad_edge=False)
+    for name in ("attention params", "all params", "FLOPs", "file", "p50 ms", "speed-up"):
+        table.add_column(name, justify="right")
+    for step in steps:
+        first = step.latency[0] if step.latency else None
+        table.add_row(
+            str(step.step),
+            percent(step.achieved_sparsity),
+            quality(step.validation_before_recovery),
+            quality(step.validation),
+            quality(step.test),
+            count(step.size.attention_parameters),
+            count(step.size.total_parameters),
+            count(step.size.flops),
+            f"{step.size.file_bytes / 1e6:.2f} MB",
+            f"{first.p50_ms:.2f}" if first else "",
+            f"{first.speedup:.2f}×" if first else "",
+        )
+    return table
