@@ -1,0 +1,82 @@
+"""A file judged as it arrives, in chunks of any size."""
+
+import json
+import pickle
+import zipfile
+from io import BytesIO
+
+import pytest
+
+from api_schemas.errors import ErrorCode, SecateurError
+from store.intake.arrival import Arrival
+from tests.support.uploads import ast_config, checkpoint_files, dataset_files, safetensors_bytes
+
+MAX_JSON = 2**16
+
+
+def arrive(name: str, data: bytes, chunk: int) -> None:
+    arrival = Arrival(name, len(data), MAX_JSON)
+    for start in range(0, len(data), chunk):
+        arrival.feed(data[start : start + chunk])
+    arrival.finish()
+
+
+def refusal(name: str, data: bytes) -> ErrorCode:
+    codes = set()
+    for chunk in (1, 7, 2**20):
+        with pytest.raises(SecateurError) as caught:
+            arrive(name, data, chunk)
+        codes.add(caught.value.code)
+    (code,) = codes
+    return code
+
+
+@pytest.mark.parametrize("chunk", [1, 100, 2**20])
+def test_good_files_pass_in_any_pieces(chunk: int) -> None:
+    for name, data in {**checkpoint_files(), **dataset_files(), "README.md": b"# A model"}.items():
+        arrive(name, data, chunk)
+
+
+def archive() -> bytes:
+    buffer = BytesIO()
+    with zipfile.ZipFile(buffer, "w") as file:
+        file.writestr("archive/data.pkl", "x")
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "train.parquet", "README.md"])
+def test_pickles_and_archives_are_known_by_content(name: str) -> None:
+    for protocol in (2, 3, 4, 5):
+        assert refusal(name, pickle.dumps({"weight": [1.0] * 100}, protocol)) is ErrorCode.FILE_TYPE_REFUSED
+    assert refusal(name, archive()) is ErrorCode.FILE_TYPE_REFUSED
+    assert refusal(name, b"cos\nsystem\n(S'true'\ntR.") is ErrorCode.FILE_TYPE_REFUSED
+
+
+def test_a_pickle_is_refused_at_its_first_bytes() -> None:
+    arrival = Arrival("model.safetensors", 10**9, MAX_JSON)
+    with pytest.raises(SecateurError):
+        arrival.feed(pickle.dumps({"weight": [1.0] * 100}))
+
+
+def test_a_safetensors_header_of_640_bytes_is_no_pickle() -> None:
+    text = json.dumps({"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}).ljust(640)
+    arrive("model.safetensors", safetensors_bytes(text, bytes(4)), 64)
+
+
+def test_each_kind_has_its_code() -> None:
+    assert refusal("model.safetensors", safetensors_bytes("{}", b"more")) is ErrorCode.SAFETENSORS_INVALID
+    assert refusal("model.safetensors", b"") is ErrorCode.SAFETENSORS_INVALID
+    assert refusal("config.json", b"{") is ErrorCode.CONFIG_INVALID
+    assert refusal("config.json", b"[]") is ErrorCode.CONFIG_INVALID
+    assert refusal("config.json", b'{"a": NaN}') is ErrorCode.CONFIG_INVALID
+    assert refusal("config.json", b'{"a": 1, "a": 2}') is ErrorCode.CONFIG_INVALID
+    assert refusal("config.json", b'{"a":' * 40 + b"1" + b"}" * 40) is ErrorCode.CONFIG_INVALID
+    assert refusal("config.json", json.dumps(ast_config(auto_map={"a": "b"})).encode()) is ErrorCode.CODE_REFUSED
+    assert refusal("preprocessor_config.json", b'{"auto_map": {"a": "b"}}') is ErrorCode.CODE_REFUSED
+    assert refusal("train.parquet", b"PAR1 and more") is ErrorCode.FILE_TYPE_REFUSED
+    assert refusal("README.md", b"text\0") is ErrorCode.FILE_TYPE_REFUSED
+    assert refusal("config.json", b"{" + b" " * MAX_JSON + b"}") is ErrorCode.REQUEST_TOO_LARGE
+
+
+def test_an_index_may_name_a_tensor_like_a_refused_key() -> None:
+    arrive("model.safetensors.index.json", b'{"weight_map": {"use_kernels": "model-00001-of-00001.safetensors"}}', 9)
