@@ -1,5 +1,6 @@
 """Every way a data folder may be laid out, read through `prepare`, and the ways in which one is refused."""
 
+import builtins
 import csv
 import json
 import sys
@@ -284,8 +285,16 @@ def test_a_shard_without_rows_among_others_is_passed_over(folder: Path) -> None:
 
 def test_torchcodec_is_not_needed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its wheels need CUDA or ffmpeg, and `datasets` asks for it even to note a clip's path."""
-    for name in ("torchcodec", "torchcodec.encoders", "torchcodec.decoders"):
-        monkeypatch.setitem(sys.modules, name, None)
+    for name in [name for name in sys.modules if name.split(".")[0] == "torchcodec"]:
+        monkeypatch.delitem(sys.modules, name)
+    imported = builtins.__import__
+
+    def without(name: str, *rest: Any, **more: Any) -> Any:
+        if name.split(".")[0] == "torchcodec":
+            raise ImportError(name)
+        return imported(name, *rest, **more)
+
+    monkeypatch.setattr(builtins, "__import__", without)
     for number in range(20):
         write_clip(folder / "clips" / WORDS[number % 3] / f"{number}.wav", number)
     (folder / "clips").rename(folder / "train")
