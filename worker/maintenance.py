@@ -47,6 +47,22 @@ app = broker.make_celery(get_settings())
 _database = Database(get_settings().database_url)
 
 
-app.task(name=broker.SWEEP)(lambda: sweep(_database, get_settings()))
-app.task(name=broker.DISPATCH_OUTBOX)(lambda: broker.publish_outbox(_database, get_settings()))
-app.task(name=broker.REDISPATCH)(lambda: redispatch(_database, get_settings()))
+# Named functions: Celery writes a header from a task's name, and `<lambda>` is none.
+def run_sweep() -> int:
+    """`sweep`, of this process's database."""
+    return sweep(_database, get_settings())
+
+
+def run_dispatch_outbox() -> int:
+    """`publish_outbox`, of this process's database."""
+    return broker.publish_outbox(_database, get_settings())
+
+
+def run_redispatch() -> int:
+    """`redispatch`, of this process's database."""
+    return redispatch(_database, get_settings())
+
+
+app.task(name=broker.SWEEP)(run_sweep)
+app.task(name=broker.DISPATCH_OUTBOX)(run_dispatch_outbox)
+app.task(name=broker.REDISPATCH)(run_redispatch)
