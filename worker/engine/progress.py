@@ -38,14 +38,19 @@ class Reporter:
 
     def __post_init__(self) -> None:
         self._kinds = {phase: _Kind(guess, planned) for phase, (planned, guess) in self.plan.items()}
-        self._phase = Phase.PREPARING
+        self._phase: Phase | None = None
         self._step = 0
         self._began = self.clock()
         self._said = float("-inf")
 
+    def rounded_seconds(self) -> dict[str, float]:
+        """Wall time by phase since the last `restart`, in milliseconds' precision."""
+        return {phase: round(spent, 3) for phase, spent in self.seconds.items()}
+
     def restart(self) -> None:
         """A new step: its wall times start from nothing."""
         self.seconds = {}
+        self._phase = None
 
     def phase(self, phase: Phase, step: int) -> None:
         """The previous piece of work ends, one of `phase` begins."""
@@ -56,13 +61,15 @@ class Reporter:
         self.emit(PhaseChanged(phase=phase, step=step, steps=self.steps))
 
     def close(self) -> None:
-        """The current piece ends; its wall time is kept."""
+        """The current piece, if any, ends; its wall time is kept."""
+        if self._phase is None:
+            return
         spent = self.clock() - self._began
         kind = self._kinds.get(self._phase)
         if kind is not None:
             kind.done, kind.seconds = min(kind.planned, kind.done + 1), kind.seconds + spent
         self.seconds[self._phase.value] = self.seconds.get(self._phase.value, 0.0) + spent
-        self._began = self.clock()
+        self._phase = None
 
     def skip(self, phase: Phase, pieces: int) -> None:
         """Pieces that an earlier attempt has done: they are neither left nor measured."""
@@ -71,7 +78,7 @@ class Reporter:
     def progress(self, done: int, total: int) -> None:
         """`done` of `total` units of the current piece. Said at most twice a second, and at its end."""
         now = self.clock()
-        if now - self._said < self.interval and done < total:
+        if self._phase is None or (now - self._said < self.interval and done < total):
             return
         self._said = now
         fraction, left = self._estimate(done / total if total else 1.0, now - self._began)

@@ -12,9 +12,11 @@ from api_schemas.metrics import StepMetrics
 from api_schemas.reach import check_reachable
 from api_schemas.spec import EngineSpec
 from worker.engine.checkpoint.load import load_original, load_step
+from worker.engine.cutting import Cutting
 from worker.engine.data import PreparedData, prepare
 from worker.engine.determinism import prepare_torch
 from worker.engine.job import Job
+from worker.engine.measure import Measure
 from worker.engine.progress import Emit, Reporter
 from worker.engine.records import read_step, versions
 from worker.engine.schedule import step_targets
@@ -98,7 +100,9 @@ def run(inputs: Inputs, spec: EngineSpec, emit: Emit) -> None:
     dense = load_original(inputs.model)
     data = _prepare(inputs, spec, described, emit, len(targets))
     reporter = Reporter(emit, len(targets), _plan(spec, len(targets), data.summary.samples))
-    job = Job(spec, inputs.model, inputs.out, described, dense, data, device, reporter)
+    cutting = Cutting(spec, described, data, device, reporter)
+    measure = Measure(spec.evaluate, described, data, dense, device, reporter)
+    job = Job(spec, inputs.model, inputs.out, described, data, device, reporter, cutting, measure)
 
     if inputs.resume is None:
         metrics, kept = job.baseline()

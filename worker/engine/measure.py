@@ -1,0 +1,62 @@
+"""Measuring a model: accuracy on a split, latency beside the dense model, exact sizes."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from api_schemas import accounting
+from api_schemas.checkpoint import Checkpoint
+from api_schemas.enums import Split
+from api_schemas.metrics import Latency, Scores, Size
+from api_schemas.spec import Evaluate
+from api_schemas.widths import AttentionWidths
+from worker.engine.checkpoint.load import Loaded
+from worker.engine.data import PreparedData
+from worker.engine.evaluate import evaluate, measure_latency
+from worker.engine.models import on_device
+from worker.engine.progress import Reporter
+
+
+@dataclass(frozen=True)
+class Measure:
+    """The same measurements for every step of a job. `dense` is the model as it came, for the speed-up."""
+
+    settings: Evaluate
+    described: Checkpoint
+    data: PreparedData
+    dense: Loaded
+    device: torch.device
+    reporter: Reporter
+
+    def scores(self, loaded: Loaded, role: Split) -> Scores:
+        """Loss and the task's metric on a whole split."""
+        return evaluate(
+            on_device(loaded.model, self.device),
+            self.data.splits[role],
+            batch_size=self.settings.batch_size,
+            device=self.device,
+            multi_label=self.described.multi_label,
+            progress=self.reporter.progress,
+        )
+
+    def latency(self, loaded: Loaded) -> tuple[Latency, ...]:
+        """Forward passes of `loaded` and the dense model, in turn, on validation samples."""
+        return measure_latency(
+            on_device(self.dense.model, self.device),
+            on_device(loaded.model, self.device),
+            self.data.splits[Split.VALIDATION],
+            batch_sizes=self.settings.latency_batch_sizes,
+            runs=self.settings.latency_runs,
+            device=self.device,
+        )
+
+    def size(self, widths: AttentionWidths, folder: Path) -> Size:
+        """Counts from the widths; bytes of the safetensors files as they lie in `folder`."""
+        shape = self.described.shape
+        return Size(
+            attention_parameters=accounting.attention_parameters(shape, widths),
+            total_parameters=accounting.total_parameters(shape, widths),
+            flops=accounting.total_flops(shape, widths),
+            file_bytes=sum(path.stat().st_size for path in folder.glob("*.safetensors")),
+        )
