@@ -21,8 +21,11 @@ import urllib.request
 
 # No proxy of the environment: the request stays inside the container.
 opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-with opener.open(sys.argv[1], timeout=5) as answer:
-    sys.exit(answer.status != 200)
+try:
+    with opener.open(sys.argv[1], timeout=5) as answer:
+        sys.exit(answer.status != 200)
+except OSError as error:
+    sys.exit(str(error))
 PYTHON
         ;;
     worker | maintenance | beat)
