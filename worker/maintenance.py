@@ -43,6 +43,10 @@ def redispatch(database: Database, settings: Settings) -> int:
     return missing
 
 
+# Three ticks every few seconds, all day: only what they find is worth a line.
+for name in ("celery.worker.strategy", "celery.app.trace", "celery.beat"):
+    logging.getLogger(name).setLevel(logging.WARNING)
+
 app = broker.make_celery(get_settings())
 _database = Database(get_settings().database_url)
 
@@ -61,6 +65,18 @@ def run_dispatch_outbox() -> int:
 def run_redispatch() -> int:
     """`redispatch`, of this process's database."""
     return redispatch(_database, get_settings())
+
+
+def run_sweep() -> None:
+    sweep(_database, get_settings())
+
+
+def run_dispatch_outbox() -> None:
+    broker.publish_outbox(_database, get_settings())
+
+
+def run_redispatch() -> None:
+    redispatch(_database, get_settings())
 
 
 app.task(name=broker.SWEEP)(run_sweep)

@@ -1,0 +1,122 @@
+"""Real Celery workers, a real Valkey, and everything that is taken away from them."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from api_schemas.enums import JobState
+from store import broker, transitions
+from store.database import Database
+from tests.support.jobs import Bench, fake_engine
+from tests.support.processes import job_worker, maintenance_worker
+from tests.support.stack import valkey_server, wait_for
+
+ENDED = {JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED}
+
+
+@pytest.fixture
+def broker_url() -> Iterator[str]:
+    with valkey_server() as url:
+        yield url
+
+
+def wake(bench: Bench) -> None:
+    assert broker.publish_outbox(bench.database, bench.settings) > 0
+
+
+def wait_for_state(bench: Bench, job_id: str, *states: JobState) -> None:
+    wait_for(lambda: bench.job(job_id).state in states, 30, f"one of {[state.value for state in states]}")
+
+
+def gone(pid: int) -> bool:
+    return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+
+
+def test_a_wake_up_makes_a_worker_run_all_jobs(broker_url: str, postgres_database: Database, tmp_path: Path) -> None:
+    url = postgres_database.url.render_as_string(hide_password=False)
+    bench = Bench.make(tmp_path, broker_url=broker_url, database_url=url, engine_command=fake_engine("finish"))
+    with job_worker(bench.settings, tmp_path / "worker.log") as worker:
+        wait_for(lambda: worker.ready, 30, "the worker")
+        submitted = [bench.submit(), bench.submit()]
+        wake(bench)
+        for job_id in submitted:
+            wait_for_state(bench, job_id, *ENDED)
+        assert {bench.job(job_id).state for job_id in submitted} == {JobState.SUCCEEDED}
+        assert bench.steps(submitted[0]) == [0, 1, 2]
+        worker.terminate()
+        assert worker.process.wait(10) == 0
+    bench.database.close()
+
+
+def test_a_worker_that_starts_looks_for_work_whose_wake_up_was_lost(broker_url: str, tmp_path: Path) -> None:
+    bench = Bench.make(tmp_path, broker_url=broker_url, engine_command=fake_engine("finish"))
+    job_id = bench.submit()  # Nobody publishes.
+    with job_worker(bench.settings, tmp_path / "worker.log"):
+        wait_for_state(bench, job_id, JobState.SUCCEEDED)
+    bench.database.close()
+
+
+def test_sigterm_ends_a_stuck_engine_and_hands_the_job_back(broker_url: str, tmp_path: Path) -> None:
+    marker = tmp_path / "pids"
+    bench = Bench.make(tmp_path, broker_url=broker_url, engine_command=fake_engine("stuck", marker=marker))
+    job_id = bench.submit()
+    with job_worker(bench.settings, tmp_path / "worker.log") as worker:
+        wait_for(lambda: marker.exists() and bench.steps(job_id) == [0], 30, "the engine's hang")
+        worker.terminate()
+        assert worker.process.wait(15) == 0, worker.log.read_text()
+    job = bench.job(job_id)
+    assert (job.state, job.failures) == (JobState.QUEUED, 0)
+    wait_for(lambda: all(gone(int(pid)) for pid in marker.read_text().split()), what="the engine's end")
+    assert list(bench.settings.scratch.iterdir()) == []
+    bench.database.close()
+
+
+def test_the_job_of_a_killed_worker_is_finished_by_another(broker_url: str, tmp_path: Path) -> None:
+    """The worker dies by KILL in the middle of a job, and its engine with it; maintenance wakes another, which goes on."""
+    marker = tmp_path / "go"
+    bench = Bench.make(
+        tmp_path, broker_url=broker_url, engine_command=fake_engine("wait", marker=marker), sweep_seconds=0.5
+    )
+    job_id = bench.submit()
+    first = job_worker(bench.settings, tmp_path / "first.log")
+    with (
+        first,
+        job_worker(bench.settings, tmp_path / "second.log") as second,
+        maintenance_worker(bench.settings, tmp_path / "maintenance.log"),
+    ):
+        wait_for(lambda: bench.steps(job_id) == [0], 30, "the first step")
+        holder = bench.job(job_id).worker or ""
+        dead, other = (first, second) if holder.endswith(f":{first.process.pid}") else (second, first)
+        engines = psutil.Process(dead.process.pid).children(recursive=True)
+        assert engines
+        dead.kill()
+        wait_for(lambda: all(gone(engine.pid) for engine in engines), what="the end of the orphaned engine")
+        marker.touch()
+        wait_for_state(bench, job_id, *ENDED)
+        job = bench.job(job_id)
+        assert (job.state, job.attempts, job.failures) == (JobState.SUCCEEDED, 2, 0)
+        assert job.worker is not None
+        assert job.worker.endswith(f":{other.process.pid}")
+        assert bench.steps(job_id) == [0, 1, 2]
+    bench.database.close()
+
+
+def test_maintenance_publishes_what_the_broker_refused_and_ends_what_nobody_will(
+    broker_url: str, tmp_path: Path
+) -> None:
+    bench = Bench.make(
+        tmp_path, broker_url=broker_url, engine_command=fake_engine("finish"), sweep_seconds=0.5, lease_seconds=1
+    )
+    abandoned = bench.submit()
+    with bench.database.write() as session:
+        transitions.claim(session, "a worker that died", 0.1, 3)
+        transitions.cancel(session, abandoned)
+    with maintenance_worker(bench.settings, tmp_path / "maintenance.log"):
+        wait_for_state(bench, abandoned, JobState.CANCELLED)
+        with job_worker(bench.settings, tmp_path / "worker.log") as worker:
+            wait_for(lambda: worker.ready, 30, "the worker")
+            job_id = bench.submit()  # Its wake-up stays in the outbox.
+            wait_for_state(bench, job_id, JobState.SUCCEEDED)
+    bench.database.close()

@@ -1,0 +1,62 @@
+"""Worker processes as an operator starts them, for tests."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from store.settings import Settings
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    """The settings as a process reads them."""
+    values = settings.model_dump(mode="json", exclude_unset=False)
+    texts = {name: str(value) for name, value in values.items() if name != "engine_command"}
+    texts["engine_command"] = settings.model_dump_json(include={"engine_command"}).partition(":")[2].rstrip("}")
+    return os.environ | {f"SECATEUR_{name.upper()}": value for name, value in texts.items()}
+
+
+class CeleryProcess:
+    """`celery -A APP …`, with its output in a file. Ended by KILL at the latest when the block ends."""
+
+    def __init__(self, app: str, *arguments: str, settings: Settings, log: Path) -> None:
+        self.log = log
+        command = [sys.executable, "-m", "celery", "-A", app, *arguments, "--loglevel", "INFO"]
+        with log.open("ab") as output:
+            self.process = subprocess.Popen(
+                command, env=environment(settings), stdout=output, stderr=output, start_new_session=True
+            )
+
+    def __enter__(self) -> "CeleryProcess":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.process.poll() is None:
+            self.terminate()
+            try:
+                self.process.wait(10)
+            except subprocess.TimeoutExpired:
+                self.kill()
+
+    @property
+    def ready(self) -> bool:
+        """Raises AssertionError, with the log, where the process has ended."""
+        assert self.process.poll() is None, self.log.read_text()
+        return "ready." in self.log.read_text()
+
+    def terminate(self) -> None:
+        self.process.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+def job_worker(settings: Settings, log: Path) -> CeleryProcess:
+    return CeleryProcess("worker.app", "worker", "-Q", "jobs", settings=settings, log=log)
+
+
+def maintenance_worker(settings: Settings, log: Path) -> CeleryProcess:
+    """With beat inside, which one small process may have."""
+    return CeleryProcess("worker.maintenance", "worker", "-Q", "maintenance", "--beat", settings=settings, log=log)
