@@ -1,7 +1,7 @@
 """Every error as `application/problem+json` (RFC 9457): one body for validation, refusals, absence and failure."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -78,7 +78,7 @@ async def _refused(request: Request, error: Exception) -> Response:
 
 async def _not_valid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    found = error.errors()
+    found = _without_echoes(error.errors())
     # An identifier in the path that is not one of ours names nothing: to a client that is simply absent.
     if any(item["loc"][:1] == ("path",) for item in found):
         return problem(request, SecateurError(ErrorCode.NOT_FOUND, f"There is nothing at {request.url.path}."))
@@ -92,17 +92,23 @@ async def _not_valid(request: Request, error: Exception) -> Response:
 
 async def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    headers = error.headers
-    if error.status_code == 405:
+    status, headers = error.status_code, error.headers
+    if status == 405:
         allowed = ", ".join(sorted(_methods_at(request)))
         headers = {"Allow": allowed}
         detail = f"{request.method} is not possible on {request.url.path}; possible: {allowed}."
-    elif error.status_code == 404:
+    elif status == 404:
         detail = f"There is nothing at {request.url.path}. The calls are listed at /docs."
+    elif status == 400:
+        status, detail = (
+            422,
+            "The body cannot be read: it must be JSON in UTF-8, and not nested thousands of levels deep.",
+        )
     else:
         detail = str(error.detail)
-    code = _CODE_BY_STATUS.get(error.status_code, ErrorCode.INVALID_REQUEST)
-    return problem(request, SecateurError(code, detail), error.status_code, headers)
+    return problem(
+        request, SecateurError(_CODE_BY_STATUS.get(status, ErrorCode.INVALID_REQUEST), detail), status, headers
+    )
 
 
 def _methods_at(request: Request) -> set[str]:
@@ -135,6 +141,16 @@ async def _unexpected(request: Request, error: Exception) -> Response:
     log.error("unexpected failure of %s %s", request.method, request.url.path, exc_info=error)
     detail = "The service failed in a way it did not foresee; the operator's log says how."
     return problem(request, SecateurError(ErrorCode.INTERNAL, detail))
+
+
+def _without_echoes(found: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Pydantic calls a list too short whose only items are wrong; that says nothing beyond what is wrong with them."""
+    places = [item["loc"] for item in found]
+    return [
+        item
+        for item in found
+        if item["type"] != "too_short" or not any(place[: len(item["loc"])] == item["loc"] != place for place in places)
+    ]
 
 
 def _item(item: Mapping[str, Any], body: Any) -> ErrorItem:

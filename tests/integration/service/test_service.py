@@ -1,0 +1,125 @@
+"""The service as a whole: health, limits, its document, and errors that no route foresees."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+from starlette.testclient import TestClient
+
+from api_schemas.errors import Problem
+from service.app import create_app
+from service.services import Services
+from store.settings import Settings
+from tests.integration.service.conftest import problem
+
+METHODS = {"get", "put", "post", "delete", "patch"}
+
+
+def operations(app: FastAPI) -> list[tuple[str, str, dict[str, Any]]]:
+    return [
+        (method, path, operation)
+        for path, item in app.openapi()["paths"].items()
+        for method, operation in item.items()
+        if method in METHODS
+    ]
+
+
+def test_every_operation_is_documented(app: FastAPI) -> None:
+    document = app.openapi()
+    assert document["openapi"].startswith("3.1")
+    assert document["info"]["description"]
+    tags = {tag["name"] for tag in document["tags"]}
+    ids = [operation["operationId"] for _, _, operation in operations(app)]
+    assert len(ids) == len(set(ids)) >= 20
+    for method, path, operation in operations(app):
+        where = f"{method} {path}"
+        assert operation["summary"], where
+        assert operation["description"], where
+        assert set(operation["tags"]) <= tags, where
+        assert any(status.startswith("2") for status in operation["responses"]), where
+        errors = {status: body for status, body in operation["responses"].items() if status[0] in "45"}
+        assert {"422", "503"} <= set(errors), where
+        if "{" in path:
+            assert "404" in errors, where
+        for status, body in errors.items():
+            assert body["description"], where
+            if operation["operationId"] != "get_readiness" or status != "503":
+                assert list(body["content"]) == ["application/problem+json"], where
+        for parameter in operation.get("parameters", ()):
+            assert parameter.get("description"), f"{where} {parameter['name']}"
+
+
+def test_every_reference_of_the_document_leads_somewhere(app: FastAPI) -> None:
+    document = app.openapi()
+
+    def references(node: Any) -> set[str]:
+        if isinstance(node, dict):
+            own = {node["$ref"]} if isinstance(node.get("$ref"), str) else set()
+            return own.union(*map(references, node.values()))
+        return set().union(*map(references, node)) if isinstance(node, list) else set()
+
+    schemas = document["components"]["schemas"]
+    assert {reference.removeprefix("#/components/schemas/") for reference in references(document)} <= set(schemas)
+    assert schemas["Problem"]["properties"].keys() == Problem.model_fields.keys()
+    assert "HTTPValidationError" not in schemas
+
+
+def test_docs_and_limits(client: TestClient, services: Services) -> None:
+    assert "swagger" in client.get("/docs").text.lower()
+    assert client.get("/", follow_redirects=False).headers["location"] == "/docs"
+    limits = client.get("/v1/limits").json()
+    assert limits["max_file_bytes"] == services.settings.max_file_bytes
+    assert limits["families"] == ["ast"]
+
+
+def test_health_asks_nobody_and_readiness_everybody(client: TestClient) -> None:
+    assert client.get("/healthz").json() == {"status": "ok", "checks": {}}
+    answer = client.get("/readyz")
+    assert answer.status_code == 503
+    assert answer.json()["checks"] == {"database": "ok", "broker": "unreachable", "artifacts": "ok"}
+    assert "retry-after" in answer.headers
+
+
+def test_unknown_addresses_and_methods(client: TestClient) -> None:
+    problem(client.get("/v1/nothing"), 404, "not_found")
+    answer = client.delete("/v1/jobs")
+    problem(answer, 405, "method_not_allowed")
+    assert answer.headers["allow"] == "GET, POST"
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"\xff", b'"x"', b"[" * 100_000])
+def test_bodies_that_are_no_requests(client: TestClient, body: bytes) -> None:
+    answer = client.post("/v1/jobs", content=body, headers={"content-type": "application/json"})
+    problem(answer, 422, "invalid_request")
+
+
+def test_bodies_are_bounded_whatever_they_announce(client: TestClient, services: Services) -> None:
+    size = services.settings.max_json_bytes + 1
+    problem(client.post("/v1/jobs", content=b" " * size), 413, "request_too_large")
+    chunks = (b" " * 1000 for _ in range(size // 1000 + 1))
+    problem(client.post("/v1/jobs", content=chunks), 413, "request_too_large")
+
+
+def test_failures_nobody_foresaw_tell_nothing_of_the_inside(
+    client: TestClient, services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken() -> None:
+        raise RuntimeError("secret path /etc/secateur")
+
+    monkeypatch.setattr(services.database, "read", broken)
+    body = problem(client.get("/v1/jobs"), 500, "internal_error")
+    assert "secret" not in str(body)
+
+
+def test_an_unreachable_database_is_503_with_retry_after(tmp_path: Path) -> None:
+    url = "postgresql+psycopg://nobody@127.0.0.1:1/none?connect_timeout=1"
+    settings = Settings(data_dir=tmp_path, database_url=url, broker_url="redis://127.0.0.1:1/0")
+    client = TestClient(
+        create_app(settings), raise_server_exceptions=False
+    )  # not started: no schema to bring up to date
+    answer = client.get("/v1/jobs")
+    problem(answer, 503, "unavailable")
+    assert int(answer.headers["retry-after"]) > 0
+    assert client.get("/readyz").json()["checks"]["database"] == "unreachable"
+    assert client.get("/healthz").status_code == 200
