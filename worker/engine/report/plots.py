@@ -57,7 +57,8 @@ class Plot:
 def _percent_axis(axes: "Axes", label: str) -> None:
     axes.set_xlabel(label)
     axes.xaxis.set_major_formatter("{x:.0f}%")
-    axes.set_xlim(left=-2)
+    # Room left of zero for the marker, in proportion: no tick below zero.
+    axes.set_xlim(left=-0.04 * axes.dataLim.xmax or None)
 
 
 def _percents(values: Sequence[float]) -> list[float]:

@@ -32,11 +32,16 @@ def percent(share: float, digits: int = 1) -> str:
     return f"{100 * share:.{digits}f}%"
 
 
+def _three_digits(number: float) -> str:
+    """12.345 → `12.3`, 12 → `12.0`, 590 → `590`."""
+    return f"{number:#.3g}".rstrip(".")
+
+
 def count(number: int) -> str:
     """1234567 → `1.23 M`."""
     for size, unit in ((10**12, "T"), (10**9, "G"), (10**6, "M"), (10**3, "k")):
         if abs(number) >= size:
-            return f"{number / size:.3g} {unit}"
+            return f"{_three_digits(number / size)} {unit}"
     return str(number)
 
 
@@ -47,4 +52,4 @@ def file_size(number: int) -> str:
 
 def milliseconds(number: float) -> str:
     """Three significant digits: `0.412 ms`, `12.3 ms`, `1250 ms`."""
-    return f"{number:.0f} ms" if number >= 1000 else f"{number:.3g} ms"
+    return f"{number:.0f} ms" if number >= 1000 else f"{_three_digits(number)} ms"

@@ -118,7 +118,7 @@ def test_the_tables_hold_the_measurements(tmp_path: Path, job: Job) -> None:
         f"{100 * last.test.accuracy:.1f}%",
         f"{last.validation.cross_entropy:.4f}",
         f"{last.latency[1].speedup:.2f}×",
-        f"{last.latency[0].p95_ms:.3g} ms",
+        f"{last.latency[0].p95_ms:.2f} ms",
         "7.34 MB",
         "held out of train by seed 0",
         "1200 samples",

@@ -10,7 +10,15 @@ from worker.engine.report import text
 
 @pytest.mark.parametrize(
     ("number", "shown"),
-    [(0, "0"), (999, "999"), (1_000, "1 k"), (590_000, "590 k"), (85_400_000, "85.4 M"), (103_000_000_000, "103 G")],
+    [
+        (0, "0"),
+        (999, "999"),
+        (1_000, "1.00 k"),
+        (10_968_760, "11.0 M"),
+        (590_000, "590 k"),
+        (85_400_000, "85.4 M"),
+        (103_000_000_000, "103 G"),
+    ],
 )
 def test_count(number: int, shown: str) -> None:
     assert text.count(number) == shown
