@@ -67,18 +67,6 @@ def run_redispatch() -> int:
     return redispatch(_database, get_settings())
 
 
-def run_sweep() -> None:
-    sweep(_database, get_settings())
-
-
-def run_dispatch_outbox() -> None:
-    broker.publish_outbox(_database, get_settings())
-
-
-def run_redispatch() -> None:
-    redispatch(_database, get_settings())
-
-
 app.task(name=broker.SWEEP)(run_sweep)
 app.task(name=broker.DISPATCH_OUTBOX)(run_dispatch_outbox)
 app.task(name=broker.REDISPATCH)(run_redispatch)
