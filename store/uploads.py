@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, Literal, cast
 
-from sqlalchemy import CursorResult, update
+from sqlalchemy import CursorResult, delete, update
 from sqlalchemy.orm import Session
 
 from api_schemas import ids
@@ -52,7 +52,12 @@ def page(
 
 def artifact_key(upload_id: str, name: str, attempt: str) -> str:
     """Where the bytes of a file are put: every attempt has its own key, so that two at once cannot mix."""
-    return f"uploads/{upload_id}/{attempt}/{name}"
+    return f"{artifact_prefix(upload_id)}/{attempt}/{name}"
+
+
+def artifact_prefix(upload_id: str) -> str:
+    """Below this lies everything that was ever put for an upload."""
+    return f"uploads/{upload_id}"
 
 
 def record_file(session: Session, upload_id: str, name: str, key: str, tenant: str = DEFAULT_TENANT) -> bool:
@@ -68,6 +73,14 @@ def mark_ready(session: Session, upload_id: str, description: dict[str, Any], te
     """open → ready, with what `complete` found. False where it was not open any more."""
     statement = update(Upload).where(owned_by(Upload, tenant), Upload.id == upload_id, Upload.state == UploadState.OPEN)
     return _changed(session, statement.values(state=UploadState.READY, description=description))
+
+
+def discard(session: Session, kind: UploadKind, upload_id: str, tenant: str = DEFAULT_TENANT) -> bool:
+    """Remove an open upload and its files' rows; the bytes are the caller's to remove after the commit. False: not open."""
+    statement = delete(Upload).where(
+        owned_by(Upload, tenant), Upload.id == upload_id, Upload.kind == kind, Upload.state == UploadState.OPEN
+    )
+    return _changed(session, statement)
 
 
 def _changed(session: Session, statement: Any) -> bool:

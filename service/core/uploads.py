@@ -76,6 +76,15 @@ async def receive(
     return UploadedFile(name=name, size=declared.size, sha256=declared.sha256, uploaded=True)
 
 
+def discard(services: Services, kind: UploadKind, upload_id: str) -> None:
+    """Remove an open upload and its bytes. Raises NOT_FOUND, or UPLOAD_CLOSED for a complete one, which jobs may use."""
+    require_open(get(services, kind, upload_id))
+    with services.database.write() as session:
+        if not uploads.discard(session, kind, upload_id):
+            raise SecateurError(ErrorCode.UPLOAD_CLOSED, f"{upload_id} was completed meanwhile.")
+    services.artifacts.delete_prefix(uploads.artifact_prefix(upload_id))
+
+
 def require_open(upload: Upload) -> None:
     """Raises UPLOAD_CLOSED."""
     if upload.state is not UploadState.OPEN:

@@ -73,6 +73,18 @@ def get_dataset(services: With, dataset_id: DatasetPath) -> DatasetResource:
     return views.dataset(uploads.get(services, "dataset", dataset_id))
 
 
+@router.delete(
+    "/{dataset_id}",
+    operation_id="delete_dataset",
+    summary="Give up an upload",
+    status_code=204,
+    responses=problems(ErrorCode.NOT_FOUND, ErrorCode.UPLOAD_CLOSED),
+)
+def delete_dataset(services: With, dataset_id: DatasetPath) -> None:
+    """Removes a dataset that was not completed, with what has been sent of it."""
+    uploads.discard(services, "dataset", dataset_id)
+
+
 @router.put(
     "/{dataset_id}/files/{name}",
     operation_id="upload_dataset_file",

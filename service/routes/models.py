@@ -68,6 +68,18 @@ def get_model(services: With, model_id: ModelPath) -> ModelResource:
     return views.model(uploads.get(services, "model", model_id))
 
 
+@router.delete(
+    "/{model_id}",
+    operation_id="delete_model",
+    summary="Give up an upload",
+    status_code=204,
+    responses=problems(ErrorCode.NOT_FOUND, ErrorCode.UPLOAD_CLOSED),
+)
+def delete_model(services: With, model_id: ModelPath) -> None:
+    """Removes a model that was not completed, with what has been sent of it."""
+    uploads.discard(services, "model", model_id)
+
+
 @router.put(
     "/{model_id}/files/{name}",
     operation_id="upload_model_file",

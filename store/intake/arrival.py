@@ -25,6 +25,7 @@ class Arrival:
         self._head = bytearray()
         self._tail = b""
         self._magic_seen = False
+        self._header_seen = False
         if name.endswith(TEXT_SUFFIXES):
             self._limit = size
             if size > self._max_text:
@@ -34,27 +35,27 @@ class Arrival:
             self._limit = LENGTH_BYTES + MAX_HEADER_BYTES if name.endswith(".safetensors") else MAGIC_BYTES
 
     def feed(self, chunk: bytes) -> None:
-        """Take the next bytes. Refuses as soon as the first bytes are those of a pickle or an archive."""
+        """Take the next bytes. Refuses as soon as it can: a pickle at its first bytes, weights at the end of their header."""
         self._tail = (self._tail + chunk[-len(PARQUET_MAGIC) :])[-len(PARQUET_MAGIC) :]
         if len(self._head) < self._limit:
             self._head += chunk[: self._limit - len(self._head)]
             if not self._magic_seen and len(self._head) >= min(MAGIC_BYTES, self._size):
                 self._check_magic()
+            if self._magic_seen and len(self._head) >= self._limit:
+                self._check_header()
 
     def finish(self) -> None:
         """The file is whole: judge what was kept of it."""
         head = bytes(self._head)
         if not self._magic_seen:
             self._check_magic()
-        if self._name.endswith(".safetensors"):
-            with about(self._name):
-                parse_header(head, self._size)
-        elif self._name.endswith(".json"):
+        self._check_header()
+        if self._name.endswith(".json"):
             check_json(self._name, head, self._max_text)
         elif self._name.endswith(".parquet"):
             if not (head.startswith(PARQUET_MAGIC) and self._tail == PARQUET_MAGIC):
                 raise refused(self._name, "it does not begin and end as parquet files do")
-        elif b"\0" in head:
+        elif self._name.endswith(TEXT_SUFFIXES) and b"\0" in head:
             raise refused(self._name, "it is not text")
 
     def _check_magic(self) -> None:
@@ -64,3 +65,9 @@ class Arrival:
             with about(self._name):
                 # From here on only the header is kept, not all that it might have been.
                 self._limit = LENGTH_BYTES + header_length(bytes(self._head), self._size)
+
+    def _check_header(self) -> None:
+        if self._name.endswith(".safetensors") and not self._header_seen:
+            self._header_seen = True
+            with about(self._name):
+                parse_header(bytes(self._head), self._size)

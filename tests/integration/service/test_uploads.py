@@ -155,6 +155,20 @@ def test_missing_and_undeclared_files(client: TestClient, services: Services) ->
         problem(client.post(f"/v1/{kind}", json={"files": declared(files)}), 422, code)
 
 
+def test_an_upload_can_be_given_up_until_it_is_complete(client: TestClient, services: Services) -> None:
+    files = checkpoint_files()
+    address = declare(client, files)
+    client.put(f"{address}/files/config.json", content=files["config.json"])
+    answer = client.delete(address)
+    assert (answer.status_code, answer.content) == (204, b"")
+    assert stored(services) == []
+    problem(client.get(address), 404, "not_found")
+    problem(client.delete(address), 404, "not_found")
+    complete = f"/v1/models/{send(client, 'models', files).json()['id']}"
+    problem(client.delete(complete), 409, "upload_closed")
+    assert client.get(complete).json()["state"] == "ready"
+
+
 @pytest.mark.parametrize("name", ["../config.json", "a/b.json", ".hidden", "con fig.json", "", "x" * 200])
 def test_names_that_are_no_names(client: TestClient, name: str) -> None:
     body = problem(client.post("/v1/models", json={"files": declared({name: b""})}), 422, "file_name_refused")

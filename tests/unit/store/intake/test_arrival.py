@@ -58,6 +58,13 @@ def test_a_pickle_is_refused_at_its_first_bytes() -> None:
         arrival.feed(pickle.dumps({"weight": [1.0] * 100}))
 
 
+def test_weights_are_refused_when_their_header_has_come() -> None:
+    arrival = Arrival("model.safetensors", 10**9, MAX_JSON)
+    with pytest.raises(SecateurError) as caught:
+        arrival.feed(safetensors_bytes("{}", bytes(100)))
+    assert caught.value.code is ErrorCode.SAFETENSORS_INVALID
+
+
 def test_a_safetensors_header_of_640_bytes_is_no_pickle() -> None:
     text = json.dumps({"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}).ljust(640)
     arrive("model.safetensors", safetensors_bytes(text, bytes(4)), 64)
