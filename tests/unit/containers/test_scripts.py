@@ -160,9 +160,14 @@ class TestMigrate:
         assert "refused" in result.stderr
 
 
+class Server(HTTPServer):
+    well = True
+
+
 class Answer(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
-        self.send_response(200 if self.path == "/healthz" and self.server.well else 503)  # type: ignore[attr-defined]
+        assert isinstance(self.server, Server)
+        self.send_response(200 if self.path == "/healthz" and self.server.well else 503)
         self.end_headers()
 
     def log_message(self, *_: object) -> None:
@@ -170,9 +175,8 @@ class Answer(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def api() -> Iterator[HTTPServer]:
-    server = HTTPServer(("127.0.0.1", 0), Answer)
-    server.well = True  # type: ignore[attr-defined]
+def api() -> Iterator[Server]:
+    server = Server(("127.0.0.1", 0), Answer)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
     yield server
@@ -182,10 +186,10 @@ def api() -> Iterator[HTTPServer]:
 
 
 class TestHealthcheck:
-    def test_asks_the_api(self, api: HTTPServer) -> None:
+    def test_asks_the_api(self, api: Server) -> None:
         port = str(api.server_address[1])
         assert run("healthcheck.sh", "api", API_PORT=port, http_proxy="http://127.0.0.1:9").returncode == 0
-        api.well = False  # type: ignore[attr-defined]
+        api.well = False
         assert run("healthcheck.sh", "api", API_PORT=port).returncode == 1
 
     def test_no_api_is_unhealthy(self) -> None:
