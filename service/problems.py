@@ -127,7 +127,7 @@ async def _not_storable(request: Request, error: Exception) -> Response:
     return problem(request, SecateurError(ErrorCode.INVALID_REQUEST, detail))
 
 
-async def _gone(request: Request, error: Exception) -> Response:  # noqa: ARG001
+async def _gone(request: Request, _: Exception) -> Response:
     return problem(request, SecateurError(ErrorCode.INVALID_REQUEST, "The request ended before its body did."), 400)
 
 
