@@ -68,6 +68,8 @@ def _failure(error: BaseException) -> Failed:
 def main(argv: list[str] | None = None) -> int:
     """Run the engine; returns the exit status."""
     arguments = _arguments(argv)
+    # Everything is a local file. Read by these libraries when they are imported, which happens below.
+    os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1", HF_HUB_DISABLE_TELEMETRY="1")
     # Events alone on stdout: a library that prints must not break the protocol.
     events = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1, encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
