@@ -51,6 +51,18 @@ def minimal_environment(home: Path, threads: int) -> dict[str, str]:
     }
 
 
+def follow_parent() -> None:
+    """In a child: end this process, at once, when the pipe on its standard input is closed by its parent's death."""
+
+    def wait() -> None:
+        # Not sys.stdin: a thread that waits inside its lock makes the interpreter abort when it ends.
+        while os.read(0, 1):
+            pass
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True, name="parent-watch").start()
+
+
 class Child:
     """A running child. `lines` carries its standard output, a None at the end."""
 

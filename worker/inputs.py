@@ -149,7 +149,8 @@ class Inputs:
                 raise _reported(dataset, child)
         finally:
             child.close()
-            shutil.rmtree(place.home / "huggingface", ignore_errors=True)
+            for leftover in (place.home / "huggingface", place.root / "download", place.root / "converted"):
+                shutil.rmtree(leftover, ignore_errors=True)
 
 
 def _reported(dataset: HubDataset, child: Child) -> Exception:

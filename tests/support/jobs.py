@@ -64,7 +64,7 @@ class Bench:
         return upload_id
 
     def submit(self, **request: Any) -> str:
-        """A job with inputs of its own."""
+        """A job with inputs of its own, and whatever else the request says."""
         body = job_request(self.upload("model"), self.upload("dataset"), **request)
         with self.database.write() as session:
             return jobs.create(session, body, {"model": "test"}).id

@@ -9,11 +9,11 @@ from api_schemas.widths import AttentionWidths
 from store.transitions import StepFile
 
 
-def job_request(model: str | None = None, dataset: str | None = None, **more: Any) -> JobRequest:
+def job_request(model: str | None = None, dataset_id: str | None = None, **more: Any) -> JobRequest:
     """A valid request; unknown uploads where none are named."""
     body = {
         "model": {"type": "upload", "id": model or ids.new_id(ids.MODEL)},
-        "dataset": {"type": "upload", "id": dataset or ids.new_id(ids.DATASET)},
+        "dataset": {"type": "upload", "id": dataset_id or ids.new_id(ids.DATASET)},
         "pruning": {"target": {"attention_sparsity": 0.5}},
     }
     return JobRequest.model_validate(body | more)
