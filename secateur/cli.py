@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import Annotated, Any
@@ -50,7 +51,7 @@ def prune(
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = os.cpu_count() or 1,
 ) -> None:
     """Prune a checkpoint here and now, offline, without a server. Exit status 3 where it failed."""
-    console = Console(soft_wrap=True)
+    console = Console(soft_wrap=True, width=None if sys.stdout.isatty() else 140)
     try:
         values: dict[str, Any] = json.loads(spec.read_text()) if spec else {}
         pruning = values.setdefault("pruning", {})

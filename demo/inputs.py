@@ -1,0 +1,75 @@
+"""The demo's checkpoint and data: made here and kept under `.demo/`, or given by DEMO_MODEL and DEMO_DATA."""
+
+import os
+import tempfile
+from pathlib import Path
+
+from rich.console import Console
+
+from demo import cache, keywords, pack, phonemes, score, train
+from demo.client import DemoError
+
+ROOT = Path(".demo")
+
+
+def model_and_data(console: Console) -> tuple[Path, Path, bool]:
+    """(checkpoint folder, folder of parquet shards, whether they are the demo's own).
+
+    Raises DemoError where only one of the two is given, or one cannot be used.
+    """
+    model, data = os.environ.get("DEMO_MODEL"), os.environ.get("DEMO_DATA")
+    if bool(model) != bool(data):
+        raise DemoError("Set both DEMO_MODEL and DEMO_DATA, or neither: the labels of the two must match.")
+    if model and data:
+        return _given_model(Path(model)), _given_data(Path(data), console), False
+    own_data = _keyword_data(console)
+    return _keyword_model(own_data, console), own_data, True
+
+
+def _keyword_data(console: Console) -> Path:
+    def make(folder: Path) -> None:
+        console.print(f"Synthesising keyword data: {len(phonemes.WORDS)} words, about half a minute, kept in {ROOT}/ …")
+        keywords.make_folder(keywords.KeywordData(), folder / "wav")
+        pack.pack_folder(folder / "wav", folder)
+
+    return cache.cached(ROOT, "keywords", keywords.KeywordData(), (keywords, phonemes, pack), make)
+
+
+def _keyword_model(data: Path, console: Console) -> Path:
+    recipe = train.Recipe()
+
+    def make(folder: Path) -> None:
+        console.print(f"Training a small AST on it: {recipe.epochs} epochs on one core, about a minute …")
+        reached = train.train(
+            data, folder, recipe, lambda epoch, loss: console.print(f"  epoch {epoch}/{recipe.epochs}: loss {loss:.3f}")
+        )
+        console.print(f"  accuracy on validation: {reached:.1%}")
+
+    return cache.cached(ROOT, "model", recipe, (train, score), make, depends=data.name)
+
+
+def _given_model(folder: Path) -> Path:
+    if not (folder / "config.json").is_file():
+        raise DemoError(f"DEMO_MODEL={folder} has no config.json")
+    return folder.absolute()
+
+
+def _given_data(folder: Path, console: Console) -> Path:
+    """Parquet shards are taken as they are; a folder of recordings is packed, anew each time."""
+    if next(folder.glob("*.parquet"), None) is not None:
+        return folder.absolute()
+    if not folder.is_dir():
+        raise DemoError(f"DEMO_DATA={folder} is not a folder")
+    console.print(f"Packing the recordings in {folder} …")
+    ROOT.mkdir(exist_ok=True)
+    packed = Path(tempfile.mkdtemp(prefix="packed-", dir=ROOT)).absolute()
+    try:
+        pack.pack_folder(folder, packed)
+    except ValueError as error:
+        raise DemoError(str(error)) from error
+    return packed
+
+
+def test_clips() -> int:
+    """How many test clips the fresh process scores (DEMO_CLIPS)."""
+    return int(os.environ.get("DEMO_CLIPS", "500"))

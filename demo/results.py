@@ -1,0 +1,71 @@
+"""The before/after table of the demo: on the terminal, as markdown and as JSON."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from api_schemas.metrics import StepMetrics
+from secateur.tables import count, quality
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A model as the job measured it, and as a fresh process with stock transformers scored it from disk."""
+
+    title: str
+    metrics: StepMetrics
+    fresh: dict[str, Any]
+
+
+def rows(outcomes: list[Outcome]) -> list[list[str]]:
+    """One row a quantity, one column a model; the first column names the quantity."""
+
+    def row(title: str, cells: list[str]) -> list[str]:
+        return [title, *cells]
+
+    steps = [outcome.metrics for outcome in outcomes]
+    dense = steps[0].size
+    table = [
+        row("attention removed", [f"{step.achieved_sparsity:.1%}" for step in steps]),
+        row("accuracy, whole test split, by the job", [quality(step.test) for step in steps]),
+        row(
+            f"accuracy, fresh process, stock transformers, {outcomes[0].fresh['samples']} test clips",
+            [f"{outcome.fresh['accuracy']:.1%}" for outcome in outcomes],
+        ),
+        row("attention parameters", [_share(s.size.attention_parameters, dense.attention_parameters) for s in steps]),
+        row("total parameters", [_share(step.size.total_parameters, dense.total_parameters) for step in steps]),
+        row("FLOPs a clip", [_share(step.size.flops, dense.flops) for step in steps]),
+        row("file", [f"{step.size.file_bytes / 1e6:.2f} MB" for step in steps]),
+    ]
+    for index, first in enumerate(steps[0].latency):
+        title = f"latency p50 / p95, batch {first.batch_size}"
+        table.append(row(title, [f"{s.latency[index].p50_ms:.2f} / {s.latency[index].p95_ms:.2f} ms" for s in steps]))
+        # A ratio of two numbers timed in turn, where the row above compares two moments of a busy machine.
+        table.append(row("speed-up, timed in turn", ["", *(f"{s.latency[index].speedup:.2f}×" for s in steps[1:])]))
+    return table
+
+
+def _share(number: int, of: int) -> str:
+    return count(number) if number == of else f"{count(number)} ({number / of - 1:+.0%})"
+
+
+def show(outcomes: list[Outcome], console: Console) -> None:
+    """On the terminal."""
+    table = Table("", *(outcome.title for outcome in outcomes))
+    for cells in rows(outcomes):
+        table.add_row(*cells)
+    console.print(table)
+
+
+def save(outcomes: list[Outcome], about: dict[str, Any], folder: Path) -> None:
+    """`result.json` (everything) and `result.md` (the table)."""
+    folder.mkdir(exist_ok=True)
+    models = [{**asdict(outcome), "metrics": outcome.metrics.model_dump(mode="json")} for outcome in outcomes]
+    (folder / "result.json").write_text(json.dumps({**about, "models": models}, indent=2) + "\n")
+    header = ["", *(outcome.title for outcome in outcomes)]
+    lines = [header, ["---"] * len(header), *rows(outcomes)]
+    (folder / "result.md").write_text("".join(f"| {' | '.join(line)} |\n" for line in lines))

@@ -1,0 +1,130 @@
+"""`make demo`: the whole way of a job over HTTP, from a dense checkpoint to a pruned one that stock transformers loads.
+
+DEMO_MODEL, DEMO_DATA    a checkpoint folder, and a folder of parquet shards or of recordings (default: made here)
+DEMO_SPARSITY            share of the attention parameters to remove (0.5)
+DEMO_EPOCHS              of recovery after every step (1; the paper: 3)
+DEMO_CLIPS               test clips for the fresh process (500)
+DEMO_CONTROL             0 leaves out the control, which removes heads at random and is otherwise the same job
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from api_schemas.enums import Criterion
+from api_schemas.spec import Finetune, JobRequest
+from demo import inputs, score
+from demo.client import Client, DemoError
+from demo.results import Outcome, save, show
+from demo.service import running_service
+from secateur.progress import JobBar, duration
+
+
+def main() -> int:
+    """Run the demo; returns the exit status."""
+    console = Console(width=None if sys.stdout.isatty() else 140)
+    began = time.monotonic()
+    try:
+        model, data, own = inputs.model_and_data(console)
+        # The demo's own model is so small that a second thread costs more than it gives.
+        settings = {"SECATEUR_ENGINE_THREADS": "1"} if own else {}
+        with running_service({**settings, **_settings_given()}) as url, tempfile.TemporaryDirectory() as downloads:
+            console.print(f"The service runs at {url}.")
+            outcomes = _over_http(url, model, data, Path(downloads), console)
+        console.print("The service and everything it started has stopped.")
+    except DemoError as error:
+        console.print("[red]The demo stopped:[/]", end=" ")
+        console.print(str(error), markup=False, highlight=False)
+        return 1
+    except KeyboardInterrupt:
+        console.print("Interrupted; everything has been stopped.")
+        return 130
+    show(outcomes, console)
+    seconds = round(time.monotonic() - began)
+    about = {"model": model.name, "data": data.name, "seconds": seconds}
+    save(outcomes, about, inputs.ROOT)
+    console.print(f"Also in {inputs.ROOT}/result.md and {inputs.ROOT}/result.json. Took {duration(about['seconds'])}.")
+    return 0
+
+
+def _settings_given() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name.startswith("SECATEUR_")}
+
+
+def _over_http(url: str, model: Path, data: Path, downloads: Path, console: Console) -> list[Outcome]:
+    """Upload, run the job and its control, download and score."""
+    client = Client(url)
+    try:
+        uploaded = client.upload_model(model)
+        dataset = client.upload_dataset(data)
+        assert uploaded.layout is not None
+        assert dataset.contents is not None
+        layers = uploaded.layout.widths.layers
+        console.print(
+            f"Uploaded {uploaded.layout.architecture}, {len(layers)} layers of {layers[0].heads} heads, and "
+            f"{dataset.contents.seconds:.0f} s of audio: {dataset.contents.rows}."
+        )
+        outcomes: list[Outcome] = []
+        for criterion, title in _variants():
+            job = client.submit(_request(uploaded.id, dataset.id, criterion))
+            console.print(f"Job {job.id}: paper preset, criterion {criterion.value}.")
+            with JobBar(console) as bar:
+                job = client.follow(job.id, bar)
+            folder = downloads / criterion.value
+            folder.mkdir()
+            checkpoint = client.last_checkpoint(job.id)
+            pruned = client.download(checkpoint, folder)
+            console.print(
+                f"Downloaded step {checkpoint.step}: {len(checkpoint.files)} files, every SHA-256 as announced."
+            )
+            if not outcomes:
+                outcomes.append(Outcome("before", job.metrics[0], _score_afresh(model, data)))
+            outcomes.append(Outcome(title, job.metrics[-1], _score_afresh(pruned, data)))
+        return outcomes
+    finally:
+        client.close()
+
+
+def _variants() -> list[tuple[Criterion, str]]:
+    control = [(Criterion.RANDOM, "control: heads removed at random")]
+    return [(Criterion.FISHER, "pruned"), *(control if os.environ.get("DEMO_CONTROL", "1") != "0" else [])]
+
+
+def _request(model_id: str, dataset_id: str, criterion: Criterion) -> JobRequest:
+    return JobRequest.model_validate(
+        {
+            "name": f"demo, {criterion.value}",
+            "model": {"type": "upload", "id": model_id},
+            "dataset": {"type": "upload", "id": dataset_id},
+            "pruning": {
+                "preset": "paper",
+                "criterion": criterion,
+                "target": {"attention_sparsity": float(os.environ.get("DEMO_SPARSITY", "0.5"))},
+            },
+            "finetune": Finetune(epochs=int(os.environ.get("DEMO_EPOCHS", "1"))).model_dump(),
+        }
+    )
+
+
+def _score_afresh(checkpoint: Path, data: Path) -> dict[str, Any]:
+    """Load and score in a new process that knows nothing of this project: stock transformers, offline."""
+    command = [sys.executable, "-I", str(Path(score.__file__)), str(checkpoint), str(data)]
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+    done = subprocess.run(
+        [*command, "--limit", str(inputs.test_clips())], capture_output=True, text=True, env=environment, check=False
+    )
+    if done.returncode != 0:
+        raise DemoError(f"the checkpoint did not load in a fresh process:\n{done.stderr}")
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return result
+
+
+if __name__ == "__main__":
+    sys.exit(main())
