@@ -8,7 +8,7 @@ from fastapi import APIRouter, FastAPI
 from fastapi.responses import RedirectResponse
 from starlette.concurrency import run_in_threadpool
 
-from service import openapi, problems
+from service import docs_page, openapi, problems
 from service.body_limit import BodyLimit
 from service.core.views import V1
 from service.routes import checkpoints, datasets, health, jobs, models
@@ -27,7 +27,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         yield
         await run_in_threadpool(services.database.close)
 
-    app = FastAPI(title=openapi.TITLE, version=version("secateur"), lifespan=lifespan, redoc_url=None)
+    app = FastAPI(title=openapi.TITLE, version=version("secateur"), lifespan=lifespan, docs_url=None, redoc_url=None)
     app.state.services = services
     app.add_middleware(BodyLimit, max_bytes=settings.max_json_bytes)
     v1 = APIRouter(prefix=V1)
@@ -37,6 +37,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.include_router(health.router)
     app.add_api_route("/", _home, include_in_schema=False)
     openapi.install(app)
+    docs_page.install(app)
     problems.install(app)
     return app
 

@@ -1,0 +1,16 @@
+"""/docs is whole without a network: every file that the page names is served by the service itself."""
+
+import re
+
+
+def test_the_page_and_what_it_loads_come_from_here(client):
+    page = client.get("/docs")
+    assert page.status_code == 200
+    assert page.headers["content-type"].startswith("text/html")
+    loaded = re.findall(r'(?:src|href)="([^"]+)"', page.text)
+    assert len(loaded) >= 3
+    for url in loaded:
+        assert url.startswith("/docs/assets/"), url
+        assert client.get(url).status_code == 200, url
+    assert "/openapi.json" in page.text
+    assert client.get("/openapi.json").status_code == 200
