@@ -1,0 +1,79 @@
+"""What the torch-free description of a family says, against the real class in transformers."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch.utils.flop_counter import FlopCounterMode
+
+from api_schemas import accounting
+from api_schemas.checkpoint import describe_folder
+from api_schemas.enums import Granularity
+from api_schemas.families import FAMILIES
+from api_schemas.spec import Pruning
+from tests.unit.engine.small import small_config
+from worker.engine.attention import attention_blocks
+from worker.engine.checkpoint.load import load_original
+from worker.engine.models import model_classes
+from worker.engine.scoring import score
+from worker.engine.selection import select, widths_of
+from worker.engine.surgery import cut
+
+EXTRACTOR = {"feature_extractor_type": "ASTFeatureExtractor", "max_length": 40, "num_mel_bins": 32}
+
+
+@pytest.fixture(params=[{}, {"qkv_bias": False}, {"hidden_size": 48, "num_attention_heads": 3, "head_dim": 10}],
+                ids=["plain", "no bias", "head_dim"])  # fmt: skip
+def saved(request, tmp_path):
+    """A stock checkpoint of a fresh AST, as transformers saves it."""
+    torch.manual_seed(0)
+    model = model_classes(FAMILIES[0]).stock(small_config(**request.param))
+    model.save_pretrained(tmp_path)
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(EXTRACTOR))
+    return tmp_path, model
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
+def test_the_engine_has_classes_for_every_family(family):
+    classes = model_classes(family)
+    assert classes.stock.config_class.model_type in family.model_types
+    assert classes.stock.__name__ in family.architectures
+    assert classes.config.model_type.startswith("pruned-")
+    assert (classes.code / "modeling_pruned.py").is_file()
+
+
+def test_counts_of_parameters_and_names(saved):
+    folder, model = saved
+    described = describe_folder(folder)
+    assert accounting.total_parameters(described.shape, described.widths) == sum(p.numel() for p in model.parameters())
+    blocks = attention_blocks(model, described.family, described.widths)
+    inside = sum(p.numel() for block in blocks for linear in block.projections.values() for p in linear.parameters())
+    assert described.shape.attention_parameters == inside
+
+
+def test_transformers_saves_under_one_of_the_names_we_know(saved):
+    folder, _ = saved
+    names = load_file(folder / "model.safetensors").keys()
+    family = describe_folder(folder).family
+    styles = [style.projections(0) for style in family.file_names]
+    assert any(all(f"{name}.weight" in names for name in style.values()) for style in styles)
+
+
+@pytest.mark.parametrize("granularity", [None, *Granularity])
+def test_flops_against_torchs_own_counter(saved, granularity):
+    """Dense and cut. The counter sees padded widths too, so eager attention is counted: nothing is padded there."""
+    folder, _ = saved
+    described, loaded = describe_folder(folder), load_original(folder)
+    model, widths = loaded.model, loaded.widths
+    if granularity is not None:
+        spec = Pruning.model_validate(
+            {"target": {"attention_sparsity": 0.5}, "granularity": granularity, "criterion": "magnitude"}
+        )
+        scores = score(spec.criterion, attention_blocks(model, loaded.family, widths), moments=None, seed=0)
+        keep = select(scores, widths, described.shape, spec, criterion=spec.criterion, sparsity=0.5)
+        model, widths = cut(model, loaded.family, widths, keep), widths_of(keep, widths.head_dim)
+    model.set_attn_implementation("eager")
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(torch.randn(1, 40, 32))
+    assert accounting.total_flops(described.shape, widths) == counter.get_total_flops()
