@@ -1,5 +1,7 @@
 """What is measured at step 0 (the model as it came) and after every step. In events, in pruning.json, in the API."""
 
+from pydantic import Field
+
 from api_schemas.base import Output
 from api_schemas.widths import AttentionWidths
 
@@ -59,14 +61,14 @@ class StepMetrics(Output):
     """Only on the last step, and on step 0 then: the test split is reported once."""
     latency: tuple[Latency, ...] = ()
     losses: tuple[EpochLoss, ...] = ()
-    lora_ranks: dict[str, int] = {}
+    lora_ranks: dict[str, int] = Field(default_factory=dict)
     """Adapter rank by module name, after capping at the projection's width."""
     calibration_samples: int = 0
     stock_layout: bool = False
     """True where the folder loads without custom code."""
     reload_max_abs_error: float | None = None
     """Largest difference between the engine's logits and those of a fresh process that loaded the packaged folder."""
-    seconds: dict[str, float] = {}
+    seconds: dict[str, float] = Field(default_factory=dict)
     """Wall time by phase."""
 
 

@@ -8,7 +8,7 @@ from pydantic import Field
 from api_schemas.base import Output, Strict
 from api_schemas.enums import Granularity, JobState, Phase, UploadState
 from api_schemas.errors import ErrorCode, ErrorItem
-from api_schemas.ids import FileName, Sha256
+from api_schemas.ids import FileName, Name, Sha256
 from api_schemas.metrics import DataSummary, StepMetrics
 from api_schemas.spec import Columns, JobRequest
 from api_schemas.widths import AttentionWidths
@@ -34,7 +34,7 @@ class DeclaredFile(Strict):
 class UploadRequest(Strict):
     """`POST /v1/models` and `POST /v1/datasets`: what will follow, file by file."""
 
-    name: str | None = Field(None, max_length=128)
+    name: Name | None = None
     files: tuple[DeclaredFile, ...] = Field(min_length=1, max_length=512)
 
 
@@ -168,4 +168,4 @@ class Limits(Output):
 
 class Health(Output):
     status: str
-    checks: dict[str, str] = {}
+    checks: dict[str, str] = Field(default_factory=dict)

@@ -10,10 +10,8 @@ from pydantic import Field, StringConstraints, model_validator
 
 from api_schemas.base import Strict
 from api_schemas.enums import Balance, Criterion, Granularity, Layout, Scope, Split
-from api_schemas.ids import DatasetId, ModelId
+from api_schemas.ids import DatasetId, ModelId, Name
 from api_schemas.presets import PRESETS
-
-ColumnName = Annotated[str, StringConstraints(min_length=1, max_length=128)]
 
 
 class UploadedModel(Strict):
@@ -26,19 +24,17 @@ class UploadedModel(Strict):
 class Columns(Strict):
     """Which columns of the dataset are what. Left out, they are found by type and usual name."""
 
-    input: ColumnName | None = Field(None, description="Audio column. Default: the only column of type Audio.")
-    label: ColumnName | None = Field(None, description="Label column. Default: `label`, else `labels`.")
-    group: ColumnName | None = Field(
-        None, description="Held-out splits keep rows of one group (a speaker, say) together."
-    )
+    input: Name | None = Field(None, description="Audio column. Default: the only column of type Audio.")
+    label: Name | None = Field(None, description="Label column. Default: `label`, else `labels`.")
+    group: Name | None = Field(None, description="Held-out splits keep rows of one group (a speaker, say) together.")
 
 
 class Splits(Strict):
     """Names of the dataset's splits by role. A role without a split is held out of train, by seed."""
 
-    train: ColumnName = "train"
-    validation: ColumnName = "validation"
-    test: ColumnName = "test"
+    train: Name = "train"
+    validation: Name = "validation"
+    test: Name = "test"
 
 
 class UploadedDataset(Strict):
@@ -56,7 +52,7 @@ class HubDataset(Strict):
     type: Literal["hf"]
     id: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}$")]
     revision: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")]
-    config: ColumnName | None = Field(None, description="Name of the dataset's configuration, where it has several.")
+    config: Name | None = Field(None, description="Name of the dataset's configuration, where it has several.")
     columns: Columns = Columns()
     splits: Splits = Splits()
 
@@ -176,7 +172,7 @@ class EngineSpec(Work):
 class JobRequest(Work):
     """`POST /v1/jobs`."""
 
-    name: Annotated[str, StringConstraints(max_length=128)] | None = None
+    name: Name | None = None
     model: UploadedModel
     dataset: Annotated[UploadedDataset | HubDataset, Field(discriminator="type")]
 

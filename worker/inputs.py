@@ -1,4 +1,4 @@
-"""Brings what a job needs into its scratch folder: model, dataset, the steps that are already committed, the spec.
+"""Brings what a job needs into its scratch folder: model, dataset, the last committed step if there is one, the spec.
 
 After this the engine sees local files only. Every byte that comes from the artifact store is checked against its sha256.
 """
@@ -91,7 +91,7 @@ class Inputs:
         else:
             self._fetch_upload("dataset", job.request.dataset.id, job.tenant, place.data, beat)
         if job.last_step is not None:
-            self._fetch_steps(job, place.out, beat)
+            self._fetch_step(job, job.last_step, place.out, beat)
         place.spec.write_text(job.request.engine_spec(job.lineage).model_dump_json(indent=2))
 
     def _fetch_upload(
@@ -103,13 +103,14 @@ class Inputs:
             raise SecateurError(ErrorCode.INPUT_LOST, f"The {kind} {upload_id} is no longer there; upload it again.")
         self._fetch_files(upload.files, folder, beat)
 
-    def _fetch_steps(self, job: Job, out: Path, beat: Heartbeat) -> None:
+    def _fetch_step(self, job: Job, number: int, out: Path, beat: Heartbeat) -> None:
+        """The last committed step alone: its records carry those of the steps before it."""
         with self._database.read() as session:
             steps = jobs.steps(session, job.id, job.tenant)
-        for step in steps:
-            folder = out / f"step-{step.step}"
-            folder.mkdir()
-            self._fetch_files(step.files, folder, beat)
+        step = next(step for step in steps if step.step == number)
+        folder = out / f"step-{number}"
+        folder.mkdir()
+        self._fetch_files(step.files, folder, beat)
 
     def _fetch_files(self, files: Sequence[UploadFile] | Sequence[JobStepFile], folder: Path, beat: Heartbeat) -> None:
         for file in files:

@@ -27,7 +27,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--cache", type=Path, help="where features are kept (default: OUT/cache)")
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1 or auto")
     parser.add_argument("--threads", type=int, help="CPU threads (default: torch's own choice)")
-    parser.add_argument("--resume", type=int, help="last step that already lies in OUT")
+    parser.add_argument("--resume", type=int, help="go on after this step, whose folder lies in OUT")
     parser.add_argument("--watch-stdin", action="store_true", help="exit when stdin closes: the parent is gone")
     return parser.parse_args(argv)
 

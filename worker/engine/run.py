@@ -33,7 +33,7 @@ class Inputs:
     device: str = "auto"
     threads: int | None = None
     resume: int | None = None
-    """Last committed step; its folder and those before it lie in `out`."""
+    """Last committed step; its folder lies in `out`."""
 
 
 def choose_device(name: str) -> torch.device:
