@@ -4,6 +4,7 @@ import os
 import tempfile
 from pathlib import Path
 
+import torch
 from rich.console import Console
 
 from demo import cache, keywords, pack, phonemes, score, train
@@ -40,6 +41,7 @@ def _keyword_model(data: Path, console: Console) -> Path:
 
     def make(folder: Path) -> None:
         console.print(f"Training a small AST on it: {recipe.epochs} epochs on one core, about a minute …")
+        torch.set_num_threads(1)  # Equal sums in equal order: the same model on machines with other core counts.
         reached = train.train(
             data, folder, recipe, lambda epoch, loss: console.print(f"  epoch {epoch}/{recipe.epochs}: loss {loss:.3f}")
         )

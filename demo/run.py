@@ -50,7 +50,7 @@ def main() -> int:
     seconds = round(time.monotonic() - began)
     about = {"model": model.name, "data": data.name, "seconds": seconds}
     save(outcomes, about, inputs.ROOT)
-    console.print(f"Also in {inputs.ROOT}/result.md and {inputs.ROOT}/result.json. Took {duration(about['seconds'])}.")
+    console.print(f"Also in {inputs.ROOT}/result.md and {inputs.ROOT}/result.json. Took {duration(seconds)}.")
     return 0
 
 
