@@ -1,4 +1,7 @@
-"""The demo's checkpoint and data: made here and kept under `.demo/`, or given by DEMO_MODEL and DEMO_DATA."""
+"""The demo's checkpoint and data: made here and kept under `.demo/`, or given by DEMO_MODEL and DEMO_DATA.
+
+`python -m demo.inputs` makes or finds both and prints the two folders; `make bench` uses them.
+"""
 
 import os
 import tempfile
@@ -75,3 +78,7 @@ def _given_data(folder: Path, console: Console) -> Path:
 def test_clips() -> int:
     """How many test clips the fresh process scores (DEMO_CLIPS)."""
     return int(os.environ.get("DEMO_CLIPS", "500"))
+
+
+if __name__ == "__main__":
+    print(*model_and_data(Console(stderr=True))[:2])

@@ -1,0 +1,78 @@
+# Every habit of this project. `make help` lists them; the same commands run locally and in continuous integration.
+#   PYTHON=python3.12 names the Python to build .venv on, JOBS=4 the number of test processes.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+JOBS ?= 2
+PYTHON ?= python3
+export PYTHON TORCH_INDEX
+
+BIN := .venv/bin
+# Named by what the installation depends on: it runs again when one of these changes, and only then.
+STAMP := .venv/.installed-$(shell cat pyproject.toml scripts/install.sh scripts/repair_torchaudio.py | cksum | cut -d' ' -f1)
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS)
+
+.PHONY: help
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(STAMP): pyproject.toml scripts/install.sh
+	@scripts/install.sh
+	@rm -f .venv/.installed-*
+	@touch $@
+
+.PHONY: install
+install: $(STAMP) ## Make .venv and install everything into it; at once where it is up to date
+
+.PHONY: demo
+demo: install ## The whole service on a real job: train, upload, prune, download, load, compare (about 5 minutes)
+	@$(BIN)/python -m demo.run
+
+.PHONY: up
+up: install ## Run the service on this machine, http://127.0.0.1:8000
+	@$(BIN)/secateur up
+
+.PHONY: test
+test: install lint types contracts ## Everything: lint, types, import contracts and all tests
+	$(PYTEST) tests
+
+.PHONY: lint
+lint: install ## ruff: rules and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+.PHONY: format
+format: install ## Let ruff mend what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+.PHONY: types
+types: install ## mypy, strict
+	$(BIN)/mypy
+
+.PHONY: contracts
+contracts: install ## import-linter: which room may import which
+	$(BIN)/lint-imports
+
+.PHONY: unit
+unit: install ## Unit tests
+	$(PYTEST) tests/unit
+
+.PHONY: integration
+integration: install ## Integration tests: SQLite, PostgreSQL, Valkey, the API
+	$(PYTEST) tests/integration
+
+.PHONY: e2e
+e2e: install ## End-to-end tests: the real stack and a real job
+	$(PYTEST) tests/e2e
+
+.PHONY: bench
+bench: install ## Benchmark on the demo's model and data, or DEMO_MODEL and DEMO_DATA: several labels a clip
+	@read -r model data < <($(BIN)/python -m demo.inputs) && $(BIN)/python -m benchmarks.mixtures --model "$$model" --data "$$data"
+
+.PHONY: clean
+clean: ## Remove what was made here: .venv, .demo, caches (not .secateur, which is your data)
+	rm -rf .venv .demo .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis *.egg-info build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

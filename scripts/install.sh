@@ -1,0 +1,35 @@
+#!/usr/bin/env bash
+# Makes .venv and installs the project into it, with everything its tests and its demo need. `make install` runs it.
+#   PYTHON=python3.12        the Python to build on (3.11 or later)
+#   TORCH_INDEX=URL          where torch comes from, beside the usual index
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+python=${PYTHON:-python3}
+if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+    echo "$python is not Python 3.11 or later. Name one that is: make install PYTHON=python3.12" >&2
+    exit 1
+fi
+if [[ ! -x .venv/bin/pip ]]; then
+    if ! "$python" -m venv .venv; then
+        rm -rf .venv
+        echo "$python cannot make virtual environments. On Debian and Ubuntu: apt-get install python3-venv" >&2
+        exit 1
+    fi
+fi
+
+pip() {
+    .venv/bin/python -m pip --disable-pip-version-check --quiet "$@"
+}
+
+# torch first and alone: pinned, so that what follows cannot replace a CPU build by another. 2.13.0 is the version that the
+# project is tested with.
+echo "Installing torch …"
+if [[ -n ${TORCH_INDEX:-} ]]; then
+    pip install "torch==2.13.0" --extra-index-url "$TORCH_INDEX"
+else
+    pip install "torch==2.13.0"
+fi
+echo "Installing Secateur …"
+pip install "torch==2.13.0" --editable ".[server,worker,dev]"
+.venv/bin/python scripts/repair_torchaudio.py
