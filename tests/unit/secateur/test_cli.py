@@ -1,0 +1,100 @@
+"""Arguments become a spec, and what is wrong with them is said before torch is loaded."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+from typer.testing import CliRunner
+
+from api_schemas.spec import EngineSpec
+from secateur import prune, up
+from secateur.cli import app
+from secateur.tables import count
+
+
+@pytest.fixture
+def specs(monkeypatch: pytest.MonkeyPatch) -> list[EngineSpec]:
+    """The specs that the engine would have been started with."""
+    seen: list[EngineSpec] = []
+
+    def remember(model: Path, data: Path, out: Path, spec: EngineSpec, *rest: Any) -> int:
+        del model, data, out, rest
+        seen.append(spec)
+        return 0
+
+    monkeypatch.setattr(prune, "prune", remember)
+    return seen
+
+
+def invoke(folder: Path, *options: str) -> Any:
+    return CliRunner().invoke(
+        app, ["prune", str(folder), "--data", str(folder), "--out", str(folder / "out"), *options]
+    )
+
+
+def test_without_options_half_of_the_attention_goes_by_the_papers_method(
+    tmp_path: Path, specs: list[EngineSpec]
+) -> None:
+    assert invoke(tmp_path).exit_code == 0
+    assert specs == [EngineSpec.model_validate({"pruning": {"target": {"attention_sparsity": 0.5}}})]
+
+
+def test_options_win_over_the_file_and_leave_the_rest_of_it(tmp_path: Path, specs: list[EngineSpec]) -> None:
+    given = {"pruning": {"target": {"attention_sparsity": 0.3}, "scope": "local"}, "finetune": {"epochs": 7}, "seed": 5}
+    (tmp_path / "spec.json").write_text(json.dumps(given))
+    options = ["--spec", str(tmp_path / "spec.json"), "--granularity", "per_head", "--steps", "2", "--epochs", "1"]
+    assert invoke(tmp_path, *options).exit_code == 0
+    (spec,) = specs
+    assert spec.pruning.target.attention_sparsity == 0.3
+    assert (spec.pruning.scope, spec.pruning.granularity, spec.pruning.steps, spec.seed) == ("local", "per_head", 2, 5)
+    assert spec.finetune is not None
+    assert spec.finetune.epochs == 1
+
+
+def test_no_epochs_means_no_recovery(tmp_path: Path, specs: list[EngineSpec]) -> None:
+    assert invoke(tmp_path, "--epochs", "0").exit_code == 0
+    assert specs[0].finetune is None
+
+
+@pytest.mark.parametrize("options", [["--sparsity", "1.5"], ["--criterion", "guess"], ["--steps", "0"]])
+def test_impossible_values_are_refused_with_status_2(
+    tmp_path: Path, specs: list[EngineSpec], options: list[str]
+) -> None:
+    assert invoke(tmp_path, *options).exit_code == 2
+    assert not specs
+
+
+@pytest.mark.parametrize("text", ["[1]", "{", '{"surprise": 1}', '{"pruning": 3}'])
+def test_a_file_that_is_no_spec_is_refused_and_named(tmp_path: Path, specs: list[EngineSpec], text: str) -> None:
+    (tmp_path / "spec.json").write_text(text)
+    result = invoke(tmp_path, "--spec", str(tmp_path / "spec.json"))
+    assert result.exit_code == 2
+    assert "spec.json" in result.output.replace("\n", "")
+    assert not specs
+
+
+def test_an_output_folder_with_steps_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "out" / "step-0").mkdir(parents=True)
+    result = invoke(tmp_path)
+    assert result.exit_code == prune.FAILED
+    assert "already holds steps" in result.output
+
+
+def test_up_refuses_a_port_in_use_and_a_data_folder_in_use(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        assert up.up(tmp_path, listener.getsockname()[1], Console(width=200)) == 1
+    assert "is in use" in capsys.readouterr().out
+    with up._only_one(tmp_path):
+        assert up.up(tmp_path, 0, Console(width=200)) == 1
+    assert "Another `secateur up` runs" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("number", "text"), [(9_999, "9,999"), (132_480, "132 k"), (2_712_345, "2.71 M"), (3.5e9, "3.5 G")]
+)
+def test_counts_are_short(number: float, text: str) -> None:
+    assert count(number) == text
