@@ -26,6 +26,7 @@ def model_and_data(console: Console) -> tuple[Path, Path, bool]:
         raise DemoError("Set both DEMO_MODEL and DEMO_DATA, or neither: the labels of the two must match.")
     if model and data:
         return _given_model(Path(model)), _given_data(Path(data), console), False
+    torch.set_num_threads(1)  # Equal sums in equal order, whatever the number of cores.
     own_data = _keyword_data(console)
     return _keyword_model(own_data, console), own_data, True
 
@@ -44,7 +45,6 @@ def _keyword_model(data: Path, console: Console) -> Path:
 
     def make(folder: Path) -> None:
         console.print(f"Training a small AST on it: {recipe.epochs} epochs on one core, about a minute …")
-        torch.set_num_threads(1)  # Equal sums in equal order: the same model on machines with other core counts.
         reached = train.train(
             data, folder, recipe, lambda epoch, loss: console.print(f"  epoch {epoch}/{recipe.epochs}: loss {loss:.3f}")
         )
