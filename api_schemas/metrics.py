@@ -25,6 +25,7 @@ class Latency(Output):
     throughput: float
     """Inputs a second, from the median."""
     dense_p50_ms: float
+    dense_p95_ms: float
     speedup: float
     """dense_p50_ms / p50_ms."""
 

@@ -43,11 +43,12 @@ def rows(outcomes: list[Outcome]) -> list[list[str]]:
     ]
     for index, first in enumerate(steps[0].latency):
         # Dense and pruned are timed in turn at the last step: two moments of a busy machine would not compare.
-        dense_p50 = steps[1].latency[index].dense_p50_ms
-        fastest = [f"{s.latency[index].p50_ms:.2f} ms ({s.latency[index].speedup:.2f}×)" for s in steps[1:]]
-        table.append(row(f"latency p50, batch {first.batch_size}", [f"{dense_p50:.2f} ms", *fastest]))
-        slowest = [f"{step.latency[index].p95_ms:.2f} ms" for step in steps]
-        table.append(row(f"latency p95, batch {first.batch_size}", slowest))
+        dense_timed = steps[1].latency[index]
+        cells = [f"{dense_timed.dense_p50_ms:.2f} / {dense_timed.dense_p95_ms:.2f} ms"]
+        for step in steps[1:]:
+            timed = step.latency[index]
+            cells.append(f"{timed.p50_ms:.2f} / {timed.p95_ms:.2f} ms ({timed.speedup:.2f}×)")
+        table.append(row(f"latency p50 / p95, batch {first.batch_size} (speed-up in turn)", cells))
     return table
 
 

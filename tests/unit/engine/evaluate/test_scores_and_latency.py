@@ -107,6 +107,7 @@ def test_latency_times_both_models_in_turn(model: Pooled, split: FeatureSplit) -
     for entry in measured:
         assert entry.runs == 6
         assert 0 < entry.p50_ms <= entry.p95_ms
+        assert 0 < entry.dense_p50_ms <= entry.dense_p95_ms
         assert entry.speedup == pytest.approx(entry.dense_p50_ms / entry.p50_ms)
         assert entry.throughput == pytest.approx(entry.batch_size / entry.p50_ms * 1000)
     # 50 rows of a split of 23: the rows repeat.

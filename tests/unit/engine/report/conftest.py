@@ -45,6 +45,7 @@ def _latency(step: int, batch_size: int) -> Latency:
         p95_ms=p50 * 1.15,
         throughput=1000 * batch_size / p50,
         dense_p50_ms=dense,
+        dense_p95_ms=dense * 1.15,
         speedup=dense / p50,
     )
 
