@@ -24,15 +24,14 @@ def running_service(settings: dict[str, str]) -> Iterator[str]:
     After a failure the folder stays, and the error names it: its logs say what happened.
     """
     data_dir = Path(tempfile.mkdtemp(prefix="secateur-demo-"))
-    command = [sys.executable, "-m", "secateur", "up", "--port", "0", "--data-dir", str(data_dir)]
+    # On a leash: killing the demo, however, ends the service too.
+    command = [sys.executable, "-m", "secateur.leash", str(os.getpid())]
+    command += [sys.executable, "-m", "secateur", "up", "--port", "0", "--data-dir", str(data_dir)]
     # A session of its own: Ctrl-C reaches this process, which then stops the service in order.
-    process = subprocess.Popen(
-        command,
-        env={**os.environ, **settings},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-    )
+    with (data_dir / "up.log").open("wb") as log:
+        process = subprocess.Popen(
+            command, env={**os.environ, **settings}, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+        )
     try:
         yield _wait_for_url(process, data_dir)
     except BaseException as error:
