@@ -71,6 +71,11 @@ class Reporter:
         self.seconds[self._phase.value] = self.seconds.get(self._phase.value, 0.0) + spent
         self._phase = None
 
+    def replan(self, plan: Mapping[Phase, tuple[int, float]]) -> None:
+        """A better plan; what is done and measured stays."""
+        for phase, (planned, guess) in plan.items():
+            self._kinds[phase].planned, self._kinds[phase].guess = planned, guess
+
     def skip(self, phase: Phase, pieces: int) -> None:
         """Pieces that an earlier attempt has done: they are neither left nor measured."""
         self._kinds[phase].planned -= pieces

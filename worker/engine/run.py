@@ -1,5 +1,6 @@
 """The job from its inputs to its last step. Reads top to bottom; each line's work has a file of its own."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,7 +44,11 @@ def choose_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def _plan(spec: EngineSpec, steps: int, samples: dict[str, int]) -> dict[Phase, tuple[int, float]]:
+UNKNOWN_YET: Mapping[str, int] = {Split.TRAIN: 6000, Split.VALIDATION: 2000, Split.TEST: 2000}
+"""Sizes of the splits until the data has been read; only their proportions matter."""
+
+
+def _plan(spec: EngineSpec, steps: int, samples: Mapping[str, int]) -> dict[Phase, tuple[int, float]]:
     """Pieces of work by phase, and a guess of one's cost in forward passes; a backward pass costs two more."""
     train, validation = samples[Split.TRAIN], samples[Split.VALIDATION]
     calibration = spec.pruning.calibration
@@ -51,6 +56,8 @@ def _plan(spec: EngineSpec, steps: int, samples: dict[str, int]) -> dict[Phase, 
     scored = of_split if calibration.samples is None else min(calibration.samples, of_split)
     epochs = spec.finetune.epochs if spec.finetune else 0
     return {
+        # Decoding a clip and computing its features takes about as long as a forward pass of a small model.
+        Phase.PREPARING: (1, float(sum(samples.values()))),
         Phase.SCORING: (steps, 3.0 * scored),
         Phase.FINETUNING: (steps, 3.0 * train * epochs),
         Phase.EVALUATING: (2 * steps + 1, float(validation)),
@@ -59,9 +66,8 @@ def _plan(spec: EngineSpec, steps: int, samples: dict[str, int]) -> dict[Phase, 
     }
 
 
-def _prepare(inputs: Inputs, spec: EngineSpec, described: Checkpoint, emit: Emit, steps: int) -> PreparedData:
+def _prepare(inputs: Inputs, spec: EngineSpec, described: Checkpoint, reporter: Reporter) -> PreparedData:
     """Decode, check and featurise the data, saying how far it is."""
-    reporter = Reporter(emit, steps, {Phase.PREPARING: (1, 1.0)})
     reporter.phase(Phase.PREPARING, 0)
     data = prepare(
         inputs.data,
@@ -74,7 +80,8 @@ def _prepare(inputs: Inputs, spec: EngineSpec, described: Checkpoint, emit: Emit
         cache_dir=inputs.cache,
         progress=reporter.progress,
     )
-    emit(DataReady(data=data.summary))
+    reporter.close()
+    reporter.emit(DataReady(data=data.summary))
     return data
 
 
@@ -98,8 +105,9 @@ def run(inputs: Inputs, spec: EngineSpec, emit: Emit) -> None:
         )
     )
     dense = load_original(inputs.model)
-    data = _prepare(inputs, spec, described, emit, len(targets))
-    reporter = Reporter(emit, len(targets), _plan(spec, len(targets), data.summary.samples))
+    reporter = Reporter(emit, len(targets), _plan(spec, len(targets), UNKNOWN_YET))
+    data = _prepare(inputs, spec, described, reporter)
+    reporter.replan(_plan(spec, len(targets), data.summary.samples))
     cutting = Cutting(spec, described, data, device, reporter)
     measure = Measure(spec.evaluate, described, data, dense, device, reporter)
     job = Job(spec, inputs.model, inputs.out, described, data, device, reporter, cutting, measure)

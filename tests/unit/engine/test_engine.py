@@ -65,8 +65,9 @@ def test_says_what_it_does_in_order(finished):
     assert [event.epoch for event in said if event.type == "loss"] == [1, 1]
     phases = [event.phase for event in said if event.type == "phase" and event.step == 1]
     assert phases == ["scoring", "pruning", "evaluating", "finetuning", "packaging", "evaluating"]
-    fractions = [event.fraction for event in said if event.type == "progress" and event.phase != "preparing"]
+    fractions = [event.fraction for event in said if event.type == "progress"]
     assert all(0 <= fraction <= 1 for fraction in fractions)
+    assert fractions[0] < 0.3
     assert fractions[-1] > 0.9
 
 

@@ -92,3 +92,14 @@ def test_what_an_earlier_attempt_did_is_not_left(reporter, said, clock):
     reporter.progress(1, 1)
     assert said[-1].eta_seconds == pytest.approx(30)
     assert isinstance(said[0], PhaseChanged)
+
+
+def test_a_better_plan_keeps_what_was_measured(reporter, said, clock):
+    reporter.phase(Phase.SCORING, 1)
+    clock.now = 10
+    reporter.close()
+    reporter.replan({Phase.SCORING: (4, 1.0), Phase.FINETUNING: (1, 5.0)})
+    reporter.phase(Phase.SCORING, 2)
+    clock.now = 20
+    reporter.progress(1, 1)
+    assert said[-1].eta_seconds == pytest.approx(2 * 10 + 5 * 10)
