@@ -30,7 +30,7 @@ class Columns(Strict):
 
 
 class Splits(Strict):
-    """Names of the dataset's splits by role. A role without a split is held out of train, by seed."""
+    """Names of the dataset's splits by role, no two the same. A role without a split is held out of train, by seed."""
 
     train: Name = "train"
     validation: Name = "validation"
@@ -79,8 +79,8 @@ class Schedule(Strict):
 class Calibration(Strict):
     """The samples on which the criterion is computed."""
 
-    split: Literal[Split.TRAIN, Split.VALIDATION] = Split.TRAIN
-    samples: int | None = Field(512, ge=1, description="How many, drawn by seed; null takes the whole split.")
+    split: Literal[Split.TRAIN, Split.VALIDATION] = Split.VALIDATION
+    samples: int | None = Field(None, ge=1, description="How many, drawn by seed; null takes the whole split.")
 
 
 class Pruning(Strict):
@@ -103,8 +103,13 @@ class Pruning(Strict):
     def _fill_from_preset(cls, data: Any) -> Any:
         if not isinstance(data, dict):
             return data
-        preset = PRESETS.get(data.get("preset", "paper"), {})
-        return {**preset, **data}
+        preset = PRESETS.get(data["preset"], {}) if isinstance(data.get("preset"), str) else PRESETS["paper"]
+        filled = {**preset, **data}
+        for key, inner in preset.items():
+            # Half of an object leaves the other half to the preset too.
+            if isinstance(inner, dict) and isinstance(data.get(key), dict):
+                filled[key] = {**inner, **data[key]}
+        return filled
 
     @property
     def steps(self) -> int:
