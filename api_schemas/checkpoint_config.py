@@ -12,6 +12,39 @@ MAX_LAYERS = 1024
 MAX_SIZE = 2**20
 MAX_LABELS = 65_536
 MAX_LABEL_LENGTH = 256
+# Optional numbers that loaders check or divide by, and the range within which they mean something.
+_RATES = {
+    "attention_probs_dropout_prob": 1.0,
+    "hidden_dropout_prob": 1.0,
+    "initializer_range": 1e3,
+    "layer_norm_eps": 1.0,
+}
+# transformers' names of activation functions; any other ends its loader.
+_ACTIVATIONS = (
+    "gelu",
+    "gelu_10",
+    "gelu_accurate",
+    "gelu_fast",
+    "gelu_new",
+    "gelu_python",
+    "gelu_python_tanh",
+    "gelu_pytorch_tanh",
+    "hardswish",
+    "laplace",
+    "leaky_relu",
+    "linear",
+    "mish",
+    "prelu",
+    "quick_gelu",
+    "relu",
+    "relu2",
+    "relu6",
+    "sigmoid",
+    "silu",
+    "sqrtsoftplus",
+    "swish",
+    "tanh",
+)
 PROBLEM_TYPES = ("single_label_classification", "multi_label_classification")
 
 
@@ -80,6 +113,12 @@ def _check_values(family: Family, config: Mapping[str, Any]) -> None:
         parts = value if isinstance(value, list) and len(value) == 2 and key == "patch_size" else [value]
         if not all(type(part) is int and 1 <= part <= MAX_SIZE for part in parts):
             _refuse(key, f"a whole number from 1 to {MAX_SIZE} is needed")
+    for key, most in _RATES.items():
+        value = config.get(key, 0.0)
+        if type(value) not in (int, float) or not 0 <= value <= most:
+            _refuse(key, f"a number from 0 to {most:g} is needed")
+    if config.get("hidden_act", "gelu") not in _ACTIVATIONS:
+        _refuse("hidden_act", f"one of {', '.join(_ACTIVATIONS)} is needed")
     try:
         tokens = family.tokens(config)
     except (ArithmeticError, KeyError, TypeError, ValueError):

@@ -6,6 +6,7 @@ the service's (inspector.py starts it, with limits). Output: {"contents": …} o
 
 import argparse
 import json
+import re
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -27,6 +28,7 @@ DECODED_CLIPS = 16
 MAX_CLIP_BYTES = 256 * 2**20
 MAX_LABEL_LENGTH = 256
 MAX_LABELS = 65_536
+_UNSTORABLE = re.compile(r"[\x00\ud800-\udfff]")
 
 
 def inspect(folder: Path, columns: Columns) -> DatasetContents:
@@ -124,11 +126,11 @@ def _label_names(label: Any, schema: Schema, where: str) -> list[str]:
                 raise schema_error(
                     f"the label at {where} is {value}, not an id of the {len(schema.names)} names", where
                 )
-            names.append(schema.names[value])
-        elif isinstance(value, str) and 0 < len(value) <= MAX_LABEL_LENGTH:
-            names.append(value)
-        else:
+            value = schema.names[value]
+        # Without NUL and halves of surrogate pairs: neither every database nor JSON in UTF-8 can hold them.
+        if not isinstance(value, str) or not 0 < len(value) <= MAX_LABEL_LENGTH or _UNSTORABLE.search(value):
             raise schema_error(f"the label at {where} is not a text of 1 to {MAX_LABEL_LENGTH} characters", where)
+        names.append(value)
     return names
 
 

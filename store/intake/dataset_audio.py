@@ -36,8 +36,14 @@ def read_clip(data: bytes, decode: bool, where: str) -> Clip:
                 if got == 0:
                     raise _undecodable(where, "it holds no samples")
     except (soundfile.SoundFileError, RuntimeError, ValueError, OverflowError) as error:
-        raise _undecodable(where, str(error)[:200].rstrip(".")) from None
+        raise _undecodable(where, _reason(error)) from None
     return Clip(frames / rate, rate)
+
+
+def _reason(error: Exception) -> str:
+    # soundfile names what it was given, which here is a Python object at an address; libsndfile's own words follow.
+    text = error.error_string if isinstance(error, soundfile.LibsndfileError) else str(error)
+    return text[:200].rstrip(".")
 
 
 def _undecodable(where: str, reason: str) -> SecateurError:

@@ -36,6 +36,8 @@ def read_schema(schema: pa.Schema, wanted: Columns) -> Schema:
     features = _features(schema)
     input_column = _input_column(schema, features, wanted.input)
     label_column = _label_column(schema, features, wanted.label)
+    if wanted.group is not None and wanted.group not in columns:
+        raise schema_error(f"there is no column {wanted.group!r}; there are {', '.join(columns)}", wanted.group)
     multi_label, names = _labels(schema.field(label_column).type, features.get(label_column), label_column)
     return Schema(columns, input_column, label_column, multi_label, names)
 

@@ -39,7 +39,10 @@ def refuse_suffix(name: str) -> None:
     if name.lower().endswith(PICKLE_SUFFIXES):
         raise refused(name, "pickles run code when they are read. Save the weights as safetensors")
     if name.lower().endswith(OTHER_SUFFIXES):
-        raise refused(name, "code, archives and other weight formats are not accepted. Save the weights as safetensors")
+        raise refused(
+            name,
+            "code, archives and other weight formats are not accepted. Send weights as safetensors, data as parquet",
+        )
 
 
 def refuse_magic(name: str, head: bytes) -> None:

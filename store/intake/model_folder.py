@@ -17,6 +17,9 @@ from api_schemas.shards import INDEX_NAME, SHARD_NAME, WEIGHTS_NAME, merge_shard
 from store.intake.file_kinds import MAGIC_BYTES, refuse_magic, refuse_suffix
 
 SUFFIXES = (".safetensors", ".json", ".md")
+# Of log-mel features, whose values are tens at most; and std is divided by.
+MAX_STATISTIC = 1e6
+MIN_STD = 1e-6
 SAMPLING_RATES = range(1_000, 384_001)
 
 
@@ -137,6 +140,10 @@ def _check_preprocessor(family: Family, config: Mapping[str, Any], preprocessor:
         raise _bad_preprocessor(
             "sampling_rate", f"a rate from {SAMPLING_RATES.start} to {SAMPLING_RATES.stop - 1} Hz is needed"
         )
+    for key, least in (("mean", -MAX_STATISTIC), ("std", MIN_STD), ("padding_value", -MAX_STATISTIC)):
+        value = preprocessor.get(key, 1.0)
+        if type(value) not in (int, float) or not least <= value <= MAX_STATISTIC:
+            raise _bad_preprocessor(key, f"a number from {least:g} to {MAX_STATISTIC:g} is needed")
     for key in family.preprocessor_keys:
         model, features = family.value(config, key), preprocessor.get(key, family.defaults[key])
         if type(features) is not int or features != model:

@@ -119,6 +119,12 @@ def test_attention_from_a_hub_repository_is_refused_and_a_built_in_one_is_not() 
         {"id2label": {"0": 1}},
         {"id2label": []},
         {"num_labels": 3},
+        {"hidden_act": "__import__"},
+        {"hidden_act": ["gelu"]},
+        {"layer_norm_eps": "1e-12"},
+        {"layer_norm_eps": -1.0},
+        {"hidden_dropout_prob": 1.5},
+        {"attention_probs_dropout_prob": None},
     ],
 )
 def test_unusable_values_are_config_invalid(changes: dict[str, Any]) -> None:

@@ -101,6 +101,7 @@ def test_columns_by_name(inspected: Any, refusal: Any) -> None:
     assert refusal(files).code is ErrorCode.DATASET_SCHEMA
     assert "there are audio, word" in refusal(files, label="speaker").detail
     assert "holds no audio" in refusal(files, input="word", label="word").detail
+    assert "no column 'speaker'" in refusal(files, label="word", group="speaker").detail
 
 
 def test_an_empty_dataset(refusal: Any) -> None:
@@ -120,6 +121,9 @@ def test_an_empty_dataset(refusal: Any) -> None:
         ([tone()], [-1], {"label_type": IDS, "features": class_label()}, r"train\[0\] is -1"),
         ([tone()], [0], {"label_type": IDS, "features": class_label(["a", "a"])}, "not distinct"),
         ([tone()], [[]], {"label_type": pa.list_(pa.string())}, "no clip has a label"),
+        ([tone()], ["a\0b"], {}, r"label at train\[0\]"),
+        ([tone()], [0], {"label_type": IDS, "features": class_label(["a" * 1000, "b"])}, r"label at train\[0\]"),
+        ([tone()], [0], {"label_type": IDS, "features": class_label(["\ud800", "b"])}, r"label at train\[0\]"),
     ],
 )
 def test_rows_that_cannot_be_used_are_named(
@@ -134,6 +138,7 @@ def test_audio_that_cannot_be_decoded_is_named_by_split_and_row(refusal: Any) ->
     error = refusal({"validation.parquet": shard([tone(), tone(), b"RIFF no wave at all"], ["a", "b", "c"])})
     assert error.code is ErrorCode.AUDIO_UNDECODABLE
     assert error.errors[0].pointer == "validation[2]"
+    assert "object at" not in error.detail, "an address in this process is nobody's business"
 
 
 def test_audio_whose_samples_are_broken_behind_a_good_header(refusal: Any) -> None:

@@ -84,6 +84,9 @@ def test_the_family_says_what_else_is_needed() -> None:
         {"num_mel_bins": "32"},
         {"sampling_rate": 10},
         {"sampling_rate": True},
+        {"std": 0},
+        {"mean": "x"},
+        {"padding_value": 1e30},
     ],
 )
 def test_a_feature_extractor_that_does_not_fit_is_refused(changes: dict[str, Any]) -> None:
