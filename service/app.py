@@ -11,6 +11,7 @@ from starlette.concurrency import run_in_threadpool
 from service import docs_page, openapi, problems
 from service.body_limit import BodyLimit
 from service.core.views import V1
+from service.head import HeadAsGet
 from service.routes import checkpoints, datasets, health, jobs, models
 from service.services import Services
 from store.settings import Settings, get_settings
@@ -27,9 +28,17 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         yield
         await run_in_threadpool(services.database.close)
 
-    app = FastAPI(title=openapi.TITLE, version=version("secateur"), lifespan=lifespan, docs_url=None, redoc_url=None)
+    app = FastAPI(
+        title=openapi.TITLE,
+        version=version("secateur"),
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
     app.state.services = services
     app.add_middleware(BodyLimit, max_bytes=settings.max_json_bytes)
+    app.add_middleware(HeadAsGet)
     v1 = APIRouter(prefix=V1)
     for router in (models.router, datasets.router, jobs.router, checkpoints.router, health.limits_router):
         v1.include_router(router)

@@ -8,6 +8,7 @@ from fastapi.responses import StreamingResponse
 
 from service.core import ranges
 from service.core.archive import StepArchive
+from service.head import STATE_KEY
 from service.problems import problem
 from service.services import Services
 from store.tables import JobStepFile
@@ -46,7 +47,7 @@ def file_response(
     if ranges.matches(etag, request.headers.get("if-none-match")):
         return Response(status_code=304, headers=_validators(headers))
     try:
-        asked = request.headers.get("range") if request.method == "GET" else None
+        asked = None if _head_only(request) else request.headers.get("range")
         span = ranges.select(file.size, etag, asked, request.headers.get("if-range"))
     except ranges.RangeError as error:
         return problem(request, error, headers={"Content-Range": f"bytes */{error.size}", "Accept-Ranges": "bytes"})
@@ -55,7 +56,7 @@ def file_response(
         headers["Content-Range"] = span.content_range
     media_type = MEDIA_TYPES.get(PurePosixPath(file.name).suffix, "application/octet-stream")
     headers["Content-Type"] = media_type
-    if request.method == "HEAD":
+    if _head_only(request):
         return Response(headers=headers)
     body = services.artifacts.read(file.key, span.start, span.end)
     return StreamingResponse(body, 206 if span.partial else 200, headers)
@@ -72,9 +73,13 @@ def archive_response(request: Request, services: Services, archive: StepArchive,
     if ranges.matches(archive.etag, request.headers.get("if-none-match")):
         return Response(status_code=304, headers=_validators(headers))
     headers |= {"Content-Length": str(archive.size), "Content-Type": "application/x-tar"}
-    if request.method == "HEAD":
+    if _head_only(request):
         return Response(headers=headers)
     return StreamingResponse(archive.stream(services.artifacts), headers=headers)
+
+
+def _head_only(request: Request) -> bool:
+    return getattr(request.state, STATE_KEY, False)
 
 
 def _validators(headers: Mapping[str, str]) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """Every error as `application/problem+json` (RFC 9457): one body for validation, refusals, absence and failure."""
 
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -21,6 +22,7 @@ MEDIA_TYPE = "application/problem+json"
 RETRY_SECONDS = 5
 MAX_ITEMS = 100
 
+_ENUM_MEMBER = re.compile(r"<\w+\.\w+: ('[^']*')>")
 # Refused content is 422, whatever was wrong with it; only these differ.
 _STATUS = {
     ErrorCode.NOT_FOUND: 404,
@@ -83,6 +85,9 @@ async def _not_valid(request: Request, error: Exception) -> Response:
     if any(item["loc"][:1] == ("path",) for item in found):
         return problem(request, SecateurError(ErrorCode.NOT_FOUND, f"There is nothing at {request.url.path}."))
     items = tuple(_item(item, error.body) for item in found)
+    if all(item.pointer == "" for item in items) and not _is_json(request):
+        detail = "A JSON object is needed as the body, with the header `Content-Type: application/json`."
+        return problem(request, SecateurError(ErrorCode.INVALID_REQUEST, detail))
     first = f"{items[0].pointer}: {items[0].detail}".lstrip(": ")
     more = f" ({len(items) - 1} more in `errors`)" if len(items) > 1 else ""
     name_refused = all(item.code == ErrorCode.FILE_NAME_REFUSED for item in items)
@@ -113,12 +118,13 @@ async def _http(request: Request, error: Exception) -> Response:
 
 def _methods_at(request: Request) -> set[str]:
     """Every method of this address, tried in turn: the framework names those of one route with the address only."""
-    return {
+    methods = {
         method
-        for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+        for method in ("GET", "POST", "PUT", "PATCH", "DELETE")
         for route in request.app.routes
         if route.matches({**request.scope, "method": method})[0] is Match.FULL
     }
+    return methods | {"HEAD"} if "GET" in methods else methods
 
 
 async def _not_storable(request: Request, error: Exception) -> Response:
@@ -153,6 +159,12 @@ def _without_echoes(found: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any
     ]
 
 
+def _is_json(request: Request) -> bool:
+    """Whether the body says that it is JSON; what does not is never read as such."""
+    kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
+    return kind == "application/json" or (kind.startswith("application/") and kind.endswith("+json"))
+
+
 def _item(item: Mapping[str, Any], body: Any) -> ErrorItem:
     location: tuple[str | int, ...] = item["loc"]
     is_file_name = location[:1] == ("body",) and location[-1:] == ("name",) and "files" in location
@@ -162,7 +174,16 @@ def _item(item: Mapping[str, Any], body: Any) -> ErrorItem:
         reason = str(item.get("ctx", {}).get("error", "syntax error"))
         return ErrorItem(code=code, detail=f"the body is not JSON (at character {location[-1]}: {reason})")
     pointer = _pointer(location[1:], body) if location[0] == "body" else str(location[-1])
-    return ErrorItem(pointer=pointer, code=code, detail=str(item["msg"])[:500])
+    return ErrorItem(pointer=pointer, code=code, detail=_reason(item, refused)[:500])
+
+
+def _reason(item: Mapping[str, Any], file_name_refused: bool) -> str:
+    """Pydantic's words, where they are not about Python."""
+    if file_name_refused:
+        return "a file name is 1 to 128 letters a-z or A-Z, digits, `.`, `_`, `-`; no path, and no `.` or `-` at its beginning"
+    if item["type"] in ("model_attributes_type", "dict_type"):
+        return "a JSON object is needed"
+    return _ENUM_MEMBER.sub(r"\1", str(item["msg"]))
 
 
 def _pointer(path: tuple[str | int, ...], body: Any) -> str:

@@ -8,7 +8,7 @@ from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
 from api_schemas.reach import check_reachable
 from api_schemas.resources import DatasetContents, ModelLayout
 from api_schemas.shards import INDEX_NAME, WEIGHTS_NAME
-from api_schemas.spec import HubDataset, JobRequest, UploadedDataset
+from api_schemas.spec import HubDataset, JobRequest, Splits, UploadedDataset
 from service.core.views import model_shape
 from service.services import Services
 from store import broker, jobs, uploads
@@ -27,6 +27,7 @@ def submit(services: Services, request: JobRequest) -> Job:
     model = _ready_upload(services, "model", request.model.id)
     layout = ModelLayout.model_validate(model.description)
     check_reachable(model_shape(model.description or {}), layout.widths, request.pruning)
+    _check_roles(request.dataset.splits)
     lineage = {"model": model.id, "model_sha256": _weights_sha256(model)}
     if isinstance(request.dataset, UploadedDataset):
         dataset = _ready_upload(services, "dataset", request.dataset.id)
@@ -63,6 +64,19 @@ def _ready_upload(services: Services, kind: UploadKind, upload_id: str) -> Uploa
         detail = f"{upload_id} is not ready. Upload all its files and POST /v1/{kind}s/{upload_id}/complete first."
         raise SecateurError(ErrorCode.UPLOAD_INCOMPLETE, detail, (item,))
     return upload
+
+
+def _check_roles(splits: Splits) -> None:
+    """No two roles are one split: scores would be of data that was trained or decided on."""
+    roles: dict[str, str] = {}
+    for role in ("train", "validation", "test"):
+        first = roles.setdefault(getattr(splits, role), role)
+        if first != role:
+            detail = (
+                f"{first} and {role} would both be the split {getattr(splits, role)!r}, and the scores would mean nothing. "
+                "Leave one out: a role without a split is held out of train."
+            )
+            raise _wrong(f"/dataset/splits/{role}", ErrorCode.INVALID_REQUEST, detail)
 
 
 def _check_dataset(request: UploadedDataset, contents: DatasetContents, model: ModelLayout) -> None:

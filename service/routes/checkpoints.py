@@ -39,7 +39,6 @@ def get_checkpoint(services: With, job_id: JobPath, step: StepPath) -> Checkpoin
     return views.checkpoint(checkpoints.one(services, job_id, step))
 
 
-@router.head("/{step}/files/{name:path}", include_in_schema=False)
 @router.get(
     "/{step}/files/{name:path}",
     operation_id="download_checkpoint_file",
@@ -59,7 +58,6 @@ def download_checkpoint_file(
     return file_response(request, services, checkpoints.file_of(services, job_id, step, name))
 
 
-@router.head("/{step}/archive", include_in_schema=False)
 @router.get(
     "/{step}/archive",
     operation_id="download_checkpoint_archive",

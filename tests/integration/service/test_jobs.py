@@ -118,6 +118,33 @@ def test_splits_and_columns_that_are_not_there(client: TestClient, job_body: dic
     assert client.post("/v1/jobs", json=with_dataset(id=only)).status_code == 202
 
 
+def test_no_two_roles_are_one_split(client: TestClient, job_body: dict[str, Any]) -> None:
+    hub = {"type": "hf", "id": "someone/data", "revision": "0" * 40}
+    for dataset in (job_body["dataset"], hub):
+        for splits, pointer in (
+            ({"validation": "train"}, "/dataset/splits/validation"),
+            ({"test": "validation"}, "/dataset/splits/test"),
+            ({"train": "test"}, "/dataset/splits/test"),
+        ):
+            answer = client.post("/v1/jobs", json=job_body | {"dataset": dataset | {"splits": splits}})
+            assert problem(answer, 422, "invalid_request")["errors"][0]["pointer"] == pointer
+
+
+def test_what_the_preset_says_fills_what_is_left_out(client: TestClient, job_body: dict[str, Any]) -> None:
+    paper = {"split": "validation", "samples": None}
+    for given, calibration in (
+        ({}, paper),
+        ({"calibration": {"samples": 64}}, paper | {"samples": 64}),
+        ({"calibration": {"split": "train"}}, paper | {"split": "train"}),
+        ({"preset": "paper", "calibration": {"split": "train", "samples": 9}}, {"split": "train", "samples": 9}),
+    ):
+        job = client.post("/v1/jobs", json=pruning(job_body, **given)).json()
+        assert job["request"]["pruning"]["calibration"] == calibration
+    defaults = client.get("/openapi.json").json()["components"]["schemas"]["Pruning"]["properties"]
+    # The document leaves null out.
+    assert defaults["calibration"]["default"] == {"split": "validation"}
+
+
 def test_inputs_that_are_not_ready_or_not_there(client: TestClient, job_body: dict[str, Any]) -> None:
     open_model = client.post("/v1/models", json={"files": declared(checkpoint_files())}).json()["id"]
     answer = client.post("/v1/jobs", json=job_body | {"model": {"type": "upload", "id": open_model}})

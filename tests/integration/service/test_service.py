@@ -85,13 +85,39 @@ def test_unknown_addresses_and_methods(client: TestClient) -> None:
     problem(client.get("/v1/nothing"), 404, "not_found")
     answer = client.delete("/v1/jobs")
     problem(answer, 405, "method_not_allowed")
-    assert answer.headers["allow"] == "GET, POST"
+    assert answer.headers["allow"] == "GET, HEAD, POST"
+    # Elsewhere a slash at the end would answer with a redirect to wherever the Host header says.
+    problem(client.get("/v1/jobs/", follow_redirects=False), 404, "not_found")
+
+
+def test_head_wherever_get_is_answered(client: TestClient) -> None:
+    for address in ("/healthz", "/docs", "/openapi.json", "/v1/jobs", "/v1/limits"):
+        answer, full = client.head(address), client.get(address)
+        assert (answer.status_code, answer.content) == (200, b"")
+        assert answer.headers["content-length"] == str(len(full.content))
+    assert client.head("/v1/nothing").status_code == 404
+    assert client.head(f"/v1/jobs/job_{'a' * 26}/cancel").status_code == 405
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"\xff", b'"x"', b"[" * 100_000])
 def test_bodies_that_are_no_requests(client: TestClient, body: bytes) -> None:
     answer = client.post("/v1/jobs", content=body, headers={"content-type": "application/json"})
     problem(answer, 422, "invalid_request")
+
+
+@pytest.mark.parametrize(
+    "kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", ""]
+)
+def test_a_body_that_does_not_say_it_is_json(client: TestClient, kind: str) -> None:
+    answer = client.post("/v1/models", content=b'{"files": []}', headers={"content-type": kind})
+    assert "Content-Type: application/json" in problem(answer, 422, "invalid_request")["detail"]
+
+
+def test_reasons_are_in_words_of_http_and_not_of_python(client: TestClient) -> None:
+    body = {"pruning": {"target": {"attention_sparsity": 0.5}, "calibration": {"split": "test"}}}
+    reasons = [item["detail"] for item in problem(client.post("/v1/jobs", json=body), 422, "invalid_request")["errors"]]
+    assert "Input should be 'train' or 'validation'" in reasons
+    assert "JSON object" in problem(client.post("/v1/jobs", json=[]), 422, "invalid_request")["detail"]
 
 
 def test_bodies_are_bounded_whatever_they_announce(client: TestClient, services: Services) -> None:
