@@ -1,4 +1,7 @@
-"""The two bases of every model here: what strangers send is strict, what we send is frozen."""
+"""The two bases of every model here: what strangers send is strict, what we send is frozen.
+
+A string below a field is its description in the OpenAPI document.
+"""
 
 from pydantic import BaseModel, ConfigDict
 
@@ -6,10 +9,10 @@ from pydantic import BaseModel, ConfigDict
 class Strict(BaseModel):
     """Input: unknown fields are errors, values are immutable once checked; infinity and NaN are no numbers here."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
 
 class Output(BaseModel):
     """What the service or the engine says. Readers of an older version ignore fields they do not know."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True)
+    model_config = ConfigDict(extra="ignore", frozen=True, use_attribute_docstrings=True)

@@ -20,7 +20,8 @@ Send a checkpoint and a dataset, ask for a sparsity, poll, download. Three steps
 3. **Poll and download.** `GET /v1/jobs/{id}` shows state, phase, progress and the metrics of every step, and sends `ETag`
    and `Retry-After` for pollers. Every step's checkpoint can be downloaded, as files (with ranges) or as one archive.
 
-Errors are `application/problem+json` (RFC 9457) with a stable `code`; `errors` points at what was wrong.
+Errors are `application/problem+json` (RFC 9457) with a stable `code`; `errors` points at what was wrong. HEAD is answered
+wherever GET is, and any other method that is not listed with 405 and `Allow`.
 """
 TAGS = [
     {"name": "models", "description": "Checkpoints to prune: safetensors and JSON, never pickles, never code."},
@@ -29,6 +30,29 @@ TAGS = [
     {"name": "checkpoints", "description": "What came out: every step's model, and the report."},
     {"name": "service", "description": "What this server accepts, and whether it is well."},
 ]
+
+
+# Response headers, for the `headers` of a response.
+LOCATION = {"Location": {"description": "Address of what was made.", "schema": {"type": "string"}}}
+ETAG = {"ETag": {"description": "For `If-None-Match`.", "schema": {"type": "string"}}}
+RETRY_AFTER = {"Retry-After": {"description": "Seconds to wait before asking again.", "schema": {"type": "integer"}}}
+CONTENT_RANGE = {"Content-Range": {"description": "`bytes first-last/size`.", "schema": {"type": "string"}}}
+
+
+def request_headers(**described: str) -> dict[str, Any]:
+    """`openapi_extra` of a route that reads these headers itself: `If_Range="…"` is `If-Range`."""
+    return {
+        "parameters": [
+            {
+                "name": name.replace("_", "-"),
+                "in": "header",
+                "required": False,
+                "schema": {"type": "string"},
+                "description": description,
+            }
+            for name, description in described.items()
+        ]
+    }
 
 
 def problems(*codes: ErrorCode) -> dict[int | str, dict[str, Any]]:
@@ -42,6 +66,7 @@ def problems(*codes: ErrorCode) -> dict[int | str, dict[str, Any]]:
         status: {
             "description": "\n".join(f"- `{code.value}`: {ERROR_TEXTS[code].title}." for code in found),
             "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+            **({"headers": RETRY_AFTER} if status == 503 else {}),
         }
         for status, found in by_status.items()
     }

@@ -8,14 +8,18 @@ from api_schemas.errors import ErrorCode
 from api_schemas.resources import CheckpointResource, Page
 from service.core import checkpoints, views
 from service.core.archive import StepArchive
-from service.downloads import archive_response, file_response
-from service.openapi import problems
+from service.downloads import MEDIA_TYPES, archive_response, file_response
+from service.openapi import CONTENT_RANGE, ETAG, problems, request_headers
 from service.routes.parameters import JobPath, StepPath
 from service.services import With
 
 router = APIRouter(prefix="/jobs/{job_id}/checkpoints", tags=["checkpoints"])
 
 _BINARY: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
+# The kind that the file's name says.
+_FILE = dict.fromkeys(
+    sorted({"application/octet-stream", *(kind.split(";")[0] for kind in MEDIA_TYPES.values())}), _BINARY
+)
 _NOT_MODIFIED = {"description": "The client has it already (`If-None-Match`)."}
 StoredName = Annotated[
     str, Path(max_length=255, description="Name of a file of the step.", examples=["model.safetensors"])
@@ -45,11 +49,16 @@ def get_checkpoint(services: With, job_id: JobPath, step: StepPath) -> Checkpoin
     summary="Download a file",
     response_class=Response,
     responses={
-        200: {"description": "The file. `ETag` is its SHA-256.", "content": {"application/octet-stream": _BINARY}},
-        206: {"description": "The bytes of `Range`.", "content": {"application/octet-stream": _BINARY}},
+        200: {"description": "The file. `ETag` is its SHA-256.", "content": _FILE, "headers": ETAG},
+        206: {"description": "The bytes of `Range`.", "content": _FILE, "headers": ETAG | CONTENT_RANGE},
         304: _NOT_MODIFIED,
         **problems(ErrorCode.NOT_FOUND, ErrorCode.NO_CHECKPOINT, ErrorCode.RANGE_NOT_SATISFIABLE),
     },
+    openapi_extra=request_headers(
+        Range="One range of bytes, `bytes=0-1023`, `bytes=1024-` or `bytes=-1024`. Several mean the whole file.",
+        If_Range="`ETag` of the part you have: the whole file comes where it is another.",
+        If_None_Match="`ETag` of the file you have: 304 where it is the same.",
+    ),
 )
 def download_checkpoint_file(
     services: With, job_id: JobPath, step: StepPath, name: StoredName, request: Request
@@ -64,10 +73,11 @@ def download_checkpoint_file(
     summary="Download a checkpoint as a tar",
     response_class=Response,
     responses={
-        200: {"description": "All files below one folder.", "content": {"application/x-tar": _BINARY}},
+        200: {"description": "All files below one folder.", "content": {"application/x-tar": _BINARY}, "headers": ETAG},
         304: _NOT_MODIFIED,
         **problems(ErrorCode.NOT_FOUND, ErrorCode.NO_CHECKPOINT),
     },
+    openapi_extra=request_headers(If_None_Match="`ETag` of the archive you have: 304 where it is the same."),
 )
 def download_checkpoint_archive(services: With, job_id: JobPath, step: StepPath, request: Request) -> Response:
     """Streamed, of known length, and the same bytes every time."""

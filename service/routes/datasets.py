@@ -6,7 +6,7 @@ from api_schemas.errors import ErrorCode
 from api_schemas.resources import DatasetCompletion, DatasetResource, Page, UploadedFile, UploadRequest
 from api_schemas.spec import Columns
 from service.core import complete, uploads, views
-from service.openapi import problems
+from service.openapi import LOCATION, problems
 from service.routes.parameters import Cursor, DatasetPath, FilePath, Limit
 from service.routes.sending import FILE_BODY, content_length
 from service.services import With
@@ -35,12 +35,15 @@ _EXAMPLE = {
     summary="Declare a dataset",
     status_code=201,
     response_description="An open upload, waiting for its files.",
-    responses=problems(
-        ErrorCode.FILE_TYPE_REFUSED,
-        ErrorCode.FILE_NAME_REFUSED,
-        ErrorCode.FILE_UNEXPECTED,
-        ErrorCode.REQUEST_TOO_LARGE,
-    ),
+    responses={
+        201: {"headers": LOCATION},
+        **problems(
+            ErrorCode.FILE_TYPE_REFUSED,
+            ErrorCode.FILE_NAME_REFUSED,
+            ErrorCode.FILE_UNEXPECTED,
+            ErrorCode.REQUEST_TOO_LARGE,
+        ),
+    },
     openapi_extra={"requestBody": {"content": {"application/json": {"examples": _EXAMPLE}}}},
 )
 def create_dataset(services: With, request: UploadRequest, response: Response) -> DatasetResource:

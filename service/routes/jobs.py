@@ -12,7 +12,7 @@ from api_schemas.resources import JobResource, Page
 from api_schemas.spec import JobRequest
 from service.core import checkpoints, jobs, ranges, submit, views
 from service.downloads import file_response
-from service.openapi import problems
+from service.openapi import CONTENT_RANGE, ETAG, LOCATION, RETRY_AFTER, problems, request_headers
 from service.routes.examples import JOB_EXAMPLES
 from service.routes.parameters import Cursor, JobPath, Limit
 from service.services import With
@@ -27,15 +27,18 @@ POLL_SECONDS = 2
     summary="Submit a job",
     status_code=202,
     response_description="Queued. `Location` is where to poll.",
-    responses=problems(
-        ErrorCode.NOT_FOUND,
-        ErrorCode.UPLOAD_INCOMPLETE,
-        ErrorCode.SPARSITY_OUT_OF_REACH,
-        ErrorCode.LABELS_MISMATCH,
-        ErrorCode.DATASET_SCHEMA,
-        ErrorCode.DATASET_EMPTY,
-        ErrorCode.REQUEST_TOO_LARGE,
-    ),
+    responses={
+        202: {"headers": LOCATION | RETRY_AFTER},
+        **problems(
+            ErrorCode.NOT_FOUND,
+            ErrorCode.UPLOAD_INCOMPLETE,
+            ErrorCode.SPARSITY_OUT_OF_REACH,
+            ErrorCode.LABELS_MISMATCH,
+            ErrorCode.DATASET_SCHEMA,
+            ErrorCode.DATASET_EMPTY,
+            ErrorCode.REQUEST_TOO_LARGE,
+        ),
+    },
 )
 def create_job(
     services: With, request: Annotated[JobRequest, Body(openapi_examples=JOB_EXAMPLES)], response: Response
@@ -63,7 +66,11 @@ def list_jobs(
     operation_id="get_job",
     summary="Poll a job",
     response_model=JobResource,
-    responses={304: {"description": "Nothing has changed since `If-None-Match`."}, **problems(ErrorCode.NOT_FOUND)},
+    responses={
+        200: {"headers": ETAG | RETRY_AFTER},
+        304: {"description": "Nothing has changed since `If-None-Match`.", "headers": ETAG | RETRY_AFTER},
+        **problems(ErrorCode.NOT_FOUND),
+    },
 )
 def get_job(
     services: With,
@@ -119,9 +126,24 @@ def cancel_job(services: With, job_id: JobPath) -> JobResource:
     tags=["checkpoints"],
     response_class=Response,
     responses={
-        200: {"description": "A self-contained page.", "content": {"text/html": {"schema": {"type": "string"}}}},
-        **problems(ErrorCode.NOT_FOUND, ErrorCode.NO_CHECKPOINT),
+        200: {
+            "description": "A self-contained page.",
+            "content": {"text/html": {"schema": {"type": "string"}}},
+            "headers": ETAG,
+        },
+        206: {
+            "description": "The bytes of `Range`.",
+            "content": {"text/html": {"schema": {"type": "string"}}},
+            "headers": ETAG | CONTENT_RANGE,
+        },
+        304: {"description": "The client has it already (`If-None-Match`)."},
+        **problems(ErrorCode.NOT_FOUND, ErrorCode.NO_CHECKPOINT, ErrorCode.RANGE_NOT_SATISFIABLE),
     },
+    openapi_extra=request_headers(
+        Range="One range of bytes.",
+        If_Range="`ETag` of the part you have.",
+        If_None_Match="`ETag` of the report you have: 304 where it has not changed.",
+    ),
 )
 def get_job_report(services: With, job_id: JobPath, request: Request) -> Response:
     """As of the newest step: the same page as in its folder. 404 `no_checkpoint` before the first step."""

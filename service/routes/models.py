@@ -5,7 +5,7 @@ from fastapi import APIRouter, Request, Response
 from api_schemas.errors import ErrorCode
 from api_schemas.resources import ModelResource, Page, UploadedFile, UploadRequest
 from service.core import complete, uploads, views
-from service.openapi import problems
+from service.openapi import LOCATION, problems
 from service.routes.parameters import Cursor, FilePath, Limit, ModelPath
 from service.routes.sending import FILE_BODY, content_length
 from service.services import With
@@ -34,13 +34,16 @@ _EXAMPLE = {
     summary="Declare a model",
     status_code=201,
     response_description="An open upload, waiting for its files.",
-    responses=problems(
-        ErrorCode.FILE_TYPE_REFUSED,
-        ErrorCode.FILE_NAME_REFUSED,
-        ErrorCode.FILE_UNEXPECTED,
-        ErrorCode.FILE_MISSING,
-        ErrorCode.REQUEST_TOO_LARGE,
-    ),
+    responses={
+        201: {"headers": LOCATION},
+        **problems(
+            ErrorCode.FILE_TYPE_REFUSED,
+            ErrorCode.FILE_NAME_REFUSED,
+            ErrorCode.FILE_UNEXPECTED,
+            ErrorCode.FILE_MISSING,
+            ErrorCode.REQUEST_TOO_LARGE,
+        ),
+    },
     openapi_extra={"requestBody": {"content": {"application/json": {"examples": _EXAMPLE}}}},
 )
 def create_model(services: With, request: UploadRequest, response: Response) -> ModelResource:

@@ -149,3 +149,27 @@ def test_an_unreachable_database_is_503_with_retry_after(tmp_path: Path) -> None
     assert int(answer.headers["retry-after"]) > 0
     assert client.get("/readyz").json()["checks"]["database"] == "unreachable"
     assert client.get("/healthz").status_code == 200
+
+
+def test_headers_are_part_of_the_document(app: FastAPI) -> None:
+    found = {operation["operationId"]: operation for _, _, operation in operations(app)}
+    asked = {item["name"] for item in found["download_checkpoint_file"]["parameters"] if item["in"] == "header"}
+    assert asked == {"Range", "If-Range", "If-None-Match"}
+    for operation, status, names in (
+        ("create_job", "202", {"Location", "Retry-After"}),
+        ("create_model", "201", {"Location"}),
+        ("create_dataset", "201", {"Location"}),
+        ("get_job", "200", {"ETag", "Retry-After"}),
+        ("download_checkpoint_file", "206", {"ETag", "Content-Range"}),
+        ("list_jobs", "503", {"Retry-After"}),
+    ):
+        answer = found[operation]["responses"][status]
+        assert set(answer["headers"]) == names, operation
+        assert answer["description"]
+    kinds = found["download_checkpoint_file"]["responses"]["200"]["content"]
+    assert {"application/octet-stream", "application/json", "image/svg+xml", "text/x-python"} <= set(kinds)
+
+
+def test_what_is_written_below_a_field_is_its_description(app: FastAPI) -> None:
+    metrics = app.openapi()["components"]["schemas"]["JobResource"]["properties"]["metrics"]
+    assert "step 0" in metrics["description"]
