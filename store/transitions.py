@@ -36,7 +36,7 @@ WORKER_LOST = JobError(
 )
 
 
-class LeaseLost(Exception):  # noqa: N818
+class LeaseLost(Exception):
     """The job is no longer this worker's, or not in the state the write needs: stop at once, publish nothing."""
 
 

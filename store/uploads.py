@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, Literal, cast
 
-from sqlalchemy import CursorResult, delete, update
+from sqlalchemy import CursorResult, delete, select, update
 from sqlalchemy.orm import Session
 
 from api_schemas import ids
@@ -58,6 +58,14 @@ def artifact_key(upload_id: str, name: str, attempt: str) -> str:
 def artifact_prefix(upload_id: str) -> str:
     """Below this lies everything that was ever put for an upload."""
     return f"uploads/{upload_id}"
+
+
+def recorded_key(session: Session, upload_id: str, name: str, tenant: str = DEFAULT_TENANT) -> str | None:
+    """Where the file's bytes lie now, None where they have not come; nobody else changes that before this transaction ends."""
+    file = select(UploadFile.key).where(
+        owned_by(UploadFile, tenant), UploadFile.upload_id == upload_id, UploadFile.name == name
+    )
+    return session.scalar(file.with_for_update())
 
 
 def record_file(session: Session, upload_id: str, name: str, key: str, tenant: str = DEFAULT_TENANT) -> bool:

@@ -23,7 +23,7 @@ RETRIED = frozenset(
 DETAIL_LENGTH = 2000
 
 
-class Crashed(Exception):  # noqa: N818
+class Crashed(Exception):
     """The engine ended in a way that is nobody's plan; the job may be tried again."""
 
     def __init__(self, code: ErrorCode, detail: str) -> None:

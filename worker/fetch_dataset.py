@@ -39,7 +39,7 @@ MAX_FILES = 200_000
 RETRY_STATUSES = frozenset({408, 425, 429})
 
 
-class Refused(Exception):  # noqa: N818
+class Refused(Exception):
     """The repository is not what we take; trying again does not help."""
 
 

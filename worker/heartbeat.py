@@ -34,7 +34,7 @@ class Reason(StrEnum):
     SHUTDOWN = "shutdown"
 
 
-class Interrupted(Exception):  # noqa: N818
+class Interrupted(Exception):
     """Work on the job has to stop."""
 
     def __init__(self, reason: Reason) -> None:

@@ -65,7 +65,7 @@ class FetchFailure(BaseModel):
     """True where trying again later may help."""
 
 
-class TransientFailure(Exception):  # noqa: N818
+class TransientFailure(Exception):
     """The inputs could not be brought now; the job is tried again."""
 
     def __init__(self, error: SecateurError) -> None:

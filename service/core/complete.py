@@ -1,12 +1,14 @@
 """`complete`: an upload whose files are all there is judged as a whole and becomes usable, or is refused and stays open."""
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from api_schemas.enums import UploadState
+from api_schemas.errors import ErrorCode, SecateurError
 from api_schemas.spec import Columns
 from service.core import uploads as core
 from service.core import views
@@ -32,30 +34,44 @@ class StoredFiles:
 
 
 def complete_model(services: Services, upload_id: str) -> Upload:
-    """Raises what is wrong with the checkpoint, or UPLOAD_INCOMPLETE. A ready one is returned as it is."""
+    """Raises what is wrong with the checkpoint, UPLOAD_INCOMPLETE or CONFLICT. A ready one is returned as it is."""
     upload = core.get(services, "model", upload_id)
     if upload.state is UploadState.READY:
         return upload
     core.require_all_files(upload)
     keys = {file.name: file.key for file in upload.files if file.key is not None}
     sizes = {file.name: file.size for file in upload.files}
-    checkpoint = describe_model(StoredFiles(services.artifacts, keys, sizes))
+    with _unchanged(upload_id):
+        checkpoint = describe_model(StoredFiles(services.artifacts, keys, sizes))
     return _ready(services, "model", upload_id, views.model_description(checkpoint))
 
 
 def complete_dataset(services: Services, upload_id: str, columns: Columns) -> Upload:
-    """Raises what is wrong with the dataset, or UPLOAD_INCOMPLETE. A ready one is returned as it is."""
+    """Raises what is wrong with the dataset, UPLOAD_INCOMPLETE or CONFLICT. A ready one is returned as it is."""
     upload = core.get(services, "dataset", upload_id)
     if upload.state is UploadState.READY:
         return upload
     core.require_all_files(upload)
     services.settings.scratch.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="inspect-", dir=services.settings.scratch) as folder:
-        for file in upload.files:
-            if file.key is not None:
-                services.artifacts.fetch(file.key, Path(folder, file.name), file.sha256)
+        with _unchanged(upload_id):
+            for file in upload.files:
+                if file.key is not None:
+                    services.artifacts.fetch(file.key, Path(folder, file.name), file.sha256)
         contents = inspect_in_process(Path(folder), columns)
     return _ready(services, "dataset", upload_id, contents.model_dump(mode="json"))
+
+
+@contextmanager
+def _unchanged(upload_id: str) -> Iterator[None]:
+    """Bytes that go while they are read: a file was sent again, or the upload given up, by another request."""
+    try:
+        yield
+    except FileNotFoundError:
+        detail = (
+            f"Files of {upload_id} were sent again or removed while it was checked. Complete it once all are there."
+        )
+        raise SecateurError(ErrorCode.CONFLICT, detail) from None
 
 
 def _ready(services: Services, kind: UploadKind, upload_id: str, description: dict[str, Any]) -> Upload:

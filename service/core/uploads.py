@@ -67,12 +67,12 @@ async def receive(
         key, _judged(body, arrival, declared.size), size=declared.size, sha256=declared.sha256
     )
     try:
-        await run_in_threadpool(_record, services, upload_id, name, key)
+        replaced = await run_in_threadpool(_record, services, upload_id, name, key)
     except BaseException:
         await run_in_threadpool(services.artifacts.delete, key)
         raise
-    if declared.key is not None:
-        await run_in_threadpool(services.artifacts.delete, declared.key)
+    if replaced is not None:
+        await run_in_threadpool(services.artifacts.delete, replaced)
     return UploadedFile(name=name, size=declared.size, sha256=declared.sha256, uploaded=True)
 
 
@@ -126,8 +126,11 @@ async def _judged(body: AsyncIterator[bytes], arrival: Arrival, size: int) -> As
         arrival.finish()
 
 
-def _record(services: Services, upload_id: str, name: str, key: str) -> None:
+def _record(services: Services, upload_id: str, name: str, key: str) -> str | None:
+    """Returns the key that `key` takes the place of: read here, since the same file may be coming several times at once."""
     with services.database.write() as session:
+        replaced = uploads.recorded_key(session, upload_id, name)
         if not uploads.record_file(session, upload_id, name, key):
-            detail = f"{upload_id} was completed while {name} came. Start a new upload."
+            detail = f"{upload_id} was completed or given up while {name} came. Start a new upload."
             raise SecateurError(ErrorCode.UPLOAD_CLOSED, detail)
+    return replaced

@@ -116,6 +116,7 @@ async def upload_dataset_file(
     responses=problems(
         ErrorCode.NOT_FOUND,
         ErrorCode.UPLOAD_INCOMPLETE,
+        ErrorCode.CONFLICT,
         ErrorCode.DATASET_EMPTY,
         ErrorCode.DATASET_SCHEMA,
         ErrorCode.AUDIO_UNDECODABLE,

@@ -115,6 +115,7 @@ async def upload_model_file(services: With, model_id: ModelPath, name: FilePath,
     responses=problems(
         ErrorCode.NOT_FOUND,
         ErrorCode.UPLOAD_INCOMPLETE,
+        ErrorCode.CONFLICT,
         ErrorCode.FILE_TYPE_REFUSED,
         ErrorCode.FILE_MISSING,
         ErrorCode.FILE_UNEXPECTED,

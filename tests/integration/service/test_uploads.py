@@ -2,7 +2,9 @@
 
 import json
 import pickle
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -81,6 +83,37 @@ def test_a_file_may_be_sent_again_until_the_upload_is_complete(client: TestClien
     assert client.post(f"{address}/complete").status_code == 200
     problem(client.put(f"{address}/files/config.json", content=files["config.json"]), 409, "upload_closed")
     assert len(stored(services)) == 3
+
+
+def test_a_file_sent_several_times_at_once_is_kept_once(client: TestClient, services: Services) -> None:
+    data = checkpoint_files()["config.json"]
+    address = declare(client, checkpoint_files())
+    barrier = threading.Barrier(4)
+
+    def halves() -> Iterator[bytes]:
+        yield data[:100]
+        barrier.wait(30)  # Every request has found the upload open and its file not there yet.
+        yield data[100:]
+
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda _: client.put(f"{address}/files/config.json", content=halves()), range(4)))
+    assert [answer.status_code for answer in answers] == [200] * 4
+    assert len(stored(services)) == 1
+
+
+@pytest.mark.parametrize("kind", ["models", "datasets"])
+def test_files_that_go_while_they_are_checked(client: TestClient, services: Services, kind: str) -> None:
+    files = checkpoint_files() if kind == "models" else dataset_files()
+    address = declare(client, files, kind)
+    for name, data in files.items():
+        client.put(f"{address}/files/{name}", content=data)
+    for key in stored(services)[1:]:
+        services.artifacts.delete(key)
+    assert "sent again" in problem(client.post(f"{address}/complete"), 409, "conflict")["detail"]
+    assert client.get(address).json()["state"] == "open"
+    for name, data in files.items():
+        client.put(f"{address}/files/{name}", content=data)
+    assert client.post(f"{address}/complete").status_code == 200
 
 
 def test_chunked_bodies_need_no_length(client: TestClient) -> None:

@@ -6,6 +6,7 @@ what loads here loads wherever torch and transformers are. PROBE is a safetensor
 
 import json
 import sys
+from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
@@ -16,8 +17,7 @@ def main(folder: str, probe: str) -> None:
     """Print {"max_abs_error", "max_abs_logit", "parameters", "code"}."""
     torch.use_deterministic_algorithms(True)
     tensors = load_file(probe)
-    with open(f"{folder}/config.json") as file:  # noqa: PTH123 (isolated script)
-        code = "auto_map" in json.load(file)
+    code = "auto_map" in json.loads((Path(folder) / "config.json").read_text())
     config = AutoConfig.from_pretrained(folder, trust_remote_code=code, local_files_only=True)
     model, info = AutoModelForAudioClassification.from_pretrained(
         folder,
