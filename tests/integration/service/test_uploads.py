@@ -1,15 +1,16 @@
 """Uploads over HTTP: the way they go well, and every way they must not, with nothing stored half."""
 
+import asyncio
 import json
 import pickle
-import threading
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
 
+from api_schemas.resources import UploadedFile
+from service.core import uploads
 from service.services import Services
 from tests.integration.service.conftest import problem
 from tests.support.uploads import (
@@ -87,17 +88,20 @@ def test_a_file_may_be_sent_again_until_the_upload_is_complete(client: TestClien
 
 def test_a_file_sent_several_times_at_once_is_kept_once(client: TestClient, services: Services) -> None:
     data = checkpoint_files()["config.json"]
-    address = declare(client, checkpoint_files())
-    barrier = threading.Barrier(4)
+    model_id = declare(client, checkpoint_files()).rpartition("/")[2]
 
-    def halves() -> Iterator[bytes]:
-        yield data[:100]
-        barrier.wait(30)  # Every request has found the upload open and its file not there yet.
-        yield data[100:]
+    async def send_together() -> list[UploadedFile]:
+        all_have_begun = asyncio.Barrier(4)
 
-    with ThreadPoolExecutor(4) as pool:
-        answers = list(pool.map(lambda _: client.put(f"{address}/files/config.json", content=halves()), range(4)))
-    assert [answer.status_code for answer in answers] == [200] * 4
+        async def halves() -> AsyncIterator[bytes]:
+            yield data[:100]
+            await all_have_begun.wait()  # Every one has found the upload open and the file not there yet.
+            yield data[100:]
+
+        one = (uploads.receive(services, "model", model_id, "config.json", None, halves()) for _ in range(4))
+        return await asyncio.wait_for(asyncio.gather(*one), 60)
+
+    assert all(file.uploaded for file in asyncio.run(send_together()))
     assert len(stored(services)) == 1
 
 
