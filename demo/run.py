@@ -3,6 +3,7 @@
 DEMO_MODEL, DEMO_DATA    a checkpoint folder, and a folder of parquet shards or of recordings (default: made here)
 DEMO_SPARSITY            share of the attention parameters to remove (0.5)
 DEMO_EPOCHS              of recovery after every step (1; the paper: 3)
+DEMO_LEARNING_RATE       of recovery (the default of the API)
 DEMO_CLIPS               test clips for the fresh process (500)
 DEMO_CONTROL             0 leaves out the control, which removes heads at random and is otherwise the same job
 """
@@ -108,9 +109,14 @@ def _request(model_id: str, dataset_id: str, criterion: Criterion) -> JobRequest
                 "criterion": criterion,
                 "target": {"attention_sparsity": float(os.environ.get("DEMO_SPARSITY", "0.5"))},
             },
-            "finetune": Finetune(epochs=int(os.environ.get("DEMO_EPOCHS", "1"))).model_dump(),
+            "finetune": _recovery().model_dump(),
         }
     )
+
+
+def _recovery() -> Finetune:
+    given = {"epochs": os.environ.get("DEMO_EPOCHS", "1"), "learning_rate": os.environ.get("DEMO_LEARNING_RATE")}
+    return Finetune.model_validate({name: value for name, value in given.items() if value})
 
 
 def _score_afresh(checkpoint: Path, data: Path) -> dict[str, Any]:
