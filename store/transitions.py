@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from api_schemas import ids
 from api_schemas.enums import TERMINAL_STATES, JobState, Phase
 from api_schemas.errors import ErrorCode, SecateurError
-from api_schemas.events import JobEventBody, StateChanged
+from api_schemas.events import JobEventBody, StateChanged, Warned
 from api_schemas.metrics import DataSummary, StepMetrics
 from api_schemas.resources import JobError, JobProgress
 from api_schemas.spec import JobRequest
@@ -229,8 +229,10 @@ def crash(
 ) -> JobState:
     """An unplanned end: running → queued (due after a wait), at the cap → failed with `error`; cancelling → cancelled.
 
-    The wait doubles with every further failure. Returns the new state. Raises LeaseLost.
+    The wait doubles with every further failure; a warning among the events says what happened, since a job that goes on
+    shows no error. Returns the new state. Raises LeaseLost.
     """
+    events = (*events, Warned(code=error.code, detail=error.detail))
     cancelled = Job.state == CANCELLING
     at_cap = Job.failures + 1 >= failure_cap
     wait = retry_delay_seconds * literal(1).bitwise_lshift(Job.failures)

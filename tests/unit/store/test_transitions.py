@@ -10,7 +10,7 @@ from sqlalchemy import update
 
 from api_schemas.enums import JobState, Phase
 from api_schemas.errors import ErrorCode, SecateurError
-from api_schemas.events import Finished, Loss, StateChanged
+from api_schemas.events import Finished, Loss, StateChanged, Warned
 from api_schemas.resources import JobError, JobProgress
 from store import jobs, transitions
 from store.clock import now
@@ -279,6 +279,9 @@ def test_crashes_are_tried_again_up_to_the_cap(database: Database) -> None:
     job = load(database, job_id)
     assert (job.failures, job.error, job.attempts) == (CAP, CRASH, CAP)
     assert claim(database) is None
+    with database.read() as session:
+        said = [event.body for event in jobs.events_after(session, job_id, 0, 100) if event.body.type == "warning"]
+    assert said == [Warned(code=CRASH.code, detail=CRASH.detail)] * CAP
 
 
 def test_a_crashed_job_waits_before_it_is_tried_again(database: Database) -> None:
