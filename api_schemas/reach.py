@@ -1,11 +1,25 @@
-"""How far a granularity can go: the largest attention sparsity that leaves the required heads and channels."""
+"""What a granularity can reach: the smallest cut it can make, and the most that leaves the required heads and channels."""
 
 from api_schemas import accounting
 from api_schemas.accounting import ModelShape
-from api_schemas.enums import Granularity
+from api_schemas.enums import Granularity, Layout, Scope
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
 from api_schemas.spec import Pruning
 from api_schemas.widths import AttentionWidths
+
+
+def smallest_cut(shape: ModelShape, widths: AttentionWidths, pruning: Pruning) -> int:
+    """Parameters of the smallest cut the spec allows: one structure, or one a layer (and side) where all must move."""
+    layer = widths.layers[0]
+    qk, vo = accounting.qk_channel_parameters(shape), accounting.vo_channel_parameters(shape)
+    if pruning.granularity is Granularity.ENTIRE_HEAD:
+        one = layer.qk[0] * qk + layer.vo[0] * vo
+    elif pruning.layout is Layout.STOCK:
+        one = layer.heads * (qk + vo)
+    else:
+        one = layer.heads * max(qk, vo)
+    everywhere = pruning.scope is Scope.LOCAL or pruning.layout is Layout.STOCK
+    return one * (len(widths.layers) if everywhere else 1)
 
 
 def smallest_widths(
@@ -33,7 +47,9 @@ def max_sparsity(
 
 
 def check_reachable(shape: ModelShape, widths: AttentionWidths, pruning: Pruning) -> None:
-    """Raise SPARSITY_OUT_OF_REACH, naming the maximum, where the target cannot be met.
+    """Raise SPARSITY_OUT_OF_REACH, naming the maximum or the smallest cut, where the target cannot be met.
+
+    A target is met to the nearest structure, so one below half of the smallest cut would remove nothing.
 
     The output bias is never removed but counts in the denominator, so five heads of six are 83.2%, not 83.3%. A target is
     compared without that rounding: asking for 5/6 is met within one structure and is accepted.
@@ -51,5 +67,17 @@ def check_reachable(shape: ModelShape, widths: AttentionWidths, pruning: Pruning
             pointer="/pruning/target/attention_sparsity",
             code=ErrorCode.SPARSITY_OUT_OF_REACH,
             detail=f"maximum {most:.4f}",
+        )
+        raise SecateurError(ErrorCode.SPARSITY_OUT_OF_REACH, detail, (item,))
+    least = smallest_cut(shape, widths, pruning) / shape.attention_parameters
+    if round(target / least) < 1:
+        detail = (
+            f"With {pruning.granularity.value}, {pruning.scope.value} scope and layout {pruning.layout.value} the smallest "
+            f"cut removes {least:.4f} of this model's attention parameters; {target:.4g} is nearer to nothing."
+        )
+        item = ErrorItem(
+            pointer="/pruning/target/attention_sparsity",
+            code=ErrorCode.SPARSITY_OUT_OF_REACH,
+            detail=f"smallest cut {least:.4f}",
         )
         raise SecateurError(ErrorCode.SPARSITY_OUT_OF_REACH, detail, (item,))

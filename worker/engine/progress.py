@@ -20,6 +20,8 @@ class _Kind:
     guess: float
     """Relative cost of a piece, used until one has been measured."""
     planned: int
+    before: int = 0
+    """Done by an earlier attempt: not left, and not measured here."""
     done: float = 0.0
     seconds: float = 0.0
 
@@ -67,7 +69,7 @@ class Reporter:
         spent = self.clock() - self._began
         kind = self._kinds.get(self._phase)
         if kind is not None:
-            kind.done, kind.seconds = min(kind.planned, kind.done + 1), kind.seconds + spent
+            kind.done, kind.seconds = kind.done + 1, kind.seconds + spent
         self.seconds[self._phase.value] = self.seconds.get(self._phase.value, 0.0) + spent
         self._phase = None
 
@@ -77,8 +79,8 @@ class Reporter:
             self._kinds[phase].planned, self._kinds[phase].guess = planned, guess
 
     def skip(self, phase: Phase, pieces: int) -> None:
-        """Pieces that an earlier attempt has done: they are neither left nor measured."""
-        self._kinds[phase].planned -= pieces
+        """Pieces that an earlier attempt has done."""
+        self._kinds[phase].before += pieces
 
     def progress(self, done: int, total: int) -> None:
         """`done` of `total` units of the current piece. Said at most twice a second, and at its end."""
@@ -101,18 +103,18 @@ class Reporter:
 
     def _estimate(self, part: float, spent: float) -> tuple[float, float | None]:
         """(share of the job done, seconds left), from measured speed where there is one and the plan's guess elsewhere."""
-        seconds, work = 0.0, 0.0
-        for phase, kind in self._kinds.items():
-            current = phase is self._phase
-            seconds += kind.seconds + (spent if current else 0.0)
-            work += (kind.done + (part if current else 0.0)) * kind.guess
+        now = {
+            phase: (kind.done + part, kind.seconds + spent) if phase is self._phase else (kind.done, kind.seconds)
+            for phase, kind in self._kinds.items()
+        }
+        seconds = sum(took for _, took in now.values())
+        work = sum(now[phase][0] * kind.guess for phase, kind in self._kinds.items())
         if not work or not seconds:
             return 0.0, None
-        left = 0.0
+        left, whole = 0.0, 0.0
         for phase, kind in self._kinds.items():
-            current = phase is self._phase
-            done = kind.done + (part if current else 0.0)
-            took = kind.seconds + (spent if current else 0.0)
+            done, took = now[phase]
             rate = took / done if done else kind.guess * seconds / work
-            left += max(0.0, kind.planned - done) * rate
-        return min(1.0, seconds / (seconds + left)), left
+            left += max(0.0, kind.planned - kind.before - done) * rate
+            whole += max(kind.planned, kind.before + done) * rate
+        return min(1.0, 1.0 - left / whole), left

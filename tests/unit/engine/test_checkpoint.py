@@ -136,3 +136,15 @@ def test_dense_in_the_engines_class_is_the_stock_model(original):
     with torch.inference_mode():
         assert torch.equal(stock(x).logits, original.model(x).logits)
     assert widths_of(keep_all(original.widths), original.widths.head_dim) == original.widths
+
+
+@pytest.mark.parametrize(("key", "value"), [("initializer_range", "small"), ("dtype", "float99")])
+def test_a_config_value_of_the_wrong_type_is_the_configs_fault(tmp_path, key, value):
+    for path in tiny_model().iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {key: value}))
+    with pytest.raises(SecateurError) as caught:
+        load_original(tmp_path)
+    assert caught.value.code == "config_invalid"
+    assert key in caught.value.detail or value in caught.value.detail

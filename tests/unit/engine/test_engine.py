@@ -7,10 +7,13 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 from sklearn.metrics import accuracy_score
 
 from api_schemas.events import ENGINE_EVENT
 from tests.support.tiny import tiny_data, tiny_model
+from worker.engine.checkpoint.load import load_original
 
 TWO_STEPS = {
     "pruning": {
@@ -110,7 +113,6 @@ def test_numbers_of_a_step(finished):
 
 def test_the_accuracy_in_the_record_is_that_of_the_downloaded_file(finished):
     """An independent reader: stock transformers on the folder, scikit-learn on the labels."""
-    import torch
     from transformers import AutoModelForAudioClassification
 
     from api_schemas.checkpoint import describe_folder
@@ -171,6 +173,28 @@ def test_one_shot_without_recovery_in_a_stock_layout(tmp_path):
     assert last.stock_layout
     assert last.losses == ()
     assert last.validation.accuracy == last.validation_before_recovery.accuracy
+
+
+def test_kept_channels_are_counted_in_the_original_model(tmp_path):
+    """Two cuts without recovery: every row of the last file is the row of the original that `kept` names."""
+    spec = {
+        "pruning": {
+            "target": {"attention_sparsity": 0.5}, "granularity": "per_head", "criterion": "magnitude",
+            "schedule": {"steps": 2},
+        },
+        "finetune": None,
+        "evaluate": {"latency_batch_sizes": [], "latency_runs": 5},
+    }  # fmt: skip
+    run = start(tmp_path, spec)
+    assert run.returncode == 0, run.stderr
+    before = load_original(tiny_model()).model.state_dict()
+    after = load_file(tmp_path / "step-2" / "model.safetensors")
+    kept = json.loads((tmp_path / "step-2" / "pruning.json").read_text())["kept"]
+    for number, layer in enumerate(kept):
+        name = f"audio_spectrogram_transformer.layers.{number}.attention"
+        for side, pair in (("q", "qk"), ("k", "qk"), ("v", "vo")):
+            rows = [head["head"] * 8 + channel for head in layer for channel in head[pair]]
+            assert torch.equal(after[f"{name}.{side}_proj.weight"], before[f"{name}.{side}_proj.weight"][rows])
 
 
 def failure(run):

@@ -91,6 +91,8 @@ def test_what_an_earlier_attempt_did_is_not_left(reporter, said, clock):
     clock.now = 10
     reporter.progress(1, 1)
     assert said[-1].eta_seconds == pytest.approx(30)
+    # Of 2 · 10 s scoring and 2 · 30 s fine-tuning, the second fine-tuning is left.
+    assert said[-1].fraction == pytest.approx(50 / 80)
     assert isinstance(said[0], PhaseChanged)
 
 

@@ -144,6 +144,17 @@ def test_out_of_reach_is_refused_with_the_maximum():
     assert f"{maximum:.4f}" in caught.value.detail
 
 
+@pytest.mark.parametrize("scope", Scope)
+def test_a_target_nearer_to_nothing_than_to_the_smallest_cut_is_refused(scope):
+    least = structure_share(pruning(scope=scope))
+    check_reachable(SHAPE, DENSE, pruning(0.51 * least, scope=scope))
+    with pytest.raises(SecateurError, match=f"{least:.4f}") as caught:
+        check_reachable(SHAPE, DENSE, pruning(0.49 * least, scope=scope))
+    assert caught.value.code == "sparsity_out_of_reach"
+    with pytest.raises(SecateurError):
+        check_reachable(SHAPE, DENSE, pruning(1e-300, scope=scope))
+
+
 def test_the_papers_schedule_is_ten_percent_a_step():
     shape = SHAPE.model_copy(update={"attention_parameters": SHAPE.attention_parameters})
     targets = step_targets(shape, DENSE, pruning(0.5, granularity="per_head"))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import AutoConfig, PreTrainedModel
 
 from api_schemas.checkpoint import describe_folder
 from api_schemas.errors import ErrorCode, SecateurError
@@ -44,7 +44,12 @@ def load_original(folder: Path) -> Loaded:
     """
     described = describe_folder(folder)
     family, widths = described.family, described.widths
-    stock = model_classes(family).stock.from_pretrained(folder, local_files_only=True)
+    try:
+        config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    except Exception as error:  # whatever a wrongly typed value meets first in transformers
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise SecateurError(ErrorCode.CONFIG_INVALID, f"transformers cannot read config.json: {reason[0]}") from error
+    stock = model_classes(family).stock.from_pretrained(folder, config=config, local_files_only=True)
     dtype = stock.dtype
     model = build(family, stock.config.to_dict(), widths, stock.float().state_dict())
     broken = [name for name, tensor in model.state_dict().items() if not torch.isfinite(tensor).all()]
