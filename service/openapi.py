@@ -7,7 +7,9 @@ from fastapi.openapi.utils import get_openapi
 
 from api_schemas.error_titles import ERROR_TEXTS
 from api_schemas.errors import ErrorCode, Problem
+from service.core.views import V1
 from service.problems import MEDIA_TYPE, status_of
+from service.routes.job_example import RUNNING_JOB
 
 TITLE = "Secateur"
 SUMMARY = "Makes transformer checkpoints smaller and faster by structured pruning of attention."
@@ -90,6 +92,9 @@ def install(app: FastAPI) -> None:
             components = schema.setdefault("components", {}).setdefault("schemas", {})
             components.update(problem.pop("$defs", {}))
             components["Problem"] = problem
+            # Added here, since the encoder of the document drops the nulls that a job answers with.
+            polled = schema["paths"][f"{V1}/jobs/{{job_id}}"]["get"]["responses"]["200"]
+            polled["content"]["application/json"]["example"] = RUNNING_JOB
             app.openapi_schema = schema
         return app.openapi_schema
 

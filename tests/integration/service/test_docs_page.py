@@ -2,6 +2,8 @@
 
 import re
 
+from api_schemas.resources import JobResource
+
 
 def test_the_page_and_what_it_loads_come_from_here(client):
     page = client.get("/docs")
@@ -14,3 +16,10 @@ def test_the_page_and_what_it_loads_come_from_here(client):
         assert client.get(url).status_code == 200, url
     assert "/openapi.json" in page.text
     assert client.get("/openapi.json").status_code == 200
+
+
+def test_polling_is_shown_by_example(client):
+    get_job = client.get("/openapi.json").json()["paths"]["/v1/jobs/{job_id}"]["get"]
+    example = JobResource.model_validate(get_job["responses"]["200"]["content"]["application/json"]["example"])
+    assert example.progress is not None
+    assert [metrics.step for metrics in example.metrics] == [0, 1]
