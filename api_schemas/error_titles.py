@@ -100,8 +100,3 @@ ERROR_TEXTS: Mapping[ErrorCode, ErrorText] = {
     ),
     _C.INPUT_LOST: ErrorText("An input of the job is gone", "Upload it again and submit a new job."),
 }
-
-
-def title_of(code: ErrorCode) -> str:
-    """The title of a code: the same for every error that carries it."""
-    return ERROR_TEXTS[code].title

@@ -10,7 +10,7 @@ from api_schemas.events import JobEvent
 from api_schemas.spec import JobRequest
 from store import transitions
 from store.paging import Rows, fetch_page
-from store.tables import Job, JobEventRow, JobStep, JobStepFile
+from store.tables import Job, JobEventRow, JobStep
 from store.tenancy import DEFAULT_TENANT, select_owned
 
 
@@ -45,12 +45,6 @@ def steps_of(session: Session, job_ids: Sequence[str], tenant: str = DEFAULT_TEN
     for step in session.scalars(query):
         found[step.job_id].append(step)
     return found
-
-
-def step_files(session: Session, job_id: str, step: int, tenant: str = DEFAULT_TENANT) -> Sequence[JobStepFile]:
-    """Files of one committed step, by name; empty where there is no such step."""
-    query = select_owned(JobStepFile, tenant).where(JobStepFile.job_id == job_id, JobStepFile.step == step)
-    return session.scalars(query.order_by(JobStepFile.name)).all()
 
 
 def events_after(

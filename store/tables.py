@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from sqlalchemy import JSON, BigInteger, Enum, ForeignKey, ForeignKeyConstraint, Index, Integer, MetaData, String
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
-from api_schemas.enums import TERMINAL_STATES, JobState, Phase, UploadState
+from api_schemas.enums import JobState, Phase, UploadState
 from api_schemas.events import JOB_EVENT_BODY, JobEventBody
 from api_schemas.metrics import DataSummary, StepMetrics
 from api_schemas.resources import JobError, JobProgress
@@ -128,10 +128,6 @@ class Job(Owned, Base):
     def attempts(self) -> int:
         """How often a worker has claimed the job."""
         return self.epoch
-
-    @property
-    def terminal(self) -> bool:
-        return self.state in TERMINAL_STATES
 
 
 class JobStep(Owned, Base):

@@ -1,6 +1,5 @@
 """Finding attention in a model: the four projections of every layer, by the family's description."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from torch import nn
@@ -56,10 +55,3 @@ def attention_blocks(model: nn.Module, family: Family, widths: AttentionWidths) 
 def projections_by_name(blocks: tuple[AttentionBlock, ...]) -> dict[str, nn.Linear]:
     """All projections of all layers, by module path."""
     return {block.names[side]: block.projections[side] for block in blocks for side in SIDES}
-
-
-def iter_heads(widths: AttentionWidths) -> Iterator[tuple[int, int]]:
-    """(layer, head) of every head."""
-    for number, layer in enumerate(widths.layers):
-        for head in range(layer.heads):
-            yield number, head

@@ -24,11 +24,6 @@ class Layout:
     files: Mapping[str, tuple[Path, ...]]
     metadata: bool = False
 
-    def all_files(self) -> Iterator[Path]:
-        """Every file once, in order."""
-        for split in sorted(self.files):
-            yield from self.files[split]
-
 
 def find_layout(folder: Path, splits: Splits) -> Layout:
     """Recognise parquet shards, list files, an audio folder with metadata, or label folders; in this order.
