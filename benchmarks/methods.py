@@ -1,0 +1,97 @@
+"""The paper's twelve methods and a random control, side by side: accuracy after one cut, before any recovery.
+
+Granularity × criterion × scope, all from one dense model and one pass of gradients over the validation split. It says what
+the choice of structures is worth by itself; what recovery adds is what a job measures.
+
+    python -m benchmarks.methods --model CHECKPOINT --data DATA [--sparsity 0.25 0.5 0.75]
+"""
+
+import argparse
+import itertools
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from api_schemas import accounting
+from api_schemas.checkpoint import describe_folder
+from api_schemas.enums import Criterion, Granularity, Scope, Split
+from api_schemas.reach import max_sparsity
+from api_schemas.spec import Columns, Pruning, Splits
+from worker.engine.attention import attention_blocks, projections_by_name
+from worker.engine.checkpoint.load import load_original
+from worker.engine.data import FeatureSplit, prepare
+from worker.engine.evaluate import evaluate, per_sample_loss
+from worker.engine.scoring import fisher_information, score
+from worker.engine.selection import select, widths_of
+from worker.engine.surgery import cut
+
+SEEDS = 5
+"""Draws of the random control; their mean is printed."""
+
+
+def batches(split: FeatureSplit, size: int = 8) -> Iterator[tuple[Tensor, Tensor]]:
+    """The split in order."""
+    for start in range(0, len(split), size):
+        yield split.batch(range(start, min(start + size, len(split))))
+
+
+def main() -> None:
+    """Print one row a method, one column a sparsity."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--sparsity", type=float, nargs="+", default=[0.25, 0.5, 0.75])
+    parser.add_argument("--threads", type=int, default=1)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    described, loaded = describe_folder(arguments.model), load_original(arguments.model)
+    with tempfile.TemporaryDirectory(prefix="methods-") as cache:
+        data = prepare(
+            arguments.data, arguments.model, labels=described.labels, multi_label=described.multi_label,
+            columns=Columns(), splits=Splits(), seed=0, cache_dir=Path(cache), progress=lambda _done, _total: None,
+        )  # fmt: skip
+        split = data.splits[Split.VALIDATION]
+        blocks = attention_blocks(loaded.model, loaded.family, loaded.widths)
+
+        def quality(model: torch.nn.Module) -> float:
+            scores = evaluate(
+                model, split, batch_size=32, device=torch.device("cpu"), multi_label=described.multi_label
+            )
+            return scores.accuracy if scores.accuracy is not None else scores.mean_average_precision or 0.0
+
+        def loss(logits: Tensor, targets: Tensor) -> Tensor:
+            return per_sample_loss(logits, targets, described.multi_label)
+
+        print(f"validation, {len(split)} samples; dense: {quality(loaded.model):.1%}\n")
+        print("| granularity | criterion | scope | " + " | ".join(f"{s:.1%}" for s in arguments.sparsity) + " |")
+        print("|---|---|---|" + "---:|" * len(arguments.sparsity))
+        moments = fisher_information(loaded.model, projections_by_name(blocks), batches(split), loss)
+        for granularity, criterion, scope in itertools.product(Granularity, Criterion, Scope):
+            cells = []
+            for sparsity in arguments.sparsity:
+                if sparsity > max_sparsity(described.shape, loaded.widths, granularity) + 0.01:
+                    cells.append("—")
+                    continue
+                target = {"attention_sparsity": sparsity}
+                spec = Pruning.model_validate(
+                    {"target": target, "granularity": granularity, "criterion": criterion, "scope": scope}
+                )
+                found = []
+                for seed in range(SEEDS if criterion is Criterion.RANDOM else 1):
+                    scores = score(criterion, blocks, moments=moments, seed=seed)
+                    keep = select(scores, loaded.widths, described.shape, spec, criterion=criterion, sparsity=sparsity)
+                    found.append(quality(cut(loaded.model, loaded.family, loaded.widths, keep)))
+                widths = widths_of(keep, loaded.widths.head_dim)
+                achieved = accounting.attention_sparsity(described.shape, widths)
+                off = f" ({achieved:.1%})" if abs(achieved - sparsity) > 0.005 else ""
+                cells.append(f"{sum(found) / len(found):.1%}{off}")
+            print(
+                f"| {granularity.value} | {criterion.value} | {scope.value} | " + " | ".join(cells) + " |", flush=True
+            )
+
+
+if __name__ == "__main__":
+    main()
