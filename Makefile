@@ -69,8 +69,9 @@ e2e: install ## End-to-end tests: the real stack and a real job
 	$(PYTEST) tests/e2e
 
 .PHONY: bench
-bench: install ## Benchmark on the demo's model and data, or DEMO_MODEL and DEMO_DATA: several labels a clip
-	@read -r model data < <($(BIN)/python -m demo.inputs) && $(BIN)/python -m benchmarks.mixtures --model "$$model" --data "$$data"
+bench: install ## Benchmarks on the demo's model and data, or DEMO_MODEL and DEMO_DATA: methods, several labels a clip
+	@read -r model data < <($(BIN)/python -m demo.inputs) && for name in methods mixtures; do \
+		$(BIN)/python -m benchmarks.$$name --model "$$model" --data "$$data"; done
 
 .PHONY: clean
 clean: ## Remove what was made here: .venv, .demo, caches (not .secateur, which is your data)
