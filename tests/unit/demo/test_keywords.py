@@ -76,7 +76,7 @@ def test_a_folder_of_labels_without_splits_becomes_train(wavs: Path, tmp_path: P
 
 
 def test_a_folder_without_recordings_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="no folder a label"):
+    with pytest.raises(ValueError, match="no recordings"):
         pack_folder(tmp_path, tmp_path)
 
 

@@ -237,7 +237,7 @@ def test_a_committed_step_is_there_with_its_files_and_clears_the_failures(databa
         steps = jobs.steps(session, job.id)
         assert [(step.step, step.downloadable, step.epoch) for step in steps] == [(0, False, 2), (1, True, 2)]
         assert steps[1].metrics == step_metrics(1)
-        assert [file.name for file in jobs.step_files(session, job.id, 1)] == ["model.safetensors"]
+        assert [file.name for file in steps[1].files] == ["model.safetensors"]
 
 
 @pytest.mark.parametrize("step", [0, 2])

@@ -101,7 +101,7 @@ def test_the_engine_sees_its_inputs_and_no_secret(make_bench: MakeBench, monkeyp
         monkeypatch.setenv(name, "secret")
     supervisor(bench).run_one()
     with bench.database.read() as session:
-        [file] = [file for file in jobs.step_files(session, job_id, 0) if file.name == "pruning.json"]
+        [file] = [file for file in jobs.steps(session, job_id)[0].files if file.name == "pruning.json"]
     seen = json.loads(b"".join(bench.artifacts.read(file.key)))["seen"]
     assert not {"AWS_SECRET_ACCESS_KEY", "SECATEUR_DATABASE_URL", "HF_TOKEN", "PGPASSWORD"} & set(seen["environment"])
     assert {"HF_HUB_OFFLINE", "OMP_NUM_THREADS"} <= set(seen["environment"])
