@@ -59,25 +59,20 @@ def check_reachable(shape: ModelShape, widths: AttentionWidths, pruning: Pruning
     nominal = most * shape.attention_parameters / (shape.attention_parameters - kept_biases)
     target = pruning.target.attention_sparsity
     if target > nominal + 1e-9:
-        detail = (
+        raise _out_of_reach(
+            f"maximum {most:.4f}",
             f"{pruning.granularity.value} can remove at most {most:.4f} of this model's attention parameters with "
-            f"min_heads={pruning.min_heads} and min_channels={pruning.min_channels}; {target:.4f} was asked for."
+            f"min_heads={pruning.min_heads} and min_channels={pruning.min_channels}; {target:.4f} was asked for.",
         )
-        item = ErrorItem(
-            pointer="/pruning/target/attention_sparsity",
-            code=ErrorCode.SPARSITY_OUT_OF_REACH,
-            detail=f"maximum {most:.4f}",
-        )
-        raise SecateurError(ErrorCode.SPARSITY_OUT_OF_REACH, detail, (item,))
     least = smallest_cut(shape, widths, pruning) / shape.attention_parameters
     if round(target / least) < 1:
-        detail = (
+        raise _out_of_reach(
+            f"smallest cut {least:.4f}",
             f"With {pruning.granularity.value}, {pruning.scope.value} scope and layout {pruning.layout.value} the smallest "
-            f"cut removes {least:.4f} of this model's attention parameters; {target:.4g} is nearer to nothing."
+            f"cut removes {least:.4f} of this model's attention parameters; {target:.4g} is nearer to nothing.",
         )
-        item = ErrorItem(
-            pointer="/pruning/target/attention_sparsity",
-            code=ErrorCode.SPARSITY_OUT_OF_REACH,
-            detail=f"smallest cut {least:.4f}",
-        )
-        raise SecateurError(ErrorCode.SPARSITY_OUT_OF_REACH, detail, (item,))
+
+
+def _out_of_reach(limit: str, detail: str) -> SecateurError:
+    item = ErrorItem(pointer="/pruning/target/attention_sparsity", code=ErrorCode.SPARSITY_OUT_OF_REACH, detail=limit)
+    return SecateurError(ErrorCode.SPARSITY_OUT_OF_REACH, detail, (item,))
