@@ -42,14 +42,73 @@ class Granularity(StrEnum):
     ENTIRE_HEAD = "entire_head"
     SAME_CHANNEL = "same_channel"
     PER_HEAD = "per_head"
+    RAGGED = "ragged"
+    HEAD_AND_CHANNEL = "head_and_channel"
 
 
 class Criterion(StrEnum):
-    """How a structure is scored; the lowest scores are removed."""
+    """How a structure is scored; the lowest scores are removed (docs/method.md has the formulas)."""
 
     MAGNITUDE = "magnitude"
     FISHER = "fisher"
+    FISHER_SALIENCY = "fisher_saliency"
+    FISHER_GATE = "fisher_gate"
+    TAYLOR = "taylor"
+    ENERGY = "energy"
     RANDOM = "random"
+
+
+class Normalization(StrEnum):
+    """What is done to scores before layers are compared."""
+
+    NONE = "none"
+    LAYER = "layer"
+    PARAMETERS = "parameters"
+
+
+class Basis(StrEnum):
+    """The channels that are ranked: the model's own, or each head's principal axes, into which it is rotated first."""
+
+    NATIVE = "native"
+    PRINCIPAL = "principal"
+
+
+class Compensation(StrEnum):
+    """What is done at once for what was cut, before any training."""
+
+    NONE = "none"
+    BIAS = "bias"
+    LEAST_SQUARES = "least_squares"
+
+
+class ScheduleShape(StrEnum):
+    """How the target is approached over the steps. `cubic` removes most at first (Zhu and Gupta, arXiv 1710.01878)."""
+
+    LINEAR = "linear"
+    CUBIC = "cubic"
+
+
+class LabelSource(StrEnum):
+    """Where the labels of calibration come from: the data, or draws from the model's own predictive distribution."""
+
+    DATA = "data"
+    MODEL = "model"
+
+
+class TargetKind(StrEnum):
+    """What the target's share is a share of; the field of Target that is set."""
+
+    ATTENTION_SPARSITY = "attention_sparsity"
+    PARAMETERS = "parameters"
+    FLOPS = "flops"
+    LATENCY = "latency"
+
+
+class ExportFormat(StrEnum):
+    """Further files beside a step's safetensors."""
+
+    ONNX = "onnx"
+    ONNX_INT8 = "onnx_int8"
 
 
 class Scope(StrEnum):

@@ -3,6 +3,7 @@
 from pydantic import Field
 
 from api_schemas.base import Output
+from api_schemas.enums import ExportFormat, TargetKind
 from api_schemas.widths import AttentionWidths
 
 
@@ -39,6 +40,48 @@ class Size(Output):
     file_bytes: int
 
 
+class TargetMet(Output):
+    """The job's target in its own unit, asked for and met at this step, as shares of the original."""
+
+    kind: TargetKind
+    requested: float
+    achieved: float
+
+
+class LayerSensitivity(Output):
+    """One layer cut alone: the task's metric and the cross entropy on validation, by share removed."""
+
+    layer: int
+    metric: tuple[float, ...]
+    cross_entropy: tuple[float, ...]
+
+
+class Sensitivity(Output):
+    """What each layer alone would cost, before any step. `dense_metric` is on the same samples."""
+
+    samples: int
+    shares: tuple[float, ...]
+    dense_metric: float
+    dense_cross_entropy: float
+    layers: tuple[LayerSensitivity, ...]
+
+
+class ExportMetrics(Output):
+    """One exported file, run by onnxruntime on the CPU beside torch."""
+
+    format: ExportFormat
+    file: str
+    file_bytes: int
+    samples: int
+    max_abs_error: float
+    """Largest difference to torch's logits."""
+    agreement: float
+    """Share of samples on which the first class (several labels: every decision at 0.5) is torch's."""
+    scores: Scores
+    latency: tuple[Latency, ...] = ()
+    """`dense_*` and `speedup` compare with the cut model in torch on the same CPU."""
+
+
 class EpochLoss(Output):
     """Mean training loss of one epoch of recovery, and the validation scores after it where they were taken."""
 
@@ -61,6 +104,8 @@ class StepMetrics(Output):
     test: Scores | None = None
     """Only on the last step, and on step 0 then: the test split is reported once."""
     latency: tuple[Latency, ...] = ()
+    target: TargetMet | None = None
+    """Null on step 0."""
     losses: tuple[EpochLoss, ...] = ()
     lora_ranks: dict[str, int] = Field(default_factory=dict)
     """Adapter rank by module name, after capping at the projection's width."""
@@ -69,6 +114,9 @@ class StepMetrics(Output):
     """True where the folder loads without custom code."""
     reload_max_abs_error: float | None = None
     """Largest difference between the engine's logits and those of a fresh process that loaded the packaged folder."""
+    sensitivity: Sensitivity | None = None
+    """Only on step 0, where asked for."""
+    exports: tuple[ExportMetrics, ...] = ()
     seconds: dict[str, float] = Field(default_factory=dict)
     """Wall time by phase."""
 

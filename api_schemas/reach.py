@@ -57,7 +57,7 @@ def check_reachable(shape: ModelShape, widths: AttentionWidths, pruning: Pruning
     most = max_sparsity(shape, widths, pruning.granularity, pruning.min_heads, pruning.min_channels)
     kept_biases = shape.output_bias * shape.hidden_size * len(widths.layers)
     nominal = most * shape.attention_parameters / (shape.attention_parameters - kept_biases)
-    target = pruning.target.attention_sparsity
+    target = pruning.target.share
     if target > nominal + 1e-9:
         raise _out_of_reach(
             f"maximum {most:.4f}",

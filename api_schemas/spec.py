@@ -4,12 +4,26 @@ Every field but model, dataset and a target has a default; a preset fills what t
 """
 
 from math import ceil
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
 from api_schemas.base import Strict
-from api_schemas.enums import Balance, Criterion, Granularity, Layout, Scope, Split
+from api_schemas.enums import (
+    Balance,
+    Basis,
+    Compensation,
+    Criterion,
+    ExportFormat,
+    Granularity,
+    LabelSource,
+    Layout,
+    Normalization,
+    ScheduleShape,
+    Scope,
+    Split,
+    TargetKind,
+)
 from api_schemas.ids import DatasetId, ModelId, Name
 from api_schemas.presets import PRESETS
 
@@ -57,30 +71,55 @@ class HubDataset(Strict):
     splits: Splits = Splits()
 
 
-class Target(Strict):
-    """How much to remove."""
+Share = Annotated[float, Field(gt=0, lt=1)]
 
-    attention_sparsity: float = Field(
-        gt=0,
-        lt=1,
-        description="Share of the attention parameters (q, k, v, o; weights and biases) to remove, of the original's.",
+
+class Target(Strict):
+    """How much to remove: exactly one share, in (0, 1), of what the original has."""
+
+    attention_sparsity: Share | None = Field(
+        None, description="Of the attention parameters (q, k, v, o; weights and biases)."
     )
+    parameters: Share | None = Field(None, description="Of all parameters.")
+    flops: Share | None = Field(None, description="Of the FLOPs of a forward pass.")
+    latency: Share | None = Field(
+        None, description="Of the time of a forward pass at the first batch size of `evaluate`, on the worker's device."
+    )
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Self:
+        given = [kind.value for kind in TargetKind if getattr(self, kind) is not None]
+        if len(given) != 1:
+            names = ", ".join(TargetKind)
+            raise ValueError(f"name exactly one of {names}; {len(given)} were given")
+        return self
+
+    @property
+    def kind(self) -> TargetKind:
+        """Which of the shares is set."""
+        return next(kind for kind in TargetKind if getattr(self, kind) is not None)
+
+    @property
+    def share(self) -> float:
+        """The share that is set."""
+        return float(getattr(self, self.kind))
 
 
 class Schedule(Strict):
     """How the target is approached: removal, recovery, removal, …"""
 
     steps: int | None = Field(
-        None, ge=1, le=100, description="Number of steps. Default: one for every 10% of the attention parameters."
+        None, ge=1, le=100, description="Number of steps. Default: one for every 10% of the target."
     )
-    shape: Literal["linear"] = "linear"
+    shape: ScheduleShape = ScheduleShape.LINEAR
 
 
 class Calibration(Strict):
-    """The samples on which the criterion is computed."""
+    """The samples on which criterion, basis and compensation are computed."""
 
     split: Literal[Split.TRAIN, Split.VALIDATION] = Split.VALIDATION
     samples: int | None = Field(None, ge=1, description="How many, drawn by seed; null takes the whole split.")
+    labels: LabelSource = LabelSource.DATA
 
 
 class Pruning(Strict):
@@ -91,12 +130,19 @@ class Pruning(Strict):
     granularity: Granularity = Granularity.ENTIRE_HEAD
     criterion: Criterion = Criterion.FISHER
     scope: Scope = Scope.GLOBAL
+    normalization: Normalization = Normalization.NONE
+    basis: Basis = Basis.NATIVE
+    compensation: Compensation = Compensation.NONE
     balance: Balance = Balance.JOINT
     layout: Layout = Layout.ANY
+    align: Literal[1, 8, 16] = Field(1, description="Widths that are kept are multiples of this.")
     schedule: Schedule = Schedule()
     calibration: Calibration = Calibration()
-    min_heads: int = Field(1, ge=1, description="Heads left in every layer.")
+    min_heads: int = Field(1, ge=0, description="Heads left in every layer; 0 lets a layer's attention go altogether.")
     min_channels: int = Field(1, ge=1, description="QK and VO channels, each, left in every surviving head.")
+    exclude_layers: tuple[Annotated[int, Field(ge=0)], ...] = Field(
+        (), max_length=1024, description="Layers that are left as they are, counted from 0."
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -115,7 +161,7 @@ class Pruning(Strict):
     def steps(self) -> int:
         """Steps of the schedule; by default the paper's: each removes at most 10% of the original."""
         # Rounded first: 0.3 / 0.1 is 2.9999999999999996 in binary, and 0.7 / 0.1 is above 7.
-        return self.schedule.steps or ceil(round(self.target.attention_sparsity * 10, 9))
+        return self.schedule.steps or ceil(round(self.target.share * 10, 9))
 
 
 class Lora(Strict):
@@ -134,6 +180,16 @@ class Augment(Strict):
     time_shift: float = Field(0.1, ge=0, lt=1, description="Longest shift either way, as a share of the frames.")
 
 
+class Distill(Strict):
+    """Learning from the original model during recovery (Hinton et al., arXiv 1503.02531)."""
+
+    weight: float = Field(0.5, ge=0, le=1, description="Of the original's softened logits; the labels get the rest.")
+    temperature: float = Field(2.0, gt=0, le=100)
+    attention: float = Field(
+        0.0, ge=0, description="Weight of the mean squared error between the two models' attention outputs, by layer."
+    )
+
+
 class Finetune(Strict):
     """Recovery after every step."""
 
@@ -144,6 +200,7 @@ class Finetune(Strict):
     warmup: float = Field(0.1, ge=0, lt=1, description="Share of the steps over which the learning rate rises.")
     lora: Lora = Lora()
     augment: Augment | None = Augment()
+    distill: Distill | None = None
 
 
 class Evaluate(Strict):
@@ -152,14 +209,33 @@ class Evaluate(Strict):
     batch_size: int = Field(32, ge=1, le=4096)
     latency_batch_sizes: tuple[Annotated[int, Field(ge=1, le=1024)], ...] = Field((1, 8), max_length=8)
     latency_runs: int = Field(30, ge=5, le=1000, description="Timed runs a batch size, dense and cut in turn.")
+    sensitivity_samples: int | None = Field(
+        128,
+        ge=1,
+        description="Before the first step, measure on so many validation samples what removing 25, 50 and 75% of each "
+        "layer alone would cost; null leaves it out.",
+    )
+
+
+class Stop(Strict):
+    """When a job ends before its target."""
+
+    max_drop: float = Field(
+        gt=0,
+        lt=1,
+        description="Largest drop of the task's metric on validation, absolute (0.01 is one point); the job ends at the last "
+        "step within it.",
+    )
 
 
 class Work(Strict):
     """What both a job request and an engine spec carry."""
 
     pruning: Pruning
-    finetune: Finetune | None = Finetune()
+    finetune: Finetune | None = Field(Finetune(), description="null: one-shot, no recovery.")
     evaluate: Evaluate = Evaluate()
+    exports: tuple[ExportFormat, ...] = Field((), max_length=len(ExportFormat))
+    stop: Stop | None = None
     deterministic: bool = True
     seed: int = Field(0, ge=0, lt=2**31)
 
@@ -187,6 +263,8 @@ class JobRequest(Work):
             pruning=self.pruning,
             finetune=self.finetune,
             evaluate=self.evaluate,
+            exports=self.exports,
+            stop=self.stop,
             deterministic=self.deterministic,
             seed=self.seed,
             columns=self.dataset.columns,

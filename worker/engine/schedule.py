@@ -12,7 +12,7 @@ def step_targets(shape: ModelShape, widths: AttentionWidths, pruning: Pruning) -
     A step that would remove no structure more than the one before it (the paper's 10% is less than one head a layer
     in a small model) is left out: recovery without a cut is not a step. The last target always stays.
     """
-    target, steps = pruning.target.attention_sparsity, pruning.steps
+    target, steps = pruning.target.share, pruning.steps
     smallest = smallest_cut(shape, widths, pruning)
     targets: list[float] = []
     counts: list[int] = []

@@ -114,7 +114,7 @@ def _cutting(steps: Sequence[StepMetrics], spec: EngineSpec, data: DataSummary) 
         f"scored by: `{pruning.criterion.value}`, ranked `{pruning.scope.value}`, QK and VO `{pruning.balance.value}`",
         f"asked for {percent(last.requested_sparsity, 2)} of the original attention parameters at this step, "
         f"removed {percent(last.achieved_sparsity, 2)}",
-        f"step {last.step}, on the way to {percent(pruning.target.attention_sparsity)}",
+        f"step {last.step}, on the way to {percent(pruning.target.share)}",
         f"calibration: {last.calibration_samples} samples of {pruning.calibration.split.value}"
         if last.calibration_samples
         else "calibration: none needed",
