@@ -1,16 +1,24 @@
-"""From one number a weight to one number a channel, a head, a slice.
+"""From scores of single channels to the score of a set of channels that leaves together.
 
 A structure is the set of weights and biases that leave together. Two couplings are forced by the arithmetic: a QK
-channel is a row of W_q and the same row of W_k; a VO channel is a row of W_v and the same column of W_o. What a
-criterion says of a structure is a sum over its parameters, so channels add up to heads.
+channel is a row of W_q and the same row of W_k; a VO channel is a row of W_v and the same column of W_o. What a set of
+channels scores is not the same function of its channels for every criterion; `LayerScores.of` is that function.
+Shapes: C channels of one side of a layer, all heads one after another.
 """
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
+import torch
 from torch import Tensor
 
 from worker.engine.attention import AttentionBlock
+
+Side = Literal["qk", "vo", "head"]
+Members = Sequence[tuple[int, int]]
+"""(head, channel) pairs; of side `head`, (head, -1)."""
 
 Statistic = Callable[[str], tuple[Tensor, Tensor | None]]
 """Projection name -> a number for each weight (O, I) and each bias (O)."""
@@ -18,7 +26,11 @@ Statistic = Callable[[str], tuple[Tensor, Tensor | None]]
 
 @dataclass(frozen=True)
 class LayerScores:
-    """Additive scores of one layer's channels: `qk[h]` and `vo[h]` are float64 vectors as long as head h is wide."""
+    """Scores of one layer's channels, and of any set of them. This class: a set scores the sum of its channels.
+
+    `qk[h]` and `vo[h]` are float64 vectors as long as head h is wide, never negative: the finished scores of channels
+    that leave alone.
+    """
 
     qk: tuple[Tensor, ...]
     vo: tuple[Tensor, ...]
@@ -26,6 +38,76 @@ class LayerScores:
     def side(self, side: str) -> tuple[Tensor, ...]:
         """`qk` or `vo`."""
         return self.qk if side == "qk" else self.vo
+
+    def of(self, side: Side, members: Members) -> float:
+        """The score of these channels leaving together. An empty set scores 0."""
+        if side == "head":
+            return sum(float(self.qk[h].sum() + self.vo[h].sum()) for h, _ in members)
+        return sum(float(self.side(side)[h][c]) for h, c in members)
+
+    def positions(self, side: str, members: Iterable[tuple[int, int]]) -> Tensor:
+        """Members of `qk` or `vo` as positions among that side's C channels; channel -1 is the whole head."""
+        vectors = self.side(side)
+        starts = [0]
+        for vector in vectors:
+            starts.append(starts[-1] + len(vector))
+        found: list[int] = []
+        for h, c in members:
+            found += range(starts[h], starts[h + 1]) if c < 0 else (starts[h] + c,)
+        return torch.tensor(found, dtype=torch.long)
+
+
+@dataclass(frozen=True)
+class NormScores(LayerScores):
+    """A set scores the L2 norm of all its parameters; so does a channel."""
+
+    def of(self, side: Side, members: Members) -> float:
+        if side == "head":
+            squares = (float(self.qk[h].square().sum() + self.vo[h].square().sum()) for h, _ in members)
+        else:
+            squares = (float(self.side(side)[h][c]) ** 2 for h, c in members)
+        return math.sqrt(sum(squares))
+
+
+@dataclass(frozen=True)
+class SignedScores(LayerScores):
+    """A set scores the absolute value of a signed sum, in which channels cancel; a whole head scores its VO side.
+
+    `qk_signed` and `vo_signed` are the signed numbers (C) of all channels, float64.
+    """
+
+    qk_signed: Tensor
+    vo_signed: Tensor
+
+    def of(self, side: Side, members: Members) -> float:
+        side = "vo" if side == "head" else side
+        total_C = self.qk_signed if side == "qk" else self.vo_signed
+        return abs(float(total_C[self.positions(side, members)].sum()))
+
+
+@dataclass(frozen=True)
+class GateScores(LayerScores):
+    """A set scores E[(Σ of its channels' gate gradients)²]; a whole head scores its VO side.
+
+    `qk_gates` and `vo_gates` are the second moments (C, C) of the gate gradients of all channels, float64: the score
+    of a set is the sum of its square block.
+    """
+
+    qk_gates: Tensor
+    vo_gates: Tensor
+
+    def of(self, side: Side, members: Members) -> float:
+        side = "vo" if side == "head" else side
+        moment_CC = self.qk_gates if side == "qk" else self.vo_gates
+        positions = self.positions(side, members)
+        # A sum of squares: below zero only by rounding.
+        return max(0.0, float(moment_CC[positions][:, positions].sum()))
+
+
+def by_head(block: AttentionBlock, qk_C: Tensor, vo_C: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    """One number a channel of each side -> vectors a head."""
+    heads = range(block.widths.heads)
+    return tuple(qk_C[block.rows("q", h)] for h in heads), tuple(vo_C[block.rows("v", h)] for h in heads)
 
 
 def _by_channel(statistic: tuple[Tensor, Tensor | None], side: str) -> Tensor:
@@ -35,14 +117,7 @@ def _by_channel(statistic: tuple[Tensor, Tensor | None], side: str) -> Tensor:
     return total if bias is None or side == "o" else total + bias.double()
 
 
-def channel_scores(blocks: Sequence[AttentionBlock], statistic: Statistic) -> tuple[LayerScores, ...]:
-    """Sum `statistic` over every channel's parameters, weights and biases, both projections of its pair."""
-    scores = []
-    for block in blocks:
-        total = {side: _by_channel(statistic(block.names[side]), side).cpu() for side in block.projections}
-        qk, vo = total["q"] + total["k"], total["v"] + total["o"]
-        heads = range(block.widths.heads)
-        scores.append(
-            LayerScores(tuple(qk[block.rows("q", h)] for h in heads), tuple(vo[block.rows("v", h)] for h in heads))
-        )
-    return tuple(scores)
+def channel_sums(block: AttentionBlock, statistic: Statistic) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    """`statistic` summed over every channel's parameters, weights and biases, both projections: (qk, vo), by head."""
+    total = {side: _by_channel(statistic(block.names[side]), side).cpu() for side in block.projections}
+    return by_head(block, total["q"] + total["k"], total["v"] + total["o"])

@@ -1,13 +1,12 @@
-"""The criteria, each by name: what is summed over a structure, and what is made of the sum."""
+"""The criteria, each by name: what a set of channels scores."""
 
-import math
 from collections.abc import Callable, Sequence
 
 import torch
 
 from api_schemas.enums import Criterion
 from worker.engine.attention import AttentionBlock, projections_by_name
-from worker.engine.scoring.channels import LayerScores, channel_scores
+from worker.engine.scoring.channels import LayerScores, NormScores, channel_sums
 from worker.engine.scoring.fisher import Moments
 
 NEEDS_GRADIENTS = frozenset({Criterion.FISHER})
@@ -16,10 +15,10 @@ NEEDS_GRADIENTS = frozenset({Criterion.FISHER})
 def score(
     criterion: Criterion, blocks: Sequence[AttentionBlock], *, moments: Moments | None, seed: int
 ) -> tuple[LayerScores, ...]:
-    """Additive channel scores of every layer.
+    """Scores of every layer.
 
-    `magnitude`: θ², whose sum over a structure is the square of its L2 norm. `fisher`: E[g²]. `random`: uniform draws
-    from `seed`, a control. `moments` is what `fisher_information` returned, for the criteria in NEEDS_GRADIENTS.
+    `magnitude`: the L2 norm. `fisher`: the sum of E[g²]. `random`: uniform draws from `seed`, a control.
+    `moments` is what `fisher_information` returned, for the criteria in NEEDS_GRADIENTS.
     """
     linears = projections_by_name(tuple(blocks))
     match criterion:
@@ -29,11 +28,12 @@ def score(
                 linear = linears[name]
                 return linear.weight.detach().square(), None if linear.bias is None else linear.bias.detach().square()
 
-            return channel_scores(blocks, squares)
+            sums = [channel_sums(block, squares) for block in blocks]
+            return tuple(NormScores(*(tuple(v.sqrt() for v in side) for side in layer)) for layer in sums)
         case Criterion.FISHER:
             if moments is None:
                 raise ValueError("fisher needs the moments of the gradients")
-            return channel_scores(blocks, moments.__getitem__)
+            return tuple(LayerScores(*channel_sums(block, moments.__getitem__)) for block in blocks)
         case Criterion.RANDOM:
             generator = torch.Generator().manual_seed(seed)
 
@@ -41,8 +41,10 @@ def score(
                 return tuple(torch.rand(width, generator=generator, dtype=torch.float64) for width in widths)
 
             return tuple(LayerScores(draw(block.widths.qk), draw(block.widths.vo)) for block in blocks)
+        case _:
+            raise ValueError(f"{criterion.value} is not computed yet")
 
 
-def finish(criterion: Criterion) -> Callable[[float], float]:
-    """What a structure's sum becomes in the ranking: the L2 norm for magnitude, the sum itself for the others."""
-    return math.sqrt if criterion is Criterion.MAGNITUDE else float
+def finish(_criterion: Criterion) -> Callable[[float], float]:
+    """Scores are finished already; until selection asks `LayerScores.of`."""
+    return float
