@@ -45,6 +45,14 @@ class LayerScores:
             return sum(float(self.qk[h].sum() + self.vo[h].sum()) for h, _ in members)
         return sum(float(self.side(side)[h][c]) for h, c in members)
 
+    def rest_of_head(self, head: int, qk: Sequence[int], vo: Sequence[int]) -> float:
+        """What a head scores of which only these channels are left. With all of them, `of("head", …)`."""
+        return float(self.qk[head][list(qk)].sum() + self.vo[head][list(vo)].sum())
+
+    def per_parameter(self, score: float, parameters: int) -> float:
+        """A score by which structures of different sizes compare: equal for a structure and for its equal parts."""
+        return score / parameters
+
     def positions(self, side: str, members: Iterable[tuple[int, int]]) -> Tensor:
         """Members of `qk` or `vo` as positions among that side's C channels; channel -1 is the whole head."""
         vectors = self.side(side)
@@ -68,6 +76,13 @@ class NormScores(LayerScores):
             squares = (float(self.side(side)[h][c]) ** 2 for h, c in members)
         return math.sqrt(sum(squares))
 
+    def rest_of_head(self, head: int, qk: Sequence[int], vo: Sequence[int]) -> float:
+        return math.sqrt(float(self.qk[head][list(qk)].square().sum() + self.vo[head][list(vo)].square().sum()))
+
+    def per_parameter(self, score: float, parameters: int) -> float:
+        """The mean square: norms do not add up, and a norm per parameter would fall with the root of the size."""
+        return score**2 / parameters
+
 
 @dataclass(frozen=True)
 class SignedScores(LayerScores):
@@ -83,6 +98,10 @@ class SignedScores(LayerScores):
         side = "vo" if side == "head" else side
         total_C = self.qk_signed if side == "qk" else self.vo_signed
         return abs(float(total_C[self.positions(side, members)].sum()))
+
+    def rest_of_head(self, head: int, qk: Sequence[int], vo: Sequence[int]) -> float:
+        del qk
+        return self.of("vo", [(head, c) for c in vo])
 
 
 @dataclass(frozen=True)
@@ -102,6 +121,10 @@ class GateScores(LayerScores):
         positions = self.positions(side, members)
         # A sum of squares: below zero only by rounding.
         return max(0.0, float(moment_CC[positions][:, positions].sum()))
+
+    def rest_of_head(self, head: int, qk: Sequence[int], vo: Sequence[int]) -> float:
+        del qk
+        return self.of("vo", [(head, c) for c in vo])
 
 
 def by_head(block: AttentionBlock, qk_C: Tensor, vo_C: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
