@@ -34,6 +34,17 @@ def vo_channel_parameters(shape: ModelShape) -> int:
     return 2 * shape.hidden_size + shape.qkv_bias
 
 
+def original_channels(shape: ModelShape, layers: int) -> int:
+    """QK channels, and as many VO channels, of one of the original's equally wide layers."""
+    per_layer = shape.attention_parameters // layers - shape.hidden_size * shape.output_bias
+    return per_layer // (qk_channel_parameters(shape) + vo_channel_parameters(shape))
+
+
+def channel_flops(shape: ModelShape) -> int:
+    """One channel of either kind, for one input: 4·T·D in its two projections and 2·T² between them."""
+    return 4 * shape.tokens * shape.hidden_size + 2 * shape.tokens**2
+
+
 def layer_parameters(shape: ModelShape, layer: LayerWidths) -> int:
     """q, k, v, o of one layer; b_o is never removed."""
     channels = layer.qk_total * qk_channel_parameters(shape) + layer.vo_total * vo_channel_parameters(shape)
@@ -56,9 +67,8 @@ def total_parameters(shape: ModelShape, widths: AttentionWidths) -> int:
 
 
 def attention_flops(shape: ModelShape, widths: AttentionWidths) -> int:
-    """Projections, scores and mixing of all layers for one input: per channel 4·T·D in the projections and 2·T² between."""
-    per_channel = 4 * shape.tokens * shape.hidden_size + 2 * shape.tokens**2
-    return sum((layer.qk_total + layer.vo_total) * per_channel for layer in widths.layers)
+    """Projections, scores and mixing of all layers for one input."""
+    return sum(layer.qk_total + layer.vo_total for layer in widths.layers) * channel_flops(shape)
 
 
 def total_flops(shape: ModelShape, widths: AttentionWidths) -> int:

@@ -76,8 +76,11 @@ ERROR_TEXTS: Mapping[ErrorCode, ErrorText] = {
         "The dataset could not be fetched", "Check repository and revision; private ones are not reached."
     ),
     _C.SPARSITY_OUT_OF_REACH: ErrorText(
-        "The sparsity cannot be reached",
-        "The error names the maximum; ask for less, or take a finer granularity.",
+        "The target cannot be reached",
+        "The error names the maximum, or the smallest cut; ask for less or more, or take a finer granularity.",
+    ),
+    _C.WIDTH_MISALIGNED: ErrorText(
+        "The head width is not a multiple of `align`", "Take a smaller `align`; the detail names the width."
     ),
     _C.NO_CHECKPOINT: ErrorText(
         "The job has no such checkpoint", "List the job's checkpoints; a step is there once it is done."

@@ -42,6 +42,7 @@ class ErrorCode(StrEnum):
     DATASET_FETCH_FAILED = "dataset_fetch_failed"
     # Jobs
     SPARSITY_OUT_OF_REACH = "sparsity_out_of_reach"
+    WIDTH_MISALIGNED = "width_misaligned"
     NO_CHECKPOINT = "no_checkpoint"
     RELOAD_MISMATCH = "reload_mismatch"
     NUMERICAL = "numerical_failure"

@@ -1,41 +1,67 @@
-"""What a granularity can reach: the smallest cut it can make, and the most that leaves the required heads and channels."""
+"""What a spec can reach on a model: the smallest cut it can make, and the most that leaves what has to stay."""
+
+from collections.abc import Collection
+from math import ceil
 
 from api_schemas import accounting
 from api_schemas.accounting import ModelShape
-from api_schemas.enums import Granularity, Layout, Scope
+from api_schemas.budget import Unit
+from api_schemas.enums import Balance, Granularity, Layout, Scope, TargetKind
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
 from api_schemas.spec import Pruning
-from api_schemas.widths import AttentionWidths
+from api_schemas.widths import AttentionWidths, LayerWidths
+
+SHARE_OF = {
+    TargetKind.ATTENTION_SPARSITY: "attention parameters",
+    TargetKind.PARAMETERS: "parameters",
+    TargetKind.FLOPS: "FLOPs",
+    TargetKind.LATENCY: "latency",
+}
+"""What a target's share is a share of, in words: "of this model's …"."""
 
 
-def smallest_cut(shape: ModelShape, widths: AttentionWidths, pruning: Pruning) -> int:
-    """Parameters of the smallest cut the spec allows: one structure, or one a layer (and side) where all must move."""
-    layer = widths.layers[0]
-    qk, vo = accounting.qk_channel_parameters(shape), accounting.vo_channel_parameters(shape)
-    if pruning.granularity is Granularity.ENTIRE_HEAD:
-        one = layer.qk[0] * qk + layer.vo[0] * vo
-    elif pruning.layout is Layout.STOCK:
-        one = layer.heads * (qk + vo)
-    else:
-        one = layer.heads * max(qk, vo)
-    everywhere = pruning.scope is Scope.LOCAL or pruning.layout is Layout.STOCK
-    return one * (len(widths.layers) if everywhere else 1)
+def least_heads(pruning: Pruning) -> int:
+    """Heads that stay in a layer. A stock layout has no way to say that a layer has none."""
+    return max(pruning.min_heads, 1) if pruning.layout is Layout.STOCK else pruning.min_heads
+
+
+def least_channels(pruning: Pruning) -> int:
+    """Channels that stay in a surviving head, QK and VO each: `min_channels`, rounded up to `align`."""
+    return ceil(pruning.min_channels / pruning.align) * pruning.align
+
+
+def included_layers(layers: int, pruning: Pruning) -> tuple[int, ...]:
+    """Numbers of the layers that may be cut."""
+    return tuple(number for number in range(layers) if number not in pruning.exclude_layers)
 
 
 def smallest_widths(
-    widths: AttentionWidths, granularity: Granularity, min_heads: int, min_channels: int
+    widths: AttentionWidths,
+    granularity: Granularity,
+    min_heads: int,
+    min_channels: int,
+    exclude: Collection[int] = (),
 ) -> AttentionWidths:
     """The widths left when a granularity has removed all it may."""
-    if granularity is Granularity.ENTIRE_HEAD:
-        return AttentionWidths.of(
-            widths.head_dim, ((layer.qk[:min_heads], layer.vo[:min_heads]) for layer in widths.layers)
-        )
+
+    def of_layer(layer: LayerWidths) -> tuple[list[int], list[int]]:
+        qk, vo = list(layer.qk), list(layer.vo)
+        if granularity in (Granularity.ENTIRE_HEAD, Granularity.HEAD_AND_CHANNEL):
+            qk, vo = qk[:min_heads], vo[:min_heads]
+        if granularity is not Granularity.ENTIRE_HEAD:
+            qk, vo = ([min(width, min_channels) for width in side] for side in (qk, vo))
+        return qk, vo
+
     return AttentionWidths.of(
         widths.head_dim,
-        (
-            ([min(w, min_channels) for w in layer.qk], [min(w, min_channels) for w in layer.vo])
-            for layer in widths.layers
-        ),
+        ((layer.qk, layer.vo) if number in exclude else of_layer(layer) for number, layer in enumerate(widths.layers)),
+    )
+
+
+def narrowest(widths: AttentionWidths, pruning: Pruning) -> AttentionWidths:
+    """`smallest_widths` as a spec has it."""
+    return smallest_widths(
+        widths, pruning.granularity, least_heads(pruning), least_channels(pruning), pruning.exclude_layers
     )
 
 
@@ -46,33 +72,110 @@ def max_sparsity(
     return accounting.attention_sparsity(shape, smallest_widths(widths, granularity, min_heads, min_channels))
 
 
-def check_reachable(shape: ModelShape, widths: AttentionWidths, pruning: Pruning) -> None:
-    """Raise SPARSITY_OUT_OF_REACH, naming the maximum or the smallest cut, where the target cannot be met.
+def max_share(shape: ModelShape, widths: AttentionWidths, pruning: Pruning) -> float:
+    """The largest share of the target's kind that the spec can reach. ValueError for latency, known only when measured."""
+    return Unit.of(shape, len(widths.layers), pruning.target.kind).share(narrowest(widths, pruning))
 
-    A target is met to the nearest structure, so one below half of the smallest cut would remove nothing.
 
-    The output bias is never removed but counts in the denominator, so five heads of six are 83.2%, not 83.3%. A target is
-    compared without that rounding: asking for 5/6 is met within one structure and is accepted.
+def smallest_cut(shape: ModelShape, widths: AttentionWidths, pruning: Pruning, kind: TargetKind) -> float:
+    """The smallest cut the spec allows, as a share in the unit of `kind`.
+
+    One structure, or one a ranking where all have to move: a layer each with a local scope, a side each with equal balance.
     """
-    most = max_sparsity(shape, widths, pruning.granularity, pruning.min_heads, pruning.min_channels)
-    kept_biases = shape.output_bias * shape.hidden_size * len(widths.layers)
-    nominal = most * shape.attention_parameters / (shape.attention_parameters - kept_biases)
-    target = pruning.target.share
+    unit = Unit.of(shape, len(widths.layers), kind)
+    numbers = included_layers(len(widths.layers), pruning)
+    layer = widths.layers[numbers[0]]
+    heads, channels = layer.heads, max(0, layer.qk[0] - least_channels(pruning))
+    both = Layout.STOCK is pruning.layout or Balance.EQUAL is pruning.balance
+    channel = (unit.qk + unit.vo if both else max(unit.qk, unit.vo)) * pruning.align
+    head = layer.qk[0] * unit.qk + layer.vo[0] * unit.vo
+    match pruning.granularity:
+        case Granularity.ENTIRE_HEAD:
+            one = head
+        case Granularity.SAME_CHANNEL | Granularity.PER_HEAD:
+            one = channel * heads
+        case Granularity.RAGGED:
+            one = channel
+        case Granularity.HEAD_AND_CHANNEL:
+            one = channel if channels else head
+    everywhere = pruning.scope is Scope.LOCAL or pruning.layout is Layout.STOCK
+    return one * (len(numbers) if everywhere else 1) / unit.total
+
+
+def check_reachable(shape: ModelShape, widths: AttentionWidths, pruning: Pruning) -> None:
+    """Refuse a spec that cannot be met on this model, before anything is queued.
+
+    Raises INVALID_REQUEST (a layer that is not there, or none left to cut), WIDTH_MISALIGNED (head widths that are no
+    multiple of `align`) and SPARSITY_OUT_OF_REACH, naming the maximum or the smallest cut in the target's unit.
+
+    A target is met to the nearest structure, so one below half of the smallest cut would remove nothing. The output bias is
+    never removed but counts in the denominator of attention sparsity, so five heads of six are 83.2%, not 83.3%. That target
+    is compared without this rounding: asking for 5/6 is met within one structure and is accepted.
+
+    What a latency target can reach is known when the worker has measured. Refused here is only what no layer without
+    attention would reach: more than attention's share of the FLOPs.
+    """
+    _check_layers(len(widths.layers), pruning)
+    _check_alignment(widths, pruning)
+    kind, target = pruning.target.kind, pruning.target.share
+    if kind is TargetKind.LATENCY:
+        attention = accounting.attention_flops(shape, widths) / accounting.total_flops(shape, widths)
+        if target > attention:
+            raise out_of_reach(
+                kind,
+                f"maximum {attention:.4f}",
+                f"Attention is {attention:.4f} of this model's FLOPs, and nothing else is removed; a latency lower by "
+                f"{target:.4f} was asked for.",
+            )
+        return
+    most = nominal = max_share(shape, widths, pruning)
+    if kind is TargetKind.ATTENTION_SPARSITY:
+        kept_biases = shape.output_bias * shape.hidden_size * len(widths.layers)
+        nominal = most * shape.attention_parameters / (shape.attention_parameters - kept_biases)
     if target > nominal + 1e-9:
-        raise _out_of_reach(
+        excluded = f", {len(set(pruning.exclude_layers))} layers left out" if pruning.exclude_layers else ""
+        raise out_of_reach(
+            kind,
             f"maximum {most:.4f}",
-            f"{pruning.granularity.value} can remove at most {most:.4f} of this model's attention parameters with "
-            f"min_heads={pruning.min_heads} and min_channels={pruning.min_channels}; {target:.4f} was asked for.",
+            f"{pruning.granularity.value} can remove at most {most:.4f} of this model's {SHARE_OF[kind]} with "
+            f"min_heads={pruning.min_heads}, min_channels={least_channels(pruning)}{excluded}; {target:.4f} was asked for.",
         )
-    least = smallest_cut(shape, widths, pruning) / shape.attention_parameters
+    least = smallest_cut(shape, widths, pruning, kind)
     if round(target / least) < 1:
-        raise _out_of_reach(
-            f"smallest cut {least:.4f}",
-            f"With {pruning.granularity.value}, {pruning.scope.value} scope and layout {pruning.layout.value} the smallest "
-            f"cut removes {least:.4f} of this model's attention parameters; {target:.4g} is nearer to nothing.",
+        raise out_of_reach(
+            kind,
+            f"smallest cut {least:.4g}",
+            f"With {pruning.granularity.value}, {pruning.scope.value} scope, {pruning.balance.value} balance and layout "
+            f"{pruning.layout.value} the smallest cut removes {least:.4g} of this model's {SHARE_OF[kind]}; {target:.4g} is "
+            "nearer to nothing.",
         )
 
 
-def _out_of_reach(limit: str, detail: str) -> SecateurError:
-    item = ErrorItem(pointer="/pruning/target/attention_sparsity", code=ErrorCode.SPARSITY_OUT_OF_REACH, detail=limit)
-    return SecateurError(ErrorCode.SPARSITY_OUT_OF_REACH, detail, (item,))
+def _check_layers(layers: int, pruning: Pruning) -> None:
+    beyond = sorted(number for number in set(pruning.exclude_layers) if number >= layers)
+    if beyond:
+        detail = (
+            f"The model has layers 0 to {layers - 1}; there is no layer {', '.join(map(str, beyond))} to leave out."
+        )
+    elif not included_layers(layers, pruning):
+        detail = f"All {layers} layers are left out; nothing can be removed."
+    else:
+        return
+    item = ErrorItem(pointer="/pruning/exclude_layers", code=ErrorCode.INVALID_REQUEST, detail=detail)
+    raise SecateurError(ErrorCode.INVALID_REQUEST, detail, (item,))
+
+
+def _check_alignment(widths: AttentionWidths, pruning: Pruning) -> None:
+    if pruning.granularity is Granularity.ENTIRE_HEAD:
+        return
+    found = sorted({width for layer in widths.layers for width in (*layer.qk, *layer.vo) if width % pruning.align})
+    if found:
+        detail = f"A head of width {found[0]} cannot be cut in blocks of {pruning.align}; take a smaller align."
+        item = ErrorItem(pointer="/pruning/align", code=ErrorCode.WIDTH_MISALIGNED, detail=f"head width {found[0]}")
+        raise SecateurError(ErrorCode.WIDTH_MISALIGNED, detail, (item,))
+
+
+def out_of_reach(kind: TargetKind, limit: str, detail: str) -> SecateurError:
+    """SPARSITY_OUT_OF_REACH, pointing at the target. `limit` is the number in a few words."""
+    code = ErrorCode.SPARSITY_OUT_OF_REACH
+    return SecateurError(code, detail, (ErrorItem(pointer=f"/pruning/target/{kind.value}", code=code, detail=limit),))

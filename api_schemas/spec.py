@@ -6,7 +6,7 @@ Every field but model, dataset and a target has a default; a preset fills what t
 from math import ceil
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Field, StringConstraints, ValidationInfo, field_validator, model_validator
 
 from api_schemas.base import Strict
 from api_schemas.enums import (
@@ -144,6 +144,21 @@ class Pruning(Strict):
         (), max_length=1024, description="Layers that are left as they are, counted from 0."
     )
 
+    @field_validator("layout")
+    @classmethod
+    def _heads_can_be_equal(cls, layout: Layout, info: ValidationInfo) -> Layout:
+        granularity = info.data.get("granularity")
+        if layout is Layout.STOCK and granularity in (Granularity.RAGGED, Granularity.HEAD_AND_CHANNEL):
+            raise ValueError(f"a stock layout has equal heads in all layers; {granularity.value} makes them differ")
+        return layout
+
+    @field_validator("exclude_layers")
+    @classmethod
+    def _layers_can_be_equal(cls, layers: tuple[int, ...], info: ValidationInfo) -> tuple[int, ...]:
+        if layers and info.data.get("layout") is Layout.STOCK:
+            raise ValueError("a stock layout cuts all layers alike; leave no layer out, or take layout any")
+        return layers
+
     @model_validator(mode="before")
     @classmethod
     def _fill_from_preset(cls, data: Any) -> Any:
@@ -238,6 +253,14 @@ class Work(Strict):
     stop: Stop | None = None
     deterministic: bool = True
     seed: int = Field(0, ge=0, lt=2**31)
+
+    @field_validator("evaluate")
+    @classmethod
+    def _latency_can_be_met(cls, evaluate: Evaluate, info: ValidationInfo) -> Evaluate:
+        pruning = info.data.get("pruning")
+        if pruning is not None and pruning.target.latency is not None and not evaluate.latency_batch_sizes:
+            raise ValueError("a latency target counts at the first of latency_batch_sizes; name one")
+        return evaluate
 
 
 class EngineSpec(Work):

@@ -29,7 +29,7 @@ Every error of the API is an `application/problem+json` document (RFC 9457):
 ```json
 {
   "type": "about:blank",
-  "title": "The sparsity cannot be reached",
+  "title": "The target cannot be reached",
   "status": 422,
   "code": "sparsity_out_of_reach",
   "detail": "entire_head can remove at most 0.8323 of this model's attention parameters …; 0.9000 was asked for.",

@@ -22,7 +22,7 @@ def submit(services: Services, request: JobRequest) -> Job:
     """Create the job and wake a worker.
 
     Raises NOT_FOUND or UPLOAD_INCOMPLETE (an input that is not there or not ready), SPARSITY_OUT_OF_REACH,
-    LABELS_MISMATCH, DATASET_SCHEMA, DATASET_EMPTY.
+    WIDTH_MISALIGNED, LABELS_MISMATCH, DATASET_SCHEMA, DATASET_EMPTY.
     """
     model = _ready_upload(services, "model", request.model.id)
     layout = ModelLayout.model_validate(model.description)

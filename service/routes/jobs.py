@@ -33,6 +33,7 @@ POLL_SECONDS = 2
             ErrorCode.NOT_FOUND,
             ErrorCode.UPLOAD_INCOMPLETE,
             ErrorCode.SPARSITY_OUT_OF_REACH,
+            ErrorCode.WIDTH_MISALIGNED,
             ErrorCode.LABELS_MISMATCH,
             ErrorCode.DATASET_SCHEMA,
             ErrorCode.DATASET_EMPTY,

@@ -1,21 +1,22 @@
 """Selection: scores and a target in, the channels that stay out.
 
 A target is met to the nearest structure: structures are taken in rising order of score for as long as one more brings
-the removed parameters closer to the target (docs/adr/ says why nearest). With a local scope every layer meets the
-target on its own.
+what is removed, in the target's unit, closer to the target (docs/adr/ says why nearest). With a local scope every layer
+meets the target on its own.
 """
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from api_schemas import accounting
 from api_schemas.accounting import ModelShape
-from api_schemas.enums import Balance, Criterion, Granularity, Layout, Scope
+from api_schemas.budget import Unit
+from api_schemas.enums import Balance, Granularity, Layout, Scope, TargetKind
+from api_schemas.reach import included_layers
 from api_schemas.spec import Pruning
 from api_schemas.widths import AttentionWidths
-from worker.engine.scoring.channels import LayerScores
-from worker.engine.scoring.criteria import finish
+from worker.engine.head_and_channel import HeadAndChannel
+from worker.engine.scoring import LayerScores
 from worker.engine.structures import Structure, structures
 
 
@@ -57,101 +58,102 @@ def compose(first: Keep, second: Keep) -> Keep:
     return tuple(layers)
 
 
-def _nearest(candidates: Sequence[Structure], parameters: float) -> list[Structure]:
-    """The shortest prefix of the ranking whose parameters are nearest to `parameters`."""
-    ranked = sorted(candidates, key=lambda s: (s.score, s.layer, s.side, s.rank))
+def _nearest(candidates: Sequence[Structure], amount: float) -> list[Structure]:
+    """The shortest prefix of the ranking whose costs are nearest to `amount`."""
+    ranked = sorted(candidates, key=lambda s: (s.score, s.layer, s.side, s.rank, s.members))
     taken, removed = 0, 0
     for structure in ranked:
-        if abs(removed + structure.parameters - parameters) >= abs(removed - parameters):
+        if abs(removed + structure.cost - amount) >= abs(removed - amount):
             break
-        removed += structure.parameters
+        removed += structure.cost
         taken += 1
     return ranked[:taken]
 
 
-def _equal_counts(candidates: Iterable[Structure], parameters: float) -> list[Structure]:
-    """For a stock layout: the same number of structures from every layer and side, nearest to `parameters` in all."""
+def _equal_counts(candidates: Iterable[Structure], amount: float) -> list[Structure]:
+    """For a stock layout: the same number of structures from every layer and side, nearest to `amount` in all."""
     groups: dict[tuple[int, str], list[Structure]] = defaultdict(list)
     for structure in candidates:
         groups[structure.layer, structure.side].append(structure)
     shortest = min((len(group) for group in groups.values()), default=0)
-    each = [sum(group[rank].parameters for group in groups.values()) for rank in range(shortest)]
+    each = [sum(group[rank].cost for group in groups.values()) for rank in range(shortest)]
     count, removed = 0, 0
-    while count < shortest and abs(removed + each[count] - parameters) < abs(removed - parameters):
+    while count < shortest and abs(removed + each[count] - amount) < abs(removed - amount):
         removed += each[count]
         count += 1
     return [structure for group in groups.values() for structure in group[:count]]
 
 
-def _grouped(
-    candidates: Sequence[Structure], widths: AttentionWidths, shape: ModelShape, pruning: Pruning, target: float
-) -> list[tuple[list[Structure], float]]:
-    """The rankings that scope and balance ask for, each with the parameters it has to remove."""
-    layers = len(widths.layers)
-    of_layer = shape.attention_parameters / layers
-    by_side = pruning.balance is Balance.EQUAL and pruning.granularity is not Granularity.ENTIRE_HEAD
-    groups: dict[tuple[int, str], list[Structure]] = defaultdict(list)
-    for structure in candidates:
-        layer = structure.layer if pruning.scope is Scope.LOCAL else -1
-        groups[layer, structure.side if by_side else ""].append(structure)
-    ranked = []
-    for (layer, side), members in groups.items():
-        numbers = range(layers) if layer < 0 else (layer,)
-        budget = target * of_layer * len(numbers) / (2 if side else 1)
-        ranked.append((members, budget - _removed(numbers, side, widths, shape)))
-    return ranked
+class Ranking:
+    """Structures of a model as it is now, scored once; `keep` may be asked for any share, any number of times.
 
+    Args:
+        scores: one a layer, of the model's present channels.
+        widths: the model's now; earlier steps may have cut it.
+        shape: of the ORIGINAL model: what shares are of.
+        kind: what shares count; the target's own by default. Latency is none: latency_table.py turns it into another.
 
-def _removed(numbers: Iterable[int], side: str, widths: AttentionWidths, shape: ModelShape) -> float:
-    """Parameters that earlier steps took from these layers, of one side or ("") of both."""
-    of_layer = shape.attention_parameters / len(widths.layers)
-    total = 0.0
-    for number in numbers:
-        layer = widths.layers[number]
-        if not side:
-            total += of_layer - accounting.layer_parameters(shape, layer)
-            continue
-        # A side's original width is that of the other side's pair: QK and VO start equally wide.
-        cost, width = (
-            (accounting.qk_channel_parameters(shape), layer.qk_total)
-            if side == "qk"
-            else (accounting.vo_channel_parameters(shape), layer.vo_total)
-        )
-        both = accounting.qk_channel_parameters(shape) + accounting.vo_channel_parameters(shape)
-        original = (of_layer - shape.hidden_size * shape.output_bias) / both
-        total += cost * (original - width)
-    return total
+    Raises ValueError for a granularity that needs heads of equal width where they differ, and for latency.
+    """
+
+    def __init__(
+        self,
+        scores: Sequence[LayerScores],
+        widths: AttentionWidths,
+        shape: ModelShape,
+        pruning: Pruning,
+        kind: TargetKind | None = None,
+    ) -> None:
+        self._widths, self._pruning = widths, pruning
+        self._unit = Unit.of(shape, len(widths.layers), kind or pruning.target.kind)
+        self._included = included_layers(len(widths.layers), pruning)
+        self._mixed: HeadAndChannel | None = None
+        self._structures: list[Structure] = []
+        if pruning.granularity is Granularity.HEAD_AND_CHANNEL:
+            self._mixed = HeadAndChannel(widths, scores, shape, self._unit, pruning)
+        else:
+            self._structures = structures(widths, scores, shape, self._unit, pruning)
+
+    def keep(self, share: float) -> Keep:
+        """What stays once `share` of what the original had is gone, to the nearest structure."""
+        return without(self._widths, self._chosen(share))
+
+    def _chosen(self, share: float) -> list[Structure]:
+        if self._pruning.layout is Layout.STOCK:
+            return _equal_counts(self._structures, self._budget(share, self._included))
+        local = self._pruning.scope is Scope.LOCAL
+        rankings = [(number,) for number in self._included] if local else [self._included]
+        by_side = self._pruning.balance is Balance.EQUAL and self._pruning.granularity is not Granularity.ENTIRE_HEAD
+        sides = ("qk", "vo") if by_side else ("",)
+        chosen: list[Structure] = []
+        for numbers in rankings:
+            budgets = {side: self._budget(share, numbers, side) for side in sides}
+            if self._mixed is not None:
+                chosen += self._mixed.take(numbers, budgets)
+                continue
+            members = [structure for structure in self._structures if structure.layer in numbers]
+            for side, budget in budgets.items():
+                chosen += _nearest([structure for structure in members if side in ("", structure.side)], budget)
+        return chosen
+
+    def _budget(self, share: float, numbers: Sequence[int], side: str = "") -> float:
+        """What these layers, or one side of them, have still to give up, in the unit of the target.
+
+        The layers that may be cut bear the whole target in equal parts; QK and VO, where each has a budget of its own, give
+        up the same share of what they had.
+        """
+        part = len(numbers) / len(self._included)
+        if side:
+            part *= (self._unit.qk if side == "qk" else self._unit.vo) / (self._unit.qk + self._unit.vo)
+        removed = self._unit.removed((self._widths.layers[number] for number in numbers), side)
+        return share * self._unit.total * part - removed
 
 
 def select(
-    scores: Sequence[LayerScores],
-    widths: AttentionWidths,
-    shape: ModelShape,
-    pruning: Pruning,
-    *,
-    criterion: Criterion,
-    sparsity: float,
+    scores: Sequence[LayerScores], widths: AttentionWidths, shape: ModelShape, pruning: Pruning, *, share: float
 ) -> Keep:
-    """The channels that stay once `sparsity` of the ORIGINAL model's attention parameters is gone.
-
-    `widths` are the model's now (earlier steps may have cut it); `shape.attention_parameters` counts the original's.
-    """
-    candidates = structures(
-        widths,
-        scores,
-        shape,
-        pruning.granularity,
-        finish=finish(criterion),
-        min_heads=pruning.min_heads,
-        min_channels=pruning.min_channels,
-    )
-    if pruning.layout is Layout.STOCK:
-        already = shape.attention_parameters - accounting.attention_parameters(shape, widths)
-        chosen = _equal_counts(candidates, sparsity * shape.attention_parameters - already)
-    else:
-        rankings = _grouped(candidates, widths, shape, pruning, sparsity)
-        chosen = [structure for members, budget in rankings for structure in _nearest(members, budget)]
-    return without(widths, chosen)
+    """The channels that stay once `share` of the ORIGINAL model is gone, in the target's unit: see Ranking."""
+    return Ranking(scores, widths, shape, pruning).keep(share)
 
 
 def without(widths: AttentionWidths, chosen: Iterable[Structure]) -> Keep:

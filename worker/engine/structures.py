@@ -1,14 +1,22 @@
 """Structures: what leaves together at each granularity, and what it costs and scores."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
-from api_schemas.accounting import ModelShape, qk_channel_parameters, vo_channel_parameters
-from api_schemas.enums import Granularity
+from api_schemas import accounting
+from api_schemas.accounting import ModelShape
+from api_schemas.budget import Unit
+from api_schemas.enums import Granularity, Normalization
+from api_schemas.reach import included_layers, least_channels, least_heads
+from api_schemas.spec import Pruning
 from api_schemas.widths import AttentionWidths, LayerWidths
-from worker.engine.scoring.channels import LayerScores
+from worker.engine.scoring import LayerScores
+from worker.engine.scoring.channels import Side
+
+Members = tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True)
@@ -19,81 +27,140 @@ class Structure:
     """
 
     layer: int
-    side: str
+    side: Side
     rank: int
-    """Position among the layer's structures of this side, least important first."""
-    members: tuple[tuple[int, int], ...]
+    """Position among the structures it is ordered with, least important first."""
+    members: Members
     score: float
-    parameters: int
+    """After normalization: what the ranking compares."""
+    cost: int
+    """In the target's unit: parameters or FLOPs."""
 
 
-def _head_structures(
-    number: int, layer: LayerWidths, scores: LayerScores, shape: ModelShape, finish: Callable[[float], float], kept: int
-) -> list[Structure]:
-    """Whole heads: QK and VO of the head together, all but the `kept` best."""
-    totals = [finish(float(scores.qk[h].sum() + scores.vo[h].sum())) for h in range(layer.heads)]
-    order = sorted(range(layer.heads), key=lambda h: (totals[h], h))
-    costs = [
-        layer.qk[h] * qk_channel_parameters(shape) + layer.vo[h] * vo_channel_parameters(shape)
-        for h in range(layer.heads)
-    ]
-    removable = order[: max(0, layer.heads - kept)]
-    return [Structure(number, "head", rank, ((h, -1),), totals[h], costs[h]) for rank, h in enumerate(removable)]
+@dataclass(frozen=True)
+class _Group:
+    """Structures of one layer that go in order, least important first, all but the `kept` best."""
+
+    side: Side
+    found: list[tuple[float, Members]]
+    kept: int
 
 
-def _channel_structures(
-    number: int,
-    side: str,
-    vectors: Sequence[torch.Tensor],
-    cost: int,
-    granularity: Granularity,
-    finish: Callable[[float], float],
-    kept: int,
-) -> list[Structure]:
-    """Slices through all heads of a layer, one channel of each: the same index, or the same rank."""
-    scores_HK = torch.stack(list(vectors))
-    heads, width = scores_HK.shape
-    if granularity is Granularity.SAME_CHANNEL:
-        totals = [finish(float(total)) for total in scores_HK.sum(0)]
-        order = sorted(range(width), key=lambda c: (totals[c], c))
-        slices = [(totals[c], tuple((h, c) for h in range(heads))) for c in order]
-    else:
-        # Each head sorts its own channels; slice r takes the r-th least of every head.
-        order_HK = torch.argsort(scores_HK, dim=1, stable=True)
-        slices = []
-        for rank in range(width):
-            members = tuple((h, int(order_HK[h, rank])) for h in range(heads))
-            slices.append((sum(finish(float(scores_HK[h, c])) for h, c in members), members))
-    removable = slices[: max(0, width - kept)]
+def ordered(vector_K: Tensor) -> list[int]:
+    """Channels by rising score; of equal ones the first comes first."""
+    return [int(c) for c in torch.argsort(vector_K, stable=True)]
+
+
+def blocks_of(scores: LayerScores, side: Side, head: int, align: int) -> list[tuple[float, Members]]:
+    """One head's channels in blocks of `align` ranks, each with its score as a set, in rising order of that."""
+    vector_K = scores.side(side)[head]
+    order = ordered(vector_K)
+    if align == 1:
+        values = vector_K.tolist()
+        return [(values[c], ((head, c),)) for c in order]
+    blocks = [tuple((head, c) for c in sorted(order[at : at + align])) for at in range(0, len(order), align)]
+    return sorted((scores.of(side, block), block) for block in blocks)
+
+
+def _heads(scores: LayerScores, layer: LayerWidths, kept: int) -> list[_Group]:
+    """Whole heads: QK and VO of the head together."""
+    return [_Group("head", sorted((scores.of("head", [(h, -1)]), ((h, -1),)) for h in range(layer.heads)), kept)]
+
+
+def _same_channel(scores: LayerScores, layer: LayerWidths, kept: int, align: int) -> list[_Group]:
+    """One channel index in every head."""
+    groups = []
+    for side, widths in _sides(layer):
+        heads, width = range(layer.heads), widths[0]
+        slices = sorted((scores.of(side, [(h, c) for h in heads]), c) for c in range(width))
+        blocks = [[c for _, c in slices[at : at + align]] for at in range(0, width, align)]
+        members = [tuple((h, c) for h in heads for c in sorted(block)) for block in blocks]
+        groups.append(_Group(side, sorted((scores.of(side, block), block) for block in members), kept // align))
+    return groups
+
+
+def _per_head(scores: LayerScores, layer: LayerWidths, kept: int, align: int) -> list[_Group]:
+    """One rank in every head: each sorts its own channels, slice r takes the r-th least of each, scores are added."""
+    groups = []
+    for side, widths in _sides(layer):
+        by_head = [blocks_of(scores, side, h, align) for h in range(layer.heads)]
+        found = []
+        for rank in range(widths[0] // align):
+            parts = [blocks[rank] for blocks in by_head]
+            found.append((sum(score for score, _ in parts), tuple(pair for _, block in parts for pair in block)))
+        groups.append(_Group(side, found, kept // align))
+    return groups
+
+
+def _ragged(scores: LayerScores, layer: LayerWidths, kept: int, align: int) -> list[_Group]:
+    """Any channel of any head."""
     return [
-        Structure(number, side, rank, members, total, cost * heads) for rank, (total, members) in enumerate(removable)
+        _Group(side, blocks_of(scores, side, h, align), kept // align)
+        for side, widths in _sides(layer)
+        for h in range(len(widths))
     ]
+
+
+def _sides(layer: LayerWidths) -> tuple[tuple[Side, tuple[int, ...]], tuple[Side, tuple[int, ...]]]:
+    return ("qk", layer.qk), ("vo", layer.vo)
+
+
+def _groups(scores: LayerScores, layer: LayerWidths, pruning: Pruning) -> list[_Group]:
+    kept = least_channels(pruning)
+    match pruning.granularity:
+        case Granularity.ENTIRE_HEAD:
+            return _heads(scores, layer, least_heads(pruning))
+        case Granularity.SAME_CHANNEL | Granularity.PER_HEAD if not layer.uniform:
+            raise ValueError(f"{pruning.granularity.value} needs heads of equal width; found {layer}")
+        case Granularity.SAME_CHANNEL:
+            return _same_channel(scores, layer, kept, pruning.align)
+        case Granularity.PER_HEAD:
+            return _per_head(scores, layer, kept, pruning.align)
+        case Granularity.RAGGED:
+            return _ragged(scores, layer, kept, pruning.align)
+        case Granularity.HEAD_AND_CHANNEL:
+            raise ValueError("heads and channels do not go in a fixed order: see head_and_channel.py")
 
 
 def structures(
-    widths: AttentionWidths,
-    scores: Sequence[LayerScores],
-    shape: ModelShape,
-    granularity: Granularity,
-    *,
-    finish: Callable[[float], float],
-    min_heads: int,
-    min_channels: int,
+    widths: AttentionWidths, scores: Sequence[LayerScores], shape: ModelShape, unit: Unit, pruning: Pruning
 ) -> list[Structure]:
-    """Everything that may still be removed, with its score and its parameters.
+    """Everything that may still be removed, with its score and its cost in `unit`.
 
-    Within a layer and side, structures come least important first and their scores never fall, so that a ranking which
-    takes the lowest first always takes a prefix of each.
+    Within a layer, and a side or head where these are ranked apart, structures come least important first and their scores
+    never fall, so that a ranking which takes the lowest first always takes a prefix of each.
 
-    Raises ValueError where a channel granularity meets a layer whose heads differ in width.
+    Normalization: `layer` divides by the mean score of the layer's structures, those that have to stay included. The mean
+    follows a rescaling of the layer's scores, as any scale does; unlike a norm or a sum it does not grow with their number,
+    and unlike the largest it does not hang on one structure. It is taken over QK and VO together: how these compare inside
+    a layer is `balance`'s affair. `parameters` divides each score by the parameters that go with it (norms are squared
+    first: LayerScores.per_parameter).
+
+    Raises ValueError where same_channel or per_head meets a layer whose heads differ in width.
     """
-    found: list[Structure] = []
-    for number, (layer, layer_scores) in enumerate(zip(widths.layers, scores, strict=True)):
-        if granularity is Granularity.ENTIRE_HEAD:
-            found += _head_structures(number, layer, layer_scores, shape, finish, min_heads)
-            continue
-        if not layer.uniform:
-            raise ValueError(f"{granularity.value} needs heads of equal width; layer {number} has {layer}")
-        for side, cost in (("qk", qk_channel_parameters(shape)), ("vo", vo_channel_parameters(shape))):
-            found += _channel_structures(number, side, layer_scores.side(side), cost, granularity, finish, min_channels)
-    return found
+    result: list[Structure] = []
+    for number in included_layers(len(widths.layers), pruning):
+        layer = widths.layers[number]
+        groups = _groups(scores[number], layer, pruning) if layer.heads else []
+        everything = [score for group in groups for score, _ in group.found]
+        scale = 1.0
+        if pruning.normalization is Normalization.LAYER:
+            # Where all scores are zero there is nothing to divide by, and nothing to tell apart.
+            scale = sum(everything) / max(len(everything), 1) or 1.0
+        for group in groups:
+            for rank, (score, members) in enumerate(group.found[: max(0, len(group.found) - group.kept)]):
+                qk, vo = channels_in(layer, group.side, members)
+                parameters = qk * accounting.qk_channel_parameters(shape) + vo * accounting.vo_channel_parameters(shape)
+                cost = qk * unit.qk + vo * unit.vo
+                value = score / scale
+                if pruning.normalization is Normalization.PARAMETERS:
+                    value = scores[number].per_parameter(score, parameters)
+                result.append(Structure(number, group.side, rank, members, value, cost))
+    return result
+
+
+def channels_in(layer: LayerWidths, side: Side, members: Members) -> tuple[int, int]:
+    """How many QK and how many VO channels go with these members."""
+    if side == "head":
+        return sum(layer.qk[h] for h, _ in members), sum(layer.vo[h] for h, _ in members)
+    return (len(members), 0) if side == "qk" else (0, len(members))

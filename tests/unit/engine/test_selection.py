@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from api_schemas import accounting
-from api_schemas.enums import Balance, Criterion, Granularity, Layout, Scope
+from api_schemas.enums import Balance, Granularity, Layout, Scope
 from api_schemas.errors import SecateurError
 from api_schemas.reach import check_reachable, max_sparsity
 from api_schemas.spec import Pruning
@@ -44,13 +44,17 @@ def structure_share(spec: Pruning) -> float:
     return one * (LAYERS if everywhere else 1) / SHAPE.attention_parameters
 
 
+PLAIN = (Granularity.ENTIRE_HEAD, Granularity.SAME_CHANNEL, Granularity.PER_HEAD)
+"""The granularities that leave the heads of a layer equally wide."""
+
+
 @pytest.mark.parametrize(
-    ("granularity", "scope", "balance", "layout"), list(itertools.product(Granularity, Scope, Balance, Layout))
+    ("granularity", "scope", "balance", "layout"), list(itertools.product(PLAIN, Scope, Balance, Layout))
 )
 @pytest.mark.parametrize("sparsity", [0.1, 0.35, 0.5, 0.7])
 def test_reaches_the_target_within_one_structure(granularity, scope, balance, layout, sparsity):
     spec = pruning(sparsity, granularity=granularity, scope=scope, balance=balance, layout=layout)
-    keep = select(scores(), DENSE, SHAPE, spec, criterion=Criterion.FISHER, sparsity=sparsity)
+    keep = select(scores(), DENSE, SHAPE, spec, share=sparsity)
     achieved = accounting.attention_sparsity(SHAPE, widths_of(keep, HEAD_DIM))
     assert abs(achieved - sparsity) <= structure_share(spec)
 
@@ -60,7 +64,7 @@ def test_three_rounds_end_where_one_would_count_from_the_original(granularity, s
     spec = pruning(0.6, granularity=granularity, scope=scope)
     widths, kept = DENSE, keep_all(DENSE)
     for number, sparsity in enumerate((0.2, 0.4, 0.6)):
-        keep = select(scores(widths, number), widths, SHAPE, spec, criterion=Criterion.FISHER, sparsity=sparsity)
+        keep = select(scores(widths, number), widths, SHAPE, spec, share=sparsity)
         widths, kept = widths_of(keep, HEAD_DIM), compose(kept, keep)
     assert abs(accounting.attention_sparsity(SHAPE, widths) - 0.6) <= structure_share(spec)
     assert widths_of(kept, HEAD_DIM) == widths
@@ -75,7 +79,7 @@ def test_three_rounds_end_where_one_would_count_from_the_original(granularity, s
 def test_equal_balance_takes_equal_shares(granularity, balance):
     spec = pruning(granularity=granularity, balance=balance)
     cheap_vo = tuple(LayerScores(s.qk, tuple(v * 1e-3 for v in s.vo)) for s in scores())
-    keep = select(cheap_vo, DENSE, SHAPE, spec, criterion=Criterion.FISHER, sparsity=0.5)
+    keep = select(cheap_vo, DENSE, SHAPE, spec, share=0.5)
     qk = sum(layer.qk_total for layer in widths_of(keep, HEAD_DIM).layers)
     vo = sum(layer.vo_total for layer in widths_of(keep, HEAD_DIM).layers)
     if balance is Balance.EQUAL:
@@ -95,7 +99,7 @@ def test_whole_heads_go_in_the_order_of_their_scores():
         )
         for row in table
     )
-    keep = select(by_hand, DENSE, SHAPE, pruning(2 / 12), criterion=Criterion.FISHER, sparsity=2 / 12)
+    keep = select(by_hand, DENSE, SHAPE, pruning(2 / 12), share=2 / 12)
     assert [[head.head for head in layer] for layer in keep] == [[0, 1, 2, 3], [0, 1, 3], [1, 2, 3]]
 
 
@@ -107,16 +111,14 @@ def test_per_head_takes_each_heads_own_worst_channel():
         by_hand.append(LayerScores(tuple(qk), tuple(vo)))
     one_slice = LAYERS * HEADS * accounting.qk_channel_parameters(SHAPE) / SHAPE.attention_parameters
     spec = pruning(one_slice, granularity="per_head", scope="local")
-    keep = select(by_hand, DENSE, SHAPE, spec, criterion=Criterion.FISHER, sparsity=one_slice)
+    keep = select(by_hand, DENSE, SHAPE, spec, share=one_slice)
     for layer in keep:
         assert [set(range(HEAD_DIM)) - set(head.qk) for head in layer] == [{0}, {1}, {2}, {3}]
         assert all(len(head.vo) == HEAD_DIM for head in layer)
 
 
 def test_same_channel_takes_one_index_from_every_head():
-    keep = select(
-        scores(), DENSE, SHAPE, pruning(granularity="same_channel"), criterion=Criterion.MAGNITUDE, sparsity=0.5
-    )
+    keep = select(scores(), DENSE, SHAPE, pruning(granularity="same_channel"), share=0.5)
     for layer in keep:
         assert len({head.qk for head in layer}) == 1
         assert len({head.vo for head in layer}) == 1
@@ -126,7 +128,7 @@ def test_same_channel_takes_one_index_from_every_head():
 def test_limits_hold_at_the_most_that_can_go(granularity):
     spec = pruning(0.5, granularity=granularity, min_heads=2, min_channels=3)
     most = max_sparsity(SHAPE, DENSE, granularity, 2, 3)
-    keep = select(scores(), DENSE, SHAPE, spec, criterion=Criterion.FISHER, sparsity=most)
+    keep = select(scores(), DENSE, SHAPE, spec, share=most)
     widths = widths_of(keep, HEAD_DIM)
     assert accounting.attention_sparsity(SHAPE, widths) == pytest.approx(most)
     assert all(layer.heads >= 2 for layer in widths.layers)
