@@ -20,9 +20,10 @@ from worker.engine.cutting import Cutting
 from worker.engine.data import PreparedData
 from worker.engine.determinism import step_seed
 from worker.engine.measure import Measure
+from worker.engine.models import on_device
 from worker.engine.progress import Reporter
 from worker.engine.records import StepRecord, write_metrics, write_pruning
-from worker.engine.recovery import finetune
+from worker.engine.recovery import Teacher, finetune
 from worker.engine.report import write_model_card, write_report
 from worker.engine.selection import Keep, compose, keep_all
 
@@ -152,8 +153,16 @@ class Job:
             device=self.device,
             on_batch=self.reporter.progress,
             on_epoch=on_epoch,
+            teacher=self._teacher(loaded) if settings.distill else None,
         )
         return replace(loaded, model=model), tuple(losses), ranks
+
+    def _teacher(self, student: Loaded) -> Teacher:
+        """The dense original, and the attention outputs that it and `student` both have."""
+        dense = self.measure.dense
+        blocks = attention_blocks(student.model, student.family, student.widths)
+        outputs = tuple(block.names["o"] for block in blocks if block.widths.heads)
+        return Teacher(on_device(dense.model, self.device), outputs)
 
     def _describe(self, folder: Path, record: StepRecord, steps: Sequence[StepMetrics]) -> None:
         """Everything beside the weights that a person reads, then flush the folder."""

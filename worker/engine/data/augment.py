@@ -1,42 +1,37 @@
-"""What fine-tuning does to its input: SpecAugment (Park et al., arXiv 1904.08779) and a shift in time, on features."""
+"""What fine-tuning does to its input: SpecAugment (Park et al., arXiv 1904.08779) and a shift in time, on features.
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+Everything random is drawn on the CPU and applied wherever the features lie, so a batch is the same on every device.
+Shapes: B samples, T frames, F mel bins.
+"""
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from api_schemas.spec import Augment
-from worker.engine.data.audio_library import load_torchaudio
 
 # Features are normalised to mean zero, so that a mask of zeros is a mask of the mean, as in SpecAugment, section 2.
 MASK_VALUE = 0.0
+_FRAMES, _MELS = 1, 2
 
 
-@contextmanager
-def _cpu_randomness_from(generator: torch.Generator) -> Iterator[None]:
-    """Let code that draws from torch's global CPU generator draw from `generator` instead; the global one is restored.
-
-    torchaudio's masks take no generator. CUDA's generators are not touched.
-    """
-    seed = int(torch.randint(2**62, (1,), generator=generator))
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
-        yield
-
-
-def shift_in_time(features: Tensor, longest: int, pad_value: float, generator: torch.Generator) -> Tensor:
-    """Move every sample of [B, frames, mels] by its own number of frames, uniform in [-longest, longest].
+def shift_in_time(features_BTF: Tensor, shift_B: Tensor, pad_value: float) -> Tensor:
+    """Move every sample by its own number of frames, later where positive.
 
     Frames that come in from outside are `pad_value`: what the checkpoint's feature extractor puts after a short clip.
     """
-    samples, frames, _ = features.shape
-    shift_B = torch.randint(-longest, longest + 1, (samples,), generator=generator)
-    source_BT = torch.arange(frames)[None, :] - shift_B[:, None]
+    samples, frames, _ = features_BTF.shape
+    source_BT = torch.arange(frames, device=features_BTF.device)[None, :] - shift_B[:, None]
     inside_BT = (source_BT >= 0) & (source_BT < frames)
-    rows = torch.arange(samples)[:, None]
-    shifted = features[rows, source_BT.clamp(0, frames - 1)]
-    return shifted.masked_fill(~inside_BT[:, :, None], pad_value)
+    rows = torch.arange(samples, device=features_BTF.device)[:, None]
+    shifted_BTF = features_BTF[rows, source_BT.clamp(0, frames - 1)]
+    return shifted_BTF.masked_fill(~inside_BT[:, :, None], pad_value)
+
+
+def mask_bands(features_BTF: Tensor, axis: int, start_B: Tensor, end_B: Tensor) -> Tensor:
+    """Every sample's own band start ≤ i < end along `axis` (1 frames, 2 mel bins) set to MASK_VALUE."""
+    index = torch.arange(features_BTF.shape[axis], device=features_BTF.device)
+    band = (index >= start_B[:, None]) & (index < end_B[:, None])
+    return features_BTF.masked_fill(band.unsqueeze(2 if axis == _FRAMES else 1), MASK_VALUE)
 
 
 class Augmentation:
@@ -46,24 +41,34 @@ class Augmentation:
         """`frames` and `mels` are the features' size, to which the spec's shares refer."""
         self._longest_shift = min(round(spec.time_shift * frames), frames - 1)
         self._pad_value = pad_value
-        transforms = load_torchaudio().transforms
-        # torchaudio draws a length uniformly from [0, parameter) and rounds down, hence the one more.
-        # iid_masks: every sample of a batch gets a mask of its own.
-        longest_frequency, longest_time = round(spec.frequency_mask * mels), round(spec.time_mask * frames)
-        self._masks: list[nn.Module] = []
-        if longest_frequency:
-            self._masks.append(transforms.FrequencyMasking(longest_frequency + 1, iid_masks=True))
-        if longest_time:
-            self._masks.append(transforms.TimeMasking(longest_time + 1, iid_masks=True))
+        sizes = ((_MELS, mels, round(spec.frequency_mask * mels)), (_FRAMES, frames, round(spec.time_mask * frames)))
+        self._masks = [(axis, size, longest) for axis, size, longest in sizes if longest]
 
-    def __call__(self, features: Tensor, generator: torch.Generator) -> Tensor:
-        """features: [B, frames, mels] on the CPU, left as they are. Returns a tensor of the same shape."""
-        if self._longest_shift:
-            features = shift_in_time(features, self._longest_shift, self._pad_value, generator)
+    def draw(self, samples: int, generator: torch.Generator) -> Tensor:
+        """What one batch gets, int64 [B, 1 + 2 · masks] on the CPU: the shift, then start and end of every mask."""
+        longest = self._longest_shift
+        shift_B = torch.zeros(samples, dtype=torch.int64)
+        if longest:
+            shift_B = torch.randint(-longest, longest + 1, (samples,), generator=generator)
+        columns = [shift_B]
         if self._masks:
-            with _cpu_randomness_from(generator):
-                features_BFT = features.transpose(1, 2)
-                for mask in self._masks:
-                    features_BFT = mask(features_BFT, MASK_VALUE)
-                features = features_BFT.transpose(1, 2)
-        return features
+            # One draw of the caller's generator, however many masks there are.
+            own = torch.Generator().manual_seed(int(torch.randint(2**62, (1,), generator=generator)))
+            for _, size, longest in self._masks:
+                # A length uniform in 0 … longest, then a start uniform where it still fits, both rounded down.
+                length_B = torch.rand(samples, generator=own) * (longest + 1)
+                start_B = (torch.rand(samples, generator=own) * (size - length_B)).long()
+                columns += [start_B, start_B + length_B.long()]
+        return torch.stack(columns, dim=1)
+
+    def apply(self, features_BTF: Tensor, drawn: Tensor) -> Tensor:
+        """A new tensor with what `draw` said; `drawn` lies on the features' device."""
+        if self._longest_shift:
+            features_BTF = shift_in_time(features_BTF, drawn[:, 0], self._pad_value)
+        for number, (axis, _, _) in enumerate(self._masks):
+            features_BTF = mask_bands(features_BTF, axis, drawn[:, 1 + 2 * number], drawn[:, 2 + 2 * number])
+        return features_BTF
+
+    def __call__(self, features_BTF: Tensor, generator: torch.Generator) -> Tensor:
+        """Draw and apply, for features on the CPU, which are left as they are."""
+        return self.apply(features_BTF, self.draw(len(features_BTF), generator))

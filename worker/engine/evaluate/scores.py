@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from api_schemas.errors import ErrorCode, SecateurError
 from api_schemas.metrics import Scores
+from worker.engine.data.feed import Feed
 from worker.engine.data.split import FeatureSplit
 from worker.engine.evaluate.metrics import mean_average_precision, per_sample_loss
 
@@ -27,19 +28,19 @@ def logits_of(
     training = model.training
     dtype = next(parameter.dtype for parameter in model.parameters() if parameter.is_floating_point())
     collected: list[Tensor] = []
+    done = 0
     model.to(device)
     model.train(False)
     try:
         with torch.inference_mode(), torch.autocast(device.type, enabled=False):
-            for start in range(0, len(split), batch_size):
-                stop = min(start + batch_size, len(split))
-                inputs, _ = split.batch(range(start, stop))
-                collected.append(model(inputs.to(device, dtype)).logits.float().cpu())
+            for inputs, _ in Feed(split, device).batches(torch.split(torch.arange(len(split)), batch_size)):
+                collected.append(model(inputs.to(dtype)).logits.float())
+                done += len(inputs)
                 if progress is not None:
-                    progress(stop, len(split))
+                    progress(done, len(split))
     finally:
         model.train(training)
-    return torch.cat(collected)
+    return torch.cat(collected).cpu()
 
 
 def evaluate(

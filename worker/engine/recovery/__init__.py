@@ -1,5 +1,6 @@
-"""Recovery after a cut: low-rank adapters on the attention projections, trained and merged."""
+"""Recovery after a cut: low-rank adapters on the attention projections, trained, with a teacher if wished, and merged."""
 
+from worker.engine.recovery.distill import Teacher
 from worker.engine.recovery.finetune import finetune
 
-__all__ = ["finetune"]
+__all__ = ["Teacher", "finetune"]

@@ -1,7 +1,8 @@
 """The training loop of recovery, whole: adapters on, epochs over the train split, adapters merged."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 
 import torch
 from torch import Tensor, nn
@@ -11,11 +12,15 @@ from api_schemas.errors import ErrorCode, SecateurError
 from api_schemas.metrics import EpochLoss
 from api_schemas.spec import Finetune
 from worker.engine.data.augment import Augmentation
+from worker.engine.data.feed import Feed, fits, to_device
 from worker.engine.data.split import FeatureSplit
 from worker.engine.evaluate.metrics import per_sample_loss
 from worker.engine.recovery import lora
+from worker.engine.recovery.distill import Teacher, distillation
 
 GRADIENT_NORM = 1.0
+CHECK_EVERY = 64
+"""Batches on a GPU between two looks at whether the loss is finite: each look makes the host wait for the device."""
 
 
 def learning_rate_factor(step: int, total: int, warmup: float) -> float:
@@ -40,28 +45,53 @@ def _optimizer(model: nn.Module, spec: Finetune) -> torch.optim.AdamW:
     return torch.optim.AdamW(groups, lr=spec.learning_rate)
 
 
-def _batches(split: FeatureSplit, batch_size: int, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
-    """All samples once, in an order drawn from `generator`."""
-    order = torch.randperm(len(split), generator=generator)
-    for rows in torch.split(order, batch_size):
-        yield split.batch(rows)
+def _precision(device: torch.device) -> torch.autocast:
+    """bfloat16 in the matrix products where a GPU computes them natively. The CPU stays in float32, weights everywhere."""
+    native = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.autocast(device.type, torch.bfloat16, enabled=native)
 
 
-def _update(model: nn.Module, optimizer: torch.optim.Optimizer, loss: Tensor) -> float:
-    """One step down the gradient; returns the loss.
+class _Ledger:
+    """Adds up losses where they are computed, and asks the device only now and then whether they were finite."""
 
-    Raises NUMERICAL, before the weights are touched, where loss or gradient is not finite.
-    """
+    def __init__(self, device: torch.device, every: int) -> None:
+        self._every, self._since = every, 0
+        self._sum = torch.zeros((), dtype=torch.float64, device=device)
+        self._worst = torch.zeros((), dtype=torch.float64, device=device)
+
+    def add(self, loss: Tensor, norm: Tensor, samples: int) -> None:
+        """One batch's mean loss and gradient norm. Raises NUMERICAL as `check` does, every so many batches."""
+        self._sum += loss.detach().double() * samples
+        # Zero where both are finite, NaN where one is not, and NaN from then on.
+        self._worst += loss.detach() * 0.0 + norm.detach() * 0.0
+        self._since += 1
+        if self._since >= self._every:
+            self.check()
+
+    def check(self) -> None:
+        """Raises NUMERICAL where any loss or gradient so far was not finite."""
+        if not math.isfinite(self._worst.item()):
+            detail = (
+                f"Fine-tuning diverged: loss or gradient is not finite within the last {self._since} batches. "
+                "Lower finetune.learning_rate."
+            )
+            raise SecateurError(ErrorCode.NUMERICAL, detail)
+        self._since = 0
+
+    def total(self) -> float:
+        """Sum of all samples' losses since the last time it was asked for. Raises NUMERICAL."""
+        self.check()
+        total = self._sum.item()
+        self._sum.zero_()
+        return total
+
+
+def _gradients(model: nn.Module, optimizer: torch.optim.Optimizer, loss: Tensor) -> Tensor:
+    """Backward pass, gradients clipped; returns their norm before that."""
     optimizer.zero_grad(set_to_none=True)
     torch.autograd.backward(loss)
     trained = [parameter for parameter in model.parameters() if parameter.grad is not None]
-    norm = nn.utils.clip_grad_norm_(trained, GRADIENT_NORM)
-    value = loss.item()
-    if not (math.isfinite(value) and math.isfinite(norm.item())):
-        detail = f"Fine-tuning diverged: loss {value}, gradient norm {norm.item()}. Lower finetune.learning_rate."
-        raise SecateurError(ErrorCode.NUMERICAL, detail)
-    optimizer.step()
-    return value
+    return nn.utils.clip_grad_norm_(trained, GRADIENT_NORM)
 
 
 def finetune(
@@ -77,16 +107,19 @@ def finetune(
     device: torch.device,
     on_batch: Callable[[int, int], None],
     on_epoch: Callable[[EpochLoss], None],
+    teacher: Teacher | None = None,
 ) -> tuple[PreTrainedModel, dict[str, int]]:
     """Train adapters on `projections` (module name to layer) and the `classifiers`, then merge.
 
     Returns the merged model, which is `model` itself with new weights, in eval mode and with gradients on everywhere,
     and the adapters' ranks by module name. `on_batch(done, total)` counts batches over all epochs; `on_epoch` gets
-    epochs counted from 1, their mean loss by sample and the rate of their last step.
+    epochs counted from 1, their mean loss by sample and the rate of their last step. `teacher` is the original model,
+    on `device`, for `spec.distill`; it sees the same augmented inputs and is not changed.
 
     Everything random comes from `seed`: order and augmentation from a generator of their own, adapters' start and
     dropout from torch's global generators, which are seeded here and restored afterwards. So the result does not depend
-    on what ran before. Raises NUMERICAL where loss or gradient is not finite.
+    on what ran before. Raises NUMERICAL where loss or gradient is not finite: on the CPU before the weights are touched,
+    on a GPU some batches later, but before they are merged.
     """
     generator = torch.Generator().manual_seed(seed)
     augment = None
@@ -96,25 +129,37 @@ def finetune(
     per_epoch = math.ceil(len(split) / spec.batch_size)
     total, done = spec.epochs * per_epoch, 0
     cuda = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=cuda):
+    feed = Feed(split, device, resident=spec.epochs > 1 and fits(split, device))
+    ledger = _Ledger(device, every=CHECK_EVERY if cuda else 1)
+    with torch.random.fork_rng(devices=cuda), ExitStack() as stack:
         torch.manual_seed(seed)
         adapted, ranks = lora.attach(model, projections, classifiers, spec.lora)
         nn.Module.to(adapted, device).train()
+        base = adapted.get_base_model()
+        learning = stack.enter_context(distillation(spec.distill, teacher, base, multi_label=multi_label))
         optimizer = _optimizer(adapted, spec)
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: learning_rate_factor(min(step, total - 1), total, spec.warmup)
         )
         for epoch in range(1, spec.epochs + 1):
-            loss_sum, rate = 0.0, 0.0
-            for inputs, targets in _batches(split, spec.batch_size, generator):
+            rate = 0.0
+            order = torch.split(torch.randperm(len(split), generator=generator), spec.batch_size)
+            for inputs, targets in feed.batches(order):
                 if augment is not None:
-                    inputs = augment(inputs, generator)
-                logits = adapted(inputs.to(device)).logits
-                loss = per_sample_loss(logits.float(), targets.to(device), multi_label).mean()
+                    inputs = augment.apply(inputs, to_device(augment.draw(len(inputs), generator), device))
+                with _precision(device):
+                    logits = adapted(inputs).logits.float()
+                    loss = per_sample_loss(logits, targets, multi_label).mean()
+                    if learning is not None:
+                        loss = learning.loss(loss, inputs, logits)
+                norm = _gradients(adapted, optimizer, loss)
+                ledger.add(loss, norm, len(targets))
                 rate = float(schedule.get_last_lr()[0])
-                loss_sum += _update(adapted, optimizer, loss) * len(targets)
+                optimizer.step()
                 schedule.step()
                 done += 1
                 on_batch(done, total)
-            on_epoch(EpochLoss(epoch=epoch, train_loss=loss_sum / len(split), learning_rate=rate))
+            on_epoch(EpochLoss(epoch=epoch, train_loss=ledger.total() / len(split), learning_rate=rate))
+        # Before the merge: hooks are not part of the model.
+        stack.close()
         return lora.merge(adapted), ranks

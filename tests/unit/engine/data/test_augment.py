@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from api_schemas.spec import Augment
+from worker.engine.data.audio_library import load_torchaudio
 from worker.engine.data.augment import MASK_VALUE, Augmentation, shift_in_time
 
 SAMPLES, FRAMES, MELS, PAD = 64, 40, 20, -7.0
@@ -53,16 +54,36 @@ def test_masks_are_whole_bands_of_their_own_in_every_sample(
 
 
 def test_a_shift_moves_frames_and_pads_what_comes_in(features: Tensor) -> None:
-    shifted = shift_in_time(features, 5, PAD, seeded())
+    shift = torch.randint(-5, 6, (SAMPLES,), generator=seeded())
+    shifted = shift_in_time(features, shift, PAD)
     seen = set()
-    for before, after in zip(features, shifted, strict=True):
+    for before, after, by in zip(features, shifted, shift.tolist(), strict=True):
         padded = int((after == PAD).all(dim=1).sum())
         left = torch.equal(after[: FRAMES - padded], before[padded:])
         right = torch.equal(after[padded:], before[: FRAMES - padded])
         assert left or right
         assert (after == PAD).sum() == padded * MELS
-        seen.add(-padded if left else padded)
+        assert (-padded if left else padded) == by
+        seen.add(by)
     assert seen == set(range(-5, 6))
+
+
+def test_masks_are_torchaudios(features: Tensor) -> None:
+    """The same draws give, bit for bit, what SpecAugment's best-known implementation gives."""
+    transforms = load_torchaudio().transforms
+    frequency, time = transforms.FrequencyMasking(5, iid_masks=True), transforms.TimeMasking(10, iid_masks=True)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(torch.randint(2**62, (1,), generator=seeded(4))))
+        expected = time(frequency(features.transpose(1, 2), MASK_VALUE), MASK_VALUE).transpose(1, 2)
+    assert torch.equal(augmented(features, seed=4, time_mask=0.225, frequency_mask=0.2), expected)
+
+
+def test_what_is_drawn_does_not_depend_on_the_features(features: Tensor) -> None:
+    augment = Augmentation(Augment(), frames=FRAMES, mels=MELS, pad_value=PAD)
+    drawn = augment.draw(SAMPLES, seeded(2))
+    assert drawn.dtype == torch.int64
+    assert drawn.shape == (SAMPLES, 5)
+    assert torch.equal(augment.apply(features, drawn), augment(features, seeded(2)))
 
 
 def test_the_generator_alone_decides(features: Tensor) -> None:

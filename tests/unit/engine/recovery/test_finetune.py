@@ -1,83 +1,21 @@
 """Recovery on a tiny Audio Spectrogram Transformer: what changes, by how much, and that it does so every time."""
 
 import copy
-import re
 import warnings
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
-from transformers import ASTConfig, ASTForAudioClassification
+from transformers import ASTForAudioClassification
 
 from api_schemas.errors import ErrorCode, SecateurError
-from api_schemas.metrics import EpochLoss
-from api_schemas.spec import Augment, Finetune, Lora
+from api_schemas.spec import Augment, Lora
 from worker.engine.data.split import FeatureSplit
-from worker.engine.recovery import finetune
 from worker.engine.recovery.finetune import learning_rate_factor
 from worker.engine.recovery.lora import attach, capped_ranks, merge
 
-CPU = torch.device("cpu")
-CLASSES, FRAMES, MELS = 3, 16, 16
-
-
-@pytest.fixture
-def model() -> ASTForAudioClassification:
-    torch.manual_seed(0)
-    config = ASTConfig(
-        hidden_size=24,
-        num_hidden_layers=2,
-        num_attention_heads=3,
-        intermediate_size=32,
-        patch_size=8,
-        frequency_stride=8,
-        time_stride=8,
-        max_length=FRAMES,
-        num_mel_bins=MELS,
-        num_labels=CLASSES,
-        hidden_dropout_prob=0.1,
-        attention_probs_dropout_prob=0.1,
-    )
-    return ASTForAudioClassification(config).eval()
-
-
-@pytest.fixture(scope="module")
-def split() -> FeatureSplit:
-    """Three classes that differ in which third of the mel bins is loud."""
-    random = np.random.default_rng(0)
-    labels = np.arange(48) % CLASSES
-    features = random.normal(size=(48, FRAMES, MELS)).astype(np.float32)
-    for row, label in enumerate(labels):
-        features[row, :, 5 * label : 5 * label + 5] += 1.5
-    return FeatureSplit(features, torch.from_numpy(labels))
-
-
-def projections_of(model: nn.Module) -> dict[str, nn.Linear]:
-    found = {n: m for n, m in model.named_modules() if isinstance(m, nn.Linear) and re.search(r"attention\..*", n)}
-    assert len(found) == 8
-    return found
-
-
-def train(
-    model: ASTForAudioClassification, split: FeatureSplit, seed: int = 1, **changes: object
-) -> tuple[ASTForAudioClassification, dict[str, int], list[EpochLoss]]:
-    losses: list[EpochLoss] = []
-    spec = Finetune.model_validate({"epochs": 3, "learning_rate": 3e-3, "batch_size": 10, **changes})
-    tuned, ranks = finetune(
-        model,
-        split,
-        spec,
-        projections=projections_of(model),
-        classifiers=["classifier"],
-        multi_label=split.targets.ndim == 2,
-        pad_value=-1.0,
-        seed=seed,
-        device=CPU,
-        on_batch=lambda *_: None,
-        on_epoch=losses.append,
-    )
-    return tuned, ranks, losses
+from .conftest import CLASSES, projections_of, train
 
 
 def test_adapters_start_as_the_identity(model: ASTForAudioClassification) -> None:

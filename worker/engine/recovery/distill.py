@@ -1,0 +1,116 @@
+"""Learning from the original model (Hinton, Vinyals and Dean, arXiv 1503.02531) while the cut one recovers.
+
+Shapes: B samples, C classes, T tokens, D model width.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from api_schemas.spec import Distill
+
+LEAST_VARIANCE = 1e-8
+"""Of a teacher's attention output, below which it counts as this much: a layer that says nothing must not divide by it."""
+
+
+def softened_divergence(student_BC: Tensor, teacher_BC: Tensor, temperature: float, *, multi_label: bool) -> Tensor:
+    """KL(teacher ‖ student) of the classes' probabilities at `temperature`, in nats, mean over samples; a scalar.
+
+    One label a clip: of the softmax of logits / temperature. Several: of each class's own sigmoid (a Bernoulli
+    distribution), the mean over classes, as the task's loss takes it.
+    """
+    student_BC, teacher_BC = student_BC / temperature, teacher_BC / temperature
+    if multi_label:
+        yes_BC = teacher_BC.sigmoid() * (F.logsigmoid(teacher_BC) - F.logsigmoid(student_BC))
+        no_BC = (-teacher_BC).sigmoid() * (F.logsigmoid(-teacher_BC) - F.logsigmoid(-student_BC))
+        return (yes_BC + no_BC).mean()
+    log_teacher_BC = teacher_BC.log_softmax(dim=1)
+    difference_BC = log_teacher_BC - student_BC.log_softmax(dim=1)
+    return (log_teacher_BC.exp() * difference_BC).sum(dim=1).mean()
+
+
+def attention_mismatch(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
+    """Mean over layers of the squared error between attention outputs [B, T, D], in units of the teacher's variance."""
+    layers = []
+    for student_BTD, teacher_BTD in zip(student, teacher, strict=True):
+        target_BTD = teacher_BTD.float()
+        error = (student_BTD.float() - target_BTD).square().mean()
+        layers.append(error / target_BTD.var(correction=0).clamp_min(LEAST_VARIANCE))
+    return torch.stack(layers).mean()
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """The original model, and the module paths of its attention output projections, alike in the student."""
+
+    model: nn.Module
+    outputs: tuple[str, ...] = ()
+
+
+@dataclass
+class Distillation:
+    """The loss of a student that has both labels and a teacher. Made by `distillation`."""
+
+    spec: Distill
+    teacher: Teacher
+    multi_label: bool
+    _of_student: dict[str, Tensor] = field(default_factory=dict)
+    _of_teacher: dict[str, Tensor] = field(default_factory=dict)
+
+    def loss(self, task: Tensor, inputs: Tensor, logits_BC: Tensor) -> Tensor:
+        """(1 - weight) · task + weight · T² · KL(teacher ‖ student) + attention · mismatch, right after the student's pass.
+
+        T² keeps the gradient's size when the temperature changes (section 2 of the paper).
+        """
+        spec = self.spec
+        with torch.no_grad():
+            teacher_BC = self.teacher.model(inputs).logits.float()
+        softened = softened_divergence(logits_BC, teacher_BC, spec.temperature, multi_label=self.multi_label)
+        total = (1.0 - spec.weight) * task + spec.weight * spec.temperature**2 * softened
+        if self._of_teacher:
+            names = list(self._of_teacher)
+            outputs = [self._of_student[name] for name in names], [self._of_teacher[name] for name in names]
+            total = total + spec.attention * attention_mismatch(*outputs)
+        return total
+
+
+def _remember(
+    model: nn.Module, names: Iterable[str], outputs: dict[str, Tensor]
+) -> list[torch.utils.hooks.RemovableHandle]:
+    def hook_for(name: str) -> torch.utils.hooks.RemovableHandle:
+        def hook(_module: nn.Module, _inputs: object, output: Tensor) -> None:
+            outputs[name] = output
+
+        return model.get_submodule(name).register_forward_hook(hook)
+
+    return [hook_for(name) for name in names]
+
+
+@contextmanager
+def distillation(
+    spec: Distill | None, teacher: Teacher | None, student: nn.Module, *, multi_label: bool
+) -> Iterator[Distillation | None]:
+    """A Distillation for the block, with the teacher in eval mode; None where nothing of the teacher would count.
+
+    `student` carries the same module paths as the teacher. ValueError where the spec asks for a teacher and none is given.
+    """
+    if spec is None or (spec.weight == 0 and spec.attention == 0):
+        yield None
+        return
+    if teacher is None:
+        raise ValueError("the spec asks for distillation, which needs the original model")
+    learning = Distillation(spec, teacher, multi_label)
+    training = teacher.model.training
+    teacher.model.train(False)
+    names = teacher.outputs if spec.attention else ()
+    hooks = _remember(student, names, learning._of_student) + _remember(teacher.model, names, learning._of_teacher)
+    try:
+        yield learning
+    finally:
+        for hook in hooks:
+            hook.remove()
+        teacher.model.train(training)
