@@ -2,11 +2,12 @@
 
 import gc
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from api_schemas.metrics import Latency
@@ -17,7 +18,7 @@ WARM_UP = 3
 
 
 @contextmanager
-def _undisturbed(*models: nn.Module) -> Iterator[None]:
+def undisturbed(*models: nn.Module) -> Iterator[None]:
     """Eval mode, no autograd, no garbage collection; afterwards everything as it was."""
     training = [model.training for model in models]
     collecting = gc.isenabled()
@@ -35,19 +36,51 @@ def _undisturbed(*models: nn.Module) -> Iterator[None]:
             model.train(flag)
 
 
-def _milliseconds(model: nn.Module, inputs: Tensor) -> float:
-    """Wall time of one forward pass, from idle device to idle device. Moving the input there is not in it."""
-    cuda = inputs.device.type == "cuda"
-    if cuda:
+def forward(model: nn.Module, inputs: Tensor) -> Callable[[], object]:
+    """A call that is one forward pass and returns when the device is idle again. Moving the input there is not in it."""
+    if inputs.device.type != "cuda":
+        return lambda: model(inputs)
+
+    def on_cuda() -> None:
+        model(inputs)
         torch.cuda.synchronize(inputs.device)
-    start = time.perf_counter()
-    model(inputs)
-    if cuda:
-        torch.cuda.synchronize(inputs.device)
-    return (time.perf_counter() - start) * 1000.0
+
+    return on_cuda
 
 
-def _inputs(split: FeatureSplit, batch_size: int, model: nn.Module, device: torch.device) -> Tensor:
+def time_in_turn(passes: Sequence[Callable[[], object]], runs: int) -> NDArray[np.float64]:
+    """Wall time in milliseconds of every call, [runs, passes], after warm-up.
+
+    All are called in every run, and which goes first changes from run to run: what else the machine does, and its clock,
+    hits all alike. A call returns when its work is done.
+    """
+    times = np.empty((runs, len(passes)))
+    for run in range(-WARM_UP, runs):
+        for turn in range(len(passes)):
+            which = (turn + run) % len(passes)
+            start = time.perf_counter()
+            passes[which]()
+            if run >= 0:
+                times[run, which] = (time.perf_counter() - start) * 1000.0
+    return times
+
+
+def summarise(batch_size: int, dense: NDArray[np.float64], cut: NDArray[np.float64]) -> Latency:
+    """Median, 95th percentile and ratio of two models' times in milliseconds, [runs] each."""
+    (dense_p50, dense_p95), (p50, p95) = np.percentile(dense, (50, 95)), np.percentile(cut, (50, 95))
+    return Latency(
+        batch_size=batch_size,
+        runs=len(cut),
+        p50_ms=float(p50),
+        p95_ms=float(p95),
+        throughput=float(batch_size / p50 * 1000.0),
+        dense_p50_ms=float(dense_p50),
+        dense_p95_ms=float(dense_p95),
+        speedup=float(dense_p50 / p50),
+    )
+
+
+def inputs_of(split: FeatureSplit, batch_size: int, model: nn.Module, device: torch.device) -> Tensor:
     """The split's first rows, from the start again where it has fewer than the batch."""
     inputs, _ = split.batch([row % len(split) for row in range(batch_size)])
     dtype = next(parameter.dtype for parameter in model.parameters() if parameter.is_floating_point())
@@ -65,34 +98,14 @@ def measure_latency(
 ) -> tuple[Latency, ...]:
     """Median and 95th percentile of `runs` forward passes a batch size, real features as input.
 
-    In every run both models are timed, and which goes first changes from run to run: what else the machine does, and
-    its clock, hits both alike. `dense` and `cut` may be the same model.
+    `dense` and `cut` are timed in turn; they may be the same model.
     """
     dense.to(device)
     cut.to(device)
     measured: list[Latency] = []
-    with _undisturbed(dense, cut):
+    with undisturbed(dense, cut):
         for batch_size in batch_sizes:
-            dense_inputs, cut_inputs = (_inputs(split, batch_size, model, device) for model in (dense, cut))
-            pairs = [(dense, dense_inputs), (cut, cut_inputs)]
-            times = np.empty((runs, 2))
-            for _ in range(WARM_UP):
-                for model, inputs in pairs:
-                    _milliseconds(model, inputs)
-            for run in range(runs):
-                for side in (0, 1) if run % 2 == 0 else (1, 0):
-                    times[run, side] = _milliseconds(*pairs[side])
-            (dense_p50, p50), (dense_p95, p95) = np.percentile(times, (50, 95), axis=0)
-            measured.append(
-                Latency(
-                    batch_size=batch_size,
-                    runs=runs,
-                    p50_ms=float(p50),
-                    p95_ms=float(p95),
-                    throughput=float(batch_size / p50 * 1000.0),
-                    dense_p50_ms=float(dense_p50),
-                    dense_p95_ms=float(dense_p95),
-                    speedup=float(dense_p50 / p50),
-                )
-            )
+            dense_inputs, cut_inputs = (inputs_of(split, batch_size, model, device) for model in (dense, cut))
+            times = time_in_turn((forward(dense, dense_inputs), forward(cut, cut_inputs)), runs)
+            measured.append(summarise(batch_size, times[:, 0], times[:, 1]))
     return tuple(measured)

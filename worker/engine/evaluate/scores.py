@@ -59,17 +59,22 @@ def evaluate(
     if not len(split):
         raise SecateurError(ErrorCode.DATASET_EMPTY, "A split without samples cannot be scored; give it rows.")
     logits = logits_of(model, split, batch_size=batch_size, device=device, progress=progress)
-    cross_entropy = float(per_sample_loss(logits.double(), split.targets, multi_label).mean())
+    return scores_of(logits, split.targets, multi_label)
+
+
+def scores_of(logits: Tensor, targets: Tensor, multi_label: bool) -> Scores:
+    """Loss and task metric of logits [N, C] against targets [N] or [N, C]. Raises NUMERICAL where a logit is not finite."""
+    cross_entropy = float(per_sample_loss(logits.double(), targets, multi_label).mean())
     # A single NaN among the logits leaves the argmax defined, and wrong: look at all of them.
     if not (math.isfinite(cross_entropy) and bool(torch.isfinite(logits).all())):
         detail = "The model's logits are not finite (NaN or infinity). Check the weights, or lower the learning rate."
         raise SecateurError(ErrorCode.NUMERICAL, detail)
     if multi_label:
-        precision = mean_average_precision(logits.numpy(), split.targets.numpy())
+        precision = mean_average_precision(logits.numpy(), targets.numpy())
         return Scores(
-            samples=len(split),
+            samples=len(targets),
             cross_entropy=cross_entropy,
             mean_average_precision=None if math.isnan(precision) else precision,
         )
-    correct = int((logits.argmax(dim=1) == split.targets).sum())
-    return Scores(samples=len(split), cross_entropy=cross_entropy, accuracy=correct / len(split))
+    correct = int((logits.argmax(dim=1) == targets).sum())
+    return Scores(samples=len(targets), cross_entropy=cross_entropy, accuracy=correct / len(targets))
