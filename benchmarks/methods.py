@@ -20,14 +20,16 @@ from api_schemas.checkpoint import describe_folder
 from api_schemas.enums import Criterion, Granularity, Scope, Split
 from api_schemas.reach import max_sparsity
 from api_schemas.spec import Columns, Pruning, Splits
-from worker.engine.attention import attention_blocks, projections_by_name
+from worker.engine.attention import attention_blocks
 from worker.engine.checkpoint.load import load_original
 from worker.engine.data import FeatureSplit, prepare
 from worker.engine.evaluate import evaluate, per_sample_loss
-from worker.engine.scoring import fisher_information, score
+from worker.engine.scoring import WANTS, observe, score
 from worker.engine.selection import select, widths_of
 from worker.engine.surgery import cut
 
+GRANULARITIES = (Granularity.ENTIRE_HEAD, Granularity.SAME_CHANNEL, Granularity.PER_HEAD)
+CRITERIA = (Criterion.MAGNITUDE, Criterion.FISHER, Criterion.RANDOM)
 SEEDS = 5
 """Draws of the random control; their mean is printed."""
 
@@ -68,8 +70,9 @@ def main() -> None:
         print(f"validation, {len(split)} samples; dense: {quality(loaded.model):.1%}\n")
         print("| granularity | criterion | scope | " + " | ".join(f"{s:.1%}" for s in arguments.sparsity) + " |")
         print("|---|---|---|" + "---:|" * len(arguments.sparsity))
-        moments = fisher_information(loaded.model, projections_by_name(blocks), batches(split), loss)
-        for granularity, criterion, scope in itertools.product(Granularity, Criterion, Scope):
+        wants = frozenset().union(*(WANTS[criterion] for criterion in CRITERIA))
+        observed = observe(loaded.model, blocks, batches(split), loss, wants)
+        for granularity, criterion, scope in itertools.product(GRANULARITIES, CRITERIA, Scope):
             cells = []
             for sparsity in arguments.sparsity:
                 if sparsity > max_sparsity(described.shape, loaded.widths, granularity) + 0.01:
@@ -81,8 +84,8 @@ def main() -> None:
                 )
                 found = []
                 for seed in range(SEEDS if criterion is Criterion.RANDOM else 1):
-                    scores = score(criterion, blocks, moments=moments, seed=seed)
-                    keep = select(scores, loaded.widths, described.shape, spec, criterion=criterion, sparsity=sparsity)
+                    scores = score(criterion, blocks, observed=observed, seed=seed)
+                    keep = select(scores, loaded.widths, described.shape, spec, share=sparsity)
                     found.append(quality(cut(loaded.model, loaded.family, loaded.widths, keep)))
                 widths = widths_of(keep, loaded.widths.head_dim)
                 achieved = accounting.attention_sparsity(described.shape, widths)

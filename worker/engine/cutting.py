@@ -9,20 +9,19 @@ from torch import Tensor
 from api_schemas.checkpoint import Checkpoint
 from api_schemas.errors import ErrorCode, SecateurError
 from api_schemas.spec import EngineSpec
-from worker.engine.attention import attention_blocks, projections_by_name
+from worker.engine.attention import attention_blocks
 from worker.engine.checkpoint.load import Loaded
 from worker.engine.data import FeatureSplit, PreparedData
 from worker.engine.determinism import step_seed
 from worker.engine.evaluate import per_sample_loss
 from worker.engine.models import on_device
 from worker.engine.progress import Reporter
-from worker.engine.scoring import LayerScores, fisher_information, score
-from worker.engine.scoring.criteria import NEEDS_GRADIENTS
+from worker.engine.scoring import WANTS, LayerScores, observe, score
 from worker.engine.selection import Keep, select, widths_of
 from worker.engine.surgery import cut
 
 SCORING_BATCH = 8
-"""Samples whose weight gradients exist at once: 8 × 2.4 MB for a 768×768 projection."""
+"""Samples that pass through the model together."""
 
 
 @dataclass(frozen=True)
@@ -42,18 +41,19 @@ class Cutting:
         """
         blocks = attention_blocks(on_device(loaded.model, self.device), loaded.family, loaded.widths)
         calibration = self._calibration(step_seed(self.spec.seed, step, "calibration"))
-        moments, samples = None, 0
+        observed, samples = None, 0
         if calibration is not None:
             samples = len(calibration)
-            moments = fisher_information(
+            observed = observe(
                 loaded.model,
-                projections_by_name(blocks),
+                blocks,
                 self._batches(calibration),
                 lambda logits, targets: per_sample_loss(logits, targets, self.described.multi_label),
+                WANTS[self.spec.pruning.criterion],
                 lambda done: self.reporter.progress(done, samples),
             )
         seed = step_seed(self.spec.seed, step, "random")
-        scores = score(self.spec.pruning.criterion, blocks, moments=moments, seed=seed)
+        scores = score(self.spec.pruning.criterion, blocks, observed=observed, seed=seed)
         if not all(torch.isfinite(vector).all() for layer in scores for vector in (*layer.qk, *layer.vo)):
             raise SecateurError(
                 ErrorCode.NUMERICAL,
@@ -61,16 +61,16 @@ class Cutting:
             )
         return scores, samples
 
-    def prune(self, loaded: Loaded, scores: Sequence[LayerScores], sparsity: float) -> tuple[Loaded, Keep]:
-        """The model with `sparsity` of the original's attention parameters gone, and what it kept of `loaded`."""
+    def prune(self, loaded: Loaded, scores: Sequence[LayerScores], share: float) -> tuple[Loaded, Keep]:
+        """The model with `share` of the original gone, in the target's unit, and what it kept of `loaded`."""
         pruning, shape = self.spec.pruning, self.described.shape
-        keep = select(scores, loaded.widths, shape, pruning, criterion=pruning.criterion, sparsity=sparsity)
+        keep = select(scores, loaded.widths, shape, pruning, share=share)
         smaller = cut(loaded.model, loaded.family, loaded.widths, keep)
         return replace(loaded, model=smaller, widths=widths_of(keep, loaded.widths.head_dim)), keep
 
     def _calibration(self, seed: int) -> FeatureSplit | None:
         """The samples to score on, or None where the criterion needs none."""
-        if self.spec.pruning.criterion not in NEEDS_GRADIENTS:
+        if not WANTS[self.spec.pruning.criterion]:
             return None
         settings = self.spec.pruning.calibration
         split = self.data.splits[settings.split]

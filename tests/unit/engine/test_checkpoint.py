@@ -39,9 +39,8 @@ def write(folder, original, dtype=torch.float32, **changes):
         {"target": {"attention_sparsity": 0.5}, "granularity": "per_head", "criterion": "magnitude", **changes}
     )
     shape = describe_folder(tiny_model()).shape
-    scores = score(pruning.criterion, attention_blocks(original.model, original.family, original.widths),
-                   moments=None, seed=0)  # fmt: skip
-    keep = select(scores, original.widths, shape, pruning, criterion=pruning.criterion, sparsity=0.5)
+    scores = score(pruning.criterion, attention_blocks(original.model, original.family, original.widths))
+    keep = select(scores, original.widths, shape, pruning, share=0.5)
     widths = widths_of(keep, original.widths.head_dim)
     smaller = cut(original.model, original.family, original.widths, keep)
     loaded = replace(original, model=smaller, widths=widths, dtype=dtype)

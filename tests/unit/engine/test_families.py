@@ -70,8 +70,8 @@ def test_flops_against_torchs_own_counter(saved, granularity):
         spec = Pruning.model_validate(
             {"target": {"attention_sparsity": 0.5}, "granularity": granularity, "criterion": "magnitude"}
         )
-        scores = score(spec.criterion, attention_blocks(model, loaded.family, widths), moments=None, seed=0)
-        keep = select(scores, widths, described.shape, spec, criterion=spec.criterion, sparsity=0.5)
+        scores = score(spec.criterion, attention_blocks(model, loaded.family, widths))
+        keep = select(scores, widths, described.shape, spec, share=0.5)
         model, widths = cut(model, loaded.family, widths, keep), widths_of(keep, widths.head_dim)
     model.set_attn_implementation("eager")
     with FlopCounterMode(display=False) as counter, torch.no_grad():

@@ -18,7 +18,7 @@ from worker.engine.attention import attention_blocks, projections_by_name
 from worker.engine.checkpoint.load import load_original
 from worker.engine.evaluate import per_sample_loss
 from worker.engine.models import build
-from worker.engine.scoring import fisher_information, score
+from worker.engine.scoring import WANTS, observe, score
 from worker.engine.selection import compose, keep_all, select, widths_of
 from worker.engine.surgery import cut
 
@@ -63,12 +63,10 @@ def masked(original, kept):
 
 def channel_scores(model, loaded, widths, criterion, samples, seed):
     blocks = attention_blocks(model, loaded.family, widths)
-    moments = None
-    if criterion is Criterion.FISHER:
-        moments = fisher_information(
-            model, projections_by_name(blocks), [samples], lambda lo, t: per_sample_loss(lo, t, False)
-        )
-    return score(criterion, blocks, moments=moments, seed=seed)
+    observed = None
+    if WANTS[criterion]:
+        observed = observe(model, blocks, [samples], lambda lo, t: per_sample_loss(lo, t, False), WANTS[criterion])
+    return score(criterion, blocks, observed=observed, seed=seed)
 
 
 def rounds(original, shape, samples, spec, targets):
@@ -76,7 +74,7 @@ def rounds(original, shape, samples, spec, targets):
     model, widths, kept = original.model, original.widths, keep_all(original.widths)
     for number, sparsity in enumerate(targets):
         found = channel_scores(model, original, widths, spec.criterion, samples, number)
-        keep = select(found, widths, shape, spec, criterion=spec.criterion, sparsity=sparsity)
+        keep = select(found, widths, shape, spec, share=sparsity)
         model = cut(model, original.family, widths, keep)
         widths, kept = widths_of(keep, widths.head_dim), compose(kept, keep)
     return model, widths, kept

@@ -1,7 +1,18 @@
-"""Scoring: how much each channel matters, by criterion."""
+"""Scoring: how much each channel matters, by criterion; and the one pass over samples that sees all it takes."""
 
 from worker.engine.scoring.channels import LayerScores
-from worker.engine.scoring.criteria import score
-from worker.engine.scoring.fisher import fisher_information
+from worker.engine.scoring.criteria import WANTS, score
+from worker.engine.scoring.labels import with_drawn_labels
+from worker.engine.scoring.observations import LayerObservations, Observations, Want
+from worker.engine.scoring.observe import observe
 
-__all__ = ["LayerScores", "fisher_information", "score"]
+__all__ = [
+    "WANTS",
+    "LayerObservations",
+    "LayerScores",
+    "Observations",
+    "Want",
+    "observe",
+    "score",
+    "with_drawn_labels",
+]

@@ -7,7 +7,7 @@ Shapes: C channels of one side of a layer, all heads one after another.
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -19,9 +19,6 @@ from worker.engine.attention import AttentionBlock
 Side = Literal["qk", "vo", "head"]
 Members = Sequence[tuple[int, int]]
 """(head, channel) pairs; of side `head`, (head, -1)."""
-
-Statistic = Callable[[str], tuple[Tensor, Tensor | None]]
-"""Projection name -> a number for each weight (O, I) and each bias (O)."""
 
 
 @dataclass(frozen=True)
@@ -127,20 +124,6 @@ class GateScores(LayerScores):
         return self.of("vo", [(head, c) for c in vo])
 
 
-def by_head(block: AttentionBlock, qk_C: Tensor, vo_C: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-    """One number a channel of each side -> vectors a head."""
-    heads = range(block.widths.heads)
-    return tuple(qk_C[block.rows("q", h)] for h in heads), tuple(vo_C[block.rows("v", h)] for h in heads)
-
-
-def _by_channel(statistic: tuple[Tensor, Tensor | None], side: str) -> Tensor:
-    weight, bias = statistic
-    total = weight.double().sum(0 if side == "o" else 1)
-    # b_o belongs to no channel: it stays whatever is cut.
-    return total if bias is None or side == "o" else total + bias.double()
-
-
-def channel_sums(block: AttentionBlock, statistic: Statistic) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-    """`statistic` summed over every channel's parameters, weights and biases, both projections: (qk, vo), by head."""
-    total = {side: _by_channel(statistic(block.names[side]), side).cpu() for side in block.projections}
-    return by_head(block, total["q"] + total["k"], total["v"] + total["o"])
+def by_head(block: AttentionBlock, side: str, numbers_C: Tensor) -> tuple[Tensor, ...]:
+    """One number a channel of a projection's side (q, k, v or o) -> a vector a head."""
+    return tuple(numbers_C[block.rows(side, h)] for h in range(block.widths.heads))

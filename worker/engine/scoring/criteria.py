@@ -1,50 +1,105 @@
-"""The criteria, each by name: what a set of channels scores."""
+"""The criteria, each by name: what a set of channels scores (docs/method.md has the table).
 
-from collections.abc import Callable, Sequence
+Coupled pairs: a QK channel is a row of W_q and of W_k, a VO channel a row of W_v and a column of W_o; biases count, b_o
+never does, because it belongs to no channel.
+"""
+
+from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
 from api_schemas.enums import Criterion
-from worker.engine.attention import AttentionBlock, projections_by_name
-from worker.engine.scoring.channels import LayerScores, NormScores, channel_sums
-from worker.engine.scoring.fisher import Moments
+from worker.engine.attention import AttentionBlock
+from worker.engine.scoring.channels import GateScores, LayerScores, NormScores, SignedScores, by_head
+from worker.engine.scoring.observations import Channels, LayerObservations, Observations, Want
 
-NEEDS_GRADIENTS = frozenset({Criterion.FISHER})
+WANTS: dict[Criterion, frozenset[Want]] = {
+    Criterion.MAGNITUDE: frozenset(),
+    Criterion.FISHER: frozenset({Want.FISHER}),
+    Criterion.FISHER_SALIENCY: frozenset({Want.SALIENCY}),
+    Criterion.FISHER_GATE: frozenset({Want.GATES}),
+    Criterion.TAYLOR: frozenset({Want.GATES}),
+    Criterion.ENERGY: frozenset({Want.QK_MOMENTS, Want.CONTEXT}),
+    Criterion.RANDOM: frozenset(),
+}
+"""What each criterion needs `observe` to gather; nothing: it needs no samples."""
 
 
 def score(
-    criterion: Criterion, blocks: Sequence[AttentionBlock], *, moments: Moments | None, seed: int
+    criterion: Criterion, blocks: Sequence[AttentionBlock], *, observed: Observations | None = None, seed: int = 0
 ) -> tuple[LayerScores, ...]:
-    """Scores of every layer.
+    """Scores of every layer. `blocks` are those that were observed, the weights unchanged since.
 
-    `magnitude`: the L2 norm. `fisher`: the sum of E[g²]. `random`: uniform draws from `seed`, a control.
-    `moments` is what `fisher_information` returned, for the criteria in NEEDS_GRADIENTS.
+    With θ a structure's parameters and g the gradient of one sample's loss:
+
+    - `magnitude`: √Σ θ², the L2 norm.
+    - `fisher`: Σ E[g²] (arXiv 2509.26207).
+    - `fisher_saliency`: ½ Σ θ² E[g²], the loss's second-order change when θ goes to 0, Fisher for Hessian, its
+      off-diagonal left out (Theis et al., arXiv 1801.05787, eq. 6).
+    - `fisher_gate`: E[(Σ θ·g)²] over one side of the coupling, the Fisher information of a gate on the structure (Kwon et
+      al., arXiv 2204.09656, §4.1; the factor ½ left out); exact for sets.
+    - `taylor`: abs(E Σ θ·g) over one side, the loss's first-order change (Molchanov et al., arXiv 1906.10771, without their
+      square); in a set the signed terms are added before the absolute value is taken.
+    - `energy`: QK channel c: E[q_c²]·E[(k_c − k̄_c)²] over tokens, k̄ the mean over the sample's tokens: the energy it puts
+      into the logits, up to what softmax ignores. VO channel c: Var[x_c]·‖W_o[:, c]‖², x the context: the energy it puts
+      into the layer's output, up to what a bias can carry. Summed over a set.
+    - `random`: uniform draws from `seed`, a control; summed over a set.
+
+    A whole head scores the sum over its QK and VO channels (the norm over both for `magnitude`), and its VO side alone
+    for `fisher_gate` and `taylor`, whose two couplings each say what the whole head does.
+
+    Raises ValueError where `observed` lacks what the criterion needs (WANTS).
     """
-    linears = projections_by_name(tuple(blocks))
+    if criterion is Criterion.RANDOM:
+        generator = torch.Generator().manual_seed(seed)
+        return tuple(LayerScores(_draw(b.widths.qk, generator), _draw(b.widths.vo, generator)) for b in blocks)
+    if criterion is Criterion.MAGNITUDE:
+        return tuple(NormScores(*_split(block, _norms(block))) for block in blocks)
+    if observed is None:
+        raise ValueError(f"{criterion.value} needs observations")
+    return tuple(_observed(criterion, b, layer) for b, layer in zip(blocks, observed.layers, strict=True))
+
+
+def _observed(criterion: Criterion, block: AttentionBlock, layer: LayerObservations) -> LayerScores:
     match criterion:
-        case Criterion.MAGNITUDE:
-
-            def squares(name: str) -> tuple[torch.Tensor, torch.Tensor | None]:
-                linear = linears[name]
-                return linear.weight.detach().square(), None if linear.bias is None else linear.bias.detach().square()
-
-            sums = [channel_sums(block, squares) for block in blocks]
-            return tuple(NormScores(*(tuple(v.sqrt() for v in side) for side in layer)) for layer in sums)
-        case Criterion.FISHER:
-            if moments is None:
-                raise ValueError("fisher needs the moments of the gradients")
-            return tuple(LayerScores(*channel_sums(block, moments.__getitem__)) for block in blocks)
-        case Criterion.RANDOM:
-            generator = torch.Generator().manual_seed(seed)
-
-            def draw(widths: tuple[int, ...]) -> tuple[torch.Tensor, ...]:
-                return tuple(torch.rand(width, generator=generator, dtype=torch.float64) for width in widths)
-
-            return tuple(LayerScores(draw(block.widths.qk), draw(block.widths.vo)) for block in blocks)
+        case Criterion.FISHER if layer.fisher:
+            return LayerScores(*_split(block, layer.fisher))
+        case Criterion.FISHER_SALIENCY if layer.saliency:
+            return LayerScores(*_split(block, Channels(layer.saliency.qk / 2, layer.saliency.vo / 2)))
+        case Criterion.FISHER_GATE if layer.gates:
+            alone = Channels(layer.gates.qk.diagonal(), layer.gates.vo.diagonal())
+            return GateScores(*_split(block, alone), layer.gates.qk, layer.gates.vo)
+        case Criterion.TAYLOR if layer.gates:
+            mean = layer.gates.mean
+            return SignedScores(*_split(block, Channels(mean.qk.abs(), mean.vo.abs())), mean.qk, mean.vo)
+        case Criterion.ENERGY if layer.qk and layer.context:
+            qk = tuple(q.diagonal() * k.diagonal() for q, k in zip(layer.qk.q, layer.qk.k, strict=True))
+            columns_C = _weight(block, "o").square().sum(0)
+            # A variance, below zero only by rounding.
+            variance_C = layer.context.covariance.diagonal().clamp_min(0)
+            return LayerScores(qk, by_head(block, "v", variance_C * columns_C))
         case _:
-            raise ValueError(f"{criterion.value} is not computed yet")
+            raise ValueError(f"{criterion.value} needs {', '.join(sorted(WANTS[criterion]))} observed")
 
 
-def finish(_criterion: Criterion) -> Callable[[float], float]:
-    """Scores are finished already; until selection asks `LayerScores.of`."""
-    return float
+def _split(block: AttentionBlock, channels: Channels) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    return by_head(block, "q", channels.qk), by_head(block, "v", channels.vo)
+
+
+def _draw(widths: tuple[int, ...], generator: torch.Generator) -> tuple[Tensor, ...]:
+    return tuple(torch.rand(width, generator=generator, dtype=torch.float64) for width in widths)
+
+
+def _weight(block: AttentionBlock, side: str) -> Tensor:
+    return block.projections[side].weight.detach().double().cpu()
+
+
+def _norms(block: AttentionBlock) -> Channels:
+    """The L2 norm of every channel's parameters."""
+    square = {side: _weight(block, side).square().sum(0 if side == "o" else 1) for side in block.projections}
+    for side in "qkv":
+        bias = block.projections[side].bias
+        if bias is not None:
+            square[side] += bias.detach().double().cpu().square()
+    return Channels((square["q"] + square["k"]).sqrt(), (square["v"] + square["o"]).sqrt())

@@ -1,0 +1,179 @@
+"""One layer under observation: hooks on its four projections, and the sums they add to.
+
+Hooks keep what the forward pass shows (X, q, v, the context) and meet the gradients in the backward pass, so one backward
+pass of a batch gives all its per-sample gradients. No parameter has to ask for a gradient, so autograd never forms one.
+Shapes: B batch, T tokens, D model width, C channels of one side of the layer, O rows of a projection, I its inputs.
+"""
+
+from collections.abc import Callable, Set
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from worker.engine.attention import AttentionBlock
+from worker.engine.scoring.channels import by_head
+from worker.engine.scoring.gradients import Factor
+from worker.engine.scoring.moments import ByHead, Whole
+from worker.engine.scoring.observations import (
+    NEEDS_GRADIENTS,
+    Channels,
+    Context,
+    Gates,
+    GradientMoments,
+    LayerObservations,
+    QKMoments,
+    Want,
+)
+
+
+def _full(x: Tensor) -> Tensor:
+    """Under autocast activations have half precision; sums of squares do not bear it."""
+    return x.detach().float() if x.dtype in (torch.bfloat16, torch.float16) else x.detach()
+
+
+class LayerObserver:
+    """Adds up what is wanted of one layer. `attach` before the pass, `result` after it."""
+
+    def __init__(self, block: AttentionBlock, wants: Set[Want]) -> None:
+        self.block, self.wants = block, wants
+        device = block.projections["o"].weight.device
+        self.widths = {"qk": block.widths.qk, "vo": block.widths.vo}
+        self.fisher = {side: self._zeros(sum(widths), device) for side, widths in self.widths.items()}
+        self.saliency = {side: self._zeros(sum(widths), device) for side, widths in self.widths.items()}
+        if Want.GATES in wants:
+            self.gates = {side: Whole(sum(widths), device) for side, widths in self.widths.items()}
+        if Want.QK_MOMENTS in wants:
+            self.q, self.k = (ByHead(block.widths.qk, device) for _ in range(2))
+            self.k_sum_C = self._zeros(block.widths.qk_total, device)
+        if Want.CONTEXT in wants:
+            self.context = Whole(block.widths.vo_total, device)
+        if Want.GRADIENTS in wants:
+            self.gradients = {side: ByHead(block.widths.qk, device) for side in "qk"}
+            self.gradients["o"] = ByHead(block.widths.vo, device)
+        if Want.OUTPUT_GRADIENT in wants:
+            self.output_gradient = Whole(block.projections["o"].out_features, device)
+        self.tokens = 0
+        self._last: tuple[Tensor, Factor] | None = None
+
+    @staticmethod
+    def _zeros(width: int, device: torch.device) -> Tensor:
+        return torch.zeros(width, dtype=torch.float64, device=device)
+
+    def attach(self) -> list[RemovableHandle]:
+        """Hook the projections. A layer without heads has nothing to observe."""
+        if not self.block.widths.heads:
+            return []
+        handles = []
+        for side, linear in self.block.projections.items():
+            if self.wants & NEEDS_GRADIENTS and side != "o":
+                handles.append(linear.register_forward_pre_hook(self._begin))
+            handles.append(linear.register_forward_hook(self._output if side == "o" else self._row(side)))
+        return handles
+
+    def _begin(self, _module: nn.Module, args: tuple[Any, ...]) -> None:
+        # No parameter asks for a gradient, so the graph has to start somewhere: at the first projection's input.
+        if not args[0].requires_grad:
+            args[0].requires_grad_(True)
+
+    def _factor(self, x_BTI: Tensor, rows: int) -> Factor:
+        """The factor of the gradients that this input makes; projections that read one tensor share it."""
+        if self._last is None or self._last[0] is not x_BTI:
+            self._last = x_BTI, Factor(_full(x_BTI))
+        self._last[1].rows += rows
+        return self._last[1]
+
+    def _row(self, side: str) -> Callable[..., None]:
+        """The forward hook of q, k or v."""
+        wants = self.wants
+
+        def seen(linear: nn.Linear, args: tuple[Any, ...], y_BTO: Tensor) -> None:
+            if Want.QK_MOMENTS in wants and side == "q":
+                self.q.add(y_BTO.detach().flatten(0, 1))
+            if Want.QK_MOMENTS in wants and side == "k":
+                k_BTC = y_BTO.detach().double()
+                mean_B1C = k_BTC.mean(1, keepdim=True)
+                self.k.add((k_BTC - mean_B1C).flatten(0, 1))
+                self.k_sum_C += mean_B1C.sum((0, 1)) * k_BTC.shape[1]
+            by_weight = bool({Want.FISHER, Want.SALIENCY} & wants)
+            gated = Want.GATES in wants and side != "k"
+            if by_weight or gated or (Want.GRADIENTS in wants and side != "v"):
+                factor = self._factor(args[0], linear.out_features) if by_weight else None
+                kept_BTO = y_BTO.detach() if gated else None
+                y_BTO.register_hook(lambda dy_BTO: self._row_gradient(side, linear, factor, kept_BTO, _full(dy_BTO)))
+
+        return seen
+
+    def _row_gradient(
+        self, side: str, linear: nn.Linear, factor: Factor | None, y_BTO: Tensor | None, dy_BTO: Tensor
+    ) -> None:
+        """The gradient has reached the output of q, k or v."""
+        pair = "qk" if side in "qk" else "vo"
+        if factor is not None:
+            self._add_squares(pair, factor, dy_BTO, linear.weight.detach())
+            if linear.bias is not None:
+                squared_O = dy_BTO.sum(1).square_().sum(0)
+                self.fisher[pair] += squared_O
+                self.saliency[pair] += squared_O * linear.bias.detach().square()
+        if y_BTO is not None:
+            self.gates[pair].add((dy_BTO * _full(y_BTO)).sum(1))
+        if Want.GRADIENTS in self.wants and side != "v":
+            self.gradients[side].add(dy_BTO.flatten(0, 1))
+
+    def _output(self, linear: nn.Linear, args: tuple[Any, ...], y_BTD: Tensor) -> None:
+        """The forward hook of o."""
+        context_BTC: Tensor = args[0]
+        self.tokens += context_BTC.shape[0] * context_BTC.shape[1]
+        # Held any longer, it would keep this batch's graph while the next one runs.
+        self._last = None
+        if Want.CONTEXT in self.wants:
+            self.context.add(context_BTC.detach().flatten(0, 1))
+        if Want.GRADIENTS in self.wants:
+            context_BTC.register_hook(lambda dx_BTC: self.gradients["o"].add(dx_BTC.flatten(0, 1)))
+        if self.wants & {Want.FISHER, Want.SALIENCY, Want.OUTPUT_GRADIENT}:
+            kept_BTC = context_BTC.detach()
+            y_BTD.register_hook(lambda dy_BTD: self._output_gradient(linear, kept_BTC, _full(dy_BTD)))
+
+    def _output_gradient(self, linear: nn.Linear, context_BTC: Tensor, dy_BTD: Tensor) -> None:
+        """The gradient has reached the output of o. Its weight's columns are the channels: the factors change places."""
+        if self.wants & {Want.FISHER, Want.SALIENCY}:
+            factor = Factor(dy_BTD)
+            factor.rows = linear.in_features
+            self._add_squares("vo", factor, _full(context_BTC), linear.weight.detach().mT)
+        if Want.OUTPUT_GRADIENT in self.wants:
+            self.output_gradient.add(dy_BTD.flatten(0, 1))
+
+    def _add_squares(self, pair: str, factor: Factor, dy_BTO: Tensor, weight_OI: Tensor) -> None:
+        plain_O, weighted_O = factor.squared_norms(dy_BTO, weight_OI if Want.SALIENCY in self.wants else None)
+        self.fisher[pair] += plain_O
+        if weighted_O is not None:
+            self.saliency[pair] += weighted_O
+
+    def result(self, samples: int) -> LayerObservations:
+        """The means over what was added."""
+        wants, tokens = self.wants, max(1, self.tokens)
+
+        def channels(sums: dict[str, Tensor]) -> Channels:
+            return Channels((sums["qk"] / samples).cpu(), (sums["vo"] / samples).cpu())
+
+        gates, qk, context, gradients = None, None, None, None
+        if Want.GATES in wants:
+            (qk_mean_C, qk_CC), (vo_mean_C, vo_CC) = (self.gates[side].mean(samples) for side in ("qk", "vo"))
+            gates = Gates(Channels(qk_mean_C, vo_mean_C), qk_CC, vo_CC)
+        if Want.QK_MOMENTS in wants:
+            k_mean_C = (self.k_sum_C / tokens).cpu()
+            qk = QKMoments(self.q.mean(tokens), self.k.mean(tokens), by_head(self.block, "q", k_mean_C))
+        if Want.CONTEXT in wants:
+            context = Context(*self.context.mean(tokens))
+        if Want.GRADIENTS in wants:
+            gradients = GradientMoments(*(self.gradients[side].mean(tokens) for side in "qko"))
+        return LayerObservations(
+            fisher=channels(self.fisher) if Want.FISHER in wants else None,
+            saliency=channels(self.saliency) if Want.SALIENCY in wants else None,
+            gates=gates,
+            qk=qk,
+            context=context,
+            gradients=gradients,
+            output_gradient=self.output_gradient.mean(tokens)[1] if Want.OUTPUT_GRADIENT in wants else None,
+        )

@@ -1,0 +1,64 @@
+"""Second moments of activations and of gradients, added up batch by batch in float64.
+
+Float64 from the product on: second moments of activations are ill-conditioned (3e6 and more on AST checkpoints), and the
+small end is what decides what may be cut. Shapes: N tokens of all samples, C channels of all heads, K channels of one head.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+class ByHead:
+    """Σ x xᵀ within every head (K×K each), heads of any widths. Heads of one width are one batched product."""
+
+    def __init__(self, widths: Sequence[int], device: torch.device) -> None:
+        starts = [sum(widths[:h]) for h in range(len(widths))]
+        alike: dict[int, list[int]] = defaultdict(list)
+        for head, width in enumerate(widths):
+            alike[width].append(head)
+        self._heads = len(widths)
+        self._groups = [
+            (
+                heads,
+                torch.tensor([starts[h] + c for h in heads for c in range(width)], device=device),
+                torch.zeros(len(heads), width, width, dtype=torch.float64, device=device),
+            )
+            for width, heads in alike.items()
+        ]
+
+    def add(self, x_NC: Tensor) -> None:
+        """Add these tokens."""
+        x_NC = x_NC.double()
+        for heads, channels, sum_HKK in self._groups:
+            # Heads of one width lie as they are needed; others are copied together.
+            of_group_NC = x_NC if len(self._groups) == 1 else x_NC.index_select(1, channels)
+            x_NHK = of_group_NC.unflatten(1, (len(heads), -1))
+            sum_HKK.baddbmm_(x_NHK.permute(1, 2, 0), x_NHK.transpose(0, 1))
+
+    def mean(self, count: int) -> tuple[Tensor, ...]:
+        """By head, the sum over `count`, on the CPU."""
+        found: dict[int, Tensor] = {}
+        for heads, _, sum_HKK in self._groups:
+            found.update(zip(heads, (sum_HKK / count).cpu(), strict=True))
+        return tuple(found[head] for head in range(self._heads))
+
+
+class Whole:
+    """Σ x and Σ x xᵀ over all channels together (C, C×C)."""
+
+    def __init__(self, width: int, device: torch.device) -> None:
+        self.sum_C = torch.zeros(width, dtype=torch.float64, device=device)
+        self.square_CC = torch.zeros(width, width, dtype=torch.float64, device=device)
+
+    def add(self, x_NC: Tensor) -> None:
+        """Add these tokens, or samples."""
+        x_NC = x_NC.double()
+        self.sum_C += x_NC.sum(0)
+        self.square_CC.addmm_(x_NC.mT, x_NC)
+
+    def mean(self, count: int) -> tuple[Tensor, Tensor]:
+        """Mean (C) and second moment, not centred (C, C), over `count`, on the CPU."""
+        return (self.sum_C / count).cpu(), (self.square_CC / count).cpu()

@@ -1,0 +1,109 @@
+"""What one pass over the calibration samples can see, and what it saw.
+
+All numbers are float64 on the CPU. Means over samples are of per-sample losses' gradients; means over tokens run over all
+tokens of all samples. Shapes: C channels of one side of a layer, all heads one after another; K channels of one head; D
+model width.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from torch import Tensor
+
+
+class Want(StrEnum):
+    """One thing to gather."""
+
+    FISHER = "fisher"
+    SALIENCY = "saliency"
+    GATES = "gates"
+    QK_MOMENTS = "qk_moments"
+    CONTEXT = "context"
+    GRADIENTS = "gradients"
+    OUTPUT_GRADIENT = "output_gradient"
+
+
+NEEDS_GRADIENTS = frozenset({Want.FISHER, Want.SALIENCY, Want.GATES, Want.GRADIENTS, Want.OUTPUT_GRADIENT})
+"""What takes a backward pass; the rest takes a forward pass alone."""
+
+
+@dataclass(frozen=True)
+class Channels:
+    """One number a channel: `qk` and `vo` (C), their C's own."""
+
+    qk: Tensor
+    vo: Tensor
+
+
+@dataclass(frozen=True)
+class Gates:
+    """A gate multiplies a channel and stands at 1; its gradient for one sample is Σ θ·∂ℓ/∂θ over one side of the coupling.
+
+    The sum over q's row (bias included) equals that over k's, v's row equals o's column: one side says all.
+    `mean` holds E[gate gradient]; `qk` and `vo` (C, C) the second moments over samples, across all heads of the layer.
+    """
+
+    mean: Channels
+    qk: Tensor
+    vo: Tensor
+
+
+@dataclass(frozen=True)
+class QKMoments:
+    """By head: `q` E[q qᵀ] (K, K), bias included; `k` the same of k without its sample's mean over tokens; `k_mean` (K).
+
+    Softmax ignores what is added to all keys of a sample, so the part of k that counts has no mean.
+    """
+
+    q: tuple[Tensor, ...]
+    k: tuple[Tensor, ...]
+    k_mean: tuple[Tensor, ...]
+
+
+@dataclass(frozen=True)
+class Context:
+    """The input of the output projection over all tokens: `mean` (C) and `second` E[x xᵀ] (C, C), not centred."""
+
+    mean: Tensor
+    second: Tensor
+
+    @property
+    def covariance(self) -> Tensor:
+        """(C, C)."""
+        return self.second - self.mean.outer(self.mean)
+
+
+@dataclass(frozen=True)
+class GradientMoments:
+    """By head, E over tokens of g gᵀ (K, K), g the gradient of a sample's loss at q, at k, at the context."""
+
+    q: tuple[Tensor, ...]
+    k: tuple[Tensor, ...]
+    context: tuple[Tensor, ...]
+
+
+@dataclass(frozen=True)
+class LayerObservations:
+    """One layer; None is what was not wanted.
+
+    `fisher`: E over samples of g², summed over the channel's parameters on both sides of its coupling, biases included
+    (b_o belongs to no channel). `saliency`: the same of θ²g². `output_gradient`: E over tokens of g gᵀ (D, D), g the
+    gradient at the attention's output.
+    """
+
+    fisher: Channels | None
+    saliency: Channels | None
+    gates: Gates | None
+    qk: QKMoments | None
+    context: Context | None
+    gradients: GradientMoments | None
+    output_gradient: Tensor | None
+
+
+@dataclass(frozen=True)
+class Observations:
+    """All layers, and how much was seen."""
+
+    layers: tuple[LayerObservations, ...]
+    samples: int
+    tokens: int

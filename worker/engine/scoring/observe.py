@@ -1,0 +1,77 @@
+"""The one pass over the calibration samples: everything that scoring, basis and compensation need, at once.
+
+Memory does not depend on the number of samples, and with a device nothing in the loop waits for it.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from worker.engine.attention import AttentionBlock
+from worker.engine.scoring.layer import LayerObserver
+from worker.engine.scoring.observations import NEEDS_GRADIENTS, Observations, Want
+
+Targets = TypeVar("Targets")
+
+
+def observe(
+    model: nn.Module,
+    blocks: Sequence[AttentionBlock],
+    batches: Iterable[tuple[Tensor, Targets]],
+    loss: Callable[[Tensor, Targets], Tensor],
+    wants: Collection[Want],
+    progress: Callable[[int], None] = lambda _samples: None,
+    *,
+    autocast: torch.dtype | None = None,
+) -> Observations:
+    """Run the model once over all batches, backwards too where something wanted needs gradients.
+
+    Args:
+        model: called with one positional tensor; its output has `logits`. Each projection is called as a module, once a
+            forward pass. Mode and requires_grad are left as found.
+        blocks: the model's attention, of any widths, layers without heads included.
+        batches: (inputs, targets), on the model's device. Inputs of one batch are equally long and not padded.
+        loss: (logits, targets) -> one loss a sample, (B). Samples must not see each other (no batch norm). For labels
+            of the model's own see `labels.with_drawn_labels`.
+        wants: what to gather.
+        progress: called after each batch with the number of samples seen so far. On a device, that batch may still run.
+        autocast: dtype of the forward and backward products (bfloat16, say); sums are made in float32 and float64.
+
+    Raises ValueError where nothing is wanted, or `batches` is empty.
+    """
+    if not wants:
+        raise ValueError("nothing is wanted")
+    chosen = frozenset(wants)
+    backward = bool(chosen & NEEDS_GRADIENTS)
+    observers = [LayerObserver(block, chosen) for block in blocks]
+    switches = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    training = model.training
+    handles = []
+    samples = 0
+    try:
+        model.eval()
+        model.requires_grad_(False)
+        for observer in observers:
+            handles += observer.attach()
+        for inputs, targets in batches:
+            device = inputs.device.type
+            with torch.set_grad_enabled(backward), torch.autocast(device, autocast, enabled=autocast is not None):
+                logits = model(inputs).logits.float() if autocast else model(inputs).logits
+                total = loss(logits, targets).sum() if backward else None
+            # Without a single head left there is no graph, and nothing to see.
+            if total is not None and total.requires_grad:
+                total.backward()
+            samples += len(inputs)
+            progress(samples)
+    finally:
+        for handle in handles:
+            handle.remove()
+        for parameter, switch in switches:
+            parameter.requires_grad_(switch)
+        model.train(training)
+    if not samples:
+        raise ValueError("no samples to observe")
+    layers = tuple(observer.result(samples) for observer in observers)
+    return Observations(layers, samples, max(observer.tokens for observer in observers))
