@@ -89,6 +89,14 @@ ERROR_TEXTS: Mapping[ErrorCode, ErrorText] = {
         "The packaged checkpoint did not give the same logits",
         "The job was stopped rather than hand out a wrong model. Please report it with the job's id.",
     ),
+    _C.EXPORT_UNAVAILABLE: ErrorText(
+        "The worker cannot write this export",
+        "Leave `exports` out, or have the operator install the extra: `pip install 'secateur[export]'`.",
+    ),
+    _C.EXPORT_FAILED: ErrorText(
+        "The exported file could not be made, or does not give the checkpoint's logits",
+        "Leave `exports` out to get the checkpoint alone, and please report it with the job's id.",
+    ),
     _C.NUMERICAL: ErrorText(
         "A number became infinite or undefined", "Lower the learning rate, or check weights and recordings."
     ),

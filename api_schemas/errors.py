@@ -45,6 +45,8 @@ class ErrorCode(StrEnum):
     WIDTH_MISALIGNED = "width_misaligned"
     NO_CHECKPOINT = "no_checkpoint"
     RELOAD_MISMATCH = "reload_mismatch"
+    EXPORT_UNAVAILABLE = "export_unavailable"
+    EXPORT_FAILED = "export_failed"
     NUMERICAL = "numerical_failure"
     OUT_OF_MEMORY = "out_of_memory"
     ENGINE_CRASHED = "engine_crashed"

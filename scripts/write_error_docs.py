@@ -12,6 +12,8 @@ from service.problems import status_of
 _ONLY_OF_JOBS = {
     ErrorCode.DATASET_FETCH_FAILED,
     ErrorCode.RELOAD_MISMATCH,
+    ErrorCode.EXPORT_UNAVAILABLE,
+    ErrorCode.EXPORT_FAILED,
     ErrorCode.NUMERICAL,
     ErrorCode.OUT_OF_MEMORY,
     ErrorCode.ENGINE_CRASHED,

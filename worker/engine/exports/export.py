@@ -1,0 +1,134 @@
+"""Exporting a finished step: write the files that were asked for, check each against torch, measure it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+
+from api_schemas.enums import ExportFormat
+from api_schemas.errors import ErrorCode, SecateurError
+from api_schemas.events import Warned
+from api_schemas.metrics import ExportMetrics
+from api_schemas.spec import Evaluate
+from worker.engine.checkpoint.load import Loaded
+from worker.engine.data import FeatureSplit
+from worker.engine.evaluate.scores import logits_of, scores_of
+from worker.engine.exports.compare import BATCH, agreement, check_samples, latency_of_files, logits_of_file
+from worker.engine.exports.graph import float_graph, write_int8
+from worker.engine.exports.runtime import OnnxFile
+from worker.engine.progress import Reporter
+
+FILES = {ExportFormat.ONNX: "model.onnx", ExportFormat.ONNX_INT8: "model.int8.onnx"}
+TOLERANCE = 1e-4
+"""Of model.onnx: largest absolute error, as a share of max(1, largest absolute logit). Measured: 5e-6 and less; other
+processors fuse and sum in other ways."""
+LOW_AGREEMENT = 0.9
+"""Below it a user is warned that eight bits are too few for this model."""
+
+
+def export(
+    folder: Path,
+    loaded: Loaded,
+    formats: Sequence[ExportFormat],
+    validation: FeatureSplit,
+    *,
+    settings: Evaluate,
+    multi_label: bool,
+    flops: int,
+    reporter: Reporter,
+) -> tuple[ExportMetrics, ...]:
+    """Write `formats` into a step's `folder` and return what was measured of each, in the order of `formats`.
+
+    Args:
+        loaded: as read back from `folder`: the file is the model. It is left on the CPU.
+        validation: real samples; at most 256 are used (see check_samples).
+        flops: of one sample's forward pass.
+
+    Raises EXPORT_FAILED where a graph cannot be made or run, or where model.onnx does not give torch's logits. Eight bits are
+    reported, and warned of where they change more than a tenth of the answers.
+    """
+    if not formats:
+        return ()
+    model = loaded.model
+    samples = check_samples(validation, flops)
+    with TemporaryDirectory(prefix="secateur-export-") as scratch:
+        paths = _write(folder, Path(scratch), loaded, formats, samples)
+        files = {format: _opened(path) for format, path in paths.items()}
+        total, done = len(samples) * (1 + len(files)), 0
+
+        def advance(rows: int) -> None:
+            nonlocal done
+            done += rows
+            reporter.progress(done, total)
+
+        reference = logits_of(model, samples, batch_size=BATCH, device=torch.device("cpu"))
+        advance(len(samples))
+        logits = {format: logits_of_file(file, samples, advance) for format, file in files.items()}
+        errors = {format: float((values - reference).abs().max()) for format, values in logits.items()}
+        bound = TOLERANCE * max(1.0, float(reference.abs().max()))
+        if not errors[ExportFormat.ONNX] <= bound:  # also where it is NaN
+            raise SecateurError(
+                ErrorCode.EXPORT_FAILED,
+                f"model.onnx gives other logits than the checkpoint: error {errors[ExportFormat.ONNX]:.3g}, "
+                f"bound {bound:.3g}.",
+            )
+        latencies = latency_of_files(model, [files[format] for format in formats], samples, settings)
+    metrics = tuple(
+        ExportMetrics(
+            format=format,
+            file=FILES[format],
+            file_bytes=paths[format].stat().st_size,
+            samples=len(samples),
+            max_abs_error=errors[format],
+            agreement=agreement(logits[format], reference, multi_label),
+            scores=scores_of(logits[format], samples.targets, multi_label),
+            latency=latency,
+        )
+        for format, latency in zip(formats, latencies, strict=True)
+    )
+    for row in metrics:
+        if row.agreement < LOW_AGREEMENT:
+            detail = (
+                f"{row.file} answers like the checkpoint on only {row.agreement:.1%} of {row.samples} validation samples; "
+                "prefer model.onnx."
+            )
+            reporter.emit(Warned(code="export_disagrees", detail=detail))
+    return metrics
+
+
+def _write(
+    folder: Path, scratch: Path, loaded: Loaded, formats: Sequence[ExportFormat], samples: FeatureSplit
+) -> dict[ExportFormat, Path]:
+    """The files by format. The float graph is always among them, since the other is made from it; unasked, in `scratch`."""
+    import onnx
+
+    paths = {
+        format: (folder if format in formats else scratch) / FILES[format]
+        for format in FILES
+        if format in formats or format is ExportFormat.ONNX
+    }
+    example, _ = samples.batch([0])
+    try:
+        proto = float_graph(loaded.model, example)
+        onnx.save(proto, paths[ExportFormat.ONNX])
+        if ExportFormat.ONNX_INT8 in paths:
+            write_int8(proto, paths[ExportFormat.ONNX_INT8])
+    except MemoryError:
+        raise
+    except Exception as error:  # whatever exporter or quantizer meets: a step like the others, but not exportable
+        raise SecateurError(ErrorCode.EXPORT_FAILED, f"The ONNX graph cannot be made: {_first_line(error)}") from error
+    return paths
+
+
+def _opened(path: Path) -> OnnxFile:
+    try:
+        return OnnxFile(path)
+    except Exception as error:  # onnxruntime's exceptions share no base of their own
+        raise SecateurError(
+            ErrorCode.EXPORT_FAILED, f"onnxruntime does not open {path.name}: {_first_line(error)}"
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -1,0 +1,88 @@
+"""From a model in memory to ONNX graphs: float32 as it is, and the same with weights of eight bits."""
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from worker.engine.models import on_device
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+OPSET = 20
+"""The first opset with Gelu; onnxruntime reads it from 1.17 on."""
+INPUT, OUTPUT = "input_values", "logits"
+
+
+class _Logits(nn.Module):
+    """The model as a function of one tensor to one tensor; transformers' output object is no part of a graph."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, input_values: Tensor) -> Tensor:
+        logits: Tensor = self.model(input_values=input_values).logits
+        return logits
+
+
+def float_graph(model: PreTrainedModel, example: Tensor) -> "ModelProto":
+    """`input_values` (batch, frames, mels) -> `logits` (batch, classes), float32; any batch size, the rest as in `example`.
+
+    The same model gives the same bytes: what the exporter notes of its own way (source files, their folders, their lines) is
+    taken out. The model is left on the CPU.
+    """
+    on_device(model, torch.device("cpu")).eval()
+    # Two rows: the exporter takes a size of one for a constant.
+    rows = example[:1].expand(2, *example.shape[1:]).contiguous()
+    attention = model.config._attn_implementation
+    # Plain softmax: the fused kernel is written out with guards against rows that are masked entirely, which none is here.
+    model.set_attn_implementation("eager")
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    try:
+        with torch.no_grad():
+            program = torch.onnx.export(
+                _Logits(model).eval(),
+                (rows,),
+                input_names=[INPUT],
+                output_names=[OUTPUT],
+                dynamic_shapes={INPUT: {0: torch.export.Dim("batch")}},
+                opset_version=OPSET,
+                dynamo=True,
+                verbose=False,
+            )
+    finally:
+        model.set_attn_implementation(attention)
+    assert program is not None
+    proto: ModelProto = program.model_proto
+    del proto.metadata_props[:], proto.graph.metadata_props[:]
+    # Shapes of inner values: every runtime finds them itself, and some of the exporter's confuse the quantizer.
+    del proto.graph.value_info[:]
+    for node in proto.graph.node:
+        node.doc_string = ""
+        del node.metadata_props[:]
+    for value in (*proto.graph.input, *proto.graph.output):
+        del value.metadata_props[:]
+    return proto
+
+
+def write_int8(proto: "ModelProto", path: Path) -> None:
+    """Dynamic quantization: weights in eight bits with a scale for every output channel, activations rounded as they come.
+
+    Seven of the eight bits are used: without VNNI instructions x86 adds two products of eight bits in sixteen, which
+    overflows, and the file would answer differently from machine to machine.
+    """
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    # It logs advice about its own preprocessing, once a layer.
+    root = logging.getLogger()
+    level = root.level
+    root.setLevel(logging.ERROR)
+    try:
+        quantize_dynamic(proto, path, per_channel=True, reduce_range=True, weight_type=QuantType.QInt8)
+    finally:
+        root.setLevel(level)
