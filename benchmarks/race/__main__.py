@@ -1,0 +1,152 @@
+"""The command line of the race; see the package's docstring."""
+
+import argparse
+import os
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+
+from api_schemas.enums import Split
+from benchmarks import race
+from benchmarks.race import machine, plot, recovery, tables
+from benchmarks.race.arms import all_arms
+from benchmarks.race.cells import Cell, Store
+from benchmarks.race.heats import Heats, select
+from benchmarks.race.spectrum import spectrum
+from benchmarks.race.summary import summarise
+from benchmarks.race.track import Track, lay
+
+STAGES = ("one_shot", "recovered", "iterative")
+
+
+@dataclass(frozen=True)
+class Programme:
+    """What is raced. The quick one says whether everything runs, not who wins."""
+
+    targets: tuple[float, ...] = (0.25, 0.5, 0.75, 0.875, 0.9375)
+    seeds: tuple[int, ...] = (0, 1, 2)
+    recovered: tuple[float, ...] = (0.5, 0.875, 0.9375)
+    recovered_seeds: tuple[int, ...] = (0,)
+    iterative: float | None = 0.5
+    calibration: int = 512
+    measured: int | None = None
+    arms: str = ""
+
+
+QUICK = Programme(
+    targets=(0.5, 0.875), seeds=(0,), recovered=(0.875,), iterative=None, calibration=256, measured=600,
+    arms=r"ours/|paper/.*/fisher/global|random/per_head|torch-pruning/.*/(taylor|hessian_mended)/global|kwon",
+)  # fmt: skip
+LOUD = "A QUICK RUN: few arms, one calibration draw, 600 clips. It shows that the race runs, and decides nothing."
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.race", description=race.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    model, data = os.environ.get("RACE_MODEL"), os.environ.get("RACE_DATA")
+    parser.add_argument(
+        "--model", type=Path, default=model, required=not model, help="checkpoint folder (or RACE_MODEL)"
+    )
+    parser.add_argument("--data", type=Path, default=data, required=not data, help="dataset folder (or RACE_DATA)")
+    parser.add_argument("--out", type=Path, required=True, help="where cells are kept, and results written")
+    parser.add_argument("--results", type=Path, help="where results are written instead, docs/results say")
+    parser.add_argument(
+        "--name", help="of the results: race-NAME.md, .json and .svg (default: the checkpoint's folder)"
+    )
+    parser.add_argument("--quick", action="store_true", help=LOUD)
+    parser.add_argument("--arms", default="", metavar="REGEX", help="only arms whose name it finds")
+    parser.add_argument("--targets", type=float, nargs="+", help="shares removed in one cut")
+    parser.add_argument("--seeds", type=int, nargs="+", help="calibration draws of one cut")
+    parser.add_argument("--recovered-seeds", type=int, nargs="+", help="draws that are recovered")
+    parser.add_argument("--learning-rate", type=float, default=recovery.ONE_EPOCH.learning_rate, help="of recovery")
+    parser.add_argument("--stages", nargs="*", choices=STAGES, default=STAGES, help="what to run; none: results alone")
+    parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "race-features", help="of features")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int, default=1)
+    return parser.parse_args()
+
+
+def _run(track: Track, store: Store, programme: Programme, arguments: argparse.Namespace) -> None:
+    heats, arms = Heats(track, store), all_arms()
+    entered = select(select(arms, programme.arms), arguments.arms)
+    heats.dense()
+    if "one_shot" in arguments.stages:
+        heats.one_shot(entered, programme.targets, programme.seeds)
+    if "recovered" in arguments.stages:
+        budget = recovery.ONE_EPOCH.model_copy(update={"learning_rate": arguments.learning_rate})
+        heats.recovered(entered, programme.recovered, programme.recovered_seeds, budget)
+    if "iterative" in arguments.stages and programme.iterative is not None:
+        heats.iterative(programme.iterative, 0, arguments.data, arguments.cache, arguments.threads)
+
+
+def _current(track: Track, store: Store) -> list[Cell]:
+    """The cells of this track: an --out folder may hold another programme's too."""
+    dense = Heats(track, store).dense()
+    return [
+        cell for cell in store if not cell.test or (dense.test is not None and cell.test.samples == dense.test.samples)
+    ]
+
+
+def _report(track: Track, store: Store, arguments: argparse.Namespace) -> Path:
+    entries = summarise(_current(track, store))
+    name = arguments.name or arguments.model.resolve().name
+    folder = arguments.results or arguments.out
+    folder.mkdir(parents=True, exist_ok=True)
+    title = f"The race on {name}"
+    command = "python -m benchmarks.race --model CHECKPOINT --data DATA --out DIR" + (
+        " --quick" if arguments.quick else ""
+    )
+    found, layers = machine.describe(track.device), spectrum(track)
+    loud = LOUD if arguments.quick else ""
+    page: Path = folder / f"race-{name}.md"
+    page.write_text(
+        tables.markdown(
+            entries,
+            layers,
+            title=title,
+            loud=loud,
+            command=command,
+            machine=found,
+            clips=len(track.split(Split.TEST)),
+            calibration=track.calibration_samples,
+        )
+    )
+    header = {
+        "title": title,
+        "command": command,
+        "machine": found,
+        "note": loud,
+        "calibration": track.calibration_samples,
+    }
+    page.with_suffix(".json").write_text(tables.as_json(entries, layers, header))
+    plot.draw(page.with_suffix(".svg"), entries, title)
+    return page
+
+
+def main() -> None:
+    """Run what is missing, then write the results of everything that is there."""
+    arguments = _arguments()
+    torch.set_num_threads(arguments.threads)
+    programme = QUICK if arguments.quick else Programme()
+    changed = {field: tuple(getattr(arguments, field)) for field in ("targets", "seeds", "recovered_seeds")
+               if getattr(arguments, field)}  # fmt: skip
+    programme = Programme(**{**asdict(programme), **changed})
+    if arguments.quick:
+        print(LOUD, flush=True)
+        arguments.out = arguments.out / "quick"
+    track = lay(
+        arguments.model, arguments.data, arguments.cache, device=arguments.device,
+        calibration_samples=programme.calibration, measured_samples=programme.measured,
+    )  # fmt: skip
+    store = Store(arguments.out)
+    _run(track, store, programme, arguments)
+    print(f"results in {_report(track, store, arguments)}")
+    if arguments.quick:
+        print(LOUD)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,36 @@
+"""What an arm is, and the list of all of them."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from benchmarks.race.track import Track
+from worker.engine.checkpoint.load import Loaded
+
+Cut = Callable[[Track, int, float], Loaded]
+"""(track, seed, target share) -> a smaller model. The dense model of the track is not changed. Raises Unreachable."""
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way of cutting. `settings` and `version` stand for its code in the key of its cells: raise the version when the
+    outcome changes, and only then."""
+
+    name: str
+    family: str
+    cut: Cut
+    version: int
+    settings: Mapping[str, Any]
+    seeded: bool = True
+    """False where nothing is drawn and no sample is looked at: one cell then stands for all seeds."""
+
+    def identity(self) -> dict[str, Any]:
+        """What of the arm decides its outcome."""
+        return {"name": self.name, "version": self.version, "settings": dict(self.settings)}
+
+
+def all_arms() -> tuple[Arm, ...]:
+    """Every arm that enters, family by family."""
+    from benchmarks.race import kwon, ours, paper, torch_pruning_arms
+
+    return (*paper.arms(), *ours.arms(), *torch_pruning_arms.arms(), *kwon.arms())

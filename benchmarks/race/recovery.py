@@ -1,0 +1,64 @@
+"""After the cut: one epoch of LoRA, the same for every arm; and the paper's iterative job as a whole."""
+
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+from api_schemas.enums import Split
+from api_schemas.events import EngineEvent, StepDone
+from api_schemas.spec import Distill, EngineSpec, Finetune
+from benchmarks.race.track import Track
+from worker.engine.attention import attention_blocks, projections_by_name
+from worker.engine.checkpoint.load import Loaded, load_step
+from worker.engine.determinism import step_seed
+from worker.engine.recovery import Teacher, finetune
+from worker.engine.run import Inputs, run
+
+ONE_EPOCH = Finetune(epochs=1, learning_rate=1e-3)
+"""The recovery budget of the race. Of 3e-4 and 1e-3, what did better on validation, for all arms alike."""
+DISTILL = Distill()
+
+
+def recover(track: Track, smaller: Loaded, seed: int, settings: Finetune) -> Loaded:
+    """`smaller`, trained as a job with this seed trains its first step. Its own weights change."""
+    blocks = attention_blocks(smaller.model, smaller.family, smaller.widths)
+    model, _ = finetune(
+        smaller.model,
+        track.split(Split.TRAIN),
+        settings,
+        projections=projections_by_name(blocks),
+        classifiers=smaller.family.classifier_modules,
+        multi_label=False,
+        pad_value=track.data.pad_value,
+        seed=step_seed(seed, 1, "finetune"),
+        device=track.device,
+        on_batch=lambda _done, _total: None,
+        on_epoch=lambda _loss: None,
+        teacher=Teacher(track.dense.model) if settings.distill else None,
+    )
+    return replace(smaller, model=model)
+
+
+def paper_job(target: float, seed: int) -> EngineSpec:
+    """The `paper` preset: whole heads by Fisher on validation, a step for every 10%, three epochs of LoRA after each."""
+    return EngineSpec.model_validate(
+        {
+            "pruning": {"preset": "paper", "target": {"attention_sparsity": target}},
+            "finetune": {"epochs": 3, "learning_rate": 1e-3},
+            "seed": seed,
+        }
+    )
+
+
+def iterate(track: Track, data: Path, cache: Path, spec: EngineSpec, threads: int) -> Loaded:
+    """A whole job of the engine; returns the model of its last step, read back from its folder."""
+    with tempfile.TemporaryDirectory(prefix="race-") as scratch:
+        steps: list[StepDone] = []
+
+        def emit(event: EngineEvent) -> None:
+            if isinstance(event, StepDone):
+                steps.append(event)
+
+        inputs = Inputs(track.model, data, Path(scratch), cache, device=str(track.device), threads=threads)
+        run(inputs, spec, emit)
+        return load_step(Path(scratch) / steps[-1].folder)

@@ -1,0 +1,122 @@
+"""The track: what every arm gets alike. The dense model, the data, and the same calibration samples by seed."""
+
+import hashlib
+from collections.abc import Callable, Hashable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from api_schemas import accounting
+from api_schemas.checkpoint import Checkpoint, describe_folder
+from api_schemas.enums import Split
+from api_schemas.spec import Columns, Splits
+from worker.engine.checkpoint.load import Loaded, load_original
+from worker.engine.data import FeatureSplit, PreparedData, prepare
+from worker.engine.determinism import step_seed
+from worker.engine.evaluate import per_sample_loss
+from worker.engine.models import on_device
+
+Made = TypeVar("Made")
+
+KEPT_IN_MEMORY = 6
+"""Results of scoring that stay at hand, the last used: arms are run family by family."""
+
+
+class Unreachable(Exception):
+    """The arm's structures do not reach the target; says how far they reach."""
+
+
+@dataclass
+class Track:
+    """One race: a dense checkpoint, its data, and how calibration samples are drawn."""
+
+    model: Path
+    described: Checkpoint
+    dense: Loaded
+    data: PreparedData
+    device: torch.device
+    calibration_samples: int
+    identity: dict[str, Any]
+    """What of checkpoint and data decides a cell's outcome."""
+    _made: dict[Hashable, Any] = field(default_factory=dict)
+
+    def split(self, role: Split) -> FeatureSplit:
+        return self.data.splits[role]
+
+    def calibration(self, seed: int) -> FeatureSplit:
+        """The samples of TRAIN on which every arm scores, rotates and refits, drawn as a job with this seed draws them."""
+
+        def draw() -> FeatureSplit:
+            train = self.split(Split.TRAIN)
+            generator = torch.Generator().manual_seed(step_seed(seed, 1, "calibration"))
+            order = torch.randperm(len(train), generator=generator)
+            return train.subset(order[: self.calibration_samples].sort().values)
+
+        return self.once(("calibration", seed), draw)
+
+    def batches(self, split: FeatureSplit, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """The split in order, on the device."""
+        for start in range(0, len(split), size):
+            inputs, targets = split.batch(range(start, min(start + size, len(split))))
+            yield inputs.to(self.device), targets.to(self.device)
+
+    def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """The task's loss, one number a sample."""
+        return per_sample_loss(logits, targets, self.described.multi_label)
+
+    def sparsity(self, loaded: Loaded) -> float:
+        """Share of the dense model's attention parameters that is gone."""
+        return accounting.attention_sparsity(self.described.shape, loaded.widths)
+
+    def once(self, key: Hashable, make: Callable[[], Made]) -> Made:
+        """What `make` returns, remembered: scoring is done once for all shares of an arm family and seed."""
+        found: Made = self._made.pop(key) if key in self._made else make()
+        self._made[key] = found
+        while len(self._made) > KEPT_IN_MEMORY:
+            self._made.pop(next(iter(self._made)))
+        return found
+
+
+def digest(folder: Path, *, content: bool) -> str:
+    """Of the names and sizes of a folder's files and, where asked, of their bytes."""
+    total = hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        total.update(f"{path.relative_to(folder)}:{path.stat().st_size}\n".encode())
+        if content:
+            total.update(path.read_bytes())
+    return total.hexdigest()[:16]
+
+
+def lay(
+    model: Path, data: Path, cache: Path, *, device: str, calibration_samples: int, measured_samples: int | None
+) -> Track:
+    """Read checkpoint and data; features come from `cache` where they are there already.
+
+    `measured_samples` keeps only so many clips, drawn at random, of validation and test each.
+    Raises ValueError for a checkpoint with several labels a clip: intervals here are those of an accuracy.
+    """
+    described = describe_folder(model)
+    if described.multi_label:
+        raise ValueError("the race compares accuracies; this checkpoint gives several labels a clip")
+    prepared = prepare(
+        data, model, labels=described.labels, multi_label=False, columns=Columns(), splits=Splits(), seed=0,
+        cache_dir=cache, progress=lambda _done, _total: None,
+    )  # fmt: skip
+    if measured_samples is not None:
+        splits = dict(prepared.splits)
+        for role in (Split.VALIDATION, Split.TEST):
+            order = torch.randperm(len(splits[role]), generator=torch.Generator().manual_seed(0))
+            splits[role] = splits[role].subset(order[:measured_samples].sort().values)
+        prepared = PreparedData(prepared.summary, splits, prepared.pad_value)
+    dense, where = load_original(model), torch.device(device)
+    on_device(dense.model, where)
+    identity = {
+        "model": digest(model, content=True),
+        "data": digest(data, content=False),
+        "calibration": calibration_samples,
+        "measured": measured_samples,
+    }
+    return Track(model, described, dense, prepared, where, calibration_samples, identity)
