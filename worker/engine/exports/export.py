@@ -130,5 +130,8 @@ def _opened(path: Path) -> OnnxFile:
         ) from error
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: BaseException) -> str:
+    """Of the first cause: the exporter wraps it in advice on several coloured lines. The engine's log has all of it."""
+    while error.__cause__ is not None:
+        error = error.__cause__
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
