@@ -29,6 +29,12 @@ class Phase(StrEnum):
     PACKAGING = "packaging"
 
 
+class StopReason(StrEnum):
+    """Why a job ended before its target was reached within its bounds."""
+
+    MAX_DROP = "max_drop"
+
+
 class UploadState(StrEnum):
     """An upload is `open` until `complete` has checked it; only `ready` ones can be used by a job."""
 
@@ -55,6 +61,7 @@ class Criterion(StrEnum):
     FISHER_GATE = "fisher_gate"
     TAYLOR = "taylor"
     ENERGY = "energy"
+    FISHER_ENERGY = "fisher_energy"
     RANDOM = "random"
 
 

@@ -87,6 +87,7 @@ AST = Family(
     name="ast",
     model_types=("audio-spectrogram-transformer",),
     architectures={"ASTForAudioClassification": "audio-classification"},
+    layer_modules="audio_spectrogram_transformer.layers.{layer}",
     attention_modules="audio_spectrogram_transformer.layers.{layer}.attention",
     projections={"q": "q_proj", "k": "k_proj", "v": "v_proj", "o": "o_proj"},
     file_names=(

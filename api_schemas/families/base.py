@@ -31,6 +31,8 @@ class Family:
     """`model_type` in config.json."""
     architectures: Mapping[str, str]
     """Supported classes of transformers and the task of each."""
+    layer_modules: str
+    """Path of a transformer layer in the module tree, `{layer}` for its number. Its input is the residual stream."""
     attention_modules: str
     """Path of a layer's attention in the module tree, `{layer}` for its number."""
     projections: Mapping[str, str]

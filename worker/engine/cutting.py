@@ -1,27 +1,74 @@
-"""From a model and a target to a smaller model: draw calibration samples, score, select, cut."""
+"""From a model and a target to a smaller model: observe, rotate, score, select, cut, compensate."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
 
 from api_schemas.checkpoint import Checkpoint
+from api_schemas.enums import Basis, Compensation, Criterion
 from api_schemas.errors import ErrorCode, SecateurError
-from api_schemas.spec import EngineSpec
-from worker.engine.attention import attention_blocks
+from api_schemas.spec import EngineSpec, Pruning
+from worker.engine import calibration, compensation, principal
+from worker.engine.attention import AttentionBlock, attention_blocks
 from worker.engine.checkpoint.load import Loaded
 from worker.engine.data import FeatureSplit, PreparedData
 from worker.engine.determinism import step_seed
-from worker.engine.evaluate import per_sample_loss
+from worker.engine.latency_table import LatencyModel
 from worker.engine.models import on_device
 from worker.engine.progress import Reporter
-from worker.engine.scoring import WANTS, LayerScores, observe, score
-from worker.engine.selection import Keep, select, widths_of
+from worker.engine.scoring import WANTS, LayerScores, Observations, Want, observe, score
+from worker.engine.selection import Keep, widths_of
 from worker.engine.surgery import cut
+from worker.engine.targets import choose
 
-SCORING_BATCH = 8
-"""Samples that pass through the model together."""
+FROM_MOMENTS = frozenset({Criterion.ENERGY, Criterion.FISHER_ENERGY})
+"""Criteria that are functions of moments: these turn with the basis, so one pass does for both."""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A model ready to be cut, any number of times."""
+
+    loaded: Loaded
+    """In the basis whose channels are scored."""
+    scores: tuple[LayerScores, ...]
+    observed: Observations | None
+    """Of that basis; None where nothing needed samples."""
+    samples: FeatureSplit | None
+    """The calibration samples, where there were any."""
+
+    @property
+    def count(self) -> int:
+        """How many samples the scores rest on."""
+        return len(self.samples) if self.samples is not None else 0
+
+
+def wanted(pruning: Pruning) -> frozenset[Want]:
+    """What the first pass over the calibration samples has to gather; nothing: there is no need of one."""
+    wants: frozenset[Want] = frozenset()
+    if pruning.basis is Basis.NATIVE or pruning.criterion in FROM_MOMENTS:
+        wants |= WANTS[pruning.criterion]
+    if pruning.basis is Basis.PRINCIPAL:
+        wants |= principal.WANTS
+        if Want.GRADIENTS in wants:
+            wants |= {Want.OUTPUT_GRADIENT}
+    if pruning.compensation is not Compensation.NONE:
+        wants |= {Want.CONTEXT}
+    return wants
+
+
+def _blocks(loaded: Loaded) -> tuple[AttentionBlock, ...]:
+    return attention_blocks(loaded.model, loaded.family, loaded.widths)
+
+
+def in_energy_order(scores: Sequence[LayerScores]) -> tuple[LayerScores, ...]:
+    """The same scores, none higher than one before it in its head: principal channels go least energy first."""
+
+    def falling(vectors: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        return tuple(vector.cummin(0).values for vector in vectors)
+
+    return tuple(replace(layer, qk=falling(layer.qk), vo=falling(layer.vo)) for layer in scores)
 
 
 @dataclass(frozen=True)
@@ -33,53 +80,70 @@ class Cutting:
     data: PreparedData
     device: torch.device
     reporter: Reporter
+    latency: LatencyModel | None = None
+    """What a latency target is looked up in."""
 
-    def score(self, loaded: Loaded, step: int) -> tuple[tuple[LayerScores, ...], int]:
-        """Channel scores by the job's criterion, and the number of samples they rest on.
-
-        Raises NUMERICAL where they are not finite.
-        """
-        blocks = attention_blocks(on_device(loaded.model, self.device), loaded.family, loaded.widths)
-        calibration = self._calibration(step_seed(self.spec.seed, step, "calibration"))
-        observed, samples = None, 0
-        if calibration is not None:
-            samples = len(calibration)
-            observed = observe(
-                loaded.model,
-                blocks,
-                self._batches(calibration),
-                lambda logits, targets: per_sample_loss(logits, targets, self.described.multi_label),
-                WANTS[self.spec.pruning.criterion],
-                lambda done: self.reporter.progress(done, samples),
-            )
+    def score(self, loaded: Loaded, step: int) -> Scored:
+        """`loaded`, in the spec's basis, with scores by its criterion. Raises NUMERICAL where they are not finite."""
+        pruning = self.spec.pruning
+        on_device(loaded.model, self.device)
+        first = wanted(pruning)
+        samples = self._samples(step) if first or WANTS[pruning.criterion] else None
+        observed = self._observe(loaded, samples, first, step) if samples is not None and first else None
+        from_moments = pruning.criterion in FROM_MOMENTS
+        scored_on = observed
+        if pruning.basis is Basis.PRINCIPAL and observed is not None:
+            bases = principal.principal_bases(_blocks(loaded), observed)
+            loaded = principal.rotate(loaded, bases)
+            observed = scored_on = principal.rotate_observations(observed, bases)
+            if samples is not None and WANTS[pruning.criterion] and not from_moments:
+                scored_on = self._observe(loaded, samples, WANTS[pruning.criterion], step)
         seed = step_seed(self.spec.seed, step, "random")
-        scores = score(self.spec.pruning.criterion, blocks, observed=observed, seed=seed)
+        scores = score(pruning.criterion, _blocks(loaded), observed=scored_on, seed=seed)
         if not all(torch.isfinite(vector).all() for layer in scores for vector in (*layer.qk, *layer.vo)):
             raise SecateurError(
                 ErrorCode.NUMERICAL,
                 "The scores are not finite: the loss or its gradients overflow on the calibration data.",
             )
-        return scores, samples
+        if pruning.basis is Basis.PRINCIPAL:
+            scores = in_energy_order(scores)
+        return Scored(loaded, scores, observed, samples)
 
-    def prune(self, loaded: Loaded, scores: Sequence[LayerScores], share: float) -> tuple[Loaded, Keep]:
-        """The model with `share` of the original gone, in the target's unit, and what it kept of `loaded`."""
-        pruning, shape = self.spec.pruning, self.described.shape
-        keep = select(scores, loaded.widths, shape, pruning, share=share)
-        smaller = cut(loaded.model, loaded.family, loaded.widths, keep)
-        return replace(loaded, model=smaller, widths=widths_of(keep, loaded.widths.head_dim)), keep
+    def prune(self, scored: Scored, share: float) -> tuple[Loaded, Keep]:
+        """The model with `share` of the original gone, in the target's unit, and what it kept of `scored`."""
+        loaded = scored.loaded
+        keep = choose(
+            scored.scores, loaded.widths, self.described.shape, self.spec.pruning, share=share, latency=self.latency
+        )
+        return self.apply(scored, keep), keep
 
-    def _calibration(self, seed: int) -> FeatureSplit | None:
-        """The samples to score on, or None where the criterion needs none."""
-        if not WANTS[self.spec.pruning.criterion]:
-            return None
+    def apply(self, scored: Scored, keep: Keep, *, refit: bool = True) -> Loaded:
+        """Cut to `keep` and compensate as the spec says; without `refit`, least squares does no more than bias."""
+        loaded, how = scored.loaded, self.spec.pruning.compensation
+        model = cut(loaded.model, loaded.family, loaded.widths, keep)
+        smaller = replace(loaded, model=model, widths=widths_of(keep, loaded.widths.head_dim))
+        if how is Compensation.NONE or scored.observed is None or scored.samples is None:
+            return smaller
+        compensation.fold_means(loaded, smaller, keep, scored.observed)
+        if how is Compensation.LEAST_SQUARES and refit:
+            inputs = (inputs for inputs, _ in calibration.batches(scored.samples, self.device))
+            compensation.refit_outputs(loaded, smaller, inputs, progress=self.reporter.progress)
+        return smaller
+
+    def _samples(self, step: int) -> FeatureSplit:
         settings = self.spec.pruning.calibration
-        split = self.data.splits[settings.split]
-        if settings.samples is None or settings.samples >= len(split):
-            return split
-        order = torch.randperm(len(split), generator=torch.Generator().manual_seed(seed))
-        return split.subset(order[: settings.samples].sort().values)
+        return calibration.draw(
+            self.data.splits[settings.split], settings, step_seed(self.spec.seed, step, "calibration")
+        )
 
-    def _batches(self, split: FeatureSplit) -> Iterator[tuple[Tensor, Tensor]]:
-        for start in range(0, len(split), SCORING_BATCH):
-            inputs, targets = split.batch(range(start, min(start + SCORING_BATCH, len(split))))
-            yield inputs.to(self.device), targets.to(self.device)
+    def _observe(self, loaded: Loaded, samples: FeatureSplit, wants: frozenset[Want], step: int) -> Observations:
+        labels = self.spec.pruning.calibration.labels
+        seed = step_seed(self.spec.seed, step, "labels")
+        return observe(
+            loaded.model,
+            _blocks(loaded),
+            calibration.batches(samples, self.device),
+            calibration.loss_for(labels, multi_label=self.described.multi_label, seed=seed),
+            wants,
+            lambda done: self.reporter.progress(done, len(samples)),
+        )

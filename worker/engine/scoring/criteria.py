@@ -21,6 +21,7 @@ WANTS: dict[Criterion, frozenset[Want]] = {
     Criterion.FISHER_GATE: frozenset({Want.GATES}),
     Criterion.TAYLOR: frozenset({Want.GATES}),
     Criterion.ENERGY: frozenset({Want.QK_MOMENTS, Want.CONTEXT}),
+    Criterion.FISHER_ENERGY: frozenset({Want.QK_MOMENTS, Want.CONTEXT, Want.GRADIENTS}),
     Criterion.RANDOM: frozenset(),
 }
 """What each criterion needs `observe` to gather; nothing: it needs no samples."""
@@ -44,6 +45,10 @@ def score(
     - `energy`: QK channel c: E[q_c²]·E[(k_c − k̄_c)²] over tokens, k̄ the mean over the sample's tokens: the energy it puts
       into the logits, up to what softmax ignores. VO channel c: Var[x_c]·‖W_o[:, c]‖², x the context: the energy it puts
       into the layer's output, up to what a bias can carry. Summed over a set.
+    - `fisher_energy`: QK channel c: E[q_c²]·E[(∂ℓ/∂q_c)²]; VO channel c: Var[x_c]·E[(∂ℓ/∂x_c)²], over tokens: what the channel
+      carries times how much the loss listens. It is the gate's Fisher information with activations and gradients taken as
+      independent (the Kronecker approximation of Martens and Grosse, arXiv 1503.05671, §3), so it comes from moments, which
+      turn with the basis. Summed over a set.
     - `random`: uniform draws from `seed`, a control; summed over a set.
 
     A whole head scores the sum over its QK and VO channels (the norm over both for `magnitude`), and its VO side alone
@@ -79,6 +84,11 @@ def _observed(criterion: Criterion, block: AttentionBlock, layer: LayerObservati
             # A variance, below zero only by rounding.
             variance_C = layer.context.covariance.diagonal().clamp_min(0)
             return LayerScores(qk, by_head(block, "v", variance_C * columns_C))
+        case Criterion.FISHER_ENERGY if layer.qk and layer.context and layer.gradients:
+            gradients = layer.gradients
+            qk = tuple(q.diagonal() * g.diagonal() for q, g in zip(layer.qk.q, gradients.q, strict=True))
+            variances = by_head(block, "v", layer.context.covariance.diagonal().clamp_min(0))
+            return LayerScores(qk, tuple(v * g.diagonal() for v, g in zip(variances, gradients.context, strict=True)))
         case _:
             raise ValueError(f"{criterion.value} needs {', '.join(sorted(WANTS[criterion]))} observed")
 

@@ -1,0 +1,42 @@
+"""The calibration samples of a step: which they are, in which batches they come, and the loss they are scored by."""
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+from api_schemas.enums import LabelSource
+from api_schemas.spec import Calibration
+from worker.engine.data import FeatureSplit
+from worker.engine.evaluate import per_sample_loss
+from worker.engine.scoring import with_drawn_labels
+
+BATCH = {"cpu": 8, "cuda": 64}
+"""Samples that pass through the model together, by device: on a CPU more of them only leave its caches."""
+
+
+def draw(split: FeatureSplit, settings: Calibration, seed: int) -> FeatureSplit:
+    """The split, or as many of its samples as asked for, drawn by seed, in the split's order."""
+    if settings.samples is None or settings.samples >= len(split):
+        return split
+    order = torch.randperm(len(split), generator=torch.Generator().manual_seed(seed))
+    return split.subset(order[: settings.samples].sort().values)
+
+
+def batches(split: FeatureSplit, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
+    """(inputs, targets) in order, on the device."""
+    size = BATCH.get(device.type, BATCH["cpu"])
+    for start in range(0, len(split), size):
+        inputs, targets = split.batch(range(start, min(start + size, len(split))))
+        yield inputs.to(device, non_blocking=True), targets.to(device, non_blocking=True)
+
+
+def loss_for(labels: LabelSource, *, multi_label: bool, seed: int) -> Callable[[Tensor, Tensor], Tensor]:
+    """(logits, targets) -> one loss a sample, with the data's labels or with draws from the model's own distribution."""
+
+    def from_data(logits: Tensor, targets: Tensor) -> Tensor:
+        return per_sample_loss(logits, targets, multi_label)
+
+    if labels is LabelSource.MODEL:
+        return with_drawn_labels(from_data, multi_label=multi_label, seed=seed)
+    return from_data
