@@ -4,7 +4,7 @@ The engine always works on the pruned class, whose layers may have any widths; t
 cut yet. One class for every stage, and the code that travels with a cut checkpoint is the code that was measured.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,10 @@ class ModelClasses:
     config: type[PreTrainedConfig]
     auto_class: str
     code: Path
+    attention: Callable[[Any, list[int], list[int], int], nn.Module]
+    """One layer's attention from the model's configuration, QK and VO widths by head, and the number of tokens."""
+    groups: Callable[[Sequence[int], Sequence[int], int], Sequence[tuple[tuple[int, ...], int]]]
+    """From the same widths and tokens: the calls of the attention kernel it makes, each (heads, padded width)."""
 
 
 _CLASSES = {
@@ -36,6 +40,8 @@ _CLASSES = {
         config=pruned_ast.PrunedASTConfig,
         auto_class="AutoModelForAudioClassification",
         code=Path(pruned_ast.__file__).parent,
+        attention=pruned_ast.PrunedASTAttention,
+        groups=pruned_ast.head_groups,
     ),
 }
 
