@@ -8,7 +8,7 @@ from pydantic import Field, TypeAdapter
 from api_schemas.base import Output
 from api_schemas.enums import JobState, Phase
 from api_schemas.errors import ErrorCode, ErrorItem
-from api_schemas.metrics import DataSummary, StepMetrics
+from api_schemas.metrics import DataSummary, JobResult, StepMetrics
 
 
 class Started(Output):
@@ -86,10 +86,11 @@ class Failed(Output):
 
 
 class Finished(Output):
-    """All steps are done."""
+    """All steps are done, or `stop` ended the job. `steps` counts those taken, the original left out."""
 
     type: Literal["finished"] = "finished"
     steps: int
+    result: JobResult | None = None
 
 
 EngineEvent = Annotated[

@@ -3,7 +3,7 @@
 from pydantic import Field
 
 from api_schemas.base import Output
-from api_schemas.enums import ExportFormat, TargetKind
+from api_schemas.enums import ExportFormat, StopReason, TargetKind
 from api_schemas.widths import AttentionWidths
 
 
@@ -14,6 +14,11 @@ class Scores(Output):
     cross_entropy: float
     accuracy: float | None = None
     mean_average_precision: float | None = None
+
+    @property
+    def metric(self) -> float | None:
+        """The task's own: accuracy or mAP, in [0, 1]. None where no clip has a label (mAP is then undefined)."""
+        return self.accuracy if self.mean_average_precision is None else self.mean_average_precision
 
 
 class Latency(Output):
@@ -102,7 +107,8 @@ class StepMetrics(Output):
     """After recovery."""
     validation_before_recovery: Scores | None = None
     test: Scores | None = None
-    """Only on the last step, and on step 0 then: the test split is reported once."""
+    """On step 0 and on the step that reaches the target within bounds: the test split is reported once. A job that `stop`
+    ended has the test scores of its result in JobResult."""
     latency: tuple[Latency, ...] = ()
     target: TargetMet | None = None
     """Null on step 0."""
@@ -119,6 +125,20 @@ class StepMetrics(Output):
     exports: tuple[ExportMetrics, ...] = ()
     seconds: dict[str, float] = Field(default_factory=dict)
     """Wall time by phase."""
+
+
+class JobResult(Output):
+    """What a job that ended well comes to: which step to take, and how it does on test."""
+
+    step: int
+    """The last step within `stop`, or the last step where there is no bound. 0 where no step was within it: then the
+    original is the best there is, which is not kept again."""
+    stopped: StopReason | None
+    """Why this is not the step that reaches the target; null where it is."""
+    detail: str
+    """The same in a sentence."""
+    test: Scores | None
+    """Of the result's own step; of the original where `step` is 0."""
 
 
 class DataSummary(Output):

@@ -9,7 +9,7 @@ from api_schemas.base import Output, Strict
 from api_schemas.enums import Granularity, JobState, Phase, UploadState
 from api_schemas.errors import ErrorCode, ErrorItem
 from api_schemas.ids import FileName, Name, Sha256
-from api_schemas.metrics import DataSummary, StepMetrics
+from api_schemas.metrics import DataSummary, JobResult, StepMetrics
 from api_schemas.spec import Columns, JobRequest
 from api_schemas.widths import AttentionWidths
 
@@ -135,6 +135,8 @@ class JobResource(Output):
     data: DataSummary | None
     metrics: tuple[StepMetrics, ...]
     """One entry for step 0 (the original model) and for every committed step."""
+    result: JobResult | None
+    """Which step to take and how it does on test, once the job has succeeded. Every step can be downloaded."""
     error: JobError | None
 
 

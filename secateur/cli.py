@@ -11,7 +11,7 @@ import typer
 from pydantic import ValidationError
 from rich.console import Console
 
-from api_schemas.enums import Balance, Criterion, Granularity, Layout, Scope
+from api_schemas.enums import Balance, Criterion, ExportFormat, Granularity, Layout, Scope
 from api_schemas.spec import EngineSpec
 from secateur import doctor as doctor_module
 from secateur import prune as prune_module
@@ -45,6 +45,12 @@ def prune(
     layout: Annotated[Layout | None, typer.Option(help="`stock` loads without custom code.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Cuts, with recovery between. Default: one a 10%.")] = None,
     epochs: Annotated[int | None, typer.Option(min=0, help="Of recovery a step; 0 for none. Default: 3.")] = None,
+    export: Annotated[
+        list[ExportFormat] | None, typer.Option(help="A further file beside the result's weights; may be repeated.")
+    ] = None,
+    max_drop: Annotated[
+        float | None, typer.Option(help="Stop before validation falls by more (0.01 is one point). Default: no bound.")
+    ] = None,
     spec: Annotated[Path | None, typer.Option(exists=True, dir_okay=False, help="A spec as JSON; options win.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Default: 0.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 or auto.")] = "auto",
@@ -69,6 +75,10 @@ def prune(
             pruning["schedule"] = {**pruning.get("schedule", {}), "steps": steps}
         if epochs is not None:
             values["finetune"] = {**(values.get("finetune") or {}), "epochs": epochs} if epochs else None
+        if export:
+            values["exports"] = export
+        if max_drop is not None:
+            values["stop"] = {"max_drop": max_drop}
         if seed is not None:
             values["seed"] = seed
         checked = EngineSpec.model_validate(values)

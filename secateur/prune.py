@@ -13,10 +13,10 @@ from rich.console import Console
 
 from api_schemas.events import ENGINE_EVENT, DataReady, EngineEvent, Failed, Finished, Loss, Started, StepDone, Warned
 from api_schemas.events import Progress as ProgressEvent
-from api_schemas.metrics import StepMetrics
+from api_schemas.metrics import JobResult, StepMetrics
 from api_schemas.spec import EngineSpec
 from secateur.progress import JobBar
-from secateur.tables import percent, quality, steps_table
+from secateur.tables import percent, quality, steps_table, with_test
 
 FAILED = 3
 INTERRUPTED = 130
@@ -39,13 +39,11 @@ def prune(model: Path, data: Path, out: Path, spec: EngineSpec, device: str, thr
     with _engine(command, out / "engine.log", threads) as process, JobBar(console) as bar:
         steps, end = _follow(process, bar)
         status = process.wait()
+    result = end.result if isinstance(end, Finished) else None
     if steps:
-        console.print(steps_table(steps))
+        console.print(steps_table(steps if result is None else with_test(steps, result)))
     if isinstance(end, Finished) and status == 0:
-        last = out / f"step-{steps[-1].step}"
-        console.print(
-            f"[bold green]Done.[/] The pruned checkpoint is {last}; open {last / 'report.html'} for the figures."
-        )
+        _say_result(result, out, steps[-1].step, console)
         return 0
     if isinstance(end, Failed):
         console.print(f"[red]failed:[/] {end.code.value}: ", end="")
@@ -88,6 +86,21 @@ def _follow(process: subprocess.Popen[str], bar: JobBar) -> tuple[list[StepMetri
             case _:
                 pass
     return steps, end
+
+
+def _say_result(result: JobResult | None, out: Path, last: int, console: Console) -> None:
+    """Where the checkpoint is, and why the job ended where it did."""
+    report = out / f"step-{last}" / "report.html"
+    if result is not None and result.stopped is not None:
+        console.print("[bold yellow]Stopped.[/] ", end="")
+        console.print(result.detail, markup=False, highlight=False)
+    else:
+        console.print("[bold green]Done.[/] ", end="")
+    step = last if result is None else result.step
+    if step:
+        console.print(f"The pruned checkpoint is {out / f'step-{step}'}; open {report} for the figures.")
+    else:
+        console.print(f"Every step is kept, {out / 'step-1'} for one; open {report} for the figures.")
 
 
 def _step_line(step: StepMetrics) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
-from api_schemas.metrics import Scores, StepMetrics
+from api_schemas.metrics import JobResult, Scores, StepMetrics
 
 
 def percent(share: float) -> str:
@@ -27,6 +27,11 @@ def quality(scores: Scores | None) -> str:
     if scores.mean_average_precision is not None:
         return f"{scores.mean_average_precision:.3f} mAP"
     return percent(scores.accuracy) if scores.accuracy is not None else f"{scores.cross_entropy:.3f} loss"
+
+
+def with_test(steps: Sequence[StepMetrics], result: JobResult) -> list[StepMetrics]:
+    """The steps, with the result's test scores on its own step: where `stop` ended the job they came after it."""
+    return [step.model_copy(update={"test": result.test}) if step.step == result.step else step for step in steps]
 
 
 def steps_table(steps: Sequence[StepMetrics]) -> Table:

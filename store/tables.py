@@ -12,7 +12,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 from api_schemas.enums import JobState, Phase, UploadState
 from api_schemas.events import JOB_EVENT_BODY, JobEventBody
-from api_schemas.metrics import DataSummary, StepMetrics
+from api_schemas.metrics import DataSummary, JobResult, StepMetrics
 from api_schemas.resources import JobError, JobProgress
 from api_schemas.spec import JobRequest
 from store.clock import Instant, now
@@ -108,6 +108,7 @@ class Job(Owned, Base):
     phase: Mapped[Phase | None]
     progress: Mapped[JobProgress | None] = mapped_column(Document(JobProgress))
     data: Mapped[DataSummary | None] = mapped_column(Document(DataSummary))
+    result: Mapped[JobResult | None] = mapped_column(Document(JobResult))
     error: Mapped[JobError | None] = mapped_column(Document(JobError))
 
     epoch: Mapped[int] = mapped_column(Integer, default=0)

@@ -18,7 +18,7 @@ from api_schemas import ids
 from api_schemas.enums import TERMINAL_STATES, JobState, Phase
 from api_schemas.errors import ErrorCode, SecateurError
 from api_schemas.events import JobEventBody, StateChanged, Warned
-from api_schemas.metrics import DataSummary, StepMetrics
+from api_schemas.metrics import DataSummary, JobResult, StepMetrics
 from api_schemas.resources import JobError, JobProgress
 from api_schemas.spec import JobRequest
 from store import outbox
@@ -208,9 +208,11 @@ def commit_step(
     session.flush()
 
 
-def succeed(session: Session, lease: Lease, events: Sequence[JobEventBody] = ()) -> None:
-    """running → succeeded. Raises LeaseLost, also where a cancel came first."""
-    _fenced(session, lease, (RUNNING,), events, **_end(SUCCEEDED))
+def succeed(
+    session: Session, lease: Lease, events: Sequence[JobEventBody] = (), *, result: JobResult | None = None
+) -> None:
+    """running → succeeded, with what the job comes to. Raises LeaseLost, also where a cancel came first."""
+    _fenced(session, lease, (RUNNING,), events, **_end(SUCCEEDED), result=result)
 
 
 def fail(session: Session, lease: Lease, error: JobError, events: Sequence[JobEventBody] = ()) -> None:

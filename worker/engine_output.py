@@ -7,7 +7,8 @@ from contextlib import suppress
 from pydantic import ValidationError
 
 from api_schemas.errors import ErrorCode, SecateurError
-from api_schemas.events import ENGINE_EVENT, EngineEvent, Failed
+from api_schemas.events import ENGINE_EVENT, EngineEvent, Failed, Finished
+from api_schemas.metrics import JobResult
 from api_schemas.resources import JobError
 
 # Trying again may help with these; every other code that an engine reports is about the job's own input.
@@ -39,6 +40,15 @@ def parse_event(line: str) -> EngineEvent:
     except (ValidationError, ValueError) as error:
         raise Crashed(ErrorCode.ENGINE_ERROR, f"The engine wrote an event that cannot be read: {error}") from error
     return event
+
+
+def committed_result(event: Finished, last_step: int) -> JobResult | None:
+    """What the job comes to. Raises Crashed where the engine names a step that was never committed."""
+    if event.result is not None and not 0 <= event.result.step <= last_step:
+        raise Crashed(
+            ErrorCode.ENGINE_ERROR, f"The engine's result is step {event.result.step}; the last one is {last_step}."
+        )
+    return event.result
 
 
 def verdict(event: Failed) -> Exception:

@@ -24,6 +24,7 @@ from sqlalchemy.orm import Session
 
 from api_schemas.errors import ErrorCode, SecateurError
 from api_schemas.events import DataReady, EngineEvent, Failed, Finished, PhaseChanged, Progress, StepDone
+from api_schemas.metrics import JobResult
 from api_schemas.resources import JobError, JobProgress
 from store import transitions
 from store.artifacts import Artifacts
@@ -32,7 +33,7 @@ from store.settings import Settings
 from store.tables import Job
 from store.transitions import Lease, LeaseLost
 from worker.child import Child, minimal_environment
-from worker.engine_output import Crashed, obituary, parse_event, verdict
+from worker.engine_output import Crashed, committed_result, obituary, parse_event, verdict
 from worker.heartbeat import Heartbeat, Interrupted, Reason
 from worker.inputs import Inputs, TransientFailure, Workplace
 from worker.scratch import Scratch
@@ -94,7 +95,7 @@ class Supervisor:
         """To the end of the work, and then the one transition that fits. Raises LeaseLost."""
         try:
             with self._scratch.job(job.id) as folder:
-                self._work(job, lease, Workplace(folder), beat)
+                result = self._work(job, lease, Workplace(folder), beat)
         except Interrupted as stop:
             self._stopped(lease, stop.reason)
         except SecateurError as error:
@@ -112,12 +113,12 @@ class Supervisor:
             detail = "The worker could not run the job; its log says why. The job is tried again on its own."
             self._crash(lease, JobError(code=ErrorCode.INTERNAL, detail=detail))
         else:
-            self._unless_cancelled(lease, lambda session: transitions.succeed(session, lease))
+            self._unless_cancelled(lease, lambda session: transitions.succeed(session, lease, result=result))
 
     # --- the work ---
 
-    def _work(self, job: Job, lease: Lease, place: Workplace, beat: Heartbeat) -> None:
-        """Returns when the engine has finished; raises in every other case."""
+    def _work(self, job: Job, lease: Lease, place: Workplace, beat: Heartbeat) -> JobResult | None:
+        """Returns what the job comes to when the engine has finished; raises in every other case."""
         self._inputs.fetch(job, place, beat)
         beat.check()
         child = Child(
@@ -129,7 +130,7 @@ class Supervisor:
         )
         beat.kill_when_lost(child.kill)
         try:
-            self._watch(child, lease, place, beat, 0 if job.last_step is None else job.last_step + 1)
+            return self._watch(child, lease, place, beat, 0 if job.last_step is None else job.last_step + 1)
         except Interrupted as stop:
             child.terminate(0 if stop.reason is Reason.LOST else self._settings.cancel_grace_seconds)
             raise
@@ -151,7 +152,9 @@ class Supervisor:
         command += ["--device", settings.device, "--watch-stdin"]
         return command + (["--resume", str(job.last_step)] if job.last_step is not None else [])
 
-    def _watch(self, child: Child, lease: Lease, place: Workplace, beat: Heartbeat, next_step: int) -> None:
+    def _watch(
+        self, child: Child, lease: Lease, place: Workplace, beat: Heartbeat, next_step: int
+    ) -> JobResult | None:
         last: EngineEvent | None = None
         while True:
             beat.check()
@@ -175,7 +178,7 @@ class Supervisor:
         if isinstance(last, Failed):
             raise verdict(last)
         if isinstance(last, Finished) and status == 0:
-            return
+            return committed_result(last, next_step - 1)
         raise Crashed(ErrorCode.ENGINE_CRASHED, obituary(status, child.log_tail(LOG_LINES)))
 
     def _handle(self, event: EngineEvent, lease: Lease, beat: Heartbeat) -> None:

@@ -89,6 +89,7 @@ def job(row: Job, steps: Sequence[JobStep]) -> JobResource:
         progress=row.progress,
         data=row.data,
         metrics=tuple(step.metrics for step in steps),
+        result=row.result,
         error=row.error,
     )
 

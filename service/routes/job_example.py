@@ -64,5 +64,6 @@ RUNNING_JOB: dict[str, Any] = JobResource(
     ),
     data=DataSummary(samples={"train": 7200, "validation": 2400, "test": 2400}, labels=("no", "yes")),
     metrics=(_ORIGINAL, _FIRST),
+    result=None,
     error=None,
 ).model_dump(mode="json")

@@ -15,6 +15,8 @@ Written against the interface alone (standard library only), so it also shows wh
     noise           prints what is no event, then finishes
     empty           announces a step whose folder is not there
     again           announces a step twice
+    stopped         the last step is beyond the bound: step 1 is the result
+    lost            names a step as its result that it never announced
     quiet           ends well without having said `finished`
 """
 
@@ -45,6 +47,13 @@ def metrics(step: int) -> dict[str, Any]:
         "size": {"attention_parameters": 100, "total_parameters": 200, "flops": 300, "file_bytes": 400},
         "validation": {"samples": 10, "cross_entropy": 0.5, "accuracy": 0.9},
     }
+
+
+def result(behaviour: str) -> dict[str, Any]:
+    test = {"samples": 5, "cross_entropy": 0.6, "accuracy": 0.8}
+    if behaviour == "stopped":
+        return {"step": 1, "stopped": "max_drop", "detail": "step 2 fell too far", "test": test}
+    return {"step": 7 if behaviour == "lost" else STEPS, "stopped": None, "detail": "done", "test": test}
 
 
 def write_step(out: Path, step: int) -> None:
@@ -136,7 +145,7 @@ def main() -> int:
         say(type="progress", phase="evaluating", step=step, steps=STEPS, done=1, total=2, fraction=step / STEPS)
         write_step(arguments.out, step)
         after_step(step, arguments)
-    say(type="finished", steps=STEPS)
+    say(type="finished", steps=STEPS, result=result(arguments.behaviour))
     return 0
 
 

@@ -8,8 +8,10 @@ import pyarrow as pa
 import pytest
 from starlette.testclient import TestClient
 
+from api_schemas.enums import StopReason
 from api_schemas.errors import ErrorCode
 from api_schemas.events import Finished
+from api_schemas.metrics import JobResult, Scores
 from api_schemas.resources import JobError
 from service.routes.examples import JOB_EXAMPLES
 from service.services import Services
@@ -17,6 +19,13 @@ from store import transitions
 from store.tables import OutboxMessage
 from tests.integration.service.conftest import claim, commit, problem
 from tests.support.uploads import ast_config, checkpoint_files, dataset_files, declared, send, shard, tone
+
+STOPPED = JobResult(
+    step=0,
+    stopped=StopReason.MAX_DROP,
+    detail="Step 1 fell too far.",
+    test=Scores(samples=9, cross_entropy=0.25, accuracy=0.875),
+)
 
 
 @pytest.fixture
@@ -35,6 +44,7 @@ def test_a_job_is_accepted_queued_and_found(client: TestClient, job_body: dict[s
     assert answer.headers["location"] == f"/v1/jobs/{job['id']}"
     assert int(answer.headers["retry-after"]) > 0
     assert (job["state"], job["name"], job["attempts"], job["metrics"]) == ("queued", "first", 0, [])
+    assert job["result"] is None
     assert job["request"]["pruning"]["criterion"] == "fisher"
     assert client.get(answer.headers["location"]).json() == job
     assert [item["id"] for item in client.get("/v1/jobs").json()["items"]] == [job["id"]]
@@ -192,9 +202,16 @@ def test_polling_with_etags(client: TestClient, job_id: str, services: Services,
     assert [metrics["step"] for metrics in changed.json()["metrics"]] == [0]
 
     with services.database.write() as session:
-        transitions.succeed(session, lease, (Finished(steps=5),))
+        transitions.succeed(session, lease, (Finished(steps=5, result=STOPPED),), result=STOPPED)
     ended = client.get(address)
     assert ended.json()["state"] == "succeeded"
+    assert ended.json()["result"] == {
+        "step": 0,
+        "stopped": "max_drop",
+        "detail": "Step 1 fell too far.",
+        "test": {"samples": 9, "cross_entropy": 0.25, "accuracy": 0.875, "mean_average_precision": None},
+    }
+    assert client.get(f"{address}/events").json()["items"][-2]["body"]["result"] == ended.json()["result"]
     assert "retry-after" not in ended.headers
 
 

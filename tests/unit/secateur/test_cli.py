@@ -53,6 +53,13 @@ def test_options_win_over_the_file_and_leave_the_rest_of_it(tmp_path: Path, spec
     assert spec.finetune.epochs == 1
 
 
+def test_a_bound_on_the_drop(tmp_path: Path, specs: list[EngineSpec]) -> None:
+    assert invoke(tmp_path, "--max-drop", "0.02").exit_code == 0
+    assert specs[0].stop is not None
+    assert specs[0].stop.max_drop == 0.02
+    assert invoke(tmp_path, "--max-drop", "2").exit_code == 2
+
+
 def test_no_epochs_means_no_recovery(tmp_path: Path, specs: list[EngineSpec]) -> None:
     assert invoke(tmp_path, "--epochs", "0").exit_code == 0
     assert specs[0].finetune is None

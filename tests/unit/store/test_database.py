@@ -4,14 +4,19 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import create_engine, inspect, text
+from sqlalchemy import JSON, column, create_engine, insert, inspect, text
+from sqlalchemy import table as named_table
 from sqlalchemy.exc import DBAPIError
 
+from api_schemas.enums import JobState
+from store import jobs
 from store.clock import now
-from store.database import Database
+from store.database import Database, alembic_config
 from store.tables import Base, OutboxMessage
+from tests.support.records import job_request
 from tests.support.stack import fresh_database
 
 
@@ -43,6 +48,29 @@ def test_several_processes_may_migrate_at_once(tmp_path: Path, postgres_url: str
     # Alembic keeps its context in a module, so SQLite's turn has threads of its own only one after the other.
     for _ in range(2):
         migrate(f"sqlite:///{tmp_path / 'new' / 'a.db'}")
+
+
+@pytest.mark.parametrize("server", ["sqlite", "postgresql"])
+def test_jobs_of_the_first_schema_are_read_after_the_newest_migration(
+    tmp_path: Path, postgres_url: str, server: str
+) -> None:
+    """A job that succeeded before results were recorded has none, and is otherwise what it was."""
+    values = {
+        "id": "job_1", "request": job_request().model_dump(mode="json"), "lineage": {}, "priority": 0, "created_at": now(),
+        "state": "succeeded", "epoch": 1, "failures": 0, "last_seq": 0, "tenant": "default",
+    }  # fmt: skip
+    first = named_table("jobs", *(column(name, JSON() if name in ("request", "lineage") else None) for name in values))
+    with fresh_database(postgres_url) as postgres:
+        database = Database(postgres if server == "postgresql" else f"sqlite:///{tmp_path / 'first.db'}")
+        with database.engine.execution_options(secateur_write=True).begin() as connection:
+            command.upgrade(alembic_config(connection), "0001")
+            connection.execute(insert(first).values(values))
+        database.migrate()
+        with database.read() as session:
+            job = jobs.get(session, "job_1")
+            assert job is not None
+            assert (job.state, job.result, job.request.pruning.target.share) == (JobState.SUCCEEDED, None, 0.5)
+        database.close()
 
 
 def test_a_reading_session_cannot_write(database: Database) -> None:

@@ -8,9 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from sqlalchemy import update
 
-from api_schemas.enums import JobState, Phase
+from api_schemas.enums import JobState, Phase, StopReason
 from api_schemas.errors import ErrorCode, SecateurError
 from api_schemas.events import Finished, Loss, StateChanged, Warned
+from api_schemas.metrics import JobResult
 from api_schemas.resources import JobError, JobProgress
 from store import jobs, transitions
 from store.clock import now
@@ -20,6 +21,7 @@ from store.transitions import Lease, LeaseLost
 from tests.support.records import job_request, step_file, step_metrics
 
 CAP = 3
+RESULT = JobResult(step=0, stopped=StopReason.MAX_DROP, detail="step 1 fell too far", test=step_metrics(0).validation)
 CRASH = JobError(code=ErrorCode.ENGINE_CRASHED, detail="it crashed")
 
 
@@ -253,9 +255,9 @@ def test_steps_come_in_order_and_once(database: Database, step: int) -> None:
 def test_success_ends_the_job(database: Database) -> None:
     lease = running(database)
     with database.write() as session:
-        transitions.succeed(session, lease, [Finished(steps=1)])
+        transitions.succeed(session, lease, [Finished(steps=1)], result=RESULT)
     job = load(database, lease.job_id)
-    assert (job.state, job.lease_until, job.phase) == (JobState.SUCCEEDED, None, None)
+    assert (job.state, job.lease_until, job.phase, job.result) == (JobState.SUCCEEDED, None, None, RESULT)
     assert job.finished_at is not None
     assert states(database, job.id) == ["queued", "running", "succeeded"]
 

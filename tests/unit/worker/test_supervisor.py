@@ -87,6 +87,20 @@ def test_a_job_runs_to_its_end(make_bench: MakeBench) -> None:
     assert types == ["state", "state", "started", "data", *step_events, "finished", "state"]
 
 
+@pytest.mark.parametrize(("behaviour", "step", "stopped"), [("finish", 2, None), ("stopped", 1, "max_drop")])
+def test_what_the_job_comes_to_is_kept(make_bench: MakeBench, behaviour: str, step: int, stopped: str | None) -> None:
+    bench = make_bench(behaviour)
+    job_id = bench.submit()
+    supervisor(bench).run_one()
+    job = bench.job(job_id)
+    assert job.state is JobState.SUCCEEDED
+    assert job.result is not None
+    assert (job.result.step, job.result.stopped) == (step, stopped)
+    assert job.result.test is not None
+    assert job.result.test.accuracy == 0.8
+    assert bench.steps(job_id) == [0, 1, 2]
+
+
 def test_jobs_run_one_after_the_other_until_none_is_left(make_bench: MakeBench) -> None:
     bench = make_bench("finish")
     submitted = [bench.submit(), bench.submit()]
@@ -162,6 +176,7 @@ def test_an_error_that_would_come_again_ends_the_job_at_once(make_bench: MakeBen
         ("nan", ErrorCode.ENGINE_ERROR),
         ("empty", ErrorCode.ENGINE_ERROR),
         ("again", ErrorCode.ENGINE_ERROR),
+        ("lost", ErrorCode.ENGINE_ERROR),
         ("quiet", ErrorCode.ENGINE_CRASHED),
     ],
 )
@@ -171,7 +186,8 @@ def test_an_engine_that_breaks_its_interface_is_a_crash(make_bench: MakeBench, b
     supervisor(bench).run_until_empty()
     job = bench.job(job_id)
     assert (job.state, job.error and job.error.code) == (JobState.FAILED, code)
-    assert bench.steps(job_id) == ([0, 1] if behaviour == "again" else [0])
+    assert bench.steps(job_id) == {"again": [0, 1], "lost": [0, 1, 2]}.get(behaviour, [0])
+    assert bench.job(job_id).result is None
 
 
 def test_what_a_library_prints_is_no_event(make_bench: MakeBench) -> None:
