@@ -12,6 +12,7 @@ from api_schemas.families import FAMILIES
 from api_schemas.metrics import DataSummary, StepMetrics
 from api_schemas.spec import EngineSpec
 from worker.engine.report import reading
+from worker.engine.report.exported import without_torch
 from worker.engine.report.text import count, file_size, markdown, milliseconds, percent
 
 CARD_FILE = "README.md"
@@ -176,8 +177,9 @@ removed, not masked, and {recovery}.
         intro,
         _loading(stock),
         _results(steps, data.multi_label),
+        without_torch(steps[-1].exports, data.multi_label),
         _cutting(steps, spec, data),
         _limits(labels, data),
     )
-    card = _front_matter(family, data.multi_label) + "\n".join(parts)
+    card = _front_matter(family, data.multi_label) + "\n".join(part for part in parts if part)
     (folder / CARD_FILE).write_text(card, encoding="utf-8", newline="\n")

@@ -7,7 +7,7 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from api_schemas.metrics import DataSummary, StepMetrics
+from api_schemas.metrics import DataSummary, ExportMetrics, StepMetrics
 from api_schemas.spec import EngineSpec
 from worker.engine.report import reading, text
 from worker.engine.report.figures import write_figures
@@ -58,7 +58,7 @@ def write_report(
     plots = write_figures(folder, steps, multi_label=data.multi_label)
     figures = [(plot, inline_svg((folder / f"{plot.file}.svg").read_text(encoding="utf-8"), plot)) for plot in plots]
 
-    def metric_of(step: StepMetrics, split: str) -> float | None:
+    def metric_of(step: StepMetrics | ExportMetrics, split: str) -> float | None:
         return reading.metric(getattr(step, split), data.multi_label)
 
     page = (

@@ -1,11 +1,11 @@
 """Step metrics written by hand: the report shows what it is given, so nothing needs to be trained to test it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
-from api_schemas.enums import Granularity
-from api_schemas.metrics import DataSummary, EpochLoss, Latency, Scores, Size, StepMetrics
+from api_schemas.enums import ExportFormat, Granularity
+from api_schemas.metrics import DataSummary, EpochLoss, ExportMetrics, Latency, Scores, Size, StepMetrics
 from api_schemas.spec import EngineSpec
 from api_schemas.widths import AttentionWidths
 
@@ -124,6 +124,29 @@ def make_job(
 @pytest.fixture
 def job() -> Job:
     return make_job()
+
+
+@pytest.fixture
+def exported_job(job: Job) -> Job:
+    """Its last step was exported in both formats."""
+    last = job.steps[-1]
+    exports = tuple(
+        ExportMetrics(
+            format=format,
+            file=file,
+            file_bytes=size,
+            samples=256,
+            max_abs_error=error,
+            agreement=agreement,
+            scores=_scores(score, False, 256),
+            latency=(_latency(4, 1), _latency(4, 8)),
+        )
+        for format, file, size, error, agreement, score in (
+            (ExportFormat.ONNX, "model.onnx", 7_350_000, 4.2e-6, 1.0, 0.822),
+            (ExportFormat.ONNX_INT8, "model.int8.onnx", 1_910_000, 0.21, 0.9875, 0.811),
+        )
+    )
+    return replace(job, steps=(*job.steps[:-1], last.model_copy(update={"exports": exports})))
 
 
 @pytest.fixture

@@ -59,6 +59,19 @@ def test_the_table_compares_original_and_cut(tmp_path: Path, job: Job) -> None:
     assert "held out of train by seed: validation" in body
 
 
+def test_exports_are_shown_with_how_to_run_them(tmp_path: Path, job: Job, exported_job: Job) -> None:
+    _, body = _write(tmp_path, job)
+    assert "onnx" not in body
+    _, body = _write(tmp_path, exported_job)
+    *_, fence = [token for token in _tokens(body) if token.type == "fence"]
+    compile(fence.content, "card", "exec")
+    assert "model.onnx" in fence.content
+    assert (
+        "| `model.int8.onnx` | ONNX, linear layers in eight bits | 1.91 MB | 98.8% | 81.1% | 5.41 ms (1.48x) |" in body
+    )
+    assert sum(token.type == "table_open" for token in _tokens(body)) == 2
+
+
 def test_map_for_several_labels_a_clip(tmp_path: Path, multi_label_job: Job) -> None:
     front, body = _write(tmp_path, multi_label_job)
     assert front["metrics"] == ["mAP"]

@@ -128,6 +128,14 @@ def test_the_tables_hold_the_measurements(tmp_path: Path, job: Job) -> None:
         assert shown in text, shown
 
 
+def test_exports_have_a_table_where_there_are_some(tmp_path: Path, job: Job, exported_job: Job) -> None:
+    assert "onnx" not in _write(tmp_path, job).text
+    page = _write(tmp_path, exported_job)
+    assert page.open == []
+    for shown in ("model.onnx", "4.2e-06", "100.0%", "model.int8.onnx", "1.91 MB", "0.21", "98.8%", "81.1%", "1.48×"):
+        assert shown in page.text, shown
+
+
 def test_several_labels_a_clip_are_measured_by_map(tmp_path: Path, multi_label_job: Job) -> None:
     page = _write(tmp_path, multi_label_job)
     assert "mAP, validation" in page.text
