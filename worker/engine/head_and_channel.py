@@ -33,98 +33,116 @@ class HeadAndChannel:
     def __init__(
         self, widths: AttentionWidths, scores: Sequence[LayerScores], shape: ModelShape, unit: Unit, pruning: Pruning
     ) -> None:
-        self._widths, self._scores, self._unit, self._align = widths, scores, unit, pruning.align
-        self._least_heads, self._kept = least_heads(pruning), least_channels(pruning) // pruning.align
-        self._parameters: dict[Side, int] = {
-            "qk": accounting.qk_channel_parameters(shape),
-            "vo": accounting.vo_channel_parameters(shape),
+        self.heads = [layer.heads for layer in widths.layers]
+        self.least_heads, self.kept = least_heads(pruning), least_channels(pruning) // pruning.align
+        self.block_cost: dict[Side, int] = {"qk": unit.qk * pruning.align, "vo": unit.vo * pruning.align}
+        self.blocks: dict[tuple[int, int, Side], list[tuple[float, Members]]] = {}
+        """Of layer, head and side, least important first: score per parameter, and channels."""
+        self._scores = scores
+        self._block_parameters: dict[Side, int] = {
+            "qk": accounting.qk_channel_parameters(shape) * pruning.align,
+            "vo": accounting.vo_channel_parameters(shape) * pruning.align,
         }
-        self._blocks: dict[tuple[int, int, Side], list[tuple[float, Members]]] = {}
-        self._scale: dict[int, float] = {}
-        self._densities: dict[tuple[int, int, int, int], float] = {}
+        self._rests: dict[tuple[int, int, Side], list[float]] = {}
+        """Scores of what is left of a side after 0, 1, … blocks."""
         for number in included_layers(len(widths.layers), pruning):
-            found: list[float] = []
-            for head in range(widths.layers[number].heads):
-                for side in _CHANNELS:
-                    size = self._align * self._parameters[side]
-                    self._blocks[number, head, side] = [
-                        (scores[number].per_parameter(score, size), members)
-                        for score, members in blocks_of(scores[number], side, head, self._align)
-                    ]
-                    found += [density for density, _ in self._blocks[number, head, side]]
+            of_layer = scores[number]
+            for head, side in ((head, side) for head in range(self.heads[number]) for side in _CHANNELS):
+                blocks = blocks_of(of_layer, side, head, pruning.align)
+                size = self._block_parameters[side]
+                self.blocks[number, head, side] = [(of_layer.per_parameter(score, size), m) for score, m in blocks]
+                order = [channel for _, members in blocks for _, channel in members]
+                self._rests[number, head, side] = of_layer.rests(side, head, order)[:: pruning.align].tolist()
+        self.scale = [1.0] * len(self.heads)
+        if pruning.normalization is Normalization.LAYER:
             # The mean over the layer, as in structures(), of what is compared here.
-            mean = sum(found) / max(len(found), 1)
-            self._scale[number] = mean if mean and pruning.normalization is Normalization.LAYER else 1.0
+            for number in range(len(self.heads)):
+                blocked = [blocks for (layer, _, _), blocks in self.blocks.items() if layer == number]
+                found = [density for blocks in blocked for density, _ in blocks]
+                self.scale[number] = sum(found) / max(len(found), 1) or 1.0
 
     def take(self, numbers: Sequence[int], budgets: Mapping[str, float]) -> list[Structure]:
         """What to remove from these layers to come nearest to `budgets`, in the unit of the target.
 
         `budgets` has one entry, "", for everything, or one for `qk` and one for `vo`. A structure is taken if it brings every
-        budget it counts against nearer; one that would overshoot is passed over for smaller ones.
+        budget it counts against nearer. A head that would overshoot by more than a channel could make up for is passed over
+        for channels; it is looked at again when there are none left.
         """
-        layers = self._widths.layers
-        taken = {(n, head, side): 0 for n in numbers for head in range(layers[n].heads) for side in _CHANNELS}
-        alive = {number: set(range(layers[number].heads)) for number in numbers}
-        gaps = dict(budgets)
-        heap: list[tuple[float, Side, int, int, tuple[int, int]]] = []
-        chosen: list[Structure] = []
+        selection = _Selection(self, numbers, budgets)
+        selection.go_on(patient=True)
+        selection.go_on(patient=False)
+        return selection.chosen
 
-        def push(number: int, head: int, kind: Side) -> None:
-            stamp = (taken[number, head, "qk"], taken[number, head, "vo"])
-            if kind == "head":
-                if len(alive[number]) <= self._least_heads:
-                    return
-                density = self._head_density(number, head, *stamp)
-            else:
-                blocks, at = self._blocks[number, head, kind], taken[number, head, kind]
-                if at >= len(blocks) - self._kept:
-                    return
-                density = blocks[at][0]
-            heapq.heappush(heap, (density / self._scale[number], kind, number, head, stamp))
+    def density(self, number: int, head: int, qk_taken: int, vo_taken: int) -> float:
+        """Score per parameter of what is left of a head after so many blocks."""
+        qk, vo = self._rests[number, head, "qk"], self._rests[number, head, "vo"]
+        sizes = self._block_parameters
+        parameters = (len(qk) - 1 - qk_taken) * sizes["qk"] + (len(vo) - 1 - vo_taken) * sizes["vo"]
+        scores = self._scores[number]
+        return scores.per_parameter(scores.head_of(qk[qk_taken], vo[vo_taken]), parameters)
 
-        for number in numbers:
-            for head in alive[number]:
+
+class _Selection:
+    """One selection under way: what has been taken, what each budget still lacks, and the heap of what may come next."""
+
+    def __init__(self, of: HeadAndChannel, numbers: Sequence[int], budgets: Mapping[str, float]) -> None:
+        self.chosen: list[Structure] = []
+        self._of = of
+        self._gaps = dict(budgets)
+        self._alive = {number: set(range(of.heads[number])) for number in numbers}
+        self._taken = {(n, head, side): 0 for n in numbers for head in self._alive[n] for side in _CHANNELS}
+        self._heap: list[tuple[float, Side, int, int, tuple[int, int]]] = []
+
+    def go_on(self, *, patient: bool) -> None:
+        """Take what brings the budgets nearer, least score per parameter first; `patient`: unless smaller will do."""
+        for number, heads in self._alive.items():
+            for head in heads:
                 for kind in ("head", *_CHANNELS):
-                    push(number, head, kind)
-        while heap:
-            density, kind, number, head, stamp = heapq.heappop(heap)
-            sides = _CHANNELS if kind == "head" else (kind,)
-            stale = any(taken[number, head, side] != stamp[_CHANNELS.index(side)] for side in sides)
-            if stale or head not in alive[number] or (kind == "head" and len(alive[number]) <= self._least_heads):
-                continue
-            costs = {side: self._unit.cost(side) * self._align for side in sides}
-            if kind == "head":
-                costs = {side: cost * self._left(number, head, side, stamp) for side, cost in costs.items()}
-            total = sum(costs.values())
-            charges = {"": total} if "" in gaps else costs
-            if any(abs(gaps[side] - cost) >= abs(gaps[side]) for side, cost in charges.items()):
-                continue
-            for side, cost in charges.items():
-                gaps[side] -= cost
-            if kind == "head":
-                members: Members = ((head, -1),)
-                alive[number].remove(head)
-            else:
-                _, members = self._blocks[number, head, kind][taken[number, head, kind]]
-                taken[number, head, kind] += 1
-                push(number, head, kind)
-                push(number, head, "head")
-            chosen.append(Structure(number, kind, len(chosen), members, density, total))
-        return chosen
+                    self._offer(number, head, kind)
+        while self._heap:
+            density, kind, number, head, stamp = heapq.heappop(self._heap)
+            if head in self._alive[number] and self._stamp(number, head, kind) == stamp:
+                self._consider(density, kind, number, head, patient)
 
-    def _left(self, number: int, head: int, side: Side, taken: tuple[int, int]) -> int:
-        """Blocks that are left of a head's side."""
-        return len(self._blocks[number, head, side]) - taken[_CHANNELS.index(side)]
+    def _stamp(self, number: int, head: int, kind: Side) -> tuple[int, int]:
+        """Blocks taken of what a structure is made of; an entry with another stamp is out of date."""
+        qk, vo = self._taken[number, head, "qk"], self._taken[number, head, "vo"]
+        return (0 if kind == "vo" else qk, 0 if kind == "qk" else vo)
 
-    def _head_density(self, number: int, head: int, qk_taken: int, vo_taken: int) -> float:
-        """Score a parameter of what is left of a head."""
-        key = (number, head, qk_taken, vo_taken)
-        if key not in self._densities:
-            left = {
-                side: [c for _, block in self._blocks[number, head, side][taken:] for _, c in block]
-                for side, taken in zip(_CHANNELS, (qk_taken, vo_taken), strict=True)
-            }
-            parameters = sum(len(channels) * self._parameters[side] for side, channels in left.items())
-            score = self._scores[number].rest_of_head(head, left["qk"], left["vo"])
-            self._densities[key] = self._scores[number].per_parameter(score, parameters)
-        return self._densities[key]
+    def _offer(self, number: int, head: int, kind: Side) -> None:
+        """Put a head, or the next block of a head's side, on the heap, if there is one to take."""
+        stamp = self._stamp(number, head, kind)
+        if kind == "head":
+            density = self._of.density(number, head, *stamp)
+        else:
+            blocks, at = self._of.blocks[number, head, kind], self._taken[number, head, kind]
+            if at >= len(blocks) - self._of.kept:
+                return
+            density = blocks[at][0]
+        heapq.heappush(self._heap, (density / self._of.scale[number], kind, number, head, stamp))
+
+    def _consider(self, density: float, kind: Side, number: int, head: int, patient: bool) -> None:
+        costs = {side: cost for side, cost in self._of.block_cost.items() if kind in ("head", side)}
+        if kind == "head":
+            if len(self._alive[number]) <= self._of.least_heads:
+                return
+            left = {side: len(self._of.blocks[number, head, side]) - self._taken[number, head, side] for side in costs}
+            costs = {side: cost * left[side] for side, cost in costs.items()}
+        gaps = self._gaps
+        charges = {"": sum(costs.values())} if "" in gaps else dict(costs)
+        slack = min(self._of.block_cost.values()) / 2
+        for side, cost in charges.items():
+            nearer = abs(gaps[side] - cost) < abs(gaps[side])
+            if not nearer or (kind == "head" and patient and cost - gaps[side] > slack):
+                return
+        for side, cost in charges.items():
+            gaps[side] -= cost
+        if kind == "head":
+            members: Members = ((head, -1),)
+            self._alive[number].remove(head)
+        else:
+            _, members = self._of.blocks[number, head, kind][self._taken[number, head, kind]]
+            self._taken[number, head, kind] += 1
+            self._offer(number, head, kind)
+            self._offer(number, head, "head")
+        self.chosen.append(Structure(number, kind, len(self.chosen), members, density, sum(costs.values())))

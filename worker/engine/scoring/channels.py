@@ -42,9 +42,13 @@ class LayerScores:
             return sum(float(self.qk[h].sum() + self.vo[h].sum()) for h, _ in members)
         return sum(float(self.side(side)[h][c]) for h, c in members)
 
-    def rest_of_head(self, head: int, qk: Sequence[int], vo: Sequence[int]) -> float:
-        """What a head scores of which only these channels are left. With all of them, `of("head", …)`."""
-        return float(self.qk[head][list(qk)].sum() + self.vo[head][list(vo)].sum())
+    def rests(self, side: str, head: int, order: Sequence[int]) -> Tensor:
+        """What is left of one side of a head scores so much, once the first 0, 1, … of `order`, all its channels, are gone."""
+        return _rests(self.side(side)[head][list(order)])
+
+    def head_of(self, qk: float, vo: float) -> float:
+        """What a head scores whose sides, or what is left of them, score `qk` and `vo`."""
+        return qk + vo
 
     def per_parameter(self, score: float, parameters: int) -> float:
         """A score by which structures of different sizes compare: equal for a structure and for its equal parts."""
@@ -73,8 +77,11 @@ class NormScores(LayerScores):
             squares = (float(self.side(side)[h][c]) ** 2 for h, c in members)
         return math.sqrt(sum(squares))
 
-    def rest_of_head(self, head: int, qk: Sequence[int], vo: Sequence[int]) -> float:
-        return math.sqrt(float(self.qk[head][list(qk)].square().sum() + self.vo[head][list(vo)].square().sum()))
+    def rests(self, side: str, head: int, order: Sequence[int]) -> Tensor:
+        return _rests(self.side(side)[head][list(order)].square()).sqrt()
+
+    def head_of(self, qk: float, vo: float) -> float:
+        return math.hypot(qk, vo)
 
     def per_parameter(self, score: float, parameters: int) -> float:
         """The mean square: norms do not add up, and a norm per parameter would fall with the root of the size."""
@@ -96,9 +103,13 @@ class SignedScores(LayerScores):
         total_C = self.qk_signed if side == "qk" else self.vo_signed
         return abs(float(total_C[self.positions(side, members)].sum()))
 
-    def rest_of_head(self, head: int, qk: Sequence[int], vo: Sequence[int]) -> float:
+    def rests(self, side: str, head: int, order: Sequence[int]) -> Tensor:
+        total_C = self.qk_signed if side == "qk" else self.vo_signed
+        return _rests(total_C[self.positions(side, [(head, c) for c in order])]).abs()
+
+    def head_of(self, qk: float, vo: float) -> float:
         del qk
-        return self.of("vo", [(head, c) for c in vo])
+        return vo
 
 
 @dataclass(frozen=True)
@@ -119,9 +130,22 @@ class GateScores(LayerScores):
         # A sum of squares: below zero only by rounding.
         return max(0.0, float(moment_CC[positions][:, positions].sum()))
 
-    def rest_of_head(self, head: int, qk: Sequence[int], vo: Sequence[int]) -> float:
+    def rests(self, side: str, head: int, order: Sequence[int]) -> Tensor:
+        moment_CC = self.qk_gates if side == "qk" else self.vo_gates
+        positions = self.positions(side, [(head, c) for c in order])
+        square_KK = moment_CC[positions][:, positions]
+        # From the last corner: each further channel adds its row and its column among those that are left.
+        return _rests(2 * _rests(square_KK.mT)[:-1].diagonal() - square_KK.diagonal()).clamp_min(0.0)
+
+    def head_of(self, qk: float, vo: float) -> float:
         del qk
-        return self.of("vo", [(head, c) for c in vo])
+        return vo
+
+
+def _rests(values: Tensor) -> Tensor:
+    """Sums of what is left along the first dimension once the first 0, 1, …, all are gone."""
+    sums = values.flip(0).cumsum(0).flip(0)
+    return torch.cat([sums, sums.new_zeros(1, *sums.shape[1:])])
 
 
 def by_head(block: AttentionBlock, side: str, numbers_C: Tensor) -> tuple[Tensor, ...]:

@@ -118,12 +118,18 @@ def test_gates_and_signed_sums_do_not_add_up(case):
 
 
 @pytest.mark.parametrize("criterion", Criterion)
-def test_a_head_scores_what_is_left_of_it_when_all_is(case, criterion):
+def test_what_is_left_of_a_head_scores_as_a_set(case, criterion):
     blocks, _, observed = case
     scores = score(criterion, blocks, observed=observed, seed=3)[0]
-    for h, (qk, vo) in enumerate(zip(scores.qk, scores.vo, strict=True)):
-        rest = scores.rest_of_head(h, range(len(qk)), range(len(vo)))
-        assert rest == pytest.approx(scores.of("head", [(h, -1)]), rel=1e-12)
+    for h in range(len(scores.qk)):
+        rests = {}
+        for side in ("qk", "vo"):
+            order = torch.randperm(len(scores.side(side)[h]), generator=torch.Generator().manual_seed(h)).tolist()
+            rests[side] = scores.rests(side, h, order).tolist()
+            sets = [scores.of(side, [(h, c) for c in order[gone:]]) for gone in range(len(order) + 1)]
+            assert rests[side] == pytest.approx(sets, rel=1e-9, abs=1e-12 * sets[0])
+        whole = scores.head_of(rests["qk"][0], rests["vo"][0])
+        assert whole == pytest.approx(scores.of("head", [(h, -1)]), rel=1e-12)
 
 
 @pytest.mark.parametrize("criterion", Criterion)

@@ -1,0 +1,160 @@
+"""Measuring a latency table: the parts of an attention layer on a small grid of widths, and the whole dense model.
+
+All of it is timed in turn, round after round, and medians are kept: what else the machine does hits every point alike.
+Everything outside attention is the whole dense model less its dense layers.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from math import ceil
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from api_schemas.families import Family
+from api_schemas.widths import AttentionWidths, LayerWidths
+from worker.engine.evaluate.latency import WARM_UP, forward, time_in_turn, undisturbed
+from worker.engine.latency_table import LatencyModel, LatencyTable
+from worker.engine.models import ModelClasses, model_classes
+
+MIN_RUNS, MAX_RUNS, SECONDS = 5, 30, 30.0
+"""Rounds of timing: as many as fit into so many seconds, within these limits."""
+ALIGN, NARROWEST = 8, 16
+"""The grid of padded widths starts at 16 and keeps to multiples of 8: narrower or odd ones are no faster."""
+
+
+class _Given(nn.Module):
+    """Stands in for a projection, to time what lies between them: returns what it was given, or its input."""
+
+    def __init__(self, states_BTC: Tensor | None) -> None:
+        super().__init__()
+        self.states_BTC = states_BTC
+
+    def forward(self, hidden_BTD: Tensor) -> Tensor:
+        return hidden_BTD if self.states_BTC is None else self.states_BTC
+
+
+@dataclass(frozen=True)
+class _Bench:
+    """What is needed to build a layer's attention of any widths, and its parts."""
+
+    classes: ModelClasses
+    family: Family
+    model: PreTrainedModel
+    tokens: int
+    hidden: Tensor
+    """(B, T, D): what goes into a layer."""
+
+    def kernel(self, widths: Sequence[int]) -> Callable[[], object]:
+        """The module of heads this wide, QK and VO, without its projections."""
+        module = self.classes.attention(self.model.config, list(widths), list(widths), self.tokens)
+        for side in "qkv":
+            states_BTC = self.hidden.new_empty(*self.hidden.shape[:-1], sum(widths)).normal_()
+            setattr(module, self.family.projections[side], _Given(states_BTC))
+        setattr(module, self.family.projections["o"], _Given(None))
+        return partial(module.eval(), self.hidden)
+
+    def projections(self, channels: int, *, output: bool) -> Callable[[], object]:
+        """Both projections of a side: q and k, or (`output`) v and o."""
+        hidden = self.hidden.shape[-1]
+        first, second, last = nn.Linear(hidden, channels), nn.Linear(hidden, channels), nn.Linear(channels, hidden)
+        for linear in (first, second, last):
+            linear.to(self.hidden.device, self.hidden.dtype)
+        states_BTC = first(self.hidden)
+        return lambda: (first(self.hidden), last(states_BTC) if output else second(self.hidden))
+
+
+def measure_latency_table(
+    model: PreTrainedModel, family: Family, widths: AttentionWidths, inputs: Tensor, tokens: int
+) -> LatencyTable:
+    """Time the dense `model`, which has `widths` and makes `tokens` tokens of each input, and the parts of its layers.
+
+    `inputs` is a batch on the model's device and of its dtype; its first dimension is the batch size that counts.
+    """
+    layer, layers = widths.layers[0], len(widths.layers)
+    channels = _grid(layer.qk_total, 8, 4, 2, 1)
+    heads = _grid(layer.heads, layer.heads, 4, 2, 1)
+    widest = max(NARROWEST, ceil(layer.qk[0] / ALIGN) * ALIGN)
+    shared = tuple(sorted({NARROWEST, *(ceil(widest / part / ALIGN) * ALIGN for part in (2, 4 / 3, 1))}))
+    shared = tuple(width for width in shared if width >= NARROWEST)
+    # Alternately one channel narrower: heads that share a call and have to be copied into it.
+    uneven = [max(1, width - head % 2) for head, width in enumerate(layer.qk)]
+    on_gpu = inputs.device.type == "cuda"
+    # Random weights and states are drawn here; the job's own draws stay as they would be without.
+    with undisturbed(model), torch.random.fork_rng(devices=[inputs.device] if on_gpu else []):
+        hidden_BTD = torch.randn(
+            len(inputs), tokens, model.config.hidden_size, device=inputs.device, dtype=inputs.dtype
+        )
+        bench = _Bench(model_classes(family), family, model, tokens, hidden_BTD)
+        parts: dict[tuple[str, int, int], Callable[[], object]] = {
+            **{("qk", n, 0): bench.projections(n, output=False) for n in channels},
+            **{("vo", n, 0): bench.projections(n, output=True) for n in channels},
+            **{("kernel", h, w): bench.kernel([w] * h) for h in heads for w in shared},
+            ("uneven", 0, 0): bench.kernel(uneven),
+        }
+        # On a GPU work is only queued: in a row as often as the model has layers, so that the wait at the end weighs as it
+        # does in the model.
+        times_each = layers if on_gpu else 1
+        passes = [_repeated(part, times_each, inputs.device) for part in parts.values()]
+        times = _medians([forward(model, inputs), *passes])
+    found = dict(zip(parts, (ms / times_each for ms in times[1:]), strict=True))
+    table = LatencyTable(
+        batch_size=len(inputs),
+        tokens=tokens,
+        device=str(inputs.device),
+        channels=(0, *channels),
+        qk_ms=(0.0, *_rising([found["qk", n, 0] for n in channels])),
+        vo_ms=(0.0, *_rising([found["vo", n, 0] for n in channels])),
+        heads=heads,
+        widths=shared,
+        kernel_ms=tuple(map(tuple, _rising([_rising([found["kernel", h, w] for w in shared]) for h in heads]))),
+        copy_ms=0.0,
+        other_ms=0.0,
+        dense_ms=times[0],
+    )
+    looked_up = LatencyModel(table, family)
+    uneven_layer = LayerWidths(qk=tuple(uneven), vo=tuple(uneven))
+    copied = found["uneven", 0, 0] - looked_up.kernels(uneven_layer)
+    dense = looked_up.milliseconds(widths)
+    return table.model_copy(
+        update={
+            "copy_ms": max(0.0, copied / looked_up.channels_in_calls(uneven_layer)),
+            # What the dense layers take by the table itself, so that the table gives the dense model its own time.
+            "other_ms": max(0.0, times[0] - dense),
+            "dense_ms": max(times[0], dense),
+        }
+    )
+
+
+def _grid(most: int, *parts: int) -> tuple[int, ...]:
+    """`most` divided by each part, rounded up, in rising order."""
+    return tuple(sorted({ceil(most / part) for part in parts}))
+
+
+def _rising(values: ArrayLike) -> NDArray[np.float64]:
+    """Along the first axis, no value above a later one: more work is never faster, and what disturbs a timing adds to it."""
+    return np.minimum.accumulate(np.asarray(values)[::-1], axis=0)[::-1]
+
+
+def _repeated(part: Callable[[], object], times: int, device: torch.device) -> Callable[[], object]:
+    def call() -> None:
+        for _ in range(times):
+            part()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+
+    return call
+
+
+def _medians(passes: Sequence[Callable[[], object]]) -> list[float]:
+    """Milliseconds of every call, timed in turn for about SECONDS."""
+    start = time.perf_counter()
+    time_in_turn(passes, 1)
+    per_run = (time.perf_counter() - start) / (WARM_UP + 1)
+    runs = min(max(int(SECONDS / per_run), MIN_RUNS), MAX_RUNS)
+    return [float(ms) for ms in np.median(time_in_turn(passes, runs), axis=0)]

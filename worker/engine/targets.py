@@ -1,0 +1,115 @@
+"""Targets in their own unit: which channels stay at a share of it, and what was met.
+
+Parameters and FLOPs are counted, so selection meets them directly. Latency is looked up (latency_table.py): the attention
+sparsity whose selection has the latency nearest to the target's is found by bisection.
+"""
+
+from collections.abc import Sequence
+
+from api_schemas import accounting
+from api_schemas.accounting import ModelShape
+from api_schemas.budget import Unit
+from api_schemas.enums import TargetKind
+from api_schemas.metrics import Latency, TargetMet
+from api_schemas.reach import narrowest, out_of_reach
+from api_schemas.spec import Pruning
+from api_schemas.widths import AttentionWidths
+from worker.engine.latency_table import LatencyModel
+from worker.engine.scoring import LayerScores
+from worker.engine.selection import Keep, Ranking, keep_all, select, widths_of
+
+LATENCY_SLACK = 0.01
+"""A latency target beyond reach by less than this gets the most there is: two measurements differ by as much."""
+
+
+def check_latency(latency: LatencyModel, widths: AttentionWidths, pruning: Pruning) -> None:
+    """Raise SPARSITY_OUT_OF_REACH with the maximum where no selection from the original's `widths` is fast enough."""
+    most = max(0.0, latency.saved(narrowest(widths, pruning)))
+    if pruning.target.share > most + LATENCY_SLACK:
+        table = latency.table
+        raise out_of_reach(
+            TargetKind.LATENCY,
+            f"maximum {most:.4f}",
+            f"{pruning.granularity.value} can save at most {most:.4f} of this model's latency on this worker ({table.device}, "
+            f"batch size {table.batch_size}): {table.other_ms:.3g} of {table.dense_ms:.3g} ms are spent outside attention. "
+            f"{pruning.target.share:.4f} was asked for.",
+        )
+
+
+def choose(
+    scores: Sequence[LayerScores],
+    widths: AttentionWidths,
+    shape: ModelShape,
+    pruning: Pruning,
+    *,
+    share: float,
+    latency: LatencyModel | None = None,
+) -> Keep:
+    """The channels that stay once `share` of the ORIGINAL model is gone, in the target's unit, to the nearest structure.
+
+    `widths` and `scores` are of the model as it is now. `latency` is needed for a latency target, and only there.
+
+    Raises SPARSITY_OUT_OF_REACH where a latency target, at its full share, is nearer to removing nothing at all.
+    """
+    if pruning.target.kind is not TargetKind.LATENCY:
+        return select(scores, widths, shape, pruning, share=share)
+    if latency is None:
+        raise ValueError("a latency target needs a latency table")
+    ranking = Ranking(scores, widths, shape, pruning, TargetKind.ATTENTION_SPARSITY)
+    keep = _nearest_latency(ranking, widths, latency, shape, share)
+    untouched = not Unit.of(shape, len(widths.layers), TargetKind.PARAMETERS).removed(widths.layers)
+    if share >= pruning.target.share and untouched and keep == keep_all(widths):
+        raise out_of_reach(
+            TargetKind.LATENCY,
+            "nearer to nothing",
+            f"Saving {share:.4g} of this model's latency on this worker is nearer to removing nothing than to any cut "
+            f"{pruning.granularity.value} can make. Ask for more.",
+        )
+    return keep
+
+
+def _nearest_latency(
+    ranking: Ranking, widths: AttentionWidths, latency: LatencyModel, shape: ModelShape, saved: float
+) -> Keep:
+    """Bisection over attention sparsity, down to a channel; of all selections tried the one nearest to `saved`.
+
+    Latency falls in jumps (widths share a padded width) and not everywhere (heads made unequal have to be copied), so the
+    nearest is kept rather than the last.
+    """
+    channel = accounting.qk_channel_parameters(shape) / shape.attention_parameters
+    low, high = accounting.attention_sparsity(shape, widths), 1.0
+    best = keep_all(widths)
+    distance = abs(latency.saved(widths) - saved)
+    while high - low > channel / 2:
+        middle = (low + high) / 2
+        keep = ranking.keep(middle)
+        found = latency.saved(widths_of(keep, widths.head_dim))
+        if abs(found - saved) < distance:
+            best, distance = keep, abs(found - saved)
+        if found < saved:
+            low = middle
+        else:
+            high = middle
+    return best
+
+
+def target_met(
+    shape: ModelShape, pruning: Pruning, requested: float, widths: AttentionWidths, timed: Sequence[Latency] = ()
+) -> TargetMet:
+    """Requested against achieved, in the target's unit. Latency is what was `timed` at the target's batch size, the first."""
+    kind = pruning.target.kind
+    if kind is TargetKind.LATENCY:
+        achieved = 1.0 - timed[0].p50_ms / timed[0].dense_p50_ms
+    else:
+        achieved = Unit.of(shape, len(widths.layers), kind).share(widths)
+    return TargetMet(kind=kind, requested=requested, achieved=achieved)
+
+
+def requested_sparsity(shape: ModelShape, pruning: Pruning, requested: float, widths: AttentionWidths) -> float:
+    """The attention sparsity that a share of the target amounts to. For latency, the one that selection settled on."""
+    if pruning.target.kind is TargetKind.LATENCY:
+        return accounting.attention_sparsity(shape, widths)
+    unit = Unit.of(shape, len(widths.layers), pruning.target.kind)
+    attention = Unit.of(shape, len(widths.layers), TargetKind.ATTENTION_SPARSITY)
+    channels = requested * unit.total / (unit.qk + unit.vo)
+    return channels * (attention.qk + attention.vo) / attention.total
