@@ -1,0 +1,140 @@
+"""The race goes on where it stopped, decides on validation, and writes down what it found."""
+
+import json
+
+import numpy as np
+import pytest
+
+from benchmarks.race.arms import Arm
+from benchmarks.race.cells import Cell, Stage, Status, Store
+from benchmarks.race.evaluation import Predictions
+from benchmarks.race.heats import Heats, best_of
+from benchmarks.race.paper import arms
+from benchmarks.race.summary import summarise
+from benchmarks.race.tables import as_json, markdown
+from benchmarks.race.track import Unreachable
+from tests.unit.benchmarks.race.tracks import small_track
+
+
+@pytest.fixture
+def heats(tmp_path) -> Heats:
+    (tmp_path / "model").mkdir()
+    return Heats(small_track(tmp_path / "model"), Store(tmp_path / "out"))
+
+
+def counted(version: int = 1, seeded: bool = True) -> tuple[Arm, list[tuple[int, float]]]:
+    calls: list[tuple[int, float]] = []
+
+    def cut(track, seed, target):
+        calls.append((seed, target))
+        return track.dense
+
+    return Arm("ours/counted", "ours", cut, version, {"x": 1}, seeded), calls
+
+
+def test_a_cell_is_measured_once_and_again_when_its_arm_changes(heats):
+    arm, calls = counted()
+    heats.one_shot([arm], [0.25, 0.5], [0, 1])
+    assert sorted(calls) == [(0, 0.25), (0, 0.5), (1, 0.25), (1, 0.5)]
+    heats.one_shot([arm], [0.25, 0.5], [0, 1])
+    assert len(calls) == 4
+    newer, more = counted(version=2)
+    heats.one_shot([newer], [0.25], [0])
+    assert more == [(0, 0.25)]
+    assert not list(heats.store.folder.glob("*.tmp"))
+
+
+def test_an_arm_that_draws_nothing_runs_once_for_all_seeds(heats):
+    arm, calls = counted(seeded=False)
+    heats.one_shot([arm], [0.5], [0, 1, 2])
+    assert len(calls) == 1
+    assert [cell.seed for cell in heats.store] == [None]
+
+
+def test_other_calibration_makes_another_cell(heats):
+    arm, calls = counted()
+    heats.one_shot([arm], [0.5], [0])
+    heats.track.identity["calibration"] = 13
+    heats.one_shot([arm], [0.5], [0])
+    assert len(calls) == 2
+
+
+def test_what_cannot_be_reached_stays_and_what_failed_is_tried_again(heats):
+    outcome: list[Exception] = [Unreachable("whole heads alone"), RuntimeError("no such kernel")]
+    calls = []
+
+    def cut(_track, _seed, target):
+        calls.append(target)
+        raise outcome[target > 0.5]
+
+    arm = Arm("peer", "peer", cut, 1, {})
+    for _ in range(2):
+        heats.one_shot([arm], [0.5, 0.75], [0])
+    found = {cell.target: cell for cell in heats.store}
+    assert found[0.5].status is Status.UNREACHABLE
+    assert found[0.75].status is Status.NOT_RUNNABLE
+    assert found[0.75].detail == "RuntimeError: no such kernel"
+    assert calls == [0.5, 0.75, 0.75]
+
+
+def test_the_papers_arms_cut_what_they_say(heats):
+    for arm in arms():
+        loaded = arm.cut(heats.track, 0, 0.5)
+        assert heats.track.sparsity(loaded) == pytest.approx(0.5, abs=0.02), arm.name
+
+
+def test_calibration_is_drawn_from_train_by_seed(heats):
+    track = heats.track
+    first, again, other = track.calibration(0), track.calibration(0), track.calibration(1)
+    assert np.array_equal(first.features, again.features)
+    assert not np.array_equal(first.features, other.features)
+    assert len(first) == 12
+
+
+def cell(arm: str, validation: float, test: float, seed: int = 0, achieved: float = 0.5, family: str = "paper") -> Cell:
+    def predictions(accuracy: float) -> Predictions:
+        return Predictions.of(np.arange(200) < round(200 * accuracy), 0.1)
+
+    return Cell(
+        key="k", stage=Stage.ONE_SHOT, arm=arm, family=family, target=0.0 if arm == "dense" else 0.5, seed=seed,
+        status=Status.DONE, achieved=achieved, validation=predictions(validation), test=predictions(test),
+    )  # fmt: skip
+
+
+def test_the_best_of_a_family_is_chosen_on_validation_among_those_that_met_the_target(tmp_path):
+    store = Store(tmp_path)
+    for found in (
+        cell("paper/a", 0.80, 0.95), cell("paper/a", 0.84, 0.95, seed=1), cell("paper/b", 0.83, 0.70),
+        cell("paper/b", 0.83, 0.70, seed=1), cell("paper/less", 0.99, 0.99, achieved=0.33),
+        cell("kwon/x", 0.9, 0.9, family="kwon"),
+    ):  # fmt: skip
+        store.write(found)
+    assert best_of(store, "paper", 0.5) == "paper/b"
+    assert best_of(store, "ours", 0.5) is None
+
+
+def test_tables_carry_means_intervals_and_every_mark():
+    cells = [
+        cell("dense", 0.9, 0.9, achieved=0.0, family="dense"), cell("ours/best", 0.9, 0.88, family="ours"),
+        cell("ours/best", 0.9, 0.90, seed=1, family="ours"), cell("paper/a", 0.6, 0.6),
+        cell("paper/off", 0.8, 0.8, achieved=0.333),
+        Cell(key="k", stage=Stage.ONE_SHOT, arm="kwon/x", family="kwon", target=0.5, seed=0, status=Status.NOT_RUNNABLE,
+             detail="OSError: none"),
+        Cell(key="k", stage=Stage.ONE_SHOT, arm="paper/z", family="paper", target=0.5, seed=0, status=Status.UNREACHABLE),
+    ]  # fmt: skip
+    entries = summarise(cells)
+    found = {entry.arm: entry for entry in entries}
+    assert found["ours/best"].test == pytest.approx(0.89)
+    assert found["ours/best"].versus_dense.points == pytest.approx(-1.0)
+    assert found["paper/a"].best_minus.points == pytest.approx(29.0)
+    assert found["paper/a"].best_minus.significant
+    page = markdown(
+        entries, (), title="T", loud="QUICK", command="run", machine={"cores": 2}, clips=200, calibration=512
+    )
+    for line in (
+        "> **QUICK**", "| paper/z | unreachable |", "| kwon/x | not runnable |", "- kwon/x: OSError: none", "80.0% at 33.3%",
+    ):  # fmt: skip
+        assert line in page
+    rows = {row["arm"]: row for row in json.loads(as_json(entries, (), {"command": "run"}))["entries"]}
+    assert rows["ours/best"]["test_by_draw"] == [0.88, 0.9]
+    assert rows["paper/a"]["best_minus"]["low"] > 0
