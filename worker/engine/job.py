@@ -10,7 +10,7 @@ from api_schemas import accounting
 from api_schemas.checkpoint import Checkpoint
 from api_schemas.enums import Phase, Split
 from api_schemas.events import Loss
-from api_schemas.metrics import EpochLoss, StepMetrics
+from api_schemas.metrics import EpochLoss, ExportMetrics, JobResult, StepMetrics
 from api_schemas.spec import EngineSpec
 from worker.engine.attention import attention_blocks, projections_by_name
 from worker.engine.checkpoint.gate import check_reload
@@ -19,6 +19,7 @@ from worker.engine.checkpoint.save import make_durable, save_checkpoint, stock_s
 from worker.engine.cutting import Cutting
 from worker.engine.data import PreparedData
 from worker.engine.determinism import step_seed
+from worker.engine.exports import export
 from worker.engine.measure import Measure
 from worker.engine.models import on_device
 from worker.engine.progress import Reporter
@@ -26,6 +27,8 @@ from worker.engine.records import StepRecord, write_metrics, write_pruning
 from worker.engine.recovery import Teacher, finetune
 from worker.engine.report import write_model_card, write_report
 from worker.engine.selection import Keep, compose, keep_all
+from worker.engine.stop import check_watchable, result_after
+from worker.engine.targets import requested_sparsity, target_met
 
 PROBE_SAMPLES = 4
 """Samples on which a packaged checkpoint must repeat the engine's logits."""
@@ -66,6 +69,7 @@ class Job:
             latency=measure.latency(dense),
             stock_layout=True,
         )
+        check_watchable(metrics, self.spec.stop)
         report.close()
         metrics = metrics.model_copy(update={"seconds": report.rounded_seconds()})
         kept = keep_all(dense.widths)
@@ -79,17 +83,18 @@ class Job:
 
     def step(
         self, number: int, target: float, before: Loaded, history: Sequence[StepMetrics], kept: Keep, *, last: bool
-    ) -> tuple[StepMetrics, Keep]:
+    ) -> tuple[StepMetrics, Keep, JobResult | None]:
         """Take `before`, the model of the step before, to `target` and write the step's folder, complete and on disk.
 
-        Returns its metrics and what is kept of the ORIGINAL model.
+        `target` is a share in the unit of the spec's target. Returns its metrics, what is kept of the ORIGINAL model, and
+        what the job comes to where it ends here.
         """
         report, measure = self.reporter, self.measure
         report.restart()
         report.phase(Phase.SCORING, number)
-        scores, samples = self.cutting.score(before, number)
+        scored = self.cutting.score(before, number)
         report.phase(Phase.PRUNING, number)
-        smaller, keep = self.cutting.prune(before, scores, target)
+        smaller, keep = self.cutting.prune(scored, target)
         kept = compose(kept, keep)
         report.phase(Phase.EVALUATING, number)
         unrecovered = measure.scores(smaller, Split.VALIDATION)
@@ -107,28 +112,64 @@ class Job:
         validation = self.data.splits[Split.VALIDATION]
         probe, _ = validation.batch(range(min(PROBE_SAMPLES, len(validation))))
         reload_error = check_reload(folder, written.model, probe)
+        exports = self._export(folder, written) if last or self.spec.stop else ()
 
         report.phase(Phase.EVALUATING, number)
+        shape, pruning, latency = self.described.shape, self.spec.pruning, measure.latency(written)
         metrics = StepMetrics(
             step=number,
-            requested_sparsity=target,
-            achieved_sparsity=accounting.attention_sparsity(self.described.shape, written.widths),
+            requested_sparsity=requested_sparsity(shape, pruning, target, written.widths),
+            achieved_sparsity=accounting.attention_sparsity(shape, written.widths),
             widths=written.widths,
             size=measure.size(written.widths, folder),
             validation=measure.scores(written, Split.VALIDATION),
             validation_before_recovery=unrecovered,
-            test=measure.scores(written, Split.TEST) if last else None,
-            latency=measure.latency(written),
+            latency=latency,
+            target=target_met(shape, pruning, target, written.widths, latency),
             losses=losses,
             lora_ranks=ranks,
-            calibration_samples=samples,
+            calibration_samples=scored.count,
             stock_layout=stock,
             reload_max_abs_error=reload_error,
+            exports=exports,
         )
+        steps, result = self._result((*history, metrics), written, last=last)
         report.close()
-        metrics = metrics.model_copy(update={"seconds": report.rounded_seconds()})
-        self._describe(folder, record, (*history, metrics))
-        return metrics, kept
+        metrics = steps[-1].model_copy(update={"seconds": report.rounded_seconds()})
+        self._describe(folder, record, (*steps[:-1], metrics), result)
+        return metrics, kept, result
+
+    def _result(
+        self, steps: tuple[StepMetrics, ...], newest: Loaded, *, last: bool
+    ) -> tuple[tuple[StepMetrics, ...], JobResult | None]:
+        """Whether the job ends with the last of `steps`, whose model is `newest`; if so, test is reported, once.
+
+        Returns the steps with the test scores where they belong, and what the job comes to.
+        """
+        result = result_after(steps, self.spec.stop, last=last)
+        if result is None:
+            return steps, None
+        chosen = steps[result.step]
+        test = chosen.test
+        if test is None:
+            loaded = newest if result.step == steps[-1].step else load_step(self.folder(result.step))
+            test = self.measure.scores(loaded, Split.TEST)
+        measured = chosen.model_copy(update={"test": test})
+        steps = (*steps[: result.step], measured, *steps[result.step + 1 :])
+        return steps, result.model_copy(update={"test": test})
+
+    def _export(self, folder: Path, written: Loaded) -> tuple[ExportMetrics, ...]:
+        """The files that the spec asks for beside the weights, checked and measured."""
+        return export(
+            folder,
+            written,
+            self.spec.exports,
+            self.data.splits[Split.VALIDATION],
+            settings=self.spec.evaluate,
+            multi_label=self.described.multi_label,
+            flops=accounting.total_flops(self.described.shape, written.widths),
+            reporter=self.reporter,
+        )
 
     def _recover(self, loaded: Loaded, step: int) -> tuple[Loaded, tuple[EpochLoss, ...], dict[str, int]]:
         """Fine-tune with adapters, merged. Nothing happens where the spec asks for no fine-tuning."""
@@ -164,7 +205,9 @@ class Job:
         outputs = tuple(block.names["o"] for block in blocks if block.widths.heads)
         return Teacher(on_device(dense.model, self.device), outputs)
 
-    def _describe(self, folder: Path, record: StepRecord, steps: Sequence[StepMetrics]) -> None:
+    def _describe(
+        self, folder: Path, record: StepRecord, steps: Sequence[StepMetrics], result: JobResult | None
+    ) -> None:
         """Everything beside the weights that a person reads, then flush the folder."""
         summary = self.data.summary
         write_report(folder, steps, spec=self.spec, data=summary, title=f"Step {record.step}")
@@ -177,6 +220,6 @@ class Job:
             labels=self.described.labels,
             stock=record.stock_layout,
         )
-        write_metrics(folder, summary, steps)
-        write_pruning(folder, record, steps)
+        write_metrics(folder, summary, steps, result)
+        write_pruning(folder, record, steps, result)
         make_durable(folder)

@@ -16,7 +16,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from api_schemas.errors import ErrorCode, SecateurError
-from api_schemas.metrics import DataSummary, StepMetrics
+from api_schemas.metrics import DataSummary, JobResult, StepMetrics
 from api_schemas.spec import EngineSpec
 from api_schemas.widths import AttentionWidths
 from worker.engine.checkpoint.load import PRUNING_FILE
@@ -40,6 +40,7 @@ _REPEATABLE = {
 }
 """The fields of StepMetrics that do not depend on how fast the machine was."""
 _PACKAGES = ("torch", "transformers", "peft", "safetensors", "torchaudio", "secateur")
+_EXPORT_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 
 
 @dataclass(frozen=True)
@@ -57,9 +58,10 @@ class StepRecord:
     """Factor folded into W_q and b_q so that the stock class's own softmax scale comes out right; 1 elsewhere."""
 
 
-def versions() -> dict[str, str]:
+def versions(spec: EngineSpec) -> dict[str, str]:
     """Of Python and of the packages that decide the result."""
-    return {"python": platform.python_version(), **{package: version(package) for package in _PACKAGES}}
+    packages = (*_PACKAGES, *(_EXPORT_PACKAGES if spec.exports else ()))
+    return {"python": platform.python_version(), **{package: version(package) for package in packages}}
 
 
 def sha256_of(path: Path) -> str:
@@ -68,9 +70,14 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write_pruning(folder: Path, record: StepRecord, steps: Sequence[StepMetrics]) -> None:
-    """pruning.json: spec, widths and kept channels of every head, lineage, versions, hashes, results without timings."""
-    files = sorted(path for path in folder.iterdir() if path.suffix in (".safetensors", ".py", ".json"))
+def write_pruning(
+    folder: Path, record: StepRecord, steps: Sequence[StepMetrics], result: JobResult | None = None
+) -> None:
+    """pruning.json: spec, widths and kept channels of every head, lineage, versions, hashes, results without timings.
+
+    `result` is the job's, on the step that ends it.
+    """
+    files = sorted(path for path in folder.iterdir() if path.suffix in (".safetensors", ".onnx", ".py", ".json"))
     results = [step.model_dump(mode="json", include=_REPEATABLE) for step in steps]
     value: dict[str, Any] = {
         "format": 1,
@@ -84,27 +91,45 @@ def write_pruning(folder: Path, record: StepRecord, steps: Sequence[StepMetrics]
         ],
         "stock_layout": record.stock_layout,
         "query_scale": record.query_scale,
-        "versions": versions(),
+        "versions": versions(record.spec),
         "sha256": {path.name: sha256_of(path) for path in files if path.name not in (PRUNING_FILE, METRICS_FILE)},
         "results": results,
+        "result": None if result is None else result.model_dump(mode="json"),
     }
     write_json(folder / PRUNING_FILE, value)
 
 
-def write_metrics(folder: Path, data: DataSummary, steps: Sequence[StepMetrics]) -> None:
-    """metrics.json: every step so far, timings included."""
-    value = {"data": data.model_dump(mode="json"), "steps": [step.model_dump(mode="json") for step in steps]}
+def write_metrics(
+    folder: Path, data: DataSummary, steps: Sequence[StepMetrics], result: JobResult | None = None
+) -> None:
+    """metrics.json: every step so far, timings included; on the step that ends the job what it comes to."""
+    value = {
+        "data": data.model_dump(mode="json"),
+        "steps": [step.model_dump(mode="json") for step in steps],
+        "result": None if result is None else result.model_dump(mode="json"),
+    }
     write_json(folder / METRICS_FILE, value)
 
 
-def read_step(folder: Path) -> tuple[tuple[StepMetrics, ...], Keep]:
-    """The metrics up to a committed step, and the channels it kept. INPUT_LOST where the folder is not a step's."""
+@dataclass(frozen=True)
+class Committed:
+    """A step that is done, as its folder says it. `metrics` are of all steps up to it; `result` where it ended the job."""
+
+    metrics: tuple[StepMetrics, ...]
+    kept: Keep
+    result: JobResult | None
+
+
+def read_step(folder: Path) -> Committed:
+    """What a resumed job goes on from. INPUT_LOST where the folder is not a step's."""
     try:
-        metrics = _METRICS.validate_python(json.loads((folder / METRICS_FILE).read_text())["steps"])
+        measured = json.loads((folder / METRICS_FILE).read_text())
+        metrics = _METRICS.validate_python(measured["steps"])
+        result = None if measured.get("result") is None else JobResult.model_validate(measured["result"])
         kept = json.loads((folder / PRUNING_FILE).read_text())["kept"]
     except (OSError, ValueError, KeyError) as error:
         raise SecateurError(
             ErrorCode.INPUT_LOST, f"The step to go on from ({folder.name}) cannot be read: {error}"
         ) from error
     keep = tuple(tuple(HeadKeep(h["head"], tuple(h["qk"]), tuple(h["vo"])) for h in layer) for layer in kept)
-    return metrics, keep
+    return Committed(metrics, keep, result)

@@ -16,6 +16,7 @@ from worker.engine.checkpoint.load import load_original, load_step
 from worker.engine.cutting import Cutting
 from worker.engine.data import PreparedData, prepare
 from worker.engine.determinism import prepare_torch
+from worker.engine.exports import check_installed
 from worker.engine.job import Job
 from worker.engine.measure import Measure
 from worker.engine.progress import Emit, Reporter
@@ -91,6 +92,7 @@ def run(inputs: Inputs, spec: EngineSpec, emit: Emit) -> None:
     Raises SecateurError for everything that is wrong with the inputs.
     """
     prepare_torch(deterministic=spec.deterministic, threads=inputs.threads)
+    check_installed(spec.exports)
     device = choose_device(inputs.device)
     described = describe_folder(inputs.model)
     check_reachable(described.shape, described.widths, spec.pruning)
@@ -101,7 +103,7 @@ def run(inputs: Inputs, spec: EngineSpec, emit: Emit) -> None:
             threads=torch.get_num_threads(),
             steps=len(targets),
             resumed_from=inputs.resume,
-            versions=versions(),
+            versions=versions(spec),
         )
     )
     dense = load_original(inputs.model)
@@ -116,19 +118,20 @@ def run(inputs: Inputs, spec: EngineSpec, emit: Emit) -> None:
         metrics, kept = job.baseline()
         history: tuple[StepMetrics, ...] = (metrics,)
         emit(StepDone(folder="step-0", metrics=metrics))
-        done = 0
+        done, result = 0, None
     else:
         done = inputs.resume
-        history, kept = read_step(job.folder(done))
+        committed = read_step(job.folder(done))
+        history, kept, result = committed.metrics, committed.kept, committed.result
         for phase, pieces in ((Phase.SCORING, 1), (Phase.FINETUNING, 1), (Phase.EVALUATING, 2), (Phase.PACKAGING, 1)):
             reporter.skip(phase, pieces * done + (phase is Phase.EVALUATING))
 
     for number, target in enumerate(targets, start=1):
-        if number <= done:
+        if number <= done or result is not None:
             continue
         # Read back from the file, also in one go: a resumed job must not differ from an uninterrupted one.
         before = load_step(job.folder(number - 1)) if number > 1 else load_original(inputs.model)
-        metrics, kept = job.step(number, target, before, history, kept, last=number == len(targets))
+        metrics, kept, result = job.step(number, target, before, history, kept, last=number == len(targets))
         history = (*history, metrics)
         emit(StepDone(folder=f"step-{number}", metrics=metrics))
-    emit(Finished(steps=len(targets)))
+    emit(Finished(steps=history[-1].step, result=result))
