@@ -249,10 +249,23 @@ class Work(Strict):
     pruning: Pruning
     finetune: Finetune | None = Field(Finetune(), description="null: one-shot, no recovery.")
     evaluate: Evaluate = Evaluate()
-    exports: tuple[ExportFormat, ...] = Field((), max_length=len(ExportFormat))
+    exports: tuple[ExportFormat, ...] = Field(
+        (),
+        max_length=len(ExportFormat),
+        description="Further files beside the result's weights, checked against them: `onnx`, and `onnx_int8` with its "
+        "linear layers in eight bits. With `stop` every step gets them, since any may be the result.",
+        json_schema_extra={"uniqueItems": True},
+    )
     stop: Stop | None = None
     deterministic: bool = True
     seed: int = Field(0, ge=0, lt=2**31)
+
+    @field_validator("exports")
+    @classmethod
+    def _each_once(cls, exports: tuple[ExportFormat, ...]) -> tuple[ExportFormat, ...]:
+        if len(set(exports)) != len(exports):
+            raise ValueError("name each format once")
+        return exports
 
     @field_validator("evaluate")
     @classmethod

@@ -14,6 +14,7 @@ from tests.integration.service.conftest import claim, commit, problem
 WEIGHTS = bytes(range(256)) * 9000  # More than two of the chunks in which artifacts are read.
 FILES = {
     "model.safetensors": WEIGHTS,
+    "model.int8.onnx": b"\x08\x0a",
     "config.json": b"{}",
     "report.html": b"<!doctype html><script>alert(1)</script>",
     "figures/trade-off.svg": b"<svg/>",

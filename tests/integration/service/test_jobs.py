@@ -175,6 +175,8 @@ def test_inputs_that_are_not_ready_or_not_there(client: TestClient, job_body: di
         ({"finetune": {"lora": {"rank": 0}}}, "/finetune/lora/rank"),
         ({"finetune": {"weight_decay": float("inf")}}, "/finetune/weight_decay"),
         ({"evaluate": {"latency_batch_sizes": [1, 0]}}, "/evaluate/latency_batch_sizes/1"),
+        ({"exports": ["onnx", "tflite"]}, "/exports/1"),
+        ({"exports": ["onnx", "onnx"]}, "/exports"),
         ({"seed": -1}, "/seed"),
     ],
 )

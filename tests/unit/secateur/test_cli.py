@@ -8,6 +8,7 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
+from api_schemas.enums import ExportFormat
 from api_schemas.spec import EngineSpec
 from secateur import prune, up
 from secateur.cli import app
@@ -58,6 +59,12 @@ def test_a_bound_on_the_drop(tmp_path: Path, specs: list[EngineSpec]) -> None:
     assert specs[0].stop is not None
     assert specs[0].stop.max_drop == 0.02
     assert invoke(tmp_path, "--max-drop", "2").exit_code == 2
+
+
+def test_formats_of_export(tmp_path: Path, specs: list[EngineSpec]) -> None:
+    assert invoke(tmp_path, "--export", "onnx", "--export", "onnx_int8").exit_code == 0
+    assert specs[0].exports == (ExportFormat.ONNX, ExportFormat.ONNX_INT8)
+    assert invoke(tmp_path, "--export", "tflite").exit_code == 2
 
 
 def test_no_epochs_means_no_recovery(tmp_path: Path, specs: list[EngineSpec]) -> None:
