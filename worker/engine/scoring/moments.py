@@ -39,10 +39,10 @@ class ByHead:
             sum_HKK.baddbmm_(x_NHK.permute(1, 2, 0), x_NHK.transpose(0, 1))
 
     def mean(self, count: int) -> tuple[Tensor, ...]:
-        """By head, the sum over `count`, on the CPU."""
+        """By head, the sum over `count`, on the CPU. Nothing can be added after it: the sum is not copied."""
         found: dict[int, Tensor] = {}
         for heads, _, sum_HKK in self._groups:
-            found.update(zip(heads, (sum_HKK / count).cpu(), strict=True))
+            found.update(zip(heads, sum_HKK.div_(count).cpu(), strict=True))
         return tuple(found[head] for head in range(self._heads))
 
 
@@ -60,5 +60,5 @@ class Whole:
         self.square_CC.addmm_(x_NC.mT, x_NC)
 
     def mean(self, count: int) -> tuple[Tensor, Tensor]:
-        """Mean (C) and second moment, not centred (C, C), over `count`, on the CPU."""
-        return (self.sum_C / count).cpu(), (self.square_CC / count).cpu()
+        """Mean (C) and second moment, not centred (C, C), over `count`, on the CPU. The last call: sums are not copied."""
+        return self.sum_C.div_(count).cpu(), self.square_CC.div_(count).cpu()

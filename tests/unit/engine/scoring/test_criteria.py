@@ -36,8 +36,8 @@ def by_definition(criterion, block, reference, side, members):
     def gradient(name, index, what):
         return reference[block.layer, name, what][(slice(None), *index)].flatten(1)
 
-    if criterion is Criterion.ENERGY:
-        return energy(block, reference, side, members)
+    if criterion in (Criterion.ENERGY, Criterion.FISHER_ENERGY):
+        return energy(criterion, block, reference, side, members)
     if criterion in GATES:
         # One side of each coupling: k here and o, where the engine takes q and v; of a head the VO side.
         gate = 0
@@ -62,9 +62,9 @@ def by_definition(criterion, block, reference, side, members):
     return total**0.5 if criterion is Criterion.MAGNITUDE else total
 
 
-def energy(block, reference, side, members):
-    """With q, k and the context recomputed by hand."""
-    q, k, context = (reference[block.layer, what].numpy() for what in "qkx")
+def energy(criterion, block, reference, side, members):
+    """What a channel carries, times what it is multiplied with, or times how much the loss listens to it."""
+    q, k, context, dq, dcontext = (reference[block.layer, what].numpy() for what in ("q", "k", "x", "dq", "dx"))
     total = 0.0
     for name, h in itertools.product(("qk", "vo") if side == "head" else (side,), {h for h, _ in members}):
         rows = block.rows("q" if name == "qk" else "v", h)
@@ -72,12 +72,14 @@ def energy(block, reference, side, members):
             if side != "head" and (h, c) not in members:
                 continue
             at = rows.start + c
-            if name == "qk":
-                own = k[..., at] - k[..., at].mean(1, keepdims=True)
-                total += float((q[..., at] ** 2).mean() * (own**2).mean())
+            carried = (q[..., at] ** 2).mean() if name == "qk" else context[..., at].var()
+            if criterion is Criterion.FISHER_ENERGY:
+                weight = ((dq if name == "qk" else dcontext)[..., at] ** 2).mean()
+            elif name == "qk":
+                weight = ((k[..., at] - k[..., at].mean(1, keepdims=True)) ** 2).mean()
             else:
-                column = block.projections["o"].weight.detach()[:, at].square().sum()
-                total += float(context[..., at].var() * column)
+                weight = float(block.projections["o"].weight.detach()[:, at].square().sum())
+            total += float(carried * weight)
     return total
 
 
