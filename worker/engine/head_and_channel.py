@@ -48,7 +48,7 @@ class HeadAndChannel:
         for number in included_layers(len(widths.layers), pruning):
             of_layer = scores[number]
             for head, side in ((head, side) for head in range(self.heads[number]) for side in _CHANNELS):
-                blocks = blocks_of(of_layer, side, head, pruning.align)
+                blocks = blocks_of(of_layer, side, head, pruning)
                 size = self._block_parameters[side]
                 self.blocks[number, head, side] = [(of_layer.per_parameter(score, size), m) for score, m in blocks]
                 order = [channel for _, members in blocks for _, channel in members]

@@ -2,14 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
-from torch import Tensor
 
 from api_schemas import accounting
 from api_schemas.accounting import ModelShape
 from api_schemas.budget import Unit
-from api_schemas.enums import Granularity, Normalization
+from api_schemas.enums import Basis, Granularity, Normalization
 from api_schemas.reach import included_layers, least_channels, least_heads
 from api_schemas.spec import Pruning
 from api_schemas.widths import AttentionWidths, LayerWidths
@@ -46,20 +46,28 @@ class _Group:
     kept: int
 
 
-def ordered(vector_K: Tensor) -> list[int]:
-    """Channels by rising score; of equal ones the first comes first."""
-    return [int(c) for c in torch.argsort(vector_K, stable=True)]
+def blocks_of(scores: LayerScores, side: Side, head: int, pruning: Pruning) -> list[tuple[float, Members]]:
+    """One head's channels in blocks of `align` ranks, each with its score as a set, in the order in which they go.
 
-
-def blocks_of(scores: LayerScores, side: Side, head: int, align: int) -> list[tuple[float, Members]]:
-    """One head's channels in blocks of `align` ranks, each with its score as a set, in rising order of that."""
-    vector_K = scores.side(side)[head]
-    order = ordered(vector_K)
-    if align == 1:
-        values = vector_K.tolist()
-        return [(values[c], ((head, c),)) for c in order]
+    Native channels go by rising score. Principal ones are there in falling order of energy and go from the last: a block that
+    scores less than one that has to go before it is no cheaper than that one.
+    """
+    vector_K, align = scores.side(side)[head], pruning.align
+    if pruning.basis is Basis.PRINCIPAL:
+        order = list(range(len(vector_K)))[::-1]
+    else:
+        order = [int(c) for c in torch.argsort(vector_K, stable=True)]
+    values = vector_K.tolist()
     blocks = [tuple((head, c) for c in sorted(order[at : at + align])) for at in range(0, len(order), align)]
-    return sorted((scores.of(side, block), block) for block in blocks)
+    scored = [(values[block[0][1]] if align == 1 else scores.of(side, block), block) for block in blocks]
+    return _in_order(scored, pruning)
+
+
+def _in_order(scored: list[tuple[float, Members]], pruning: Pruning) -> list[tuple[float, Members]]:
+    if pruning.basis is not Basis.PRINCIPAL:
+        return sorted(scored)
+    rising = accumulate((score for score, _ in scored), max)
+    return [(score, members) for score, (_, members) in zip(rising, scored, strict=True)]
 
 
 def _heads(scores: LayerScores, layer: LayerWidths, kept: int) -> list[_Group]:
@@ -67,35 +75,36 @@ def _heads(scores: LayerScores, layer: LayerWidths, kept: int) -> list[_Group]:
     return [_Group("head", sorted((scores.of("head", [(h, -1)]), ((h, -1),)) for h in range(layer.heads)), kept)]
 
 
-def _same_channel(scores: LayerScores, layer: LayerWidths, kept: int, align: int) -> list[_Group]:
+def _same_channel(scores: LayerScores, layer: LayerWidths, kept: int, pruning: Pruning) -> list[_Group]:
     """One channel index in every head."""
-    groups = []
+    groups, align = [], pruning.align
     for side, widths in _sides(layer):
         heads, width = range(layer.heads), widths[0]
-        slices = sorted((scores.of(side, [(h, c) for h in heads]), c) for c in range(width))
-        blocks = [[c for _, c in slices[at : at + align]] for at in range(0, width, align)]
-        members = [tuple((h, c) for h in heads for c in sorted(block)) for block in blocks]
-        groups.append(_Group(side, sorted((scores.of(side, block), block) for block in members), kept // align))
+        slices = _in_order([(scores.of(side, [(h, c) for h in heads]), ((0, c),)) for c in range(width)[::-1]], pruning)
+        order = [members[0][1] for _, members in slices]
+        blocks = [sorted(order[at : at + align]) for at in range(0, width, align)]
+        found = [tuple((h, c) for h in heads for c in block) for block in blocks]
+        groups.append(_Group(side, _in_order([(scores.of(side, block), block) for block in found], pruning), kept))
     return groups
 
 
-def _per_head(scores: LayerScores, layer: LayerWidths, kept: int, align: int) -> list[_Group]:
+def _per_head(scores: LayerScores, layer: LayerWidths, kept: int, pruning: Pruning) -> list[_Group]:
     """One rank in every head: each sorts its own channels, slice r takes the r-th least of each, scores are added."""
     groups = []
     for side, widths in _sides(layer):
-        by_head = [blocks_of(scores, side, h, align) for h in range(layer.heads)]
+        by_head = [blocks_of(scores, side, h, pruning) for h in range(layer.heads)]
         found = []
-        for rank in range(widths[0] // align):
+        for rank in range(widths[0] // pruning.align):
             parts = [blocks[rank] for blocks in by_head]
             found.append((sum(score for score, _ in parts), tuple(pair for _, block in parts for pair in block)))
-        groups.append(_Group(side, found, kept // align))
+        groups.append(_Group(side, found, kept))
     return groups
 
 
-def _ragged(scores: LayerScores, layer: LayerWidths, kept: int, align: int) -> list[_Group]:
+def _ragged(scores: LayerScores, layer: LayerWidths, kept: int, pruning: Pruning) -> list[_Group]:
     """Any channel of any head."""
     return [
-        _Group(side, blocks_of(scores, side, h, align), kept // align)
+        _Group(side, blocks_of(scores, side, h, pruning), kept)
         for side, widths in _sides(layer)
         for h in range(len(widths))
     ]
@@ -106,18 +115,18 @@ def _sides(layer: LayerWidths) -> tuple[tuple[Side, tuple[int, ...]], tuple[Side
 
 
 def _groups(scores: LayerScores, layer: LayerWidths, pruning: Pruning) -> list[_Group]:
-    kept = least_channels(pruning)
+    kept = least_channels(pruning) // pruning.align
     match pruning.granularity:
         case Granularity.ENTIRE_HEAD:
             return _heads(scores, layer, least_heads(pruning))
         case Granularity.SAME_CHANNEL | Granularity.PER_HEAD if not layer.uniform:
             raise ValueError(f"{pruning.granularity.value} needs heads of equal width; found {layer}")
         case Granularity.SAME_CHANNEL:
-            return _same_channel(scores, layer, kept, pruning.align)
+            return _same_channel(scores, layer, kept, pruning)
         case Granularity.PER_HEAD:
-            return _per_head(scores, layer, kept, pruning.align)
+            return _per_head(scores, layer, kept, pruning)
         case Granularity.RAGGED:
-            return _ragged(scores, layer, kept, pruning.align)
+            return _ragged(scores, layer, kept, pruning)
         case Granularity.HEAD_AND_CHANNEL:
             raise ValueError("heads and channels do not go in a fixed order: see head_and_channel.py")
 

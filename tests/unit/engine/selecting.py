@@ -6,7 +6,7 @@ import torch
 from hypothesis import strategies as st
 
 from api_schemas.accounting import ModelShape
-from api_schemas.enums import Balance, Granularity, Normalization, Scope
+from api_schemas.enums import Balance, Basis, Granularity, Normalization, Scope
 from api_schemas.spec import Pruning
 from api_schemas.widths import AttentionWidths
 from worker.engine.scoring.channels import GateScores, LayerScores, NormScores, SignedScores
@@ -57,6 +57,7 @@ def specs(draw: st.DrawFn, **fixed: Any) -> Pruning:
         "scope": draw(st.sampled_from(Scope)),
         "balance": draw(st.sampled_from(Balance)),
         "normalization": draw(st.sampled_from(Normalization)),
+        "basis": draw(st.sampled_from(Basis)),
         "align": draw(st.sampled_from([1, 8])),
         "min_heads": draw(st.integers(0, 2)) if heads else 1,
         "min_channels": draw(st.integers(1, 5)),

@@ -25,7 +25,7 @@ from tests.unit.engine.selecting import (
     pruning,
     specs,
 )
-from worker.engine.scoring.channels import LayerScores
+from worker.engine.scoring.channels import LayerScores, SignedScores
 from worker.engine.selection import Keep, Ranking, compose, keep_all, select, widths_of
 
 EXAMPLES = settings(max_examples=150, deadline=None)
@@ -118,7 +118,7 @@ def restricted(scores: list[LayerScores], keep: Keep) -> list[LayerScores]:
 def test_steps_end_where_one_cut_would(data):
     granularity = data.draw(st.sampled_from(IN_ORDER))
     unscaled = data.draw(st.sampled_from([Normalization.NONE, Normalization.PARAMETERS]))
-    spec = data.draw(specs(granularity=granularity, normalization=unscaled, align=1))
+    spec = data.draw(specs(granularity=granularity, normalization=unscaled, basis="native", align=1))
     scores = drawn_scores(seed=data.draw(st.integers(0, 50)))
     shares = sorted(data.draw(st.lists(st.floats(0, 0.95), min_size=1, max_size=3)))
     at_once = select(scores, DENSE, SHAPE, spec, share=shares[-1])
@@ -193,12 +193,24 @@ def test_aligned_blocks_are_ranked_as_sets(granularity):
     signed = torch.full((HEADS, WIDTH), 0.5, dtype=torch.float64)
     signed[:, 8:12], signed[:, 12:] = 1.0, -1.0
     vectors = tuple(signed.abs())
-    from worker.engine.scoring.channels import SignedScores
-
     layer = SignedScores(vectors, vectors, signed.flatten(), signed.flatten())
     spec = pruning(granularity=granularity, align=8)
     keep = select([layer] * LAYERS, DENSE, SHAPE, spec, share=0.5 * (1 - LAYERS * HIDDEN / SHAPE.attention_parameters))
     assert all(head.qk == head.vo == tuple(range(8)) for kept in keep for head in kept)
+
+
+@pytest.mark.parametrize("align", [1, 8])
+@pytest.mark.parametrize("granularity", list(Granularity)[1:])
+def test_principal_channels_go_from_the_last(granularity, align):
+    """Whatever they score, and where all score the same: an axis stays as long as one of less energy does."""
+    for kind, seed in itertools.product(KINDS, range(3)):
+        scores = drawn_scores(seed=seed, kind=kind)
+        level = [LayerScores(tuple(torch.ones(HEADS, WIDTH)), tuple(torch.ones(HEADS, WIDTH)))] * LAYERS
+        spec = pruning(granularity=granularity, basis="principal", align=align, min_heads=0)
+        for given_scores in (scores, level):
+            for head in (head for layer in select(given_scores, DENSE, SHAPE, spec, share=0.5) for head in layer):
+                assert head.qk == tuple(range(len(head.qk)))
+                assert head.vo == tuple(range(len(head.vo)))
 
 
 def test_layers_on_different_scales_are_cut_alike_once_normalized():
