@@ -1,0 +1,54 @@
+"""Measuring a latency table on a small model: complete, consistent with itself, and nothing else disturbed."""
+
+from itertools import pairwise
+
+import pytest
+import torch
+from transformers import ASTForAudioClassification
+
+from api_schemas.families.ast import AST
+from api_schemas.widths import AttentionWidths
+from tests.unit.engine.small import HEAD_DIM, HEADS, LAYERS, inputs, small_config, small_model, small_shape
+from worker.engine.latency_measure import measure_latency_table
+from worker.engine.latency_table import LatencyModel
+from worker.engine.models import build
+
+
+@pytest.fixture(scope="module")
+def measured():
+    loaded = small_model()
+    state = torch.get_rng_state()
+    table = measure_latency_table(loaded.model, loaded.family, loaded.widths, inputs(2), small_shape().tokens)
+    assert torch.equal(torch.get_rng_state(), state)
+    return loaded, table
+
+
+def test_the_table_covers_the_dense_layer(measured):
+    _, table = measured
+    assert (table.batch_size, table.tokens, table.device) == (2, small_shape().tokens, "cpu")
+    assert (table.channels[0], table.channels[-1]) == (0, HEADS * HEAD_DIM)
+    assert (table.heads[0], table.heads[-1]) == (1, HEADS)
+    assert table.widths == (16,)  # heads of width 8 are padded
+    assert [len(row) for row in table.kernel_ms] == [len(table.widths)] * len(table.heads)
+    for rising in (table.channels, table.qk_ms, table.vo_ms, table.heads, *zip(*table.kernel_ms, strict=True)):
+        assert all(first <= second for first, second in pairwise(rising))
+    assert min(table.qk_ms[1], table.vo_ms[1], table.kernel_ms[0][0], table.other_ms, table.dense_ms) > 0
+    assert table.copy_ms >= 0
+
+
+def test_the_dense_model_takes_its_own_time_and_less_takes_less(measured):
+    loaded, table = measured
+    latency = LatencyModel(table, loaded.family)
+    assert latency.milliseconds(loaded.widths) == pytest.approx(table.dense_ms)
+    one_head = AttentionWidths.of(HEAD_DIM, [((HEAD_DIM,), (HEAD_DIM,))] * LAYERS)
+    nothing = AttentionWidths.of(HEAD_DIM, [((), ())] * LAYERS)
+    assert latency.milliseconds(nothing) == pytest.approx(table.other_ms)
+    assert 0 <= latency.saved(one_head) < latency.saved(nothing) < 1
+
+
+def test_wide_heads_get_a_grid_of_the_widths_they_can_share():
+    config = small_config(hidden_size=64, num_attention_heads=2, intermediate_size=16, num_hidden_layers=1)
+    widths = AttentionWidths.dense(1, 2, 32)
+    model = build(AST, config.to_dict(), widths, ASTForAudioClassification(config).state_dict())
+    table = measure_latency_table(model, AST, widths, inputs(1), small_shape().tokens)
+    assert (table.heads, table.widths) == ((1, 2), (16, 24, 32))
