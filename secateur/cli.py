@@ -11,7 +11,18 @@ import typer
 from pydantic import ValidationError
 from rich.console import Console
 
-from api_schemas.enums import Balance, Criterion, ExportFormat, Granularity, Layout, Scope
+from api_schemas.enums import (
+    Balance,
+    Basis,
+    Compensation,
+    Criterion,
+    ExportFormat,
+    Granularity,
+    Layout,
+    Normalization,
+    Scope,
+    TargetKind,
+)
 from api_schemas.spec import EngineSpec
 from secateur import doctor as doctor_module
 from secateur import prune as prune_module
@@ -35,14 +46,21 @@ def prune(
     model: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="Checkpoint folder.")],
     data: Annotated[Path, typer.Option(exists=True, file_okay=False, help="Dataset folder: parquet or audio.")],
     out: Annotated[Path, typer.Option(file_okay=False, help="Where step-0, step-1, … are written.")],
-    sparsity: Annotated[
-        float | None, typer.Option(help="Share of attention parameters to remove. Default: 0.5.")
+    sparsity: Annotated[float | None, typer.Option(help="Share to remove, of what `--of` says. Default: 0.5.")] = None,
+    of: Annotated[
+        TargetKind | None, typer.Option(help="What the share is of. Default: attention's parameters.")
     ] = None,
     granularity: Annotated[Granularity | None, typer.Option(help="What is removed as one.")] = None,
     criterion: Annotated[Criterion | None, typer.Option(help="How it is scored.")] = None,
+    basis: Annotated[
+        Basis | None, typer.Option(help="The model's own channels, or each head's principal axes.")
+    ] = None,
+    compensation: Annotated[Compensation | None, typer.Option(help="What is refitted at once after a cut.")] = None,
+    normalization: Annotated[Normalization | None, typer.Option(help="Of scores, before layers are compared.")] = None,
     scope: Annotated[Scope | None, typer.Option(help="One threshold, or one a layer.")] = None,
     balance: Annotated[Balance | None, typer.Option(help="QK and VO in one ranking, or equal shares.")] = None,
     layout: Annotated[Layout | None, typer.Option(help="`stock` loads without custom code.")] = None,
+    align: Annotated[int | None, typer.Option(help="Widths kept are multiples of this: 1, 8 or 16.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Cuts, with recovery between. Default: one a 10%.")] = None,
     epochs: Annotated[int | None, typer.Option(min=0, help="Of recovery a step; 0 for none. Default: 3.")] = None,
     export: Annotated[
@@ -64,13 +82,17 @@ def prune(
         given = {
             "granularity": granularity,
             "criterion": criterion,
+            "basis": basis,
+            "compensation": compensation,
+            "normalization": normalization,
             "scope": scope,
             "balance": balance,
             "layout": layout,
+            "align": align,
         }
         pruning.update({name: value for name, value in given.items() if value is not None})
-        if sparsity is not None or "target" not in pruning:
-            pruning["target"] = {"attention_sparsity": 0.5 if sparsity is None else sparsity}
+        if sparsity is not None or of is not None or "target" not in pruning:
+            pruning["target"] = {of or TargetKind.ATTENTION_SPARSITY: 0.5 if sparsity is None else sparsity}
         if steps is not None:
             pruning["schedule"] = {**pruning.get("schedule", {}), "steps": steps}
         if epochs is not None:

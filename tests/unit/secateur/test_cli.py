@@ -67,12 +67,33 @@ def test_formats_of_export(tmp_path: Path, specs: list[EngineSpec]) -> None:
     assert invoke(tmp_path, "--export", "tflite").exit_code == 2
 
 
+def test_the_share_may_be_of_something_else_than_attention(tmp_path: Path, specs: list[EngineSpec]) -> None:
+    options = [
+        "--sparsity",
+        "0.2",
+        "--of",
+        "flops",
+        "--granularity",
+        "ragged",
+        "--align",
+        "8",
+        "--normalization",
+        "layer",
+    ]
+    assert invoke(tmp_path, *options).exit_code == 0
+    pruning = specs[0].pruning
+    assert (pruning.target.kind, pruning.target.share) == ("flops", 0.2)
+    assert (pruning.granularity, pruning.align, pruning.normalization) == ("ragged", 8, "layer")
+
+
 def test_no_epochs_means_no_recovery(tmp_path: Path, specs: list[EngineSpec]) -> None:
     assert invoke(tmp_path, "--epochs", "0").exit_code == 0
     assert specs[0].finetune is None
 
 
-@pytest.mark.parametrize("options", [["--sparsity", "1.5"], ["--criterion", "guess"], ["--steps", "0"]])
+@pytest.mark.parametrize(
+    "options", [["--sparsity", "1.5"], ["--criterion", "guess"], ["--of", "money"], ["--align", "3"], ["--steps", "0"]]
+)
 def test_impossible_values_are_refused_with_status_2(
     tmp_path: Path, specs: list[EngineSpec], options: list[str]
 ) -> None:
