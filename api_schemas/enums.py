@@ -23,6 +23,7 @@ class Phase(StrEnum):
 
     PREPARING = "preparing"
     SCORING = "scoring"
+    ANALYSING = "analysing"
     PRUNING = "pruning"
     FINETUNING = "finetuning"
     EVALUATING = "evaluating"

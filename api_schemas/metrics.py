@@ -57,7 +57,10 @@ class LayerSensitivity(Output):
     """One layer cut alone: the task's metric and the cross entropy on validation, by share removed."""
 
     layer: int
-    metric: tuple[float, ...]
+    removed: tuple[float, ...]
+    """Share of the layer's attention parameters that was really removed for each of `shares`, to the nearest structure."""
+    metric: tuple[float | None, ...]
+    """None where no sample has a label."""
     cross_entropy: tuple[float, ...]
 
 
@@ -66,7 +69,8 @@ class Sensitivity(Output):
 
     samples: int
     shares: tuple[float, ...]
-    dense_metric: float
+    """Asked for, of each layer's own attention parameters."""
+    dense_metric: float | None
     dense_cross_entropy: float
     layers: tuple[LayerSensitivity, ...]
 

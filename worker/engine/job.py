@@ -10,13 +10,13 @@ from api_schemas import accounting
 from api_schemas.checkpoint import Checkpoint
 from api_schemas.enums import Phase, Split
 from api_schemas.events import Loss
-from api_schemas.metrics import EpochLoss, ExportMetrics, JobResult, StepMetrics
+from api_schemas.metrics import EpochLoss, ExportMetrics, JobResult, Sensitivity, StepMetrics
 from api_schemas.spec import EngineSpec
 from worker.engine.attention import attention_blocks, projections_by_name
 from worker.engine.checkpoint.gate import check_reload
 from worker.engine.checkpoint.load import Loaded, load_step
 from worker.engine.checkpoint.save import make_durable, save_checkpoint, stock_shape
-from worker.engine.cutting import Cutting
+from worker.engine.cutting import Cutting, Scored
 from worker.engine.data import PreparedData
 from worker.engine.determinism import step_seed
 from worker.engine.exports import export
@@ -27,6 +27,7 @@ from worker.engine.records import StepRecord, write_metrics, write_pruning
 from worker.engine.recovery import Teacher, finetune
 from worker.engine.report import write_model_card, write_report
 from worker.engine.selection import Keep, compose, keep_all
+from worker.engine.sensitivity import analyse, sample
 from worker.engine.stop import check_watchable, result_after
 from worker.engine.targets import requested_sparsity, target_met
 
@@ -52,8 +53,11 @@ class Job:
         """Where a step is written."""
         return self.out / f"step-{step}"
 
-    def baseline(self) -> tuple[StepMetrics, Keep]:
-        """Step 0: measure the model as it came. Its folder holds records and no weights."""
+    def baseline(self) -> tuple[StepMetrics, Keep, Scored | None]:
+        """Step 0: measure the model as it came. Its folder holds records and no weights.
+
+        Also returns step 1's scores, where the sensitivity analysis needed them.
+        """
         report, measure = self.reporter, self.measure
         dense = measure.dense
         report.restart()
@@ -70,8 +74,9 @@ class Job:
             stock_layout=True,
         )
         check_watchable(metrics, self.spec.stop)
+        scored, sensitivity = self._sensitivity(dense)
         report.close()
-        metrics = metrics.model_copy(update={"seconds": report.rounded_seconds()})
+        metrics = metrics.model_copy(update={"sensitivity": sensitivity, "seconds": report.rounded_seconds()})
         kept = keep_all(dense.widths)
         folder = self.folder(0)
         folder.mkdir(parents=True, exist_ok=True)
@@ -79,20 +84,48 @@ class Job:
         write_pruning(folder, record, [metrics])
         write_metrics(folder, self.data.summary, [metrics])
         make_durable(folder)
-        return metrics, kept
+        return metrics, kept, scored
+
+    def _sensitivity(self, dense: Loaded) -> tuple[Scored | None, Sensitivity | None]:
+        """What each layer alone would cost, and the scores it was judged by: those of step 1. None where not asked for."""
+        samples, report = self.spec.evaluate.sensitivity_samples, self.reporter
+        if samples is None:
+            return None, None
+        report.phase(Phase.SCORING, 0)
+        scored = self.cutting.score(dense, 1)
+        report.phase(Phase.ANALYSING, 0)
+        split = sample(self.data.splits[Split.VALIDATION], samples, step_seed(self.spec.seed, 0, "sensitivity"))
+        found = analyse(
+            scored,
+            self.described.shape,
+            self.spec.pruning,
+            apply=lambda keep: self.cutting.apply(scored, keep, refit=False),
+            evaluate=lambda loaded: self.measure.scores_on(loaded, split),
+            progress=report.progress,
+        )
+        return scored, found
 
     def step(
-        self, number: int, target: float, before: Loaded, history: Sequence[StepMetrics], kept: Keep, *, last: bool
+        self,
+        number: int,
+        target: float,
+        before: Loaded,
+        history: Sequence[StepMetrics],
+        kept: Keep,
+        *,
+        last: bool,
+        scored: Scored | None = None,
     ) -> tuple[StepMetrics, Keep, JobResult | None]:
         """Take `before`, the model of the step before, to `target` and write the step's folder, complete and on disk.
 
-        `target` is a share in the unit of the spec's target. Returns its metrics, what is kept of the ORIGINAL model, and
-        what the job comes to where it ends here.
+        `scored` are the step's scores where step 0 has made them already. `target` is a share in the unit of the spec's
+        target. Returns the step's metrics, what is kept of the ORIGINAL model, and what the job comes to where it ends here.
         """
         report, measure = self.reporter, self.measure
         report.restart()
-        report.phase(Phase.SCORING, number)
-        scored = self.cutting.score(before, number)
+        if scored is None:
+            report.phase(Phase.SCORING, number)
+            scored = self.cutting.score(before, number)
         report.phase(Phase.PRUNING, number)
         smaller, keep = self.cutting.prune(scored, target)
         kept = compose(kept, keep)

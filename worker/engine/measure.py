@@ -1,5 +1,6 @@
 """Measuring a model: accuracy on a split, latency beside the dense model, exact sizes."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from api_schemas.metrics import Latency, Scores, Size
 from api_schemas.spec import Evaluate
 from api_schemas.widths import AttentionWidths
 from worker.engine.checkpoint.load import Loaded
-from worker.engine.data import PreparedData
+from worker.engine.data import FeatureSplit, PreparedData
 from worker.engine.evaluate import evaluate, measure_latency
 from worker.engine.models import on_device
 from worker.engine.progress import Reporter
@@ -31,13 +32,19 @@ class Measure:
 
     def scores(self, loaded: Loaded, role: Split) -> Scores:
         """Loss and the task's metric on a whole split."""
+        return self.scores_on(loaded, self.data.splits[role], self.reporter.progress)
+
+    def scores_on(
+        self, loaded: Loaded, split: FeatureSplit, progress: Callable[[int, int], None] | None = None
+    ) -> Scores:
+        """The same on any samples; `progress(done, total)` counts them."""
         return evaluate(
             on_device(loaded.model, self.device),
-            self.data.splits[role],
+            split,
             batch_size=self.settings.batch_size,
             device=self.device,
             multi_label=self.described.multi_label,
-            progress=self.reporter.progress,
+            progress=progress,
         )
 
     def latency(self, loaded: Loaded) -> tuple[Latency, ...]:

@@ -37,6 +37,7 @@ _REPEATABLE = {
     "lora_ranks",
     "calibration_samples",
     "stock_layout",
+    "sensitivity",
 }
 """The fields of StepMetrics that do not depend on how fast the machine was."""
 _PACKAGES = ("torch", "transformers", "peft", "safetensors", "torchaudio", "secateur")

@@ -13,7 +13,7 @@ from api_schemas.metrics import StepMetrics
 from api_schemas.reach import check_reachable
 from api_schemas.spec import EngineSpec
 from worker.engine.checkpoint.load import load_original, load_step
-from worker.engine.cutting import Cutting
+from worker.engine.cutting import Cutting, Scored
 from worker.engine.data import PreparedData, prepare
 from worker.engine.determinism import prepare_torch
 from worker.engine.exports import check_installed
@@ -22,6 +22,7 @@ from worker.engine.measure import Measure
 from worker.engine.progress import Emit, Reporter
 from worker.engine.records import read_step, versions
 from worker.engine.schedule import step_targets
+from worker.engine.sensitivity import SHARES
 
 
 @dataclass(frozen=True)
@@ -49,17 +50,19 @@ UNKNOWN_YET: Mapping[str, int] = {Split.TRAIN: 6000, Split.VALIDATION: 2000, Spl
 """Sizes of the splits until the data has been read; only their proportions matter."""
 
 
-def _plan(spec: EngineSpec, steps: int, samples: Mapping[str, int]) -> dict[Phase, tuple[int, float]]:
+def _plan(spec: EngineSpec, layers: int, steps: int, samples: Mapping[str, int]) -> dict[Phase, tuple[int, float]]:
     """Pieces of work by phase, and a guess of one's cost in forward passes; a backward pass costs two more."""
     train, validation = samples[Split.TRAIN], samples[Split.VALIDATION]
     calibration = spec.pruning.calibration
     of_split = samples[calibration.split]
     scored = of_split if calibration.samples is None else min(calibration.samples, of_split)
     epochs = spec.finetune.epochs if spec.finetune else 0
+    analysed = min(spec.evaluate.sensitivity_samples or 0, validation)
     return {
         # Decoding a clip and computing its features takes about as long as a forward pass of a small model.
         Phase.PREPARING: (1, float(sum(samples.values()))),
         Phase.SCORING: (steps, 3.0 * scored),
+        Phase.ANALYSING: (1 if analysed else 0, float(analysed * len(SHARES) * layers)),
         Phase.FINETUNING: (steps, 3.0 * train * epochs),
         Phase.EVALUATING: (2 * steps + 1, float(validation)),
         # Mostly the start of the fresh process that loads the result: some seconds, whatever the model.
@@ -107,15 +110,17 @@ def run(inputs: Inputs, spec: EngineSpec, emit: Emit) -> None:
         )
     )
     dense = load_original(inputs.model)
-    reporter = Reporter(emit, len(targets), _plan(spec, len(targets), UNKNOWN_YET))
+    layers = len(described.widths.layers)
+    reporter = Reporter(emit, len(targets), _plan(spec, layers, len(targets), UNKNOWN_YET))
     data = _prepare(inputs, spec, described, reporter)
-    reporter.replan(_plan(spec, len(targets), data.summary.samples))
+    reporter.replan(_plan(spec, layers, len(targets), data.summary.samples))
     cutting = Cutting(spec, described, data, device, reporter)
     measure = Measure(spec.evaluate, described, data, dense, device, reporter)
     job = Job(spec, inputs.model, inputs.out, described, data, device, reporter, cutting, measure)
 
+    scored: Scored | None = None
     if inputs.resume is None:
-        metrics, kept = job.baseline()
+        metrics, kept, scored = job.baseline()
         history: tuple[StepMetrics, ...] = (metrics,)
         emit(StepDone(folder="step-0", metrics=metrics))
         done, result = 0, None
@@ -125,13 +130,16 @@ def run(inputs: Inputs, spec: EngineSpec, emit: Emit) -> None:
         history, kept, result = committed.metrics, committed.kept, committed.result
         for phase, pieces in ((Phase.SCORING, 1), (Phase.FINETUNING, 1), (Phase.EVALUATING, 2), (Phase.PACKAGING, 1)):
             reporter.skip(phase, pieces * done + (phase is Phase.EVALUATING))
+        reporter.skip(Phase.ANALYSING, 1 if spec.evaluate.sensitivity_samples else 0)
 
     for number, target in enumerate(targets, start=1):
         if number <= done or result is not None:
             continue
         # Read back from the file, also in one go: a resumed job must not differ from an uninterrupted one.
         before = load_step(job.folder(number - 1)) if number > 1 else load_original(inputs.model)
-        metrics, kept, result = job.step(number, target, before, history, kept, last=number == len(targets))
+        last = number == len(targets)
+        metrics, kept, result = job.step(number, target, before, history, kept, last=last, scored=scored)
+        scored = None
         history = (*history, metrics)
         emit(StepDone(folder=f"step-{number}", metrics=metrics))
     emit(Finished(steps=history[-1].step, result=result))

@@ -22,8 +22,9 @@ TWO_STEPS = {
         "schedule": {"steps": 2},
         "calibration": {"samples": 64, "split": "train"},
     },
-    "finetune": {"epochs": 1},
+    "finetune": {"epochs": 1, "distill": {"weight": 0.5, "attention": 0.1}},
     "evaluate": {"latency_batch_sizes": [1], "latency_runs": 5},
+    "exports": ["onnx", "onnx_int8"],
     "seed": 3,
 }
 
@@ -45,8 +46,8 @@ def events(run):
 
 
 def identity(folder: Path) -> dict[str, bytes]:
-    """The files of the identity promise: weights, configs, code."""
-    names = ("model.safetensors", "config.json", "pruning.json", "preprocessor_config.json",
+    """The files of the identity promise: weights, exports, configs, code."""
+    names = ("model.safetensors", "model.onnx", "model.int8.onnx", "config.json", "pruning.json", "preprocessor_config.json",
              "modeling_pruned.py", "configuration_pruned.py")  # fmt: skip
     return {name: (folder / name).read_bytes() for name in names if (folder / name).exists()}
 
@@ -66,8 +67,11 @@ def test_says_what_it_does_in_order(finished):
     assert kinds[-1] == "finished"
     assert [event.folder for event in said if event.type == "step"] == ["step-0", "step-1", "step-2"]
     assert [event.epoch for event in said if event.type == "loss"] == [1, 1]
-    phases = [event.phase for event in said if event.type == "phase" and event.step == 1]
-    assert phases == ["scoring", "pruning", "evaluating", "finetuning", "packaging", "evaluating"]
+    phases = [[event.phase for event in said if event.type == "phase" and event.step == step] for step in (0, 1, 2)]
+    # The first step's scores are made before it: every layer's sensitivity rests on them.
+    assert phases[0] == ["preparing", "evaluating", "scoring", "analysing"]
+    assert phases[1] == ["pruning", "evaluating", "finetuning", "packaging", "evaluating"]
+    assert phases[2] == ["scoring", *phases[1]]
     fractions = [event.fraction for event in said if event.type == "progress"]
     assert all(0 <= fraction <= 1 for fraction in fractions)
     assert fractions[0] < 0.3
@@ -111,6 +115,23 @@ def test_numbers_of_a_step(finished):
     assert max(last.lora_ranks.values()) <= 16
 
 
+def test_the_last_step_is_exported(finished):
+    out, said = finished
+    *_, first, last = (event.metrics for event in said if event.type == "step")
+    assert first.exports == ()
+    assert not list((out / "step-1").glob("*.onnx"))
+    assert [row.file for row in last.exports] == ["model.onnx", "model.int8.onnx"]
+    whole, eight_bits = last.exports
+    assert whole.samples == last.validation.samples
+    assert whole.agreement == 1
+    assert whole.scores.accuracy == last.validation.accuracy
+    assert eight_bits.agreement > 0.9
+    record = json.loads((out / "step-2" / "pruning.json").read_text())
+    assert {"model.onnx", "model.int8.onnx"} <= record["sha256"].keys()
+    assert record["versions"]["onnxruntime"]
+    assert "model.int8.onnx" in (out / "step-2" / "README.md").read_text()
+
+
 def test_the_accuracy_in_the_record_is_that_of_the_downloaded_file(finished):
     """An independent reader: stock transformers on the folder, scikit-learn on the labels."""
     from transformers import AutoModelForAudioClassification
@@ -150,7 +171,7 @@ def test_same_inputs_same_bytes_and_resume_changes_nothing(finished, tmp_path):
 
 def test_another_seed_is_another_result(finished, tmp_path):
     out, _ = finished
-    spec = {**TWO_STEPS, "seed": 4}
+    spec = {**TWO_STEPS, "seed": 4, "exports": []}
     spec["pruning"] = {**TWO_STEPS["pruning"], "target": {"attention_sparsity": 0.25}, "schedule": {"steps": 1}}
     run = start(tmp_path, spec)
     assert run.returncode == 0, run.stderr

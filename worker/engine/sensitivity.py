@@ -1,0 +1,85 @@
+"""Sensitivity: what a quarter, a half and three quarters of each layer alone would cost, before anything is cut for good.
+
+Cut as the job cuts (its granularity, criterion, basis and compensation), not recovered, and measured on a few validation
+samples: a map of where a model keeps what it knows, not a forecast of the job's result.
+"""
+
+from collections.abc import Callable
+
+import torch
+
+from api_schemas import accounting
+from api_schemas.accounting import ModelShape
+from api_schemas.enums import TargetKind
+from api_schemas.metrics import LayerSensitivity, Scores, Sensitivity
+from api_schemas.spec import Pruning
+from worker.engine.checkpoint.load import Loaded
+from worker.engine.cutting import Scored
+from worker.engine.data import FeatureSplit
+from worker.engine.selection import Keep, Ranking, widths_of
+
+SHARES = (0.25, 0.5, 0.75)
+
+
+def sample(split: FeatureSplit, samples: int, seed: int) -> FeatureSplit:
+    """`samples` rows drawn by `seed`, in their order; the whole split where it has no more."""
+    if samples >= len(split):
+        return split
+    order = torch.randperm(len(split), generator=torch.Generator().manual_seed(seed))
+    return split.subset(order[:samples].sort().values)
+
+
+def layer_rankings(scored: Scored, shape: ModelShape, pruning: Pruning) -> tuple[Ranking, ...]:
+    """For every layer, also those that the job leaves out, a ranking of its structures alone."""
+    layers = range(len(scored.loaded.widths.layers))
+
+    def only(layer: int) -> Pruning:
+        return pruning.model_copy(update={"exclude_layers": tuple(other for other in layers if other != layer)})
+
+    return tuple(
+        Ranking(scored.scores, scored.loaded.widths, shape, only(layer), TargetKind.ATTENTION_SPARSITY)
+        for layer in layers
+    )
+
+
+def analyse(
+    scored: Scored,
+    shape: ModelShape,
+    pruning: Pruning,
+    *,
+    apply: Callable[[Keep], Loaded],
+    evaluate: Callable[[Loaded], Scores],
+    progress: Callable[[int, int], None],
+) -> Sensitivity:
+    """Cut every layer alone by each of SHARES and measure. `scored` is the original model, and is not changed.
+
+    A share is of the layer's own attention parameters, met to the nearest structure that min_heads and min_channels leave:
+    where several shares come to the same cut it is measured once. `progress` counts cuts.
+    """
+    widths = scored.loaded.widths
+    dense = evaluate(scored.loaded)
+    found: list[LayerSensitivity] = []
+    for layer, ranking in enumerate(layer_rankings(scored, shape, pruning)):
+        whole = accounting.layer_parameters(shape, widths.layers[layer])
+        measured: dict[Keep, Scores] = {}
+        keeps = [ranking.keep(share * whole / shape.attention_parameters) for share in SHARES]
+        for number, keep in enumerate(keeps, start=1):
+            if keep not in measured:
+                measured[keep] = evaluate(apply(keep))
+            progress(layer * len(SHARES) + number, len(widths.layers) * len(SHARES))
+        left = [accounting.layer_parameters(shape, widths_of(keep, widths.head_dim).layers[layer]) for keep in keeps]
+        found.append(
+            LayerSensitivity(
+                layer=layer,
+                removed=tuple(1.0 - parameters / whole for parameters in left),
+                metric=tuple(measured[keep].metric for keep in keeps),
+                cross_entropy=tuple(measured[keep].cross_entropy for keep in keeps),
+            )
+        )
+    return Sensitivity(
+        samples=dense.samples,
+        shares=SHARES,
+        dense_metric=dense.metric,
+        dense_cross_entropy=dense.cross_entropy,
+        layers=tuple(found),
+    )
