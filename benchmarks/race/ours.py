@@ -1,7 +1,69 @@
 """Ours: the `best` settings, and the same with one thing taken away at a time. All through the engine's own cutting."""
 
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+from api_schemas.presets import PRESETS
+from api_schemas.reach import max_share
+from api_schemas.spec import EngineSpec
 from benchmarks.race.arms import Arm
+from benchmarks.race.track import Track, Unreachable
+from worker.engine.checkpoint.load import Loaded
+from worker.engine.cutting import Cutting
+from worker.engine.progress import Reporter
+
+VERSION = 1
+
+BEST: dict[str, Any] = PRESETS.get("best") or {
+    "granularity": "ragged",
+    "criterion": "fisher_energy",
+    "scope": "global",
+    "basis": "principal",
+    "compensation": "least_squares",
+}
+
+ABLATIONS: dict[str, dict[str, Any]] = {
+    "best": {},
+    "best, native basis": {"basis": "native"},
+    "best, no compensation": {"compensation": "none"},
+    "best, bias alone": {"compensation": "bias"},
+    # The same rank in every head of every layer, QK and VO alike: what a plain truncation would keep.
+    "best, equal ranks": {"granularity": "per_head", "scope": "local", "balance": "equal"},
+}
+"""What each arm changes in BEST. Distillation is taken away in the stage of recovery."""
+
+
+def _spec(changes: Mapping[str, Any], samples: int, seed: int, target: float) -> EngineSpec:
+    """One cut by these settings, on the samples that every arm gets."""
+    pruning = {**BEST, **changes, "target": {"attention_sparsity": target}, "schedule": {"steps": 1}}
+    labels = {**BEST.get("calibration", {}), **changes.get("calibration", {})}
+    pruning["calibration"] = {**labels, "split": "train", "samples": samples}
+    return EngineSpec.model_validate({"pruning": pruning, "finetune": None, "seed": seed})
+
+
+def _cut(changes: Mapping[str, Any], track: Track, seed: int, target: float) -> Loaded:
+    spec = _spec(changes, track.calibration_samples, seed, target)
+    pruning = spec.pruning
+    limit = max_share(track.described.shape, track.dense.widths, pruning)
+    if target > limit + 0.01:
+        raise Unreachable(f"{pruning.granularity.value} removes at most {limit:.1%}")
+    cutting = Cutting(spec, track.described, track.data, track.device, Reporter(lambda _event: None, 1, {}))
+    # What is observed and how it is scored does not depend on the target, nor on how ranks are given out.
+    scoring = (pruning.basis, pruning.criterion, pruning.compensation, pruning.calibration.model_dump_json(), seed)
+    scored = track.once(("ours", *scoring), lambda: cutting.score(track.dense, 1))
+    return cutting.prune(scored, target)[0]
 
 
 def arms() -> tuple[Arm, ...]:
-    return ()
+    """`best` first, then what it is without each of its parts."""
+    return tuple(
+        Arm(
+            name=f"ours/{name}",
+            family="ours",
+            cut=partial(_cut, changes),
+            version=VERSION,
+            settings=_spec(changes, 1, 0, 0.5).pruning.model_dump(mode="json", exclude={"preset", "target"}),
+        )
+        for name, changes in ABLATIONS.items()
+    )
