@@ -9,7 +9,10 @@ from api_schemas.base import Output
 
 
 class LayerWidths(Output):
-    """One layer: `qk[h]` and `vo[h]` are the channels that head h keeps in its query/key and value/output pair."""
+    """One layer: `qk[h]` and `vo[h]` are the channels that head h keeps in its query/key and value/output pair.
+
+    Heads may differ in width, and a layer may have none: then its attention says b_o to every token, and both lists are empty.
+    """
 
     qk: tuple[int, ...]
     vo: tuple[int, ...]
@@ -36,7 +39,7 @@ class LayerWidths(Output):
 
     @property
     def uniform(self) -> bool:
-        """True where every head of the layer has the same QK width and the same VO width."""
+        """True where every head of the layer has the same QK width and the same VO width, or there are no heads."""
         return len(set(self.qk)) <= 1 and len(set(self.vo)) <= 1
 
 
@@ -58,7 +61,7 @@ class AttentionWidths(Output):
 
     @property
     def stock_shape(self) -> tuple[int, int] | None:
-        """(heads, head width) where one pair describes every layer and QK = VO, else None.
+        """(heads, head width) where one pair describes every layer and QK = VO, else None; None too where no head is left.
 
         Exactly these layouts can be written as a stock configuration (`num_attention_heads`, `head_dim`).
         """

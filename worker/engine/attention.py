@@ -17,7 +17,7 @@ class AttentionBlock:
     layer: int
     name: str
     projections: dict[str, nn.Linear]
-    """By side: q, k, v (rows are channels), o (columns are channels)."""
+    """By side: q, k, v (rows are channels), o (columns are channels). Of a layer without heads: without rows or columns."""
     names: dict[str, str]
     """Each projection's path in the module tree."""
     widths: LayerWidths
@@ -53,5 +53,5 @@ def attention_blocks(model: nn.Module, family: Family, widths: AttentionWidths) 
 
 
 def projections_by_name(blocks: tuple[AttentionBlock, ...]) -> dict[str, nn.Linear]:
-    """All projections of all layers, by module path."""
-    return {block.names[side]: block.projections[side] for block in blocks for side in SIDES}
+    """The projections of all layers that have heads, by module path. Those of a layer without heads hold nothing but b_o."""
+    return {block.names[side]: block.projections[side] for block in blocks if block.widths.heads for side in SIDES}

@@ -19,7 +19,7 @@ from worker.engine.checkpoint.load import load_original, load_step
 from worker.engine.checkpoint.save import make_durable, save_checkpoint, stock_shape
 from worker.engine.records import StepRecord, write_pruning
 from worker.engine.scoring import score
-from worker.engine.selection import keep_all, select, widths_of
+from worker.engine.selection import HeadKeep, keep_all, select, widths_of
 from worker.engine.surgery import cut
 
 
@@ -33,14 +33,14 @@ def probe(loaded, samples=3):
     return torch.randn(samples, config.max_length, config.num_mel_bins, generator=torch.Generator().manual_seed(0))
 
 
-def write(folder, original, dtype=torch.float32, **changes):
-    """A cut model written as a step's folder. Returns the cut model and its spec."""
+def write(folder, original, dtype=torch.float32, keep=None, **changes):
+    """A cut model written as a step's folder, `keep` of it or what is selected. Returns it as it was before writing."""
     pruning = Pruning.model_validate(
         {"target": {"attention_sparsity": 0.5}, "granularity": "per_head", "criterion": "magnitude", **changes}
     )
     shape = describe_folder(tiny_model()).shape
     scores = score(pruning.criterion, attention_blocks(original.model, original.family, original.widths))
-    keep = select(scores, original.widths, shape, pruning, share=0.5)
+    keep = keep or select(scores, original.widths, shape, pruning, share=0.5)
     widths = widths_of(keep, original.widths.head_dim)
     smaller = cut(original.model, original.family, original.widths, keep)
     loaded = replace(original, model=smaller, widths=widths, dtype=dtype)
@@ -70,6 +70,36 @@ def test_round_trip_in_a_fresh_process(tmp_path, original, layout):
     else:
         assert config["model_type"] == "pruned-audio-spectrogram-transformer"
         assert (tmp_path / "step" / "modeling_pruned.py").is_file()
+
+
+UNEVEN = (
+    (HeadKeep(0, (0, 5, 7), (1,)), HeadKeep(2, tuple(range(8)), (0, 2, 3, 6)), HeadKeep(3, (4,), (4, 5))),
+    (),
+    (HeadKeep(1, (1, 2), (3, 4, 5, 6, 7)), HeadKeep(3, (0, 1), (0, 1, 2, 3, 4))),
+)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("keep", [UNEVEN, ((), (), ())], ids=["ragged, one layer without heads", "no heads"])
+def test_uneven_and_empty_layers_in_a_fresh_process(tmp_path, original, keep, dtype):
+    """Ragged heads and layers without any: saved, reloaded here and by a stranger, and reloaded to be cut on."""
+    loaded = write(tmp_path, original, dtype, keep)
+    written = load_step(tmp_path)
+    x = probe(original)
+    assert written.widths == loaded.widths
+    check_reload(tmp_path, written.model, x)
+    with torch.inference_mode():
+        expected, found = loaded.model(x).logits, written.model(x).logits
+    assert dtype is not torch.float32 or torch.equal(found, expected)
+    stored = load_file(tmp_path / "model.safetensors")
+    blocks = attention_blocks(written.model, written.family, written.widths)
+    for block, layer in zip(blocks, keep, strict=True):
+        assert stored[f"{block.names['q']}.weight"].shape == (sum(len(head.qk) for head in layer), 32)
+        assert stored[f"{block.names['o']}.weight"].shape == (32, sum(len(head.vo) for head in layer))
+        assert stored[f"{block.names['o']}.bias"].shape == (32,)
+    again = cut(written.model, written.family, written.widths, keep_all(written.widths))
+    with torch.inference_mode():
+        assert torch.equal(again(x).logits, found)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])

@@ -102,7 +102,7 @@ class PrunedASTAttention(ASTAttention):
             batch, tokens, _ = hidden_states.shape
             # An empty entry, so that `outputs.attentions` has one for every layer.
             nothing = hidden_states.new_zeros(batch, 0, tokens, tokens) if eager else None
-            return self.o_proj.bias.expand_as(hidden_states), nothing
+            return torch.zeros_like(hidden_states) + self.o_proj.bias, nothing
         attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention_forward)
         query_BTC, key_BTC, value_BTC = (project(hidden_states) for project in (self.q_proj, self.k_proj, self.v_proj))
         contexts, weights = [], []
