@@ -1,0 +1,45 @@
+"""Widths of heads: what is a layer, and which layouts a stock configuration can say."""
+
+import pytest
+from pydantic import ValidationError
+
+from api_schemas.accounting import ModelShape, attention_flops, attention_parameters, attention_sparsity
+from api_schemas.widths import AttentionWidths, LayerWidths
+
+SHAPE = ModelShape(
+    hidden_size=32, tokens=14, qkv_bias=True, output_bias=True, attention_parameters=2 * (4 * 32 * 32 + 4 * 32),
+    other_parameters=1000, other_flops=10**6, bytes_per_parameter=4,
+)  # fmt: skip
+
+
+def test_a_layer_may_have_no_heads_and_keeps_its_output_bias():
+    layer = LayerWidths(qk=(), vo=())
+    assert (layer.heads, layer.qk_total, layer.vo_total, layer.uniform) == (0, 0, 0, True)
+    widths = AttentionWidths.of(8, [((), ()), ((8, 8, 8, 8), (8, 8, 8, 8))])
+    assert attention_parameters(SHAPE, widths) == 32 + SHAPE.attention_parameters // 2
+    assert attention_flops(SHAPE, widths) == 4 * (2 * 14 * 32 * 32 + 14 * 14 * 32)
+    none = AttentionWidths.of(8, [((), ()), ((), ())])
+    assert attention_sparsity(SHAPE, none) == 1 - 64 / SHAPE.attention_parameters
+    assert attention_flops(SHAPE, none) == 0
+    assert AttentionWidths.model_validate_json(none.model_dump_json()) == none
+
+
+@pytest.mark.parametrize(("qk", "vo"), [((4,), ()), ((4, 0), (4, 4)), ((4, 4), (-1, 4))])
+def test_what_is_no_layer(qk, vo):
+    with pytest.raises(ValidationError):
+        LayerWidths(qk=qk, vo=vo)
+
+
+@pytest.mark.parametrize(
+    ("layers", "shape"),
+    [
+        ([((8, 8), (8, 8))] * 2, (2, 8)),
+        ([((8, 8), (8, 8)), ((8,), (8,))], None),  # layers differ in heads
+        ([((8, 8), (6, 6))] * 2, None),  # QK and VO differ
+        ([((8, 6), (8, 6))] * 2, None),  # heads differ
+        ([((), ())] * 2, None),  # no stock configuration has no heads
+        ([((8, 8), (8, 8)), ((), ())], None),
+    ],
+)
+def test_what_a_stock_configuration_can_say(layers, shape):
+    assert AttentionWidths.of(8, layers).stock_shape == shape
