@@ -4,7 +4,6 @@ All of it is timed in turn, round after round, and medians are kept: what else t
 Everything outside attention is the whole dense model less its dense layers.
 """
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -18,12 +17,14 @@ from transformers import PreTrainedModel
 
 from api_schemas.families import Family
 from api_schemas.widths import AttentionWidths, LayerWidths
-from worker.engine.evaluate.latency import WARM_UP, forward, time_in_turn, undisturbed
+from worker.engine.evaluate.latency import forward, time_in_turn, undisturbed
 from worker.engine.latency_table import LatencyModel, LatencyTable
 from worker.engine.models import ModelClasses, model_classes
 
 MIN_RUNS, MAX_RUNS, SECONDS = 5, 30, 30.0
 """Rounds of timing: as many as fit into so many seconds, within these limits."""
+LONG_ENOUGH = 20.0
+"""Milliseconds that a part is timed for in one go, where the model's layers take as long."""
 ALIGN, NARROWEST = 8, 16
 """The grid of padded widths starts at 16 and keeps to multiples of 8: narrower or odd ones are no faster."""
 
@@ -84,9 +85,8 @@ def measure_latency_table(
     shared = tuple(width for width in shared if width >= NARROWEST)
     # Alternately one channel narrower: heads that share a call and have to be copied into it.
     uneven = [max(1, width - head % 2) for head, width in enumerate(layer.qk)]
-    on_gpu = inputs.device.type == "cuda"
     # Random weights and states are drawn here; the job's own draws stay as they would be without.
-    with undisturbed(model), torch.random.fork_rng(devices=[inputs.device] if on_gpu else []):
+    with undisturbed(model), torch.random.fork_rng(devices=[inputs.device] if inputs.device.type == "cuda" else []):
         hidden_BTD = torch.randn(
             len(inputs), tokens, model.config.hidden_size, device=inputs.device, dtype=inputs.dtype
         )
@@ -97,12 +97,8 @@ def measure_latency_table(
             **{("kernel", h, w): bench.kernel([w] * h) for h in heads for w in shared},
             ("uneven", 0, 0): bench.kernel(uneven),
         }
-        # On a GPU work is only queued: in a row as often as the model has layers, so that the wait at the end weighs as it
-        # does in the model.
-        times_each = layers if on_gpu else 1
-        passes = [_repeated(part, times_each, inputs.device) for part in parts.values()]
-        times = _medians([forward(model, inputs), *passes])
-    found = dict(zip(parts, (ms / times_each for ms in times[1:]), strict=True))
+        whole, *each = _medians([forward(model, inputs), *parts.values()], layers, inputs.device)
+    found = dict(zip(parts, each, strict=True))
     table = LatencyTable(
         batch_size=len(inputs),
         tokens=tokens,
@@ -115,7 +111,7 @@ def measure_latency_table(
         kernel_ms=tuple(map(tuple, _rising([_rising([found["kernel", h, w] for w in shared]) for h in heads]))),
         copy_ms=0.0,
         other_ms=0.0,
-        dense_ms=times[0],
+        dense_ms=whole,
     )
     looked_up = LatencyModel(table, family)
     uneven_layer = LayerWidths(qk=tuple(uneven), vo=tuple(uneven))
@@ -125,8 +121,8 @@ def measure_latency_table(
         update={
             "copy_ms": max(0.0, copied / looked_up.channels_in_calls(uneven_layer)),
             # What the dense layers take by the table itself, so that the table gives the dense model its own time.
-            "other_ms": max(0.0, times[0] - dense),
-            "dense_ms": max(times[0], dense),
+            "other_ms": max(0.0, whole - dense),
+            "dense_ms": max(whole, dense),
         }
     )
 
@@ -151,10 +147,17 @@ def _repeated(part: Callable[[], object], times: int, device: torch.device) -> C
     return call
 
 
-def _medians(passes: Sequence[Callable[[], object]]) -> list[float]:
-    """Milliseconds of every call, timed in turn for about SECONDS."""
-    start = time.perf_counter()
-    time_in_turn(passes, 1)
-    per_run = (time.perf_counter() - start) / (WARM_UP + 1)
-    runs = min(max(int(SECONDS / per_run), MIN_RUNS), MAX_RUNS)
-    return [float(ms) for ms in np.median(time_in_turn(passes, runs), axis=0)]
+def _medians(passes: Sequence[Callable[[], object]], layers: int, device: torch.device) -> list[float]:
+    """Milliseconds of every call, the first the whole model, timed in turn for about SECONDS.
+
+    A part is called several times in a row: on a GPU, where work is only queued, as often as the model has layers, so that the
+    wait at the end weighs as it does in the model; on a CPU, up to as often, for LONG_ENOUGH, so that what else the machine
+    does slows it by as much as it slows the model.
+    """
+    once = np.median(time_in_turn([_repeated(part, 1, device) for part in passes], 3), axis=0)
+    on_cpu = np.clip(np.ceil(LONG_ENOUGH / np.maximum(once, 1e-6)), 1, layers).astype(int)
+    times = [1, *(on_cpu[1:] if device.type == "cpu" else [layers] * (len(passes) - 1))]
+    runs = int(SECONDS * 1000 / float(np.dot(once, times)))
+    blocks = [_repeated(part, int(count), device) for part, count in zip(passes, times, strict=True)]
+    medians = np.median(time_in_turn(blocks, min(max(runs, MIN_RUNS), MAX_RUNS)), axis=0)
+    return [float(ms / count) for ms, count in zip(medians, times, strict=True)]
