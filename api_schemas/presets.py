@@ -1,16 +1,48 @@
-"""Named starting points of a pruning spec, as plain data: they fill what the request leaves out."""
+"""Named starting points, as plain data: they fill what the request leaves out of `pruning`, and of `finetune`."""
 
 from typing import Any
 
 PRESETS: dict[str, dict[str, Any]] = {
+    # What our own measurements rank first (docs/adr/0006): heads turned into their principal axes, ranks given out over the
+    # whole model by the Fisher information of their gates, whole heads and layers where they are worth least, W_o refitted.
+    "best": {
+        "granularity": "head_and_channel",
+        "criterion": "fisher_gate",
+        "scope": "global",
+        "basis": "principal",
+        "compensation": "least_squares",
+        "balance": "joint",
+        "min_heads": 0,
+        "schedule": {"shape": "linear", "largest_step": 0.25},
+        "calibration": {"split": "train", "samples": 512, "labels": "model", "draws": 4},
+    },
     # arXiv 2509.26207: native channels, Fisher information on validation data, one global threshold, whole heads, steps of
     # 10% of the original attention parameters with LoRA between.
     "paper": {
         "granularity": "entire_head",
         "criterion": "fisher",
         "scope": "global",
+        "basis": "native",
+        "compensation": "none",
         "balance": "joint",
-        "schedule": {"shape": "linear"},
+        "schedule": {"shape": "linear", "largest_step": 0.1},
         "calibration": {"split": "validation", "samples": None},
     },
 }
+
+FINETUNE: dict[str, dict[str, Any]] = {
+    "best": {"distill": {"weight": 0.5, "temperature": 2.0}},
+    "paper": {"distill": None},
+}
+"""What a preset says of recovery."""
+
+DEFAULT = "best"
+
+
+def filled(preset: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    """What was given, and the preset's for the rest. Half of an object leaves the other half to the preset too."""
+    result = {**preset, **given}
+    for key, inner in preset.items():
+        if isinstance(inner, dict) and isinstance(given.get(key), dict):
+            result[key] = {**inner, **given[key]}
+    return result

@@ -138,7 +138,7 @@ def check_reachable(shape: ModelShape, widths: AttentionWidths, pruning: Pruning
             kind,
             f"maximum {most:.4f}",
             f"{pruning.granularity.value} can remove at most {most:.4f} of this model's {SHARE_OF[kind]} with "
-            f"min_heads={pruning.min_heads}, min_channels={least_channels(pruning)}{excluded}; {target:.4f} was asked for.",
+            f"min_heads={least_heads(pruning)}, min_channels={least_channels(pruning)}{excluded}; {target:.4f} was asked for.",
         )
     least = smallest_cut(shape, widths, pruning, kind)
     if round(target / least) < 1:

@@ -25,7 +25,7 @@ from api_schemas.enums import (
     TargetKind,
 )
 from api_schemas.ids import DatasetId, ModelId, Name
-from api_schemas.presets import PRESETS
+from api_schemas.presets import DEFAULT, FINETUNE, PRESETS, filled
 
 
 class UploadedModel(Strict):
@@ -108,8 +108,12 @@ class Target(Strict):
 class Schedule(Strict):
     """How the target is approached: removal, recovery, removal, …"""
 
-    steps: int | None = Field(
-        None, ge=1, le=100, description="Number of steps. Default: one for every 10% of the target."
+    steps: int | None = Field(None, ge=1, le=100, description="Number of steps. Default: as `largest_step` says.")
+    largest_step: float = Field(
+        0.1,
+        ge=0.01,
+        le=1,
+        description="Largest share of the original that one step removes, where `steps` is not given.",
     )
     shape: ScheduleShape = ScheduleShape.LINEAR
 
@@ -120,12 +124,15 @@ class Calibration(Strict):
     split: Literal[Split.TRAIN, Split.VALIDATION] = Split.VALIDATION
     samples: int | None = Field(None, ge=1, description="How many, drawn by seed; null takes the whole split.")
     labels: LabelSource = LabelSource.DATA
+    draws: int = Field(
+        1, ge=1, le=64, description="With labels `model`: passes over the samples, each with labels drawn anew."
+    )
 
 
 class Pruning(Strict):
     """What is removed, how it is chosen, and in how many steps."""
 
-    preset: Literal["paper"] = "paper"
+    preset: Literal["best", "paper"] = DEFAULT
     target: Target
     granularity: Granularity = Granularity.ENTIRE_HEAD
     criterion: Criterion = Criterion.FISHER
@@ -164,19 +171,14 @@ class Pruning(Strict):
     def _fill_from_preset(cls, data: Any) -> Any:
         if not isinstance(data, dict):
             return data
-        preset = PRESETS.get(data["preset"], {}) if isinstance(data.get("preset"), str) else PRESETS["paper"]
-        filled = {**preset, **data}
-        for key, inner in preset.items():
-            # Half of an object leaves the other half to the preset too.
-            if isinstance(inner, dict) and isinstance(data.get(key), dict):
-                filled[key] = {**inner, **data[key]}
-        return filled
+        name = data.get("preset", DEFAULT)
+        return filled(PRESETS.get(name, {}) if isinstance(name, str) else {}, data)
 
     @property
     def steps(self) -> int:
-        """Steps of the schedule; by default the paper's: each removes at most 10% of the original."""
+        """Steps of the schedule; by default as few as take no more than `largest_step` each."""
         # Rounded first: 0.3 / 0.1 is 2.9999999999999996 in binary, and 0.7 / 0.1 is above 7.
-        return self.schedule.steps or ceil(round(self.target.share * 10, 9))
+        return self.schedule.steps or ceil(round(self.target.share / self.schedule.largest_step, 9))
 
 
 class Lora(Strict):
@@ -259,6 +261,16 @@ class Work(Strict):
     stop: Stop | None = None
     deterministic: bool = True
     seed: int = Field(0, ge=0, lt=2**31)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_from_preset(cls, data: Any) -> Any:
+        if not isinstance(data, dict) or not isinstance(data.get("pruning"), dict):
+            return data
+        preset, given = data["pruning"].get("preset", DEFAULT), data.get("finetune", {})
+        if not isinstance(preset, str) or not isinstance(given, dict):
+            return data
+        return {**data, "finetune": filled(FINETUNE.get(preset, {}), given)}
 
     @field_validator("exports")
     @classmethod

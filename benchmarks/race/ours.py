@@ -15,19 +15,19 @@ from worker.engine.progress import Reporter
 
 VERSION = 1
 
-BEST: dict[str, Any] = PRESETS.get("best") or {
-    "granularity": "ragged",
-    "criterion": "fisher_energy",
-    "scope": "global",
-    "basis": "principal",
-    "compensation": "least_squares",
-}
+BEST: dict[str, Any] = PRESETS["best"]
 
 ABLATIONS: dict[str, dict[str, Any]] = {
     "best": {},
     "best, native basis": {"basis": "native"},
     "best, no compensation": {"compensation": "none"},
     "best, bias alone": {"compensation": "bias"},
+    # What ranks are given out by: plain energy, energy times gradient energy, the gate by the data's labels.
+    "best, energy": {"criterion": "energy"},
+    "best, Fisher energy": {"criterion": "fisher_energy"},
+    "best, labels of the data": {"calibration": {"labels": "data"}},
+    # Every head of every layer keeps a channel of each kind.
+    "best, no head removed": {"granularity": "ragged", "min_heads": 1},
     # The same rank in every head of every layer, QK and VO alike: what a plain truncation would keep.
     "best, equal ranks": {"granularity": "per_head", "scope": "local", "balance": "equal"},
 }

@@ -23,12 +23,19 @@ def draw(split: FeatureSplit, settings: Calibration, seed: int) -> FeatureSplit:
     return split.subset(order[: settings.samples].sort().values)
 
 
-def batches(split: FeatureSplit, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
-    """(inputs, targets) in order, on the device."""
+def batches(split: FeatureSplit, device: torch.device, repeats: int = 1) -> Iterator[tuple[Tensor, Tensor]]:
+    """(inputs, targets) in order, on the device, every batch `repeats` times."""
     size = BATCH.get(device.type, BATCH["cpu"])
     for start in range(0, len(split), size):
         inputs, targets = split.batch(range(start, min(start + size, len(split))))
-        yield inputs.to(device, non_blocking=True), targets.to(device, non_blocking=True)
+        inputs, targets = inputs.to(device, non_blocking=True), targets.to(device, non_blocking=True)
+        for _ in range(repeats):
+            yield inputs, targets
+
+
+def passes(settings: Calibration) -> int:
+    """How often each sample is scored: once, or as often as labels are drawn for it."""
+    return settings.draws if settings.labels is LabelSource.MODEL else 1
 
 
 def loss_for(labels: LabelSource, *, multi_label: bool, seed: int) -> Callable[[Tensor, Tensor], Tensor]:

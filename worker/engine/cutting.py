@@ -18,6 +18,7 @@ from worker.engine.latency_table import LatencyModel
 from worker.engine.models import on_device
 from worker.engine.progress import Reporter
 from worker.engine.scoring import WANTS, LayerScores, Observations, Want, observe, score
+from worker.engine.scoring.observations import NEEDS_GRADIENTS
 from worker.engine.selection import Keep, widths_of
 from worker.engine.surgery import cut
 from worker.engine.targets import choose
@@ -137,13 +138,15 @@ class Cutting:
         )
 
     def _observe(self, loaded: Loaded, samples: FeatureSplit, wants: frozenset[Want], step: int) -> Observations:
-        labels = self.spec.pruning.calibration.labels
+        settings = self.spec.pruning.calibration
+        # Without a backward pass labels are not read, and a second look sees nothing new.
+        repeats = calibration.passes(settings) if wants & NEEDS_GRADIENTS else 1
         seed = step_seed(self.spec.seed, step, "labels")
         return observe(
             loaded.model,
             _blocks(loaded),
-            calibration.batches(samples, self.device),
-            calibration.loss_for(labels, multi_label=self.described.multi_label, seed=seed),
+            calibration.batches(samples, self.device, repeats),
+            calibration.loss_for(settings.labels, multi_label=self.described.multi_label, seed=seed),
             wants,
-            lambda done: self.reporter.progress(done, len(samples)),
+            lambda done: self.reporter.progress(done, repeats * len(samples)),
         )
