@@ -200,7 +200,7 @@ class Job:
             self.data.splits[Split.VALIDATION],
             settings=self.spec.evaluate,
             multi_label=self.described.multi_label,
-            flops=accounting.total_flops(self.described.shape, written.widths),
+            shape=self.described.shape,
             reporter=self.reporter,
         )
 
@@ -243,7 +243,8 @@ class Job:
     ) -> None:
         """Everything beside the weights that a person reads, then flush the folder."""
         summary = self.data.summary
-        write_report(folder, steps, spec=self.spec, data=summary, title=f"Step {record.step}")
+        title = f"Step {record.step}"
+        write_report(folder, steps, spec=self.spec, data=summary, title=title, kept=record.kept, result=result)
         write_model_card(
             folder,
             steps,
@@ -252,6 +253,7 @@ class Job:
             family=self.described.family.name,
             labels=self.described.labels,
             stock=record.stock_layout,
+            result=result,
         )
         write_metrics(folder, summary, steps, result)
         write_pruning(folder, record, steps, result)

@@ -8,10 +8,12 @@ from pathlib import Path
 
 from huggingface_hub import ModelCardData
 
+from api_schemas.enums import TargetKind
 from api_schemas.families import FAMILIES
-from api_schemas.metrics import DataSummary, StepMetrics
+from api_schemas.metrics import DataSummary, JobResult, StepMetrics
+from api_schemas.reach import SHARE_OF
 from api_schemas.spec import EngineSpec
-from worker.engine.report import reading
+from worker.engine.report import reading, words
 from worker.engine.report.exported import without_torch
 from worker.engine.report.text import count, file_size, markdown, milliseconds, percent
 
@@ -19,11 +21,6 @@ CARD_FILE = "README.md"
 MINIMUM_TRANSFORMERS = "5.10"
 _SHOWN_LABELS = 60
 _TASK = "audio-classification"
-_STRUCTURES = {
-    "entire_head": "whole heads",
-    "same_channel": "the same channels in every head of a layer, QK and VO apart",
-    "per_head": "the same number of channels in every head of a layer, each head its own, QK and VO apart",
-}
 
 Row = tuple[str, str, str]
 
@@ -111,20 +108,17 @@ Latency was measured on the machine that pruned the model; yours will differ. `r
 def _cutting(steps: Sequence[StepMetrics], spec: EngineSpec, data: DataSummary) -> str:
     pruning, last = spec.pruning, steps[-1]
     lines = [
-        f"removed: {_STRUCTURES[pruning.granularity.value]} (`{pruning.granularity.value}`)",
-        f"scored by: `{pruning.criterion.value}`, ranked `{pruning.scope.value}`, QK and VO `{pruning.balance.value}`",
+        f"step {last.step}, on the way to {percent(pruning.target.share)} of the original {SHARE_OF[pruning.target.kind]}",
         f"asked for {percent(last.requested_sparsity, 2)} of the original attention parameters at this step, "
         f"removed {percent(last.achieved_sparsity, 2)}",
-        f"step {last.step}, on the way to {percent(pruning.target.share)}",
-        f"calibration: {last.calibration_samples} samples of {pruning.calibration.split.value}"
-        if last.calibration_samples
-        else "calibration: none needed",
-        f"recovery after each step: LoRA rank {spec.finetune.lora.rank} (capped at each width), "
-        f"{spec.finetune.epochs} epochs on train, merged into the weights"
-        if spec.finetune
-        else "recovery: none",
-        "data: " + ", ".join(f"{markdown(role)} {samples}" for role, samples in sorted(data.samples.items())),
     ]
+    if last.target is not None and last.target.kind is not TargetKind.ATTENTION_SPARSITY:
+        asked, met = percent(last.target.requested, 2), percent(last.target.achieved, 2)
+        lines.append(f"of the original {SHARE_OF[last.target.kind]}: {asked} asked for at this step, {met} saved")
+    for what, how in words.method(spec, last):
+        code = f" (`{pruning.granularity.value}`)" if what == "removed" else ""
+        lines.append(f"{what}: {how}{code}")
+    lines.append("data: " + ", ".join(f"{markdown(role)} {samples}" for role, samples in sorted(data.samples.items())))
     if data.held_out:
         lines.append("held out of train by seed: " + ", ".join(markdown(role) for role in data.held_out))
     if data.grouped_by:
@@ -157,11 +151,12 @@ def write_model_card(
     family: str,
     labels: Sequence[str],
     stock: bool,
+    result: JobResult | None = None,
 ) -> None:
     """Write README.md for the last of `steps` (the first is step 0, the original) into `folder`.
 
-    `family` is a name of api_schemas.families, `labels` are the checkpoint's in order of id, `stock` says that the
-    folder loads without custom code. ValueError without steps.
+    `result` is the job's, where this step ends it. `family` is a name of api_schemas.families, `labels` are the checkpoint's
+    in order of id, `stock` says that the folder loads without custom code. ValueError without steps.
     """
     if not steps:
         raise ValueError("a model card needs at least step 0")
@@ -173,6 +168,8 @@ def write_model_card(
 A transformer checkpoint made smaller by Secateur: structures of its attention were
 removed, not masked, and {recovery}.
 """
+    if result is not None and words.beyond(steps, result):
+        intro += f"\n**This step lies beyond the bound that the job was given.** {result.detail}\n"
     parts = (
         intro,
         _loading(stock),

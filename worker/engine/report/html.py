@@ -7,11 +7,14 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from api_schemas.metrics import DataSummary, ExportMetrics, StepMetrics
+from api_schemas.enums import TargetKind
+from api_schemas.metrics import DataSummary, ExportMetrics, JobResult, StepMetrics
+from api_schemas.reach import SHARE_OF
 from api_schemas.spec import EngineSpec
-from worker.engine.report import reading, text
+from worker.engine.report import reading, text, words
 from worker.engine.report.figures import write_figures
-from worker.engine.report.plots import INK, Plot
+from worker.engine.report.look import INK, Plot
+from worker.engine.selection import Keep
 
 REPORT_FILE = "report.html"
 _IDS = re.compile(r"""(\bid="|href="#|url\(#)""")
@@ -47,15 +50,23 @@ def _environment() -> Environment:
 
 
 def write_report(
-    folder: Path, steps: Sequence[StepMetrics], *, spec: EngineSpec, data: DataSummary, title: str
+    folder: Path,
+    steps: Sequence[StepMetrics],
+    *,
+    spec: EngineSpec,
+    data: DataSummary,
+    title: str,
+    kept: Keep,
+    result: JobResult | None = None,
 ) -> None:
     """Write report.html and the figures (`figure-*.png`, `figure-*.svg`) into `folder`.
 
-    `steps` begins with step 0, the original model. The same arguments give the same bytes. ValueError without steps.
+    `steps` begins with step 0, the original model; `kept` is what the last one has left of it; `result` is the job's,
+    where this step ends it. The same arguments give the same bytes. ValueError without steps.
     """
     if not steps:
         raise ValueError("a report needs at least step 0")
-    plots = write_figures(folder, steps, multi_label=data.multi_label)
+    plots = write_figures(folder, steps, kept, multi_label=data.multi_label)
     figures = [(plot, inline_svg((folder / f"{plot.file}.svg").read_text(encoding="utf-8"), plot)) for plot in plots]
 
     def metric_of(step: StepMetrics | ExportMetrics, split: str) -> float | None:
@@ -71,6 +82,11 @@ def write_report(
             last=steps[-1],
             spec=spec,
             data=data,
+            result=result,
+            beyond=words.beyond(steps, result),
+            method=words.method(spec, steps[-1]),
+            target_name=SHARE_OF[spec.pruning.target.kind],
+            other_target=spec.pruning.target.kind is not TargetKind.ATTENTION_SPARSITY,
             figures=figures,
             metric_name=reading.metric_name(data.multi_label),
             metric_of=metric_of,

@@ -5,8 +5,10 @@ from typing import Literal
 
 from api_schemas.metrics import Latency, Scores, StepMetrics
 from api_schemas.widths import AttentionWidths, LayerWidths
+from worker.engine.selection import Keep
 
 Pair = Literal["QK", "VO"]
+PAIRS: tuple[Pair, ...] = ("QK", "VO")
 
 
 def metric_name(multi_label: bool) -> str:
@@ -33,6 +35,20 @@ def layer_sparsity(dense: AttentionWidths, cut: AttentionWidths, pair: Pair) -> 
         for before, after in zip(dense.layers, cut.layers, strict=True)
     )
     return tuple(1.0 - after / before if before else 0.0 for before, after in totals)
+
+
+def head_sparsity(dense: AttentionWidths, kept: Keep, pair: Pair) -> tuple[tuple[float, ...], ...]:
+    """By layer, the share of each of the original's heads' QK (or VO) channels that is gone; 1.0 for a head that is gone.
+
+    `kept` counts in the original.
+    """
+    layers = []
+    for before, heads in zip(dense.layers, kept, strict=True):
+        left = {head.head: len(head.qk if pair == "QK" else head.vo) for head in heads}
+        layers.append(
+            tuple(1.0 - left.get(number, 0) / width for number, width in enumerate(kept_channels(before, pair)))
+        )
+    return tuple(layers)
 
 
 def batch_sizes(steps: Sequence[StepMetrics]) -> tuple[int, ...]:

@@ -4,10 +4,22 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from api_schemas.enums import ExportFormat, Granularity
-from api_schemas.metrics import DataSummary, EpochLoss, ExportMetrics, Latency, Scores, Size, StepMetrics
-from api_schemas.spec import EngineSpec
+from api_schemas.enums import ExportFormat, Granularity, StopReason
+from api_schemas.metrics import (
+    DataSummary,
+    EpochLoss,
+    ExportMetrics,
+    JobResult,
+    Latency,
+    LayerSensitivity,
+    Scores,
+    Sensitivity,
+    Size,
+    StepMetrics,
+)
+from api_schemas.spec import EngineSpec, Stop
 from api_schemas.widths import AttentionWidths
+from worker.engine.selection import HeadKeep, Keep
 
 HOSTILE = (
     "<script>alert(1)</script>",
@@ -29,6 +41,8 @@ class Job:
     steps: tuple[StepMetrics, ...]
     spec: EngineSpec
     data: DataSummary
+    kept: Keep
+    result: JobResult | None = None
 
 
 def _scores(value: float, multi_label: bool, samples: int = 400) -> Scores:
@@ -57,6 +71,17 @@ def _widths(step: int, granularity: Granularity) -> AttentionWidths:
         return AttentionWidths.of(32, (([32] * n, [32] * n) for n in heads))
     return AttentionWidths.of(
         32, (([32 - step * (2 + layer)] * 6, [32 - step * (5 - layer)] * 6) for layer in range(4))
+    )
+
+
+def kept_last(widths: AttentionWidths) -> Keep:
+    """Of six heads a layer the last ones stay, and of a head's channels the first."""
+    return tuple(
+        tuple(
+            HeadKeep(6 - layer.heads + h, tuple(range(layer.qk[h])), tuple(range(layer.vo[h])))
+            for h in range(layer.heads)
+        )
+        for layer in widths.layers
     )
 
 
@@ -118,12 +143,41 @@ def make_job(
         multi_label=multi_label,
         labels=labels,
     )
-    return Job(steps=tuple(rows), spec=spec, data=data)
+    return Job(steps=tuple(rows), spec=spec, data=data, kept=kept_last(rows[-1].widths))
 
 
 @pytest.fixture
 def job() -> Job:
     return make_job()
+
+
+@pytest.fixture
+def analysed_job(job: Job) -> Job:
+    """Before its first step every layer was cut alone; layer 1 costs most, layer 3 nothing."""
+    layers = tuple(
+        LayerSensitivity(
+            layer=layer,
+            removed=(1 / 6, 0.5, 5 / 6),
+            metric=tuple(0.93 - cost * share for share in (0.1, 0.2, 0.4)),
+            cross_entropy=tuple(0.154 + 2 * cost * share for share in (0.1, 0.2, 0.4)),
+        )
+        for layer, cost in enumerate((0.3, 1.0, 0.6, -0.05))
+    )
+    found = Sensitivity(
+        samples=128, shares=(0.25, 0.5, 0.75), dense_metric=0.93, dense_cross_entropy=0.154, layers=layers
+    )
+    return replace(job, steps=(job.steps[0].model_copy(update={"sensitivity": found}), *job.steps[1:]))
+
+
+@pytest.fixture
+def stopped_job(job: Job) -> Job:
+    """Its last step fell too far: the step before is the result, and has the test scores."""
+    *before, chosen, last = job.steps
+    steps = (*before, chosen.model_copy(update={"test": last.test}), last.model_copy(update={"test": None}))
+    detail = "At step 3 accuracy on validation was 82.20%, 10.80 points below the original's; the result is step 2."
+    result = JobResult(step=2, stopped=StopReason.MAX_DROP, detail=detail, test=last.test)
+    spec = job.spec.model_copy(update={"stop": Stop(max_drop=0.05)})
+    return replace(job, steps=steps, spec=spec, result=result)
 
 
 @pytest.fixture

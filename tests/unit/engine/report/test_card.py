@@ -1,18 +1,32 @@
 """The model card: valid front matter, the right way to load, the measurements, and no markup of a stranger's."""
 
+from dataclasses import replace
 from pathlib import Path
 
+import pytest
 import yaml
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
+from api_schemas.enums import Granularity, TargetKind
+from api_schemas.metrics import TargetMet
+from api_schemas.spec import Pruning
 from worker.engine.report import write_model_card
 
-from .conftest import HOSTILE, Job
+from .conftest import HOSTILE, Job, make_job
 
 
 def _write(folder: Path, job: Job, *, stock: bool = False) -> tuple[dict[str, object], str]:
-    write_model_card(folder, job.steps, spec=job.spec, data=job.data, family="ast", labels=job.data.labels, stock=stock)
+    write_model_card(
+        folder,
+        job.steps,
+        spec=job.spec,
+        data=job.data,
+        family="ast",
+        labels=job.data.labels,
+        stock=stock,
+        result=job.result,
+    )
     _, front, body = (folder / "README.md").read_text(encoding="utf-8").split("---\n", 2)
     return yaml.safe_load(front), body
 
@@ -72,6 +86,19 @@ def test_exports_are_shown_with_how_to_run_them(tmp_path: Path, job: Job, export
     assert sum(token.type == "table_open" for token in _tokens(body)) == 2
 
 
+def test_a_step_beyond_the_bound_says_so(tmp_path: Path, stopped_job: Job, job: Job) -> None:
+    assert stopped_job.result is not None
+    _, body = _write(tmp_path, stopped_job)
+    assert "This step lies beyond the bound" in body
+    assert stopped_job.result.detail in body
+    _, free = _write(tmp_path, job)
+    assert "bound" not in free
+    # The step that is the result says nothing of the kind, whatever ended the job.
+    at_last = stopped_job.result.model_copy(update={"step": 3, "stopped": None})
+    _, reached = _write(tmp_path, replace(stopped_job, result=at_last))
+    assert "beyond" not in reached
+
+
 def test_map_for_several_labels_a_clip(tmp_path: Path, multi_label_job: Job) -> None:
     front, body = _write(tmp_path, multi_label_job)
     assert front["metrics"] == ["mAP"]
@@ -105,3 +132,16 @@ def test_same_input_same_bytes(tmp_path: Path, job: Job) -> None:
     first = (tmp_path / "README.md").read_bytes()
     _write(tmp_path, job)
     assert (tmp_path / "README.md").read_bytes() == first
+
+
+@pytest.mark.parametrize("granularity", Granularity)
+def test_the_card_says_what_was_cut_and_of_what_the_share_is(tmp_path: Path, granularity: Granularity) -> None:
+    job = make_job()
+    met = TargetMet(kind=TargetKind.FLOPS, requested=0.2, achieved=0.1987)
+    steps = (*job.steps[:-1], job.steps[-1].model_copy(update={"target": met}))
+    pruning = Pruning.model_validate({"target": {"flops": 0.3}, "granularity": granularity})
+    spec = job.spec.model_copy(update={"pruning": pruning})
+    _, body = _write(tmp_path, replace(job, steps=steps, spec=spec))
+    assert f"(`{granularity.value}`)" in body
+    assert "on the way to 30.0% of the original FLOPs" in body
+    assert "of the original FLOPs: 20.00% asked for at this step, 19.87% saved" in body

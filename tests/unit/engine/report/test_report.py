@@ -2,17 +2,24 @@
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 
-from worker.engine.report import write_report
+from api_schemas.enums import Granularity, TargetKind
+from api_schemas.metrics import TargetMet
+from api_schemas.spec import EngineSpec
+from api_schemas.widths import AttentionWidths
+from worker.engine.report import html, write_report
+from worker.engine.report.reading import head_sparsity
+from worker.engine.selection import HeadKeep, keep_all
 
 from .conftest import HOSTILE, Job, make_job
 
-FIGURES = ("tradeoff", "speed", "layers", "widths", "loss")
+FIGURES = ("tradeoff", "speed", "layers", "heads", "loss")
 _VOID = {"meta", "link", "br", "img", "hr", "input"}
 
 
@@ -50,7 +57,7 @@ class Page(HTMLParser):
 
 
 def _write(folder: Path, job: Job, title: str = "Keywords") -> Page:
-    write_report(folder, job.steps, spec=job.spec, data=job.data, title=title)
+    write_report(folder, job.steps, spec=job.spec, data=job.data, title=title, kept=job.kept, result=job.result)
     return Page((folder / "report.html").read_text(encoding="utf-8"))
 
 
@@ -170,13 +177,113 @@ def test_the_layer_figure_shows_every_layers_sparsity(tmp_path: Path, job: Job) 
         assert f"{100 * (1 - after.qk_total / before.qk_total):.0f}" in shown
 
 
+@pytest.fixture
+def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests of the page's words alone: drawing takes a second."""
+    monkeypatch.setattr(html, "write_figures", lambda *_, **__: ())
+
+
+def cell_texts(folder: Path, figure: str) -> list[str]:
+    """The numbers written into a heat map's cells, row by row, its panels one after the other."""
+    source = (folder / f"figure-{figure}.svg").read_text(encoding="utf-8")
+    return re.findall(r"font-size: 7\.5px[^>]*>([-\d.]+)</text>", source)
+
+
+def test_the_head_figure_shows_every_head_of_the_original(tmp_path: Path, job: Job) -> None:
+    _write(tmp_path, job)
+    rows = [["100"] * (6 - layer.heads) + ["0"] * layer.heads for layer in job.steps[-1].widths.layers]
+    assert cell_texts(tmp_path, "heads") == 2 * [cell for row in rows for cell in row]
+
+
+def test_ragged_heads_are_shown_one_by_one_qk_and_vo_apart() -> None:
+    """Head 1 of the first layer is gone; the second layer has lost all of its heads."""
+    dense = AttentionWidths.dense(layers=2, heads=3, head_dim=8)
+    kept = ((HeadKeep(0, (1, 2), (0, 1, 2, 3, 4, 5)), HeadKeep(2, tuple(range(8)), (7,))), ())
+    assert head_sparsity(dense, kept, "QK") == ((0.75, 1.0, 0.0), (1.0, 1.0, 1.0))
+    assert head_sparsity(dense, kept, "VO") == ((0.25, 1.0, 0.875), (1.0, 1.0, 1.0))
+
+
+def test_the_sensitivity_figure_shows_what_each_layer_costs(tmp_path: Path, analysed_job: Job) -> None:
+    page = _write(tmp_path, analysed_job)
+    points = [3.0, 6.0, 12.0, 10.0, 20.0, 40.0, 6.0, 12.0, 24.0, -0.5, -1.0, -2.0]
+    nats = [0.06, 0.12, 0.24, 0.20, 0.40, 0.80, 0.12, 0.24, 0.48, -0.01, -0.02, -0.04]
+    assert cell_texts(tmp_path, "sensitivity") == [f"{v:.1f}" for v in points] + [f"{v:.2f}" for v in nats]
+    assert "What each layer alone would cost" in page.text
+    assert "on 128 validation samples" in page.text
+    # A sixth is as near as whole heads come to a quarter, and the reader is told.
+    assert "in fact 17 to 17%, 50 to 50%, 83 to 83% were removed" in page.text
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_a_stopped_job_says_why_and_which_step_to_take(tmp_path: Path, stopped_job: Job, job: Job) -> None:
+    assert stopped_job.result is not None
+    page = _write(tmp_path, stopped_job)
+    assert "The job ended here, before its target." in page.text
+    assert stopped_job.result.detail in page.text
+    assert "On test the result has accuracy 81.2%." in page.text
+    assert "2 result" in page.text
+    assert "3 beyond the bound" in page.text
+    assert "falls by more than 5 points" in page.text
+    free = _write(tmp_path, job)
+    assert "3 result" not in free.text
+    assert "bound" not in free.text
+
+
+@pytest.mark.usefixtures("no_figures")
+@pytest.mark.parametrize("kind", list(TargetKind))
+def test_what_was_asked_and_what_was_met_in_the_targets_own_unit(tmp_path: Path, job: Job, kind: TargetKind) -> None:
+    steps = tuple(
+        step.model_copy(update={"target": TargetMet(kind=kind, requested=0.1 * step.step, achieved=0.1 * step.step + 0.0123)})
+        if step.step else step
+        for step in job.steps
+    )  # fmt: skip
+    spec = EngineSpec.model_validate({"pruning": {"target": {kind: 0.3}}})
+    page = _write(tmp_path, replace(job, steps=steps, spec=spec))
+    # Attention sparsity has its columns in the table of steps.
+    assert ("which is what the target counts" in page.text) is (kind is not TargetKind.ATTENTION_SPARSITY)
+    assert ("31.23%" in page.text) is (kind is not TargetKind.ATTENTION_SPARSITY)
+    assert ("+1.23 points" in page.text) is (kind is not TargetKind.ATTENTION_SPARSITY)
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_the_method_is_told(tmp_path: Path, job: Job) -> None:
+    spec = EngineSpec.model_validate({
+        "pruning": {
+            "target": {"attention_sparsity": 0.5}, "granularity": "ragged", "basis": "principal", "align": 8,
+            "compensation": "least_squares", "normalization": "parameters", "exclude_layers": [0, 3],
+            "schedule": {"steps": 4, "shape": "cubic"}, "calibration": {"labels": "model"},
+        },
+        "finetune": {"epochs": 1, "distill": {"weight": 0.7, "temperature": 3, "attention": 0.25}},
+    })  # fmt: skip
+    text = _write(tmp_path, replace(job, spec=spec)).text
+    for shown in (
+        "any number of channels in any head", "widths in multiples of 8", "scores per parameter removed",
+        "rotated into its principal axes", "refitted on the calibration samples", "in 4 steps, cubic",
+        "Left as they were layers 0, 3", "with labels drawn from the model", "after each step 1 epoch on train",
+        "70% of the loss for the original's answers at temperature 3, 30% for the labels",
+        "attention outputs matched layer by layer, weight 0.25",
+    ):  # fmt: skip
+        assert shown in text, shown
+
+
+@pytest.mark.usefixtures("no_figures")
+@pytest.mark.parametrize("granularity", list(Granularity))
+def test_every_granularity_has_words(tmp_path: Path, granularity: Granularity) -> None:
+    job = make_job()
+    pruning = job.spec.pruning.model_copy(update={"granularity": granularity})
+    page = _write(tmp_path, replace(job, spec=job.spec.model_copy(update={"pruning": pruning, "finetune": None})))
+    assert granularity.value in page.text
+    assert "Recovery none" in page.text
+
+
 def test_the_original_alone_makes_a_report_too(tmp_path: Path, job: Job) -> None:
-    write_report(tmp_path, job.steps[:1], spec=job.spec, data=job.data, title="Original")
+    whole = keep_all(job.steps[0].widths)
+    write_report(tmp_path, job.steps[:1], spec=job.spec, data=job.data, title="Original", kept=whole)
     names = {path.name for path in tmp_path.iterdir()}
     assert "report.html" in names
-    assert not {"figure-layers.svg", "figure-loss.svg"} & names
+    assert not {"figure-layers.svg", "figure-heads.svg", "figure-loss.svg", "figure-sensitivity.svg"} & names
 
 
 def test_a_report_needs_a_step(tmp_path: Path, job: Job) -> None:
     with pytest.raises(ValueError, match="step 0"):
-        write_report(tmp_path, (), spec=job.spec, data=job.data, title="Nothing")
+        write_report(tmp_path, (), spec=job.spec, data=job.data, title="Nothing", kept=job.kept)

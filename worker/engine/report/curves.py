@@ -1,0 +1,93 @@
+"""Lines over a job's steps: quality, speed, loss. Series differ in colour, marker and dash."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from api_schemas.metrics import StepMetrics
+from worker.engine.report.look import COLOURS, INK, MARKERS, MUTED, percent_axis, percents
+from worker.engine.report.reading import batch_sizes, latency_at, metric, metric_name
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def _series(steps: Sequence[StepMetrics], values: Sequence[float | None]) -> tuple[list[float], list[float]]:
+    points = [(100 * s.achieved_sparsity, v) for s, v in zip(steps, values, strict=True) if v is not None]
+    return [x for x, _ in points], [y for _, y in points]
+
+
+def draw_tradeoff(figure: "Figure", steps: Sequence[StepMetrics], multi_label: bool) -> None:
+    """The task's metric against attention sparsity, before and after recovery."""
+    axes = figure.add_subplot()
+    after = [metric(step.validation, multi_label) for step in steps]
+    before = [metric(step.validation_before_recovery, multi_label) for step in steps]
+    test = [metric(step.test, multi_label) for step in steps]
+    if after[0] is not None:
+        axes.axhline(
+            100 * after[0], color=MUTED, linestyle=(0, (2, 2)), linewidth=1.2, label="original model, validation"
+        )
+    for values, label, colour, marker, dash in (
+        (after, "after recovery, validation", COLOURS[0], "o", "-"),
+        (before, "before recovery, validation", COLOURS[1], "s", "--"),
+        (test, "test (measured once)", COLOURS[2], "D", ""),
+    ):
+        x, y = _series(steps, values)
+        if x:
+            axes.plot(x, percents(y), color=colour, marker=marker, linestyle=dash or "none", label=label)
+    axes.set_ylabel(f"{metric_name(multi_label)} (%)")
+    percent_axis(axes, "attention parameters removed")
+    axes.margins(y=0.12)
+    axes.legend(loc="best")
+
+
+def draw_speed(figure: "Figure", steps: Sequence[StepMetrics]) -> None:
+    """Speed-up and time an input, by batch size."""
+    ratio, times = figure.subplots(1, 2)
+    for index, batch_size in enumerate(batch_sizes(steps)):
+        timed = [(step, row) for step in steps if (row := latency_at(step, batch_size))]
+        x = [100 * step.achieved_sparsity for step, _ in timed]
+        look = {"color": COLOURS[index % len(COLOURS)], "marker": MARKERS[index % len(MARKERS)]}
+        ratio.plot(x, [row.speedup for _, row in timed], label=f"batch {batch_size}", **look)
+        # Milliseconds for one input, so that batch sizes can be compared on one axis.
+        median = [row.p50_ms / batch_size for _, row in timed]
+        times.plot(x, median, label=f"batch {batch_size}", **look)
+        worst = [row.p95_ms / batch_size for _, row in timed]
+        times.fill_between(x, median, worst, color=look["color"], alpha=0.18, linewidth=0)
+    ratio.axhline(1.0, color=MUTED, linestyle=(0, (2, 2)), linewidth=1.2)
+    ratio.set_title("Speed-up")
+    ratio.set_ylabel("times as fast as the original")
+    times.set_title("Inference time")
+    times.set_ylabel("ms an input: median, shaded to p95")
+    times.set_ylim(bottom=0)
+    for axes in (ratio, times):
+        percent_axis(axes, "attention parameters removed")
+    ratio.legend(loc="best")
+
+
+def draw_loss(figure: "Figure", steps: Sequence[StepMetrics]) -> None:
+    """Training loss of every epoch of every recovery."""
+    from matplotlib.ticker import MaxNLocator
+
+    axes = figure.add_subplot()
+    start = 0
+    trained = [step for step in steps if step.losses]
+    for index, step in enumerate(trained):
+        x = [start + number for number in range(1, len(step.losses) + 1)]
+        axes.plot(x, [row.train_loss for row in step.losses], color=COLOURS[0], marker="o")
+        axes.axvspan(start + 0.5, x[-1] + 0.5, color="#9aa5b1", alpha=0.16 if index % 2 else 0.0, linewidth=0)
+        if len(trained) <= 20:
+            axes.annotate(
+                f"step {step.step}" if len(trained) <= 8 else str(step.step),
+                ((start + 0.5 + x[-1] + 0.5) / 2, 1.0),
+                xycoords=("data", "axes fraction"),
+                xytext=(0, 3),
+                textcoords="offset points",
+                ha="center",
+                color=INK,
+            )
+        start = x[-1]
+    axes.set_xlim(0.5, start + 0.5)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("epoch of recovery, counted through all steps")
+    axes.set_ylabel("mean training loss")

@@ -1,0 +1,93 @@
+"""Heat maps by layer: what is gone, step by step and head by head, and what each layer alone would cost.
+
+Cividis rises evenly in lightness. Cells are rectangles rather than an image: the drawing stays sharp and holds no bitmap.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from api_schemas.metrics import Sensitivity, StepMetrics
+from worker.engine.report.look import percents
+from worker.engine.report.reading import PAIRS, head_sparsity, layer_sparsity
+from worker.engine.selection import Keep
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_MAX_LABELLED_CELLS = 400
+
+
+def _cells(axes: "Axes", rows: Sequence[Sequence[float]], width: int, highest: float, digits: int = 0) -> None:
+    """From 0 to `highest` with its numbers written in; a row shorter than `width`, or NaN, leaves empty cells."""
+    import numpy as np
+    from matplotlib import colormaps
+    from matplotlib.colors import Normalize
+    from matplotlib.ticker import MaxNLocator
+
+    grid = np.full((len(rows), width), np.nan)
+    for r, row in enumerate(rows):
+        grid[r, : len(row)] = row
+    colours, scale = colormaps["cividis"], Normalize(0.0, highest)
+    edges_x, edges_y = np.arange(width + 1) - 0.5, np.arange(len(rows) + 1) - 0.5
+    axes.pcolormesh(
+        edges_x, edges_y, np.ma.masked_invalid(grid), cmap=colours, norm=scale, edgecolors="#ffffff", linewidth=0.6
+    )
+    axes.set_xlim(-0.5, width - 0.5)
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.grid(False)
+    axes.tick_params(length=0)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(MaxNLocator(nbins=13, integer=True, min_n_ticks=1))
+    if grid.size > _MAX_LABELLED_CELLS:
+        return
+    for (r, c), value in np.ndenumerate(grid):
+        if not np.isnan(value):
+            dark = scale(value) < 0.55
+            label = f"{round(value, digits) + 0.0:.{digits}f}"  # Adding zero takes the sign from a rounded -0.
+            axes.text(c, r, label, ha="center", va="center", fontsize=7.5, color="#ffffff" if dark else "#101820")
+
+
+def draw_layers(figure: "Figure", steps: Sequence[StepMetrics]) -> None:
+    """Share of every layer's channels that is gone, after every step."""
+    for axes, pair in zip(figure.subplots(1, 2, sharey=True), PAIRS, strict=True):
+        rows = [percents(layer_sparsity(steps[0].widths, step.widths, pair)) for step in steps[1:]]
+        _cells(axes, rows, len(steps[0].widths.layers), 100.0)
+        axes.set_title(f"{pair}: channels removed (%)")
+        axes.set_xlabel("layer")
+        axes.set_yticks(range(len(rows)), [str(step.step) for step in steps[1:]])
+    figure.axes[0].set_ylabel("after step")
+
+
+def draw_heads(figure: "Figure", steps: Sequence[StepMetrics], kept: Keep) -> None:
+    """Share of every head's channels that is gone, under the number it has in the original; 100 is a head that is gone."""
+    dense = steps[0].widths
+    heads = max((layer.heads for layer in dense.layers), default=0)
+    for axes, pair in zip(figure.subplots(1, 2, sharey=True), PAIRS, strict=True):
+        _cells(axes, [percents(layer) for layer in head_sparsity(dense, kept, pair)], heads, 100.0)
+        axes.set_title(f"{pair}: channels removed (%)")
+        axes.set_xlabel("head")
+    figure.axes[0].set_ylabel("layer")
+
+
+def draw_sensitivity(figure: "Figure", found: Sensitivity, name: str) -> None:
+    """What cutting each layer alone costs, a column a share: in points of the task's metric, and in cross entropy."""
+    nothing = float("nan")
+    lost = [
+        [nothing if m is None or found.dense_metric is None else 100 * (found.dense_metric - m) for m in layer.metric]
+        for layer in found.layers
+    ]
+    gained = [[value - found.dense_cross_entropy for value in layer.cross_entropy] for layer in found.layers]
+    left, right = figure.subplots(1, 2, sharey=True)
+    for axes, rows, title, digits in (
+        (left, lost, f"{name} lost (points)", 1),
+        (right, gained, "cross entropy gained (nats)", 2),
+    ):
+        highest = max((value for row in rows for value in row if value == value), default=0.0)
+        _cells(axes, rows, len(found.shares), max(highest, 1e-9), digits)
+        axes.set_title(title)
+        axes.set_xticks(range(len(found.shares)), [f"{100 * share:.0f}%" for share in found.shares])
+        axes.set_xlabel("of the layer's attention removed")
+    figure.axes[0].set_ylabel("layer")

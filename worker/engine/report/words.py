@@ -1,0 +1,99 @@
+"""A job's settings in words, for the page and the card. Plain text: no markup, and no stranger's word."""
+
+from collections.abc import Sequence
+
+from api_schemas.enums import Balance, Basis, Compensation, Granularity, LabelSource, Layout, Normalization, Scope
+from api_schemas.metrics import JobResult, StepMetrics
+from api_schemas.reach import SHARE_OF
+from api_schemas.spec import EngineSpec, Finetune, Pruning
+from worker.engine.report.text import percent
+
+STRUCTURES = {
+    Granularity.ENTIRE_HEAD: "whole heads",
+    Granularity.SAME_CHANNEL: "the same channels in every head of a layer, QK and VO apart",
+    Granularity.PER_HEAD: "the same number of channels in every head of a layer, each head its own, QK and VO apart",
+    Granularity.RAGGED: "any number of channels in any head, QK and VO apart",
+    Granularity.HEAD_AND_CHANNEL: "whole heads and single channels, whichever matter least per parameter",
+}
+_SCOPES = {Scope.GLOBAL: "one ranking over all layers", Scope.LOCAL: "a ranking in every layer"}
+_BALANCE = {Balance.JOINT: "", Balance.EQUAL: ", QK and VO give up equal shares"}
+_BASES = {
+    Basis.NATIVE: "the model's own channels",
+    Basis.PRINCIPAL: "every head is first rotated into its principal axes, which by itself changes nothing",
+}
+_COMPENSATION = {
+    Compensation.NONE: "none",
+    Compensation.BIAS: "the mean of what was cut is folded into the output bias",
+    Compensation.LEAST_SQUARES: "output projection and bias are refitted on the calibration samples (least squares)",
+}
+_NORMALIZATION = {
+    Normalization.NONE: "",
+    Normalization.LAYER: ", scores relative to their layer's",
+    Normalization.PARAMETERS: ", scores per parameter removed",
+}
+
+Line = tuple[str, str]
+
+
+def _structures(pruning: Pruning) -> str:
+    extras = []
+    if pruning.layout is Layout.STOCK:
+        extras.append("equal widths in all layers, QK as wide as VO")
+    if pruning.align > 1:
+        extras.append(f"widths in multiples of {pruning.align}")
+    if pruning.min_heads == 0:
+        extras.append("a layer may lose all of its heads")
+    return "; ".join([STRUCTURES[pruning.granularity], *extras])
+
+
+def _recovery(finetune: Finetune | None) -> list[Line]:
+    if finetune is None:
+        return [("recovery", "none")]
+    epochs = f"{finetune.epochs} epoch{'s' if finetune.epochs > 1 else ''}"
+    adapters = f"LoRA of rank {finetune.lora.rank} (capped at each width), merged into the weights"
+    lines = [("recovery", f"after each step {epochs} on train, {adapters}")]
+    distill = finetune.distill
+    if distill is not None and (distill.weight or distill.attention):
+        parts = []
+        if distill.weight:
+            answers = f"the original's answers at temperature {distill.temperature:g}"
+            labels = f", {percent(1 - distill.weight, 0)} for the labels" if distill.weight < 1 else ""
+            parts.append(f"{percent(distill.weight, 0)} of the loss for {answers}{labels}")
+        if distill.attention:
+            parts.append(f"attention outputs matched layer by layer, weight {distill.attention:g}")
+        lines.append(("distillation", "; ".join(parts)))
+    return lines
+
+
+def method(spec: EngineSpec, last: StepMetrics) -> list[Line]:
+    """(what, how) of everything that decided `last`, in the order in which a job does it."""
+    pruning = spec.pruning
+    steps = f"{pruning.steps} steps, {pruning.schedule.shape.value}" if pruning.steps > 1 else "one step"
+    lines = [
+        ("removed", _structures(pruning)),
+        (
+            "scored by",
+            f"{pruning.criterion.value}, {_SCOPES[pruning.scope]}{_BALANCE[pruning.balance]}"
+            f"{_NORMALIZATION[pruning.normalization]}",
+        ),
+        ("basis", _BASES[pruning.basis]),
+        ("compensation", _COMPENSATION[pruning.compensation]),
+        ("target", f"{percent(pruning.target.share)} of the original {SHARE_OF[pruning.target.kind]}, in {steps}"),
+    ]
+    if pruning.exclude_layers:
+        lines.append(("left as they were", "layers " + ", ".join(map(str, pruning.exclude_layers))))
+    if last.calibration_samples:
+        labels = " with labels drawn from the model" if pruning.calibration.labels is LabelSource.MODEL else ""
+        samples = f"{last.calibration_samples} samples of {pruning.calibration.split.value}{labels}"
+    else:
+        samples = "none needed"
+    lines += [("calibration", samples), *_recovery(spec.finetune)]
+    if spec.stop is not None:
+        bound = f"{100 * spec.stop.max_drop:g} points"
+        lines.append(("bound", f"the result is the last step before validation falls by more than {bound}"))
+    return lines
+
+
+def beyond(steps: Sequence[StepMetrics], result: JobResult | None) -> bool:
+    """Whether the last step is not the job's result: it lies beyond what `stop` allows."""
+    return result is not None and result.step != steps[-1].step
