@@ -1,0 +1,197 @@
+"""What a cut buys in time, beside what its FLOPs promise: dense and cut models in turn, in one run.
+
+A random AST (12 layers, 768 wide, 12 heads of 64, or 6 layers, 192 wide, 6 heads of 32 with `--shape small`) is cut by 50% of
+its attention parameters at every granularity, globally. Scores are random too, but as uneven as real ones: every layer,
+side and head has its own scale, so a global ranking leaves widths that differ between layers, between QK and VO and, where
+heads may be ragged, between heads. In every round all models run once, in changing order, and each is divided into the
+stock dense model's time of that round; printed is the median over rounds. With one thread the process's own time stands
+beside the clock's: neighbours disturb it less.
+
+    python -m benchmarks.latency [--threads 1] [--batch 1 8] [--tokens 146 1214] [--shape base] [--device cpu] [--quick]
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from transformers import ASTConfig, ASTForAudioClassification, PreTrainedModel
+
+from api_schemas import accounting
+from api_schemas.accounting import ModelShape
+from api_schemas.enums import Granularity
+from api_schemas.families.ast import AST
+from api_schemas.spec import Pruning
+from api_schemas.widths import AttentionWidths
+from benchmarks.race.machine import describe
+from worker.engine.evaluate.latency import forward, undisturbed
+from worker.engine.models import build, on_device
+from worker.engine.scoring import LayerScores
+from worker.engine.selection import select, widths_of
+from worker.engine.surgery import cut
+
+SPARSITY = 0.5
+GOAL = 0.85
+"""Least speed-up over what the FLOPs promise, for GOVERNED, at every batch size."""
+GOVERNED = (Granularity.ENTIRE_HEAD, Granularity.PER_HEAD)
+SPREAD = {"layer": 0.25, "head": 0.8}
+"""Standard deviation of the logarithm of scales: of a layer's QK or VO side, and of a head."""
+SHAPES = {
+    "base": {"num_hidden_layers": 12, "hidden_size": 768, "num_attention_heads": 12, "intermediate_size": 3072},
+    "small": {"num_hidden_layers": 6, "hidden_size": 192, "num_attention_heads": 6, "intermediate_size": 768},
+}
+MIN_ROUNDS, MAX_ROUNDS = 5, 40
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """A model to time, and how many times fewer FLOPs than the dense one it has."""
+
+    name: str
+    model: PreTrainedModel
+    promise: float
+    widths: AttentionWidths
+
+
+def uneven_scores(widths: AttentionWidths, seed: int) -> tuple[LayerScores, ...]:
+    """Scores of single channels: exponential draws, times a scale of their layer and side, times one of their head.
+
+    One head in ten says next to nothing.
+    """
+    draw = np.random.default_rng(seed)
+
+    def side(of_heads: Sequence[int], heads: NDArray[np.float64]) -> tuple[Tensor, ...]:
+        scale = np.exp(heads + draw.normal(scale=SPREAD["layer"]))
+        return tuple(torch.from_numpy(s * draw.exponential(size=n)) for s, n in zip(scale, of_heads, strict=True))
+
+    scores = []
+    for layer in widths.layers:
+        heads = draw.normal(scale=SPREAD["head"], size=layer.heads) - 5.0 * (draw.random(layer.heads) < 0.1)
+        scores.append(LayerScores(side(layer.qk, heads), side(layer.vo, heads)))
+    return tuple(scores)
+
+
+def contestants(shape: str, tokens: int, device: torch.device, dtype: torch.dtype) -> list[Contestant]:
+    """The stock dense model first, then the engine's class dense, and cut at every granularity."""
+    torch.manual_seed(0)
+    # 12 patches high, at a stride of 10 mel bins; two special tokens.
+    frames = ((tokens - 2) // 12 - 1) * 10 + 16
+    config = ASTConfig.from_dict({"max_length": frames, "id2label": dict.fromkeys(range(35), "word"), **SHAPES[shape]})
+    heads, hidden = config.num_attention_heads, config.hidden_size
+    dense_widths = AttentionWidths.dense(config.num_hidden_layers, heads, hidden // heads)
+    stock = ASTForAudioClassification(config).eval()
+    dense = build(AST, config.to_dict(), dense_widths, stock.state_dict())
+    attention = config.num_hidden_layers * 4 * hidden * (hidden + 1)
+    described = ModelShape(
+        hidden_size=hidden, tokens=AST.tokens(config.to_dict()), qkv_bias=True, output_bias=True,
+        attention_parameters=attention, other_parameters=sum(p.numel() for p in stock.parameters()) - attention,
+        other_flops=AST.other_flops(config.to_dict()), bytes_per_parameter=4,
+    )  # fmt: skip
+    assert described.tokens == tokens, f"{tokens} tokens are not 12 n + 2"
+    found = [Contestant("dense, stock", stock, 1.0, dense_widths), Contestant("dense", dense, 1.0, dense_widths)]
+    scores = uneven_scores(dense_widths, seed=0)
+    for granularity in Granularity:
+        pruning = Pruning.model_validate(
+            {"target": {"attention_sparsity": SPARSITY}, "granularity": granularity, "criterion": "random"}
+        )
+        keep = select(scores, dense_widths, described, pruning, share=SPARSITY)
+        widths = widths_of(keep, dense_widths.head_dim)
+        promise = accounting.total_flops(described, dense_widths) / accounting.total_flops(described, widths)
+        found.append(Contestant(granularity.value, cut(dense, AST, dense_widths, keep), promise, widths))
+    for each in found:
+        on_device(on_device(each.model, dtype), device)
+    return found
+
+
+def timed(models: Sequence[nn.Module], inputs: Tensor, seconds: float) -> NDArray[np.float64]:
+    """Clock and process time in milliseconds, (rounds, models, 2): as many rounds as fit, within limits."""
+    passes: list[Callable[[], object]] = [forward(model, inputs) for model in models]
+    rounds: list[list[tuple[float, float]]] = []
+    with undisturbed(*models):
+        for run in passes * 2:  # kernels are chosen, caches filled
+            run()
+        until = time.monotonic() + seconds
+        while len(rounds) < MIN_ROUNDS or (time.monotonic() < until and len(rounds) < MAX_ROUNDS):
+            row = [(0.0, 0.0)] * len(passes)
+            for turn in range(len(passes)):
+                which = (turn + len(rounds)) % len(passes)
+                start = time.perf_counter(), time.process_time()
+                passes[which]()
+                row[which] = ((time.perf_counter() - start[0]) * 1e3, (time.process_time() - start[1]) * 1e3)
+            rounds.append(row)
+    return np.array(rounds)
+
+
+def measure(found: Sequence[Contestant], tokens: int, batch: int, inputs: Tensor, seconds: float) -> dict[str, Any]:
+    """One batch size, printed as a table."""
+    times = timed([each.model for each in found], inputs, seconds)
+    with_cpu = inputs.device.type == "cpu" and torch.get_num_threads() == 1
+    clocks = ("wall", "cpu") if with_cpu else ("wall",)
+    print(f"\n{tokens} tokens, batch {batch}, {len(times)} rounds\n")
+    print("| model | ms (median) | FLOPs promise | " + " | ".join(f"speed-up, {c} | of promise" for c in clocks) + " |")
+    print("|---|" + "---:|" * (2 + 2 * len(clocks)))
+    rows = []
+    for number, each in enumerate(found):
+        milliseconds = np.median(times[:, number], axis=0)
+        speedup = np.median(times[:, 0] / times[:, number], axis=0)
+        row = {"model": each.name, "ms": round(float(milliseconds[0]), 2), "promise": round(each.promise, 3)}
+        cells = []
+        for clock, value in zip(clocks, speedup, strict=False):
+            row |= {f"speedup_{clock}": round(float(value), 3), f"ratio_{clock}": round(float(value) / each.promise, 3)}
+            cells.append(f"{value:.2f} | {value / each.promise:.2f}")
+        rows.append(row)
+        print(f"| {each.name} | {milliseconds[0]:.1f} | {each.promise:.2f} | " + " | ".join(cells) + " |", flush=True)
+    return {"tokens": tokens, "batch": batch, "rounds": len(times), "models": rows}
+
+
+def main() -> None:
+    """Print a table a case, the widths that were cut to, and everything as JSON on the last line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--batch", type=int, nargs="+", default=[1, 8])
+    parser.add_argument("--tokens", type=int, nargs="+", default=[146, 1214], help="12 n + 2: 146 is a second of sound")
+    parser.add_argument("--shape", choices=SHAPES, default="base")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16", "float16"])
+    parser.add_argument("--seconds", type=float, default=120.0, help="of timing, a case")
+    parser.add_argument("--quick", action="store_true", help="146 tokens, 20 seconds a case")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    if arguments.quick:
+        arguments.tokens, arguments.seconds = [146], 20.0
+    device, dtype = torch.device(arguments.device), getattr(torch, arguments.dtype)
+    cases = []
+    for tokens in arguments.tokens:
+        found = contestants(arguments.shape, tokens, device, dtype)
+        for each in found[2:]:
+            pairs = (f"{layer.heads}h {layer.qk_total}/{layer.vo_total}" for layer in each.widths.layers)
+            print(f"{each.name}: heads, QK/VO channels by layer: {', '.join(pairs)}")
+        config = found[0].model.config
+        for batch in arguments.batch:
+            generator = torch.Generator().manual_seed(batch)
+            inputs = torch.randn(batch, config.max_length, config.num_mel_bins, generator=generator)
+            cases.append(measure(found, tokens, batch, inputs.to(device, dtype), arguments.seconds))
+    rows = [row for case in cases for row in case["models"]]
+    least = min(row["ratio_wall"] for row in rows if row["model"] in [each.value for each in GOVERNED])
+    slowest = min(row["speedup_wall"] for row in rows if not row["model"].startswith("dense"))
+    print(
+        f"\nleast speed-up over promise, entire_head and per_head: {least:.2f} (goal {GOAL}); least speed-up: {slowest:.2f}"
+    )
+    print(
+        json.dumps(
+            {
+                "shape": arguments.shape, "dtype": arguments.dtype, "machine": describe(device), "cases": cases,
+                "least_ratio": least, "goal": GOAL, "goal_met": least >= GOAL, "least_speedup": slowest,
+            }
+        )
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
