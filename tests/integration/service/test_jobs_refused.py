@@ -14,6 +14,7 @@ def data_dir(stocked: Path) -> Path:
     return stocked
 
 
+PAPER = {"preset": "paper", "target": {"attention_sparsity": 0.5}}
 REFUSED = [
     ({"target": {"parameters": 0.9}}, "sparsity_out_of_reach", "/pruning/target/parameters"),
     ({"target": {"flops": 0.9}}, "sparsity_out_of_reach", "/pruning/target/flops"),
@@ -38,7 +39,7 @@ REFUSED = [
 def test_refused_at_once(
     client: TestClient, job_body: dict[str, Any], changes: dict[str, Any], code: str, pointer: str
 ) -> None:
-    answer = client.post("/v1/jobs", json=job_body | {"pruning": job_body["pruning"] | changes})
+    answer = client.post("/v1/jobs", json=job_body | {"pruning": PAPER | changes})
     body = problem(answer, 422, code)
     assert [item["pointer"] for item in body["errors"]] == [pointer]
     assert client.get("/v1/jobs").json()["items"] == []
@@ -65,7 +66,7 @@ def test_a_latency_target_needs_a_batch_size(client: TestClient, job_body: dict[
     ],
 )
 def test_accepted(client: TestClient, job_body: dict[str, Any], changes: dict[str, Any]) -> None:
-    answer = client.post("/v1/jobs", json=job_body | {"pruning": job_body["pruning"] | changes})
+    answer = client.post("/v1/jobs", json=job_body | {"pruning": PAPER | changes})
     assert answer.status_code == 202, answer.text
     assert {key: answer.json()["request"]["pruning"][key] for key in changes if key not in ("target", "schedule")} == {
         key: value for key, value in changes.items() if key not in ("target", "schedule")

@@ -27,7 +27,7 @@ CHANNELS = HEADS * WIDTH
 
 
 def pruning(share: float = 0.5, kind: str = "attention_sparsity", **changes: Any) -> Pruning:
-    return Pruning.model_validate({"target": {kind: share}, **changes})
+    return Pruning.model_validate({"preset": "paper", "target": {kind: share}, **changes})
 
 
 def refused(spec: Pruning) -> SecateurError:

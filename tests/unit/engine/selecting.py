@@ -44,7 +44,7 @@ def drawn_scores(
 
 
 def pruning(share: float = 0.5, kind: str = "attention_sparsity", **changes: Any) -> Pruning:
-    return Pruning.model_validate({"target": {kind: share}, **changes})
+    return Pruning.model_validate({"preset": "paper", "target": {kind: share}, **changes})
 
 
 @st.composite
@@ -53,6 +53,7 @@ def specs(draw: st.DrawFn, **fixed: Any) -> Pruning:
     granularity = fixed.get("granularity") or draw(st.sampled_from(Granularity))
     heads = granularity in (Granularity.ENTIRE_HEAD, Granularity.HEAD_AND_CHANNEL)
     values = {
+        "preset": "paper",
         "granularity": granularity,
         "scope": draw(st.sampled_from(Scope)),
         "balance": draw(st.sampled_from(Balance)),

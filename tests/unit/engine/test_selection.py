@@ -21,7 +21,7 @@ SHAPE = small_shape()
 
 
 def pruning(sparsity=0.5, **changes) -> Pruning:
-    return Pruning.model_validate({"target": {"attention_sparsity": sparsity}, **changes})
+    return Pruning.model_validate({"preset": "paper", "target": {"attention_sparsity": sparsity}, **changes})
 
 
 def scores(widths=DENSE, seed=0):

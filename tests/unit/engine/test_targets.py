@@ -76,7 +76,7 @@ def test_the_table_survives_its_file(tmp_path):
         read_latency_table(tmp_path / "absent")
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(st.data())
 def test_latency_is_met_to_the_nearest_structure(data):
     """Against a walk through all sparsities: what is found is as near as the jump at the target's latency allows."""
@@ -87,7 +87,7 @@ def test_latency_is_met_to_the_nearest_structure(data):
     scores = drawn_scores(seed=seed)
     keep = choose(scores, DENSE, SHAPE, spec, share=share / 2, latency=MODEL)
     ranking = Ranking(scores, DENSE, SHAPE, spec, TargetKind.ATTENTION_SPARSITY)
-    saved = [MODEL.saved(widths_of(ranking.keep(step / 300), WIDTH)) for step in range(301)]
+    saved = [MODEL.saved(widths_of(ranking.keep(step / 200), WIDTH)) for step in range(201)]
     achieved = MODEL.saved(widths_of(keep, WIDTH))
     crossed = [abs(b - a) for a, b in pairwise(saved) if min(a, b) <= share / 2 <= max(a, b)]
     assert abs(achieved - share / 2) <= max(crossed) / 2 + 0.005
