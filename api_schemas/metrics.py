@@ -92,7 +92,7 @@ class ExportMetrics(Output):
 
 
 class EpochLoss(Output):
-    """Mean training loss of one epoch of recovery, and the validation scores after it where they were taken."""
+    """Mean training loss of one epoch of recovery; with distillation, of the whole sum that was trained on."""
 
     epoch: int
     train_loss: float

@@ -43,7 +43,7 @@ def prune(model: Path, data: Path, out: Path, spec: EngineSpec, device: str, thr
     if steps:
         console.print(steps_table(steps if result is None else with_test(steps, result)))
     if isinstance(end, Finished) and status == 0:
-        _say_result(result, out, steps[-1].step, console)
+        say_result(result, out, steps[-1].step, console)
         return 0
     if isinstance(end, Failed):
         console.print(f"[red]failed:[/] {end.code.value}: ", end="")
@@ -88,7 +88,7 @@ def _follow(process: subprocess.Popen[str], bar: JobBar) -> tuple[list[StepMetri
     return steps, end
 
 
-def _say_result(result: JobResult | None, out: Path, last: int, console: Console) -> None:
+def say_result(result: JobResult | None, out: Path, last: int, console: Console) -> None:
     """Where the checkpoint is, and why the job ended where it did."""
     report = out / f"step-{last}" / "report.html"
     if result is not None and result.stopped is not None:

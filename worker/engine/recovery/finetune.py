@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from api_schemas.errors import ErrorCode, SecateurError
 from api_schemas.metrics import EpochLoss
 from api_schemas.spec import Finetune
 from worker.engine.data.augment import Augmentation
@@ -17,10 +16,9 @@ from worker.engine.data.split import FeatureSplit
 from worker.engine.evaluate.metrics import per_sample_loss
 from worker.engine.recovery import lora
 from worker.engine.recovery.distill import Teacher, distillation
+from worker.engine.recovery.ledger import CHECK_EVERY, Ledger
 
 GRADIENT_NORM = 1.0
-CHECK_EVERY = 64
-"""Batches on a GPU between two looks at whether the loss is finite: each look makes the host wait for the device."""
 
 
 def learning_rate_factor(step: int, total: int, warmup: float) -> float:
@@ -49,41 +47,6 @@ def _precision(device: torch.device) -> torch.autocast:
     """bfloat16 in the matrix products where a GPU computes them natively. The CPU stays in float32, weights everywhere."""
     native = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     return torch.autocast(device.type, torch.bfloat16, enabled=native)
-
-
-class _Ledger:
-    """Adds up losses where they are computed, and asks the device only now and then whether they were finite."""
-
-    def __init__(self, device: torch.device, every: int) -> None:
-        self._every, self._since = every, 0
-        self._sum = torch.zeros((), dtype=torch.float64, device=device)
-        self._worst = torch.zeros((), dtype=torch.float64, device=device)
-
-    def add(self, loss: Tensor, norm: Tensor, samples: int) -> None:
-        """One batch's mean loss and gradient norm. Raises NUMERICAL as `check` does, every so many batches."""
-        self._sum += loss.detach().double() * samples
-        # Zero where both are finite, NaN where one is not, and NaN from then on.
-        self._worst += loss.detach() * 0.0 + norm.detach() * 0.0
-        self._since += 1
-        if self._since >= self._every:
-            self.check()
-
-    def check(self) -> None:
-        """Raises NUMERICAL where any loss or gradient so far was not finite."""
-        if not math.isfinite(self._worst.item()):
-            detail = (
-                f"Fine-tuning diverged: loss or gradient is not finite within the last {self._since} batches. "
-                "Lower finetune.learning_rate."
-            )
-            raise SecateurError(ErrorCode.NUMERICAL, detail)
-        self._since = 0
-
-    def total(self) -> float:
-        """Sum of all samples' losses since the last time it was asked for. Raises NUMERICAL."""
-        self.check()
-        total = self._sum.item()
-        self._sum.zero_()
-        return total
 
 
 def _gradients(model: nn.Module, optimizer: torch.optim.Optimizer, loss: Tensor) -> Tensor:
@@ -130,7 +93,7 @@ def finetune(
     total, done = spec.epochs * per_epoch, 0
     cuda = [device] if device.type == "cuda" else []
     feed = Feed(split, device, resident=spec.epochs > 1 and fits(split, device))
-    ledger = _Ledger(device, every=CHECK_EVERY if cuda else 1)
+    ledger = Ledger(device, every=CHECK_EVERY if cuda else 1)
     with torch.random.fork_rng(devices=cuda), ExitStack() as stack:
         torch.manual_seed(seed)
         adapted, ranks = lora.attach(model, projections, classifiers, spec.lora)

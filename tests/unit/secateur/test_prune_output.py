@@ -1,0 +1,50 @@
+"""What `secateur prune` says at its end: where the checkpoint is, and why the job ended there."""
+
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from api_schemas.enums import StopReason
+from api_schemas.metrics import JobResult, Scores
+from secateur.prune import say_result
+from secateur.tables import steps_table, with_test
+from tests.support.records import step_metrics
+
+TEST = Scores(samples=10, cross_entropy=0.5, accuracy=0.777)
+
+
+def said(result: JobResult | None, last: int = 3) -> str:
+    console = Console(width=200)
+    with console.capture() as captured:
+        say_result(result, Path("out"), last, console)
+    return captured.get()
+
+
+def stopped(step: int) -> JobResult:
+    return JobResult(step=step, stopped=StopReason.MAX_DROP, detail="It fell [too] far.", test=TEST)
+
+
+def test_a_job_that_reached_its_target_names_its_last_step() -> None:
+    for result in (None, JobResult(step=3, stopped=None, detail="All 3 steps were taken.", test=TEST)):
+        assert said(result).startswith("Done. The pruned checkpoint is out/step-3; open out/step-3/report.html")
+
+
+def test_a_stopped_job_names_its_result_and_the_newest_report() -> None:
+    text = said(stopped(2))
+    assert text.startswith("Stopped. It fell [too] far.")
+    assert "The pruned checkpoint is out/step-2; open out/step-3/report.html" in text
+
+
+def test_a_job_without_a_step_within_its_bound_names_no_checkpoint() -> None:
+    text = said(stopped(0), last=1)
+    assert "checkpoint is" not in text
+    assert "Every step is kept, out/step-1 for one" in text
+
+
+@pytest.mark.parametrize("step", [0, 2])
+def test_the_results_test_scores_are_in_its_row(step: int) -> None:
+    steps = [step_metrics(number) for number in range(4)]
+    table = steps_table(with_test(steps, stopped(step)))
+    (column,) = [column for column in table.columns if column.header == "test"]
+    assert list(column.cells) == ["77.7%" if number == step else "" for number in range(4)]
