@@ -87,6 +87,7 @@ class Compensation(StrEnum):
     NONE = "none"
     BIAS = "bias"
     LEAST_SQUARES = "least_squares"
+    LEAST_SQUARES_FEED_FORWARD = "least_squares_feed_forward"
 
 
 class ScheduleShape(StrEnum):

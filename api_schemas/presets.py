@@ -1,6 +1,6 @@
 """Named starting points, as plain data: they fill what the request leaves out of `pruning`, and of `finetune`."""
 
-from typing import Any
+from typing import Any, Literal
 
 PRESETS: dict[str, dict[str, Any]] = {
     # What our own measurements rank first (docs/adr/0006): heads turned into their principal axes, ranks given out over the
@@ -10,7 +10,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "criterion": "fisher_gate",
         "scope": "global",
         "basis": "principal",
-        "compensation": "least_squares",
+        "compensation": "least_squares_feed_forward",
         "balance": "joint",
         "min_heads": 0,
         "schedule": {"shape": "linear", "largest_step": 0.25},
@@ -36,7 +36,7 @@ FINETUNE: dict[str, dict[str, Any]] = {
 }
 """What a preset says of recovery."""
 
-DEFAULT = "best"
+DEFAULT: Literal["best"] = "best"
 
 
 def filled(preset: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:

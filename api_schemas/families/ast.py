@@ -88,6 +88,7 @@ AST = Family(
     model_types=("audio-spectrogram-transformer",),
     architectures={"ASTForAudioClassification": "audio-classification"},
     layer_modules="audio_spectrogram_transformer.layers.{layer}",
+    feed_forward_outputs="audio_spectrogram_transformer.layers.{layer}.mlp.fc2",
     attention_modules="audio_spectrogram_transformer.layers.{layer}.attention",
     projections={"q": "q_proj", "k": "k_proj", "v": "v_proj", "o": "o_proj"},
     file_names=(

@@ -33,6 +33,8 @@ class Family:
     """Supported classes of transformers and the task of each."""
     layer_modules: str
     """Path of a transformer layer in the module tree, `{layer}` for its number. Its input is the residual stream."""
+    feed_forward_outputs: str
+    """Path of a layer's second feed-forward projection, which writes to the residual stream."""
     attention_modules: str
     """Path of a layer's attention in the module tree, `{layer}` for its number."""
     projections: Mapping[str, str]

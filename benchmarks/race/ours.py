@@ -22,6 +22,7 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "best, native basis": {"basis": "native"},
     "best, no compensation": {"compensation": "none"},
     "best, bias alone": {"compensation": "bias"},
+    "best, W_o alone refitted": {"compensation": "least_squares"},
     # What ranks are given out by: plain energy, energy times gradient energy, the gate by the data's labels.
     "best, energy": {"criterion": "energy"},
     "best, Fisher energy": {"criterion": "fisher_energy"},

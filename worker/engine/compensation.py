@@ -1,17 +1,19 @@
-"""Compensation: what was cut is made up for at once, in W_o and b_o, before any training.
+"""Compensation: what was cut is made up for at once, without training.
 
 - `bias`: the mean of what a removed channel put out goes into b_o.
 - `least_squares`: W_o and b_o are fitted anew on calibration samples, by ridge regression, so that after each attention
   block the residual stream is as near as it can be to that of the model before the cut. Layer after layer, each on the
   inputs that the layers already cut and refitted give it, so that a layer also makes up for those before it (mask tuning of
   Kwon et al., arXiv 2204.09656, §4.3, there by layer on the original's inputs and with one factor a head).
+- `least_squares_feed_forward`: so is the second projection of every feed-forward block, in its turn. It loses nothing itself,
+  but sees in its inputs some of what attention no longer brings.
 
 Shapes: B batch, T tokens, D model width, C channels of the cut layer, all heads.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +25,9 @@ from worker.engine.selection import Keep
 
 RIDGE = 1e-3
 """Pull towards the present W_o, as a share of the mean square of the context."""
+
+FEED_FORWARD_RIDGE = 1e-1
+"""The same for the second feed-forward projection: nothing was cut there, so it moves only for good reasons."""
 
 TOKENS = 65_536
 """Enough to fit some hundred numbers a row; beyond it, calibration samples are left out to bound memory."""
@@ -153,6 +158,7 @@ def refit_outputs(
     cut: Loaded,
     batches: Iterable[Tensor],
     *,
+    feed_forward: bool = False,
     ridge: float = RIDGE,
     tokens: int = TOKENS,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
@@ -162,34 +168,68 @@ def refit_outputs(
     Args:
         before: the model that was cut, of any basis: only its hidden states are used.
         batches: calibration inputs on the models' device; taken until `tokens` tokens are reached.
+        feed_forward: fit the second projections of the feed-forward blocks too.
         progress: called with layers done and in all.
     """
     layers_before, blocks_before = _layers(before)
     layers, blocks = _layers(cut)
     with torch.no_grad():
-        stream: list[tuple[Tensor, Tensor, dict[str, Any]]] = []
+        stream: list[_Batch] = []
         seen = 0
         for inputs in batches:
             hidden_BTD, kwargs = _layer_inputs(before.model, layers_before[0], inputs)
-            stream.append((hidden_BTD, hidden_BTD, kwargs))
+            stream.append(_Batch(hidden_BTD, hidden_BTD, kwargs))
             seen += hidden_BTD.shape[0] * hidden_BTD.shape[1]
             if seen >= tokens:
                 break
         for number, layer in enumerate(layers):
             o_before, o = (side[number].projections["o"] for side in (blocks_before, blocks))
-            regression, following = _Regression(o), []
-            for wanted_BTD, hidden_BTD, kwargs in stream:
-                next_BTD, attended_BTD = _run_and_tap(layers_before[number], o_before, wanted_BTD, kwargs)
-                context_BTC = _context(layer, o, hidden_BTD, kwargs)
-                regression.add(context_BTC, attended_BTD + wanted_BTD - hidden_BTD)
-                following.append(next_BTD)
+            regression, wanted = _Regression(o), []
+            for batch in stream:
+                next_BTD, attended_BTD = _run_and_tap(layers_before[number], o_before, batch.wanted, batch.kwargs)
+                regression.add(
+                    _context(layer, o, batch.hidden, batch.kwargs), attended_BTD + batch.wanted - batch.hidden
+                )
+                wanted.append(next_BTD)
             regression.fit(ridge)
-            last = number == len(layers) - 1
-            stream = [
-                (next_BTD, hidden_BTD if last else _run(layer, hidden_BTD, kwargs), kwargs)
-                for next_BTD, (_, hidden_BTD, kwargs) in zip(following, stream, strict=True)
-            ]
+            if feed_forward:
+                path = cut.family.feed_forward_outputs.format(layer=number)
+                _refit_feed_forward(layer, _linear(cut.model, path), stream, wanted)
+            if number < len(layers) - 1:
+                stream = [
+                    _Batch(next_BTD, _run(layer, batch.hidden, batch.kwargs), batch.kwargs)
+                    for next_BTD, batch in zip(wanted, stream, strict=True)
+                ]
             progress(number + 1, len(layers))
+
+
+def _refit_feed_forward(
+    layer: nn.Module, second: nn.Linear, stream: Sequence["_Batch"], wanted: Sequence[Tensor]
+) -> None:
+    """Fit a layer's second feed-forward projection so that the layer's output comes near to `wanted`."""
+    regression = _Regression(second)
+    for batch, next_BTD in zip(stream, wanted, strict=True):
+        found: list[tuple[Tensor, Tensor]] = []
+        with _hooked(second.register_forward_hook(lambda _m, args, y, found=found: found.append((args[0], y)))):
+            output_BTD = _run(layer, batch.hidden, batch.kwargs)
+        inner_BTC, added_BTD = found[0]
+        regression.add(inner_BTC, next_BTD - (output_BTD - added_BTD))
+    regression.fit(FEED_FORWARD_RIDGE)
+
+
+class _Batch(NamedTuple):
+    """Where a batch stands: the residual stream of the model before the cut, that of the cut one, and what goes with them."""
+
+    wanted: Tensor
+    hidden: Tensor
+    kwargs: dict[str, Any]
+
+
+def _linear(model: nn.Module, path: str) -> nn.Linear:
+    module = model.get_submodule(path)
+    if not isinstance(module, nn.Linear):
+        raise ValueError(f"{path} is a {type(module).__name__}, not a Linear")
+    return module
 
 
 def _layers(loaded: Loaded) -> tuple[list[nn.Module], Sequence[AttentionBlock]]:

@@ -126,9 +126,10 @@ class Cutting:
         if how is Compensation.NONE or scored.observed is None or scored.samples is None:
             return smaller
         compensation.fold_means(loaded, smaller, keep, scored.observed)
-        if how is Compensation.LEAST_SQUARES and refit:
+        if how is not Compensation.BIAS and refit:
             inputs = (inputs for inputs, _ in calibration.batches(scored.samples, self.device))
-            compensation.refit_outputs(loaded, smaller, inputs, progress=self.reporter.progress)
+            too = how is Compensation.LEAST_SQUARES_FEED_FORWARD
+            compensation.refit_outputs(loaded, smaller, inputs, feed_forward=too, progress=self.reporter.progress)
         return smaller
 
     def _samples(self, step: int) -> FeatureSplit:

@@ -47,6 +47,17 @@ def _streams(loaded: Loaded, x: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
     return [(seen["hidden"], seen.get("x", seen["hidden"][:, :0]), seen["y"]) for seen in flat]
 
 
+def _last_output(loaded: Loaded, x: Tensor) -> Tensor:
+    """The residual stream after the last layer, float64."""
+    last = loaded.model.get_submodule(loaded.family.layer_modules.format(layer=LAYERS - 1))
+    found: list[Tensor] = []
+    handle = last.register_forward_hook(lambda _m, _a, y: found.append(y[0] if isinstance(y, tuple) else y))
+    with torch.inference_mode():
+        loaded.model(x)
+    handle.remove()
+    return found[0].double()
+
+
 def test_folded_means_keep_the_mean_of_the_output() -> None:
     loaded, x = small_model(), inputs(16)
     everything = tuple(HeadKeep(h, ALL, ALL) for h in range(HEADS))
@@ -88,6 +99,21 @@ def test_no_linear_correction_is_left_in_any_layer() -> None:
         assert (context.mT @ left / len(left)).numel() == 0 or (
             context.mT @ left / len(left)
         ).abs().max() < 1e-4 * scale
+
+
+def test_the_second_feed_forward_projection_is_refitted_too() -> None:
+    loaded, x = small_model(), inputs(64, seed=1)
+    attention_alone, both = _cut(loaded, RAGGED), _cut(loaded, RAGGED)
+    refit_outputs(loaded, attention_alone, x.split(16))
+    refit_outputs(loaded, both, x.split(16), feed_forward=True)
+    path = loaded.family.feed_forward_outputs
+    for layer in range(LAYERS):
+        old, new = (model.model.get_submodule(path.format(layer=layer)).weight for model in (loaded, both))
+        assert (old - new).abs().max() > 1e-4
+    # The last layer's output, before the final norm: what all the fits aim at.
+    wanted, *found = (_last_output(model, x) for model in (loaded, attention_alone, both))
+    errors = [float((output - wanted).square().mean()) for output in found]
+    assert errors[1] < 0.95 * errors[0]
 
 
 def test_refitting_brings_unseen_logits_nearer() -> None:
