@@ -6,6 +6,8 @@ from tempfile import TemporaryDirectory
 
 import torch
 
+from api_schemas import accounting
+from api_schemas.accounting import ModelShape
 from api_schemas.enums import ExportFormat
 from api_schemas.errors import ErrorCode, SecateurError
 from api_schemas.events import Warned
@@ -35,7 +37,7 @@ def export(
     *,
     settings: Evaluate,
     multi_label: bool,
-    flops: int,
+    shape: ModelShape,
     reporter: Reporter,
 ) -> tuple[ExportMetrics, ...]:
     """Write `formats` into a step's `folder` and return what was measured of each, in the order of `formats`.
@@ -43,7 +45,7 @@ def export(
     Args:
         loaded: as read back from `folder`: the file is the model. It is left on the CPU.
         validation: real samples; at most 256 are used (see check_samples).
-        flops: of one sample's forward pass.
+        shape: the original's constants.
 
     Raises EXPORT_FAILED where a graph cannot be made or run, or where model.onnx does not give torch's logits. Eight bits are
     reported, and warned of where they change more than a tenth of the answers.
@@ -51,7 +53,7 @@ def export(
     if not formats:
         return ()
     model = loaded.model
-    samples = check_samples(validation, flops)
+    samples = check_samples(validation, accounting.total_flops(shape, loaded.widths))
     with TemporaryDirectory(prefix="secateur-export-") as scratch:
         paths = _write(folder, Path(scratch), loaded, formats, samples)
         files = {format: _opened(path) for format, path in paths.items()}
@@ -110,7 +112,7 @@ def _write(
     }
     example, _ = samples.batch([0])
     try:
-        proto = float_graph(loaded.model, example)
+        proto = float_graph(loaded, example)
         onnx.save(proto, paths[ExportFormat.ONNX])
         if ExportFormat.ONNX_INT8 in paths:
             write_int8(proto, paths[ExportFormat.ONNX_INT8])

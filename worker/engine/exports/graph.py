@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from worker.engine.models import on_device
+from worker.engine.checkpoint.load import Loaded
+from worker.engine.exports.attention import for_export
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -30,33 +31,27 @@ class _Logits(nn.Module):
         return logits
 
 
-def float_graph(model: PreTrainedModel, example: Tensor) -> "ModelProto":
+def float_graph(loaded: Loaded, example: Tensor) -> "ModelProto":
     """`input_values` (batch, frames, mels) -> `logits` (batch, classes), float32; any batch size, the rest as in `example`.
 
     The same model gives the same bytes: what the exporter notes of its own way (source files, their folders, their lines) is
-    taken out. The model is left on the CPU.
+    taken out.
     """
-    on_device(model, torch.device("cpu")).eval()
     # Two rows: the exporter takes a size of one for a constant.
     rows = example[:1].expand(2, *example.shape[1:]).contiguous()
-    attention = model.config._attn_implementation
-    # Plain softmax: the fused kernel is written out with guards against rows that are masked entirely, which none is here.
-    model.set_attn_implementation("eager")
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    try:
-        with torch.no_grad():
-            program = torch.onnx.export(
-                _Logits(model).eval(),
-                (rows,),
-                input_names=[INPUT],
-                output_names=[OUTPUT],
-                dynamic_shapes={INPUT: {0: torch.export.Dim("batch")}},
-                opset_version=OPSET,
-                dynamo=True,
-                verbose=False,
-            )
-    finally:
-        model.set_attn_implementation(attention)
+    with torch.no_grad():
+        # Not the exporter by tracing, which is faster: it wrote the example's batch size into graphs of unequal heads, silently.
+        program = torch.onnx.export(
+            _Logits(for_export(loaded)).eval(),
+            (rows,),
+            input_names=[INPUT],
+            output_names=[OUTPUT],
+            dynamic_shapes={INPUT: {0: torch.export.Dim("batch")}},
+            opset_version=OPSET,
+            dynamo=True,
+            verbose=False,
+        )
     assert program is not None
     proto: ModelProto = program.model_proto
     del proto.metadata_props[:], proto.graph.metadata_props[:]
