@@ -11,8 +11,8 @@ import torch
 from api_schemas.enums import Split
 from benchmarks import race
 from benchmarks.race import machine, plot, recovery, tables
-from benchmarks.race.arms import all_arms
 from benchmarks.race.cells import Cell, Store
+from benchmarks.race.field import all_arms
 from benchmarks.race.heats import Heats, select
 from benchmarks.race.spectrum import spectrum
 from benchmarks.race.summary import summarise

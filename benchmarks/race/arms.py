@@ -27,10 +27,3 @@ class Arm:
     def identity(self) -> dict[str, Any]:
         """What of the arm decides its outcome."""
         return {"name": self.name, "version": self.version, "settings": dict(self.settings)}
-
-
-def all_arms() -> tuple[Arm, ...]:
-    """Every arm that enters, family by family."""
-    from benchmarks.race import kwon, ours, paper, torch_pruning_arms
-
-    return (*paper.arms(), *ours.arms(), *torch_pruning_arms.arms(), *kwon.arms())
