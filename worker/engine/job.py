@@ -20,6 +20,7 @@ from worker.engine.cutting import Cutting, Scored
 from worker.engine.data import PreparedData
 from worker.engine.determinism import step_seed
 from worker.engine.exports import export
+from worker.engine.latency_table import write_latency_table
 from worker.engine.measure import Measure
 from worker.engine.models import on_device
 from worker.engine.progress import Reporter
@@ -80,6 +81,7 @@ class Job:
         kept = keep_all(dense.widths)
         folder = self.folder(0)
         folder.mkdir(parents=True, exist_ok=True)
+        self._keep_latency_table(folder)
         record = StepRecord(0, self.described.family.name, self.spec, dense.widths, kept, True, 1.0)
         write_pruning(folder, record, [metrics])
         write_metrics(folder, self.data.summary, [metrics])
@@ -137,6 +139,7 @@ class Job:
         report.phase(Phase.PACKAGING, number)
         folder = self.folder(number)
         query_scale = save_checkpoint(folder, recovered, self.original)
+        self._keep_latency_table(folder)
         stock = stock_shape(recovered) is not None
         record = StepRecord(number, recovered.family.name, self.spec, recovered.widths, kept, stock, query_scale)
         write_pruning(folder, record, history)
@@ -190,6 +193,11 @@ class Job:
         measured = chosen.model_copy(update={"test": test})
         steps = (*steps[: result.step], measured, *steps[result.step + 1 :])
         return steps, result.model_copy(update={"test": test})
+
+    def _keep_latency_table(self, folder: Path) -> None:
+        """With every step, since a resumed job has the last one alone: a second measurement would come out otherwise."""
+        if self.cutting.latency is not None:
+            write_latency_table(folder, self.cutting.latency.table)
 
     def _export(self, folder: Path, written: Loaded) -> tuple[ExportMetrics, ...]:
         """The files that the spec asks for beside the weights, checked and measured."""

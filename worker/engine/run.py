@@ -7,22 +7,27 @@ from pathlib import Path
 import torch
 
 from api_schemas.checkpoint import Checkpoint, describe_folder
-from api_schemas.enums import Phase, Split
+from api_schemas.enums import Phase, Split, TargetKind
 from api_schemas.events import DataReady, Finished, Started, StepDone
 from api_schemas.metrics import StepMetrics
 from api_schemas.reach import check_reachable
 from api_schemas.spec import EngineSpec
-from worker.engine.checkpoint.load import load_original, load_step
+from worker.engine.checkpoint.load import Loaded, load_original, load_step
 from worker.engine.cutting import Cutting, Scored
 from worker.engine.data import PreparedData, prepare
 from worker.engine.determinism import prepare_torch
+from worker.engine.evaluate.latency import inputs_of
 from worker.engine.exports import check_installed
 from worker.engine.job import Job
+from worker.engine.latency_measure import measure_latency_table
+from worker.engine.latency_table import LatencyModel, read_latency_table
 from worker.engine.measure import Measure
+from worker.engine.models import on_device
 from worker.engine.progress import Emit, Reporter
 from worker.engine.records import read_step, versions
 from worker.engine.schedule import step_targets
 from worker.engine.sensitivity import SHARES
+from worker.engine.targets import check_latency
 
 
 @dataclass(frozen=True)
@@ -89,6 +94,25 @@ def _prepare(inputs: Inputs, spec: EngineSpec, described: Checkpoint, reporter: 
     return data
 
 
+def _latency(
+    inputs: Inputs, spec: EngineSpec, described: Checkpoint, dense: Loaded, data: PreparedData, device: torch.device
+) -> LatencyModel | None:
+    """For a latency target, what latencies are looked up in: measured here, or as it was committed when the job resumes.
+
+    Raises SPARSITY_OUT_OF_REACH where no cut is fast enough on this device.
+    """
+    if spec.pruning.target.kind is not TargetKind.LATENCY:
+        return None
+    if inputs.resume is not None:
+        return LatencyModel(read_latency_table(inputs.out / f"step-{inputs.resume}"), dense.family)
+    model = on_device(dense.model, device)
+    batch = inputs_of(data.splits[Split.VALIDATION], spec.evaluate.latency_batch_sizes[0], model, device)
+    table = measure_latency_table(model, dense.family, dense.widths, batch, described.shape.tokens)
+    latency = LatencyModel(table, dense.family)
+    check_latency(latency, dense.widths, spec.pruning)
+    return latency
+
+
 def run(inputs: Inputs, spec: EngineSpec, emit: Emit) -> None:
     """Prune as `spec` says. Every finished step is announced with StepDone once its folder is on disk.
 
@@ -114,7 +138,8 @@ def run(inputs: Inputs, spec: EngineSpec, emit: Emit) -> None:
     reporter = Reporter(emit, len(targets), _plan(spec, layers, len(targets), UNKNOWN_YET))
     data = _prepare(inputs, spec, described, reporter)
     reporter.replan(_plan(spec, layers, len(targets), data.summary.samples))
-    cutting = Cutting(spec, described, data, device, reporter)
+    latency = _latency(inputs, spec, described, dense, data, device)
+    cutting = Cutting(spec, described, data, device, reporter, latency)
     measure = Measure(spec.evaluate, described, data, dense, device, reporter)
     job = Job(spec, inputs.model, inputs.out, described, data, device, reporter, cutting, measure)
 
