@@ -45,7 +45,8 @@ def split() -> FeatureSplit:
 
 def analysed(dense: Loaded, split: FeatureSplit, **pruning: object) -> tuple[Sensitivity, list[Keep]]:
     """The analysis by magnitude, and every cut that was made for it."""
-    spec = Pruning.model_validate({"target": {"attention_sparsity": 0.5}, "criterion": "magnitude", **pruning})
+    given = {"preset": "paper", "target": {"attention_sparsity": 0.5}, "criterion": "magnitude", **pruning}
+    spec = Pruning.model_validate(given)
     blocks = attention_blocks(dense.model, dense.family, dense.widths)
     scored = Scored(dense, score(Criterion.MAGNITUDE, blocks, observed=None, seed=0), None, None)
     made: list[Keep] = []
@@ -155,7 +156,7 @@ def test_the_samples_are_drawn_by_seed(split: FeatureSplit) -> None:
 def prune(out: Path, samples: int | None, resume: int | None = None) -> list[EngineEvent]:
     spec = EngineSpec.model_validate({
         "pruning": {
-            "target": {"attention_sparsity": 0.5}, "granularity": "per_head", "schedule": {"steps": 1},
+            "preset": "paper", "target": {"attention_sparsity": 0.5}, "granularity": "per_head", "schedule": {"steps": 1},
             "calibration": {"samples": 40},
         },
         "finetune": None,

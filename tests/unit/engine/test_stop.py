@@ -99,7 +99,7 @@ def prune(out: Path, max_drop: float, resume: int | None = None) -> list[EngineE
     """One-shot cuts by magnitude at 21, 42, 63 and 84% of the tiny model's attention, in this process."""
     spec = EngineSpec.model_validate({
         "pruning": {
-            "target": {"attention_sparsity": 0.84}, "granularity": "per_head", "criterion": "magnitude",
+            "preset": "paper", "target": {"attention_sparsity": 0.84}, "granularity": "per_head", "criterion": "magnitude",
             "schedule": {"steps": STEPS},
         },
         "finetune": None,

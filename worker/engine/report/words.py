@@ -25,6 +25,8 @@ _COMPENSATION = {
     Compensation.NONE: "none",
     Compensation.BIAS: "the mean of what was cut is folded into the output bias",
     Compensation.LEAST_SQUARES: "output projection and bias are refitted on the calibration samples (least squares)",
+    Compensation.LEAST_SQUARES_FEED_FORWARD: "output projection and bias, then the feed-forward block's second projection, are "
+    "refitted on the calibration samples (least squares)",
 }
 _NORMALIZATION = {
     Normalization.NONE: "",

@@ -3,18 +3,29 @@
 import re
 from collections.abc import Iterator
 from dataclasses import replace
+from enum import StrEnum
 from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 
-from api_schemas.enums import Granularity, TargetKind
+from api_schemas.enums import (
+    Balance,
+    Basis,
+    Compensation,
+    Granularity,
+    Layout,
+    Normalization,
+    Scope,
+    TargetKind,
+)
 from api_schemas.metrics import TargetMet
 from api_schemas.spec import EngineSpec
 from api_schemas.widths import AttentionWidths
 from worker.engine.report import html, write_report
 from worker.engine.report.reading import head_sparsity
+from worker.engine.report.words import method
 from worker.engine.selection import HeadKeep, keep_all
 
 from .conftest import HOSTILE, Job, make_job
@@ -266,14 +277,23 @@ def test_the_method_is_told(tmp_path: Path, job: Job) -> None:
         assert shown in text, shown
 
 
-@pytest.mark.usefixtures("no_figures")
-@pytest.mark.parametrize("granularity", list(Granularity))
-def test_every_granularity_has_words(tmp_path: Path, granularity: Granularity) -> None:
-    job = make_job()
-    pruning = job.spec.pruning.model_copy(update={"granularity": granularity})
-    page = _write(tmp_path, replace(job, spec=job.spec.model_copy(update={"pruning": pruning, "finetune": None})))
-    assert granularity.value in page.text
-    assert "Recovery none" in page.text
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        (field, value)
+        for field, words in {
+            "granularity": Granularity, "basis": Basis, "compensation": Compensation, "normalization": Normalization,
+            "scope": Scope, "balance": Balance, "layout": Layout,
+        }.items()
+        for value in words
+    ],
+)  # fmt: skip
+def test_every_setting_has_words(job: Job, field: str, value: StrEnum) -> None:
+    """A new word of the contract must not end a job when its report is written."""
+    pruning = job.spec.pruning.model_copy(update={field: value})
+    told = method(job.spec.model_copy(update={"pruning": pruning, "finetune": None}), job.steps[-1])
+    assert all(what and how for what, how in told)
+    assert ("recovery", "none") in told
 
 
 def test_the_original_alone_makes_a_report_too(tmp_path: Path, job: Job) -> None:
