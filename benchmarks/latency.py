@@ -46,7 +46,7 @@ SHAPES = {
     "base": {"num_hidden_layers": 12, "hidden_size": 768, "num_attention_heads": 12, "intermediate_size": 3072},
     "small": {"num_hidden_layers": 6, "hidden_size": 192, "num_attention_heads": 6, "intermediate_size": 768},
 }
-MIN_ROUNDS, MAX_ROUNDS = 5, 40
+MIN_ROUNDS, MAX_ROUNDS = 3, 40
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ def timed(models: Sequence[nn.Module], inputs: Tensor, seconds: float) -> NDArra
     passes: list[Callable[[], object]] = [forward(model, inputs) for model in models]
     rounds: list[list[tuple[float, float]]] = []
     with undisturbed(*models):
-        for run in passes * 2:  # kernels are chosen, caches filled
+        for run in passes:  # kernels are chosen, caches filled
             run()
         until = time.monotonic() + seconds
         while len(rounds) < MIN_ROUNDS or (time.monotonic() < until and len(rounds) < MAX_ROUNDS):
@@ -178,16 +178,19 @@ def main() -> None:
             inputs = torch.randn(batch, config.max_length, config.num_mel_bins, generator=generator)
             cases.append(measure(found, tokens, batch, inputs.to(device, dtype), arguments.seconds))
     rows = [row for case in cases for row in case["models"]]
-    least = min(row["ratio_wall"] for row in rows if row["model"] in [each.value for each in GOVERNED])
-    slowest = min(row["speedup_wall"] for row in rows if not row["model"].startswith("dense"))
+    clock = "cpu" if "ratio_cpu" in rows[0] else "wall"
+    least = min(row[f"ratio_{clock}"] for row in rows if row["model"] in [each.value for each in GOVERNED])
+    slowest = min(row[f"speedup_{clock}"] for row in rows if not row["model"].startswith("dense"))
     print(
-        f"\nleast speed-up over promise, entire_head and per_head: {least:.2f} (goal {GOAL}); least speed-up: {slowest:.2f}"
+        f"\nby {clock} time: least speed-up over promise of entire_head and per_head {least:.2f} (goal {GOAL}),",
+        end=" ",
     )
+    print(f"least speed-up of any cut {slowest:.2f}")
     print(
         json.dumps(
             {
                 "shape": arguments.shape, "dtype": arguments.dtype, "machine": describe(device), "cases": cases,
-                "least_ratio": least, "goal": GOAL, "goal_met": least >= GOAL, "least_speedup": slowest,
+                "clock": clock, "least_ratio": least, "goal": GOAL, "goal_met": least >= GOAL, "least_speedup": slowest,
             }
         )
     )  # fmt: skip

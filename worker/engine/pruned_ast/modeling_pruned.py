@@ -141,7 +141,7 @@ def _heads(states_BTC: torch.Tensor, widths: list[int], heads: tuple[int, ...], 
             states_BTHK = functional.pad(states_BTHK, (0, padded - width))
         return states_BTHK.transpose(1, 2)
     # One copy: heads and zeros in turn. An index would be simpler, and takes three times as long; its gradient, five.
-    own = states_BTC.split(widths, dim=-1)
+    own = torch.split_with_sizes(states_BTC, widths, dim=-1)
     zero_BT1 = torch.zeros_like(states_BTC[..., :1])
     parts = []
     for head in heads:
