@@ -80,8 +80,11 @@ def main() -> None:
                     continue
                 target = {"attention_sparsity": sparsity}
                 spec = Pruning.model_validate(
-                    {"target": target, "granularity": granularity, "criterion": criterion, "scope": scope}
-                )
+                    {
+                        "preset": "paper", "target": target,
+                        "granularity": granularity, "criterion": criterion, "scope": scope,
+                    }
+                )  # fmt: skip
                 found = []
                 for seed in range(SEEDS if criterion is Criterion.RANDOM else 1):
                     scores = score(criterion, blocks, observed=observed, seed=seed)
