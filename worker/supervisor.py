@@ -152,9 +152,7 @@ class Supervisor:
         command += ["--device", settings.device, "--watch-stdin"]
         return command + (["--resume", str(job.last_step)] if job.last_step is not None else [])
 
-    def _watch(
-        self, child: Child, lease: Lease, place: Workplace, beat: Heartbeat, next_step: int
-    ) -> JobResult | None:
+    def _watch(self, child: Child, lease: Lease, place: Workplace, beat: Heartbeat, next_step: int) -> JobResult | None:
         last: EngineEvent | None = None
         while True:
             beat.check()

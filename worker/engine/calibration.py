@@ -8,6 +8,7 @@ from torch import Tensor
 from api_schemas.enums import LabelSource
 from api_schemas.spec import Calibration
 from worker.engine.data import FeatureSplit
+from worker.engine.data.feed import Feed
 from worker.engine.evaluate import per_sample_loss
 from worker.engine.scoring import with_drawn_labels
 
@@ -17,18 +18,13 @@ BATCH = {"cpu": 8, "cuda": 64}
 
 def draw(split: FeatureSplit, settings: Calibration, seed: int) -> FeatureSplit:
     """The split, or as many of its samples as asked for, drawn by seed, in the split's order."""
-    if settings.samples is None or settings.samples >= len(split):
-        return split
-    order = torch.randperm(len(split), generator=torch.Generator().manual_seed(seed))
-    return split.subset(order[: settings.samples].sort().values)
+    return split if settings.samples is None else split.drawn(settings.samples, seed)
 
 
 def batches(split: FeatureSplit, device: torch.device, repeats: int = 1) -> Iterator[tuple[Tensor, Tensor]]:
     """(inputs, targets) in order, on the device, every batch `repeats` times."""
     size = BATCH.get(device.type, BATCH["cpu"])
-    for start in range(0, len(split), size):
-        inputs, targets = split.batch(range(start, min(start + size, len(split))))
-        inputs, targets = inputs.to(device, non_blocking=True), targets.to(device, non_blocking=True)
+    for inputs, targets in Feed(split, device).batches(torch.split(torch.arange(len(split)), size)):
         for _ in range(repeats):
             yield inputs, targets
 

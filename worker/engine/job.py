@@ -28,7 +28,7 @@ from worker.engine.records import StepRecord, write_metrics, write_pruning
 from worker.engine.recovery import Teacher, finetune
 from worker.engine.report import write_model_card, write_report
 from worker.engine.selection import Keep, compose, keep_all
-from worker.engine.sensitivity import analyse, sample
+from worker.engine.sensitivity import analyse
 from worker.engine.stop import check_watchable, result_after
 from worker.engine.targets import requested_sparsity, target_met
 
@@ -96,7 +96,7 @@ class Job:
         report.phase(Phase.SCORING, 0)
         scored = self.cutting.score(dense, 1)
         report.phase(Phase.ANALYSING, 0)
-        split = sample(self.data.splits[Split.VALIDATION], samples, step_seed(self.spec.seed, 0, "sensitivity"))
+        split = self.data.splits[Split.VALIDATION].drawn(samples, step_seed(self.spec.seed, 0, "sensitivity"))
         found = analyse(
             scored,
             self.described.shape,

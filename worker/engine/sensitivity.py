@@ -6,8 +6,6 @@ samples: a map of where a model keeps what it knows, not a forecast of the job's
 
 from collections.abc import Callable
 
-import torch
-
 from api_schemas import accounting
 from api_schemas.accounting import ModelShape
 from api_schemas.enums import TargetKind
@@ -15,18 +13,9 @@ from api_schemas.metrics import LayerSensitivity, Scores, Sensitivity
 from api_schemas.spec import Pruning
 from worker.engine.checkpoint.load import Loaded
 from worker.engine.cutting import Scored
-from worker.engine.data import FeatureSplit
 from worker.engine.selection import Keep, Ranking, widths_of
 
 SHARES = (0.25, 0.5, 0.75)
-
-
-def sample(split: FeatureSplit, samples: int, seed: int) -> FeatureSplit:
-    """`samples` rows drawn by `seed`, in their order; the whole split where it has no more."""
-    if samples >= len(split):
-        return split
-    order = torch.randperm(len(split), generator=torch.Generator().manual_seed(seed))
-    return split.subset(order[:samples].sort().values)
 
 
 def layer_rankings(scored: Scored, shape: ModelShape, pruning: Pruning) -> tuple[Ranking, ...]:

@@ -23,7 +23,7 @@ from worker.engine.evaluate import evaluate
 from worker.engine.run import Inputs, run
 from worker.engine.scoring import score
 from worker.engine.selection import Keep, widths_of
-from worker.engine.sensitivity import SHARES, analyse, sample
+from worker.engine.sensitivity import SHARES, analyse
 from worker.engine.surgery import cut
 
 from .small import CLASSES, HEAD_DIM, HEADS, LAYERS, inputs, small_model, small_shape
@@ -145,12 +145,11 @@ def test_targets_of_other_kinds_are_analysed_by_attention_sparsity(dense: Loaded
 
 
 def test_the_samples_are_drawn_by_seed(split: FeatureSplit) -> None:
-    drawn = sample(split, 5, seed=1)
-    again = sample(split, 5, seed=1)
+    drawn = split.drawn(5, seed=1)
     assert len(drawn) == 5
-    assert np.array_equal(drawn.features, again.features)
-    assert not np.array_equal(drawn.features, sample(split, 5, seed=2).features)
-    assert sample(split, SAMPLES, seed=1) is split
+    assert np.array_equal(drawn.features, split.drawn(5, seed=1).features)
+    assert not np.array_equal(drawn.features, split.drawn(5, seed=2).features)
+    assert split.drawn(SAMPLES, seed=1) is split
 
 
 def prune(out: Path, samples: int | None, resume: int | None = None) -> list[EngineEvent]:

@@ -37,6 +37,13 @@ class FeatureSplit:
         features = np.ascontiguousarray(self.features[rows.numpy()], dtype=np.float32)
         return torch.from_numpy(features), self.targets[rows]
 
+    def drawn(self, samples: int, seed: int) -> "FeatureSplit":
+        """`samples` rows drawn by `seed`, in their order; the split itself where it has no more."""
+        if samples >= len(self):
+            return self
+        order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))
+        return self.subset(order[:samples].sort().values)
+
     def subset(self, indices: Sequence[int] | Tensor) -> "FeatureSplit":
         """A split of its own with these rows, copied into memory."""
         features, targets = self.batch(indices)
