@@ -23,6 +23,7 @@ ALLOWED = {
     "worker.engine": {
         *("pydantic", "torch", "torchaudio", "transformers", "peft", "datasets", "safetensors", "huggingface_hub"),
         *("accelerate", "numpy", "pyarrow", "soundfile", "soxr", "matplotlib", "jinja2", "markupsafe"),
+        *("onnx", "onnxruntime"),  # imported where an export is made, and nowhere else: they come with an extra
     },
 }
 
