@@ -14,13 +14,26 @@ def _example(summary: str, value: dict[str, Any]) -> Example:
 
 JOB_EXAMPLES: dict[str, Example] = {
     "least": _example(
-        "The least: half of the attention, by the paper's method", {"pruning": {"target": {"attention_sparsity": 0.5}}}
+        "The least: half of the attention, by what measures best", {"pruning": {"target": {"attention_sparsity": 0.5}}}
+    ),
+    "paper": _example(
+        "The paper's method: whole heads by Fisher information, a step for every 10%, LoRA after each",
+        {"pruning": {"preset": "paper", "target": {"attention_sparsity": 0.5}}},
+    ),
+    "fast_enough": _example(
+        "A fifth off the latency, no further than one point of accuracy, and an ONNX file",
+        {
+            "pruning": {"target": {"latency": 0.2}, "align": 8},
+            "stop": {"max_drop": 0.01},
+            "exports": ["onnx", "onnx_int8"],
+        },
     ),
     "one_step": _example(
         "One cut of whole heads by magnitude, no recovery",
         {
             "name": "quick look",
             "pruning": {
+                "preset": "paper",
                 "target": {"attention_sparsity": 0.3},
                 "granularity": "entire_head",
                 "criterion": "magnitude",
@@ -33,6 +46,7 @@ JOB_EXAMPLES: dict[str, Example] = {
         "Channels of every head, QK and VO apart, and longer recovery",
         {
             "pruning": {
+                "preset": "paper",
                 "target": {"attention_sparsity": 0.6},
                 "granularity": "per_head",
                 "criterion": "fisher",
