@@ -130,22 +130,22 @@ class Calibration(Strict):
 
 
 class Pruning(Strict):
-    """What is removed, how it is chosen, and in how many steps."""
+    """What is removed, how it is chosen, and in how many steps. The defaults shown are those of the preset `best`."""
 
     preset: Literal["best", "paper"] = DEFAULT
     target: Target
-    granularity: Granularity = Granularity.ENTIRE_HEAD
-    criterion: Criterion = Criterion.FISHER
+    granularity: Granularity = Granularity.HEAD_AND_CHANNEL
+    criterion: Criterion = Criterion.FISHER_GATE
     scope: Scope = Scope.GLOBAL
     normalization: Normalization = Normalization.NONE
-    basis: Basis = Basis.NATIVE
-    compensation: Compensation = Compensation.NONE
+    basis: Basis = Basis.PRINCIPAL
+    compensation: Compensation = Compensation.LEAST_SQUARES_FEED_FORWARD
     balance: Balance = Balance.JOINT
     layout: Layout = Layout.ANY
     align: Literal[1, 8, 16] = Field(1, description="Widths that are kept are multiples of this.")
-    schedule: Schedule = Schedule()
-    calibration: Calibration = Calibration()
-    min_heads: int = Field(1, ge=0, description="Heads left in every layer; 0 lets a layer's attention go altogether.")
+    schedule: Schedule = Schedule(largest_step=0.25)
+    calibration: Calibration = Calibration(split=Split.TRAIN, samples=512, labels=LabelSource.MODEL, draws=4)
+    min_heads: int = Field(0, ge=0, description="Heads left in every layer; 0 lets a layer's attention go altogether.")
     min_channels: int = Field(1, ge=1, description="QK and VO channels, each, left in every surviving head.")
     exclude_layers: tuple[Annotated[int, Field(ge=0)], ...] = Field(
         (), max_length=1024, description="Layers that are left as they are, counted from 0."

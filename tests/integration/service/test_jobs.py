@@ -12,6 +12,7 @@ from api_schemas.enums import StopReason
 from api_schemas.errors import ErrorCode
 from api_schemas.events import Finished
 from api_schemas.metrics import JobResult, Scores
+from api_schemas.presets import PRESETS
 from api_schemas.resources import JobError
 from service.routes.examples import JOB_EXAMPLES
 from service.services import Services
@@ -45,7 +46,7 @@ def test_a_job_is_accepted_queued_and_found(client: TestClient, job_body: dict[s
     assert int(answer.headers["retry-after"]) > 0
     assert (job["state"], job["name"], job["attempts"], job["metrics"]) == ("queued", "first", 0, [])
     assert job["result"] is None
-    assert job["request"]["pruning"]["criterion"] == "fisher"
+    assert job["request"]["pruning"]["criterion"] == "fisher_gate"
     assert client.get(answer.headers["location"]).json() == job
     assert [item["id"] for item in client.get("/v1/jobs").json()["items"]] == [job["id"]]
     assert client.get("/v1/jobs?state=running").json()["items"] == []
@@ -70,15 +71,21 @@ def test_a_hub_dataset_is_the_workers_to_fetch(client: TestClient, job_body: dic
     assert client.post("/v1/jobs", json=job_body | {"dataset": hub}).status_code == 202
 
 
-@pytest.mark.parametrize("target", [0, 1, -0.5, 1.5, "half", None, "nan"])
+@pytest.mark.parametrize("target", [0, 1, -0.5, 1.5, "half", "nan"])
 def test_a_sparsity_that_is_none(client: TestClient, job_body: dict[str, Any], target: Any) -> None:
     answer = client.post("/v1/jobs", json=pruning(job_body, target={"attention_sparsity": target}))
     body = problem(answer, 422, "invalid_request")
     assert body["errors"][0]["pointer"] == "/pruning/target/attention_sparsity"
 
 
+@pytest.mark.parametrize("target", [{"attention_sparsity": None}, {}, {"flops": 0.2, "parameters": 0.2}])
+def test_a_target_is_exactly_one_share(client: TestClient, job_body: dict[str, Any], target: dict[str, Any]) -> None:
+    body = problem(client.post("/v1/jobs", json=pruning(job_body, target=target)), 422, "invalid_request")
+    assert body["errors"][0]["pointer"] == "/pruning/target"
+
+
 def test_a_sparsity_out_of_reach_says_the_maximum(client: TestClient, job_body: dict[str, Any]) -> None:
-    answer = client.post("/v1/jobs", json=pruning(job_body, target={"attention_sparsity": 0.8}))
+    answer = client.post("/v1/jobs", json=pruning(job_body, preset="paper", target={"attention_sparsity": 0.8}))
     body = problem(answer, 422, "sparsity_out_of_reach")
     assert "at most 0.74" in body["detail"]
     assert body["errors"][0]["pointer"] == "/pruning/target/attention_sparsity"
@@ -141,18 +148,24 @@ def test_no_two_roles_are_one_split(client: TestClient, job_body: dict[str, Any]
 
 
 def test_what_the_preset_says_fills_what_is_left_out(client: TestClient, job_body: dict[str, Any]) -> None:
-    paper = {"split": "validation", "samples": None}
+    paper = {"split": "validation", "samples": None, "labels": "data", "draws": 1}
+    best = {"split": "train", "samples": 512, "labels": "model", "draws": 4}
     for given, calibration in (
-        ({}, paper),
-        ({"calibration": {"samples": 64}}, paper | {"samples": 64}),
-        ({"calibration": {"split": "train"}}, paper | {"split": "train"}),
-        ({"preset": "paper", "calibration": {"split": "train", "samples": 9}}, {"split": "train", "samples": 9}),
+        ({}, best),
+        ({"calibration": {"samples": 64}}, best | {"samples": 64}),
+        ({"preset": "paper"}, paper),
+        ({"preset": "paper", "calibration": {"samples": 64}}, paper | {"samples": 64}),
+        (
+            {"preset": "paper", "calibration": {"split": "train", "samples": 9}},
+            paper | {"split": "train", "samples": 9},
+        ),
     ):
         job = client.post("/v1/jobs", json=pruning(job_body, **given)).json()
         assert job["request"]["pruning"]["calibration"] == calibration
     defaults = client.get("/openapi.json").json()["components"]["schemas"]["Pruning"]["properties"]
-    # The document leaves null out.
-    assert defaults["calibration"]["default"] == {"split": "validation"}
+    for key, value in PRESETS["best"].items():
+        shown = defaults[key]["default"]
+        assert (value.items() <= shown.items()) if isinstance(value, dict) else (value == shown), key
 
 
 def test_inputs_that_are_not_ready_or_not_there(client: TestClient, job_body: dict[str, Any]) -> None:
