@@ -25,8 +25,9 @@ PRESETS: dict[str, dict[str, Any]] = {
         "basis": "native",
         "compensation": "none",
         "balance": "joint",
+        "min_heads": 1,
         "schedule": {"shape": "linear", "largest_step": 0.1},
-        "calibration": {"split": "validation", "samples": None},
+        "calibration": {"split": "validation", "samples": None, "labels": "data", "draws": 1},
     },
 }
 

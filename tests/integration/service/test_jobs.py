@@ -89,7 +89,7 @@ def test_a_sparsity_out_of_reach_says_the_maximum(client: TestClient, job_body: 
     body = problem(answer, 422, "sparsity_out_of_reach")
     assert "at most 0.74" in body["detail"]
     assert body["errors"][0]["pointer"] == "/pruning/target/attention_sparsity"
-    finer = pruning(job_body, target={"attention_sparsity": 0.8}, granularity="per_head")
+    finer = pruning(job_body, preset="paper", target={"attention_sparsity": 0.8}, granularity="per_head")
     assert client.post("/v1/jobs", json=finer).status_code == 202
     assert len(client.get("/v1/jobs").json()["items"]) == 1
 
