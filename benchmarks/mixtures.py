@@ -139,7 +139,11 @@ def main() -> None:
         for seed, split in enumerate(("train", "validation", "test")):
             write_mixtures(arguments.data, data, split, getattr(arguments, split), seed)
         make_multi_label(arguments.model, model, data, cache, arguments.adapt_epochs)
-        pruning = {"target": {"attention_sparsity": arguments.sparsity}, "granularity": arguments.granularity}
+        pruning = {
+            "preset": "paper",
+            "target": {"attention_sparsity": arguments.sparsity},
+            "granularity": arguments.granularity,
+        }
         finetuning = {"epochs": arguments.epochs, "learning_rate": 1e-3}
         spec = EngineSpec.model_validate({"pruning": pruning, "finetune": finetuning})
         prepared = features_of(model, data, cache)

@@ -36,7 +36,13 @@ def probe(loaded, samples=3):
 def write(folder, original, dtype=torch.float32, keep=None, **changes):
     """A cut model written as a step's folder, `keep` of it or what is selected. Returns it as it was before writing."""
     pruning = Pruning.model_validate(
-        {"target": {"attention_sparsity": 0.5}, "granularity": "per_head", "criterion": "magnitude", **changes}
+        {
+            "preset": "paper",
+            "target": {"attention_sparsity": 0.5},
+            "granularity": "per_head",
+            "criterion": "magnitude",
+            **changes,
+        }
     )
     shape = describe_folder(tiny_model()).shape
     scores = score(pruning.criterion, attention_blocks(original.model, original.family, original.widths))

@@ -181,7 +181,7 @@ def test_another_seed_is_another_result(finished, tmp_path):
 def test_one_shot_without_recovery_in_a_stock_layout(tmp_path):
     spec = {
         "pruning": {
-            "target": {"attention_sparsity": 0.5}, "granularity": "per_head", "criterion": "magnitude",
+            "preset": "paper", "target": {"attention_sparsity": 0.5}, "granularity": "per_head", "criterion": "magnitude",
             "layout": "stock", "schedule": {"steps": 1},
         },
         "finetune": None,
@@ -200,7 +200,7 @@ def test_kept_channels_are_counted_in_the_original_model(tmp_path):
     """Two cuts without recovery: every row of the last file is the row of the original that `kept` names."""
     spec = {
         "pruning": {
-            "target": {"attention_sparsity": 0.5}, "granularity": "per_head", "criterion": "magnitude",
+            "preset": "paper", "target": {"attention_sparsity": 0.5}, "granularity": "per_head", "criterion": "magnitude",
             "schedule": {"steps": 2},
         },
         "finetune": None,
@@ -226,7 +226,7 @@ def failure(run):
 
 
 def test_out_of_reach_fails_with_the_maximum(tmp_path):
-    failed = failure(start(tmp_path, {"pruning": {"target": {"attention_sparsity": 0.9}}}))
+    failed = failure(start(tmp_path, {"pruning": {"preset": "paper", "target": {"attention_sparsity": 0.9}}}))
     assert failed.code == "sparsity_out_of_reach"
     assert "0.7" in failed.detail
 

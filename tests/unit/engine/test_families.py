@@ -68,7 +68,12 @@ def test_flops_against_torchs_own_counter(saved, granularity):
     model, widths = loaded.model, loaded.widths
     if granularity is not None:
         spec = Pruning.model_validate(
-            {"target": {"attention_sparsity": 0.5}, "granularity": granularity, "criterion": "magnitude"}
+            {
+                "preset": "paper",
+                "target": {"attention_sparsity": 0.5},
+                "granularity": granularity,
+                "criterion": "magnitude",
+            }
         )
         scores = score(spec.criterion, attention_blocks(model, loaded.family, widths))
         keep = select(scores, widths, described.shape, spec, share=0.5)

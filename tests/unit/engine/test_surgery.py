@@ -92,7 +92,7 @@ def assert_same_logits(model, reference, x):
 def test_cut_equals_masked(original, shape, samples, granularity, criterion, scope, targets):
     spec = Pruning.model_validate(
         {
-            "target": {"attention_sparsity": targets[-1]},
+            "preset": "paper", "target": {"attention_sparsity": targets[-1]},
             "granularity": granularity, "criterion": criterion, "scope": scope,
         }
     )  # fmt: skip
@@ -112,7 +112,7 @@ def test_cut_equals_masked(original, shape, samples, granularity, criterion, sco
 @pytest.mark.parametrize("granularity", [Granularity.ENTIRE_HEAD, Granularity.SAME_CHANNEL, Granularity.PER_HEAD])
 def test_stock_layout_cut_equals_masked(original, shape, samples, granularity):
     spec = Pruning.model_validate(
-        {"target": {"attention_sparsity": 0.5}, "granularity": granularity, "layout": Layout.STOCK}
+        {"preset": "paper", "target": {"attention_sparsity": 0.5}, "granularity": granularity, "layout": Layout.STOCK}
     )
     model, widths, kept = rounds(original, shape, samples, spec, (0.5,))
     assert widths.stock_shape is not None
@@ -120,7 +120,7 @@ def test_stock_layout_cut_equals_masked(original, shape, samples, granularity):
 
 
 def test_eager_attention_agrees_with_the_fused_kernel(original, shape, samples):
-    spec = Pruning.model_validate({"target": {"attention_sparsity": 0.5}, "granularity": "per_head"})
+    spec = Pruning.model_validate({"preset": "paper", "target": {"attention_sparsity": 0.5}, "granularity": "per_head"})
     model, widths, _ = rounds(original, shape, samples, spec, (0.5,))
     assert any(set(layer.qk) != set(layer.vo) for layer in widths.layers)  # padding is at work
     model.config._attn_implementation = "sdpa"
@@ -133,6 +133,6 @@ def test_eager_attention_agrees_with_the_fused_kernel(original, shape, samples):
 
 def test_the_model_that_is_cut_does_not_change(original, shape, samples):
     before = {name: tensor.clone() for name, tensor in original.model.state_dict().items()}
-    spec = Pruning.model_validate({"target": {"attention_sparsity": 0.5}})
+    spec = Pruning.model_validate({"preset": "paper", "target": {"attention_sparsity": 0.5}})
     rounds(original, shape, samples, spec, (0.5,))
     assert all(torch.equal(tensor, before[name]) for name, tensor in original.model.state_dict().items())
