@@ -98,7 +98,7 @@ def finetune(
         torch.manual_seed(seed)
         adapted, ranks = lora.attach(model, projections, classifiers, spec.lora)
         nn.Module.to(adapted, device).train()
-        base = adapted.get_base_model()
+        base = lora.base_of(adapted)
         learning = stack.enter_context(distillation(spec.distill, teacher, base, multi_label=multi_label))
         optimizer = _optimizer(adapted, spec)
         schedule = torch.optim.lr_scheduler.LambdaLR(

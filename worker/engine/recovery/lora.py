@@ -11,6 +11,9 @@ from transformers import PreTrainedModel
 from api_schemas.errors import ErrorCode, SecateurError
 from api_schemas.spec import Lora
 
+Adapted = peft.PeftModel | PreTrainedModel
+"""A model with adapters; or without, where there is nothing to adapt."""
+
 
 def capped_ranks(projections: Mapping[str, nn.Linear], rank: int) -> dict[str, int]:
     """Adapter rank by module name. A rank above the matrix's smaller side adds parameters and nothing else."""
@@ -35,16 +38,18 @@ def _config(ranks: Mapping[str, int], lora: Lora) -> peft.LoraConfig:
 
 def attach(
     model: PreTrainedModel, projections: Mapping[str, nn.Linear], classifiers: Sequence[str], lora: Lora
-) -> tuple[peft.PeftModel, dict[str, int]]:
+) -> tuple[Adapted, dict[str, int]]:
     """`model` with adapters, and their ranks. Only adapters and the parameters of `classifiers` want gradients.
+
+    Without `projections`, when all attention has gone, it is `model` itself, of which the classifier is left to train.
 
     The adapters start as the identity (B = 0). The classifier is trained in place rather than through peft's
     `modules_to_save`, which matches names by how they end (`pre_classifier` for `classifier`) and trains a copy.
     Raises ENGINE_ERROR where any named module was not found or got no adapter: peft passes over those in silence.
     """
     ranks = capped_ranks(projections, lora.rank)
-    adapted = peft.get_peft_model(model, _config(ranks, lora))
-    modules = dict(adapted.get_base_model().named_modules())
+    adapted = peft.get_peft_model(model, _config(ranks, lora)) if ranks else model.requires_grad_(False)
+    modules = dict(base_of(adapted).named_modules())
     found = {name: layer.r["default"] for name, layer in modules.items() if isinstance(layer, LoraLayer)}
     if found != ranks:
         wrong = sorted(set(found.items()) ^ set(ranks.items()))
@@ -58,9 +63,15 @@ def attach(
     return adapted, ranks
 
 
-def merge(adapted: peft.PeftModel) -> PreTrainedModel:
+def base_of(adapted: Adapted) -> nn.Module:
+    """The model under the adapters, if there are any."""
+    base: nn.Module = adapted.get_base_model() if isinstance(adapted, peft.PeftModel) else adapted
+    return base
+
+
+def merge(adapted: Adapted) -> PreTrainedModel:
     """The model with its adapters added into its weights, in eval mode, gradients on everywhere (peft froze it)."""
-    merged: PreTrainedModel = adapted.merge_and_unload()
+    merged: PreTrainedModel = adapted.merge_and_unload() if isinstance(adapted, peft.PeftModel) else adapted
     merged.requires_grad_(True)
     merged.train(False)
     return merged

@@ -61,6 +61,7 @@ def train(
     teacher: Teacher | None = None,
     device: torch.device | None = None,
     on_batch: Callable[[int, int], None] = lambda *_: None,
+    projections: dict[str, nn.Linear] | None = None,
     **changes: object,
 ) -> tuple[ASTForAudioClassification, dict[str, int], list[EpochLoss]]:
     losses: list[EpochLoss] = []
@@ -69,7 +70,7 @@ def train(
         model,
         split,
         spec,
-        projections=projections_of(model),
+        projections=projections_of(model) if projections is None else projections,
         classifiers=["classifier"],
         multi_label=split.targets.ndim == 2,
         pad_value=-1.0,

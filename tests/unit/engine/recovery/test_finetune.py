@@ -114,6 +114,19 @@ def _whole(model: ASTForAudioClassification) -> ASTForAudioClassification:
     return ASTForAudioClassification(model.config)
 
 
+def test_without_attention_the_classifier_is_left_to_train(
+    model: ASTForAudioClassification, split: FeatureSplit
+) -> None:
+    before = copy.deepcopy(model.state_dict())
+    tuned, ranks, losses = train(model, split, epochs=8, projections={})
+    assert ranks == {}
+    assert losses[-1].train_loss < losses[0].train_loss
+    changed = {name for name, value in tuned.state_dict().items() if not torch.equal(value, before[name])}
+    assert changed == {name for name in before if name.startswith("classifier.")}
+    assert all(parameter.requires_grad for parameter in tuned.parameters())
+    assert not tuned.training
+
+
 def test_names_that_only_look_alike_get_no_adapter() -> None:
     class Net(nn.Module):
         def __init__(self) -> None:
