@@ -2,6 +2,8 @@
 
 from typing import Any, Literal
 
+PresetName = Literal["best", "paper"]
+
 PRESETS: dict[str, dict[str, Any]] = {
     # What our own measurements rank first (docs/adr/0006): heads turned into their principal axes, ranks given out over the
     # whole model by the Fisher information of their gates, whole heads and layers where they are worth least, W_o refitted.
@@ -37,7 +39,7 @@ FINETUNE: dict[str, dict[str, Any]] = {
 }
 """What a preset says of recovery."""
 
-DEFAULT: Literal["best"] = "best"
+DEFAULT: PresetName = "best"
 
 
 def filled(preset: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:

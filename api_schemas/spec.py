@@ -25,7 +25,7 @@ from api_schemas.enums import (
     TargetKind,
 )
 from api_schemas.ids import DatasetId, ModelId, Name
-from api_schemas.presets import DEFAULT, FINETUNE, PRESETS, filled
+from api_schemas.presets import DEFAULT, FINETUNE, PRESETS, PresetName, filled
 
 
 class UploadedModel(Strict):
@@ -132,7 +132,7 @@ class Calibration(Strict):
 class Pruning(Strict):
     """What is removed, how it is chosen, and in how many steps. The defaults shown are those of the preset `best`."""
 
-    preset: Literal["best", "paper"] = DEFAULT
+    preset: PresetName = DEFAULT
     target: Target
     granularity: Granularity = Granularity.HEAD_AND_CHANNEL
     criterion: Criterion = Criterion.FISHER_GATE

@@ -23,6 +23,7 @@ from api_schemas.enums import (
     Scope,
     TargetKind,
 )
+from api_schemas.presets import PresetName
 from api_schemas.spec import EngineSpec
 from secateur import doctor as doctor_module
 from secateur import prune as prune_module
@@ -50,6 +51,7 @@ def prune(
     of: Annotated[
         TargetKind | None, typer.Option(help="What the share is of. Default: attention's parameters.")
     ] = None,
+    preset: Annotated[PresetName | None, typer.Option(help="What fills whatever is left out. Default: best.")] = None,
     granularity: Annotated[Granularity | None, typer.Option(help="What is removed as one.")] = None,
     criterion: Annotated[Criterion | None, typer.Option(help="How it is scored.")] = None,
     basis: Annotated[
@@ -61,7 +63,9 @@ def prune(
     balance: Annotated[Balance | None, typer.Option(help="QK and VO in one ranking, or equal shares.")] = None,
     layout: Annotated[Layout | None, typer.Option(help="`stock` loads without custom code.")] = None,
     align: Annotated[int | None, typer.Option(help="Widths kept are multiples of this: 1, 8 or 16.")] = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="Cuts, with recovery between. Default: one a 10%.")] = None,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Cuts, with recovery between. Default: the preset's.")
+    ] = None,
     epochs: Annotated[int | None, typer.Option(min=0, help="Of recovery a step; 0 for none. Default: 3.")] = None,
     export: Annotated[
         list[ExportFormat] | None, typer.Option(help="A further file beside the result's weights; may be repeated.")
@@ -80,6 +84,7 @@ def prune(
         values: dict[str, Any] = json.loads(spec.read_text()) if spec else {}
         pruning = values.setdefault("pruning", {})
         given = {
+            "preset": preset,
             "granularity": granularity,
             "criterion": criterion,
             "basis": basis,
