@@ -40,7 +40,8 @@ class Entry:
 
 def _entry(cells: list[Cell]) -> Entry:
     first = cells[0]
-    done = [cell for cell in cells if cell.status is Status.DONE and cell.test and cell.validation]
+    done = [cell for cell in cells if cell.status is Status.DONE and cell.test]
+    validation = [cell.validation.accuracy for cell in done if cell.validation]
     if not done:
         return Entry(first.stage, first.arm, first.family, first.target, first.status, first.detail, 0)
     right = [cell.test.right() for cell in done if cell.test]
@@ -50,7 +51,7 @@ def _entry(cells: list[Cell]) -> Entry:
         next((cell.detail for cell in cells if cell.status is not Status.DONE), ""),
         len(done),
         achieved=float(np.mean([cell.achieved for cell in done if cell.achieved is not None])),
-        validation=float(np.mean([cell.validation.accuracy for cell in done if cell.validation])),
+        validation=float(np.mean(validation)) if validation else None,
         test=float(np.mean(right)),
         test_by_draw=tuple(float(r.mean()) for r in right),
         right=np.mean(right, axis=0),
