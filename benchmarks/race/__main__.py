@@ -32,14 +32,19 @@ class Programme:
     iterative: float | None = 0.5
     calibration: int = 512
     measured: int | None = None
+    training: int | None = None
     arms: str = ""
 
 
 QUICK = Programme(
-    targets=(0.5, 0.875), seeds=(0,), recovered=(0.875,), iterative=None, calibration=256, measured=600,
-    arms=r"ours/|paper/.*/fisher/global|random/per_head|torch-pruning/.*/(taylor|hessian_mended)/global|kwon",
+    targets=(0.5, 0.875), seeds=(0,), recovered=(0.875,), iterative=None, calibration=256, measured=600, training=1200,
+    arms=r"ours/best(, native basis|, no compensation|, equal ranks)?$|paper/.*/fisher/global|random/per_head"
+    r"|torch-pruning/.*/(taylor|hessian_mended)/global|kwon",
 )  # fmt: skip
-LOUD = "A QUICK RUN: few arms, one calibration draw, 600 clips. It shows that the race runs, and decides nothing."
+LOUD = (
+    "A QUICK RUN: few arms, one calibration draw, 600 clips to measure and 1,200 to recover on. "
+    "It shows that the race runs, and decides nothing."
+)
 
 
 def _arguments() -> argparse.Namespace:
@@ -140,6 +145,7 @@ def main() -> None:
     track = lay(
         arguments.model, arguments.data, arguments.cache, device=arguments.device,
         calibration_samples=programme.calibration, measured_samples=programme.measured,
+        training_samples=programme.training,
     )  # fmt: skip
     store = Store(arguments.out)
     _run(track, store, programme, arguments)

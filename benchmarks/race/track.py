@@ -91,11 +91,12 @@ def digest(folder: Path, *, content: bool) -> str:
 
 
 def lay(
-    model: Path, data: Path, cache: Path, *, device: str, calibration_samples: int, measured_samples: int | None
-) -> Track:
+    model: Path, data: Path, cache: Path, *, device: str, calibration_samples: int, measured_samples: int | None,
+    training_samples: int | None = None,
+) -> Track:  # fmt: skip
     """Read checkpoint and data; features come from `cache` where they are there already.
 
-    `measured_samples` keeps only so many clips, drawn at random, of validation and test each.
+    `measured_samples` keeps only so many clips, drawn at random, of validation and test each; `training_samples` of train.
     Raises ValueError for a checkpoint with several labels a clip: intervals here are those of an accuracy.
     """
     described = describe_folder(model)
@@ -105,12 +106,13 @@ def lay(
         data, model, labels=described.labels, multi_label=False, columns=Columns(), splits=Splits(), seed=0,
         cache_dir=cache, progress=lambda _done, _total: None,
     )  # fmt: skip
-    if measured_samples is not None:
-        splits = dict(prepared.splits)
-        for role in (Split.VALIDATION, Split.TEST):
+    splits = dict(prepared.splits)
+    limits = {Split.VALIDATION: measured_samples, Split.TEST: measured_samples, Split.TRAIN: training_samples}
+    for role, limit in limits.items():
+        if limit is not None:
             order = torch.randperm(len(splits[role]), generator=torch.Generator().manual_seed(0))
-            splits[role] = splits[role].subset(order[:measured_samples].sort().values)
-        prepared = PreparedData(prepared.summary, splits, prepared.pad_value)
+            splits[role] = splits[role].subset(order[:limit].sort().values)
+    prepared = PreparedData(prepared.summary, splits, prepared.pad_value)
     dense, where = load_original(model), torch.device(device)
     on_device(dense.model, where)
     identity = {
@@ -119,4 +121,6 @@ def lay(
         "calibration": calibration_samples,
         "measured": measured_samples,
     }
+    if training_samples is not None:
+        identity["training"] = training_samples
     return Track(model, described, dense, prepared, where, calibration_samples, identity)
