@@ -27,6 +27,9 @@ from api_schemas.enums import (
 from api_schemas.ids import DatasetId, ModelId, Name
 from api_schemas.presets import DEFAULT, FINETUNE, PRESETS, PresetName, filled
 
+RAGGED = (Granularity.RAGGED, Granularity.HEAD_AND_CHANNEL)
+"""These leave the heads of a layer unequal."""
+
 
 class UploadedModel(Strict):
     """A model uploaded to this service."""
@@ -155,8 +158,12 @@ class Pruning(Strict):
     @classmethod
     def _heads_can_be_equal(cls, layout: Layout, info: ValidationInfo) -> Layout:
         granularity = info.data.get("granularity")
-        if layout is Layout.STOCK and granularity in (Granularity.RAGGED, Granularity.HEAD_AND_CHANNEL):
-            raise ValueError(f"a stock layout has equal heads in all layers; {granularity.value} makes them differ")
+        if layout is Layout.STOCK and granularity in RAGGED:
+            equal = ", ".join(each.value for each in Granularity if each not in RAGGED)
+            raise ValueError(
+                f"a stock layout has equal heads in all layers, and {granularity.value} makes them differ; "
+                f"ask for another granularity with it: {equal}"
+            )
         return layout
 
     @field_validator("exclude_layers")
