@@ -98,7 +98,7 @@ class ScheduleShape(StrEnum):
 
 
 class LabelSource(StrEnum):
-    """Where the labels of calibration come from: the data, or draws from the model's own predictive distribution."""
+    """Where the labels of calibration come from: the data, or the model's own predictive distribution (none are needed)."""
 
     DATA = "data"
     MODEL = "model"

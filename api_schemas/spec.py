@@ -128,7 +128,7 @@ class Calibration(Strict):
     samples: int | None = Field(None, ge=1, description="How many, drawn by seed; null takes the whole split.")
     labels: LabelSource = LabelSource.DATA
     draws: int = Field(
-        1, ge=1, le=64, description="With labels `model`: passes over the samples, each with labels drawn anew."
+        1, ge=1, le=64, description="With labels `model`: passes over the samples, each with draws of its own."
     )
 
 

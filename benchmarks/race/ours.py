@@ -13,7 +13,7 @@ from worker.engine.checkpoint.load import Loaded
 from worker.engine.cutting import Cutting
 from worker.engine.progress import Reporter
 
-VERSION = 1
+VERSION = 2
 
 BEST: dict[str, Any] = PRESETS["best"]
 

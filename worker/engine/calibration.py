@@ -10,7 +10,7 @@ from api_schemas.spec import Calibration
 from worker.engine.data import FeatureSplit
 from worker.engine.data.feed import Feed
 from worker.engine.evaluate import per_sample_loss
-from worker.engine.scoring import with_drawn_labels
+from worker.engine.scoring import own_labels
 
 BATCH = {"cpu": 8, "cuda": 64}
 """Samples that pass through the model together, by device: on a CPU more of them only leave its caches."""
@@ -35,11 +35,11 @@ def passes(settings: Calibration) -> int:
 
 
 def loss_for(labels: LabelSource, *, multi_label: bool, seed: int) -> Callable[[Tensor, Tensor], Tensor]:
-    """(logits, targets) -> one loss a sample, with the data's labels or with draws from the model's own distribution."""
+    """(logits, targets) -> one loss a sample, with the data's labels or over the model's own distribution."""
+    if labels is LabelSource.MODEL:
+        return own_labels(multi_label=multi_label, seed=seed)
 
     def from_data(logits: Tensor, targets: Tensor) -> Tensor:
         return per_sample_loss(logits, targets, multi_label)
 
-    if labels is LabelSource.MODEL:
-        return with_drawn_labels(from_data, multi_label=multi_label, seed=seed)
     return from_data

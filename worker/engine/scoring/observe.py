@@ -34,7 +34,7 @@ def observe(
         blocks: the model's attention, of any widths, layers without heads included.
         batches: (inputs, targets), on the model's device. Inputs of one batch are equally long and not padded.
         loss: (logits, targets) -> one loss a sample, (B). Samples must not see each other (no batch norm). For labels
-            of the model's own see `labels.with_drawn_labels`.
+            of the model's own see `labels.own_labels`.
         wants: what to gather.
         progress: called after each batch with the number of samples seen so far. On a device, that batch may still run.
         autocast: dtype of the forward and backward products (bfloat16, say); sums are made in float32 and float64.
