@@ -166,6 +166,15 @@ class Pruning(Strict):
             )
         return layout
 
+    @field_validator("calibration")
+    @classmethod
+    def _labels_say_something(cls, calibration: Calibration, info: ValidationInfo) -> Calibration:
+        if info.data.get("criterion") is Criterion.TAYLOR and calibration.labels is LabelSource.MODEL:
+            raise ValueError(
+                "taylor is a mean gradient, which is zero over the model's own labels; set labels to data, or take fisher_gate"
+            )
+        return calibration
+
     @field_validator("exclude_layers")
     @classmethod
     def _layers_can_be_equal(cls, layers: tuple[int, ...], info: ValidationInfo) -> tuple[int, ...]:

@@ -30,7 +30,7 @@ def batches(split: FeatureSplit, device: torch.device, repeats: int = 1) -> Iter
 
 
 def passes(settings: Calibration) -> int:
-    """How often each sample is scored: once, or as often as labels are drawn for it."""
+    """How often each sample is scored: once, or as often as the spec draws for it."""
     return settings.draws if settings.labels is LabelSource.MODEL else 1
 
 

@@ -85,7 +85,7 @@ def method(spec: EngineSpec, last: StepMetrics) -> list[Line]:
     if pruning.exclude_layers:
         lines.append(("left as they were", "layers " + ", ".join(map(str, pruning.exclude_layers))))
     if last.calibration_samples:
-        labels = " with labels drawn from the model" if pruning.calibration.labels is LabelSource.MODEL else ""
+        labels = " over the model's own labels" if pruning.calibration.labels is LabelSource.MODEL else ""
         samples = f"{last.calibration_samples} samples of {pruning.calibration.split.value}{labels}"
     else:
         samples = "none needed"

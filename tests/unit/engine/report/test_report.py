@@ -270,7 +270,7 @@ def test_the_method_is_told(tmp_path: Path, job: Job) -> None:
     for shown in (
         "any number of channels in any head", "widths in multiples of 8", "scores per parameter removed",
         "rotated into its principal axes", "refitted on the calibration samples", "in 4 steps, cubic",
-        "Left as they were layers 0, 3", "with labels drawn from the model", "after each step 1 epoch on train",
+        "Left as they were layers 0, 3", "over the model's own labels", "after each step 1 epoch on train",
         "70% of the loss for the original's answers at temperature 3, 30% for the labels",
         "attention outputs matched layer by layer, weight 0.25",
     ):  # fmt: skip

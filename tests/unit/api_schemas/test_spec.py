@@ -1,0 +1,43 @@
+"""What a spec refuses, in words that say what to do, and what a preset fills."""
+
+import pytest
+from pydantic import ValidationError
+
+from api_schemas.enums import Granularity, LabelSource, Split
+from api_schemas.spec import EngineSpec
+
+TARGET = {"target": {"attention_sparsity": 0.5}}
+
+
+@pytest.mark.parametrize(
+    ("pruning", "words"),
+    [
+        ({"layout": "stock"}, "ask for another granularity with it: entire_head, same_channel, per_head"),
+        ({"granularity": "per_head", "layout": "stock", "exclude_layers": [0]}, "leave no layer out"),
+        ({"criterion": "taylor"}, "set labels to data, or take fisher_gate"),
+        ({"preset": "none"}, "'best' or 'paper'"),
+        ({"target": {"attention_sparsity": 0.5, "flops": 0.1}}, "one"),
+    ],
+)
+def test_a_refusal_says_what_to_do(pruning, words):
+    with pytest.raises(ValidationError, match=words):
+        EngineSpec.model_validate({"pruning": TARGET | pruning})
+
+
+def test_a_preset_fills_what_is_left_out_and_half_of_an_object_too():
+    best = EngineSpec.model_validate({"pruning": {**TARGET, "calibration": {"labels": "data"}}}).pruning
+    assert best.calibration.labels is LabelSource.DATA
+    assert (best.calibration.split, best.calibration.samples) == (Split.TRAIN, 512)
+    paper = EngineSpec.model_validate({"pruning": {**TARGET, "preset": "paper"}})
+    assert paper.pruning.granularity is Granularity.ENTIRE_HEAD
+    assert paper.finetune is not None
+    assert paper.finetune.distill is None
+
+
+def test_what_is_shown_as_default_is_the_best_preset():
+    shown = {name: field.get_default() for name, field in type(_best()).model_fields.items() if not field.is_required()}
+    assert {name: getattr(_best(), name) for name in shown} == shown
+
+
+def _best():
+    return EngineSpec.model_validate({"pruning": TARGET}).pruning
