@@ -11,7 +11,7 @@ import torch
 from api_schemas.enums import Split
 from benchmarks import race
 from benchmarks.race import machine, plot, recovery, tables
-from benchmarks.race.cells import Cell, Store
+from benchmarks.race.cells import Store
 from benchmarks.race.field import all_arms
 from benchmarks.race.heats import Heats, select
 from benchmarks.race.spectrum import spectrum
@@ -87,16 +87,8 @@ def _run(track: Track, store: Store, programme: Programme, arguments: argparse.N
         heats.iterative(programme.iterative, 0, arguments.data, arguments.cache, arguments.threads)
 
 
-def _current(track: Track, store: Store) -> list[Cell]:
-    """The cells of this track: an --out folder may hold another programme's too."""
-    dense = Heats(track, store).dense()
-    return [
-        cell for cell in store if not cell.test or (dense.test is not None and cell.test.samples == dense.test.samples)
-    ]
-
-
 def _report(track: Track, store: Store, arguments: argparse.Namespace) -> Path:
-    entries = summarise(_current(track, store))
+    entries = summarise(Heats(track, store).current(all_arms()))
     name = arguments.name or arguments.model.resolve().name
     folder = arguments.results or arguments.out
     folder.mkdir(parents=True, exist_ok=True)

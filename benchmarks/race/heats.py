@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -34,8 +34,7 @@ class Heats:
         make: Callable[[], Loaded], *, validate: bool = True,
     ) -> Cell:  # fmt: skip
         """The stored cell, or a new one: `make` gives the model, test and validation are measured, the cell is written."""
-        values = {"track": self.track.identity, "stage": stage.value, "target": target, "seed": seed, **settings}
-        key = key_of(values)
+        key = self._key(stage, target, seed, settings)
         found = self.store.find(stage, arm, target, seed, key)
         if found is not None:
             return found
@@ -66,6 +65,21 @@ class Heats:
         self.store.write(cell)
         _say(cell)
         return cell
+
+    def _key(self, stage: Stage, target: float, seed: int | None, settings: Mapping[str, Any]) -> str:
+        return key_of({"track": self.track.identity, "stage": stage.value, "target": target, "seed": seed, **settings})
+
+    def current(self, arms: Iterable[Arm]) -> list[Cell]:
+        """The cells of this track whose arm is still what it was: a folder may hold others' and older ones too."""
+        identities = {arm.name: key_of(arm.identity()) for arm in arms}
+
+        def is_current(cell: Cell) -> bool:
+            if self._key(cell.stage, cell.target, cell.seed, cell.settings) != cell.key:
+                return False
+            identity = cell.settings if cell.stage is Stage.ONE_SHOT else cell.settings.get("arm")
+            return not identity or identities.get(identity["name"]) == key_of(identity)
+
+        return [cell for cell in self.store if is_current(cell)]
 
     def dense(self) -> Cell:
         """The model as it came."""
@@ -108,8 +122,9 @@ class Heats:
         for arm in arms:
             if arm.name == BEST:
                 yield from ((arm, True), (arm, False))
+        cells = self.current(arms)
         for family in ("paper", "torch-pruning", "kwon"):
-            chosen = best_of(self.store, family, target)
+            chosen = best_of(cells, family, target)
             yield from ((arm, False) for arm in arms if arm.name == chosen)
 
     def iterative(self, target: float, seed: int, data: Path, cache: Path, threads: int) -> None:
@@ -121,10 +136,10 @@ class Heats:
         )  # fmt: skip
 
 
-def best_of(store: Store, family: str, target: float) -> str | None:
+def best_of(cells: Iterable[Cell], family: str, target: float) -> str | None:
     """The family's arm of highest mean validation accuracy among those within a point of the target; else among all."""
     found: dict[bool, dict[str, list[float]]] = {True: {}, False: {}}
-    for cell in store:
+    for cell in cells:
         if cell.stage is Stage.ONE_SHOT and cell.family == family and cell.target == target and cell.validation:
             found[cell.matched].setdefault(cell.arm, []).append(cell.validation.accuracy)
     pool = found[True] or found[False]

@@ -23,6 +23,7 @@ class Entry:
     status: Status
     detail: str
     draws: int
+    """How many; 0 where the arm draws nothing."""
     achieved: float | None = None
     validation: float | None = None
     test: float | None = None
@@ -49,7 +50,7 @@ def _entry(cells: list[Cell]) -> Entry:
         first.stage, first.arm, first.family, first.target, Status.DONE,
         # One draw in three that did not run must not vanish in the mean of the others.
         next((cell.detail for cell in cells if cell.status is not Status.DONE), ""),
-        len(done),
+        sum(cell.seed is not None for cell in done),
         achieved=float(np.mean([cell.achieved for cell in done if cell.achieved is not None])),
         validation=float(np.mean(validation)) if validation else None,
         test=float(np.mean(right)),

@@ -43,12 +43,18 @@ def _table(entries: Sequence[Entry], cell: str) -> list[str]:
         {(FAMILIES.index(e.family) if e.family in FAMILIES else len(FAMILIES), e.arm) for e in entries},
         key=lambda pair: (pair[0], pair[1]),
     )
-    lines = ["| arm | " + " | ".join(f"{target:.4g}%" for target in (100 * t for t in targets)) + " |"]
-    lines.append("|---|" + "---|" * len(targets))
+    lines = ["| arm | draws | " + " | ".join(f"{target:.4g}%" for target in (100 * t for t in targets)) + " |"]
+    lines.append("|---|---|" + "---|" * len(targets))
     for _, arm in order:
         row = [write(found[arm, target]) if (arm, target) in found else "" for target in targets]
-        lines.append(f"| {arm} | " + " | ".join(row) + " |")
+        lines.append(f"| {arm} | {_draws([e for e in entries if e.arm == arm])} | " + " | ".join(row) + " |")
     return lines
+
+
+def _draws(entries: Sequence[Entry]) -> str:
+    """How many calibration draws were measured; a dash where nothing is drawn."""
+    counts = sorted({entry.draws for entry in entries if entry.status is Status.DONE})
+    return "–".join(str(count) for count in dict.fromkeys((counts[0], counts[-1]))) if counts and counts[-1] else "-"
 
 
 def markdown(
@@ -65,7 +71,7 @@ def markdown(
     if dense is not None and dense.test is not None and dense.validation is not None:
         lines += [f"- Dense: {dense.test:.2%} on test, {dense.validation:.2%} on validation."]
     lines += [
-        f"- Every arm gets the same {calibration} training samples a draw; arms that look at no sample are cut once.",
+        f"- Every arm gets the same {calibration} training samples a draw; arms that look at no sample are cut once (-).",
         f"- Accuracy on {clips} test clips, the mean over draws; behind it the difference to dense in points with its 95% "
         "interval (paired bootstrap over clips). “at x%” is what was removed where it is more than a point off the target.",
         "",

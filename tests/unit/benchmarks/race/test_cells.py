@@ -44,6 +44,28 @@ def test_a_cell_is_measured_once_and_again_when_its_arm_changes(heats):
     assert not list(heats.store.folder.glob("*.tmp"))
 
 
+def test_results_leave_out_cells_of_arms_that_have_changed_since(heats):
+    arm, _ = counted()
+    heats.dense()
+    heats.one_shot([arm], [0.25, 0.5], [0])
+    assert len(heats.current([arm])) == 3
+    newer, _ = counted(version=2)
+    heats.one_shot([newer], [0.25], [0])
+    assert [cell.arm for cell in heats.current([arm])] == ["dense", "ours/counted"]
+    assert {cell.target for cell in heats.current([newer])} == {0.0, 0.25}
+    heats.track.identity["measured"] = 10
+    assert heats.current([newer]) == []
+
+
+def test_only_one_draw_is_validated(heats):
+    arm, _ = counted()
+    heats.one_shot([arm], [0.5], [0, 1])
+    assert [cell.validation is not None for cell in heats.store] == [True, False]
+    (entry,) = summarise(heats.store)
+    assert entry.draws == 2
+    assert entry.validation == next(iter(heats.store)).validation.accuracy
+
+
 def test_an_arm_that_draws_nothing_runs_once_for_all_seeds(heats):
     arm, calls = counted(seeded=False)
     heats.one_shot([arm], [0.5], [0, 1, 2])
@@ -132,7 +154,8 @@ def test_tables_carry_means_intervals_and_every_mark():
         entries, (), title="T", loud="QUICK", command="run", machine={"cores": 2}, clips=200, calibration=512
     )
     for line in (
-        "> **QUICK**", "| paper/z | unreachable |", "| kwon/x | not runnable |", "- kwon/x: OSError: none", "80.0% at 33.3%",
+        "> **QUICK**", "| paper/z | - | unreachable |", "| kwon/x | - | not runnable |", "| ours/best | 2 |",
+        "- kwon/x: OSError: none", "80.0% at 33.3%",
     ):  # fmt: skip
         assert line in page
     rows = {row["arm"]: row for row in json.loads(as_json(entries, (), {"command": "run"}))["entries"]}
