@@ -27,7 +27,10 @@ def draw(path: Path, entries: Sequence[Entry], title: str) -> None:
     figure, panels = plt.subplots(1, len(stages), figsize=(6.5 * len(stages), 4.5), sharey=True, squeeze=False)
     for axes, stage in zip(panels[0], stages, strict=True):
         shown: set[str] = set()
-        for arm, family in sorted({(e.arm, e.family) for e in entries if e.stage is stage and e.arm != DENSE}):
+        for family, arm in sorted(
+            {(e.family, e.arm) for e in entries if e.stage is stage and e.arm != DENSE},
+            key=lambda pair: (list(COLOURS).index(pair[0]), pair[1]),
+        ):
             line = sorted(
                 (e.achieved, e.test)
                 for e in entries
@@ -40,7 +43,7 @@ def draw(path: Path, entries: Sequence[Entry], title: str) -> None:
             leads = arm == _leader(entries, stage, family)
             label = arm if leads else None
             axes.plot(
-                [100 * x for x, _ in line], [100 * y for _, y in line], color=COLOURS.get(family, "#000000"), label=label,
+                [100 * x for x, _ in line], [100 * y for _, y in line], color=COLOURS[family], label=label,
                 linewidth=2.2 if leads else 0.6, alpha=1.0 if leads else 0.45, marker="o" if leads else None, markersize=4,
             )  # fmt: skip
             shown.add(family)
