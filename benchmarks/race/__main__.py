@@ -109,6 +109,7 @@ def _report(track: Track, store: Store, arguments: argparse.Namespace) -> Path:
             machine=found,
             clips=len(track.split(Split.TEST)),
             calibration=track.calibration_samples,
+            picture=page.with_suffix(".svg").name,
         )
     )
     header = {

@@ -59,9 +59,9 @@ def _draws(entries: Sequence[Entry]) -> str:
 
 def markdown(
     entries: Sequence[Entry], spectrum: Sequence[LayerSpectrum], *, title: str, loud: str, command: str,
-    machine: dict[str, str | int], clips: int, calibration: int,
+    machine: dict[str, str | int], clips: int, calibration: int, picture: str = "",
 ) -> str:  # fmt: skip
-    """The whole page."""
+    """The whole page. `picture`: the plot's file name."""
     dense = next((entry for entry in entries if entry.arm == DENSE), None)
     lines = [f"# {title}", ""]
     if loud:
@@ -76,6 +76,10 @@ def markdown(
         "interval (paired bootstrap over clips). “at x%” is what was removed where it is more than a point off the target.",
         "",
     ]
+    if picture:
+        lines += [f"![Accuracy over the share of attention parameters removed]({picture})", ""]
+    if picture:
+        lines += [f"![Accuracy over the share of attention parameters removed]({picture})", ""]
     for stage, heading in (
         (Stage.ONE_SHOT, "One cut, no recovery"),
         (Stage.RECOVERED, "After one epoch of LoRA"),
