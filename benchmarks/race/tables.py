@@ -78,8 +78,6 @@ def markdown(
     ]
     if picture:
         lines += [f"![Accuracy over the share of attention parameters removed]({picture})", ""]
-    if picture:
-        lines += [f"![Accuracy over the share of attention parameters removed]({picture})", ""]
     for stage, heading in (
         (Stage.ONE_SHOT, "One cut, no recovery"),
         (Stage.RECOVERED, "After one epoch of LoRA"),
