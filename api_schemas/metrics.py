@@ -110,6 +110,9 @@ class StepMetrics(Output):
     validation: Scores
     """After recovery."""
     validation_before_recovery: Scores | None = None
+    rejected_recovery: Scores | None = None
+    """What recovery came to on validation where that was worse than before and the cut model stayed as it was
+    (`finetune.only_if_better`); null where it was kept."""
     test: Scores | None = None
     """On step 0 and on the step that reaches the target within bounds: the test split is reported once. A job that `stop`
     ended has the test scores of its result in JobResult."""

@@ -34,8 +34,8 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 FINETUNE: dict[str, dict[str, Any]] = {
-    "best": {"distill": {"weight": 0.5, "temperature": 2.0}},
-    "paper": {"distill": None},
+    "best": {"distill": {"weight": 0.5, "temperature": 2.0}, "only_if_better": True},
+    "paper": {"distill": None, "only_if_better": False},
 }
 """What a preset says of recovery."""
 

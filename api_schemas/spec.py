@@ -234,6 +234,10 @@ class Finetune(Strict):
     lora: Lora = Lora()
     augment: Augment | None = Augment()
     distill: Distill | None = None
+    only_if_better: bool = Field(
+        False,
+        description="Keep the cut model as it was where recovery made it worse on validation, by the task's metric.",
+    )
 
 
 class Evaluate(Strict):

@@ -1,7 +1,8 @@
 """The steps of a job, one at a time: score, cut, recover, write, prove, measure."""
 
+import copy
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -10,7 +11,7 @@ from api_schemas import accounting
 from api_schemas.checkpoint import Checkpoint
 from api_schemas.enums import Phase, Split
 from api_schemas.events import Loss
-from api_schemas.metrics import EpochLoss, ExportMetrics, JobResult, Sensitivity, StepMetrics
+from api_schemas.metrics import EpochLoss, ExportMetrics, JobResult, Scores, Sensitivity, StepMetrics
 from api_schemas.spec import EngineSpec
 from worker.engine.attention import attention_blocks, projections_by_name
 from worker.engine.checkpoint.gate import check_reload
@@ -34,6 +35,16 @@ from worker.engine.targets import requested_sparsity, target_met
 
 PROBE_SAMPLES = 4
 """Samples on which a packaged checkpoint must repeat the engine's logits."""
+
+
+@dataclass(frozen=True)
+class _Recovery:
+    """What fine-tuning did in a step."""
+
+    losses: tuple[EpochLoss, ...] = ()
+    ranks: dict[str, int] = field(default_factory=dict)
+    """Of the adapters in the weights that were kept."""
+    rejected: Scores | None = None
 
 
 @dataclass(frozen=True)
@@ -134,7 +145,7 @@ class Job:
         report.phase(Phase.EVALUATING, number)
         unrecovered = measure.scores(smaller, Split.VALIDATION)
         report.phase(Phase.FINETUNING, number)
-        recovered, losses, ranks = self._recover(smaller, number)
+        recovered, recovery = self._recover(smaller, number, unrecovered)
 
         report.phase(Phase.PACKAGING, number)
         folder = self.folder(number)
@@ -162,8 +173,9 @@ class Job:
             validation_before_recovery=unrecovered,
             latency=latency,
             target=target_met(shape, pruning, target, written.widths, latency),
-            losses=losses,
-            lora_ranks=ranks,
+            rejected_recovery=recovery.rejected,
+            losses=recovery.losses,
+            lora_ranks=recovery.ranks,
             calibration_samples=scored.count,
             stock_layout=stock,
             reload_max_abs_error=reload_error,
@@ -212,11 +224,16 @@ class Job:
             reporter=self.reporter,
         )
 
-    def _recover(self, loaded: Loaded, step: int) -> tuple[Loaded, tuple[EpochLoss, ...], dict[str, int]]:
-        """Fine-tune with adapters, merged. Nothing happens where the spec asks for no fine-tuning."""
+    def _recover(self, loaded: Loaded, step: int, before: Scores) -> tuple[Loaded, _Recovery]:
+        """Fine-tune with adapters, merged. Nothing happens where the spec asks for no fine-tuning.
+
+        `before` is what `loaded` scores on validation; where the spec asks for it, `loaded` comes back if that is not met.
+        """
         settings = self.spec.finetune
         if settings is None:
-            return loaded, (), {}
+            return loaded, _Recovery()
+        # Training changes the model in place.
+        spare = copy.deepcopy(loaded.model) if settings.only_if_better else None
         losses: list[EpochLoss] = []
 
         def on_epoch(loss: EpochLoss) -> None:
@@ -237,7 +254,12 @@ class Job:
             on_epoch=on_epoch,
             teacher=self._teacher(loaded) if settings.distill else None,
         )
-        return replace(loaded, model=model), tuple(losses), ranks
+        recovered = replace(loaded, model=model)
+        if spare is not None:
+            after = self.measure.scores_on(recovered, self.data.splits[Split.VALIDATION])
+            if (after.metric or 0.0) < (before.metric or 0.0):
+                return replace(loaded, model=spare), _Recovery(tuple(losses), {}, after)
+        return recovered, _Recovery(tuple(losses), ranks)
 
     def _teacher(self, student: Loaded) -> Teacher:
         """The dense original, and the attention outputs that it and `student` both have."""

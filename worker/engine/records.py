@@ -32,6 +32,7 @@ _REPEATABLE = {
     "size",
     "validation",
     "validation_before_recovery",
+    "rejected_recovery",
     "test",
     "losses",
     "lora_ranks",

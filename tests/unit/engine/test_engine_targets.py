@@ -52,6 +52,29 @@ def test_best_in_steps_resumes_to_the_same_bytes(tmp_path: Path) -> None:
     assert achieved == pytest.approx([0.0, 0.9 * (1 - 0.5**3), 0.9], abs=0.01)
 
 
+def test_recovery_that_does_harm_is_not_kept_where_the_spec_says_so(tmp_path: Path) -> None:
+    pruning = {"preset": "paper", "target": {"attention_sparsity": 0.25}, "schedule": {"steps": 1}}
+    # Steps far too long: this trains the model to pieces.
+    harm = {"epochs": 1, "learning_rate": 0.05}
+    found = {}
+    for name, finetune in (("none", None), ("always", harm), ("better", {**harm, "only_if_better": True})):
+        run = start(tmp_path / name, {"pruning": pruning, "finetune": finetune, "evaluate": QUICK})
+        assert run.returncode == 0, run.stderr
+        found[name] = [event.metrics for event in events(run) if event.type == "step"][-1]
+    none, always, better = found["none"], found["always"], found["better"]
+    assert always.validation.accuracy < none.validation.accuracy
+    assert always.rejected_recovery is None
+    assert always.lora_ranks
+    assert better.validation == none.validation
+    assert better.rejected_recovery.accuracy == always.validation.accuracy
+    assert (len(better.losses), better.lora_ranks) == (1, {})
+    weights = [(tmp_path / name / "step-1" / "model.safetensors").read_bytes() for name in ("none", "better")]
+    assert weights[0] == weights[1]
+    report = (tmp_path / "better" / "step-1" / "report.html").read_text()
+    assert "less than before it, so the cut model was kept as it was" in report
+    assert "unless validation was better without" in report
+
+
 def test_a_latency_target_is_looked_up_in_one_table_also_after_resuming(tmp_path: Path) -> None:
     spec = {
         "pruning": {"target": {"latency": 0.1}, "granularity": "entire_head", "schedule": {"steps": 2},

@@ -53,7 +53,8 @@ def _recovery(finetune: Finetune | None) -> list[Line]:
         return [("recovery", "none")]
     epochs = f"{finetune.epochs} epoch{'s' if finetune.epochs > 1 else ''}"
     adapters = f"LoRA of rank {finetune.lora.rank} (capped at each width), merged into the weights"
-    lines = [("recovery", f"after each step {epochs} on train, {adapters}")]
+    condition = ", unless validation was better without" if finetune.only_if_better else ""
+    lines = [("recovery", f"after each step {epochs} on train, {adapters}{condition}")]
     distill = finetune.distill
     if distill is not None and (distill.weight or distill.attention):
         parts = []
