@@ -8,7 +8,7 @@ from api_schemas.accounting import ModelShape
 from api_schemas.budget import Unit
 from api_schemas.enums import Balance, Granularity, Layout, Scope, TargetKind
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
-from api_schemas.spec import Pruning
+from api_schemas.pruning import Pruning
 from api_schemas.widths import AttentionWidths, LayerWidths
 
 SHARE_OF = {

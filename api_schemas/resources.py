@@ -9,8 +9,9 @@ from api_schemas.base import Output, Strict
 from api_schemas.enums import Granularity, JobState, Phase, UploadState
 from api_schemas.errors import ErrorCode, ErrorItem
 from api_schemas.ids import FileName, Name, Sha256
+from api_schemas.inputs import Columns
 from api_schemas.metrics import DataSummary, JobResult, StepMetrics
-from api_schemas.spec import Columns, JobRequest
+from api_schemas.spec import JobRequest
 from api_schemas.widths import AttentionWidths
 
 T = TypeVar("T")

@@ -27,7 +27,7 @@ from api_schemas import accounting
 from api_schemas.accounting import ModelShape
 from api_schemas.enums import Granularity
 from api_schemas.families.ast import AST
-from api_schemas.spec import Pruning
+from api_schemas.pruning import Pruning
 from api_schemas.widths import AttentionWidths
 from benchmarks.race.machine import describe
 from worker.engine.evaluate.latency import forward, undisturbed

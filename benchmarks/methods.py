@@ -18,8 +18,9 @@ from torch import Tensor
 from api_schemas import accounting
 from api_schemas.checkpoint import describe_folder
 from api_schemas.enums import Criterion, Granularity, Scope, Split
+from api_schemas.inputs import Columns, Splits
+from api_schemas.pruning import Pruning
 from api_schemas.reach import max_sparsity
-from api_schemas.spec import Columns, Pruning, Splits
 from worker.engine.attention import attention_blocks
 from worker.engine.checkpoint.load import load_original
 from worker.engine.data import FeatureSplit, prepare

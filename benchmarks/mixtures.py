@@ -26,7 +26,9 @@ from sklearn.metrics import average_precision_score
 from api_schemas.checkpoint import describe_folder
 from api_schemas.enums import Split
 from api_schemas.events import EngineEvent, StepDone
-from api_schemas.spec import Columns, EngineSpec, Finetune, Lora, Splits
+from api_schemas.inputs import Columns, Splits
+from api_schemas.recovery import Finetune, Lora
+from api_schemas.spec import EngineSpec
 from demo.score import read_clips
 from worker.engine.attention import attention_blocks, projections_by_name
 from worker.engine.checkpoint.load import load_original, load_step

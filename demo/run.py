@@ -20,7 +20,8 @@ from typing import Any
 from rich.console import Console
 
 from api_schemas.enums import Criterion
-from api_schemas.spec import Finetune, JobRequest
+from api_schemas.recovery import Finetune
+from api_schemas.spec import JobRequest
 from demo import inputs, score
 from demo.client import Client, DemoError
 from demo.results import Outcome, save, show

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from api_schemas.enums import UploadState
 from api_schemas.errors import ErrorCode, SecateurError
-from api_schemas.spec import HubDataset
+from api_schemas.inputs import HubDataset
 from store import jobs, uploads
 from store.artifacts import Artifacts
 from store.database import Database

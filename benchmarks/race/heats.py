@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from api_schemas.enums import Split
-from api_schemas.spec import Finetune
+from api_schemas.recovery import Finetune
 from benchmarks.race import recovery
 from benchmarks.race.arms import Arm
 from benchmarks.race.cells import Cell, Stage, Status, Store, key_of

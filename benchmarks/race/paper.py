@@ -4,8 +4,8 @@ import itertools
 from dataclasses import replace
 
 from api_schemas.enums import Criterion, Granularity, Scope
+from api_schemas.pruning import Pruning
 from api_schemas.reach import max_sparsity
-from api_schemas.spec import Pruning
 from benchmarks.race.arms import Arm, Cut
 from benchmarks.race.track import Track, Unreachable
 from worker.engine.attention import attention_blocks

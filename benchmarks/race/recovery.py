@@ -6,7 +6,8 @@ from pathlib import Path
 
 from api_schemas.enums import Split
 from api_schemas.events import EngineEvent, StepDone
-from api_schemas.spec import Distill, EngineSpec, Finetune
+from api_schemas.recovery import Distill, Finetune
+from api_schemas.spec import EngineSpec
 from benchmarks.race.track import Track
 from worker.engine.attention import attention_blocks, projections_by_name
 from worker.engine.checkpoint.load import Loaded, load_step

@@ -12,7 +12,7 @@ from torch import Tensor
 from api_schemas import accounting
 from api_schemas.checkpoint import Checkpoint, describe_folder
 from api_schemas.enums import Split
-from api_schemas.spec import Columns, Splits
+from api_schemas.inputs import Columns, Splits
 from worker.engine.checkpoint.load import Loaded, load_original
 from worker.engine.data import FeatureSplit, PreparedData, prepare
 from worker.engine.determinism import step_seed

@@ -9,7 +9,7 @@ from typing import Any
 
 from api_schemas.enums import UploadState
 from api_schemas.errors import ErrorCode, SecateurError
-from api_schemas.spec import Columns
+from api_schemas.inputs import Columns
 from service.core import uploads as core
 from service.core import views
 from service.services import Services

@@ -5,10 +5,11 @@ from collections.abc import Sequence
 
 from api_schemas.enums import UploadState
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
+from api_schemas.inputs import HubDataset, Splits, UploadedDataset
 from api_schemas.reach import check_reachable
 from api_schemas.resources import DatasetContents, ModelLayout
 from api_schemas.shards import INDEX_NAME, WEIGHTS_NAME
-from api_schemas.spec import HubDataset, JobRequest, Splits, UploadedDataset
+from api_schemas.spec import JobRequest
 from service.core.views import model_shape
 from service.services import Services
 from store import broker, jobs, uploads

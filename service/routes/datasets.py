@@ -3,8 +3,8 @@
 from fastapi import APIRouter, Request, Response
 
 from api_schemas.errors import ErrorCode
+from api_schemas.inputs import Columns
 from api_schemas.resources import DatasetCompletion, DatasetResource, Page, UploadedFile, UploadRequest
-from api_schemas.spec import Columns
 from service.core import complete, uploads, views
 from service.openapi import LOCATION, problems
 from service.routes.parameters import Cursor, DatasetPath, FilePath, Limit

@@ -17,8 +17,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
+from api_schemas.inputs import Columns
 from api_schemas.resources import DatasetContents
-from api_schemas.spec import Columns
 from api_schemas.split_names import split_of
 from store.intake.dataset_audio import read_clip
 from store.intake.dataset_schema import Schema, read_schema, schema_error

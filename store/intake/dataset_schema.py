@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
-from api_schemas.spec import Columns
+from api_schemas.inputs import Columns
 
 MAX_COLUMNS = 256
 MAX_LABELS = 65_536

@@ -9,8 +9,8 @@ from pathlib import Path
 from pydantic import BaseModel, ValidationError
 
 from api_schemas.errors import ErrorCode, SecateurError
+from api_schemas.inputs import Columns
 from api_schemas.resources import DatasetContents, JobError
-from api_schemas.spec import Columns
 
 TIMEOUT_SECONDS = 900
 MEMORY_BYTES = 4 * 2**30

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from api_schemas.enums import LabelSource
-from api_schemas.spec import Calibration
+from api_schemas.pruning import Calibration
 from worker.engine.data import FeatureSplit
 from worker.engine.data.feed import Feed
 from worker.engine.evaluate import per_sample_loss

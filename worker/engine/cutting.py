@@ -8,7 +8,8 @@ import torch
 from api_schemas.checkpoint import Checkpoint
 from api_schemas.enums import Basis, Compensation, Criterion
 from api_schemas.errors import ErrorCode, SecateurError
-from api_schemas.spec import EngineSpec, Pruning
+from api_schemas.pruning import Pruning
+from api_schemas.spec import EngineSpec
 from worker.engine import calibration, compensation, principal
 from worker.engine.attention import AttentionBlock, attention_blocks
 from worker.engine.checkpoint.load import Loaded

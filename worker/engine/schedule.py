@@ -2,8 +2,8 @@
 
 from api_schemas.accounting import ModelShape
 from api_schemas.enums import ScheduleShape, TargetKind
+from api_schemas.pruning import Pruning
 from api_schemas.reach import smallest_cut
-from api_schemas.spec import Pruning
 from api_schemas.widths import AttentionWidths
 
 

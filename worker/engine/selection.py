@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from api_schemas.accounting import ModelShape
 from api_schemas.budget import Unit
 from api_schemas.enums import Balance, Granularity, Layout, Scope, TargetKind
+from api_schemas.pruning import Pruning
 from api_schemas.reach import included_layers
-from api_schemas.spec import Pruning
 from api_schemas.widths import AttentionWidths
 from worker.engine.head_and_channel import HeadAndChannel
 from worker.engine.scoring import LayerScores

@@ -10,7 +10,7 @@ from api_schemas import accounting
 from api_schemas.accounting import ModelShape
 from api_schemas.enums import TargetKind
 from api_schemas.metrics import LayerSensitivity, Scores, Sensitivity
-from api_schemas.spec import Pruning
+from api_schemas.pruning import Pruning
 from worker.engine.checkpoint.load import Loaded
 from worker.engine.cutting import Scored
 from worker.engine.selection import Keep, Ranking, widths_of

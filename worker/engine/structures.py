@@ -10,8 +10,8 @@ from api_schemas import accounting
 from api_schemas.accounting import ModelShape
 from api_schemas.budget import Unit
 from api_schemas.enums import Basis, Granularity, Normalization
+from api_schemas.pruning import Pruning
 from api_schemas.reach import included_layers, least_channels, least_heads
-from api_schemas.spec import Pruning
 from api_schemas.widths import AttentionWidths, LayerWidths
 from worker.engine.scoring import LayerScores
 from worker.engine.scoring.channels import Side

@@ -11,8 +11,8 @@ from api_schemas.accounting import ModelShape
 from api_schemas.budget import Unit
 from api_schemas.enums import TargetKind
 from api_schemas.metrics import Latency, TargetMet
+from api_schemas.pruning import Pruning
 from api_schemas.reach import narrowest, out_of_reach
-from api_schemas.spec import Pruning
 from api_schemas.widths import AttentionWidths
 from worker.engine.latency_table import LatencyModel
 from worker.engine.scoring import LayerScores

@@ -9,8 +9,8 @@ from api_schemas.accounting import ModelShape
 from api_schemas.budget import Unit
 from api_schemas.enums import Granularity, TargetKind
 from api_schemas.errors import SecateurError
+from api_schemas.pruning import Pruning
 from api_schemas.reach import check_reachable, max_share, max_sparsity, narrowest, smallest_cut
-from api_schemas.spec import Pruning
 from api_schemas.widths import AttentionWidths
 
 LAYERS, HEADS, WIDTH, HIDDEN = 4, 4, 16, 64

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from api_schemas.accounting import ModelShape
 from api_schemas.enums import Balance, Basis, Granularity, Normalization, Scope
-from api_schemas.spec import Pruning
+from api_schemas.pruning import Pruning
 from api_schemas.widths import AttentionWidths
 from worker.engine.scoring.channels import GateScores, LayerScores, NormScores, SignedScores
 

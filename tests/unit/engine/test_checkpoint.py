@@ -11,7 +11,8 @@ from safetensors.torch import load_file, save_file
 from api_schemas.checkpoint import describe_folder
 from api_schemas.enums import Layout
 from api_schemas.errors import SecateurError
-from api_schemas.spec import EngineSpec, Pruning
+from api_schemas.pruning import Pruning
+from api_schemas.spec import EngineSpec
 from tests.support.tiny import tiny_model
 from worker.engine.attention import attention_blocks
 from worker.engine.checkpoint.gate import check_reload

@@ -137,7 +137,7 @@ def test_the_accuracy_in_the_record_is_that_of_the_downloaded_file(finished):
     from transformers import AutoModelForAudioClassification
 
     from api_schemas.checkpoint import describe_folder
-    from api_schemas.spec import Columns, Splits
+    from api_schemas.inputs import Columns, Splits
     from worker.engine.data import prepare
 
     out, said = finished

@@ -11,7 +11,7 @@ from api_schemas import accounting
 from api_schemas.checkpoint import describe_folder
 from api_schemas.enums import Granularity
 from api_schemas.families import FAMILIES
-from api_schemas.spec import Pruning
+from api_schemas.pruning import Pruning
 from tests.unit.engine.small import small_config
 from worker.engine.attention import attention_blocks
 from worker.engine.checkpoint.load import load_original

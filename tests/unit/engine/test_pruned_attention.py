@@ -18,7 +18,7 @@ from transformers import ASTForAudioClassification
 
 from api_schemas import accounting
 from api_schemas.families.ast import AST
-from api_schemas.spec import Lora
+from api_schemas.recovery import Lora
 from api_schemas.widths import AttentionWidths
 from tests.unit.engine.small import inputs, small_config
 from worker.engine.attention import attention_blocks, projections_by_name

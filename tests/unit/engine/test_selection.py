@@ -8,8 +8,8 @@ import torch
 from api_schemas import accounting
 from api_schemas.enums import Balance, Granularity, Layout, Scope
 from api_schemas.errors import SecateurError
+from api_schemas.pruning import Pruning
 from api_schemas.reach import check_reachable, max_sparsity
-from api_schemas.spec import Pruning
 from api_schemas.widths import AttentionWidths
 from tests.unit.engine.small import HEAD_DIM, HEADS, HIDDEN, LAYERS, small_shape
 from worker.engine.schedule import step_targets

@@ -12,7 +12,8 @@ from torch.nn import functional as F
 from api_schemas.enums import Criterion, TargetKind
 from api_schemas.events import EngineEvent, PhaseChanged, StepDone
 from api_schemas.metrics import Scores, Sensitivity
-from api_schemas.spec import EngineSpec, Pruning
+from api_schemas.pruning import Pruning
+from api_schemas.spec import EngineSpec
 from tests.support.tiny import tiny_data, tiny_model
 from worker.engine import job
 from worker.engine.attention import attention_blocks

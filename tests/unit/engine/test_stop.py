@@ -14,8 +14,9 @@ from api_schemas.checkpoint import describe_folder
 from api_schemas.enums import Split, StopReason
 from api_schemas.errors import ErrorCode, SecateurError
 from api_schemas.events import EngineEvent, Finished, StepDone
+from api_schemas.inputs import Columns, Splits
 from api_schemas.metrics import JobResult, Scores, StepMetrics
-from api_schemas.spec import Columns, EngineSpec, Splits, Stop
+from api_schemas.spec import EngineSpec, Stop
 from tests.support.records import step_metrics
 from tests.support.tiny import tiny_data, tiny_model
 from worker.engine import job

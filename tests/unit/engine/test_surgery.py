@@ -12,7 +12,7 @@ import torch
 from api_schemas import accounting
 from api_schemas.checkpoint import describe_folder
 from api_schemas.enums import Criterion, Granularity, Layout, Scope
-from api_schemas.spec import Pruning
+from api_schemas.pruning import Pruning
 from tests.support.tiny import tiny_model
 from worker.engine.attention import attention_blocks, projections_by_name
 from worker.engine.checkpoint.load import load_original

@@ -7,7 +7,7 @@ Shapes: B samples, T frames, F mel bins.
 import torch
 from torch import Tensor
 
-from api_schemas.spec import Augment
+from api_schemas.recovery import Augment
 
 # Features are normalised to mean zero, so that a mask of zeros is a mask of the mean, as in SpecAugment, section 2.
 MASK_VALUE = 0.0

@@ -6,7 +6,7 @@ from typing import Any
 import datasets
 
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
-from api_schemas.spec import Columns
+from api_schemas.inputs import Columns
 
 LABEL_NAMES = ("label", "labels")
 

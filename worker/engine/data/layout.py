@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from api_schemas.errors import ErrorCode, SecateurError
-from api_schemas.spec import Splits
+from api_schemas.inputs import Splits
 from api_schemas.split_names import split_of
 
 AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".opus", ".mp3"})

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from api_schemas.enums import Split
 from api_schemas.errors import ErrorCode, SecateurError
+from api_schemas.inputs import Columns, Splits
 from api_schemas.metrics import DataSummary
-from api_schemas.spec import Columns, Splits
 from worker.engine.data import cache
 from worker.engine.data.audio import decode_mono, undecodable
 from worker.engine.data.columns import FoundColumns, find_columns, schema_error

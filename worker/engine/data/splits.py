@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from api_schemas.enums import Split
 from api_schemas.errors import ErrorCode, SecateurError
-from api_schemas.spec import Splits
+from api_schemas.inputs import Splits
 
 HELD_OUT_SHARE = 0.1
 # Usual other names, which count where the spec does not ask for a name of its own: a split called `dev` left lying, and

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from api_schemas.spec import Distill
+from api_schemas.recovery import Distill
 
 LEAST_VARIANCE = 1e-8
 """Of a teacher's attention output, below which it counts as this much: a layer that says nothing must not divide by it."""

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from api_schemas.metrics import EpochLoss
-from api_schemas.spec import Finetune
+from api_schemas.recovery import Finetune
 from worker.engine.data.augment import Augmentation
 from worker.engine.data.feed import Feed, fits, to_device
 from worker.engine.data.split import FeatureSplit

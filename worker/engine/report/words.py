@@ -4,8 +4,10 @@ from collections.abc import Sequence
 
 from api_schemas.enums import Balance, Basis, Compensation, Granularity, LabelSource, Layout, Normalization, Scope
 from api_schemas.metrics import JobResult, StepMetrics
+from api_schemas.pruning import Pruning
 from api_schemas.reach import SHARE_OF
-from api_schemas.spec import EngineSpec, Finetune, Pruning
+from api_schemas.recovery import Finetune
+from api_schemas.spec import EngineSpec
 from worker.engine.report.text import percent
 
 STRUCTURES = {

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from api_schemas.spec import Augment
+from api_schemas.recovery import Augment
 from worker.engine.data.audio_library import load_torchaudio
 from worker.engine.data.augment import MASK_VALUE, Augmentation, shift_in_time
 

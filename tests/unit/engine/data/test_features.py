@@ -10,7 +10,7 @@ from transformers import ASTFeatureExtractor
 
 from api_schemas.enums import Split
 from api_schemas.errors import ErrorCode, SecateurError
-from api_schemas.spec import Columns, Splits
+from api_schemas.inputs import Columns, Splits
 from tests.support.clips import FRAMES, MELS, PITCH, RATE, WORDS, encoded, tone, word, write_checkpoint
 from worker.engine.data import PreparedData, prepare
 from worker.engine.data.extractor import Extractor

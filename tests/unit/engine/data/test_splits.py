@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from api_schemas.enums import Split
 from api_schemas.errors import ErrorCode, SecateurError
-from api_schemas.spec import Splits
+from api_schemas.inputs import Splits
 from worker.engine.data.splits import Role, assign_roles, name_splits
 
 

@@ -10,7 +10,7 @@ from torch import nn
 from transformers import ASTConfig, ASTForAudioClassification
 
 from api_schemas.metrics import EpochLoss
-from api_schemas.spec import Finetune
+from api_schemas.recovery import Finetune
 from worker.engine.data.split import FeatureSplit
 from worker.engine.recovery import Teacher, finetune
 

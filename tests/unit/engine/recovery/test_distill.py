@@ -12,7 +12,8 @@ from transformers import ASTForAudioClassification
 
 from api_schemas.checkpoint import describe_folder
 from api_schemas.enums import Split
-from api_schemas.spec import Columns, Distill, Finetune, Splits
+from api_schemas.inputs import Columns, Splits
+from api_schemas.recovery import Distill, Finetune
 from tests.support.tiny import tiny_data, tiny_model
 from worker.engine.attention import attention_blocks, projections_by_name
 from worker.engine.checkpoint.load import Loaded, load_original

@@ -10,7 +10,7 @@ from torch import nn
 from transformers import ASTForAudioClassification
 
 from api_schemas.errors import ErrorCode, SecateurError
-from api_schemas.spec import Augment, Lora
+from api_schemas.recovery import Augment, Lora
 from worker.engine.data.split import FeatureSplit
 from worker.engine.recovery.finetune import learning_rate_factor
 from worker.engine.recovery.ledger import Ledger

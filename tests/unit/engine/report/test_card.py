@@ -10,7 +10,7 @@ from markdown_it.token import Token
 
 from api_schemas.enums import Granularity, TargetKind
 from api_schemas.metrics import TargetMet
-from api_schemas.spec import Pruning
+from api_schemas.pruning import Pruning
 from worker.engine.report import write_model_card
 
 from .conftest import HOSTILE, Job, make_job

@@ -9,8 +9,8 @@ import pyarrow as pa
 import pytest
 
 from api_schemas.errors import ErrorCode, SecateurError
+from api_schemas.inputs import Columns
 from api_schemas.resources import DatasetContents
-from api_schemas.spec import Columns
 from store.intake.dataset import inspect
 from store.intake.inspector import inspect_in_process
 from tests.support.uploads import LABELS, class_label, dataset_files, shard, tone

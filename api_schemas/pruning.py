@@ -1,0 +1,149 @@
+"""What is pruned, and how it is chosen: the `pruning` part of a spec. A preset fills what the request leaves out."""
+
+from math import ceil
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, ValidationInfo, field_validator, model_validator
+
+from api_schemas.base import Strict
+from api_schemas.enums import (
+    Balance,
+    Basis,
+    Compensation,
+    Criterion,
+    Granularity,
+    LabelSource,
+    Layout,
+    Normalization,
+    ScheduleShape,
+    Scope,
+    Split,
+    TargetKind,
+)
+from api_schemas.presets import DEFAULT, PRESETS, PresetName, filled
+
+RAGGED = (Granularity.RAGGED, Granularity.HEAD_AND_CHANNEL)
+"""These leave the heads of a layer unequal."""
+
+
+Share = Annotated[float, Field(gt=0, lt=1)]
+
+
+class Target(Strict):
+    """How much to remove: exactly one share, in (0, 1), of what the original has."""
+
+    attention_sparsity: Share | None = Field(
+        None, description="Of the attention parameters (q, k, v, o; weights and biases)."
+    )
+    parameters: Share | None = Field(None, description="Of all parameters.")
+    flops: Share | None = Field(None, description="Of the FLOPs of a forward pass.")
+    latency: Share | None = Field(
+        None, description="Of the time of a forward pass at the first batch size of `evaluate`, on the worker's device."
+    )
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Self:
+        given = [kind.value for kind in TargetKind if getattr(self, kind) is not None]
+        if len(given) != 1:
+            names = ", ".join(TargetKind)
+            raise ValueError(f"name exactly one of {names}; {len(given)} were given")
+        return self
+
+    @property
+    def kind(self) -> TargetKind:
+        """Which of the shares is set."""
+        return next(kind for kind in TargetKind if getattr(self, kind) is not None)
+
+    @property
+    def share(self) -> float:
+        """The share that is set."""
+        return float(getattr(self, self.kind))
+
+
+class Schedule(Strict):
+    """How the target is approached: removal, recovery, removal, …"""
+
+    steps: int | None = Field(None, ge=1, le=100, description="Number of steps. Default: as `largest_step` says.")
+    largest_step: float = Field(
+        0.1,
+        ge=0.01,
+        le=1,
+        description="Largest share of the original that one step removes, where `steps` is not given.",
+    )
+    shape: ScheduleShape = ScheduleShape.LINEAR
+
+
+class Calibration(Strict):
+    """The samples on which criterion, basis and compensation are computed."""
+
+    split: Literal[Split.TRAIN, Split.VALIDATION] = Split.VALIDATION
+    samples: int | None = Field(None, ge=1, description="How many, drawn by seed; null takes the whole split.")
+    labels: LabelSource = LabelSource.DATA
+    draws: int = Field(
+        1, ge=1, le=64, description="With labels `model`: passes over the samples, each with draws of its own."
+    )
+
+
+class Pruning(Strict):
+    """What is removed, how it is chosen, and in how many steps. The defaults shown are those of the preset `best`."""
+
+    preset: PresetName = DEFAULT
+    target: Target
+    granularity: Granularity = Granularity.HEAD_AND_CHANNEL
+    criterion: Criterion = Criterion.FISHER_GATE
+    scope: Scope = Scope.GLOBAL
+    normalization: Normalization = Normalization.NONE
+    basis: Basis = Basis.PRINCIPAL
+    compensation: Compensation = Compensation.LEAST_SQUARES_FEED_FORWARD
+    balance: Balance = Balance.JOINT
+    layout: Layout = Layout.ANY
+    align: Literal[1, 8, 16] = Field(1, description="Widths that are kept are multiples of this.")
+    schedule: Schedule = Schedule(largest_step=0.25)
+    calibration: Calibration = Calibration(split=Split.TRAIN, samples=512, labels=LabelSource.MODEL, draws=4)
+    min_heads: int = Field(0, ge=0, description="Heads left in every layer; 0 lets a layer's attention go altogether.")
+    min_channels: int = Field(1, ge=1, description="QK and VO channels, each, left in every surviving head.")
+    exclude_layers: tuple[Annotated[int, Field(ge=0)], ...] = Field(
+        (), max_length=1024, description="Layers that are left as they are, counted from 0."
+    )
+
+    @field_validator("layout")
+    @classmethod
+    def _heads_can_be_equal(cls, layout: Layout, info: ValidationInfo) -> Layout:
+        granularity = info.data.get("granularity")
+        if layout is Layout.STOCK and granularity in RAGGED:
+            equal = ", ".join(each.value for each in Granularity if each not in RAGGED)
+            raise ValueError(
+                f"a stock layout has equal heads in all layers, and {granularity.value} makes them differ; "
+                f"ask for another granularity with it: {equal}"
+            )
+        return layout
+
+    @field_validator("calibration")
+    @classmethod
+    def _labels_say_something(cls, calibration: Calibration, info: ValidationInfo) -> Calibration:
+        if info.data.get("criterion") is Criterion.TAYLOR and calibration.labels is LabelSource.MODEL:
+            raise ValueError(
+                "taylor is a mean gradient, which is zero over the model's own labels; set labels to data, or take fisher_gate"
+            )
+        return calibration
+
+    @field_validator("exclude_layers")
+    @classmethod
+    def _layers_can_be_equal(cls, layers: tuple[int, ...], info: ValidationInfo) -> tuple[int, ...]:
+        if layers and info.data.get("layout") is Layout.STOCK:
+            raise ValueError("a stock layout cuts all layers alike; leave no layer out, or take layout any")
+        return layers
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_from_preset(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        name = data.get("preset", DEFAULT)
+        return filled(PRESETS.get(name, {}) if isinstance(name, str) else {}, data)
+
+    @property
+    def steps(self) -> int:
+        """Steps of the schedule; by default as few as take no more than `largest_step` each."""
+        # Rounded first: 0.3 / 0.1 is 2.9999999999999996 in binary, and 0.7 / 0.1 is above 7.
+        return self.schedule.steps or ceil(round(self.target.share / self.schedule.largest_step, 9))

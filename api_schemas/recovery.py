@@ -1,0 +1,48 @@
+"""Recovery: how a cut model is trained after every step, the `finetune` part of a spec."""
+
+from pydantic import Field
+
+from api_schemas.base import Strict
+
+
+class Lora(Strict):
+    """Low-rank adapters (Hu et al., arXiv 2106.09685), on q, k, v and o; merged before the next step."""
+
+    rank: int = Field(16, ge=1, le=1024, description="Capped at each projection's current width.")
+    alpha: float = Field(32.0, gt=0)
+    dropout: float = Field(0.05, ge=0, lt=1)
+
+
+class Augment(Strict):
+    """SpecAugment (Park et al., arXiv 1904.08779) and time shift, on the features, while fine-tuning."""
+
+    time_mask: float = Field(0.1, ge=0, lt=1, description="Longest time mask, as a share of the frames.")
+    frequency_mask: float = Field(0.1, ge=0, lt=1, description="Longest frequency mask, as a share of the mel bins.")
+    time_shift: float = Field(0.1, ge=0, lt=1, description="Longest shift either way, as a share of the frames.")
+
+
+class Distill(Strict):
+    """Learning from the original model during recovery (Hinton et al., arXiv 1503.02531)."""
+
+    weight: float = Field(0.5, ge=0, le=1, description="Of the original's softened logits; the labels get the rest.")
+    temperature: float = Field(2.0, gt=0, le=100)
+    attention: float = Field(
+        0.0, ge=0, description="Weight of the mean squared error between the two models' attention outputs, by layer."
+    )
+
+
+class Finetune(Strict):
+    """Recovery after every step."""
+
+    epochs: int = Field(3, ge=1, le=1000)
+    learning_rate: float = Field(3e-4, gt=0, le=1)
+    batch_size: int = Field(32, ge=1, le=4096)
+    weight_decay: float = Field(0.01, ge=0)
+    warmup: float = Field(0.1, ge=0, lt=1, description="Share of the steps over which the learning rate rises.")
+    lora: Lora = Lora()
+    augment: Augment | None = Augment()
+    distill: Distill | None = None
+    only_if_better: bool = Field(
+        False,
+        description="Keep the cut model as it was where recovery made it worse on validation, by the task's metric.",
+    )
