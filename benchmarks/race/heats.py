@@ -108,7 +108,9 @@ class Heats:
             for arm, distils in self._contenders(arms, target):
                 budget = settings.model_copy(update={"distill": recovery.DISTILL}) if distils else settings
                 name = arm.name if distils or arm.name != BEST else f"{BEST}, no distillation"
-                identity = {"arm": arm.identity(), "finetune": budget.model_dump(mode="json")}
+                # The race always keeps what was trained: that field of a job decides nothing here.
+                finetune = budget.model_dump(mode="json", exclude={"only_if_better"})
+                identity = {"arm": arm.identity(), "finetune": finetune}
                 self.cell(
                     Stage.RECOVERED, name, arm.family, target, seed, identity,
                     partial(self._cut_and_recovered, arm, target, seed, budget),
