@@ -59,6 +59,17 @@ class Loss(Output):
     train_loss: float
 
 
+class TrainingSaved(Output):
+    """A long recovery can go on from here: `file`, relative to the output folder, is complete and flushed to disk."""
+
+    type: Literal["training"] = "training"
+    step: int
+    epoch: int
+    """Epochs of the step's recovery that are done."""
+    epochs: int
+    file: str
+
+
 class StepDone(Output):
     """A step's folder is complete and flushed to disk; `folder` is relative to the output folder."""
 
@@ -94,7 +105,7 @@ class Finished(Output):
 
 
 EngineEvent = Annotated[
-    Started | DataReady | PhaseChanged | Progress | Loss | StepDone | Warned | Failed | Finished,
+    Started | DataReady | PhaseChanged | Progress | Loss | TrainingSaved | StepDone | Warned | Failed | Finished,
     Field(discriminator="type"),
 ]
 ENGINE_EVENT: TypeAdapter[EngineEvent] = TypeAdapter(EngineEvent)
@@ -109,7 +120,7 @@ class StateChanged(Output):
 
 
 JobEventBody = Annotated[
-    Started | DataReady | PhaseChanged | Progress | Loss | StepDone | Warned | Failed | Finished | StateChanged,
+    Started | DataReady | PhaseChanged | Progress | Loss | TrainingSaved | StepDone | Warned | Failed | Finished | StateChanged,
     Field(discriminator="type"),
 ]
 JOB_EVENT_BODY: TypeAdapter[JobEventBody] = TypeAdapter(JobEventBody)
