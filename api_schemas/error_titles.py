@@ -28,6 +28,14 @@ ERROR_TEXTS: Mapping[ErrorCode, ErrorText] = {
         "The range lies outside the file", "The `Content-Range` header carries the file's size."
     ),
     _C.UNAVAILABLE: ErrorText("The service cannot answer right now", "Try again after the time in `Retry-After`."),
+    _C.STORAGE_FULL: ErrorText(
+        "The artifact store is full",
+        "Nothing half-written is kept. Try again once the operator has made room; a job waits and tries again by itself first.",
+    ),
+    _C.STORAGE_UNAVAILABLE: ErrorText(
+        "The artifact store does not answer, or refuses",
+        "Try again; the operator's log has its answer. A job waits and tries again by itself first.",
+    ),
     _C.INTERNAL: ErrorText(
         "Something went wrong inside the service", "Not your request's fault; try again, then tell the operator."
     ),
@@ -101,10 +109,24 @@ ERROR_TEXTS: Mapping[ErrorCode, ErrorText] = {
         "A number became infinite or undefined", "Lower the learning rate, or check weights and recordings."
     ),
     _C.OUT_OF_MEMORY: ErrorText(
-        "The worker ran out of memory", "Lower `finetune.batch_size` and `evaluate.batch_size`."
+        "The worker ran out of memory",
+        "It was tried again with half as many samples at a time. Lower `finetune.batch_size`, `pruning.calibration` and "
+        "`evaluate.batch_size`, or use a larger worker.",
+    ),
+    _C.SCRATCH_FULL: ErrorText(
+        "The worker's disk ran full", "Try again later; the operator has to give the worker more scratch space."
+    ),
+    _C.STALLED: ErrorText(
+        "The engine said nothing for too long and was ended",
+        "It was retried and stalled again; `GET /v1/jobs/{id}/logs` shows how far it came.",
+    ),
+    _C.MAX_RUNTIME: ErrorText(
+        "The job ran for longer than its `limits.max_runtime`",
+        "Its finished steps can be downloaded. Submit again with a higher limit, fewer steps or fewer epochs.",
     ),
     _C.ENGINE_CRASHED: ErrorText(
-        "The engine process died", "It was retried and died again; the operator's log has the reason."
+        "The engine process died",
+        "It was retried and died again; `GET /v1/jobs/{id}/logs` and the operator's log have the reason.",
     ),
     _C.ENGINE_ERROR: ErrorText(
         "The engine met an error it did not expect", "The operator's log has the traceback; please report it."

@@ -19,6 +19,8 @@ class ErrorCode(StrEnum):
     REQUEST_TOO_LARGE = "request_too_large"
     RANGE_NOT_SATISFIABLE = "range_not_satisfiable"
     UNAVAILABLE = "unavailable"
+    STORAGE_FULL = "storage_full"
+    STORAGE_UNAVAILABLE = "storage_unavailable"
     INTERNAL = "internal_error"
     # Uploads
     CHECKSUM_MISMATCH = "checksum_mismatch"
@@ -49,6 +51,9 @@ class ErrorCode(StrEnum):
     EXPORT_FAILED = "export_failed"
     NUMERICAL = "numerical_failure"
     OUT_OF_MEMORY = "out_of_memory"
+    SCRATCH_FULL = "scratch_full"
+    STALLED = "stalled"
+    MAX_RUNTIME = "max_runtime_exceeded"
     ENGINE_CRASHED = "engine_crashed"
     ENGINE_ERROR = "engine_error"
     INPUT_LOST = "input_lost"

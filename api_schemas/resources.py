@@ -132,6 +132,10 @@ class JobResource(Output):
     request: JobRequest
     attempts: int
     """How often a worker has claimed the job."""
+    ran_seconds: float = 0.0
+    """How long workers have run it, its attempts added up; counts against `limits.max_runtime`."""
+    pause_requested: bool = False
+    """The job is to be paused after the step that runs."""
     progress: JobProgress | None
     data: DataSummary | None
     metrics: tuple[StepMetrics, ...]

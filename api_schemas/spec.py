@@ -11,6 +11,7 @@ from api_schemas.base import Strict
 from api_schemas.enums import ExportFormat
 from api_schemas.ids import Name
 from api_schemas.inputs import Columns, HubDataset, Splits, UploadedDataset, UploadedModel
+from api_schemas.job_limits import JobLimits
 from api_schemas.presets import DEFAULT, FINETUNE, filled
 from api_schemas.pruning import Pruning
 from api_schemas.recovery import Finetune
@@ -100,6 +101,13 @@ class JobRequest(Work):
     name: Name | None = None
     model: UploadedModel
     dataset: Annotated[UploadedDataset | HubDataset, Field(discriminator="type")]
+    priority: int = Field(
+        0,
+        ge=-10,
+        le=10,
+        description="Higher goes first. Between equal ones tenants take turns, then the older goes first.",
+    )
+    limits: JobLimits = JobLimits()
 
     def engine_spec(self, lineage: dict[str, str]) -> EngineSpec:
         """The part of the request that the engine acts on."""

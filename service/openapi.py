@@ -38,6 +38,15 @@ TAGS = [
 LOCATION = {"Location": {"description": "Address of what was made.", "schema": {"type": "string"}}}
 ETAG = {"ETag": {"description": "For `If-None-Match`.", "schema": {"type": "string"}}}
 RETRY_AFTER = {"Retry-After": {"description": "Seconds to wait before asking again.", "schema": {"type": "integer"}}}
+LOG_HEADERS = {
+    "Log-Attempt": {"description": "Number of the attempt.", "schema": {"type": "integer"}},
+    "Log-Attempts": {"description": "All attempts that left a log, such as `1,2`.", "schema": {"type": "string"}},
+    "Log-Offset": {
+        "description": "Byte of the attempt's log at which this piece begins; beyond `offset` where older parts are gone.",
+        "schema": {"type": "integer"},
+    },
+    "Log-Next-Offset": {"description": "`offset` of the next piece.", "schema": {"type": "integer"}},
+}
 CONTENT_RANGE = {"Content-Range": {"description": "`bytes first-last/size`.", "schema": {"type": "string"}}}
 
 
@@ -68,7 +77,7 @@ def problems(*codes: ErrorCode) -> dict[int | str, dict[str, Any]]:
         status: {
             "description": "\n".join(f"- `{code.value}`: {ERROR_TEXTS[code].title}." for code in found),
             "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
-            **({"headers": RETRY_AFTER} if status == 503 else {}),
+            **({"headers": RETRY_AFTER} if status in (503, 507) else {}),
         }
         for status, found in by_status.items()
     }

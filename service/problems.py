@@ -35,6 +35,8 @@ _STATUS = {
     ErrorCode.RANGE_NOT_SATISFIABLE: 416,
     ErrorCode.INTERNAL: 500,
     ErrorCode.UNAVAILABLE: 503,
+    ErrorCode.STORAGE_UNAVAILABLE: 503,
+    ErrorCode.STORAGE_FULL: 507,
 }
 _CODE_BY_STATUS = {404: ErrorCode.NOT_FOUND, 405: ErrorCode.METHOD_NOT_ALLOWED, 413: ErrorCode.REQUEST_TOO_LARGE}
 
@@ -57,7 +59,7 @@ def problem(
         instance=request.url.path,
         errors=error.errors[:MAX_ITEMS],
     )
-    extra = {"Retry-After": str(RETRY_SECONDS)} if status == 503 else {}
+    extra = {"Retry-After": str(RETRY_SECONDS)} if status in (503, 507) else {}
     return Response(body.model_dump_json(), status, {**extra, **(headers or {})}, MEDIA_TYPE)
 
 

@@ -5,18 +5,25 @@ disk before a write returns, so that a row that names a key never outlives its b
 """
 
 import asyncio
+import errno
 import hashlib
+import logging
 import os
 import re
 from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import obstore
+from obstore.exceptions import BaseError
 from obstore.store import LocalStore, from_url
 
 from api_schemas.errors import ErrorCode, SecateurError
+
+log = logging.getLogger(__name__)
 
 CHUNK = 2**20
 PART = 8 * 2**20  # Of a multipart upload; S3 allows 10 000 parts of at least 5 MiB.
@@ -33,8 +40,39 @@ class Stored:
     sha256: str
 
 
+@dataclass(frozen=True)
+class Found:
+    """An object of a listing."""
+
+    key: str
+    written_at: datetime
+
+
+@contextmanager
+def _said_plainly(*kinds: type[Exception], writing: bool = False) -> Iterator[None]:
+    """What a store refuses, as STORAGE_FULL or STORAGE_UNAVAILABLE; an absent object stays a FileNotFoundError.
+
+    `kinds` are the exceptions that the store is known by. Where it is `writing`, what is absent is the store itself. Its
+    own words name hosts and paths: they are for the operator's log.
+    """
+    try:
+        yield
+    except tuple(kinds or (BaseError, OSError)) as error:
+        if isinstance(error, FileNotFoundError) and not writing:
+            raise
+        log.error("the artifact store failed: %s", error)
+        full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "StorageFull" in str(error)
+        if full:
+            raise SecateurError(ErrorCode.STORAGE_FULL, "The artifact store has no room left.") from error
+        detail = "The artifact store does not answer, or refuses."
+        raise SecateurError(ErrorCode.STORAGE_UNAVAILABLE, detail) from error
+
+
 class Artifacts:
-    """One store. Safe to share between threads and event loops."""
+    """One store. Safe to share between threads and event loops.
+
+    Every method raises STORAGE_FULL or STORAGE_UNAVAILABLE where the store does not do its work.
+    """
 
     def __init__(self, url: str) -> None:
         options: dict[str, Any] = {"mkdir": True, "automatic_cleanup": True} if url.startswith("file:") else {}
@@ -47,8 +85,11 @@ class Artifacts:
         Raises CHECKSUM_MISMATCH where they are not `size` bytes with that sha256 (hex); whatever `chunks` raises is
         raised on. In either case nothing is stored.
         """
-        await obstore.put_async(self._store, _checked(key), _verified(chunks, size, sha256), chunk_size=PART)
-        await asyncio.to_thread(self._flush, key)
+        # Not OSError: `chunks` raises those, too, when its client goes away.
+        with _said_plainly(BaseError, FileNotFoundError, PermissionError, writing=True):
+            await obstore.put_async(self._store, _checked(key), _verified(chunks, size, sha256), chunk_size=PART)
+        with _said_plainly():
+            await asyncio.to_thread(self._flush, key)
         return Stored(key, size, sha256)
 
     def put_file(self, key: str, path: Path) -> Stored:
@@ -64,13 +105,15 @@ class Artifacts:
                     size += len(block)
                     yield block
 
-        obstore.put(self._store, _checked(key), blocks(), chunk_size=PART)
-        self._flush(key)
+        with _said_plainly(writing=True):
+            obstore.put(self._store, _checked(key), blocks(), chunk_size=PART)
+            self._flush(key)
         return Stored(key, size, digest.hexdigest())
 
     def size(self, key: str) -> int:
         """In bytes. Raises FileNotFoundError."""
-        return int(obstore.head(self._store, _checked(key))["size"])
+        with _said_plainly():
+            return int(obstore.head(self._store, _checked(key))["size"])
 
     def exists(self, key: str) -> bool:
         try:
@@ -83,14 +126,16 @@ class Artifacts:
         """Bytes [start, end) in chunks; to the end of the object by default. Raises FileNotFoundError at once."""
         if end is not None and end <= start:
             return iter(())
-        result = obstore.get(self._store, _checked(key), options=_options(start, end))
+        with _said_plainly():
+            result = obstore.get(self._store, _checked(key), options=_options(start, end))
         return _chunks(result)
 
     async def stream(self, key: str, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
         """The same for an event loop: `async for chunk in await artifacts.stream(key)`."""
         if end is not None and end <= start:
             return _nothing()
-        result = await obstore.get_async(self._store, _checked(key), options=_options(start, end))
+        with _said_plainly():
+            result = await obstore.get_async(self._store, _checked(key), options=_options(start, end))
         return _async_chunks(result)
 
     def fetch(self, key: str, path: Path, sha256: str) -> None:
@@ -105,20 +150,23 @@ class Artifacts:
             path.unlink()
             raise SecateurError(ErrorCode.CHECKSUM_MISMATCH, f"The stored file {path.name} has changed since it came.")
 
-    def list(self, prefix: str) -> list[str]:
-        """Keys below `prefix/`."""
-        return [item["path"] for batch in obstore.list(self._store, _checked(prefix)) for item in batch]
+    def list(self, prefix: str) -> Iterator[Found]:
+        """Objects below `prefix/`, as they come."""
+        with _said_plainly():
+            for batch in obstore.list(self._store, _checked(prefix)):
+                yield from (Found(item["path"], item["last_modified"]) for item in batch)
 
     def delete(self, key: str) -> None:
         """Remove one object; nothing happens where there is none."""
         try:
-            obstore.delete(self._store, _checked(key))
+            with _said_plainly():
+                obstore.delete(self._store, _checked(key))
         except FileNotFoundError:
             return
 
     def delete_prefix(self, prefix: str) -> int:
         """Remove all objects below `prefix/`; returns how many there were."""
-        keys = self.list(prefix)
+        keys = [found.key for found in self.list(prefix)]
         for key in keys:
             self.delete(key)
         return len(keys)
@@ -169,13 +217,15 @@ def _options(start: int, end: int | None) -> Any:
 
 
 def _chunks(result: "obstore.GetResult") -> Iterator[bytes]:
-    for chunk in result.stream(CHUNK):
-        yield bytes(chunk)
+    with _said_plainly():
+        for chunk in result.stream(CHUNK):
+            yield bytes(chunk)
 
 
 async def _async_chunks(result: "obstore.GetResult") -> AsyncIterator[bytes]:
-    async for chunk in result.stream(CHUNK):
-        yield bytes(chunk)
+    with _said_plainly():
+        async for chunk in result.stream(CHUNK):
+            yield bytes(chunk)
 
 
 async def _nothing() -> AsyncIterator[bytes]:

@@ -40,6 +40,15 @@ class Settings(BaseSettings):
     retry_delay_seconds: float = Field(
         5, ge=0, description="Wait before a job is tried again after an unplanned end; doubles with every further one."
     )
+    stall_seconds: float = Field(
+        1800, gt=0, description="An engine that says nothing for so long is ended; counted as an unplanned end."
+    )
+    storage_patience_seconds: float = Field(
+        300, ge=0, description="How long a worker tries again where the artifact store does not take or give a file."
+    )
+    training_seconds: float = Field(
+        60, ge=0, description="Least time between two saved states of a step's recovery; 0 saves after every epoch."
+    )
     sweep_seconds: float = Field(10, gt=0, description="How often maintenance looks for expired leases and lost wakes.")
 
     # The engine
@@ -51,7 +60,7 @@ class Settings(BaseSettings):
     engine_command: tuple[str, ...] = Field(
         (sys.executable, "-m", "worker.engine"), min_length=1, description="The engine's program, as a JSON list."
     )
-    max_log_bytes: int = Field(4 * 2**20, ge=2**16, description="Kept of an engine's standard error, the newest part.")
+    max_log_bytes: int = Field(4 * 2**20, ge=2**16, description="Kept of the log of an attempt, the newest part.")
     hub_url: str = Field("https://huggingface.co", description="Where datasets of type `hf` are fetched from.")
     max_dataset_bytes: int = Field(64 * 2**30, ge=1, description="Largest hub dataset a worker fetches.")
     fetch_timeout_seconds: float = Field(6 * 3600, gt=0, description="Longest fetch of a hub dataset.")

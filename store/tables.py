@@ -7,7 +7,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, ClassVar
 
-from sqlalchemy import JSON, BigInteger, Enum, ForeignKey, ForeignKeyConstraint, Index, Integer, MetaData, String
+from sqlalchemy import JSON, BigInteger, Enum, ForeignKey, ForeignKeyConstraint, Index, Integer, MetaData, String, Text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 from api_schemas.enums import JobState, Phase, UploadState
@@ -18,6 +18,7 @@ from api_schemas.spec import JobRequest
 from store.clock import Instant, now
 from store.documents import Document
 from store.tenancy import DEFAULT_TENANT
+from store.training import TrainingFile
 
 ID_LENGTH = 32
 NAME_LENGTH = 128
@@ -92,6 +93,8 @@ class Job(Owned, Base):
     __table_args__ = (
         Index(None, "tenant", "created_at"),
         Index("ix_jobs_claim", "state", "priority", "created_at"),
+        Index(None, "tenant", "state"),
+        Index(None, "tenant", "claimed_at"),
     )
 
     id: Mapped[str] = mapped_column(String(ID_LENGTH), primary_key=True)
@@ -115,11 +118,21 @@ class Job(Owned, Base):
     """Fencing token: rises at every claim, and every later write of the claimer must name it."""
     worker: Mapped[str | None] = mapped_column(String(NAME_LENGTH))
     """Who claimed it last."""
+    claimed_at: Mapped[datetime | None]
+    """When it was claimed last."""
     lease_until: Mapped[datetime | None]
     available_at: Mapped[datetime | None]
     """A queued job is not claimed before this moment: the wait after an unplanned end."""
     failures: Mapped[int] = mapped_column(Integer, default=0)
     """Unplanned ends since the last committed step."""
+    pause_requested: Mapped[bool] = mapped_column(default=False)
+    """A running job is to stop after the step that runs."""
+    ran_seconds: Mapped[float] = mapped_column(default=0.0)
+    """How long workers have held it, as their heartbeats counted."""
+    microbatch: Mapped[int | None] = mapped_column(Integer)
+    """The most samples of one pass, once the job has run out of memory."""
+    training: Mapped[TrainingFile | None] = mapped_column(Document(TrainingFile))
+    """Where the recovery of the next step can go on, after an attempt that did not finish it."""
     last_step: Mapped[int | None] = mapped_column(Integer)
     """The newest committed step; 0 is the original model's."""
     last_seq: Mapped[int] = mapped_column(Integer, default=0)
@@ -173,6 +186,20 @@ class JobEventRow(Owned, Base):
     seq: Mapped[int] = mapped_column(Integer, primary_key=True)
     created_at: Mapped[datetime] = mapped_column(default=now())
     body: Mapped[JobEventBody] = mapped_column(Document(JOB_EVENT_BODY))
+
+
+class JobLogRow(Owned, Base):
+    """A piece of what the engine wrote to its log in one attempt (epoch); `start` counts bytes from the attempt's first."""
+
+    __tablename__ = "job_logs"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    attempt: Mapped[int] = mapped_column(Integer, primary_key=True)
+    start: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    size: Mapped[int] = mapped_column(Integer)
+    """Bytes of `text` in UTF-8."""
+    text: Mapped[str] = mapped_column(Text)
+    created_at: Mapped[datetime] = mapped_column(default=now())
 
 
 class OutboxMessage(Owned, Base):

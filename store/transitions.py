@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, case, func, literal, or_, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, SQLColumnExpression, and_, case, func, literal, or_, select, update
+from sqlalchemy.orm import Session, aliased
 
 from api_schemas import ids
 from api_schemas.enums import TERMINAL_STATES, JobState, Phase
@@ -25,8 +25,9 @@ from store import outbox
 from store.clock import now
 from store.tables import Job, JobEventRow, JobStep, JobStepFile
 from store.tenancy import DEFAULT_TENANT, owned_by
+from store.training import TrainingFile
 
-QUEUED, RUNNING, CANCELLING = JobState.QUEUED, JobState.RUNNING, JobState.CANCELLING
+QUEUED, RUNNING, CANCELLING, PAUSED = JobState.QUEUED, JobState.RUNNING, JobState.CANCELLING, JobState.PAUSED
 SUCCEEDED, FAILED, CANCELLED = JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED
 
 WORKER_LOST = JobError(
@@ -64,7 +65,13 @@ class StepFile:
 def submit(session: Session, request: JobRequest, lineage: Mapping[str, str], tenant: str = DEFAULT_TENANT) -> Job:
     """→ queued. One transaction: the job, its first event, the message that wakes a worker."""
     job = Job(
-        id=ids.new_id(ids.JOB), tenant=tenant, name=request.name, request=request, lineage=dict(lineage), state=QUEUED
+        id=ids.new_id(ids.JOB),
+        tenant=tenant,
+        name=request.name,
+        request=request,
+        lineage=dict(lineage),
+        priority=request.priority,
+        state=QUEUED,
     )
     job.last_seq = 1
     session.add(job)
@@ -83,18 +90,51 @@ def cancel(session: Session, job_id: str, tenant: str = DEFAULT_TENANT) -> Job:
     """
     changed = _update(
         session,
-        and_(owned_by(Job, tenant), Job.id == job_id, Job.state.in_([QUEUED, JobState.PAUSED, RUNNING])),
+        and_(owned_by(Job, tenant), Job.id == job_id, Job.state.in_([QUEUED, PAUSED, RUNNING])),
         state=_either((Job.state == RUNNING, CANCELLING), otherwise=CANCELLED),
         finished_at=case((Job.state == RUNNING, None), else_=now()),
     )
-    if changed:
-        return changed[0]
-    job = session.scalar(select(Job).where(owned_by(Job, tenant), Job.id == job_id))
-    if job is None:
-        raise SecateurError(ErrorCode.NOT_FOUND, f"There is no job {job_id}.")
-    if job.state in TERMINAL_STATES:
-        raise SecateurError(ErrorCode.CONFLICT, f"The job has already {_ended(job.state)}; it cannot be cancelled.")
-    return job
+    return changed[0] if changed else _unless_ended(session, job_id, tenant, "cancelled")
+
+
+def pause(session: Session, job_id: str, tenant: str = DEFAULT_TENANT) -> Job:
+    """queued → paused; running → running, until the step that runs is committed, then paused; paused stays.
+
+    Raises NOT_FOUND, or CONFLICT where the job is ending or has ended.
+    """
+    changed = _update(
+        session,
+        and_(
+            owned_by(Job, tenant),
+            Job.id == job_id,
+            or_(Job.state == QUEUED, and_(Job.state == RUNNING, ~Job.pause_requested)),
+        ),
+        detail="a pause was asked for",
+        state=_either((Job.state == QUEUED, PAUSED), otherwise=RUNNING),
+        pause_requested=Job.state == RUNNING,
+    )
+    return changed[0] if changed else _unless_ended(session, job_id, tenant, "paused", CANCELLING)
+
+
+def resume(session: Session, job_id: str, tenant: str = DEFAULT_TENANT) -> Job:
+    """paused → queued; running with a pause to come → running without one; every other live job stays.
+
+    Raises NOT_FOUND, or CONFLICT where the job is ending or has ended.
+    """
+    changed = _update(
+        session,
+        and_(
+            owned_by(Job, tenant),
+            Job.id == job_id,
+            or_(Job.state == PAUSED, and_(Job.state == RUNNING, Job.pause_requested)),
+        ),
+        detail="resumed",
+        state=_either((Job.state == PAUSED, QUEUED), otherwise=RUNNING),
+        pause_requested=False,
+    )
+    if changed and changed[0].state == QUEUED:
+        outbox.add_wake(session, tenant)
+    return changed[0] if changed else _unless_ended(session, job_id, tenant, "resumed", CANCELLING)
 
 
 # --- by a worker -----------------------------------------------------------------------------------------------------
@@ -103,25 +143,41 @@ def cancel(session: Session, job_id: str, tenant: str = DEFAULT_TENANT) -> Job:
 def claimable(failure_cap: int) -> ColumnElement[bool]:
     """Queued and due, or running under a lease that ran out: its worker is gone, which counts as a failure.
 
-    At the cap a lost job is the sweeper's.
+    A lost job that is at the cap, or that was to be paused, is the sweeper's.
     """
     due = and_(Job.state == QUEUED, or_(Job.available_at.is_(None), Job.available_at <= now()))
-    lost = and_(Job.state == RUNNING, Job.lease_until < now(), Job.failures + 1 < failure_cap)
+    lost = and_(Job.state == RUNNING, Job.lease_until < now(), Job.failures + 1 < failure_cap, ~Job.pause_requested)
     return or_(due, lost)
+
+
+def turn() -> Sequence[SQLColumnExpression[Any]]:
+    """The order of the queue: priority; then the tenant that has fewer jobs running now, then the one that waited longer
+    since a job of its own was last begun; then age."""
+    other = aliased(Job)
+    of_tenant = select(func.count()).where(other.tenant == Job.tenant)
+    running = of_tenant.where(other.state.in_([RUNNING, CANCELLING]), other.lease_until >= now())
+    last_begun = select(func.max(other.claimed_at)).where(other.tenant == Job.tenant)
+    return [
+        Job.priority.desc(),
+        running.correlate(Job).scalar_subquery(),
+        last_begun.correlate(Job).scalar_subquery().asc().nulls_first(),
+        Job.created_at,
+        Job.id,
+    ]
 
 
 def claim(session: Session, worker: str, lease_seconds: float, failure_cap: int) -> Job | None:
     """queued, or running with an expired lease → running. The best job there is, or None.
 
-    By priority, then age. Two claimers never get the same job: on PostgreSQL the second skips the locked row, on SQLite
+    The first by `turn`. Two claimers never get the same job: on PostgreSQL the second skips the locked row, on SQLite
     it waits for the first one's transaction and then finds the row changed.
     """
     best = (
         select(Job.id)
         .where(claimable(failure_cap))
-        .order_by(Job.priority.desc(), Job.created_at, Job.id)
+        .order_by(*turn())
         .limit(1)
-        .with_for_update(skip_locked=True)
+        .with_for_update(skip_locked=True, of=Job)
         .scalar_subquery()
     )
     changed = _update(
@@ -131,6 +187,7 @@ def claim(session: Session, worker: str, lease_seconds: float, failure_cap: int)
         epoch=Job.epoch + 1,
         failures=Job.failures + case((Job.state == RUNNING, 1), else_=0),
         worker=worker,
+        claimed_at=now(),
         lease_until=now(plus=lease_seconds),
         available_at=None,
         started_at=func.coalesce(Job.started_at, now()),
@@ -140,12 +197,14 @@ def claim(session: Session, worker: str, lease_seconds: float, failure_cap: int)
     return changed[0] if changed else None
 
 
-def renew(session: Session, lease: Lease, lease_seconds: float, progress: JobProgress | None = None) -> JobState:
-    """A heartbeat: the lease starts anew, `progress` (if any) is shown. Returns running, or cancelling: end the engine.
+def renew(
+    session: Session, lease: Lease, lease_seconds: float, progress: JobProgress | None = None, ran_seconds: float = 0.0
+) -> JobState:
+    """A heartbeat: the lease starts anew, `progress` (if any) is shown, `ran_seconds` are added to the job's time.
 
-    Raises LeaseLost.
+    Returns running, or cancelling: end the engine. Raises LeaseLost.
     """
-    values: dict[str, Any] = {"lease_until": now(plus=lease_seconds)}
+    values: dict[str, Any] = {"lease_until": now(plus=lease_seconds), "ran_seconds": Job.ran_seconds + ran_seconds}
     if progress is not None:
         values |= {"progress": progress, "phase": progress.phase}
     statement = update(Job).where(_held(lease, RUNNING, CANCELLING)).values(values).returning(Job.state)
@@ -172,6 +231,17 @@ def record(
     _fenced(session, lease, (RUNNING, CANCELLING), events, **values)
 
 
+def hold(session: Session, lease: Lease) -> Job:
+    """Raises LeaseLost where the job is not this worker's; otherwise nobody takes it before the transaction ends."""
+    return _fenced(session, lease, (RUNNING, CANCELLING), ())
+
+
+def save_training(session: Session, lease: Lease, training: TrainingFile, events: Sequence[JobEventBody] = ()) -> None:
+    """The recovery of the next step can go on from `training`, which must already be durable. Raises LeaseLost."""
+    follows = Job.last_step == training.step - 1
+    _fenced(session, lease, (RUNNING,), events, follows, training=training)
+
+
 def commit_step(
     session: Session,
     lease: Lease,
@@ -180,15 +250,15 @@ def commit_step(
     *,
     downloadable: bool,
     events: Sequence[JobEventBody] = (),
-) -> None:
-    """A step exists from here on. Its files must already be durable.
+) -> Job:
+    """A step exists from here on. Its files must already be durable. Returns the job, which may have to pause now.
 
     First the fenced UPDATE of the job (which also says that this is the next step, and clears the failures), then the
     rows of the step. Raises LeaseLost.
     """
     step = metrics.step
     follows = Job.last_step.is_(None) if step == 0 else Job.last_step == step - 1
-    job = _fenced(session, lease, (RUNNING,), events, follows, last_step=step, failures=0)
+    job = _fenced(session, lease, (RUNNING,), events, follows, last_step=step, failures=0, training=None)
     row = JobStep(
         job_id=job.id, tenant=job.tenant, step=step, epoch=lease.epoch, metrics=metrics, downloadable=downloadable
     )
@@ -206,6 +276,7 @@ def commit_step(
     ]
     session.add(row)
     session.flush()
+    return job
 
 
 def succeed(
@@ -228,33 +299,36 @@ def crash(
     failure_cap: int,
     retry_delay_seconds: float,
     events: Sequence[JobEventBody] = (),
+    microbatch: int | None = None,
 ) -> JobState:
     """An unplanned end: running → queued (due after a wait), at the cap → failed with `error`; cancelling → cancelled.
 
-    The wait doubles with every further failure; a warning among the events says what happened, since a job that goes on
-    shows no error. Returns the new state. Raises LeaseLost.
+    Where a pause was asked for, paused instead of queued. The wait doubles with every further failure; a warning among
+    the events says what happened, since a job that goes on shows no error. `microbatch` is the most samples of a pass from
+    now on. Returns the new state. Raises LeaseLost.
     """
     events = (*events, Warned(code=error.code, detail=error.detail))
     cancelled = Job.state == CANCELLING
     at_cap = Job.failures + 1 >= failure_cap
     wait = retry_delay_seconds * literal(1).bitwise_lshift(Job.failures)
     over = or_(cancelled, at_cap)
-    values = _end(_either((cancelled, CANCELLED), (at_cap, FAILED), otherwise=QUEUED)) | {
+    state = _either((cancelled, CANCELLED), (at_cap, FAILED), (Job.pause_requested, PAUSED), otherwise=QUEUED)
+    values = _end(state) | {
         "finished_at": case((over, now()), else_=None),
         "available_at": case((over, None), else_=now(plus=wait)),
         "error": case((and_(~cancelled, at_cap), literal(error, Job.error.type)), else_=None),
         "failures": Job.failures + 1,
+        "microbatch": func.coalesce(microbatch, Job.microbatch),
     }
     return _fenced(session, lease, (RUNNING, CANCELLING), events, **values).state
 
 
 def release(session: Session, lease: Lease) -> JobState:
-    """Hand the job back, planned (the worker is stopping): running → queued, no failure; cancelling → cancelled.
-
-    Returns the new state. Raises LeaseLost.
+    """Hand the job back, planned (the worker stops, or a pause is due): running → queued, or paused where that was asked
+    for; cancelling → cancelled. No failure is counted. Returns the new state. Raises LeaseLost.
     """
     cancelled = Job.state == CANCELLING
-    values = _end(_either((cancelled, CANCELLED), otherwise=QUEUED))
+    values = _end(_either((cancelled, CANCELLED), (Job.pause_requested, PAUSED), otherwise=QUEUED))
     values["finished_at"] = case((cancelled, now()), else_=None)
     job = _fenced(session, lease, (RUNNING, CANCELLING), (), **values)
     if job.state == QUEUED:
@@ -271,15 +345,16 @@ def confirm_cancel(session: Session, lease: Lease, events: Sequence[JobEventBody
 
 
 def sweep(session: Session, failure_cap: int) -> int:
-    """End what no worker will: expired cancelling → cancelled; expired running at the cap → failed. Returns how many.
-
-    Other expired jobs need nothing: the next claim takes them.
+    """End what no worker will: expired cancelling → cancelled; expired running at the cap → failed, and paused where that
+    was asked for. Returns how many. Other expired jobs need nothing: the next claim takes them.
     """
     expired = Job.lease_until < now()
     cancelled = _update(session, and_(Job.state == CANCELLING, expired), **_end(CANCELLED))
     at_cap = and_(Job.state == RUNNING, expired, Job.failures + 1 >= failure_cap)
     failed = _update(session, at_cap, **_end(FAILED), error=WORKER_LOST, failures=Job.failures + 1)
-    return len(cancelled) + len(failed)
+    stopped = _end(PAUSED) | {"finished_at": None, "failures": Job.failures + 1}
+    paused = _update(session, and_(Job.state == RUNNING, expired, Job.pause_requested), **stopped)
+    return len(cancelled) + len(failed) + len(paused)
 
 
 # --- how it is done --------------------------------------------------------------------------------------------------
@@ -290,7 +365,7 @@ def _held(lease: Lease, *states: JobState) -> ColumnElement[bool]:
     return and_(Job.id == lease.job_id, Job.epoch == lease.epoch, Job.state.in_(states))
 
 
-def _either(*choices: tuple[ColumnElement[bool], JobState], otherwise: JobState) -> ColumnElement[JobState]:
+def _either(*choices: tuple[SQLColumnExpression[bool], JobState], otherwise: JobState) -> ColumnElement[JobState]:
     """CASE over states, typed as the column is."""
     column = Job.state.type
     return case(
@@ -300,7 +375,14 @@ def _either(*choices: tuple[ColumnElement[bool], JobState], otherwise: JobState)
 
 def _end(state: JobState | ColumnElement[JobState]) -> dict[str, Any]:
     """What a job that no worker holds looks like."""
-    return {"state": state, "finished_at": now(), "lease_until": None, "phase": None, "progress": None}
+    return {
+        "state": state,
+        "finished_at": now(),
+        "lease_until": None,
+        "phase": None,
+        "progress": None,
+        "pause_requested": False,
+    }
 
 
 def _fenced(
@@ -318,21 +400,41 @@ def _fenced(
 
 
 def _update(
-    session: Session, condition: ColumnElement[bool], events: Sequence[JobEventBody] = (), **values: Any
+    session: Session,
+    condition: ColumnElement[bool],
+    events: Sequence[JobEventBody] = (),
+    detail: str | None = None,
+    **values: Any,
 ) -> Sequence[Job]:
-    """The one conditional UPDATE … RETURNING, with the events it causes: `events`, then the change of state if any."""
+    """The one conditional UPDATE … RETURNING, with the events it causes: `events`, then the change of state if any.
+
+    `detail` says what led to it, where that is not the job's error.
+    """
     moved = int("state" in values)
     statement = update(Job).where(condition).values(last_seq=Job.last_seq + len(events) + moved, **values)
     options = {"synchronize_session": False, "populate_existing": True}
     changed = session.scalars(statement.returning(Job), execution_options=options).all()
     for job in changed:
-        bodies = [*events, StateChanged(state=job.state, detail=job.error and job.error.detail)] if moved else events
+        why = job.error.detail if job.error else detail
+        bodies = [*events, StateChanged(state=job.state, detail=why)] if moved else events
         first = job.last_seq - len(bodies) + 1
         session.add_all(
             JobEventRow(job_id=job.id, tenant=job.tenant, seq=seq, body=body) for seq, body in enumerate(bodies, first)
         )
     session.flush()
     return changed
+
+
+def _unless_ended(session: Session, job_id: str, tenant: str, wish: str, *refused: JobState) -> Job:
+    """The job, where nothing had to change; raises NOT_FOUND, or CONFLICT where it has ended or is in a `refused` state."""
+    job = session.scalar(select(Job).where(owned_by(Job, tenant), Job.id == job_id))
+    if job is None:
+        raise SecateurError(ErrorCode.NOT_FOUND, f"There is no job {job_id}.")
+    if job.state in TERMINAL_STATES:
+        raise SecateurError(ErrorCode.CONFLICT, f"The job has already {_ended(job.state)}; it cannot be {wish}.")
+    if job.state in refused:
+        raise SecateurError(ErrorCode.CONFLICT, f"The job is {job.state.value}; it cannot be {wish}.")
+    return job
 
 
 def _ended(state: JobState) -> str:

@@ -6,22 +6,19 @@ process dies, however it dies, the child reads end-of-file and ends too.
 """
 
 import contextlib
-import logging
 import os
 import queue
 import signal
 import subprocess
 import threading
 import time
-from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
-log = logging.getLogger(__name__)
+from worker.job_log import JobLog
 
 MAX_LINE = 8 * 2**20
-TAIL_BYTES = 16 * 2**10
 POLL_SECONDS = 0.05
 
 # Where programs and GPU libraries are; nothing that grants access to anything.
@@ -72,10 +69,9 @@ class Child:
         *,
         folder: Path,
         environment: Mapping[str, str],
-        log_file: Path,
-        max_log_bytes: int,
+        log: JobLog,
     ) -> None:
-        """Start it with `folder` as working directory; standard error goes to `log_file`, kept below `max_log_bytes`."""
+        """Start it with `folder` as working directory; standard error goes to `log`."""
         self.process = subprocess.Popen(
             command,
             cwd=folder,
@@ -86,13 +82,12 @@ class Child:
             start_new_session=True,
         )
         self.lines: queue.Queue[str | None] = queue.Queue(maxsize=1000)
-        self._log = _BoundedLog(log_file, max_log_bytes)
         self._closing = threading.Event()
         assert self.process.stdout is not None
         assert self.process.stderr is not None
         self._readers = [
             threading.Thread(target=self._read_lines, args=(self.process.stdout,), daemon=True),
-            threading.Thread(target=self._log.copy, args=(self.process.stderr,), daemon=True),
+            threading.Thread(target=log.copy, args=(self.process.stderr,), daemon=True),
         ]
         for reader in self._readers:
             reader.start()
@@ -134,10 +129,6 @@ class Child:
             if pipe is not None:
                 pipe.close()
 
-    def log_tail(self, lines: int) -> str:
-        """The end of its standard error."""
-        return "\n".join(self._log.tail().splitlines()[-lines:])
-
     def _signal(self, number: signal.Signals) -> None:
         if self._closing.is_set():
             return  # Its process id may be somebody else's by now.
@@ -154,35 +145,3 @@ class Child:
             with contextlib.suppress(queue.Full):
                 self.lines.put(line, timeout=1)
                 return
-
-
-class _BoundedLog:
-    """The newest part of a stream: in two files of half the size each, and its very end in memory."""
-
-    def __init__(self, path: Path, max_bytes: int) -> None:
-        self._path = path
-        self._half = max_bytes // 2
-        self._tail: deque[bytes] = deque()
-        self._lock = threading.Lock()
-
-    def copy(self, pipe: IO[bytes]) -> None:
-        """Until the stream ends."""
-        file = self._path.open("wb")
-        try:
-            while line := pipe.readline(TAIL_BYTES):
-                with self._lock:
-                    self._tail.append(line)
-                    while sum(map(len, self._tail)) > TAIL_BYTES:
-                        self._tail.popleft()
-                if file.tell() + len(line) > self._half:
-                    file.close()
-                    self._path.replace(self._path.with_suffix(".log.1"))
-                    file = self._path.open("wb")
-                file.write(line)
-                file.flush()
-        finally:
-            file.close()
-
-    def tail(self) -> str:
-        with self._lock:
-            return b"".join(self._tail).decode("utf-8", "replace")

@@ -19,6 +19,9 @@ RETRIED = frozenset(
         ErrorCode.OUT_OF_MEMORY,
         ErrorCode.INTERNAL,
         ErrorCode.UNAVAILABLE,
+        ErrorCode.SCRATCH_FULL,
+        ErrorCode.STORAGE_FULL,
+        ErrorCode.STORAGE_UNAVAILABLE,
     }
 )
 DETAIL_LENGTH = 2000
@@ -30,6 +33,18 @@ class Crashed(Exception):
     def __init__(self, code: ErrorCode, detail: str) -> None:
         super().__init__(detail)
         self.error = JobError(code=code, detail=detail[:DETAIL_LENGTH])
+
+
+class OutOfMemory(Exception):
+    """The engine needed more memory than there was, with at most `samples` in one pass."""
+
+    def __init__(self, detail: str, samples: int) -> None:
+        super().__init__(detail)
+        self.samples = samples
+
+    def error(self, advice: str) -> JobError:
+        """What the job says about it, with what happens now."""
+        return JobError(code=ErrorCode.OUT_OF_MEMORY, detail=f"{self} {advice}"[:DETAIL_LENGTH])
 
 
 def parse_event(line: str) -> EngineEvent:

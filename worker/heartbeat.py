@@ -6,6 +6,7 @@ then the job counts as lost, and the engine is killed before another worker may 
 """
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -14,12 +15,14 @@ from types import TracebackType
 from typing import Self
 
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session
 
 from api_schemas.enums import JobState
 from api_schemas.resources import JobProgress
-from store import transitions
+from store import logs, transitions
 from store.database import Database
 from store.settings import Settings
+from worker.job_log import JobLog
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +34,8 @@ class Reason(StrEnum):
 
     CANCELLED = "cancelled"
     LOST = "lost"
+    OVERTIME = "overtime"
+    PAUSED = "paused"
     SHUTDOWN = "shutdown"
 
 
@@ -51,14 +56,20 @@ class Heartbeat:
         settings: Settings,
         lease: transitions.Lease,
         shutdown: threading.Event,
+        log: JobLog,
         renewed_at: float,
+        seconds_left: float | None = None,
     ) -> None:
-        """`renewed_at`: time.monotonic() from before the claim."""
+        """`renewed_at`: time.monotonic() from before the claim; `seconds_left`: how long the job may still run."""
         self._database = database
         self._settings = settings
         self._lease = lease
         self._shutdown = shutdown
+        self._log = log
+        self._shipping = threading.Lock()  # A piece of the log is written once.
         self._deadline = renewed_at + settings.lease_seconds
+        self._counted = renewed_at
+        self._overtime = math.inf if seconds_left is None else renewed_at + seconds_left
         self._progress: JobProgress | None = None
         self._cancelled = False
         self._lost = False
@@ -79,10 +90,13 @@ class Heartbeat:
     @property
     def reason(self) -> Reason | None:
         """Why to stop, or None. A lost job comes first: nothing may be written about it any more."""
-        if self._lost or time.monotonic() > self._deadline:
+        now = time.monotonic()
+        if self._lost or now > self._deadline:
             return Reason.LOST
         if self._cancelled:
             return Reason.CANCELLED
+        if now > self._overtime:
+            return Reason.OVERTIME
         return Reason.SHUTDOWN if self._shutdown.is_set() else None
 
     def check(self) -> None:
@@ -113,17 +127,43 @@ class Heartbeat:
                     self._kill()
                 return
 
+    def flush(self) -> None:
+        """Write what is left of the log, while the job is still this worker's. What the database does not take is gone."""
+        try:
+            while self._log.next_piece() is not None:
+                with self._shipping:
+                    with self._database.write() as session:
+                        end = self._keep_log(session)
+                    self._log.taken(end)
+        except transitions.LeaseLost:
+            self._lost = True
+        except DBAPIError as error:
+            log.warning("the end of the log of job %s could not be kept: %s", self._lease.job_id, error.orig)
+
+    def _keep_log(self, session: Session) -> int:
+        """Write a piece of what the log has gathered; returns its end, to be said `taken` after the commit."""
+        piece = self._log.next_piece()
+        if piece is None:
+            return 0
+        logs.append(session, self._lease, piece.start, piece.text, self._log.max_bytes)
+        return piece.end
+
     def _renew(self, now: float) -> bool:
         progress, self._progress = self._progress, None
+        ran = now - self._counted
         try:
-            with self._database.write() as session:
-                state = transitions.renew(session, self._lease, self._settings.lease_seconds, progress)
+            with self._shipping:
+                with self._database.write() as session:
+                    state = transitions.renew(session, self._lease, self._settings.lease_seconds, progress, ran)
+                    end = self._keep_log(session)
+                self._log.taken(end)
         except transitions.LeaseLost:
             self._lost = True
         except DBAPIError as error:
             log.warning("the lease of job %s could not be renewed, trying again: %s", self._lease.job_id, error.orig)
             return False
         else:
+            self._counted = now
             self._deadline = now + self._settings.lease_seconds
             self._cancelled = state is JobState.CANCELLING
         return True

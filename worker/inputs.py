@@ -3,7 +3,9 @@
 After this the engine sees local files only. Every byte that comes from the artifact store is checked against its sha256.
 """
 
+import errno
 import json
+import logging
 import shutil
 import sys
 from collections.abc import Sequence
@@ -20,9 +22,15 @@ from store.artifacts import Artifacts
 from store.database import Database
 from store.settings import Settings
 from store.tables import Job, JobStepFile, UploadFile
+from store.training import TrainingFile
 from worker.child import Child, minimal_environment
 from worker.heartbeat import Heartbeat
+from worker.job_log import JobLog
+from worker.patience import stored
 
+log = logging.getLogger(__name__)
+
+SCRATCH_FULL = "The worker's scratch disk is full."
 POLL_SECONDS = 0.5
 
 
@@ -53,6 +61,10 @@ class Workplace:
         return self.root / "home"
 
     @property
+    def training(self) -> Path:
+        return self.root / "training.safetensors"
+
+    @property
     def spec(self) -> Path:
         return self.root / "spec.json"
 
@@ -81,17 +93,19 @@ class Inputs:
         self._artifacts = artifacts
         self._settings = settings
 
-    def fetch(self, job: Job, place: Workplace, beat: Heartbeat) -> None:
+    def fetch(self, job: Job, place: Workplace, beat: Heartbeat, job_log: JobLog) -> None:
         """Fill `place`. Raises SecateurError where the job cannot ever run, TransientFailure, or Interrupted."""
         for folder in (place.model, place.data, place.out, place.cache, place.home):
             folder.mkdir()
         self._fetch_upload("model", job.request.model.id, job.tenant, place.model, beat)
         if isinstance(job.request.dataset, HubDataset):
-            self._fetch_hub_dataset(job.request.dataset, place, beat)
+            self._fetch_hub_dataset(job.request.dataset, place, beat, job_log)
         else:
             self._fetch_upload("dataset", job.request.dataset.id, job.tenant, place.data, beat)
         if job.last_step is not None:
             self._fetch_step(job, job.last_step, place.out, beat)
+        if job.training is not None:
+            self._fetch_training(job.training, place, beat)
         place.spec.write_text(job.request.engine_spec(job.lineage).model_dump_json(indent=2))
 
     def _fetch_upload(
@@ -118,12 +132,30 @@ class Inputs:
             try:
                 if file.key is None:
                     raise FileNotFoundError(file.name)
-                self._artifacts.fetch(file.key, folder / file.name, file.sha256)
-            except (FileNotFoundError, SecateurError) as error:
-                detail = f"The stored file {file.name} is gone or has changed; upload it again and submit a new job."
-                raise SecateurError(ErrorCode.INPUT_LOST, detail) from error
+                self._fetch(file.key, folder / file.name, file.sha256, beat)
+            except FileNotFoundError as error:
+                raise _lost(file.name) from error
+            except SecateurError as error:
+                raise _lost(file.name) if error.code is ErrorCode.CHECKSUM_MISMATCH else error from error
 
-    def _fetch_hub_dataset(self, dataset: HubDataset, place: Workplace, beat: Heartbeat) -> None:
+    def _fetch_training(self, training: TrainingFile, place: Workplace, beat: Heartbeat) -> None:
+        """Where it is gone or damaged the recovery begins anew."""
+        try:
+            self._fetch(training.key, place.training, training.sha256, beat)
+        except (FileNotFoundError, SecateurError) as error:
+            log.warning("the recovery begins anew, its saved state cannot be fetched: %s", error)
+            place.training.unlink(missing_ok=True)
+
+    def _fetch(self, key: str, path: Path, sha256: str, beat: Heartbeat) -> None:
+        """Raises FileNotFoundError, CHECKSUM_MISMATCH, SCRATCH_FULL, or what the store says after all patience."""
+        try:
+            stored(lambda: self._artifacts.fetch(key, path, sha256), self._settings.storage_patience_seconds, beat)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise SecateurError(ErrorCode.SCRATCH_FULL, SCRATCH_FULL) from error
+            raise
+
+    def _fetch_hub_dataset(self, dataset: HubDataset, place: Workplace, beat: Heartbeat, job_log: JobLog) -> None:
         """By a child: the datasets library parses a stranger's files, and this process holds the credentials."""
         settings = self._settings
         command = [sys.executable, "-m", "worker.fetch_dataset", "--id", dataset.id, "--revision", dataset.revision]
@@ -135,8 +167,7 @@ class Inputs:
             command,
             folder=place.root,
             environment=environment,
-            log_file=place.root / "fetch.log",
-            max_log_bytes=settings.max_log_bytes,
+            log=job_log,
         )
         beat.kill_when_lost(child.kill)
         try:
@@ -147,24 +178,29 @@ class Inputs:
                 if waited > settings.fetch_timeout_seconds:
                     raise _fetch_failed(dataset, f"it took longer than {settings.fetch_timeout_seconds:.0f} seconds")
             if status != 0:
-                raise _reported(dataset, child)
+                raise _reported(dataset, child, job_log)
         finally:
             child.close()
             for leftover in (place.home / "huggingface", place.root / "download", place.root / "converted"):
                 shutil.rmtree(leftover, ignore_errors=True)
 
 
-def _reported(dataset: HubDataset, child: Child) -> Exception:
+def _reported(dataset: HubDataset, child: Child, job_log: JobLog) -> Exception:
     last = None
     while (line := child.next_line(timeout=5)) is not None:
         last = line
     try:
         failure = FetchFailure.model_validate(json.loads(last or ""))
     except ValueError:
-        detail = f"its fetcher ended with status {child.process.returncode}: {child.log_tail(3)}"
+        detail = f"its fetcher ended with status {child.process.returncode}: {job_log.tail(3)}"
         return TransientFailure(_fetch_failed(dataset, detail))
     error = _fetch_failed(dataset, failure.detail)
     return TransientFailure(error) if failure.transient else error
+
+
+def _lost(name: str) -> SecateurError:
+    detail = f"The stored file {name} is gone or has changed; upload it again and submit a new job."
+    return SecateurError(ErrorCode.INPUT_LOST, detail)
 
 
 def _fetch_failed(dataset: HubDataset, why: str) -> SecateurError:

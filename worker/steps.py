@@ -1,13 +1,15 @@
-"""The files of a step, from the engine's output folder into the artifact store."""
+"""The files of a step, and states of its recovery, from the engine's output folder into the artifact store."""
 
 from pathlib import Path, PurePosixPath
 
 from api_schemas.errors import ErrorCode
-from api_schemas.events import StepDone
-from store.artifacts import KEY, Artifacts
+from api_schemas.events import StepDone, TrainingSaved
+from store.artifacts import KEY, Artifacts, Stored
+from store.training import TrainingFile
 from store.transitions import Lease, StepFile
 from worker.engine_output import Crashed
 from worker.heartbeat import Heartbeat
+from worker.patience import stored
 
 
 def staging_prefix(lease: Lease, step: int) -> str:
@@ -15,18 +17,42 @@ def staging_prefix(lease: Lease, step: int) -> str:
     return f"jobs/{lease.job_id}/epoch-{lease.epoch}/step-{step}"
 
 
-def upload_step(artifacts: Artifacts, lease: Lease, out: Path, event: StepDone, beat: Heartbeat) -> list[StepFile]:
-    """Make the step's files durable; the step does not exist before it is committed. Raises Interrupted or Crashed."""
-    step = event.metrics.step
-    if event.folder != f"step-{step}":
-        raise Crashed(ErrorCode.ENGINE_ERROR, f"The engine put step {step} into {event.folder!r}.")
-    prefix = staging_prefix(lease, step)
-    files = []
-    for name, path in _files_below(out / event.folder):
-        beat.check()
-        stored = artifacts.put_file(f"{prefix}/{name}", path)
-        files.append(StepFile(name=name, size=stored.size, sha256=stored.sha256, key=stored.key))
-    return files
+class Uploads:
+    """Puts files of one claim into the artifact store. Each method raises Interrupted, or Crashed for what is not right."""
+
+    def __init__(self, artifacts: Artifacts, lease: Lease, beat: Heartbeat, patience_seconds: float) -> None:
+        self._artifacts, self._lease, self._beat, self._patience = artifacts, lease, beat, patience_seconds
+
+    def step(self, out: Path, event: StepDone) -> list[StepFile]:
+        """Make the step's files durable; the step does not exist before it is committed."""
+        step = event.metrics.step
+        if event.folder != f"step-{step}":
+            raise Crashed(ErrorCode.ENGINE_ERROR, f"The engine put step {step} into {event.folder!r}.")
+        prefix = staging_prefix(self._lease, step)
+        files = []
+        for name, path in _files_below(out / event.folder):
+            kept = self._put(f"{prefix}/{name}", path, self._patience)
+            files.append(StepFile(name=name, size=kept.size, sha256=kept.sha256, key=kept.key))
+        return files
+
+    def training(self, out: Path, event: TrainingSaved) -> TrainingFile:
+        """Make the state of a recovery durable; nobody goes on from it before the job's row names it.
+
+        Raises what the artifact store says, at once: it is a convenience, not worth a wait.
+        """
+        folder = out / "training"
+        path = folder / Path(event.file).name
+        plain = path.is_file() and not path.is_symlink() and not folder.is_symlink()
+        if event.file != f"training/{path.name}" or not plain:
+            raise Crashed(ErrorCode.ENGINE_ERROR, f"The engine's {event.file!r} is no state of a recovery.")
+        # A directory of its own: the step's is for what becomes part of the step.
+        key = f"{staging_prefix(self._lease, event.step)}-training/epoch-{event.epoch}"
+        kept = self._put(key, path, 0.0)
+        return TrainingFile(step=event.step, epoch=event.epoch, key=key, size=kept.size, sha256=kept.sha256)
+
+    def _put(self, key: str, path: Path, patience_seconds: float) -> Stored:
+        self._beat.check()
+        return stored(lambda: self._artifacts.put_file(key, path), patience_seconds, self._beat)
 
 
 def _files_below(folder: Path) -> list[tuple[str, Path]]:

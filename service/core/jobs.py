@@ -1,4 +1,4 @@
-"""Reading and cancelling jobs."""
+"""Reading jobs, their events and logs; cancelling, pausing and resuming them."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,10 @@ from api_schemas.events import JobEvent
 from api_schemas.resources import JobResource, Page
 from service.core import views
 from service.services import Services
-from store import jobs, transitions
+from store import jobs, logs, transitions
+from store.logs import LogPiece
+
+LOG_PIECE_BYTES = 2**20
 
 
 def get(services: Services, job_id: str) -> JobResource:
@@ -41,6 +44,34 @@ def cancel(services: Services, job_id: str) -> JobResource:
     with services.database.write() as session:
         transitions.cancel(session, job_id)
     return get(services, job_id)
+
+
+def pause(services: Services, job_id: str) -> JobResource:
+    """Raises NOT_FOUND, or CONFLICT where the job is ending or has ended."""
+    with services.database.write() as session:
+        transitions.pause(session, job_id)
+    return get(services, job_id)
+
+
+def resume(services: Services, job_id: str) -> JobResource:
+    """Raises NOT_FOUND, or CONFLICT where the job is ending or has ended."""
+    with services.database.write() as session:
+        transitions.resume(session, job_id)
+    return get(services, job_id)
+
+
+def log_of(services: Services, job_id: str, attempt: int | None, offset: int) -> tuple[LogPiece, Sequence[int]]:
+    """A piece of the log of an attempt, the newest by default, and which attempts have one. Raises NOT_FOUND."""
+    with services.database.read() as session:
+        if jobs.get(session, job_id) is None:
+            raise absent(job_id)
+        found = logs.attempts(session, job_id)
+        if attempt is not None and attempt not in found:
+            raise SecateurError(
+                ErrorCode.NOT_FOUND, f"Attempt {attempt} of the job has no log; there are {list(found)}."
+            )
+        chosen = attempt or (found[-1] if found else 1)
+        return logs.read(session, job_id, chosen, offset, LOG_PIECE_BYTES), found
 
 
 def absent(job_id: str) -> SecateurError:

@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 
 def submit(services: Services, request: JobRequest) -> Job:
-    """Create the job and wake a worker.
+    """Create the job; `wake` is to follow.
 
     Raises NOT_FOUND or UPLOAD_INCOMPLETE (an input that is not there or not ready), SPARSITY_OUT_OF_REACH,
     WIDTH_MISALIGNED, LABELS_MISMATCH, DATASET_SCHEMA, DATASET_EMPTY.
@@ -37,9 +37,7 @@ def submit(services: Services, request: JobRequest) -> Job:
     else:
         lineage |= _hub_lineage(request.dataset)
     with services.database.write() as session:
-        job = jobs.create(session, request, lineage)
-    wake(services)
-    return job
+        return jobs.create(session, request, lineage)
 
 
 def wake(services: Services) -> None:

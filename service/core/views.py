@@ -86,6 +86,8 @@ def job(row: Job, steps: Sequence[JobStep]) -> JobResource:
         finished_at=row.finished_at,
         request=row.request,
         attempts=row.attempts,
+        ran_seconds=round(row.ran_seconds, 1),
+        pause_requested=row.pause_requested,
         progress=row.progress,
         data=row.data,
         metrics=tuple(step.metrics for step in steps),

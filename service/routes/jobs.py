@@ -1,9 +1,9 @@
-"""Jobs: submit, list, poll, follow, cancel."""
+"""Jobs: submit, list, poll, follow, pause, resume, cancel."""
 
 import hashlib
 from typing import Annotated
 
-from fastapi import APIRouter, Body, Header, Query, Request, Response
+from fastapi import APIRouter, BackgroundTasks, Body, Header, Query, Request, Response
 
 from api_schemas.enums import TERMINAL_STATES, JobState
 from api_schemas.errors import ErrorCode
@@ -12,7 +12,7 @@ from api_schemas.resources import JobResource, Page
 from api_schemas.spec import JobRequest
 from service.core import checkpoints, jobs, ranges, submit, views
 from service.downloads import file_response
-from service.openapi import CONTENT_RANGE, ETAG, LOCATION, RETRY_AFTER, problems, request_headers
+from service.openapi import CONTENT_RANGE, ETAG, LOCATION, LOG_HEADERS, RETRY_AFTER, problems, request_headers
 from service.routes.examples import JOB_EXAMPLES
 from service.routes.parameters import Cursor, JobPath, Limit
 from service.services import With
@@ -42,10 +42,15 @@ POLL_SECONDS = 2
     },
 )
 def create_job(
-    services: With, request: Annotated[JobRequest, Body(openapi_examples=JOB_EXAMPLES)], response: Response
+    services: With,
+    request: Annotated[JobRequest, Body(openapi_examples=JOB_EXAMPLES)],
+    response: Response,
+    background: BackgroundTasks,
 ) -> JobResource:
     """Refused at once where it cannot succeed: inputs not ready, a sparsity out of reach, labels the model does not know."""
     job = submit.submit(services, request)
+    # After the answer: a broker that does not answer must not hold it up.
+    background.add_task(submit.wake, services)
     response.headers["Location"] = f"{views.V1}/jobs/{job.id}"
     response.headers["Retry-After"] = str(POLL_SECONDS)
     return views.job(job, ())
@@ -118,6 +123,67 @@ def list_job_events(
 def cancel_job(services: With, job_id: JobPath) -> JobResource:
     """A queued job is cancelled at once, a running one becomes `cancelling` until its engine has ended. 409 after its end."""
     return jobs.cancel(services, job_id)
+
+
+@router.post(
+    "/{job_id}/pause",
+    operation_id="pause_job",
+    summary="Pause a job",
+    status_code=202,
+    responses=problems(ErrorCode.NOT_FOUND, ErrorCode.CONFLICT),
+)
+def pause_job(services: With, job_id: JobPath) -> JobResource:
+    """A queued job is paused at once, a running one after the step that runs (`pause_requested` until then)."""
+    return jobs.pause(services, job_id)
+
+
+@router.post(
+    "/{job_id}/resume",
+    operation_id="resume_job",
+    summary="Resume a paused job",
+    status_code=202,
+    responses=problems(ErrorCode.NOT_FOUND, ErrorCode.CONFLICT),
+)
+def resume_job(services: With, job_id: JobPath, background: BackgroundTasks) -> JobResource:
+    """It is queued again and goes on after its last finished step; a pause that was still to come is taken back."""
+    job = jobs.resume(services, job_id)
+    background.add_task(submit.wake, services)
+    return job
+
+
+@router.get(
+    "/{job_id}/logs",
+    operation_id="get_job_log",
+    summary="The engine's log",
+    response_class=Response,
+    responses={
+        200: {
+            "description": "A piece of the log, at most about a megabyte; empty at its end.",
+            "content": {"text/plain": {"schema": {"type": "string"}}},
+            "headers": LOG_HEADERS,
+        },
+        **problems(ErrorCode.NOT_FOUND),
+    },
+)
+def get_job_log(
+    services: With,
+    job_id: JobPath,
+    attempt: Annotated[
+        int | None, Query(ge=1, le=2**31 - 1, description="Default: the newest that left a log.")
+    ] = None,
+    offset: Annotated[int, Query(ge=0, le=2**53, description="`Log-Next-Offset` of the last answer.")] = 0,
+) -> Response:
+    """What the engine wrote in one attempt, also while it runs and after it failed. Ask on from `Log-Next-Offset`."""
+    piece, attempts = jobs.log_of(services, job_id, attempt, offset)
+    headers = {
+        "Log-Attempt": str(piece.attempt),
+        "Log-Attempts": ",".join(map(str, attempts)),
+        "Log-Offset": str(piece.start),
+        "Log-Next-Offset": str(piece.end),
+        "Cache-Control": "no-cache",
+        "X-Content-Type-Options": "nosniff",
+    }
+    return Response(piece.text, headers=headers, media_type="text/plain; charset=utf-8")
 
 
 @router.get(

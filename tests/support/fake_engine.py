@@ -125,6 +125,9 @@ def main() -> int:
     parser.add_argument("--threads", type=int, required=True)
     parser.add_argument("--device", required=True)
     parser.add_argument("--resume", type=int)
+    parser.add_argument("--training", type=Path)
+    parser.add_argument("--training-seconds", type=float, required=True)
+    parser.add_argument("--microbatch", type=int)
     parser.add_argument("--watch-stdin", action="store_true")
     arguments = parser.parse_args()
     if arguments.watch_stdin:

@@ -28,7 +28,7 @@ from tests.support.uploads import (
 
 def stored(services: Services) -> list[str]:
     """Keys of everything among the artifacts."""
-    return services.artifacts.list("uploads")
+    return [found.key for found in services.artifacts.list("uploads")]
 
 
 def declare(client: TestClient, files: dict[str, bytes], kind: str = "models") -> str:

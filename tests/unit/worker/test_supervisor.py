@@ -347,7 +347,9 @@ def test_a_step_of_another_claim_is_staged_apart(make_bench: MakeBench) -> None:
         job = transitions.claim(session, "b", 60, 5)
         assert job is not None
         transitions.release(session, Lease(job.id, job.epoch))
-    assert bench.artifacts.list(f"jobs/{job_id}") == [f"jobs/{job_id}/epoch-1/step-0/pruning.json"]
+    assert [found.key for found in bench.artifacts.list(f"jobs/{job_id}")] == [
+        f"jobs/{job_id}/epoch-1/step-0/pruning.json"
+    ]
 
 
 def test_folders_of_dead_workers_are_removed_and_those_of_living_ones_are_not(tmp_path: Path) -> None:

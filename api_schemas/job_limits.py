@@ -1,0 +1,42 @@
+"""Bounds that a user sets on a job of their own."""
+
+import re
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field, WithJsonSchema
+
+from api_schemas.base import Strict
+
+_UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
+_DURATION = r"^(?=.)(\d{1,5}d)?(\d{1,6}h)?(\d{1,8}m)?(\d{1,9}s)?$"
+LONGEST = 366 * 86400
+
+
+def _seconds(value: Any) -> Any:
+    """Whole seconds of `90s`, `45m`, `6h` or `1d12h`; anything but text is left as it came."""
+    if not isinstance(value, str):
+        return value
+    if not re.fullmatch(_DURATION, value):
+        raise ValueError("a duration is a number of seconds, or text such as 90s, 45m, 6h or 1d12h")
+    return sum(int(count) * _UNITS[unit] for count, unit in re.findall(r"(\d+)([dhms])", value))
+
+
+Duration = Annotated[
+    int,
+    Field(ge=1, le=LONGEST),
+    BeforeValidator(_seconds),
+    WithJsonSchema(
+        {"anyOf": [{"type": "integer", "minimum": 1, "maximum": LONGEST}, {"type": "string", "pattern": _DURATION}]}
+    ),
+]
+"""Seconds; written as a number or as text such as `6h`, always answered as a number."""
+
+
+class JobLimits(Strict):
+    """When a job ends before its work is done."""
+
+    max_runtime: Duration | None = Field(
+        None,
+        description="How long workers may run the job in all, its attempts added up and waiting left out: seconds, or text "
+        "such as `6h`. Beyond it the job fails with `max_runtime_exceeded`; its finished steps stay.",
+    )

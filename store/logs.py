@@ -1,0 +1,66 @@
+"""The log of every attempt of a job: what its engine wrote to standard error, piece by piece as it came.
+
+Rows and not artifacts: a piece is written with the heartbeat and fenced like every other write, it is there when the
+artifact store is what failed, and it stays when the worker dies.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import delete, select
+from sqlalchemy.orm import Session
+
+from store import transitions
+from store.tables import JobLogRow
+from store.tenancy import DEFAULT_TENANT, owned_by, select_owned
+from store.transitions import Lease
+
+
+@dataclass(frozen=True)
+class LogPiece:
+    """Text of an attempt's log from byte `start` to byte `end` of its UTF-8."""
+
+    attempt: int
+    start: int
+    end: int
+    text: str
+
+
+def append(session: Session, lease: Lease, start: int, text: str, max_bytes: int) -> None:
+    """Add `text`, whose first byte is number `start` of the attempt's log, and drop what is older than `max_bytes`.
+
+    Raises LeaseLost.
+    """
+    job = transitions.hold(session, lease)
+    # PostgreSQL stores every character but this one.
+    text = text.replace("\x00", "\ufffd")
+    size = len(text.encode())
+    row = JobLogRow(job_id=job.id, tenant=job.tenant, attempt=lease.epoch, start=start, size=size, text=text)
+    session.add(row)
+    session.flush()
+    beyond = JobLogRow.start + JobLogRow.size < start + size - max_bytes
+    session.execute(delete(JobLogRow).where(JobLogRow.job_id == job.id, JobLogRow.attempt == lease.epoch, beyond))
+
+
+def attempts(session: Session, job_id: str, tenant: str = DEFAULT_TENANT) -> Sequence[int]:
+    """Numbers of the attempts that left a log, in order."""
+    found = select(JobLogRow.attempt).where(owned_by(JobLogRow, tenant), JobLogRow.job_id == job_id)
+    return session.scalars(found.distinct().order_by(JobLogRow.attempt)).all()
+
+
+def read(session: Session, job_id: str, attempt: int, offset: int, most: int, tenant: str = DEFAULT_TENANT) -> LogPiece:
+    """About `most` bytes, whole pieces, from byte `offset` or from the first that is still kept; empty at the end."""
+    rows = select_owned(JobLogRow, tenant).where(
+        JobLogRow.job_id == job_id, JobLogRow.attempt == attempt, JobLogRow.start >= offset
+    )
+    found: list[JobLogRow] = []
+    size = 0
+    for row in session.scalars(rows.order_by(JobLogRow.start).limit(1000)):
+        if found and size + row.size > most:
+            break
+        found.append(row)
+        size += row.size
+    if not found:
+        return LogPiece(attempt, offset, offset, "")
+    last = found[-1]
+    return LogPiece(attempt, found[0].start, last.start + last.size, "".join(row.text for row in found))
