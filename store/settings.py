@@ -50,6 +50,8 @@ class Settings(BaseSettings):
         60, ge=0, description="Least time between two saved states of a step's recovery; 0 saves after every epoch."
     )
     sweep_seconds: float = Field(10, gt=0, description="How often maintenance looks for expired leases and lost wakes.")
+    collect_seconds: float = Field(3600, gt=0, description="How often artifacts that nothing names are looked for.")
+    orphan_seconds: float = Field(3600, ge=0, description="How old such an artifact is before it is removed.")
 
     # The engine
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where the engine runs.")

@@ -7,7 +7,8 @@ A small process of its own, without torch. Every task is idempotent: two beats, 
 
 import logging
 
-from store import broker, jobs, transitions
+from store import broker, jobs, orphans, transitions
+from store.artifacts import Artifacts
 from store.database import Database
 from store.settings import Settings, get_settings
 
@@ -43,11 +44,21 @@ def redispatch(database: Database, settings: Settings) -> int:
     return missing
 
 
+def collect_orphans(database: Database, settings: Settings) -> int:
+    """Remove artifacts that no row names; returns how many."""
+    removed = orphans.collect(database, Artifacts(settings.artifacts_url), settings.orphan_seconds)
+    if removed:
+        log.info("removed %d artifacts that nothing named", removed)
+    return removed
+
+
 # Three ticks every few seconds, all day: only what they find is worth a line.
 for name in ("celery.worker.strategy", "celery.app.trace", "celery.beat"):
     logging.getLogger(name).setLevel(logging.WARNING)
 
 app = broker.make_celery(get_settings())
+# Looking for orphans may take minutes in a large bucket, and no sweep may wait for it.
+app.conf.worker_concurrency = 2
 _database = Database(get_settings().database_url)
 
 
@@ -67,6 +78,12 @@ def run_redispatch() -> int:
     return redispatch(_database, get_settings())
 
 
+def run_collect_orphans() -> int:
+    """`collect_orphans`, of this process's database."""
+    return collect_orphans(_database, get_settings())
+
+
 app.task(name=broker.SWEEP)(run_sweep)
 app.task(name=broker.DISPATCH_OUTBOX)(run_dispatch_outbox)
 app.task(name=broker.REDISPATCH)(run_redispatch)
+app.task(name=broker.COLLECT_ORPHANS)(run_collect_orphans)
