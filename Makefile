@@ -36,7 +36,7 @@ up: install ## Run the service on this machine, http://127.0.0.1:8000
 
 .PHONY: test
 test: install lint types contracts ## Everything: lint, types, import contracts and all tests
-	$(PYTEST) tests
+	$(PYTEST) tests --ignore=tests/faults
 
 .PHONY: lint
 lint: install ## ruff: rules and format
@@ -67,6 +67,10 @@ integration: install ## Integration tests: SQLite, PostgreSQL, Valkey, the API
 .PHONY: e2e
 e2e: install ## End-to-end tests: the real stack and a real job
 	$(PYTEST) tests/e2e
+
+.PHONY: test-faults
+test-faults: install ## The stack broken on purpose: killed, frozen, restarted, out of disk (about 20 minutes)
+	SECATEUR_TEST_EXAMPLES=200 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -p no:xdist tests/faults tests/unit/store/test_state_machine.py
 
 .PHONY: bench
 bench: install ## Benchmarks on the demo's model and data, or DEMO_MODEL and DEMO_DATA: methods, several labels a clip

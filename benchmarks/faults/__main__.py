@@ -1,0 +1,82 @@
+"""A long drill on the whole stack: kill, wait, kill again; count what was lost, done twice or came out differently.
+
+    python -m benchmarks.faults --kills 100 [--server sqlite] [--results docs/results]
+
+Trains the tiny model of the tests first. Lease 4 s. The last line of output is JSON.
+"""
+
+import argparse
+import json
+import logging
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+
+from benchmarks.faults.drill import Drill, Outcome
+from benchmarks.faults.rig import rig
+from benchmarks.race.machine import describe
+from tests.support.tiny import tiny_data, tiny_model
+
+WEIGHTS = {
+    "engine": 4, "worker": 4, "machine": 2, "maintenance": 1, "beat": 1, "api": 1, "valkey": 2, "postgresql": 1,
+}  # fmt: skip
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Returns 0 where nothing was lost, duplicated or different."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.faults", description=__doc__)
+    parser.add_argument("--kills", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--server", choices=("sqlite", "postgresql"), default="postgresql")
+    parser.add_argument("--results", type=Path, help="folder to write faults.md into")
+    arguments = parser.parse_args(argv)
+    logging.basicConfig(level=logging.WARNING)
+    weights = {kind: weight for kind, weight in WEIGHTS.items() if kind != "postgresql" or arguments.server == kind}
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="faults-") as folder, rig(Path(folder), arguments.server) as stack:
+        drill = Drill(stack, tiny_model(), tiny_data())
+        outcome = drill.run(arguments.kills, arguments.seed, weights, say=lambda line: print(line, flush=True))
+    seconds = time.monotonic() - began
+    for what in (*outcome.lost, *outcome.duplicated, *outcome.differing):
+        print(what)
+    if arguments.results:
+        (arguments.results / "faults.md").write_text(_page(outcome, arguments.server, seconds))
+    print(json.dumps({**outcome.as_json(), "server": arguments.server, "seconds": round(seconds)}))
+    return 1 if outcome.lost or outcome.duplicated or outcome.differing or outcome.strays else 0
+
+
+def _page(outcome: Outcome, server: str, seconds: float) -> str:
+    found = outcome.as_json()
+    kinds = ", ".join(f"{count} {kind}" for kind, count in found["by_kind"].items())
+    rows = {
+        "kills": f"{found['kills']} ({kinds})",
+        "jobs": found["jobs"],
+        "jobs lost": found["lost"],
+        "jobs with a step committed twice or left out": found["duplicated"],
+        "jobs whose weights, configs or records differ from the undisturbed run's": found["differing"],
+        "engines that outlived their worker": found["strays"],
+        "median time to resume": f"{found['median_seconds_to_resume']} s (lease 4 s)",
+        "slowest": f"{found['slowest_seconds_to_resume']} s",
+    }
+    table = "\n".join(f"| {name} | {value} |" for name, value in rows.items())
+    machine = ", ".join(f"{name} {value}" for name, value in describe(torch.device("cpu")).items())
+    command = "python -m benchmarks.faults " + " ".join(sys.argv[1:])
+    return f"""# The drill
+
+KILL at random moments, on the whole stack with {server}: API, two job workers, maintenance, beat, Valkey without persistence.
+A job is three steps with three epochs of recovery each; two are under way at all times. Time to resume is counted from the
+kill until a new engine has loaded its libraries and says that it goes on.
+
+| | |
+|---|---|
+{table}
+
+`{command}`, {seconds / 60:.0f} minutes. {machine}.
+"""
+
+
+if __name__ == "__main__":
+    sys.exit(main())

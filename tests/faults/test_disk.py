@@ -1,0 +1,49 @@
+"""A disk that is full: the step is kept until there is room, nothing half-written shows, and the result is the same."""
+
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from benchmarks.faults.client import Client
+from benchmarks.faults.drill import Drill
+from benchmarks.faults.rig import rig, wait_until
+from tests.support.tiny import tiny_data, tiny_model
+
+
+@contextmanager
+def small_disk(folder: Path, size: str) -> Iterator[None]:
+    """A tmpfs; skips the test where mounting is not allowed."""
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "none", str(folder)], check=False)
+    if mounted.returncode:
+        pytest.skip("mounting is not allowed here; a storage that raises ENOSPC is tested in tests/unit/worker")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def test_a_job_waits_for_room_and_goes_on(tmp_path: Path, drill: Drill) -> None:
+    disk = tmp_path / "disk"
+    with small_disk(disk, "100%"), rig(tmp_path / "rig", "sqlite", artifacts_url=disk.as_uri()) as stack:
+        here = Drill(stack, tiny_model(), tiny_data())
+        client = Client(stack.url)
+        expected = here.reference()
+        used = int(subprocess.check_output(["df", "--output=used", "-k", str(disk)]).split()[-1])
+        subprocess.run(["mount", "-o", f"remount,size={used + 200}k", str(disk)], check=True)
+        job_id = here.submit()
+        log = tmp_path / "rig" / "worker-1.log", tmp_path / "rig" / "worker-2.log"
+        wait_until(lambda: any("no room left" in path.read_text() for path in log), 120, "a full disk")
+        time.sleep(5)
+        job = client.job(job_id)
+        assert job["state"] == "running", "the job is not waiting for room"
+        assert client.fingerprint(job_id) == {k: v for k, v in expected.items() if k < len(job["metrics"])}
+        subprocess.run(["mount", "-o", "remount,size=100%", str(disk)], check=True)
+        here.judge(job_id)
+        assert (here.outcome.lost, here.outcome.duplicated, here.outcome.differing) == ([], [], [])
+        assert client.job(job_id)["attempts"] == 1
+    assert expected.keys() == drill.reference().keys()

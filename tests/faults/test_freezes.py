@@ -1,0 +1,21 @@
+"""A worker that stands still beyond its lease and then goes on: what it still writes is refused, and its engine ends."""
+
+import pytest
+
+from benchmarks.faults.drill import Drill
+from benchmarks.faults.faults import Fault, freeze_supervisor, freeze_worker
+from benchmarks.faults.rig import wait_until
+
+
+@pytest.mark.parametrize("fault", [freeze_worker, freeze_supervisor])
+@pytest.mark.parametrize("phase", ["scoring", "finetuning", "packaging"])
+def test_a_frozen_worker_that_thaws_harms_nothing(drill: Drill, fault: Fault, phase: str) -> None:
+    client = drill.client
+    job_id = drill.submit()
+    wait_until(lambda: (client.job(job_id)["progress"] or {}).get("phase") == phase, 60, phase)
+    fault(drill.stack)
+    wait_until(lambda: client.job(job_id)["attempts"] > 1, 30, "another claim")
+    drill.judge(job_id)
+    outcome = drill.outcome
+    assert (outcome.lost, outcome.duplicated, outcome.differing) == ([], [], [])
+    wait_until(lambda: len(drill.stack.engines()) == 0, 10, "the end of every engine")
