@@ -37,10 +37,14 @@ class StopReason(StrEnum):
 
 
 class UploadState(StrEnum):
-    """An upload is `open` until `complete` has checked it; only `ready` ones can be used by a job."""
+    """An upload is `open` until `complete` has checked it; only `ready` ones can be used by a job.
+
+    An `expired` one has lost its files.
+    """
 
     OPEN = "open"
     READY = "ready"
+    EXPIRED = "expired"
 
 
 class Granularity(StrEnum):

@@ -23,6 +23,9 @@ ERROR_TEXTS: Mapping[ErrorCode, ErrorText] = {
     _C.CONFLICT: ErrorText(
         "The present state does not allow this", "Read the resource again; the detail names the state it is in."
     ),
+    _C.EXPIRED: ErrorText(
+        "This was kept for its time and is gone", "Upload it again, or run the job again; its metrics are still there."
+    ),
     _C.REQUEST_TOO_LARGE: ErrorText("The request is too large", "`GET /v1/limits` says what this server accepts."),
     _C.RANGE_NOT_SATISFIABLE: ErrorText(
         "The range lies outside the file", "The `Content-Range` header carries the file's size."

@@ -31,6 +31,7 @@ _STATUS = {
     ErrorCode.CONFLICT: 409,
     ErrorCode.UPLOAD_CLOSED: 409,
     ErrorCode.UPLOAD_INCOMPLETE: 409,
+    ErrorCode.EXPIRED: 410,
     ErrorCode.REQUEST_TOO_LARGE: 413,
     ErrorCode.RANGE_NOT_SATISFIABLE: 416,
     ErrorCode.INTERNAL: 500,

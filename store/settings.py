@@ -53,6 +53,15 @@ class Settings(BaseSettings):
     collect_seconds: float = Field(3600, gt=0, description="How often artifacts that nothing names are looked for.")
     orphan_seconds: float = Field(3600, ge=0, description="How old such an artifact is before it is removed.")
 
+    # How long things are kept; null: for ever
+    open_upload_seconds: float = Field(7 * 86400, gt=0, description="How long an upload may stay incomplete.")
+    upload_retention_seconds: float | None = Field(
+        None, gt=0, description="How long a complete upload is kept; longer where a living job needs it."
+    )
+    result_retention_seconds: float | None = Field(
+        None, gt=0, description="How long checkpoints are kept after their job has ended; its metrics stay."
+    )
+
     # The engine
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where the engine runs.")
     engine_threads: int = Field(

@@ -155,6 +155,8 @@ class JobStep(Owned, Base):
     metrics: Mapped[StepMetrics] = mapped_column(Document(StepMetrics))
     downloadable: Mapped[bool]
     """False where the folder holds no model: step 0 keeps metrics only."""
+    expired: Mapped[bool] = mapped_column(default=False)
+    """Its files have been given up after their time."""
     created_at: Mapped[datetime] = mapped_column(default=now())
     files: Mapped[list["JobStepFile"]] = relationship(
         order_by="JobStepFile.name", cascade="all, delete-orphan", lazy="selectin"

@@ -1,6 +1,6 @@
 """Uploads: models and datasets that clients send file by file."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Literal, cast
 
 from sqlalchemy import CursorResult, delete, select, update
@@ -75,6 +75,13 @@ def record_file(session: Session, upload_id: str, name: str, key: str, tenant: s
         owned_by(UploadFile, tenant), UploadFile.upload_id == upload_id, UploadFile.name == name, is_open
     )
     return _changed(session, statement.values(key=key))
+
+
+def hold_ready(session: Session, upload_ids: Collection[str], tenant: str = DEFAULT_TENANT) -> bool:
+    """Whether all of them are ready; if so they do not expire before this transaction ends."""
+    ready = select(Upload.id).where(owned_by(Upload, tenant), Upload.state == UploadState.READY)
+    found = session.scalars(ready.where(Upload.id.in_(upload_ids)).order_by(Upload.id).with_for_update(of=Upload))
+    return set(found) == set(upload_ids)
 
 
 def mark_ready(session: Session, upload_id: str, description: dict[str, Any], tenant: str = DEFAULT_TENANT) -> bool:

@@ -7,7 +7,7 @@ A small process of its own, without torch. Every task is idempotent: two beats, 
 
 import logging
 
-from store import broker, jobs, orphans, transitions
+from store import broker, jobs, orphans, retention, transitions
 from store.artifacts import Artifacts
 from store.database import Database
 from store.settings import Settings, get_settings
@@ -44,6 +44,14 @@ def redispatch(database: Database, settings: Settings) -> int:
     return missing
 
 
+def expire(database: Database, settings: Settings) -> int:
+    """Let go of uploads and checkpoints whose time is over; returns how many."""
+    expired = retention.expire(database, settings)
+    if expired.uploads or expired.jobs:
+        log.info("%d uploads and the checkpoints of %d jobs have expired", expired.uploads, expired.jobs)
+    return expired.uploads + expired.jobs
+
+
 def collect_orphans(database: Database, settings: Settings) -> int:
     """Remove artifacts that no row names; returns how many."""
     removed = orphans.collect(database, Artifacts(settings.artifacts_url), settings.orphan_seconds)
@@ -78,6 +86,11 @@ def run_redispatch() -> int:
     return redispatch(_database, get_settings())
 
 
+def run_expire() -> int:
+    """`expire`, of this process's database."""
+    return expire(_database, get_settings())
+
+
 def run_collect_orphans() -> int:
     """`collect_orphans`, of this process's database."""
     return collect_orphans(_database, get_settings())
@@ -86,4 +99,5 @@ def run_collect_orphans() -> int:
 app.task(name=broker.SWEEP)(run_sweep)
 app.task(name=broker.DISPATCH_OUTBOX)(run_dispatch_outbox)
 app.task(name=broker.REDISPATCH)(run_redispatch)
+app.task(name=broker.EXPIRE)(run_expire)
 app.task(name=broker.COLLECT_ORPHANS)(run_collect_orphans)

@@ -12,11 +12,15 @@ REPORT = "report.html"
 
 
 def all_of(services: Services, job_id: str) -> Sequence[JobStep]:
-    """Every step with a model, in order. Raises NOT_FOUND."""
+    """Every step with a model, in order. Raises NOT_FOUND, or EXPIRED where their time is over."""
     with services.database.read() as session:
         if jobs.get(session, job_id) is None:
             raise absent(job_id)
-        return [step for step in jobs.steps(session, job_id) if step.downloadable]
+        steps = jobs.steps(session, job_id)
+    if any(step.expired for step in steps):
+        detail = "The checkpoints of this job were kept for their time and are gone; its metrics are still there."
+        raise SecateurError(ErrorCode.EXPIRED, detail)
+    return [step for step in steps if step.downloadable]
 
 
 def one(services: Services, job_id: str, step: int) -> JobStep:

@@ -38,6 +38,7 @@ def complete_model(services: Services, upload_id: str) -> Upload:
     upload = core.get(services, "model", upload_id)
     if upload.state is UploadState.READY:
         return upload
+    core.require_kept(upload)
     core.require_all_files(upload)
     keys = {file.name: file.key for file in upload.files if file.key is not None}
     sizes = {file.name: file.size for file in upload.files}
@@ -51,6 +52,7 @@ def complete_dataset(services: Services, upload_id: str, columns: Columns) -> Up
     upload = core.get(services, "dataset", upload_id)
     if upload.state is UploadState.READY:
         return upload
+    core.require_kept(upload)
     core.require_all_files(upload)
     services.settings.scratch.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="inspect-", dir=services.settings.scratch) as folder:

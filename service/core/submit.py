@@ -10,6 +10,7 @@ from api_schemas.reach import check_reachable
 from api_schemas.resources import DatasetContents, ModelLayout
 from api_schemas.shards import INDEX_NAME, WEIGHTS_NAME
 from api_schemas.spec import JobRequest
+from service.core.uploads import require_kept
 from service.core.views import model_shape
 from service.services import Services
 from store import broker, jobs, uploads
@@ -29,14 +30,18 @@ def submit(services: Services, request: JobRequest) -> Job:
     layout = ModelLayout.model_validate(model.description)
     check_reachable(model_shape(model.description or {}), layout.widths, request.pruning)
     _check_roles(request.dataset.splits)
+    inputs = {model.id}
     lineage = {"model": model.id, "model_sha256": _weights_sha256(model)}
     if isinstance(request.dataset, UploadedDataset):
         dataset = _ready_upload(services, "dataset", request.dataset.id)
         _check_dataset(request.dataset, DatasetContents.model_validate(dataset.description), layout)
         lineage |= {"dataset": dataset.id}
+        inputs |= {dataset.id}
     else:
         lineage |= _hub_lineage(request.dataset)
     with services.database.write() as session:
+        if not uploads.hold_ready(session, inputs):
+            raise SecateurError(ErrorCode.EXPIRED, "An input of the job has expired just now. Upload it again.")
         return jobs.create(session, request, lineage)
 
 
@@ -56,6 +61,7 @@ def _ready_upload(services: Services, kind: UploadKind, upload_id: str) -> Uploa
     if upload is None:
         item = ErrorItem(pointer=pointer, code=ErrorCode.NOT_FOUND, detail="unknown")
         raise SecateurError(ErrorCode.NOT_FOUND, f"There is no {kind} {upload_id}.", (item,))
+    require_kept(upload, pointer)
     if upload.state is not UploadState.READY:
         item = ErrorItem(
             pointer=pointer, code=ErrorCode.UPLOAD_INCOMPLETE, detail=f"the {kind} is {upload.state.value}"

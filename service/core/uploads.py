@@ -86,9 +86,19 @@ def discard(services: Services, kind: UploadKind, upload_id: str) -> None:
 
 
 def require_open(upload: Upload) -> None:
-    """Raises UPLOAD_CLOSED."""
+    """Raises UPLOAD_CLOSED, or EXPIRED."""
+    require_kept(upload)
     if upload.state is not UploadState.OPEN:
         raise SecateurError(ErrorCode.UPLOAD_CLOSED, f"{upload.id} is complete and cannot change. Start a new upload.")
+
+
+def require_kept(upload: Upload, pointer: str = "") -> None:
+    """Raises EXPIRED."""
+    if upload.state is UploadState.EXPIRED:
+        detail = f"{upload.id} was kept for its time and its files are gone. Upload it again."
+        raise SecateurError(
+            ErrorCode.EXPIRED, detail, (ErrorItem(pointer=pointer, code=ErrorCode.EXPIRED, detail="expired"),)
+        )
 
 
 def require_all_files(upload: Upload) -> None:

@@ -36,7 +36,7 @@ def list_checkpoints(services: With, job_id: JobPath) -> Page[CheckpointResource
     "/{step}",
     operation_id="get_checkpoint",
     summary="Look at a checkpoint",
-    responses=problems(ErrorCode.NOT_FOUND, ErrorCode.NO_CHECKPOINT),
+    responses=problems(ErrorCode.NOT_FOUND, ErrorCode.NO_CHECKPOINT, ErrorCode.EXPIRED),
 )
 def get_checkpoint(services: With, job_id: JobPath, step: StepPath) -> CheckpointResource:
     """Its metrics, and its files with sizes, SHA-256 and addresses."""
@@ -52,7 +52,7 @@ def get_checkpoint(services: With, job_id: JobPath, step: StepPath) -> Checkpoin
         200: {"description": "The file. `ETag` is its SHA-256.", "content": _FILE, "headers": ETAG},
         206: {"description": "The bytes of `Range`.", "content": _FILE, "headers": ETAG | CONTENT_RANGE},
         304: _NOT_MODIFIED,
-        **problems(ErrorCode.NOT_FOUND, ErrorCode.NO_CHECKPOINT, ErrorCode.RANGE_NOT_SATISFIABLE),
+        **problems(ErrorCode.NOT_FOUND, ErrorCode.NO_CHECKPOINT, ErrorCode.EXPIRED, ErrorCode.RANGE_NOT_SATISFIABLE),
     },
     openapi_extra=request_headers(
         Range="One range of bytes, `bytes=0-1023`, `bytes=1024-` or `bytes=-1024`. Several mean the whole file.",
@@ -75,7 +75,7 @@ def download_checkpoint_file(
     responses={
         200: {"description": "All files below one folder.", "content": {"application/x-tar": _BINARY}, "headers": ETAG},
         304: _NOT_MODIFIED,
-        **problems(ErrorCode.NOT_FOUND, ErrorCode.NO_CHECKPOINT),
+        **problems(ErrorCode.NOT_FOUND, ErrorCode.NO_CHECKPOINT, ErrorCode.EXPIRED),
     },
     openapi_extra=request_headers(If_None_Match="`ETag` of the archive you have: 304 where it is the same."),
 )

@@ -81,7 +81,7 @@ def get_dataset(services: With, dataset_id: DatasetPath) -> DatasetResource:
     operation_id="delete_dataset",
     summary="Give up an upload",
     status_code=204,
-    responses=problems(ErrorCode.NOT_FOUND, ErrorCode.UPLOAD_CLOSED),
+    responses=problems(ErrorCode.NOT_FOUND, ErrorCode.UPLOAD_CLOSED, ErrorCode.EXPIRED),
 )
 def delete_dataset(services: With, dataset_id: DatasetPath) -> None:
     """Removes a dataset that was not completed, with what has been sent of it."""
@@ -96,6 +96,9 @@ def delete_dataset(services: With, dataset_id: DatasetPath) -> None:
     responses=problems(
         ErrorCode.NOT_FOUND,
         ErrorCode.UPLOAD_CLOSED,
+        ErrorCode.EXPIRED,
+        ErrorCode.STORAGE_FULL,
+        ErrorCode.STORAGE_UNAVAILABLE,
         ErrorCode.FILE_UNEXPECTED,
         ErrorCode.CHECKSUM_MISMATCH,
         ErrorCode.FILE_TYPE_REFUSED,
@@ -116,6 +119,7 @@ async def upload_dataset_file(
     responses=problems(
         ErrorCode.NOT_FOUND,
         ErrorCode.UPLOAD_INCOMPLETE,
+        ErrorCode.EXPIRED,
         ErrorCode.CONFLICT,
         ErrorCode.DATASET_EMPTY,
         ErrorCode.DATASET_SCHEMA,

@@ -32,6 +32,7 @@ POLL_SECONDS = 2
         **problems(
             ErrorCode.NOT_FOUND,
             ErrorCode.UPLOAD_INCOMPLETE,
+            ErrorCode.EXPIRED,
             ErrorCode.SPARSITY_OUT_OF_REACH,
             ErrorCode.WIDTH_MISALIGNED,
             ErrorCode.LABELS_MISMATCH,
@@ -204,7 +205,7 @@ def get_job_log(
             "headers": ETAG | CONTENT_RANGE,
         },
         304: {"description": "The client has it already (`If-None-Match`)."},
-        **problems(ErrorCode.NOT_FOUND, ErrorCode.NO_CHECKPOINT, ErrorCode.RANGE_NOT_SATISFIABLE),
+        **problems(ErrorCode.NOT_FOUND, ErrorCode.NO_CHECKPOINT, ErrorCode.EXPIRED, ErrorCode.RANGE_NOT_SATISFIABLE),
     },
     openapi_extra=request_headers(
         Range="One range of bytes.",

@@ -76,7 +76,7 @@ def get_model(services: With, model_id: ModelPath) -> ModelResource:
     operation_id="delete_model",
     summary="Give up an upload",
     status_code=204,
-    responses=problems(ErrorCode.NOT_FOUND, ErrorCode.UPLOAD_CLOSED),
+    responses=problems(ErrorCode.NOT_FOUND, ErrorCode.UPLOAD_CLOSED, ErrorCode.EXPIRED),
 )
 def delete_model(services: With, model_id: ModelPath) -> None:
     """Removes a model that was not completed, with what has been sent of it."""
@@ -91,6 +91,9 @@ def delete_model(services: With, model_id: ModelPath) -> None:
     responses=problems(
         ErrorCode.NOT_FOUND,
         ErrorCode.UPLOAD_CLOSED,
+        ErrorCode.EXPIRED,
+        ErrorCode.STORAGE_FULL,
+        ErrorCode.STORAGE_UNAVAILABLE,
         ErrorCode.FILE_UNEXPECTED,
         ErrorCode.CHECKSUM_MISMATCH,
         ErrorCode.FILE_TYPE_REFUSED,
@@ -115,6 +118,7 @@ async def upload_model_file(services: With, model_id: ModelPath, name: FilePath,
     responses=problems(
         ErrorCode.NOT_FOUND,
         ErrorCode.UPLOAD_INCOMPLETE,
+        ErrorCode.EXPIRED,
         ErrorCode.CONFLICT,
         ErrorCode.FILE_TYPE_REFUSED,
         ErrorCode.FILE_MISSING,

@@ -17,6 +17,7 @@ def upgrade() -> None:
     op.add_column("jobs", sa.Column("ran_seconds", sa.Double(), nullable=False, server_default="0"))
     op.add_column("jobs", sa.Column("microbatch", sa.Integer(), nullable=True))
     op.add_column("jobs", sa.Column("training", sa.JSON(), nullable=True))
+    op.add_column("job_steps", sa.Column("expired", sa.Boolean(), nullable=False, server_default=sa.false()))
     op.create_index("ix_jobs_tenant_state", "jobs", ["tenant", "state"])
     op.create_index("ix_jobs_tenant_claimed_at", "jobs", ["tenant", "claimed_at"])
     op.create_table(
@@ -37,5 +38,6 @@ def downgrade() -> None:
     op.drop_table("job_logs")
     op.drop_index("ix_jobs_tenant_claimed_at", "jobs")
     op.drop_index("ix_jobs_tenant_state", "jobs")
+    op.drop_column("job_steps", "expired")
     for column in ("training", "microbatch", "ran_seconds", "pause_requested", "claimed_at"):
         op.drop_column("jobs", column)
