@@ -103,6 +103,9 @@ ERROR_TEXTS: Mapping[ErrorCode, ErrorText] = {
     _C.OUT_OF_MEMORY: ErrorText(
         "The worker ran out of memory", "Lower `finetune.batch_size` and `evaluate.batch_size`."
     ),
+    _C.SCRATCH_FULL: ErrorText(
+        "The worker's disk ran full", "Try again later; the operator has to give the worker more scratch space."
+    ),
     _C.ENGINE_CRASHED: ErrorText(
         "The engine process died", "It was retried and died again; the operator's log has the reason."
     ),

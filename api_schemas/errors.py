@@ -49,6 +49,7 @@ class ErrorCode(StrEnum):
     EXPORT_FAILED = "export_failed"
     NUMERICAL = "numerical_failure"
     OUT_OF_MEMORY = "out_of_memory"
+    SCRATCH_FULL = "scratch_full"
     ENGINE_CRASHED = "engine_crashed"
     ENGINE_ERROR = "engine_error"
     INPUT_LOST = "input_lost"

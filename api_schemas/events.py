@@ -120,7 +120,17 @@ class StateChanged(Output):
 
 
 JobEventBody = Annotated[
-    Started | DataReady | PhaseChanged | Progress | Loss | TrainingSaved | StepDone | Warned | Failed | Finished | StateChanged,
+    Started
+    | DataReady
+    | PhaseChanged
+    | Progress
+    | Loss
+    | TrainingSaved
+    | StepDone
+    | Warned
+    | Failed
+    | Finished
+    | StateChanged,
     Field(discriminator="type"),
 ]
 JOB_EVENT_BODY: TypeAdapter[JobEventBody] = TypeAdapter(JobEventBody)

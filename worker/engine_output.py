@@ -17,6 +17,7 @@ RETRIED = frozenset(
         ErrorCode.ENGINE_CRASHED,
         ErrorCode.ENGINE_ERROR,
         ErrorCode.OUT_OF_MEMORY,
+        ErrorCode.SCRATCH_FULL,
         ErrorCode.INTERNAL,
         ErrorCode.UNAVAILABLE,
     }

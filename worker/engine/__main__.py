@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
 from api_schemas.events import EngineEvent, Failed
 from api_schemas.spec import EngineSpec
+from worker.engine.shortage import shortage
 
 
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
@@ -56,12 +57,20 @@ def _read_spec(path: Path) -> EngineSpec:
 
 
 def _failure(error: BaseException) -> Failed:
-    """The event for an exception; what is not expected keeps its traceback out of the sentence."""
+    """The event for an exception; what is not expected keeps its traceback out of the sentence.
+
+    Memory or disk that ran out is the reason wherever it stands in the chain of exceptions, whatever was made of it later.
+    """
     trace = "".join(traceback.format_exception(error))
-    if isinstance(error, SecateurError):
+    code, cause = shortage(error) or (None, error)
+    if isinstance(error, SecateurError) and code in (None, error.code):
         return Failed(code=error.code, detail=error.detail, errors=error.errors, traceback=trace)
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return Failed(code=ErrorCode.OUT_OF_MEMORY, detail=f"Out of memory: {error}", traceback=trace)
+    if code is ErrorCode.OUT_OF_MEMORY:
+        return Failed(code=code, detail=f"Out of memory: {cause}", traceback=trace)
+    if code is ErrorCode.SCRATCH_FULL:
+        # An OSError's own text has a path of this machine in it.
+        said = cause.strerror if isinstance(cause, OSError) else cause
+        return Failed(code=code, detail=f"The disk that the engine works on is full: {said}", traceback=trace)
     return Failed(code=ErrorCode.ENGINE_ERROR, detail=f"{type(error).__name__}: {error}", traceback=trace)
 
 
