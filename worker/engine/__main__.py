@@ -19,6 +19,12 @@ from api_schemas.spec import EngineSpec
 from worker.engine.shortage import shortage
 
 
+def _positive(text: str) -> int:
+    if (number := int(text)) < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return number
+
+
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m worker.engine", description=__doc__)
     parser.add_argument("--model", type=Path, required=True, help="checkpoint folder")
@@ -29,6 +35,13 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1 or auto")
     parser.add_argument("--threads", type=int, help="CPU threads (default: torch's own choice)")
     parser.add_argument("--resume", type=int, help="go on after this step, whose folder lies in OUT")
+    parser.add_argument("--training", type=Path, help="go on from this file, where it is of the step after RESUME")
+    parser.add_argument(
+        "--training-seconds", type=float, default=60.0, help="least seconds between two savings of a recovery"
+    )
+    parser.add_argument(
+        "--microbatch", type=_positive, help="most samples of one pass when scoring, fine-tuning and evaluating"
+    )
     parser.add_argument("--watch-stdin", action="store_true", help="exit when stdin closes: the parent is gone")
     return parser.parse_args(argv)
 
@@ -102,6 +115,9 @@ def main(argv: list[str] | None = None) -> int:
             device=arguments.device,
             threads=arguments.threads,
             resume=arguments.resume,
+            microbatch=arguments.microbatch,
+            training=arguments.training,
+            training_seconds=arguments.training_seconds,
         )
         run(inputs, spec, emit)
     except Exception as error:
