@@ -16,6 +16,7 @@ _ONLY_OF_JOBS = {
     ErrorCode.EXPORT_FAILED,
     ErrorCode.NUMERICAL,
     ErrorCode.OUT_OF_MEMORY,
+    ErrorCode.SCRATCH_FULL,
     ErrorCode.ENGINE_CRASHED,
     ErrorCode.ENGINE_ERROR,
     ErrorCode.INPUT_LOST,

@@ -16,6 +16,13 @@ from pydantic import ValidationError
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
 from api_schemas.events import EngineEvent, Failed
 from api_schemas.spec import EngineSpec
+from worker.engine.shortage import shortage
+
+
+def _positive(text: str) -> int:
+    if (number := int(text)) < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return number
 
 
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
@@ -28,6 +35,13 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1 or auto")
     parser.add_argument("--threads", type=int, help="CPU threads (default: torch's own choice)")
     parser.add_argument("--resume", type=int, help="go on after this step, whose folder lies in OUT")
+    parser.add_argument("--training", type=Path, help="go on from this file, where it is of the step after RESUME")
+    parser.add_argument(
+        "--training-seconds", type=float, default=60.0, help="least seconds between two savings of a recovery"
+    )
+    parser.add_argument(
+        "--microbatch", type=_positive, help="most samples of one pass when scoring, fine-tuning and evaluating"
+    )
     parser.add_argument("--watch-stdin", action="store_true", help="exit when stdin closes: the parent is gone")
     return parser.parse_args(argv)
 
@@ -56,12 +70,20 @@ def _read_spec(path: Path) -> EngineSpec:
 
 
 def _failure(error: BaseException) -> Failed:
-    """The event for an exception; what is not expected keeps its traceback out of the sentence."""
+    """The event for an exception; what is not expected keeps its traceback out of the sentence.
+
+    Memory or disk that ran out is the reason wherever it stands in the chain of exceptions, whatever was made of it later.
+    """
     trace = "".join(traceback.format_exception(error))
-    if isinstance(error, SecateurError):
+    code, cause = shortage(error) or (None, error)
+    if isinstance(error, SecateurError) and code in (None, error.code):
         return Failed(code=error.code, detail=error.detail, errors=error.errors, traceback=trace)
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return Failed(code=ErrorCode.OUT_OF_MEMORY, detail=f"Out of memory: {error}", traceback=trace)
+    if code is ErrorCode.OUT_OF_MEMORY:
+        return Failed(code=code, detail=f"Out of memory: {cause}", traceback=trace)
+    if code is ErrorCode.SCRATCH_FULL:
+        # An OSError's own text has a path of this machine in it.
+        said = cause.strerror if isinstance(cause, OSError) else cause
+        return Failed(code=code, detail=f"The disk that the engine works on is full: {said}", traceback=trace)
     return Failed(code=ErrorCode.ENGINE_ERROR, detail=f"{type(error).__name__}: {error}", traceback=trace)
 
 
@@ -93,6 +115,9 @@ def main(argv: list[str] | None = None) -> int:
             device=arguments.device,
             threads=arguments.threads,
             resume=arguments.resume,
+            microbatch=arguments.microbatch,
+            training=arguments.training,
+            training_seconds=arguments.training_seconds,
         )
         run(inputs, spec, emit)
     except Exception as error:

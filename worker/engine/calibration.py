@@ -10,6 +10,7 @@ from api_schemas.pruning import Calibration
 from worker.engine.data import FeatureSplit
 from worker.engine.data.feed import Feed
 from worker.engine.evaluate import per_sample_loss
+from worker.engine.microbatch import at_most
 from worker.engine.scoring import own_labels
 
 BATCH = {"cpu": 8, "cuda": 64}
@@ -21,9 +22,11 @@ def draw(split: FeatureSplit, settings: Calibration, seed: int) -> FeatureSplit:
     return split if settings.samples is None else split.drawn(settings.samples, seed)
 
 
-def batches(split: FeatureSplit, device: torch.device, repeats: int = 1) -> Iterator[tuple[Tensor, Tensor]]:
-    """(inputs, targets) in order, on the device, every batch `repeats` times."""
-    size = BATCH.get(device.type, BATCH["cpu"])
+def batches(
+    split: FeatureSplit, device: torch.device, repeats: int = 1, *, microbatch: int | None = None
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """(inputs, targets) in order, on the device, every batch `repeats` times; no batch above `microbatch`."""
+    size = at_most(BATCH.get(device.type, BATCH["cpu"]), microbatch)
     for inputs, targets in Feed(split, device).batches(torch.split(torch.arange(len(split)), size)):
         for _ in range(repeats):
             yield inputs, targets

@@ -84,6 +84,8 @@ class Cutting:
     reporter: Reporter
     latency: LatencyModel | None = None
     """What a latency target is looked up in."""
+    microbatch: int | None = None
+    """The most samples of one pass."""
 
     def score(self, loaded: Loaded, step: int) -> Scored:
         """`loaded`, in the spec's basis, with scores by its criterion. Raises NUMERICAL where they are not finite."""
@@ -128,7 +130,8 @@ class Cutting:
             return smaller
         compensation.fold_means(loaded, smaller, keep, scored.observed)
         if how is not Compensation.BIAS and refit:
-            inputs = (inputs for inputs, _ in calibration.batches(scored.samples, self.device))
+            batches = calibration.batches(scored.samples, self.device, microbatch=self.microbatch)
+            inputs = (inputs for inputs, _ in batches)
             too = how is Compensation.LEAST_SQUARES_FEED_FORWARD
             compensation.refit_outputs(loaded, smaller, inputs, feed_forward=too, progress=self.reporter.progress)
         return smaller
@@ -147,7 +150,7 @@ class Cutting:
         return observe(
             loaded.model,
             _blocks(loaded),
-            calibration.batches(samples, self.device, repeats),
+            calibration.batches(samples, self.device, repeats, microbatch=self.microbatch),
             calibration.loss_for(settings.labels, multi_label=self.described.multi_label, seed=seed),
             wants,
             lambda done: self.reporter.progress(done, repeats * len(samples)),

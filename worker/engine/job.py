@@ -1,8 +1,7 @@
 """The steps of a job, one at a time: score, cut, recover, write, prove, measure."""
 
-import copy
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -10,10 +9,8 @@ import torch
 from api_schemas import accounting
 from api_schemas.checkpoint import Checkpoint
 from api_schemas.enums import Phase, Split
-from api_schemas.events import Loss
-from api_schemas.metrics import EpochLoss, ExportMetrics, JobResult, Scores, Sensitivity, StepMetrics
+from api_schemas.metrics import ExportMetrics, JobResult, Sensitivity, StepMetrics
 from api_schemas.spec import EngineSpec
-from worker.engine.attention import attention_blocks, projections_by_name
 from worker.engine.checkpoint.gate import check_reload
 from worker.engine.checkpoint.load import Loaded, load_step
 from worker.engine.checkpoint.save import make_durable, save_checkpoint, stock_shape
@@ -23,10 +20,9 @@ from worker.engine.determinism import step_seed
 from worker.engine.exports import export
 from worker.engine.latency_table import write_latency_table
 from worker.engine.measure import Measure
-from worker.engine.models import on_device
 from worker.engine.progress import Reporter
 from worker.engine.records import StepRecord, write_metrics, write_pruning
-from worker.engine.recovery import Teacher, finetune
+from worker.engine.recovering import Recovering
 from worker.engine.report import write_model_card, write_report
 from worker.engine.selection import Keep, compose, keep_all
 from worker.engine.sensitivity import analyse
@@ -35,16 +31,6 @@ from worker.engine.targets import requested_sparsity, target_met
 
 PROBE_SAMPLES = 4
 """Samples on which a packaged checkpoint must repeat the engine's logits."""
-
-
-@dataclass(frozen=True)
-class _Recovery:
-    """What fine-tuning did in a step."""
-
-    losses: tuple[EpochLoss, ...] = ()
-    ranks: dict[str, int] = field(default_factory=dict)
-    """Of the adapters in the weights that were kept."""
-    rejected: Scores | None = None
 
 
 @dataclass(frozen=True)
@@ -60,6 +46,7 @@ class Job:
     reporter: Reporter
     cutting: Cutting
     measure: Measure
+    recovering: Recovering
 
     def folder(self, step: int) -> Path:
         """Where a step is written."""
@@ -145,14 +132,14 @@ class Job:
         report.phase(Phase.EVALUATING, number)
         unrecovered = measure.scores(smaller, Split.VALIDATION)
         report.phase(Phase.FINETUNING, number)
-        recovered, recovery = self._recover(smaller, number, unrecovered)
+        model, recovered = self.recovering.recover(smaller, number, unrecovered)
 
         report.phase(Phase.PACKAGING, number)
         folder = self.folder(number)
-        query_scale = save_checkpoint(folder, recovered, self.original)
+        query_scale = save_checkpoint(folder, model, self.original)
         self._keep_latency_table(folder)
-        stock = stock_shape(recovered) is not None
-        record = StepRecord(number, recovered.family.name, self.spec, recovered.widths, kept, stock, query_scale)
+        stock = stock_shape(model) is not None
+        record = StepRecord(number, model.family.name, self.spec, model.widths, kept, stock, query_scale)
         write_pruning(folder, record, history)
         # From here on the file is the model: what is measured is what is downloaded, rounding included.
         written = load_step(folder)
@@ -173,9 +160,9 @@ class Job:
             validation_before_recovery=unrecovered,
             latency=latency,
             target=target_met(shape, pruning, target, written.widths, latency),
-            rejected_recovery=recovery.rejected,
-            losses=recovery.losses,
-            lora_ranks=recovery.ranks,
+            rejected_recovery=recovered.rejected,
+            losses=recovered.losses,
+            lora_ranks=recovered.ranks,
             calibration_samples=scored.count,
             stock_layout=stock,
             reload_max_abs_error=reload_error,
@@ -223,50 +210,6 @@ class Job:
             shape=self.described.shape,
             reporter=self.reporter,
         )
-
-    def _recover(self, loaded: Loaded, step: int, before: Scores) -> tuple[Loaded, _Recovery]:
-        """Fine-tune with adapters, merged. Nothing happens where the spec asks for no fine-tuning.
-
-        `before` is what `loaded` scores on validation; where the spec asks for it, `loaded` comes back if that is not met.
-        """
-        settings = self.spec.finetune
-        if settings is None:
-            return loaded, _Recovery()
-        # Training changes the model in place.
-        spare = copy.deepcopy(loaded.model) if settings.only_if_better else None
-        losses: list[EpochLoss] = []
-
-        def on_epoch(loss: EpochLoss) -> None:
-            losses.append(loss)
-            self.reporter.emit(Loss(step=step, epoch=loss.epoch, epochs=settings.epochs, train_loss=loss.train_loss))
-
-        model, ranks = finetune(
-            loaded.model,
-            self.data.splits[Split.TRAIN],
-            settings,
-            projections=projections_by_name(attention_blocks(loaded.model, loaded.family, loaded.widths)),
-            classifiers=loaded.family.classifier_modules,
-            multi_label=self.described.multi_label,
-            pad_value=self.data.pad_value,
-            seed=step_seed(self.spec.seed, step, "finetune"),
-            device=self.device,
-            on_batch=self.reporter.progress,
-            on_epoch=on_epoch,
-            teacher=self._teacher(loaded) if settings.distill else None,
-        )
-        recovered = replace(loaded, model=model)
-        if spare is not None:
-            after = self.measure.scores_on(recovered, self.data.splits[Split.VALIDATION])
-            if (after.metric or 0.0) < (before.metric or 0.0):
-                return replace(loaded, model=spare), _Recovery(tuple(losses), {}, after)
-        return recovered, _Recovery(tuple(losses), ranks)
-
-    def _teacher(self, student: Loaded) -> Teacher:
-        """The dense original, and the attention outputs that it and `student` both have."""
-        dense = self.measure.dense
-        blocks = attention_blocks(student.model, student.family, student.widths)
-        outputs = tuple(block.names["o"] for block in blocks if block.widths.heads)
-        return Teacher(on_device(dense.model, self.device), outputs)
 
     def _describe(
         self, folder: Path, record: StepRecord, steps: Sequence[StepMetrics], result: JobResult | None

@@ -15,6 +15,7 @@ from api_schemas.widths import AttentionWidths
 from worker.engine.checkpoint.load import Loaded
 from worker.engine.data import FeatureSplit, PreparedData
 from worker.engine.evaluate import evaluate, measure_latency
+from worker.engine.microbatch import at_most
 from worker.engine.models import on_device
 from worker.engine.progress import Reporter
 
@@ -29,6 +30,8 @@ class Measure:
     dense: Loaded
     device: torch.device
     reporter: Reporter
+    microbatch: int | None = None
+    """The most samples of one pass that is not timed."""
 
     def scores(self, loaded: Loaded, role: Split) -> Scores:
         """Loss and the task's metric on a whole split."""
@@ -41,7 +44,7 @@ class Measure:
         return evaluate(
             on_device(loaded.model, self.device),
             split,
-            batch_size=self.settings.batch_size,
+            batch_size=at_most(self.settings.batch_size, self.microbatch),
             device=self.device,
             multi_label=self.described.multi_label,
             progress=progress,

@@ -20,7 +20,7 @@ class _Kind:
     guess: float
     """Relative cost of a piece, used until one has been measured."""
     planned: int
-    before: int = 0
+    before: float = 0.0
     """Done by an earlier attempt: not left, and not measured here."""
     done: float = 0.0
     seconds: float = 0.0
@@ -44,6 +44,8 @@ class Reporter:
         self._step = 0
         self._began = self.clock()
         self._said = float("-inf")
+        self._skipped = 0.0
+        """Share of the current piece that was done before."""
 
     def rounded_seconds(self) -> dict[str, float]:
         """Wall time by phase since the last `restart`, in milliseconds' precision."""
@@ -58,7 +60,7 @@ class Reporter:
         """The previous piece of work ends, one of `phase` begins."""
         self.close()
         self._phase, self._step, self._began = phase, step, self.clock()
-        self._said = float("-inf")
+        self._said, self._skipped = float("-inf"), 0.0
         log.info("step %d of %d: %s", step, self.steps, phase.value)
         self.emit(PhaseChanged(phase=phase, step=step, steps=self.steps))
 
@@ -69,7 +71,7 @@ class Reporter:
         spent = self.clock() - self._began
         kind = self._kinds.get(self._phase)
         if kind is not None:
-            kind.done, kind.seconds = kind.done + 1, kind.seconds + spent
+            kind.done, kind.seconds = kind.done + 1 - self._skipped, kind.seconds + spent
         self.seconds[self._phase.value] = self.seconds.get(self._phase.value, 0.0) + spent
         self._phase = None
 
@@ -82,13 +84,21 @@ class Reporter:
         """Pieces that an earlier attempt has done."""
         self._kinds[phase].before += pieces
 
+    def skip_part(self, done: int, total: int) -> None:
+        """`done` of `total` units of the current piece, which an earlier attempt has done: they took no time here."""
+        if self._phase is None:
+            return
+        self._skipped = done / total
+        self._kinds[self._phase].before += self._skipped
+
     def progress(self, done: int, total: int) -> None:
         """`done` of `total` units of the current piece. Said at most twice a second, and at its end."""
         now = self.clock()
         if self._phase is None or (now - self._said < self.interval and done < total):
             return
         self._said = now
-        fraction, left = self._estimate(done / total if total else 1.0, now - self._began)
+        part = done / total if total else 1.0
+        fraction, left = self._estimate(part - self._skipped, now - self._began)
         self.emit(
             Progress(
                 phase=self._phase,

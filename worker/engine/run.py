@@ -25,6 +25,7 @@ from worker.engine.measure import Measure
 from worker.engine.models import on_device
 from worker.engine.progress import Emit, Reporter
 from worker.engine.records import read_step, versions
+from worker.engine.recovering import Recovering
 from worker.engine.schedule import step_targets
 from worker.engine.sensitivity import SHARES
 from worker.engine.targets import check_latency
@@ -42,6 +43,12 @@ class Inputs:
     threads: int | None = None
     resume: int | None = None
     """Last committed step; its folder lies in `out`."""
+    microbatch: int | None = None
+    """The most samples that pass through the model together, at least 1; see worker.engine.microbatch."""
+    training: Path | None = None
+    """What an earlier attempt saved of the recovery after `resume`, see TrainingSaved. Ignored where it is of another."""
+    training_seconds: float = 60.0
+    """The least between two savings of a recovery; 0 saves after every epoch but the last."""
 
 
 def choose_device(name: str) -> torch.device:
@@ -139,9 +146,23 @@ def run(inputs: Inputs, spec: EngineSpec, emit: Emit) -> None:
     data = _prepare(inputs, spec, described, reporter)
     reporter.replan(_plan(spec, layers, len(targets), data.summary.samples))
     latency = _latency(inputs, spec, described, dense, data, device)
-    cutting = Cutting(spec, described, data, device, reporter, latency)
-    measure = Measure(spec.evaluate, described, data, dense, device, reporter)
-    job = Job(spec, inputs.model, inputs.out, described, data, device, reporter, cutting, measure)
+    cutting = Cutting(spec, described, data, device, reporter, latency, inputs.microbatch)
+    measure = Measure(spec.evaluate, described, data, dense, device, reporter, inputs.microbatch)
+    # A recovery that was under way can only be that of the first step which is not committed.
+    earlier = {(inputs.resume or 0) + 1: inputs.training} if inputs.training is not None else {}
+    recovering = Recovering(
+        spec,
+        described,
+        data,
+        device,
+        reporter,
+        measure,
+        inputs.out,
+        inputs.training_seconds,
+        earlier,
+        inputs.microbatch,
+    )
+    job = Job(spec, inputs.model, inputs.out, described, data, device, reporter, cutting, measure, recovering)
 
     scored: Scored | None = None
     if inputs.resume is None:

@@ -105,3 +105,24 @@ def test_a_better_plan_keeps_what_was_measured(reporter, said, clock):
     clock.now = 20
     reporter.progress(1, 1)
     assert said[-1].eta_seconds == pytest.approx(2 * 10 + 5 * 10)
+
+
+def test_what_was_done_before_is_neither_left_nor_measured(reporter, said, clock):
+    """The first fine-tuning goes on after a half: five of ten batches take 50 s, so a whole one takes 100 s."""
+    reporter.skip(Phase.SCORING, 2)
+    reporter.phase(Phase.FINETUNING, 1)
+    reporter.skip_part(5, 10)
+    clock.now = 10
+    reporter.progress(6, 10)
+    assert said[-1].done == 6
+    assert said[-1].eta_seconds == pytest.approx(40 + 100)
+    clock.now = 50
+    reporter.progress(10, 10)
+    assert said[-1].eta_seconds == pytest.approx(100)
+    reporter.phase(Phase.FINETUNING, 2)
+    clock.now = 75
+    reporter.progress(1, 4)
+    assert said[-1].eta_seconds == pytest.approx(75)
+    clock.now = 150
+    reporter.progress(4, 4)
+    assert said[-1].fraction == pytest.approx(1)

@@ -84,9 +84,13 @@ def make_durable(folder: Path) -> None:
     """Modes 0644, and everything flushed to disk: a step that is announced must survive a power cut."""
     for path in sorted(folder.iterdir()):
         path.chmod(0o644)
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
-    descriptor = os.open(folder, os.O_RDONLY)
+        flush(path)
+    flush(folder)
+
+
+def flush(path: Path) -> None:
+    """Bring a file's content, or a folder's list of names, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

@@ -2,5 +2,6 @@
 
 from worker.engine.recovery.distill import Teacher
 from worker.engine.recovery.finetune import finetune
+from worker.engine.recovery.saves import Saves
 
-__all__ = ["Teacher", "finetune"]
+__all__ = ["Saves", "Teacher", "finetune"]

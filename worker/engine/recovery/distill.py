@@ -33,14 +33,29 @@ def softened_divergence(student_BC: Tensor, teacher_BC: Tensor, temperature: flo
     return (log_teacher_BC.exp() * difference_BC).sum(dim=1).mean()
 
 
-def attention_mismatch(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
-    """Mean over layers of the squared error between attention outputs [B, T, D], in units of the teacher's variance."""
+def attention_mismatch(
+    student: Sequence[Tensor], teacher: Sequence[Tensor], variances: Sequence[Tensor] | None = None
+) -> Tensor:
+    """Mean over layers of the squared error between attention outputs [B, T, D], in units of the teacher's variance.
+
+    `variances` are those, one a layer, of the batch that these samples are a part of; without them, the samples' own.
+    """
     layers = []
-    for student_BTD, teacher_BTD in zip(student, teacher, strict=True):
+    for number, (student_BTD, teacher_BTD) in enumerate(zip(student, teacher, strict=True)):
         target_BTD = teacher_BTD.float()
         error = (student_BTD.float() - target_BTD).square().mean()
-        layers.append(error / target_BTD.var(correction=0).clamp_min(LEAST_VARIANCE))
+        variance = target_BTD.var(correction=0) if variances is None else variances[number]
+        layers.append(error / variance.clamp_min(LEAST_VARIANCE))
     return torch.stack(layers).mean()
+
+
+def pooled_variance(counts: Sequence[int], means: Sequence[Tensor], variances: Sequence[Tensor]) -> Tensor:
+    """Variance (divided by the count) of a whole from the counts, means and such variances of its parts; a scalar."""
+    # Shares stay numbers of the host: to bring them to a GPU would make the host wait for it.
+    shares = [count / sum(counts) for count in counts]
+    middle = torch.stack([share * mean for share, mean in zip(shares, means, strict=True)]).sum()
+    spread = zip(shares, means, variances, strict=True)
+    return torch.stack([share * (variance + (mean - middle).square()) for share, mean, variance in spread]).sum()
 
 
 @dataclass(frozen=True)
@@ -60,6 +75,30 @@ class Distillation:
     multi_label: bool
     _of_student: dict[str, Tensor] = field(default_factory=dict)
     _of_teacher: dict[str, Tensor] = field(default_factory=dict)
+    _variances: list[Tensor] | None = None
+    """Of the teacher's outputs over the whole batch, in the order of `teacher.outputs`, where it comes in parts."""
+
+    def survey(self, parts: Sequence[Tensor]) -> None:
+        """Before the losses of a batch whose inputs come in these parts.
+
+        The mismatch is in units of the whole batch's variance, which no part knows: where there are several, the teacher
+        sees the batch once more. To keep what it says instead would take the memory that the parts are there to save.
+        """
+        self._variances = None
+        if len(parts) == 1 or not (self.spec.attention and self.teacher.outputs):
+            return
+        moments: dict[str, list[tuple[Tensor, Tensor]]] = {name: [] for name in self.teacher.outputs}
+        for inputs in parts:
+            with torch.no_grad():
+                self.teacher.model(inputs)
+            for name, seen in moments.items():
+                output = self._of_teacher[name].float()
+                seen.append((output.mean(), output.var(correction=0)))
+        counts = [len(inputs) for inputs in parts]
+        self._variances = [
+            pooled_variance(counts, [mean for mean, _ in seen], [variance for _, variance in seen])
+            for seen in moments.values()
+        ]
 
     def loss(self, task: Tensor, inputs: Tensor, logits_BC: Tensor) -> Tensor:
         """(1 - weight) · task + weight · T² · KL(teacher ‖ student) + attention · mismatch, right after the student's pass.
@@ -72,10 +111,16 @@ class Distillation:
         softened = softened_divergence(logits_BC, teacher_BC, spec.temperature, multi_label=self.multi_label)
         total = (1.0 - spec.weight) * task + spec.weight * spec.temperature**2 * softened
         if self._of_teacher:
-            names = list(self._of_teacher)
+            names = self.teacher.outputs
             outputs = [self._of_student[name] for name in names], [self._of_teacher[name] for name in names]
-            total = total + spec.attention * attention_mismatch(*outputs)
+            total = total + spec.attention * attention_mismatch(*outputs, self._variances)
+        self.forget()
         return total
+
+    def forget(self) -> None:
+        """Let go of the outputs of the last passes."""
+        self._of_student.clear()
+        self._of_teacher.clear()
 
 
 def _remember(

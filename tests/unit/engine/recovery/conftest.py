@@ -12,7 +12,7 @@ from transformers import ASTConfig, ASTForAudioClassification
 from api_schemas.metrics import EpochLoss
 from api_schemas.recovery import Finetune
 from worker.engine.data.split import FeatureSplit
-from worker.engine.recovery import Teacher, finetune
+from worker.engine.recovery import Saves, Teacher, finetune
 
 CLASSES, FRAMES, MELS = 3, 16, 16
 
@@ -62,6 +62,8 @@ def train(
     device: torch.device | None = None,
     on_batch: Callable[[int, int], None] = lambda *_: None,
     projections: dict[str, nn.Linear] | None = None,
+    microbatch: int | None = None,
+    saves: Saves | None = None,
     **changes: object,
 ) -> tuple[ASTForAudioClassification, dict[str, int], list[EpochLoss]]:
     losses: list[EpochLoss] = []
@@ -79,5 +81,7 @@ def train(
         on_batch=on_batch,
         on_epoch=losses.append,
         teacher=teacher,
+        microbatch=microbatch,
+        saves=saves,
     )
     return tuned, ranks, losses

@@ -1,6 +1,7 @@
 """Recovery on a CUDA device: the host never waits inside an epoch, and the same seed gives the same bits."""
 
 import copy
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from transformers import ASTForAudioClassification
 from api_schemas.errors import ErrorCode, SecateurError
 from api_schemas.recovery import Distill
 from worker.engine.data.split import FeatureSplit
-from worker.engine.recovery import Teacher
+from worker.engine.recovery import Saves, Teacher
 
 from .conftest import train
 
@@ -54,6 +55,26 @@ def test_the_same_seed_gives_the_same_bits_and_learns(model: ASTForAudioClassifi
     assert all(torch.equal(one[name], two[name]) for name in one)
     alone = train(copy.deepcopy(model), split, device=CUDA, epochs=8)[2]
     assert alone[-1].train_loss < 0.5 * alone[0].train_loss
+
+
+def test_gone_on_with_it_is_as_in_one_go(model: ASTForAudioClassification, split: FeatureSplit, tmp_path: Path) -> None:
+    """With the GPU's own generator, which draws the dropout, and in parts."""
+    files: list[Path] = []
+    resumed: list[int] = []
+
+    def attempt(earlier: Path | None) -> ASTForAudioClassification:
+        def on_saved(epoch: int, path: Path) -> None:
+            # The next saving deletes it.
+            files.append(path.rename(tmp_path / f"kept-{epoch}.safetensors"))
+
+        saves = Saves(tmp_path, 1, 0.0, earlier, on_saved, lambda losses, _done, _total: resumed.append(len(losses)))
+        start, settings = copy.deepcopy(model), {"epochs": 4, "distill": DISTILL, "microbatch": 4}
+        return train(start, split, device=CUDA, teacher=teacher_of(model), saves=saves, **settings)[0]
+
+    whole = attempt(None).state_dict()
+    again = attempt(files[1]).state_dict()
+    assert resumed == [2]
+    assert all(torch.equal(again[name], value) for name, value in whole.items())
 
 
 def test_a_loss_that_is_not_finite_is_found_before_the_merge(

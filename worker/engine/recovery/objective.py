@@ -1,0 +1,59 @@
+"""What a batch is trained on: its loss, and the gradient of that loss, in parts where the whole would not fit in memory."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from worker.engine.evaluate.metrics import per_sample_loss
+from worker.engine.microbatch import at_most
+from worker.engine.recovery.distill import Distillation
+
+
+def _precision(device: torch.device) -> torch.autocast:
+    """bfloat16 in the matrix products where a GPU computes them natively. The CPU stays in float32, weights everywhere."""
+    native = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.autocast(device.type, torch.bfloat16, enabled=native)
+
+
+@dataclass(frozen=True)
+class Objective:
+    """The loss of `model` on labels and, with `learning`, on a teacher's word. `microbatch` bounds one pass, in samples."""
+
+    model: nn.Module
+    device: torch.device
+    multi_label: bool
+    learning: Distillation | None
+    microbatch: int | None
+
+    def backward(self, inputs: Tensor, targets: Tensor) -> Tensor:
+        """Add the gradient of the batch's mean loss to the parameters' `grad`; returns that loss, a scalar without graph.
+
+        Args:
+            inputs: [B, frames, mels], augmented, on the device.
+            targets: [B] or [B, classes].
+
+        Every part counts by its share of the samples, so the sum of the parts' gradients is the whole batch's.
+        """
+        size = at_most(len(inputs), self.microbatch)
+        parts = list(zip(inputs.split(size), targets.split(size), strict=True))
+        if self.learning is not None:
+            with _precision(self.device):
+                self.learning.survey([part for part, _ in parts])
+        total = torch.zeros((), device=self.device)
+        for some_inputs, some_targets in parts:
+            with _precision(self.device):
+                logits = self.model(some_inputs).logits.float()
+                loss = per_sample_loss(logits, some_targets, self.multi_label).mean()
+                if self.learning is not None:
+                    loss = self.learning.loss(loss, some_inputs, logits)
+            loss = loss * (len(some_inputs) / len(inputs))
+            torch.autograd.backward(loss)
+            total += loss.detach()
+        return total
+
+    def forget(self) -> None:
+        """Let go of all tensors of the last pass and of its gradients."""
+        self.model.zero_grad(set_to_none=True)
+        if self.learning is not None:
+            self.learning.forget()
