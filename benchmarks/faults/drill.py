@@ -11,10 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from sqlalchemy import select
 
+from api_schemas.enums import JobState
 from benchmarks.faults.client import Client, Fingerprint
-from benchmarks.faults.faults import KILLS, STOPS_WORK
+from benchmarks.faults.faults import KILLS
 from benchmarks.faults.rig import Rig, wait_until
+from store.tables import Job
 
 log = logging.getLogger(__name__)
 
@@ -90,7 +93,7 @@ class Drill:
             jobs += self._refill(jobs)
             time.sleep(random_.uniform(0.2, LONGEST_PAUSE))
             (kind,) = random_.choices(list(kinds), list(kinds.values()))
-            said = self._kill(kind, jobs)
+            said = self._kill(kind)
             self.outcome.kills[kind] += 1
             say(f"{number + 1:>3} {kind:<12} {said}")
         for job_id in jobs:
@@ -128,25 +131,29 @@ class Drill:
                 time.sleep(0.5)
         return new
 
-    def _kill(self, kind: str, jobs: Sequence[str]) -> str:
+    def _kill(self, kind: str) -> str:
         """Break it; where that stopped work, wait until somebody goes on with it. Returns a few words."""
-        running = (
-            [job_id for job_id in jobs if self.client.job(job_id)["state"] == "running"] if kind in STOPS_WORK else []
-        )
-        before = {job_id: self._starts(job_id) for job_id in running}
+        held = self._held()
+        starts = {job_id: self._starts(job_id) for job_id in held.values()}
         began = time.monotonic()
-        KILLS[kind](self.stack)
+        hit = [held[pid] for pid in KILLS[kind](self.stack) if pid in held]
         self._count_strays()
-        # Which of the jobs was hit is known by its being started once more; a kill may also have hit none.
-        while running and time.monotonic() - began < RESUME_SECONDS:
-            for job_id in running:
-                if self._starts(job_id) > before[job_id]:
-                    self.outcome.resumed_after.append(time.monotonic() - began)
-                    return f"resumed after {self.outcome.resumed_after[-1]:.1f} s"
+        said = []
+        for job_id in hit:
+            while self._starts(job_id) == starts[job_id] and time.monotonic() - began < RESUME_SECONDS:
                 if self.client.job(job_id)["state"] == "succeeded":
-                    return "too late, it had finished"
-            time.sleep(0.1)
-        return "" if not running else "NOT RESUMED"
+                    break
+                time.sleep(0.1)
+            else:
+                self.outcome.resumed_after.append(time.monotonic() - began)
+                said.append(f"went on after {self.outcome.resumed_after[-1]:.1f} s")
+        return ", ".join(said)
+
+    def _held(self) -> dict[int, str]:
+        """Jobs that run, by the process number of their worker."""
+        with self.stack.database.read() as session:
+            rows = session.execute(select(Job.id, Job.worker).where(Job.state == JobState.RUNNING)).all()
+        return {int(worker.rpartition(":")[2]): job_id for job_id, worker in rows if worker}
 
     def _starts(self, job_id: str) -> int:
         return sum(event["body"]["type"] == "started" for event in self.client.events(job_id))

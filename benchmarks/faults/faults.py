@@ -1,46 +1,59 @@
-"""The faults, each a function of the rig: it breaks something and returns; the service mends itself, or does not."""
+"""The faults, each a function of the rig: it breaks something and returns; the service mends itself, or does not.
+
+What it returns are the process numbers of the workers whose work it has ended.
+"""
 
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import psutil
 
 from benchmarks.faults.rig import WORKERS, Rig
 
-Fault = Callable[[Rig], None]
+Fault = Callable[[Rig], Sequence[int]]
 FREEZE_MARGIN = 2.0
 
 
-def kill_engine(stack: Rig) -> None:
+def kill_engine(stack: Rig) -> Sequence[int]:
     """Every engine that runs, as the kernel does it when memory is short."""
+    hit = []
     for engine in stack.engines():
         try:
+            worker = engine.ppid()
             engine.kill()
         except psutil.Error:
             continue
+        hit.append(worker)
+    return hit
 
 
-def kill_worker(stack: Rig) -> None:
+def kill_worker(stack: Rig) -> Sequence[int]:
     """The supervisor and Celery's main process, which are one, of a worker that has an engine; its engine has to end itself."""
-    stack.kill(_busy(stack))
+    name = _busy(stack)
+    pid = stack.pid(name)
+    stack.kill(name)
+    return [pid]
 
 
-def kill_machine(stack: Rig) -> None:
+def kill_machine(stack: Rig) -> Sequence[int]:
     """A worker and its engine in the same moment."""
     name = _busy(stack)
-    family = _family(stack.pid(name))
+    pid = stack.pid(name)
+    family = _family(pid)
     stack.kill(name)
     for process in family[1:]:
         try:
             process.kill()
         except psutil.Error:
             continue
+    return [pid]
 
 
-def freeze_worker(stack: Rig) -> None:
+def freeze_worker(stack: Rig) -> Sequence[int]:
     """A worker stands still, its engine too, for longer than its lease, and goes on as if nothing had been."""
-    family = _family(stack.pid(_busy(stack)))
+    pid = stack.pid(_busy(stack))
+    family = _family(pid)
     for process in family:
         process.send_signal(signal.SIGSTOP)
     time.sleep(stack.settings.lease_seconds + FREEZE_MARGIN)
@@ -49,28 +62,32 @@ def freeze_worker(stack: Rig) -> None:
             process.send_signal(signal.SIGCONT)
         except psutil.Error:
             continue
+    return [pid]
 
 
-def freeze_supervisor(stack: Rig) -> None:
+def freeze_supervisor(stack: Rig) -> Sequence[int]:
     """The worker alone stands still: its engine goes on, and what it says is heard only after the lease."""
     worker = psutil.Process(stack.pid(_busy(stack)))
     worker.send_signal(signal.SIGSTOP)
     time.sleep(stack.settings.lease_seconds + FREEZE_MARGIN)
     worker.send_signal(signal.SIGCONT)
+    return [worker.pid]
+
+
+def _kill(name: str) -> Fault:
+    def fault(stack: Rig) -> Sequence[int]:
+        stack.kill(name)
+        return []
+
+    return fault
 
 
 KILLS: Mapping[str, Fault] = {
     "engine": kill_engine,
     "worker": kill_worker,
     "machine": kill_machine,
-    "maintenance": lambda stack: stack.kill("maintenance"),
-    "beat": lambda stack: stack.kill("beat"),
-    "api": lambda stack: stack.kill("api"),
-    "valkey": lambda stack: stack.kill("valkey"),
-    "postgresql": lambda stack: stack.kill("postgresql"),
+    **{name: _kill(name) for name in ("maintenance", "beat", "api", "valkey", "postgresql")},
 }
-STOPS_WORK = frozenset({"engine", "worker", "machine"})
-"""After these somebody has to go on with a job."""
 
 
 def _busy(stack: Rig) -> str:
