@@ -190,6 +190,8 @@ class Attempt:
         except SecateurError as error:
             log.warning("job %s: the state of its recovery is not kept: %s", self._job.id, error)
             return
+        if training is None:
+            return
         patience.write(
             self._database,
             lambda session: transitions.save_training(session, self._lease, training, [event]),

@@ -35,16 +35,17 @@ class Uploads:
             files.append(StepFile(name=name, size=kept.size, sha256=kept.sha256, key=kept.key))
         return files
 
-    def training(self, out: Path, event: TrainingSaved) -> TrainingFile:
+    def training(self, out: Path, event: TrainingSaved) -> TrainingFile | None:
         """Make the state of a recovery durable; nobody goes on from it before the job's row names it.
 
-        Raises what the artifact store says, at once: it is a convenience, not worth a wait.
+        None where the engine has replaced it by a newer one meanwhile, which it will say next. Raises what the artifact store says, at once: it is a convenience, not worth a wait.
         """
         folder = out / "training"
         path = folder / Path(event.file).name
-        plain = path.is_file() and not path.is_symlink() and not folder.is_symlink()
-        if event.file != f"training/{path.name}" or not plain:
+        if event.file != f"training/{path.name}" or path.is_symlink() or folder.is_symlink():
             raise Crashed(ErrorCode.ENGINE_ERROR, f"The engine's {event.file!r} is no state of a recovery.")
+        if not path.is_file():
+            return None
         # A directory of its own: the step's is for what becomes part of the step.
         key = f"{staging_prefix(self._lease, event.step)}-training/epoch-{event.epoch}"
         kept = self._put(key, path, 0.0)

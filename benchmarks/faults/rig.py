@@ -197,7 +197,10 @@ def _programs(folder: Path, url: str) -> list[Program]:
         "maintenance": [*celery, "worker.maintenance", "worker", "-Q", "maintenance", "-n", "maintenance@%h"],
         "beat": [*celery, "worker.maintenance", "beat"],
     }
-    return [Program(name, command, folder / f"{name}.log") for name, command in commands.items()]
+    return [
+        Program(name, [*command, *(() if name == "api" else ("--loglevel", "INFO"))], folder / f"{name}.log")
+        for name, command in commands.items()
+    ]
 
 
 def _environment(settings: Settings) -> dict[str, str]:
