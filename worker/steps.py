@@ -38,7 +38,8 @@ class Uploads:
     def training(self, out: Path, event: TrainingSaved) -> TrainingFile | None:
         """Make the state of a recovery durable; nobody goes on from it before the job's row names it.
 
-        None where the engine has replaced it by a newer one meanwhile, which it will say next. Raises what the artifact store says, at once: it is a convenience, not worth a wait.
+        None where the engine has replaced it by a newer one meanwhile, which it will say next. Raises what the artifact
+        store says, at once: it is a convenience, not worth a wait.
         """
         folder = out / "training"
         path = folder / Path(event.file).name
