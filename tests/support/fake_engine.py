@@ -11,6 +11,8 @@ Written against the interface alone (standard library only), so it also shows wh
     fail CODE       says `failed` with CODE
     stuck           after step 0 hangs and ignores TERM, as does a child it starts (its pid is written to FILE)
     clinging        ignores TERM, as does a child it starts (pids in FILE); waits for FILE.go after step 0, hangs after step 1
+    silent          hangs before its first step
+    slow            takes half a second more for each step
     wait            after step 0 waits for FILE
     wait-before-last  after the last step but one waits for FILE
     crash-before-1  after step 0 waits for FILE, then ends with status 3
@@ -118,6 +120,8 @@ def before_step(step: int, arguments: argparse.Namespace) -> None:
     """What the behaviour does in the recovery of `step`."""
     first_time = arguments.marker is not None and not arguments.marker.exists()
     match arguments.behaviour, step:
+        case "silent", _:
+            hang()
         case "clinging", 0:
             cling(arguments.marker)
         case "oom", 1:
@@ -155,6 +159,8 @@ def after_step(step: int, arguments: argparse.Namespace) -> None:
             hang()
         case "wait", 0:
             wait_for(arguments.marker)
+        case "slow", _:
+            time.sleep(0.5)
         case ("wait-before-last", _) if step == STEPS - 1:
             wait_for(arguments.marker)
         case "crash-before-1", 0:
