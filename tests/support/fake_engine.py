@@ -21,6 +21,9 @@ Written against the interface alone (standard library only), so it also shows wh
     training        in the recovery of step 1 saves a state, waits for FILE.go and ends by KILL, where FILE does not exist
                     yet; makes it
     training-saved  saves a state in the recovery of step 1, then finishes
+    orphan          ends by KILL after step 0, leaving a child that holds its output open (its pid in FILE)
+    orphan-escaped  the same; the child has left the process group
+    leftover        finishes, leaving such a child
     chatty          writes 4000 lines to standard error after every step
     nan             announces a step whose loss is not a number
     noise           prints what is no event, then finishes
@@ -89,6 +92,11 @@ def follow_parent() -> None:
     while os.read(0, 1):
         pass
     os._exit(1)
+
+
+def leave_child(marker: Path, escaped: bool = False) -> None:
+    child = subprocess.Popen(["sleep", "600"], start_new_session=escaped)
+    marker.write_text(f"{os.getpid()} {child.pid}")
 
 
 def wait_for(file: Path) -> None:
@@ -166,6 +174,11 @@ def after_step(step: int, arguments: argparse.Namespace) -> None:
         case "crash-before-1", 0:
             wait_for(arguments.marker)
             sys.exit(3)
+        case (("orphan" | "orphan-escaped"), 0):
+            leave_child(arguments.marker, escaped=arguments.behaviour == "orphan-escaped")
+            os.kill(os.getpid(), signal.SIGKILL)
+        case "leftover", 2:
+            leave_child(arguments.marker)
         case "chatty", _:
             for number in range(4000):
                 print(f"step {step} line {number} ü", file=sys.stderr)

@@ -1,5 +1,7 @@
 """Ends that a bound, the memory or a bad job brings about: what is kept, what is tried again, what the error says."""
 
+import os
+import signal
 import threading
 import time
 from pathlib import Path
@@ -74,6 +76,44 @@ def test_an_engine_that_speaks_often_enough_does_not_stall(make_bench: MakeBench
     assert job.started_at is not None
     assert job.finished_at is not None
     assert (job.finished_at - job.started_at).total_seconds() > 0.8
+
+
+# --- an engine that is gone, but not what it started ---
+
+
+def test_an_engine_that_was_killed_is_noticed_though_a_child_of_it_holds_its_output(
+    make_bench: MakeBench, tmp_path: Path
+) -> None:
+    """As when the kernel kills an engine whose own workers live on."""
+    bench = make_bench("orphan", marker=tmp_path / "pids", failure_cap=1)
+    job_id = bench.submit()
+    finish(in_background(bench))
+    job = bench.job(job_id)
+    assert (job.state, job.error and job.error.code) == (JobState.FAILED, ErrorCode.ENGINE_CRASHED)
+    assert bench.steps(job_id) == [0]
+    wait_for(lambda: all(map(gone, pids_in(tmp_path / "pids"))), what="the end of the process group")
+
+
+def test_a_child_that_left_the_process_group_holds_up_nothing(make_bench: MakeBench, tmp_path: Path) -> None:
+    bench = make_bench("orphan-escaped", marker=tmp_path / "pids", failure_cap=1)
+    job_id = bench.submit()
+    thread = in_background(bench)
+    wait_for(lambda: bench.steps(job_id) == [0], what="step 0")
+    try:
+        thread.join(20)
+        assert not thread.is_alive(), "the supervisor waits for an output that nobody will close"
+    finally:
+        os.kill(pids_in(tmp_path / "pids")[1], signal.SIGKILL)
+    job = bench.job(job_id)
+    assert (job.state, job.error and job.error.code) == (JobState.FAILED, ErrorCode.ENGINE_CRASHED)
+
+
+def test_an_engine_that_finished_but_left_a_child_behind_has_finished(make_bench: MakeBench, tmp_path: Path) -> None:
+    bench = make_bench("leftover", marker=tmp_path / "pids")
+    job_id = bench.submit()
+    finish(in_background(bench))
+    assert (bench.job(job_id).state, bench.steps(job_id)) == (JobState.SUCCEEDED, [0, 1, 2])
+    wait_for(lambda: all(map(gone, pids_in(tmp_path / "pids"))), what="the child's end")
 
 
 # --- a job's own time limit ---
