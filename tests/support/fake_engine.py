@@ -20,6 +20,8 @@ Written against the interface alone (standard library only), so it also shows wh
     oom N           says `failed` with out_of_memory in the recovery of step 1, with more than N samples in a pass
     training        in the recovery of step 1 saves a state, waits for FILE.go and ends by KILL, where FILE does not exist
                     yet; makes it
+    training-stuck  the same, but hangs after step 1 like stuck
+    training-lie L  announces a state that is none: elsewhere, missing, link, wrong-step
     training-saved  saves a state in the recovery of step 1, then finishes
     orphan          ends by KILL after step 0, leaving a child that holds its output open (its pid in FILE)
     orphan-escaped  the same; the child has left the process group
@@ -124,6 +126,17 @@ def save_training(out: Path, step: int) -> None:
     say(type="training", step=step, epoch=1, epochs=2, file=f"training/step-{step}-epoch-1.safetensors")
 
 
+def lie_about_training(out: Path, kind: str) -> None:
+    (out / "training").mkdir()
+    (out / "state").write_bytes(b"state")
+    (out / "training" / "link").symlink_to("/etc/passwd")
+    file = {"elsewhere": "training/../state", "missing": "training/none", "link": "training/link"}.get(kind, "state")
+    if kind == "wrong-step":
+        (out / "training" / "right").write_bytes(b"state")
+        file = "training/right"
+    say(type="training", step=2 if kind == "wrong-step" else 1, epoch=1, epochs=2, file=file)
+
+
 def before_step(step: int, arguments: argparse.Namespace) -> None:
     """What the behaviour does in the recovery of `step`."""
     first_time = arguments.marker is not None and not arguments.marker.exists()
@@ -142,7 +155,9 @@ def before_step(step: int, arguments: argparse.Namespace) -> None:
             wait_for(arguments.marker.with_suffix(".go"))
             arguments.marker.touch()
             os.kill(os.getpid(), signal.SIGKILL)
-        case "training-saved", 1:
+        case "training-lie", 1:
+            lie_about_training(arguments.out, arguments.code)
+        case (("training-saved" | "training-stuck"), 1):
             save_training(arguments.out, step)
 
 
@@ -159,6 +174,9 @@ def after_step(step: int, arguments: argparse.Namespace) -> None:
         case ("crash-midway", 1) if arguments.resume is None:
             sys.exit(3)
         case "stuck", 0:
+            cling(arguments.marker)
+            hang()
+        case ("training-stuck", 1) if first_time:
             cling(arguments.marker)
             hang()
         case "clinging", 0:
@@ -217,6 +235,8 @@ def main() -> int:
     assert list(arguments.data.iterdir()), "the data folder is empty"
     begin = 0 if arguments.resume is None else arguments.resume + 1
     print(f"begins at step {begin}", file=sys.stderr, flush=True)
+    if arguments.training is not None:
+        print(f"training of {len(arguments.training.read_bytes())} bytes", file=sys.stderr, flush=True)
     if begin:
         assert (arguments.out / f"step-{begin - 1}" / "pruning.json").exists(), "the last step was not fetched"
     say(type="started", device="cpu", threads=1, steps=STEPS, resumed_from=arguments.resume, versions={"fake": "1"})

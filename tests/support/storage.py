@@ -1,8 +1,10 @@
 """Artifact stores that are away for a while, and disks that are full."""
 
 import subprocess
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -61,3 +63,38 @@ def fill(folder: Path) -> Path:
         except OSError:
             return ballast
     raise AssertionError("the disk has no end")
+
+
+@contextmanager
+def refusing_bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The URL of a bucket whose server answers 403 to everything."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Refusing)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield bucket_at(server.server_port, monkeypatch)
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def bucket_at(port: int, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The URL of a bucket at a port of this machine."""
+    settings = {"ACCESS_KEY_ID": "a", "SECRET_ACCESS_KEY": "b", "REGION": "us-east-1", "ALLOW_HTTP": "true"}
+    for name, value in (settings | {"ENDPOINT_URL": f"http://127.0.0.1:{port}"}).items():
+        monkeypatch.setenv(f"AWS_{name}", value)
+    return "s3://bucket/prefix"
+
+
+class _Refusing(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        body = b"<Error><Code>AccessDenied</Code><Message>for bucket</Message></Error>"
+        self.send_response(403)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_PUT = do_POST = do_DELETE = do_GET  # noqa: N815
+
+    def log_message(self, *_: object) -> None:
+        """Says nothing."""

@@ -18,7 +18,7 @@ from store import transitions
 from store.artifacts import Artifacts
 from tests.support.jobs import Bench
 from tests.support.stack import wait_for
-from tests.support.storage import Flaky, fill, small_disk
+from tests.support.storage import Flaky, bucket_at, fill, refusing_bucket, small_disk
 from tests.support.supervision import MakeBench, epochs, events, finish, in_background, states, supervisor
 
 FULL = "Generic LocalFileSystem error: Unable to copy data to file: No space left on device (os error 28)"
@@ -206,3 +206,24 @@ def test_a_real_scratch_disk_that_is_full(make_bench: MakeBench, tmp_path: Path)
         job = bench.job(job_id)
         assert (job.state, job.error and job.error.code) == (JobState.FAILED, ErrorCode.SCRATCH_FULL)
         assert list(disk.glob("scratch/worker-*/job_*")) == []
+
+
+def test_a_bucket_that_refuses_is_a_store_that_is_away(make_bench: MakeBench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = make_bench("finish", storage_patience_seconds=0, failure_cap=1)
+    job_id = bench.submit()
+    with refusing_bucket(monkeypatch) as url:
+        supervisor(replace(bench, artifacts=Artifacts(url))).run_one()
+    job = bench.job(job_id)
+    assert (job.state, job.error and job.error.code) == (JobState.FAILED, ErrorCode.STORAGE_UNAVAILABLE)
+
+
+@pytest.mark.slow
+def test_a_bucket_that_nobody_serves_is_waited_for_under_a_lease_that_is_kept(
+    make_bench: MakeBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = make_bench("finish", storage_patience_seconds=0, failure_cap=1, lease_seconds=1)
+    job_id = bench.submit()
+    supervisor(replace(bench, artifacts=Artifacts(bucket_at(1, monkeypatch)))).run_one()
+    job = bench.job(job_id)
+    assert (job.state, job.error and job.error.code) == (JobState.FAILED, ErrorCode.STORAGE_UNAVAILABLE)
+    assert job.attempts == 1
