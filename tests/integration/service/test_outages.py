@@ -8,7 +8,6 @@ from typing import Any
 import httpx
 import obstore
 import pytest
-from httpx import Response
 from obstore.exceptions import GenericError
 from starlette.testclient import TestClient
 
@@ -113,7 +112,7 @@ def test_a_database_that_was_away_is_used_again_once_it_is_back(postgres: Stoppa
         assert first.status_code == 202
         postgres.stop()
         try:
-            answers: list[Response] = [
+            answers = [
                 client.post("/v1/jobs", json=body),
                 client.get(first.headers["location"]),
                 client.post(f"{first.headers['location']}/pause"),

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from httpx import Response
 from starlette.testclient import TestClient
 
 from service.services import Services
@@ -21,11 +20,11 @@ def data_dir(stocked: Path) -> Path:
     return stocked
 
 
-def pause(client: TestClient, job_id: str) -> Response:
+def pause(client: TestClient, job_id: str) -> Any:
     return client.post(f"/v1/jobs/{job_id}/pause")
 
 
-def resume(client: TestClient, job_id: str) -> Response:
+def resume(client: TestClient, job_id: str) -> Any:
     return client.post(f"/v1/jobs/{job_id}/resume")
 
 
@@ -172,7 +171,7 @@ def test_a_time_limit_that_is_none(client: TestClient, job_body: dict[str, Any],
 # --- logs ---
 
 
-def read_log(client: TestClient, job_id: str, **query: int) -> Response:
+def read_log(client: TestClient, job_id: str, **query: int) -> Any:
     answer = client.get(f"/v1/jobs/{job_id}/logs", params=query)
     assert answer.status_code == 200, answer.text
     assert answer.headers["content-type"] == "text/plain; charset=utf-8"

@@ -128,10 +128,12 @@ def test_a_last_line_without_an_end_is_kept() -> None:
 
 def test_several_writers_tear_no_line_while_a_reader_takes() -> None:
     log = JobLog(PLENTY)
-    writers = [
-        threading.Thread(target=lambda name=name: [log.write(f"{name}{number}\n") for number in range(2000)])
-        for name in "abc"
-    ]
+
+    def write(name: str) -> None:
+        for number in range(2000):
+            log.write(f"{name}{number}\n")
+
+    writers = [threading.Thread(target=write, args=(name,)) for name in "abc"]
     for writer in writers:
         writer.start()
     pieces = []
