@@ -154,6 +154,16 @@ def test_the_time_of_a_job_is_that_of_all_its_attempts(make_bench: MakeBench, tm
     assert took < 3, "the second attempt had the whole limit again"
 
 
+def test_the_time_since_the_last_heartbeat_counts_too(make_bench: MakeBench) -> None:
+    """A worker that is stopped between heartbeats, again and again, must not make a job's time stand still."""
+    bench = make_bench("slow", lease_seconds=60, heartbeat_seconds=30)
+    job_id = bench.submit()
+    began = time.monotonic()
+    supervisor(bench).run_one()
+    took = time.monotonic() - began
+    assert 1.5 < bench.job(job_id).ran_seconds <= took
+
+
 def test_a_job_within_its_time_is_not_disturbed(make_bench: MakeBench) -> None:
     bench = make_bench("finish")
     job_id = bench.submit(limits={"max_runtime": "1h"})

@@ -3,7 +3,6 @@
 import os
 import signal
 from pathlib import Path
-from typing import Any
 
 import pytest
 from sqlalchemy import update
@@ -88,43 +87,30 @@ def test_the_log_of_a_cancelled_job_is_complete(make_bench: MakeBench, tmp_path:
 
 
 def test_the_log_of_a_job_that_runs_is_there_within_heartbeats(make_bench: MakeBench, tmp_path: Path) -> None:
-    bench = make_bench("stuck", marker=tmp_path / "pids")
+    bench = make_bench("stuck", marker=tmp_path / "pids", heartbeat_seconds=0.5)
     job_id = bench.submit()
     thread = in_background(bench)
     wait_for((tmp_path / "pids").exists, what="the engine's hang")
-    wait_for(lambda: "nothing more" in log_of(bench, job_id, 1), 5 * bench.settings.heartbeat_seconds, "the log")
+    wait_for(lambda: "nothing more" in log_of(bench, job_id, 1), 3, "the log")
     assert bench.job(job_id).state is JobState.RUNNING
     os.kill(pids_in(tmp_path / "pids")[0], signal.SIGKILL)
     finish(thread)
 
 
-def test_a_worker_that_lost_its_job_adds_nothing_to_its_log(
-    make_bench: MakeBench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What it had not yet written when the job was taken over stays unwritten."""
-    bench = make_bench("stuck", marker=tmp_path / "pids", lease_seconds=60, heartbeat_seconds=0.5)
+def test_a_worker_that_lost_its_job_adds_nothing_to_its_log(make_bench: MakeBench, tmp_path: Path) -> None:
+    """Its first heartbeat would bring what the engine has written by then; the job is taken over before it."""
+    bench = make_bench("stuck", marker=tmp_path / "pids", lease_seconds=60, heartbeat_seconds=30)
     job_id = bench.submit()
-    tried: list[Lease] = []
-    append = logs.append
-
-    def watched(session: Any, lease: Lease, *rest: Any) -> None:
-        if bench.job(job_id).epoch > 1:
-            tried.append(lease)
-        append(session, lease, *rest)
-
-    monkeypatch.setattr(logs, "append", watched)
     thread = in_background(bench)
     wait_for((tmp_path / "pids").exists, what="the engine's hang")
     with bench.database.write() as session:
         session.execute(update(Job).values(lease_until=now(plus=-1)))
-        other = transitions.claim(session, "other", 60, 3)
-    assert other is not None
+        assert transitions.claim(session, "other", 60, 3) is not None
     before = log_of(bench, job_id, 1)
     finish(thread)
     assert log_of(bench, job_id, 1) == before
-    assert attempts_with_a_log(bench, job_id) in ([], [1])
     with bench.database.write() as session, pytest.raises(LeaseLost):
-        append(session, Lease(job_id, 1), 10_000, "late", 2**16)
+        logs.append(session, Lease(job_id, 1), 10_000, "late", 2**16)
     with bench.database.write() as session:
-        append(session, Lease(job_id, 2), 0, "the other's", 2**16)
+        logs.append(session, Lease(job_id, 2), 0, "the other's", 2**16)
     assert log_of(bench, job_id, 2) == "the other's"
