@@ -8,15 +8,16 @@ from pydantic import BeforeValidator, Field, WithJsonSchema
 from api_schemas.base import Strict
 
 _UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
-_DURATION = r"^(?=.)(\d{1,5}d)?(\d{1,6}h)?(\d{1,8}m)?(\d{1,9}s)?$"
+_DURATION = r"^(?=.)([0-9]{1,5}d)?([0-9]{1,6}h)?([0-9]{1,8}m)?([0-9]{1,9}s)?$"
 LONGEST = 366 * 86400
 
 
 def _seconds(value: Any) -> Any:
-    """Whole seconds of `90s`, `45m`, `6h` or `1d12h`; anything but text is left as it came."""
-    if not isinstance(value, str):
+    """Whole seconds of `90s`, `45m`, `6h` or `1d12h`; a number is left as it came."""
+    if not isinstance(value, str | bool):
         return value
-    if not re.fullmatch(_DURATION, value):
+    # `true` would otherwise be one second.
+    if isinstance(value, bool) or not re.fullmatch(_DURATION, value):
         raise ValueError("a duration is a number of seconds, or text such as 90s, 45m, 6h or 1d12h")
     return sum(int(count) * _UNITS[unit] for count, unit in re.findall(r"(\d+)([dhms])", value))
 

@@ -1,6 +1,7 @@
 """What every call needs: settings, database, artifacts. Made once a process, handed to routes as a dependency."""
 
-from dataclasses import dataclass
+import threading
+from dataclasses import dataclass, field
 from typing import Annotated
 
 from fastapi import Depends, Request
@@ -17,6 +18,9 @@ class Services:
     settings: Settings
     database: Database
     artifacts: Artifacts
+    waking: threading.Lock = field(default_factory=threading.Lock)
+    """Held by the one thread that publishes: a broker that does not answer costs no more than that one."""
+    wake_wanted: threading.Event = field(default_factory=threading.Event)
 
     @classmethod
     def of(cls, settings: Settings) -> "Services":

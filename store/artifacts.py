@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 
 CHUNK = 2**20
 PART = 8 * 2**20  # Of a multipart upload; S3 allows 10 000 parts of at least 5 MiB.
+# In what obstore says: Rust's names of ENOSPC and EDQUOT and the texts of the two; MinIO and Ceph use the names, too.
+FULL = ("StorageFull", "QuotaExceeded", "No space left on device", "quota exceeded")
 # Keys are ours: identifiers, numbers and checked file names.
 KEY = re.compile(r"(?!.*(^|/)\.{1,2}(/|$))[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*")
 
@@ -61,8 +63,7 @@ def _said_plainly(*kinds: type[Exception], writing: bool = False) -> Iterator[No
         if isinstance(error, FileNotFoundError) and not writing:
             raise
         log.error("the artifact store failed: %s", error)
-        full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "StorageFull" in str(error)
-        if full:
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or any(sign in str(error) for sign in FULL):
             raise SecateurError(ErrorCode.STORAGE_FULL, "The artifact store has no room left.") from error
         detail = "The artifact store does not answer, or refuses."
         raise SecateurError(ErrorCode.STORAGE_UNAVAILABLE, detail) from error

@@ -25,6 +25,7 @@ EXPIRE = "secateur.expire"
 COLLECT_ORPHANS = "secateur.collect_orphans"
 
 CONNECT_SECONDS = 2
+ANSWER_SECONDS = 5
 
 
 @lru_cache(maxsize=8)
@@ -65,6 +66,8 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
             "visibility_timeout": 3600,
             # A dead broker must not hold up a request: without these and the policy below publishing blocks 19.5 s.
             "socket_connect_timeout": CONNECT_SECONDS,
+            # Nor may one that takes connections and never answers. Well above a consumer's blocking reads of a second.
+            "socket_timeout": ANSWER_SECONDS,
             "retry_on_timeout": False,
             "max_retries": 1,
             "interval_start": 0,

@@ -118,12 +118,20 @@ class Attempt:
         """Act on every event until the engine closes its output; returns the last one. Raises Crashed where it stalls."""
         last: EngineEvent | None = None
         heard = time.monotonic()
+        orphaned = False
         while True:
             self._beat.check()
             try:
                 line = child.next_line(timeout=POLL_SECONDS)
             except queue.Empty:
-                if time.monotonic() - heard > self._settings.stall_seconds:
+                if child.wait(0) is not None:
+                    # Something that it started holds its output open. What that leaves unread comes until the group is
+                    # dead; what has left the group as well is not waited for.
+                    if orphaned:
+                        return last
+                    child.kill()
+                    orphaned = True
+                elif time.monotonic() - heard > self._settings.stall_seconds:
                     detail = f"The engine said nothing for {self._settings.stall_seconds:.0f} seconds and was ended."
                     tail = self._log.tail(LOG_LINES)
                     raise Crashed(

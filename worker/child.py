@@ -20,6 +20,7 @@ from worker.job_log import JobLog
 
 MAX_LINE = 8 * 2**20
 POLL_SECONDS = 0.05
+CLOSE_SECONDS = 5.0
 
 # Where programs and GPU libraries are; nothing that grants access to anything.
 PASSED_ON = (
@@ -123,10 +124,11 @@ class Child:
         if self.process.stdin is not None:
             with contextlib.suppress(OSError):
                 self.process.stdin.close()
-        for reader in self._readers:
-            reader.join(timeout=5)
-        for pipe in (self.process.stdout, self.process.stderr):
-            if pipe is not None:
+        deadline = time.monotonic() + CLOSE_SECONDS
+        for reader, pipe in zip(self._readers, (self.process.stdout, self.process.stderr), strict=True):
+            reader.join(timeout=max(0.0, deadline - time.monotonic()))
+            # What has left the group may hold a pipe open for ever, and closing it here would wait for its reader.
+            if pipe is not None and not reader.is_alive():
                 pipe.close()
 
     def _signal(self, number: signal.Signals) -> None:

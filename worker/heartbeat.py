@@ -128,7 +128,12 @@ class Heartbeat:
                 return
 
     def flush(self) -> None:
-        """Write what is left of the log, while the job is still this worker's. What the database does not take is gone."""
+        """Count the time that is left to count and write the rest of the log, while the job is still this worker's.
+
+        What the database does not take is gone.
+        """
+        if self.reason is not Reason.LOST:
+            self._renew(time.monotonic())
         try:
             while self._log.next_piece() is not None:
                 with self._shipping:
@@ -150,20 +155,20 @@ class Heartbeat:
 
     def _renew(self, now: float) -> bool:
         progress, self._progress = self._progress, None
-        ran = now - self._counted
         try:
             with self._shipping:
+                ran = max(0.0, now - self._counted)
                 with self._database.write() as session:
                     state = transitions.renew(session, self._lease, self._settings.lease_seconds, progress, ran)
                     end = self._keep_log(session)
                 self._log.taken(end)
+                self._counted += ran
         except transitions.LeaseLost:
             self._lost = True
         except DBAPIError as error:
             log.warning("the lease of job %s could not be renewed, trying again: %s", self._lease.job_id, error.orig)
             return False
         else:
-            self._counted = now
             self._deadline = now + self._settings.lease_seconds
             self._cancelled = state is JobState.CANCELLING
         return True

@@ -1,5 +1,6 @@
 """What the children of an attempt write to standard error: its end at hand, the rest on its way to the job's log."""
 
+import codecs
 import threading
 from collections import deque
 from typing import IO, NamedTuple
@@ -28,11 +29,16 @@ class JobLog:
 
     def copy(self, pipe: IO[bytes]) -> None:
         """Until the stream ends."""
+        # A long line comes in parts, and a part may end in the middle of a character.
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")
         while line := pipe.readline(TAIL_BYTES):
-            self.write(line.decode("utf-8", "replace"))
+            self.write(decoder.decode(line))
+        self.write(decoder.decode(b"", final=True))
 
     def write(self, text: str) -> None:
         """Add a line, or a part of one."""
+        if not text:
+            return
         text = text.replace("\x00", "\ufffd")  # PostgreSQL stores every character but this one.
         with self._lock:
             piece = Piece(self._end, self._end + len(text.encode()), text)
@@ -41,7 +47,7 @@ class JobLog:
             self._tail.append(text)
             while self._end - self._waiting[0].end >= self.max_bytes:
                 self._waiting.popleft()
-            while sum(map(len, self._tail)) > TAIL_BYTES:
+            while len(self._tail) > 1 and sum(map(len, self._tail)) > TAIL_BYTES:
                 self._tail.popleft()
 
     def tail(self, lines: int) -> str:

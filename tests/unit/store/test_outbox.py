@@ -3,6 +3,7 @@
 import time
 from pathlib import Path
 
+import pytest
 import redis
 
 from store import broker, jobs
@@ -10,6 +11,7 @@ from store.database import Database
 from store.settings import Settings
 from store.tables import OutboxMessage
 from tests.support.records import job_request
+from tests.support.stack import silent_server
 
 
 def submit(database: Database) -> None:
@@ -70,5 +72,20 @@ def test_messages_are_json_and_settings_are_the_measured_ones(tmp_path: Path) ->
     assert conf.worker_prefetch_multiplier == 1
     assert conf.result_backend is None
     assert conf.broker_transport_options["socket_connect_timeout"] == 2
+    assert conf.broker_transport_options["socket_timeout"] == 5
     assert conf.task_publish_retry_policy["max_retries"] == 1
-    assert set(conf.beat_schedule) == {broker.SWEEP, broker.DISPATCH_OUTBOX, broker.REDISPATCH}
+    assert set(conf.beat_schedule) == {broker.SWEEP, broker.DISPATCH_OUTBOX, broker.REDISPATCH, broker.COLLECT_ORPHANS}
+
+
+def test_a_broker_that_takes_connections_and_never_answers_is_given_up_in_seconds(
+    sqlite_database: Database, tmp_path: Path
+) -> None:
+    submit(sqlite_database)
+    started = time.monotonic()
+    with silent_server() as port:
+        deaf = settings(tmp_path, f"redis://127.0.0.1:{port}/0")
+        assert broker.publish_outbox(sqlite_database, deaf) == 0
+        with pytest.raises(ConnectionError):
+            broker.waiting_wakes(deaf)
+    assert time.monotonic() - started < 30
+    assert waiting(sqlite_database) == 1

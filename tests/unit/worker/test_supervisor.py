@@ -3,68 +3,23 @@
 import json
 import os
 import threading
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 from sqlalchemy import update
 
 from api_schemas.enums import JobState, Phase
 from api_schemas.errors import ErrorCode
-from api_schemas.events import Failed, StateChanged
+from api_schemas.events import Failed
 from store import jobs, transitions
 from store.clock import now
 from store.tables import Job
 from store.transitions import Lease
-from tests.support.jobs import FILES, Bench, fake_engine
+from tests.support.jobs import FILES, Bench
 from tests.support.stack import wait_for
+from tests.support.supervision import MakeBench, finish, gone, in_background, pids_in, states, supervisor
 from worker.scratch import Scratch
-from worker.supervisor import Supervisor
-
-MakeBench = Callable[..., Bench]
-
-
-@pytest.fixture
-def make_bench(tmp_path: Path) -> Iterator[MakeBench]:
-    made: list[Bench] = []
-
-    def make(*behaviour: str, marker: Path | None = None, **settings: Any) -> Bench:
-        bench = Bench.make(tmp_path, engine_command=fake_engine(*behaviour, marker=marker), **settings)
-        made.append(bench)
-        return bench
-
-    yield make
-    for bench in made:
-        bench.database.close()
-        assert list(bench.settings.scratch.glob("worker-*/job_*")) == [], "a job's scratch folder was left"
-
-
-def supervisor(bench: Bench, shutdown: threading.Event | None = None) -> Supervisor:
-    scratch = Scratch(bench.settings.scratch)
-    return Supervisor(bench.settings, bench.database, bench.artifacts, scratch, shutdown or threading.Event())
-
-
-def in_background(bench: Bench, shutdown: threading.Event | None = None) -> threading.Thread:
-    thread = threading.Thread(target=supervisor(bench, shutdown).run_one)
-    thread.start()
-    return thread
-
-
-def states(bench: Bench, job_id: str) -> list[str]:
-    with bench.database.read() as session:
-        events = jobs.events_after(session, job_id, 0, 1000)
-    return [event.body.state.value for event in events if isinstance(event.body, StateChanged)]
-
-
-def finish(thread: threading.Thread) -> None:
-    thread.join(20)
-    assert not thread.is_alive()
-
-
-def gone(pid: int) -> bool:
-    return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
 
 
 def test_a_job_runs_to_its_end(make_bench: MakeBench) -> None:
@@ -206,7 +161,7 @@ def test_cancel_ends_an_engine_that_ignores_term_with_all_it_started(make_bench:
     with bench.database.write() as session:
         transitions.cancel(session, job_id)
     finish(thread)
-    pids = list(map(int, (tmp_path / "pids").read_text().split()))
+    pids = pids_in(tmp_path / "pids")
     wait_for(lambda: all(map(gone, pids)), what="the end of the process group")
     assert states(bench, job_id) == ["queued", "running", "cancelling", "cancelled"]
     assert bench.steps(job_id) == [0]
@@ -256,7 +211,7 @@ def test_a_worker_that_lost_its_job_kills_its_engine_and_writes_nothing(make_ben
         other = transitions.claim(session, "other", 60, 3)
     assert other is not None
     finish(thread)
-    pids = list(map(int, (tmp_path / "pids").read_text().split()))
+    pids = pids_in(tmp_path / "pids")
     wait_for(lambda: all(map(gone, pids)), what="the engine's end")
     job = bench.job(job_id)
     assert (job.state, job.epoch, job.worker) == (JobState.RUNNING, 2, "other")
@@ -278,7 +233,7 @@ def test_a_worker_that_cannot_reach_the_database_kills_its_engine_before_the_lea
 
     monkeypatch.setattr(transitions, "renew", unreachable)
     finish(thread)
-    pids = list(map(int, (tmp_path / "pids").read_text().split()))
+    pids = pids_in(tmp_path / "pids")
     wait_for(lambda: all(map(gone, pids)), what="the engine's end")
     job = bench.job(job_id)
     assert (job.state, job.epoch) == (JobState.RUNNING, 1)
@@ -293,7 +248,7 @@ def test_shutdown_hands_the_job_back_without_a_failure(make_bench: MakeBench, tm
     wait_for((tmp_path / "pids").exists, what="the engine's hang")
     shutdown.set()
     finish(thread)
-    pids = list(map(int, (tmp_path / "pids").read_text().split()))
+    pids = pids_in(tmp_path / "pids")
     wait_for(lambda: all(map(gone, pids)), what="the engine's end")
     job = bench.job(job_id)
     assert (job.state, job.failures, job.lease_until) == (JobState.QUEUED, 0, None)
