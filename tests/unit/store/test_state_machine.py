@@ -12,7 +12,6 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
-    Bundle,
     RuleBasedStateMachine,
     initialize,
     invariant,
@@ -39,22 +38,24 @@ from tests.support.records import step_file, step_metrics
 
 SETTINGS = settings(
     max_examples=int(os.environ.get("TEST_EXAMPLES", "15")),
-    stateful_step_count=40,
+    stateful_step_count=50,
     deadline=None,
     print_blob=True,
     suppress_health_check=list(HealthCheck),
 )
-MOST_JOBS = 6
+MOST_JOBS = 3
 RUNNING, CANCELLING = JobState.RUNNING, JobState.CANCELLING
 TENANTS = ("a", "b")
 T = TypeVar("T")
+Action = Callable[[Session, Lease], T]
 
 
 class Queue(RuleBasedStateMachine):
     """A worker is a job and how many claims ago it got it: 0 is the newest, all others must not write any more."""
 
-    jobs = Bundle("jobs")
-    LATE = st.sampled_from([0, 0, 0, 0, 1, 2])
+    PICK = st.sampled_from(range(24))
+    LATE = st.sampled_from([0, 0, 0, 0, 0, 1, 2])
+    AHEAD = st.sampled_from([0, 0, 0, 1, -1])
 
     def __init__(self, database: Database) -> None:
         super().__init__()
@@ -67,43 +68,60 @@ class Queue(RuleBasedStateMachine):
 
     # --- the service
 
-    @initialize(target=jobs, tenant=st.sampled_from(TENANTS))
-    def first(self, tenant: str) -> str:
-        return self.submit(tenant, 0)
+    @initialize(tenants=st.lists(st.sampled_from(TENANTS), min_size=1, max_size=3))
+    def first(self, tenants: list[str]) -> None:
+        for tenant in tenants:
+            self.submits(tenant, 0)
+            self.claims("x")
 
-    @precondition(lambda self: len(self.models) < MOST_JOBS)
-    @rule(target=jobs, tenant=st.sampled_from(TENANTS), priority=st.sampled_from([0, 0, 1]))
-    def submitted(self, tenant: str, priority: int) -> str:
-        return self.submit(tenant, priority)
-
-    def submit(self, tenant: str, priority: int) -> str:
+    @precondition(lambda self: sum(not job.ended for job in self.models.values()) < MOST_JOBS)
+    @rule(tenant=st.sampled_from(TENANTS), priority=st.sampled_from([0, 0, 1]))
+    def submits(self, tenant: str, priority: int) -> None:
         job_id = submit(self.database, tenant, priority)
         self.models[job_id] = JobModel(job_id, tenant, priority, CAP, self.row(job_id).created_at)
-        return job_id
 
-    @rule(job_id=jobs, wish=st.sampled_from(["cancel", "pause", "pause", "resume", "resume"]))
-    def asked(self, job_id: str, wish: str) -> None:
-        job = self.models[job_id]
+    def picked(self, number: int) -> JobModel:
+        """Any job, more often one that a worker holds, rarely one that has ended."""
+        everybody = list(self.models.values())
+        living = [job for job in everybody if not job.ended]
+        held = [job for job in living if job.state in HELD]
+        choices = [*held, *held, *held, *living, *everybody]
+        return choices[number % len(choices)]
+
+    @rule(pick=PICK, wish=st.sampled_from(["cancel", "pause", "pause", "pause", "resume", "resume"]))
+    def asks(self, pick: int, wish: str) -> None:
+        job = self.picked(pick)
         if job.ended or (job.state is CANCELLING and wish != "cancel"):
-            self.refused(ErrorCode.CONFLICT, wish, job_id, job.tenant)
+            self.is_refused(ErrorCode.CONFLICT, wish, job.id, job.tenant)
             return
         with self.database.write() as session:
-            getattr(transitions, wish)(session, job_id, job.tenant)
+            getattr(transitions, wish)(session, job.id, job.tenant)
         {"cancel": job.cancelled, "pause": job.paused, "resume": job.resumed}[wish]()
 
-    @rule(job_id=jobs, wish=st.sampled_from(["cancel", "pause", "resume"]))
-    def asked_by_another(self, job_id: str, wish: str) -> None:
-        other = "b" if self.models[job_id].tenant == "a" else "a"
-        self.refused(ErrorCode.NOT_FOUND, wish, job_id, other)
+    @rule(pick=PICK, wish=st.sampled_from(["cancel", "pause", "resume"]))
+    def asks_about_anothers(self, pick: int, wish: str) -> None:
+        job = self.picked(pick)
+        self.is_refused(ErrorCode.NOT_FOUND, wish, job.id, "b" if job.tenant == "a" else "a")
 
-    def refused(self, code: ErrorCode, wish: str, job_id: str, tenant: str) -> None:
+    def is_refused(self, code: ErrorCode, wish: str, job_id: str, tenant: str) -> None:
         with pytest.raises(SecateurError) as error, self.database.write() as session:
             getattr(transitions, wish)(session, job_id, tenant)
         assert error.value.code is code
 
     # --- the workers
 
-    @rule(worker=st.sampled_from("xyz"))
+    @rule()
+    def claims_as_x(self) -> None:
+        self.claims("x")
+
+    @rule()
+    def claims_as_y(self) -> None:
+        self.claims("y")
+
+    @rule()
+    def claims_as_z(self) -> None:
+        self.claims("z")
+
     def claims(self, worker: str) -> None:
         expected = next_to_claim(self.models.values())
         lease = claim(self.database, worker)
@@ -117,121 +135,107 @@ class Queue(RuleBasedStateMachine):
             assert lease.epoch == job.epoch
 
     def write(
-        self,
-        job_id: str,
-        late: int,
-        states: Sequence[JobState],
-        action: Callable[[Session, Lease], T],
-        fits: bool = True,
-    ) -> tuple[JobModel, T] | None:
-        """The job and what `action` returned; None where it had to be refused, and was, and changed no row anywhere."""
-        job = self.models[job_id]
-        lease = Lease(job_id, job.epoch - late)
+        self, job: JobModel, late: int, states: Sequence[JobState], action: Action[T], fits: bool = True
+    ) -> list[T]:
+        """What `action` returned, if it was taken; where it must be refused, it is, and changes no row of any table."""
+        lease = Lease(job.id, job.epoch - late)
         if fits and job.obeys(lease, *states):
             with self.database.write() as session:
-                return job, action(session, lease)
+                return [action(session, lease)]
         before = self.all_rows()
         with pytest.raises(LeaseLost), self.database.write() as session:
             action(session, lease)
         assert self.all_rows() == before
-        return None
+        return []
 
-    @rule(job_id=jobs, late=LATE)
-    def renews(self, job_id: str, late: int) -> None:
-        if done := self.write(job_id, late, HELD, lambda s, lease: transitions.renew(s, lease, LEASE_SECONDS)):
-            assert done[1] is done[0].state
-            done[0].lease_ran_out = False
+    @rule(pick=PICK, late=LATE)
+    def renews(self, pick: int, late: int) -> None:
+        job = self.picked(pick)
+        for state in self.write(job, late, HELD, lambda s, lease: transitions.renew(s, lease, LEASE_SECONDS)):
+            assert state is job.state
+            job.lease_ran_out = False
 
-    @rule(job_id=jobs, late=LATE, count=st.integers(1, 3))
-    def records(self, job_id: str, late: int, count: int) -> None:
-        events = [Loss(step=1, epoch=epoch, epochs=count, train_loss=0.5) for epoch in range(count)]
-        if done := self.write(job_id, late, HELD, lambda s, lease: transitions.record(s, lease, events)):
-            done[0].events.extend(events)
+    @rule(pick=PICK, late=LATE, text=st.sampled_from(["line\n", "größer\n"]))
+    def speaks(self, pick: int, late: int, text: str) -> None:
+        job = self.picked(pick)
+        start = len(job.logs.get(job.epoch - late, "").encode())
+        events = [Loss(step=1, epoch=epoch, epochs=2, train_loss=0.5) for epoch in (1, 2)]
+        for _ in self.write(job, late, HELD, lambda s, lease: logs.append(s, lease, start, text, 2**20)):
+            job.logs[job.epoch] = job.logs.get(job.epoch, "") + text
+        for _ in self.write(job, late, HELD, lambda s, lease: transitions.record(s, lease, events)):
+            job.events.extend(events)
 
-    @rule(job_id=jobs, late=LATE, text=st.sampled_from(["line\n", "größer\n"]))
-    def writes_its_log(self, job_id: str, late: int, text: str) -> None:
-        said = self.models[job_id].logs
-        start = len(said.get(self.models[job_id].epoch - late, "").encode())
-        if done := self.write(job_id, late, HELD, lambda s, lease: logs.append(s, lease, start, text, 2**20)):
-            said[done[0].epoch] = said.get(done[0].epoch, "") + text
+    @rule(pick=PICK, late=LATE, ahead=AHEAD)
+    def saves_training(self, pick: int, late: int, ahead: int) -> None:
+        job = self.picked(pick)
+        step = max(1, len(job.steps) + ahead)
+        training = TrainingFile(step=step, epoch=1, key=f"{job.id}/{step}", size=1, sha256="ab" * 32)
+        fits = step == len(job.steps)
+        for _ in self.write(job, late, [RUNNING], lambda s, at: transitions.save_training(s, at, training), fits):
+            job.training = training
 
-    @rule(job_id=jobs, late=LATE, ahead=st.sampled_from([0, 0, 0, 1, -1]))
-    def saves_training(self, job_id: str, late: int, ahead: int) -> None:
-        after = len(self.models[job_id].steps)
-        step = max(1, after + ahead)
-        training = TrainingFile(step=step, epoch=1, key=f"{job_id}/{step}", size=1, sha256="ab" * 32)
-        action: Callable[[Session, Lease], None] = lambda s, lease: transitions.save_training(s, lease, training)  # noqa: E731
-        if done := self.write(job_id, late, [RUNNING], action, fits=step == after):
-            done[0].training = training
-
-    @rule(job_id=jobs, late=LATE, ahead=st.sampled_from([0, 0, 0, 1, -1]))
-    def commits(self, job_id: str, late: int, ahead: int) -> None:
-        after = len(self.models[job_id].steps)
-        step = max(0, after + ahead)
+    @rule(pick=PICK, late=LATE, ahead=AHEAD)
+    def commits(self, pick: int, late: int, ahead: int) -> None:
+        job = self.picked(pick)
+        step = max(0, len(job.steps) + ahead)
         events = [Loss(step=step, epoch=1, epochs=1, train_loss=0.5)]
 
-        def commit(session: Session, lease: Lease) -> bool:
-            files = [step_file(job_id, step)]
-            job = transitions.commit_step(session, lease, step_metrics(step), files, downloadable=True, events=events)
-            return job.pause_requested
+        def commit(session: Session, lease: Lease) -> Job:
+            files = [step_file(job.id, step)]
+            return transitions.commit_step(session, lease, step_metrics(step), files, downloadable=True, events=events)
 
-        if done := self.write(job_id, late, [RUNNING], commit, fits=step == after):
-            assert done[1] is done[0].pause_requested
-            done[0].committed(events)
+        for row in self.write(job, late, [RUNNING], commit, fits=step == len(job.steps)):
+            assert row.pause_requested is job.pause_requested
+            job.committed(events)
 
-    @rule(job_id=jobs, late=LATE, delay=st.sampled_from([0.0, LEASE_SECONDS]), microbatch=st.sampled_from([None, 4, 2]))
-    def crashes(self, job_id: str, late: int, delay: float, microbatch: int | None) -> None:
-        def crash(session: Session, lease: Lease) -> JobState:
-            return transitions.crash(
-                session, lease, CRASH, failure_cap=CAP, retry_delay_seconds=delay, microbatch=microbatch
-            )
+    @rule(pick=PICK, late=LATE, delay=st.sampled_from([0.0, LEASE_SECONDS]), microbatch=st.sampled_from([None, 4, 2]))
+    def crashes(self, pick: int, late: int, delay: float, microbatch: int | None) -> None:
+        job = self.picked(pick)
+        more: Any = {"failure_cap": CAP, "retry_delay_seconds": delay, "microbatch": microbatch}
+        for state in self.write(job, late, HELD, lambda s, lease: transitions.crash(s, lease, CRASH, **more)):
+            job.crashed(CRASH, microbatch, waits=delay > 0)
+            assert state is job.state
 
-        if done := self.write(job_id, late, HELD, crash):
-            done[0].crashed(CRASH, microbatch, waits=delay > 0)
-            assert done[1] is done[0].state
+    @rule(pick=PICK, late=LATE)
+    def releases(self, pick: int, late: int) -> None:
+        job = self.picked(pick)
+        for state in self.write(job, late, HELD, transitions.release):
+            job.released()
+            assert state is job.state
 
-    @rule(job_id=jobs, late=LATE)
-    def releases(self, job_id: str, late: int) -> None:
-        if done := self.write(job_id, late, HELD, transitions.release):
-            done[0].released()
-            assert done[1] is done[0].state
+    @rule(pick=PICK, late=LATE, how=st.sampled_from([JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED]))
+    def ends(self, pick: int, late: int, how: JobState) -> None:
+        job = self.picked(pick)
+        actions: dict[JobState, Action[None]] = {
+            JobState.SUCCEEDED: transitions.succeed,
+            JobState.FAILED: lambda session, lease: transitions.fail(session, lease, CRASH),
+            JobState.CANCELLED: transitions.confirm_cancel,
+        }
+        for _ in self.write(job, late, [CANCELLING if how is JobState.CANCELLED else RUNNING], actions[how]):
+            job.error = CRASH if how is JobState.FAILED else None
+            job.become(how)
 
-    @rule(job_id=jobs, late=LATE)
-    def confirms_the_cancel(self, job_id: str, late: int) -> None:
-        if done := self.write(job_id, late, [CANCELLING], transitions.confirm_cancel):
-            done[0].become(JobState.CANCELLED)
-
-    @rule(job_id=jobs, late=LATE, well=st.booleans())
-    def ends(self, job_id: str, late: int, well: bool) -> None:
-        def end(session: Session, lease: Lease) -> None:
-            transitions.succeed(session, lease) if well else transitions.fail(session, lease, CRASH)
-
-        if done := self.write(job_id, late, [RUNNING], end):
-            done[0].error = None if well else CRASH
-            done[0].become(JobState.SUCCEEDED if well else JobState.FAILED)
-
-    @rule(job_id=jobs)
-    def everybody_who_ever_claimed_it_tries_to_write(self, job_id: str) -> None:
-        accepted = [
-            late for late in range(self.models[job_id].epoch) if self.write(job_id, late, HELD, transitions.hold)
-        ]
-        assert accepted == ([0] if self.models[job_id].state in HELD else [])
+    @rule(pick=PICK)
+    def everybody_who_ever_claimed_it_tries_to_write(self, pick: int) -> None:
+        job = self.picked(pick)
+        accepted = [late for late in range(job.epoch) if self.write(job, late, HELD, transitions.hold)]
+        assert accepted == ([0] if job.state in HELD else [])
 
     # --- maintenance, and time
 
     @rule()
-    def swept(self) -> None:
+    def sweeps(self) -> None:
         assert sweep(self.database) == sum([job.swept() for job in self.models.values()])
 
-    @rule(job_id=jobs)
-    def hours_pass_for(self, job_id: str) -> None:
-        """Without a word from the job's worker, while the others speak."""
+    @rule(pick=PICK)
+    def hours_pass_without_a_word(self, pick: int) -> None:
+        """From the worker of this job; those of the others speak."""
+        job = self.picked(pick)
         past: Any = now(plus=-2 * LEASE_SECONDS)
         with self.database.write() as session:
-            this = update(Job).where(Job.id == job_id)
+            this = update(Job).where(Job.id == job.id)
             session.execute(this.where(Job.lease_until.is_not(None)).values(lease_until=past))
             session.execute(this.where(Job.available_at.is_not(None)).values(available_at=past))
-        job = self.models[job_id]
         job.waits, job.lease_ran_out = False, job.state in HELD
 
     # --- what must hold
