@@ -15,7 +15,6 @@ from hypothesis.stateful import (
     RuleBasedStateMachine,
     initialize,
     invariant,
-    precondition,
     rule,
     run_state_machine_as_test,
 )
@@ -37,25 +36,36 @@ from tests.support.moves import CAP, CRASH, LEASE_SECONDS, claim, submit, sweep
 from tests.support.records import step_file, step_metrics
 
 SETTINGS = settings(
-    max_examples=int(os.environ.get("TEST_EXAMPLES", "15")),
+    max_examples=int(os.environ.get("TEST_EXAMPLES", "20")),
     stateful_step_count=50,
     deadline=None,
     print_blob=True,
     suppress_health_check=list(HealthCheck),
 )
-MOST_JOBS = 3
+MOST_JOBS = 4
 RUNNING, CANCELLING = JobState.RUNNING, JobState.CANCELLING
 TENANTS = ("a", "b")
 T = TypeVar("T")
 Action = Callable[[Session, Lease], T]
+MOVES: list[st.SearchStrategy[tuple[str, dict[str, Any]]]] = []
+
+
+def move(often: int = 1, **arguments: st.SearchStrategy[Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """One of the moves that a history is made of. Not a rule of its own: of those, every example leaves many out."""
+
+    def register(method: Callable[..., None]) -> Callable[..., None]:
+        MOVES.extend([st.tuples(st.just(method.__name__), st.fixed_dictionaries(arguments))] * often)
+        return method
+
+    return register
 
 
 class Queue(RuleBasedStateMachine):
     """A worker is a job and how many claims ago it got it: 0 is the newest, all others must not write any more."""
 
-    PICK = st.sampled_from(range(24))
-    LATE = st.sampled_from([0, 0, 0, 0, 0, 1, 2])
-    AHEAD = st.sampled_from([0, 0, 0, 1, -1])
+    PICK = st.sampled_from(range(60))
+    LATE = st.sampled_from([0, 0, 0, 0, 0, 0, 1, 2])
+    AHEAD = st.sampled_from([0, 0, 0, 0, 0, 0, 1, -1])
 
     def __init__(self, database: Database) -> None:
         super().__init__()
@@ -74,21 +84,22 @@ class Queue(RuleBasedStateMachine):
             self.submits(tenant, 0)
             self.claims("x")
 
-    @precondition(lambda self: sum(not job.ended for job in self.models.values()) < MOST_JOBS)
-    @rule(tenant=st.sampled_from(TENANTS), priority=st.sampled_from([0, 0, 1]))
+    @move(2, tenant=st.sampled_from(TENANTS), priority=st.sampled_from([0, 0, 0, 1]))
     def submits(self, tenant: str, priority: int) -> None:
+        if sum(not job.ended for job in self.models.values()) >= MOST_JOBS:
+            return
         job_id = submit(self.database, tenant, priority)
         self.models[job_id] = JobModel(job_id, tenant, priority, CAP, self.row(job_id).created_at)
 
-    def picked(self, number: int) -> JobModel:
-        """Any job, more often one that a worker holds, rarely one that has ended."""
+    def picked(self, number: int, *, often_held: int = 2) -> JobModel:
+        """Any job; more often one that lives, and more often still one that a worker holds."""
         everybody = list(self.models.values())
         living = [job for job in everybody if not job.ended]
         held = [job for job in living if job.state in HELD]
-        choices = [*held, *held, *held, *living, *everybody]
+        choices = [*(held * often_held), *living, *everybody]
         return choices[number % len(choices)]
 
-    @rule(pick=PICK, wish=st.sampled_from(["cancel", "pause", "pause", "pause", "resume", "resume"]))
+    @move(3, pick=PICK, wish=st.sampled_from(["cancel", "pause", "pause", "pause", "resume", "resume"]))
     def asks(self, pick: int, wish: str) -> None:
         job = self.picked(pick)
         if job.ended or (job.state is CANCELLING and wish != "cancel"):
@@ -98,7 +109,7 @@ class Queue(RuleBasedStateMachine):
             getattr(transitions, wish)(session, job.id, job.tenant)
         {"cancel": job.cancelled, "pause": job.paused, "resume": job.resumed}[wish]()
 
-    @rule(pick=PICK, wish=st.sampled_from(["cancel", "pause", "resume"]))
+    @move(pick=PICK, wish=st.sampled_from(["cancel", "pause", "resume"]))
     def asks_about_anothers(self, pick: int, wish: str) -> None:
         job = self.picked(pick)
         self.is_refused(ErrorCode.NOT_FOUND, wish, job.id, "b" if job.tenant == "a" else "a")
@@ -110,18 +121,7 @@ class Queue(RuleBasedStateMachine):
 
     # --- the workers
 
-    @rule()
-    def claims_as_x(self) -> None:
-        self.claims("x")
-
-    @rule()
-    def claims_as_y(self) -> None:
-        self.claims("y")
-
-    @rule()
-    def claims_as_z(self) -> None:
-        self.claims("z")
-
+    @move(4, worker=st.sampled_from("xyz"))
     def claims(self, worker: str) -> None:
         expected = next_to_claim(self.models.values())
         lease = claim(self.database, worker)
@@ -148,16 +148,16 @@ class Queue(RuleBasedStateMachine):
         assert self.all_rows() == before
         return []
 
-    @rule(pick=PICK, late=LATE)
+    @move(pick=PICK, late=LATE)
     def renews(self, pick: int, late: int) -> None:
-        job = self.picked(pick)
+        job = self.picked(pick, often_held=9)
         for state in self.write(job, late, HELD, lambda s, lease: transitions.renew(s, lease, LEASE_SECONDS)):
             assert state is job.state
             job.lease_ran_out = False
 
-    @rule(pick=PICK, late=LATE, text=st.sampled_from(["line\n", "größer\n"]))
+    @move(pick=PICK, late=LATE, text=st.sampled_from(["line\n", "größer\n"]))
     def speaks(self, pick: int, late: int, text: str) -> None:
-        job = self.picked(pick)
+        job = self.picked(pick, often_held=9)
         start = len(job.logs.get(job.epoch - late, "").encode())
         events = [Loss(step=1, epoch=epoch, epochs=2, train_loss=0.5) for epoch in (1, 2)]
         for _ in self.write(job, late, HELD, lambda s, lease: logs.append(s, lease, start, text, 2**20)):
@@ -165,18 +165,18 @@ class Queue(RuleBasedStateMachine):
         for _ in self.write(job, late, HELD, lambda s, lease: transitions.record(s, lease, events)):
             job.events.extend(events)
 
-    @rule(pick=PICK, late=LATE, ahead=AHEAD)
+    @move(2, pick=PICK, late=LATE, ahead=AHEAD)
     def saves_training(self, pick: int, late: int, ahead: int) -> None:
-        job = self.picked(pick)
+        job = self.picked(pick, often_held=9)
         step = max(1, len(job.steps) + ahead)
         training = TrainingFile(step=step, epoch=1, key=f"{job.id}/{step}", size=1, sha256="ab" * 32)
         fits = step == len(job.steps)
         for _ in self.write(job, late, [RUNNING], lambda s, at: transitions.save_training(s, at, training), fits):
             job.training = training
 
-    @rule(pick=PICK, late=LATE, ahead=AHEAD)
+    @move(3, pick=PICK, late=LATE, ahead=AHEAD)
     def commits(self, pick: int, late: int, ahead: int) -> None:
-        job = self.picked(pick)
+        job = self.picked(pick, often_held=9)
         step = max(0, len(job.steps) + ahead)
         events = [Loss(step=step, epoch=1, epochs=1, train_loss=0.5)]
 
@@ -188,24 +188,26 @@ class Queue(RuleBasedStateMachine):
             assert row.pause_requested is job.pause_requested
             job.committed(events)
 
-    @rule(pick=PICK, late=LATE, delay=st.sampled_from([0.0, LEASE_SECONDS]), microbatch=st.sampled_from([None, 4, 2]))
+    @move(
+        2, pick=PICK, late=LATE, delay=st.sampled_from([0.0, LEASE_SECONDS]), microbatch=st.sampled_from([None, 4, 2])
+    )
     def crashes(self, pick: int, late: int, delay: float, microbatch: int | None) -> None:
-        job = self.picked(pick)
+        job = self.picked(pick, often_held=9)
         more: Any = {"failure_cap": CAP, "retry_delay_seconds": delay, "microbatch": microbatch}
         for state in self.write(job, late, HELD, lambda s, lease: transitions.crash(s, lease, CRASH, **more)):
             job.crashed(CRASH, microbatch, waits=delay > 0)
             assert state is job.state
 
-    @rule(pick=PICK, late=LATE)
+    @move(pick=PICK, late=LATE)
     def releases(self, pick: int, late: int) -> None:
-        job = self.picked(pick)
+        job = self.picked(pick, often_held=9)
         for state in self.write(job, late, HELD, transitions.release):
             job.released()
             assert state is job.state
 
-    @rule(pick=PICK, late=LATE, how=st.sampled_from([JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED]))
+    @move(pick=PICK, late=LATE, how=st.sampled_from([JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED]))
     def ends(self, pick: int, late: int, how: JobState) -> None:
-        job = self.picked(pick)
+        job = self.picked(pick, often_held=9)
         actions: dict[JobState, Action[None]] = {
             JobState.SUCCEEDED: transitions.succeed,
             JobState.FAILED: lambda session, lease: transitions.fail(session, lease, CRASH),
@@ -215,19 +217,19 @@ class Queue(RuleBasedStateMachine):
             job.error = CRASH if how is JobState.FAILED else None
             job.become(how)
 
-    @rule(pick=PICK)
+    @move(pick=PICK)
     def everybody_who_ever_claimed_it_tries_to_write(self, pick: int) -> None:
-        job = self.picked(pick)
+        job = self.picked(pick, often_held=9)
         accepted = [late for late in range(job.epoch) if self.write(job, late, HELD, transitions.hold)]
         assert accepted == ([0] if job.state in HELD else [])
 
     # --- maintenance, and time
 
-    @rule()
+    @move(2)
     def sweeps(self) -> None:
         assert sweep(self.database) == sum([job.swept() for job in self.models.values()])
 
-    @rule(pick=PICK)
+    @move(3, pick=PICK)
     def hours_pass_without_a_word(self, pick: int) -> None:
         """From the worker of this job; those of the others speak."""
         job = self.picked(pick)
@@ -239,6 +241,11 @@ class Queue(RuleBasedStateMachine):
         job.waits, job.lease_ran_out = False, job.state in HELD
 
     # --- what must hold
+
+    @rule(move=st.deferred(lambda: st.one_of(MOVES)))
+    def somebody(self, move: tuple[str, dict[str, Any]]) -> None:
+        name, arguments = move
+        getattr(self, name)(**arguments)
 
     @invariant()
     def every_row_is_what_it_must_be(self) -> None:
