@@ -36,8 +36,8 @@ from tests.support.moves import CAP, CRASH, LEASE_SECONDS, claim, submit, sweep
 from tests.support.records import step_file, step_metrics
 
 SETTINGS = settings(
-    max_examples=int(os.environ.get("TEST_EXAMPLES", "20")),
-    stateful_step_count=50,
+    max_examples=int(os.environ.get("TEST_EXAMPLES", "25")),
+    stateful_step_count=60,
     deadline=None,
     print_blob=True,
     suppress_health_check=list(HealthCheck),
@@ -63,9 +63,9 @@ def move(often: int = 1, **arguments: st.SearchStrategy[Any]) -> Callable[[Calla
 class Queue(RuleBasedStateMachine):
     """A worker is a job and how many claims ago it got it: 0 is the newest, all others must not write any more."""
 
-    PICK = st.sampled_from(range(60))
-    LATE = st.sampled_from([0, 0, 0, 0, 0, 0, 1, 2])
-    AHEAD = st.sampled_from([0, 0, 0, 0, 0, 0, 1, -1])
+    PICK = st.sampled_from(range(240))
+    LATE = st.sampled_from([*[0] * 14, 1, 2])
+    AHEAD = st.sampled_from([*[0] * 12, 1, -1])
 
     def __init__(self, database: Database) -> None:
         super().__init__()
@@ -99,7 +99,9 @@ class Queue(RuleBasedStateMachine):
         choices = [*(held * often_held), *living, *everybody]
         return choices[number % len(choices)]
 
-    @move(3, pick=PICK, wish=st.sampled_from(["cancel", "pause", "pause", "pause", "resume", "resume"]))
+    @move(
+        3, pick=PICK, wish=st.sampled_from(["cancel", "pause", "pause", "pause", "pause", "resume", "resume", "resume"])
+    )
     def asks(self, pick: int, wish: str) -> None:
         job = self.picked(pick)
         if job.ended or (job.state is CANCELLING and wish != "cancel"):
@@ -121,7 +123,7 @@ class Queue(RuleBasedStateMachine):
 
     # --- the workers
 
-    @move(4, worker=st.sampled_from("xyz"))
+    @move(7, worker=st.sampled_from("xyz"))
     def claims(self, worker: str) -> None:
         expected = next_to_claim(self.models.values())
         lease = claim(self.database, worker)
@@ -150,14 +152,14 @@ class Queue(RuleBasedStateMachine):
 
     @move(pick=PICK, late=LATE)
     def renews(self, pick: int, late: int) -> None:
-        job = self.picked(pick, often_held=9)
+        job = self.picked(pick, often_held=40)
         for state in self.write(job, late, HELD, lambda s, lease: transitions.renew(s, lease, LEASE_SECONDS)):
             assert state is job.state
             job.lease_ran_out = False
 
     @move(pick=PICK, late=LATE, text=st.sampled_from(["line\n", "größer\n"]))
     def speaks(self, pick: int, late: int, text: str) -> None:
-        job = self.picked(pick, often_held=9)
+        job = self.picked(pick, often_held=40)
         start = len(job.logs.get(job.epoch - late, "").encode())
         events = [Loss(step=1, epoch=epoch, epochs=2, train_loss=0.5) for epoch in (1, 2)]
         for _ in self.write(job, late, HELD, lambda s, lease: logs.append(s, lease, start, text, 2**20)):
@@ -167,7 +169,7 @@ class Queue(RuleBasedStateMachine):
 
     @move(2, pick=PICK, late=LATE, ahead=AHEAD)
     def saves_training(self, pick: int, late: int, ahead: int) -> None:
-        job = self.picked(pick, often_held=9)
+        job = self.picked(pick, often_held=40)
         step = max(1, len(job.steps) + ahead)
         training = TrainingFile(step=step, epoch=1, key=f"{job.id}/{step}", size=1, sha256="ab" * 32)
         fits = step == len(job.steps)
@@ -176,7 +178,7 @@ class Queue(RuleBasedStateMachine):
 
     @move(3, pick=PICK, late=LATE, ahead=AHEAD)
     def commits(self, pick: int, late: int, ahead: int) -> None:
-        job = self.picked(pick, often_held=9)
+        job = self.picked(pick, often_held=40)
         step = max(0, len(job.steps) + ahead)
         events = [Loss(step=step, epoch=1, epochs=1, train_loss=0.5)]
 
@@ -189,10 +191,14 @@ class Queue(RuleBasedStateMachine):
             job.committed(events)
 
     @move(
-        2, pick=PICK, late=LATE, delay=st.sampled_from([0.0, LEASE_SECONDS]), microbatch=st.sampled_from([None, 4, 2])
+        2,
+        pick=PICK,
+        late=LATE,
+        delay=st.sampled_from([0.0, 0.0, LEASE_SECONDS]),
+        microbatch=st.sampled_from([None, 4, 2]),
     )
     def crashes(self, pick: int, late: int, delay: float, microbatch: int | None) -> None:
-        job = self.picked(pick, often_held=9)
+        job = self.picked(pick, often_held=40)
         more: Any = {"failure_cap": CAP, "retry_delay_seconds": delay, "microbatch": microbatch}
         for state in self.write(job, late, HELD, lambda s, lease: transitions.crash(s, lease, CRASH, **more)):
             job.crashed(CRASH, microbatch, waits=delay > 0)
@@ -200,14 +206,14 @@ class Queue(RuleBasedStateMachine):
 
     @move(pick=PICK, late=LATE)
     def releases(self, pick: int, late: int) -> None:
-        job = self.picked(pick, often_held=9)
+        job = self.picked(pick, often_held=40)
         for state in self.write(job, late, HELD, transitions.release):
             job.released()
             assert state is job.state
 
     @move(pick=PICK, late=LATE, how=st.sampled_from([JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED]))
     def ends(self, pick: int, late: int, how: JobState) -> None:
-        job = self.picked(pick, often_held=9)
+        job = self.picked(pick, often_held=40)
         actions: dict[JobState, Action[None]] = {
             JobState.SUCCEEDED: transitions.succeed,
             JobState.FAILED: lambda session, lease: transitions.fail(session, lease, CRASH),
@@ -219,7 +225,7 @@ class Queue(RuleBasedStateMachine):
 
     @move(pick=PICK)
     def everybody_who_ever_claimed_it_tries_to_write(self, pick: int) -> None:
-        job = self.picked(pick, often_held=9)
+        job = self.picked(pick, often_held=40)
         accepted = [late for late in range(job.epoch) if self.write(job, late, HELD, transitions.hold)]
         assert accepted == ([0] if job.state in HELD else [])
 
