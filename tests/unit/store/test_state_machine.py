@@ -91,12 +91,12 @@ class Queue(RuleBasedStateMachine):
         job_id = submit(self.database, tenant, priority)
         self.models[job_id] = JobModel(job_id, tenant, priority, CAP, self.row(job_id).created_at)
 
-    def picked(self, number: int, *, often_held: int = 2) -> JobModel:
+    def picked(self, number: int) -> JobModel:
         """Any job; more often one that lives, and more often still one that a worker holds."""
         everybody = list(self.models.values())
         living = [job for job in everybody if not job.ended]
         held = [job for job in living if job.state in HELD]
-        choices = [*(held * often_held), *living, *everybody]
+        choices = [*held, *held, *living, *everybody]
         return choices[number % len(choices)]
 
     @move(
@@ -123,7 +123,7 @@ class Queue(RuleBasedStateMachine):
 
     # --- the workers
 
-    @move(7, worker=st.sampled_from("xyz"))
+    @move(4, worker=st.sampled_from("xyz"))
     def claims(self, worker: str) -> None:
         expected = next_to_claim(self.models.values())
         lease = claim(self.database, worker)
@@ -135,6 +135,13 @@ class Queue(RuleBasedStateMachine):
             assert (row.worker, row.phase, row.progress) == (worker, Phase.PREPARING, None)
             job.claimed(row.claimed_at)
             assert lease.epoch == job.epoch
+
+    def at_work_on(self, number: int) -> JobModel:
+        """A job that a worker holds, mostly, and now and then any; who has nothing to do looks for work first."""
+        if not any(job.state in HELD for job in self.models.values()):
+            self.claims("x")
+        held = [job for job in self.models.values() if job.state in HELD]
+        return held[number % len(held)] if held and number % 8 else self.picked(number)
 
     def write(
         self, job: JobModel, late: int, states: Sequence[JobState], action: Action[T], fits: bool = True
@@ -152,14 +159,14 @@ class Queue(RuleBasedStateMachine):
 
     @move(pick=PICK, late=LATE)
     def renews(self, pick: int, late: int) -> None:
-        job = self.picked(pick, often_held=40)
+        job = self.at_work_on(pick)
         for state in self.write(job, late, HELD, lambda s, lease: transitions.renew(s, lease, LEASE_SECONDS)):
             assert state is job.state
             job.lease_ran_out = False
 
     @move(pick=PICK, late=LATE, text=st.sampled_from(["line\n", "größer\n"]))
     def speaks(self, pick: int, late: int, text: str) -> None:
-        job = self.picked(pick, often_held=40)
+        job = self.at_work_on(pick)
         start = len(job.logs.get(job.epoch - late, "").encode())
         events = [Loss(step=1, epoch=epoch, epochs=2, train_loss=0.5) for epoch in (1, 2)]
         for _ in self.write(job, late, HELD, lambda s, lease: logs.append(s, lease, start, text, 2**20)):
@@ -169,7 +176,7 @@ class Queue(RuleBasedStateMachine):
 
     @move(2, pick=PICK, late=LATE, ahead=AHEAD)
     def saves_training(self, pick: int, late: int, ahead: int) -> None:
-        job = self.picked(pick, often_held=40)
+        job = self.at_work_on(pick)
         step = max(1, len(job.steps) + ahead)
         training = TrainingFile(step=step, epoch=1, key=f"{job.id}/{step}", size=1, sha256="ab" * 32)
         fits = step == len(job.steps)
@@ -178,7 +185,7 @@ class Queue(RuleBasedStateMachine):
 
     @move(3, pick=PICK, late=LATE, ahead=AHEAD)
     def commits(self, pick: int, late: int, ahead: int) -> None:
-        job = self.picked(pick, often_held=40)
+        job = self.at_work_on(pick)
         step = max(0, len(job.steps) + ahead)
         events = [Loss(step=step, epoch=1, epochs=1, train_loss=0.5)]
 
@@ -198,7 +205,7 @@ class Queue(RuleBasedStateMachine):
         microbatch=st.sampled_from([None, 4, 2]),
     )
     def crashes(self, pick: int, late: int, delay: float, microbatch: int | None) -> None:
-        job = self.picked(pick, often_held=40)
+        job = self.at_work_on(pick)
         more: Any = {"failure_cap": CAP, "retry_delay_seconds": delay, "microbatch": microbatch}
         for state in self.write(job, late, HELD, lambda s, lease: transitions.crash(s, lease, CRASH, **more)):
             job.crashed(CRASH, microbatch, waits=delay > 0)
@@ -206,14 +213,14 @@ class Queue(RuleBasedStateMachine):
 
     @move(pick=PICK, late=LATE)
     def releases(self, pick: int, late: int) -> None:
-        job = self.picked(pick, often_held=40)
+        job = self.at_work_on(pick)
         for state in self.write(job, late, HELD, transitions.release):
             job.released()
             assert state is job.state
 
     @move(pick=PICK, late=LATE, how=st.sampled_from([JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED]))
     def ends(self, pick: int, late: int, how: JobState) -> None:
-        job = self.picked(pick, often_held=40)
+        job = self.at_work_on(pick)
         actions: dict[JobState, Action[None]] = {
             JobState.SUCCEEDED: transitions.succeed,
             JobState.FAILED: lambda session, lease: transitions.fail(session, lease, CRASH),
@@ -225,7 +232,7 @@ class Queue(RuleBasedStateMachine):
 
     @move(pick=PICK)
     def everybody_who_ever_claimed_it_tries_to_write(self, pick: int) -> None:
-        job = self.picked(pick, often_held=40)
+        job = self.at_work_on(pick)
         accepted = [late for late in range(job.epoch) if self.write(job, late, HELD, transitions.hold)]
         assert accepted == ([0] if job.state in HELD else [])
 
