@@ -36,7 +36,7 @@ from tests.support.moves import CAP, CRASH, LEASE_SECONDS, claim, submit, sweep
 from tests.support.records import step_file, step_metrics
 
 SETTINGS = settings(
-    max_examples=int(os.environ.get("TEST_EXAMPLES", "25")),
+    max_examples=int(os.environ.get("TEST_EXAMPLES", "15")),
     stateful_step_count=60,
     deadline=None,
     print_blob=True,
