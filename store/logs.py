@@ -29,16 +29,23 @@ class LogPiece:
 def append(session: Session, lease: Lease, start: int, text: str, max_bytes: int) -> None:
     """Add `text`, whose first byte is number `start` of the attempt's log, and drop what is older than `max_bytes`.
 
-    Raises LeaseLost.
+    What is there already is left as it is: the writer sends a piece again, by then perhaps with more after it, where it did
+    not learn whether a commit came through. Raises LeaseLost.
     """
     job = transitions.hold(session, lease)
     # PostgreSQL stores every character but this one.
     text = text.replace("\x00", "\ufffd")
+    ends = select(JobLogRow.start + JobLogRow.size).where(JobLogRow.job_id == job.id, JobLogRow.attempt == lease.epoch)
+    end = session.scalar(ends.order_by(JobLogRow.start.desc()).limit(1)) or 0
+    if end > start:
+        start, text = end, text.encode()[end - start :].decode(errors="replace")
+    if not text:
+        return
     size = len(text.encode())
     row = JobLogRow(job_id=job.id, tenant=job.tenant, attempt=lease.epoch, start=start, size=size, text=text)
     session.add(row)
     session.flush()
-    beyond = JobLogRow.start + JobLogRow.size < start + size - max_bytes
+    beyond = JobLogRow.start + JobLogRow.size <= start + size - max_bytes
     session.execute(delete(JobLogRow).where(JobLogRow.job_id == job.id, JobLogRow.attempt == lease.epoch, beyond))
 
 
