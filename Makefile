@@ -70,7 +70,7 @@ e2e: install ## End-to-end tests: the real stack and a real job
 
 .PHONY: test-faults
 test-faults: install ## The stack broken on purpose: killed, frozen, restarted, out of disk (about 20 minutes)
-	SECATEUR_TEST_EXAMPLES=200 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -p no:xdist tests/faults tests/unit/store/test_state_machine.py
+	TEST_EXAMPLES=200 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -p no:xdist tests/faults tests/unit/store/test_state_machine.py
 
 .PHONY: bench
 bench: install ## Benchmarks on the demo's model and data, or DEMO_MODEL and DEMO_DATA: methods, several labels a clip

@@ -13,7 +13,7 @@ import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 
 CHUNK = 2**20
 PART = 8 * 2**20  # Of a multipart upload; S3 allows 10 000 parts of at least 5 MiB.
+RETRY_TIMEOUT = timedelta(seconds=60)
 # In what obstore says: Rust's names of ENOSPC and EDQUOT and the texts of the two; MinIO and Ceph use the names, too.
 FULL = ("StorageFull", "QuotaExceeded", "No space left on device", "quota exceeded")
 # Keys are ours: identifiers, numbers and checked file names.
@@ -76,7 +77,10 @@ class Artifacts:
     """
 
     def __init__(self, url: str) -> None:
-        options: dict[str, Any] = {"mkdir": True, "automatic_cleanup": True} if url.startswith("file:") else {}
+        # A bucket that refuses is to say so while a request waits; who can wait longer tries again (worker/patience.py).
+        options: dict[str, Any] = {"retry_config": {"max_retries": 5, "retry_timeout": RETRY_TIMEOUT}}
+        if url.startswith("file:"):
+            options = {"mkdir": True, "automatic_cleanup": True}
         self._store = from_url(url, **options)
         self._root = self._store.prefix if isinstance(self._store, LocalStore) else None
 

@@ -33,8 +33,6 @@ def append(session: Session, lease: Lease, start: int, text: str, max_bytes: int
     not learn whether a commit came through. Raises LeaseLost.
     """
     job = transitions.hold(session, lease)
-    # PostgreSQL stores every character but this one.
-    text = text.replace("\x00", "\ufffd")
     ends = select(JobLogRow.start + JobLogRow.size).where(JobLogRow.job_id == job.id, JobLogRow.attempt == lease.epoch)
     end = session.scalar(ends.order_by(JobLogRow.start.desc()).limit(1)) or 0
     if end > start:

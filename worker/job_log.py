@@ -23,7 +23,7 @@ class JobLog:
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
         self._waiting: deque[Piece] = deque()
-        self._tail: deque[str] = deque()
+        self._tail = ""
         self._end = 0
         self._lock = threading.Lock()
 
@@ -44,16 +44,14 @@ class JobLog:
             piece = Piece(self._end, self._end + len(text.encode()), text)
             self._end = piece.end
             self._waiting.append(piece)
-            self._tail.append(text)
+            self._tail = (self._tail + text)[-TAIL_BYTES:]
             while self._end - self._waiting[0].end >= self.max_bytes:
                 self._waiting.popleft()
-            while len(self._tail) > 1 and sum(map(len, self._tail)) > TAIL_BYTES:
-                self._tail.popleft()
 
     def tail(self, lines: int) -> str:
         """The last lines."""
         with self._lock:
-            return "\n".join("".join(self._tail).splitlines()[-lines:])
+            return "\n".join(self._tail.splitlines()[-lines:])
 
     def next_piece(self) -> Piece | None:
         """The oldest text that was not `taken`, as much as one write should carry; None where there is none."""

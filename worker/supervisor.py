@@ -17,6 +17,7 @@ import errno
 import logging
 import os
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -164,7 +165,8 @@ class Supervisor:
                 session,
                 lease,
                 error,
-                failure_cap=settings.failure_cap,
+                # A try with half the samples is promised, whatever failed before; there is only one.
+                failure_cap=settings.failure_cap if microbatch is None else sys.maxsize,
                 retry_delay_seconds=settings.retry_delay_seconds,
                 microbatch=microbatch,
             )

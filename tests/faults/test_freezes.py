@@ -12,7 +12,11 @@ from benchmarks.faults.rig import wait_until
 def test_a_frozen_worker_that_thaws_harms_nothing(drill: Drill, fault: Fault, phase: str) -> None:
     client = drill.client
     job_id = drill.submit()
-    wait_until(lambda: (client.job(job_id)["progress"] or {}).get("phase") == phase, 60, phase)
+
+    def phases() -> list[str]:
+        return [event["body"]["phase"] for event in client.events(job_id) if event["body"]["type"] == "phase"]
+
+    wait_until(lambda: phases()[-1:] == [phase], 90, phase)
     fault(drill.stack)
     wait_until(lambda: client.job(job_id)["attempts"] > 1, 30, "another claim")
     drill.judge(job_id)

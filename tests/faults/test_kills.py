@@ -5,11 +5,11 @@ import os
 from benchmarks.faults.__main__ import WEIGHTS
 from benchmarks.faults.drill import Drill
 
-KILLS = int(os.environ.get("SECATEUR_TEST_KILLS", "30"))
+KILLS = int(os.environ.get("TEST_KILLS", "30"))
 
 
 def test_thirty_kills_all_over_the_stack_change_nothing(drill: Drill) -> None:
-    outcome = drill.run(KILLS, seed=int(os.environ.get("SECATEUR_TEST_SEED", "1")), kinds=WEIGHTS, say=print)
+    outcome = drill.run(KILLS, seed=int(os.environ.get("TEST_SEED", "1")), kinds=WEIGHTS, say=print)
     print(outcome.as_json())
     assert sum(outcome.kills.values()) == KILLS
     assert (outcome.lost, outcome.duplicated, outcome.differing, outcome.strays) == ([], [], [], 0)

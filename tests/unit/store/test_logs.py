@@ -84,12 +84,6 @@ def test_offsets_count_bytes_of_utf_8(database: Database) -> None:
     assert read(database, lease, 8, most=15) == LogPiece(1, 8, 23, texts[1])
 
 
-def test_a_character_that_no_database_takes_is_replaced(database: Database) -> None:
-    lease = running(database)
-    append(database, lease, 0, "a\x00b")
-    assert read(database, lease) == LogPiece(1, 0, 5, "a\ufffdb")
-
-
 def test_every_attempt_has_a_log_of_its_own(database: Database) -> None:
     first = running(database)
     append(database, first, 0, "of the first")
