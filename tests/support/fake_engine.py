@@ -186,7 +186,7 @@ def after_step(step: int, arguments: argparse.Namespace) -> None:
         case "wait", 0:
             wait_for(arguments.marker)
         case "slow", _:
-            time.sleep(0.5)
+            time.sleep(1.0)
         case ("wait-before-last", _) if step == STEPS - 1:
             wait_for(arguments.marker)
         case "crash-before-1", 0:

@@ -41,7 +41,7 @@ def warnings(bench: Bench, job_id: str) -> list[Warned]:
 def test_a_silent_engine_is_killed_with_all_it_started_and_the_job_tried_again(
     make_bench: MakeBench, tmp_path: Path
 ) -> None:
-    bench = make_bench("stuck", marker=tmp_path / "pids", stall_seconds=0.5)
+    bench = make_bench("stuck", marker=tmp_path / "pids", stall_seconds=2)
     job_id = bench.submit()
     assert supervisor(bench).run_one()
     pids = pids_in(tmp_path / "pids")
@@ -56,7 +56,7 @@ def test_a_silent_engine_is_killed_with_all_it_started_and_the_job_tried_again(
 
 
 def test_a_job_that_stalls_again_and_again_fails_with_the_end_of_its_log(make_bench: MakeBench) -> None:
-    bench = make_bench("silent", stall_seconds=0.5)
+    bench = make_bench("silent", stall_seconds=2)
     job_id = bench.submit()
     assert supervisor(bench).run_until_empty() == 3
     job = bench.job(job_id)
@@ -68,14 +68,14 @@ def test_a_job_that_stalls_again_and_again_fails_with_the_end_of_its_log(make_be
 
 def test_an_engine_that_speaks_often_enough_does_not_stall(make_bench: MakeBench) -> None:
     """Each pause is shorter than the bound, all of them together are longer."""
-    bench = make_bench("slow", stall_seconds=0.8)
+    bench = make_bench("slow", stall_seconds=2.5)
     job_id = bench.submit()
     supervisor(bench).run_one()
     job = bench.job(job_id)
     assert (job.state, job.attempts) == (JobState.SUCCEEDED, 1)
     assert job.started_at is not None
     assert job.finished_at is not None
-    assert (job.finished_at - job.started_at).total_seconds() > 0.8
+    assert (job.finished_at - job.started_at).total_seconds() > 2.5
 
 
 # --- an engine that is gone, but not what it started ---
@@ -121,12 +121,12 @@ def test_an_engine_that_finished_but_left_a_child_behind_has_finished(make_bench
 
 def test_a_job_over_its_time_fails_and_keeps_its_steps(make_bench: MakeBench, tmp_path: Path) -> None:
     bench = make_bench("stuck", marker=tmp_path / "pids")
-    job_id = bench.submit(limits={"max_runtime": 1})
+    job_id = bench.submit(limits={"max_runtime": 4})
     assert supervisor(bench).run_until_empty() == 1
     job = bench.job(job_id)
     assert job.error is not None
     assert (job.state, job.error.code) == (JobState.FAILED, ErrorCode.MAX_RUNTIME)
-    assert "1 second" in job.error.detail
+    assert "4 seconds" in job.error.detail
     assert bench.steps(job_id) == [0]
     assert states(bench, job_id) == ["queued", "running", "failed"]
     wait_for(lambda: all(map(gone, pids_in(tmp_path / "pids"))), what="the end of the process group")
@@ -134,16 +134,16 @@ def test_a_job_over_its_time_fails_and_keeps_its_steps(make_bench: MakeBench, tm
 
 def test_the_time_of_a_job_is_that_of_all_its_attempts(make_bench: MakeBench, tmp_path: Path) -> None:
     bench = make_bench("stuck", marker=tmp_path / "pids")
-    job_id = bench.submit(limits={"max_runtime": 3})
+    job_id = bench.submit(limits={"max_runtime": 8})
     shutdown = threading.Event()
     thread = in_background(bench, shutdown)
-    wait_for(lambda: bench.job(job_id).ran_seconds > 1.2, what="more than a second of the first attempt")
+    wait_for(lambda: bench.job(job_id).ran_seconds > 3, what="more than three seconds of the first attempt")
     shutdown.set()
     finish(thread)
     job = bench.job(job_id)
     ran = job.ran_seconds
     assert (job.state, bench.steps(job_id)) == (JobState.QUEUED, [0])
-    assert 1.2 < ran < 3
+    assert 3 < ran < 8
     time.sleep(1)
     assert bench.job(job_id).ran_seconds == ran, "waiting in the queue was counted"
     began = time.monotonic()
@@ -151,7 +151,7 @@ def test_the_time_of_a_job_is_that_of_all_its_attempts(make_bench: MakeBench, tm
     took = time.monotonic() - began
     job = bench.job(job_id)
     assert (job.state, job.error and job.error.code) == (JobState.FAILED, ErrorCode.MAX_RUNTIME)
-    assert took < 3, "the second attempt had the whole limit again"
+    assert took < 7.5, "the second attempt had the whole limit again"
 
 
 def test_the_time_since_the_last_heartbeat_counts_too(make_bench: MakeBench) -> None:

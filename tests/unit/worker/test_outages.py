@@ -52,9 +52,9 @@ def warned(bench: Bench, job_id: str) -> list[str]:
 
 @pytest.mark.parametrize("code", [ErrorCode.STORAGE_FULL, ErrorCode.STORAGE_UNAVAILABLE])
 def test_a_step_outlives_an_outage_longer_than_a_lease(make_bench: MakeBench, code: ErrorCode) -> None:
-    bench, store = with_flaky(make_bench("finish", lease_seconds=0.8, heartbeat_seconds=0.1), code)
+    bench, store = with_flaky(make_bench("finish", lease_seconds=2.5, heartbeat_seconds=0.3), code)
     job_id = bench.submit()
-    store.refuses_put = for_seconds(1.5)
+    store.refuses_put = for_seconds(4)
     assert supervisor(bench).run_until_empty() == 1
     assert len(store.refused) > 1
     job = bench.job(job_id)
