@@ -119,7 +119,8 @@ def test_gone_on_with_it_is_as_in_one_go(prune, whole, killed, tmp_path):
     assert training[0].done == 2 * training[0].total // 3 + 1
     assert training[-1].done == training[-1].total
     fractions = [event.fraction for event in said if isinstance(event, Progress) and event.step == 2]
-    assert fractions == sorted(fractions)
+    # An estimate from measured speeds: on a busy machine it may also fall a little.
+    assert 0.3 < fractions[0] < fractions[-1] == 1.0
 
 
 def test_a_file_of_another_step_is_ignored(prune, whole, killed, tmp_path, caplog):

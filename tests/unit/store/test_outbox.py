@@ -74,7 +74,8 @@ def test_messages_are_json_and_settings_are_the_measured_ones(tmp_path: Path) ->
     assert conf.broker_transport_options["socket_connect_timeout"] == 2
     assert conf.broker_transport_options["socket_timeout"] == 5
     assert conf.task_publish_retry_policy["max_retries"] == 1
-    assert set(conf.beat_schedule) == {broker.SWEEP, broker.DISPATCH_OUTBOX, broker.REDISPATCH, broker.COLLECT_ORPHANS}
+    often = {broker.SWEEP, broker.DISPATCH_OUTBOX, broker.REDISPATCH}
+    assert set(conf.beat_schedule) == often | {broker.EXPIRE, broker.COLLECT_ORPHANS}
 
 
 def test_a_broker_that_takes_connections_and_never_answers_is_given_up_in_seconds(

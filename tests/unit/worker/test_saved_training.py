@@ -114,7 +114,7 @@ def test_a_saved_state_that_is_damaged_makes_the_recovery_begin_anew(
     assert option(seen_in(bench, job_id, 1)["argv"], "--training") is None
 
 
-@pytest.mark.parametrize("lie", ["elsewhere", "missing", "link", "wrong-step"])
+@pytest.mark.parametrize("lie", ["elsewhere", "link", "wrong-step"])
 def test_a_state_that_is_none_is_a_crash_and_nothing_is_stored(make_bench: MakeBench, lie: str) -> None:
     bench = make_bench("training-lie", lie, failure_cap=1)
     job_id = bench.submit()
@@ -122,4 +122,14 @@ def test_a_state_that_is_none_is_a_crash_and_nothing_is_stored(make_bench: MakeB
     job = bench.job(job_id)
     assert (job.state, job.error and job.error.code) == (JobState.FAILED, ErrorCode.ENGINE_ERROR)
     assert job.training is None
+    assert not [found for found in bench.artifacts.list(f"jobs/{job_id}") if "training" in found.key]
+
+
+def test_a_state_that_a_newer_one_has_replaced_is_passed_over(make_bench: MakeBench) -> None:
+    """The engine keeps one; it may have gone on before its word is heard."""
+    bench = make_bench("training-lie", "missing", failure_cap=1)
+    job_id = bench.submit()
+    supervisor(bench).run_one()
+    job = bench.job(job_id)
+    assert (job.state, job.training) == (JobState.SUCCEEDED, None)
     assert not [found for found in bench.artifacts.list(f"jobs/{job_id}") if "training" in found.key]
