@@ -30,6 +30,8 @@ from store.training import TrainingFile
 QUEUED, RUNNING, CANCELLING, PAUSED = JobState.QUEUED, JobState.RUNNING, JobState.CANCELLING, JobState.PAUSED
 SUCCEEDED, FAILED, CANCELLED = JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED
 
+MOST_DOUBLINGS = 6
+"""Of the wait after an unplanned end."""
 WORKER_LOST = JobError(
     code=ErrorCode.ENGINE_CRASHED,
     detail="The worker that ran this job stopped answering, again and again at the same step. "
@@ -303,14 +305,15 @@ def crash(
 ) -> JobState:
     """An unplanned end: running → queued (due after a wait), at the cap → failed with `error`; cancelling → cancelled.
 
-    Where a pause was asked for, paused instead of queued. The wait doubles with every further failure; a warning among
-    the events says what happened, since a job that goes on shows no error. `microbatch` is the most samples of a pass from
-    now on. Returns the new state. Raises LeaseLost.
+    Where a pause was asked for, paused instead of queued. The wait doubles with every further failure, six times at most; a
+    warning among the events says what happened, since a job that goes on shows no error. `microbatch` is the most samples
+    of a pass from now on. Returns the new state. Raises LeaseLost.
     """
     events = (*events, Warned(code=error.code, detail=error.detail))
     cancelled = Job.state == CANCELLING
     at_cap = Job.failures + 1 >= failure_cap
-    wait = retry_delay_seconds * literal(1).bitwise_lshift(Job.failures)
+    doublings = case((Job.failures < MOST_DOUBLINGS, Job.failures), else_=MOST_DOUBLINGS)
+    wait = retry_delay_seconds * literal(1).bitwise_lshift(doublings)
     over = or_(cancelled, at_cap)
     state = _either((cancelled, CANCELLED), (at_cap, FAILED), (Job.pause_requested, PAUSED), otherwise=QUEUED)
     values = _end(state) | {

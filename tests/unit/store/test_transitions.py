@@ -298,15 +298,16 @@ def test_a_crashed_job_waits_before_it_is_tried_again(database: Database) -> Non
     assert claim(database) is not None
 
 
-def test_the_wait_doubles(database: Database) -> None:
+@pytest.mark.parametrize(("failures", "times"), [(0, 1), (1, 2), (5, 32), (6, 64), (7, 64), (1000, 64)])
+def test_the_wait_doubles_but_not_for_ever(database: Database, failures: int, times: int) -> None:
     lease = running(database)
     with database.write() as session:
-        session.execute(update(Job).values(failures=1, started_at=now()))
-    crash(database, lease, delay=100)
+        session.execute(update(Job).values(failures=failures, started_at=now()))
+        transitions.crash(session, lease, CRASH, failure_cap=2000, retry_delay_seconds=100)
     job = load(database, lease.job_id)
     assert job.available_at is not None
     assert job.started_at is not None
-    assert 198 <= (job.available_at - job.started_at).total_seconds() <= 202
+    assert 0 <= (job.available_at - job.started_at).total_seconds() - 100 * times < 4
 
 
 def test_a_released_job_is_queued_without_a_failure_and_wakes_somebody(database: Database) -> None:
