@@ -24,6 +24,8 @@ WEIGHTS = {
     "engine": 4, "worker": 4, "machine": 2, "maintenance": 1, "beat": 1, "api": 1, "valkey": 2, "postgresql": 1,
 }  # fmt: skip
 
+NAMES = {"sqlite": "SQLite", "postgresql": "PostgreSQL"}
+
 
 def main(argv: list[str] | None = None) -> int:
     """Returns 0 where nothing was lost, duplicated or different."""
@@ -66,7 +68,7 @@ def _page(outcome: Outcome, server: str, seconds: float) -> str:
     command = "python -m benchmarks.faults " + " ".join(sys.argv[1:])
     return f"""# The drill
 
-KILL at random moments, on the whole stack with {server}: API, two job workers, maintenance, beat, Valkey without persistence.
+KILL at random moments, on the whole stack with {NAMES[server]}: API, two job workers, maintenance, beat, Valkey without persistence.
 A job is three steps with three epochs of recovery each; two are under way at all times. Time to resume is counted from the
 kill until a new engine has loaded its libraries and says that it goes on.
 
@@ -74,7 +76,7 @@ kill until a new engine has loaded its libraries and says that it goes on.
 |---|---|
 {table}
 
-`{command}`, {seconds / 60:.0f} minutes. {machine}.
+`{command}`, {seconds / 60:.0f} minutes; {machine}.
 """
 
 
