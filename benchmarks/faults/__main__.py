@@ -11,6 +11,7 @@ import logging
 import sys
 import tempfile
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import torch
@@ -33,12 +34,15 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--server", choices=("sqlite", "postgresql"), default="postgresql")
+    parser.add_argument("--logs", type=Path, help="folder that keeps everything, every program's log too")
     parser.add_argument("--results", type=Path, help="folder to write faults.md into")
     arguments = parser.parse_args(argv)
     logging.basicConfig(level=logging.WARNING)
     weights = {kind: weight for kind, weight in WEIGHTS.items() if kind != "postgresql" or arguments.server == kind}
     began = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="faults-") as folder, rig(Path(folder), arguments.server) as stack:
+    with ExitStack() as scope:
+        folder = arguments.logs or Path(scope.enter_context(tempfile.TemporaryDirectory(prefix="faults-")))
+        stack = scope.enter_context(rig(folder, arguments.server))
         drill = Drill(stack, tiny_model(), tiny_data())
         outcome = drill.run(arguments.kills, arguments.seed, weights, say=lambda line: print(line, flush=True))
     seconds = time.monotonic() - began
