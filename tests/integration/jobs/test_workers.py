@@ -106,9 +106,7 @@ def test_the_job_of_a_killed_worker_is_finished_by_another(broker_url: str, tmp_
 def test_maintenance_publishes_what_the_broker_refused_and_ends_what_nobody_will(
     broker_url: str, tmp_path: Path
 ) -> None:
-    bench = Bench.make(
-        tmp_path, broker_url=broker_url, engine_command=fake_engine("finish"), sweep_seconds=0.5, lease_seconds=1
-    )
+    bench = Bench.make(tmp_path, broker_url=broker_url, engine_command=fake_engine("finish"), sweep_seconds=0.5)
     abandoned = bench.submit()
     with bench.database.write() as session:
         transitions.claim(session, "a worker that died", 0.1, 3)
