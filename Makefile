@@ -69,7 +69,7 @@ e2e: install ## End-to-end tests: the real stack and a real job
 	$(PYTEST) tests/e2e
 
 .PHONY: test-faults
-test-faults: install ## The stack broken on purpose: killed, frozen, restarted, out of disk (about 20 minutes)
+test-faults: install ## The stack broken on purpose: killed, frozen, restarted, out of disk
 	TEST_EXAMPLES=200 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -p no:xdist tests/faults tests/unit/store/test_state_machine.py
 
 .PHONY: bench
