@@ -94,6 +94,24 @@ class Compensation(StrEnum):
     LEAST_SQUARES_FEED_FORWARD = "least_squares_feed_forward"
 
 
+class Modality(StrEnum):
+    """What one input of a model is made from."""
+
+    AUDIO = "audio"
+    IMAGE = "image"
+    TEXT = "text"
+
+
+class Head(StrEnum):
+    """What a checkpoint answers with, and so what it is trained and measured by."""
+
+    CLASSIFICATION = "classification"
+    TOKEN_CLASSIFICATION = "token_classification"
+    CTC = "ctc"
+    SEQUENCE_TO_SEQUENCE = "sequence_to_sequence"
+    EMBEDDING = "embedding"
+
+
 class ScheduleShape(StrEnum):
     """How the target is approached over the steps. `cubic` removes most at first (Zhu and Gupta, arXiv 1710.01878)."""
 
