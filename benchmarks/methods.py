@@ -57,7 +57,7 @@ def main() -> None:
             columns=Columns(), splits=Splits(), seed=0, cache_dir=Path(cache), progress=lambda _done, _total: None,
         )  # fmt: skip
         split = data.splits[Split.VALIDATION]
-        blocks = attention_blocks(loaded.model, loaded.family, loaded.widths)
+        blocks = attention_blocks(loaded.model, loaded.kind, loaded.widths)
 
         def quality(model: torch.nn.Module) -> float:
             scores = evaluate(
@@ -90,7 +90,7 @@ def main() -> None:
                 for seed in range(SEEDS if criterion is Criterion.RANDOM else 1):
                     scores = score(criterion, blocks, observed=observed, seed=seed)
                     keep = select(scores, loaded.widths, described.shape, spec, share=sparsity)
-                    found.append(quality(cut(loaded.model, loaded.family, loaded.widths, keep)))
+                    found.append(quality(cut(loaded.model, loaded.kind, loaded.widths, keep)))
                 widths = widths_of(keep, loaded.widths.head_dim)
                 achieved = accounting.attention_sparsity(described.shape, widths)
                 off = f" ({achieved:.1%})" if abs(achieved - sparsity) > 0.005 else ""

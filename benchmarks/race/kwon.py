@@ -43,7 +43,7 @@ LARGEST_MASK = 10.0
 
 
 def _blocks(loaded: Loaded) -> tuple[AttentionBlock, ...]:
-    return attention_blocks(loaded.model, loaded.family, loaded.widths)
+    return attention_blocks(loaded.model, loaded.kind, loaded.widths)
 
 
 def mask_gradients(track: Track, seed: int) -> Tensor:
@@ -201,7 +201,7 @@ def _cut(track: Track, seed: int, target: float) -> Loaded:
     )
     smaller = replace(
         dense,
-        model=cut(dense.model, dense.family, dense.widths, keep),
+        model=cut(dense.model, dense.kind, dense.widths, keep),
         widths=widths_of(keep, dense.widths.head_dim),
     )
     _tune(track, seed, keep, smaller)

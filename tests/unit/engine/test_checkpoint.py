@@ -46,10 +46,10 @@ def write(folder, original, dtype=torch.float32, keep=None, **changes):
         }
     )
     shape = describe_folder(tiny_model()).shape
-    scores = score(pruning.criterion, attention_blocks(original.model, original.family, original.widths))
+    scores = score(pruning.criterion, attention_blocks(original.model, original.kind, original.widths))
     keep = keep or select(scores, original.widths, shape, pruning, share=0.5)
     widths = widths_of(keep, original.widths.head_dim)
-    smaller = cut(original.model, original.family, original.widths, keep)
+    smaller = cut(original.model, original.kind, original.widths, keep)
     loaded = replace(original, model=smaller, widths=widths, dtype=dtype)
     scale = save_checkpoint(folder, loaded, tiny_model())
     spec = EngineSpec(pruning=pruning)
@@ -99,12 +99,12 @@ def test_uneven_and_empty_layers_in_a_fresh_process(tmp_path, original, keep, dt
         expected, found = loaded.model(x).logits, written.model(x).logits
     assert dtype is not torch.float32 or torch.equal(found, expected)
     stored = load_file(tmp_path / "model.safetensors")
-    blocks = attention_blocks(written.model, written.family, written.widths)
+    blocks = attention_blocks(written.model, written.kind, written.widths)
     for block, layer in zip(blocks, keep, strict=True):
         assert stored[f"{block.names['q']}.weight"].shape == (sum(len(head.qk) for head in layer), 32)
         assert stored[f"{block.names['o']}.weight"].shape == (32, sum(len(head.vo) for head in layer))
         assert stored[f"{block.names['o']}.bias"].shape == (32,)
-    again = cut(written.model, written.family, written.widths, keep_all(written.widths))
+    again = cut(written.model, written.kind, written.widths, keep_all(written.widths))
     with torch.inference_mode():
         assert torch.equal(again(x).logits, found)
 

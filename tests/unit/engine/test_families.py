@@ -75,9 +75,9 @@ def test_flops_against_torchs_own_counter(saved, granularity):
                 "criterion": "magnitude",
             }
         )
-        scores = score(spec.criterion, attention_blocks(model, loaded.family, widths))
+        scores = score(spec.criterion, attention_blocks(model, loaded.kind, widths))
         keep = select(scores, widths, described.shape, spec, share=0.5)
-        model, widths = cut(model, loaded.family, widths, keep), widths_of(keep, widths.head_dim)
+        model, widths = cut(model, loaded.kind, widths, keep), widths_of(keep, widths.head_dim)
     model.set_attn_implementation("eager")
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model(torch.randn(1, 40, 32))

@@ -18,7 +18,7 @@ from worker.engine.models import build
 def measured():
     loaded = small_model()
     state = torch.get_rng_state()
-    table = measure_latency_table(loaded.model, loaded.family, loaded.widths, inputs(2), small_shape().tokens)
+    table = measure_latency_table(loaded.model, loaded.kind, loaded.widths, inputs(2), small_shape().tokens)
     assert torch.equal(torch.get_rng_state(), state)
     return loaded, table
 
@@ -38,7 +38,7 @@ def test_the_table_covers_the_dense_layer(measured):
 
 def test_the_dense_model_takes_its_own_time_and_less_takes_less(measured):
     loaded, table = measured
-    latency = LatencyModel(table, loaded.family)
+    latency = LatencyModel(table, loaded.kind)
     assert latency.milliseconds(loaded.widths) == pytest.approx(table.dense_ms)
     one_head = AttentionWidths.of(HEAD_DIM, [((HEAD_DIM,), (HEAD_DIM,))] * LAYERS)
     nothing = AttentionWidths.of(HEAD_DIM, [((), ())] * LAYERS)

@@ -57,6 +57,8 @@ def observe(
             handles += observer.attach()
         for inputs, targets in batches:
             device = inputs.device.type
+            for observer in observers:
+                observer.samples = len(inputs)
             with torch.set_grad_enabled(backward), torch.autocast(device, autocast, enabled=autocast is not None):
                 logits = model(inputs).logits.float() if autocast else model(inputs).logits
                 total = loss(logits, targets).sum() if backward else None
@@ -74,4 +76,4 @@ def observe(
     if not samples:
         raise ValueError("no samples to observe")
     layers = tuple(observer.result(samples) for observer in observers)
-    return Observations(layers, samples, max(observer.tokens for observer in observers))
+    return Observations(layers, samples, max(observer.seen["o"] for observer in observers))

@@ -48,7 +48,7 @@ LAYOUTS = {
 def smaller(keep):
     """The small random model, cut to these heads and channels."""
     original = small_model()
-    model = cut(original.model, original.family, original.widths, keep)
+    model = cut(original.model, original.kind, original.widths, keep)
     return replace(original, model=model, widths=widths_of(keep, original.widths.head_dim))
 
 

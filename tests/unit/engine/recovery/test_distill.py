@@ -180,14 +180,14 @@ def recovered(
 ) -> nn.Module:
     """The student that is left with one head in four, after `epochs` of recovery."""
     keep = tuple((HeadKeep(0, tuple(range(layer.qk[0])), tuple(range(layer.vo[0]))),) for layer in dense.widths.layers)
-    student = cut(dense.model, dense.family, dense.widths, keep)
-    blocks = attention_blocks(student, dense.family, widths_of(keep, dense.widths.head_dim))
+    student = cut(dense.model, dense.kind, dense.widths, keep)
+    blocks = attention_blocks(student, dense.kind, widths_of(keep, dense.widths.head_dim))
     tuned, _ = finetune(
         student,
         train_split,
         Finetune(epochs=epochs, learning_rate=3e-3, distill=distill),
         projections=projections_by_name(blocks),
-        classifiers=dense.family.classifier_modules,
+        classifiers=dense.kind.classifiers,
         multi_label=False,
         pad_value=pad_value,
         seed=5,

@@ -28,7 +28,7 @@ def build_case(kind: str, multi_label: bool = False, dtype=torch.float64):
 
         keep = tuple(tuple(HeadKeep(h, some(), some()) for h in heads) for heads in ((0, 1, 3), (), (0, 1, 2, 3)))
         assert len(keep) == LAYERS
-        model = cut(loaded.model, loaded.family, loaded.widths, keep)
+        model = cut(loaded.model, loaded.kind, loaded.widths, keep)
         loaded = replace(loaded, model=model, widths=widths_of(keep, HEAD_DIM))
     loaded.model.to(dtype)
     x = inputs(SAMPLES).to(dtype)
@@ -37,7 +37,7 @@ def build_case(kind: str, multi_label: bool = False, dtype=torch.float64):
         y = (torch.rand(SAMPLES, CLASSES, generator=generator) < 0.4).to(dtype)
     else:
         y = torch.randint(CLASSES, (SAMPLES,), generator=generator)
-    return loaded.model, attention_blocks(loaded.model, loaded.family, loaded.widths), x, y
+    return loaded.model, attention_blocks(loaded.model, loaded.kind, loaded.widths), x, y
 
 
 def batches(x, y, size=BATCH):
