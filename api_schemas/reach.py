@@ -157,9 +157,7 @@ def check_reachable(shape: ModelShape, widths: AttentionWidths, pruning: Pruning
 def _check_layers(shape: ModelShape, pruning: Pruning) -> None:
     beyond = sorted(number for number in set(pruning.exclude_layers) if number >= shape.layers)
     if beyond:
-        detail = (
-            f"The model has layers 0 to {shape.layers - 1}; there is no layer {', '.join(map(str, beyond))} to leave out."
-        )
+        detail = f"The model has layers 0 to {shape.layers - 1}; there is no layer {', '.join(map(str, beyond))} to leave out."
     elif not included_blocks(shape, pruning):
         detail = f"All {shape.layers} layers are left out; nothing can be removed."
     else:

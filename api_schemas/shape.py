@@ -61,4 +61,4 @@ class ModelShape(Output):
     @property
     def layers(self) -> int:
         """Transformer layers."""
-        return 1 + max(block.layer for block in (*self.attention, *self.feed_forward))
+        return 1 + max(block.layer for block in self.attention)

@@ -72,7 +72,7 @@ class Layout:
     attention: tuple[AttentionSite, ...]
     feed_forward: tuple[FeedForwardSite, ...]
     stacks: tuple[tuple[str, ...], ...]
-    """Paths of the layers that feed one another directly, hidden states to hidden states. Between stacks something else happens."""
+    """Paths of the layers that feed one another directly, hidden states to hidden states; not so from stack to stack."""
     other_flops: int
     """FLOPs outside the blocks for one input."""
     carries: str | None = None
@@ -106,7 +106,7 @@ class Family:
     layout: Callable[[Config, str], Layout]
     """From config and architecture's prefix. Raises UnusableConfigError."""
     defaults: Mapping[str, Any]
-    """The config keys that are read, and their values where config.json leaves them out. A default's type is the type asked for."""
+    """The config keys that are read, and their values where config.json leaves them out, whose types are asked for."""
     required_files: tuple[str | tuple[str, ...], ...]
     """Files a checkpoint folder must have beside its safetensors; of those in a tuple, one."""
     optional_files: tuple[str, ...] = ()
@@ -126,6 +126,12 @@ class Family:
     head_dim_key: str | None = None
     refused: Mapping[str, tuple[Any, str]] = field(default_factory=dict)
     """Config keys with the one value that is supported, and what to say of any other."""
+
+    @property
+    def files(self) -> frozenset[str]:
+        """Every file a checkpoint folder of this family may have beside its safetensors."""
+        entries = (*self.required_files, *self.optional_files)
+        return frozenset(name for entry in entries for name in ((entry,) if isinstance(entry, str) else entry))
 
     def value(self, config: Config, key: str) -> Any:
         """A config value, or the family's default for it. KeyError where there is neither."""

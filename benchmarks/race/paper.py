@@ -49,7 +49,7 @@ def _cut(granularity: Granularity, criterion: Criterion, scope: Scope) -> Cut:
         )
         keep = select(scores(track, criterion, seed), dense.widths, shape, spec, share=target)
         smaller = cut(dense.model, dense.kind, dense.widths, keep)
-        return replace(dense, model=smaller, widths=widths_of(keep, dense.widths.head_dim))
+        return replace(dense, model=smaller, widths=widths_of(keep, dense.widths))
 
     return run
 

@@ -116,7 +116,7 @@ def _start(model: nn.Module, first: nn.Module, inputs: Inputs) -> _Layer:
 
 @dataclass(frozen=True)
 class _Output:
-    """A linear map that writes to the residual stream, in one model: W_o of an attention, or the second of a feed-forward block."""
+    """A linear map that writes to one model's residual stream: W_o of an attention, or the second of a feed-forward block."""
 
     linear: nn.Linear
     stream: nn.Module | None

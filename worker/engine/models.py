@@ -57,7 +57,9 @@ def attention_entry(site: AttentionSite, widths: LayerWidths) -> dict[str, Any]:
     }
 
 
-def build(kind: Kind, config: Mapping[str, Any], widths: AttentionWidths, state: Mapping[str, Tensor]) -> PreTrainedModel:
+def build(
+    kind: Kind, config: Mapping[str, Any], widths: AttentionWidths, state: Mapping[str, Tensor]
+) -> PreTrainedModel:
     """A pruned-class model with these widths and weights, float32, in eval mode.
 
     `config` is any configuration of the kind, stock or pruned, as a mapping; `state` is in the module tree's names. Weights that

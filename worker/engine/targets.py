@@ -99,10 +99,8 @@ def target_met(
 ) -> TargetMet:
     """Requested against achieved, in the target's unit. Latency is what was `timed` at the target's batch size, the first."""
     kind = pruning.target.kind
-    if kind is TargetKind.LATENCY:
-        achieved = 1.0 - timed[0].p50_ms / timed[0].dense_p50_ms
-    else:
-        achieved = Unit.of(shape, kind).share(widths)
+    measured = kind is TargetKind.LATENCY
+    achieved = 1.0 - timed[0].p50_ms / timed[0].dense_p50_ms if measured else Unit.of(shape, kind).share(widths)
     return TargetMet(kind=kind, requested=requested, achieved=achieved)
 
 

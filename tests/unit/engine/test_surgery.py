@@ -65,7 +65,13 @@ def channel_scores(model, loaded, widths, criterion, samples, seed):
     blocks = attention_blocks(model, loaded.kind, widths)
     observed = None
     if WANTS[criterion]:
-        observed = observe(model, blocks, [samples], lambda lo, t: per_sample_loss(lo, t, False), WANTS[criterion])
+        observed = observe(
+            model,
+            blocks,
+            [({"input_values": samples[0]}, samples[1])],
+            lambda lo, t: per_sample_loss(lo, t, False),
+            WANTS[criterion],
+        )
     return score(criterion, blocks, observed=observed, seed=seed)
 
 
@@ -76,7 +82,7 @@ def rounds(original, shape, samples, spec, targets):
         found = channel_scores(model, original, widths, spec.criterion, samples, number)
         keep = select(found, widths, shape, spec, share=sparsity)
         model = cut(model, original.kind, widths, keep)
-        widths, kept = widths_of(keep, widths.head_dim), compose(kept, keep)
+        widths, kept = widths_of(keep, widths), compose(kept, keep)
     return model, widths, kept
 
 

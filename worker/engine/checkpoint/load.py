@@ -41,8 +41,8 @@ def scale_queries(state: dict[str, Tensor], queries: Iterable[str], factor: floa
 def load_original(folder: Path) -> Loaded:
     """A checkpoint as uploaded, in its stock class.
 
-    Raises SecateurError as describe_folder does, WEIGHTS_MISMATCH where the file lacks tensors that the class has or holds others,
-    and NUMERICAL where a weight is NaN or infinite.
+    Raises SecateurError as describe_folder does, WEIGHTS_MISMATCH where the file lacks tensors of the class or holds others, and
+    NUMERICAL where a weight is NaN or infinite.
     """
     described = describe_folder(folder)
     kind, widths = Kind(described.family, described.name), described.widths
@@ -51,9 +51,10 @@ def load_original(folder: Path) -> Loaded:
     except Exception as error:  # whatever a wrongly typed value meets first in transformers
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise SecateurError(ErrorCode.CONFIG_INVALID, f"transformers cannot read config.json: {reason[0]}") from error
-    stock, info = kind.classes.stock.from_pretrained(
-        folder, config=config, local_files_only=True, output_loading_info=True
-    )
+    loading: Any = (
+        kind.classes.stock.from_pretrained
+    )  # with loading info it returns a pair, which its annotation leaves out
+    stock, info = loading(folder, config=config, local_files_only=True, output_loading_info=True)
     _check_complete(kind.name, info)
     dtype = stock.dtype
     model = build(kind, stock.config.to_dict(), widths, stock.float().state_dict())

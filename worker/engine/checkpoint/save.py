@@ -13,8 +13,8 @@ from typing import Any
 
 from safetensors.torch import save_file
 
-from api_schemas.families import Family
 from worker.engine.checkpoint.load import Loaded, scale_queries
+
 
 def save_checkpoint(folder: Path, loaded: Loaded, original: Path) -> tuple[bool, float]:
     """Write config.json, model.safetensors, the original's preprocessor files and, where needed, code.
@@ -24,9 +24,7 @@ def save_checkpoint(folder: Path, loaded: Loaded, original: Path) -> tuple[bool,
     """
     folder.mkdir(parents=True, exist_ok=True)
     tied = set(loaded.model.all_tied_weights_keys)
-    state = {
-        name: tensor.detach().cpu() for name, tensor in loaded.model.state_dict().items() if name not in tied
-    }
+    state = {name: tensor.detach().cpu() for name, tensor in loaded.model.state_dict().items() if name not in tied}
     config: dict[str, Any] = json.loads((original / "config.json").read_text())
     layout = loaded.kind.layout(config)
     neurons = tuple(site.shape.neurons for site in layout.feed_forward)
@@ -42,20 +40,12 @@ def save_checkpoint(folder: Path, loaded: Loaded, original: Path) -> tuple[bool,
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     write_json(folder / "config.json", _config(loaded, shape, config))
     for path in sorted(original.iterdir()):
-        if path.name in files_to_keep(loaded.kind.family):
+        if path.name in loaded.kind.family.files - {"config.json", "README.md"}:
             shutil.copyfile(path, folder / path.name)
     if shape is None:
         for name, text in loaded.kind.classes.files().items():
             (folder / name).write_text(text)
     return shape is not None, factor
-
-
-def files_to_keep(family: Family) -> frozenset[str]:
-    """Files of the original that go with every step as they are: preprocessors and tokenizers."""
-    known: set[str] = set()
-    for entry in (*family.required_files, *family.optional_files):
-        known |= {entry} if isinstance(entry, str) else set(entry)
-    return frozenset(known - {"config.json", "README.md"})
 
 
 def _config(loaded: Loaded, shape: tuple[int, int] | None, config: dict[str, Any]) -> dict[str, Any]:

@@ -74,6 +74,15 @@ class PrunedAttention(nn.Module):
     heads: list[int]
     fused_calls: list[Call]
     eager_calls: list[Call]
+    # What the stock module brings.
+    config: Any
+    layer_idx: Any
+    num_heads: int
+    compute_bias: Any
+    gru_rel_pos_linear: Any
+    gru_rel_pos_const: Any
+    relative_position_bias_table: Any
+    relative_position_index: Any
 
     def be_narrow(self, entry: dict[str, Any]) -> None:
         """Take the widths of a configuration's entry; the projections are replaced by whoever owns them."""
@@ -108,11 +117,11 @@ class PrunedAttention(nn.Module):
     def softmax_scale(self) -> float:
         """Of the original model: cutting channels must not change the temperature of the softmax."""
         scale: Any = getattr(self, "scaling", None)
-        return float(self.attention_head_size**-0.5 if scale is None else scale)  # type: ignore[operator]
+        size: Any = getattr(self, "attention_head_size", None)
+        return float(size**-0.5 if scale is None else scale)
 
     def is_eager(self) -> bool:
-        config: Any = self.config
-        return bool(config._attn_implementation == "eager")
+        return bool(self.config._attn_implementation == "eager")
 
 
 class PrunedSelfAttention(PrunedAttention):
@@ -154,7 +163,7 @@ class PrunedSelfAttention(PrunedAttention):
 
 
 class PrunedCachedAttention(PrunedAttention):
-    """A decoder's attention, to its own past or to an encoder's output. All heads share one padded width, as the cache keeps them."""
+    """A decoder's attention, to its own past or to an encoder's output. All heads share one padded width: the cache's."""
 
     def forward(
         self,
@@ -166,12 +175,10 @@ class PrunedCachedAttention(PrunedAttention):
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         cross, known = key_value_states is not None, False
         if isinstance(past_key_values, EncoderDecoderCache):
-            known = bool(cross and past_key_values.is_updated.get(self.layer_idx))  # type: ignore[call-overload]
+            known = bool(cross and past_key_values.is_updated.get(self.layer_idx))
             if cross:
-                past_key_values.is_updated[self.layer_idx] = True  # type: ignore[index]
-            past_key_values = (
-                past_key_values.cross_attention_cache if cross else past_key_values.self_attention_cache
-            )
+                past_key_values.is_updated[self.layer_idx] = True
+            past_key_values = past_key_values.cross_attention_cache if cross else past_key_values.self_attention_cache
         everyone = tuple(range(len(self.heads)))
         width = max([NARROWEST, *self.qk_widths, *self.vo_widths])
         width = -(-width // ALIGN) * ALIGN
@@ -223,16 +230,16 @@ class PrunedGatedAttention(PrunedAttention):
         batch, tokens, _ = hidden_states.shape
         original = self.num_heads
         if position_bias is None:
-            position_bias = self.compute_bias(tokens, tokens)[None].expand(batch, -1, -1, -1)  # type: ignore[operator]
+            position_bias = self.compute_bias(tokens, tokens)[None].expand(batch, -1, -1, -1)
         else:
-            position_bias = position_bias.view(batch, original, tokens, tokens)  # type: ignore[arg-type]
+            position_bias = position_bias.view(batch, original, tokens, tokens)
         handed_on = position_bias.reshape(-1, tokens, tokens)
         if not self.heads:
             return self.project("o", hidden_states.new_zeros(batch, tokens, 0)), None, handed_on
-        own_BHTK = hidden_states.view(batch, tokens, original, -1)[:, :, self.heads].transpose(1, 2)  # type: ignore[arg-type]
-        gates_BHT24 = self.gru_rel_pos_linear(own_BHTK).unflatten(-1, (2, 4))  # type: ignore[operator]
+        own_BHTK = hidden_states.view(batch, tokens, original, -1)[:, :, self.heads].transpose(1, 2)
+        gates_BHT24 = self.gru_rel_pos_linear(own_BHTK).unflatten(-1, (2, 4))
         first_BHT1, second_BHT1 = torch.sigmoid(gates_BHT24.sum(-1)).chunk(2, dim=-1)
-        gate_BHT1 = first_BHT1 * (second_BHT1 * self.gru_rel_pos_const - 1.0) + 2.0  # type: ignore[operator]
+        gate_BHT1 = first_BHT1 * (second_BHT1 * self.gru_rel_pos_const - 1.0) + 2.0
         bias_BHTT = gate_BHT1 * position_bias[:, self.heads]
         if attention_mask is not None:
             bias_BHTT = bias_BHTT.masked_fill(attention_mask.ne(1)[:, None, None], float("-inf"))
@@ -268,7 +275,7 @@ class PrunedWindowAttention(PrunedAttention):
         query_BTC, key_BTC, value_BTC = (self.project(side, hidden_states) for side in "qkv")
         if not self.heads:
             return (hidden_states.new_zeros(rows, tokens, 0),)
-        table = self.relative_position_bias_table[self.relative_position_index.view(-1)]  # type: ignore[index, operator]
+        table = self.relative_position_bias_table[self.relative_position_index.view(-1)]
         bias_1HTT = table.view(tokens, tokens, -1).permute(2, 0, 1)[None]
         if attention_mask is not None:
             windows = attention_mask.shape[0]
@@ -296,7 +303,7 @@ def eager_attention(
     attention_mask: torch.Tensor | None,
     scaling: float,
     dropout: float = 0.0,
-    **kwargs: Any,
+    **_: Any,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Softmax attention written out, (B, H, T, K) each; returns (B, T, H, K) and the weights (B, H, T, T)."""
     scores = query @ key.transpose(2, 3) * scaling
@@ -306,9 +313,7 @@ def eager_attention(
     return (weights @ value).transpose(1, 2).contiguous(), weights
 
 
-def split_heads(
-    states_BTC: torch.Tensor, widths: list[int], heads: tuple[int, ...], padded: int
-) -> torch.Tensor:
+def split_heads(states_BTC: torch.Tensor, widths: list[int], heads: tuple[int, ...], padded: int) -> torch.Tensor:
     """(B, T, C) -> (B, H, T, K), K = padded: some of the heads, with zeros where a head is narrower.
 
     Zeros change neither the dot products nor the values that are kept.

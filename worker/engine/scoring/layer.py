@@ -110,9 +110,9 @@ class LayerObserver:
             if by_weight or gated or (Want.GRADIENTS in wants and side != "v"):
                 factor = self._factor(args[0], linear.out_features) if by_weight else None
                 kept_BTO = y_BTO.detach() if gated else None
-                y_BTO.register_hook(lambda dy_BTO: self._row_gradient(
-                        side, linear, factor, kept_BTO, self._by_sample(_full(dy_BTO))
-                    ))
+                y_BTO.register_hook(
+                    lambda dy_BTO: self._row_gradient(side, linear, factor, kept_BTO, self._by_sample(_full(dy_BTO)))
+                )
 
         return seen
 
@@ -144,9 +144,9 @@ class LayerObserver:
             context_BTC.register_hook(lambda dx_BTC: self.gradients["o"].add(dx_BTC.flatten(0, 1)))
         if self.wants & {Want.FISHER, Want.SALIENCY, Want.OUTPUT_GRADIENT}:
             kept_BTC = context_BTC.detach()
-            y_BTD.register_hook(lambda dy_BTD: self._output_gradient(
-                    linear, self._by_sample(kept_BTC), self._by_sample(_full(dy_BTD))
-                ))
+            y_BTD.register_hook(
+                lambda dy_BTD: self._output_gradient(linear, self._by_sample(kept_BTC), self._by_sample(_full(dy_BTD)))
+            )
 
     def _output_gradient(self, linear: nn.Linear, context_BTC: Tensor, dy_BTD: Tensor) -> None:
         """The gradient has reached the output of o. Its weight's columns are the channels: the factors change places."""
