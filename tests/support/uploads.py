@@ -14,6 +14,7 @@ from httpx import Response
 from safetensors.numpy import save
 from starlette.testclient import TestClient
 
+from api_schemas.checkpoint import block_tensors
 from api_schemas.families import AST
 
 LABELS = ("down", "left", "right", "up")
@@ -47,19 +48,12 @@ def preprocessor_config(**changes: Any) -> dict[str, Any]:
 
 def ast_tensors(config: Mapping[str, Any], naming: int = 0, dtype: str = "float32") -> dict[str, np.ndarray]:
     """The tensors of a config, under the family's `naming`-th way of naming them in the file."""
-    hidden, heads = config["hidden_size"], config["num_attention_heads"]
-    inner = heads * config.get("head_dim", hidden // heads)
-    shapes: dict[str, tuple[int, ...]] = {
-        names[min(naming, len(names) - 1)]: shape
-        for names, shape in AST.other_tensors(config, len(config.get("id2label", "12"))).items()
-    }
-    for layer in range(config["num_hidden_layers"]):
-        for side, module in AST.file_names[naming].projections(layer).items():
-            shapes[f"{module}.weight"] = (hidden, inner) if side == "o" else (inner, hidden)
-            if side == "o" or config.get("qkv_bias", True):
-                shapes[f"{module}.bias"] = (hidden,) if side == "o" else (inner,)
+    others = AST.other_tensors(config, len(config.get("id2label", "12")))
+    shapes = {**block_tensors(AST.layout(config, "")), **others}
     random = np.random.default_rng(0)
-    return {name: random.normal(size=shape).astype(dtype) for name, shape in shapes.items()}
+    return {
+        AST.saved_as(naming, name): random.normal(size=shape).astype(dtype) for name, shape in sorted(shapes.items())
+    }
 
 
 def checkpoint_files(config: dict[str, Any] | None = None, **replaced: bytes | None) -> dict[str, bytes]:

@@ -57,10 +57,10 @@ def seen(model, blocks, x, y, loss):
     for sample in range(len(x)):
         kept = {}
         handles = []
-        for block in blocks:
+        for block in (block for block in blocks if block.widths.heads):
             for side in SIDES:
 
-                def keep(_module, args, output, kept=kept, key=(block.layer, side)):
+                def keep(_module, args, output, kept=kept, key=(block.number, side)):
                     kept[key] = output
                     kept[key[0], "x"] = args[0]  # of o, which comes last
 
@@ -75,11 +75,11 @@ def seen(model, blocks, x, y, loss):
                 continue
             for side in SIDES:
                 linear = block.projections[side]
-                found[block.layer, side, "weight"].append(linear.weight.grad.clone())
-                found[block.layer, side, "bias"].append(linear.bias.grad.clone())
+                found[block.number, side, "weight"].append(linear.weight.grad.clone())
+                found[block.number, side, "bias"].append(linear.bias.grad.clone())
             for what in (*SIDES, "x"):
-                found[block.layer, what].append(kept[block.layer, what].detach()[0])
-                found[block.layer, "d" + what].append(kept[block.layer, what].grad[0])
+                found[block.number, what].append(kept[block.number, what].detach()[0])
+                found[block.number, "d" + what].append(kept[block.number, what].grad[0])
         for handle in handles:
             handle.remove()
     model.zero_grad()
