@@ -27,6 +27,7 @@ from transformers import ASTConfig, ASTForAudioClassification, PreTrainedModel
 from api_schemas.families.ast import AST
 from api_schemas.widths import AttentionWidths
 from worker.engine.attention import AttentionBlock, attention_blocks, projections_by_name
+from worker.engine.data.split import Inputs
 from worker.engine.evaluate import per_sample_loss
 from worker.engine.models import build, on_device
 from worker.engine.scoring import Want, observe
@@ -60,19 +61,20 @@ class Case:
         self.x = torch.randn(samples, frames, config.num_mel_bins, device=self.device)
         self.y = torch.randint(CLASSES, (samples,), device=self.device)
 
-    def batches(self, size: int) -> list[tuple[Tensor, Tensor]]:
+    def batches(self, size: int) -> list[tuple[Inputs, Tensor]]:
         """The samples in order."""
-        return list(zip(self.x.split(size), self.y.split(size), strict=True))
+        parts = zip(self.x.split(size), self.y.split(size), strict=True)
+        return [({"input_values": x}, y) for x, y in parts]
 
     @staticmethod
     def loss(logits: Tensor, targets: Tensor) -> Tensor:
         """One loss a sample."""
         return per_sample_loss(logits, targets, False)
 
-    def backward(self, x: Tensor, y: Tensor) -> None:
+    def backward(self, x: Inputs, y: Tensor) -> None:
         """Forward and backward."""
         with torch.autocast(self.device.type, self.autocast, enabled=self.autocast is not None):
-            total = self.loss(self.model(x).logits.float(), y).sum()
+            total = self.loss(self.model(**x).logits.float(), y).sum()
         total.backward()
 
     def plain(self) -> None:

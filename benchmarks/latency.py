@@ -30,6 +30,7 @@ from api_schemas.families.ast import AST
 from api_schemas.pruning import Pruning
 from api_schemas.widths import AttentionWidths
 from benchmarks.race.machine import describe
+from worker.engine.data.split import Inputs
 from worker.engine.evaluate.latency import forward, undisturbed
 from worker.engine.models import build, on_device
 from worker.engine.scoring import LayerScores
@@ -116,7 +117,7 @@ def contestants(
     return found
 
 
-def timed(models: Sequence[nn.Module], inputs: Tensor, seconds: float) -> NDArray[np.float64]:
+def timed(models: Sequence[nn.Module], inputs: Inputs, seconds: float) -> NDArray[np.float64]:
     """Clock and process time in milliseconds, (rounds, models, 2): as many rounds as fit, within limits."""
     passes: list[Callable[[], object]] = [forward(model, inputs) for model in models]
     rounds: list[list[tuple[float, float]]] = []
@@ -135,10 +136,10 @@ def timed(models: Sequence[nn.Module], inputs: Tensor, seconds: float) -> NDArra
     return np.array(rounds)
 
 
-def measure(found: Sequence[Contestant], tokens: int, batch: int, inputs: Tensor, seconds: float) -> dict[str, Any]:
+def measure(found: Sequence[Contestant], tokens: int, batch: int, inputs: Inputs, seconds: float) -> dict[str, Any]:
     """One batch size, printed as a table."""
     times = timed([each.model for each in found], inputs, seconds)
-    with_cpu = inputs.device.type == "cpu" and torch.get_num_threads() == 1
+    with_cpu = next(iter(inputs.values())).device.type == "cpu" and torch.get_num_threads() == 1
     clocks = ("wall", "cpu") if with_cpu else ("wall",)
     print(f"\n{tokens} tokens, batch {batch}, {len(times)} rounds\n")
     print("| model | ms (median) | FLOPs promise | " + " | ".join(f"speed-up, {c} | of promise" for c in clocks) + " |")
@@ -183,8 +184,9 @@ def main() -> None:
         config = found[0].model.config
         for batch in arguments.batch:
             generator = torch.Generator().manual_seed(batch)
-            inputs = torch.randn(batch, config.max_length, config.num_mel_bins, generator=generator)
-            cases.append(measure(found, tokens, batch, inputs.to(device, dtype), arguments.seconds))
+            features = torch.randn(batch, config.max_length, config.num_mel_bins, generator=generator)
+            inputs = {"input_values": features.to(device, dtype)}
+            cases.append(measure(found, tokens, batch, inputs, arguments.seconds))
     rows = [row for case in cases for row in case["models"]]
     clock = "cpu" if "ratio_cpu" in rows[0] else "wall"
     governed = [row[f"ratio_{clock}"] for row in rows if row["model"] in [each.value for each in GOVERNED]]

@@ -24,6 +24,7 @@ from api_schemas.reach import max_sparsity
 from worker.engine.attention import attention_blocks
 from worker.engine.checkpoint.load import load_original
 from worker.engine.data import FeatureSplit, prepare
+from worker.engine.data.split import Inputs
 from worker.engine.evaluate import evaluate, per_sample_loss
 from worker.engine.scoring import WANTS, observe, score
 from worker.engine.selection import select, widths_of
@@ -35,10 +36,10 @@ SEEDS = 5
 """Draws of the random control; their mean is printed."""
 
 
-def batches(split: FeatureSplit, size: int = 8) -> Iterator[tuple[Tensor, Tensor]]:
+def batches(split: FeatureSplit, size: int = 8) -> Iterator[tuple[Inputs, Tensor]]:
     """The split in order."""
-    for start in range(0, len(split), size):
-        yield split.batch(range(start, min(start + size, len(split))))
+    for numbers in split.batches(size):
+        yield split.batch(numbers)
 
 
 def main() -> None:

@@ -114,7 +114,7 @@ def reference_map(folder: Path, original: bool, prepared: PreparedData) -> float
     split = prepared.splits[Split.VALIDATION]
     model = (load_original(folder) if original else load_step(folder)).model
     scores = logits_of(model, split, batch_size=32, device=CPU).numpy()
-    targets = split.targets.numpy()
+    targets = split.all_targets().numpy()
     occurring = targets.any(axis=0)
     return float(average_precision_score(targets[:, occurring], scores[:, occurring], average="macro"))
 

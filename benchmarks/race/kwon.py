@@ -32,6 +32,7 @@ from benchmarks.race.arms import Arm
 from benchmarks.race.track import Track
 from worker.engine.attention import AttentionBlock, attention_blocks
 from worker.engine.checkpoint.load import Loaded
+from worker.engine.data.split import Inputs
 from worker.engine.selection import HeadKeep, Keep, widths_of
 from worker.engine.surgery import cut
 
@@ -77,7 +78,7 @@ def mask_gradients(track: Track, seed: int) -> Tensor:
         )
     try:
         for inputs, targets in track.batches(track.calibration(seed), BATCH):
-            track.loss(dense.model(inputs).logits, targets).sum().backward()
+            track.loss(dense.model(**inputs).logits, targets).sum().backward()
             dense.model.zero_grad(set_to_none=True)
     finally:
         for handle in handles:
@@ -147,7 +148,7 @@ def _tune(track: Track, seed: int, keep: Keep, smaller: Loaded) -> None:
             output.weight[:, block.rows("o", h)] *= float(mask_H[h])
 
 
-def _inside(model: PreTrainedModel, block: AttentionBlock, inputs: Tensor) -> tuple[Tensor, Tensor]:
+def _inside(model: PreTrainedModel, block: AttentionBlock, inputs: Inputs) -> tuple[Tensor, Tensor]:
     """Of one layer: the residual stream that attention's output is added to, and the context (what W_o multiplies)."""
     seen: dict[str, Tensor] = {}
     encoder_layer = model.get_submodule(block.name.rpartition(".")[0])
@@ -167,7 +168,7 @@ def _inside(model: PreTrainedModel, block: AttentionBlock, inputs: Tensor) -> tu
         block.projections["o"].register_forward_pre_hook(at_output),
     ]
     try:
-        model(inputs)
+        model(**inputs)
     except Enough:
         pass
     finally:

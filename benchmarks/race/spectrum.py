@@ -74,9 +74,9 @@ def spectrum(track: Track, seed: int = 0) -> tuple[LayerSpectrum, ...]:
 
         handles.append(block.projections["o"].register_forward_pre_hook(context))
     try:
-        for inputs, _ in track.batches(split, BATCH):
-            dense.model(inputs)
-            rows += len(inputs) * track.described.shape.tokens
+        for inputs, targets in track.batches(split, BATCH):
+            dense.model(**inputs)
+            rows += len(targets) * track.described.shape.tokens
     finally:
         for handle in handles:
             handle.remove()

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from worker.engine.attention import AttentionBlock, attention_blocks
 from worker.engine.checkpoint.load import Loaded
+from worker.engine.data.split import Inputs
 from worker.engine.scoring.observations import Observations
 from worker.engine.selection import Keep
 
@@ -69,7 +70,7 @@ def _hooked(*handles: Any) -> Iterator[None]:
             handle.remove()
 
 
-def _layer_inputs(model: nn.Module, first: nn.Module, inputs: Tensor) -> tuple[Tensor, dict[str, Any]]:
+def _layer_inputs(model: nn.Module, first: nn.Module, inputs: Inputs) -> tuple[Tensor, dict[str, Any]]:
     """What the first transformer layer is called with: hidden states (B, T, D) and keyword arguments."""
     found: list[tuple[Tensor, dict[str, Any]]] = []
 
@@ -79,7 +80,7 @@ def _layer_inputs(model: nn.Module, first: nn.Module, inputs: Tensor) -> tuple[T
 
     with _hooked(first.register_forward_pre_hook(stop, with_kwargs=True)):
         try:
-            model(inputs)
+            model(**inputs)
         except _Reached:
             return found[0]
     raise ValueError("the model never called its first layer")
@@ -157,7 +158,7 @@ class _Regression:
 def refit_outputs(
     before: Loaded,
     cut: Loaded,
-    batches: Iterable[Tensor],
+    batches: Iterable[Inputs],
     *,
     feed_forward: bool = False,
     ridge: float = RIDGE,

@@ -30,7 +30,7 @@ from worker.engine.stop import check_watchable, result_after
 from worker.engine.targets import requested_sparsity, target_met
 
 PROBE_SAMPLES = 4
-"""Samples on which a packaged checkpoint must repeat the engine's logits."""
+"""The most samples on which a packaged checkpoint must repeat the engine's logits."""
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ class Job:
         # From here on the file is the model: what is measured is what is downloaded, rounding included.
         written = load_step(folder)
         validation = self.data.splits[Split.VALIDATION]
-        probe, _ = validation.batch(range(min(PROBE_SAMPLES, len(validation))))
+        probe, _ = validation.batch(validation.batches(PROBE_SAMPLES)[0])
         reload_error = check_reload(folder, written.model, probe)
         exports = self._export(folder, written) if last or self.spec.stop else ()
 

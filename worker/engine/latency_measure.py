@@ -17,6 +17,7 @@ from transformers import PreTrainedModel
 
 from api_schemas.families import Family
 from api_schemas.widths import AttentionWidths, LayerWidths
+from worker.engine.data.split import Inputs, rows
 from worker.engine.evaluate.latency import forward, time_in_turn, undisturbed
 from worker.engine.latency_table import LatencyModel, LatencyTable
 from worker.engine.models import ModelClasses, model_classes
@@ -71,13 +72,14 @@ class _Bench:
 
 
 def measure_latency_table(
-    model: PreTrainedModel, family: Family, widths: AttentionWidths, inputs: Tensor, tokens: int
+    model: PreTrainedModel, family: Family, widths: AttentionWidths, inputs: Inputs, tokens: int
 ) -> LatencyTable:
     """Time the dense `model`, which has `widths` and makes `tokens` tokens of each input, and the parts of its layers.
 
-    `inputs` is a batch on the model's device and of its dtype; its first dimension is the batch size that counts.
+    `inputs` is a batch on the model's device and of its dtype, of the size that counts.
     """
     layer, layers = widths.layers[0], len(widths.layers)
+    batch_size, device = rows(inputs), next(iter(inputs.values())).device
     channels = _grid(layer.qk_total, 8, 4, 2, 1)
     heads = _grid(layer.heads, layer.heads, 4, 2, 1)
     widest = max(NARROWEST, ceil(layer.qk[0] / ALIGN) * ALIGN)
@@ -86,10 +88,8 @@ def measure_latency_table(
     # Alternately one channel narrower: heads that share a call and have to be copied into it.
     uneven = [max(1, width - head % 2) for head, width in enumerate(layer.qk)]
     # Random weights and states are drawn here; the job's own draws stay as they would be without.
-    with undisturbed(model), torch.random.fork_rng(devices=[inputs.device] if inputs.device.type == "cuda" else []):
-        hidden_BTD = torch.randn(
-            len(inputs), tokens, model.config.hidden_size, device=inputs.device, dtype=inputs.dtype
-        )
+    with undisturbed(model), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        hidden_BTD = torch.randn(batch_size, tokens, model.config.hidden_size, device=device, dtype=model.dtype)
         bench = _Bench(model_classes(family), family, model, tokens, hidden_BTD)
         parts: dict[tuple[str, int, int], Callable[[], object]] = {
             **{("qk", n, 0): bench.projections(n, output=False) for n in channels},
@@ -97,12 +97,12 @@ def measure_latency_table(
             **{("kernel", h, w): bench.kernel([w] * h) for h in heads for w in shared},
             ("uneven", 0, 0): bench.kernel(uneven),
         }
-        whole, *each = _medians([forward(model, inputs), *parts.values()], layers, inputs.device)
+        whole, *each = _medians([forward(model, inputs), *parts.values()], layers, device)
     found = dict(zip(parts, each, strict=True))
     table = LatencyTable(
-        batch_size=len(inputs),
+        batch_size=batch_size,
         tokens=tokens,
-        device=str(inputs.device),
+        device=str(device),
         channels=(0, *channels),
         qk_ms=(0.0, *_rising([found["qk", n, 0] for n in channels])),
         vo_ms=(0.0, *_rising([found["vo", n, 0] for n in channels])),

@@ -44,3 +44,8 @@ def small_shape(output_bias: bool = True) -> ModelShape:
 
 def inputs(samples: int, seed: int = 1) -> torch.Tensor:
     return torch.randn(samples, FRAMES, MELS, generator=torch.Generator().manual_seed(seed))
+
+
+def batches_of(x: torch.Tensor, size: int) -> list[dict[str, torch.Tensor]]:
+    """The same as a model is called with them."""
+    return [{"input_values": part} for part in x.split(size)]

@@ -18,7 +18,9 @@ from worker.engine.models import build
 def measured():
     loaded = small_model()
     state = torch.get_rng_state()
-    table = measure_latency_table(loaded.model, loaded.family, loaded.widths, inputs(2), small_shape().tokens)
+    table = measure_latency_table(
+        loaded.model, loaded.family, loaded.widths, {"input_values": inputs(2)}, small_shape().tokens
+    )
     assert torch.equal(torch.get_rng_state(), state)
     return loaded, table
 
@@ -50,5 +52,5 @@ def test_wide_heads_get_a_grid_of_the_widths_they_can_share():
     config = small_config(hidden_size=64, num_attention_heads=2, intermediate_size=16, num_hidden_layers=1)
     widths = AttentionWidths.dense(1, 2, 32)
     model = build(AST, config.to_dict(), widths, ASTForAudioClassification(config).state_dict())
-    table = measure_latency_table(model, AST, widths, inputs(1), small_shape().tokens)
+    table = measure_latency_table(model, AST, widths, {"input_values": inputs(1)}, small_shape().tokens)
     assert (table.heads, table.widths) == ((1, 2), (16, 24, 32))

@@ -19,7 +19,7 @@ def _blocks(loaded: Loaded) -> tuple[AttentionBlock, ...]:
 
 
 def _observed(loaded: Loaded, wants: set[Want] | frozenset[Want] = WANTS, samples: int = 24) -> Observations:
-    batches = [(batch, torch.arange(len(batch)) % 5) for batch in inputs(samples).split(8)]
+    batches = [({"input_values": batch}, torch.arange(len(batch)) % 5) for batch in inputs(samples).split(8)]
     return observe(
         loaded.model, _blocks(loaded), batches, lambda z, y: torch.nn.functional.cross_entropy(z, y, reduction="none"), wants
     )  # fmt: skip

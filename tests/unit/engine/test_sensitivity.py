@@ -41,7 +41,7 @@ def dense() -> Loaded:
 
 @pytest.fixture(scope="module")
 def split() -> FeatureSplit:
-    return FeatureSplit(inputs(SAMPLES).numpy(), torch.arange(SAMPLES) % CLASSES)
+    return FeatureSplit({"input_values": inputs(SAMPLES).numpy()}, torch.arange(SAMPLES) % CLASSES)
 
 
 def analysed(dense: Loaded, split: FeatureSplit, **pruning: object) -> tuple[Sensitivity, list[Keep]]:
@@ -70,7 +70,7 @@ def masked(dense: Loaded, split: FeatureSplit, layer: int, heads: list[int]) -> 
     with torch.no_grad():
         for head in heads:
             output.weight[:, head * HEAD_DIM : (head + 1) * HEAD_DIM] = 0
-        logits = model(torch.from_numpy(split.features)).logits
+        logits = model(torch.from_numpy(split.inputs["input_values"])).logits
     accuracy = (logits.argmax(1) == split.targets).double().mean()
     return float(accuracy), float(F.cross_entropy(logits.double(), split.targets))
 
@@ -148,8 +148,8 @@ def test_targets_of_other_kinds_are_analysed_by_attention_sparsity(dense: Loaded
 def test_the_samples_are_drawn_by_seed(split: FeatureSplit) -> None:
     drawn = split.drawn(5, seed=1)
     assert len(drawn) == 5
-    assert np.array_equal(drawn.features, split.drawn(5, seed=1).features)
-    assert not np.array_equal(drawn.features, split.drawn(5, seed=2).features)
+    assert np.array_equal(drawn.inputs["input_values"], split.drawn(5, seed=1).inputs["input_values"])
+    assert not np.array_equal(drawn.inputs["input_values"], split.drawn(5, seed=2).inputs["input_values"])
     assert split.drawn(SAMPLES, seed=1) is split
 
 

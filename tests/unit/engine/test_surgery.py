@@ -65,7 +65,13 @@ def channel_scores(model, loaded, widths, criterion, samples, seed):
     blocks = attention_blocks(model, loaded.family, widths)
     observed = None
     if WANTS[criterion]:
-        observed = observe(model, blocks, [samples], lambda lo, t: per_sample_loss(lo, t, False), WANTS[criterion])
+        observed = observe(
+            model,
+            blocks,
+            [({"input_values": samples[0]}, samples[1])],
+            lambda lo, t: per_sample_loss(lo, t, False),
+            WANTS[criterion],
+        )
     return score(criterion, blocks, observed=observed, seed=seed)
 
 

@@ -84,7 +84,7 @@ def export(
             samples=len(samples),
             max_abs_error=errors[format],
             agreement=agreement(logits[format], reference, multi_label),
-            scores=scores_of(logits[format], samples.targets, multi_label),
+            scores=scores_of(logits[format], samples.all_targets(), multi_label),
             latency=latency,
         )
         for format, latency in zip(formats, latencies, strict=True)

@@ -34,7 +34,7 @@ def test_mask_gradients_are_those_of_a_real_mask_one_sample_at_a_time(track):
     handles = [linear.register_forward_pre_hook(apply(layer)) for layer, linear in enumerate(outputs(track))]
     expected = []
     for inputs, targets in track.batches(track.calibration(0), 1):
-        (gradient,) = torch.autograd.grad(track.loss(track.dense.model(inputs).logits, targets).sum(), mask_LH)
+        (gradient,) = torch.autograd.grad(track.loss(track.dense.model(**inputs).logits, targets).sum(), mask_LH)
         expected.append(gradient)
     for handle in handles:
         handle.remove()
@@ -87,7 +87,7 @@ def test_tuned_masks_of_the_first_layer_solve_the_least_squares_problem(track):
     dense, contexts = outputs(track)[0], []
     handle = dense.register_forward_pre_hook(lambda _module, args: contexts.append(args[0].detach()))
     for inputs, _ in track.batches(track.calibration(0), 32):
-        track.dense.model(inputs)
+        track.dense.model(**inputs)
     handle.remove()
     parts = []
     for h in range(HEADS):
@@ -111,5 +111,5 @@ def test_the_cut_removes_what_was_asked_and_tuning_brings_it_nearer_to_the_dense
     plain = kwon.arms()[0].cut(track, 0, 0.5)
     inputs, _ = track.calibration(0).batch(range(12))
     with torch.inference_mode():
-        dense, near, far = (m(inputs).logits for m in (track.dense.model, tuned.model, plain.model))
+        dense, near, far = (m(**inputs).logits for m in (track.dense.model, tuned.model, plain.model))
     assert (near - dense).square().mean() < (far - dense).square().mean()

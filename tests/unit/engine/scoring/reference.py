@@ -41,7 +41,7 @@ def build_case(kind: str, multi_label: bool = False, dtype=torch.float64):
 
 
 def batches(x, y, size=BATCH):
-    return ((x[i : i + size], y[i : i + size]) for i in range(0, len(x), size))
+    return (({"input_values": x[i : i + size]}, y[i : i + size]) for i in range(0, len(x), size))
 
 
 def loss_of(multi_label: bool = False):
