@@ -206,7 +206,7 @@ class Job:
             self.spec.exports,
             self.data.splits[Split.VALIDATION],
             settings=self.spec.evaluate,
-            multi_label=self.described.multi_label,
+            task=self.measure.task,
             shape=self.described.shape,
             reporter=self.reporter,
         )

@@ -73,7 +73,7 @@ class Recovering:
             settings,
             projections=projections_by_name(attention_blocks(loaded.model, loaded.family, loaded.widths)),
             classifiers=loaded.family.classifier_modules,
-            multi_label=self.described.multi_label,
+            task=self.measure.task,
             pad_value=self.data.pad_value,
             seed=step_seed(self.spec.seed, step, "finetune"),
             device=self.device,

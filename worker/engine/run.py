@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from api_schemas.checkpoint import Checkpoint, describe_folder
-from api_schemas.enums import Phase, Split, TargetKind
+from api_schemas.enums import Head, Phase, Split, TargetKind
 from api_schemas.events import DataReady, Finished, Started, StepDone
 from api_schemas.metrics import StepMetrics
 from api_schemas.reach import check_reachable
@@ -29,6 +29,7 @@ from worker.engine.recovering import Recovering
 from worker.engine.schedule import step_targets
 from worker.engine.sensitivity import SHARES
 from worker.engine.targets import check_latency
+from worker.engine.tasks import task_for
 
 
 @dataclass(frozen=True)
@@ -145,9 +146,10 @@ def run(inputs: Inputs, spec: EngineSpec, emit: Emit) -> None:
     reporter = Reporter(emit, len(targets), _plan(spec, layers, len(targets), UNKNOWN_YET))
     data = _prepare(inputs, spec, described, reporter)
     reporter.replan(_plan(spec, layers, len(targets), data.summary.samples))
+    task = task_for(Head.CLASSIFICATION, dense.model.config, multi_label=described.multi_label)
     latency = _latency(inputs, spec, described, dense, data, device)
-    cutting = Cutting(spec, described, data, device, reporter, latency, inputs.microbatch)
-    measure = Measure(spec.evaluate, described, data, dense, device, reporter, inputs.microbatch)
+    cutting = Cutting(spec, described, data, task, device, reporter, latency, inputs.microbatch)
+    measure = Measure(spec.evaluate, described, data, dense, task, device, reporter, inputs.microbatch)
     # A recovery that was under way can only be that of the first step which is not committed.
     earlier = {(inputs.resume or 0) + 1: inputs.training} if inputs.training is not None else {}
     recovering = Recovering(

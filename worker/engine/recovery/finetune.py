@@ -21,6 +21,7 @@ from worker.engine.recovery.ledger import CHECK_EVERY, Ledger
 from worker.engine.recovery.objective import Objective
 from worker.engine.recovery.saves import Keeper, Saves
 from worker.engine.recovery.training_state import Course, TrainingState, digest_of
+from worker.engine.tasks import Task
 
 GRADIENT_NORM = 1.0
 SPECTROGRAM = "input_values"
@@ -64,7 +65,7 @@ def finetune(
     *,
     projections: Mapping[str, nn.Linear],
     classifiers: Sequence[str],
-    multi_label: bool,
+    task: Task,
     pad_value: float,
     seed: int,
     device: torch.device,
@@ -110,8 +111,8 @@ def finetune(
         adapted, ranks = lora.attach(model, projections, classifiers, spec.lora)
         nn.Module.to(adapted, device).train()
         base = lora.base_of(adapted)
-        learning = stack.enter_context(distillation(spec.distill, teacher, base, multi_label=multi_label))
-        objective = Objective(adapted, device, multi_label, learning, microbatch)
+        learning = stack.enter_context(distillation(spec.distill, teacher, base, task))
+        objective = Objective(adapted, device, task, learning, microbatch)
         optimizer = _optimizer(adapted, spec)
         keeper = None
         losses: list[EpochLoss] = []
