@@ -17,9 +17,14 @@ class Headline(NamedTuple):
     higher_is_better: bool
 
     @property
+    def rate(self) -> bool:
+        """Whether it is a share, and written in percent."""
+        return self.name not in _NO_RATES
+
+    @property
     def text(self) -> str:
         """The value as it is written: `91.8%`; what is no rate with four digits, `0.3891`."""
-        return f"{self.value:.4f}" if self.name in _NO_RATES else f"{100 * self.value:.1f}%"
+        return f"{100 * self.value:.1f}%" if self.rate else f"{self.value:.4f}"
 
 
 class Scores(Output):
@@ -140,6 +145,10 @@ class ExportMetrics(Output):
 
     format: ExportFormat
     file: str
+    inputs: tuple[str, ...] = ("input_values",)
+    """Names of the graph's inputs, which are the model's keywords."""
+    output: str = "logits"
+    """Name of its one output."""
     file_bytes: int
     samples: int
     max_abs_error: float
@@ -189,7 +198,8 @@ class StepMetrics(Output):
     stock_layout: bool = False
     """True where the folder loads without custom code."""
     reload_max_abs_error: float | None = None
-    """Largest difference between the engine's logits (or hidden states) and those of a fresh process that loaded the packaged folder."""
+    """Largest difference between the engine's logits (or embeddings, or hidden states) and those of a fresh process that loaded
+    the packaged folder."""
     sensitivity: Sensitivity | None = None
     """Only on step 0, where asked for."""
     exports: tuple[ExportMetrics, ...] = ()

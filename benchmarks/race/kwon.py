@@ -27,7 +27,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from api_schemas.accounting import qk_channel_parameters, vo_channel_parameters
+from api_schemas.accounting import attention_parameters, qk_channel_parameters, vo_channel_parameters
 from benchmarks.race.arms import Arm
 from benchmarks.race.track import Track
 from worker.engine.attention import AttentionBlock, attention_blocks
@@ -44,7 +44,7 @@ LARGEST_MASK = 10.0
 
 
 def _blocks(loaded: Loaded) -> tuple[AttentionBlock, ...]:
-    return attention_blocks(loaded.model, loaded.family, loaded.widths)
+    return attention_blocks(loaded.model, loaded.kind, loaded.widths)
 
 
 def mask_gradients(track: Track, seed: int) -> Tensor:
@@ -180,10 +180,11 @@ def _inside(model: PreTrainedModel, block: AttentionBlock, inputs: Inputs) -> tu
 def _count(track: Track, target: float) -> int:
     """The number of heads nearest to the target; where that is more than a point off, the fewer, in the method's favour."""
     shape, layer = track.described.shape, track.dense.widths.layers[0]
-    of_head = layer.qk[0] * qk_channel_parameters(shape) + layer.vo[0] * vo_channel_parameters(shape)
-    exact = target * shape.attention_parameters / of_head
+    block, whole = shape.attention[0], attention_parameters(shape, shape.dense)
+    of_head = layer.qk[0] * qk_channel_parameters(block) + layer.vo[0] * vo_channel_parameters(block)
+    exact = target * whole / of_head
     nearest = round(exact)
-    off = abs(nearest - exact) * of_head / shape.attention_parameters
+    off = abs(nearest - exact) * of_head / whole
     return nearest if off <= 0.01 else math.floor(exact)
 
 
@@ -202,8 +203,8 @@ def _cut(track: Track, seed: int, target: float) -> Loaded:
     )
     smaller = replace(
         dense,
-        model=cut(dense.model, dense.family, dense.widths, keep),
-        widths=widths_of(keep, dense.widths.head_dim),
+        model=cut(dense.model, dense.kind, dense.widths, keep),
+        widths=widths_of(keep, dense.widths),
     )
     _tune(track, seed, keep, smaller)
     return smaller

@@ -8,7 +8,7 @@ from api_schemas.enums import Split
 from api_schemas.events import EngineEvent, StepDone
 from api_schemas.recovery import Distill, Finetune
 from api_schemas.spec import EngineSpec
-from benchmarks.race.track import Track
+from benchmarks.race.track import TASK, Track
 from worker.engine.attention import attention_blocks, projections_by_name
 from worker.engine.checkpoint.load import Loaded, load_step
 from worker.engine.determinism import step_seed
@@ -22,14 +22,14 @@ DISTILL = Distill()
 
 def recover(track: Track, smaller: Loaded, seed: int, settings: Finetune) -> Loaded:
     """`smaller`, trained as a job with this seed trains its first step. Its own weights change."""
-    blocks = attention_blocks(smaller.model, smaller.family, smaller.widths)
+    blocks = attention_blocks(smaller.model, smaller.kind, smaller.widths)
     model, _ = finetune(
         smaller.model,
         track.split(Split.TRAIN),
         settings,
         projections=projections_by_name(blocks),
-        classifiers=smaller.family.classifier_modules,
-        multi_label=False,
+        classifiers=smaller.kind.classifiers,
+        task=TASK,
         pad_value=track.data.pad_value,
         seed=step_seed(seed, 1, "finetune"),
         device=track.device,

@@ -44,7 +44,7 @@ def _root(matrix: Tensor) -> Tensor:
 def spectrum(track: Track, seed: int = 0) -> tuple[LayerSpectrum, ...]:
     """Of the dense model, on the calibration samples of `seed`; moments in float64."""
     dense, split = track.dense, track.calibration(seed)
-    blocks = attention_blocks(dense.model, dense.family, dense.widths)
+    blocks = attention_blocks(dense.model, dense.kind, dense.widths)
     sums: dict[tuple[int, str, int], Tensor] = {}
     means: dict[tuple[int, int], Tensor] = {}
     rows = 0
@@ -76,7 +76,7 @@ def spectrum(track: Track, seed: int = 0) -> tuple[LayerSpectrum, ...]:
     try:
         for inputs, targets in track.batches(split, BATCH):
             dense.model(**inputs)
-            rows += len(targets) * track.described.shape.tokens
+            rows += len(targets) * track.described.shape.attention[0].queries
     finally:
         for handle in handles:
             handle.remove()

@@ -198,7 +198,7 @@ def _cut(kind: str, mode: str, scope: str) -> Cut:
         model = _pruned(dense, gradients, kind, mode, scope, nearest)
         left = _widths(model, widths.head_dim)
         loaded = replace(
-            track.dense, model=build(track.dense.family, model.config.to_dict(), left, model.state_dict()), widths=left
+            track.dense, model=build(track.dense.kind, model.config.to_dict(), left, model.state_dict()), widths=left
         )
         _check(track, model, loaded.model)
         return loaded

@@ -35,6 +35,7 @@ _REPEATABLE = {
     "rejected_recovery",
     "test",
     "losses",
+    "augmented",
     "lora_ranks",
     "calibration_samples",
     "stock_layout",
@@ -51,6 +52,8 @@ class StepRecord:
 
     step: int
     family: str
+    architecture: str
+    """Name of the class of transformers."""
     spec: EngineSpec
     widths: AttentionWidths
     kept: Keep
@@ -85,6 +88,7 @@ def write_pruning(
         "format": 1,
         "step": record.step,
         "family": record.family,
+        "architecture": record.architecture,
         "spec": record.spec.model_dump(mode="json"),
         "lineage": record.spec.lineage,
         "widths": record.widths.model_dump(mode="json"),

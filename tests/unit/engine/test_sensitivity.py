@@ -26,6 +26,7 @@ from worker.engine.scoring import score
 from worker.engine.selection import Keep, widths_of
 from worker.engine.sensitivity import SHARES, analyse
 from worker.engine.surgery import cut
+from worker.engine.tasks import Classification
 
 from .small import CLASSES, HEAD_DIM, HEADS, LAYERS, inputs, small_model, small_shape
 from .test_engine import identity
@@ -48,17 +49,17 @@ def analysed(dense: Loaded, split: FeatureSplit, **pruning: object) -> tuple[Sen
     """The analysis by magnitude, and every cut that was made for it."""
     given = {"preset": "paper", "target": {"attention_sparsity": 0.5}, "criterion": "magnitude", **pruning}
     spec = Pruning.model_validate(given)
-    blocks = attention_blocks(dense.model, dense.family, dense.widths)
+    blocks = attention_blocks(dense.model, dense.kind, dense.widths)
     scored = Scored(dense, score(Criterion.MAGNITUDE, blocks, observed=None, seed=0), None, None)
     made: list[Keep] = []
 
     def apply(keep: Keep) -> Loaded:
         made.append(keep)
-        model = cut(dense.model, dense.family, dense.widths, keep)
-        return Loaded(model, dense.family, widths_of(keep, HEAD_DIM), dense.dtype)
+        model = cut(dense.model, dense.kind, dense.widths, keep)
+        return Loaded(model, dense.kind, widths_of(keep, dense.widths), dense.dtype)
 
     def measure(loaded: Loaded) -> Scores:
-        return evaluate(loaded.model, split, batch_size=8, device=CPU, multi_label=False)
+        return evaluate(loaded.model, split, Classification(several=False), batch_size=8, device=CPU)
 
     return analyse(scored, small_shape(), spec, apply=apply, evaluate=measure, progress=lambda *_: None), made
 
@@ -82,7 +83,7 @@ def test_heads_removed_from_one_layer_are_those_heads_masked(dense: Loaded, spli
     accuracy, cross_entropy = masked(dense, split, 0, [])
     assert found.dense_metric == pytest.approx(accuracy)
     assert found.dense_cross_entropy == pytest.approx(cross_entropy, rel=1e-5)
-    for row, block in zip(found.layers, attention_blocks(dense.model, dense.family, dense.widths), strict=True):
+    for row, block in zip(found.layers, attention_blocks(dense.model, dense.kind, dense.widths), strict=True):
         weights = [
             np.concatenate([
                 (part.T if side == "o" else part).detach().numpy().reshape(HEADS, -1)

@@ -31,8 +31,8 @@ class _Answers(nn.Module):
         return self.task.outputs(self.model, inputs)
 
 
-def float_graph(loaded: Loaded, example: Inputs) -> "ModelProto":
-    """The model's inputs by their keywords -> `logits` (batch, classes), float32; any batch size, the rest as in `example`.
+def float_graph(loaded: Loaded, task: Task, example: Inputs) -> "ModelProto":
+    """The model's inputs by keyword -> its answers, float32, called as `task` has it; any batch size, the rest as in `example`.
 
     The same model gives the same bytes: what the exporter notes of its own way (source files, their folders, their lines) is
     taken out.

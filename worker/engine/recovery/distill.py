@@ -86,7 +86,7 @@ class Distillation:
         ]
 
     def loss(self, on_labels: Tensor, inputs: Inputs, answers: Tensor) -> Tensor:
-        """(1 - weight) · on_labels + weight · T² · divergence(teacher, student) + attention · mismatch, right after the student's pass.
+        """(1 - weight) · on_labels + weight · T² · divergence + attention · mismatch, right after the student's pass.
 
         T² keeps the gradient's size when the temperature changes (section 2 of the paper).
         """

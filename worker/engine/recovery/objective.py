@@ -27,7 +27,7 @@ def divided(inputs: Inputs, targets: Tensor, size: int) -> Iterator[tuple[Inputs
 
 @dataclass(frozen=True)
 class Objective:
-    """The loss of `model` at `task` on labels and, with `learning`, on a teacher's word. `microbatch` bounds one pass, in samples."""
+    """The loss of `model` at `task` and, with `learning`, on a teacher's word. `microbatch` bounds one pass, in samples."""
 
     model: nn.Module
     device: torch.device

@@ -60,6 +60,8 @@ def observe(
             handles += observer.attach()
         for inputs, targets in batches:
             device = next(iter(inputs.values())).device.type
+            for observer in observers:
+                observer.samples = rows(inputs)
             with torch.set_grad_enabled(backward), torch.autocast(device, autocast, enabled=autocast is not None):
                 answers = outputs(model, inputs)
                 total = loss(answers.float() if autocast else answers, targets).sum() if backward else None
@@ -77,4 +79,4 @@ def observe(
     if not samples:
         raise ValueError("no samples to observe")
     layers = tuple(observer.result(samples) for observer in observers)
-    return Observations(layers, samples, max(observer.tokens for observer in observers))
+    return Observations(layers, samples, max(observer.seen["o"] for observer in observers))

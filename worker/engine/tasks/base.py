@@ -5,12 +5,13 @@ Shapes: B samples, and what the answers of one head have behind it.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from api_schemas.enums import Head
+from api_schemas.enums import Head, Split
 from api_schemas.errors import ErrorCode, SecateurError
 from api_schemas.metrics import Scores
 from worker.engine.data.split import FeatureSplit, Inputs
@@ -61,7 +62,9 @@ class Tally(ABC):
         """Of all rows, whatever order they came in. Raises NUMERICAL where an answer was not finite."""
         # A single NaN leaves an argmax defined, and wrong: look at all of them.
         if not all(bool(finite) for finite in self._finite):
-            detail = "The model's logits are not finite (NaN or infinity). Check the weights, or lower the learning rate."
+            detail = (
+                "The model's logits are not finite (NaN or infinity). Check the weights, or lower the learning rate."
+            )
             raise SecateurError(ErrorCode.NUMERICAL, detail)
         return self._scores(torch.cat(self._numbers).argsort())
 
@@ -112,5 +115,17 @@ class Task(ABC):
     def agreement(self, answers: Tensor, reference: Tensor) -> Tensor:
         """How much of each sample's answer is the reference's, [B] in [0, 1]: 1 where both come to the same."""
 
-    def check(self, model: nn.Module, splits: Mapping[str, FeatureSplit]) -> None:  # noqa: ARG002 - most ask nothing of data
-        """Raises DATASET_SCHEMA where the data asks of the model what it cannot answer."""
+    def ready(self, splits: Mapping[Split, FeatureSplit], original: "Original") -> dict[Split, FeatureSplit]:  # noqa: ARG002
+        """The data as the task needs it, once a job. Raises DATASET_SCHEMA where it asks what the model cannot answer."""
+        return dict(splits)
+
+
+@dataclass(frozen=True)
+class Original:
+    """The model as it came, for those tasks that look at it before anything is cut."""
+
+    model: nn.Module
+    answers: Callable[[FeatureSplit], Tensor]
+    """Its answers to a whole split, on the CPU, in the split's order."""
+    learned_from: frozenset[Split]
+    """The splits whose targets are read: train is not one of them where nothing is trained."""

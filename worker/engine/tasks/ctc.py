@@ -5,16 +5,19 @@ shorter ones.
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
-from api_schemas.enums import Head
+from api_schemas.enums import Head, Split
 from api_schemas.errors import ErrorCode, SecateurError
 from api_schemas.metrics import Scores
 from worker.engine.data.split import IGNORED, FeatureSplit, Ragged
-from worker.engine.tasks.base import Decode, Loss, Tally, Task
+from worker.engine.tasks.base import Decode, Loss, Original, Tally, Task
 from worker.engine.tasks.classification import softened_divergence
 from worker.engine.tasks.draws import Draws
 from worker.engine.tasks.spoken import error_rates, text_of
@@ -33,7 +36,7 @@ def collapsed(path_BT: Tensor, blank: int) -> Tensor:
 
 def frames_needed(ids: Sequence[int]) -> int:
     """The fewest frames that can say a text: one an id, and a blank between two alike."""
-    return len(ids) + sum(a == b for a, b in zip(ids, ids[1:], strict=False))
+    return len(ids) + sum(a == b for a, b in pairwise(ids))
 
 
 class Ctc(Task):
@@ -88,21 +91,23 @@ class Ctc(Task):
         ours_BT, theirs_BT = (collapsed(each.argmax(-1), self.blank) for each in (answers, reference))
         return (ours_BT == theirs_BT).all(1).double()
 
-    def check(self, model: nn.Module, splits: Mapping[str, FeatureSplit]) -> None:
-        """Raises DATASET_SCHEMA where a text is too long for its recording: no alignment exists, and the loss is infinite."""
-        frames_of = model._get_feat_extract_output_lengths
+    def ready(self, splits: Mapping[Split, FeatureSplit], original: Original) -> dict[Split, FeatureSplit]:
+        """As they are. DATASET_SCHEMA where a text is too long for its recording: no alignment exists, the loss is infinite."""
+        recogniser: Any = original.model
         for name, split in splits.items():
             sounds, texts = split.inputs["input_values"], split.targets
             assert isinstance(texts, Ragged)
-            for row in range(len(split)):
-                samples = sounds.lengths[row] if isinstance(sounds, Ragged) else sounds.shape[1]
-                frames, needed = int(frames_of(int(samples))), frames_needed(texts.row(row).tolist())
+            lengths = sounds.lengths if isinstance(sounds, Ragged) else np.full(len(split), sounds.shape[1])
+            frames_of = {int(n): int(recogniser._get_feat_extract_output_lengths(int(n))) for n in np.unique(lengths)}
+            for row, length in enumerate(lengths.tolist()):
+                frames, needed = frames_of[length], frames_needed(texts.row(row).tolist())
                 if needed > frames:
                     detail = (
                         f"The transcript of {name}[{row}] needs at least {needed} frames, and its recording gives the model "
                         f"{frames}: no alignment of the two exists. Is it another recording's transcript? Leave the row out."
                     )
                     raise SecateurError(ErrorCode.DATASET_SCHEMA, detail)
+        return dict(splits)
 
 
 class _Heard(Tally):

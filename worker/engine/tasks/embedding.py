@@ -1,20 +1,20 @@
 """Embeddings: a direction a sample, and nothing that it should be called. What counts is to stay near the original's.
 
-So the original's embeddings are the targets: float32 [B, D], of length 1; computed once a split, by `anchored`.
+So the original's embeddings are the targets: float32 [B, D], of length 1; computed once a split, by `ready`.
 Shapes: B samples, T tokens, D width of the embedding.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from api_schemas.enums import Head
+from api_schemas.enums import Head, Split
 from api_schemas.metrics import Scores
-from worker.engine.data.split import Inputs
-from worker.engine.tasks.base import Loss, Tally, Task, by_draws
+from worker.engine.data.split import FeatureSplit, Inputs
+from worker.engine.tasks.base import Loss, Original, Tally, Task, by_draws
 from worker.engine.tasks.draws import signs_like
 from worker.engine.tasks.metrics import spearman
 
@@ -66,6 +66,13 @@ class Embedding(Task):
     def divergence(self, student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
         """1 − cosine similarity. Directions have no temperature: what the objective multiplies by is taken out again."""
         return self.loss(student, teacher).mean() / temperature**2
+
+    def ready(self, splits: Mapping[Split, FeatureSplit], original: Original) -> dict[Split, FeatureSplit]:
+        """With the original's embeddings as targets, in the splits whose targets are read."""
+        return {
+            name: FeatureSplit(split.inputs, original.answers(split)) if name in original.learned_from else split
+            for name, split in splits.items()
+        }
 
     def tally(self) -> Tally:
         return _Placed()

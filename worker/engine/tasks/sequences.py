@@ -77,6 +77,4 @@ class _Written(Tally):
     def _scores(self, order: Tensor) -> Scores:
         losses = torch.cat(self._losses).cpu()[order]
         wanted = [text_of(row, self._task.decode) for batch in self._wanted for row in batch.cpu()]
-        return Scores(
-            samples=len(losses), cross_entropy=float(losses.mean()), **error_rates(self._given, wanted)
-        )
+        return Scores(samples=len(losses), cross_entropy=float(losses.mean()), **error_rates(self._given, wanted))
