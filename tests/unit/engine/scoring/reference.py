@@ -7,10 +7,10 @@ import torch
 
 from tests.unit.engine.small import CLASSES, DENSE, HEAD_DIM, LAYERS, inputs, small_model
 from worker.engine.attention import SIDES, attention_blocks
-from worker.engine.evaluate import per_sample_loss
 from worker.engine.scoring import Want
 from worker.engine.selection import HeadKeep, widths_of
 from worker.engine.surgery import cut
+from worker.engine.tasks import Classification
 
 SAMPLES, BATCH = 11, 4
 MODELS = ["dense", "ragged"]
@@ -45,7 +45,7 @@ def batches(x, y, size=BATCH):
 
 
 def loss_of(multi_label: bool = False):
-    return lambda logits, targets: per_sample_loss(logits, targets, multi_label)
+    return Classification(several=multi_label).loss
 
 
 def seen(model, blocks, x, y, loss):
