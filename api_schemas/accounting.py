@@ -4,76 +4,84 @@ A FLOP is one multiplication or one addition: a product of (m×k) and (k×n) mat
 activations and additions of biases are left out, as is usual; they are well under 1% here.
 """
 
-from api_schemas.base import Output
+from api_schemas.shape import AttentionShape, FeedForwardShape, ModelShape
 from api_schemas.widths import AttentionWidths, LayerWidths
 
 
-class ModelShape(Output):
-    """What of a checkpoint, beside its attention widths, decides its cost. Read from config and safetensors header."""
-
-    hidden_size: int
-    tokens: int
-    """Sequence length of one input, special tokens included."""
-    qkv_bias: bool
-    output_bias: bool
-    attention_parameters: int
-    """q, k, v, o of the original model: weights and biases."""
-    other_parameters: int
-    other_flops: int
-    """Everything outside attention (patches, feed-forward, classifier), one input."""
-    bytes_per_parameter: int
-
-
-def qk_channel_parameters(shape: ModelShape) -> int:
+def qk_channel_parameters(block: AttentionShape) -> int:
     """One QK channel: a row of W_q and one of W_k, with their biases."""
-    return 2 * (shape.hidden_size + shape.qkv_bias)
+    return block.hidden + block.q_bias + block.source + block.k_bias
 
 
-def vo_channel_parameters(shape: ModelShape) -> int:
+def vo_channel_parameters(block: AttentionShape) -> int:
     """One VO channel: a row of W_v with its bias and a column of W_o."""
-    return 2 * shape.hidden_size + shape.qkv_bias
+    return block.source + block.v_bias + block.hidden
 
 
-def original_channels(shape: ModelShape, layers: int) -> int:
-    """QK channels, and as many VO channels, of one of the original's equally wide layers."""
-    per_layer = shape.attention_parameters // layers - shape.hidden_size * shape.output_bias
-    return per_layer // (qk_channel_parameters(shape) + vo_channel_parameters(shape))
+def neuron_parameters(block: FeedForwardShape) -> int:
+    """One neuron: a row of the first map with its bias and a column of the second."""
+    return 2 * block.hidden + block.first_bias
 
 
-def channel_flops(shape: ModelShape) -> int:
-    """One channel of either kind, for one input: 4·T·D in its two projections and 2·T² between them."""
-    return 4 * shape.tokens * shape.hidden_size + 2 * shape.tokens**2
+def channel_flops(block: AttentionShape) -> int:
+    """One channel of either kind, for one input: two projections, and its part in every query-key pair."""
+    return 2 * (block.queries * block.hidden + block.keys * block.source + block.pairs)
 
 
-def layer_parameters(shape: ModelShape, layer: LayerWidths) -> int:
-    """q, k, v, o of one layer; b_o is never removed."""
-    channels = layer.qk_total * qk_channel_parameters(shape) + layer.vo_total * vo_channel_parameters(shape)
-    return channels + shape.hidden_size * shape.output_bias
+def neuron_flops(block: FeedForwardShape) -> int:
+    """One neuron, for one input."""
+    return 4 * block.tokens * block.hidden
+
+
+def layer_parameters(block: AttentionShape, layer: LayerWidths) -> int:
+    """q, k, v, o of one attention; b_o is never removed."""
+    channels = layer.qk_total * qk_channel_parameters(block) + layer.vo_total * vo_channel_parameters(block)
+    return channels + block.hidden * block.o_bias
 
 
 def attention_parameters(shape: ModelShape, widths: AttentionWidths) -> int:
     """q, k, v, o of all layers: weights and biases."""
-    return sum(layer_parameters(shape, layer) for layer in widths.layers)
+    pairs = zip(shape.attention, widths.layers, strict=True)
+    return sum(layer_parameters(block, layer) for block, layer in pairs)
+
+
+def feed_forward_parameters(shape: ModelShape, widths: AttentionWidths) -> int:
+    """Both maps of all feed-forward blocks: weights and biases. The second bias is never removed."""
+    pairs = zip(shape.feed_forward, widths.feed_forward, strict=True)
+    return sum(neurons * neuron_parameters(block) + block.hidden * block.second_bias for block, neurons in pairs)
 
 
 def attention_sparsity(shape: ModelShape, widths: AttentionWidths) -> float:
     """Share of the original model's attention parameters that is gone, in [0, 1)."""
-    return 1.0 - attention_parameters(shape, widths) / shape.attention_parameters
+    return 1.0 - attention_parameters(shape, widths) / attention_parameters(shape, shape.dense)
+
+
+def feed_forward_sparsity(shape: ModelShape, widths: AttentionWidths) -> float:
+    """Share of the original model's feed-forward parameters that is gone, in [0, 1). 0 where it has none."""
+    whole = feed_forward_parameters(shape, shape.dense)
+    return 1.0 - feed_forward_parameters(shape, widths) / whole if whole else 0.0
 
 
 def total_parameters(shape: ModelShape, widths: AttentionWidths) -> int:
     """All parameters of the checkpoint."""
-    return shape.other_parameters + attention_parameters(shape, widths)
+    return shape.other_parameters + attention_parameters(shape, widths) + feed_forward_parameters(shape, widths)
 
 
 def attention_flops(shape: ModelShape, widths: AttentionWidths) -> int:
     """Projections, scores and mixing of all layers for one input."""
-    return sum(layer.qk_total + layer.vo_total for layer in widths.layers) * channel_flops(shape)
+    pairs = zip(shape.attention, widths.layers, strict=True)
+    return sum((layer.qk_total + layer.vo_total) * channel_flops(block) for block, layer in pairs)
+
+
+def feed_forward_flops(shape: ModelShape, widths: AttentionWidths) -> int:
+    """All feed-forward blocks for one input."""
+    pairs = zip(shape.feed_forward, widths.feed_forward, strict=True)
+    return sum(neurons * neuron_flops(block) for block, neurons in pairs)
 
 
 def total_flops(shape: ModelShape, widths: AttentionWidths) -> int:
     """One forward pass of one input."""
-    return shape.other_flops + attention_flops(shape, widths)
+    return shape.other_flops + attention_flops(shape, widths) + feed_forward_flops(shape, widths)
 
 
 def weight_bytes(shape: ModelShape, widths: AttentionWidths) -> int:

@@ -1,58 +1,69 @@
-"""What a target counts in: what a channel costs, and how much of the original has gone, in parameters or in FLOPs."""
+"""What a target counts in: what a channel or neuron costs, and how much of the original has gone, in parameters or in FLOPs."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Self
 
 from api_schemas import accounting
-from api_schemas.accounting import ModelShape
 from api_schemas.enums import TargetKind
-from api_schemas.widths import AttentionWidths, LayerWidths
+from api_schemas.shape import ModelShape
+from api_schemas.widths import AttentionWidths
+
+SIDES = ("qk", "vo")
 
 
 @dataclass(frozen=True)
 class Unit:
-    """Costs of channels in the unit of a target. A share of the target is a share of `total`."""
+    """Costs in the unit of a target, block by block. A share of the target is a share of `total`."""
 
-    qk: int
-    """One QK channel."""
-    vo: int
+    qk: tuple[int, ...]
+    """One QK channel, by attention."""
+    vo: tuple[int, ...]
     """One VO channel."""
     total: int
     """All that the original has of what the target counts."""
-    channels: int
-    """QK channels of one layer of the original, and as many VO channels: every layer was equally wide."""
+    dense: AttentionWidths
+    """The original's widths."""
 
     @classmethod
-    def of(cls, shape: ModelShape, layers: int, kind: TargetKind) -> Self:
-        """The unit of `kind` for a model of so many layers. ValueError for latency, which is measured and not counted."""
-        channels = accounting.original_channels(shape, layers)
-        qk, vo = accounting.qk_channel_parameters(shape), accounting.vo_channel_parameters(shape)
-        flops = accounting.channel_flops(shape)
+    def of(cls, shape: ModelShape, kind: TargetKind) -> Self:
+        """The unit of `kind`. ValueError for latency, which is measured and not counted."""
+        dense = shape.dense
+        qk = tuple(map(accounting.qk_channel_parameters, shape.attention))
+        vo = tuple(map(accounting.vo_channel_parameters, shape.attention))
         match kind:
             case TargetKind.ATTENTION_SPARSITY:
-                return cls(qk, vo, shape.attention_parameters, channels)
+                return cls(qk, vo, accounting.attention_parameters(shape, dense), dense)
             case TargetKind.PARAMETERS:
-                return cls(qk, vo, shape.other_parameters + shape.attention_parameters, channels)
+                return cls(qk, vo, accounting.total_parameters(shape, dense), dense)
             case TargetKind.FLOPS:
-                return cls(flops, flops, shape.other_flops + 2 * layers * channels * flops, channels)
+                flops = tuple(map(accounting.channel_flops, shape.attention))
+                return cls(flops, flops, accounting.total_flops(shape, dense), dense)
             case TargetKind.LATENCY:
                 raise ValueError("latency is measured on the worker's device, not counted")
 
-    def cost(self, side: str) -> int:
-        """One channel of `qk` or `vo`."""
-        return self.qk if side == "qk" else self.vo
+    def cost(self, number: int, side: str) -> int:
+        """One channel of `qk` or `vo` of an attention."""
+        return self.qk[number] if side == "qk" else self.vo[number]
 
-    def removed(self, layers: Iterable[LayerWidths], side: str = "") -> int:
-        """What has gone from these layers, of one side (`qk`, `vo`) or of both."""
+    def original(self, numbers: Iterable[int], side: str = "") -> int:
+        """What these attentions had, of one side (`qk`, `vo`) or of both; output biases, which stay, not counted."""
+        return self._sum(self.dense, numbers, side)
+
+    def removed(self, widths: AttentionWidths, numbers: Iterable[int], side: str = "") -> int:
+        """What has gone from these attentions, of one side or of both."""
+        numbers = tuple(numbers)
+        return self._sum(self.dense, numbers, side) - self._sum(widths, numbers, side)
+
+    def _sum(self, widths: AttentionWidths, numbers: Iterable[int], side: str) -> int:
         total = 0
-        for layer in layers:
-            if side != "vo":
-                total += self.qk * (self.channels - layer.qk_total)
-            if side != "qk":
-                total += self.vo * (self.channels - layer.vo_total)
+        for number in numbers:
+            layer = widths.layers[number]
+            for each, channels in zip(SIDES, (layer.qk_total, layer.vo_total), strict=True):
+                if side in ("", each):
+                    total += self.cost(number, each) * channels
         return total
 
     def share(self, widths: AttentionWidths) -> float:
         """What has gone of the whole model, as a share of what the original had: the target's own measure."""
-        return self.removed(widths.layers) / self.total
+        return self.removed(widths, range(len(widths.layers))) / self.total

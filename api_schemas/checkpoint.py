@@ -3,17 +3,18 @@
 The service calls it to judge an upload without torch; the engine calls it to find what it will cut.
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from api_schemas.accounting import ModelShape
 from api_schemas.checkpoint_config import CheckpointConfig, read_config
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
-from api_schemas.families import Family, FileNames
+from api_schemas.families import Architecture, Family, Layout
 from api_schemas.safe_json import UnsafeJsonError, load_object
 from api_schemas.safetensors_header import DTYPE_BYTES, TensorInfo, read_header
+from api_schemas.shape import ModelShape
 from api_schemas.shards import INDEX_NAME, WEIGHTS_NAME, merge_shards, shard_names
 from api_schemas.widths import AttentionWidths
 
@@ -30,8 +31,9 @@ class Checkpoint:
     """A checkpoint that this version can prune."""
 
     family: Family
-    architecture: str
-    task: str
+    name: str
+    """Of the class of transformers."""
+    architecture: Architecture
     labels: tuple[str, ...]
     """By id."""
     multi_label: bool
@@ -53,33 +55,55 @@ def describe_checkpoint(config: Mapping[str, Any], tensors: Tensors) -> Checkpoi
     """Judge a checkpoint. Raises CODE_REFUSED, CONFIG_INVALID, ARCHITECTURE_UNSUPPORTED or WEIGHTS_MISMATCH."""
     known = read_config(config)
     dtype = _one_dtype(tensors)
-    names = _names_in_file(known, tensors)
-    output_bias = f"{names.projections(0)['o']}.bias" in tensors
-    attention = _attention_shapes(known, names, output_bias)
-    others = {
-        next((name for name in alternatives if name in tensors), alternatives[0]): shape
-        for alternatives, shape in known.family.other_tensors(config, len(known.labels)).items()
-    }
-    _compare({**attention, **others}, tensors)
+    saved_as = _naming(known, tensors)
+    layout = known.layout
+    blocks = {saved_as(name): shape for name, shape in block_tensors(layout).items()}
+    named = known.family.other_tensors
+    if named is None:
+        others = [tensor for name, tensor in tensors.items() if name not in blocks and tensor.dtype in FLOAT_DTYPES]
+        _compare(blocks, {name: tensor for name, tensor in tensors.items() if name in blocks})
+    else:
+        expected = {saved_as(name): shape for name, shape in named(config, len(known.labels)).items()}
+        _compare({**blocks, **expected}, tensors)
+        others = [tensors[name] for name in expected]
     shape = ModelShape(
-        hidden_size=known.hidden_size,
-        tokens=known.family.tokens(config),
-        qkv_bias=known.qkv_bias,
-        output_bias=output_bias,
-        attention_parameters=sum(tensors[name].elements for name in attention),
-        other_parameters=sum(tensors[name].elements for name in others),
-        other_flops=known.family.other_flops(config),
+        attention=tuple(site.shape for site in layout.attention),
+        feed_forward=tuple(site.shape for site in layout.feed_forward),
+        other_parameters=sum(tensor.elements for tensor in others),
+        other_flops=layout.other_flops,
         bytes_per_parameter=DTYPE_BYTES[dtype],
     )
     return Checkpoint(
         family=known.family,
+        name=known.name,
         architecture=known.architecture,
-        task=known.family.architectures[known.architecture],
         labels=known.labels,
         multi_label=known.multi_label,
         shape=shape,
-        widths=AttentionWidths.dense(known.layers, known.heads, known.head_dim),
+        widths=shape.dense,
     )
+
+
+def block_tensors(layout: Layout) -> dict[str, tuple[int, ...]]:
+    """Every weight and bias of the blocks: its name in the module tree, and its shape."""
+    shapes: dict[str, tuple[int, ...]] = {}
+
+    def add(name: str, rows: int, columns: int, bias: bool) -> None:
+        shapes[f"{name}.weight"] = (rows, columns)
+        if bias:
+            shapes[f"{name}.bias"] = (rows,)
+
+    for site in layout.attention:
+        block = site.shape
+        inner = block.heads * block.head_dim
+        add(site.q, inner, block.hidden, block.q_bias)
+        add(site.k, inner, block.source, block.k_bias)
+        add(site.v, inner, block.source, block.v_bias)
+        add(site.o, block.hidden, inner, block.o_bias)
+    for pair in layout.feed_forward:
+        add(pair.first, pair.shape.neurons, pair.shape.hidden, pair.shape.first_bias)
+        add(pair.second, pair.shape.hidden, pair.shape.neurons, pair.shape.second_bias)
+    return shapes
 
 
 def _one_dtype(tensors: Tensors) -> str:
@@ -94,28 +118,21 @@ def _one_dtype(tensors: Tensors) -> str:
     return found[0]
 
 
-def _names_in_file(known: CheckpointConfig, tensors: Tensors) -> FileNames:
-    """The way of naming, of those the family has had, that this file uses in its first layer."""
-    for names in known.family.file_names:
-        if any(f"{module}.weight" in tensors for module in names.projections(0).values()):
-            return names
-    first = f"{known.family.file_names[0].projections(0)['q']}.weight"
+def _naming(known: CheckpointConfig, tensors: Tensors) -> Callable[[str], str]:
+    """From a name in the module tree to the file's: the way of naming, of those the family has had, that this file uses."""
+    first = f"{known.layout.attention[0].q}.weight"
+    for replacements in known.family.saved_names:
+
+        def saved_as(name: str, replacements: tuple[tuple[str, str], ...] = replacements) -> str:
+            for pattern, by in replacements:
+                name = re.sub(pattern, by, name)
+            return name
+
+        if saved_as(first) in tensors:
+            return saved_as
     item = ErrorItem(pointer=first, code=ErrorCode.WEIGHTS_MISMATCH, detail="not in the file")
-    detail = f"The file holds no attention of {known.architecture}: {first} was looked for. Is it another model's file?"
+    detail = f"The file holds no attention of {known.name}: {first} was looked for. Is it another model's file?"
     raise SecateurError(ErrorCode.WEIGHTS_MISMATCH, detail, (item,))
-
-
-def _attention_shapes(known: CheckpointConfig, names: FileNames, output_bias: bool) -> dict[str, tuple[int, ...]]:
-    inner, hidden = known.heads * known.head_dim, known.hidden_size
-    shapes: dict[str, tuple[int, ...]] = {}
-    for layer in range(known.layers):
-        for side, module in names.projections(layer).items():
-            shapes[f"{module}.weight"] = (hidden, inner) if side == "o" else (inner, hidden)
-            if side == "o" and output_bias:
-                shapes[f"{module}.bias"] = (hidden,)
-            elif side != "o" and known.qkv_bias:
-                shapes[f"{module}.bias"] = (inner,)
-    return shapes
 
 
 def _compare(expected: Mapping[str, tuple[int, ...]], tensors: Tensors) -> None:

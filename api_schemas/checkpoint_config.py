@@ -1,15 +1,16 @@
-"""config.json, judged: which family it is, and the few values on which everything else rests."""
+"""config.json, judged: which family it is, where its blocks are, and what its classes are called."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from api_schemas.config_guard import refuse_code
+from api_schemas.enums import Head
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
-from api_schemas.families import FAMILIES, Family, family_of
+from api_schemas.families import FAMILIES, Architecture, Family, Layout, UnusableConfigError, family_of
 
-MAX_LAYERS = 1024
 MAX_SIZE = 2**20
+MAX_PARTS = 64
 MAX_LABELS = 65_536
 MAX_LABEL_LENGTH = 256
 # Optional numbers that loaders check or divide by, and the range within which they mean something.
@@ -45,6 +46,8 @@ _ACTIVATIONS = (
     "swish",
     "tanh",
 )
+LABELLED = (Head.CLASSIFICATION, Head.TOKEN_CLASSIFICATION)
+"""Heads whose classes config.json names."""
 PROBLEM_TYPES = ("single_label_classification", "multi_label_classification")
 
 
@@ -53,39 +56,39 @@ class CheckpointConfig:
     """What was read from config.json, each value checked."""
 
     family: Family
-    architecture: str
-    hidden_size: int
-    layers: int
-    heads: int
-    head_dim: int
-    qkv_bias: bool
+    name: str
+    """Of the class of transformers."""
+    architecture: Architecture
+    layout: Layout
     labels: tuple[str, ...]
+    """Empty where the head has none."""
     multi_label: bool
 
 
 def read_config(config: Mapping[str, Any]) -> CheckpointConfig:
     """Raises CODE_REFUSED, ARCHITECTURE_UNSUPPORTED or CONFIG_INVALID."""
     refuse_code(config)
-    family, architecture = _family(config)
+    family, name = _family(config)
     _check_values(family, config)
-    hidden, layers, heads = (
-        int(family.value(config, key)) for key in (family.hidden_key, family.layers_key, family.heads_key)
-    )
-    if layers > MAX_LAYERS:
-        _refuse(family.layers_key, f"at most {MAX_LAYERS} layers are read")
+    architecture = family.architectures[name]
+    try:
+        layout = family.layout(config, architecture.prefix)
+    except UnusableConfigError as error:
+        _refuse(error.key, error.reason)
+    except (ArithmeticError, KeyError, TypeError, ValueError) as error:
+        raise SecateurError(
+            ErrorCode.CONFIG_INVALID, "config.json describes an input that gives no usable sequence."
+        ) from error
     problem = config.get("problem_type")
     if problem is not None and problem not in PROBLEM_TYPES:
         _refuse("problem_type", f"null or one of {', '.join(PROBLEM_TYPES)} is needed")
     return CheckpointConfig(
         family=family,
+        name=name,
         architecture=architecture,
-        hidden_size=hidden,
-        layers=layers,
-        heads=heads,
-        head_dim=_head_dim(family, config, hidden, heads),
-        qkv_bias=bool(family.value(config, family.bias_key)) if family.bias_key else True,
-        labels=_labels(config),
-        multi_label=problem == "multi_label_classification",
+        layout=layout,
+        labels=_labels(config) if architecture.head in LABELLED else (),
+        multi_label=architecture.head is Head.CLASSIFICATION and problem == "multi_label_classification",
     )
 
 
@@ -96,7 +99,11 @@ def _family(config: Mapping[str, Any]) -> tuple[Family, str]:
     if family is None:
         detail = f"config.json says model_type {str(model_type)[:100]!r}. Supported architectures: {known}."
     elif not isinstance(architectures, list) or architectures not in [[name] for name in family.architectures]:
-        detail = f"config.json says architectures {str(architectures)[:200]}; exactly one is needed, of: {known}."
+        nearest = ", ".join(family.architectures)
+        detail = (
+            f"config.json says architectures {str(architectures)[:200]}; exactly one is needed. Of model_type {model_type!r} "
+            f"these can be pruned: {nearest}. Of all: {known}."
+        )
     else:
         return family, str(architectures[0])
     raise SecateurError(ErrorCode.ARCHITECTURE_UNSUPPORTED, detail)
@@ -105,38 +112,41 @@ def _family(config: Mapping[str, Any]) -> tuple[Family, str]:
 def _check_values(family: Family, config: Mapping[str, Any]) -> None:
     """Every key the family reads has a usable value, so that its formulas neither divide by zero nor overflow."""
     for key, default in family.defaults.items():
-        value = config.get(key, default)
-        if isinstance(default, bool):
-            if not isinstance(value, bool):
-                _refuse(key, "true or false is needed")
-            continue
-        parts = value if isinstance(value, list) and len(value) == 2 and key == "patch_size" else [value]
-        if not all(type(part) is int and 1 <= part <= MAX_SIZE for part in parts):
-            _refuse(key, f"a whole number from 1 to {MAX_SIZE} is needed")
+        _check_value(key, config.get(key, default), default)
     for key, most in _RATES.items():
         value = config.get(key, 0.0)
         if type(value) not in (int, float) or not 0 <= value <= most:
             _refuse(key, f"a number from 0 to {most:g} is needed")
-    if config.get("hidden_act", "gelu") not in _ACTIVATIONS:
-        _refuse("hidden_act", f"one of {', '.join(_ACTIVATIONS)} is needed")
-    try:
-        tokens = family.tokens(config)
-    except (ArithmeticError, KeyError, TypeError, ValueError):
-        tokens = 0
-    if not 1 <= tokens <= MAX_SIZE:
-        raise SecateurError(ErrorCode.CONFIG_INVALID, "config.json describes an input that gives no usable sequence.")
-
-
-def _head_dim(family: Family, config: Mapping[str, Any], hidden: int, heads: int) -> int:
-    """The width of a head: said by a uniformly pruned stock checkpoint, else hidden size over heads."""
+    for key in ("hidden_act", "activation", "activation_function", "feat_extract_activation"):
+        if config.get(key, "gelu") not in _ACTIVATIONS:
+            _refuse(key, f"one of {', '.join(_ACTIVATIONS)} is needed")
+    for key, (supported, reason) in family.refused.items():
+        if config.get(key, supported) not in (supported, None):
+            _refuse(key, reason)
     said = config.get(family.head_dim_key) if family.head_dim_key else None
-    if said is not None:
-        if type(said) is not int or not 1 <= said <= MAX_SIZE:
-            _refuse(str(family.head_dim_key), f"a whole number from 1 to {MAX_SIZE} is needed")
-        return int(said)
-    if hidden % heads:
-        _refuse(family.heads_key, f"{heads} heads do not divide {family.hidden_key} {hidden}")
-    return hidden // heads
+    if said is not None and (type(said) is not int or not 1 <= said <= MAX_SIZE):
+        _refuse(str(family.head_dim_key), f"a whole number from 1 to {MAX_SIZE} is needed")
+
+
+def _check_value(key: str, value: Any, default: Any) -> None:
+    """`value` is of the type of `default`, within bounds. A tuple stands for a list of numbers; 0 for a number that may be 0."""
+    if isinstance(default, bool):
+        if not isinstance(value, bool):
+            _refuse(key, "true or false is needed")
+        return
+    if isinstance(default, str):
+        if not isinstance(value, str) or len(value) > MAX_LABEL_LENGTH:
+            _refuse(key, "a short text is needed")
+        return
+    parts = value if isinstance(value, list | tuple) else [value]
+    if isinstance(default, tuple):
+        usable = isinstance(value, list | tuple) and 1 <= len(value) <= MAX_PARTS
+    else:
+        usable = value is parts[0] or (key == "patch_size" and len(parts) == 2)
+    least = 0 if default == 0 else 1
+    if not usable or not all(type(part) is int and least <= part <= MAX_SIZE for part in parts):
+        many = f"a list of 1 to {MAX_PARTS} whole numbers" if isinstance(default, tuple) else "a whole number"
+        _refuse(key, f"{many} from {least} to {MAX_SIZE} is needed")
 
 
 def _labels(config: Mapping[str, Any]) -> tuple[str, ...]:

@@ -4,11 +4,11 @@ from collections.abc import Collection
 from math import ceil
 
 from api_schemas import accounting
-from api_schemas.accounting import ModelShape
 from api_schemas.budget import Unit
 from api_schemas.enums import Balance, Granularity, Layout, Scope, TargetKind
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
 from api_schemas.pruning import Pruning
+from api_schemas.shape import ModelShape
 from api_schemas.widths import AttentionWidths, LayerWidths
 
 SHARE_OF = {
@@ -30,9 +30,9 @@ def least_channels(pruning: Pruning) -> int:
     return ceil(pruning.min_channels / pruning.align) * pruning.align
 
 
-def included_layers(layers: int, pruning: Pruning) -> tuple[int, ...]:
-    """Numbers of the layers that may be cut."""
-    return tuple(number for number in range(layers) if number not in pruning.exclude_layers)
+def included_blocks(shape: ModelShape, pruning: Pruning) -> tuple[int, ...]:
+    """Numbers of the attentions that may be cut: of those whose layer is not left out."""
+    return tuple(n for n, block in enumerate(shape.attention) if block.layer not in pruning.exclude_layers)
 
 
 def smallest_widths(
@@ -42,7 +42,7 @@ def smallest_widths(
     min_channels: int,
     exclude: Collection[int] = (),
 ) -> AttentionWidths:
-    """The widths left when a granularity has removed all it may."""
+    """The widths left when a granularity has removed all it may. `exclude`: numbers of attentions that stay."""
 
     def of_layer(layer: LayerWidths) -> tuple[list[int], list[int]]:
         qk, vo = list(layer.qk), list(layer.vo)
@@ -55,14 +55,14 @@ def smallest_widths(
     return AttentionWidths.of(
         widths.head_dim,
         ((layer.qk, layer.vo) if number in exclude else of_layer(layer) for number, layer in enumerate(widths.layers)),
+        widths.feed_forward,
     )
 
 
-def narrowest(widths: AttentionWidths, pruning: Pruning) -> AttentionWidths:
+def narrowest(shape: ModelShape, widths: AttentionWidths, pruning: Pruning) -> AttentionWidths:
     """`smallest_widths` as a spec has it."""
-    return smallest_widths(
-        widths, pruning.granularity, least_heads(pruning), least_channels(pruning), pruning.exclude_layers
-    )
+    stay = set(range(len(widths.layers))) - set(included_blocks(shape, pruning))
+    return smallest_widths(widths, pruning.granularity, least_heads(pruning), least_channels(pruning), stay)
 
 
 def max_sparsity(
@@ -74,7 +74,7 @@ def max_sparsity(
 
 def max_share(shape: ModelShape, widths: AttentionWidths, pruning: Pruning) -> float:
     """The largest share of the target's kind that the spec can reach. ValueError for latency, known only when measured."""
-    return Unit.of(shape, len(widths.layers), pruning.target.kind).share(narrowest(widths, pruning))
+    return Unit.of(shape, pruning.target.kind).share(narrowest(shape, widths, pruning))
 
 
 def smallest_cut(shape: ModelShape, widths: AttentionWidths, pruning: Pruning, kind: TargetKind) -> float:
@@ -82,24 +82,27 @@ def smallest_cut(shape: ModelShape, widths: AttentionWidths, pruning: Pruning, k
 
     One structure, or one a ranking where all have to move: a layer each with a local scope, a side each with equal balance.
     """
-    unit = Unit.of(shape, len(widths.layers), kind)
-    numbers = included_layers(len(widths.layers), pruning)
-    layer = widths.layers[numbers[0]]
-    heads, channels = layer.heads, max(0, layer.qk[0] - least_channels(pruning))
+    unit = Unit.of(shape, kind)
+    ones = [_smallest_of(unit, number, widths.layers[number], pruning) for number in included_blocks(shape, pruning)]
+    everywhere = pruning.scope is Scope.LOCAL or pruning.layout is Layout.STOCK
+    return (sum(ones) if everywhere else min(ones)) / unit.total
+
+
+def _smallest_of(unit: Unit, number: int, layer: LayerWidths, pruning: Pruning) -> int:
+    """The same of one attention alone, in the unit."""
+    qk, vo = unit.qk[number], unit.vo[number]
     both = Layout.STOCK is pruning.layout or Balance.EQUAL is pruning.balance
-    channel = (unit.qk + unit.vo if both else max(unit.qk, unit.vo)) * pruning.align
-    head = layer.qk[0] * unit.qk + layer.vo[0] * unit.vo
+    channel = (qk + vo if both else max(qk, vo)) * pruning.align
+    head = layer.qk[0] * qk + layer.vo[0] * vo
     match pruning.granularity:
         case Granularity.ENTIRE_HEAD:
-            one = head
+            return head
         case Granularity.SAME_CHANNEL | Granularity.PER_HEAD:
-            one = channel * heads
+            return channel * layer.heads
         case Granularity.RAGGED:
-            one = channel
+            return channel
         case Granularity.HEAD_AND_CHANNEL:
-            one = channel if channels else head
-    everywhere = pruning.scope is Scope.LOCAL or pruning.layout is Layout.STOCK
-    return one * (len(numbers) if everywhere else 1) / unit.total
+            return channel if layer.qk[0] > least_channels(pruning) else head
 
 
 def check_reachable(shape: ModelShape, widths: AttentionWidths, pruning: Pruning) -> None:
@@ -115,7 +118,7 @@ def check_reachable(shape: ModelShape, widths: AttentionWidths, pruning: Pruning
     What a latency target can reach is known when the worker has measured. Refused here is only what no layer without
     attention would reach: more than attention's share of the FLOPs.
     """
-    _check_layers(len(widths.layers), pruning)
+    _check_layers(shape, pruning)
     _check_alignment(widths, pruning)
     kind, target = pruning.target.kind, pruning.target.share
     if kind is TargetKind.LATENCY:
@@ -130,8 +133,8 @@ def check_reachable(shape: ModelShape, widths: AttentionWidths, pruning: Pruning
         return
     most = nominal = max_share(shape, widths, pruning)
     if kind is TargetKind.ATTENTION_SPARSITY:
-        kept_biases = shape.output_bias * shape.hidden_size * len(widths.layers)
-        nominal = most * shape.attention_parameters / (shape.attention_parameters - kept_biases)
+        whole = Unit.of(shape, kind)
+        nominal = most * whole.total / whole.original(range(len(shape.attention)))
     if target > nominal + 1e-9:
         excluded = f", {len(set(pruning.exclude_layers))} layers left out" if pruning.exclude_layers else ""
         raise out_of_reach(
@@ -151,14 +154,12 @@ def check_reachable(shape: ModelShape, widths: AttentionWidths, pruning: Pruning
         )
 
 
-def _check_layers(layers: int, pruning: Pruning) -> None:
-    beyond = sorted(number for number in set(pruning.exclude_layers) if number >= layers)
+def _check_layers(shape: ModelShape, pruning: Pruning) -> None:
+    beyond = sorted(number for number in set(pruning.exclude_layers) if number >= shape.layers)
     if beyond:
-        detail = (
-            f"The model has layers 0 to {layers - 1}; there is no layer {', '.join(map(str, beyond))} to leave out."
-        )
-    elif not included_layers(layers, pruning):
-        detail = f"All {layers} layers are left out; nothing can be removed."
+        detail = f"The model has layers 0 to {shape.layers - 1}; there is no layer {', '.join(map(str, beyond))} to leave out."
+    elif not included_blocks(shape, pruning):
+        detail = f"All {shape.layers} layers are left out; nothing can be removed."
     else:
         return
     item = ErrorItem(pointer="/pruning/exclude_layers", code=ErrorCode.INVALID_REQUEST, detail=detail)

@@ -1,7 +1,7 @@
 """How wide every attention head is: the one record of what was cut, from the safetensors header to the report."""
 
 from collections.abc import Iterable
-from typing import Self
+from typing import Any, Self
 
 from pydantic import model_validator
 
@@ -16,11 +16,22 @@ class LayerWidths(Output):
 
     qk: tuple[int, ...]
     vo: tuple[int, ...]
+    numbers: tuple[int, ...] = ()
+    """Which heads of the original these are, in order; left out, the first ones."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _numbered(cls, data: Any) -> Any:
+        if isinstance(data, dict) and not data.get("numbers"):
+            return {**data, "numbers": tuple(range(len(data.get("qk", ()))))}
+        return data
 
     @model_validator(mode="after")
     def _paired(self) -> Self:
-        if len(self.qk) != len(self.vo):
-            raise ValueError("a head has both a QK and a VO width: the lists must be equally long")
+        if not len(self.qk) == len(self.vo) == len(self.numbers):
+            raise ValueError("a head has a QK width, a VO width and a number: the lists must be equally long")
+        if list(self.numbers) != sorted(set(self.numbers)):
+            raise ValueError("heads keep their order: numbers rise")
         if any(width < 1 for width in (*self.qk, *self.vo)):
             raise ValueError("a head that is kept has at least one QK and one VO channel")
         return self
@@ -44,24 +55,36 @@ class LayerWidths(Output):
 
 
 class AttentionWidths(Output):
-    """All layers. `head_dim` is the original model's: the softmax scale stays 1/sqrt(head_dim) whatever is cut."""
+    """All attentions of a model, and its feed-forward blocks, each in the order in which the model runs them.
+
+    `head_dim` is the original model's: the softmax scale stays 1/sqrt(head_dim) whatever is cut.
+    """
 
     head_dim: int
     layers: tuple[LayerWidths, ...]
+    feed_forward: tuple[int, ...] = ()
+    """Neurons by block; empty where these are not known."""
 
     @classmethod
-    def dense(cls, layers: int, heads: int, head_dim: int) -> Self:
+    def dense(cls, layers: int, heads: int, head_dim: int, feed_forward: tuple[int, ...] = ()) -> Self:
+        """`layers` attentions of the same width."""
         layer = LayerWidths(qk=(head_dim,) * heads, vo=(head_dim,) * heads)
-        return cls(head_dim=head_dim, layers=(layer,) * layers)
+        return cls(head_dim=head_dim, layers=(layer,) * layers, feed_forward=feed_forward)
 
     @classmethod
-    def of(cls, head_dim: int, layers: Iterable[tuple[Iterable[int], Iterable[int]]]) -> Self:
-        """From (qk widths, vo widths) a layer."""
-        return cls(head_dim=head_dim, layers=tuple(LayerWidths(qk=tuple(qk), vo=tuple(vo)) for qk, vo in layers))
+    def of(
+        cls,
+        head_dim: int,
+        layers: Iterable[tuple[Iterable[int], Iterable[int]]],
+        feed_forward: tuple[int, ...] = (),
+    ) -> Self:
+        """From (qk widths, vo widths) an attention."""
+        found = tuple(LayerWidths(qk=tuple(qk), vo=tuple(vo)) for qk, vo in layers)
+        return cls(head_dim=head_dim, layers=found, feed_forward=feed_forward)
 
     @property
     def stock_shape(self) -> tuple[int, int] | None:
-        """(heads, head width) where one pair describes every layer and QK = VO, else None; None too where no head is left.
+        """(heads, head width) where one pair describes every attention and QK = VO, else None; None too where no head is left.
 
         Exactly these layouts can be written as a stock configuration (`num_attention_heads`, `head_dim`).
         """

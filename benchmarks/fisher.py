@@ -27,8 +27,9 @@ from transformers import ASTConfig, ASTForAudioClassification, PreTrainedModel
 from api_schemas.families.ast import AST
 from api_schemas.widths import AttentionWidths
 from worker.engine.attention import AttentionBlock, attention_blocks, projections_by_name
+from worker.engine.data.split import Inputs
 from worker.engine.evaluate import per_sample_loss
-from worker.engine.models import build, on_device
+from worker.engine.models import Kind, build, on_device
 from worker.engine.scoring import Want, observe
 
 CLASSES = 35
@@ -52,27 +53,30 @@ class Case:
         # 12 patches high, at a stride of 10 mel bins; two special tokens.
         frames = ((tokens - 2) // 12 - 1) * 10 + 16
         config = ASTConfig(max_length=frames, id2label={n: str(n) for n in range(CLASSES)})
-        widths = AttentionWidths.dense(config.num_hidden_layers, config.num_attention_heads, 64)
+        kind = Kind(AST, "ASTForAudioClassification")
+        layers, heads = config.num_hidden_layers, config.num_attention_heads
+        widths = AttentionWidths.dense(layers, heads, 64, (config.intermediate_size,) * layers)
         stock = ASTForAudioClassification(config)
-        self.model: PreTrainedModel = on_device(build(AST, config.to_dict(), widths, stock.state_dict()), self.device)
-        self.blocks: tuple[AttentionBlock, ...] = attention_blocks(self.model, AST, widths)
+        self.model: PreTrainedModel = on_device(build(kind, config.to_dict(), widths, stock.state_dict()), self.device)
+        self.blocks: tuple[AttentionBlock, ...] = attention_blocks(self.model, kind, widths)
         samples = batch * arguments.batches
         self.x = torch.randn(samples, frames, config.num_mel_bins, device=self.device)
         self.y = torch.randint(CLASSES, (samples,), device=self.device)
 
-    def batches(self, size: int) -> list[tuple[Tensor, Tensor]]:
+    def batches(self, size: int) -> list[tuple[Inputs, Tensor]]:
         """The samples in order."""
-        return list(zip(self.x.split(size), self.y.split(size), strict=True))
+        parts = zip(self.x.split(size), self.y.split(size), strict=True)
+        return [({"input_values": x}, y) for x, y in parts]
 
     @staticmethod
     def loss(logits: Tensor, targets: Tensor) -> Tensor:
         """One loss a sample."""
         return per_sample_loss(logits, targets, False)
 
-    def backward(self, x: Tensor, y: Tensor) -> None:
+    def backward(self, x: Inputs, y: Tensor) -> None:
         """Forward and backward."""
         with torch.autocast(self.device.type, self.autocast, enabled=self.autocast is not None):
-            total = self.loss(self.model(x).logits.float(), y).sum()
+            total = self.loss(self.model(**x).logits.float(), y).sum()
         total.backward()
 
     def plain(self) -> None:

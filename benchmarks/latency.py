@@ -24,14 +24,15 @@ from torch import Tensor, nn
 from transformers import ASTConfig, ASTForAudioClassification, PreTrainedModel
 
 from api_schemas import accounting
-from api_schemas.accounting import ModelShape
 from api_schemas.enums import Granularity
 from api_schemas.families.ast import AST
 from api_schemas.pruning import Pruning
+from api_schemas.shape import ModelShape
 from api_schemas.widths import AttentionWidths
 from benchmarks.race.machine import describe
+from worker.engine.data.split import Inputs
 from worker.engine.evaluate.latency import forward, undisturbed
-from worker.engine.models import build, on_device
+from worker.engine.models import Kind, build, on_device
 from worker.engine.scoring import LayerScores
 from worker.engine.selection import select, widths_of
 from worker.engine.surgery import cut
@@ -85,17 +86,20 @@ def contestants(
     # 12 patches high, at a stride of 10 mel bins; two special tokens.
     frames = ((tokens - 2) // 12 - 1) * 10 + 16
     config = ASTConfig.from_dict({"max_length": frames, "id2label": dict.fromkeys(range(35), "word"), **SHAPES[shape]})
-    heads, hidden = config.num_attention_heads, config.hidden_size
-    dense_widths = AttentionWidths.dense(config.num_hidden_layers, heads, hidden // heads)
     stock = ASTForAudioClassification(config).eval()
-    dense = build(AST, config.to_dict(), dense_widths, stock.state_dict())
-    attention = config.num_hidden_layers * 4 * hidden * (hidden + 1)
+    kind = Kind(AST, "ASTForAudioClassification")
+    layout = kind.layout(config.to_dict())
+    inside = sum(p.numel() for name, p in stock.named_parameters() if ".attention." in name or ".mlp." in name)
     described = ModelShape(
-        hidden_size=hidden, tokens=AST.tokens(config.to_dict()), qkv_bias=True, output_bias=True,
-        attention_parameters=attention, other_parameters=sum(p.numel() for p in stock.parameters()) - attention,
-        other_flops=AST.other_flops(config.to_dict()), bytes_per_parameter=4,
-    )  # fmt: skip
-    assert described.tokens == tokens, f"{tokens} tokens are not 12 n + 2"
+        attention=tuple(site.shape for site in layout.attention),
+        feed_forward=tuple(site.shape for site in layout.feed_forward),
+        other_parameters=sum(p.numel() for p in stock.parameters()) - inside,
+        other_flops=layout.other_flops,
+        bytes_per_parameter=4,
+    )
+    assert described.attention[0].queries == tokens, f"{tokens} tokens are not 12 n + 2"
+    dense_widths = described.dense
+    dense = build(kind, config.to_dict(), dense_widths, stock.state_dict())
     found = [Contestant("dense, stock", stock, 1.0, dense_widths), Contestant("dense", dense, 1.0, dense_widths)]
     scores = uneven_scores(dense_widths, seed=0)
     for granularity in granularities:
@@ -108,15 +112,15 @@ def contestants(
             }
         )
         keep = select(scores, dense_widths, described, pruning, share=SPARSITY)
-        widths = widths_of(keep, dense_widths.head_dim)
+        widths = widths_of(keep, dense_widths)
         promise = accounting.total_flops(described, dense_widths) / accounting.total_flops(described, widths)
-        found.append(Contestant(granularity.value, cut(dense, AST, dense_widths, keep), promise, widths))
+        found.append(Contestant(granularity.value, cut(dense, kind, dense_widths, keep), promise, widths))
     for each in found:
         on_device(on_device(each.model, dtype), device)
     return found
 
 
-def timed(models: Sequence[nn.Module], inputs: Tensor, seconds: float) -> NDArray[np.float64]:
+def timed(models: Sequence[nn.Module], inputs: Inputs, seconds: float) -> NDArray[np.float64]:
     """Clock and process time in milliseconds, (rounds, models, 2): as many rounds as fit, within limits."""
     passes: list[Callable[[], object]] = [forward(model, inputs) for model in models]
     rounds: list[list[tuple[float, float]]] = []
@@ -135,10 +139,10 @@ def timed(models: Sequence[nn.Module], inputs: Tensor, seconds: float) -> NDArra
     return np.array(rounds)
 
 
-def measure(found: Sequence[Contestant], tokens: int, batch: int, inputs: Tensor, seconds: float) -> dict[str, Any]:
+def measure(found: Sequence[Contestant], tokens: int, batch: int, inputs: Inputs, seconds: float) -> dict[str, Any]:
     """One batch size, printed as a table."""
     times = timed([each.model for each in found], inputs, seconds)
-    with_cpu = inputs.device.type == "cpu" and torch.get_num_threads() == 1
+    with_cpu = next(iter(inputs.values())).device.type == "cpu" and torch.get_num_threads() == 1
     clocks = ("wall", "cpu") if with_cpu else ("wall",)
     print(f"\n{tokens} tokens, batch {batch}, {len(times)} rounds\n")
     print("| model | ms (median) | FLOPs promise | " + " | ".join(f"speed-up, {c} | of promise" for c in clocks) + " |")
@@ -183,8 +187,9 @@ def main() -> None:
         config = found[0].model.config
         for batch in arguments.batch:
             generator = torch.Generator().manual_seed(batch)
-            inputs = torch.randn(batch, config.max_length, config.num_mel_bins, generator=generator)
-            cases.append(measure(found, tokens, batch, inputs.to(device, dtype), arguments.seconds))
+            features = torch.randn(batch, config.max_length, config.num_mel_bins, generator=generator)
+            inputs = {"input_values": features.to(device, dtype)}
+            cases.append(measure(found, tokens, batch, inputs, arguments.seconds))
     rows = [row for case in cases for row in case["models"]]
     clock = "cpu" if "ratio_cpu" in rows[0] else "wall"
     governed = [row[f"ratio_{clock}"] for row in rows if row["model"] in [each.value for each in GOVERNED]]

@@ -24,6 +24,7 @@ from api_schemas.reach import max_sparsity
 from worker.engine.attention import attention_blocks
 from worker.engine.checkpoint.load import load_original
 from worker.engine.data import FeatureSplit, prepare
+from worker.engine.data.split import Inputs
 from worker.engine.evaluate import evaluate, per_sample_loss
 from worker.engine.scoring import WANTS, observe, score
 from worker.engine.selection import select, widths_of
@@ -35,10 +36,10 @@ SEEDS = 5
 """Draws of the random control; their mean is printed."""
 
 
-def batches(split: FeatureSplit, size: int = 8) -> Iterator[tuple[Tensor, Tensor]]:
+def batches(split: FeatureSplit, size: int = 8) -> Iterator[tuple[Inputs, Tensor]]:
     """The split in order."""
-    for start in range(0, len(split), size):
-        yield split.batch(range(start, min(start + size, len(split))))
+    for numbers in split.batches(size):
+        yield split.batch(numbers)
 
 
 def main() -> None:
@@ -57,7 +58,7 @@ def main() -> None:
             columns=Columns(), splits=Splits(), seed=0, cache_dir=Path(cache), progress=lambda _done, _total: None,
         )  # fmt: skip
         split = data.splits[Split.VALIDATION]
-        blocks = attention_blocks(loaded.model, loaded.family, loaded.widths)
+        blocks = attention_blocks(loaded.model, loaded.kind, loaded.widths)
 
         def quality(model: torch.nn.Module) -> float:
             scores = evaluate(
@@ -90,8 +91,8 @@ def main() -> None:
                 for seed in range(SEEDS if criterion is Criterion.RANDOM else 1):
                     scores = score(criterion, blocks, observed=observed, seed=seed)
                     keep = select(scores, loaded.widths, described.shape, spec, share=sparsity)
-                    found.append(quality(cut(loaded.model, loaded.family, loaded.widths, keep)))
-                widths = widths_of(keep, loaded.widths.head_dim)
+                    found.append(quality(cut(loaded.model, loaded.kind, loaded.widths, keep)))
+                widths = widths_of(keep, loaded.widths)
                 achieved = accounting.attention_sparsity(described.shape, widths)
                 off = f" ({achieved:.1%})" if abs(achieved - sparsity) > 0.005 else ""
                 cells.append(f"{sum(found) / len(found):.1%}{off}")

@@ -97,8 +97,8 @@ def make_multi_label(model: Path, out: Path, data: Path, cache: Path, epochs: in
         loaded.model,
         prepared.splits[Split.TRAIN],
         Finetune(epochs=epochs, learning_rate=2e-3, lora=Lora(rank=64, alpha=64)),
-        projections=projections_by_name(attention_blocks(loaded.model, loaded.family, loaded.widths)),
-        classifiers=loaded.family.classifier_modules,
+        projections=projections_by_name(attention_blocks(loaded.model, loaded.kind, loaded.widths)),
+        classifiers=loaded.kind.classifiers,
         multi_label=True,
         pad_value=prepared.pad_value,
         seed=0,
@@ -114,7 +114,7 @@ def reference_map(folder: Path, original: bool, prepared: PreparedData) -> float
     split = prepared.splits[Split.VALIDATION]
     model = (load_original(folder) if original else load_step(folder)).model
     scores = logits_of(model, split, batch_size=32, device=CPU).numpy()
-    targets = split.targets.numpy()
+    targets = split.all_targets().numpy()
     occurring = targets.any(axis=0)
     return float(average_precision_score(targets[:, occurring], scores[:, occurring], average="macro"))
 

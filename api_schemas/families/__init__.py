@@ -1,7 +1,16 @@
 """The registry of model families, by `model_type`."""
 
 from api_schemas.families.ast import AST
-from api_schemas.families.base import Config, Family, FileNames
+from api_schemas.families.base import (
+    Architecture,
+    AttentionKind,
+    AttentionSite,
+    Config,
+    Family,
+    FeedForwardSite,
+    Layout,
+    UnusableConfigError,
+)
 
 FAMILIES: tuple[Family, ...] = (AST,)
 _BY_MODEL_TYPE = {model_type: family for family in FAMILIES for model_type in family.model_types}
@@ -12,4 +21,15 @@ def family_of(model_type: str) -> Family | None:
     return _BY_MODEL_TYPE.get(model_type)
 
 
-__all__ = ["FAMILIES", "Config", "Family", "FileNames", "family_of"]
+__all__ = [
+    "FAMILIES",
+    "Architecture",
+    "AttentionKind",
+    "AttentionSite",
+    "Config",
+    "Family",
+    "FeedForwardSite",
+    "Layout",
+    "UnusableConfigError",
+    "family_of",
+]

@@ -2,20 +2,33 @@
 
 from typing import Any
 
-from api_schemas.families.base import Config, Family, FileNames
+from api_schemas.enums import Head, Modality
+from api_schemas.families.base import Architecture, Config, Family, Layout, UnusableConfigError
+from api_schemas.families.encoder import EncoderNames, EncoderSizes, encoder, head_width
 
-_DEFAULTS: dict[str, Any] = {
-    "hidden_size": 768,
-    "num_hidden_layers": 12,
-    "num_attention_heads": 12,
-    "intermediate_size": 3072,
-    "patch_size": 16,
-    "qkv_bias": True,
-    "frequency_stride": 10,
-    "time_stride": 10,
-    "max_length": 1024,
-    "num_mel_bins": 128,
-}
+ROOT = "audio_spectrogram_transformer"
+NAMES = EncoderNames(
+    layer=f"{ROOT}.layers.{{layer}}",
+    attention="attention",
+    q="attention.q_proj",
+    k="attention.k_proj",
+    v="attention.v_proj",
+    o="attention.o_proj",
+    first="mlp.fc1",
+    second="mlp.fc2",
+    attention_stream="layernorm_before",
+    feed_forward_stream="layernorm_after",
+)
+# Before transformers 5, and still when it saves.
+OLD_NAMES = (
+    (r"\.layers\.(\d+)\.", r".encoder.layer.\1."),
+    (r"attention\.o_proj", "attention.output.dense"),
+    (r"attention\.q_proj", "attention.attention.query"),
+    (r"attention\.k_proj", "attention.attention.key"),
+    (r"attention\.v_proj", "attention.attention.value"),
+    (r"mlp\.fc1", "intermediate.dense"),
+    (r"mlp\.fc2", "output.dense"),
+)
 
 
 def _pair(size: Any) -> tuple[int, int]:
@@ -24,94 +37,82 @@ def _pair(size: Any) -> tuple[int, int]:
 
 
 def _patches(config: Config) -> int:
-    def get(key: str) -> Any:
-        return config.get(key, _DEFAULTS[key])
-
-    height, width = _pair(get("patch_size"))
-    frequency = (get("num_mel_bins") - height) // get("frequency_stride") + 1
-    time = (get("max_length") - width) // get("time_stride") + 1
+    height, width = _pair(AST.value(config, "patch_size"))
+    frequency = (AST.value(config, "num_mel_bins") - height) // AST.value(config, "frequency_stride") + 1
+    time = (AST.value(config, "max_length") - width) // AST.value(config, "time_stride") + 1
     if frequency < 1 or time < 1:
-        raise ValueError("a patch is larger than the input")
+        raise UnusableConfigError("patch_size", "a patch is larger than the input")
     return int(frequency * time)
 
 
-def _tokens(config: Config) -> int:
-    """Patches, the class token and the distillation token."""
-    return _patches(config) + 2
+def _labels(config: Config) -> int:
+    return len(config.get("id2label") or {}) or config.get("num_labels") or 2
 
 
-def _other_flops(config: Config) -> int:
-    def get(key: str) -> Any:
-        return config.get(key, _DEFAULTS[key])
+def _layout(config: Config, _prefix: str) -> Layout:
+    height, width = _pair(AST.value(config, "patch_size"))
+    hidden, heads = AST.value(config, "hidden_size"), AST.value(config, "num_attention_heads")
+    sizes = EncoderSizes(
+        layers=AST.value(config, "num_hidden_layers"),
+        hidden=hidden,
+        heads=heads,
+        head_dim=config.get("head_dim") or head_width(hidden, heads, "num_attention_heads"),
+        neurons=AST.value(config, "intermediate_size"),
+        # Patches, the class token and the distillation token.
+        tokens=_patches(config) + 2,
+        qkv_bias=AST.value(config, "qkv_bias"),
+    )
+    return encoder(sizes, NAMES, 2 * hidden * (_patches(config) * height * width + _labels(config)))
 
-    height, width = _pair(get("patch_size"))
-    embed = 2 * _patches(config) * height * width * get("hidden_size")
-    feed_forward = 4 * _tokens(config) * get("hidden_size") * get("intermediate_size") * get("num_hidden_layers")
-    classes = len(config.get("id2label") or {}) or config.get("num_labels", 2)
-    return int(embed + feed_forward + 2 * get("hidden_size") * classes)
 
-
-def _other_tensors(config: Config, labels: int) -> dict[tuple[str, ...], tuple[int, ...]]:
-    def get(key: str) -> Any:
-        return config.get(key, _DEFAULTS[key])
-
-    hidden, inner, patch = get("hidden_size"), get("intermediate_size"), get("patch_size")
-    root, tree, old = "audio_spectrogram_transformer", "layers.{}", "encoder.layer.{}"
-    shapes: dict[tuple[str, ...], tuple[int, ...]] = {
-        (f"{root}.embeddings.cls_token",): (1, 1, hidden),
-        (f"{root}.embeddings.distillation_token",): (1, 1, hidden),
-        (f"{root}.embeddings.position_embeddings",): (1, _tokens(config), hidden),
-        (f"{root}.embeddings.patch_embeddings.projection.weight",): (hidden, 1, *_pair(patch)),
-        (f"{root}.embeddings.patch_embeddings.projection.bias",): (hidden,),
-        (f"{root}.layernorm.weight",): (hidden,),
-        (f"{root}.layernorm.bias",): (hidden,),
-        ("classifier.layernorm.weight",): (hidden,),
-        ("classifier.layernorm.bias",): (hidden,),
-        ("classifier.dense.weight",): (labels, hidden),
-        ("classifier.dense.bias",): (labels,),
+def _other_tensors(config: Config, labels: int) -> dict[str, tuple[int, ...]]:
+    hidden, patch = AST.value(config, "hidden_size"), AST.value(config, "patch_size")
+    shapes: dict[str, tuple[int, ...]] = {
+        f"{ROOT}.embeddings.cls_token": (1, 1, hidden),
+        f"{ROOT}.embeddings.distillation_token": (1, 1, hidden),
+        f"{ROOT}.embeddings.position_embeddings": (1, _patches(config) + 2, hidden),
+        f"{ROOT}.embeddings.patch_embeddings.projection.weight": (hidden, 1, *_pair(patch)),
+        f"{ROOT}.embeddings.patch_embeddings.projection.bias": (hidden,),
+        "classifier.dense.weight": (labels, hidden),
+        "classifier.dense.bias": (labels,),
     }
-    for layer in range(get("num_hidden_layers")):
-        for new_name, old_name, weight in (
-            ("layernorm_before", "layernorm_before", (hidden,)),
-            ("layernorm_after", "layernorm_after", (hidden,)),
-            ("mlp.fc1", "intermediate.dense", (inner, hidden)),
-            ("mlp.fc2", "output.dense", (hidden, inner)),
-        ):
-            names = (f"{root}.{tree.format(layer)}.{new_name}", f"{root}.{old.format(layer)}.{old_name}")
-            shapes[tuple(f"{name}.weight" for name in names)] = weight
-            shapes[tuple(f"{name}.bias" for name in names)] = weight[:1]
-    return shapes
+    norms = [f"{ROOT}.layernorm", "classifier.layernorm"]
+    for layer in range(AST.value(config, "num_hidden_layers")):
+        norms += [f"{NAMES.layer.format(layer=layer)}.layernorm_{where}" for where in ("before", "after")]
+    return shapes | {f"{norm}.{kind}": (hidden,) for norm in norms for kind in ("weight", "bias")}
 
 
 AST = Family(
     name="ast",
     model_types=("audio-spectrogram-transformer",),
-    architectures={"ASTForAudioClassification": "audio-classification"},
-    layer_modules="audio_spectrogram_transformer.layers.{layer}",
-    feed_forward_outputs="audio_spectrogram_transformer.layers.{layer}.mlp.fc2",
-    attention_modules="audio_spectrogram_transformer.layers.{layer}.attention",
-    projections={"q": "q_proj", "k": "k_proj", "v": "v_proj", "o": "o_proj"},
-    file_names=(
-        FileNames(*(f"audio_spectrogram_transformer.layers.{{layer}}.attention.{p}_proj" for p in "qkvo")),
-        FileNames(
-            *(
-                f"audio_spectrogram_transformer.encoder.layer.{{layer}}.attention.{p}"
-                for p in ("attention.query", "attention.key", "attention.value", "output.dense")
-            )
-        ),
-    ),
-    classifier_modules=("classifier",),
-    heads_key="num_attention_heads",
-    layers_key="num_hidden_layers",
-    hidden_key="hidden_size",
-    head_dim_key="head_dim",
-    bias_key="qkv_bias",
-    tokens=_tokens,
-    other_flops=_other_flops,
+    modality=Modality.AUDIO,
+    architectures={
+        "ASTForAudioClassification": Architecture(
+            task="audio-classification",
+            head=Head.CLASSIFICATION,
+            auto_class="AutoModelForAudioClassification",
+            classifiers=("classifier",),
+        )
+    },
+    layout=_layout,
+    defaults={
+        "hidden_size": 768,
+        "num_hidden_layers": 12,
+        "num_attention_heads": 12,
+        "intermediate_size": 3072,
+        "patch_size": 16,
+        "qkv_bias": True,
+        "frequency_stride": 10,
+        "time_stride": 10,
+        "max_length": 1024,
+        "num_mel_bins": 128,
+    },
     required_files=("config.json", "preprocessor_config.json"),
     optional_files=("README.md",),
-    feature_extractors=("ASTFeatureExtractor",),
+    preprocessors=("ASTFeatureExtractor",),
     preprocessor_keys=("max_length", "num_mel_bins"),
-    defaults=_DEFAULTS,
+    saved_names=((), OLD_NAMES),
     other_tensors=_other_tensors,
+    heads_key="num_attention_heads",
+    head_dim_key="head_dim",
 )

@@ -1,71 +1,139 @@
-"""What Secateur needs to know of a model family, as data: where attention is, what it is called, what it costs."""
+"""What Secateur needs to know of a model family, as data: where its blocks are, what they are called, what they cost."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any
+
+from api_schemas.enums import Head, Modality
+from api_schemas.shape import AttentionShape, FeedForwardShape
 
 Config = Mapping[str, Any]
 
 
+class UnusableConfigError(ValueError):
+    """A config describes no model of the family: the key and what is wrong with it."""
+
+    def __init__(self, key: str, reason: str) -> None:
+        super().__init__(f"{key}: {reason}")
+        self.key, self.reason = key, reason
+
+
+class AttentionKind(StrEnum):
+    """How an attention is computed between its projections; each has its own forward in the code that travels."""
+
+    SELF = "self"
+    """Scores q·k, softmax, nothing else."""
+    CACHED = "cached"
+    """The same in a decoder: keys and values may be kept from token to token, or come from an encoder."""
+    GATED_POSITIONS = "gated_positions"
+    """WavLM: relative positions, gated by the layer's input, are added to the scores."""
+    WINDOWED = "windowed"
+    """Swin: a table of relative positions is added to the scores, inside windows."""
+
+
 @dataclass(frozen=True)
-class FileNames:
-    """How one way of saving names the projections in the safetensors file. `{layer}` stands for the layer's number."""
+class AttentionSite:
+    """One attention: paths in the module tree, and its shape."""
 
-    query: str
-    key: str
-    value: str
-    output: str
+    module: str
+    """The module that computes it, whose forward is replaced once it is cut."""
+    q: str
+    k: str
+    v: str
+    o: str
+    stream: str | None
+    """The module whose input is what the attention's output is added to: a norm where norms come first, else itself. None:
+    the stream's tokens come in another order than the attention's."""
+    shape: AttentionShape
+    kind: AttentionKind = AttentionKind.SELF
+    per_head: Mapping[str, int] = field(default_factory=dict)
+    """Parameters of `module` beside the projections that have an entry for every head: name and dimension."""
 
-    def projections(self, layer: int) -> dict[str, str]:
-        """Name of each projection's module in the file, without `.weight` or `.bias`."""
-        names = {"q": self.query, "k": self.key, "v": self.value, "o": self.output}
-        return {side: name.format(layer=layer) for side, name in names.items()}
+    def projections(self) -> dict[str, str]:
+        """Path of each projection, by side."""
+        return {"q": self.q, "k": self.k, "v": self.v, "o": self.o}
+
+
+@dataclass(frozen=True)
+class FeedForwardSite:
+    """One feed-forward block: paths of its two maps, of the module whose input it is added to, and its shape."""
+
+    first: str
+    second: str
+    stream: str | None
+    shape: FeedForwardShape
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The blocks of one model, in the order in which they run."""
+
+    attention: tuple[AttentionSite, ...]
+    feed_forward: tuple[FeedForwardSite, ...]
+    stacks: tuple[tuple[str, ...], ...]
+    """Paths of the layers that feed one another directly, hidden states to hidden states; not so from stack to stack."""
+    other_flops: int
+    """FLOPs outside the blocks for one input."""
+    carries: str | None = None
+    """Name of an argument that every layer gets from the second output of the one before."""
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """One class of transformers that is supported."""
+
+    task: str
+    """The hub's name of the task."""
+    head: Head
+    auto_class: str
+    classifiers: tuple[str, ...] = ()
+    """Modules that are trained as well during recovery, where the model has them."""
+    prefix: str = ""
+    """What stands before the encoder's own names in the module tree, with its dot."""
 
 
 @dataclass(frozen=True)
 class Family:
-    """One family of checkpoints. Adding one is adding a file to this folder."""
+    """One family of checkpoints. Adding one is adding a file to this folder (docs/families.md)."""
 
     name: str
     model_types: tuple[str, ...]
     """`model_type` in config.json."""
-    architectures: Mapping[str, str]
-    """Supported classes of transformers and the task of each."""
-    layer_modules: str
-    """Path of a transformer layer in the module tree, `{layer}` for its number. Its input is the residual stream."""
-    feed_forward_outputs: str
-    """Path of a layer's second feed-forward projection, which writes to the residual stream."""
-    attention_modules: str
-    """Path of a layer's attention in the module tree, `{layer}` for its number."""
-    projections: Mapping[str, str]
-    """q, k, v, o: attribute names inside the attention module."""
-    file_names: tuple[FileNames, ...]
-    """Every way in which transformers has saved this family; the first is the module tree of transformers 5."""
-    classifier_modules: tuple[str, ...]
-    """Heads that are trained as well during recovery."""
-    heads_key: str
-    layers_key: str
-    hidden_key: str
-    head_dim_key: str | None
-    """Config key of the head width, where the stock class reads one: then uniform results load without custom code."""
-    bias_key: str | None
-    """Config key that says whether q, k and v have biases; None where they always have."""
-    tokens: Callable[[Config], int]
-    """Sequence length of one input, special tokens included. ValueError where the config leaves no room for one."""
-    other_flops: Callable[[Config], int]
-    """FLOPs outside attention for one input."""
-    required_files: tuple[str, ...]
-    """Files a checkpoint folder must have beside its safetensors."""
-    optional_files: tuple[str, ...]
-    feature_extractors: tuple[str, ...]
-    """`feature_extractor_type`s in preprocessor_config.json that make this family's inputs."""
-    preprocessor_keys: tuple[str, ...]
-    """Keys that config.json and preprocessor_config.json must agree on: the size of an input."""
+    modality: Modality
+    architectures: Mapping[str, Architecture]
+    """By class of transformers."""
+    layout: Callable[[Config, str], Layout]
+    """From config and architecture's prefix. Raises UnusableConfigError."""
     defaults: Mapping[str, Any]
-    """Values of config keys that config.json may leave out."""
-    other_tensors: Callable[[Config, int], Mapping[tuple[str, ...], tuple[int, ...]]]
-    """Every tensor outside q, k, v, o, given the number of labels: the names it may have in the file, and its shape."""
+    """The config keys that are read, and their values where config.json leaves them out, whose types are asked for."""
+    required_files: tuple[str | tuple[str, ...], ...]
+    """Files a checkpoint folder must have beside its safetensors; of those in a tuple, one."""
+    optional_files: tuple[str, ...] = ()
+    preprocessors: tuple[str, ...] = ()
+    """Types in preprocessor_config.json that make this family's inputs; empty where it needs no such file."""
+    preprocessor_keys: tuple[str, ...] = ()
+    """Keys that config.json and preprocessor_config.json must agree on: the size of an input."""
+    saved_names: tuple[tuple[tuple[str, str], ...], ...] = ((),)
+    """Every way in which transformers has named this family's tensors in files: replacements (pattern, by what) in the names of
+    the module tree, in turn. The first is none: the module tree of transformers 5."""
+    other_tensors: Callable[[Config, int], Mapping[str, tuple[int, ...]]] | None = None
+    """Every tensor outside the blocks, given the number of labels: its name in the module tree, and its shape. Without it the
+    worker finds out whether the rest of the file fits."""
+    heads_key: str | None = None
+    """With `head_dim_key`: config keys of number and width of heads, where the stock class reads a width: then uniform results
+    load without custom code."""
+    head_dim_key: str | None = None
+    refused: Mapping[str, tuple[Any, str]] = field(default_factory=dict)
+    """Config keys with the one value that is supported, and what to say of any other."""
+
+    @property
+    def files(self) -> frozenset[str]:
+        """Every file a checkpoint folder of this family may have beside its safetensors."""
+        entries = (*self.required_files, *self.optional_files)
+        return frozenset(name for entry in entries for name in ((entry,) if isinstance(entry, str) else entry))
 
     def value(self, config: Config, key: str) -> Any:
         """A config value, or the family's default for it. KeyError where there is neither."""
-        return config[key] if key in config else self.defaults[key]
+        found = config.get(key)
+        return self.defaults[key] if found is None else found

@@ -40,8 +40,9 @@ def measure(track: Track, model: nn.Module, role: Split) -> Predictions:
     Logits that are not finite count as wrong, whatever their argmax: a model that overflows has lost its clip.
     """
     split = track.split(role)
+    targets_N = split.all_targets()
     logits_NC = logits_of(model, split, batch_size=BATCH, device=track.device)
     finite_N = logits_NC.isfinite().all(dim=1)
-    right_N = (logits_NC.argmax(dim=1) == split.targets) & finite_N
-    loss = float(track.loss(logits_NC.double(), split.targets).mean())
+    right_N = (logits_NC.argmax(dim=1) == targets_N) & finite_N
+    loss = float(track.loss(logits_NC.double(), targets_N).mean())
     return Predictions.of(right_N.numpy(), loss)

@@ -27,11 +27,12 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from api_schemas.accounting import qk_channel_parameters, vo_channel_parameters
+from api_schemas.accounting import attention_parameters, qk_channel_parameters, vo_channel_parameters
 from benchmarks.race.arms import Arm
 from benchmarks.race.track import Track
 from worker.engine.attention import AttentionBlock, attention_blocks
 from worker.engine.checkpoint.load import Loaded
+from worker.engine.data.split import Inputs
 from worker.engine.selection import HeadKeep, Keep, widths_of
 from worker.engine.surgery import cut
 
@@ -43,7 +44,7 @@ LARGEST_MASK = 10.0
 
 
 def _blocks(loaded: Loaded) -> tuple[AttentionBlock, ...]:
-    return attention_blocks(loaded.model, loaded.family, loaded.widths)
+    return attention_blocks(loaded.model, loaded.kind, loaded.widths)
 
 
 def mask_gradients(track: Track, seed: int) -> Tensor:
@@ -77,7 +78,7 @@ def mask_gradients(track: Track, seed: int) -> Tensor:
         )
     try:
         for inputs, targets in track.batches(track.calibration(seed), BATCH):
-            track.loss(dense.model(inputs).logits, targets).sum().backward()
+            track.loss(dense.model(**inputs).logits, targets).sum().backward()
             dense.model.zero_grad(set_to_none=True)
     finally:
         for handle in handles:
@@ -147,7 +148,7 @@ def _tune(track: Track, seed: int, keep: Keep, smaller: Loaded) -> None:
             output.weight[:, block.rows("o", h)] *= float(mask_H[h])
 
 
-def _inside(model: PreTrainedModel, block: AttentionBlock, inputs: Tensor) -> tuple[Tensor, Tensor]:
+def _inside(model: PreTrainedModel, block: AttentionBlock, inputs: Inputs) -> tuple[Tensor, Tensor]:
     """Of one layer: the residual stream that attention's output is added to, and the context (what W_o multiplies)."""
     seen: dict[str, Tensor] = {}
     encoder_layer = model.get_submodule(block.name.rpartition(".")[0])
@@ -167,7 +168,7 @@ def _inside(model: PreTrainedModel, block: AttentionBlock, inputs: Tensor) -> tu
         block.projections["o"].register_forward_pre_hook(at_output),
     ]
     try:
-        model(inputs)
+        model(**inputs)
     except Enough:
         pass
     finally:
@@ -179,10 +180,11 @@ def _inside(model: PreTrainedModel, block: AttentionBlock, inputs: Tensor) -> tu
 def _count(track: Track, target: float) -> int:
     """The number of heads nearest to the target; where that is more than a point off, the fewer, in the method's favour."""
     shape, layer = track.described.shape, track.dense.widths.layers[0]
-    of_head = layer.qk[0] * qk_channel_parameters(shape) + layer.vo[0] * vo_channel_parameters(shape)
-    exact = target * shape.attention_parameters / of_head
+    block, whole = shape.attention[0], attention_parameters(shape, shape.dense)
+    of_head = layer.qk[0] * qk_channel_parameters(block) + layer.vo[0] * vo_channel_parameters(block)
+    exact = target * whole / of_head
     nearest = round(exact)
-    off = abs(nearest - exact) * of_head / shape.attention_parameters
+    off = abs(nearest - exact) * of_head / whole
     return nearest if off <= 0.01 else math.floor(exact)
 
 
@@ -201,8 +203,8 @@ def _cut(track: Track, seed: int, target: float) -> Loaded:
     )
     smaller = replace(
         dense,
-        model=cut(dense.model, dense.family, dense.widths, keep),
-        widths=widths_of(keep, dense.widths.head_dim),
+        model=cut(dense.model, dense.kind, dense.widths, keep),
+        widths=widths_of(keep, dense.widths),
     )
     _tune(track, seed, keep, smaller)
     return smaller

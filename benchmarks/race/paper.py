@@ -22,7 +22,7 @@ PAPER_GRANULARITIES = (Granularity.ENTIRE_HEAD, Granularity.SAME_CHANNEL, Granul
 def scores(track: Track, criterion: Criterion, seed: int) -> tuple[LayerScores, ...]:
     """Scores of the dense model's channels; gradients are taken once a seed for all arms of the grid."""
     dense = track.dense
-    blocks = attention_blocks(dense.model, dense.family, dense.widths)
+    blocks = attention_blocks(dense.model, dense.kind, dense.widths)
     observed = None
     if WANTS[criterion]:
         batches = track.batches(track.calibration(seed), BATCH)
@@ -48,8 +48,8 @@ def _cut(granularity: Granularity, criterion: Criterion, scope: Scope) -> Cut:
             }
         )
         keep = select(scores(track, criterion, seed), dense.widths, shape, spec, share=target)
-        smaller = cut(dense.model, dense.family, dense.widths, keep)
-        return replace(dense, model=smaller, widths=widths_of(keep, dense.widths.head_dim))
+        smaller = cut(dense.model, dense.kind, dense.widths, keep)
+        return replace(dense, model=smaller, widths=widths_of(keep, dense.widths))
 
     return run
 

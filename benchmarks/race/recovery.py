@@ -22,13 +22,13 @@ DISTILL = Distill()
 
 def recover(track: Track, smaller: Loaded, seed: int, settings: Finetune) -> Loaded:
     """`smaller`, trained as a job with this seed trains its first step. Its own weights change."""
-    blocks = attention_blocks(smaller.model, smaller.family, smaller.widths)
+    blocks = attention_blocks(smaller.model, smaller.kind, smaller.widths)
     model, _ = finetune(
         smaller.model,
         track.split(Split.TRAIN),
         settings,
         projections=projections_by_name(blocks),
-        classifiers=smaller.family.classifier_modules,
+        classifiers=smaller.kind.classifiers,
         multi_label=False,
         pad_value=track.data.pad_value,
         seed=step_seed(seed, 1, "finetune"),

@@ -44,7 +44,7 @@ def _root(matrix: Tensor) -> Tensor:
 def spectrum(track: Track, seed: int = 0) -> tuple[LayerSpectrum, ...]:
     """Of the dense model, on the calibration samples of `seed`; moments in float64."""
     dense, split = track.dense, track.calibration(seed)
-    blocks = attention_blocks(dense.model, dense.family, dense.widths)
+    blocks = attention_blocks(dense.model, dense.kind, dense.widths)
     sums: dict[tuple[int, str, int], Tensor] = {}
     means: dict[tuple[int, int], Tensor] = {}
     rows = 0
@@ -74,9 +74,9 @@ def spectrum(track: Track, seed: int = 0) -> tuple[LayerSpectrum, ...]:
 
         handles.append(block.projections["o"].register_forward_pre_hook(context))
     try:
-        for inputs, _ in track.batches(split, BATCH):
-            dense.model(inputs)
-            rows += len(inputs) * track.described.shape.tokens
+        for inputs, targets in track.batches(split, BATCH):
+            dense.model(**inputs)
+            rows += len(targets) * track.described.shape.attention[0].queries
     finally:
         for handle in handles:
             handle.remove()

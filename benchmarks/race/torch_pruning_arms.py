@@ -54,7 +54,7 @@ def _mean_gradient(track: Track, seed: int) -> Gradients:
     """For GroupTaylor: the gradient of the mean loss over the calibration samples."""
     model, split = _stock(track), track.calibration(seed)
     for inputs, targets in track.batches(split, BATCH):
-        (track.loss(model(inputs).logits, targets).sum() / len(split)).backward()
+        (track.loss(model(**inputs).logits, targets).sum() / len(split)).backward()
     return {name: p.grad.detach().cpu() for name, p in model.named_parameters() if p.grad is not None}
 
 
@@ -86,7 +86,7 @@ def _hessians(track: Track, seed: int) -> dict[str, Gradients]:
     found = {"hessian": torch_pruning.importance.GroupHessianImportance(), "hessian_mended": _mended_hessian()}
     for inputs, targets in track.batches(track.calibration(seed), 1):
         model.zero_grad()
-        track.loss(model(inputs).logits, targets).sum().backward()
+        track.loss(model(**inputs).logits, targets).sum().backward()
         for importance in found.values():
             importance.accumulate_grad(model)
     names = {parameter: name for name, parameter in model.named_parameters()}
@@ -198,7 +198,7 @@ def _cut(kind: str, mode: str, scope: str) -> Cut:
         model = _pruned(dense, gradients, kind, mode, scope, nearest)
         left = _widths(model, widths.head_dim)
         loaded = replace(
-            track.dense, model=build(track.dense.family, model.config.to_dict(), left, model.state_dict()), widths=left
+            track.dense, model=build(track.dense.kind, model.config.to_dict(), left, model.state_dict()), widths=left
         )
         _check(track, model, loaded.model)
         return loaded
@@ -210,7 +210,7 @@ def _check(track: Track, stock: PreTrainedModel, ours: PreTrainedModel) -> None:
     """The library's own pruned module and the model that is raced must be one function."""
     inputs, _ = track.calibration(0).batch(range(8))
     with torch.inference_mode():
-        theirs, raced = stock(inputs).logits, ours(inputs).logits
+        theirs, raced = stock(**inputs).logits, ours(**inputs).logits
     error, scale = float((theirs - raced).abs().max()), max(1.0, float(theirs.abs().max()))
     if not error <= TOLERANCE * scale:
         raise ValueError(f"the pruned model and its copy in the engine's class differ by {error:.2e}")

@@ -15,6 +15,8 @@ from api_schemas.enums import Split
 from api_schemas.inputs import Columns, Splits
 from worker.engine.checkpoint.load import Loaded, load_original
 from worker.engine.data import FeatureSplit, PreparedData, prepare
+from worker.engine.data.feed import Feed
+from worker.engine.data.split import Inputs
 from worker.engine.determinism import step_seed
 from worker.engine.evaluate import per_sample_loss
 from worker.engine.models import on_device
@@ -57,11 +59,9 @@ class Track:
 
         return self.once(("calibration", seed), draw)
 
-    def batches(self, split: FeatureSplit, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def batches(self, split: FeatureSplit, size: int) -> Iterator[tuple[Inputs, Tensor]]:
         """The split in order, on the device."""
-        for start in range(0, len(split), size):
-            inputs, targets = split.batch(range(start, min(start + size, len(split))))
-            yield inputs.to(self.device), targets.to(self.device)
+        return Feed(split, self.device).batches(split.batches(size))
 
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         """The task's loss, one number a sample."""

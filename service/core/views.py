@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from api_schemas import accounting
-from api_schemas.accounting import ModelShape
 from api_schemas.checkpoint import Checkpoint
 from api_schemas.enums import Granularity
 from api_schemas.reach import max_sparsity
@@ -19,6 +18,7 @@ from api_schemas.resources import (
     Page,
     UploadedFile,
 )
+from api_schemas.shape import ModelShape
 from store.paging import Rows
 from store.tables import Job, JobStep, Upload, UploadFile
 
@@ -57,12 +57,12 @@ def model_description(checkpoint: Checkpoint) -> dict[str, Any]:
     shape, widths = checkpoint.shape, checkpoint.widths
     layout = ModelLayout(
         family=checkpoint.family.name,
-        architecture=checkpoint.architecture,
-        task=checkpoint.task,
+        architecture=checkpoint.name,
+        task=checkpoint.architecture.task,
         labels=checkpoint.labels,
         multi_label=checkpoint.multi_label,
         widths=widths,
-        attention_parameters=shape.attention_parameters,
+        attention_parameters=accounting.attention_parameters(shape, widths),
         total_parameters=accounting.total_parameters(shape, widths),
         flops=accounting.total_flops(shape, widths),
         weight_bytes=accounting.weight_bytes(shape, widths),

@@ -40,7 +40,7 @@ def check_names(names: Iterable[str]) -> None:
     Raises FILE_TYPE_REFUSED (pickles and the like), FILE_UNEXPECTED (not part of a checkpoint) or FILE_MISSING.
     """
     given = list(names)
-    allowed = {name for family in FAMILIES for name in (*family.required_files, *family.optional_files)}
+    allowed = {name for family in FAMILIES for name in family.files}
     for name in given:
         refuse_suffix(name)
         if name not in allowed and name not in (WEIGHTS_NAME, INDEX_NAME) and not SHARD_NAME.fullmatch(name):
@@ -68,14 +68,12 @@ def describe_model(files: ModelFiles) -> Checkpoint:
     config = _read_object(files, "config.json", MAX_CONFIG_BYTES)
     checkpoint = describe_checkpoint(config, _tensors(files))
     family = checkpoint.family
-    for name in family.required_files:
-        if name not in files.sizes:
-            raise _missing(name)
+    for entry in family.required_files:
+        one_of = (entry,) if isinstance(entry, str) else entry
+        if not any(name in files.sizes for name in one_of):
+            raise _missing(" or ".join(one_of))
     for name in files.sizes:
-        if not name.endswith((".safetensors", INDEX_NAME)) and name not in (
-            *family.required_files,
-            *family.optional_files,
-        ):
+        if not name.endswith((".safetensors", INDEX_NAME)) and name not in family.files:
             raise _unexpected(name, f"{family.name} checkpoints do not have it")
     if "preprocessor_config.json" in files.sizes:
         _check_preprocessor(family, config, _read_object(files, "preprocessor_config.json", MAX_CONFIG_BYTES))
@@ -132,8 +130,8 @@ def _header(files: ModelFiles, name: str) -> dict[str, TensorInfo]:
 def _check_preprocessor(family: Family, config: Mapping[str, Any], preprocessor: Mapping[str, Any]) -> None:
     """The feature extractor is the family's own, and makes inputs of the size the model was built for."""
     kind = preprocessor.get("feature_extractor_type")
-    if kind not in family.feature_extractors:
-        wanted = " or ".join(family.feature_extractors)
+    if kind not in family.preprocessors:
+        wanted = " or ".join(family.preprocessors)
         raise _bad_preprocessor("feature_extractor_type", f"{wanted} is needed, it says {str(kind)[:100]!r}")
     rate = preprocessor.get("sampling_rate", SAMPLING_RATES.start)
     if type(rate) is not int or rate not in SAMPLING_RATES:

@@ -1,20 +1,21 @@
-"""Finding attention in a model: the four projections of every layer, by the family's description."""
+"""Finding attention in a model: the four projections of each, by the family's description."""
 
 from dataclasses import dataclass
 
 from torch import nn
+from transformers import PreTrainedModel
 
-from api_schemas.families import Family
 from api_schemas.widths import AttentionWidths, LayerWidths
+from worker.engine.models import Kind
 
 SIDES = ("q", "k", "v", "o")
 
 
 @dataclass(frozen=True)
 class AttentionBlock:
-    """One layer's attention. `name` is its path in the module tree."""
+    """One attention. `number` counts the model's; `name` is its path in the module tree."""
 
-    layer: int
+    number: int
     name: str
     projections: dict[str, nn.Linear]
     """By side: q, k, v (rows are channels), o (columns are channels). Of a layer without heads: without rows or columns."""
@@ -29,27 +30,30 @@ class AttentionBlock:
         return slice(start, start + widths[head])
 
 
-def attention_blocks(model: nn.Module, family: Family, widths: AttentionWidths) -> tuple[AttentionBlock, ...]:
-    """The attention of every layer, first layer first.
+def attention_blocks(model: PreTrainedModel, kind: Kind, widths: AttentionWidths) -> tuple[AttentionBlock, ...]:
+    """Every attention, in the order in which the model runs them.
 
     Raises ValueError where the projections are not as wide as `widths` says: then the two describe different models.
     """
     blocks = []
-    for number, layer in enumerate(widths.layers):
-        name = family.attention_modules.format(layer=number)
-        names = {side: f"{name}.{family.projections[side]}" for side in SIDES}
-        projections: dict[str, nn.Linear] = {}
-        for side, path in names.items():
-            module = model.get_submodule(path)
-            if not isinstance(module, nn.Linear):
-                raise ValueError(f"{path} is a {type(module).__name__}, not a Linear")
-            channels = module.in_features if side == "o" else module.out_features
+    for number, (site, layer) in enumerate(zip(kind.layout_of(model).attention, widths.layers, strict=True)):
+        names = site.projections()
+        projections = {side: linear_at(model, path) for side, path in names.items()}
+        for side, linear in projections.items():
+            channels = linear.in_features if side == "o" else linear.out_features
             expected = layer.qk_total if side in "qk" else layer.vo_total
             if channels != expected:
-                raise ValueError(f"{path} has {channels} channels, the widths say {expected}")
-            projections[side] = module
-        blocks.append(AttentionBlock(number, name, projections, names, layer))
+                raise ValueError(f"{names[side]} has {channels} channels, the widths say {expected}")
+        blocks.append(AttentionBlock(number, site.module, projections, names, layer))
     return tuple(blocks)
+
+
+def linear_at(model: nn.Module, path: str) -> nn.Linear:
+    """The linear map at a path. ValueError where another module is there."""
+    module = model.get_submodule(path)
+    if not isinstance(module, nn.Linear):
+        raise ValueError(f"{path} is a {type(module).__name__}, not a Linear")
+    return module
 
 
 def projections_by_name(blocks: tuple[AttentionBlock, ...]) -> dict[str, nn.Linear]:

@@ -9,6 +9,7 @@ from api_schemas.enums import LabelSource
 from api_schemas.pruning import Calibration
 from worker.engine.data import FeatureSplit
 from worker.engine.data.feed import Feed
+from worker.engine.data.split import Inputs
 from worker.engine.evaluate import per_sample_loss
 from worker.engine.microbatch import at_most
 from worker.engine.scoring import own_labels
@@ -24,10 +25,10 @@ def draw(split: FeatureSplit, settings: Calibration, seed: int) -> FeatureSplit:
 
 def batches(
     split: FeatureSplit, device: torch.device, repeats: int = 1, *, microbatch: int | None = None
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """(inputs, targets) in order, on the device, every batch `repeats` times; no batch above `microbatch`."""
+) -> Iterator[tuple[Inputs, Tensor]]:
+    """(inputs, targets) as FeatureSplit.batches has them, on the device, each `repeats` times; none above `microbatch`."""
     size = at_most(BATCH.get(device.type, BATCH["cpu"]), microbatch)
-    for inputs, targets in Feed(split, device).batches(torch.split(torch.arange(len(split)), size)):
+    for inputs, targets in Feed(split, device).batches(split.batches(size)):
         for _ in range(repeats):
             yield inputs, targets
 

@@ -13,13 +13,16 @@ Shapes: B batch, T tokens, D model width, C channels of the cut layer, all heads
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from worker.engine.attention import AttentionBlock, attention_blocks
+from api_schemas.families import Layout
+from worker.engine.attention import attention_blocks, linear_at
 from worker.engine.checkpoint.load import Loaded
+from worker.engine.data.split import Inputs
 from worker.engine.scoring.observations import Observations
 from worker.engine.selection import Keep
 
@@ -38,8 +41,8 @@ def fold_means(before: Loaded, cut: Loaded, keep: Keep, observed: Observations) 
 
     `observed`: contexts of `before`. Raises ValueError where they were not observed.
     """
-    old = attention_blocks(before.model, before.family, before.widths)
-    new = attention_blocks(cut.model, cut.family, cut.widths)
+    old = attention_blocks(before.model, before.kind, before.widths)
+    new = attention_blocks(cut.model, cut.kind, cut.widths)
     for before_block, block, layer, kept in zip(old, new, observed.layers, keep, strict=True):
         bias = block.projections["o"].bias
         if bias is None or not before_block.widths.heads:
@@ -69,51 +72,93 @@ def _hooked(*handles: Any) -> Iterator[None]:
             handle.remove()
 
 
-def _layer_inputs(model: nn.Module, first: nn.Module, inputs: Tensor) -> tuple[Tensor, dict[str, Any]]:
-    """What the first transformer layer is called with: hidden states (B, T, D) and keyword arguments."""
-    found: list[tuple[Tensor, dict[str, Any]]] = []
+class _Layer(NamedTuple):
+    """A layer about to be called: its hidden states (B, T, D) and the rest of its arguments."""
+
+    hidden: Tensor
+    rest: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+    def run(self, layer: nn.Module, carries: str | None = None) -> "_Layer":
+        """The call of the layer after this one, where it follows directly."""
+        output = layer(self.hidden, *self.rest, **self.kwargs)
+        hidden = output[0] if isinstance(output, tuple) else output
+        kwargs = self.kwargs if carries is None else {**self.kwargs, carries: output[1]}
+        return _Layer(hidden, self.rest, kwargs)
+
+    def run_until(self, layer: nn.Module) -> None:
+        """Run it for its hooks, which may end it early."""
+        with suppress(_Reached):
+            layer(self.hidden, *self.rest, **self.kwargs)
+
+
+def _first(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+    """A module's input, however it was handed over."""
+    found: Tensor = args[0] if args else kwargs["hidden_states"]
+    return found
+
+
+def _start(model: nn.Module, first: nn.Module, inputs: Inputs) -> _Layer:
+    """What a stack's first layer is called with."""
+    found: list[_Layer] = []
 
     def stop(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        found.append((args[0], kwargs))
+        others = {name: value for name, value in kwargs.items() if args or name != "hidden_states"}
+        found.append(_Layer(_first(args, kwargs), args[1:], others))
         raise _Reached
 
-    with _hooked(first.register_forward_pre_hook(stop, with_kwargs=True)):
-        try:
-            model(inputs)
-        except _Reached:
-            return found[0]
-    raise ValueError("the model never called its first layer")
-
-
-def _run(layer: nn.Module, hidden_BTD: Tensor, kwargs: dict[str, Any]) -> Tensor:
-    output = layer(hidden_BTD, **kwargs)
-    result: Tensor = output[0] if isinstance(output, tuple) else output
-    return result
-
-
-def _context(layer: nn.Module, o: nn.Linear, hidden_BTD: Tensor, kwargs: dict[str, Any]) -> Tensor:
-    """The input of the layer's output projection (B, T, C); what comes after it is not computed."""
-    if not o.in_features:  # a layer without heads never calls it
-        return hidden_BTD.new_zeros(*hidden_BTD.shape[:2], 0)
-    found: list[Tensor] = []
-
-    def stop(_module: nn.Module, args: tuple[Any, ...]) -> None:
-        found.append(args[0])
-        raise _Reached
-
-    with _hooked(o.register_forward_pre_hook(stop)), suppress(_Reached):
-        _run(layer, hidden_BTD, kwargs)
+    with _hooked(first.register_forward_pre_hook(stop, with_kwargs=True)), suppress(_Reached):
+        model(**inputs)
+    if not found:
+        raise ValueError("the model never called its first layer")
     return found[0]
 
 
-def _run_and_tap(layer: nn.Module, o: nn.Linear, hidden_BTD: Tensor, kwargs: dict[str, Any]) -> tuple[Tensor, Tensor]:
-    """The layer's output and its attention's, both (B, T, D)."""
-    found: list[Tensor] = []
-    with _hooked(o.register_forward_hook(lambda _m, _a, y: found.append(y))):
-        output = _run(layer, hidden_BTD, kwargs)
-    if not found:  # a layer without heads puts out its bias alone
-        return output, torch.zeros_like(hidden_BTD) + (0.0 if o.bias is None else o.bias)
-    return output, found[0]
+@dataclass(frozen=True)
+class _Output:
+    """A linear map that writes to one model's residual stream: W_o of an attention, or the second of a feed-forward block."""
+
+    linear: nn.Linear
+    stream: nn.Module | None
+    """Its input is what the map's output is added to."""
+    layer: nn.Module
+    ridge: float
+    product: torch.dtype = torch.float64
+
+    def _tap_stream(self, found: list[Tensor]) -> tuple[Any, ...]:
+        if self.stream is None:
+            return ()
+
+        def seen(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            found.append(_first(args, kwargs))
+
+        return (self.stream.register_forward_pre_hook(seen, with_kwargs=True),)
+
+    def sum_after(self, call: _Layer) -> Tensor:
+        """The residual stream with this map's output added, (B, T, D); without a stream, the output alone."""
+        stream: list[Tensor] = []
+        put_out: list[Tensor] = []
+
+        def stop(_module: nn.Module, _args: object, output: Tensor) -> None:
+            put_out.append(output)
+            raise _Reached
+
+        with _hooked(*self._tap_stream(stream), self.linear.register_forward_hook(stop)):
+            call.run_until(self.layer)
+        return put_out[0] + stream[-1] if stream else put_out[0]
+
+    def input_and_stream(self, call: _Layer) -> tuple[Tensor, Tensor | None]:
+        """The map's input (B, T, C), and the residual stream that its output will be added to (B, T, D)."""
+        stream: list[Tensor] = []
+        taken: list[Tensor] = []
+
+        def stop(_module: nn.Module, args: tuple[Any, ...]) -> None:
+            taken.append(args[0])
+            raise _Reached
+
+        with _hooked(*self._tap_stream(stream), self.linear.register_forward_pre_hook(stop)):
+            call.run_until(self.layer)
+        return taken[0], stream[-1] if stream else None
 
 
 class _Regression:
@@ -128,7 +173,7 @@ class _Regression:
         self._xy = torch.zeros(size, o.out_features, dtype=torch.float64, device=device)
 
     def add(self, x_BTC: Tensor, y_BTD: Tensor) -> None:
-        x_NC, y_ND = (states.flatten(0, 1).to(self._product) for states in (x_BTC, y_BTD))
+        x_NC, y_ND = (states.flatten(0, -2).to(self._product) for states in (x_BTC, y_BTD))
         if self._o.bias is not None:
             x_NC = torch.cat([x_NC, x_NC.new_ones(len(x_NC), 1)], 1)
         self._xx += x_NC.mT @ x_NC
@@ -157,85 +202,89 @@ class _Regression:
 def refit_outputs(
     before: Loaded,
     cut: Loaded,
-    batches: Iterable[Tensor],
+    batches: Iterable[Inputs],
     *,
     feed_forward: bool = False,
     ridge: float = RIDGE,
     tokens: int = TOKENS,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> None:
-    """Fit W_o and b_o of every layer of `cut` anew, in place, so that its residual stream follows that of `before`.
+    """Fit W_o and b_o of every attention of `cut` anew, in place, so that its residual stream follows that of `before`.
 
     Args:
         before: the model that was cut, of any basis: only its hidden states are used.
-        batches: calibration inputs on the models' device; taken until `tokens` tokens are reached.
+        batches: calibration inputs on the models' device; taken until `tokens` tokens have entered the first layer.
         feed_forward: fit the second projections of the feed-forward blocks too.
         progress: called with layers done and in all.
     """
-    layers_before, blocks_before = _layers(before)
-    layers, blocks = _layers(cut)
+    layout = cut.kind.layout_of(cut.model)
+    total, done = sum(map(len, layout.stacks)), 0
     with torch.no_grad():
-        stream: list[_Batch] = []
-        seen = 0
-        for inputs in batches:
-            hidden_BTD, kwargs = _layer_inputs(before.model, layers_before[0], inputs)
-            stream.append(_Batch(hidden_BTD, hidden_BTD, kwargs))
-            seen += hidden_BTD.shape[0] * hidden_BTD.shape[1]
-            if seen >= tokens:
-                break
-        for number, layer in enumerate(layers):
-            o_before, o = (side[number].projections["o"] for side in (blocks_before, blocks))
-            regression, wanted = _Regression(o), []
-            for batch in stream:
-                next_BTD, attended_BTD = _run_and_tap(layers_before[number], o_before, batch.wanted, batch.kwargs)
-                regression.add(
-                    _context(layer, o, batch.hidden, batch.kwargs), attended_BTD + batch.wanted - batch.hidden
+        taken = _some(batches, before.model, layout.stacks[0][0], tokens)
+        for stack in layout.stacks:
+            calls = [
+                tuple(_start(model, model.get_submodule(stack[0]), inputs) for model in (before.model, cut.model))
+                for inputs in taken
+            ]
+            for place, path in enumerate(stack):
+                outputs = zip(
+                    _outputs(before.model, layout, path, feed_forward, ridge),
+                    _outputs(cut.model, layout, path, feed_forward, ridge),
+                    strict=True,
                 )
-                wanted.append(next_BTD)
-            regression.fit(ridge)
-            if feed_forward:
-                path = cut.family.feed_forward_outputs.format(layer=number)
-                _refit_feed_forward(layer, _linear(cut.model, path), stream, wanted)
-            if number < len(layers) - 1:
-                stream = [
-                    _Batch(next_BTD, _run(layer, batch.hidden, batch.kwargs), batch.kwargs)
-                    for next_BTD, batch in zip(wanted, stream, strict=True)
-                ]
-            progress(number + 1, len(layers))
+                for original, own in outputs:
+                    _refit(original, own, calls)
+                if place < len(stack) - 1:
+                    layers = [model.get_submodule(path) for model in (before.model, cut.model)]
+                    calls = [
+                        tuple(call.run(layer, layout.carries) for call, layer in zip(pair, layers, strict=True))
+                        for pair in calls
+                    ]
+                done += 1
+                progress(done, total)
 
 
-def _refit_feed_forward(
-    layer: nn.Module, second: nn.Linear, stream: Sequence["_Batch"], wanted: Sequence[Tensor]
-) -> None:
-    """Fit a layer's second feed-forward projection so that the layer's output comes near to `wanted`."""
-    # Its rounding is far below the ridge here, and float64 would take half the time of the whole.
-    regression = _Regression(second, product=torch.float32)
-    for batch, next_BTD in zip(stream, wanted, strict=True):
-        found: list[tuple[Tensor, Tensor]] = []
-        with _hooked(second.register_forward_hook(lambda _m, args, y, found=found: found.append((args[0], y)))):
-            output_BTD = _run(layer, batch.hidden, batch.kwargs)
-        inner_BTC, added_BTD = found[0]
-        regression.add(inner_BTC, next_BTD - (output_BTD - added_BTD))
-    regression.fit(FEED_FORWARD_RIDGE)
+def _some(batches: Iterable[Inputs], model: nn.Module, first: str, tokens: int) -> list[Inputs]:
+    """Batches until so many tokens have been seen."""
+    taken: list[Inputs] = []
+    seen = 0
+    for inputs in batches:
+        taken.append(inputs)
+        hidden = _start(model, model.get_submodule(first), inputs).hidden
+        seen += hidden[..., 0].numel()
+        if seen >= tokens:
+            break
+    return taken
 
 
-class _Batch(NamedTuple):
-    """Where a batch stands: the residual stream of the model before the cut, that of the cut one, and what goes with them."""
+def _outputs(model: nn.Module, layout: Layout, layer: str, feed_forward: bool, ridge: float) -> list[_Output]:
+    """What writes to the residual stream in a layer and is to be fitted, in the order in which it does."""
+    module = model.get_submodule(layer)
 
-    wanted: Tensor
-    hidden: Tensor
-    kwargs: dict[str, Any]
+    def output(path: str, stream: str | None, pull: float, product: torch.dtype) -> _Output:
+        return _Output(
+            linear_at(model, path), None if stream is None else model.get_submodule(stream), module, pull, product
+        )
+
+    inside = f"{layer}."
+    found = [
+        output(site.o, site.stream, ridge, torch.float64) for site in layout.attention if site.o.startswith(inside)
+    ]
+    if feed_forward:
+        # Its rounding is far below the ridge here, and float64 would take half the time of the whole.
+        found += [
+            output(site.second, site.stream, FEED_FORWARD_RIDGE, torch.float32)
+            for site in layout.feed_forward
+            if site.second.startswith(inside)
+        ]
+    return found
 
 
-def _linear(model: nn.Module, path: str) -> nn.Linear:
-    module = model.get_submodule(path)
-    if not isinstance(module, nn.Linear):
-        raise ValueError(f"{path} is a {type(module).__name__}, not a Linear")
-    return module
-
-
-def _layers(loaded: Loaded) -> tuple[list[nn.Module], Sequence[AttentionBlock]]:
-    """The transformer layers, and their attention."""
-    count = len(loaded.widths.layers)
-    layers = [loaded.model.get_submodule(loaded.family.layer_modules.format(layer=n)) for n in range(count)]
-    return layers, attention_blocks(loaded.model, loaded.family, loaded.widths)
+def _refit(original: _Output, own: _Output, calls: Sequence[tuple[_Layer, ...]]) -> None:
+    """Fit `own` so that the stream after it comes near to the original's."""
+    regression = _Regression(own.linear, own.product)
+    for wanted, call in calls:
+        x_BTC, stream_BTD = own.input_and_stream(call)
+        target_BTD = original.sum_after(wanted)
+        regression.add(x_BTC, target_BTD if stream_BTD is None else target_BTD - stream_BTD)
+    regression.fit(own.ridge)

@@ -61,7 +61,7 @@ def wanted(pruning: Pruning) -> frozenset[Want]:
 
 
 def _blocks(loaded: Loaded) -> tuple[AttentionBlock, ...]:
-    return attention_blocks(loaded.model, loaded.family, loaded.widths)
+    return attention_blocks(loaded.model, loaded.kind, loaded.widths)
 
 
 def in_energy_order(scores: Sequence[LayerScores]) -> tuple[LayerScores, ...]:
@@ -124,8 +124,8 @@ class Cutting:
     def apply(self, scored: Scored, keep: Keep, *, refit: bool = True) -> Loaded:
         """Cut to `keep` and compensate as the spec says; without `refit`, least squares does no more than bias."""
         loaded, how = scored.loaded, self.spec.pruning.compensation
-        model = cut(loaded.model, loaded.family, loaded.widths, keep)
-        smaller = replace(loaded, model=model, widths=widths_of(keep, loaded.widths.head_dim))
+        model = cut(loaded.model, loaded.kind, loaded.widths, keep)
+        smaller = replace(loaded, model=model, widths=widths_of(keep, loaded.widths))
         if how is Compensation.NONE or scored.observed is None or scored.samples is None:
             return smaller
         compensation.fold_means(loaded, smaller, keep, scored.observed)

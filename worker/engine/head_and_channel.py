@@ -14,11 +14,11 @@ import heapq
 from collections.abc import Mapping, Sequence
 
 from api_schemas import accounting
-from api_schemas.accounting import ModelShape
 from api_schemas.budget import Unit
 from api_schemas.enums import Normalization
 from api_schemas.pruning import Pruning
-from api_schemas.reach import included_layers, least_channels, least_heads
+from api_schemas.reach import least_channels, least_heads
+from api_schemas.shape import ModelShape
 from api_schemas.widths import AttentionWidths
 from worker.engine.scoring import LayerScores
 from worker.engine.scoring.channels import Side
@@ -31,25 +31,27 @@ class HeadAndChannel:
     """The channels of all heads, scored and ordered once; `take` may be asked for any budget, any number of times."""
 
     def __init__(
-        self, widths: AttentionWidths, scores: Sequence[LayerScores], shape: ModelShape, unit: Unit, pruning: Pruning
+        self,
+        widths: AttentionWidths,
+        scores: Sequence[LayerScores],
+        shape: ModelShape,
+        unit: Unit,
+        pruning: Pruning,
+        included: Sequence[int],
     ) -> None:
         self.heads = [layer.heads for layer in widths.layers]
         self.least_heads, self.kept = least_heads(pruning), least_channels(pruning) // pruning.align
-        self.block_cost: dict[Side, int] = {"qk": unit.qk * pruning.align, "vo": unit.vo * pruning.align}
+        self._unit, self._shape, self._align = unit, shape, pruning.align
         self.blocks: dict[tuple[int, int, Side], list[tuple[float, Members]]] = {}
         """Of layer, head and side, least important first: score per parameter, and channels."""
         self._scores = scores
-        self._block_parameters: dict[Side, int] = {
-            "qk": accounting.qk_channel_parameters(shape) * pruning.align,
-            "vo": accounting.vo_channel_parameters(shape) * pruning.align,
-        }
         self._rests: dict[tuple[int, int, Side], list[float]] = {}
         """Scores of what is left of a side after 0, 1, … blocks."""
-        for number in included_layers(len(widths.layers), pruning):
+        for number in included:
             of_layer = scores[number]
             for head, side in ((head, side) for head in range(self.heads[number]) for side in _CHANNELS):
                 blocks = blocks_of(of_layer, side, head, pruning)
-                size = self._block_parameters[side]
+                size = self.block_parameters(number)[side]
                 self.blocks[number, head, side] = [(of_layer.per_parameter(score, size), m) for score, m in blocks]
                 order = [channel for _, members in blocks for _, channel in members]
                 self._rests[number, head, side] = of_layer.rests(side, head, order)[:: pruning.align].tolist()
@@ -73,10 +75,22 @@ class HeadAndChannel:
         selection.go_on(patient=False)
         return selection.chosen
 
+    def block_cost(self, number: int) -> dict[Side, int]:
+        """What one block of either side of an attention costs, in the unit of the target."""
+        return {side: self._unit.cost(number, side) * self._align for side in _CHANNELS}
+
+    def block_parameters(self, number: int) -> dict[Side, int]:
+        """Parameters of one block of either side."""
+        block = self._shape.attention[number]
+        return {
+            "qk": accounting.qk_channel_parameters(block) * self._align,
+            "vo": accounting.vo_channel_parameters(block) * self._align,
+        }
+
     def density(self, number: int, head: int, qk_taken: int, vo_taken: int) -> float:
         """Score per parameter of what is left of a head after so many blocks."""
         qk, vo = self._rests[number, head, "qk"], self._rests[number, head, "vo"]
-        sizes = self._block_parameters
+        sizes = self.block_parameters(number)
         parameters = (len(qk) - 1 - qk_taken) * sizes["qk"] + (len(vo) - 1 - vo_taken) * sizes["vo"]
         scores = self._scores[number]
         return scores.per_parameter(scores.head_of(qk[qk_taken], vo[vo_taken]), parameters)
@@ -122,7 +136,8 @@ class _Selection:
         heapq.heappush(self._heap, (density / self._of.scale[number], kind, number, head, stamp))
 
     def _consider(self, density: float, kind: Side, number: int, head: int, patient: bool) -> None:
-        costs = {side: cost for side, cost in self._of.block_cost.items() if kind in ("head", side)}
+        block_cost = self._of.block_cost(number)
+        costs = {side: cost for side, cost in block_cost.items() if kind in ("head", side)}
         if kind == "head":
             if len(self._alive[number]) <= self._of.least_heads:
                 return
@@ -130,7 +145,7 @@ class _Selection:
             costs = {side: cost * left[side] for side, cost in costs.items()}
         gaps = self._gaps
         charges = {"": sum(costs.values())} if "" in gaps else dict(costs)
-        slack = min(self._of.block_cost.values()) / 2
+        slack = min(block_cost.values()) / 2
         for side, cost in charges.items():
             nearer = abs(gaps[side] - cost) < abs(gaps[side])
             if not nearer or (kind == "head" and patient and cost - gaps[side] > slack):

@@ -13,7 +13,7 @@ from api_schemas.metrics import ExportMetrics, JobResult, Sensitivity, StepMetri
 from api_schemas.spec import EngineSpec
 from worker.engine.checkpoint.gate import check_reload
 from worker.engine.checkpoint.load import Loaded, load_step
-from worker.engine.checkpoint.save import make_durable, save_checkpoint, stock_shape
+from worker.engine.checkpoint.save import make_durable, save_checkpoint
 from worker.engine.cutting import Cutting, Scored
 from worker.engine.data import PreparedData
 from worker.engine.determinism import step_seed
@@ -30,7 +30,7 @@ from worker.engine.stop import check_watchable, result_after
 from worker.engine.targets import requested_sparsity, target_met
 
 PROBE_SAMPLES = 4
-"""Samples on which a packaged checkpoint must repeat the engine's logits."""
+"""The most samples on which a packaged checkpoint must repeat the engine's logits."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,9 @@ class Job:
         folder = self.folder(0)
         folder.mkdir(parents=True, exist_ok=True)
         self._keep_latency_table(folder)
-        record = StepRecord(0, self.described.family.name, self.spec, dense.widths, kept, True, 1.0)
+        record = StepRecord(
+            0, self.described.family.name, self.described.name, self.spec, dense.widths, kept, True, 1.0
+        )
         write_pruning(folder, record, [metrics])
         write_metrics(folder, self.data.summary, [metrics])
         make_durable(folder)
@@ -136,15 +138,15 @@ class Job:
 
         report.phase(Phase.PACKAGING, number)
         folder = self.folder(number)
-        query_scale = save_checkpoint(folder, model, self.original)
+        stock, query_scale = save_checkpoint(folder, model, self.original)
         self._keep_latency_table(folder)
-        stock = stock_shape(model) is not None
-        record = StepRecord(number, model.family.name, self.spec, model.widths, kept, stock, query_scale)
+        kind = model.kind
+        record = StepRecord(number, kind.family.name, kind.name, self.spec, model.widths, kept, stock, query_scale)
         write_pruning(folder, record, history)
         # From here on the file is the model: what is measured is what is downloaded, rounding included.
         written = load_step(folder)
         validation = self.data.splits[Split.VALIDATION]
-        probe, _ = validation.batch(range(min(PROBE_SAMPLES, len(validation))))
+        probe, _ = validation.batch(validation.batches(PROBE_SAMPLES)[0])
         reload_error = check_reload(folder, written.model, probe)
         exports = self._export(folder, written) if last or self.spec.stop else ()
 

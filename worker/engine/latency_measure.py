@@ -4,6 +4,7 @@ All of it is timed in turn, round after round, and medians are kept: what else t
 Everything outside attention is the whole dense model less its dense layers.
 """
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -15,11 +16,13 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from api_schemas.families import Family
+from api_schemas.families import AttentionSite
 from api_schemas.widths import AttentionWidths, LayerWidths
+from worker.engine.data.split import Inputs, rows
 from worker.engine.evaluate.latency import forward, time_in_turn, undisturbed
 from worker.engine.latency_table import LatencyModel, LatencyTable
-from worker.engine.models import ModelClasses, model_classes
+from worker.engine.models import Kind, attention_entry
+from worker.engine.pruned import narrow_attention
 
 MIN_RUNS, MAX_RUNS, SECONDS = 5, 30, 30.0
 """Rounds of timing: as many as fit into so many seconds, within these limits."""
@@ -44,20 +47,22 @@ class _Given(nn.Module):
 class _Bench:
     """What is needed to build a layer's attention of any widths, and its parts."""
 
-    classes: ModelClasses
-    family: Family
-    model: PreTrainedModel
-    tokens: int
+    site: AttentionSite
+    attention: nn.Module
+    """That of the model's first layer, of which copies are made narrow."""
     hidden: Tensor
     """(B, T, D): what goes into a layer."""
 
     def kernel(self, widths: Sequence[int]) -> Callable[[], object]:
         """The module of heads this wide, QK and VO, without its projections."""
-        module = self.classes.attention(self.model.config, list(widths), list(widths), self.tokens)
-        for side in "qkv":
-            states_BTC = self.hidden.new_empty(*self.hidden.shape[:-1], sum(widths)).normal_()
-            setattr(module, self.family.projections[side], _Given(states_BTC))
-        setattr(module, self.family.projections["o"], _Given(None))
+        module = copy.deepcopy(self.attention)
+        layer = LayerWidths(qk=tuple(widths), vo=tuple(widths))
+        narrow_attention(module, attention_entry(self.site, layer))
+        inside = f"{self.site.module}."
+        for side, path in self.site.projections().items():
+            if path.startswith(inside):
+                states_BTC = self.hidden.new_empty(*self.hidden.shape[:-1], sum(widths)).normal_()
+                module.set_submodule(path.removeprefix(inside), _Given(None if side == "o" else states_BTC))
         return partial(module.eval(), self.hidden)
 
     def projections(self, channels: int, *, output: bool) -> Callable[[], object]:
@@ -70,14 +75,15 @@ class _Bench:
         return lambda: (first(self.hidden), last(states_BTC) if output else second(self.hidden))
 
 
-def measure_latency_table(
-    model: PreTrainedModel, family: Family, widths: AttentionWidths, inputs: Tensor, tokens: int
-) -> LatencyTable:
-    """Time the dense `model`, which has `widths` and makes `tokens` tokens of each input, and the parts of its layers.
+def measure_latency_table(model: PreTrainedModel, kind: Kind, widths: AttentionWidths, inputs: Inputs) -> LatencyTable:
+    """Time the dense `model`, which has `widths` and whose attentions are all alike, and the parts of its layers.
 
-    `inputs` is a batch on the model's device and of its dtype; its first dimension is the batch size that counts.
+    `inputs` is a batch on the model's device and of its dtype, of the size that counts.
     """
     layer, layers = widths.layers[0], len(widths.layers)
+    site = kind.layout_of(model).attention[0]
+    tokens = site.shape.queries
+    batch_size, device = rows(inputs), next(iter(inputs.values())).device
     channels = _grid(layer.qk_total, 8, 4, 2, 1)
     heads = _grid(layer.heads, layer.heads, 4, 2, 1)
     widest = max(NARROWEST, ceil(layer.qk[0] / ALIGN) * ALIGN)
@@ -86,23 +92,21 @@ def measure_latency_table(
     # Alternately one channel narrower: heads that share a call and have to be copied into it.
     uneven = [max(1, width - head % 2) for head, width in enumerate(layer.qk)]
     # Random weights and states are drawn here; the job's own draws stay as they would be without.
-    with undisturbed(model), torch.random.fork_rng(devices=[inputs.device] if inputs.device.type == "cuda" else []):
-        hidden_BTD = torch.randn(
-            len(inputs), tokens, model.config.hidden_size, device=inputs.device, dtype=inputs.dtype
-        )
-        bench = _Bench(model_classes(family), family, model, tokens, hidden_BTD)
+    with undisturbed(model), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        hidden_BTD = torch.randn(batch_size, tokens, site.shape.hidden, device=device, dtype=model.dtype)
+        bench = _Bench(site, model.get_submodule(site.module), hidden_BTD)
         parts: dict[tuple[str, int, int], Callable[[], object]] = {
             **{("qk", n, 0): bench.projections(n, output=False) for n in channels},
             **{("vo", n, 0): bench.projections(n, output=True) for n in channels},
             **{("kernel", h, w): bench.kernel([w] * h) for h in heads for w in shared},
             ("uneven", 0, 0): bench.kernel(uneven),
         }
-        whole, *each = _medians([forward(model, inputs), *parts.values()], layers, inputs.device)
+        whole, *each = _medians([forward(model, inputs), *parts.values()], layers, device)
     found = dict(zip(parts, each, strict=True))
     table = LatencyTable(
-        batch_size=len(inputs),
+        batch_size=batch_size,
         tokens=tokens,
-        device=str(inputs.device),
+        device=str(device),
         channels=(0, *channels),
         qk_ms=(0.0, *_rising([found["qk", n, 0] for n in channels])),
         vo_ms=(0.0, *_rising([found["vo", n, 0] for n in channels])),
@@ -113,7 +117,7 @@ def measure_latency_table(
         other_ms=0.0,
         dense_ms=whole,
     )
-    looked_up = LatencyModel(table, family)
+    looked_up = LatencyModel(table)
     uneven_layer = LayerWidths(qk=tuple(uneven), vo=tuple(uneven))
     copied = found["uneven", 0, 0] - looked_up.kernels(uneven_layer)
     dense = looked_up.milliseconds(widths)

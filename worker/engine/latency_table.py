@@ -13,10 +13,9 @@ from pathlib import Path
 
 from api_schemas.base import Output
 from api_schemas.errors import ErrorCode, SecateurError
-from api_schemas.families import Family
 from api_schemas.widths import AttentionWidths, LayerWidths
 from worker.engine.checkpoint.save import write_json
-from worker.engine.models import model_classes
+from worker.engine.pruned import head_groups
 
 LATENCY_FILE = "latency_table.json"
 
@@ -45,10 +44,9 @@ class LatencyTable(Output):
 
 @dataclass(frozen=True)
 class LatencyModel:
-    """A table, and how a family's module divides a layer's heads into calls of the kernel."""
+    """A table, and how the module divides a layer's heads into calls of the kernel."""
 
     table: LatencyTable
-    family: Family
 
     def milliseconds(self, widths: AttentionWidths) -> float:
         """The predicted time of one forward pass."""
@@ -69,7 +67,7 @@ class LatencyModel:
 
     def _calls(self, layer: LayerWidths) -> list[tuple[int, int]]:
         """(heads, width they share) of each call of the kernel."""
-        groups = model_classes(self.family).groups(layer.qk, layer.vo, self.table.tokens)
+        groups = head_groups(layer.qk, layer.vo, self.table.tokens**2)
         return [(len(heads), width) for heads, width in groups]
 
     def channels_in_calls(self, layer: LayerWidths) -> int:

@@ -1,68 +1,81 @@
-"""The engine's model classes, a family each: what a checkpoint becomes while it is being cut.
+"""The engine's models: what a checkpoint becomes while it is being cut.
 
-The engine always works on the pruned class, whose layers may have any widths; the dense model is the case where nothing is
-cut yet. One class for every stage, and the code that travels with a cut checkpoint is the code that was measured.
+The engine always works on the pruned class, whose blocks may have any widths; the dense model is the case where nothing is cut
+yet. One class for every stage, and the code that travels with a cut checkpoint is the code that was measured.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import ASTForAudioClassification, PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedModel
 
-from api_schemas.families import Family
-from api_schemas.widths import AttentionWidths
-from worker.engine import pruned_ast
+from api_schemas.families import AttentionSite, Family, Layout
+from api_schemas.widths import AttentionWidths, LayerWidths
+from worker.engine.pruned import PrunedClasses, pruned_classes
 
 
 @dataclass(frozen=True)
-class ModelClasses:
-    """What a family needs in torch: the stock class, the pruned class and its configuration, and where their code lies."""
+class Kind:
+    """Which model it is: a family and one of its classes."""
 
-    stock: type[PreTrainedModel]
-    pruned: type[PreTrainedModel]
-    config: type[PreTrainedConfig]
-    auto_class: str
-    code: Path
-    attention: Callable[[Any, list[int], list[int], int], nn.Module]
-    """One layer's attention from the model's configuration, QK and VO widths by head, and the number of tokens."""
-    groups: Callable[[Sequence[int], Sequence[int], int], Sequence[tuple[tuple[int, ...], int]]]
-    """From the same widths and tokens: the calls of the attention kernel it makes, each (heads, padded width)."""
+    family: Family
+    name: str
+    """Of the class of transformers."""
 
+    @property
+    def classes(self) -> PrunedClasses:
+        return pruned_classes(self.name)
 
-_CLASSES = {
-    "ast": ModelClasses(
-        stock=ASTForAudioClassification,
-        pruned=pruned_ast.PrunedASTForAudioClassification,
-        config=pruned_ast.PrunedASTConfig,
-        auto_class="AutoModelForAudioClassification",
-        code=Path(pruned_ast.__file__).parent,
-        attention=pruned_ast.PrunedASTAttention,
-        groups=pruned_ast.head_groups,
-    ),
-}
+    @property
+    def classifiers(self) -> tuple[str, ...]:
+        """Modules that are trained as well during recovery."""
+        return self.family.architectures[self.name].classifiers
+
+    def layout(self, config: Mapping[str, Any]) -> Layout:
+        """The blocks of a model with this configuration, stock or pruned."""
+        return self.family.layout(config, self.family.architectures[self.name].prefix)
+
+    def layout_of(self, model: PreTrainedModel) -> Layout:
+        """The same, of a model in memory."""
+        return self.layout(model.config.to_dict())
 
 
-def model_classes(family: Family) -> ModelClasses:
-    """The classes of a family. KeyError where the engine has none, which a test rules out."""
-    return _CLASSES[family.name]
+def attention_entry(site: AttentionSite, widths: LayerWidths) -> dict[str, Any]:
+    """What a pruned configuration says of one attention."""
+    return {
+        "module": site.module,
+        "kind": site.kind.value,
+        **site.projections(),
+        "qk": list(widths.qk),
+        "vo": list(widths.vo),
+        "heads": list(widths.numbers),
+        "pairs": site.shape.pairs,
+        "per_head": dict(site.per_head),
+    }
 
 
 def build(
-    family: Family, config: Mapping[str, Any], widths: AttentionWidths, state: Mapping[str, Tensor]
+    kind: Kind, config: Mapping[str, Any], widths: AttentionWidths, state: Mapping[str, Tensor]
 ) -> PreTrainedModel:
     """A pruned-class model with these widths and weights, float32, in eval mode.
 
-    `config` is any configuration of the family, stock or pruned, as a mapping; `state` is in the module tree's names.
+    `config` is any configuration of the kind, stock or pruned, as a mapping; `state` is in the module tree's names. Weights that
+    are tied to others may be left out of it.
     """
-    classes = model_classes(family)
-    foreign = {"model_type", "auto_map", "architectures", "head_dim", "dtype", "transformers_version"}
+    classes = kind.classes
+    foreign = {"model_type", "auto_map", "architectures", "dtype", "transformers_version"}
     values = {key: value for key, value in config.items() if key not in foreign}
-    values["attention_head_dim"] = widths.head_dim
-    values["attention_widths"] = [{"qk": list(layer.qk), "vo": list(layer.vo)} for layer in widths.layers]
+    layout = kind.layout(config)
+    values["pruned_attention"] = [
+        attention_entry(site, layer) for site, layer in zip(layout.attention, widths.layers, strict=True)
+    ]
+    values["pruned_feed_forward"] = [
+        {"first": site.first, "second": site.second, "neurons": neurons}
+        for site, neurons in zip(layout.feed_forward, widths.feed_forward, strict=True)
+    ]
     model: PreTrainedModel = classes.pruned(classes.config(**values))
     model.load_state_dict(dict(state), strict=True)
     on_device(model, torch.float32).eval()

@@ -119,7 +119,7 @@ def principal_bases(blocks: Sequence[AttentionBlock], observed: Observations) ->
 def rotate(loaded: Loaded, bases: Sequence[LayerBasis]) -> Loaded:
     """The same function in the principal basis: a new model; `loaded` is not changed."""
     state = dict(loaded.model.state_dict())
-    for block, basis in zip(attention_blocks(loaded.model, loaded.family, loaded.widths), bases, strict=True):
+    for block, basis in zip(attention_blocks(loaded.model, loaded.kind, loaded.widths), bases, strict=True):
         for side, name in block.names.items():
             weight = state[f"{name}.weight"]
             new = weight.double().cpu().clone()
@@ -138,7 +138,7 @@ def rotate(loaded: Loaded, bases: Sequence[LayerBasis]) -> Loaded:
             state[f"{name}.weight"] = new.to(weight)
             if bias is not None and new_bias is not None:
                 state[f"{name}.bias"] = new_bias.to(bias)
-    model = build(loaded.family, loaded.model.config.to_dict(), loaded.widths, state)
+    model = build(loaded.kind, loaded.model.config.to_dict(), loaded.widths, state)
     return replace(loaded, model=on_device(model, loaded.model.device))
 
 

@@ -51,6 +51,8 @@ class StepRecord:
 
     step: int
     family: str
+    architecture: str
+    """Name of the class of transformers."""
     spec: EngineSpec
     widths: AttentionWidths
     kept: Keep
@@ -85,6 +87,7 @@ def write_pruning(
         "format": 1,
         "step": record.step,
         "family": record.family,
+        "architecture": record.architecture,
         "spec": record.spec.model_dump(mode="json"),
         "lineage": record.spec.lineage,
         "widths": record.widths.model_dump(mode="json"),

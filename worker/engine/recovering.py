@@ -71,8 +71,8 @@ class Recovering:
             loaded.model,
             self.data.splits[Split.TRAIN],
             settings,
-            projections=projections_by_name(attention_blocks(loaded.model, loaded.family, loaded.widths)),
-            classifiers=loaded.family.classifier_modules,
+            projections=projections_by_name(attention_blocks(loaded.model, loaded.kind, loaded.widths)),
+            classifiers=loaded.kind.classifiers,
             multi_label=self.described.multi_label,
             pad_value=self.data.pad_value,
             seed=step_seed(self.spec.seed, step, "finetune"),
@@ -106,6 +106,6 @@ class Recovering:
     def _teacher(self, student: Loaded) -> Teacher:
         """The dense original, and the attention outputs that it and `student` both have."""
         dense = self.measure.dense
-        blocks = attention_blocks(student.model, student.family, student.widths)
+        blocks = attention_blocks(student.model, student.kind, student.widths)
         outputs = tuple(block.names["o"] for block in blocks if block.widths.heads)
         return Teacher(on_device(dense.model, self.device), outputs)

@@ -111,12 +111,11 @@ def _latency(
     if spec.pruning.target.kind is not TargetKind.LATENCY:
         return None
     if inputs.resume is not None:
-        return LatencyModel(read_latency_table(inputs.out / f"step-{inputs.resume}"), dense.family)
+        return LatencyModel(read_latency_table(inputs.out / f"step-{inputs.resume}"))
     model = on_device(dense.model, device)
     batch = inputs_of(data.splits[Split.VALIDATION], spec.evaluate.latency_batch_sizes[0], model, device)
-    table = measure_latency_table(model, dense.family, dense.widths, batch, described.shape.tokens)
-    latency = LatencyModel(table, dense.family)
-    check_latency(latency, dense.widths, spec.pruning)
+    latency = LatencyModel(measure_latency_table(model, dense.kind, dense.widths, batch))
+    check_latency(latency, described.shape, spec.pruning)
     return latency
 
 

@@ -1,9 +1,9 @@
 """The schedule: which share of the target's kind is gone after each step."""
 
-from api_schemas.accounting import ModelShape
 from api_schemas.enums import ScheduleShape, TargetKind
 from api_schemas.pruning import Pruning
 from api_schemas.reach import smallest_cut
+from api_schemas.shape import ModelShape
 from api_schemas.widths import AttentionWidths
 
 

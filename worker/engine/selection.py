@@ -9,12 +9,12 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from api_schemas.accounting import ModelShape
 from api_schemas.budget import Unit
 from api_schemas.enums import Balance, Granularity, Layout, Scope, TargetKind
 from api_schemas.pruning import Pruning
-from api_schemas.reach import included_layers
-from api_schemas.widths import AttentionWidths
+from api_schemas.reach import included_blocks
+from api_schemas.shape import ModelShape
+from api_schemas.widths import AttentionWidths, LayerWidths
 from worker.engine.head_and_channel import HeadAndChannel
 from worker.engine.scoring import LayerScores
 from worker.engine.structures import Structure, structures
@@ -41,9 +41,17 @@ def keep_all(widths: AttentionWidths) -> Keep:
     )
 
 
-def widths_of(keep: Keep, head_dim: int) -> AttentionWidths:
-    """The widths of the model that `keep` leaves."""
-    return AttentionWidths.of(head_dim, (([len(h.qk) for h in layer], [len(h.vo) for h in layer]) for layer in keep))
+def widths_of(keep: Keep, before: AttentionWidths) -> AttentionWidths:
+    """The widths of the model that `keep` leaves of one with the widths `before`."""
+    layers = tuple(
+        LayerWidths(
+            qk=tuple(len(head.qk) for head in kept),
+            vo=tuple(len(head.vo) for head in kept),
+            numbers=tuple(layer.numbers[head.head] for head in kept),
+        )
+        for layer, kept in zip(before.layers, keep, strict=True)
+    )
+    return before.model_copy(update={"layers": layers})
 
 
 def compose(first: Keep, second: Keep) -> Keep:
@@ -91,6 +99,7 @@ class Ranking:
         scores: one a layer, of the model's present channels.
         widths: the model's now; earlier steps may have cut it.
         shape: of the ORIGINAL model: what shares are of.
+        included: the attentions that may be cut; by default those that the spec does not leave out.
         kind: what shares count; the target's own by default. Latency is none: latency_table.py turns it into another.
 
     Raises ValueError for a granularity that needs heads of equal width where they differ, and for latency.
@@ -103,16 +112,17 @@ class Ranking:
         shape: ModelShape,
         pruning: Pruning,
         kind: TargetKind | None = None,
+        included: Sequence[int] | None = None,
     ) -> None:
         self._widths, self._pruning = widths, pruning
-        self._unit = Unit.of(shape, len(widths.layers), kind or pruning.target.kind)
-        self._included = included_layers(len(widths.layers), pruning)
+        self._unit = Unit.of(shape, kind or pruning.target.kind)
+        self._included = included_blocks(shape, pruning) if included is None else tuple(included)
         self._mixed: HeadAndChannel | None = None
         self._structures: list[Structure] = []
         if pruning.granularity is Granularity.HEAD_AND_CHANNEL:
-            self._mixed = HeadAndChannel(widths, scores, shape, self._unit, pruning)
+            self._mixed = HeadAndChannel(widths, scores, shape, self._unit, pruning, self._included)
         else:
-            self._structures = structures(widths, scores, shape, self._unit, pruning)
+            self._structures = structures(widths, scores, shape, self._unit, pruning, self._included)
 
     def keep(self, share: float) -> Keep:
         """What stays once `share` of what the original had is gone, to the nearest structure."""
@@ -137,16 +147,13 @@ class Ranking:
         return chosen
 
     def _budget(self, share: float, numbers: Sequence[int], side: str = "") -> float:
-        """What these layers, or one side of them, have still to give up, in the unit of the target.
+        """What these attentions, or one side of them, have still to give up, in the unit of the target.
 
-        The layers that may be cut bear the whole target in equal parts; QK and VO, where each has a budget of its own, give
-        up the same share of what they had.
+        Those that may be cut bear the whole target, each in proportion to what it had; QK and VO, where each has a budget of
+        its own, give up the same share of what they had.
         """
-        part = len(numbers) / len(self._included)
-        if side:
-            part *= (self._unit.qk if side == "qk" else self._unit.vo) / (self._unit.qk + self._unit.vo)
-        removed = self._unit.removed((self._widths.layers[number] for number in numbers), side)
-        return share * self._unit.total * part - removed
+        part = self._unit.original(numbers, side) / self._unit.original(self._included)
+        return share * self._unit.total * part - self._unit.removed(self._widths, numbers, side)
 
 
 def select(

@@ -7,10 +7,10 @@ samples: a map of where a model keeps what it knows, not a forecast of the job's
 from collections.abc import Callable
 
 from api_schemas import accounting
-from api_schemas.accounting import ModelShape
 from api_schemas.enums import TargetKind
 from api_schemas.metrics import LayerSensitivity, Scores, Sensitivity
 from api_schemas.pruning import Pruning
+from api_schemas.shape import ModelShape
 from worker.engine.checkpoint.load import Loaded
 from worker.engine.cutting import Scored
 from worker.engine.selection import Keep, Ranking, widths_of
@@ -19,15 +19,10 @@ SHARES = (0.25, 0.5, 0.75)
 
 
 def layer_rankings(scored: Scored, shape: ModelShape, pruning: Pruning) -> tuple[Ranking, ...]:
-    """For every layer, also those that the job leaves out, a ranking of its structures alone."""
-    layers = range(len(scored.loaded.widths.layers))
-
-    def only(layer: int) -> Pruning:
-        return pruning.model_copy(update={"exclude_layers": tuple(other for other in layers if other != layer)})
-
+    """For every attention, also those that the job leaves out, a ranking of its structures alone."""
+    widths, kind = scored.loaded.widths, TargetKind.ATTENTION_SPARSITY
     return tuple(
-        Ranking(scored.scores, scored.loaded.widths, shape, only(layer), TargetKind.ATTENTION_SPARSITY)
-        for layer in layers
+        Ranking(scored.scores, widths, shape, pruning, kind, included=(number,)) for number in range(len(widths.layers))
     )
 
 
@@ -47,16 +42,18 @@ def analyse(
     """
     widths = scored.loaded.widths
     dense = evaluate(scored.loaded)
+    everything = accounting.attention_parameters(shape, shape.dense)
     found: list[LayerSensitivity] = []
     for layer, ranking in enumerate(layer_rankings(scored, shape, pruning)):
-        whole = accounting.layer_parameters(shape, widths.layers[layer])
+        block = shape.attention[layer]
+        whole = accounting.layer_parameters(block, widths.layers[layer])
         measured: dict[Keep, Scores] = {}
-        keeps = [ranking.keep(share * whole / shape.attention_parameters) for share in SHARES]
+        keeps = [ranking.keep(share * whole / everything) for share in SHARES]
         for number, keep in enumerate(keeps, start=1):
             if keep not in measured:
                 measured[keep] = evaluate(apply(keep))
             progress(layer * len(SHARES) + number, len(widths.layers) * len(SHARES))
-        left = [accounting.layer_parameters(shape, widths_of(keep, widths.head_dim).layers[layer]) for keep in keeps]
+        left = [accounting.layer_parameters(block, widths_of(keep, widths).layers[layer]) for keep in keeps]
         found.append(
             LayerSensitivity(
                 layer=layer,

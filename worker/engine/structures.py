@@ -7,11 +7,11 @@ from itertools import accumulate
 import torch
 
 from api_schemas import accounting
-from api_schemas.accounting import ModelShape
 from api_schemas.budget import Unit
 from api_schemas.enums import Basis, Granularity, Normalization
 from api_schemas.pruning import Pruning
-from api_schemas.reach import included_layers, least_channels, least_heads
+from api_schemas.reach import least_channels, least_heads
+from api_schemas.shape import ModelShape
 from api_schemas.widths import AttentionWidths, LayerWidths
 from worker.engine.scoring import LayerScores
 from worker.engine.scoring.channels import Side
@@ -132,9 +132,14 @@ def _groups(scores: LayerScores, layer: LayerWidths, pruning: Pruning) -> list[_
 
 
 def structures(
-    widths: AttentionWidths, scores: Sequence[LayerScores], shape: ModelShape, unit: Unit, pruning: Pruning
+    widths: AttentionWidths,
+    scores: Sequence[LayerScores],
+    shape: ModelShape,
+    unit: Unit,
+    pruning: Pruning,
+    included: Sequence[int],
 ) -> list[Structure]:
-    """Everything that may still be removed, with its score and its cost in `unit`.
+    """Everything that may still be removed from the attentions numbered `included`, with its score and its cost in `unit`.
 
     Within a layer, and a side or head where these are ranked apart, structures come least important first and their scores
     never fall, so that a ranking which takes the lowest first always takes a prefix of each.
@@ -148,8 +153,8 @@ def structures(
     Raises ValueError where same_channel or per_head meets a layer whose heads differ in width.
     """
     result: list[Structure] = []
-    for number in included_layers(len(widths.layers), pruning):
-        layer = widths.layers[number]
+    for number in included:
+        layer, block = widths.layers[number], shape.attention[number]
         groups = _groups(scores[number], layer, pruning) if layer.heads else []
         everything = [score for group in groups for score, _ in group.found]
         scale = 1.0
@@ -159,8 +164,8 @@ def structures(
         for group in groups:
             for rank, (score, members) in enumerate(group.found[: max(0, len(group.found) - group.kept)]):
                 qk, vo = channels_in(layer, group.side, members)
-                parameters = qk * accounting.qk_channel_parameters(shape) + vo * accounting.vo_channel_parameters(shape)
-                cost = qk * unit.qk + vo * unit.vo
+                parameters = qk * accounting.qk_channel_parameters(block) + vo * accounting.vo_channel_parameters(block)
+                cost = qk * unit.qk[number] + vo * unit.vo[number]
                 value = score / scale
                 if pruning.normalization is Normalization.PARAMETERS:
                     value = scores[number].per_parameter(score, parameters)

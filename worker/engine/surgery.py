@@ -4,10 +4,9 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from api_schemas.families import Family
 from api_schemas.widths import AttentionWidths
 from worker.engine.attention import attention_blocks
-from worker.engine.models import build, on_device
+from worker.engine.models import Kind, build, on_device
 from worker.engine.selection import Keep, widths_of
 
 
@@ -17,14 +16,15 @@ def _indices(keep_of_layer: tuple[tuple[int, tuple[int, ...]], ...], widths: tup
     return torch.tensor([starts[head] + c for head, channels in keep_of_layer for c in channels], dtype=torch.long)
 
 
-def cut(model: PreTrainedModel, family: Family, widths: AttentionWidths, keep: Keep) -> PreTrainedModel:
+def cut(model: PreTrainedModel, kind: Kind, widths: AttentionWidths, keep: Keep) -> PreTrainedModel:
     """A new model without what `keep` leaves out. `widths` are those of `model`, which is not changed.
 
-    Rows of q, k and v (with their biases) and columns of o are sliced; the output bias stays, and so does the softmax scale
-    of the original model.
+    Rows of q, k and v (with their biases) and columns of o are sliced, and what else has an entry for every head; the output
+    bias stays, and so does the softmax scale of the original model.
     """
     state = dict(model.state_dict())
-    for block, layer in zip(attention_blocks(model, family, widths), keep, strict=True):
+    sites = kind.layout_of(model).attention
+    for site, block, layer in zip(sites, attention_blocks(model, kind, widths), keep, strict=True):
         rows = {
             "qk": _indices(tuple((h.head, h.qk) for h in layer), block.widths.qk),
             "vo": _indices(tuple((h.head, h.vo) for h in layer), block.widths.vo),
@@ -35,5 +35,9 @@ def cut(model: PreTrainedModel, family: Family, widths: AttentionWidths, keep: K
             state[f"{name}.weight"] = weight.index_select(1 if side == "o" else 0, kept)
             if side != "o" and f"{name}.bias" in state:
                 state[f"{name}.bias"] = state[f"{name}.bias"].index_select(0, kept)
-    smaller = build(family, model.config.to_dict(), widths_of(keep, widths.head_dim), state)
+        for name, dimension in site.per_head.items():
+            table = state[f"{site.module}.{name}"]
+            heads = torch.tensor([head.head for head in layer], dtype=torch.long, device=table.device)
+            state[f"{site.module}.{name}"] = table.index_select(dimension, heads)
+    smaller = build(kind, model.config.to_dict(), widths_of(keep, widths), state)
     return on_device(smaller, model.device)

@@ -7,12 +7,12 @@ sparsity whose selection has the latency nearest to the target's is found by bis
 from collections.abc import Sequence
 
 from api_schemas import accounting
-from api_schemas.accounting import ModelShape
 from api_schemas.budget import Unit
 from api_schemas.enums import TargetKind
 from api_schemas.metrics import Latency, TargetMet
 from api_schemas.pruning import Pruning
 from api_schemas.reach import narrowest, out_of_reach
+from api_schemas.shape import ModelShape
 from api_schemas.widths import AttentionWidths
 from worker.engine.latency_table import LatencyModel
 from worker.engine.scoring import LayerScores
@@ -22,9 +22,9 @@ LATENCY_SLACK = 0.01
 """A latency target beyond reach by less than this gets the most there is: two measurements differ by as much."""
 
 
-def check_latency(latency: LatencyModel, widths: AttentionWidths, pruning: Pruning) -> None:
-    """Raise SPARSITY_OUT_OF_REACH with the maximum where no selection from the original's `widths` is fast enough."""
-    most = max(0.0, latency.saved(narrowest(widths, pruning)))
+def check_latency(latency: LatencyModel, shape: ModelShape, pruning: Pruning) -> None:
+    """Raise SPARSITY_OUT_OF_REACH with the maximum where no selection from the original is fast enough."""
+    most = max(0.0, latency.saved(narrowest(shape, shape.dense, pruning)))
     if pruning.target.share > most + LATENCY_SLACK:
         table = latency.table
         raise out_of_reach(
@@ -57,7 +57,7 @@ def choose(
         raise ValueError("a latency target needs a latency table")
     ranking = Ranking(scores, widths, shape, pruning, TargetKind.ATTENTION_SPARSITY)
     keep = _nearest_latency(ranking, widths, latency, shape, share)
-    untouched = not Unit.of(shape, len(widths.layers), TargetKind.PARAMETERS).removed(widths.layers)
+    untouched = widths == shape.dense
     if share >= pruning.target.share and untouched and keep == keep_all(widths):
         raise out_of_reach(
             TargetKind.LATENCY,
@@ -76,14 +76,15 @@ def _nearest_latency(
     Latency falls in jumps (widths share a padded width) and not everywhere (heads made unequal have to be copied), so the
     nearest is kept rather than the last.
     """
-    channel = accounting.qk_channel_parameters(shape) / shape.attention_parameters
+    smallest = min(map(accounting.qk_channel_parameters, shape.attention))
+    channel = smallest / accounting.attention_parameters(shape, shape.dense)
     low, high = accounting.attention_sparsity(shape, widths), 1.0
     best = keep_all(widths)
     distance = abs(latency.saved(widths) - saved)
     while high - low > channel / 2:
         middle = (low + high) / 2
         keep = ranking.keep(middle)
-        found = latency.saved(widths_of(keep, widths.head_dim))
+        found = latency.saved(widths_of(keep, widths))
         if abs(found - saved) < distance:
             best, distance = keep, abs(found - saved)
         if found < saved:
@@ -98,10 +99,8 @@ def target_met(
 ) -> TargetMet:
     """Requested against achieved, in the target's unit. Latency is what was `timed` at the target's batch size, the first."""
     kind = pruning.target.kind
-    if kind is TargetKind.LATENCY:
-        achieved = 1.0 - timed[0].p50_ms / timed[0].dense_p50_ms
-    else:
-        achieved = Unit.of(shape, len(widths.layers), kind).share(widths)
+    measured = kind is TargetKind.LATENCY
+    achieved = 1.0 - timed[0].p50_ms / timed[0].dense_p50_ms if measured else Unit.of(shape, kind).share(widths)
     return TargetMet(kind=kind, requested=requested, achieved=achieved)
 
 
@@ -109,7 +108,7 @@ def requested_sparsity(shape: ModelShape, pruning: Pruning, requested: float, wi
     """The attention sparsity that a share of the target amounts to. For latency, the one that selection settled on."""
     if pruning.target.kind is TargetKind.LATENCY:
         return accounting.attention_sparsity(shape, widths)
-    unit = Unit.of(shape, len(widths.layers), pruning.target.kind)
-    attention = Unit.of(shape, len(widths.layers), TargetKind.ATTENTION_SPARSITY)
-    channels = requested * unit.total / (unit.qk + unit.vo)
-    return channels * (attention.qk + attention.vo) / attention.total
+    unit = Unit.of(shape, pruning.target.kind)
+    attention = Unit.of(shape, TargetKind.ATTENTION_SPARSITY)
+    everything = range(len(shape.attention))
+    return requested * unit.total / unit.original(everything) * attention.original(everything) / attention.total

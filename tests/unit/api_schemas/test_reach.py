@@ -5,21 +5,18 @@ from typing import Any
 import pytest
 
 from api_schemas import accounting
-from api_schemas.accounting import ModelShape
 from api_schemas.budget import Unit
 from api_schemas.enums import Granularity, TargetKind
 from api_schemas.errors import SecateurError
 from api_schemas.pruning import Pruning
 from api_schemas.reach import check_reachable, max_share, max_sparsity, narrowest, smallest_cut
 from api_schemas.widths import AttentionWidths
+from tests.support.shapes import equal_shape
 
 LAYERS, HEADS, WIDTH, HIDDEN = 4, 4, 16, 64
 DENSE = AttentionWidths.dense(LAYERS, HEADS, WIDTH)
 ATTENTION = LAYERS * (4 * HIDDEN * HIDDEN + 4 * HIDDEN)
-SHAPE = ModelShape(
-    hidden_size=HIDDEN, tokens=50, qkv_bias=True, output_bias=True, attention_parameters=ATTENTION,
-    other_parameters=3 * ATTENTION, other_flops=10**8, bytes_per_parameter=4,
-)  # fmt: skip
+SHAPE = equal_shape(LAYERS, HEADS, WIDTH, HIDDEN, tokens=50, other_parameters=3 * ATTENTION, other_flops=10**8)
 QK, VO = 2 * (HIDDEN + 1), 2 * HIDDEN + 1
 CHANNEL_FLOPS = 4 * 50 * HIDDEN + 2 * 50**2
 FLOPS = 10**8 + LAYERS * 2 * HEADS * WIDTH * CHANNEL_FLOPS
@@ -45,10 +42,10 @@ def test_units_count_what_accounting_counts() -> None:
         TargetKind.FLOPS: 1 - accounting.total_flops(SHAPE, cut) / accounting.total_flops(SHAPE, DENSE),
     }
     for kind, share in expected.items():
-        assert Unit.of(SHAPE, LAYERS, kind).share(cut) == pytest.approx(share, abs=1e-12)
-        assert Unit.of(SHAPE, LAYERS, kind).share(DENSE) == 0
+        assert Unit.of(SHAPE, kind).share(cut) == pytest.approx(share, abs=1e-12)
+        assert Unit.of(SHAPE, kind).share(DENSE) == 0
     with pytest.raises(ValueError, match="measured"):
-        Unit.of(SHAPE, LAYERS, TargetKind.LATENCY)
+        Unit.of(SHAPE, TargetKind.LATENCY)
 
 
 MOST = [

@@ -3,23 +3,22 @@
 import pytest
 from pydantic import ValidationError
 
-from api_schemas.accounting import ModelShape, attention_flops, attention_parameters, attention_sparsity
+from api_schemas.accounting import attention_flops, attention_parameters, attention_sparsity
 from api_schemas.widths import AttentionWidths, LayerWidths
+from tests.support.shapes import equal_shape
 
-SHAPE = ModelShape(
-    hidden_size=32, tokens=14, qkv_bias=True, output_bias=True, attention_parameters=2 * (4 * 32 * 32 + 4 * 32),
-    other_parameters=1000, other_flops=10**6, bytes_per_parameter=4,
-)  # fmt: skip
+SHAPE = equal_shape(2, heads=4, head_dim=8, hidden=32, tokens=14)
+ATTENTION = attention_parameters(SHAPE, SHAPE.dense)
 
 
 def test_a_layer_may_have_no_heads_and_keeps_its_output_bias():
     layer = LayerWidths(qk=(), vo=())
     assert (layer.heads, layer.qk_total, layer.vo_total, layer.uniform) == (0, 0, 0, True)
     widths = AttentionWidths.of(8, [((), ()), ((8, 8, 8, 8), (8, 8, 8, 8))])
-    assert attention_parameters(SHAPE, widths) == 32 + SHAPE.attention_parameters // 2
+    assert attention_parameters(SHAPE, widths) == 32 + ATTENTION // 2
     assert attention_flops(SHAPE, widths) == 4 * (2 * 14 * 32 * 32 + 14 * 14 * 32)
     none = AttentionWidths.of(8, [((), ()), ((), ())])
-    assert attention_sparsity(SHAPE, none) == 1 - 64 / SHAPE.attention_parameters
+    assert attention_sparsity(SHAPE, none) == 1 - 64 / ATTENTION
     assert attention_flops(SHAPE, none) == 0
     assert AttentionWidths.model_validate_json(none.model_dump_json()) == none
 

@@ -5,19 +5,15 @@ from typing import Any
 import torch
 from hypothesis import strategies as st
 
-from api_schemas.accounting import ModelShape
 from api_schemas.enums import Balance, Basis, Granularity, Normalization, Scope
 from api_schemas.pruning import Pruning
 from api_schemas.widths import AttentionWidths
+from tests.support.shapes import equal_shape
 from worker.engine.scoring.channels import GateScores, LayerScores, NormScores, SignedScores
 
 LAYERS, HEADS, WIDTH, HIDDEN = 3, 3, 16, 24
 DENSE = AttentionWidths.dense(LAYERS, HEADS, WIDTH)
-SHAPE = ModelShape(
-    hidden_size=HIDDEN, tokens=10, qkv_bias=True, output_bias=True,
-    attention_parameters=LAYERS * (4 * HIDDEN * HEADS * WIDTH + 3 * HEADS * WIDTH + HIDDEN),
-    other_parameters=5_000, other_flops=400_000, bytes_per_parameter=4,
-)  # fmt: skip
+SHAPE = equal_shape(LAYERS, HEADS, WIDTH, HIDDEN, tokens=10, other_parameters=5_000, other_flops=400_000)
 COUNTED = ("attention_sparsity", "parameters", "flops")
 KINDS = (LayerScores, NormScores, GateScores, SignedScores)
 

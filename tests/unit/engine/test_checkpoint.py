@@ -17,7 +17,7 @@ from tests.support.tiny import tiny_model
 from worker.engine.attention import attention_blocks
 from worker.engine.checkpoint.gate import check_reload
 from worker.engine.checkpoint.load import load_original, load_step
-from worker.engine.checkpoint.save import make_durable, save_checkpoint, stock_shape
+from worker.engine.checkpoint.save import make_durable, save_checkpoint
 from worker.engine.records import StepRecord, write_pruning
 from worker.engine.scoring import score
 from worker.engine.selection import HeadKeep, keep_all, select, widths_of
@@ -46,15 +46,14 @@ def write(folder, original, dtype=torch.float32, keep=None, **changes):
         }
     )
     shape = describe_folder(tiny_model()).shape
-    scores = score(pruning.criterion, attention_blocks(original.model, original.family, original.widths))
+    scores = score(pruning.criterion, attention_blocks(original.model, original.kind, original.widths))
     keep = keep or select(scores, original.widths, shape, pruning, share=0.5)
-    widths = widths_of(keep, original.widths.head_dim)
-    smaller = cut(original.model, original.family, original.widths, keep)
+    widths = widths_of(keep, original.widths)
+    smaller = cut(original.model, original.kind, original.widths, keep)
     loaded = replace(original, model=smaller, widths=widths, dtype=dtype)
-    scale = save_checkpoint(folder, loaded, tiny_model())
+    stock, scale = save_checkpoint(folder, loaded, tiny_model())
     spec = EngineSpec(pruning=pruning)
-    stock = stock_shape(loaded) is not None
-    write_pruning(folder, StepRecord(1, "ast", spec, widths, keep, stock, scale), ())
+    write_pruning(folder, StepRecord(1, "ast", loaded.kind.name, spec, widths, keep, stock, scale), ())
     make_durable(folder)
     return loaded
 
@@ -67,7 +66,7 @@ def test_round_trip_in_a_fresh_process(tmp_path, original, layout):
     with torch.inference_mode():
         difference = (written.model(x).logits - loaded.model(x).logits).abs().max().item()
     assert difference < 1e-5
-    assert check_reload(tmp_path / "step", written.model, x) < 1e-5
+    assert check_reload(tmp_path / "step", written.model, {"input_values": x}) < 1e-5
     config = json.loads((tmp_path / "step" / "config.json").read_text())
     if layout is Layout.STOCK:
         assert config["model_type"] == "audio-spectrogram-transformer"
@@ -94,17 +93,17 @@ def test_uneven_and_empty_layers_in_a_fresh_process(tmp_path, original, keep, dt
     written = load_step(tmp_path)
     x = probe(original)
     assert written.widths == loaded.widths
-    check_reload(tmp_path, written.model, x)
+    check_reload(tmp_path, written.model, {"input_values": x})
     with torch.inference_mode():
         expected, found = loaded.model(x).logits, written.model(x).logits
     assert dtype is not torch.float32 or torch.equal(found, expected)
     stored = load_file(tmp_path / "model.safetensors")
-    blocks = attention_blocks(written.model, written.family, written.widths)
+    blocks = attention_blocks(written.model, written.kind, written.widths)
     for block, layer in zip(blocks, keep, strict=True):
         assert stored[f"{block.names['q']}.weight"].shape == (sum(len(head.qk) for head in layer), 32)
         assert stored[f"{block.names['o']}.weight"].shape == (32, sum(len(head.vo) for head in layer))
         assert stored[f"{block.names['o']}.bias"].shape == (32,)
-    again = cut(written.model, written.family, written.widths, keep_all(written.widths))
+    again = cut(written.model, written.kind, written.widths, keep_all(written.widths))
     with torch.inference_mode():
         assert torch.equal(again(x).logits, found)
 
@@ -117,7 +116,7 @@ def test_the_stored_dtype_stays_and_is_what_is_compared(tmp_path, original, dtyp
     written = load_step(tmp_path)
     assert written.dtype == dtype
     assert next(written.model.parameters()).dtype == torch.float32
-    check_reload(tmp_path, written.model, probe(original))
+    check_reload(tmp_path, written.model, {"input_values": probe(original)})
 
 
 def test_files_are_for_everyone_to_read(tmp_path, original):
@@ -132,7 +131,7 @@ def test_a_weight_that_differs_is_caught(tmp_path, original):
     tensors["classifier.dense.bias"] += 1e-3
     save_file(tensors, tmp_path / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(SecateurError, match="other logits") as caught:
-        check_reload(tmp_path, written.model, probe(original))
+        check_reload(tmp_path, written.model, {"input_values": probe(original)})
     assert caught.value.code == "reload_mismatch"
 
 
@@ -143,7 +142,7 @@ def test_a_missing_weight_is_caught(tmp_path, original):
     del tensors["classifier.dense.bias"]
     save_file(tensors, tmp_path / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(SecateurError, match="could not load"):
-        check_reload(tmp_path, written.model, probe(original))
+        check_reload(tmp_path, written.model, {"input_values": probe(original)})
 
 
 def test_a_nan_weight_is_refused(tmp_path):
@@ -171,7 +170,7 @@ def test_dense_in_the_engines_class_is_the_stock_model(original):
     x = probe(original)
     with torch.inference_mode():
         assert torch.equal(stock(x).logits, original.model(x).logits)
-    assert widths_of(keep_all(original.widths), original.widths.head_dim) == original.widths
+    assert widths_of(keep_all(original.widths), original.widths) == original.widths
 
 
 @pytest.mark.parametrize(("key", "value"), [("initializer_range", "small"), ("dtype", "float99")])

@@ -150,7 +150,7 @@ def test_the_accuracy_in_the_record_is_that_of_the_downloaded_file(finished):
     split = data.splits["test"]
     inputs, targets = split.batch(range(len(split)))
     with torch.inference_mode():
-        predicted = model(inputs).logits.argmax(-1)
+        predicted = model(**inputs).logits.argmax(-1)
     last = [event.metrics for event in said if event.type == "step"][-1]
     assert last.test.accuracy == pytest.approx(accuracy_score(targets, predicted))
 

@@ -1,11 +1,13 @@
 """What the torch-free description of a family says, against the real class in transformers."""
 
 import json
+import re
 
 import pytest
 import torch
 from safetensors.torch import load_file
 from torch.utils.flop_counter import FlopCounterMode
+from transformers import ASTForAudioClassification
 
 from api_schemas import accounting
 from api_schemas.checkpoint import describe_folder
@@ -15,7 +17,7 @@ from api_schemas.pruning import Pruning
 from tests.unit.engine.small import small_config
 from worker.engine.attention import attention_blocks
 from worker.engine.checkpoint.load import load_original
-from worker.engine.models import model_classes
+from worker.engine.models import Kind
 from worker.engine.scoring import score
 from worker.engine.selection import select, widths_of
 from worker.engine.surgery import cut
@@ -28,36 +30,45 @@ EXTRACTOR = {"feature_extractor_type": "ASTFeatureExtractor", "max_length": 40, 
 def saved(request, tmp_path):
     """A stock checkpoint of a fresh AST, as transformers saves it."""
     torch.manual_seed(0)
-    model = model_classes(FAMILIES[0]).stock(small_config(**request.param))
+    model = ASTForAudioClassification(small_config(**request.param))
     model.save_pretrained(tmp_path)
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(EXTRACTOR))
     return tmp_path, model
 
 
-@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
-def test_the_engine_has_classes_for_every_family(family):
-    classes = model_classes(family)
-    assert classes.stock.config_class.model_type in family.model_types
-    assert classes.stock.__name__ in family.architectures
-    assert classes.config.model_type.startswith("pruned-")
-    assert (classes.code / "modeling_pruned.py").is_file()
+@pytest.mark.parametrize(
+    "kind", [Kind(family, name) for family in FAMILIES for name in family.architectures], ids=lambda kind: kind.name
+)
+def test_the_engine_has_classes_for_every_architecture(kind):
+    classes = kind.classes
+    assert classes.stock.config_class.model_type in kind.family.model_types
+    assert classes.stock.__name__ == kind.name
+    assert classes.config.model_type == f"pruned-{classes.stock.config_class.model_type}"
+    assert set(classes.files()) == {"configuration_pruned.py", "modeling_pruned.py", "pruned_layers.py"}
 
 
 def test_counts_of_parameters_and_names(saved):
     folder, model = saved
     described = describe_folder(folder)
     assert accounting.total_parameters(described.shape, described.widths) == sum(p.numel() for p in model.parameters())
-    blocks = attention_blocks(model, described.family, described.widths)
+    blocks = attention_blocks(model, Kind(described.family, described.name), described.widths)
     inside = sum(p.numel() for block in blocks for linear in block.projections.values() for p in linear.parameters())
-    assert described.shape.attention_parameters == inside
+    assert accounting.attention_parameters(described.shape, described.widths) == inside
 
 
 def test_transformers_saves_under_one_of_the_names_we_know(saved):
-    folder, _ = saved
-    names = load_file(folder / "model.safetensors").keys()
-    family = describe_folder(folder).family
-    styles = [style.projections(0) for style in family.file_names]
-    assert any(all(f"{name}.weight" in names for name in style.values()) for style in styles)
+    folder, model = saved
+    names = set(load_file(folder / "model.safetensors"))
+    known = set(dict(model.named_parameters()))
+    styles = describe_folder(folder).family.saved_names
+    renamed = [{_replaced(name, style) for name in known} for style in styles]
+    assert names in renamed
+
+
+def _replaced(name, style):
+    for pattern, by in style:
+        name = re.sub(pattern, by, name)
+    return name
 
 
 @pytest.mark.parametrize("granularity", [None, *Granularity])
@@ -75,9 +86,9 @@ def test_flops_against_torchs_own_counter(saved, granularity):
                 "criterion": "magnitude",
             }
         )
-        scores = score(spec.criterion, attention_blocks(model, loaded.family, widths))
+        scores = score(spec.criterion, attention_blocks(model, loaded.kind, widths))
         keep = select(scores, widths, described.shape, spec, share=0.5)
-        model, widths = cut(model, loaded.family, widths, keep), widths_of(keep, widths.head_dim)
+        model, widths = cut(model, loaded.kind, widths, keep), widths_of(keep, widths)
     model.set_attn_implementation("eager")
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model(torch.randn(1, 40, 32))

@@ -23,7 +23,7 @@ class Slow:
 
     def __init__(self, scores: list[LayerScores], spec, share: float) -> None:
         self.scores, self.spec = scores, spec
-        self.unit = Unit.of(SHAPE, LAYERS, spec.target.kind)
+        self.unit = Unit.of(SHAPE, spec.target.kind)
         self.left = {
             (number, head): {side: set(range(WIDTH)) for side in SIDES}
             for number in range(LAYERS) if number not in spec.exclude_layers for head in range(HEADS)

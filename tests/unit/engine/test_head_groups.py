@@ -3,7 +3,7 @@
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from worker.engine.pruned_ast.modeling_pruned import CALL_FLOPS, SOFTMAX_CHANNELS, head_groups
+from worker.engine.pruned.pruned_layers import CALL_FLOPS, SOFTMAX_CHANNELS, head_groups
 
 PAIRS = st.lists(st.tuples(st.integers(1, 70), st.integers(1, 70)), min_size=1, max_size=6)
 
@@ -30,7 +30,7 @@ def padded(pairs, group):
 @example([(64, 64), (8, 8), (64, 64), (8, 8)], 1214)
 def test_the_cheapest_division(pairs, tokens):
     qk, vo = zip(*pairs, strict=True)
-    groups = head_groups(qk, vo, tokens)
+    groups = head_groups(qk, vo, tokens**2)
     assert sorted(head for heads, _ in groups for head in heads) == list(range(len(pairs)))
     assert all(list(heads) == sorted(heads) for heads, _ in groups)
     if len({*qk, *vo}) == 1 and qk[0] % 4 == 0:

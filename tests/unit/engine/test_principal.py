@@ -15,11 +15,11 @@ ALL = {*WANTS, Want.GRADIENTS, Want.OUTPUT_GRADIENT}
 
 
 def _blocks(loaded: Loaded) -> tuple[AttentionBlock, ...]:
-    return attention_blocks(loaded.model, loaded.family, loaded.widths)
+    return attention_blocks(loaded.model, loaded.kind, loaded.widths)
 
 
 def _observed(loaded: Loaded, wants: set[Want] | frozenset[Want] = WANTS, samples: int = 24) -> Observations:
-    batches = [(batch, torch.arange(len(batch)) % 5) for batch in inputs(samples).split(8)]
+    batches = [({"input_values": batch}, torch.arange(len(batch)) % 5) for batch in inputs(samples).split(8)]
     return observe(
         loaded.model, _blocks(loaded), batches, lambda z, y: torch.nn.functional.cross_entropy(z, y, reduction="none"), wants
     )  # fmt: skip
@@ -124,7 +124,7 @@ def test_ragged_and_empty_layers_can_be_rotated() -> None:
     from worker.engine.selection import widths_of
 
     smaller = replace(
-        loaded, model=cut(loaded.model, loaded.family, loaded.widths, keep), widths=widths_of(keep, HEAD_DIM)
+        loaded, model=cut(loaded.model, loaded.kind, loaded.widths, keep), widths=widths_of(keep, loaded.widths)
     )
     turned = rotate(smaller, principal_bases(_blocks(smaller), _observed(smaller)))
     x = inputs(4, seed=3)

@@ -17,20 +17,20 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import ASTForAudioClassification
 
 from api_schemas import accounting
-from api_schemas.families.ast import AST
 from api_schemas.recovery import Lora
+from api_schemas.shape import ModelShape
 from api_schemas.widths import AttentionWidths
-from tests.unit.engine.small import inputs, small_config
+from tests.unit.engine.small import KIND, inputs, small_config
 from worker.engine.attention import attention_blocks, projections_by_name
 from worker.engine.checkpoint.load import Loaded
-from worker.engine.models import build, model_classes
-from worker.engine.pruned_ast import modeling_pruned
+from worker.engine.models import attention_entry, build
+from worker.engine.pruned import pruned_layers
 from worker.engine.recovery.lora import attach, merge
 from worker.engine.selection import HeadKeep, keep_all, widths_of
 from worker.engine.surgery import cut
 
 LAYERS, HEADS, HEAD_DIM, HIDDEN = 3, 4, 32, 48
-DENSE = AttentionWidths.dense(LAYERS, HEADS, HEAD_DIM)
+DENSE = AttentionWidths.dense(LAYERS, HEADS, HEAD_DIM, (64,) * LAYERS)
 
 
 def head(number, qk, vo, seed=0):
@@ -70,18 +70,18 @@ def stock():
 
 @pytest.fixture(scope="module")
 def dense(stock):
-    return Loaded(build(AST, stock.config.to_dict(), DENSE, stock.state_dict()), AST, DENSE, torch.float32)
+    return Loaded(build(KIND, stock.config.to_dict(), DENSE, stock.state_dict()), KIND, DENSE, torch.float32)
 
 
 @pytest.fixture(params=[None, 0], ids=["calls as they pay", "calls for nothing"])
 def cost(request, monkeypatch):
     """On inputs this short all heads share a call; where calls cost nothing, each width gets its own."""
     if request.param is not None:
-        monkeypatch.setattr(modeling_pruned, "CALL_FLOPS", request.param)
+        monkeypatch.setattr(pruned_layers, "CALL_FLOPS", request.param)
 
 
 def smaller(dense, keep):
-    return cut(dense.model, AST, DENSE, keep)
+    return cut(dense.model, KIND, DENSE, keep)
 
 
 @contextmanager
@@ -141,10 +141,10 @@ ANY_KEEP = st.tuples(
 
 
 @settings(max_examples=30, deadline=None)
-@given(ANY_KEEP, st.sampled_from([0, 50_000, modeling_pruned.CALL_FLOPS]))
+@given(ANY_KEEP, st.sampled_from([0, 50_000, pruned_layers.CALL_FLOPS]))
 def test_any_widths_equal_masked(stock, dense, keep, call_flops):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(modeling_pruned, "CALL_FLOPS", call_flops)
+        patch.setattr(pruned_layers, "CALL_FLOPS", call_flops)
         assert_like_masked(stock, dense, keep, inputs(2))
 
 
@@ -158,7 +158,7 @@ def test_gradients_of_what_is_kept_are_the_masked_models(stock, dense, name):
     model = smaller(dense, keep)
     functional.cross_entropy(model(x).logits, targets).backward()
     expected = {path: parameter.grad for path, parameter in stock.named_parameters()}
-    for block, layer in zip(attention_blocks(stock, AST, DENSE), keep, strict=True):
+    for block, layer in zip(attention_blocks(stock, KIND, DENSE), keep, strict=True):
         for side, path in block.names.items():
             kept = [h.head * HEAD_DIM + c for h in layer for c in (h.qk if side in "qk" else h.vo)]
             if side == "o":
@@ -177,10 +177,10 @@ def test_adapters_on_ragged_heads_get_the_gradients_of_their_weights(dense):
     """dL/dB of an adapter is scale · dL/dW · Aᵀ. A layer without heads gets none, and merging changes nothing while B = 0."""
     keep, x, targets = KEEPS["no heads in the middle"], inputs(4), torch.tensor([0, 1, 2, 3])
     model, plain = smaller(dense, keep), smaller(dense, keep)
-    widths = widths_of(keep, HEAD_DIM)
-    projections = projections_by_name(attention_blocks(model, AST, widths))
+    widths = widths_of(keep, DENSE)
+    projections = projections_by_name(attention_blocks(model, KIND, widths))
     assert len(projections) == 2 * 4
-    adapted, ranks = attach(model, projections, AST.classifier_modules, Lora(rank=4, dropout=0.0))
+    adapted, ranks = attach(model, projections, KIND.classifiers, Lora(rank=4, dropout=0.0))
     assert set(ranks) == set(projections)
     functional.cross_entropy(adapted(x).logits, targets).backward()
     functional.cross_entropy(plain(x).logits, targets).backward()
@@ -237,13 +237,17 @@ def test_the_kernel_gets_one_width_a_call_and_few_calls(dense, monkeypatch):
 @pytest.mark.parametrize("name", KEEPS)
 def test_parameters_and_flops_are_those_of_the_accounts(stock, dense, name):
     keep = KEEPS[name]
-    widths, model = widths_of(keep, HEAD_DIM), smaller(dense, keep)
+    widths, model = widths_of(keep, DENSE), smaller(dense, keep)
+    layout = KIND.layout(stock.config.to_dict())
     attention = LAYERS * (4 * HIDDEN * HEADS * HEAD_DIM + 3 * HEADS * HEAD_DIM + HIDDEN)
-    shape = accounting.ModelShape(
-        hidden_size=HIDDEN, tokens=AST.tokens(stock.config.to_dict()), qkv_bias=True, output_bias=True,
-        attention_parameters=attention, bytes_per_parameter=4, other_flops=AST.other_flops(stock.config.to_dict()),
-        other_parameters=sum(p.numel() for p in stock.parameters()) - attention,
-    )  # fmt: skip
+    feed_forward = LAYERS * (2 * HIDDEN * 64 + 64 + HIDDEN)
+    shape = ModelShape(
+        attention=tuple(site.shape for site in layout.attention),
+        feed_forward=tuple(site.shape for site in layout.feed_forward),
+        other_flops=layout.other_flops,
+        other_parameters=sum(p.numel() for p in stock.parameters()) - attention - feed_forward,
+        bytes_per_parameter=4,
+    )
     assert accounting.total_parameters(shape, widths) == sum(p.numel() for p in model.parameters())
     biases = LAYERS * HIDDEN  # of o: never removed
     if name == "no heads at all":
@@ -257,8 +261,8 @@ def test_parameters_and_flops_are_those_of_the_accounts(stock, dense, name):
 def test_cutting_again_what_was_cut(stock, dense):
     """A ragged model with a layer without heads is cut on: other channels, another head, another layer's last head."""
     first = KEEPS["no heads in the middle"]
-    once = replace(dense, model=smaller(dense, first), widths=widths_of(first, HEAD_DIM))
-    model = cut(once.model, AST, once.widths, ((HeadKeep(1, (0, 3, 7), (1, 2)),), (), ()))
+    once = replace(dense, model=smaller(dense, first), widths=widths_of(first, DENSE))
+    model = cut(once.model, KIND, once.widths, ((HeadKeep(1, (0, 3, 7), (1, 2)),), (), ()))
     of_first = first[0][1]
     same = ((HeadKeep(1, tuple(of_first.qk[c] for c in (0, 3, 7)), tuple(of_first.vo[c] for c in (1, 2))),), (), ())
     x = inputs(2)
@@ -280,8 +284,12 @@ def test_it_exports_for_any_batch(dense):
 
 @pytest.mark.parametrize("widths", [{"qk": [4], "vo": []}, {"qk": [4, 0], "vo": [4, 4]}])
 def test_widths_that_are_no_layer_are_refused(stock, widths):
-    classes = model_classes(AST)
-    values = {key: value for key, value in stock.config.to_dict().items() if key not in ("model_type", "head_dim")}
-    config = classes.config(**values, attention_head_dim=HEAD_DIM, attention_widths=[widths] * LAYERS)
+    config = stock.config.to_dict()
+    entries = [
+        attention_entry(site, layer) for site, layer in zip(KIND.layout(config).attention, DENSE.layers, strict=True)
+    ]
+    values = {key: value for key, value in config.items() if key != "model_type"}
+    classes = KIND.classes
+    narrow = classes.config(**values, pruned_attention=[{**entries[0], **widths}, *entries[1:]])
     with pytest.raises(ValueError, match="width of at least 1"):
-        classes.pruned(config)
+        classes.pruned(narrow)

@@ -16,7 +16,7 @@ from api_schemas.events import EngineEvent, Loss, Progress, StepDone, TrainingSa
 from api_schemas.spec import EngineSpec
 from tests.support.tiny import tiny_data, tiny_model
 from worker.engine import job
-from worker.engine.pruned_ast import PrunedASTForAudioClassification
+from worker.engine.pruned import pruned_classes
 from worker.engine.run import Inputs, run
 
 from .test_engine import events, identity, start
@@ -140,7 +140,7 @@ def test_no_pass_is_larger_than_allowed(prune, whole, tmp_path):
     seen: list[int] = []
 
     def watch(module: nn.Module, args: tuple[torch.Tensor, ...]) -> None:
-        if isinstance(module, PrunedASTForAudioClassification):
+        if isinstance(module, pruned_classes("ASTForAudioClassification").pruned):
             seen.append(len(args[0]))
 
     handle = nn.modules.module.register_module_forward_pre_hook(watch)

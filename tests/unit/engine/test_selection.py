@@ -55,7 +55,7 @@ PLAIN = (Granularity.ENTIRE_HEAD, Granularity.SAME_CHANNEL, Granularity.PER_HEAD
 def test_reaches_the_target_within_one_structure(granularity, scope, balance, layout, sparsity):
     spec = pruning(sparsity, granularity=granularity, scope=scope, balance=balance, layout=layout)
     keep = select(scores(), DENSE, SHAPE, spec, share=sparsity)
-    achieved = accounting.attention_sparsity(SHAPE, widths_of(keep, HEAD_DIM))
+    achieved = accounting.attention_sparsity(SHAPE, widths_of(keep, DENSE))
     assert abs(achieved - sparsity) <= structure_share(spec)
 
 
@@ -65,9 +65,9 @@ def test_three_rounds_end_where_one_would_count_from_the_original(granularity, s
     widths, kept = DENSE, keep_all(DENSE)
     for number, sparsity in enumerate((0.2, 0.4, 0.6)):
         keep = select(scores(widths, number), widths, SHAPE, spec, share=sparsity)
-        widths, kept = widths_of(keep, HEAD_DIM), compose(kept, keep)
+        widths, kept = widths_of(keep, widths), compose(kept, keep)
     assert abs(accounting.attention_sparsity(SHAPE, widths) - 0.6) <= structure_share(spec)
-    assert widths_of(kept, HEAD_DIM) == widths
+    assert widths_of(kept, DENSE) == widths
     for layer in kept:
         for head in layer:
             assert set(head.qk) <= set(range(HEAD_DIM))
@@ -80,8 +80,8 @@ def test_equal_balance_takes_equal_shares(granularity, balance):
     spec = pruning(granularity=granularity, balance=balance)
     cheap_vo = tuple(LayerScores(s.qk, tuple(v * 1e-3 for v in s.vo)) for s in scores())
     keep = select(cheap_vo, DENSE, SHAPE, spec, share=0.5)
-    qk = sum(layer.qk_total for layer in widths_of(keep, HEAD_DIM).layers)
-    vo = sum(layer.vo_total for layer in widths_of(keep, HEAD_DIM).layers)
+    qk = sum(layer.qk_total for layer in widths_of(keep, DENSE).layers)
+    vo = sum(layer.vo_total for layer in widths_of(keep, DENSE).layers)
     if balance is Balance.EQUAL:
         assert abs(qk - vo) <= HEADS
     else:
@@ -129,7 +129,7 @@ def test_limits_hold_at_the_most_that_can_go(granularity):
     spec = pruning(0.5, granularity=granularity, min_heads=2, min_channels=3)
     most = max_sparsity(SHAPE, DENSE, granularity, 2, 3)
     keep = select(scores(), DENSE, SHAPE, spec, share=most)
-    widths = widths_of(keep, HEAD_DIM)
+    widths = widths_of(keep, DENSE)
     assert accounting.attention_sparsity(SHAPE, widths) == pytest.approx(most)
     assert all(layer.heads >= 2 for layer in widths.layers)
     assert all(min(*layer.qk, *layer.vo) >= 3 for layer in widths.layers)

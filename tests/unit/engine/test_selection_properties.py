@@ -32,7 +32,7 @@ EXAMPLES = settings(max_examples=150, deadline=None)
 
 
 def share_of(keep: Keep, spec) -> float:
-    return Unit.of(SHAPE, LAYERS, spec.target.kind).share(widths_of(keep, WIDTH))
+    return Unit.of(SHAPE, spec.target.kind).share(widths_of(keep, DENSE))
 
 
 def channels(keep: Keep) -> set[tuple[int, int, str, int]]:
@@ -55,7 +55,7 @@ def test_the_target_is_met_to_the_nearest_structure(spec, seed, kind):
     if spec.granularity is Granularity.HEAD_AND_CHANNEL:
         ragged = max_share(SHAPE, DENSE, spec.model_copy(update={"granularity": Granularity.RAGGED}))
         if share > ragged:  # Every head that is left is as narrow as it may be: only heads of that size can go.
-            unit = Unit.of(SHAPE, LAYERS, spec.target.kind)
+            unit = Unit.of(SHAPE, spec.target.kind)
             head = least_channels(spec) * (unit.qk + unit.vo) / unit.total
             least = head * (LAYERS - len(spec.exclude_layers) if spec.scope == "local" else 1)
     assert abs(achieved - share) <= least / 2 + 1e-12
@@ -125,7 +125,7 @@ def test_steps_end_where_one_cut_would(data):
     widths, kept = DENSE, keep_all(DENSE)
     for share in shares:
         keep = select(restricted(scores, kept), widths, SHAPE, spec, share=share)
-        widths, kept = widths_of(keep, WIDTH), compose(kept, keep)
+        widths, kept = widths_of(keep, widths), compose(kept, keep)
     assert kept == at_once
 
 
@@ -179,7 +179,7 @@ def test_ragged_goes_by_score_and_leaves_no_head_empty():
     others = [LayerScores(tuple(torch.full_like(qk, 9.0)), tuple(torch.full_like(qk, 9.0))) for _ in range(LAYERS - 1)]
     share = 2 * (WIDTH - 1) / (LAYERS * HEADS * WIDTH * 2)
     spec = pruning(0.5, "flops", granularity="ragged")
-    unit = Unit.of(SHAPE, LAYERS, spec.target.kind)
+    unit = Unit.of(SHAPE, spec.target.kind)
     share *= 2 * LAYERS * unit.channels * unit.qk / unit.total
     keep = select([first, *others], DENSE, SHAPE, spec, share=share)
     assert (keep[0][0].qk, keep[0][0].vo) == ((WIDTH - 1,), (WIDTH - 1,))
@@ -235,11 +235,11 @@ def test_layers_that_are_left_out_count_in_the_denominator():
     """A third of the layers must give what all would: half of the model's FLOPs in attention is beyond them."""
     for kind in COUNTED:
         spec = pruning(0.2, kind, granularity="ragged", exclude_layers=(0,), scope="local")
-        widths = widths_of(select(drawn_scores(), DENSE, SHAPE, spec, share=0.2), WIDTH)
-        gone = [Unit.of(SHAPE, LAYERS, spec.target.kind).removed([layer]) for layer in widths.layers]
+        widths = widths_of(select(drawn_scores(), DENSE, SHAPE, spec, share=0.2), DENSE)
+        gone = [Unit.of(SHAPE, spec.target.kind).removed([layer]) for layer in widths.layers]
         assert gone[0] == 0
         assert gone[1] == pytest.approx(gone[2], rel=0.05)
-        assert sum(gone) / Unit.of(SHAPE, LAYERS, spec.target.kind).total == pytest.approx(0.2, abs=0.01)
+        assert sum(gone) / Unit.of(SHAPE, spec.target.kind).total == pytest.approx(0.2, abs=0.01)
 
 
 def test_a_layer_may_lose_all_its_heads():
@@ -248,6 +248,6 @@ def test_a_layer_may_lose_all_its_heads():
     weak = LayerScores(tuple(v * 1e-6 for v in strong[1].qk), tuple(v * 1e-6 for v in strong[1].vo))
     keep = select([strong[0], weak, strong[2]], DENSE, SHAPE, spec, share=1 / LAYERS)
     assert [len(layer) for layer in keep] == [HEADS, 0, HEADS]
-    widths = widths_of(keep, WIDTH)
+    widths = widths_of(keep, DENSE)
     again = select([strong[0], LayerScores((), ()), strong[2]], widths, SHAPE, spec, share=2 / LAYERS)
     assert sum(len(layer) for layer in again) == HEADS

@@ -41,21 +41,21 @@ def dense() -> Loaded:
 
 @pytest.fixture(scope="module")
 def split() -> FeatureSplit:
-    return FeatureSplit(inputs(SAMPLES).numpy(), torch.arange(SAMPLES) % CLASSES)
+    return FeatureSplit({"input_values": inputs(SAMPLES).numpy()}, torch.arange(SAMPLES) % CLASSES)
 
 
 def analysed(dense: Loaded, split: FeatureSplit, **pruning: object) -> tuple[Sensitivity, list[Keep]]:
     """The analysis by magnitude, and every cut that was made for it."""
     given = {"preset": "paper", "target": {"attention_sparsity": 0.5}, "criterion": "magnitude", **pruning}
     spec = Pruning.model_validate(given)
-    blocks = attention_blocks(dense.model, dense.family, dense.widths)
+    blocks = attention_blocks(dense.model, dense.kind, dense.widths)
     scored = Scored(dense, score(Criterion.MAGNITUDE, blocks, observed=None, seed=0), None, None)
     made: list[Keep] = []
 
     def apply(keep: Keep) -> Loaded:
         made.append(keep)
-        model = cut(dense.model, dense.family, dense.widths, keep)
-        return Loaded(model, dense.family, widths_of(keep, HEAD_DIM), dense.dtype)
+        model = cut(dense.model, dense.kind, dense.widths, keep)
+        return Loaded(model, dense.kind, widths_of(keep, dense.widths), dense.dtype)
 
     def measure(loaded: Loaded) -> Scores:
         return evaluate(loaded.model, split, batch_size=8, device=CPU, multi_label=False)
@@ -70,7 +70,7 @@ def masked(dense: Loaded, split: FeatureSplit, layer: int, heads: list[int]) -> 
     with torch.no_grad():
         for head in heads:
             output.weight[:, head * HEAD_DIM : (head + 1) * HEAD_DIM] = 0
-        logits = model(torch.from_numpy(split.features)).logits
+        logits = model(torch.from_numpy(split.inputs["input_values"])).logits
     accuracy = (logits.argmax(1) == split.targets).double().mean()
     return float(accuracy), float(F.cross_entropy(logits.double(), split.targets))
 
@@ -82,7 +82,7 @@ def test_heads_removed_from_one_layer_are_those_heads_masked(dense: Loaded, spli
     accuracy, cross_entropy = masked(dense, split, 0, [])
     assert found.dense_metric == pytest.approx(accuracy)
     assert found.dense_cross_entropy == pytest.approx(cross_entropy, rel=1e-5)
-    for row, block in zip(found.layers, attention_blocks(dense.model, dense.family, dense.widths), strict=True):
+    for row, block in zip(found.layers, attention_blocks(dense.model, dense.kind, dense.widths), strict=True):
         weights = [
             np.concatenate([
                 (part.T if side == "o" else part).detach().numpy().reshape(HEADS, -1)
@@ -148,8 +148,8 @@ def test_targets_of_other_kinds_are_analysed_by_attention_sparsity(dense: Loaded
 def test_the_samples_are_drawn_by_seed(split: FeatureSplit) -> None:
     drawn = split.drawn(5, seed=1)
     assert len(drawn) == 5
-    assert np.array_equal(drawn.features, split.drawn(5, seed=1).features)
-    assert not np.array_equal(drawn.features, split.drawn(5, seed=2).features)
+    assert np.array_equal(drawn.inputs["input_values"], split.drawn(5, seed=1).inputs["input_values"])
+    assert not np.array_equal(drawn.inputs["input_values"], split.drawn(5, seed=2).inputs["input_values"])
     assert split.drawn(SAMPLES, seed=1) is split
 
 

@@ -189,7 +189,7 @@ def test_the_scores_are_those_of_the_results_file(runs: Runs) -> None:
     )  # fmt: skip
     inputs, targets = data.splits[Split.TEST].batch(range(120))
     with torch.inference_mode():
-        predicted = load_step(runs.folder / "bounded" / f"step-{result.step}").model(inputs).logits.argmax(-1)
+        predicted = load_step(runs.folder / "bounded" / f"step-{result.step}").model(**inputs).logits.argmax(-1)
     assert result.test is not None
     assert result.test.accuracy == pytest.approx(accuracy_score(targets, predicted))
 

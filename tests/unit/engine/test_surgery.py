@@ -46,7 +46,7 @@ def samples(original):
 def masked(original, kept):
     """The dense model with everything that `kept` leaves out set to zero."""
     state = {name: tensor.clone() for name, tensor in original.model.state_dict().items()}
-    for block, layer in zip(attention_blocks(original.model, original.family, original.widths), kept, strict=True):
+    for block, layer in zip(attention_blocks(original.model, original.kind, original.widths), kept, strict=True):
         alive = {side: torch.zeros(block.widths.heads, original.widths.head_dim) for side in "qv"}
         for head in layer:
             alive["q"][head.head, list(head.qk)] = 1
@@ -58,14 +58,20 @@ def masked(original, kept):
             else:
                 state[f"{name}.weight"] *= mask[:, None]
                 state[f"{name}.bias"] *= mask
-    return build(original.family, original.model.config.to_dict(), original.widths, state)
+    return build(original.kind, original.model.config.to_dict(), original.widths, state)
 
 
 def channel_scores(model, loaded, widths, criterion, samples, seed):
-    blocks = attention_blocks(model, loaded.family, widths)
+    blocks = attention_blocks(model, loaded.kind, widths)
     observed = None
     if WANTS[criterion]:
-        observed = observe(model, blocks, [samples], lambda lo, t: per_sample_loss(lo, t, False), WANTS[criterion])
+        observed = observe(
+            model,
+            blocks,
+            [({"input_values": samples[0]}, samples[1])],
+            lambda lo, t: per_sample_loss(lo, t, False),
+            WANTS[criterion],
+        )
     return score(criterion, blocks, observed=observed, seed=seed)
 
 
@@ -75,8 +81,8 @@ def rounds(original, shape, samples, spec, targets):
     for number, sparsity in enumerate(targets):
         found = channel_scores(model, original, widths, spec.criterion, samples, number)
         keep = select(found, widths, shape, spec, share=sparsity)
-        model = cut(model, original.family, widths, keep)
-        widths, kept = widths_of(keep, widths.head_dim), compose(kept, keep)
+        model = cut(model, original.kind, widths, keep)
+        widths, kept = widths_of(keep, widths), compose(kept, keep)
     return model, widths, kept
 
 
@@ -100,7 +106,7 @@ def test_cut_equals_masked(original, shape, samples, granularity, criterion, sco
     reference = masked(original, kept)
     assert_same_logits(model, reference, samples[0])
     # The cut is real and matters: fewer parameters in the tensors themselves, and other logits than the dense model's.
-    parameters = sum(p.numel() for p in projections_by_name(attention_blocks(model, original.family, widths)).values()
+    parameters = sum(p.numel() for p in projections_by_name(attention_blocks(model, original.kind, widths)).values()
                      for p in p.parameters())  # fmt: skip
     assert parameters == accounting.attention_parameters(shape, widths)
     assert sum(p.numel() for p in model.parameters()) == accounting.total_parameters(shape, widths)

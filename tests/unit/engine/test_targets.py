@@ -16,7 +16,7 @@ from api_schemas.reach import max_share
 from api_schemas.widths import AttentionWidths
 from tests.unit.engine.selecting import COUNTED, DENSE, HEADS, LAYERS, SHAPE, WIDTH, drawn_scores, pruning
 from worker.engine.latency_table import LatencyModel, LatencyTable, read_latency_table, write_latency_table
-from worker.engine.models import model_classes
+from worker.engine.pruned import head_groups
 from worker.engine.selection import Ranking, keep_all, select, widths_of
 from worker.engine.targets import check_latency, choose, requested_sparsity, target_met
 
@@ -56,7 +56,7 @@ def test_a_layer_is_its_projections_its_calls_and_its_copies():
 
 def _groups(widths: AttentionWidths) -> list[tuple[int, int]]:
     layer = widths.layers[0]
-    return [(len(heads), width) for heads, width in model_classes(AST).groups(layer.qk, layer.vo, TABLE.tokens)]
+    return [(len(heads), width) for heads, width in head_groups(layer.qk, layer.vo, TABLE.tokens**2)]
 
 
 def _calls(widths: tuple[int, ...]) -> float:
@@ -87,16 +87,16 @@ def test_latency_is_met_to_the_nearest_structure(data):
     scores = drawn_scores(seed=seed)
     keep = choose(scores, DENSE, SHAPE, spec, share=share / 2, latency=MODEL)
     ranking = Ranking(scores, DENSE, SHAPE, spec, TargetKind.ATTENTION_SPARSITY)
-    saved = [MODEL.saved(widths_of(ranking.keep(step / 200), WIDTH)) for step in range(201)]
-    achieved = MODEL.saved(widths_of(keep, WIDTH))
+    saved = [MODEL.saved(widths_of(ranking.keep(step / 200), DENSE)) for step in range(201)]
+    achieved = MODEL.saved(widths_of(keep, DENSE))
     crossed = [abs(b - a) for a, b in pairwise(saved) if min(a, b) <= share / 2 <= max(a, b)]
     assert abs(achieved - share / 2) <= max(crossed) / 2 + 0.005
 
 
 def test_latency_counts_from_the_original_in_later_steps():
     spec = pruning(0.5, "latency", granularity="per_head")
-    first = widths_of(choose(drawn_scores(), DENSE, SHAPE, spec, share=0.2, latency=MODEL), WIDTH)
-    second = widths_of(choose(drawn_scores(first, 1), first, SHAPE, spec, share=0.4, latency=MODEL), WIDTH)
+    first = widths_of(choose(drawn_scores(), DENSE, SHAPE, spec, share=0.2, latency=MODEL), DENSE)
+    second = widths_of(choose(drawn_scores(first, 1), first, SHAPE, spec, share=0.4, latency=MODEL), DENSE)
     assert MODEL.saved(first) == pytest.approx(0.2, abs=0.03)
     assert MODEL.saved(second) == pytest.approx(0.4, abs=0.03)
     assert all(max(after.qk) <= max(before.qk) for before, after in zip(first.layers, second.layers, strict=True))
@@ -124,7 +124,7 @@ def test_counted_targets_need_no_table_and_say_what_was_met(kind):
     spec = pruning(0.1, kind, granularity="ragged")
     keep = choose(drawn_scores(), DENSE, SHAPE, spec, share=0.1)
     assert keep == select(drawn_scores(), DENSE, SHAPE, spec, share=0.1)
-    left = widths_of(keep, WIDTH)
+    left = widths_of(keep, DENSE)
     met = target_met(SHAPE, spec, 0.1, left)
     assert (met.kind, met.requested) == (kind, 0.1)
     assert met.achieved == pytest.approx(0.1, abs=0.002)

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
-from torch import Tensor
 from transformers import PreTrainedModel
 
 from api_schemas.errors import ErrorCode, SecateurError
+from worker.engine.data.split import Inputs
 from worker.engine.models import on_device
 
 TOLERANCE = 1e-5
@@ -20,21 +20,22 @@ TOLERANCE = 1e-5
 TIMEOUT_SECONDS = 600
 
 
-def check_reload(folder: Path, model: PreTrainedModel, inputs: Tensor) -> float:
+def check_reload(folder: Path, model: PreTrainedModel, inputs: Inputs) -> float:
     """Largest absolute difference between `model`'s logits and a fresh process's that loaded `folder` with transformers.
 
     Args:
         model: loaded from `folder` as the engine loads it (rounded to the stored dtype), float32.
-        inputs: a few real samples, (B, …).
+        inputs: a few real samples, each tensor (B, …).
 
     Raises RELOAD_MISMATCH where the folder does not load, or loads to other logits.
     """
     on_device(model, torch.device("cpu")).eval()
     with torch.inference_mode():
-        logits = model(inputs).logits
+        logits = model(**inputs).logits
     with tempfile.TemporaryDirectory(prefix="secateur-gate-") as scratch:
         probe = Path(scratch) / "probe.safetensors"
-        save_file({"inputs": inputs.contiguous(), "logits": logits.clone()}, probe)
+        tensors = {f"inputs.{name}": tensor.contiguous() for name, tensor in inputs.items()}
+        save_file({**tensors, "logits": logits.clone()}, probe)
         # Its own module cache: code of an earlier step must not be mistaken for this one's.
         environment = {
             "PATH": os.environ.get("PATH", ""),

@@ -1,18 +1,20 @@
 """Reading a checkpoint folder into the engine: the original upload, or a step that the engine wrote."""
 
 import json
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import AutoConfig, PreTrainedModel
 
 from api_schemas.checkpoint import describe_folder
-from api_schemas.errors import ErrorCode, SecateurError
-from api_schemas.families import FAMILIES, Family
+from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
+from api_schemas.families import FAMILIES
 from api_schemas.widths import AttentionWidths
-from worker.engine.models import build, model_classes
+from worker.engine.models import Kind, build
 
 PRUNING_FILE = "pruning.json"
 
@@ -22,53 +24,77 @@ class Loaded:
     """A checkpoint in memory: a float32 model of the pruned class, with what its files said of it."""
 
     model: PreTrainedModel
-    family: Family
+    kind: Kind
     widths: AttentionWidths
     dtype: torch.dtype
     """The dtype its file stores, and its successors' files will."""
 
 
-def scale_queries(state: dict[str, Tensor], family: Family, layers: int, factor: float) -> None:
-    """Multiply W_q and b_q of every layer by `factor`, in place of the entries."""
-    for layer in range(layers):
-        name = f"{family.attention_modules.format(layer=layer)}.{family.projections['q']}"
+def scale_queries(state: dict[str, Tensor], queries: Iterable[str], factor: float) -> None:
+    """Multiply W_q and b_q of every attention by `factor`, in place of the entries. `queries`: paths of the projections."""
+    for name in queries:
         for key in (f"{name}.weight", f"{name}.bias"):
             if key in state:
                 state[key] = state[key] * factor
 
 
 def load_original(folder: Path) -> Loaded:
-    """A checkpoint as uploaded, in the stock class of its family.
+    """A checkpoint as uploaded, in its stock class.
 
-    Raises SecateurError as describe_folder does, and NUMERICAL where a weight is NaN or infinite.
+    Raises SecateurError as describe_folder does, WEIGHTS_MISMATCH where the file lacks tensors of the class or holds others, and
+    NUMERICAL where a weight is NaN or infinite.
     """
     described = describe_folder(folder)
-    family, widths = described.family, described.widths
+    kind, widths = Kind(described.family, described.name), described.widths
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True)
     except Exception as error:  # whatever a wrongly typed value meets first in transformers
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise SecateurError(ErrorCode.CONFIG_INVALID, f"transformers cannot read config.json: {reason[0]}") from error
-    stock = model_classes(family).stock.from_pretrained(folder, config=config, local_files_only=True)
+    loading: Any = (
+        kind.classes.stock.from_pretrained
+    )  # with loading info it returns a pair, which its annotation leaves out
+    stock, info = loading(folder, config=config, local_files_only=True, output_loading_info=True)
+    _check_complete(kind.name, info)
     dtype = stock.dtype
-    model = build(family, stock.config.to_dict(), widths, stock.float().state_dict())
+    model = build(kind, stock.config.to_dict(), widths, stock.float().state_dict())
     broken = [name for name, tensor in model.state_dict().items() if not torch.isfinite(tensor).all()]
     if broken:
         raise SecateurError(
             ErrorCode.NUMERICAL, f"{len(broken)} tensors hold NaN or infinite values, the first is {broken[0]}."
         )
-    return Loaded(model, family, widths, dtype)
+    return Loaded(model, kind, widths, dtype)
+
+
+def _check_complete(name: str, info: Mapping[str, Any]) -> None:
+    """Nothing of the class is missing from the file, and the file holds nothing else: else random weights would be pruned."""
+    found = {what: sorted(map(str, info.get(f"{what}_keys") or ())) for what in ("missing", "unexpected", "mismatched")}
+    if not any(found.values()):
+        return
+    said = "; ".join(f"{what}: {', '.join(keys[:5])}" for what, keys in found.items() if keys)
+    items = tuple(
+        ErrorItem(pointer=key[:200], code=ErrorCode.WEIGHTS_MISMATCH, detail=what)
+        for what, keys in found.items()
+        for key in keys[:20]
+    )
+    detail = f"The weights are not those of {name}: {said}. Save the model in the class that config.json names."
+    raise SecateurError(ErrorCode.WEIGHTS_MISMATCH, detail, items)
 
 
 def load_step(folder: Path) -> Loaded:
     """A step the engine wrote, in either shape. A stock shape's queries get their folded softmax scale taken out again."""
     record = json.loads((folder / PRUNING_FILE).read_text())
     family = next(family for family in FAMILIES if family.name == record["family"])
+    kind = Kind(family, record["architecture"])
     widths = AttentionWidths.model_validate(record["widths"])
-    classes = model_classes(family)
-    source = classes.stock if record["stock_layout"] else classes.pruned
+    source = kind.classes.stock if record["stock_layout"] else kind.classes.pruned
     model = source.from_pretrained(folder, local_files_only=True)
     dtype = model.dtype
     state = dict(model.float().state_dict())
-    scale_queries(state, family, len(widths.layers), 1.0 / record["query_scale"])
-    return Loaded(build(family, model.config.to_dict(), widths, state), family, widths, dtype)
+    config = model.config.to_dict()
+    if record["stock_layout"]:
+        # The scale of the softmax is the original's, also where the folder's configuration says another width.
+        config[str(family.head_dim_key)] = widths.head_dim
+        queries = [site.q for site in kind.layout(config).attention]
+        scale_queries(state, queries, 1.0 / record["query_scale"])
+    return Loaded(build(kind, config, widths, state), kind, widths, dtype)

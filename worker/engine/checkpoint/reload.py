@@ -1,7 +1,8 @@
 """Loads a checkpoint folder the way a stranger would, and prints its logits' distance to given ones as JSON.
 
 Run by path in an isolated interpreter (`python -I reload.py FOLDER PROBE`), so that nothing of Secateur can be imported:
-what loads here loads wherever torch and transformers are. PROBE is a safetensors file with `inputs` and `logits`.
+what loads here loads wherever torch and transformers are. PROBE is a safetensors file with `inputs.KEYWORD`, what the model is
+called with, and `logits`.
 """
 
 import json
@@ -17,6 +18,7 @@ def main(folder: str, probe: str) -> None:
     """Print {"max_abs_error", "max_abs_logit", "parameters", "code"}."""
     torch.use_deterministic_algorithms(True)
     tensors = load_file(probe)
+    inputs = {name.removeprefix("inputs."): tensor for name, tensor in tensors.items() if name.startswith("inputs.")}
     code = "auto_map" in json.loads((Path(folder) / "config.json").read_text())
     config = AutoConfig.from_pretrained(folder, trust_remote_code=code, local_files_only=True)
     model, info = AutoModelForAudioClassification.from_pretrained(
@@ -32,7 +34,7 @@ def main(folder: str, probe: str) -> None:
         raise SystemExit(f"the folder does not load cleanly: {problems}")
     model.eval()
     with torch.inference_mode():
-        logits = model(tensors["inputs"]).logits
+        logits = model(**inputs).logits
     result = {
         "max_abs_error": (logits - tensors["logits"]).abs().max().item(),
         "max_abs_logit": tensors["logits"].abs().max().item(),

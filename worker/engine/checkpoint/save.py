@@ -14,64 +14,65 @@ from typing import Any
 from safetensors.torch import save_file
 
 from worker.engine.checkpoint.load import Loaded, scale_queries
-from worker.engine.models import model_classes
-
-CODE_FILES = ("configuration_pruned.py", "modeling_pruned.py")
 
 
-def stock_shape(loaded: Loaded) -> tuple[int, int] | None:
-    """(heads, head width) where the model can be written as a stock configuration, else None."""
-    return loaded.widths.stock_shape if loaded.family.head_dim_key else None
-
-
-def save_checkpoint(folder: Path, loaded: Loaded, original: Path) -> float:
+def save_checkpoint(folder: Path, loaded: Loaded, original: Path) -> tuple[bool, float]:
     """Write config.json, model.safetensors, the original's preprocessor files and, where needed, code.
 
-    Returns the factor that was folded into the queries: 1 but for a stock shape, whose class computes the softmax scale from
-    the new head width; sqrt(new / original) makes up for it.
+    Returns whether the folder loads without custom code, and the factor that was folded into the queries: 1 but for such a stock
+    shape, whose class computes the softmax scale from the new head width; sqrt(new / original) makes up for it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    state = {name: tensor.detach().cpu() for name, tensor in loaded.model.state_dict().items()}
-    shape = stock_shape(loaded)
+    tied = set(loaded.model.all_tied_weights_keys)
+    state = {name: tensor.detach().cpu() for name, tensor in loaded.model.state_dict().items() if name not in tied}
+    config: dict[str, Any] = json.loads((original / "config.json").read_text())
+    layout = loaded.kind.layout(config)
+    neurons = tuple(site.shape.neurons for site in layout.feed_forward)
+    shape = loaded.widths.stock_shape if loaded.kind.family.head_dim_key else None
+    if loaded.widths.feed_forward != neurons:
+        shape = None
     factor = 1.0
     if shape is not None:
         factor = math.sqrt(shape[1] / loaded.widths.head_dim)
-        scale_queries(state, loaded.family, len(loaded.widths.layers), factor)
+        scale_queries(state, (site.q for site in layout.attention), factor)
     # A copy each: a safetensors file holds no two names for one storage, and slices of a larger tensor would be written whole.
     tensors = {name: tensor.to(loaded.dtype).clone().contiguous() for name, tensor in state.items()}
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-    write_json(folder / "config.json", _config(loaded, shape, original))
-    for name in (*loaded.family.required_files, *loaded.family.optional_files):
-        if name not in ("config.json", "README.md") and (original / name).is_file():
-            shutil.copyfile(original / name, folder / name)
+    write_json(folder / "config.json", _config(loaded, shape, config))
+    for path in sorted(original.iterdir()):
+        if path.name in loaded.kind.family.files - {"config.json", "README.md"}:
+            shutil.copyfile(path, folder / path.name)
     if shape is None:
-        for name in CODE_FILES:
-            shutil.copyfile(model_classes(loaded.family).code / name, folder / name)
-    return factor
+        for name, text in loaded.kind.classes.files().items():
+            (folder / name).write_text(text)
+    return shape is not None, factor
 
 
-def _config(loaded: Loaded, shape: tuple[int, int] | None, original: Path) -> dict[str, Any]:
+def _config(loaded: Loaded, shape: tuple[int, int] | None, config: dict[str, Any]) -> dict[str, Any]:
     """The original's config.json, changed only where it has to be."""
-    family, classes = loaded.family, model_classes(loaded.family)
-    config: dict[str, Any] = json.loads((original / "config.json").read_text())
+    family, classes = loaded.kind.family, loaded.kind.classes
     config["dtype"] = str(loaded.dtype).removeprefix("torch.")
     config.pop("torch_dtype", None)
     if shape is not None:
         heads, width = shape
-        config |= {"architectures": [classes.stock.__name__], family.heads_key: heads, str(family.head_dim_key): width}
+        config |= {
+            "architectures": [classes.stock.__name__],
+            str(family.heads_key): heads,
+            str(family.head_dim_key): width,
+        }
         return config
-    pruned = loaded.model.config
+    pruned: Any = loaded.model.config
+    auto_class = family.architectures[loaded.kind.name].auto_class
     config |= {
         "model_type": classes.config.model_type,
         "architectures": [classes.pruned.__name__],
         "auto_map": {
             "AutoConfig": f"configuration_pruned.{classes.config.__name__}",
-            classes.auto_class: f"modeling_pruned.{classes.pruned.__name__}",
+            auto_class: f"modeling_pruned.{classes.pruned.__name__}",
         },
-        "attention_head_dim": pruned.attention_head_dim,
-        "attention_widths": pruned.attention_widths,
+        "pruned_attention": pruned.pruned_attention,
+        "pruned_feed_forward": pruned.pruned_feed_forward,
     }
-    config.pop(str(family.head_dim_key), None)
     return config
 
 

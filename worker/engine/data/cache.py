@@ -66,7 +66,7 @@ def load(entry: Path) -> Prepared | None:
     summary = DataSummary.model_validate_json((entry / MANIFEST).read_text())
     splits = {
         split: FeatureSplit(
-            np.load(entry / f"{split.value}.features.npy", mmap_mode="r"),
+            {"input_values": np.load(entry / f"{split.value}.features.npy", mmap_mode="r")},
             torch.from_numpy(np.load(entry / f"{split.value}.targets.npy")),
         )
         for split in Split

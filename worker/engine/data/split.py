@@ -1,41 +1,170 @@
-"""One split of the data as the rest of the engine sees it: features that stay on disk, targets in memory."""
+"""One split of the data as the rest of the engine sees it: inputs that stay on disk, targets in memory.
 
-from collections.abc import Sequence
+Rows may differ in length. Those that do never meet in one batch, so nothing is ever padded and no model needs a mask: what the
+engine sees are real samples and real tokens only.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+Inputs = dict[str, Tensor]
+"""What a model is called with, by keyword; every tensor has the samples of the batch first."""
+
+IGNORED = -100
+"""Stands in targets where there is nothing to answer, as in transformers."""
+
+
+def rows(inputs: Inputs) -> int:
+    """How many samples a batch has."""
+    return len(next(iter(inputs.values())))
+
+
+def each(inputs: Inputs, change: Callable[[Tensor], Tensor]) -> Inputs:
+    """The same batch with every tensor changed, by part, by place, …"""
+    return {name: change(tensor) for name, tensor in inputs.items()}
+
+
+def placed(inputs: Inputs, device: torch.device, dtype: torch.dtype) -> Inputs:
+    """The batch on `device`; what is not whole numbers (ids, say) in `dtype`."""
+    return each(inputs, lambda tensor: tensor.to(device, dtype if tensor.is_floating_point() else tensor.dtype))
+
+
+@dataclass(frozen=True)
+class Ragged:
+    """Rows of different lengths, one after another.
+
+    values: [total, …], perhaps a read-only memory map. starts: int64 [N + 1]; row n is values[starts[n]:starts[n + 1]].
+    """
+
+    values: NDArray[Any]
+    starts: NDArray[np.int64]
+
+    def __post_init__(self) -> None:
+        if len(self.starts) < 1 or self.starts[-1] != len(self.values):
+            raise ValueError(f"the rows end at {self.starts[-1:]}, but there are {len(self.values)} values")
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    @classmethod
+    def of(cls, items: Sequence[NDArray[Any]]) -> "Ragged":
+        """From at least one row."""
+        lengths = [len(item) for item in items]
+        return cls(np.concatenate(items), np.cumsum([0, *lengths], dtype=np.int64))
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """[N]."""
+        return np.diff(self.starts)
+
+    def row(self, number: int) -> NDArray[Any]:
+        """[length, …], not a copy."""
+        return self.values[self.starts[number] : self.starts[number + 1]]
+
+    def take(self, numbers: NDArray[np.int64]) -> "Ragged":
+        """These rows, copied into memory."""
+        if not len(numbers):
+            return Ragged(self.values[:0].copy(), np.zeros(1, np.int64))
+        return Ragged.of([self.row(number) for number in numbers])
+
+    def padded(self, numbers: NDArray[np.int64], fill: float) -> NDArray[Any]:
+        """A copy of these rows [B, longest of them, …], `fill` behind the shorter ones."""
+        chosen = [self.row(number) for number in numbers]
+        longest = max((len(row) for row in chosen), default=0)
+        out = np.full((len(chosen), longest, *self.values.shape[1:]), fill, self.values.dtype)
+        for place, row in enumerate(chosen):
+            out[place, : len(row)] = row
+        return out
+
+
+Column = NDArray[Any] | Ragged
+
 
 @dataclass(frozen=True)
 class FeatureSplit:
     """Samples in a fixed order.
 
-    features: float32 [N, frames, mels], usually a read-only memory map, so that a split may be larger than memory.
-    targets: int64 [N] for one label a clip, float32 [N, C] of zeros and ones for several.
+    inputs: by the model's keywords, a column each of N rows, usually read-only memory maps, so that a split may be larger than
+        memory. Floating point goes to the model as float32, whole numbers as int64.
+    targets: int64 [N] for one label a sample; float32 [N, C] of zeros and ones for several; Ragged int64 for a label a token
+        and for label ids (CTC, sequence to sequence); float32 [N, 0] where there is nothing to answer.
     """
 
-    features: NDArray[np.float32]
-    targets: Tensor
+    inputs: Mapping[str, Column]
+    targets: Tensor | Ragged
 
     def __post_init__(self) -> None:
-        if len(self.features) != len(self.targets):
-            raise ValueError(f"{len(self.features)} rows of features, but {len(self.targets)} targets")
+        for name, column in self.inputs.items():
+            if len(column) != len(self.targets):
+                raise ValueError(f"{len(column)} rows of {name}, but {len(self.targets)} targets")
 
     def __len__(self) -> int:
         return len(self.targets)
 
-    def batch(self, indices: Sequence[int] | Tensor) -> tuple[Tensor, Tensor]:
-        """(input_values float32 [B, frames, mels], targets [B] or [B, C]) on the CPU, in the order of `indices`.
+    @property
+    def nbytes(self) -> int:
+        """Of all inputs, as they are stored."""
+        return sum((c.values if isinstance(c, Ragged) else c).nbytes for c in self.inputs.values())
 
-        The tensors are copies: changing them in place does not reach the split.
+    @property
+    def uniform(self) -> bool:
+        """Whether no column of inputs or targets can have rows of different lengths."""
+        return not any(isinstance(column, Ragged) for column in (*self.inputs.values(), self.targets))
+
+    @cached_property
+    def kinds(self) -> NDArray[np.int64]:
+        """[N], from 0: rows of equal kind have equal lengths in every column of the inputs. Longer rows have higher kinds."""
+        ragged = [column.lengths for column in self.inputs.values() if isinstance(column, Ragged)]
+        if not ragged or not len(self):
+            return np.zeros(len(self), np.int64)
+        _, kinds = np.unique(np.stack(ragged, axis=1), axis=0, return_inverse=True)
+        return kinds.astype(np.int64).reshape(-1)
+
+    def batch(self, indices: Sequence[int] | Tensor) -> tuple[Inputs, Tensor]:
+        """(inputs, targets) on the CPU, in the order of `indices`; ragged targets [B, longest] are filled up with -100.
+
+        The tensors are copies: changing them in place does not reach the split. ValueError where the rows are of several kinds.
         """
-        rows = torch.as_tensor(indices, dtype=torch.int64)
-        # Fancy indexing of a memory map reads just these rows, and copies.
-        features = np.ascontiguousarray(self.features[rows.numpy()], dtype=np.float32)
-        return torch.from_numpy(features), self.targets[rows]
+        numbers = torch.as_tensor(indices, dtype=torch.int64)
+        chosen = numbers.numpy()
+        if len(chosen) and (self.kinds[chosen] != self.kinds[chosen[0]]).any():
+            raise ValueError("rows of different lengths cannot be one batch")
+        inputs = {name: _tensor(column, chosen) for name, column in self.inputs.items()}
+        if isinstance(self.targets, Ragged):
+            return inputs, torch.from_numpy(self.targets.padded(chosen, IGNORED))
+        return inputs, self.targets[numbers]
+
+    def all_targets(self) -> Tensor:
+        """[N, …]; ragged ones [N, longest], filled up with -100."""
+        if isinstance(self.targets, Ragged):
+            return torch.from_numpy(self.targets.padded(np.arange(len(self)), IGNORED))
+        return self.targets
+
+    def batches(self, size: int, order: Tensor | None = None) -> list[Tensor]:
+        """Numbers of all rows, or of those in `order`, in batches of at most `size`, none with rows of several kinds.
+
+        The rows of each kind keep their sequence (by default the split's own) and are divided from its start; the batches stand
+        as their first rows do. Where all rows are of one kind that is torch.split(order, size), and where `order` is random, so
+        is the sequence of batches.
+        """
+        order = torch.arange(len(self)) if order is None else order
+        kinds = self.kinds[order.numpy()]
+        if not len(kinds) or (kinds == kinds[0]).all():
+            return list(torch.split(order, size)) if len(order) else []
+        by_kind = [np.flatnonzero(kinds == kind) for kind in np.unique(kinds)]
+        places = [part for places in by_kind for part in np.split(places, range(size, len(places), size))]
+        return [order[torch.from_numpy(part)] for part in sorted(places, key=lambda part: int(part[0]))]
+
+    def middle(self) -> Tensor:
+        """Numbers, in their order, of all rows of the kind that the sample of median length has."""
+        return torch.from_numpy(np.flatnonzero(self.kinds == np.sort(self.kinds)[len(self) // 2]))
 
     def drawn(self, samples: int, seed: int) -> "FeatureSplit":
         """`samples` rows drawn by `seed`, in their order; the split itself where it has no more."""
@@ -46,5 +175,15 @@ class FeatureSplit:
 
     def subset(self, indices: Sequence[int] | Tensor) -> "FeatureSplit":
         """A split of its own with these rows, copied into memory."""
-        features, targets = self.batch(indices)
-        return FeatureSplit(features.numpy(), targets)
+        numbers = torch.as_tensor(indices, dtype=torch.int64)
+        chosen = numbers.numpy()
+        inputs = {name: c.take(chosen) if isinstance(c, Ragged) else c[chosen] for name, c in self.inputs.items()}
+        targets = self.targets.take(chosen) if isinstance(self.targets, Ragged) else self.targets[numbers]
+        return FeatureSplit(inputs, targets)
+
+
+def _tensor(column: Column, numbers: NDArray[np.int64]) -> Tensor:
+    # Fancy indexing of a memory map reads just these rows, and copies.
+    found = column.padded(numbers, 0) if isinstance(column, Ragged) else column[numbers]
+    dtype = np.float32 if np.issubdtype(found.dtype, np.floating) else np.int64
+    return torch.from_numpy(np.ascontiguousarray(found, dtype=dtype))

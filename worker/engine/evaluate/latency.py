@@ -8,10 +8,10 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from api_schemas.metrics import Latency
-from worker.engine.data.split import FeatureSplit
+from worker.engine.data.split import FeatureSplit, Inputs, placed
 
 # Passes before the clock starts: kernels are chosen, caches filled, clocks raised.
 WARM_UP = 3
@@ -36,14 +36,15 @@ def undisturbed(*models: nn.Module) -> Iterator[None]:
             model.train(flag)
 
 
-def forward(model: nn.Module, inputs: Tensor) -> Callable[[], object]:
+def forward(model: nn.Module, inputs: Inputs) -> Callable[[], object]:
     """A call that is one forward pass and returns when the device is idle again. Moving the input there is not in it."""
-    if inputs.device.type != "cuda":
-        return lambda: model(inputs)
+    device = next(iter(inputs.values())).device
+    if device.type != "cuda":
+        return lambda: model(**inputs)
 
     def on_cuda() -> None:
-        model(inputs)
-        torch.cuda.synchronize(inputs.device)
+        model(**inputs)
+        torch.cuda.synchronize(device)
 
     return on_cuda
 
@@ -80,11 +81,12 @@ def summarise(batch_size: int, dense: NDArray[np.float64], cut: NDArray[np.float
     )
 
 
-def inputs_of(split: FeatureSplit, batch_size: int, model: nn.Module, device: torch.device) -> Tensor:
-    """The split's first rows, from the start again where it has fewer than the batch."""
-    inputs, _ = split.batch([row % len(split) for row in range(batch_size)])
+def inputs_of(split: FeatureSplit, batch_size: int, model: nn.Module, device: torch.device) -> Inputs:
+    """The first rows of the split, of those as long as its middle one; from the start again where there are too few."""
+    numbers = split.middle()
+    inputs, _ = split.batch(numbers[torch.arange(batch_size) % len(numbers)])
     dtype = next(parameter.dtype for parameter in model.parameters() if parameter.is_floating_point())
-    return inputs.to(device, dtype)
+    return placed(inputs, device, dtype)
 
 
 def measure_latency(

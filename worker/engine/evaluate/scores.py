@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from api_schemas.errors import ErrorCode, SecateurError
 from api_schemas.metrics import Scores
 from worker.engine.data.feed import Feed
-from worker.engine.data.split import FeatureSplit
+from worker.engine.data.split import FeatureSplit, placed, rows
 from worker.engine.evaluate.metrics import mean_average_precision, per_sample_loss
 
 
@@ -28,19 +28,20 @@ def logits_of(
     training = model.training
     dtype = next(parameter.dtype for parameter in model.parameters() if parameter.is_floating_point())
     collected: list[Tensor] = []
+    order = split.batches(batch_size)
     done = 0
     model.to(device)
     model.train(False)
     try:
         with torch.inference_mode(), torch.autocast(device.type, enabled=False):
-            for inputs, _ in Feed(split, device).batches(torch.split(torch.arange(len(split)), batch_size)):
-                collected.append(model(inputs.to(dtype)).logits.float())
-                done += len(inputs)
+            for inputs, _ in Feed(split, device).batches(order):
+                collected.append(model(**placed(inputs, device, dtype)).logits.float())
+                done += rows(inputs)
                 if progress is not None:
                     progress(done, len(split))
     finally:
         model.train(training)
-    return torch.cat(collected).cpu()
+    return torch.cat(collected).cpu()[torch.cat(order).argsort()]
 
 
 def evaluate(
@@ -59,7 +60,7 @@ def evaluate(
     if not len(split):
         raise SecateurError(ErrorCode.DATASET_EMPTY, "A split without samples cannot be scored; give it rows.")
     logits = logits_of(model, split, batch_size=batch_size, device=device, progress=progress)
-    return scores_of(logits, split.targets, multi_label)
+    return scores_of(logits, split.all_targets(), multi_label)
 
 
 def scores_of(logits: Tensor, targets: Tensor, multi_label: bool) -> Scores:

@@ -51,7 +51,7 @@ def for_export(loaded: Loaded) -> PreTrainedModel:
     minutes to make.
     """
     model: PreTrainedModel = on_device(copy.deepcopy(loaded.model), torch.device("cpu")).eval()
-    for block in attention_blocks(model, loaded.family, loaded.widths):
+    for block in attention_blocks(model, loaded.kind, loaded.widths):
         groups = head_groups(block.widths.qk, block.widths.vo)
         model.set_submodule(block.name, GroupedAttention(block, groups, loaded.widths.head_dim**-0.5))
     return model

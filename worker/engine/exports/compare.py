@@ -32,14 +32,13 @@ def check_samples(validation: FeatureSplit, flops: int) -> FeatureSplit:
 
 def logits_of_file(file: OnnxFile, samples: FeatureSplit, progress: Callable[[int], None]) -> Tensor:
     """Float32 logits [N, C]. The first sample alone, then batches: a batch axis that is fixed in the file is found out."""
+    order = [torch.tensor([0]), *samples.batches(BATCH, torch.arange(1, len(samples)))]
     collected: list[Tensor] = []
-    start, stop = 0, 1
-    while start < len(samples):
-        inputs, _ = samples.batch(range(start, stop))
-        collected.append(file(inputs))
-        progress(stop - start)
-        start, stop = stop, min(stop + BATCH, len(samples))
-    return torch.cat(collected)
+    for rows in order:
+        inputs, _ = samples.batch(rows)
+        collected.append(file(**inputs))
+        progress(len(rows))
+    return torch.cat(collected)[torch.cat(order).argsort()]
 
 
 def agreement(logits: Tensor, reference: Tensor, multi_label: bool) -> float:
@@ -59,8 +58,8 @@ def latency_of_files(
     with undisturbed(model):
         for batch_size in settings.latency_batch_sizes:
             inputs = inputs_of(samples, batch_size, model, torch.device("cpu"))
-            runners: tuple[Callable[[Tensor], object], ...] = (model, *files)
-            passes = [partial(run, inputs) for run in runners]
+            runners: tuple[Callable[..., object], ...] = (model, *files)
+            passes = [partial(run, **inputs) for run in runners]
             start = time.perf_counter()
             for run_once in passes:
                 run_once()

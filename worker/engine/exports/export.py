@@ -7,11 +7,11 @@ from tempfile import TemporaryDirectory
 import torch
 
 from api_schemas import accounting
-from api_schemas.accounting import ModelShape
 from api_schemas.enums import ExportFormat
 from api_schemas.errors import ErrorCode, SecateurError
 from api_schemas.events import Warned
 from api_schemas.metrics import ExportMetrics
+from api_schemas.shape import ModelShape
 from api_schemas.spec import Evaluate
 from worker.engine.checkpoint.load import Loaded
 from worker.engine.data import FeatureSplit
@@ -84,7 +84,7 @@ def export(
             samples=len(samples),
             max_abs_error=errors[format],
             agreement=agreement(logits[format], reference, multi_label),
-            scores=scores_of(logits[format], samples.targets, multi_label),
+            scores=scores_of(logits[format], samples.all_targets(), multi_label),
             latency=latency,
         )
         for format, latency in zip(formats, latencies, strict=True)

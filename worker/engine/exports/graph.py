@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from worker.engine.checkpoint.load import Loaded
+from worker.engine.data.split import Inputs, each
 from worker.engine.exports.attention import for_export
 
 if TYPE_CHECKING:
@@ -16,38 +17,39 @@ if TYPE_CHECKING:
 
 OPSET = 20
 """The first opset with Gelu; onnxruntime reads it from 1.17 on."""
-INPUT, OUTPUT = "input_values", "logits"
+OUTPUT = "logits"
 
 
 class _Logits(nn.Module):
-    """The model as a function of one tensor to one tensor; transformers' output object is no part of a graph."""
+    """The model as a function of tensors to one tensor; transformers' output object is no part of a graph."""
 
     def __init__(self, model: PreTrainedModel) -> None:
         super().__init__()
         self.model = model
 
-    def forward(self, input_values: Tensor) -> Tensor:
-        logits: Tensor = self.model(input_values=input_values).logits
+    def forward(self, inputs: Inputs) -> Tensor:
+        logits: Tensor = self.model(**inputs).logits
         return logits
 
 
-def float_graph(loaded: Loaded, example: Tensor) -> "ModelProto":
-    """`input_values` (batch, frames, mels) -> `logits` (batch, classes), float32; any batch size, the rest as in `example`.
+def float_graph(loaded: Loaded, example: Inputs) -> "ModelProto":
+    """The model's inputs by their keywords -> `logits` (batch, classes), float32; any batch size, the rest as in `example`.
 
     The same model gives the same bytes: what the exporter notes of its own way (source files, their folders, their lines) is
     taken out.
     """
     # Two rows: the exporter takes a size of one for a constant.
-    rows = example[:1].expand(2, *example.shape[1:]).contiguous()
+    rows = each(example, lambda tensor: tensor[:1].expand(2, *tensor.shape[1:]).contiguous())
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    batch = torch.export.Dim("batch")
     with torch.no_grad():
         # Not the exporter by tracing, which is faster: it wrote the example's batch size into graphs of unequal heads, silently.
         program = torch.onnx.export(
             _Logits(for_export(loaded)).eval(),
             (rows,),
-            input_names=[INPUT],
+            input_names=list(rows),
             output_names=[OUTPUT],
-            dynamic_shapes={INPUT: {0: torch.export.Dim("batch")}},
+            dynamic_shapes={"inputs": {name: {0: batch} for name in rows}},
             opset_version=OPSET,
             dynamo=True,
             verbose=False,

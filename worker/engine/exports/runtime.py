@@ -5,11 +5,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from worker.engine.exports.graph import INPUT, OUTPUT
+from worker.engine.exports.graph import OUTPUT
 
 
 class OnnxFile:
-    """Called with features (B, frames, mels), it gives logits (B, classes); both float32 tensors on the CPU."""
+    """Called with the model's inputs by keyword, it gives logits (B, classes), float32; all on the CPU."""
 
     def __init__(self, path: Path) -> None:
         import onnxruntime
@@ -21,6 +21,6 @@ class OnnxFile:
         options.log_severity_level = 3
         self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
-    def __call__(self, inputs: Tensor) -> Tensor:
-        (logits,) = self._session.run([OUTPUT], {INPUT: inputs.numpy()})
+    def __call__(self, **inputs: Tensor) -> Tensor:
+        (logits,) = self._session.run([OUTPUT], {name: tensor.numpy() for name, tensor in inputs.items()})
         return torch.from_numpy(logits)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from api_schemas.recovery import Distill
+from worker.engine.data.split import Inputs, rows
 
 LEAST_VARIANCE = 1e-8
 """Of a teacher's attention output, below which it counts as this much: a layer that says nothing must not divide by it."""
@@ -78,7 +79,7 @@ class Distillation:
     _variances: list[Tensor] | None = None
     """Of the teacher's outputs over the whole batch, in the order of `teacher.outputs`, where it comes in parts."""
 
-    def survey(self, parts: Sequence[Tensor]) -> None:
+    def survey(self, parts: Sequence[Inputs]) -> None:
         """Before the losses of a batch whose inputs come in these parts.
 
         The mismatch is in units of the whole batch's variance, which no part knows: where there are several, the teacher
@@ -90,24 +91,24 @@ class Distillation:
         moments: dict[str, list[tuple[Tensor, Tensor]]] = {name: [] for name in self.teacher.outputs}
         for inputs in parts:
             with torch.no_grad():
-                self.teacher.model(inputs)
+                self.teacher.model(**inputs)
             for name, seen in moments.items():
                 output = self._of_teacher[name].float()
                 seen.append((output.mean(), output.var(correction=0)))
-        counts = [len(inputs) for inputs in parts]
+        counts = [rows(inputs) for inputs in parts]
         self._variances = [
             pooled_variance(counts, [mean for mean, _ in seen], [variance for _, variance in seen])
             for seen in moments.values()
         ]
 
-    def loss(self, task: Tensor, inputs: Tensor, logits_BC: Tensor) -> Tensor:
+    def loss(self, task: Tensor, inputs: Inputs, logits_BC: Tensor) -> Tensor:
         """(1 - weight) · task + weight · T² · KL(teacher ‖ student) + attention · mismatch, right after the student's pass.
 
         T² keeps the gradient's size when the temperature changes (section 2 of the paper).
         """
         spec = self.spec
         with torch.no_grad():
-            teacher_BC = self.teacher.model(inputs).logits.float()
+            teacher_BC = self.teacher.model(**inputs).logits.float()
         softened = softened_divergence(logits_BC, teacher_BC, spec.temperature, multi_label=self.multi_label)
         total = (1.0 - spec.weight) * task + spec.weight * spec.temperature**2 * softened
         if self._of_teacher:

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
@@ -12,7 +13,7 @@ from api_schemas.metrics import EpochLoss
 from api_schemas.recovery import Finetune
 from worker.engine.data.augment import Augmentation
 from worker.engine.data.feed import Feed, fits, to_device
-from worker.engine.data.split import FeatureSplit
+from worker.engine.data.split import FeatureSplit, rows
 from worker.engine.recovery import lora
 from worker.engine.recovery.distill import Teacher, distillation
 from worker.engine.recovery.fitting import gradient
@@ -22,6 +23,8 @@ from worker.engine.recovery.saves import Keeper, Saves
 from worker.engine.recovery.training_state import Course, TrainingState, digest_of
 
 GRADIENT_NORM = 1.0
+SPECTROGRAM = "input_values"
+"""The input that is augmented."""
 
 
 def learning_rate_factor(step: int, total: int, warmup: float) -> float:
@@ -88,11 +91,12 @@ def finetune(
     pass runs out of it.
     """
     generator = torch.Generator().manual_seed(seed)
-    augment = None
-    if spec.augment is not None:
-        _, frames, mels = split.features.shape
+    augment, features = None, split.inputs.get(SPECTROGRAM)
+    # Frames by mel bins: what SpecAugment is about. A waveform is no such thing, an image neither.
+    if spec.augment is not None and isinstance(features, np.ndarray) and features.ndim == 3:
+        _, frames, mels = features.shape
         augment = Augmentation(spec.augment, frames=frames, mels=mels, pad_value=pad_value)
-    per_epoch = math.ceil(len(split) / spec.batch_size)
+    per_epoch = len(split.batches(spec.batch_size))
     total = spec.epochs * per_epoch
     cuda = [device] if device.type == "cuda" else []
     feed = Feed(split, device, resident=spec.epochs > 1 and fits(split, device))
@@ -121,13 +125,14 @@ def finetune(
         )
         for epoch in range(len(losses) + 1, spec.epochs + 1):
             rate = 0.0
-            order = torch.split(torch.randperm(len(split), generator=generator), spec.batch_size)
+            order = split.batches(spec.batch_size, torch.randperm(len(split), generator=generator))
             for inputs, targets in feed.batches(order):
                 if augment is not None:
-                    inputs = augment.apply(inputs, to_device(augment.draw(len(inputs), generator), device))
+                    drawn = to_device(augment.draw(rows(inputs), generator), device)
+                    inputs = inputs | {SPECTROGRAM: augment.apply(inputs[SPECTROGRAM], drawn)}
                 optimizer.zero_grad(set_to_none=True)
                 loss = gradient(objective, inputs, targets)
-                ledger.add(loss, _clipped(adapted), len(targets))
+                ledger.add(loss, _clipped(adapted), rows(inputs))
                 rate = float(schedule.get_last_lr()[0])
                 optimizer.step()
                 schedule.step()

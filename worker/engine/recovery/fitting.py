@@ -12,14 +12,15 @@ import torch
 from torch import Tensor
 
 from api_schemas.errors import ErrorCode, SecateurError
+from worker.engine.data.split import Inputs, rows
 from worker.engine.microbatch import at_most
-from worker.engine.recovery.objective import Objective
+from worker.engine.recovery.objective import Objective, divided
 from worker.engine.shortage import shortage
 
 log = logging.getLogger(__name__)
 
 
-def gradient(objective: Objective, inputs: Tensor, targets: Tensor) -> Tensor:
+def gradient(objective: Objective, inputs: Inputs, targets: Tensor) -> Tensor:
     """As Objective.backward. Where memory runs out, OUT_OF_MEMORY that says how many samples do fit: the job ends there."""
     try:
         return objective.backward(inputs, targets)
@@ -36,18 +37,18 @@ def _no_memory(error: Exception) -> bool:
     return found is not None and found[0] is ErrorCode.OUT_OF_MEMORY
 
 
-def _what_fits(objective: Objective, inputs: Tensor, targets: Tensor) -> str:
+def _what_fits(objective: Objective, inputs: Inputs, targets: Tensor) -> str:
     """A half, a quarter, … of the samples, forward and backward and no step, until a pass goes through."""
-    tried = at_most(len(inputs), objective.microbatch)
+    tried = at_most(rows(inputs), objective.microbatch)
     said, size = f"Fine-tuning ran out of memory with {tried} samples at a time.", tried // 2
     while size:
-        if _fits(objective, inputs[:size], targets[:size]):
+        if _fits(objective, *next(divided(inputs, targets, size))):
             return f"{said} A batch of {size} samples at a time fits; lower finetune.batch_size to that."
         size //= 2
     return f"{said} Not even a single sample fits: {_memory(objective.device)}."
 
 
-def _fits(objective: Objective, inputs: Tensor, targets: Tensor) -> bool:
+def _fits(objective: Objective, inputs: Inputs, targets: Tensor) -> bool:
     _release(objective)
     try:
         objective.backward(inputs, targets)

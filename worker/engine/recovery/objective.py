@@ -1,10 +1,12 @@
 """What a batch is trained on: its loss, and the gradient of that loss, in parts where the whole would not fit in memory."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from worker.engine.data.split import Inputs, rows
 from worker.engine.evaluate.metrics import per_sample_loss
 from worker.engine.microbatch import at_most
 from worker.engine.recovery.distill import Distillation
@@ -14,6 +16,13 @@ def _precision(device: torch.device) -> torch.autocast:
     """bfloat16 in the matrix products where a GPU computes them natively. The CPU stays in float32, weights everywhere."""
     native = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     return torch.autocast(device.type, torch.bfloat16, enabled=native)
+
+
+def divided(inputs: Inputs, targets: Tensor, size: int) -> Iterator[tuple[Inputs, Tensor]]:
+    """The batch in parts of at most `size` samples."""
+    for start in range(0, rows(inputs), size):
+        these = slice(start, start + size)
+        yield {name: tensor[these] for name, tensor in inputs.items()}, targets[these]
 
 
 @dataclass(frozen=True)
@@ -26,28 +35,28 @@ class Objective:
     learning: Distillation | None
     microbatch: int | None
 
-    def backward(self, inputs: Tensor, targets: Tensor) -> Tensor:
+    def backward(self, inputs: Inputs, targets: Tensor) -> Tensor:
         """Add the gradient of the batch's mean loss to the parameters' `grad`; returns that loss, a scalar without graph.
 
         Args:
-            inputs: [B, frames, mels], augmented, on the device.
+            inputs: augmented, on the device.
             targets: [B] or [B, classes].
 
         Every part counts by its share of the samples, so the sum of the parts' gradients is the whole batch's.
         """
-        size = at_most(len(inputs), self.microbatch)
-        parts = list(zip(inputs.split(size), targets.split(size), strict=True))
+        samples = rows(inputs)
+        parts = list(divided(inputs, targets, at_most(samples, self.microbatch)))
         if self.learning is not None:
             with _precision(self.device):
                 self.learning.survey([part for part, _ in parts])
         total = torch.zeros((), device=self.device)
         for some_inputs, some_targets in parts:
             with _precision(self.device):
-                logits = self.model(some_inputs).logits.float()
+                logits = self.model(**some_inputs).logits.float()
                 loss = per_sample_loss(logits, some_targets, self.multi_label).mean()
                 if self.learning is not None:
                     loss = self.learning.loss(loss, some_inputs, logits)
-            loss = loss * (len(some_inputs) / len(inputs))
+            loss = loss * (rows(some_inputs) / samples)
             torch.autograd.backward(loss)
             total += loss.detach()
         return total

@@ -54,7 +54,10 @@ class LayerObserver:
             self.gradients["o"] = ByHead(block.widths.vo, device)
         if Want.OUTPUT_GRADIENT in wants:
             self.output_gradient = Whole(block.projections["o"].out_features, device)
-        self.tokens = 0
+        self.samples = 1
+        """Of the batch that runs now. Attention in windows sees each as many short sequences, one after another."""
+        self.seen = {"q": 0, "k": 0, "o": 0}
+        """Tokens that have passed; those of queries and keys differ where they come from two streams."""
         self._last: tuple[Tensor, Factor] | None = None
 
     @staticmethod
@@ -77,10 +80,14 @@ class LayerObserver:
         if not args[0].requires_grad:
             args[0].requires_grad_(True)
 
+    def _by_sample(self, x_BTC: Tensor) -> Tensor:
+        """(samples, T, C), whatever sequences a sample was cut into."""
+        return x_BTC if len(x_BTC) == self.samples else x_BTC.reshape(self.samples, -1, x_BTC.shape[-1])
+
     def _factor(self, x_BTI: Tensor, rows: int) -> Factor:
         """The factor of the gradients that this input makes; projections that read one tensor share it."""
         if self._last is None or self._last[0] is not x_BTI:
-            self._last = x_BTI, Factor(_full(x_BTI))
+            self._last = x_BTI, Factor(self._by_sample(_full(x_BTI)))
         self._last[1].rows += rows
         return self._last[1]
 
@@ -89,6 +96,8 @@ class LayerObserver:
         wants = self.wants
 
         def seen(linear: nn.Linear, args: tuple[Any, ...], y_BTO: Tensor) -> None:
+            if side != "v":
+                self.seen[side] += y_BTO.shape[0] * y_BTO.shape[1]
             if Want.QK_MOMENTS in wants and side == "q":
                 self.q.add(y_BTO.detach().flatten(0, 1))
             if Want.QK_MOMENTS in wants and side == "k":
@@ -101,7 +110,9 @@ class LayerObserver:
             if by_weight or gated or (Want.GRADIENTS in wants and side != "v"):
                 factor = self._factor(args[0], linear.out_features) if by_weight else None
                 kept_BTO = y_BTO.detach() if gated else None
-                y_BTO.register_hook(lambda dy_BTO: self._row_gradient(side, linear, factor, kept_BTO, _full(dy_BTO)))
+                y_BTO.register_hook(
+                    lambda dy_BTO: self._row_gradient(side, linear, factor, kept_BTO, self._by_sample(_full(dy_BTO)))
+                )
 
         return seen
 
@@ -117,14 +128,14 @@ class LayerObserver:
                 self.fisher[pair] += squared_O
                 self.saliency[pair] += squared_O * linear.bias.detach().square()
         if y_BTO is not None:
-            self.gates[pair].add((dy_BTO * _full(y_BTO)).sum(1))
+            self.gates[pair].add((dy_BTO * self._by_sample(_full(y_BTO))).sum(1))
         if Want.GRADIENTS in self.wants and side != "v":
             self.gradients[side].add(dy_BTO.flatten(0, 1))
 
     def _output(self, linear: nn.Linear, args: tuple[Any, ...], y_BTD: Tensor) -> None:
         """The forward hook of o."""
         context_BTC: Tensor = args[0]
-        self.tokens += context_BTC.shape[0] * context_BTC.shape[1]
+        self.seen["o"] += context_BTC.shape[0] * context_BTC.shape[1]
         # Held any longer, it would keep this batch's graph while the next one runs.
         self._last = None
         if Want.CONTEXT in self.wants:
@@ -133,7 +144,9 @@ class LayerObserver:
             context_BTC.register_hook(lambda dx_BTC: self.gradients["o"].add(dx_BTC.flatten(0, 1)))
         if self.wants & {Want.FISHER, Want.SALIENCY, Want.OUTPUT_GRADIENT}:
             kept_BTC = context_BTC.detach()
-            y_BTD.register_hook(lambda dy_BTD: self._output_gradient(linear, kept_BTC, _full(dy_BTD)))
+            y_BTD.register_hook(
+                lambda dy_BTD: self._output_gradient(linear, self._by_sample(kept_BTC), self._by_sample(_full(dy_BTD)))
+            )
 
     def _output_gradient(self, linear: nn.Linear, context_BTC: Tensor, dy_BTD: Tensor) -> None:
         """The gradient has reached the output of o. Its weight's columns are the channels: the factors change places."""
@@ -152,7 +165,8 @@ class LayerObserver:
 
     def result(self, samples: int) -> LayerObservations:
         """The means over what was added."""
-        wants, tokens = self.wants, max(1, self.tokens)
+        wants = self.wants
+        tokens = {side: max(1, count) for side, count in self.seen.items()}
 
         def channels(sums: dict[str, Tensor]) -> Channels:
             return Channels((sums["qk"] / samples).cpu(), (sums["vo"] / samples).cpu())
@@ -162,12 +176,12 @@ class LayerObserver:
             (qk_mean_C, qk_CC), (vo_mean_C, vo_CC) = (self.gates[side].mean(samples) for side in ("qk", "vo"))
             gates = Gates(Channels(qk_mean_C, vo_mean_C), qk_CC, vo_CC)
         if Want.QK_MOMENTS in wants:
-            k_mean_C = (self.k_sum_C / tokens).cpu()
-            qk = QKMoments(self.q.mean(tokens), self.k.mean(tokens), by_head(self.block, "q", k_mean_C))
+            k_mean_C = (self.k_sum_C / tokens["k"]).cpu()
+            qk = QKMoments(self.q.mean(tokens["q"]), self.k.mean(tokens["k"]), by_head(self.block, "q", k_mean_C))
         if Want.CONTEXT in wants:
-            context = Context(*self.context.mean(tokens))
+            context = Context(*self.context.mean(tokens["o"]))
         if Want.GRADIENTS in wants:
-            gradients = GradientMoments(*(self.gradients[side].mean(tokens) for side in "qko"))
+            gradients = GradientMoments(*(self.gradients[side].mean(tokens[side]) for side in "qko"))
         return LayerObservations(
             fisher=channels(self.fisher) if Want.FISHER in wants else None,
             saliency=channels(self.saliency) if Want.SALIENCY in wants else None,
@@ -175,5 +189,5 @@ class LayerObserver:
             qk=qk,
             context=context,
             gradients=gradients,
-            output_gradient=self.output_gradient.mean(tokens)[1] if Want.OUTPUT_GRADIENT in wants else None,
+            output_gradient=self.output_gradient.mean(tokens["o"])[1] if Want.OUTPUT_GRADIENT in wants else None,
         )

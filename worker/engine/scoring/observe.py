@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from worker.engine.attention import AttentionBlock
+from worker.engine.data.split import Inputs, rows
 from worker.engine.scoring.layer import LayerObserver
 from worker.engine.scoring.observations import NEEDS_GRADIENTS, Observations, Want
 
@@ -19,7 +20,7 @@ Targets = TypeVar("Targets")
 def observe(
     model: nn.Module,
     blocks: Sequence[AttentionBlock],
-    batches: Iterable[tuple[Tensor, Targets]],
+    batches: Iterable[tuple[Inputs, Targets]],
     loss: Callable[[Tensor, Targets], Tensor],
     wants: Collection[Want],
     progress: Callable[[int], None] = lambda _samples: None,
@@ -29,7 +30,7 @@ def observe(
     """Run the model once over all batches, backwards too where something wanted needs gradients.
 
     Args:
-        model: called with one positional tensor; its output has `logits`. Each projection is called as a module, once a
+        model: called with a batch's inputs by keyword; its output has `logits`. Each projection is called as a module, once a
             forward pass. Mode and requires_grad are left as found.
         blocks: the model's attention, of any widths, layers without heads included.
         batches: (inputs, targets), on the model's device. Inputs of one batch are equally long and not padded.
@@ -56,14 +57,16 @@ def observe(
         for observer in observers:
             handles += observer.attach()
         for inputs, targets in batches:
-            device = inputs.device.type
+            device = next(iter(inputs.values())).device.type
+            for observer in observers:
+                observer.samples = rows(inputs)
             with torch.set_grad_enabled(backward), torch.autocast(device, autocast, enabled=autocast is not None):
-                logits = model(inputs).logits.float() if autocast else model(inputs).logits
+                logits = model(**inputs).logits.float() if autocast else model(**inputs).logits
                 total = loss(logits, targets).sum() if backward else None
             # Without a single head left there is no graph, and nothing to see.
             if total is not None and total.requires_grad:
                 total.backward()
-            samples += len(inputs)
+            samples += rows(inputs)
             progress(samples)
     finally:
         for handle in handles:
@@ -74,4 +77,4 @@ def observe(
     if not samples:
         raise ValueError("no samples to observe")
     layers = tuple(observer.result(samples) for observer in observers)
-    return Observations(layers, samples, max(observer.tokens for observer in observers))
+    return Observations(layers, samples, max(observer.seen["o"] for observer in observers))

@@ -21,7 +21,7 @@ def track(tmp_path) -> Track:
 
 def outputs(track: Track) -> list[nn.Linear]:
     dense = track.dense
-    return [block.projections["o"] for block in attention_blocks(dense.model, dense.family, dense.widths)]
+    return [block.projections["o"] for block in attention_blocks(dense.model, dense.kind, dense.widths)]
 
 
 def test_mask_gradients_are_those_of_a_real_mask_one_sample_at_a_time(track):
@@ -34,7 +34,7 @@ def test_mask_gradients_are_those_of_a_real_mask_one_sample_at_a_time(track):
     handles = [linear.register_forward_pre_hook(apply(layer)) for layer, linear in enumerate(outputs(track))]
     expected = []
     for inputs, targets in track.batches(track.calibration(0), 1):
-        (gradient,) = torch.autograd.grad(track.loss(track.dense.model(inputs).logits, targets).sum(), mask_LH)
+        (gradient,) = torch.autograd.grad(track.loss(track.dense.model(**inputs).logits, targets).sum(), mask_LH)
         expected.append(gradient)
     for handle in handles:
         handle.remove()
@@ -87,7 +87,7 @@ def test_tuned_masks_of_the_first_layer_solve_the_least_squares_problem(track):
     dense, contexts = outputs(track)[0], []
     handle = dense.register_forward_pre_hook(lambda _module, args: contexts.append(args[0].detach()))
     for inputs, _ in track.batches(track.calibration(0), 32):
-        track.dense.model(inputs)
+        track.dense.model(**inputs)
     handle.remove()
     parts = []
     for h in range(HEADS):
@@ -97,7 +97,7 @@ def test_tuned_masks_of_the_first_layer_solve_the_least_squares_problem(track):
     damped = np.vstack([kept, kwon.DAMPING * np.eye(first)])
     wanted = np.concatenate([everything - kept.sum(1), np.zeros(first)])
     mask = 1 + np.linalg.lstsq(damped, wanted, rcond=None)[0]
-    raced = attention_blocks(loaded.model, loaded.family, loaded.widths)[0].projections["o"].weight.detach()
+    raced = attention_blocks(loaded.model, loaded.kind, loaded.widths)[0].projections["o"].weight.detach()
     for position, h in enumerate(left):
         original = dense.weight[:, h * HEAD_DIM : (h + 1) * HEAD_DIM].detach()
         tuned = raced[:, position * HEAD_DIM : (position + 1) * HEAD_DIM]
@@ -111,5 +111,5 @@ def test_the_cut_removes_what_was_asked_and_tuning_brings_it_nearer_to_the_dense
     plain = kwon.arms()[0].cut(track, 0, 0.5)
     inputs, _ = track.calibration(0).batch(range(12))
     with torch.inference_mode():
-        dense, near, far = (m(inputs).logits for m in (track.dense.model, tuned.model, plain.model))
+        dense, near, far = (m(**inputs).logits for m in (track.dense.model, tuned.model, plain.model))
     assert (near - dense).square().mean() < (far - dense).square().mean()

@@ -29,7 +29,7 @@ def test_measure_counts_the_clips_whose_first_class_is_the_label(tmp_path):
     for row in range(len(split)):
         inputs, targets = split.batch([row])
         with torch.inference_mode():
-            expected.append(int(track.dense.model(inputs).logits.argmax()) == int(targets))
+            expected.append(int(track.dense.model(**inputs).logits.argmax()) == int(targets))
     found = measure(track, track.dense.model, Split.TEST)
     assert found.right().tolist() == expected
     assert 0.5 < found.accuracy < 0.8
@@ -74,7 +74,7 @@ def test_spectrum_is_that_of_the_logits_and_of_the_heads_output(tmp_path):
     """QK against the singular values of all tokens' Q Kᵀ; VO against the covariance of what the head adds, token by token."""
     track = small_track(tmp_path, calibration=6)
     with torch.no_grad():  # one head of the second layer uses two QK channels and three VO channels
-        blocks = attention_blocks(track.dense.model, track.dense.family, track.dense.widths)
+        blocks = attention_blocks(track.dense.model, track.dense.kind, track.dense.widths)
         blocks[1].projections["q"].weight[2:HEAD_DIM] = 0
         blocks[1].projections["q"].bias[2:HEAD_DIM] = 0
         blocks[1].projections["o"].weight[:, 3:HEAD_DIM] = 0
@@ -91,7 +91,7 @@ def test_spectrum_is_that_of_the_logits_and_of_the_heads_output(tmp_path):
         ]
         inputs, _ = track.calibration(0).batch(range(6))
         with torch.inference_mode():
-            track.dense.model(inputs)
+            track.dense.model(**inputs)
         for handle in handles:
             handle.remove()
         for head in range(HEADS):

@@ -24,7 +24,7 @@ def test_the_shipped_hessian_is_the_last_samples_and_the_mended_one_the_mean_of_
     squares = []
     for inputs, targets in track.batches(track.calibration(0), 1):
         track.dense.model.zero_grad()
-        track.loss(track.dense.model(inputs).logits, targets).sum().backward()
+        track.loss(track.dense.model(**inputs).logits, targets).sum().backward()
         squares.append({name: p.grad.square() for name, p in track.dense.model.named_parameters()})
     name = "audio_spectrogram_transformer.layers.1.attention.v_proj.weight"
     torch.testing.assert_close(found["hessian"][name], squares[-1][name], rtol=1e-3, atol=1e-9)

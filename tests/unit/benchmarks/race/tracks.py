@@ -27,7 +27,7 @@ def small_track(folder: Path, calibration: int = 12) -> Track:
         with torch.no_grad():
             targets = loaded.model(features).logits.argmax(dim=1)
         targets[::3] = (targets[::3] + 1) % CLASSES
-        splits[role] = FeatureSplit(features.numpy(), targets.clone())
+        splits[role] = FeatureSplit({"input_values": features.numpy()}, targets.clone())
     described = describe_folder(folder)
     summary = DataSummary(samples={role.value: count for role, count in SAMPLES.items()})
     data = PreparedData(summary, splits, pad_value=0.0)

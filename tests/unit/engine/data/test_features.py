@@ -137,8 +137,10 @@ def test_features_are_computed_once_and_found_again(
     assert again.summary == first.summary
     assert again.pad_value == first.pad_value
     for role in Split:
-        assert isinstance(again.splits[role].features, np.memmap)
-        np.testing.assert_array_equal(again.splits[role].features, first.splits[role].features)
+        assert isinstance(again.splits[role].inputs["input_values"], np.memmap)
+        np.testing.assert_array_equal(
+            again.splits[role].inputs["input_values"], first.splits[role].inputs["input_values"]
+        )
         assert torch.equal(again.splits[role].targets, first.splits[role].targets)
 
 
@@ -168,7 +170,7 @@ def test_threads_change_neither_order_nor_bits(
     monkeypatch.setattr("worker.engine.data.pipeline.torch.get_num_threads", lambda: 4)
     four, _ = read(data_dir, model_dir, cache_dir=data_dir.parent / "other")
     for role in Split:
-        np.testing.assert_array_equal(one.splits[role].features, four.splits[role].features)
+        np.testing.assert_array_equal(one.splits[role].inputs["input_values"], four.splits[role].inputs["input_values"])
 
 
 def test_a_failure_half_way_leaves_nothing(data_dir: Path, model_dir: Path) -> None:
@@ -191,9 +193,10 @@ def test_samples_too_large_for_features_are_refused(data_dir: Path, model_dir: P
 def test_a_batch_is_a_copy_in_the_order_asked_for(data_dir: Path, model_dir: Path) -> None:
     split = read(data_dir, model_dir)[0].splits[Split.TRAIN]
     inputs, targets = split.batch(torch.tensor([5, 2, 5]))
-    assert torch.equal(inputs[0], inputs[2])
+    values = inputs["input_values"]
+    assert torch.equal(values[0], values[2])
     assert targets.tolist() == split.targets[[5, 2, 5]].tolist()
-    before = split.features[5].copy()
-    inputs.zero_()
-    np.testing.assert_array_equal(split.features[5], before)
-    assert len(split.batch([])[0]) == 0
+    before = split.inputs["input_values"][5].copy()
+    values.zero_()
+    np.testing.assert_array_equal(split.inputs["input_values"][5], before)
+    assert len(split.batch([])[0]["input_values"]) == 0

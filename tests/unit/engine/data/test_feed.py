@@ -17,7 +17,7 @@ gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.fixture
 def split() -> FeatureSplit:
     random = np.random.default_rng(0)
-    return FeatureSplit(random.normal(size=(23, 6, 4)).astype(np.float32), torch.arange(23))
+    return FeatureSplit({"input_values": random.normal(size=(23, 6, 4)).astype(np.float32)}, torch.arange(23))
 
 
 def expected(split: FeatureSplit) -> list[tuple[torch.Tensor, torch.Tensor]]:
@@ -28,8 +28,9 @@ def expected(split: FeatureSplit) -> list[tuple[torch.Tensor, torch.Tensor]]:
 def test_batches_are_the_splits(split: FeatureSplit, resident: bool) -> None:
     found = list(Feed(split, CPU, resident=resident).batches(ORDER))
     assert [targets.tolist() for _, targets in found] == [rows.tolist() for rows in ORDER]
-    for (features, targets), (want, want_targets) in zip(found, expected(split), strict=True):
-        assert torch.equal(features, want)
+    for (inputs, targets), (want, want_targets) in zip(found, expected(split), strict=True):
+        assert inputs.keys() == want.keys()
+        assert all(torch.equal(tensor, want[name]) for name, tensor in inputs.items())
         assert torch.equal(targets, want_targets)
 
 
@@ -44,11 +45,11 @@ def test_a_gpu_gets_the_same_bits(split: FeatureSplit, resident: bool) -> None:
     device = torch.device("cuda")
     assert fits(split, device)
     assert not fits(split, device, share=0.0)
-    for (features, targets), (want, want_targets) in zip(
+    for (inputs, targets), (want, want_targets) in zip(
         Feed(split, device, resident=resident).batches(ORDER), expected(split), strict=True
     ):
-        assert features.device.type == "cuda"
-        assert torch.equal(features.cpu(), want)
+        assert all(tensor.device.type == "cuda" for tensor in inputs.values())
+        assert all(torch.equal(tensor.cpu(), want[name]) for name, tensor in inputs.items())
         assert torch.equal(targets.cpu(), want_targets)
 
 

@@ -62,7 +62,7 @@ def refusal(folder: Path, **changes: Any) -> SecateurError:
 
 def pitches(data: PreparedData, role: Split) -> list[int]:
     """Which of WORDS each clip sounds like, from its loudest mel bin: independent of the labels."""
-    loudest = data.splits[role].features[:, :10].mean(axis=1).argmax(axis=1)
+    loudest = data.splits[role].inputs["input_values"][:, :10].mean(axis=1).argmax(axis=1)
     order = np.array([2, 0, 1])[np.searchsorted([4, 9], loudest, side="right").clip(0, 2)]
     return [int({2: 1, 0: 2, 1: 0}[value]) for value in order]
 

@@ -89,7 +89,7 @@ def test_mean_average_precision_of_mixtures_is_scikit_learns(tmp_path: Path) -> 
     )
     after = evaluate(model, validation, batch_size=10, device=CPU, multi_label=True)
     with torch.inference_mode():
-        logits = model(validation.batch(range(24))[0]).logits.numpy()
+        logits = model(**validation.batch(range(24))[0]).logits.numpy()
     heard = slice(0, len(WORDS))  # the class without a positive is left out
     expected = average_precision_score(validation.targets.numpy()[:, heard], logits[:, heard], average="macro")
     assert after.mean_average_precision == pytest.approx(expected, abs=1e-6)

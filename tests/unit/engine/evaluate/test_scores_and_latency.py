@@ -40,7 +40,7 @@ def model() -> Pooled:
 @pytest.fixture
 def split() -> FeatureSplit:
     random = np.random.default_rng(0)
-    return FeatureSplit(random.normal(size=(23, 6, 4)).astype(np.float32), torch.arange(23) % 3)
+    return FeatureSplit({"input_values": random.normal(size=(23, 6, 4)).astype(np.float32)}, torch.arange(23) % 3)
 
 
 def test_scores_are_those_of_one_forward_pass_in_order(model: Pooled, split: FeatureSplit) -> None:
@@ -50,8 +50,10 @@ def test_scores_are_those_of_one_forward_pass_in_order(model: Pooled, split: Fea
     )
     assert model.training
     assert counted == [(7, 23), (14, 23), (21, 23), (23, 23)]
-    assert torch.equal(torch.cat(model.seen), torch.from_numpy(split.features))
-    probabilities = model.linear(torch.from_numpy(split.features).mean(1)).double().softmax(1).detach().numpy()
+    assert torch.equal(torch.cat(model.seen), torch.from_numpy(split.inputs["input_values"]))
+    probabilities = (
+        model.linear(torch.from_numpy(split.inputs["input_values"]).mean(1)).double().softmax(1).detach().numpy()
+    )
     assert scores.samples == 23
     assert scores.accuracy == accuracy_score(split.targets, probabilities.argmax(1))
     assert scores.cross_entropy == pytest.approx(log_loss(split.targets, probabilities), rel=1e-5)
@@ -61,16 +63,16 @@ def test_scores_are_those_of_one_forward_pass_in_order(model: Pooled, split: Fea
 def test_several_labels_are_scored_by_mean_average_precision(model: Pooled, split: FeatureSplit) -> None:
     targets = torch.zeros(23, 3)
     targets[::2, 0] = targets[::5, 1] = 1  # nothing has class 2
-    several = FeatureSplit(split.features, targets)
+    several = FeatureSplit({"input_values": split.inputs["input_values"]}, targets)
     scores = evaluate(model, several, batch_size=32, device=CPU, multi_label=True)
-    logits = model.linear(torch.from_numpy(split.features).mean(1)).detach().numpy()
+    logits = model.linear(torch.from_numpy(split.inputs["input_values"]).mean(1)).detach().numpy()
     expected = average_precision_score(targets[:, :2].numpy(), logits[:, :2])
     assert scores.mean_average_precision == pytest.approx(expected)
     assert scores.accuracy is None
 
 
 def test_no_positive_label_leaves_the_metric_out(model: Pooled, split: FeatureSplit) -> None:
-    none = FeatureSplit(split.features, torch.zeros(23, 3))
+    none = FeatureSplit({"input_values": split.inputs["input_values"]}, torch.zeros(23, 3))
     assert evaluate(model, none, batch_size=32, device=CPU, multi_label=True).mean_average_precision is None
 
 

@@ -48,8 +48,8 @@ LAYOUTS = {
 def smaller(keep):
     """The small random model, cut to these heads and channels."""
     original = small_model()
-    model = cut(original.model, original.family, original.widths, keep)
-    return replace(original, model=model, widths=widths_of(keep, original.widths.head_dim))
+    model = cut(original.model, original.kind, original.widths, keep)
+    return replace(original, model=model, widths=widths_of(keep, original.widths))
 
 
 def split_of(samples, model):
@@ -58,7 +58,7 @@ def split_of(samples, model):
     with torch.no_grad():
         targets = model(x).logits.argmax(-1)
     targets[::5] = (targets[::5] + 1) % CLASSES
-    return FeatureSplit(x.numpy(), targets)
+    return FeatureSplit({"input_values": x.numpy()}, targets)
 
 
 def exported(folder, loaded, split, formats=BOTH, said=None):
@@ -91,7 +91,7 @@ print(json.dumps({"logits": out, "modules": sorted(sys.modules)}))
 
 def test_onnxruntime_alone_gives_torchs_logits_at_any_batch_size(case):
     folder, loaded, split, metrics, _ = case
-    batches = [split.features[:1], split.features[1:6], split.features[6:8]]
+    batches = [split.inputs["input_values"][:1], split.inputs["input_values"][1:6], split.inputs["input_values"][6:8]]
     np.savez(folder / "x.npz", *batches)
     ran = subprocess.run([sys.executable, "-I", "-c", ALONE], cwd=folder, capture_output=True, text=True, check=True)
     (folder / "x.npz").unlink()
@@ -108,7 +108,7 @@ def test_onnxruntime_alone_gives_torchs_logits_at_any_batch_size(case):
 def test_what_is_measured_is_what_the_files_do(case):
     folder, loaded, split, metrics, said = case
     with torch.no_grad():
-        logits = loaded.model(torch.from_numpy(split.features)).logits
+        logits = loaded.model(torch.from_numpy(split.inputs["input_values"])).logits
     whole, eight_bits = metrics
     assert [row.format for row in metrics] == list(BOTH)
     for row in metrics:
@@ -259,7 +259,7 @@ def test_agreement():
     ("rows", "flops", "expected"), [(10, 1, 10), (1000, 10**9, 256), (1000, 5 * 10**10, 100), (1000, 10**12, 32)]
 )
 def test_samples_are_spread_over_the_split_and_fewer_of_a_large_model(rows, flops, expected):
-    split = FeatureSplit(np.zeros((rows, 2, 2), np.float32), torch.arange(rows))
+    split = FeatureSplit({"input_values": np.zeros((rows, 2, 2), np.float32)}, torch.arange(rows))
     chosen = check_samples(split, flops).targets
     assert len(chosen) == expected
     gaps = chosen.diff()

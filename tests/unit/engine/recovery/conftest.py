@@ -45,7 +45,7 @@ def split() -> FeatureSplit:
     features = random.normal(size=(48, FRAMES, MELS)).astype(np.float32)
     for row, label in enumerate(labels):
         features[row, :, 5 * label : 5 * label + 5] += 1.5
-    return FeatureSplit(features, torch.from_numpy(labels))
+    return FeatureSplit({"input_values": features}, torch.from_numpy(labels))
 
 
 def projections_of(model: nn.Module) -> dict[str, nn.Linear]:

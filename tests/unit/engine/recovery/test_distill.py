@@ -106,7 +106,7 @@ def test_the_whole_loss_by_hand() -> None:
         assert learning is not None
         assert not teacher.training
         logits = student(inputs).logits
-        loss = learning.loss(task, inputs, logits)
+        loss = learning.loss(task, {"input_values": inputs}, logits)
     assert teacher.training
     assert not student.between._forward_hooks
     assert not teacher.between._forward_hooks
@@ -148,7 +148,7 @@ def test_same_seed_same_bits_and_the_teacher_stays(model: ASTForAudioClassificat
 
 
 def test_several_labels_are_distilled_too(model: ASTForAudioClassification, split: FeatureSplit) -> None:
-    several = FeatureSplit(split.features, F.one_hot(split.targets, 3).float())
+    several = FeatureSplit({"input_values": split.inputs["input_values"]}, F.one_hot(split.targets, 3).float())
     teacher = Teacher(copy.deepcopy(model), OUTPUTS)
     with torch.no_grad():
         model.classifier.dense.weight.mul_(-1)
@@ -180,14 +180,14 @@ def recovered(
 ) -> nn.Module:
     """The student that is left with one head in four, after `epochs` of recovery."""
     keep = tuple((HeadKeep(0, tuple(range(layer.qk[0])), tuple(range(layer.vo[0]))),) for layer in dense.widths.layers)
-    student = cut(dense.model, dense.family, dense.widths, keep)
-    blocks = attention_blocks(student, dense.family, widths_of(keep, dense.widths.head_dim))
+    student = cut(dense.model, dense.kind, dense.widths, keep)
+    blocks = attention_blocks(student, dense.kind, widths_of(keep, dense.widths))
     tuned, _ = finetune(
         student,
         train_split,
         Finetune(epochs=epochs, learning_rate=3e-3, distill=distill),
         projections=projections_by_name(blocks),
-        classifiers=dense.family.classifier_modules,
+        classifiers=dense.kind.classifiers,
         multi_label=False,
         pad_value=pad_value,
         seed=5,
@@ -219,7 +219,7 @@ def test_a_teacher_outweighs_wrong_labels(dense: Loaded, data: PreparedData) -> 
     """Trained on labels drawn at random: alone it goes wrong, with the teacher's word alone it still learns."""
     split, validation = data.splits[Split.TRAIN], data.splits[Split.VALIDATION]
     order = torch.randperm(len(split), generator=torch.Generator().manual_seed(0))
-    wrong = FeatureSplit(split.features, split.targets[order])
+    wrong = FeatureSplit({"input_values": split.inputs["input_values"]}, split.targets[order])
     alone, taught = (
         distance(dense, recovered(dense, wrong, data.pad_value, distill, 3), validation)
         for distill in (None, Distill(weight=1.0, temperature=2.0))
@@ -240,7 +240,7 @@ def test_attention_outputs_are_matched(dense: Loaded, data: PreparedData) -> Non
             for path in paths
         ]
         with torch.no_grad():
-            network(inputs)
+            network(**inputs)
         for hook in hooks:
             hook.remove()
         return seen

@@ -158,10 +158,10 @@ def test_a_name_that_is_not_there_is_an_error(model: ASTForAudioClassification, 
 
 
 def test_a_loss_that_is_not_finite_is_an_error(model: ASTForAudioClassification, split: FeatureSplit) -> None:
-    features = split.features.copy()
+    features = split.inputs["input_values"].copy()
     features[3, 0, 0] = np.inf
     with pytest.raises(SecateurError) as caught:
-        train(model, FeatureSplit(features, split.targets), epochs=1)
+        train(model, FeatureSplit({"input_values": features}, split.targets), epochs=1)
     assert caught.value.code is ErrorCode.NUMERICAL
 
 
@@ -193,7 +193,7 @@ def test_losses_are_summed_by_sample_and_told_once() -> None:
 
 def test_several_labels_a_clip_are_learned_too(model: ASTForAudioClassification, split: FeatureSplit) -> None:
     targets = nn.functional.one_hot(split.targets, CLASSES).float()
-    _, _, losses = train(model, FeatureSplit(split.features, targets), epochs=16)
+    _, _, losses = train(model, FeatureSplit({"input_values": split.inputs["input_values"]}, targets), epochs=16)
     assert losses[-1].train_loss < 0.5 * losses[0].train_loss
 
 

@@ -13,7 +13,7 @@ from transformers import ASTForAudioClassification
 
 from api_schemas.errors import ErrorCode, SecateurError
 from api_schemas.recovery import Distill
-from worker.engine.data.split import FeatureSplit
+from worker.engine.data.split import FeatureSplit, Inputs, each
 from worker.engine.recovery import Teacher
 from worker.engine.recovery.distill import distillation, pooled_variance
 from worker.engine.recovery.objective import Objective
@@ -36,16 +36,16 @@ def teacher(model: ASTForAudioClassification) -> Teacher:
 
 
 def several(split: FeatureSplit) -> FeatureSplit:
-    return FeatureSplit(split.features, F.one_hot(split.targets, CLASSES).float())
+    return FeatureSplit({"input_values": split.inputs["input_values"]}, F.one_hot(split.targets, CLASSES).float())
 
 
 def learnt(
-    model: nn.Module, batch: tuple[Tensor, Tensor], distill: Distill | None, teacher: Teacher, microbatch: int | None
+    model: nn.Module, batch: tuple[Inputs, Tensor], distill: Distill | None, teacher: Teacher, microbatch: int | None
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Loss and gradients of one batch, without dropout, in float64 so that only a wrong formula makes a difference."""
     student = copy.deepcopy(model).double().eval()
     doubled = Teacher(copy.deepcopy(teacher.model).double(), teacher.outputs)
-    inputs, targets = batch[0].double(), batch[1]
+    inputs, targets = each(batch[0], Tensor.double), batch[1]
     with distillation(distill, doubled, student, multi_label=targets.ndim == 2) as learning:
         loss = Objective(student, CPU, targets.ndim == 2, learning, microbatch).backward(inputs, targets)
     return loss, {name: p.grad for name, p in student.named_parameters() if p.grad is not None}
@@ -101,7 +101,7 @@ def test_training_in_parts_is_training(model: ASTForAudioClassification, split: 
     settings = {"lora": {"dropout": 0.0}, "distill": TEACHING, "teacher": teacher}
     seen: list[int] = []
     for network in (start, teacher.model):
-        network.register_forward_pre_hook(lambda _module, args: seen.append(len(args[0])))
+        network.register_forward_pre_hook(lambda *given: seen.append(len(given[-1]["input_values"])), with_kwargs=True)
     whole, _, losses = train(copy.deepcopy(start), split, **settings)
     assert max(seen) == 10
     seen.clear()
@@ -114,10 +114,10 @@ def test_training_in_parts_is_training(model: ASTForAudioClassification, split: 
 
 
 def test_a_part_that_is_not_finite_is_an_error(model: ASTForAudioClassification, split: FeatureSplit) -> None:
-    features = split.features.copy()
+    features = split.inputs["input_values"].copy()
     features[3, 0, 0] = np.inf
     with pytest.raises(SecateurError) as caught:
-        train(model, FeatureSplit(features, split.targets), epochs=1, microbatch=4)
+        train(model, FeatureSplit({"input_values": features}, split.targets), epochs=1, microbatch=4)
     assert caught.value.code is ErrorCode.NUMERICAL
 
 

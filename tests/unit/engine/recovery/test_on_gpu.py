@@ -80,8 +80,8 @@ def test_gone_on_with_it_is_as_in_one_go(model: ASTForAudioClassification, split
 def test_a_loss_that_is_not_finite_is_found_before_the_merge(
     model: ASTForAudioClassification, split: FeatureSplit
 ) -> None:
-    features = split.features.copy()
+    features = split.inputs["input_values"].copy()
     features[3, 0, 0] = np.inf
     with pytest.raises(SecateurError) as caught:
-        train(model, FeatureSplit(features, split.targets), device=CUDA, epochs=1)
+        train(model, FeatureSplit({"input_values": features}, split.targets), device=CUDA, epochs=1)
     assert caught.value.code is ErrorCode.NUMERICAL

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import torch
 
-from tests.unit.engine.small import CLASSES, HEAD_DIM, LAYERS, inputs, small_model
+from tests.unit.engine.small import CLASSES, DENSE, HEAD_DIM, LAYERS, inputs, small_model
 from worker.engine.attention import SIDES, attention_blocks
 from worker.engine.evaluate import per_sample_loss
 from worker.engine.scoring import Want
@@ -28,8 +28,8 @@ def build_case(kind: str, multi_label: bool = False, dtype=torch.float64):
 
         keep = tuple(tuple(HeadKeep(h, some(), some()) for h in heads) for heads in ((0, 1, 3), (), (0, 1, 2, 3)))
         assert len(keep) == LAYERS
-        model = cut(loaded.model, loaded.family, loaded.widths, keep)
-        loaded = replace(loaded, model=model, widths=widths_of(keep, HEAD_DIM))
+        model = cut(loaded.model, loaded.kind, loaded.widths, keep)
+        loaded = replace(loaded, model=model, widths=widths_of(keep, DENSE))
     loaded.model.to(dtype)
     x = inputs(SAMPLES).to(dtype)
     generator = torch.Generator().manual_seed(2)
@@ -37,11 +37,11 @@ def build_case(kind: str, multi_label: bool = False, dtype=torch.float64):
         y = (torch.rand(SAMPLES, CLASSES, generator=generator) < 0.4).to(dtype)
     else:
         y = torch.randint(CLASSES, (SAMPLES,), generator=generator)
-    return loaded.model, attention_blocks(loaded.model, loaded.family, loaded.widths), x, y
+    return loaded.model, attention_blocks(loaded.model, loaded.kind, loaded.widths), x, y
 
 
 def batches(x, y, size=BATCH):
-    return ((x[i : i + size], y[i : i + size]) for i in range(0, len(x), size))
+    return (({"input_values": x[i : i + size]}, y[i : i + size]) for i in range(0, len(x), size))
 
 
 def loss_of(multi_label: bool = False):

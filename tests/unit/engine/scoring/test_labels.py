@@ -54,15 +54,19 @@ def test_they_estimate_the_fisher_information_that_enumerating_labels_gives(mult
     expected = torch.zeros(sum(blocks[0].widths.vo), dtype=x.dtype)
     for sample in range(2):
         for label, chance in zip(every, chances[sample], strict=True):
-            one = observe(model, blocks, [(x[[sample]], label[None])], loss_of(multi_label), {Want.FISHER})
+            one = observe(
+                model, blocks, [({"input_values": x[[sample]]}, label[None])], loss_of(multi_label), {Want.FISHER}
+            )
             expected += chance * one.layers[0].fisher.vo / 2
     loss = own_labels(multi_label=multi_label, seed=0)
-    batches = ((x.repeat(100, 1, 1), None) for _ in range(times // 100))
+    batches = (({"input_values": x.repeat(100, 1, 1)}, None) for _ in range(times // 100))
     drawn = observe(model, blocks, batches, loss, {Want.FISHER}).layers[0].fisher.vo
     assert (drawn - expected).norm() / expected.norm() < 0.1
     # Labels that are merely likely give another number: the model's most probable ones.
     sure = (logits > 0).to(x.dtype) if multi_label else logits.argmax(1)
-    likely = observe(model, blocks, [(x, sure)], loss_of(multi_label), {Want.FISHER}).layers[0].fisher.vo
+    likely = (
+        observe(model, blocks, [({"input_values": x}, sure)], loss_of(multi_label), {Want.FISHER}).layers[0].fisher.vo
+    )
     assert (likely - expected).norm() / expected.norm() > 0.2
 
 
@@ -84,7 +88,7 @@ def test_the_same_seed_draws_the_same_and_needs_no_further_forward_pass():
 
     def run(seed):
         loss = own_labels(multi_label=False, seed=seed)
-        found = observe(model, blocks, [(x, None), (x, None)], loss, {Want.FISHER})
+        found = observe(model, blocks, [({"input_values": x}, None)] * 2, loss, {Want.FISHER})
         return found.layers[0].fisher.vo
 
     assert torch.equal(run(0), run(0))
