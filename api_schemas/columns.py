@@ -20,6 +20,7 @@ TEXT_NAMES = ("text", "sentence")
 WORD_NAMES = ("tokens", "words")
 
 _SPOKEN = (Head.CTC, Head.SEQUENCE_TO_SEQUENCE)
+_EMBEDDED = (ColumnKind.AUDIO, ColumnKind.IMAGE, ColumnKind.EMBEDDED)
 _TAG_KINDS = (ColumnKind.LABELS, ColumnKind.TEXTS)
 _KIND_WORDS = {
     ColumnKind.AUDIO: "Audio",
@@ -151,6 +152,9 @@ def _label(kinds: Kinds, wanted: Columns, head: Head) -> str | None:
         if needed is not None and kinds[wanted.label] not in needed:
             what = "texts: what was said" if head in _SPOKEN else "a list of labels, one a word"
             raise columns_error(kinds, f"column {wanted.label!r} does not hold {what}", wanted.label)
+        if kinds[wanted.label] in _EMBEDDED:
+            reason = f"column {wanted.label!r} holds no labels, which are matched with the checkpoint's by name"
+            raise columns_error(kinds, reason, wanted.label)
         return wanted.label
     if head in _SPOKEN:
         found = _first(kinds, TRANSCRIPT_NAMES, (ColumnKind.TEXT,))

@@ -84,7 +84,7 @@ def _shard_builder(layout: Layout, scratch: Path) -> Parquet:
                 raise SecateurError(ErrorCode.DATASET_SCHEMA, f"The dataset cannot be used: {reason}.")
             common = features
     undecoded = {
-        name: datasets.Audio(decode=False) if isinstance(feature, datasets.Audio) else feature
+        name: type(feature)(decode=False) if isinstance(feature, datasets.Audio | datasets.Image) else feature
         for name, feature in (common or {}).items()
     }
     return Parquet(cache_dir=str(scratch), data_files=_data_files(files), features=datasets.Features(undecoded))

@@ -1,0 +1,75 @@
+"""The JSON files beside a checkpoint that say how its inputs are made: read from its own folder, checked, never run."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from api_schemas.config_guard import refuse_code
+from api_schemas.errors import ErrorCode, SecateurError
+
+CONFIG = "config.json"
+PREPROCESSOR = "preprocessor_config.json"
+# What transformers 5 saves of a processor with a tokenizer: the same settings, one level down.
+PROCESSOR = "processor_config.json"
+_PARTS = ("feature_extractor", "image_processor")
+
+Settings = dict[str, Any]
+
+
+def read_config(model_dir: Path) -> Settings:
+    """config.json. Raises CONFIG_INVALID."""
+    return read_object(model_dir / CONFIG)
+
+
+def read_preprocessor(model_dir: Path) -> Settings:
+    """Settings of the feature extractor or image processor. Raises CONFIG_INVALID where there are none."""
+    if (model_dir / PROCESSOR).is_file():
+        processor = read_object(model_dir / PROCESSOR)
+        for part in _PARTS:
+            if isinstance(processor.get(part), dict):
+                return dict(processor[part])
+    return read_object(model_dir / PREPROCESSOR)
+
+
+def read_object(path: Path) -> Settings:
+    """Raises CONFIG_INVALID where the file is not there or is not a JSON object."""
+    try:
+        settings = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise invalid(f"there is no {path.name}; upload the checkpoint's") from None
+    except (ValueError, OSError, RecursionError) as error:
+        raise invalid(f"{path.name} is not JSON: {error}") from error
+    if not isinstance(settings, dict):
+        raise invalid(f"{path.name} is not a JSON object")
+    return settings
+
+
+def check_type(settings: Settings, keys: tuple[str, ...], allowed: tuple[str, ...]) -> None:
+    """The class that the settings name is one of `allowed`. Raises CONFIG_INVALID."""
+    named = next((settings[key] for key in keys if settings.get(key) is not None), None)
+    if named not in allowed:
+        raise invalid(f"{keys[0]} is {str(named)[:100]!r}, and {' or '.join(allowed)} is supported")
+
+
+def number(settings: Settings, key: str, default: int, most: int) -> int:
+    """A whole number from 1 to `most`: libraries allocate by these before anybody looks. Raises CONFIG_INVALID."""
+    value = settings.get(key, default)
+    if type(value) is not int or not 1 <= value <= most:
+        raise invalid(f"{key} is {str(value)[:100]}; a whole number from 1 to {most} is needed")
+    return value
+
+
+def without_code(settings: Settings, name: str) -> Settings:
+    """The settings, which bring no code. Raises CODE_REFUSED."""
+    refuse_code(settings, name)
+    return settings
+
+
+def first_line(error: Exception) -> str:
+    """What a library says of settings it cannot use, short enough for a sentence."""
+    return str(error).split("\n")[0][:200] or type(error).__name__
+
+
+def invalid(reason: str) -> SecateurError:
+    """CONFIG_INVALID; the reason is a clause without a full stop."""
+    return SecateurError(ErrorCode.CONFIG_INVALID, f"The checkpoint's inputs cannot be made: {reason}.")
