@@ -61,7 +61,9 @@ def _byte_pairs(special: list[str]) -> tuple[dict[str, int], list[tuple[str, str
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(vocab_size=320, special_tokens=special, initial_alphabet=alphabet, show_progress=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=320, special_tokens=special, initial_alphabet=alphabet, show_progress=False
+    )
     tokenizer.train_from_iterator(CORPUS * 4, trainer)
     learnt = json.loads(tokenizer.to_str())["model"]
     return learnt["vocab"], [(first, second) for first, second in learnt["merges"]]
@@ -100,7 +102,14 @@ def _ctc(folder: Path) -> dict[str, Any]:
 def _whisper(folder: Path) -> dict[str, Any]:
     vocabulary, merges = _byte_pairs([])
     tokenizer = WhisperTokenizer(vocab=vocabulary, merges=merges)
-    special = ["<|endoftext|>", "<|startoftranscript|>", "<|en|>", "<|translate|>", "<|transcribe|>", "<|notimestamps|>"]
+    special = [
+        "<|endoftext|>",
+        "<|startoftranscript|>",
+        "<|en|>",
+        "<|translate|>",
+        "<|transcribe|>",
+        "<|notimestamps|>",
+    ]
     tokenizer.add_special_tokens({"additional_special_tokens": special[1:]})
     tokenizer.set_prefix_tokens(language="en", task="transcribe")
     extractor = WhisperFeatureExtractor(feature_size=16, chunk_length=2)
@@ -115,7 +124,9 @@ def _whisper(folder: Path) -> dict[str, Any]:
 
 
 def _clap(folder: Path) -> dict[str, Any]:
-    extractor = ClapFeatureExtractor(feature_size=16, sampling_rate=RATE, hop_length=160, max_length_s=1, frequency_max=7000)
+    extractor = ClapFeatureExtractor(
+        feature_size=16, sampling_rate=RATE, hop_length=160, max_length_s=1, frequency_max=7000
+    )
     extractor.save_pretrained(folder)
     return {"num_mel_bins": 16, "enable_fusion": False}
 
