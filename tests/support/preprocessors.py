@@ -88,7 +88,7 @@ def _deit(folder: Path) -> dict[str, Any]:
 
 def _waveform(folder: Path) -> dict[str, Any]:
     Wav2Vec2FeatureExtractor(do_normalize=True).save_pretrained(folder)
-    return {"conv_kernel": [10, 3], "conv_stride": [5, 2]}
+    return {"conv_dim": [8, 8], "conv_kernel": [10, 3], "conv_stride": [5, 2]}
 
 
 def _ctc(folder: Path) -> dict[str, Any]:
@@ -96,7 +96,13 @@ def _ctc(folder: Path) -> dict[str, Any]:
     (folder / "vocab.json").write_text(json.dumps(vocabulary))
     tokenizer = Wav2Vec2CTCTokenizer(str(folder / "vocab.json"))
     Wav2Vec2Processor(Wav2Vec2FeatureExtractor(do_normalize=True), tokenizer).save_pretrained(folder)
-    return {"vocab_size": len(vocabulary), "pad_token_id": 0, "conv_kernel": [400], "conv_stride": [320]}
+    return {
+        "vocab_size": len(vocabulary),
+        "pad_token_id": 0,
+        "conv_dim": [8],
+        "conv_kernel": [400],
+        "conv_stride": [320],
+    }
 
 
 def _whisper(folder: Path) -> dict[str, Any]:

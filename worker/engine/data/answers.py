@@ -39,7 +39,7 @@ class Answers:
     unknown_characters: float = 0.0
 
 
-def read_answers(source: Source, columns: FoundColumns, splits: set[str], reading: Reading) -> Answers:
+def read_answers(source: Source, columns: FoundColumns, splits: Sequence[str], reading: Reading) -> Answers:
     """Raises DATASET_SCHEMA or LABELS_MISMATCH; CONFIG_INVALID or CODE_REFUSED for a tokenizer that cannot be used."""
     if columns.label is None:
         lengths = {split: len(source.splits[split]) for split in splits}

@@ -105,7 +105,7 @@ def _compute(
 ) -> None:
     """Everything that does not need the inputs first, so that a mismatch is refused within seconds; then the inputs."""
     named = name_splits(list(source.splits), splits)
-    answers = read_answers(source, columns, set(named.values()), reading)
+    answers = read_answers(source, columns, list(dict.fromkeys(named.values())), reading)
     train = named[Split.TRAIN]
     roles = assign_roles(
         named,
