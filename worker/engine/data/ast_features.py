@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from api_schemas.preprocessing import preprocessor_type
 from worker.engine.data.audio import SAMPLING_RATES
 from worker.engine.data.audio_library import load_torchaudio
 from worker.engine.data.settings import check_type, first_line, invalid, read_config, read_preprocessor
@@ -34,7 +35,7 @@ class AstFeatures:
         from transformers import ASTFeatureExtractor
 
         settings = read_preprocessor(model_dir)
-        check_type(settings, ("feature_extractor_type",), SUPPORTED)
+        check_type(preprocessor_type(settings), SUPPORTED)
         try:
             extract: Any = ASTFeatureExtractor.from_dict(settings)
             self.sampling_rate = int(extract.sampling_rate)

@@ -16,11 +16,11 @@ import soundfile
 
 from api_schemas.enums import Split
 from api_schemas.metrics import DataSummary
+from api_schemas.preprocessing import PREPROCESSOR, PROCESSOR, TOKENIZER_FILES
 from worker.engine.data.layout import Layout
-from worker.engine.data.settings import CONFIG, PREPROCESSOR, PROCESSOR
+from worker.engine.data.settings import CONFIG
 from worker.engine.data.split import FeatureSplit
 from worker.engine.data.stored import read_split
-from worker.engine.data.tokenizer import TOKENIZER_FILES
 
 # Raise it where a change in this package changes what is stored.
 FORMAT = 2

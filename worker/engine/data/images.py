@@ -12,6 +12,7 @@ from PIL import Image, ImageOps
 
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
 from api_schemas.media import IMAGE_FORMATS, MAX_IMAGE_BYTES, MAX_PIXELS
+from api_schemas.preprocessing import preprocessor_type
 from worker.engine.data.embedded import Value, file_bytes
 from worker.engine.data.settings import Settings, check_type, first_line, invalid, read_config, read_preprocessor
 
@@ -36,9 +37,8 @@ class Images:
         settings, config = read_preprocessor(model_dir), read_config(model_dir)
         # Checkpoints from before transformers 4.25 may name no class; then the family's own.
         own = "DeiTImageProcessor" if config.get("model_type") == "deit" else "ViTImageProcessor"
-        type_keys = ("image_processor_type", "feature_extractor_type")
-        kind = next((settings[key] for key in type_keys if settings.get(key) is not None), own)
-        check_type({type_keys[0]: kind}, type_keys, VIT + DEIT)
+        kind = preprocessor_type(settings) or own
+        check_type(kind, VIT + DEIT)
         for key in _SIZE_KEYS:
             _check_size(settings, key)
         # Always Pillow's: it is there on every machine, and the tensor backend rounds otherwise.

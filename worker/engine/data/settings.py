@@ -4,14 +4,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from api_schemas.config_guard import refuse_code
 from api_schemas.errors import ErrorCode, SecateurError
+from api_schemas.preprocessing import PREPROCESSOR, PROCESSOR, preprocessor_settings
 
 CONFIG = "config.json"
-PREPROCESSOR = "preprocessor_config.json"
-# What transformers 5 saves of a processor with a tokenizer: the same settings, one level down.
-PROCESSOR = "processor_config.json"
-_PARTS = ("feature_extractor", "image_processor")
 
 Settings = dict[str, Any]
 
@@ -23,12 +19,13 @@ def read_config(model_dir: Path) -> Settings:
 
 def read_preprocessor(model_dir: Path) -> Settings:
     """Settings of the feature extractor or image processor. Raises CONFIG_INVALID where there are none."""
-    if (model_dir / PROCESSOR).is_file():
-        processor = read_object(model_dir / PROCESSOR)
-        for part in _PARTS:
-            if isinstance(processor.get(part), dict):
-                return dict(processor[part])
-    return read_object(model_dir / PREPROCESSOR)
+    both = [
+        read_object(model_dir / name) if (model_dir / name).is_file() else None for name in (PROCESSOR, PREPROCESSOR)
+    ]
+    settings = preprocessor_settings(*both)
+    if settings is None:
+        raise invalid(f"there is no {PREPROCESSOR}; upload the checkpoint's")
+    return dict(settings)
 
 
 def read_object(path: Path) -> Settings:
@@ -44,11 +41,10 @@ def read_object(path: Path) -> Settings:
     return settings
 
 
-def check_type(settings: Settings, keys: tuple[str, ...], allowed: tuple[str, ...]) -> None:
-    """The class that the settings name is one of `allowed`. Raises CONFIG_INVALID."""
-    named = next((settings[key] for key in keys if settings.get(key) is not None), None)
+def check_type(named: Any, allowed: tuple[str, ...]) -> None:
+    """The class that settings name is one of `allowed`. Raises CONFIG_INVALID."""
     if named not in allowed:
-        raise invalid(f"{keys[0]} is {str(named)[:100]!r}, and {' or '.join(allowed)} is supported")
+        raise invalid(f"they are of type {str(named)[:100]!r}, and {' or '.join(allowed)} is supported")
 
 
 def number(settings: Settings, key: str, default: int, most: int) -> int:
@@ -57,12 +53,6 @@ def number(settings: Settings, key: str, default: int, most: int) -> int:
     if type(value) is not int or not 1 <= value <= most:
         raise invalid(f"{key} is {str(value)[:100]}; a whole number from 1 to {most} is needed")
     return value
-
-
-def without_code(settings: Settings, name: str) -> Settings:
-    """The settings, which bring no code. Raises CODE_REFUSED."""
-    refuse_code(settings, name)
-    return settings
 
 
 def first_line(error: Exception) -> str:

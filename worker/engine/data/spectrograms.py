@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from api_schemas.preprocessing import preprocessor_type
 from worker.engine.data.audio import SAMPLING_RATES
 from worker.engine.data.settings import (
     Settings,
@@ -36,7 +37,7 @@ class WhisperFeatures:
         from transformers import WhisperFeatureExtractor
 
         settings, config = read_preprocessor(model_dir), read_config(model_dir)
-        check_type(settings, ("feature_extractor_type",), ("WhisperFeatureExtractor",))
+        check_type(preprocessor_type(settings), ("WhisperFeatureExtractor",))
         mels = number(settings, "feature_size", 80, MAX_MELS)
         self.seconds = float(number(settings, "chunk_length", 30, MAX_CLIP_SECONDS))
         _check_window(settings, "n_fft", 400, "hop_length", 160, int(self.seconds), mels)
@@ -69,7 +70,7 @@ class ClapFeatures:
 
         settings, config = read_preprocessor(model_dir), read_config(model_dir)
         config = config.get("audio_config") or config
-        check_type(settings, ("feature_extractor_type",), ("ClapFeatureExtractor",))
+        check_type(preprocessor_type(settings), ("ClapFeatureExtractor",))
         if config.get("enable_fusion", False):
             raise invalid("enable_fusion is true: fusion draws parts of a clip by chance, and is not supported")
         if settings.get("padding", "repeatpad") not in ("repeatpad", "repeat", "pad"):

@@ -8,46 +8,26 @@ from typing import Any
 
 import transformers
 
+from api_schemas.config_guard import refuse_code
+from api_schemas.preprocessing import TOKENIZER_CONFIG, TOKENIZER_FILES, tokenizer_classes
 from worker.engine.data.settings import (
     Settings,
+    check_type,
     first_line,
     invalid,
     read_config,
     read_object,
-    without_code,
 )
-
-TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "vocab.txt",
-    "merges.txt",
-)
-# By model_type; the settings may name another class of its line.
-_CLASSES = {
-    "bert": ("BertTokenizer", "BertTokenizerFast"),
-    "distilbert": ("DistilBertTokenizer", "DistilBertTokenizerFast", "BertTokenizer", "BertTokenizerFast"),
-    "roberta": ("RobertaTokenizer", "RobertaTokenizerFast"),
-    "whisper": ("WhisperTokenizer", "WhisperTokenizerFast"),
-}
-_CTC = ("Wav2Vec2CTCTokenizer",)
-# These take tokenizer.json as it is, whatever the model.
-_GENERIC = ("PreTrainedTokenizerFast", "TokenizersBackend")
-_CONFIG = "tokenizer_config.json"
 
 
 def load_tokenizer(model_dir: Path, **options: Any) -> Any:
     """A tokenizer of transformers. `options` go to its constructor. Raises CONFIG_INVALID or CODE_REFUSED."""
-    model_type = str(read_config(model_dir).get("model_type"))
-    settings = read_object(model_dir / _CONFIG) if (model_dir / _CONFIG).is_file() else {}
-    without_code(settings, _CONFIG)
-    known = _CLASSES.get(model_type, _CTC)
-    named = settings.get("tokenizer_class") or known[0]
-    if named not in (*known, *(_GENERIC if known != _CTC else ())):
-        raise invalid(f"tokenizer_class is {str(named)[:100]!r}, and {' or '.join(known)} is supported")
+    allowed = tokenizer_classes(str(read_config(model_dir).get("model_type")))
+    path = model_dir / TOKENIZER_CONFIG
+    settings = read_object(path) if path.is_file() else {}
+    refuse_code(settings, TOKENIZER_CONFIG)
+    named = settings.get("tokenizer_class") or allowed[0]
+    check_type(named, allowed)
     # Only files of known names, and of the settings nothing that names a file: old versions wrote paths of their own machines.
     with TemporaryDirectory(prefix="tokenizer-") as scratch:
         folder = Path(scratch)
@@ -55,7 +35,7 @@ def load_tokenizer(model_dir: Path, **options: Any) -> Any:
             if (model_dir / name).is_file():
                 shutil.copyfile(model_dir / name, folder / name)
         plain = {key: value for key, value in settings.items() if not key.endswith(("_file", "_files", "_path"))}
-        (folder / _CONFIG).write_text(json.dumps(plain))
+        (folder / TOKENIZER_CONFIG).write_text(json.dumps(plain))
         try:
             return getattr(transformers, named).from_pretrained(folder, local_files_only=True, **options)
         # What the tokenizers library raises on files from strangers is an Exception and no more.

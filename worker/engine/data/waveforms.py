@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from api_schemas.preprocessing import preprocessor_type
 from worker.engine.data.audio import SAMPLING_RATES
 from worker.engine.data.settings import check_type, first_line, invalid, read_config, read_preprocessor
 
@@ -31,7 +32,7 @@ class Waveforms:
         from transformers import Wav2Vec2FeatureExtractor
 
         settings = read_preprocessor(model_dir)
-        check_type(settings, ("feature_extractor_type",), SUPPORTED)
+        check_type(preprocessor_type(settings), SUPPORTED)
         if settings.get("feature_size", 1) != 1:
             raise invalid("feature_size is not 1")
         try:
