@@ -56,7 +56,7 @@ def entry_name(layout: Layout, folder: Path, model_dir: Path, options: Mapping[s
         )
     }
     versions = {"format": FORMAT, "sndfile": soundfile.__libsndfile_version__, **libraries}
-    digest.update(json.dumps([versions, options, layout.parquet, layout.metadata], sort_keys=True).encode())
+    digest.update(json.dumps([versions, options, layout.kind.value, layout.metadata], sort_keys=True).encode())
     for name in (CONFIG, PREPROCESSOR, PROCESSOR, *TOKENIZER_FILES):
         if (model_dir / name).is_file():
             digest.update(name.encode() + _file_digest(model_dir / name))
