@@ -23,7 +23,7 @@ from worker.engine.data.layout import find_layout
 from worker.engine.data.sources import Source, open_source
 from worker.engine.data.split import FeatureSplit, Ragged
 from worker.engine.data.splits import Role, assign_roles, name_splits
-from worker.engine.data.transcripts import Decode, Transcripts, check_alignable
+from worker.engine.data.transcripts import Decode, Transcripts, check_alignable, shifted
 
 # Rows decoded together: enough for all threads, few enough to stay small in memory.
 CHUNK = 64
@@ -147,8 +147,7 @@ def _finish(folder: Path, role: Split, assigned: Role, targets: Targets, reading
     if not isinstance(targets, Ragged):
         return
     if reading.head is Head.SEQUENCE_TO_SEQUENCE:
-        read = Transcripts(reading.model_dir, reading.head).shifted(targets)
-        stored.write_column(folder, role.value, "decoder_input_ids", read)
+        stored.write_column(folder, role.value, "decoder_input_ids", shifted(reading.model_dir, targets))
     elif reading.head is Head.CTC:
         clips = stored.read_split(folder, role.value).inputs["input_values"]
         assert isinstance(clips, Ragged)

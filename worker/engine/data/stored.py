@@ -93,7 +93,9 @@ def read_split(folder: Path, split: str) -> FeatureSplit:
     """The split, its inputs memory-mapped read-only."""
     prefix = f"{split}.inputs."
     names = {path.name[len(prefix) :].split(".", 1)[0] for path in folder.glob(f"{prefix}*.npy")}
-    inputs = {name: _load(folder / f"{prefix}{name}", "r") for name in sorted(names)}
+    # What a decoder reads stands behind what the model reads first.
+    ordered = sorted(names, key=lambda name: (name.startswith("decoder_"), name))
+    inputs = {name: _load(folder / f"{prefix}{name}", "r") for name in ordered}
     targets = _load(folder / f"{split}.targets", None)
     return FeatureSplit(inputs, targets if isinstance(targets, Ragged) else torch.from_numpy(targets))
 

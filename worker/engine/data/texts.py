@@ -13,12 +13,15 @@ from numpy.typing import NDArray
 from api_schemas.media import MAX_CHARACTERS
 from worker.engine.data.columns import row_error
 from worker.engine.data.embedded import Value
-from worker.engine.data.settings import invalid, read_config
+from worker.engine.data.settings import invalid, number, read_config
 from worker.engine.data.split import IGNORED
 from worker.engine.data.tokenizer import load_tokenizer, vocabulary_size
 
 # Longer texts are cut: attention costs grow with the square of the length, and these models are made for no more.
 MAX_TOKENS = 512
+# Special tokens at both ends, and something between them.
+LEAST_TOKENS = 4
+MAX_POSITIONS = 2**20
 
 Ids = NDArray[np.int64]
 
@@ -36,13 +39,13 @@ class Texts:
         self._tokenizer = load_tokenizer(model_dir, **({"add_prefix_space": True} if words and roberta else {}))
         self._words = words
         self._vocabulary = vocabulary_size(config)
-        positions = config.get("max_position_embeddings", MAX_TOKENS)
-        if type(positions) is not int or positions < 8:
-            raise invalid("max_position_embeddings is not a whole number from 8 on")
-        # RoBERTa counts its positions from padding's id on.
-        offset = int(config.get("pad_token_id", 1)) + 1 if roberta else 0
+        positions = number(config, "max_position_embeddings", MAX_TOKENS, MAX_POSITIONS)
+        # RoBERTa counts its positions from the padding token's id on.
+        offset = number(config, "pad_token_id", 1, positions - 1) + 1 if roberta else 0
         said = getattr(self._tokenizer, "model_max_length", MAX_TOKENS)
-        self._longest = min(MAX_TOKENS, positions - offset, said if type(said) is int and said >= 8 else MAX_TOKENS)
+        self._longest = min(MAX_TOKENS, positions - offset, said if type(said) is int else MAX_TOKENS)
+        if self._longest < LEAST_TOKENS:
+            raise invalid(f"only {self._longest} tokens of a text could be read")
 
     def decode(self, value: Value, where: str) -> Any:
         """The row as it is. Raises DATASET_SCHEMA, naming `where`, where it is missing, empty or too long."""
@@ -66,14 +69,12 @@ class Texts:
         """Of every row the targets [tokens]: each word's tag at its first token, IGNORED everywhere else."""
         encoded = self._encoded(rows)
         found: list[Ids] = []
-        for number, row in enumerate(tags):
-            words = encoded.word_ids(number)
-            first = [word is not None and word not in words[:place] for place, word in enumerate(words)]
-            found.append(
-                np.array(
-                    [row[word] if new else IGNORED for word, new in zip(words, first, strict=True)], dtype=np.int64
-                )
-            )
+        for place, row in enumerate(tags):
+            words = encoded.word_ids(place)
+            before = [None, *words]
+            first = [word is not None and word != last for word, last in zip(words, before, strict=False)]
+            ids = [row[word] if begins else IGNORED for word, begins in zip(words, first, strict=True)]
+            found.append(np.array(ids, dtype=np.int64))
         return found
 
     def _encoded(self, rows: Sequence[Any]) -> Any:

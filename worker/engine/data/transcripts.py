@@ -11,7 +11,7 @@ from api_schemas.enums import Head
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
 from api_schemas.media import MAX_CHARACTERS
 from worker.engine.data.columns import row_error
-from worker.engine.data.settings import invalid, read_config
+from worker.engine.data.settings import Settings, invalid, number, read_config
 from worker.engine.data.split import Ragged
 from worker.engine.data.tokenizer import load_tokenizer, vocabulary_size
 from worker.engine.data.waveforms import frames
@@ -35,6 +35,7 @@ class Transcripts:
         self._ctc = head is Head.CTC
         self._tokenizer = load_tokenizer(model_dir)
         self._vocabulary = vocabulary_size(self._config)
+        self._longest = number(self._config, "max_target_positions", WHISPER_POSITIONS, MAX_CHARACTERS)
 
     def ids(self, texts: Mapping[str, Sequence[Any]]) -> tuple[dict[str, Ragged], float]:
         """By split: of every text its label ids [length ≥ 1], for CTC without blanks, for a decoder without the start token.
@@ -59,26 +60,15 @@ class Transcripts:
             return str(self._tokenizer.decode(list(ids), skip_special_tokens=False, group_tokens=False))
         return str(self._tokenizer.decode(list(ids), skip_special_tokens=True))
 
-    def shifted(self, labels: Ragged) -> Ragged:
-        """What a decoder reads while it answers `labels`: the start token, then all of them but the last."""
-        values = np.empty_like(labels.values)
-        values[1:] = labels.values[:-1]
-        values[labels.starts[:-1]] = self._start
-        return Ragged(values, labels.starts)
-
-    @property
-    def _start(self) -> int:
-        return int(self._config.get("decoder_start_token_id", WHISPER_START))
-
     def _one(self, text: Any, where: str) -> Ids:
         if not isinstance(text, str) or not 0 < len(text) <= MAX_CHARACTERS:
             raise row_error(where, f"the transcript is missing, empty or longer than {MAX_CHARACTERS} characters")
         ids = self._tokenizer(text)["input_ids"]
-        if not self._ctc and ids[:1] == [self._start]:
+        if not self._ctc and ids[:1] == [_start(self._config)]:
             ids = ids[1:]  # The decoder is given it, and does not answer it.
         if not ids:
             raise row_error(where, "nothing of the transcript is left once the checkpoint's tokenizer has read it")
-        if any(not isinstance(number, int) or not 0 <= number < self._vocabulary for number in ids):
+        if any(not isinstance(each, int) or not 0 <= each < self._vocabulary for each in ids):
             raise invalid(f"the tokenizer's ids do not fit vocab_size {self._vocabulary} ({where})")
         if self._ctc and self._config.get("pad_token_id", 0) in ids:
             raise row_error(where, "the transcript spells the padding token, which stands for a blank")
@@ -103,6 +93,14 @@ class Transcripts:
         return share
 
 
+def shifted(model_dir: Path, labels: Ragged) -> Ragged:
+    """What a decoder reads while it answers `labels`: the start token, then all of them but the last."""
+    values = np.empty_like(labels.values)
+    values[1:] = labels.values[:-1]
+    values[labels.starts[:-1]] = _start(read_config(model_dir))
+    return Ragged(values, labels.starts)
+
+
 def check_alignable(model_dir: Path, samples: NDArray[np.int64], labels: Ragged, places: Sequence[str]) -> None:
     """Every clip has a frame for each of its labels, and one more between two equal ones: else CTC's loss is infinite.
 
@@ -117,6 +115,10 @@ def check_alignable(model_dir: Path, samples: NDArray[np.int64], labels: Ragged,
                 f"the clip gives {available[row]} frames, and its transcript needs {needed}; one of them is cut off"
             )
             raise row_error(where, reason)
+
+
+def _start(config: Settings) -> int:
+    return number(config, "decoder_start_token_id", WHISPER_START, vocabulary_size(config) - 1)
 
 
 def _unknown_characters(unknown: set[str], share: float, vocabulary: Sequence[str]) -> SecateurError:

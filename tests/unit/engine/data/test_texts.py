@@ -135,6 +135,7 @@ def test_long_texts_are_cut_to_what_the_model_has_positions_for(tmp_path: Path, 
         ("config.json", {"vocab_size": 6}, ErrorCode.CONFIG_INVALID),
         ("config.json", {"vocab_size": None}, ErrorCode.CONFIG_INVALID),
         ("config.json", {"max_position_embeddings": "many"}, ErrorCode.CONFIG_INVALID),
+        ("config.json", {"max_position_embeddings": 3}, ErrorCode.CONFIG_INVALID),
     ],
 )
 def test_tokenizers_that_cannot_be_used_are_refused(

@@ -166,6 +166,19 @@ def test_ids_beyond_the_models_vocabulary_are_refused(tmp_path: Path) -> None:
     assert refusal(tmp_path, "ctc", SPOKEN, vocab_size=10).code is ErrorCode.CONFIG_INVALID
 
 
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"decoder_start_token_id": 10**6},
+        {"decoder_start_token_id": "first"},
+        {"max_target_positions": None},
+        {"vocab_size": 0},
+    ],
+)
+def test_configs_that_no_decoder_has_are_refused(tmp_path: Path, config: dict[str, Any]) -> None:
+    assert refusal(tmp_path, "whisper", SPOKEN, **config).code is ErrorCode.CONFIG_INVALID
+
+
 def test_prepared_once_and_found_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = prepared(tmp_path, "whisper", SPOKEN)
     monkeypatch.setattr("worker.engine.data.clips.decode_mono", lambda *_, **__: pytest.fail("decoded again"))
