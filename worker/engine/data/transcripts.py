@@ -34,6 +34,8 @@ class Transcripts:
         self._config = read_config(model_dir)
         self._ctc = head is Head.CTC
         self._tokenizer = load_tokenizer(model_dir)
+        special = (getattr(self._tokenizer, f"{name}_token_id") for name in ("pad", "bos", "eos", "unk"))
+        self._silent = frozenset(each for each in special if each is not None)
         self._vocabulary = vocabulary_size(self._config)
         self._longest = number(self._config, "max_target_positions", WHISPER_POSITIONS, MAX_CHARACTERS)
 
@@ -54,11 +56,12 @@ class Transcripts:
         return found, share
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of label ids; of a CTC model's answers once repeats and blanks are out of them."""
-        if self._ctc:
-            # Its saved settings may call the sign between words special, and it is no repeat that two letters are equal.
-            return str(self._tokenizer.decode(list(ids), skip_special_tokens=False, group_tokens=False))
-        return str(self._tokenizer.decode(list(ids), skip_special_tokens=True))
+        """The text of label ids without special tokens; of a CTC model's answers once repeats and blanks are out of them."""
+        if not self._ctc:
+            return str(self._tokenizer.decode(list(ids), skip_special_tokens=True))
+        # Not by the tokenizer, whose saved settings call the sign between words special, too.
+        kept = [each for each in ids if each not in self._silent]
+        return str(self._tokenizer.decode(kept, skip_special_tokens=False, group_tokens=False))
 
     def _one(self, text: Any, where: str) -> Ids:
         if not isinstance(text, str) or not 0 < len(text) <= MAX_CHARACTERS:

@@ -98,6 +98,8 @@ def test_a_stray_sign_becomes_unknown_and_is_counted(tmp_path: Path) -> None:
     targets = data.splits[Split.TRAIN].targets
     assert isinstance(targets, Ragged)
     assert targets.row(3)[5] == 3
+    assert data.decode is not None
+    assert data.decode([1, *targets.row(3).tolist(), 2]) == "GO UP NOW"
 
 
 def test_transcripts_in_another_case_are_refused_with_both_lists(tmp_path: Path) -> None:
