@@ -45,7 +45,7 @@ class Embedding(Task):
     """Embeddings [B, D] of length 1."""
 
     head = Head.EMBEDDING
-    output = "embedding"
+    output = "embeddings"
 
     def outputs(self, model: nn.Module, inputs: Inputs) -> Tensor:
         raw = embedding_of(model(**inputs))
