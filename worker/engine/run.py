@@ -33,7 +33,7 @@ from worker.engine.recovering import Recovering
 from worker.engine.schedule import step_targets
 from worker.engine.sensitivity import SHARES
 from worker.engine.targets import check_latency
-from worker.engine.tasks import Original, Task, task_for
+from worker.engine.tasks import Task, task_for
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ def _ready(
         return answers_of(dense.model, split, task, batch_size=size, device=device)
 
     judged = {Split.VALIDATION, Split.TEST} | ({Split.TRAIN} if spec.finetune else set())
-    return replace(data, splits=task.ready(data.splits, Original(dense.model, answers, frozenset(judged))))
+    return replace(data, splits=task.ready(data.splits, answers, judged))
 
 
 def _latency(
