@@ -22,6 +22,7 @@ MAX_CONFIG_BYTES = 2**20
 MAX_INDEX_BYTES = 16 * 2**20
 FLOAT_DTYPES = ("F32", "F16", "BF16")
 MAX_MISMATCHES = 20
+STATISTICS = (".running_mean", ".running_var")
 
 Tensors = Mapping[str, TensorInfo]
 
@@ -60,16 +61,17 @@ def describe_checkpoint(config: Mapping[str, Any], tensors: Tensors) -> Checkpoi
     blocks = {saved_as(name): shape for name, shape in block_tensors(layout).items()}
     named = known.family.other_tensors
     if named is None:
-        others = [tensor for name, tensor in tensors.items() if name not in blocks and tensor.dtype in FLOAT_DTYPES]
+        others = [tensor for name, tensor in tensors.items() if name not in blocks and _is_parameter(name, tensor)]
         _compare(blocks, {name: tensor for name, tensor in tensors.items() if name in blocks})
     else:
         expected = {saved_as(name): shape for name, shape in named(config, len(known.labels)).items()}
         _compare({**blocks, **expected}, tensors)
         others = [tensors[name] for name in expected]
+    of_heads = sum(site.shape.heads * site.shape.head_parameters for site in layout.attention)
     shape = ModelShape(
         attention=tuple(site.shape for site in layout.attention),
         feed_forward=tuple(site.shape for site in layout.feed_forward),
-        other_parameters=sum(tensor.elements for tensor in others),
+        other_parameters=sum(tensor.elements for tensor in others) - of_heads,
         other_flops=layout.other_flops,
         bytes_per_parameter=DTYPE_BYTES[dtype],
     )
@@ -82,6 +84,11 @@ def describe_checkpoint(config: Mapping[str, Any], tensors: Tensors) -> Checkpoi
         shape=shape,
         widths=shape.dense,
     )
+
+
+def _is_parameter(name: str, tensor: TensorInfo) -> bool:
+    """A weight, not a statistic of batch norm."""
+    return tensor.dtype in FLOAT_DTYPES and not name.endswith(STATISTICS)
 
 
 def block_tensors(layout: Layout) -> dict[str, tuple[int, ...]]:
