@@ -61,7 +61,8 @@ def describe_checkpoint(config: Mapping[str, Any], tensors: Tensors) -> Checkpoi
     blocks = {saved_as(name): shape for name, shape in block_tensors(layout).items()}
     named = known.family.other_tensors
     if named is None:
-        others = [tensor for name, tensor in tensors.items() if name not in blocks and _is_parameter(name, tensor)]
+        counted = {*blocks, *(map(saved_as, known.family.tied) if config.get("tie_word_embeddings", True) else ())}
+        others = [tensor for name, tensor in tensors.items() if name not in counted and _is_parameter(name, tensor)]
         _compare(blocks, {name: tensor for name, tensor in tensors.items() if name in blocks})
     else:
         expected = {saved_as(name): shape for name, shape in named(config, len(known.labels)).items()}

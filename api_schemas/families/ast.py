@@ -49,7 +49,7 @@ def _labels(config: Config) -> int:
     return len(config.get("id2label") or {}) or config.get("num_labels") or 2
 
 
-def _layout(config: Config, _prefix: str) -> Layout:
+def _layout(config: Config, _architecture: Architecture) -> Layout:
     height, width = _pair(AST.value(config, "patch_size"))
     hidden, heads = AST.value(config, "hidden_size"), AST.value(config, "num_attention_heads")
     sizes = EncoderSizes(

@@ -103,8 +103,8 @@ class Family:
     modality: Modality
     architectures: Mapping[str, Architecture]
     """By class of transformers."""
-    layout: Callable[[Config, str], Layout]
-    """From config and architecture's prefix. Raises UnusableConfigError."""
+    layout: Callable[[Config, Architecture], Layout]
+    """Raises UnusableConfigError."""
     defaults: Mapping[str, Any]
     """The config keys that are read, and their values where config.json leaves them out, whose types are asked for."""
     required_files: tuple[str | tuple[str, ...], ...]
@@ -120,6 +120,8 @@ class Family:
     other_tensors: Callable[[Config, int], Mapping[str, tuple[int, ...]]] | None = None
     """Every tensor outside the blocks, given the number of labels: its name in the module tree, and its shape. Without it the
     worker finds out whether the rest of the file fits."""
+    tied: tuple[str, ...] = ()
+    """Tensors that are another's, unless `tie_word_embeddings` is false: a file may hold a copy, which counts for nothing."""
     heads_key: str | None = None
     """With `head_dim_key`: config keys of number and width of heads, where the stock class reads a width: then uniform results
     load without custom code."""

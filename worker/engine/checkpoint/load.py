@@ -14,7 +14,7 @@ from api_schemas.checkpoint import describe_folder
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
 from api_schemas.families import FAMILIES
 from api_schemas.widths import AttentionWidths
-from worker.engine.models import Kind, build
+from worker.engine.models import Kind, build, generate_alike
 
 PRUNING_FILE = "pruning.json"
 
@@ -58,6 +58,7 @@ def load_original(folder: Path) -> Loaded:
     _check_complete(kind.name, info)
     dtype = stock.dtype
     model = build(kind, stock.config.to_dict(), widths, stock.float().state_dict())
+    generate_alike(model, stock)
     broken = [name for name, tensor in model.state_dict().items() if not torch.isfinite(tensor).all()]
     if broken:
         raise SecateurError(
@@ -97,4 +98,6 @@ def load_step(folder: Path) -> Loaded:
         config[str(family.head_dim_key)] = widths.head_dim
         queries = [site.q for site in kind.layout(config).attention]
         scale_queries(state, queries, 1.0 / record["query_scale"])
-    return Loaded(build(kind, config, widths, state), kind, widths, dtype)
+    built = build(kind, config, widths, state)
+    generate_alike(built, model)
+    return Loaded(built, kind, widths, dtype)
