@@ -11,8 +11,9 @@ from api_schemas.families.base import (
     Layout,
     UnusableConfigError,
 )
+from api_schemas.families.whisper import WHISPER
 
-FAMILIES: tuple[Family, ...] = (AST,)
+FAMILIES: tuple[Family, ...] = (AST, WHISPER)
 _BY_MODEL_TYPE = {model_type: family for family in FAMILIES for model_type in family.model_types}
 
 
