@@ -65,7 +65,7 @@ def _conv_lengths(config: Config, family: Family) -> list[int]:
 def features(config: Config, family: Family) -> tuple[int, int]:
     """Frames that the feature encoder makes of a clip, and its FLOPs with those of the map to the hidden size."""
     lengths, dims = _conv_lengths(config, family), (1, *family.value(config, "conv_dim"))
-    steps = zip(lengths[1:], dims, dims[1:], family.value(config, "conv_kernel"), strict=True)
+    steps = zip(lengths[1:], dims[:-1], dims[1:], family.value(config, "conv_kernel"), strict=True)
     convolved = sum(2 * length * inner * outer * kernel for length, inner, outer, kernel in steps)
     return lengths[-1], convolved + 2 * lengths[-1] * dims[-1] * int(family.value(config, "hidden_size"))
 

@@ -3,6 +3,7 @@
 The engine runs these very texts, so what was measured is what travels.
 """
 
+import linecache
 import sys
 from dataclasses import dataclass
 from functools import lru_cache
@@ -104,6 +105,9 @@ def _module(name: str, text: str, path: list[str] | None = None) -> ModuleType:
     module.__package__ = name if path is not None else name.rpartition(".")[0]
     if path is not None:
         module.__path__ = path
+    # Where transformers and torch look for a module's source, which they judge it by.
+    module.__file__ = f"<{name}>"
+    linecache.cache[module.__file__] = len(text), None, text.splitlines(keepends=True), module.__file__
     sys.modules[name] = module
-    exec(compile(text, f"<{name}>", "exec"), module.__dict__)  # our own text, with names out of our own tables
+    exec(compile(text, module.__file__, "exec"), module.__dict__)  # our own text, with names out of our own tables
     return module
