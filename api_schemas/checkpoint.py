@@ -65,7 +65,9 @@ def describe_checkpoint(config: Mapping[str, Any], tensors: Tensors) -> Checkpoi
         others = [tensor for name, tensor in tensors.items() if name not in counted and _is_parameter(name, tensor)]
         _compare(blocks, {name: tensor for name, tensor in tensors.items() if name in blocks})
     else:
-        expected = {saved_as(name): shape for name, shape in named(config, len(known.labels)).items()}
+        expected = {
+            saved_as(name): shape for name, shape in named(config, known.architecture, len(known.labels)).items()
+        }
         _compare({**blocks, **expected}, tensors)
         others = [tensors[name] for name in expected]
     of_heads = sum(site.shape.heads * site.shape.head_parameters for site in layout.attention)

@@ -1,5 +1,7 @@
 """What is measured at step 0 (the model as it came) and after every step. In events, in pruning.json, in the API."""
 
+from typing import NamedTuple
+
 from pydantic import Field
 
 from api_schemas.base import Output
@@ -7,18 +9,80 @@ from api_schemas.enums import ExportFormat, StopReason, TargetKind
 from api_schemas.widths import AttentionWidths
 
 
+class Headline(NamedTuple):
+    """A model on a split in one number: which it is, its value, and which way is better."""
+
+    name: str
+    value: float
+    higher_is_better: bool
+
+    @property
+    def rate(self) -> bool:
+        """Whether it is a share, and written in percent."""
+        return self.name not in _NO_RATES
+
+    @property
+    def text(self) -> str:
+        """The value as it is written: `91.8%`; what is no rate with four digits, `0.3891`."""
+        return f"{100 * self.value:.1f}%" if self.rate else f"{self.value:.4f}"
+
+
 class Scores(Output):
-    """One split. Which fields are set depends on the task: accuracy for one label a clip, mAP for several."""
+    """One split. Which fields are set depends on what the model answers with."""
 
     samples: int
-    cross_entropy: float
+    cross_entropy: float | None = None
+    """The task's loss in nats, mean over samples: of a label's class, of a token's (mean over a sample's tokens), of a
+    transcript by CTC (a label id). Null for embeddings, which have no labels."""
     accuracy: float | None = None
+    """One label a sample."""
     mean_average_precision: float | None = None
+    """Several labels a sample; null where no sample has one."""
+    token_accuracy: float | None = None
+    """A label a token: share of the labelled tokens of the whole split."""
+    macro_f1: float | None = None
+    """Beside it: F1 by class, the mean over the classes that were given or wanted somewhere."""
+    word_error_rate: float | None = None
+    """A text: edits of words over words wanted, on the whole split; may exceed 1."""
+    character_error_rate: float | None = None
+    cosine_similarity: float | None = None
+    """An embedding: with the original model's embedding of the same sample, mean over samples. Of the original, 1."""
+    similarity_correlation: float | None = None
+    """Beside it: Spearman's rank correlation of the similarities between samples, this model's with the original's, over pairs
+    of at most a thousand samples."""
+
+    @property
+    def headline(self) -> Headline | None:
+        """The task's own metric, and the loss only where that is undefined; None where nothing was measured."""
+        for field, name, higher_is_better in _HEADLINES:
+            value: float | None = getattr(self, field)
+            if value is not None:
+                return Headline(name, value, higher_is_better)
+        return None
 
     @property
     def metric(self) -> float | None:
-        """The task's own: accuracy or mAP, in [0, 1]. None where no clip has a label (mAP is then undefined)."""
-        return self.accuracy if self.mean_average_precision is None else self.mean_average_precision
+        """What steps are compared by, higher is better: the task's own metric, for texts 1 − min(1, WER); at most 1.
+
+        None where it is undefined (no sample has a label, no word was wanted).
+        """
+        found = self.headline
+        if found is None or found.name == LOSS:
+            return None
+        return found.value if found.higher_is_better else 1.0 - min(1.0, found.value)
+
+
+LOSS = "cross entropy"
+_HEADLINES = (
+    ("accuracy", "accuracy", True),
+    ("mean_average_precision", "mAP", True),
+    ("token_accuracy", "token accuracy", True),
+    ("word_error_rate", "WER", False),
+    ("cosine_similarity", "cosine similarity", True),
+    ("cross_entropy", LOSS, False),
+)
+"""Field of Scores, what it is called, and whether more of it is better; the first that is set counts."""
+_NO_RATES = ("cosine similarity", LOSS)
 
 
 class Latency(Output):
@@ -54,14 +118,15 @@ class TargetMet(Output):
 
 
 class LayerSensitivity(Output):
-    """One layer cut alone: the task's metric and the cross entropy on validation, by share removed."""
+    """One layer cut alone: `Scores.metric` and the cross entropy on validation, by share removed."""
 
     layer: int
     removed: tuple[float, ...]
     """Share of the layer's attention parameters that was really removed for each of `shares`, to the nearest structure."""
     metric: tuple[float | None, ...]
     """None where no sample has a label."""
-    cross_entropy: tuple[float, ...]
+    cross_entropy: tuple[float | None, ...]
+    """None where the task has none."""
 
 
 class Sensitivity(Output):
@@ -71,7 +136,7 @@ class Sensitivity(Output):
     shares: tuple[float, ...]
     """Asked for, of each layer's own attention parameters."""
     dense_metric: float | None
-    dense_cross_entropy: float
+    dense_cross_entropy: float | None
     layers: tuple[LayerSensitivity, ...]
 
 
@@ -80,12 +145,17 @@ class ExportMetrics(Output):
 
     format: ExportFormat
     file: str
+    inputs: tuple[str, ...] = ("input_values",)
+    """Names of the graph's inputs, which are the model's keywords."""
+    output: str = "logits"
+    """Name of its one output."""
     file_bytes: int
     samples: int
     max_abs_error: float
-    """Largest difference to torch's logits."""
+    """Largest difference to torch's logits, or embeddings."""
     agreement: float
-    """Share of samples on which the first class (several labels: every decision at 0.5) is torch's."""
+    """Share of samples on which the answer is torch's: the first class (several labels: every decision at 0.5); of a label a
+    token, the share of tokens; of texts, the whole greedy one; of embeddings, the mean cosine similarity."""
     scores: Scores
     latency: tuple[Latency, ...] = ()
     """`dense_*` and `speedup` compare with the cut model in torch on the same CPU."""
@@ -120,13 +190,16 @@ class StepMetrics(Output):
     target: TargetMet | None = None
     """Null on step 0."""
     losses: tuple[EpochLoss, ...] = ()
+    augmented: bool = False
+    """Whether recovery changed its inputs at random (`finetune.augment`): it does with the spectrograms of classifiers alone."""
     lora_ranks: dict[str, int] = Field(default_factory=dict)
     """Adapter rank by module name, after capping at the projection's width."""
     calibration_samples: int = 0
     stock_layout: bool = False
     """True where the folder loads without custom code."""
     reload_max_abs_error: float | None = None
-    """Largest difference between the engine's logits and those of a fresh process that loaded the packaged folder."""
+    """Largest difference between the engine's logits (or embeddings, or hidden states) and those of a fresh process that loaded
+    the packaged folder."""
     sensitivity: Sensitivity | None = None
     """Only on step 0, where asked for."""
     exports: tuple[ExportMetrics, ...] = ()

@@ -28,9 +28,9 @@ from api_schemas.families.ast import AST
 from api_schemas.widths import AttentionWidths
 from worker.engine.attention import AttentionBlock, attention_blocks, projections_by_name
 from worker.engine.data.split import Inputs
-from worker.engine.evaluate import per_sample_loss
 from worker.engine.models import Kind, build, on_device
 from worker.engine.scoring import Want, observe
+from worker.engine.tasks import Classification
 
 CLASSES = 35
 OBSERVED: dict[str, frozenset[Want]] = {
@@ -71,7 +71,7 @@ class Case:
     @staticmethod
     def loss(logits: Tensor, targets: Tensor) -> Tensor:
         """One loss a sample."""
-        return per_sample_loss(logits, targets, False)
+        return Classification(several=False).loss(logits, targets)
 
     def backward(self, x: Inputs, y: Tensor) -> None:
         """Forward and backward."""

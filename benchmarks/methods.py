@@ -25,10 +25,11 @@ from worker.engine.attention import attention_blocks
 from worker.engine.checkpoint.load import load_original
 from worker.engine.data import FeatureSplit, prepare
 from worker.engine.data.split import Inputs
-from worker.engine.evaluate import evaluate, per_sample_loss
+from worker.engine.evaluate import evaluate
 from worker.engine.scoring import WANTS, observe, score
 from worker.engine.selection import select, widths_of
 from worker.engine.surgery import cut
+from worker.engine.tasks import task_for
 
 GRANULARITIES = (Granularity.ENTIRE_HEAD, Granularity.SAME_CHANNEL, Granularity.PER_HEAD)
 CRITERIA = (Criterion.MAGNITUDE, Criterion.FISHER, Criterion.RANDOM)
@@ -58,22 +59,17 @@ def main() -> None:
             columns=Columns(), splits=Splits(), seed=0, cache_dir=Path(cache), progress=lambda _done, _total: None,
         )  # fmt: skip
         split = data.splits[Split.VALIDATION]
+        task = task_for(described.architecture.head, loaded.model.config, multi_label=described.multi_label)
         blocks = attention_blocks(loaded.model, loaded.kind, loaded.widths)
 
         def quality(model: torch.nn.Module) -> float:
-            scores = evaluate(
-                model, split, batch_size=32, device=torch.device("cpu"), multi_label=described.multi_label
-            )
-            return scores.accuracy if scores.accuracy is not None else scores.mean_average_precision or 0.0
-
-        def loss(logits: Tensor, targets: Tensor) -> Tensor:
-            return per_sample_loss(logits, targets, described.multi_label)
+            return evaluate(model, split, task, batch_size=32, device=torch.device("cpu")).metric or 0.0
 
         print(f"validation, {len(split)} samples; dense: {quality(loaded.model):.1%}\n")
         print("| granularity | criterion | scope | " + " | ".join(f"{s:.1%}" for s in arguments.sparsity) + " |")
         print("|---|---|---|" + "---:|" * len(arguments.sparsity))
         wants = frozenset().union(*(WANTS[criterion] for criterion in CRITERIA))
-        observed = observe(loaded.model, blocks, batches(split), loss, wants)
+        observed = observe(loaded.model, blocks, batches(split), task.loss, wants)
         for granularity, criterion, scope in itertools.product(GRANULARITIES, CRITERIA, Scope):
             cells = []
             for sparsity in arguments.sparsity:

@@ -34,11 +34,13 @@ from worker.engine.attention import attention_blocks, projections_by_name
 from worker.engine.checkpoint.load import load_original, load_step
 from worker.engine.checkpoint.save import save_checkpoint
 from worker.engine.data import PreparedData, prepare
-from worker.engine.evaluate.scores import logits_of
+from worker.engine.evaluate import answers_of
 from worker.engine.recovery import finetune
 from worker.engine.run import Inputs, run
+from worker.engine.tasks import Classification
 
 CPU = torch.device("cpu")
+TASK = Classification(several=True)
 
 
 def write_mixtures(data: Path, out: Path, split: str, count: int, seed: int) -> None:
@@ -99,7 +101,7 @@ def make_multi_label(model: Path, out: Path, data: Path, cache: Path, epochs: in
         Finetune(epochs=epochs, learning_rate=2e-3, lora=Lora(rank=64, alpha=64)),
         projections=projections_by_name(attention_blocks(loaded.model, loaded.kind, loaded.widths)),
         classifiers=loaded.kind.classifiers,
-        multi_label=True,
+        task=TASK,
         pad_value=prepared.pad_value,
         seed=0,
         device=CPU,
@@ -113,7 +115,7 @@ def reference_map(folder: Path, original: bool, prepared: PreparedData) -> float
     """scikit-learn's mean average precision on validation, over the classes that occur."""
     split = prepared.splits[Split.VALIDATION]
     model = (load_original(folder) if original else load_step(folder)).model
-    scores = logits_of(model, split, batch_size=32, device=CPU).numpy()
+    scores = answers_of(model, split, TASK, batch_size=32, device=CPU).numpy()
     targets = split.all_targets().numpy()
     occurring = targets.any(axis=0)
     return float(average_precision_score(targets[:, occurring], scores[:, occurring], average="macro"))

@@ -21,12 +21,11 @@ def count(number: float) -> str:
 
 
 def quality(scores: Scores | None) -> str:
-    """The task's own metric: accuracy, or mAP where a clip has several labels."""
-    if scores is None:
+    """The task's own metric: `91.8%`, and by name where it is not accuracy: `12.3% WER`."""
+    found = None if scores is None else scores.headline
+    if found is None:
         return ""
-    if scores.mean_average_precision is not None:
-        return f"{scores.mean_average_precision:.3f} mAP"
-    return percent(scores.accuracy) if scores.accuracy is not None else f"{scores.cross_entropy:.3f} loss"
+    return found.text if found.name == "accuracy" else f"{found.text} {found.name}"
 
 
 def with_test(steps: Sequence[StepMetrics], result: JobResult) -> list[StepMetrics]:

@@ -117,7 +117,7 @@ class Family:
     saved_names: tuple[tuple[tuple[str, str], ...], ...] = ((),)
     """Every way in which transformers has named this family's tensors in files: replacements (pattern, by what) in the names of
     the module tree, in turn. The first is none: the module tree of transformers 5."""
-    other_tensors: Callable[[Config, int], Mapping[str, tuple[int, ...]]] | None = None
+    other_tensors: Callable[[Config, Architecture, int], Mapping[str, tuple[int, ...]]] | None = None
     """Every tensor outside the blocks, given the number of labels: its name in the module tree, and its shape. Without it the
     worker finds out whether the rest of the file fits."""
     tied: tuple[str, ...] = ()
@@ -128,6 +128,8 @@ class Family:
     head_dim_key: str | None = None
     refused: Mapping[str, tuple[Any, str]] = field(default_factory=dict)
     """Config keys with the one value that is supported, and what to say of any other."""
+    while_engaged: Mapping[str, Any] = field(default_factory=dict)
+    """Config values that hold while the engine has the model, and that no file gets: what would make training unrepeatable."""
 
     @property
     def files(self) -> frozenset[str]:

@@ -9,8 +9,8 @@ from pydantic import BaseModel
 from torch import nn
 
 from api_schemas.enums import Split
-from benchmarks.race.track import Track
-from worker.engine.evaluate.scores import logits_of
+from benchmarks.race.track import TASK, Track
+from worker.engine.evaluate import answers_of
 
 BATCH = 32
 
@@ -41,7 +41,7 @@ def measure(track: Track, model: nn.Module, role: Split) -> Predictions:
     """
     split = track.split(role)
     targets_N = split.all_targets()
-    logits_NC = logits_of(model, split, batch_size=BATCH, device=track.device)
+    logits_NC = answers_of(model, split, TASK, batch_size=BATCH, device=track.device)
     finite_N = logits_NC.isfinite().all(dim=1)
     right_N = (logits_NC.argmax(dim=1) == targets_N) & finite_N
     loss = float(track.loss(logits_NC.double(), targets_N).mean())

@@ -18,10 +18,13 @@ from worker.engine.data import FeatureSplit, PreparedData, prepare
 from worker.engine.data.feed import Feed
 from worker.engine.data.split import Inputs
 from worker.engine.determinism import step_seed
-from worker.engine.evaluate import per_sample_loss
 from worker.engine.models import on_device
+from worker.engine.tasks import Classification
 
 Made = TypeVar("Made")
+
+TASK = Classification(several=False)
+"""Intervals are those of an accuracy."""
 
 KEPT_IN_MEMORY = 6
 """Results of scoring that stay at hand, the last used: arms are run family by family."""
@@ -65,7 +68,7 @@ class Track:
 
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         """The task's loss, one number a sample."""
-        return per_sample_loss(logits, targets, self.described.multi_label)
+        return TASK.loss(logits, targets)
 
     def sparsity(self, loaded: Loaded) -> float:
         """Share of the dense model's attention parameters that is gone."""

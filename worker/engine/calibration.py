@@ -1,6 +1,6 @@
 """The calibration samples of a step: which they are, in which batches they come, and the loss they are scored by."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -10,9 +10,8 @@ from api_schemas.pruning import Calibration
 from worker.engine.data import FeatureSplit
 from worker.engine.data.feed import Feed
 from worker.engine.data.split import Inputs
-from worker.engine.evaluate import per_sample_loss
 from worker.engine.microbatch import at_most
-from worker.engine.scoring import own_labels
+from worker.engine.tasks import Loss, Task
 
 BATCH = {"cpu": 8, "cuda": 64}
 """Samples that pass through the model together, by device: on a CPU more of them only leave its caches."""
@@ -38,12 +37,6 @@ def passes(settings: Calibration) -> int:
     return settings.draws if settings.labels is LabelSource.MODEL else 1
 
 
-def loss_for(labels: LabelSource, *, multi_label: bool, seed: int) -> Callable[[Tensor, Tensor], Tensor]:
-    """(logits, targets) -> one loss a sample, with the data's labels or over the model's own distribution."""
-    if labels is LabelSource.MODEL:
-        return own_labels(multi_label=multi_label, seed=seed)
-
-    def from_data(logits: Tensor, targets: Tensor) -> Tensor:
-        return per_sample_loss(logits, targets, multi_label)
-
-    return from_data
+def loss_for(task: Task, labels: LabelSource, seed: int) -> Loss:
+    """(answers, targets) -> one loss a sample, with the data's labels or over the model's own distribution."""
+    return task.own_loss(seed) if labels is LabelSource.MODEL else task.loss

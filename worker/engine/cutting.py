@@ -23,6 +23,7 @@ from worker.engine.scoring.observations import NEEDS_GRADIENTS
 from worker.engine.selection import Keep, widths_of
 from worker.engine.surgery import cut
 from worker.engine.targets import choose
+from worker.engine.tasks import Task
 
 FROM_MOMENTS = frozenset({Criterion.ENERGY, Criterion.FISHER_ENERGY})
 """Criteria that are functions of moments: these turn with the basis, so one pass does for both."""
@@ -80,6 +81,7 @@ class Cutting:
     spec: EngineSpec
     described: Checkpoint
     data: PreparedData
+    task: Task
     device: torch.device
     reporter: Reporter
     latency: LatencyModel | None = None
@@ -151,7 +153,8 @@ class Cutting:
             loaded.model,
             _blocks(loaded),
             calibration.batches(samples, self.device, repeats, microbatch=self.microbatch),
-            calibration.loss_for(settings.labels, multi_label=self.described.multi_label, seed=seed),
+            calibration.loss_for(self.task, settings.labels, seed),
             wants,
             lambda done: self.reporter.progress(done, repeats * len(samples)),
+            outputs=self.task.outputs,
         )

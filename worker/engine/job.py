@@ -147,7 +147,7 @@ class Job:
         written = load_step(folder)
         validation = self.data.splits[Split.VALIDATION]
         probe, _ = validation.batch(validation.batches(PROBE_SAMPLES)[0])
-        reload_error = check_reload(folder, written.model, probe)
+        reload_error = check_reload(folder, written.model, self.described.architecture.auto_class, probe)
         exports = self._export(folder, written) if last or self.spec.stop else ()
 
         report.phase(Phase.EVALUATING, number)
@@ -164,6 +164,7 @@ class Job:
             target=target_met(shape, pruning, target, written.widths, latency),
             rejected_recovery=recovered.rejected,
             losses=recovered.losses,
+            augmented=recovered.augmented,
             lora_ranks=recovered.ranks,
             calibration_samples=scored.count,
             stock_layout=stock,
@@ -208,7 +209,7 @@ class Job:
             self.spec.exports,
             self.data.splits[Split.VALIDATION],
             settings=self.spec.evaluate,
-            multi_label=self.described.multi_label,
+            task=self.measure.task,
             shape=self.described.shape,
             reporter=self.reporter,
         )
@@ -219,13 +220,23 @@ class Job:
         """Everything beside the weights that a person reads, then flush the folder."""
         summary = self.data.summary
         title = f"Step {record.step}"
-        write_report(folder, steps, spec=self.spec, data=summary, title=title, kept=record.kept, result=result)
+        write_report(
+            folder,
+            steps,
+            spec=self.spec,
+            data=summary,
+            title=title,
+            kept=record.kept,
+            architecture=self.described.architecture,
+            result=result,
+        )
         write_model_card(
             folder,
             steps,
             spec=self.spec,
             data=summary,
-            family=self.described.family.name,
+            family=self.described.family,
+            architecture=self.described.architecture,
             labels=self.described.labels,
             stock=record.stock_layout,
             result=result,

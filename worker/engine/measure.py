@@ -1,4 +1,4 @@
-"""Measuring a model: accuracy on a split, latency beside the dense model, exact sizes."""
+"""Measuring a model: the task's scores on a split, latency beside the dense model, exact sizes."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,6 +18,7 @@ from worker.engine.evaluate import evaluate, measure_latency
 from worker.engine.microbatch import at_most
 from worker.engine.models import on_device
 from worker.engine.progress import Reporter
+from worker.engine.tasks import Task
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class Measure:
     described: Checkpoint
     data: PreparedData
     dense: Loaded
+    task: Task
     device: torch.device
     reporter: Reporter
     microbatch: int | None = None
@@ -44,9 +46,9 @@ class Measure:
         return evaluate(
             on_device(loaded.model, self.device),
             split,
+            self.task,
             batch_size=at_most(self.settings.batch_size, self.microbatch),
             device=self.device,
-            multi_label=self.described.multi_label,
             progress=progress,
         )
 

@@ -67,7 +67,7 @@ def build(
     """
     classes = kind.classes
     foreign = {"model_type", "auto_map", "architectures", "dtype", "transformers_version"}
-    values = {key: value for key, value in config.items() if key not in foreign}
+    values = {key: value for key, value in config.items() if key not in foreign} | dict(kind.family.while_engaged)
     layout = kind.layout(config)
     values["pruned_attention"] = [
         attention_entry(site, layer) for site, layer in zip(layout.attention, widths.layers, strict=True)

@@ -35,6 +35,7 @@ _REPEATABLE = {
     "rejected_recovery",
     "test",
     "losses",
+    "augmented",
     "lora_ranks",
     "calibration_samples",
     "stock_layout",

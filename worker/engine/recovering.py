@@ -15,6 +15,7 @@ from api_schemas.spec import EngineSpec
 from worker.engine.attention import attention_blocks, projections_by_name
 from worker.engine.checkpoint.load import Loaded
 from worker.engine.data import PreparedData
+from worker.engine.data.augment import augmentation
 from worker.engine.determinism import step_seed
 from worker.engine.measure import Measure
 from worker.engine.models import on_device
@@ -29,6 +30,7 @@ class Recovered:
     losses: tuple[EpochLoss, ...] = ()
     ranks: dict[str, int] = field(default_factory=dict)
     """Of the adapters in the weights that were kept."""
+    augmented: bool = False
     rejected: Scores | None = None
 
 
@@ -67,13 +69,15 @@ class Recovering:
             losses.append(loss)
             self.reporter.emit(Loss(step=step, epoch=loss.epoch, epochs=settings.epochs, train_loss=loss.train_loss))
 
+        train = self.data.splits[Split.TRAIN]
+        augmented = augmentation(settings.augment, train, self.data.pad_value) is not None
         model, ranks = finetune(
             loaded.model,
-            self.data.splits[Split.TRAIN],
+            train,
             settings,
             projections=projections_by_name(attention_blocks(loaded.model, loaded.kind, loaded.widths)),
             classifiers=loaded.kind.classifiers,
-            multi_label=self.described.multi_label,
+            task=self.measure.task,
             pad_value=self.data.pad_value,
             seed=step_seed(self.spec.seed, step, "finetune"),
             device=self.device,
@@ -87,8 +91,8 @@ class Recovering:
         if spare is not None:
             after = self.measure.scores_on(recovered, self.data.splits[Split.VALIDATION])
             if (after.metric or 0.0) < (before.metric or 0.0):
-                return replace(loaded, model=spare), Recovered(tuple(losses), {}, after)
-        return recovered, Recovered(tuple(losses), ranks)
+                return replace(loaded, model=spare), Recovered(tuple(losses), {}, augmented, after)
+        return recovered, Recovered(tuple(losses), ranks, augmented)
 
     def _saves(self, step: int, epochs: int, losses: list[EpochLoss]) -> Saves:
         """Saving is said to the job's listener; what need not be done again is added to `losses`, and is not measured."""

@@ -1,10 +1,11 @@
 """The job from its inputs to its last step. Reads top to bottom; each line's work has a file of its own."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from api_schemas.checkpoint import Checkpoint, describe_folder
 from api_schemas.enums import Phase, Split, TargetKind
@@ -12,16 +13,19 @@ from api_schemas.events import DataReady, Finished, Started, StepDone
 from api_schemas.metrics import StepMetrics
 from api_schemas.reach import check_reachable
 from api_schemas.spec import EngineSpec
+from api_schemas.task_rules import check_exports, check_labels
 from worker.engine.checkpoint.load import Loaded, load_original, load_step
 from worker.engine.cutting import Cutting, Scored
-from worker.engine.data import PreparedData, prepare
+from worker.engine.data import FeatureSplit, PreparedData, prepare
 from worker.engine.determinism import prepare_torch
+from worker.engine.evaluate import answers_of
 from worker.engine.evaluate.latency import inputs_of
 from worker.engine.exports import check_installed
 from worker.engine.job import Job
 from worker.engine.latency_measure import measure_latency_table
 from worker.engine.latency_table import LatencyModel, read_latency_table
 from worker.engine.measure import Measure
+from worker.engine.microbatch import at_most
 from worker.engine.models import on_device
 from worker.engine.progress import Emit, Reporter
 from worker.engine.records import read_step, versions
@@ -29,6 +33,7 @@ from worker.engine.recovering import Recovering
 from worker.engine.schedule import step_targets
 from worker.engine.sensitivity import SHARES
 from worker.engine.targets import check_latency
+from worker.engine.tasks import Original, Task, task_for
 
 
 @dataclass(frozen=True)
@@ -101,6 +106,19 @@ def _prepare(inputs: Inputs, spec: EngineSpec, described: Checkpoint, reporter: 
     return data
 
 
+def _ready(
+    inputs: Inputs, spec: EngineSpec, task: Task, dense: Loaded, data: PreparedData, device: torch.device
+) -> PreparedData:
+    """The data as the task needs it."""
+
+    def answers(split: FeatureSplit) -> Tensor:
+        size = at_most(spec.evaluate.batch_size, inputs.microbatch)
+        return answers_of(dense.model, split, task, batch_size=size, device=device)
+
+    judged = {Split.VALIDATION, Split.TEST} | ({Split.TRAIN} if spec.finetune else set())
+    return replace(data, splits=task.ready(data.splits, Original(dense.model, answers, frozenset(judged))))
+
+
 def _latency(
     inputs: Inputs, spec: EngineSpec, described: Checkpoint, dense: Loaded, data: PreparedData, device: torch.device
 ) -> LatencyModel | None:
@@ -128,6 +146,8 @@ def run(inputs: Inputs, spec: EngineSpec, emit: Emit) -> None:
     check_installed(spec.exports)
     device = choose_device(inputs.device)
     described = describe_folder(inputs.model)
+    check_labels(described.architecture.head, spec.pruning)
+    check_exports(described.architecture.head, spec.exports)
     check_reachable(described.shape, described.widths, spec.pruning)
     targets = step_targets(described.shape, described.widths, spec.pruning)
     emit(
@@ -144,9 +164,12 @@ def run(inputs: Inputs, spec: EngineSpec, emit: Emit) -> None:
     reporter = Reporter(emit, len(targets), _plan(spec, layers, len(targets), UNKNOWN_YET))
     data = _prepare(inputs, spec, described, reporter)
     reporter.replan(_plan(spec, layers, len(targets), data.summary.samples))
+    config = dense.model.config
+    task = task_for(described.architecture.head, config, multi_label=described.multi_label, decode=data.decode)
+    data = _ready(inputs, spec, task, dense, data, device)
     latency = _latency(inputs, spec, described, dense, data, device)
-    cutting = Cutting(spec, described, data, device, reporter, latency, inputs.microbatch)
-    measure = Measure(spec.evaluate, described, data, dense, device, reporter, inputs.microbatch)
+    cutting = Cutting(spec, described, data, task, device, reporter, latency, inputs.microbatch)
+    measure = Measure(spec.evaluate, described, data, dense, task, device, reporter, inputs.microbatch)
     # A recovery that was under way can only be that of the first step which is not committed.
     earlier = {(inputs.resume or 0) + 1: inputs.training} if inputs.training is not None else {}
     recovering = Recovering(

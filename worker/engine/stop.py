@@ -15,8 +15,8 @@ def check_watchable(original: StepMetrics, stop: Stop | None) -> None:
     """Raise DATASET_SCHEMA where there is a bound, and nothing on validation that could exceed it."""
     if stop is not None and original.validation.metric is None:
         detail = (
-            "stop.max_drop bounds the drop of mean average precision on validation, which is undefined: no validation clip "
-            "has a label. Give a validation split with labels, or leave stop out."
+            "stop.max_drop bounds the drop of the task's metric on validation, which is undefined: no validation sample "
+            "has a label, or a word. Give a validation split with labels, or leave stop out."
         )
         raise SecateurError(
             ErrorCode.DATASET_SCHEMA,
@@ -49,11 +49,14 @@ def result_after(steps: Sequence[StepMetrics], stop: Stop | None, *, last: bool)
 
 def _why(steps: Sequence[StepMetrics], stop: Stop) -> str:
     newest = steps[-1]
-    name = "accuracy" if newest.validation.mean_average_precision is None else "mAP"
-    before, after = steps[0].validation.metric or 0.0, newest.validation.metric or 0.0
+    before, after = steps[0].validation.headline, newest.validation.headline
+    if before is None or after is None:
+        raise ValueError("the task's metric was not measured on validation")
+    side = "below" if after.higher_is_better else "above"
+    then, now = (f"{each.value:.2%}" if each.rate else f"{each.value:.4f}" for each in (before, after))
     fact = (
-        f"At step {newest.step} {name} on validation was {after:.2%}, {100 * (before - after):.2f} points below the "
-        f"original's {before:.2%}; stop.max_drop allows {100 * stop.max_drop:g}."
+        f"At step {newest.step} {after.name} on validation was {now}, {100 * abs(before.value - after.value):.2f} points {side} "
+        f"the original's {then}; stop.max_drop allows {100 * stop.max_drop:g}."
     )
     if newest.step > 1:
         return f"{fact} The result is step {newest.step - 1}, the last one within the bound."

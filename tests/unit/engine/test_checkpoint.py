@@ -66,7 +66,7 @@ def test_round_trip_in_a_fresh_process(tmp_path, original, layout):
     with torch.inference_mode():
         difference = (written.model(x).logits - loaded.model(x).logits).abs().max().item()
     assert difference < 1e-5
-    assert check_reload(tmp_path / "step", written.model, {"input_values": x}) < 1e-5
+    assert check_reload(tmp_path / "step", written.model, "AutoModelForAudioClassification", {"input_values": x}) < 1e-5
     config = json.loads((tmp_path / "step" / "config.json").read_text())
     if layout is Layout.STOCK:
         assert config["model_type"] == "audio-spectrogram-transformer"
@@ -93,7 +93,7 @@ def test_uneven_and_empty_layers_in_a_fresh_process(tmp_path, original, keep, dt
     written = load_step(tmp_path)
     x = probe(original)
     assert written.widths == loaded.widths
-    check_reload(tmp_path, written.model, {"input_values": x})
+    check_reload(tmp_path, written.model, "AutoModelForAudioClassification", {"input_values": x})
     with torch.inference_mode():
         expected, found = loaded.model(x).logits, written.model(x).logits
     assert dtype is not torch.float32 or torch.equal(found, expected)
@@ -116,7 +116,7 @@ def test_the_stored_dtype_stays_and_is_what_is_compared(tmp_path, original, dtyp
     written = load_step(tmp_path)
     assert written.dtype == dtype
     assert next(written.model.parameters()).dtype == torch.float32
-    check_reload(tmp_path, written.model, {"input_values": probe(original)})
+    check_reload(tmp_path, written.model, "AutoModelForAudioClassification", {"input_values": probe(original)})
 
 
 def test_files_are_for_everyone_to_read(tmp_path, original):
@@ -131,7 +131,7 @@ def test_a_weight_that_differs_is_caught(tmp_path, original):
     tensors["classifier.dense.bias"] += 1e-3
     save_file(tensors, tmp_path / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(SecateurError, match="other logits") as caught:
-        check_reload(tmp_path, written.model, {"input_values": probe(original)})
+        check_reload(tmp_path, written.model, "AutoModelForAudioClassification", {"input_values": probe(original)})
     assert caught.value.code == "reload_mismatch"
 
 
@@ -142,7 +142,7 @@ def test_a_missing_weight_is_caught(tmp_path, original):
     del tensors["classifier.dense.bias"]
     save_file(tensors, tmp_path / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(SecateurError, match="could not load"):
-        check_reload(tmp_path, written.model, {"input_values": probe(original)})
+        check_reload(tmp_path, written.model, "AutoModelForAudioClassification", {"input_values": probe(original)})
 
 
 def test_a_nan_weight_is_refused(tmp_path):

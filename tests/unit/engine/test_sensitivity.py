@@ -26,6 +26,7 @@ from worker.engine.scoring import score
 from worker.engine.selection import Keep, widths_of
 from worker.engine.sensitivity import SHARES, analyse
 from worker.engine.surgery import cut
+from worker.engine.tasks import Classification
 
 from .small import CLASSES, HEAD_DIM, HEADS, LAYERS, inputs, small_model, small_shape
 from .test_engine import identity
@@ -58,7 +59,7 @@ def analysed(dense: Loaded, split: FeatureSplit, **pruning: object) -> tuple[Sen
         return Loaded(model, dense.kind, widths_of(keep, dense.widths), dense.dtype)
 
     def measure(loaded: Loaded) -> Scores:
-        return evaluate(loaded.model, split, batch_size=8, device=CPU, multi_label=False)
+        return evaluate(loaded.model, split, Classification(several=False), batch_size=8, device=CPU)
 
     return analyse(scored, small_shape(), spec, apply=apply, evaluate=measure, progress=lambda *_: None), made
 

@@ -16,11 +16,11 @@ from api_schemas.pruning import Pruning
 from tests.support.tiny import tiny_model
 from worker.engine.attention import attention_blocks, projections_by_name
 from worker.engine.checkpoint.load import load_original
-from worker.engine.evaluate import per_sample_loss
 from worker.engine.models import build
 from worker.engine.scoring import WANTS, observe, score
 from worker.engine.selection import compose, keep_all, select, widths_of
 from worker.engine.surgery import cut
+from worker.engine.tasks import Classification
 
 METHODS = list(itertools.product(Granularity, (Criterion.MAGNITUDE, Criterion.FISHER), Scope))
 
@@ -69,7 +69,7 @@ def channel_scores(model, loaded, widths, criterion, samples, seed):
             model,
             blocks,
             [({"input_values": samples[0]}, samples[1])],
-            lambda lo, t: per_sample_loss(lo, t, False),
+            Classification(several=False).loss,
             WANTS[criterion],
         )
     return score(criterion, blocks, observed=observed, seed=seed)

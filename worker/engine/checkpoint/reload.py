@@ -1,8 +1,8 @@
-"""Loads a checkpoint folder the way a stranger would, and prints its logits' distance to given ones as JSON.
+"""Loads a checkpoint folder the way a stranger would, and prints its answers' distance to given ones as JSON.
 
-Run by path in an isolated interpreter (`python -I reload.py FOLDER PROBE`), so that nothing of Secateur can be imported:
-what loads here loads wherever torch and transformers are. PROBE is a safetensors file with `inputs.KEYWORD`, what the model is
-called with, and `logits`.
+Run by path in an isolated interpreter (`python -I reload.py FOLDER PROBE CLASS NAME`), so that nothing of Secateur can be
+imported: what loads here loads wherever torch and transformers are. PROBE is a safetensors file with `inputs.KEYWORD`, what the
+model is called with, and `answers`; CLASS one of transformers' auto classes, NAME what the answers are called in its output.
 """
 
 import json
@@ -10,18 +10,18 @@ import sys
 from pathlib import Path
 
 import torch
+import transformers
 from safetensors.torch import load_file
-from transformers import AutoConfig, AutoModelForAudioClassification
 
 
-def main(folder: str, probe: str) -> None:
-    """Print {"max_abs_error", "max_abs_logit", "parameters", "code"}."""
+def main(folder: str, probe: str, auto_class: str, name: str) -> None:
+    """Print {"max_abs_error", "max_abs_answer", "parameters", "code"}."""
     torch.use_deterministic_algorithms(True)
     tensors = load_file(probe)
-    inputs = {name.removeprefix("inputs."): tensor for name, tensor in tensors.items() if name.startswith("inputs.")}
+    inputs = {key.removeprefix("inputs."): value for key, value in tensors.items() if key.startswith("inputs.")}
     code = "auto_map" in json.loads((Path(folder) / "config.json").read_text())
-    config = AutoConfig.from_pretrained(folder, trust_remote_code=code, local_files_only=True)
-    model, info = AutoModelForAudioClassification.from_pretrained(
+    config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=code, local_files_only=True)
+    model, info = getattr(transformers, auto_class).from_pretrained(
         folder,
         config=config,
         trust_remote_code=code,
@@ -34,10 +34,10 @@ def main(folder: str, probe: str) -> None:
         raise SystemExit(f"the folder does not load cleanly: {problems}")
     model.eval()
     with torch.inference_mode():
-        logits = model(**inputs).logits
+        answers = getattr(model(**inputs), name)
     result = {
-        "max_abs_error": (logits - tensors["logits"]).abs().max().item(),
-        "max_abs_logit": tensors["logits"].abs().max().item(),
+        "max_abs_error": (answers - tensors["answers"]).abs().max().item(),
+        "max_abs_answer": tensors["answers"].abs().max().item(),
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "code": code,
     }
@@ -45,4 +45,4 @@ def main(folder: str, probe: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2])
+    main(*sys.argv[1:])

@@ -4,14 +4,18 @@ Everything random is drawn on the CPU and applied wherever the features lie, so 
 Shapes: B samples, T frames, F mel bins.
 """
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from api_schemas.recovery import Augment
+from worker.engine.data.split import FeatureSplit
 
 # Features are normalised to mean zero, so that a mask of zeros is a mask of the mean, as in SpecAugment, section 2.
 MASK_VALUE = 0.0
 _FRAMES, _MELS = 1, 2
+SPECTROGRAM = "input_values"
+"""What a classifier's spectrogram is called; waveforms have the same name and one dimension less."""
 
 
 def shift_in_time(features_BTF: Tensor, shift_B: Tensor, pad_value: float) -> Tensor:
@@ -72,3 +76,16 @@ class Augmentation:
     def __call__(self, features_BTF: Tensor, generator: torch.Generator) -> Tensor:
         """Draw and apply, for features on the CPU, which are left as they are."""
         return self.apply(features_BTF, self.draw(len(features_BTF), generator))
+
+
+def augmentation(spec: Augment | None, split: FeatureSplit, pad_value: float) -> Augmentation | None:
+    """What a training's inputs are changed by; None where that is not asked for, or where they are not what it is about.
+
+    SpecAugment masks frames and mel bins of a classifier's spectrogram. A waveform has neither, an image is no sound, and in a
+    recording that is to be transcribed a shift or a masked stretch changes the answer.
+    """
+    features = split.inputs.get(SPECTROGRAM)
+    if spec is None or not isinstance(features, np.ndarray) or features.ndim != 3:
+        return None
+    _, frames, mels = features.shape
+    return Augmentation(spec, frames=frames, mels=mels, pad_value=pad_value)

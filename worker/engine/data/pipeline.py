@@ -31,11 +31,13 @@ CHUNK = 64
 
 @dataclass(frozen=True)
 class PreparedData:
-    """`pad_value` is what the extractor puts after a clip that is shorter than the model's input."""
+    """`pad_value` is what the extractor puts after a clip that is shorter than the model's input. `decode` gives the text of
+    label ids, special tokens left out, where targets are texts; the ids are taken as they are, none are merged."""
 
     summary: DataSummary
     splits: dict[Split, FeatureSplit]
     pad_value: float
+    decode: Callable[[Sequence[int]], str] | None = None
 
 
 def prepare(

@@ -1,18 +1,22 @@
 """An exported file against torch: the same samples, the same answers? And how fast, in turn on the same CPU?"""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 
+import numpy as np
 import torch
-from torch import Tensor
 from transformers import PreTrainedModel
 
+from api_schemas.enums import ExportFormat
 from api_schemas.metrics import Latency
 from api_schemas.spec import Evaluate
 from worker.engine.data import FeatureSplit
 from worker.engine.evaluate.latency import inputs_of, summarise, time_in_turn, undisturbed
 from worker.engine.exports.runtime import OnnxFile
+from worker.engine.models import on_device
+from worker.engine.tasks import Tally, Task
 
 BATCH = 8
 MAX_SAMPLES, MIN_SAMPLES = 256, 32
@@ -30,21 +34,43 @@ def check_samples(validation: FeatureSplit, flops: int) -> FeatureSplit:
     return validation.subset([row * len(validation) // count for row in range(count)])
 
 
-def logits_of_file(file: OnnxFile, samples: FeatureSplit, progress: Callable[[int], None]) -> Tensor:
-    """Float32 logits [N, C]. The first sample alone, then batches: a batch axis that is fixed in the file is found out."""
-    order = [torch.tensor([0]), *samples.batches(BATCH, torch.arange(1, len(samples)))]
-    collected: list[Tensor] = []
-    for rows in order:
-        inputs, _ = samples.batch(rows)
-        collected.append(file(**inputs))
-        progress(len(rows))
-    return torch.cat(collected)[torch.cat(order).argsort()]
+@dataclass
+class Compared:
+    """One file beside torch, so far."""
+
+    tally: Tally
+    error: float = 0.0
+    """Largest absolute difference of an answer; NaN where one was NaN."""
+    agreed: float = 0.0
+    """Sum over samples of Task.agreement."""
 
 
-def agreement(logits: Tensor, reference: Tensor, multi_label: bool) -> float:
-    """Share of rows of [N, C] with the same answer: the first class, or for several labels every decision at 0.5."""
-    same = ((logits > 0) == (reference > 0)).all(dim=1) if multi_label else logits.argmax(1) == reference.argmax(1)
-    return float(same.double().mean())
+def compare(
+    model: PreTrainedModel,
+    files: Mapping[ExportFormat, OnnxFile],
+    samples: FeatureSplit,
+    task: Task,
+    progress: Callable[[int], None],
+) -> tuple[dict[ExportFormat, Compared], float]:
+    """Each file against `model` in torch on the CPU, and the largest absolute value among torch's answers.
+
+    The first sample alone, then batches: a batch axis that is fixed in the file is found out.
+    """
+    found = {format: Compared(task.tally()) for format in files}
+    largest = 0.0
+    on_device(model, torch.device("cpu")).eval()
+    for numbers in [torch.tensor([0]), *samples.batches(BATCH, torch.arange(1, len(samples)))]:
+        inputs, targets = samples.batch(numbers)
+        with torch.inference_mode():
+            reference = task.outputs(model, inputs).float()
+        largest = max(largest, float(reference.abs().max()))
+        for format, file in files.items():
+            answers, own = file(**inputs), found[format]
+            own.error = float(np.maximum(own.error, float((answers - reference).abs().max())))
+            own.agreed += float(task.agreement(answers, reference).sum())
+            own.tally.add(numbers, answers, targets)
+        progress(len(numbers))
+    return found, largest
 
 
 def latency_of_files(

@@ -4,8 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import torch
-
 from api_schemas import accounting
 from api_schemas.enums import ExportFormat
 from api_schemas.errors import ErrorCode, SecateurError
@@ -15,15 +13,15 @@ from api_schemas.shape import ModelShape
 from api_schemas.spec import Evaluate
 from worker.engine.checkpoint.load import Loaded
 from worker.engine.data import FeatureSplit
-from worker.engine.evaluate.scores import logits_of, scores_of
-from worker.engine.exports.compare import BATCH, agreement, check_samples, latency_of_files, logits_of_file
+from worker.engine.exports.compare import check_samples, compare, latency_of_files
 from worker.engine.exports.graph import float_graph, write_int8
 from worker.engine.exports.runtime import OnnxFile
 from worker.engine.progress import Reporter
+from worker.engine.tasks import Task
 
 FILES = {ExportFormat.ONNX: "model.onnx", ExportFormat.ONNX_INT8: "model.int8.onnx"}
 TOLERANCE = 1e-4
-"""Of model.onnx: largest absolute error, as a share of max(1, largest absolute logit). Measured: 5e-6 and less; other
+"""Of model.onnx: largest absolute error, as a share of max(1, largest absolute answer). Measured: 5e-6 and less; other
 processors fuse and sum in other ways."""
 LOW_AGREEMENT = 0.9
 """Below it a user is warned that eight bits are too few for this model."""
@@ -36,7 +34,7 @@ def export(
     validation: FeatureSplit,
     *,
     settings: Evaluate,
-    multi_label: bool,
+    task: Task,
     shape: ModelShape,
     reporter: Reporter,
 ) -> tuple[ExportMetrics, ...]:
@@ -47,7 +45,7 @@ def export(
         validation: real samples; at most 256 are used (see check_samples).
         shape: the original's constants.
 
-    Raises EXPORT_FAILED where a graph cannot be made or run, or where model.onnx does not give torch's logits. Eight bits are
+    Raises EXPORT_FAILED where a graph cannot be made or run, or where model.onnx does not give torch's answers. Eight bits are
     reported, and warned of where they change more than a tenth of the answers.
     """
     if not formats:
@@ -55,36 +53,34 @@ def export(
     model = loaded.model
     samples = check_samples(validation, accounting.total_flops(shape, loaded.widths))
     with TemporaryDirectory(prefix="secateur-export-") as scratch:
-        paths = _write(folder, Path(scratch), loaded, formats, samples)
+        paths = _write(folder, Path(scratch), loaded, task, formats, samples)
         files = {format: _opened(path) for format, path in paths.items()}
-        total, done = len(samples) * (1 + len(files)), 0
+        done = 0
 
         def advance(rows: int) -> None:
             nonlocal done
             done += rows
-            reporter.progress(done, total)
+            reporter.progress(done, len(samples))
 
-        reference = logits_of(model, samples, batch_size=BATCH, device=torch.device("cpu"))
-        advance(len(samples))
-        logits = {format: logits_of_file(file, samples, advance) for format, file in files.items()}
-        errors = {format: float((values - reference).abs().max()) for format, values in logits.items()}
-        bound = TOLERANCE * max(1.0, float(reference.abs().max()))
-        if not errors[ExportFormat.ONNX] <= bound:  # also where it is NaN
+        compared, largest = compare(model, files, samples, task, advance)
+        error, bound = compared[ExportFormat.ONNX].error, TOLERANCE * max(1.0, largest)
+        if not error <= bound:  # also where it is NaN
             raise SecateurError(
                 ErrorCode.EXPORT_FAILED,
-                f"model.onnx gives other logits than the checkpoint: error {errors[ExportFormat.ONNX]:.3g}, "
-                f"bound {bound:.3g}.",
+                f"model.onnx gives other {task.output} than the checkpoint: error {error:.3g}, bound {bound:.3g}.",
             )
         latencies = latency_of_files(model, [files[format] for format in formats], samples, settings)
     metrics = tuple(
         ExportMetrics(
             format=format,
             file=FILES[format],
+            inputs=tuple(samples.inputs),
+            output=task.output,
             file_bytes=paths[format].stat().st_size,
             samples=len(samples),
-            max_abs_error=errors[format],
-            agreement=agreement(logits[format], reference, multi_label),
-            scores=scores_of(logits[format], samples.all_targets(), multi_label),
+            max_abs_error=compared[format].error,
+            agreement=compared[format].agreed / len(samples),
+            scores=compared[format].tally.scores(),
             latency=latency,
         )
         for format, latency in zip(formats, latencies, strict=True)
@@ -100,7 +96,7 @@ def export(
 
 
 def _write(
-    folder: Path, scratch: Path, loaded: Loaded, formats: Sequence[ExportFormat], samples: FeatureSplit
+    folder: Path, scratch: Path, loaded: Loaded, task: Task, formats: Sequence[ExportFormat], samples: FeatureSplit
 ) -> dict[ExportFormat, Path]:
     """The files by format. The float graph is always among them, since the other is made from it; unasked, in `scratch`."""
     import onnx
@@ -112,7 +108,7 @@ def _write(
     }
     example, _ = samples.batch([0])
     try:
-        proto = float_graph(loaded, example)
+        proto = float_graph(loaded, task, example)
         onnx.save(proto, paths[ExportFormat.ONNX])
         if ExportFormat.ONNX_INT8 in paths:
             write_int8(proto, paths[ExportFormat.ONNX_INT8])

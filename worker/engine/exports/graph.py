@@ -11,29 +11,28 @@ from transformers import PreTrainedModel
 from worker.engine.checkpoint.load import Loaded
 from worker.engine.data.split import Inputs, each
 from worker.engine.exports.attention import for_export
+from worker.engine.tasks import Task
 
 if TYPE_CHECKING:
     from onnx import ModelProto
 
 OPSET = 20
 """The first opset with Gelu; onnxruntime reads it from 1.17 on."""
-OUTPUT = "logits"
 
 
-class _Logits(nn.Module):
+class _Answers(nn.Module):
     """The model as a function of tensors to one tensor; transformers' output object is no part of a graph."""
 
-    def __init__(self, model: PreTrainedModel) -> None:
+    def __init__(self, model: PreTrainedModel, task: Task) -> None:
         super().__init__()
-        self.model = model
+        self.model, self.task = model, task
 
     def forward(self, inputs: Inputs) -> Tensor:
-        logits: Tensor = self.model(**inputs).logits
-        return logits
+        return self.task.outputs(self.model, inputs)
 
 
-def float_graph(loaded: Loaded, example: Inputs) -> "ModelProto":
-    """The model's inputs by their keywords -> `logits` (batch, classes), float32; any batch size, the rest as in `example`.
+def float_graph(loaded: Loaded, task: Task, example: Inputs) -> "ModelProto":
+    """The model's inputs by keyword -> its answers, float32, called as `task` has it; any batch size, the rest as in `example`.
 
     The same model gives the same bytes: what the exporter notes of its own way (source files, their folders, their lines) is
     taken out.
@@ -45,10 +44,11 @@ def float_graph(loaded: Loaded, example: Inputs) -> "ModelProto":
     with torch.no_grad():
         # Not the exporter by tracing, which is faster: it wrote the example's batch size into graphs of unequal heads, silently.
         program = torch.onnx.export(
-            _Logits(for_export(loaded)).eval(),
-            (rows,),
+            _Answers(for_export(loaded), task).eval(),
+            # A mapping that comes last is taken for keywords.
+            (rows, {}),
             input_names=list(rows),
-            output_names=[OUTPUT],
+            output_names=[task.output],
             dynamic_shapes={"inputs": {name: {0: batch} for name in rows}},
             opset_version=OPSET,
             dynamo=True,

@@ -5,11 +5,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from worker.engine.exports.graph import OUTPUT
-
 
 class OnnxFile:
-    """Called with the model's inputs by keyword, it gives logits (B, classes), float32; all on the CPU."""
+    """Called with the model's inputs by keyword, it gives its answers, float32 with the samples first; all on the CPU."""
 
     def __init__(self, path: Path) -> None:
         import onnxruntime
@@ -22,5 +20,5 @@ class OnnxFile:
         self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
     def __call__(self, **inputs: Tensor) -> Tensor:
-        (logits,) = self._session.run([OUTPUT], {name: tensor.numpy() for name, tensor in inputs.items()})
-        return torch.from_numpy(logits)
+        (answers,) = self._session.run(None, {name: tensor.numpy() for name, tensor in inputs.items()})
+        return torch.from_numpy(answers)

@@ -1,6 +1,6 @@
 """Learning from the original model (Hinton, Vinyals and Dean, arXiv 1503.02531) while the cut one recovers.
 
-Shapes: B samples, C classes, T tokens, D model width.
+Shapes: B samples, T tokens, D model width.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -9,29 +9,13 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from api_schemas.recovery import Distill
 from worker.engine.data.split import Inputs, rows
+from worker.engine.tasks import Task
 
 LEAST_VARIANCE = 1e-8
 """Of a teacher's attention output, below which it counts as this much: a layer that says nothing must not divide by it."""
-
-
-def softened_divergence(student_BC: Tensor, teacher_BC: Tensor, temperature: float, *, multi_label: bool) -> Tensor:
-    """KL(teacher ‖ student) of the classes' probabilities at `temperature`, in nats, mean over samples; a scalar.
-
-    One label a clip: of the softmax of logits / temperature. Several: of each class's own sigmoid (a Bernoulli
-    distribution), the mean over classes, as the task's loss takes it.
-    """
-    student_BC, teacher_BC = student_BC / temperature, teacher_BC / temperature
-    if multi_label:
-        yes_BC = teacher_BC.sigmoid() * (F.logsigmoid(teacher_BC) - F.logsigmoid(student_BC))
-        no_BC = (-teacher_BC).sigmoid() * (F.logsigmoid(-teacher_BC) - F.logsigmoid(-student_BC))
-        return (yes_BC + no_BC).mean()
-    log_teacher_BC = teacher_BC.log_softmax(dim=1)
-    difference_BC = log_teacher_BC - student_BC.log_softmax(dim=1)
-    return (log_teacher_BC.exp() * difference_BC).sum(dim=1).mean()
 
 
 def attention_mismatch(
@@ -73,7 +57,7 @@ class Distillation:
 
     spec: Distill
     teacher: Teacher
-    multi_label: bool
+    task: Task
     _of_student: dict[str, Tensor] = field(default_factory=dict)
     _of_teacher: dict[str, Tensor] = field(default_factory=dict)
     _variances: list[Tensor] | None = None
@@ -91,7 +75,7 @@ class Distillation:
         moments: dict[str, list[tuple[Tensor, Tensor]]] = {name: [] for name in self.teacher.outputs}
         for inputs in parts:
             with torch.no_grad():
-                self.teacher.model(**inputs)
+                self.task.outputs(self.teacher.model, inputs)
             for name, seen in moments.items():
                 output = self._of_teacher[name].float()
                 seen.append((output.mean(), output.var(correction=0)))
@@ -101,16 +85,16 @@ class Distillation:
             for seen in moments.values()
         ]
 
-    def loss(self, task: Tensor, inputs: Inputs, logits_BC: Tensor) -> Tensor:
-        """(1 - weight) · task + weight · T² · KL(teacher ‖ student) + attention · mismatch, right after the student's pass.
+    def loss(self, on_labels: Tensor, inputs: Inputs, answers: Tensor) -> Tensor:
+        """(1 - weight) · on_labels + weight · T² · divergence + attention · mismatch, right after the student's pass.
 
         T² keeps the gradient's size when the temperature changes (section 2 of the paper).
         """
         spec = self.spec
         with torch.no_grad():
-            teacher_BC = self.teacher.model(**inputs).logits.float()
-        softened = softened_divergence(logits_BC, teacher_BC, spec.temperature, multi_label=self.multi_label)
-        total = (1.0 - spec.weight) * task + spec.weight * spec.temperature**2 * softened
+            taught = self.task.outputs(self.teacher.model, inputs).float()
+        softened = self.task.divergence(answers, taught, spec.temperature)
+        total = (1.0 - spec.weight) * on_labels + spec.weight * spec.temperature**2 * softened
         if self._of_teacher:
             names = self.teacher.outputs
             outputs = [self._of_student[name] for name in names], [self._of_teacher[name] for name in names]
@@ -138,7 +122,7 @@ def _remember(
 
 @contextmanager
 def distillation(
-    spec: Distill | None, teacher: Teacher | None, student: nn.Module, *, multi_label: bool
+    spec: Distill | None, teacher: Teacher | None, student: nn.Module, task: Task
 ) -> Iterator[Distillation | None]:
     """A Distillation for the block, with the teacher in eval mode; None where nothing of the teacher would count.
 
@@ -149,7 +133,7 @@ def distillation(
         return
     if teacher is None:
         raise ValueError("the spec asks for distillation, which needs the original model")
-    learning = Distillation(spec, teacher, multi_label)
+    learning = Distillation(spec, teacher, task)
     training = teacher.model.training
     teacher.model.train(False)
     names = teacher.outputs if spec.attention else ()

@@ -4,14 +4,13 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from api_schemas.metrics import EpochLoss
 from api_schemas.recovery import Finetune
-from worker.engine.data.augment import Augmentation
+from worker.engine.data.augment import SPECTROGRAM, augmentation
 from worker.engine.data.feed import Feed, fits, to_device
 from worker.engine.data.split import FeatureSplit, rows
 from worker.engine.recovery import lora
@@ -21,10 +20,9 @@ from worker.engine.recovery.ledger import CHECK_EVERY, Ledger
 from worker.engine.recovery.objective import Objective
 from worker.engine.recovery.saves import Keeper, Saves
 from worker.engine.recovery.training_state import Course, TrainingState, digest_of
+from worker.engine.tasks import Task
 
 GRADIENT_NORM = 1.0
-SPECTROGRAM = "input_values"
-"""The input that is augmented."""
 
 
 def learning_rate_factor(step: int, total: int, warmup: float) -> float:
@@ -64,7 +62,7 @@ def finetune(
     *,
     projections: Mapping[str, nn.Linear],
     classifiers: Sequence[str],
-    multi_label: bool,
+    task: Task,
     pad_value: float,
     seed: int,
     device: torch.device,
@@ -91,11 +89,7 @@ def finetune(
     pass runs out of it.
     """
     generator = torch.Generator().manual_seed(seed)
-    augment, features = None, split.inputs.get(SPECTROGRAM)
-    # Frames by mel bins: what SpecAugment is about. A waveform is no such thing, an image neither.
-    if spec.augment is not None and isinstance(features, np.ndarray) and features.ndim == 3:
-        _, frames, mels = features.shape
-        augment = Augmentation(spec.augment, frames=frames, mels=mels, pad_value=pad_value)
+    augment = augmentation(spec.augment, split, pad_value)
     per_epoch = len(split.batches(spec.batch_size))
     total = spec.epochs * per_epoch
     cuda = [device] if device.type == "cuda" else []
@@ -110,8 +104,8 @@ def finetune(
         adapted, ranks = lora.attach(model, projections, classifiers, spec.lora)
         nn.Module.to(adapted, device).train()
         base = lora.base_of(adapted)
-        learning = stack.enter_context(distillation(spec.distill, teacher, base, multi_label=multi_label))
-        objective = Objective(adapted, device, multi_label, learning, microbatch)
+        learning = stack.enter_context(distillation(spec.distill, teacher, base, task))
+        objective = Objective(adapted, device, task, learning, microbatch)
         optimizer = _optimizer(adapted, spec)
         keeper = None
         losses: list[EpochLoss] = []

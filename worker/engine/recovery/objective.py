@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from worker.engine.data.split import Inputs, rows
-from worker.engine.evaluate.metrics import per_sample_loss
 from worker.engine.microbatch import at_most
 from worker.engine.recovery.distill import Distillation
+from worker.engine.tasks import Task
 
 
 def _precision(device: torch.device) -> torch.autocast:
@@ -27,11 +27,11 @@ def divided(inputs: Inputs, targets: Tensor, size: int) -> Iterator[tuple[Inputs
 
 @dataclass(frozen=True)
 class Objective:
-    """The loss of `model` on labels and, with `learning`, on a teacher's word. `microbatch` bounds one pass, in samples."""
+    """The loss of `model` at `task` and, with `learning`, on a teacher's word. `microbatch` bounds one pass, in samples."""
 
     model: nn.Module
     device: torch.device
-    multi_label: bool
+    task: Task
     learning: Distillation | None
     microbatch: int | None
 
@@ -40,7 +40,7 @@ class Objective:
 
         Args:
             inputs: augmented, on the device.
-            targets: [B] or [B, classes].
+            targets: as the task has them, samples first.
 
         Every part counts by its share of the samples, so the sum of the parts' gradients is the whole batch's.
         """
@@ -52,10 +52,10 @@ class Objective:
         total = torch.zeros((), device=self.device)
         for some_inputs, some_targets in parts:
             with _precision(self.device):
-                logits = self.model(**some_inputs).logits.float()
-                loss = per_sample_loss(logits, some_targets, self.multi_label).mean()
+                answers = self.task.outputs(self.model, some_inputs).float()
+                loss = self.task.loss(answers, some_targets).mean()
                 if self.learning is not None:
-                    loss = self.learning.loss(loss, some_inputs, logits)
+                    loss = self.learning.loss(loss, some_inputs, answers)
             loss = loss * (rows(some_inputs) / samples)
             torch.autograd.backward(loss)
             total += loss.detach()

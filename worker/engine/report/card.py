@@ -8,9 +8,9 @@ from pathlib import Path
 
 from huggingface_hub import ModelCardData
 
-from api_schemas.enums import TargetKind
-from api_schemas.families import FAMILIES
-from api_schemas.metrics import DataSummary, JobResult, StepMetrics
+from api_schemas.enums import Head, Modality, TargetKind
+from api_schemas.families import Architecture, Family
+from api_schemas.metrics import LOSS, DataSummary, JobResult, StepMetrics
 from api_schemas.reach import SHARE_OF
 from api_schemas.spec import EngineSpec
 from worker.engine.report import reading, words
@@ -20,23 +20,37 @@ from worker.engine.report.text import count, file_size, markdown, milliseconds, 
 CARD_FILE = "README.md"
 MINIMUM_TRANSFORMERS = "5.10"
 _SHOWN_LABELS = 60
-_TASK = "audio-classification"
+
+_PREPARING = {
+    Modality.AUDIO: ("feature extractor lies", "AutoFeatureExtractor"),
+    Modality.IMAGE: ("image processor lies", "AutoImageProcessor"),
+    Modality.TEXT: ("tokenizer lies", "AutoTokenizer"),
+}
+"""What makes a model's inputs, and the class that loads it."""
+_ALSO = {
+    "macro_f1": "macro F1",
+    "character_error_rate": "character error rate",
+    "similarity_correlation": "rank correlation of similarities with the original's",
+}
+"""Scores beside the task's own metric."""
+_EMBEDDING = """An embedding is `audio_embeds` where the model has that output, else the mean of `last_hidden_state` over the
+tokens that are not padding; divided by its length, it is what was measured.
+"""
 
 Row = tuple[str, str, str]
 
 
-def _front_matter(family: str, multi_label: bool) -> str:
-    model_types = next((f.model_types for f in FAMILIES if f.name == family), ())
+def _front_matter(family: Family, architecture: Architecture, metric_name: str) -> str:
     data = ModelCardData(
         library_name="transformers",
-        pipeline_tag=_TASK,
-        tags=[_TASK, *model_types, "structured-pruning", "attention-pruning", "secateur"],
-        metrics=[reading.metric_name(multi_label)],
+        pipeline_tag=architecture.task,
+        tags=[architecture.task, *family.model_types, "structured-pruning", "attention-pruning", "secateur"],
+        metrics=[metric_name],
     )
     return f"---\n{data.to_yaml()}\n---\n"
 
 
-def _loading(stock: bool) -> str:
+def _loading(family: Family, architecture: Architecture, stock: bool) -> str:
     flag = "" if stock else ", trust_remote_code=True"
     why = (
         "The layout is stock: no custom code is needed."
@@ -44,29 +58,36 @@ def _loading(stock: bool) -> str:
         else "Head widths differ, which no stock configuration can say, so the folder brings its own small model class "
         "(`modeling_pruned.py`: readable, needs transformers alone). Without the flag transformers refuses to load it."
     )
+    auto = architecture.auto_class
+    what, preparing = _PREPARING[family.modality]
+    if architecture.head in (Head.CTC, Head.SEQUENCE_TO_SEQUENCE):
+        what, preparing = "feature extractor and the tokenizer lie", "AutoProcessor"
     return f"""## Load
 
 ```python
-from transformers import AutoModelForAudioClassification
-model = AutoModelForAudioClassification.from_pretrained("path/to/this/folder"{flag})
+from transformers import {auto}
+model = {auto}.from_pretrained("path/to/this/folder"{flag})
 ```
 
 Needs `transformers>={MINIMUM_TRANSFORMERS}`. {why}
-The feature extractor lies beside the weights: `AutoFeatureExtractor.from_pretrained("path/to/this/folder")`.
-"""
+The {what} beside the weights: `{preparing}.from_pretrained("path/to/this/folder")`.
+{_EMBEDDING if architecture.head is Head.EMBEDDING else ""}"""
 
 
-def _scores(dense: StepMetrics, cut: StepMetrics, multi_label: bool) -> list[Row]:
-    name = reading.metric_name(multi_label)
+def _scores(steps: Sequence[StepMetrics]) -> list[Row]:
+    dense, cut, name = steps[0], steps[-1], reading.metric_name(steps)
     rows = []
     for split in ("validation", "test"):
         before, after = getattr(dense, split), getattr(cut, split)
         if before is None or after is None:
             continue
-        pair = reading.metric(before, multi_label), reading.metric(after, multi_label)
-        if pair[0] is not None and pair[1] is not None:
-            rows.append((f"{name}, {split} ({after.samples} samples)", percent(pair[0]), percent(pair[1])))
-        rows.append((f"cross entropy, {split}", f"{before.cross_entropy:.4f}", f"{after.cross_entropy:.4f}"))
+        rows.append((f"{name}, {split} ({after.samples} samples)", reading.written(before), reading.written(after)))
+        for field, also in _ALSO.items():
+            pair = getattr(before, field), getattr(after, field)
+            if None not in pair:
+                rows.append((f"{also}, {split}", f"{pair[0]:.4f}", f"{pair[1]:.4f}"))
+        if reading.has_loss(steps):
+            rows.append((f"{LOSS}, {split}", reading.loss_written(before), reading.loss_written(after)))
     return rows
 
 
@@ -91,9 +112,9 @@ def _speeds(cut: StepMetrics) -> list[Row]:
     ]
 
 
-def _results(steps: Sequence[StepMetrics], multi_label: bool) -> str:
+def _results(steps: Sequence[StepMetrics]) -> str:
     dense, cut = steps[0], steps[-1]
-    rows = [*_scores(dense, cut, multi_label), *_sizes(dense, cut), *_speeds(cut)]
+    rows = [*_scores(steps), *_sizes(dense, cut), *_speeds(cut)]
     table = "\n".join(f"| {name} | {before} | {after} |" for name, before, after in rows)
     return f"""## Results
 
@@ -124,19 +145,21 @@ def _cutting(steps: Sequence[StepMetrics], spec: EngineSpec, data: DataSummary) 
     if data.grouped_by:
         lines.append(f"held-out splits keep together rows of one: {markdown(data.grouped_by)}")
     if last.reload_max_abs_error is not None:
-        lines.append(f"reloaded in a fresh process: largest logit difference {last.reload_max_abs_error:.2g}")
+        lines.append(f"reloaded in a fresh process: largest difference of an answer {last.reload_max_abs_error:.2g}")
     lines += [f"{markdown(key)}: {markdown(value)}" for key, value in sorted(spec.lineage.items())]
     return "## How it was cut\n\n" + "\n".join(f"- {line}" for line in lines) + "\n"
 
 
-def _limits(labels: Sequence[str], data: DataSummary) -> str:
+def _limits(architecture: Architecture, labels: Sequence[str], data: DataSummary) -> str:
     names = ", ".join(markdown(label) for label in labels[:_SHOWN_LABELS])
     more = f" and {len(labels) - _SHOWN_LABELS} more in config.json" if len(labels) > _SHOWN_LABELS else ""
-    kind = "several may apply to a clip" if data.multi_label else "one a clip"
+    kind = "several may apply to a sample" if data.multi_label else "one a sample"
+    if architecture.head is Head.TOKEN_CLASSIFICATION:
+        kind = "one a token"
+    known = f"- It knows {len(labels)} labels, {kind}: {names}{more}.\n" if words.has_labels(architecture) else ""
     return f"""## Limits
 
-- It knows {len(labels)} labels, {kind}: {names}{more}.
-- The numbers above hold for data like that it was measured on; on other recordings accuracy may have changed more.
+{known}- The numbers above hold for data like that it was measured on; on other data more may have changed.
 - Pruning does not remove what the original had learned: its biases, and the terms of its licence, carry over.
 - `pruning.json` records spec, widths of every head, library versions and hashes.
 """
@@ -148,22 +171,23 @@ def write_model_card(
     *,
     spec: EngineSpec,
     data: DataSummary,
-    family: str,
+    family: Family,
+    architecture: Architecture,
     labels: Sequence[str],
     stock: bool,
     result: JobResult | None = None,
 ) -> None:
     """Write README.md for the last of `steps` (the first is step 0, the original) into `folder`.
 
-    `result` is the job's, where this step ends it. `family` is a name of api_schemas.families, `labels` are the checkpoint's
-    in order of id, `stock` says that the folder loads without custom code. ValueError without steps.
+    `result` is the job's, where this step ends it; `labels` are the checkpoint's in order of id; `stock` says that the folder
+    loads without custom code. ValueError without steps.
     """
     if not steps:
         raise ValueError("a model card needs at least step 0")
-    removed = percent(steps[-1].achieved_sparsity)
+    removed, metric_name = percent(steps[-1].achieved_sparsity), reading.metric_name(steps)
     recovery = "the rest was trained to make up for them" if spec.finetune else "nothing was trained afterwards"
     intro = f"""
-# Audio classifier with {removed} of its attention parameters removed
+# {words.model(family, architecture)} with {removed} of its attention parameters removed
 
 A transformer checkpoint made smaller by Secateur: structures of its attention were
 removed, not masked, and {recovery}.
@@ -172,11 +196,11 @@ removed, not masked, and {recovery}.
         intro += f"\n**This step lies beyond the bound that the job was given.** {result.detail}\n"
     parts = (
         intro,
-        _loading(stock),
-        _results(steps, data.multi_label),
-        without_torch(steps[-1].exports, data.multi_label),
+        _loading(family, architecture, stock),
+        _results(steps),
+        without_torch(steps[-1].exports, metric_name),
         _cutting(steps, spec, data),
-        _limits(labels, data),
+        _limits(architecture, labels, data),
     )
-    card = _front_matter(family, data.multi_label) + "\n".join(part for part in parts if part)
+    card = _front_matter(family, architecture, metric_name) + "\n".join(part for part in parts if part)
     (folder / CARD_FILE).write_text(card, encoding="utf-8", newline="\n")

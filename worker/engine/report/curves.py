@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from api_schemas.metrics import StepMetrics
-from worker.engine.report.look import COLOURS, INK, MARKERS, MUTED, percent_axis, percents
-from worker.engine.report.reading import batch_sizes, latency_at, metric, metric_name
+from api_schemas.metrics import Scores, StepMetrics
+from worker.engine.report.look import COLOURS, INK, MARKERS, MUTED, percent_axis
+from worker.engine.report.reading import batch_sizes, latency_at, metric_name
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -16,16 +16,22 @@ def _series(steps: Sequence[StepMetrics], values: Sequence[float | None]) -> tup
     return [x for x, _ in points], [y for _, y in points]
 
 
-def draw_tradeoff(figure: "Figure", steps: Sequence[StepMetrics], multi_label: bool) -> None:
+def _plotted(scores: Scores | None) -> float | None:
+    """The task's own metric; a rate as a number of percent."""
+    found = None if scores is None else scores.headline
+    return None if found is None else 100 * found.value if found.rate else found.value
+
+
+def draw_tradeoff(figure: "Figure", steps: Sequence[StepMetrics]) -> None:
     """The task's metric against attention sparsity, before and after recovery."""
     axes = figure.add_subplot()
-    after = [metric(step.validation, multi_label) for step in steps]
-    before = [metric(step.validation_before_recovery, multi_label) for step in steps]
-    test = [metric(step.test, multi_label) for step in steps]
+    first = steps[0].validation.headline
+    rate = first is not None and first.rate
+    after = [_plotted(step.validation) for step in steps]
+    before = [_plotted(step.validation_before_recovery) for step in steps]
+    test = [_plotted(step.test) for step in steps]
     if after[0] is not None:
-        axes.axhline(
-            100 * after[0], color=MUTED, linestyle=(0, (2, 2)), linewidth=1.2, label="original model, validation"
-        )
+        axes.axhline(after[0], color=MUTED, linestyle=(0, (2, 2)), linewidth=1.2, label="original model, validation")
     for values, label, colour, marker, dash in (
         (after, "after recovery, validation", COLOURS[0], "o", "-"),
         (before, "before recovery, validation", COLOURS[1], "s", "--"),
@@ -33,8 +39,8 @@ def draw_tradeoff(figure: "Figure", steps: Sequence[StepMetrics], multi_label: b
     ):
         x, y = _series(steps, values)
         if x:
-            axes.plot(x, percents(y), color=colour, marker=marker, linestyle=dash or "none", label=label)
-    axes.set_ylabel(f"{metric_name(multi_label)} (%)")
+            axes.plot(x, y, color=colour, marker=marker, linestyle=dash or "none", label=label)
+    axes.set_ylabel(f"{metric_name(steps)} (%)" if rate else metric_name(steps))
     percent_axis(axes, "attention parameters removed")
     axes.margins(y=0.12)
     axes.legend(loc="best")

@@ -10,31 +10,31 @@ from worker.engine.report.text import file_size, milliseconds, percent
 KINDS = {ExportFormat.ONNX: "ONNX, float32", ExportFormat.ONNX_INT8: "ONNX, linear layers in eight bits"}
 
 
-def without_torch(exports: Sequence[ExportMetrics], multi_label: bool) -> str:
+def without_torch(exports: Sequence[ExportMetrics], metric_name: str) -> str:
     """Markdown; nothing where nothing was exported."""
     if not exports:
         return ""
     timed = [row.latency[0] for row in exports if row.latency]
-    columns = ["file", "what", "size", "same answers", reading.metric_name(multi_label)]
+    columns = ["file", "what", "size", "same answers", metric_name]
     columns += [f"latency at batch {timed[0].batch_size}, p50"] if timed else []
     lines = [f"| {' | '.join(columns)} |", "|---|---|" + "---:|" * (len(columns) - 2)]
     for row in exports:
-        metric = reading.metric(row.scores, multi_label)
         cells = [f"`{row.file}`", KINDS[row.format], file_size(row.file_bytes), percent(row.agreement)]
-        cells.append("–" if metric is None else percent(metric))
+        cells.append(reading.written(row.scores))
         cells += [f"{milliseconds(row.latency[0].p50_ms)} ({row.latency[0].speedup:.2f}x)"] if row.latency else []
         lines.append(f"| {' | '.join(cells)} |")
     table = "\n".join(lines)
+    output, given = exports[0].output, ", ".join(f'"{name}": {name}' for name in exports[0].inputs)
     against = "; the factor is against this checkpoint in torch, in turn on the same CPU" if timed else ""
     return f"""## Run without torch
 
 ```python
 import onnxruntime
 session = onnxruntime.InferenceSession("path/to/this/folder/{exports[0].file}")
-logits = session.run(["logits"], {{"input_values": input_values}})[0]
+{output} = session.run(["{output}"], {{{given}}})[0]
 ```
 
-`input_values` is what the feature extractor gives (float32, with any number of clips first).
+The inputs are what the files beside the weights make of a sample, with any number of samples first.
 
 {table}
 

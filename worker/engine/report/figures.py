@@ -70,14 +70,14 @@ def _render(name: str, drawing: Drawing) -> tuple[bytes, bytes]:
     return png.getvalue(), svg.getvalue()
 
 
-def write_figures(folder: Path, steps: Sequence[StepMetrics], kept: Keep, *, multi_label: bool) -> tuple[Plot, ...]:
+def write_figures(folder: Path, steps: Sequence[StepMetrics], kept: Keep) -> tuple[Plot, ...]:
     """Write `figure-<name>.png` and `.svg` for every figure the steps have data for; return what was drawn, in order.
 
     `steps` begins with step 0, the original model; `kept` is what the last one has left of it. Raises nothing of its own;
     an OSError of the folder passes through.
     """
     drawn = []
-    for plot in plots.available(steps, kept, multi_label=multi_label):
+    for plot in plots.available(steps, kept):
         png, svg = _render(plot.name, plot.drawing)
         (folder / f"{plot.file}.png").write_bytes(png)
         (folder / f"{plot.file}.svg").write_bytes(svg)

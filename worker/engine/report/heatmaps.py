@@ -72,19 +72,23 @@ def draw_heads(figure: "Figure", steps: Sequence[StepMetrics], kept: Keep) -> No
     figure.axes[0].set_ylabel("layer")
 
 
-def draw_sensitivity(figure: "Figure", found: Sensitivity, name: str) -> None:
-    """What cutting each layer alone costs, a column a share: in points of the task's metric, and in cross entropy."""
+def draw_sensitivity(figure: "Figure", found: Sensitivity, name: str, *, higher_is_better: bool) -> None:
+    """What cutting each layer alone costs, a column a share: in points of `Scores.metric`, and in cross entropy if there is one.
+
+    `name` is the task's; of a rate of errors, points lost are points gained.
+    """
     nothing = float("nan")
     lost = [
         [nothing if m is None or found.dense_metric is None else 100 * (found.dense_metric - m) for m in layer.metric]
         for layer in found.layers
     ]
-    gained = [[value - found.dense_cross_entropy for value in layer.cross_entropy] for layer in found.layers]
-    left, right = figure.subplots(1, 2, sharey=True)
-    for axes, rows, title, digits in (
-        (left, lost, f"{name} lost (points)", 1),
-        (right, gained, "cross entropy gained (nats)", 2),
-    ):
+    panels = [(lost, f"{name} lost (points)" if higher_is_better else f"{name} gained (points)", 1)]
+    dense = found.dense_cross_entropy
+    if dense is not None:
+        gained = [[nothing if loss is None else loss - dense for loss in layer.cross_entropy] for layer in found.layers]
+        panels.append((gained, "cross entropy gained (nats)", 2))
+    every = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    for axes, (rows, title, digits) in zip(every, panels, strict=True):
         highest = max((value for row in rows for value in row if value == value), default=0.0)
         _cells(axes, rows, len(found.shares), max(highest, 1e-9), digits)
         axes.set_title(title)

@@ -8,7 +8,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from api_schemas.enums import TargetKind
-from api_schemas.metrics import DataSummary, ExportMetrics, JobResult, StepMetrics
+from api_schemas.families import Architecture
+from api_schemas.metrics import DataSummary, JobResult, StepMetrics
 from api_schemas.reach import SHARE_OF
 from api_schemas.spec import EngineSpec
 from worker.engine.report import reading, text, words
@@ -45,7 +46,9 @@ def _environment() -> Environment:
         file_size=text.file_size,
         milliseconds=text.milliseconds,
     )
-    environment.globals.update(latency_at=reading.latency_at)
+    environment.globals.update(
+        latency_at=reading.latency_at, written=reading.written, loss_written=reading.loss_written
+    )
     return environment
 
 
@@ -57,6 +60,7 @@ def write_report(
     data: DataSummary,
     title: str,
     kept: Keep,
+    architecture: Architecture,
     result: JobResult | None = None,
 ) -> None:
     """Write report.html and the figures (`figure-*.png`, `figure-*.svg`) into `folder`.
@@ -66,11 +70,8 @@ def write_report(
     """
     if not steps:
         raise ValueError("a report needs at least step 0")
-    plots = write_figures(folder, steps, kept, multi_label=data.multi_label)
+    plots = write_figures(folder, steps, kept)
     figures = [(plot, inline_svg((folder / f"{plot.file}.svg").read_text(encoding="utf-8"), plot)) for plot in plots]
-
-    def metric_of(step: StepMetrics | ExportMetrics, split: str) -> float | None:
-        return reading.metric(getattr(step, split), data.multi_label)
 
     page = (
         _environment()
@@ -88,8 +89,10 @@ def write_report(
             target_name=SHARE_OF[spec.pruning.target.kind],
             other_target=spec.pruning.target.kind is not TargetKind.ATTENTION_SPARSITY,
             figures=figures,
-            metric_name=reading.metric_name(data.multi_label),
-            metric_of=metric_of,
+            metric_name=reading.metric_name(steps),
+            has_loss=reading.has_loss(steps),
+            answers=words.answers(architecture, data),
+            has_labels=words.has_labels(architecture),
             has_test=any(step.test for step in steps),
             batch_sizes=reading.batch_sizes(steps),
             spec_json=spec.model_dump_json(indent=2),

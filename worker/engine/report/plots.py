@@ -24,28 +24,32 @@ def _removed_in_fact(found: Sensitivity) -> str:
     return f" Cuts are whole structures: in fact {', '.join(spans)} were removed."
 
 
-def _sensitivity(found: Sensitivity, name: str) -> Plot:
+def _sensitivity(found: Sensitivity, name: str, *, higher: bool) -> Plot:
+    loss = ""
+    if found.dense_cross_entropy is not None:
+        loss = f", where the original has a cross entropy of {found.dense_cross_entropy:.3f}"
     return Plot(
         "sensitivity",
         "What each layer alone would cost",
         f"Before the first step: one layer is cut as the job cuts, the others stay, nothing is recovered; measured on "
-        f"{found.samples} validation samples, where the original has a cross entropy of {found.dense_cross_entropy:.3f}. "
+        f"{found.samples} validation samples{loss}. "
         f"Brighter costs more.{_removed_in_fact(found)}",
         Drawing(
-            (_WIDTH, 1.3 + min(0.29 * len(found.layers), 12.0)), lambda figure: draw_sensitivity(figure, found, name)
+            (_WIDTH, 1.3 + min(0.29 * len(found.layers), 12.0)),
+            lambda figure: draw_sensitivity(figure, found, name, higher_is_better=higher),
         ),
     )
 
 
-def available(steps: Sequence[StepMetrics], kept: Keep, *, multi_label: bool) -> Iterator[Plot]:
+def available(steps: Sequence[StepMetrics], kept: Keep) -> Iterator[Plot]:
     """The figures these steps have data for. `steps` begins with the original model (step 0); `kept` is of the last."""
     layers = len(steps[0].widths.layers)
-    name = metric_name(multi_label)
+    name = metric_name(steps)
     yield Plot(
         "tradeoff",
-        f"{name.capitalize() if name == 'accuracy' else name} against attention sparsity",
+        f"{name.capitalize() if name.islower() else name} against attention sparsity",
         "Each point is one step: right after the cut, and after recovery. The dashed line is the original model.",
-        Drawing((_WIDTH, 3.7), lambda figure: draw_tradeoff(figure, steps, multi_label)),
+        Drawing((_WIDTH, 3.7), lambda figure: draw_tradeoff(figure, steps)),
     )
     if batch_sizes(steps):
         yield Plot(
@@ -55,7 +59,8 @@ def available(steps: Sequence[StepMetrics], kept: Keep, *, multi_label: bool) ->
             Drawing((_WIDTH, 3.4), lambda figure: draw_speed(figure, steps)),
         )
     if steps[0].sensitivity is not None:
-        yield _sensitivity(steps[0].sensitivity, name)
+        headline = steps[0].validation.headline
+        yield _sensitivity(steps[0].sensitivity, name, higher=headline is None or headline.higher_is_better)
     if len(steps) > 1:
         yield Plot(
             "layers",

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Literal
 
-from api_schemas.metrics import Latency, Scores, StepMetrics
+from api_schemas.metrics import LOSS, Latency, Scores, StepMetrics
 from api_schemas.widths import AttentionWidths, LayerWidths
 from worker.engine.selection import Keep
 
@@ -11,16 +11,26 @@ Pair = Literal["QK", "VO"]
 PAIRS: tuple[Pair, ...] = ("QK", "VO")
 
 
-def metric_name(multi_label: bool) -> str:
-    """The task's own metric: accuracy for one label a clip, mean average precision for several."""
-    return "mAP" if multi_label else "accuracy"
+def metric_name(steps: Sequence[StepMetrics]) -> str:
+    """What the task is measured by."""
+    found = steps[0].validation.headline
+    return "metric" if found is None else found.name
 
 
-def metric(scores: Scores | None, multi_label: bool) -> float | None:
-    """The task's own metric of one split, in [0, 1]; None where it was not measured."""
-    if scores is None:
-        return None
-    return scores.mean_average_precision if multi_label else scores.accuracy
+def written(scores: Scores | None) -> str:
+    """The task's own metric of one split; a dash where it was not measured."""
+    found = None if scores is None else scores.headline
+    return "–" if found is None else found.text
+
+
+def loss_written(scores: Scores | None) -> str:
+    """The cross entropy likewise."""
+    return "–" if scores is None or scores.cross_entropy is None else f"{scores.cross_entropy:.4f}"
+
+
+def has_loss(steps: Sequence[StepMetrics]) -> bool:
+    """Whether there is a cross entropy beside the metric."""
+    return steps[0].validation.cross_entropy is not None and metric_name(steps) != LOSS
 
 
 def kept_channels(layer: LayerWidths, pair: Pair) -> tuple[int, ...]:

@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 
-from api_schemas.enums import Balance, Basis, Compensation, Granularity, LabelSource, Layout, Normalization, Scope
-from api_schemas.metrics import JobResult, StepMetrics
+from api_schemas.enums import Balance, Basis, Compensation, Granularity, Head, LabelSource, Layout, Normalization, Scope
+from api_schemas.families import Architecture, Family
+from api_schemas.metrics import DataSummary, JobResult, StepMetrics
 from api_schemas.pruning import Pruning
 from api_schemas.reach import SHARE_OF
 from api_schemas.recovery import Finetune
@@ -36,7 +37,38 @@ _NORMALIZATION = {
     Normalization.PARAMETERS: ", scores per parameter removed",
 }
 
+_ANSWERS = {
+    Head.TOKEN_CLASSIFICATION: "one label a token",
+    Head.CTC: "transcripts, by CTC; read off the likeliest id of every frame, without a language model",
+    Head.SEQUENCE_TO_SEQUENCE: "transcripts, written greedily; the cross entropy is with the wanted text given so far",
+    Head.EMBEDDING: "embeddings, measured by how near they stay to the original's",
+}
+
 Line = tuple[str, str]
+
+
+def model(family: Family, architecture: Architecture) -> str:
+    """What kind of model it is: `Audio classifier`."""
+    modality = family.modality.value.capitalize()
+    return {
+        Head.CLASSIFICATION: f"{modality} classifier",
+        Head.TOKEN_CLASSIFICATION: "Token classifier",
+        Head.CTC: "Speech recogniser",
+        Head.SEQUENCE_TO_SEQUENCE: "Speech recogniser",
+        Head.EMBEDDING: f"{modality} encoder",
+    }[architecture.head]
+
+
+def has_labels(architecture: Architecture) -> bool:
+    """Whether its answers are labels with names."""
+    return architecture.head in (Head.CLASSIFICATION, Head.TOKEN_CLASSIFICATION)
+
+
+def answers(architecture: Architecture, data: DataSummary) -> str:
+    """What the model answers with, and so what is measured."""
+    several = "several labels a sample" if data.multi_label else "one label a sample"
+    said = _ANSWERS.get(architecture.head, several)
+    return f"{said}, {len(data.labels)} labels" if has_labels(architecture) else said
 
 
 def _structures(pruning: Pruning) -> str:
@@ -50,13 +82,14 @@ def _structures(pruning: Pruning) -> str:
     return "; ".join([STRUCTURES[pruning.granularity], *extras])
 
 
-def _recovery(finetune: Finetune | None) -> list[Line]:
+def _recovery(finetune: Finetune | None, last: StepMetrics) -> list[Line]:
     if finetune is None:
         return [("recovery", "none")]
     epochs = f"{finetune.epochs} epoch{'s' if finetune.epochs > 1 else ''}"
     adapters = f"LoRA of rank {finetune.lora.rank} (capped at each width), merged into the weights"
     condition = ", unless validation was better without" if finetune.only_if_better else ""
-    lines = [("recovery", f"after each step {epochs} on train, {adapters}{condition}")]
+    augmented = ", spectrograms masked and shifted at random" if last.augmented else ""
+    lines = [("recovery", f"after each step {epochs} on train, {adapters}{augmented}{condition}")]
     distill = finetune.distill
     if distill is not None and (distill.weight or distill.attention):
         parts = []
@@ -92,7 +125,7 @@ def method(spec: EngineSpec, last: StepMetrics) -> list[Line]:
         samples = f"{last.calibration_samples} samples of {pruning.calibration.split.value}{labels}"
     else:
         samples = "none needed"
-    lines += [("calibration", samples), *_recovery(spec.finetune)]
+    lines += [("calibration", samples), *_recovery(spec.finetune, last)]
     if spec.stop is not None:
         bound = f"{100 * spec.stop.max_drop:g} points"
         lines.append(("bound", f"the result is the last step before validation falls by more than {bound}"))

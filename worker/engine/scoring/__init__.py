@@ -2,7 +2,6 @@
 
 from worker.engine.scoring.channels import LayerScores
 from worker.engine.scoring.criteria import WANTS, score
-from worker.engine.scoring.labels import own_labels
 from worker.engine.scoring.observations import LayerObservations, Observations, Want
 from worker.engine.scoring.observe import observe
 
@@ -13,6 +12,5 @@ __all__ = [
     "Observations",
     "Want",
     "observe",
-    "own_labels",
     "score",
 ]

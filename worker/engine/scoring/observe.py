@@ -13,6 +13,7 @@ from worker.engine.attention import AttentionBlock
 from worker.engine.data.split import Inputs, rows
 from worker.engine.scoring.layer import LayerObserver
 from worker.engine.scoring.observations import NEEDS_GRADIENTS, Observations, Want
+from worker.engine.tasks.base import logits_of
 
 Targets = TypeVar("Targets")
 
@@ -25,19 +26,20 @@ def observe(
     wants: Collection[Want],
     progress: Callable[[int], None] = lambda _samples: None,
     *,
+    outputs: Callable[[nn.Module, Inputs], Tensor] = logits_of,
     autocast: torch.dtype | None = None,
 ) -> Observations:
     """Run the model once over all batches, backwards too where something wanted needs gradients.
 
     Args:
-        model: called with a batch's inputs by keyword; its output has `logits`. Each projection is called as a module, once a
+        model: called by `outputs`. Each projection is called as a module, once a
             forward pass. Mode and requires_grad are left as found.
         blocks: the model's attention, of any widths, layers without heads included.
         batches: (inputs, targets), on the model's device. Inputs of one batch are equally long and not padded.
-        loss: (logits, targets) -> one loss a sample, (B). Samples must not see each other (no batch norm). For labels
-            of the model's own see `labels.own_labels`.
+        loss: (answers, targets) -> one loss a sample, (B). Samples must not see each other (no batch norm).
         wants: what to gather.
         progress: called after each batch with the number of samples seen so far. On a device, that batch may still run.
+        outputs: (model, inputs) -> the model's answers: one forward pass, see tasks.Task.
         autocast: dtype of the forward and backward products (bfloat16, say); sums are made in float32 and float64.
 
     Raises ValueError where nothing is wanted, or `batches` is empty.
@@ -61,8 +63,8 @@ def observe(
             for observer in observers:
                 observer.samples = rows(inputs)
             with torch.set_grad_enabled(backward), torch.autocast(device, autocast, enabled=autocast is not None):
-                logits = model(**inputs).logits.float() if autocast else model(**inputs).logits
-                total = loss(logits, targets).sum() if backward else None
+                answers = outputs(model, inputs)
+                total = loss(answers.float() if autocast else answers, targets).sum() if backward else None
             # Without a single head left there is no graph, and nothing to see.
             if total is not None and total.requires_grad:
                 total.backward()

@@ -19,6 +19,7 @@ from tests.support.clips import FRAMES, MELS, PITCH, WORDS, encoded, tone, write
 from worker.engine.data import prepare
 from worker.engine.evaluate import evaluate
 from worker.engine.recovery import finetune
+from worker.engine.tasks import Classification
 
 CPU = torch.device("cpu")
 LABELS = (*WORDS, "never heard")
@@ -71,7 +72,7 @@ def test_mean_average_precision_of_mixtures_is_scikit_learns(tmp_path: Path) -> 
         num_labels=len(LABELS),
     )
     model = ASTForAudioClassification(config)
-    before = evaluate(model, validation, batch_size=10, device=CPU, multi_label=True)
+    before = evaluate(model, validation, Classification(several=True), batch_size=10, device=CPU)
     projections = {name: module for name, module in model.named_modules() if name.endswith("_proj")}
     assert len(projections) == 4
     model, _ = finetune(
@@ -80,14 +81,14 @@ def test_mean_average_precision_of_mixtures_is_scikit_learns(tmp_path: Path) -> 
         Finetune(epochs=20, learning_rate=1e-2, batch_size=15, augment=None),
         projections=projections,
         classifiers=["classifier"],
-        multi_label=True,
+        task=Classification(several=True),
         pad_value=data.pad_value,
         seed=0,
         device=CPU,
         on_batch=lambda *_: None,
         on_epoch=lambda _: None,
     )
-    after = evaluate(model, validation, batch_size=10, device=CPU, multi_label=True)
+    after = evaluate(model, validation, Classification(several=True), batch_size=10, device=CPU)
     with torch.inference_mode():
         logits = model(**validation.batch(range(24))[0]).logits.numpy()
     heard = slice(0, len(WORDS))  # the class without a positive is left out

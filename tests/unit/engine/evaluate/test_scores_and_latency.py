@@ -12,8 +12,10 @@ from torch import Tensor, nn
 from api_schemas.errors import ErrorCode, SecateurError
 from worker.engine.data.split import FeatureSplit
 from worker.engine.evaluate import evaluate, measure_latency
+from worker.engine.tasks import Classification
 
 CPU = torch.device("cpu")
+ONE, SEVERAL = Classification(several=False), Classification(several=True)
 
 
 class Pooled(nn.Module):
@@ -46,7 +48,12 @@ def split() -> FeatureSplit:
 def test_scores_are_those_of_one_forward_pass_in_order(model: Pooled, split: FeatureSplit) -> None:
     counted: list[tuple[int, int]] = []
     scores = evaluate(
-        model, split, batch_size=7, device=CPU, multi_label=False, progress=lambda *pair: counted.append(pair)
+        model,
+        split,
+        ONE,
+        batch_size=7,
+        device=CPU,
+        progress=lambda *pair: counted.append(pair),
     )
     assert model.training
     assert counted == [(7, 23), (14, 23), (21, 23), (23, 23)]
@@ -64,7 +71,7 @@ def test_several_labels_are_scored_by_mean_average_precision(model: Pooled, spli
     targets = torch.zeros(23, 3)
     targets[::2, 0] = targets[::5, 1] = 1  # nothing has class 2
     several = FeatureSplit({"input_values": split.inputs["input_values"]}, targets)
-    scores = evaluate(model, several, batch_size=32, device=CPU, multi_label=True)
+    scores = evaluate(model, several, SEVERAL, batch_size=32, device=CPU)
     logits = model.linear(torch.from_numpy(split.inputs["input_values"]).mean(1)).detach().numpy()
     expected = average_precision_score(targets[:, :2].numpy(), logits[:, :2])
     assert scores.mean_average_precision == pytest.approx(expected)
@@ -73,21 +80,21 @@ def test_several_labels_are_scored_by_mean_average_precision(model: Pooled, spli
 
 def test_no_positive_label_leaves_the_metric_out(model: Pooled, split: FeatureSplit) -> None:
     none = FeatureSplit({"input_values": split.inputs["input_values"]}, torch.zeros(23, 3))
-    assert evaluate(model, none, batch_size=32, device=CPU, multi_label=True).mean_average_precision is None
+    assert evaluate(model, none, SEVERAL, batch_size=32, device=CPU).mean_average_precision is None
 
 
 def test_logits_that_are_not_finite_are_an_error(model: Pooled, split: FeatureSplit) -> None:
     with torch.no_grad():
         model.linear.bias[1] = float("nan")
     with pytest.raises(SecateurError) as caught:
-        evaluate(model, split, batch_size=8, device=CPU, multi_label=False)
+        evaluate(model, split, ONE, batch_size=8, device=CPU)
     assert caught.value.code is ErrorCode.NUMERICAL
     assert model.training
 
 
 def test_an_empty_split_is_an_error(model: Pooled, split: FeatureSplit) -> None:
     with pytest.raises(SecateurError) as caught:
-        evaluate(model, split.subset([]), batch_size=8, device=CPU, multi_label=False)
+        evaluate(model, split.subset([]), ONE, batch_size=8, device=CPU)
     assert caught.value.code is ErrorCode.DATASET_EMPTY
 
 

@@ -20,13 +20,15 @@ from tests.unit.engine.small import CLASSES, FRAMES, MELS, inputs, small_model, 
 from worker.engine.data import FeatureSplit
 from worker.engine.exports import check_installed, export, installed
 from worker.engine.exports.attention import for_export, head_groups
-from worker.engine.exports.compare import agreement, check_samples
+from worker.engine.exports.compare import check_samples
 from worker.engine.progress import Reporter
 from worker.engine.run import Inputs, run
 from worker.engine.selection import HeadKeep, widths_of
 from worker.engine.surgery import cut
+from worker.engine.tasks import Classification
 
 SETTINGS = Evaluate(latency_batch_sizes=(1, 3), latency_runs=5)
+ONE, SEVERAL = Classification(several=False), Classification(several=True)
 BOTH = (ExportFormat.ONNX, ExportFormat.ONNX_INT8)
 
 
@@ -64,7 +66,14 @@ def split_of(samples, model):
 def exported(folder, loaded, split, formats=BOTH, said=None):
     reporter = Reporter([].append if said is None else said.append, 1, {})
     return export(
-        folder, loaded, formats, split, settings=SETTINGS, multi_label=False, shape=small_shape(), reporter=reporter
+        folder,
+        loaded,
+        formats,
+        split,
+        settings=SETTINGS,
+        task=ONE,
+        shape=small_shape(),
+        reporter=reporter,
     )
 
 
@@ -189,7 +198,7 @@ def graph_of(case, monkeypatch):
     """Spares the exporter its seconds: it gives this graph, as read from the file that it has written before."""
     proto = onnx.load(case[0] / "model.onnx")
     module = sys.modules[export.__module__]
-    monkeypatch.setattr(module, "float_graph", lambda _loaded, _example: proto)
+    monkeypatch.setattr(module, "float_graph", lambda *_: proto)
     return proto
 
 
@@ -234,6 +243,7 @@ def test_a_model_that_eight_bits_cannot_hold_is_warned_of(case, graph_of, tmp_pa
     _, exported_before, *_ = case
     loaded = replace(exported_before, model=copy.deepcopy(exported_before.model))
     dense = loaded.model.classifier.dense
+    torch.manual_seed(1)
     with torch.no_grad():
         dense.weight.copy_(dense.weight[:1] + 1e-4 * torch.randn(dense.weight.shape))
         dense.bias.zero_()
@@ -250,9 +260,9 @@ def test_a_model_that_eight_bits_cannot_hold_is_warned_of(case, graph_of, tmp_pa
 def test_agreement():
     reference = torch.tensor([[1.0, 2.0], [3.0, -1.0], [-1.0, -2.0], [0.5, 1.5]])
     other = torch.tensor([[2.0, 1.0], [1.0, -9.0], [-5.0, -6.0], [1.0, 2.0]])
-    assert agreement(other, reference, multi_label=False) == 0.75
-    assert agreement(other, reference, multi_label=True) == 1.0
-    assert agreement(-other, reference, multi_label=True) == 0.0
+    assert ONE.agreement(other, reference).mean() == 0.75
+    assert SEVERAL.agreement(other, reference).mean() == 1.0
+    assert SEVERAL.agreement(-other, reference).mean() == 0.0
 
 
 @pytest.mark.parametrize(

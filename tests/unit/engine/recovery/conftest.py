@@ -13,6 +13,7 @@ from api_schemas.metrics import EpochLoss
 from api_schemas.recovery import Finetune
 from worker.engine.data.split import FeatureSplit
 from worker.engine.recovery import Saves, Teacher, finetune
+from worker.engine.tasks import Classification
 
 CLASSES, FRAMES, MELS = 3, 16, 16
 
@@ -74,7 +75,7 @@ def train(
         spec,
         projections=projections_of(model) if projections is None else projections,
         classifiers=["classifier"],
-        multi_label=split.targets.ndim == 2,
+        task=Classification(several=split.targets.ndim == 2),
         pad_value=-1.0,
         seed=seed,
         device=device or torch.device("cpu"),

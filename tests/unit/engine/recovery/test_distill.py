@@ -19,15 +19,17 @@ from worker.engine.attention import attention_blocks, projections_by_name
 from worker.engine.checkpoint.load import Loaded, load_original
 from worker.engine.data import PreparedData, prepare
 from worker.engine.data.split import FeatureSplit
-from worker.engine.evaluate.scores import logits_of
+from worker.engine.evaluate import answers_of
 from worker.engine.recovery import Teacher, finetune
-from worker.engine.recovery.distill import attention_mismatch, distillation, softened_divergence
+from worker.engine.recovery.distill import attention_mismatch, distillation
 from worker.engine.selection import HeadKeep, widths_of
 from worker.engine.surgery import cut
+from worker.engine.tasks import Classification
 
 from .conftest import projections_of, train
 
 CPU = torch.device("cpu")
+ONE, SEVERAL = Classification(several=False), Classification(several=True)
 OUTPUTS = tuple(f"audio_spectrogram_transformer.layers.{layer}.attention.o_proj" for layer in (0, 1))
 STUDENT = torch.tensor([[1.0, 0.0, -1.0], [0.5, 2.0, 0.0]], dtype=torch.float64)
 TEACHER = torch.tensor([[2.0, 1.0, 0.0], [0.0, 3.0, -3.0]], dtype=torch.float64)
@@ -35,7 +37,7 @@ TEACHER = torch.tensor([[2.0, 1.0, 0.0], [0.0, 3.0, -3.0]], dtype=torch.float64)
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 4.0])
 def test_divergence_of_one_label_is_torchs(temperature: float) -> None:
-    ours = softened_divergence(STUDENT, TEACHER, temperature, multi_label=False)
+    ours = ONE.divergence(STUDENT, TEACHER, temperature)
     log_student, teacher = F.log_softmax(STUDENT / temperature, -1), F.softmax(TEACHER / temperature, -1)
     assert float(ours) == pytest.approx(float(F.kl_div(log_student, teacher, reduction="batchmean")), rel=1e-12)
 
@@ -44,9 +46,9 @@ def test_divergence_by_hand() -> None:
     """Teacher (ln 3, 0) is (3/4, 1/4), student (0, 0) is even: ¾ ln(¾ / ½) + ¼ ln(¼ / ½) = 0.1308…"""
     student, teacher = torch.zeros(1, 2, dtype=torch.float64), torch.tensor([[np.log(3.0), 0.0]])
     expected = 0.75 * np.log(1.5) + 0.25 * np.log(0.5)
-    assert float(softened_divergence(student, teacher, 1.0, multi_label=False)) == pytest.approx(expected)
+    assert float(ONE.divergence(student, teacher, 1.0)) == pytest.approx(expected)
     # Logits twice as large at twice the temperature are the same distributions.
-    assert float(softened_divergence(student, 2 * teacher, 2.0, multi_label=False)) == pytest.approx(expected)
+    assert float(ONE.divergence(student, 2 * teacher, 2.0)) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("temperature", [1.0, 3.0])
@@ -55,14 +57,14 @@ def test_divergence_of_several_labels_is_that_of_bernoullis(temperature: float) 
     reference = torch.distributions.kl_divergence(
         bernoulli(logits=TEACHER / temperature), bernoulli(logits=STUDENT / temperature)
     )
-    ours = softened_divergence(STUDENT, TEACHER, temperature, multi_label=True)
+    ours = SEVERAL.divergence(STUDENT, TEACHER, temperature)
     assert float(ours) == pytest.approx(float(reference.mean()), rel=1e-6)
 
 
 def test_the_divergence_pulls_towards_the_teacher() -> None:
     """d KL / d student logits = (softmax(student/T) - softmax(teacher/T)) / T, mean over samples."""
     student = STUDENT.clone().requires_grad_()
-    (gradient,) = torch.autograd.grad(softened_divergence(student, TEACHER, 2.0, multi_label=False), student)
+    (gradient,) = torch.autograd.grad(ONE.divergence(student, TEACHER, 2.0), student)
     expected = (F.softmax(STUDENT / 2, -1) - F.softmax(TEACHER / 2, -1)) / 2 / len(STUDENT)
     assert torch.allclose(gradient, expected, rtol=1e-10)
 
@@ -102,7 +104,7 @@ def test_the_whole_loss_by_hand() -> None:
         student.between.weight.mul_(0.5)
     spec = Distill(weight=0.3, temperature=2.0, attention=0.7)
     task = torch.tensor(1.25)
-    with distillation(spec, Teacher(teacher, ("between",)), student, multi_label=False) as learning:
+    with distillation(spec, Teacher(teacher, ("between",)), student, ONE) as learning:
         assert learning is not None
         assert not teacher.training
         logits = student(inputs).logits
@@ -188,7 +190,7 @@ def recovered(
         Finetune(epochs=epochs, learning_rate=3e-3, distill=distill),
         projections=projections_by_name(blocks),
         classifiers=dense.kind.classifiers,
-        multi_label=False,
+        task=ONE,
         pad_value=pad_value,
         seed=5,
         device=CPU,
@@ -201,7 +203,7 @@ def recovered(
 
 def distance(dense: Loaded, student: nn.Module, split: FeatureSplit) -> float:
     """KL(original ‖ student) on held-out clips, in nats a clip."""
-    original, logits = (logits_of(m, split, batch_size=64, device=CPU) for m in (dense.model, student))
+    original, logits = (answers_of(m, split, ONE, batch_size=64, device=CPU) for m in (dense.model, student))
     return float(F.kl_div(logits.log_softmax(-1), original.log_softmax(-1), log_target=True, reduction="batchmean"))
 
 

@@ -17,6 +17,7 @@ from worker.engine.data.split import FeatureSplit, Inputs, each
 from worker.engine.recovery import Teacher
 from worker.engine.recovery.distill import distillation, pooled_variance
 from worker.engine.recovery.objective import Objective
+from worker.engine.tasks import Classification
 
 from .conftest import CLASSES, train
 
@@ -46,8 +47,9 @@ def learnt(
     student = copy.deepcopy(model).double().eval()
     doubled = Teacher(copy.deepcopy(teacher.model).double(), teacher.outputs)
     inputs, targets = each(batch[0], Tensor.double), batch[1]
-    with distillation(distill, doubled, student, multi_label=targets.ndim == 2) as learning:
-        loss = Objective(student, CPU, targets.ndim == 2, learning, microbatch).backward(inputs, targets)
+    task = Classification(several=targets.ndim == 2)
+    with distillation(distill, doubled, student, task) as learning:
+        loss = Objective(student, CPU, task, learning, microbatch).backward(inputs, targets)
     return loss, {name: p.grad for name, p in student.named_parameters() if p.grad is not None}
 
 

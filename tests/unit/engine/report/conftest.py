@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 import pytest
 
 from api_schemas.enums import ExportFormat, Granularity, StopReason
+from api_schemas.families.ast import AST
 from api_schemas.metrics import (
     DataSummary,
     EpochLoss,
@@ -21,6 +22,7 @@ from api_schemas.spec import EngineSpec, Stop
 from api_schemas.widths import AttentionWidths
 from worker.engine.selection import HeadKeep, Keep
 
+ARCHITECTURE = AST.architectures["ASTForAudioClassification"]
 HOSTILE = (
     "<script>alert(1)</script>",
     "<img src=x onerror=alert(1)>",

@@ -9,11 +9,12 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 from api_schemas.enums import Granularity, TargetKind
+from api_schemas.families.ast import AST
 from api_schemas.metrics import TargetMet
 from api_schemas.pruning import Pruning
 from worker.engine.report import write_model_card
 
-from .conftest import HOSTILE, Job, make_job
+from .conftest import ARCHITECTURE, HOSTILE, Job, make_job
 
 
 def _write(folder: Path, job: Job, *, stock: bool = False) -> tuple[dict[str, object], str]:
@@ -22,7 +23,8 @@ def _write(folder: Path, job: Job, *, stock: bool = False) -> tuple[dict[str, ob
         job.steps,
         spec=job.spec,
         data=job.data,
-        family="ast",
+        family=AST,
+        architecture=ARCHITECTURE,
         labels=job.data.labels,
         stock=stock,
         result=job.result,

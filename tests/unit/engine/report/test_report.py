@@ -28,7 +28,7 @@ from worker.engine.report.reading import head_sparsity
 from worker.engine.report.words import method
 from worker.engine.selection import HeadKeep, keep_all
 
-from .conftest import HOSTILE, Job, make_job
+from .conftest import ARCHITECTURE, HOSTILE, Job, make_job
 
 FIGURES = ("tradeoff", "speed", "layers", "heads", "loss")
 _VOID = {"meta", "link", "br", "img", "hr", "input"}
@@ -68,7 +68,16 @@ class Page(HTMLParser):
 
 
 def _write(folder: Path, job: Job, title: str = "Keywords") -> Page:
-    write_report(folder, job.steps, spec=job.spec, data=job.data, title=title, kept=job.kept, result=job.result)
+    write_report(
+        folder,
+        job.steps,
+        spec=job.spec,
+        data=job.data,
+        title=title,
+        kept=job.kept,
+        architecture=ARCHITECTURE,
+        result=job.result,
+    )
     return Page((folder / "report.html").read_text(encoding="utf-8"))
 
 
@@ -298,7 +307,9 @@ def test_every_setting_has_words(job: Job, field: str, value: StrEnum) -> None:
 
 def test_the_original_alone_makes_a_report_too(tmp_path: Path, job: Job) -> None:
     whole = keep_all(job.steps[0].widths)
-    write_report(tmp_path, job.steps[:1], spec=job.spec, data=job.data, title="Original", kept=whole)
+    write_report(
+        tmp_path, job.steps[:1], spec=job.spec, data=job.data, title="Original", kept=whole, architecture=ARCHITECTURE
+    )
     names = {path.name for path in tmp_path.iterdir()}
     assert "report.html" in names
     assert not {"figure-layers.svg", "figure-heads.svg", "figure-loss.svg", "figure-sensitivity.svg"} & names
@@ -306,4 +317,6 @@ def test_the_original_alone_makes_a_report_too(tmp_path: Path, job: Job) -> None
 
 def test_a_report_needs_a_step(tmp_path: Path, job: Job) -> None:
     with pytest.raises(ValueError, match="step 0"):
-        write_report(tmp_path, (), spec=job.spec, data=job.data, title="Nothing", kept=job.kept)
+        write_report(
+            tmp_path, (), spec=job.spec, data=job.data, title="Nothing", kept=job.kept, architecture=ARCHITECTURE
+        )

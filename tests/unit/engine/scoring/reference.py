@@ -7,10 +7,10 @@ import torch
 
 from tests.unit.engine.small import CLASSES, DENSE, HEAD_DIM, LAYERS, inputs, small_model
 from worker.engine.attention import SIDES, attention_blocks
-from worker.engine.evaluate import per_sample_loss
 from worker.engine.scoring import Want
 from worker.engine.selection import HeadKeep, widths_of
 from worker.engine.surgery import cut
+from worker.engine.tasks import Classification
 
 SAMPLES, BATCH = 11, 4
 MODELS = ["dense", "ragged"]
@@ -45,7 +45,7 @@ def batches(x, y, size=BATCH):
 
 
 def loss_of(multi_label: bool = False):
-    return lambda logits, targets: per_sample_loss(logits, targets, multi_label)
+    return Classification(several=multi_label).loss
 
 
 def seen(model, blocks, x, y, loss):
@@ -60,7 +60,7 @@ def seen(model, blocks, x, y, loss):
         for block in blocks:
             for side in SIDES:
 
-                def keep(_module, args, output, kept=kept, key=(block.layer, side)):
+                def keep(_module, args, output, kept=kept, key=(block.number, side)):
                     kept[key] = output
                     kept[key[0], "x"] = args[0]  # of o, which comes last
 
@@ -75,11 +75,11 @@ def seen(model, blocks, x, y, loss):
                 continue
             for side in SIDES:
                 linear = block.projections[side]
-                found[block.layer, side, "weight"].append(linear.weight.grad.clone())
-                found[block.layer, side, "bias"].append(linear.bias.grad.clone())
+                found[block.number, side, "weight"].append(linear.weight.grad.clone())
+                found[block.number, side, "bias"].append(linear.bias.grad.clone())
             for what in (*SIDES, "x"):
-                found[block.layer, what].append(kept[block.layer, what].detach()[0])
-                found[block.layer, "d" + what].append(kept[block.layer, what].grad[0])
+                found[block.number, what].append(kept[block.number, what].detach()[0])
+                found[block.number, "d" + what].append(kept[block.number, what].grad[0])
         for handle in handles:
             handle.remove()
     model.zero_grad()

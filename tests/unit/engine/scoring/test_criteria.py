@@ -34,7 +34,7 @@ def by_definition(criterion, block, reference, side, members):
     theta = {name: (p.weight.detach(), p.bias.detach()) for name, p in block.projections.items()}
 
     def gradient(name, index, what):
-        return reference[block.layer, name, what][(slice(None), *index)].flatten(1)
+        return reference[block.number, name, what][(slice(None), *index)].flatten(1)
 
     if criterion in (Criterion.ENERGY, Criterion.FISHER_ENERGY):
         return energy(criterion, block, reference, side, members)
@@ -64,7 +64,7 @@ def by_definition(criterion, block, reference, side, members):
 
 def energy(criterion, block, reference, side, members):
     """What a channel carries, times what it is multiplied with, or times how much the loss listens to it."""
-    q, k, context, dq, dcontext = (reference[block.layer, what].numpy() for what in ("q", "k", "x", "dq", "dx"))
+    q, k, context, dq, dcontext = (reference[block.number, what].numpy() for what in ("q", "k", "x", "dq", "dx"))
     total = 0.0
     for name, h in itertools.product(("qk", "vo") if side == "head" else (side,), {h for h, _ in members}):
         rows = block.rows("q" if name == "qk" else "v", h)

@@ -6,7 +6,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.unit.engine.scoring.reference import EVERYTHING, batches, build_case, loss_of
 from tests.unit.engine.scoring.test_moments import tensors
-from worker.engine.scoring import observe, own_labels
+from worker.engine.scoring import observe
+from worker.engine.tasks import Classification
 
 WAITING = ("_local_scalar_dense", "nonzero", "equal", "is_nonzero", "masked_select", "_unique2")
 """Operators whose result the host has to read: on a GPU each one stops the queue."""
@@ -27,7 +28,7 @@ class Watch(TorchDispatchMode):
 @pytest.mark.parametrize("kind", ["dense", "ragged"])
 def test_no_operator_in_the_loop_makes_the_host_read_a_number(kind):
     model, blocks, x, y = build_case(kind, dtype=torch.float32)
-    loss = own_labels(multi_label=False, seed=0)
+    loss = Classification(several=False).own_loss(0)
     watch = Watch()
 
     def watched():
@@ -62,6 +63,6 @@ def test_a_gpu_finds_the_same_without_waiting(kind):
             assert b.device.type == "cpu"
             assert (a - b).norm() <= 1e-3 * a.norm()
     # The same draws, in half precision, without waiting either.
-    drawn = own_labels(multi_label=False, seed=0)
+    drawn = Classification(several=False).own_loss(0)
     rough = observe(model, blocks, strict(), drawn, EVERYTHING, autocast=torch.bfloat16)
     assert all(torch.isfinite(t).all() for layer in rough.layers for t in tensors(layer))

@@ -15,7 +15,7 @@ def channel_sums(block, reference, weighted=False):
     total = {}
     for side in "qkvo":
         for what in ("weight", "bias"):
-            square = reference[block.layer, side, what].square().mean(0)
+            square = reference[block.number, side, what].square().mean(0)
             if weighted:
                 square = square * getattr(block.projections[side], what).detach().square()
             if what == "weight":
@@ -95,9 +95,9 @@ def test_gates_are_the_sums_of_parameter_times_gradient(kind):
             continue
         for side in "qkvo":
             weight = block.projections[side].weight.detach()
-            gates = (weight * reference[block.layer, side, "weight"]).sum(1 if side == "o" else 2)
+            gates = (weight * reference[block.number, side, "weight"]).sum(1 if side == "o" else 2)
             if side != "o":
-                gates = gates + block.projections[side].bias.detach() * reference[block.layer, side, "bias"]
+                gates = gates + block.projections[side].bias.detach() * reference[block.number, side, "bias"]
             pair = "qk" if side in "qk" else "vo"
             expected = sum(torch.outer(gate, gate) for gate in gates) / SAMPLES
             torch.testing.assert_close(getattr(layer.gates, pair), expected, rtol=1e-8, atol=1e-14)
@@ -111,7 +111,7 @@ def test_fisher_is_not_the_square_of_the_batch_gradient():
     loss_of()(model(x).logits, y).mean().backward()
     for block, layer in zip(blocks, found.layers, strict=True):
         names = [(side, what) for side in "qkvo" for what in ("weight", "bias")]
-        of_batch = {(block.layer, *name): getattr(block.projections[name[0]], name[1]).grad[None] for name in names}
+        of_batch = {(block.number, *name): getattr(block.projections[name[0]], name[1]).grad[None] for name in names}
         qk, _ = channel_sums(block, of_batch)
         assert (qk - layer.fisher.qk).norm() / layer.fisher.qk.norm() > 0.3
 

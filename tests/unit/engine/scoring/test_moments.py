@@ -24,7 +24,7 @@ def test_activation_moments(kind):
         if not block.widths.heads:
             assert layer.context.second.shape == (0, 0)
             continue
-        q, k, context = (reference[block.layer, what] for what in "qkx")
+        q, k, context = (reference[block.number, what] for what in "qkx")
         assert found.tokens == SAMPLES * q.shape[1]
         for h in range(block.widths.heads):
             rows = block.rows("q", h)
@@ -47,10 +47,10 @@ def test_gradient_moments(kind):
             assert layer.gradients.q == ()
             continue
         for h in range(block.widths.heads):
-            close(layer.gradients.q[h], second(reference[block.layer, "dq"][..., block.rows("q", h)]))
-            close(layer.gradients.k[h], second(reference[block.layer, "dk"][..., block.rows("k", h)]))
-            close(layer.gradients.context[h], second(reference[block.layer, "dx"][..., block.rows("o", h)]))
-        close(layer.output_gradient, second(reference[block.layer, "do"]))
+            close(layer.gradients.q[h], second(reference[block.number, "dq"][..., block.rows("q", h)]))
+            close(layer.gradients.k[h], second(reference[block.number, "dk"][..., block.rows("k", h)]))
+            close(layer.gradients.context[h], second(reference[block.number, "dx"][..., block.rows("o", h)]))
+        close(layer.output_gradient, second(reference[block.number, "do"]))
 
 
 @pytest.mark.parametrize("want", Want)

@@ -6,8 +6,9 @@ from torch.nn import functional
 
 from tests.unit.engine.scoring.reference import build_case, loss_of
 from tests.unit.engine.small import CLASSES
-from worker.engine.scoring import Want, observe, own_labels
-from worker.engine.scoring.labels import draw_gradients
+from worker.engine.scoring import Want, observe
+from worker.engine.tasks import Classification
+from worker.engine.tasks.draws import sigmoid_gradients, softmax_gradients
 
 LOGITS = torch.tensor([[2.0, 0.0, -1.0, 0.5], [-3.0, 4.0, 0.0, 0.0]], dtype=torch.float64)
 DRAWS = 40_000
@@ -26,11 +27,8 @@ def every_label(logits, multi_label):
 @pytest.mark.parametrize("multi_label", [False, True])
 def test_gradients_have_the_covariance_that_enumerating_labels_gives(multi_label):
     every, chances = every_label(LOGITS, multi_label)
-    drawn = (
-        draw_gradients(LOGITS.repeat(DRAWS, 1), multi_label, torch.Generator().manual_seed(0))
-        .view(DRAWS, 2, 4)
-        .double()
-    )
+    draw = sigmoid_gradients if multi_label else softmax_gradients
+    drawn = draw(LOGITS.repeat(DRAWS, 1), torch.Generator().manual_seed(0)).view(DRAWS, 2, 4).double()
     for sample in range(2):
         logits = LOGITS[[sample]].repeat(len(every), 1).requires_grad_()
         if multi_label:
@@ -58,7 +56,7 @@ def test_they_estimate_the_fisher_information_that_enumerating_labels_gives(mult
                 model, blocks, [({"input_values": x[[sample]]}, label[None])], loss_of(multi_label), {Want.FISHER}
             )
             expected += chance * one.layers[0].fisher.vo / 2
-    loss = own_labels(multi_label=multi_label, seed=0)
+    loss = Classification(several=multi_label).own_loss(0)
     batches = (({"input_values": x.repeat(100, 1, 1)}, None) for _ in range(times // 100))
     drawn = observe(model, blocks, batches, loss, {Want.FISHER}).layers[0].fisher.vo
     assert (drawn - expected).norm() / expected.norm() < 0.1
@@ -73,7 +71,7 @@ def test_they_estimate_the_fisher_information_that_enumerating_labels_gives(mult
 def test_a_model_that_is_sure_is_estimated_better_than_by_drawing_labels():
     p = torch.tensor([0.99, 0.01], dtype=torch.float64)
     expected = p[0] * p[1]
-    signs = draw_gradients(p.log().repeat(DRAWS, 1), False, torch.Generator().manual_seed(0))[:, 0].double().square()
+    signs = softmax_gradients(p.log().repeat(DRAWS, 1), torch.Generator().manual_seed(0))[:, 0].double().square()
     labels = torch.multinomial(p, DRAWS, replacement=True, generator=torch.Generator().manual_seed(0))
     drawn = (p[0] - (labels == 0).double()).square()
     assert abs(signs.mean() - expected) < 0.1 * expected
@@ -87,7 +85,7 @@ def test_the_same_seed_draws_the_same_and_needs_no_further_forward_pass():
     model.register_forward_hook(lambda *_: passes.append(1))
 
     def run(seed):
-        loss = own_labels(multi_label=False, seed=seed)
+        loss = Classification(several=False).own_loss(seed)
         found = observe(model, blocks, [({"input_values": x}, None)] * 2, loss, {Want.FISHER})
         return found.layers[0].fisher.vo
 
@@ -97,5 +95,5 @@ def test_the_same_seed_draws_the_same_and_needs_no_further_forward_pass():
 
 
 def test_several_labels_are_as_many_as_the_classes():
-    gradients = draw_gradients(torch.zeros(3, CLASSES), True, torch.Generator().manual_seed(0))
+    gradients = sigmoid_gradients(torch.zeros(3, CLASSES), torch.Generator().manual_seed(0))
     assert torch.equal(gradients.abs(), torch.full((3, CLASSES), 0.5 / CLASSES))

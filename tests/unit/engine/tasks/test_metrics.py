@@ -4,10 +4,9 @@ import math
 
 import numpy as np
 import pytest
-import torch
 from sklearn.metrics import average_precision_score
 
-from worker.engine.evaluate import average_precision, mean_average_precision, per_sample_loss
+from worker.engine.tasks.metrics import average_precision, mean_average_precision
 
 
 @pytest.mark.parametrize("levels", [2, 5, 1000])
@@ -39,15 +38,3 @@ def test_mean_average_precision_leaves_out_classes_without_positives() -> None:
 def test_no_positive_at_all_has_no_average_precision() -> None:
     assert math.isnan(average_precision(np.ones(3), np.zeros(3)))
     assert math.isnan(mean_average_precision(np.ones((3, 2)), np.zeros((3, 2))))
-
-
-def test_per_sample_loss_is_one_value_a_sample() -> None:
-    logits = torch.randn(5, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    labels = torch.tensor([0, 2, 1, 1, 0])
-    expected = torch.stack([logits[i].logsumexp(0) - logits[i, labels[i]] for i in range(5)])
-    torch.testing.assert_close(per_sample_loss(logits, labels, multi_label=False), expected)
-
-    several = torch.tensor([[1.0, 0, 1], [0, 0, 0], [1, 1, 1], [0, 1, 0], [0, 0, 1]])
-    p = logits.sigmoid()
-    expected = -(several * p.log() + (1 - several) * (1 - p).log()).mean(dim=1)
-    torch.testing.assert_close(per_sample_loss(logits, several, multi_label=True), expected)

@@ -1,0 +1,131 @@
+"""What everything that a model answers with has in common: how it is called, judged, imitated and counted.
+
+Shapes: B samples, and what the answers of one head have behind it.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from api_schemas.enums import Head, Split
+from api_schemas.errors import ErrorCode, SecateurError
+from api_schemas.metrics import Scores
+from worker.engine.data.split import FeatureSplit, Inputs
+from worker.engine.tasks.draws import Draws
+
+Loss = Callable[[Tensor, Any], Tensor]
+"""(answers, targets) -> one loss a sample [B]."""
+
+Draw = Callable[[Tensor, Any, torch.Generator], Tensor]
+"""(answers, targets, generator) -> one draw a sample of a gradient at the answers, with the mean (0) and covariance that labels
+drawn from the model's own distribution would give; see `draws`."""
+
+Decode = Callable[[Sequence[int]], str]
+"""Label ids, as they are and without padding, to text; special tokens give none."""
+
+
+def logits_of(model: nn.Module, inputs: Inputs) -> Tensor:
+    """A forward pass; `logits` of the model's output, in its dtype."""
+    logits: Tensor = model(**inputs).logits
+    return logits
+
+
+def by_draws(draw: Draw, seed: int) -> Loss:
+    """A loss whose gradient at the answers is a draw: no further forward pass, whatever the answers."""
+    draws = Draws(seed)
+
+    def drawn(answers: Tensor, targets: Any) -> Tensor:
+        gradient = draw(answers.detach(), targets, draws.generator(answers.device))
+        return (answers * gradient.to(answers.dtype)).flatten(1).sum(1)
+
+    return drawn
+
+
+class Tally(ABC):
+    """What a model answered on a split, batch by batch in any order, until it can be scored. Waits for no device before that."""
+
+    def __init__(self) -> None:
+        self._numbers: list[Tensor] = []
+        self._finite: list[Tensor] = []
+
+    def add(self, numbers: Tensor, answers: Tensor, targets: Tensor, texts: Sequence[str] | None = None) -> None:
+        """Rows `numbers` of the split [B]: the model's answers, what was asked for, and `Task.texts`."""
+        self._numbers.append(numbers)
+        self._finite.append(torch.isfinite(answers).all())
+        self._keep(answers, targets, texts)
+
+    def scores(self) -> Scores:
+        """Of all rows, whatever order they came in. Raises NUMERICAL where an answer was not finite."""
+        # A single NaN leaves an argmax defined, and wrong: look at all of them.
+        if not all(bool(finite) for finite in self._finite):
+            detail = (
+                "The model's logits are not finite (NaN or infinity). Check the weights, or lower the learning rate."
+            )
+            raise SecateurError(ErrorCode.NUMERICAL, detail)
+        return self._scores(torch.cat(self._numbers).argsort())
+
+    @abstractmethod
+    def _keep(self, answers: Tensor, targets: Tensor, texts: Sequence[str] | None) -> None:
+        """What is needed of a batch."""
+
+    @abstractmethod
+    def _scores(self, order: Tensor) -> Scores:
+        """`order` brings what was kept into the split's sequence."""
+
+
+class Task(ABC):
+    """One head: everything in the engine that depends on what a model answers with."""
+
+    head: ClassVar[Head]
+    output: ClassVar[str] = "logits"
+    """What the answers are called, in an exported file."""
+
+    def outputs(self, model: nn.Module, inputs: Inputs) -> Tensor:
+        """The model's answers to a batch: one forward pass. Class logits [B, C] or [B, T, C], or embeddings [B, D]."""
+        return logits_of(model, inputs)
+
+    def texts(self, model: nn.Module, inputs: Inputs) -> Sequence[str] | None:  # noqa: ARG002 - most say nothing
+        """What the model says by itself, where that cannot be read off `outputs`; a text a sample."""
+        return None
+
+    @abstractmethod
+    def loss(self, answers: Tensor, targets: Tensor) -> Tensor:
+        """Loss of every sample, [B], in the dtype of the answers."""
+
+    @abstractmethod
+    def own_loss(self, seed: int) -> Loss:
+        """A loss over the model's own predictive distribution: its mean squared gradients are the Fisher information.
+
+        Its value need not mean anything. Of targets, no more than where there are any is read.
+        """
+
+    @abstractmethod
+    def divergence(self, student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+        """How far the student's answers are from the teacher's at a temperature, mean over samples; a scalar."""
+
+    @abstractmethod
+    def tally(self) -> Tally:
+        """Counts answers towards Scores."""
+
+    @abstractmethod
+    def agreement(self, answers: Tensor, reference: Tensor) -> Tensor:
+        """How much of each sample's answer is the reference's, [B] in [0, 1]: 1 where both come to the same."""
+
+    def ready(self, splits: Mapping[Split, FeatureSplit], original: "Original") -> dict[Split, FeatureSplit]:  # noqa: ARG002
+        """The data as the task needs it, once a job. Raises DATASET_SCHEMA where it asks what the model cannot answer."""
+        return dict(splits)
+
+
+@dataclass(frozen=True)
+class Original:
+    """The model as it came, for those tasks that look at it before anything is cut."""
+
+    model: nn.Module
+    answers: Callable[[FeatureSplit], Tensor]
+    """Its answers to a whole split, on the CPU, in the split's order."""
+    learned_from: frozenset[Split]
+    """The splits whose targets are read: train is not one of them where nothing is trained."""

@@ -1,0 +1,134 @@
+"""Connectionist temporal classification (Graves et al., ICML 2006): a text from frames, by an alignment that nobody gave.
+
+Shapes: B samples, T frames, V label ids, of which one is the blank, L the longest text. Targets int64 [B, L], -100 behind the
+shorter ones.
+"""
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from api_schemas.enums import Head, Split
+from api_schemas.errors import ErrorCode, SecateurError
+from api_schemas.metrics import Scores
+from worker.engine.data.split import IGNORED, FeatureSplit, Ragged
+from worker.engine.tasks.base import Decode, Loss, Original, Tally, Task
+from worker.engine.tasks.classification import softened_divergence
+from worker.engine.tasks.draws import Draws
+from worker.engine.tasks.spoken import error_rates, text_of
+
+
+def collapsed(path_BT: Tensor, blank: int) -> Tensor:
+    """The texts that paths stand for [B, T], -100 behind them: runs of one id are one, then blanks go (§3.1)."""
+    said_BT = path_BT != blank
+    said_BT[:, 1:] &= path_BT[:, 1:] != path_BT[:, :-1]
+    frames = path_BT.shape[1]
+    # Where each goes; what goes nowhere goes into a column of its own, which is then left out.
+    place_BT = torch.where(said_BT, said_BT.cumsum(1) - 1, frames)
+    text = path_BT.new_full((len(path_BT), frames + 1), IGNORED)
+    return text.scatter_(1, place_BT, path_BT)[:, :frames]
+
+
+def frames_needed(ids: Sequence[int]) -> int:
+    """The fewest frames that can say a text: one an id, and a blank between two alike."""
+    return len(ids) + sum(a == b for a, b in pairwise(ids))
+
+
+class Ctc(Task):
+    """Logits [B, T, V]. `blank` is the id that says nothing; `decode` gives the text of ids that are collapsed already."""
+
+    head = Head.CTC
+
+    def __init__(self, *, blank: int, decode: Decode) -> None:
+        self.blank, self.decode = blank, decode
+
+    def loss(self, answers: Tensor, targets: Tensor) -> Tensor:
+        """−log p(text | input) in nats, summed over all alignments, by the text's length (1 where it is empty).
+
+        In float32 at least. Infinite where a text needs more frames than there are; see `check`.
+        """
+        device, lengths_B = answers.device, (targets != IGNORED).sum(1)
+        log_p_TBV = answers.log_softmax(-1, torch.promote_types(answers.dtype, torch.float32)).transpose(0, 1)
+        frames_B = torch.full_like(lengths_B, len(log_p_TBV))
+        ids_BL = F.pad(targets, (0, 1), value=IGNORED).clamp_min(0)
+        if device.type == "cuda" and torch.are_deterministic_algorithms_enabled():
+            # Its backward pass on a GPU adds up in any order, and refuses to run where that is forbidden.
+            log_p_TBV, ids_BL, frames_B, lengths_B = (t.cpu() for t in (log_p_TBV, ids_BL, frames_B, lengths_B))
+        # cuDNN has an implementation of its own, of other results and for some lengths only.
+        with torch.backends.cudnn.flags(enabled=False):
+            nll_B = F.ctc_loss(log_p_TBV, ids_BL, frames_B, lengths_B, blank=self.blank, reduction="none")
+        return (nll_B / lengths_B.clamp_min(1)).to(device, answers.dtype)
+
+    def own_loss(self, seed: int) -> Loss:
+        """The loss of a text drawn from the model's own p(text | input).
+
+        Each frame's id is drawn from its softmax and the path is collapsed. That is exact: frames are independent given the
+        input, and p(text) is by definition the probability of all paths that collapse to it.
+        """
+        draws = Draws(seed)
+
+        def drawn(answers: Tensor, _targets: object) -> Tensor:
+            p_BTV = answers.detach().float().softmax(-1)
+            path_N = torch.multinomial(p_BTV.flatten(0, 1), 1, generator=draws.generator(answers.device))
+            return self.loss(answers, collapsed(path_N.view(p_BTV.shape[:2]), self.blank))
+
+        return drawn
+
+    def divergence(self, student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+        """KL(teacher ‖ student) of each frame's ids in nats, mean over frames."""
+        return softened_divergence(student, teacher, temperature)
+
+    def tally(self) -> Tally:
+        return _Heard(self)
+
+    def agreement(self, answers: Tensor, reference: Tensor) -> Tensor:
+        """The same text, read off the likeliest id of every frame."""
+        ours_BT, theirs_BT = (collapsed(each.argmax(-1), self.blank) for each in (answers, reference))
+        return (ours_BT == theirs_BT).all(1).double()
+
+    def ready(self, splits: Mapping[Split, FeatureSplit], original: Original) -> dict[Split, FeatureSplit]:
+        """As they are. DATASET_SCHEMA where a text is too long for its recording: no alignment exists, the loss is infinite."""
+        recogniser: Any = original.model
+        for name, split in splits.items():
+            sounds, texts = split.inputs["input_values"], split.targets
+            assert isinstance(texts, Ragged)
+            lengths = sounds.lengths if isinstance(sounds, Ragged) else np.full(len(split), sounds.shape[1])
+            frames_of = {int(n): int(recogniser._get_feat_extract_output_lengths(int(n))) for n in np.unique(lengths)}
+            for row, length in enumerate(lengths.tolist()):
+                frames, needed = frames_of[length], frames_needed(texts.row(row).tolist())
+                if needed > frames:
+                    detail = (
+                        f"The transcript of {name}[{row}] needs at least {needed} frames, and its recording gives the model "
+                        f"{frames}: no alignment of the two exists. Is it another recording's transcript? Leave the row out."
+                    )
+                    raise SecateurError(ErrorCode.DATASET_SCHEMA, detail)
+        return dict(splits)
+
+
+class _Heard(Tally):
+    """Greedy: the likeliest id of every frame, collapsed. No language model helps."""
+
+    def __init__(self, task: Ctc) -> None:
+        super().__init__()
+        self._task = task
+        self._losses: list[Tensor] = []
+        self._given: list[Tensor] = []
+        self._wanted: list[Tensor] = []
+
+    def _keep(self, answers: Tensor, targets: Tensor, texts: Sequence[str] | None) -> None:  # noqa: ARG002
+        self._losses.append(self._task.loss(answers.double(), targets))
+        self._given.append(collapsed(answers.argmax(-1), self._task.blank))
+        self._wanted.append(targets)
+
+    def _scores(self, order: Tensor) -> Scores:
+        losses = torch.cat(self._losses).cpu()[order]
+        given, wanted = (
+            [text_of(row, self._task.decode) for batch in part for row in batch.cpu()]
+            for part in (self._given, self._wanted)
+        )
+        return Scores(samples=len(losses), cross_entropy=float(losses.mean()), **error_rates(given, wanted))

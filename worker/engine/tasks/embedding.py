@@ -1,0 +1,105 @@
+"""Embeddings: a direction a sample, and nothing that it should be called. What counts is to stay near the original's.
+
+So the original's embeddings are the targets: float32 [B, D], of length 1; computed once a split, by `ready`.
+Shapes: B samples, T tokens, D width of the embedding.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from api_schemas.enums import Head, Split
+from api_schemas.metrics import Scores
+from worker.engine.data.split import FeatureSplit, Inputs
+from worker.engine.tasks.base import Loss, Original, Tally, Task, by_draws
+from worker.engine.tasks.draws import signs_like
+from worker.engine.tasks.metrics import spearman
+
+MOST_PAIRED = 1000
+"""Samples whose pairwise similarities are ranked: half a million pairs."""
+
+
+def embedding_of(output: object) -> Tensor:
+    """[B, D] of a model's output, not normalised.
+
+    The projected embedding where the model has one (CLAP), else the mean of the last hidden states over all tokens, which are
+    real ones: nothing is padded. An encoder of feature maps (CLAP without projection) has pooled them itself.
+    """
+    projected = getattr(output, "audio_embeds", None)
+    if projected is not None:
+        assert isinstance(projected, Tensor)
+        return projected
+    hidden = getattr(output, "last_hidden_state")  # noqa: B009 - any of transformers' outputs
+    assert isinstance(hidden, Tensor)
+    if hidden.ndim == 3:
+        return hidden.mean(1)
+    pooled = getattr(output, "pooler_output")  # noqa: B009
+    assert isinstance(pooled, Tensor)
+    return pooled
+
+
+class Embedding(Task):
+    """Embeddings [B, D] of length 1."""
+
+    head = Head.EMBEDDING
+    output = "embedding"
+
+    def outputs(self, model: nn.Module, inputs: Inputs) -> Tensor:
+        raw = embedding_of(model(**inputs))
+        return F.normalize(raw.to(torch.promote_types(raw.dtype, torch.float32)), dim=-1)
+
+    def loss(self, answers: Tensor, targets: Tensor) -> Tensor:
+        """1 − cosine similarity with the original's embedding."""
+        return 1.0 - (answers * targets.to(answers.dtype)).sum(-1)
+
+    def own_loss(self, seed: int) -> Loss:
+        """The embedding is taken for the mean of a Gaussian of unit variance, whose gradient there has covariance I.
+
+        The Fisher information is then JᵀJ, J the Jacobian of the embedding: the Gauss-Newton matrix of the squared distance
+        (Martens, arXiv 1412.1193, §8 and §9), which between directions is twice 1 − cosine.
+        """
+        return by_draws(lambda answers, _targets, generator: signs_like(answers, generator), seed)
+
+    def divergence(self, student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+        """1 − cosine similarity. Directions have no temperature: what the objective multiplies by is taken out again."""
+        return self.loss(student, teacher).mean() / temperature**2
+
+    def ready(self, splits: Mapping[Split, FeatureSplit], original: Original) -> dict[Split, FeatureSplit]:
+        """With the original's embeddings as targets, in the splits whose targets are read."""
+        return {
+            name: FeatureSplit(split.inputs, original.answers(split)) if name in original.learned_from else split
+            for name, split in splits.items()
+        }
+
+    def tally(self) -> Tally:
+        return _Placed()
+
+    def agreement(self, answers: Tensor, reference: Tensor) -> Tensor:
+        """Cosine similarity, 0 where it is negative."""
+        return (answers.double() * reference.double()).sum(-1).clamp(0, 1)
+
+
+class _Placed(Tally):
+    def __init__(self) -> None:
+        super().__init__()
+        self._answers: list[Tensor] = []
+        self._targets: list[Tensor] = []
+
+    def _keep(self, answers: Tensor, targets: Tensor, texts: Sequence[str] | None) -> None:  # noqa: ARG002
+        self._answers.append(answers)
+        self._targets.append(targets)
+
+    def _scores(self, order: Tensor) -> Scores:
+        ours, theirs = (torch.cat(part).cpu()[order].double() for part in (self._answers, self._targets))
+        # Evenly over the split, since rows are often sorted.
+        some = torch.from_numpy(np.unique(np.linspace(0, len(ours) - 1, MOST_PAIRED).round().astype(np.int64)))
+        first, second = torch.triu_indices(len(some), len(some), offset=1)
+        pairs = [(part[some] @ part[some].T)[first, second].numpy() for part in (ours, theirs)]
+        return Scores(
+            samples=len(ours),
+            cosine_similarity=float((ours * theirs).sum(-1).mean()),
+            similarity_correlation=spearman(*pairs),
+        )

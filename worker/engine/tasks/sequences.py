@@ -1,0 +1,80 @@
+"""A text from a recording by a decoder that reads its own words (Whisper): taught with the text, judged without.
+
+Shapes: B samples, L tokens, V label ids. Targets int64 [B, L], -100 where nothing is asked; `decoder_input_ids` are the targets
+one to the right, behind the token that starts a text.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from api_schemas.enums import Head
+from api_schemas.metrics import Scores
+from worker.engine.data.split import Inputs
+from worker.engine.tasks.base import Decode, Tally
+from worker.engine.tasks.spoken import error_rates, text_of
+from worker.engine.tasks.tokens import TokenTask
+
+GIVEN = "decoder_input_ids"
+
+
+class SequenceToSequence(TokenTask):
+    """Logits [B, L, V], each token's given those before it in the text."""
+
+    head = Head.SEQUENCE_TO_SEQUENCE
+
+    def __init__(self, *, decode: Decode) -> None:
+        self.decode = decode
+
+    def outputs(self, model: nn.Module, inputs: Inputs) -> Tensor:
+        """With the text as it should be behind every token; nothing is kept for a next call."""
+        logits: Tensor = model(**inputs, use_cache=False).logits
+        return logits
+
+    def texts(self, model: nn.Module, inputs: Inputs) -> Sequence[str]:
+        """What the model writes by itself, greedily, after the special tokens with which the wanted texts begin.
+
+        No longer than twice the longest wanted text of the batch and eight tokens more: a model that has lost its way repeats
+        itself up to the end of its positions.
+        """
+        writer: Any = model
+        given_BL = inputs[GIVEN]
+        start = min(self._leading(row) for row in given_BL)
+        room = int(writer.config.max_target_positions) - start
+        written = writer.generate(
+            **{name: tensor for name, tensor in inputs.items() if name != GIVEN},
+            decoder_input_ids=given_BL[:, :start],
+            max_new_tokens=min(2 * (given_BL.shape[1] - start) + 8, room),
+            do_sample=False,
+            num_beams=1,
+        )
+        return [text_of(row, self.decode) for row in written.cpu()]
+
+    def _leading(self, ids_L: Tensor) -> int:
+        """Tokens at the start that are no part of the text, one at least."""
+        ids = ids_L.tolist()
+        return next((place for place in range(1, len(ids)) if self.decode(ids[: place + 1])), len(ids))
+
+    def tally(self) -> Tally:
+        return _Written(self)
+
+
+class _Written(Tally):
+    def __init__(self, task: SequenceToSequence) -> None:
+        super().__init__()
+        self._task = task
+        self._losses: list[Tensor] = []
+        self._given: list[str] = []
+        self._wanted: list[Tensor] = []
+
+    def _keep(self, answers: Tensor, targets: Tensor, texts: Sequence[str] | None) -> None:
+        self._losses.append(self._task.loss(answers.double(), targets))
+        self._given += texts or []
+        self._wanted.append(targets)
+
+    def _scores(self, order: Tensor) -> Scores:
+        losses = torch.cat(self._losses).cpu()[order]
+        wanted = [text_of(row, self._task.decode) for batch in self._wanted for row in batch.cpu()]
+        return Scores(samples=len(losses), cross_entropy=float(losses.mean()), **error_rates(self._given, wanted))
