@@ -12,9 +12,11 @@ from api_schemas.families.base import (
     UnusableConfigError,
 )
 from api_schemas.families.bert import BERT, ROBERTA
+from api_schemas.families.clap import CLAP
 from api_schemas.families.distilbert import DISTILBERT
 from api_schemas.families.vit import DEIT, VIT
 from api_schemas.families.wav2vec2 import DATA2VEC_AUDIO, HUBERT, SEW, WAV2VEC2
+from api_schemas.families.wavlm import WAVLM
 from api_schemas.families.whisper import WHISPER
 
 FAMILIES: tuple[Family, ...] = (
@@ -25,7 +27,9 @@ FAMILIES: tuple[Family, ...] = (
     HUBERT,
     DATA2VEC_AUDIO,
     SEW,
+    WAVLM,
     WHISPER,
+    CLAP,
     BERT,
     ROBERTA,
     DISTILBERT,

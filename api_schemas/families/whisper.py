@@ -12,6 +12,8 @@ from api_schemas.families.base import (
     UnusableConfigError,
 )
 from api_schemas.families.encoder import MAX_LAYERS, head_width
+from api_schemas.families.text import OTHER_FILES
+from api_schemas.families.waveform import REQUIRED_FILES
 from api_schemas.shape import AttentionShape, FeedForwardShape
 
 DECODER_TOKENS = 64
@@ -134,16 +136,10 @@ WHISPER = Family(
         "max_target_positions": 448,
         "vocab_size": 51865,
     },
-    required_files=("config.json", "preprocessor_config.json", ("tokenizer.json", "vocab.json")),
-    optional_files=(
-        "README.md",
-        "added_tokens.json",
-        "generation_config.json",
-        "merges.txt",
-        "normalizer.json",
-        "special_tokens_map.json",
-        "tokenizer_config.json",
-    ),
+    required_files=(*REQUIRED_FILES, ("tokenizer.json", "vocab.json")),
+    optional_files=(*OTHER_FILES, "generation_config.json", "normalizer.json"),
     preprocessors=("WhisperFeatureExtractor",),
     tied=("proj_out.weight",),
+    # As for the other encoders of speech: no masks that no seed sets, and the whole model.
+    while_engaged={"apply_spec_augment": False, "encoder_layerdrop": 0.0, "decoder_layerdrop": 0.0},
 )
