@@ -7,7 +7,7 @@ from transformers import PreTrainedModel
 from api_schemas.widths import AttentionWidths
 from worker.engine.attention import attention_blocks
 from worker.engine.feed_forward import Neurons, all_neurons, feed_forward_blocks
-from worker.engine.models import Kind, build, on_device
+from worker.engine.models import Kind, rebuilt
 from worker.engine.selection import Keep, Kept
 
 
@@ -52,5 +52,4 @@ def cut(
         if f"{first}.bias" in state:
             state[f"{first}.bias"] = state[f"{first}.bias"].index_select(0, rows)
         state[f"{second}.weight"] = state[f"{second}.weight"].index_select(1, rows)
-    smaller = build(kind, model.config.to_dict(), kept.widths(widths), state)
-    return on_device(smaller, model.device)
+    return rebuilt(model, kind, kept.widths(widths), state)
