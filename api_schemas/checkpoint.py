@@ -3,6 +3,7 @@
 The service calls it to judge an upload without torch; the engine calls it to find what it will cut.
 """
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -62,19 +63,25 @@ def describe_checkpoint(config: Mapping[str, Any], tensors: Tensors) -> Checkpoi
     named = known.family.other_tensors
     if named is None:
         counted = {*blocks, *(map(saved_as, known.family.tied) if config.get("tie_word_embeddings", True) else ())}
-        others = [tensor for name, tensor in tensors.items() if name not in counted and _is_parameter(name, tensor)]
+        rest = [tensor for name, tensor in tensors.items() if name not in counted and _is_parameter(name, tensor)]
+        others = sum(tensor.elements for tensor in rest)
         _compare(blocks, {name: tensor for name, tensor in tensors.items() if name in blocks})
     else:
         expected = {
             saved_as(name): shape for name, shape in named(config, known.architecture, len(known.labels)).items()
         }
-        _compare({**blocks, **expected}, tensors)
-        others = [tensors[name] for name in expected]
+        spare = {name for name in {*expected, *tensors} if known.architecture.dispenses_with(name)}
+        needed = {name: shape for name, shape in expected.items() if name not in spare or name in tensors}
+        _compare(
+            {**blocks, **needed}, {name: tensors[name] for name in tensors if name in expected or name not in spare}
+        )
+        # What the file lacks the class has all the same, and so will the result.
+        others = sum(math.prod(shape) for shape in expected.values())
     of_heads = sum(site.shape.heads * site.shape.head_parameters for site in layout.attention)
     shape = ModelShape(
         attention=tuple(site.shape for site in layout.attention),
         feed_forward=tuple(site.shape for site in layout.feed_forward),
-        other_parameters=sum(tensor.elements for tensor in others) - of_heads,
+        other_parameters=others - of_heads,
         other_flops=layout.other_flops,
         bytes_per_parameter=DTYPE_BYTES[dtype],
     )

@@ -1,5 +1,6 @@
 """What Secateur needs to know of a model family, as data: where its blocks are, what they are called, what they cost."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -91,6 +92,12 @@ class Architecture:
     """Modules that are trained as well during recovery, where the model has them."""
     prefix: str = ""
     """What stands before the encoder's own names in the module tree, with its dot."""
+    dispensable: str | None = None
+    """A pattern of names in the module tree: tensors on which no answer depends, and which published files may lack or add."""
+
+    def dispenses_with(self, name: str) -> bool:
+        """Whether a file may lack this tensor, or have it where the class does not."""
+        return self.dispensable is not None and re.fullmatch(self.dispensable, name) is not None
 
 
 @dataclass(frozen=True)

@@ -113,5 +113,5 @@ def _family(name: str, architectures: dict[str, Architecture], *, roberta: bool)
     )
 
 
-BERT = _family("bert", text_classes("Bert", "bert.", ("classifier",)), roberta=False)
+BERT = _family("bert", text_classes("Bert", "bert.", ("classifier",), pooled=True), roberta=False)
 ROBERTA = _family("roberta", text_classes("Roberta", "roberta.", ("classifier",)), roberta=True)

@@ -46,13 +46,19 @@ def _side(config: Config) -> int:
 
 def _stages(config: Config) -> list[_Stage]:
     depths, heads = CLAP.value(config, "depths"), CLAP.value(config, "num_attention_heads")
-    first, side, window = CLAP.value(config, "patch_embeds_hidden_size"), _side(config), CLAP.value(config, "window_size")
+    first, side, window = (
+        CLAP.value(config, "patch_embeds_hidden_size"),
+        _side(config),
+        CLAP.value(config, "window_size"),
+    )
     if len(depths) != len(heads):
         raise UnusableConfigError("num_attention_heads", "one number a stage is needed, as many as depths has")
     if sum(depths) > MAX_LAYERS:
         raise UnusableConfigError("depths", f"at most {MAX_LAYERS} layers are read")
     if CLAP.value(config, "hidden_size") != first << (len(depths) - 1):
-        raise UnusableConfigError("hidden_size", "the last stage's width is needed: each is twice as wide as the one before")
+        raise UnusableConfigError(
+            "hidden_size", "the last stage's width is needed: each is twice as wide as the one before"
+        )
     found: list[_Stage] = []
     for number, depth in enumerate(depths):
         if side % (1 << number) or (side >> number) % window:

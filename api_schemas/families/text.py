@@ -18,13 +18,17 @@ OTHER_FILES = (
 )
 
 
-def text_classes(stock: str, prefix: str, classifiers: tuple[str, ...]) -> dict[str, Architecture]:
+def text_classes(
+    stock: str, prefix: str, classifiers: tuple[str, ...], *, pooled: bool = False
+) -> dict[str, Architecture]:
     """The classes whose names start with `stock`: classifiers of texts and of tokens, and the plain encoder.
 
     Args:
         prefix: before the encoder's names in the classifiers; the plain encoder has none.
-        classifiers: modules that only the classifier of texts has.
+        classifiers: modules after the encoder of the classifier of texts.
+        pooled: that one reads the encoder's pooler. No other class does, embeddings being means over tokens.
     """
+    pooler = r"(\w+\.)?pooler\.dense\.(weight|bias)"
     return {
         f"{stock}ForSequenceClassification": Architecture(
             task="text-classification",
@@ -32,6 +36,7 @@ def text_classes(stock: str, prefix: str, classifiers: tuple[str, ...]) -> dict[
             auto_class="AutoModelForSequenceClassification",
             classifiers=classifiers,
             prefix=prefix,
+            dispensable=None if pooled else pooler,
         ),
         f"{stock}ForTokenClassification": Architecture(
             task="token-classification",
@@ -39,6 +44,9 @@ def text_classes(stock: str, prefix: str, classifiers: tuple[str, ...]) -> dict[
             auto_class="AutoModelForTokenClassification",
             classifiers=("classifier",),
             prefix=prefix,
+            dispensable=pooler,
         ),
-        f"{stock}Model": Architecture(task="feature-extraction", head=Head.EMBEDDING, auto_class="AutoModel"),
+        f"{stock}Model": Architecture(
+            task="feature-extraction", head=Head.EMBEDDING, auto_class="AutoModel", dispensable=pooler
+        ),
     }

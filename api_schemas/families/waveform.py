@@ -32,6 +32,8 @@ REFUSED = {
 }
 # Masks are drawn by a generator that no seed of a job sets; and what is recovered is the model that will be used: whole.
 WHILE_ENGAGED = {"apply_spec_augment": False, "layerdrop": 0.0}
+# Stands for what those masks hide: wav2vec2-base-960h was published without it.
+MASK = r"\w+\.masked_spec_embed"
 PREPROCESSORS = ("Wav2Vec2FeatureExtractor",)
 REQUIRED_FILES = ("config.json", ("preprocessor_config.json", "processor_config.json"))
 
@@ -58,7 +60,7 @@ def _conv_lengths(config: Config, family: Family) -> list[int]:
     for kernel, stride in zip(kernels, strides, strict=True):
         lengths.append((lengths[-1] - kernel) // stride + 1)
     if lengths[-1] < 1:
-        raise UnusableConfigError("conv_stride", "nothing is left of five seconds after the convolutions")
+        raise UnusableConfigError("conv_kernel", "nothing is left of five seconds after the convolutions")
     return lengths
 
 
@@ -113,6 +115,7 @@ def waveform_classes(stock: str, prefix: str) -> dict[str, Architecture]:
             auto_class="AutoModelForAudioClassification",
             classifiers=("projector", "classifier"),
             prefix=prefix,
+            dispensable=MASK,
         ),
         f"{stock}ForCTC": Architecture(
             task="automatic-speech-recognition",
@@ -120,6 +123,7 @@ def waveform_classes(stock: str, prefix: str) -> dict[str, Architecture]:
             auto_class="AutoModelForCTC",
             classifiers=("lm_head",),
             prefix=prefix,
+            dispensable=MASK,
         ),
     }
 
