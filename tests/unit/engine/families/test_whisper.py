@@ -9,8 +9,6 @@ from transformers import DynamicCache, GenerationConfig
 
 from api_schemas import accounting
 from api_schemas.checkpoint import describe_folder
-from api_schemas.checkpoint_config import read_config
-from api_schemas.errors import ErrorCode, SecateurError
 from tests.unit.engine.families import reference
 from tests.unit.engine.families.special_models import SPECIAL
 from worker.engine import principal
@@ -153,17 +151,3 @@ def test_how_it_generates_stays_as_it_was(tmp_path):
         assert each.model.generation_config.suppress_tokens == [7, 9]
     save_checkpoint(tmp_path / "pruned", cut, folder)
     assert GenerationConfig.from_pretrained(tmp_path / "pruned").suppress_tokens == [7, 9]
-
-
-@pytest.mark.parametrize(
-    ("changes", "key"),
-    [
-        ({"decoder_attention_heads": 2}, "decoder_attention_heads"),
-        ({"encoder_attention_heads": 5}, "encoder_attention_heads"),
-    ],
-)
-def test_heads_of_two_widths_are_refused(changes, key):
-    config = {**TINY.config, **changes, "model_type": "whisper", "architectures": [TINY.name]}
-    with pytest.raises(SecateurError, match=key) as refused:
-        read_config(config)
-    assert refused.value.code is ErrorCode.CONFIG_INVALID
