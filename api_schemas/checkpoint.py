@@ -4,9 +4,9 @@ The service calls it to judge an upload without torch; the engine calls it to fi
 """
 
 import math
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -138,15 +138,9 @@ def _one_dtype(tensors: Tensors) -> str:
 def _naming(known: CheckpointConfig, tensors: Tensors) -> Callable[[str], str]:
     """From a name in the module tree to the file's: the way of naming, of those the family has had, that this file uses."""
     first = f"{known.layout.attention[0].q}.weight"
-    for replacements in known.family.saved_names:
-
-        def saved_as(name: str, replacements: tuple[tuple[str, str], ...] = replacements) -> str:
-            for pattern, by in replacements:
-                name = re.sub(pattern, by, name)
-            return name
-
-        if saved_as(first) in tensors:
-            return saved_as
+    for naming in range(len(known.family.saved_names)):
+        if known.family.saved_as(naming, first) in tensors:
+            return partial(known.family.saved_as, naming)
     item = ErrorItem(pointer=first, code=ErrorCode.WEIGHTS_MISMATCH, detail="not in the file")
     detail = f"The file holds no attention of {known.name}: {first} was looked for. Is it another model's file?"
     raise SecateurError(ErrorCode.WEIGHTS_MISMATCH, detail, (item,))

@@ -112,6 +112,23 @@ class Head(StrEnum):
     EMBEDDING = "embedding"
 
 
+class ColumnKind(StrEnum):
+    """What the rows of a dataset's column hold, as far as its type says."""
+
+    AUDIO = "audio"
+    IMAGE = "image"
+    EMBEDDED = "embedded"
+    """Bytes of files; nothing says of which kind."""
+    TEXT = "text"
+    TEXTS = "texts"
+    """A list of texts a row: words, say, or several labels."""
+    LABEL = "label"
+    """The number of a label whose name is known."""
+    LABELS = "labels"
+    """A list of such numbers."""
+    OTHER = "other"
+
+
 class ScheduleShape(StrEnum):
     """How the target is approached over the steps. `cubic` removes most at first (Zhu and Gupta, arXiv 1710.01878)."""
 

@@ -47,7 +47,7 @@ ERROR_TEXTS: Mapping[ErrorCode, ErrorText] = {
     ),
     _C.FILE_TYPE_REFUSED: ErrorText(
         "Files of this kind are not accepted",
-        "Weights as safetensors, data as parquet, the rest as JSON. Convert pickle files (`.bin`, `.pt`) first.",
+        "Weights as safetensors, data as parquet, the rest as JSON or text. Convert pickle files (`.bin`, `.pt`) first.",
     ),
     _C.FILE_NAME_REFUSED: ErrorText(
         "The file name is not accepted", "One path segment of letters, digits, dot, dash and underscore."
@@ -74,7 +74,8 @@ ERROR_TEXTS: Mapping[ErrorCode, ErrorText] = {
     _C.DATASET_EMPTY: ErrorText("The dataset has no rows", "Every split that is used needs at least one row."),
     _C.DATASET_SCHEMA: ErrorText(
         "The dataset's columns cannot be used",
-        "It needs one audio column (bytes inside) and a label column; name them in `columns` where they are ambiguous.",
+        "It needs a column of what the checkpoint reads (audio or images with their bytes inside, texts, lists of words) and one "
+        "of what it answers (labels, tags, transcripts; none for embeddings); name them in `columns` where they are ambiguous.",
     ),
     _C.LABELS_MISMATCH: ErrorText(
         "The dataset's labels are not the checkpoint's",
@@ -82,6 +83,9 @@ ERROR_TEXTS: Mapping[ErrorCode, ErrorText] = {
     ),
     _C.AUDIO_UNDECODABLE: ErrorText(
         "A recording cannot be decoded", "wav, flac, ogg or mp3; the detail names the row. Remove or re-encode it."
+    ),
+    _C.IMAGE_UNDECODABLE: ErrorText(
+        "An image cannot be decoded", "PNG, JPEG, WebP, GIF or BMP; the detail names the row. Remove or re-encode it."
     ),
     _C.DATASET_FETCH_FAILED: ErrorText(
         "The dataset could not be fetched", "Check repository and revision; private ones are not reached."

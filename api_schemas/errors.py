@@ -42,6 +42,7 @@ class ErrorCode(StrEnum):
     DATASET_SCHEMA = "dataset_schema"
     LABELS_MISMATCH = "labels_mismatch"
     AUDIO_UNDECODABLE = "audio_undecodable"
+    IMAGE_UNDECODABLE = "image_undecodable"
     DATASET_FETCH_FAILED = "dataset_fetch_failed"
     # Jobs
     SPARSITY_OUT_OF_REACH = "sparsity_out_of_reach"

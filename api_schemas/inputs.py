@@ -18,8 +18,16 @@ class UploadedModel(Strict):
 class Columns(Strict):
     """Which columns of the dataset are what. Left out, they are found by type and usual name."""
 
-    input: Name | None = Field(None, description="Audio column. Default: the only column of type Audio.")
-    label: Name | None = Field(None, description="Label column. Default: `label`, else `labels`.")
+    input: Name | None = Field(
+        None,
+        description="What the checkpoint reads: audio, images, texts, or lists of words where every word has a label. "
+        "Default: the only column of that type, or the one with a usual name (`text`, `tokens`).",
+    )
+    label: Name | None = Field(
+        None,
+        description="What it is to answer. Default: for classification `label`, else `labels`; for a label a word `tags`, else "
+        "`ner_tags`; for speech recognition, what was said: `text`, `transcript`, `transcription` or `sentence`.",
+    )
     group: Name | None = Field(None, description="Held-out splits keep rows of one group (a speaker, say) together.")
 
 

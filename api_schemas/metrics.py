@@ -231,3 +231,5 @@ class DataSummary(Output):
     grouped_by: str | None = None
     multi_label: bool = False
     labels: tuple[str, ...] = ()
+    unknown_characters: float = 0.0
+    """Share of the transcripts' characters that the checkpoint's vocabulary lacks and that became its unknown token."""

@@ -6,7 +6,7 @@ from typing import Generic, TypeVar
 from pydantic import Field
 
 from api_schemas.base import Output, Strict
-from api_schemas.enums import Granularity, JobState, Phase, UploadState
+from api_schemas.enums import ColumnKind, Granularity, Head, JobState, Modality, Phase, UploadState
 from api_schemas.errors import ErrorCode, ErrorItem
 from api_schemas.ids import FileName, Name, Sha256
 from api_schemas.inputs import Columns
@@ -58,6 +58,8 @@ class ModelLayout(Output):
     family: str
     architecture: str
     task: str
+    modality: Modality = Modality.AUDIO
+    head: Head = Head.CLASSIFICATION
     labels: tuple[str, ...]
     multi_label: bool
     widths: AttentionWidths
@@ -84,14 +86,26 @@ class DatasetContents(Output):
 
     rows: dict[str, int]
     """By split."""
+    modality: Modality = Modality.AUDIO
+    """What `input_column` holds."""
     labels: tuple[str, ...]
+    """Names in use in `label_column`; none where there is no such column, or where it holds texts that were spoken."""
     multi_label: bool
     columns: tuple[str, ...]
+    kinds: dict[str, ColumnKind] = Field(default_factory=dict)
+    """By column. A job may use others than the two that were inspected."""
     input_column: str
-    label_column: str
+    label_column: str | None
+    """Null where there is neither a label column nor a transcript: data for checkpoints that give embeddings."""
     seconds: float
     """Total duration of the audio."""
     sampling_rates: tuple[int, ...]
+
+    @property
+    def column_kinds(self) -> dict[str, ColumnKind]:
+        """`kinds`; what was completed before they were written down held audio with labels."""
+        known = {self.input_column: ColumnKind.AUDIO, self.label_column: ColumnKind.LABEL}
+        return self.kinds or {name: known.get(name, ColumnKind.OTHER) for name in self.columns}
 
 
 class DatasetResource(Output):

@@ -45,7 +45,9 @@ def up(
 @app.command()
 def prune(
     model: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="Checkpoint folder.")],
-    data: Annotated[Path, typer.Option(exists=True, file_okay=False, help="Dataset folder: parquet or audio.")],
+    data: Annotated[
+        Path, typer.Option(exists=True, file_okay=False, help="Dataset folder: parquet, audio, images or texts.")
+    ],
     out: Annotated[Path, typer.Option(file_okay=False, help="Where step-0, step-1, … are written.")],
     sparsity: Annotated[float | None, typer.Option(help="Share to remove, of what `--of` says. Default: 0.5.")] = None,
     of: Annotated[

@@ -17,7 +17,7 @@ DESCRIPTION = """
 Send a checkpoint and a dataset, ask for a sparsity, poll, download. Three steps:
 
 1. **Upload.** `POST /v1/models` declares files with sizes and SHA-256, `PUT` sends each, `complete` checks the whole.
-   The same for `/v1/datasets`: parquet shards with embedded audio, `<split>.parquet` or `<split>-*.parquet`.
+   The same for `/v1/datasets`: parquet shards of audio, images or texts, `<split>.parquet` or `<split>-*.parquet`.
 2. **Submit.** `POST /v1/jobs` answers 202 with `Location`. Every field but `model`, `dataset` and the target has a default.
 3. **Poll and download.** `GET /v1/jobs/{id}` shows state, phase, progress and the metrics of every step, and sends `ETag`
    and `Retry-After` for pollers. Every step's checkpoint can be downloaded, as files (with ranges) or as one archive.
@@ -27,7 +27,7 @@ wherever GET is, and any other method that is not listed with 405 and `Allow`.
 """
 TAGS = [
     {"name": "models", "description": "Checkpoints to prune: safetensors and JSON, never pickles, never code."},
-    {"name": "datasets", "description": "Labelled audio to calibrate, recover and measure on."},
+    {"name": "datasets", "description": "Audio, images or texts to calibrate, recover and measure on."},
     {"name": "jobs", "description": "Pruning jobs: submit, watch, cancel."},
     {"name": "checkpoints", "description": "What came out: every step's model, and the report."},
     {"name": "service", "description": "What this server accepts, and whether it is well."},

@@ -5,7 +5,7 @@
 A stranger names the repository, so nothing in it is trusted. The files of the revision are downloaded first, only those
 that are data; then `datasets` reads them from the local folder. Code is never run, a card may not point outside of the
 repository, and rows may not point at files. The outcome is `<split>-00000-of-0000N.parquet` with the features in the
-schema, or, for a repository of plain audio files, those files in their folders.
+schema, or, for a repository of plain audio or image files, those files in their folders.
 
 Exit status 0, or 1 with a FetchFailure as JSON in the last line of stdout.
 """
@@ -18,7 +18,7 @@ from typing import Any
 
 import httpx2
 import pyarrow.compute as pc
-from datasets import Audio, Dataset, DatasetDict, load_dataset
+from datasets import Audio, Dataset, DatasetDict, Image, load_dataset
 from huggingface_hub import DatasetCard, HfApi, snapshot_download
 from huggingface_hub.errors import (
     GatedRepoError,
@@ -34,6 +34,7 @@ from worker.inputs import FetchFailure
 CARD = "README.md"
 METADATA = ("metadata.csv", "metadata.jsonl", "validation_list.txt", "testing_list.txt")
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp")
 SHARD_BYTES = 512 * 2**20
 MAX_FILES = 200_000
 RETRY_STATUSES = frozenset({408, 425, 429})
@@ -62,11 +63,11 @@ def fetch(repo: str, revision: str, config: str | None, out: Path, max_bytes: in
             check_card(source / CARD)
         convert(source, config, out)
     else:
-        place_audio(source, names, config, out)
+        place_files(source, names, config, out)
 
 
 def data_files(repo: str, revision: str, max_bytes: int, endpoint: str | None) -> list[str]:
-    """Names of the revision's files that are taken: the card, and either parquet or audio with its lists."""
+    """Names of the revision's files that are taken: the card, and of parquet, audio and images the first there is, with lists."""
     info = HfApi(endpoint=endpoint).dataset_info(repo, revision=revision, files_metadata=True, timeout=60)
     if info.sha != revision:
         raise Refused(f"the hub answered with revision {info.sha}")
@@ -76,10 +77,11 @@ def data_files(repo: str, revision: str, max_bytes: int, endpoint: str | None) -
         raise Refused(f"it needs its script {script}, and dataset scripts are never run. Convert it to parquet first.")
     parquet = [name for name in sizes if name.endswith(".parquet")]
     audio = [name for name in sizes if name.lower().endswith(AUDIO_SUFFIXES)]
+    images = [name for name in sizes if name.lower().endswith(IMAGE_SUFFIXES)]
     lists = [name for name in sizes if PurePosixPath(name).name in METADATA]
-    if not parquet and not audio:
-        raise Refused("it has neither parquet nor audio files (wav, flac, ogg, mp3).")
-    names = parquet or audio + lists
+    if not parquet and not audio and not images:
+        raise Refused("it has no parquet, audio (wav, flac, ogg, mp3) or image (png, jpg, webp, gif, bmp) files.")
+    names = parquet or (audio or images) + lists
     if len(names) > MAX_FILES:
         raise Refused(f"it has {len(names)} data files; {MAX_FILES} are the most.")
     for name in names:
@@ -103,13 +105,16 @@ def check_card(card: Path) -> None:
 
 
 def convert(source: Path, config: str | None, out: Path) -> None:
-    """Read with `datasets`, write shards a split, audio as the bytes it came in."""
+    """Read with `datasets`, write shards a split, audio and images as the bytes they came in."""
     loaded = load_dataset(str(source), name=config, cache_dir=str(source.with_name("converted")))
     assert isinstance(loaded, DatasetDict)
     for split, rows in loaded.items():
         for column, feature in rows.features.items():
-            if isinstance(feature, Audio):
-                rows = rows.cast_column(column, Audio(sampling_rate=feature.sampling_rate, decode=False))
+            if isinstance(feature, Audio | Image):
+                whole = Image(decode=False)
+                if isinstance(feature, Audio):
+                    whole = Audio(sampling_rate=feature.sampling_rate, decode=False)
+                rows = rows.cast_column(column, whole)
                 check_embedded(rows, column)
         shards = max(1, -(-(rows.data.nbytes or 0) // SHARD_BYTES))
         for index in range(shards):
@@ -121,11 +126,11 @@ def check_embedded(rows: Dataset, column: str) -> None:
     """Refuse rows that name a file instead of holding its bytes: reading it would open any file of this machine."""
     for chunk in rows.data.column(column).chunks:
         if pc.any(pc.is_null(pc.struct_field(chunk, "bytes"))).as_py():
-            raise Refused(f"the column {column!r} has rows without audio bytes in them.")
+            raise Refused(f"the column {column!r} has rows without the bytes of a file in them.")
 
 
-def place_audio(source: Path, names: list[str], config: str | None, out: Path) -> None:
-    """Plain audio files are handed over in their folders; a configuration is a folder of that name."""
+def place_files(source: Path, names: list[str], config: str | None, out: Path) -> None:
+    """Plain audio or image files are handed over in their folders; a configuration is a folder of that name."""
     base = PurePosixPath(config) if config else PurePosixPath(".")
     moved = 0
     for name in names:
@@ -136,7 +141,7 @@ def place_audio(source: Path, names: list[str], config: str | None, out: Path) -
         (source / name).rename(target)
         moved += 1
     if not moved:
-        raise Refused(f"it has no folder {config!r} with audio files.")
+        raise Refused(f"it has no folder {config!r} with audio or image files.")
 
 
 def failure(error: Exception) -> FetchFailure:

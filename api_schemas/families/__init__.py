@@ -43,6 +43,7 @@ def family_of(model_type: str) -> Family | None:
 
 
 __all__ = [
+    "AST",
     "FAMILIES",
     "Architecture",
     "AttentionKind",

@@ -144,6 +144,12 @@ class Family:
         entries = (*self.required_files, *self.optional_files)
         return frozenset(name for entry in entries for name in ((entry,) if isinstance(entry, str) else entry))
 
+    def saved_as(self, naming: int, name: str) -> str:
+        """A tensor's name in a file that uses one of `saved_names`, from its name in the module tree."""
+        for pattern, by in self.saved_names[naming]:
+            name = re.sub(pattern, by, name)
+        return name
+
     def value(self, config: Config, key: str) -> Any:
         """A config value, or the family's default for it. KeyError where there is neither."""
         found = config.get(key)

@@ -3,7 +3,8 @@
 import logging
 from collections.abc import Sequence
 
-from api_schemas.enums import UploadState
+from api_schemas.columns import FoundColumns, find_columns
+from api_schemas.enums import Head, UploadState
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
 from api_schemas.inputs import HubDataset, Splits, UploadedDataset
 from api_schemas.reach import check_reachable
@@ -93,11 +94,7 @@ def _check_roles(splits: Splits) -> None:
 
 
 def _check_dataset(request: UploadedDataset, contents: DatasetContents, model: ModelLayout) -> None:
-    for field in ("input", "label", "group"):
-        column = getattr(request.columns, field)
-        if column is not None and column not in contents.columns:
-            detail = f"The dataset has no column {column!r}; it has {', '.join(contents.columns)}."
-            raise _wrong(f"/dataset/columns/{field}", ErrorCode.DATASET_SCHEMA, detail)
+    found = _find_columns(request, contents, model)
     for role in ("train", "validation", "test"):
         split = getattr(request.splits, role)
         if split not in contents.rows and (role == "train" or role in request.splits.model_fields_set):
@@ -106,16 +103,38 @@ def _check_dataset(request: UploadedDataset, contents: DatasetContents, model: M
     if contents.rows[request.splits.train] == 0:
         detail = f"Split {request.splits.train!r}, to train on, has no rows."
         raise _wrong("/dataset/splits/train", ErrorCode.DATASET_EMPTY, detail)
+    named = model.head in (Head.CLASSIFICATION, Head.TOKEN_CLASSIFICATION)
     # Another label column than the one that was inspected is the worker's to judge.
-    if request.columns.label in (None, contents.label_column):
+    if named and found.label == contents.label_column:
         _check_labels(contents, model)
 
 
+def _find_columns(request: UploadedDataset, contents: DatasetContents, model: ModelLayout) -> FoundColumns:
+    """The pair of checkpoint and data, judged by the kinds of the columns."""
+    for field in ("input", "label", "group"):
+        column = getattr(request.columns, field)
+        if column is not None and column not in contents.columns:
+            detail = f"The dataset has no column {column!r}; it has {', '.join(contents.columns)}."
+            raise _wrong(f"/dataset/columns/{field}", ErrorCode.DATASET_SCHEMA, detail)
+    try:
+        return find_columns(contents.column_kinds, request.columns, model.modality, model.head)
+    except SecateurError as error:
+        detail = f"{error.detail} The checkpoint is {model.architecture}."
+        items = tuple(_item("/dataset/columns", error.code, item.detail) for item in error.errors)
+        raise SecateurError(error.code, detail, items) from None
+
+
 def _check_labels(contents: DatasetContents, model: ModelLayout) -> None:
-    # The other way round is fine: one label a clip is a list of one.
+    if not contents.labels:
+        detail = (
+            f"Column {contents.label_column!r} holds texts of all kinds and not the names of labels, which the checkpoint "
+            "gives. Name the label column in `columns.label`."
+        )
+        raise _wrong("/dataset/columns/label", ErrorCode.DATASET_SCHEMA, detail)
+    # The other way round is fine: one label a row is a list of one.
     if contents.multi_label and not model.multi_label:
         detail = (
-            "The dataset has several labels a clip, the checkpoint gives one. Use a checkpoint whose config.json says "
+            "The dataset has several labels a row, the checkpoint gives one. Use a checkpoint whose config.json says "
             '"problem_type": "multi_label_classification".'
         )
         raise _wrong("/dataset", ErrorCode.LABELS_MISMATCH, detail)

@@ -59,6 +59,8 @@ def model_description(checkpoint: Checkpoint) -> dict[str, Any]:
         family=checkpoint.family.name,
         architecture=checkpoint.name,
         task=checkpoint.architecture.task,
+        modality=checkpoint.family.modality,
+        head=checkpoint.architecture.head,
         labels=checkpoint.labels,
         multi_label=checkpoint.multi_label,
         widths=widths,

@@ -49,8 +49,9 @@ _EXAMPLE = {
 def create_dataset(services: With, request: UploadRequest, response: Response) -> DatasetResource:
     """Name the parquet shards that will follow, with their sizes and SHA-256.
 
-    `<split>.parquet` and `<split>-*.parquet` belong to that split. Rows hold audio as a struct with `bytes` (wav, flac,
-    ogg or mp3) and a label: text, or an id of the ClassLabel feature of `datasets`; a list of them for several labels.
+    `<split>.parquet` and `<split>-*.parquet` belong to that split. Rows hold what a checkpoint reads: audio (wav, flac, ogg or
+    mp3) or an image (PNG, JPEG, WebP, GIF or BMP) as a struct with `bytes`, a text, or a list of words; and what it answers: a
+    label (text, or an id of the ClassLabel feature of `datasets`), a list of them, or what was said. Embeddings need no answer.
     """
     dataset = views.dataset(uploads.declare(services, "dataset", request))
     response.headers["Location"] = f"{views.V1}/datasets/{dataset.id}"
@@ -72,7 +73,7 @@ def list_datasets(services: With, cursor: Cursor = None, limit: Limit = 20) -> P
     responses=problems(ErrorCode.NOT_FOUND),
 )
 def get_dataset(services: With, dataset_id: DatasetPath) -> DatasetResource:
-    """Its files, and once complete its rows by split, labels, columns and duration."""
+    """Its files, and once complete its rows by split, labels, columns and, of audio, duration."""
     return views.dataset(uploads.get(services, "dataset", dataset_id))
 
 
@@ -124,11 +125,12 @@ async def upload_dataset_file(
         ErrorCode.DATASET_EMPTY,
         ErrorCode.DATASET_SCHEMA,
         ErrorCode.AUDIO_UNDECODABLE,
+        ErrorCode.IMAGE_UNDECODABLE,
     ),
 )
 def complete_dataset(
     services: With, dataset_id: DatasetPath, request: DatasetCompletion | None = None
 ) -> DatasetResource:
-    """Read every shard: schema, labels, every audio header, and a sample of the clips in full."""
+    """Read every shard: schema, labels, texts, the header of every clip or image, and a sample of these in full."""
     columns = request.columns if request else Columns()
     return views.dataset(complete.complete_dataset(services, dataset_id, columns))

@@ -2,13 +2,14 @@
 
 from api_schemas.checkpoint import MAX_INDEX_BYTES
 from api_schemas.errors import ErrorCode, SecateurError
+from api_schemas.preprocessing import MAX_VOCABULARY_BYTES, VOCABULARY_FILES
 from api_schemas.safetensors_header import LENGTH_BYTES, MAX_HEADER_BYTES, header_length, parse_header
 from api_schemas.shards import INDEX_NAME
 from store.intake.file_kinds import MAGIC_BYTES, refuse_magic, refused
 from store.intake.model_folder import about, check_json
 
 PARQUET_MAGIC = b"PAR1"
-TEXT_SUFFIXES = (".json", ".md")
+TEXT_SUFFIXES = (".json", ".md", ".txt")
 
 
 class Arrival:
@@ -21,7 +22,8 @@ class Arrival:
     def __init__(self, name: str, size: int, max_json_bytes: int) -> None:
         self._name = name
         self._size = size
-        self._max_text = MAX_INDEX_BYTES if name == INDEX_NAME else max_json_bytes
+        own = {INDEX_NAME: MAX_INDEX_BYTES} | dict.fromkeys(VOCABULARY_FILES, MAX_VOCABULARY_BYTES)
+        self._max_text = own.get(name, max_json_bytes)
         self._head = bytearray()
         self._tail = b""
         self._magic_seen = False
@@ -55,8 +57,8 @@ class Arrival:
         elif self._name.endswith(".parquet"):
             if not (head.startswith(PARQUET_MAGIC) and self._tail == PARQUET_MAGIC):
                 raise refused(self._name, "it does not begin and end as parquet files do")
-        elif self._name.endswith(TEXT_SUFFIXES) and b"\0" in head:
-            raise refused(self._name, "it is not text")
+        elif self._name.endswith(TEXT_SUFFIXES) and not _is_text(head):
+            raise refused(self._name, "it is not text in UTF-8")
 
     def _check_magic(self) -> None:
         self._magic_seen = True
@@ -71,3 +73,10 @@ class Arrival:
             self._header_seen = True
             with about(self._name):
                 parse_header(bytes(self._head), self._size)
+
+
+def _is_text(data: bytes) -> bool:
+    try:
+        return "\0" not in data.decode("utf-8")
+    except UnicodeDecodeError:
+        return False

@@ -6,74 +6,98 @@ the service's (inspector.py starts it, with limits). Output: {"contents": …} o
 
 import argparse
 import json
-import re
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from api_schemas.columns import FoundColumns, inspected_columns
+from api_schemas.enums import ColumnKind, Modality
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
 from api_schemas.inputs import Columns
+from api_schemas.media import looks_like_image
 from api_schemas.resources import DatasetContents
 from api_schemas.split_names import split_of
+from store.intake import dataset_rows
 from store.intake.dataset_audio import read_clip
-from store.intake.dataset_schema import Schema, read_schema, schema_error
+from store.intake.dataset_image import check_image
+from store.intake.dataset_labels import Labels
+from store.intake.dataset_schema import read_kinds, read_label_names, schema_error
 
 BATCH_ROWS = 64
-DECODED_CLIPS = 16
-MAX_CLIP_BYTES = 256 * 2**20
-MAX_LABEL_LENGTH = 256
-MAX_LABELS = 65_536
-_UNSTORABLE = re.compile(r"[\x00\ud800-\udfff]")
+DECODED = 16
+MAGIC_BYTES = 12
+
+Files = list[tuple[Path, pq.ParquetFile]]
+
+
+@dataclass
+class _Sounds:
+    """What the headers of all clips say together."""
+
+    seconds: float = 0.0
+    rates: set[int] = field(default_factory=set)
 
 
 def inspect(folder: Path, columns: Columns) -> DatasetContents:
-    """Read every shard of `folder`: schema, labels and every audio header, and decode a sample of the clips.
+    """Read every shard of `folder`: schema, labels, texts and the header of every clip or image, and decode a sample of them.
 
-    Raises DATASET_EMPTY, DATASET_SCHEMA or AUDIO_UNDECODABLE.
+    Raises DATASET_EMPTY, DATASET_SCHEMA, AUDIO_UNDECODABLE or IMAGE_UNDECODABLE.
     """
-    shards = sorted(folder.glob("*.parquet"))
-    files = [(path, _open(path)) for path in shards]
+    files = [(path, _open(path)) for path in sorted(folder.glob("*.parquet"))]
     total = sum(file.metadata.num_rows for _, file in files)
     if total == 0:
         raise SecateurError(
-            ErrorCode.DATASET_EMPTY, "The dataset has no rows. Upload parquet shards with clips in them."
+            ErrorCode.DATASET_EMPTY, "The dataset has no rows. Upload parquet shards with rows in them."
         )
-    schema = _common_schema(files, columns)
-    every = max(1, total // DECODED_CLIPS)
+    kinds = _common_kinds(files)
+    modality, found = inspected_columns(kinds, columns)
+    labels = _labels(files, found, kinds, modality)
     rows: Counter[str] = Counter()
-    used: set[str] = set()
-    rates: set[int] = set()
-    seconds, seen = 0.0, 0
+    sounds = _Sounds()
+    every = max(1, total // DECODED)
     for path, file in files:
         split = split_of(path.name)
-        for audio, label in _rows(file, schema, path.name):
+        for value, label in _rows(file, found, path.name):
             where = f"{split}[{rows[split]}]"
-            used.update(_label_names(label, schema, where))
-            if len(used) > MAX_LABELS:
-                raise schema_error(f"it has more than {MAX_LABELS} different labels", schema.label_column)
-            clip = read_clip(_embedded(audio, where), decode=seen % every == 0, where=where)
-            seconds += clip.seconds
-            rates.add(clip.sampling_rate)
+            answers = labels.take(label, where) if labels else None
+            decode = rows.total() % every == 0
+            if kinds[found.input] is ColumnKind.TEXTS:
+                words = dataset_rows.words(value.as_py(), where)
+                if answers is not None and answers != len(words):
+                    raise schema_error(f"the row {where} has {len(words)} words and {answers} labels", where)
+            else:
+                _check_input(value, modality, sounds, where, decode=decode)
             rows[split] += 1
-            seen += 1
-    if not used:
-        raise schema_error("no clip has a label", schema.label_column)
     return DatasetContents(
         rows=dict(rows),
-        # Those in use: what a ClassLabel names beyond them needs no place in the checkpoint.
-        labels=tuple(name for name in schema.names or sorted(used) if name in used),
-        multi_label=schema.multi_label,
-        columns=schema.columns,
-        input_column=schema.input_column,
-        label_column=schema.label_column,
-        seconds=round(seconds, 3),
-        sampling_rates=tuple(sorted(rates)),
+        modality=modality,
+        labels=labels.finish() if labels else (),
+        multi_label=labels is not None and labels.several and kinds[found.input] is not ColumnKind.TEXTS,
+        columns=tuple(kinds),
+        kinds=kinds,
+        input_column=found.input,
+        label_column=found.label,
+        seconds=round(sounds.seconds, 3),
+        sampling_rates=tuple(sorted(sounds.rates)),
     )
+
+
+def _check_input(value: Any, modality: Modality, sounds: _Sounds, where: str, decode: bool) -> None:
+    match modality:
+        case Modality.AUDIO:
+            clip = read_clip(dataset_rows.embedded(value, "clip", where), decode=decode, where=where)
+            sounds.seconds += clip.seconds
+            sounds.rates.add(clip.sampling_rate)
+        case Modality.IMAGE:
+            check_image(dataset_rows.embedded(value, "image", where), decode=decode, where=where)
+        case Modality.TEXT:
+            dataset_rows.text(value.as_py(), where)
 
 
 def _open(path: Path) -> pq.ParquetFile:
@@ -83,55 +107,56 @@ def _open(path: Path) -> pq.ParquetFile:
         raise _unreadable(path.name, error) from None
 
 
-def _common_schema(files: list[tuple[Path, pq.ParquetFile]], columns: Columns) -> Schema:
-    first_path, first = files[0]
-    schema = read_schema(first.schema_arrow, columns)
+def _common_kinds(files: Files) -> dict[str, ColumnKind]:
+    """The kind of every column; of bytes that no metadata describes, what the first of them are."""
+    kinds = read_kinds(files[0][1].schema_arrow)
     for path, file in files[1:]:
-        if read_schema(file.schema_arrow, columns) != schema:
-            reason = f"{path.name} has other columns or label names than {first_path.name}; write all shards alike"
-            raise schema_error(reason, path.name)
-    return schema
+        if read_kinds(file.schema_arrow) != kinds:
+            raise schema_error(_unlike(path, files[0][0]), path.name)
+    for name, kind in kinds.items():
+        if kind is ColumnKind.EMBEDDED:
+            kinds[name] = ColumnKind.IMAGE if looks_like_image(_first_bytes(files, name)) else ColumnKind.AUDIO
+    return kinds
 
 
-def _rows(file: pq.ParquetFile, schema: Schema, name: str) -> Iterator[tuple[Any, Any]]:
-    """(audio, label) of every row; a few rows at a time are in memory."""
+def _labels(files: Files, found: FoundColumns, kinds: dict[str, ColumnKind], modality: Modality) -> Labels | None:
+    if found.label is None:
+        return None
+    names = read_label_names(files[0][1].schema_arrow, found.label)
+    for path, file in files[1:]:
+        if read_label_names(file.schema_arrow, found.label) != names:
+            raise schema_error(_unlike(path, files[0][0]), path.name)
+    return Labels(found.label, kinds[found.label], names, modality)
+
+
+def _unlike(path: Path, first: Path) -> str:
+    return f"{path.name} has other columns or label names than {first.name}; write all shards alike"
+
+
+def _first_bytes(files: Files, column: str) -> bytes:
+    for path, file in files:
+        try:
+            for batch in file.iter_batches(1, columns=[column]):
+                value = batch.column(column)[0]
+                data = value["bytes"].as_py() if value.is_valid else None
+                if data:
+                    return bytes(data[:MAGIC_BYTES])
+        except (pa.ArrowException, OSError) as error:
+            raise _unreadable(path.name, error) from None
+    return b""
+
+
+def _rows(file: pq.ParquetFile, found: FoundColumns, name: str) -> Iterator[tuple[Any, Any]]:
+    """(input as an Arrow scalar, label) of every row; a few rows at a time are in memory."""
+    columns = [found.input] if found.label is None else [found.input, found.label]
     try:
-        for batch in file.iter_batches(BATCH_ROWS, columns=[schema.input_column, schema.label_column]):
-            audio, labels = batch.column(schema.input_column), batch.column(schema.label_column)
-            embedded = audio.field("bytes")
+        for batch in file.iter_batches(BATCH_ROWS, columns=columns):
+            inputs = batch.column(found.input)
+            labels = None if found.label is None else batch.column(found.label)
             for index in range(batch.num_rows):
-                # A null struct has no bytes either, whatever lies in its child array.
-                yield (embedded[index] if audio[index].is_valid else None), labels[index].as_py()
+                yield inputs[index], None if labels is None else labels[index].as_py()
     except (pa.ArrowException, OSError) as error:
         raise _unreadable(name, error) from None
-
-
-def _embedded(audio: Any, where: str) -> bytes:
-    data: bytes | None = audio.as_py() if audio is not None else None
-    if not data:
-        raise schema_error(f"the clip at {where} has no embedded bytes; write them into the shard, not a path", where)
-    if len(data) > MAX_CLIP_BYTES:
-        raise schema_error(f"the clip at {where} has {len(data)} bytes; {MAX_CLIP_BYTES} are read", where)
-    return data
-
-
-def _label_names(label: Any, schema: Schema, where: str) -> list[str]:
-    values = label if schema.multi_label and label is not None else [label]
-    if not schema.multi_label and label is None:
-        raise schema_error(f"the clip at {where} has no label", where)
-    names = []
-    for value in values:
-        if schema.names is not None:
-            if not isinstance(value, int) or not 0 <= value < len(schema.names):
-                raise schema_error(
-                    f"the label at {where} is {value}, not an id of the {len(schema.names)} names", where
-                )
-            value = schema.names[value]
-        # Without NUL and halves of surrogate pairs: neither every database nor JSON in UTF-8 can hold them.
-        if not isinstance(value, str) or not 0 < len(value) <= MAX_LABEL_LENGTH or _UNSTORABLE.search(value):
-            raise schema_error(f"the label at {where} is not a text of 1 to {MAX_LABEL_LENGTH} characters", where)
-        names.append(value)
-    return names
 
 
 def _unreadable(name: str, error: Exception) -> SecateurError:

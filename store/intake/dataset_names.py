@@ -15,7 +15,9 @@ def check_names(names: Iterable[str]) -> None:
         refuse_suffix(name)
         reason = None
         if not name.endswith(SUFFIXES):
-            reason = "a dataset is parquet shards with embedded audio, named <split>.parquet or <split>-*.parquet"
+            reason = (
+                "a dataset is parquet shards (audio and images inside them), named <split>.parquet or <split>-*.parquet"
+            )
         elif given.count(name) > 1:
             reason = "it is declared twice"
         if reason:

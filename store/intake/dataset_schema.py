@@ -1,45 +1,49 @@
-"""Which columns of a parquet shard hold the audio and the labels, and what the labels are called.
+"""What kind of column each column of a parquet shard is, and what the labels of one are called.
 
 Read from the Arrow schema and, where there is one, from the `huggingface` metadata that `datasets` writes beside it.
 """
 
 import json
-from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 
+from api_schemas.enums import ColumnKind
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
-from api_schemas.inputs import Columns
 
 MAX_COLUMNS = 256
 MAX_LABELS = 65_536
-LABEL_NAMES = ("label", "labels")
+
+Names = tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Schema:
-    """The two columns that matter. `names` are label names by id; None where labels are text."""
-
-    columns: tuple[str, ...]
-    input_column: str
-    label_column: str
-    multi_label: bool
-    names: tuple[str, ...] | None
-
-
-def read_schema(schema: pa.Schema, wanted: Columns) -> Schema:
-    """Find the columns, by the names in `wanted` or by type and usual name. Raises DATASET_SCHEMA."""
-    columns = tuple(schema.names)
+def read_kinds(schema: pa.Schema) -> dict[str, ColumnKind]:
+    """The kind of every column. Raises DATASET_SCHEMA where names repeat or are too many."""
+    columns = schema.names
     if len(columns) > MAX_COLUMNS or len(set(columns)) != len(columns):
         raise schema_error(f"a shard needs distinct column names, at most {MAX_COLUMNS}")
     features = _features(schema)
-    input_column = _input_column(schema, features, wanted.input)
-    label_column = _label_column(schema, features, wanted.label)
-    if wanted.group is not None and wanted.group not in columns:
-        raise schema_error(f"there is no column {wanted.group!r}; there are {', '.join(columns)}", wanted.group)
-    multi_label, names = _labels(schema.field(label_column).type, features.get(label_column), label_column)
-    return Schema(columns, input_column, label_column, multi_label, names)
+    return {name: _kind(schema.field(name).type, features.get(name)) for name in columns}
+
+
+def read_label_names(schema: pa.Schema, column: str) -> Names | None:
+    """Names of a label column's ids, or None where it holds the names themselves. Raises DATASET_SCHEMA for another type."""
+    type_ = schema.field(column).type
+    value = _plain(type_)
+    if _is_text(value):
+        return None
+    if not pa.types.is_integer(value):
+        raise schema_error(f"column {column!r} is {type_}; labels are text, or ids of a ClassLabel", column)
+    names = _class_names(_features(schema).get(column))
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise schema_error(
+            f"column {column!r} holds numbers without names; write labels as text, or with the ClassLabel feature of "
+            "`datasets`, since they are matched with the checkpoint's by name",
+            column,
+        )
+    if not 0 < len(names) <= MAX_LABELS or len(set(names)) != len(names):
+        raise schema_error(f"the label names of {column!r} are not distinct, or not 1 to {MAX_LABELS}", column)
+    return tuple(names)
 
 
 def schema_error(reason: str, pointer: str = "") -> SecateurError:
@@ -57,70 +61,45 @@ def _features(schema: pa.Schema) -> dict[str, Any]:
     return features if isinstance(features, dict) else {}
 
 
-def _is_audio(type_: pa.DataType) -> bool:
-    if not pa.types.is_struct(type_):
-        return False
+def _kind(type_: pa.DataType, feature: Any) -> ColumnKind:
+    if pa.types.is_struct(type_):
+        if not _embeds(type_):
+            return ColumnKind.OTHER
+        declared = {"Audio": ColumnKind.AUDIO, "Image": ColumnKind.IMAGE}
+        return declared.get(_declared(feature) or "", ColumnKind.EMBEDDED)
+    several, value = _is_list(type_), _plain(type_)
+    if _is_text(value):
+        return ColumnKind.TEXTS if several else ColumnKind.TEXT
+    if pa.types.is_integer(value) and _class_names(feature) is not None:
+        return ColumnKind.LABELS if several else ColumnKind.LABEL
+    return ColumnKind.OTHER
+
+
+def _embeds(type_: pa.DataType) -> bool:
     index = type_.get_field_index("bytes")
     return bool(index >= 0 and (pa.types.is_binary(type_[index].type) or pa.types.is_large_binary(type_[index].type)))
 
 
-def _input_column(schema: pa.Schema, features: dict[str, Any], wanted: str | None) -> str:
-    if wanted is not None:
-        if wanted not in schema.names:
-            raise schema_error(f"there is no column {wanted!r}; there are {', '.join(schema.names)}", wanted)
-        if not _is_audio(schema.field(wanted).type):
-            raise schema_error(f"column {wanted!r} holds no audio (a struct with `bytes`)", wanted)
-        return wanted
-    audio = [name for name in schema.names if _is_audio(schema.field(name).type)]
-    declared = [name for name in audio if _kind(features.get(name)) == "Audio"]
-    found = declared or audio
-    if len(found) == 1:
-        return str(found[0])
-    if not found:
-        raise schema_error(
-            f"no column holds embedded audio (a struct with `bytes` and `path`); there are {', '.join(schema.names)}"
-        )
-    raise schema_error(f"several columns hold audio ({', '.join(found)}); name one in `columns.input`")
+def _is_list(type_: pa.DataType) -> bool:
+    return bool(pa.types.is_list(type_) or pa.types.is_large_list(type_))
 
 
-def _label_column(schema: pa.Schema, features: dict[str, Any], wanted: str | None) -> str:
-    if wanted is not None:
-        if wanted not in schema.names:
-            raise schema_error(f"there is no column {wanted!r}; there are {', '.join(schema.names)}", wanted)
-        return wanted
-    for name in LABEL_NAMES:
-        if name in schema.names:
-            return str(name)
-    declared = [name for name in schema.names if _kind(_element(features.get(name))) == "ClassLabel"]
-    if len(declared) == 1:
-        return str(declared[0])
-    raise schema_error(f"no column is called `label` or `labels`; name one in `columns.label` of {schema.names}")
+def _plain(type_: pa.DataType) -> pa.DataType:
+    """The type of a value: of a list's elements, of a dictionary's entries."""
+    value = type_.value_type if _is_list(type_) else type_
+    return value.value_type if pa.types.is_dictionary(value) else value
 
 
-def _labels(type_: pa.DataType, feature: Any, column: str) -> tuple[bool, tuple[str, ...] | None]:
-    """Whether a row has several labels, and the names of the ids where labels are ids."""
-    multi = pa.types.is_list(type_) or pa.types.is_large_list(type_)
-    value = type_.value_type if multi else type_
-    if pa.types.is_dictionary(value):
-        value = value.value_type
-    if pa.types.is_string(value) or pa.types.is_large_string(value):
-        return multi, None
-    if not pa.types.is_integer(value):
-        raise schema_error(f"column {column!r} is {type_}; labels are text, or ids of a ClassLabel", column)
+def _is_text(type_: pa.DataType) -> bool:
+    return bool(pa.types.is_string(type_) or pa.types.is_large_string(type_))
+
+
+def _class_names(feature: Any) -> Any:
     element = _element(feature)
-    names = element.get("names") if _kind(element) == "ClassLabel" else None
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise schema_error(
-            f"column {column!r} holds numbers without names; write labels as text, or with the ClassLabel feature of "
-            "`datasets`, since they are matched with the checkpoint's by name",
-            column,
-        )
-    if not 0 < len(names) <= MAX_LABELS or len(set(names)) != len(names):
-        raise schema_error(f"the label names of {column!r} are not distinct, or not 1 to {MAX_LABELS}", column)
-    return multi, tuple(names)
+    return element.get("names") if _declared(element) == "ClassLabel" else None
 
 
-def _kind(feature: Any) -> str | None:
+def _declared(feature: Any) -> str | None:
     kind = feature.get("_type") if isinstance(feature, dict) else None
     return kind if isinstance(kind, str) else None
 
@@ -129,6 +108,6 @@ def _element(feature: Any) -> Any:
     """What a list feature is a list of: `datasets` has written it in three ways. A feature that is none comes back."""
     if isinstance(feature, list) and len(feature) == 1:
         return feature[0]
-    if _kind(feature) in ("Sequence", "List", "LargeList"):
+    if _declared(feature) in ("Sequence", "List", "LargeList"):
         return feature.get("feature")
     return feature if isinstance(feature, dict) else {}

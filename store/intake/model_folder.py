@@ -8,19 +8,16 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 from api_schemas.checkpoint import MAX_CONFIG_BYTES, MAX_INDEX_BYTES, Checkpoint, describe_checkpoint
-from api_schemas.config_guard import refuse_code
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
-from api_schemas.families import FAMILIES, Family
+from api_schemas.families import FAMILIES
+from api_schemas.preprocessing import PREPROCESSOR, PROCESSOR, TOKENIZER_CONFIG, preprocessor_settings
 from api_schemas.safe_json import UnsafeJsonError, load_object
 from api_schemas.safetensors_header import LENGTH_BYTES, TensorInfo, header_length, parse_header
 from api_schemas.shards import INDEX_NAME, SHARD_NAME, WEIGHTS_NAME, merge_shards, shard_names
 from store.intake.file_kinds import MAGIC_BYTES, refuse_magic, refuse_suffix
+from store.intake.model_inputs import check_preprocessor, check_settings, check_tokenizer
 
-SUFFIXES = (".safetensors", ".json", ".md")
-# Of log-mel features, whose values are tens at most; and std is divided by.
-MAX_STATISTIC = 1e6
-MIN_STD = 1e-6
-SAMPLING_RATES = range(1_000, 384_001)
+SUFFIXES = (".safetensors", ".json", ".md", ".txt")
 
 
 class ModelFiles(Protocol):
@@ -75,9 +72,24 @@ def describe_model(files: ModelFiles) -> Checkpoint:
     for name in files.sizes:
         if not name.endswith((".safetensors", INDEX_NAME)) and name not in family.files:
             raise _unexpected(name, f"{family.name} checkpoints do not have it")
-    if "preprocessor_config.json" in files.sizes:
-        _check_preprocessor(family, config, _read_object(files, "preprocessor_config.json", MAX_CONFIG_BYTES))
+    _check_inputs(files, checkpoint, config)
     return checkpoint
+
+
+def _check_inputs(files: ModelFiles, checkpoint: Checkpoint, config: Mapping[str, Any]) -> None:
+    """Of the files that say how inputs are made, those that are there."""
+
+    def settings(name: str) -> dict[str, Any] | None:
+        return _read_object(files, name, MAX_CONFIG_BYTES) if name in files.sizes else None
+
+    processor = settings(PROCESSOR)
+    preprocessor = preprocessor_settings(processor, settings(PREPROCESSOR))
+    if checkpoint.family.preprocessors:
+        if preprocessor is None:
+            raise _missing(f"{PREPROCESSOR} or {PROCESSOR}")
+        file = PROCESSOR if processor is not None and preprocessor in processor.values() else PREPROCESSOR
+        check_preprocessor(checkpoint, config, preprocessor, file)
+    check_tokenizer(checkpoint, config, settings(TOKENIZER_CONFIG), files.sizes)
 
 
 @contextmanager
@@ -98,7 +110,7 @@ def check_json(name: str, data: bytes, max_bytes: int) -> dict[str, Any]:
         item = ErrorItem(pointer=name, code=ErrorCode.CONFIG_INVALID, detail=str(error))
         raise SecateurError(ErrorCode.CONFIG_INVALID, f"{name} {error}.", (item,)) from None
     if name != INDEX_NAME:
-        refuse_code(value, name)
+        check_settings(name, value)
     return value
 
 
@@ -125,32 +137,6 @@ def _header(files: ModelFiles, name: str) -> dict[str, TensorInfo]:
     with about(name):
         first = files.read(name, 0, min(size, LENGTH_BYTES))
         return parse_header(files.read(name, 0, LENGTH_BYTES + header_length(first, size)), size)
-
-
-def _check_preprocessor(family: Family, config: Mapping[str, Any], preprocessor: Mapping[str, Any]) -> None:
-    """The feature extractor is the family's own, and makes inputs of the size the model was built for."""
-    kind = preprocessor.get("feature_extractor_type")
-    if kind not in family.preprocessors:
-        wanted = " or ".join(family.preprocessors)
-        raise _bad_preprocessor("feature_extractor_type", f"{wanted} is needed, it says {str(kind)[:100]!r}")
-    rate = preprocessor.get("sampling_rate", SAMPLING_RATES.start)
-    if type(rate) is not int or rate not in SAMPLING_RATES:
-        raise _bad_preprocessor(
-            "sampling_rate", f"a rate from {SAMPLING_RATES.start} to {SAMPLING_RATES.stop - 1} Hz is needed"
-        )
-    for key, least in (("mean", -MAX_STATISTIC), ("std", MIN_STD), ("padding_value", -MAX_STATISTIC)):
-        value = preprocessor.get(key, 1.0)
-        if type(value) not in (int, float) or not least <= value <= MAX_STATISTIC:
-            raise _bad_preprocessor(key, f"a number from {least:g} to {MAX_STATISTIC:g} is needed")
-    for key in family.preprocessor_keys:
-        model, features = family.value(config, key), preprocessor.get(key, family.defaults[key])
-        if type(features) is not int or features != model:
-            raise _bad_preprocessor(key, f"config.json says {model}, it says {str(features)[:100]}")
-
-
-def _bad_preprocessor(key: str, reason: str) -> SecateurError:
-    item = ErrorItem(pointer=f"preprocessor_config.json/{key}", code=ErrorCode.CONFIG_INVALID, detail=reason)
-    return SecateurError(ErrorCode.CONFIG_INVALID, f"preprocessor_config.json: `{key}`: {reason}.", (item,))
 
 
 def _missing(name: str) -> SecateurError:

@@ -11,13 +11,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import soundfile
 from httpx import Response
+from PIL import Image
 from safetensors.numpy import save
 from starlette.testclient import TestClient
 
+from api_schemas.checkpoint import block_tensors
 from api_schemas.families import AST
 
 LABELS = ("down", "left", "right", "up")
-AUDIO = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+EMBEDDED = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
 
 def ast_config(**changes: Any) -> dict[str, Any]:
@@ -47,19 +49,12 @@ def preprocessor_config(**changes: Any) -> dict[str, Any]:
 
 def ast_tensors(config: Mapping[str, Any], naming: int = 0, dtype: str = "float32") -> dict[str, np.ndarray]:
     """The tensors of a config, under the family's `naming`-th way of naming them in the file."""
-    hidden, heads = config["hidden_size"], config["num_attention_heads"]
-    inner = heads * config.get("head_dim", hidden // heads)
-    shapes: dict[str, tuple[int, ...]] = {
-        names[min(naming, len(names) - 1)]: shape
-        for names, shape in AST.other_tensors(config, len(config.get("id2label", "12"))).items()
-    }
-    for layer in range(config["num_hidden_layers"]):
-        for side, module in AST.file_names[naming].projections(layer).items():
-            shapes[f"{module}.weight"] = (hidden, inner) if side == "o" else (inner, hidden)
-            if side == "o" or config.get("qkv_bias", True):
-                shapes[f"{module}.bias"] = (hidden,) if side == "o" else (inner,)
+    others = AST.other_tensors(config, len(config.get("id2label", "12")))
+    shapes = {**block_tensors(AST.layout(config, "")), **others}
     random = np.random.default_rng(0)
-    return {name: random.normal(size=shape).astype(dtype) for name, shape in shapes.items()}
+    return {
+        AST.saved_as(naming, name): random.normal(size=shape).astype(dtype) for name, shape in sorted(shapes.items())
+    }
 
 
 def checkpoint_files(config: dict[str, Any] | None = None, **replaced: bytes | None) -> dict[str, bytes]:
@@ -98,13 +93,35 @@ def shard(
 ) -> bytes:
     """A parquet shard. `features`: what `datasets` would write beside the schema."""
     metadata = {"huggingface": json.dumps({"info": {"features": features}})} if features else None
-    fields = [("audio", AUDIO), (label_column, label_type or pa.string())]
+    fields = [("audio", EMBEDDED), (label_column, label_type or pa.string())]
     table = pa.table(
         {"audio": [{"bytes": clip, "path": "a.wav"} for clip in clips], label_column: list(labels)},
         schema=pa.schema(fields, metadata),
     )
     buffer = io.BytesIO()
     pq.write_table(table, buffer)
+    return buffer.getvalue()
+
+
+def picture(colour: tuple[int, int, int] = (200, 30, 30), size: tuple[int, int] = (24, 16), kind: str = "PNG") -> bytes:
+    """An image of one colour with a darker corner, encoded."""
+    image = Image.new("RGB", size, colour)
+    image.paste((10, 10, 10), (0, 0, size[0] // 3, size[1] // 3))
+    buffer = io.BytesIO()
+    image.save(buffer, kind)
+    return buffer.getvalue()
+
+
+def table(features: Mapping[str, Any] | None = None, **columns: tuple[pa.DataType, Sequence[Any]]) -> bytes:
+    """A parquet shard of these columns, each a type and its values; bytes in a column of EMBEDDED are wrapped."""
+    metadata = {"huggingface": json.dumps({"info": {"features": features}})} if features else None
+    values = {
+        name: [{"bytes": value, "path": None} for value in given] if type_ == EMBEDDED else list(given)
+        for name, (type_, given) in columns.items()
+    }
+    schema = pa.schema([(name, type_) for name, (type_, _) in columns.items()], metadata)
+    buffer = io.BytesIO()
+    pq.write_table(pa.table(values, schema=schema), buffer)
     return buffer.getvalue()
 
 

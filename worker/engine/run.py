@@ -88,11 +88,13 @@ def _plan(spec: EngineSpec, layers: int, steps: int, samples: Mapping[str, int])
 
 
 def _prepare(inputs: Inputs, spec: EngineSpec, described: Checkpoint, reporter: Reporter) -> PreparedData:
-    """Decode, check and featurise the data, saying how far it is."""
+    """Read the data and make inputs of it, saying how far it is."""
     reporter.phase(Phase.PREPARING, 0)
     data = prepare(
         inputs.data,
         inputs.model,
+        modality=described.family.modality,
+        head=described.architecture.head,
         labels=described.labels,
         multi_label=described.multi_label,
         columns=spec.columns,

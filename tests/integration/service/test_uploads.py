@@ -70,7 +70,7 @@ def test_columns_named_at_completion(client: TestClient) -> None:
     files = {"train.parquet": shard([tone()], ["up"], label_column="word")}
     address = declare(client, files, "datasets")
     client.put(f"{address}/files/train.parquet", content=files["train.parquet"])
-    problem(client.post(f"{address}/complete"), 422, "dataset_schema")
+    problem(client.post(f"{address}/complete", json={"columns": {"label": "label"}}), 422, "dataset_schema")
     body = {"columns": {"label": "word"}}
     assert client.post(f"{address}/complete", json=body).json()["contents"]["label_column"] == "word"
 

@@ -37,7 +37,7 @@ def refusal(config: dict[str, Any], tensors: dict[str, TensorInfo] | None = None
 def test_describes_every_way_of_naming_and_storing(naming: int, dtype: str) -> None:
     checkpoint = describe(ast_config(), naming=naming, dtype=dtype)
 
-    assert (checkpoint.family.name, checkpoint.task) == ("ast", "audio-classification")
+    assert (checkpoint.family.name, checkpoint.architecture.task) == ("ast", "audio-classification")
     assert checkpoint.labels == LABELS
     assert not checkpoint.multi_label
     assert checkpoint.widths.stock_shape == (4, 8)
@@ -61,9 +61,10 @@ def test_a_uniformly_pruned_stock_checkpoint_says_its_head_width() -> None:
 
 def test_without_biases() -> None:
     checkpoint = describe(ast_config(qkv_bias=False))
-    assert not checkpoint.shape.qkv_bias
-    assert checkpoint.shape.output_bias
-    assert checkpoint.shape.attention_parameters == 2 * (4 * 32 * 32 + 32)
+    block = checkpoint.shape.attention[0]
+    assert not any((block.q_bias, block.k_bias, block.v_bias))
+    assert block.o_bias
+    assert accounting.attention_parameters(checkpoint.shape, checkpoint.widths) == 2 * (4 * 32 * 32 + 32)
 
 
 def test_labels_and_kind_of_task() -> None:

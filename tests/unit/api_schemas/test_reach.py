@@ -79,7 +79,7 @@ def test_the_most_that_can_go(granularity: str, changes: dict[str, Any], of_laye
         spec = pruning(0.5, "flops", granularity=granularity, exclude_layers=exclude, **changes)
         channels = of_layer / (QK + VO) * 2 * (LAYERS - len(exclude))
         assert max_share(SHAPE, DENSE, spec) == pytest.approx(channels * CHANNEL_FLOPS / FLOPS, abs=1e-12)
-        assert [narrowest(DENSE, spec).layers[number] for number in exclude] == [DENSE.layers[0]] * len(exclude)
+        assert [narrowest(SHAPE, DENSE, spec).layers[number] for number in exclude] == [DENSE.layers[0]] * len(exclude)
 
 
 def test_every_granularity_has_a_maximum() -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.unit.engine.small import DENSE, HEAD_DIM, HEADS, LAYERS, batches_of, inputs, small_model
+from tests.unit.engine.small import DENSE, HEAD_DIM, HEADS, KIND, LAYERS, batches_of, inputs, small_model
 from worker.engine.attention import attention_blocks
 from worker.engine.checkpoint.load import Loaded
 from worker.engine.compensation import fold_means, refit_outputs
@@ -32,7 +32,7 @@ def _streams(loaded: Loaded, x: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
     found: list[dict[str, Tensor]] = [{} for _ in range(LAYERS)]
     handles = []
     for number, block in enumerate(attention_blocks(loaded.model, loaded.kind, loaded.widths)):
-        layer = loaded.model.get_submodule(loaded.kind.layer_modules.format(layer=number))
+        layer = loaded.model.get_submodule(KIND.layout_of(loaded.model).stacks[0][number])
         seen = found[number]
         handles.append(layer.register_forward_pre_hook(lambda _m, a, seen=seen: seen.update(hidden=a[0])))
         attention = loaded.model.get_submodule(block.name)
@@ -49,7 +49,7 @@ def _streams(loaded: Loaded, x: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
 
 def _last_output(loaded: Loaded, x: Tensor) -> Tensor:
     """The residual stream after the last layer, float64."""
-    last = loaded.model.get_submodule(loaded.kind.layer_modules.format(layer=LAYERS - 1))
+    last = loaded.model.get_submodule(KIND.layout_of(loaded.model).stacks[0][-1])
     found: list[Tensor] = []
     handle = last.register_forward_hook(lambda _m, _a, y: found.append(y[0] if isinstance(y, tuple) else y))
     with torch.inference_mode():

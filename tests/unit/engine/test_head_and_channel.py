@@ -15,7 +15,10 @@ from worker.engine.scoring.channels import LayerScores, NormScores, SignedScores
 from worker.engine.selection import HeadKeep, Keep, keep_all, select
 
 SIDES = ("qk", "vo")
-PARAMETERS = {"qk": accounting.qk_channel_parameters(SHAPE), "vo": accounting.vo_channel_parameters(SHAPE)}
+PARAMETERS = {
+    "qk": accounting.qk_channel_parameters(SHAPE.attention[0]),
+    "vo": accounting.vo_channel_parameters(SHAPE.attention[0]),
+}
 
 
 class Slow:
@@ -40,17 +43,17 @@ class Slow:
             if sum(layer == number for layer, _ in self.left) > self.spec.min_heads:
                 parameters = sum(PARAMETERS[side] * len(left[side]) for side in SIDES)
                 sides = [scores.of(side, [(head, c) for c in sorted(left[side])]) for side in SIDES]
-                cost = sum(self.unit.cost(side) * len(left[side]) for side in SIDES)
+                cost = sum(self.unit.cost(0, side) * len(left[side]) for side in SIDES)
                 yield scores.per_parameter(scores.head_of(*sides), parameters), "head", number, head, -1, cost
             for side in SIDES:
                 if len(left[side]) > self.spec.min_channels:
                     vector = scores.side(side)[head]
                     least = min(left[side], key=lambda c, vector=vector: (float(vector[c]), c))
                     density = scores.per_parameter(float(vector[least]), PARAMETERS[side])
-                    yield density, side, number, head, least, self.unit.cost(side)
+                    yield density, side, number, head, least, self.unit.cost(0, side)
 
     def step(self, *, patient: bool) -> bool:
-        small = min(self.unit.qk, self.unit.vo) / 2
+        small = min(self.unit.qk[0], self.unit.vo[0]) / 2
         fitting = [
             candidate for candidate in self.candidates()
             if candidate[-1] < 2 * self.gap and not (patient and candidate[1] == "head" and candidate[-1] > self.gap + small)

@@ -37,7 +37,7 @@ def test_the_table_covers_the_dense_layer(measured):
 
 def test_the_dense_model_takes_its_own_time_and_less_takes_less(measured):
     loaded, table = measured
-    latency = LatencyModel(table, loaded.kind)
+    latency = LatencyModel(table)
     assert latency.milliseconds(loaded.widths) == pytest.approx(table.dense_ms)
     one_head = AttentionWidths.of(HEAD_DIM, [((HEAD_DIM,), (HEAD_DIM,))] * LAYERS)
     nothing = AttentionWidths.of(HEAD_DIM, [((), ())] * LAYERS)
@@ -47,7 +47,7 @@ def test_the_dense_model_takes_its_own_time_and_less_takes_less(measured):
 
 def test_wide_heads_get_a_grid_of_the_widths_they_can_share():
     config = small_config(hidden_size=64, num_attention_heads=2, intermediate_size=16, num_hidden_layers=1)
-    widths = AttentionWidths.dense(1, 2, 32)
+    widths = AttentionWidths.dense(1, 2, 32, (16,))
     model = build(KIND, config.to_dict(), widths, ASTForAudioClassification(config).state_dict())
     table = measure_latency_table(model, KIND, widths, {"input_values": inputs(1)})
     assert (table.heads, table.widths) == ((1, 2), (16, 24, 32))

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from api_schemas import accounting
+from api_schemas.accounting import qk_channel_parameters, vo_channel_parameters
 from api_schemas.enums import Balance, Granularity, Layout, Scope
 from api_schemas.errors import SecateurError
 from api_schemas.pruning import Pruning
@@ -18,6 +19,8 @@ from worker.engine.selection import compose, keep_all, select, widths_of
 
 DENSE = AttentionWidths.dense(LAYERS, HEADS, HEAD_DIM)
 SHAPE = small_shape()
+QK, VO = (count(SHAPE.attention[0]) for count in (qk_channel_parameters, vo_channel_parameters))
+ATTENTION = accounting.attention_parameters(SHAPE, DENSE)
 
 
 def pruning(sparsity=0.5, **changes) -> Pruning:
@@ -35,13 +38,13 @@ def scores(widths=DENSE, seed=0):
 
 def structure_share(spec: Pruning) -> float:
     """One structure's share of the attention parameters, or one a layer with a local scope."""
-    per_channel = max(accounting.qk_channel_parameters(SHAPE), accounting.vo_channel_parameters(SHAPE))
+    per_channel = max(QK, VO)
     if spec.granularity is Granularity.ENTIRE_HEAD:
-        one = HEAD_DIM * (accounting.qk_channel_parameters(SHAPE) + accounting.vo_channel_parameters(SHAPE))
+        one = HEAD_DIM * (QK + VO)
     else:
         one = HEADS * per_channel * (2 if spec.layout is Layout.STOCK else 1)
     everywhere = spec.scope is Scope.LOCAL or spec.layout is Layout.STOCK
-    return one * (LAYERS if everywhere else 1) / SHAPE.attention_parameters
+    return one * (LAYERS if everywhere else 1) / ATTENTION
 
 
 PLAIN = (Granularity.ENTIRE_HEAD, Granularity.SAME_CHANNEL, Granularity.PER_HEAD)
@@ -109,7 +112,7 @@ def test_per_head_takes_each_heads_own_worst_channel():
         qk = [torch.arange(HEAD_DIM, dtype=torch.float64).roll(h) + 1 for h in range(HEADS)]
         vo = [torch.full((HEAD_DIM,), 100.0, dtype=torch.float64) for _ in range(HEADS)]
         by_hand.append(LayerScores(tuple(qk), tuple(vo)))
-    one_slice = LAYERS * HEADS * accounting.qk_channel_parameters(SHAPE) / SHAPE.attention_parameters
+    one_slice = LAYERS * HEADS * QK / ATTENTION
     spec = pruning(one_slice, granularity="per_head", scope="local")
     keep = select(by_hand, DENSE, SHAPE, spec, share=one_slice)
     for layer in keep:
@@ -142,7 +145,7 @@ def test_out_of_reach_is_refused_with_the_maximum():
         check_reachable(SHAPE, DENSE, pruning(nominal + 0.01))
     assert caught.value.code == "sparsity_out_of_reach"
     biases = LAYERS * HIDDEN
-    maximum = nominal * (SHAPE.attention_parameters - biases) / SHAPE.attention_parameters
+    maximum = nominal * (ATTENTION - biases) / ATTENTION
     assert f"{maximum:.4f}" in caught.value.detail
 
 
@@ -158,8 +161,7 @@ def test_a_target_nearer_to_nothing_than_to_the_smallest_cut_is_refused(scope):
 
 
 def test_the_papers_schedule_is_ten_percent_a_step():
-    shape = SHAPE.model_copy(update={"attention_parameters": SHAPE.attention_parameters})
-    targets = step_targets(shape, DENSE, pruning(0.5, granularity="per_head"))
+    targets = step_targets(SHAPE, DENSE, pruning(0.5, granularity="per_head"))
     assert targets == pytest.approx((0.1, 0.2, 0.3, 0.4, 0.5))
     assert pruning(0.3).steps == 3
     assert pruning(0.7).steps == 7

@@ -8,10 +8,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from api_schemas import accounting
 from api_schemas.budget import Unit
 from api_schemas.enums import Granularity, Normalization
 from api_schemas.reach import least_channels, max_share, smallest_cut
 from api_schemas.widths import AttentionWidths
+from tests.support.shapes import equal_shape
 from tests.unit.engine.selecting import (
     COUNTED,
     DENSE,
@@ -56,7 +58,7 @@ def test_the_target_is_met_to_the_nearest_structure(spec, seed, kind):
         ragged = max_share(SHAPE, DENSE, spec.model_copy(update={"granularity": Granularity.RAGGED}))
         if share > ragged:  # Every head that is left is as narrow as it may be: only heads of that size can go.
             unit = Unit.of(SHAPE, spec.target.kind)
-            head = least_channels(spec) * (unit.qk + unit.vo) / unit.total
+            head = least_channels(spec) * (unit.qk[0] + unit.vo[0]) / unit.total
             least = head * (LAYERS - len(spec.exclude_layers) if spec.scope == "local" else 1)
     assert abs(achieved - share) <= least / 2 + 1e-12
 
@@ -152,7 +154,7 @@ def subsets(widths: AttentionWidths) -> Iterator[set[tuple[int, int, str, int]]]
 def test_ragged_loses_the_least_of_all_ways_to_cut_as_much(seed):
     """Brute force over every subset of 2 heads × 3 channels × 2 sides; in FLOPs all channels cost the same."""
     dense = AttentionWidths.dense(1, 2, 3)
-    shape = SHAPE.model_copy(update={"attention_parameters": 4 * HIDDEN * 6 + 3 * 6 + HIDDEN, "other_flops": 0})
+    shape = equal_shape(1, 2, 3, HIDDEN, tokens=10, other_flops=0)
     scores = drawn_scores(dense, seed)
     best: dict[int, float] = {}
     for stay in subsets(dense):
@@ -180,7 +182,7 @@ def test_ragged_goes_by_score_and_leaves_no_head_empty():
     share = 2 * (WIDTH - 1) / (LAYERS * HEADS * WIDTH * 2)
     spec = pruning(0.5, "flops", granularity="ragged")
     unit = Unit.of(SHAPE, spec.target.kind)
-    share *= 2 * LAYERS * unit.channels * unit.qk / unit.total
+    share *= unit.original(range(LAYERS)) / unit.total
     keep = select([first, *others], DENSE, SHAPE, spec, share=share)
     assert (keep[0][0].qk, keep[0][0].vo) == ((WIDTH - 1,), (WIDTH - 1,))
     assert sum(len(layer) for layer in keep) == LAYERS * HEADS
@@ -195,7 +197,13 @@ def test_aligned_blocks_are_ranked_as_sets(granularity):
     vectors = tuple(signed.abs())
     layer = SignedScores(vectors, vectors, signed.flatten(), signed.flatten())
     spec = pruning(granularity=granularity, align=8)
-    keep = select([layer] * LAYERS, DENSE, SHAPE, spec, share=0.5 * (1 - LAYERS * HIDDEN / SHAPE.attention_parameters))
+    keep = select(
+        [layer] * LAYERS,
+        DENSE,
+        SHAPE,
+        spec,
+        share=0.5 * (1 - LAYERS * HIDDEN / accounting.attention_parameters(SHAPE, DENSE)),
+    )
     assert all(head.qk == head.vo == tuple(range(8)) for kept in keep for head in kept)
 
 
@@ -236,7 +244,7 @@ def test_layers_that_are_left_out_count_in_the_denominator():
     for kind in COUNTED:
         spec = pruning(0.2, kind, granularity="ragged", exclude_layers=(0,), scope="local")
         widths = widths_of(select(drawn_scores(), DENSE, SHAPE, spec, share=0.2), DENSE)
-        gone = [Unit.of(SHAPE, spec.target.kind).removed([layer]) for layer in widths.layers]
+        gone = [Unit.of(SHAPE, spec.target.kind).removed(widths, [number]) for number in range(LAYERS)]
         assert gone[0] == 0
         assert gone[1] == pytest.approx(gone[2], rel=0.05)
         assert sum(gone) / Unit.of(SHAPE, spec.target.kind).total == pytest.approx(0.2, abs=0.01)

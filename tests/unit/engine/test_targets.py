@@ -14,7 +14,7 @@ from api_schemas.families.ast import AST
 from api_schemas.metrics import Latency
 from api_schemas.reach import max_share
 from api_schemas.widths import AttentionWidths
-from tests.unit.engine.selecting import COUNTED, DENSE, HEADS, LAYERS, SHAPE, WIDTH, drawn_scores, pruning
+from tests.unit.engine.selecting import COUNTED, DENSE, HEADS, HIDDEN, LAYERS, SHAPE, WIDTH, drawn_scores, pruning
 from worker.engine.latency_table import LatencyModel, LatencyTable, read_latency_table, write_latency_table
 from worker.engine.pruned import head_groups
 from worker.engine.selection import Ranking, keep_all, select, widths_of
@@ -137,7 +137,7 @@ def test_counted_targets_need_no_table_and_say_what_was_met(kind):
 def test_the_share_of_everything_is_all_of_attention_in_every_unit():
     for kind in COUNTED:
         spec = pruning(0.1, kind, granularity="entire_head", min_heads=0)
-        kept_biases = LAYERS * SHAPE.hidden_size / SHAPE.attention_parameters
+        kept_biases = LAYERS * HIDDEN / accounting.attention_parameters(SHAPE, DENSE)
         most = max_share(SHAPE, DENSE, spec)
         assert requested_sparsity(SHAPE, spec, most, DENSE) == pytest.approx(1 - kept_biases)
 

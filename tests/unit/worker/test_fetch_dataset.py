@@ -12,10 +12,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import soundfile
-from datasets import Audio, ClassLabel, Features, Value
+from datasets import Audio, ClassLabel, Features, Image, Value
 from huggingface_hub import constants
 
 from tests.support.hub import REVISION, hub_server
+from tests.support.uploads import picture
 from worker import fetch_dataset
 from worker.inputs import FetchFailure
 
@@ -120,6 +121,48 @@ def test_plain_audio_files_come_in_their_folders(tmp_path: Path) -> None:
     assert (outcome.out / "train/yes/a.wav").read_bytes() == wav(1)
 
 
+def test_plain_images_come_in_their_folders(tmp_path: Path) -> None:
+    files = {"train/cat/a.png": picture(), "test/dog/b.JPG": picture(kind="JPEG"), "train/cat/notes.txt": b"cats"}
+    with hub_server({"some/words": files}) as endpoint:
+        outcome = fetch(endpoint, tmp_path)
+    assert outcome.failure is None
+    assert outcome.files == ["test/dog/b.JPG", "train/cat/a.png"]
+
+
+def test_images_in_parquet_come_as_their_bytes(tmp_path: Path) -> None:
+    features = Features({"image": Image(), "label": ClassLabel(names=["cat", "dog"])})
+    table = pa.table({"image": [{"bytes": picture(), "path": None}], "label": [1]}, schema=features.arrow_schema)
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer)
+    with hub_server({"some/words": {"train.parquet": buffer.getvalue()}}) as endpoint:
+        outcome = fetch(endpoint, tmp_path)
+    assert outcome.failure is None
+    rows = pq.read_table(outcome.out / outcome.files[0])
+    assert rows["image"].to_pylist()[0]["bytes"] == picture()
+    assert isinstance(Features.from_arrow_schema(rows.schema)["image"], Image)
+
+
+def test_texts_in_parquet_come_as_they_are(tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    pq.write_table(pa.table({"text": ["a", "b"], "tokens": [["a"], ["b", "c"]]}), buffer)
+    with hub_server({"some/words": {"train.parquet": buffer.getvalue()}}) as endpoint:
+        outcome = fetch(endpoint, tmp_path)
+    assert outcome.failure is None
+    rows = pq.read_table(outcome.out / outcome.files[0]).to_pylist()
+    assert rows == [{"text": "a", "tokens": ["a"]}, {"text": "b", "tokens": ["b", "c"]}]
+
+
+def test_an_image_that_is_a_path_is_refused(tmp_path: Path) -> None:
+    features = Features({"image": Image(), "label": ClassLabel(names=["cat", "dog"])})
+    table = pa.table({"image": [{"bytes": None, "path": "/etc/passwd"}], "label": [1]}, schema=features.arrow_schema)
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer)
+    with hub_server({"some/words": {"train.parquet": buffer.getvalue()}}) as endpoint:
+        outcome = fetch(endpoint, tmp_path)
+    assert outcome.failure is not None
+    assert "without the bytes of a file" in outcome.failure.detail
+
+
 OUTSIDE = [{"config_name": "default", "data_files": "http://169.254.169.254/secret.parquet"}]
 ABOVE = [{"config_name": "default", "data_files": [{"split": "train", "path": ["../../etc/*.parquet"]}]}]
 ABSOLUTE = [{"config_name": "default", "data_dir": "/etc"}]
@@ -129,11 +172,11 @@ ABSOLUTE = [{"config_name": "default", "data_dir": "/etc"}]
     ("files", "says"),
     [
         ({"words.py": b"import os", "a.parquet": parquet(1)}, "scripts are never run"),
-        ({"data.csv": b"a,b"}, "neither parquet nor audio"),
+        ({"data.csv": b"a,b"}, "no parquet, audio (wav, flac, ogg, mp3) or image"),
         ({"README.md": card(OUTSIDE), "a.parquet": parquet(1)}, "outside of the repository"),
         ({"README.md": card(ABOVE), "a.parquet": parquet(1)}, "outside of the repository"),
         ({"README.md": card(ABSOLUTE), "a.parquet": parquet(1)}, "outside of the repository"),
-        ({"a.parquet": parquet(2, audio={"bytes": None, "path": "/etc/passwd"})}, "without audio bytes"),
+        ({"a.parquet": parquet(2, audio={"bytes": None, "path": "/etc/passwd"})}, "without the bytes of a file"),
         ({"a.parquet": b"no parquet at all"}, "could not be read"),
         ({"../a.parquet": parquet(1)}, "not plain"),
     ],

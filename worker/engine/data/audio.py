@@ -23,11 +23,12 @@ MAX_KERNEL = 2**22
 MARGIN_SECONDS = 0.1
 
 
-def decode_mono(data: bytes, rate: int, seconds: float, where: str) -> NDArray[np.float32]:
+def decode_mono(data: bytes, rate: int, seconds: float, where: str, *, whole: bool = False) -> NDArray[np.float32]:
     """The first `seconds` of a clip (and a little more) as float32 [samples] in mono at `rate` Hz.
 
     wav, flac, ogg (Vorbis, Opus) and mp3, whatever libsndfile reads. Channels are averaged. Raises AUDIO_UNDECODABLE,
-    naming `where` (split and row), for what is no audio, is empty, or holds samples that are no numbers.
+    naming `where` (split and row), for what is no audio, is empty, or holds samples that are no numbers; with `whole`
+    DATASET_SCHEMA for a clip that is longer.
     """
     try:
         with soundfile.SoundFile(io.BytesIO(data)) as sound:
@@ -39,6 +40,12 @@ def decode_mono(data: bytes, rate: int, seconds: float, where: str) -> NDArray[n
             samples = sound.read(frames, dtype="float32", always_2d=True)
     except (soundfile.SoundFileError, RuntimeError, ValueError, OverflowError) as error:
         raise undecodable(where, str(error)[:200].rstrip(".")) from None
+    if whole and len(samples) > seconds * native:
+        reason = (
+            f"the clip at {where} is longer than {seconds:g} s, and cutting speech would leave its transcript too long"
+        )
+        item = ErrorItem(pointer=where, code=ErrorCode.DATASET_SCHEMA, detail=reason)
+        raise SecateurError(ErrorCode.DATASET_SCHEMA, f"The dataset cannot be used: {reason}. Cut both.", (item,))
     if not len(samples):
         raise undecodable(where, "it holds no samples")
     mono = samples[:, 0] if channels == 1 else samples.mean(axis=1, dtype=np.float32)

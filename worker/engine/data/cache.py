@@ -12,17 +12,18 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
 
-import numpy as np
 import soundfile
-import torch
 
 from api_schemas.enums import Split
 from api_schemas.metrics import DataSummary
+from api_schemas.preprocessing import PREPROCESSOR, PROCESSOR, TOKENIZER_FILES
 from worker.engine.data.layout import Layout
+from worker.engine.data.settings import CONFIG
 from worker.engine.data.split import FeatureSplit
+from worker.engine.data.stored import read_split
 
 # Raise it where a change in this package changes what is stored.
-FORMAT = 1
+FORMAT = 2
 MANIFEST = "manifest.json"
 
 
@@ -35,18 +36,30 @@ class Prepared:
 
 
 def entry_name(layout: Layout, folder: Path, model_dir: Path, options: Mapping[str, Any]) -> str:
-    """`features-<hash>` of the data's names and bytes, the extractor's settings, `options`, and the libraries' versions.
+    """`features-<hash>` of the data's names and bytes, the files that make inputs, `options`, and the libraries' versions.
 
     Bytes and not times of change: a job that resumes on another machine has fetched its files anew.
     """
     digest = hashlib.sha256()
     libraries = {
-        name: version(name) for name in ("torch", "torchaudio", "transformers", "datasets", "soundfile", "soxr")
+        name: version(name)
+        for name in (
+            "torch",
+            "torchaudio",
+            "transformers",
+            "tokenizers",
+            "datasets",
+            "soundfile",
+            "soxr",
+            "pillow",
+            "numpy",
+        )
     }
     versions = {"format": FORMAT, "sndfile": soundfile.__libsndfile_version__, **libraries}
-    digest.update(json.dumps([versions, options, layout.parquet, layout.metadata], sort_keys=True).encode())
-    for name in ("config.json", "preprocessor_config.json"):
-        digest.update(_file_digest(model_dir / name))
+    digest.update(json.dumps([versions, options, layout.kind.value, layout.metadata], sort_keys=True).encode())
+    for name in (CONFIG, PREPROCESSOR, PROCESSOR, *TOKENIZER_FILES):
+        if (model_dir / name).is_file():
+            digest.update(name.encode() + _file_digest(model_dir / name))
     for split in sorted(layout.files):
         for path in layout.files[split]:
             # Both lengths are fixed or marked, so that no two lists of files hash the same.
@@ -64,13 +77,7 @@ def load(entry: Path) -> Prepared | None:
     if not (entry / MANIFEST).is_file():
         return None
     summary = DataSummary.model_validate_json((entry / MANIFEST).read_text())
-    splits = {
-        split: FeatureSplit(
-            {"input_values": np.load(entry / f"{split.value}.features.npy", mmap_mode="r")},
-            torch.from_numpy(np.load(entry / f"{split.value}.targets.npy")),
-        )
-        for split in Split
-    }
+    splits = {split: read_split(entry, split.value) for split in Split}
     return Prepared(summary, splits)
 
 

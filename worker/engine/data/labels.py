@@ -23,7 +23,7 @@ def label_names(source: Source, column: str, split: str) -> list[tuple[str, ...]
     names: list[tuple[str, ...]] = []
     for row, value in enumerate(source.splits[split][column]):
         if value is None:
-            raise schema_error(f"the clip at {split}[{row}] has no label", source.features, pointer=column)
+            raise schema_error(f"the row {split}[{row}] has no label", source.features, pointer=column)
         try:
             names.append(tuple(name_of[item] if name_of else _text(item) for item in (value if several else [value])))
         except (KeyError, TypeError, ValueError):
@@ -62,12 +62,9 @@ def targets_of(
 
     `names`: by split, the labels of every row; `labels`: the checkpoint's, by class number. A checkpoint may know labels
     that the data lacks. Raises LABELS_MISMATCH, with both lists, where the data has others, and DATASET_SCHEMA where a
-    clip has several labels, or none, and the checkpoint gives one.
+    row has several labels, or none, and the checkpoint gives one.
     """
-    number = {name: index for index, name in enumerate(labels)}
-    used = {name for rows in names.values() for row in rows for name in row}
-    if used - number.keys():
-        raise _mismatch(used, labels)
+    number = numbered(names, labels)
     targets: dict[str, Tensor] = {}
     for split, rows in names.items():
         if multi_label:
@@ -79,12 +76,21 @@ def targets_of(
         for index, row in enumerate(rows):
             if len(row) != 1:
                 detail = (
-                    f"The checkpoint gives every clip exactly one label, but the clip at {split}[{index}] has {len(row)}. "
+                    f"The checkpoint gives every row exactly one label, but the row {split}[{index}] has {len(row)}. "
                     'Use a checkpoint whose config says "problem_type": "multi_label_classification".'
                 )
                 raise SecateurError(ErrorCode.DATASET_SCHEMA, detail)
         targets[split] = torch.tensor([number[row[0]] for row in rows], dtype=torch.int64)
     return targets
+
+
+def numbered(names: Mapping[str, Sequence[tuple[str, ...]]], labels: Sequence[str]) -> dict[str, int]:
+    """Class numbers by name. Raises LABELS_MISMATCH, with both lists, where the data has a label that the checkpoint lacks."""
+    number = {name: index for index, name in enumerate(labels)}
+    used = {name for rows in names.values() for row in rows for name in row}
+    if used - number.keys():
+        raise _mismatch(used, labels)
+    return number
 
 
 def _mismatch(used: set[str], labels: Sequence[str]) -> SecateurError:

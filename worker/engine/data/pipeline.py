@@ -1,4 +1,4 @@
-"""From a data folder to splits ready for the model: find, match, divide, decode, extract; once a job."""
+"""From a data folder to splits ready for the model: find, match, divide, decode, featurize; once a job."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -7,25 +7,25 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from api_schemas.enums import Split
+from api_schemas.columns import FoundColumns, find_columns
+from api_schemas.enums import Head, Modality, Split
 from api_schemas.errors import ErrorCode, SecateurError
 from api_schemas.inputs import Columns, Splits
 from api_schemas.metrics import DataSummary
-from worker.engine.data import cache
-from worker.engine.data.audio import decode_mono, undecodable
-from worker.engine.data.columns import FoundColumns, find_columns, schema_error
-from worker.engine.data.extractor import Extractor
-from worker.engine.data.labels import label_names, targets_of
+from worker.engine.data import cache, stored
+from worker.engine.data.answers import Answers, Reading, Targets, groups_of, read_answers
+from worker.engine.data.columns import kinds_of
+from worker.engine.data.embedded import Value
+from worker.engine.data.featurizers import Featurizer, choose
 from worker.engine.data.layout import find_layout
 from worker.engine.data.sources import Source, open_source
-from worker.engine.data.split import FeatureSplit
+from worker.engine.data.split import FeatureSplit, Ragged
 from worker.engine.data.splits import Role, assign_roles, name_splits
+from worker.engine.data.transcripts import Decode, Transcripts, check_alignable, shifted
 
-# Clips decoded together: enough for all threads, few enough to stay small in memory.
+# Rows decoded together: enough for all threads, few enough to stay small in memory.
 CHUNK = 64
 
 
@@ -37,7 +37,7 @@ class PreparedData:
     summary: DataSummary
     splits: dict[Split, FeatureSplit]
     pad_value: float
-    decode: Callable[[Sequence[int]], str] | None = None
+    decode: Decode | None = None
 
 
 def prepare(
@@ -51,14 +51,17 @@ def prepare(
     seed: int,
     cache_dir: Path,
     progress: Callable[[int, int], None],
+    modality: Modality = Modality.AUDIO,
+    head: Head = Head.CLASSIFICATION,
 ) -> PreparedData:
-    """Read `data_dir`, and compute features with the extractor of `model_dir`, or find them in `cache_dir`.
+    """Read `data_dir`, and make inputs as the files of `model_dir` say, or find them in `cache_dir`.
 
     labels: the checkpoint's, by class number. seed: draws the rows of roles that have no split. progress(done, total)
-    counts clips. Raises DATASET_EMPTY, DATASET_SCHEMA, LABELS_MISMATCH, AUDIO_UNDECODABLE (with split and row) and
-    CONFIG_INVALID (the extractor's settings).
+    counts rows. Raises DATASET_EMPTY, DATASET_SCHEMA, LABELS_MISMATCH, AUDIO_UNDECODABLE or IMAGE_UNDECODABLE (with split and
+    row), and CONFIG_INVALID or CODE_REFUSED (settings of the extractor, the image processor or the tokenizer).
     """
-    extractor = Extractor(model_dir)
+    reading = Reading(model_dir, modality, head, labels, multi_label)
+    featurizer = choose(model_dir, modality, head)
     layout = find_layout(data_dir, splits)
     options = {
         "labels": list(labels),
@@ -66,126 +69,121 @@ def prepare(
         "columns": columns.model_dump(),
         "splits": splits.model_dump(),
         "seed": seed,
+        "modality": modality,
+        "head": head,
     }
     entry = cache_dir / cache.entry_name(layout, data_dir, model_dir, options)
-    stored = cache.load(entry)
-    if stored is None:
+    found = cache.load(entry)
+    if found is None:
         cache_dir.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(prefix="rows-", dir=cache_dir, ignore_cleanup_errors=True) as scratch:
             source = open_source(layout, Path(scratch))
-            found = find_columns(source.features, columns)
-            _compute(source, found, splits, labels, multi_label, seed, extractor, entry, progress)
-        stored = cache.load(entry)
-        if stored is None:
+            wanted = find_columns(kinds_of(source.features), columns, modality, head)
+            _compute(source, wanted, splits, reading, seed, featurizer, entry, progress)
+        found = cache.load(entry)
+        if found is None:
             raise SecateurError(
-                ErrorCode.ENGINE_ERROR, f"The features written to {entry} are gone; check the cache folder."
+                ErrorCode.ENGINE_ERROR, f"The inputs written to {entry} are gone; check the cache folder."
             )
     else:
-        total = sum(stored.summary.samples.values())
+        total = sum(found.summary.samples.values())
         progress(total, total)
-    return PreparedData(summary=stored.summary, splits=stored.splits, pad_value=extractor.pad_value)
+    spoken = head in (Head.CTC, Head.SEQUENCE_TO_SEQUENCE)
+    decode = Transcripts(model_dir, head).decode if spoken else None
+    return PreparedData(found.summary, found.splits, featurizer.pad_value, decode)
 
 
 def _compute(
     source: Source,
     columns: FoundColumns,
     splits: Splits,
-    labels: Sequence[str],
-    multi_label: bool,
+    reading: Reading,
     seed: int,
-    extractor: Extractor,
+    featurizer: Featurizer,
     entry: Path,
     progress: Callable[[int, int], None],
 ) -> None:
-    """Everything that does not need the audio first, so that a mismatch is refused within seconds; then the features."""
+    """Everything that does not need the inputs first, so that a mismatch is refused within seconds; then the inputs."""
     named = name_splits(list(source.splits), splits)
-    names = {split: label_names(source, columns.label, split) for split in set(named.values())}
-    targets = targets_of(names, labels, multi_label)
+    answers = read_answers(source, columns, list(dict.fromkeys(named.values())), reading)
     train = named[Split.TRAIN]
     roles = assign_roles(
         named,
-        {split: len(rows) for split, rows in names.items()},
-        [tuple(sorted(row)) for row in names[train]],
-        _groups(source, columns.group, train),
+        {split: len(rows) for split, rows in answers.strata.items()},
+        answers.strata[train],
+        groups_of(source, columns.group, train),
         seed,
     )
-    held_out = tuple(role.value for role in Split if role not in named)
-    summary = DataSummary(
-        samples={role.value: len(assigned.rows) for role, assigned in roles.items()},
-        held_out=held_out,
-        grouped_by=columns.group if held_out else None,
-        multi_label=multi_label,
-        labels=tuple(labels),
-    )
     with cache.writing(entry) as folder:
-        _write_features(source, columns.input, roles, extractor, folder, progress)
+        _write_inputs(source, columns.input, roles, featurizer, folder, progress)
         for role, assigned in roles.items():
-            np.save(folder / f"{role.value}.targets.npy", targets[assigned.split][assigned.rows].numpy())
+            targets = _of_rows(answers.targets[assigned.split], assigned)
+            stored.write_targets(folder, role.value, targets)
+            _finish(folder, role, assigned, targets, reading)
+        summary = _summary(named, roles, columns, reading, answers)
         (folder / cache.MANIFEST).write_text(summary.model_dump_json())
 
 
-def _groups(source: Source, column: str | None, split: str) -> list[Any] | None:
-    if column is None:
-        return None
-    groups = list(source.splits[split][column])
-    if not all(isinstance(group, str | int) for group in groups):
-        raise schema_error(f"column {column!r} does not name a group in every row", source.features, pointer=column)
-    return groups
+def _summary(
+    named: Mapping[Split, str], roles: Mapping[Split, Role], columns: FoundColumns, reading: Reading, answers: Answers
+) -> DataSummary:
+    held_out = tuple(role.value for role in Split if role not in named)
+    return DataSummary(
+        samples={role.value: len(assigned.rows) for role, assigned in roles.items()},
+        held_out=held_out,
+        grouped_by=columns.group if held_out else None,
+        multi_label=reading.multi_label,
+        labels=tuple(reading.labels),
+        unknown_characters=answers.unknown_characters,
+    )
 
 
-def _write_features(
+def _of_rows(targets: Targets, assigned: Role) -> Targets:
+    return targets.take(assigned.rows) if isinstance(targets, Ragged) else targets[torch.from_numpy(assigned.rows)]
+
+
+def _finish(folder: Path, role: Split, assigned: Role, targets: Targets, reading: Reading) -> None:
+    """What needs inputs and targets together: what a decoder reads, and whether CTC can align the two."""
+    if not isinstance(targets, Ragged):
+        return
+    if reading.head is Head.SEQUENCE_TO_SEQUENCE:
+        stored.write_column(folder, role.value, "decoder_input_ids", shifted(reading.model_dir, targets))
+    elif reading.head is Head.CTC:
+        clips = stored.read_split(folder, role.value).inputs["input_values"]
+        assert isinstance(clips, Ragged)
+        check_alignable(reading.model_dir, clips.lengths, targets, _places(assigned, assigned.rows.tolist()))
+
+
+def _write_inputs(
     source: Source,
     column: str,
     roles: Mapping[Split, Role],
-    extractor: Extractor,
+    featurizer: Featurizer,
     folder: Path,
     progress: Callable[[int, int], None],
 ) -> None:
-    """One float32 array [N, frames, mels] a role, written row by row: none is ever whole in memory."""
+    """The inputs of every role, some rows at a time: none is ever whole in memory."""
     total, done = sum(len(assigned.rows) for assigned in roles.values()), 0
     with ThreadPoolExecutor(max_workers=torch.get_num_threads()) as pool:
         for role, assigned in roles.items():
-            shape = (len(assigned.rows), *extractor.shape)
-            path = folder / f"{role.value}.features.npy"
-            array = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
-            row = 0
-            for features in _extracted(source, column, assigned, extractor, pool):
-                array[row : row + len(features)] = features
-                row += len(features)
-                done += len(features)
-                progress(done, total)
-            array.flush()
+            with stored.InputsWriter(folder, role.value, len(assigned.rows)) as writer:
+                for rows, inputs in _featurized(source, column, assigned, featurizer, pool):
+                    writer.write(inputs)
+                    done += rows
+                    progress(done, total)
 
 
-def _extracted(
-    source: Source, column: str, assigned: Role, extractor: Extractor, pool: ThreadPoolExecutor
-) -> Iterator[NDArray[np.float32]]:
-    """Features of the role's rows in order, some at a time; threads decode, and change neither order nor result."""
+def _featurized(
+    source: Source, column: str, assigned: Role, featurizer: Featurizer, pool: ThreadPoolExecutor
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Inputs of the role's rows in order, some at a time; threads decode, and change neither order nor result."""
     dataset = source.splits[assigned.split].select_columns([column])
-
-    def decoded(item: tuple[int, Any]) -> NDArray[np.float32]:
-        row, audio = item
-        where = f"{assigned.split}[{row}]"
-        return decode_mono(_clip_bytes(audio, source, where), extractor.sampling_rate, extractor.seconds, where)
-
     for start in range(0, len(assigned.rows), CHUNK):
         rows = assigned.rows[start : start + CHUNK].tolist()
-        clips = list(pool.map(decoded, zip(rows, dataset[rows][column], strict=True)))
-        features = extractor(clips)
-        finite = np.isfinite(features).all(axis=(1, 2))
-        if not finite.all():
-            row = rows[int(np.argmin(finite))]
-            raise undecodable(f"{assigned.split}[{row}]", "its samples are too large for finite features")
-        yield features
+        places = _places(assigned, rows)
+        values = [Value(value, source.from_files) for value in dataset[rows][column]]
+        yield len(rows), featurizer(list(pool.map(featurizer.decode, values, places)), places)
 
 
-def _clip_bytes(audio: Any, source: Source, where: str) -> bytes:
-    """Bytes inside the row; a path is followed only where it comes from our own listing of the folder."""
-    if audio is not None and audio["bytes"]:
-        return bytes(audio["bytes"])
-    if source.from_files and audio is not None and audio["path"]:
-        try:
-            return Path(audio["path"]).read_bytes()
-        except OSError as error:
-            raise undecodable(where, f"{Path(audio['path']).name}: {error.strerror}") from None
-    raise undecodable(where, "the row has no embedded bytes; write them into the shard, not a path")
+def _places(assigned: Role, rows: Sequence[int]) -> list[str]:
+    return [f"{assigned.split}[{row}]" for row in rows]

@@ -8,15 +8,19 @@ import datasets
 import pyarrow.parquet as pq
 from datasets.data_files import DataFilesDict, DataFilesList
 from datasets.packaged_modules.audiofolder.audiofolder import AudioFolder
+from datasets.packaged_modules.csv.csv import Csv
+from datasets.packaged_modules.imagefolder.imagefolder import ImageFolder
+from datasets.packaged_modules.json.json import Json
 from datasets.packaged_modules.parquet.parquet import Parquet
 
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
-from worker.engine.data.layout import Layout
+from worker.engine.data.layout import Files, Layout
 
 
 @dataclass(frozen=True)
 class Source:
-    """Rows by the dataset's own split names. `from_files`: clips are files of the folder, not bytes inside the rows."""
+    """Rows by the dataset's own split names. `from_files`: they come from files that cannot type their columns; clips and images
+    are files of the folder, not bytes inside the rows."""
 
     splits: Mapping[str, datasets.Dataset]
     features: datasets.Features
@@ -39,6 +43,17 @@ class _ClipFolder(AudioFolder):  # type: ignore[misc]
         return _ClipPath(decode=False)
 
 
+class _ImageFolder(ImageFolder):  # type: ignore[misc]
+    """`imagefolder` that decodes nothing."""
+
+    def _base_feature(self) -> datasets.Image:
+        return datasets.Image(decode=False)
+
+
+_FOLDERS = {Files.CLIPS: _ClipFolder, Files.IMAGES: _ImageFolder}
+_TEXT_ROWS = {Files.CSV: Csv, Files.JSON_LINES: Json}
+
+
 def open_source(layout: Layout, scratch: Path) -> Source:
     """Read `layout` into Arrow files under `scratch`, which must outlive the source.
 
@@ -46,7 +61,7 @@ def open_source(layout: Layout, scratch: Path) -> Source:
     """
     datasets.disable_progress_bars()
     try:
-        builder = _shard_builder(layout, scratch) if layout.parquet else _folder_builder(layout, scratch)
+        builder = _builder(layout, scratch)
         builder.download_and_prepare(verification_mode="no_checks")
         splits = {split: builder.as_dataset(split=split) for split in layout.files}
     except SecateurError:
@@ -55,13 +70,18 @@ def open_source(layout: Layout, scratch: Path) -> Source:
     except Exception as error:
         raise _unreadable(error) from error
     features = next(iter(splits.values())).features
-    return Source(splits=splits, features=features, from_files=not layout.parquet)
+    return Source(splits=splits, features=features, from_files=layout.kind is not Files.PARQUET)
 
 
-def _folder_builder(layout: Layout, scratch: Path) -> _ClipFolder:
-    """Labels from metadata files where there are any, else from the clips' folders."""
+def _builder(layout: Layout, scratch: Path) -> datasets.DatasetBuilder:
+    if layout.kind is Files.PARQUET:
+        return _shard_builder(layout, scratch)
+    files = _data_files(layout.files)
+    if layout.kind in _TEXT_ROWS:
+        return _TEXT_ROWS[layout.kind](cache_dir=str(scratch), data_files=files)
+    # Labels from metadata files where there are any, else from the folders.
     options = {"drop_labels": layout.metadata, "drop_metadata": not layout.metadata}
-    return _ClipFolder(cache_dir=str(scratch), data_files=_data_files(layout.files), **options)
+    return _FOLDERS[layout.kind](cache_dir=str(scratch), data_files=files, **options)
 
 
 def _shard_builder(layout: Layout, scratch: Path) -> Parquet:
@@ -84,7 +104,7 @@ def _shard_builder(layout: Layout, scratch: Path) -> Parquet:
                 raise SecateurError(ErrorCode.DATASET_SCHEMA, f"The dataset cannot be used: {reason}.")
             common = features
     undecoded = {
-        name: datasets.Audio(decode=False) if isinstance(feature, datasets.Audio) else feature
+        name: type(feature)(decode=False) if isinstance(feature, datasets.Audio | datasets.Image) else feature
         for name, feature in (common or {}).items()
     }
     return Parquet(cache_dir=str(scratch), data_files=_data_files(files), features=datasets.Features(undecoded))

@@ -389,7 +389,8 @@ def narrow(model: nn.Module, attention: Sequence[dict[str, Any]], feed_forward: 
 def narrow_attention(module: nn.Module, entry: dict[str, Any]) -> None:
     """The attention itself, without its projections."""
     stock, kind = type(module), KINDS[entry["kind"]]
-    module.__class__ = type(f"Pruned{stock.__name__}", (kind, stock), {"__module__": __name__})
+    if not issubclass(stock, kind):
+        module.__class__ = type(f"Pruned{stock.__name__}", (kind, stock), {"__module__": __name__})
     assert isinstance(module, PrunedAttention)
     module.be_narrow(entry)
     for name, dimension in entry.get("per_head", {}).items():

@@ -34,23 +34,27 @@ class SequenceToSequence(TokenTask):
         return logits
 
     def texts(self, model: nn.Module, inputs: Inputs) -> Sequence[str]:
-        """What the model writes by itself, greedily, after the special tokens with which the wanted texts begin.
+        """What the model writes by itself after the special tokens with which the wanted texts begin: greedily, with a cache.
 
-        No longer than twice the longest wanted text of the batch and eight tokens more: a model that has lost its way repeats
-        itself up to the end of its positions.
+        By the bare logits: what a generation_config.json suppresses or forces is no property of the weights. No longer than twice
+        the longest wanted text of the batch and eight tokens more: a model that has lost its way repeats itself up to the end of
+        its positions.
         """
         writer: Any = model
         given_BL = inputs[GIVEN]
         start = min(self._leading(row) for row in given_BL)
-        room = int(writer.config.max_target_positions) - start
-        written = writer.generate(
-            **{name: tensor for name, tensor in inputs.items() if name != GIVEN},
-            decoder_input_ids=given_BL[:, :start],
-            max_new_tokens=min(2 * (given_BL.shape[1] - start) + 8, room),
-            do_sample=False,
-            num_beams=1,
-        )
-        return [text_of(row, self.decode) for row in written.cpu()]
+        limit = min(2 * given_BL.shape[1] + 8, int(writer.config.max_target_positions))
+        stop, filler = writer.config.eos_token_id, writer.config.pad_token_id
+        heard = writer.get_encoder()(*(tensor for name, tensor in inputs.items() if name != GIVEN))
+        text_BL, cache = given_BL[:, :start], None
+        ended_B = torch.zeros(len(text_BL), dtype=torch.bool, device=text_BL.device)
+        while text_BL.shape[1] < limit and not bool(ended_B.all()):
+            latest_BL = text_BL if cache is None else text_BL[:, -1:]
+            output = writer(encoder_outputs=heard, decoder_input_ids=latest_BL, past_key_values=cache, use_cache=True)
+            next_B, cache = output.logits[:, -1].argmax(-1), output.past_key_values
+            text_BL = torch.cat([text_BL, next_B.masked_fill(ended_B, filler)[:, None]], 1)
+            ended_B |= next_B == stop
+        return [text_of(row, self.decode) for row in text_BL.cpu()]
 
     def _leading(self, ids_L: Tensor) -> int:
         """Tokens at the start that are no part of the text, one at least."""

@@ -13,7 +13,7 @@ from api_schemas.errors import ErrorCode, SecateurError
 from api_schemas.inputs import Columns, Splits
 from tests.support.clips import FRAMES, MELS, PITCH, RATE, WORDS, encoded, tone, word, write_checkpoint
 from worker.engine.data import PreparedData, prepare
-from worker.engine.data.extractor import Extractor
+from worker.engine.data.ast_features import AstFeatures
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def test_features_are_those_of_the_checkpoints_extractor_clip_by_clip(model_dir:
     clips = [tone(PITCH[WORDS[n % 3]], seconds=0.1 + 0.1 * n, seed=n) for n in range(6)]
     reference = ASTFeatureExtractor.from_pretrained(model_dir)
     expected = [reference(clip, sampling_rate=RATE, return_tensors="np")["input_values"][0] for clip in clips]
-    extractor = Extractor(model_dir)
+    extractor = AstFeatures(model_dir)
     batch = extractor(clips)
     assert batch.dtype == np.float32
     assert batch.shape == (6, FRAMES, MELS)
@@ -57,7 +57,7 @@ def test_features_are_those_of_the_checkpoints_extractor_clip_by_clip(model_dir:
 
 
 def test_what_lies_beyond_the_seconds_used_changes_nothing(model_dir: Path) -> None:
-    extractor = Extractor(model_dir)
+    extractor = AstFeatures(model_dir)
     clip = tone(440.0, seconds=2.0)
     used = clip[: round(extractor.seconds * RATE)]
     np.testing.assert_array_equal(extractor([clip]), extractor([used]))
@@ -72,11 +72,11 @@ def test_what_lies_beyond_the_seconds_used_changes_nothing(model_dir: Path) -> N
 def test_the_pad_value_is_what_the_extractor_pads_with(
     tmp_path: Path, changes: dict[str, Any], expected: float
 ) -> None:
-    assert Extractor(write_checkpoint(tmp_path, **changes)).pad_value == pytest.approx(expected)
+    assert AstFeatures(write_checkpoint(tmp_path, **changes)).pad_value == pytest.approx(expected)
 
 
 def test_a_clip_shorter_than_a_window_is_lengthened(model_dir: Path) -> None:
-    features = Extractor(model_dir)([np.full(3, 0.5, dtype=np.float32)])
+    features = AstFeatures(model_dir)([np.full(3, 0.5, dtype=np.float32)])
     assert np.isfinite(features).all()
 
 
@@ -96,7 +96,7 @@ def test_a_clip_shorter_than_a_window_is_lengthened(model_dir: Path) -> None:
 )
 def test_settings_that_cannot_be_used_are_refused(tmp_path: Path, changes: dict[str, Any]) -> None:
     with pytest.raises(SecateurError) as caught:
-        Extractor(write_checkpoint(tmp_path, **changes))
+        AstFeatures(write_checkpoint(tmp_path, **changes))
     assert caught.value.code is ErrorCode.CONFIG_INVALID
 
 
@@ -106,14 +106,14 @@ def test_settings_that_are_missing_or_no_json_are_refused(model_dir: Path, conte
     if content is not None:
         (model_dir / "preprocessor_config.json").write_bytes(content)
     with pytest.raises(SecateurError) as caught:
-        Extractor(model_dir)
+        AstFeatures(model_dir)
     assert caught.value.code is ErrorCode.CONFIG_INVALID
 
 
 def test_code_beside_the_settings_is_not_run(tmp_path: Path) -> None:
     folder = write_checkpoint(tmp_path, auto_map={"AutoFeatureExtractor": "own.Own"})
     (folder / "own.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nclass Own: pass\n")
-    Extractor(folder)
+    AstFeatures(folder)
     assert not (tmp_path / "ran").exists()
 
 
@@ -131,7 +131,7 @@ def test_features_are_computed_once_and_found_again(
         content = path.read_bytes()
         path.unlink()
         path.write_bytes(content)
-    monkeypatch.setattr("worker.engine.data.pipeline.decode_mono", lambda *_: pytest.fail("decoded again"))
+    monkeypatch.setattr("worker.engine.data.clips.decode_mono", lambda *_, **__: pytest.fail("decoded again"))
     again, counted = read(data_dir, model_dir)
     assert counted == [(40, 40)]
     assert again.summary == first.summary

@@ -57,7 +57,7 @@ def seen(model, blocks, x, y, loss):
     for sample in range(len(x)):
         kept = {}
         handles = []
-        for block in blocks:
+        for block in (block for block in blocks if block.widths.heads):
             for side in SIDES:
 
                 def keep(_module, args, output, kept=kept, key=(block.number, side)):

@@ -87,3 +87,35 @@ def test_each_kind_has_its_code() -> None:
 
 def test_an_index_may_name_a_tensor_like_a_refused_key() -> None:
     arrive("model.safetensors.index.json", b'{"weight_map": {"use_kernels": "model-00001-of-00001.safetensors"}}', 9)
+
+
+def test_vocabularies_may_be_large_and_hold_any_word() -> None:
+    words = {"[PAD]": 0, "auto_map": 1, "custom_code": 2} | {f"word-{number}": number for number in range(3, 10_000)}
+    arrive("vocab.json", json.dumps(words).encode(), 1000)
+    arrive("tokenizer.json", json.dumps({"model": {"type": "WordPiece", "vocab": words}}).encode(), 1000)
+    arrive("vocab.txt", "\n".join(words).encode(), 1000)
+    arrive("merges.txt", "#version: 0.2\nĠ t\nh e\n".encode(), 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "code"),
+    [
+        ("vocab.txt", b"[PAD]\n\xff\xfe", ErrorCode.FILE_TYPE_REFUSED),
+        ("merges.txt", b"a b\0", ErrorCode.FILE_TYPE_REFUSED),
+        ("vocab.json", b'{"a": "one"}', ErrorCode.CONFIG_INVALID),
+        ("vocab.json", b'{"a": -1}', ErrorCode.CONFIG_INVALID),
+        ("vocab.json", b'{"en": {"a": 1}, "de": {"a": {"b": 1}}}', ErrorCode.CONFIG_INVALID),
+        ("tokenizer.json", b'{"auto_map": {"a": "b"}, "model": {"vocab": {}}}', ErrorCode.CODE_REFUSED),
+        ("tokenizer.json", b'{"model": {"vocab": {}, "auto_map": {"a": "b"}}}', ErrorCode.CODE_REFUSED),
+        ("tokenizer_config.json", b'{"auto_map": {"AutoTokenizer": ["own.Own", null]}}', ErrorCode.CODE_REFUSED),
+        ("processor_config.json", b'{"feature_extractor": {"auto_map": {"a": "b"}}}', ErrorCode.CODE_REFUSED),
+    ],
+)
+def test_files_of_a_tokenizer_are_judged(name: str, data: bytes, code: ErrorCode) -> None:
+    assert refusal(name, data) is code
+
+
+def test_a_vocabulary_has_a_bound() -> None:
+    with pytest.raises(SecateurError) as caught:
+        Arrival("vocab.txt", 2**30, MAX_JSON)
+    assert caught.value.code is ErrorCode.REQUEST_TOO_LARGE

@@ -98,9 +98,13 @@ def test_all_kinds_of_audio_and_shards_of_a_split(inspected: Any) -> None:
 def test_columns_by_name(inspected: Any, refusal: Any) -> None:
     files = {"train.parquet": shard([tone()], ["a"], label_column="word")}
     assert inspected(files, label="word").label_column == "word"
-    assert refusal(files).code is ErrorCode.DATASET_SCHEMA
-    assert "there are audio, word" in refusal(files, label="speaker").detail
-    assert "holds no audio" in refusal(files, input="word", label="word").detail
+    assert inspected(files).label_column is None, (
+        "audio alone is data for embeddings; the checkpoint says whether it needs more"
+    )
+    assert "Its columns are: audio (Audio), word (text)" in refusal(files, label="speaker").detail
+    assert "both input and label" in refusal(files, input="word", label="word").detail
+    number = {"train.parquet": shard([tone()], [0.5], label_type=pa.float64())}
+    assert "not column 'label' holds audio" in refusal(number, input="label").detail
     assert "no column 'speaker'" in refusal(files, label="word", group="speaker").detail
 
 
@@ -120,7 +124,7 @@ def test_an_empty_dataset(refusal: Any) -> None:
         ([tone()], [4], {"label_type": IDS, "features": class_label()}, r"train\[0\] is 4"),
         ([tone()], [-1], {"label_type": IDS, "features": class_label()}, r"train\[0\] is -1"),
         ([tone()], [0], {"label_type": IDS, "features": class_label(["a", "a"])}, "not distinct"),
-        ([tone()], [[]], {"label_type": pa.list_(pa.string())}, "no clip has a label"),
+        ([tone()], [[]], {"label_type": pa.list_(pa.string())}, "no row has a label"),
         ([tone()], ["a\0b"], {}, r"label at train\[0\]"),
         ([tone()], [0], {"label_type": IDS, "features": class_label(["a" * 1000, "b"])}, r"label at train\[0\]"),
         ([tone()], [0], {"label_type": IDS, "features": class_label(["\ud800", "b"])}, r"label at train\[0\]"),

@@ -1,6 +1,5 @@
-"""The checkpoint's own feature extractor: loaded from its folder, checked against its config, asked what it does."""
+"""Inputs of AST: the checkpoint's own feature extractor, checked against its config, asked what it does."""
 
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,11 +9,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from api_schemas.errors import ErrorCode, SecateurError
+from api_schemas.preprocessing import preprocessor_type
 from worker.engine.data.audio import SAMPLING_RATES
 from worker.engine.data.audio_library import load_torchaudio
+from worker.engine.data.settings import check_type, first_line, invalid, read_config, read_preprocessor
 
-FILE_NAME = "preprocessor_config.json"
 SUPPORTED = ("ASTFeatureExtractor",)
 # Kaldi's framing, which ASTFeatureExtractor uses: a window of 25 ms every 10 ms.
 WINDOW_SECONDS, HOP_SECONDS = 0.025, 0.010
@@ -22,8 +21,10 @@ WINDOW_SECONDS, HOP_SECONDS = 0.025, 0.010
 MAX_VALUES = 2**24
 
 
-class Extractor:
-    """Mono samples at `sampling_rate` in, features of a fixed size out."""
+class AstFeatures:
+    """Mono samples at `sampling_rate` in, input_values float32 [frames, mels] of a fixed size out."""
+
+    keyword = "input_values"
 
     def __init__(self, model_dir: Path) -> None:
         """Raises CONFIG_INVALID where the folder has no usable preprocessor_config.json, or one unlike its config.json.
@@ -31,20 +32,17 @@ class Extractor:
         Reads local files only and runs no code from the folder.
         """
         load_torchaudio()  # Without it transformers takes another path: several times slower, and not the same numbers.
-        from transformers import AutoFeatureExtractor
+        from transformers import ASTFeatureExtractor
 
-        settings = _read(model_dir / FILE_NAME)
-        if settings.get("feature_extractor_type") not in SUPPORTED:
-            kind = settings.get("feature_extractor_type")
-            raise _invalid(f"feature_extractor_type is {kind!r}, and {' or '.join(SUPPORTED)} is supported")
+        settings = read_preprocessor(model_dir)
+        check_type(preprocessor_type(settings), SUPPORTED)
         try:
-            self._extract = AutoFeatureExtractor.from_pretrained(
-                model_dir, local_files_only=True, trust_remote_code=False
-            )
-            self.sampling_rate = int(self._extract.sampling_rate)
-            self.shape = (int(self._extract.max_length), int(self._extract.num_mel_bins))
-        except (ValueError, TypeError, AttributeError, OverflowError, OSError) as error:
-            raise _invalid(str(error).split("\n")[0][:200]) from error
+            extract: Any = ASTFeatureExtractor.from_dict(settings)
+            self.sampling_rate = int(extract.sampling_rate)
+            self.shape = (int(extract.max_length), int(extract.num_mel_bins))
+        except (ValueError, TypeError, AttributeError, OverflowError) as error:
+            raise invalid(first_line(error)) from error
+        self._extract = extract
         self._check(model_dir)
         # A clip can be longer than what the model looks at; the rest need not be decoded.
         self.seconds = (self.shape[0] - 1) * HOP_SECONDS + WINDOW_SECONDS
@@ -53,14 +51,14 @@ class Extractor:
 
     def _check(self, model_dir: Path) -> None:
         if self.sampling_rate not in SAMPLING_RATES:
-            raise _invalid(
+            raise invalid(
                 f"a sampling_rate of {self.sampling_rate} is outside {SAMPLING_RATES[0]} to {SAMPLING_RATES[-1]}"
             )
-        config = _read(model_dir / "config.json")
+        config = read_config(model_dir)
         # The defaults are ASTConfig's.
         expected = (config.get("max_length", 1024), config.get("num_mel_bins", 128))
         if self.shape != expected or min(self.shape) < 4 or self.shape[0] * self.shape[1] > MAX_VALUES:
-            raise _invalid(f"(max_length, num_mel_bins) is {self.shape}, and config.json expects {expected}")
+            raise invalid(f"(max_length, num_mel_bins) is {self.shape}, and config.json expects {expected}")
 
     def __call__(self, clips: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
         """Features float32 [B, frames, mels] of B clips, each computed by itself: a batch changes no bit of them.
@@ -72,7 +70,7 @@ class Extractor:
             features = self._extract(padded, sampling_rate=self.sampling_rate)["input_values"]
         stacked: NDArray[np.float32] = np.stack(features).astype(np.float32, copy=False)
         if stacked.shape[1:] != self.shape:
-            raise _invalid(f"features have shape {stacked.shape[1:]} where {self.shape} was expected")
+            raise invalid(f"features have shape {stacked.shape[1:]} where {self.shape} was expected")
         return stacked
 
     def _find_pad_value(self) -> float:
@@ -82,23 +80,7 @@ class Extractor:
             last = self([noise])[0, -1]
         # Settings that are of the right type and still make no sense raise all kinds of errors in the libraries.
         except (ValueError, TypeError, ArithmeticError, RuntimeError, AssertionError) as error:
-            raise _invalid(str(error).split("\n")[0][:200]) from error
+            raise invalid(first_line(error)) from error
         if not np.isfinite(last).all() or np.ptp(last) != 0:
-            raise _invalid("padding is not one finite value; check mean and std")
+            raise invalid("padding is not one finite value; check mean and std")
         return float(last[0])
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        settings = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise _invalid(f"there is no {path.name}; upload the checkpoint's") from None
-    except (ValueError, OSError, RecursionError) as error:
-        raise _invalid(f"{path.name} is not JSON: {error}") from error
-    if not isinstance(settings, dict):
-        raise _invalid(f"{path.name} is not a JSON object")
-    return settings
-
-
-def _invalid(reason: str) -> SecateurError:
-    return SecateurError(ErrorCode.CONFIG_INVALID, f"The checkpoint's feature extractor cannot be used: {reason}.")

@@ -1,0 +1,54 @@
+"""The files beside a checkpoint that say how its inputs are made: their names, bounds, and the classes that may read them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from api_schemas.enums import Head, Modality
+
+PREPROCESSOR = "preprocessor_config.json"
+# What transformers 5 saves of a processor with a tokenizer: the same settings, one level down.
+PROCESSOR = "processor_config.json"
+_PARTS = ("feature_extractor", "image_processor")
+TYPE_KEYS = ("image_processor_type", "feature_extractor_type")
+
+TOKENIZER_CONFIG = "tokenizer_config.json"
+# Any one of them has the words; merges.txt stands beside vocab.json.
+VOCABULARIES = ("tokenizer.json", "vocab.json", "vocab.txt")
+TOKENIZER_FILES = (*VOCABULARIES, "merges.txt", TOKENIZER_CONFIG, "special_tokens_map.json", "added_tokens.json")
+# Of one file with a vocabulary in it; the largest of the families here has 3 MB.
+MAX_VOCABULARY_BYTES = 16 * 2**20
+VOCABULARY_FILES = (*VOCABULARIES, "merges.txt", "added_tokens.json")
+
+_CTC_TOKENIZERS = ("Wav2Vec2CTCTokenizer",)
+_TOKENIZERS = {
+    "bert": ("BertTokenizer", "BertTokenizerFast"),
+    "distilbert": ("DistilBertTokenizer", "DistilBertTokenizerFast", "BertTokenizer", "BertTokenizerFast"),
+    "roberta": ("RobertaTokenizer", "RobertaTokenizerFast"),
+    "whisper": ("WhisperTokenizer", "WhisperTokenizerFast"),
+}
+# These take tokenizer.json as it is, whatever the model.
+_GENERIC_TOKENIZERS = ("PreTrainedTokenizerFast", "TokenizersBackend")
+
+
+def preprocessor_settings(processor: Mapping[str, Any] | None, preprocessor: Mapping[str, Any] | None) -> Any:
+    """Settings of the feature extractor or image processor, from the two files that may hold them; None where neither does."""
+    for part in _PARTS:
+        if processor is not None and isinstance(processor.get(part), dict):
+            return processor[part]
+    return preprocessor
+
+
+def preprocessor_type(settings: Mapping[str, Any]) -> Any:
+    """The class that the settings name; None where they name none, as image processors' did not before transformers 4.25."""
+    return next((settings[key] for key in TYPE_KEYS if settings.get(key) is not None), None)
+
+
+def tokenizer_classes(model_type: str) -> tuple[str, ...]:
+    """Classes of transformers that may read the tokenizer of this model; the first where its settings name none."""
+    known = _TOKENIZERS.get(model_type)
+    return _CTC_TOKENIZERS if known is None else (*known, *_GENERIC_TOKENIZERS)
+
+
+def needs_tokenizer(modality: Modality, head: Head) -> bool:
+    """Whether a checkpoint reads or writes text."""
+    return modality is Modality.TEXT or head in (Head.CTC, Head.SEQUENCE_TO_SEQUENCE)

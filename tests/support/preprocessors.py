@@ -1,0 +1,150 @@
+"""Checkpoint folders of every family without their weights: config.json and what makes inputs, built here, no download.
+
+Small sizes; the files are those that transformers itself saves.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import (
+    BertTokenizer,
+    ClapFeatureExtractor,
+    DeiTImageProcessorPil,
+    DistilBertTokenizer,
+    RobertaTokenizer,
+    ViTImageProcessorPil,
+    Wav2Vec2CTCTokenizer,
+    Wav2Vec2FeatureExtractor,
+    Wav2Vec2Processor,
+    WhisperFeatureExtractor,
+    WhisperProcessor,
+    WhisperTokenizer,
+)
+
+RATE = 16_000
+SIDE = 32
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ'"
+WORD_PIECES = ("good", "bad", "film", "##s", "the", "ada", "love", "##lace", "sleep", "in", "london", "a", "b", ".")
+CORPUS = ("the good films", "a bad film", "ada lovelace sleeps in london", "go up and go down", "one two three")
+MODEL_TYPES = {
+    "bert": "bert",
+    "distilbert": "distilbert",
+    "roberta": "roberta",
+    "vit": "vit",
+    "deit": "deit",
+    "waveform": "wav2vec2",
+    "ctc": "hubert",
+    "whisper": "whisper",
+    "clap": "clap_audio_model",
+}
+
+
+def write(kind: str, folder: Path, **config: Any) -> Path:
+    """The folder of one of MODEL_TYPES; `config` is added to config.json."""
+    folder.mkdir(parents=True, exist_ok=True)
+    built = _BUILDERS[kind](folder)
+    (folder / "config.json").write_text(json.dumps({"model_type": MODEL_TYPES[kind], **built, **config}))
+    return folder
+
+
+def _word_piece(folder: Path, kind: Any) -> dict[str, Any]:
+    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORD_PIECES]
+    kind(vocab={token: number for number, token in enumerate(vocabulary)}).save_pretrained(folder)
+    return {"vocab_size": len(vocabulary), "max_position_embeddings": 64}
+
+
+def _byte_pairs(special: list[str]) -> tuple[dict[str, int], list[tuple[str, str]]]:
+    """(vocabulary, merges) learnt from CORPUS."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=320, special_tokens=special, initial_alphabet=alphabet, show_progress=False
+    )
+    tokenizer.train_from_iterator(CORPUS * 4, trainer)
+    learnt = json.loads(tokenizer.to_str())["model"]
+    return learnt["vocab"], [(first, second) for first, second in learnt["merges"]]
+
+
+def _roberta(folder: Path) -> dict[str, Any]:
+    vocabulary, merges = _byte_pairs(["<s>", "<pad>", "</s>", "<unk>", "<mask>"])
+    RobertaTokenizer(vocab=vocabulary, merges=merges).save_pretrained(folder)
+    return {"vocab_size": len(vocabulary), "max_position_embeddings": 66, "pad_token_id": 1}
+
+
+def _vit(folder: Path) -> dict[str, Any]:
+    ViTImageProcessorPil(size={"height": SIDE, "width": SIDE}).save_pretrained(folder)
+    return {"image_size": SIDE}
+
+
+def _deit(folder: Path) -> dict[str, Any]:
+    larger = {"height": SIDE + 4, "width": SIDE + 4}
+    DeiTImageProcessorPil(size=larger, crop_size={"height": SIDE, "width": SIDE}).save_pretrained(folder)
+    return {"image_size": SIDE}
+
+
+def _waveform(folder: Path) -> dict[str, Any]:
+    Wav2Vec2FeatureExtractor(do_normalize=True).save_pretrained(folder)
+    return {"conv_dim": [8, 8], "conv_kernel": [10, 3], "conv_stride": [5, 2]}
+
+
+def _ctc(folder: Path) -> dict[str, Any]:
+    vocabulary = {token: number for number, token in enumerate(["<pad>", "<s>", "</s>", "<unk>", "|", *LETTERS])}
+    (folder / "vocab.json").write_text(json.dumps(vocabulary))
+    tokenizer = Wav2Vec2CTCTokenizer(str(folder / "vocab.json"))
+    Wav2Vec2Processor(Wav2Vec2FeatureExtractor(do_normalize=True), tokenizer).save_pretrained(folder)
+    return {
+        "vocab_size": len(vocabulary),
+        "pad_token_id": 0,
+        "conv_dim": [8],
+        "conv_kernel": [400],
+        "conv_stride": [320],
+    }
+
+
+def _whisper(folder: Path) -> dict[str, Any]:
+    vocabulary, merges = _byte_pairs([])
+    tokenizer = WhisperTokenizer(vocab=vocabulary, merges=merges)
+    special = [
+        "<|endoftext|>",
+        "<|startoftranscript|>",
+        "<|en|>",
+        "<|translate|>",
+        "<|transcribe|>",
+        "<|notimestamps|>",
+    ]
+    tokenizer.add_special_tokens({"additional_special_tokens": special[1:]})
+    tokenizer.set_prefix_tokens(language="en", task="transcribe")
+    extractor = WhisperFeatureExtractor(feature_size=16, chunk_length=2)
+    WhisperProcessor(extractor, tokenizer).save_pretrained(folder)
+    return {
+        "vocab_size": len(tokenizer),
+        "num_mel_bins": 16,
+        "max_source_positions": 100,
+        "max_target_positions": 40,
+        "decoder_start_token_id": tokenizer.convert_tokens_to_ids("<|startoftranscript|>"),
+    }
+
+
+def _clap(folder: Path) -> dict[str, Any]:
+    extractor = ClapFeatureExtractor(
+        feature_size=16, sampling_rate=RATE, hop_length=160, max_length_s=1, frequency_max=7000
+    )
+    extractor.save_pretrained(folder)
+    return {"num_mel_bins": 16, "enable_fusion": False}
+
+
+_BUILDERS: Any = {
+    "bert": lambda folder: _word_piece(folder, BertTokenizer),
+    "distilbert": lambda folder: _word_piece(folder, DistilBertTokenizer),
+    "roberta": _roberta,
+    "vit": _vit,
+    "deit": _deit,
+    "waveform": _waveform,
+    "ctc": _ctc,
+    "whisper": _whisper,
+    "clap": _clap,
+}

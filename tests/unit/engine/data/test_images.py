@@ -1,0 +1,133 @@
+"""Images as ViT and DeiT read them: transformers' own processor, bit for bit; and images and settings that are refused."""
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from datasets import ClassLabel
+from PIL import Image
+from transformers import DeiTImageProcessorPil, ViTImageProcessorPil
+
+from api_schemas.enums import Head, Modality, Split
+from api_schemas.errors import ErrorCode, SecateurError
+from tests.support import preprocessors
+from tests.support.rows import PICTURE, read, write_splits
+from tests.support.uploads import picture
+from worker.engine.data import PreparedData
+from worker.engine.data.images import Images, decode_rgb
+
+NAMES = ("cat", "dog")
+FEATURES = {"image": PICTURE, "label": ClassLabel(names=list(NAMES))}
+
+
+def noise(seed: int, size: tuple[int, int] = (50, 40), kind: str = "PNG", mode: str = "RGB") -> bytes:
+    image = Image.fromarray(np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)).convert(mode)
+    buffer = io.BytesIO()
+    image.save(buffer, kind)
+    return buffer.getvalue()
+
+
+def prepared(tmp_path: Path, images: list[bytes], kind: str = "vit", **changes: Any) -> PreparedData:
+    rows = [{"image": image, "label": number % 2} for number, image in enumerate(images)]
+    model = preprocessors.write(kind, tmp_path / "model")
+    data = write_splits(tmp_path / "data", FEATURES, rows)
+    return read(data, model, Modality.IMAGE, Head.CLASSIFICATION, tuple(reversed(NAMES)), **changes)
+
+
+@pytest.mark.parametrize(("kind", "processor"), [("vit", ViTImageProcessorPil), ("deit", DeiTImageProcessorPil)])
+def test_pixels_are_those_of_the_checkpoints_processor(tmp_path: Path, kind: str, processor: Any) -> None:
+    images = [
+        noise(0),
+        noise(1, (33, 70), "JPEG"),
+        noise(2, kind="WEBP"),
+        noise(3, mode="L"),
+        noise(4, mode="P", kind="GIF"),
+    ]
+    split = prepared(tmp_path, images, kind).splits[Split.TRAIN]
+    reference = processor.from_pretrained(tmp_path / "model")
+    expected = reference([Image.open(io.BytesIO(data)).convert("RGB") for data in images], return_tensors="np")
+    inputs, targets = split.batch(range(5))
+    assert inputs["pixel_values"].shape == (5, 3, preprocessors.SIDE, preprocessors.SIDE)
+    np.testing.assert_array_equal(inputs["pixel_values"].numpy(), np.stack(expected["pixel_values"]))
+    assert isinstance(split.inputs["pixel_values"], np.memmap)
+    assert targets.tolist() == [1, 0, 1, 0, 1], "matched by name"
+    assert split.uniform
+
+
+def test_threads_change_no_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = [noise(seed) for seed in range(70)]
+    one = prepared(tmp_path, images).splits[Split.TRAIN]
+    monkeypatch.setattr("worker.engine.data.pipeline.torch.get_num_threads", lambda: 4)
+    four = prepared(tmp_path, images, cache_dir=tmp_path / "other").splits[Split.TRAIN]
+    np.testing.assert_array_equal(one.inputs["pixel_values"], four.inputs["pixel_values"])
+
+
+def test_pictures_are_turned_as_their_camera_says() -> None:
+    upright = Image.new("RGB", (8, 4), (0, 0, 255))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # The camera was held sideways.
+    buffer = io.BytesIO()
+    upright.save(buffer, "JPEG", exif=exif)
+    assert decode_rgb(buffer.getvalue(), "train[0]").size == (4, 8)
+
+
+def test_of_an_animation_the_first_frame() -> None:
+    buffer = io.BytesIO()
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ((255, 0, 0), (0, 255, 0))]
+    frames[0].save(buffer, "GIF", save_all=True, append_images=frames[1:])
+    assert decode_rgb(buffer.getvalue(), "train[0]").getpixel((4, 4)) == (255, 0, 0)
+
+
+@pytest.mark.parametrize(
+    "broken", [picture()[:-30], b"BM nothing", noise(0, kind="TIFF"), picture(size=(9000, 9000), kind="GIF")]
+)
+def test_an_image_that_cannot_be_decoded_is_named(tmp_path: Path, broken: bytes) -> None:
+    with pytest.raises(SecateurError) as caught:
+        prepared(tmp_path, [picture(), broken])
+    assert caught.value.code is ErrorCode.IMAGE_UNDECODABLE
+    assert caught.value.errors[0].pointer == "train[1]"
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "config"),
+    [
+        ({"size": {"height": 10**9, "width": 10**9}}, {}),
+        ({"size": {"height": 48, "width": 48}}, {}),
+        ({"size": "large"}, {}),
+        ({"image_mean": [0.5]}, {}),
+        ({"image_std": [0.0, 0.0, 0.0]}, {}),
+        ({"image_processor_type": "AutoImageProcessor"}, {}),
+        ({"image_processor_type": "own.Own", "auto_map": {"AutoImageProcessor": "own.Own"}}, {}),
+        ({}, {"image_size": 64}),
+        ({}, {"num_channels": 1}),
+        ({}, {"image_size": "large"}),
+        ({"do_pad": True, "pad_size": {"height": 10**9, "width": 10**9}}, {}),
+    ],
+)
+def test_settings_that_cannot_be_used_are_refused(
+    tmp_path: Path, settings: dict[str, Any], config: dict[str, Any]
+) -> None:
+    folder = preprocessors.write("vit", tmp_path / "model", **config)
+    saved = json.loads((folder / "preprocessor_config.json").read_text())
+    (folder / "preprocessor_config.json").write_text(json.dumps(saved | settings))
+    with pytest.raises(SecateurError) as caught:
+        Images(folder)
+    assert caught.value.code is ErrorCode.CONFIG_INVALID
+
+
+def test_settings_from_before_processors_had_names(tmp_path: Path) -> None:
+    folder = preprocessors.write("vit", tmp_path / "model")
+    old = {
+        "do_normalize": True,
+        "do_resize": True,
+        "image_mean": [0.5] * 3,
+        "image_std": [0.5] * 3,
+        "size": preprocessors.SIDE,
+    }
+    (folder / "preprocessor_config.json").write_text(json.dumps(old))
+    pixels = Images(folder)._pixels(Image.new("RGB", (50, 50), (255, 255, 255)))
+    np.testing.assert_allclose(pixels, 1.0, atol=1e-6)

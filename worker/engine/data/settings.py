@@ -1,0 +1,65 @@
+"""The JSON files beside a checkpoint that say how its inputs are made: read from its own folder, checked, never run."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from api_schemas.errors import ErrorCode, SecateurError
+from api_schemas.preprocessing import PREPROCESSOR, PROCESSOR, preprocessor_settings
+
+CONFIG = "config.json"
+
+Settings = dict[str, Any]
+
+
+def read_config(model_dir: Path) -> Settings:
+    """config.json. Raises CONFIG_INVALID."""
+    return read_object(model_dir / CONFIG)
+
+
+def read_preprocessor(model_dir: Path) -> Settings:
+    """Settings of the feature extractor or image processor. Raises CONFIG_INVALID where there are none."""
+    both = [
+        read_object(model_dir / name) if (model_dir / name).is_file() else None for name in (PROCESSOR, PREPROCESSOR)
+    ]
+    settings = preprocessor_settings(*both)
+    if settings is None:
+        raise invalid(f"there is no {PREPROCESSOR}; upload the checkpoint's")
+    return dict(settings)
+
+
+def read_object(path: Path) -> Settings:
+    """Raises CONFIG_INVALID where the file is not there or is not a JSON object."""
+    try:
+        settings = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise invalid(f"there is no {path.name}; upload the checkpoint's") from None
+    except (ValueError, OSError, RecursionError) as error:
+        raise invalid(f"{path.name} is not JSON: {error}") from error
+    if not isinstance(settings, dict):
+        raise invalid(f"{path.name} is not a JSON object")
+    return settings
+
+
+def check_type(named: Any, allowed: tuple[str, ...]) -> None:
+    """The class that settings name is one of `allowed`. Raises CONFIG_INVALID."""
+    if named not in allowed:
+        raise invalid(f"they are of type {str(named)[:100]!r}, and {' or '.join(allowed)} is supported")
+
+
+def number(settings: Settings, key: str, default: int, most: int) -> int:
+    """A whole number from 1 to `most`: libraries allocate by these before anybody looks. Raises CONFIG_INVALID."""
+    value = settings.get(key, default)
+    if type(value) is not int or not 1 <= value <= most:
+        raise invalid(f"{key} is {str(value)[:100]}; a whole number from 1 to {most} is needed")
+    return value
+
+
+def first_line(error: Exception) -> str:
+    """What a library says of settings it cannot use, short enough for a sentence."""
+    return str(error).split("\n")[0][:200] or type(error).__name__
+
+
+def invalid(reason: str) -> SecateurError:
+    """CONFIG_INVALID; the reason is a clause without a full stop."""
+    return SecateurError(ErrorCode.CONFIG_INVALID, f"The checkpoint's inputs cannot be made: {reason}.")
