@@ -107,7 +107,7 @@ def test_scores_against_one_sample_at_a_time():
         for sample in range(6):
             mask_N = torch.ones(NEURONS, requires_grad=True)
 
-            def apply(_module, args, mask_N=mask_N):
+            def apply(_module, args, mask_N=mask_N, active=active):
                 active.append(args[0].detach())
                 return (args[0] * mask_N,)
 

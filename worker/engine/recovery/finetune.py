@@ -56,6 +56,14 @@ def _clipped(model: nn.Module) -> Tensor:
     return nn.utils.clip_grad_norm_(trained, GRADIENT_NORM)
 
 
+def in_training(model: nn.Module) -> None:
+    """Train mode, but for batch norms: samples must not see each other, and statistics stay those that the answers rest on."""
+    model.train()
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d):
+            module.eval()
+
+
 def finetune(
     model: PreTrainedModel,
     split: FeatureSplit,
@@ -103,7 +111,7 @@ def finetune(
     with torch.random.fork_rng(devices=cuda), ExitStack() as stack:
         torch.manual_seed(seed)
         adapted, ranks = lora.attach(model, projections, classifiers, spec.lora)
-        nn.Module.to(adapted, device).train()
+        in_training(nn.Module.to(adapted, device))
         base = lora.base_of(adapted)
         stack.enter_context(steady(base))
         learning = stack.enter_context(distillation(spec.distill, teacher, base, task))
