@@ -28,10 +28,10 @@ from worker.engine.scoring.observations import Observations
 from worker.engine.selection import Keep
 
 RIDGE = 1e-3
-"""Pull towards the present W_o, as a share of the mean square of the context."""
+"""Pull towards the present weights of a map whose input channels have gone, as a share of the mean square of what goes in."""
 
-FEED_FORWARD_RIDGE = 1e-1
-"""The same for the second feed-forward projection: nothing was cut there, so it moves only for good reasons."""
+STEADY_RIDGE = 1e-1
+"""The same of a map from which nothing was cut: it moves only for good reasons."""
 
 TOKENS = 65_536
 """Enough to fit some hundred numbers a row; beyond it, calibration samples are left out to bound memory."""
@@ -76,6 +76,13 @@ def fold_neurons(before: Loaded, cut: Loaded, neurons: Neurons, observed: Observ
         lost_D = before_block.second.weight.detach().double().cpu()[:, gone_N] @ seen.mean[gone_N]
         with torch.no_grad():
             bias.add_(lost_D.to(bias))
+
+
+class Pulls(NamedTuple):
+    """Ridges of W_o and of the second feed-forward projections, shares of the mean square of what goes in; None: not fitted."""
+
+    attention: float | None = RIDGE
+    feed_forward: float | None = None
 
 
 class _Reached(Exception):
@@ -224,25 +231,21 @@ def refit_outputs(
     before: Loaded,
     cut: Loaded,
     batches: Iterable[Inputs],
+    pulls: Pulls,
     *,
-    feed_forward: bool = False,
-    neurons_cut: bool = False,
-    ridge: float = RIDGE,
     tokens: int = TOKENS,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> None:
-    """Fit W_o and b_o of every attention of `cut` anew, in place, so that its residual stream follows that of `before`.
+    """Fit what writes to the residual stream of `cut` anew, in place, so that the stream follows that of `before`.
 
     Args:
         before: the model that was cut, of any basis: only its hidden states are used.
         batches: calibration inputs on the models' device; taken until `tokens` tokens have entered the first layer.
-        feed_forward: fit the second projections of the feed-forward blocks too.
-        neurons_cut: neurons have gone from them, so that these have something to make up for and move as freely as W_o.
+        pulls: what is fitted, and how freely it moves.
         progress: called with layers done and in all.
     """
     layout = cut.kind.layout_of(cut.model)
     total, done = sum(map(len, layout.stacks)), 0
-    pulls = _Pulls(ridge, (ridge if neurons_cut else FEED_FORWARD_RIDGE) if feed_forward else None)
     with torch.no_grad():
         taken = _some(batches, before.model, layout.stacks[0][0], tokens)
         for stack in layout.stacks:
@@ -281,14 +284,7 @@ def _some(batches: Iterable[Inputs], model: nn.Module, first: str, tokens: int) 
     return taken
 
 
-class _Pulls(NamedTuple):
-    """Ridges, as shares of the mean square of what goes in; None: not fitted."""
-
-    attention: float
-    feed_forward: float | None
-
-
-def _outputs(model: nn.Module, layout: Layout, layer: str, pulls: _Pulls) -> list[_Output]:
+def _outputs(model: nn.Module, layout: Layout, layer: str, pulls: Pulls) -> list[_Output]:
     """What writes to the residual stream in a layer and is to be fitted, in the order in which it does."""
     module = model.get_submodule(layer)
 
@@ -298,11 +294,13 @@ def _outputs(model: nn.Module, layout: Layout, layer: str, pulls: _Pulls) -> lis
         )
 
     inside = f"{layer}."
-    found = [
-        output(site.o, site.stream, pulls.attention, torch.float64)
-        for site in layout.attention
-        if site.o.startswith(inside)
-    ]
+    found: list[_Output] = []
+    if pulls.attention is not None:
+        found += [
+            output(site.o, site.stream, pulls.attention, torch.float64)
+            for site in layout.attention
+            if site.o.startswith(inside)
+        ]
     if pulls.feed_forward is not None:
         # Its rounding is far below the ridge here, and float64 would take half the time of the whole.
         found += [

@@ -80,6 +80,15 @@ def rotates(pruning: Pruning) -> bool:
     return pruning.basis is Basis.PRINCIPAL and Part.ATTENTION in pruning.cuts
 
 
+def pulls(pruning: Pruning) -> compensation.Pulls:
+    """What least squares fit, and how freely: what has been cut has something to make up for."""
+    steady = pruning.compensation is Compensation.LEAST_SQUARES_FEED_FORWARD
+    feed_forward = compensation.STEADY_RIDGE if steady else None
+    if Part.FEED_FORWARD in pruning.cuts:
+        feed_forward = compensation.RIDGE
+    return compensation.Pulls(compensation.RIDGE, feed_forward)
+
+
 def _blocks(loaded: Loaded) -> tuple[AttentionBlock, ...]:
     return attention_blocks(loaded.model, loaded.kind, loaded.widths)
 
@@ -168,15 +177,13 @@ class Cutting:
             return smaller
         if Part.ATTENTION in self.spec.pruning.cuts:
             compensation.fold_means(loaded, smaller, kept.heads, scored.observed)
-        neurons_cut = Part.FEED_FORWARD in self.spec.pruning.cuts
-        if neurons_cut:
+        if Part.FEED_FORWARD in self.spec.pruning.cuts:
             compensation.fold_neurons(loaded, smaller, kept.neurons, scored.observed)
         if how is not Compensation.BIAS and refit:
             batches = calibration.batches(scored.samples, self.device, microbatch=self.microbatch)
             inputs = (inputs for inputs, _ in batches)
-            too = how is Compensation.LEAST_SQUARES_FEED_FORWARD or neurons_cut
             compensation.refit_outputs(
-                loaded, smaller, inputs, feed_forward=too, neurons_cut=neurons_cut, progress=self.reporter.progress
+                loaded, smaller, inputs, pulls(self.spec.pruning), progress=self.reporter.progress
             )
         return smaller
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from tests.unit.engine.small import DENSE, HEAD_DIM, HEADS, KIND, LAYERS, batches_of, inputs, small_model
 from worker.engine.attention import attention_blocks
 from worker.engine.checkpoint.load import Loaded
-from worker.engine.compensation import fold_means, refit_outputs
+from worker.engine.compensation import STEADY_RIDGE, Pulls, fold_means, refit_outputs
 from worker.engine.scoring import Want, observe
 from worker.engine.selection import HeadKeep, Keep, widths_of
 from worker.engine.surgery import cut
@@ -78,7 +78,7 @@ def test_the_first_layer_is_refitted_as_lstsq_would() -> None:
     loaded, x = small_model(), inputs(16)
     smaller = _cut(loaded, RAGGED)
     _, context, _ = _streams(smaller, x)[0]
-    refit_outputs(loaded, smaller, batches_of(x, 5), ridge=0.0)
+    refit_outputs(loaded, smaller, batches_of(x, 5), Pulls(0.0))
     attended = _streams(loaded, x)[0][2]
     with_one = torch.cat([context, torch.ones(len(context), 1, dtype=torch.float64)], 1)
     solution = torch.linalg.lstsq(with_one, attended).solution
@@ -91,7 +91,7 @@ def test_no_linear_correction_is_left_in_any_layer() -> None:
     """What is left of the residual stream's error is orthogonal to the context and to 1, on the inputs each layer now gets."""
     loaded, x = small_model(), inputs(16)
     smaller = _cut(loaded, RAGGED)
-    refit_outputs(loaded, smaller, batches_of(x, 4), ridge=0.0)
+    refit_outputs(loaded, smaller, batches_of(x, 4), Pulls(0.0))
     for (wanted, _, attended), (hidden, context, output) in zip(_streams(loaded, x), _streams(smaller, x), strict=True):
         left = wanted + attended - hidden - output
         scale = (wanted + attended).std() * max(1.0, float(context.std())) if context.numel() else 1.0
@@ -104,8 +104,8 @@ def test_no_linear_correction_is_left_in_any_layer() -> None:
 def test_the_second_feed_forward_projection_is_refitted_too() -> None:
     loaded, x = small_model(), inputs(64, seed=1)
     attention_alone, both = _cut(loaded, RAGGED), _cut(loaded, RAGGED)
-    refit_outputs(loaded, attention_alone, batches_of(x, 16))
-    refit_outputs(loaded, both, batches_of(x, 16), feed_forward=True)
+    refit_outputs(loaded, attention_alone, batches_of(x, 16), Pulls())
+    refit_outputs(loaded, both, batches_of(x, 16), Pulls(feed_forward=STEADY_RIDGE))
     path = "audio_spectrogram_transformer.layers.{layer}.mlp.fc2"
     for layer in range(LAYERS):
         old, new = (model.model.get_submodule(path.format(layer=layer)).weight for model in (loaded, both))
@@ -122,7 +122,7 @@ def test_refitting_brings_unseen_logits_nearer() -> None:
     with torch.inference_mode():
         dense = loaded.model(unseen).logits
         before = (smaller.model(unseen).logits - dense).square().mean()
-        refit_outputs(loaded, smaller, batches_of(seen, 16))
+        refit_outputs(loaded, smaller, batches_of(seen, 16), Pulls())
         after = (smaller.model(unseen).logits - dense).square().mean()
     assert after < 0.8 * before
 
@@ -132,7 +132,7 @@ def test_a_model_that_was_not_cut_stays_as_it_is() -> None:
     same = replace(loaded, model=cut(loaded.model, loaded.kind, loaded.widths, tuple(
         tuple(HeadKeep(h, ALL, ALL) for h in range(HEADS)) for _ in range(LAYERS)
     )))  # fmt: skip
-    refit_outputs(loaded, same, batches_of(inputs(16), 8))
+    refit_outputs(loaded, same, batches_of(inputs(16), 8), Pulls())
     for a, b in zip(loaded.model.parameters(), same.model.parameters(), strict=True):
         torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-3)
 
@@ -147,7 +147,7 @@ def test_samples_beyond_the_bound_are_not_read() -> None:
             read.append(len(batch["input_values"]))
             yield batch
 
-    refit_outputs(loaded, smaller, batches(), tokens=100)  # type: ignore[arg-type]
+    refit_outputs(loaded, smaller, batches(), Pulls(), tokens=100)  # type: ignore[arg-type]
     # 14 tokens a sample: two batches of four samples pass a hundred.
     assert len(read) == 2
 

@@ -16,7 +16,7 @@ from api_schemas.pruning import Pruning
 from api_schemas.reach import check_reachable, max_share, smallest_cut
 from tests.unit.engine.small import DENSE, KIND, LAYERS, NEURONS, batches_of, inputs, small_model, small_shape
 from worker.engine.attention import attention_blocks
-from worker.engine.compensation import fold_neurons, refit_outputs
+from worker.engine.compensation import RIDGE, Pulls, fold_neurons, refit_outputs
 from worker.engine.feed_forward import all_neurons, compose_neurons, feed_forward_blocks
 from worker.engine.scoring import Want, observe, score, score_neurons
 from worker.engine.selection import Kept, keep_all
@@ -262,7 +262,7 @@ def test_folded_means_keep_the_mean_of_the_block_and_least_squares_do_better():
     bare, folded, refitted = (without(loaded, kept) for _ in range(3))
     for smaller in (folded, refitted):
         fold_neurons(loaded, smaller, kept, seen)
-    refit_outputs(loaded, refitted, batches_of(x, 16), feed_forward=True, neurons_cut=True)
+    refit_outputs(loaded, refitted, batches_of(x, 16), Pulls(feed_forward=RIDGE))
     unseen = inputs(32, seed=9)
     with torch.inference_mode():
         expected = loaded.model(unseen).logits

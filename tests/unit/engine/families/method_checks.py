@@ -12,7 +12,7 @@ from tests.unit.engine.families.reference import answer, assert_near, cut_by, de
 from worker.engine import principal
 from worker.engine.attention import attention_blocks
 from worker.engine.checkpoint.load import Loaded
-from worker.engine.compensation import fold_means, refit_outputs
+from worker.engine.compensation import STEADY_RIDGE, Pulls, fold_means, refit_outputs
 from worker.engine.data.split import Inputs
 from worker.engine.models import Kind
 from worker.engine.scoring import Observations, Want, observe, score
@@ -104,8 +104,8 @@ def check_compensation(kind: Kind, stock: PreTrainedModel, seen: Sequence[Inputs
     observed, _ = _seen(loaded, seen, {Want.CONTEXT})
     bare, folded, refitted, whole = (cut_by(loaded, keep) for _ in range(4))
     fold_means(loaded, folded, keep, observed)
-    refit_outputs(loaded, refitted, seen)
-    refit_outputs(loaded, whole, seen, feed_forward=True)
+    refit_outputs(loaded, refitted, seen, Pulls())
+    refit_outputs(loaded, whole, seen, Pulls(feed_forward=STEADY_RIDGE))
     expected = last_states(loaded, unseen)
     errors = [
         float((last_states(model, unseen) - expected).square().mean()) for model in (bare, folded, refitted, whole)
@@ -119,6 +119,6 @@ def check_uncut_stays(kind: Kind, stock: PreTrainedModel, batches: Sequence[Inpu
     """Where nothing was lost there is nothing to make up for."""
     loaded = dense(kind, stock)
     same = cut_by(loaded, keep_all(loaded.widths))
-    refit_outputs(loaded, same, batches, feed_forward=True)
+    refit_outputs(loaded, same, batches, Pulls(feed_forward=STEADY_RIDGE))
     for a, b in zip(loaded.model.parameters(), same.model.parameters(), strict=True):
         torch.testing.assert_close(a, b, atol=1e-3, rtol=1e-3)

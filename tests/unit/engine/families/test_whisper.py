@@ -15,7 +15,7 @@ from worker.engine import principal
 from worker.engine.attention import attention_blocks
 from worker.engine.checkpoint.load import load_original
 from worker.engine.checkpoint.save import save_checkpoint
-from worker.engine.compensation import refit_outputs
+from worker.engine.compensation import STEADY_RIDGE, Pulls, refit_outputs
 from worker.engine.scoring import observe
 
 TINY = SPECIAL[0]
@@ -117,7 +117,7 @@ def test_nothing_is_remembered_while_layers_are_fitted(monkeypatch):
     cut = reference.cut_by(whole, keep_of("ragged"))
     for each in (whole, cut):
         each.model.config.use_cache = True
-    refit_outputs(whole, cut, [x], feed_forward=True)
+    refit_outputs(whole, cut, [x], Pulls(feed_forward=STEADY_RIDGE))
     with pytest.raises(AssertionError, match="written to"):
         cut.model(**x)
 
