@@ -10,7 +10,7 @@ from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel
 
 from api_schemas import accounting
-from tests.unit.engine.families.reference import answer, assert_near, cut_by, dense, keeps, masked, shape_of
+from benchmarks.families.reference import answer, assert_near, cut_by, dense, keeps, masked, shape_of, some_neurons
 from worker.engine.attention import attention_blocks
 from worker.engine.data.split import Inputs
 from worker.engine.models import Kind
@@ -21,11 +21,12 @@ def check_cut(kind: Kind, stock: PreTrainedModel, inputs: Inputs, name: str, mas
     """A cut model says what the masked stock model says, fused and eager, alone and with padding."""
     loaded = dense(kind, stock)
     keep = keeps(loaded.widths)[name]
-    model = cut_by(loaded, keep).model
+    neurons = None if name == "nothing cut" else some_neurons(loaded.widths)
+    model = cut_by(loaded, keep, neurons).model
     calls = [inputs] if mask is None else [inputs, {**inputs, "attention_mask": mask}]
     with torch.inference_mode():
         for call in calls:
-            with masked(kind, stock, keep) as reference:
+            with masked(kind, stock, keep, neurons) as reference:
                 expected = answer(reference, call)
             # Some compute attention in one way only, whatever they are told.
             for way in ("sdpa", "eager") if model._supports_sdpa else ("eager",):

@@ -8,7 +8,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from api_schemas.enums import Criterion
-from tests.unit.engine.families.reference import answer, assert_near, cut_by, dense, keeps, shape_of
+from benchmarks.families.reference import answer, assert_near, cut_by, dense, keeps, shape_of
 from worker.engine import principal
 from worker.engine.attention import attention_blocks
 from worker.engine.checkpoint.load import Loaded

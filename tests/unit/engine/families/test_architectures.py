@@ -11,17 +11,16 @@ from api_schemas.checkpoint import describe_folder
 from api_schemas.enums import Head
 from api_schemas.families import FAMILIES
 from api_schemas.recovery import Lora
-from tests.unit.engine.families import cut_checks, method_checks, reference, strangers
-from tests.unit.engine.families.models import LABELS
-from tests.unit.engine.families.models import MODELS as ENCODERS
-from tests.unit.engine.families.special_models import SPECIAL
+from benchmarks.families import reference, strangers
+from benchmarks.families.examples import LABELS
+from benchmarks.families.tiny import MODELS
+from tests.unit.engine.families import cut_checks, method_checks
 from worker.engine.attention import attention_blocks, projections_by_name
 from worker.engine.checkpoint.load import PRUNING_FILE, load_original, load_step
 from worker.engine.checkpoint.save import save_checkpoint
 from worker.engine.exports.attention import for_export
 from worker.engine.recovery.lora import attach, merge
 
-MODELS = (*ENCODERS, *SPECIAL)
 every = pytest.mark.parametrize("tiny", MODELS, ids=lambda tiny: tiny.id)
 KEEPS = ("whole heads", "ragged", "unequal sides", "no heads first", "no heads at all", "nothing cut")
 
@@ -143,7 +142,8 @@ def test_strangers_load_what_was_cut(tmp_path):
         stock = stock.to(torch.bfloat16) if number % 2 else stock
         loaded = load_original(tiny.save(stock, tmp_path / f"original {number}"))
         for name in ("heads and channels", *(["equal"] if tiny.kind.family.head_dim_key else [])):
-            smaller = reference.cut_by(loaded, reference.keeps(loaded.widths)[name])
+            neurons = reference.some_neurons(loaded.widths) if name == "heads and channels" else None
+            smaller = reference.cut_by(loaded, reference.keeps(loaded.widths)[name], neurons)
             folder = tmp_path / f"{name} {number}"
             without_code, scale = save_checkpoint(folder, smaller, tmp_path / f"original {number}")
             assert without_code == (name == "equal")
@@ -167,7 +167,4 @@ def test_strangers_load_what_was_cut(tmp_path):
 
 
 def test_the_table_has_every_class():
-    # AST is tested as a whole everywhere else; the others have attention of their own kinds, and special_models.py.
-    elsewhere = {"ast", "wavlm", "whisper", "clap"}
-    expected = {name for family in FAMILIES for name in family.architectures if family.name not in elsewhere}
-    assert expected == {tiny.name for tiny in MODELS}
+    assert {tiny.name for tiny in MODELS} == {name for family in FAMILIES for name in family.architectures}

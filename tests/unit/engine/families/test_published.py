@@ -7,8 +7,8 @@ from safetensors.torch import load_file, save_file
 from api_schemas import accounting
 from api_schemas.checkpoint import describe_folder
 from api_schemas.errors import ErrorCode, SecateurError
-from tests.unit.engine.families import reference
-from tests.unit.engine.families.models import MODELS
+from benchmarks.families import reference
+from benchmarks.families.tiny import MODELS
 from worker.engine.checkpoint.load import load_original
 
 

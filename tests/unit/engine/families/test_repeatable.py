@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from tests.unit.engine.families import reference
-from tests.unit.engine.families.models import WAVEFORMS
+from benchmarks.families import reference
+from benchmarks.families.tiny import WAVEFORMS
 from worker.engine.checkpoint.load import load_original
 from worker.engine.checkpoint.save import save_checkpoint
 

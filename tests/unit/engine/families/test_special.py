@@ -8,8 +8,9 @@ import torch
 from api_schemas.checkpoint_config import read_config
 from api_schemas.errors import ErrorCode, SecateurError
 from api_schemas.recovery import Lora
-from tests.unit.engine.families import cut_checks, reference
-from tests.unit.engine.families.special_models import SPECIAL, WAVLM_CTC
+from benchmarks.families import reference
+from benchmarks.families.tiny import SPECIAL, WAVLM_CTC
+from tests.unit.engine.families import cut_checks
 from worker.engine.attention import attention_blocks, projections_by_name
 from worker.engine.pruned import pruned_layers
 from worker.engine.recovery.finetune import in_training

@@ -9,8 +9,8 @@ from transformers import DynamicCache, GenerationConfig
 
 from api_schemas import accounting
 from api_schemas.checkpoint import describe_folder
-from tests.unit.engine.families import reference
-from tests.unit.engine.families.special_models import SPECIAL
+from benchmarks.families import reference
+from benchmarks.families.tiny import SPECIAL
 from worker.engine import principal
 from worker.engine.attention import attention_blocks
 from worker.engine.checkpoint.load import load_original

@@ -1,6 +1,7 @@
-"""A tiny random model of every class of transformers that is supported here, and inputs for it: a table for tests to share."""
+"""Random models of transformers' classes, and inputs for them: spectrograms, images, waveforms and texts."""
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,11 +17,11 @@ from worker.engine.models import Kind
 
 LABELS = ("down", "left", "up")
 WORDS = 40
-NUMBERS = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48}
+TINY = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48}
 
 
 @dataclass(frozen=True)
-class Tiny:
+class Example:
     """One class, one configuration."""
 
     name: str
@@ -75,11 +76,32 @@ def _labelled(config: Mapping[str, Any]) -> dict[str, Any]:
     return {**config, "id2label": dict(enumerate(LABELS)), "label2id": {name: i for i, name in enumerate(LABELS)}}
 
 
+# Spectrograms.
+SPECTROGRAM = {**TINY, "num_mel_bins": 32, "max_length": 40, "patch_size": 16, "frequency_stride": 8, "time_stride": 8}
+
+
+def spectrogram(name: str, **changes: Any) -> Example:
+    """A class over spectrograms of a fixed size."""
+    config = _labelled({**SPECTROGRAM, **changes})
+    frames, mels = config["max_length"], config["num_mel_bins"]
+
+    def draw(samples: int, generator: torch.Generator) -> Inputs:
+        return {"input_values": torch.randn(samples, frames, mels, generator=generator)}
+
+    files = {
+        "preprocessor_config.json": {
+            "feature_extractor_type": "ASTFeatureExtractor", "max_length": frames, "num_mel_bins": mels,
+        }
+    }  # fmt: skip
+    return Example(name, config, draw, lambda: draw(1, torch.Generator().manual_seed(3)), files=files)
+
+
 # Images.
-IMAGE = _labelled({**NUMBERS, "image_size": 32, "patch_size": 8, "num_channels": 3})
+IMAGE = _labelled({**TINY, "image_size": 32, "patch_size": 8, "num_channels": 3})
 
 
-def _image(name: str, processor: str, special: int, variant: str = "", **changes: Any) -> Tiny:
+def image(name: str, processor: str, special: int, variant: str = "", **changes: Any) -> Example:
+    """A class over images; `special` tokens stand beside those of the patches."""
     config = {**IMAGE, **changes}
     size, patch = config["image_size"], config["patch_size"]
     height, width = (size, size) if isinstance(size, int) else size
@@ -97,7 +119,7 @@ def _image(name: str, processor: str, special: int, variant: str = "", **changes
     files = {
         "preprocessor_config.json": {"image_processor_type": processor, "size": {"height": height, "width": width}}
     }
-    return Tiny(name, config, draw, nominal, mask, variant, files)
+    return Example(name, config, draw, nominal, mask, variant, files)
 
 
 def _padding(rows: int, length: int) -> torch.Tensor:
@@ -108,7 +130,7 @@ def _padding(rows: int, length: int) -> torch.Tensor:
 
 # Waveforms: 640 samples a frame, so that five seconds are few frames.
 WAVES = {
-    **NUMBERS, "vocab_size": 12, "conv_dim": (8, 16, 24), "conv_kernel": (10, 8, 8), "conv_stride": (10, 8, 8),
+    **TINY, "vocab_size": 12, "conv_dim": (8, 16, 24), "conv_kernel": (10, 8, 8), "conv_stride": (10, 8, 8),
     "num_conv_pos_embeddings": 6, "num_conv_pos_embedding_groups": 4, "classifier_proj_size": 20,
 }  # fmt: skip
 WAVE_FILES = {
@@ -123,11 +145,12 @@ WAVE_FILES = {
 }
 
 
-def waves(name: str, variant: str = "", **changes: Any) -> Tiny:
+def waves(name: str, variant: str = "", **changes: Any) -> Example:
     """A class over waveforms."""
+    config = {**WAVES, **changes}
 
     def draw(samples: int, generator: torch.Generator) -> Inputs:
-        return {"input_values": torch.randn(samples, 640 * 14, generator=generator)}
+        return {"input_values": torch.randn(samples, 14 * math.prod(config["conv_stride"]), generator=generator)}
 
     def nominal() -> Inputs:
         return {"input_values": torch.randn(1, 80_000, generator=torch.Generator().manual_seed(3))}
@@ -135,12 +158,13 @@ def waves(name: str, variant: str = "", **changes: Any) -> Tiny:
     def mask(inputs: Inputs) -> torch.Tensor:
         return _padding(*inputs["input_values"].shape)
 
-    config = {**WAVES, **changes}
-    return Tiny(name, config if name.endswith("CTC") else _labelled(config), draw, nominal, mask, variant, WAVE_FILES)
+    return Example(
+        name, config if name.endswith("CTC") else _labelled(config), draw, nominal, mask, variant, WAVE_FILES
+    )
 
 
 # Texts.
-TEXT = {**NUMBERS, "vocab_size": WORDS, "max_position_embeddings": 30}
+TEXT = {**TINY, "vocab_size": WORDS, "max_position_embeddings": 30}
 DISTILLED = {
     "dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 48, "vocab_size": WORDS, "max_position_embeddings": 30,
 }  # fmt: skip
@@ -149,15 +173,17 @@ WORD_FILES = {
 }
 
 
-def _text(name: str, config: Mapping[str, Any], longest: int = 30, variant: str = "", **changes: Any) -> Tiny:
+def text(name: str, config: Mapping[str, Any], longest: int = 30, variant: str = "", **changes: Any) -> Example:
+    """A class over texts of at most `longest` tokens."""
+    full = {**config, **changes}
+
     def ids(samples: int, length: int, generator: torch.Generator) -> Inputs:
-        return {"input_ids": torch.randint(5, WORDS, (samples, length), generator=generator)}
+        return {"input_ids": torch.randint(5, full["vocab_size"], (samples, length), generator=generator)}
 
     def mask(inputs: Inputs) -> torch.Tensor:
         return _padding(*inputs["input_ids"].shape)
 
-    full = {**config, **changes}
-    return Tiny(
+    return Example(
         name,
         full if name.endswith("Model") else _labelled(full),
         lambda samples, generator: ids(samples, 11, generator),
@@ -166,38 +192,3 @@ def _text(name: str, config: Mapping[str, Any], longest: int = 30, variant: str 
         variant,
         WORD_FILES,
     )
-
-
-IMAGES = (
-    _image("ViTForImageClassification", "ViTImageProcessor", 1),
-    _image(
-        "ViTForImageClassification", "ViTImageProcessor", 1, "wide", qkv_bias=False, head_dim=12, image_size=[16, 40]
-    ),
-    _image("DeiTForImageClassification", "DeiTImageProcessor", 2),
-    _image("DeiTForImageClassificationWithTeacher", "DeiTImageProcessor", 2),
-)
-WAVEFORMS = (
-    *(waves(f"{stock}For{head}") for stock in ("Wav2Vec2", "Hubert") for head in ("SequenceClassification", "CTC")),
-    *(
-        waves(f"Data2VecAudioFor{head}", conv_pos_kernel_size=5, num_conv_pos_embeddings=2)
-        for head in ("SequenceClassification", "CTC")
-    ),
-    *(waves(f"SEWFor{head}") for head in ("SequenceClassification", "CTC")),
-    *(
-        waves(
-            name, "norms first", do_stable_layer_norm=True, feat_extract_norm="layer", conv_bias=True, num_conv_pos_embeddings=5,
-        )
-        for name in ("Wav2Vec2ForCTC", "HubertForCTC")
-    ),
-    waves("Wav2Vec2ForSequenceClassification", "weighted sum", use_weighted_layer_sum=True),
-    waves("HubertForCTC", "no first norm", feat_proj_layer_norm=False),
-    waves("SEWForSequenceClassification", "squeezed by three", squeeze_factor=3, conv_dim=(8, 16, 32), num_conv_pos_embeddings=7),
-    waves("SEWForSequenceClassification", "weighted sum", use_weighted_layer_sum=True),
-)  # fmt: skip
-TEXTS = (
-    *(_text(f"Bert{end}", TEXT) for end in ("ForSequenceClassification", "ForTokenClassification", "Model")),
-    *(_text(f"Roberta{end}", TEXT, 28) for end in ("ForSequenceClassification", "ForTokenClassification", "Model")),
-    *(_text(f"DistilBert{end}", DISTILLED) for end in ("ForSequenceClassification", "ForTokenClassification", "Model")),
-    _text("BertForSequenceClassification", TEXT, 150, "long", max_position_embeddings=150),
-)
-MODELS: tuple[Tiny, ...] = (*IMAGES, *WAVEFORMS, *TEXTS)

@@ -18,8 +18,9 @@ from api_schemas.widths import AttentionWidths
 from worker.engine.attention import linear_at
 from worker.engine.checkpoint.load import Loaded
 from worker.engine.data.split import Inputs
+from worker.engine.feed_forward import Neurons, all_neurons
 from worker.engine.models import Kind, build
-from worker.engine.selection import HeadKeep, Keep, keep_all, widths_of
+from worker.engine.selection import HeadKeep, Keep, Kept, keep_all
 from worker.engine.surgery import cut
 
 
@@ -53,10 +54,11 @@ def dense(kind: Kind, stock: PreTrainedModel) -> Loaded:
     return Loaded(build(kind, stock.config.to_dict(), widths, stock.state_dict()), kind, widths, torch.float32)
 
 
-def cut_by(loaded: Loaded, keep: Keep) -> Loaded:
-    """A new one, smaller."""
-    model = cut(loaded.model, loaded.kind, loaded.widths, keep)
-    return replace(loaded, model=model, widths=widths_of(keep, loaded.widths))
+def cut_by(loaded: Loaded, keep: Keep, neurons: Neurons | None = None) -> Loaded:
+    """A new one, smaller. Without `neurons` all of them stay."""
+    kept = Kept(keep, all_neurons(loaded.widths) if neurons is None else neurons)
+    model = cut(loaded.model, loaded.kind, loaded.widths, kept.heads, kept.neurons)
+    return replace(loaded, model=model, widths=kept.widths(loaded.widths))
 
 
 def keeps(widths: AttentionWidths) -> dict[str, Keep]:
@@ -87,29 +89,48 @@ def keeps(widths: AttentionWidths) -> dict[str, Keep]:
 
 
 @contextmanager
-def masked(kind: Kind, stock: PreTrainedModel, keep: Keep) -> Iterator[PreTrainedModel]:
-    """The stock model with zeros in its weights where `keep` leaves something out, while the block lasts."""
+def masked(kind: Kind, stock: PreTrainedModel, keep: Keep, neurons: Neurons | None = None) -> Iterator[PreTrainedModel]:
+    """The stock model with zeros in its weights where `keep` and `neurons` leave something out, while the block lasts."""
     whole = {name: tensor.clone() for name, tensor in stock.state_dict().items()}
-    for site, kept in zip(kind.layout(stock.config.to_dict()).attention, keep, strict=True):
-        qk_HK, vo_HK = torch.zeros(2, site.shape.heads, site.shape.head_dim)
+    layout = kind.layout(stock.config.to_dict())
+    if neurons is not None:
+        for site, stay in zip(layout.feed_forward, neurons, strict=True):
+            gone_N = torch.ones(site.shape.neurons, dtype=torch.bool)
+            gone_N[list(stay)] = False
+            with torch.no_grad():
+                linear_at(stock, site.second).weight[:, gone_N] = 0
+    for block, kept in zip(layout.attention, keep, strict=True):
+        qk_HK, vo_HK = torch.zeros(2, block.shape.heads, block.shape.head_dim)
         for h in kept:
             qk_HK[h.head, list(h.qk)] = 1
             vo_HK[h.head, list(h.vo)] = 1
         with torch.no_grad():
-            for path, mask_C in ((site.q, qk_HK.flatten()), (site.k, qk_HK.flatten()), (site.v, vo_HK.flatten())):
+            for path, mask_C in ((block.q, qk_HK.flatten()), (block.k, qk_HK.flatten()), (block.v, vo_HK.flatten())):
                 linear = linear_at(stock, path)
                 linear.weight.mul_(mask_C[:, None])
                 if linear.bias is not None:
                     linear.bias.mul_(mask_C)
-            linear_at(stock, site.o).weight.mul_(vo_HK.flatten())
+            linear_at(stock, block.o).weight.mul_(vo_HK.flatten())
     try:
         yield stock
     finally:
         stock.load_state_dict(whole)
 
 
+def some_neurons(widths: AttentionWidths) -> Neurons:
+    """Of every feed-forward block another number, between one and all."""
+    draw = random.Random(0)
+    return tuple(tuple(sorted(draw.sample(range(n), draw.randint(1, n)))) for n in widths.feed_forward)
+
+
+def distance(found: Tensor, expected: Tensor) -> float:
+    """Largest absolute error, as a share of max(1, largest absolute value): what the project's bounds are stated in."""
+    error: float = (found - expected).abs().max().item()
+    return error / max(1.0, expected.abs().max().item())
+
+
 def assert_near(found: Tensor, expected: Tensor, share: float = 1e-5) -> None:
     """The project's bound: a share of max(1, largest absolute value)."""
     assert found.shape == expected.shape
-    error, bound = (found - expected).abs().max().item(), share * max(1.0, expected.abs().max().item())
-    assert error <= bound, f"error {error:.3g}, bound {bound:.3g}"
+    error = distance(found, expected)
+    assert error <= share, f"error {error:.3g}, bound {share:.3g}"

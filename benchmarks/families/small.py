@@ -1,0 +1,53 @@
+"""Every class that is supported, small but of the proportions of real ones: what is timed."""
+
+from typing import Any
+
+from benchmarks.families.examples import DISTILLED, TEXT, Example, image, spectrogram, text, waves
+from benchmarks.families.special import clap, whisper
+
+SIZES: dict[str, Any] = {
+    "hidden_size": 256,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 8,
+    "intermediate_size": 1024,
+}
+WORDS = {"vocab_size": 5000, "max_position_embeddings": 130}
+# The convolutions of the real ones, a 320th of the rate, with an eighth of their channels.
+LISTENING: dict[str, Any] = {
+    **SIZES, "conv_dim": (64,) * 7, "conv_kernel": (10, 3, 3, 3, 3, 2, 2), "conv_stride": (5, 2, 2, 2, 2, 2, 2),
+    "num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 16, "classifier_proj_size": 256, "vocab_size": 32,
+}  # fmt: skip
+BOTH = ("SequenceClassification", "CTC")
+KINDS_OF_TEXT = ("ForSequenceClassification", "ForTokenClassification", "Model")
+
+MODELS: tuple[Example, ...] = (
+    spectrogram(
+        "ASTForAudioClassification", **SIZES, max_length=256, num_mel_bins=128, frequency_stride=10, time_stride=10
+    ),
+    image("ViTForImageClassification", "ViTImageProcessor", 1, image_size=224, patch_size=16, **SIZES),
+    image("DeiTForImageClassification", "DeiTImageProcessor", 2, image_size=224, patch_size=16, **SIZES),
+    image("DeiTForImageClassificationWithTeacher", "DeiTImageProcessor", 2, image_size=224, patch_size=16, **SIZES),
+    *(waves(f"{stock}For{head}", **LISTENING) for stock in ("Wav2Vec2", "Hubert", "WavLM") for head in BOTH),
+    *(
+        waves(f"Data2VecAudioFor{head}", **{**LISTENING, "conv_pos_kernel_size": 19, "num_conv_pos_embeddings": 5})
+        for head in BOTH
+    ),
+    *(waves(f"SEWFor{head}", **LISTENING) for head in BOTH),
+    whisper(
+        vocab_size=5000, num_mel_bins=80, d_model=256, encoder_layers=4, decoder_layers=4, encoder_attention_heads=8,
+        decoder_attention_heads=8, encoder_ffn_dim=1024, decoder_ffn_dim=1024, max_source_positions=300, init_std=0.02,
+    ),
+    *(
+        clap(
+            name, spec_size=256, num_mel_bins=64, patch_size=4, patch_stride=[4, 4], patch_embeds_hidden_size=64, window_size=8,
+            depths=[1, 1, 2], num_attention_heads=[2, 4, 8], hidden_size=256, mlp_ratio=4.0, initializer_factor=1.0,
+        )
+        for name in ("ClapAudioModelWithProjection", "ClapAudioModel")
+    ),
+    *(text(f"Bert{end}", {**TEXT, **SIZES, **WORDS}, 128) for end in KINDS_OF_TEXT),
+    *(text(f"Roberta{end}", {**TEXT, **SIZES, **WORDS}, 128) for end in KINDS_OF_TEXT),
+    *(
+        text(f"DistilBert{end}", {**DISTILLED, "dim": 256, "n_layers": 4, "n_heads": 8, "hidden_dim": 1024, **WORDS}, 128)
+        for end in KINDS_OF_TEXT
+    ),
+)  # fmt: skip

@@ -1,0 +1,64 @@
+"""Random models of the classes whose attention is more than scores and softmax, or sees two streams: Whisper, WavLM, CLAP."""
+
+from typing import Any
+
+import torch
+
+from benchmarks.families.examples import Example
+from worker.engine.data.split import Inputs
+
+# Whisper: its encoder sees 20 frames whatever comes.
+WHISPER = {
+    "vocab_size": 60, "num_mel_bins": 8, "encoder_layers": 2, "decoder_layers": 3, "encoder_attention_heads": 4,
+    "decoder_attention_heads": 4, "d_model": 32, "encoder_ffn_dim": 48, "decoder_ffn_dim": 40, "init_std": 0.3,
+    "max_source_positions": 20, "max_target_positions": 72, "pad_token_id": 1, "bos_token_id": 1, "eos_token_id": 2,
+    "decoder_start_token_id": 3, "begin_suppress_tokens": None, "use_cache": False,
+}  # fmt: skip
+
+
+def whisper(variant: str = "", **changes: Any) -> Example:
+    """Whisper: a spectrogram and a text for each sample."""
+    config = {**WHISPER, **changes}
+    mels, words = config["num_mel_bins"], config["vocab_size"]
+
+    def heard(samples: int, tokens: int, generator: torch.Generator) -> Inputs:
+        features = torch.randn(samples, mels, 2 * config["max_source_positions"], generator=generator)
+        written = torch.randint(4, words, (samples, tokens), generator=generator)
+        return {"input_features": features, "decoder_input_ids": written}
+
+    files = {
+        "preprocessor_config.json": {"feature_extractor_type": "WhisperFeatureExtractor", "feature_size": mels},
+        "vocab.json": {f"w{number}": number for number in range(words)},
+    }
+    return Example(
+        "WhisperForConditionalGeneration",
+        config,
+        lambda samples, generator: heard(samples, 9, generator),
+        lambda: heard(1, 64, torch.Generator().manual_seed(3)),
+        variant=variant,
+        files=files,
+    )
+
+
+# WavLM: buckets few enough for near positions and far ones to be told apart.
+POSITIONS: dict[str, Any] = {"num_buckets": 12, "max_bucket_distance": 20}
+
+# CLAP: three stages of 16², 8² and 4² patches in windows of 4²: shifted in the first two, one window in the last.
+CLAP = {
+    "spec_size": 32, "num_mel_bins": 8, "patch_size": 2, "patch_stride": [2, 2], "patch_embeds_hidden_size": 16,
+    "window_size": 4, "depths": [2, 2, 1], "num_attention_heads": [2, 4, 8], "hidden_size": 64, "projection_dim": 24,
+    "mlp_ratio": 1.5, "initializer_factor": 4.0,
+}  # fmt: skip
+
+
+def clap(name: str, variant: str = "", **changes: Any) -> Example:
+    """CLAP's audio side."""
+    config = {**CLAP, **changes}
+    side, mels = config["spec_size"], config["num_mel_bins"]
+
+    def draw(samples: int, generator: torch.Generator) -> Inputs:
+        # Shorter than the square takes: it is stretched.
+        return {"input_features": torch.randn(samples, 1, side * side // mels - 28, mels, generator=generator)}
+
+    files = {"preprocessor_config.json": {"feature_extractor_type": "ClapFeatureExtractor", "feature_size": mels}}
+    return Example(name, config, draw, lambda: draw(1, torch.Generator().manual_seed(3)), variant=variant, files=files)

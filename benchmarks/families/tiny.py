@@ -1,0 +1,51 @@
+"""Every class that is supported, tiny, and the variants of their configurations that change how attention is computed."""
+
+from benchmarks.families.examples import DISTILLED, TEXT, Example, image, spectrogram, text, waves
+from benchmarks.families.special import POSITIONS, clap, whisper
+
+SPECTROGRAMS = (spectrogram("ASTForAudioClassification"),)
+IMAGES = (
+    image("ViTForImageClassification", "ViTImageProcessor", 1),
+    image(
+        "ViTForImageClassification", "ViTImageProcessor", 1, "wide", qkv_bias=False, head_dim=12, image_size=[16, 40]
+    ),
+    image("DeiTForImageClassification", "DeiTImageProcessor", 2),
+    image("DeiTForImageClassificationWithTeacher", "DeiTImageProcessor", 2),
+)
+WAVEFORMS = (
+    *(waves(f"{stock}For{head}") for stock in ("Wav2Vec2", "Hubert") for head in ("SequenceClassification", "CTC")),
+    *(
+        waves(f"Data2VecAudioFor{head}", conv_pos_kernel_size=5, num_conv_pos_embeddings=2)
+        for head in ("SequenceClassification", "CTC")
+    ),
+    *(waves(f"SEWFor{head}") for head in ("SequenceClassification", "CTC")),
+    *(
+        waves(
+            name, "norms first", do_stable_layer_norm=True, feat_extract_norm="layer", conv_bias=True, num_conv_pos_embeddings=5,
+        )
+        for name in ("Wav2Vec2ForCTC", "HubertForCTC")
+    ),
+    waves("Wav2Vec2ForSequenceClassification", "weighted sum", use_weighted_layer_sum=True),
+    waves("HubertForCTC", "no first norm", feat_proj_layer_norm=False),
+    waves("SEWForSequenceClassification", "squeezed by three", squeeze_factor=3, conv_dim=(8, 16, 32), num_conv_pos_embeddings=7),
+    waves("SEWForSequenceClassification", "weighted sum", use_weighted_layer_sum=True),
+)  # fmt: skip
+TEXTS = (
+    *(text(f"Bert{end}", TEXT) for end in ("ForSequenceClassification", "ForTokenClassification", "Model")),
+    *(text(f"Roberta{end}", TEXT, 28) for end in ("ForSequenceClassification", "ForTokenClassification", "Model")),
+    *(text(f"DistilBert{end}", DISTILLED) for end in ("ForSequenceClassification", "ForTokenClassification", "Model")),
+    text("BertForSequenceClassification", TEXT, 150, "long", max_position_embeddings=150),
+)
+WAVLM_CTC = waves(
+    "WavLMForCTC", "norms first", do_stable_layer_norm=True, feat_extract_norm="layer", num_conv_pos_embeddings=5, **POSITIONS
+)  # fmt: skip
+SPECIAL: tuple[Example, ...] = (
+    whisper(),
+    whisper("untied", tie_word_embeddings=False),
+    waves("WavLMForSequenceClassification", **POSITIONS),
+    WAVLM_CTC,
+    clap("ClapAudioModelWithProjection"),
+    clap("ClapAudioModel"),
+    clap("ClapAudioModel", "no biases", qkv_bias=False, enable_patch_layer_norm=False),
+)
+MODELS: tuple[Example, ...] = (*SPECTROGRAMS, *IMAGES, *WAVEFORMS, *TEXTS, *SPECIAL)
