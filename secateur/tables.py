@@ -35,18 +35,25 @@ def with_test(steps: Sequence[StepMetrics], result: JobResult) -> list[StepMetri
 
 def steps_table(steps: Sequence[StepMetrics]) -> Table:
     """One row a step: how much is gone, what it cost in quality, what it gave in size and speed."""
-    table = Table("step", "attention removed", "before recovery", "validation", "test", box=None, pad_edge=False)
-    for name in ("attention params", "all params", "FLOPs", "file", "p50 ms", "speed-up"):
+    neurons = any(step.ffn_sparsity for step in steps)
+    attention = not neurons or any(step.achieved_sparsity for step in steps)
+    parts = [name for name, cut in (("attention", attention), ("feed-forward", neurons)) if cut]
+    table = Table("step", *(f"{part} removed" for part in parts), box=None, pad_edge=False)
+    for name in ("before recovery", "validation", "test"):
+        table.add_column(name)
+    for name in (*(f"{part} params" for part in parts), "all params", "FLOPs", "file", "p50 ms", "speed-up"):
         table.add_column(name, justify="right")
     for step in steps:
         first = step.latency[0] if step.latency else None
         table.add_row(
             str(step.step),
-            percent(step.achieved_sparsity),
+            *([percent(step.achieved_sparsity)] if attention else []),
+            *([percent(step.ffn_sparsity)] if neurons else []),
             quality(step.validation_before_recovery),
             quality(step.validation),
             quality(step.test),
-            count(step.size.attention_parameters),
+            *([count(step.size.attention_parameters)] if attention else []),
+            *([count(step.size.feed_forward_parameters)] if neurons else []),
             count(step.size.total_parameters),
             count(step.size.flops),
             f"{step.size.file_bytes / 1e6:.2f} MB",

@@ -80,4 +80,5 @@ AST = Family(
     other_tensors=_other_tensors,
     heads_key="num_attention_heads",
     head_dim_key="head_dim",
+    neurons_key="intermediate_size",
 )

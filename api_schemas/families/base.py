@@ -133,6 +133,9 @@ class Family:
     """With `head_dim_key`: config keys of number and width of heads, where the stock class reads a width: then uniform results
     load without custom code."""
     head_dim_key: str | None = None
+    neurons_key: str | None = None
+    """Config key of the number of neurons, where one key says it of all feed-forward blocks: then blocks that were cut alike load
+    without custom code, with attention as it was or uniform."""
     refused: Mapping[str, tuple[Any, str]] = field(default_factory=dict)
     """Config keys with the one value that is supported, and what to say of any other."""
     while_engaged: Mapping[str, Any] = field(default_factory=dict)

@@ -110,6 +110,7 @@ def _family(name: str, architectures: dict[str, Architecture], *, roberta: bool)
         optional_files=OTHER_FILES,
         other_tensors=partial(_other_tensors, roberta=roberta),
         refused=REFUSED,
+        neurons_key="intermediate_size",
     )
 
 

@@ -77,6 +77,7 @@ DISTILBERT = Family(
     required_files=("config.json", VOCABULARIES),
     optional_files=OTHER_FILES,
     other_tensors=_other_tensors,
+    neurons_key="hidden_dim",
     refused={
         "chunk_size_feed_forward": (0, "feed-forward blocks are read whole; 0 gives the same results"),
     },

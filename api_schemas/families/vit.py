@@ -90,6 +90,7 @@ def _family(name: str, architectures: dict[str, Architecture]) -> Family:
         other_tensors=_other_tensors,
         heads_key="num_attention_heads",
         head_dim_key="head_dim",
+        neurons_key="intermediate_size",
     )
 
 

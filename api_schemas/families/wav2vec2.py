@@ -74,6 +74,7 @@ def _family(
         optional_files=OTHER_FILES,
         preprocessors=PREPROCESSORS,
         refused=REFUSED,
+        neurons_key="intermediate_size",
         while_engaged=WHILE_ENGAGED,
     )
 

@@ -53,5 +53,6 @@ WAVLM = Family(
     optional_files=OTHER_FILES,
     preprocessors=PREPROCESSORS,
     refused=REFUSED,
+    neurons_key="intermediate_size",
     while_engaged=WHILE_ENGAGED,
 )

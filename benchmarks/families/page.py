@@ -48,8 +48,8 @@ Written by `python -m benchmarks.families --out docs/results/families.md` on {ma
 ## Is it right
 
 Tiny random models of every class that is supported, and of the configurations that change how attention is computed. Each
-loses a head and some channels of every other head in all of its attentions, and some neurons in all of its feed-forward blocks, by
-another number everywhere. Errors are shares of max(1, largest absolute answer); the bound is 1e-5, the largest found
+loses a head and some channels of every other head in all of its attentions, and some neurons in all of its feed-forward blocks,
+by another number everywhere. Errors are shares of max(1, largest absolute answer); the bound is 1e-5, the largest found
 {found["worst_error"]:.1e}. *Zeros in the dense model*: the stock class of transformers with zeros in its weights where something
 was cut. *Fresh process*: what transformers alone makes of the folder. *What the cut changes*: dense against cut, in that unit.
 

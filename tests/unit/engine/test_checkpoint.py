@@ -18,9 +18,10 @@ from worker.engine.attention import attention_blocks
 from worker.engine.checkpoint.gate import check_reload
 from worker.engine.checkpoint.load import load_original, load_step
 from worker.engine.checkpoint.save import make_durable, save_checkpoint
+from worker.engine.feed_forward import all_neurons
 from worker.engine.records import StepRecord, write_pruning
 from worker.engine.scoring import score
-from worker.engine.selection import HeadKeep, keep_all, select, widths_of
+from worker.engine.selection import HeadKeep, Kept, keep_all, select, widths_of
 from worker.engine.surgery import cut
 
 
@@ -34,8 +35,8 @@ def probe(loaded, samples=3):
     return torch.randn(samples, config.max_length, config.num_mel_bins, generator=torch.Generator().manual_seed(0))
 
 
-def write(folder, original, dtype=torch.float32, keep=None, **changes):
-    """A cut model written as a step's folder, `keep` of it or what is selected. Returns it as it was before writing."""
+def write(folder, original, dtype=torch.float32, keep=None, neurons=None, **changes):
+    """A cut model as a step's folder, `keep` and `neurons` of it or what is selected. Returns it as it was before writing."""
     pruning = Pruning.model_validate(
         {
             "preset": "paper",
@@ -48,12 +49,13 @@ def write(folder, original, dtype=torch.float32, keep=None, **changes):
     shape = describe_folder(tiny_model()).shape
     scores = score(pruning.criterion, attention_blocks(original.model, original.kind, original.widths))
     keep = keep or select(scores, original.widths, shape, pruning, share=0.5)
-    widths = widths_of(keep, original.widths)
-    smaller = cut(original.model, original.kind, original.widths, keep)
+    kept = Kept(keep, neurons or all_neurons(original.widths))
+    widths = kept.widths(original.widths)
+    smaller = cut(original.model, original.kind, original.widths, kept.heads, kept.neurons)
     loaded = replace(original, model=smaller, widths=widths, dtype=dtype)
     stock, scale = save_checkpoint(folder, loaded, tiny_model())
     spec = EngineSpec(pruning=pruning)
-    write_pruning(folder, StepRecord(1, "ast", loaded.kind.name, spec, widths, keep, stock, scale), ())
+    write_pruning(folder, StepRecord(1, "ast", loaded.kind.name, spec, widths, kept, stock, scale), ())
     make_durable(folder)
     return loaded
 
@@ -76,6 +78,25 @@ def test_round_trip_in_a_fresh_process(tmp_path, original, layout):
     else:
         assert config["model_type"] == "pruned-audio-spectrogram-transformer"
         assert (tmp_path / "step" / "modeling_pruned.py").is_file()
+
+
+@pytest.mark.parametrize("layout", Layout)
+def test_feed_forward_blocks_that_are_alike_need_no_code_where_attention_needs_none(tmp_path, original, layout):
+    """Beside stock attention, and beside attention of another kind; and the next step may be of the other shape."""
+    alike = tuple(tuple(range(block, block + 20)) for block in range(len(original.widths.feed_forward)))
+    loaded = write(tmp_path / "step", original, neurons=alike, layout=layout)
+    written, x = load_step(tmp_path / "step"), probe(original)
+    check_reload(tmp_path / "step", written.model, "AutoModelForAudioClassification", {"input_values": x})
+    config = json.loads((tmp_path / "step" / "config.json").read_text())
+    assert ("auto_map" not in config) == (layout is Layout.STOCK)
+    assert config["intermediate_size"] == (20 if layout is Layout.STOCK else original.model.config.intermediate_size)
+    assert written.widths == loaded.widths
+    uneven = tuple(tuple(range(3 + block)) for block in range(len(alike)))
+    again = write(tmp_path / "next", written, keep=keep_all(written.widths), neurons=uneven)
+    reread = load_step(tmp_path / "next")
+    with torch.inference_mode():
+        assert torch.equal(reread.model(x).logits, again.model(x).logits)
+    check_reload(tmp_path / "next", reread.model, "AutoModelForAudioClassification", {"input_values": x})
 
 
 UNEVEN = (

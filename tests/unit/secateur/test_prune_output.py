@@ -42,6 +42,26 @@ def test_a_job_without_a_step_within_its_bound_names_no_checkpoint() -> None:
     assert "Every step is kept, out/step-1 for one" in text
 
 
+@pytest.mark.parametrize(
+    ("attention", "neurons", "shown"),
+    [
+        (0.1, 0.0, {"attention removed": "30.0%"}),
+        (0.1, 0.05, {"attention removed": "30.0%", "feed-forward removed": "15.0%"}),
+        (0.0, 0.05, {"feed-forward removed": "15.0%"}),
+    ],
+)
+def test_the_table_shows_what_was_removed_of_each_part(attention: float, neurons: float, shown: dict[str, str]) -> None:
+    steps = [
+        step_metrics(number).model_copy(
+            update={"achieved_sparsity": attention * number, "ffn_sparsity": neurons * number}
+        )
+        for number in range(4)
+    ]
+    columns = {str(column.header): list(column.cells) for column in steps_table(steps).columns}
+    assert {name: cells[-1] for name, cells in columns.items() if name.endswith("removed")} == shown
+    assert len({len(cells) for cells in columns.values()}) == 1
+
+
 @pytest.mark.parametrize("step", [0, 2])
 def test_the_results_test_scores_are_in_its_row(step: int) -> None:
     steps = [step_metrics(number) for number in range(4)]

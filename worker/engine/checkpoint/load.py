@@ -103,8 +103,9 @@ def load_step(folder: Path) -> Loaded:
     state = dict(model.float().state_dict())
     config = model.config.to_dict()
     if record["stock_layout"]:
-        # The scale of the softmax is the original's, also where the folder's configuration says another width.
-        config[str(family.head_dim_key)] = widths.head_dim
+        if family.head_dim_key is not None:
+            # The scale of the softmax is the original's, also where the folder's configuration says another width.
+            config[family.head_dim_key] = widths.head_dim
         queries = [site.q for site in kind.layout(config).attention]
         scale_queries(state, queries, 1.0 / record["query_scale"])
     built = build(kind, config, widths, state)

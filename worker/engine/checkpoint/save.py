@@ -1,7 +1,7 @@
 """Writing a cut model as a checkpoint folder that stock transformers loads.
 
-Two shapes. Where one (heads, width) pair describes every layer and the family's configuration has a head width, a stock
-configuration: plain `from_pretrained`, no code. Otherwise a `model_type` of our own with its code beside the weights.
+Two shapes. Where a stock configuration can say the widths, that: plain `from_pretrained`, no code. Otherwise a `model_type` of
+our own with its code beside the weights.
 """
 
 import json
@@ -13,27 +13,27 @@ from typing import Any
 
 from safetensors.torch import save_file
 
+from api_schemas.families import Family, Layout
+from api_schemas.widths import AttentionWidths
 from worker.engine.checkpoint.load import Loaded, scale_queries
 
 
 def save_checkpoint(folder: Path, loaded: Loaded, original: Path) -> tuple[bool, float]:
     """Write config.json, model.safetensors, the original's preprocessor files and, where needed, code.
 
-    Returns whether the folder loads without custom code, and the factor that was folded into the queries: 1 but for such a stock
-    shape, whose class computes the softmax scale from the new head width; sqrt(new / original) makes up for it.
+    Returns whether the folder loads without custom code, and the factor that was folded into the queries: 1 but for a stock
+    shape of narrower heads, whose class computes the softmax scale from the new width; sqrt(new / original) makes up for it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     tied = set(loaded.model.all_tied_weights_keys)
     state = {name: tensor.detach().cpu() for name, tensor in loaded.model.state_dict().items() if name not in tied}
     config: dict[str, Any] = json.loads((original / "config.json").read_text())
     layout = loaded.kind.layout(config)
-    neurons = tuple(site.shape.neurons for site in layout.feed_forward)
-    shape = loaded.widths.stock_shape if loaded.kind.family.head_dim_key else None
-    if loaded.widths.feed_forward != neurons:
-        shape = None
+    stock = stock_values(loaded.kind.family, layout, loaded.widths)
     factor = 1.0
-    if shape is not None:
-        factor = math.sqrt(shape[1] / loaded.widths.head_dim)
+    width = None if stock is None else stock.get(str(loaded.kind.family.head_dim_key))
+    if width is not None:
+        factor = math.sqrt(width / loaded.widths.head_dim)
         scale_queries(state, (site.q for site in layout.attention), factor)
     # A copy each: a safetensors file holds no two names for one storage, and slices of a larger tensor would be written whole.
     tensors = {
@@ -41,29 +41,42 @@ def save_checkpoint(folder: Path, loaded: Loaded, original: Path) -> tuple[bool,
         for name, tensor in state.items()
     }
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-    write_json(folder / "config.json", _config(loaded, shape, config))
+    write_json(folder / "config.json", _config(loaded, stock, config))
     for path in sorted(original.iterdir()):
         if path.name in loaded.kind.family.files - {"config.json", "README.md"}:
             shutil.copyfile(path, folder / path.name)
-    if shape is None:
+    if stock is None:
         for name, text in loaded.kind.classes.files().items():
             (folder / name).write_text(text)
-    return shape is not None, factor
+    return stock is not None, factor
 
 
-def _config(loaded: Loaded, shape: tuple[int, int] | None, config: dict[str, Any]) -> dict[str, Any]:
+def stock_values(family: Family, original: Layout, widths: AttentionWidths) -> dict[str, int] | None:
+    """What a stock configuration has to say so that its class has these widths; None where it cannot.
+
+    Attention either is uniform and of a family whose configuration has a head width, or as it was in the `original`; feed-forward
+    blocks either are alike and of a family with one key for all of them, or as they were.
+    """
+    values: dict[str, int] = {}
+    dense = tuple((site.shape.head_dim,) * site.shape.heads for site in original.attention)
+    if family.heads_key and family.head_dim_key and widths.stock_shape:
+        values |= dict(zip((family.heads_key, family.head_dim_key), widths.stock_shape, strict=True))
+    elif any(not layer.qk == layer.vo == heads for layer, heads in zip(widths.layers, dense, strict=True)):
+        return None
+    if widths.feed_forward != tuple(site.shape.neurons for site in original.feed_forward):
+        if family.neurons_key is None or len(set(widths.feed_forward)) != 1:
+            return None
+        values[family.neurons_key] = widths.feed_forward[0]
+    return values
+
+
+def _config(loaded: Loaded, stock: dict[str, int] | None, config: dict[str, Any]) -> dict[str, Any]:
     """The original's config.json, changed only where it has to be."""
     family, classes = loaded.kind.family, loaded.kind.classes
     config["dtype"] = str(loaded.dtype).removeprefix("torch.")
     config.pop("torch_dtype", None)
-    if shape is not None:
-        heads, width = shape
-        config |= {
-            "architectures": [classes.stock.__name__],
-            str(family.heads_key): heads,
-            str(family.head_dim_key): width,
-        }
-        return config
+    if stock is not None:
+        return config | {"architectures": [classes.stock.__name__], **stock}
     pruned: Any = loaded.model.config
     auto_class = family.architectures[loaded.kind.name].auto_class
     config |= {

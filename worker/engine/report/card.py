@@ -8,12 +8,12 @@ from pathlib import Path
 
 from huggingface_hub import ModelCardData
 
-from api_schemas.enums import Head, Modality, TargetKind
+from api_schemas.enums import Head, Modality, Part, TargetKind
 from api_schemas.families import Architecture, Family
 from api_schemas.metrics import LOSS, DataSummary, JobResult, StepMetrics
 from api_schemas.reach import SHARE_OF
 from api_schemas.spec import EngineSpec
-from worker.engine.report import reading, words
+from worker.engine.report import parts, reading, words
 from worker.engine.report.exported import without_torch
 from worker.engine.report.text import count, file_size, markdown, milliseconds, percent
 
@@ -40,11 +40,12 @@ tokens that are not padding; divided by its length, it is what was measured.
 Row = tuple[str, str, str]
 
 
-def _front_matter(family: Family, architecture: Architecture, metric_name: str) -> str:
+def _front_matter(family: Family, architecture: Architecture, metric_name: str, shown: Sequence[Part]) -> str:
+    kinds = [f"{parts.NAMES[part]}-pruning" for part in shown]
     data = ModelCardData(
         library_name="transformers",
         pipeline_tag=architecture.task,
-        tags=[architecture.task, *family.model_types, "structured-pruning", "attention-pruning", "secateur"],
+        tags=[architecture.task, *family.model_types, "structured-pruning", *kinds, "secateur"],
         metrics=[metric_name],
     )
     return f"---\n{data.to_yaml()}\n---\n"
@@ -91,10 +92,14 @@ def _scores(steps: Sequence[StepMetrics]) -> list[Row]:
     return rows
 
 
-def _sizes(dense: StepMetrics, cut: StepMetrics) -> list[Row]:
+def _sizes(dense: StepMetrics, cut: StepMetrics, shown: Sequence[Part]) -> list[Row]:
     before, after = dense.size, cut.size
+    of_parts = [
+        (f"{parts.NAMES[part]} parameters", count(parts.parameters(dense, part)), count(parts.parameters(cut, part)))
+        for part in shown
+    ]
     return [
-        ("attention parameters", count(before.attention_parameters), count(after.attention_parameters)),
+        *of_parts,
         ("all parameters", count(before.total_parameters), count(after.total_parameters)),
         ("FLOPs of one input", count(before.flops), count(after.flops)),
         ("weights file", file_size(before.file_bytes), file_size(after.file_bytes)),
@@ -112,9 +117,9 @@ def _speeds(cut: StepMetrics) -> list[Row]:
     ]
 
 
-def _results(steps: Sequence[StepMetrics]) -> str:
+def _results(steps: Sequence[StepMetrics], shown: Sequence[Part]) -> str:
     dense, cut = steps[0], steps[-1]
-    rows = [*_scores(steps), *_sizes(dense, cut), *_speeds(cut)]
+    rows = [*_scores(steps), *_sizes(dense, cut, shown), *_speeds(cut)]
     table = "\n".join(f"| {name} | {before} | {after} |" for name, before, after in rows)
     return f"""## Results
 
@@ -128,12 +133,16 @@ Latency was measured on the machine that pruned the model; yours will differ. `r
 
 def _cutting(steps: Sequence[StepMetrics], spec: EngineSpec, data: DataSummary) -> str:
     pruning, last = spec.pruning, steps[-1]
-    lines = [
-        f"step {last.step}, on the way to {percent(pruning.target.share)} of the original {SHARE_OF[pruning.target.kind]}",
-        f"asked for {percent(last.requested_sparsity, 2)} of the original attention parameters at this step, "
-        f"removed {percent(last.achieved_sparsity, 2)}",
-    ]
-    if last.target is not None and last.target.kind is not TargetKind.ATTENTION_SPARSITY:
+    lines = [f"step {last.step}, on the way to {parts.goals_in_words(pruning)}"]
+    for part in parts.cut_by(pruning):
+        asked, gone = parts.asked(last, part, pruning), percent(parts.removed(last, part), 2)
+        of_it = f"of the original {parts.NAMES[part]} parameters"
+        lines.append(
+            f"removed {gone} {of_it}"
+            if asked is None
+            else f"asked for {percent(asked, 2)} {of_it} at this step, removed {gone}"
+        )
+    if last.target is not None and last.target.kind not in (TargetKind.ATTENTION_SPARSITY, TargetKind.FFN_SPARSITY):
         asked, met = percent(last.target.requested, 2), percent(last.target.achieved, 2)
         lines.append(f"of the original {SHARE_OF[last.target.kind]}: {asked} asked for at this step, {met} saved")
     for what, how in words.method(spec, last):
@@ -184,23 +193,24 @@ def write_model_card(
     """
     if not steps:
         raise ValueError("a model card needs at least step 0")
-    removed, metric_name = percent(steps[-1].achieved_sparsity), reading.metric_name(steps)
+    metric_name, shown = reading.metric_name(steps), parts.cut_by(spec.pruning)
     recovery = "the rest was trained to make up for them" if spec.finetune else "nothing was trained afterwards"
     intro = f"""
-# {words.model(family, architecture)} with {removed} of its attention parameters removed
+# {words.model(family, architecture)} with {parts.removed_in_words(steps[-1], spec.pruning)} removed
 
-A transformer checkpoint made smaller by Secateur: structures of its attention were
+A transformer checkpoint made smaller by Secateur: {words.cut_parts(spec.pruning)} were
 removed, not masked, and {recovery}.
 """
     if result is not None and words.beyond(steps, result):
         intro += f"\n**This step lies beyond the bound that the job was given.** {result.detail}\n"
-    parts = (
+    sections = (
         intro,
         _loading(family, architecture, stock),
-        _results(steps),
+        _results(steps, shown),
         without_torch(steps[-1].exports, metric_name),
         _cutting(steps, spec, data),
         _limits(architecture, labels, data),
     )
-    card = _front_matter(family, architecture, metric_name) + "\n".join(part for part in parts if part)
+    front = _front_matter(family, architecture, metric_name, shown)
+    card = front + "\n".join(section for section in sections if section)
     (folder / CARD_FILE).write_text(card, encoding="utf-8", newline="\n")

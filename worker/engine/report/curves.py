@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from api_schemas.enums import Part
 from api_schemas.metrics import Scores, StepMetrics
+from worker.engine.report import parts as cut
 from worker.engine.report.look import COLOURS, INK, MARKERS, MUTED, percent_axis
 from worker.engine.report.reading import batch_sizes, latency_at, metric_name
 
@@ -11,8 +13,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def _series(steps: Sequence[StepMetrics], values: Sequence[float | None]) -> tuple[list[float], list[float]]:
-    points = [(100 * s.achieved_sparsity, v) for s, v in zip(steps, values, strict=True) if v is not None]
+def _series(shares: Sequence[float], values: Sequence[float | None]) -> tuple[list[float], list[float]]:
+    points = [(100 * share, value) for share, value in zip(shares, values, strict=True) if value is not None]
     return [x for x, _ in points], [y for _, y in points]
 
 
@@ -22,8 +24,9 @@ def _plotted(scores: Scores | None) -> float | None:
     return None if found is None else 100 * found.value if found.rate else found.value
 
 
-def draw_tradeoff(figure: "Figure", steps: Sequence[StepMetrics]) -> None:
-    """The task's metric against attention sparsity, before and after recovery."""
+def draw_tradeoff(figure: "Figure", steps: Sequence[StepMetrics], parts: Sequence[Part]) -> None:
+    """The task's metric against the sparsity of what is cut, before and after recovery."""
+    shares = [cut.together(steps[0], step, parts) for step in steps]
     axes = figure.add_subplot()
     first = steps[0].validation.headline
     rate = first is not None and first.rate
@@ -37,21 +40,21 @@ def draw_tradeoff(figure: "Figure", steps: Sequence[StepMetrics]) -> None:
         (before, "before recovery, validation", COLOURS[1], "s", "--"),
         (test, "test (measured once)", COLOURS[2], "D", ""),
     ):
-        x, y = _series(steps, values)
+        x, y = _series(shares, values)
         if x:
             axes.plot(x, y, color=colour, marker=marker, linestyle=dash or "none", label=label)
     axes.set_ylabel(f"{metric_name(steps)} (%)" if rate else metric_name(steps))
-    percent_axis(axes, "attention parameters removed")
+    percent_axis(axes, f"{cut.name_of(parts)} parameters removed")
     axes.margins(y=0.12)
     axes.legend(loc="best")
 
 
-def draw_speed(figure: "Figure", steps: Sequence[StepMetrics]) -> None:
+def draw_speed(figure: "Figure", steps: Sequence[StepMetrics], parts: Sequence[Part]) -> None:
     """Speed-up and time an input, by batch size."""
     ratio, times = figure.subplots(1, 2)
     for index, batch_size in enumerate(batch_sizes(steps)):
         timed = [(step, row) for step in steps if (row := latency_at(step, batch_size))]
-        x = [100 * step.achieved_sparsity for step, _ in timed]
+        x = [100 * cut.together(steps[0], step, parts) for step, _ in timed]
         look = {"color": COLOURS[index % len(COLOURS)], "marker": MARKERS[index % len(MARKERS)]}
         ratio.plot(x, [row.speedup for _, row in timed], label=f"batch {batch_size}", **look)
         # Milliseconds for one input, so that batch sizes can be compared on one axis.
@@ -66,7 +69,7 @@ def draw_speed(figure: "Figure", steps: Sequence[StepMetrics]) -> None:
     times.set_ylabel("ms an input: median, shaded to p95")
     times.set_ylim(bottom=0)
     for axes in (ratio, times):
-        percent_axis(axes, "attention parameters removed")
+        percent_axis(axes, f"{cut.name_of(parts)} parameters removed")
     ratio.legend(loc="best")
 
 

@@ -6,9 +6,10 @@ Cividis rises evenly in lightness. Cells are rectangles rather than an image: th
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from api_schemas.enums import Part
 from api_schemas.metrics import Sensitivity, StepMetrics
 from worker.engine.report.look import percents
-from worker.engine.report.reading import PAIRS, head_sparsity, layer_sparsity
+from worker.engine.report.reading import PAIRS, block_sparsity, head_sparsity, layer_sparsity
 from worker.engine.selection import Keep
 
 if TYPE_CHECKING:
@@ -50,12 +51,20 @@ def _cells(axes: "Axes", rows: Sequence[Sequence[float]], width: int, highest: f
             axes.text(c, r, label, ha="center", va="center", fontsize=7.5, color="#ffffff" if dark else "#101820")
 
 
-def draw_layers(figure: "Figure", steps: Sequence[StepMetrics]) -> None:
-    """Share of every layer's channels that is gone, after every step."""
-    for axes, pair in zip(figure.subplots(1, 2, sharey=True), PAIRS, strict=True):
-        rows = [percents(layer_sparsity(steps[0].widths, step.widths, pair)) for step in steps[1:]]
-        _cells(axes, rows, len(steps[0].widths.layers), 100.0)
-        axes.set_title(f"{pair}: channels removed (%)")
+def draw_layers(figure: "Figure", steps: Sequence[StepMetrics], parts: Sequence[Part]) -> None:
+    """Share of every attention's channels, and of every feed-forward block's neurons, that is gone, after every step."""
+    dense, panels = steps[0].widths, []
+    if Part.ATTENTION in parts:
+        for pair in PAIRS:
+            rows = [percents(layer_sparsity(dense, step.widths, pair)) for step in steps[1:]]
+            panels.append((f"{pair}: channels removed (%)", rows, len(dense.layers)))
+    if Part.FEED_FORWARD in parts:
+        rows = [percents(block_sparsity(dense, step.widths)) for step in steps[1:]]
+        panels.append(("neurons removed (%)", rows, len(dense.feed_forward)))
+    every = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    for axes, (title, rows, columns) in zip(every, panels, strict=True):
+        _cells(axes, rows, columns, 100.0)
+        axes.set_title(title)
         axes.set_xlabel("layer")
         axes.set_yticks(range(len(rows)), [str(step.step) for step in steps[1:]])
     figure.axes[0].set_ylabel("after step")

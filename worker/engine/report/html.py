@@ -2,17 +2,18 @@
 
 import re
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from api_schemas.enums import TargetKind
+from api_schemas.enums import Part, TargetKind
 from api_schemas.families import Architecture
 from api_schemas.metrics import DataSummary, JobResult, StepMetrics
 from api_schemas.reach import SHARE_OF
 from api_schemas.spec import EngineSpec
-from worker.engine.report import reading, text, words
+from worker.engine.report import parts, reading, text, words
 from worker.engine.report.figures import write_figures
 from worker.engine.report.look import INK, Plot
 from worker.engine.selection import Keep
@@ -47,9 +48,19 @@ def _environment() -> Environment:
         milliseconds=text.milliseconds,
     )
     environment.globals.update(
-        latency_at=reading.latency_at, written=reading.written, loss_written=reading.loss_written
+        latency_at=reading.latency_at,
+        written=reading.written,
+        loss_written=reading.loss_written,
+        removed=parts.removed,
+        parameters=parts.parameters,
+        part_names=parts.NAMES,
     )
     return environment
+
+
+def _asked(step: StepMetrics, part: Part, spec: EngineSpec) -> str:
+    share = parts.asked(step, part, spec.pruning)
+    return "–" if share is None else text.percent(share)
 
 
 def write_report(
@@ -65,12 +76,13 @@ def write_report(
 ) -> None:
     """Write report.html and the figures (`figure-*.png`, `figure-*.svg`) into `folder`.
 
-    `steps` begins with step 0, the original model; `kept` is what the last one has left of it; `result` is the job's,
+    `steps` begins with step 0, the original model; `kept` is what the last one has left of its attentions; `result` is the job's,
     where this step ends it. The same arguments give the same bytes. ValueError without steps.
     """
     if not steps:
         raise ValueError("a report needs at least step 0")
-    plots = write_figures(folder, steps, kept)
+    shown = parts.cut_by(spec.pruning)
+    plots = write_figures(folder, steps, kept, shown)
     figures = [(plot, inline_svg((folder / f"{plot.file}.svg").read_text(encoding="utf-8"), plot)) for plot in plots]
 
     page = (
@@ -86,8 +98,13 @@ def write_report(
             result=result,
             beyond=words.beyond(steps, result),
             method=words.method(spec, steps[-1]),
+            parts=shown,
+            removed_in_words=parts.removed_in_words(steps[-1], spec.pruning),
+            goals=parts.goals_in_words(spec.pruning),
             target_name=SHARE_OF[spec.pruning.target.kind],
-            other_target=spec.pruning.target.kind is not TargetKind.ATTENTION_SPARSITY,
+            # Shares of single parts have their columns in the table of steps.
+            other_target=spec.pruning.target.kind not in (TargetKind.ATTENTION_SPARSITY, TargetKind.FFN_SPARSITY),
+            asked=partial(_asked, spec=spec),
             figures=figures,
             metric_name=reading.metric_name(steps),
             has_loss=reading.has_loss(steps),

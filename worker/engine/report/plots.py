@@ -2,7 +2,9 @@
 
 from collections.abc import Iterator, Sequence
 
+from api_schemas.enums import Part
 from api_schemas.metrics import Sensitivity, StepMetrics
+from worker.engine.report import parts as cut
 from worker.engine.report.curves import draw_loss, draw_speed, draw_tradeoff
 from worker.engine.report.heatmaps import draw_heads, draw_layers, draw_sensitivity
 from worker.engine.report.look import Drawing, Plot
@@ -10,6 +12,11 @@ from worker.engine.report.reading import batch_sizes, metric_name
 from worker.engine.selection import Keep
 
 _WIDTH = 7.4
+_WHAT = {
+    (Part.ATTENTION,): "channels",
+    (Part.FEED_FORWARD,): "neurons",
+    (Part.ATTENTION, Part.FEED_FORWARD): "channels, and of its neurons,",
+}
 
 
 def _removed_in_fact(found: Sensitivity) -> str:
@@ -41,22 +48,25 @@ def _sensitivity(found: Sensitivity, name: str, *, higher: bool) -> Plot:
     )
 
 
-def available(steps: Sequence[StepMetrics], kept: Keep) -> Iterator[Plot]:
-    """The figures these steps have data for. `steps` begins with the original model (step 0); `kept` is of the last."""
+def available(steps: Sequence[StepMetrics], kept: Keep, parts: Sequence[Part]) -> Iterator[Plot]:
+    """The figures these steps have data for.
+
+    `steps` begins with the original model (step 0); `kept` is of the last; `parts` are those that the job cuts.
+    """
     layers = len(steps[0].widths.layers)
     name = metric_name(steps)
     yield Plot(
         "tradeoff",
-        f"{name.capitalize() if name.islower() else name} against attention sparsity",
+        f"{name.capitalize() if name.islower() else name} against {cut.name_of(parts)} sparsity",
         "Each point is one step: right after the cut, and after recovery. The dashed line is the original model.",
-        Drawing((_WIDTH, 3.7), lambda figure: draw_tradeoff(figure, steps)),
+        Drawing((_WIDTH, 3.7), lambda figure: draw_tradeoff(figure, steps, parts)),
     )
     if batch_sizes(steps):
         yield Plot(
             "speed",
-            "Speed against attention sparsity",
+            f"Speed against {cut.name_of(parts)} sparsity",
             "Timed on the worker's own device, original and cut model in turn. Above 1 is faster than the original.",
-            Drawing((_WIDTH, 3.4), lambda figure: draw_speed(figure, steps)),
+            Drawing((_WIDTH, 3.4), lambda figure: draw_speed(figure, steps, parts)),
         )
     if steps[0].sensitivity is not None:
         headline = steps[0].validation.headline
@@ -65,9 +75,10 @@ def available(steps: Sequence[StepMetrics], kept: Keep) -> Iterator[Plot]:
         yield Plot(
             "layers",
             "Sparsity of every layer after each step",
-            "A row a step, a column a layer (counted from 0): the share of that layer's channels that is gone.",
-            Drawing((_WIDTH, 1.3 + min(0.3 * len(steps), 9.0)), lambda figure: draw_layers(figure, steps)),
+            f"A row a step, a column a layer (counted from 0): the share of that layer's {_WHAT[tuple(parts)]} that is gone.",
+            Drawing((_WIDTH, 1.3 + min(0.3 * len(steps), 9.0)), lambda figure: draw_layers(figure, steps, parts)),
         )
+    if len(steps) > 1 and Part.ATTENTION in parts:
         yield Plot(
             "heads",
             f"Sparsity of every head after step {steps[-1].step}",

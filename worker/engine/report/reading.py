@@ -47,6 +47,11 @@ def layer_sparsity(dense: AttentionWidths, cut: AttentionWidths, pair: Pair) -> 
     return tuple(1.0 - after / before if before else 0.0 for before, after in totals)
 
 
+def block_sparsity(dense: AttentionWidths, cut: AttentionWidths) -> tuple[float, ...]:
+    """Share of each feed-forward block's neurons that is gone, in [0, 1]."""
+    return tuple(1.0 - after / before for before, after in zip(dense.feed_forward, cut.feed_forward, strict=True))
+
+
 def head_sparsity(dense: AttentionWidths, kept: Keep, pair: Pair) -> tuple[tuple[float, ...], ...]:
     """By layer, the share of each of the original's heads' QK (or VO) channels that is gone; 1.0 for a head that is gone.
 

@@ -2,13 +2,24 @@
 
 from collections.abc import Sequence
 
-from api_schemas.enums import Balance, Basis, Compensation, Granularity, Head, LabelSource, Layout, Normalization, Scope
+from api_schemas.enums import (
+    Balance,
+    Basis,
+    Compensation,
+    Granularity,
+    Head,
+    LabelSource,
+    Layout,
+    Normalization,
+    Part,
+    Scope,
+)
 from api_schemas.families import Architecture, Family
 from api_schemas.metrics import DataSummary, JobResult, StepMetrics
 from api_schemas.pruning import Pruning
-from api_schemas.reach import SHARE_OF
 from api_schemas.recovery import Finetune
 from api_schemas.spec import EngineSpec
+from worker.engine.report import parts
 from worker.engine.report.text import percent
 
 STRUCTURES = {
@@ -44,6 +55,8 @@ _ANSWERS = {
     Head.EMBEDDING: "embeddings, measured by how near they stay to the original's",
 }
 
+_JOINT = ", in one ranking with the rest by score per parameter or FLOP"
+
 Line = tuple[str, str]
 
 
@@ -71,15 +84,33 @@ def answers(architecture: Architecture, data: DataSummary) -> str:
     return f"{said}, {len(data.labels)} labels" if has_labels(architecture) else said
 
 
+def cut_parts(pruning: Pruning) -> str:
+    """What was cut, of which blocks."""
+    return {
+        (Part.ATTENTION,): "structures of its attention",
+        (Part.FEED_FORWARD,): "neurons of its feed-forward blocks",
+        (Part.ATTENTION, Part.FEED_FORWARD): "structures of its attention and neurons of its feed-forward blocks",
+    }[parts.cut_by(pruning)]
+
+
 def _structures(pruning: Pruning) -> str:
+    removed = [STRUCTURES[pruning.granularity]] if Part.ATTENTION in pruning.cuts else []
+    if Part.FEED_FORWARD in pruning.cuts:
+        removed.append(f"neurons of feed-forward blocks{_JOINT if pruning.joint_parts else ''}")
     extras = []
     if pruning.layout is Layout.STOCK:
         extras.append("equal widths in all layers, QK as wide as VO")
     if pruning.align > 1:
         extras.append(f"widths in multiples of {pruning.align}")
-    if pruning.min_heads == 0:
+    if pruning.min_heads == 0 and Part.ATTENTION in pruning.cuts:
         extras.append("a layer may lose all of its heads")
-    return "; ".join([STRUCTURES[pruning.granularity], *extras])
+    return "; ".join([*removed, *extras])
+
+
+def _compensation(pruning: Pruning) -> Compensation:
+    """What is done in fact: a feed-forward block that was cut is refitted whenever anything is."""
+    refits = pruning.compensation is Compensation.LEAST_SQUARES and Part.FEED_FORWARD in pruning.cuts
+    return Compensation.LEAST_SQUARES_FEED_FORWARD if refits else pruning.compensation
 
 
 def _recovery(finetune: Finetune | None, last: StepMetrics) -> list[Line]:
@@ -92,14 +123,14 @@ def _recovery(finetune: Finetune | None, last: StepMetrics) -> list[Line]:
     lines = [("recovery", f"after each step {epochs} on train, {adapters}{augmented}{condition}")]
     distill = finetune.distill
     if distill is not None and (distill.weight or distill.attention):
-        parts = []
+        said = []
         if distill.weight:
             answers = f"the original's answers at temperature {distill.temperature:g}"
             labels = f", {percent(1 - distill.weight, 0)} for the labels" if distill.weight < 1 else ""
-            parts.append(f"{percent(distill.weight, 0)} of the loss for {answers}{labels}")
+            said.append(f"{percent(distill.weight, 0)} of the loss for {answers}{labels}")
         if distill.attention:
-            parts.append(f"attention outputs matched layer by layer, weight {distill.attention:g}")
-        lines.append(("distillation", "; ".join(parts)))
+            said.append(f"attention outputs matched layer by layer, weight {distill.attention:g}")
+        lines.append(("distillation", "; ".join(said)))
     return lines
 
 
@@ -114,9 +145,9 @@ def method(spec: EngineSpec, last: StepMetrics) -> list[Line]:
             f"{pruning.criterion.value}, {_SCOPES[pruning.scope]}{_BALANCE[pruning.balance]}"
             f"{_NORMALIZATION[pruning.normalization]}",
         ),
-        ("basis", _BASES[pruning.basis]),
-        ("compensation", _COMPENSATION[pruning.compensation]),
-        ("target", f"{percent(pruning.target.share)} of the original {SHARE_OF[pruning.target.kind]}, in {steps}"),
+        ("basis", _BASES[pruning.basis if Part.ATTENTION in pruning.cuts else Basis.NATIVE]),
+        ("compensation", _COMPENSATION[_compensation(pruning)]),
+        ("target", f"{parts.goals_in_words(pruning)}, in {steps}"),
     ]
     if pruning.exclude_layers:
         lines.append(("left as they were", "layers " + ", ".join(map(str, pruning.exclude_layers))))

@@ -134,19 +134,30 @@ def _written(folder, loaded, without_code, scale):
     return load_step(folder).model
 
 
+def _cuts(loaded):
+    """(Heads, neurons): unequal; and what stock code will do for, by the family's keys."""
+    family, alike = loaded.kind.family, tuple(tuple(range(3, 30)) for _ in loaded.widths.feed_forward)
+    yield "heads and channels", reference.some_neurons(loaded.widths)
+    if family.head_dim_key:
+        yield "equal", None
+    if family.neurons_key:
+        yield "nothing cut", alike
+    if family.head_dim_key and family.neurons_key:
+        yield "equal", alike
+
+
 def test_strangers_load_what_was_cut(tmp_path):
-    """Every class with heads of many widths, half of them in half precision; and with equal heads, where stock code will do."""
+    """Every class with blocks of many widths, half of them in half precision; and with equal ones, where stock code will do."""
     packages, stock_layouts, texts = [], set(), {}
     for number, tiny in enumerate(MODELS):
         stock, inputs = tiny.stock(), tiny.inputs(3)
         stock = stock.to(torch.bfloat16) if number % 2 else stock
         loaded = load_original(tiny.save(stock, tmp_path / f"original {number}"))
-        for name in ("heads and channels", *(["equal"] if tiny.kind.family.head_dim_key else [])):
-            neurons = reference.some_neurons(loaded.widths) if name == "heads and channels" else None
+        for name, neurons in _cuts(loaded):
             smaller = reference.cut_by(loaded, reference.keeps(loaded.widths)[name], neurons)
-            folder = tmp_path / f"{name} {number}"
+            folder = tmp_path / f"{name} {number} {len(packages)}"
             without_code, scale = save_checkpoint(folder, smaller, tmp_path / f"original {number}")
-            assert without_code == (name == "equal")
+            assert without_code == (name != "heads and channels")
             stock_layouts |= {str(folder)} if without_code else set()
             again = _written(folder, smaller, without_code, scale)
             with torch.inference_mode():

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from api_schemas.enums import ExportFormat, Granularity, StopReason
+from api_schemas.enums import ExportFormat, Granularity, StopReason, TargetKind
 from api_schemas.families.ast import AST
 from api_schemas.metrics import (
     DataSummary,
@@ -17,6 +17,7 @@ from api_schemas.metrics import (
     Sensitivity,
     Size,
     StepMetrics,
+    TargetMet,
 )
 from api_schemas.spec import EngineSpec, Stop
 from api_schemas.widths import AttentionWidths
@@ -151,6 +152,27 @@ def make_job(
 @pytest.fixture
 def job() -> Job:
     return make_job()
+
+
+def cutting_both(job: Job, target: dict[str, float], **changes: object) -> Job:
+    """The same job, of which each step also took a tenth of the neurons: 10% less than the target asks where it asks for any."""
+    steps = []
+    for step in job.steps:
+        neurons = tuple(1000 - 100 * step.step for _ in step.widths.layers)
+        share = 0.1 * step.step
+        update: dict[str, object] = {
+            "widths": step.widths.model_copy(update={"feed_forward": neurons}),
+            "size": step.size.model_copy(update={"feed_forward_parameters": round(880_000 * (1 - share))}),
+            "ffn_sparsity": share,
+        }
+        own = TargetMet(kind=TargetKind.FFN_SPARSITY, requested=share / 0.9, achieved=share)
+        if step.step and "ffn_sparsity" in target:
+            update["ffn_target" if len(target) > 1 else "target"] = own
+        if "attention_sparsity" not in target and "flops" not in target:
+            update |= {"achieved_sparsity": 0.0, "requested_sparsity": 0.0}
+        steps.append(step.model_copy(update=update))
+    spec = EngineSpec.model_validate({"pruning": {"target": target, "schedule": {"steps": 3}, **changes}})
+    return replace(job, steps=tuple(steps), spec=spec)
 
 
 @pytest.fixture

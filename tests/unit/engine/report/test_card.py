@@ -15,7 +15,7 @@ from api_schemas.metrics import TargetMet
 from api_schemas.pruning import Pruning
 from worker.engine.report import write_model_card
 
-from .conftest import ARCHITECTURE, HOSTILE, Job, make_job, measured_by
+from .conftest import ARCHITECTURE, HOSTILE, Job, cutting_both, make_job, measured_by
 
 
 def _write(folder: Path, job: Job, *, stock: bool = False) -> tuple[dict[str, object], str]:
@@ -148,6 +148,22 @@ def test_the_card_says_what_was_cut_and_of_what_the_share_is(tmp_path: Path, gra
     assert f"(`{granularity.value}`)" in body
     assert "on the way to 30.0% of the original FLOPs" in body
     assert "of the original FLOPs: 20.00% asked for at this step, 19.87% saved" in body
+
+
+def test_a_job_that_cuts_both_shows_both(tmp_path: Path, job: Job) -> None:
+    both = cutting_both(job, {"attention_sparsity": 0.5, "ffn_sparsity": 0.5})
+    front, body = _write(tmp_path, both)
+    last = both.steps[-1]
+    assert isinstance(front["tags"], list)
+    assert {"attention-pruning", "feed-forward-pruning"} <= set(front["tags"])
+    assert f"with {100 * last.achieved_sparsity:.1f}% of its attention and 30.0% of its feed-forward parameters" in body
+    assert "structures of its attention and neurons of its feed-forward blocks were" in body
+    assert "| feed-forward parameters | 880 k | 616 k |" in body
+    assert "asked for 33.33% of the original feed-forward parameters at this step, removed 30.00%" in body
+    front, body = _write(tmp_path, cutting_both(job, {"ffn_sparsity": 0.5}))
+    assert "attention-pruning" not in front["tags"]
+    assert "classifier with 30.0% of its feed-forward parameters removed" in body
+    assert "attention parameters" not in body
 
 
 def test_what_stands_beside_the_metric_is_shown(tmp_path: Path, job: Job) -> None:

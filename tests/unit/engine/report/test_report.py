@@ -17,6 +17,7 @@ from api_schemas.enums import (
     Granularity,
     Layout,
     Normalization,
+    Part,
     Scope,
     TargetKind,
 )
@@ -24,11 +25,12 @@ from api_schemas.metrics import TargetMet
 from api_schemas.spec import EngineSpec
 from api_schemas.widths import AttentionWidths
 from worker.engine.report import html, write_report
+from worker.engine.report.parts import together
 from worker.engine.report.reading import head_sparsity
 from worker.engine.report.words import method
 from worker.engine.selection import HeadKeep, keep_all
 
-from .conftest import ARCHITECTURE, HOSTILE, Job, make_job, measured_by
+from .conftest import ARCHITECTURE, HOSTILE, Job, cutting_both, make_job, measured_by
 
 FIGURES = ("tradeoff", "speed", "layers", "heads", "loss")
 _VOID = {"meta", "link", "br", "img", "hr", "input"}
@@ -259,10 +261,61 @@ def test_what_was_asked_and_what_was_met_in_the_targets_own_unit(tmp_path: Path,
     )  # fmt: skip
     spec = EngineSpec.model_validate({"pruning": {"target": {kind: 0.3}}})
     page = _write(tmp_path, replace(job, steps=steps, spec=spec))
-    # Attention sparsity has its columns in the table of steps.
-    assert ("which is what the target counts" in page.text) is (kind is not TargetKind.ATTENTION_SPARSITY)
-    assert ("31.23%" in page.text) is (kind is not TargetKind.ATTENTION_SPARSITY)
-    assert ("+1.23 points" in page.text) is (kind is not TargetKind.ATTENTION_SPARSITY)
+    # What is asked of a part by itself has its columns in the table of steps.
+    of_a_part = kind in (TargetKind.ATTENTION_SPARSITY, TargetKind.FFN_SPARSITY)
+    assert ("which is what the target counts" in page.text) is not of_a_part
+    assert ("31.23%" in page.text) is not of_a_part
+    assert ("+1.23 points" in page.text) is not of_a_part
+
+
+BOTH = {"attention_sparsity": 0.5, "ffn_sparsity": 0.5}
+
+
+def test_a_job_that_cuts_both_shows_what_was_asked_and_met_of_both(tmp_path: Path, job: Job) -> None:
+    both = cutting_both(job, BOTH)
+    page, last = _write(tmp_path, both), both.steps[-1]
+    attention = f"{100 * last.achieved_sparsity:.1f}%"
+    assert f"Keywords: {attention} of its attention and 30.0% of its feed-forward parameters removed" in page.text
+    assert (
+        "on the way to 50.0% of the original attention parameters and 50.0% of the original feed-forward" in page.text
+    )
+    assert f"attention removed {attention} {100 * last.requested_sparsity:.1f}% asked for" in page.text
+    assert "feed-forward removed 30.0% 33.3% asked for" in page.text
+    assert f"{100 * last.requested_sparsity:.1f}% {100 * last.achieved_sparsity:.2f}% 33.3% 30.00%" in page.text
+    assert "feed-forward parameters -30.0%" in page.text
+    assert "neurons of feed-forward blocks" in page.text
+    # Beside what is gone of QK and of VO, a column a block of what is gone of the neurons.
+    cells = cell_texts(tmp_path, "layers")
+    assert cells[-12:] == [cell for step in ("10", "20", "30") for cell in 4 * [step]]
+    assert len(cells) == 36
+    assert "attention and feed-forward parameters removed" in (tmp_path / "figure-tradeoff.svg").read_text()
+
+
+def test_a_job_of_feed_forward_blocks_alone_says_nothing_of_attention_removed(tmp_path: Path, job: Job) -> None:
+    page = _write(tmp_path, cutting_both(job, {"ffn_sparsity": 0.5}))
+    assert "Keywords: 30.0% of its feed-forward parameters removed" in page.text
+    assert "feed-forward removed 30.0% 33.3% asked for" in page.text
+    assert "attention removed" not in page.text
+    assert "fisher_gate criterion, global scope, after step 3" in page.text
+    assert "which is what the target counts" not in page.text
+    assert not (tmp_path / "figure-heads.svg").exists()
+    assert cell_texts(tmp_path, "layers") == [cell for step in ("10", "20", "30") for cell in 4 * [step]]
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_in_one_ranking_nothing_was_asked_of_either_part(tmp_path: Path, job: Job) -> None:
+    page = _write(tmp_path, cutting_both(job, {"flops": 0.5}, parts=["attention", "feed_forward"]))
+    assert "feed-forward removed 30.0% – asked for" in page.text
+    assert "in one ranking with the rest" in page.text
+
+
+def test_figures_are_drawn_against_the_parameters_of_what_is_cut(job: Job) -> None:
+    both = cutting_both(job, BOTH)
+    first, last = both.steps[0], both.steps[-1]
+    parameters = [step.size.attention_parameters + step.size.feed_forward_parameters for step in (first, last)]
+    assert together(first, last, tuple(Part)) == pytest.approx(1 - parameters[1] / parameters[0], abs=1e-5)
+    assert together(first, last, (Part.ATTENTION,)) == last.achieved_sparsity
+    assert together(first, last, (Part.FEED_FORWARD,)) == last.ffn_sparsity
 
 
 @pytest.mark.usefixtures("no_figures")
