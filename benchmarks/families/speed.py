@@ -13,8 +13,7 @@ from api_schemas.pruning import Pruning
 from api_schemas.widths import AttentionWidths
 from benchmarks.families.examples import Example
 from benchmarks.families.reference import dense, shape_of
-from benchmarks.latency import uneven_scores
-from worker.engine.evaluate.latency import forward, time_in_turn, undisturbed
+from benchmarks.latency import timed, uneven_scores
 from worker.engine.scoring import LayerScores, NeuronScores
 from worker.engine.surgery import cut
 from worker.engine.targets import choose
@@ -25,7 +24,8 @@ CUTS: Mapping[str, Mapping[str, Any]] = {
     "attention 50%, heads and channels": {"target": {"attention_sparsity": 0.5}},
     "attention and feed-forward 50%": {**EQUAL, "target": {"attention_sparsity": 0.5, "ffn_sparsity": 0.5}},
 }
-RUNS = 20
+SECONDS = 10.0
+"""Of timing, a model."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,8 @@ class Speed:
     promise: float
     """FLOPs of the dense model over those of the cut one, at the length that is timed."""
     measured: float
-    """The same of milliseconds: the median over rounds of the dense model's over the cut one's."""
+    """The same of milliseconds, median over rounds: with one thread the process's own, which neighbours disturb less; else the
+    clock's."""
 
     @property
     def ratio(self) -> float:
@@ -64,8 +65,7 @@ def speeds(example: Example) -> tuple[float, list[Speed]]:
         )  # fmt: skip
         models.append(cut(whole.model, whole.kind, whole.widths, kept.heads, kept.neurons))
         promises.append(flops / accounting.total_flops(shape, kept.widths(whole.widths)))
-    with undisturbed(stock, *models):
-        times = time_in_turn([forward(model, inputs) for model in (stock, *models)], RUNS)
+    times = timed([stock, *models], inputs, SECONDS)[..., 1 if torch.get_num_threads() == 1 else 0]
     measured = np.median(times[:, :1] / times[:, 1:], axis=0)
     found = [Speed(name, p, float(m)) for name, p, m in zip(CUTS, promises, measured, strict=True)]
     return float(np.median(times[:, 0])), found

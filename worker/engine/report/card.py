@@ -135,12 +135,12 @@ def _cutting(steps: Sequence[StepMetrics], spec: EngineSpec, data: DataSummary) 
     pruning, last = spec.pruning, steps[-1]
     lines = [f"step {last.step}, on the way to {parts.goals_in_words(pruning)}"]
     for part in parts.cut_by(pruning):
-        asked, gone = parts.asked(last, part, pruning), percent(parts.removed(last, part), 2)
+        wanted, gone = parts.asked(last, part, pruning), percent(parts.removed(last, part), 2)
         of_it = f"of the original {parts.NAMES[part]} parameters"
         lines.append(
             f"removed {gone} {of_it}"
-            if asked is None
-            else f"asked for {percent(asked, 2)} {of_it} at this step, removed {gone}"
+            if wanted is None
+            else f"asked for {percent(wanted, 2)} {of_it} at this step, removed {gone}"
         )
     if last.target is not None and last.target.kind not in (TargetKind.ATTENTION_SPARSITY, TargetKind.FFN_SPARSITY):
         asked, met = percent(last.target.requested, 2), percent(last.target.achieved, 2)
