@@ -25,7 +25,8 @@ def _rows(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
 
 
 def _stock(family: Family) -> str:
-    return "yes" if family.head_dim_key else "no"
+    whats = (("heads", family.head_dim_key), ("neurons", family.neurons_key))
+    return " and ".join(what for what, key in whats if key) or "nothing"
 
 
 def _refused() -> Iterable[tuple[str, ...]]:
@@ -46,7 +47,10 @@ def tables() -> str:
     ]
     return "\n".join(
         [
-            _rows(("class of transformers", "reads", "answers with", "uniform results load without code"), classes),
+            _rows(
+                ("class of transformers", "reads", "answers with", "loads without code where these are uniform"),
+                classes,
+            ),
             "Of these keys, config.json may have one value, or none:\n",
             _rows(("key", "value", "why, and what works", "`model_type`"), _refused()),
         ]

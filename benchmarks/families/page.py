@@ -58,8 +58,8 @@ was cut. *Fresh process*: what transformers alone makes of the folder. *What the
 ## What it buys
 
 Small random models (4 layers, 256 wide, 8 heads of 32, 1024 neurons; CLAP in stages), one input of the length that FLOPs are
-counted for: images of 197 tokens, five seconds of sound, 128 words; Whisper with 300 positions and 64 tokens. Scores are random, as
-uneven as real ones. Dense (the stock class) and cut models in turn, {machine["threads"]} thread; medians over rounds, in the
+counted for: images of 197 tokens, five seconds of sound, 128 words; Whisper with 300 positions and 64 tokens. Scores are random,
+as uneven as real ones. Dense (the stock class) and cut models in turn, {machine["threads"]} thread; medians over rounds, in the
 process's own time. A cell is the speed-up, that which the count of FLOPs promises, and their ratio. Of measured over promised,
 {ratios}.
 
