@@ -12,13 +12,16 @@ from api_schemas.enums import Head
 from api_schemas.families import FAMILIES
 from api_schemas.recovery import Lora
 from tests.unit.engine.families import cut_checks, method_checks, reference, strangers
-from tests.unit.engine.families.models import LABELS, MODELS
+from tests.unit.engine.families.models import LABELS
+from tests.unit.engine.families.models import MODELS as ENCODERS
+from tests.unit.engine.families.special_models import SPECIAL
 from worker.engine.attention import attention_blocks, projections_by_name
 from worker.engine.checkpoint.load import PRUNING_FILE, load_original, load_step
 from worker.engine.checkpoint.save import save_checkpoint
 from worker.engine.exports.attention import for_export
 from worker.engine.recovery.lora import attach, merge
 
+MODELS = (*ENCODERS, *SPECIAL)
 every = pytest.mark.parametrize("tiny", MODELS, ids=lambda tiny: tiny.id)
 KEEPS = ("whole heads", "ragged", "unequal sides", "no heads first", "no heads at all", "nothing cut")
 
@@ -134,7 +137,7 @@ def _written(folder, loaded, without_code, scale):
 
 def test_strangers_load_what_was_cut(tmp_path):
     """Every class with heads of many widths, half of them in half precision; and with equal heads, where stock code will do."""
-    packages, stock_layouts = [], set()
+    packages, stock_layouts, texts = [], set(), {}
     for number, tiny in enumerate(MODELS):
         stock, inputs = tiny.stock(), tiny.inputs(3)
         stock = stock.to(torch.bfloat16) if number % 2 else stock
@@ -150,12 +153,17 @@ def test_strangers_load_what_was_cut(tmp_path):
                 expected = reference.answer(again, inputs)
                 if stock.dtype == torch.float32:
                     reference.assert_near(expected, reference.answer(smaller.model, inputs))
+                if again.can_generate():
+                    tokens = again.generate(inputs[again.main_input_name], max_new_tokens=12, do_sample=False)
+                    texts[str(folder)] = tokens.tolist()
             packages.append(
                 strangers.Packaged(folder, tiny.kind.family.architectures[tiny.name].auto_class, inputs, expected)
             )
     results = strangers.load_as_strangers(packages, tmp_path)
     assert {folder for folder, result in results.items() if not result["code"]} == stock_layouts
     assert stock_layouts
+    assert {folder: result["written"] for folder, result in results.items() if "written" in result} == texts
+    assert texts
 
 
 def test_the_table_has_every_class():
