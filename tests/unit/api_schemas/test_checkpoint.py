@@ -48,7 +48,7 @@ def test_describes_every_way_of_naming_and_storing(naming: int, dtype: str) -> N
     assert accounting.total_parameters(shape, checkpoint.widths) == sum(array.size for array in arrays.values())
     assert shape.bytes_per_parameter == np.dtype(dtype).itemsize
     # 32 frames and 32 mel bins in patches of 16 with stride 10: two by two, and two special tokens.
-    assert shape.tokens == 6
+    assert {(block.queries, block.keys) for block in shape.attention} == {(6, 6)}
 
 
 def test_a_uniformly_pruned_stock_checkpoint_says_its_head_width() -> None:
