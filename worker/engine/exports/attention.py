@@ -54,6 +54,9 @@ def for_export(loaded: Loaded) -> PreTrainedModel:
     for block in attention_blocks(model, loaded.kind, loaded.widths):
         groups = head_groups(block.widths.qk, block.widths.vo)
         model.set_submodule(block.name, GroupedAttention(block, groups, loaded.widths.head_dim**-0.5))
+        if not block.names["o"].startswith(f"{block.name}."):
+            # BERT's stands beside its attention; what comes to it has been through it.
+            model.set_submodule(block.names["o"], nn.Identity())
     return model
 
 

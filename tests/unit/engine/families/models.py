@@ -43,12 +43,11 @@ class Tiny:
     def kind(self) -> Kind:
         return Kind(next(family for family in FAMILIES if self.name in family.architectures), self.name)
 
-    def stock(self, seed: int = 0) -> PreTrainedModel:
+    def stock(self, seed: int = 0, **changes: Any) -> PreTrainedModel:
         """transformers' class, float32, in eval mode: weights large enough for attention to be far from uniform, no zero bias."""
         torch.manual_seed(seed)
         stock_class = getattr(transformers, self.name)
-        # By default texts have a padding token, whose embedding is not drawn.
-        config = stock_class.config_class(initializer_range=0.2, **self.config)
+        config = stock_class.config_class(**{"initializer_range": 0.2, **self.config, **changes})
         model: PreTrainedModel = stock_class(config).eval()
         for name, parameter in model.named_parameters():
             if parameter.ndim == 1:
