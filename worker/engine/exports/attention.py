@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from api_schemas.families import AttentionKind
 from worker.engine.attention import AttentionBlock, attention_blocks
 from worker.engine.checkpoint.load import Loaded
 from worker.engine.models import on_device
@@ -45,13 +46,16 @@ def head_groups(qk: Sequence[int], vo: Sequence[int]) -> list[tuple[int, ...]]:
 
 
 def for_export(loaded: Loaded) -> PreTrainedModel:
-    """A copy of the model on the CPU that computes the same, whose attention is GroupedAttention in every layer.
+    """A copy of the model on the CPU that computes the same, whose plain self-attentions are GroupedAttention.
 
     Taken head by head, as in the model's own code, a large model of unequal heads is a graph of ten thousand nodes, which takes
-    minutes to make.
+    minutes to make. Attention with positions of its own, or to another stream, stays as it is.
     """
     model: PreTrainedModel = on_device(copy.deepcopy(loaded.model), torch.device("cpu")).eval()
-    for block in attention_blocks(model, loaded.kind, loaded.widths):
+    sites = loaded.kind.layout_of(model).attention
+    for site, block in zip(sites, attention_blocks(model, loaded.kind, loaded.widths), strict=True):
+        if site.kind is not AttentionKind.SELF:
+            continue
         groups = head_groups(block.widths.qk, block.widths.vo)
         model.set_submodule(block.name, GroupedAttention(block, groups, loaded.widths.head_dim**-0.5))
         if not block.names["o"].startswith(f"{block.name}."):
