@@ -43,8 +43,7 @@ def test_describes_every_way_of_naming_and_storing(naming: int, dtype: str) -> N
     assert checkpoint.widths.stock_shape == (4, 8)
     assert len(checkpoint.widths.layers) == 2
     shape = checkpoint.shape
-    assert shape.attention_parameters == 2 * (4 * 32 * 32 + 4 * 32)
-    assert accounting.attention_parameters(shape, checkpoint.widths) == shape.attention_parameters
+    assert accounting.attention_parameters(shape, checkpoint.widths) == 2 * (4 * 32 * 32 + 4 * 32)
     arrays = ast_tensors(ast_config(), naming)
     assert accounting.total_parameters(shape, checkpoint.widths) == sum(array.size for array in arrays.values())
     assert shape.bytes_per_parameter == np.dtype(dtype).itemsize
