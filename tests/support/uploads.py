@@ -108,6 +108,11 @@ def picture(colour: tuple[int, int, int] = (200, 30, 30), size: tuple[int, int] 
     """An image of one colour with a darker corner, encoded."""
     image = Image.new("RGB", size, colour)
     image.paste((10, 10, 10), (0, 0, size[0] // 3, size[1] // 3))
+    return encoded_picture(image, kind)
+
+
+def encoded_picture(image: Image.Image, kind: str = "PNG") -> bytes:
+    """The bytes of a file."""
     buffer = io.BytesIO()
     image.save(buffer, kind)
     return buffer.getvalue()

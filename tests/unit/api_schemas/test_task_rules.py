@@ -1,11 +1,12 @@
-"""What may be asked of a model that has no labels, or that writes its answer."""
+"""What may be asked of a model that has no labels, that writes its answer, or whose class reads no head width."""
 
 import pytest
 
 from api_schemas.enums import ExportFormat, Head
 from api_schemas.errors import ErrorCode, SecateurError
+from api_schemas.families import AST, FAMILIES, Family
 from api_schemas.pruning import Pruning
-from api_schemas.task_rules import check_exports, check_labels
+from api_schemas.task_rules import check_exports, check_labels, check_layout
 
 
 def pruning(preset: str, **changes: object) -> Pruning:
@@ -17,6 +18,11 @@ def test_embeddings_have_no_labels_of_the_data() -> None:
         check_labels(Head.EMBEDDING, pruning("paper"))
     assert caught.value.code is ErrorCode.INVALID_REQUEST
     assert [item.pointer for item in caught.value.errors] == ["/pruning/calibration/labels"]
+
+
+def test_taylor_is_not_sent_on_to_labels_that_it_cannot_use() -> None:
+    with pytest.raises(SecateurError, match="Take fisher_gate and set pruning"):
+        check_labels(Head.EMBEDDING, pruning("paper", criterion="taylor"))
 
 
 @pytest.mark.parametrize(
@@ -39,3 +45,22 @@ def test_a_model_that_writes_is_no_single_graph() -> None:
         check_exports(Head.SEQUENCE_TO_SEQUENCE, [ExportFormat.ONNX])
     assert caught.value.code is ErrorCode.EXPORT_UNAVAILABLE
     assert [item.pointer for item in caught.value.errors] == ["/exports"]
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
+def test_a_stock_layout_needs_a_class_that_reads_a_head_width(family: Family) -> None:
+    check_layout(family, pruning("paper"))
+    if family.head_dim_key is not None:
+        check_layout(family, pruning("paper", layout="stock"))
+        return
+    with pytest.raises(SecateurError, match="stock layouts exist for ast, vit, deit") as caught:
+        check_layout(family, pruning("paper", layout="stock"))
+    assert caught.value.code is ErrorCode.INVALID_REQUEST
+    assert [item.pointer for item in caught.value.errors] == ["/pruning/layout"]
+
+
+def test_a_stock_layout_is_of_attention_alone() -> None:
+    check_layout(AST, pruning("paper", layout="stock"))
+    with pytest.raises(SecateurError, match="feed-forward") as caught:
+        check_layout(AST, pruning("paper", target={"ffn_sparsity": 0.5}, layout="stock"))
+    assert [item.pointer for item in caught.value.errors] == ["/pruning/layout"]
