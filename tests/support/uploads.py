@@ -49,7 +49,7 @@ def preprocessor_config(**changes: Any) -> dict[str, Any]:
 
 def ast_tensors(config: Mapping[str, Any], naming: int = 0, dtype: str = "float32") -> dict[str, np.ndarray]:
     """The tensors of a config, under the family's `naming`-th way of naming them in the file."""
-    architecture = AST.architectures["ASTForAudioClassification"]
+    architecture = AST.architectures[config["architectures"][0]]
     others = AST.other_tensors(config, architecture, len(config.get("id2label", "12")))
     shapes = {**block_tensors(AST.layout(config, architecture)), **others}
     random = np.random.default_rng(0)
