@@ -18,6 +18,7 @@ from api_schemas.widths import AttentionWidths
 from worker.engine.attention import linear_at
 from worker.engine.checkpoint.load import Loaded
 from worker.engine.data.split import Inputs
+from worker.engine.feed_forward import Neurons
 from worker.engine.models import Kind, build
 from worker.engine.selection import HeadKeep, Keep, keep_all, widths_of
 from worker.engine.surgery import cut
@@ -87,10 +88,17 @@ def keeps(widths: AttentionWidths) -> dict[str, Keep]:
 
 
 @contextmanager
-def masked(kind: Kind, stock: PreTrainedModel, keep: Keep) -> Iterator[PreTrainedModel]:
-    """The stock model with zeros in its weights where `keep` leaves something out, while the block lasts."""
+def masked(kind: Kind, stock: PreTrainedModel, keep: Keep, neurons: Neurons | None = None) -> Iterator[PreTrainedModel]:
+    """The stock model with zeros in its weights where `keep` or `neurons` leave something out, while the block lasts."""
     whole = {name: tensor.clone() for name, tensor in stock.state_dict().items()}
-    for site, kept in zip(kind.layout(stock.config.to_dict()).attention, keep, strict=True):
+    layout = kind.layout(stock.config.to_dict())
+    for pair, stay in zip(layout.feed_forward, neurons or (), strict=neurons is not None):
+        second = linear_at(stock, pair.second)
+        mask_N = torch.zeros(second.in_features)
+        mask_N[list(stay)] = 1
+        with torch.no_grad():
+            second.weight.mul_(mask_N)
+    for site, kept in zip(layout.attention, keep, strict=True):
         qk_HK, vo_HK = torch.zeros(2, site.shape.heads, site.shape.head_dim)
         for h in kept:
             qk_HK[h.head, list(h.qk)] = 1
