@@ -86,7 +86,7 @@ def _recipe(family: Family, name: str, head: Head) -> Recipe:
     if family.modality is Modality.IMAGE:
         return Recipe(name, family.name, {**models.NUMBERS, "patch_size": 8})
     if family.name == "whisper":
-        return Recipe(name, "whisper", WHISPER)
+        return Recipe(name, "whisper", WHISPER, epochs=20)
     if family.name == "clap":
         return Recipe(name, "clap", CLAP)
     return Recipe(name, "ctc" if head is Head.CTC else "waveform", {**WAVES, **own})
