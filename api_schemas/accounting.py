@@ -64,13 +64,19 @@ def feed_forward_sparsity(shape: ModelShape, widths: AttentionWidths) -> float:
 
 def total_parameters(shape: ModelShape, widths: AttentionWidths) -> int:
     """All parameters of the checkpoint."""
-    return shape.other_parameters + attention_parameters(shape, widths) + feed_forward_parameters(shape, widths)
+    pairs = zip(shape.attention, widths.layers, strict=True)
+    beside = sum(layer.heads * block.head_parameters for block, layer in pairs)
+    blocks = attention_parameters(shape, widths) + feed_forward_parameters(shape, widths)
+    return shape.other_parameters + beside + blocks
 
 
 def attention_flops(shape: ModelShape, widths: AttentionWidths) -> int:
     """Projections, scores and mixing of all layers for one input."""
     pairs = zip(shape.attention, widths.layers, strict=True)
-    return sum((layer.qk_total + layer.vo_total) * channel_flops(block) for block, layer in pairs)
+    return sum(
+        (layer.qk_total + layer.vo_total) * channel_flops(block) + layer.heads * block.head_flops
+        for block, layer in pairs
+    )
 
 
 def feed_forward_flops(shape: ModelShape, widths: AttentionWidths) -> int:

@@ -3,6 +3,7 @@
 The service calls it to judge an upload without torch; the engine calls it to find what it will cut.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -22,6 +23,7 @@ MAX_CONFIG_BYTES = 2**20
 MAX_INDEX_BYTES = 16 * 2**20
 FLOAT_DTYPES = ("F32", "F16", "BF16")
 MAX_MISMATCHES = 20
+STATISTICS = (".running_mean", ".running_var")
 
 Tensors = Mapping[str, TensorInfo]
 
@@ -60,16 +62,26 @@ def describe_checkpoint(config: Mapping[str, Any], tensors: Tensors) -> Checkpoi
     blocks = {saved_as(name): shape for name, shape in block_tensors(layout).items()}
     named = known.family.other_tensors
     if named is None:
-        others = [tensor for name, tensor in tensors.items() if name not in blocks and tensor.dtype in FLOAT_DTYPES]
+        counted = {*blocks, *(map(saved_as, known.family.tied) if config.get("tie_word_embeddings", True) else ())}
+        rest = [tensor for name, tensor in tensors.items() if name not in counted and _is_parameter(name, tensor)]
+        others = sum(tensor.elements for tensor in rest)
         _compare(blocks, {name: tensor for name, tensor in tensors.items() if name in blocks})
     else:
-        expected = {saved_as(name): shape for name, shape in named(config, len(known.labels)).items()}
-        _compare({**blocks, **expected}, tensors)
-        others = [tensors[name] for name in expected]
+        expected = {
+            saved_as(name): shape for name, shape in named(config, known.architecture, len(known.labels)).items()
+        }
+        spare = {name for name in {*expected, *tensors} if known.architecture.dispenses_with(name)}
+        needed = {name: shape for name, shape in expected.items() if name not in spare or name in tensors}
+        _compare(
+            {**blocks, **needed}, {name: tensors[name] for name in tensors if name in expected or name not in spare}
+        )
+        # What the file lacks the class has all the same, and so will the result.
+        others = sum(math.prod(shape) for shape in expected.values())
+    of_heads = sum(site.shape.heads * site.shape.head_parameters for site in layout.attention)
     shape = ModelShape(
         attention=tuple(site.shape for site in layout.attention),
         feed_forward=tuple(site.shape for site in layout.feed_forward),
-        other_parameters=sum(tensor.elements for tensor in others),
+        other_parameters=others - of_heads,
         other_flops=layout.other_flops,
         bytes_per_parameter=DTYPE_BYTES[dtype],
     )
@@ -82,6 +94,11 @@ def describe_checkpoint(config: Mapping[str, Any], tensors: Tensors) -> Checkpoi
         shape=shape,
         widths=shape.dense,
     )
+
+
+def _is_parameter(name: str, tensor: TensorInfo) -> bool:
+    """A weight, not a statistic of batch norm."""
+    return tensor.dtype in FLOAT_DTYPES and not name.endswith(STATISTICS)
 
 
 def block_tensors(layout: Layout) -> dict[str, tuple[int, ...]]:

@@ -72,7 +72,7 @@ def read_config(config: Mapping[str, Any]) -> CheckpointConfig:
     _check_values(family, config)
     architecture = family.architectures[name]
     try:
-        layout = family.layout(config, architecture.prefix)
+        layout = family.layout(config, architecture)
     except UnusableConfigError as error:
         _refuse(error.key, error.reason)
     except (ArithmeticError, KeyError, TypeError, ValueError) as error:
@@ -142,7 +142,7 @@ def _check_value(key: str, value: Any, default: Any) -> None:
     if isinstance(default, tuple):
         usable = isinstance(value, list | tuple) and 1 <= len(value) <= MAX_PARTS
     else:
-        usable = value is parts[0] or (key == "patch_size" and len(parts) == 2)
+        usable = value is parts[0] or (key in ("image_size", "patch_size") and len(parts) == 2)
     least = 0 if default == 0 else 1
     if not usable or not all(type(part) is int and least <= part <= MAX_SIZE for part in parts):
         many = f"a list of 1 to {MAX_PARTS} whole numbers" if isinstance(default, tuple) else "a whole number"

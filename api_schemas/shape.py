@@ -25,6 +25,10 @@ class AttentionShape(Output):
     """Tokens that pass through W_k and W_v."""
     pairs: int
     """Query-key pairs that are compared: queries · keys, fewer where attention is windowed."""
+    head_parameters: int = 0
+    """Parameters that go with a head whatever its widths: a table of relative positions."""
+    head_flops: int = 0
+    """FLOPs that go with a head whatever its widths, for one input."""
 
 
 class FeedForwardShape(Output):
@@ -44,7 +48,7 @@ class ModelShape(Output):
     attention: tuple[AttentionShape, ...]
     feed_forward: tuple[FeedForwardShape, ...]
     other_parameters: int
-    """Everything outside attention and feed-forward blocks."""
+    """Everything outside attention and feed-forward blocks, and not `head_parameters` of a head either."""
     other_flops: int
     """The same (patches, classifier), one input."""
     bytes_per_parameter: int

@@ -11,8 +11,29 @@ from api_schemas.families.base import (
     Layout,
     UnusableConfigError,
 )
+from api_schemas.families.bert import BERT, ROBERTA
+from api_schemas.families.clap import CLAP
+from api_schemas.families.distilbert import DISTILBERT
+from api_schemas.families.vit import DEIT, VIT
+from api_schemas.families.wav2vec2 import DATA2VEC_AUDIO, HUBERT, SEW, WAV2VEC2
+from api_schemas.families.wavlm import WAVLM
+from api_schemas.families.whisper import WHISPER
 
-FAMILIES: tuple[Family, ...] = (AST,)
+FAMILIES: tuple[Family, ...] = (
+    AST,
+    VIT,
+    DEIT,
+    WAV2VEC2,
+    HUBERT,
+    DATA2VEC_AUDIO,
+    SEW,
+    WAVLM,
+    WHISPER,
+    CLAP,
+    BERT,
+    ROBERTA,
+    DISTILBERT,
+)
 _BY_MODEL_TYPE = {model_type: family for family in FAMILIES for model_type in family.model_types}
 
 

@@ -1,43 +1,13 @@
 """Audio Spectrogram Transformer (Gong et al., arXiv 2104.01778), as transformers implements it."""
 
-from typing import Any
-
 from api_schemas.enums import Head, Modality
 from api_schemas.families.base import Architecture, Config, Family, Layout, UnusableConfigError
-from api_schemas.families.encoder import EncoderNames, EncoderSizes, encoder, head_width
-
-ROOT = "audio_spectrogram_transformer"
-NAMES = EncoderNames(
-    layer=f"{ROOT}.layers.{{layer}}",
-    attention="attention",
-    q="attention.q_proj",
-    k="attention.k_proj",
-    v="attention.v_proj",
-    o="attention.o_proj",
-    first="mlp.fc1",
-    second="mlp.fc2",
-    attention_stream="layernorm_before",
-    feed_forward_stream="layernorm_after",
-)
-# Before transformers 5, and still when it saves.
-OLD_NAMES = (
-    (r"\.layers\.(\d+)\.", r".encoder.layer.\1."),
-    (r"attention\.o_proj", "attention.output.dense"),
-    (r"attention\.q_proj", "attention.attention.query"),
-    (r"attention\.k_proj", "attention.attention.key"),
-    (r"attention\.v_proj", "attention.attention.value"),
-    (r"mlp\.fc1", "intermediate.dense"),
-    (r"mlp\.fc2", "output.dense"),
-)
-
-
-def _pair(size: Any) -> tuple[int, int]:
-    height, width = (size, size) if isinstance(size, int) else size
-    return height, width
+from api_schemas.families.encoder import EncoderSizes, encoder, head_width, label_count
+from api_schemas.families.patches import OLD_NAMES, names, norms, pair
 
 
 def _patches(config: Config) -> int:
-    height, width = _pair(AST.value(config, "patch_size"))
+    height, width = pair(AST.value(config, "patch_size"))
     frequency = (AST.value(config, "num_mel_bins") - height) // AST.value(config, "frequency_stride") + 1
     time = (AST.value(config, "max_length") - width) // AST.value(config, "time_stride") + 1
     if frequency < 1 or time < 1:
@@ -45,12 +15,8 @@ def _patches(config: Config) -> int:
     return int(frequency * time)
 
 
-def _labels(config: Config) -> int:
-    return len(config.get("id2label") or {}) or config.get("num_labels") or 2
-
-
-def _layout(config: Config, _prefix: str) -> Layout:
-    height, width = _pair(AST.value(config, "patch_size"))
+def _layout(config: Config, architecture: Architecture) -> Layout:
+    height, width = pair(AST.value(config, "patch_size"))
     hidden, heads = AST.value(config, "hidden_size"), AST.value(config, "num_attention_heads")
     sizes = EncoderSizes(
         layers=AST.value(config, "num_hidden_layers"),
@@ -62,24 +28,22 @@ def _layout(config: Config, _prefix: str) -> Layout:
         tokens=_patches(config) + 2,
         qkv_bias=AST.value(config, "qkv_bias"),
     )
-    return encoder(sizes, NAMES, 2 * hidden * (_patches(config) * height * width + _labels(config)))
+    other_flops = 2 * hidden * (_patches(config) * height * width + label_count(config))
+    return encoder(sizes, names(architecture.prefix), other_flops)
 
 
-def _other_tensors(config: Config, labels: int) -> dict[str, tuple[int, ...]]:
-    hidden, patch = AST.value(config, "hidden_size"), AST.value(config, "patch_size")
-    shapes: dict[str, tuple[int, ...]] = {
-        f"{ROOT}.embeddings.cls_token": (1, 1, hidden),
-        f"{ROOT}.embeddings.distillation_token": (1, 1, hidden),
-        f"{ROOT}.embeddings.position_embeddings": (1, _patches(config) + 2, hidden),
-        f"{ROOT}.embeddings.patch_embeddings.projection.weight": (hidden, 1, *_pair(patch)),
-        f"{ROOT}.embeddings.patch_embeddings.projection.bias": (hidden,),
+def _other_tensors(config: Config, architecture: Architecture, labels: int) -> dict[str, tuple[int, ...]]:
+    hidden, at = AST.value(config, "hidden_size"), f"{architecture.prefix}embeddings"
+    return {
+        f"{at}.cls_token": (1, 1, hidden),
+        f"{at}.distillation_token": (1, 1, hidden),
+        f"{at}.position_embeddings": (1, _patches(config) + 2, hidden),
+        f"{at}.patch_embeddings.projection.weight": (hidden, 1, *pair(AST.value(config, "patch_size"))),
+        f"{at}.patch_embeddings.projection.bias": (hidden,),
         "classifier.dense.weight": (labels, hidden),
         "classifier.dense.bias": (labels,),
+        **norms(architecture.prefix, AST.value(config, "num_hidden_layers"), hidden, ["classifier.layernorm"]),
     }
-    norms = [f"{ROOT}.layernorm", "classifier.layernorm"]
-    for layer in range(AST.value(config, "num_hidden_layers")):
-        norms += [f"{NAMES.layer.format(layer=layer)}.layernorm_{where}" for where in ("before", "after")]
-    return shapes | {f"{norm}.{kind}": (hidden,) for norm in norms for kind in ("weight", "bias")}
 
 
 AST = Family(
@@ -92,6 +56,7 @@ AST = Family(
             head=Head.CLASSIFICATION,
             auto_class="AutoModelForAudioClassification",
             classifiers=("classifier",),
+            prefix="audio_spectrogram_transformer.",
         )
     },
     layout=_layout,

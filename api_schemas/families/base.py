@@ -92,6 +92,12 @@ class Architecture:
     """Modules that are trained as well during recovery, where the model has them."""
     prefix: str = ""
     """What stands before the encoder's own names in the module tree, with its dot."""
+    dispensable: str | None = None
+    """A pattern of names in the module tree: tensors on which no answer depends, and which published files may lack or add."""
+
+    def dispenses_with(self, name: str) -> bool:
+        """Whether a file may lack this tensor, or have it where the class does not."""
+        return self.dispensable is not None and re.fullmatch(self.dispensable, name) is not None
 
 
 @dataclass(frozen=True)
@@ -104,8 +110,8 @@ class Family:
     modality: Modality
     architectures: Mapping[str, Architecture]
     """By class of transformers."""
-    layout: Callable[[Config, str], Layout]
-    """From config and architecture's prefix. Raises UnusableConfigError."""
+    layout: Callable[[Config, Architecture], Layout]
+    """Raises UnusableConfigError."""
     defaults: Mapping[str, Any]
     """The config keys that are read, and their values where config.json leaves them out, whose types are asked for."""
     required_files: tuple[str | tuple[str, ...], ...]
@@ -118,15 +124,19 @@ class Family:
     saved_names: tuple[tuple[tuple[str, str], ...], ...] = ((),)
     """Every way in which transformers has named this family's tensors in files: replacements (pattern, by what) in the names of
     the module tree, in turn. The first is none: the module tree of transformers 5."""
-    other_tensors: Callable[[Config, int], Mapping[str, tuple[int, ...]]] | None = None
+    other_tensors: Callable[[Config, Architecture, int], Mapping[str, tuple[int, ...]]] | None = None
     """Every tensor outside the blocks, given the number of labels: its name in the module tree, and its shape. Without it the
     worker finds out whether the rest of the file fits."""
+    tied: tuple[str, ...] = ()
+    """Tensors that are another's, unless `tie_word_embeddings` is false: a file may hold a copy, which counts for nothing."""
     heads_key: str | None = None
     """With `head_dim_key`: config keys of number and width of heads, where the stock class reads a width: then uniform results
     load without custom code."""
     head_dim_key: str | None = None
     refused: Mapping[str, tuple[Any, str]] = field(default_factory=dict)
     """Config keys with the one value that is supported, and what to say of any other."""
+    while_engaged: Mapping[str, Any] = field(default_factory=dict)
+    """Config values that hold while the engine has the model, and that no file gets: what would make training unrepeatable."""
 
     @property
     def files(self) -> frozenset[str]:

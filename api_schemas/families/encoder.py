@@ -2,7 +2,14 @@
 
 from dataclasses import dataclass
 
-from api_schemas.families.base import AttentionKind, AttentionSite, FeedForwardSite, Layout, UnusableConfigError
+from api_schemas.families.base import (
+    AttentionKind,
+    AttentionSite,
+    Config,
+    FeedForwardSite,
+    Layout,
+    UnusableConfigError,
+)
 from api_schemas.shape import AttentionShape, FeedForwardShape
 
 MAX_LAYERS = 1024
@@ -46,6 +53,11 @@ def head_width(hidden: int, heads: int, heads_key: str) -> int:
     if hidden % heads:
         raise UnusableConfigError(heads_key, f"{heads} heads do not divide the hidden size {hidden}")
     return hidden // heads
+
+
+def label_count(config: Config) -> int:
+    """How many labels config.json names, as transformers counts them."""
+    return len(config.get("id2label") or {}) or config.get("num_labels") or 2
 
 
 def self_attention(

@@ -104,6 +104,8 @@ def _start(model: nn.Module, first: nn.Module, inputs: Inputs) -> _Layer:
 
     def stop(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         others = {name: value for name, value in kwargs.items() if args or name != "hidden_states"}
+        # A decoder's cache would grow each time its layer is run again.
+        others |= {name: None for name in ("past_key_values", "use_cache") if name in others}
         found.append(_Layer(_first(args, kwargs), args[1:], others))
         raise _Reached
 

@@ -36,7 +36,7 @@ class Kind:
 
     def layout(self, config: Mapping[str, Any]) -> Layout:
         """The blocks of a model with this configuration, stock or pruned."""
-        return self.family.layout(config, self.family.architectures[self.name].prefix)
+        return self.family.layout(config, self.family.architectures[self.name])
 
     def layout_of(self, model: PreTrainedModel) -> Layout:
         """The same, of a model in memory."""
@@ -67,7 +67,7 @@ def build(
     """
     classes = kind.classes
     foreign = {"model_type", "auto_map", "architectures", "dtype", "transformers_version"}
-    values = {key: value for key, value in config.items() if key not in foreign}
+    values = {key: value for key, value in config.items() if key not in foreign} | dict(kind.family.while_engaged)
     layout = kind.layout(config)
     values["pruned_attention"] = [
         attention_entry(site, layer) for site, layer in zip(layout.attention, widths.layers, strict=True)
@@ -80,6 +80,21 @@ def build(
     model.load_state_dict(dict(state), strict=True)
     on_device(model, torch.float32).eval()
     return model
+
+
+def rebuilt(
+    model: PreTrainedModel, kind: Kind, widths: AttentionWidths, state: Mapping[str, Tensor]
+) -> PreTrainedModel:
+    """`model` with other widths and weights, as `build` has it, on its device. How it generates stays as it was."""
+    other = build(kind, model.config.to_dict(), widths, state)
+    generate_alike(other, model)
+    return on_device(other, model.device)
+
+
+def generate_alike(model: PreTrainedModel, other: PreTrainedModel) -> None:
+    """Give `model` the settings with which `other` generates, where it does: a checkpoint has them beside its config."""
+    if other.can_generate():
+        model.generation_config = other.generation_config
 
 
 def on_device(model: PreTrainedModel, where: torch.device | torch.dtype) -> PreTrainedModel:

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from worker.engine.attention import AttentionBlock, attention_blocks
 from worker.engine.checkpoint.load import Loaded
-from worker.engine.models import build, on_device
+from worker.engine.models import rebuilt
 from worker.engine.scoring.observations import (
     Context,
     GradientMoments,
@@ -138,8 +138,7 @@ def rotate(loaded: Loaded, bases: Sequence[LayerBasis]) -> Loaded:
             state[f"{name}.weight"] = new.to(weight)
             if bias is not None and new_bias is not None:
                 state[f"{name}.bias"] = new_bias.to(bias)
-    model = build(loaded.kind, loaded.model.config.to_dict(), loaded.widths, state)
-    return replace(loaded, model=on_device(model, loaded.model.device))
+    return replace(loaded, model=rebuilt(loaded.model, loaded.kind, loaded.widths, state))
 
 
 def rotate_observations(observed: Observations, bases: Sequence[LayerBasis]) -> Observations:

@@ -6,7 +6,7 @@ from transformers import PreTrainedModel
 
 from api_schemas.widths import AttentionWidths
 from worker.engine.attention import attention_blocks
-from worker.engine.models import Kind, build, on_device
+from worker.engine.models import Kind, rebuilt
 from worker.engine.selection import Keep, widths_of
 
 
@@ -39,5 +39,4 @@ def cut(model: PreTrainedModel, kind: Kind, widths: AttentionWidths, keep: Keep)
             table = state[f"{site.module}.{name}"]
             heads = torch.tensor([head.head for head in layer], dtype=torch.long, device=table.device)
             state[f"{site.module}.{name}"] = table.index_select(dimension, heads)
-    smaller = build(kind, model.config.to_dict(), widths_of(keep, widths), state)
-    return on_device(smaller, model.device)
+    return rebuilt(model, kind, widths_of(keep, widths), state)

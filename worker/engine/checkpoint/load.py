@@ -14,7 +14,7 @@ from api_schemas.checkpoint import describe_folder
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
 from api_schemas.families import FAMILIES
 from api_schemas.widths import AttentionWidths
-from worker.engine.models import Kind, build
+from worker.engine.models import Kind, build, generate_alike
 
 PRUNING_FILE = "pruning.json"
 
@@ -55,9 +55,14 @@ def load_original(folder: Path) -> Loaded:
         kind.classes.stock.from_pretrained
     )  # with loading info it returns a pair, which its annotation leaves out
     stock, info = loading(folder, config=config, local_files_only=True, output_loading_info=True)
-    _check_complete(kind.name, info)
+    absent = _check_complete(kind, info)
     dtype = stock.dtype
-    model = build(kind, stock.config.to_dict(), widths, stock.float().state_dict())
+    state = stock.float().state_dict()
+    for name in absent:
+        # transformers drew them at random, from no seed of ours.
+        state[name].zero_()
+    model = build(kind, stock.config.to_dict(), widths, state)
+    generate_alike(model, stock)
     broken = [name for name, tensor in model.state_dict().items() if not torch.isfinite(tensor).all()]
     if broken:
         raise SecateurError(
@@ -66,18 +71,23 @@ def load_original(folder: Path) -> Loaded:
     return Loaded(model, kind, widths, dtype)
 
 
-def _check_complete(name: str, info: Mapping[str, Any]) -> None:
-    """Nothing of the class is missing from the file, and the file holds nothing else: else random weights would be pruned."""
-    found = {what: sorted(map(str, info.get(f"{what}_keys") or ())) for what in ("missing", "unexpected", "mismatched")}
+def _check_complete(kind: Kind, info: Mapping[str, Any]) -> list[str]:
+    """Nothing of the class is missing from the file, and the file holds nothing else: else random weights would be pruned.
+
+    Returns what is missing and dispensable.
+    """
+    spare = kind.family.architectures[kind.name].dispenses_with
+    keys = {what: sorted(map(str, info.get(f"{what}_keys") or ())) for what in ("missing", "unexpected", "mismatched")}
+    found = {what: [key for key in of_kind if what == "mismatched" or not spare(key)] for what, of_kind in keys.items()}
     if not any(found.values()):
-        return
+        return keys["missing"]
     said = "; ".join(f"{what}: {', '.join(keys[:5])}" for what, keys in found.items() if keys)
     items = tuple(
         ErrorItem(pointer=key[:200], code=ErrorCode.WEIGHTS_MISMATCH, detail=what)
         for what, keys in found.items()
         for key in keys[:20]
     )
-    detail = f"The weights are not those of {name}: {said}. Save the model in the class that config.json names."
+    detail = f"The weights are not those of {kind.name}: {said}. Save the model in the class that config.json names."
     raise SecateurError(ErrorCode.WEIGHTS_MISMATCH, detail, items)
 
 
@@ -97,4 +107,6 @@ def load_step(folder: Path) -> Loaded:
         config[str(family.head_dim_key)] = widths.head_dim
         queries = [site.q for site in kind.layout(config).attention]
         scale_queries(state, queries, 1.0 / record["query_scale"])
-    return Loaded(build(kind, config, widths, state), kind, widths, dtype)
+    built = build(kind, config, widths, state)
+    generate_alike(built, model)
+    return Loaded(built, kind, widths, dtype)

@@ -36,7 +36,10 @@ def save_checkpoint(folder: Path, loaded: Loaded, original: Path) -> tuple[bool,
         factor = math.sqrt(shape[1] / loaded.widths.head_dim)
         scale_queries(state, (site.q for site in layout.attention), factor)
     # A copy each: a safetensors file holds no two names for one storage, and slices of a larger tensor would be written whole.
-    tensors = {name: tensor.to(loaded.dtype).clone().contiguous() for name, tensor in state.items()}
+    tensors = {
+        name: (tensor.to(loaded.dtype) if tensor.is_floating_point() else tensor).clone().contiguous()
+        for name, tensor in state.items()
+    }
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     write_json(folder / "config.json", _config(loaded, shape, config))
     for path in sorted(original.iterdir()):

@@ -120,8 +120,41 @@ class PrunedAttention(nn.Module):
         size: Any = getattr(self, "attention_head_size", None)
         return float(size**-0.5 if scale is None else scale)
 
-    def is_eager(self) -> bool:
-        return bool(self.config._attn_implementation == "eager")
+    def in_calls(
+        self, states_BTD: torch.Tensor, source_BSD: torch.Tensor, attention_mask: torch.Tensor | None, **kwargs: Any
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Attention of `states` to `source` through transformers' attention function, heads together as `head_groups` has them.
+
+        Returns its output, (B, T, D), and where attention is eager the weights, (B, H, T, S).
+        """
+        eager = self.config._attn_implementation == "eager"
+        calls = self.eager_calls if eager else self.fused_calls
+        if not calls:
+            batch, tokens, _ = states_BTD.shape
+            # An empty entry, so that `outputs.attentions` has one for every layer.
+            nothing = states_BTD.new_zeros(batch, 0, tokens, source_BSD.shape[1]) if eager else None
+            return self.project("o", states_BTD.new_zeros(batch, tokens, 0)), nothing
+        attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention)
+        query_BTC = self.project("q", states_BTD)
+        key_BSC, value_BSC = (self.project(side, source_BSD) for side in "kv")
+        contexts, weights = [], []
+        for heads, qk, vo in calls:
+            context_BTHK, weights_BHTS = attend(
+                self,
+                split_heads(query_BTC, self.qk_widths, heads, qk),
+                split_heads(key_BSC, self.qk_widths, heads, qk),
+                split_heads(value_BSC, self.vo_widths, heads, vo),
+                attention_mask,
+                dropout=self.dropout_now(),
+                scaling=self.softmax_scale(),
+                **kwargs,
+            )
+            contexts.append(context_BTHK)
+            weights.append(weights_BHTS)
+        order = [head for call in calls for head in call.heads]
+        if eager and len(calls) > 1:
+            weights = [torch.cat(weights, dim=1)[:, [order.index(head) for head in range(len(order))]]]
+        return self.project("o", join_heads(contexts, self.vo_widths, calls)), weights[0]
 
 
 class PrunedSelfAttention(PrunedAttention):
@@ -133,37 +166,11 @@ class PrunedSelfAttention(PrunedAttention):
         for unused in ("past_key_values", "encoder_hidden_states", "encoder_attention_mask", "key_value_states"):
             if kwargs.pop(unused, None) is not None:
                 raise ValueError(f"this attention is an encoder's and takes no {unused}")
-        eager = self.is_eager()
-        calls = self.eager_calls if eager else self.fused_calls
-        if not calls:
-            batch, tokens, _ = hidden_states.shape
-            # An empty entry, so that `outputs.attentions` has one for every layer.
-            nothing = hidden_states.new_zeros(batch, 0, tokens, tokens) if eager else None
-            return self.project("o", hidden_states.new_zeros(batch, tokens, 0)), nothing
-        attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention)
-        query_BTC, key_BTC, value_BTC = (self.project(side, hidden_states) for side in "qkv")
-        contexts, weights = [], []
-        for heads, qk, vo in calls:
-            context_BTHK, weights_BHTT = attend(
-                self,
-                split_heads(query_BTC, self.qk_widths, heads, qk),
-                split_heads(key_BTC, self.qk_widths, heads, qk),
-                split_heads(value_BTC, self.vo_widths, heads, vo),
-                attention_mask,
-                dropout=self.dropout_now(),
-                scaling=self.softmax_scale(),
-                **kwargs,
-            )
-            contexts.append(context_BTHK)
-            weights.append(weights_BHTT)
-        order = [head for call in calls for head in call.heads]
-        if eager and len(calls) > 1:
-            weights = [torch.cat(weights, dim=1)[:, [order.index(head) for head in range(len(order))]]]
-        return self.project("o", join_heads(contexts, self.vo_widths, calls)), weights[0]
+        return self.in_calls(hidden_states, hidden_states, attention_mask, **kwargs)
 
 
 class PrunedCachedAttention(PrunedAttention):
-    """A decoder's attention, to its own past or to an encoder's output. All heads share one padded width: the cache's."""
+    """A decoder's attention, to its own past or to an encoder's output. With a cache all heads share one padded width: its."""
 
     def forward(
         self,
@@ -173,6 +180,9 @@ class PrunedCachedAttention(PrunedAttention):
         attention_mask: torch.Tensor | None = None,
         **kwargs: Any,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        source = hidden_states if key_value_states is None else key_value_states
+        if past_key_values is None:
+            return self.in_calls(hidden_states, source, attention_mask, **kwargs)
         cross, known = key_value_states is not None, False
         if isinstance(past_key_values, EncoderDecoderCache):
             known = bool(cross and past_key_values.is_updated.get(self.layer_idx))
@@ -182,25 +192,22 @@ class PrunedCachedAttention(PrunedAttention):
         everyone = tuple(range(len(self.heads)))
         width = max([NARROWEST, *self.qk_widths, *self.vo_widths])
         width = -(-width // ALIGN) * ALIGN
-        query_BHTK = split_heads(self.project("q", hidden_states), self.qk_widths, everyone, width)
         if known:
             layer = past_key_values.layers[self.layer_idx]
             key_BHSK, value_BHSK = layer.keys, layer.values
         else:
-            source = hidden_states if key_value_states is None else key_value_states
             key_BHSK = split_heads(self.project("k", source), self.qk_widths, everyone, width)
             value_BHSK = split_heads(self.project("v", source), self.vo_widths, everyone, width)
-            if past_key_values is not None:
-                if not everyone:
-                    # The cache tells how many tokens it has seen by what it holds; without heads it still has to hold something.
-                    key_BHSK = value_BHSK = source.new_zeros(len(source), 1, source.shape[1], 1)
-                key_BHSK, value_BHSK = past_key_values.update(key_BHSK, value_BHSK, self.layer_idx)
+            if not everyone:
+                # The cache tells how many tokens it has seen by what it holds; without heads it still has to hold something.
+                key_BHSK = value_BHSK = source.new_zeros(len(source), 1, source.shape[1], 1)
+            key_BHSK, value_BHSK = past_key_values.update(key_BHSK, value_BHSK, self.layer_idx)
         if not everyone:
-            return self.project("o", hidden_states.new_zeros(*hidden_states.shape[:2], 0)), None
+            return self.in_calls(hidden_states, key_BHSK[:, 0], attention_mask)
         attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention)
         context_BTHK, weights = attend(
             self,
-            query_BHTK,
+            split_heads(self.project("q", hidden_states), self.qk_widths, everyone, width),
             key_BHSK,
             value_BHSK,
             attention_mask,

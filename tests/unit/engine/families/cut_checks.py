@@ -1,0 +1,121 @@
+"""What must hold of a cut model of any family, as functions of a stock model of transformers and its inputs."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.hooks import RemovableHandle
+from transformers import PreTrainedModel
+
+from api_schemas import accounting
+from tests.unit.engine.families.reference import answer, assert_near, cut_by, dense, keeps, masked, shape_of
+from worker.engine.attention import attention_blocks
+from worker.engine.data.split import Inputs
+from worker.engine.models import Kind
+
+
+def check_cut(kind: Kind, stock: PreTrainedModel, inputs: Inputs, name: str, mask: Tensor | None = None) -> None:
+    """A cut model says what the masked stock model says, fused and eager, alone and with padding."""
+    loaded = dense(kind, stock)
+    keep = keeps(loaded.widths)[name]
+    model = cut_by(loaded, keep).model
+    calls = [inputs] if mask is None else [inputs, {**inputs, "attention_mask": mask}]
+    with torch.inference_mode():
+        for call in calls:
+            with masked(kind, stock, keep) as reference:
+                expected = answer(reference, call)
+            model.set_attn_implementation("sdpa")
+            assert_near(answer(model, call), expected)
+            model.set_attn_implementation("eager")
+            assert_near(answer(model, call), expected)
+            if name != "nothing cut":  # the hooks are real: the dense model says something else
+                assert (answer(stock, call) - expected).abs().max() > 1e-2
+    if mask is not None:
+        padded, whole = (answer(stock, call) for call in reversed(calls))
+        assert (padded[1] - whole[1]).abs().max() > 1e-3, "the mask changes nothing"
+
+
+def check_gradients(kind: Kind, stock: PreTrainedModel, inputs: Inputs, name: str) -> None:
+    """Every weight that stays gets the gradient that it has in the masked stock model."""
+    loaded = dense(kind, stock)
+    keep = keeps(loaded.widths)[name]
+    direction = torch.randn(answer(stock, inputs).shape, generator=torch.Generator().manual_seed(5))
+    stock.zero_grad()
+    with masked(kind, stock, keep) as reference:
+        (answer(reference, inputs) * direction).sum().backward()
+    expected = {path: parameter.grad for path, parameter in stock.named_parameters()}
+    for block, layer in zip(attention_blocks(stock, kind, loaded.widths), keep, strict=True):
+        for side, path in block.names.items():
+            kept = [
+                block.rows(side, h.head).start + channel for h in layer for channel in (h.qk if side in "qk" else h.vo)
+            ]
+            for what in ("weight", "bias"):
+                gradient = expected.get(f"{path}.{what}")
+                if gradient is None or (side == "o" and what == "bias"):
+                    continue
+                expected[f"{path}.{what}"] = gradient[:, kept] if side == "o" else gradient[kept]
+    model = cut_by(loaded, keep).model
+    (answer(model, inputs) * direction).sum().backward()
+    largest = max(
+        gradient.abs().max().item() for gradient in expected.values() if gradient is not None and gradient.numel()
+    )
+    for path, parameter in model.named_parameters():
+        wanted = expected[path]
+        if wanted is None:
+            assert parameter.grad is None, path
+            continue
+        # Without heads, what only attention saw gets no gradient at all; the masked model's is zero.
+        found = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+        assert torch.allclose(found, wanted, rtol=0, atol=1e-5 * max(1.0, largest)), path
+
+
+def check_flops(kind: Kind, stock: PreTrainedModel, inputs: Inputs, name: str) -> None:
+    """FLOPs and parameters of the accounts are those that torch counts. `inputs`: one, of the nominal length."""
+    loaded, shape = dense(kind, stock), shape_of(kind, stock)
+    smaller = cut_by(loaded, keeps(loaded.widths)[name])
+    assert accounting.total_parameters(shape, smaller.widths) == sum(p.numel() for p in smaller.model.parameters())
+    smaller.model.set_attn_implementation("eager")  # the fused kernel's widths are padded
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        answer(smaller.model, inputs)
+    assert accounting.total_flops(shape, smaller.widths) == counter.get_total_flops()
+
+
+def _taps(part: nn.Module, name: str, given: dict[str, Tensor], handed_on: dict[str, Any]) -> list[RemovableHandle]:
+    def enter(_module: nn.Module, args: Any, kwargs: Any) -> None:
+        given[name] = args[0] if args else kwargs["hidden_states"]
+
+    def leave(_module: nn.Module, _args: Any, output: Any) -> None:
+        handed_on[name] = output
+
+    return [part.register_forward_pre_hook(enter, with_kwargs=True), part.register_forward_hook(leave)]
+
+
+def check_streams(kind: Kind, stock: PreTrainedModel, inputs: Inputs) -> None:
+    """What a block writes, added to what enters its stream module, is what the next norm reads or the layer hands on."""
+    layout = kind.layout(stock.config.to_dict())
+    for layer in (path for stack in layout.stacks for path in stack):
+        sites = [(site.o, site.stream) for site in layout.attention if site.o.startswith(f"{layer}.")]
+        sites += [(site.second, site.stream) for site in layout.feed_forward if site.second.startswith(f"{layer}.")]
+        assert sites, layer
+        given: dict[str, Tensor] = {}
+        handed_on: dict[str, Any] = {}
+        module = stock.get_submodule(layer)
+        handles = []
+        for name, part in module.named_modules(prefix=layer):
+            handles += _taps(part, name, given, handed_on)
+        with torch.inference_mode():
+            answer(stock, inputs)
+        for handle in handles:
+            handle.remove()
+        norms = [given[name] for name, part in module.named_modules(prefix=layer) if isinstance(part, nn.LayerNorm)]
+        output = handed_on[layer]
+        sums = [*norms, output[0] if isinstance(output, tuple) else output]
+        for path, stream in sites:
+            if stream is None:
+                continue
+            total = handed_on[path] + given[stream]
+            assert any(total.shape == one.shape and torch.allclose(total, one, atol=1e-5) for one in sums), (
+                path,
+                stream,
+            )

@@ -1,0 +1,200 @@
+"""A tiny random model of every class of transformers that is supported here, and inputs for it: a table for tests to share."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from transformers import PreTrainedModel
+
+from api_schemas.families import FAMILIES
+from worker.engine.data.split import Inputs
+from worker.engine.models import Kind
+
+LABELS = ("down", "left", "up")
+WORDS = 40
+NUMBERS = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48}
+
+
+@dataclass(frozen=True)
+class Tiny:
+    """One class, one configuration."""
+
+    name: str
+    """Of the class of transformers."""
+    config: Mapping[str, Any]
+    draw: Callable[[int, torch.Generator], Inputs]
+    """(samples, generator) -> a batch as short as the model takes it well."""
+    nominal: Callable[[], Inputs]
+    """One input of the length that costs are counted for."""
+    mask: Callable[[Inputs], torch.Tensor] | None = None
+    """An attention mask that pads the end of the second sample of a batch and leaves the others whole."""
+    variant: str = ""
+    files: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def id(self) -> str:
+        return f"{self.name} {self.variant}".strip()
+
+    @property
+    def kind(self) -> Kind:
+        return Kind(next(family for family in FAMILIES if self.name in family.architectures), self.name)
+
+    def stock(self, seed: int = 0) -> PreTrainedModel:
+        """transformers' class, float32, in eval mode: weights large enough for attention to be far from uniform, no zero bias."""
+        torch.manual_seed(seed)
+        stock_class = getattr(transformers, self.name)
+        # By default texts have a padding token, whose embedding is not drawn.
+        config = stock_class.config_class(initializer_range=0.2, **self.config)
+        model: PreTrainedModel = stock_class(config).eval()
+        for name, parameter in model.named_parameters():
+            if parameter.ndim == 1:
+                norm = name.endswith(
+                    ("norm.weight", "Norm.weight", "layernorm_before.weight", "layernorm_after.weight")
+                )
+                torch.nn.init.normal_(parameter, mean=1.0 if norm else 0.0, std=0.2)
+        return model
+
+    def inputs(self, samples: int, seed: int = 1) -> Inputs:
+        """A batch of equally long inputs."""
+        return self.draw(samples, torch.Generator().manual_seed(seed))
+
+    def save(self, model: PreTrainedModel, folder: Path) -> Path:
+        """A checkpoint as transformers saves it, with what the family wants beside it."""
+        model.save_pretrained(folder)
+        for name, content in self.files.items():
+            (folder / name).write_text(content if isinstance(content, str) else json.dumps(content))
+        return folder
+
+
+def _labelled(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {**config, "id2label": dict(enumerate(LABELS)), "label2id": {name: i for i, name in enumerate(LABELS)}}
+
+
+# Images.
+IMAGE = _labelled({**NUMBERS, "image_size": 32, "patch_size": 8, "num_channels": 3})
+
+
+def _image(name: str, processor: str, special: int, variant: str = "", **changes: Any) -> Tiny:
+    config = {**IMAGE, **changes}
+    size, patch = config["image_size"], config["patch_size"]
+    height, width = (size, size) if isinstance(size, int) else size
+
+    def draw(samples: int, generator: torch.Generator) -> Inputs:
+        return {"pixel_values": torch.randn(samples, 3, height, width, generator=generator)}
+
+    def mask(inputs: Inputs) -> torch.Tensor:
+        tokens = (height // patch) * (width // patch) + special
+        return _padding(len(inputs["pixel_values"]), tokens)
+
+    def nominal() -> Inputs:
+        return draw(1, torch.Generator().manual_seed(3))
+
+    files = {
+        "preprocessor_config.json": {"image_processor_type": processor, "size": {"height": height, "width": width}}
+    }
+    return Tiny(name, config, draw, nominal, mask, variant, files)
+
+
+def _padding(rows: int, length: int) -> torch.Tensor:
+    mask = torch.ones(rows, length, dtype=torch.long)
+    mask[1, length * 2 // 3 :] = 0
+    return mask
+
+
+# Waveforms: 640 samples a frame, so that five seconds are few frames.
+WAVES = {
+    **NUMBERS, "vocab_size": 12, "conv_dim": (8, 16, 24), "conv_kernel": (10, 8, 8), "conv_stride": (10, 8, 8),
+    "num_conv_pos_embeddings": 6, "num_conv_pos_embedding_groups": 4, "classifier_proj_size": 20,
+}  # fmt: skip
+WAVE_FILES = {
+    "preprocessor_config.json": {"feature_extractor_type": "Wav2Vec2FeatureExtractor", "sampling_rate": 16000},
+    "vocab.json": {
+        "<pad>": 0,
+        "<s>": 1,
+        "</s>": 2,
+        "<unk>": 3,
+        **{letter: 4 + i for i, letter in enumerate("abcdefgh")},
+    },
+}
+
+
+def _wave(name: str, variant: str = "", **changes: Any) -> Tiny:
+    def draw(samples: int, generator: torch.Generator) -> Inputs:
+        return {"input_values": torch.randn(samples, 640 * 14, generator=generator)}
+
+    def nominal() -> Inputs:
+        return {"input_values": torch.randn(1, 80_000, generator=torch.Generator().manual_seed(3))}
+
+    def mask(inputs: Inputs) -> torch.Tensor:
+        return _padding(*inputs["input_values"].shape)
+
+    config = {**WAVES, **changes}
+    return Tiny(name, config if name.endswith("CTC") else _labelled(config), draw, nominal, mask, variant, WAVE_FILES)
+
+
+# Texts.
+TEXT = {**NUMBERS, "vocab_size": WORDS, "max_position_embeddings": 30}
+DISTILLED = {
+    "dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 48, "vocab_size": WORDS, "max_position_embeddings": 30,
+}  # fmt: skip
+WORD_FILES = {
+    "vocab.txt": "\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"w{i}" for i in range(WORDS - 5))])
+}
+
+
+def _text(name: str, config: Mapping[str, Any], longest: int = 30, variant: str = "", **changes: Any) -> Tiny:
+    def ids(samples: int, length: int, generator: torch.Generator) -> Inputs:
+        return {"input_ids": torch.randint(5, WORDS, (samples, length), generator=generator)}
+
+    def mask(inputs: Inputs) -> torch.Tensor:
+        return _padding(*inputs["input_ids"].shape)
+
+    full = {**config, **changes}
+    return Tiny(
+        name,
+        full if name.endswith("Model") else _labelled(full),
+        lambda samples, generator: ids(samples, 11, generator),
+        lambda: ids(1, min(longest, 128), torch.Generator().manual_seed(3)),
+        mask,
+        variant,
+        WORD_FILES,
+    )
+
+
+IMAGES = (
+    _image("ViTForImageClassification", "ViTImageProcessor", 1),
+    _image(
+        "ViTForImageClassification", "ViTImageProcessor", 1, "wide", qkv_bias=False, head_dim=12, image_size=[16, 40]
+    ),
+    _image("DeiTForImageClassification", "DeiTImageProcessor", 2),
+    _image("DeiTForImageClassificationWithTeacher", "DeiTImageProcessor", 2),
+)
+WAVEFORMS = (
+    *(_wave(f"{stock}For{head}") for stock in ("Wav2Vec2", "Hubert") for head in ("SequenceClassification", "CTC")),
+    *(
+        _wave(f"Data2VecAudioFor{head}", conv_pos_kernel_size=5, num_conv_pos_embeddings=2)
+        for head in ("SequenceClassification", "CTC")
+    ),
+    *(_wave(f"SEWFor{head}") for head in ("SequenceClassification", "CTC")),
+    *(
+        _wave(
+            name, "norms first", do_stable_layer_norm=True, feat_extract_norm="layer", conv_bias=True, num_conv_pos_embeddings=5,
+        )
+        for name in ("Wav2Vec2ForCTC", "HubertForCTC")
+    ),
+    _wave("Wav2Vec2ForSequenceClassification", "weighted sum", use_weighted_layer_sum=True),
+    _wave("HubertForCTC", "no first norm", feat_proj_layer_norm=False),
+    _wave("SEWForSequenceClassification", "squeezed by three", squeeze_factor=3, conv_dim=(8, 16, 32), num_conv_pos_embeddings=7),
+    _wave("SEWForSequenceClassification", "weighted sum", use_weighted_layer_sum=True),
+)  # fmt: skip
+TEXTS = (
+    *(_text(f"Bert{end}", TEXT) for end in ("ForSequenceClassification", "ForTokenClassification", "Model")),
+    *(_text(f"Roberta{end}", TEXT, 28) for end in ("ForSequenceClassification", "ForTokenClassification", "Model")),
+    *(_text(f"DistilBert{end}", DISTILLED) for end in ("ForSequenceClassification", "ForTokenClassification", "Model")),
+    _text("BertForSequenceClassification", TEXT, 150, "long", max_position_embeddings=150),
+)
+MODELS: tuple[Tiny, ...] = (*IMAGES, *WAVEFORMS, *TEXTS)

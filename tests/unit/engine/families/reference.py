@@ -1,0 +1,113 @@
+"""What a cut model has to be: transformers' stock dense model with hooks.
+
+What is cut is zeroed where it leaves q and k, and where it enters o. Nothing of the code under test is in it.
+"""
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from api_schemas import accounting
+from api_schemas.shape import ModelShape
+from api_schemas.widths import AttentionWidths
+from worker.engine.checkpoint.load import Loaded
+from worker.engine.data.split import Inputs
+from worker.engine.models import Kind, build
+from worker.engine.selection import HeadKeep, Keep, keep_all, widths_of
+from worker.engine.surgery import cut
+
+
+def answer(model: nn.Module, inputs: Inputs) -> Tensor:
+    """Whatever a model answers with: logits, or what its embedding is made of."""
+    output = model(**inputs)
+    for name in ("logits", "audio_embeds", "last_hidden_state"):
+        found: Tensor | None = getattr(output, name, None)
+        if found is not None:
+            return found
+    raise AssertionError(f"{type(model).__name__} answers with {list(output)}")
+
+
+def shape_of(kind: Kind, stock: PreTrainedModel) -> ModelShape:
+    """The accounts of a stock model in memory."""
+    layout = kind.layout(stock.config.to_dict())
+    empty = ModelShape(
+        attention=tuple(site.shape for site in layout.attention),
+        feed_forward=tuple(site.shape for site in layout.feed_forward),
+        other_parameters=0,
+        other_flops=layout.other_flops,
+        bytes_per_parameter=4,
+    )
+    blocks = accounting.total_parameters(empty, empty.dense)
+    return empty.model_copy(update={"other_parameters": sum(p.numel() for p in stock.parameters()) - blocks})
+
+
+def dense(kind: Kind, stock: PreTrainedModel) -> Loaded:
+    """The engine's model of the same function: nothing is cut."""
+    widths = shape_of(kind, stock).dense
+    return Loaded(build(kind, stock.config.to_dict(), widths, stock.state_dict()), kind, widths, torch.float32)
+
+
+def cut_by(loaded: Loaded, keep: Keep) -> Loaded:
+    """A new one, smaller."""
+    model = cut(loaded.model, loaded.kind, loaded.widths, keep)
+    return replace(loaded, model=model, widths=widths_of(keep, loaded.widths))
+
+
+def keeps(widths: AttentionWidths) -> dict[str, Keep]:
+    """Every kind of cut, by name, of a dense model with these widths."""
+    draw = random.Random(0)
+    whole = keep_all(widths)
+
+    def head(kept: HeadKeep, qk: int, vo: int) -> HeadKeep:
+        return HeadKeep(kept.head, tuple(sorted(draw.sample(kept.qk, qk))), tuple(sorted(draw.sample(kept.vo, vo))))
+
+    def ragged(layer: tuple[HeadKeep, ...]) -> tuple[HeadKeep, ...]:
+        return tuple(head(kept, draw.randint(1, len(kept.qk)), draw.randint(1, len(kept.vo))) for kept in layer)
+
+    def equal(layer: tuple[HeadKeep, ...], qk: int, vo: int) -> tuple[HeadKeep, ...]:
+        return tuple(head(kept, qk, vo) for kept in layer)
+
+    return {
+        "whole heads": tuple(layer[number % 2 :: 2] for number, layer in enumerate(whole)),
+        "ragged": tuple(map(ragged, whole)),
+        "unequal sides": tuple(equal(layer, 3, 5) for layer in whole),
+        "heads and channels": tuple(ragged(layer[1:]) for layer in whole),
+        "no heads first": tuple(() if number == 0 else ragged(layer) for number, layer in enumerate(whole)),
+        "no heads last": tuple(() if number == len(whole) - 1 else layer for number, layer in enumerate(whole)),
+        "no heads at all": tuple(() for _ in whole),
+        "equal": tuple(equal(layer[:3], 5, 5) for layer in whole),
+        "nothing cut": whole,
+    }
+
+
+@contextmanager
+def masked(kind: Kind, stock: PreTrainedModel, keep: Keep) -> Iterator[PreTrainedModel]:
+    """The stock model with hooks that zero what `keep` leaves out, while the block lasts."""
+    handles = []
+    for site, kept in zip(kind.layout(stock.config.to_dict()).attention, keep, strict=True):
+        qk_HK, vo_HK = torch.zeros(2, site.shape.heads, site.shape.head_dim)
+        for h in kept:
+            qk_HK[h.head, list(h.qk)] = 1
+            vo_HK[h.head, list(h.vo)] = 1
+        for path in (site.q, site.k):
+            module = stock.get_submodule(path)
+            handles.append(module.register_forward_hook(lambda _m, _i, out, mask=qk_HK: out * mask.flatten()))
+        module = stock.get_submodule(site.o)
+        handles.append(module.register_forward_pre_hook(lambda _m, args, mask=vo_HK: (args[0] * mask.flatten(),)))
+    try:
+        yield stock
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def assert_near(found: Tensor, expected: Tensor, share: float = 1e-5) -> None:
+    """The project's bound: a share of max(1, largest absolute value)."""
+    assert found.shape == expected.shape
+    error, bound = (found - expected).abs().max().item(), share * max(1.0, expected.abs().max().item())
+    assert error <= bound, f"error {error:.3g}, bound {bound:.3g}"

@@ -1,0 +1,130 @@
+"""Every class of every family: what is read off its files, what it does once it is cut, what a stranger gets of it."""
+
+import json
+
+import pytest
+import torch
+
+from api_schemas import accounting
+from api_schemas.checkpoint import describe_folder
+from api_schemas.enums import Head
+from api_schemas.families import FAMILIES
+from tests.unit.engine.families import cut_checks, method_checks, reference, strangers
+from tests.unit.engine.families.models import LABELS, MODELS
+from worker.engine.attention import attention_blocks
+from worker.engine.checkpoint.load import PRUNING_FILE, load_original, load_step
+from worker.engine.checkpoint.save import save_checkpoint
+
+every = pytest.mark.parametrize("tiny", MODELS, ids=lambda tiny: tiny.id)
+KEEPS = ("whole heads", "ragged", "unequal sides", "no heads first", "no heads at all", "nothing cut")
+
+
+@every
+def test_a_saved_checkpoint_is_described_and_loaded(tiny, tmp_path):
+    stock, kind = tiny.stock(), tiny.kind
+    described = describe_folder(tiny.save(stock, tmp_path))
+    assert (described.family, described.name) == (kind.family, tiny.name)
+    assert described.labels == (
+        LABELS if described.architecture.head in (Head.CLASSIFICATION, Head.TOKEN_CLASSIFICATION) else ()
+    )
+    total = sum(parameter.numel() for parameter in stock.parameters())
+    assert accounting.total_parameters(described.shape, described.widths) == total
+    blocks = attention_blocks(stock, kind, described.widths)
+    inside = sum(p.numel() for block in blocks for linear in block.projections.values() for p in linear.parameters())
+    assert accounting.attention_parameters(described.shape, described.widths) == inside
+    for path in kind.classifiers:
+        stock.get_submodule(path)
+    inputs = tiny.inputs(3)
+    with torch.inference_mode():
+        expected = reference.answer(stock, inputs)
+        reference.assert_near(reference.answer(load_original(tmp_path).model, inputs), expected)
+
+
+@pytest.mark.parametrize("name", KEEPS)
+@every
+def test_cut_equals_masked(tiny, name):
+    inputs = tiny.inputs(3)
+    cut_checks.check_cut(tiny.kind, tiny.stock(), inputs, name, None if tiny.mask is None else tiny.mask(inputs))
+
+
+@every
+def test_what_stays_gets_the_gradients_of_the_masked_model(tiny):
+    cut_checks.check_gradients(tiny.kind, tiny.stock(), tiny.inputs(3), "heads and channels")
+
+
+@pytest.mark.parametrize("name", ["nothing cut", "ragged", "no heads first"])
+@every
+def test_flops_and_parameters_are_torchs(tiny, name):
+    cut_checks.check_flops(tiny.kind, tiny.stock(), tiny.nominal(), name)
+
+
+@every
+def test_every_criterion_and_fisher_against_a_loop(tiny):
+    method_checks.check_scores(tiny.kind, tiny.stock(), tiny.inputs(3))
+
+
+@pytest.mark.parametrize("name", ["nothing cut", "ragged", "no heads first"])
+@every
+def test_the_rotated_model_is_the_same_function(tiny, name):
+    method_checks.check_rotation(tiny.kind, tiny.stock(), tiny.inputs(4), name)
+
+
+@every
+def test_streams_are_what_outputs_are_added_to(tiny):
+    cut_checks.check_streams(tiny.kind, tiny.stock(), tiny.inputs(2))
+
+
+@every
+def test_least_squares_brings_unseen_inputs_nearer_than_bias(tiny):
+    seen = [tiny.inputs(16, seed) for seed in range(10, 14)]
+    method_checks.check_compensation(tiny.kind, tiny.stock(), seen, tiny.inputs(16, seed=2), "ragged")
+
+
+@every
+def test_a_model_that_was_not_cut_stays_as_it_is(tiny):
+    method_checks.check_uncut_stays(tiny.kind, tiny.stock(), [tiny.inputs(8, seed) for seed in (10, 11)])
+
+
+def _written(folder, loaded, without_code, scale):
+    """What the engine itself reads of a step that it wrote."""
+    record = {
+        "family": loaded.kind.family.name,
+        "architecture": loaded.kind.name,
+        "widths": loaded.widths.model_dump(mode="json"),
+        "stock_layout": without_code,
+        "query_scale": scale,
+    }
+    (folder / PRUNING_FILE).write_text(json.dumps(record))
+    return load_step(folder).model
+
+
+def test_strangers_load_what_was_cut(tmp_path):
+    """Every class with heads of many widths, half of them in half precision; and with equal heads, where stock code will do."""
+    packages, stock_layouts = [], set()
+    for number, tiny in enumerate(MODELS):
+        stock, inputs = tiny.stock(), tiny.inputs(3)
+        stock = stock.to(torch.bfloat16) if number % 2 else stock
+        loaded = load_original(tiny.save(stock, tmp_path / f"original {number}"))
+        for name in ("heads and channels", *(["equal"] if tiny.kind.family.head_dim_key else [])):
+            smaller = reference.cut_by(loaded, reference.keeps(loaded.widths)[name])
+            folder = tmp_path / f"{name} {number}"
+            without_code, scale = save_checkpoint(folder, smaller, tmp_path / f"original {number}")
+            assert without_code == (name == "equal")
+            stock_layouts |= {str(folder)} if without_code else set()
+            again = _written(folder, smaller, without_code, scale)
+            with torch.inference_mode():
+                expected = reference.answer(again, inputs)
+                if stock.dtype == torch.float32:
+                    reference.assert_near(expected, reference.answer(smaller.model, inputs))
+            packages.append(
+                strangers.Packaged(folder, tiny.kind.family.architectures[tiny.name].auto_class, inputs, expected)
+            )
+    results = strangers.load_as_strangers(packages, tmp_path)
+    assert {folder for folder, result in results.items() if not result["code"]} == stock_layouts
+    assert stock_layouts
+
+
+def test_the_table_has_every_class():
+    ours = {"ast"}  # tests/unit/engine/test_families.py
+    expected = {name for family in FAMILIES for name in family.architectures if family.name not in ours}
+    assert expected <= {tiny.name for tiny in MODELS}

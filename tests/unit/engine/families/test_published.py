@@ -1,0 +1,99 @@
+"""Files as they were published: older names, tensors that no answer depends on, buffers that are no weights."""
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from api_schemas import accounting
+from api_schemas.checkpoint import describe_folder
+from api_schemas.errors import ErrorCode, SecateurError
+from tests.unit.engine.families import reference
+from tests.unit.engine.families.models import MODELS
+from worker.engine.checkpoint.load import load_original
+
+
+def tiny_of(name):
+    return next(tiny for tiny in MODELS if tiny.name == name)
+
+
+def without(part):
+    return lambda state: {name: tensor for name, tensor in state.items() if part not in name}
+
+
+def weight_norm(state):
+    """Before torch 2 knew parametrizations."""
+    by = {"parametrizations.weight.original0": "weight_g", "parametrizations.weight.original1": "weight_v"}
+    found = {}
+    for name, tensor in state.items():
+        for new, old in by.items():
+            name = name.replace(new, old)
+        found[name] = tensor
+    return found
+
+
+def pooler(prefix):
+    return lambda state: {
+        **state, f"{prefix}.pooler.dense.weight": torch.ones(32, 32), f"{prefix}.pooler.dense.bias": torch.ones(32),
+    }  # fmt: skip
+
+
+def positions(state):
+    return {**state, "embeddings.position_ids": torch.arange(30)[None]}
+
+
+AS_PUBLISHED = {
+    "wav2vec2-base-960h has no mask": ("Wav2Vec2ForCTC", without("masked_spec_embed")),
+    "hubert in old names": ("HubertForSequenceClassification", weight_norm),
+    "sew in old names": ("SEWForCTC", weight_norm),
+    "bert-base-NER has a pooler": ("BertForTokenClassification", pooler("bert")),
+    "twitter-roberta-base-sentiment has a pooler": ("RobertaForSequenceClassification", pooler("roberta")),
+    "all-MiniLM-L6-v2 has positions": ("BertModel", positions),
+    "an encoder without pooler": ("BertModel", without("pooler")),
+}
+
+
+def altered(tiny, change, folder):
+    stock = tiny.stock()
+    tiny.save(stock, folder)
+    save_file(change(load_file(folder / "model.safetensors")), folder / "model.safetensors", {"format": "pt"})
+    return stock
+
+
+@pytest.mark.parametrize("name", AS_PUBLISHED)
+def test_it_is_read_as_it_is(name, tmp_path):
+    model, change = AS_PUBLISHED[name]
+    tiny = tiny_of(model)
+    stock, inputs = altered(tiny, change, tmp_path), tiny.inputs(2)
+    described, loaded = describe_folder(tmp_path), load_original(tmp_path)
+    with torch.inference_mode():
+        reference.assert_near(reference.answer(loaded.model, inputs), reference.answer(stock, inputs))
+    counted = accounting.total_parameters(described.shape, described.widths)
+    lost = stock.config.hidden_size if change is AS_PUBLISHED["wav2vec2-base-960h has no mask"][1] else 0
+    assert counted == sum(parameter.numel() for parameter in stock.parameters()) - lost
+
+
+def test_what_is_missing_and_dispensable_is_the_same_each_time(tmp_path):
+    altered(tiny_of("Wav2Vec2ForCTC"), without("masked_spec_embed"), tmp_path)
+    states = []
+    for seed in range(2):
+        torch.manual_seed(seed)
+        states.append(load_original(tmp_path).model.state_dict())
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("BertForSequenceClassification", without("pooler")),  # this one reads it
+        ("BertForSequenceClassification", without("classifier")),
+        ("Wav2Vec2ForCTC", without("lm_head")),
+        ("Wav2Vec2ForCTC", lambda state: {**state, "quantizer.codevectors": torch.ones(3)}),
+        ("ViTForImageClassification", pooler("vit")),
+        ("DistilBertModel", without("LayerNorm")),
+    ],
+)
+def test_another_models_file_is_refused(name, change, tmp_path):
+    altered(tiny_of(name), change, tmp_path)
+    with pytest.raises(SecateurError) as raised:
+        load_original(tmp_path)
+    assert raised.value.code == ErrorCode.WEIGHTS_MISMATCH
