@@ -143,10 +143,18 @@ class LabelSource(StrEnum):
     MODEL = "model"
 
 
+class Part(StrEnum):
+    """What of a transformer layer may be cut."""
+
+    ATTENTION = "attention"
+    FEED_FORWARD = "feed_forward"
+
+
 class TargetKind(StrEnum):
     """What the target's share is a share of; the field of Target that is set."""
 
     ATTENTION_SPARSITY = "attention_sparsity"
+    FFN_SPARSITY = "ffn_sparsity"
     PARAMETERS = "parameters"
     FLOPS = "flops"
     LATENCY = "latency"

@@ -104,6 +104,7 @@ class Size(Output):
     """Exact counts, from api_schemas.accounting and the file itself."""
 
     attention_parameters: int
+    feed_forward_parameters: int = 0
     total_parameters: int
     flops: int
     file_bytes: int
@@ -187,8 +188,12 @@ class StepMetrics(Output):
     """On step 0 and on the step that reaches the target within bounds: the test split is reported once. A job that `stop`
     ended has the test scores of its result in JobResult."""
     latency: tuple[Latency, ...] = ()
+    ffn_sparsity: float = 0.0
+    """Share of the original's feed-forward parameters that is gone."""
     target: TargetMet | None = None
     """Null on step 0."""
+    ffn_target: TargetMet | None = None
+    """Of the feed-forward blocks, where the job has a share for them beside attention's."""
     losses: tuple[EpochLoss, ...] = ()
     augmented: bool = False
     """Whether recovery changed its inputs at random (`finetune.augment`): it does with the spectrograms of classifiers alone."""

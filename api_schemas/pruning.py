@@ -15,6 +15,7 @@ from api_schemas.enums import (
     LabelSource,
     Layout,
     Normalization,
+    Part,
     ScheduleShape,
     Scope,
     Split,
@@ -25,15 +26,20 @@ from api_schemas.presets import DEFAULT, PRESETS, PresetName, filled
 RAGGED = (Granularity.RAGGED, Granularity.HEAD_AND_CHANNEL)
 """These leave the heads of a layer unequal."""
 
+_PARTS_OF = {TargetKind.ATTENTION_SPARSITY: Part.ATTENTION, TargetKind.FFN_SPARSITY: Part.FEED_FORWARD}
+"""Targets that say by themselves what is cut."""
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 
 
 class Target(Strict):
-    """How much to remove: exactly one share, in (0, 1), of what the original has."""
+    """How much to remove: one share, in (0, 1), of what the original has; of attention and feed-forward blocks one each."""
 
     attention_sparsity: Share | None = Field(
         None, description="Of the attention parameters (q, k, v, o; weights and biases)."
+    )
+    ffn_sparsity: Share | None = Field(
+        None, description="Of the feed-forward parameters (weights and biases). May stand beside `attention_sparsity`."
     )
     parameters: Share | None = Field(None, description="Of all parameters.")
     flops: Share | None = Field(None, description="Of the FLOPs of a forward pass.")
@@ -42,22 +48,34 @@ class Target(Strict):
     )
 
     @model_validator(mode="after")
-    def _exactly_one(self) -> Self:
-        given = [kind.value for kind in TargetKind if getattr(self, kind) is not None]
-        if len(given) != 1:
+    def _one_goal(self) -> Self:
+        given = [kind for kind in TargetKind if getattr(self, kind) is not None]
+        if len(given) != 1 and given != [TargetKind.ATTENTION_SPARSITY, TargetKind.FFN_SPARSITY]:
             names = ", ".join(TargetKind)
-            raise ValueError(f"name exactly one of {names}; {len(given)} were given")
+            raise ValueError(
+                f"name exactly one of {names}, or attention_sparsity and ffn_sparsity together; {len(given)} were given"
+            )
         return self
 
     @property
     def kind(self) -> TargetKind:
-        """Which of the shares is set."""
+        """Which of the shares is set; of two the first, by which progress is counted."""
         return next(kind for kind in TargetKind if getattr(self, kind) is not None)
 
     @property
     def share(self) -> float:
-        """The share that is set."""
+        """That share."""
         return float(getattr(self, self.kind))
+
+    @property
+    def goals(self) -> tuple[tuple[TargetKind, float], ...]:
+        """Every share that is set."""
+        shares = ((kind, getattr(self, kind)) for kind in TargetKind)
+        return tuple((kind, float(share)) for kind, share in shares if share is not None)
+
+
+def _parts_of(target: Target) -> frozenset[Part]:
+    return frozenset(_PARTS_OF[kind] for kind, _ in target.goals)
 
 
 class Schedule(Strict):
@@ -89,6 +107,13 @@ class Pruning(Strict):
 
     preset: PresetName = DEFAULT
     target: Target
+    parts: tuple[Part, ...] | None = Field(
+        None,
+        min_length=1,
+        max_length=2,
+        description="What a target in parameters or FLOPs may cut: `attention` (the default), `feed_forward`, or both in one "
+        "ranking by score per parameter or per FLOP. Other targets say it by themselves.",
+    )
     granularity: Granularity = Granularity.HEAD_AND_CHANNEL
     criterion: Criterion = Criterion.FISHER_GATE
     scope: Scope = Scope.GLOBAL
@@ -102,6 +127,7 @@ class Pruning(Strict):
     calibration: Calibration = Calibration(split=Split.TRAIN, samples=512, labels=LabelSource.MODEL, draws=4)
     min_heads: int = Field(0, ge=0, description="Heads left in every layer; 0 lets a layer's attention go altogether.")
     min_channels: int = Field(1, ge=1, description="QK and VO channels, each, left in every surviving head.")
+    min_neurons: int = Field(1, ge=1, description="Neurons left in every feed-forward block.")
     exclude_layers: tuple[Annotated[int, Field(ge=0)], ...] = Field(
         (), max_length=1024, description="Layers that are left as they are, counted from 0."
     )
@@ -134,6 +160,37 @@ class Pruning(Strict):
             raise ValueError("a stock layout cuts all layers alike; leave no layer out, or take layout any")
         return layers
 
+    @field_validator("parts")
+    @classmethod
+    def _parts_fit_the_target(cls, parts: tuple[Part, ...] | None, info: ValidationInfo) -> tuple[Part, ...] | None:
+        target = info.data.get("target")
+        if parts is None or target is None:
+            return parts
+        if len(set(parts)) != len(parts):
+            raise ValueError("name each part once")
+        if target.kind in _PARTS_OF and set(parts) != _parts_of(target):
+            raise ValueError(
+                f"{target.kind.value} says by itself what is cut; leave parts out, or take parameters or flops"
+            )
+        if target.kind is TargetKind.LATENCY and Part.FEED_FORWARD in parts:
+            raise ValueError("a latency target cuts attention alone; take flops to cut feed-forward blocks too")
+        return tuple(part for part in Part if part in parts)
+
+    @model_validator(mode="after")
+    def _one_ranking_has_one_threshold(self) -> Self:
+        if self.joint_parts:
+            for name, value, reason in (
+                ("scope", Scope.LOCAL, "has one threshold over all layers"),
+                ("balance", Balance.EQUAL, "gives QK and VO no shares of their own"),
+                ("layout", Layout.STOCK, "leaves layers unequal"),
+            ):
+                if getattr(self, name) is value:
+                    raise ValueError(
+                        f"one ranking of attention and feed-forward blocks {reason}, so {name} cannot be {value.value}; give "
+                        "attention_sparsity and ffn_sparsity instead of one share of both"
+                    )
+        return self
+
     @model_validator(mode="before")
     @classmethod
     def _fill_from_preset(cls, data: Any) -> Any:
@@ -141,6 +198,18 @@ class Pruning(Strict):
             return data
         name = data.get("preset", DEFAULT)
         return filled(PRESETS.get(name, {}) if isinstance(name, str) else {}, data)
+
+    @property
+    def cuts(self) -> frozenset[Part]:
+        """What of a layer is cut."""
+        if self.target.kind in _PARTS_OF:
+            return _parts_of(self.target)
+        return frozenset(self.parts or (Part.ATTENTION,))
+
+    @property
+    def joint_parts(self) -> bool:
+        """Whether attention and feed-forward blocks compete in one ranking."""
+        return self.target.kind not in _PARTS_OF and len(self.cuts) == len(Part)
 
     @property
     def steps(self) -> int:

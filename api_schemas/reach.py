@@ -5,7 +5,7 @@ from math import ceil
 
 from api_schemas import accounting
 from api_schemas.budget import Unit
-from api_schemas.enums import Balance, Granularity, Layout, Scope, TargetKind
+from api_schemas.enums import Balance, Granularity, Layout, Part, Scope, TargetKind
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
 from api_schemas.pruning import Pruning
 from api_schemas.shape import ModelShape
@@ -13,6 +13,7 @@ from api_schemas.widths import AttentionWidths, LayerWidths
 
 SHARE_OF = {
     TargetKind.ATTENTION_SPARSITY: "attention parameters",
+    TargetKind.FFN_SPARSITY: "feed-forward parameters",
     TargetKind.PARAMETERS: "parameters",
     TargetKind.FLOPS: "FLOPs",
     TargetKind.LATENCY: "latency",
@@ -33,6 +34,16 @@ def least_channels(pruning: Pruning) -> int:
 def included_blocks(shape: ModelShape, pruning: Pruning) -> tuple[int, ...]:
     """Numbers of the attentions that may be cut: of those whose layer is not left out."""
     return tuple(n for n, block in enumerate(shape.attention) if block.layer not in pruning.exclude_layers)
+
+
+def included_neurons(shape: ModelShape, pruning: Pruning) -> tuple[int, ...]:
+    """Numbers of the feed-forward blocks that may be cut."""
+    return tuple(n for n, block in enumerate(shape.feed_forward) if block.layer not in pruning.exclude_layers)
+
+
+def least_neurons(pruning: Pruning) -> int:
+    """Neurons that stay in a feed-forward block: `min_neurons`, rounded up to `align`."""
+    return ceil(pruning.min_neurons / pruning.align) * pruning.align
 
 
 def smallest_widths(
@@ -60,9 +71,17 @@ def smallest_widths(
 
 
 def narrowest(shape: ModelShape, widths: AttentionWidths, pruning: Pruning) -> AttentionWidths:
-    """`smallest_widths` as a spec has it."""
-    stay = set(range(len(widths.layers))) - set(included_blocks(shape, pruning))
-    return smallest_widths(widths, pruning.granularity, least_heads(pruning), least_channels(pruning), stay)
+    """The widths left when a spec has removed all it may."""
+    if Part.ATTENTION in pruning.cuts:
+        stay = set(range(len(widths.layers))) - set(included_blocks(shape, pruning))
+        smallest = smallest_widths(widths, pruning.granularity, least_heads(pruning), least_channels(pruning), stay)
+    else:
+        smallest = widths
+    if Part.FEED_FORWARD not in pruning.cuts:
+        return smallest
+    included, least = included_neurons(shape, pruning), least_neurons(pruning)
+    neurons = tuple(min(n, least) if number in included else n for number, n in enumerate(widths.feed_forward))
+    return smallest.model_copy(update={"feed_forward": neurons})
 
 
 def max_sparsity(
@@ -72,9 +91,9 @@ def max_sparsity(
     return accounting.attention_sparsity(shape, smallest_widths(widths, granularity, min_heads, min_channels))
 
 
-def max_share(shape: ModelShape, widths: AttentionWidths, pruning: Pruning) -> float:
-    """The largest share of the target's kind that the spec can reach. ValueError for latency, known only when measured."""
-    return Unit.of(shape, pruning.target.kind).share(narrowest(shape, widths, pruning))
+def max_share(shape: ModelShape, widths: AttentionWidths, pruning: Pruning, kind: TargetKind | None = None) -> float:
+    """The largest share, of the target's kind or another, that the spec can reach. ValueError for latency, which is measured."""
+    return Unit.of(shape, kind or pruning.target.kind).share(narrowest(shape, widths, pruning))
 
 
 def smallest_cut(shape: ModelShape, widths: AttentionWidths, pruning: Pruning, kind: TargetKind) -> float:
@@ -83,7 +102,12 @@ def smallest_cut(shape: ModelShape, widths: AttentionWidths, pruning: Pruning, k
     One structure, or one a ranking where all have to move: a layer each with a local scope, a side each with equal balance.
     """
     unit = Unit.of(shape, kind)
-    ones = [_smallest_of(unit, number, widths.layers[number], pruning) for number in included_blocks(shape, pruning)]
+    ones: list[int] = []
+    if Part.ATTENTION in unit.counts & pruning.cuts:
+        included = included_blocks(shape, pruning)
+        ones += [_smallest_of(unit, number, widths.layers[number], pruning) for number in included]
+    if Part.FEED_FORWARD in unit.counts & pruning.cuts:
+        ones += [unit.neuron[number] * pruning.align for number in included_neurons(shape, pruning)]
     everywhere = pruning.scope is Scope.LOCAL or pruning.layout is Layout.STOCK
     return (sum(ones) if everywhere else min(ones)) / unit.total
 
@@ -120,28 +144,52 @@ def check_reachable(shape: ModelShape, widths: AttentionWidths, pruning: Pruning
     """
     _check_layers(shape, pruning)
     _check_alignment(widths, pruning)
-    kind, target = pruning.target.kind, pruning.target.share
-    if kind is TargetKind.LATENCY:
-        attention = accounting.attention_flops(shape, widths) / accounting.total_flops(shape, widths)
-        if target > attention:
-            raise out_of_reach(
-                kind,
-                f"maximum {attention:.4f}",
-                f"Attention is {attention:.4f} of this model's FLOPs, and nothing else is removed; a latency lower by "
-                f"{target:.4f} was asked for.",
-            )
-        return
-    most = nominal = max_share(shape, widths, pruning)
+    for kind, target in pruning.target.goals:
+        if kind is TargetKind.LATENCY:
+            _check_latency(shape, widths, pruning)
+        else:
+            _check_goal(shape, widths, pruning, kind, target)
+
+
+def _check_latency(shape: ModelShape, widths: AttentionWidths, pruning: Pruning) -> None:
+    attention = accounting.attention_flops(shape, widths) / accounting.total_flops(shape, widths)
+    if pruning.target.share > attention:
+        raise out_of_reach(
+            TargetKind.LATENCY,
+            f"maximum {attention:.4f}",
+            f"Attention is {attention:.4f} of this model's FLOPs, and nothing else is removed; a latency lower by "
+            f"{pruning.target.share:.4f} was asked for. A target in flops with parts attention and feed_forward goes further.",
+        )
+    if len({block.model_copy(update={"layer": 0}) for block in shape.attention}) > 1:
+        detail = (
+            "A latency target is looked up by layer, and this model's attentions are not all alike; take flops instead."
+        )
+        item = ErrorItem(pointer="/pruning/target/latency", code=ErrorCode.INVALID_REQUEST, detail=detail)
+        raise SecateurError(ErrorCode.INVALID_REQUEST, detail, (item,))
+
+
+def _check_goal(shape: ModelShape, widths: AttentionWidths, pruning: Pruning, kind: TargetKind, target: float) -> None:
+    most = nominal = max_share(shape, widths, pruning, kind)
+    whole = Unit.of(shape, kind)
     if kind is TargetKind.ATTENTION_SPARSITY:
-        whole = Unit.of(shape, kind)
         nominal = most * whole.total / whole.original(range(len(shape.attention)))
+    if kind is TargetKind.FFN_SPARSITY:
+        nominal = most * whole.total / whole.original(range(len(shape.feed_forward)), "neuron")
     if target > nominal + 1e-9:
+        stays = []
+        if Part.ATTENTION in whole.counts & pruning.cuts:
+            stays += [f"min_heads={least_heads(pruning)}", f"min_channels={least_channels(pruning)}"]
+        if Part.FEED_FORWARD in whole.counts & pruning.cuts:
+            stays += [f"min_neurons={least_neurons(pruning)}"]
         excluded = f", {len(set(pruning.exclude_layers))} layers left out" if pruning.exclude_layers else ""
+        further = ""
+        if kind in (TargetKind.PARAMETERS, TargetKind.FLOPS) and Part.FEED_FORWARD not in pruning.cuts:
+            further = ' "parts": ["attention", "feed_forward"] goes further.'
         raise out_of_reach(
             kind,
             f"maximum {most:.4f}",
             f"{pruning.granularity.value} can remove at most {most:.4f} of this model's {SHARE_OF[kind]} with "
-            f"min_heads={least_heads(pruning)}, min_channels={least_channels(pruning)}{excluded}; {target:.4f} was asked for.",
+            f"{', '.join(stays)}{excluded}; {target:.4f} was asked for.{further}",
         )
     least = smallest_cut(shape, widths, pruning, kind)
     if round(target / least) < 1:
@@ -167,12 +215,16 @@ def _check_layers(shape: ModelShape, pruning: Pruning) -> None:
 
 
 def _check_alignment(widths: AttentionWidths, pruning: Pruning) -> None:
-    if pruning.granularity is Granularity.ENTIRE_HEAD:
-        return
-    found = sorted({width for layer in widths.layers for width in (*layer.qk, *layer.vo) if width % pruning.align})
-    if found:
-        detail = f"A head of width {found[0]} cannot be cut in blocks of {pruning.align}; take a smaller align."
-        item = ErrorItem(pointer="/pruning/align", code=ErrorCode.WIDTH_MISALIGNED, detail=f"head width {found[0]}")
+    found: list[tuple[str, int]] = []
+    if Part.ATTENTION in pruning.cuts and pruning.granularity is not Granularity.ENTIRE_HEAD:
+        found += [("A head of width", width) for layer in widths.layers for width in (*layer.qk, *layer.vo)]
+    if Part.FEED_FORWARD in pruning.cuts:
+        found += [("Feed-forward neurons, of which there are", neurons) for neurons in widths.feed_forward]
+    wrong = sorted({(width, what) for what, width in found if width % pruning.align})
+    if wrong:
+        width, what = wrong[0]
+        detail = f"{what} {width} cannot be cut in blocks of {pruning.align}; take a smaller align."
+        item = ErrorItem(pointer="/pruning/align", code=ErrorCode.WIDTH_MISALIGNED, detail=f"width {width}")
         raise SecateurError(ErrorCode.WIDTH_MISALIGNED, detail, (item,))
 
 

@@ -14,7 +14,10 @@ class Lora(Strict):
 
 
 class Augment(Strict):
-    """SpecAugment (Park et al., arXiv 1904.08779) and time shift, on the features, while fine-tuning."""
+    """SpecAugment (Park et al., arXiv 1904.08779) and time shift, while fine-tuning, on the spectrograms of a classifier.
+
+    Other inputs stay as they are; a step's metrics say whether anything was augmented.
+    """
 
     time_mask: float = Field(0.1, ge=0, lt=1, description="Longest time mask, as a share of the frames.")
     frequency_mask: float = Field(0.1, ge=0, lt=1, description="Longest frequency mask, as a share of the mel bins.")
@@ -24,8 +27,13 @@ class Augment(Strict):
 class Distill(Strict):
     """Learning from the original model during recovery (Hinton et al., arXiv 1503.02531)."""
 
-    weight: float = Field(0.5, ge=0, le=1, description="Of the original's softened logits; the labels get the rest.")
-    temperature: float = Field(2.0, gt=0, le=100)
+    weight: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="Of the original's softened logits; the labels get the rest. Of embeddings, both are the original's.",
+    )
+    temperature: float = Field(2.0, gt=0, le=100, description="Embeddings have none: it is ignored for them.")
     attention: float = Field(
         0.0, ge=0, description="Weight of the mean squared error between the two models' attention outputs, by layer."
     )

@@ -37,8 +37,8 @@ class Stop(Strict):
     max_drop: float = Field(
         gt=0,
         lt=1,
-        description="Largest drop of the task's metric on validation, absolute (0.01 is one point); the job ends at the last "
-        "step within it.",
+        description="Largest drop of the task's metric on validation, absolute (0.01 is one point; of a word error rate, a "
+        "rise by as much); the job ends at the last step within it.",
     )
 
 

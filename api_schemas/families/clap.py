@@ -80,6 +80,8 @@ def _layout(config: Config, architecture: Architecture) -> Layout:
     if type(ratio) not in (int, float) or not 0 < ratio <= 64:
         raise UnusableConfigError("mlp_ratio", "a number above 0, up to 64, is needed")
     stages = _stages(config)
+    if int(ratio * stages[0].hidden) < 1:
+        raise UnusableConfigError("mlp_ratio", "it leaves a feed-forward block without neurons")
     attention: list[AttentionSite] = []
     feed_forward: list[FeedForwardSite] = []
     stacks: list[tuple[str, ...]] = []

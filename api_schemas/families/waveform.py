@@ -27,7 +27,7 @@ DEFAULTS = {
 }
 REFUSED = {
     "add_adapter": (False, "convolutional adapters after the encoder are not supported; models without them are"),
-    "adapter_attn_dim": (None, "adapters in the layers are not supported; load one language and save it merged"),
+    "adapter_attn_dim": (None, "adapters in the layers are not supported; models fine-tuned as a whole are"),
     "conv_pos_batch_norm": (False, "a batch norm sees other samples; models with weight norm there are supported"),
 }
 # Masks are drawn by a generator that no seed of a job sets; and what is recovered is the model that will be used: whole.

@@ -23,6 +23,7 @@ from api_schemas.families import Layout
 from worker.engine.attention import attention_blocks, linear_at
 from worker.engine.checkpoint.load import Loaded
 from worker.engine.data.split import Inputs
+from worker.engine.feed_forward import Neurons, feed_forward_blocks
 from worker.engine.scoring.observations import Observations
 from worker.engine.selection import Keep
 
@@ -55,6 +56,24 @@ def fold_means(before: Loaded, cut: Loaded, keep: Keep, observed: Observations) 
             gone_C[[start + channel for channel in head.vo]] = False
         weight_DC = before_block.projections["o"].weight.detach().double().cpu()
         lost_D = weight_DC[:, gone_C] @ layer.context.mean[gone_C]
+        with torch.no_grad():
+            bias.add_(lost_D.to(bias))
+
+
+def fold_neurons(before: Loaded, cut: Loaded, neurons: Neurons, observed: Observations) -> None:
+    """Add W₂·E[a] of every removed neuron to the second map's bias, in place. One without bias is left alone.
+
+    `observed`: activations of `before`. Raises ValueError where they were not observed.
+    """
+    old = feed_forward_blocks(before.model, before.kind, before.widths)
+    new = feed_forward_blocks(cut.model, cut.kind, cut.widths)
+    for before_block, block, seen, kept in zip(old, new, observed.neurons, neurons, strict=True):
+        bias = block.second.bias
+        if bias is None or len(kept) == before_block.first.out_features:
+            continue
+        gone_N = torch.ones(before_block.first.out_features, dtype=torch.bool)
+        gone_N[list(kept)] = False
+        lost_D = before_block.second.weight.detach().double().cpu()[:, gone_N] @ seen.mean[gone_N]
         with torch.no_grad():
             bias.add_(lost_D.to(bias))
 
@@ -207,6 +226,7 @@ def refit_outputs(
     batches: Iterable[Inputs],
     *,
     feed_forward: bool = False,
+    neurons_cut: bool = False,
     ridge: float = RIDGE,
     tokens: int = TOKENS,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
@@ -217,10 +237,12 @@ def refit_outputs(
         before: the model that was cut, of any basis: only its hidden states are used.
         batches: calibration inputs on the models' device; taken until `tokens` tokens have entered the first layer.
         feed_forward: fit the second projections of the feed-forward blocks too.
+        neurons_cut: neurons have gone from them, so that these have something to make up for and move as freely as W_o.
         progress: called with layers done and in all.
     """
     layout = cut.kind.layout_of(cut.model)
     total, done = sum(map(len, layout.stacks)), 0
+    pulls = _Pulls(ridge, (ridge if neurons_cut else FEED_FORWARD_RIDGE) if feed_forward else None)
     with torch.no_grad():
         taken = _some(batches, before.model, layout.stacks[0][0], tokens)
         for stack in layout.stacks:
@@ -230,8 +252,8 @@ def refit_outputs(
             ]
             for place, path in enumerate(stack):
                 outputs = zip(
-                    _outputs(before.model, layout, path, feed_forward, ridge),
-                    _outputs(cut.model, layout, path, feed_forward, ridge),
+                    _outputs(before.model, layout, path, pulls),
+                    _outputs(cut.model, layout, path, pulls),
                     strict=True,
                 )
                 for original, own in outputs:
@@ -259,7 +281,14 @@ def _some(batches: Iterable[Inputs], model: nn.Module, first: str, tokens: int) 
     return taken
 
 
-def _outputs(model: nn.Module, layout: Layout, layer: str, feed_forward: bool, ridge: float) -> list[_Output]:
+class _Pulls(NamedTuple):
+    """Ridges, as shares of the mean square of what goes in; None: not fitted."""
+
+    attention: float
+    feed_forward: float | None
+
+
+def _outputs(model: nn.Module, layout: Layout, layer: str, pulls: _Pulls) -> list[_Output]:
     """What writes to the residual stream in a layer and is to be fitted, in the order in which it does."""
     module = model.get_submodule(layer)
 
@@ -270,12 +299,14 @@ def _outputs(model: nn.Module, layout: Layout, layer: str, feed_forward: bool, r
 
     inside = f"{layer}."
     found = [
-        output(site.o, site.stream, ridge, torch.float64) for site in layout.attention if site.o.startswith(inside)
+        output(site.o, site.stream, pulls.attention, torch.float64)
+        for site in layout.attention
+        if site.o.startswith(inside)
     ]
-    if feed_forward:
+    if pulls.feed_forward is not None:
         # Its rounding is far below the ridge here, and float64 would take half the time of the whole.
         found += [
-            output(site.second, site.stream, FEED_FORWARD_RIDGE, torch.float32)
+            output(site.second, site.stream, pulls.feed_forward, torch.float32)
             for site in layout.feed_forward
             if site.second.startswith(inside)
         ]

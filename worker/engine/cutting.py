@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from api_schemas.checkpoint import Checkpoint
-from api_schemas.enums import Basis, Compensation, Criterion
+from api_schemas.enums import Basis, Compensation, Criterion, Part
 from api_schemas.errors import ErrorCode, SecateurError
 from api_schemas.pruning import Pruning
 from api_schemas.spec import EngineSpec
@@ -15,12 +15,22 @@ from worker.engine.attention import AttentionBlock, attention_blocks
 from worker.engine.checkpoint.load import Loaded
 from worker.engine.data import FeatureSplit, PreparedData
 from worker.engine.determinism import step_seed
+from worker.engine.feed_forward import FeedForwardBlock, feed_forward_blocks
 from worker.engine.latency_table import LatencyModel
 from worker.engine.models import on_device
 from worker.engine.progress import Reporter
-from worker.engine.scoring import WANTS, LayerScores, Observations, Want, observe, score
+from worker.engine.scoring import (
+    WANTS,
+    LayerScores,
+    NeuronScores,
+    Observations,
+    Want,
+    observe,
+    score,
+    score_neurons,
+)
 from worker.engine.scoring.observations import NEEDS_GRADIENTS
-from worker.engine.selection import Keep, widths_of
+from worker.engine.selection import Kept
 from worker.engine.surgery import cut
 from worker.engine.targets import choose
 from worker.engine.tasks import Task
@@ -36,6 +46,9 @@ class Scored:
     loaded: Loaded
     """In the basis whose channels are scored."""
     scores: tuple[LayerScores, ...]
+    """Empty where attention is not cut."""
+    neurons: tuple[NeuronScores, ...]
+    """Of the feed-forward blocks; empty where these are not cut."""
     observed: Observations | None
     """Of that basis; None where nothing needed samples."""
     samples: FeatureSplit | None
@@ -50,9 +63,10 @@ class Scored:
 def wanted(pruning: Pruning) -> frozenset[Want]:
     """What the first pass over the calibration samples has to gather; nothing: there is no need of one."""
     wants: frozenset[Want] = frozenset()
-    if pruning.basis is Basis.NATIVE or pruning.criterion in FROM_MOMENTS:
+    turned = rotates(pruning)
+    if not turned or pruning.criterion in FROM_MOMENTS:
         wants |= WANTS[pruning.criterion]
-    if pruning.basis is Basis.PRINCIPAL:
+    if turned:
         wants |= principal.WANTS
         if Want.GRADIENTS in wants:
             wants |= {Want.OUTPUT_GRADIENT}
@@ -61,8 +75,17 @@ def wanted(pruning: Pruning) -> frozenset[Want]:
     return wants
 
 
+def rotates(pruning: Pruning) -> bool:
+    """Whether the model is turned into another basis first: neurons have none but their own."""
+    return pruning.basis is Basis.PRINCIPAL and Part.ATTENTION in pruning.cuts
+
+
 def _blocks(loaded: Loaded) -> tuple[AttentionBlock, ...]:
     return attention_blocks(loaded.model, loaded.kind, loaded.widths)
+
+
+def _feed_forward(loaded: Loaded) -> tuple[FeedForwardBlock, ...]:
+    return feed_forward_blocks(loaded.model, loaded.kind, loaded.widths)
 
 
 def in_energy_order(scores: Sequence[LayerScores]) -> tuple[LayerScores, ...]:
@@ -98,44 +121,63 @@ class Cutting:
         observed = self._observe(loaded, samples, first, step) if samples is not None and first else None
         from_moments = pruning.criterion in FROM_MOMENTS
         scored_on = observed
-        if pruning.basis is Basis.PRINCIPAL and observed is not None:
+        if rotates(pruning) and observed is not None:
             bases = principal.principal_bases(_blocks(loaded), observed)
             loaded = principal.rotate(loaded, bases)
             observed = scored_on = principal.rotate_observations(observed, bases)
             if samples is not None and WANTS[pruning.criterion] and not from_moments:
                 scored_on = self._observe(loaded, samples, WANTS[pruning.criterion], step)
         seed = step_seed(self.spec.seed, step, "random")
-        scores = score(pruning.criterion, _blocks(loaded), observed=scored_on, seed=seed)
-        if not all(torch.isfinite(vector).all() for layer in scores for vector in (*layer.qk, *layer.vo)):
+        scores: tuple[LayerScores, ...] = ()
+        if Part.ATTENTION in pruning.cuts:
+            scores = score(pruning.criterion, _blocks(loaded), observed=scored_on, seed=seed)
+        neurons: tuple[NeuronScores, ...] = ()
+        if Part.FEED_FORWARD in pruning.cuts:
+            seen = () if scored_on is None else scored_on.neurons
+            neurons = score_neurons(pruning.criterion, _feed_forward(loaded), seen, seed + 1)
+        vectors = [vector for layer in scores for vector in (*layer.qk, *layer.vo)]
+        if not all(torch.isfinite(vector).all() for vector in (*vectors, *(block.vector for block in neurons))):
             raise SecateurError(
                 ErrorCode.NUMERICAL,
                 "The scores are not finite: the loss or its gradients overflow on the calibration data.",
             )
-        if pruning.basis is Basis.PRINCIPAL:
+        if rotates(pruning):
             scores = in_energy_order(scores)
-        return Scored(loaded, scores, observed, samples)
+        return Scored(loaded, scores, neurons, observed, samples)
 
-    def prune(self, scored: Scored, share: float) -> tuple[Loaded, Keep]:
+    def prune(self, scored: Scored, share: float) -> tuple[Loaded, Kept]:
         """The model with `share` of the original gone, in the target's unit, and what it kept of `scored`."""
         loaded = scored.loaded
-        keep = choose(
-            scored.scores, loaded.widths, self.described.shape, self.spec.pruning, share=share, latency=self.latency
+        kept = choose(
+            scored.scores,
+            loaded.widths,
+            self.described.shape,
+            self.spec.pruning,
+            share=share,
+            neurons=scored.neurons,
+            latency=self.latency,
         )
-        return self.apply(scored, keep), keep
+        return self.apply(scored, kept), kept
 
-    def apply(self, scored: Scored, keep: Keep, *, refit: bool = True) -> Loaded:
-        """Cut to `keep` and compensate as the spec says; without `refit`, least squares does no more than bias."""
+    def apply(self, scored: Scored, kept: Kept, *, refit: bool = True) -> Loaded:
+        """Cut to `kept` and compensate as the spec says; without `refit`, least squares does no more than bias."""
         loaded, how = scored.loaded, self.spec.pruning.compensation
-        model = cut(loaded.model, loaded.kind, loaded.widths, keep)
-        smaller = replace(loaded, model=model, widths=widths_of(keep, loaded.widths))
+        model = cut(loaded.model, loaded.kind, loaded.widths, kept.heads, kept.neurons)
+        smaller = replace(loaded, model=model, widths=kept.widths(loaded.widths))
         if how is Compensation.NONE or scored.observed is None or scored.samples is None:
             return smaller
-        compensation.fold_means(loaded, smaller, keep, scored.observed)
+        if Part.ATTENTION in self.spec.pruning.cuts:
+            compensation.fold_means(loaded, smaller, kept.heads, scored.observed)
+        neurons_cut = Part.FEED_FORWARD in self.spec.pruning.cuts
+        if neurons_cut:
+            compensation.fold_neurons(loaded, smaller, kept.neurons, scored.observed)
         if how is not Compensation.BIAS and refit:
             batches = calibration.batches(scored.samples, self.device, microbatch=self.microbatch)
             inputs = (inputs for inputs, _ in batches)
-            too = how is Compensation.LEAST_SQUARES_FEED_FORWARD
-            compensation.refit_outputs(loaded, smaller, inputs, feed_forward=too, progress=self.reporter.progress)
+            too = how is Compensation.LEAST_SQUARES_FEED_FORWARD or neurons_cut
+            compensation.refit_outputs(
+                loaded, smaller, inputs, feed_forward=too, neurons_cut=neurons_cut, progress=self.reporter.progress
+            )
         return smaller
 
     def _samples(self, step: int) -> FeatureSplit:
@@ -151,10 +193,11 @@ class Cutting:
         seed = step_seed(self.spec.seed, step, "labels")
         return observe(
             loaded.model,
-            _blocks(loaded),
+            _blocks(loaded) if Part.ATTENTION in self.spec.pruning.cuts else (),
             calibration.batches(samples, self.device, repeats, microbatch=self.microbatch),
             calibration.loss_for(self.task, settings.labels, seed),
             wants,
             lambda done: self.reporter.progress(done, repeats * len(samples)),
+            neurons=_feed_forward(loaded) if Part.FEED_FORWARD in self.spec.pruning.cuts else (),
             outputs=self.task.outputs,
         )

@@ -6,11 +6,14 @@ head is as dear a parameter as its mean channel: it goes once its cheap channels
 dearer. A gate knows more: a head costs its VO gate alone, its QK goes with it for nothing, and channels that cancel are
 cheaper together than one by one.
 
+Neurons of feed-forward blocks may compete in the same ranking; scores are then divided by costs in the target's unit.
+
 Greedy, by a heap: every head holds its next QK block, its next VO block and itself; entries that a later decision has made
 stale are dropped when they come up.
 """
 
 import heapq
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 from api_schemas import accounting
@@ -38,6 +41,7 @@ class HeadAndChannel:
         unit: Unit,
         pruning: Pruning,
         included: Sequence[int],
+        neurons: Sequence[Structure] = (),
     ) -> None:
         self.heads = [layer.heads for layer in widths.layers]
         self.least_heads, self.kept = least_heads(pruning), least_channels(pruning) // pruning.align
@@ -45,13 +49,18 @@ class HeadAndChannel:
         self.blocks: dict[tuple[int, int, Side], list[tuple[float, Members]]] = {}
         """Of layer, head and side, least important first: score per parameter, and channels."""
         self._scores = scores
+        self._by_cost = pruning.joint_parts
+        self.neurons: dict[int, list[Structure]] = defaultdict(list)
+        """Of each feed-forward block that competes, least important first."""
+        for structure in neurons:
+            self.neurons[structure.layer].append(structure)
         self._rests: dict[tuple[int, int, Side], list[float]] = {}
         """Scores of what is left of a side after 0, 1, … blocks."""
         for number in included:
             of_layer = scores[number]
             for head, side in ((head, side) for head in range(self.heads[number]) for side in _CHANNELS):
                 blocks = blocks_of(of_layer, side, head, pruning)
-                size = self.block_parameters(number)[side]
+                size = self._sizes(number)[side]
                 self.blocks[number, head, side] = [(of_layer.per_parameter(score, size), m) for score, m in blocks]
                 order = [channel for _, members in blocks for _, channel in members]
                 self._rests[number, head, side] = of_layer.rests(side, head, order)[:: pruning.align].tolist()
@@ -79,8 +88,10 @@ class HeadAndChannel:
         """What one block of either side of an attention costs, in the unit of the target."""
         return {side: self._unit.cost(number, side) * self._align for side in _CHANNELS}
 
-    def block_parameters(self, number: int) -> dict[Side, int]:
-        """Parameters of one block of either side."""
+    def _sizes(self, number: int) -> dict[Side, int]:
+        """What scores of one block of either side are divided by: parameters; beside neurons, costs in the target's unit."""
+        if self._by_cost:
+            return self.block_cost(number)
         block = self._shape.attention[number]
         return {
             "qk": accounting.qk_channel_parameters(block) * self._align,
@@ -88,9 +99,9 @@ class HeadAndChannel:
         }
 
     def density(self, number: int, head: int, qk_taken: int, vo_taken: int) -> float:
-        """Score per parameter of what is left of a head after so many blocks."""
+        """Score per parameter, or cost, of what is left of a head after so many blocks."""
         qk, vo = self._rests[number, head, "qk"], self._rests[number, head, "vo"]
-        sizes = self.block_parameters(number)
+        sizes = self._sizes(number)
         parameters = (len(qk) - 1 - qk_taken) * sizes["qk"] + (len(vo) - 1 - vo_taken) * sizes["vo"]
         scores = self._scores[number]
         return scores.per_parameter(scores.head_of(qk[qk_taken], vo[vo_taken]), parameters)
@@ -105,6 +116,7 @@ class _Selection:
         self._gaps = dict(budgets)
         self._alive = {number: set(range(of.heads[number])) for number in numbers}
         self._taken = {(n, head, side): 0 for n in numbers for head in self._alive[n] for side in _CHANNELS}
+        self._neurons = dict.fromkeys(of.neurons, 0)
         self._heap: list[tuple[float, Side, int, int, tuple[int, int]]] = []
 
     def go_on(self, *, patient: bool) -> None:
@@ -113,9 +125,14 @@ class _Selection:
             for head in heads:
                 for kind in ("head", *_CHANNELS):
                     self._offer(number, head, kind)
+        for number in self._neurons:
+            self._offer_neurons(number)
         while self._heap:
             density, kind, number, head, stamp = heapq.heappop(self._heap)
-            if head in self._alive[number] and self._stamp(number, head, kind) == stamp:
+            if kind == "neuron":
+                if self._neurons[number] == head:
+                    self._consider_neurons(number)
+            elif head in self._alive[number] and self._stamp(number, head, kind) == stamp:
                 self._consider(density, kind, number, head, patient)
 
     def _stamp(self, number: int, head: int, kind: Side) -> tuple[int, int]:
@@ -134,6 +151,20 @@ class _Selection:
                 return
             density = blocks[at][0]
         heapq.heappush(self._heap, (density / self._of.scale[number], kind, number, head, stamp))
+
+    def _offer_neurons(self, number: int) -> None:
+        """The next neurons of a feed-forward block. Where a head has its number, they have how many have gone before them."""
+        at = self._neurons[number]
+        if at < len(self._of.neurons[number]):
+            heapq.heappush(self._heap, (self._of.neurons[number][at].score, "neuron", number, at, (0, 0)))
+
+    def _consider_neurons(self, number: int) -> None:
+        structure = self._of.neurons[number][self._neurons[number]]
+        if abs(self._gaps[""] - structure.cost) < abs(self._gaps[""]):
+            self._gaps[""] -= structure.cost
+            self._neurons[number] += 1
+            self.chosen.append(structure)
+            self._offer_neurons(number)
 
     def _consider(self, density: float, kind: Side, number: int, head: int, patient: bool) -> None:
         block_cost = self._of.block_cost(number)

@@ -8,7 +8,7 @@ import torch
 
 from api_schemas import accounting
 from api_schemas.checkpoint import Checkpoint
-from api_schemas.enums import Phase, Split
+from api_schemas.enums import Part, Phase, Split
 from api_schemas.metrics import ExportMetrics, JobResult, Sensitivity, StepMetrics
 from api_schemas.spec import EngineSpec
 from worker.engine.checkpoint.gate import check_reload
@@ -18,16 +18,17 @@ from worker.engine.cutting import Cutting, Scored
 from worker.engine.data import PreparedData
 from worker.engine.determinism import step_seed
 from worker.engine.exports import export
+from worker.engine.feed_forward import all_neurons
 from worker.engine.latency_table import write_latency_table
 from worker.engine.measure import Measure
 from worker.engine.progress import Reporter
 from worker.engine.records import StepRecord, write_metrics, write_pruning
 from worker.engine.recovering import Recovering
 from worker.engine.report import write_model_card, write_report
-from worker.engine.selection import Keep, compose, keep_all
+from worker.engine.selection import Kept
 from worker.engine.sensitivity import analyse
 from worker.engine.stop import check_watchable, result_after
-from worker.engine.targets import requested_sparsity, target_met
+from worker.engine.targets import neurons_met, requested_sparsity, target_met
 
 PROBE_SAMPLES = 4
 """The most samples on which a packaged checkpoint must repeat the engine's logits."""
@@ -52,7 +53,7 @@ class Job:
         """Where a step is written."""
         return self.out / f"step-{step}"
 
-    def baseline(self) -> tuple[StepMetrics, Keep, Scored | None]:
+    def baseline(self) -> tuple[StepMetrics, Kept, Scored | None]:
         """Step 0: measure the model as it came. Its folder holds records and no weights.
 
         Also returns step 1's scores, where the sensitivity analysis needed them.
@@ -76,7 +77,7 @@ class Job:
         scored, sensitivity = self._sensitivity(dense)
         report.close()
         metrics = metrics.model_copy(update={"sensitivity": sensitivity, "seconds": report.rounded_seconds()})
-        kept = keep_all(dense.widths)
+        kept = Kept.all(dense.widths)
         folder = self.folder(0)
         folder.mkdir(parents=True, exist_ok=True)
         self._keep_latency_table(folder)
@@ -91,8 +92,9 @@ class Job:
     def _sensitivity(self, dense: Loaded) -> tuple[Scored | None, Sensitivity | None]:
         """What each layer alone would cost, and the scores it was judged by: those of step 1. None where not asked for."""
         samples, report = self.spec.evaluate.sensitivity_samples, self.reporter
-        if samples is None:
+        if samples is None or Part.ATTENTION not in self.spec.pruning.cuts:
             return None, None
+        whole = all_neurons(dense.widths)
         report.phase(Phase.SCORING, 0)
         scored = self.cutting.score(dense, 1)
         report.phase(Phase.ANALYSING, 0)
@@ -101,7 +103,7 @@ class Job:
             scored,
             self.described.shape,
             self.spec.pruning,
-            apply=lambda keep: self.cutting.apply(scored, keep, refit=False),
+            apply=lambda keep: self.cutting.apply(scored, Kept(keep, whole), refit=False),
             evaluate=lambda loaded: self.measure.scores_on(loaded, split),
             progress=report.progress,
         )
@@ -113,11 +115,11 @@ class Job:
         target: float,
         before: Loaded,
         history: Sequence[StepMetrics],
-        kept: Keep,
+        kept: Kept,
         *,
         last: bool,
         scored: Scored | None = None,
-    ) -> tuple[StepMetrics, Keep, JobResult | None]:
+    ) -> tuple[StepMetrics, Kept, JobResult | None]:
         """Take `before`, the model of the step before, to `target` and write the step's folder, complete and on disk.
 
         `scored` are the step's scores where step 0 has made them already. `target` is a share in the unit of the spec's
@@ -129,8 +131,8 @@ class Job:
             report.phase(Phase.SCORING, number)
             scored = self.cutting.score(before, number)
         report.phase(Phase.PRUNING, number)
-        smaller, keep = self.cutting.prune(scored, target)
-        kept = compose(kept, keep)
+        smaller, left = self.cutting.prune(scored, target)
+        kept = kept.then(left)
         report.phase(Phase.EVALUATING, number)
         unrecovered = measure.scores(smaller, Split.VALIDATION)
         report.phase(Phase.FINETUNING, number)
@@ -156,12 +158,14 @@ class Job:
             step=number,
             requested_sparsity=requested_sparsity(shape, pruning, target, written.widths),
             achieved_sparsity=accounting.attention_sparsity(shape, written.widths),
+            ffn_sparsity=accounting.feed_forward_sparsity(shape, written.widths),
             widths=written.widths,
             size=measure.size(written.widths, folder),
             validation=measure.scores(written, Split.VALIDATION),
             validation_before_recovery=unrecovered,
             latency=latency,
             target=target_met(shape, pruning, target, written.widths, latency),
+            ffn_target=neurons_met(shape, pruning, target, written.widths),
             rejected_recovery=recovered.rejected,
             losses=recovered.losses,
             augmented=recovered.augmented,
@@ -226,7 +230,7 @@ class Job:
             spec=self.spec,
             data=summary,
             title=title,
-            kept=record.kept,
+            kept=record.kept.heads,
             architecture=self.described.architecture,
             result=result,
         )

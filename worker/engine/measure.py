@@ -68,6 +68,7 @@ class Measure:
         shape = self.described.shape
         return Size(
             attention_parameters=accounting.attention_parameters(shape, widths),
+            feed_forward_parameters=accounting.feed_forward_parameters(shape, widths),
             total_parameters=accounting.total_parameters(shape, widths),
             flops=accounting.total_flops(shape, widths),
             file_bytes=sum(path.stat().st_size for path in folder.glob("*.safetensors")),

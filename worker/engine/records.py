@@ -21,7 +21,7 @@ from api_schemas.spec import EngineSpec
 from api_schemas.widths import AttentionWidths
 from worker.engine.checkpoint.load import PRUNING_FILE
 from worker.engine.checkpoint.save import write_json
-from worker.engine.selection import HeadKeep, Keep
+from worker.engine.selection import HeadKeep, Kept
 
 METRICS_FILE = "metrics.json"
 _METRICS: TypeAdapter[tuple[StepMetrics, ...]] = TypeAdapter(tuple[StepMetrics, ...])
@@ -29,6 +29,7 @@ _REPEATABLE = {
     "step",
     "requested_sparsity",
     "achieved_sparsity",
+    "ffn_sparsity",
     "size",
     "validation",
     "validation_before_recovery",
@@ -56,7 +57,7 @@ class StepRecord:
     """Name of the class of transformers."""
     spec: EngineSpec
     widths: AttentionWidths
-    kept: Keep
+    kept: Kept
     """In the numbers of the original model."""
     stock_layout: bool
     query_scale: float
@@ -93,8 +94,10 @@ def write_pruning(
         "lineage": record.spec.lineage,
         "widths": record.widths.model_dump(mode="json"),
         "kept": [
-            [{"head": head.head, "qk": list(head.qk), "vo": list(head.vo)} for head in layer] for layer in record.kept
+            [{"head": head.head, "qk": list(head.qk), "vo": list(head.vo)} for head in layer]
+            for layer in record.kept.heads
         ],
+        "kept_neurons": [list(block) for block in record.kept.neurons],
         "stock_layout": record.stock_layout,
         "query_scale": record.query_scale,
         "versions": versions(record.spec),
@@ -122,7 +125,7 @@ class Committed:
     """A step that is done, as its folder says it. `metrics` are of all steps up to it; `result` where it ended the job."""
 
     metrics: tuple[StepMetrics, ...]
-    kept: Keep
+    kept: Kept
     result: JobResult | None
 
 
@@ -132,10 +135,11 @@ def read_step(folder: Path) -> Committed:
         measured = json.loads((folder / METRICS_FILE).read_text())
         metrics = _METRICS.validate_python(measured["steps"])
         result = None if measured.get("result") is None else JobResult.model_validate(measured["result"])
-        kept = json.loads((folder / PRUNING_FILE).read_text())["kept"]
+        record = json.loads((folder / PRUNING_FILE).read_text())
+        kept, neurons = record["kept"], tuple(map(tuple, record["kept_neurons"]))
     except (OSError, ValueError, KeyError) as error:
         raise SecateurError(
             ErrorCode.INPUT_LOST, f"The step to go on from ({folder.name}) cannot be read: {error}"
         ) from error
     keep = tuple(tuple(HeadKeep(h["head"], tuple(h["qk"]), tuple(h["vo"])) for h in layer) for layer in kept)
-    return Committed(metrics, keep, result)
+    return Committed(metrics, Kept(keep, neurons), result)

@@ -6,9 +6,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from api_schemas.checkpoint import Checkpoint
-from api_schemas.enums import Split
+from api_schemas.enums import Part, Split
 from api_schemas.events import Loss, TrainingSaved
 from api_schemas.metrics import EpochLoss, Scores
 from api_schemas.spec import EngineSpec
@@ -17,6 +18,7 @@ from worker.engine.checkpoint.load import Loaded
 from worker.engine.data import PreparedData
 from worker.engine.data.augment import augmentation
 from worker.engine.determinism import step_seed
+from worker.engine.feed_forward import feed_forward_blocks
 from worker.engine.measure import Measure
 from worker.engine.models import on_device
 from worker.engine.progress import Reporter
@@ -75,7 +77,7 @@ class Recovering:
             loaded.model,
             train,
             settings,
-            projections=projections_by_name(attention_blocks(loaded.model, loaded.kind, loaded.widths)),
+            projections=self._adapted(loaded),
             classifiers=loaded.kind.classifiers,
             task=self.measure.task,
             pad_value=self.data.pad_value,
@@ -93,6 +95,14 @@ class Recovering:
             if (after.metric or 0.0) < (before.metric or 0.0):
                 return replace(loaded, model=spare), Recovered(tuple(losses), {}, augmented, after)
         return recovered, Recovered(tuple(losses), ranks, augmented)
+
+    def _adapted(self, loaded: Loaded) -> dict[str, nn.Linear]:
+        """What gets adapters, by module path: the projections of attention and, where neurons are cut, both feed-forward maps."""
+        found = projections_by_name(attention_blocks(loaded.model, loaded.kind, loaded.widths))
+        if Part.FEED_FORWARD in self.spec.pruning.cuts:
+            for block in feed_forward_blocks(loaded.model, loaded.kind, loaded.widths):
+                found |= dict(zip(block.names, (block.first, block.second), strict=True))
+        return found
 
     def _saves(self, step: int, epochs: int, losses: list[EpochLoss]) -> Saves:
         """Saving is said to the job's listener; what need not be done again is added to `losses`, and is not measured."""

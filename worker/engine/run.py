@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from api_schemas.checkpoint import Checkpoint, describe_folder
-from api_schemas.enums import Phase, Split, TargetKind
+from api_schemas.enums import Part, Phase, Split, TargetKind
 from api_schemas.events import DataReady, Finished, Started, StepDone
 from api_schemas.metrics import StepMetrics
 from api_schemas.reach import check_reachable
@@ -33,7 +33,7 @@ from worker.engine.recovering import Recovering
 from worker.engine.schedule import step_targets
 from worker.engine.sensitivity import SHARES
 from worker.engine.targets import check_latency
-from worker.engine.tasks import Original, Task, task_for
+from worker.engine.tasks import Task, task_for
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def _plan(spec: EngineSpec, layers: int, steps: int, samples: Mapping[str, int])
     of_split = samples[calibration.split]
     scored = of_split if calibration.samples is None else min(calibration.samples, of_split)
     epochs = spec.finetune.epochs if spec.finetune else 0
-    analysed = min(spec.evaluate.sensitivity_samples or 0, validation)
+    analysed = min(spec.evaluate.sensitivity_samples or 0, validation) if Part.ATTENTION in spec.pruning.cuts else 0
     return {
         # Decoding a clip and computing its features takes about as long as a forward pass of a small model.
         Phase.PREPARING: (1, float(sum(samples.values()))),
@@ -118,7 +118,7 @@ def _ready(
         return answers_of(dense.model, split, task, batch_size=size, device=device)
 
     judged = {Split.VALIDATION, Split.TEST} | ({Split.TRAIN} if spec.finetune else set())
-    return replace(data, splits=task.ready(data.splits, Original(dense.model, answers, frozenset(judged))))
+    return replace(data, splits=task.ready(data.splits, answers, judged))
 
 
 def _latency(
@@ -200,7 +200,8 @@ def run(inputs: Inputs, spec: EngineSpec, emit: Emit) -> None:
         history, kept, result = committed.metrics, committed.kept, committed.result
         for phase, pieces in ((Phase.SCORING, 1), (Phase.FINETUNING, 1), (Phase.EVALUATING, 2), (Phase.PACKAGING, 1)):
             reporter.skip(phase, pieces * done + (phase is Phase.EVALUATING))
-        reporter.skip(Phase.ANALYSING, 1 if spec.evaluate.sensitivity_samples else 0)
+        analysed = spec.evaluate.sensitivity_samples and Part.ATTENTION in spec.pruning.cuts
+        reporter.skip(Phase.ANALYSING, 1 if analysed else 0)
 
     for number, target in enumerate(targets, start=1):
         if number <= done or result is not None:

@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from api_schemas.budget import Unit
 from api_schemas.enums import Balance, Granularity, Layout, Scope, TargetKind
 from api_schemas.pruning import Pruning
-from api_schemas.reach import included_blocks
+from api_schemas.reach import included_blocks, included_neurons
 from api_schemas.shape import ModelShape
 from api_schemas.widths import AttentionWidths, LayerWidths
+from worker.engine.feed_forward import Neurons, all_neurons, compose_neurons
 from worker.engine.head_and_channel import HeadAndChannel
-from worker.engine.scoring import LayerScores
-from worker.engine.structures import Structure, structures
+from worker.engine.scoring import LayerScores, NeuronScores
+from worker.engine.structures import Structure, neuron_structures, structures
 
 
 @dataclass(frozen=True)
@@ -41,8 +42,30 @@ def keep_all(widths: AttentionWidths) -> Keep:
     )
 
 
+@dataclass(frozen=True)
+class Kept:
+    """What stays of a model: of every attention, and of every feed-forward block."""
+
+    heads: Keep
+    neurons: Neurons
+
+    @classmethod
+    def all(cls, widths: AttentionWidths) -> "Kept":
+        """Nothing is cut."""
+        return cls(keep_all(widths), all_neurons(widths))
+
+    def then(self, second: "Kept") -> "Kept":
+        """`second`, which counts in the model that this one left, in the numbers of the model before."""
+        return Kept(compose(self.heads, second.heads), compose_neurons(self.neurons, second.neurons))
+
+    def widths(self, before: AttentionWidths) -> AttentionWidths:
+        """The widths of the model that is left of one with the widths `before`."""
+        neurons = tuple(map(len, self.neurons))
+        return widths_of(self.heads, before).model_copy(update={"feed_forward": neurons})
+
+
 def widths_of(keep: Keep, before: AttentionWidths) -> AttentionWidths:
-    """The widths of the model that `keep` leaves of one with the widths `before`."""
+    """The widths of the model that `keep` leaves of one with the widths `before`, all of whose neurons stay."""
     layers = tuple(
         LayerWidths(
             qk=tuple(len(head.qk) for head in kept),
@@ -100,6 +123,7 @@ class Ranking:
         widths: the model's now; earlier steps may have cut it.
         shape: of the ORIGINAL model: what shares are of.
         included: the attentions that may be cut; by default those that the spec does not leave out.
+        neurons: scores of the feed-forward blocks, where these are cut.
         kind: what shares count; the target's own by default. Latency is none: latency_table.py turns it into another.
 
     Raises ValueError for a granularity that needs heads of equal width where they differ, and for latency.
@@ -113,22 +137,55 @@ class Ranking:
         pruning: Pruning,
         kind: TargetKind | None = None,
         included: Sequence[int] | None = None,
+        neurons: Sequence[NeuronScores] = (),
     ) -> None:
         self._widths, self._pruning = widths, pruning
-        self._unit = Unit.of(shape, kind or pruning.target.kind)
+        self._unit = unit = Unit.of(shape, kind or pruning.target.kind)
+        self._of_neurons = neuron_structures(neurons, shape, unit, pruning) if neurons else []
+        self._cut_neurons = included_neurons(shape, pruning)
         self._included = included_blocks(shape, pruning) if included is None else tuple(included)
         self._mixed: HeadAndChannel | None = None
         self._structures: list[Structure] = []
         if pruning.granularity is Granularity.HEAD_AND_CHANNEL:
-            self._mixed = HeadAndChannel(widths, scores, shape, self._unit, pruning, self._included)
+            competing = self._of_neurons if pruning.joint_parts else ()
+            self._mixed = HeadAndChannel(widths, scores, shape, unit, pruning, self._included, competing)
         else:
-            self._structures = structures(widths, scores, shape, self._unit, pruning, self._included)
+            self._structures = structures(widths, scores, shape, unit, pruning, self._included)
 
     def keep(self, share: float) -> Keep:
-        """What stays once `share` of what the original had is gone, to the nearest structure."""
+        """The heads and channels that stay once `share` of what the original had is gone, to the nearest structure."""
         return without(self._widths, self._chosen(share))
 
+    def kept(self, share: float) -> tuple[Keep, Neurons]:
+        """The same and, of the same choice, the neurons that stay: all, where attention alone is cut, or a share of its own."""
+        chosen = self._chosen(share)
+        return without(self._widths, chosen), without_neurons(self._widths, chosen)
+
+    def neurons(self, share: float) -> Neurons:
+        """The neurons that stay once `share` of what the original's feed-forward blocks had is gone, and they alone are cut."""
+        pruning = self._pruning
+        everywhere = pruning.scope is Scope.LOCAL
+        rankings = [(number,) for number in self._cut_neurons] if everywhere else [self._cut_neurons]
+        if pruning.layout is Layout.STOCK:
+            chosen = _equal_counts(self._of_neurons, self._neuron_budget(share, self._cut_neurons))
+            return without_neurons(self._widths, chosen)
+        chosen = []
+        for numbers in rankings:
+            members = [structure for structure in self._of_neurons if structure.layer in numbers]
+            chosen += _nearest(members, self._neuron_budget(share, numbers))
+        return without_neurons(self._widths, chosen)
+
+    def _neuron_budget(self, share: float, numbers: Sequence[int]) -> float:
+        part = self._unit.original(numbers, "neuron") / self._unit.original(self._cut_neurons, "neuron")
+        return share * self._unit.total * part - self._unit.removed(self._widths, numbers, "neuron")
+
     def _chosen(self, share: float) -> list[Structure]:
+        if self._pruning.joint_parts:
+            budget = share * self._unit.total - self._unit.removed(self._widths, self._included)
+            budget -= self._unit.removed(self._widths, self._cut_neurons, "neuron")
+            if self._mixed is not None:
+                return self._mixed.take(self._included, {"": budget})
+            return _nearest([*self._structures, *self._of_neurons], budget)
         if self._pruning.layout is Layout.STOCK:
             return _equal_counts(self._structures, self._budget(share, self._included))
         local = self._pruning.scope is Scope.LOCAL
@@ -161,6 +218,17 @@ def select(
 ) -> Keep:
     """The channels that stay once `share` of the ORIGINAL model is gone, in the target's unit: see Ranking."""
     return Ranking(scores, widths, shape, pruning).keep(share)
+
+
+def without_neurons(widths: AttentionWidths, chosen: Iterable[Structure]) -> Neurons:
+    """The neurons that stay when the chosen structures leave."""
+    gone: dict[int, set[int]] = defaultdict(set)
+    for structure in chosen:
+        if structure.side == "neuron":
+            gone[structure.layer].update(neuron for _, neuron in structure.members)
+    return tuple(
+        tuple(n for n in range(neurons) if n not in gone[number]) for number, neurons in enumerate(widths.feed_forward)
+    )
 
 
 def without(widths: AttentionWidths, chosen: Iterable[Structure]) -> Keep:

@@ -10,10 +10,10 @@ from api_schemas import accounting
 from api_schemas.budget import Unit
 from api_schemas.enums import Basis, Granularity, Normalization
 from api_schemas.pruning import Pruning
-from api_schemas.reach import least_channels, least_heads
+from api_schemas.reach import included_neurons, least_channels, least_heads, least_neurons
 from api_schemas.shape import ModelShape
 from api_schemas.widths import AttentionWidths, LayerWidths
-from worker.engine.scoring import LayerScores
+from worker.engine.scoring import LayerScores, NeuronScores
 from worker.engine.scoring.channels import Side
 
 Members = tuple[tuple[int, int], ...]
@@ -21,9 +21,10 @@ Members = tuple[tuple[int, int], ...]
 
 @dataclass(frozen=True)
 class Structure:
-    """The channels that one decision removes from one layer.
+    """The channels that one decision removes from one attention, or the neurons from one feed-forward block, whose number
+    `layer` then is.
 
-    `side` is `qk`, `vo`, or `head` for both. `members` are (head, channel) pairs; the channel of a whole head is -1.
+    `side` is `qk`, `vo`, `head` for both, or `neuron`. `members` are (head, channel) pairs; the channel of a whole head is -1.
     """
 
     layer: int
@@ -150,6 +151,8 @@ def structures(
     a layer is `balance`'s affair. `parameters` divides each score by the parameters that go with it (norms are squared
     first: LayerScores.per_parameter).
 
+    Where feed-forward neurons are ranked with them, sizes differ by much and scores are divided by costs in the target's unit.
+
     Raises ValueError where same_channel or per_head meets a layer whose heads differ in width.
     """
     result: list[Structure] = []
@@ -167,9 +170,36 @@ def structures(
                 parameters = qk * accounting.qk_channel_parameters(block) + vo * accounting.vo_channel_parameters(block)
                 cost = qk * unit.qk[number] + vo * unit.vo[number]
                 value = score / scale
-                if pruning.normalization is Normalization.PARAMETERS:
+                if pruning.joint_parts:
+                    value = scores[number].per_parameter(value, cost)
+                elif pruning.normalization is Normalization.PARAMETERS:
                     value = scores[number].per_parameter(score, parameters)
                 result.append(Structure(number, group.side, rank, members, value, cost))
+    return result
+
+
+def neuron_structures(
+    scores: Sequence[NeuronScores], shape: ModelShape, unit: Unit, pruning: Pruning
+) -> list[Structure]:
+    """Neurons, in blocks of `align`, that may still be removed; as `structures` otherwise. Members are (0, neuron)."""
+    native = pruning.model_copy(update={"basis": Basis.NATIVE})
+    kept = least_neurons(pruning) // pruning.align
+    result: list[Structure] = []
+    for number in included_neurons(shape, pruning):
+        of_block = scores[number].scores
+        found = blocks_of(of_block, "vo", 0, native)
+        scale = 1.0
+        if pruning.normalization is Normalization.LAYER:
+            scale = sum(score for score, _ in found) / max(len(found), 1) or 1.0
+        parameters = accounting.neuron_parameters(shape.feed_forward[number]) * pruning.align
+        cost = unit.neuron[number] * pruning.align
+        for rank, (score, members) in enumerate(found[: max(0, len(found) - kept)]):
+            value = score / scale
+            if pruning.joint_parts:
+                value = of_block.per_parameter(value, cost)
+            elif pruning.normalization is Normalization.PARAMETERS:
+                value = of_block.per_parameter(score, parameters)
+            result.append(Structure(number, "neuron", rank, members, value, cost))
     return result
 
 

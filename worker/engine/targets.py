@@ -8,15 +8,16 @@ from collections.abc import Sequence
 
 from api_schemas import accounting
 from api_schemas.budget import Unit
-from api_schemas.enums import TargetKind
+from api_schemas.enums import Part, TargetKind
 from api_schemas.metrics import Latency, TargetMet
 from api_schemas.pruning import Pruning
 from api_schemas.reach import narrowest, out_of_reach
 from api_schemas.shape import ModelShape
 from api_schemas.widths import AttentionWidths
+from worker.engine.feed_forward import all_neurons
 from worker.engine.latency_table import LatencyModel
-from worker.engine.scoring import LayerScores
-from worker.engine.selection import Keep, Ranking, keep_all, select, widths_of
+from worker.engine.scoring import LayerScores, NeuronScores
+from worker.engine.selection import Keep, Kept, Ranking, keep_all, select, widths_of
 
 LATENCY_SLACK = 0.01
 """A latency target beyond reach by less than this gets the most there is: two measurements differ by as much."""
@@ -43,16 +44,29 @@ def choose(
     pruning: Pruning,
     *,
     share: float,
+    neurons: Sequence[NeuronScores] = (),
     latency: LatencyModel | None = None,
-) -> Keep:
-    """The channels that stay once `share` of the ORIGINAL model is gone, in the target's unit, to the nearest structure.
+) -> Kept:
+    """What stays once `share` of the ORIGINAL model is gone, in the target's unit, to the nearest structure.
 
-    `widths` and `scores` are of the model as it is now. `latency` is needed for a latency target, and only there.
+    `widths` and `scores` are of the model as it is now; `scores` or `neurons` may be left out where the spec does not cut there.
+    Where it has a share for each, the feed-forward blocks' follows attention's. `latency` is needed for a latency target, and
+    only there.
 
     Raises SPARSITY_OUT_OF_REACH where a latency target, at its full share, is nearer to removing nothing at all.
     """
-    if pruning.target.kind is not TargetKind.LATENCY:
-        return select(scores, widths, shape, pruning, share=share)
+    kind = pruning.target.kind
+    if pruning.joint_parts:
+        return Kept(*Ranking(scores, widths, shape, pruning, neurons=neurons).kept(share))
+    if kind is not TargetKind.LATENCY:
+        heads, stay = keep_all(widths), all_neurons(widths)
+        if Part.ATTENTION in pruning.cuts:
+            heads = select(scores, widths, shape, pruning, share=share)
+        if Part.FEED_FORWARD in pruning.cuts:
+            of_neurons = TargetKind.FFN_SPARSITY if pruning.target.ffn_sparsity is not None else kind
+            ranking = Ranking((), widths, shape, pruning, of_neurons, included=(), neurons=neurons)
+            stay = ranking.neurons(share_of_neurons(pruning, share))
+        return Kept(heads, stay)
     if latency is None:
         raise ValueError("a latency target needs a latency table")
     ranking = Ranking(scores, widths, shape, pruning, TargetKind.ATTENTION_SPARSITY)
@@ -65,7 +79,14 @@ def choose(
             f"Saving {share:.4g} of this model's latency on this worker is nearer to removing nothing than to any cut "
             f"{pruning.granularity.value} can make. Ask for more.",
         )
-    return keep
+    return Kept(keep, all_neurons(widths))
+
+
+def share_of_neurons(pruning: Pruning, share: float) -> float:
+    """The feed-forward blocks' share when the target's own stands at `share`."""
+    if pruning.target.kind is TargetKind.FFN_SPARSITY or pruning.target.ffn_sparsity is None:
+        return share
+    return share / pruning.target.share * pruning.target.ffn_sparsity
 
 
 def _nearest_latency(
@@ -105,10 +126,25 @@ def target_met(
 
 
 def requested_sparsity(shape: ModelShape, pruning: Pruning, requested: float, widths: AttentionWidths) -> float:
-    """The attention sparsity that a share of the target amounts to. For latency, the one that selection settled on."""
-    if pruning.target.kind is TargetKind.LATENCY:
+    """The attention sparsity that a share of the target amounts to, 0 where attention is not cut.
+
+    The one that selection settled on where the target does not say: for latency, and where feed-forward neurons compete.
+    """
+    if Part.ATTENTION not in pruning.cuts:
+        return 0.0
+    if pruning.target.kind is TargetKind.LATENCY or pruning.joint_parts:
         return accounting.attention_sparsity(shape, widths)
     unit = Unit.of(shape, pruning.target.kind)
     attention = Unit.of(shape, TargetKind.ATTENTION_SPARSITY)
     everything = range(len(shape.attention))
     return requested * unit.total / unit.original(everything) * attention.original(everything) / attention.total
+
+
+def neurons_met(shape: ModelShape, pruning: Pruning, requested: float, widths: AttentionWidths) -> TargetMet | None:
+    """Requested against achieved of the feed-forward blocks, where they have a share of their own beside attention's."""
+    if len(pruning.target.goals) == 1:
+        return None
+    kind = TargetKind.FFN_SPARSITY
+    return TargetMet(
+        kind=kind, requested=share_of_neurons(pruning, requested), achieved=Unit.of(shape, kind).share(widths)
+    )

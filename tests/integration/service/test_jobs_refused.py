@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
+from service.services import Services
+from store.tables import Upload
 from tests.integration.service.conftest import problem
 
 
@@ -50,6 +52,29 @@ def test_a_latency_target_needs_a_batch_size(client: TestClient, job_body: dict[
     assert client.post("/v1/jobs", json=body).status_code == 202
     answer = client.post("/v1/jobs", json=body | {"evaluate": {"latency_batch_sizes": []}})
     assert problem(answer, 422, "invalid_request")["errors"][0]["pointer"] == "/evaluate"
+
+
+@pytest.mark.parametrize(
+    ("head", "asked", "code", "pointer"),
+    [
+        ("embedding", {"pruning": PAPER}, "invalid_request", "/pruning/calibration/labels"),
+        ("sequence_to_sequence", {"exports": ["onnx"]}, "export_unavailable", "/exports"),
+    ],
+)
+def test_what_a_model_answers_with_rules_things_out(
+    client: TestClient,
+    services: Services,
+    job_body: dict[str, Any],
+    head: str,
+    asked: dict[str, Any],
+    code: str,
+    pointer: str,
+) -> None:
+    with services.database.write() as session:
+        model = session.get_one(Upload, job_body["model"]["id"])
+        model.description = {**(model.description or {}), "head": head}
+    answer = client.post("/v1/jobs", json=job_body | asked)
+    assert [item["pointer"] for item in problem(answer, 422, code)["errors"]] == [pointer]
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import pytest
 
 from api_schemas.error_titles import ERROR_TEXTS
 from api_schemas.errors import ErrorCode
+from api_schemas.families import FAMILIES
 from service.app import create_app
 from store.settings import Settings
 
@@ -38,6 +39,14 @@ def test_the_page_of_errors_is_current() -> None:
     page = load_script("write_error_docs").page()
     assert (ROOT / "docs" / "errors.md").read_text(encoding="utf-8") == page
     assert set(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)) == {code.value for code in ErrorCode}
+
+
+def test_the_page_of_families_is_current() -> None:
+    text = (ROOT / "docs" / "families.md").read_text(encoding="utf-8")
+    assert load_script("write_family_docs").page(text) == text
+    for family in FAMILIES:
+        for name in family.architectures:
+            assert f"| `{name}` |" in text
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))

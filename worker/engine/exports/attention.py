@@ -7,11 +7,13 @@ import copy
 import warnings
 from collections.abc import Sequence
 from itertools import accumulate, combinations, pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from api_schemas.families import AttentionKind
 from worker.engine.attention import AttentionBlock, attention_blocks
 from worker.engine.checkpoint.load import Loaded
 from worker.engine.models import on_device
@@ -45,16 +47,38 @@ def head_groups(qk: Sequence[int], vo: Sequence[int]) -> list[tuple[int, ...]]:
 
 
 def for_export(loaded: Loaded) -> PreTrainedModel:
-    """A copy of the model on the CPU that computes the same, whose attention is GroupedAttention in every layer.
+    """A copy of the model on the CPU that computes the same, with GroupedAttention for plain self-attention.
 
     Taken head by head, as in the model's own code, a large model of unequal heads is a graph of ten thousand nodes, which takes
-    minutes to make.
+    minutes to make. Attention of other kinds (relative positions, windows) is left as it is.
     """
     model: PreTrainedModel = on_device(copy.deepcopy(loaded.model), torch.device("cpu")).eval()
-    for block in attention_blocks(model, loaded.kind, loaded.widths):
+    sites = loaded.kind.layout_of(model).attention
+    for site, block in zip(sites, attention_blocks(model, loaded.kind, loaded.widths), strict=True):
+        if site.kind is not AttentionKind.SELF:
+            continue
+        own: Any = model.get_submodule(site.module)
         groups = head_groups(block.widths.qk, block.widths.vo)
-        model.set_submodule(block.name, GroupedAttention(block, groups, loaded.widths.head_dim**-0.5))
+        grouped = GroupedAttention(block, groups, own.softmax_scale())
+        if not site.o.startswith(f"{site.module}."):
+            # Another module applies it.
+            model.set_submodule(site.o, grouped.o)
+            grouped.o = nn.Identity()
+        model.set_submodule(site.module, grouped)
     return model
+
+
+class Bias(nn.Module):
+    """Stands for a linear map without inputs: its bias, or nothing, for every token."""
+
+    def __init__(self, linear: nn.Linear) -> None:
+        super().__init__()
+        bias = torch.zeros(linear.out_features) if linear.bias is None else linear.bias.detach()
+        self.bias = nn.Parameter(bias.clone())
+
+    def forward(self, states_BTC: Tensor) -> Tensor:
+        """(B, T, anything) -> (B, T, D)."""
+        return self.bias.expand(*states_BTC.shape[:2], -1)
 
 
 class GroupedAttention(nn.Module):
@@ -70,7 +94,8 @@ class GroupedAttention(nn.Module):
         self.qk = [max(block.widths.qk[head] for head in heads) for heads in groups]
         self.vo = [max(block.widths.vo[head] for head in heads) for heads in groups]
         self.q, self.k = (_padded(block, side, groups, self.qk) for side in "qk")
-        self.v, self.o = (_padded(block, side, groups, self.vo) for side in "vo")
+        self.v = _padded(block, "v", groups, self.vo)
+        self.o: nn.Module = _padded(block, "o", groups, self.vo) if groups else Bias(block.projections["o"])
         with torch.no_grad():
             for parameter in self.q.parameters():
                 parameter.mul_(scale)
@@ -78,7 +103,7 @@ class GroupedAttention(nn.Module):
     def forward(self, hidden_states: Tensor, *_: object, **__: object) -> tuple[Tensor, None]:
         """(B, T, D) -> (B, T, D), like the attention that it stands for."""
         if not self.heads:
-            return self.o.bias.expand_as(hidden_states), None
+            return self.o(hidden_states), None
         parts = zip(
             self.heads,
             _split(self.q(hidden_states), self.heads, self.qk),

@@ -13,6 +13,7 @@ from api_schemas.shape import ModelShape
 from api_schemas.spec import Evaluate
 from worker.engine.checkpoint.load import Loaded
 from worker.engine.data import FeatureSplit
+from worker.engine.data.split import Ragged
 from worker.engine.exports.compare import check_samples, compare, latency_of_files
 from worker.engine.exports.graph import float_graph, write_int8
 from worker.engine.exports.runtime import OnnxFile
@@ -106,9 +107,10 @@ def _write(
         for format in FILES
         if format in formats or format is ExportFormat.ONNX
     }
-    example, _ = samples.batch([0])
+    example, _ = samples.batch(samples.middle()[:1])
+    lengths = [name for name, column in samples.inputs.items() if isinstance(column, Ragged)]
     try:
-        proto = float_graph(loaded, task, example)
+        proto = float_graph(loaded, task, example, lengths)
         onnx.save(proto, paths[ExportFormat.ONNX])
         if ExportFormat.ONNX_INT8 in paths:
             write_int8(proto, paths[ExportFormat.ONNX_INT8])

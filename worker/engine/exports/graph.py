@@ -1,6 +1,7 @@
 """From a model in memory to ONNX graphs: float32 as it is, and the same with weights of eight bits."""
 
 import logging
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,8 +32,10 @@ class _Answers(nn.Module):
         return self.task.outputs(self.model, inputs)
 
 
-def float_graph(loaded: Loaded, task: Task, example: Inputs) -> "ModelProto":
+def float_graph(loaded: Loaded, task: Task, example: Inputs, lengths: Collection[str] = ()) -> "ModelProto":
     """The model's inputs by keyword -> its answers, float32, called as `task` has it; any batch size, the rest as in `example`.
+
+    Inputs named in `lengths` may be of any length, the same for all of them.
 
     The same model gives the same bytes: what the exporter notes of its own way (source files, their folders, their lines) is
     taken out.
@@ -40,7 +43,8 @@ def float_graph(loaded: Loaded, task: Task, example: Inputs) -> "ModelProto":
     # Two rows: the exporter takes a size of one for a constant.
     rows = each(example, lambda tensor: tensor[:1].expand(2, *tensor.shape[1:]).contiguous())
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    batch = torch.export.Dim("batch")
+    batch, length = torch.export.Dim("batch"), torch.export.Dim("length")
+    sizes = {name: {0: batch, 1: length} if name in lengths else {0: batch} for name in rows}
     with torch.no_grad():
         # Not the exporter by tracing, which is faster: it wrote the example's batch size into graphs of unequal heads, silently.
         program = torch.onnx.export(
@@ -49,7 +53,7 @@ def float_graph(loaded: Loaded, task: Task, example: Inputs) -> "ModelProto":
             (rows, {}),
             input_names=list(rows),
             output_names=[task.output],
-            dynamic_shapes={"inputs": {name: {0: batch} for name in rows}},
+            dynamic_shapes={"inputs": sizes},
             opset_version=OPSET,
             dynamo=True,
             verbose=False,

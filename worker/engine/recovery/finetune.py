@@ -19,6 +19,7 @@ from worker.engine.recovery.fitting import gradient
 from worker.engine.recovery.ledger import CHECK_EVERY, Ledger
 from worker.engine.recovery.objective import Objective
 from worker.engine.recovery.saves import Keeper, Saves
+from worker.engine.recovery.steady import steady
 from worker.engine.recovery.training_state import Course, TrainingState, digest_of
 from worker.engine.tasks import Task
 
@@ -53,6 +54,14 @@ def _clipped(model: nn.Module) -> Tensor:
     """Clip the gradients; returns their norm before that."""
     trained = [parameter for parameter in model.parameters() if parameter.grad is not None]
     return nn.utils.clip_grad_norm_(trained, GRADIENT_NORM)
+
+
+def in_training(model: nn.Module) -> None:
+    """Train mode, but for batch norms: samples must not see each other, and statistics stay those that the answers rest on."""
+    model.train()
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d):
+            module.eval()
 
 
 def finetune(
@@ -102,8 +111,9 @@ def finetune(
     with torch.random.fork_rng(devices=cuda), ExitStack() as stack:
         torch.manual_seed(seed)
         adapted, ranks = lora.attach(model, projections, classifiers, spec.lora)
-        nn.Module.to(adapted, device).train()
+        in_training(nn.Module.to(adapted, device))
         base = lora.base_of(adapted)
+        stack.enter_context(steady(base))
         learning = stack.enter_context(distillation(spec.distill, teacher, base, task))
         objective = Objective(adapted, device, task, learning, microbatch)
         optimizer = _optimizer(adapted, spec)

@@ -2,6 +2,7 @@
 
 from worker.engine.scoring.channels import LayerScores
 from worker.engine.scoring.criteria import WANTS, score
+from worker.engine.scoring.neurons import NeuronScores, score_neurons
 from worker.engine.scoring.observations import LayerObservations, Observations, Want
 from worker.engine.scoring.observe import observe
 
@@ -9,8 +10,10 @@ __all__ = [
     "WANTS",
     "LayerObservations",
     "LayerScores",
+    "NeuronScores",
     "Observations",
     "Want",
     "observe",
     "score",
+    "score_neurons",
 ]

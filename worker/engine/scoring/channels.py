@@ -16,7 +16,7 @@ from torch import Tensor
 
 from worker.engine.attention import AttentionBlock
 
-Side = Literal["qk", "vo", "head"]
+Side = Literal["qk", "vo", "head", "neuron"]
 Members = Sequence[tuple[int, int]]
 """(head, channel) pairs; of side `head`, (head, -1)."""
 

@@ -101,9 +101,29 @@ class LayerObservations:
 
 
 @dataclass(frozen=True)
+class NeuronObservations:
+    """One feed-forward block, (N) each; zero is what was not wanted.
+
+    `fisher` and `saliency` as in LayerObservations, over both sides of a neuron. `gate` and `gate_square`: mean over samples of
+    a gate's gradient Σ_t a·∂ℓ/∂a and of its square, a the activation. `mean`, `variance` of a and `gradient_square` E[(∂ℓ/∂a)²]
+    over tokens.
+    """
+
+    fisher: Tensor
+    saliency: Tensor
+    gate: Tensor
+    gate_square: Tensor
+    mean: Tensor
+    variance: Tensor
+    gradient_square: Tensor
+
+
+@dataclass(frozen=True)
 class Observations:
     """All layers, and how much was seen."""
 
     layers: tuple[LayerObservations, ...]
     samples: int
     tokens: int
+    neurons: tuple[NeuronObservations, ...] = ()
+    """Of every feed-forward block, where these were observed."""

@@ -11,7 +11,9 @@ from torch import Tensor, nn
 
 from worker.engine.attention import AttentionBlock
 from worker.engine.data.split import Inputs, rows
+from worker.engine.feed_forward import FeedForwardBlock
 from worker.engine.scoring.layer import LayerObserver
+from worker.engine.scoring.neurons import NeuronObserver
 from worker.engine.scoring.observations import NEEDS_GRADIENTS, Observations, Want
 from worker.engine.tasks.base import logits_of
 
@@ -26,6 +28,7 @@ def observe(
     wants: Collection[Want],
     progress: Callable[[int], None] = lambda _samples: None,
     *,
+    neurons: Sequence[FeedForwardBlock] = (),
     outputs: Callable[[nn.Module, Inputs], Tensor] = logits_of,
     autocast: torch.dtype | None = None,
 ) -> Observations:
@@ -39,6 +42,7 @@ def observe(
         loss: (answers, targets) -> one loss a sample, (B). Samples must not see each other (no batch norm).
         wants: what to gather.
         progress: called after each batch with the number of samples seen so far. On a device, that batch may still run.
+        neurons: feed-forward blocks to observe as well.
         outputs: (model, inputs) -> the model's answers: one forward pass, see tasks.Task.
         autocast: dtype of the forward and backward products (bfloat16, say); sums are made in float32 and float64.
 
@@ -48,7 +52,9 @@ def observe(
         raise ValueError("nothing is wanted")
     chosen = frozenset(wants)
     backward = bool(chosen & NEEDS_GRADIENTS)
-    observers = [LayerObserver(block, chosen) for block in blocks]
+    of_layers = [LayerObserver(block, chosen) for block in blocks]
+    of_neurons = [NeuronObserver(block, chosen) for block in neurons]
+    observers: tuple[LayerObserver | NeuronObserver, ...] = (*of_layers, *of_neurons)
     switches = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     training = model.training
     handles = []
@@ -78,5 +84,6 @@ def observe(
         model.train(training)
     if not samples:
         raise ValueError("no samples to observe")
-    layers = tuple(observer.result(samples) for observer in observers)
-    return Observations(layers, samples, max(observer.seen["o"] for observer in observers))
+    layers = tuple(observer.result(samples) for observer in of_layers)
+    tokens = max((observer.seen["o"] for observer in of_layers), default=0)
+    return Observations(layers, samples, tokens, tuple(observer.result(samples) for observer in of_neurons))

@@ -4,8 +4,7 @@ Shapes: B samples, and what the answers of one head have behind it.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -115,17 +114,14 @@ class Task(ABC):
     def agreement(self, answers: Tensor, reference: Tensor) -> Tensor:
         """How much of each sample's answer is the reference's, [B] in [0, 1]: 1 where both come to the same."""
 
-    def ready(self, splits: Mapping[Split, FeatureSplit], original: "Original") -> dict[Split, FeatureSplit]:  # noqa: ARG002
-        """The data as the task needs it, once a job. Raises DATASET_SCHEMA where it asks what the model cannot answer."""
+    def ready(
+        self,
+        splits: Mapping[Split, FeatureSplit],
+        answers: Callable[[FeatureSplit], Tensor],  # noqa: ARG002 - most have their targets
+        judged: Collection[Split],  # noqa: ARG002
+    ) -> dict[Split, FeatureSplit]:
+        """The data as the task needs it, once a job.
+
+        answers: the original model's to a whole split, on the CPU, in its order. judged: the splits whose targets are read.
+        """
         return dict(splits)
-
-
-@dataclass(frozen=True)
-class Original:
-    """The model as it came, for those tasks that look at it before anything is cut."""
-
-    model: nn.Module
-    answers: Callable[[FeatureSplit], Tensor]
-    """Its answers to a whole split, on the CPU, in the split's order."""
-    learned_from: frozenset[Split]
-    """The splits whose targets are read: train is not one of them where nothing is trained."""

@@ -4,20 +4,16 @@ Shapes: B samples, T frames, V label ids, of which one is the blank, L the longe
 shorter ones.
 """
 
-from collections.abc import Mapping, Sequence
-from itertools import pairwise
-from typing import Any
+from collections.abc import Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from api_schemas.enums import Head, Split
-from api_schemas.errors import ErrorCode, SecateurError
+from api_schemas.enums import Head
 from api_schemas.metrics import Scores
-from worker.engine.data.split import IGNORED, FeatureSplit, Ragged
-from worker.engine.tasks.base import Decode, Loss, Original, Tally, Task
+from worker.engine.data.split import IGNORED
+from worker.engine.tasks.base import Decode, Loss, Tally, Task
 from worker.engine.tasks.classification import softened_divergence
 from worker.engine.tasks.draws import Draws
 from worker.engine.tasks.spoken import error_rates, text_of
@@ -34,11 +30,6 @@ def collapsed(path_BT: Tensor, blank: int) -> Tensor:
     return text.scatter_(1, place_BT, path_BT)[:, :frames]
 
 
-def frames_needed(ids: Sequence[int]) -> int:
-    """The fewest frames that can say a text: one an id, and a blank between two alike."""
-    return len(ids) + sum(a == b for a, b in pairwise(ids))
-
-
 class Ctc(Task):
     """Logits [B, T, V]. `blank` is the id that says nothing; `decode` gives the text of ids that are collapsed already."""
 
@@ -50,7 +41,8 @@ class Ctc(Task):
     def loss(self, answers: Tensor, targets: Tensor) -> Tensor:
         """−log p(text | input) in nats, summed over all alignments, by the text's length (1 where it is empty).
 
-        In float32 at least. Infinite where a text needs more frames than there are; see `check`.
+        In float32 at least. Infinite where a text needs more frames than there are, which the data was checked
+        for when it was read.
         """
         device, lengths_B = answers.device, (targets != IGNORED).sum(1)
         log_p_TBV = answers.log_softmax(-1, torch.promote_types(answers.dtype, torch.float32)).transpose(0, 1)
@@ -90,24 +82,6 @@ class Ctc(Task):
         """The same text, read off the likeliest id of every frame."""
         ours_BT, theirs_BT = (collapsed(each.argmax(-1), self.blank) for each in (answers, reference))
         return (ours_BT == theirs_BT).all(1).double()
-
-    def ready(self, splits: Mapping[Split, FeatureSplit], original: Original) -> dict[Split, FeatureSplit]:
-        """As they are. DATASET_SCHEMA where a text is too long for its recording: no alignment exists, the loss is infinite."""
-        recogniser: Any = original.model
-        for name, split in splits.items():
-            sounds, texts = split.inputs["input_values"], split.targets
-            assert isinstance(texts, Ragged)
-            lengths = sounds.lengths if isinstance(sounds, Ragged) else np.full(len(split), sounds.shape[1])
-            frames_of = {int(n): int(recogniser._get_feat_extract_output_lengths(int(n))) for n in np.unique(lengths)}
-            for row, length in enumerate(lengths.tolist()):
-                frames, needed = frames_of[length], frames_needed(texts.row(row).tolist())
-                if needed > frames:
-                    detail = (
-                        f"The transcript of {name}[{row}] needs at least {needed} frames, and its recording gives the model "
-                        f"{frames}: no alignment of the two exists. Is it another recording's transcript? Leave the row out."
-                    )
-                    raise SecateurError(ErrorCode.DATASET_SCHEMA, detail)
-        return dict(splits)
 
 
 class _Heard(Tally):

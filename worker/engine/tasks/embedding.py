@@ -4,7 +4,7 @@ So the original's embeddings are the targets: float32 [B, D], of length 1; compu
 Shapes: B samples, T tokens, D width of the embedding.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from api_schemas.enums import Head, Split
 from api_schemas.metrics import Scores
 from worker.engine.data.split import FeatureSplit, Inputs
-from worker.engine.tasks.base import Loss, Original, Tally, Task, by_draws
+from worker.engine.tasks.base import Loss, Tally, Task, by_draws
 from worker.engine.tasks.draws import signs_like
 from worker.engine.tasks.metrics import spearman
 
@@ -45,7 +45,7 @@ class Embedding(Task):
     """Embeddings [B, D] of length 1."""
 
     head = Head.EMBEDDING
-    output = "embedding"
+    output = "embeddings"
 
     def outputs(self, model: nn.Module, inputs: Inputs) -> Tensor:
         raw = embedding_of(model(**inputs))
@@ -67,10 +67,15 @@ class Embedding(Task):
         """1 − cosine similarity. Directions have no temperature: what the objective multiplies by is taken out again."""
         return self.loss(student, teacher).mean() / temperature**2
 
-    def ready(self, splits: Mapping[Split, FeatureSplit], original: Original) -> dict[Split, FeatureSplit]:
+    def ready(
+        self,
+        splits: Mapping[Split, FeatureSplit],
+        answers: Callable[[FeatureSplit], Tensor],
+        judged: Collection[Split],
+    ) -> dict[Split, FeatureSplit]:
         """With the original's embeddings as targets, in the splits whose targets are read."""
         return {
-            name: FeatureSplit(split.inputs, original.answers(split)) if name in original.learned_from else split
+            name: FeatureSplit(split.inputs, answers(split)) if name in judged else split
             for name, split in splits.items()
         }
 

@@ -43,12 +43,11 @@ class Tiny:
     def kind(self) -> Kind:
         return Kind(next(family for family in FAMILIES if self.name in family.architectures), self.name)
 
-    def stock(self, seed: int = 0) -> PreTrainedModel:
+    def stock(self, seed: int = 0, **changes: Any) -> PreTrainedModel:
         """transformers' class, float32, in eval mode: weights large enough for attention to be far from uniform, no zero bias."""
         torch.manual_seed(seed)
         stock_class = getattr(transformers, self.name)
-        # By default texts have a padding token, whose embedding is not drawn.
-        config = stock_class.config_class(initializer_range=0.2, **self.config)
+        config = stock_class.config_class(**{"initializer_range": 0.2, **self.config, **changes})
         model: PreTrainedModel = stock_class(config).eval()
         for name, parameter in model.named_parameters():
             if parameter.ndim == 1:
@@ -56,6 +55,8 @@ class Tiny:
                     ("norm.weight", "Norm.weight", "layernorm_before.weight", "layernorm_after.weight")
                 )
                 torch.nn.init.normal_(parameter, mean=1.0 if norm else 0.0, std=0.2)
+            elif name.endswith(("relative_position_bias_table", "gru_rel_pos_const")):
+                torch.nn.init.normal_(parameter)
         return model
 
     def inputs(self, samples: int, seed: int = 1) -> Inputs:
@@ -122,7 +123,9 @@ WAVE_FILES = {
 }
 
 
-def _wave(name: str, variant: str = "", **changes: Any) -> Tiny:
+def waves(name: str, variant: str = "", **changes: Any) -> Tiny:
+    """A class over waveforms."""
+
     def draw(samples: int, generator: torch.Generator) -> Inputs:
         return {"input_values": torch.randn(samples, 640 * 14, generator=generator)}
 
@@ -174,22 +177,22 @@ IMAGES = (
     _image("DeiTForImageClassificationWithTeacher", "DeiTImageProcessor", 2),
 )
 WAVEFORMS = (
-    *(_wave(f"{stock}For{head}") for stock in ("Wav2Vec2", "Hubert") for head in ("SequenceClassification", "CTC")),
+    *(waves(f"{stock}For{head}") for stock in ("Wav2Vec2", "Hubert") for head in ("SequenceClassification", "CTC")),
     *(
-        _wave(f"Data2VecAudioFor{head}", conv_pos_kernel_size=5, num_conv_pos_embeddings=2)
+        waves(f"Data2VecAudioFor{head}", conv_pos_kernel_size=5, num_conv_pos_embeddings=2)
         for head in ("SequenceClassification", "CTC")
     ),
-    *(_wave(f"SEWFor{head}") for head in ("SequenceClassification", "CTC")),
+    *(waves(f"SEWFor{head}") for head in ("SequenceClassification", "CTC")),
     *(
-        _wave(
+        waves(
             name, "norms first", do_stable_layer_norm=True, feat_extract_norm="layer", conv_bias=True, num_conv_pos_embeddings=5,
         )
         for name in ("Wav2Vec2ForCTC", "HubertForCTC")
     ),
-    _wave("Wav2Vec2ForSequenceClassification", "weighted sum", use_weighted_layer_sum=True),
-    _wave("HubertForCTC", "no first norm", feat_proj_layer_norm=False),
-    _wave("SEWForSequenceClassification", "squeezed by three", squeeze_factor=3, conv_dim=(8, 16, 32), num_conv_pos_embeddings=7),
-    _wave("SEWForSequenceClassification", "weighted sum", use_weighted_layer_sum=True),
+    waves("Wav2Vec2ForSequenceClassification", "weighted sum", use_weighted_layer_sum=True),
+    waves("HubertForCTC", "no first norm", feat_proj_layer_norm=False),
+    waves("SEWForSequenceClassification", "squeezed by three", squeeze_factor=3, conv_dim=(8, 16, 32), num_conv_pos_embeddings=7),
+    waves("SEWForSequenceClassification", "weighted sum", use_weighted_layer_sum=True),
 )  # fmt: skip
 TEXTS = (
     *(_text(f"Bert{end}", TEXT) for end in ("ForSequenceClassification", "ForTokenClassification", "Model")),

@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 from api_schemas import accounting
 from api_schemas.shape import ModelShape
 from api_schemas.widths import AttentionWidths
+from worker.engine.attention import linear_at
 from worker.engine.checkpoint.load import Loaded
 from worker.engine.data.split import Inputs
 from worker.engine.models import Kind, build
@@ -87,23 +88,24 @@ def keeps(widths: AttentionWidths) -> dict[str, Keep]:
 
 @contextmanager
 def masked(kind: Kind, stock: PreTrainedModel, keep: Keep) -> Iterator[PreTrainedModel]:
-    """The stock model with hooks that zero what `keep` leaves out, while the block lasts."""
-    handles = []
+    """The stock model with zeros in its weights where `keep` leaves something out, while the block lasts."""
+    whole = {name: tensor.clone() for name, tensor in stock.state_dict().items()}
     for site, kept in zip(kind.layout(stock.config.to_dict()).attention, keep, strict=True):
         qk_HK, vo_HK = torch.zeros(2, site.shape.heads, site.shape.head_dim)
         for h in kept:
             qk_HK[h.head, list(h.qk)] = 1
             vo_HK[h.head, list(h.vo)] = 1
-        for path in (site.q, site.k):
-            module = stock.get_submodule(path)
-            handles.append(module.register_forward_hook(lambda _m, _i, out, mask=qk_HK: out * mask.flatten()))
-        module = stock.get_submodule(site.o)
-        handles.append(module.register_forward_pre_hook(lambda _m, args, mask=vo_HK: (args[0] * mask.flatten(),)))
+        with torch.no_grad():
+            for path, mask_C in ((site.q, qk_HK.flatten()), (site.k, qk_HK.flatten()), (site.v, vo_HK.flatten())):
+                linear = linear_at(stock, path)
+                linear.weight.mul_(mask_C[:, None])
+                if linear.bias is not None:
+                    linear.bias.mul_(mask_C)
+            linear_at(stock, site.o).weight.mul_(vo_HK.flatten())
     try:
         yield stock
     finally:
-        for handle in handles:
-            handle.remove()
+        stock.load_state_dict(whole)
 
 
 def assert_near(found: Tensor, expected: Tensor, share: float = 1e-5) -> None:

@@ -42,6 +42,9 @@ for line in sys.stdin.read().splitlines():
             output = model.eval()(**probe)
         found = next(output[name] for name in ("logits", "audio_embeds", "last_hidden_state") if name in output)
         result = {"error": (found - expected).abs().max().item(), "problems": problems, "code": code}
+        if model.can_generate():
+            tokens = model.generate(probe[model.main_input_name], max_new_tokens=12, do_sample=False)
+            result["written"] = tokens.tolist()
     except Exception as error:
         result = {"error": None, "problems": repr(error), "code": code}
     print(json.dumps([folder, result]))

@@ -213,3 +213,14 @@ def multi_label_job() -> Job:
 @pytest.fixture
 def hostile_job() -> Job:
     return make_job(labels=HOSTILE)
+
+
+def measured_by(job: Job, **scores: float | None) -> Job:
+    """The same job on another task: every split of every step is scored by these."""
+
+    def other(before: Scores | None) -> Scores | None:
+        return None if before is None else Scores.model_validate({"samples": before.samples, **scores})
+
+    splits = ("validation", "validation_before_recovery", "test")
+    steps = (step.model_copy(update={split: other(getattr(step, split)) for split in splits}) for step in job.steps)
+    return replace(job, steps=tuple(steps))

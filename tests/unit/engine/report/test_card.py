@@ -8,13 +8,14 @@ import yaml
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from api_schemas.enums import Granularity, TargetKind
+from api_schemas.enums import Granularity, Head, Modality, TargetKind
+from api_schemas.families import Architecture
 from api_schemas.families.ast import AST
 from api_schemas.metrics import TargetMet
 from api_schemas.pruning import Pruning
 from worker.engine.report import write_model_card
 
-from .conftest import ARCHITECTURE, HOSTILE, Job, make_job
+from .conftest import ARCHITECTURE, HOSTILE, Job, make_job, measured_by
 
 
 def _write(folder: Path, job: Job, *, stock: bool = False) -> tuple[dict[str, object], str]:
@@ -147,3 +148,41 @@ def test_the_card_says_what_was_cut_and_of_what_the_share_is(tmp_path: Path, gra
     assert f"(`{granularity.value}`)" in body
     assert "on the way to 30.0% of the original FLOPs" in body
     assert "of the original FLOPs: 20.00% asked for at this step, 19.87% saved" in body
+
+
+def test_what_stands_beside_the_metric_is_shown(tmp_path: Path, job: Job) -> None:
+    spoken = measured_by(job, cross_entropy=1.234, word_error_rate=0.123, character_error_rate=0.05)
+    front, body = _write(tmp_path, spoken)
+    assert front["metrics"] == ["WER"]
+    assert "| WER, test (380 samples) | 12.3% | 12.3% |" in body
+    assert "| character error rate, test | 0.0500 | 0.0500 |" in body
+    assert "| cross entropy, test | 1.2340 | 1.2340 |" in body
+
+
+@pytest.mark.parametrize(
+    ("modality", "head", "auto_class", "expected"),
+    [
+        (Modality.AUDIO, Head.CTC, "AutoModelForCTC", ("# Speech recogniser with", "AutoProcessor.from_pretrained")),
+        (Modality.IMAGE, Head.CLASSIFICATION, "AutoModelForImageClassification", ("# Image classifier", "AutoImageProcessor")),
+        (Modality.TEXT, Head.TOKEN_CLASSIFICATION, "AutoModelForTokenClassification", ("one a token", "AutoTokenizer")),
+        (Modality.TEXT, Head.EMBEDDING, "AutoModel", ("# Text encoder with", "mean of `last_hidden_state`")),
+    ],
+)  # fmt: skip
+def test_the_card_is_of_the_models_kind(
+    tmp_path: Path, job: Job, modality: Modality, head: Head, auto_class: str, expected: tuple[str, str]
+) -> None:
+    architecture = Architecture(task="some-task", head=head, auto_class=auto_class)
+    write_model_card(
+        tmp_path,
+        job.steps,
+        spec=job.spec,
+        data=job.data,
+        family=replace(AST, modality=modality),
+        architecture=architecture,
+        labels=job.data.labels,
+        stock=True,
+    )
+    card = (tmp_path / "README.md").read_text(encoding="utf-8")
+    for text in (*expected, f"import {auto_class}\n", "pipeline_tag: some-task"):
+        assert text in card
+    assert ("It knows 3 labels" in card) is (head in (Head.CLASSIFICATION, Head.TOKEN_CLASSIFICATION))

@@ -28,7 +28,7 @@ from worker.engine.report.reading import head_sparsity
 from worker.engine.report.words import method
 from worker.engine.selection import HeadKeep, keep_all
 
-from .conftest import ARCHITECTURE, HOSTILE, Job, make_job
+from .conftest import ARCHITECTURE, HOSTILE, Job, make_job, measured_by
 
 FIGURES = ("tradeoff", "speed", "layers", "heads", "loss")
 _VOID = {"meta", "link", "br", "img", "hr", "input"}
@@ -320,3 +320,27 @@ def test_a_report_needs_a_step(tmp_path: Path, job: Job) -> None:
         write_report(
             tmp_path, (), spec=job.spec, data=job.data, title="Nothing", kept=job.kept, architecture=ARCHITECTURE
         )
+
+
+def test_errors_of_words_are_written_as_errors(tmp_path: Path, analysed_job: Job) -> None:
+    job = measured_by(analysed_job, cross_entropy=1.234, word_error_rate=0.123, character_error_rate=0.05)
+    page = _write(tmp_path, job)
+    assert "WER, validation" in page.text
+    assert "12.3%" in page.text
+    assert "1.2340" in page.text
+    assert "accuracy" not in page.text.lower()
+    assert "WER gained (points)" in (tmp_path / "figure-sensitivity.svg").read_text(encoding="utf-8")
+
+
+def test_embeddings_have_no_cross_entropy(tmp_path: Path, analysed_job: Job) -> None:
+    found = analysed_job.steps[0].sensitivity
+    assert found is not None
+    layers = tuple(layer.model_copy(update={"cross_entropy": (None,) * 3}) for layer in found.layers)
+    without = found.model_copy(update={"dense_cross_entropy": None, "layers": layers})
+    steps = (analysed_job.steps[0].model_copy(update={"sensitivity": without}), *analysed_job.steps[1:])
+    job = measured_by(replace(analysed_job, steps=steps), cosine_similarity=0.98765, similarity_correlation=0.9)
+    page = _write(tmp_path, job)
+    assert "cosine similarity, validation" in page.text
+    assert "0.9877" in page.text
+    assert "cross entropy" not in page.text.lower()
+    assert "nats" not in (tmp_path / "figure-sensitivity.svg").read_text(encoding="utf-8")

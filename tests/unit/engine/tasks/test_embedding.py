@@ -12,7 +12,6 @@ from api_schemas.enums import Split
 from tests.unit.engine.tasks.models import bert, clap
 from worker.engine.data.split import FeatureSplit, Ragged
 from worker.engine.evaluate import answers_of, evaluate
-from worker.engine.tasks.base import Original
 from worker.engine.tasks.embedding import Embedding
 
 TASK, CPU = Embedding(), torch.device("cpu")
@@ -45,8 +44,7 @@ def test_scores_compare_with_the_original() -> None:
     def answers(some: FeatureSplit) -> torch.Tensor:
         return answers_of(model, some, TASK, batch_size=5, device=CPU)
 
-    original = Original(model, answers, frozenset({Split.VALIDATION}))
-    ready = TASK.ready({Split.VALIDATION: split, Split.TRAIN: split}, original)
+    ready = TASK.ready({Split.VALIDATION: split, Split.TRAIN: split}, answers, {Split.VALIDATION})
     assert ready[Split.TRAIN] is split
     same = evaluate(model, ready[Split.VALIDATION], TASK, batch_size=3, device=CPU)
     assert same.cosine_similarity == pytest.approx(1.0)

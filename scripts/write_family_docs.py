@@ -1,0 +1,64 @@
+"""Writes the tables of docs/families.md from the registry of model families: `python scripts/write_family_docs.py`."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+from api_schemas.enums import Head, Modality
+from api_schemas.families import FAMILIES, Family
+
+PAGE = Path(__file__).parents[1] / "docs" / "families.md"
+BEGIN, END = "<!-- Written by scripts/write_family_docs.py: do not edit. -->\n", "<!-- Up to here. -->\n"
+_READS = {Modality.AUDIO: "audio", Modality.IMAGE: "images", Modality.TEXT: "text"}
+_ANSWERS = {
+    Head.CLASSIFICATION: "labels of the whole",
+    Head.TOKEN_CLASSIFICATION: "a label for every token",
+    Head.CTC: "a transcript (CTC)",
+    Head.SEQUENCE_TO_SEQUENCE: "text, generated",
+    Head.EMBEDDING: "an embedding",
+}
+
+
+def _rows(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    lines = [head, ("---",) * len(head), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _stock(family: Family) -> str:
+    return "yes" if family.head_dim_key else "no"
+
+
+def _refused() -> Iterable[tuple[str, ...]]:
+    models: dict[tuple[str, str, str], list[str]] = {}
+    for family in FAMILIES:
+        for key, (supported, reason) in family.refused.items():
+            models.setdefault((key, json.dumps(supported), reason), []).extend(family.model_types)
+    for (key, value, reason), types in models.items():
+        yield f"`{key}`", f"`{value}`", reason, ", ".join(types)
+
+
+def tables() -> str:
+    """What stands between the two marks of the page."""
+    classes = [
+        (f"`{name}`", _READS[family.modality], _ANSWERS[architecture.head], _stock(family))
+        for family in FAMILIES
+        for name, architecture in family.architectures.items()
+    ]
+    return "\n".join(
+        [
+            _rows(("class of transformers", "reads", "answers with", "uniform results load without code"), classes),
+            "Of these keys, config.json may have one value, or none:\n",
+            _rows(("key", "value", "why, and what works", "`model_type`"), _refused()),
+        ]
+    )
+
+
+def page(text: str) -> str:
+    """`text`, the page, with its tables as they should be."""
+    before, _, rest = text.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return f"{before}{BEGIN}\n{tables()}\n{END}{after}"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(PAGE.read_text(encoding="utf-8")), encoding="utf-8")

@@ -1,0 +1,39 @@
+"""Graphs of models whose inputs differ in length: any batch, any length, the answers of torch."""
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from transformers import BertModel
+
+from tests.unit.engine.tasks.models import bert, ctc, spell
+from worker.engine.exports import graph
+from worker.engine.tasks import Task
+from worker.engine.tasks.ctc import Ctc
+from worker.engine.tasks.embedding import Embedding
+
+
+def ids(samples: int, length: int) -> dict[str, torch.Tensor]:
+    return {"input_ids": torch.randint(20, (samples, length)), "token_type_ids": torch.zeros(samples, length).long()}
+
+
+def sound(samples: int, length: int) -> dict[str, torch.Tensor]:
+    return {"input_values": torch.randn(samples, 50 * length)}
+
+
+@pytest.mark.parametrize(
+    ("model", "task", "make"),
+    [(lambda: bert(BertModel), Embedding(), ids), (ctc, Ctc(blank=0, decode=spell), sound)],
+    ids=["text", "sound"],
+)
+def test_neither_batch_nor_length_is_fixed(monkeypatch: pytest.MonkeyPatch, model, task: Task, make) -> None:
+    network = model()
+    monkeypatch.setattr(graph, "for_export", lambda stock: stock)
+    proto = graph.float_graph(network, task, make(1, 7), list(make(1, 7)))
+    session = onnxruntime.InferenceSession(proto.SerializeToString())
+    assert [value.name for value in session.get_outputs()] == [task.output]
+    for inputs in (make(3, 5), make(1, 12)):
+        (found,) = session.run(None, {name: tensor.numpy() for name, tensor in inputs.items()})
+        with torch.no_grad():
+            expected = task.outputs(network, inputs).numpy()
+        np.testing.assert_allclose(found, expected, atol=2e-5)

@@ -1,0 +1,118 @@
+"""What only some families have: calls with a share of the positions, windows, statistics, and the configurations they refuse."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from api_schemas.checkpoint_config import read_config
+from api_schemas.errors import ErrorCode, SecateurError
+from api_schemas.recovery import Lora
+from tests.unit.engine.families import cut_checks, reference
+from tests.unit.engine.families.special_models import SPECIAL, WAVLM_CTC
+from worker.engine.attention import attention_blocks, projections_by_name
+from worker.engine.pruned import pruned_layers
+from worker.engine.recovery.finetune import in_training
+from worker.engine.recovery.lora import attach, merge
+
+every = pytest.mark.parametrize("tiny", SPECIAL, ids=lambda tiny: tiny.id)
+CLAP = next(tiny for tiny in SPECIAL if tiny.name == "ClapAudioModelWithProjection")
+WHISPER = SPECIAL[0]
+
+
+@pytest.mark.parametrize("name", ["ragged", "no heads first"])
+@every
+def test_heads_of_every_width_in_calls_of_their_own(tiny, name, monkeypatch):
+    """On inputs this short all heads share a call; where calls cost nothing, each width gets its own part of the positions."""
+    monkeypatch.setattr(pruned_layers, "CALL_FLOPS", 0)
+    monkeypatch.setattr(pruned_layers, "NARROWEST", 1)
+    monkeypatch.setattr(pruned_layers, "ALIGN", 1)
+    loaded = reference.dense(tiny.kind, tiny.stock())
+    smaller = reference.cut_by(loaded, reference.keeps(loaded.widths)[name])
+    attentions = [m for m in smaller.model.modules() if isinstance(m, pruned_layers.PrunedAttention)]
+    assert max(len(module.fused_calls) for module in attentions) > 1
+    inputs = tiny.inputs(3)
+    cut_checks.check_cut(tiny.kind, tiny.stock(), inputs, name, None if tiny.mask is None else tiny.mask(inputs))
+
+
+@every
+def test_every_adapter_learns_and_merges(tiny):
+    """In train mode, with what regularises a family switched on; without heads there is nothing to adapt."""
+    loaded = reference.dense(tiny.kind, tiny.stock())
+    cut = reference.cut_by(loaded, reference.keeps(loaded.widths)["no heads first"])
+    inputs = tiny.inputs(4)
+    with torch.inference_mode():
+        before = reference.answer(cut.model, inputs)
+    projections = projections_by_name(attention_blocks(cut.model, cut.kind, cut.widths))
+    assert len(projections) == 4 * (len(loaded.widths.layers) - 1)
+    adapted, _ = attach(cut.model, projections, cut.kind.classifiers, Lora(rank=2, dropout=0.0))
+    in_training(adapted)
+    reference.answer(adapted, inputs).square().mean().backward()
+    for path in projections:
+        gradient = adapted.get_base_model().get_submodule(path).lora_B["default"].weight.grad
+        assert torch.isfinite(gradient).all()
+        assert gradient.abs().max() > 0, path
+    with torch.inference_mode():
+        reference.assert_near(reference.answer(merge(adapted).eval(), inputs), before)
+
+
+def test_in_training_a_sample_is_alone_and_statistics_stay():
+    """A batch norm would take its mean from the batch, and a gradient in several passes would be another one."""
+    model = replace(CLAP, config={**CLAP.config, "hidden_dropout_prob": 0.0}).stock()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    in_training(model)
+    assert model.training
+    inputs = CLAP.inputs(4)
+    with torch.no_grad():
+        together = model(**inputs).audio_embeds
+        alone = torch.cat([model(input_features=one).audio_embeds for one in inputs["input_features"].split(1)])
+    reference.assert_near(alone, together)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+def test_windows_shift_in_some_layers_and_not_in_others():
+    """The tiny model has all three cases: windows, windows shifted by half, and one window that is all there is."""
+    model, seen = reference.dense(CLAP.kind, CLAP.stock()).model, []
+    for module in model.modules():
+        if isinstance(module, pruned_layers.PrunedWindowAttention):
+            module.register_forward_pre_hook(lambda _m, args: seen.append((len(args[0]), args[1] is not None)))
+    with torch.inference_mode():
+        model(**CLAP.inputs(3))
+    assert seen == [(3 * 16, False), (3 * 16, True), (3 * 4, False), (3 * 4, True), (3, False)]
+
+
+@pytest.mark.parametrize(
+    ("tiny", "changes", "key"),
+    [
+        (CLAP, {"enable_fusion": True}, "enable_fusion"),
+        (CLAP, {"patch_embed_input_channels": 3}, "patch_embed_input_channels"),
+        (CLAP, {"flatten_patch_embeds": False}, "flatten_patch_embeds"),
+        (CLAP, {"num_attention_heads": [2, 4]}, "num_attention_heads"),
+        (CLAP, {"num_attention_heads": [2, 4, 4]}, "num_attention_heads"),
+        (CLAP, {"num_attention_heads": [3, 4, 8]}, "num_attention_heads"),
+        (CLAP, {"hidden_size": 32}, "hidden_size"),
+        (CLAP, {"window_size": 3}, "window_size"),
+        (CLAP, {"window_size": 8}, "window_size"),
+        (CLAP, {"patch_stride": [4, 2]}, "patch_stride"),
+        (CLAP, {"patch_size": 3}, "patch_stride"),
+        (CLAP, {"num_mel_bins": 12}, "spec_size"),
+        (CLAP, {"mlp_ratio": "4"}, "mlp_ratio"),
+        (CLAP, {"mlp_ratio": 0.01}, "mlp_ratio"),
+        (CLAP, {"depths": []}, "depths"),
+        (CLAP, {"depths": [2, 5000, 1]}, "depths"),
+        (WHISPER, {"decoder_attention_heads": 2}, "decoder_attention_heads"),
+        (WHISPER, {"encoder_attention_heads": 5}, "encoder_attention_heads"),
+        (WHISPER, {"decoder_layers": 0}, "decoder_layers"),
+        (WHISPER, {"decoder_layers": 5000}, "decoder_layers"),
+        (WAVLM_CTC, {"add_adapter": True}, "add_adapter"),
+    ],
+    ids=lambda value: getattr(value, "id", None) or str(value),
+)
+def test_what_cannot_be_pruned_is_refused_by_its_key(tiny, changes, key):
+    model_type = tiny.stock().config.model_type
+    config = {**tiny.config, "model_type": model_type, "architectures": [tiny.name]}
+    read_config(config)
+    with pytest.raises(SecateurError) as refused:
+        read_config({**config, **changes})
+    assert refused.value.code is ErrorCode.CONFIG_INVALID
+    assert refused.value.errors[0].pointer == f"config.json/{key}"

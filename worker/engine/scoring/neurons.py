@@ -1,0 +1,174 @@
+"""Neurons of feed-forward blocks: what one pass over samples sees of them, and how they score by each criterion.
+
+A neuron is to its second map what a VO channel is to W_o: a column that its activation is multiplied with. So every criterion
+reads as it does there (criteria.py), with the activation for the context; the basis is always the model's own, since a rotation
+does not pass through the activation function. Sets of neurons score the sum of their members: gates that cancel would take a
+second moment of all pairs, which for thousands of neurons does not fit in memory. Shapes: B samples, T tokens, N neurons.
+"""
+
+from collections.abc import Sequence, Set
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from api_schemas.enums import Criterion
+from worker.engine.feed_forward import FeedForwardBlock
+from worker.engine.scoring.channels import LayerScores, NormScores
+from worker.engine.scoring.gradients import Factor
+from worker.engine.scoring.observations import NEEDS_GRADIENTS, NeuronObservations, Want
+
+_BY_WEIGHT = frozenset({Want.FISHER, Want.SALIENCY})
+
+
+class NeuronObserver:
+    """Adds up what is wanted of one block. `attach` before the pass, `result` after it."""
+
+    def __init__(self, block: FeedForwardBlock, wants: Set[Want]) -> None:
+        self.block, self.wants = block, wants
+        self.samples = 1
+        """Of the batch that runs now."""
+        self._tokens = 0
+        names = ("fisher", "saliency", "gate", "gate_square", "sum", "square", "gradient")
+        shape, device = block.first.out_features, block.first.weight.device
+        self._sums = {name: torch.zeros(shape, dtype=torch.float64, device=device) for name in names}
+
+    def attach(self) -> list[RemovableHandle]:
+        """Hook both maps."""
+        handles = []
+        if self.wants & NEEDS_GRADIENTS:
+            handles.append(self.block.first.register_forward_pre_hook(_begin))
+        if self.wants & _BY_WEIGHT:
+            handles.append(self.block.first.register_forward_hook(self._first))
+        handles.append(self.block.second.register_forward_hook(self._second))
+        return handles
+
+    def _by_sample(self, x_BTC: Tensor) -> Tensor:
+        full = x_BTC.detach()
+        full = full.float() if full.dtype in (torch.bfloat16, torch.float16) else full
+        return full.reshape(self.samples, -1, full.shape[-1])
+
+    def _first(self, linear: nn.Linear, args: tuple[Any, ...], y_BTN: Tensor) -> None:
+        factor = Factor(self._by_sample(args[0]))
+        factor.rows = linear.out_features
+
+        def gradient(dy_BTN: Tensor) -> None:
+            dy_BTN = self._by_sample(dy_BTN)
+            self._add_squares(factor, dy_BTN, linear.weight.detach())
+            if linear.bias is not None:
+                squared_N = dy_BTN.sum(1).square_().sum(0)
+                self._sums["fisher"] += squared_N
+                self._sums["saliency"] += squared_N * linear.bias.detach().square()
+
+        y_BTN.register_hook(gradient)
+
+    def _second(self, linear: nn.Linear, args: tuple[Any, ...], y_BTD: Tensor) -> None:
+        active_BTN: Tensor = args[0]
+        kept_BTN = self._by_sample(active_BTN)
+        self._tokens += kept_BTN.shape[0] * kept_BTN.shape[1]
+        if Want.CONTEXT in self.wants:
+            self._sums["sum"] += kept_BTN.sum((0, 1), dtype=torch.float64)
+            self._sums["square"] += kept_BTN.double().square_().sum((0, 1))
+
+        def gradient(dx_BTN: Tensor) -> None:
+            dx_BTN = self._by_sample(dx_BTN)
+            gate_BN = (dx_BTN * kept_BTN).sum(1).double()
+            self._sums["gate"] += gate_BN.sum(0)
+            self._sums["gate_square"] += gate_BN.square().sum(0)
+            self._sums["gradient"] += dx_BTN.double().square_().sum((0, 1))
+
+        def output_gradient(dy_BTD: Tensor) -> None:
+            factor = Factor(self._by_sample(dy_BTD))
+            factor.rows = linear.in_features
+            self._add_squares(factor, kept_BTN, linear.weight.detach().mT)
+
+        if self.wants & {Want.GATES, Want.GRADIENTS}:
+            active_BTN.register_hook(gradient)
+        if self.wants & _BY_WEIGHT:
+            y_BTD.register_hook(output_gradient)
+
+    def _add_squares(self, factor: Factor, dy_BTN: Tensor, weight_NI: Tensor) -> None:
+        plain_N, weighted_N = factor.squared_norms(dy_BTN, weight_NI if Want.SALIENCY in self.wants else None)
+        self._sums["fisher"] += plain_N
+        if weighted_N is not None:
+            self._sums["saliency"] += weighted_N
+
+    def result(self, samples: int) -> NeuronObservations:
+        """The means over what was added."""
+        tokens = max(1, self._tokens)
+        of_tokens = ("sum", "square", "gradient")
+        means = {name: (total / (tokens if name in of_tokens else samples)).cpu() for name, total in self._sums.items()}
+        return NeuronObservations(
+            fisher=means["fisher"],
+            saliency=means["saliency"],
+            gate=means["gate"],
+            gate_square=means["gate_square"],
+            mean=means["sum"],
+            variance=(means["square"] - means["sum"].square()).clamp_min(0),
+            gradient_square=means["gradient"],
+        )
+
+
+def _begin(_module: nn.Module, args: tuple[Any, ...]) -> None:
+    # No parameter asks for a gradient, so the graph has to start somewhere, also where no attention is left before it.
+    if not args[0].requires_grad:
+        args[0].requires_grad_(True)
+
+
+@dataclass(frozen=True)
+class NeuronScores:
+    """The scores of one block's neurons, (N) float64, never negative."""
+
+    scores: LayerScores
+    """As VO channels of a single head."""
+
+    @property
+    def vector(self) -> Tensor:
+        return self.scores.vo[0]
+
+
+def score_neurons(
+    criterion: Criterion,
+    blocks: Sequence[FeedForwardBlock],
+    observed: Sequence[NeuronObservations] = (),
+    seed: int = 0,
+) -> tuple[NeuronScores, ...]:
+    """Scores of every block's neurons. ValueError where the criterion needs observations and there are none."""
+    if criterion is Criterion.RANDOM:
+        generator = torch.Generator().manual_seed(seed)
+        drawn = [torch.rand(block.first.out_features, generator=generator, dtype=torch.float64) for block in blocks]
+        return tuple(NeuronScores(LayerScores((), (vector,))) for vector in drawn)
+    if criterion is Criterion.MAGNITUDE:
+        return tuple(NeuronScores(NormScores((), (_norms(block),))) for block in blocks)
+    if len(observed) != len(blocks):
+        raise ValueError(f"{criterion.value} needs observations of every feed-forward block")
+    pairs = zip(blocks, observed, strict=True)
+    return tuple(NeuronScores(LayerScores((), (_observed(criterion, block, seen),))) for block, seen in pairs)
+
+
+def _observed(criterion: Criterion, block: FeedForwardBlock, seen: NeuronObservations) -> Tensor:
+    match criterion:
+        case Criterion.FISHER:
+            return seen.fisher
+        case Criterion.FISHER_SALIENCY:
+            return seen.saliency / 2
+        case Criterion.FISHER_GATE:
+            return seen.gate_square
+        case Criterion.TAYLOR:
+            return seen.gate.abs()
+        case Criterion.ENERGY:
+            return seen.variance * block.second.weight.detach().double().cpu().square().sum(0)
+        case Criterion.FISHER_ENERGY:
+            return seen.variance * seen.gradient_square
+    raise ValueError(f"{criterion.value} is not computed from observations")
+
+
+def _norms(block: FeedForwardBlock) -> Tensor:
+    """The L2 norm of every neuron's parameters."""
+    first, second = (linear.weight.detach().double().cpu().square() for linear in (block.first, block.second))
+    square_N = first.sum(1) + second.sum(0)
+    if block.first.bias is not None:
+        square_N += block.first.bias.detach().double().cpu().square()
+    return square_N.sqrt()
