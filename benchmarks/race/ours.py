@@ -36,10 +36,10 @@ ABLATIONS: dict[str, dict[str, Any]] = {
 
 
 def _spec(changes: Mapping[str, Any], samples: int, seed: int, target: float) -> EngineSpec:
-    """One cut by these settings, on the samples that every arm gets."""
+    """One cut by these settings, on the samples that every arm gets, or as many as the settings say."""
     pruning = {**BEST, **changes, "target": {"attention_sparsity": target}, "schedule": {"steps": 1}}
-    labels = {**BEST.get("calibration", {}), **changes.get("calibration", {})}
-    pruning["calibration"] = {**labels, "split": "train", "samples": samples}
+    drawn = {"split": "train", "samples": samples}
+    pruning["calibration"] = {**BEST.get("calibration", {}), **drawn, **changes.get("calibration", {})}
     return EngineSpec.model_validate({"pruning": pruning, "finetune": None, "seed": seed})
 
 
