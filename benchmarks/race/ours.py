@@ -10,7 +10,7 @@ from api_schemas.spec import EngineSpec
 from benchmarks.race.arms import Arm
 from benchmarks.race.track import Track, Unreachable
 from worker.engine.checkpoint.load import Loaded
-from worker.engine.cutting import Cutting
+from worker.engine.cutting import Cutting, wanted
 from worker.engine.progress import Reporter
 
 VERSION = 2
@@ -51,7 +51,8 @@ def _cut(changes: Mapping[str, Any], track: Track, seed: int, target: float) -> 
         raise Unreachable(f"{pruning.granularity.value} removes at most {limit:.1%}")
     cutting = Cutting(spec, track.described, track.data, track.task, track.device, Reporter(lambda _event: None, 1, {}))
     # What is observed and how it is scored does not depend on the target, nor on how ranks are given out.
-    scoring = (pruning.basis, pruning.criterion, pruning.compensation, pruning.calibration.model_dump_json(), seed)
+    seen = tuple(sorted(wanted(pruning)))
+    scoring = (pruning.basis, pruning.criterion, seen, pruning.calibration.model_dump_json(), seed)
     scored = track.once(("ours", *scoring), lambda: cutting.score(track.dense, 1))
     return cutting.prune(scored, target)[0]
 
