@@ -43,17 +43,16 @@ ABLATIONS: dict[str, dict[str, Any]] = {
         "best", "best, no compensation", "best, W_o alone refitted", "best, native basis", "best, equal ranks",
         "best, energy", "best, Fisher energy",
     )
-} | {"best, 2000 sentences": {"calibration": {"samples": 2000}}}  # fmt: skip
+} | {"best, 1024 sentences": {"calibration": {"samples": 1024}}}  # fmt: skip
 """What each arm changes in the preset."""
 
-ENTERED = r"paper/(entire|per)_head|random/per_head"
+ENTERED = r"paper/(entire|per)_head/.*/global|random/per_head"
 """Of the paper's grid."""
 
 PLAIN: dict[str, dict[str, Any]] = {
     "native channels by energy, equal ranks": {**NATIVE, **EQUAL, "criterion": "energy"},
     "native channels by energy": {**NATIVE, "criterion": "energy"},
     "native channels by fisher_gate": {**NATIVE, "criterion": "fisher_gate"},
-    "native channels by fisher_saliency": {**NATIVE, "criterion": "fisher_saliency"},
     "principal basis, equal ranks": {**EQUAL, "criterion": "energy", "compensation": "none"},
 }
 """One idea at a time, and nothing made up for."""
@@ -65,7 +64,7 @@ class Programme:
 
     targets: tuple[float, ...] = (0.25, 0.5, 0.75)
     calibration: int = 512
-    redrawn: tuple[int, ...] = (1, 2)
+    redrawn: tuple[int, ...] = (1,)
     """Further draws of calibration samples, for `best` alone: what it hangs on which they are."""
     arms: str = ""
 

@@ -16,7 +16,7 @@ from pydoc_data.topics import topics
 
 from api_schemas.enums import Split
 
-COUNTS = {Split.TEST: 1000, Split.VALIDATION: 500, Split.TRAIN: 2000}
+COUNTS = {Split.TEST: 600, Split.VALIDATION: 300, Split.TRAIN: 2000}
 """How many of each; filled in this order."""
 
 SEED = 0
