@@ -16,7 +16,7 @@ import transformers
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from api_schemas.enums import Basis, Granularity, LabelSource, Part, Split
+from api_schemas.enums import Basis, Granularity, Head, LabelSource, Part, Split
 from api_schemas.pruning import Pruning, Target
 from api_schemas.spec import EngineSpec
 from tests.families.cells import REFUSED, Cell, cells
@@ -43,10 +43,16 @@ class Remembering(Cutting):
     original: nn.Module | None = None
 
     def _observe(self, loaded: Loaded, samples: FeatureSplit, _wants: frozenset[Want], step: int) -> Observations:
-        # A rotated model is the same whatever it is rotated for: the basis is of the data alone.
-        key = self.spec.pruning.calibration.labels, loaded.model is self.original
+        calibration = self.spec.pruning.calibration
+        if self.task.head is Head.EMBEDDING:
+            # No data labels: cells that ask for them read none, and see what the others see.
+            calibration = calibration.model_copy(update={"labels": LabelSource.MODEL})
+        # A rotated model is the same whatever it is rotated for: the basis is of the inputs alone.
+        key = calibration.labels, loaded.model is self.original
         if key not in self.seen:
-            both = self.spec.pruning.model_copy(update={"target": Target(parameters=0.1), "parts": tuple(Part)})
+            both = self.spec.pruning.model_copy(
+                update={"target": Target(parameters=0.1), "parts": tuple(Part), "calibration": calibration}
+            )
             of_both = replace(self, spec=self.spec.model_copy(update={"pruning": both}))
             self.seen[key] = Cutting._observe(of_both, loaded, samples, frozenset(Want), step)
         return self.seen[key]
