@@ -1,4 +1,4 @@
-"""A step folder in transformers' own pipelines: in a fresh, isolated process, as somebody has it who knows nothing of Secateur."""
+"""A step folder in transformers' own pipelines: in a fresh, isolated process, as a stranger to Secateur has it."""
 
 import json
 import subprocess
