@@ -139,7 +139,7 @@ def test_cell(cell: Cell) -> None:
     turned = cell.basis is Basis.PRINCIPAL and Part.ATTENTION in cell.parts
     with torch.inference_mode():
         answers = reference.answer(smaller.model, at.inputs)
-        with reference.masked(kind, scored.loaded.model if turned else at.stock, kept.heads, kept.neurons) as dense:
+        with reference.masked(kind, scored.loaded.model if turned else at.stock, kept) as dense:
             masked = reference.answer(dense, at.inputs)
     assert torch.isfinite(answers).all()
     reference.assert_near(answers, masked)

@@ -18,9 +18,9 @@ from api_schemas.widths import AttentionWidths
 from worker.engine.attention import linear_at
 from worker.engine.checkpoint.load import Loaded
 from worker.engine.data.split import Inputs
-from worker.engine.feed_forward import Neurons
+from worker.engine.feed_forward import all_neurons
 from worker.engine.models import Kind, build
-from worker.engine.selection import HeadKeep, Keep, keep_all, widths_of
+from worker.engine.selection import HeadKeep, Kept, keep_all
 from worker.engine.surgery import cut
 
 
@@ -54,13 +54,13 @@ def dense(kind: Kind, stock: PreTrainedModel) -> Loaded:
     return Loaded(build(kind, stock.config.to_dict(), widths, stock.state_dict()), kind, widths, torch.float32)
 
 
-def cut_by(loaded: Loaded, keep: Keep) -> Loaded:
+def cut_by(loaded: Loaded, kept: Kept) -> Loaded:
     """A new one, smaller."""
-    model = cut(loaded.model, loaded.kind, loaded.widths, keep)
-    return replace(loaded, model=model, widths=widths_of(keep, loaded.widths))
+    model = cut(loaded.model, loaded.kind, loaded.widths, kept.heads, kept.neurons)
+    return replace(loaded, model=model, widths=kept.widths(loaded.widths))
 
 
-def keeps(widths: AttentionWidths) -> dict[str, Keep]:
+def keeps(widths: AttentionWidths) -> dict[str, Kept]:
     """Every kind of cut, by name, of a dense model with these widths."""
     draw = random.Random(0)
     whole = keep_all(widths)
@@ -74,7 +74,9 @@ def keeps(widths: AttentionWidths) -> dict[str, Keep]:
     def equal(layer: tuple[HeadKeep, ...], qk: int, vo: int) -> tuple[HeadKeep, ...]:
         return tuple(head(kept, qk, vo) for kept in layer)
 
-    return {
+    every = all_neurons(widths)
+    some = tuple(tuple(sorted(draw.sample(neurons, draw.randint(1, len(neurons) // 2)))) for neurons in every)
+    heads = {
         "whole heads": tuple(layer[number % 2 :: 2] for number, layer in enumerate(whole)),
         "ragged": tuple(map(ragged, whole)),
         "unequal sides": tuple(equal(layer, 3, 5) for layer in whole),
@@ -83,24 +85,21 @@ def keeps(widths: AttentionWidths) -> dict[str, Keep]:
         "no heads last": tuple(() if number == len(whole) - 1 else layer for number, layer in enumerate(whole)),
         "no heads at all": tuple(() for _ in whole),
         "equal": tuple(equal(layer[:3], 5, 5) for layer in whole),
+        "neurons": whole,
         "nothing cut": whole,
     }
+    fewer = ("heads and channels", "no heads first", "neurons")
+    return {name: Kept(keep, some if name in fewer else every) for name, keep in heads.items()}
 
 
 @contextmanager
-def masked(kind: Kind, stock: PreTrainedModel, keep: Keep, neurons: Neurons | None = None) -> Iterator[PreTrainedModel]:
-    """The stock model with zeros in its weights where `keep` or `neurons` leave something out, while the block lasts."""
+def masked(kind: Kind, stock: PreTrainedModel, kept: Kept) -> Iterator[PreTrainedModel]:
+    """The stock model with zeros in its weights where `kept` leaves something out, while the block lasts."""
     whole = {name: tensor.clone() for name, tensor in stock.state_dict().items()}
     layout = kind.layout(stock.config.to_dict())
-    for pair, stay in zip(layout.feed_forward, neurons or (), strict=neurons is not None):
-        second = linear_at(stock, pair.second)
-        mask_N = torch.zeros(second.in_features)
-        mask_N[list(stay)] = 1
-        with torch.no_grad():
-            second.weight.mul_(mask_N)
-    for site, kept in zip(layout.attention, keep, strict=True):
+    for site, layer in zip(layout.attention, kept.heads, strict=True):
         qk_HK, vo_HK = torch.zeros(2, site.shape.heads, site.shape.head_dim)
-        for h in kept:
+        for h in layer:
             qk_HK[h.head, list(h.qk)] = 1
             vo_HK[h.head, list(h.vo)] = 1
         with torch.no_grad():
@@ -110,6 +109,11 @@ def masked(kind: Kind, stock: PreTrainedModel, keep: Keep, neurons: Neurons | No
                 if linear.bias is not None:
                     linear.bias.mul_(mask_C)
             linear_at(stock, site.o).weight.mul_(vo_HK.flatten())
+    for pair, neurons in zip(layout.feed_forward, kept.neurons, strict=True):
+        mask_N = torch.zeros(pair.shape.neurons)
+        mask_N[list(neurons)] = 1
+        with torch.no_grad():
+            linear_at(stock, pair.second).weight.mul_(mask_N)
     try:
         yield stock
     finally:

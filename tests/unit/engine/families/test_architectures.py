@@ -9,7 +9,7 @@ import torch
 from api_schemas import accounting
 from api_schemas.checkpoint import describe_folder
 from api_schemas.enums import Head
-from api_schemas.families import FAMILIES
+from api_schemas.families import AST, FAMILIES
 from api_schemas.recovery import Lora
 from tests.unit.engine.families import cut_checks, method_checks, reference, strangers
 from tests.unit.engine.families.models import LABELS
@@ -23,7 +23,7 @@ from worker.engine.recovery.lora import attach, merge
 
 MODELS = (*ENCODERS, *SPECIAL)
 every = pytest.mark.parametrize("tiny", MODELS, ids=lambda tiny: tiny.id)
-KEEPS = ("whole heads", "ragged", "unequal sides", "no heads first", "no heads at all", "nothing cut")
+KEEPS = ("whole heads", "ragged", "unequal sides", "no heads first", "no heads at all", "neurons", "nothing cut")
 
 
 @every
@@ -59,7 +59,7 @@ def test_what_stays_gets_the_gradients_of_the_masked_model(tiny):
     cut_checks.check_gradients(tiny.kind, tiny.stock(), tiny.inputs(3), "heads and channels")
 
 
-@pytest.mark.parametrize("name", ["nothing cut", "ragged", "no heads first"])
+@pytest.mark.parametrize("name", ["nothing cut", "no heads first"])
 @every
 def test_flops_and_parameters_are_torchs(tiny, name):
     cut_checks.check_flops(tiny.kind, tiny.stock(), tiny.nominal(), name)
@@ -70,7 +70,7 @@ def test_every_criterion_and_fisher_against_a_loop(tiny):
     method_checks.check_scores(tiny.kind, tiny.stock(), tiny.inputs(3))
 
 
-@pytest.mark.parametrize("name", ["nothing cut", "ragged", "no heads first"])
+@pytest.mark.parametrize("name", ["ragged", "no heads first"])
 @every
 def test_the_rotated_model_is_the_same_function(tiny, name):
     method_checks.check_rotation(tiny.kind, tiny.stock(), tiny.inputs(4), name)
@@ -83,7 +83,7 @@ def test_streams_are_what_outputs_are_added_to(tiny):
 
 @every
 def test_least_squares_brings_unseen_inputs_nearer_than_bias(tiny):
-    seen = [tiny.inputs(16, seed) for seed in range(10, 14)]
+    seen = [tiny.inputs(32, seed) for seed in range(10, 14)]
     method_checks.check_compensation(tiny.kind, tiny.stock(), seen, tiny.inputs(16, seed=2), "ragged")
 
 
@@ -167,7 +167,6 @@ def test_strangers_load_what_was_cut(tmp_path):
 
 
 def test_the_table_has_every_class():
-    # AST is tested as a whole everywhere else; the others have attention of their own kinds, and special_models.py.
-    elsewhere = {"ast", "wavlm", "whisper", "clap"}
-    expected = {name for family in FAMILIES for name in family.architectures if family.name not in elsewhere}
+    """But AST's, which is what all other tests are about."""
+    expected = {name for family in FAMILIES for name in family.architectures if family is not AST}
     assert expected == {tiny.name for tiny in MODELS}
