@@ -48,6 +48,10 @@ _ACTIVATIONS = (
 )
 LABELLED = (Head.CLASSIFICATION, Head.TOKEN_CLASSIFICATION)
 """Heads whose classes config.json names."""
+NEAREST = {
+    "clap": "Of a CLAP the audio encoder can be pruned: save it alone, as ClapAudioModelWithProjection. ",
+}
+"""What to do instead, where a part of a model is supported."""
 PROBLEM_TYPES = ("single_label_classification", "multi_label_classification")
 
 
@@ -97,7 +101,8 @@ def _family(config: Mapping[str, Any]) -> tuple[Family, str]:
     family = family_of(model_type) if isinstance(model_type, str) else None
     known = ", ".join(sorted(name for family in FAMILIES for name in family.architectures))
     if family is None:
-        detail = f"config.json says model_type {str(model_type)[:100]!r}. Supported architectures: {known}."
+        near = NEAREST.get(model_type, "") if isinstance(model_type, str) else ""
+        detail = f"config.json says model_type {str(model_type)[:100]!r}. {near}Supported architectures: {known}."
     elif not isinstance(architectures, list) or architectures not in [[name] for name in family.architectures]:
         nearest = ", ".join(family.architectures)
         detail = (

@@ -78,6 +78,10 @@ def _parts_of(target: Target) -> frozenset[Part]:
     return frozenset(_PARTS_OF[kind] for kind, _ in target.goals)
 
 
+def _cut_parts(target: Target, parts: tuple[Part, ...] | None) -> frozenset[Part]:
+    return _parts_of(target) if target.kind in _PARTS_OF else frozenset(parts or (Part.ATTENTION,))
+
+
 class Schedule(Strict):
     """How the target is approached: removal, recovery, removal, …"""
 
@@ -135,8 +139,9 @@ class Pruning(Strict):
     @field_validator("layout")
     @classmethod
     def _heads_can_be_equal(cls, layout: Layout, info: ValidationInfo) -> Layout:
-        granularity = info.data.get("granularity")
-        if layout is Layout.STOCK and granularity in RAGGED:
+        granularity, target = info.data.get("granularity"), info.data.get("target")
+        cuts = _cut_parts(target, info.data.get("parts")) if target is not None else frozenset(Part)
+        if layout is Layout.STOCK and granularity in RAGGED and Part.ATTENTION in cuts:
             equal = ", ".join(each.value for each in Granularity if each not in RAGGED)
             raise ValueError(
                 f"a stock layout has equal heads in all layers, and {granularity.value} makes them differ; "
@@ -202,9 +207,7 @@ class Pruning(Strict):
     @property
     def cuts(self) -> frozenset[Part]:
         """What of a layer is cut."""
-        if self.target.kind in _PARTS_OF:
-            return _parts_of(self.target)
-        return frozenset(self.parts or (Part.ATTENTION,))
+        return _cut_parts(self.target, self.parts)
 
     @property
     def joint_parts(self) -> bool:

@@ -64,8 +64,10 @@ class ModelLayout(Output):
     multi_label: bool
     widths: AttentionWidths
     attention_parameters: int
+    feed_forward_parameters: int = 0
     total_parameters: int
     flops: int
+    """Of one input: an image or spectrogram of the model's size, five seconds of a waveform, a text of 128 tokens."""
     weight_bytes: int
     max_sparsity: dict[Granularity, float]
     """The most each granularity can remove with one head and one channel kept."""

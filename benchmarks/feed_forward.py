@@ -27,7 +27,7 @@ from api_schemas.reach import check_reachable
 from api_schemas.spec import EngineSpec
 from benchmarks.latency import timed
 from benchmarks.race.machine import describe
-from benchmarks.race.track import TASK, Track, lay
+from benchmarks.race.track import Track, lay
 from worker.engine import calibration
 from worker.engine.checkpoint.load import Loaded
 from worker.engine.compensation import RIDGE, STEADY_RIDGE, Pulls, refit_outputs
@@ -72,7 +72,7 @@ class Bench:
         track = self.track
         check_reachable(track.described.shape, track.dense.widths, spec.pruning)
         quiet = Reporter(lambda _event: None, 1, {})
-        return Cutting(spec, track.described, track.data, TASK, track.device, quiet)
+        return Cutting(spec, track.described, track.data, track.task, track.device, quiet)
 
     def scored(self, cutting: Cutting) -> Scored:
         """Once for all targets that cut the same parts: a share changes nothing in a score."""
@@ -90,7 +90,7 @@ class Bench:
         split = self.track.split(role)
         if role is Split.VALIDATION and self.clips is not None:
             split = split.drawn(self.clips, 0)
-        return evaluate(loaded.model, split, TASK, batch_size=32, device=self.track.device).metric or 0.0
+        return evaluate(loaded.model, split, self.track.task, batch_size=32, device=self.track.device).metric or 0.0
 
     def gone(self, loaded: Loaded) -> Row:
         """Shares of the original that have gone, by what they are of."""

@@ -34,12 +34,18 @@ FAMILIES: tuple[Family, ...] = (
     ROBERTA,
     DISTILBERT,
 )
+_BY_NAME = {family.name: family for family in FAMILIES}
 _BY_MODEL_TYPE = {model_type: family for family in FAMILIES for model_type in family.model_types}
 
 
 def family_of(model_type: str) -> Family | None:
     """The family of a config's `model_type`, or None where there is none here."""
     return _BY_MODEL_TYPE.get(model_type)
+
+
+def family_named(name: str) -> Family:
+    """The family with this `Family.name`. KeyError where there is none."""
+    return _BY_NAME[name]
 
 
 __all__ = [
@@ -53,5 +59,6 @@ __all__ = [
     "FeedForwardSite",
     "Layout",
     "UnusableConfigError",
+    "family_named",
     "family_of",
 ]

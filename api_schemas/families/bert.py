@@ -5,7 +5,8 @@ from functools import partial
 from api_schemas.enums import Head, Modality
 from api_schemas.families.base import Architecture, Config, Family, Layout, UnusableConfigError
 from api_schemas.families.encoder import EncoderNames, EncoderSizes, encoder, head_width, label_count
-from api_schemas.families.text import OTHER_FILES, TOKENS, VOCABULARIES, text_classes
+from api_schemas.families.text import OTHER_FILES, TOKENS, text_classes
+from api_schemas.preprocessing import VOCABULARIES
 
 DEFAULTS = {
     "vocab_size": 30522,

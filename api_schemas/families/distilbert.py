@@ -3,7 +3,8 @@
 from api_schemas.enums import Head, Modality
 from api_schemas.families.base import Architecture, Config, Family, Layout
 from api_schemas.families.encoder import EncoderNames, EncoderSizes, encoder, head_width, label_count
-from api_schemas.families.text import OTHER_FILES, TOKENS, VOCABULARIES, text_classes
+from api_schemas.families.text import OTHER_FILES, TOKENS, text_classes
+from api_schemas.preprocessing import VOCABULARIES
 
 
 def _names(prefix: str) -> EncoderNames:

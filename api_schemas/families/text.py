@@ -2,20 +2,12 @@
 
 from api_schemas.enums import Head
 from api_schemas.families.base import Architecture
+from api_schemas.preprocessing import PROCESSOR, TOKENIZER_FILES
 
 TOKENS = 128
 """A text may have any length up to the model's positions: costs are those of a paragraph of so many tokens."""
 
-VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json")
-"""Any one of them has the words."""
-OTHER_FILES = (
-    "README.md",
-    "added_tokens.json",
-    "merges.txt",
-    "special_tokens_map.json",
-    "tokenizer_config.json",
-    *VOCABULARIES,
-)
+OTHER_FILES = ("README.md", PROCESSOR, *TOKENIZER_FILES)
 
 
 def text_classes(

@@ -4,6 +4,7 @@ from api_schemas.enums import Head, Modality
 from api_schemas.families.base import Architecture, Config, Family, Layout, UnusableConfigError
 from api_schemas.families.encoder import EncoderSizes, encoder, head_width, label_count
 from api_schemas.families.patches import OLD_NAMES, names, norms, pair
+from api_schemas.preprocessing import PREPROCESSOR, PROCESSOR
 
 DEFAULTS = {
     "hidden_size": 768,
@@ -82,7 +83,7 @@ def _family(name: str, architectures: dict[str, Architecture]) -> Family:
         architectures=architectures,
         layout=_layout,
         defaults=DEFAULTS,
-        required_files=("config.json", ("preprocessor_config.json", "processor_config.json")),
+        required_files=("config.json", (PREPROCESSOR, PROCESSOR)),
         optional_files=("README.md",),
         # Either reads images for either: DeiT without distillation is published as a ViT.
         preprocessors=tuple(f"{line}{kind}" for line in ("ViT", "DeiT") for kind in PROCESSORS),

@@ -5,6 +5,7 @@ from typing import NamedTuple
 from api_schemas.enums import Head
 from api_schemas.families.base import Architecture, Config, Family, Layout, UnusableConfigError
 from api_schemas.families.encoder import EncoderNames, EncoderSizes, encoder, head_width, label_count
+from api_schemas.preprocessing import PREPROCESSOR, PROCESSOR
 
 SAMPLES = 5 * 16_000
 """A clip may have any length: costs are those of five seconds at 16 kHz, a short sentence."""
@@ -35,7 +36,7 @@ WHILE_ENGAGED = {"apply_spec_augment": False, "layerdrop": 0.0}
 # Stands for what those masks hide: wav2vec2-base-960h was published without it.
 MASK = r"\w+\.masked_spec_embed"
 PREPROCESSORS = ("Wav2Vec2FeatureExtractor",)
-REQUIRED_FILES = ("config.json", ("preprocessor_config.json", "processor_config.json"))
+REQUIRED_FILES = ("config.json", (PREPROCESSOR, PROCESSOR))
 
 
 class Clip(NamedTuple):

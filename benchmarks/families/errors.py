@@ -8,14 +8,15 @@ from pathlib import Path
 import torch
 
 from benchmarks.families.examples import Example
-from benchmarks.families.reference import answer, cut_by, distance, keeps, masked, some_neurons
+from benchmarks.families.reference import answer, cut_by, distance, keeps, masked
 from benchmarks.families.strangers import Packaged, load_as_strangers
 from worker.engine.checkpoint.load import load_original
 from worker.engine.checkpoint.save import save_checkpoint
 
 SAMPLES = 3
 CUT = "heads and channels"
-"""Of reference.keeps: a head gone in every attention, and every other one narrower by its own number of channels."""
+"""Of reference.keeps: a head gone in every attention, the others narrower and the feed-forward blocks too, all by their own
+number."""
 
 
 @dataclass(frozen=True)
@@ -39,12 +40,12 @@ def errors(examples: Sequence[Example], scratch: Path) -> list[Errors]:
         start = time.monotonic()
         original = example.save(example.stock(), scratch / f"original {number}")
         loaded, inputs = load_original(original), example.inputs(SAMPLES)
-        keep, neurons = keeps(loaded.widths)[CUT], some_neurons(loaded.widths)
-        smaller = cut_by(loaded, keep, neurons)
+        kept = keeps(loaded.widths)[CUT]
+        smaller = cut_by(loaded, kept)
         stock = example.stock()
         with torch.inference_mode():
             dense, cut = answer(stock, inputs), answer(smaller.model, inputs)
-            with masked(example.kind, stock, keep, neurons) as reference:
+            with masked(example.kind, stock, kept) as reference:
                 expected = answer(reference, inputs)
         folder = scratch / f"cut {number}"
         save_checkpoint(folder, smaller, original)

@@ -20,6 +20,20 @@ WORDS = 40
 TINY = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48}
 
 
+def random_model(name: str, config: Mapping[str, Any], seed: int = 0) -> PreTrainedModel:
+    """A class of transformers, float32, in eval mode: weights large enough for attention to be far from uniform, no zero bias."""
+    torch.manual_seed(seed)
+    stock_class = getattr(transformers, name)
+    model: PreTrainedModel = stock_class(stock_class.config_class(**{"initializer_range": 0.2, **config})).eval()
+    for path, parameter in model.named_parameters():
+        if parameter.ndim == 1:
+            norm = path.endswith(("norm.weight", "Norm.weight", "layernorm_before.weight", "layernorm_after.weight"))
+            torch.nn.init.normal_(parameter, mean=1.0 if norm else 0.0, std=0.2)
+        elif path.endswith(("relative_position_bias_table", "gru_rel_pos_const")):
+            torch.nn.init.normal_(parameter)
+    return model
+
+
 @dataclass(frozen=True)
 class Example:
     """One class, one configuration."""
@@ -45,20 +59,8 @@ class Example:
         return Kind(next(family for family in FAMILIES if self.name in family.architectures), self.name)
 
     def stock(self, seed: int = 0, **changes: Any) -> PreTrainedModel:
-        """transformers' class, float32, in eval mode: weights large enough for attention to be far from uniform, no zero bias."""
-        torch.manual_seed(seed)
-        stock_class = getattr(transformers, self.name)
-        config = stock_class.config_class(**{"initializer_range": 0.2, **self.config, **changes})
-        model: PreTrainedModel = stock_class(config).eval()
-        for name, parameter in model.named_parameters():
-            if parameter.ndim == 1:
-                norm = name.endswith(
-                    ("norm.weight", "Norm.weight", "layernorm_before.weight", "layernorm_after.weight")
-                )
-                torch.nn.init.normal_(parameter, mean=1.0 if norm else 0.0, std=0.2)
-            elif name.endswith(("relative_position_bias_table", "gru_rel_pos_const")):
-                torch.nn.init.normal_(parameter)
-        return model
+        """transformers' class with random weights."""
+        return random_model(self.name, {**self.config, **changes}, seed)
 
     def inputs(self, samples: int, seed: int = 1) -> Inputs:
         """A batch of equally long inputs."""

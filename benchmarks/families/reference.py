@@ -18,9 +18,9 @@ from api_schemas.widths import AttentionWidths
 from worker.engine.attention import linear_at
 from worker.engine.checkpoint.load import Loaded
 from worker.engine.data.split import Inputs
-from worker.engine.feed_forward import Neurons, all_neurons
+from worker.engine.feed_forward import all_neurons
 from worker.engine.models import Kind, build
-from worker.engine.selection import HeadKeep, Keep, Kept, keep_all
+from worker.engine.selection import HeadKeep, Kept, keep_all
 from worker.engine.surgery import cut
 
 
@@ -54,14 +54,13 @@ def dense(kind: Kind, stock: PreTrainedModel) -> Loaded:
     return Loaded(build(kind, stock.config.to_dict(), widths, stock.state_dict()), kind, widths, torch.float32)
 
 
-def cut_by(loaded: Loaded, keep: Keep, neurons: Neurons | None = None) -> Loaded:
-    """A new one, smaller. Without `neurons` all of them stay."""
-    kept = Kept(keep, all_neurons(loaded.widths) if neurons is None else neurons)
+def cut_by(loaded: Loaded, kept: Kept) -> Loaded:
+    """A new one, smaller."""
     model = cut(loaded.model, loaded.kind, loaded.widths, kept.heads, kept.neurons)
     return replace(loaded, model=model, widths=kept.widths(loaded.widths))
 
 
-def keeps(widths: AttentionWidths) -> dict[str, Keep]:
+def keeps(widths: AttentionWidths) -> dict[str, Kept]:
     """Every kind of cut, by name, of a dense model with these widths."""
     draw = random.Random(0)
     whole = keep_all(widths)
@@ -75,7 +74,9 @@ def keeps(widths: AttentionWidths) -> dict[str, Keep]:
     def equal(layer: tuple[HeadKeep, ...], qk: int, vo: int) -> tuple[HeadKeep, ...]:
         return tuple(head(kept, qk, vo) for kept in layer)
 
-    return {
+    every = all_neurons(widths)
+    some = tuple(tuple(sorted(draw.sample(neurons, draw.randint(1, len(neurons) // 2)))) for neurons in every)
+    heads = {
         "whole heads": tuple(layer[number % 2 :: 2] for number, layer in enumerate(whole)),
         "ragged": tuple(map(ragged, whole)),
         "unequal sides": tuple(equal(layer, 3, 5) for layer in whole),
@@ -84,43 +85,43 @@ def keeps(widths: AttentionWidths) -> dict[str, Keep]:
         "no heads last": tuple(() if number == len(whole) - 1 else layer for number, layer in enumerate(whole)),
         "no heads at all": tuple(() for _ in whole),
         "equal": tuple(equal(layer[:3], 5, 5) for layer in whole),
+        "neurons": whole,
+        "equal neurons": whole,
         "nothing cut": whole,
     }
+    heads["equal, neurons too"] = heads["equal"]
+    alike = tuple(neurons[3:30] for neurons in every)
+    fewer = dict.fromkeys(("heads and channels", "no heads first", "neurons"), some)
+    fewer |= dict.fromkeys(("equal neurons", "equal, neurons too"), alike)
+    return {name: Kept(keep, fewer.get(name, every)) for name, keep in heads.items()}
 
 
 @contextmanager
-def masked(kind: Kind, stock: PreTrainedModel, keep: Keep, neurons: Neurons | None = None) -> Iterator[PreTrainedModel]:
-    """The stock model with zeros in its weights where `keep` and `neurons` leave something out, while the block lasts."""
+def masked(kind: Kind, stock: PreTrainedModel, kept: Kept) -> Iterator[PreTrainedModel]:
+    """The stock model with zeros in its weights where `kept` leaves something out, while the block lasts."""
     whole = {name: tensor.clone() for name, tensor in stock.state_dict().items()}
     layout = kind.layout(stock.config.to_dict())
-    if neurons is not None:
-        for site, stay in zip(layout.feed_forward, neurons, strict=True):
-            gone_N = torch.ones(site.shape.neurons, dtype=torch.bool)
-            gone_N[list(stay)] = False
-            with torch.no_grad():
-                linear_at(stock, site.second).weight[:, gone_N] = 0
-    for block, kept in zip(layout.attention, keep, strict=True):
-        qk_HK, vo_HK = torch.zeros(2, block.shape.heads, block.shape.head_dim)
-        for h in kept:
+    for site, layer in zip(layout.attention, kept.heads, strict=True):
+        qk_HK, vo_HK = torch.zeros(2, site.shape.heads, site.shape.head_dim)
+        for h in layer:
             qk_HK[h.head, list(h.qk)] = 1
             vo_HK[h.head, list(h.vo)] = 1
         with torch.no_grad():
-            for path, mask_C in ((block.q, qk_HK.flatten()), (block.k, qk_HK.flatten()), (block.v, vo_HK.flatten())):
+            for path, mask_C in ((site.q, qk_HK.flatten()), (site.k, qk_HK.flatten()), (site.v, vo_HK.flatten())):
                 linear = linear_at(stock, path)
                 linear.weight.mul_(mask_C[:, None])
                 if linear.bias is not None:
                     linear.bias.mul_(mask_C)
-            linear_at(stock, block.o).weight.mul_(vo_HK.flatten())
+            linear_at(stock, site.o).weight.mul_(vo_HK.flatten())
+    for pair, neurons in zip(layout.feed_forward, kept.neurons, strict=True):
+        mask_N = torch.zeros(pair.shape.neurons)
+        mask_N[list(neurons)] = 1
+        with torch.no_grad():
+            linear_at(stock, pair.second).weight.mul_(mask_N)
     try:
         yield stock
     finally:
         stock.load_state_dict(whole)
-
-
-def some_neurons(widths: AttentionWidths) -> Neurons:
-    """Of every feed-forward block another number, between one and all."""
-    draw = random.Random(0)
-    return tuple(tuple(sorted(draw.sample(range(n), draw.randint(1, n)))) for n in widths.feed_forward)
 
 
 def distance(found: Tensor, expected: Tensor) -> float:

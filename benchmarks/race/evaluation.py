@@ -1,22 +1,24 @@
-"""Measuring a model so that two can be compared clip by clip: which clips it got right, in a few hundred bytes."""
+"""Measuring a model so that two can be compared sample by sample, in a few hundred bytes or a few thousand."""
 
 import base64
 from typing import Self
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel
-from torch import nn
+from torch import Tensor, nn
 
-from api_schemas.enums import Split
-from benchmarks.race.track import TASK, Track
+from api_schemas.enums import Head, Split
+from benchmarks.race.track import Track
 from worker.engine.evaluate import answers_of
+from worker.engine.tasks.metrics import spearman
 
 BATCH = 32
 
 
 class Predictions(BaseModel):
-    """One model on one split. `correct` holds a bit a clip, in the split's order: packed, most significant first, base64."""
+    """A classifier on one split. `correct` holds a bit a clip, in the split's order: packed, most significant first, base64."""
 
     samples: int
     accuracy: float
@@ -28,21 +30,70 @@ class Predictions(BaseModel):
         packed = base64.b64encode(np.packbits(right_N).tobytes()).decode()
         return cls(samples=len(right_N), accuracy=float(right_N.mean()), cross_entropy=cross_entropy, correct=packed)
 
+    @property
+    def score(self) -> float:
+        """What arms are compared by; higher is better."""
+        return self.accuracy
+
     def right(self) -> NDArray[np.bool_]:
         """By clip, whether the first class was the label."""
         packed = np.frombuffer(base64.b64decode(self.correct), dtype=np.uint8)
         return np.unpackbits(packed, count=self.samples).astype(bool)
 
+    def by_sample(self) -> NDArray[np.float64]:
+        """`right`, as numbers."""
+        return self.right().astype(np.float64)
 
-def measure(track: Track, model: nn.Module, role: Split) -> Predictions:
+    def __str__(self) -> str:
+        return f"{self.accuracy:.1%}"
+
+
+class Nearness(BaseModel):
+    """An encoder on one split, against the dense model's embeddings. `cosines`: float32, little-endian, base64, in order."""
+
+    samples: int
+    cosine: float
+    """Mean cosine similarity of a sample's two embeddings."""
+    correlation: float
+    """Spearman's, of the similarities of all pairs of samples; 0 where all embeddings are one."""
+    cosines: str
+
+    @classmethod
+    def of(cls, embeddings_ND: Tensor, originals_ND: Tensor) -> Self:
+        """Of embeddings of length 1. One that is not finite counts as at right angles to everything."""
+        ours_ND = torch.nan_to_num(embeddings_ND.double(), nan=0.0, posinf=0.0, neginf=0.0)
+        theirs_ND = originals_ND.double()
+        cosine_N = (ours_ND * theirs_ND).sum(-1)
+        first, second = torch.triu_indices(len(ours_ND), len(ours_ND), offset=1)
+        pairs = [(side_ND @ side_ND.mT)[first, second].numpy() for side_ND in (ours_ND, theirs_ND)]
+        packed = base64.b64encode(cosine_N.numpy().astype("<f4").tobytes()).decode()
+        return cls(
+            samples=len(ours_ND), cosine=float(cosine_N.mean()), correlation=spearman(*pairs) or 0.0, cosines=packed
+        )
+
+    @property
+    def score(self) -> float:
+        """What arms are compared by; higher is better."""
+        return self.cosine
+
+    def by_sample(self) -> NDArray[np.float64]:
+        """The cosine of every sample."""
+        return np.frombuffer(base64.b64decode(self.cosines), dtype="<f4").astype(np.float64)
+
+    def __str__(self) -> str:
+        return f"cosine {self.cosine:.4f}, correlation {self.correlation:.3f}"
+
+
+def measure(track: Track, model: nn.Module, role: Split) -> Predictions | Nearness:
     """The model on a whole split, in eval mode.
 
     Logits that are not finite count as wrong, whatever their argmax: a model that overflows has lost its clip.
     """
     split = track.split(role)
-    targets_N = split.all_targets()
-    logits_NC = answers_of(model, split, TASK, batch_size=BATCH, device=track.device)
-    finite_N = logits_NC.isfinite().all(dim=1)
-    right_N = (logits_NC.argmax(dim=1) == targets_N) & finite_N
-    loss = float(track.loss(logits_NC.double(), targets_N).mean())
-    return Predictions.of(right_N.numpy(), loss)
+    targets = split.all_targets()
+    answers = answers_of(model, split, track.task, batch_size=BATCH, device=track.device)
+    if track.task.head is Head.EMBEDDING:
+        return Nearness.of(answers, targets)
+    finite_N = answers.isfinite().all(dim=1)
+    right_N = (answers.argmax(dim=1) == targets) & finite_N
+    return Predictions.of(right_N.numpy(), float(track.loss(answers.double(), targets).mean()))

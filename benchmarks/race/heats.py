@@ -143,7 +143,7 @@ def best_of(cells: Iterable[Cell], family: str, target: float) -> str | None:
     found: dict[bool, dict[str, list[float]]] = {True: {}, False: {}}
     for cell in cells:
         if cell.stage is Stage.ONE_SHOT and cell.family == family and cell.target == target and cell.validation:
-            found[cell.matched].setdefault(cell.arm, []).append(cell.validation.accuracy)
+            found[cell.matched].setdefault(cell.arm, []).append(cell.validation.score)
     pool = found[True] or found[False]
     return max(pool, key=lambda arm: sum(pool[arm]) / len(pool[arm]), default=None)
 
@@ -154,8 +154,8 @@ def select(arms: Iterable[Arm], pattern: str) -> tuple[Arm, ...]:
 
 
 def _say(cell: Cell) -> None:
-    result = cell.detail if cell.test is None else f"{cell.achieved:.1%} gone, test {cell.test.accuracy:.1%}"
+    result = cell.detail if cell.test is None else f"{cell.achieved:.1%} gone, test {cell.test}"
     if cell.validation is not None:
-        result += f", validation {cell.validation.accuracy:.1%}"
+        result += f", validation {cell.validation}"
     seed = "" if cell.seed is None else f" draw {cell.seed}"
     print(f"[{cell.stage}] {cell.arm} at {cell.target:.2%}{seed}: {result} ({cell.seconds:.0f} s)", flush=True)

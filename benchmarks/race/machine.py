@@ -2,6 +2,7 @@
 
 import os
 import platform
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import torch
 PACKAGES = ("torch", "transformers", "peft", "numpy", "torch-pruning")
 
 
-def describe(device: torch.device) -> dict[str, str | int]:
+def describe(device: torch.device, packages: Sequence[str] = PACKAGES) -> dict[str, str | int]:
     """Processor, cores, threads and versions."""
     found: dict[str, str | int] = {
         "processor": _processor(),
@@ -19,7 +20,7 @@ def describe(device: torch.device) -> dict[str, str | int]:
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "python": platform.python_version(),
     }
-    for package in PACKAGES:
+    for package in packages:
         try:
             found[package] = version(package)
         except PackageNotFoundError:

@@ -8,9 +8,9 @@ from api_schemas.presets import PRESETS
 from api_schemas.reach import max_share
 from api_schemas.spec import EngineSpec
 from benchmarks.race.arms import Arm
-from benchmarks.race.track import TASK, Track, Unreachable
+from benchmarks.race.track import Track, Unreachable
 from worker.engine.checkpoint.load import Loaded
-from worker.engine.cutting import Cutting
+from worker.engine.cutting import Cutting, wanted
 from worker.engine.progress import Reporter
 
 VERSION = 2
@@ -36,10 +36,10 @@ ABLATIONS: dict[str, dict[str, Any]] = {
 
 
 def _spec(changes: Mapping[str, Any], samples: int, seed: int, target: float) -> EngineSpec:
-    """One cut by these settings, on the samples that every arm gets."""
+    """One cut by these settings, on the samples that every arm gets, or as many as the settings say."""
     pruning = {**BEST, **changes, "target": {"attention_sparsity": target}, "schedule": {"steps": 1}}
-    labels = {**BEST.get("calibration", {}), **changes.get("calibration", {})}
-    pruning["calibration"] = {**labels, "split": "train", "samples": samples}
+    drawn = {"split": "train", "samples": samples}
+    pruning["calibration"] = {**BEST.get("calibration", {}), **drawn, **changes.get("calibration", {})}
     return EngineSpec.model_validate({"pruning": pruning, "finetune": None, "seed": seed})
 
 
@@ -49,22 +49,25 @@ def _cut(changes: Mapping[str, Any], track: Track, seed: int, target: float) -> 
     limit = max_share(track.described.shape, track.dense.widths, pruning)
     if target > limit + 0.01:
         raise Unreachable(f"{pruning.granularity.value} removes at most {limit:.1%}")
-    cutting = Cutting(spec, track.described, track.data, TASK, track.device, Reporter(lambda _event: None, 1, {}))
+    cutting = Cutting(spec, track.described, track.data, track.task, track.device, Reporter(lambda _event: None, 1, {}))
     # What is observed and how it is scored does not depend on the target, nor on how ranks are given out.
-    scoring = (pruning.basis, pruning.criterion, pruning.compensation, pruning.calibration.model_dump_json(), seed)
+    seen = tuple(sorted(wanted(pruning)))
+    scoring = (pruning.basis, pruning.criterion, seen, pruning.calibration.model_dump_json(), seed)
     scored = track.once(("ours", *scoring), lambda: cutting.score(track.dense, 1))
     return cutting.prune(scored, target)[0]
 
 
+def arm(name: str, family: str, changes: Mapping[str, Any]) -> Arm:
+    """One cut by the `best` settings with these changes."""
+    return Arm(
+        name=name,
+        family=family,
+        cut=partial(_cut, changes),
+        version=VERSION,
+        settings=_spec(changes, 1, 0, 0.5).pruning.model_dump(mode="json", exclude={"preset", "target"}),
+    )
+
+
 def arms() -> tuple[Arm, ...]:
     """`best` first, then what it is without each of its parts."""
-    return tuple(
-        Arm(
-            name=f"ours/{name}",
-            family="ours",
-            cut=partial(_cut, changes),
-            version=VERSION,
-            settings=_spec(changes, 1, 0, 0.5).pruning.model_dump(mode="json", exclude={"preset", "target"}),
-        )
-        for name, changes in ABLATIONS.items()
-    )
+    return tuple(arm(f"ours/{name}", "ours", changes) for name, changes in ABLATIONS.items())

@@ -27,7 +27,10 @@ def scores(track: Track, criterion: Criterion, seed: int) -> tuple[LayerScores, 
     if WANTS[criterion]:
         batches = track.batches(track.calibration(seed), BATCH)
         observed = track.once(
-            ("paper", criterion, seed), lambda: observe(dense.model, blocks, batches, track.loss, WANTS[criterion])
+            ("paper", criterion, seed),
+            lambda: observe(
+                dense.model, blocks, batches, track.scoring_loss(seed), WANTS[criterion], outputs=track.task.outputs
+            ),
         )
     return score(criterion, blocks, observed=observed, seed=seed)
 

@@ -8,7 +8,7 @@ from api_schemas.enums import Split
 from api_schemas.events import EngineEvent, StepDone
 from api_schemas.recovery import Distill, Finetune
 from api_schemas.spec import EngineSpec
-from benchmarks.race.track import TASK, Track
+from benchmarks.race.track import Track
 from worker.engine.attention import attention_blocks, projections_by_name
 from worker.engine.checkpoint.load import Loaded, load_step
 from worker.engine.determinism import step_seed
@@ -29,7 +29,7 @@ def recover(track: Track, smaller: Loaded, seed: int, settings: Finetune) -> Loa
         settings,
         projections=projections_by_name(blocks),
         classifiers=smaller.kind.classifiers,
-        task=TASK,
+        task=track.task,
         pad_value=track.data.pad_value,
         seed=step_seed(seed, 1, "finetune"),
         device=track.device,

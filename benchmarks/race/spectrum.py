@@ -70,13 +70,14 @@ def spectrum(track: Track, seed: int = 0) -> tuple[LayerSpectrum, ...]:
             handles.append(block.projections[side].register_forward_hook(seen))
 
         def context(_m: nn.Module, args: tuple[Tensor, ...], number: int = number) -> None:
+            nonlocal rows
             add(number, "o", args[0])
+            rows += args[0][..., 0].numel() if number == 0 else 0
 
         handles.append(block.projections["o"].register_forward_pre_hook(context))
     try:
-        for inputs, targets in track.batches(split, BATCH):
+        for inputs, _ in track.batches(split, BATCH):
             dense.model(**inputs)
-            rows += len(targets) * track.described.shape.attention[0].queries
     finally:
         for handle in handles:
             handle.remove()

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from benchmarks.race.bootstrap import Difference, paired
 from benchmarks.race.cells import Cell, Stage, Status
+from benchmarks.race.evaluation import Nearness
 from benchmarks.race.heats import BEST, DENSE
 
 
@@ -29,7 +30,9 @@ class Entry:
     test: float | None = None
     test_by_draw: tuple[float, ...] = ()
     right: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
-    """By test clip, the share of draws that got it right."""
+    """By test clip, the share of draws that got it right; by sentence, the mean cosine."""
+    correlation: float | None = None
+    """Of pairwise similarities with the dense model's, where answers are embeddings; over draws the mean."""
     versus_dense: Difference | None = None
     best_minus: Difference | None = None
 
@@ -42,10 +45,11 @@ class Entry:
 def _entry(cells: list[Cell]) -> Entry:
     first = cells[0]
     done = [cell for cell in cells if cell.status is Status.DONE and cell.test]
-    validation = [cell.validation.accuracy for cell in done if cell.validation]
+    validation = [cell.validation.score for cell in done if cell.validation]
     if not done:
         return Entry(first.stage, first.arm, first.family, first.target, first.status, first.detail, 0)
-    right = [cell.test.right() for cell in done if cell.test]
+    right = [cell.test.by_sample() for cell in done if cell.test]
+    correlations = [cell.test.correlation for cell in done if isinstance(cell.test, Nearness)]
     return Entry(
         first.stage, first.arm, first.family, first.target, Status.DONE,
         # One draw in three that did not run must not vanish in the mean of the others.
@@ -56,6 +60,7 @@ def _entry(cells: list[Cell]) -> Entry:
         test=float(np.mean(right)),
         test_by_draw=tuple(float(r.mean()) for r in right),
         right=np.mean(right, axis=0),
+        correlation=float(np.mean(correlations)) if correlations else None,
     )  # fmt: skip
 
 

@@ -47,11 +47,11 @@ def _table(entries: Sequence[Entry], cell: str) -> list[str]:
     lines.append("|---|---|" + "---|" * len(targets))
     for _, arm in order:
         row = [write(found[arm, target]) if (arm, target) in found else "" for target in targets]
-        lines.append(f"| {arm} | {_draws([e for e in entries if e.arm == arm])} | " + " | ".join(row) + " |")
+        lines.append(f"| {arm} | {draws([e for e in entries if e.arm == arm])} | " + " | ".join(row) + " |")
     return lines
 
 
-def _draws(entries: Sequence[Entry]) -> str:
+def draws(entries: Sequence[Entry]) -> str:
     """How many calibration draws were measured; a dash where nothing is drawn."""
     counts = sorted({entry.draws for entry in entries if entry.status is Status.DONE})
     return "–".join(str(count) for count in dict.fromkeys((counts[0], counts[-1]))) if counts and counts[-1] else "-"
@@ -94,11 +94,12 @@ def markdown(
     if failed:
         lines += ["## Not runnable", "", *(f"- {arm}: {detail}" for arm, detail in failed), ""]
     if spectrum:
-        lines += _spectrum(spectrum)
+        lines += spectrum_lines(spectrum)
     return "\n".join(lines)
 
 
-def _spectrum(layers: Sequence[LayerSpectrum]) -> list[str]:
+def spectrum_lines(layers: Sequence[LayerSpectrum]) -> list[str]:
+    """The ranks of every layer, as a section of a page."""
     lines = ["## Energy spectrum of the dense model", "", "Ranks that hold 99% of a head's energy, heads in order.", ""]
     lines += ["| layer | width | QK | VO |", "|---|---|---|---|"]
     for layer in layers:

@@ -196,7 +196,8 @@ def _cut(kind: str, mode: str, scope: str) -> Cut:
         if abs(landed.get(nearest, 0.0) - target) > HOPELESS:
             raise Unreachable(f"of all requests the nearest lands at {landed.get(nearest, 0.0):.1%}")
         model = _pruned(dense, gradients, kind, mode, scope, nearest)
-        left = _widths(model, widths.head_dim)
+        # The library's arms prune attention alone.
+        left = _widths(model, widths.head_dim).model_copy(update={"feed_forward": widths.feed_forward})
         loaded = replace(
             track.dense, model=build(track.dense.kind, model.config.to_dict(), left, model.state_dict()), widths=left
         )

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from api_schemas import accounting
 from api_schemas.checkpoint import Checkpoint, describe_folder
-from api_schemas.enums import Split
+from api_schemas.enums import Head, Split
 from api_schemas.inputs import Columns, Splits
 from worker.engine.checkpoint.load import Loaded, load_original
 from worker.engine.data import FeatureSplit, PreparedData, prepare
@@ -19,12 +19,9 @@ from worker.engine.data.feed import Feed
 from worker.engine.data.split import Inputs
 from worker.engine.determinism import step_seed
 from worker.engine.models import on_device
-from worker.engine.tasks import Classification
+from worker.engine.tasks import Classification, Loss, Task
 
 Made = TypeVar("Made")
-
-TASK = Classification(several=False)
-"""Intervals are those of an accuracy."""
 
 KEPT_IN_MEMORY = 6
 """Results of scoring that stay at hand, the last used: arms are run family by family."""
@@ -46,6 +43,7 @@ class Track:
     calibration_samples: int
     identity: dict[str, Any]
     """What of checkpoint and data decides a cell's outcome."""
+    task: Task = field(default_factory=lambda: Classification(several=False))
     _made: dict[Hashable, Any] = field(default_factory=dict)
 
     def split(self, role: Split) -> FeatureSplit:
@@ -68,7 +66,13 @@ class Track:
 
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         """The task's loss, one number a sample."""
-        return TASK.loss(logits, targets)
+        return self.task.loss(logits, targets)
+
+    def scoring_loss(self, seed: int) -> Loss:
+        """What gradients are taken of: the loss; an original is at its own embeddings' minimum, so there it is `own_loss`."""
+        if self.task.head is Head.EMBEDDING:
+            return self.task.own_loss(step_seed(seed, 1, "labels"))
+        return self.task.loss
 
     def sparsity(self, loaded: Loaded) -> float:
         """Share of the dense model's attention parameters that is gone."""

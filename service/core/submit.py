@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from api_schemas.columns import FoundColumns, find_columns
 from api_schemas.enums import Head, UploadState
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
+from api_schemas.families import family_named
 from api_schemas.inputs import HubDataset, Splits, UploadedDataset
 from api_schemas.reach import check_reachable
 from api_schemas.resources import DatasetContents, ModelLayout
 from api_schemas.shards import INDEX_NAME, WEIGHTS_NAME
 from api_schemas.spec import JobRequest
-from api_schemas.task_rules import check_exports, check_labels
+from api_schemas.task_rules import check_exports, check_labels, check_layout
 from service.core.uploads import require_kept
 from service.core.views import model_shape
 from service.services import Services
@@ -26,13 +27,14 @@ def submit(services: Services, request: JobRequest) -> Job:
     """Create the job; `wake` is to follow.
 
     Raises NOT_FOUND or UPLOAD_INCOMPLETE (an input that is not there or not ready), SPARSITY_OUT_OF_REACH,
-    WIDTH_MISALIGNED, LABELS_MISMATCH, DATASET_SCHEMA, DATASET_EMPTY, INVALID_REQUEST and EXPORT_UNAVAILABLE (what the model's
-    answers rule out).
+    WIDTH_MISALIGNED, LABELS_MISMATCH, DATASET_SCHEMA, DATASET_EMPTY, INVALID_REQUEST and EXPORT_UNAVAILABLE (what the
+    model's family or answers rule out).
     """
     model = _ready_upload(services, "model", request.model.id)
     layout = ModelLayout.model_validate(model.description)
     check_labels(layout.head, request.pruning)
     check_exports(layout.head, request.exports)
+    check_layout(family_named(layout.family), request.pruning)
     check_reachable(model_shape(model.description or {}), layout.widths, request.pruning)
     _check_roles(request.dataset.splits)
     inputs = {model.id}

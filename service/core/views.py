@@ -65,6 +65,7 @@ def model_description(checkpoint: Checkpoint) -> dict[str, Any]:
         multi_label=checkpoint.multi_label,
         widths=widths,
         attention_parameters=accounting.attention_parameters(shape, widths),
+        feed_forward_parameters=accounting.feed_forward_parameters(shape, widths),
         total_parameters=accounting.total_parameters(shape, widths),
         flops=accounting.total_flops(shape, widths),
         weight_bytes=accounting.weight_bytes(shape, widths),

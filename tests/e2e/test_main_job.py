@@ -7,14 +7,13 @@ import subprocess
 import sys
 import tarfile
 import time
-from pathlib import Path
 
 import httpx
 import pytest
 
 from tests.support.tiny import tiny_data, tiny_model
+from tests.support.up import JOB_SECONDS, upload, wait
 
-JOB_SECONDS = 240
 FAST = {"latency_batch_sizes": [1], "latency_runs": 5}
 
 LOAD = """
@@ -28,23 +27,6 @@ with torch.inference_mode():
 print(json.dumps({"parameters": sum(p.numel() for p in model.parameters()), "finite": bool(torch.isfinite(logits).all()),
                   "secateur": "worker" in sys.modules}))
 """
-
-
-def upload(client: httpx.Client, kind: str, folder: Path, skip: tuple[str, ...] = ()) -> str:
-    files = sorted(path for path in folder.iterdir() if path.name not in skip)
-    declared = [
-        {"name": p.name, "size": p.stat().st_size, "sha256": hashlib.sha256(p.read_bytes()).hexdigest()} for p in files
-    ]
-    created = client.post(f"/{kind}", json={"name": folder.name, "files": declared})
-    assert created.status_code == 201, created.text
-    identifier = created.json()["id"]
-    for path in files:
-        sent = client.put(f"/{kind}/{identifier}/files/{path.name}", content=path.read_bytes())
-        assert sent.status_code in (200, 201, 204), sent.text
-    done = client.post(f"/{kind}/{identifier}/complete")
-    assert done.status_code == 200, done.text
-    assert done.json()["state"] == "ready"
-    return identifier
 
 
 @pytest.fixture(scope="module")
@@ -67,18 +49,6 @@ def submit(client, uploaded, **changes):
     assert response.status_code == 202, response.text
     assert response.headers["location"].endswith(response.json()["id"])
     return response.json()["id"]
-
-
-def wait(client, job, until=("succeeded", "failed", "cancelled")):
-    deadline = time.monotonic() + JOB_SECONDS
-    seen = []
-    while time.monotonic() < deadline:
-        found = client.get(f"/jobs/{job}").json()
-        seen.append(found)
-        if found["state"] in until:
-            return found, seen
-        time.sleep(0.3)
-    raise AssertionError(f"still {seen[-1]['state']} after {JOB_SECONDS} s: {seen[-1]}")
 
 
 def test_submit_poll_download_load(client, uploaded, tmp_path):

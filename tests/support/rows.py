@@ -16,16 +16,20 @@ CLIP, PICTURE = datasets.Audio(decode=False), datasets.Image(decode=False)
 TEXT, TEXTS = datasets.Value("string"), datasets.List(datasets.Value("string"))
 
 
-def write_splits(folder: Path, features: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> Path:
-    """The same rows as train, validation and test shards; bytes are embedded."""
-    folder.mkdir(parents=True, exist_ok=True)
+def write_split(file: Path, features: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:
+    """One shard; bytes are embedded."""
+    file.parent.mkdir(parents=True, exist_ok=True)
     plain = [
         {name: {"bytes": value, "path": None} if isinstance(value, bytes) else value for name, value in row.items()}
         for row in rows
     ]
-    table = pa.Table.from_pylist(plain, schema=datasets.Features(dict(features)).arrow_schema)
+    pq.write_table(pa.Table.from_pylist(plain, schema=datasets.Features(dict(features)).arrow_schema), file)
+
+
+def write_splits(folder: Path, features: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> Path:
+    """The same rows as train, validation and test shards."""
     for split in ("train", "validation", "test"):
-        pq.write_table(table, folder / f"{split}.parquet")
+        write_split(folder / f"{split}.parquet", features, rows)
     return folder
 
 

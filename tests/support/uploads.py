@@ -49,8 +49,9 @@ def preprocessor_config(**changes: Any) -> dict[str, Any]:
 
 def ast_tensors(config: Mapping[str, Any], naming: int = 0, dtype: str = "float32") -> dict[str, np.ndarray]:
     """The tensors of a config, under the family's `naming`-th way of naming them in the file."""
-    others = AST.other_tensors(config, len(config.get("id2label", "12")))
-    shapes = {**block_tensors(AST.layout(config, "")), **others}
+    architecture = AST.architectures["ASTForAudioClassification"]
+    others = AST.other_tensors(config, architecture, len(config.get("id2label", "12")))
+    shapes = {**block_tensors(AST.layout(config, architecture)), **others}
     random = np.random.default_rng(0)
     return {
         AST.saved_as(naming, name): random.normal(size=shape).astype(dtype) for name, shape in sorted(shapes.items())
@@ -107,6 +108,11 @@ def picture(colour: tuple[int, int, int] = (200, 30, 30), size: tuple[int, int] 
     """An image of one colour with a darker corner, encoded."""
     image = Image.new("RGB", size, colour)
     image.paste((10, 10, 10), (0, 0, size[0] // 3, size[1] // 3))
+    return encoded_picture(image, kind)
+
+
+def encoded_picture(image: Image.Image, kind: str = "PNG") -> bytes:
+    """The bytes of a file."""
     buffer = io.BytesIO()
     image.save(buffer, kind)
     return buffer.getvalue()

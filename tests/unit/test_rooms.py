@@ -18,11 +18,12 @@ ALLOWED = {
             "obstore",
             "pyarrow",
             "soundfile",
+            "PIL",
         ),
     },
     "worker.engine": {
         *("pydantic", "torch", "torchaudio", "transformers", "peft", "datasets", "safetensors", "huggingface_hub"),
-        *("accelerate", "numpy", "pyarrow", "soundfile", "soxr", "matplotlib", "jinja2", "markupsafe"),
+        *("accelerate", "numpy", "pyarrow", "soundfile", "soxr", "matplotlib", "jinja2", "markupsafe", "PIL"),
         *("onnx", "onnxruntime"),  # imported where an export is made, and nowhere else: they come with an extra
     },
 }

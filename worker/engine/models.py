@@ -62,8 +62,7 @@ def build(
 ) -> PreTrainedModel:
     """A pruned-class model with these widths and weights, float32, in eval mode.
 
-    `config` is any configuration of the kind, stock or pruned, as a mapping; `state` is in the module tree's names. Weights that
-    are tied to others may be left out of it.
+    `config` is any configuration of the kind, stock or pruned, as a mapping; `state` is in the module tree's names, whole.
     """
     classes = kind.classes
     foreign = {"model_type", "auto_map", "architectures", "dtype", "transformers_version"}

@@ -13,7 +13,7 @@ from api_schemas.events import DataReady, Finished, Started, StepDone
 from api_schemas.metrics import StepMetrics
 from api_schemas.reach import check_reachable
 from api_schemas.spec import EngineSpec
-from api_schemas.task_rules import check_exports, check_labels
+from api_schemas.task_rules import check_exports, check_labels, check_layout
 from worker.engine.checkpoint.load import Loaded, load_original, load_step
 from worker.engine.cutting import Cutting, Scored
 from worker.engine.data import FeatureSplit, PreparedData, prepare
@@ -150,6 +150,7 @@ def run(inputs: Inputs, spec: EngineSpec, emit: Emit) -> None:
     described = describe_folder(inputs.model)
     check_labels(described.architecture.head, spec.pruning)
     check_exports(described.architecture.head, spec.exports)
+    check_layout(described.family, spec.pruning)
     check_reachable(described.shape, described.widths, spec.pruning)
     targets = step_targets(described.shape, described.widths, spec.pruning)
     emit(

@@ -55,24 +55,25 @@ def test_a_latency_target_needs_a_batch_size(client: TestClient, job_body: dict[
 
 
 @pytest.mark.parametrize(
-    ("head", "asked", "code", "pointer"),
+    ("model_is", "asked", "code", "pointer"),
     [
-        ("embedding", {"pruning": PAPER}, "invalid_request", "/pruning/calibration/labels"),
-        ("sequence_to_sequence", {"exports": ["onnx"]}, "export_unavailable", "/exports"),
+        ({"head": "embedding"}, {"pruning": PAPER}, "invalid_request", "/pruning/calibration/labels"),
+        ({"head": "sequence_to_sequence"}, {"exports": ["onnx"]}, "export_unavailable", "/exports"),
+        ({"family": "bert"}, {"pruning": PAPER | {"layout": "stock"}}, "invalid_request", "/pruning/layout"),
     ],
 )
-def test_what_a_model_answers_with_rules_things_out(
+def test_what_a_model_is_rules_things_out(
     client: TestClient,
     services: Services,
     job_body: dict[str, Any],
-    head: str,
+    model_is: dict[str, Any],
     asked: dict[str, Any],
     code: str,
     pointer: str,
 ) -> None:
     with services.database.write() as session:
         model = session.get_one(Upload, job_body["model"]["id"])
-        model.description = {**(model.description or {}), "head": head}
+        model.description = {**(model.description or {}), **model_is}
     answer = client.post("/v1/jobs", json=job_body | asked)
     assert [item["pointer"] for item in problem(answer, 422, code)["errors"]] == [pointer]
 

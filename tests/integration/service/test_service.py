@@ -8,6 +8,7 @@ from fastapi import FastAPI
 from starlette.testclient import TestClient
 
 from api_schemas.errors import Problem
+from api_schemas.families import FAMILIES
 from service.app import create_app
 from service.services import Services
 from store.settings import Settings
@@ -70,7 +71,7 @@ def test_docs_and_limits(client: TestClient, services: Services) -> None:
     assert client.get("/", follow_redirects=False).headers["location"] == "/docs"
     limits = client.get("/v1/limits").json()
     assert limits["max_file_bytes"] == services.settings.max_file_bytes
-    assert limits["families"] == ["ast"]
+    assert limits["families"] == [family.name for family in FAMILIES]
 
 
 def test_health_asks_nobody_and_readiness_everybody(client: TestClient) -> None:

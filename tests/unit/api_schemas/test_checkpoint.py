@@ -43,13 +43,13 @@ def test_describes_every_way_of_naming_and_storing(naming: int, dtype: str) -> N
     assert checkpoint.widths.stock_shape == (4, 8)
     assert len(checkpoint.widths.layers) == 2
     shape = checkpoint.shape
-    assert shape.attention_parameters == 2 * (4 * 32 * 32 + 4 * 32)
-    assert accounting.attention_parameters(shape, checkpoint.widths) == shape.attention_parameters
+    assert accounting.attention_parameters(shape, checkpoint.widths) == 2 * (4 * 32 * 32 + 4 * 32)
+    assert accounting.feed_forward_parameters(shape, checkpoint.widths) == 2 * (2 * 32 * 64 + 64 + 32)
     arrays = ast_tensors(ast_config(), naming)
     assert accounting.total_parameters(shape, checkpoint.widths) == sum(array.size for array in arrays.values())
     assert shape.bytes_per_parameter == np.dtype(dtype).itemsize
     # 32 frames and 32 mel bins in patches of 16 with stride 10: two by two, and two special tokens.
-    assert shape.tokens == 6
+    assert (shape.attention[0].queries, shape.attention[0].pairs, shape.feed_forward[0].tokens) == (6, 36, 6)
 
 
 def test_a_uniformly_pruned_stock_checkpoint_says_its_head_width() -> None:

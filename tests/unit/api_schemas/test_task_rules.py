@@ -1,11 +1,12 @@
-"""What may be asked of a model that has no labels, or that writes its answer."""
+"""What may be asked of a model that has no labels, that writes its answer, or whose class reads no head width."""
 
 import pytest
 
 from api_schemas.enums import ExportFormat, Head
 from api_schemas.errors import ErrorCode, SecateurError
+from api_schemas.families import FAMILIES, Family
 from api_schemas.pruning import Pruning
-from api_schemas.task_rules import check_exports, check_labels
+from api_schemas.task_rules import check_exports, check_labels, check_layout
 
 
 def pruning(preset: str, **changes: object) -> Pruning:
@@ -17,6 +18,11 @@ def test_embeddings_have_no_labels_of_the_data() -> None:
         check_labels(Head.EMBEDDING, pruning("paper"))
     assert caught.value.code is ErrorCode.INVALID_REQUEST
     assert [item.pointer for item in caught.value.errors] == ["/pruning/calibration/labels"]
+
+
+def test_taylor_is_not_sent_on_to_labels_that_it_cannot_use() -> None:
+    with pytest.raises(SecateurError, match="Take fisher_gate and set pruning"):
+        check_labels(Head.EMBEDDING, pruning("paper", criterion="taylor"))
 
 
 @pytest.mark.parametrize(
@@ -39,3 +45,20 @@ def test_a_model_that_writes_is_no_single_graph() -> None:
         check_exports(Head.SEQUENCE_TO_SEQUENCE, [ExportFormat.ONNX])
     assert caught.value.code is ErrorCode.EXPORT_UNAVAILABLE
     assert [item.pointer for item in caught.value.errors] == ["/exports"]
+
+
+BLOCKS = {"ffn_sparsity": 0.5}
+
+
+@pytest.mark.parametrize("target", [{"attention_sparsity": 0.5}, BLOCKS, {"attention_sparsity": 0.5, **BLOCKS}])
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
+def test_a_stock_layout_needs_a_class_that_reads_what_is_left(family: Family, target: dict[str, float]) -> None:
+    check_layout(family, pruning("paper", target=target))
+    if (family.head_dim_key or target == BLOCKS) and (family.neurons_key or "ffn_sparsity" not in target):
+        check_layout(family, pruning("paper", target=target, layout="stock"))
+        return
+    able = "ast, vit, deit" if family.head_dim_key is None and target != BLOCKS else "ast, vit, deit, wav2vec2"
+    with pytest.raises(SecateurError, match=f"stock layouts exist for {able}") as caught:
+        check_layout(family, pruning("paper", target=target, layout="stock"))
+    assert caught.value.code is ErrorCode.INVALID_REQUEST
+    assert [item.pointer for item in caught.value.errors] == ["/pruning/layout"]

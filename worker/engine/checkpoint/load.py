@@ -12,7 +12,7 @@ from transformers import AutoConfig, PreTrainedModel
 
 from api_schemas.checkpoint import describe_folder
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
-from api_schemas.families import FAMILIES
+from api_schemas.families import family_named
 from api_schemas.widths import AttentionWidths
 from worker.engine.models import Kind, build, generate_alike
 
@@ -94,7 +94,7 @@ def _check_complete(kind: Kind, info: Mapping[str, Any]) -> list[str]:
 def load_step(folder: Path) -> Loaded:
     """A step the engine wrote, in either shape. A stock shape's queries get their folded softmax scale taken out again."""
     record = json.loads((folder / PRUNING_FILE).read_text())
-    family = next(family for family in FAMILIES if family.name == record["family"])
+    family = family_named(record["family"])
     kind = Kind(family, record["architecture"])
     widths = AttentionWidths.model_validate(record["widths"])
     source = kind.classes.stock if record["stock_layout"] else kind.classes.pruned

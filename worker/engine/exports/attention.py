@@ -50,7 +50,7 @@ def for_export(loaded: Loaded) -> PreTrainedModel:
     """A copy of the model on the CPU that computes the same, with GroupedAttention for plain self-attention.
 
     Taken head by head, as in the model's own code, a large model of unequal heads is a graph of ten thousand nodes, which takes
-    minutes to make. Attention of other kinds (relative positions, windows) is left as it is.
+    minutes to make. Attention of other kinds (a decoder's, relative positions, windows) is left as it is.
     """
     model: PreTrainedModel = on_device(copy.deepcopy(loaded.model), torch.device("cpu")).eval()
     sites = loaded.kind.layout_of(model).attention

@@ -5,6 +5,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from api_schemas.errors import ErrorCode, SecateurError
+
 
 class OnnxFile:
     """Called with the model's inputs by keyword, it gives its answers, float32 with the samples first; all on the CPU."""
@@ -12,6 +14,7 @@ class OnnxFile:
     def __init__(self, path: Path) -> None:
         import onnxruntime
 
+        self._name = path.name
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = torch.get_num_threads(), 1
         # Idle threads sleep: awake, they would take the cores from torch, whose turn comes next when both are timed.
@@ -20,5 +23,12 @@ class OnnxFile:
         self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
     def __call__(self, **inputs: Tensor) -> Tensor:
-        (answers,) = self._session.run(None, {name: tensor.numpy() for name, tensor in inputs.items()})
+        """Raises EXPORT_FAILED where the graph does not run on these inputs."""
+        try:
+            (answers,) = self._session.run(None, {name: tensor.numpy() for name, tensor in inputs.items()})
+        except Exception as error:  # onnxruntime's exceptions share no base of their own
+            shapes = ", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in inputs.items())
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
+            detail = f"onnxruntime does not run {self._name} on {shapes}: {reason[:300]}"
+            raise SecateurError(ErrorCode.EXPORT_FAILED, detail) from error
         return torch.from_numpy(answers)

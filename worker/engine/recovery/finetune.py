@@ -19,7 +19,6 @@ from worker.engine.recovery.fitting import gradient
 from worker.engine.recovery.ledger import CHECK_EVERY, Ledger
 from worker.engine.recovery.objective import Objective
 from worker.engine.recovery.saves import Keeper, Saves
-from worker.engine.recovery.steady import steady
 from worker.engine.recovery.training_state import Course, TrainingState, digest_of
 from worker.engine.tasks import Task
 
@@ -113,7 +112,6 @@ def finetune(
         adapted, ranks = lora.attach(model, projections, classifiers, spec.lora)
         in_training(nn.Module.to(adapted, device))
         base = lora.base_of(adapted)
-        stack.enter_context(steady(base))
         learning = stack.enter_context(distillation(spec.distill, teacher, base, task))
         objective = Objective(adapted, device, task, learning, microbatch)
         optimizer = _optimizer(adapted, spec)

@@ -45,7 +45,8 @@ def test_what_is_left_is_whole_and_computes(track, kind, mode, scope):
         assert layer.heads == 4 if mode == "dims" else set(layer.qk) == {8}
     if scope == "local":
         assert len(set(loaded.widths.layers)) == 1
-    assert loaded.model.config.attention_head_dim == 8, "the softmax scale is the original's"
+    scales = {attention.softmax_scale() for attention in peer._attentions(loaded.model)}
+    assert scales == {8**-0.5}, "the softmax scale is the original's"
 
 
 def test_a_local_request_beyond_the_last_head_is_unreachable(track):

@@ -1,13 +1,18 @@
 """Graphs of models whose inputs differ in length: any batch, any length, the answers of torch."""
 
+from pathlib import Path
+
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import torch
 from transformers import BertModel
 
+from api_schemas.errors import ErrorCode, SecateurError
 from tests.unit.engine.tasks.models import bert, ctc, spell
 from worker.engine.exports import graph
+from worker.engine.exports.runtime import OnnxFile
 from worker.engine.tasks import Task
 from worker.engine.tasks.ctc import Ctc
 from worker.engine.tasks.embedding import Embedding
@@ -37,3 +42,14 @@ def test_neither_batch_nor_length_is_fixed(monkeypatch: pytest.MonkeyPatch, mode
         with torch.no_grad():
             expected = task.outputs(network, inputs).numpy()
         np.testing.assert_allclose(found, expected, atol=2e-5)
+
+
+def test_a_graph_that_does_not_run_on_the_data_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A model may do something else at other lengths, which no graph says: then its file is not handed out."""
+    monkeypatch.setattr(graph, "for_export", lambda stock: stock)
+    onnx.save(graph.float_graph(bert(BertModel), Embedding(), ids(1, 7)), tmp_path / "fixed.onnx")
+    file = OnnxFile(tmp_path / "fixed.onnx")
+    assert file(**ids(3, 7)).shape == (3, 16)
+    with pytest.raises(SecateurError, match=r"does not run fixed.onnx on input_ids \(1, 5\)") as caught:
+        file(**ids(1, 5))
+    assert caught.value.code is ErrorCode.EXPORT_FAILED

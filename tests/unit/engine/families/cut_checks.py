@@ -10,7 +10,7 @@ from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel
 
 from api_schemas import accounting
-from benchmarks.families.reference import answer, assert_near, cut_by, dense, keeps, masked, shape_of, some_neurons
+from benchmarks.families.reference import answer, assert_near, cut_by, dense, keeps, masked, shape_of
 from worker.engine.attention import attention_blocks
 from worker.engine.data.split import Inputs
 from worker.engine.models import Kind
@@ -20,13 +20,12 @@ from worker.engine.pruned import pruned_layers
 def check_cut(kind: Kind, stock: PreTrainedModel, inputs: Inputs, name: str, mask: Tensor | None = None) -> None:
     """A cut model says what the masked stock model says, fused and eager, alone and with padding."""
     loaded = dense(kind, stock)
-    keep = keeps(loaded.widths)[name]
-    neurons = None if name == "nothing cut" else some_neurons(loaded.widths)
-    model = cut_by(loaded, keep, neurons).model
+    kept = keeps(loaded.widths)[name]
+    model = cut_by(loaded, kept).model
     calls = [inputs] if mask is None else [inputs, {**inputs, "attention_mask": mask}]
     with torch.inference_mode():
         for call in calls:
-            with masked(kind, stock, keep, neurons) as reference:
+            with masked(kind, stock, kept) as reference:
                 expected = answer(reference, call)
             # Some compute attention in one way only, whatever they are told.
             for way in ("sdpa", "eager") if model._supports_sdpa else ("eager",):
@@ -42,27 +41,32 @@ def check_cut(kind: Kind, stock: PreTrainedModel, inputs: Inputs, name: str, mas
 def check_gradients(kind: Kind, stock: PreTrainedModel, inputs: Inputs, name: str) -> None:
     """Every weight that stays gets the gradient that it has in the masked stock model."""
     loaded = dense(kind, stock)
-    keep = keeps(loaded.widths)[name]
+    kept = keeps(loaded.widths)[name]
     direction = torch.randn(answer(stock, inputs).shape, generator=torch.Generator().manual_seed(5))
     stock.zero_grad()
-    with masked(kind, stock, keep) as reference:
+    with masked(kind, stock, kept) as reference:
         (answer(reference, inputs) * direction).sum().backward()
     expected = {path: parameter.grad for path, parameter in stock.named_parameters()}
-    for block, layer in zip(attention_blocks(stock, kind, loaded.widths), keep, strict=True):
+    for block, layer in zip(attention_blocks(stock, kind, loaded.widths), kept.heads, strict=True):
         for side, path in block.names.items():
-            kept = [
+            rows = [
                 block.rows(side, h.head).start + channel for h in layer for channel in (h.qk if side in "qk" else h.vo)
             ]
             for what in ("weight", "bias"):
                 gradient = expected.get(f"{path}.{what}")
                 if gradient is None or (side == "o" and what == "bias"):
                     continue
-                expected[f"{path}.{what}"] = gradient[:, kept] if side == "o" else gradient[kept]
-    for site, layer in zip(kind.layout(stock.config.to_dict()).attention, keep, strict=True):
+                expected[f"{path}.{what}"] = gradient[:, rows] if side == "o" else gradient[rows]
+    layout = kind.layout(stock.config.to_dict())
+    for pair, neurons in zip(layout.feed_forward, kept.neurons, strict=True):
+        for path in (f"{pair.first}.weight", f"{pair.first}.bias"):
+            expected[path] = expected[path][list(neurons)]
+        expected[f"{pair.second}.weight"] = expected[f"{pair.second}.weight"][:, list(neurons)]
+    for site, layer in zip(layout.attention, kept.heads, strict=True):
         for entry, dimension in site.per_head.items():
             path, heads = f"{site.module}.{entry}", torch.tensor([h.head for h in layer], dtype=torch.long)
             expected[path] = expected[path].index_select(dimension, heads)
-    model = cut_by(loaded, keep).model
+    model = cut_by(loaded, kept).model
     (answer(model, inputs) * direction).sum().backward()
     largest = max(
         gradient.abs().max().item() for gradient in expected.values() if gradient is not None and gradient.numel()

@@ -14,9 +14,10 @@ from worker.engine.attention import attention_blocks
 from worker.engine.checkpoint.load import Loaded
 from worker.engine.compensation import STEADY_RIDGE, Pulls, fold_means, refit_outputs
 from worker.engine.data.split import Inputs
+from worker.engine.feed_forward import feed_forward_blocks
 from worker.engine.models import Kind
-from worker.engine.scoring import Observations, Want, observe, score
-from worker.engine.selection import keep_all
+from worker.engine.scoring import Observations, Want, observe, score, score_neurons
+from worker.engine.selection import Kept
 
 
 def _seen(loaded: Loaded, batches: Sequence[Inputs], wants: Set[Want]) -> tuple[Observations, Tensor]:
@@ -32,45 +33,63 @@ def _seen(loaded: Loaded, batches: Sequence[Inputs], wants: Set[Want]) -> tuple[
         lambda answers, _: (answers * direction).flatten(1).sum(1),
         wants,
         outputs=answer,
+        neurons=feed_forward_blocks(loaded.model, loaded.kind, loaded.widths),
     )
     return found, direction
 
 
 def check_scores(kind: Kind, stock: PreTrainedModel, inputs: Inputs, name: str = "no heads last") -> None:
-    """Every criterion scores every channel, and what Fisher sums per sample is what a loop over samples finds."""
+    """Every criterion scores every channel and neuron, and what Fisher sums per sample is what a loop over samples finds."""
     loaded = cut_by(dense(kind, stock), keeps(shape_of(kind, stock).dense)[name])
     blocks = attention_blocks(loaded.model, kind, loaded.widths)
+    pairs = feed_forward_blocks(loaded.model, kind, loaded.widths)
     observed, direction = _seen(loaded, [inputs], frozenset(Want))
     for criterion in Criterion:
+        found = []
         for block, scores in zip(blocks, score(criterion, blocks, observed=observed), strict=True):
             assert [len(head) for head in scores.qk] == list(block.widths.qk)
             assert [len(head) for head in scores.vo] == list(block.widths.vo)
-            for head in (*scores.qk, *scores.vo):
-                assert torch.isfinite(head).all()
-                assert (head >= 0).all()
-                assert head.max() > 0, criterion
+            found += [*scores.qk, *scores.vo]
+        neurons = [scores.vector for scores in score_neurons(criterion, pairs, observed.neurons)]
+        assert tuple(map(len, neurons)) == loaded.widths.feed_forward
+        for vector in (*found, *neurons):
+            assert torch.isfinite(vector).all()
+            assert (vector >= 0).all()
+            assert vector.max() > 0, criterion
+    expected = _mean_squares(loaded, inputs, direction)
+    for block, layer in zip(blocks, observed.layers, strict=True):
+        if not block.widths.heads:
+            continue
+        assert layer.fisher is not None
+        of = {side: sum(_summed(expected, path, columns=side == "o")) for side, path in block.names.items()}
+        torch.testing.assert_close(layer.fisher.qk, of["q"] + of["k"], rtol=1e-3, atol=0)
+        torch.testing.assert_close(layer.fisher.vo, of["v"] + of["o"], rtol=1e-3, atol=0)
+    for pair, seen in zip(pairs, observed.neurons, strict=True):
+        first, second = (sum(_summed(expected, path, columns=path == pair.names[1])) for path in pair.names)
+        torch.testing.assert_close(seen.fisher, first + second, rtol=1e-3, atol=0)
+
+
+def _mean_squares(loaded: Loaded, inputs: Inputs, direction: Tensor) -> dict[str, Tensor]:
+    """By parameter, E over samples of the squared gradient, one sample at a time. The model becomes float64."""
     model = loaded.model.double()
     samples = len(next(iter(inputs.values())))
-    expected = [dict.fromkeys("qkvo", torch.zeros(())) for _ in blocks]
+    sums: dict[str, Tensor] = {}
     for sample in range(samples):
         one = {key: value[sample : sample + 1] for key, value in inputs.items()}
         one = {key: value.double() if value.is_floating_point() else value for key, value in one.items()}
         model.zero_grad()
         (answer(model, one) * direction).sum().backward()
-        for block, sums in zip(blocks, expected, strict=True):
-            if not block.widths.heads:
-                continue
-            for side, linear in block.projections.items():
-                square = linear.weight.grad.square().sum(0 if side == "o" else 1)
-                if side != "o" and linear.bias is not None:
-                    square = square + linear.bias.grad.square()
-                sums[side] = sums[side] + square / samples
-    for block, layer, sums in zip(blocks, observed.layers, expected, strict=True):
-        if not block.widths.heads:
-            continue
-        assert layer.fisher is not None
-        torch.testing.assert_close(layer.fisher.qk, sums["q"] + sums["k"], rtol=1e-3, atol=0)
-        torch.testing.assert_close(layer.fisher.vo, sums["v"] + sums["o"], rtol=1e-3, atol=0)
+        for path, parameter in model.named_parameters():
+            if parameter.grad is not None:
+                sums[path] = sums.get(path, 0.0) + parameter.grad.square() / samples
+    return sums
+
+
+def _summed(squares: dict[str, Tensor], path: str, *, columns: bool) -> list[Tensor]:
+    """Of a map, the sum over each column; or over each row, and its bias."""
+    weight = squares[f"{path}.weight"].sum(0 if columns else 1)
+    bias = squares.get(f"{path}.bias")
+    return [weight] if columns or bias is None else [weight, bias]
 
 
 def check_rotation(kind: Kind, stock: PreTrainedModel, inputs: Inputs, name: str) -> None:
@@ -100,10 +119,10 @@ def last_states(loaded: Loaded, inputs: Inputs) -> Tensor:
 def check_compensation(kind: Kind, stock: PreTrainedModel, seen: Sequence[Inputs], unseen: Inputs, name: str) -> None:
     """On inputs that were not fitted to, least squares comes nearer than folded means, and these nearer than nothing."""
     loaded = dense(kind, stock)
-    keep = keeps(loaded.widths)[name]
+    kept = keeps(loaded.widths)[name]
     observed, _ = _seen(loaded, seen, {Want.CONTEXT})
-    bare, folded, refitted, whole = (cut_by(loaded, keep) for _ in range(4))
-    fold_means(loaded, folded, keep, observed)
+    bare, folded, refitted, whole = (cut_by(loaded, kept) for _ in range(4))
+    fold_means(loaded, folded, kept.heads, observed)
     refit_outputs(loaded, refitted, seen, Pulls())
     refit_outputs(loaded, whole, seen, Pulls(feed_forward=STEADY_RIDGE))
     expected = last_states(loaded, unseen)
@@ -118,7 +137,7 @@ def check_compensation(kind: Kind, stock: PreTrainedModel, seen: Sequence[Inputs
 def check_uncut_stays(kind: Kind, stock: PreTrainedModel, batches: Sequence[Inputs]) -> None:
     """Where nothing was lost there is nothing to make up for."""
     loaded = dense(kind, stock)
-    same = cut_by(loaded, keep_all(loaded.widths))
+    same = cut_by(loaded, Kept.all(loaded.widths))
     refit_outputs(loaded, same, batches, Pulls(feed_forward=STEADY_RIDGE))
     for a, b in zip(loaded.model.parameters(), same.model.parameters(), strict=True):
         torch.testing.assert_close(a, b, atol=1e-3, rtol=1e-3)

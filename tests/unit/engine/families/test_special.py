@@ -7,14 +7,11 @@ import torch
 
 from api_schemas.checkpoint_config import read_config
 from api_schemas.errors import ErrorCode, SecateurError
-from api_schemas.recovery import Lora
 from benchmarks.families import reference
 from benchmarks.families.tiny import SPECIAL, WAVLM_CTC
 from tests.unit.engine.families import cut_checks
-from worker.engine.attention import attention_blocks, projections_by_name
 from worker.engine.pruned import pruned_layers
 from worker.engine.recovery.finetune import in_training
-from worker.engine.recovery.lora import attach, merge
 
 every = pytest.mark.parametrize("tiny", SPECIAL, ids=lambda tiny: tiny.id)
 CLAP = next(tiny for tiny in SPECIAL if tiny.name == "ClapAudioModelWithProjection")
@@ -34,27 +31,6 @@ def test_heads_of_every_width_in_calls_of_their_own(tiny, name, monkeypatch):
     assert max(len(module.fused_calls) for module in attentions) > 1
     inputs = tiny.inputs(3)
     cut_checks.check_cut(tiny.kind, tiny.stock(), inputs, name, None if tiny.mask is None else tiny.mask(inputs))
-
-
-@every
-def test_every_adapter_learns_and_merges(tiny):
-    """In train mode, with what regularises a family switched on; without heads there is nothing to adapt."""
-    loaded = reference.dense(tiny.kind, tiny.stock())
-    cut = reference.cut_by(loaded, reference.keeps(loaded.widths)["no heads first"])
-    inputs = tiny.inputs(4)
-    with torch.inference_mode():
-        before = reference.answer(cut.model, inputs)
-    projections = projections_by_name(attention_blocks(cut.model, cut.kind, cut.widths))
-    assert len(projections) == 4 * (len(loaded.widths.layers) - 1)
-    adapted, _ = attach(cut.model, projections, cut.kind.classifiers, Lora(rank=2, dropout=0.0))
-    in_training(adapted)
-    reference.answer(adapted, inputs).square().mean().backward()
-    for path in projections:
-        gradient = adapted.get_base_model().get_submodule(path).lora_B["default"].weight.grad
-        assert torch.isfinite(gradient).all()
-        assert gradient.abs().max() > 0, path
-    with torch.inference_mode():
-        reference.assert_near(reference.answer(merge(adapted).eval(), inputs), before)
 
 
 def test_in_training_a_sample_is_alone_and_statistics_stay():

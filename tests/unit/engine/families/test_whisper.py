@@ -17,6 +17,7 @@ from worker.engine.checkpoint.load import load_original
 from worker.engine.checkpoint.save import save_checkpoint
 from worker.engine.compensation import STEADY_RIDGE, Pulls, refit_outputs
 from worker.engine.scoring import observe
+from worker.engine.selection import Kept
 
 TINY = SPECIAL[0]
 KIND = TINY.kind
@@ -41,7 +42,9 @@ def keep_of(how):
     keeps = reference.keeps(dense().widths)
     if how in keeps:
         return keeps[how]
-    return tuple(() if number == EMPTIED[how] else layer for number, layer in enumerate(keeps["ragged"]))
+    ragged = keeps["ragged"]
+    heads = tuple(() if number == EMPTIED[how] else layer for number, layer in enumerate(ragged.heads))
+    return Kept(heads, ragged.neurons)
 
 
 HOWS = ("whole heads", "ragged", "unequal sides", "no heads at all", "nothing cut", *EMPTIED)
@@ -103,7 +106,7 @@ def test_attention_maps_keep_the_heads_that_are_left(how):
     found, expected = ([*o.encoder_attentions, *o.decoder_attentions, *o.cross_attentions] for o in outputs)
     order = [0, 1, 2, 4, 6, 3, 5, 7]  # two of the encoder; the decoder's of its past; those of what it hears
     for number, ours, theirs in zip(order, found, expected, strict=True):
-        kept = theirs[:, [head.head for head in keep[number]]]
+        kept = theirs[:, [head.head for head in keep.heads[number]]]
         assert ours.shape == kept.shape
         assert torch.allclose(ours, kept, atol=1e-5)
 

@@ -1,0 +1,122 @@
+"""The cells of the matrix: every class of every family × what is cut × granularity × criterion × basis, and who refuses which."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from pydantic import ValidationError
+
+from api_schemas.checkpoint import Checkpoint
+from api_schemas.enums import Basis, Criterion, Granularity, Head, LabelSource, Part
+from api_schemas.errors import ErrorCode, SecateurError
+from api_schemas.pruning import Pruning
+from api_schemas.reach import check_reachable, max_share
+from api_schemas.task_rules import WITHOUT_LOSS, check_labels, check_layout
+from tests.families.folders import ARCHITECTURES
+
+SHARE = 0.4
+"""Of the most that can be removed."""
+SAMPLES = 8
+
+
+class Refusal(NamedTuple):
+    """The code, and the words in which the refusal says what works."""
+
+    code: ErrorCode
+    instead: str
+
+
+NO_LABELS = "pruning.calibration.labels to model, or take a criterion that needs no loss: energy, magnitude, random"
+REFUSED: dict[tuple[Head, Criterion, LabelSource], Refusal] = {
+    **{
+        (Head.EMBEDDING, criterion, LabelSource.DATA): Refusal(ErrorCode.INVALID_REQUEST, f"Set {NO_LABELS}")
+        for criterion in Criterion
+        if criterion not in WITHOUT_LOSS
+    },
+    (Head.EMBEDDING, Criterion.TAYLOR, LabelSource.DATA): Refusal(
+        ErrorCode.INVALID_REQUEST, f"Take fisher_gate and set {NO_LABELS}"
+    ),
+    **{
+        (head, Criterion.TAYLOR, LabelSource.MODEL): Refusal(
+            ErrorCode.INVALID_REQUEST, "set labels to data, or take fisher_gate"
+        )
+        for head in Head
+    },
+}
+"""Every cell that is refused, whatever else it asks for; all others pass."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One job's choice, and the class it is asked of."""
+
+    name: str
+    parts: tuple[Part, ...]
+    granularity: Granularity
+    criterion: Criterion
+    basis: Basis
+    labels: LabelSource
+
+    @property
+    def id(self) -> str:
+        parts = "+".join(self.parts)
+        return f"{self.name}-{parts}-{self.granularity}-{self.criterion}-{self.basis}-{self.labels}"
+
+    def spec(self, share: float) -> dict[str, Any]:
+        """What a request says under `pruning`."""
+        target = {
+            (Part.ATTENTION,): {"attention_sparsity": share},
+            (Part.FEED_FORWARD,): {"ffn_sparsity": share},
+            (Part.ATTENTION, Part.FEED_FORWARD): {"parameters": share},
+        }[self.parts]
+        return {
+            "preset": "paper",
+            "target": target,
+            "parts": list(self.parts),
+            "granularity": self.granularity,
+            "criterion": self.criterion,
+            "basis": self.basis,
+            "min_heads": 0,
+            "schedule": {"steps": 1},
+            "calibration": {"split": "train", "samples": SAMPLES, "labels": self.labels},
+        }
+
+    def accepted(self, described: Checkpoint) -> Pruning:
+        """The job's `pruning`, judged as at submission. Raises SecateurError, or ValidationError where it contradicts itself."""
+        within = Pruning.model_validate(self.spec(0.5))
+        check_labels(described.architecture.head, within)
+        check_layout(described.family, within)
+        most = max_share(described.shape, described.widths, within)
+        pruning = Pruning.model_validate(self.spec(SHARE * most))
+        check_reachable(described.shape, described.widths, pruning)
+        return pruning
+
+    def refusal(self, described: Checkpoint) -> Refusal | None:
+        """What submission says against it, in full."""
+        try:
+            self.accepted(described)
+        except ValidationError as error:
+            return Refusal(ErrorCode.INVALID_REQUEST, str(error))
+        except SecateurError as error:
+            return Refusal(error.code, error.detail)
+        return None
+
+
+def _choices() -> Iterator[tuple[tuple[Part, ...], Granularity, Criterion, Basis]]:
+    attention, both = (Part.ATTENTION,), (Part.ATTENTION, Part.FEED_FORWARD)
+    for criterion in Criterion:
+        # Neurons are neurons, whatever the granularity of heads and their basis.
+        yield (Part.FEED_FORWARD,), Granularity.PER_HEAD, criterion, Basis.NATIVE
+        for parts in (attention, both):
+            for granularity in Granularity:
+                for basis in Basis:
+                    yield parts, granularity, criterion, basis
+
+
+def cells() -> Iterator[Cell]:
+    """All of them, class by class. The model's own labels where a criterion reads labels at all."""
+    for name in ARCHITECTURES:
+        for parts, granularity, criterion, basis in _choices():
+            for labels in LabelSource:
+                if labels is LabelSource.DATA or criterion not in WITHOUT_LOSS:
+                    yield Cell(name, parts, granularity, criterion, basis, labels)

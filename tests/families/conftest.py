@@ -1,0 +1,5 @@
+"""Every family and everything that can be asked of it. Not part of `make test`: `make test-families`."""
+
+from tests.support.up import client, service
+
+__all__ = ["client", "service"]

@@ -1,0 +1,86 @@
+"""The whole embedded stack, started the way a user starts it, once for all tests that ask for it; and a user's calls.
+
+Fixtures: `from tests.support.up import client, service` in a conftest.py.
+"""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+
+READY_SECONDS = 120
+JOB_SECONDS = 240
+
+
+@pytest.fixture(scope="session")
+def service(tmp_path_factory):
+    """`secateur up` on a free port with a fresh data folder; the base URL. Everything ends with the session."""
+    folder = tmp_path_factory.mktemp("up")
+    environment = {**os.environ, "SECATEUR_ENGINE_THREADS": "1", "SECATEUR_CANCEL_GRACE_SECONDS": "5"}
+    log = (folder / "output.log").open("w")
+    command = [str(Path(sys.executable).with_name("secateur")), "up", "--data-dir", str(folder / "data"), "--port", "0"]
+    process = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
+    try:
+        yield _url(process, folder)
+    finally:
+        process.terminate()
+        process.wait(timeout=60)
+        log.close()
+
+
+def _url(process, folder):
+    deadline = time.monotonic() + READY_SECONDS
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise AssertionError(f"`secateur up` ended:\n{(folder / 'output.log').read_text()}")
+        try:
+            url = json.loads((folder / "data" / "up.json").read_text())["url"]
+            if httpx.get(f"{url}/readyz").status_code == 200:
+                return url
+        except (OSError, ValueError, httpx.TransportError):
+            pass
+        time.sleep(0.2)
+    raise AssertionError(f"not ready after {READY_SECONDS} s:\n{(folder / 'output.log').read_text()}")
+
+
+@pytest.fixture
+def client(service):
+    with httpx.Client(base_url=f"{service}/v1", timeout=60) as client:
+        yield client
+
+
+def upload(client: httpx.Client, kind: str, folder: Path) -> str:
+    """Declare, send and complete what lies in a folder; the id. `kind`: models or datasets."""
+    files = sorted(folder.iterdir())
+    declared = [
+        {"name": p.name, "size": p.stat().st_size, "sha256": hashlib.sha256(p.read_bytes()).hexdigest()} for p in files
+    ]
+    created = client.post(f"/{kind}", json={"name": folder.name, "files": declared})
+    assert created.status_code == 201, created.text
+    identifier = created.json()["id"]
+    for path in files:
+        sent = client.put(f"/{kind}/{identifier}/files/{path.name}", content=path.read_bytes())
+        assert sent.status_code in (200, 201, 204), sent.text
+    done = client.post(f"/{kind}/{identifier}/complete")
+    assert done.status_code == 200, done.text
+    assert done.json()["state"] == "ready"
+    return identifier
+
+
+def wait(client, job, until=("succeeded", "failed", "cancelled")):
+    """The job once it is in one of these states, and everything that was seen before."""
+    deadline = time.monotonic() + JOB_SECONDS
+    seen = []
+    while time.monotonic() < deadline:
+        found = client.get(f"/jobs/{job}").json()
+        seen.append(found)
+        if found["state"] in until:
+            return found, seen
+        time.sleep(0.3)
+    raise AssertionError(f"still {seen[-1]['state']} after {JOB_SECONDS} s: {seen[-1]}")

