@@ -13,6 +13,7 @@ TARGET = {"target": {"attention_sparsity": 0.5}}
     ("pruning", "words"),
     [
         ({"layout": "stock"}, "ask for another granularity with it: entire_head, same_channel, per_head"),
+        ({"layout": "stock", "target": {"attention_sparsity": 0.5, "ffn_sparsity": 0.5}}, "ask for another granularity"),
         ({"granularity": "per_head", "layout": "stock", "exclude_layers": [0]}, "leave no layer out"),
         ({"criterion": "taylor"}, "set labels to data, or take fisher_gate"),
         ({"preset": "none"}, "'best' or 'paper'"),
@@ -22,6 +23,11 @@ TARGET = {"target": {"attention_sparsity": 0.5}}
 def test_a_refusal_says_what_to_do(pruning, words):
     with pytest.raises(ValidationError, match=words):
         EngineSpec.model_validate({"pruning": TARGET | pruning})
+
+
+def test_where_neurons_alone_are_cut_heads_stay_equal_whatever_the_granularity():
+    pruning = {"layout": "stock", "target": {"ffn_sparsity": 0.5}}
+    assert EngineSpec.model_validate({"pruning": pruning}).pruning.granularity is Granularity.HEAD_AND_CHANNEL
 
 
 def test_a_preset_fills_what_is_left_out_and_half_of_an_object_too():
