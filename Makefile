@@ -16,7 +16,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS)
 
 .PHONY: help
 help: ## This list
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(STAMP): pyproject.toml scripts/install.sh
 	@scripts/install.sh
@@ -36,7 +36,7 @@ up: install ## Run the service on this machine, http://127.0.0.1:8000
 
 .PHONY: test
 test: install lint types contracts ## Everything: lint, types, import contracts and all tests
-	$(PYTEST) tests --ignore=tests/faults
+	$(PYTEST) tests --ignore=tests/faults --ignore=tests/families
 
 .PHONY: lint
 lint: install ## ruff: rules and format
@@ -71,6 +71,10 @@ e2e: install ## End-to-end tests: the real stack and a real job
 .PHONY: test-faults
 test-faults: install ## The stack broken on purpose: killed, frozen, restarted, out of disk
 	TEST_EXAMPLES=200 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -p no:xdist tests/faults tests/unit/store/test_state_machine.py
+
+.PHONY: test-families
+test-families: install ## Every model family with everything that can be asked of it, and a whole job of each class
+	$(PYTEST) tests/families
 
 .PHONY: bench
 bench: install ## Benchmarks on the demo's model and data, or DEMO_MODEL and DEMO_DATA: methods, several labels a clip

@@ -14,6 +14,7 @@ from api_schemas.families import FAMILIES
 from api_schemas.metrics import Scores, StepMetrics
 from api_schemas.spec import EngineSpec
 from tests.families.folders import ARCHITECTURES, data_folder, model_folder
+from tests.families.strangers import PIPELINES, check_pipeline
 from worker.engine.run import Inputs, run
 
 METRICS: Mapping[Head, str] = {
@@ -91,6 +92,8 @@ def test_a_whole_job(name: str, tmp_path: Path) -> None:
     for each in cut[-1].exports:
         assert measured(each.scores) == {METRICS[head]}
         assert each.agreement > 0.99
+    if name in PIPELINES:
+        check_pipeline(name, tmp_path / "step-2", tmp_path)
     if name in RESUMED:
         _check_resumed(name, tmp_path)
 

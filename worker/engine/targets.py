@@ -132,6 +132,8 @@ def requested_sparsity(shape: ModelShape, pruning: Pruning, requested: float, wi
     """
     if Part.ATTENTION not in pruning.cuts:
         return 0.0
+    if pruning.target.kind is TargetKind.ATTENTION_SPARSITY:
+        return requested
     if pruning.target.kind is TargetKind.LATENCY or pruning.joint_parts:
         return accounting.attention_sparsity(shape, widths)
     unit = Unit.of(shape, pruning.target.kind)

@@ -18,9 +18,10 @@ from worker.engine.attention import attention_blocks
 from worker.engine.checkpoint.gate import check_reload
 from worker.engine.checkpoint.load import load_original, load_step
 from worker.engine.checkpoint.save import make_durable, save_checkpoint
+from worker.engine.feed_forward import all_neurons
 from worker.engine.records import StepRecord, write_pruning
 from worker.engine.scoring import score
-from worker.engine.selection import HeadKeep, keep_all, select, widths_of
+from worker.engine.selection import HeadKeep, Kept, keep_all, select, widths_of
 from worker.engine.surgery import cut
 
 
@@ -52,8 +53,8 @@ def write(folder, original, dtype=torch.float32, keep=None, **changes):
     smaller = cut(original.model, original.kind, original.widths, keep)
     loaded = replace(original, model=smaller, widths=widths, dtype=dtype)
     stock, scale = save_checkpoint(folder, loaded, tiny_model())
-    spec = EngineSpec(pruning=pruning)
-    write_pruning(folder, StepRecord(1, "ast", loaded.kind.name, spec, widths, keep, stock, scale), ())
+    spec, kept = EngineSpec(pruning=pruning), Kept(keep, all_neurons(widths))
+    write_pruning(folder, StepRecord(1, "ast", loaded.kind.name, spec, widths, kept, stock, scale), ())
     make_durable(folder)
     return loaded
 

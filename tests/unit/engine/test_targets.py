@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from api_schemas import accounting
 from api_schemas.enums import Granularity, TargetKind
 from api_schemas.errors import SecateurError
-from api_schemas.families.ast import AST
 from api_schemas.metrics import Latency
 from api_schemas.reach import max_share
 from api_schemas.widths import AttentionWidths
@@ -34,7 +33,7 @@ TABLE = LatencyTable(
     other_ms=10.0,
     dense_ms=37.0,
 )
-MODEL = LatencyModel(TABLE, AST)
+MODEL = LatencyModel(TABLE)
 
 
 def widths(*layers: tuple[tuple[int, ...], tuple[int, ...]]) -> AttentionWidths:
