@@ -4,7 +4,7 @@ import pytest
 
 from api_schemas.enums import ExportFormat, Head
 from api_schemas.errors import ErrorCode, SecateurError
-from api_schemas.families import AST, FAMILIES
+from api_schemas.families import AST, FAMILIES, Family
 from api_schemas.pruning import Pruning
 from api_schemas.task_rules import check_exports, check_labels, check_layout
 
