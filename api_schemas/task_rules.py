@@ -26,8 +26,11 @@ def check_labels(head: Head, pruning: Pruning) -> None:
         raise _refused(ErrorCode.INVALID_REQUEST, "/pruning/calibration/labels", detail)
 
 
-def check_exports(head: Head, formats: Sequence[ExportFormat]) -> None:
+def check_exports(family: Family, head: Head, formats: Sequence[ExportFormat]) -> None:
     """Raises EXPORT_UNAVAILABLE where the model cannot be exported as a single graph."""
+    if family.no_export and formats:
+        detail = f"{family.no_export} Leave `exports` out; the checkpoint itself is unaffected."
+        raise _refused(ErrorCode.EXPORT_UNAVAILABLE, "/exports", detail)
     if head is Head.SEQUENCE_TO_SEQUENCE and formats:
         detail = (
             "This model writes its answer token by token, each from those before: encoder, decoder and their loop are no "

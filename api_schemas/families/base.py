@@ -129,6 +129,8 @@ class Family:
     worker finds out whether the rest of the file fits."""
     tied: tuple[str, ...] = ()
     """Tensors that are another's, unless `tie_word_embeddings` is false: a file may hold a copy, which counts for nothing."""
+    no_export: str = ""
+    """Why its models cannot be written as an ONNX graph, where they cannot."""
     heads_key: str | None = None
     """With `head_dim_key`: config keys of number and width of heads, where the stock class reads a width: then uniform results
     load without custom code."""

@@ -3,6 +3,7 @@
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from api_schemas.enums import Head, Modality
@@ -88,15 +89,18 @@ DATA2VEC_AUDIO = _family(
     _data2vec,
     {"conv_pos_kernel_size": 19, "num_conv_pos_embeddings": 5},
 )
-SEW = _family(
-    "sew",
-    "SEW",
-    "sew.",
-    _sew,
-    {
-        "squeeze_factor": 2,
-        "conv_dim": (64, 128, 128, 128, 128, 256, 256, 256, 256, 512, 512, 512, 512),
-        "conv_stride": (5, 2, 1, 2, 1, 2, 1, 2, 1, 2, 1, 2, 1),
-        "conv_kernel": (10, 3, 1, 3, 1, 3, 1, 3, 1, 2, 1, 2, 1),
-    },
+SEW = replace(
+    _family(
+        "sew",
+        "SEW",
+        "sew.",
+        _sew,
+        {
+            "squeeze_factor": 2,
+            "conv_dim": (64, 128, 128, 128, 128, 256, 256, 256, 256, 512, 512, 512, 512),
+            "conv_stride": (5, 2, 1, 2, 1, 2, 1, 2, 1, 2, 1, 2, 1),
+            "conv_kernel": (10, 3, 1, 3, 1, 3, 1, 3, 1, 2, 1, 2, 1),
+        },
+    ),
+    no_export="SEW squeezes two frames into one and trims what is over, which torch's exporter takes for one length only.",
 )

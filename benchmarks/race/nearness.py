@@ -77,7 +77,7 @@ def markdown(entries: Sequence[Entry], layers: Sequence[LayerSpectrum], header: 
         lines.append(f"| {arm} | {draws([entry for entry in row if entry])} | {' | '.join(map(_cell, row))} |")
     lines += [
         "",
-        "Cosine on validation, by which the arms were chosen, then `ours/best` minus the arm on test, with its 95% ",
+        "Cosine on validation, on which decisions were made, then `ours/best` minus the arm on test, with its 95% ",
     ]
     lines[-1] += "interval (paired bootstrap over sentences):"
     lines += ["", f"| arm | {columns} | {columns} |", "|---|" + "---|" * (2 * len(targets))]

@@ -33,7 +33,7 @@ def submit(services: Services, request: JobRequest) -> Job:
     model = _ready_upload(services, "model", request.model.id)
     layout = ModelLayout.model_validate(model.description)
     check_labels(layout.head, request.pruning)
-    check_exports(layout.head, request.exports)
+    check_exports(family_named(layout.family), layout.head, request.exports)
     check_layout(family_named(layout.family), request.pruning)
     check_reachable(model_shape(model.description or {}), layout.widths, request.pruning)
     _check_roles(request.dataset.splits)

@@ -149,7 +149,7 @@ def run(inputs: Inputs, spec: EngineSpec, emit: Emit) -> None:
     device = choose_device(inputs.device)
     described = describe_folder(inputs.model)
     check_labels(described.architecture.head, spec.pruning)
-    check_exports(described.architecture.head, spec.exports)
+    check_exports(described.family, described.architecture.head, spec.exports)
     check_layout(described.family, spec.pruning)
     check_reachable(described.shape, described.widths, spec.pruning)
     targets = step_targets(described.shape, described.widths, spec.pruning)

@@ -50,7 +50,7 @@ def analysed(dense: Loaded, split: FeatureSplit, **pruning: object) -> tuple[Sen
     given = {"preset": "paper", "target": {"attention_sparsity": 0.5}, "criterion": "magnitude", **pruning}
     spec = Pruning.model_validate(given)
     blocks = attention_blocks(dense.model, dense.kind, dense.widths)
-    scored = Scored(dense, score(Criterion.MAGNITUDE, blocks, observed=None, seed=0), None, None)
+    scored = Scored(dense, score(Criterion.MAGNITUDE, blocks, observed=None, seed=0), (), None, None)
     made: list[Keep] = []
 
     def apply(keep: Keep) -> Loaded:

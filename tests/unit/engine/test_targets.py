@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from api_schemas import accounting
 from api_schemas.enums import Granularity, TargetKind
 from api_schemas.errors import SecateurError
-from api_schemas.families.ast import AST
 from api_schemas.metrics import Latency
 from api_schemas.reach import max_share
 from api_schemas.widths import AttentionWidths
@@ -34,7 +33,7 @@ TABLE = LatencyTable(
     other_ms=10.0,
     dense_ms=37.0,
 )
-MODEL = LatencyModel(TABLE, AST)
+MODEL = LatencyModel(TABLE)
 
 
 def widths(*layers: tuple[tuple[int, ...], tuple[int, ...]]) -> AttentionWidths:
@@ -85,7 +84,7 @@ def test_latency_is_met_to_the_nearest_structure(data):
     share = data.draw(st.floats(0.05, 0.6))
     spec = pruning(share, "latency", granularity=granularity, scope=scope, min_heads=0)
     scores = drawn_scores(seed=seed)
-    keep = choose(scores, DENSE, SHAPE, spec, share=share / 2, latency=MODEL)
+    keep = choose(scores, DENSE, SHAPE, spec, share=share / 2, latency=MODEL).heads
     ranking = Ranking(scores, DENSE, SHAPE, spec, TargetKind.ATTENTION_SPARSITY)
     saved = [MODEL.saved(widths_of(ranking.keep(step / 200), DENSE)) for step in range(201)]
     achieved = MODEL.saved(widths_of(keep, DENSE))
@@ -95,8 +94,8 @@ def test_latency_is_met_to_the_nearest_structure(data):
 
 def test_latency_counts_from_the_original_in_later_steps():
     spec = pruning(0.5, "latency", granularity="per_head")
-    first = widths_of(choose(drawn_scores(), DENSE, SHAPE, spec, share=0.2, latency=MODEL), DENSE)
-    second = widths_of(choose(drawn_scores(first, 1), first, SHAPE, spec, share=0.4, latency=MODEL), DENSE)
+    first = widths_of(choose(drawn_scores(), DENSE, SHAPE, spec, share=0.2, latency=MODEL).heads, DENSE)
+    second = widths_of(choose(drawn_scores(first, 1), first, SHAPE, spec, share=0.4, latency=MODEL).heads, DENSE)
     assert MODEL.saved(first) == pytest.approx(0.2, abs=0.03)
     assert MODEL.saved(second) == pytest.approx(0.4, abs=0.03)
     assert all(max(after.qk) <= max(before.qk) for before, after in zip(first.layers, second.layers, strict=True))
@@ -105,10 +104,10 @@ def test_latency_counts_from_the_original_in_later_steps():
 def test_latency_out_of_reach_is_refused_with_the_maximum_on_this_worker():
     narrow = AttentionWidths.dense(LAYERS, HEADS, 2)
     most = MODEL.saved(AttentionWidths(head_dim=WIDTH, layers=narrow.layers))
-    check_latency(MODEL, DENSE, pruning(most, "latency", granularity="per_head", min_channels=2))
-    check_latency(MODEL, DENSE, pruning(most + 0.009, "latency", granularity="per_head", min_channels=2))
+    check_latency(MODEL, SHAPE, pruning(most, "latency", granularity="per_head", min_channels=2))
+    check_latency(MODEL, SHAPE, pruning(most + 0.009, "latency", granularity="per_head", min_channels=2))
     with pytest.raises(SecateurError, match=f"{most:.4f}") as caught:
-        check_latency(MODEL, DENSE, pruning(most + 0.02, "latency", granularity="per_head", min_channels=2))
+        check_latency(MODEL, SHAPE, pruning(most + 0.02, "latency", granularity="per_head", min_channels=2))
     assert (caught.value.code, caught.value.errors[0].pointer) == ("sparsity_out_of_reach", "/pruning/target/latency")
 
 
@@ -122,7 +121,7 @@ def test_a_latency_nearer_to_nothing_is_refused():
 @pytest.mark.parametrize("kind", COUNTED)
 def test_counted_targets_need_no_table_and_say_what_was_met(kind):
     spec = pruning(0.1, kind, granularity="ragged")
-    keep = choose(drawn_scores(), DENSE, SHAPE, spec, share=0.1)
+    keep = choose(drawn_scores(), DENSE, SHAPE, spec, share=0.1).heads
     assert keep == select(drawn_scores(), DENSE, SHAPE, spec, share=0.1)
     left = widths_of(keep, DENSE)
     met = target_met(SHAPE, spec, 0.1, left)
@@ -164,4 +163,4 @@ def test_latency_met_is_the_time_that_was_measured():
 def test_a_step_may_cut_nothing_where_the_next_is_to():
     """A first step of a tiny share is not the target: it is not refused."""
     spec = pruning(0.5, "latency", granularity="entire_head", scope="local")
-    assert choose(drawn_scores(), DENSE, SHAPE, spec, share=0.001, latency=MODEL) == keep_all(DENSE)
+    assert choose(drawn_scores(), DENSE, SHAPE, spec, share=0.001, latency=MODEL).heads == keep_all(DENSE)

@@ -52,7 +52,7 @@ def test_a_dataset_that_is_refused_ends_the_job_at_once_and_says_why(tmp_path: P
         job = bench.job(job_id)
     assert job.error is not None
     assert (job.state, job.error.code) == (JobState.FAILED, ErrorCode.DATASET_FETCH_FAILED)
-    assert "neither parquet nor audio" in job.error.detail
+    assert "it has no parquet, audio" in job.error.detail
     assert "some/words" in job.error.detail
 
 
