@@ -35,6 +35,12 @@ class Pruned{config}({config}):
 
     pruned_attention: list[dict[str, Any]] | None = None
     pruned_feed_forward: list[dict[str, Any]] | None = None
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        super().__post_init__(**kwargs)
+        # Files say "pruned-{model_type}", so that nobody takes them for a {model_type}. In memory the type is {model_type}'s:
+        # generation and pipelines ask for it, and treat the model as what it is.
+        self.model_type = "{model_type}"
 '''
 MODELING = '''"""{stock} with structurally pruned blocks (made by Secateur). Needs transformers >= 5.10."""
 
