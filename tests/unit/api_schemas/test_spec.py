@@ -13,7 +13,10 @@ TARGET = {"target": {"attention_sparsity": 0.5}}
     ("pruning", "words"),
     [
         ({"layout": "stock"}, "ask for another granularity with it: entire_head, same_channel, per_head"),
-        ({"layout": "stock", "target": {"attention_sparsity": 0.5, "ffn_sparsity": 0.5}}, "ask for another granularity"),
+        (
+            {"layout": "stock", "target": {"attention_sparsity": 0.5, "ffn_sparsity": 0.5}},
+            "ask for another granularity",
+        ),
         ({"granularity": "per_head", "layout": "stock", "exclude_layers": [0]}, "leave no layer out"),
         ({"criterion": "taylor"}, "set labels to data, or take fisher_gate"),
         ({"preset": "none"}, "'best' or 'paper'"),
