@@ -1,4 +1,4 @@
-"""What every call needs: settings, database, artifacts. Made once a process, handed to routes as a dependency."""
+"""What every call needs: settings, database, artifacts, made once a process, and who calls. Handed to routes as a dependency."""
 
 import threading
 from dataclasses import dataclass, field
@@ -6,6 +6,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from service.caller import ANYBODY, Caller
 from store.artifacts import Artifacts
 from store.database import Database
 from store.settings import Settings
@@ -21,10 +22,17 @@ class Services:
     waking: threading.Lock = field(default_factory=threading.Lock)
     """Held by the one thread that publishes: a broker that does not answer costs no more than that one."""
     wake_wanted: threading.Event = field(default_factory=threading.Event)
+    caller: Caller = ANYBODY
+    """Of the request that these are handed to."""
 
     @classmethod
     def of(cls, settings: Settings) -> "Services":
         return cls(settings, Database(settings.database_url), Artifacts(settings.artifacts_url))
+
+    @property
+    def tenant(self) -> str:
+        """Whose rows the request may reach."""
+        return self.caller.tenant
 
 
 def _services(request: Request) -> Services:

@@ -11,21 +11,19 @@ from api_schemas.spec import JobRequest
 from store import transitions
 from store.paging import Rows, fetch_page
 from store.tables import Job, JobEventRow, JobStep
-from store.tenancy import DEFAULT_TENANT, select_owned
+from store.tenancy import select_owned
 
 
-def create(session: Session, request: JobRequest, lineage: Mapping[str, str], tenant: str = DEFAULT_TENANT) -> Job:
+def create(session: Session, tenant: str, request: JobRequest, lineage: Mapping[str, str]) -> Job:
     """A queued job, its first event, and the message that wakes a worker (after the commit: outbox.dispatch)."""
-    return transitions.submit(session, request, lineage, tenant)
+    return transitions.submit(session, tenant, request, lineage)
 
 
-def get(session: Session, job_id: str, tenant: str = DEFAULT_TENANT) -> Job | None:
+def get(session: Session, tenant: str, job_id: str) -> Job | None:
     return session.scalar(select_owned(Job, tenant).where(Job.id == job_id))
 
 
-def page(
-    session: Session, cursor: str | None, limit: int, state: JobState | None = None, tenant: str = DEFAULT_TENANT
-) -> Rows[Job]:
+def page(session: Session, tenant: str, cursor: str | None, limit: int, state: JobState | None = None) -> Rows[Job]:
     """Newest first."""
     query = select_owned(Job, tenant)
     if state is not None:
@@ -33,12 +31,12 @@ def page(
     return fetch_page(session, Job, query, cursor, limit)
 
 
-def steps(session: Session, job_id: str, tenant: str = DEFAULT_TENANT) -> Sequence[JobStep]:
+def steps(session: Session, tenant: str, job_id: str) -> Sequence[JobStep]:
     """All committed steps in order, with their files; step 0 has metrics only (`downloadable` is False)."""
     return session.scalars(select_owned(JobStep, tenant).where(JobStep.job_id == job_id).order_by(JobStep.step)).all()
 
 
-def steps_of(session: Session, job_ids: Sequence[str], tenant: str = DEFAULT_TENANT) -> dict[str, list[JobStep]]:
+def steps_of(session: Session, tenant: str, job_ids: Sequence[str]) -> dict[str, list[JobStep]]:
     """Committed steps of several jobs in one query, for lists."""
     found: dict[str, list[JobStep]] = {job_id: [] for job_id in job_ids}
     query = select_owned(JobStep, tenant).where(JobStep.job_id.in_(job_ids)).order_by(JobStep.step)
@@ -47,9 +45,7 @@ def steps_of(session: Session, job_ids: Sequence[str], tenant: str = DEFAULT_TEN
     return found
 
 
-def events_after(
-    session: Session, job_id: str, seq: int, limit: int, tenant: str = DEFAULT_TENANT
-) -> Sequence[JobEvent]:
+def events_after(session: Session, tenant: str, job_id: str, seq: int, limit: int) -> Sequence[JobEvent]:
     """Events numbered above `seq`, in order."""
     query = select_owned(JobEventRow, tenant).where(JobEventRow.job_id == job_id, JobEventRow.seq > seq)
     rows = session.scalars(query.order_by(JobEventRow.seq).limit(limit))

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from store import transitions
 from store.tables import JobLogRow
-from store.tenancy import DEFAULT_TENANT, owned_by, select_owned
+from store.tenancy import owned_by, select_owned
 from store.transitions import Lease
 
 
@@ -47,13 +47,13 @@ def append(session: Session, lease: Lease, start: int, text: str, max_bytes: int
     session.execute(delete(JobLogRow).where(JobLogRow.job_id == job.id, JobLogRow.attempt == lease.epoch, beyond))
 
 
-def attempts(session: Session, job_id: str, tenant: str = DEFAULT_TENANT) -> Sequence[int]:
+def attempts(session: Session, tenant: str, job_id: str) -> Sequence[int]:
     """Numbers of the attempts that left a log, in order."""
     found = select(JobLogRow.attempt).where(owned_by(JobLogRow, tenant), JobLogRow.job_id == job_id)
     return session.scalars(found.distinct().order_by(JobLogRow.attempt)).all()
 
 
-def read(session: Session, job_id: str, attempt: int, offset: int, most: int, tenant: str = DEFAULT_TENANT) -> LogPiece:
+def read(session: Session, tenant: str, job_id: str, attempt: int, offset: int, most: int) -> LogPiece:
     """About `most` bytes, whole pieces, from byte `offset` or from the first that is still kept; empty at the end."""
     rows = select_owned(JobLogRow, tenant).where(
         JobLogRow.job_id == job_id, JobLogRow.attempt == attempt, JobLogRow.start >= offset

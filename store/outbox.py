@@ -13,7 +13,6 @@ from sqlalchemy.orm import Session
 
 from store.database import Database
 from store.tables import OutboxMessage
-from store.tenancy import DEFAULT_TENANT
 
 log = logging.getLogger(__name__)
 
@@ -21,7 +20,7 @@ WAKE = "wake"
 BATCH = 100
 
 
-def add_wake(session: Session, tenant: str = DEFAULT_TENANT) -> None:
+def add_wake(session: Session, tenant: str) -> None:
     """A worker should look for work once this transaction has committed."""
     session.add(OutboxMessage(tenant=tenant, topic=WAKE))
 

@@ -24,7 +24,7 @@ from api_schemas.spec import JobRequest
 from store import outbox
 from store.clock import now
 from store.tables import Job, JobEventRow, JobStep, JobStepFile
-from store.tenancy import DEFAULT_TENANT, owned_by
+from store.tenancy import owned_by
 from store.training import TrainingFile
 
 QUEUED, RUNNING, CANCELLING, PAUSED = JobState.QUEUED, JobState.RUNNING, JobState.CANCELLING, JobState.PAUSED
@@ -64,7 +64,7 @@ class StepFile:
 # --- by the service --------------------------------------------------------------------------------------------------
 
 
-def submit(session: Session, request: JobRequest, lineage: Mapping[str, str], tenant: str = DEFAULT_TENANT) -> Job:
+def submit(session: Session, tenant: str, request: JobRequest, lineage: Mapping[str, str]) -> Job:
     """→ queued. One transaction: the job, its first event, the message that wakes a worker."""
     job = Job(
         id=ids.new_id(ids.JOB),
@@ -85,7 +85,7 @@ def submit(session: Session, request: JobRequest, lineage: Mapping[str, str], te
     return job
 
 
-def cancel(session: Session, job_id: str, tenant: str = DEFAULT_TENANT) -> Job:
+def cancel(session: Session, tenant: str, job_id: str) -> Job:
     """queued, paused → cancelled; running → cancelling (the worker ends its engine first); cancelling stays.
 
     Raises NOT_FOUND, or CONFLICT where the job has already ended.
@@ -99,7 +99,7 @@ def cancel(session: Session, job_id: str, tenant: str = DEFAULT_TENANT) -> Job:
     return changed[0] if changed else _unless_ended(session, job_id, tenant, "cancelled")
 
 
-def pause(session: Session, job_id: str, tenant: str = DEFAULT_TENANT) -> Job:
+def pause(session: Session, tenant: str, job_id: str) -> Job:
     """queued → paused; running → running, until the step that runs is committed, then paused; paused stays.
 
     Raises NOT_FOUND, or CONFLICT where the job is ending or has ended.
@@ -118,7 +118,7 @@ def pause(session: Session, job_id: str, tenant: str = DEFAULT_TENANT) -> Job:
     return changed[0] if changed else _unless_ended(session, job_id, tenant, "paused", CANCELLING)
 
 
-def resume(session: Session, job_id: str, tenant: str = DEFAULT_TENANT) -> Job:
+def resume(session: Session, tenant: str, job_id: str) -> Job:
     """paused → queued; running with a pause to come → running without one; every other live job stays.
 
     Raises NOT_FOUND, or CONFLICT where the job is ending or has ended.

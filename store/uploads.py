@@ -11,19 +11,13 @@ from api_schemas.enums import UploadState
 from api_schemas.resources import DeclaredFile
 from store.paging import Rows, fetch_page
 from store.tables import Upload, UploadFile
-from store.tenancy import DEFAULT_TENANT, owned_by, select_owned
+from store.tenancy import owned_by, select_owned
 
 UploadKind = Literal["model", "dataset"]
 PREFIXES: dict[UploadKind, str] = {"model": ids.MODEL, "dataset": ids.DATASET}
 
 
-def create(
-    session: Session,
-    kind: UploadKind,
-    name: str | None,
-    files: Sequence[DeclaredFile],
-    tenant: str = DEFAULT_TENANT,
-) -> Upload:
+def create(session: Session, tenant: str, kind: UploadKind, name: str | None, files: Sequence[DeclaredFile]) -> Upload:
     """A new, open upload that expects `files`."""
     upload = Upload(
         id=ids.new_id(PREFIXES[kind]), tenant=tenant, kind=kind, name=name, state=UploadState.OPEN, description=None
@@ -38,14 +32,12 @@ def create(
     return upload
 
 
-def get(session: Session, kind: UploadKind, upload_id: str, tenant: str = DEFAULT_TENANT) -> Upload | None:
+def get(session: Session, tenant: str, kind: UploadKind, upload_id: str) -> Upload | None:
     """The tenant's upload of this kind, with its files."""
     return session.scalar(select_owned(Upload, tenant).where(Upload.id == upload_id, Upload.kind == kind))
 
 
-def page(
-    session: Session, kind: UploadKind, cursor: str | None, limit: int, tenant: str = DEFAULT_TENANT
-) -> Rows[Upload]:
+def page(session: Session, tenant: str, kind: UploadKind, cursor: str | None, limit: int) -> Rows[Upload]:
     """Newest first."""
     return fetch_page(session, Upload, select_owned(Upload, tenant).where(Upload.kind == kind), cursor, limit)
 
@@ -60,7 +52,7 @@ def artifact_prefix(upload_id: str) -> str:
     return f"uploads/{upload_id}"
 
 
-def recorded_key(session: Session, upload_id: str, name: str, tenant: str = DEFAULT_TENANT) -> str | None:
+def recorded_key(session: Session, tenant: str, upload_id: str, name: str) -> str | None:
     """Where the file's bytes lie now, None where they have not come; nobody else changes that before this transaction ends."""
     file = select(UploadFile.key).where(
         owned_by(UploadFile, tenant), UploadFile.upload_id == upload_id, UploadFile.name == name
@@ -68,7 +60,7 @@ def recorded_key(session: Session, upload_id: str, name: str, tenant: str = DEFA
     return session.scalar(file.with_for_update())
 
 
-def record_file(session: Session, upload_id: str, name: str, key: str, tenant: str = DEFAULT_TENANT) -> bool:
+def record_file(session: Session, tenant: str, upload_id: str, name: str, key: str) -> bool:
     """Note that the file's bytes lie under `key`. False where the upload is no longer open or expects no such file."""
     is_open = select_owned(Upload, tenant).where(Upload.id == upload_id, Upload.state == UploadState.OPEN).exists()
     statement = update(UploadFile).where(
@@ -77,20 +69,20 @@ def record_file(session: Session, upload_id: str, name: str, key: str, tenant: s
     return _changed(session, statement.values(key=key))
 
 
-def hold_ready(session: Session, upload_ids: Collection[str], tenant: str = DEFAULT_TENANT) -> bool:
+def hold_ready(session: Session, tenant: str, upload_ids: Collection[str]) -> bool:
     """Whether all of them are ready; if so they do not expire before this transaction ends."""
     ready = select(Upload.id).where(owned_by(Upload, tenant), Upload.state == UploadState.READY)
     found = session.scalars(ready.where(Upload.id.in_(upload_ids)).order_by(Upload.id).with_for_update(of=Upload))
     return set(found) == set(upload_ids)
 
 
-def mark_ready(session: Session, upload_id: str, description: dict[str, Any], tenant: str = DEFAULT_TENANT) -> bool:
+def mark_ready(session: Session, tenant: str, upload_id: str, description: dict[str, Any]) -> bool:
     """open → ready, with what `complete` found. False where it was not open any more."""
     statement = update(Upload).where(owned_by(Upload, tenant), Upload.id == upload_id, Upload.state == UploadState.OPEN)
     return _changed(session, statement.values(state=UploadState.READY, description=description))
 
 
-def discard(session: Session, kind: UploadKind, upload_id: str, tenant: str = DEFAULT_TENANT) -> bool:
+def discard(session: Session, tenant: str, kind: UploadKind, upload_id: str) -> bool:
     """Remove an open upload and its files' rows; the bytes are the caller's to remove after the commit. False: not open."""
     statement = delete(Upload).where(
         owned_by(Upload, tenant), Upload.id == upload_id, Upload.kind == kind, Upload.state == UploadState.OPEN

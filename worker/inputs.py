@@ -112,7 +112,7 @@ class Inputs:
         self, kind: uploads.UploadKind, upload_id: str, tenant: str, folder: Path, beat: Heartbeat
     ) -> None:
         with self._database.read() as session:
-            upload = uploads.get(session, kind, upload_id, tenant)
+            upload = uploads.get(session, tenant, kind, upload_id)
         if upload is None or upload.state is not UploadState.READY:
             raise SecateurError(ErrorCode.INPUT_LOST, f"The {kind} {upload_id} is no longer there; upload it again.")
         self._fetch_files(upload.files, folder, beat)
@@ -120,7 +120,7 @@ class Inputs:
     def _fetch_step(self, job: Job, number: int, out: Path, beat: Heartbeat) -> None:
         """The last committed step alone: its records carry those of the steps before it."""
         with self._database.read() as session:
-            steps = jobs.steps(session, job.id, job.tenant)
+            steps = jobs.steps(session, job.tenant, job.id)
         step = next(step for step in steps if step.step == number)
         folder = out / f"step-{number}"
         folder.mkdir()

@@ -14,9 +14,9 @@ REPORT = "report.html"
 def all_of(services: Services, job_id: str) -> Sequence[JobStep]:
     """Every step with a model, in order. Raises NOT_FOUND, or EXPIRED where their time is over."""
     with services.database.read() as session:
-        if jobs.get(session, job_id) is None:
+        if jobs.get(session, services.tenant, job_id) is None:
             raise absent(job_id)
-        steps = jobs.steps(session, job_id)
+        steps = jobs.steps(session, services.tenant, job_id)
     if any(step.expired for step in steps):
         detail = "The checkpoints of this job were kept for their time and are gone; its metrics are still there."
         raise SecateurError(ErrorCode.EXPIRED, detail)

@@ -79,5 +79,5 @@ def _unchanged(upload_id: str) -> Iterator[None]:
 def _ready(services: Services, kind: UploadKind, upload_id: str, description: dict[str, Any]) -> Upload:
     # Of two that complete at once one marks it; both found the same, since the files cannot have changed between.
     with services.database.write() as session:
-        uploads.mark_ready(session, upload_id, description)
+        uploads.mark_ready(session, services.tenant, upload_id, description)
     return core.get(services, kind, upload_id)

@@ -47,9 +47,9 @@ def submit(services: Services, request: JobRequest) -> Job:
     else:
         lineage |= _hub_lineage(request.dataset)
     with services.database.write() as session:
-        if not uploads.hold_ready(session, inputs):
+        if not uploads.hold_ready(session, services.tenant, inputs):
             raise SecateurError(ErrorCode.EXPIRED, "An input of the job has expired just now. Upload it again.")
-        return jobs.create(session, request, lineage)
+        return jobs.create(session, services.tenant, request, lineage)
 
 
 def wake(services: Services) -> None:
@@ -71,7 +71,7 @@ def wake(services: Services) -> None:
 
 def _ready_upload(services: Services, kind: UploadKind, upload_id: str) -> Upload:
     with services.database.read() as session:
-        upload = uploads.get(session, kind, upload_id)
+        upload = uploads.get(session, services.tenant, kind, upload_id)
     pointer = f"/{kind}/id"
     if upload is None:
         item = ErrorItem(pointer=pointer, code=ErrorCode.NOT_FOUND, detail="unknown")

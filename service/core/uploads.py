@@ -31,13 +31,13 @@ def declare(services: Services, kind: UploadKind, request: UploadRequest) -> Upl
             raise SecateurError(ErrorCode.REQUEST_TOO_LARGE, detail, (item,))
     _CHECK_NAMES[kind](file.name for file in request.files)
     with services.database.write() as session:
-        return uploads.create(session, kind, request.name, request.files)
+        return uploads.create(session, services.tenant, kind, request.name, request.files)
 
 
 def get(services: Services, kind: UploadKind, upload_id: str) -> Upload:
     """Raises NOT_FOUND."""
     with services.database.read() as session:
-        upload = uploads.get(session, kind, upload_id)
+        upload = uploads.get(session, services.tenant, kind, upload_id)
     if upload is None:
         raise SecateurError(ErrorCode.NOT_FOUND, f"There is no {kind} {upload_id}.")
     return upload
@@ -80,7 +80,7 @@ def discard(services: Services, kind: UploadKind, upload_id: str) -> None:
     """Remove an open upload and its bytes. Raises NOT_FOUND, or UPLOAD_CLOSED for a complete one, which jobs may use."""
     require_open(get(services, kind, upload_id))
     with services.database.write() as session:
-        if not uploads.discard(session, kind, upload_id):
+        if not uploads.discard(session, services.tenant, kind, upload_id):
             raise SecateurError(ErrorCode.UPLOAD_CLOSED, f"{upload_id} was completed meanwhile.")
     services.artifacts.delete_prefix(uploads.artifact_prefix(upload_id))
 
@@ -139,8 +139,8 @@ async def _judged(body: AsyncIterator[bytes], arrival: Arrival, size: int) -> As
 def _record(services: Services, upload_id: str, name: str, key: str) -> str | None:
     """Returns the key that `key` takes the place of: read here, since the same file may be coming several times at once."""
     with services.database.write() as session:
-        replaced = uploads.recorded_key(session, upload_id, name)
-        if not uploads.record_file(session, upload_id, name, key):
+        replaced = uploads.recorded_key(session, services.tenant, upload_id, name)
+        if not uploads.record_file(session, services.tenant, upload_id, name, key):
             detail = f"{upload_id} was completed or given up while {name} came. Start a new upload."
             raise SecateurError(ErrorCode.UPLOAD_CLOSED, detail)
     return replaced

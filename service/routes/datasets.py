@@ -62,7 +62,7 @@ def create_dataset(services: With, request: UploadRequest, response: Response) -
 def list_datasets(services: With, cursor: Cursor = None, limit: Limit = 20) -> Page[DatasetResource]:
     """Newest first, open ones included."""
     with services.database.read() as session:
-        rows = stored.page(session, "dataset", cursor, limit)
+        rows = stored.page(session, services.tenant, "dataset", cursor, limit)
         return views.page(rows, [views.dataset(row) for row in rows.items])
 
 

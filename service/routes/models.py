@@ -61,7 +61,7 @@ def create_model(services: With, request: UploadRequest, response: Response) -> 
 def list_models(services: With, cursor: Cursor = None, limit: Limit = 20) -> Page[ModelResource]:
     """Newest first, open ones included."""
     with services.database.read() as session:
-        rows = stored.page(session, "model", cursor, limit)
+        rows = stored.page(session, services.tenant, "model", cursor, limit)
         return views.page(rows, [views.model(row) for row in rows.items])
 
 

@@ -9,6 +9,7 @@ from api_schemas.enums import JobState
 from store import transitions
 from store.clock import now
 from store.tables import Job, OutboxMessage
+from store.tenancy import DEFAULT_TENANT
 from tests.support.jobs import Bench, fake_engine
 from tests.support.processes import job_worker, maintenance_worker
 from tests.support.stack import valkey_server, wait_for
@@ -35,7 +36,7 @@ def test_while_the_only_worker_is_busy_sweeps_and_messages_go_on(tmp_path: Path)
                     assert transitions.claim(session, "a worker that died", 0.01, 3) is not None
                 with bench.database.write() as session:
                     session.execute(update(Job).where(Job.id == abandoned).values(lease_until=now(plus=-1)))
-                    transitions.cancel(session, abandoned)
+                    transitions.cancel(session, DEFAULT_TENANT, abandoned)
                 began = time.monotonic()
                 wait_for(
                     lambda job_id=abandoned: bench.job(job_id).state is JobState.CANCELLED, MOST_SECONDS, "the sweep"

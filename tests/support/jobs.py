@@ -14,6 +14,7 @@ from store.artifacts import Artifacts
 from store.database import Database
 from store.settings import Settings
 from store.tables import Job
+from store.tenancy import DEFAULT_TENANT
 from tests.support.records import job_request
 
 FAKE_ENGINE = Path(__file__).with_name("fake_engine.py")
@@ -52,33 +53,33 @@ class Bench:
             for name, data in FILES[kind].items()
         ]
         with self.database.write() as session:
-            upload_id = uploads.create(session, kind, None, declared).id
+            upload_id = uploads.create(session, DEFAULT_TENANT, kind, None, declared).id
         for file in declared:
             key = uploads.artifact_key(upload_id, file.name, "1")
             content = _once(FILES[kind][file.name])
             asyncio.run(self.artifacts.put_stream(key, content, size=file.size, sha256=file.sha256))
             with self.database.write() as session:
-                assert uploads.record_file(session, upload_id, file.name, key)
+                assert uploads.record_file(session, DEFAULT_TENANT, upload_id, file.name, key)
         with self.database.write() as session:
-            assert uploads.mark_ready(session, upload_id, {})
+            assert uploads.mark_ready(session, DEFAULT_TENANT, upload_id, {})
         return upload_id
 
     def submit(self, **request: Any) -> str:
         """A job with inputs of its own, and whatever else the request says."""
         body = job_request(self.upload("model"), self.upload("dataset"), **request)
         with self.database.write() as session:
-            return jobs.create(session, body, {"model": "test"}).id
+            return jobs.create(session, DEFAULT_TENANT, body, {"model": "test"}).id
 
     def job(self, job_id: str) -> Job:
         with self.database.read() as session:
-            job = jobs.get(session, job_id)
+            job = jobs.get(session, DEFAULT_TENANT, job_id)
         assert job is not None
         return job
 
     def steps(self, job_id: str) -> list[int]:
         """Numbers of the committed steps."""
         with self.database.read() as session:
-            return [step.step for step in jobs.steps(session, job_id)]
+            return [step.step for step in jobs.steps(session, DEFAULT_TENANT, job_id)]
 
 
 async def _once(data: bytes) -> AsyncIterator[bytes]:

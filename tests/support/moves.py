@@ -23,7 +23,7 @@ CRASH = JobError(code=ErrorCode.ENGINE_CRASHED, detail="it crashed")
 
 def submit(database: Database, tenant: str = DEFAULT_TENANT, priority: int = 0) -> str:
     with database.write() as session:
-        return jobs.create(session, job_request(priority=priority), {}, tenant).id
+        return jobs.create(session, tenant, job_request(priority=priority), {}).id
 
 
 def claim(database: Database, worker: str = "a") -> Lease | None:
@@ -70,17 +70,17 @@ def succeed(database: Database, lease: Lease) -> None:
 
 def cancel(database: Database, job_id: str, tenant: str = DEFAULT_TENANT) -> Job:
     with database.write() as session:
-        return transitions.cancel(session, job_id, tenant)
+        return transitions.cancel(session, tenant, job_id)
 
 
 def pause(database: Database, job_id: str, tenant: str = DEFAULT_TENANT) -> Job:
     with database.write() as session:
-        return transitions.pause(session, job_id, tenant)
+        return transitions.pause(session, tenant, job_id)
 
 
 def resume(database: Database, job_id: str, tenant: str = DEFAULT_TENANT) -> Job:
     with database.write() as session:
-        return transitions.resume(session, job_id, tenant)
+        return transitions.resume(session, tenant, job_id)
 
 
 def sweep(database: Database) -> int:

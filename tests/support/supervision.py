@@ -10,6 +10,7 @@ import psutil
 
 from api_schemas.events import JobEventBody, StateChanged
 from store import jobs, logs
+from store.tenancy import DEFAULT_TENANT
 from tests.support.jobs import Bench
 from worker.scratch import Scratch
 from worker.supervisor import Supervisor
@@ -36,7 +37,7 @@ def finish(thread: threading.Thread) -> None:
 
 def events(bench: Bench, job_id: str) -> list[JobEventBody]:
     with bench.database.read() as session:
-        return [event.body for event in jobs.events_after(session, job_id, 0, 1000)]
+        return [event.body for event in jobs.events_after(session, DEFAULT_TENANT, job_id, 0, 1000)]
 
 
 def states(bench: Bench, job_id: str) -> list[str]:
@@ -46,21 +47,21 @@ def states(bench: Bench, job_id: str) -> list[str]:
 def epochs(bench: Bench, job_id: str) -> list[int]:
     """Which claim committed each step."""
     with bench.database.read() as session:
-        return [step.epoch for step in jobs.steps(session, job_id)]
+        return [step.epoch for step in jobs.steps(session, DEFAULT_TENANT, job_id)]
 
 
 def log_of(bench: Bench, job_id: str, attempt: int) -> str:
     """All of it, piece by piece as a client reads it."""
     text, offset = "", 0
     with bench.database.read() as session:
-        while (piece := logs.read(session, job_id, attempt, offset, 100_000)).text:
+        while (piece := logs.read(session, DEFAULT_TENANT, job_id, attempt, offset, 100_000)).text:
             text, offset = text + piece.text, piece.end
     return text
 
 
 def attempts_with_a_log(bench: Bench, job_id: str) -> list[int]:
     with bench.database.read() as session:
-        return list(logs.attempts(session, job_id))
+        return list(logs.attempts(session, DEFAULT_TENANT, job_id))
 
 
 def gone(pid: int) -> bool:
@@ -75,7 +76,9 @@ def pids_in(marker: Path) -> list[int]:
 def seen_in(bench: Bench, job_id: str, step: int) -> dict[str, Any]:
     """What the fake engine noted of its surroundings when it wrote a step."""
     with bench.database.read() as session:
-        [file] = [file for file in jobs.steps(session, job_id)[step].files if file.name == "pruning.json"]
+        [file] = [
+            file for file in jobs.steps(session, DEFAULT_TENANT, job_id)[step].files if file.name == "pruning.json"
+        ]
     assert file.key is not None
     seen: dict[str, Any] = json.loads(b"".join(bench.artifacts.read(file.key)))["seen"]
     return seen

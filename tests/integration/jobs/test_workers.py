@@ -9,6 +9,7 @@ import pytest
 from api_schemas.enums import JobState
 from store import broker, transitions
 from store.database import Database
+from store.tenancy import DEFAULT_TENANT
 from tests.support.jobs import Bench, fake_engine
 from tests.support.processes import job_worker, maintenance_worker
 from tests.support.stack import valkey_server, wait_for
@@ -110,7 +111,7 @@ def test_maintenance_publishes_what_the_broker_refused_and_ends_what_nobody_will
     abandoned = bench.submit()
     with bench.database.write() as session:
         transitions.claim(session, "a worker that died", 0.1, 3)
-        transitions.cancel(session, abandoned)
+        transitions.cancel(session, DEFAULT_TENANT, abandoned)
     with maintenance_worker(bench.settings, tmp_path / "maintenance.log"):
         wait_for_state(bench, abandoned, JobState.CANCELLED)
         with job_worker(bench.settings, tmp_path / "worker.log") as worker:

@@ -16,6 +16,7 @@ from store import jobs
 from store.clock import now
 from store.database import Database, alembic_config
 from store.tables import Base, OutboxMessage
+from store.tenancy import DEFAULT_TENANT
 from tests.support.records import job_request
 from tests.support.stack import fresh_database
 
@@ -67,7 +68,7 @@ def test_jobs_of_the_first_schema_are_read_after_the_newest_migration(
             connection.execute(insert(first).values(values))
         database.migrate()
         with database.read() as session:
-            job = jobs.get(session, "job_1")
+            job = jobs.get(session, DEFAULT_TENANT, "job_1")
             assert job is not None
             assert (job.state, job.result, job.request.pruning.target.share) == (JobState.SUCCEEDED, None, 0.5)
         database.close()

@@ -23,12 +23,12 @@ def read(
     database: Database, lease: Lease, offset: int = 0, most: int = PLENTY, tenant: str = DEFAULT_TENANT
 ) -> LogPiece:
     with database.read() as session:
-        return logs.read(session, lease.job_id, lease.epoch, offset, most, tenant)
+        return logs.read(session, tenant, lease.job_id, lease.epoch, offset, most)
 
 
 def attempts(database: Database, lease: Lease, tenant: str = DEFAULT_TENANT) -> list[int]:
     with database.read() as session:
-        return list(logs.attempts(session, lease.job_id, tenant))
+        return list(logs.attempts(session, tenant, lease.job_id))
 
 
 def again(database: Database, lease: Lease) -> Lease:

@@ -12,6 +12,7 @@ from api_schemas.resources import DeclaredFile
 from store import orphans, transitions, uploads
 from store.artifacts import Artifacts
 from store.database import Database
+from store.tenancy import DEFAULT_TENANT
 from store.training import TrainingFile
 from store.transitions import Lease, LeaseLost, StepFile
 from tests.support.moves import cancel, claim, commit, crash, expire, pause, release, running, succeed
@@ -161,7 +162,7 @@ def test_the_recovery_that_a_live_job_can_go_on_from_stays(database: Database, s
     assert collect(database, shelf) == 1
     assert shelf.keys() == {newer}
     with database.write() as session:
-        transitions.resume(session, first.job_id)
+        transitions.resume(session, DEFAULT_TENANT, first.job_id)
     assert collect(database, shelf) == 0  # queued
     second = claim_again(database, first)
     assert collect(database, shelf) == 0  # running, under another number
@@ -193,16 +194,16 @@ def test_the_recovery_of_a_job_that_has_ended_goes(database: Database, shelf: Sh
 def test_what_an_upload_names_stays_and_what_it_replaced_goes(database: Database, shelf: Shelf) -> None:
     with database.write() as session:
         declared = [DeclaredFile(name="config.json", size=1, sha256=SHA256)]
-        upload_id = uploads.create(session, "model", None, declared).id
+        upload_id = uploads.create(session, DEFAULT_TENANT, "model", None, declared).id
     first, second = (uploads.artifact_key(upload_id, "config.json", attempt) for attempt in ("1", "2"))
     shelf.put(first, second)
     for key in (first, second):
         with database.write() as session:
-            assert uploads.record_file(session, upload_id, "config.json", key)
+            assert uploads.record_file(session, DEFAULT_TENANT, upload_id, "config.json", key)
     assert collect(database, shelf) == 1
     assert shelf.keys() == {second}
     with database.write() as session:
-        assert uploads.discard(session, "model", upload_id)
+        assert uploads.discard(session, DEFAULT_TENANT, "model", upload_id)
     assert collect(database, shelf) == 1
     assert shelf.keys() == set()
 

@@ -10,13 +10,14 @@ from store import broker, jobs
 from store.database import Database
 from store.settings import Settings
 from store.tables import OutboxMessage
+from store.tenancy import DEFAULT_TENANT
 from tests.support.records import job_request
 from tests.support.stack import silent_server
 
 
 def submit(database: Database) -> None:
     with database.write() as session:
-        jobs.create(session, job_request(), {})
+        jobs.create(session, DEFAULT_TENANT, job_request(), {})
 
 
 def waiting(database: Database) -> int:

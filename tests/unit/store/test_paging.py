@@ -8,12 +8,13 @@ from api_schemas.enums import JobState
 from api_schemas.errors import ErrorCode, SecateurError
 from store import jobs, transitions
 from store.database import Database
+from store.tenancy import DEFAULT_TENANT
 from tests.support.records import job_request
 
 
 def submit(database: Database) -> str:
     with database.write() as session:
-        return jobs.create(session, job_request(), {}).id
+        return jobs.create(session, DEFAULT_TENANT, job_request(), {}).id
 
 
 def test_pages_together_hold_every_job_once_newest_first(database: Database) -> None:
@@ -23,7 +24,7 @@ def test_pages_together_hold_every_job_once_newest_first(database: Database) -> 
     cursor = None
     while True:
         with database.read() as session:
-            page = jobs.page(session, cursor, 3)
+            page = jobs.page(session, DEFAULT_TENANT, cursor, 3)
         seen += [job.id for job in page.items]
         moments += [job.created_at for job in page.items]
         if page.next_cursor is None:
@@ -37,9 +38,9 @@ def test_pages_together_hold_every_job_once_newest_first(database: Database) -> 
 def test_a_state_narrows_the_page(database: Database) -> None:
     kept, cancelled = submit(database), submit(database)
     with database.write() as session:
-        transitions.cancel(session, cancelled)
+        transitions.cancel(session, DEFAULT_TENANT, cancelled)
     with database.read() as session:
-        assert [job.id for job in jobs.page(session, None, 10, JobState.QUEUED).items] == [kept]
+        assert [job.id for job in jobs.page(session, DEFAULT_TENANT, None, 10, JobState.QUEUED).items] == [kept]
 
 
 @pytest.mark.parametrize(
@@ -48,5 +49,5 @@ def test_a_state_narrows_the_page(database: Database) -> None:
 def test_a_cursor_that_is_none_is_refused(sqlite_database: Database, text: str) -> None:
     for cursor in (text, base64.urlsafe_b64encode(text.encode()).decode()):
         with pytest.raises(SecateurError) as refused, sqlite_database.read() as session:
-            jobs.page(session, cursor, 10)
+            jobs.page(session, DEFAULT_TENANT, cursor, 10)
         assert refused.value.code is ErrorCode.INVALID_REQUEST

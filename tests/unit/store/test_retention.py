@@ -9,6 +9,7 @@ from store.clock import now
 from store.database import Database
 from store.settings import Settings
 from store.tables import Job, Upload
+from store.tenancy import DEFAULT_TENANT
 from store.transitions import Lease
 from tests.support.records import job_request, step_file, step_metrics
 
@@ -21,24 +22,26 @@ def settings(**retentions: float | None) -> Settings:
 
 def upload(database: Database, kind: uploads.UploadKind, *, ready: bool = True, days_old: float = 0) -> str:
     with database.write() as session:
-        upload_id = uploads.create(session, kind, None, [DeclaredFile(name="a", size=1, sha256="ab" * 32)]).id
-        assert uploads.record_file(session, upload_id, "a", f"uploads/{upload_id}/1/a")
+        upload_id = uploads.create(
+            session, DEFAULT_TENANT, kind, None, [DeclaredFile(name="a", size=1, sha256="ab" * 32)]
+        ).id
+        assert uploads.record_file(session, DEFAULT_TENANT, upload_id, "a", f"uploads/{upload_id}/1/a")
         if ready:
-            assert uploads.mark_ready(session, upload_id, {})
+            assert uploads.mark_ready(session, DEFAULT_TENANT, upload_id, {})
         session.execute(update(Upload).where(Upload.id == upload_id).values(created_at=now(plus=-days_old * DAY)))
     return upload_id
 
 
 def state(database: Database, kind: uploads.UploadKind, upload_id: str) -> tuple[UploadState, str | None]:
     with database.read() as session:
-        found = uploads.get(session, kind, upload_id)
+        found = uploads.get(session, DEFAULT_TENANT, kind, upload_id)
     assert found is not None
     return found.state, found.files[0].key
 
 
 def job_with_a_step(database: Database, model: str, dataset: str) -> Lease:
     with database.write() as session:
-        jobs.create(session, job_request(model, dataset), {"model": model, "dataset": dataset})
+        jobs.create(session, DEFAULT_TENANT, job_request(model, dataset), {"model": model, "dataset": dataset})
         claimed = transitions.claim(session, "a", 60, 3)
         assert claimed is not None
         lease = Lease(claimed.id, claimed.epoch)
@@ -82,15 +85,15 @@ def test_checkpoints_expire_with_their_time_and_metrics_stay(database: Database)
     assert retention.expire(database, short).jobs == 1
     assert retention.expire(database, short).jobs == 0
     with database.read() as session:
-        steps = jobs.steps(session, lease.job_id)
+        steps = jobs.steps(session, DEFAULT_TENANT, lease.job_id)
     assert [(step.expired, step.files, step.metrics.step) for step in steps] == [(True, [], 0), (True, [], 1)]
 
 
 def test_an_input_that_is_about_to_expire_is_not_taken_for_a_job(database: Database) -> None:
     model, dataset = upload(database, "model", days_old=9), upload(database, "dataset")
     with database.write() as session:
-        assert uploads.hold_ready(session, {model, dataset})
+        assert uploads.hold_ready(session, DEFAULT_TENANT, {model, dataset})
     retention.expire(database, settings(upload_retention_seconds=8 * DAY))
     with database.write() as session:
-        assert not uploads.hold_ready(session, {model, dataset})
-        assert uploads.hold_ready(session, {dataset})
+        assert not uploads.hold_ready(session, DEFAULT_TENANT, {model, dataset})
+        assert uploads.hold_ready(session, DEFAULT_TENANT, {dataset})

@@ -108,7 +108,7 @@ class Queue(RuleBasedStateMachine):
             self.is_refused(ErrorCode.CONFLICT, wish, job.id, job.tenant)
             return
         with self.database.write() as session:
-            getattr(transitions, wish)(session, job.id, job.tenant)
+            getattr(transitions, wish)(session, job.tenant, job.id)
         {"cancel": job.cancelled, "pause": job.paused, "resume": job.resumed}[wish]()
 
     @move(pick=PICK, wish=st.sampled_from(["cancel", "pause", "resume"]))
@@ -118,7 +118,7 @@ class Queue(RuleBasedStateMachine):
 
     def is_refused(self, code: ErrorCode, wish: str, job_id: str, tenant: str) -> None:
         with pytest.raises(SecateurError) as error, self.database.write() as session:
-            getattr(transitions, wish)(session, job_id, tenant)
+            getattr(transitions, wish)(session, tenant, job_id)
         assert error.value.code is code
 
     # --- the workers

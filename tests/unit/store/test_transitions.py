@@ -17,6 +17,7 @@ from store import jobs, transitions
 from store.clock import now
 from store.database import Database
 from store.tables import Job, OutboxMessage
+from store.tenancy import DEFAULT_TENANT
 from store.transitions import Lease, LeaseLost
 from tests.support.records import job_request, step_file, step_metrics
 
@@ -27,7 +28,7 @@ CRASH = JobError(code=ErrorCode.ENGINE_CRASHED, detail="it crashed")
 
 def submit(database: Database) -> str:
     with database.write() as session:
-        return jobs.create(session, job_request(), {}).id
+        return jobs.create(session, DEFAULT_TENANT, job_request(), {}).id
 
 
 def claim(database: Database, worker: str = "a") -> Lease | None:
@@ -45,7 +46,7 @@ def running(database: Database) -> Lease:
 
 def load(database: Database, job_id: str) -> Job:
     with database.read() as session:
-        job = jobs.get(session, job_id)
+        job = jobs.get(session, DEFAULT_TENANT, job_id)
     assert job is not None
     return job
 
@@ -68,7 +69,7 @@ def commit(database: Database, lease: Lease, step: int) -> None:
 
 def states(database: Database, job_id: str) -> list[str]:
     with database.read() as session:
-        events = jobs.events_after(session, job_id, 0, 100)
+        events = jobs.events_after(session, DEFAULT_TENANT, job_id, 0, 100)
     assert [event.seq for event in events] == list(range(1, len(events) + 1))
     return [event.body.state.value for event in events if isinstance(event.body, StateChanged)]
 
@@ -90,13 +91,13 @@ def test_a_submitted_job_is_queued_with_its_event_and_its_wake(database: Databas
 def test_a_submit_that_is_rolled_back_leaves_nothing(database: Database) -> None:
     def submit_and_raise() -> None:
         with database.write() as session:
-            jobs.create(session, job_request(), {})
+            jobs.create(session, DEFAULT_TENANT, job_request(), {})
             raise RuntimeError
 
     with pytest.raises(RuntimeError):
         submit_and_raise()
     with database.read() as session:
-        assert jobs.page(session, None, 10).items == []
+        assert jobs.page(session, DEFAULT_TENANT, None, 10).items == []
     assert wakes(database) == 0
 
 
@@ -206,7 +207,7 @@ def test_a_renewal_shows_progress_and_says_when_to_stop(database: Database) -> N
     job = load(database, lease.job_id)
     assert (job.progress, job.phase) == (progress, Phase.SCORING)
     with database.write() as session:
-        transitions.cancel(session, lease.job_id)
+        transitions.cancel(session, DEFAULT_TENANT, lease.job_id)
     with database.write() as session:
         assert transitions.renew(session, lease, 60) is JobState.CANCELLING
     assert load(database, lease.job_id).progress == progress
@@ -220,7 +221,7 @@ def test_events_are_numbered_without_gaps(database: Database) -> None:
     with database.write() as session:
         transitions.record(session, lease, losses[2:])
     with database.read() as session:
-        events = jobs.events_after(session, lease.job_id, 2, 100)
+        events = jobs.events_after(session, DEFAULT_TENANT, lease.job_id, 2, 100)
     assert [(event.seq, event.body) for event in events] == [(3, losses[0]), (4, losses[1]), (5, losses[2])]
     assert load(database, lease.job_id).phase is Phase.FINETUNING
 
@@ -236,7 +237,7 @@ def test_a_committed_step_is_there_with_its_files_and_clears_the_failures(databa
     job = load(database, lease.job_id)
     assert (job.failures, job.last_step) == (0, 1)
     with database.read() as session:
-        steps = jobs.steps(session, job.id)
+        steps = jobs.steps(session, DEFAULT_TENANT, job.id)
         assert [(step.step, step.downloadable, step.epoch) for step in steps] == [(0, False, 2), (1, True, 2)]
         assert steps[1].metrics == step_metrics(1)
         assert [file.name for file in steps[1].files] == ["model.safetensors"]
@@ -249,7 +250,7 @@ def test_steps_come_in_order_and_once(database: Database, step: int) -> None:
     with pytest.raises(LeaseLost):
         commit(database, lease, step)
     with database.read() as session:
-        assert [row.step for row in jobs.steps(session, lease.job_id)] == [0]
+        assert [row.step for row in jobs.steps(session, DEFAULT_TENANT, lease.job_id)] == [0]
 
 
 def test_success_ends_the_job(database: Database) -> None:
@@ -282,7 +283,11 @@ def test_crashes_are_tried_again_up_to_the_cap(database: Database) -> None:
     assert (job.failures, job.error, job.attempts) == (CAP, CRASH, CAP)
     assert claim(database) is None
     with database.read() as session:
-        said = [event.body for event in jobs.events_after(session, job_id, 0, 100) if event.body.type == "warning"]
+        said = [
+            event.body
+            for event in jobs.events_after(session, DEFAULT_TENANT, job_id, 0, 100)
+            if event.body.type == "warning"
+        ]
     assert said == [Warned(code=CRASH.code, detail=CRASH.detail)] * CAP
 
 
@@ -324,7 +329,7 @@ def test_a_released_job_is_queued_without_a_failure_and_wakes_somebody(database:
 def test_cancelling_a_queued_job_ends_it(database: Database) -> None:
     job_id = submit(database)
     with database.write() as session:
-        assert transitions.cancel(session, job_id).state is JobState.CANCELLED
+        assert transitions.cancel(session, DEFAULT_TENANT, job_id).state is JobState.CANCELLED
     assert load(database, job_id).finished_at is not None
     assert claim(database) is None
 
@@ -332,9 +337,9 @@ def test_cancelling_a_queued_job_ends_it(database: Database) -> None:
 def test_cancelling_a_running_job_takes_two_phases(database: Database) -> None:
     lease = running(database)
     with database.write() as session:
-        assert transitions.cancel(session, lease.job_id).state is JobState.CANCELLING
+        assert transitions.cancel(session, DEFAULT_TENANT, lease.job_id).state is JobState.CANCELLING
     with database.write() as session:
-        assert transitions.cancel(session, lease.job_id).state is JobState.CANCELLING
+        assert transitions.cancel(session, DEFAULT_TENANT, lease.job_id).state is JobState.CANCELLING
     assert load(database, lease.job_id).finished_at is None
     with pytest.raises(LeaseLost):
         commit(database, lease, 0)
@@ -348,7 +353,7 @@ def test_cancelling_a_running_job_takes_two_phases(database: Database) -> None:
 def test_a_cancelled_job_is_never_queued_again(database: Database, end: str) -> None:
     lease = running(database)
     with database.write() as session:
-        transitions.cancel(session, lease.job_id)
+        transitions.cancel(session, DEFAULT_TENANT, lease.job_id)
     if end == "crash":
         assert crash(database, lease) is JobState.CANCELLED
     else:
@@ -365,20 +370,20 @@ def test_a_job_that_has_ended_cannot_be_cancelled(database: Database) -> None:
     with database.write() as session:
         transitions.succeed(session, lease)
     with pytest.raises(SecateurError) as refused, database.write() as session:
-        transitions.cancel(session, lease.job_id)
+        transitions.cancel(session, DEFAULT_TENANT, lease.job_id)
     assert refused.value.code is ErrorCode.CONFLICT
     with pytest.raises(SecateurError) as unknown, database.write() as session:
-        transitions.cancel(session, "job_none")
+        transitions.cancel(session, DEFAULT_TENANT, "job_none")
     assert unknown.value.code is ErrorCode.NOT_FOUND
 
 
 def test_another_tenant_cannot_see_or_cancel(database: Database) -> None:
     job_id = submit(database)
     with database.read() as session:
-        assert jobs.get(session, job_id, tenant="other") is None
-        assert jobs.page(session, None, 10, tenant="other").items == []
+        assert jobs.get(session, "other", job_id) is None
+        assert jobs.page(session, "other", None, 10).items == []
     with pytest.raises(SecateurError) as refused, database.write() as session:
-        transitions.cancel(session, job_id, tenant="other")
+        transitions.cancel(session, "other", job_id)
     assert refused.value.code is ErrorCode.NOT_FOUND
     assert load(database, job_id).state is JobState.QUEUED
 
@@ -391,7 +396,7 @@ def sweep(database: Database) -> int:
 def test_the_sweeper_ends_a_cancelling_job_whose_worker_is_gone(database: Database) -> None:
     lease = running(database)
     with database.write() as session:
-        transitions.cancel(session, lease.job_id)
+        transitions.cancel(session, DEFAULT_TENANT, lease.job_id)
     assert sweep(database) == 0
     expire(database, lease.job_id)
     assert claim(database) is None

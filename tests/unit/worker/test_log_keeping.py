@@ -11,6 +11,7 @@ from api_schemas.enums import JobState
 from store import logs, transitions
 from store.clock import now
 from store.tables import Job
+from store.tenancy import DEFAULT_TENANT
 from store.transitions import Lease, LeaseLost
 from tests.support.stack import wait_for
 from tests.support.supervision import (
@@ -80,7 +81,7 @@ def test_the_log_of_a_cancelled_job_is_complete(make_bench: MakeBench, tmp_path:
     thread = in_background(bench)
     wait_for((tmp_path / "pids").exists, what="the engine's hang")
     with bench.database.write() as session:
-        transitions.cancel(session, job_id)
+        transitions.cancel(session, DEFAULT_TENANT, job_id)
     finish(thread)
     assert bench.job(job_id).state is JobState.CANCELLED
     assert log_of(bench, job_id, 1) == "begins at step 0\nstep 0 is written\nnothing more will be said\n"

@@ -16,6 +16,7 @@ from api_schemas.errors import ErrorCode
 from api_schemas.events import StepDone, Warned
 from store import transitions
 from store.artifacts import Artifacts
+from store.tenancy import DEFAULT_TENANT
 from tests.support.jobs import Bench
 from tests.support.stack import wait_for
 from tests.support.storage import Flaky, bucket_at, fill, refusing_bucket, small_disk
@@ -100,7 +101,7 @@ def test_a_cancel_does_not_wait_for_the_store(make_bench: MakeBench) -> None:
     thread = in_background(bench)
     wait_for(lambda: len(store.refused) > 1, what="an outage")
     with bench.database.write() as session:
-        transitions.cancel(session, job_id)
+        transitions.cancel(session, DEFAULT_TENANT, job_id)
     finish(thread)
     assert (bench.job(job_id).state, bench.steps(job_id)) == (JobState.CANCELLED, [])
 

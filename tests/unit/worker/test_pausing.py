@@ -7,6 +7,7 @@ from api_schemas.enums import JobState
 from api_schemas.events import Started
 from store import transitions
 from store.tables import Job
+from store.tenancy import DEFAULT_TENANT
 from tests.support.jobs import Bench
 from tests.support.stack import wait_for
 from tests.support.supervision import (
@@ -26,12 +27,12 @@ from tests.support.supervision import (
 
 def pause(bench: Bench, job_id: str) -> Job:
     with bench.database.write() as session:
-        return transitions.pause(session, job_id)
+        return transitions.pause(session, DEFAULT_TENANT, job_id)
 
 
 def resume(bench: Bench, job_id: str) -> Job:
     with bench.database.write() as session:
-        return transitions.resume(session, job_id)
+        return transitions.resume(session, DEFAULT_TENANT, job_id)
 
 
 def paused_after_step_1(bench: Bench, marker: Path) -> str:
@@ -138,7 +139,7 @@ def test_a_cancel_wins_over_a_pause_that_is_still_to_come(make_bench: MakeBench,
     wait_for(lambda: bench.steps(job_id) == [0], what="step 0")
     pause(bench, job_id)
     with bench.database.write() as session:
-        transitions.cancel(session, job_id)
+        transitions.cancel(session, DEFAULT_TENANT, job_id)
     finish(thread)
     job = bench.job(job_id)
     assert (job.state, job.pause_requested, bench.steps(job_id)) == (JobState.CANCELLED, False, [0])

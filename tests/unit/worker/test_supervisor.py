@@ -15,6 +15,7 @@ from api_schemas.events import Failed
 from store import jobs, transitions
 from store.clock import now
 from store.tables import Job
+from store.tenancy import DEFAULT_TENANT
 from store.transitions import Lease
 from tests.support.jobs import FILES, Bench
 from tests.support.stack import wait_for
@@ -31,8 +32,8 @@ def test_a_job_runs_to_its_end(make_bench: MakeBench) -> None:
     assert job.data is not None
     assert job.data.labels == ("a", "b")
     with bench.database.read() as session:
-        steps = jobs.steps(session, job_id)
-        types = [event.body.type for event in jobs.events_after(session, job_id, 0, 100)]
+        steps = jobs.steps(session, DEFAULT_TENANT, job_id)
+        types = [event.body.type for event in jobs.events_after(session, DEFAULT_TENANT, job_id, 0, 100)]
     assert [(step.step, step.downloadable) for step in steps] == [(0, False), (1, True), (2, True)]
     assert [file.name for file in steps[1].files] == ["figures/widths.svg", "model.safetensors", "pruning.json"]
     for file in steps[2].files:
@@ -70,7 +71,7 @@ def test_the_engine_sees_its_inputs_and_no_secret(make_bench: MakeBench, monkeyp
         monkeypatch.setenv(name, "secret")
     supervisor(bench).run_one()
     with bench.database.read() as session:
-        [file] = [file for file in jobs.steps(session, job_id)[0].files if file.name == "pruning.json"]
+        [file] = [file for file in jobs.steps(session, DEFAULT_TENANT, job_id)[0].files if file.name == "pruning.json"]
     seen = json.loads(b"".join(bench.artifacts.read(file.key)))["seen"]
     assert not {"AWS_SECRET_ACCESS_KEY", "SECATEUR_DATABASE_URL", "HF_TOKEN", "PGPASSWORD"} & set(seen["environment"])
     assert {"HF_HUB_OFFLINE", "OMP_NUM_THREADS"} <= set(seen["environment"])
@@ -107,7 +108,7 @@ def test_a_killed_engine_goes_on_after_its_last_committed_step(make_bench: MakeB
     job = bench.job(job_id)
     assert (job.state, job.failures, job.attempts) == (JobState.SUCCEEDED, 0, 2)
     with bench.database.read() as session:
-        steps = jobs.steps(session, job_id)
+        steps = jobs.steps(session, DEFAULT_TENANT, job_id)
     assert [step.step for step in steps] == [0, 1, 2]
     assert steps[0].epoch == 1
     assert steps[2].epoch == 2
@@ -121,7 +122,9 @@ def test_an_error_that_would_come_again_ends_the_job_at_once(make_bench: MakeBen
     job = bench.job(job_id)
     assert (job.state, job.error and job.error.code.value) == (JobState.FAILED, code)
     with bench.database.read() as session:
-        [event] = [e.body for e in jobs.events_after(session, job_id, 0, 100) if isinstance(e.body, Failed)]
+        [event] = [
+            e.body for e in jobs.events_after(session, DEFAULT_TENANT, job_id, 0, 100) if isinstance(e.body, Failed)
+        ]
     assert event.traceback is None
 
 
@@ -159,7 +162,7 @@ def test_cancel_ends_an_engine_that_ignores_term_with_all_it_started(make_bench:
     wait_for((tmp_path / "pids").exists, what="the engine's hang")
     wait_for(lambda: bench.steps(job_id) == [0])
     with bench.database.write() as session:
-        transitions.cancel(session, job_id)
+        transitions.cancel(session, DEFAULT_TENANT, job_id)
     finish(thread)
     pids = pids_in(tmp_path / "pids")
     wait_for(lambda: all(map(gone, pids)), what="the end of the process group")
@@ -263,7 +266,7 @@ def test_a_cancel_that_comes_before_the_last_write_wins(make_bench: MakeBench, t
     wait_for(lambda: bench.steps(job_id) == [0])
     wait_for(lambda: bench.job(job_id).progress)
     with bench.database.write() as session:
-        transitions.cancel(session, job_id)
+        transitions.cancel(session, DEFAULT_TENANT, job_id)
     (tmp_path / "go").touch()
     finish(thread)
     assert bench.job(job_id).state is JobState.CANCELLED
