@@ -30,6 +30,12 @@ ERROR_TEXTS: Mapping[ErrorCode, ErrorText] = {
     _C.RANGE_NOT_SATISFIABLE: ErrorText(
         "The range lies outside the file", "The `Content-Range` header carries the file's size."
     ),
+    _C.TUS_VERSION: ErrorText(
+        "Resumable uploads speak tus 1.0.0 here", "Send `Tus-Resumable: 1.0.0`; the `Tus-Version` header says so, too."
+    ),
+    _C.MEDIA_TYPE_REFUSED: ErrorText(
+        "The body is of a type that is not read here", "The detail names the `Content-Type` that is."
+    ),
     _C.UNAVAILABLE: ErrorText("The service cannot answer right now", "Try again after the time in `Retry-After`."),
     _C.STORAGE_FULL: ErrorText(
         "The artifact store is full",
@@ -44,6 +50,12 @@ ERROR_TEXTS: Mapping[ErrorCode, ErrorText] = {
     ),
     _C.CHECKSUM_MISMATCH: ErrorText(
         "The file's SHA-256 is not the declared one", "The bytes were dropped. Send the file again, or declare it anew."
+    ),
+    _C.PIECE_CHECKSUM_MISMATCH: ErrorText(
+        "The piece's checksum is not the one in `Upload-Checksum`", "The piece was dropped; send it again."
+    ),
+    _C.UPLOAD_OFFSET: ErrorText(
+        "The file stands at another offset", "Ask for it with HEAD, and go on at its `Upload-Offset`."
     ),
     _C.FILE_TYPE_REFUSED: ErrorText(
         "Files of this kind are not accepted",

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import StringConstraints
 
-MODEL, DATASET, JOB, EVENT = "mdl", "dst", "job", "evt"
+MODEL, DATASET, RESUMABLE, JOB, EVENT = "mdl", "dst", "upl", "job", "evt"
 
 
 def new_id(prefix: str) -> str:
@@ -16,6 +16,7 @@ def new_id(prefix: str) -> str:
 
 ModelId = Annotated[str, StringConstraints(pattern=r"^mdl_[a-z2-7]{26}$")]
 DatasetId = Annotated[str, StringConstraints(pattern=r"^dst_[a-z2-7]{26}$")]
+ResumableId = Annotated[str, StringConstraints(pattern=r"^upl_[a-z2-7]{26}$")]
 JobId = Annotated[str, StringConstraints(pattern=r"^job_[a-z2-7]{26}$")]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 # Text a stranger may choose as a name: no control characters (PostgreSQL refuses NUL; logs and terminals obey others).

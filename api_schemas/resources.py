@@ -52,6 +52,18 @@ class UploadedFile(Output):
     uploaded: bool
 
 
+class ResumableFile(Output):
+    """A declared file that comes in pieces: `offset` of its `size` bytes are kept."""
+
+    id: str
+    upload: str
+    """The model or dataset it is a file of."""
+    name: str
+    size: int
+    offset: int
+    expires_at: datetime
+
+
 class ModelLayout(Output):
     """What `complete` found in the checkpoint's config and safetensors header."""
 

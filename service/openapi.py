@@ -28,6 +28,7 @@ wherever GET is, and any other method that is not listed with 405 and `Allow`.
 TAGS = [
     {"name": "models", "description": "Checkpoints to prune: safetensors and JSON, never pickles, never code."},
     {"name": "datasets", "description": "Audio, images or texts to calibrate, recover and measure on."},
+    {"name": "resumable uploads", "description": "Files that go on where they stopped, by tus 1.0.0 (https://tus.io)."},
     {"name": "jobs", "description": "Pruning jobs: submit, watch, cancel."},
     {"name": "checkpoints", "description": "What came out: every step's model, and the report."},
     {"name": "service", "description": "What this server accepts, and whether it is well."},
@@ -46,6 +47,11 @@ LOG_HEADERS = {
         "schema": {"type": "integer"},
     },
     "Log-Next-Offset": {"description": "`offset` of the next piece.", "schema": {"type": "integer"}},
+}
+TUS_HEADERS = {
+    "Tus-Resumable": {"description": "The version of the protocol: `1.0.0`.", "schema": {"type": "string"}},
+    "Upload-Offset": {"description": "How many bytes are kept.", "schema": {"type": "integer"}},
+    "Upload-Expires": {"description": "When they are given up (an HTTP date).", "schema": {"type": "string"}},
 }
 CONTENT_RANGE = {"Content-Range": {"description": "`bytes first-last/size`.", "schema": {"type": "string"}}}
 

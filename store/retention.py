@@ -13,7 +13,7 @@ from api_schemas.enums import TERMINAL_STATES, UploadState
 from store.clock import now
 from store.database import Database
 from store.settings import Settings
-from store.tables import Job, JobStep, JobStepFile, Upload, UploadFile
+from store.tables import Job, JobStep, JobStepFile, ResumableUpload, Upload, UploadFile
 
 BATCH = 500
 
@@ -45,6 +45,7 @@ def _expire_uploads(database: Database, state: UploadState, seconds: float) -> i
         gone = found - _needed(session)
         session.execute(update(Upload).where(Upload.id.in_(gone)).values(state=UploadState.EXPIRED))
         session.execute(update(UploadFile).where(UploadFile.upload_id.in_(gone)).values(key=None))
+        session.execute(delete(ResumableUpload).where(ResumableUpload.upload_id.in_(gone)))
     return len(gone)
 
 

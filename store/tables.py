@@ -86,6 +86,32 @@ class UploadFile(Owned, Base):
     upload: Mapped[Upload] = relationship(back_populates="files")
 
 
+class ResumableUpload(Owned, Base):
+    """A declared file that comes in pieces; `offset` bytes of it are kept (core/resumable.py)."""
+
+    __tablename__ = "resumable_uploads"
+
+    id: Mapped[str] = mapped_column(String(ID_LENGTH), primary_key=True)
+    upload_id: Mapped[str] = mapped_column(ForeignKey("uploads.id", ondelete="CASCADE"), index=True)
+    name: Mapped[str] = mapped_column(String(NAME_LENGTH))
+    size: Mapped[int] = mapped_column(BigInteger)
+    offset: Mapped[int] = mapped_column(BigInteger, default=0)
+    epoch: Mapped[int] = mapped_column(Integer, default=0)
+    """Fencing token: rises with every request that sends bytes; an earlier one that still runs writes nothing more."""
+    created_at: Mapped[datetime] = mapped_column(default=now())
+
+
+class ResumablePart(Owned, Base):
+    """A piece that has come: bytes [start, start + size) of the file."""
+
+    __tablename__ = "resumable_parts"
+
+    resumable_id: Mapped[str] = mapped_column(ForeignKey("resumable_uploads.id", ondelete="CASCADE"), primary_key=True)
+    start: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    size: Mapped[int] = mapped_column(BigInteger)
+    key: Mapped[str] = mapped_column(String(KEY_LENGTH))
+
+
 class Job(Owned, Base):
     """A job: what was asked, where it stands, and who holds it (docs/states.md)."""
 

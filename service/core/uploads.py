@@ -55,17 +55,21 @@ async def receive(
 
     Where anything is wrong (name, length, sha256, content, a connection that breaks) nothing is stored.
     """
-    declared = await run_in_threadpool(_expected, services, kind, upload_id, name)
+    declared = await run_in_threadpool(expected, services, kind, upload_id, name)
     if content_length is not None and content_length != declared.size:
         detail = (
             f"{content_length} bytes are announced, {declared.size} were declared for {name}; send the declared file."
         )
         raise SecateurError(ErrorCode.CHECKSUM_MISMATCH, detail)
-    arrival = Arrival(name, declared.size, services.settings.max_json_bytes)
+    return await keep(services, upload_id, declared, body)
+
+
+async def keep(services: Services, upload_id: str, declared: UploadFile, chunks: AsyncIterator[bytes]) -> UploadedFile:
+    """Store and record a declared file whose bytes are `chunks`, judged as they pass. Where anything is wrong, nothing."""
+    name, size = declared.name, declared.size
+    arrival = Arrival(name, size, services.settings.max_json_bytes)
     key = uploads.artifact_key(upload_id, name, secrets.token_hex(8))
-    await services.artifacts.put_stream(
-        key, _judged(body, arrival, declared.size), size=declared.size, sha256=declared.sha256
-    )
+    await services.artifacts.put_stream(key, _judged(chunks, arrival, size), size=size, sha256=declared.sha256)
     try:
         replaced = await run_in_threadpool(_record, services, upload_id, name, key)
     except BaseException:
@@ -73,7 +77,7 @@ async def receive(
         raise
     if replaced is not None:
         await run_in_threadpool(services.artifacts.delete, replaced)
-    return UploadedFile(name=name, size=declared.size, sha256=declared.sha256, uploaded=True)
+    return UploadedFile(name=name, size=size, sha256=declared.sha256, uploaded=True)
 
 
 def discard(services: Services, kind: UploadKind, upload_id: str) -> None:
@@ -114,7 +118,8 @@ def require_all_files(upload: Upload) -> None:
         raise SecateurError(ErrorCode.UPLOAD_INCOMPLETE, detail, items)
 
 
-def _expected(services: Services, kind: UploadKind, upload_id: str, name: str) -> UploadFile:
+def expected(services: Services, kind: UploadKind, upload_id: str, name: str) -> UploadFile:
+    """A file that was declared for an open upload. Raises NOT_FOUND, UPLOAD_CLOSED, EXPIRED or FILE_UNEXPECTED."""
     upload = get(services, kind, upload_id)
     require_open(upload)
     for file in upload.files:

@@ -1,6 +1,7 @@
 """Rows of the store as the resources of the API."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any, TypeVar
 
 from api_schemas import accounting
@@ -16,11 +17,12 @@ from api_schemas.resources import (
     ModelLayout,
     ModelResource,
     Page,
+    ResumableFile,
     UploadedFile,
 )
 from api_schemas.shape import ModelShape
 from store.paging import Rows
-from store.tables import Job, JobStep, Upload, UploadFile
+from store.tables import Job, JobStep, ResumableUpload, Upload, UploadFile
 
 T = TypeVar("T")
 V1 = "/v1"
@@ -28,6 +30,12 @@ V1 = "/v1"
 
 def file(row: UploadFile) -> UploadedFile:
     return UploadedFile(name=row.name, size=row.size, sha256=row.sha256, uploaded=row.key is not None)
+
+
+def resumable_file(row: ResumableUpload, expires_at: datetime) -> ResumableFile:
+    return ResumableFile(
+        id=row.id, upload=row.upload_id, name=row.name, size=row.size, offset=row.offset, expires_at=expires_at
+    )
 
 
 def model(row: Upload) -> ModelResource:
