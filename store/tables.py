@@ -73,9 +73,11 @@ class Upload(Owned, Base):
 
 
 class UploadFile(Owned, Base):
-    """A declared file; `key` names the artifact once the bytes have come and their sha256 was right."""
+    """A declared file; `key` names the artifact once the bytes have come and their sha256 was right. Files that are alike
+    may share one."""
 
     __tablename__ = "upload_files"
+    __table_args__ = (Index(None, "tenant", "sha256"), Index(None, "key"))
 
     upload_id: Mapped[str] = mapped_column(ForeignKey("uploads.id", ondelete="CASCADE"), primary_key=True)
     name: Mapped[str] = mapped_column(String(NAME_LENGTH), primary_key=True)

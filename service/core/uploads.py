@@ -76,17 +76,19 @@ async def keep(services: Services, upload_id: str, declared: UploadFile, chunks:
         await run_in_threadpool(services.artifacts.delete, key)
         raise
     if replaced is not None:
-        await run_in_threadpool(services.artifacts.delete, replaced)
+        await run_in_threadpool(_let_go, services, {replaced})
     return UploadedFile(name=name, size=size, sha256=declared.sha256, uploaded=True)
 
 
 def discard(services: Services, kind: UploadKind, upload_id: str) -> None:
     """Remove an open upload and its bytes. Raises NOT_FOUND, or UPLOAD_CLOSED for a complete one, which jobs may use."""
-    require_open(get(services, kind, upload_id))
+    upload = get(services, kind, upload_id)
+    require_open(upload)
     with services.database.write() as session:
         if not uploads.discard(session, services.tenant, kind, upload_id):
             raise SecateurError(ErrorCode.UPLOAD_CLOSED, f"{upload_id} was completed meanwhile.")
-    services.artifacts.delete_prefix(uploads.artifact_prefix(upload_id))
+    below = {found.key for found in services.artifacts.list(uploads.artifact_prefix(upload_id))}
+    _let_go(services, below | {file.key for file in upload.files if file.key is not None})
 
 
 def require_open(upload: Upload) -> None:
@@ -149,3 +151,11 @@ def _record(services: Services, upload_id: str, name: str, key: str) -> str | No
             detail = f"{upload_id} was completed or given up while {name} came. Start a new upload."
             raise SecateurError(ErrorCode.UPLOAD_CLOSED, detail)
     return replaced
+
+
+def _let_go(services: Services, keys: set[str]) -> None:
+    """Remove bytes that had a name in an upload, unless they have one in another, too."""
+    with services.database.read() as session:
+        gone = uploads.unnamed(session, keys)
+    for key in gone:
+        services.artifacts.delete(key)

@@ -1,4 +1,4 @@
-"""Files that come in pieces."""
+"""Files that come in pieces, and files that are known by their SHA-256."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -43,8 +43,12 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("resumable_id", "start", name=op.f("pk_resumable_parts")),
     )
+    op.create_index("ix_upload_files_tenant_sha256", "upload_files", ["tenant", "sha256"])
+    op.create_index("ix_upload_files_key", "upload_files", ["key"])
 
 
 def downgrade() -> None:
+    op.drop_index("ix_upload_files_key", "upload_files")
+    op.drop_index("ix_upload_files_tenant_sha256", "upload_files")
     op.drop_table("resumable_parts")
     op.drop_table("resumable_uploads")

@@ -21,7 +21,7 @@ from tests.integration.service.conftest import claim, commit, problem
 from tests.support.processes import service_process
 from tests.support.stack import StoppablePostgres, silent_server, stoppable_postgres, valkey_server
 from tests.support.storage import fill, small_disk
-from tests.support.uploads import checkpoint_files, dataset_files, declared, send
+from tests.support.uploads import ast_config, checkpoint_files, dataset_files, declared, send
 
 POOL = 40
 """Threads that answer requests at the same time."""
@@ -146,7 +146,7 @@ def expect_nothing_recorded(client: TestClient, address: str, name: str) -> None
 def test_an_upload_that_the_store_does_not_take_is_answered_so_and_sent_again_later(
     client: TestClient, monkeypatch: pytest.MonkeyPatch, text: str, status: int, code: str
 ) -> None:
-    files = checkpoint_files()
+    files = checkpoint_files(ast_config(num_hidden_layers=3))  # Others than the stock has, which would be known.
     address = client.post("/v1/models", json={"files": declared(files)}).headers["location"]
     name = "model.safetensors"
 

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
-import numpy as np
 import pytest
 from tusclient.client import TusClient
 from tusclient.exceptions import TusCommunicationError, TusUploadFailed
@@ -84,9 +83,10 @@ def test_tus_js_client_goes_on_by_itself(
         assert run.returncode == 0, run.stdout + run.stderr
         assert proxy.cuts == 2
     requests = json.loads(run.stdout)["requests"]
-    # Asked where the file stands after each break, and went on from what had come.
+    # Asked where the file stands after each break, and went on from what had come of the piece that broke off.
     asked = [int(offset) for method, status, offset in requests if method == "HEAD" and status == 200]
-    assert len(asked) == 2
+    assert len(asked) >= 2
+    assert min(asked) > 0
     assert any(offset % (4 * MIB) for offset in asked), requests
     assert server.post(f"{address}/complete").json()["state"] == "ready"
 
