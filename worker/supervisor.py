@@ -79,7 +79,9 @@ class Supervisor:
         claimed_at = time.monotonic()
         settings = self._settings
         with self._database.write() as session:
-            job = transitions.claim(session, self._name, settings.lease_seconds, settings.failure_cap)
+            job = transitions.claim(
+                session, self._name, settings.lease_seconds, settings.failure_cap, settings.max_running_jobs
+            )
         if job is None:
             return False
         lease = Lease(job.id, job.epoch)
