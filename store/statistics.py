@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, ColumnElement, Select, func, select, type_coerce
+from sqlalchemy import JSON, ColumnElement, Row, Select, func, select, type_coerce
 from sqlalchemy.orm import Session
 
 from api_schemas.enums import TERMINAL_STATES, JobState
@@ -81,18 +81,20 @@ def _of_events(session: Session) -> tuple[dict[str, float], dict[str, float], di
         .where(JobEventRow.job_id.in_(recent), kind.in_(("phase", "state", "warning")))
         .order_by(JobEventRow.job_id, JobEventRow.seq)
     )
-    return _added_up(rows.tuples())
+    return _added_up(rows)
 
 
 def _added_up(
-    rows: Iterable[tuple[str, datetime, str | None, str | None, str | None]],
+    rows: Iterable[Row[str, datetime, str, str, str]],
 ) -> tuple[dict[str, float], dict[str, float], dict[str, float]]:
     seconds: dict[str, float] = {}
     times: dict[str, float] = {}
     crashes: dict[str, float] = {}
     idle = {state.value for state in (*TERMINAL_STATES, JobState.QUEUED, JobState.PAUSED)}
     known = {code.value for code in ErrorCode}
-    job, phase, began = None, None, None
+    job: str | None = None
+    phase: str | None = None
+    began: datetime | None = None
     for job_id, moment, next_phase, state, code in rows:
         if job_id != job:
             job, phase, began = job_id, None, None

@@ -15,7 +15,7 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 from store.settings import Settings
 
 HIDDEN = "[hidden]"
-_SECRET_NAME = re.compile(r"authorization|cookie|passw|secret|token|api_?key$", re.IGNORECASE)
+_SECRET_NAME = re.compile(r"authorization|cookie|passw|secret|token|api[_-]?key$", re.IGNORECASE)
 _SECRETS = (
     # Of a key its id stays: that is what one looks for.
     (re.compile(r"(sk_[a-z2-7]{26})_[a-z2-7]+"), rf"\1_{HIDDEN}"),
@@ -23,6 +23,16 @@ _SECRETS = (
     (re.compile(r"\b(bearer) +(?!sk_)[^\s'\",]+", re.IGNORECASE), rf"\1 {HIDDEN}"),
     (re.compile(r"(://[^\s:/@]*):[^\s@/]+@"), rf"\1:{HIDDEN}@"),
 )
+
+
+class _StandardError(logging.Handler):
+    """Wherever standard error leads when a line is written: whoever redirects it gets the lines, too."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            print(self.format(record), file=sys.stderr, flush=True)
+        except Exception:
+            self.handleError(record)
 
 
 def configure(settings: Settings) -> None:
@@ -43,7 +53,7 @@ def configure(settings: Settings) -> None:
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _StandardError()
     handler.set_name(__name__)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
@@ -71,6 +81,10 @@ def _hidden(name: str, value: Any) -> Any:
         return _hidden(name, value.decode(errors="replace"))
     if isinstance(value, Mapping):
         return {key: _hidden(str(key), item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)) and not hasattr(value, "_fields"):
+    if isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], (str, bytes)):
+        # A header, as ASGI passes them.
+        title = value[0] if isinstance(value[0], str) else value[0].decode(errors="replace")
+        return [title, _hidden(title, value[1])]
+    if isinstance(value, (list, tuple)):
         return [_hidden("", item) for item in value]
     return value

@@ -11,6 +11,7 @@ from store import broker, jobs, orphans, retention, transitions
 from store.artifacts import Artifacts
 from store.database import Database
 from store.settings import Settings, get_settings
+from worker import worker_logs as worker_logs  # listens from here on
 
 log = logging.getLogger(__name__)
 
