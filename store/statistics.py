@@ -85,7 +85,7 @@ def _of_events(session: Session) -> tuple[dict[str, float], dict[str, float], di
 
 
 def _added_up(
-    rows: Iterable[Row[str, datetime, str, str, str]],
+    rows: Iterable[Row[str, datetime, Any, Any, Any]],
 ) -> tuple[dict[str, float], dict[str, float], dict[str, float]]:
     seconds: dict[str, float] = {}
     times: dict[str, float] = {}
