@@ -83,6 +83,25 @@ def test_every_route_below_v1_needs_a_key_and_the_others_do_not() -> None:
     assert len(KEYED) >= 25
 
 
+# The table of docs/api.md, by the first part of the address: what reading needs, and what changing needs.
+READ, WRITE, SEND, ADMIN = KeyScope.JOBS_READ, KeyScope.JOBS_WRITE, KeyScope.MODELS_WRITE, KeyScope.ADMIN
+PROMISED: dict[str, tuple[set[KeyScope], set[KeyScope]]] = {
+    "models": ({SEND, READ, WRITE}, {SEND}),
+    "datasets": ({SEND, READ, WRITE}, {SEND}),
+    "jobs": ({READ, WRITE}, {WRITE}),
+    "keys": ({ADMIN}, {ADMIN}),
+    "audit": ({ADMIN}, set()),
+    "limits": ({SEND, READ, WRITE, ADMIN}, set()),
+}
+
+
+@pytest.mark.parametrize("name", KEYED)
+def test_every_call_needs_what_the_documentation_promises(name: str) -> None:
+    method, path, _ = OPERATIONS[name]
+    reading, changing = PROMISED[path.split("/")[2]]
+    assert set(scopes_of(name)) == (reading if method == "GET" else changing)
+
+
 @pytest.mark.parametrize("name", KEYED)
 @pytest.mark.parametrize("who", ["nobody", "revoked", "expired", "made up", "cut short"])
 def test_without_a_valid_key(untouched: TestClient, house: House, name: str, who: str) -> None:

@@ -1,6 +1,7 @@
 """Quotas: counted where something is added, also by several at once; a tenant at its running quota is passed over."""
 
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -94,21 +95,25 @@ def test_jobs_that_wait_are_counted_paused_ones_included(database: Database, set
         submit(session, settings, "a")
 
 
-def test_several_at_once_do_not_share_the_last_place(database: Database, settings: Settings) -> None:
+@pytest.mark.parametrize("what", ["jobs", "bytes"])
+def test_several_at_once_do_not_share_the_last_place(database: Database, settings: Settings, what: str) -> None:
     start = threading.Barrier(4)
 
-    def try_to_submit(_: int) -> str:
+    def try_to_add(_: int) -> str:
         start.wait()
         try:
             with database.write() as session:
-                submit(session, settings, "a")
-                declare(session, settings, "a", 400)
+                if what == "jobs":
+                    submit(session, settings, "a")
+                else:
+                    declare(session, settings, "a", 400)
+                time.sleep(0.05)  # The transaction stays open for long enough to meet the others.
         except SecateurError as error:
             return error.code.value
         return "done"
 
     with ThreadPoolExecutor(4) as pool:
-        answers = Counter(pool.map(try_to_submit, range(4)))
+        answers = Counter(pool.map(try_to_add, range(4)))
     assert answers == {"done": 2, "quota_exceeded": 2}
 
 
