@@ -18,7 +18,7 @@ from service.caller import Caller
 from service.services import Services
 from store import audit
 
-PUBLIC = frozenset({"/", "/healthz", "/readyz", "/docs", "/openapi.json"})
+PUBLIC = frozenset({"/", "/healthz", "/readyz", "/docs", "/docs/assets/{path}", "/openapi.json"})
 """Routes that need no key."""
 
 

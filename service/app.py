@@ -62,9 +62,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.include_router(v1)
     app.include_router(health.router)
     app.add_api_route("/", _home, include_in_schema=False)
-    openapi.install(app, tuple(access.declared(app)))
     docs_page.install(app)
     problems.install(app)
+    # Last, so that no route is added unseen.
+    openapi.install(app, tuple(access.declared(app)))
     return app
 
 
