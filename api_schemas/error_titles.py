@@ -23,6 +23,22 @@ ERROR_TEXTS: Mapping[ErrorCode, ErrorText] = {
     _C.CONFLICT: ErrorText(
         "The present state does not allow this", "Read the resource again; the detail names the state it is in."
     ),
+    _C.UNAUTHENTICATED: ErrorText(
+        "A key is needed", "Send `Authorization: Bearer sk_…` with a key that is neither revoked nor expired."
+    ),
+    _C.FORBIDDEN: ErrorText(
+        "This caller may not do this",
+        "The detail names the scope the key lacks, or the setting that keeps callers out.",
+    ),
+    _C.HOST_REFUSED: ErrorText(
+        "The service does not answer to this host name",
+        "Call it by a name the operator has listed in `SECATEUR_ALLOWED_HOSTS`; without keys, by 127.0.0.1 or localhost.",
+    ),
+    _C.RATE_LIMITED: ErrorText("Too many requests in a short time", "Try again after the time in `Retry-After`."),
+    _C.QUOTA_EXCEEDED: ErrorText(
+        "The tenant's quota is used up",
+        "`GET /v1/limits` shows quotas and what is used; the detail says what makes room.",
+    ),
     _C.EXPIRED: ErrorText(
         "This was kept for its time and is gone", "Upload it again, or run the job again; its metrics are still there."
     ),

@@ -190,6 +190,25 @@ class CheckpointResource(Output):
     archive_url: str
 
 
+class Quota(Output):
+    limit: int | None
+    """Null: without bound."""
+    used: int | None
+    """Null where it is not counted."""
+
+
+class Quotas(Output):
+    """Of the tenant of the key that asks."""
+
+    requests_per_minute: Quota
+    stored_bytes: Quota
+    """Uploads, announced ones included, and checkpoints."""
+    waiting_jobs: Quota
+    """Queued or paused."""
+    running_jobs: Quota
+    """Over the limit jobs are not refused: they wait."""
+
+
 class Limits(Output):
     """`GET /v1/limits`: what this server accepts."""
 
@@ -199,6 +218,7 @@ class Limits(Output):
     model_file_suffixes: tuple[str, ...]
     dataset_file_suffixes: tuple[str, ...]
     families: tuple[str, ...]
+    quotas: Quotas
 
 
 class Health(Output):

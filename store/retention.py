@@ -10,6 +10,7 @@ from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
 from api_schemas.enums import TERMINAL_STATES, UploadState
+from store import audit
 from store.clock import now
 from store.database import Database
 from store.settings import Settings
@@ -24,6 +25,7 @@ class Expired:
 
     uploads: int
     jobs: int
+    audit: int = 0
 
 
 def expire(database: Database, settings: Settings) -> Expired:
@@ -34,7 +36,10 @@ def expire(database: Database, settings: Settings) -> Expired:
     jobs = 0
     if settings.result_retention_seconds is not None:
         jobs = _expire_results(database, settings.result_retention_seconds)
-    return Expired(uploads, jobs)
+    noted = 0
+    if settings.audit_retention_seconds is not None:
+        noted = audit.expire(database, settings.audit_retention_seconds)
+    return Expired(uploads, jobs, noted)
 
 
 def _expire_uploads(database: Database, state: UploadState, seconds: float) -> int:

@@ -19,6 +19,8 @@ from typing import Any
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
+from api_schemas import ids
+from api_schemas.enums import AuditAction
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
 from service.core import uploads
 from service.services import Services
@@ -31,6 +33,10 @@ from store.uploads import UploadKind
 PIECE = 64 * 2**20
 ALGORITHMS = ("sha1", "sha256")
 SETTLE_SECONDS = 1.0
+_CREATED: dict[UploadKind, AuditAction] = {
+    "model": AuditAction.CREATE_MODEL_FILE_UPLOAD,
+    "dataset": AuditAction.CREATE_DATASET_FILE_UPLOAD,
+}
 _running: dict[str, asyncio.Event] = {}
 """Requests of this process that send bytes, by upload; set when they have ended."""
 
@@ -42,7 +48,9 @@ def create(services: Services, kind: UploadKind, upload_id: str, name: str, size
         detail = f"Upload-Length is {size}, {declared.size} bytes were declared for {name}; send the declared file."
         raise SecateurError(ErrorCode.CHECKSUM_MISMATCH, detail)
     with services.database.write() as session:
-        return resumable.create(session, services.tenant, upload_id, name, size)
+        row = resumable.create(session, services.tenant, upload_id, name, size)
+        services.note(session, _CREATED[kind], upload_id)
+        return row
 
 
 def get(services: Services, resumable_id: str) -> ResumableUpload:
@@ -65,7 +73,8 @@ def discard(services: Services, resumable_id: str) -> None:
     """Forget what has come. Raises NOT_FOUND."""
     row = get(services, resumable_id)
     with services.database.write() as session:
-        resumable.discard(session, services.tenant, resumable_id)
+        if resumable.discard(session, services.tenant, resumable_id):
+            services.note(session, AuditAction.DELETE_FILE_UPLOAD, resumable_id)
     services.artifacts.delete_prefix(_prefix(row))
 
 
@@ -84,21 +93,21 @@ async def receive(
     refused is forgotten: it would be refused again.
     """
     await settled(resumable_id)
-    row = await run_in_threadpool(get, services, resumable_id)
-    kind: UploadKind = "model" if row.upload_id.startswith("mdl_") else "dataset"
-    declared = await run_in_threadpool(uploads.expected, services, kind, row.upload_id, row.name)
-    digest = _checksum(checksum)
-    epoch = await run_in_threadpool(_begin, services, row, offset)
-    if length is not None and offset + length > row.size:
-        raise _too_much(row)
-    request = _Request(services, row, declared, epoch, offset, _Body(body, row.size - offset, digest), digest)
     ended = _running[resumable_id] = asyncio.Event()
     try:
-        return await request.receive()
-    except SecateurError as error:
-        if error.code in _REFUSED:
-            await run_in_threadpool(_forget, services, row)
-        raise
+        row = await run_in_threadpool(get, services, resumable_id)
+        declared = await run_in_threadpool(uploads.expected, services, kind_of(row), row.upload_id, row.name)
+        digest = _checksum(checksum)
+        epoch = await run_in_threadpool(_begin, services, row, offset)
+        if length is not None and offset + length > row.size:
+            raise _too_much(row)
+        taken = _Body(body, row.size - offset, digest)
+        try:
+            return await _Request(services, row, declared, epoch, offset, taken, digest).receive()
+        except SecateurError as error:
+            if error.code in _REFUSED:
+                await run_in_threadpool(_forget, services, row)
+            raise
     finally:
         ended.set()
         if _running.get(resumable_id) is ended:
@@ -236,7 +245,7 @@ class _Request:
         """Keep the file as one that came at once. Its last piece counts only then: what fails can be tried again."""
         keys = await run_in_threadpool(self._recorded) + [key for _, _, key in self.held]
         try:
-            await uploads.keep(self.services, self.row.upload_id, self.declared, self._joined(keys))
+            await uploads.keep(self.services, kind_of(self.row), self.row.upload_id, self.declared, self._joined(keys))
         except FileNotFoundError:
             raise _moved_on(self.row) from None
         await run_in_threadpool(self._finish)
@@ -257,6 +266,7 @@ class _Request:
         with self.services.database.write() as session:
             if not resumable.append(session, self.services.tenant, self.row.id, self.epoch, self.held):
                 raise _moved_on(self.row)
+            self.services.note(session, AuditAction.APPEND_TO_FILE_UPLOAD, self.row.id)
         self.held.clear()
 
     def _finish(self) -> None:
@@ -267,6 +277,11 @@ class _Request:
     def _drop(self) -> None:
         for _, _, key in self.held:
             self.services.artifacts.delete(key)
+
+
+def kind_of(row: ResumableUpload) -> UploadKind:
+    """Of the upload that the file belongs to."""
+    return "model" if row.upload_id.startswith(ids.MODEL) else "dataset"
 
 
 def _begin(services: Services, row: ResumableUpload, offset: int) -> int:

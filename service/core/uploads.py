@@ -5,16 +5,19 @@ from collections.abc import AsyncIterator
 
 from starlette.concurrency import run_in_threadpool
 
-from api_schemas.enums import UploadState
+from api_schemas.enums import AuditAction, UploadState
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
 from api_schemas.resources import UploadedFile, UploadRequest
 from service.services import Services
-from store import uploads
+from store import quotas, uploads
 from store.intake import dataset_names, model_folder
 from store.intake.arrival import Arrival
 from store.tables import Upload, UploadFile
 from store.uploads import UploadKind
 
+_DECLARED = {"model": AuditAction.CREATE_MODEL, "dataset": AuditAction.CREATE_DATASET}
+_RECEIVED = {"model": AuditAction.UPLOAD_MODEL_FILE, "dataset": AuditAction.UPLOAD_DATASET_FILE}
+_DISCARDED = {"model": AuditAction.DELETE_MODEL, "dataset": AuditAction.DELETE_DATASET}
 _CHECK_NAMES = {"model": model_folder.check_names, "dataset": dataset_names.check_names}
 
 
@@ -31,7 +34,10 @@ def declare(services: Services, kind: UploadKind, request: UploadRequest) -> Upl
             raise SecateurError(ErrorCode.REQUEST_TOO_LARGE, detail, (item,))
     _CHECK_NAMES[kind](file.name for file in request.files)
     with services.database.write() as session:
-        return uploads.create(session, services.tenant, kind, request.name, request.files)
+        quotas.check_upload(session, services.tenant, settings, sum(file.size for file in request.files))
+        upload = uploads.create(session, services.tenant, kind, request.name, request.files)
+        services.note(session, _DECLARED[kind], upload.id)
+        return upload
 
 
 def get(services: Services, kind: UploadKind, upload_id: str) -> Upload:
@@ -61,17 +67,19 @@ async def receive(
             f"{content_length} bytes are announced, {declared.size} were declared for {name}; send the declared file."
         )
         raise SecateurError(ErrorCode.CHECKSUM_MISMATCH, detail)
-    return await keep(services, upload_id, declared, body)
+    return await keep(services, kind, upload_id, declared, body)
 
 
-async def keep(services: Services, upload_id: str, declared: UploadFile, chunks: AsyncIterator[bytes]) -> UploadedFile:
+async def keep(
+    services: Services, kind: UploadKind, upload_id: str, declared: UploadFile, chunks: AsyncIterator[bytes]
+) -> UploadedFile:
     """Store and record a declared file whose bytes are `chunks`, judged as they pass. Where anything is wrong, nothing."""
     name, size = declared.name, declared.size
     arrival = Arrival(name, size, services.settings.max_json_bytes)
     key = uploads.artifact_key(upload_id, name, secrets.token_hex(8))
     await services.artifacts.put_stream(key, _judged(chunks, arrival, size), size=size, sha256=declared.sha256)
     try:
-        replaced = await run_in_threadpool(_record, services, upload_id, name, key)
+        replaced = await run_in_threadpool(_record, services, kind, upload_id, name, key)
     except BaseException:
         await run_in_threadpool(services.artifacts.delete, key)
         raise
@@ -87,6 +95,7 @@ def discard(services: Services, kind: UploadKind, upload_id: str) -> None:
     with services.database.write() as session:
         if not uploads.discard(session, services.tenant, kind, upload_id):
             raise SecateurError(ErrorCode.UPLOAD_CLOSED, f"{upload_id} was completed meanwhile.")
+        services.note(session, _DISCARDED[kind], upload_id)
     below = {found.key for found in services.artifacts.list(uploads.artifact_prefix(upload_id))}
     _let_go(services, below | {file.key for file in upload.files if file.key is not None})
 
@@ -143,13 +152,14 @@ async def _judged(body: AsyncIterator[bytes], arrival: Arrival, size: int) -> As
         arrival.finish()
 
 
-def _record(services: Services, upload_id: str, name: str, key: str) -> str | None:
+def _record(services: Services, kind: UploadKind, upload_id: str, name: str, key: str) -> str | None:
     """Returns the key that `key` takes the place of: read here, since the same file may be coming several times at once."""
     with services.database.write() as session:
         replaced = uploads.recorded_key(session, services.tenant, upload_id, name)
         if not uploads.record_file(session, services.tenant, upload_id, name, key):
             detail = f"{upload_id} was completed or given up while {name} came. Start a new upload."
             raise SecateurError(ErrorCode.UPLOAD_CLOSED, detail)
+        services.note(session, _RECEIVED[kind], upload_id)
     return replaced
 
 

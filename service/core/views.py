@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 from api_schemas import accounting
+from api_schemas.access import AuditEntry, KeyResource
 from api_schemas.checkpoint import Checkpoint
 from api_schemas.enums import Granularity
 from api_schemas.reach import max_sparsity
@@ -21,8 +22,9 @@ from api_schemas.resources import (
     UploadedFile,
 )
 from api_schemas.shape import ModelShape
+from store import keys
 from store.paging import Rows
-from store.tables import Job, JobStep, ResumableUpload, Upload, UploadFile
+from store.tables import ApiKey, AuditRow, Job, JobStep, ResumableUpload, Upload, UploadFile
 
 T = TypeVar("T")
 V1 = "/v1"
@@ -118,6 +120,31 @@ def checkpoint(row: JobStep) -> CheckpointResource:
             for file in row.files
         ),
         archive_url=f"{here}/archive",
+    )
+
+
+def key(row: ApiKey) -> KeyResource:
+    return KeyResource(
+        id=row.id,
+        prefix=keys.prefix(row.id),
+        name=row.name,
+        scopes=tuple(row.scopes),
+        created_at=row.created_at,
+        expires_at=row.expires_at,
+        revoked_at=row.revoked_at,
+        last_used_at=row.last_used_at,
+    )
+
+
+def audit_entry(row: AuditRow) -> AuditEntry:
+    return AuditEntry(
+        id=row.id,
+        created_at=row.created_at,
+        key_id=row.key_id,
+        action=row.action,
+        object_id=row.object_id,
+        outcome=row.outcome,
+        request_id=row.request_id,
     )
 
 

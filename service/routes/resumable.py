@@ -13,13 +13,14 @@ from starlette.concurrency import run_in_threadpool
 
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
 from api_schemas.resources import ResumableFile
+from service.access import ToReadUploads, ToWriteModels
 from service.core import resumable, views
 from service.head import STATE_KEY
 from service.openapi import LOCATION, TUS_HEADERS, problems
 from service.problems import problem
 from service.routes.parameters import DatasetPath, ModelPath, ResumablePath
 from service.routes.sending import FILE_BODY, content_length
-from service.services import Services, With
+from service.services import Services
 from store.tables import ResumableUpload
 from store.uploads import UploadKind
 
@@ -91,7 +92,7 @@ _CREATE_PROBLEMS = problems(
         **problems(),
     },
 )
-def get_protocol(services: With) -> Response:
+def get_protocol(services: ToWriteModels) -> Response:
     """Asked for by clients before they begin."""
     return Response(
         status_code=204,
@@ -112,7 +113,7 @@ def get_protocol(services: With) -> Response:
     responses={201: {"headers": LOCATION | TUS_HEADERS}, **_CREATE_PROBLEMS},
 )
 def create_for_model(
-    services: With,
+    services: ToWriteModels,
     model_id: ModelPath,
     upload_length: UploadLength,
     upload_metadata: UploadMetadata,
@@ -130,7 +131,7 @@ def create_for_model(
     responses={201: {"headers": LOCATION | TUS_HEADERS}, **_CREATE_PROBLEMS},
 )
 def create_for_dataset(
-    services: With,
+    services: ToWriteModels,
     dataset_id: DatasetPath,
     upload_length: UploadLength,
     upload_metadata: UploadMetadata,
@@ -146,7 +147,7 @@ def create_for_dataset(
     summary="How far a file has come",
     responses={200: {"headers": TUS_HEADERS}, **problems(ErrorCode.NOT_FOUND, ErrorCode.TUS_VERSION)},
 )
-async def get_upload(services: With, upload_id: ResumablePath, response: Response) -> ResumableFile:
+async def get_upload(services: ToReadUploads, upload_id: ResumablePath, response: Response) -> ResumableFile:
     """HEAD, as tus clients ask, has the same headers. Once all of it has come it stays until the model or dataset is complete."""
     await resumable.settled(upload_id)
     row = await run_in_threadpool(resumable.get, services, upload_id)
@@ -184,7 +185,7 @@ async def get_upload(services: With, upload_id: ResumablePath, response: Respons
     },
 )
 async def append(
-    services: With,
+    services: ToWriteModels,
     upload_id: ResumablePath,
     request: Request,
     upload_offset: Annotated[int, Header(ge=0, le=2**53, description="Where these bytes begin: what HEAD said.")],
@@ -209,7 +210,7 @@ async def append(
     status_code=204,
     responses=problems(ErrorCode.NOT_FOUND, ErrorCode.TUS_VERSION),
 )
-def delete_upload(services: With, upload_id: ResumablePath) -> None:
+def delete_upload(services: ToWriteModels, upload_id: ResumablePath) -> None:
     """The model or dataset stays, and the file can be sent anew. A file that has come whole stays, too."""
     resumable.discard(services, upload_id)
 
