@@ -1,8 +1,8 @@
 """What the API is measured against: the same database and disk with nothing around them.
 
-`uvicorn --factory benchmarks.api.bare:create_app`, with BARE_DATABASE (a URL) and BARE_FOLDER in the environment. A job is a row with its
-JSON, written and read through SQLAlchemy's Core; a file is streamed to disk, hashed and flushed; it is read back as Starlette reads
-files. No validation beyond JSON, no tenants, no states.
+`uvicorn --factory benchmarks.api.bare:create_app`, with BARE_DATABASE (a URL) and BARE_FOLDER in the environment. A job is a row
+with its JSON, written and read through SQLAlchemy's Core; a file is streamed to disk, hashed and flushed; it is read back as
+Starlette reads files. No validation beyond JSON, no tenants, no states.
 """
 
 import hashlib

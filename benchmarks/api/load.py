@@ -30,7 +30,9 @@ class Timed:
         return float(np.percentile(self.latencies, share)) * 1e3
 
 
-async def in_turn(targets: dict[str, tuple[int, Request]], status: int, rounds: int, seconds: float) -> dict[str, Timed]:
+async def in_turn(
+    targets: dict[str, tuple[int, Request]], status: int, rounds: int, seconds: float
+) -> dict[str, Timed]:
     """Closed loops of CLIENTS connections, one target after the other in every round, so that a neighbour hits all alike.
 
     Raises RuntimeError for an answer with another status.

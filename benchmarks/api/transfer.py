@@ -6,6 +6,7 @@ import struct
 import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 from benchmarks.api.connection import CHUNK, Connection
 from benchmarks.api.servers import Server
@@ -37,7 +38,7 @@ class Weights:
         for chunk in self.chunks():
             yield chunk
 
-    @property
+    @cached_property
     def sha256(self) -> str:
         digest = hashlib.sha256()
         for chunk in self.chunks():

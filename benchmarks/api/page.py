@@ -1,0 +1,54 @@
+"""The results as a page."""
+
+from typing import Any
+
+import torch
+
+from benchmarks.race.machine import describe
+
+
+def page(found: dict[str, Any]) -> str:
+    """Markdown."""
+    machine = describe(torch.device("cpu"), ("fastapi", "starlette", "uvicorn", "sqlalchemy", "obstore"))
+    where = ", ".join(f"{name} {value}" for name, value in machine.items() if name not in ("threads", "device"))
+    poll, submit, streams = found["poll"], found["submit"], found["streams"]
+    lines = [
+        "# The API under load",
+        "",
+        f"Written by `python -m benchmarks.api` in {found['seconds']} s: {where}. SQLite, one process of uvicorn each, eight",
+        "connections; the client and both servers share the cores. *Bare*: FastAPI with nothing but a table and the same",
+        "file system.",
+        "",
+        "| | ours | bare | ours of bare | goal |",
+        "|---|---:|---:|---:|---|",
+        _rate("polls a second", poll, "at least 0.50"),
+        _slowest("polling, p99, ms", poll, "under 5"),
+        _rate("jobs submitted a second", submit, "–"),
+        _slowest("submitting, p99, ms", submit, "–"),
+    ]
+    for way, name in (("up", "upload"), ("down", "download")):
+        row = found["transfer"][way]
+        lines.append(
+            f"| {name} of {found['gib']:g} GiB, MiB/s | {row['ours']:.0f} | {row['bare']:.0f} | {row['share']:.2f} "
+            "| at least 0.60 |"
+        )
+        lines.append(f"| memory that it takes, MiB | {row['growth_mib']:.0f} | | | under 64 |")
+    lines += [
+        "",
+        f"{streams['count']} event streams were open at once (opened in {streams['open_seconds']:.1f} s, "
+        f"{streams['growth_mib']:.0f} MiB).",
+        f"When their jobs were cancelled, {streams['reached']} heard of it, half within {streams['median_seconds']:.2f} s,",
+        f"the last after {streams['last_seconds']:.2f} s.",
+        f"A poll meanwhile took {streams['poll_ms']:.0f} ms.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _rate(name: str, row: dict[str, Any], goal: str) -> str:
+    ours, bare = row["ours"]["per_second"], row["bare"]["per_second"]
+    return f"| {name} | {ours:.0f} | {bare:.0f} | {row['throughput']:.2f} | {goal} |"
+
+
+def _slowest(name: str, row: dict[str, Any], goal: str) -> str:
+    return f"| {name} | {row['ours']['p99_ms']:.1f} | {row['bare']['p99_ms']:.1f} | {row['p99']:.2f} | {goal} |"
