@@ -39,12 +39,13 @@ class StopReason(StrEnum):
 class UploadState(StrEnum):
     """An upload is `open` until `complete` has checked it; only `ready` ones can be used by a job.
 
-    An `expired` one has lost its files.
+    An `expired` one has lost its files, a `deleted` one was removed by its owner.
     """
 
     OPEN = "open"
     READY = "ready"
     EXPIRED = "expired"
+    DELETED = "deleted"
 
 
 class Granularity(StrEnum):

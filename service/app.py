@@ -12,8 +12,9 @@ from service import docs_page, openapi, problems
 from service.body_limit import BodyLimit
 from service.core.views import V1
 from service.head import HeadAsGet
-from service.routes import checkpoints, datasets, health, jobs, models
+from service.routes import checkpoints, datasets, events, health, jobs, models
 from service.services import Services
+from service.stopping import when_stopping
 from store.settings import Settings, get_settings
 
 
@@ -25,7 +26,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await run_in_threadpool(services.database.migrate)
-        yield
+        # A server waits for its answers before it ends, and a stream is one that lasts as long as its job.
+        with when_stopping(services.streams.close):
+            yield
         await run_in_threadpool(services.database.close)
 
     app = FastAPI(
@@ -40,7 +43,14 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(BodyLimit, max_bytes=settings.max_json_bytes)
     app.add_middleware(HeadAsGet)
     v1 = APIRouter(prefix=V1)
-    for router in (models.router, datasets.router, jobs.router, checkpoints.router, health.limits_router):
+    for router in (
+        models.router,
+        datasets.router,
+        jobs.router,
+        events.router,
+        checkpoints.router,
+        health.limits_router,
+    ):
         v1.include_router(router)
     app.include_router(v1)
     app.include_router(health.router)

@@ -8,7 +8,7 @@ from fastapi.openapi.utils import get_openapi
 from api_schemas.error_titles import ERROR_TEXTS
 from api_schemas.errors import ErrorCode, Problem
 from service.core.views import V1
-from service.problems import MEDIA_TYPE, status_of
+from service.problems import MEDIA_TYPE, retryable, status_of
 from service.routes.job_example import RUNNING_JOB
 
 TITLE = "Secateur"
@@ -77,7 +77,7 @@ def problems(*codes: ErrorCode) -> dict[int | str, dict[str, Any]]:
         status: {
             "description": "\n".join(f"- `{code.value}`: {ERROR_TEXTS[code].title}." for code in found),
             "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
-            **({"headers": RETRY_AFTER} if status in (503, 507) else {}),
+            **({"headers": RETRY_AFTER} if any(map(retryable, found)) else {}),
         }
         for status, found in by_status.items()
     }

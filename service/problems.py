@@ -25,15 +25,19 @@ MAX_ITEMS = 100
 _ENUM_MEMBER = re.compile(r"<\w+\.\w+: ('[^']*')>")
 # Refused content is 422, whatever was wrong with it; only these differ.
 _STATUS = {
+    ErrorCode.IDEMPOTENCY_KEY_INVALID: 400,
     ErrorCode.NOT_FOUND: 404,
     ErrorCode.NO_CHECKPOINT: 404,
     ErrorCode.METHOD_NOT_ALLOWED: 405,
     ErrorCode.CONFLICT: 409,
     ErrorCode.UPLOAD_CLOSED: 409,
     ErrorCode.UPLOAD_INCOMPLETE: 409,
+    ErrorCode.IDEMPOTENCY_IN_PROGRESS: 409,
+    ErrorCode.DELETED: 410,
     ErrorCode.EXPIRED: 410,
     ErrorCode.REQUEST_TOO_LARGE: 413,
     ErrorCode.RANGE_NOT_SATISFIABLE: 416,
+    ErrorCode.TOO_MANY_STREAMS: 429,
     ErrorCode.INTERNAL: 500,
     ErrorCode.UNAVAILABLE: 503,
     ErrorCode.STORAGE_UNAVAILABLE: 503,
@@ -45,6 +49,11 @@ _CODE_BY_STATUS = {404: ErrorCode.NOT_FOUND, 405: ErrorCode.METHOD_NOT_ALLOWED, 
 def status_of(code: ErrorCode) -> int:
     """The HTTP status in which a code is said."""
     return _STATUS.get(code, 422)
+
+
+def retryable(code: ErrorCode) -> bool:
+    """Whether the same request may succeed in a while, and the answer says when to try."""
+    return status_of(code) in (429, 503, 507) or code is ErrorCode.IDEMPOTENCY_IN_PROGRESS
 
 
 def problem(
@@ -60,7 +69,7 @@ def problem(
         instance=request.url.path,
         errors=error.errors[:MAX_ITEMS],
     )
-    extra = {"Retry-After": str(RETRY_SECONDS)} if status in (503, 507) else {}
+    extra = {"Retry-After": str(RETRY_SECONDS)} if retryable(error.code) else {}
     return Response(body.model_dump_json(), status, {**extra, **(headers or {})}, MEDIA_TYPE)
 
 

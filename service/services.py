@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from service.caller import ANYBODY, Caller
+from service.event_streams import EventStreams
 from store.artifacts import Artifacts
 from store.database import Database
 from store.settings import Settings
@@ -19,6 +20,8 @@ class Services:
     settings: Settings
     database: Database
     artifacts: Artifacts
+    streams: EventStreams
+    """Of events; used on the event loop alone."""
     waking: threading.Lock = field(default_factory=threading.Lock)
     """Held by the one thread that publishes: a broker that does not answer costs no more than that one."""
     wake_wanted: threading.Event = field(default_factory=threading.Event)
@@ -27,7 +30,8 @@ class Services:
 
     @classmethod
     def of(cls, settings: Settings) -> "Services":
-        return cls(settings, Database(settings.database_url), Artifacts(settings.artifacts_url))
+        database = Database(settings.database_url)
+        return cls(settings, database, Artifacts(settings.artifacts_url), EventStreams(settings, database))
 
     @property
     def tenant(self) -> str:

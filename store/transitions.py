@@ -9,9 +9,10 @@ Each transition appends its event, and its wake-up where one is due, in the same
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, SQLColumnExpression, and_, case, func, literal, or_, select, update
+from sqlalchemy import ColumnElement, ScalarSelect, SQLColumnExpression, and_, case, func, literal, or_, select, update
 from sqlalchemy.orm import Session, aliased
 
 from api_schemas import ids
@@ -23,7 +24,7 @@ from api_schemas.resources import JobError, JobProgress
 from api_schemas.spec import JobRequest
 from store import outbox
 from store.clock import now
-from store.tables import Job, JobEventRow, JobStep, JobStepFile
+from store.tables import Job, JobEventRow, JobLabel, JobStep, JobStepFile
 from store.tenancy import owned_by
 from store.training import TrainingFile
 
@@ -72,12 +73,16 @@ def submit(session: Session, tenant: str, request: JobRequest, lineage: Mapping[
         name=request.name,
         request=request,
         lineage=dict(lineage),
+        model_id=lineage.get("model"),
         priority=request.priority,
         state=QUEUED,
     )
     job.last_seq = 1
     session.add(job)
     session.flush()
+    session.add_all(
+        JobLabel(job_id=job.id, tenant=tenant, key=key, value=value) for key, value in request.labels.items()
+    )
     session.add(JobEventRow(job_id=job.id, tenant=tenant, seq=1, body=StateChanged(state=QUEUED)))
     outbox.add_wake(session, tenant)
     session.flush()
@@ -154,18 +159,28 @@ def claimable(failure_cap: int) -> ColumnElement[bool]:
 
 def turn() -> Sequence[SQLColumnExpression[Any]]:
     """The order of the queue: priority; then the tenant that has fewer jobs running now, then the one that waited longer
-    since a job of its own was last begun; then age."""
-    other = aliased(Job)
-    of_tenant = select(func.count()).where(other.tenant == Job.tenant)
-    running = of_tenant.where(other.state.in_([RUNNING, CANCELLING]), other.lease_until >= now())
-    last_begun = select(func.max(other.claimed_at)).where(other.tenant == Job.tenant)
+    since a job of its own was last begun; then age. store/places.py forecasts by it."""
     return [
         Job.priority.desc(),
-        running.correlate(Job).scalar_subquery(),
-        last_begun.correlate(Job).scalar_subquery().asc().nulls_first(),
+        running_of_tenant(),
+        last_begun_of_tenant().asc().nulls_first(),
         Job.created_at,
         Job.id,
     ]
+
+
+def running_of_tenant() -> ScalarSelect[int]:
+    """How many jobs the tenant of a job has running."""
+    other = aliased(Job)
+    of_tenant = select(func.count()).where(other.tenant == Job.tenant)
+    held = of_tenant.where(other.state.in_([RUNNING, CANCELLING]), other.lease_until >= now())
+    return held.correlate(Job).scalar_subquery()
+
+
+def last_begun_of_tenant() -> ScalarSelect[datetime | None]:
+    """When a job of a job's tenant was last claimed."""
+    other = aliased(Job)
+    return select(func.max(other.claimed_at)).where(other.tenant == Job.tenant).correlate(Job).scalar_subquery()
 
 
 def claim(session: Session, worker: str, lease_seconds: float, failure_cap: int) -> Job | None:
