@@ -28,6 +28,9 @@ log = logging.getLogger(__name__)
 KEEPALIVE_SECONDS = 15.0
 """Below what proxies commonly wait for a sign of life."""
 RETRY_MILLISECONDS = 2000
+"""Until a client that was cut off connects again."""
+RETRY_SECONDS = 10
+"""Until one that found no room tries again."""
 RECENT = 64
 """Events of a job that are kept for its streams."""
 PAGE = 200
@@ -98,10 +101,10 @@ class EventStreams:
             raise SecateurError(ErrorCode.UNAVAILABLE, "The service is stopping. Connect again.")
         if self._open.total() >= self._settings.max_event_streams:
             detail = f"This server has {self._open.total()} event streams open, and takes no more."
-            raise SecateurError(ErrorCode.TOO_MANY_STREAMS, detail)
+            raise SecateurError(ErrorCode.TOO_MANY_STREAMS, detail, retry_after=RETRY_SECONDS)
         if self._open[tenant] >= self._settings.max_event_streams_per_tenant:
             detail = f"{self._open[tenant]} event streams of yours are open, and that is the limit. Close one."
-            raise SecateurError(ErrorCode.TOO_MANY_STREAMS, detail)
+            raise SecateurError(ErrorCode.TOO_MANY_STREAMS, detail, retry_after=RETRY_SECONDS)
         self._open[tenant] += 1
 
     def release(self, tenant: str) -> None:

@@ -88,7 +88,7 @@ def sweep(session: Session) -> int:
 
 def in_progress() -> SecateurError:
     detail = "The first request with this Idempotency-Key has not been answered yet. Send it again in a moment."
-    return SecateurError(ErrorCode.IDEMPOTENCY_IN_PROGRESS, detail)
+    return SecateurError(ErrorCode.IDEMPOTENCY_IN_PROGRESS, detail, retry_after=1)
 
 
 def _held(tenant: str, reservation: Reservation) -> tuple[Any, ...]:

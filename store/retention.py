@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from sqlalchemy import delete, select, update
 
 from api_schemas.enums import TERMINAL_STATES, UploadState
-from store import idempotency
+from store import audit, idempotency
 from store.clock import now
 from store.database import Database
 from store.removal import needed_inputs
 from store.settings import Settings
-from store.tables import Job, JobStep, JobStepFile, Upload, UploadFile
+from store.tables import Job, JobStep, JobStepFile, ResumableUpload, Upload, UploadFile
 
 BATCH = 500
 
@@ -26,8 +26,9 @@ class Expired:
 
     uploads: int
     jobs: int
+    audit: int = 0
     keys: int = 0
-    """Idempotency keys, with the answers kept for them."""
+    """Of idempotency, with the answers kept for them."""
 
 
 def expire(database: Database, settings: Settings) -> Expired:
@@ -38,9 +39,12 @@ def expire(database: Database, settings: Settings) -> Expired:
     jobs = 0
     if settings.result_retention_seconds is not None:
         jobs = _expire_results(database, settings.result_retention_seconds)
+    noted = 0
+    if settings.audit_retention_seconds is not None:
+        noted = audit.expire(database, settings.audit_retention_seconds)
     with database.write() as session:
         keys = idempotency.sweep(session)
-    return Expired(uploads, jobs, keys)
+    return Expired(uploads, jobs, noted, keys)
 
 
 def _expire_uploads(database: Database, state: UploadState, seconds: float) -> int:
@@ -51,6 +55,7 @@ def _expire_uploads(database: Database, state: UploadState, seconds: float) -> i
         gone = found - needed_inputs(session)
         session.execute(update(Upload).where(Upload.id.in_(gone)).values(state=UploadState.EXPIRED))
         session.execute(update(UploadFile).where(UploadFile.upload_id.in_(gone)).values(key=None))
+        session.execute(delete(ResumableUpload).where(ResumableUpload.upload_id.in_(gone)))
     return len(gone)
 
 

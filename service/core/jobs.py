@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from sqlalchemy.orm import Session
 
-from api_schemas.enums import TERMINAL_STATES, JobState
+from api_schemas.enums import TERMINAL_STATES, AuditAction, JobState
 from api_schemas.errors import ErrorCode, SecateurError
 from api_schemas.events import JobEvent
 from api_schemas.resources import JobResource, Page
@@ -58,6 +58,7 @@ def cancel(services: Services, job_id: str) -> JobResource:
     with services.database.write() as session:
         found(session, services, job_id)
         transitions.cancel(session, services.tenant, job_id)
+        services.note(session, AuditAction.CANCEL_JOB, job_id)
     return get(services, job_id)
 
 
@@ -66,6 +67,7 @@ def pause(services: Services, job_id: str) -> JobResource:
     with services.database.write() as session:
         found(session, services, job_id)
         transitions.pause(session, services.tenant, job_id)
+        services.note(session, AuditAction.PAUSE_JOB, job_id)
     return get(services, job_id)
 
 
@@ -74,6 +76,7 @@ def resume(services: Services, job_id: str) -> JobResource:
     with services.database.write() as session:
         found(session, services, job_id)
         transitions.resume(session, services.tenant, job_id)
+        services.note(session, AuditAction.RESUME_JOB, job_id)
     return get(services, job_id)
 
 
@@ -98,6 +101,7 @@ def delete(services: Services, job_id: str) -> None:
         if not removal.delete_job(session, services.tenant, job_id):
             detail = f"The job is {state.value}. Cancel it or wait for its end, then delete."
             raise SecateurError(ErrorCode.CONFLICT, detail)
+        services.note(session, AuditAction.DELETE_JOB, job_id)
 
 
 def found(session: Session, services: Services, job_id: str) -> Job:

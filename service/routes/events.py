@@ -10,13 +10,14 @@ from api_schemas.enums import TERMINAL_STATES
 from api_schemas.errors import ErrorCode
 from api_schemas.events import JobEvent
 from api_schemas.resources import Page
+from service.access import ToReadJobs
 from service.core import jobs
 from service.event_streams import EventStreamResponse
 from service.head import STATE_KEY
 from service.openapi import ETAG, RETRY_AFTER, problems
 from service.polling import NOT_MODIFIED, IfNoneMatch, polled
 from service.routes.parameters import JobPath
-from service.services import Services, With
+from service.services import Services
 
 router = APIRouter(prefix="/jobs/{job_id}/events", tags=["jobs"])
 
@@ -42,7 +43,7 @@ _STREAM = "text/event-stream"
     },
 )
 async def list_job_events(
-    services: With,
+    services: ToReadJobs,
     request: Request,
     job_id: JobPath,
     after: Annotated[int, Query(ge=0, le=_LARGEST, description="Events numbered above this one.")] = 0,

@@ -14,6 +14,7 @@ from api_schemas.ids import ModelId
 from api_schemas.labels import LabelSelector
 from api_schemas.resources import JobResource, Page
 from api_schemas.spec import JobRequest
+from service.access import ToReadJobs, ToWriteJobs
 from service.core import checkpoints, jobs, submit, views
 from service.core import estimate as estimates
 from service.downloads import file_response
@@ -22,7 +23,6 @@ from service.openapi import CONTENT_RANGE, ETAG, LOCATION, LOG_HEADERS, RETRY_AF
 from service.polling import NOT_MODIFIED, POLL_SECONDS, IfNoneMatch, polled
 from service.routes.examples import JOB_EXAMPLES
 from service.routes.parameters import Cursor, JobPath, Limit
-from service.services import With
 from store.idempotency import Answer
 from store.jobs import JobFilter
 from store.tables import Job
@@ -54,11 +54,11 @@ JobBody = Annotated[JobRequest, Body(openapi_examples=JOB_EXAMPLES)]
     responses={
         200: {"description": "`validate_only`: the job could run, and this is what it would be.", "model": JobPreview},
         202: {"headers": LOCATION | RETRY_AFTER | REPLAYED},
-        **problems(*_REFUSED, *CODES),
+        **problems(*_REFUSED, *CODES, ErrorCode.QUOTA_EXCEEDED),
     },
 )
 def create_job(
-    services: With,
+    services: ToWriteJobs,
     body: JobBody,
     key: Key,
     request: Request,
@@ -89,7 +89,7 @@ def create_job(
     summary="Estimate a job",
     responses=problems(*_REFUSED),
 )
-def estimate_job(services: With, body: JobBody) -> JobEstimate:
+def estimate_job(services: ToReadJobs, body: JobBody) -> JobEstimate:
     """What every step would leave in parameters, FLOPs and bytes, and what time and memory the job would take.
 
     Sizes follow from the checkpoint's config and header and the spec; which structures go is not known before they are
@@ -111,7 +111,7 @@ def estimate_job(services: With, body: JobBody) -> JobEstimate:
     },
 )
 def list_jobs(
-    services: With,
+    services: ToReadJobs,
     cursor: Cursor = None,
     limit: Limit = 20,
     state: Annotated[
@@ -154,7 +154,7 @@ def list_jobs(
         **problems(ErrorCode.NOT_FOUND, ErrorCode.DELETED),
     },
 )
-def get_job(services: With, job_id: JobPath, if_none_match: IfNoneMatch = None) -> Response:
+def get_job(services: ToReadJobs, job_id: JobPath, if_none_match: IfNoneMatch = None) -> Response:
     """State, phase, progress and the metrics of every committed step. `Retry-After` is sent until the job has ended."""
     job = jobs.get(services, job_id)
     return polled(job, if_none_match, living=job.state not in TERMINAL_STATES)
@@ -167,7 +167,7 @@ def get_job(services: With, job_id: JobPath, if_none_match: IfNoneMatch = None) 
     status_code=204,
     responses=problems(ErrorCode.NOT_FOUND, ErrorCode.DELETED, ErrorCode.CONFLICT),
 )
-def delete_job(services: With, job_id: JobPath) -> None:
+def delete_job(services: ToWriteJobs, job_id: JobPath) -> None:
     """With its checkpoints, events and logs; it answers 410 from then on. 409 before its end: cancel it first."""
     jobs.delete(services, job_id)
 
@@ -179,7 +179,7 @@ def delete_job(services: With, job_id: JobPath) -> None:
     status_code=202,
     responses=problems(ErrorCode.NOT_FOUND, ErrorCode.DELETED, ErrorCode.CONFLICT),
 )
-def cancel_job(services: With, job_id: JobPath) -> JobResource:
+def cancel_job(services: ToWriteJobs, job_id: JobPath) -> JobResource:
     """A queued job is cancelled at once, a running one becomes `cancelling` until its engine has ended. 409 after its end."""
     return jobs.cancel(services, job_id)
 
@@ -191,7 +191,7 @@ def cancel_job(services: With, job_id: JobPath) -> JobResource:
     status_code=202,
     responses=problems(ErrorCode.NOT_FOUND, ErrorCode.DELETED, ErrorCode.CONFLICT),
 )
-def pause_job(services: With, job_id: JobPath) -> JobResource:
+def pause_job(services: ToWriteJobs, job_id: JobPath) -> JobResource:
     """A queued job is paused at once, a running one after the step that runs (`pause_requested` until then)."""
     return jobs.pause(services, job_id)
 
@@ -203,7 +203,7 @@ def pause_job(services: With, job_id: JobPath) -> JobResource:
     status_code=202,
     responses=problems(ErrorCode.NOT_FOUND, ErrorCode.DELETED, ErrorCode.CONFLICT),
 )
-def resume_job(services: With, job_id: JobPath, background: BackgroundTasks) -> JobResource:
+def resume_job(services: ToWriteJobs, job_id: JobPath, background: BackgroundTasks) -> JobResource:
     """It is queued again and goes on after its last finished step; a pause that was still to come is taken back."""
     job = jobs.resume(services, job_id)
     background.add_task(submit.wake, services)
@@ -225,7 +225,7 @@ def resume_job(services: With, job_id: JobPath, background: BackgroundTasks) -> 
     },
 )
 def get_job_log(
-    services: With,
+    services: ToReadJobs,
     job_id: JobPath,
     attempt: Annotated[
         int | None, Query(ge=1, le=2**31 - 1, description="Default: the newest that left a log.")
@@ -277,6 +277,6 @@ def get_job_log(
         If_None_Match="`ETag` of the report you have: 304 where it has not changed.",
     ),
 )
-def get_job_report(services: With, job_id: JobPath, request: Request) -> Response:
+def get_job_report(services: ToReadJobs, job_id: JobPath, request: Request) -> Response:
     """As of the newest step: the same page as in its folder. 404 `no_checkpoint` before the first step."""
     return file_response(request, services, checkpoints.report_of(services, job_id), inline=True, caching="no-cache")

@@ -1,5 +1,6 @@
 """The service and worker processes as an operator starts them, for tests."""
 
+import json
 import os
 import signal
 import socket
@@ -17,19 +18,22 @@ from tests.support.stack import wait_for
 
 def environment(settings: Settings) -> dict[str, str]:
     """The settings as a process reads them."""
-    values = settings.model_dump(mode="json", exclude_unset=False)
-    texts = {name: str(value) for name, value in values.items() if name != "engine_command" and value is not None}
-    texts["engine_command"] = settings.model_dump_json(include={"engine_command"}).partition(":")[2].rstrip("}")
+    values = settings.model_dump(mode="json")
+    texts = {
+        name: json.dumps(value) if isinstance(value, list) else str(value)
+        for name, value in values.items()
+        if value is not None
+    }
     return os.environ | {f"SECATEUR_{name.upper()}": value for name, value in texts.items()}
 
 
 @contextmanager
-def service_process(settings: Settings, log: Path) -> Iterator[httpx.Client]:
-    """The service under uvicorn on a port of its own, and a client of it. It answers when the block begins."""
+def service_process(settings: Settings, log: Path, host: str = "127.0.0.1") -> Iterator[httpx.Client]:
+    """The service under uvicorn, bound to a port of its own, and a client of it. It answers when the block begins."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
-    command = [sys.executable, "-m", "uvicorn", "--factory", "service.app:create_app", "--port", port]
+    command = [sys.executable, "-m", "uvicorn", "--factory", "service.app:create_app", "--host", host, "--port", port]
     with log.open("ab") as output:
         process = subprocess.Popen(command, env=environment(settings), stdout=output, stderr=output)
     try:

@@ -19,6 +19,7 @@ ALLOWED = {
             "pyarrow",
             "soundfile",
             "PIL",
+            "structlog",
         ),
     },
     "worker.engine": {

@@ -14,6 +14,7 @@ from store import orphans, transitions
 from store.settings import Settings
 from store.tables import JobEventRow, JobLabel, JobLogRow, JobStep
 from tests.integration.service.conftest import Stock, claim, commit, problem
+from tests.support.local import local_client
 
 
 @pytest.fixture
@@ -96,7 +97,7 @@ def test_when_things_go_by_themselves(data_dir: Path, stock: Stock, job_body: di
     def moment(text: str) -> datetime:
         return datetime.fromisoformat(text)
 
-    with TestClient(app) as client:
+    with local_client(app) as client:
         model = client.get(f"/v1/models/{stock.model_id}").json()
         assert moment(model["expires_at"]) - moment(model["created_at"]) == timedelta(hours=1)
         declared = {"files": [{"name": "train.parquet", "size": 9, "sha256": "ab" * 32}]}

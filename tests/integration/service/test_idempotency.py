@@ -18,6 +18,7 @@ from store.settings import Settings
 from store.tables import IdempotencyKey, Job, OutboxMessage, Upload
 from store.tenancy import DEFAULT_TENANT
 from tests.integration.service.conftest import problem
+from tests.support.local import local_client
 from tests.support.stack import fresh_database, postgres_server
 from tests.support.uploads import checkpoint_files, dataset_files, declared, send
 
@@ -141,7 +142,7 @@ def test_many_at_once_make_one_job(tmp_path: Path, request: pytest.FixtureReques
     url = request.getfixturevalue("postgres") if server == "postgresql" else ""
     settings = Settings(data_dir=tmp_path / "own", database_url=url, broker_url="redis://127.0.0.1:1/0")
     app = create_app(settings)
-    with TestClient(app, raise_server_exceptions=False) as client:
+    with local_client(app, raise_server_exceptions=False) as client:
         model = send(client, "models", checkpoint_files()).json()["id"]
         dataset = send(client, "datasets", dataset_files()).json()["id"]
         body = {
