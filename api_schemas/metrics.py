@@ -210,6 +210,8 @@ class StepMetrics(Output):
     exports: tuple[ExportMetrics, ...] = ()
     seconds: dict[str, float] = Field(default_factory=dict)
     """Wall time by phase."""
+    isolation: tuple[str, ...] = ()
+    """What kept the engine apart from the worker and the network while it ran; empty where no worker ran it."""
 
 
 class JobResult(Output):

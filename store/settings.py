@@ -33,6 +33,9 @@ class Settings(BaseSettings):
         None, description="Where a worker keeps the files of the job it runs. Default: `scratch` in data_dir."
     )
 
+    # Who may call
+    auth: Literal["none", "keys"] = Field("none", description="Who may call: anybody, or whoever has an API key.")
+
     # Leases
     lease_seconds: float = Field(60, gt=0, description="How long a job stays with a worker that no longer speaks.")
     heartbeat_seconds: float = Field(10, gt=0, description="How often a worker renews its lease; well under a lease.")
@@ -70,6 +73,19 @@ class Settings(BaseSettings):
     cancel_grace_seconds: float = Field(30, ge=0, description="Between TERM and KILL when an engine has to end.")
     engine_command: tuple[str, ...] = Field(
         (sys.executable, "-m", "worker.engine"), min_length=1, description="The engine's program, as a JSON list."
+    )
+    engine_user: str | None = Field(
+        None, description="Who the engine runs as, where the worker is root. Default: the worker's own user."
+    )
+    engine_memory_bytes: int | None = Field(
+        None,
+        ge=2**20,
+        description="Most memory of an engine and what it starts, the GPU's left out; beyond it the engine is ended and the job "
+        "has run out of memory. Default: nine tenths of what the machine or the container has.",
+    )
+    engine_file_bytes: int = Field(64 * 2**30, ge=2**20, description="Largest file that an engine may write.")
+    engine_folders: tuple[Path, ...] = Field(
+        (), description="Folders beyond its scratch that an engine may read and write, as a JSON list: a shared cache."
     )
     max_log_bytes: int = Field(4 * 2**20, ge=2**16, description="Kept of the log of an attempt, the newest part.")
     hub_url: str = Field("https://huggingface.co", description="Where datasets of type `hf` are fetched from.")
