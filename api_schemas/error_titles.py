@@ -27,6 +27,16 @@ ERROR_TEXTS: Mapping[ErrorCode, ErrorText] = {
         "This was kept for its time and is gone", "Upload it again, or run the job again; its metrics are still there."
     ),
     _C.REQUEST_TOO_LARGE: ErrorText("The request is too large", "`GET /v1/limits` says what this server accepts."),
+    _C.HEADERS_TOO_LARGE: ErrorText(
+        "The request has too many headers", "A hundred are read, of 16 KiB together; leave out what is not needed."
+    ),
+    _C.MEDIA_TYPE_REFUSED: ErrorText(
+        "The body is of a kind that is not read",
+        "JSON with `Content-Type: application/json`; files as they are, one a request, as the body of their PUT. No forms.",
+    ),
+    _C.TOO_SLOW: ErrorText(
+        "The request came too slowly", "Nothing of it was kept. Send it again, over a connection that does not stall."
+    ),
     _C.RANGE_NOT_SATISFIABLE: ErrorText(
         "The range lies outside the file", "The `Content-Range` header carries the file's size."
     ),
@@ -60,6 +70,10 @@ ERROR_TEXTS: Mapping[ErrorCode, ErrorText] = {
     _C.UPLOAD_INCOMPLETE: ErrorText("The upload is not complete", "Send the missing files, then call `complete`."),
     _C.SAFETENSORS_INVALID: ErrorText(
         "The safetensors file is not well formed", "Save it again with the safetensors library; the detail says where."
+    ),
+    _C.WEIGHTS_NOT_FINITE: ErrorText(
+        "The weights hold a NaN or an infinity",
+        "The detail names the tensor. Save a checkpoint from before its training broke down.",
     ),
     _C.CONFIG_INVALID: ErrorText("config.json cannot be used", "The detail names the key."),
     _C.CODE_REFUSED: ErrorText(

@@ -18,6 +18,9 @@ class ErrorCode(StrEnum):
     CONFLICT = "conflict"
     EXPIRED = "expired"
     REQUEST_TOO_LARGE = "request_too_large"
+    HEADERS_TOO_LARGE = "headers_too_large"
+    MEDIA_TYPE_REFUSED = "media_type_refused"
+    TOO_SLOW = "too_slow"
     RANGE_NOT_SATISFIABLE = "range_not_satisfiable"
     UNAVAILABLE = "unavailable"
     STORAGE_FULL = "storage_full"
@@ -33,6 +36,7 @@ class ErrorCode(StrEnum):
     UPLOAD_INCOMPLETE = "upload_incomplete"
     # Checkpoints
     SAFETENSORS_INVALID = "safetensors_invalid"
+    WEIGHTS_NOT_FINITE = "weights_not_finite"
     CONFIG_INVALID = "config_invalid"
     CODE_REFUSED = "code_refused"
     ARCHITECTURE_UNSUPPORTED = "architecture_unsupported"

@@ -1,4 +1,7 @@
-"""The application: `uvicorn --factory service.app:create_app`. Settings come from the environment (store/settings.py)."""
+"""The application: `uvicorn --factory service.app:create_app --http service.slow_clients:BoundedProtocol --ws none`.
+
+Settings come from the environment (store/settings.py).
+"""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,6 +15,7 @@ from service import docs_page, openapi, problems
 from service.body_limit import BodyLimit
 from service.core.views import V1
 from service.head import HeadAsGet
+from service.request_shape import RequestShape
 from service.routes import checkpoints, datasets, health, jobs, models
 from service.services import Services
 from store.settings import Settings, get_settings
@@ -39,6 +43,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.services = services
     app.add_middleware(BodyLimit, max_bytes=settings.max_json_bytes)
     app.add_middleware(HeadAsGet)
+    app.add_middleware(RequestShape)
     v1 = APIRouter(prefix=V1)
     for router in (models.router, datasets.router, jobs.router, checkpoints.router, health.limits_router):
         v1.include_router(router)

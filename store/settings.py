@@ -92,7 +92,14 @@ class Settings(BaseSettings):
     max_dataset_bytes: int = Field(64 * 2**30, ge=1, description="Largest hub dataset a worker fetches.")
     fetch_timeout_seconds: float = Field(6 * 3600, gt=0, description="Longest fetch of a hub dataset.")
 
-    # What strangers may send
+    # What strangers may send, and how slowly
+    receive_head_seconds: float = Field(20, gt=0, description="Longest time for the head of a request to come.")
+    transfer_window_seconds: float = Field(
+        30, gt=0, description="Stretches of time in which a request's body must come on, and its answer be taken."
+    )
+    transfer_bytes_per_second: float = Field(
+        1024, ge=0, description="Least speed of a request's body, as a mean over such a stretch."
+    )
     max_file_bytes: int = Field(8 * 2**30, ge=1, description="Largest uploaded file.")
     max_files: int = Field(256, ge=1, description="Most files of one upload.")
     max_json_bytes: int = Field(2**20, ge=1024, description="Largest JSON request body and uploaded JSON file.")
