@@ -23,8 +23,8 @@ Send a checkpoint and a dataset, ask for a sparsity, poll, download. Three steps
    and `Retry-After` for pollers. Every step's checkpoint can be downloaded, as files (with ranges) or as one archive.
 
 Errors are `application/problem+json` (RFC 9457) with a stable `code`; `errors` points at what was wrong. HEAD is answered
-wherever GET is, and any other method that is not listed with 405 and `Allow`. Whatever the call: a request that comes too slowly is
-answered with 408, a form with 415, more than 100 headers with 431.
+wherever GET is, and any other method that is not listed with 405 and `Allow`. Whatever the call, 408 answers a request that comes
+too slowly, 415 a form, and 431 more than 100 headers.
 """
 TAGS = [
     {"name": "models", "description": "Checkpoints to prune: safetensors and JSON, never pickles, never code."},

@@ -19,6 +19,7 @@ ALLOWED = {
             "pyarrow",
             "soundfile",
             "PIL",
+            "numpy",
             "pyseccomp",
         ),
     },
