@@ -143,3 +143,18 @@ class Numbering:
         if not isinstance(value, dict) or len(value) > 65_536:
             return False
         return all(type(number) is int or (isinstance(number, str) and len(number) <= 256) for number in value.values())
+
+
+@dataclass(frozen=True)
+class Sides:
+    """The size of an image: one number, two, or an object of them."""
+
+    most: int
+
+    @property
+    def needed(self) -> str:
+        return f"a size, or an object of height and width, each a whole number from 1 to {self.most}"
+
+    def allows(self, value: Any) -> bool:
+        sides = list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else [value]
+        return len(sides) <= 4 and all(map(Whole(1, self.most).allows, sides))
