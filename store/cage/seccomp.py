@@ -29,7 +29,7 @@ FAMILIES = 64
 
 
 def install(*, network: bool) -> None:
-    """Filter every call of this process and of its descendants.
+    """Filter every call of this process, all its threads, and of its descendants. May be called again to allow less.
 
     Raises OSError where the kernel refuses, RuntimeError or ImportError where libseccomp is missing.
     """
@@ -56,4 +56,5 @@ def install(*, network: bool) -> None:
             if family not in INTERNET:
                 calls.add_rule(no_socket, "socket", pyseccomp.Arg(0, pyseccomp.EQ, family))
         calls.add_rule(no_socket, "socket", pyseccomp.Arg(0, pyseccomp.GE, FAMILIES))
+    calls.set_attr(pyseccomp.Attr.CTL_TSYNC, 1)
     calls.load()

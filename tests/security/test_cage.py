@@ -119,6 +119,32 @@ def test_a_fetcher_may_use_the_internet_and_no_other_socket() -> None:
     assert said[1:] == ["yes", "no"]
 
 
+GIVING_UP = """
+import socket, threading
+from store.cage import give_up_sockets
+
+go, here = threading.Event(), socket.socket()
+
+def later():
+    go.wait()
+    try:
+        socket.socket()
+        print("yes")
+    except PermissionError:
+        print("no")
+
+thread = threading.Thread(target=later)
+thread.start()
+print(give_up_sockets())
+go.set()
+thread.join()
+"""
+
+
+def test_a_fetcher_gives_up_its_sockets_before_it_reads_what_it_fetched() -> None:
+    assert caged(Cage(network=True), sys.executable, "-c", GIVING_UP).stdout.splitlines()[1:] == ["True", "no"]
+
+
 def test_root_becomes_another_user_without_capabilities() -> None:
     if os.getuid() != 0:
         pytest.skip("only root can become somebody else")
