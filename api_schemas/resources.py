@@ -52,6 +52,18 @@ class UploadedFile(Output):
     uploaded: bool
 
 
+class ResumableFile(Output):
+    """A declared file that comes in pieces: `offset` of its `size` bytes are kept."""
+
+    id: str
+    upload: str
+    """The model or dataset it is a file of."""
+    name: str
+    size: int
+    offset: int
+    expires_at: datetime
+
+
 class ModelLayout(Output):
     """What `complete` found in the checkpoint's config and safetensors header."""
 
@@ -178,6 +190,25 @@ class CheckpointResource(Output):
     archive_url: str
 
 
+class Quota(Output):
+    limit: int | None
+    """Null: without bound."""
+    used: int | None
+    """Null where it is not counted."""
+
+
+class Quotas(Output):
+    """Of the tenant of the key that asks."""
+
+    requests_per_minute: Quota
+    stored_bytes: Quota
+    """Uploads, announced ones included, and checkpoints."""
+    waiting_jobs: Quota
+    """Queued or paused."""
+    running_jobs: Quota
+    """Over the limit jobs are not refused: they wait."""
+
+
 class Limits(Output):
     """`GET /v1/limits`: what this server accepts."""
 
@@ -187,6 +218,7 @@ class Limits(Output):
     model_file_suffixes: tuple[str, ...]
     dataset_file_suffixes: tuple[str, ...]
     families: tuple[str, ...]
+    quotas: Quotas
 
 
 class Health(Output):

@@ -47,6 +47,7 @@ TIMED: dict[str, dict[str, Any]] = {
     "attention 50%": {"target": {"attention_sparsity": 0.5}},
     "feed-forward 50%": {"target": {"ffn_sparsity": 0.5}},
     "FLOPs 50%, both": {"target": {"flops": 0.5}, "parts": BOTH},
+    "FLOPs 50%, both, per head": {"target": {"flops": 0.5}, "parts": BOTH, "granularity": "per_head", "align": 8},
     "FLOPs 75%, both": {"target": {"flops": 0.75}, "parts": BOTH},
 }
 RECOMMENDED = "FLOPs 50%, both"

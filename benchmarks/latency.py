@@ -1,7 +1,8 @@
 """What a cut buys in time, beside what its FLOPs promise: dense and cut models in turn, in one run.
 
 A random AST (12 layers, 768 wide, 12 heads of 64, or 6 layers, 192 wide, 6 heads of 32 with `--shape small`) is cut by 50% of
-its attention parameters at every granularity, globally. Scores are random too, but as uneven as real ones: every layer,
+its attention parameters at every granularity, globally, and with `--halved` of all its FLOPs, by one ranking of attention's
+channels and feed-forward neurons. Scores are random too, but as uneven as real ones: every layer,
 side and head has its own scale, so a global ranking leaves widths that differ between layers, between QK and VO and, where
 heads may be ragged, between heads. In every round all models run once, in changing order, and each is divided into the
 stock dense model's time of that round; printed is the median over rounds. With one thread the process's own time stands
@@ -13,7 +14,7 @@ beside the clock's: neighbours disturb it less.
 import argparse
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,9 +34,9 @@ from benchmarks.race.machine import describe
 from worker.engine.data.split import Inputs
 from worker.engine.evaluate.latency import forward, undisturbed
 from worker.engine.models import Kind, build, on_device
-from worker.engine.scoring import LayerScores
-from worker.engine.selection import select, widths_of
+from worker.engine.scoring import LayerScores, NeuronScores
 from worker.engine.surgery import cut
+from worker.engine.targets import choose
 
 SPARSITY = 0.5
 GOAL = 0.85
@@ -47,6 +48,9 @@ SHAPES = {
     "base": {"num_hidden_layers": 12, "hidden_size": 768, "num_attention_heads": 12, "intermediate_size": 3072},
     "small": {"num_hidden_layers": 6, "hidden_size": 192, "num_attention_heads": 6, "intermediate_size": 768},
 }
+HALVED: Mapping[str, Any] = {
+    "granularity": "per_head", "target": {"flops": SPARSITY}, "parts": ["attention", "feed_forward"], "align": 8,
+}  # fmt: skip
 MIN_ROUNDS, MAX_ROUNDS = 3, 40
 
 
@@ -78,10 +82,18 @@ def uneven_scores(widths: AttentionWidths, seed: int) -> tuple[LayerScores, ...]
     return tuple(scores)
 
 
+def uneven_neurons(widths: AttentionWidths, seed: int) -> tuple[NeuronScores, ...]:
+    """Scores of neurons: exponential draws, times a scale of their block."""
+    draw = np.random.default_rng(seed)
+    scales = np.exp(draw.normal(scale=SPREAD["layer"], size=len(widths.feed_forward)))
+    blocks = (scale * draw.exponential(size=count) for scale, count in zip(scales, widths.feed_forward, strict=True))
+    return tuple(NeuronScores(LayerScores((), (torch.from_numpy(block),))) for block in blocks)
+
+
 def contestants(
-    shape: str, tokens: int, granularities: Sequence[Granularity], device: torch.device, dtype: torch.dtype
+    shape: str, tokens: int, cuts: Mapping[str, Mapping[str, Any]], device: torch.device, dtype: torch.dtype
 ) -> list[Contestant]:
-    """The stock dense model first, then the engine's class dense, and cut at each granularity."""
+    """The stock dense model first, then the engine's class dense, and cut in each of the ways of `cuts`."""
     torch.manual_seed(0)
     # 12 patches high, at a stride of 10 mel bins; two special tokens.
     frames = ((tokens - 2) // 12 - 1) * 10 + 16
@@ -101,20 +113,14 @@ def contestants(
     dense_widths = described.dense
     dense = build(kind, config.to_dict(), dense_widths, stock.state_dict())
     found = [Contestant("dense, stock", stock, 1.0, dense_widths), Contestant("dense", dense, 1.0, dense_widths)]
-    scores = uneven_scores(dense_widths, seed=0)
-    for granularity in granularities:
-        pruning = Pruning.model_validate(
-            {
-                "preset": "paper",
-                "target": {"attention_sparsity": SPARSITY},
-                "granularity": granularity,
-                "criterion": "random",
-            }
-        )
-        keep = select(scores, dense_widths, described, pruning, share=SPARSITY)
-        widths = widths_of(keep, dense_widths)
+    scores, neurons = uneven_scores(dense_widths, seed=0), uneven_neurons(dense_widths, seed=0)
+    for name, asked in cuts.items():
+        pruning = Pruning.model_validate({"preset": "paper", "criterion": "random", **asked})
+        kept = choose(scores, dense_widths, described, pruning, share=SPARSITY, neurons=neurons)
+        widths = kept.widths(dense_widths)
         promise = accounting.total_flops(described, dense_widths) / accounting.total_flops(described, widths)
-        found.append(Contestant(granularity.value, cut(dense, kind, dense_widths, keep), promise, widths))
+        model = cut(dense, kind, dense_widths, kept.heads, kept.neurons)
+        found.append(Contestant(name, model, promise, widths))
     for each in found:
         on_device(on_device(each.model, dtype), device)
     return found
@@ -169,6 +175,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, nargs="+", default=[146, 1214], help="12 n + 2: 146 is a second of sound")
     parser.add_argument("--shape", choices=SHAPES, default="base")
     parser.add_argument("--granularity", type=Granularity, nargs="+", default=list(Granularity))
+    parser.add_argument("--halved", action="store_true", help="also a cut to half of all FLOPs")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16", "float16"])
     parser.add_argument("--seconds", type=float, default=120.0, help="of timing, a case")
@@ -179,8 +186,12 @@ def main() -> None:
         arguments.tokens, arguments.seconds = [146], 20.0
     device, dtype = torch.device(arguments.device), getattr(torch, arguments.dtype)
     cases = []
+    half = {"target": {"attention_sparsity": SPARSITY}}
+    cuts: dict[str, Mapping[str, Any]] = {name.value: half | {"granularity": name} for name in arguments.granularity}
+    if arguments.halved:
+        cuts["halved"] = HALVED
     for tokens in arguments.tokens:
-        found = contestants(arguments.shape, tokens, arguments.granularity, device, dtype)
+        found = contestants(arguments.shape, tokens, cuts, device, dtype)
         for each in found[2:]:
             pairs = (f"{layer.heads}h {layer.qk_total}/{layer.vo_total}" for layer in each.widths.layers)
             print(f"{each.name}: heads, QK/VO channels by layer: {', '.join(pairs)}")

@@ -52,7 +52,7 @@ def events_after(session: Session, tenant: str, job_id: str, seq: int, limit: in
     return [JobEvent(seq=row.seq, created_at=row.created_at, body=row.body) for row in rows]
 
 
-def count_claimable(session: Session, failure_cap: int) -> int:
-    """How many jobs workers that asked now would get."""
-    query = select(func.count()).select_from(Job).where(transitions.claimable(failure_cap))
+def count_claimable(session: Session, failure_cap: int, max_running: int | None = None) -> int:
+    """How many jobs workers that asked now would get, as far as `max_running` of a tenant is not reached meanwhile."""
+    query = select(func.count()).select_from(Job).where(transitions.claimable(failure_cap, max_running))
     return session.scalar(query) or 0

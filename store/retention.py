@@ -10,10 +10,11 @@ from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
 from api_schemas.enums import TERMINAL_STATES, UploadState
+from store import audit
 from store.clock import now
 from store.database import Database
 from store.settings import Settings
-from store.tables import Job, JobStep, JobStepFile, Upload, UploadFile
+from store.tables import Job, JobStep, JobStepFile, ResumableUpload, Upload, UploadFile
 
 BATCH = 500
 
@@ -24,6 +25,7 @@ class Expired:
 
     uploads: int
     jobs: int
+    audit: int = 0
 
 
 def expire(database: Database, settings: Settings) -> Expired:
@@ -34,7 +36,10 @@ def expire(database: Database, settings: Settings) -> Expired:
     jobs = 0
     if settings.result_retention_seconds is not None:
         jobs = _expire_results(database, settings.result_retention_seconds)
-    return Expired(uploads, jobs)
+    noted = 0
+    if settings.audit_retention_seconds is not None:
+        noted = audit.expire(database, settings.audit_retention_seconds)
+    return Expired(uploads, jobs, noted)
 
 
 def _expire_uploads(database: Database, state: UploadState, seconds: float) -> int:
@@ -45,6 +50,7 @@ def _expire_uploads(database: Database, state: UploadState, seconds: float) -> i
         gone = found - _needed(session)
         session.execute(update(Upload).where(Upload.id.in_(gone)).values(state=UploadState.EXPIRED))
         session.execute(update(UploadFile).where(UploadFile.upload_id.in_(gone)).values(key=None))
+        session.execute(delete(ResumableUpload).where(ResumableUpload.upload_id.in_(gone)))
     return len(gone)
 
 

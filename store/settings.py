@@ -33,9 +33,6 @@ class Settings(BaseSettings):
         None, description="Where a worker keeps the files of the job it runs. Default: `scratch` in data_dir."
     )
 
-    # Who may call
-    auth: Literal["none", "keys"] = Field("none", description="Who may call: anybody, or whoever has an API key.")
-
     # Leases
     lease_seconds: float = Field(60, gt=0, description="How long a job stays with a worker that no longer speaks.")
     heartbeat_seconds: float = Field(10, gt=0, description="How often a worker renews its lease; well under a lease.")
@@ -63,6 +60,41 @@ class Settings(BaseSettings):
     )
     result_retention_seconds: float | None = Field(
         None, gt=0, description="How long checkpoints are kept after their job has ended; its metrics stay."
+    )
+
+    # Who may call (docs/deploy.md)
+    auth: Literal["none", "keys"] = Field(
+        "none", description="`none`: whoever is on this machine, and nobody else. `keys`: whoever has an API key."
+    )
+    allowed_hosts: tuple[str, ...] = Field(
+        (), description="Names, as a JSON list, the service is called by beside this machine's own; `*` for any."
+    )
+
+    # What a tenant may use; null: without bound
+    requests_per_minute: int | None = Field(None, ge=1, description="Most requests of a tenant in a minute.")
+    rate_storage: Literal["memory", "broker"] = Field(
+        "memory", description="Where requests are counted: in the API's process, or for several of them in the broker."
+    )
+    max_stored_bytes: int | None = Field(
+        None, ge=1, description="Most bytes of a tenant's uploads, also announced ones, and checkpoints together."
+    )
+    max_waiting_jobs: int | None = Field(None, ge=1, description="Most jobs of a tenant that are queued or paused.")
+    max_running_jobs: int | None = Field(None, ge=1, description="Most jobs of a tenant that run at once.")
+
+    # What the operator sees
+    log_format: Literal["console", "json"] = Field("console", description="Lines of log for people, or for programs.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Least urgent line that is kept."
+    )
+    metrics_port: int | None = Field(
+        None,
+        ge=1,
+        le=65535,
+        description="Where the API serves metrics for Prometheus, apart from HTTP. Default: nowhere.",
+    )
+    metrics_host: str = Field("127.0.0.1", description="The address of that port; metrics need no key.")
+    audit_retention_seconds: float | None = Field(
+        None, gt=0, description="How long the record of who changed what is kept; null: for ever."
     )
 
     # The engine
@@ -120,6 +152,12 @@ class Settings(BaseSettings):
     def _heartbeats_fit_in_a_lease(self) -> Self:
         if self.heartbeat_seconds * 2 > self.lease_seconds:
             raise ValueError("heartbeat_seconds must be at most half of lease_seconds")
+        return self
+
+    @model_validator(mode="after")
+    def _any_host_only_with_keys(self) -> Self:
+        if self.auth == "none" and "*" in self.allowed_hosts:
+            raise ValueError("allowed_hosts may be `*` only with auth=keys: any web page could reach the service")
         return self
 
     @property

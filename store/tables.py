@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from sqlalchemy import JSON, BigInteger, Enum, ForeignKey, ForeignKeyConstraint, Index, Integer, MetaData, String, Text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
-from api_schemas.enums import JobState, Phase, UploadState
+from api_schemas.enums import AuditOutcome, JobState, KeyScope, Phase, UploadState
 from api_schemas.events import JOB_EVENT_BODY, JobEventBody
 from api_schemas.metrics import DataSummary, JobResult, StepMetrics
 from api_schemas.resources import JobError, JobProgress
@@ -45,6 +45,7 @@ class Base(DeclarativeBase):
         JobState: _vocabulary(JobState),
         Phase: _vocabulary(Phase),
         UploadState: _vocabulary(UploadState),
+        AuditOutcome: _vocabulary(AuditOutcome),
     }
 
 
@@ -73,9 +74,11 @@ class Upload(Owned, Base):
 
 
 class UploadFile(Owned, Base):
-    """A declared file; `key` names the artifact once the bytes have come and their sha256 was right."""
+    """A declared file; `key` names the artifact once the bytes have come and their sha256 was right. Files that are alike
+    may share one."""
 
     __tablename__ = "upload_files"
+    __table_args__ = (Index(None, "tenant", "sha256"), Index(None, "key"))
 
     upload_id: Mapped[str] = mapped_column(ForeignKey("uploads.id", ondelete="CASCADE"), primary_key=True)
     name: Mapped[str] = mapped_column(String(NAME_LENGTH), primary_key=True)
@@ -84,6 +87,32 @@ class UploadFile(Owned, Base):
     sha256: Mapped[str] = mapped_column(String(64))
     key: Mapped[str | None] = mapped_column(String(KEY_LENGTH))
     upload: Mapped[Upload] = relationship(back_populates="files")
+
+
+class ResumableUpload(Owned, Base):
+    """A declared file that comes in pieces; `offset` bytes of it are kept (core/resumable.py)."""
+
+    __tablename__ = "resumable_uploads"
+
+    id: Mapped[str] = mapped_column(String(ID_LENGTH), primary_key=True)
+    upload_id: Mapped[str] = mapped_column(ForeignKey("uploads.id", ondelete="CASCADE"), index=True)
+    name: Mapped[str] = mapped_column(String(NAME_LENGTH))
+    size: Mapped[int] = mapped_column(BigInteger)
+    offset: Mapped[int] = mapped_column(BigInteger, default=0)
+    epoch: Mapped[int] = mapped_column(Integer, default=0)
+    """Fencing token: rises with every request that sends bytes; an earlier one that still runs writes nothing more."""
+    created_at: Mapped[datetime] = mapped_column(default=now())
+
+
+class ResumablePart(Owned, Base):
+    """A piece that has come: bytes [start, start + size) of the file."""
+
+    __tablename__ = "resumable_parts"
+
+    resumable_id: Mapped[str] = mapped_column(ForeignKey("resumable_uploads.id", ondelete="CASCADE"), primary_key=True)
+    start: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    size: Mapped[int] = mapped_column(BigInteger)
+    key: Mapped[str] = mapped_column(String(KEY_LENGTH))
 
 
 class Job(Owned, Base):
@@ -211,4 +240,37 @@ class OutboxMessage(Owned, Base):
 
     id: Mapped[int] = mapped_column(BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True)
     topic: Mapped[str] = mapped_column(String(32))
+    created_at: Mapped[datetime] = mapped_column(default=now())
+
+
+class ApiKey(Owned, Base):
+    """What a caller is known by; of its secret only the hash is here (docs/adr/0010-keys.md)."""
+
+    __tablename__ = "api_keys"
+    __table_args__ = (Index(None, "tenant", "created_at"),)
+
+    id: Mapped[str] = mapped_column(String(ID_LENGTH), primary_key=True)
+    name: Mapped[str | None] = mapped_column(String(NAME_LENGTH))
+    sha256: Mapped[str] = mapped_column(String(64))
+    scopes: Mapped[list[KeyScope]] = mapped_column(JSON)
+    created_at: Mapped[datetime] = mapped_column(default=now())
+    expires_at: Mapped[datetime | None]
+    revoked_at: Mapped[datetime | None]
+    last_used_at: Mapped[datetime | None]
+    """To the minute."""
+
+
+class AuditRow(Owned, Base):
+    """Who changed what. Written in the transaction of the change, where there was one."""
+
+    __tablename__ = "audit"
+    __table_args__ = (Index(None, "tenant", "created_at"), Index(None, "created_at"))
+
+    id: Mapped[str] = mapped_column(String(ID_LENGTH), primary_key=True)
+    key_id: Mapped[str | None] = mapped_column(String(ID_LENGTH))
+    """None where the service runs without keys, and for the operator's own commands."""
+    action: Mapped[str] = mapped_column(String(32))
+    object_id: Mapped[str | None] = mapped_column(String(ID_LENGTH))
+    outcome: Mapped[AuditOutcome]
+    request_id: Mapped[str | None] = mapped_column(String(64))
     created_at: Mapped[datetime] = mapped_column(default=now())

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, SQLColumnExpression, and_, case, func, literal, or_, select, update
+from sqlalchemy import ColumnElement, ScalarSelect, SQLColumnExpression, and_, case, func, literal, or_, select, update
 from sqlalchemy.orm import Session, aliased
 
 from api_schemas import ids
@@ -23,6 +23,7 @@ from api_schemas.resources import JobError, JobProgress
 from api_schemas.spec import JobRequest
 from store import outbox
 from store.clock import now
+from store.serial import one_at_a_time
 from store.tables import Job, JobEventRow, JobStep, JobStepFile
 from store.tenancy import owned_by
 from store.training import TrainingFile
@@ -142,41 +143,46 @@ def resume(session: Session, tenant: str, job_id: str) -> Job:
 # --- by a worker -----------------------------------------------------------------------------------------------------
 
 
-def claimable(failure_cap: int) -> ColumnElement[bool]:
+def claimable(failure_cap: int, max_running: int | None = None) -> ColumnElement[bool]:
     """Queued and due, or running under a lease that ran out: its worker is gone, which counts as a failure.
 
-    A lost job that is at the cap, or that was to be paused, is the sweeper's.
+    A lost job that is at the cap, or that was to be paused, is the sweeper's. A tenant with `max_running` jobs is passed over.
     """
     due = and_(Job.state == QUEUED, or_(Job.available_at.is_(None), Job.available_at <= now()))
     lost = and_(Job.state == RUNNING, Job.lease_until < now(), Job.failures + 1 < failure_cap, ~Job.pause_requested)
-    return or_(due, lost)
+    ready = or_(due, lost)
+    return ready if max_running is None else and_(ready, _running_of_its_tenant() < max_running)
 
 
 def turn() -> Sequence[SQLColumnExpression[Any]]:
     """The order of the queue: priority; then the tenant that has fewer jobs running now, then the one that waited longer
     since a job of its own was last begun; then age."""
     other = aliased(Job)
-    of_tenant = select(func.count()).where(other.tenant == Job.tenant)
-    running = of_tenant.where(other.state.in_([RUNNING, CANCELLING]), other.lease_until >= now())
     last_begun = select(func.max(other.claimed_at)).where(other.tenant == Job.tenant)
     return [
         Job.priority.desc(),
-        running.correlate(Job).scalar_subquery(),
+        _running_of_its_tenant(),
         last_begun.correlate(Job).scalar_subquery().asc().nulls_first(),
         Job.created_at,
         Job.id,
     ]
 
 
-def claim(session: Session, worker: str, lease_seconds: float, failure_cap: int) -> Job | None:
+def claim(
+    session: Session, worker: str, lease_seconds: float, failure_cap: int, max_running: int | None = None
+) -> Job | None:
     """queued, or running with an expired lease → running. The best job there is, or None.
 
-    The first by `turn`. Two claimers never get the same job: on PostgreSQL the second skips the locked row, on SQLite
-    it waits for the first one's transaction and then finds the row changed.
+    The first by `turn`, of the tenants that have fewer than `max_running` jobs running. Two claimers never get the same
+    job: on PostgreSQL the second skips the locked row, on SQLite it waits for the first one's transaction and then finds
+    the row changed.
     """
+    if max_running is not None:
+        # Otherwise two that claim at once would each count without the other's job.
+        one_at_a_time(session, "claim")
     best = (
         select(Job.id)
-        .where(claimable(failure_cap))
+        .where(claimable(failure_cap, max_running))
         .order_by(*turn())
         .limit(1)
         .with_for_update(skip_locked=True, of=Job)
@@ -184,7 +190,7 @@ def claim(session: Session, worker: str, lease_seconds: float, failure_cap: int)
     )
     changed = _update(
         session,
-        and_(Job.id == best, claimable(failure_cap)),
+        and_(Job.id == best, claimable(failure_cap, max_running)),
         state=RUNNING,
         epoch=Job.epoch + 1,
         failures=Job.failures + case((Job.state == RUNNING, 1), else_=0),
@@ -361,6 +367,13 @@ def sweep(session: Session, failure_cap: int) -> int:
 
 
 # --- how it is done --------------------------------------------------------------------------------------------------
+
+
+def _running_of_its_tenant() -> ScalarSelect[int]:
+    """How many jobs of the tenant of the job at hand are with a worker that is alive."""
+    other = aliased(Job)
+    held = and_(other.state.in_([RUNNING, CANCELLING]), other.lease_until >= now())
+    return select(func.count()).where(other.tenant == Job.tenant, held).correlate(Job).scalar_subquery()
 
 
 def _held(lease: Lease, *states: JobState) -> ColumnElement[bool]:

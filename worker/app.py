@@ -18,6 +18,7 @@ from store.artifacts import Artifacts
 from store.database import Database
 from store.settings import get_settings
 from worker import confinement
+from worker import worker_logs as worker_logs  # listens from here on
 from worker.scratch import Scratch
 from worker.supervisor import Supervisor
 

@@ -24,6 +24,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TypeVar
 
+import structlog
 from sqlalchemy.orm import Session
 
 from api_schemas.errors import ErrorCode, SecateurError
@@ -80,9 +81,18 @@ class Supervisor:
         claimed_at = time.monotonic()
         settings = self._settings
         with self._database.write() as session:
-            job = transitions.claim(session, self._name, settings.lease_seconds, settings.failure_cap)
+            job = transitions.claim(
+                session, self._name, settings.lease_seconds, settings.failure_cap, settings.max_running_jobs
+            )
         if job is None:
             return False
+        with structlog.contextvars.bound_contextvars(job_id=job.id, attempt=job.epoch):
+            self._hold(job, claimed_at)
+        return True
+
+    def _hold(self, job: Job, claimed_at: float) -> None:
+        """Run the job under a heartbeat. Whatever is logged meanwhile names it."""
+        settings = self._settings
         lease = Lease(job.id, job.epoch)
         log.info("job %s claimed, epoch %d", job.id, job.epoch)
         job_log = JobLog(settings.max_log_bytes)
@@ -93,7 +103,6 @@ class Supervisor:
                 self._run(job, lease, beat, job_log)
             except LeaseLost:
                 log.warning("job %s is no longer this worker's (epoch %d)", job.id, job.epoch)
-        return True
 
     def _run(self, job: Job, lease: Lease, beat: Heartbeat, job_log: JobLog) -> None:
         """To the end of the work, and then the one transition that fits. Raises LeaseLost."""

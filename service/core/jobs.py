@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from api_schemas.enums import JobState
+from api_schemas.enums import AuditAction, JobState
 from api_schemas.errors import ErrorCode, SecateurError
 from api_schemas.events import JobEvent
 from api_schemas.resources import JobResource, Page
@@ -43,6 +43,7 @@ def cancel(services: Services, job_id: str) -> JobResource:
     """Raises NOT_FOUND, or CONFLICT where the job has ended."""
     with services.database.write() as session:
         transitions.cancel(session, services.tenant, job_id)
+        services.note(session, AuditAction.CANCEL_JOB, job_id)
     return get(services, job_id)
 
 
@@ -50,6 +51,7 @@ def pause(services: Services, job_id: str) -> JobResource:
     """Raises NOT_FOUND, or CONFLICT where the job is ending or has ended."""
     with services.database.write() as session:
         transitions.pause(session, services.tenant, job_id)
+        services.note(session, AuditAction.PAUSE_JOB, job_id)
     return get(services, job_id)
 
 
@@ -57,6 +59,7 @@ def resume(services: Services, job_id: str) -> JobResource:
     """Raises NOT_FOUND, or CONFLICT where the job is ending or has ended."""
     with services.database.write() as session:
         transitions.resume(session, services.tenant, job_id)
+        services.note(session, AuditAction.RESUME_JOB, job_id)
     return get(services, job_id)
 
 

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Sequence
 
 from api_schemas.columns import FoundColumns, find_columns
-from api_schemas.enums import Head, UploadState
+from api_schemas.enums import AuditAction, Head, UploadState
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
 from api_schemas.families import family_named
 from api_schemas.inputs import HubDataset, Splits, UploadedDataset
@@ -16,7 +16,7 @@ from api_schemas.task_rules import check_exports, check_labels, check_layout
 from service.core.uploads import require_kept
 from service.core.views import model_shape
 from service.services import Services
-from store import broker, jobs, uploads
+from store import broker, jobs, quotas, uploads
 from store.tables import Job, Upload
 from store.uploads import UploadKind
 
@@ -28,7 +28,7 @@ def submit(services: Services, request: JobRequest) -> Job:
 
     Raises NOT_FOUND or UPLOAD_INCOMPLETE (an input that is not there or not ready), SPARSITY_OUT_OF_REACH,
     WIDTH_MISALIGNED, LABELS_MISMATCH, DATASET_SCHEMA, DATASET_EMPTY, INVALID_REQUEST and EXPORT_UNAVAILABLE (what the
-    model's family or answers rule out).
+    model's family or answers rule out), QUOTA_EXCEEDED.
     """
     model = _ready_upload(services, "model", request.model.id)
     layout = ModelLayout.model_validate(model.description)
@@ -49,7 +49,10 @@ def submit(services: Services, request: JobRequest) -> Job:
     with services.database.write() as session:
         if not uploads.hold_ready(session, services.tenant, inputs):
             raise SecateurError(ErrorCode.EXPIRED, "An input of the job has expired just now. Upload it again.")
-        return jobs.create(session, services.tenant, request, lineage)
+        quotas.check_job(session, services.tenant, services.settings)
+        job = jobs.create(session, services.tenant, request, lineage)
+        services.note(session, AuditAction.CREATE_JOB, job.id)
+        return job
 
 
 def wake(services: Services) -> None:

@@ -5,16 +5,19 @@ from collections.abc import AsyncIterator
 
 from starlette.concurrency import run_in_threadpool
 
-from api_schemas.enums import UploadState
+from api_schemas.enums import AuditAction, UploadState
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
 from api_schemas.resources import UploadedFile, UploadRequest
 from service.services import Services
-from store import uploads
+from store import quotas, uploads
 from store.intake import dataset_names, model_folder
 from store.intake.arrival import Arrival
 from store.tables import Upload, UploadFile
 from store.uploads import UploadKind
 
+_DECLARED = {"model": AuditAction.CREATE_MODEL, "dataset": AuditAction.CREATE_DATASET}
+_RECEIVED = {"model": AuditAction.UPLOAD_MODEL_FILE, "dataset": AuditAction.UPLOAD_DATASET_FILE}
+_DISCARDED = {"model": AuditAction.DELETE_MODEL, "dataset": AuditAction.DELETE_DATASET}
 _CHECK_NAMES = {"model": model_folder.check_names, "dataset": dataset_names.check_names}
 
 
@@ -31,7 +34,10 @@ def declare(services: Services, kind: UploadKind, request: UploadRequest) -> Upl
             raise SecateurError(ErrorCode.REQUEST_TOO_LARGE, detail, (item,))
     _CHECK_NAMES[kind](file.name for file in request.files)
     with services.database.write() as session:
-        return uploads.create(session, services.tenant, kind, request.name, request.files)
+        quotas.check_upload(session, services.tenant, settings, sum(file.size for file in request.files))
+        upload = uploads.create(session, services.tenant, kind, request.name, request.files)
+        services.note(session, _DECLARED[kind], upload.id)
+        return upload
 
 
 def get(services: Services, kind: UploadKind, upload_id: str) -> Upload:
@@ -55,34 +61,43 @@ async def receive(
 
     Where anything is wrong (name, length, sha256, content, a connection that breaks) nothing is stored.
     """
-    declared = await run_in_threadpool(_expected, services, kind, upload_id, name)
+    declared = await run_in_threadpool(expected, services, kind, upload_id, name)
     if content_length is not None and content_length != declared.size:
         detail = (
             f"{content_length} bytes are announced, {declared.size} were declared for {name}; send the declared file."
         )
         raise SecateurError(ErrorCode.CHECKSUM_MISMATCH, detail)
-    arrival = Arrival(name, declared.size, services.settings.max_json_bytes)
+    return await keep(services, kind, upload_id, declared, body)
+
+
+async def keep(
+    services: Services, kind: UploadKind, upload_id: str, declared: UploadFile, chunks: AsyncIterator[bytes]
+) -> UploadedFile:
+    """Store and record a declared file whose bytes are `chunks`, judged as they pass. Where anything is wrong, nothing."""
+    name, size = declared.name, declared.size
+    arrival = Arrival(name, size, services.settings.max_json_bytes)
     key = uploads.artifact_key(upload_id, name, secrets.token_hex(8))
-    await services.artifacts.put_stream(
-        key, _judged(body, arrival, declared.size), size=declared.size, sha256=declared.sha256
-    )
+    await services.artifacts.put_stream(key, _judged(chunks, arrival, size), size=size, sha256=declared.sha256)
     try:
-        replaced = await run_in_threadpool(_record, services, upload_id, name, key)
+        replaced = await run_in_threadpool(_record, services, kind, upload_id, name, key)
     except BaseException:
         await run_in_threadpool(services.artifacts.delete, key)
         raise
     if replaced is not None:
-        await run_in_threadpool(services.artifacts.delete, replaced)
-    return UploadedFile(name=name, size=declared.size, sha256=declared.sha256, uploaded=True)
+        await run_in_threadpool(_let_go, services, {replaced})
+    return UploadedFile(name=name, size=size, sha256=declared.sha256, uploaded=True)
 
 
 def discard(services: Services, kind: UploadKind, upload_id: str) -> None:
     """Remove an open upload and its bytes. Raises NOT_FOUND, or UPLOAD_CLOSED for a complete one, which jobs may use."""
-    require_open(get(services, kind, upload_id))
+    upload = get(services, kind, upload_id)
+    require_open(upload)
     with services.database.write() as session:
         if not uploads.discard(session, services.tenant, kind, upload_id):
             raise SecateurError(ErrorCode.UPLOAD_CLOSED, f"{upload_id} was completed meanwhile.")
-    services.artifacts.delete_prefix(uploads.artifact_prefix(upload_id))
+        services.note(session, _DISCARDED[kind], upload_id)
+    below = {found.key for found in services.artifacts.list(uploads.artifact_prefix(upload_id))}
+    _let_go(services, below | {file.key for file in upload.files if file.key is not None})
 
 
 def require_open(upload: Upload) -> None:
@@ -114,7 +129,8 @@ def require_all_files(upload: Upload) -> None:
         raise SecateurError(ErrorCode.UPLOAD_INCOMPLETE, detail, items)
 
 
-def _expected(services: Services, kind: UploadKind, upload_id: str, name: str) -> UploadFile:
+def expected(services: Services, kind: UploadKind, upload_id: str, name: str) -> UploadFile:
+    """A file that was declared for an open upload. Raises NOT_FOUND, UPLOAD_CLOSED, EXPIRED or FILE_UNEXPECTED."""
     upload = get(services, kind, upload_id)
     require_open(upload)
     for file in upload.files:
@@ -136,11 +152,20 @@ async def _judged(body: AsyncIterator[bytes], arrival: Arrival, size: int) -> As
         arrival.finish()
 
 
-def _record(services: Services, upload_id: str, name: str, key: str) -> str | None:
+def _record(services: Services, kind: UploadKind, upload_id: str, name: str, key: str) -> str | None:
     """Returns the key that `key` takes the place of: read here, since the same file may be coming several times at once."""
     with services.database.write() as session:
         replaced = uploads.recorded_key(session, services.tenant, upload_id, name)
         if not uploads.record_file(session, services.tenant, upload_id, name, key):
             detail = f"{upload_id} was completed or given up while {name} came. Start a new upload."
             raise SecateurError(ErrorCode.UPLOAD_CLOSED, detail)
+        services.note(session, _RECEIVED[kind], upload_id)
     return replaced
+
+
+def _let_go(services: Services, keys: set[str]) -> None:
+    """Remove bytes that had a name in an upload, unless they have one in another, too."""
+    with services.database.read() as session:
+        gone = uploads.unnamed(session, keys)
+    for key in gone:
+        services.artifacts.delete(key)

@@ -1,9 +1,11 @@
 """Rows of the store as the resources of the API."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any, TypeVar
 
 from api_schemas import accounting
+from api_schemas.access import AuditEntry, KeyResource
 from api_schemas.checkpoint import Checkpoint
 from api_schemas.enums import Granularity
 from api_schemas.reach import max_sparsity
@@ -16,11 +18,13 @@ from api_schemas.resources import (
     ModelLayout,
     ModelResource,
     Page,
+    ResumableFile,
     UploadedFile,
 )
 from api_schemas.shape import ModelShape
+from store import keys
 from store.paging import Rows
-from store.tables import Job, JobStep, Upload, UploadFile
+from store.tables import ApiKey, AuditRow, Job, JobStep, ResumableUpload, Upload, UploadFile
 
 T = TypeVar("T")
 V1 = "/v1"
@@ -28,6 +32,12 @@ V1 = "/v1"
 
 def file(row: UploadFile) -> UploadedFile:
     return UploadedFile(name=row.name, size=row.size, sha256=row.sha256, uploaded=row.key is not None)
+
+
+def resumable_file(row: ResumableUpload, expires_at: datetime) -> ResumableFile:
+    return ResumableFile(
+        id=row.id, upload=row.upload_id, name=row.name, size=row.size, offset=row.offset, expires_at=expires_at
+    )
 
 
 def model(row: Upload) -> ModelResource:
@@ -110,6 +120,31 @@ def checkpoint(row: JobStep) -> CheckpointResource:
             for file in row.files
         ),
         archive_url=f"{here}/archive",
+    )
+
+
+def key(row: ApiKey) -> KeyResource:
+    return KeyResource(
+        id=row.id,
+        prefix=keys.prefix(row.id),
+        name=row.name,
+        scopes=tuple(row.scopes),
+        created_at=row.created_at,
+        expires_at=row.expires_at,
+        revoked_at=row.revoked_at,
+        last_used_at=row.last_used_at,
+    )
+
+
+def audit_entry(row: AuditRow) -> AuditEntry:
+    return AuditEntry(
+        id=row.id,
+        created_at=row.created_at,
+        key_id=row.key_id,
+        action=row.action,
+        object_id=row.object_id,
+        outcome=row.outcome,
+        request_id=row.request_id,
     )
 
 

@@ -6,12 +6,12 @@ from fastapi import APIRouter, Path, Request, Response
 
 from api_schemas.errors import ErrorCode
 from api_schemas.resources import CheckpointResource, Page
+from service.access import ToReadJobs
 from service.core import checkpoints, views
 from service.core.archive import StepArchive
 from service.downloads import MEDIA_TYPES, archive_response, file_response
 from service.openapi import CONTENT_RANGE, ETAG, problems, request_headers
 from service.routes.parameters import JobPath, StepPath
-from service.services import With
 
 router = APIRouter(prefix="/jobs/{job_id}/checkpoints", tags=["checkpoints"])
 
@@ -27,7 +27,7 @@ StoredName = Annotated[
 
 
 @router.get("", operation_id="list_checkpoints", summary="List checkpoints", responses=problems(ErrorCode.NOT_FOUND))
-def list_checkpoints(services: With, job_id: JobPath) -> Page[CheckpointResource]:
+def list_checkpoints(services: ToReadJobs, job_id: JobPath) -> Page[CheckpointResource]:
     """Every committed step with a model, in order; also of jobs that still run, failed or were cancelled."""
     return Page(items=tuple(map(views.checkpoint, checkpoints.all_of(services, job_id))))
 
@@ -38,7 +38,7 @@ def list_checkpoints(services: With, job_id: JobPath) -> Page[CheckpointResource
     summary="Look at a checkpoint",
     responses=problems(ErrorCode.NOT_FOUND, ErrorCode.NO_CHECKPOINT, ErrorCode.EXPIRED),
 )
-def get_checkpoint(services: With, job_id: JobPath, step: StepPath) -> CheckpointResource:
+def get_checkpoint(services: ToReadJobs, job_id: JobPath, step: StepPath) -> CheckpointResource:
     """Its metrics, and its files with sizes, SHA-256 and addresses."""
     return views.checkpoint(checkpoints.one(services, job_id, step))
 
@@ -61,7 +61,7 @@ def get_checkpoint(services: With, job_id: JobPath, step: StepPath) -> Checkpoin
     ),
 )
 def download_checkpoint_file(
-    services: With, job_id: JobPath, step: StepPath, name: StoredName, request: Request
+    services: ToReadJobs, job_id: JobPath, step: StepPath, name: StoredName, request: Request
 ) -> Response:
     """Supports one range, `If-Range` and `If-None-Match`; HEAD as well. 404 `no_checkpoint` where the step has no model."""
     return file_response(request, services, checkpoints.file_of(services, job_id, step, name))
@@ -79,7 +79,7 @@ def download_checkpoint_file(
     },
     openapi_extra=request_headers(If_None_Match="`ETag` of the archive you have: 304 where it is the same."),
 )
-def download_checkpoint_archive(services: With, job_id: JobPath, step: StepPath, request: Request) -> Response:
+def download_checkpoint_archive(services: ToReadJobs, job_id: JobPath, step: StepPath, request: Request) -> Response:
     """Streamed, of known length, and the same bytes every time."""
     row = checkpoints.one(services, job_id, step)
     folder = f"{job_id}-step-{step}"

@@ -5,11 +5,11 @@ from fastapi import APIRouter, Request, Response
 from api_schemas.errors import ErrorCode
 from api_schemas.inputs import Columns
 from api_schemas.resources import DatasetCompletion, DatasetResource, Page, UploadedFile, UploadRequest
+from service.access import ToReadUploads, ToWriteModels
 from service.core import complete, uploads, views
 from service.openapi import LOCATION, problems
 from service.routes.parameters import Cursor, DatasetPath, FilePath, Limit
 from service.routes.sending import FILE_BODY, content_length
-from service.services import With
 from store import uploads as stored
 
 router = APIRouter(prefix="/datasets", tags=["datasets"])
@@ -42,11 +42,12 @@ _EXAMPLE = {
             ErrorCode.FILE_NAME_REFUSED,
             ErrorCode.FILE_UNEXPECTED,
             ErrorCode.REQUEST_TOO_LARGE,
+            ErrorCode.QUOTA_EXCEEDED,
         ),
     },
     openapi_extra={"requestBody": {"content": {"application/json": {"examples": _EXAMPLE}}}},
 )
-def create_dataset(services: With, request: UploadRequest, response: Response) -> DatasetResource:
+def create_dataset(services: ToWriteModels, request: UploadRequest, response: Response) -> DatasetResource:
     """Name the parquet shards that will follow, with their sizes and SHA-256.
 
     `<split>.parquet` and `<split>-*.parquet` belong to that split. Rows hold what a checkpoint reads: audio (wav, flac, ogg or
@@ -59,7 +60,7 @@ def create_dataset(services: With, request: UploadRequest, response: Response) -
 
 
 @router.get("", operation_id="list_datasets", summary="List datasets", responses=problems())
-def list_datasets(services: With, cursor: Cursor = None, limit: Limit = 20) -> Page[DatasetResource]:
+def list_datasets(services: ToReadUploads, cursor: Cursor = None, limit: Limit = 20) -> Page[DatasetResource]:
     """Newest first, open ones included."""
     with services.database.read() as session:
         rows = stored.page(session, services.tenant, "dataset", cursor, limit)
@@ -72,7 +73,7 @@ def list_datasets(services: With, cursor: Cursor = None, limit: Limit = 20) -> P
     summary="Look at a dataset",
     responses=problems(ErrorCode.NOT_FOUND),
 )
-def get_dataset(services: With, dataset_id: DatasetPath) -> DatasetResource:
+def get_dataset(services: ToReadUploads, dataset_id: DatasetPath) -> DatasetResource:
     """Its files, and once complete its rows by split, labels, columns and, of audio, duration."""
     return views.dataset(uploads.get(services, "dataset", dataset_id))
 
@@ -84,7 +85,7 @@ def get_dataset(services: With, dataset_id: DatasetPath) -> DatasetResource:
     status_code=204,
     responses=problems(ErrorCode.NOT_FOUND, ErrorCode.UPLOAD_CLOSED, ErrorCode.EXPIRED),
 )
-def delete_dataset(services: With, dataset_id: DatasetPath) -> None:
+def delete_dataset(services: ToWriteModels, dataset_id: DatasetPath) -> None:
     """Removes a dataset that was not completed, with what has been sent of it."""
     uploads.discard(services, "dataset", dataset_id)
 
@@ -107,7 +108,7 @@ def delete_dataset(services: With, dataset_id: DatasetPath) -> None:
     ),
 )
 async def upload_dataset_file(
-    services: With, dataset_id: DatasetPath, name: FilePath, request: Request
+    services: ToWriteModels, dataset_id: DatasetPath, name: FilePath, request: Request
 ) -> UploadedFile:
     """The body is the file itself. It is checked as it streams; where anything is wrong nothing is kept."""
     return await uploads.receive(services, "dataset", dataset_id, name, content_length(request), request.stream())
@@ -129,7 +130,7 @@ async def upload_dataset_file(
     ),
 )
 def complete_dataset(
-    services: With, dataset_id: DatasetPath, request: DatasetCompletion | None = None
+    services: ToWriteModels, dataset_id: DatasetPath, request: DatasetCompletion | None = None
 ) -> DatasetResource:
     """Read every shard: schema, labels, texts, the header of every clip or image, and a sample of these in full."""
     columns = request.columns if request else Columns()

@@ -10,12 +10,12 @@ from api_schemas.errors import ErrorCode
 from api_schemas.events import JobEvent
 from api_schemas.resources import JobResource, Page
 from api_schemas.spec import JobRequest
+from service.access import ToReadJobs, ToWriteJobs
 from service.core import checkpoints, jobs, ranges, submit, views
 from service.downloads import file_response
 from service.openapi import CONTENT_RANGE, ETAG, LOCATION, LOG_HEADERS, RETRY_AFTER, problems, request_headers
 from service.routes.examples import JOB_EXAMPLES
 from service.routes.parameters import Cursor, JobPath, Limit
-from service.services import With
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 POLL_SECONDS = 2
@@ -39,11 +39,12 @@ POLL_SECONDS = 2
             ErrorCode.DATASET_SCHEMA,
             ErrorCode.DATASET_EMPTY,
             ErrorCode.REQUEST_TOO_LARGE,
+            ErrorCode.QUOTA_EXCEEDED,
         ),
     },
 )
 def create_job(
-    services: With,
+    services: ToWriteJobs,
     request: Annotated[JobRequest, Body(openapi_examples=JOB_EXAMPLES)],
     response: Response,
     background: BackgroundTasks,
@@ -59,7 +60,7 @@ def create_job(
 
 @router.get("", operation_id="list_jobs", summary="List jobs", responses=problems())
 def list_jobs(
-    services: With,
+    services: ToReadJobs,
     cursor: Cursor = None,
     limit: Limit = 20,
     state: Annotated[JobState | None, Query(description="Only jobs in this state.")] = None,
@@ -80,7 +81,7 @@ def list_jobs(
     },
 )
 def get_job(
-    services: With,
+    services: ToReadJobs,
     job_id: JobPath,
     if_none_match: Annotated[str | None, Header(description="`ETag` of the last answer.")] = None,
 ) -> Response:
@@ -102,7 +103,7 @@ def get_job(
     responses=problems(ErrorCode.NOT_FOUND),
 )
 def list_job_events(
-    services: With,
+    services: ToReadJobs,
     job_id: JobPath,
     after: Annotated[int, Query(ge=0, le=2**31 - 1, description="Events numbered above this one.")] = 0,
     limit: Annotated[int, Query(ge=1, le=1000, description="Most events of an answer.")] = 200,
@@ -121,7 +122,7 @@ def list_job_events(
     status_code=202,
     responses=problems(ErrorCode.NOT_FOUND, ErrorCode.CONFLICT),
 )
-def cancel_job(services: With, job_id: JobPath) -> JobResource:
+def cancel_job(services: ToWriteJobs, job_id: JobPath) -> JobResource:
     """A queued job is cancelled at once, a running one becomes `cancelling` until its engine has ended. 409 after its end."""
     return jobs.cancel(services, job_id)
 
@@ -133,7 +134,7 @@ def cancel_job(services: With, job_id: JobPath) -> JobResource:
     status_code=202,
     responses=problems(ErrorCode.NOT_FOUND, ErrorCode.CONFLICT),
 )
-def pause_job(services: With, job_id: JobPath) -> JobResource:
+def pause_job(services: ToWriteJobs, job_id: JobPath) -> JobResource:
     """A queued job is paused at once, a running one after the step that runs (`pause_requested` until then)."""
     return jobs.pause(services, job_id)
 
@@ -145,7 +146,7 @@ def pause_job(services: With, job_id: JobPath) -> JobResource:
     status_code=202,
     responses=problems(ErrorCode.NOT_FOUND, ErrorCode.CONFLICT),
 )
-def resume_job(services: With, job_id: JobPath, background: BackgroundTasks) -> JobResource:
+def resume_job(services: ToWriteJobs, job_id: JobPath, background: BackgroundTasks) -> JobResource:
     """It is queued again and goes on after its last finished step; a pause that was still to come is taken back."""
     job = jobs.resume(services, job_id)
     background.add_task(submit.wake, services)
@@ -167,7 +168,7 @@ def resume_job(services: With, job_id: JobPath, background: BackgroundTasks) -> 
     },
 )
 def get_job_log(
-    services: With,
+    services: ToReadJobs,
     job_id: JobPath,
     attempt: Annotated[
         int | None, Query(ge=1, le=2**31 - 1, description="Default: the newest that left a log.")
@@ -213,6 +214,6 @@ def get_job_log(
         If_None_Match="`ETag` of the report you have: 304 where it has not changed.",
     ),
 )
-def get_job_report(services: With, job_id: JobPath, request: Request) -> Response:
+def get_job_report(services: ToReadJobs, job_id: JobPath, request: Request) -> Response:
     """As of the newest step: the same page as in its folder. 404 `no_checkpoint` before the first step."""
     return file_response(request, services, checkpoints.report_of(services, job_id), inline=True, caching="no-cache")

@@ -4,11 +4,11 @@ from fastapi import APIRouter, Request, Response
 
 from api_schemas.errors import ErrorCode
 from api_schemas.resources import ModelResource, Page, UploadedFile, UploadRequest
+from service.access import ToReadUploads, ToWriteModels
 from service.core import complete, uploads, views
 from service.openapi import LOCATION, problems
 from service.routes.parameters import Cursor, FilePath, Limit, ModelPath
 from service.routes.sending import FILE_BODY, content_length
-from service.services import With
 from store import uploads as stored
 
 router = APIRouter(prefix="/models", tags=["models"])
@@ -42,11 +42,12 @@ _EXAMPLE = {
             ErrorCode.FILE_UNEXPECTED,
             ErrorCode.FILE_MISSING,
             ErrorCode.REQUEST_TOO_LARGE,
+            ErrorCode.QUOTA_EXCEEDED,
         ),
     },
     openapi_extra={"requestBody": {"content": {"application/json": {"examples": _EXAMPLE}}}},
 )
-def create_model(services: With, request: UploadRequest, response: Response) -> ModelResource:
+def create_model(services: ToWriteModels, request: UploadRequest, response: Response) -> ModelResource:
     """Name the files that will follow, with their sizes and SHA-256.
 
     A checkpoint is `config.json`, `preprocessor_config.json` and `model.safetensors`, or shards
@@ -58,7 +59,7 @@ def create_model(services: With, request: UploadRequest, response: Response) -> 
 
 
 @router.get("", operation_id="list_models", summary="List models", responses=problems())
-def list_models(services: With, cursor: Cursor = None, limit: Limit = 20) -> Page[ModelResource]:
+def list_models(services: ToReadUploads, cursor: Cursor = None, limit: Limit = 20) -> Page[ModelResource]:
     """Newest first, open ones included."""
     with services.database.read() as session:
         rows = stored.page(session, services.tenant, "model", cursor, limit)
@@ -66,7 +67,7 @@ def list_models(services: With, cursor: Cursor = None, limit: Limit = 20) -> Pag
 
 
 @router.get("/{model_id}", operation_id="get_model", summary="Look at a model", responses=problems(ErrorCode.NOT_FOUND))
-def get_model(services: With, model_id: ModelPath) -> ModelResource:
+def get_model(services: ToReadUploads, model_id: ModelPath) -> ModelResource:
     """Its files, and once complete its architecture, attention widths, sizes and how far each granularity can cut it."""
     return views.model(uploads.get(services, "model", model_id))
 
@@ -78,7 +79,7 @@ def get_model(services: With, model_id: ModelPath) -> ModelResource:
     status_code=204,
     responses=problems(ErrorCode.NOT_FOUND, ErrorCode.UPLOAD_CLOSED, ErrorCode.EXPIRED),
 )
-def delete_model(services: With, model_id: ModelPath) -> None:
+def delete_model(services: ToWriteModels, model_id: ModelPath) -> None:
     """Removes a model that was not completed, with what has been sent of it."""
     uploads.discard(services, "model", model_id)
 
@@ -103,7 +104,9 @@ def delete_model(services: With, model_id: ModelPath) -> None:
         ErrorCode.REQUEST_TOO_LARGE,
     ),
 )
-async def upload_model_file(services: With, model_id: ModelPath, name: FilePath, request: Request) -> UploadedFile:
+async def upload_model_file(
+    services: ToWriteModels, model_id: ModelPath, name: FilePath, request: Request
+) -> UploadedFile:
     """The body is the file itself. It is checked as it streams; where anything is wrong nothing is kept.
 
     Sending a file again is fine until the upload is complete.
@@ -130,6 +133,6 @@ async def upload_model_file(services: With, model_id: ModelPath, name: FilePath,
         ErrorCode.WEIGHTS_MISMATCH,
     ),
 )
-def complete_model(services: With, model_id: ModelPath) -> ModelResource:
+def complete_model(services: ToWriteModels, model_id: ModelPath) -> ModelResource:
     """Read config and safetensors headers, without loading anything. Repeating it on a ready model changes nothing."""
     return views.model(complete.complete_model(services, model_id))

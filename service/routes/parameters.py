@@ -4,13 +4,18 @@ from typing import Annotated
 
 from fastapi import Path, Query
 
-from api_schemas.ids import DatasetId, FileName, JobId, ModelId
+from api_schemas.ids import DatasetId, FileName, JobId, KeyId, ModelId, ResumableId
 
 ModelPath = Annotated[ModelId, Path(description="Identifier of a model.", examples=["mdl_aaaaaaaaaaaaaaaaaaaaaaaaaa"])]
 DatasetPath = Annotated[
     DatasetId, Path(description="Identifier of a dataset.", examples=["dst_aaaaaaaaaaaaaaaaaaaaaaaaaa"])
 ]
+ResumablePath = Annotated[
+    ResumableId,
+    Path(description="Identifier of a file that comes in pieces.", examples=["upl_aaaaaaaaaaaaaaaaaaaaaaaaaa"]),
+]
 JobPath = Annotated[JobId, Path(description="Identifier of a job.", examples=["job_aaaaaaaaaaaaaaaaaaaaaaaaaa"])]
+KeyPath = Annotated[KeyId, Path(description="Identifier of a key.", examples=["key_aaaaaaaaaaaaaaaaaaaaaaaaaa"])]
 FilePath = Annotated[FileName, Path(description="Name of a declared file.", examples=["model.safetensors"])]
 StepPath = Annotated[int, Path(ge=0, le=10_000, description="Number of a step; the first cut is 1.", examples=[1])]
 Cursor = Annotated[

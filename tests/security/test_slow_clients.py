@@ -62,7 +62,7 @@ def refusal(said: bytes) -> tuple[bytes, str]:
 
 def test_a_head_that_drips_is_cut_off(service: httpx.Client) -> None:
     began = time.monotonic()
-    said = drip(connect(service), b"GET /healthz HTTP/1.1\r\nHost: x\r\n" + b"X: y\r\n" * 1000, 0.1)
+    said = drip(connect(service), b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n" + b"X: y\r\n" * 1000, 0.1)
     assert refusal(said) == (b"HTTP/1.1 408 Request Timeout", "too_slow")
     assert HEAD_SECONDS <= time.monotonic() - began < 4 * HEAD_SECONDS
 
@@ -73,7 +73,7 @@ def test_a_connection_on_which_nothing_comes_is_closed(service: httpx.Client) ->
 
 
 def test_a_body_that_drips_is_cut_off_and_nothing_of_it_is_kept(service: httpx.Client) -> None:
-    head = b"POST /v1/models HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 5000\r\n\r\n"
+    head = b"POST /v1/models HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: 5000\r\n\r\n"
     connection = connect(service)
     connection.sendall(head)
     assert refusal(drip(connection, b" " * 5000, 0.05)) == (b"HTTP/1.1 408 Request Timeout", "too_slow")
@@ -93,13 +93,13 @@ def ask_without_reading(connection: socket.socket, seconds: float) -> None:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         with contextlib.suppress(TimeoutError):
-            connection.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * 50)
+            connection.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n" * 50)
 
 
 def test_many_slow_clients_keep_nobody_else_out(service: httpx.Client) -> None:
     slow = [connect(service) for _ in range(CLIENTS)]
     for connection in slow:
-        connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\nX-")
+        connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\nX-")
     began = time.monotonic()
     assert service.get("/healthz").status_code == 200
     assert time.monotonic() - began < HEAD_SECONDS

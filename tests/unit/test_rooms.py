@@ -21,6 +21,7 @@ ALLOWED = {
             "PIL",
             "numpy",
             "pyseccomp",
+            "structlog",
         ),
     },
     "worker.engine": {

@@ -13,6 +13,7 @@ from service.app import create_app
 from service.services import Services
 from store.settings import Settings
 from tests.integration.service.conftest import problem
+from tests.support.local import local_client
 
 METHODS = {"get", "put", "post", "delete", "patch"}
 
@@ -144,7 +145,7 @@ def test_failures_nobody_foresaw_tell_nothing_of_the_inside(
 def test_an_unreachable_database_is_503_with_retry_after(tmp_path: Path) -> None:
     url = "postgresql+psycopg://nobody@127.0.0.1:1/none?connect_timeout=1"
     settings = Settings(data_dir=tmp_path, database_url=url, broker_url="redis://127.0.0.1:1/0")
-    client = TestClient(
+    client = local_client(
         create_app(settings), raise_server_exceptions=False
     )  # not started: no schema to bring up to date
     answer = client.get("/v1/jobs")
