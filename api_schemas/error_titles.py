@@ -60,14 +60,21 @@ ERROR_TEXTS: Mapping[ErrorCode, ErrorText] = {
         "Close one, or try again after the time in `Retry-After`; the events can also be had page by page.",
     ),
     _C.REQUEST_TOO_LARGE: ErrorText("The request is too large", "`GET /v1/limits` says what this server accepts."),
+    _C.HEADERS_TOO_LARGE: ErrorText(
+        "The request has too many headers", "A hundred are read, of 16 KiB together; leave out what is not needed."
+    ),
+    _C.MEDIA_TYPE_REFUSED: ErrorText(
+        "The body is of a kind that is not read",
+        "JSON with `Content-Type: application/json`; files as they are, one a request, as the body of their PUT. No forms.",
+    ),
+    _C.TOO_SLOW: ErrorText(
+        "The request came too slowly", "Nothing of it was kept. Send it again, over a connection that does not stall."
+    ),
     _C.RANGE_NOT_SATISFIABLE: ErrorText(
         "The range lies outside the file", "The `Content-Range` header carries the file's size."
     ),
     _C.TUS_VERSION: ErrorText(
         "Resumable uploads speak tus 1.0.0 here", "Send `Tus-Resumable: 1.0.0`; the `Tus-Version` header says so, too."
-    ),
-    _C.MEDIA_TYPE_REFUSED: ErrorText(
-        "The body is of a type that is not read here", "The detail names the `Content-Type` that is."
     ),
     _C.UNAVAILABLE: ErrorText("The service cannot answer right now", "Try again after the time in `Retry-After`."),
     _C.STORAGE_FULL: ErrorText(
@@ -105,6 +112,10 @@ ERROR_TEXTS: Mapping[ErrorCode, ErrorText] = {
     _C.UPLOAD_INCOMPLETE: ErrorText("The upload is not complete", "Send the missing files, then call `complete`."),
     _C.SAFETENSORS_INVALID: ErrorText(
         "The safetensors file is not well formed", "Save it again with the safetensors library; the detail says where."
+    ),
+    _C.WEIGHTS_NOT_FINITE: ErrorText(
+        "The weights hold a NaN or an infinity",
+        "The detail names the tensor. Save a checkpoint from before its training broke down.",
     ),
     _C.CONFIG_INVALID: ErrorText("config.json cannot be used", "The detail names the key."),
     _C.CODE_REFUSED: ErrorText(

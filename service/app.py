@@ -1,4 +1,7 @@
-"""The application: `uvicorn --factory service.app:create_app`. Settings come from the environment (store/settings.py)."""
+"""The application: `uvicorn --factory service.app:create_app --http service.slow_clients:BoundedProtocol --ws none`.
+
+Settings come from the environment (store/settings.py).
+"""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -16,6 +19,7 @@ from service.core.views import V1
 from service.head import HeadAsGet
 from service.hosts import KnownHosts
 from service.observe import Observe
+from service.request_shape import RequestShape
 from service.routes import audit, checkpoints, datasets, events, health, jobs, keys, models, resumable
 from service.services import Services
 from service.stopping import when_stopping
@@ -52,6 +56,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(BodyLimit, max_bytes=settings.max_json_bytes)
     app.add_middleware(Authenticate, services=services)
     app.add_middleware(KnownHosts, settings=settings)
+    app.add_middleware(RequestShape)
     app.add_middleware(Observe, application=app, metrics=metrics.HttpMetrics(registry))
     app.add_middleware(HeadAsGet)
     v1 = APIRouter(prefix=V1)

@@ -112,12 +112,32 @@ class Settings(BaseSettings):
     engine_command: tuple[str, ...] = Field(
         (sys.executable, "-m", "worker.engine"), min_length=1, description="The engine's program, as a JSON list."
     )
+    engine_user: str | None = Field(
+        None, description="Who the engine runs as, where the worker is root. Default: the worker's own user."
+    )
+    engine_memory_bytes: int | None = Field(
+        None,
+        ge=2**20,
+        description="Most memory of an engine and what it starts, the GPU's left out; beyond it the engine is ended and the job "
+        "has run out of memory. Default: nine tenths of what the machine or the container has.",
+    )
+    engine_file_bytes: int = Field(64 * 2**30, ge=2**20, description="Largest file that an engine may write.")
+    engine_folders: tuple[Path, ...] = Field(
+        (), description="Folders beyond its scratch that an engine may read and write, as a JSON list: a shared cache."
+    )
     max_log_bytes: int = Field(4 * 2**20, ge=2**16, description="Kept of the log of an attempt, the newest part.")
     hub_url: str = Field("https://huggingface.co", description="Where datasets of type `hf` are fetched from.")
     max_dataset_bytes: int = Field(64 * 2**30, ge=1, description="Largest hub dataset a worker fetches.")
     fetch_timeout_seconds: float = Field(6 * 3600, gt=0, description="Longest fetch of a hub dataset.")
 
-    # What strangers may send
+    # What strangers may send, and how slowly
+    receive_head_seconds: float = Field(20, gt=0, description="Longest time for the head of a request to come.")
+    transfer_window_seconds: float = Field(
+        30, gt=0, description="Stretches of time in which a request's body must come on, and its answer be taken."
+    )
+    transfer_bytes_per_second: float = Field(
+        1024, ge=0, description="Least speed of a request's body, as a mean over such a stretch."
+    )
     max_file_bytes: int = Field(8 * 2**30, ge=1, description="Largest uploaded file.")
     max_files: int = Field(256, ge=1, description="Most files of one upload.")
     max_json_bytes: int = Field(2**20, ge=1024, description="Largest JSON request body and uploaded JSON file.")

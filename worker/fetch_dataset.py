@@ -28,10 +28,12 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
+from store.cage import give_up_sockets
 from worker.child import follow_parent
 from worker.inputs import FetchFailure
 
 CARD = "README.md"
+DOWNLOAD = "download"
 METADATA = ("metadata.csv", "metadata.jsonl", "validation_list.txt", "testing_list.txt")
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp")
@@ -44,20 +46,27 @@ class Refused(Exception):
     """The repository is not what we take; trying again does not help."""
 
 
-def fetch(repo: str, revision: str, config: str | None, out: Path, max_bytes: int, endpoint: str | None = None) -> None:
-    """Fill `out`; `endpoint` is HF_ENDPOINT's by default. Raises Refused, or whatever the hub's libraries raise."""
+def download(repo: str, revision: str, out: Path, max_bytes: int, endpoint: str | None = None) -> list[str]:
+    """Bring the files to a folder beside `out`, not into it: it may be more than what is handed over.
+
+    `endpoint` is HF_ENDPOINT's by default. Returns the names. Raises Refused, or whatever the hub's libraries raise.
+    """
     names = data_files(repo, revision, max_bytes, endpoint)
-    # Beside `out`, not in it: what is downloaded may be more than what is handed over.
-    source = out.parent / "download"
     snapshot_download(
         repo,
         repo_type="dataset",
         revision=revision,
-        local_dir=source,
+        local_dir=out.parent / DOWNLOAD,
         allow_patterns=names,
         max_workers=4,
         endpoint=endpoint,
     )
+    return names
+
+
+def unpack(names: list[str], config: str | None, out: Path) -> None:
+    """Fill `out` with what was downloaded, read and written anew or placed. Raises likewise."""
+    source = out.parent / DOWNLOAD
     if any(name.endswith(".parquet") for name in names):
         if CARD in names:
             check_card(source / CARD)
@@ -203,7 +212,10 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     follow_parent()
     try:
-        fetch(arguments.id, arguments.revision, arguments.config, arguments.out, arguments.max_bytes)
+        names = download(arguments.id, arguments.revision, arguments.out, arguments.max_bytes)
+        # From here on files of strangers are parsed, and nothing has to be fetched any more.
+        give_up_sockets()
+        unpack(names, arguments.config, arguments.out)
     except Exception as error:
         if not isinstance(error, Refused):
             sys.excepthook(type(error), error, error.__traceback__)  # For the worker's log.

@@ -9,7 +9,6 @@ import logging
 import shutil
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import BaseModel
@@ -23,50 +22,17 @@ from store.database import Database
 from store.settings import Settings
 from store.tables import Job, JobStepFile, UploadFile
 from store.training import TrainingFile
+from worker import confinement
 from worker.child import Child, minimal_environment
 from worker.heartbeat import Heartbeat
 from worker.job_log import JobLog
 from worker.patience import stored
+from worker.workplace import Workplace
 
 log = logging.getLogger(__name__)
 
 SCRATCH_FULL = "The worker's scratch disk is full."
 POLL_SECONDS = 0.5
-
-
-@dataclass(frozen=True)
-class Workplace:
-    """Folders of one job: what the engine is told on its command line."""
-
-    root: Path
-
-    @property
-    def model(self) -> Path:
-        return self.root / "model"
-
-    @property
-    def data(self) -> Path:
-        return self.root / "data"
-
-    @property
-    def out(self) -> Path:
-        return self.root / "out"
-
-    @property
-    def cache(self) -> Path:
-        return self.root / "cache"
-
-    @property
-    def home(self) -> Path:
-        return self.root / "home"
-
-    @property
-    def training(self) -> Path:
-        return self.root / "training.safetensors"
-
-    @property
-    def spec(self) -> Path:
-        return self.root / "spec.json"
 
 
 class FetchFailure(BaseModel):
@@ -165,6 +131,7 @@ class Inputs:
         environment |= {"HF_HUB_OFFLINE": "0", "HF_ENDPOINT": settings.hub_url, "HF_HUB_DISABLE_IMPLICIT_TOKEN": "1"}
         child = Child(
             command,
+            confinement.of_fetcher(place, settings),
             folder=place.root,
             environment=environment,
             log=job_log,

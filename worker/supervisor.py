@@ -40,9 +40,10 @@ from worker import patience
 from worker.attempt import Attempt
 from worker.engine_output import RETRIED, Crashed, OutOfMemory
 from worker.heartbeat import Heartbeat, Interrupted, Reason
-from worker.inputs import SCRATCH_FULL, Inputs, TransientFailure, Workplace
+from worker.inputs import SCRATCH_FULL, Inputs, TransientFailure
 from worker.job_log import JobLog
 from worker.scratch import Scratch
+from worker.workplace import Workplace
 
 log = logging.getLogger(__name__)
 

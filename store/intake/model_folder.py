@@ -14,7 +14,7 @@ from api_schemas.preprocessing import PREPROCESSOR, PROCESSOR, TOKENIZER_CONFIG,
 from api_schemas.safe_json import UnsafeJsonError, load_object
 from api_schemas.safetensors_header import LENGTH_BYTES, TensorInfo, header_length, parse_header
 from api_schemas.shards import INDEX_NAME, SHARD_NAME, WEIGHTS_NAME, merge_shards, shard_names
-from store.intake.file_kinds import MAGIC_BYTES, refuse_magic, refuse_suffix
+from store.intake.file_kinds import MAGIC_BYTES, refuse_magic, refuse_name
 from store.intake.model_inputs import check_preprocessor, check_settings, check_tokenizer
 
 SUFFIXES = (".safetensors", ".json", ".md", ".txt")
@@ -39,7 +39,7 @@ def check_names(names: Iterable[str]) -> None:
     given = list(names)
     allowed = {name for family in FAMILIES for name in family.files}
     for name in given:
-        refuse_suffix(name)
+        refuse_name(name)
         if name not in allowed and name not in (WEIGHTS_NAME, INDEX_NAME) and not SHARD_NAME.fullmatch(name):
             raise _unexpected(name, f"a checkpoint has {', '.join(sorted(allowed))} and safetensors, nothing else")
         if given.count(name) > 1:

@@ -19,6 +19,8 @@ ALLOWED = {
             "pyarrow",
             "soundfile",
             "PIL",
+            "numpy",
+            "pyseccomp",
             "structlog",
         ),
     },

@@ -75,7 +75,7 @@ def fetch(
     out.mkdir()
     failure = None
     try:
-        fetch_dataset.fetch(repo, revision, config or None, out, most, endpoint)
+        fetch_dataset.unpack(fetch_dataset.download(repo, revision, out, most, endpoint), config or None, out)
     except Exception as error:
         failure = fetch_dataset.failure(error)
     return Outcome(sorted(str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()), out, failure)
