@@ -8,15 +8,10 @@ engine has when it starts, scaled by the tensors that the job has at once.
 from collections.abc import Mapping, Sequence
 from statistics import median
 
-from api_schemas import accounting
 from api_schemas.enums import Phase, Split, TargetKind
-from api_schemas.estimate import EstimatedStep, JobEstimate
-from api_schemas.expected import expected_widths
+from api_schemas.estimate import JobEstimate, estimated_steps
 from api_schemas.observation import Observation
-from api_schemas.schedule import step_targets
-from api_schemas.shape import ModelShape
 from api_schemas.split_names import held_out, name_splits
-from api_schemas.widths import AttentionWidths
 from api_schemas.work import phase_work, tensor_bytes
 from service.core.submit import Accepted
 from service.services import Services
@@ -33,13 +28,7 @@ _LATENCY = (
 def estimate(services: Services, accepted: Accepted) -> JobEstimate:
     """What the job comes to. Reads what finished jobs took; writes nothing."""
     request, layout, shape = accepted.request, accepted.layout, accepted.shape
-    targets = (0.0, *step_targets(shape, shape.dense, request.pruning))
-    header = max(0, accepted.weight_file_bytes - accounting.weight_bytes(shape, shape.dense))
-    cut = [shape.dense, *(expected_widths(shape, request.pruning, target) for target in targets[1:])]
-    steps = tuple(
-        _step(number, target, shape, widths, header)
-        for number, (target, widths) in enumerate(zip(targets, cut, strict=True))
-    )
+    steps = estimated_steps(shape, request.pruning, accepted.weight_file_bytes)
     with services.database.read() as session:
         observed = observations.recent(session, layout.family)
     samples = _samples(accepted)
@@ -61,22 +50,6 @@ def estimate(services: Services, accepted: Accepted) -> JobEstimate:
         jobs_observed=0 if observed is None else len(observed.jobs),
         reason=_reason(layout.family, observed, samples),
         notes=(_LATENCY,) if request.pruning.target.kind is TargetKind.LATENCY else (),
-    )
-
-
-def _step(number: int, target: float, shape: ModelShape, widths: AttentionWidths, header: int) -> EstimatedStep:
-    weights = accounting.weight_bytes(shape, widths)
-    return EstimatedStep(
-        step=number,
-        requested=target,
-        attention_sparsity=accounting.attention_sparsity(shape, widths),
-        ffn_sparsity=accounting.feed_forward_sparsity(shape, widths),
-        attention_parameters=accounting.attention_parameters(shape, widths),
-        feed_forward_parameters=accounting.feed_forward_parameters(shape, widths),
-        total_parameters=accounting.total_parameters(shape, widths),
-        flops=accounting.total_flops(shape, widths),
-        weight_bytes=weights,
-        file_bytes=weights + header,
     )
 
 
