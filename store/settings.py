@@ -76,6 +76,20 @@ class Settings(BaseSettings):
     max_dataset_bytes: int = Field(64 * 2**30, ge=1, description="Largest hub dataset a worker fetches.")
     fetch_timeout_seconds: float = Field(6 * 3600, gt=0, description="Longest fetch of a hub dataset.")
 
+    # Calls to elsewhere
+    outbound_ports: tuple[int, ...] = Field(
+        (443, 8443), min_length=1, description="Ports that webhooks and the hub may be called on, as a JSON list."
+    )
+    outbound_test_target: str = Field(
+        "",
+        pattern=r"^(127\.0\.0\.1:[0-9]{1,5})?$",
+        description="For tests only: one `127.0.0.1:port` that may be called, also without TLS.",
+    )
+    hub_hosts: tuple[str, ...] = Field(
+        ("huggingface.co", "*.huggingface.co", "*.hf.co"),
+        description="Hosts that the hub may be at and redirect to, as a JSON list; `*.` stands for every host below.",
+    )
+
     # What strangers may send
     max_file_bytes: int = Field(8 * 2**30, ge=1, description="Largest uploaded file.")
     max_files: int = Field(256, ge=1, description="Most files of one upload.")

@@ -19,6 +19,9 @@ ALLOWED = {
             "pyarrow",
             "soundfile",
             "PIL",
+            "httpx",
+            "httpcore",
+            "standardwebhooks",
         ),
     },
     "worker.engine": {
