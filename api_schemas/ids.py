@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import StringConstraints
 
 MODEL, DATASET, JOB, EVENT = "mdl", "dst", "job", "evt"
+WEBHOOK, MESSAGE, DELIVERY = "whk", "msg", "dlv"
 
 
 def new_id(prefix: str) -> str:
@@ -17,6 +18,8 @@ def new_id(prefix: str) -> str:
 ModelId = Annotated[str, StringConstraints(pattern=r"^mdl_[a-z2-7]{26}$")]
 DatasetId = Annotated[str, StringConstraints(pattern=r"^dst_[a-z2-7]{26}$")]
 JobId = Annotated[str, StringConstraints(pattern=r"^job_[a-z2-7]{26}$")]
+WebhookId = Annotated[str, StringConstraints(pattern=r"^whk_[a-z2-7]{26}$")]
+DeliveryId = Annotated[str, StringConstraints(pattern=r"^dlv_[a-z2-7]{26}$")]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 # Text a stranger may choose as a name: no control characters (PostgreSQL refuses NUL; logs and terminals obey others).
 Name = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=r"^[^\x00-\x1f\x7f]*$")]

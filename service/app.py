@@ -12,7 +12,7 @@ from service import docs_page, openapi, problems
 from service.body_limit import BodyLimit
 from service.core.views import V1
 from service.head import HeadAsGet
-from service.routes import checkpoints, datasets, health, jobs, models
+from service.routes import checkpoints, datasets, health, jobs, models, webhooks
 from service.services import Services
 from store.settings import Settings, get_settings
 
@@ -40,7 +40,14 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(BodyLimit, max_bytes=settings.max_json_bytes)
     app.add_middleware(HeadAsGet)
     v1 = APIRouter(prefix=V1)
-    for router in (models.router, datasets.router, jobs.router, checkpoints.router, health.limits_router):
+    for router in (
+        models.router,
+        datasets.router,
+        jobs.router,
+        checkpoints.router,
+        webhooks.router,
+        health.limits_router,
+    ):
         v1.include_router(router)
     app.include_router(v1)
     app.include_router(health.router)

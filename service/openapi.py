@@ -30,6 +30,7 @@ TAGS = [
     {"name": "datasets", "description": "Audio, images or texts to calibrate, recover and measure on."},
     {"name": "jobs", "description": "Pruning jobs: submit, watch, cancel."},
     {"name": "checkpoints", "description": "What came out: every step's model, and the report."},
+    {"name": "webhooks", "description": "Calls to a server of yours when something happens to a job."},
     {"name": "service", "description": "What this server accepts, and whether it is well."},
 ]
 

@@ -90,6 +90,21 @@ class Settings(BaseSettings):
         description="Hosts that the hub may be at and redirect to, as a JSON list; `*.` stands for every host below.",
     )
 
+    # Webhooks
+    max_webhooks: int = Field(20, ge=0, description="Most webhooks of a tenant.")
+    webhook_seconds: float = Field(5, gt=0, description="How often maintenance looks for deliveries that are due.")
+    webhook_timeout_seconds: float = Field(15, gt=0, description="Longest call of a webhook, all of it.")
+    webhook_retry_seconds: float = Field(
+        5, ge=0, description="Wait after a delivery's first failure; four times as long after every further one."
+    )
+    webhook_longest_wait_seconds: float = Field(86400, gt=0, description="The longest such wait.")
+    webhook_give_up_seconds: float = Field(3 * 86400, gt=0, description="How old a delivery is when it is given up.")
+    webhook_disable_seconds: float = Field(
+        5 * 86400, gt=0, description="How long a webhook may fail, without one success, before it is disabled."
+    )
+    webhook_rotation_seconds: float = Field(86400, ge=0, description="How long a replaced secret still signs.")
+    webhook_log_seconds: float = Field(30 * 86400, gt=0, description="How long deliveries are kept in the log.")
+
     # What strangers may send
     max_file_bytes: int = Field(8 * 2**30, ge=1, description="Largest uploaded file.")
     max_files: int = Field(256, ge=1, description="Most files of one upload.")

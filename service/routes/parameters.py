@@ -4,13 +4,19 @@ from typing import Annotated
 
 from fastapi import Path, Query
 
-from api_schemas.ids import DatasetId, FileName, JobId, ModelId
+from api_schemas.ids import DatasetId, DeliveryId, FileName, JobId, ModelId, WebhookId
 
 ModelPath = Annotated[ModelId, Path(description="Identifier of a model.", examples=["mdl_aaaaaaaaaaaaaaaaaaaaaaaaaa"])]
 DatasetPath = Annotated[
     DatasetId, Path(description="Identifier of a dataset.", examples=["dst_aaaaaaaaaaaaaaaaaaaaaaaaaa"])
 ]
 JobPath = Annotated[JobId, Path(description="Identifier of a job.", examples=["job_aaaaaaaaaaaaaaaaaaaaaaaaaa"])]
+WebhookPath = Annotated[
+    WebhookId, Path(description="Identifier of a webhook.", examples=["whk_aaaaaaaaaaaaaaaaaaaaaaaaaa"])
+]
+DeliveryPath = Annotated[
+    DeliveryId, Path(description="Identifier of a delivery.", examples=["dlv_aaaaaaaaaaaaaaaaaaaaaaaaaa"])
+]
 FilePath = Annotated[FileName, Path(description="Name of a declared file.", examples=["model.safetensors"])]
 StepPath = Annotated[int, Path(ge=0, le=10_000, description="Number of a step; the first cut is 1.", examples=[1])]
 Cursor = Annotated[

@@ -1,0 +1,137 @@
+"""Webhooks: set up, try, look at what was delivered."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Response
+
+from api_schemas.errors import ErrorCode
+from api_schemas.resources import Page
+from api_schemas.webhooks import (
+    DeliveryResource,
+    DeliveryState,
+    WebhookRequest,
+    WebhookResource,
+    WebhookSecret,
+    WebhookUpdate,
+)
+from service.core import views, webhooks
+from service.openapi import LOCATION, problems
+from service.routes.parameters import Cursor, DeliveryPath, Limit, WebhookPath
+from service.services import With
+
+router = APIRouter(prefix="/webhooks", tags=["webhooks"])
+
+
+@router.post(
+    "",
+    operation_id="create_webhook",
+    summary="Set up a webhook",
+    status_code=201,
+    response_description="With its secret, which is not shown again.",
+    responses={
+        201: {"headers": LOCATION},
+        **problems(ErrorCode.TARGET_REFUSED, ErrorCode.CONFLICT, ErrorCode.REQUEST_TOO_LARGE),
+    },
+)
+def create_webhook(services: With, request: WebhookRequest, response: Response) -> WebhookSecret:
+    """Events of jobs are sent to `url`, signed by the Standard Webhooks rules (standardwebhooks.com).
+
+    Any answer from 200 to 299 within the time limit counts as taken; others are tried again, less and less often, for days.
+    Deliveries may come twice and in any order: `webhook-id` tells which are the same.
+    """
+    webhook = webhooks.create(services, request)
+    response.headers["Location"] = f"{views.V1}/webhooks/{webhook.id}"
+    return webhook
+
+
+@router.get("", operation_id="list_webhooks", summary="List webhooks", responses=problems())
+def list_webhooks(services: With, cursor: Cursor = None, limit: Limit = 20) -> Page[WebhookResource]:
+    """Newest first."""
+    return webhooks.page(services, cursor, limit)
+
+
+@router.get(
+    "/{webhook_id}",
+    operation_id="get_webhook",
+    summary="Look at a webhook",
+    responses=problems(ErrorCode.NOT_FOUND),
+)
+def get_webhook(services: With, webhook_id: WebhookPath) -> WebhookResource:
+    """Whether it works: `failing_since`, and `disabled_reason` where the server stopped calling it."""
+    return webhooks.get(services, webhook_id)
+
+
+@router.patch(
+    "/{webhook_id}",
+    operation_id="update_webhook",
+    summary="Change a webhook",
+    responses=problems(ErrorCode.NOT_FOUND, ErrorCode.TARGET_REFUSED, ErrorCode.REQUEST_TOO_LARGE),
+)
+def update_webhook(services: With, webhook_id: WebhookPath, request: WebhookUpdate) -> WebhookResource:
+    """Its address, its events, or whether it is called at all. What waits goes to the new address."""
+    return webhooks.change(services, webhook_id, request)
+
+
+@router.delete(
+    "/{webhook_id}",
+    operation_id="delete_webhook",
+    summary="Remove a webhook",
+    status_code=204,
+    responses=problems(ErrorCode.NOT_FOUND),
+)
+def delete_webhook(services: With, webhook_id: WebhookPath) -> None:
+    """With its log. What waits is not sent."""
+    webhooks.remove(services, webhook_id)
+
+
+@router.post(
+    "/{webhook_id}/ping",
+    operation_id="ping_webhook",
+    summary="Send a test event",
+    status_code=202,
+    responses=problems(ErrorCode.NOT_FOUND, ErrorCode.CONFLICT),
+)
+def ping_webhook(services: With, webhook_id: WebhookPath) -> DeliveryResource:
+    """A `webhook.ping`, delivered like any event; the log of deliveries says what came of it."""
+    return webhooks.ping(services, webhook_id)
+
+
+@router.post(
+    "/{webhook_id}/rotate",
+    operation_id="rotate_webhook_secret",
+    summary="Replace the secret",
+    response_description="With the new secret, which is not shown again.",
+    responses=problems(ErrorCode.NOT_FOUND),
+)
+def rotate_webhook_secret(services: With, webhook_id: WebhookPath) -> WebhookSecret:
+    """Until `previous_secret_until` deliveries carry two signatures, of the new secret and of the one before."""
+    return webhooks.rotate(services, webhook_id)
+
+
+@router.get(
+    "/{webhook_id}/deliveries",
+    operation_id="list_webhook_deliveries",
+    summary="What was delivered",
+    responses=problems(ErrorCode.NOT_FOUND),
+)
+def list_webhook_deliveries(
+    services: With,
+    webhook_id: WebhookPath,
+    cursor: Cursor = None,
+    limit: Limit = 20,
+    state: Annotated[DeliveryState | None, Query(description="Only deliveries in this state.")] = None,
+) -> Page[DeliveryResource]:
+    """Newest first: how often each was tried, what came of the last try, and when the next one is due."""
+    return webhooks.page_of_deliveries(services, webhook_id, cursor, limit, state)
+
+
+@router.post(
+    "/{webhook_id}/deliveries/{delivery_id}/redeliver",
+    operation_id="redeliver_webhook_delivery",
+    summary="Deliver again",
+    status_code=202,
+    responses=problems(ErrorCode.NOT_FOUND, ErrorCode.CONFLICT),
+)
+def redeliver_webhook_delivery(services: With, webhook_id: WebhookPath, delivery_id: DeliveryPath) -> DeliveryResource:
+    """The same message under a new delivery, whether the first one arrived or not. 409 while it is still being tried."""
+    return webhooks.redeliver(services, webhook_id, delivery_id)
