@@ -187,6 +187,8 @@ class Limits(Output):
     model_file_suffixes: tuple[str, ...]
     dataset_file_suffixes: tuple[str, ...]
     families: tuple[str, ...]
+    model_buckets: tuple[str, ...] = ()
+    """Names that a model reference of type `s3` may give."""
 
 
 class Health(Output):

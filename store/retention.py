@@ -49,7 +49,7 @@ def _expire_uploads(database: Database, state: UploadState, seconds: float) -> i
 
 
 def _needed(session: Session) -> set[str]:
-    """Inputs of jobs that have not ended."""
+    """Inputs of jobs that have not ended: uploads, and jobs that a step is taken of."""
     needed = set()
     for lineage in session.scalars(select(Job.lineage).where(Job.state.not_in(TERMINAL_STATES))):
         needed |= {lineage[kind] for kind in ("model", "dataset") if kind in lineage}
@@ -62,7 +62,9 @@ def _expire_results(database: Database, seconds: float) -> int:
         old = select(Job.id).where(
             Job.state.in_(TERMINAL_STATES), Job.finished_at < now(plus=-seconds), Job.id.in_(kept)
         )
-        gone = session.scalars(old.limit(BATCH)).all()
+        # Locked before the jobs that need them are read, as above.
+        found = set(session.scalars(old.order_by(Job.id).limit(BATCH).with_for_update(of=Job)))
+        gone = found - _needed(session)
         session.execute(delete(JobStepFile).where(JobStepFile.job_id.in_(gone)))
         session.execute(update(JobStep).where(JobStep.job_id.in_(gone)).values(expired=True))
     return len(gone)

@@ -12,11 +12,15 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from store.model_buckets import parse_buckets
+
 
 class Settings(BaseSettings):
     """Times are in seconds, sizes in bytes."""
 
-    model_config = SettingsConfigDict(env_prefix="SECATEUR_", frozen=True, validate_default=True)
+    model_config = SettingsConfigDict(
+        env_prefix="SECATEUR_", frozen=True, validate_default=True, hide_input_in_errors=True
+    )
 
     # Where things are kept
     data_dir: Path = Field(Path(".secateur"), description="Root of everything kept on this machine.")
@@ -72,9 +76,18 @@ class Settings(BaseSettings):
         (sys.executable, "-m", "worker.engine"), min_length=1, description="The engine's program, as a JSON list."
     )
     max_log_bytes: int = Field(4 * 2**20, ge=2**16, description="Kept of the log of an attempt, the newest part.")
-    hub_url: str = Field("https://huggingface.co", description="Where datasets of type `hf` are fetched from.")
+    hub_url: str = Field(
+        "https://huggingface.co", description="Where models and datasets of type `hf` are fetched from."
+    )
+    max_model_bytes: int = Field(32 * 2**30, ge=1, description="Largest model a worker fetches, all its files.")
+    model_buckets: str = Field(
+        "{}",
+        repr=False,
+        description='Buckets that a model may be named in, as JSON: `{"name": {"url": "s3://bucket/prefix", "options": {…}}}`, '
+        "with options such as aws_access_key_id, aws_secret_access_key, aws_region, aws_endpoint (docs/deploy.md).",
+    )
     max_dataset_bytes: int = Field(64 * 2**30, ge=1, description="Largest hub dataset a worker fetches.")
-    fetch_timeout_seconds: float = Field(6 * 3600, gt=0, description="Longest fetch of a hub dataset.")
+    fetch_timeout_seconds: float = Field(6 * 3600, gt=0, description="Longest fetch of a model or dataset.")
 
     # Calls to elsewhere
     outbound_ports: tuple[int, ...] = Field(
@@ -126,6 +139,11 @@ class Settings(BaseSettings):
     def _heartbeats_fit_in_a_lease(self) -> Self:
         if self.heartbeat_seconds * 2 > self.lease_seconds:
             raise ValueError("heartbeat_seconds must be at most half of lease_seconds")
+        return self
+
+    @model_validator(mode="after")
+    def _buckets_can_be_read(self) -> Self:
+        parse_buckets(self.model_buckets)
         return self
 
     @property

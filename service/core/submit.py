@@ -4,21 +4,19 @@ import logging
 from collections.abc import Sequence
 
 from api_schemas.columns import FoundColumns, find_columns
-from api_schemas.enums import Head, UploadState
+from api_schemas.enums import Head
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
 from api_schemas.families import family_named
 from api_schemas.inputs import HubDataset, Splits, UploadedDataset
 from api_schemas.reach import check_reachable
 from api_schemas.resources import DatasetContents, ModelLayout
-from api_schemas.shards import INDEX_NAME, WEIGHTS_NAME
 from api_schemas.spec import JobRequest
 from api_schemas.task_rules import check_exports, check_labels, check_layout
-from service.core.uploads import require_kept
+from service.core import model_source
 from service.core.views import model_shape
 from service.services import Services
 from store import broker, jobs, uploads
-from store.tables import Job, Upload
-from store.uploads import UploadKind
+from store.tables import Job
 
 log = logging.getLogger(__name__)
 
@@ -30,24 +28,27 @@ def submit(services: Services, request: JobRequest) -> Job:
     WIDTH_MISALIGNED, LABELS_MISMATCH, DATASET_SCHEMA, DATASET_EMPTY, INVALID_REQUEST and EXPORT_UNAVAILABLE (what the
     model's family or answers rule out).
     """
-    model = _ready_upload(services, "model", request.model.id)
-    layout = ModelLayout.model_validate(model.description)
-    check_labels(layout.head, request.pruning)
-    check_exports(family_named(layout.family), layout.head, request.exports)
-    check_layout(family_named(layout.family), request.pruning)
-    check_reachable(model_shape(model.description or {}), layout.widths, request.pruning)
+    source = model_source.find(services, request.model)
+    # A model of the hub is judged by the worker, once it is there; the engine then checks what is checked here.
+    layout = None if source.description is None else ModelLayout.model_validate(source.description)
+    if layout is not None:
+        check_labels(layout.head, request.pruning)
+        check_exports(family_named(layout.family), layout.head, request.exports)
+        check_layout(family_named(layout.family), request.pruning)
+        check_reachable(model_shape(source.description or {}), layout.widths, request.pruning)
     _check_roles(request.dataset.splits)
-    inputs = {model.id}
-    lineage = {"model": model.id, "model_sha256": _weights_sha256(model)}
+    inputs = set(source.uploads)
+    lineage = dict(source.lineage)
     if isinstance(request.dataset, UploadedDataset):
-        dataset = _ready_upload(services, "dataset", request.dataset.id)
-        _check_dataset(request.dataset, DatasetContents.model_validate(dataset.description), layout)
+        dataset = model_source.ready_upload(services, "dataset", request.dataset.id)
+        contents = DatasetContents.model_validate(dataset.description)
+        _check_dataset(request.dataset, contents, layout)
         lineage |= {"dataset": dataset.id}
         inputs |= {dataset.id}
     else:
         lineage |= _hub_lineage(request.dataset)
     with services.database.write() as session:
-        if not uploads.hold_ready(session, services.tenant, inputs):
+        if not (uploads.hold_ready(session, services.tenant, inputs) and source.hold(session, services.tenant)):
             raise SecateurError(ErrorCode.EXPIRED, "An input of the job has expired just now. Upload it again.")
         return jobs.create(session, services.tenant, request, lineage)
 
@@ -69,23 +70,6 @@ def wake(services: Services) -> None:
             services.waking.release()
 
 
-def _ready_upload(services: Services, kind: UploadKind, upload_id: str) -> Upload:
-    with services.database.read() as session:
-        upload = uploads.get(session, services.tenant, kind, upload_id)
-    pointer = f"/{kind}/id"
-    if upload is None:
-        item = ErrorItem(pointer=pointer, code=ErrorCode.NOT_FOUND, detail="unknown")
-        raise SecateurError(ErrorCode.NOT_FOUND, f"There is no {kind} {upload_id}.", (item,))
-    require_kept(upload, pointer)
-    if upload.state is not UploadState.READY:
-        item = ErrorItem(
-            pointer=pointer, code=ErrorCode.UPLOAD_INCOMPLETE, detail=f"the {kind} is {upload.state.value}"
-        )
-        detail = f"{upload_id} is not ready. Upload all its files and POST /v1/{kind}s/{upload_id}/complete first."
-        raise SecateurError(ErrorCode.UPLOAD_INCOMPLETE, detail, (item,))
-    return upload
-
-
 def _check_roles(splits: Splits) -> None:
     """No two roles are one split: scores would be of data that was trained or decided on."""
     roles: dict[str, str] = {}
@@ -99,8 +83,8 @@ def _check_roles(splits: Splits) -> None:
             raise _wrong(f"/dataset/splits/{role}", ErrorCode.INVALID_REQUEST, detail)
 
 
-def _check_dataset(request: UploadedDataset, contents: DatasetContents, model: ModelLayout) -> None:
-    found = _find_columns(request, contents, model)
+def _check_dataset(request: UploadedDataset, contents: DatasetContents, model: ModelLayout | None) -> None:
+    found = None if model is None else _find_columns(request, contents, model)
     for role in ("train", "validation", "test"):
         split = getattr(request.splits, role)
         if split not in contents.rows and (role == "train" or role in request.splits.model_fields_set):
@@ -109,6 +93,8 @@ def _check_dataset(request: UploadedDataset, contents: DatasetContents, model: M
     if contents.rows[request.splits.train] == 0:
         detail = f"Split {request.splits.train!r}, to train on, has no rows."
         raise _wrong("/dataset/splits/train", ErrorCode.DATASET_EMPTY, detail)
+    if model is None or found is None:
+        return
     named = model.head in (Head.CLASSIFICATION, Head.TOKEN_CLASSIFICATION)
     # Another label column than the one that was inspected is the worker's to judge.
     if named and found.label == contents.label_column:
@@ -167,11 +153,6 @@ def _item(pointer: str, code: ErrorCode, detail: str) -> ErrorItem:
 
 def _wrong(pointer: str, code: ErrorCode, detail: str) -> SecateurError:
     return SecateurError(code, detail, (_item(pointer, code, detail),))
-
-
-def _weights_sha256(model: Upload) -> str:
-    """Of the one weights file, or of the index that names the shards."""
-    return next(file.sha256 for file in model.files if file.name in (WEIGHTS_NAME, INDEX_NAME))
 
 
 def _hub_lineage(dataset: HubDataset) -> dict[str, str]:

@@ -12,6 +12,7 @@ from service.problems import RETRY_SECONDS
 from service.services import With
 from store import broker
 from store.intake import dataset_names, model_folder
+from store.model_buckets import parse_buckets
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +63,7 @@ def get_limits(services: With) -> Limits:
         model_file_suffixes=model_folder.SUFFIXES,
         dataset_file_suffixes=dataset_names.SUFFIXES,
         families=tuple(family.name for family in FAMILIES),
+        model_buckets=tuple(sorted(parse_buckets(settings.model_buckets))),
     )
 
 
