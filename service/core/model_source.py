@@ -98,7 +98,11 @@ def _described(services: Services, step: JobStep) -> dict[str, Any]:
     chosen = set(checkpoint_names(file.name for file in step.files))
     files = [file for file in step.files if file.name in chosen]
     keys, sizes = {file.name: file.key for file in files}, {file.name: file.size for file in files}
-    return views.model_description(describe_model(StoredFiles(services.artifacts, keys, sizes)))
+    try:
+        return views.model_description(describe_model(StoredFiles(services.artifacts, keys, sizes)))
+    except FileNotFoundError:
+        detail = "The checkpoint's files are being removed, their time is over. Run that job again."
+        raise _refused(ErrorCode.EXPIRED, "/model/step", detail) from None
 
 
 def _step_lineage(step: JobStep) -> dict[str, str]:

@@ -50,7 +50,7 @@ def test_only_the_api_is_published_and_only_on_loopback() -> None:
 
 def test_database_and_broker_have_no_way_out() -> None:
     assert COMPOSE["networks"]["inside"]["internal"] is True
-    for name in ("postgres", "valkey", "beat", "maintenance", "migrate"):
+    for name in ("postgres", "valkey", "beat", "migrate"):
         assert SERVICES[name]["networks"] == ["inside"]
 
 
@@ -140,3 +140,9 @@ def test_images_are_pinned_to_a_release() -> None:
     for name, service in SERVICES.items():
         tag = service["image"].rpartition(":")[2] if "$" not in service["image"] else "ours"
         assert tag not in ("", "latest"), name
+
+
+def test_who_calls_out_has_a_way_out_and_nobody_else() -> None:
+    out = {name for name, service in SERVICES.items() if "outside" in service["networks"]}
+    # The API is published and reads models in buckets; the worker fetches; maintenance calls webhooks.
+    assert out == {"api", "worker", "maintenance"}
