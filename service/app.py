@@ -52,6 +52,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.include_router(v1)
     app.include_router(health.router)
     app.add_api_route("/", _home, include_in_schema=False)
+    webhooks.describe_calls(app)
     openapi.install(app)
     docs_page.install(app)
     problems.install(app)

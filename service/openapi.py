@@ -96,6 +96,7 @@ def install(app: FastAPI) -> None:
                 summary=SUMMARY,
                 description=DESCRIPTION,
                 routes=app.routes,
+                webhooks=app.webhooks.routes,
                 tags=TAGS,
             )
             problem = Problem.model_json_schema(ref_template="#/components/schemas/{model}", mode="serialization")

@@ -2,13 +2,14 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, FastAPI, Header, Query, Response
 
 from api_schemas.errors import ErrorCode
 from api_schemas.resources import Page
 from api_schemas.webhooks import (
     DeliveryResource,
     DeliveryState,
+    WebhookMessage,
     WebhookRequest,
     WebhookResource,
     WebhookSecret,
@@ -135,3 +136,29 @@ def list_webhook_deliveries(
 def redeliver_webhook_delivery(services: With, webhook_id: WebhookPath, delivery_id: DeliveryPath) -> DeliveryResource:
     """The same message under a new delivery, whether the first one arrived or not. 409 while it is still being tried."""
     return webhooks.redeliver(services, webhook_id, delivery_id)
+
+
+def describe_calls(app: FastAPI) -> None:
+    """Put what receivers get into the document's `webhooks`."""
+    app.webhooks.add_api_route(
+        "news",
+        _news,
+        methods=["POST"],
+        operation_id="receive_news",
+        summary="What a webhook is sent",
+        status_code=204,
+        response_description="Taken. Any status from 200 to 299 says so.",
+        responses={"default": {"description": "Not taken: it is tried again. After 410 the webhook is disabled."}},
+        tags=["webhooks"],
+    )
+
+
+def _news(
+    message: WebhookMessage,
+    webhook_id: Annotated[str, Header(description="The same for every try of one event.")],
+    webhook_timestamp: Annotated[int, Header(description="Unix time of this try.")],
+    webhook_signature: Annotated[
+        str, Header(description="`v1,` and an HMAC in base64; two while a secret is rotated.")
+    ],
+) -> None:
+    """Verify it with a library of Standard Webhooks and the webhook's secret before believing it."""

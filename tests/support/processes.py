@@ -1,5 +1,6 @@
 """The service and worker processes as an operator starts them, for tests."""
 
+import json
 import os
 import signal
 import socket
@@ -18,8 +19,11 @@ from tests.support.stack import wait_for
 def environment(settings: Settings) -> dict[str, str]:
     """The settings as a process reads them."""
     values = settings.model_dump(mode="json", exclude_unset=False)
-    texts = {name: str(value) for name, value in values.items() if name != "engine_command" and value is not None}
-    texts["engine_command"] = settings.model_dump_json(include={"engine_command"}).partition(":")[2].rstrip("}")
+    texts = {
+        name: json.dumps(value) if isinstance(value, list) else str(value)
+        for name, value in values.items()
+        if value is not None
+    }
     return os.environ | {f"SECATEUR_{name.upper()}": value for name, value in texts.items()}
 
 

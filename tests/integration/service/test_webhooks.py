@@ -192,3 +192,12 @@ def test_a_webhook_of_another_tenant_is_not_there(client: TestClient, services: 
         ("POST", f"/deliveries/{delivery}/redeliver"),
     ):
         problem(client.request(method, here + path), 404, "not_found")
+
+
+def test_the_document_says_what_a_receiver_gets(client: TestClient) -> None:
+    document = client.get("/openapi.json").json()
+    call = document["webhooks"]["news"]["post"]
+    assert call["requestBody"]["content"]["application/json"]["schema"]["$ref"].endswith("/WebhookMessage")
+    headers = {parameter["name"] for parameter in call["parameters"]}
+    assert headers == {"webhook-id", "webhook-timestamp", "webhook-signature"}
+    assert "204" in call["responses"]
