@@ -39,12 +39,59 @@ class StopReason(StrEnum):
 class UploadState(StrEnum):
     """An upload is `open` until `complete` has checked it; only `ready` ones can be used by a job.
 
-    An `expired` one has lost its files.
+    An `expired` one has lost its files, a `deleted` one was removed by its owner.
     """
 
     OPEN = "open"
     READY = "ready"
     EXPIRED = "expired"
+    DELETED = "deleted"
+
+
+class KeyScope(StrEnum):
+    """What a key allows. None includes another; docs/api.md says which call needs which."""
+
+    MODELS_WRITE = "models:write"
+    JOBS_WRITE = "jobs:write"
+    JOBS_READ = "jobs:read"
+    ADMIN = "admin"
+
+
+class AuditAction(StrEnum):
+    """Every call that changes something, by its operation id."""
+
+    CREATE_MODEL = "create_model"
+    DELETE_MODEL = "delete_model"
+    UPLOAD_MODEL_FILE = "upload_model_file"
+    COMPLETE_MODEL = "complete_model"
+    CREATE_DATASET = "create_dataset"
+    DELETE_DATASET = "delete_dataset"
+    UPLOAD_DATASET_FILE = "upload_dataset_file"
+    COMPLETE_DATASET = "complete_dataset"
+    CREATE_MODEL_FILE_UPLOAD = "create_model_file_upload"
+    CREATE_DATASET_FILE_UPLOAD = "create_dataset_file_upload"
+    APPEND_TO_FILE_UPLOAD = "append_to_file_upload"
+    DELETE_FILE_UPLOAD = "delete_file_upload"
+    CREATE_JOB = "create_job"
+    DELETE_JOB = "delete_job"
+    CANCEL_JOB = "cancel_job"
+    PAUSE_JOB = "pause_job"
+    RESUME_JOB = "resume_job"
+    CREATE_WEBHOOK = "create_webhook"
+    UPDATE_WEBHOOK = "update_webhook"
+    DELETE_WEBHOOK = "delete_webhook"
+    PING_WEBHOOK = "ping_webhook"
+    ROTATE_WEBHOOK_SECRET = "rotate_webhook_secret"
+    REDELIVER_WEBHOOK_DELIVERY = "redeliver_webhook_delivery"
+    CREATE_KEY = "create_key"
+    REVOKE_KEY = "revoke_key"
+
+
+class AuditOutcome(StrEnum):
+    """`done` was written together with the change itself; `forbidden`: the key lacked the scope, nothing was changed."""
+
+    DONE = "done"
+    FORBIDDEN = "forbidden"
 
 
 class Granularity(StrEnum):

@@ -23,12 +23,51 @@ ERROR_TEXTS: Mapping[ErrorCode, ErrorText] = {
     _C.CONFLICT: ErrorText(
         "The present state does not allow this", "Read the resource again; the detail names the state it is in."
     ),
+    _C.UNAUTHENTICATED: ErrorText(
+        "A key is needed", "Send `Authorization: Bearer sk_…` with a key that is neither revoked nor expired."
+    ),
+    _C.FORBIDDEN: ErrorText(
+        "This caller may not do this",
+        "The detail names the scope the key lacks, or the setting that keeps callers out.",
+    ),
+    _C.HOST_REFUSED: ErrorText(
+        "The service does not answer to this host name",
+        "Call it by a name the operator has listed in `SECATEUR_ALLOWED_HOSTS`; without keys, by 127.0.0.1 or localhost.",
+    ),
+    _C.RATE_LIMITED: ErrorText("Too many requests in a short time", "Try again after the time in `Retry-After`."),
+    _C.QUOTA_EXCEEDED: ErrorText(
+        "The tenant's quota is used up",
+        "`GET /v1/limits` shows quotas and what is used; the detail says what makes room.",
+    ),
     _C.EXPIRED: ErrorText(
         "This was kept for its time and is gone", "Upload it again, or run the job again; its metrics are still there."
+    ),
+    _C.DELETED: ErrorText("This was deleted", "Its owner removed it; nothing of it can be had any more."),
+    _C.IDEMPOTENCY_KEY_INVALID: ErrorText(
+        "The `Idempotency-Key` cannot be used",
+        "1 to 255 visible ASCII characters, in double quotes or without; a fresh UUID is best.",
+    ),
+    _C.IDEMPOTENCY_MISMATCH: ErrorText(
+        "The `Idempotency-Key` belongs to another request",
+        "Take a new key for a new request; the same key only to send the same request again.",
+    ),
+    _C.IDEMPOTENCY_IN_PROGRESS: ErrorText(
+        "The first request with this `Idempotency-Key` is still at work",
+        "Send it again after the time in `Retry-After`; nothing is done twice.",
+    ),
+    _C.TOO_MANY_STREAMS: ErrorText(
+        "Too many event streams are open",
+        "Close one, or try again after the time in `Retry-After`; the events can also be had page by page.",
     ),
     _C.REQUEST_TOO_LARGE: ErrorText("The request is too large", "`GET /v1/limits` says what this server accepts."),
     _C.RANGE_NOT_SATISFIABLE: ErrorText(
         "The range lies outside the file", "The `Content-Range` header carries the file's size."
+    ),
+    _C.TUS_VERSION: ErrorText(
+        "Resumable uploads speak tus 1.0.0 here", "Send `Tus-Resumable: 1.0.0`; the `Tus-Version` header says so, too."
+    ),
+    _C.MEDIA_TYPE_REFUSED: ErrorText(
+        "The body is of a type that is not read here", "The detail names the `Content-Type` that is."
     ),
     _C.UNAVAILABLE: ErrorText("The service cannot answer right now", "Try again after the time in `Retry-After`."),
     _C.STORAGE_FULL: ErrorText(
@@ -48,6 +87,12 @@ ERROR_TEXTS: Mapping[ErrorCode, ErrorText] = {
     ),
     _C.CHECKSUM_MISMATCH: ErrorText(
         "The file's SHA-256 is not the declared one", "The bytes were dropped. Send the file again, or declare it anew."
+    ),
+    _C.PIECE_CHECKSUM_MISMATCH: ErrorText(
+        "The piece's checksum is not the one in `Upload-Checksum`", "The piece was dropped; send it again."
+    ),
+    _C.UPLOAD_OFFSET: ErrorText(
+        "The file stands at another offset", "Ask for it with HEAD, and go on at its `Upload-Offset`."
     ),
     _C.FILE_TYPE_REFUSED: ErrorText(
         "Files of this kind are not accepted",

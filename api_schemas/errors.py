@@ -16,9 +16,21 @@ class ErrorCode(StrEnum):
     NOT_FOUND = "not_found"
     METHOD_NOT_ALLOWED = "method_not_allowed"
     CONFLICT = "conflict"
+    UNAUTHENTICATED = "unauthenticated"
+    FORBIDDEN = "forbidden"
+    HOST_REFUSED = "host_refused"
+    RATE_LIMITED = "rate_limited"
+    QUOTA_EXCEEDED = "quota_exceeded"
     EXPIRED = "expired"
+    DELETED = "deleted"
+    IDEMPOTENCY_KEY_INVALID = "idempotency_key_invalid"
+    IDEMPOTENCY_MISMATCH = "idempotency_mismatch"
+    IDEMPOTENCY_IN_PROGRESS = "idempotency_in_progress"
+    TOO_MANY_STREAMS = "too_many_streams"
     REQUEST_TOO_LARGE = "request_too_large"
     RANGE_NOT_SATISFIABLE = "range_not_satisfiable"
+    TUS_VERSION = "tus_version"
+    MEDIA_TYPE_REFUSED = "media_type_refused"
     UNAVAILABLE = "unavailable"
     STORAGE_FULL = "storage_full"
     STORAGE_UNAVAILABLE = "storage_unavailable"
@@ -27,6 +39,8 @@ class ErrorCode(StrEnum):
     TARGET_REFUSED = "target_refused"
     # Uploads
     CHECKSUM_MISMATCH = "checksum_mismatch"
+    PIECE_CHECKSUM_MISMATCH = "piece_checksum_mismatch"
+    UPLOAD_OFFSET = "upload_offset"
     FILE_TYPE_REFUSED = "file_type_refused"
     FILE_NAME_REFUSED = "file_name_refused"
     FILE_MISSING = "file_missing"
@@ -82,14 +96,23 @@ class Problem(Output):
     code: ErrorCode
     detail: str = Field(description="What was wrong this time, and what to do about it.")
     instance: str | None = None
+    request_id: str | None = Field(
+        None, description="Names this request in the operator's log; also in `X-Request-ID`."
+    )
     errors: tuple[ErrorItem, ...] = ()
 
 
 class SecateurError(Exception):
-    """Base of every expected failure in any room: a stable code, a sentence for a person, details for a program."""
+    """Base of every expected failure in any room: a stable code, a sentence for a person, details for a program.
 
-    def __init__(self, code: ErrorCode, detail: str, errors: tuple[ErrorItem, ...] = ()) -> None:
+    `retry_after`: seconds after which the same request may succeed, where that is known.
+    """
+
+    def __init__(
+        self, code: ErrorCode, detail: str, errors: tuple[ErrorItem, ...] = (), retry_after: int | None = None
+    ) -> None:
         super().__init__(detail)
         self.code = code
         self.detail = detail
         self.errors = errors
+        self.retry_after = retry_after

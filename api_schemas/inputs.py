@@ -54,7 +54,7 @@ class BucketModel(Strict):
     )
     prefix: Annotated[
         str,
-        StringConstraints(max_length=400, pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*$"),
+        StringConstraints(max_length=180, pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*$"),
     ] = Field(description="The folder, without a slash at its end.")
 
 

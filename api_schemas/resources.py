@@ -52,6 +52,18 @@ class UploadedFile(Output):
     uploaded: bool
 
 
+class ResumableFile(Output):
+    """A declared file that comes in pieces: `offset` of its `size` bytes are kept."""
+
+    id: str
+    upload: str
+    """The model or dataset it is a file of."""
+    name: str
+    size: int
+    offset: int
+    expires_at: datetime
+
+
 class ModelLayout(Output):
     """What `complete` found in the checkpoint's config and safetensors header."""
 
@@ -78,6 +90,9 @@ class ModelResource(Output):
     name: str | None
     state: UploadState
     created_at: datetime
+    expires_at: datetime | None = None
+    """When it goes by itself: an open one that is not completed, a ready one by the server's settings unless a job that has
+    not ended needs it. Null: never."""
     files: tuple[UploadedFile, ...]
     layout: ModelLayout | None = None
     """Null until `complete`."""
@@ -115,6 +130,9 @@ class DatasetResource(Output):
     name: str | None
     state: UploadState
     created_at: datetime
+    expires_at: datetime | None = None
+    """When it goes by itself: an open one that is not completed, a ready one by the server's settings unless a job that has
+    not ended needs it. Null: never."""
     files: tuple[UploadedFile, ...]
     contents: DatasetContents | None = None
     """Null until `complete`."""
@@ -152,6 +170,11 @@ class JobResource(Output):
     """How long workers have run it, its attempts added up; counts against `limits.max_runtime`."""
     pause_requested: bool = False
     """The job is to be paused after the step that runs."""
+    queue_position: int | None = None
+    """How many jobs a free worker would take before this one is its, itself included: 1 is the next. Null where the job does
+    not wait, or waits for its time after an unplanned end."""
+    expires_at: datetime | None = None
+    """When the checkpoints of a job that has ended go by themselves; its metrics stay. Null: never."""
     progress: JobProgress | None
     data: DataSummary | None
     metrics: tuple[StepMetrics, ...]
@@ -173,9 +196,30 @@ class CheckpointResource(Output):
 
     step: int
     created_at: datetime
+    expires_at: datetime | None = None
+    """When its files go by themselves. Null: not while the job goes on, or never."""
     metrics: StepMetrics
     files: tuple[CheckpointFile, ...]
     archive_url: str
+
+
+class Quota(Output):
+    limit: int | None
+    """Null: without bound."""
+    used: int | None
+    """Null where it is not counted."""
+
+
+class Quotas(Output):
+    """Of the tenant of the key that asks."""
+
+    requests_per_minute: Quota
+    stored_bytes: Quota
+    """Uploads, announced ones included, and checkpoints."""
+    waiting_jobs: Quota
+    """Queued or paused."""
+    running_jobs: Quota
+    """Over the limit jobs are not refused: they wait."""
 
 
 class Limits(Output):
@@ -187,7 +231,8 @@ class Limits(Output):
     model_file_suffixes: tuple[str, ...]
     dataset_file_suffixes: tuple[str, ...]
     families: tuple[str, ...]
-    model_buckets: tuple[str, ...] = ()
+    quotas: Quotas
+    model_buckets: tuple[str, ...]
     """Names that a model reference of type `s3` may give."""
 
 

@@ -27,6 +27,7 @@ from api_schemas.presets import PresetName
 from api_schemas.spec import EngineSpec
 from secateur import doctor as doctor_module
 from secateur import prune as prune_module
+from secateur import stack
 from secateur import up as up_module
 
 HELP = "Makes transformer checkpoints smaller and faster by structured pruning of attention."
@@ -116,6 +117,17 @@ def prune(
         console.print(str(error), markup=False, highlight=False)
         raise typer.Exit(2) from None
     raise typer.Exit(prune_module.prune(model, data, out, checked, device, threads, console))
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []})
+def keys(
+    context: typer.Context,
+    data_dir: Annotated[
+        Path | None, typer.Option(help="The folder of `secateur up`; other databases by SECATEUR_DATABASE_URL.")
+    ] = None,
+) -> None:
+    """API keys: create, list, revoke. `secateur keys --help`, `secateur keys create --bootstrap`."""
+    raise typer.Exit(stack.keys(data_dir, context.args))
 
 
 @app.command()

@@ -6,8 +6,9 @@ SECATEUR_BROKER_URL, SECATEUR_DATABASE_URL or SECATEUR_ARTIFACTS_URL has that us
 
 import os
 import shutil
+import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import find_spec
@@ -94,6 +95,16 @@ def workers(data_dir: Path, settings: dict[str, str]) -> list[Program]:
         Program(name, [*celery, *arguments, "--loglevel", "INFO"], _log(data_dir, name), settings)
         for name, arguments in commands.items()
     ]
+
+
+def keys(data_dir: Path | None, arguments: Sequence[str]) -> int:
+    """Run the program that makes, lists and revokes keys; returns its exit status."""
+    if find_spec("service") is None:
+        print("Not installed: service. Run: pip install 'secateur[server]'", file=sys.stderr)
+        return 1
+    here = {} if data_dir is None else {"SECATEUR_DATA_DIR": str(data_dir.expanduser().absolute())}
+    command = [sys.executable, "-m", "service.keys", *arguments]
+    return subprocess.run(command, env=os.environ | here, check=False).returncode
 
 
 def _log(data_dir: Path, name: str) -> Path:

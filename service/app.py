@@ -6,14 +6,19 @@ from importlib.metadata import version
 
 from fastapi import APIRouter, FastAPI
 from fastapi.responses import RedirectResponse
+from prometheus_client import CollectorRegistry
 from starlette.concurrency import run_in_threadpool
 
-from service import docs_page, openapi, problems
+from service import access, docs_page, metrics, openapi, problems, server_logs
+from service.authentication import Authenticate
 from service.body_limit import BodyLimit
 from service.core.views import V1
 from service.head import HeadAsGet
-from service.routes import checkpoints, datasets, health, jobs, models, webhooks
+from service.hosts import KnownHosts
+from service.observe import Observe
+from service.routes import audit, checkpoints, datasets, events, health, jobs, keys, models, resumable, webhooks
 from service.services import Services
+from service.stopping import when_stopping
 from store.settings import Settings, get_settings
 
 
@@ -22,10 +27,16 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     settings = settings or get_settings()
     services = Services.of(settings)
 
+    registry = CollectorRegistry()
+    registry.register(metrics.QueueMetrics(services.database))
+    server_logs.configure(settings)
+
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await run_in_threadpool(services.database.migrate)
-        yield
+        # A server waits for its answers before it ends, and a stream is one that lasts as long as its job.
+        with metrics.served(settings, registry), when_stopping(services.streams.close):
+            yield
         await run_in_threadpool(services.database.close)
 
     app = FastAPI(
@@ -37,25 +48,27 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.services = services
+    # The last one added is the first to see a request.
     app.add_middleware(BodyLimit, max_bytes=settings.max_json_bytes)
+    app.add_middleware(Authenticate, services=services)
+    app.add_middleware(KnownHosts, settings=settings)
+    app.add_middleware(Observe, application=app, metrics=metrics.HttpMetrics(registry))
     app.add_middleware(HeadAsGet)
     v1 = APIRouter(prefix=V1)
-    for router in (
-        models.router,
-        datasets.router,
-        jobs.router,
-        checkpoints.router,
-        webhooks.router,
-        health.limits_router,
-    ):
+    v1_routers = (
+        *(models.router, datasets.router, resumable.router, jobs.router, events.router, checkpoints.router),
+        *(webhooks.router, keys.router, audit.router, health.limits_router),
+    )
+    for router in v1_routers:
         v1.include_router(router)
     app.include_router(v1)
     app.include_router(health.router)
     app.add_api_route("/", _home, include_in_schema=False)
     webhooks.describe_calls(app)
-    openapi.install(app)
     docs_page.install(app)
     problems.install(app)
+    # Last, so that no route is added unseen.
+    openapi.install(app, tuple(access.declared(app)))
     return app
 
 

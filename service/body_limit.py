@@ -3,6 +3,8 @@
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.core.views import V1
+
 
 class BodyLimit:
     """ASGI middleware: a body over `max_bytes` ends as 413."""
@@ -12,7 +14,7 @@ class BodyLimit:
         self.max_bytes = max_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["method"] == "PUT":
+        if scope["type"] != "http" or _is_file(scope):
             await self.app(scope, receive, send)
             return
         received = 0
@@ -27,3 +29,9 @@ class BodyLimit:
             return message
 
         await self.app(scope, counted, send)
+
+
+def _is_file(scope: Scope) -> bool:
+    method: str = scope["method"]
+    path: str = scope["path"]
+    return method == "PUT" or (method == "PATCH" and path.startswith(f"{V1}/uploads/"))

@@ -1,10 +1,12 @@
 """The OpenAPI document beyond what the routes say themselves: texts, tags, and the one shape of every error."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
+from api_schemas.enums import KeyScope
 from api_schemas.error_titles import ERROR_TEXTS
 from api_schemas.errors import ErrorCode, Problem
 from service.core.views import V1
@@ -23,17 +25,31 @@ Send a checkpoint and a dataset, ask for a sparsity, poll, download. Three steps
    and `Retry-After` for pollers. Every step's checkpoint can be downloaded, as files (with ranges) or as one archive.
 
 Errors are `application/problem+json` (RFC 9457) with a stable `code`; `errors` points at what was wrong. HEAD is answered
-wherever GET is, and any other method that is not listed with 405 and `Allow`.
+wherever GET is, and any other method that is not listed with 405 and `Allow`. Every answer carries `X-Request-ID`: the one
+that was sent, or a new one; the operator's log knows the request by it.
 """
 TAGS = [
     {"name": "models", "description": "Checkpoints to prune: safetensors and JSON, never pickles, never code."},
     {"name": "datasets", "description": "Audio, images or texts to calibrate, recover and measure on."},
+    {"name": "resumable uploads", "description": "Files that go on where they stopped, by tus 1.0.0 (https://tus.io)."},
     {"name": "jobs", "description": "Pruning jobs: submit, watch, cancel."},
     {"name": "checkpoints", "description": "What came out: every step's model, and the report."},
     {"name": "webhooks", "description": "Calls to a server of yours when something happens to a job."},
+    {"name": "access", "description": "API keys, and the record of who changed what."},
     {"name": "service", "description": "What this server accepts, and whether it is well."},
 ]
 
+
+ALWAYS = (ErrorCode.INVALID_REQUEST, ErrorCode.FORBIDDEN, ErrorCode.HOST_REFUSED, ErrorCode.UNAVAILABLE)
+"""What any call may be answered with."""
+SECURITY = "key"
+SECURITY_SCHEME = {
+    "type": "http",
+    "scheme": "bearer",
+    "bearerFormat": "sk_<id>_<secret>",
+    "description": "An API key (`POST /v1/keys`). Each call lists scopes; the key needs one of them. "
+    "A service that runs without keys (`SECATEUR_AUTH=none`) answers to its own machine alone and asks for none.",
+}
 
 # Response headers, for the `headers` of a response.
 LOCATION = {"Location": {"description": "Address of what was made.", "schema": {"type": "string"}}}
@@ -48,6 +64,12 @@ LOG_HEADERS = {
     },
     "Log-Next-Offset": {"description": "`offset` of the next piece.", "schema": {"type": "integer"}},
 }
+TUS_HEADERS = {
+    "Tus-Resumable": {"description": "The version of the protocol: `1.0.0`.", "schema": {"type": "string"}},
+    "Upload-Offset": {"description": "How many bytes are kept.", "schema": {"type": "integer"}},
+    "Upload-Expires": {"description": "When they are given up (an HTTP date).", "schema": {"type": "string"}},
+}
+WWW_AUTHENTICATE = {"WWW-Authenticate": {"description": "`Bearer`.", "schema": {"type": "string"}}}
 CONTENT_RANGE = {"Content-Range": {"description": "`bytes first-last/size`.", "schema": {"type": "string"}}}
 
 
@@ -70,7 +92,7 @@ def request_headers(**described: str) -> dict[str, Any]:
 def problems(*codes: ErrorCode) -> dict[int | str, dict[str, Any]]:
     """`responses` of a route: the errors it can answer with, by status, each code with its title."""
     by_status: dict[int | str, list[ErrorCode]] = {}
-    for code in (*codes, ErrorCode.INVALID_REQUEST, ErrorCode.UNAVAILABLE):
+    for code in (*codes, *ALWAYS):
         found = by_status.setdefault(status_of(code), [])
         if code not in found:
             found.append(code)
@@ -78,14 +100,20 @@ def problems(*codes: ErrorCode) -> dict[int | str, dict[str, Any]]:
         status: {
             "description": "\n".join(f"- `{code.value}`: {ERROR_TEXTS[code].title}." for code in found),
             "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
-            **({"headers": RETRY_AFTER} if status in (503, 507) else {}),
+            **({"headers": RETRY_AFTER} if _says_when(status, found) else {}),
+            **({"headers": WWW_AUTHENTICATE} if status == 401 else {}),
         }
         for status, found in by_status.items()
     }
 
 
-def install(app: FastAPI) -> None:
-    """Make `app` serve this document."""
+def _says_when(status: int | str, codes: list[ErrorCode]) -> bool:
+    """Whether answers of this status have `Retry-After`."""
+    return status in (429, 503, 507) or ErrorCode.IDEMPOTENCY_IN_PROGRESS in codes
+
+
+def install(app: FastAPI, needed: Sequence[tuple[str, frozenset[str], tuple[KeyScope, ...]]]) -> None:
+    """Make `app` serve this document; `needed`: path, methods, and scopes of which a key needs one (service/access.py)."""
 
     def document() -> dict[str, Any]:
         if app.openapi_schema is None:
@@ -103,6 +131,10 @@ def install(app: FastAPI) -> None:
             components = schema.setdefault("components", {}).setdefault("schemas", {})
             components.update(problem.pop("$defs", {}))
             components["Problem"] = problem
+            schema["components"]["securitySchemes"] = {SECURITY: SECURITY_SCHEME}
+            for path, methods, scopes in needed:
+                for method in methods & {name.upper() for name in schema["paths"].get(path, ())}:
+                    _secure(schema["paths"][path][method.lower()], scopes)
             # Added here, since the encoder of the document drops the nulls that a job answers with.
             polled = schema["paths"][f"{V1}/jobs/{{job_id}}"]["get"]["responses"]["200"]
             polled["content"]["application/json"]["example"] = RUNNING_JOB
@@ -110,3 +142,16 @@ def install(app: FastAPI) -> None:
         return app.openapi_schema
 
     app.openapi = document  # type: ignore[method-assign]
+
+
+def _secure(operation: dict[str, Any], any_of: Sequence[KeyScope]) -> None:
+    """Say that one of these scopes is needed, and what is answered without."""
+    operation["security"] = [{SECURITY: [scope.value]} for scope in any_of]
+    for code in (ErrorCode.UNAUTHENTICATED, ErrorCode.RATE_LIMITED):
+        status = str(status_of(code))
+        line = f"- `{code.value}`: {ERROR_TEXTS[code].title}."
+        before = operation["responses"].get(status)
+        answer = problems(code)[status_of(code)]
+        if before is not None and line not in before["description"]:
+            answer = {**before, "description": f"{before['description']}\n{line}"}
+        operation["responses"][status] = answer

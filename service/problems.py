@@ -21,19 +21,34 @@ log = logging.getLogger(__name__)
 MEDIA_TYPE = "application/problem+json"
 RETRY_SECONDS = 5
 MAX_ITEMS = 100
+UNREACHABLE = (OperationalError, InterfaceError, PoolTimeout)
+"""How a database that does not answer is said."""
 
 _ENUM_MEMBER = re.compile(r"<\w+\.\w+: ('[^']*')>")
 # Refused content is 422, whatever was wrong with it; only these differ.
 _STATUS = {
+    ErrorCode.IDEMPOTENCY_KEY_INVALID: 400,
+    ErrorCode.UNAUTHENTICATED: 401,
+    ErrorCode.FORBIDDEN: 403,
     ErrorCode.NOT_FOUND: 404,
     ErrorCode.NO_CHECKPOINT: 404,
     ErrorCode.METHOD_NOT_ALLOWED: 405,
     ErrorCode.CONFLICT: 409,
     ErrorCode.UPLOAD_CLOSED: 409,
     ErrorCode.UPLOAD_INCOMPLETE: 409,
+    ErrorCode.IDEMPOTENCY_IN_PROGRESS: 409,
+    ErrorCode.DELETED: 410,
+    ErrorCode.UPLOAD_OFFSET: 409,
     ErrorCode.EXPIRED: 410,
+    ErrorCode.TUS_VERSION: 412,
     ErrorCode.REQUEST_TOO_LARGE: 413,
+    ErrorCode.MEDIA_TYPE_REFUSED: 415,
     ErrorCode.RANGE_NOT_SATISFIABLE: 416,
+    ErrorCode.TOO_MANY_STREAMS: 429,
+    ErrorCode.PIECE_CHECKSUM_MISMATCH: 460,
+    ErrorCode.HOST_REFUSED: 421,
+    ErrorCode.RATE_LIMITED: 429,
+    ErrorCode.QUOTA_EXCEEDED: 429,
     ErrorCode.INTERNAL: 500,
     ErrorCode.UNAVAILABLE: 503,
     ErrorCode.STORAGE_UNAVAILABLE: 503,
@@ -58,10 +73,28 @@ def problem(
         code=error.code,
         detail=error.detail,
         instance=request.url.path,
+        request_id=request_id_of(request),
         errors=error.errors[:MAX_ITEMS],
     )
-    extra = {"Retry-After": str(RETRY_SECONDS)} if status in (503, 507) else {}
+    retry_after = error.retry_after or (RETRY_SECONDS if status in (503, 507) else None)
+    extra = {} if retry_after is None else {"Retry-After": str(retry_after)}
+    if status == 401:
+        extra["WWW-Authenticate"] = 'Bearer realm="secateur"'
     return Response(body.model_dump_json(), status, {**extra, **(headers or {})}, MEDIA_TYPE)
+
+
+def request_id_of(request: Request) -> str | None:
+    """As service/observe.py has set it."""
+    return getattr(request.state, "request_id", None)
+
+
+async def answer_to(request: Request, error: Exception) -> Response:
+    """The response for an error outside the routes, where no handler is in charge: in a middleware."""
+    if isinstance(error, SecateurError):
+        return problem(request, error)
+    if isinstance(error, UNREACHABLE):
+        return await _unreachable(request, error)
+    return await _unexpected(request, error)
 
 
 def install(app: FastAPI) -> None:
@@ -71,7 +104,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(DataError, _not_storable)
     app.add_exception_handler(ClientDisconnect, _gone)
-    for unreachable in (OperationalError, InterfaceError, PoolTimeout):
+    for unreachable in UNREACHABLE:
         app.add_exception_handler(unreachable, _unreachable)
     app.add_exception_handler(Exception, _unexpected)
 
@@ -149,7 +182,9 @@ async def _unreachable(request: Request, error: Exception) -> Response:
 async def _unexpected(request: Request, error: Exception) -> Response:
     log.error("unexpected failure of %s %s", request.method, request.url.path, exc_info=error)
     detail = "The service failed in a way it did not foresee; the operator's log says how."
-    return problem(request, SecateurError(ErrorCode.INTERNAL, detail))
+    # Sent from outside of service/observe.py, which puts the name of the request on every other answer.
+    headers = {"X-Request-ID": request_id} if (request_id := request_id_of(request)) else None
+    return problem(request, SecateurError(ErrorCode.INTERNAL, detail), headers=headers)
 
 
 def _without_echoes(found: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

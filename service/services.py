@@ -1,12 +1,16 @@
-"""What every call needs: settings, database, artifacts, made once a process, and who calls. Handed to routes as a dependency."""
+"""What every call needs: settings, database, artifacts, made once a process, and who calls. Handed to routes as a dependency
+(service/access.py)."""
 
 import threading
 from dataclasses import dataclass, field
-from typing import Annotated
 
-from fastapi import Depends, Request
+from sqlalchemy.orm import Session
 
+from api_schemas.enums import AuditAction
 from service.caller import ANYBODY, Caller
+from service.event_streams import EventStreams
+from service.rates import Rates
+from store import audit
 from store.artifacts import Artifacts
 from store.database import Database
 from store.settings import Settings
@@ -19,6 +23,9 @@ class Services:
     settings: Settings
     database: Database
     artifacts: Artifacts
+    rates: Rates
+    streams: EventStreams
+    """Of events; used on the event loop alone."""
     waking: threading.Lock = field(default_factory=threading.Lock)
     """Held by the one thread that publishes: a broker that does not answer costs no more than that one."""
     wake_wanted: threading.Event = field(default_factory=threading.Event)
@@ -27,17 +34,16 @@ class Services:
 
     @classmethod
     def of(cls, settings: Settings) -> "Services":
-        return cls(settings, Database(settings.database_url), Artifacts(settings.artifacts_url))
+        database = Database(settings.database_url)
+        artifacts, streams = Artifacts(settings.artifacts_url), EventStreams(settings, database)
+        return cls(settings, database, artifacts, Rates.of(settings), streams)
 
     @property
     def tenant(self) -> str:
         """Whose rows the request may reach."""
         return self.caller.tenant
 
-
-def _services(request: Request) -> Services:
-    services: Services = request.app.state.services
-    return services
-
-
-With = Annotated[Services, Depends(_services)]
+    def note(self, session: Session, action: AuditAction, object_id: str) -> None:
+        """Put the change that `session` makes into the audit log, under the caller's name."""
+        caller = self.caller
+        audit.record(session, caller.tenant, action, object_id, key_id=caller.key_id, request_id=caller.request_id)

@@ -16,7 +16,7 @@ from api_schemas.enums import TERMINAL_STATES, JobState
 from store.artifacts import Artifacts
 from store.clock import now
 from store.database import Database
-from store.tables import Job, JobStepFile, UploadFile
+from store.tables import Job, JobStepFile, ResumablePart, UploadFile
 
 PREFIXES = ("jobs", "uploads")
 BATCH = 500
@@ -43,6 +43,7 @@ def _named(session: Session, keys: Sequence[str]) -> set[str]:
     """Those of `keys` that are somebody's."""
     named = set(session.scalars(select(JobStepFile.key).where(JobStepFile.key.in_(keys))))
     named |= {key for key in session.scalars(select(UploadFile.key).where(UploadFile.key.in_(keys))) if key}
+    named |= set(session.scalars(select(ResumablePart.key).where(ResumablePart.key.in_(keys))))
     staged = {key: match.groups() for key in keys if (match := _STAGED.fullmatch(key))}
     living = select(Job).where(Job.id.in_({job for job, _ in staged.values()}), Job.state.not_in(TERMINAL_STATES))
     jobs = {job.id: job for job in session.scalars(living)}

@@ -1,4 +1,5 @@
-"""What is kept for how long: uploads that were never completed, uploads, and the checkpoints of jobs that have ended.
+"""What is kept for how long: uploads that were never completed, uploads, checkpoints of jobs that have ended, and answers
+to idempotency keys.
 
 What expires keeps its rows, as a tombstone that says so; only files go. Here they lose their names: store/orphans.py then
 removes bytes that nothing names. What a living job needs never expires.
@@ -7,13 +8,14 @@ removes bytes that nothing names. What a living job needs never expires.
 from dataclasses import dataclass
 
 from sqlalchemy import delete, select, update
-from sqlalchemy.orm import Session
 
 from api_schemas.enums import TERMINAL_STATES, UploadState
+from store import audit, idempotency
 from store.clock import now
 from store.database import Database
+from store.removal import needed_inputs
 from store.settings import Settings
-from store.tables import Job, JobStep, JobStepFile, Upload, UploadFile
+from store.tables import Job, JobStep, JobStepFile, ResumableUpload, Upload, UploadFile
 
 BATCH = 500
 
@@ -24,6 +26,9 @@ class Expired:
 
     uploads: int
     jobs: int
+    audit: int = 0
+    keys: int = 0
+    """Of idempotency, with the answers kept for them."""
 
 
 def expire(database: Database, settings: Settings) -> Expired:
@@ -34,7 +39,12 @@ def expire(database: Database, settings: Settings) -> Expired:
     jobs = 0
     if settings.result_retention_seconds is not None:
         jobs = _expire_results(database, settings.result_retention_seconds)
-    return Expired(uploads, jobs)
+    noted = 0
+    if settings.audit_retention_seconds is not None:
+        noted = audit.expire(database, settings.audit_retention_seconds)
+    with database.write() as session:
+        keys = idempotency.sweep(session)
+    return Expired(uploads, jobs, noted, keys)
 
 
 def _expire_uploads(database: Database, state: UploadState, seconds: float) -> int:
@@ -42,18 +52,11 @@ def _expire_uploads(database: Database, state: UploadState, seconds: float) -> i
         old = select(Upload.id).where(Upload.state == state, Upload.created_at < now(plus=-seconds))
         # Locked before the jobs are read: a job that is being submitted holds its inputs until it is there to be read.
         found = set(session.scalars(old.order_by(Upload.id).limit(BATCH).with_for_update(of=Upload)))
-        gone = found - _needed(session)
+        gone = found - needed_inputs(session)
         session.execute(update(Upload).where(Upload.id.in_(gone)).values(state=UploadState.EXPIRED))
         session.execute(update(UploadFile).where(UploadFile.upload_id.in_(gone)).values(key=None))
+        session.execute(delete(ResumableUpload).where(ResumableUpload.upload_id.in_(gone)))
     return len(gone)
-
-
-def _needed(session: Session) -> set[str]:
-    """Inputs of jobs that have not ended: uploads, and jobs that a step is taken of."""
-    needed = set()
-    for lineage in session.scalars(select(Job.lineage).where(Job.state.not_in(TERMINAL_STATES))):
-        needed |= {lineage[kind] for kind in ("model", "dataset") if kind in lineage}
-    return needed
 
 
 def _expire_results(database: Database, seconds: float) -> int:
@@ -64,7 +67,7 @@ def _expire_results(database: Database, seconds: float) -> int:
         )
         # Locked before the jobs that need them are read, as above.
         found = set(session.scalars(old.order_by(Job.id).limit(BATCH).with_for_update(of=Job)))
-        gone = found - _needed(session)
+        gone = found - needed_inputs(session)
         session.execute(delete(JobStepFile).where(JobStepFile.job_id.in_(gone)))
         session.execute(update(JobStep).where(JobStep.job_id.in_(gone)).values(expired=True))
     return len(gone)

@@ -66,6 +66,47 @@ class Settings(BaseSettings):
         None, gt=0, description="How long checkpoints are kept after their job has ended; its metrics stay."
     )
 
+    idempotency_seconds: float = Field(86400, gt=0, description="How long the answer to an Idempotency-Key is kept.")
+
+    # Event streams
+    max_event_streams: int = Field(2000, ge=1, description="Most event streams open in one process of the service.")
+    max_event_streams_per_tenant: int = Field(200, ge=1, description="The same of one tenant.")
+    event_poll_seconds: float = Field(1, gt=0, description="How often the database is asked for events to stream.")
+    # Who may call (docs/deploy.md)
+    auth: Literal["none", "keys"] = Field(
+        "none", description="`none`: whoever is on this machine, and nobody else. `keys`: whoever has an API key."
+    )
+    allowed_hosts: tuple[str, ...] = Field(
+        (), description="Names, as a JSON list, the service is called by beside this machine's own; `*` for any."
+    )
+
+    # What a tenant may use; null: without bound
+    requests_per_minute: int | None = Field(None, ge=1, description="Most requests of a tenant in a minute.")
+    rate_storage: Literal["memory", "broker"] = Field(
+        "memory", description="Where requests are counted: in the API's process, or for several of them in the broker."
+    )
+    max_stored_bytes: int | None = Field(
+        None, ge=1, description="Most bytes of a tenant's uploads, also announced ones, and checkpoints together."
+    )
+    max_waiting_jobs: int | None = Field(None, ge=1, description="Most jobs of a tenant that are queued or paused.")
+    max_running_jobs: int | None = Field(None, ge=1, description="Most jobs of a tenant that run at once.")
+
+    # What the operator sees
+    log_format: Literal["console", "json"] = Field("console", description="Lines of log for people, or for programs.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Least urgent line that is kept."
+    )
+    metrics_port: int | None = Field(
+        None,
+        ge=1,
+        le=65535,
+        description="Where the API serves metrics for Prometheus, apart from HTTP. Default: nowhere.",
+    )
+    metrics_host: str = Field("127.0.0.1", description="The address of that port; metrics need no key.")
+    audit_retention_seconds: float | None = Field(
+        None, gt=0, description="How long the record of who changed what is kept; null: for ever."
+    )
+
     # The engine
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where the engine runs.")
     engine_threads: int = Field(
@@ -144,6 +185,12 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _buckets_can_be_read(self) -> Self:
         parse_buckets(self.model_buckets)
+        return self
+
+    @model_validator(mode="after")
+    def _any_host_only_with_keys(self) -> Self:
+        if self.auth == "none" and "*" in self.allowed_hosts:
+            raise ValueError("allowed_hosts may be `*` only with auth=keys: any web page could reach the service")
         return self
 
     @property

@@ -7,12 +7,26 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, ClassVar
 
-from sqlalchemy import JSON, BigInteger, Enum, ForeignKey, ForeignKeyConstraint, Index, Integer, MetaData, String, Text
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Enum,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    MetaData,
+    PrimaryKeyConstraint,
+    String,
+    Text,
+)
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
-from api_schemas.enums import JobState, Phase, UploadState
+from api_schemas.enums import AuditOutcome, JobState, KeyScope, Phase, UploadState
 from api_schemas.events import JOB_EVENT_BODY, JobEventBody
+from api_schemas.labels import LABEL_KEY_LENGTH, LABEL_VALUE_LENGTH
 from api_schemas.metrics import DataSummary, JobResult, StepMetrics
+from api_schemas.observation import Observation
 from api_schemas.resources import JobError, JobProgress
 from api_schemas.spec import JobRequest
 from api_schemas.webhooks import DeliveryState
@@ -47,6 +61,7 @@ class Base(DeclarativeBase):
         Phase: _vocabulary(Phase),
         UploadState: _vocabulary(UploadState),
         DeliveryState: _vocabulary(DeliveryState),
+        AuditOutcome: _vocabulary(AuditOutcome),
     }
 
 
@@ -75,9 +90,11 @@ class Upload(Owned, Base):
 
 
 class UploadFile(Owned, Base):
-    """A declared file; `key` names the artifact once the bytes have come and their sha256 was right."""
+    """A declared file; `key` names the artifact once the bytes have come and their sha256 was right. Files that are alike
+    may share one."""
 
     __tablename__ = "upload_files"
+    __table_args__ = (Index(None, "tenant", "sha256"), Index(None, "key"))
 
     upload_id: Mapped[str] = mapped_column(ForeignKey("uploads.id", ondelete="CASCADE"), primary_key=True)
     name: Mapped[str] = mapped_column(String(NAME_LENGTH), primary_key=True)
@@ -86,6 +103,32 @@ class UploadFile(Owned, Base):
     sha256: Mapped[str] = mapped_column(String(64))
     key: Mapped[str | None] = mapped_column(String(KEY_LENGTH))
     upload: Mapped[Upload] = relationship(back_populates="files")
+
+
+class ResumableUpload(Owned, Base):
+    """A declared file that comes in pieces; `offset` bytes of it are kept (core/resumable.py)."""
+
+    __tablename__ = "resumable_uploads"
+
+    id: Mapped[str] = mapped_column(String(ID_LENGTH), primary_key=True)
+    upload_id: Mapped[str] = mapped_column(ForeignKey("uploads.id", ondelete="CASCADE"), index=True)
+    name: Mapped[str] = mapped_column(String(NAME_LENGTH))
+    size: Mapped[int] = mapped_column(BigInteger)
+    offset: Mapped[int] = mapped_column(BigInteger, default=0)
+    epoch: Mapped[int] = mapped_column(Integer, default=0)
+    """Fencing token: rises with every request that sends bytes; an earlier one that still runs writes nothing more."""
+    created_at: Mapped[datetime] = mapped_column(default=now())
+
+
+class ResumablePart(Owned, Base):
+    """A piece that has come: bytes [start, start + size) of the file."""
+
+    __tablename__ = "resumable_parts"
+
+    resumable_id: Mapped[str] = mapped_column(ForeignKey("resumable_uploads.id", ondelete="CASCADE"), primary_key=True)
+    start: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    size: Mapped[int] = mapped_column(BigInteger)
+    key: Mapped[str] = mapped_column(String(KEY_LENGTH))
 
 
 class Job(Owned, Base):
@@ -97,6 +140,7 @@ class Job(Owned, Base):
         Index("ix_jobs_claim", "state", "priority", "created_at"),
         Index(None, "tenant", "state"),
         Index(None, "tenant", "claimed_at"),
+        Index(None, "tenant", "model_id"),
     )
 
     id: Mapped[str] = mapped_column(String(ID_LENGTH), primary_key=True)
@@ -104,6 +148,8 @@ class Job(Owned, Base):
     request: Mapped[JobRequest] = mapped_column(Document(JobRequest))
     lineage: Mapped[dict[str, str]] = mapped_column(JSON)
     """Where model and data came from; ends up in pruning.json."""
+    model_id: Mapped[str | None] = mapped_column(String(255))
+    """`lineage["model"]`, to be searched by."""
     priority: Mapped[int] = mapped_column(Integer, default=0)
     created_at: Mapped[datetime] = mapped_column(default=now())
     started_at: Mapped[datetime | None]
@@ -139,11 +185,24 @@ class Job(Owned, Base):
     """The newest committed step; 0 is the original model's."""
     last_seq: Mapped[int] = mapped_column(Integer, default=0)
     """Number of the newest event."""
+    deleted_at: Mapped[datetime | None]
+    """Since when nothing but this row is left of the job."""
 
     @property
     def attempts(self) -> int:
         """How often a worker has claimed the job."""
         return self.epoch
+
+
+class JobLabel(Owned, Base):
+    """A label of a job, beside the request that it came with: for selecting by."""
+
+    __tablename__ = "job_labels"
+    __table_args__ = (Index(None, "tenant", "key", "value"),)
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    key: Mapped[str] = mapped_column(String(LABEL_KEY_LENGTH), primary_key=True)
+    value: Mapped[str] = mapped_column(String(LABEL_VALUE_LENGTH))
 
 
 class JobStep(Owned, Base):
@@ -206,6 +265,38 @@ class JobLogRow(Owned, Base):
     created_at: Mapped[datetime] = mapped_column(default=now())
 
 
+class IdempotencyKey(Owned, Base):
+    """A request that is answered once, and its answer when there is one (store/idempotency.py)."""
+
+    __tablename__ = "idempotency_keys"
+    __table_args__ = (PrimaryKeyConstraint("tenant", "key"), Index(None, "expires_at"))
+
+    key: Mapped[str] = mapped_column(String(255))
+    fingerprint: Mapped[str] = mapped_column(String(64))
+    """SHA-256 of the request."""
+    token: Mapped[str] = mapped_column(String(32))
+    """Of the one attempt that may write the answer."""
+    held_until: Mapped[datetime]
+    """Until when that attempt is waited for."""
+    expires_at: Mapped[datetime]
+    status: Mapped[int | None] = mapped_column(Integer)
+    headers: Mapped[dict[str, str] | None] = mapped_column(JSON(none_as_null=True))
+    body: Mapped[str | None] = mapped_column(Text)
+
+
+class ObservationRow(Base):
+    """What a finished job took, as future ones are estimated by. Nobody's: it says nothing of whose job it was."""
+
+    __tablename__ = "observations"
+    __table_args__ = (Index(None, "family", "created_at"),)
+
+    id: Mapped[int] = mapped_column(BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True)
+    family: Mapped[str] = mapped_column(String(64))
+    device: Mapped[str] = mapped_column(String(64))
+    created_at: Mapped[datetime] = mapped_column(default=now())
+    body: Mapped[Observation] = mapped_column(Document(Observation))
+
+
 class OutboxMessage(Owned, Base):
     """A message to publish, written in the transaction that makes it true and removed once it was published."""
 
@@ -254,4 +345,37 @@ class WebhookDelivery(Owned, Base):
     last_status: Mapped[int | None] = mapped_column(Integer)
     last_error: Mapped[str | None] = mapped_column(Text)
     last_latency: Mapped[float | None]
+    created_at: Mapped[datetime] = mapped_column(default=now())
+
+
+class ApiKey(Owned, Base):
+    """What a caller is known by; of its secret only the hash is here (docs/adr/0010-keys.md)."""
+
+    __tablename__ = "api_keys"
+    __table_args__ = (Index(None, "tenant", "created_at"),)
+
+    id: Mapped[str] = mapped_column(String(ID_LENGTH), primary_key=True)
+    name: Mapped[str | None] = mapped_column(String(NAME_LENGTH))
+    sha256: Mapped[str] = mapped_column(String(64))
+    scopes: Mapped[list[KeyScope]] = mapped_column(JSON)
+    created_at: Mapped[datetime] = mapped_column(default=now())
+    expires_at: Mapped[datetime | None]
+    revoked_at: Mapped[datetime | None]
+    last_used_at: Mapped[datetime | None]
+    """To the minute."""
+
+
+class AuditRow(Owned, Base):
+    """Who changed what. Written in the transaction of the change, where there was one."""
+
+    __tablename__ = "audit"
+    __table_args__ = (Index(None, "tenant", "created_at"), Index(None, "created_at"))
+
+    id: Mapped[str] = mapped_column(String(ID_LENGTH), primary_key=True)
+    key_id: Mapped[str | None] = mapped_column(String(ID_LENGTH))
+    """None where the service runs without keys, and for the operator's own commands."""
+    action: Mapped[str] = mapped_column(String(32))
+    object_id: Mapped[str | None] = mapped_column(String(ID_LENGTH))
+    outcome: Mapped[AuditOutcome]
+    request_id: Mapped[str | None] = mapped_column(String(64))
     created_at: Mapped[datetime] = mapped_column(default=now())

@@ -9,9 +9,10 @@ Each transition appends its event, and its wake-up where one is due, in the same
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, SQLColumnExpression, and_, case, func, literal, or_, select, update
+from sqlalchemy import ColumnElement, ScalarSelect, SQLColumnExpression, and_, case, func, literal, or_, select, update
 from sqlalchemy.orm import Session, aliased
 
 from api_schemas import ids
@@ -23,7 +24,8 @@ from api_schemas.resources import JobError, JobProgress
 from api_schemas.spec import JobRequest
 from store import news, outbox
 from store.clock import now
-from store.tables import Job, JobEventRow, JobStep, JobStepFile
+from store.serial import one_at_a_time
+from store.tables import Job, JobEventRow, JobLabel, JobStep, JobStepFile
 from store.tenancy import owned_by
 from store.training import TrainingFile
 
@@ -72,12 +74,16 @@ def submit(session: Session, tenant: str, request: JobRequest, lineage: Mapping[
         name=request.name,
         request=request,
         lineage=dict(lineage),
+        model_id=lineage.get("model"),
         priority=request.priority,
         state=QUEUED,
     )
     job.last_seq = 1
     session.add(job)
     session.flush()
+    session.add_all(
+        JobLabel(job_id=job.id, tenant=tenant, key=key, value=value) for key, value in request.labels.items()
+    )
     session.add(JobEventRow(job_id=job.id, tenant=tenant, seq=1, body=StateChanged(state=QUEUED)))
     outbox.add_wake(session, tenant)
     session.flush()
@@ -142,41 +148,50 @@ def resume(session: Session, tenant: str, job_id: str) -> Job:
 # --- by a worker -----------------------------------------------------------------------------------------------------
 
 
-def claimable(failure_cap: int) -> ColumnElement[bool]:
+def claimable(failure_cap: int, max_running: int | None = None) -> ColumnElement[bool]:
     """Queued and due, or running under a lease that ran out: its worker is gone, which counts as a failure.
 
-    A lost job that is at the cap, or that was to be paused, is the sweeper's.
+    A lost job that is at the cap, or that was to be paused, is the sweeper's. A tenant with `max_running` jobs is passed over.
     """
     due = and_(Job.state == QUEUED, or_(Job.available_at.is_(None), Job.available_at <= now()))
     lost = and_(Job.state == RUNNING, Job.lease_until < now(), Job.failures + 1 < failure_cap, ~Job.pause_requested)
-    return or_(due, lost)
+    ready = or_(due, lost)
+    return ready if max_running is None else and_(ready, running_of_tenant() < max_running)
 
 
 def turn() -> Sequence[SQLColumnExpression[Any]]:
     """The order of the queue: priority; then the tenant that has fewer jobs running now, then the one that waited longer
-    since a job of its own was last begun; then age."""
-    other = aliased(Job)
-    of_tenant = select(func.count()).where(other.tenant == Job.tenant)
-    running = of_tenant.where(other.state.in_([RUNNING, CANCELLING]), other.lease_until >= now())
-    last_begun = select(func.max(other.claimed_at)).where(other.tenant == Job.tenant)
+    since a job of its own was last begun; then age. store/places.py forecasts by it."""
     return [
         Job.priority.desc(),
-        running.correlate(Job).scalar_subquery(),
-        last_begun.correlate(Job).scalar_subquery().asc().nulls_first(),
+        running_of_tenant(),
+        last_begun_of_tenant().asc().nulls_first(),
         Job.created_at,
         Job.id,
     ]
 
 
-def claim(session: Session, worker: str, lease_seconds: float, failure_cap: int) -> Job | None:
+def last_begun_of_tenant() -> ScalarSelect[datetime | None]:
+    """When a job of a job's tenant was last claimed."""
+    other = aliased(Job)
+    return select(func.max(other.claimed_at)).where(other.tenant == Job.tenant).correlate(Job).scalar_subquery()
+
+
+def claim(
+    session: Session, worker: str, lease_seconds: float, failure_cap: int, max_running: int | None = None
+) -> Job | None:
     """queued, or running with an expired lease → running. The best job there is, or None.
 
-    The first by `turn`. Two claimers never get the same job: on PostgreSQL the second skips the locked row, on SQLite
-    it waits for the first one's transaction and then finds the row changed.
+    The first by `turn`, of the tenants that have fewer than `max_running` jobs running. Two claimers never get the same
+    job: on PostgreSQL the second skips the locked row, on SQLite it waits for the first one's transaction and then finds
+    the row changed.
     """
+    if max_running is not None:
+        # Otherwise two that claim at once would each count without the other's job.
+        one_at_a_time(session, "claim")
     best = (
         select(Job.id)
-        .where(claimable(failure_cap))
+        .where(claimable(failure_cap, max_running))
         .order_by(*turn())
         .limit(1)
         .with_for_update(skip_locked=True, of=Job)
@@ -184,7 +199,7 @@ def claim(session: Session, worker: str, lease_seconds: float, failure_cap: int)
     )
     changed = _update(
         session,
-        and_(Job.id == best, claimable(failure_cap)),
+        and_(Job.id == best, claimable(failure_cap, max_running)),
         state=RUNNING,
         epoch=Job.epoch + 1,
         failures=Job.failures + case((Job.state == RUNNING, 1), else_=0),
@@ -363,6 +378,13 @@ def sweep(session: Session, failure_cap: int) -> int:
 
 
 # --- how it is done --------------------------------------------------------------------------------------------------
+
+
+def running_of_tenant() -> ScalarSelect[int]:
+    """How many jobs of the tenant of the job at hand are with a worker that is alive."""
+    other = aliased(Job)
+    held = and_(other.state.in_([RUNNING, CANCELLING]), other.lease_until >= now())
+    return select(func.count()).where(other.tenant == Job.tenant, held).correlate(Job).scalar_subquery()
 
 
 def _held(lease: Lease, *states: JobState) -> ColumnElement[bool]:

@@ -1,6 +1,7 @@
 """Uploads: models and datasets that clients send file by file."""
 
 from collections.abc import Collection, Sequence
+from pathlib import PurePosixPath
 from typing import Any, Literal, cast
 
 from sqlalchemy import CursorResult, delete, select, update
@@ -18,12 +19,20 @@ PREFIXES: dict[UploadKind, str] = {"model": ids.MODEL, "dataset": ids.DATASET}
 
 
 def create(session: Session, tenant: str, kind: UploadKind, name: str | None, files: Sequence[DeclaredFile]) -> Upload:
-    """A new, open upload that expects `files`."""
+    """A new, open upload that expects `files`, but for those whose bytes the tenant has sent before."""
     upload = Upload(
         id=ids.new_id(PREFIXES[kind]), tenant=tenant, kind=kind, name=name, state=UploadState.OPEN, description=None
     )
+    known = _known(session, tenant, kind, files)
     upload.files = [
-        UploadFile(tenant=tenant, name=file.name, position=position, size=file.size, sha256=file.sha256, key=None)
+        UploadFile(
+            tenant=tenant,
+            name=file.name,
+            position=position,
+            size=file.size,
+            sha256=file.sha256,
+            key=known.get((_judged_as(file.name), file.size, file.sha256)),
+        )
         for position, file in enumerate(files)
     ]
     session.add(upload)
@@ -32,14 +41,39 @@ def create(session: Session, tenant: str, kind: UploadKind, name: str | None, fi
     return upload
 
 
+def _known(
+    session: Session, tenant: str, kind: UploadKind, files: Sequence[DeclaredFile]
+) -> dict[tuple[str, int, str], str]:
+    """Where bytes lie that the tenant has sent before, by what they were judged as, size and sha256.
+
+    Locked: whoever gives up the upload they came with waits, and then sees that they have another name.
+    """
+    of_kind = select(Upload.id).where(owned_by(Upload, tenant), Upload.kind == kind)
+    sent = select_owned(UploadFile, tenant).where(
+        UploadFile.sha256.in_({file.sha256 for file in files}),
+        UploadFile.key.is_not(None),
+        UploadFile.upload_id.in_(of_kind),
+    )
+    rows = session.scalars(sent.order_by(UploadFile.upload_id, UploadFile.name).with_for_update(of=UploadFile))
+    return {(_judged_as(row.name), row.size, row.sha256): row.key for row in rows if row.key is not None}
+
+
+def _judged_as(name: str) -> str:
+    """A file's bytes were checked for what its name says they are: weights and shards by suffix, all else by name."""
+    suffix = PurePosixPath(name).suffix
+    return suffix if suffix in (".safetensors", ".parquet") else name
+
+
 def get(session: Session, tenant: str, kind: UploadKind, upload_id: str) -> Upload | None:
     """The tenant's upload of this kind, with its files."""
     return session.scalar(select_owned(Upload, tenant).where(Upload.id == upload_id, Upload.kind == kind))
 
 
 def page(session: Session, tenant: str, kind: UploadKind, cursor: str | None, limit: int) -> Rows[Upload]:
-    """Newest first."""
-    return fetch_page(session, Upload, select_owned(Upload, tenant).where(Upload.kind == kind), cursor, limit)
+    """Newest first, those left out whose files are gone."""
+    there = Upload.state.in_([UploadState.OPEN, UploadState.READY])
+    query = select_owned(Upload, tenant).where(Upload.kind == kind, there)
+    return fetch_page(session, Upload, query, cursor, limit)
 
 
 def artifact_key(upload_id: str, name: str, attempt: str) -> str:
@@ -83,11 +117,18 @@ def mark_ready(session: Session, tenant: str, upload_id: str, description: dict[
 
 
 def discard(session: Session, tenant: str, kind: UploadKind, upload_id: str) -> bool:
-    """Remove an open upload and its files' rows; the bytes are the caller's to remove after the commit. False: not open."""
+    """Remove an open upload and its files' rows; the bytes are the caller's to remove after the commit (`unnamed`). False:
+    not open.
+    """
     statement = delete(Upload).where(
         owned_by(Upload, tenant), Upload.id == upload_id, Upload.kind == kind, Upload.state == UploadState.OPEN
     )
     return _changed(session, statement)
+
+
+def unnamed(session: Session, keys: Collection[str]) -> set[str]:
+    """Those of `keys` that no file of any upload has: bytes that were sent once may be in several uploads."""
+    return set(keys) - {key for key in session.scalars(select(UploadFile.key).where(UploadFile.key.in_(keys))) if key}
 
 
 def _changed(session: Session, statement: Any) -> bool:

@@ -17,6 +17,7 @@ from store import broker
 from store.artifacts import Artifacts
 from store.database import Database
 from store.settings import get_settings
+from worker import worker_logs as worker_logs  # listens from here on
 from worker.scratch import Scratch
 from worker.supervisor import Supervisor
 

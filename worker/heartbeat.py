@@ -5,12 +5,14 @@ this machine's monotonic clock, so the lease ends here no later than in the data
 then the job counts as lost, and the engine is killed before another worker may have started one.
 """
 
+import contextvars
 import logging
 import math
 import threading
 import time
 from collections.abc import Callable
 from enum import StrEnum
+from functools import partial
 from types import TracebackType
 from typing import Self
 
@@ -75,7 +77,9 @@ class Heartbeat:
         self._lost = False
         self._kill: Callable[[], None] | None = None
         self._done = threading.Event()
-        self._thread = threading.Thread(target=self._run, name=f"heartbeat-{lease.job_id}", daemon=True)
+        # What is bound to the lines of log goes along into the thread.
+        run = partial(contextvars.copy_context().run, self._run)
+        self._thread = threading.Thread(target=run, name=f"heartbeat-{lease.job_id}", daemon=True)
 
     def __enter__(self) -> Self:
         self._thread.start()

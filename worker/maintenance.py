@@ -13,6 +13,7 @@ from store.database import Database
 from store.outbound.client import Outbound
 from store.outbound.targets import Rules
 from store.settings import Settings, get_settings
+from worker import worker_logs as worker_logs  # listens from here on
 from worker.webhooks import Sender
 
 log = logging.getLogger(__name__)
@@ -33,7 +34,7 @@ def sweep(database: Database, settings: Settings) -> int:
 def redispatch(database: Database, settings: Settings) -> int:
     """Wake workers for jobs that wait, where wake-ups were lost or a wait has ended; returns how many were published."""
     with database.read() as session:
-        claimable = jobs.count_claimable(session, settings.failure_cap)
+        claimable = jobs.count_claimable(session, settings.failure_cap, settings.max_running_jobs)
     if not claimable:
         return 0
     try:
@@ -54,7 +55,9 @@ def expire(database: Database, settings: Settings) -> int:
         deliveries.expire(session, settings.webhook_log_seconds)
     if expired.uploads or expired.jobs:
         log.info("%d uploads and the checkpoints of %d jobs have expired", expired.uploads, expired.jobs)
-    return expired.uploads + expired.jobs
+    if expired.audit:
+        log.info("%d entries of the audit log have expired", expired.audit)
+    return expired.uploads + expired.jobs + expired.audit
 
 
 def collect_orphans(database: Database, settings: Settings) -> int:

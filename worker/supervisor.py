@@ -24,12 +24,13 @@ from collections.abc import Callable
 from functools import partial
 from typing import TypeVar
 
+import structlog
 from sqlalchemy.orm import Session
 
 from api_schemas.errors import ErrorCode, SecateurError
 from api_schemas.metrics import JobResult
 from api_schemas.resources import JobError
-from store import transitions
+from store import observations, transitions
 from store.artifacts import Artifacts
 from store.database import Database
 from store.settings import Settings
@@ -80,9 +81,18 @@ class Supervisor:
         claimed_at = time.monotonic()
         settings = self._settings
         with self._database.write() as session:
-            job = transitions.claim(session, self._name, settings.lease_seconds, settings.failure_cap)
+            job = transitions.claim(
+                session, self._name, settings.lease_seconds, settings.failure_cap, settings.max_running_jobs
+            )
         if job is None:
             return False
+        with structlog.contextvars.bound_contextvars(job_id=job.id, attempt=job.epoch):
+            self._hold(job, claimed_at)
+        return True
+
+    def _hold(self, job: Job, claimed_at: float) -> None:
+        """Run the job under a heartbeat. Whatever is logged meanwhile names it."""
+        settings = self._settings
         lease = Lease(job.id, job.epoch)
         log.info("job %s claimed, epoch %d", job.id, job.epoch)
         job_log = JobLog(settings.max_log_bytes)
@@ -93,7 +103,6 @@ class Supervisor:
                 self._run(job, lease, beat, job_log)
             except LeaseLost:
                 log.warning("job %s is no longer this worker's (epoch %d)", job.id, job.epoch)
-        return True
 
     def _run(self, job: Job, lease: Lease, beat: Heartbeat, job_log: JobLog) -> None:
         """To the end of the work, and then the one transition that fits. Raises LeaseLost."""
@@ -119,9 +128,7 @@ class Supervisor:
             log.exception("job %s: the supervisor itself failed", job.id)
             end = partial(self._crash, lease, _own_failure(error))
         else:
-            end = partial(
-                self._unless_cancelled, lease, lambda session: transitions.succeed(session, lease, result=result)
-            )
+            end = partial(self._unless_cancelled, lease, partial(self._succeed, lease, result))
         beat.flush()
         end()
 
@@ -145,6 +152,10 @@ class Supervisor:
             case Reason.SHUTDOWN | Reason.PAUSED:
                 self._write(lambda session: transitions.release(session, lease))
         log.info("job %s: %s", lease.job_id, reason.value)
+
+    def _succeed(self, lease: Lease, result: JobResult | None, session: Session) -> None:
+        transitions.succeed(session, lease, result=result)
+        observations.record(session, lease.job_id)
 
     def _fail(self, lease: Lease, error: JobError) -> None:
         self._unless_cancelled(lease, lambda session: transitions.fail(session, lease, error))

@@ -204,9 +204,11 @@ def _programs(folder: Path, url: str) -> list[Program]:
 
 
 def _environment(settings: Settings) -> dict[str, str]:
-    dumped = settings.model_dump(mode="json")
-    values = {name: json.dumps(value) if isinstance(value, list) else value for name, value in dumped.items()}
-    texts = {f"SECATEUR_{name.upper()}": str(value) for name, value in values.items() if value is not None}
+    texts = {
+        f"SECATEUR_{name.upper()}": json.dumps(value) if isinstance(value, list) else str(value)
+        for name, value in settings.model_dump(mode="json").items()
+        if value is not None
+    }
     return texts | {"PYTHONUNBUFFERED": "1", "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
 
 

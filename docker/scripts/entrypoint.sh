@@ -5,7 +5,7 @@ set -euo pipefail
 
 role=${1:-}
 pid_file=${PID_FILE:-/tmp/secateur.pid}
-log_level=${LOG_LEVEL:-info}
+log_level=${SECATEUR_LOG_LEVEL:-info}
 
 wait_for() {
     local url
@@ -23,10 +23,14 @@ esac
 
 case $role in
     api)
+        if [[ ${SECATEUR_AUTH:-none} != keys ]]; then
+            echo "A container is reached from outside, so the API needs keys: set SECATEUR_AUTH=keys (docs/deploy.md)." >&2
+            exit 78
+        fi
         wait_for "${SECATEUR_DATABASE_URL:-}"
         # Requests are answered to their end on a stop; the proxy in front, if any, is named by FORWARDED_ALLOW_IPS.
         exec uvicorn --factory service.app:create_app --host 0.0.0.0 --port "${API_PORT:-8000}" \
-            --log-level "$log_level" --timeout-graceful-shutdown 20
+            --log-level "$log_level" --no-server-header --timeout-graceful-shutdown 20
         ;;
     worker)
         wait_for "${SECATEUR_DATABASE_URL:-}" "${SECATEUR_BROKER_URL:-}"

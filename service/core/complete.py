@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from api_schemas.enums import UploadState
+from api_schemas.enums import AuditAction, UploadState
 from api_schemas.errors import ErrorCode, SecateurError
 from api_schemas.inputs import Columns
 from service.core import uploads as core
@@ -19,6 +19,8 @@ from store.intake.inspector import inspect_in_process
 from store.intake.model_folder import describe_model
 from store.tables import Upload
 from store.uploads import UploadKind
+
+_COMPLETED = {"model": AuditAction.COMPLETE_MODEL, "dataset": AuditAction.COMPLETE_DATASET}
 
 
 @dataclass(frozen=True)
@@ -79,5 +81,6 @@ def _unchanged(upload_id: str) -> Iterator[None]:
 def _ready(services: Services, kind: UploadKind, upload_id: str, description: dict[str, Any]) -> Upload:
     # Of two that complete at once one marks it; both found the same, since the files cannot have changed between.
     with services.database.write() as session:
-        uploads.mark_ready(session, services.tenant, upload_id, description)
+        if uploads.mark_ready(session, services.tenant, upload_id, description):
+            services.note(session, _COMPLETED[kind], upload_id)
     return core.get(services, kind, upload_id)

@@ -9,6 +9,8 @@ from sqlalchemy.orm import Session
 from api_schemas.enums import UploadState
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
 from api_schemas.inputs import BucketModel, HubModel, ModelReference, StepModel, UploadedModel
+from api_schemas.resources import ModelLayout
+from api_schemas.shape import ModelShape
 from api_schemas.shards import INDEX_NAME, WEIGHTS_NAME
 from service.core import views
 from service.core.complete import StoredFiles
@@ -22,10 +24,27 @@ from store.uploads import UploadKind
 
 
 @dataclass(frozen=True)
-class ModelSource:
-    """`description` as `views.model_description` makes it; None where only the worker can look."""
+class KnownModel:
+    """`description` as `views.model_description` makes it."""
 
-    description: dict[str, Any] | None
+    description: Mapping[str, Any]
+    weight_file_bytes: int
+    """Of the safetensors files as they lie there."""
+
+    @property
+    def layout(self) -> ModelLayout:
+        return ModelLayout.model_validate(self.description)
+
+    @property
+    def shape(self) -> ModelShape:
+        return views.model_shape(dict(self.description))
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """`known` is None where only the worker can look."""
+
+    known: KnownModel | None
     lineage: Mapping[str, str]
     uploads: frozenset[str] = frozenset()
     """That must stay until the job is there."""
@@ -38,13 +57,15 @@ class ModelSource:
 
 
 def find(services: Services, reference: ModelReference) -> ModelSource:
-    """Raises NOT_FOUND, UPLOAD_INCOMPLETE, EXPIRED, NO_CHECKPOINT, STEP_NOT_PRUNABLE, STORAGE_UNAVAILABLE, or what is wrong
-    with the checkpoint."""
+    """Raises NOT_FOUND, UPLOAD_INCOMPLETE, DELETED, EXPIRED, NO_CHECKPOINT, STEP_NOT_PRUNABLE, STORAGE_UNAVAILABLE, or
+    what is wrong with the checkpoint."""
     match reference:
         case UploadedModel():
             upload = ready_upload(services, "model", reference.id)
             lineage = {"model": upload.id, "model_sha256": _weights_sha256(upload.files)}
-            return ModelSource(upload.description or {}, lineage, uploads=frozenset({upload.id}))
+            sizes = {file.name: file.size for file in upload.files}
+            known = KnownModel(upload.description or {}, _weight_bytes(sizes))
+            return ModelSource(known, lineage, uploads=frozenset({upload.id}))
         case StepModel():
             return _step(services, reference)
         case BucketModel():
@@ -54,7 +75,7 @@ def find(services: Services, reference: ModelReference) -> ModelSource:
 
 
 def ready_upload(services: Services, kind: UploadKind, upload_id: str) -> Upload:
-    """Raises NOT_FOUND, EXPIRED or UPLOAD_INCOMPLETE."""
+    """Raises NOT_FOUND, DELETED, EXPIRED or UPLOAD_INCOMPLETE."""
     with services.database.read() as session:
         upload = uploads.get(session, services.tenant, kind, upload_id)
     pointer = f"/{kind}/id"
@@ -73,8 +94,11 @@ def ready_upload(services: Services, kind: UploadKind, upload_id: str) -> Upload
 
 def _step(services: Services, reference: StepModel) -> ModelSource:
     with services.database.read() as session:
-        if jobs.get(session, services.tenant, reference.job) is None:
+        job = jobs.get(session, services.tenant, reference.job)
+        if job is None:
             raise _refused(ErrorCode.NOT_FOUND, "/model/job", f"There is no job {reference.job}.")
+        if job.deleted_at is not None:
+            raise _refused(ErrorCode.DELETED, "/model/job", f"Job {reference.job} was deleted.")
         steps = jobs.steps(session, services.tenant, reference.job)
     step = next((row for row in steps if row.step == reference.step and row.downloadable), None)
     if step is None:
@@ -94,15 +118,16 @@ def _step(services: Services, reference: StepModel) -> ModelSource:
     return ModelSource(_described(services, step), _step_lineage(step), step=reference)
 
 
-def _described(services: Services, step: JobStep) -> dict[str, Any]:
+def _described(services: Services, step: JobStep) -> KnownModel:
     chosen = set(checkpoint_names(file.name for file in step.files))
     files = [file for file in step.files if file.name in chosen]
     keys, sizes = {file.name: file.key for file in files}, {file.name: file.size for file in files}
     try:
-        return views.model_description(describe_model(StoredFiles(services.artifacts, keys, sizes)))
+        checkpoint = describe_model(StoredFiles(services.artifacts, keys, sizes))
     except FileNotFoundError:
         detail = "The checkpoint's files are being removed, their time is over. Run that job again."
         raise _refused(ErrorCode.EXPIRED, "/model/step", detail) from None
+    return KnownModel(views.model_description(checkpoint), _weight_bytes(sizes))
 
 
 def _step_lineage(step: JobStep) -> dict[str, str]:
@@ -115,7 +140,12 @@ def _bucket(services: Services, reference: BucketModel) -> ModelSource:
     folder = folder.narrowed(checkpoint_names(folder.sizes))
     check_sizes(folder.sizes, services.settings.max_file_bytes, services.settings.max_model_bytes)
     lineage = {"model": f"s3:{reference.bucket}/{reference.prefix}", "model_state": folder.state}
-    return ModelSource(views.model_description(describe_model(folder)), lineage)
+    known = KnownModel(views.model_description(describe_model(folder)), _weight_bytes(folder.sizes))
+    return ModelSource(known, lineage)
+
+
+def _weight_bytes(sizes: Mapping[str, int]) -> int:
+    return sum(size for name, size in sizes.items() if name.endswith(".safetensors"))
 
 
 def _weights_sha256(files: list[UploadFile]) -> str:

@@ -1,10 +1,13 @@
 """A job is accepted only if it can run: its inputs are there, its target is within reach, its labels are the model's."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy.orm import Session
 
 from api_schemas.columns import FoundColumns, find_columns
-from api_schemas.enums import Head
+from api_schemas.enums import AuditAction, Head
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
 from api_schemas.families import family_named
 from api_schemas.inputs import HubDataset, Splits, UploadedDataset
@@ -13,44 +16,64 @@ from api_schemas.resources import DatasetContents, ModelLayout
 from api_schemas.spec import JobRequest
 from api_schemas.task_rules import check_exports, check_labels, check_layout
 from service.core import model_source
-from service.core.views import model_shape
+from service.core.model_source import ModelSource
 from service.services import Services
-from store import broker, jobs, uploads
+from store import broker, jobs, quotas, uploads
 from store.tables import Job
 
 log = logging.getLogger(__name__)
 
 
-def submit(services: Services, request: JobRequest) -> Job:
-    """Create the job; `wake` is to follow.
+@dataclass(frozen=True)
+class Accepted:
+    """A request that can run, as far as is known before a worker has it, and what it would run on."""
 
-    Raises NOT_FOUND or UPLOAD_INCOMPLETE (an input that is not there or not ready), SPARSITY_OUT_OF_REACH,
-    WIDTH_MISALIGNED, LABELS_MISMATCH, DATASET_SCHEMA, DATASET_EMPTY, INVALID_REQUEST and EXPORT_UNAVAILABLE (what the
-    model's family or answers rule out).
+    request: JobRequest
+    model: ModelSource
+    dataset: DatasetContents | None
+    """Null where the worker fetches it."""
+    inputs: frozenset[str]
+    lineage: dict[str, str]
+
+
+def check(services: Services, request: JobRequest) -> Accepted:
+    """Nothing is written.
+
+    Raises what `model_source.find` does; NOT_FOUND or UPLOAD_INCOMPLETE (a dataset that is not there or not ready),
+    SPARSITY_OUT_OF_REACH, WIDTH_MISALIGNED, LABELS_MISMATCH, DATASET_SCHEMA, DATASET_EMPTY, INVALID_REQUEST and
+    EXPORT_UNAVAILABLE (what the model's family or answers rule out), QUOTA_EXCEEDED.
     """
-    source = model_source.find(services, request.model)
+    model = model_source.find(services, request.model)
     # A model of the hub is judged by the worker, once it is there; the engine then checks what is checked here.
-    layout = None if source.description is None else ModelLayout.model_validate(source.description)
-    if layout is not None:
+    known = model.known
+    if known is not None:
+        layout = known.layout
         check_labels(layout.head, request.pruning)
         check_exports(family_named(layout.family), layout.head, request.exports)
         check_layout(family_named(layout.family), request.pruning)
-        check_reachable(model_shape(source.description or {}), layout.widths, request.pruning)
+        check_reachable(known.shape, layout.widths, request.pruning)
     _check_roles(request.dataset.splits)
-    inputs = set(source.uploads)
-    lineage = dict(source.lineage)
-    if isinstance(request.dataset, UploadedDataset):
-        dataset = model_source.ready_upload(services, "dataset", request.dataset.id)
-        contents = DatasetContents.model_validate(dataset.description)
-        _check_dataset(request.dataset, contents, layout)
-        lineage |= {"dataset": dataset.id}
-        inputs |= {dataset.id}
-    else:
-        lineage |= _hub_lineage(request.dataset)
+    if not isinstance(request.dataset, UploadedDataset):
+        return Accepted(request, model, None, model.uploads, {**model.lineage, **_hub_lineage(request.dataset)})
+    dataset = model_source.ready_upload(services, "dataset", request.dataset.id)
+    contents = DatasetContents.model_validate(dataset.description)
+    _check_dataset(request.dataset, contents, None if known is None else known.layout)
+    lineage = {**model.lineage, "dataset": dataset.id}
+    return Accepted(request, model, contents, model.uploads | {dataset.id}, lineage)
+
+
+def submit(services: Services, request: JobRequest, also: Callable[[Session, Job], None]) -> Job:
+    """Create the job; `wake` is to follow. `also` writes in its transaction. Raises what `check` does, and EXPIRED."""
+    accepted = check(services, request)
     with services.database.write() as session:
-        if not (uploads.hold_ready(session, services.tenant, inputs) and source.hold(session, services.tenant)):
+        held = uploads.hold_ready(session, services.tenant, accepted.inputs)
+        if not (held and accepted.model.hold(session, services.tenant)):
             raise SecateurError(ErrorCode.EXPIRED, "An input of the job has expired just now. Upload it again.")
-        return jobs.create(session, services.tenant, request, lineage)
+        quotas.check_job(session, services.tenant, services.settings)
+        job = jobs.create(session, services.tenant, request, accepted.lineage)
+        services.note(session, AuditAction.CREATE_JOB, job.id)
+        also(session, job)
+    return job
 
 
 def wake(services: Services) -> None:

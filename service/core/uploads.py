@@ -1,25 +1,32 @@
 """Uploads: declared, sent file by file, then judged as a whole. A file counts once all its bytes have been verified."""
 
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
+from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
-from api_schemas.enums import UploadState
+from api_schemas.enums import AuditAction, UploadState
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
 from api_schemas.resources import UploadedFile, UploadRequest
 from service.services import Services
-from store import uploads
+from store import quotas, removal, uploads
 from store.intake import dataset_names, model_folder
 from store.intake.arrival import Arrival
 from store.tables import Upload, UploadFile
 from store.uploads import UploadKind
 
+_DECLARED = {"model": AuditAction.CREATE_MODEL, "dataset": AuditAction.CREATE_DATASET}
+_RECEIVED = {"model": AuditAction.UPLOAD_MODEL_FILE, "dataset": AuditAction.UPLOAD_DATASET_FILE}
+_DISCARDED = {"model": AuditAction.DELETE_MODEL, "dataset": AuditAction.DELETE_DATASET}
 _CHECK_NAMES = {"model": model_folder.check_names, "dataset": dataset_names.check_names}
 
 
-def declare(services: Services, kind: UploadKind, request: UploadRequest) -> Upload:
-    """A new upload. Raises what the names deserve, or REQUEST_TOO_LARGE, before a byte is sent."""
+def declare(
+    services: Services, kind: UploadKind, request: UploadRequest, also: Callable[[Session, Upload], None]
+) -> Upload:
+    """A new upload; `also` writes in its transaction. Raises what the names deserve, or REQUEST_TOO_LARGE, before a byte is
+    sent."""
     settings = services.settings
     if len(request.files) > settings.max_files:
         detail = f"{len(request.files)} files are declared; {settings.max_files} are allowed."
@@ -31,15 +38,21 @@ def declare(services: Services, kind: UploadKind, request: UploadRequest) -> Upl
             raise SecateurError(ErrorCode.REQUEST_TOO_LARGE, detail, (item,))
     _CHECK_NAMES[kind](file.name for file in request.files)
     with services.database.write() as session:
-        return uploads.create(session, services.tenant, kind, request.name, request.files)
+        quotas.check_upload(session, services.tenant, settings, sum(file.size for file in request.files))
+        upload = uploads.create(session, services.tenant, kind, request.name, request.files)
+        services.note(session, _DECLARED[kind], upload.id)
+        also(session, upload)
+    return upload
 
 
 def get(services: Services, kind: UploadKind, upload_id: str) -> Upload:
-    """Raises NOT_FOUND."""
+    """Raises NOT_FOUND, or DELETED."""
     with services.database.read() as session:
         upload = uploads.get(session, services.tenant, kind, upload_id)
     if upload is None:
         raise SecateurError(ErrorCode.NOT_FOUND, f"There is no {kind} {upload_id}.")
+    if upload.state is UploadState.DELETED:
+        require_kept(upload)
     return upload
 
 
@@ -55,34 +68,51 @@ async def receive(
 
     Where anything is wrong (name, length, sha256, content, a connection that breaks) nothing is stored.
     """
-    declared = await run_in_threadpool(_expected, services, kind, upload_id, name)
+    declared = await run_in_threadpool(expected, services, kind, upload_id, name)
     if content_length is not None and content_length != declared.size:
         detail = (
             f"{content_length} bytes are announced, {declared.size} were declared for {name}; send the declared file."
         )
         raise SecateurError(ErrorCode.CHECKSUM_MISMATCH, detail)
-    arrival = Arrival(name, declared.size, services.settings.max_json_bytes)
+    return await keep(services, kind, upload_id, declared, body)
+
+
+async def keep(
+    services: Services, kind: UploadKind, upload_id: str, declared: UploadFile, chunks: AsyncIterator[bytes]
+) -> UploadedFile:
+    """Store and record a declared file whose bytes are `chunks`, judged as they pass. Where anything is wrong, nothing."""
+    name, size = declared.name, declared.size
+    arrival = Arrival(name, size, services.settings.max_json_bytes)
     key = uploads.artifact_key(upload_id, name, secrets.token_hex(8))
-    await services.artifacts.put_stream(
-        key, _judged(body, arrival, declared.size), size=declared.size, sha256=declared.sha256
-    )
+    await services.artifacts.put_stream(key, _judged(chunks, arrival, size), size=size, sha256=declared.sha256)
     try:
-        replaced = await run_in_threadpool(_record, services, upload_id, name, key)
+        replaced = await run_in_threadpool(_record, services, kind, upload_id, name, key)
     except BaseException:
         await run_in_threadpool(services.artifacts.delete, key)
         raise
     if replaced is not None:
-        await run_in_threadpool(services.artifacts.delete, replaced)
-    return UploadedFile(name=name, size=declared.size, sha256=declared.sha256, uploaded=True)
+        await run_in_threadpool(_let_go, services, {replaced})
+    return UploadedFile(name=name, size=size, sha256=declared.sha256, uploaded=True)
 
 
 def discard(services: Services, kind: UploadKind, upload_id: str) -> None:
-    """Remove an open upload and its bytes. Raises NOT_FOUND, or UPLOAD_CLOSED for a complete one, which jobs may use."""
-    require_open(get(services, kind, upload_id))
+    """Remove an upload: an open one with all it has, of a ready one the files, whose bytes maintenance removes.
+
+    Raises NOT_FOUND, DELETED, EXPIRED, or CONFLICT where a job that has not ended needs it.
+    """
+    upload = get(services, kind, upload_id)
+    require_kept(upload)
     with services.database.write() as session:
-        if not uploads.discard(session, services.tenant, kind, upload_id):
-            raise SecateurError(ErrorCode.UPLOAD_CLOSED, f"{upload_id} was completed meanwhile.")
-    services.artifacts.delete_prefix(uploads.artifact_prefix(upload_id))
+        if upload.state is UploadState.READY:
+            gone = removal.delete_ready_upload(session, services.tenant, upload_id)
+        else:
+            gone = uploads.discard(session, services.tenant, kind, upload_id)
+        if not gone:
+            raise SecateurError(ErrorCode.CONFLICT, f"{upload_id} has changed just now. Look at it and try again.")
+        services.note(session, _DISCARDED[kind], upload_id)
+    if upload.state is UploadState.OPEN:
+        below = {found.key for found in services.artifacts.list(uploads.artifact_prefix(upload_id))}
+        _let_go(services, below | {file.key for file in upload.files if file.key is not None})
 
 
 def require_open(upload: Upload) -> None:
@@ -93,7 +123,10 @@ def require_open(upload: Upload) -> None:
 
 
 def require_kept(upload: Upload, pointer: str = "") -> None:
-    """Raises EXPIRED."""
+    """Raises EXPIRED, or DELETED."""
+    if upload.state is UploadState.DELETED:
+        item = ErrorItem(pointer=pointer, code=ErrorCode.DELETED, detail="deleted")
+        raise SecateurError(ErrorCode.DELETED, f"{upload.id} was deleted. Upload it again.", (item,))
     if upload.state is UploadState.EXPIRED:
         detail = f"{upload.id} was kept for its time and its files are gone. Upload it again."
         raise SecateurError(
@@ -114,7 +147,8 @@ def require_all_files(upload: Upload) -> None:
         raise SecateurError(ErrorCode.UPLOAD_INCOMPLETE, detail, items)
 
 
-def _expected(services: Services, kind: UploadKind, upload_id: str, name: str) -> UploadFile:
+def expected(services: Services, kind: UploadKind, upload_id: str, name: str) -> UploadFile:
+    """A file that was declared for an open upload. Raises NOT_FOUND, UPLOAD_CLOSED, EXPIRED or FILE_UNEXPECTED."""
     upload = get(services, kind, upload_id)
     require_open(upload)
     for file in upload.files:
@@ -136,11 +170,20 @@ async def _judged(body: AsyncIterator[bytes], arrival: Arrival, size: int) -> As
         arrival.finish()
 
 
-def _record(services: Services, upload_id: str, name: str, key: str) -> str | None:
+def _record(services: Services, kind: UploadKind, upload_id: str, name: str, key: str) -> str | None:
     """Returns the key that `key` takes the place of: read here, since the same file may be coming several times at once."""
     with services.database.write() as session:
         replaced = uploads.recorded_key(session, services.tenant, upload_id, name)
         if not uploads.record_file(session, services.tenant, upload_id, name, key):
             detail = f"{upload_id} was completed or given up while {name} came. Start a new upload."
             raise SecateurError(ErrorCode.UPLOAD_CLOSED, detail)
+        services.note(session, _RECEIVED[kind], upload_id)
     return replaced
+
+
+def _let_go(services: Services, keys: set[str]) -> None:
+    """Remove bytes that had a name in an upload, unless they have one in another, too."""
+    with services.database.read() as session:
+        gone = uploads.unnamed(session, keys)
+    for key in gone:
+        services.artifacts.delete(key)

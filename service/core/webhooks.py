@@ -1,5 +1,6 @@
 """The rules of webhooks: an address is judged before it is kept, a secret is shown once."""
 
+from api_schemas.enums import AuditAction
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
 from api_schemas.resources import Page
 from api_schemas.webhooks import (
@@ -24,6 +25,7 @@ def create(services: Services, request: WebhookRequest) -> WebhookSecret:
     with services.database.write() as session:
         most = services.settings.max_webhooks
         row = webhooks.create(session, services.tenant, request.url, request.events, most)
+        services.note(session, AuditAction.CREATE_WEBHOOK, row.id)
         return _with_secret(row)
 
 
@@ -46,6 +48,7 @@ def change(services: Services, webhook_id: str, update: WebhookUpdate) -> Webhoo
         _check_url(services, update.url)
     with services.database.write() as session:
         row = webhooks.change(session, services.tenant, webhook_id, update.url, update.events, update.enabled)
+        services.note(session, AuditAction.UPDATE_WEBHOOK, webhook_id)
         return _webhook(row)
 
 
@@ -53,13 +56,16 @@ def remove(services: Services, webhook_id: str) -> None:
     """Raises NOT_FOUND."""
     with services.database.write() as session:
         webhooks.remove(session, services.tenant, webhook_id)
+        services.note(session, AuditAction.DELETE_WEBHOOK, webhook_id)
 
 
 def rotate(services: Services, webhook_id: str) -> WebhookSecret:
     """Raises NOT_FOUND."""
     overlap = services.settings.webhook_rotation_seconds
     with services.database.write() as session:
-        return _with_secret(webhooks.rotate(session, services.tenant, webhook_id, overlap))
+        row = webhooks.rotate(session, services.tenant, webhook_id, overlap)
+        services.note(session, AuditAction.ROTATE_WEBHOOK_SECRET, webhook_id)
+        return _with_secret(row)
 
 
 def ping(services: Services, webhook_id: str) -> DeliveryResource:
@@ -68,6 +74,7 @@ def ping(services: Services, webhook_id: str) -> DeliveryResource:
         row = _enabled(webhooks.get(session, services.tenant, webhook_id))
         delivery = news.ping(session, row)
         session.refresh(delivery)
+        services.note(session, AuditAction.PING_WEBHOOK, webhook_id)
         return _delivery(delivery)
 
 
@@ -90,6 +97,7 @@ def redeliver(services: Services, webhook_id: str, delivery_id: str) -> Delivery
             raise SecateurError(ErrorCode.CONFLICT, f"{delivery_id} is still being tried; `next_attempt_at` says when.")
         delivery = news.again(session, earlier)
         session.refresh(delivery)
+        services.note(session, AuditAction.REDELIVER_WEBHOOK_DELIVERY, delivery.id)
         return _delivery(delivery)
 
 

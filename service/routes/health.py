@@ -6,11 +6,11 @@ from collections.abc import Callable
 from fastapi import APIRouter, Response
 
 from api_schemas.families import FAMILIES
-from api_schemas.resources import Health, Limits
+from api_schemas.resources import Health, Limits, Quota, Quotas
+from service.access import Public, ToLookAround
 from service.openapi import problems
 from service.problems import RETRY_SECONDS
-from service.services import With
-from store import broker
+from store import broker, quotas
 from store.intake import dataset_names, model_folder
 from store.model_buckets import parse_buckets
 
@@ -35,7 +35,7 @@ def get_health() -> Health:
         **{status: body for status, body in problems().items() if status != 503},
     },
 )
-def get_readiness(services: With, response: Response) -> Health:
+def get_readiness(services: Public, response: Response) -> Health:
     """Database, broker and artifacts, each asked now: for deciding whether to send requests here.
 
     Without the broker jobs are still accepted, and start when it is back; the answer is 503 nevertheless.
@@ -53,9 +53,11 @@ def get_readiness(services: With, response: Response) -> Health:
 
 
 @limits_router.get("/limits", operation_id="get_limits", summary="What this server accepts", responses=problems())
-def get_limits(services: With) -> Limits:
-    """Sizes, file kinds and model families."""
+def get_limits(services: ToLookAround) -> Limits:
+    """Sizes, file kinds and model families; quotas of the key's tenant and what of them is used."""
     settings = services.settings
+    with services.database.read() as session:
+        used = quotas.usage(session, services.tenant)
     return Limits(
         max_file_bytes=settings.max_file_bytes,
         max_files=settings.max_files,
@@ -64,6 +66,12 @@ def get_limits(services: With) -> Limits:
         dataset_file_suffixes=dataset_names.SUFFIXES,
         families=tuple(family.name for family in FAMILIES),
         model_buckets=tuple(sorted(parse_buckets(settings.model_buckets))),
+        quotas=Quotas(
+            requests_per_minute=Quota(limit=settings.requests_per_minute, used=services.rates.used(services.tenant)),
+            stored_bytes=Quota(limit=settings.max_stored_bytes, used=used.stored_bytes),
+            waiting_jobs=Quota(limit=settings.max_waiting_jobs, used=used.waiting_jobs),
+            running_jobs=Quota(limit=settings.max_running_jobs, used=used.running_jobs),
+        ),
     )
 
 

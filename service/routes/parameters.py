@@ -4,13 +4,18 @@ from typing import Annotated
 
 from fastapi import Path, Query
 
-from api_schemas.ids import DatasetId, DeliveryId, FileName, JobId, ModelId, WebhookId
+from api_schemas.ids import DatasetId, DeliveryId, FileName, JobId, KeyId, ModelId, ResumableId, WebhookId
 
 ModelPath = Annotated[ModelId, Path(description="Identifier of a model.", examples=["mdl_aaaaaaaaaaaaaaaaaaaaaaaaaa"])]
 DatasetPath = Annotated[
     DatasetId, Path(description="Identifier of a dataset.", examples=["dst_aaaaaaaaaaaaaaaaaaaaaaaaaa"])
 ]
+ResumablePath = Annotated[
+    ResumableId,
+    Path(description="Identifier of a file that comes in pieces.", examples=["upl_aaaaaaaaaaaaaaaaaaaaaaaaaa"]),
+]
 JobPath = Annotated[JobId, Path(description="Identifier of a job.", examples=["job_aaaaaaaaaaaaaaaaaaaaaaaaaa"])]
+KeyPath = Annotated[KeyId, Path(description="Identifier of a key.", examples=["key_aaaaaaaaaaaaaaaaaaaaaaaaaa"])]
 WebhookPath = Annotated[
     WebhookId, Path(description="Identifier of a webhook.", examples=["whk_aaaaaaaaaaaaaaaaaaaaaaaaaa"])
 ]

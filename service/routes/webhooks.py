@@ -15,10 +15,10 @@ from api_schemas.webhooks import (
     WebhookSecret,
     WebhookUpdate,
 )
+from service.access import ToReadJobs, ToWriteJobs
 from service.core import views, webhooks
 from service.openapi import LOCATION, problems
 from service.routes.parameters import Cursor, DeliveryPath, Limit, WebhookPath
-from service.services import With
 
 router = APIRouter(prefix="/webhooks", tags=["webhooks"])
 
@@ -34,7 +34,7 @@ router = APIRouter(prefix="/webhooks", tags=["webhooks"])
         **problems(ErrorCode.TARGET_REFUSED, ErrorCode.CONFLICT, ErrorCode.REQUEST_TOO_LARGE),
     },
 )
-def create_webhook(services: With, request: WebhookRequest, response: Response) -> WebhookSecret:
+def create_webhook(services: ToWriteJobs, request: WebhookRequest, response: Response) -> WebhookSecret:
     """Events of jobs are sent to `url`, signed by the Standard Webhooks rules (standardwebhooks.com).
 
     Any answer from 200 to 299 within the time limit counts as taken; others are tried again, less and less often, for days.
@@ -42,11 +42,12 @@ def create_webhook(services: With, request: WebhookRequest, response: Response) 
     """
     webhook = webhooks.create(services, request)
     response.headers["Location"] = f"{views.V1}/webhooks/{webhook.id}"
+    response.headers["Cache-Control"] = "no-store"
     return webhook
 
 
 @router.get("", operation_id="list_webhooks", summary="List webhooks", responses=problems())
-def list_webhooks(services: With, cursor: Cursor = None, limit: Limit = 20) -> Page[WebhookResource]:
+def list_webhooks(services: ToReadJobs, cursor: Cursor = None, limit: Limit = 20) -> Page[WebhookResource]:
     """Newest first."""
     return webhooks.page(services, cursor, limit)
 
@@ -57,7 +58,7 @@ def list_webhooks(services: With, cursor: Cursor = None, limit: Limit = 20) -> P
     summary="Look at a webhook",
     responses=problems(ErrorCode.NOT_FOUND),
 )
-def get_webhook(services: With, webhook_id: WebhookPath) -> WebhookResource:
+def get_webhook(services: ToReadJobs, webhook_id: WebhookPath) -> WebhookResource:
     """Whether it works: `failing_since`, and `disabled_reason` where the server stopped calling it."""
     return webhooks.get(services, webhook_id)
 
@@ -68,7 +69,7 @@ def get_webhook(services: With, webhook_id: WebhookPath) -> WebhookResource:
     summary="Change a webhook",
     responses=problems(ErrorCode.NOT_FOUND, ErrorCode.TARGET_REFUSED, ErrorCode.REQUEST_TOO_LARGE),
 )
-def update_webhook(services: With, webhook_id: WebhookPath, request: WebhookUpdate) -> WebhookResource:
+def update_webhook(services: ToWriteJobs, webhook_id: WebhookPath, request: WebhookUpdate) -> WebhookResource:
     """Its address, its events, or whether it is called at all. What waits goes to the new address."""
     return webhooks.change(services, webhook_id, request)
 
@@ -80,7 +81,7 @@ def update_webhook(services: With, webhook_id: WebhookPath, request: WebhookUpda
     status_code=204,
     responses=problems(ErrorCode.NOT_FOUND),
 )
-def delete_webhook(services: With, webhook_id: WebhookPath) -> None:
+def delete_webhook(services: ToWriteJobs, webhook_id: WebhookPath) -> None:
     """With its log. What waits is not sent."""
     webhooks.remove(services, webhook_id)
 
@@ -92,7 +93,7 @@ def delete_webhook(services: With, webhook_id: WebhookPath) -> None:
     status_code=202,
     responses=problems(ErrorCode.NOT_FOUND, ErrorCode.CONFLICT),
 )
-def ping_webhook(services: With, webhook_id: WebhookPath) -> DeliveryResource:
+def ping_webhook(services: ToWriteJobs, webhook_id: WebhookPath) -> DeliveryResource:
     """A `webhook.ping`, delivered like any event; the log of deliveries says what came of it."""
     return webhooks.ping(services, webhook_id)
 
@@ -104,8 +105,9 @@ def ping_webhook(services: With, webhook_id: WebhookPath) -> DeliveryResource:
     response_description="With the new secret, which is not shown again.",
     responses=problems(ErrorCode.NOT_FOUND),
 )
-def rotate_webhook_secret(services: With, webhook_id: WebhookPath) -> WebhookSecret:
+def rotate_webhook_secret(services: ToWriteJobs, webhook_id: WebhookPath, response: Response) -> WebhookSecret:
     """Until `previous_secret_until` deliveries carry two signatures, of the new secret and of the one before."""
+    response.headers["Cache-Control"] = "no-store"
     return webhooks.rotate(services, webhook_id)
 
 
@@ -116,7 +118,7 @@ def rotate_webhook_secret(services: With, webhook_id: WebhookPath) -> WebhookSec
     responses=problems(ErrorCode.NOT_FOUND),
 )
 def list_webhook_deliveries(
-    services: With,
+    services: ToReadJobs,
     webhook_id: WebhookPath,
     cursor: Cursor = None,
     limit: Limit = 20,
@@ -133,7 +135,9 @@ def list_webhook_deliveries(
     status_code=202,
     responses=problems(ErrorCode.NOT_FOUND, ErrorCode.CONFLICT),
 )
-def redeliver_webhook_delivery(services: With, webhook_id: WebhookPath, delivery_id: DeliveryPath) -> DeliveryResource:
+def redeliver_webhook_delivery(
+    services: ToWriteJobs, webhook_id: WebhookPath, delivery_id: DeliveryPath
+) -> DeliveryResource:
     """The same message under a new delivery, whether the first one arrived or not. 409 while it is still being tried."""
     return webhooks.redeliver(services, webhook_id, delivery_id)
 

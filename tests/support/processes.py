@@ -18,7 +18,7 @@ from tests.support.stack import wait_for
 
 def environment(settings: Settings) -> dict[str, str]:
     """The settings as a process reads them."""
-    values = settings.model_dump(mode="json", exclude_unset=False)
+    values = settings.model_dump(mode="json")
     texts = {
         name: json.dumps(value) if isinstance(value, list) else str(value)
         for name, value in values.items()
@@ -28,12 +28,12 @@ def environment(settings: Settings) -> dict[str, str]:
 
 
 @contextmanager
-def service_process(settings: Settings, log: Path) -> Iterator[httpx.Client]:
-    """The service under uvicorn on a port of its own, and a client of it. It answers when the block begins."""
+def service_process(settings: Settings, log: Path, host: str = "127.0.0.1") -> Iterator[httpx.Client]:
+    """The service under uvicorn, bound to a port of its own, and a client of it. It answers when the block begins."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
-    command = [sys.executable, "-m", "uvicorn", "--factory", "service.app:create_app", "--port", port]
+    command = [sys.executable, "-m", "uvicorn", "--factory", "service.app:create_app", "--host", host, "--port", port]
     with log.open("ab") as output:
         process = subprocess.Popen(command, env=environment(settings), stdout=output, stderr=output)
     try:

@@ -22,6 +22,7 @@ ALLOWED = {
             "httpx",
             "httpcore",
             "standardwebhooks",
+            "structlog",
         ),
     },
     "worker.engine": {

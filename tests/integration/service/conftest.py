@@ -16,8 +16,12 @@ from service.services import Services
 from store import transitions
 from store.settings import Settings
 from store.transitions import Lease, StepFile
+from tests.support.local import local_client
 from tests.support.records import step_metrics
+from tests.support.stack import sqlite_database
 from tests.support.uploads import checkpoint_files, dataset_files, send
+
+__all__ = ["sqlite_database"]
 
 
 @dataclass(frozen=True)
@@ -33,7 +37,7 @@ class Stock:
 def stock(tmp_path_factory: pytest.TempPathFactory) -> Stock:
     """Made once; tests that need it work on copies (`data_dir`)."""
     folder = tmp_path_factory.mktemp("stock")
-    with TestClient(create_app(_settings(folder))) as client:
+    with local_client(create_app(_settings(folder))) as client:
         model = send(client, "models", checkpoint_files()).json()["id"]
         dataset = send(client, "datasets", dataset_files()).json()["id"]
     return Stock(folder, model, dataset)
@@ -66,7 +70,7 @@ def app(settings: Settings) -> FastAPI:
 
 @pytest.fixture
 def client(app: FastAPI) -> Iterator[TestClient]:
-    with TestClient(app, raise_server_exceptions=False) as client:
+    with local_client(app, raise_server_exceptions=False) as client:
         yield client
 
 

@@ -23,6 +23,7 @@ from tests.integration.service.conftest import claim, commit, problem
 from tests.support.bucket import Bucket, bucket_server
 from tests.support.hub import REVISION, hub_server
 from tests.support.jobs import fake_engine
+from tests.support.local import local_client
 from tests.support.records import step_metrics
 from tests.support.uploads import ast_config, checkpoint_files
 from worker.scratch import Scratch
@@ -125,10 +126,14 @@ def test_a_step_keeps_its_files_while_a_living_job_needs_them(
     with services.database.write() as session:
         session.execute(update(Job).where(Job.id == source).values(finished_at=now(plus=-7200)))
     assert retention.expire(services.database, short).jobs == 0
+    problem(client.delete(f"/v1/jobs/{source}"), 409, "conflict")
     client.post(f"/v1/jobs/{answer.json()['id']}/cancel")
     assert retention.expire(services.database, short).jobs == 1
     again = client.post("/v1/jobs", json=job_body | {"model": {"type": "step", "job": source, "step": 1}})
     assert problem(again, 410, "expired")["errors"][0]["pointer"] == "/model/step"
+    assert client.delete(f"/v1/jobs/{source}").status_code == 204
+    deleted = client.post("/v1/jobs", json=job_body | {"model": {"type": "step", "job": source, "step": 1}})
+    assert problem(deleted, 410, "deleted")["errors"][0]["pointer"] == "/model/job"
 
 
 def test_steps_that_cannot_be_taken(
@@ -209,13 +214,27 @@ def test_a_bucket_that_is_away_is_said(stocked: Path, job_body: dict[str, Any]) 
     buckets = json.dumps({"models": setting})
     settings = Settings(data_dir=stocked, broker_url="redis://127.0.0.1:1/0", model_buckets=buckets)
     assert "secret" not in repr(settings)
-    with TestClient(create_app(settings), raise_server_exceptions=False) as client:
+    with local_client(create_app(settings), raise_server_exceptions=False) as client:
         model = {"type": "s3", "bucket": "models", "prefix": "good"}
         answer = problem(client.post("/v1/jobs", json=job_body | {"model": model}), 503, "storage_unavailable")
     assert "127.0.0.1" not in answer["detail"]
 
 
+def test_what_a_bucket_holds_can_be_estimated(client: TestClient, job_body: dict[str, Any]) -> None:
+    model = {"type": "s3", "bucket": "models", "prefix": "good"}
+    there = client.post("/v1/jobs:estimate", json=job_body | {"model": model}).json()
+    assert there["steps"] == client.post("/v1/jobs:estimate", json=job_body).json()["steps"]
+
+
 # --- the hub ---
+
+
+def test_what_only_the_worker_can_see_is_not_estimated(client: TestClient, job_body: dict[str, Any]) -> None:
+    body = job_body | {"model": {"type": "hf", "id": REPO, "revision": REVISION}}
+    refused = problem(client.post("/v1/jobs:estimate", json=body), 422, "invalid_request")
+    assert refused["errors"][0]["pointer"] == "/model/type"
+    preview = client.post("/v1/jobs", params={"validate_only": True}, json=body)
+    assert (preview.status_code, preview.json()["estimate"]) == (200, None)
 
 
 def hub_job(

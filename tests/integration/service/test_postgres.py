@@ -3,12 +3,12 @@
 from pathlib import Path
 
 import pytest
-from starlette.testclient import TestClient
 
 from service.app import create_app
 from store import transitions
 from store.settings import Settings
 from tests.integration.service.conftest import claim, commit, problem
+from tests.support.local import local_client
 from tests.support.stack import fresh_database, postgres_server
 from tests.support.uploads import checkpoint_files, dataset_files, send
 
@@ -27,7 +27,7 @@ def settings(tmp_path: Path, database_url: str) -> Settings:
 def test_the_main_job(settings: Settings, tmp_path: Path) -> None:
     app = create_app(settings)
     services = app.state.services
-    with TestClient(app) as client:
+    with local_client(app) as client:
         assert services.database.sqlite is False
         model = send(client, "models", checkpoint_files()).json()["id"]
         dataset = send(client, "datasets", dataset_files()).json()["id"]
@@ -71,7 +71,7 @@ def test_the_main_job(settings: Settings, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["a\x00b", "a\nb", "a\x7fb"])
 def test_names_with_control_characters_never_reach_the_database(settings: Settings, name: str) -> None:
-    with TestClient(create_app(settings)) as client:
+    with local_client(create_app(settings)) as client:
         declared = {"name": "config.json", "size": 2, "sha256": "0" * 64}
         answer = client.post("/v1/models", json={"name": name, "files": [declared]})
         problem(answer, 422, "invalid_request")

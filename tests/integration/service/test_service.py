@@ -13,6 +13,7 @@ from service.app import create_app
 from service.services import Services
 from store.settings import Settings
 from tests.integration.service.conftest import problem
+from tests.support.local import local_client
 
 METHODS = {"get", "put", "post", "delete", "patch"}
 
@@ -142,7 +143,7 @@ def test_failures_nobody_foresaw_tell_nothing_of_the_inside(
 def test_an_unreachable_database_is_503_with_retry_after(tmp_path: Path) -> None:
     url = "postgresql+psycopg://nobody@127.0.0.1:1/none?connect_timeout=1"
     settings = Settings(data_dir=tmp_path, database_url=url, broker_url="redis://127.0.0.1:1/0")
-    client = TestClient(
+    client = local_client(
         create_app(settings), raise_server_exceptions=False
     )  # not started: no schema to bring up to date
     answer = client.get("/v1/jobs")
@@ -157,9 +158,9 @@ def test_headers_are_part_of_the_document(app: FastAPI) -> None:
     asked = {item["name"] for item in found["download_checkpoint_file"]["parameters"] if item["in"] == "header"}
     assert asked == {"Range", "If-Range", "If-None-Match"}
     for operation, status, names in (
-        ("create_job", "202", {"Location", "Retry-After"}),
-        ("create_model", "201", {"Location"}),
-        ("create_dataset", "201", {"Location"}),
+        ("create_job", "202", {"Location", "Retry-After", "Idempotency-Replayed"}),
+        ("create_model", "201", {"Location", "Idempotency-Replayed"}),
+        ("create_dataset", "201", {"Location", "Idempotency-Replayed"}),
         ("get_job", "200", {"ETag", "Retry-After"}),
         ("download_checkpoint_file", "206", {"ETag", "Content-Range"}),
         ("list_jobs", "503", {"Retry-After"}),

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from api_schemas.resources import UploadedFile
+import store.uploads
+from api_schemas.resources import DeclaredFile, UploadedFile
 from service.core import uploads
 from service.services import Services
 from tests.integration.service.conftest import problem
@@ -192,7 +193,7 @@ def test_missing_and_undeclared_files(client: TestClient, services: Services) ->
         problem(client.post(f"/v1/{kind}", json={"files": declared(files)}), 422, code)
 
 
-def test_an_upload_can_be_given_up_until_it_is_complete(client: TestClient, services: Services) -> None:
+def test_an_upload_that_is_not_complete_goes_without_a_trace(client: TestClient, services: Services) -> None:
     files = checkpoint_files()
     address = declare(client, files)
     client.put(f"{address}/files/config.json", content=files["config.json"])
@@ -201,9 +202,6 @@ def test_an_upload_can_be_given_up_until_it_is_complete(client: TestClient, serv
     assert stored(services) == []
     problem(client.get(address), 404, "not_found")
     problem(client.delete(address), 404, "not_found")
-    complete = f"/v1/models/{send(client, 'models', files).json()['id']}"
-    problem(client.delete(complete), 409, "upload_closed")
-    assert client.get(complete).json()["state"] == "ready"
 
 
 @pytest.mark.parametrize("name", ["../config.json", "a/b.json", ".hidden", "con fig.json", "", "x" * 200])
@@ -278,3 +276,60 @@ def test_pages(client: TestClient) -> None:
         problem(client.get("/v1/models", params={"limit": 0}), 422, "invalid_request")["errors"][0]["pointer"]
         == "limit"
     )
+
+
+def test_what_was_sent_before_need_not_be_sent_again(client: TestClient, services: Services) -> None:
+    files = checkpoint_files()
+    first = send(client, "models", files).json()
+    kept = stored(services)
+    again = client.post("/v1/models", json={"files": declared(files)}).json()
+    assert all(file["uploaded"] for file in again["files"])
+    assert client.post(f"/v1/models/{again['id']}/complete").json()["layout"] == first["layout"]
+    assert stored(services) == kept
+
+
+def test_bytes_outlive_the_upload_they_came_with(client: TestClient, services: Services) -> None:
+    files = checkpoint_files()
+    first = declare(client, files)
+    assert client.put(f"{first}/files/model.safetensors", content=files["model.safetensors"]).status_code == 200
+    second = declare(client, files)
+    assert client.delete(first).status_code == 204
+    assert len(stored(services)) == 1
+    for name in ("config.json", "preprocessor_config.json"):
+        client.put(f"{second}/files/{name}", content=files[name])
+    assert client.post(f"{second}/complete").json()["state"] == "ready"
+
+
+def test_bytes_go_with_the_last_upload_that_has_them(client: TestClient, services: Services) -> None:
+    files = checkpoint_files()
+    addresses = [declare(client, files)]
+    client.put(f"{addresses[0]}/files/config.json", content=files["config.json"])
+    addresses.append(declare(client, files))
+    for address in addresses:
+        assert len(stored(services)) == 1
+        assert client.delete(address).status_code == 204
+    assert stored(services) == []
+
+
+def test_bytes_are_known_only_as_what_they_were_checked_for(client: TestClient) -> None:
+    """A text is not weights because its SHA-256 is known."""
+    files = checkpoint_files()
+    text = b"a text"
+    client.put(f"{declare(client, files | {'README.md': text})}/files/README.md", content=text)
+    again = declare(client, {"README.md": text} | dict.fromkeys(files, text))
+    come = {file["name"]: file["uploaded"] for file in client.get(again).json()["files"]}
+    assert come == {"README.md": True} | dict.fromkeys(files, False)
+    # Nor is a model's file a dataset's.
+    assert not client.post("/v1/datasets", json={"files": declared({"train.parquet": text})}).json()["files"][0][
+        "uploaded"
+    ]
+
+
+def test_bytes_are_known_to_their_owner_alone(client: TestClient, services: Services) -> None:
+    files = checkpoint_files()
+    send(client, "models", files)
+    with services.database.write() as session:
+        other = store.uploads.create(
+            session, "other", "model", None, [DeclaredFile(**file) for file in declared(files)]
+        )
+        assert [file.key for file in other.files] == [None] * len(files)

@@ -39,11 +39,13 @@ def test_the_schema_refuses_mistakes(service: str, key: str, value: Any) -> None
 
 
 def test_the_services_are_these() -> None:
-    assert set(SERVICES) == {*OURS, "valkey", "postgres"}
+    assert set(SERVICES) == {*OURS, "valkey", "postgres", "proxy"}
+    assert [name for name, service in SERVICES.items() if "profiles" in service] == ["proxy"]
 
 
-def test_only_the_api_is_published_and_only_on_loopback() -> None:
-    assert [name for name, service in SERVICES.items() if "ports" in service] == ["api"]
+def test_the_api_is_published_on_loopback_only_and_the_proxy_to_everybody() -> None:
+    assert [name for name, service in SERVICES.items() if "ports" in service] == ["api", "proxy"]
+    assert SERVICES["proxy"]["ports"] == ["80:80", "443:443"]
     assert all(port.startswith("127.0.0.1:") for port in SERVICES["api"]["ports"])
     assert all("network_mode" not in service for service in SERVICES.values())
 
@@ -52,6 +54,17 @@ def test_database_and_broker_have_no_way_out() -> None:
     assert COMPOSE["networks"]["inside"]["internal"] is True
     for name in ("postgres", "valkey", "beat", "migrate"):
         assert SERVICES[name]["networks"] == ["inside"]
+
+
+def test_nobody_gets_in_without_a_key() -> None:
+    assert SERVICES["api"]["environment"]["SECATEUR_AUTH"] == "keys"
+    assert SERVICES["proxy"]["command"][-1] == "api:8000"
+
+
+def test_the_proxy_has_no_more_rights_than_its_ports_need() -> None:
+    assert SERVICES["proxy"]["cap_drop"] == ["ALL"]
+    assert SERVICES["proxy"]["cap_add"] == ["NET_BIND_SERVICE"]
+    assert SERVICES["proxy"]["read_only"] is True
 
 
 def test_the_worker_reserves_a_gpu() -> None:
@@ -103,13 +116,16 @@ def test_every_setting_is_one_that_is_read() -> None:
         assert {"SECATEUR_DATABASE_URL", "SECATEUR_BROKER_URL", "SECATEUR_ARTIFACTS_URL"} <= given
 
 
-def test_the_settings_are_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
-    for key, value in SERVICES["worker"]["environment"].items():
+@pytest.mark.parametrize("service", ["api", "worker"])
+def test_the_settings_are_accepted(monkeypatch: pytest.MonkeyPatch, service: str) -> None:
+    for key, value in SERVICES[service]["environment"].items():
         filled = re.sub(r"\$\{(\w+):([-?])([^}]*)\}", lambda m: m[3] if m[2] == "-" else "s3cret", value)
         monkeypatch.setenv(key, filled)
     settings = Settings()
     assert settings.database_url == "postgresql+psycopg://secateur:s3cret@postgres:5432/secateur"
-    assert settings.device == "cuda"
+    assert settings.device == ("cuda" if service == "worker" else "auto")
+    assert settings.allowed_hosts == (("localhost",) if service == "api" else ())
+    assert settings.max_running_jobs == 4
     assert SERVICES["worker"]["stop_grace_period"] == "60s"
     assert settings.cancel_grace_seconds < 60
 

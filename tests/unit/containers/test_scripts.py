@@ -82,9 +82,15 @@ class TestEntrypoint:
         ],
     )
     def test_becomes_its_role(self, role: str, expected: list[str], stubs: Path, tmp_path: Path) -> None:
-        result = run("entrypoint.sh", role, path=stubs, PID_FILE=str(tmp_path / "pid"))
+        result = run("entrypoint.sh", role, path=stubs, PID_FILE=str(tmp_path / "pid"), SECATEUR_AUTH="keys")
         assert result.returncode == 0, result.stderr
         assert result.stdout.splitlines()[: len(expected)] == expected
+
+    @pytest.mark.parametrize("setting", [{}, {"SECATEUR_AUTH": "none"}])
+    def test_opens_no_port_without_keys(self, stubs: Path, tmp_path: Path, setting: dict[str, str]) -> None:
+        result = run("entrypoint.sh", "api", path=stubs, PID_FILE=str(tmp_path / "pid"), **setting)
+        assert (result.returncode, result.stdout) == (78, "")
+        assert "SECATEUR_AUTH=keys" in result.stderr
 
     def test_leaves_its_process_number_and_keeps_it(self, stubs: Path, tmp_path: Path) -> None:
         (stubs / "celery").write_text("#!/usr/bin/env bash\necho $$\n")

@@ -80,6 +80,7 @@ def test_the_walk_through_uses_calls_that_exist(tmp_path: Path) -> None:
     for path in used:
         # A variable of the shell, an id, a step or a file's name stands for one part of the address.
         parts = [
-            "*" if re.fullmatch(r"\$\w+|\{\w+\}|\d+|job_…|[\w.]+\.\w+", part) else part for part in path[1:].split("/")
+            "*" if re.fullmatch(r"\$\w+|\{\w+\}|\d+|(?:job|mdl)_…|[\w.]+\.\w+", part) else part
+            for part in path[1:].split("/")
         ]
         assert "/v1/" + "/".join(parts) in calls, path

@@ -8,6 +8,7 @@ from api_schemas.enums import JobState
 from api_schemas.errors import ErrorCode, SecateurError
 from store import jobs, transitions
 from store.database import Database
+from store.jobs import JobFilter
 from store.tenancy import DEFAULT_TENANT
 from tests.support.records import job_request
 
@@ -39,8 +40,9 @@ def test_a_state_narrows_the_page(database: Database) -> None:
     kept, cancelled = submit(database), submit(database)
     with database.write() as session:
         transitions.cancel(session, DEFAULT_TENANT, cancelled)
+    only = JobFilter(states=[JobState.QUEUED])
     with database.read() as session:
-        assert [job.id for job in jobs.page(session, DEFAULT_TENANT, None, 10, JobState.QUEUED).items] == [kept]
+        assert [job.id for job in jobs.page(session, DEFAULT_TENANT, None, 10, only).items] == [kept]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,59 @@
+"""Who calls, found out before anything else of a request is read: its body, its address, its parameters."""
+
+import structlog
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from api_schemas.errors import ErrorCode, SecateurError
+from service.caller import ANYBODY, Caller
+from service.core.views import V1
+from service.problems import answer_to
+from service.services import Services
+from store import keys
+
+CALLER_KEY = "caller"
+
+
+class Authenticate:
+    """ASGI middleware: below /v1 nobody gets further without a valid key (setting `auth`) or over the tenant's rate.
+
+    `request.state.caller` is set there, for service/access.py. What lies elsewhere is public.
+    """
+
+    def __init__(self, app: ASGIApp, services: Services) -> None:
+        self.app = app
+        self.services = services
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or not f"{scope['path']}/".startswith(f"{V1}/"):
+            await self.app(scope, receive, send)
+            return
+        request = Request(scope)
+        try:
+            caller = await run_in_threadpool(self._caller, request)
+        except Exception as error:
+            await (await answer_to(request, error))(scope, receive, send)
+            return
+        setattr(request.state, CALLER_KEY, caller)
+        structlog.contextvars.bind_contextvars(tenant=caller.tenant, key_id=caller.key_id)
+        await self.app(scope, receive, send)
+
+    def _caller(self, request: Request) -> Caller:
+        request_id = getattr(request.state, "request_id", None)
+        if self.services.settings.auth == "none":
+            caller = Caller(ANYBODY.tenant, ANYBODY.scopes, request_id=request_id)
+        else:
+            key = keys.authenticate(self.services.database, _token(request))
+            caller = Caller(key.tenant, frozenset(key.scopes), key.id, request_id)
+        self.services.rates.count(caller.tenant)
+        return caller
+
+
+def _token(request: Request) -> str:
+    given = request.headers.getlist("authorization")
+    kind, _, token = given[0].strip().partition(" ") if len(given) == 1 else ("", "", "")
+    if kind.lower() != "bearer" or not token:
+        detail = "This call needs a key. Send it as `Authorization: Bearer sk_…`; an administrator makes keys."
+        raise SecateurError(ErrorCode.UNAUTHENTICATED, detail)
+    return token.strip()

@@ -1,0 +1,37 @@
+"""Keys of a tenant: made, listed and revoked by its administrators."""
+
+from api_schemas.access import KeyRequest, KeyResource, NewKey
+from api_schemas.enums import AuditAction
+from api_schemas.resources import Page
+from service.core import views
+from service.services import Services
+from store import keys
+
+
+def create(services: Services, request: KeyRequest) -> NewKey:
+    """Raises INVALID_REQUEST where it would have expired already."""
+    with services.database.write() as session:
+        row, token = keys.create(session, services.tenant, request.name, request.scopes, request.expires_at)
+        services.note(session, AuditAction.CREATE_KEY, row.id)
+    return NewKey(**views.key(row).model_dump(), token=token)
+
+
+def get(services: Services, key_id: str) -> KeyResource:
+    """Raises NOT_FOUND."""
+    with services.database.read() as session:
+        return views.key(keys.get(session, services.tenant, key_id))
+
+
+def page(services: Services, cursor: str | None, limit: int) -> Page[KeyResource]:
+    """Newest first."""
+    with services.database.read() as session:
+        rows = keys.page(session, services.tenant, cursor, limit)
+    return views.page(rows, [views.key(row) for row in rows.items])
+
+
+def revoke(services: Services, key_id: str) -> KeyResource:
+    """Raises NOT_FOUND. One that was revoked before stays so."""
+    with services.database.write() as session:
+        if keys.revoke(session, services.tenant, key_id):
+            services.note(session, AuditAction.REVOKE_KEY, key_id)
+        return views.key(keys.get(session, services.tenant, key_id))

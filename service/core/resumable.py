@@ -1,0 +1,327 @@
+"""Files that come in pieces and go on where they stopped, behind the tus protocol (https://tus.io, 1.0.0).
+
+What a request brings is kept in pieces of PIECE bytes, each stored and recorded before the next one is read: whatever ends
+the request, its client goes on after the last. The last piece completes the file: all of them are read once more, judged
+as a file that came at once, and kept as one artifact.
+"""
+
+import asyncio
+import base64
+import binascii
+import contextlib
+import hashlib
+import secrets
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect
+
+from api_schemas import ids
+from api_schemas.enums import AuditAction
+from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
+from service.core import uploads
+from service.services import Services
+from store import resumable
+from store import uploads as stored
+from store.intake.arrival import Arrival
+from store.tables import ResumableUpload, UploadFile
+from store.uploads import UploadKind
+
+PIECE = 64 * 2**20
+ALGORITHMS = ("sha1", "sha256")
+SETTLE_SECONDS = 1.0
+_CREATED: dict[UploadKind, AuditAction] = {
+    "model": AuditAction.CREATE_MODEL_FILE_UPLOAD,
+    "dataset": AuditAction.CREATE_DATASET_FILE_UPLOAD,
+}
+_running: dict[str, asyncio.Event] = {}
+"""Requests of this process that send bytes, by upload; set when they have ended."""
+
+
+def create(services: Services, kind: UploadKind, upload_id: str, name: str, size: int) -> ResumableUpload:
+    """Begin to send a declared file in pieces. Raises what `uploads.expected` does, and CHECKSUM_MISMATCH for another size."""
+    declared = uploads.expected(services, kind, upload_id, name)
+    if size != declared.size:
+        detail = f"Upload-Length is {size}, {declared.size} bytes were declared for {name}; send the declared file."
+        raise SecateurError(ErrorCode.CHECKSUM_MISMATCH, detail)
+    with services.database.write() as session:
+        row = resumable.create(session, services.tenant, upload_id, name, size)
+        services.note(session, _CREATED[kind], upload_id)
+        return row
+
+
+def get(services: Services, resumable_id: str) -> ResumableUpload:
+    """Raises NOT_FOUND."""
+    with services.database.read() as session:
+        row = resumable.get(session, services.tenant, resumable_id)
+    if row is None:
+        raise SecateurError(
+            ErrorCode.NOT_FOUND, f"There is no upload {resumable_id}; it was completed, ended or expired."
+        )
+    return row
+
+
+def expires_at(services: Services, row: ResumableUpload) -> datetime:
+    """When what has come is given up at the latest; the model or dataset may end sooner."""
+    return row.created_at + timedelta(seconds=services.settings.open_upload_seconds)
+
+
+def discard(services: Services, resumable_id: str) -> None:
+    """Forget what has come. Raises NOT_FOUND."""
+    row = get(services, resumable_id)
+    with services.database.write() as session:
+        if resumable.discard(session, services.tenant, resumable_id):
+            services.note(session, AuditAction.DELETE_FILE_UPLOAD, resumable_id)
+    services.artifacts.delete_prefix(_prefix(row))
+
+
+async def receive(
+    services: Services,
+    resumable_id: str,
+    offset: int,
+    length: int | None,
+    checksum: str | None,
+    body: AsyncIterator[bytes],
+) -> int:
+    """Add a request's body at `offset`; returns the new offset. Of a body that breaks off, what came is kept, unless it has a
+    `checksum`.
+
+    Raises NOT_FOUND, UPLOAD_OFFSET, PIECE_CHECKSUM_MISMATCH, REQUEST_TOO_LARGE, and what a whole file deserves. A file that is
+    refused is forgotten: it would be refused again.
+    """
+    await settled(resumable_id)
+    ended = _running[resumable_id] = asyncio.Event()
+    try:
+        row = await run_in_threadpool(get, services, resumable_id)
+        declared = await run_in_threadpool(uploads.expected, services, kind_of(row), row.upload_id, row.name)
+        digest = _checksum(checksum)
+        epoch = await run_in_threadpool(_begin, services, row, offset)
+        if length is not None and offset + length > row.size:
+            raise _too_much(row)
+        taken = _Body(body, row.size - offset, digest)
+        try:
+            return await _Request(services, row, declared, epoch, offset, taken, digest).receive()
+        except SecateurError as error:
+            if error.code in _REFUSED:
+                await run_in_threadpool(_forget, services, row)
+            raise
+    finally:
+        ended.set()
+        if _running.get(resumable_id) is ended:
+            del _running[resumable_id]
+
+
+async def settled(resumable_id: str) -> None:
+    """Wait for a request of this process that is still at it: where its client is gone it ends at once and keeps what came."""
+    if running := _running.get(resumable_id):
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(running.wait(), SETTLE_SECONDS)
+
+
+_REFUSED = (
+    ErrorCode.CHECKSUM_MISMATCH,
+    ErrorCode.FILE_TYPE_REFUSED,
+    ErrorCode.SAFETENSORS_INVALID,
+    ErrorCode.CONFIG_INVALID,
+    ErrorCode.CODE_REFUSED,
+)
+
+
+@dataclass
+class _Digest:
+    """What `Upload-Checksum` promises of one request's body."""
+
+    running: Any
+    wanted: bytes
+
+
+class _Body:
+    """A request's bytes, handed out in pieces; a client that goes away ends it."""
+
+    def __init__(self, chunks: AsyncIterator[bytes], remaining: int, digest: _Digest | None) -> None:
+        self._chunks = chunks
+        self._rest = b""
+        self._digest = digest
+        self.remaining = remaining
+        """How many bytes the file still needs."""
+        self.ended = False
+        self.broken = False
+        """Its client went away before its end."""
+        self.too_long = False
+
+    async def piece(self, size: int) -> AsyncIterator[bytes]:
+        """At most `size` bytes more."""
+        while size > 0 and not self.ended:
+            chunk = self._rest or await self._next()
+            taken, self._rest = chunk[:size], chunk[size:]
+            size -= len(taken)
+            if taken:
+                yield taken
+
+    async def _next(self) -> bytes:
+        try:
+            chunk = await anext(self._chunks, None)
+        except ClientDisconnect:
+            self.broken = True
+            chunk = None
+        if chunk is None:
+            self.ended = True
+            return b""
+        if len(chunk) > self.remaining:
+            self.too_long = self.ended = True
+            return b""
+        self.remaining -= len(chunk)
+        if self._digest is not None:
+            self._digest.running.update(chunk)
+        return chunk
+
+
+@dataclass
+class _Request:
+    """One PATCH."""
+
+    services: Services
+    row: ResumableUpload
+    declared: UploadFile
+    epoch: int
+    offset: int
+    body: _Body
+    digest: _Digest | None
+    held: list[tuple[int, int, str]] = field(default_factory=list)
+    """Pieces that are stored and not recorded yet: (start, size, key)."""
+
+    async def receive(self) -> int:
+        """Take the body piece by piece; returns the new offset."""
+        try:
+            while not self.body.ended and self.offset < self.row.size:
+                await self._piece()
+                # A checksum is of all the body: nothing counts before it was found right.
+                if self.digest is None and self.held and self.offset < self.row.size:
+                    await run_in_threadpool(self._record)
+            await self._check_end()
+            if self.held and self.offset < self.row.size:
+                await run_in_threadpool(self._record)
+            if self.offset == self.row.size:
+                await self._complete()
+        except BaseException:
+            await run_in_threadpool(self._drop)
+            raise
+        return self.offset
+
+    async def _piece(self) -> None:
+        key = f"{_prefix(self.row)}/{self.offset}-{secrets.token_hex(8)}"
+        chunks = self.body.piece(PIECE)
+        if self.offset == 0:
+            chunks = self._glanced_at(chunks)
+        size = await self.services.artifacts.put_piece(key, chunks)
+        if size:
+            self.held.append((self.offset, size, key))
+            self.offset += size
+        else:
+            await run_in_threadpool(self.services.artifacts.delete, key)
+
+    async def _glanced_at(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        """What the first bytes give away is refused at once, not after hours."""
+        arrival = Arrival(self.row.name, self.row.size, self.services.settings.max_json_bytes)
+        async for chunk in chunks:
+            arrival.feed(chunk)
+            yield chunk
+
+    async def _check_end(self) -> None:
+        if not self.body.ended:
+            # The file is full; a body that goes on is too long, and a checksum covers all of it.
+            async for _ in self.body.piece(1):
+                pass
+        if self.body.too_long:
+            raise _too_much(self.row)
+        if self.digest is not None and self.digest.running.digest() != self.digest.wanted:
+            why = "it broke off" if self.body.broken else "its bytes have another checksum"
+            raise SecateurError(ErrorCode.PIECE_CHECKSUM_MISMATCH, f"The piece was dropped: {why}. Send it again.")
+
+    async def _complete(self) -> None:
+        """Keep the file as one that came at once. Its last piece counts only then: what fails can be tried again."""
+        keys = await run_in_threadpool(self._recorded) + [key for _, _, key in self.held]
+        try:
+            await uploads.keep(self.services, kind_of(self.row), self.row.upload_id, self.declared, self._joined(keys))
+        except FileNotFoundError:
+            raise _moved_on(self.row) from None
+        await run_in_threadpool(self._finish)
+        for key in keys:
+            await run_in_threadpool(self.services.artifacts.delete, key)
+        self.held.clear()
+
+    async def _joined(self, keys: list[str]) -> AsyncIterator[bytes]:
+        for key in keys:
+            async for chunk in await self.services.artifacts.stream(key):
+                yield chunk
+
+    def _recorded(self) -> list[str]:
+        with self.services.database.read() as session:
+            return [part.key for part in resumable.parts(session, self.services.tenant, self.row.id)]
+
+    def _record(self) -> None:
+        with self.services.database.write() as session:
+            if not resumable.append(session, self.services.tenant, self.row.id, self.epoch, self.held):
+                raise _moved_on(self.row)
+            self.services.note(session, AuditAction.APPEND_TO_FILE_UPLOAD, self.row.id)
+        self.held.clear()
+
+    def _finish(self) -> None:
+        start = self.held[0][0] if self.held else self.row.size
+        with self.services.database.write() as session:
+            resumable.finish(session, self.services.tenant, self.row.id, self.epoch, start, self.row.size)
+
+    def _drop(self) -> None:
+        for _, _, key in self.held:
+            self.services.artifacts.delete(key)
+
+
+def kind_of(row: ResumableUpload) -> UploadKind:
+    """Of the upload that the file belongs to."""
+    return "model" if row.upload_id.startswith(ids.MODEL) else "dataset"
+
+
+def _begin(services: Services, row: ResumableUpload, offset: int) -> int:
+    with services.database.write() as session:
+        epoch = resumable.begin(session, services.tenant, row.id, offset)
+    if epoch is None:
+        now = get(services, row.id).offset
+        detail = f"{now} bytes of {row.name} are kept, and Upload-Offset is {offset}. Go on at {now}."
+        raise SecateurError(ErrorCode.UPLOAD_OFFSET, detail)
+    return epoch
+
+
+def _forget(services: Services, row: ResumableUpload) -> None:
+    with services.database.write() as session:
+        resumable.discard(session, services.tenant, row.id)
+    services.artifacts.delete_prefix(_prefix(row))
+
+
+def _prefix(row: ResumableUpload) -> str:
+    return f"{stored.artifact_prefix(row.upload_id)}/{row.id}"
+
+
+def _checksum(header: str | None) -> _Digest | None:
+    if header is None:
+        return None
+    name, _, encoded = header.partition(" ")
+    try:
+        wanted = base64.b64decode(encoded, validate=True)
+    except (binascii.Error, ValueError):
+        wanted = b""
+    if name not in ALGORITHMS or len(wanted) != hashlib.new(name).digest_size:
+        detail = f"Upload-Checksum is an algorithm ({', '.join(ALGORITHMS)}), a space, and the checksum in base64."
+        item = ErrorItem(pointer="upload-checksum", code=ErrorCode.INVALID_REQUEST, detail=detail)
+        raise SecateurError(ErrorCode.INVALID_REQUEST, detail, (item,))
+    return _Digest(hashlib.new(name), wanted)
+
+
+def _too_much(row: ResumableUpload) -> SecateurError:
+    return SecateurError(ErrorCode.REQUEST_TOO_LARGE, f"{row.name} has {row.size} bytes, and more were sent.")
+
+
+def _moved_on(row: ResumableUpload) -> SecateurError:
+    return SecateurError(ErrorCode.UPLOAD_OFFSET, f"Another request goes on with {row.name}; ask where it stands.")

@@ -1,0 +1,21 @@
+"""The audit log."""
+
+from fastapi import APIRouter
+
+from api_schemas.access import AuditEntry
+from api_schemas.resources import Page
+from service.access import ToAdminister
+from service.core import views
+from service.openapi import problems
+from service.routes.parameters import Cursor, Limit
+from store import audit
+
+router = APIRouter(prefix="/audit", tags=["access"])
+
+
+@router.get("", operation_id="list_audit", summary="Who changed what", responses=problems())
+def list_audit(services: ToAdminister, cursor: Cursor = None, limit: Limit = 20) -> Page[AuditEntry]:
+    """Every change by a key of the tenant, and calls that were kept from one for want of a scope. Newest first."""
+    with services.database.read() as session:
+        rows = audit.page(session, services.tenant, cursor, limit)
+    return views.page(rows, [views.audit_entry(row) for row in rows.items])

@@ -1,0 +1,245 @@
+"""Resumable uploads: tus 1.0.0 with creation, checksum, expiration and termination (https://tus.io/protocols/resumable-upload)."""
+
+import base64
+import binascii
+from collections.abc import Callable, Coroutine
+from datetime import UTC
+from email.utils import format_datetime
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Request, Response
+from fastapi.routing import APIRoute
+from starlette.concurrency import run_in_threadpool
+
+from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
+from api_schemas.resources import ResumableFile
+from service.access import ToReadUploads, ToWriteModels
+from service.core import resumable, views
+from service.head import STATE_KEY
+from service.openapi import LOCATION, TUS_HEADERS, problems
+from service.problems import problem
+from service.routes.parameters import DatasetPath, ModelPath, ResumablePath
+from service.routes.sending import FILE_BODY, content_length
+from service.services import Services
+from store.tables import ResumableUpload
+from store.uploads import UploadKind
+
+VERSION = "1.0.0"
+EXTENSIONS = "creation,checksum,expiration,termination"
+MEDIA_TYPE = "application/offset+octet-stream"
+_PIECE_BODY: dict[str, Any] = {
+    "requestBody": {
+        **FILE_BODY["requestBody"],
+        "content": {MEDIA_TYPE: {"schema": {"type": "string", "format": "binary"}}},
+    }
+}
+Handler = Callable[[Request], Coroutine[Any, Any, Response]]
+
+
+class TusRoute(APIRoute):
+    """Speaks the protocol's version: asks for it, and says it in every answer, refusals included."""
+
+    def get_route_handler(self) -> Handler:
+        original = super().get_route_handler()
+
+        async def handler(request: Request) -> Response:
+            try:
+                # Anybody may look with a plain GET; a client of the protocol asks with HEAD.
+                looks = request.method == "GET" and not getattr(request.state, STATE_KEY, False)
+                if not looks and request.method != "OPTIONS" and request.headers.get("tus-resumable") != VERSION:
+                    said = request.headers.get("tus-resumable", "nothing")
+                    raise SecateurError(
+                        ErrorCode.TUS_VERSION, f"Tus-Resumable says {said[:32]!r}; {VERSION} is spoken here."
+                    )
+                response = await original(request)
+            except SecateurError as error:
+                response = problem(request, error)
+            response.headers["Tus-Resumable"] = VERSION
+            if response.status_code == 412:
+                response.headers["Tus-Version"] = VERSION
+            return response
+
+        return handler
+
+
+router = APIRouter(tags=["resumable uploads"], route_class=TusRoute)
+
+UploadLength = Annotated[int, Header(ge=0, le=2**53, description="Size of the file, as it was declared.")]
+UploadMetadata = Annotated[
+    str,
+    Header(
+        max_length=4096, description="`filename` and the declared name in base64; more pairs may follow after commas."
+    ),
+]
+_CREATE_PROBLEMS = problems(
+    ErrorCode.NOT_FOUND,
+    ErrorCode.UPLOAD_CLOSED,
+    ErrorCode.EXPIRED,
+    ErrorCode.FILE_UNEXPECTED,
+    ErrorCode.CHECKSUM_MISMATCH,
+    ErrorCode.TUS_VERSION,
+)
+
+
+@router.options(
+    "/uploads",
+    operation_id="get_resumable_protocol",
+    summary="What of tus is spoken here",
+    status_code=204,
+    response_class=Response,
+    responses={
+        204: {"description": "In `Tus-Version`, `Tus-Extension`, `Tus-Max-Size`, `Tus-Checksum-Algorithm`."},
+        **problems(),
+    },
+)
+def get_protocol(services: ToWriteModels) -> Response:
+    """Asked for by clients before they begin."""
+    return Response(
+        status_code=204,
+        headers={
+            "Tus-Version": VERSION,
+            "Tus-Extension": EXTENSIONS,
+            "Tus-Max-Size": str(services.settings.max_file_bytes),
+            "Tus-Checksum-Algorithm": ",".join(resumable.ALGORITHMS),
+        },
+    )
+
+
+@router.post(
+    "/models/{model_id}/uploads",
+    operation_id="create_model_file_upload",
+    summary="Begin to send a file of a model in pieces",
+    status_code=201,
+    responses={201: {"headers": LOCATION | TUS_HEADERS}, **_CREATE_PROBLEMS},
+)
+def create_for_model(
+    services: ToWriteModels,
+    model_id: ModelPath,
+    upload_length: UploadLength,
+    upload_metadata: UploadMetadata,
+    response: Response,
+) -> ResumableFile:
+    """The endpoint to give a tus client. The file must have been declared; `Location` is where its pieces go."""
+    return _created(services, "model", model_id, upload_length, upload_metadata, response)
+
+
+@router.post(
+    "/datasets/{dataset_id}/uploads",
+    operation_id="create_dataset_file_upload",
+    summary="Begin to send a file of a dataset in pieces",
+    status_code=201,
+    responses={201: {"headers": LOCATION | TUS_HEADERS}, **_CREATE_PROBLEMS},
+)
+def create_for_dataset(
+    services: ToWriteModels,
+    dataset_id: DatasetPath,
+    upload_length: UploadLength,
+    upload_metadata: UploadMetadata,
+    response: Response,
+) -> ResumableFile:
+    """The endpoint to give a tus client. The file must have been declared; `Location` is where its pieces go."""
+    return _created(services, "dataset", dataset_id, upload_length, upload_metadata, response)
+
+
+@router.get(
+    "/uploads/{upload_id}",
+    operation_id="get_file_upload",
+    summary="How far a file has come",
+    responses={200: {"headers": TUS_HEADERS}, **problems(ErrorCode.NOT_FOUND, ErrorCode.TUS_VERSION)},
+)
+async def get_upload(services: ToReadUploads, upload_id: ResumablePath, response: Response) -> ResumableFile:
+    """HEAD, as tus clients ask, has the same headers. Once all of it has come it stays until the model or dataset is complete."""
+    await resumable.settled(upload_id)
+    row = await run_in_threadpool(resumable.get, services, upload_id)
+    response.headers.update({**_headers(services, row), "Upload-Length": str(row.size), "Cache-Control": "no-store"})
+    return views.resumable_file(row, resumable.expires_at(services, row))
+
+
+@router.patch(
+    "/uploads/{upload_id}",
+    operation_id="append_to_file_upload",
+    summary="Send the next bytes of a file",
+    status_code=204,
+    response_class=Response,
+    openapi_extra=_PIECE_BODY,
+    responses={
+        204: {"description": "Kept.", "headers": TUS_HEADERS},
+        **problems(
+            ErrorCode.NOT_FOUND,
+            ErrorCode.UPLOAD_OFFSET,
+            ErrorCode.UPLOAD_CLOSED,
+            ErrorCode.EXPIRED,
+            ErrorCode.TUS_VERSION,
+            ErrorCode.MEDIA_TYPE_REFUSED,
+            ErrorCode.PIECE_CHECKSUM_MISMATCH,
+            ErrorCode.CHECKSUM_MISMATCH,
+            ErrorCode.FILE_UNEXPECTED,
+            ErrorCode.FILE_TYPE_REFUSED,
+            ErrorCode.SAFETENSORS_INVALID,
+            ErrorCode.CONFIG_INVALID,
+            ErrorCode.CODE_REFUSED,
+            ErrorCode.REQUEST_TOO_LARGE,
+            ErrorCode.STORAGE_FULL,
+            ErrorCode.STORAGE_UNAVAILABLE,
+        ),
+    },
+)
+async def append(
+    services: ToWriteModels,
+    upload_id: ResumablePath,
+    request: Request,
+    upload_offset: Annotated[int, Header(ge=0, le=2**53, description="Where these bytes begin: what HEAD said.")],
+    upload_checksum: Annotated[
+        str | None,
+        Header(max_length=256, description="`sha1` or `sha256`, a space, and the body's checksum in base64."),
+    ] = None,
+) -> Response:
+    """Where the connection breaks, what has come is kept; ask with HEAD and go on. With the last byte the file is checked as a
+    whole, and where anything is wrong with it, all of it is given up."""
+    if request.headers.get("content-type", "").split(";")[0].strip().lower() != MEDIA_TYPE:
+        raise SecateurError(ErrorCode.MEDIA_TYPE_REFUSED, f"Send the bytes with `Content-Type: {MEDIA_TYPE}`.")
+    length = content_length(request)
+    offset = await resumable.receive(services, upload_id, upload_offset, length, upload_checksum, request.stream())
+    return Response(status_code=204, headers={"Upload-Offset": str(offset)})
+
+
+@router.delete(
+    "/uploads/{upload_id}",
+    operation_id="delete_file_upload",
+    summary="Give up what has come of a file",
+    status_code=204,
+    responses=problems(ErrorCode.NOT_FOUND, ErrorCode.TUS_VERSION),
+)
+def delete_upload(services: ToWriteModels, upload_id: ResumablePath) -> None:
+    """The model or dataset stays, and the file can be sent anew. A file that has come whole stays, too."""
+    resumable.discard(services, upload_id)
+
+
+def _created(
+    services: Services, kind: UploadKind, upload_id: str, length: int, metadata: str, response: Response
+) -> ResumableFile:
+    row = resumable.create(services, kind, upload_id, _file_name(metadata), length)
+    response.headers["Location"] = f"{views.V1}/uploads/{row.id}"
+    response.headers.update(_headers(services, row))
+    return views.resumable_file(row, resumable.expires_at(services, row))
+
+
+def _headers(services: Services, row: ResumableUpload) -> dict[str, str]:
+    expires = format_datetime(resumable.expires_at(services, row).astimezone(UTC), usegmt=True)
+    return {"Upload-Offset": str(row.offset), "Upload-Expires": expires}
+
+
+def _file_name(metadata: str) -> str:
+    """The value of `filename`."""
+    for pair in metadata.split(","):
+        key, _, value = pair.strip().partition(" ")
+        if key == "filename":
+            try:
+                name = base64.b64decode(value, validate=True).decode()
+            except (binascii.Error, UnicodeDecodeError):
+                break
+            if name:
+                return name
+    detail = "Upload-Metadata needs `filename` and the declared name of the file in base64."
+    item = ErrorItem(pointer="upload-metadata", code=ErrorCode.INVALID_REQUEST, detail=detail)
+    raise SecateurError(ErrorCode.INVALID_REQUEST, detail, (item,))

@@ -1,0 +1,73 @@
+"""A way to a server that breaks: after so many bytes towards it, a connection is reset, a given number of times."""
+
+import contextlib
+import socket
+import struct
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class CuttingProxy:
+    """Listens on a port of its own and passes bytes on."""
+
+    def __init__(self, port: int, after: int, times: int) -> None:
+        self._target = port
+        self._after = after
+        self._left = times
+        self._lock = threading.Lock()
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        self.cuts = 0
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        self._listener.close()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                server = socket.create_connection(("127.0.0.1", self._target))
+                threading.Thread(target=self._up, args=(client, server), daemon=True).start()
+                threading.Thread(target=self._down, args=(server, client), daemon=True).start()
+
+    def _up(self, client: socket.socket, server: socket.socket) -> None:
+        passed = 0
+        with contextlib.suppress(OSError):
+            while data := client.recv(65536):
+                server.sendall(data)
+                passed += len(data)
+                if passed > self._after and self._may_cut():
+                    # Reset, not closed in peace: what a lost network looks like to the client.
+                    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                    client.close()
+                    break
+        with contextlib.suppress(OSError):
+            server.shutdown(socket.SHUT_RDWR)  # Closing alone does nothing while the other thread waits on it.
+
+    def _down(self, server: socket.socket, client: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := server.recv(65536):
+                client.sendall(data)
+        with contextlib.suppress(OSError):
+            client.shutdown(socket.SHUT_RDWR)
+        server.close()
+
+    def _may_cut(self) -> bool:
+        with self._lock:
+            if self._left == 0:
+                return False
+            self._left -= 1
+            self.cuts += 1
+            return True
+
+
+@contextmanager
+def cutting_proxy(port: int, after: int, times: int) -> Iterator[CuttingProxy]:
+    """Ends connections to `port` once more than `after` bytes were sent, `times` times in all."""
+    proxy = CuttingProxy(port, after, times)
+    try:
+        yield proxy
+    finally:
+        proxy.close()
