@@ -88,6 +88,10 @@ ERROR_TEXTS: Mapping[ErrorCode, ErrorText] = {
     _C.INTERNAL: ErrorText(
         "Something went wrong inside the service", "Not your request's fault; try again, then tell the operator."
     ),
+    _C.TARGET_REFUSED: ErrorText(
+        "This server does not call this address",
+        "Only https to hosts on the public internet, on the ports that the detail names; the detail says what was wrong.",
+    ),
     _C.CHECKSUM_MISMATCH: ErrorText(
         "The file's SHA-256 is not the declared one", "The bytes were dropped. Send the file again, or declare it anew."
     ),
@@ -126,6 +130,14 @@ ERROR_TEXTS: Mapping[ErrorCode, ErrorText] = {
     ),
     _C.WEIGHTS_MISMATCH: ErrorText(
         "The weights do not fit the config", "Names and shapes must be those that the config describes."
+    ),
+    _C.MODEL_FETCH_FAILED: ErrorText(
+        "The model could not be fetched",
+        "Check id and revision, or bucket and prefix; the detail says which file or rule it was. Or upload the files.",
+    ),
+    _C.STEP_NOT_PRUNABLE: ErrorText(
+        "The step cannot be pruned further",
+        'Take a step whose `stock_layout` is true, or prune the original again with `"layout": "stock"` or a higher target.',
     ),
     _C.DATASET_EMPTY: ErrorText("The dataset has no rows", "Every split that is used needs at least one row."),
     _C.DATASET_SCHEMA: ErrorText(

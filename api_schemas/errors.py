@@ -37,6 +37,8 @@ class ErrorCode(StrEnum):
     STORAGE_FULL = "storage_full"
     STORAGE_UNAVAILABLE = "storage_unavailable"
     INTERNAL = "internal_error"
+    # Calls to elsewhere
+    TARGET_REFUSED = "target_refused"
     # Uploads
     CHECKSUM_MISMATCH = "checksum_mismatch"
     PIECE_CHECKSUM_MISMATCH = "piece_checksum_mismatch"
@@ -54,6 +56,8 @@ class ErrorCode(StrEnum):
     CODE_REFUSED = "code_refused"
     ARCHITECTURE_UNSUPPORTED = "architecture_unsupported"
     WEIGHTS_MISMATCH = "weights_mismatch"
+    MODEL_FETCH_FAILED = "model_fetch_failed"
+    STEP_NOT_PRUNABLE = "step_not_prunable"
     # Datasets
     DATASET_EMPTY = "dataset_empty"
     DATASET_SCHEMA = "dataset_schema"

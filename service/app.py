@@ -20,7 +20,7 @@ from service.head import HeadAsGet
 from service.hosts import KnownHosts
 from service.observe import Observe
 from service.request_shape import RequestShape
-from service.routes import audit, checkpoints, datasets, events, health, jobs, keys, models, resumable
+from service.routes import audit, checkpoints, datasets, events, health, jobs, keys, models, resumable, webhooks
 from service.services import Services
 from service.stopping import when_stopping
 from store.settings import Settings, get_settings
@@ -62,13 +62,14 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     v1 = APIRouter(prefix=V1)
     v1_routers = (
         *(models.router, datasets.router, resumable.router, jobs.router, events.router, checkpoints.router),
-        *(keys.router, audit.router, health.limits_router),
+        *(webhooks.router, keys.router, audit.router, health.limits_router),
     )
     for router in v1_routers:
         v1.include_router(router)
     app.include_router(v1)
     app.include_router(health.router)
     app.add_api_route("/", _home, include_in_schema=False)
+    webhooks.describe_calls(app)
     docs_page.install(app)
     problems.install(app)
     # Last, so that no route is added unseen.

@@ -35,6 +35,7 @@ TAGS = [
     {"name": "resumable uploads", "description": "Files that go on where they stopped, by tus 1.0.0 (https://tus.io)."},
     {"name": "jobs", "description": "Pruning jobs: submit, watch, cancel."},
     {"name": "checkpoints", "description": "What came out: every step's model, and the report."},
+    {"name": "webhooks", "description": "Calls to a server of yours when something happens to a job."},
     {"name": "access", "description": "API keys, and the record of who changed what."},
     {"name": "service", "description": "What this server accepts, and whether it is well."},
 ]
@@ -124,6 +125,7 @@ def install(app: FastAPI, needed: Sequence[tuple[str, frozenset[str], tuple[KeyS
                 summary=SUMMARY,
                 description=DESCRIPTION,
                 routes=app.routes,
+                webhooks=app.webhooks.routes,
                 tags=TAGS,
             )
             problem = Problem.model_json_schema(ref_template="#/components/schemas/{model}", mode="serialization")

@@ -229,9 +229,13 @@ def _reason(item: Mapping[str, Any], file_name_refused: bool) -> str:
 def _pointer(path: tuple[str | int, ...], body: Any) -> str:
     """RFC 6901. Pydantic puts the tag of a union into the path, which is no place in the document: it is left out."""
     parts: list[str] = []
+    entered = False
     for part in path:
-        if isinstance(body, dict) and part not in body and body.get("type") == part:
+        # The tag stands before the first key of its object, which may be called like it.
+        if not entered and isinstance(body, dict) and body.get("type") == part:
+            entered = True
             continue
+        entered = False
         parts.append(str(part).replace("~", "~0").replace("/", "~1"))
         if isinstance(body, dict):
             body = body.get(part)

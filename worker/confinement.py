@@ -1,4 +1,4 @@
-"""How this worker's children are caged (store/cage): the engine, without a network, and the fetcher, with one."""
+"""How this worker's children are caged (store/cage): the engine, and what reads a dataset of the hub."""
 
 import os
 import pwd
@@ -28,11 +28,9 @@ def of_engine(place: Workplace, settings: Settings) -> Cage:
     )
 
 
-def of_fetcher(place: Workplace, settings: Settings) -> Cage:
-    """Writes what it fetches, and opens internet sockets."""
-    return Cage(
-        write=(str(place.root),), file_bytes=max(settings.engine_file_bytes, settings.max_dataset_bytes), network=True
-    )
+def of_reader(place: Workplace, settings: Settings) -> Cage:
+    """Reads a hub dataset's files and writes them anew; no network."""
+    return Cage(write=(str(place.root),), file_bytes=max(settings.engine_file_bytes, settings.max_dataset_bytes))
 
 
 def hand_over(place: Workplace, settings: Settings) -> None:

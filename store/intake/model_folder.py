@@ -31,6 +31,27 @@ class ModelFiles(Protocol):
         """Bytes start … end-1."""
 
 
+def checkpoint_names(names: Iterable[str]) -> list[str]:
+    """Of a folder with whatever in it, the files that a checkpoint is read from: a model card or a report is none of them."""
+    known = {name for family in FAMILIES for name in family.files} - {"README.md"}
+    found = [name for name in names if name in (*known, WEIGHTS_NAME, INDEX_NAME) or SHARD_NAME.fullmatch(name)]
+    if WEIGHTS_NAME in found:
+        # Some publish one file and its shards: one of the two is enough.
+        return [name for name in found if name != INDEX_NAME and not SHARD_NAME.fullmatch(name)]
+    return found
+
+
+def check_sizes(sizes: Mapping[str, int], max_file_bytes: int, max_bytes: int) -> None:
+    """Before anything is fetched. Raises REQUEST_TOO_LARGE."""
+    for name, size in sizes.items():
+        if size > max_file_bytes:
+            detail = f"{name} has {size} bytes; {max_file_bytes} are allowed a file."
+            raise SecateurError(ErrorCode.REQUEST_TOO_LARGE, detail)
+    if sum(sizes.values()) > max_bytes:
+        detail = f"The model's files have {sum(sizes.values())} bytes; this server takes {max_bytes}."
+        raise SecateurError(ErrorCode.REQUEST_TOO_LARGE, detail)
+
+
 def check_names(names: Iterable[str]) -> None:
     """Judge the names of a checkpoint's files before any is sent.
 
