@@ -73,7 +73,9 @@ def test_a_connection_on_which_nothing_comes_is_closed(service: httpx.Client) ->
 
 
 def test_a_body_that_drips_is_cut_off_and_nothing_of_it_is_kept(service: httpx.Client) -> None:
-    head = b"POST /v1/models HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: 5000\r\n\r\n"
+    head = (
+        b"POST /v1/models HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: 5000\r\n\r\n"
+    )
     connection = connect(service)
     connection.sendall(head)
     assert refusal(drip(connection, b" " * 5000, 0.05)) == (b"HTTP/1.1 408 Request Timeout", "too_slow")
