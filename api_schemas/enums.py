@@ -39,12 +39,13 @@ class StopReason(StrEnum):
 class UploadState(StrEnum):
     """An upload is `open` until `complete` has checked it; only `ready` ones can be used by a job.
 
-    An `expired` one has lost its files.
+    An `expired` one has lost its files, a `deleted` one was removed by its owner.
     """
 
     OPEN = "open"
     READY = "ready"
     EXPIRED = "expired"
+    DELETED = "deleted"
 
 
 class KeyScope(StrEnum):
@@ -72,6 +73,7 @@ class AuditAction(StrEnum):
     APPEND_TO_FILE_UPLOAD = "append_to_file_upload"
     DELETE_FILE_UPLOAD = "delete_file_upload"
     CREATE_JOB = "create_job"
+    DELETE_JOB = "delete_job"
     CANCEL_JOB = "cancel_job"
     PAUSE_JOB = "pause_job"
     RESUME_JOB = "resume_job"

@@ -42,6 +42,23 @@ ERROR_TEXTS: Mapping[ErrorCode, ErrorText] = {
     _C.EXPIRED: ErrorText(
         "This was kept for its time and is gone", "Upload it again, or run the job again; its metrics are still there."
     ),
+    _C.DELETED: ErrorText("This was deleted", "Its owner removed it; nothing of it can be had any more."),
+    _C.IDEMPOTENCY_KEY_INVALID: ErrorText(
+        "The `Idempotency-Key` cannot be used",
+        "1 to 255 visible ASCII characters, in double quotes or without; a fresh UUID is best.",
+    ),
+    _C.IDEMPOTENCY_MISMATCH: ErrorText(
+        "The `Idempotency-Key` belongs to another request",
+        "Take a new key for a new request; the same key only to send the same request again.",
+    ),
+    _C.IDEMPOTENCY_IN_PROGRESS: ErrorText(
+        "The first request with this `Idempotency-Key` is still at work",
+        "Send it again after the time in `Retry-After`; nothing is done twice.",
+    ),
+    _C.TOO_MANY_STREAMS: ErrorText(
+        "Too many event streams are open",
+        "Close one, or try again after the time in `Retry-After`; the events can also be had page by page.",
+    ),
     _C.REQUEST_TOO_LARGE: ErrorText("The request is too large", "`GET /v1/limits` says what this server accepts."),
     _C.HEADERS_TOO_LARGE: ErrorText(
         "The request has too many headers", "A hundred are read, of 16 KiB together; leave out what is not needed."

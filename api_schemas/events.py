@@ -8,7 +8,7 @@ from pydantic import Field, TypeAdapter
 from api_schemas.base import Output
 from api_schemas.enums import JobState, Phase
 from api_schemas.errors import ErrorCode, ErrorItem
-from api_schemas.metrics import DataSummary, JobResult, StepMetrics
+from api_schemas.metrics import DataSummary, JobResult, Memory, StepMetrics
 
 
 class Started(Output):
@@ -20,6 +20,11 @@ class Started(Output):
     steps: int
     resumed_from: int | None = None
     versions: dict[str, str]
+    family: str | None = None
+    memory: Memory | None = None
+    """Before the model is read."""
+    tensor_bytes: int | None = None
+    """What the memory above that grows with (api_schemas/work.py)."""
 
 
 class DataReady(Output):

@@ -162,6 +162,15 @@ class ExportMetrics(Output):
     """`dense_*` and `speedup` compare with the cut model in torch on the same CPU."""
 
 
+class Memory(Output):
+    """Bytes of the engine's process."""
+
+    host: int | None = None
+    """Most that was resident; null where the system does not say."""
+    device: int | None = None
+    """Most that was allocated on the GPU; null on a CPU."""
+
+
 class EpochLoss(Output):
     """Mean training loss of one epoch of recovery; with distillation, of the whole sum that was trained on."""
 
@@ -210,6 +219,8 @@ class StepMetrics(Output):
     exports: tuple[ExportMetrics, ...] = ()
     seconds: dict[str, float] = Field(default_factory=dict)
     """Wall time by phase."""
+    memory: Memory | None = None
+    """The most that the engine has needed so far."""
     isolation: tuple[str, ...] = ()
     """What kept the engine apart from the worker and the network while it ran; empty where no worker ran it."""
 

@@ -90,6 +90,9 @@ class ModelResource(Output):
     name: str | None
     state: UploadState
     created_at: datetime
+    expires_at: datetime | None = None
+    """When it goes by itself: an open one that is not completed, a ready one by the server's settings unless a job that has
+    not ended needs it. Null: never."""
     files: tuple[UploadedFile, ...]
     layout: ModelLayout | None = None
     """Null until `complete`."""
@@ -127,6 +130,9 @@ class DatasetResource(Output):
     name: str | None
     state: UploadState
     created_at: datetime
+    expires_at: datetime | None = None
+    """When it goes by itself: an open one that is not completed, a ready one by the server's settings unless a job that has
+    not ended needs it. Null: never."""
     files: tuple[UploadedFile, ...]
     contents: DatasetContents | None = None
     """Null until `complete`."""
@@ -164,6 +170,11 @@ class JobResource(Output):
     """How long workers have run it, its attempts added up; counts against `limits.max_runtime`."""
     pause_requested: bool = False
     """The job is to be paused after the step that runs."""
+    queue_position: int | None = None
+    """How many jobs a free worker would take before this one is its, itself included: 1 is the next. Null where the job does
+    not wait, or waits for its time after an unplanned end."""
+    expires_at: datetime | None = None
+    """When the checkpoints of a job that has ended go by themselves; its metrics stay. Null: never."""
     progress: JobProgress | None
     data: DataSummary | None
     metrics: tuple[StepMetrics, ...]
@@ -185,6 +196,8 @@ class CheckpointResource(Output):
 
     step: int
     created_at: datetime
+    expires_at: datetime | None = None
+    """When its files go by themselves. Null: not while the job goes on, or never."""
     metrics: StepMetrics
     files: tuple[CheckpointFile, ...]
     archive_url: str

@@ -12,6 +12,7 @@ from api_schemas.enums import ExportFormat
 from api_schemas.ids import Name
 from api_schemas.inputs import Columns, HubDataset, Splits, UploadedDataset, UploadedModel
 from api_schemas.job_limits import JobLimits
+from api_schemas.labels import Labels
 from api_schemas.presets import DEFAULT, FINETUNE, filled
 from api_schemas.pruning import Pruning
 from api_schemas.recovery import Finetune
@@ -108,6 +109,11 @@ class JobRequest(Work):
         description="Higher goes first. Between equal ones tenants take turns, then the older goes first.",
     )
     limits: JobLimits = JobLimits()
+    labels: Labels = Field(
+        {},
+        description="Up to 16, for selecting jobs by. Keys: 1 to 63 of a-z, 0-9, `.`, `_`, `-`, `/`; values: up to 128 "
+        "characters.",
+    )
 
     def engine_spec(self, lineage: dict[str, str]) -> EngineSpec:
         """The part of the request that the engine acts on."""

@@ -20,8 +20,9 @@ from service.head import HeadAsGet
 from service.hosts import KnownHosts
 from service.observe import Observe
 from service.request_shape import RequestShape
-from service.routes import audit, checkpoints, datasets, health, jobs, keys, models, resumable
+from service.routes import audit, checkpoints, datasets, events, health, jobs, keys, models, resumable
 from service.services import Services
+from service.stopping import when_stopping
 from store.settings import Settings, get_settings
 
 
@@ -37,7 +38,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await run_in_threadpool(services.database.migrate)
-        with metrics.served(settings, registry):
+        # A server waits for its answers before it ends, and a stream is one that lasts as long as its job.
+        with metrics.served(settings, registry), when_stopping(services.streams.close):
             yield
         await run_in_threadpool(services.database.close)
 
@@ -59,7 +61,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(HeadAsGet)
     v1 = APIRouter(prefix=V1)
     v1_routers = (
-        *(models.router, datasets.router, resumable.router, jobs.router, checkpoints.router),
+        *(models.router, datasets.router, resumable.router, jobs.router, events.router, checkpoints.router),
         *(keys.router, audit.router, health.limits_router),
     )
     for router in v1_routers:

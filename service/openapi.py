@@ -100,11 +100,16 @@ def problems(*codes: ErrorCode) -> dict[int | str, dict[str, Any]]:
         status: {
             "description": "\n".join(f"- `{code.value}`: {ERROR_TEXTS[code].title}." for code in found),
             "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
-            **({"headers": RETRY_AFTER} if status in (429, 503, 507) else {}),
+            **({"headers": RETRY_AFTER} if _says_when(status, found) else {}),
             **({"headers": WWW_AUTHENTICATE} if status == 401 else {}),
         }
         for status, found in by_status.items()
     }
+
+
+def _says_when(status: int | str, codes: list[ErrorCode]) -> bool:
+    """Whether answers of this status have `Retry-After`."""
+    return status in (429, 503, 507) or ErrorCode.IDEMPOTENCY_IN_PROGRESS in codes
 
 
 def install(app: FastAPI, needed: Sequence[tuple[str, frozenset[str], tuple[KeyScope, ...]]]) -> None:

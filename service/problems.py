@@ -27,6 +27,7 @@ UNREACHABLE = (OperationalError, InterfaceError, PoolTimeout)
 _ENUM_MEMBER = re.compile(r"<\w+\.\w+: ('[^']*')>")
 # Refused content is 422, whatever was wrong with it; only these differ.
 _STATUS = {
+    ErrorCode.IDEMPOTENCY_KEY_INVALID: 400,
     ErrorCode.UNAUTHENTICATED: 401,
     ErrorCode.FORBIDDEN: 403,
     ErrorCode.NOT_FOUND: 404,
@@ -36,12 +37,15 @@ _STATUS = {
     ErrorCode.CONFLICT: 409,
     ErrorCode.UPLOAD_CLOSED: 409,
     ErrorCode.UPLOAD_INCOMPLETE: 409,
+    ErrorCode.IDEMPOTENCY_IN_PROGRESS: 409,
+    ErrorCode.DELETED: 410,
     ErrorCode.UPLOAD_OFFSET: 409,
     ErrorCode.EXPIRED: 410,
     ErrorCode.TUS_VERSION: 412,
     ErrorCode.REQUEST_TOO_LARGE: 413,
     ErrorCode.MEDIA_TYPE_REFUSED: 415,
     ErrorCode.RANGE_NOT_SATISFIABLE: 416,
+    ErrorCode.TOO_MANY_STREAMS: 429,
     ErrorCode.HEADERS_TOO_LARGE: 431,
     ErrorCode.PIECE_CHECKSUM_MISMATCH: 460,
     ErrorCode.HOST_REFUSED: 421,

@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 
 from api_schemas.enums import AuditAction
 from service.caller import ANYBODY, Caller
+from service.event_streams import EventStreams
 from service.rates import Rates
 from store import audit
 from store.artifacts import Artifacts
@@ -23,6 +24,8 @@ class Services:
     database: Database
     artifacts: Artifacts
     rates: Rates
+    streams: EventStreams
+    """Of events; used on the event loop alone."""
     waking: threading.Lock = field(default_factory=threading.Lock)
     """Held by the one thread that publishes: a broker that does not answer costs no more than that one."""
     wake_wanted: threading.Event = field(default_factory=threading.Event)
@@ -31,7 +34,9 @@ class Services:
 
     @classmethod
     def of(cls, settings: Settings) -> "Services":
-        return cls(settings, Database(settings.database_url), Artifacts(settings.artifacts_url), Rates.of(settings))
+        database = Database(settings.database_url)
+        artifacts, streams = Artifacts(settings.artifacts_url), EventStreams(settings, database)
+        return cls(settings, database, artifacts, Rates.of(settings), streams)
 
     @property
     def tenant(self) -> str:

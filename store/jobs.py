@@ -1,16 +1,19 @@
 """Reading jobs, and creating one. Everything that changes a job's state is in store/transitions.py."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 
-from sqlalchemy import func, select
+from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
 from api_schemas.enums import JobState
 from api_schemas.events import JobEvent
+from api_schemas.labels import selected
 from api_schemas.spec import JobRequest
 from store import transitions
 from store.paging import Rows, fetch_page
-from store.tables import Job, JobEventRow, JobStep
+from store.tables import Job, JobEventRow, JobLabel, JobStep
 from store.tenancy import select_owned
 
 
@@ -20,15 +23,46 @@ def create(session: Session, tenant: str, request: JobRequest, lineage: Mapping[
 
 
 def get(session: Session, tenant: str, job_id: str) -> Job | None:
+    """Also one that was deleted (`deleted_at`)."""
     return session.scalar(select_owned(Job, tenant).where(Job.id == job_id))
 
 
-def page(session: Session, tenant: str, cursor: str | None, limit: int, state: JobState | None = None) -> Rows[Job]:
-    """Newest first."""
-    query = select_owned(Job, tenant)
-    if state is not None:
-        query = query.where(Job.state == state)
-    return fetch_page(session, Job, query, cursor, limit)
+@dataclass(frozen=True)
+class JobFilter:
+    """Which jobs a list is of: those that meet all that is given."""
+
+    states: Collection[JobState] = ()
+    """In one of these; in any, where there are none."""
+    labels: Collection[str] = ()
+    """A `LabelSelector` each."""
+    model_id: str | None = None
+    created_after: datetime | None = None
+    """At that moment, too."""
+    created_before: datetime | None = None
+
+    def narrow(self, query: Select[Job], tenant: str) -> Select[Job]:
+        """The rows of `query` that meet it."""
+        if self.states:
+            query = query.where(Job.state.in_(self.states))
+        if self.model_id is not None:
+            query = query.where(Job.model_id == self.model_id)
+        if self.created_after is not None:
+            query = query.where(Job.created_at >= self.created_after)
+        if self.created_before is not None:
+            query = query.where(Job.created_at < self.created_before)
+        for key, value in map(selected, self.labels):
+            found = select_owned(JobLabel, tenant).where(JobLabel.job_id == Job.id, JobLabel.key == key)
+            query = query.where((found if value is None else found.where(JobLabel.value == value)).exists())
+        return query
+
+
+EVERY_JOB = JobFilter()
+
+
+def page(session: Session, tenant: str, cursor: str | None, limit: int, wanted: JobFilter = EVERY_JOB) -> Rows[Job]:
+    """Newest first, those left out that were deleted."""
+    query = select_owned(Job, tenant).where(Job.deleted_at.is_(None))
+    return fetch_page(session, Job, wanted.narrow(query, tenant), cursor, limit)
 
 
 def steps(session: Session, tenant: str, job_id: str) -> Sequence[JobStep]:

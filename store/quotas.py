@@ -43,7 +43,7 @@ def check_upload(session: Session, tenant: str, settings: Settings, size: int) -
     if used + size > most:
         detail = (
             f"{size} bytes are announced, {used} of {most} are in use by uploads, announced ones included, and checkpoints. "
-            "Give up uploads that are open, or wait until something expires."
+            "Delete uploads or jobs that you do not need any more."
         )
         raise SecateurError(ErrorCode.QUOTA_EXCEEDED, detail, retry_after=RETRY_SECONDS)
 
@@ -58,12 +58,15 @@ def check_job(session: Session, tenant: str, settings: Settings) -> None:
             detail = f"{waiting} jobs wait, {most} may. Cancel one, or submit once another has begun."
             raise SecateurError(ErrorCode.QUOTA_EXCEEDED, detail, retry_after=RETRY_SECONDS)
     if settings.max_stored_bytes is not None and (used := _stored(session, tenant)) >= settings.max_stored_bytes:
-        detail = f"{used} of {settings.max_stored_bytes} bytes are in use, and a job's checkpoints need more."
+        detail = (
+            f"{used} of {settings.max_stored_bytes} bytes are in use, and a job's checkpoints need more. Delete uploads or "
+            "jobs that you do not need any more."
+        )
         raise SecateurError(ErrorCode.QUOTA_EXCEEDED, detail, retry_after=RETRY_SECONDS)
 
 
 def _stored(session: Session, tenant: str) -> int:
-    kept = select(Upload.id).where(owned_by(Upload, tenant), Upload.state != UploadState.EXPIRED)
+    kept = select(Upload.id).where(owned_by(Upload, tenant), Upload.state.in_([UploadState.OPEN, UploadState.READY]))
     uploaded = select(func.sum(UploadFile.size)).where(UploadFile.upload_id.in_(kept))
     results = select(func.sum(JobStepFile.size)).where(owned_by(JobStepFile, tenant))
     # PostgreSQL answers a sum of big integers as a decimal.

@@ -1,4 +1,5 @@
-"""What is kept for how long: uploads that were never completed, uploads, and the checkpoints of jobs that have ended.
+"""What is kept for how long: uploads that were never completed, uploads, checkpoints of jobs that have ended, and answers
+to idempotency keys.
 
 What expires keeps its rows, as a tombstone that says so; only files go. Here they lose their names: store/orphans.py then
 removes bytes that nothing names. What a living job needs never expires.
@@ -7,12 +8,12 @@ removes bytes that nothing names. What a living job needs never expires.
 from dataclasses import dataclass
 
 from sqlalchemy import delete, select, update
-from sqlalchemy.orm import Session
 
 from api_schemas.enums import TERMINAL_STATES, UploadState
-from store import audit
+from store import audit, idempotency
 from store.clock import now
 from store.database import Database
+from store.removal import needed_inputs
 from store.settings import Settings
 from store.tables import Job, JobStep, JobStepFile, ResumableUpload, Upload, UploadFile
 
@@ -26,6 +27,8 @@ class Expired:
     uploads: int
     jobs: int
     audit: int = 0
+    keys: int = 0
+    """Of idempotency, with the answers kept for them."""
 
 
 def expire(database: Database, settings: Settings) -> Expired:
@@ -39,7 +42,9 @@ def expire(database: Database, settings: Settings) -> Expired:
     noted = 0
     if settings.audit_retention_seconds is not None:
         noted = audit.expire(database, settings.audit_retention_seconds)
-    return Expired(uploads, jobs, noted)
+    with database.write() as session:
+        keys = idempotency.sweep(session)
+    return Expired(uploads, jobs, noted, keys)
 
 
 def _expire_uploads(database: Database, state: UploadState, seconds: float) -> int:
@@ -47,19 +52,11 @@ def _expire_uploads(database: Database, state: UploadState, seconds: float) -> i
         old = select(Upload.id).where(Upload.state == state, Upload.created_at < now(plus=-seconds))
         # Locked before the jobs are read: a job that is being submitted holds its inputs until it is there to be read.
         found = set(session.scalars(old.order_by(Upload.id).limit(BATCH).with_for_update(of=Upload)))
-        gone = found - _needed(session)
+        gone = found - needed_inputs(session)
         session.execute(update(Upload).where(Upload.id.in_(gone)).values(state=UploadState.EXPIRED))
         session.execute(update(UploadFile).where(UploadFile.upload_id.in_(gone)).values(key=None))
         session.execute(delete(ResumableUpload).where(ResumableUpload.upload_id.in_(gone)))
     return len(gone)
-
-
-def _needed(session: Session) -> set[str]:
-    """Inputs of jobs that have not ended."""
-    needed = set()
-    for lineage in session.scalars(select(Job.lineage).where(Job.state.not_in(TERMINAL_STATES))):
-        needed |= {lineage[kind] for kind in ("model", "dataset") if kind in lineage}
-    return needed
 
 
 def _expire_results(database: Database, seconds: float) -> int:

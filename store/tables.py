@@ -7,12 +7,26 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, ClassVar
 
-from sqlalchemy import JSON, BigInteger, Enum, ForeignKey, ForeignKeyConstraint, Index, Integer, MetaData, String, Text
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Enum,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    MetaData,
+    PrimaryKeyConstraint,
+    String,
+    Text,
+)
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 from api_schemas.enums import AuditOutcome, JobState, KeyScope, Phase, UploadState
 from api_schemas.events import JOB_EVENT_BODY, JobEventBody
+from api_schemas.labels import LABEL_KEY_LENGTH, LABEL_VALUE_LENGTH
 from api_schemas.metrics import DataSummary, JobResult, StepMetrics
+from api_schemas.observation import Observation
 from api_schemas.resources import JobError, JobProgress
 from api_schemas.spec import JobRequest
 from store.clock import Instant, now
@@ -124,6 +138,7 @@ class Job(Owned, Base):
         Index("ix_jobs_claim", "state", "priority", "created_at"),
         Index(None, "tenant", "state"),
         Index(None, "tenant", "claimed_at"),
+        Index(None, "tenant", "model_id"),
     )
 
     id: Mapped[str] = mapped_column(String(ID_LENGTH), primary_key=True)
@@ -131,6 +146,8 @@ class Job(Owned, Base):
     request: Mapped[JobRequest] = mapped_column(Document(JobRequest))
     lineage: Mapped[dict[str, str]] = mapped_column(JSON)
     """Where model and data came from; ends up in pruning.json."""
+    model_id: Mapped[str | None] = mapped_column(String(255))
+    """`lineage["model"]`, to be searched by."""
     priority: Mapped[int] = mapped_column(Integer, default=0)
     created_at: Mapped[datetime] = mapped_column(default=now())
     started_at: Mapped[datetime | None]
@@ -166,11 +183,24 @@ class Job(Owned, Base):
     """The newest committed step; 0 is the original model's."""
     last_seq: Mapped[int] = mapped_column(Integer, default=0)
     """Number of the newest event."""
+    deleted_at: Mapped[datetime | None]
+    """Since when nothing but this row is left of the job."""
 
     @property
     def attempts(self) -> int:
         """How often a worker has claimed the job."""
         return self.epoch
+
+
+class JobLabel(Owned, Base):
+    """A label of a job, beside the request that it came with: for selecting by."""
+
+    __tablename__ = "job_labels"
+    __table_args__ = (Index(None, "tenant", "key", "value"),)
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    key: Mapped[str] = mapped_column(String(LABEL_KEY_LENGTH), primary_key=True)
+    value: Mapped[str] = mapped_column(String(LABEL_VALUE_LENGTH))
 
 
 class JobStep(Owned, Base):
@@ -231,6 +261,38 @@ class JobLogRow(Owned, Base):
     """Bytes of `text` in UTF-8."""
     text: Mapped[str] = mapped_column(Text)
     created_at: Mapped[datetime] = mapped_column(default=now())
+
+
+class IdempotencyKey(Owned, Base):
+    """A request that is answered once, and its answer when there is one (store/idempotency.py)."""
+
+    __tablename__ = "idempotency_keys"
+    __table_args__ = (PrimaryKeyConstraint("tenant", "key"), Index(None, "expires_at"))
+
+    key: Mapped[str] = mapped_column(String(255))
+    fingerprint: Mapped[str] = mapped_column(String(64))
+    """SHA-256 of the request."""
+    token: Mapped[str] = mapped_column(String(32))
+    """Of the one attempt that may write the answer."""
+    held_until: Mapped[datetime]
+    """Until when that attempt is waited for."""
+    expires_at: Mapped[datetime]
+    status: Mapped[int | None] = mapped_column(Integer)
+    headers: Mapped[dict[str, str] | None] = mapped_column(JSON(none_as_null=True))
+    body: Mapped[str | None] = mapped_column(Text)
+
+
+class ObservationRow(Base):
+    """What a finished job took, as future ones are estimated by. Nobody's: it says nothing of whose job it was."""
+
+    __tablename__ = "observations"
+    __table_args__ = (Index(None, "family", "created_at"),)
+
+    id: Mapped[int] = mapped_column(BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True)
+    family: Mapped[str] = mapped_column(String(64))
+    device: Mapped[str] = mapped_column(String(64))
+    created_at: Mapped[datetime] = mapped_column(default=now())
+    body: Mapped[Observation] = mapped_column(Document(Observation))
 
 
 class OutboxMessage(Owned, Base):

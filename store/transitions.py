@@ -9,6 +9,7 @@ Each transition appends its event, and its wake-up where one is due, in the same
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import ColumnElement, ScalarSelect, SQLColumnExpression, and_, case, func, literal, or_, select, update
@@ -24,7 +25,7 @@ from api_schemas.spec import JobRequest
 from store import outbox
 from store.clock import now
 from store.serial import one_at_a_time
-from store.tables import Job, JobEventRow, JobStep, JobStepFile
+from store.tables import Job, JobEventRow, JobLabel, JobStep, JobStepFile
 from store.tenancy import owned_by
 from store.training import TrainingFile
 
@@ -73,12 +74,16 @@ def submit(session: Session, tenant: str, request: JobRequest, lineage: Mapping[
         name=request.name,
         request=request,
         lineage=dict(lineage),
+        model_id=lineage.get("model"),
         priority=request.priority,
         state=QUEUED,
     )
     job.last_seq = 1
     session.add(job)
     session.flush()
+    session.add_all(
+        JobLabel(job_id=job.id, tenant=tenant, key=key, value=value) for key, value in request.labels.items()
+    )
     session.add(JobEventRow(job_id=job.id, tenant=tenant, seq=1, body=StateChanged(state=QUEUED)))
     outbox.add_wake(session, tenant)
     session.flush()
@@ -151,21 +156,25 @@ def claimable(failure_cap: int, max_running: int | None = None) -> ColumnElement
     due = and_(Job.state == QUEUED, or_(Job.available_at.is_(None), Job.available_at <= now()))
     lost = and_(Job.state == RUNNING, Job.lease_until < now(), Job.failures + 1 < failure_cap, ~Job.pause_requested)
     ready = or_(due, lost)
-    return ready if max_running is None else and_(ready, _running_of_its_tenant() < max_running)
+    return ready if max_running is None else and_(ready, running_of_tenant() < max_running)
 
 
 def turn() -> Sequence[SQLColumnExpression[Any]]:
     """The order of the queue: priority; then the tenant that has fewer jobs running now, then the one that waited longer
-    since a job of its own was last begun; then age."""
-    other = aliased(Job)
-    last_begun = select(func.max(other.claimed_at)).where(other.tenant == Job.tenant)
+    since a job of its own was last begun; then age. store/places.py forecasts by it."""
     return [
         Job.priority.desc(),
-        _running_of_its_tenant(),
-        last_begun.correlate(Job).scalar_subquery().asc().nulls_first(),
+        running_of_tenant(),
+        last_begun_of_tenant().asc().nulls_first(),
         Job.created_at,
         Job.id,
     ]
+
+
+def last_begun_of_tenant() -> ScalarSelect[datetime | None]:
+    """When a job of a job's tenant was last claimed."""
+    other = aliased(Job)
+    return select(func.max(other.claimed_at)).where(other.tenant == Job.tenant).correlate(Job).scalar_subquery()
 
 
 def claim(
@@ -369,7 +378,7 @@ def sweep(session: Session, failure_cap: int) -> int:
 # --- how it is done --------------------------------------------------------------------------------------------------
 
 
-def _running_of_its_tenant() -> ScalarSelect[int]:
+def running_of_tenant() -> ScalarSelect[int]:
     """How many jobs of the tenant of the job at hand are with a worker that is alive."""
     other = aliased(Job)
     held = and_(other.state.in_([RUNNING, CANCELLING]), other.lease_until >= now())

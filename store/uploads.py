@@ -70,8 +70,10 @@ def get(session: Session, tenant: str, kind: UploadKind, upload_id: str) -> Uplo
 
 
 def page(session: Session, tenant: str, kind: UploadKind, cursor: str | None, limit: int) -> Rows[Upload]:
-    """Newest first."""
-    return fetch_page(session, Upload, select_owned(Upload, tenant).where(Upload.kind == kind), cursor, limit)
+    """Newest first, those left out whose files are gone."""
+    there = Upload.state.in_([UploadState.OPEN, UploadState.READY])
+    query = select_owned(Upload, tenant).where(Upload.kind == kind, there)
+    return fetch_page(session, Upload, query, cursor, limit)
 
 
 def artifact_key(upload_id: str, name: str, attempt: str) -> str:

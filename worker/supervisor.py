@@ -30,7 +30,7 @@ from sqlalchemy.orm import Session
 from api_schemas.errors import ErrorCode, SecateurError
 from api_schemas.metrics import JobResult
 from api_schemas.resources import JobError
-from store import transitions
+from store import observations, transitions
 from store.artifacts import Artifacts
 from store.database import Database
 from store.settings import Settings
@@ -128,9 +128,7 @@ class Supervisor:
             log.exception("job %s: the supervisor itself failed", job.id)
             end = partial(self._crash, lease, _own_failure(error))
         else:
-            end = partial(
-                self._unless_cancelled, lease, lambda session: transitions.succeed(session, lease, result=result)
-            )
+            end = partial(self._unless_cancelled, lease, partial(self._succeed, lease, result))
         beat.flush()
         end()
 
@@ -154,6 +152,10 @@ class Supervisor:
             case Reason.SHUTDOWN | Reason.PAUSED:
                 self._write(lambda session: transitions.release(session, lease))
         log.info("job %s: %s", lease.job_id, reason.value)
+
+    def _succeed(self, lease: Lease, result: JobResult | None, session: Session) -> None:
+        transitions.succeed(session, lease, result=result)
+        observations.record(session, lease.job_id)
 
     def _fail(self, lease: Lease, error: JobError) -> None:
         self._unless_cancelled(lease, lambda session: transitions.fail(session, lease, error))

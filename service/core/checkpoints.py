@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 
 from api_schemas.errors import ErrorCode, SecateurError
-from service.core.jobs import absent
+from api_schemas.resources import CheckpointResource
+from service.core import views
+from service.core.jobs import found
 from service.services import Services
 from store import jobs
 from store.tables import JobStep, JobStepFile
@@ -12,10 +14,9 @@ REPORT = "report.html"
 
 
 def all_of(services: Services, job_id: str) -> Sequence[JobStep]:
-    """Every step with a model, in order. Raises NOT_FOUND, or EXPIRED where their time is over."""
+    """Every step with a model, in order. Raises NOT_FOUND, DELETED, or EXPIRED where their time is over."""
     with services.database.read() as session:
-        if jobs.get(session, services.tenant, job_id) is None:
-            raise absent(job_id)
+        found(session, services, job_id)
         steps = jobs.steps(session, services.tenant, job_id)
     if any(step.expired for step in steps):
         detail = "The checkpoints of this job were kept for their time and are gone; its metrics are still there."
@@ -23,13 +24,20 @@ def all_of(services: Services, job_id: str) -> Sequence[JobStep]:
     return [step for step in steps if step.downloadable]
 
 
+def described(services: Services, job_id: str, steps: Sequence[JobStep]) -> Sequence[CheckpointResource]:
+    """Steps of one job as resources. Raises NOT_FOUND, or DELETED."""
+    with services.database.read() as session:
+        expires_at = views.result_expires_at(found(session, services, job_id), services.settings)
+    return [views.checkpoint(step, expires_at) for step in steps]
+
+
 def one(services: Services, job_id: str, step: int) -> JobStep:
     """Raises NOT_FOUND (no such job) or NO_CHECKPOINT (no such step, or one without a model)."""
-    found = all_of(services, job_id)
-    for row in found:
+    rows = all_of(services, job_id)
+    for row in rows:
         if row.step == step:
             return row
-    steps = ", ".join(str(row.step) for row in found) or "none yet"
+    steps = ", ".join(str(row.step) for row in rows) or "none yet"
     hint = " Step 0 is the model as it came, which is not kept again." if step == 0 else ""
     raise SecateurError(
         ErrorCode.NO_CHECKPOINT, f"Job {job_id} has no checkpoint of step {step}; there are: {steps}.{hint}"

@@ -1,81 +1,121 @@
-"""Reading jobs, their events and logs; cancelling, pausing and resuming them."""
+"""Reading jobs, their events and logs; cancelling, pausing, resuming and deleting them."""
 
 from collections.abc import Sequence
 
-from api_schemas.enums import AuditAction, JobState
+from sqlalchemy.orm import Session
+
+from api_schemas.enums import TERMINAL_STATES, AuditAction, JobState
 from api_schemas.errors import ErrorCode, SecateurError
 from api_schemas.events import JobEvent
 from api_schemas.resources import JobResource, Page
 from service.core import views
 from service.services import Services
-from store import jobs, logs, transitions
+from store import jobs, logs, removal, transitions
+from store.jobs import JobFilter
 from store.logs import LogPiece
+from store.places import places
+from store.tables import Job
 
 LOG_PIECE_BYTES = 2**20
 
 
 def get(services: Services, job_id: str) -> JobResource:
-    """Raises NOT_FOUND."""
+    """Raises NOT_FOUND, or DELETED."""
     with services.database.read() as session:
-        job = jobs.get(session, services.tenant, job_id)
-        if job is None:
-            raise absent(job_id)
-        return views.job(job, jobs.steps(session, services.tenant, job_id))
+        job = found(session, services, job_id)
+        return views.job(
+            job, jobs.steps(session, services.tenant, job_id), services.settings, place(session, services, job)
+        )
 
 
-def page(services: Services, cursor: str | None, limit: int, state: JobState | None) -> Page[JobResource]:
+def page(services: Services, cursor: str | None, limit: int, wanted: JobFilter) -> Page[JobResource]:
     """Newest first."""
     with services.database.read() as session:
-        rows = jobs.page(session, services.tenant, cursor, limit, state)
+        rows = jobs.page(session, services.tenant, cursor, limit, wanted)
         steps = jobs.steps_of(session, services.tenant, [job.id for job in rows.items])
-        return views.page(rows, [views.job(job, steps[job.id]) for job in rows.items])
+        queued = [job.id for job in rows.items if job.state is JobState.QUEUED]
+        position = places(session, queued, services.settings.failure_cap) if queued else {}
+        items = [views.job(job, steps[job.id], services.settings, position.get(job.id)) for job in rows.items]
+        return views.page(rows, items)
 
 
-def events(services: Services, job_id: str, after: int, limit: int) -> Sequence[JobEvent]:
-    """Raises NOT_FOUND."""
+def events(services: Services, job_id: str, after: int, limit: int) -> tuple[Sequence[JobEvent], JobState]:
+    """And the state of the job. Raises NOT_FOUND, or DELETED."""
     with services.database.read() as session:
-        if jobs.get(session, services.tenant, job_id) is None:
-            raise absent(job_id)
-        return jobs.events_after(session, services.tenant, job_id, after, limit)
+        state = found(session, services, job_id).state
+        return jobs.events_after(session, services.tenant, job_id, after, limit), state
+
+
+def standing(services: Services, job_id: str) -> tuple[int, bool]:
+    """Number of the newest event, and whether it is the last there will be. Raises NOT_FOUND, or DELETED."""
+    with services.database.read() as session:
+        job = found(session, services, job_id)
+        return job.last_seq, job.state in TERMINAL_STATES
 
 
 def cancel(services: Services, job_id: str) -> JobResource:
-    """Raises NOT_FOUND, or CONFLICT where the job has ended."""
+    """Raises NOT_FOUND, DELETED, or CONFLICT where the job has ended."""
     with services.database.write() as session:
+        found(session, services, job_id)
         transitions.cancel(session, services.tenant, job_id)
         services.note(session, AuditAction.CANCEL_JOB, job_id)
     return get(services, job_id)
 
 
 def pause(services: Services, job_id: str) -> JobResource:
-    """Raises NOT_FOUND, or CONFLICT where the job is ending or has ended."""
+    """Raises NOT_FOUND, DELETED, or CONFLICT where the job is ending or has ended."""
     with services.database.write() as session:
+        found(session, services, job_id)
         transitions.pause(session, services.tenant, job_id)
         services.note(session, AuditAction.PAUSE_JOB, job_id)
     return get(services, job_id)
 
 
 def resume(services: Services, job_id: str) -> JobResource:
-    """Raises NOT_FOUND, or CONFLICT where the job is ending or has ended."""
+    """Raises NOT_FOUND, DELETED, or CONFLICT where the job is ending or has ended."""
     with services.database.write() as session:
+        found(session, services, job_id)
         transitions.resume(session, services.tenant, job_id)
         services.note(session, AuditAction.RESUME_JOB, job_id)
     return get(services, job_id)
 
 
 def log_of(services: Services, job_id: str, attempt: int | None, offset: int) -> tuple[LogPiece, Sequence[int]]:
-    """A piece of the log of an attempt, the newest by default, and which attempts have one. Raises NOT_FOUND."""
+    """A piece of the log of an attempt, the newest by default, and which attempts have one. Raises NOT_FOUND, or
+    DELETED."""
     with services.database.read() as session:
-        if jobs.get(session, services.tenant, job_id) is None:
-            raise absent(job_id)
-        found = logs.attempts(session, services.tenant, job_id)
-        if attempt is not None and attempt not in found:
+        found(session, services, job_id)
+        attempts = logs.attempts(session, services.tenant, job_id)
+        if attempt is not None and attempt not in attempts:
             raise SecateurError(
-                ErrorCode.NOT_FOUND, f"Attempt {attempt} of the job has no log; there are {list(found)}."
+                ErrorCode.NOT_FOUND, f"Attempt {attempt} of the job has no log; there are {list(attempts)}."
             )
-        chosen = attempt or (found[-1] if found else 1)
-        return logs.read(session, services.tenant, job_id, chosen, offset, LOG_PIECE_BYTES), found
+        chosen = attempt or (attempts[-1] if attempts else 1)
+        return logs.read(session, services.tenant, job_id, chosen, offset, LOG_PIECE_BYTES), attempts
 
 
-def absent(job_id: str) -> SecateurError:
-    return SecateurError(ErrorCode.NOT_FOUND, f"There is no job {job_id}.")
+def delete(services: Services, job_id: str) -> None:
+    """Raises NOT_FOUND, DELETED, or CONFLICT where the job has not ended."""
+    with services.database.write() as session:
+        state = found(session, services, job_id).state
+        if not removal.delete_job(session, services.tenant, job_id):
+            detail = f"The job is {state.value}. Cancel it or wait for its end, then delete."
+            raise SecateurError(ErrorCode.CONFLICT, detail)
+        services.note(session, AuditAction.DELETE_JOB, job_id)
+
+
+def found(session: Session, services: Services, job_id: str) -> Job:
+    """The job, where there is one. Raises NOT_FOUND, or DELETED."""
+    job = jobs.get(session, services.tenant, job_id)
+    if job is None:
+        raise SecateurError(ErrorCode.NOT_FOUND, f"There is no job {job_id}.")
+    if job.deleted_at is not None:
+        raise SecateurError(ErrorCode.DELETED, f"Job {job_id} was deleted.")
+    return job
+
+
+def place(session: Session, services: Services, job: Job) -> int | None:
+    """In the queue, where the job waits in it."""
+    if job.state is not JobState.QUEUED:
+        return None
+    return places(session, [job.id], services.settings.failure_cap).get(job.id)

@@ -1,7 +1,10 @@
 """A job is accepted only if it can run: its inputs are there, its target is within reach, its labels are the model's."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy.orm import Session
 
 from api_schemas.columns import FoundColumns, find_columns
 from api_schemas.enums import AuditAction, Head, UploadState
@@ -10,6 +13,7 @@ from api_schemas.families import family_named
 from api_schemas.inputs import HubDataset, Splits, UploadedDataset
 from api_schemas.reach import check_reachable
 from api_schemas.resources import DatasetContents, ModelLayout
+from api_schemas.shape import ModelShape
 from api_schemas.shards import INDEX_NAME, WEIGHTS_NAME
 from api_schemas.spec import JobRequest
 from api_schemas.task_rules import check_exports, check_labels, check_layout
@@ -23,8 +27,33 @@ from store.uploads import UploadKind
 log = logging.getLogger(__name__)
 
 
-def submit(services: Services, request: JobRequest) -> Job:
-    """Create the job; `wake` is to follow.
+@dataclass(frozen=True)
+class Accepted:
+    """A request that can run, and what it would run on."""
+
+    request: JobRequest
+    model: Upload
+    dataset: DatasetContents | None
+    """Null where the worker fetches it."""
+    inputs: frozenset[str]
+    lineage: dict[str, str]
+
+    @property
+    def layout(self) -> ModelLayout:
+        return ModelLayout.model_validate(self.model.description)
+
+    @property
+    def weight_file_bytes(self) -> int:
+        """Of the safetensors files as they were uploaded."""
+        return sum(file.size for file in self.model.files if file.name.endswith(".safetensors"))
+
+    @property
+    def shape(self) -> ModelShape:
+        return model_shape(self.model.description or {})
+
+
+def check(services: Services, request: JobRequest) -> Accepted:
+    """Nothing is written.
 
     Raises NOT_FOUND or UPLOAD_INCOMPLETE (an input that is not there or not ready), SPARSITY_OUT_OF_REACH,
     WIDTH_MISALIGNED, LABELS_MISMATCH, DATASET_SCHEMA, DATASET_EMPTY, INVALID_REQUEST and EXPORT_UNAVAILABLE (what the
@@ -37,22 +66,26 @@ def submit(services: Services, request: JobRequest) -> Job:
     check_layout(family_named(layout.family), request.pruning)
     check_reachable(model_shape(model.description or {}), layout.widths, request.pruning)
     _check_roles(request.dataset.splits)
-    inputs = {model.id}
     lineage = {"model": model.id, "model_sha256": _weights_sha256(model)}
-    if isinstance(request.dataset, UploadedDataset):
-        dataset = _ready_upload(services, "dataset", request.dataset.id)
-        _check_dataset(request.dataset, DatasetContents.model_validate(dataset.description), layout)
-        lineage |= {"dataset": dataset.id}
-        inputs |= {dataset.id}
-    else:
-        lineage |= _hub_lineage(request.dataset)
+    if not isinstance(request.dataset, UploadedDataset):
+        return Accepted(request, model, None, frozenset({model.id}), lineage | _hub_lineage(request.dataset))
+    dataset = _ready_upload(services, "dataset", request.dataset.id)
+    contents = DatasetContents.model_validate(dataset.description)
+    _check_dataset(request.dataset, contents, layout)
+    return Accepted(request, model, contents, frozenset({model.id, dataset.id}), lineage | {"dataset": dataset.id})
+
+
+def submit(services: Services, request: JobRequest, also: Callable[[Session, Job], None]) -> Job:
+    """Create the job; `wake` is to follow. `also` writes in its transaction. Raises what `check` does, and EXPIRED."""
+    accepted = check(services, request)
     with services.database.write() as session:
-        if not uploads.hold_ready(session, services.tenant, inputs):
+        if not uploads.hold_ready(session, services.tenant, accepted.inputs):
             raise SecateurError(ErrorCode.EXPIRED, "An input of the job has expired just now. Upload it again.")
         quotas.check_job(session, services.tenant, services.settings)
-        job = jobs.create(session, services.tenant, request, lineage)
+        job = jobs.create(session, services.tenant, request, accepted.lineage)
         services.note(session, AuditAction.CREATE_JOB, job.id)
-        return job
+        also(session, job)
+    return job
 
 
 def wake(services: Services) -> None:

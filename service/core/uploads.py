@@ -1,15 +1,16 @@
 """Uploads: declared, sent file by file, then judged as a whole. A file counts once all its bytes have been verified."""
 
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
+from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
 from api_schemas.enums import AuditAction, UploadState
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
 from api_schemas.resources import UploadedFile, UploadRequest
 from service.services import Services
-from store import quotas, uploads
+from store import quotas, removal, uploads
 from store.intake import dataset_names, model_folder
 from store.intake.arrival import Arrival
 from store.tables import Upload, UploadFile
@@ -21,8 +22,11 @@ _DISCARDED = {"model": AuditAction.DELETE_MODEL, "dataset": AuditAction.DELETE_D
 _CHECK_NAMES = {"model": model_folder.check_names, "dataset": dataset_names.check_names}
 
 
-def declare(services: Services, kind: UploadKind, request: UploadRequest) -> Upload:
-    """A new upload. Raises what the names deserve, or REQUEST_TOO_LARGE, before a byte is sent."""
+def declare(
+    services: Services, kind: UploadKind, request: UploadRequest, also: Callable[[Session, Upload], None]
+) -> Upload:
+    """A new upload; `also` writes in its transaction. Raises what the names deserve, or REQUEST_TOO_LARGE, before a byte is
+    sent."""
     settings = services.settings
     if len(request.files) > settings.max_files:
         detail = f"{len(request.files)} files are declared; {settings.max_files} are allowed."
@@ -37,15 +41,18 @@ def declare(services: Services, kind: UploadKind, request: UploadRequest) -> Upl
         quotas.check_upload(session, services.tenant, settings, sum(file.size for file in request.files))
         upload = uploads.create(session, services.tenant, kind, request.name, request.files)
         services.note(session, _DECLARED[kind], upload.id)
-        return upload
+        also(session, upload)
+    return upload
 
 
 def get(services: Services, kind: UploadKind, upload_id: str) -> Upload:
-    """Raises NOT_FOUND."""
+    """Raises NOT_FOUND, or DELETED."""
     with services.database.read() as session:
         upload = uploads.get(session, services.tenant, kind, upload_id)
     if upload is None:
         raise SecateurError(ErrorCode.NOT_FOUND, f"There is no {kind} {upload_id}.")
+    if upload.state is UploadState.DELETED:
+        require_kept(upload)
     return upload
 
 
@@ -89,15 +96,23 @@ async def keep(
 
 
 def discard(services: Services, kind: UploadKind, upload_id: str) -> None:
-    """Remove an open upload and its bytes. Raises NOT_FOUND, or UPLOAD_CLOSED for a complete one, which jobs may use."""
+    """Remove an upload: an open one with all it has, of a ready one the files, whose bytes maintenance removes.
+
+    Raises NOT_FOUND, DELETED, EXPIRED, or CONFLICT where a job that has not ended needs it.
+    """
     upload = get(services, kind, upload_id)
-    require_open(upload)
+    require_kept(upload)
     with services.database.write() as session:
-        if not uploads.discard(session, services.tenant, kind, upload_id):
-            raise SecateurError(ErrorCode.UPLOAD_CLOSED, f"{upload_id} was completed meanwhile.")
+        if upload.state is UploadState.READY:
+            gone = removal.delete_ready_upload(session, services.tenant, upload_id)
+        else:
+            gone = uploads.discard(session, services.tenant, kind, upload_id)
+        if not gone:
+            raise SecateurError(ErrorCode.CONFLICT, f"{upload_id} has changed just now. Look at it and try again.")
         services.note(session, _DISCARDED[kind], upload_id)
-    below = {found.key for found in services.artifacts.list(uploads.artifact_prefix(upload_id))}
-    _let_go(services, below | {file.key for file in upload.files if file.key is not None})
+    if upload.state is UploadState.OPEN:
+        below = {found.key for found in services.artifacts.list(uploads.artifact_prefix(upload_id))}
+        _let_go(services, below | {file.key for file in upload.files if file.key is not None})
 
 
 def require_open(upload: Upload) -> None:
@@ -108,7 +123,10 @@ def require_open(upload: Upload) -> None:
 
 
 def require_kept(upload: Upload, pointer: str = "") -> None:
-    """Raises EXPIRED."""
+    """Raises EXPIRED, or DELETED."""
+    if upload.state is UploadState.DELETED:
+        item = ErrorItem(pointer=pointer, code=ErrorCode.DELETED, detail="deleted")
+        raise SecateurError(ErrorCode.DELETED, f"{upload.id} was deleted. Upload it again.", (item,))
     if upload.state is UploadState.EXPIRED:
         detail = f"{upload.id} was kept for its time and its files are gone. Upload it again."
         raise SecateurError(

@@ -1,13 +1,13 @@
 """Rows of the store as the resources of the API."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 from api_schemas import accounting
 from api_schemas.access import AuditEntry, KeyResource
 from api_schemas.checkpoint import Checkpoint
-from api_schemas.enums import Granularity
+from api_schemas.enums import Granularity, UploadState
 from api_schemas.reach import max_sparsity
 from api_schemas.resources import (
     CheckpointFile,
@@ -24,6 +24,7 @@ from api_schemas.resources import (
 from api_schemas.shape import ModelShape
 from store import keys
 from store.paging import Rows
+from store.settings import Settings
 from store.tables import ApiKey, AuditRow, Job, JobStep, ResumableUpload, Upload, UploadFile
 
 T = TypeVar("T")
@@ -40,23 +41,25 @@ def resumable_file(row: ResumableUpload, expires_at: datetime) -> ResumableFile:
     )
 
 
-def model(row: Upload) -> ModelResource:
+def model(row: Upload, settings: Settings) -> ModelResource:
     return ModelResource(
         id=row.id,
         name=row.name,
         state=row.state,
         created_at=row.created_at,
+        expires_at=upload_expires_at(row, settings),
         files=tuple(map(file, row.files)),
         layout=None if row.description is None else ModelLayout.model_validate(row.description),
     )
 
 
-def dataset(row: Upload) -> DatasetResource:
+def dataset(row: Upload, settings: Settings) -> DatasetResource:
     return DatasetResource(
         id=row.id,
         name=row.name,
         state=row.state,
         created_at=row.created_at,
+        expires_at=upload_expires_at(row, settings),
         files=tuple(map(file, row.files)),
         contents=None if row.description is None else DatasetContents.model_validate(row.description),
     )
@@ -89,7 +92,8 @@ def model_shape(description: dict[str, Any]) -> ModelShape:
     return ModelShape.model_validate(description["shape"])
 
 
-def job(row: Job, steps: Sequence[JobStep]) -> JobResource:
+def job(row: Job, steps: Sequence[JobStep], settings: Settings, place: int | None = None) -> JobResource:
+    """`place`: in the queue."""
     return JobResource(
         id=row.id,
         name=row.name,
@@ -101,6 +105,8 @@ def job(row: Job, steps: Sequence[JobStep]) -> JobResource:
         attempts=row.attempts,
         ran_seconds=round(row.ran_seconds, 1),
         pause_requested=row.pause_requested,
+        queue_position=place,
+        expires_at=result_expires_at(row, settings),
         progress=row.progress,
         data=row.data,
         metrics=tuple(step.metrics for step in steps),
@@ -109,11 +115,12 @@ def job(row: Job, steps: Sequence[JobStep]) -> JobResource:
     )
 
 
-def checkpoint(row: JobStep) -> CheckpointResource:
+def checkpoint(row: JobStep, expires_at: datetime | None) -> CheckpointResource:
     here = f"{V1}/jobs/{row.job_id}/checkpoints/{row.step}"
     return CheckpointResource(
         step=row.step,
         created_at=row.created_at,
+        expires_at=expires_at,
         metrics=row.metrics,
         files=tuple(
             CheckpointFile(name=file.name, size=file.size, sha256=file.sha256, url=f"{here}/files/{file.name}")
@@ -121,6 +128,21 @@ def checkpoint(row: JobStep) -> CheckpointResource:
         ),
         archive_url=f"{here}/archive",
     )
+
+
+def upload_expires_at(row: Upload, settings: Settings) -> datetime | None:
+    """As store/retention.py will."""
+    kept = {UploadState.OPEN: settings.open_upload_seconds, UploadState.READY: settings.upload_retention_seconds}
+    return _later(row.created_at, kept.get(row.state))
+
+
+def result_expires_at(row: Job, settings: Settings) -> datetime | None:
+    """The same, of the checkpoints of a job that has ended."""
+    return _later(row.finished_at, settings.result_retention_seconds)
+
+
+def _later(moment: datetime | None, seconds: float | None) -> datetime | None:
+    return None if moment is None or seconds is None else moment + timedelta(seconds=seconds)
 
 
 def key(row: ApiKey) -> KeyResource:

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Path, Request, Response
 from api_schemas.errors import ErrorCode
 from api_schemas.resources import CheckpointResource, Page
 from service.access import ToReadJobs
-from service.core import checkpoints, views
+from service.core import checkpoints
 from service.core.archive import StepArchive
 from service.downloads import MEDIA_TYPES, archive_response, file_response
 from service.openapi import CONTENT_RANGE, ETAG, problems, request_headers
@@ -26,21 +26,27 @@ StoredName = Annotated[
 ]
 
 
-@router.get("", operation_id="list_checkpoints", summary="List checkpoints", responses=problems(ErrorCode.NOT_FOUND))
+@router.get(
+    "",
+    operation_id="list_checkpoints",
+    summary="List checkpoints",
+    responses=problems(ErrorCode.NOT_FOUND, ErrorCode.DELETED, ErrorCode.EXPIRED),
+)
 def list_checkpoints(services: ToReadJobs, job_id: JobPath) -> Page[CheckpointResource]:
     """Every committed step with a model, in order; also of jobs that still run, failed or were cancelled."""
-    return Page(items=tuple(map(views.checkpoint, checkpoints.all_of(services, job_id))))
+    return Page(items=tuple(checkpoints.described(services, job_id, checkpoints.all_of(services, job_id))))
 
 
 @router.get(
     "/{step}",
     operation_id="get_checkpoint",
     summary="Look at a checkpoint",
-    responses=problems(ErrorCode.NOT_FOUND, ErrorCode.NO_CHECKPOINT, ErrorCode.EXPIRED),
+    responses=problems(ErrorCode.NOT_FOUND, ErrorCode.NO_CHECKPOINT, ErrorCode.DELETED, ErrorCode.EXPIRED),
 )
 def get_checkpoint(services: ToReadJobs, job_id: JobPath, step: StepPath) -> CheckpointResource:
     """Its metrics, and its files with sizes, SHA-256 and addresses."""
-    return views.checkpoint(checkpoints.one(services, job_id, step))
+    (found,) = checkpoints.described(services, job_id, [checkpoints.one(services, job_id, step)])
+    return found
 
 
 @router.get(
@@ -52,7 +58,13 @@ def get_checkpoint(services: ToReadJobs, job_id: JobPath, step: StepPath) -> Che
         200: {"description": "The file. `ETag` is its SHA-256.", "content": _FILE, "headers": ETAG},
         206: {"description": "The bytes of `Range`.", "content": _FILE, "headers": ETAG | CONTENT_RANGE},
         304: _NOT_MODIFIED,
-        **problems(ErrorCode.NOT_FOUND, ErrorCode.NO_CHECKPOINT, ErrorCode.EXPIRED, ErrorCode.RANGE_NOT_SATISFIABLE),
+        **problems(
+            ErrorCode.NOT_FOUND,
+            ErrorCode.NO_CHECKPOINT,
+            ErrorCode.DELETED,
+            ErrorCode.EXPIRED,
+            ErrorCode.RANGE_NOT_SATISFIABLE,
+        ),
     },
     openapi_extra=request_headers(
         Range="One range of bytes, `bytes=0-1023`, `bytes=1024-` or `bytes=-1024`. Several mean the whole file.",
@@ -75,7 +87,7 @@ def download_checkpoint_file(
     responses={
         200: {"description": "All files below one folder.", "content": {"application/x-tar": _BINARY}, "headers": ETAG},
         304: _NOT_MODIFIED,
-        **problems(ErrorCode.NOT_FOUND, ErrorCode.NO_CHECKPOINT, ErrorCode.EXPIRED),
+        **problems(ErrorCode.NOT_FOUND, ErrorCode.NO_CHECKPOINT, ErrorCode.DELETED, ErrorCode.EXPIRED),
     },
     openapi_extra=request_headers(If_None_Match="`ETag` of the archive you have: 304 where it is the same."),
 )

@@ -1,16 +1,22 @@
 """Datasets: declare, send, complete, look."""
 
+from functools import partial
+
 from fastapi import APIRouter, Request, Response
+from sqlalchemy.orm import Session
 
 from api_schemas.errors import ErrorCode
 from api_schemas.inputs import Columns
 from api_schemas.resources import DatasetCompletion, DatasetResource, Page, UploadedFile, UploadRequest
 from service.access import ToReadUploads, ToWriteModels
 from service.core import complete, uploads, views
+from service.idempotent import CODES, REPLAYED, Key, once
 from service.openapi import LOCATION, problems
 from service.routes.parameters import Cursor, DatasetPath, FilePath, Limit
 from service.routes.sending import FILE_BODY, content_length
 from store import uploads as stored
+from store.idempotency import Answer
+from store.tables import Upload
 
 router = APIRouter(prefix="/datasets", tags=["datasets"])
 
@@ -34,10 +40,12 @@ _EXAMPLE = {
     operation_id="create_dataset",
     summary="Declare a dataset",
     status_code=201,
+    response_model=DatasetResource,
     response_description="An open upload, waiting for its files.",
     responses={
-        201: {"headers": LOCATION},
+        201: {"headers": LOCATION | REPLAYED},
         **problems(
+            *CODES,
             ErrorCode.FILE_TYPE_REFUSED,
             ErrorCode.FILE_NAME_REFUSED,
             ErrorCode.FILE_UNEXPECTED,
@@ -47,46 +55,50 @@ _EXAMPLE = {
     },
     openapi_extra={"requestBody": {"content": {"application/json": {"examples": _EXAMPLE}}}},
 )
-def create_dataset(services: ToWriteModels, request: UploadRequest, response: Response) -> DatasetResource:
+def create_dataset(services: ToWriteModels, body: UploadRequest, key: Key, request: Request) -> Response:
     """Name the parquet shards that will follow, with their sizes and SHA-256.
 
     `<split>.parquet` and `<split>-*.parquet` belong to that split. Rows hold what a checkpoint reads: audio (wav, flac, ogg or
     mp3) or an image (PNG, JPEG, WebP, GIF or BMP) as a struct with `bytes`, a text, or a list of words; and what it answers: a
     label (text, or an id of the ClassLabel feature of `datasets`), a list of them, or what was said. Embeddings need no answer.
     """
-    dataset = views.dataset(uploads.declare(services, "dataset", request))
-    response.headers["Location"] = f"{views.V1}/datasets/{dataset.id}"
-    return dataset
+
+    def answer(_: Session, upload: Upload) -> Answer:
+        resource = views.dataset(upload, services.settings)
+        return Answer(201, {"Location": f"{views.V1}/datasets/{upload.id}"}, resource.model_dump_json())
+
+    return once(services, request, key, body, partial(uploads.declare, services, "dataset", body), answer)
 
 
 @router.get("", operation_id="list_datasets", summary="List datasets", responses=problems())
 def list_datasets(services: ToReadUploads, cursor: Cursor = None, limit: Limit = 20) -> Page[DatasetResource]:
-    """Newest first, open ones included."""
+    """Newest first, open ones included, those that expired or were deleted left out."""
     with services.database.read() as session:
         rows = stored.page(session, services.tenant, "dataset", cursor, limit)
-        return views.page(rows, [views.dataset(row) for row in rows.items])
+        return views.page(rows, [views.dataset(row, services.settings) for row in rows.items])
 
 
 @router.get(
     "/{dataset_id}",
     operation_id="get_dataset",
     summary="Look at a dataset",
-    responses=problems(ErrorCode.NOT_FOUND),
+    responses=problems(ErrorCode.NOT_FOUND, ErrorCode.DELETED),
 )
 def get_dataset(services: ToReadUploads, dataset_id: DatasetPath) -> DatasetResource:
     """Its files, and once complete its rows by split, labels, columns and, of audio, duration."""
-    return views.dataset(uploads.get(services, "dataset", dataset_id))
+    return views.dataset(uploads.get(services, "dataset", dataset_id), services.settings)
 
 
 @router.delete(
     "/{dataset_id}",
     operation_id="delete_dataset",
-    summary="Give up an upload",
+    summary="Delete a dataset",
     status_code=204,
-    responses=problems(ErrorCode.NOT_FOUND, ErrorCode.UPLOAD_CLOSED, ErrorCode.EXPIRED),
+    responses=problems(ErrorCode.NOT_FOUND, ErrorCode.CONFLICT, ErrorCode.DELETED, ErrorCode.EXPIRED),
 )
 def delete_dataset(services: ToWriteModels, dataset_id: DatasetPath) -> None:
-    """Removes a dataset that was not completed, with what has been sent of it."""
+    """An upload that was not completed goes with what has been sent of it. Of a ready dataset the files go, and it answers 410
+    from then on; 409 while a job that has not ended needs it. Checkpoints that were made of it stay."""
     uploads.discard(services, "dataset", dataset_id)
 
 
@@ -98,6 +110,7 @@ def delete_dataset(services: ToWriteModels, dataset_id: DatasetPath) -> None:
     responses=problems(
         ErrorCode.NOT_FOUND,
         ErrorCode.UPLOAD_CLOSED,
+        ErrorCode.DELETED,
         ErrorCode.EXPIRED,
         ErrorCode.STORAGE_FULL,
         ErrorCode.STORAGE_UNAVAILABLE,
@@ -121,6 +134,7 @@ async def upload_dataset_file(
     responses=problems(
         ErrorCode.NOT_FOUND,
         ErrorCode.UPLOAD_INCOMPLETE,
+        ErrorCode.DELETED,
         ErrorCode.EXPIRED,
         ErrorCode.CONFLICT,
         ErrorCode.DATASET_EMPTY,
@@ -134,4 +148,4 @@ def complete_dataset(
 ) -> DatasetResource:
     """Read every shard: schema, labels, texts, the header of every clip or image, and a sample of these in full."""
     columns = request.columns if request else Columns()
-    return views.dataset(complete.complete_dataset(services, dataset_id, columns))
+    return views.dataset(complete.complete_dataset(services, dataset_id, columns), services.settings)

@@ -1,24 +1,47 @@
-"""Jobs: submit, list, poll, follow, pause, resume, cancel."""
+"""Jobs: submit, estimate, list, poll, pause, resume, cancel, delete."""
 
-import hashlib
+from functools import partial
 from typing import Annotated
 
-from fastapi import APIRouter, BackgroundTasks, Body, Header, Query, Request, Response
+from fastapi import APIRouter, BackgroundTasks, Body, Query, Request, Response
+from pydantic import AwareDatetime
+from sqlalchemy.orm import Session
 
 from api_schemas.enums import TERMINAL_STATES, JobState
 from api_schemas.errors import ErrorCode
-from api_schemas.events import JobEvent
+from api_schemas.estimate import JobEstimate, JobPreview
+from api_schemas.ids import ModelId
+from api_schemas.labels import LabelSelector
 from api_schemas.resources import JobResource, Page
 from api_schemas.spec import JobRequest
 from service.access import ToReadJobs, ToWriteJobs
-from service.core import checkpoints, jobs, ranges, submit, views
+from service.core import checkpoints, jobs, submit, views
+from service.core import estimate as estimates
 from service.downloads import file_response
+from service.idempotent import CODES, REPLAYED, Key, once
 from service.openapi import CONTENT_RANGE, ETAG, LOCATION, LOG_HEADERS, RETRY_AFTER, problems, request_headers
+from service.polling import NOT_MODIFIED, POLL_SECONDS, IfNoneMatch, polled
 from service.routes.examples import JOB_EXAMPLES
 from service.routes.parameters import Cursor, JobPath, Limit
+from store.idempotency import Answer
+from store.jobs import JobFilter
+from store.tables import Job
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
-POLL_SECONDS = 2
+
+_REFUSED = (
+    ErrorCode.NOT_FOUND,
+    ErrorCode.UPLOAD_INCOMPLETE,
+    ErrorCode.DELETED,
+    ErrorCode.EXPIRED,
+    ErrorCode.SPARSITY_OUT_OF_REACH,
+    ErrorCode.WIDTH_MISALIGNED,
+    ErrorCode.LABELS_MISMATCH,
+    ErrorCode.DATASET_SCHEMA,
+    ErrorCode.DATASET_EMPTY,
+    ErrorCode.REQUEST_TOO_LARGE,
+)
+JobBody = Annotated[JobRequest, Body(openapi_examples=JOB_EXAMPLES)]
 
 
 @router.post(
@@ -26,47 +49,98 @@ POLL_SECONDS = 2
     operation_id="create_job",
     summary="Submit a job",
     status_code=202,
+    response_model=JobResource,
     response_description="Queued. `Location` is where to poll.",
     responses={
-        202: {"headers": LOCATION | RETRY_AFTER},
-        **problems(
-            ErrorCode.NOT_FOUND,
-            ErrorCode.UPLOAD_INCOMPLETE,
-            ErrorCode.EXPIRED,
-            ErrorCode.SPARSITY_OUT_OF_REACH,
-            ErrorCode.WIDTH_MISALIGNED,
-            ErrorCode.LABELS_MISMATCH,
-            ErrorCode.DATASET_SCHEMA,
-            ErrorCode.DATASET_EMPTY,
-            ErrorCode.REQUEST_TOO_LARGE,
-            ErrorCode.QUOTA_EXCEEDED,
-        ),
+        200: {"description": "`validate_only`: the job could run, and this is what it would be.", "model": JobPreview},
+        202: {"headers": LOCATION | RETRY_AFTER | REPLAYED},
+        **problems(*_REFUSED, *CODES, ErrorCode.QUOTA_EXCEEDED),
     },
 )
 def create_job(
     services: ToWriteJobs,
-    request: Annotated[JobRequest, Body(openapi_examples=JOB_EXAMPLES)],
-    response: Response,
+    body: JobBody,
+    key: Key,
+    request: Request,
     background: BackgroundTasks,
-) -> JobResource:
+    validate_only: Annotated[
+        bool, Query(description="Answer 200 with the filled-in request and its estimate; store nothing.")
+    ] = False,
+) -> Response:
     """Refused at once where it cannot succeed: inputs not ready, a sparsity out of reach, labels the model does not know."""
-    job = submit.submit(services, request)
+    if validate_only:
+        accepted = submit.check(services, body)
+        preview = JobPreview(request=body, estimate=estimates.estimate(services, accepted))
+        return Response(preview.model_dump_json(), media_type="application/json")
+
+    def answer(session: Session, job: Job) -> Answer:
+        resource = views.job(job, (), services.settings, jobs.place(session, services, job))
+        headers = {"Location": f"{views.V1}/jobs/{job.id}", "Retry-After": str(POLL_SECONDS)}
+        return Answer(202, headers, resource.model_dump_json())
+
     # After the answer: a broker that does not answer must not hold it up.
     background.add_task(submit.wake, services)
-    response.headers["Location"] = f"{views.V1}/jobs/{job.id}"
-    response.headers["Retry-After"] = str(POLL_SECONDS)
-    return views.job(job, ())
+    return once(services, request, key, body, partial(submit.submit, services, body), answer)
 
 
-@router.get("", operation_id="list_jobs", summary="List jobs", responses=problems())
+@router.post(
+    ":estimate",
+    operation_id="estimate_job",
+    summary="Estimate a job",
+    responses=problems(*_REFUSED),
+)
+def estimate_job(services: ToReadJobs, body: JobBody) -> JobEstimate:
+    """What every step would leave in parameters, FLOPs and bytes, and what time and memory the job would take.
+
+    Sizes follow from the checkpoint's config and header and the spec; which structures go is not known before they are
+    scored, and counts as spread evenly. Time and memory are null until a job of the model's family has finished here. Refused
+    with the same errors as the job itself; nothing is stored.
+    """
+    return estimates.estimate(services, submit.check(services, body))
+
+
+@router.get(
+    "",
+    operation_id="list_jobs",
+    summary="List jobs",
+    response_model=Page[JobResource],
+    responses={
+        200: {"headers": ETAG | RETRY_AFTER},
+        304: {"description": NOT_MODIFIED, "headers": ETAG | RETRY_AFTER},
+        **problems(),
+    },
+)
 def list_jobs(
     services: ToReadJobs,
     cursor: Cursor = None,
     limit: Limit = 20,
-    state: Annotated[JobState | None, Query(description="Only jobs in this state.")] = None,
-) -> Page[JobResource]:
-    """Newest first."""
-    return jobs.page(services, cursor, limit, state)
+    state: Annotated[
+        list[JobState] | None, Query(max_length=len(JobState), description="Only jobs in this state; several: in any.")
+    ] = None,
+    label: Annotated[
+        list[LabelSelector] | None,
+        Query(
+            max_length=16,
+            description="Only jobs with this label, `team=speech`, or with any value of it, `team`. Several: with all of them.",
+        ),
+    ] = None,
+    model: Annotated[ModelId | None, Query(description="Only jobs that prune this model.")] = None,
+    created_after: Annotated[
+        AwareDatetime | None, Query(description="Only jobs of this moment or later, RFC 3339 with its offset.")
+    ] = None,
+    created_before: Annotated[AwareDatetime | None, Query(description="Only jobs before this moment.")] = None,
+    if_none_match: IfNoneMatch = None,
+) -> Response:
+    """Newest first, deleted ones left out. `Retry-After` is sent while a job of the page has not ended."""
+    wanted = JobFilter(
+        states=state or (),
+        labels=label or (),
+        model_id=model,
+        created_after=created_after,
+        created_before=created_before,
+    )
+    page = jobs.page(services, cursor, limit, wanted)
+    return polled(page, if_none_match, living=any(job.state not in TERMINAL_STATES for job in page.items))
 
 
 @router.get(
@@ -76,43 +150,26 @@ def list_jobs(
     response_model=JobResource,
     responses={
         200: {"headers": ETAG | RETRY_AFTER},
-        304: {"description": "Nothing has changed since `If-None-Match`.", "headers": ETAG | RETRY_AFTER},
-        **problems(ErrorCode.NOT_FOUND),
+        304: {"description": NOT_MODIFIED, "headers": ETAG | RETRY_AFTER},
+        **problems(ErrorCode.NOT_FOUND, ErrorCode.DELETED),
     },
 )
-def get_job(
-    services: ToReadJobs,
-    job_id: JobPath,
-    if_none_match: Annotated[str | None, Header(description="`ETag` of the last answer.")] = None,
-) -> Response:
+def get_job(services: ToReadJobs, job_id: JobPath, if_none_match: IfNoneMatch = None) -> Response:
     """State, phase, progress and the metrics of every committed step. `Retry-After` is sent until the job has ended."""
     job = jobs.get(services, job_id)
-    body = job.model_dump_json()
-    headers = {"ETag": f'"{hashlib.sha256(body.encode()).hexdigest()[:32]}"', "Cache-Control": "no-cache"}
-    if job.state not in TERMINAL_STATES:
-        headers["Retry-After"] = str(POLL_SECONDS)
-    if ranges.matches(headers["ETag"], if_none_match):
-        return Response(status_code=304, headers=headers)
-    return Response(body, headers=headers, media_type="application/json")
+    return polled(job, if_none_match, living=job.state not in TERMINAL_STATES)
 
 
-@router.get(
-    "/{job_id}/events",
-    operation_id="list_job_events",
-    summary="What happened to a job",
-    responses=problems(ErrorCode.NOT_FOUND),
+@router.delete(
+    "/{job_id}",
+    operation_id="delete_job",
+    summary="Delete a job",
+    status_code=204,
+    responses=problems(ErrorCode.NOT_FOUND, ErrorCode.DELETED, ErrorCode.CONFLICT),
 )
-def list_job_events(
-    services: ToReadJobs,
-    job_id: JobPath,
-    after: Annotated[int, Query(ge=0, le=2**31 - 1, description="Events numbered above this one.")] = 0,
-    limit: Annotated[int, Query(ge=1, le=1000, description="Most events of an answer.")] = 200,
-) -> Page[JobEvent]:
-    """In order, oldest first. `next_cursor` is the `after` of the next page, null where this one is the last."""
-    # One more than asked for says whether there is another page.
-    found = jobs.events(services, job_id, after, limit + 1)
-    items = tuple(found[:limit])
-    return Page(items=items, next_cursor=str(items[-1].seq) if len(found) > limit else None)
+def delete_job(services: ToWriteJobs, job_id: JobPath) -> None:
+    """With its checkpoints, events and logs; it answers 410 from then on. 409 before its end: cancel it first."""
+    jobs.delete(services, job_id)
 
 
 @router.post(
@@ -120,7 +177,7 @@ def list_job_events(
     operation_id="cancel_job",
     summary="Cancel a job",
     status_code=202,
-    responses=problems(ErrorCode.NOT_FOUND, ErrorCode.CONFLICT),
+    responses=problems(ErrorCode.NOT_FOUND, ErrorCode.DELETED, ErrorCode.CONFLICT),
 )
 def cancel_job(services: ToWriteJobs, job_id: JobPath) -> JobResource:
     """A queued job is cancelled at once, a running one becomes `cancelling` until its engine has ended. 409 after its end."""
@@ -132,7 +189,7 @@ def cancel_job(services: ToWriteJobs, job_id: JobPath) -> JobResource:
     operation_id="pause_job",
     summary="Pause a job",
     status_code=202,
-    responses=problems(ErrorCode.NOT_FOUND, ErrorCode.CONFLICT),
+    responses=problems(ErrorCode.NOT_FOUND, ErrorCode.DELETED, ErrorCode.CONFLICT),
 )
 def pause_job(services: ToWriteJobs, job_id: JobPath) -> JobResource:
     """A queued job is paused at once, a running one after the step that runs (`pause_requested` until then)."""
@@ -144,7 +201,7 @@ def pause_job(services: ToWriteJobs, job_id: JobPath) -> JobResource:
     operation_id="resume_job",
     summary="Resume a paused job",
     status_code=202,
-    responses=problems(ErrorCode.NOT_FOUND, ErrorCode.CONFLICT),
+    responses=problems(ErrorCode.NOT_FOUND, ErrorCode.DELETED, ErrorCode.CONFLICT),
 )
 def resume_job(services: ToWriteJobs, job_id: JobPath, background: BackgroundTasks) -> JobResource:
     """It is queued again and goes on after its last finished step; a pause that was still to come is taken back."""
@@ -164,7 +221,7 @@ def resume_job(services: ToWriteJobs, job_id: JobPath, background: BackgroundTas
             "content": {"text/plain": {"schema": {"type": "string"}}},
             "headers": LOG_HEADERS,
         },
-        **problems(ErrorCode.NOT_FOUND),
+        **problems(ErrorCode.NOT_FOUND, ErrorCode.DELETED),
     },
 )
 def get_job_log(
@@ -206,7 +263,13 @@ def get_job_log(
             "headers": ETAG | CONTENT_RANGE,
         },
         304: {"description": "The client has it already (`If-None-Match`)."},
-        **problems(ErrorCode.NOT_FOUND, ErrorCode.NO_CHECKPOINT, ErrorCode.EXPIRED, ErrorCode.RANGE_NOT_SATISFIABLE),
+        **problems(
+            ErrorCode.NOT_FOUND,
+            ErrorCode.NO_CHECKPOINT,
+            ErrorCode.DELETED,
+            ErrorCode.EXPIRED,
+            ErrorCode.RANGE_NOT_SATISFIABLE,
+        ),
     },
     openapi_extra=request_headers(
         Range="One range of bytes.",

@@ -1,15 +1,21 @@
 """Models: declare, send, complete, look."""
 
+from functools import partial
+
 from fastapi import APIRouter, Request, Response
+from sqlalchemy.orm import Session
 
 from api_schemas.errors import ErrorCode
 from api_schemas.resources import ModelResource, Page, UploadedFile, UploadRequest
 from service.access import ToReadUploads, ToWriteModels
 from service.core import complete, uploads, views
+from service.idempotent import CODES, REPLAYED, Key, once
 from service.openapi import LOCATION, problems
 from service.routes.parameters import Cursor, FilePath, Limit, ModelPath
 from service.routes.sending import FILE_BODY, content_length
 from store import uploads as stored
+from store.idempotency import Answer
+from store.tables import Upload
 
 router = APIRouter(prefix="/models", tags=["models"])
 
@@ -33,10 +39,12 @@ _EXAMPLE = {
     operation_id="create_model",
     summary="Declare a model",
     status_code=201,
+    response_model=ModelResource,
     response_description="An open upload, waiting for its files.",
     responses={
-        201: {"headers": LOCATION},
+        201: {"headers": LOCATION | REPLAYED},
         **problems(
+            *CODES,
             ErrorCode.FILE_TYPE_REFUSED,
             ErrorCode.FILE_NAME_REFUSED,
             ErrorCode.FILE_UNEXPECTED,
@@ -47,40 +55,49 @@ _EXAMPLE = {
     },
     openapi_extra={"requestBody": {"content": {"application/json": {"examples": _EXAMPLE}}}},
 )
-def create_model(services: ToWriteModels, request: UploadRequest, response: Response) -> ModelResource:
+def create_model(services: ToWriteModels, body: UploadRequest, key: Key, request: Request) -> Response:
     """Name the files that will follow, with their sizes and SHA-256.
 
     A checkpoint is `config.json`, `preprocessor_config.json` and `model.safetensors`, or shards
     `model-0000x-of-0000y.safetensors` with `model.safetensors.index.json`; `README.md` may come along.
     """
-    model = views.model(uploads.declare(services, "model", request))
-    response.headers["Location"] = f"{views.V1}/models/{model.id}"
-    return model
+
+    def answer(_: Session, upload: Upload) -> Answer:
+        resource = views.model(upload, services.settings)
+        return Answer(201, {"Location": f"{views.V1}/models/{upload.id}"}, resource.model_dump_json())
+
+    return once(services, request, key, body, partial(uploads.declare, services, "model", body), answer)
 
 
 @router.get("", operation_id="list_models", summary="List models", responses=problems())
 def list_models(services: ToReadUploads, cursor: Cursor = None, limit: Limit = 20) -> Page[ModelResource]:
-    """Newest first, open ones included."""
+    """Newest first, open ones included, those that expired or were deleted left out."""
     with services.database.read() as session:
         rows = stored.page(session, services.tenant, "model", cursor, limit)
-        return views.page(rows, [views.model(row) for row in rows.items])
+        return views.page(rows, [views.model(row, services.settings) for row in rows.items])
 
 
-@router.get("/{model_id}", operation_id="get_model", summary="Look at a model", responses=problems(ErrorCode.NOT_FOUND))
+@router.get(
+    "/{model_id}",
+    operation_id="get_model",
+    summary="Look at a model",
+    responses=problems(ErrorCode.NOT_FOUND, ErrorCode.DELETED),
+)
 def get_model(services: ToReadUploads, model_id: ModelPath) -> ModelResource:
     """Its files, and once complete its architecture, attention widths, sizes and how far each granularity can cut it."""
-    return views.model(uploads.get(services, "model", model_id))
+    return views.model(uploads.get(services, "model", model_id), services.settings)
 
 
 @router.delete(
     "/{model_id}",
     operation_id="delete_model",
-    summary="Give up an upload",
+    summary="Delete a model",
     status_code=204,
-    responses=problems(ErrorCode.NOT_FOUND, ErrorCode.UPLOAD_CLOSED, ErrorCode.EXPIRED),
+    responses=problems(ErrorCode.NOT_FOUND, ErrorCode.CONFLICT, ErrorCode.DELETED, ErrorCode.EXPIRED),
 )
 def delete_model(services: ToWriteModels, model_id: ModelPath) -> None:
-    """Removes a model that was not completed, with what has been sent of it."""
+    """An upload that was not completed goes with what has been sent of it. Of a ready model the files go, and it answers 410
+    from then on; 409 while a job that has not ended needs it. Checkpoints that were made of it stay."""
     uploads.discard(services, "model", model_id)
 
 
@@ -92,6 +109,7 @@ def delete_model(services: ToWriteModels, model_id: ModelPath) -> None:
     responses=problems(
         ErrorCode.NOT_FOUND,
         ErrorCode.UPLOAD_CLOSED,
+        ErrorCode.DELETED,
         ErrorCode.EXPIRED,
         ErrorCode.STORAGE_FULL,
         ErrorCode.STORAGE_UNAVAILABLE,
@@ -121,6 +139,7 @@ async def upload_model_file(
     responses=problems(
         ErrorCode.NOT_FOUND,
         ErrorCode.UPLOAD_INCOMPLETE,
+        ErrorCode.DELETED,
         ErrorCode.EXPIRED,
         ErrorCode.CONFLICT,
         ErrorCode.FILE_TYPE_REFUSED,
@@ -135,4 +154,4 @@ async def upload_model_file(
 )
 def complete_model(services: ToWriteModels, model_id: ModelPath) -> ModelResource:
     """Read config and safetensors headers, without loading anything. Repeating it on a ready model changes nothing."""
-    return views.model(complete.complete_model(services, model_id))
+    return views.model(complete.complete_model(services, model_id), services.settings)

@@ -21,6 +21,7 @@ from worker.engine.exports import export
 from worker.engine.feed_forward import all_neurons
 from worker.engine.latency_table import write_latency_table
 from worker.engine.measure import Measure
+from worker.engine.memory_use import most_memory
 from worker.engine.progress import Reporter
 from worker.engine.records import StepRecord, write_metrics, write_pruning
 from worker.engine.recovering import Recovering
@@ -60,7 +61,6 @@ class Job:
         """
         report, measure = self.reporter, self.measure
         dense = measure.dense
-        report.restart()
         report.phase(Phase.EVALUATING, 0)
         metrics = StepMetrics(
             step=0,
@@ -76,7 +76,8 @@ class Job:
         check_watchable(metrics, self.spec.stop)
         scored, sensitivity = self._sensitivity(dense)
         report.close()
-        metrics = metrics.model_copy(update={"sensitivity": sensitivity, "seconds": report.rounded_seconds()})
+        measured = {"seconds": report.rounded_seconds(), "memory": most_memory(self.device)}
+        metrics = metrics.model_copy(update={"sensitivity": sensitivity, **measured})
         kept = Kept.all(dense.widths)
         folder = self.folder(0)
         folder.mkdir(parents=True, exist_ok=True)
@@ -177,7 +178,8 @@ class Job:
         )
         steps, result = self._result((*history, metrics), written, last=last)
         report.close()
-        metrics = steps[-1].model_copy(update={"seconds": report.rounded_seconds()})
+        measured = {"seconds": report.rounded_seconds(), "memory": most_memory(self.device)}
+        metrics = steps[-1].model_copy(update=measured)
         self._describe(folder, record, (*steps[:-1], metrics), result)
         return metrics, kept, result
 

@@ -12,8 +12,10 @@ from api_schemas.enums import Part, Phase, Split, TargetKind
 from api_schemas.events import DataReady, Finished, Started, StepDone
 from api_schemas.metrics import StepMetrics
 from api_schemas.reach import check_reachable
+from api_schemas.schedule import step_targets
 from api_schemas.spec import EngineSpec
 from api_schemas.task_rules import check_exports, check_labels, check_layout
+from api_schemas.work import passes, tensor_bytes
 from worker.engine.checkpoint.load import Loaded, load_original, load_step
 from worker.engine.cutting import Cutting, Scored
 from worker.engine.data import FeatureSplit, PreparedData, prepare
@@ -25,13 +27,12 @@ from worker.engine.job import Job
 from worker.engine.latency_measure import measure_latency_table
 from worker.engine.latency_table import LatencyModel, read_latency_table
 from worker.engine.measure import Measure
+from worker.engine.memory_use import most_memory
 from worker.engine.microbatch import at_most
 from worker.engine.models import on_device
 from worker.engine.progress import Emit, Reporter
 from worker.engine.records import read_step, versions
 from worker.engine.recovering import Recovering
-from worker.engine.schedule import step_targets
-from worker.engine.sensitivity import SHARES
 from worker.engine.targets import check_latency
 from worker.engine.tasks import Task, task_for
 
@@ -65,26 +66,6 @@ def choose_device(name: str) -> torch.device:
 
 UNKNOWN_YET: Mapping[str, int] = {Split.TRAIN: 6000, Split.VALIDATION: 2000, Split.TEST: 2000}
 """Sizes of the splits until the data has been read; only their proportions matter."""
-
-
-def _plan(spec: EngineSpec, layers: int, steps: int, samples: Mapping[str, int]) -> dict[Phase, tuple[int, float]]:
-    """Pieces of work by phase, and a guess of one's cost in forward passes; a backward pass costs two more."""
-    train, validation = samples[Split.TRAIN], samples[Split.VALIDATION]
-    calibration = spec.pruning.calibration
-    of_split = samples[calibration.split]
-    scored = of_split if calibration.samples is None else min(calibration.samples, of_split)
-    epochs = spec.finetune.epochs if spec.finetune else 0
-    analysed = min(spec.evaluate.sensitivity_samples or 0, validation) if Part.ATTENTION in spec.pruning.cuts else 0
-    return {
-        # Decoding a clip and computing its features takes about as long as a forward pass of a small model.
-        Phase.PREPARING: (1, float(sum(samples.values()))),
-        Phase.SCORING: (steps, 3.0 * scored),
-        Phase.ANALYSING: (1 if analysed else 0, float(analysed * len(SHARES) * layers)),
-        Phase.FINETUNING: (steps, 3.0 * train * epochs),
-        Phase.EVALUATING: (2 * steps + 1, float(validation)),
-        # Mostly the start of the fresh process that loads the result: some seconds, whatever the model.
-        Phase.PACKAGING: (steps, 1000.0),
-    }
 
 
 def _prepare(inputs: Inputs, spec: EngineSpec, described: Checkpoint, reporter: Reporter) -> PreparedData:
@@ -160,13 +141,16 @@ def run(inputs: Inputs, spec: EngineSpec, emit: Emit) -> None:
             steps=len(targets),
             resumed_from=inputs.resume,
             versions=versions(spec),
+            family=described.family.name,
+            memory=most_memory(device),
+            tensor_bytes=tensor_bytes(spec, described.shape),
         )
     )
     dense = load_original(inputs.model)
     layers = len(described.widths.layers)
-    reporter = Reporter(emit, len(targets), _plan(spec, layers, len(targets), UNKNOWN_YET))
+    reporter = Reporter(emit, len(targets), passes(spec, layers, len(targets), UNKNOWN_YET))
     data = _prepare(inputs, spec, described, reporter)
-    reporter.replan(_plan(spec, layers, len(targets), data.summary.samples))
+    reporter.replan(passes(spec, layers, len(targets), data.summary.samples))
     config = dense.model.config
     task = task_for(described.architecture.head, config, multi_label=described.multi_label, decode=data.decode)
     data = _ready(inputs, spec, task, dense, data, device)

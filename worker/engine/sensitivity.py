@@ -11,11 +11,10 @@ from api_schemas.enums import TargetKind
 from api_schemas.metrics import LayerSensitivity, Scores, Sensitivity
 from api_schemas.pruning import Pruning
 from api_schemas.shape import ModelShape
+from api_schemas.work import SENSITIVITY_SHARES
 from worker.engine.checkpoint.load import Loaded
 from worker.engine.cutting import Scored
 from worker.engine.selection import Keep, Ranking, widths_of
-
-SHARES = (0.25, 0.5, 0.75)
 
 
 def layer_rankings(scored: Scored, shape: ModelShape, pruning: Pruning) -> tuple[Ranking, ...]:
@@ -35,7 +34,7 @@ def analyse(
     evaluate: Callable[[Loaded], Scores],
     progress: Callable[[int, int], None],
 ) -> Sensitivity:
-    """Cut every layer alone by each of SHARES and measure. `scored` is the original model, and is not changed.
+    """Cut every layer alone by each of SENSITIVITY_SHARES and measure. `scored` is the original model, and is not changed.
 
     A share is of the layer's own attention parameters, met to the nearest structure that min_heads and min_channels leave:
     where several shares come to the same cut it is measured once. `progress` counts cuts.
@@ -48,11 +47,11 @@ def analyse(
         block = shape.attention[layer]
         whole = accounting.layer_parameters(block, widths.layers[layer])
         measured: dict[Keep, Scores] = {}
-        keeps = [ranking.keep(share * whole / everything) for share in SHARES]
+        keeps = [ranking.keep(share * whole / everything) for share in SENSITIVITY_SHARES]
         for number, keep in enumerate(keeps, start=1):
             if keep not in measured:
                 measured[keep] = evaluate(apply(keep))
-            progress(layer * len(SHARES) + number, len(widths.layers) * len(SHARES))
+            progress(layer * len(SENSITIVITY_SHARES) + number, len(widths.layers) * len(SENSITIVITY_SHARES))
         left = [accounting.layer_parameters(block, widths_of(keep, widths).layers[layer]) for keep in keeps]
         found.append(
             LayerSensitivity(
@@ -64,7 +63,7 @@ def analyse(
         )
     return Sensitivity(
         samples=dense.samples,
-        shares=SHARES,
+        shares=SENSITIVITY_SHARES,
         dense_metric=dense.metric,
         dense_cross_entropy=dense.cross_entropy,
         layers=tuple(found),

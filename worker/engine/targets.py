@@ -12,6 +12,7 @@ from api_schemas.enums import Part, TargetKind
 from api_schemas.metrics import Latency, TargetMet
 from api_schemas.pruning import Pruning
 from api_schemas.reach import narrowest, out_of_reach
+from api_schemas.schedule import share_of_neurons
 from api_schemas.shape import ModelShape
 from api_schemas.widths import AttentionWidths
 from worker.engine.feed_forward import all_neurons
@@ -80,13 +81,6 @@ def choose(
             f"{pruning.granularity.value} can make. Ask for more.",
         )
     return Kept(keep, all_neurons(widths))
-
-
-def share_of_neurons(pruning: Pruning, share: float) -> float:
-    """The feed-forward blocks' share when the target's own stands at `share`."""
-    if pruning.target.kind is TargetKind.FFN_SPARSITY or pruning.target.ffn_sparsity is None:
-        return share
-    return share / pruning.target.share * pruning.target.ffn_sparsity
 
 
 def _nearest_latency(

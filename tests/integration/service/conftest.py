@@ -18,7 +18,10 @@ from store.settings import Settings
 from store.transitions import Lease, StepFile
 from tests.support.local import local_client
 from tests.support.records import step_metrics
+from tests.support.stack import sqlite_database
 from tests.support.uploads import checkpoint_files, dataset_files, send
+
+__all__ = ["sqlite_database"]
 
 
 @dataclass(frozen=True)

@@ -160,9 +160,9 @@ def test_headers_are_part_of_the_document(app: FastAPI) -> None:
     asked = {item["name"] for item in found["download_checkpoint_file"]["parameters"] if item["in"] == "header"}
     assert asked == {"Range", "If-Range", "If-None-Match"}
     for operation, status, names in (
-        ("create_job", "202", {"Location", "Retry-After"}),
-        ("create_model", "201", {"Location"}),
-        ("create_dataset", "201", {"Location"}),
+        ("create_job", "202", {"Location", "Retry-After", "Idempotency-Replayed"}),
+        ("create_model", "201", {"Location", "Idempotency-Replayed"}),
+        ("create_dataset", "201", {"Location", "Idempotency-Replayed"}),
         ("get_job", "200", {"ETag", "Retry-After"}),
         ("download_checkpoint_file", "206", {"ETag", "Content-Range"}),
         ("list_jobs", "503", {"Retry-After"}),

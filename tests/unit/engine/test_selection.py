@@ -11,9 +11,9 @@ from api_schemas.enums import Balance, Granularity, Layout, Scope
 from api_schemas.errors import SecateurError
 from api_schemas.pruning import Pruning
 from api_schemas.reach import check_reachable, max_sparsity
+from api_schemas.schedule import step_targets
 from api_schemas.widths import AttentionWidths
 from tests.unit.engine.small import HEAD_DIM, HEADS, HIDDEN, LAYERS, small_shape
-from worker.engine.schedule import step_targets
 from worker.engine.scoring.channels import LayerScores
 from worker.engine.selection import compose, keep_all, select, widths_of
 

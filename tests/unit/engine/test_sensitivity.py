@@ -14,6 +14,7 @@ from api_schemas.events import EngineEvent, PhaseChanged, StepDone
 from api_schemas.metrics import Scores, Sensitivity
 from api_schemas.pruning import Pruning
 from api_schemas.spec import EngineSpec
+from api_schemas.work import SENSITIVITY_SHARES
 from tests.support.tiny import tiny_data, tiny_model
 from worker.engine import job
 from worker.engine.attention import attention_blocks
@@ -24,7 +25,7 @@ from worker.engine.evaluate import evaluate
 from worker.engine.run import Inputs, run
 from worker.engine.scoring import score
 from worker.engine.selection import Keep, widths_of
-from worker.engine.sensitivity import SHARES, analyse
+from worker.engine.sensitivity import analyse
 from worker.engine.surgery import cut
 from worker.engine.tasks import Classification
 
@@ -78,7 +79,7 @@ def masked(dense: Loaded, split: FeatureSplit, layer: int, heads: list[int]) -> 
 
 def test_heads_removed_from_one_layer_are_those_heads_masked(dense: Loaded, split: FeatureSplit) -> None:
     found, _ = analysed(dense, split, granularity="entire_head")
-    assert (found.samples, found.shares) == (SAMPLES, SHARES)
+    assert (found.samples, found.shares) == (SAMPLES, SENSITIVITY_SHARES)
     assert [layer.layer for layer in found.layers] == list(range(LAYERS))
     accuracy, cross_entropy = masked(dense, split, 0, [])
     assert found.dense_metric == pytest.approx(accuracy)
@@ -100,18 +101,18 @@ def test_heads_removed_from_one_layer_are_those_heads_masked(dense: Loaded, spli
             assert row.metric[column] == pytest.approx(accuracy)
             assert row.cross_entropy[column] == pytest.approx(cross_entropy, rel=1e-4)
             # The output bias stays: a little less than the share that was asked for.
-            assert row.removed[column] == pytest.approx(SHARES[column], abs=0.01)
+            assert row.removed[column] == pytest.approx(SENSITIVITY_SHARES[column], abs=0.01)
 
 
 @pytest.mark.parametrize("granularity", ["same_channel", "per_head", "ragged", "head_and_channel"])
 def test_every_granularity_cuts_one_layer_alone(dense: Loaded, split: FeatureSplit, granularity: str) -> None:
     found, made = analysed(dense, split, granularity=granularity)
-    assert len(made) == LAYERS * len(SHARES)
+    assert len(made) == LAYERS * len(SENSITIVITY_SHARES)
     for number, keep in enumerate(made):
         whole = [layer for layer, heads in enumerate(keep) if sum(len(h.qk) + len(h.vo) for h in heads) == 2 * 32]
-        assert whole == [layer for layer in range(LAYERS) if layer != number // len(SHARES)]
+        assert whole == [layer for layer in range(LAYERS) if layer != number // len(SENSITIVITY_SHARES)]
     for row in found.layers:
-        assert row.removed == pytest.approx(SHARES, abs=0.07)
+        assert row.removed == pytest.approx(SENSITIVITY_SHARES, abs=0.07)
 
 
 def test_what_comes_to_the_same_cut_is_measured_once(dense: Loaded, split: FeatureSplit) -> None:
@@ -133,7 +134,7 @@ def test_layers_that_the_job_leaves_out_are_analysed_too(dense: Loaded, split: F
 def test_the_jobs_own_settings_hold(dense: Loaded, split: FeatureSplit, changes: dict[str, str]) -> None:
     _, made = analysed(dense, split, granularity="per_head", **changes)
     for number, keep in enumerate(made):
-        heads = keep[number // len(SHARES)]
+        heads = keep[number // len(SENSITIVITY_SHARES)]
         if changes.get("layout") == "stock" or changes.get("balance") == "equal":
             assert {len(head.qk) for head in heads} == {len(head.vo) for head in heads}
         if "align" in changes:

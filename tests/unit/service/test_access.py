@@ -53,7 +53,7 @@ def test_every_call_that_changes_something_has_a_name_in_the_audit_log(tmp_path:
         for method, operation in item.items()
         if method in ("post", "put", "patch", "delete")
     }
-    assert changing == {action.value for action in AuditAction}
+    assert changing - {"estimate_job"} == {action.value for action in AuditAction}
 
 
 def test_the_document_says_what_is_needed_and_what_is_answered_without(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from api_schemas.enums import Head, Modality, Split
 from api_schemas.errors import ErrorCode, SecateurError
 from api_schemas.inputs import Columns, Splits
 from api_schemas.metrics import DataSummary
+from api_schemas.split_names import name_splits
 from worker.engine.data import cache, stored
 from worker.engine.data.answers import Answers, Reading, Targets, groups_of, read_answers
 from worker.engine.data.columns import kinds_of
@@ -22,7 +23,7 @@ from worker.engine.data.featurizers import Featurizer, choose
 from worker.engine.data.layout import find_layout
 from worker.engine.data.sources import Source, open_source
 from worker.engine.data.split import FeatureSplit, Ragged
-from worker.engine.data.splits import Role, assign_roles, name_splits
+from worker.engine.data.splits import Role, assign_roles
 from worker.engine.data.transcripts import Decode, Transcripts, check_alignable, shifted
 
 # Rows decoded together: enough for all threads, few enough to stay small in memory.

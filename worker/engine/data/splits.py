@@ -9,16 +9,7 @@ from numpy.typing import NDArray
 
 from api_schemas.enums import Split
 from api_schemas.errors import ErrorCode, SecateurError
-from api_schemas.inputs import Splits
-
-HELD_OUT_SHARE = 0.1
-# Usual other names, which count where the spec does not ask for a name of its own: a split called `dev` left lying, and
-# validation held out of train instead, would surprise.
-ALIASES: Mapping[Split, tuple[str, ...]] = {
-    Split.TRAIN: ("training",),
-    Split.VALIDATION: ("valid", "val", "dev"),
-    Split.TEST: ("testing", "eval", "evaluation"),
-}
+from api_schemas.split_names import held_out
 
 
 @dataclass(frozen=True)
@@ -27,21 +18,6 @@ class Role:
 
     split: str
     rows: NDArray[np.int64]
-
-
-def name_splits(available: Sequence[str], splits: Splits) -> dict[Split, str]:
-    """The dataset's split for every role that has one. Raises DATASET_SCHEMA where there is none to train on."""
-    named: dict[Split, str] = {}
-    for role in Split:
-        wanted = str(getattr(splits, role.value))
-        candidates = [wanted, *(ALIASES[role] if wanted == role.value else ())]
-        found = [name for name in candidates if name in available]
-        if found:
-            named[role] = found[0]
-    if Split.TRAIN not in named:
-        detail = f"There is no split {splits.train!r} to train on. The dataset has: {', '.join(sorted(available))}."
-        raise SecateurError(ErrorCode.DATASET_SCHEMA, detail)
-    return named
 
 
 def assign_roles(
@@ -61,7 +37,7 @@ def assign_roles(
         if not len(given.rows):
             raise SecateurError(ErrorCode.DATASET_EMPTY, f"The {role.value} split {given.split!r} has no rows.")
     train, rest = named[Split.TRAIN], roles[Split.TRAIN].rows
-    size = max(1, round(HELD_OUT_SHARE * len(rest)))
+    size = held_out(len(rest))
     random = np.random.default_rng(seed)
     missing = [role for role in Split if role not in named]
     for role in missing:

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from api_schemas.enums import Split
 from api_schemas.errors import ErrorCode, SecateurError
 from api_schemas.inputs import Splits
-from worker.engine.data.splits import Role, assign_roles, name_splits
+from api_schemas.split_names import name_splits
+from worker.engine.data.splits import Role, assign_roles
 
 
 def rows(roles: dict[Split, Role]) -> dict[Split, list[int]]:

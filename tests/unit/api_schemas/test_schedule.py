@@ -5,8 +5,8 @@ from itertools import pairwise
 import pytest
 
 from api_schemas.reach import smallest_cut
+from api_schemas.schedule import step_targets
 from tests.unit.engine.selecting import COUNTED, DENSE, SHAPE, pruning
-from worker.engine.schedule import step_targets
 
 
 @pytest.mark.parametrize("kind", [*COUNTED, "latency"])

@@ -30,3 +30,10 @@ def step_targets(shape: ModelShape, widths: AttentionWidths, pruning: Pruning) -
             targets.append(share)
             counts.append(count)
     return (*targets[:-1], target)
+
+
+def share_of_neurons(pruning: Pruning, share: float) -> float:
+    """The feed-forward blocks' share when the target's own stands at `share`."""
+    if pruning.target.kind is TargetKind.FFN_SPARSITY or pruning.target.ffn_sparsity is None:
+        return share
+    return share / pruning.target.share * pruning.target.ffn_sparsity

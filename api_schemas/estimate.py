@@ -1,0 +1,82 @@
+"""What a job is expected to come to before it is queued: `POST /v1/jobs:estimate`, and `validate_only`."""
+
+from pydantic import Field
+
+from api_schemas import accounting
+from api_schemas.base import Output
+from api_schemas.enums import Phase
+from api_schemas.expected import expected_widths
+from api_schemas.pruning import Pruning
+from api_schemas.schedule import step_targets
+from api_schemas.shape import ModelShape
+from api_schemas.spec import JobRequest
+
+
+class EstimatedStep(Output):
+    """The model after a step; step 0 is the original, which is counted and not estimated."""
+
+    step: int
+    requested: float
+    """Share of the target's own unit that is to be gone."""
+    attention_sparsity: float
+    ffn_sparsity: float
+    attention_parameters: int
+    feed_forward_parameters: int
+    total_parameters: int
+    flops: int
+    """Of one input, as in the model's own `layout.flops`."""
+    weight_bytes: int
+    file_bytes: int
+    """Of the safetensors files: the weights and their headers."""
+
+
+def estimated_steps(shape: ModelShape, pruning: Pruning, file_bytes: int) -> tuple[EstimatedStep, ...]:
+    """The original and every step of the schedule. `file_bytes`: of the original's safetensors files, headers included."""
+    targets = step_targets(shape, shape.dense, pruning)
+    models = [(0.0, shape.dense), *((target, expected_widths(shape, pruning, target)) for target in targets)]
+    headers = max(0, file_bytes - accounting.weight_bytes(shape, shape.dense))
+    return tuple(
+        EstimatedStep(
+            step=number,
+            requested=target,
+            attention_sparsity=accounting.attention_sparsity(shape, widths),
+            ffn_sparsity=accounting.feed_forward_sparsity(shape, widths),
+            attention_parameters=accounting.attention_parameters(shape, widths),
+            feed_forward_parameters=accounting.feed_forward_parameters(shape, widths),
+            total_parameters=accounting.total_parameters(shape, widths),
+            flops=accounting.total_flops(shape, widths),
+            weight_bytes=accounting.weight_bytes(shape, widths),
+            file_bytes=accounting.weight_bytes(shape, widths) + headers,
+        )
+        for number, (target, widths) in enumerate(models)
+    )
+
+
+class JobEstimate(Output):
+    """Counted from config, header and spec; time and memory from finished jobs of the same family."""
+
+    steps: tuple[EstimatedStep, ...]
+    seconds: float | None
+    """From a worker's claim to the end of the job; waiting in the queue is not counted. Null: see `reason`."""
+    phase_seconds: dict[Phase, float] = Field(default_factory=dict)
+    """The same by phase; what is left is inputs fetched, the engine started, files stored."""
+    host_memory_bytes: int | None
+    """Most of the engine's process. Null: see `reason`."""
+    device_memory_bytes: int | None
+    """Most on the GPU. Null on a CPU, and see `reason`."""
+    device: str | None
+    """Of the finished jobs that time and memory are taken from."""
+    jobs_observed: int
+    """How many these are."""
+    reason: str | None
+    """Why time or memory are not known yet."""
+    notes: tuple[str, ...] = ()
+    """What else to know of these numbers."""
+
+
+class JobPreview(Output):
+    """`validate_only`: what would run. Nothing was stored."""
+
+    request: JobRequest
+    """With every default and the preset filled in."""
+    estimate: JobEstimate

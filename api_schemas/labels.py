@@ -1,0 +1,25 @@
+"""Labels: what a user calls a job by, key and value, and selects jobs by."""
+
+from typing import Annotated
+
+from pydantic import Field, StringConstraints
+
+MOST_LABELS = 16
+LABEL_KEY_LENGTH = 63
+LABEL_VALUE_LENGTH = 128
+
+_KEY = r"[a-z0-9._/-]{1,63}"
+# No control characters: logs and terminals obey some of them, PostgreSQL refuses NUL.
+_VALUE = r"[^\x00-\x1f\x7f]{0,128}"
+
+LabelKey = Annotated[str, StringConstraints(pattern=f"^{_KEY}$")]
+LabelValue = Annotated[str, StringConstraints(pattern=f"^{_VALUE}$")]
+Labels = Annotated[dict[LabelKey, LabelValue], Field(max_length=MOST_LABELS)]
+LabelSelector = Annotated[str, StringConstraints(pattern=f"^{_KEY}(={_VALUE})?$")]
+"""`team=speech`: the label has this value. `team`: there is such a label."""
+
+
+def selected(selector: str) -> tuple[str, str | None]:
+    """Key and value of a LabelSelector; None where any value will do."""
+    key, equals, value = selector.partition("=")
+    return key, value if equals else None

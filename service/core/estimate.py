@@ -1,0 +1,94 @@
+"""The estimate of a job that has been found able to run: what it leaves, and, from finished jobs, how long it takes.
+
+Time: every phase's seconds a unit of work (api_schemas/work.py), summed over finished jobs of the family. A phase that none
+of them had is taken to be as fast as their other passes through the model. Memory: what finished jobs needed above what the
+engine has when it starts, scaled by the tensors that the job has at once.
+"""
+
+from collections.abc import Mapping, Sequence
+from statistics import median
+
+from api_schemas.enums import Phase, Split, TargetKind
+from api_schemas.estimate import JobEstimate, estimated_steps
+from api_schemas.observation import Observation
+from api_schemas.split_names import held_out, name_splits
+from api_schemas.work import phase_work, tensor_bytes
+from service.core.submit import Accepted
+from service.services import Services
+from store import observations
+from store.observations import Observed
+
+_NOT_PASSES = (Phase.PREPARING, Phase.PACKAGING)
+_LATENCY = (
+    "The target is a latency, which the worker measures: sizes are given for the same share of the FLOPs, and the job may have "
+    "to remove more."
+)
+
+
+def estimate(services: Services, accepted: Accepted) -> JobEstimate:
+    """What the job comes to. Reads what finished jobs took; writes nothing."""
+    request, layout, shape = accepted.request, accepted.layout, accepted.shape
+    steps = estimated_steps(shape, request.pruning, accepted.weight_file_bytes)
+    with services.database.read() as session:
+        observed = observations.recent(session, layout.family)
+    samples = _samples(accepted)
+    seconds, by_phase, host, device = None, {}, None, None
+    if observed is not None:
+        host = _memory([(job.base.host, job.peak.host, job.tensor_bytes) for job in observed.jobs], accepted)
+        device = _memory([(job.base.device, job.peak.device, job.tensor_bytes) for job in observed.jobs], accepted)
+        if samples is not None:
+            work = phase_work(request, len(shape.attention), samples, [step.flops for step in steps])
+            by_phase = _seconds(work, observed.jobs)
+            seconds = sum(by_phase.values()) + median(job.outside_seconds for job in observed.jobs)
+    return JobEstimate(
+        steps=steps,
+        seconds=None if seconds is None else round(seconds, 1),
+        phase_seconds={phase: round(spent, 1) for phase, spent in by_phase.items()},
+        host_memory_bytes=host,
+        device_memory_bytes=device,
+        device=None if observed is None else observed.device,
+        jobs_observed=0 if observed is None else len(observed.jobs),
+        reason=_reason(layout.family, observed, samples),
+        notes=(_LATENCY,) if request.pruning.target.kind is TargetKind.LATENCY else (),
+    )
+
+
+def _samples(accepted: Accepted) -> dict[str, int] | None:
+    """By role, those held out of train included. None where only the worker can count."""
+    if accepted.dataset is None:
+        return None
+    rows = accepted.dataset.rows
+    named = name_splits(list(rows), accepted.request.dataset.splits)
+    missing = [role for role in Split if role not in named]
+    left = rows[named[Split.TRAIN]]
+    counts = {role.value: held_out(left) for role in missing} | {role.value: rows[name] for role, name in named.items()}
+    return counts | {Split.TRAIN.value: left - len(missing) * held_out(left)}
+
+
+def _seconds(work: Mapping[Phase, float], jobs: Sequence[Observation]) -> dict[Phase, float]:
+    """By phase: its work at the speed that was measured."""
+    passes = [each for job in jobs for phase, each in job.phases.items() if phase not in _NOT_PASSES]
+    overall = sum(each.seconds for each in passes) / sum(each.work for each in passes)
+    found: dict[Phase, float] = {}
+    for phase, amount in work.items():
+        same = [job.phases[phase] for job in jobs if phase in job.phases]
+        rate = sum(each.seconds for each in same) / sum(each.work for each in same) if same else overall
+        found[phase] = amount * rate
+    return {phase: spent for phase, spent in found.items() if spent}
+
+
+def _memory(measured: Sequence[tuple[int | None, int | None, int]], accepted: Accepted) -> int | None:
+    """From (before, most, tensors) of finished jobs, in bytes. None where it was not measured."""
+    known = [(base, peak, tensors) for base, peak, tensors in measured if base is not None and peak is not None]
+    if not known:
+        return None
+    growth = median((peak - base) / tensors for base, peak, tensors in known)
+    return round(median(base for base, _, _ in known) + growth * tensor_bytes(accepted.request, accepted.shape))
+
+
+def _reason(family: str, observed: Observed | None, samples: Mapping[str, int] | None) -> str | None:
+    if observed is None:
+        return f"No job of family {family} has finished here yet; time and memory are known once one has."
+    if samples is None:
+        return "The dataset is fetched by the worker, and how many samples it has is not known here."
+    return None

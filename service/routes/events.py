@@ -1,0 +1,84 @@
+"""What happened to a job: as pages, or as a stream for as long as the job lives."""
+
+from functools import partial
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Query, Request, Response
+from starlette.concurrency import run_in_threadpool
+
+from api_schemas.enums import TERMINAL_STATES
+from api_schemas.errors import ErrorCode
+from api_schemas.events import JobEvent
+from api_schemas.resources import Page
+from service.access import ToReadJobs
+from service.core import jobs
+from service.event_streams import EventStreamResponse
+from service.head import STATE_KEY
+from service.openapi import ETAG, RETRY_AFTER, problems
+from service.polling import NOT_MODIFIED, IfNoneMatch, polled
+from service.routes.parameters import JobPath
+from service.services import Services
+
+router = APIRouter(prefix="/jobs/{job_id}/events", tags=["jobs"])
+
+_LARGEST = 2**31 - 1
+_STREAM = "text/event-stream"
+
+
+@router.get(
+    "",
+    operation_id="list_job_events",
+    summary="What happened to a job",
+    response_model=Page[JobEvent],
+    responses={
+        200: {
+            "description": "A page; with `Accept: text/event-stream` a stream of server-sent events, each a JobEvent as `data` "
+            "with its `seq` as `id`.",
+            "content": {_STREAM: {"schema": {"type": "string"}}},
+            "headers": ETAG | RETRY_AFTER,
+        },
+        204: {"description": "As a stream: the job has ended and all its events are known. Do not connect again."},
+        304: {"description": NOT_MODIFIED, "headers": ETAG | RETRY_AFTER},
+        **problems(ErrorCode.NOT_FOUND, ErrorCode.DELETED, ErrorCode.TOO_MANY_STREAMS),
+    },
+)
+async def list_job_events(
+    services: ToReadJobs,
+    request: Request,
+    job_id: JobPath,
+    after: Annotated[int, Query(ge=0, le=_LARGEST, description="Events numbered above this one.")] = 0,
+    limit: Annotated[int, Query(ge=1, le=1000, description="Most events of a page. A stream has no limit.")] = 200,
+    accept: Annotated[str | None, Header(description="`text/event-stream` for a stream.")] = None,
+    last_event_id: Annotated[
+        int | None,
+        Header(ge=0, le=_LARGEST, description="Of a stream: goes on after this event. Counts before `after`."),
+    ] = None,
+    if_none_match: IfNoneMatch = None,
+) -> Response:
+    """In order, oldest first. `next_cursor` is the `after` of the next page, null where this one is the last.
+
+    A stream sends what there is and then what comes, with a comment now and then where nothing does, and ends with the job.
+    Whoever connects again with `Last-Event-ID`, or `after`, misses nothing and gets nothing twice.
+    """
+    if any(kind.split(";")[0].strip().lower() == _STREAM for kind in (accept or "").split(",")):
+        return await _stream(services, request, job_id, after if last_event_id is None else last_event_id)
+    return await run_in_threadpool(_page, services, job_id, after, limit, if_none_match)
+
+
+async def _stream(services: Services, request: Request, job_id: str, after: int) -> Response:
+    newest, ended = await run_in_threadpool(jobs.standing, services, job_id)
+    if ended and after >= newest:
+        return Response(status_code=204)
+    if getattr(request.state, STATE_KEY, False):
+        return Response(media_type=_STREAM)
+    services.streams.reserve(services.tenant)
+    stream = services.streams.stream(services.tenant, job_id, after, newest)
+    return EventStreamResponse(stream, partial(services.streams.release, services.tenant))
+
+
+def _page(services: Services, job_id: str, after: int, limit: int, if_none_match: str | None) -> Response:
+    # One more than asked for says whether there is another page.
+    found, state = jobs.events(services, job_id, after, limit + 1)
+    items = tuple(found[:limit])
+    page = Page[JobEvent](items=items, next_cursor=str(items[-1].seq) if len(found) > limit else None)
+    return polled(page, if_none_match, living=state not in TERMINAL_STATES)
