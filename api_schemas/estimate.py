@@ -79,4 +79,5 @@ class JobPreview(Output):
 
     request: JobRequest
     """With every default and the preset filled in."""
-    estimate: JobEstimate
+    estimate: JobEstimate | None
+    """Null for a model of the hub, which is not known before a worker has fetched it."""

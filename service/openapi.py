@@ -24,8 +24,9 @@ Send a checkpoint and a dataset, ask for a sparsity, poll, download. Three steps
    and `Retry-After` for pollers. Every step's checkpoint can be downloaded, as files (with ranges) or as one archive.
 
 Errors are `application/problem+json` (RFC 9457) with a stable `code`; `errors` points at what was wrong. HEAD is answered
-wherever GET is, and any other method that is not listed with 405 and `Allow`. Every answer carries `X-Request-ID`: the one
-that was sent, or a new one; the operator's log knows the request by it.
+wherever GET is, and any other method that is not listed with 405 and `Allow`. Whatever the call, 408 answers a request that comes
+too slowly, 415 a form, and 431 more than 100 headers. Every answer but 408 carries `X-Request-ID`: the one that was sent, or a
+new one; the operator's log knows the request by it.
 """
 TAGS = [
     {"name": "models", "description": "Checkpoints to prune: safetensors and JSON, never pickles, never code."},
@@ -33,6 +34,7 @@ TAGS = [
     {"name": "resumable uploads", "description": "Files that go on where they stopped, by tus 1.0.0 (https://tus.io)."},
     {"name": "jobs", "description": "Pruning jobs: submit, watch, cancel."},
     {"name": "checkpoints", "description": "What came out: every step's model, and the report."},
+    {"name": "webhooks", "description": "Calls to a server of yours when something happens to a job."},
     {"name": "access", "description": "API keys, and the record of who changed what."},
     {"name": "service", "description": "What this server accepts, and whether it is well."},
 ]
@@ -122,6 +124,7 @@ def install(app: FastAPI, needed: Sequence[tuple[str, frozenset[str], tuple[KeyS
                 summary=SUMMARY,
                 description=DESCRIPTION,
                 routes=app.routes,
+                webhooks=app.webhooks.routes,
                 tags=TAGS,
             )
             problem = Problem.model_json_schema(ref_template="#/components/schemas/{model}", mode="serialization")
