@@ -9,9 +9,8 @@ from fastapi.openapi.utils import get_openapi
 from api_schemas.enums import KeyScope
 from api_schemas.error_titles import ERROR_TEXTS
 from api_schemas.errors import ErrorCode, Problem
-from service.core.views import V1
 from service.problems import MEDIA_TYPE, status_of
-from service.routes.job_example import RUNNING_JOB
+from service.routes.answers import PREVIEW, answers
 
 TITLE = "Secateur"
 SUMMARY = "Makes transformer checkpoints smaller and faster by structured pruning of attention."
@@ -136,13 +135,35 @@ def install(app: FastAPI, needed: Sequence[tuple[str, frozenset[str], tuple[KeyS
             for path, methods, scopes in needed:
                 for method in methods & {name.upper() for name in schema["paths"].get(path, ())}:
                     _secure(schema["paths"][path][method.lower()], scopes)
-            # Added here, since the encoder of the document drops the nulls that a job answers with.
-            polled = schema["paths"][f"{V1}/jobs/{{job_id}}"]["get"]["responses"]["200"]
-            polled["content"]["application/json"]["example"] = RUNNING_JOB
+            _show_answers(schema["paths"])
+            _tell_defaults(components)
             app.openapi_schema = schema
         return app.openapi_schema
 
     app.openapi = document  # type: ignore[method-assign]
+
+
+def _show_answers(paths: dict[str, Any]) -> None:
+    """Examples. Added to the finished document, since its encoder drops the nulls that are answered with."""
+    shown = answers()
+    for operation in (operation for item in paths.values() for operation in item.values()):
+        name = operation["operationId"]
+        for status, response in operation["responses"].items():
+            if name in shown and status.startswith("2") and "application/json" in response.get("content", {}):
+                preview = (name, status) == ("create_job", "200")
+                response["content"]["application/json"]["example"] = PREVIEW if preview else shown[name]
+
+
+def _tell_defaults(node: Any) -> None:
+    """Say in words that what may be null has an object as its default: generators of clients give up on the field otherwise."""
+    if isinstance(node, dict):
+        if "anyOf" in node and isinstance(node.get("default"), dict):
+            del node["default"]
+            node["description"] = f"{node.get('description', '')} Default: the object, with its own defaults.".strip()
+        node = list(node.values())
+    if isinstance(node, list):
+        for each in node:
+            _tell_defaults(each)
 
 
 def _secure(operation: dict[str, Any], any_of: Sequence[KeyScope]) -> None:
