@@ -4,48 +4,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from api_schemas.config_guard import refuse_code
+from api_schemas.config_guard import ATTENTION_KEYS, refuse_code
 from api_schemas.enums import Head
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
 from api_schemas.families import FAMILIES, Architecture, Family, Layout, UnusableConfigError, family_of
+from api_schemas.families.config_keys import ANY
 
 MAX_SIZE = 2**20
 MAX_PARTS = 64
 MAX_LABELS = 65_536
 MAX_LABEL_LENGTH = 256
-# Optional numbers that loaders check or divide by, and the range within which they mean something.
-_RATES = {
-    "attention_probs_dropout_prob": 1.0,
-    "hidden_dropout_prob": 1.0,
-    "initializer_range": 1e3,
-    "layer_norm_eps": 1.0,
-}
-# transformers' names of activation functions; any other ends its loader.
-_ACTIVATIONS = (
-    "gelu",
-    "gelu_10",
-    "gelu_accurate",
-    "gelu_fast",
-    "gelu_new",
-    "gelu_python",
-    "gelu_python_tanh",
-    "gelu_pytorch_tanh",
-    "hardswish",
-    "laplace",
-    "leaky_relu",
-    "linear",
-    "mish",
-    "prelu",
-    "quick_gelu",
-    "relu",
-    "relu2",
-    "relu6",
-    "sigmoid",
-    "silu",
-    "sqrtsoftplus",
-    "swish",
-    "tanh",
-)
 LABELLED = (Head.CLASSIFICATION, Head.TOKEN_CLASSIFICATION)
 """Heads whose classes config.json names."""
 NEAREST = {
@@ -73,6 +41,7 @@ def read_config(config: Mapping[str, Any]) -> CheckpointConfig:
     """Raises CODE_REFUSED, ARCHITECTURE_UNSUPPORTED or CONFIG_INVALID."""
     refuse_code(config)
     family, name = _family(config)
+    _check_keys(family, config)
     _check_values(family, config)
     architecture = family.architectures[name]
     try:
@@ -94,6 +63,15 @@ def read_config(config: Mapping[str, Any]) -> CheckpointConfig:
         labels=_labels(config) if architecture.head in LABELLED else (),
         multi_label=architecture.head is Head.CLASSIFICATION and problem == "multi_label_classification",
     )
+
+
+def plain_values(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a config that `read_config` has judged, what a class of transformers is built from: how attention runs, and under what
+    name the folder once lay, is for whoever loads it to say.
+    """
+    return {
+        key: value for key, value in config.items() if key not in {*ATTENTION_KEYS, "_name_or_path", "name_or_path"}
+    }
 
 
 def _family(config: Mapping[str, Any]) -> tuple[Family, str]:
@@ -118,19 +96,38 @@ def _check_values(family: Family, config: Mapping[str, Any]) -> None:
     """Every key the family reads has a usable value, so that its formulas neither divide by zero nor overflow."""
     for key, default in family.defaults.items():
         _check_value(key, config.get(key, default), default)
-    for key, most in _RATES.items():
-        value = config.get(key, 0.0)
-        if type(value) not in (int, float) or not 0 <= value <= most:
-            _refuse(key, f"a number from 0 to {most:g} is needed")
-    for key in ("hidden_act", "activation", "activation_function", "feat_extract_activation"):
-        if config.get(key, "gelu") not in _ACTIVATIONS:
-            _refuse(key, f"one of {', '.join(_ACTIVATIONS)} is needed")
+    rules = {**ANY, **family.config_keys}
+    for key in config:
+        rule = None if key in family.defaults else rules.get(key)
+        if rule is not None and not rule.allows(config[key]):
+            _refuse(key, f"{rule.needed} is needed")
     for key, (supported, reason) in family.refused.items():
         if config.get(key, supported) not in (supported, None):
             _refuse(key, reason)
     said = config.get(family.head_dim_key) if family.head_dim_key else None
     if said is not None and (type(said) is not int or not 1 <= said <= MAX_SIZE):
         _refuse(str(family.head_dim_key), f"a whole number from 1 to {MAX_SIZE} is needed")
+
+
+def _check_keys(family: Family, config: Mapping[str, Any]) -> None:
+    """Nothing but what is known: what a loader might do with another key is not ours to guess."""
+    unknown = sorted(set(config) - allowed_keys(family))
+    if unknown:
+        items = tuple(
+            ErrorItem(
+                pointer=f"config.json/{key[:100]}", code=ErrorCode.CONFIG_INVALID, detail="not a key of this family"
+            )
+            for key in unknown
+        )
+        names = ", ".join(f"`{key[:100]}`" for key in unknown[:10])
+        detail = f"config.json has keys that {family.name} checkpoints do not have: {names}. Remove them; nothing reads them."
+        raise SecateurError(ErrorCode.CONFIG_INVALID, detail, items)
+
+
+def allowed_keys(family: Family) -> frozenset[str]:
+    """Every key that a configuration of this family may have."""
+    head_dim = {family.head_dim_key} if family.head_dim_key else set()
+    return frozenset({*ANY, *family.config_keys, *family.defaults, *family.refused, *head_dim, "id2label"})
 
 
 def _check_value(key: str, value: Any, default: Any) -> None:

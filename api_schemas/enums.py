@@ -77,6 +77,12 @@ class AuditAction(StrEnum):
     CANCEL_JOB = "cancel_job"
     PAUSE_JOB = "pause_job"
     RESUME_JOB = "resume_job"
+    CREATE_WEBHOOK = "create_webhook"
+    UPDATE_WEBHOOK = "update_webhook"
+    DELETE_WEBHOOK = "delete_webhook"
+    PING_WEBHOOK = "ping_webhook"
+    ROTATE_WEBHOOK_SECRET = "rotate_webhook_secret"
+    REDELIVER_WEBHOOK_DELIVERY = "redeliver_webhook_delivery"
     CREATE_KEY = "create_key"
     REVOKE_KEY = "revoke_key"
 

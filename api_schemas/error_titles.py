@@ -60,14 +60,21 @@ ERROR_TEXTS: Mapping[ErrorCode, ErrorText] = {
         "Close one, or try again after the time in `Retry-After`; the events can also be had page by page.",
     ),
     _C.REQUEST_TOO_LARGE: ErrorText("The request is too large", "`GET /v1/limits` says what this server accepts."),
+    _C.HEADERS_TOO_LARGE: ErrorText(
+        "The request has too many headers", "A hundred are read, of 16 KiB together; leave out what is not needed."
+    ),
+    _C.MEDIA_TYPE_REFUSED: ErrorText(
+        "The body is of a kind that is not read",
+        "JSON with `Content-Type: application/json`; files as they are, one a request, as the body of their PUT. No forms.",
+    ),
+    _C.TOO_SLOW: ErrorText(
+        "The request came too slowly", "Nothing of it was kept. Send it again, over a connection that does not stall."
+    ),
     _C.RANGE_NOT_SATISFIABLE: ErrorText(
         "The range lies outside the file", "The `Content-Range` header carries the file's size."
     ),
     _C.TUS_VERSION: ErrorText(
         "Resumable uploads speak tus 1.0.0 here", "Send `Tus-Resumable: 1.0.0`; the `Tus-Version` header says so, too."
-    ),
-    _C.MEDIA_TYPE_REFUSED: ErrorText(
-        "The body is of a type that is not read here", "The detail names the `Content-Type` that is."
     ),
     _C.UNAVAILABLE: ErrorText("The service cannot answer right now", "Try again after the time in `Retry-After`."),
     _C.STORAGE_FULL: ErrorText(
@@ -80,6 +87,10 @@ ERROR_TEXTS: Mapping[ErrorCode, ErrorText] = {
     ),
     _C.INTERNAL: ErrorText(
         "Something went wrong inside the service", "Not your request's fault; try again, then tell the operator."
+    ),
+    _C.TARGET_REFUSED: ErrorText(
+        "This server does not call this address",
+        "Only https to hosts on the public internet, on the ports that the detail names; the detail says what was wrong.",
     ),
     _C.CHECKSUM_MISMATCH: ErrorText(
         "The file's SHA-256 is not the declared one", "The bytes were dropped. Send the file again, or declare it anew."
@@ -106,6 +117,10 @@ ERROR_TEXTS: Mapping[ErrorCode, ErrorText] = {
     _C.SAFETENSORS_INVALID: ErrorText(
         "The safetensors file is not well formed", "Save it again with the safetensors library; the detail says where."
     ),
+    _C.WEIGHTS_NOT_FINITE: ErrorText(
+        "The weights hold a NaN or an infinity",
+        "The detail names the tensor. Save a checkpoint from before its training broke down.",
+    ),
     _C.CONFIG_INVALID: ErrorText("config.json cannot be used", "The detail names the key."),
     _C.CODE_REFUSED: ErrorText(
         "Checkpoints that bring code are refused", "Remove `auto_map` and other code-bearing keys; use a stock class."
@@ -115,6 +130,14 @@ ERROR_TEXTS: Mapping[ErrorCode, ErrorText] = {
     ),
     _C.WEIGHTS_MISMATCH: ErrorText(
         "The weights do not fit the config", "Names and shapes must be those that the config describes."
+    ),
+    _C.MODEL_FETCH_FAILED: ErrorText(
+        "The model could not be fetched",
+        "Check id and revision, or bucket and prefix; the detail says which file or rule it was. Or upload the files.",
+    ),
+    _C.STEP_NOT_PRUNABLE: ErrorText(
+        "The step cannot be pruned further",
+        'Take a step whose `stock_layout` is true, or prune the original again with `"layout": "stock"` or a higher target.',
     ),
     _C.DATASET_EMPTY: ErrorText("The dataset has no rows", "Every split that is used needs at least one row."),
     _C.DATASET_SCHEMA: ErrorText(

@@ -28,13 +28,17 @@ class ErrorCode(StrEnum):
     IDEMPOTENCY_IN_PROGRESS = "idempotency_in_progress"
     TOO_MANY_STREAMS = "too_many_streams"
     REQUEST_TOO_LARGE = "request_too_large"
+    HEADERS_TOO_LARGE = "headers_too_large"
+    MEDIA_TYPE_REFUSED = "media_type_refused"
+    TOO_SLOW = "too_slow"
     RANGE_NOT_SATISFIABLE = "range_not_satisfiable"
     TUS_VERSION = "tus_version"
-    MEDIA_TYPE_REFUSED = "media_type_refused"
     UNAVAILABLE = "unavailable"
     STORAGE_FULL = "storage_full"
     STORAGE_UNAVAILABLE = "storage_unavailable"
     INTERNAL = "internal_error"
+    # Calls to elsewhere
+    TARGET_REFUSED = "target_refused"
     # Uploads
     CHECKSUM_MISMATCH = "checksum_mismatch"
     PIECE_CHECKSUM_MISMATCH = "piece_checksum_mismatch"
@@ -47,10 +51,13 @@ class ErrorCode(StrEnum):
     UPLOAD_INCOMPLETE = "upload_incomplete"
     # Checkpoints
     SAFETENSORS_INVALID = "safetensors_invalid"
+    WEIGHTS_NOT_FINITE = "weights_not_finite"
     CONFIG_INVALID = "config_invalid"
     CODE_REFUSED = "code_refused"
     ARCHITECTURE_UNSUPPORTED = "architecture_unsupported"
     WEIGHTS_MISMATCH = "weights_mismatch"
+    MODEL_FETCH_FAILED = "model_fetch_failed"
+    STEP_NOT_PRUNABLE = "step_not_prunable"
     # Datasets
     DATASET_EMPTY = "dataset_empty"
     DATASET_SCHEMA = "dataset_schema"

@@ -2,8 +2,13 @@
 
 from pydantic import Field
 
+from api_schemas import accounting
 from api_schemas.base import Output
 from api_schemas.enums import Phase
+from api_schemas.expected import expected_widths
+from api_schemas.pruning import Pruning
+from api_schemas.schedule import step_targets
+from api_schemas.shape import ModelShape
 from api_schemas.spec import JobRequest
 
 
@@ -23,6 +28,28 @@ class EstimatedStep(Output):
     weight_bytes: int
     file_bytes: int
     """Of the safetensors files: the weights and their headers."""
+
+
+def estimated_steps(shape: ModelShape, pruning: Pruning, file_bytes: int) -> tuple[EstimatedStep, ...]:
+    """The original and every step of the schedule. `file_bytes`: of the original's safetensors files, headers included."""
+    targets = step_targets(shape, shape.dense, pruning)
+    models = [(0.0, shape.dense), *((target, expected_widths(shape, pruning, target)) for target in targets)]
+    headers = max(0, file_bytes - accounting.weight_bytes(shape, shape.dense))
+    return tuple(
+        EstimatedStep(
+            step=number,
+            requested=target,
+            attention_sparsity=accounting.attention_sparsity(shape, widths),
+            ffn_sparsity=accounting.feed_forward_sparsity(shape, widths),
+            attention_parameters=accounting.attention_parameters(shape, widths),
+            feed_forward_parameters=accounting.feed_forward_parameters(shape, widths),
+            total_parameters=accounting.total_parameters(shape, widths),
+            flops=accounting.total_flops(shape, widths),
+            weight_bytes=accounting.weight_bytes(shape, widths),
+            file_bytes=accounting.weight_bytes(shape, widths) + headers,
+        )
+        for number, (target, widths) in enumerate(models)
+    )
 
 
 class JobEstimate(Output):
@@ -52,4 +79,5 @@ class JobPreview(Output):
 
     request: JobRequest
     """With every default and the preset filled in."""
-    estimate: JobEstimate
+    estimate: JobEstimate | None
+    """Null for a model of the hub, which is not known before a worker has fetched it."""

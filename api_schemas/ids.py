@@ -8,6 +8,7 @@ from pydantic import StringConstraints
 
 MODEL, DATASET, RESUMABLE, JOB, EVENT = "mdl", "dst", "upl", "job", "evt"
 KEY, AUDIT = "key", "aud"
+WEBHOOK, MESSAGE, DELIVERY = "whk", "msg", "dlv"
 
 
 def new_id(prefix: str) -> str:
@@ -20,6 +21,8 @@ DatasetId = Annotated[str, StringConstraints(pattern=r"^dst_[a-z2-7]{26}$")]
 ResumableId = Annotated[str, StringConstraints(pattern=r"^upl_[a-z2-7]{26}$")]
 JobId = Annotated[str, StringConstraints(pattern=r"^job_[a-z2-7]{26}$")]
 KeyId = Annotated[str, StringConstraints(pattern=r"^key_[a-z2-7]{26}$")]
+WebhookId = Annotated[str, StringConstraints(pattern=r"^whk_[a-z2-7]{26}$")]
+DeliveryId = Annotated[str, StringConstraints(pattern=r"^dlv_[a-z2-7]{26}$")]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 # Text a stranger may choose as a name: no control characters (PostgreSQL refuses NUL; logs and terminals obey others).
 Name = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=r"^[^\x00-\x1f\x7f]*$")]

@@ -5,7 +5,18 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints
 
 from api_schemas.base import Strict
-from api_schemas.ids import DatasetId, ModelId, Name
+from api_schemas.ids import DatasetId, JobId, ModelId, Name
+
+Repository = Annotated[
+    str,
+    StringConstraints(pattern=r"^[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}$"),
+    Field(description="`owner/name` on the Hugging Face hub.", examples=["MIT/ast-finetuned-speech-commands-v2"]),
+]
+Commit = Annotated[
+    str,
+    StringConstraints(pattern=r"^[0-9a-f]{40}$"),
+    Field(description="A commit, whole: branches and tags move, and a result must say what it came from."),
+]
 
 
 class UploadedModel(Strict):
@@ -13,6 +24,41 @@ class UploadedModel(Strict):
 
     type: Literal["upload"]
     id: ModelId
+
+
+class StepModel(Strict):
+    """A step of an earlier job, to go on from: one that loads without custom code (`stock_layout` in its metrics).
+
+    It counts as an original of its own: targets, sparsities and drops are measured against it.
+    """
+
+    type: Literal["step"]
+    job: JobId
+    step: int = Field(ge=1, le=10_000, description="One of the job's checkpoints.")
+
+
+class HubModel(Strict):
+    """A model on the Hugging Face hub, at one commit. Only safetensors, JSON and vocabularies are fetched."""
+
+    type: Literal["hf"]
+    id: Repository
+    revision: Commit
+
+
+class BucketModel(Strict):
+    """A folder of a bucket that the operator has named."""
+
+    type: Literal["s3"]
+    bucket: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")] = Field(
+        description="The operator's name for it; `GET /v1/limits` lists them."
+    )
+    prefix: Annotated[
+        str,
+        StringConstraints(max_length=180, pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*$"),
+    ] = Field(description="The folder, without a slash at its end.")
+
+
+ModelReference = Annotated[UploadedModel | StepModel | HubModel | BucketModel, Field(discriminator="type")]
 
 
 class Columns(Strict):
@@ -52,8 +98,8 @@ class HubDataset(Strict):
     """A dataset on the Hugging Face hub, at one commit. Dataset scripts are never run."""
 
     type: Literal["hf"]
-    id: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}$")]
-    revision: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")]
+    id: Repository
+    revision: Commit
     config: Name | None = Field(None, description="Name of the dataset's configuration, where it has several.")
     columns: Columns = Columns()
     splits: Splits = Splits()

@@ -1,4 +1,11 @@
-"""Bounds of images and texts in a dataset: the inspector and the engine must agree on what they take."""
+"""Bounds of clips, images and texts in a dataset: the inspector and the engine must agree on what they take."""
+
+SAMPLING_RATES = range(1_000, 768_001)
+MAX_CHANNELS = 64
+MAX_SAMPLES_A_SECOND = 2**22
+"""Of all channels: five at the highest rate, all 64 at 65 kHz. Half a minute of it is 0.5 GB once decoded."""
+SAMPLES_A_BYTE = 8_192
+"""Of one channel, at most: a frame of FLAC, which packs tightest of what is read, has up to 65,535 samples and takes 8 bytes."""
 
 IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 """By Pillow's names. Of an animation the first frame counts."""
@@ -14,3 +21,16 @@ _IMAGE_MAGIC = (b"\x89PNG\r\n", b"\xff\xd8\xff", b"GIF8", b"BM")
 def looks_like_image(head: bytes) -> bool:
     """Whether a file that begins so (12 bytes are enough) is an image of IMAGE_FORMATS."""
     return head.startswith(_IMAGE_MAGIC) or (head[:4] == b"RIFF" and head[8:12] == b"WEBP")
+
+
+def clip_trouble(rate: int, channels: int) -> str | None:
+    """What is wrong with a clip's header, in a clause; None where nothing is. Asked before anything is decoded."""
+    usable = rate in SAMPLING_RATES and 1 <= channels <= MAX_CHANNELS and rate * channels <= MAX_SAMPLES_A_SECOND
+    return None if usable else f"its header says {rate} Hz and {channels} channels"
+
+
+def frames_trouble(frames: int, file_bytes: int) -> str | None:
+    """Likewise of its length: that many samples a channel do not fit into so many bytes."""
+    if frames <= SAMPLES_A_BYTE * file_bytes:
+        return None
+    return f"its header says {frames} samples, which {file_bytes} bytes cannot hold"

@@ -221,6 +221,8 @@ class StepMetrics(Output):
     """Wall time by phase."""
     memory: Memory | None = None
     """The most that the engine has needed so far."""
+    isolation: tuple[str, ...] = ()
+    """What kept the engine apart from the worker and the network while it ran; empty where no worker ran it."""
 
 
 class JobResult(Output):

@@ -232,6 +232,8 @@ class Limits(Output):
     dataset_file_suffixes: tuple[str, ...]
     families: tuple[str, ...]
     quotas: Quotas
+    model_buckets: tuple[str, ...]
+    """Names that a model reference of type `s3` may give."""
 
 
 class Health(Output):

@@ -1,6 +1,7 @@
 """JSON from strangers: bounded in size and depth, without repeated keys or constants that JSON does not have."""
 
 import json
+from math import isfinite
 from typing import Any, NoReturn
 
 MAX_DEPTH = 32
@@ -15,7 +16,9 @@ def load_object(data: bytes, max_bytes: int, max_depth: int = MAX_DEPTH) -> dict
     if len(data) > max_bytes:
         raise UnsafeJsonError(f"is larger than the {max_bytes} bytes allowed for JSON")
     try:
-        value = json.loads(data.decode("utf-8"), object_pairs_hook=_without_repeats, parse_constant=_no_constant)
+        value = json.loads(
+            data.decode("utf-8"), object_pairs_hook=_without_repeats, parse_constant=_no_constant, parse_float=_finite
+        )
     except UnicodeDecodeError:
         raise UnsafeJsonError("is not UTF-8 text") from None
     except RecursionError:
@@ -43,6 +46,14 @@ def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_constant(name: str) -> NoReturn:
     raise UnsafeJsonError(f"holds {name}, which JSON does not have")
+
+
+def _finite(text: str) -> float:
+    # Valid JSON, but Python reads 1e400 as infinity, which is nobody's width.
+    number = float(text)
+    if not isfinite(number):
+        raise UnsafeJsonError(f"holds the number {text[:40]}, which is too large")
+    return number
 
 
 def _deeper_than(value: Any, depth: int) -> bool:

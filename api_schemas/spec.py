@@ -10,7 +10,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 from api_schemas.base import Strict
 from api_schemas.enums import ExportFormat
 from api_schemas.ids import Name
-from api_schemas.inputs import Columns, HubDataset, Splits, UploadedDataset, UploadedModel
+from api_schemas.inputs import Columns, HubDataset, ModelReference, Splits, UploadedDataset
 from api_schemas.job_limits import JobLimits
 from api_schemas.labels import Labels
 from api_schemas.presets import DEFAULT, FINETUNE, filled
@@ -100,7 +100,7 @@ class JobRequest(Work):
     """`POST /v1/jobs`."""
 
     name: Name | None = None
-    model: UploadedModel
+    model: ModelReference
     dataset: Annotated[UploadedDataset | HubDataset, Field(discriminator="type")]
     priority: int = Field(
         0,

@@ -79,6 +79,7 @@ def api(data_dir: Path, port: int, settings: dict[str, str]) -> Program:
         "--port",
         str(port),
     ]
+    command += ["--http", "service.slow_clients:BoundedProtocol", "--ws", "none"]
     command += ["--timeout-graceful-shutdown", "5", "--no-server-header"]
     return Program("api", command, _log(data_dir, "api"), settings)
 

@@ -1,4 +1,7 @@
-"""The application: `uvicorn --factory service.app:create_app`. Settings come from the environment (store/settings.py)."""
+"""The application: `uvicorn --factory service.app:create_app --http service.slow_clients:BoundedProtocol --ws none`.
+
+Settings come from the environment (store/settings.py).
+"""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -16,7 +19,8 @@ from service.core.views import V1
 from service.head import HeadAsGet
 from service.hosts import KnownHosts
 from service.observe import Observe
-from service.routes import audit, checkpoints, datasets, events, health, jobs, keys, models, resumable
+from service.request_shape import RequestShape
+from service.routes import audit, checkpoints, datasets, events, health, jobs, keys, models, resumable, webhooks
 from service.services import Services
 from service.stopping import when_stopping
 from store.settings import Settings, get_settings
@@ -52,18 +56,20 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(BodyLimit, max_bytes=settings.max_json_bytes)
     app.add_middleware(Authenticate, services=services)
     app.add_middleware(KnownHosts, settings=settings)
+    app.add_middleware(RequestShape)
     app.add_middleware(Observe, application=app, metrics=metrics.HttpMetrics(registry))
     app.add_middleware(HeadAsGet)
     v1 = APIRouter(prefix=V1)
     v1_routers = (
         *(models.router, datasets.router, resumable.router, jobs.router, events.router, checkpoints.router),
-        *(keys.router, audit.router, health.limits_router),
+        *(webhooks.router, keys.router, audit.router, health.limits_router),
     )
     for router in v1_routers:
         v1.include_router(router)
     app.include_router(v1)
     app.include_router(health.router)
     app.add_api_route("/", _home, include_in_schema=False)
+    webhooks.describe_calls(app)
     docs_page.install(app)
     problems.install(app)
     # Last, so that no route is added unseen.

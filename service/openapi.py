@@ -9,9 +9,8 @@ from fastapi.openapi.utils import get_openapi
 from api_schemas.enums import KeyScope
 from api_schemas.error_titles import ERROR_TEXTS
 from api_schemas.errors import ErrorCode, Problem
-from service.core.views import V1
 from service.problems import MEDIA_TYPE, status_of
-from service.routes.job_example import RUNNING_JOB
+from service.routes.answers import PREVIEW, answers
 
 TITLE = "Secateur"
 SUMMARY = "Makes transformer checkpoints smaller and faster by structured pruning of attention."
@@ -25,8 +24,9 @@ Send a checkpoint and a dataset, ask for a sparsity, poll, download. Three steps
    and `Retry-After` for pollers. Every step's checkpoint can be downloaded, as files (with ranges) or as one archive.
 
 Errors are `application/problem+json` (RFC 9457) with a stable `code`; `errors` points at what was wrong. HEAD is answered
-wherever GET is, and any other method that is not listed with 405 and `Allow`. Every answer carries `X-Request-ID`: the one
-that was sent, or a new one; the operator's log knows the request by it.
+wherever GET is, and any other method that is not listed with 405 and `Allow`. Whatever the call, 408 answers a request that comes
+too slowly, 415 a form, and 431 more than 100 headers. Every answer but 408 carries `X-Request-ID`: the one that was sent, or a
+new one; the operator's log knows the request by it.
 """
 TAGS = [
     {"name": "models", "description": "Checkpoints to prune: safetensors and JSON, never pickles, never code."},
@@ -34,6 +34,7 @@ TAGS = [
     {"name": "resumable uploads", "description": "Files that go on where they stopped, by tus 1.0.0 (https://tus.io)."},
     {"name": "jobs", "description": "Pruning jobs: submit, watch, cancel."},
     {"name": "checkpoints", "description": "What came out: every step's model, and the report."},
+    {"name": "webhooks", "description": "Calls to a server of yours when something happens to a job."},
     {"name": "access", "description": "API keys, and the record of who changed what."},
     {"name": "service", "description": "What this server accepts, and whether it is well."},
 ]
@@ -123,6 +124,7 @@ def install(app: FastAPI, needed: Sequence[tuple[str, frozenset[str], tuple[KeyS
                 summary=SUMMARY,
                 description=DESCRIPTION,
                 routes=app.routes,
+                webhooks=app.webhooks.routes,
                 tags=TAGS,
             )
             problem = Problem.model_json_schema(ref_template="#/components/schemas/{model}", mode="serialization")
@@ -133,13 +135,35 @@ def install(app: FastAPI, needed: Sequence[tuple[str, frozenset[str], tuple[KeyS
             for path, methods, scopes in needed:
                 for method in methods & {name.upper() for name in schema["paths"].get(path, ())}:
                     _secure(schema["paths"][path][method.lower()], scopes)
-            # Added here, since the encoder of the document drops the nulls that a job answers with.
-            polled = schema["paths"][f"{V1}/jobs/{{job_id}}"]["get"]["responses"]["200"]
-            polled["content"]["application/json"]["example"] = RUNNING_JOB
+            _show_answers(schema["paths"])
+            _tell_defaults(components)
             app.openapi_schema = schema
         return app.openapi_schema
 
     app.openapi = document  # type: ignore[method-assign]
+
+
+def _show_answers(paths: dict[str, Any]) -> None:
+    """Examples. Added to the finished document, since its encoder drops the nulls that are answered with."""
+    shown = answers()
+    for operation in (operation for item in paths.values() for operation in item.values()):
+        name = operation["operationId"]
+        for status, response in operation["responses"].items():
+            if name in shown and status.startswith("2") and "application/json" in response.get("content", {}):
+                preview = (name, status) == ("create_job", "200")
+                response["content"]["application/json"]["example"] = PREVIEW if preview else shown[name]
+
+
+def _tell_defaults(node: Any) -> None:
+    """Say in words that what may be null has an object as its default: generators of clients give up on the field otherwise."""
+    if isinstance(node, dict):
+        if "anyOf" in node and isinstance(node.get("default"), dict):
+            del node["default"]
+            node["description"] = f"{node.get('description', '')} Default: the object, with its own defaults.".strip()
+        node = list(node.values())
+    if isinstance(node, list):
+        for each in node:
+            _tell_defaults(each)
 
 
 def _secure(operation: dict[str, Any], any_of: Sequence[KeyScope]) -> None:

@@ -33,6 +33,7 @@ _STATUS = {
     ErrorCode.NOT_FOUND: 404,
     ErrorCode.NO_CHECKPOINT: 404,
     ErrorCode.METHOD_NOT_ALLOWED: 405,
+    ErrorCode.TOO_SLOW: 408,
     ErrorCode.CONFLICT: 409,
     ErrorCode.UPLOAD_CLOSED: 409,
     ErrorCode.UPLOAD_INCOMPLETE: 409,
@@ -45,6 +46,7 @@ _STATUS = {
     ErrorCode.MEDIA_TYPE_REFUSED: 415,
     ErrorCode.RANGE_NOT_SATISFIABLE: 416,
     ErrorCode.TOO_MANY_STREAMS: 429,
+    ErrorCode.HEADERS_TOO_LARGE: 431,
     ErrorCode.PIECE_CHECKSUM_MISMATCH: 460,
     ErrorCode.HOST_REFUSED: 421,
     ErrorCode.RATE_LIMITED: 429,
@@ -227,9 +229,13 @@ def _reason(item: Mapping[str, Any], file_name_refused: bool) -> str:
 def _pointer(path: tuple[str | int, ...], body: Any) -> str:
     """RFC 6901. Pydantic puts the tag of a union into the path, which is no place in the document: it is left out."""
     parts: list[str] = []
+    entered = False
     for part in path:
-        if isinstance(body, dict) and part not in body and body.get("type") == part:
+        # The tag stands before the first key of its object, which may be called like it.
+        if not entered and isinstance(body, dict) and body.get("type") == part:
+            entered = True
             continue
+        entered = False
         parts.append(str(part).replace("~", "~0").replace("/", "~1"))
         if isinstance(body, dict):
             body = body.get(part)

@@ -22,6 +22,7 @@ SWEEP = "secateur.sweep"
 DISPATCH_OUTBOX = "secateur.dispatch_outbox"
 REDISPATCH = "secateur.redispatch"
 EXPIRE = "secateur.expire"
+SEND_WEBHOOKS = "secateur.send_webhooks"
 COLLECT_ORPHANS = "secateur.collect_orphans"
 
 CONNECT_SECONDS = 2
@@ -40,6 +41,7 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
     """All that differs from Celery's defaults."""
     intervals = dict.fromkeys((SWEEP, DISPATCH_OUTBOX, REDISPATCH), settings.sweep_seconds)
     intervals |= dict.fromkeys((EXPIRE, COLLECT_ORPHANS), settings.collect_seconds)
+    intervals |= {SEND_WEBHOOKS: settings.webhook_seconds}
     return {
         # --- What a message may be
         # JSON only: unpickling a message would run whatever a stranger put into the broker.
@@ -97,7 +99,7 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         # --- Beat
         # Only intervals, so nothing needs remembering: no schedule file that two beats could quarrel over.
         "beat_scheduler": "celery.beat:Scheduler",
-        "beat_max_loop_interval": max(1.0, min(settings.sweep_seconds, 5.0)),
+        "beat_max_loop_interval": max(1.0, min(settings.sweep_seconds, settings.webhook_seconds, 5.0)),
         # A tick that was not run before the next one came is dropped: after a pause one run is enough.
         "beat_schedule": {
             name: {"task": name, "schedule": interval, "options": {"queue": MAINTENANCE, "expires": interval}}

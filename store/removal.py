@@ -11,7 +11,17 @@ from store.tenancy import owned_by
 
 
 def delete_job(session: Session, tenant: str, job_id: str) -> bool:
-    """Remove a job that has ended: its steps, events, logs and labels. False where it has not ended, or is no more."""
+    """Remove a job that has ended: its steps, events, logs and labels. False where it has not ended, or is no more.
+
+    Raises CONFLICT where a job that has not ended goes on from one of its steps.
+    """
+    # Locked before the jobs are read, as below.
+    session.execute(select(Job.id).where(owned_by(Job, tenant), Job.id == job_id).with_for_update(of=Job))
+    if job_id in needed_inputs(session):
+        detail = (
+            f"A job that has not ended goes on from a step of {job_id}. Cancel it or wait for its end, then delete."
+        )
+        raise SecateurError(ErrorCode.CONFLICT, detail)
     ended = (owned_by(Job, tenant), Job.id == job_id, Job.state.in_(TERMINAL_STATES), Job.deleted_at.is_(None))
     gone = update(Job).where(*ended).values(deleted_at=now(), name=None, training=None, result=None, data=None)
     if (
@@ -43,7 +53,7 @@ def delete_ready_upload(session: Session, tenant: str, upload_id: str) -> bool:
 
 
 def needed_inputs(session: Session) -> set[str]:
-    """Uploads that jobs need which have not ended."""
+    """Uploads that jobs need which have not ended, and jobs that they go on from a step of."""
     needed = set()
     for lineage in session.scalars(select(Job.lineage).where(Job.state.not_in(TERMINAL_STATES))):
         needed |= {lineage[kind] for kind in ("model", "dataset") if kind in lineage}

@@ -65,7 +65,9 @@ def _expire_results(database: Database, seconds: float) -> int:
         old = select(Job.id).where(
             Job.state.in_(TERMINAL_STATES), Job.finished_at < now(plus=-seconds), Job.id.in_(kept)
         )
-        gone = session.scalars(old.limit(BATCH)).all()
+        # Locked before the jobs that need them are read, as above.
+        found = set(session.scalars(old.order_by(Job.id).limit(BATCH).with_for_update(of=Job)))
+        gone = found - needed_inputs(session)
         session.execute(delete(JobStepFile).where(JobStepFile.job_id.in_(gone)))
         session.execute(update(JobStep).where(JobStep.job_id.in_(gone)).values(expired=True))
     return len(gone)

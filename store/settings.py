@@ -12,11 +12,15 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from store.model_buckets import parse_buckets
+
 
 class Settings(BaseSettings):
     """Times are in seconds, sizes in bytes."""
 
-    model_config = SettingsConfigDict(env_prefix="SECATEUR_", frozen=True, validate_default=True)
+    model_config = SettingsConfigDict(
+        env_prefix="SECATEUR_", frozen=True, validate_default=True, hide_input_in_errors=True
+    )
 
     # Where things are kept
     data_dir: Path = Field(Path(".secateur"), description="Root of everything kept on this machine.")
@@ -112,12 +116,70 @@ class Settings(BaseSettings):
     engine_command: tuple[str, ...] = Field(
         (sys.executable, "-m", "worker.engine"), min_length=1, description="The engine's program, as a JSON list."
     )
+    engine_user: str | None = Field(
+        None, description="Who the engine runs as, where the worker is root. Default: the worker's own user."
+    )
+    engine_memory_bytes: int | None = Field(
+        None,
+        ge=2**20,
+        description="Most memory of an engine and what it starts, the GPU's left out; beyond it the engine is ended and the job "
+        "has run out of memory. Default: nine tenths of what the machine or the container has.",
+    )
+    engine_file_bytes: int = Field(64 * 2**30, ge=2**20, description="Largest file that an engine may write.")
+    engine_folders: tuple[Path, ...] = Field(
+        (), description="Folders beyond its scratch that an engine may read and write, as a JSON list: a shared cache."
+    )
     max_log_bytes: int = Field(4 * 2**20, ge=2**16, description="Kept of the log of an attempt, the newest part.")
-    hub_url: str = Field("https://huggingface.co", description="Where datasets of type `hf` are fetched from.")
+    hub_url: str = Field(
+        "https://huggingface.co", description="Where models and datasets of type `hf` are fetched from."
+    )
+    max_model_bytes: int = Field(32 * 2**30, ge=1, description="Largest model a worker fetches, all its files.")
+    model_buckets: str = Field(
+        "{}",
+        repr=False,
+        description='Buckets that a model may be named in, as JSON: `{"name": {"url": "s3://bucket/prefix", "options": {…}}}`, '
+        "with options such as aws_access_key_id, aws_secret_access_key, aws_region, aws_endpoint (docs/deploy.md).",
+    )
     max_dataset_bytes: int = Field(64 * 2**30, ge=1, description="Largest hub dataset a worker fetches.")
-    fetch_timeout_seconds: float = Field(6 * 3600, gt=0, description="Longest fetch of a hub dataset.")
+    fetch_timeout_seconds: float = Field(6 * 3600, gt=0, description="Longest fetch of a model or dataset.")
 
-    # What strangers may send
+    # Calls to elsewhere
+    outbound_ports: tuple[int, ...] = Field(
+        (443, 8443), min_length=1, description="Ports that webhooks and the hub may be called on, as a JSON list."
+    )
+    outbound_test_target: str = Field(
+        "",
+        pattern=r"^(127\.0\.0\.1:[0-9]{1,5})?$",
+        description="For tests only: one `127.0.0.1:port` that may be called, also without TLS.",
+    )
+    hub_hosts: tuple[str, ...] = Field(
+        ("huggingface.co", "*.huggingface.co", "*.hf.co"),
+        description="Hosts that the hub may be at and redirect to, as a JSON list; `*.` stands for every host below.",
+    )
+
+    # Webhooks
+    max_webhooks: int = Field(20, ge=0, description="Most webhooks of a tenant.")
+    webhook_seconds: float = Field(5, gt=0, description="How often maintenance looks for deliveries that are due.")
+    webhook_timeout_seconds: float = Field(15, gt=0, description="Longest call of a webhook, all of it.")
+    webhook_retry_seconds: float = Field(
+        5, ge=0, description="Wait after a delivery's first failure; four times as long after every further one."
+    )
+    webhook_longest_wait_seconds: float = Field(86400, gt=0, description="The longest such wait.")
+    webhook_give_up_seconds: float = Field(3 * 86400, gt=0, description="How old a delivery is when it is given up.")
+    webhook_disable_seconds: float = Field(
+        5 * 86400, gt=0, description="How long a webhook may fail, without one success, before it is disabled."
+    )
+    webhook_rotation_seconds: float = Field(86400, ge=0, description="How long a replaced secret still signs.")
+    webhook_log_seconds: float = Field(30 * 86400, gt=0, description="How long deliveries are kept in the log.")
+
+    # What strangers may send, and how slowly
+    receive_head_seconds: float = Field(20, gt=0, description="Longest time for the head of a request to come.")
+    transfer_window_seconds: float = Field(
+        30, gt=0, description="Stretches of time in which a request's body must come on, and its answer be taken."
+    )
+    transfer_bytes_per_second: float = Field(
+        1024, ge=0, description="Least speed of a request's body, as a mean over such a stretch."
+    )
     max_file_bytes: int = Field(8 * 2**30, ge=1, description="Largest uploaded file.")
     max_files: int = Field(256, ge=1, description="Most files of one upload.")
     max_json_bytes: int = Field(2**20, ge=1024, description="Largest JSON request body and uploaded JSON file.")
@@ -138,6 +200,11 @@ class Settings(BaseSettings):
     def _heartbeats_fit_in_a_lease(self) -> Self:
         if self.heartbeat_seconds * 2 > self.lease_seconds:
             raise ValueError("heartbeat_seconds must be at most half of lease_seconds")
+        return self
+
+    @model_validator(mode="after")
+    def _buckets_can_be_read(self) -> Self:
+        parse_buckets(self.model_buckets)
         return self
 
     @model_validator(mode="after")

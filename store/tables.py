@@ -29,6 +29,7 @@ from api_schemas.metrics import DataSummary, JobResult, StepMetrics
 from api_schemas.observation import Observation
 from api_schemas.resources import JobError, JobProgress
 from api_schemas.spec import JobRequest
+from api_schemas.webhooks import DeliveryState
 from store.clock import Instant, now
 from store.documents import Document
 from store.tenancy import DEFAULT_TENANT
@@ -59,6 +60,7 @@ class Base(DeclarativeBase):
         JobState: _vocabulary(JobState),
         Phase: _vocabulary(Phase),
         UploadState: _vocabulary(UploadState),
+        DeliveryState: _vocabulary(DeliveryState),
         AuditOutcome: _vocabulary(AuditOutcome),
     }
 
@@ -302,6 +304,47 @@ class OutboxMessage(Owned, Base):
 
     id: Mapped[int] = mapped_column(BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True)
     topic: Mapped[str] = mapped_column(String(32))
+    created_at: Mapped[datetime] = mapped_column(default=now())
+
+
+class Webhook(Owned, Base):
+    """Whom to tell, and of what. `secret` signs, so it is kept as it is."""
+
+    __tablename__ = "webhooks"
+    __table_args__ = (Index(None, "tenant", "created_at"),)
+
+    id: Mapped[str] = mapped_column(String(ID_LENGTH), primary_key=True)
+    url: Mapped[str] = mapped_column(Text)
+    events: Mapped[list[str]] = mapped_column(JSON)
+    enabled: Mapped[bool] = mapped_column(default=True)
+    disabled_reason: Mapped[str | None] = mapped_column(Text)
+    failing_since: Mapped[datetime | None]
+    secret: Mapped[str] = mapped_column(String(NAME_LENGTH))
+    previous_secret: Mapped[str | None] = mapped_column(String(NAME_LENGTH))
+    previous_secret_until: Mapped[datetime | None]
+    created_at: Mapped[datetime] = mapped_column(default=now())
+
+
+class WebhookDelivery(Owned, Base):
+    """An event on its way to a webhook, with what came of the last try."""
+
+    __tablename__ = "webhook_deliveries"
+    __table_args__ = (Index(None, "state", "due_at"), Index(None, "webhook_id", "created_at"))
+
+    id: Mapped[str] = mapped_column(String(ID_LENGTH), primary_key=True)
+    webhook_id: Mapped[str] = mapped_column(ForeignKey("webhooks.id", ondelete="CASCADE"))
+    message_id: Mapped[str] = mapped_column(String(ID_LENGTH))
+    type: Mapped[str] = mapped_column(String(64))
+    body: Mapped[str] = mapped_column(Text)
+    state: Mapped[DeliveryState] = mapped_column(default=DeliveryState.PENDING)
+    attempts: Mapped[int] = mapped_column(Integer, default=0)
+    """Rises with every try that begins; what is written of a try names its number."""
+    due_at: Mapped[datetime] = mapped_column(default=now())
+    """Of a pending one: not before this moment. A try that begins moves it on by its lease."""
+    delivered_at: Mapped[datetime | None]
+    last_status: Mapped[int | None] = mapped_column(Integer)
+    last_error: Mapped[str | None] = mapped_column(Text)
+    last_latency: Mapped[float | None]
     created_at: Mapped[datetime] = mapped_column(default=now())
 
 

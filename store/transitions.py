@@ -22,7 +22,7 @@ from api_schemas.events import JobEventBody, StateChanged, Warned
 from api_schemas.metrics import DataSummary, JobResult, StepMetrics
 from api_schemas.resources import JobError, JobProgress
 from api_schemas.spec import JobRequest
-from store import outbox
+from store import news, outbox
 from store.clock import now
 from store.serial import one_at_a_time
 from store.tables import Job, JobEventRow, JobLabel, JobStep, JobStepFile
@@ -293,6 +293,8 @@ def commit_step(
     ]
     session.add(row)
     session.flush()
+    if downloadable:
+        news.of_step(session, job, step)
     return job
 
 
@@ -446,6 +448,8 @@ def _update(
         session.add_all(
             JobEventRow(job_id=job.id, tenant=job.tenant, seq=seq, body=body) for seq, body in enumerate(bodies, first)
         )
+        if moved:
+            news.of_state(session, job)
     session.flush()
     return changed
 

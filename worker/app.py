@@ -11,12 +11,13 @@ import threading
 from functools import lru_cache
 from typing import Any
 
-from celery.signals import worker_ready, worker_shutting_down
+from celery.signals import worker_init, worker_ready, worker_shutting_down
 
 from store import broker
 from store.artifacts import Artifacts
 from store.database import Database
 from store.settings import get_settings
+from worker import confinement
 from worker import worker_logs as worker_logs  # listens from here on
 from worker.scratch import Scratch
 from worker.supervisor import Supervisor
@@ -44,6 +45,11 @@ def run_jobs() -> None:
 app.task(name=broker.RUN_JOBS)(run_jobs)
 
 
+def check_cage(**_: Any) -> None:
+    """A worker that cannot keep engines apart as its settings ask for ends before it takes a job."""
+    log.info("engines are kept apart by %s", ", ".join(confinement.check(get_settings())))
+
+
 def look_for_work(**_: Any) -> None:
     """A wake-up may have been lost while no worker was up: every worker looks once when it starts."""
     broker.publish_wake(get_settings())
@@ -54,5 +60,6 @@ def stop_work(**_: Any) -> None:
     shutdown.set()
 
 
+worker_init.connect(check_cage)
 worker_ready.connect(look_for_work)
 worker_shutting_down.connect(stop_work)

@@ -27,14 +27,14 @@ from store.database import Database
 from store.settings import Settings
 from store.tables import Job
 from store.transitions import Lease
-from worker import patience
+from worker import confinement, patience
 from worker.child import Child, minimal_environment
 from worker.engine_output import Crashed, OutOfMemory, committed_result, obituary, parse_event, verdict
 from worker.heartbeat import Heartbeat, Interrupted, Reason
-from worker.inputs import Workplace
 from worker.job_log import JobLog
-from worker.memory import oom_kills, samples_at_once
+from worker.memory import MemoryWatch, oom_kills, samples_at_once
 from worker.steps import Uploads
+from worker.workplace import Workplace
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +64,7 @@ class Attempt:
         self._steps: int | None = None
         self._phase: Phase | None = None
         self._device: str = settings.device
+        self._isolation: tuple[str, ...] | None = None
 
     def run(self) -> JobResult | None:
         """Returns what the job comes to when the engine has finished; raises in every other case.
@@ -72,8 +73,10 @@ class Attempt:
         has ended. LeaseLost.
         """
         killed_before = oom_kills()
+        confinement.hand_over(self._place, self._settings)
         child = Child(
             self._command(),
+            confinement.of_engine(self._place, self._settings),
             folder=self._place.root,
             environment=minimal_environment(self._place.home, self._settings.engine_threads),
             log=self._log,
@@ -119,8 +122,11 @@ class Attempt:
         last: EngineEvent | None = None
         heard = time.monotonic()
         orphaned = False
+        memory = MemoryWatch(child.process.pid, self._settings.engine_memory_bytes)
         while True:
             self._beat.check()
+            if (held := memory.excess()) is not None:
+                raise self._out_of_memory(f"The engine held {held} bytes; {memory.most} are allowed.")
             try:
                 line = child.next_line(timeout=POLL_SECONDS)
             except queue.Empty:
@@ -142,6 +148,10 @@ class Attempt:
                 return last
             if not line.startswith("{"):
                 log.debug("engine: %s", line)  # A library that prints.
+                continue
+            heard = time.monotonic()
+            if self._isolation is None:
+                self._isolation = confinement.report(line)
                 continue
             last = parse_event(line)
             self._handle(last)
@@ -174,6 +184,9 @@ class Attempt:
         step = event.metrics.step
         if step != self._next_step:
             raise Crashed(ErrorCode.ENGINE_ERROR, f"The engine announced step {step}, not {self._next_step}.")
+        # What keeps the engine apart is not the engine's to say.
+        metrics = event.metrics.model_copy(update={"isolation": self._isolation or ()})
+        event = event.model_copy(update={"metrics": metrics})
         files = self._uploads.step(self._place.out, event)
         self._beat.check()
         downloadable = any(file.name.endswith(".safetensors") for file in files)

@@ -1,8 +1,8 @@
 """A child process that answers in JSON lines: the engine, or the fetcher of hub datasets.
 
 It leads its own process group, so that KILL of the group is the last word over it and whatever it started. It knows no
-secret: its environment is built from nothing. Its standard input is a pipe that this process holds open: when this
-process dies, however it dies, the child reads end-of-file and ends too.
+secret: its environment is built from nothing, and it runs in a cage (store/cage). Its standard input is a pipe that this
+process holds open: when this process dies, however it dies, the child reads end-of-file and ends too.
 """
 
 import contextlib
@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
+from store.cage import Cage
 from worker.job_log import JobLog
 
 MAX_LINE = 8 * 2**20
@@ -36,7 +37,12 @@ def minimal_environment(home: Path, threads: int) -> dict[str, str]:
     return passed_on | {
         "HOME": str(home),
         "TMPDIR": str(home),
+        "XDG_CACHE_HOME": str(home / "cache"),
+        "XDG_CONFIG_HOME": str(home / "config"),
+        "XDG_DATA_HOME": str(home / "data"),
+        "XDG_RUNTIME_DIR": str(home),
         "HF_HOME": str(home / "huggingface"),
+        "HF_MODULES_CACHE": str(home / "huggingface" / "modules"),
         "HF_HUB_OFFLINE": "1",
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "LANG": "C.UTF-8",
@@ -67,14 +73,18 @@ class Child:
     def __init__(
         self,
         command: Sequence[str],
+        cage: Cage,
         *,
         folder: Path,
         environment: Mapping[str, str],
         log: JobLog,
     ) -> None:
-        """Start it with `folder` as working directory; standard error goes to `log`."""
+        """Start it in `cage`, whose report is its first line, with `folder` as working directory.
+
+        Its standard error goes to `log`.
+        """
         self.process = subprocess.Popen(
-            command,
+            cage.command(command),
             cwd=folder,
             env=dict(environment),
             stdin=subprocess.PIPE,

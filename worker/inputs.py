@@ -8,65 +8,36 @@ import json
 import logging
 import shutil
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from pydantic import BaseModel
 
 from api_schemas.enums import UploadState
 from api_schemas.errors import ErrorCode, SecateurError
-from api_schemas.inputs import HubDataset
+from api_schemas.inputs import BucketModel, HubDataset, HubModel, StepModel, UploadedModel
 from store import jobs, uploads
 from store.artifacts import Artifacts
 from store.database import Database
+from store.intake.model_folder import checkpoint_names
 from store.settings import Settings
 from store.tables import Job, JobStepFile, UploadFile
 from store.training import TrainingFile
+from worker import confinement, remote_models
 from worker.child import Child, minimal_environment
 from worker.heartbeat import Heartbeat
+from worker.hub import Away, Hub, Refused
+from worker.hub_dataset import fetch_dataset
 from worker.job_log import JobLog
 from worker.patience import stored
+from worker.remote_models import TransientFailure
+from worker.workplace import Workplace
 
 log = logging.getLogger(__name__)
 
 SCRATCH_FULL = "The worker's scratch disk is full."
 POLL_SECONDS = 0.5
-
-
-@dataclass(frozen=True)
-class Workplace:
-    """Folders of one job: what the engine is told on its command line."""
-
-    root: Path
-
-    @property
-    def model(self) -> Path:
-        return self.root / "model"
-
-    @property
-    def data(self) -> Path:
-        return self.root / "data"
-
-    @property
-    def out(self) -> Path:
-        return self.root / "out"
-
-    @property
-    def cache(self) -> Path:
-        return self.root / "cache"
-
-    @property
-    def home(self) -> Path:
-        return self.root / "home"
-
-    @property
-    def training(self) -> Path:
-        return self.root / "training.safetensors"
-
-    @property
-    def spec(self) -> Path:
-        return self.root / "spec.json"
 
 
 class FetchFailure(BaseModel):
@@ -75,14 +46,6 @@ class FetchFailure(BaseModel):
     detail: str
     transient: bool
     """True where trying again later may help."""
-
-
-class TransientFailure(Exception):
-    """The inputs could not be brought now; the job is tried again."""
-
-    def __init__(self, error: SecateurError) -> None:
-        super().__init__(error.detail)
-        self.error = error
 
 
 class Inputs:
@@ -97,7 +60,7 @@ class Inputs:
         """Fill `place`. Raises SecateurError where the job cannot ever run, TransientFailure, or Interrupted."""
         for folder in (place.model, place.data, place.out, place.cache, place.home):
             folder.mkdir()
-        self._fetch_upload("model", job.request.model.id, job.tenant, place.model, beat)
+        self._fetch_model(job, place.model, beat)
         if isinstance(job.request.dataset, HubDataset):
             self._fetch_hub_dataset(job.request.dataset, place, beat, job_log)
         else:
@@ -107,6 +70,30 @@ class Inputs:
         if job.training is not None:
             self._fetch_training(job.training, place, beat)
         place.spec.write_text(job.request.engine_spec(job.lineage).model_dump_json(indent=2))
+
+    def _fetch_model(self, job: Job, folder: Path, beat: Heartbeat) -> None:
+        match job.request.model:
+            case UploadedModel(id=upload_id):
+                self._fetch_upload("model", upload_id, job.tenant, folder, beat)
+            case StepModel() as reference:
+                self._fetch_step_model(job, reference, folder, beat)
+            case HubModel() as reference:
+                with _room():
+                    remote_models.from_hub(reference, folder, self._settings, beat.check)
+            case BucketModel() as reference:
+                with _room():
+                    remote_models.from_bucket(reference, job.lineage, folder, self._settings, beat.check)
+
+    def _fetch_step_model(self, job: Job, reference: StepModel, folder: Path, beat: Heartbeat) -> None:
+        """Of the step's files those that a checkpoint is read from."""
+        with self._database.read() as session:
+            steps = jobs.steps(session, job.tenant, reference.job)
+        files = [file for row in steps if row.step == reference.step for file in row.files]
+        if not files:
+            detail = f"Step {reference.step} of {reference.job} is no longer there; run that job again."
+            raise SecateurError(ErrorCode.INPUT_LOST, detail)
+        chosen = set(checkpoint_names(file.name for file in files))
+        self._fetch_files([file for file in files if file.name in chosen], folder, beat)
 
     def _fetch_upload(
         self, kind: uploads.UploadKind, upload_id: str, tenant: str, folder: Path, beat: Heartbeat
@@ -148,23 +135,28 @@ class Inputs:
 
     def _fetch(self, key: str, path: Path, sha256: str, beat: Heartbeat) -> None:
         """Raises FileNotFoundError, CHECKSUM_MISMATCH, SCRATCH_FULL, or what the store says after all patience."""
-        try:
+        with _room():
             stored(lambda: self._artifacts.fetch(key, path, sha256), self._settings.storage_patience_seconds, beat)
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise SecateurError(ErrorCode.SCRATCH_FULL, SCRATCH_FULL) from error
-            raise
 
     def _fetch_hub_dataset(self, dataset: HubDataset, place: Workplace, beat: Heartbeat, job_log: JobLog) -> None:
-        """By a child: the datasets library parses a stranger's files, and this process holds the credentials."""
+        """Fetched here, by the rules for calls to elsewhere; read by a child: the datasets library parses a stranger's files, and
+        this process holds the credentials."""
         settings = self._settings
-        command = [sys.executable, "-m", "worker.fetch_dataset", "--id", dataset.id, "--revision", dataset.revision]
-        command += ["--out", str(place.data), "--max-bytes", str(settings.max_dataset_bytes)]
+        source = place.root / "download"
+        try:
+            with _room():
+                hub = Hub(settings, beat.check)
+                fetch_dataset(hub, dataset.id, dataset.revision, source, settings.max_dataset_bytes)
+        except Refused as error:
+            raise _fetch_failed(dataset, str(error)) from error
+        except Away as error:
+            raise TransientFailure(_fetch_failed(dataset, str(error))) from error
+        command = [sys.executable, "-m", "worker.read_dataset", "--source", str(source), "--out", str(place.data)]
         command += ["--config", dataset.config] if dataset.config else []
         environment = minimal_environment(place.home, settings.engine_threads)
-        environment |= {"HF_HUB_OFFLINE": "0", "HF_ENDPOINT": settings.hub_url, "HF_HUB_DISABLE_IMPLICIT_TOKEN": "1"}
         child = Child(
             command,
+            confinement.of_reader(place, settings),
             folder=place.root,
             environment=environment,
             log=job_log,
@@ -181,8 +173,19 @@ class Inputs:
                 raise _reported(dataset, child, job_log)
         finally:
             child.close()
-            for leftover in (place.home / "huggingface", place.root / "download", place.root / "converted"):
+            for leftover in (place.home / "huggingface", source, place.root / "converted"):
                 shutil.rmtree(leftover, ignore_errors=True)
+
+
+@contextmanager
+def _room() -> Iterator[None]:
+    """A full disk, said as such."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise SecateurError(ErrorCode.SCRATCH_FULL, SCRATCH_FULL) from error
+        raise
 
 
 def _reported(dataset: HubDataset, child: Child, job_log: JobLog) -> Exception:

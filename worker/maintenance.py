@@ -7,11 +7,14 @@ A small process of its own, without torch. Every task is idempotent: two beats, 
 
 import logging
 
-from store import broker, jobs, orphans, retention, transitions
+from store import broker, deliveries, jobs, orphans, retention, transitions
 from store.artifacts import Artifacts
 from store.database import Database
+from store.outbound.client import Outbound
+from store.outbound.targets import Rules
 from store.settings import Settings, get_settings
 from worker import worker_logs as worker_logs  # listens from here on
+from worker.webhooks import Sender
 
 log = logging.getLogger(__name__)
 
@@ -46,8 +49,10 @@ def redispatch(database: Database, settings: Settings) -> int:
 
 
 def expire(database: Database, settings: Settings) -> int:
-    """Let go of uploads and checkpoints whose time is over; returns how many."""
+    """Let go of uploads, checkpoints and deliveries whose time is over; returns how many uploads and jobs it were."""
     expired = retention.expire(database, settings)
+    with database.write() as session:
+        deliveries.expire(session, settings.webhook_log_seconds)
     if expired.uploads or expired.jobs:
         log.info("%d uploads and the checkpoints of %d jobs have expired", expired.uploads, expired.jobs)
     if expired.audit:
@@ -64,13 +69,15 @@ def collect_orphans(database: Database, settings: Settings) -> int:
 
 
 # Three ticks every few seconds, all day: only what they find is worth a line.
-for name in ("celery.worker.strategy", "celery.app.trace", "celery.beat"):
+# And httpx would log whole addresses, in which receivers like to keep their secrets.
+for name in ("celery.worker.strategy", "celery.app.trace", "celery.beat", "httpx"):
     logging.getLogger(name).setLevel(logging.WARNING)
 
 app = broker.make_celery(get_settings())
-# Looking for orphans may take minutes in a large bucket, and no sweep may wait for it.
-app.conf.worker_concurrency = 2
+# Looking for orphans may take minutes in a large bucket, sending to slow receivers too, and no sweep may wait for either.
+app.conf.worker_concurrency = 3
 _database = Database(get_settings().database_url)
+_sender = Sender(_database, get_settings(), Outbound(Rules.of(get_settings())))
 
 
 # Named functions: Celery writes a header from a task's name, and `<lambda>` is none.
@@ -99,6 +106,12 @@ def run_collect_orphans() -> int:
     return collect_orphans(_database, get_settings())
 
 
+def run_send_webhooks() -> int:
+    """Send what is due, from this process's database."""
+    return _sender.send_due()
+
+
+app.task(name=broker.SEND_WEBHOOKS)(run_send_webhooks)
 app.task(name=broker.SWEEP)(run_sweep)
 app.task(name=broker.DISPATCH_OUTBOX)(run_dispatch_outbox)
 app.task(name=broker.REDISPATCH)(run_redispatch)

@@ -40,9 +40,11 @@ from worker import patience
 from worker.attempt import Attempt
 from worker.engine_output import RETRIED, Crashed, OutOfMemory
 from worker.heartbeat import Heartbeat, Interrupted, Reason
-from worker.inputs import SCRATCH_FULL, Inputs, TransientFailure, Workplace
+from worker.inputs import SCRATCH_FULL, Inputs
 from worker.job_log import JobLog
+from worker.remote_models import TransientFailure
 from worker.scratch import Scratch
+from worker.workplace import Workplace
 
 log = logging.getLogger(__name__)
 

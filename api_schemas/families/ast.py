@@ -2,6 +2,7 @@
 
 from api_schemas.enums import Head, Modality
 from api_schemas.families.base import Architecture, Config, Family, Layout, UnusableConfigError
+from api_schemas.families.config_keys import PATCHES
 from api_schemas.families.encoder import EncoderSizes, encoder, head_width, label_count
 from api_schemas.families.patches import OLD_NAMES, names, norms, pair
 
@@ -72,6 +73,7 @@ AST = Family(
         "max_length": 1024,
         "num_mel_bins": 128,
     },
+    config_keys=PATCHES,
     required_files=("config.json", "preprocessor_config.json"),
     optional_files=("README.md",),
     preprocessors=("ASTFeatureExtractor",),

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from api_schemas.config_rules import Rule
 from api_schemas.enums import Head, Modality
 from api_schemas.shape import AttentionShape, FeedForwardShape
 
@@ -140,6 +141,9 @@ class Family:
     without custom code, with attention as it was or uniform."""
     refused: Mapping[str, tuple[Any, str]] = field(default_factory=dict)
     """Config keys with the one value that is supported, and what to say of any other."""
+    config_keys: Mapping[str, Rule] = field(default_factory=dict)
+    """Config keys that nothing here reads, beside those of any class, with what each may be: allowed, like those of `defaults`,
+    `refused` and `head_dim_key`, and no others."""
     while_engaged: Mapping[str, Any] = field(default_factory=dict)
     """Config values that hold while the engine has the model, and that no file gets: what would make training unrepeatable."""
 

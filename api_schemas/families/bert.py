@@ -4,6 +4,7 @@ from functools import partial
 
 from api_schemas.enums import Head, Modality
 from api_schemas.families.base import Architecture, Config, Family, Layout, UnusableConfigError
+from api_schemas.families.config_keys import TEXT
 from api_schemas.families.encoder import EncoderNames, EncoderSizes, encoder, head_width, label_count
 from api_schemas.families.text import OTHER_FILES, TOKENS, text_classes
 from api_schemas.preprocessing import VOCABULARIES
@@ -107,6 +108,7 @@ def _family(name: str, architectures: dict[str, Architecture], *, roberta: bool)
         architectures=architectures,
         layout=partial(_layout, roberta=roberta),
         defaults=DEFAULTS,
+        config_keys=TEXT,
         required_files=("config.json", VOCABULARIES),
         optional_files=OTHER_FILES,
         other_tensors=partial(_other_tensors, roberta=roberta),

@@ -16,6 +16,7 @@ from api_schemas.families.base import (
     Layout,
     UnusableConfigError,
 )
+from api_schemas.families.config_keys import CLAP as CONFIG_KEYS
 from api_schemas.families.encoder import MAX_LAYERS, head_width
 from api_schemas.families.patches import pair
 from api_schemas.families.text import OTHER_FILES
@@ -173,6 +174,7 @@ CLAP = Family(
         "qkv_bias": True,
         "enable_patch_layer_norm": True,
     },
+    config_keys=CONFIG_KEYS,
     required_files=REQUIRED_FILES,
     optional_files=OTHER_FILES,
     preprocessors=("ClapFeatureExtractor",),

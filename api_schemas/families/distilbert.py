@@ -2,6 +2,7 @@
 
 from api_schemas.enums import Head, Modality
 from api_schemas.families.base import Architecture, Config, Family, Layout
+from api_schemas.families.config_keys import DISTILLED, TEXT
 from api_schemas.families.encoder import EncoderNames, EncoderSizes, encoder, head_width, label_count
 from api_schemas.families.text import OTHER_FILES, TOKENS, text_classes
 from api_schemas.preprocessing import VOCABULARIES
@@ -75,6 +76,7 @@ DISTILBERT = Family(
         "hidden_dim": 3072,
         "max_position_embeddings": 512,
     },
+    config_keys={**TEXT, **DISTILLED},
     required_files=("config.json", VOCABULARIES),
     optional_files=OTHER_FILES,
     other_tensors=_other_tensors,

@@ -2,6 +2,7 @@
 
 from api_schemas.enums import Head, Modality
 from api_schemas.families.base import Architecture, Config, Family, Layout, UnusableConfigError
+from api_schemas.families.config_keys import PATCHES
 from api_schemas.families.encoder import EncoderSizes, encoder, head_width, label_count
 from api_schemas.families.patches import OLD_NAMES, names, norms, pair
 from api_schemas.preprocessing import PREPROCESSOR, PROCESSOR
@@ -83,6 +84,7 @@ def _family(name: str, architectures: dict[str, Architecture]) -> Family:
         architectures=architectures,
         layout=_layout,
         defaults=DEFAULTS,
+        config_keys=PATCHES,
         required_files=("config.json", (PREPROCESSOR, PROCESSOR)),
         optional_files=("README.md",),
         # Either reads images for either: DeiT without distillation is published as a ViT.

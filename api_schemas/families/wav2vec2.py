@@ -8,6 +8,7 @@ from typing import Any
 
 from api_schemas.enums import Head, Modality
 from api_schemas.families.base import Architecture, Config, Family, Layout, UnusableConfigError
+from api_schemas.families.config_keys import WAVEFORM
 from api_schemas.families.text import OTHER_FILES
 from api_schemas.families.waveform import (
     DEFAULTS,
@@ -71,6 +72,7 @@ def _family(
         architectures=waveform_classes(stock, prefix),
         layout=layout,
         defaults={**DEFAULTS, **defaults},
+        config_keys=WAVEFORM,
         required_files=REQUIRED_FILES,
         optional_files=OTHER_FILES,
         preprocessors=PREPROCESSORS,

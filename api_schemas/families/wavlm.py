@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from api_schemas.enums import Modality
 from api_schemas.families.base import Architecture, AttentionKind, AttentionSite, Config, Family, Layout
+from api_schemas.families.config_keys import WAVEFORM
 from api_schemas.families.text import OTHER_FILES
 from api_schemas.families.waveform import (
     DEFAULTS,
@@ -49,6 +50,7 @@ WAVLM = Family(
     architectures=waveform_classes("WavLM", "wavlm."),
     layout=_layout,
     defaults={**DEFAULTS, "do_stable_layer_norm": False, "num_buckets": 320, "max_bucket_distance": 800},
+    config_keys=WAVEFORM,
     required_files=REQUIRED_FILES,
     optional_files=OTHER_FILES,
     preprocessors=PREPROCESSORS,

@@ -11,6 +11,7 @@ from api_schemas.families.base import (
     Layout,
     UnusableConfigError,
 )
+from api_schemas.families.config_keys import WHISPER as CONFIG_KEYS
 from api_schemas.families.encoder import MAX_LAYERS, head_width
 from api_schemas.families.text import OTHER_FILES
 from api_schemas.families.waveform import REQUIRED_FILES
@@ -136,6 +137,7 @@ WHISPER = Family(
         "max_target_positions": 448,
         "vocab_size": 51865,
     },
+    config_keys=CONFIG_KEYS,
     required_files=(*REQUIRED_FILES, ("tokenizer.json", "vocab.json")),
     optional_files=(*OTHER_FILES, "generation_config.json", "normalizer.json"),
     preprocessors=("WhisperFeatureExtractor",),

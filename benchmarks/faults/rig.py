@@ -191,8 +191,9 @@ def wait_until(condition: Callable[[], object], seconds: float, what: str) -> fl
 def _programs(folder: Path, url: str) -> list[Program]:
     python = [sys.executable, "-m"]
     celery = [*python, "celery", "-A"]
+    protocol = ["--http", "service.slow_clients:BoundedProtocol", "--ws", "none"]
     commands = {
-        "api": [*python, "uvicorn", "--factory", "service.app:create_app", "--port", url.rpartition(":")[2]],
+        "api": [*python, "uvicorn", "--factory", "service.app:create_app", *protocol, "--port", url.rpartition(":")[2]],
         **{name: [*celery, "worker.app", "worker", "-Q", "jobs", "-n", f"{name}@%h"] for name in WORKERS},
         "maintenance": [*celery, "worker.maintenance", "worker", "-Q", "maintenance", "-n", "maintenance@%h"],
         "beat": [*celery, "worker.maintenance", "beat"],

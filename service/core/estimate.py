@@ -8,15 +8,13 @@ engine has when it starts, scaled by the tensors that the job has at once.
 from collections.abc import Mapping, Sequence
 from statistics import median
 
-from api_schemas import accounting
 from api_schemas.enums import Phase, Split, TargetKind
-from api_schemas.estimate import EstimatedStep, JobEstimate
-from api_schemas.expected import expected_widths
+from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
+from api_schemas.estimate import JobEstimate, estimated_steps
 from api_schemas.observation import Observation
-from api_schemas.schedule import step_targets
 from api_schemas.shape import ModelShape
+from api_schemas.spec import JobRequest
 from api_schemas.split_names import held_out, name_splits
-from api_schemas.widths import AttentionWidths
 from api_schemas.work import phase_work, tensor_bytes
 from service.core.submit import Accepted
 from service.services import Services
@@ -31,22 +29,23 @@ _LATENCY = (
 
 
 def estimate(services: Services, accepted: Accepted) -> JobEstimate:
-    """What the job comes to. Reads what finished jobs took; writes nothing."""
-    request, layout, shape = accepted.request, accepted.layout, accepted.shape
-    targets = (0.0, *step_targets(shape, shape.dense, request.pruning))
-    header = max(0, accepted.weight_file_bytes - accounting.weight_bytes(shape, shape.dense))
-    cut = [shape.dense, *(expected_widths(shape, request.pruning, target) for target in targets[1:])]
-    steps = tuple(
-        _step(number, target, shape, widths, header)
-        for number, (target, widths) in enumerate(zip(targets, cut, strict=True))
-    )
+    """What the job comes to. Reads what finished jobs took; writes nothing. Raises INVALID_REQUEST for a model of the hub."""
+    known = accepted.model.known
+    if known is None:
+        detail = "A model of the hub is not known before a worker has fetched it. Upload it to have an estimate."
+        item = ErrorItem(pointer="/model/type", code=ErrorCode.INVALID_REQUEST, detail="not known yet")
+        raise SecateurError(ErrorCode.INVALID_REQUEST, detail, (item,))
+    request, layout, shape = accepted.request, known.layout, known.shape
+    steps = estimated_steps(shape, request.pruning, known.weight_file_bytes)
     with services.database.read() as session:
         observed = observations.recent(session, layout.family)
     samples = _samples(accepted)
     seconds, by_phase, host, device = None, {}, None, None
     if observed is not None:
-        host = _memory([(job.base.host, job.peak.host, job.tensor_bytes) for job in observed.jobs], accepted)
-        device = _memory([(job.base.device, job.peak.device, job.tensor_bytes) for job in observed.jobs], accepted)
+        host = _memory([(job.base.host, job.peak.host, job.tensor_bytes) for job in observed.jobs], request, shape)
+        device = _memory(
+            [(job.base.device, job.peak.device, job.tensor_bytes) for job in observed.jobs], request, shape
+        )
         if samples is not None:
             work = phase_work(request, len(shape.attention), samples, [step.flops for step in steps])
             by_phase = _seconds(work, observed.jobs)
@@ -61,22 +60,6 @@ def estimate(services: Services, accepted: Accepted) -> JobEstimate:
         jobs_observed=0 if observed is None else len(observed.jobs),
         reason=_reason(layout.family, observed, samples),
         notes=(_LATENCY,) if request.pruning.target.kind is TargetKind.LATENCY else (),
-    )
-
-
-def _step(number: int, target: float, shape: ModelShape, widths: AttentionWidths, header: int) -> EstimatedStep:
-    weights = accounting.weight_bytes(shape, widths)
-    return EstimatedStep(
-        step=number,
-        requested=target,
-        attention_sparsity=accounting.attention_sparsity(shape, widths),
-        ffn_sparsity=accounting.feed_forward_sparsity(shape, widths),
-        attention_parameters=accounting.attention_parameters(shape, widths),
-        feed_forward_parameters=accounting.feed_forward_parameters(shape, widths),
-        total_parameters=accounting.total_parameters(shape, widths),
-        flops=accounting.total_flops(shape, widths),
-        weight_bytes=weights,
-        file_bytes=weights + header,
     )
 
 
@@ -104,13 +87,15 @@ def _seconds(work: Mapping[Phase, float], jobs: Sequence[Observation]) -> dict[P
     return {phase: spent for phase, spent in found.items() if spent}
 
 
-def _memory(measured: Sequence[tuple[int | None, int | None, int]], accepted: Accepted) -> int | None:
+def _memory(
+    measured: Sequence[tuple[int | None, int | None, int]], request: JobRequest, shape: ModelShape
+) -> int | None:
     """From (before, most, tensors) of finished jobs, in bytes. None where it was not measured."""
     known = [(base, peak, tensors) for base, peak, tensors in measured if base is not None and peak is not None]
     if not known:
         return None
     growth = median((peak - base) / tensors for base, peak, tensors in known)
-    return round(median(base for base, _, _ in known) + growth * tensor_bytes(accepted.request, accepted.shape))
+    return round(median(base for base, _, _ in known) + growth * tensor_bytes(request, shape))
 
 
 def _reason(family: str, observed: Observed | None, samples: Mapping[str, int] | None) -> str | None:

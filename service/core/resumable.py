@@ -125,6 +125,7 @@ _REFUSED = (
     ErrorCode.CHECKSUM_MISMATCH,
     ErrorCode.FILE_TYPE_REFUSED,
     ErrorCode.SAFETENSORS_INVALID,
+    ErrorCode.WEIGHTS_NOT_FINITE,
     ErrorCode.CONFIG_INVALID,
     ErrorCode.CODE_REFUSED,
 )

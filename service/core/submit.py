@@ -7,79 +7,67 @@ from dataclasses import dataclass
 from sqlalchemy.orm import Session
 
 from api_schemas.columns import FoundColumns, find_columns
-from api_schemas.enums import AuditAction, Head, UploadState
+from api_schemas.enums import AuditAction, Head
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
 from api_schemas.families import family_named
 from api_schemas.inputs import HubDataset, Splits, UploadedDataset
 from api_schemas.reach import check_reachable
 from api_schemas.resources import DatasetContents, ModelLayout
-from api_schemas.shape import ModelShape
-from api_schemas.shards import INDEX_NAME, WEIGHTS_NAME
 from api_schemas.spec import JobRequest
 from api_schemas.task_rules import check_exports, check_labels, check_layout
-from service.core.uploads import require_kept
-from service.core.views import model_shape
+from service.core import model_source
+from service.core.model_source import ModelSource
 from service.services import Services
 from store import broker, jobs, quotas, uploads
-from store.tables import Job, Upload
-from store.uploads import UploadKind
+from store.tables import Job
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Accepted:
-    """A request that can run, and what it would run on."""
+    """A request that can run, as far as is known before a worker has it, and what it would run on."""
 
     request: JobRequest
-    model: Upload
+    model: ModelSource
     dataset: DatasetContents | None
     """Null where the worker fetches it."""
     inputs: frozenset[str]
     lineage: dict[str, str]
 
-    @property
-    def layout(self) -> ModelLayout:
-        return ModelLayout.model_validate(self.model.description)
-
-    @property
-    def weight_file_bytes(self) -> int:
-        """Of the safetensors files as they were uploaded."""
-        return sum(file.size for file in self.model.files if file.name.endswith(".safetensors"))
-
-    @property
-    def shape(self) -> ModelShape:
-        return model_shape(self.model.description or {})
-
 
 def check(services: Services, request: JobRequest) -> Accepted:
     """Nothing is written.
 
-    Raises NOT_FOUND or UPLOAD_INCOMPLETE (an input that is not there or not ready), SPARSITY_OUT_OF_REACH,
-    WIDTH_MISALIGNED, LABELS_MISMATCH, DATASET_SCHEMA, DATASET_EMPTY, INVALID_REQUEST and EXPORT_UNAVAILABLE (what the
-    model's family or answers rule out), QUOTA_EXCEEDED.
+    Raises what `model_source.find` does; NOT_FOUND or UPLOAD_INCOMPLETE (a dataset that is not there or not ready),
+    SPARSITY_OUT_OF_REACH, WIDTH_MISALIGNED, LABELS_MISMATCH, DATASET_SCHEMA, DATASET_EMPTY, INVALID_REQUEST and
+    EXPORT_UNAVAILABLE (what the model's family or answers rule out), QUOTA_EXCEEDED.
     """
-    model = _ready_upload(services, "model", request.model.id)
-    layout = ModelLayout.model_validate(model.description)
-    check_labels(layout.head, request.pruning)
-    check_exports(family_named(layout.family), layout.head, request.exports)
-    check_layout(family_named(layout.family), request.pruning)
-    check_reachable(model_shape(model.description or {}), layout.widths, request.pruning)
+    model = model_source.find(services, request.model)
+    # A model of the hub is judged by the worker, once it is there; the engine then checks what is checked here.
+    known = model.known
+    if known is not None:
+        layout = known.layout
+        check_labels(layout.head, request.pruning)
+        check_exports(family_named(layout.family), layout.head, request.exports)
+        check_layout(family_named(layout.family), request.pruning)
+        check_reachable(known.shape, layout.widths, request.pruning)
     _check_roles(request.dataset.splits)
-    lineage = {"model": model.id, "model_sha256": _weights_sha256(model)}
     if not isinstance(request.dataset, UploadedDataset):
-        return Accepted(request, model, None, frozenset({model.id}), lineage | _hub_lineage(request.dataset))
-    dataset = _ready_upload(services, "dataset", request.dataset.id)
+        return Accepted(request, model, None, model.uploads, {**model.lineage, **_hub_lineage(request.dataset)})
+    dataset = model_source.ready_upload(services, "dataset", request.dataset.id)
     contents = DatasetContents.model_validate(dataset.description)
-    _check_dataset(request.dataset, contents, layout)
-    return Accepted(request, model, contents, frozenset({model.id, dataset.id}), lineage | {"dataset": dataset.id})
+    _check_dataset(request.dataset, contents, None if known is None else known.layout)
+    lineage = {**model.lineage, "dataset": dataset.id}
+    return Accepted(request, model, contents, model.uploads | {dataset.id}, lineage)
 
 
 def submit(services: Services, request: JobRequest, also: Callable[[Session, Job], None]) -> Job:
     """Create the job; `wake` is to follow. `also` writes in its transaction. Raises what `check` does, and EXPIRED."""
     accepted = check(services, request)
     with services.database.write() as session:
-        if not uploads.hold_ready(session, services.tenant, accepted.inputs):
+        held = uploads.hold_ready(session, services.tenant, accepted.inputs)
+        if not (held and accepted.model.hold(session, services.tenant)):
             raise SecateurError(ErrorCode.EXPIRED, "An input of the job has expired just now. Upload it again.")
         quotas.check_job(session, services.tenant, services.settings)
         job = jobs.create(session, services.tenant, request, accepted.lineage)
@@ -105,23 +93,6 @@ def wake(services: Services) -> None:
             services.waking.release()
 
 
-def _ready_upload(services: Services, kind: UploadKind, upload_id: str) -> Upload:
-    with services.database.read() as session:
-        upload = uploads.get(session, services.tenant, kind, upload_id)
-    pointer = f"/{kind}/id"
-    if upload is None:
-        item = ErrorItem(pointer=pointer, code=ErrorCode.NOT_FOUND, detail="unknown")
-        raise SecateurError(ErrorCode.NOT_FOUND, f"There is no {kind} {upload_id}.", (item,))
-    require_kept(upload, pointer)
-    if upload.state is not UploadState.READY:
-        item = ErrorItem(
-            pointer=pointer, code=ErrorCode.UPLOAD_INCOMPLETE, detail=f"the {kind} is {upload.state.value}"
-        )
-        detail = f"{upload_id} is not ready. Upload all its files and POST /v1/{kind}s/{upload_id}/complete first."
-        raise SecateurError(ErrorCode.UPLOAD_INCOMPLETE, detail, (item,))
-    return upload
-
-
 def _check_roles(splits: Splits) -> None:
     """No two roles are one split: scores would be of data that was trained or decided on."""
     roles: dict[str, str] = {}
@@ -135,8 +106,8 @@ def _check_roles(splits: Splits) -> None:
             raise _wrong(f"/dataset/splits/{role}", ErrorCode.INVALID_REQUEST, detail)
 
 
-def _check_dataset(request: UploadedDataset, contents: DatasetContents, model: ModelLayout) -> None:
-    found = _find_columns(request, contents, model)
+def _check_dataset(request: UploadedDataset, contents: DatasetContents, model: ModelLayout | None) -> None:
+    found = None if model is None else _find_columns(request, contents, model)
     for role in ("train", "validation", "test"):
         split = getattr(request.splits, role)
         if split not in contents.rows and (role == "train" or role in request.splits.model_fields_set):
@@ -145,6 +116,8 @@ def _check_dataset(request: UploadedDataset, contents: DatasetContents, model: M
     if contents.rows[request.splits.train] == 0:
         detail = f"Split {request.splits.train!r}, to train on, has no rows."
         raise _wrong("/dataset/splits/train", ErrorCode.DATASET_EMPTY, detail)
+    if model is None or found is None:
+        return
     named = model.head in (Head.CLASSIFICATION, Head.TOKEN_CLASSIFICATION)
     # Another label column than the one that was inspected is the worker's to judge.
     if named and found.label == contents.label_column:
@@ -203,11 +176,6 @@ def _item(pointer: str, code: ErrorCode, detail: str) -> ErrorItem:
 
 def _wrong(pointer: str, code: ErrorCode, detail: str) -> SecateurError:
     return SecateurError(code, detail, (_item(pointer, code, detail),))
-
-
-def _weights_sha256(model: Upload) -> str:
-    """Of the one weights file, or of the index that names the shards."""
-    return next(file.sha256 for file in model.files if file.name in (WEIGHTS_NAME, INDEX_NAME))
 
 
 def _hub_lineage(dataset: HubDataset) -> dict[str, str]:

@@ -16,9 +16,9 @@ from service.routes.parameters import JobPath, StepPath
 router = APIRouter(prefix="/jobs/{job_id}/checkpoints", tags=["checkpoints"])
 
 _BINARY: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
-# The kind that the file's name says.
+# The kind that the file's name says. Generators of clients take the first: bytes, whatever the name.
 _FILE = dict.fromkeys(
-    sorted({"application/octet-stream", *(kind.split(";")[0] for kind in MEDIA_TYPES.values())}), _BINARY
+    ("application/octet-stream", *sorted({kind.split(";")[0] for kind in MEDIA_TYPES.values()})), _BINARY
 )
 _NOT_MODIFIED = {"description": "The client has it already (`If-None-Match`)."}
 StoredName = Annotated[

@@ -12,6 +12,7 @@ from service.openapi import problems
 from service.problems import RETRY_SECONDS
 from store import broker, quotas
 from store.intake import dataset_names, model_folder
+from store.model_buckets import parse_buckets
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +65,7 @@ def get_limits(services: ToLookAround) -> Limits:
         model_file_suffixes=model_folder.SUFFIXES,
         dataset_file_suffixes=dataset_names.SUFFIXES,
         families=tuple(family.name for family in FAMILIES),
+        model_buckets=tuple(sorted(parse_buckets(settings.model_buckets))),
         quotas=Quotas(
             requests_per_minute=Quota(limit=settings.requests_per_minute, used=services.rates.used(services.tenant)),
             stored_bytes=Quota(limit=settings.max_stored_bytes, used=used.stored_bytes),

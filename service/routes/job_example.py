@@ -1,7 +1,6 @@
 """A job as a poller sees it in its second step, for the documentation. Built from the models, so it cannot go stale."""
 
 from datetime import UTC, datetime
-from typing import Any
 
 from api_schemas.enums import JobState, Phase
 from api_schemas.metrics import DataSummary, EpochLoss, Latency, Scores, Size, StepMetrics
@@ -10,7 +9,7 @@ from api_schemas.spec import JobRequest
 from api_schemas.widths import AttentionWidths
 from service.routes.examples import JOB_EXAMPLES
 
-_NOON = datetime(2026, 1, 5, 12, 0, tzinfo=UTC)
+NOON = datetime(2026, 1, 5, 12, 0, tzinfo=UTC)
 _DENSE = AttentionWidths.dense(layers=2, heads=3, head_dim=32)
 _CUT = AttentionWidths.of(32, [([32, 32, 32], [32, 32, 32]), ([32, 32], [32, 32])])
 
@@ -34,7 +33,7 @@ _ORIGINAL = StepMetrics(
     stock_layout=True,
     seconds={"evaluating": 22.4},
 )
-_FIRST = StepMetrics(
+FIRST_STEP = StepMetrics(
     step=1,
     requested_sparsity=0.1,
     achieved_sparsity=0.166,
@@ -50,12 +49,12 @@ _FIRST = StepMetrics(
     seconds={"scoring": 26.1, "finetuning": 236.2, "evaluating": 21.9, "packaging": 4.5},
 )
 
-RUNNING_JOB: dict[str, Any] = JobResource(
+JOB = JobResource(
     id="job_aaaaaaaaaaaaaaaaaaaaaaaaaa",
     name=None,
     state=JobState.RUNNING,
-    created_at=_NOON,
-    started_at=_NOON.replace(second=2),
+    created_at=NOON,
+    started_at=NOON.replace(second=2),
     finished_at=None,
     request=JobRequest.model_validate(JOB_EXAMPLES["least"]["value"]),
     attempts=1,
@@ -63,7 +62,7 @@ RUNNING_JOB: dict[str, Any] = JobResource(
         phase=Phase.FINETUNING, step=2, steps=5, done=320, total=675, fraction=0.31, eta_seconds=811.0
     ),
     data=DataSummary(samples={"train": 7200, "validation": 2400, "test": 2400}, labels=("no", "yes")),
-    metrics=(_ORIGINAL, _FIRST),
+    metrics=(_ORIGINAL, FIRST_STEP),
     result=None,
     error=None,
-).model_dump(mode="json")
+)

@@ -34,6 +34,19 @@ _REFUSED = (
     ErrorCode.UPLOAD_INCOMPLETE,
     ErrorCode.DELETED,
     ErrorCode.EXPIRED,
+    ErrorCode.NO_CHECKPOINT,
+    ErrorCode.STEP_NOT_PRUNABLE,
+    ErrorCode.INPUT_LOST,
+    ErrorCode.STORAGE_UNAVAILABLE,
+    ErrorCode.MODEL_FETCH_FAILED,
+    ErrorCode.FILE_MISSING,
+    ErrorCode.FILE_UNEXPECTED,
+    ErrorCode.FILE_TYPE_REFUSED,
+    ErrorCode.SAFETENSORS_INVALID,
+    ErrorCode.CONFIG_INVALID,
+    ErrorCode.CODE_REFUSED,
+    ErrorCode.ARCHITECTURE_UNSUPPORTED,
+    ErrorCode.WEIGHTS_MISMATCH,
     ErrorCode.SPARSITY_OUT_OF_REACH,
     ErrorCode.WIDTH_MISALIGNED,
     ErrorCode.LABELS_MISMATCH,
@@ -70,7 +83,8 @@ def create_job(
     """Refused at once where it cannot succeed: inputs not ready, a sparsity out of reach, labels the model does not know."""
     if validate_only:
         accepted = submit.check(services, body)
-        preview = JobPreview(request=body, estimate=estimates.estimate(services, accepted))
+        estimate = None if accepted.model.known is None else estimates.estimate(services, accepted)
+        preview = JobPreview(request=body, estimate=estimate)
         return Response(preview.model_dump_json(), media_type="application/json")
 
     def answer(session: Session, job: Job) -> Answer:

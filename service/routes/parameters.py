@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import Path, Query
 
-from api_schemas.ids import DatasetId, FileName, JobId, KeyId, ModelId, ResumableId
+from api_schemas.ids import DatasetId, DeliveryId, FileName, JobId, KeyId, ModelId, ResumableId, WebhookId
 
 ModelPath = Annotated[ModelId, Path(description="Identifier of a model.", examples=["mdl_aaaaaaaaaaaaaaaaaaaaaaaaaa"])]
 DatasetPath = Annotated[
@@ -16,6 +16,12 @@ ResumablePath = Annotated[
 ]
 JobPath = Annotated[JobId, Path(description="Identifier of a job.", examples=["job_aaaaaaaaaaaaaaaaaaaaaaaaaa"])]
 KeyPath = Annotated[KeyId, Path(description="Identifier of a key.", examples=["key_aaaaaaaaaaaaaaaaaaaaaaaaaa"])]
+WebhookPath = Annotated[
+    WebhookId, Path(description="Identifier of a webhook.", examples=["whk_aaaaaaaaaaaaaaaaaaaaaaaaaa"])
+]
+DeliveryPath = Annotated[
+    DeliveryId, Path(description="Identifier of a delivery.", examples=["dlv_aaaaaaaaaaaaaaaaaaaaaaaaaa"])
+]
 FilePath = Annotated[FileName, Path(description="Name of a declared file.", examples=["model.safetensors"])]
 StepPath = Annotated[int, Path(ge=0, le=10_000, description="Number of a step; the first cut is 1.", examples=[1])]
 Cursor = Annotated[

@@ -6,6 +6,7 @@ from api_schemas.preprocessing import MAX_VOCABULARY_BYTES, VOCABULARY_FILES
 from api_schemas.safetensors_header import LENGTH_BYTES, MAX_HEADER_BYTES, header_length, parse_header
 from api_schemas.shards import INDEX_NAME
 from store.intake.file_kinds import MAGIC_BYTES, refuse_magic, refused
+from store.intake.finite_weights import FiniteWeights
 from store.intake.model_folder import about, check_json
 
 PARQUET_MAGIC = b"PAR1"
@@ -16,7 +17,7 @@ class Arrival:
     """Checks of one file of a known size: `feed` it every chunk in order, then `finish`.
 
     Both raise SecateurError. It holds what it judges and no more: text whole, of safetensors the header, of parquet the
-    two ends.
+    two ends. Weights are looked at as they pass.
     """
 
     def __init__(self, name: str, size: int, max_json_bytes: int) -> None:
@@ -28,6 +29,8 @@ class Arrival:
         self._tail = b""
         self._magic_seen = False
         self._header_seen = False
+        self._received = 0
+        self._weights: FiniteWeights | None = None
         if name.endswith(TEXT_SUFFIXES):
             self._limit = size
             if size > self._max_text:
@@ -38,6 +41,7 @@ class Arrival:
 
     def feed(self, chunk: bytes) -> None:
         """Take the next bytes. Refuses as soon as it can: a pickle at its first bytes, weights at the end of their header."""
+        begin, self._received = self._received, self._received + len(chunk)
         self._tail = (self._tail + chunk[-len(PARQUET_MAGIC) :])[-len(PARQUET_MAGIC) :]
         if len(self._head) < self._limit:
             self._head += chunk[: self._limit - len(self._head)]
@@ -45,6 +49,9 @@ class Arrival:
                 self._check_magic()
             if self._magic_seen and len(self._head) >= self._limit:
                 self._check_header()
+        if self._weights is not None:
+            with about(self._name):
+                self._weights.feed(chunk[max(0, self._limit - begin) :])
 
     def finish(self) -> None:
         """The file is whole: judge what was kept of it."""
@@ -72,7 +79,7 @@ class Arrival:
         if self._name.endswith(".safetensors") and not self._header_seen:
             self._header_seen = True
             with about(self._name):
-                parse_header(bytes(self._head), self._size)
+                self._weights = FiniteWeights(parse_header(bytes(self._head), self._size))
 
 
 def _is_text(data: bytes) -> bool:

@@ -32,6 +32,12 @@ from store.intake.dataset_schema import read_kinds, read_label_names, schema_err
 BATCH_ROWS = 64
 DECODED = 16
 MAGIC_BYTES = 12
+# A few kilobytes of metadata or of repeated values can claim anything; what is claimed is bounded before it is unpacked.
+MAX_ROWS = 10_000_000
+MAX_COLUMNS = 256
+MAX_ROW_GROUPS = 65_536
+MAX_GROUP_BYTES = 2 * 2**30
+MAX_METADATA_ITEMS = 1_000_000
 
 Files = list[tuple[Path, pq.ParquetFile]]
 
@@ -102,9 +108,26 @@ def _check_input(value: Any, modality: Modality, sounds: _Sounds, where: str, de
 
 def _open(path: Path) -> pq.ParquetFile:
     try:
-        return pq.ParquetFile(path, memory_map=True, pre_buffer=False)
+        file = pq.ParquetFile(path, memory_map=True, pre_buffer=False, thrift_container_size_limit=MAX_METADATA_ITEMS)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise _unreadable(path.name, error) from None
+    _check_claims(path.name, file.metadata)
+    return file
+
+
+def _check_claims(name: str, said: pq.FileMetaData) -> None:
+    for what, count, most in (
+        ("rows", said.num_rows, MAX_ROWS),
+        ("columns", said.num_columns, MAX_COLUMNS),
+        ("row groups", said.num_row_groups, MAX_ROW_GROUPS),
+    ):
+        if not 0 <= count <= most:
+            raise schema_error(f"{name} says it has {count} {what}; up to {most} are read", name)
+    for index in range(said.num_row_groups):
+        unpacked = said.row_group(index).total_byte_size
+        if not 0 <= unpacked <= MAX_GROUP_BYTES:
+            detail = f"a row group of {name} has {unpacked} bytes unpacked; up to {MAX_GROUP_BYTES} are read"
+            raise schema_error(detail, name)
 
 
 def _common_kinds(files: Files) -> dict[str, ColumnKind]:

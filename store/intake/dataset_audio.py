@@ -6,10 +6,9 @@ from dataclasses import dataclass
 import soundfile
 
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
+from api_schemas.media import clip_trouble, frames_trouble
 
 MAX_SECONDS = 3600
-MAX_CHANNELS = 64
-SAMPLING_RATES = range(1_000, 768_001)
 BLOCK_FRAMES = 2**16
 
 
@@ -26,8 +25,8 @@ def read_clip(data: bytes, decode: bool, where: str) -> Clip:
     try:
         with soundfile.SoundFile(io.BytesIO(data)) as sound:
             rate, frames, channels = sound.samplerate, sound.frames, sound.channels
-            if rate not in SAMPLING_RATES or not 1 <= channels <= MAX_CHANNELS:
-                raise _undecodable(where, f"its header says {rate} Hz and {channels} channels")
+            if trouble := clip_trouble(rate, channels) or frames_trouble(frames, len(data)):
+                raise _undecodable(where, trouble)
             if not 0 < frames <= MAX_SECONDS * rate:
                 raise _undecodable(where, f"its header says {frames} samples; from 1 to an hour of them are read")
             if decode:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
-from store.intake.file_kinds import refuse_suffix
+from store.intake.file_kinds import refuse_name
 
 SUFFIXES = (".parquet",)
 
@@ -12,7 +12,7 @@ def check_names(names: Iterable[str]) -> None:
     """Raises FILE_TYPE_REFUSED or FILE_UNEXPECTED."""
     given = list(names)
     for name in given:
-        refuse_suffix(name)
+        refuse_name(name)
         reason = None
         if not name.endswith(SUFFIXES):
             reason = (

@@ -1,5 +1,7 @@
 """Kinds of files by name and by first bytes. A pickle stays one under any name, and reading one runs its code."""
 
+import re
+
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
 
 PICKLE_SUFFIXES = (".bin", ".ckpt", ".joblib", ".npy", ".npz", ".pickle", ".pkl", ".pt", ".pt2", ".pth")
@@ -32,10 +34,20 @@ _MAGIC = {
     b"GGUF": "a GGUF file",
 }
 MAGIC_BYTES = 16
+_DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
+"""Names that Windows takes for devices, whatever follows their first dot."""
 
 
-def refuse_suffix(name: str) -> None:
-    """Raise FILE_TYPE_REFUSED for a name that announces a pickle, an archive, code or another framework's weights."""
+def refuse_name(name: str) -> None:
+    """Raise FILE_TYPE_REFUSED for a name that announces a pickle, an archive, code or another framework's weights.
+
+    FILE_NAME_REFUSED for one that no file can have on some systems.
+    """
+    if _DEVICES.fullmatch(name):
+        item = ErrorItem(pointer=name, code=ErrorCode.FILE_NAME_REFUSED, detail="the name of a device on Windows")
+        raise SecateurError(
+            ErrorCode.FILE_NAME_REFUSED, f"{name} is a device's name on Windows; give it another.", (item,)
+        )
     if name.lower().endswith(PICKLE_SUFFIXES):
         raise refused(name, "pickles run code when they are read. Save the weights as safetensors")
     if name.lower().endswith(OTHER_SUFFIXES):

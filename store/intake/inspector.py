@@ -1,16 +1,16 @@
-"""Runs the dataset inspector in a process of its own, with limits on time and memory and nothing of ours in its hands."""
+"""Runs the dataset inspector in a process of its own, in a cage (store/cage) and with limits on time and memory."""
 
 import os
-import resource
 import subprocess
 import sys
 from pathlib import Path
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from api_schemas.errors import ErrorCode, SecateurError
 from api_schemas.inputs import Columns
 from api_schemas.resources import DatasetContents, JobError
+from store.cage import Cage, read_report
 
 TIMEOUT_SECONDS = 900
 MEMORY_BYTES = 4 * 2**30
@@ -31,8 +31,9 @@ def inspect_in_process(
     environment = {"PATH": os.defpath, "OMP_NUM_THREADS": "1", "ARROW_DEFAULT_MEMORY_POOL": "system", "LANG": "C.UTF-8"}
     if "PYTHONPATH" in os.environ:
         environment["PYTHONPATH"] = os.environ["PYTHONPATH"]
+    cage = Cage(read=(str(folder.resolve()),), memory_bytes=memory_bytes, cpu_seconds=timeout_seconds)
     process = subprocess.Popen(
-        command,
+        cage.command(command),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -40,7 +41,6 @@ def inspect_in_process(
         start_new_session=True,
         cwd=Path(__file__).parents[2],
     )
-    _limit(process.pid, timeout_seconds, memory_bytes)
     try:
         output, log = process.communicate(timeout=timeout_seconds)
     except subprocess.TimeoutExpired:
@@ -51,24 +51,15 @@ def inspect_in_process(
         reason = f"signal {-process.returncode}" if process.returncode < 0 else _last_line(log)
         raise _stopped(f"reading it ended with {reason}")
     try:
-        answer = _Answer.model_validate_json(output)
-    except ValidationError:
+        report, _, answered = output.partition(b"\n")
+        read_report(report)
+        answer = _Answer.model_validate_json(answered)
+    except ValueError:
         raise _stopped("reading it gave no answer") from None
     if answer.contents is None:
         error = answer.error or JobError(code=ErrorCode.DATASET_SCHEMA, detail="The dataset could not be read.")
         raise SecateurError(error.code, error.detail, error.errors)
     return answer.contents
-
-
-def _limit(pid: int, seconds: int, memory_bytes: int) -> None:
-    """Set from outside: code between fork and exec is not safe where the parent has threads."""
-    try:
-        resource.prlimit(pid, resource.RLIMIT_CPU, (seconds, seconds + 5))
-        resource.prlimit(pid, resource.RLIMIT_AS, (memory_bytes, memory_bytes))
-        resource.prlimit(pid, resource.RLIMIT_FSIZE, (0, 0))
-        resource.prlimit(pid, resource.RLIMIT_CORE, (0, 0))
-    except ProcessLookupError:
-        return  # Gone already; communicate() says how.
 
 
 def _last_line(log: bytes) -> str:

@@ -14,7 +14,7 @@ from api_schemas.preprocessing import PREPROCESSOR, PROCESSOR, TOKENIZER_CONFIG,
 from api_schemas.safe_json import UnsafeJsonError, load_object
 from api_schemas.safetensors_header import LENGTH_BYTES, TensorInfo, header_length, parse_header
 from api_schemas.shards import INDEX_NAME, SHARD_NAME, WEIGHTS_NAME, merge_shards, shard_names
-from store.intake.file_kinds import MAGIC_BYTES, refuse_magic, refuse_suffix
+from store.intake.file_kinds import MAGIC_BYTES, refuse_magic, refuse_name
 from store.intake.model_inputs import check_preprocessor, check_settings, check_tokenizer
 
 SUFFIXES = (".safetensors", ".json", ".md", ".txt")
@@ -31,6 +31,27 @@ class ModelFiles(Protocol):
         """Bytes start … end-1."""
 
 
+def checkpoint_names(names: Iterable[str]) -> list[str]:
+    """Of a folder with whatever in it, the files that a checkpoint is read from: a model card or a report is none of them."""
+    known = {name for family in FAMILIES for name in family.files} - {"README.md"}
+    found = [name for name in names if name in (*known, WEIGHTS_NAME, INDEX_NAME) or SHARD_NAME.fullmatch(name)]
+    if WEIGHTS_NAME in found:
+        # Some publish one file and its shards: one of the two is enough.
+        return [name for name in found if name != INDEX_NAME and not SHARD_NAME.fullmatch(name)]
+    return found
+
+
+def check_sizes(sizes: Mapping[str, int], max_file_bytes: int, max_bytes: int) -> None:
+    """Before anything is fetched. Raises REQUEST_TOO_LARGE."""
+    for name, size in sizes.items():
+        if size > max_file_bytes:
+            detail = f"{name} has {size} bytes; {max_file_bytes} are allowed a file."
+            raise SecateurError(ErrorCode.REQUEST_TOO_LARGE, detail)
+    if sum(sizes.values()) > max_bytes:
+        detail = f"The model's files have {sum(sizes.values())} bytes; this server takes {max_bytes}."
+        raise SecateurError(ErrorCode.REQUEST_TOO_LARGE, detail)
+
+
 def check_names(names: Iterable[str]) -> None:
     """Judge the names of a checkpoint's files before any is sent.
 
@@ -39,7 +60,7 @@ def check_names(names: Iterable[str]) -> None:
     given = list(names)
     allowed = {name for family in FAMILIES for name in family.files}
     for name in given:
-        refuse_suffix(name)
+        refuse_name(name)
         if name not in allowed and name not in (WEIGHTS_NAME, INDEX_NAME) and not SHARD_NAME.fullmatch(name):
             raise _unexpected(name, f"a checkpoint has {', '.join(sorted(allowed))} and safetensors, nothing else")
         if given.count(name) > 1:

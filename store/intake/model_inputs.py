@@ -14,6 +14,7 @@ from api_schemas.preprocessing import (
     preprocessor_type,
     tokenizer_classes,
 )
+from api_schemas.preprocessor_keys import PREPROCESSOR_KEYS
 
 # Of log-mel features, whose values are tens at most; and std is divided by.
 MAX_STATISTIC = 1e6
@@ -35,6 +36,12 @@ def check_preprocessor(checkpoint: Checkpoint, config: Config, settings: Config,
     def wrong(key: str, reason: str) -> SecateurError:
         return invalid(file, key, reason)
 
+    rules = PREPROCESSOR_KEYS[family.modality]
+    for key, value in settings.items():
+        if key not in rules:
+            raise wrong(key[:100], "it is no setting of this family's; remove it")
+        if not rules[key].allows(value):
+            raise wrong(key, f"{rules[key].needed} is needed")
     kind = preprocessor_type(settings)
     if kind not in family.preprocessors and not (kind is None and family.modality is Modality.IMAGE):
         wanted = " or ".join(family.preprocessors)

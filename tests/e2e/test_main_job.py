@@ -130,21 +130,21 @@ def test_cancel_ends_a_running_job(client, uploaded):
 
 
 def test_what_only_the_worker_can_learn_fails_with_its_code(client, uploaded, tmp_path):
-    """A weight that is not a number passes every check of names and shapes; the engine finds it."""
+    """Weights that are numbers, and with which nothing can be computed; the engine finds it."""
     import numpy as np
     from safetensors.numpy import load_file, save_file
 
     for path in tiny_model().iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
     tensors = load_file(tmp_path / "model.safetensors")
-    broken = next(iter(tensors))
-    tensors[broken] = np.full_like(tensors[broken], np.nan)
+    for name in tensors:
+        if name.endswith("classifier.dense.weight"):
+            tensors[name] = np.full_like(tensors[name], np.finfo(tensors[name].dtype).max)
     save_file(tensors, tmp_path / "model.safetensors", metadata={"format": "pt"})
     model = upload(client, "models", tmp_path)
     job, _ = wait(client, submit(client, (model, uploaded[1])))
     assert job["state"] == "failed"
     assert job["error"]["code"] == "numerical_failure"
-    assert broken.split(".")[-1] in job["error"]["detail"]
     refused = client.get(f"/jobs/{job['id']}/checkpoints/1/archive")
     assert refused.status_code in (404, 409)
     assert refused.json()["code"] == "no_checkpoint"

@@ -24,7 +24,7 @@ Written against the interface alone (standard library only), so it also shows wh
     training-lie L  announces a state that is none: elsewhere, missing, link, wrong-step
     training-saved  saves a state in the recovery of step 1, then finishes
     orphan          ends by KILL after step 0, leaving a child that holds its output open (its pid in FILE)
-    orphan-escaped  the same; the child has left the process group
+    orphan-escaped  the same, where the child cannot leave the process group either
     leftover        finishes, leaving such a child
     chatty          writes 4000 lines to standard error after every step
     nan             announces a step whose loss is not a number
@@ -33,17 +33,23 @@ Written against the interface alone (standard library only), so it also shows wh
     again           announces a step twice
     stopped         the last step is beyond the bound: step 1 is the result
     lost            names a step as its result that it never announced
+    trespass DIR    tries what an engine must not: sockets, other processes, files in DIR; step 0 says what came of each
+    fat             takes a gigabyte of memory
+    large           writes a file of a gigabyte
     quiet           ends well without having said `finished`
 """
 
 import argparse
+import ctypes
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -72,12 +78,48 @@ def result(behaviour: str) -> dict[str, Any]:
     return {"step": 7 if behaviour == "lost" else STEPS, "stopped": None, "detail": "done", "test": test}
 
 
-def write_step(out: Path, step: int) -> None:
+def trespass(folder: Path) -> dict[str, str]:
+    """What came of each attempt: the name of the exception, or `done`."""
+    libc = ctypes.CDLL(None, use_errno=True)
+
+    def call(name: str, *arguments: int) -> None:
+        if getattr(libc, name)(*arguments) < 0:
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+
+    attempts: dict[str, Callable[[], object]] = {
+        "internet socket": lambda: socket.socket(socket.AF_INET),
+        "internet socket, version 6": lambda: socket.socket(socket.AF_INET6),
+        "unix socket": lambda: socket.socket(socket.AF_UNIX),
+        "netlink socket": lambda: socket.socket(socket.AF_NETLINK, socket.SOCK_RAW),
+        "packet socket": lambda: socket.socket(socket.AF_PACKET, socket.SOCK_RAW),
+        "trace the parent": lambda: call("ptrace", 16, os.getppid(), 0, 0),
+        "io_uring": lambda: call("syscall", 425, 1, 0),
+        "user namespace": lambda: call("unshare", 0x10000000),
+        "leave the session": os.setsid,
+        "environment of the parent": lambda: Path(f"/proc/{os.getppid()}/environ").read_bytes(),
+        "signal to the parent": lambda: os.kill(os.getppid(), 0),
+        "read outside": (folder / "secret").read_bytes,
+        "write outside": lambda: (folder / "mine").write_bytes(b"x"),
+        "write to the model": lambda: Path("model/config.json").write_bytes(b"{}"),
+    }
+    outcome = {}
+    for name, attempt in attempts.items():
+        try:
+            attempt()
+            outcome[name] = "done"
+        except OSError as error:
+            outcome[name] = type(error).__name__
+    return outcome
+
+
+def write_step(out: Path, step: int, **more: Any) -> None:
     folder = out / f"step-{step}"
     folder.mkdir()
     seen: dict[str, Any] = {
         "argv": sys.argv,
-        "environment": sorted(os.environ),
+        "environment": dict(os.environ),
+        "descriptors": sorted(path.name for path in Path("/proc/self/fd").iterdir()),
+        **more,
         "data": sorted(map(str, out.parent.glob("data/*"))),
     }
     (folder / "pruning.json").write_text(json.dumps({"step": step, "seen": seen}))
@@ -96,8 +138,14 @@ def follow_parent() -> None:
     os._exit(1)
 
 
-def leave_child(marker: Path, escaped: bool = False) -> None:
-    child = subprocess.Popen(["sleep", "600"], start_new_session=escaped)
+def leave_child(marker: Path, escape: bool = False) -> None:
+    if escape:
+        try:
+            subprocess.Popen(["sleep", "600"], start_new_session=True)
+            raise AssertionError("a child left the process group")
+        except PermissionError:
+            print("no way out of the process group", file=sys.stderr, flush=True)
+    child = subprocess.Popen(["sleep", "600"])
     marker.write_text(f"{os.getpid()} {child.pid}")
 
 
@@ -145,6 +193,11 @@ def before_step(step: int, arguments: argparse.Namespace) -> None:
             hang()
         case "clinging", 0:
             cling(arguments.marker)
+        case "fat", 1:
+            held = [bytes(2**20) * 2**4 for _ in range(2**6)]
+            time.sleep(30 * len(held))
+        case "large", 1:
+            (arguments.out / "large").write_bytes(bytes(2**30))
         case "oom", 1:
             say(type="phase", phase="finetuning", step=step, steps=STEPS)
             if arguments.microbatch is None or arguments.microbatch > int(arguments.code):
@@ -193,7 +246,7 @@ def after_step(step: int, arguments: argparse.Namespace) -> None:
             wait_for(arguments.marker)
             sys.exit(3)
         case (("orphan" | "orphan-escaped"), 0):
-            leave_child(arguments.marker, escaped=arguments.behaviour == "orphan-escaped")
+            leave_child(arguments.marker, escape=arguments.behaviour == "orphan-escaped")
             os.kill(os.getpid(), signal.SIGKILL)
         case "leftover", 2:
             leave_child(arguments.marker)
@@ -251,7 +304,8 @@ def main() -> int:
         say(type="phase", phase="evaluating", step=step, steps=STEPS)
         say(type="progress", phase="evaluating", step=step, steps=STEPS, done=1, total=2, fraction=step / STEPS)
         before_step(step, arguments)
-        write_step(arguments.out, step)
+        more = {"outcome": trespass(Path(arguments.code))} if arguments.behaviour == "trespass" and step == 0 else {}
+        write_step(arguments.out, step, **more)
         print(f"step {step} is written", file=sys.stderr, flush=True)
         after_step(step, arguments)
     say(type="finished", steps=STEPS, result=result(arguments.behaviour))

@@ -34,6 +34,7 @@ def service_process(settings: Settings, log: Path, host: str = "127.0.0.1") -> I
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
     command = [sys.executable, "-m", "uvicorn", "--factory", "service.app:create_app", "--host", host, "--port", port]
+    command += ["--http", "service.slow_clients:BoundedProtocol", "--ws", "none"]
     with log.open("ab") as output:
         process = subprocess.Popen(command, env=environment(settings), stdout=output, stderr=output)
     try:

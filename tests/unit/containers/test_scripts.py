@@ -74,7 +74,10 @@ class TestEntrypoint:
     @pytest.mark.parametrize(
         ("role", "expected"),
         [
-            ("api", ["uvicorn", "--factory", "service.app:create_app", "--host", "0.0.0.0", "--port", "8000"]),
+            (
+                "api",
+                ["uvicorn", "--factory", "service.app:create_app", "--host", "0.0.0.0", "--port", "8000", "--http"],
+            ),
             ("worker", ["celery", "--app", "worker.app", "worker", "--queues", "jobs"]),
             ("maintenance", ["celery", "--app", "worker.maintenance", "worker", "--queues", "maintenance"]),
             ("beat", ["celery", "--app", "worker.maintenance", "beat"]),

@@ -75,7 +75,7 @@ def test_messages_are_json_and_settings_are_the_measured_ones(tmp_path: Path) ->
     assert conf.broker_transport_options["socket_connect_timeout"] == 2
     assert conf.broker_transport_options["socket_timeout"] == 5
     assert conf.task_publish_retry_policy["max_retries"] == 1
-    often = {broker.SWEEP, broker.DISPATCH_OUTBOX, broker.REDISPATCH}
+    often = {broker.SWEEP, broker.DISPATCH_OUTBOX, broker.REDISPATCH, broker.SEND_WEBHOOKS}
     assert set(conf.beat_schedule) == often | {broker.EXPIRE, broker.COLLECT_ORPHANS}
 
 

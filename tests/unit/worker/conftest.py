@@ -7,6 +7,13 @@ from typing import Any
 import pytest
 
 from tests.support.jobs import Bench, fake_engine
+from tests.support.stack import (  # noqa: F401
+    database,
+    migrated_template,
+    postgres_database,
+    postgres_url,
+    sqlite_database,
+)
 from tests.support.supervision import MakeBench
 
 

@@ -28,7 +28,12 @@ def parquet() -> bytes:
 def hub_job(tmp_path: Path, files: dict[str, bytes], **settings: Any) -> Iterator[tuple[Bench, str]]:
     with hub_server({"some/words": files}) as endpoint:
         bench = Bench.make(
-            tmp_path, engine_command=fake_engine("finish"), hub_url=endpoint, lease_seconds=20, **settings
+            tmp_path,
+            engine_command=fake_engine("finish"),
+            hub_url=endpoint,
+            outbound_test_target=endpoint.removeprefix("http://"),
+            lease_seconds=20,
+            **settings,
         )
         yield bench, bench.submit(dataset={"type": "hf", "id": "some/words", "revision": REVISION})
         bench.database.close()
@@ -58,7 +63,9 @@ def test_a_dataset_that_is_refused_ends_the_job_at_once_and_says_why(tmp_path: P
 
 def test_a_hub_that_is_away_is_tried_up_to_the_cap(tmp_path: Path) -> None:
     with hub_job(tmp_path, {}, failure_cap=2) as (bench, job_id):
-        away = bench.settings.model_copy(update={"hub_url": "http://127.0.0.1:1"})
+        away = bench.settings.model_copy(
+            update={"hub_url": "http://127.0.0.1:1", "outbound_test_target": "127.0.0.1:1"}
+        )
         assert run(Bench(away, bench.database, bench.artifacts)) == 2
         job = bench.job(job_id)
     assert job.error is not None

@@ -8,12 +8,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AutoConfig, PreTrainedModel
+from transformers import PreTrainedModel
 
 from api_schemas.checkpoint import describe_folder
+from api_schemas.checkpoint_config import plain_values
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
 from api_schemas.families import family_named
 from api_schemas.widths import AttentionWidths
+from worker.engine.data.settings import read_config as read_settings
 from worker.engine.models import Kind, build, generate_alike
 
 PRUNING_FILE = "pruning.json"
@@ -46,8 +48,10 @@ def load_original(folder: Path) -> Loaded:
     """
     described = describe_folder(folder)
     kind, widths = Kind(described.family, described.name), described.widths
+    # Not AutoConfig, which lets the file decide what is built from it.
+    config_class: Any = kind.classes.stock.config_class
     try:
-        config = AutoConfig.from_pretrained(folder, local_files_only=True)
+        config = config_class.from_dict(plain_values(read_settings(folder)))
     except Exception as error:  # whatever a wrongly typed value meets first in transformers
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise SecateurError(ErrorCode.CONFIG_INVALID, f"transformers cannot read config.json: {reason[0]}") from error

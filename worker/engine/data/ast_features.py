@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from api_schemas.media import SAMPLING_RATES
 from api_schemas.preprocessing import preprocessor_type
-from worker.engine.data.audio import SAMPLING_RATES
 from worker.engine.data.audio_library import load_torchaudio
 from worker.engine.data.settings import check_type, first_line, invalid, read_config, read_preprocessor
 

@@ -12,10 +12,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
+from api_schemas.media import clip_trouble, frames_trouble
 from worker.engine.data.audio_library import load_torchaudio
 
-SAMPLING_RATES = range(1_000, 768_001)
-MAX_CHANNELS = 64
 # Elements of torchaudio's resampling kernel; it holds a row for every phase, and two rates without a common factor have
 # as many phases as samples a second: gigabytes for 44,099 Hz to 16,000 Hz.
 MAX_KERNEL = 2**22
@@ -33,8 +32,8 @@ def decode_mono(data: bytes, rate: int, seconds: float, where: str, *, whole: bo
     try:
         with soundfile.SoundFile(io.BytesIO(data)) as sound:
             native, channels = sound.samplerate, sound.channels
-            if native not in SAMPLING_RATES or not 1 <= channels <= MAX_CHANNELS:
-                raise undecodable(where, f"its header says {native} Hz and {channels} channels")
+            if trouble := clip_trouble(native, channels) or frames_trouble(sound.frames, len(data)):
+                raise undecodable(where, trouble)
             # Bounded: what a few kilobytes of a stranger's file unpack to is not known before.
             frames = math.ceil((seconds + MARGIN_SECONDS) * native)
             samples = sound.read(frames, dtype="float32", always_2d=True)

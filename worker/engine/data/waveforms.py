@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from api_schemas.media import SAMPLING_RATES
 from api_schemas.preprocessing import preprocessor_type
-from worker.engine.data.audio import SAMPLING_RATES
 from worker.engine.data.settings import check_type, first_line, invalid, read_config, read_preprocessor
 
 SUPPORTED = ("Wav2Vec2FeatureExtractor",)

@@ -1,9 +1,11 @@
 """The files that say how a checkpoint's inputs are made: whose they are, and whether those that are needed are there."""
 
+import json
 from dataclasses import replace
 from typing import Any
 
 import pytest
+import transformers
 
 from api_schemas.accounting import ModelShape
 from api_schemas.checkpoint import Checkpoint
@@ -11,7 +13,7 @@ from api_schemas.enums import Head, Modality
 from api_schemas.errors import ErrorCode, SecateurError
 from api_schemas.families import AST
 from api_schemas.families.base import Architecture
-from api_schemas.preprocessing import preprocessor_settings
+from api_schemas.preprocessing import TYPE_KEYS, preprocessor_settings
 from api_schemas.widths import AttentionWidths
 from store.intake.model_inputs import check_preprocessor, check_tokenizer
 
@@ -91,3 +93,39 @@ def test_the_tokenizer_is_of_the_models_line(model_type: str, named: Any, allowe
         error = refusal(check_tokenizer, *arguments)
         assert error.code is ErrorCode.CONFIG_INVALID
         assert error.errors[0].pointer == "tokenizer_config.json/tokenizer_class"
+
+
+@pytest.mark.parametrize(
+    "extractor",
+    [
+        *("ASTFeatureExtractor", "Wav2Vec2FeatureExtractor", "WhisperFeatureExtractor", "ClapFeatureExtractor"),
+        *("ViTImageProcessorPil", "DeiTImageProcessorPil"),
+    ],
+)
+def test_what_transformers_writes_of_its_own_passes(extractor: str) -> None:
+    settings = json.loads(getattr(transformers, extractor)().to_json_string())
+    modality = Modality.IMAGE if "Image" in extractor else Modality.AUDIO
+    model = checkpoint(modality, Head.EMBEDDING, *(str(settings[key]) for key in TYPE_KEYS if key in settings))
+    check_preprocessor(model, {}, settings, "preprocessor_config.json")
+
+
+@pytest.mark.parametrize(
+    ("model", "settings", "key"),
+    [
+        (WHISPER, {"n_fft": -1}, "n_fft"),
+        (WHISPER, {"hop_length": 10**9}, "hop_length"),
+        (WHISPER, {"n_samples": 1.5}, "n_samples"),
+        (WHISPER, {"dither": "much"}, "dither"),
+        (WHISPER, {"download": "https://example.org"}, "download"),
+        (WHISPER, {"mel_filters": [[[1.0]]]}, "mel_filters"),
+        (VIT, {"size": {"height": 10**9}}, "size"),
+        (VIT, {"size": {"height": {"height": 2}}}, "size"),
+        (VIT, {"resample": 99}, "resample"),
+        (VIT, {"image_mean": [0.5] * 5}, "image_mean"),
+        (VIT, {"custom_backend": True}, "custom_backend"),
+    ],
+)
+def test_other_settings_are_refused_by_their_name(model: Checkpoint, settings: dict[str, Any], key: str) -> None:
+    kind = {"feature_extractor_type": "WhisperFeatureExtractor"} if model is WHISPER else {}
+    error = refusal(check_preprocessor, model, {}, kind | settings, "preprocessor_config.json")
+    assert (error.code, error.errors[0].pointer) == (ErrorCode.CONFIG_INVALID, f"preprocessor_config.json/{key}")

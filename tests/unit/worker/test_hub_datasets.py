@@ -1,4 +1,4 @@
-"""Hub datasets, with the real `datasets` and `huggingface_hub` against a hub on loopback."""
+"""Hub datasets: fetched from a hub on loopback, read with the real `datasets`."""
 
 import io
 import json
@@ -13,11 +13,13 @@ import pyarrow.parquet as pq
 import pytest
 import soundfile
 from datasets import Audio, ClassLabel, Features, Image, Value
-from huggingface_hub import constants
 
+from store.settings import Settings
 from tests.support.hub import REVISION, hub_server
 from tests.support.uploads import picture
-from worker import fetch_dataset
+from worker import read_dataset
+from worker.hub import Away, Hub, Refused
+from worker.hub_dataset import fetch_dataset
 from worker.inputs import FetchFailure
 
 FEATURES = Features(
@@ -56,11 +58,6 @@ class Outcome:
     failure: FetchFailure | None
 
 
-@pytest.fixture(autouse=True)
-def online(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-
-
 def fetch(
     endpoint: str,
     folder: Path,
@@ -70,14 +67,20 @@ def fetch(
     config: str = "",
     most: int = 10**9,
 ) -> Outcome:
-    """As `main` does, in this process."""
+    """As a worker and its child do, in this process."""
     out = folder / "data"
     out.mkdir()
     failure = None
+    settings = Settings(hub_url=endpoint, outbound_test_target=endpoint.removeprefix("http://"))
     try:
-        fetch_dataset.fetch(repo, revision, config or None, out, most, endpoint)
+        fetch_dataset(Hub(settings, lambda: None), repo, revision, folder / "download", most)
+        read_dataset.read(folder / "download", config or None, out)
+    except Refused as error:
+        failure = FetchFailure(detail=str(error), transient=False)
+    except Away as error:
+        failure = FetchFailure(detail=str(error), transient=True)
     except Exception as error:
-        failure = fetch_dataset.failure(error)
+        failure = read_dataset.failure(error)
     return Outcome(sorted(str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()), out, failure)
 
 
@@ -202,7 +205,9 @@ def test_what_is_not_there_and_what_is_too_large(tmp_path: Path) -> None:
             fetch(endpoint, folders[2], most=100),
         ]
     failures = [outcome.failure for outcome in outcomes]
-    for failure, says in zip(failures, ("no such dataset", "no such revision", "this server takes 100"), strict=True):
+    for failure, says in zip(
+        failures, ("nothing of that name", "no such revision", "this server takes 100"), strict=True
+    ):
         assert failure is not None
         assert says in failure.detail
         assert not failure.transient

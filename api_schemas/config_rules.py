@@ -1,0 +1,160 @@
+"""What a value of config.json may be. A rule says in a clause what is needed, so that a refusal can say it.
+
+Null is how transformers writes "not set", and allowed but of numbers and names that its classes compute with.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+
+class Rule(Protocol):
+    """One key's."""
+
+    @property
+    def needed(self) -> str:
+        """What is needed, as a noun: `a whole number from 1 to 8`."""
+
+    def allows(self, value: Any) -> bool:
+        """Whether `value`, as JSON gives it, is that."""
+
+
+@dataclass(frozen=True)
+class Whole:
+    """A number without a fraction."""
+
+    least: int
+    most: int
+
+    @property
+    def needed(self) -> str:
+        return f"a whole number from {self.least} to {self.most}"
+
+    def allows(self, value: Any) -> bool:
+        return value is None or (type(value) is int and self.least <= value <= self.most)
+
+
+@dataclass(frozen=True)
+class Decimal:
+    """Any number; NaN is in no interval."""
+
+    least: float
+    most: float
+    null: bool = False
+
+    @property
+    def needed(self) -> str:
+        return f"a number from {self.least:g} to {self.most:g}"
+
+    def allows(self, value: Any) -> bool:
+        if value is None:
+            return self.null
+        return type(value) in (int, float) and self.least <= value <= self.most
+
+
+@dataclass(frozen=True)
+class Flag:
+    @property
+    def needed(self) -> str:
+        return "true or false"
+
+    def allows(self, value: Any) -> bool:
+        return value is None or isinstance(value, bool)
+
+
+@dataclass(frozen=True)
+class Text:
+    """Never used as a path, an address or a name of code."""
+
+    longest: int = 256
+
+    @property
+    def needed(self) -> str:
+        return f"a text of at most {self.longest} characters"
+
+    def allows(self, value: Any) -> bool:
+        return value is None or (isinstance(value, str) and len(value) <= self.longest)
+
+
+@dataclass(frozen=True)
+class OneOf:
+    values: Sequence[str]
+    null: bool = False
+
+    @property
+    def needed(self) -> str:
+        return f"one of {', '.join(self.values)}"
+
+    def allows(self, value: Any) -> bool:
+        return self.null if value is None else isinstance(value, str) and value in self.values
+
+
+@dataclass(frozen=True)
+class Many:
+    of: Rule
+    most: int = 65_536
+
+    @property
+    def needed(self) -> str:
+        return f"a list of at most {self.most}, each {self.of.needed}"
+
+    def allows(self, value: Any) -> bool:
+        if value is None:
+            return True
+        return isinstance(value, list) and len(value) <= self.most and all(map(self.of.allows, value))
+
+
+@dataclass(frozen=True)
+class Either:
+    first: Rule
+    second: Rule
+
+    @property
+    def needed(self) -> str:
+        return f"{self.first.needed}, or {self.second.needed}"
+
+    def allows(self, value: Any) -> bool:
+        return self.first.allows(value) or self.second.allows(value)
+
+
+@dataclass(frozen=True)
+class Empty:
+    """What old versions wrote without meaning anything by it: an empty list or object, or false."""
+
+    @property
+    def needed(self) -> str:
+        return "null, or nothing in it"
+
+    def allows(self, value: Any) -> bool:
+        return value in (None, [], {}, False, "")
+
+
+@dataclass(frozen=True)
+class Numbering:
+    """An object from labels to their ids, which some have written as text."""
+
+    @property
+    def needed(self) -> str:
+        return "an object of numbers by label"
+
+    def allows(self, value: Any) -> bool:
+        if value is None:
+            return True
+        if not isinstance(value, dict) or len(value) > 65_536:
+            return False
+        return all(type(number) is int or (isinstance(number, str) and len(number) <= 256) for number in value.values())
+
+
+@dataclass(frozen=True)
+class Sides:
+    """The size of an image: one number, two, or an object of them."""
+
+    most: int
+
+    @property
+    def needed(self) -> str:
+        return f"a size, or an object of height and width, each a whole number from 1 to {self.most}"
+
+    def allows(self, value: Any) -> bool:
+        sides = list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else [value]
+        return len(sides) <= 4 and all(map(Whole(1, self.most).allows, sides))

@@ -1,0 +1,157 @@
+"""Where a job's model is, and what can be known of it before a worker has it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from api_schemas.enums import UploadState
+from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
+from api_schemas.inputs import BucketModel, HubModel, ModelReference, StepModel, UploadedModel
+from api_schemas.resources import ModelLayout
+from api_schemas.shape import ModelShape
+from api_schemas.shards import INDEX_NAME, WEIGHTS_NAME
+from service.core import views
+from service.core.complete import StoredFiles
+from service.core.uploads import require_kept
+from service.services import Services
+from store import jobs, uploads
+from store.intake.model_folder import check_sizes, checkpoint_names, describe_model
+from store.model_buckets import BucketFolder, parse_buckets
+from store.tables import JobStep, Upload, UploadFile
+from store.uploads import UploadKind
+
+
+@dataclass(frozen=True)
+class KnownModel:
+    """`description` as `views.model_description` makes it."""
+
+    description: Mapping[str, Any]
+    weight_file_bytes: int
+    """Of the safetensors files as they lie there."""
+
+    @property
+    def layout(self) -> ModelLayout:
+        return ModelLayout.model_validate(self.description)
+
+    @property
+    def shape(self) -> ModelShape:
+        return views.model_shape(dict(self.description))
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """`known` is None where only the worker can look."""
+
+    known: KnownModel | None
+    lineage: Mapping[str, str]
+    uploads: frozenset[str] = frozenset()
+    """That must stay until the job is there."""
+    step: StepModel | None = None
+    """Likewise."""
+
+    def hold(self, session: Session, tenant: str) -> bool:
+        """Whether the step is still there; if so it does not expire before this transaction ends."""
+        return self.step is None or jobs.hold_step(session, tenant, self.step.job, self.step.step)
+
+
+def find(services: Services, reference: ModelReference) -> ModelSource:
+    """Raises NOT_FOUND, UPLOAD_INCOMPLETE, DELETED, EXPIRED, NO_CHECKPOINT, STEP_NOT_PRUNABLE, STORAGE_UNAVAILABLE, or
+    what is wrong with the checkpoint."""
+    match reference:
+        case UploadedModel():
+            upload = ready_upload(services, "model", reference.id)
+            lineage = {"model": upload.id, "model_sha256": _weights_sha256(upload.files)}
+            sizes = {file.name: file.size for file in upload.files}
+            known = KnownModel(upload.description or {}, _weight_bytes(sizes))
+            return ModelSource(known, lineage, uploads=frozenset({upload.id}))
+        case StepModel():
+            return _step(services, reference)
+        case BucketModel():
+            return _bucket(services, reference)
+        case HubModel():
+            return ModelSource(None, {"model": f"hf:{reference.id}", "model_revision": reference.revision})
+
+
+def ready_upload(services: Services, kind: UploadKind, upload_id: str) -> Upload:
+    """Raises NOT_FOUND, DELETED, EXPIRED or UPLOAD_INCOMPLETE."""
+    with services.database.read() as session:
+        upload = uploads.get(session, services.tenant, kind, upload_id)
+    pointer = f"/{kind}/id"
+    if upload is None:
+        item = ErrorItem(pointer=pointer, code=ErrorCode.NOT_FOUND, detail="unknown")
+        raise SecateurError(ErrorCode.NOT_FOUND, f"There is no {kind} {upload_id}.", (item,))
+    require_kept(upload, pointer)
+    if upload.state is not UploadState.READY:
+        item = ErrorItem(
+            pointer=pointer, code=ErrorCode.UPLOAD_INCOMPLETE, detail=f"the {kind} is {upload.state.value}"
+        )
+        detail = f"{upload_id} is not ready. Upload all its files and POST /v1/{kind}s/{upload_id}/complete first."
+        raise SecateurError(ErrorCode.UPLOAD_INCOMPLETE, detail, (item,))
+    return upload
+
+
+def _step(services: Services, reference: StepModel) -> ModelSource:
+    with services.database.read() as session:
+        job = jobs.get(session, services.tenant, reference.job)
+        if job is None:
+            raise _refused(ErrorCode.NOT_FOUND, "/model/job", f"There is no job {reference.job}.")
+        if job.deleted_at is not None:
+            raise _refused(ErrorCode.DELETED, "/model/job", f"Job {reference.job} was deleted.")
+        steps = jobs.steps(session, services.tenant, reference.job)
+    step = next((row for row in steps if row.step == reference.step and row.downloadable), None)
+    if step is None:
+        there = ", ".join(str(row.step) for row in steps if row.downloadable) or "none yet"
+        detail = f"Job {reference.job} has no checkpoint of step {reference.step}; there are: {there}."
+        raise _refused(ErrorCode.NO_CHECKPOINT, "/model/step", detail)
+    if step.expired:
+        detail = "The checkpoints of that job were kept for their time and are gone. Run the job again."
+        raise _refused(ErrorCode.EXPIRED, "/model/step", detail)
+    if not step.metrics.stock_layout:
+        detail = (
+            f"Step {reference.step} of {reference.job} has blocks of unlike widths, which load by code of their own; only steps "
+            'whose `stock_layout` is true can be pruned further. Ask for `"layout": "stock"` where a step is to be gone on from, '
+            "or prune the original with a higher target."
+        )
+        raise _refused(ErrorCode.STEP_NOT_PRUNABLE, "/model/step", detail)
+    return ModelSource(_described(services, step), _step_lineage(step), step=reference)
+
+
+def _described(services: Services, step: JobStep) -> KnownModel:
+    chosen = set(checkpoint_names(file.name for file in step.files))
+    files = [file for file in step.files if file.name in chosen]
+    keys, sizes = {file.name: file.key for file in files}, {file.name: file.size for file in files}
+    try:
+        checkpoint = describe_model(StoredFiles(services.artifacts, keys, sizes))
+    except FileNotFoundError:
+        detail = "The checkpoint's files are being removed, their time is over. Run that job again."
+        raise _refused(ErrorCode.EXPIRED, "/model/step", detail) from None
+    return KnownModel(views.model_description(checkpoint), _weight_bytes(sizes))
+
+
+def _step_lineage(step: JobStep) -> dict[str, str]:
+    weights = next(file.sha256 for file in step.files if file.name in (WEIGHTS_NAME, INDEX_NAME))
+    return {"model": step.job_id, "model_step": str(step.step), "model_sha256": weights}
+
+
+def _bucket(services: Services, reference: BucketModel) -> ModelSource:
+    folder = BucketFolder(parse_buckets(services.settings.model_buckets), reference)
+    folder = folder.narrowed(checkpoint_names(folder.sizes))
+    check_sizes(folder.sizes, services.settings.max_file_bytes, services.settings.max_model_bytes)
+    lineage = {"model": f"s3:{reference.bucket}/{reference.prefix}", "model_state": folder.state}
+    known = KnownModel(views.model_description(describe_model(folder)), _weight_bytes(folder.sizes))
+    return ModelSource(known, lineage)
+
+
+def _weight_bytes(sizes: Mapping[str, int]) -> int:
+    return sum(size for name, size in sizes.items() if name.endswith(".safetensors"))
+
+
+def _weights_sha256(files: list[UploadFile]) -> str:
+    """Of the one weights file, or of the index that names the shards."""
+    return next(file.sha256 for file in files if file.name in (WEIGHTS_NAME, INDEX_NAME))
+
+
+def _refused(code: ErrorCode, pointer: str, detail: str) -> SecateurError:
+    return SecateurError(code, detail, (ErrorItem(pointer=pointer, code=code, detail=detail),))

@@ -1,0 +1,89 @@
+"""The cage of every process that reads files of strangers: the engine, the fetcher of datasets, the dataset inspector.
+
+`Cage.command` puts a launcher (`python -m store.cage`) before a command. The launcher gives up whatever the command has no use
+for, in layers that the kernel keeps to the end, says in one line of JSON which of them it got, and becomes the command. All of
+that happens in a fresh process before a byte of input is read. Which layers there are, and what each keeps out, is in
+docs/sandbox.md.
+"""
+
+import ctypes
+import json
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any
+
+from store.cage import seccomp
+
+PR_SET_DUMPABLE = 4
+
+
+class Layer(StrEnum):
+    """What may hold; the first four hold on every Linux."""
+
+    ENVIRONMENT = "environment"
+    """Nothing is inherited: no variable but those that it was given, no descriptor but the three standard ones."""
+    RESOURCES = "resource_limits"
+    """No core dumps, files up to a size; memory and processor time where they were bounded."""
+    PRIVILEGES = "no_new_privileges"
+    """No capabilities, also as root, and no set-user-id program gives any."""
+    SECCOMP = "seccomp"
+    """No sockets, no tracing, no mounts, no kernel interfaces that a computation has no use for, and no way out of its process
+    group."""
+    NETWORK = "network_namespace"
+    """A network without interfaces."""
+    USER = "other_user"
+    """Another user than the worker's."""
+    LANDLOCK = "landlock"
+    """Files: only those that it was given. Processes: no signal to others, no look into them."""
+
+
+@dataclass(frozen=True)
+class Cage:
+    """What a command may still do. Paths are absolute."""
+
+    write: tuple[str, ...] = ()
+    """Folders in which it may read and write everything."""
+    read: tuple[str, ...] = ()
+    """Files and folders that it may read, beside the interpreter's and the system's libraries."""
+    file_bytes: int = 0
+    """Largest file that it may write."""
+    network: bool = False
+    """Whether it may open internet sockets."""
+    memory_bytes: int | None = None
+    """Bound of its address space. Not for CUDA, which reserves more than it uses."""
+    cpu_seconds: int | None = None
+    user: str | None = None
+    """Who it becomes, where the launcher is root."""
+    strict: bool = False
+    """Start nothing where neither seccomp nor a network namespace keeps it from the network."""
+
+    def command(self, command: Sequence[str]) -> list[str]:
+        """`command`, caged: its first line of output is for `read_report`, all that follows is its own.
+
+        Hides this process's memory and environment, secrets and all, from other processes of its user. Raises
+        FileNotFoundError where there is no such program.
+        """
+        if shutil.which(command[0]) is None:
+            raise FileNotFoundError(command[0])
+        ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
+        return [sys.executable, "-m", "store.cage", json.dumps(asdict(self)), *command]
+
+
+def give_up_sockets() -> bool:
+    """In a caged process that had the internet until now: it, all its threads, open no more sockets. False without seccomp."""
+    try:
+        seccomp.install(network=False)
+    except (OSError, RuntimeError, ImportError):
+        return False
+    return True
+
+
+def read_report(line: str | bytes) -> tuple[Layer, ...]:
+    """The layers that hold, from the launcher's line. Raises ValueError where it is none."""
+    report: Any = json.loads(line)
+    if not isinstance(report, dict) or not isinstance(report.get("isolation"), list):
+        raise ValueError("not a line of the cage's launcher")
+    return tuple(Layer(name) for name in report["isolation"])

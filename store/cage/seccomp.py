@@ -1,0 +1,60 @@
+"""The filter of system calls. A deny-list: torch and CUDA use hundreds of calls and change them with every release.
+
+What is denied fails with an error and kills nothing: a library that merely tries goes on without.
+"""
+
+import errno
+import socket
+
+DENIED = (
+    # Other processes: their memory, their descriptors, their state.
+    *("ptrace", "process_vm_readv", "process_vm_writev", "kcmp", "pidfd_getfd", "process_madvise"),
+    # Out of the process group, whose KILL is the last word over whatever was started.
+    *("setsid", "setpgid"),
+    # File systems and namespaces.
+    *("mount", "umount2", "pivot_root", "chroot", "move_mount", "open_tree", "mount_setattr", "open_by_handle_at"),
+    *("fsopen", "fsconfig", "fsmount", "fspick", "unshare", "setns", "swapon", "swapoff", "quotactl"),
+    # Parts of the kernel that a computation has no use for, and in which most of its holes were found.
+    *("bpf", "keyctl", "add_key", "request_key", "userfaultfd", "perf_event_open", "lookup_dcookie", "syslog"),
+    *("io_uring_setup", "io_uring_enter", "io_uring_register", "iopl", "ioperm", "acct", "vhangup"),
+    # The machine itself.
+    *("kexec_load", "kexec_file_load", "init_module", "finit_module", "delete_module", "reboot"),
+    *("settimeofday", "clock_settime", "clock_adjtime", "adjtimex", "sethostname", "setdomainname"),
+)
+NAMESPACES = (0x20000, 0x02000000, 0x04000000, 0x08000000, 0x10000000, 0x20000000, 0x40000000)
+"""CLONE_NEW… of a clone: mounts, cgroups, host names, IPC, users, processes, networks."""
+INTERNET = (socket.AF_INET, socket.AF_INET6)
+FAMILIES = 64
+"""More than there are families of sockets."""
+
+
+def install(*, network: bool) -> None:
+    """Filter every call of this process, all its threads, and of its descendants. May be called again to allow less.
+
+    Raises OSError where the kernel refuses, RuntimeError or ImportError where libseccomp is missing.
+    """
+    # Here and not above: importing it fails where the library is missing, and that costs one layer, not the cage.
+    import pyseccomp
+
+    calls = pyseccomp.SyscallFilter(pyseccomp.ALLOW)
+    refused = pyseccomp.ERRNO(errno.EPERM)
+    for name in DENIED:
+        try:
+            number = pyseccomp.resolve_syscall(pyseccomp.Arch.NATIVE, name)
+        except OSError:
+            continue  # A call that this processor, or this version of the library, does not have.
+        calls.add_rule(refused, number)
+    for flag in NAMESPACES:
+        calls.add_rule(refused, "clone", pyseccomp.Arg(0, pyseccomp.MASKED_EQ, flag, flag))
+    # Its flags lie in memory, where a filter cannot look; libc then takes clone.
+    calls.add_rule(pyseccomp.ERRNO(errno.ENOSYS), "clone3")
+    no_socket = pyseccomp.ERRNO(errno.EACCES)
+    if not network:
+        calls.add_rule(no_socket, "socket")
+    else:
+        for family in range(FAMILIES):
+            if family not in INTERNET:
+                calls.add_rule(no_socket, "socket", pyseccomp.Arg(0, pyseccomp.EQ, family))
+        calls.add_rule(no_socket, "socket", pyseccomp.Arg(0, pyseccomp.GE, FAMILIES))
+    calls.set_attr(pyseccomp.Attr.CTL_TSYNC, 1)
+    calls.load()

@@ -1,0 +1,185 @@
+"""The engine's cage: a stand-in that tries to get out of it, and what becomes of its job."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from api_schemas.enums import JobState
+from api_schemas.errors import ErrorCode
+from store import jobs
+from store.cage import Cage, Layer, read_report
+from store.settings import Settings
+from store.tenancy import DEFAULT_TENANT
+from tests.support.jobs import Bench
+from tests.support.supervision import MakeBench, log_of, seen_in, supervisor
+from tests.unit.worker.conftest import make_bench  # noqa: F401
+from worker import confinement
+
+SECRETS = ("SECATEUR_DATABASE_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "PGPASSWORD", "HF_TOKEN")
+ALWAYS = {Layer.ENVIRONMENT, Layer.RESOURCES, Layer.PRIVILEGES}
+KEPT_OUT_BY_SECCOMP = (
+    *("internet socket", "internet socket, version 6", "unix socket", "netlink socket", "packet socket"),
+    *("trace the parent", "io_uring", "user namespace", "leave the session"),
+)
+KEPT_OUT_BY_LANDLOCK = (
+    *("environment of the parent", "signal to the parent", "read outside", "write outside", "write to the model"),
+)
+
+
+def test_an_engine_gets_nowhere(
+    make_bench: MakeBench,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    secret = tmp_path / "elsewhere" / "secret"
+    secret.parent.mkdir()
+    secret.write_text("the database's password")
+    bench = make_bench("trespass", str(secret.parent), engine_folders=())
+    for name in SECRETS:
+        monkeypatch.setenv(name, "a secret")
+    inheritable = os.open(secret, os.O_RDONLY)
+    os.set_inheritable(inheritable, True)
+    job_id = bench.submit()
+
+    supervisor(bench).run_one()
+
+    os.close(inheritable)
+    assert bench.job(job_id).state is JobState.SUCCEEDED
+    seen = seen_in(bench, job_id, 0)
+    assert not set(SECRETS) & set(seen["environment"])
+    assert "a secret" not in seen["environment"].values()
+    scratch = str(bench.settings.scratch)
+    for name in ("HOME", "TMPDIR", "HF_HOME", "HF_MODULES_CACHE", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME"):
+        assert seen["environment"][name].startswith(scratch), name
+    # Standard input, output and error, and the one with which the folder is listed.
+    assert seen["descriptors"] == ["0", "1", "2", "3"]
+    held = isolation(bench, job_id)
+    assert set(held) >= ALWAYS | {Layer.SECCOMP}
+    refused = KEPT_OUT_BY_SECCOMP + (KEPT_OUT_BY_LANDLOCK if Layer.LANDLOCK in held else ())
+    assert {name: seen["outcome"][name] for name in refused} == dict.fromkeys(refused, "PermissionError")
+    assert not secret.with_name("mine").exists()
+
+
+def isolation(bench: Bench, job_id: str) -> tuple[str, ...]:
+    """What every step says of it."""
+    with bench.database.read() as session:
+        [held] = {step.metrics.isolation for step in jobs.steps(session, DEFAULT_TENANT, job_id)}
+    return held
+
+
+def test_an_engine_that_takes_too_much_memory_has_run_out_of_it(make_bench: MakeBench) -> None:  # noqa: F811
+    bench = make_bench("fat", engine_memory_bytes=256 * 2**20)
+    job_id = bench.submit()
+    assert supervisor(bench).run_until_empty() == 2
+    job = bench.job(job_id)
+    assert job.error is not None
+    assert (job.state, job.error.code) == (JobState.FAILED, ErrorCode.OUT_OF_MEMORY)
+    assert f"{256 * 2**20} are allowed" in job.error.detail
+    assert bench.steps(job_id) == [0]
+
+
+def test_an_engine_that_writes_too_large_a_file_is_stopped(make_bench: MakeBench) -> None:  # noqa: F811
+    bench = make_bench("large", engine_file_bytes=2**20, failure_cap=1)
+    job_id = bench.submit()
+    supervisor(bench).run_one()
+    job = bench.job(job_id)
+    assert (job.state, job.error and job.error.code) == (JobState.FAILED, ErrorCode.ENGINE_CRASHED)
+    assert "File too large" in log_of(bench, job_id, 1)
+    assert bench.steps(job_id) == [0]
+
+
+def caged(cage: Cage, *command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        cage.command(command),
+        env={"PYTHONPATH": os.pathsep.join(sys.path), "PATH": os.environ["PATH"]},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+SOCKETS = """
+import socket
+for family in (socket.AF_INET, socket.AF_UNIX):
+    try:
+        socket.socket(family)
+        print("yes")
+    except OSError:
+        print("no")
+"""
+
+
+def test_a_fetcher_may_use_the_internet_and_no_other_socket() -> None:
+    said = caged(Cage(network=True), sys.executable, "-c", SOCKETS).stdout.splitlines()
+    assert Layer.NETWORK not in read_report(said[0])
+    assert said[1:] == ["yes", "no"]
+
+
+GIVING_UP = """
+import socket, threading
+from store.cage import give_up_sockets
+
+go, here = threading.Event(), socket.socket()
+
+def later():
+    go.wait()
+    try:
+        socket.socket()
+        print("yes")
+    except PermissionError:
+        print("no")
+
+thread = threading.Thread(target=later)
+thread.start()
+print(give_up_sockets())
+go.set()
+thread.join()
+"""
+
+
+def test_a_fetcher_gives_up_its_sockets_before_it_reads_what_it_fetched() -> None:
+    assert caged(Cage(network=True), sys.executable, "-c", GIVING_UP).stdout.splitlines()[1:] == ["True", "no"]
+
+
+def test_root_becomes_another_user_without_capabilities() -> None:
+    if os.getuid() != 0:
+        pytest.skip("only root can become somebody else")
+    said = caged(Cage(user="nobody"), "sh", "-c", "id -un; grep CapBnd /proc/self/status").stdout.splitlines()
+    assert Layer.USER in read_report(said[0])
+    assert said[1] == "nobody"
+    assert int(said[2].split()[1], 16) == 0
+
+
+def test_an_unknown_user_is_an_error() -> None:
+    if os.getuid() != 0:
+        pytest.skip("only root can become somebody else")
+    run = caged(Cage(user="no-such-user"), "true")
+    assert (run.returncode, run.stdout) == (70, "")
+    assert "engine_user" in run.stderr
+
+
+@pytest.fixture
+def bare_platform(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Child processes find neither libseccomp nor network namespaces."""
+    (tmp_path / "pyseccomp.py").write_text("raise RuntimeError('Unable to find libseccomp')")
+    (tmp_path / "sitecustomize.py").write_text(
+        "import store.cage.kernel\n"
+        "def refuse(): raise PermissionError(1, 'Operation not permitted')\n"
+        "store.cage.kernel.leave_network = refuse\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), str(Path(__file__).parents[2])]))
+
+
+@pytest.mark.usefixtures("bare_platform")
+def test_a_worker_for_strangers_does_not_start_where_nothing_keeps_engines_from_the_network(tmp_path: Path) -> None:
+    assert set(confinement.check(Settings(data_dir=tmp_path))) >= ALWAYS
+    with pytest.raises(SystemExit, match="libseccomp2"):
+        confinement.check(Settings(data_dir=tmp_path, auth="keys"))
+
+
+def test_a_worker_for_strangers_starts_here(tmp_path: Path) -> None:
+    assert Layer.SECCOMP in confinement.check(Settings(data_dir=tmp_path, auth="keys"))

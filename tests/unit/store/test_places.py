@@ -1,0 +1,91 @@
+"""Places in the queue against the claims that then come, whatever waits and runs."""
+
+from collections.abc import Callable
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import delete, event, update
+
+from store.clock import now
+from store.database import Database
+from store.places import places
+from store.tables import Job
+from tests.support.moves import CAP, cancel, crash, load, pause
+from tests.unit.store.test_turns import begin, queue
+
+QUEUED = st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 1)), min_size=1, max_size=7)
+
+
+def queued(database: Database, jobs: list[tuple[str, int]]) -> list[str]:
+    """A job for each tenant and priority, a second apart."""
+    found = queue(database, [tenant for tenant, _ in jobs])
+    with database.write() as session:
+        for job_id, (_, priority) in zip(found, jobs, strict=True):
+            session.execute(update(Job).where(Job.id == job_id).values(priority=priority))
+    return found
+
+
+def asked(database: Database, job_ids: list[str]) -> dict[str, int]:
+    with database.read() as session:
+        return places(session, job_ids, CAP)
+
+
+def forecast(database: Database, running: list[tuple[str, int]], waiting: list[tuple[str, int]]) -> None:
+    with database.write() as session:
+        session.execute(delete(Job))
+    queued(database, running)
+    for _ in running:
+        begin(database)
+    job_ids = queued(database, waiting)
+    found = asked(database, job_ids)
+    assert sorted(found.values()) == list(range(1, len(waiting) + 1))
+    claimed = [begin(database).job_id for _ in waiting]
+    assert sorted(job_ids, key=found.__getitem__) == claimed
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.just(0)), max_size=4), QUEUED)
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_claims_come_in_the_order_of_the_places(
+    sqlite_database: Database, running: list[tuple[str, int]], waiting: list[tuple[str, int]]
+) -> None:
+    forecast(sqlite_database, running, waiting)
+
+
+def test_and_so_they_do_on_the_other_database(postgres_database: Database) -> None:
+    running, waiting = [("b", 0)], [("a", 0), ("a", 1), ("a", 1), ("b", 0), ("b", 0), ("c", 0), ("c", 1)]
+    forecast(postgres_database, running, waiting)
+
+
+@pytest.mark.parametrize("end", [cancel, pause])
+def test_only_what_waits_has_a_place(database: Database, end: Callable[..., object]) -> None:
+    first, second, third = queued(database, [("a", 0)] * 3)
+    end(database, first, "a")
+    lease = begin(database)
+    assert lease.job_id == second
+    assert asked(database, [first, second, third]) == {third: 1}
+    crash(database, lease, delay=3600)
+    # It waits for its time, and not for a worker.
+    assert asked(database, [second, third]) == {third: 1}
+    with database.write() as session:
+        session.execute(update(Job).where(Job.id == second).values(available_at=now(plus=-1)))
+    assert load(database, second).state == "queued"
+    assert asked(database, [second, third]) == {second: 1, third: 2}
+
+
+def test_a_job_whose_worker_is_gone_counts_among_those_before(database: Database) -> None:
+    lost, waiting = queued(database, [("a", 0)] * 2)
+    begin(database)
+    with database.write() as session:
+        session.execute(update(Job).where(Job.id == lost).values(lease_until=now(plus=-1)))
+    assert asked(database, [lost, waiting]) == {waiting: 2}
+
+
+def test_any_number_of_places_is_one_query(database: Database) -> None:
+    job_ids = queued(database, [("a", 0)] * 20)
+    queries: list[str] = []
+    with database.read() as session:
+        session.connection()
+        event.listen(database.engine, "before_cursor_execute", lambda *given: queries.append(given[2]))
+        assert len(places(session, job_ids, CAP)) == 20
+    assert len(queries) == 1
