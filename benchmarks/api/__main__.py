@@ -126,7 +126,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         bare = scope.enter_context(serving("benchmarks.api.bare:create_app", bare_environment, folder / "bare.log"))
         stock.fill(ours.url)
         found = asyncio.run(requests(ours, bare, stock, arguments.seconds))
-        found["transfer"] = asyncio.run(transfers(ours, bare, stock, int(arguments.gib * 2**30)))
+        found["transfer"] = asyncio.run(transfers(ours, bare, stock, 4 * int(arguments.gib * 2**28)))
         jobs = stock.queue(10)
         found["streams"] = vars(asyncio.run(listen(ours, jobs, arguments.streams, LIMIT_SECONDS)))
     found["goals"] = {

@@ -24,7 +24,12 @@ class Stock:
         self._folder = folder
         data_dir = folder / "ours"
         # No worker: what wakes one is published, and nobody takes the jobs.
-        self.environment = {"SECATEUR_DATA_DIR": str(data_dir), "SECATEUR_BROKER_URL": broker_url}
+        self.environment = {
+            "SECATEUR_DATA_DIR": str(data_dir),
+            "SECATEUR_BROKER_URL": broker_url,
+            # One tenant opens all streams here.
+            "SECATEUR_MAX_EVENT_STREAMS_PER_TENANT": "2000",
+        }
         settings = Settings(data_dir=data_dir)
         self._database = Database(settings.database_url)
         self._artifacts_url = settings.artifacts_url
