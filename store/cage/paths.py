@@ -49,7 +49,8 @@ def _libraries() -> set[Path]:
     """Where Python's modules lie, and what the operator's own variables add."""
     named = [Path(folder) for name in ("PATH", "LD_LIBRARY_PATH", "CUDA_HOME") for folder in _listed(name)]
     modules = [Path(entry) for entry in sys.path if entry and (INSTALLED or Path(entry) != CODE)]
-    rooms = [CODE / room for room in ROOMS]
+    # An editable installation leaves the version there; where the checkout is on the path it is what is found first.
+    rooms = [*(CODE / room for room in ROOMS), *CODE.glob("*.egg-info")]
     return {Path(sys.prefix), Path(sys.base_prefix), *named, *modules, *rooms}
 
 

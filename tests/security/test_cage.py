@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from api_schemas.enums import JobState
 from api_schemas.errors import ErrorCode
 from store import jobs
-from store.cage import Cage, Layer, read_report
+from store.cage import Cage, Layer, paths, read_report
 from store.settings import Settings
 from store.tenancy import DEFAULT_TENANT
 from tests.support.jobs import Bench
@@ -183,3 +184,10 @@ def test_a_worker_for_strangers_does_not_start_where_nothing_keeps_engines_from_
 
 def test_a_worker_for_strangers_starts_here(tmp_path: Path) -> None:
     assert Layer.SECCOMP in confinement.check(Settings(data_dir=tmp_path, auth="keys"))
+
+
+def test_the_version_of_what_runs_can_be_read() -> None:
+    """Also where a checkout stands first on the path, with the description that an editable installation left in it."""
+    asked = "import sys; sys.path.insert(0, sys.argv[1]); from importlib.metadata import version; print(version('secateur'))"
+    said = caged(Cage(), sys.executable, "-c", asked, str(paths.CODE)).stdout.splitlines()
+    assert said[1:] == [version("secateur")]
