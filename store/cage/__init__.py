@@ -1,4 +1,4 @@
-"""The cage of every process that reads files of strangers: the engine, the fetcher of datasets, the dataset inspector.
+"""The cage of every process that reads files of strangers: the engine, the reader of hub datasets, the dataset inspector.
 
 `Cage.command` puts a launcher (`python -m store.cage`) before a command. The launcher gives up whatever the command has no use
 for, in layers that the kernel keeps to the end, says in one line of JSON which of them it got, and becomes the command. All of
