@@ -37,5 +37,6 @@ def test_hours_forward_and_back_in_the_workers_neither_lose_a_lease_nor_change_t
         assert client.job(job_id)["attempts"] == 1
         assert (drill.outcome.lost, drill.outcome.duplicated, drill.outcome.differing) == ([], [], [])
         said = [line for name in WORKERS for line in (tmp_path / "rig" / f"{name}.log").read_text().splitlines()]
-        assert {line[1:11] for line in said if line.startswith("[20")} != set(), "the workers said nothing"
-        assert len({line[1:11] for line in said if line.startswith("[20")}) > 1, "the clock did not jump"
+        days = {line[:10] for line in said if line.startswith("20")}
+        assert days != set(), "the workers said nothing"
+        assert len(days) > 1, "the clock did not jump"
