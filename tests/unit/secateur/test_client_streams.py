@@ -120,7 +120,10 @@ def test_progress_is_told_when_it_changes(connect: Connect) -> None:
 
     told: list[Any] = []
     connect(answers).job(ID).wait(progress=told.append)
-    assert [(each.phase, each.fraction, each.unit) for each in told][-1] == ("finetuning", 1.0, "%")
+    assert [(each.phase, each.fraction, each.unit) for each in told][-2:] == [
+        ("finetuning", 1.0, "%"),
+        ("succeeded", 1.0, "%"),
+    ]
 
 
 LINES = st.lists(
