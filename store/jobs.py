@@ -3,8 +3,9 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 
-from sqlalchemy import Select, func, select
+from sqlalchemy import Select, String, bindparam, func, select
 from sqlalchemy.orm import Session
 
 from api_schemas.enums import JobState
@@ -25,7 +26,13 @@ def create(session: Session, tenant: str, request: JobRequest, lineage: Mapping[
 
 def get(session: Session, tenant: str, job_id: str) -> Job | None:
     """Also one that was deleted (`deleted_at`)."""
-    return session.scalar(select_owned(Job, tenant).where(Job.id == job_id))
+    return session.scalar(_one(), {"tenant": tenant, "job_id": job_id})
+
+
+@lru_cache
+def _one() -> Select[Job]:
+    """Made once, since every poll asks."""
+    return select_owned(Job, bindparam("tenant", type_=String)).where(Job.id == bindparam("job_id"))
 
 
 @dataclass(frozen=True)
