@@ -10,6 +10,7 @@ from api_schemas.enums import AuditAction
 from service.caller import ANYBODY, Caller
 from service.event_streams import EventStreams
 from service.rates import Rates
+from service.refusals import Refusals
 from store import audit
 from store.artifacts import Artifacts
 from store.database import Database
@@ -24,6 +25,7 @@ class Services:
     database: Database
     artifacts: Artifacts
     rates: Rates
+    refusals: Refusals
     streams: EventStreams
     """Of events; used on the event loop alone."""
     waking: threading.Lock = field(default_factory=threading.Lock)
@@ -36,7 +38,7 @@ class Services:
     def of(cls, settings: Settings) -> "Services":
         database = Database(settings.database_url)
         artifacts, streams = Artifacts(settings.artifacts_url), EventStreams(settings, database)
-        return cls(settings, database, artifacts, Rates.of(settings), streams)
+        return cls(settings, database, artifacts, Rates.of(settings), Refusals.of(settings), streams)
 
     @property
     def tenant(self) -> str:
