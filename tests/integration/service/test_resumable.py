@@ -71,6 +71,7 @@ def test_an_upload_in_pieces_is_as_good_as_one_at_once(
         cuts = sorted({0, min(3, len(data)), len(data) // 3, len(data) // 2 + 1, len(data)})
         for start, end in pairwise(cuts):
             answer = send(client, place, start, data[start:end])
+            assert answer.headers["upload-expires"] == client.head(place, headers=TUS).headers["upload-expires"]
             assert (answer.status_code, answer.headers["upload-offset"]) == (204, str(end)), answer.text
             assert offset_of(client, place) == end
         seen = client.get(place).json()
@@ -111,7 +112,9 @@ def test_what_cannot_be_begun(client: TestClient, files: dict[str, bytes]) -> No
         problem(client.post(f"{address}/uploads", headers=headers), 422, "invalid_request")
     for length in ("-1", "many", str(10**30)):
         headers = TUS | {"Upload-Length": length, "Upload-Metadata": "filename YQ=="}
-        problem(client.post(f"{address}/uploads", headers=headers), 422, "invalid_request")
+        answer = client.post(f"{address}/uploads", headers=headers)
+        problem(answer, 422, "invalid_request")
+        assert answer.headers["tus-resumable"] == "1.0.0"
 
 
 def test_a_wrong_offset_says_the_right_one(client: TestClient, files: dict[str, bytes]) -> None:
