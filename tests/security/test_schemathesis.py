@@ -216,10 +216,15 @@ def test_without_a_key(restored: Server, operation_id: str) -> None:
 @pytest.mark.parametrize("operation_id", KEYED)
 def test_with_a_key_of_another_tenant(restored: Server, operation_id: str) -> None:
     services = Services.of(restored.settings)
-    before = rows_of(services, OWNER)
+    before = _lasting(services)
     answers: Counter[int] = Counter()
     every_request(operation_id, sender(restored, bearer(restored.tokens["foreign"]), answers), *FEW)
-    assert rows_of(services, OWNER) == before
+    assert _lasting(services) == before
     services.database.close()
     if "{" in OPERATIONS[operation_id][1]:
         assert not any(status < 400 for status in answers), answers
+
+
+def _lasting(services: Services) -> dict[str, list[dict[str, Any]]]:
+    """The owner's rows, but for messages to workers that wait: whoever submits a job publishes everybody's."""
+    return {table: rows for table, rows in rows_of(services, OWNER).items() if table != "outbox"}
