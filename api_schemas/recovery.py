@@ -9,7 +9,7 @@ class Lora(Strict):
     """Low-rank adapters (Hu et al., arXiv 2106.09685), on q, k, v and o; merged before the next step."""
 
     rank: int = Field(16, ge=1, le=1024, description="Capped at each projection's current width.")
-    alpha: float = Field(32.0, gt=0)
+    alpha: float = Field(32.0, gt=0, le=65_536)
     dropout: float = Field(0.05, ge=0, lt=1)
 
 
@@ -35,7 +35,10 @@ class Distill(Strict):
     )
     temperature: float = Field(2.0, gt=0, le=100, description="Embeddings have none: it is ignored for them.")
     attention: float = Field(
-        0.0, ge=0, description="Weight of the mean squared error between the two models' attention outputs, by layer."
+        0.0,
+        ge=0,
+        le=1_000_000,
+        description="Weight of the mean squared error between the two models' attention outputs, by layer.",
     )
 
 
@@ -45,7 +48,7 @@ class Finetune(Strict):
     epochs: int = Field(3, ge=1, le=1000)
     learning_rate: float = Field(3e-4, gt=0, le=1)
     batch_size: int = Field(32, ge=1, le=4096)
-    weight_decay: float = Field(0.01, ge=0)
+    weight_decay: float = Field(0.01, ge=0, le=100)
     warmup: float = Field(0.1, ge=0, lt=1, description="Share of the steps over which the learning rate rises.")
     lora: Lora = Lora()
     augment: Augment | None = Augment()

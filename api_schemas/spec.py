@@ -27,6 +27,7 @@ class Evaluate(Strict):
     sensitivity_samples: int | None = Field(
         128,
         ge=1,
+        le=10_000_000,
         description="Before the first step, measure on so many validation samples what removing 25, 50 and 75% of each "
         "layer alone would cost; null leaves it out.",
     )

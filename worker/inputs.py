@@ -41,7 +41,7 @@ POLL_SECONDS = 0.5
 
 
 class FetchFailure(BaseModel):
-    """The last line of a fetcher that did not succeed."""
+    """The last line of a reader that did not succeed."""
 
     detail: str
     transient: bool
@@ -195,7 +195,7 @@ def _reported(dataset: HubDataset, child: Child, job_log: JobLog) -> Exception:
     try:
         failure = FetchFailure.model_validate(json.loads(last or ""))
     except ValueError:
-        detail = f"its fetcher ended with status {child.process.returncode}: {job_log.tail(3)}"
+        detail = f"its reader ended with status {child.process.returncode}: {job_log.tail(3)}"
         return TransientFailure(_fetch_failed(dataset, detail))
     error = _fetch_failed(dataset, failure.detail)
     return TransientFailure(error) if failure.transient else error
