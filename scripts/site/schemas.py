@@ -14,7 +14,9 @@ class Anchors:
     def __init__(self, document: Schema, spec: Schema) -> None:
         self.schemas: dict[str, Schema] = {**document["components"]["schemas"]}
         self._spec = frozenset(spec["$defs"]) | {"JobRequest"}
-        self._events = frozenset(_closure("JobEvent", self.schemas)) - _closure("JobResource", self.schemas) - self._spec
+        self._events = (
+            frozenset(_closure("JobEvent", self.schemas)) - _closure("JobResource", self.schemas) - self._spec
+        )
 
     def page(self, name: str) -> str:
         """Its address below docs/reference/."""
