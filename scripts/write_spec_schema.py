@@ -16,7 +16,12 @@ def document() -> str:
         "title": "Secateur: a pruning job",
         "description": "The body of POST /v1/jobs. Every field but model, dataset and a target has a default.",
     }
-    return json.dumps({**schema, **head}, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
+    return (
+        json.dumps(
+            head | {name: value for name, value in schema.items() if name not in head}, indent=1, ensure_ascii=False
+        )
+        + "\n"
+    )
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import html.parser
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -123,5 +124,9 @@ def test_a_valid_request_passes_and_a_misspelt_one_does_not() -> None:
     request = {"model": reference, "dataset": reference, "pruning": {"target": {"attention_sparsity": 0.5}}}
     check = Draft202012Validator(SCHEMA)
     assert check.is_valid(request)
+    shown = re.findall(
+        r"```json\n(.*?)```", (ROOT / "scripts/site/spec_page.py").read_text(encoding="utf-8"), re.DOTALL
+    )
+    assert [check.is_valid(json.loads(text)) for text in shown] == [True]
     assert not check.is_valid(request | {"finetun": {}})
     assert not check.is_valid(request | {"pruning": {"target": {"attention_sparsity": "half"}}})
