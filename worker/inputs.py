@@ -14,13 +14,13 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
+from api_schemas.checkpoint_files import checkpoint_names
 from api_schemas.enums import UploadState
 from api_schemas.errors import ErrorCode, SecateurError
 from api_schemas.inputs import BucketModel, HubDataset, HubModel, StepModel, UploadedModel
 from store import jobs, uploads
 from store.artifacts import Artifacts
 from store.database import Database
-from store.intake.model_folder import checkpoint_names
 from store.settings import Settings
 from store.tables import Job, JobStepFile, UploadFile
 from store.training import TrainingFile
