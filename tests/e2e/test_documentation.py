@@ -119,7 +119,9 @@ def test_tutorial(service: str, inputs: Path) -> None:
 def test_the_python_client(fake: Fake, inputs: Path) -> None:
     """In one session, as in a notebook. What is paused, resumed and cancelled waits behind a job that waits itself."""
     with httpx.Client(base_url=f"{fake.url}/v1", timeout=60) as client:
-        model, data = (upload(client, *each) for each in (("models", inputs / "my-model"), ("datasets", inputs / "my-data")))
+        model, data = (
+            upload(client, *each) for each in (("models", inputs / "my-model"), ("datasets", inputs / "my-data"))
+        )
     shutil.copy(inputs / "my-data" / "train.parquet", inputs)
     certificate_for(inputs, "our-ca")
     for label in ("left", "right"):
@@ -142,6 +144,7 @@ def test_the_python_client(fake: Fake, inputs: Path) -> None:
         {"SECATEUR_URL": fake.url, "HF_HOME": str(inputs / "cache")},
         {
             ADDRESS: fake.url,
+            "sk_…": "sk_id_secret",
             '"mdl_…"': repr(model),
             '"dst_…"': repr(data),
             "https://hooks.example.com/secateur": f"http://127.0.0.1:{fake.hook_port}/",

@@ -81,7 +81,8 @@ def run_page(
     """Run the blocks of a page in one shell, in `folder`; returns what was said. Fails naming the block that did.
 
     `replaced`: texts for others, such as the address of the service. `before`: lines to run before the first block that
-    contains a text, in the block's language in a session, else of shell; `last`: lines of shell after the last block. `session`: the Python blocks are one program, as in a notebook.
+    contains a text, of Python in a session, else of shell; `last`: lines of shell after the last block. `session`: the
+    Python blocks are one program, as in a notebook.
     """
     script = folder / "page.sh"
     programs = [block for block in blocks(page) if block.runs and block.module is None]
