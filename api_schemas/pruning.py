@@ -99,6 +99,7 @@ class Calibration(Strict):
     """The samples on which criterion, basis and compensation are computed."""
 
     split: Literal[Split.TRAIN, Split.VALIDATION] = Split.VALIDATION
+    """Where they are from."""
     samples: int | None = Field(None, ge=1, description="How many, drawn by seed; null takes the whole split.")
     labels: LabelSource = LabelSource.DATA
     draws: int = Field(
@@ -110,6 +111,7 @@ class Pruning(Strict):
     """What is removed, how it is chosen, and in how many steps. The defaults shown are those of the preset `best`."""
 
     preset: PresetName = DEFAULT
+    """What fills whatever is left out: `best`, or `paper`, the method of arXiv 2509.26207."""
     target: Target
     parts: tuple[Part, ...] | None = Field(
         None,

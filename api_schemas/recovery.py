@@ -10,7 +10,9 @@ class Lora(Strict):
 
     rank: int = Field(16, ge=1, le=1024, description="Capped at each projection's current width.")
     alpha: float = Field(32.0, gt=0)
+    """The adapters count `alpha / rank` times."""
     dropout: float = Field(0.05, ge=0, lt=1)
+    """Of what goes into the adapters, while they are trained."""
 
 
 class Augment(Strict):
@@ -43,9 +45,13 @@ class Finetune(Strict):
     """Recovery after every step."""
 
     epochs: int = Field(3, ge=1, le=1000)
+    """Passes over the training split, after every step."""
     learning_rate: float = Field(3e-4, gt=0, le=1)
+    """The highest; it rises to it and falls to zero again."""
     batch_size: int = Field(32, ge=1, le=4096)
+    """Samples of one step of the optimizer."""
     weight_decay: float = Field(0.01, ge=0)
+    """Of AdamW."""
     warmup: float = Field(0.1, ge=0, lt=1, description="Share of the steps over which the learning rate rises.")
     lora: Lora = Lora()
     augment: Augment | None = Augment()

@@ -66,6 +66,7 @@ def get_limits(services: ToLookAround) -> Limits:
         dataset_file_suffixes=dataset_names.SUFFIXES,
         families=tuple(family.name for family in FAMILIES),
         model_buckets=tuple(sorted(parse_buckets(settings.model_buckets))),
+        scopes=tuple(sorted(services.caller.scopes)),
         quotas=Quotas(
             requests_per_minute=Quota(limit=settings.requests_per_minute, used=services.rates.used(services.tenant)),
             stored_bytes=Quota(limit=settings.max_stored_bytes, used=used.stored_bytes),

@@ -20,6 +20,7 @@ ALLOWED = {
             "soundfile",
             "PIL",
             "numpy",
+            "psutil",
             "pyseccomp",
             "httpx",
             "httpcore",
