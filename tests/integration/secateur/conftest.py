@@ -1,21 +1,23 @@
 """A real service on the loopback interface, without a worker, and both clients of it."""
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from api_schemas.errors import ErrorCode
+from api_schemas.resources import JobError
 from secateur import AsyncSecateur, Secateur
+from store.artifacts import Artifacts
 from store.database import Database
 from store.settings import Settings
-from tests.support.both_clients import Awaited
+from tests.support.both_clients import Awaited, sleeping
+from tests.support.hand_worker import HandWorker
 from tests.support.processes import service_process
 from tests.support.uploads import checkpoint_files, dataset_files
-
-Connect = Callable[..., Any]
 
 
 @pytest.fixture(scope="session")
@@ -44,19 +46,30 @@ def database(settings: Settings, server: httpx.Client) -> Iterator[Database]:
     database.close()
 
 
-@pytest.fixture(params=["sync", "async"])
-def connect(request: pytest.FixtureRequest) -> Iterator[Connect]:
-    """Makes clients of either kind: arguments as Secateur has them. They are closed in the end."""
-    opened: list[Any] = []
-    loop = asyncio.new_event_loop()
+class Connect:
+    """Makes clients of one kind: arguments as Secateur has them."""
 
-    def make(url: str, **more: Any) -> Any:
-        client = Secateur(url, **more) if request.param == "sync" else Awaited(AsyncSecateur(url, **more), loop)
-        opened.append(client)
+    def __init__(self, kind: str, loop: asyncio.AbstractEventLoop) -> None:
+        self._kind, self._loop = kind, loop
+        self.opened: list[Any] = []
+
+    def __call__(self, url: str, *, naps: list[float] | None = None, **more: Any) -> Any:
+        """With `naps`, it notes there how long it would have waited, and does not wait."""
+        blocking = self._kind == "sync"
+        if naps is not None:
+            more["sleep"] = naps.append if blocking else sleeping(naps.append)
+        client = Secateur(url, **more) if blocking else Awaited(AsyncSecateur(url, **more), self._loop)
+        self.opened.append(client)
         return client
 
-    yield make
-    for client in opened:
+
+@pytest.fixture(params=["sync", "async"])
+def connect(request: pytest.FixtureRequest) -> Iterator[Connect]:
+    """Of either kind. What it made is closed in the end."""
+    loop = asyncio.new_event_loop()
+    made = Connect(request.param, loop)
+    yield made
+    for client in made.opened:
         client.close()
     loop.run_until_complete(loop.shutdown_asyncgens())
     loop.close()
@@ -91,3 +104,18 @@ def written(folder: Path, files: dict[str, bytes]) -> Path:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(data)
     return folder
+
+
+@pytest.fixture
+def worker(settings: Settings, database: Database, tmp_path: Path) -> HandWorker:
+    return HandWorker(database, Artifacts(settings.artifacts_url), tmp_path)
+
+
+@pytest.fixture
+def running(client: Any, pair: tuple[str, str], worker: HandWorker) -> Iterator[Any]:
+    """A job that `worker` has claimed."""
+    job = client.submit(*pair, sparsity=0.5, priority=10)
+    worker.claim(job.id)
+    yield job
+    if not job.refresh().ended:
+        worker.fail(JobError(code=ErrorCode.ENGINE_ERROR, detail="The test is over."))
