@@ -35,7 +35,7 @@ class Connection:
         method: str,
         path: str,
         *,
-        key: bool = False,
+        key: bool | str = False,
         once: bool = False,
         patience: float | None = None,
         **more: Any,
@@ -43,7 +43,7 @@ class Connection:
         """The answer to a request below `/v1`, read whole.
 
         Args:
-            key: whether it makes something; one `Idempotency-Key` for all tries makes repeating it safe.
+            key: whether it makes something; one `Idempotency-Key` for all tries, this or a fresh one, makes repeating safe.
             once: whether a repetition would do it twice; it is sent again only where it cannot have been heard.
             patience: seconds to wait for an answer.
             more: `json`, `content`, `params`, `headers` as httpx takes them.
@@ -52,7 +52,7 @@ class Connection:
         """
         headers = dict(more.pop("headers", None) or {})
         if key:
-            headers["Idempotency-Key"] = f'"{uuid.uuid4()}"'
+            headers["Idempotency-Key"] = f'"{key if isinstance(key, str) else uuid.uuid4()}"'
         for tried in range(self.retries + 1):
             last = tried == self.retries
             try:
