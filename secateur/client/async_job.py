@@ -107,8 +107,8 @@ class AsyncJob(JobFacts):
         """As `Job.events`."""
         if not follow:
             async with aclosing(past(self._connection, self.id, after or 0)) as known:
-                async for event in known:
-                    yield event
+                async for each in known:
+                    yield each
             return
         following = signs(self._connection, self.id, after or 0, Deadline(None))
         async with aclosing(following):
