@@ -37,7 +37,7 @@ def create(
 def list_keys(session: Session) -> None:
     """Keys, newest first, without their tokens."""
     found = list(session.client.keys.list())
-    session.give(found, keys_table(found))
+    session.give(found, keys_table(found, session.out.width))
 
 
 @served(app)

@@ -38,20 +38,28 @@ def jobs(
     states = [each.value for each in state or ()]
     found = (job.view for job in session.client.jobs(state=states, labels=label, model=model))
     views = _newest(session, found, limit)
-    session.give(views, jobs_table(views) if views else "There are no such jobs.")
+    session.give(views, jobs_table(views, session.out.width) if views else "There are no such jobs.")
 
 
 def models(session: Session, limit: arguments.Limit = _LIMIT) -> None:
     """List models, newest first."""
     found = _newest(session, session.client.models(), limit)
-    session.give(found, models_table(found) if found else "There are no models. Send one: secateur upload model FOLDER")
+    session.give(
+        found,
+        models_table(found, session.out.width)
+        if found
+        else "There are no models. Send one: secateur upload model FOLDER",
+    )
 
 
 def datasets(session: Session, limit: arguments.Limit = _LIMIT) -> None:
     """List datasets, newest first."""
     found = _newest(session, session.client.datasets(), limit)
     session.give(
-        found, datasets_table(found) if found else "There are no datasets. Send one: secateur upload dataset FOLDER"
+        found,
+        datasets_table(found, session.out.width)
+        if found
+        else "There are no datasets. Send one: secateur upload dataset FOLDER",
     )
 
 

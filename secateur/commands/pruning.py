@@ -106,7 +106,7 @@ def prune(
             values = placed(values, {"pruning.target": share})
         elif not targeted and not any(each.startswith("pruning.target") for each in settings or ()):
             values = placed(values, {"pruning.target.attention_sparsity": 0.5})
-        wanted = checked(EngineSpec, overridden(values, settings or ()))
+        wanted = checked(EngineSpec, overridden(values, settings or ()), spec)
         raise typer.Exit(prune_module.prune(model, data, out, wanted, device, threads, console))
 
     with_errors(False, run)

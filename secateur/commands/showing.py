@@ -32,7 +32,7 @@ def show(session: Session, identifier: arguments.Anything) -> None:
     match kind_of(identifier):
         case "job":
             job = session.client.job(identifier).view
-            session.give(job, job_page(job))
+            session.give(job, job_page(job, session.out.width))
         case "model":
             model = session.client.model(identifier)
             session.give(model, model_page(model))
@@ -51,7 +51,7 @@ def compare(
     jobs = [session.client.job(each).view for each in dict.fromkeys(ids)]
     if len({job.request.model.model_dump_json() for job in jobs}) > 1:
         session.note("These jobs began with different models: each drop is from the job's own original.")
-    session.give(comparison_document(jobs), comparison(jobs))
+    session.give(comparison_document(jobs), comparison(jobs, session.out.width))
 
 
 def limits(session: Session) -> None:

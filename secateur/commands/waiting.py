@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Sequence
 
 import typer
+from rich.padding import Padding
 
 from api_schemas.resources import JobResource
 from secateur import errors
@@ -44,8 +45,11 @@ def wait_for(session: Session, ids: Sequence[str], timeout: float | None, alone:
     except KeyboardInterrupt:
         interrupted = True
     views = [jobs[each].view for each in dict.fromkeys(ids) if each in jobs]
-    if views or not interrupted:
-        session.give(views[0] if alone else views, *(() if interrupted else map(job_page, views)))
+    pages = [] if interrupted else [job_page(view, session.out.width) for view in views]
+    if views:
+        session.give(
+            views[0] if alone else views, *(Padding(page, (0, 0, int(page is not pages[-1]), 0)) for page in pages)
+        )
     if interrupted:
         raise _interrupted(views, ids)
     ends.sort(key=lambda end: [isinstance(end, kind) for kind in _WORST_FIRST], reverse=True)

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -15,8 +16,11 @@ M = TypeVar("M", bound=BaseModel)
 _SHOWN = 12
 
 
-def checked(kind: type[M], spec: Mapping[str, Any]) -> M:
-    """The spec as the contract has it, defaults filled in. Raises InvalidRequest with a pointer for everything that is wrong."""
+def checked(kind: type[M], spec: Mapping[str, Any], file: Path | None) -> M:
+    """The spec as the contract has it, defaults filled in; `file` is where most of it stands.
+
+    Raises InvalidRequest with a pointer for everything that is wrong.
+    """
     try:
         return kind.model_validate_json(json.dumps(spec))
     except ValidationError as error:
@@ -25,7 +29,8 @@ def checked(kind: type[M], spec: Mapping[str, Any]) -> M:
         items = tuple(_item(each, spec, paths) for each in found)
     first = f"{items[0].pointer}: {items[0].detail}".lstrip(": ")
     more = f" ({len(items) - 1} more)" if len(items) > 1 else ""
-    raise InvalidRequest(f"{first}{more}", code="invalid_request", items=items)
+    source = f"{file} with the options: " if file else ""
+    raise InvalidRequest(f"{source}{first}{more}", code="invalid_request", items=items)
 
 
 def _item(found: Mapping[str, Any], spec: Mapping[str, Any], paths: Sequence[str]) -> ErrorItem:
@@ -40,13 +45,12 @@ def _instead(path: str, paths: Sequence[str]) -> str:
     """The known path that was probably meant, or what there is in its place."""
     parent, _, name = path.rpartition(".")
     beside = [each for each in paths if each.rpartition(".")[0] == parent]
-    if near := get_close_matches(path, beside, 1, 0.8):
-        return f"did you mean {near[0]}?"
     if elsewhere := [each for each in paths if each.rpartition(".")[2] == name]:
-        return f"did you mean {' or '.join(elsewhere[:3])}?"
-    if near := get_close_matches(name, [each.rpartition(".")[2] for each in beside], 1, 0.6):
-        return f"did you mean {f'{parent}.{near[0]}' if parent else near[0]}?"
+        inside = [each for each in elsewhere if each.startswith(f"{parent}.")]
+        return f"did you mean {' or '.join((inside or elsewhere)[:3])}?"
     names = [each.rpartition(".")[2] for each in beside]
+    if near := get_close_matches(name, names, 1):
+        return f"did you mean {f'{parent}.{near[0]}' if parent else near[0]}?"
     return f"there are {', '.join(names[:_SHOWN])}{' and more' if len(names) > _SHOWN else ''}"
 
 

@@ -10,7 +10,7 @@ from secateur.specs.yaml_values import read_yaml
 
 
 def overridden(spec: dict[str, Any], settings: Sequence[str]) -> dict[str, Any]:
-    """The spec with every setting applied, in order; what stands in the way of a path gives way. Raises InvalidRequest."""
+    """The spec with every setting applied, in order. Raises InvalidRequest."""
     for setting in settings:
         path, sign, value = setting.partition("=")
         parts = [part.strip() for part in path.split(".")]
@@ -22,7 +22,7 @@ def overridden(spec: dict[str, Any], settings: Sequence[str]) -> dict[str, Any]:
 
 
 def placed(spec: dict[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    """The spec with every value at its path."""
+    """The spec with every value at its path. Raises InvalidRequest where something else than an object is in the way."""
     for path, value in values.items():
         spec = _with(spec, path.split("."), value)
     return spec
@@ -36,7 +36,12 @@ def read_value(text: str) -> Any:
         return text
 
 
-def _with(spec: Any, path: Sequence[str], value: Any) -> dict[str, Any]:
-    base = spec if isinstance(spec, dict) else {}
+def _with(spec: Any, path: Sequence[str], value: Any, before: str = "") -> dict[str, Any]:
+    if spec is not None and not isinstance(spec, dict):
+        pointer = before or "the spec"
+        raise InvalidRequest(
+            f"{pointer}: a JSON object is needed, for {path[0]} to be in it; there is {spec!r}.", code="invalid_request"
+        )
     first, *rest = path
-    return {**base, first: _with(base.get(first), rest, value) if rest else value}
+    base = spec or {}
+    return {**base, first: _with(base.get(first), rest, value, f"{before}/{first}") if rest else value}

@@ -23,6 +23,8 @@ def read_spec(path: Path) -> dict[str, Any]:
         raise _unreadable(path, str(error)) from None
     if not isinstance(found, dict):
         raise _unreadable(path, "it holds no object; a spec begins with `pruning:`")
+    if not isinstance(found.get("pruning") or {}, dict):
+        raise _unreadable(path, "its `pruning` is no object")
     return found
 
 

@@ -54,7 +54,7 @@ def wanted(spec: Path | None, options: Options, settings: Sequence[str]) -> Want
     uploads = _named(body, options)
     body = overridden(body, settings)
     _complete(body)
-    checked(JobRequest, body)
+    checked(JobRequest, body, spec)
     return Wanted(body, uploads)
 
 

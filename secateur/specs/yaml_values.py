@@ -4,7 +4,7 @@ PyYAML reads YAML 1.1: there `1e-3` is a text, `no` is false and `2026-01-05` a 
 """
 
 import re
-from typing import Any, ClassVar
+from typing import Any
 
 import yaml
 
@@ -12,7 +12,7 @@ import yaml
 class _Loader(yaml.SafeLoader):
     """With the plain scalars of https://yaml.org/spec/1.2.2/#103-core-schema alone."""
 
-    yaml_implicit_resolvers: ClassVar[dict[str, list[tuple[str, re.Pattern[str]]]]] = {}
+    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012 - as the base has it
 
 
 for tag, pattern, first in (

@@ -1,6 +1,7 @@
-"""Lists: jobs, models, datasets, keys."""
+"""Lists: jobs, models, datasets, keys. Tables are made for a width: what is less needed is left out where there is no room."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
 
 from rich.table import Table
 from rich.text import Text
@@ -11,76 +12,86 @@ from secateur.tables import count, quality
 from secateur.terminal.consoles import clean
 from secateur.terminal.words import ago, job_state, size, target, upload_state
 
+T = TypeVar("T")
+Column = tuple[str, int, Callable[[T], str | Text]]
+"""Header, the width of terminal from which it is shown, and what stands in it."""
+_NUMBERS = ("params", "rows", "bytes")
 
-def jobs_table(jobs: Iterable[JobResource]) -> Table:
+
+def jobs_table(jobs: Iterable[JobResource], width: int) -> Table:
     """Newest first, as they come."""
-    table = _table("job", "state", "name", "removes", "came to", "made")
-    for job in jobs:
-        scores = job.result.test if job.result else job.metrics[-1].validation if job.metrics else None
-        table.add_row(
-            job.id,
-            job_state(job),
-            clean(job.name or ""),
-            target(job.request.pruning.target),
-            quality(scores),
-            ago(job.created_at),
-        )
-    return table
+    columns: list[Column[JobResource]] = [
+        ("job", 0, lambda job: job.id),
+        ("state", 0, job_state),
+        ("name", 70, lambda job: clean(job.name or "")),
+        ("removes", 100, lambda job: target(job.request.pruning.target)),
+        ("came to", 60, _came_to),
+        ("made", 80, lambda job: ago(job.created_at)),
+    ]
+    return _table(columns, jobs, width)
 
 
-def models_table(models: Iterable[ModelResource]) -> Table:
+def models_table(models: Iterable[ModelResource], width: int) -> Table:
     """Open uploads have no layout yet."""
-    table = _table("model", "state", "name", "class", "params", "bytes", "made")
-    for model in models:
-        layout = model.layout
-        table.add_row(
-            model.id,
-            upload_state(model.state),
-            clean(model.name or ""),
-            layout.architecture if layout else "",
-            count(layout.total_parameters) if layout else "",
-            size(sum(file.size for file in model.files)),
-            ago(model.created_at),
-        )
-    return table
+    columns: list[Column[ModelResource]] = [
+        ("model", 0, lambda model: model.id),
+        ("state", 0, lambda model: upload_state(model.state)),
+        ("name", 60, lambda model: clean(model.name or "")),
+        ("class", 110, lambda model: model.layout.architecture if model.layout else ""),
+        ("params", 70, lambda model: count(model.layout.total_parameters) if model.layout else ""),
+        ("bytes", 90, lambda model: size(sum(file.size for file in model.files))),
+        ("made", 80, lambda model: ago(model.created_at)),
+    ]
+    return _table(columns, models, width)
 
 
-def datasets_table(datasets: Iterable[DatasetResource]) -> Table:
+def datasets_table(datasets: Iterable[DatasetResource], width: int) -> Table:
     """Open uploads have no contents yet."""
-    table = _table("dataset", "state", "name", "kind", "rows", "bytes", "made")
-    for dataset in datasets:
-        found = dataset.contents
-        table.add_row(
-            dataset.id,
-            upload_state(dataset.state),
-            clean(dataset.name or ""),
-            found.modality.value if found else "",
-            count(sum(found.rows.values())) if found else "",
-            size(sum(file.size for file in dataset.files)),
-            ago(dataset.created_at),
-        )
-    return table
+    columns: list[Column[DatasetResource]] = [
+        ("dataset", 0, lambda dataset: dataset.id),
+        ("state", 0, lambda dataset: upload_state(dataset.state)),
+        ("name", 60, lambda dataset: clean(dataset.name or "")),
+        ("kind", 100, lambda dataset: dataset.contents.modality.value if dataset.contents else ""),
+        ("rows", 70, lambda dataset: count(sum(dataset.contents.rows.values())) if dataset.contents else ""),
+        ("bytes", 90, lambda dataset: size(sum(file.size for file in dataset.files))),
+        ("made", 80, lambda dataset: ago(dataset.created_at)),
+    ]
+    return _table(columns, datasets, width)
 
 
-def keys_table(keys: Iterable[KeyResource]) -> Table:
+def keys_table(keys: Iterable[KeyResource], width: int) -> Table:
     """Without tokens: nobody has them but who was given them."""
-    table = _table("key", "state", "name", "scopes", "made", "last used")
-    for key in keys:
-        state = Text("– revoked", "dim") if key.revoked_at else Text("✓ valid", "green")
-        scopes = ", ".join(scope.value for scope in key.scopes)
-        table.add_row(key.id, state, clean(key.name or ""), scopes, ago(key.created_at), ago(key.last_used_at))
-    return table
+    columns: list[Column[KeyResource]] = [
+        ("key", 0, lambda key: key.id),
+        ("state", 0, lambda key: Text("– revoked", "dim") if key.revoked_at else Text("✓ valid", "green")),
+        ("name", 60, lambda key: clean(key.name or "")),
+        ("scopes", 110, lambda key: ", ".join(scope.value for scope in key.scopes)),
+        ("made", 80, lambda key: ago(key.created_at)),
+        ("last used", 90, lambda key: ago(key.last_used_at)),
+    ]
+    return _table(columns, keys, width)
 
 
-def _table(first: str, *others: str) -> Table:
+def _came_to(job: JobResource) -> str:
+    scores = job.result.test if job.result else job.metrics[-1].validation if job.metrics else None
+    return quality(scores)
+
+
+def _table(columns: Sequence[Column[T]], rows: Iterable[T], width: int) -> Table:
     """The identifier is never cut: it is what the next command needs."""
+    shown = [column for column in columns if width >= column[1]]
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column(first, overflow="fold", min_width=30)
-    for name in others:
+    for number, (name, _, _) in enumerate(shown):
+        # Names alone give way.
+        long = name == "name"
         table.add_column(
             name,
-            overflow="ellipsis",
-            no_wrap=name != "name",
-            justify="right" if name in ("params", "bytes", "rows") else "left",
+            overflow="ellipsis" if number else "fold",
+            no_wrap=number > 0,
+            min_width=4 if long else None if number else min(30, width),
+            max_width=40 if long else None,
+            justify="right" if name in _NUMBERS else "left",
         )
+    for row in rows:
+        table.add_row(*(cell(row) for _, _, cell in shown))
     return table

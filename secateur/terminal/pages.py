@@ -17,7 +17,7 @@ from secateur.terminal.words import job_state, moment, size, target, upload_stat
 Row = tuple[str, RenderableType]
 
 
-def job_page(job: JobResource) -> Group:
+def job_page(job: JobResource, width: int) -> Group:
     """Where it stands, what was asked for, its steps and what came of it."""
     rows: list[Row] = [("job", job.id), ("name", clean(job.name or "")), ("state", job_state(job))]
     if not job.finished_at:
@@ -35,14 +35,13 @@ def job_page(job: JobResource) -> Group:
         ("ended", moment(job.finished_at)),
         ("goes by itself", moment(job.expires_at)),
     ]
-    return Group(_facts(rows), *job_end(job))
+    return Group(_facts(rows), *_job_end(job, width))
 
 
-def job_end(job: JobResource) -> Iterator[RenderableType]:
-    """Its steps, and what came of it."""
+def _job_end(job: JobResource, width: int) -> Iterator[RenderableType]:
     if job.metrics:
         yield ""
-        yield comparison([job])
+        yield comparison([job], width)
     if job.error is not None:
         yield ""
         yield Text.assemble((job.error.code.value, "red"), f": {clean(job.error.detail)}")
