@@ -10,6 +10,7 @@ from typing import Annotated
 
 from fastapi import Depends, FastAPI, Request
 from fastapi.routing import APIRoute, iter_route_contexts
+from starlette.concurrency import run_in_threadpool
 
 from api_schemas.enums import AuditAction, AuditOutcome, KeyScope
 from api_schemas.errors import ErrorCode, SecateurError
@@ -28,12 +29,13 @@ class Needs:
 
     any_of: tuple[KeyScope, ...]
 
-    def __call__(self, request: Request) -> Services:
+    async def __call__(self, request: Request) -> Services:
+        # Not a plain function: FastAPI would send every call through a thread for it.
         shared: Services = request.app.state.services
         caller: Caller = getattr(request.state, CALLER_KEY)
         services = replace(shared, caller=caller)
         if caller.scopes.isdisjoint(self.any_of):
-            _note_refusal(services, request)
+            await run_in_threadpool(_note_refusal, services, request)
             raise SecateurError(ErrorCode.FORBIDDEN, f"The key lacks the scope {' or '.join(self.any_of)}.")
         return services
 
@@ -49,7 +51,7 @@ ToLookAround = Annotated[Services, Depends(Needs(tuple(KeyScope)))]
 """Any valid key."""
 
 
-def _public_services(request: Request) -> Services:
+async def _public_services(request: Request) -> Services:
     services: Services = request.app.state.services
     return services
 

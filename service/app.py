@@ -60,8 +60,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(Observe, application=app, metrics=metrics.HttpMetrics(registry))
     app.add_middleware(HeadAsGet)
     v1 = APIRouter(prefix=V1)
+    # Routes are looked through in turn, and jobs are asked for most.
     v1_routers = (
-        *(models.router, datasets.router, resumable.router, jobs.router, events.router, checkpoints.router),
+        *(jobs.router, events.router, checkpoints.router, models.router, datasets.router, resumable.router),
         *(webhooks.router, keys.router, audit.router, health.limits_router),
     )
     for router in v1_routers:

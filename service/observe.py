@@ -67,7 +67,7 @@ class Observe:
         _log.info(
             "request",
             method=method,
-            path=request.url.path,
+            path=request.scope["path"],
             route=route,
             status=status,
             milliseconds=round(1000 * seconds, 1),

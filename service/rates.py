@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from limits import RateLimitItemPerMinute
 from limits.errors import StorageError
-from limits.storage import Storage, storage_from_string
+from limits.storage import MemoryStorage, Storage, storage_from_string
 from limits.strategies import SlidingWindowCounterRateLimiter
 
 from api_schemas.errors import ErrorCode, SecateurError
@@ -31,6 +31,11 @@ class Rates:
     @classmethod
     def of(cls, settings: Settings) -> "Rates":
         return cls(settings.requests_per_minute, SlidingWindowCounterRateLimiter(_storage(settings)))
+
+    @property
+    def remote(self) -> bool:
+        """Whether counting asks another machine."""
+        return self.most is not None and not isinstance(self.limiter.storage, MemoryStorage)
 
     def count(self, tenant: str) -> None:
         """One more request. Raises RATE_LIMITED."""

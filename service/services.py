@@ -13,6 +13,7 @@ from service.rates import Rates
 from store import audit
 from store.artifacts import Artifacts
 from store.database import Database
+from store.places import Places
 from store.settings import Settings
 
 
@@ -26,6 +27,8 @@ class Services:
     rates: Rates
     streams: EventStreams
     """Of events; used on the event loop alone."""
+    places: Places
+    """In the queue."""
     waking: threading.Lock = field(default_factory=threading.Lock)
     """Held by the one thread that publishes: a broker that does not answer costs no more than that one."""
     wake_wanted: threading.Event = field(default_factory=threading.Event)
@@ -36,7 +39,8 @@ class Services:
     def of(cls, settings: Settings) -> "Services":
         database = Database(settings.database_url)
         artifacts, streams = Artifacts(settings.artifacts_url), EventStreams(settings, database)
-        return cls(settings, database, artifacts, Rates.of(settings), streams)
+        places = Places(database, settings.failure_cap)
+        return cls(settings, database, artifacts, Rates.of(settings), streams, places)
 
     @property
     def tenant(self) -> str:

@@ -32,6 +32,8 @@ class Database:
         writer = self.engine.execution_options(secateur_write=True)
         self._read = sessionmaker(reader, expire_on_commit=False)
         self._write = sessionmaker(writer, expire_on_commit=False)
+        self.writes = 0
+        """How many write sessions of this object have ended, for what is remembered of rows between them."""
 
     @contextmanager
     def read(self) -> Iterator[Session]:
@@ -42,8 +44,11 @@ class Database:
     @contextmanager
     def write(self) -> Iterator[Session]:
         """A session that commits at the end of the block. On SQLite it holds the write lock from the start."""
-        with self._write.begin() as session:
-            yield session
+        try:
+            with self._write.begin() as session:
+                yield session
+        finally:
+            self.writes += 1
 
     def ping(self) -> None:
         """Raise sqlalchemy.exc.OperationalError where the database does not answer."""

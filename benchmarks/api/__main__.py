@@ -27,6 +27,8 @@ from tests.support.stack import valkey_server
 GOALS = {"polling": 0.5, "p99": 5.0, "transfer": 0.6, "growth_mib": 64.0, "streams": 1000}
 ROUNDS = 3
 TRANSFERS = 3
+BOUNDED = ("--http", "service.slow_clients:BoundedProtocol", "--ws", "none")
+"""As the service is started everywhere."""
 LIMIT_SECONDS = 60.0
 """An event has to have reached every stream by then."""
 
@@ -121,7 +123,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     with ExitStack() as scope:
         folder = Path(scope.enter_context(tempfile.TemporaryDirectory(prefix="api-", dir=arguments.folder)))
         stock = Stock(folder, scope.enter_context(valkey_server()))
-        ours = scope.enter_context(serving("service.app:create_app", stock.environment, folder / "ours.log"))
+        ours = scope.enter_context(serving("service.app:create_app", stock.environment, folder / "ours.log", *BOUNDED))
         bare_environment = {"BARE_DATABASE": f"sqlite:///{folder}/bare.db", "BARE_FOLDER": str(folder / "bare")}
         bare = scope.enter_context(serving("benchmarks.api.bare:create_app", bare_environment, folder / "bare.log"))
         stock.fill(ours.url)

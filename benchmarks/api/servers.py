@@ -65,12 +65,13 @@ class Growth:
 
 
 @contextmanager
-def serving(app: str, environment: dict[str, str], log: Path) -> Iterator[Server]:
-    """`uvicorn --factory APP`, ready when the block begins, gone when it ends."""
+def serving(app: str, environment: dict[str, str], log: Path, *options: str) -> Iterator[Server]:
+    """`uvicorn --factory APP OPTION…`, ready when the block begins, gone when it ends."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     command = [sys.executable, "-m", "uvicorn", "--factory", app, "--port", str(port), "--no-access-log"]
+    command += options
     with log.open("ab") as output:
         process = subprocess.Popen(command, env=os.environ | environment, stdout=output, stderr=output)
     try:

@@ -19,7 +19,7 @@ from secateur.client.downloads import download
 from secateur.client.following import Deadline, past, signs
 from secateur.client.job_facts import JobFacts
 from secateur.client.job_log import lines
-from secateur.client.told import Progress, Told
+from secateur.client.told import Told, tell
 
 _REFRESH = 1.0
 """Seconds between two looks at a job that is waited for."""
@@ -101,6 +101,7 @@ class AsyncJob(JobFacts):
             await self._look(progress)
             show()
         self._raise_for_end()
+        tell(progress, self.state.value, 100.0, 100.0, "%")
         return self
 
     async def events(self, after: int | None = None, follow: bool = True) -> AsyncGenerator[JobEvent]:
@@ -200,8 +201,8 @@ class AsyncJob(JobFacts):
         before = self.progress
         await self.refresh()
         now = self.progress
-        if progress is not None and now is not None and now != before:
-            progress(Progress(now.phase.value, 100.0 * now.fraction, 100.0, "%"))
+        if now is not None and now != before:
+            tell(progress, now.phase.value, 100.0 * now.fraction, 100.0, "%")
 
     def _raise_for_end(self) -> None:
         view = self.view

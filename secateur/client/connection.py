@@ -38,6 +38,7 @@ class Connection:
         key: bool | str = False,
         once: bool = False,
         patience: float | None = None,
+        retries: int | None = None,
         **more: Any,
     ) -> httpx.Response:
         """The answer to a request below `/v1`, read whole.
@@ -46,6 +47,7 @@ class Connection:
             key: whether it makes something; one `Idempotency-Key` for all tries, this or a fresh one, makes repeating safe.
             once: whether a repetition would do it twice; it is sent again only where it cannot have been heard.
             patience: seconds to wait for an answer.
+            retries: others than the connection's.
             more: `json`, `content`, `params`, `headers` as httpx takes them.
 
         Raises what the answer says, or ConnectionFailed.
@@ -53,8 +55,9 @@ class Connection:
         headers = dict(more.pop("headers", None) or {})
         if key:
             headers["Idempotency-Key"] = f'"{key if isinstance(key, str) else uuid.uuid4()}"'
-        for tried in range(self.retries + 1):
-            last = tried == self.retries
+        most = self.retries if retries is None else retries
+        for tried in range(most + 1):
+            last = tried == most
             try:
                 response = await self.open(method, path, patience=patience, headers=headers, **more)
                 try:

@@ -1,8 +1,10 @@
 """Server-sent events, from bytes in whatever pieces they come (https://html.spec.whatwg.org/multipage/server-sent-events.html)."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+_ENDS = re.compile(rb"\r\n|\n|\r")
 LONGEST = 2**24
 """Bytes of one event; a stream that goes on for longer without an end of line is none."""
 
@@ -23,12 +25,12 @@ class Parser:
         text = self._rest + chunk
         if len(text) > LONGEST:
             raise TooLongError(f"more than {LONGEST} bytes without an end of line")
-        # A line ends with CR, LF or both; a CR at the end of a chunk waits for what follows it.
-        lines = text.replace(b"\r\n", b"\n").split(b"\n") if not text.endswith(b"\r") else [text]
-        self._rest = lines.pop()
+        # A line ends with CR, LF or both: a CR at the very end waits for what follows it.
+        held = b"\r" if text.endswith(b"\r") else b""
+        *lines, rest = _ENDS.split(text.removesuffix(held))
+        self._rest = rest + held
         for line in lines:
-            for part in line.split(b"\r"):
-                yield from self._line(part.decode("utf-8", "replace"))
+            yield from self._line(line.decode("utf-8", "replace"))
 
     def _line(self, line: str) -> Iterator[str]:
         if not line:

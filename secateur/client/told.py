@@ -12,7 +12,8 @@ class Progress:
     """
 
     phase: str
-    """`hashing`, `packing`, `uploading`, `checking`, `downloading`; of a job its own phase (`scoring`, `finetuning`, …)."""
+    """`hashing`, `packing`, `uploading`, `checking`, `downloading`; of a job its own phase (`scoring`,
+    `finetuning`, …), and `succeeded` at its end."""
     done: float
     total: float
     unit: str

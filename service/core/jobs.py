@@ -13,7 +13,6 @@ from service.services import Services
 from store import jobs, logs, removal, transitions
 from store.jobs import JobFilter
 from store.logs import LogPiece
-from store.places import places
 from store.tables import Job
 
 LOG_PIECE_BYTES = 2**20
@@ -23,19 +22,18 @@ def get(services: Services, job_id: str) -> JobResource:
     """Raises NOT_FOUND, or DELETED."""
     with services.database.read() as session:
         job = found(session, services, job_id)
-        return views.job(
-            job, jobs.steps(session, services.tenant, job_id), services.settings, place(session, services, job)
-        )
+        [metrics] = jobs.metrics(session, services.tenant, [job]).values()
+        return views.job(job, metrics, services.settings, place(session, services, job))
 
 
 def page(services: Services, cursor: str | None, limit: int, wanted: JobFilter) -> Page[JobResource]:
     """Newest first."""
     with services.database.read() as session:
         rows = jobs.page(session, services.tenant, cursor, limit, wanted)
-        steps = jobs.steps_of(session, services.tenant, [job.id for job in rows.items])
+        metrics = jobs.metrics(session, services.tenant, rows.items)
         queued = [job.id for job in rows.items if job.state is JobState.QUEUED]
-        position = places(session, queued, services.settings.failure_cap) if queued else {}
-        items = [views.job(job, steps[job.id], services.settings, position.get(job.id)) for job in rows.items]
+        position = services.places.of(session, queued) if queued else {}
+        items = [views.job(job, metrics[job.id], services.settings, position.get(job.id)) for job in rows.items]
         return views.page(rows, items)
 
 
@@ -118,4 +116,4 @@ def place(session: Session, services: Services, job: Job) -> int | None:
     """In the queue, where the job waits in it."""
     if job.state is not JobState.QUEUED:
         return None
-    return places(session, [job.id], services.settings.failure_cap).get(job.id)
+    return services.places.of(session, [job.id]).get(job.id)

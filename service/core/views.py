@@ -8,6 +8,7 @@ from api_schemas import accounting
 from api_schemas.access import AuditEntry, KeyResource
 from api_schemas.checkpoint import Checkpoint
 from api_schemas.enums import Granularity, UploadState
+from api_schemas.metrics import StepMetrics
 from api_schemas.reach import max_sparsity
 from api_schemas.resources import (
     CheckpointFile,
@@ -92,8 +93,8 @@ def model_shape(description: dict[str, Any]) -> ModelShape:
     return ModelShape.model_validate(description["shape"])
 
 
-def job(row: Job, steps: Sequence[JobStep], settings: Settings, place: int | None = None) -> JobResource:
-    """`place`: in the queue."""
+def job(row: Job, metrics: Sequence[StepMetrics], settings: Settings, place: int | None = None) -> JobResource:
+    """`metrics` of its committed steps, `place` in the queue."""
     return JobResource(
         id=row.id,
         name=row.name,
@@ -109,7 +110,7 @@ def job(row: Job, steps: Sequence[JobStep], settings: Settings, place: int | Non
         expires_at=result_expires_at(row, settings),
         progress=row.progress,
         data=row.data,
-        metrics=tuple(step.metrics for step in steps),
+        metrics=tuple(metrics),
         result=row.result,
         error=row.error,
     )

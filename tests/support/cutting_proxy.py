@@ -51,9 +51,10 @@ class CuttingProxy:
         with contextlib.suppress(OSError):
             # In small pieces where they are counted, or one would go far beyond the count.
             while data := server.recv(2048 if self._answers else 65536):
+                # Counted first: whoever has the bytes may ask at once.
+                self.answered += len(data)
                 client.sendall(data)
                 passed += len(data)
-                self.answered += len(data)
                 if self._answers and passed > self._after and self._may_cut():
                     _reset(client)
                     break

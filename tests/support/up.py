@@ -3,7 +3,6 @@
 Fixtures: `from tests.support.up import client, service` in a conftest.py.
 """
 
-import hashlib
 import json
 import os
 import subprocess
@@ -13,6 +12,8 @@ from pathlib import Path
 
 import httpx
 import pytest
+
+from secateur import Secateur
 
 READY_SECONDS = 120
 JOB_SECONDS = 240
@@ -56,21 +57,10 @@ def client(service):
 
 
 def upload(client: httpx.Client, kind: str, folder: Path) -> str:
-    """Declare, send and complete what lies in a folder; the id. `kind`: models or datasets."""
-    files = sorted(folder.iterdir())
-    declared = [
-        {"name": p.name, "size": p.stat().st_size, "sha256": hashlib.sha256(p.read_bytes()).hexdigest()} for p in files
-    ]
-    created = client.post(f"/{kind}", json={"name": folder.name, "files": declared})
-    assert created.status_code == 201, created.text
-    identifier = created.json()["id"]
-    for path in files:
-        sent = client.put(f"/{kind}/{identifier}/files/{path.name}", content=path.read_bytes())
-        assert sent.status_code in (200, 201, 204), sent.text
-    done = client.post(f"/{kind}/{identifier}/complete")
-    assert done.status_code == 200, done.text
-    assert done.json()["state"] == "ready"
-    return identifier
+    """Send what lies in a folder; the id. `kind`: models or datasets."""
+    with Secateur(str(client.base_url)) as sender:
+        send = sender.upload_model if kind == "models" else sender.upload_dataset
+        return send(folder).id
 
 
 def wait(client, job, until=("succeeded", "failed", "cancelled")):

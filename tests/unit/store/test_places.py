@@ -9,7 +9,7 @@ from sqlalchemy import delete, event, update
 
 from store.clock import now
 from store.database import Database
-from store.places import places
+from store.places import KEPT_SECONDS, Places, places
 from store.tables import Job
 from tests.support.moves import CAP, cancel, crash, load, pause
 from tests.unit.store.test_turns import begin, queue
@@ -28,7 +28,7 @@ def queued(database: Database, jobs: list[tuple[str, int]]) -> list[str]:
 
 def asked(database: Database, job_ids: list[str]) -> dict[str, int]:
     with database.read() as session:
-        return places(session, job_ids, CAP)
+        return {job_id: place for job_id, place in places(session, CAP).items() if job_id in job_ids}
 
 
 def forecast(database: Database, running: list[tuple[str, int]], waiting: list[tuple[str, int]]) -> None:
@@ -87,5 +87,30 @@ def test_any_number_of_places_is_one_query(database: Database) -> None:
     with database.read() as session:
         session.connection()
         event.listen(database.engine, "before_cursor_execute", lambda *given: queries.append(given[2]))
-        assert len(places(session, job_ids, CAP)) == 20
+        assert places(session, CAP).keys() == set(job_ids)
     assert len(queries) == 1
+
+
+def test_many_who_poll_are_one_query(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = queued(database, [("a", 0)] * 2)
+    elsewhere = Database(str(database.url.render_as_string(hide_password=False)))
+    moment = 100.0
+    monkeypatch.setattr("store.places.time.monotonic", lambda: moment)
+    seen = Places(database, CAP)
+
+    def poll(*job_ids: str) -> dict[str, int]:
+        with database.read() as session:
+            return seen.of(session, job_ids)
+
+    assert poll(first, second) == {first: 1, second: 2}
+    cancel(elsewhere, first, "a")
+    # Another process: seen a moment later.
+    assert poll(second) == {second: 2}
+    moment += KEPT_SECONDS
+    assert poll(first, second) == {second: 1}
+    # A job that is not known is asked for at once, and so is everything after a write of this process.
+    [third] = queued(elsewhere, [("b", 5)])
+    assert poll(third) == {third: 1}
+    cancel(database, third, "b")
+    assert poll(second, third) == {second: 1}
+    elsewhere.close()
