@@ -12,4 +12,4 @@ def spec_schema() -> dict[str, Any]:
         "title": "Secateur: a pruning job",
         "description": "The body of POST /v1/jobs. Every field but model, dataset and a target has a default.",
     }
-    return {**JobRequest.model_json_schema(), **head}
+    return head | {name: value for name, value in JobRequest.model_json_schema().items() if name not in head}

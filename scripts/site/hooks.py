@@ -53,7 +53,9 @@ def _expanded(node: Any, docs: Path) -> Any:
     entries: list[Any] = []
     for one in node:
         if isinstance(one, str) and "*" in one:
-            entries += sorted((str(path.relative_to(docs)) for path in docs.glob(one)), key=lambda name: ("README" not in name, name))
+            entries += sorted(
+                (str(path.relative_to(docs)) for path in docs.glob(one)), key=lambda name: ("README" not in name, name)
+            )
         else:
             entries.append(_expanded(one, docs))
     return entries

@@ -1,10 +1,12 @@
 """The page of the HTTP API: every operation of the OpenAPI document, then the bodies that are described nowhere else."""
 
+import re
 from typing import Any
 
 from schemas import Anchors, Schema, cell, described, kind, prose, shown_default
 
 PAGE = "http.md"
+CODE = re.compile(r"^- `(\w+)`: ", re.M)
 _HEAD = """# HTTP API
 
 Every call, made of the OpenAPI document that a running server has at `/openapi.json` and, to try things out, at `/docs`. How they
@@ -50,10 +52,18 @@ def _parameters(parameters: Any, anchors: Anchors) -> str:
 
 def _answers(responses: Schema, anchors: Anchors) -> str:
     lines = ["| answer | | body |", "|---|---|---|"]
-    for status, response in responses.items():
+    for status, response in sorted(responses.items()):
         body = _content(response, anchors) if int(status) < 400 else ""
-        lines.append(f"| {status} | {cell(response['description'])} | {body} |")
+        lines.append(f"| {status} | {_meaning(response['description'])} | {body} |")
     return "\n".join(lines)
+
+
+def _meaning(description: str) -> str:
+    """Of an error its codes alone: the page of errors has their titles."""
+    codes = CODE.findall(description)
+    if codes:
+        return ", ".join(f"[`{code}`](../errors.md)" for code in codes)
+    return "" if description == "Successful Response" else cell(description)
 
 
 def _content(response: Schema, anchors: Anchors) -> str:

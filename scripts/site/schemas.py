@@ -14,7 +14,9 @@ class Anchors:
     def __init__(self, document: Schema, spec: Schema) -> None:
         self.schemas: dict[str, Schema] = {**document["components"]["schemas"]}
         self._spec = frozenset(spec["$defs"]) | {"JobRequest"}
-        self._events = frozenset(_closure("JobEvent", self.schemas)) - _closure("JobResource", self.schemas) - self._spec
+        self._events = (
+            frozenset(_closure("JobEvent", self.schemas)) - _closure("JobResource", self.schemas) - self._spec
+        )
 
     def page(self, name: str) -> str:
         """Its address below docs/reference/."""
@@ -25,6 +27,11 @@ class Anchors:
     def of(self, page: str) -> Iterator[tuple[str, Schema]]:
         """The schemas that are described on a page."""
         return ((name, schema) for name, schema in sorted(self.schemas.items()) if self.page(name) == page)
+
+    def gist(self, field: Schema) -> str:
+        """The first sentence of its type, for a field that says nothing itself."""
+        named = [self.schemas[_name(one["$ref"])] for one in (field, *field.get("anyOf", ())) if "$ref" in one]
+        return next((one.get("description", "").partition("\n\n")[0] for one in named), "")
 
     def link(self, reference: str, page: str) -> str:
         """To what a `$ref` names, from a page."""
@@ -59,7 +66,7 @@ def fields(schema: Schema, anchors: Anchors, page: str) -> str:
     lines = ["| field | type | default | |", "|---|---|---|---|"]
     for name, field in schema["properties"].items():
         default = "*needed*" if name in required and "default" not in field else shown_default(field)
-        text = cell(field.get("description", ""))
+        text = cell(field.get("description") or anchors.gist(field))
         lines.append(f"| `{name}` | {kind(field, anchors, page)} | {default} | {text} |")
     return "\n".join(lines)
 
@@ -91,7 +98,7 @@ def kind(field: Schema, anchors: Anchors, page: str) -> str:
 
 def _bounds(field: Schema) -> str:
     signs = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
-    told = [f"{sign} {field[key]:g}" for key, sign in signs.items() if key in field and abs(field[key]) < 2**53]
+    told = [f"{sign} {field[key]:,}" for key, sign in signs.items() if key in field and abs(field[key]) < 2**53]
     if "maxLength" in field:
         told.append(f"at most {field['maxLength']} characters")
     return f"({', '.join(told)})" if told else ""

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -19,11 +20,10 @@ READY_SECONDS = 120
 JOB_SECONDS = 240
 
 
-@pytest.fixture(scope="session")
-def service(tmp_path_factory):
-    """`secateur up` on a free port with a fresh data folder; the base URL. Everything ends with the session."""
-    folder = tmp_path_factory.mktemp("up")
-    environment = {**os.environ, "SECATEUR_ENGINE_THREADS": "1", "SECATEUR_CANCEL_GRACE_SECONDS": "5"}
+@contextmanager
+def stack_up(folder, **settings):
+    """`secateur up` on a free port, with everything below a folder; the base URL."""
+    environment = {**os.environ, "SECATEUR_ENGINE_THREADS": "1", "SECATEUR_CANCEL_GRACE_SECONDS": "5", **settings}
     log = (folder / "output.log").open("w")
     command = [str(Path(sys.executable).with_name("secateur")), "up", "--data-dir", str(folder / "data"), "--port", "0"]
     process = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
@@ -33,6 +33,13 @@ def service(tmp_path_factory):
         process.terminate()
         process.wait(timeout=60)
         log.close()
+
+
+@pytest.fixture(scope="session")
+def service(tmp_path_factory):
+    """A stack with a fresh data folder; the base URL. Everything ends with the session."""
+    with stack_up(tmp_path_factory.mktemp("up")) as url:
+        yield url
 
 
 def _url(process, folder):
