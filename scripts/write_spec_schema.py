@@ -10,8 +10,7 @@ SCHEMA = Path(__file__).parents[1] / "docs" / "reference" / "spec.schema.json"
 
 def document() -> str:
     """The schema, as JSON that can be compared line by line."""
-    return json.dumps(spec_schema(), indent=1, ensure_ascii=False) + "
-"
+    return json.dumps(spec_schema(), indent=1, ensure_ascii=False) + "\n"
 
 
 if __name__ == "__main__":

@@ -40,7 +40,7 @@ def submit(
 ) -> None:
     """Queue a job; prints its id. With --wait, what came of it.
 
-    secateur submit --model ./my-ast --data ./my-data --sparsity 0.5 --set pruning.granularity=ragged --wait
+    For example: `secateur submit --model ./my-ast --data ./my-data --sparsity 0.5 --set pruning.granularity=ragged --wait`
     """
     options = Options(model, data, preset, sparsity, name, labels_of(label or ()), priority)
     body = uploaded(session, wanted(spec, options, settings or ()))
