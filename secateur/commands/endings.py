@@ -69,7 +69,7 @@ def document_of(error: SecateurError) -> dict[str, Any]:
             "detail": error.detail,
             "pointers": error.pointers,
             "errors": error.items,
-            "job": error.job.id if isinstance(error, errors.JobFailed | errors.JobCancelled) else None,
+            "job": error.job.id if isinstance(error, errors.JobFailed | errors.JobCancelled) and error.job else None,
             "status": error.status,
             "request_id": error.request_id,
             "retry_after": error.retry_after,

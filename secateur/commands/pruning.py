@@ -1,12 +1,10 @@
 """`secateur prune`: the engine here and now, without a server."""
 
 import os
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from api_schemas.enums import (
     Balance,
@@ -24,11 +22,14 @@ from api_schemas.presets import PresetName
 from api_schemas.spec import EngineSpec
 from secateur import prune as prune_module
 from secateur.commands import arguments
+from secateur.commands.endings import write_json
 from secateur.commands.panels import HERE
 from secateur.commands.session import with_errors
 from secateur.specs.checked import checked
 from secateur.specs.overrides import overridden, placed
 from secateur.specs.spec_file import read_spec
+from secateur.tables import steps_table
+from secateur.terminal import consoles
 
 
 def register(app: typer.Typer) -> None:
@@ -73,9 +74,11 @@ def prune(
     seed: Annotated[int | None, typer.Option(min=0, help="Default: 0.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 or auto.")] = "auto",
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = os.cpu_count() or 1,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="The metrics as JSON; errors as JSON on standard error.")
+    ] = False,
 ) -> None:
-    """Prune a checkpoint here and now, offline, without a server. Exit status 3 where it failed."""
-    console = Console(soft_wrap=True, width=None if sys.stdout.isatty() else 140)
+    """Prune a checkpoint here and now, offline, without a server. Exit status 3 where it failed, 2 where it was refused."""
     given = {
         "preset": preset,
         "granularity": granularity,
@@ -107,6 +110,15 @@ def prune(
         elif not targeted and not any(each.startswith("pruning.target") for each in settings or ()):
             values = placed(values, {"pruning.target.attention_sparsity": 0.5})
         wanted = checked(EngineSpec, overridden(values, settings or ()), spec)
-        raise typer.Exit(prune_module.prune(model, data, out, wanted, device, threads, console))
+        _give(prune_module.prune(model, data, out, wanted, device, threads, consoles.notes()), as_json)
 
-    with_errors(False, run)
+    with_errors(as_json, run)
+
+
+def _give(found: prune_module.Pruned, as_json: bool) -> None:
+    console = consoles.results()
+    if as_json:
+        write_json({"out": str(found.out), "result": found.result, "steps": found.steps}, console)
+        return
+    console.print(steps_table(found.steps))
+    prune_module.say_result(found.result, found.out, found.steps[-1].step, console)
