@@ -55,7 +55,8 @@ def say(error: SecateurError, console: Console, as_json: bool) -> None:
     if as_json:
         write_json(document_of(error), console)
         return
-    console.print(Text.assemble(("error: ", "bold red"), clean(str(error))), soft_wrap=True)
+    sign = () if isinstance(error, Interrupted) else (("error: ", "bold red"),)
+    console.print(Text.assemble(*sign, clean(str(error))), soft_wrap=True)
     if error.request_id and ending_of(error) is Ending.UNEXPECTED:
         console.print(f"The operator finds it by the request's id: {clean(error.request_id)}", soft_wrap=True)
 

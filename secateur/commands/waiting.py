@@ -82,5 +82,6 @@ async def _end_of(job: AsyncJob, timeout: float | None, bars: JobBars) -> Secate
 def _interrupted(views: Sequence[JobResource], ids: Sequence[str]) -> Interrupted:
     open_ = [view.id for view in views if view.finished_at is None] or list(ids)
     them, goes = " ".join(open_), "goes on" if len(open_) == 1 else "go on"
-    detail = f"No longer waiting. {', '.join(open_)} {goes}. Wait again: secateur wait {them}. Cancel: secateur cancel {them}."
+    detail = f"No longer waiting. {', '.join(open_)} {goes}."
+    detail += f"\n  to wait again: secateur wait {them}\n  to cancel:     secateur cancel {them}"
     return Interrupted(detail, code="interrupted")
