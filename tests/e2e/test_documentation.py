@@ -103,7 +103,7 @@ def test_readme(fake: Fake, inputs: Path) -> None:
     said = {"mdl_…": model, "dst_…": data, "job_…": job["id"], "checkpoints/5": "checkpoints/2"}
     # Three steps as they stand there; one epoch after each shows as much as three.
     said |= {"--sparsity 0.75": "--sparsity 0.75 --epochs 1 --threads 1"}
-    run_page(ROOT / "README.md", inputs, {}, {ADDRESS: fake.url, **said})
+    run_page(ROOT / "README.md", inputs, {"SECATEUR_URL": fake.url}, {ADDRESS: fake.url, **said})
     assert list(inputs.glob("*.tar"))
 
 
@@ -165,6 +165,17 @@ def test_calling_the_api(fake: Fake, inputs: Path) -> None:
     said = run_page(ROOT / "docs/api.md", inputs, environment, {ADDRESS: fake.url}, before=go)
     assert '"state":"succeeded"' in said
     assert all((inputs / name).stat().st_size for name in ("pruned.tar", "model.safetensors", "report.html", "out.tar"))
+
+
+@of("docs/cli.md")
+def test_the_command_line(fake: Fake, inputs: Path) -> None:
+    """The engine waits while the job is paused and resumed, and goes on when it is waited for."""
+    fake.go.unlink(missing_ok=True)
+    go = {"secateur wait $JOB ": f"touch '{fake.go}'"}
+    said = run_page(ROOT / "docs/cli.md", inputs, {}, {ADDRESS: fake.url}, before=go)
+    assert "Take step 2." in said
+    for folder in ("pruned", "nightly"):
+        assert (inputs / folder / "model.safetensors").is_file()
 
 
 @of("docs/howto/keys.md")
