@@ -1,12 +1,15 @@
 """`secateur keys`: the API keys of your tenant, with a key whose scope is admin."""
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from api_schemas.enums import KeyScope
+from secateur import stack
 from secateur.commands.session import Session, served
+from secateur.errors import InvalidRequest
 from secateur.terminal.listings import keys_table
 from secateur.terminal.words import moment
 
@@ -23,8 +26,26 @@ def create(
     days: Annotated[
         float | None, typer.Option(min=0.001, help="How long it is valid. Default: until revoked.", show_default=False)
     ] = None,
+    bootstrap: Annotated[
+        bool,
+        typer.Option("--bootstrap", help="The first key of a database, with every scope, straight at the database."),
+    ] = False,
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(
+            help="With --bootstrap: the folder of `secateur up`; other databases by SECATEUR_DATABASE_URL.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Make a key and print its token, which is shown this once."""
+    if bootstrap:
+        if scope or days is not None or session.as_json:
+            raise InvalidRequest("--bootstrap goes with --name and --data-dir alone.", code="usage")
+        named = [] if name is None else ["--name", name]
+        raise typer.Exit(stack.keys(data_dir, ["create", "--bootstrap", *named]))
+    if data_dir is not None:
+        raise InvalidRequest("--data-dir goes with --bootstrap; other keys are made over HTTP.", code="usage")
     scopes = scope or [each for each in KeyScope if each is not KeyScope.ADMIN]
     expires = None if days is None else datetime.now(UTC) + timedelta(days=days)
     made = session.client.keys.create(scopes, name, expires)

@@ -277,11 +277,11 @@ def test_keys_of_a_tenant(tmp_path: Path) -> None:
         sys.executable,
         "-m",
         "secateur",
-        "database-keys",
-        "--data-dir",
-        settings.data_dir,
+        "keys",
         "create",
         "--bootstrap",
+        "--data-dir",
+        settings.data_dir,
     ]
     admin = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     with service_process(settings, tmp_path / "log") as client:
