@@ -39,10 +39,10 @@ class Bench:
 
     @classmethod
     def make(cls, folder: Path, **settings: Any) -> "Bench":
-        """With everything below `folder`, and a lease of seconds: a busy machine may stand still for two."""
+        """With everything below `folder`, and a lease of seconds: a busy disk may keep a commit waiting for five."""
         # Where the fake engine's markers lie.
         reachable = {"engine_folders": (folder,)}
-        quick = {"lease_seconds": 5, "heartbeat_seconds": 0.2, "cancel_grace_seconds": 0.3, "retry_delay_seconds": 0}
+        quick = {"lease_seconds": 20, "heartbeat_seconds": 0.2, "cancel_grace_seconds": 0.3, "retry_delay_seconds": 0}
         made = Settings(**{"data_dir": folder, "engine_threads": 1} | reachable | quick | settings)
         database = Database(made.database_url)
         database.migrate()
