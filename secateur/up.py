@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import TextIO
 
 import httpx
 from rich.console import Console
@@ -43,8 +44,9 @@ class Stop:
         self.signals += 1
 
 
-def up(data_dir: Path, port: int, console: Console) -> int:
-    """Run until a signal or a failure; returns the exit status. `port` 0 takes a free one."""
+def up(data_dir: Path, port: int, console: Console, told: TextIO | None = None) -> int:
+    """Run until a signal or a failure; returns the exit status. `port` 0 takes a free one. `told`: where it is written as JSON
+    that it is ready."""
     data_dir = data_dir.expanduser().absolute()
     programs = Programs(lambda program, status: console.print(_crash_line(program, status)))
     try:
@@ -57,6 +59,13 @@ def up(data_dir: Path, port: int, console: Console) -> int:
                 _start(programs, data_dir, port, sockets, stop)
                 if not stop.signals:
                     _announce(data_dir, port, sockets, console)
+                    if told is not None:
+                        url = f"http://{stack.HOST}:{port}"
+                        print(
+                            json.dumps({"url": url, "pid": os.getpid(), "data_dir": str(data_dir)}),
+                            file=told,
+                            flush=True,
+                        )
                 while not stop.signals:
                     programs.restart_crashed()
                     time.sleep(POLL_SECONDS)

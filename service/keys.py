@@ -16,9 +16,11 @@ from rich.console import Console
 from rich.table import Table
 from sqlalchemy.exc import OperationalError
 
+from api_schemas.access import KeyResource, NewKey
 from api_schemas.enums import AuditAction, KeyScope
 from api_schemas.errors import SecateurError
 from api_schemas.ids import Name, TenantName
+from service.core import views
 from store import audit, keys
 from store.database import Database
 from store.settings import get_settings
@@ -26,6 +28,7 @@ from store.tenancy import DEFAULT_TENANT
 
 PAGE = 100
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="API keys: create, list, revoke.")
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, as the API has it.")]
 Tenant = Annotated[str, typer.Option(help="Whose key: keys see only what keys of the same tenant made.")]
 
 
@@ -40,6 +43,7 @@ def create(
     bootstrap: Annotated[
         bool, typer.Option("--bootstrap", help="The first key of a fresh database, with every scope.")
     ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Make a key and print its token, which is kept nowhere else."""
     if bootstrap and (scope or days is not None):
@@ -55,18 +59,23 @@ def create(
         else:
             key, token = keys.create(session, tenant, name, scopes, expires_at)
         audit.record(session, tenant, AuditAction.CREATE_KEY, key.id)
+    if as_json:
+        print(NewKey(**views.key(key).model_dump(), token=token).model_dump_json(indent=2))
+        return
     print(f"{key.id} of tenant {tenant}: {', '.join(key.scopes)}. Keep the token, it is shown once:", file=sys.stderr)
     print(token)
 
 
 @app.command("list")
-def list_keys(tenant: Tenant = DEFAULT_TENANT) -> None:
+def list_keys(tenant: Tenant = DEFAULT_TENANT, as_json: AsJson = False) -> None:
     """Keys of a tenant, newest first, without their secrets."""
+    found: list[KeyResource] = []
     table = Table("key", "token begins", "name", "scopes", "made", "expires", "last used", "revoked")
     with _database() as database, database.read() as session:
         cursor = None
         while True:
             rows = keys.page(session, tenant, cursor, PAGE)
+            found += [views.key(key) for key in rows.items]
             for key in rows.items:
                 moments = (key.created_at, key.expires_at, key.last_used_at, key.revoked_at)
                 named = (key.id, keys.prefix(key.id), key.name or "", " ".join(key.scopes))
@@ -74,15 +83,26 @@ def list_keys(tenant: Tenant = DEFAULT_TENANT) -> None:
             cursor = rows.next_cursor
             if cursor is None:
                 break
+    if as_json:
+        print(TypeAdapter(list[KeyResource]).dump_json(found, indent=2).decode())
+        return
     Console(width=None if sys.stdout.isatty() else 240).print(table)
 
 
 @app.command()
-def revoke(key_id: Annotated[str, typer.Argument(help="`key_…`, as listed.")], tenant: Tenant = DEFAULT_TENANT) -> None:
+def revoke(
+    key_id: Annotated[str, typer.Argument(help="`key_…`, as listed.")],
+    tenant: Tenant = DEFAULT_TENANT,
+    as_json: AsJson = False,
+) -> None:
     """Close a key for good, at once."""
     with _database() as database, database.write() as session:
         if keys.revoke(session, tenant, key_id):
             audit.record(session, tenant, AuditAction.REVOKE_KEY, key_id)
+        revoked = views.key(keys.get(session, tenant, key_id))
+    if as_json:
+        print(revoked.model_dump_json(indent=2))
+        return
     print(f"{key_id} is revoked.", file=sys.stderr)
 
 

@@ -27,9 +27,13 @@ def register(app: typer.Typer) -> None:
 def up(
     data_dir: Annotated[Path, typer.Option(help="Where database, artifacts and logs are kept.")] = Path(".secateur"),
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port on 127.0.0.1; 0 takes a free one.")] = 8000,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="One JSON document on standard output, once it is ready.")
+    ] = False,
 ) -> None:
     """Run the whole service on this machine: API, job worker, maintenance, beat and broker."""
-    raise typer.Exit(up_module.up(data_dir, port, Console(soft_wrap=True)))
+    console = Console(soft_wrap=True, stderr=as_json)
+    raise typer.Exit(up_module.up(data_dir, port, console, sys.stdout if as_json else None))
 
 
 def database_keys(

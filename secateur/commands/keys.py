@@ -40,10 +40,10 @@ def create(
 ) -> None:
     """Make a key and print its token, which is shown this once."""
     if bootstrap:
-        if scope or days is not None or session.as_json:
-            raise InvalidRequest("--bootstrap goes with --name and --data-dir alone.", code="usage")
-        named = [] if name is None else ["--name", name]
-        raise typer.Exit(stack.keys(data_dir, ["create", "--bootstrap", *named]))
+        if scope or days is not None:
+            raise InvalidRequest("--bootstrap makes a key with every scope that does not expire.", code="usage")
+        further = [*([] if name is None else ["--name", name]), *(["--json"] if session.as_json else [])]
+        raise typer.Exit(stack.keys(data_dir, ["create", "--bootstrap", *further]))
     if data_dir is not None:
         raise InvalidRequest("--data-dir goes with --bootstrap; other keys are made over HTTP.", code="usage")
     scopes = scope or [each for each in KeyScope if each is not KeyScope.ADMIN]

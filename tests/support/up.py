@@ -26,13 +26,15 @@ def stack_up(folder, **settings):
     environment = {**os.environ, "SECATEUR_ENGINE_THREADS": "1", "SECATEUR_CANCEL_GRACE_SECONDS": "5", **settings}
     log = (folder / "output.log").open("w")
     command = [str(Path(sys.executable).with_name("secateur")), "up", "--data-dir", str(folder / "data"), "--port", "0"]
-    process = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
+    ready = (folder / "ready.json").open("w")
+    process = subprocess.Popen([*command, "--json"], env=environment, stdout=ready, stderr=log)
     try:
         yield _url(process, folder)
     finally:
         process.terminate()
         process.wait(timeout=60)
         log.close()
+        ready.close()
 
 
 @pytest.fixture(scope="session")
@@ -48,7 +50,7 @@ def _url(process, folder):
         if process.poll() is not None:
             raise AssertionError(f"`secateur up` ended:\n{(folder / 'output.log').read_text()}")
         try:
-            url = json.loads((folder / "data" / "up.json").read_text())["url"]
+            url = json.loads((folder / "ready.json").read_text())["url"]
             if httpx.get(f"{url}/readyz").status_code == 200:
                 return url
         except (OSError, ValueError, httpx.TransportError):

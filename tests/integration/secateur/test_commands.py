@@ -280,10 +280,13 @@ def test_keys_of_a_tenant(tmp_path: Path) -> None:
         "keys",
         "create",
         "--bootstrap",
+        "--json",
         "--data-dir",
         settings.data_dir,
     ]
-    admin = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    first = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    assert set(first["scopes"]) >= {"admin", "jobs:write"}
+    admin = first["token"]
     with service_process(settings, tmp_path / "log") as client:
         shell = Shell(str(client.base_url))
         assert shell.refusal("keys", "list")["status"] == 401

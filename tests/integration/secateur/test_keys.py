@@ -1,5 +1,6 @@
 """`secateur database-keys`: the first key of a database, more of them, and their end, all without a running service."""
 
+import json
 import os
 import re
 import subprocess
@@ -41,8 +42,13 @@ def test_from_the_first_key_to_its_end(tmp_path: Path) -> None:
     assert token not in listed.stdout
     assert first.stdout.split("_")[1] not in listed.stdout
 
+    [found] = json.loads(secateur_keys(tmp_path, "list", "--tenant", "acme", "--json").stdout)
+    assert (found["id"], found["revoked_at"], "token" in found) == (key.id, None, False)
+
     assert secateur_keys(tmp_path, "revoke", key.id).returncode == 1, "it is another tenant's"
-    assert secateur_keys(tmp_path, "revoke", key.id, "--tenant", "acme").returncode == 0
+    revoked = secateur_keys(tmp_path, "revoke", key.id, "--tenant", "acme", "--json")
+    assert (revoked.returncode, json.loads(revoked.stdout)["id"]) == (0, key.id)
+    assert json.loads(revoked.stdout)["revoked_at"] is not None
     with pytest.raises(Exception, match="was revoked"):
         keys.authenticate(database, token)
     with database.read() as session:
