@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from api_schemas import parts as cut
 from api_schemas.enums import Part
 from api_schemas.metrics import Scores, StepMetrics
-from worker.engine.report import parts as cut
+from api_schemas.reading import batch_sizes, latency_at, metric_name
 from worker.engine.report.look import COLOURS, INK, MARKERS, MUTED, percent_axis
-from worker.engine.report.reading import batch_sizes, latency_at, metric_name
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

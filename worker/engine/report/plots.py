@@ -2,14 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 
+from api_schemas import parts as cut
 from api_schemas.enums import Part
 from api_schemas.metrics import Sensitivity, StepMetrics
-from worker.engine.report import parts as cut
+from api_schemas.reading import batch_sizes, metric_name
 from worker.engine.report.curves import draw_loss, draw_speed, draw_tradeoff
 from worker.engine.report.heatmaps import draw_heads, draw_layers, draw_sensitivity
 from worker.engine.report.look import Drawing, Plot
-from worker.engine.report.reading import batch_sizes, metric_name
-from worker.engine.selection import Keep
 
 _WIDTH = 7.4
 _WHAT = {
@@ -48,10 +47,10 @@ def _sensitivity(found: Sensitivity, name: str, *, higher: bool) -> Plot:
     )
 
 
-def available(steps: Sequence[StepMetrics], kept: Keep, parts: Sequence[Part]) -> Iterator[Plot]:
+def available(steps: Sequence[StepMetrics], parts: Sequence[Part]) -> Iterator[Plot]:
     """The figures these steps have data for.
 
-    `steps` begins with the original model (step 0); `kept` is of the last; `parts` are those that the job cuts.
+    `steps` begins with the original model (step 0); `parts` are those that the job cuts.
     """
     layers = len(steps[0].widths.layers)
     name = metric_name(steps)
@@ -84,7 +83,7 @@ def available(steps: Sequence[StepMetrics], kept: Keep, parts: Sequence[Part]) -
             f"Sparsity of every head after step {steps[-1].step}",
             "A row a layer, a column a head, numbered as in the original: the share of its QK and of its VO channels that is "
             "gone. 100 is a head that was removed.",
-            Drawing((_WIDTH, 1.3 + min(0.29 * layers, 12.0)), lambda figure: draw_heads(figure, steps, kept)),
+            Drawing((_WIDTH, 1.3 + min(0.29 * layers, 12.0)), lambda figure: draw_heads(figure, steps)),
         )
     if any(step.losses for step in steps):
         yield Plot(

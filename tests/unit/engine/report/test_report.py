@@ -22,13 +22,12 @@ from api_schemas.enums import (
     TargetKind,
 )
 from api_schemas.metrics import TargetMet
+from api_schemas.parts import together
+from api_schemas.reading import head_sparsity
 from api_schemas.spec import EngineSpec
-from api_schemas.widths import AttentionWidths
+from api_schemas.widths import AttentionWidths, LayerWidths
 from worker.engine.report import html, write_report
-from worker.engine.report.parts import together
-from worker.engine.report.reading import head_sparsity
 from worker.engine.report.words import method
-from worker.engine.selection import HeadKeep, keep_all
 
 from .conftest import ARCHITECTURE, HOSTILE, Job, cutting_both, make_job, measured_by
 
@@ -76,7 +75,6 @@ def _write(folder: Path, job: Job, title: str = "Keywords") -> Page:
         spec=job.spec,
         data=job.data,
         title=title,
-        kept=job.kept,
         architecture=ARCHITECTURE,
         result=job.result,
     )
@@ -220,9 +218,10 @@ def test_the_head_figure_shows_every_head_of_the_original(tmp_path: Path, job: J
 def test_ragged_heads_are_shown_one_by_one_qk_and_vo_apart() -> None:
     """Head 1 of the first layer is gone; the second layer has lost all of its heads."""
     dense = AttentionWidths.dense(layers=2, heads=3, head_dim=8)
-    kept = ((HeadKeep(0, (1, 2), (0, 1, 2, 3, 4, 5)), HeadKeep(2, tuple(range(8)), (7,))), ())
-    assert head_sparsity(dense, kept, "QK") == ((0.75, 1.0, 0.0), (1.0, 1.0, 1.0))
-    assert head_sparsity(dense, kept, "VO") == ((0.25, 1.0, 0.875), (1.0, 1.0, 1.0))
+    left = LayerWidths(qk=(2, 8), vo=(6, 1), numbers=(0, 2))
+    cut = AttentionWidths(head_dim=8, layers=(left, LayerWidths(qk=(), vo=())))
+    assert head_sparsity(dense, cut, "QK") == ((0.75, 1.0, 0.0), (1.0, 1.0, 1.0))
+    assert head_sparsity(dense, cut, "VO") == ((0.25, 1.0, 0.875), (1.0, 1.0, 1.0))
 
 
 def test_the_sensitivity_figure_shows_what_each_layer_costs(tmp_path: Path, analysed_job: Job) -> None:
@@ -359,10 +358,7 @@ def test_every_setting_has_words(job: Job, field: str, value: StrEnum) -> None:
 
 
 def test_the_original_alone_makes_a_report_too(tmp_path: Path, job: Job) -> None:
-    whole = keep_all(job.steps[0].widths)
-    write_report(
-        tmp_path, job.steps[:1], spec=job.spec, data=job.data, title="Original", kept=whole, architecture=ARCHITECTURE
-    )
+    write_report(tmp_path, job.steps[:1], spec=job.spec, data=job.data, title="Original", architecture=ARCHITECTURE)
     names = {path.name for path in tmp_path.iterdir()}
     assert "report.html" in names
     assert not {"figure-layers.svg", "figure-heads.svg", "figure-loss.svg", "figure-sensitivity.svg"} & names
@@ -370,9 +366,7 @@ def test_the_original_alone_makes_a_report_too(tmp_path: Path, job: Job) -> None
 
 def test_a_report_needs_a_step(tmp_path: Path, job: Job) -> None:
     with pytest.raises(ValueError, match="step 0"):
-        write_report(
-            tmp_path, (), spec=job.spec, data=job.data, title="Nothing", kept=job.kept, architecture=ARCHITECTURE
-        )
+        write_report(tmp_path, (), spec=job.spec, data=job.data, title="Nothing", architecture=ARCHITECTURE)
 
 
 def test_errors_of_words_are_written_as_errors(tmp_path: Path, analysed_job: Job) -> None:

@@ -6,7 +6,7 @@ from api_schemas.enums import Part, TargetKind
 from api_schemas.metrics import StepMetrics
 from api_schemas.pruning import Pruning
 from api_schemas.reach import SHARE_OF
-from worker.engine.report.text import percent
+from api_schemas.text import percent
 
 NAMES = {Part.ATTENTION: "attention", Part.FEED_FORWARD: "feed-forward"}
 
