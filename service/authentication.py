@@ -8,6 +8,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from api_schemas.errors import ErrorCode, SecateurError
 from service.caller import ANYBODY, Caller
 from service.core.views import V1
+from service.page.addresses import needs_caller
 from service.problems import answer_to
 from service.services import Services
 from store import keys
@@ -16,7 +17,8 @@ CALLER_KEY = "caller"
 
 
 class Authenticate:
-    """ASGI middleware: below /v1 nobody gets further without a valid key (setting `auth`) or over the tenant's rate.
+    """ASGI middleware: below /v1 and on the pages nobody gets further without a valid key (setting `auth`) or over the
+    tenant's rate.
 
     `request.state.caller` is set there, for service/access.py. What lies elsewhere is public.
     """
@@ -27,7 +29,7 @@ class Authenticate:
         self.waits = services.settings.auth != "none" or services.rates.remote
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or not f"{scope['path']}/".startswith(f"{V1}/"):
+        if scope["type"] != "http" or not _is_somebodys(scope["path"]):
             await self.app(scope, receive, send)
             return
         request = Request(scope)
@@ -50,6 +52,10 @@ class Authenticate:
             caller = Caller(key.tenant, frozenset(key.scopes), key.id, request_id)
         self.services.rates.count(caller.tenant)
         return caller
+
+
+def _is_somebodys(path: str) -> bool:
+    return f"{path}/".startswith(f"{V1}/") or needs_caller(path)
 
 
 def _token(request: Request) -> str:
