@@ -34,6 +34,11 @@ SHA256 = {
 """Of the files that are taken out of them."""
 
 
+def sha256_of(path: Path) -> str:
+    """Of a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
 def fetch(name: str, version: str, sha256: str, folder: Path) -> bytes:
     """The package as the registry has it. SystemExit where it is another than the one that was looked at."""
     subprocess.run(["npm", "pack", "--silent", f"{name}@{version}"], cwd=folder, check=True, stdout=subprocess.DEVNULL)
@@ -53,6 +58,8 @@ def main() -> None:
                     content = package.extractfile(inside)
                     assert content is not None
                     (FOLDER / outside).write_bytes(content.read())
+                    if sha256_of(FOLDER / outside) != SHA256[outside]:
+                        raise SystemExit(f"{outside} is not the file that was agreed on.")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """`/jobs/{id}`: one job, a tab at a time."""
 
+import json
+import unicodedata
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
@@ -156,7 +158,12 @@ def _events(services: Services, job: JobResource, _: int | None, __: int | None,
 
 
 def _request(_: Services, job: JobResource, *__: int | None) -> dict[str, Any]:
-    return {"body": job.request.model_dump_json(indent=2, exclude_none=True)}
+    return {"body": _visible(job.request.model_dump_json(indent=2))}
+
+
+def _visible(text: str) -> str:
+    """Characters that show nothing, or turn the rest around, as JSON's escapes: the same document."""
+    return "".join(c if c == "\n" or unicodedata.category(c) not in ("Cc", "Cf") else json.dumps(c)[1:-1] for c in text)
 
 
 _IN_TAB: dict[str, Callable[..., dict[str, Any]]] = {
