@@ -81,7 +81,12 @@ bench: install ## Benchmarks on the demo's model and data, or DEMO_MODEL and DEM
 	@read -r model data < <($(BIN)/python -m demo.inputs) && for name in methods mixtures; do \
 		$(BIN)/python -m benchmarks.$$name --model "$$model" --data "$$data"; done
 
+.PHONY: docs
+docs: install ## The documentation as a site, in .site; every link in it leads somewhere
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "Open .site/index.html"
+
 .PHONY: clean
 clean: ## Remove what was made here: .venv, .demo, caches (not .secateur, which is your data)
-	rm -rf .venv .demo .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis *.egg-info build dist
+	rm -rf .venv .demo .site .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis *.egg-info build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -3,13 +3,23 @@
 A string below a field is its description in the OpenAPI document.
 """
 
-from pydantic import BaseModel, ConfigDict
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler
+from pydantic_core import CoreSchema
+
+from api_schemas.exact import exact
 
 
 class Strict(BaseModel):
-    """Input: unknown fields are errors, values are immutable once checked; infinity and NaN are no numbers here."""
+    """Input: unknown fields are errors, values are immutable once checked; infinity, NaN and texts are no numbers here."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        schema: CoreSchema = exact(handler(source))
+        return schema
 
 
 class Output(BaseModel):

@@ -24,6 +24,7 @@ class UploadedModel(Strict):
 
     type: Literal["upload"]
     id: ModelId
+    """As `POST /v1/models` gave it."""
 
 
 class StepModel(Strict):
@@ -34,6 +35,7 @@ class StepModel(Strict):
 
     type: Literal["step"]
     job: JobId
+    """One of the caller's, with that step."""
     step: int = Field(ge=1, le=10_000, description="One of the job's checkpoints.")
 
 
@@ -81,8 +83,11 @@ class Splits(Strict):
     """Names of the dataset's splits by role, no two the same. A role without a split is held out of train, by seed."""
 
     train: Name = "train"
+    """To recover on."""
     validation: Name = "validation"
+    """To decide by: scores, `stop`, the better of two."""
     test: Name = "test"
+    """Measured once, for the result."""
 
 
 class UploadedDataset(Strict):
@@ -90,6 +95,7 @@ class UploadedDataset(Strict):
 
     type: Literal["upload"]
     id: DatasetId
+    """As `POST /v1/datasets` gave it."""
     columns: Columns = Columns()
     splits: Splits = Splits()
 

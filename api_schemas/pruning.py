@@ -99,7 +99,10 @@ class Calibration(Strict):
     """The samples on which criterion, basis and compensation are computed."""
 
     split: Literal[Split.TRAIN, Split.VALIDATION] = Split.VALIDATION
-    samples: int | None = Field(None, ge=1, description="How many, drawn by seed; null takes the whole split.")
+    """Where they are from."""
+    samples: int | None = Field(
+        None, ge=1, le=10_000_000, description="How many, drawn by seed; null takes the whole split."
+    )
     labels: LabelSource = LabelSource.DATA
     draws: int = Field(
         1, ge=1, le=64, description="With labels `model`: passes over the samples, each with draws of its own."
@@ -110,6 +113,7 @@ class Pruning(Strict):
     """What is removed, how it is chosen, and in how many steps. The defaults shown are those of the preset `best`."""
 
     preset: PresetName = DEFAULT
+    """What fills whatever is left out: `best`, or `paper`, the method of arXiv 2509.26207."""
     target: Target
     parts: tuple[Part, ...] | None = Field(
         None,
@@ -129,10 +133,12 @@ class Pruning(Strict):
     align: Literal[1, 8, 16] = Field(1, description="Widths that are kept are multiples of this.")
     schedule: Schedule = Schedule(largest_step=0.25)
     calibration: Calibration = Calibration(split=Split.TRAIN, samples=512, labels=LabelSource.MODEL, draws=4)
-    min_heads: int = Field(0, ge=0, description="Heads left in every layer; 0 lets a layer's attention go altogether.")
-    min_channels: int = Field(1, ge=1, description="QK and VO channels, each, left in every surviving head.")
-    min_neurons: int = Field(1, ge=1, description="Neurons left in every feed-forward block.")
-    exclude_layers: tuple[Annotated[int, Field(ge=0)], ...] = Field(
+    min_heads: int = Field(
+        0, ge=0, le=1024, description="Heads left in every layer; 0 lets a layer's attention go altogether."
+    )
+    min_channels: int = Field(1, ge=1, le=65_536, description="QK and VO channels, each, left in every surviving head.")
+    min_neurons: int = Field(1, ge=1, le=1_048_576, description="Neurons left in every feed-forward block.")
+    exclude_layers: tuple[Annotated[int, Field(ge=0, le=9999)], ...] = Field(
         (), max_length=1024, description="Layers that are left as they are, counted from 0."
     )
 

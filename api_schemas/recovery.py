@@ -9,8 +9,10 @@ class Lora(Strict):
     """Low-rank adapters (Hu et al., arXiv 2106.09685), on q, k, v and o; merged before the next step."""
 
     rank: int = Field(16, ge=1, le=1024, description="Capped at each projection's current width.")
-    alpha: float = Field(32.0, gt=0)
+    alpha: float = Field(32.0, gt=0, le=65_536)
+    """The adapters count `alpha / rank` times."""
     dropout: float = Field(0.05, ge=0, lt=1)
+    """Of what goes into the adapters, while they are trained."""
 
 
 class Augment(Strict):
@@ -35,7 +37,10 @@ class Distill(Strict):
     )
     temperature: float = Field(2.0, gt=0, le=100, description="Embeddings have none: it is ignored for them.")
     attention: float = Field(
-        0.0, ge=0, description="Weight of the mean squared error between the two models' attention outputs, by layer."
+        0.0,
+        ge=0,
+        le=1_000_000,
+        description="Weight of the mean squared error between the two models' attention outputs, by layer.",
     )
 
 
@@ -43,9 +48,13 @@ class Finetune(Strict):
     """Recovery after every step."""
 
     epochs: int = Field(3, ge=1, le=1000)
+    """Passes over the training split, after every step."""
     learning_rate: float = Field(3e-4, gt=0, le=1)
+    """The highest; it rises to it and falls to zero again."""
     batch_size: int = Field(32, ge=1, le=4096)
-    weight_decay: float = Field(0.01, ge=0)
+    """Samples of one step of the optimizer."""
+    weight_decay: float = Field(0.01, ge=0, le=100)
+    """Of AdamW."""
     warmup: float = Field(0.1, ge=0, lt=1, description="Share of the steps over which the learning rate rises.")
     lora: Lora = Lora()
     augment: Augment | None = Augment()

@@ -6,7 +6,7 @@ from typing import Generic, TypeVar
 from pydantic import Field
 
 from api_schemas.base import Output, Strict
-from api_schemas.enums import ColumnKind, Granularity, Head, JobState, Modality, Phase, UploadState
+from api_schemas.enums import ColumnKind, Granularity, Head, JobState, KeyScope, Modality, Phase, UploadState
 from api_schemas.errors import ErrorCode, ErrorItem
 from api_schemas.ids import FileName, Name, Sha256
 from api_schemas.inputs import Columns
@@ -234,6 +234,8 @@ class Limits(Output):
     quotas: Quotas
     model_buckets: tuple[str, ...]
     """Names that a model reference of type `s3` may give."""
+    scopes: tuple[KeyScope, ...]
+    """What the key that asks allows; all where the service runs without keys."""
 
 
 class Health(Output):

@@ -22,11 +22,14 @@ class Evaluate(Strict):
     """What is measured after every step, beside the loss and the task's own metric."""
 
     batch_size: int = Field(32, ge=1, le=4096)
+    """Samples of one pass while scores are measured."""
     latency_batch_sizes: tuple[Annotated[int, Field(ge=1, le=1024)], ...] = Field((1, 8), max_length=8)
+    """The sizes at which the latency of a pass is measured, original and cut in turn; none: it is not."""
     latency_runs: int = Field(30, ge=5, le=1000, description="Timed runs a batch size, dense and cut in turn.")
     sensitivity_samples: int | None = Field(
         128,
         ge=1,
+        le=10_000_000,
         description="Before the first step, measure on so many validation samples what removing 25, 50 and 75% of each "
         "layer alone would cost; null leaves it out.",
     )
@@ -58,7 +61,9 @@ class Work(Strict):
     )
     stop: Stop | None = None
     deterministic: bool = True
+    """The same inputs give the same bytes, on CUDA too, where that costs some speed."""
     seed: int = Field(0, ge=0, lt=2**31)
+    """Of everything that is drawn: held-out splits, calibration samples, order of the data, adapters."""
 
     @model_validator(mode="before")
     @classmethod
@@ -100,8 +105,11 @@ class JobRequest(Work):
     """`POST /v1/jobs`."""
 
     name: Name | None = None
+    """For people."""
     model: ModelReference
+    """The checkpoint: uploaded, a step of an earlier job, on the Hugging Face hub, or in a bucket that the operator named."""
     dataset: Annotated[UploadedDataset | HubDataset, Field(discriminator="type")]
+    """What to calibrate, recover and measure on: uploaded, or on the Hugging Face hub."""
     priority: int = Field(
         0,
         ge=-10,

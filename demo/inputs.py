@@ -10,8 +10,10 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from demo import cache, keywords, pack, phonemes, score, train
-from demo.client import DemoError
+from api_schemas.errors import SecateurError
+from demo import cache, keywords, phonemes, score, train
+from demo.failure import DemoError
+from secateur.client import packing
 
 ROOT = Path(".demo")
 
@@ -35,9 +37,9 @@ def _keyword_data(console: Console) -> Path:
     def make(folder: Path) -> None:
         console.print(f"Synthesising keyword data: {len(phonemes.WORDS)} words, about half a minute, kept in {ROOT}/ …")
         keywords.make_folder(keywords.KeywordData(), folder / "wav")
-        pack.pack_folder(folder / "wav", folder)
+        packing.pack_folder(folder / "wav", folder)
 
-    return cache.cached(ROOT, "keywords", keywords.KeywordData(), (keywords, phonemes, pack), make)
+    return cache.cached(ROOT, "keywords", keywords.KeywordData(), (keywords, phonemes, packing), make)
 
 
 def _keyword_model(data: Path, console: Console) -> Path:
@@ -69,8 +71,8 @@ def _given_data(folder: Path, console: Console) -> Path:
     ROOT.mkdir(exist_ok=True)
     packed = Path(tempfile.mkdtemp(prefix="packed-", dir=ROOT)).absolute()
     try:
-        pack.pack_folder(folder, packed)
-    except ValueError as error:
+        packing.pack_folder(folder, packed)
+    except (ValueError, SecateurError) as error:
         raise DemoError(str(error)) from error
     return _with_test_split(packed)
 

@@ -21,12 +21,14 @@ from rich.console import Console
 
 from api_schemas.enums import Criterion
 from api_schemas.recovery import Finetune
-from api_schemas.spec import JobRequest
 from demo import inputs, score
-from demo.client import Client, DemoError
+from demo.failure import DemoError
 from demo.results import Outcome, save, show
 from demo.service import running_service
+from secateur import Job, Secateur
+from secateur.errors import SecateurError
 from secateur.progress import JobBar, duration
+from secateur.tables import percent, quality
 
 
 def main() -> int:
@@ -41,7 +43,7 @@ def main() -> int:
             console.print(f"The service runs at {url}.")
             outcomes = _over_http(url, model, data, Path(downloads), console)
         console.print("The service and everything it started has stopped.")
-    except DemoError as error:
+    except (DemoError, SecateurError) as error:
         console.print("[red]The demo stopped:[/]", end=" ")
         console.print(str(error), markup=False, highlight=False)
         return 1
@@ -62,8 +64,7 @@ def _settings_given() -> dict[str, str]:
 
 def _over_http(url: str, model: Path, data: Path, downloads: Path, console: Console) -> list[Outcome]:
     """Upload, run the job and its control, download and score."""
-    client = Client(url)
-    try:
+    with Secateur(url) as client:
         uploaded = client.upload_model(model)
         dataset = client.upload_dataset(data)
         assert uploaded.layout is not None
@@ -75,44 +76,50 @@ def _over_http(url: str, model: Path, data: Path, downloads: Path, console: Cons
         )
         outcomes: list[Outcome] = []
         for criterion, title in _variants():
-            job = client.submit(_request(uploaded.id, dataset.id, criterion))
+            job = client.submit(
+                uploaded,
+                dataset,
+                preset="paper",
+                sparsity=float(os.environ.get("DEMO_SPARSITY", "0.5")),
+                pruning={"criterion": criterion},
+                finetune=_recovery().model_dump(),
+                name=f"demo, {criterion.value}",
+            )
             console.print(f"Job {job.id}: paper preset, criterion {criterion.value}.")
-            with JobBar(console) as bar:
-                job = client.follow(job.id, bar)
-            folder = downloads / criterion.value
-            folder.mkdir()
-            checkpoint = client.last_checkpoint(job.id)
-            pruned = client.download(checkpoint, folder)
+            _follow(job, console)
+            pruned = job.download(downloads / criterion.value)
             console.print(
-                f"Downloaded step {checkpoint.step}: {len(checkpoint.files)} files, every SHA-256 as announced."
+                f"Downloaded step {job.metrics[-1].step}: {len(list(pruned.iterdir()))} files, every SHA-256 as announced."
             )
             if not outcomes:
                 outcomes.append(Outcome("before", job.metrics[0], _score_afresh(model, data)))
             outcomes.append(Outcome(title, job.metrics[-1], _score_afresh(pruned, data)))
         return outcomes
-    finally:
-        client.close()
+
+
+def _follow(job: Job, console: Console) -> None:
+    """Wait for the job, showing where it is and what every step came to."""
+    told = 0
+
+    def note(bar: JobBar) -> None:
+        nonlocal told
+        for step in job.metrics[told:]:
+            bar.note(
+                f"step {step.step}: {percent(step.achieved_sparsity)} of attention removed, "
+                f"{quality(step.validation)} on validation"
+            )
+        told = len(job.metrics)
+        if job.progress is not None:
+            bar.update(**job.progress.model_dump())
+
+    with JobBar(console) as bar:
+        job.wait(progress=lambda _: note(bar))
+        note(bar)
 
 
 def _variants() -> list[tuple[Criterion, str]]:
     control = [(Criterion.RANDOM, "control: heads removed at random")]
     return [(Criterion.FISHER, "pruned"), *(control if os.environ.get("DEMO_CONTROL", "1") != "0" else [])]
-
-
-def _request(model_id: str, dataset_id: str, criterion: Criterion) -> JobRequest:
-    return JobRequest.model_validate(
-        {
-            "name": f"demo, {criterion.value}",
-            "model": {"type": "upload", "id": model_id},
-            "dataset": {"type": "upload", "id": dataset_id},
-            "pruning": {
-                "preset": "paper",
-                "criterion": criterion,
-                "target": {"attention_sparsity": float(os.environ.get("DEMO_SPARSITY", "0.5"))},
-            },
-            "finetune": _recovery().model_dump(),
-        }
-    )
 
 
 def _recovery() -> Finetune:

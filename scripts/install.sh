@@ -31,5 +31,5 @@ else
     pip install "torch==2.13.0"
 fi
 echo "Installing Secateur …"
-pip install "torch==2.13.0" --editable ".[server,worker,export,dev]"
+pip install "torch==2.13.0" --editable ".[server,worker,export,dev,docs]"
 .venv/bin/python scripts/repair_torchaudio.py

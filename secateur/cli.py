@@ -25,10 +25,10 @@ from api_schemas.enums import (
 )
 from api_schemas.presets import PresetName
 from api_schemas.spec import EngineSpec
-from secateur import doctor as doctor_module
 from secateur import prune as prune_module
 from secateur import stack
 from secateur import up as up_module
+from secateur.doctor import run as doctor_module
 
 HELP = "Makes transformer checkpoints smaller and faster by structured pruning of attention."
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=HELP)
@@ -131,9 +131,23 @@ def keys(
 
 
 @app.command()
-def doctor() -> None:
-    """Repair what an installation is known to get wrong (torchaudio beside a CPU build of torch)."""
-    print(doctor_module.repair_torchaudio())
+def doctor(
+    url: Annotated[
+        str | None, typer.Option(help="The server to call. Default: SECATEUR_URL, then this machine's.")
+    ] = None,
+    data_dir: Annotated[
+        Path | None, typer.Option(help="The folder of a `secateur up`, to look at the parts of a server here.")
+    ] = None,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="The port that `secateur up` is to have.")] = 8000,
+    fix: Annotated[bool, typer.Option("--fix", help="Mend what is safe to mend.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Findings as JSON.")] = False,
+) -> None:
+    """Look over the installation, and say what is wrong and what to do. Exit status 1 where something is wrong.
+
+    With --data-dir or SECATEUR_… settings the parts of a server are looked at, too.
+    """
+    console = Console(width=None if sys.stdout.isatty() else 200)
+    raise typer.Exit(doctor_module.doctor(url, data_dir, port, fix=fix, as_json=as_json, console=console))
 
 
 @app.command()

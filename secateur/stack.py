@@ -40,10 +40,14 @@ def environment(data_dir: Path, sockets: Path) -> dict[str, str]:
     """Settings of all programs of the stack."""
     return {
         "SECATEUR_DATA_DIR": str(data_dir),
-        # A Unix socket in a private folder: the broker needs no password and no port.
-        "SECATEUR_BROKER_URL": os.environ.get("SECATEUR_BROKER_URL") or f"redis+socket://{sockets}/valkey.sock",
+        "SECATEUR_BROKER_URL": broker_url(sockets),
         "PYTHONUNBUFFERED": "1",
     }
+
+
+def broker_url(sockets: Path) -> str:
+    """The one that was given, or our own: a Unix socket in a private folder needs no password and no port."""
+    return os.environ.get("SECATEUR_BROKER_URL") or f"redis+socket://{sockets}/valkey.sock"
 
 
 def broker(data_dir: Path, sockets: Path) -> list[Program]:

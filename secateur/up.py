@@ -1,6 +1,6 @@
 """`secateur up`: starts the embedded stack, waits until it is ready, keeps it running, and stops all of it.
 
-While the stack runs, `<data dir>/up.json` says where: {"url": …, "pid": …}.
+While the stack runs, `<data dir>/up.json` says where: {"url": …, "pid": …, "broker": …}.
 """
 
 import fcntl
@@ -56,7 +56,7 @@ def up(data_dir: Path, port: int, console: Console) -> int:
             try:
                 _start(programs, data_dir, port, sockets, stop)
                 if not stop.signals:
-                    _announce(data_dir, port, console)
+                    _announce(data_dir, port, sockets, console)
                 while not stop.signals:
                     programs.restart_crashed()
                     time.sleep(POLL_SECONDS)
@@ -103,10 +103,12 @@ def _ready(port: int) -> bool:
         return False
 
 
-def _announce(data_dir: Path, port: int, console: Console) -> None:
+def _announce(data_dir: Path, port: int, sockets: Path, console: Console) -> None:
     url = f"http://{stack.HOST}:{port}"
+    told = {"url": url, "pid": os.getpid(), "broker": stack.broker_url(sockets)}
     partial = data_dir / "up.json.partial"
-    partial.write_text(json.dumps({"url": url, "pid": os.getpid()}))
+    partial.touch(mode=0o600)  # The address of a broker may have its password.
+    partial.write_text(json.dumps(told))
     partial.replace(data_dir / "up.json")
     console.print(f"[bold green]Secateur is ready:[/] {url}   documentation: {url}/docs")
     console.print(f"Data and logs in {data_dir}. Only this machine can reach it. Ctrl-C stops it.")

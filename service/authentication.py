@@ -17,8 +17,8 @@ CALLER_KEY = "caller"
 
 
 class Authenticate:
-    """ASGI middleware: below /v1 and on the pages nobody gets further without a valid key (setting `auth`) or over the
-    tenant's rate.
+    """ASGI middleware: below /v1 and on the pages nobody gets further without a valid key (setting `auth`), over the tenant's
+    rate, or from an address that sent too many keys that were none.
 
     `request.state.caller` is set there, for service/access.py. What lies elsewhere is public.
     """
@@ -48,7 +48,9 @@ class Authenticate:
         if self.services.settings.auth == "none":
             caller = Caller(ANYBODY.tenant, ANYBODY.scopes, request_id=request_id)
         else:
-            key = keys.authenticate(self.services.database, _token(request))
+            token = _token(request)
+            with self.services.refusals.counted(request.client.host if request.client else None, token):
+                key = keys.authenticate(self.services.database, token)
             caller = Caller(key.tenant, frozenset(key.scopes), key.id, request_id)
         self.services.rates.count(caller.tenant)
         return caller

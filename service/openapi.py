@@ -51,26 +51,33 @@ SECURITY_SCHEME = {
     "A service that runs without keys (`SECATEUR_AUTH=none`) answers to its own machine alone and asks for none.",
 }
 
+
+def _header(description: str, kind: str = "string") -> dict[str, Any]:
+    return {"description": description, "required": True, "schema": {"type": kind}}
+
+
+def sometimes(headers: dict[str, Any]) -> dict[str, Any]:
+    """Of a response that has them only under a condition, which its call describes."""
+    return {name: {**header, "required": False} for name, header in headers.items()}
+
+
 # Response headers, for the `headers` of a response.
-LOCATION = {"Location": {"description": "Address of what was made.", "schema": {"type": "string"}}}
-ETAG = {"ETag": {"description": "For `If-None-Match`.", "schema": {"type": "string"}}}
-RETRY_AFTER = {"Retry-After": {"description": "Seconds to wait before asking again.", "schema": {"type": "integer"}}}
+LOCATION = {"Location": _header("Address of what was made.")}
+ETAG = {"ETag": _header("For `If-None-Match`.")}
+RETRY_AFTER = {"Retry-After": _header("Seconds to wait before asking again.", "integer")}
 LOG_HEADERS = {
-    "Log-Attempt": {"description": "Number of the attempt.", "schema": {"type": "integer"}},
-    "Log-Attempts": {"description": "All attempts that left a log, such as `1,2`.", "schema": {"type": "string"}},
-    "Log-Offset": {
-        "description": "Byte of the attempt's log at which this piece begins; beyond `offset` where older parts are gone.",
-        "schema": {"type": "integer"},
-    },
-    "Log-Next-Offset": {"description": "`offset` of the next piece.", "schema": {"type": "integer"}},
+    "Log-Attempt": _header("Number of the attempt.", "integer"),
+    "Log-Attempts": _header("All attempts that left a log, such as `1,2`."),
+    "Log-Offset": _header(
+        "Byte of the attempt's log at which this piece begins; beyond `offset` where older parts are gone.", "integer"
+    ),
+    "Log-Next-Offset": _header("`offset` of the next piece.", "integer"),
 }
-TUS_HEADERS = {
-    "Tus-Resumable": {"description": "The version of the protocol: `1.0.0`.", "schema": {"type": "string"}},
-    "Upload-Offset": {"description": "How many bytes are kept.", "schema": {"type": "integer"}},
-    "Upload-Expires": {"description": "When they are given up (an HTTP date).", "schema": {"type": "string"}},
-}
-WWW_AUTHENTICATE = {"WWW-Authenticate": {"description": "`Bearer`.", "schema": {"type": "string"}}}
-CONTENT_RANGE = {"Content-Range": {"description": "`bytes first-last/size`.", "schema": {"type": "string"}}}
+TUS_RESUMABLE = {"Tus-Resumable": _header("The version of the protocol: `1.0.0`.")}
+UPLOAD_OFFSET = {"Upload-Offset": _header("How many bytes are kept.", "integer")}
+UPLOAD_EXPIRES = {"Upload-Expires": _header("When they are given up (an HTTP date).")}
+WWW_AUTHENTICATE = {"WWW-Authenticate": _header("`Bearer`.")}
+CONTENT_RANGE = {"Content-Range": _header("`bytes first-last/size`.")}
 
 
 def request_headers(**described: str) -> dict[str, Any]:
@@ -100,16 +107,19 @@ def problems(*codes: ErrorCode) -> dict[int | str, dict[str, Any]]:
         status: {
             "description": "\n".join(f"- `{code.value}`: {ERROR_TEXTS[code].title}." for code in found),
             "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
-            **({"headers": RETRY_AFTER} if _says_when(status, found) else {}),
-            **({"headers": WWW_AUTHENTICATE} if status == 401 else {}),
+            **_headers(status, found),
         }
         for status, found in by_status.items()
     }
 
 
-def _says_when(status: int | str, codes: list[ErrorCode]) -> bool:
-    """Whether answers of this status have `Retry-After`."""
-    return status in (429, 503, 507) or ErrorCode.IDEMPOTENCY_IN_PROGRESS in codes
+def _headers(status: int | str, codes: list[ErrorCode]) -> dict[str, Any]:
+    """`headers` of answers of this status, where they have any."""
+    if status == 401:
+        return {"headers": WWW_AUTHENTICATE}
+    if status in (429, 503, 507):
+        return {"headers": RETRY_AFTER}
+    return {"headers": sometimes(RETRY_AFTER)} if ErrorCode.IDEMPOTENCY_IN_PROGRESS in codes else {}
 
 
 def install(app: FastAPI, needed: Sequence[tuple[str, frozenset[str], tuple[KeyScope, ...]]]) -> None:

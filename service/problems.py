@@ -91,9 +91,11 @@ def request_id_of(request: Request) -> str | None:
 
 
 async def answer_to(request: Request, error: Exception) -> Response:
-    """The response for an error outside the routes, where no handler is in charge: in a middleware."""
+    """The response for an error where no handler is in charge: in a middleware, in a route that adds to every answer."""
     if isinstance(error, SecateurError):
         return problem(request, error)
+    if isinstance(error, RequestValidationError):
+        return await _not_valid(request, error)
     if isinstance(error, UNREACHABLE):
         return await _unreachable(request, error)
     return await _unexpected(request, error)

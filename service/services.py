@@ -10,6 +10,7 @@ from api_schemas.enums import AuditAction
 from service.caller import ANYBODY, Caller
 from service.event_streams import EventStreams
 from service.rates import Rates
+from service.refusals import Refusals
 from store import audit
 from store.artifacts import Artifacts
 from store.database import Database
@@ -25,6 +26,7 @@ class Services:
     database: Database
     artifacts: Artifacts
     rates: Rates
+    refusals: Refusals
     streams: EventStreams
     """Of events; used on the event loop alone."""
     places: Places
@@ -40,7 +42,7 @@ class Services:
         database = Database(settings.database_url)
         artifacts, streams = Artifacts(settings.artifacts_url), EventStreams(settings, database)
         places = Places(database, settings.failure_cap)
-        return cls(settings, database, artifacts, Rates.of(settings), streams, places)
+        return cls(settings, database, artifacts, Rates.of(settings), Refusals.of(settings), streams, places)
 
     @property
     def tenant(self) -> str:

@@ -121,11 +121,11 @@ def publish_outbox(database: Database, settings: Settings) -> int:
     return outbox.dispatch(database, lambda: publish_wake(settings))
 
 
-def waiting_wakes(settings: Settings) -> int:
-    """How many wake-ups no worker has taken yet. Raises ConnectionError."""
+def waiting_wakes(settings: Settings, queue: str = JOBS) -> int:
+    """How many messages of a queue no worker has taken yet; of `jobs` they are wake-ups. Raises ConnectionError."""
     app = make_celery(settings)
     with app.connection_for_write() as connection:
         try:
-            return int(app.amqp.queues[JOBS](connection.default_channel).queue_declare().message_count)
+            return int(app.amqp.queues[queue](connection.default_channel).queue_declare().message_count)
         except (OperationalError, *connection.connection_errors) as error:
             raise ConnectionError(str(error)) from error

@@ -80,6 +80,10 @@ class Settings(BaseSettings):
         (), description="Names, as a JSON list, the service is called by beside this machine's own; `*` for any."
     )
 
+    refused_keys_per_minute: int | None = Field(
+        100, ge=1, description="Most keys from one address that may be refused in a minute; null: without bound."
+    )
+
     # What a tenant may use; null: without bound
     requests_per_minute: int | None = Field(None, ge=1, description="Most requests of a tenant in a minute.")
     rate_storage: Literal["memory", "broker"] = Field(

@@ -1,4 +1,4 @@
-"""A child process that answers in JSON lines: the engine, or the fetcher of hub datasets.
+"""A child process that answers in JSON lines: the engine, or the reader of hub datasets.
 
 It leads its own process group, so that KILL of the group is the last word over it and whatever it started. It knows no
 secret: its environment is built from nothing, and it runs in a cage (store/cage). Its standard input is a pipe that this

@@ -2,17 +2,13 @@
 
 import os
 import pwd
-import shutil
-import subprocess
 from pathlib import Path
 
 from api_schemas.errors import ErrorCode
-from store.cage import Cage, read_report
+from store.cage import Cage, read_report, trial
 from store.settings import Settings
 from worker.engine_output import Crashed
 from worker.workplace import Workplace
-
-CHECK_SECONDS = 60
 
 
 def of_engine(place: Workplace, settings: Settings) -> Cage:
@@ -55,19 +51,7 @@ def report(line: str) -> tuple[str, ...]:
 
 def check(settings: Settings) -> tuple[str, ...]:
     """The layers that hold on this machine. Raises SystemExit, with the launcher's reason, where a worker must not run here."""
-    cage = Cage(user=settings.engine_user, strict=settings.auth == "keys")
-    true = shutil.which("true") or "/bin/true"
     try:
-        run = subprocess.run(
-            cage.command([true]),
-            env={name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ},
-            capture_output=True,
-            text=True,
-            timeout=CHECK_SECONDS,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise SystemExit(f"The cage of the engine cannot be started: {error}") from error
-    if run.returncode:
-        raise SystemExit(f"This worker does not start: {run.stderr.strip()}")
-    return report(run.stdout)
+        return trial.layers_here(settings.engine_user, strict=settings.auth == "keys")
+    except trial.NoCageError as error:
+        raise SystemExit(f"This worker does not start: {error}") from error

@@ -14,13 +14,13 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
+from api_schemas.checkpoint_files import checkpoint_names
 from api_schemas.enums import UploadState
 from api_schemas.errors import ErrorCode, SecateurError
 from api_schemas.inputs import BucketModel, HubDataset, HubModel, StepModel, UploadedModel
 from store import jobs, uploads
 from store.artifacts import Artifacts
 from store.database import Database
-from store.intake.model_folder import checkpoint_names
 from store.settings import Settings
 from store.tables import Job, JobStepFile, UploadFile
 from store.training import TrainingFile
@@ -41,7 +41,7 @@ POLL_SECONDS = 0.5
 
 
 class FetchFailure(BaseModel):
-    """The last line of a fetcher that did not succeed."""
+    """The last line of a reader that did not succeed."""
 
     detail: str
     transient: bool
@@ -195,7 +195,7 @@ def _reported(dataset: HubDataset, child: Child, job_log: JobLog) -> Exception:
     try:
         failure = FetchFailure.model_validate(json.loads(last or ""))
     except ValueError:
-        detail = f"its fetcher ended with status {child.process.returncode}: {job_log.tail(3)}"
+        detail = f"its reader ended with status {child.process.returncode}: {job_log.tail(3)}"
         return TransientFailure(_fetch_failed(dataset, detail))
     error = _fetch_failed(dataset, failure.detail)
     return TransientFailure(error) if failure.transient else error

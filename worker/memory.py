@@ -8,12 +8,11 @@ import psutil
 
 from api_schemas.enums import Phase
 from api_schemas.spec import JobRequest
+from store.machine import memory_bytes
 
 SCORED_TOGETHER = {"cpu": 8, "cuda": 64}
 """As the engine scores; a test holds the two together."""
 LOOK_SECONDS = 0.5
-_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
-"""Of the container, in the two versions of control groups."""
 _EVENTS = Path("/sys/fs/cgroup/memory.events")
 
 
@@ -43,9 +42,9 @@ class MemoryWatch:
     """
 
     def __init__(self, leader: int, most: int | None) -> None:
-        """`leader`: who began the session; a caged process cannot leave it. `most`: bytes, by default `_most_here`."""
+        """`leader`: who began the session; a caged process cannot leave it. `most`: bytes; by default nine tenths of all."""
         self._leader = leader
-        self.most = _most_here() if most is None else most
+        self.most = memory_bytes() * 9 // 10 if most is None else most
         self._next_look = 0.0
 
     def excess(self) -> int | None:
@@ -72,13 +71,3 @@ def session_memory(leader: int) -> int:
 def _own_pages(status: str) -> int:
     kibibytes = (line.split()[1] for line in status.splitlines() if line.startswith(("RssAnon:", "RssShmem:")))
     return 1024 * sum(map(int, kibibytes))
-
-
-def _most_here() -> int:
-    total: int = psutil.virtual_memory().total
-    for file in _LIMITS:
-        try:
-            total = min(total, int(file.read_text()))
-        except (OSError, ValueError):
-            continue  # Another kind of control group, or none, or `max`.
-    return total * 9 // 10

@@ -3,10 +3,11 @@
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from api_schemas.checkpoint_files import checkpoint_names
 from api_schemas.errors import ErrorCode, SecateurError
 from api_schemas.inputs import BucketModel, HubModel
 from store.intake.local_model import judge_folder
-from store.intake.model_folder import check_names, check_sizes, checkpoint_names
+from store.intake.model_folder import check_names, check_sizes
 from store.model_buckets import BucketFolder, parse_buckets
 from store.settings import Settings
 from worker.hub import Away, Hub, Refused

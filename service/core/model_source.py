@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
+from api_schemas.checkpoint_files import checkpoint_names
 from api_schemas.enums import UploadState
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
 from api_schemas.inputs import BucketModel, HubModel, ModelReference, StepModel, UploadedModel
@@ -17,7 +18,7 @@ from service.core.complete import StoredFiles
 from service.core.uploads import require_kept
 from service.services import Services
 from store import jobs, uploads
-from store.intake.model_folder import check_sizes, checkpoint_names, describe_model
+from store.intake.model_folder import check_sizes, describe_model
 from store.model_buckets import BucketFolder, parse_buckets
 from store.tables import JobStep, Upload, UploadFile
 from store.uploads import UploadKind

@@ -14,7 +14,7 @@ from service.access import ToReadJobs
 from service.core import jobs
 from service.event_streams import EventStreamResponse
 from service.head import STATE_KEY
-from service.openapi import ETAG, RETRY_AFTER, problems
+from service.openapi import ETAG, RETRY_AFTER, problems, sometimes
 from service.polling import NOT_MODIFIED, IfNoneMatch, polled
 from service.routes.parameters import JobPath
 from service.services import Services
@@ -34,11 +34,12 @@ _STREAM = "text/event-stream"
         200: {
             "description": "A page; with `Accept: text/event-stream` a stream of server-sent events, each a JobEvent as `data` "
             "with its `seq` as `id`.",
-            "content": {_STREAM: {"schema": {"type": "string"}}},
-            "headers": ETAG | RETRY_AFTER,
+            # A schema would be of the events as objects, which OpenAPI 3.1 has no words for.
+            "content": {_STREAM: {}},
+            "headers": sometimes(ETAG | RETRY_AFTER),
         },
         204: {"description": "As a stream: the job has ended and all its events are known. Do not connect again."},
-        304: {"description": NOT_MODIFIED, "headers": ETAG | RETRY_AFTER},
+        304: {"description": NOT_MODIFIED, "headers": ETAG | sometimes(RETRY_AFTER)},
         **problems(ErrorCode.NOT_FOUND, ErrorCode.DELETED, ErrorCode.TOO_MANY_STREAMS),
     },
 )
@@ -48,7 +49,9 @@ async def list_job_events(
     job_id: JobPath,
     after: Annotated[int, Query(ge=0, le=_LARGEST, description="Events numbered above this one.")] = 0,
     limit: Annotated[int, Query(ge=1, le=1000, description="Most events of a page. A stream has no limit.")] = 200,
-    accept: Annotated[str | None, Header(description="`text/event-stream` for a stream.")] = None,
+    accept: Annotated[
+        str | None, Header(description="`text/event-stream` for a stream.", examples=["text/event-stream"])
+    ] = None,
     last_event_id: Annotated[
         int | None,
         Header(ge=0, le=_LARGEST, description="Of a stream: goes on after this event. Counts before `after`."),

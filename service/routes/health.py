@@ -8,7 +8,7 @@ from fastapi import APIRouter, Response
 from api_schemas.families import FAMILIES
 from api_schemas.resources import Health, Limits, Quota, Quotas
 from service.access import Public, ToLookAround
-from service.openapi import problems
+from service.openapi import RETRY_AFTER, problems
 from service.problems import RETRY_SECONDS
 from store import broker, quotas
 from store.intake import dataset_names, model_folder
@@ -31,7 +31,11 @@ def get_health() -> Health:
     operation_id="get_readiness",
     summary="Can the service work",
     responses={
-        503: {"description": "Something it needs does not answer; `checks` says what.", "model": Health},
+        503: {
+            "description": "Something it needs does not answer; `checks` says what.",
+            "model": Health,
+            "headers": RETRY_AFTER,
+        },
         **{status: body for status, body in problems().items() if status != 503},
     },
 )
@@ -66,6 +70,7 @@ def get_limits(services: ToLookAround) -> Limits:
         dataset_file_suffixes=dataset_names.SUFFIXES,
         families=tuple(family.name for family in FAMILIES),
         model_buckets=tuple(sorted(parse_buckets(settings.model_buckets))),
+        scopes=tuple(sorted(services.caller.scopes)),
         quotas=Quotas(
             requests_per_minute=Quota(limit=settings.requests_per_minute, used=services.rates.used(services.tenant)),
             stored_bytes=Quota(limit=settings.max_stored_bytes, used=used.stored_bytes),

@@ -4,7 +4,6 @@ from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, BackgroundTasks, Body, Query, Request, Response
-from pydantic import AwareDatetime
 from sqlalchemy.orm import Session
 
 from api_schemas.enums import TERMINAL_STATES, JobState
@@ -19,10 +18,19 @@ from service.core import checkpoints, jobs, submit, views
 from service.core import estimate as estimates
 from service.downloads import file_response
 from service.idempotent import CODES, REPLAYED, Key, once
-from service.openapi import CONTENT_RANGE, ETAG, LOCATION, LOG_HEADERS, RETRY_AFTER, problems, request_headers
+from service.openapi import (
+    CONTENT_RANGE,
+    ETAG,
+    LOCATION,
+    LOG_HEADERS,
+    RETRY_AFTER,
+    problems,
+    request_headers,
+    sometimes,
+)
 from service.polling import NOT_MODIFIED, POLL_SECONDS, IfNoneMatch, polled
 from service.routes.examples import JOB_EXAMPLES
-from service.routes.parameters import Cursor, JobPath, Limit
+from service.routes.parameters import Cursor, JobPath, Limit, Moment
 from store.idempotency import Answer
 from store.jobs import JobFilter
 from store.tables import Job
@@ -119,8 +127,8 @@ def estimate_job(services: ToReadJobs, body: JobBody) -> JobEstimate:
     summary="List jobs",
     response_model=Page[JobResource],
     responses={
-        200: {"headers": ETAG | RETRY_AFTER},
-        304: {"description": NOT_MODIFIED, "headers": ETAG | RETRY_AFTER},
+        200: {"headers": ETAG | sometimes(RETRY_AFTER)},
+        304: {"description": NOT_MODIFIED, "headers": ETAG | sometimes(RETRY_AFTER)},
         **problems(),
     },
 )
@@ -140,9 +148,9 @@ def list_jobs(
     ] = None,
     model: Annotated[ModelId | None, Query(description="Only jobs that prune this model.")] = None,
     created_after: Annotated[
-        AwareDatetime | None, Query(description="Only jobs of this moment or later, RFC 3339 with its offset.")
+        Moment | None, Query(description="Only jobs of this moment or later, RFC 3339 with its offset.")
     ] = None,
-    created_before: Annotated[AwareDatetime | None, Query(description="Only jobs before this moment.")] = None,
+    created_before: Annotated[Moment | None, Query(description="Only jobs before this moment.")] = None,
     if_none_match: IfNoneMatch = None,
 ) -> Response:
     """Newest first, deleted ones left out. `Retry-After` is sent while a job of the page has not ended."""
@@ -163,8 +171,8 @@ def list_jobs(
     summary="Poll a job",
     response_model=JobResource,
     responses={
-        200: {"headers": ETAG | RETRY_AFTER},
-        304: {"description": NOT_MODIFIED, "headers": ETAG | RETRY_AFTER},
+        200: {"headers": ETAG | sometimes(RETRY_AFTER)},
+        304: {"description": NOT_MODIFIED, "headers": ETAG | sometimes(RETRY_AFTER)},
         **problems(ErrorCode.NOT_FOUND, ErrorCode.DELETED),
     },
 )

@@ -1,8 +1,10 @@
 """Parameters that several calls share."""
 
+import re
 from typing import Annotated
 
 from fastapi import Path, Query
+from pydantic import AwareDatetime, BeforeValidator
 
 from api_schemas.ids import DatasetId, DeliveryId, FileName, JobId, KeyId, ModelId, ResumableId, WebhookId
 
@@ -27,4 +29,14 @@ StepPath = Annotated[int, Path(ge=0, le=10_000, description="Number of a step; t
 Cursor = Annotated[
     str | None, Query(max_length=256, description="`next_cursor` of the page before. Left out: the newest page.")
 ]
+
+
+def _date_first(given: str) -> str:
+    """Pydantic alone would take a number for seconds since 1970."""
+    if not re.match(r"\d{4}-\d{2}-\d{2}[Tt ]", given):
+        raise ValueError("give the moment as RFC 3339, such as 2026-01-05T00:00:00+01:00")
+    return given
+
+
+Moment = Annotated[AwareDatetime, BeforeValidator(_date_first)]
 Limit = Annotated[int, Query(ge=1, le=100, description="Most items of a page.")]

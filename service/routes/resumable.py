@@ -8,6 +8,7 @@ from email.utils import format_datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from starlette.concurrency import run_in_threadpool
 
@@ -16,8 +17,8 @@ from api_schemas.resources import ResumableFile
 from service.access import ToReadUploads, ToWriteModels
 from service.core import resumable, views
 from service.head import STATE_KEY
-from service.openapi import LOCATION, TUS_HEADERS, problems
-from service.problems import problem
+from service.openapi import LOCATION, TUS_RESUMABLE, UPLOAD_EXPIRES, UPLOAD_OFFSET, problems
+from service.problems import answer_to
 from service.routes.parameters import DatasetPath, ModelPath, ResumablePath
 from service.routes.sending import FILE_BODY, content_length
 from service.services import Services
@@ -27,6 +28,18 @@ from store.uploads import UploadKind
 VERSION = "1.0.0"
 EXTENSIONS = "creation,checksum,expiration,termination"
 MEDIA_TYPE = "application/offset+octet-stream"
+_SPOKEN: dict[str, Any] = {
+    "parameters": [
+        {
+            "name": "Tus-Resumable",
+            "in": "header",
+            "required": True,
+            "schema": {"type": "string", "enum": [VERSION]},
+            "description": "The version of the protocol.",
+        }
+    ]
+}
+_STANDING = TUS_RESUMABLE | UPLOAD_OFFSET | UPLOAD_EXPIRES
 _PIECE_BODY: dict[str, Any] = {
     "requestBody": {
         **FILE_BODY["requestBody"],
@@ -52,8 +65,8 @@ class TusRoute(APIRoute):
                         ErrorCode.TUS_VERSION, f"Tus-Resumable says {said[:32]!r}; {VERSION} is spoken here."
                     )
                 response = await original(request)
-            except SecateurError as error:
-                response = problem(request, error)
+            except (SecateurError, RequestValidationError) as error:
+                response = await answer_to(request, error)
             response.headers["Tus-Resumable"] = VERSION
             if response.status_code == 412:
                 response.headers["Tus-Version"] = VERSION
@@ -110,7 +123,8 @@ def get_protocol(services: ToWriteModels) -> Response:
     operation_id="create_model_file_upload",
     summary="Begin to send a file of a model in pieces",
     status_code=201,
-    responses={201: {"headers": LOCATION | TUS_HEADERS}, **_CREATE_PROBLEMS},
+    openapi_extra=_SPOKEN,
+    responses={201: {"headers": LOCATION | _STANDING}, **_CREATE_PROBLEMS},
 )
 def create_for_model(
     services: ToWriteModels,
@@ -128,7 +142,8 @@ def create_for_model(
     operation_id="create_dataset_file_upload",
     summary="Begin to send a file of a dataset in pieces",
     status_code=201,
-    responses={201: {"headers": LOCATION | TUS_HEADERS}, **_CREATE_PROBLEMS},
+    openapi_extra=_SPOKEN,
+    responses={201: {"headers": LOCATION | _STANDING}, **_CREATE_PROBLEMS},
 )
 def create_for_dataset(
     services: ToWriteModels,
@@ -145,7 +160,7 @@ def create_for_dataset(
     "/uploads/{upload_id}",
     operation_id="get_file_upload",
     summary="How far a file has come",
-    responses={200: {"headers": TUS_HEADERS}, **problems(ErrorCode.NOT_FOUND, ErrorCode.TUS_VERSION)},
+    responses={200: {"headers": _STANDING}, **problems(ErrorCode.NOT_FOUND, ErrorCode.TUS_VERSION)},
 )
 async def get_upload(services: ToReadUploads, upload_id: ResumablePath, response: Response) -> ResumableFile:
     """HEAD, as tus clients ask, has the same headers. Once all of it has come it stays until the model or dataset is complete."""
@@ -161,9 +176,9 @@ async def get_upload(services: ToReadUploads, upload_id: ResumablePath, response
     summary="Send the next bytes of a file",
     status_code=204,
     response_class=Response,
-    openapi_extra=_PIECE_BODY,
+    openapi_extra=_SPOKEN | _PIECE_BODY,
     responses={
-        204: {"description": "Kept.", "headers": TUS_HEADERS},
+        204: {"description": "Kept.", "headers": _STANDING},
         **problems(
             ErrorCode.NOT_FOUND,
             ErrorCode.UPLOAD_OFFSET,
@@ -199,8 +214,9 @@ async def append(
     if request.headers.get("content-type", "").split(";")[0].strip().lower() != MEDIA_TYPE:
         raise SecateurError(ErrorCode.MEDIA_TYPE_REFUSED, f"Send the bytes with `Content-Type: {MEDIA_TYPE}`.")
     length = content_length(request)
-    offset = await resumable.receive(services, upload_id, upload_offset, length, upload_checksum, request.stream())
-    return Response(status_code=204, headers={"Upload-Offset": str(offset)})
+    row = await run_in_threadpool(resumable.get, services, upload_id)
+    row.offset = await resumable.receive(services, upload_id, upload_offset, length, upload_checksum, request.stream())
+    return Response(status_code=204, headers=_headers(services, row))
 
 
 @router.delete(
@@ -208,7 +224,8 @@ async def append(
     operation_id="delete_file_upload",
     summary="Give up what has come of a file",
     status_code=204,
-    responses=problems(ErrorCode.NOT_FOUND, ErrorCode.TUS_VERSION),
+    openapi_extra=_SPOKEN,
+    responses={204: {"headers": TUS_RESUMABLE}, **problems(ErrorCode.NOT_FOUND, ErrorCode.TUS_VERSION)},
 )
 def delete_upload(services: ToWriteModels, upload_id: ResumablePath) -> None:
     """The model or dataset stays, and the file can be sent anew. A file that has come whole stays, too."""

@@ -15,8 +15,6 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
-from store.cage import seccomp
-
 PR_SET_DUMPABLE = 4
 
 
@@ -50,8 +48,6 @@ class Cage:
     """Files and folders that it may read, beside the interpreter's and the system's libraries."""
     file_bytes: int = 0
     """Largest file that it may write."""
-    network: bool = False
-    """Whether it may open internet sockets."""
     memory_bytes: int | None = None
     """Bound of its address space. Not for CUDA, which reserves more than it uses."""
     cpu_seconds: int | None = None
@@ -70,15 +66,6 @@ class Cage:
             raise FileNotFoundError(command[0])
         ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
         return [sys.executable, "-m", "store.cage", json.dumps(asdict(self)), *command]
-
-
-def give_up_sockets() -> bool:
-    """In a caged process that had the internet until now: it, all its threads, open no more sockets. False without seccomp."""
-    try:
-        seccomp.install(network=False)
-    except (OSError, RuntimeError, ImportError):
-        return False
-    return True
 
 
 def read_report(line: str | bytes) -> tuple[Layer, ...]:

@@ -24,7 +24,7 @@ def main() -> None:
     held = [Layer.ENVIRONMENT]
     _limit(cage)
     held.append(Layer.RESOURCES)
-    if not cage.network and _tried(kernel.leave_network):
+    if _tried(kernel.leave_network):
         held.append(Layer.NETWORK)
     kernel.empty_bounding_set()
     if cage.user is not None and os.getuid() == 0:
@@ -33,9 +33,9 @@ def main() -> None:
     kernel.drop_capabilities()
     kernel.no_new_privileges()
     held.append(Layer.PRIVILEGES)
-    if _tried(lambda: landlock.install(paths.rules(cage.write, cage.read), network=cage.network)):
+    if _tried(lambda: landlock.install(paths.rules(cage.write, cage.read))):
         held.append(Layer.LANDLOCK)
-    if _tried(lambda: seccomp.install(network=cage.network)):
+    if _tried(seccomp.install):
         held.append(Layer.SECCOMP)
     if cage.strict and not {Layer.SECCOMP, Layer.NETWORK} & set(held):
         sys.stderr.write(

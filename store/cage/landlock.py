@@ -42,7 +42,7 @@ class _PathBeneath(ctypes.Structure):
     _fields_ = (("allowed_access", ctypes.c_uint64), ("parent_fd", ctypes.c_int32))
 
 
-def install(rules: Iterable[tuple[Path, int]], *, network: bool) -> None:
+def install(rules: Iterable[tuple[Path, int]]) -> None:
     """Allow what `rules` say of paths and what lies below them, and nothing else. Raises OSError where the kernel has none.
 
     A path that does not exist is passed over.
@@ -51,7 +51,7 @@ def install(rules: Iterable[tuple[Path, int]], *, network: bool) -> None:
     known = _known_rights(version)
     attributes = _Ruleset(
         handled_access_fs=known,
-        handled_access_net=0 if network or version < 4 else _CONNECT_AND_BIND_TCP,
+        handled_access_net=_CONNECT_AND_BIND_TCP if version >= 4 else 0,
         scoped=_ABSTRACT_SOCKETS_AND_SIGNALS if version >= 6 else 0,
     )
     size = 24 if version >= 6 else 16 if version >= 4 else 8

@@ -15,15 +15,7 @@ SYSTEM = (
     *("/usr", "/lib", "/lib32", "/lib64", "/bin", "/sbin", "/opt"),
     *("/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/ld.so.preload", "/etc/alternatives"),
     *("/etc/localtime", "/etc/timezone", "/etc/passwd", "/etc/group", "/etc/nsswitch.conf", "/etc/mime.types"),
-    *(
-        "/etc/hosts",
-        "/etc/host.conf",
-        "/etc/resolv.conf",
-        "/etc/gai.conf",
-        "/etc/ssl",
-        "/etc/pki",
-        "/etc/ca-certificates",
-    ),
+    *("/etc/ssl/openssl.cnf", "/etc/pki/tls/openssl.cnf"),
     *("/etc/fonts", "/etc/nvidia", "/etc/vulkan", "/etc/OpenCL"),
     *("/proc", "/sys", "/run/nvidia-persistenced"),
 )

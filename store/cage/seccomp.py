@@ -4,7 +4,6 @@ What is denied fails with an error and kills nothing: a library that merely trie
 """
 
 import errno
-import socket
 
 DENIED = (
     # Other processes: their memory, their descriptors, their state.
@@ -23,13 +22,10 @@ DENIED = (
 )
 NAMESPACES = (0x20000, 0x02000000, 0x04000000, 0x08000000, 0x10000000, 0x20000000, 0x40000000)
 """CLONE_NEW… of a clone: mounts, cgroups, host names, IPC, users, processes, networks."""
-INTERNET = (socket.AF_INET, socket.AF_INET6)
-FAMILIES = 64
-"""More than there are families of sockets."""
 
 
-def install(*, network: bool) -> None:
-    """Filter every call of this process, all its threads, and of its descendants. May be called again to allow less.
+def install() -> None:
+    """Filter every call of this process and of its descendants.
 
     Raises OSError where the kernel refuses, RuntimeError or ImportError where libseccomp is missing.
     """
@@ -48,13 +44,5 @@ def install(*, network: bool) -> None:
         calls.add_rule(refused, "clone", pyseccomp.Arg(0, pyseccomp.MASKED_EQ, flag, flag))
     # Its flags lie in memory, where a filter cannot look; libc then takes clone.
     calls.add_rule(pyseccomp.ERRNO(errno.ENOSYS), "clone3")
-    no_socket = pyseccomp.ERRNO(errno.EACCES)
-    if not network:
-        calls.add_rule(no_socket, "socket")
-    else:
-        for family in range(FAMILIES):
-            if family not in INTERNET:
-                calls.add_rule(no_socket, "socket", pyseccomp.Arg(0, pyseccomp.EQ, family))
-        calls.add_rule(no_socket, "socket", pyseccomp.Arg(0, pyseccomp.GE, FAMILIES))
-    calls.set_attr(pyseccomp.Attr.CTL_TSYNC, 1)
+    calls.add_rule(pyseccomp.ERRNO(errno.EACCES), "socket")
     calls.load()

@@ -31,16 +31,6 @@ class ModelFiles(Protocol):
         """Bytes start … end-1."""
 
 
-def checkpoint_names(names: Iterable[str]) -> list[str]:
-    """Of a folder with whatever in it, the files that a checkpoint is read from: a model card or a report is none of them."""
-    known = {name for family in FAMILIES for name in family.files} - {"README.md"}
-    found = [name for name in names if name in (*known, WEIGHTS_NAME, INDEX_NAME) or SHARD_NAME.fullmatch(name)]
-    if WEIGHTS_NAME in found:
-        # Some publish one file and its shards: one of the two is enough.
-        return [name for name in found if name != INDEX_NAME and not SHARD_NAME.fullmatch(name)]
-    return found
-
-
 def check_sizes(sizes: Mapping[str, int], max_file_bytes: int, max_bytes: int) -> None:
     """Before anything is fetched. Raises REQUEST_TOO_LARGE."""
     for name, size in sizes.items():

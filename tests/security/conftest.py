@@ -40,7 +40,11 @@ class House:
 
     def settings(self, folder: Path) -> Settings:
         return Settings(
-            data_dir=folder, broker_url="redis://127.0.0.1:1/0", auth="keys", outbound_test_target=NOBODY_LISTENS
+            data_dir=folder,
+            broker_url="redis://127.0.0.1:1/0",
+            auth="keys",
+            outbound_test_target=NOBODY_LISTENS,
+            refused_keys_per_minute=None,
         )
 
 

@@ -12,6 +12,7 @@ from api_schemas.enums import JobState
 from api_schemas.errors import ErrorCode
 from store import jobs
 from store.cage import Cage, Layer, paths, read_report
+from store.cage.landlock import RUN
 from store.settings import Settings
 from store.tenancy import DEFAULT_TENANT
 from tests.support.jobs import Bench
@@ -103,49 +104,6 @@ def caged(cage: Cage, *command: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-SOCKETS = """
-import socket
-for family in (socket.AF_INET, socket.AF_UNIX):
-    try:
-        socket.socket(family)
-        print("yes")
-    except OSError:
-        print("no")
-"""
-
-
-def test_a_fetcher_may_use_the_internet_and_no_other_socket() -> None:
-    said = caged(Cage(network=True), sys.executable, "-c", SOCKETS).stdout.splitlines()
-    assert Layer.NETWORK not in read_report(said[0])
-    assert said[1:] == ["yes", "no"]
-
-
-GIVING_UP = """
-import socket, threading
-from store.cage import give_up_sockets
-
-go, here = threading.Event(), socket.socket()
-
-def later():
-    go.wait()
-    try:
-        socket.socket()
-        print("yes")
-    except PermissionError:
-        print("no")
-
-thread = threading.Thread(target=later)
-thread.start()
-print(give_up_sockets())
-go.set()
-thread.join()
-"""
-
-
-def test_a_fetcher_gives_up_its_sockets_before_it_reads_what_it_fetched() -> None:
-    assert caged(Cage(network=True), sys.executable, "-c", GIVING_UP).stdout.splitlines()[1:] == ["True", "no"]
-
-
 def test_root_becomes_another_user_without_capabilities() -> None:
     if os.getuid() != 0:
         pytest.skip("only root can become somebody else")
@@ -191,3 +149,13 @@ def test_the_version_of_what_runs_can_be_read() -> None:
     asked = "import sys; sys.path.insert(0, sys.argv[1]); from importlib.metadata import version; print(version('secateur'))"
     said = caged(Cage(), sys.executable, "-c", asked, str(paths.CODE)).stdout.splitlines()
     assert said[1:] == [version("secateur")]
+
+
+def test_of_an_editable_installation_code_and_description_are_read_and_nothing_beside_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(paths, "CODE", tmp_path)
+    for name in (*paths.ROOMS, "secateur.egg-info", "data"):
+        (tmp_path / name).mkdir()
+    inside = {path.name: rights for path, rights in paths.rules((), ()) if path.parent == tmp_path}
+    assert inside == dict.fromkeys((*paths.ROOMS, "secateur.egg-info"), RUN)

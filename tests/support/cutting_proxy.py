@@ -1,4 +1,4 @@
-"""A way to a server that breaks: after so many bytes towards it, a connection is reset, a given number of times."""
+"""A way to a server that breaks: after so many bytes in one direction, a connection is reset, a given number of times."""
 
 import contextlib
 import socket
@@ -11,14 +11,16 @@ from contextlib import contextmanager
 class CuttingProxy:
     """Listens on a port of its own and passes bytes on."""
 
-    def __init__(self, port: int, after: int, times: int) -> None:
-        self._target = port
+    def __init__(self, port: int, after: int, times: int, answers: bool) -> None:
+        self._target, self._answers = port, answers
         self._after = after
         self._left = times
         self._lock = threading.Lock()
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self.cuts = 0
+        self.answered = 0
+        """Bytes that came from the server."""
         threading.Thread(target=self._accept, daemon=True).start()
 
     def close(self) -> None:
@@ -38,18 +40,24 @@ class CuttingProxy:
             while data := client.recv(65536):
                 server.sendall(data)
                 passed += len(data)
-                if passed > self._after and self._may_cut():
-                    # Reset, not closed in peace: what a lost network looks like to the client.
-                    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-                    client.close()
+                if not self._answers and passed > self._after and self._may_cut():
+                    _reset(client)
                     break
         with contextlib.suppress(OSError):
             server.shutdown(socket.SHUT_RDWR)  # Closing alone does nothing while the other thread waits on it.
 
     def _down(self, server: socket.socket, client: socket.socket) -> None:
+        passed = 0
         with contextlib.suppress(OSError):
-            while data := server.recv(65536):
+            # In small pieces where they are counted, or one would go far beyond the count.
+            while data := server.recv(2048 if self._answers else 65536):
+                # Counted first: whoever has the bytes may ask at once.
+                self.answered += len(data)
                 client.sendall(data)
+                passed += len(data)
+                if self._answers and passed > self._after and self._may_cut():
+                    _reset(client)
+                    break
         with contextlib.suppress(OSError):
             client.shutdown(socket.SHUT_RDWR)
         server.close()
@@ -63,10 +71,18 @@ class CuttingProxy:
             return True
 
 
+def _reset(client: socket.socket) -> None:
+    """Not closed in peace: what a lost network looks like to the client."""
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    with contextlib.suppress(OSError):
+        client.shutdown(socket.SHUT_RD)  # The other thread may be waiting on it.
+    client.close()
+
+
 @contextmanager
-def cutting_proxy(port: int, after: int, times: int) -> Iterator[CuttingProxy]:
-    """Ends connections to `port` once more than `after` bytes were sent, `times` times in all."""
-    proxy = CuttingProxy(port, after, times)
+def cutting_proxy(port: int, after: int, times: int, *, answers: bool = False) -> Iterator[CuttingProxy]:
+    """Ends connections to `port` once more than `after` bytes were sent, or with `answers` came, `times` times in all."""
+    proxy = CuttingProxy(port, after, times, answers)
     try:
         yield proxy
     finally:

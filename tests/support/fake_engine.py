@@ -14,6 +14,7 @@ Written against the interface alone (standard library only), so it also shows wh
     silent          hangs before its first step
     slow            takes half a second more for each step
     wait            after step 0 waits for FILE
+    tour            the same, with a report in every step
     wait-before-last  after the last step but one waits for FILE
     crash-before-1  after step 0 waits for FILE, then ends with status 3
     poison          ends with status 3 before its first step, where the spec's seed is 13
@@ -112,7 +113,7 @@ def trespass(folder: Path) -> dict[str, str]:
     return outcome
 
 
-def write_step(out: Path, step: int, **more: Any) -> None:
+def write_step(out: Path, step: int, report: bool, **more: Any) -> None:
     folder = out / f"step-{step}"
     folder.mkdir()
     seen: dict[str, Any] = {
@@ -128,6 +129,8 @@ def write_step(out: Path, step: int, **more: Any) -> None:
         (folder / "model.safetensors").write_bytes((before / "pruning.json").read_bytes()[:100] * 1000)
         (folder / "figures").mkdir()
         (folder / "figures" / "widths.svg").write_text("<svg/>")
+    if report:
+        (folder / "report.html").write_text("<html></html>")
     say(type="step", folder=folder.name, metrics=metrics(step))
 
 
@@ -236,7 +239,7 @@ def after_step(step: int, arguments: argparse.Namespace) -> None:
             wait_for(arguments.marker.with_suffix(".go"))
         case "clinging", 1:
             hang()
-        case "wait", 0:
+        case (("wait" | "tour"), 0):
             wait_for(arguments.marker)
         case "slow", _:
             time.sleep(1.0)
@@ -305,7 +308,7 @@ def main() -> int:
         say(type="progress", phase="evaluating", step=step, steps=STEPS, done=1, total=2, fraction=step / STEPS)
         before_step(step, arguments)
         more = {"outcome": trespass(Path(arguments.code))} if arguments.behaviour == "trespass" and step == 0 else {}
-        write_step(arguments.out, step, **more)
+        write_step(arguments.out, step, arguments.behaviour == "tour", **more)
         print(f"step {step} is written", file=sys.stderr, flush=True)
         after_step(step, arguments)
     say(type="finished", steps=STEPS, result=result(arguments.behaviour))

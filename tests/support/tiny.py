@@ -10,7 +10,8 @@ import tempfile
 from functools import lru_cache
 from pathlib import Path
 
-from demo import cache, keywords, pack, phonemes, score, train
+from demo import cache, keywords, phonemes, score, train
+from secateur.client import packing
 
 WORDS = phonemes.WORDS[:4] + phonemes.WORDS[12:16]
 DATA = keywords.KeywordData(
@@ -30,11 +31,11 @@ def tiny_data() -> Path:
     def make(folder: Path) -> None:
         with tempfile.TemporaryDirectory() as wavs:
             keywords.make_folder(DATA, Path(wavs))
-            pack.pack_folder(Path(wavs), folder)
+            packing.pack_folder(Path(wavs), folder)
         for shard in folder.glob("*.parquet"):
             shard.rename(folder / f"{shard.name.split('-')[0]}.parquet")
 
-    return cache.cached(ROOT, "data", DATA, (keywords, phonemes, pack), make)
+    return cache.cached(ROOT, "data", DATA, (keywords, phonemes, packing), make)
 
 
 @lru_cache(maxsize=1)

@@ -3,26 +3,27 @@
 Fixtures: `from tests.support.up import client, service` in a conftest.py.
 """
 
-import hashlib
 import json
 import os
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 import pytest
 
+from secateur import Secateur
+
 READY_SECONDS = 120
 JOB_SECONDS = 240
 
 
-@pytest.fixture(scope="session")
-def service(tmp_path_factory):
-    """`secateur up` on a free port with a fresh data folder; the base URL. Everything ends with the session."""
-    folder = tmp_path_factory.mktemp("up")
-    environment = {**os.environ, "SECATEUR_ENGINE_THREADS": "1", "SECATEUR_CANCEL_GRACE_SECONDS": "5"}
+@contextmanager
+def stack_up(folder, **settings):
+    """`secateur up` on a free port, with everything below a folder; the base URL."""
+    environment = {**os.environ, "SECATEUR_ENGINE_THREADS": "1", "SECATEUR_CANCEL_GRACE_SECONDS": "5", **settings}
     log = (folder / "output.log").open("w")
     command = [str(Path(sys.executable).with_name("secateur")), "up", "--data-dir", str(folder / "data"), "--port", "0"]
     process = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
@@ -32,6 +33,13 @@ def service(tmp_path_factory):
         process.terminate()
         process.wait(timeout=60)
         log.close()
+
+
+@pytest.fixture(scope="session")
+def service(tmp_path_factory):
+    """A stack with a fresh data folder; the base URL. Everything ends with the session."""
+    with stack_up(tmp_path_factory.mktemp("up")) as url:
+        yield url
 
 
 def _url(process, folder):
@@ -56,21 +64,10 @@ def client(service):
 
 
 def upload(client: httpx.Client, kind: str, folder: Path) -> str:
-    """Declare, send and complete what lies in a folder; the id. `kind`: models or datasets."""
-    files = sorted(folder.iterdir())
-    declared = [
-        {"name": p.name, "size": p.stat().st_size, "sha256": hashlib.sha256(p.read_bytes()).hexdigest()} for p in files
-    ]
-    created = client.post(f"/{kind}", json={"name": folder.name, "files": declared})
-    assert created.status_code == 201, created.text
-    identifier = created.json()["id"]
-    for path in files:
-        sent = client.put(f"/{kind}/{identifier}/files/{path.name}", content=path.read_bytes())
-        assert sent.status_code in (200, 201, 204), sent.text
-    done = client.post(f"/{kind}/{identifier}/complete")
-    assert done.status_code == 200, done.text
-    assert done.json()["state"] == "ready"
-    return identifier
+    """Send what lies in a folder; the id. `kind`: models or datasets."""
+    with Secateur(str(client.base_url)) as sender:
+        send = sender.upload_model if kind == "models" else sender.upload_dataset
+        return send(folder).id
 
 
 def wait(client, job, until=("succeeded", "failed", "cancelled")):

@@ -65,7 +65,16 @@ def test_labels_are_bounded(client: TestClient, job_body: dict[str, Any], labels
 
 @pytest.mark.parametrize(
     "query",
-    ["label=A", "label==a", "label=a%0A", "state=gone", "created_after=2026-01-01T00:00:00", "model=x", "model=mdl_1"],
+    [
+        "label=A",
+        "label==a",
+        "label=a%0A",
+        "state=gone",
+        "created_after=2026-01-01T00:00:00",
+        "created_before=0.5",
+        "model=x",
+        "model=mdl_1",
+    ],
 )
 def test_filters_that_are_none(client: TestClient, query: str) -> None:
     problem(client.get(f"/v1/jobs?{query}"), 422, "invalid_request")

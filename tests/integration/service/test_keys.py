@@ -124,6 +124,30 @@ def test_a_database_that_is_away_is_503_and_not_a_wrong_key(tmp_path: Path) -> N
     assert "retry-after" in answer.headers
 
 
+def test_keys_are_not_guessed_at_full_speed(data_dir: Path) -> None:
+    app = create_app(
+        Settings(data_dir=data_dir, broker_url="redis://127.0.0.1:1/0", auth="keys", refused_keys_per_minute=3)
+    )
+    services: Services = app.state.services
+    wrong = {"Authorization": f"Bearer sk_{'a' * 26}_{'b' * 52}"}
+    with local_client(app) as client, local_client(app, client=("127.0.0.2", 50000)) as neighbour:
+        with services.database.write() as session:
+            right, late = (
+                {"Authorization": f"Bearer {keys.create(session, 'a', None, tuple(KeyScope))[1]}"} for _ in "ab"
+            )
+        assert client.get("/v1/limits", headers=right).status_code == 200
+        for _ in range(3):
+            problem(client.get("/v1/limits", headers=wrong), 401, "unauthenticated")
+        answer = client.get("/v1/limits", headers=wrong)
+        problem(answer, 429, "rate_limited")
+        assert 1 <= int(answer.headers["retry-after"]) <= 60
+        problem(client.get("/v1/limits", headers=late), 429, "rate_limited")
+        # Who sends no key has guessed nothing.
+        problem(client.get("/v1/limits"), 401, "unauthenticated")
+        assert client.get("/v1/limits", headers=right).status_code == 200
+        assert neighbour.get("/v1/limits", headers=late).status_code == 200
+
+
 @pytest.fixture
 def limited(data_dir: Path) -> FastAPI:
     return create_app(

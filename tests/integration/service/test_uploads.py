@@ -319,6 +319,12 @@ def test_bytes_are_known_only_as_what_they_were_checked_for(client: TestClient) 
     again = declare(client, {"README.md": text} | dict.fromkeys(files, text))
     come = {file["name"]: file["uploaded"] for file in client.get(again).json()["files"]}
     assert come == {"README.md": True} | dict.fromkeys(files, False)
+    # Nor is one JSON file another.
+    settings = files["preprocessor_config.json"]
+    client.put(f"{declare(client, files)}/files/preprocessor_config.json", content=settings)
+    again = declare(client, files | {"config.json": settings})
+    come = {file["name"]: file["uploaded"] for file in client.get(again).json()["files"]}
+    assert come == {"preprocessor_config.json": True, "config.json": False, "model.safetensors": False}
     # Nor is a model's file a dataset's.
     assert not client.post("/v1/datasets", json={"files": declared({"train.parquet": text})}).json()["files"][0][
         "uploaded"

@@ -9,10 +9,11 @@ import pyarrow.parquet as pq
 import pytest
 import soundfile
 
+from api_schemas.errors import SecateurError
 from demo.keywords import RATE, KeywordData, make_folder
-from demo.pack import pack_folder
 from demo.phonemes import SOUNDS, WORDS
 from demo.score import read_clips
+from secateur.client.packing import pack_folder
 from tests.support.tiny import tiny_data, tiny_model
 
 SMALL = KeywordData(
@@ -76,7 +77,7 @@ def test_a_folder_of_labels_without_splits_becomes_train(wavs: Path, tmp_path: P
 
 
 def test_a_folder_without_recordings_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="no recordings"):
+    with pytest.raises(SecateurError, match="no audio"):
         pack_folder(tmp_path, tmp_path)
 
 

@@ -14,6 +14,8 @@ from service.app import create_app
 from store.settings import Settings
 
 ROOT = Path(__file__).parents[3]
+MADE = ("reference/http.md", "reference/spec.md", "reference/events.md", "reference/settings.md")
+"""Pages that scripts/site makes."""
 PAGES = tuple(sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]))
 
 
@@ -53,7 +55,9 @@ def test_the_page_of_families_is_current() -> None:
 def test_links_lead_somewhere(page: Path) -> None:
     text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
     for target in re.findall(r"\]\((?!https?://|#)([^)#]+)", text):
-        assert (page.parent / target).exists(), target
+        path = (page.parent / target).resolve()
+        # A page that is made with the site; whether it has the anchors that are linked to, mkdocs itself looks.
+        assert path.exists() or path.relative_to(ROOT / "docs").as_posix() in MADE, target
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from api_schemas.checkpoint_files import checkpoint_names
 from api_schemas.events import StepDone
 from store.intake.local_model import judge_folder
-from store.intake.model_folder import checkpoint_names
 from tests.unit.engine.test_engine import events, start
 
 STOCK = {

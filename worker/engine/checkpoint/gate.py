@@ -54,7 +54,7 @@ def check_reload(folder: Path, model: PreTrainedModel, auto_class: str, inputs: 
         }
         script = Path(__file__).with_name("reload.py")
         run = subprocess.run(
-            [sys.executable, "-I", str(script), str(folder), str(probe), auto_class, name],
+            [sys.executable, "-I", str(script), str(folder.absolute()), str(probe), auto_class, name],
             env=environment,
             cwd=scratch,
             capture_output=True,

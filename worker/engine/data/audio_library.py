@@ -22,7 +22,7 @@ def load_torchaudio() -> Any:
     except (ImportError, OSError) as error:
         detail = (
             f"torchaudio cannot be imported on this machine ({error}). Its wheel is built for CUDA; beside a CPU build "
-            f"of torch run `python {REPAIR_SCRIPT}` (or `secateur doctor`) once, which removes its compiled half."
+            f"of torch run `python {REPAIR_SCRIPT}` (or `secateur doctor --fix`) once, which removes its compiled half."
         )
         raise SecateurError(ErrorCode.ENGINE_ERROR, detail) from error
     return torchaudio

@@ -14,10 +14,10 @@ from typing import Any
 
 import soundfile
 
+from api_schemas.data_layout import Layout
 from api_schemas.enums import Split
 from api_schemas.metrics import DataSummary
 from api_schemas.preprocessing import PREPROCESSOR, PROCESSOR, TOKENIZER_FILES
-from worker.engine.data.layout import Layout
 from worker.engine.data.settings import CONFIG
 from worker.engine.data.split import FeatureSplit
 from worker.engine.data.stored import read_split

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from api_schemas.columns import FoundColumns, find_columns
+from api_schemas.data_layout import find_layout
 from api_schemas.enums import Head, Modality, Split
 from api_schemas.errors import ErrorCode, SecateurError
 from api_schemas.inputs import Columns, Splits
@@ -20,7 +21,6 @@ from worker.engine.data.answers import Answers, Reading, Targets, groups_of, rea
 from worker.engine.data.columns import kinds_of
 from worker.engine.data.embedded import Value
 from worker.engine.data.featurizers import Featurizer, choose
-from worker.engine.data.layout import find_layout
 from worker.engine.data.sources import Source, open_source
 from worker.engine.data.split import FeatureSplit, Ragged
 from worker.engine.data.splits import Role, assign_roles

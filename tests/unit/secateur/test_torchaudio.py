@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from secateur import doctor
+from secateur.doctor import torchaudio
 
 
 @pytest.fixture
@@ -17,7 +17,7 @@ def libraries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir(parents=True)
     for name in ("_torchaudio.so", "libtorchaudio.so", "__init__.py"):
         (folder / name).touch()
-    monkeypatch.setattr(doctor, "distribution", lambda _: SimpleNamespace(locate_file=lambda name: tmp_path / name))
+    monkeypatch.setattr(torchaudio, "distribution", lambda _: SimpleNamespace(locate_file=lambda name: tmp_path / name))
     return folder
 
 
@@ -29,14 +29,14 @@ def test_beside_a_cpu_build_the_compiled_half_goes_and_a_second_run_changes_noth
     libraries: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch_says("", monkeypatch)
-    assert "removed" in doctor.repair_torchaudio()
+    assert "removed" in torchaudio.repair_torchaudio()
     assert [path.name for path in libraries.iterdir()] == ["__init__.py"]
-    assert "as it should be" in doctor.repair_torchaudio()
+    assert "as it should be" in torchaudio.repair_torchaudio()
 
 
 def test_beside_a_cuda_build_it_stays(libraries: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     torch_says("13.0", monkeypatch)
-    assert "left as it is" in doctor.repair_torchaudio()
+    assert "left as it is" in torchaudio.repair_torchaudio()
     assert len(list(libraries.iterdir())) == 3
 
 
@@ -44,5 +44,5 @@ def test_without_torchaudio_there_is_nothing_to_do(monkeypatch: pytest.MonkeyPat
     def missing(name: str) -> None:
         raise PackageNotFoundError(name)
 
-    monkeypatch.setattr(doctor, "distribution", missing)
-    assert "nothing to do" in doctor.repair_torchaudio()
+    monkeypatch.setattr(torchaudio, "distribution", missing)
+    assert "nothing to do" in torchaudio.repair_torchaudio()

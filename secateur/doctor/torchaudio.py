@@ -1,4 +1,4 @@
-"""Repairs what an installation is known to get wrong. Standard library only; `make install` and `secateur doctor` run it.
+"""Repairs torchaudio. Standard library only; `make install` and `secateur doctor --fix` run it.
 
 torchaudio's published wheel is built for CUDA. Beside a CPU build of torch its compiled half does not load, and with it
 fails every audio feature extractor of transformers. What Secateur uses of torchaudio is written in Python: without the
@@ -9,6 +9,8 @@ import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
+
+TORCH_SECONDS = 60
 
 
 def repair_torchaudio() -> str:
@@ -26,6 +28,7 @@ def repair_torchaudio() -> str:
         capture_output=True,
         text=True,
         check=True,
+        timeout=TORCH_SECONDS,
     )
     if asked.stdout.strip():
         return f"torchaudio: left as it is, torch is built for CUDA {asked.stdout.strip()}"

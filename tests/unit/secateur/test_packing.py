@@ -4,9 +4,10 @@ import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
+from api_schemas.errors import SecateurError
 from demo import inputs
-from demo.client import DemoError
-from demo.pack import pack_folder
+from demo.failure import DemoError
+from secateur.client.packing import pack_folder
 from tests.support.clips import word
 
 
@@ -46,7 +47,7 @@ def test_speech_commands_lists(tmp_path, out):
 
 def test_nothing_to_pack_is_said(tmp_path, out):
     (tmp_path / "in" / "low").mkdir(parents=True)
-    with pytest.raises(ValueError, match="no recordings"):
+    with pytest.raises(SecateurError, match="no audio"):
         pack_folder(tmp_path / "in", out)
 
 

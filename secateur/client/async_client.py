@@ -1,0 +1,58 @@
+"""The client with `await`."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+
+from secateur.client.backend import AsyncBackend
+from secateur.client.calls import Calls
+from secateur.client.connecting import address, connection, http_options
+
+
+class AsyncSecateur(Calls):
+    """A service, on asyncio. Every call of `Secateur`, awaited; lists, events and logs are asynchronous iterators.
+
+    >>> async with AsyncSecateur() as client:
+    ...     model = await client.upload_model("./my-ast")
+    ...     data = await client.upload_dataset("./my-data")
+    ...     job = await client.submit(model, data, sparsity=0.5)
+    ...     async for event in job.events():
+    ...         print(event.body.type)
+
+    Args: as `Secateur`; `http_client` is an httpx.AsyncClient, `sleep` as asyncio.sleep.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        api_key: str | None = None,
+        *,
+        timeout: float = 60.0,
+        max_retries: int = 5,
+        http_client: httpx.AsyncClient | None = None,
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+    ) -> None:
+        self.url = address(url)
+        options: dict[str, Any] = http_options(self.url, timeout)
+        self._own = http_client is None
+        self._backend = AsyncBackend(http_client or httpx.AsyncClient(**options), sleep)
+        super().__init__(connection(self._backend, self.url, api_key, max_retries))
+
+    async def close(self) -> None:
+        """Close its connections; one that was given as `http_client` is left open."""
+        if self._own:
+            await self._backend.end()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def __repr__(self) -> str:
+        return f"<AsyncSecateur {self.url}>"

@@ -1,0 +1,114 @@
+"""What the arguments of `submit` and `estimate` say, as the body of a request.
+
+The service fills in what is left out and judges the rest, so that a client of another version neither adds nor refuses anything.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, TypedDict
+
+from pydantic import BaseModel
+
+from api_schemas.errors import ErrorItem
+from api_schemas.inputs import Columns, Splits, StepModel
+from api_schemas.job_limits import JobLimits
+from api_schemas.pruning import Pruning
+from api_schemas.recovery import Finetune
+from api_schemas.spec import Evaluate, JobRequest, Stop
+from secateur.errors import InvalidRequest
+
+_NAMES = re.compile(r"(mdl|dst)_[a-z2-7]{26}")
+
+
+class JobFields(TypedDict, total=False):
+    """What a job is told beside its model and its data. Every field but how much to remove has a default of the service's."""
+
+    preset: str
+    """`best` (the default) or `paper`; fills whatever of `pruning` and `finetune` is left out."""
+    sparsity: float
+    """Share of the attention parameters to remove, in (0, 1): short for `pruning={"target": {"attention_sparsity": …}}`."""
+    pruning: Pruning | Mapping[str, Any]
+    """Target, granularity, criterion, schedule, …: docs/method.md."""
+    finetune: Finetune | Mapping[str, Any] | None
+    """Recovery after every step; None for none."""
+    evaluate: Evaluate | Mapping[str, Any]
+    stop: Stop | Mapping[str, Any] | None
+    """`{"max_drop": 0.01}` ends the job before it costs more than a point."""
+    exports: Sequence[str]
+    """`onnx`, `onnx_int8`."""
+    columns: Columns | Mapping[str, Any]
+    """Which columns of the dataset are what."""
+    splits: Splits | Mapping[str, Any]
+    """Names of the dataset's splits by role."""
+    limits: JobLimits | Mapping[str, Any]
+    """`{"max_runtime": "6h"}`."""
+    name: str
+    labels: Mapping[str, str]
+    """For finding the job again: `client.jobs(labels={"team": "speech"})`."""
+    priority: int
+    seed: int
+    deterministic: bool
+
+
+def body_of(model: Any, data: Any, spec: JobRequest | Mapping[str, Any] | None, fields: JobFields) -> dict[str, Any]:
+    """The JSON of a job request. What is given by itself wins over `spec`. Raises InvalidRequest."""
+    body: dict[str, Any] = _plain(spec) if spec is not None else {}
+    given: dict[str, Any] = {name: _plain(value) for name, value in fields.items()}
+    pruning = {**body.get("pruning", {}), **(given.pop("pruning", None) or {})}
+    if "preset" in given:
+        pruning["preset"] = given.pop("preset")
+    if "sparsity" in given:
+        if "target" in pruning and spec is None:
+            raise _unusable(
+                "/pruning/target", "`sparsity` and `pruning['target']` both say how much: give one of them."
+            )
+        pruning["target"] = {"attention_sparsity": given.pop("sparsity")}
+    if "target" not in pruning:
+        raise _unusable("/pruning/target", "Say how much to remove: `sparsity=0.5`, or `pruning={'target': {…}}`.")
+    dataset = {name: given.pop(name) for name in ("columns", "splits") if name in given}
+    body |= {**given, "pruning": pruning}
+    if model is not None:
+        body["model"] = _reference(model, "model", "mdl")
+    if data is not None:
+        body["dataset"] = _reference(data, "dataset", "dst")
+    for name in ("model", "dataset"):
+        if name not in body:
+            raise _unusable(
+                f"/{name}", f"A job needs a {name}: what `client.upload_{name}(…)` returned, its id, or a reference."
+            )
+    if dataset:
+        body["dataset"] = {**body["dataset"], **dataset}
+    return body
+
+
+def _reference(given: Any, what: str, prefix: str) -> Any:
+    """A model or dataset as a request names it: an upload by object or id, a reference, a checkpoint of a job."""
+    step = getattr(given, "reference", None)
+    if isinstance(step, StepModel):
+        return _plain(step)
+    if isinstance(given, Mapping) or (isinstance(given, BaseModel) and hasattr(given, "type")):
+        return _plain(given)
+    name = given if isinstance(given, str) else getattr(given, "id", None)
+    if isinstance(name, str) and (match := _NAMES.fullmatch(name)) and match[1] == prefix:
+        return {"type": "upload", "id": name}
+    detail = (
+        f"{given!r} is no {what} of the service. Upload it first (`client.upload_{what}(…)`), or give an id ({prefix}_…) or a "
+        "reference such as {'type': 'hf', 'id': 'owner/name', 'revision': '<commit>'}."
+    )
+    raise _unusable(f"/{what}", detail)
+
+
+def _plain(value: Any) -> Any:
+    """As JSON: of a model of the contract what was set."""
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json", exclude_unset=True)
+    if isinstance(value, Mapping):
+        return {str(name): _plain(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    return value
+
+
+def _unusable(pointer: str, detail: str) -> InvalidRequest:
+    item = ErrorItem(pointer=pointer, code="invalid_request", detail=detail)
+    return InvalidRequest(detail, code="invalid_request", items=(item,))

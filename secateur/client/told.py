@@ -1,0 +1,35 @@
+"""How far something has come, told to whoever asked."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One step forward of an upload, a download or a job.
+
+    >>> client.upload_model("./my-ast", progress=lambda p: print(f"{p.phase} {p.fraction:.0%}"))
+    """
+
+    phase: str
+    """`hashing`, `packing`, `uploading`, `checking`, `downloading`; of a job its own phase (`scoring`,
+    `finetuning`, …), and `succeeded` at its end."""
+    done: float
+    total: float
+    unit: str
+    """`bytes`, `files`, `rows`; of a job `%`: the share of the whole job, not of the phase."""
+
+    @property
+    def fraction(self) -> float:
+        """In [0, 1]."""
+        return min(1.0, self.done / self.total) if self.total else 1.0
+
+
+Told = Callable[[Progress], object]
+"""What is called with it, in the thread or on the event loop of the call; what it returns is ignored."""
+
+
+def tell(progress: Told | None, phase: str, done: float, total: float, unit: str = "bytes") -> None:
+    """Call `progress`, if there is one."""
+    if progress is not None:
+        progress(Progress(phase, done, total, unit))

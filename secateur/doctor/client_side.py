@@ -1,0 +1,121 @@
+"""The server that a client would call: is it there, is it a Secateur, and what does the key allow."""
+
+import os
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from importlib.metadata import version
+from typing import Any
+
+import httpx
+from pydantic import ValidationError
+
+from api_schemas.checkup import Finding, ok, warning, wrong
+from api_schemas.enums import KeyScope
+from api_schemas.resources import Limits
+
+URL, KEY = "SECATEUR_URL", "SECATEUR_API_KEY"
+DEFAULT_URL = "http://127.0.0.1:8000"
+SECONDS = 30
+SKEW_SECONDS = 60
+MAIN_JOB = {KeyScope.MODELS_WRITE: "uploading", KeyScope.JOBS_WRITE: "submitting jobs"}
+"""What a job takes, by scope; `jobs:write` allows what `jobs:read` does."""
+
+
+def server(url: str | None) -> list[Finding]:
+    """Whoever answers at `url`, by default that of the environment. Nobody there is wrong only where somebody named it."""
+    named = url or os.environ.get(URL)
+    address = (named or DEFAULT_URL).rstrip("/")
+    try:
+        with httpx.Client(base_url=address, timeout=8) as client:
+            return _looked_at(client, address)
+    except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
+        return [wrong("server", f"{address} is no address: {error}", f"Give one like {DEFAULT_URL} (--url, or {URL}).")]
+    except httpx.TransportError as error:
+        found = f"nothing answers at {address} ({error or type(error).__name__})"
+        if named is None:
+            return [warning("server", found, f"Start one with `secateur up`, or name yours: --url, or {URL}.")]
+        return [
+            wrong("server", found, f"Start it, or name another: --url, or {URL}. A firewall or proxy may be between.")
+        ]
+
+
+def _looked_at(client: httpx.Client, address: str) -> list[Finding]:
+    answer = client.get("/openapi.json")
+    about = _json(answer).get("info", {})
+    if not isinstance(about, dict) or about.get("title") != "Secateur":
+        if _json(answer).get("code"):
+            return [
+                wrong(
+                    "server", f"{address} refuses: {_json(answer).get('detail')}", "Do what it says, or name another."
+                )
+            ]
+        found = f"{address} is something else: its /openapi.json is not Secateur's ({answer.status_code})"
+        return [wrong("server", found, f"Name the right server: --url, or {URL}; or let Secateur have that port.")]
+    theirs, ours = str(about.get("version")), version("secateur")
+    findings = [ok("server", f"Secateur {theirs} at {address}")]
+    if theirs.split(".")[:2] != ours.split(".")[:2]:
+        remedy = f"Install the client of the server's version: pip install 'secateur=={theirs}'."
+        findings = [warning("server", f"Secateur {theirs} at {address}, and this is {ours}", remedy)]
+    return [*findings, *_health(client), *_clock(answer), *_key(client)]
+
+
+def _health(client: httpx.Client) -> list[Finding]:
+    answer = client.get("/readyz")
+    if answer.is_success:
+        return []
+    broken = [name for name, state in _json(answer).get("checks", {}).items() if state != "ok"]
+    return [
+        warning(
+            "server", f"it lacks its {', '.join(broken) or 'readiness'}", "Its operator's `secateur doctor` says more."
+        )
+    ]
+
+
+def _clock(answer: httpx.Response) -> list[Finding]:
+    if "date" not in answer.headers:
+        return []
+    apart = (datetime.now(UTC) - parsedate_to_datetime(answer.headers["date"])).total_seconds()
+    if abs(apart) <= SKEW_SECONDS:
+        return []
+    found = f"this machine is {abs(apart):.0f} s {'ahead of' if apart > 0 else 'behind'} the server"
+    return [
+        warning(
+            "clock", found, "Let both set their clocks (timedatectl set-ntp true): signatures and expiries go by them."
+        )
+    ]
+
+
+def _key(client: httpx.Client) -> list[Finding]:
+    """`GET /v1/limits` takes any valid key and says what it allows."""
+    key = os.environ.get(KEY)
+    answer = client.get("/v1/limits", headers={"Authorization": f"Bearer {key}"} if key else {})
+    if answer.status_code == httpx.codes.UNAUTHORIZED:
+        said = str(_json(answer).get("detail"))
+        return [
+            wrong(
+                "key", said if key else f"the server asks for one, and {KEY} is not set", f"Set {KEY} to a valid key."
+            )
+        ]
+    try:
+        scopes = Limits.model_validate(_json(answer)).scopes
+    except ValidationError:
+        return [wrong("key", f"not accepted: {_json(answer).get('detail', answer.status_code)}", "Do what it says.")]
+    missing = {scope: what for scope, what in MAIN_JOB.items() if scope not in scopes}
+    if missing:
+        lacks = " and ".join(f"{scope.value} (for {what})" for scope, what in missing.items())
+        return [
+            warning(
+                "key",
+                f"valid, and lacks the scope {lacks}",
+                "Ask an administrator for a key with it, where you need it.",
+            )
+        ]
+    return [ok("key", f"allows {', '.join(scopes)}" if key else "none needed here")]
+
+
+def _json(answer: httpx.Response) -> dict[str, Any]:
+    try:
+        body = answer.json()
+    except ValueError:
+        return {}
+    return body if isinstance(body, dict) else {}

@@ -1,0 +1,72 @@
+"""All checks in order, what is mended of what they find, and how it is shown."""
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from api_schemas.checkup import FINDINGS, Finding, Look, Verdict, examine, ok
+from secateur.doctor import accelerator, client_side, installation, server_side
+from secateur.doctor.torchaudio import repair_torchaudio
+
+_COLOURS = {Verdict.OK: "green", Verdict.WARNING: "yellow", Verdict.WRONG: "bold red"}
+_QUICK = 10
+
+
+@dataclass(frozen=True)
+class Check:
+    """`look` has `seconds`; `mend` does what it says it did, and is safe to repeat."""
+
+    name: str
+    look: Look
+    seconds: float = _QUICK
+    mend: Callable[[], str] | None = None
+
+
+def doctor(url: str | None, data_dir: Path | None, port: int, *, fix: bool, as_json: bool, console: Console) -> int:
+    """Look, with `fix` mend, show; the exit status: 1 where something is wrong."""
+    found = list(_findings(_checks(url, data_dir, port), fix))
+    if as_json:
+        print(json.dumps(FINDINGS.dump_python(found, mode="json"), indent=2))
+    else:
+        console.print(_table(found))
+    return int(any(finding.verdict is Verdict.WRONG for finding in found))
+
+
+def _checks(url: str | None, data_dir: Path | None, port: int) -> Iterator[Check]:
+    yield Check("python", installation.python)
+    yield Check("libraries", installation.packages)
+    yield Check("torch", accelerator.torch, accelerator.SECONDS)
+    yield Check("torchaudio", accelerator.torchaudio, accelerator.SECONDS, repair_torchaudio)
+    if server_side.wanted(data_dir):
+        yield Check(
+            "leftover", lambda: server_side.leftover(data_dir), mend=lambda: server_side.remove_leftover(data_dir)
+        )
+        yield Check("server's parts", lambda: server_side.stack_parts(data_dir, port), server_side.SECONDS)
+    address = url or server_side.running_at(data_dir)
+    yield Check("server", lambda: client_side.server(address), client_side.SECONDS)
+
+
+def _findings(checks: Iterator[Check], fix: bool) -> Iterator[Finding]:
+    for check in checks:
+        found = examine(check.name, check.look, check.seconds)
+        if fix and check.mend is not None and any(finding.verdict is Verdict.WRONG for finding in found):
+            yield from examine("mended", _mending(check.mend), check.seconds)
+            found = examine(check.name, check.look, check.seconds)
+        yield from found
+
+
+def _mending(mend: Callable[[], str]) -> Look:
+    return lambda: [ok("mended", mend())]
+
+
+def _table(found: list[Finding]) -> Table:
+    table = Table("check", "", "found", "what to do")
+    for finding in found:
+        verdict = f"[{_COLOURS[finding.verdict]}]{finding.verdict.value}[/]"
+        table.add_row(finding.check, verdict, escape(finding.found), escape(finding.remedy or ""))
+    return table

@@ -1,0 +1,68 @@
+"""`load`: a downloaded checkpoint as a model of transformers, by the class that the checkpoint itself names."""
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+from api_schemas.families import family_of
+from api_schemas.safe_json import UnsafeJsonError, load_object
+from secateur.errors import InvalidRequest, MissingDependency, TrustRequired
+
+_MOST_CONFIG_BYTES = 2**24
+
+
+def load(folder: str | Path, *, trust_remote_code: bool = False, **options: Any) -> Any:
+    """The model in a folder that `Job.download` or `secateur prune` has written, ready to be called.
+
+    >>> model = load("./pruned", trust_remote_code=True)
+    >>> model = load("./pruned", trust_remote_code=True, dtype="float16")
+
+    Args:
+        trust_remote_code: whether to run the Python files beside the weights. They are there where layers differ in width, and
+            never with `pruning={"layout": "stock"}`.
+        options: further ones of `from_pretrained`.
+
+    Raises TrustRequired, InvalidRequest where the folder holds no checkpoint, MissingDependency without transformers.
+    """
+    path = Path(folder)
+    config = _config(path)
+    auto_map = config.get("auto_map")
+    if isinstance(auto_map, dict) and auto_map:
+        if trust_remote_code is not True:
+            files = ", ".join(sorted(file.name for file in path.glob("*.py")))
+            detail = (
+                f"{path} brings Python files of its own ({files}), since its layers differ in width, and loading it runs them. "
+                "Look at them, and pass `trust_remote_code=True`."
+            )
+            raise TrustRequired(detail, code="trust_required")
+        found = [name for name in auto_map if str(name).startswith("AutoModel")]
+        auto_class = str(found[0]) if found else "AutoModel"
+    else:
+        auto_class = _stock_class(path, config)
+    try:
+        transformers = importlib.import_module("transformers")
+    except ImportError as error:
+        detail = "Loading a model needs transformers 5.10 or later: pip install 'transformers>=5.10' torch."
+        raise MissingDependency(detail, code="missing_dependency") from error
+    loader = getattr(transformers, auto_class)
+    return loader.from_pretrained(str(path), trust_remote_code=trust_remote_code, **options)
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    file = folder / "config.json"
+    if not file.is_file():
+        raise InvalidRequest(f"{folder} has no config.json: it is no checkpoint folder.", code="file_missing")
+    try:
+        return load_object(file.read_bytes(), _MOST_CONFIG_BYTES)
+    except UnsafeJsonError as error:
+        raise InvalidRequest(f"{file} {error}.", code="config_invalid") from None
+
+
+def _stock_class(folder: Path, config: dict[str, Any]) -> str:
+    family = family_of(str(config.get("model_type")))
+    named = config.get("architectures")
+    name = str(named[0]) if isinstance(named, list) and named else ""
+    if family is None or name not in family.architectures:
+        detail = f"{folder / 'config.json'} names the class {name!r}, which this client does not know. Load it with transformers."
+        raise InvalidRequest(detail, code="architecture_unsupported")
+    return family.architectures[name].auto_class

@@ -1,0 +1,68 @@
+"""`python -m store.checkup [--embedded] [--running] [--port PORT]`: findings as JSON, by the settings of the environment.
+
+--embedded: database, broker and folder are those of a `secateur up`; --running: it runs; --port: the one it is to have.
+"""
+
+import argparse
+import sys
+from collections.abc import Iterator
+
+from pydantic import ValidationError
+
+from api_schemas.checkup import FINDINGS, Finding, Look, Verdict, examine, wrong
+from store.checkup import database, messages, network, places, resources, variables
+from store.settings import Settings
+
+QUICK, SLOW = 10, 30
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--embedded", action="store_true")
+    parser.add_argument("--running", action="store_true")
+    parser.add_argument("--port", type=int)
+    arguments = parser.parse_args()
+    sys.stdout.buffer.write(FINDINGS.dump_json(list(_findings(arguments))))
+
+
+def _findings(arguments: argparse.Namespace) -> Iterator[Finding]:
+    yield from examine("settings", variables.unknown, QUICK)
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        for one in error.errors(include_url=False, include_input=False):
+            name = f"SECATEUR_{'_'.join(map(str, one['loc'])).upper()}" if one["loc"] else "SECATEUR_…"
+            yield wrong(
+                "settings",
+                f"{name}: {one['msg']}",
+                "Correct it; docs/deploy.md and store/settings.py say what each takes.",
+            )
+        return
+    # A stack of our own that does not run has no broker yet; what matters is that it can have one.
+    stopped = arguments.embedded and not arguments.running
+    yield from examine("database", lambda: database.looked_at(settings, may_be_absent=stopped), SLOW)
+    if stopped:
+        yield from examine("broker", messages.embedded, QUICK)
+    else:
+        answers = examine("broker", lambda: messages.broker(settings), QUICK)
+        yield from answers
+        if all(finding.verdict is Verdict.OK for finding in answers):
+            yield from examine("workers", lambda: messages.workers(settings), SLOW)
+    looks: dict[str, Look] = {
+        "artifacts": lambda: places.artifacts(settings),
+        "folders": lambda: places.folders(settings),
+        "disk": lambda: places.room(settings),
+        "shared memory": places.shared_memory,
+        "memory": lambda: resources.memory(settings),
+        "cores": lambda: resources.cores(settings),
+        "cage": lambda: resources.cage(settings),
+        "clock": lambda: resources.clock(settings),
+    }
+    if arguments.port is not None:
+        looks["port"] = lambda: network.port(arguments.port)
+    for check, look in looks.items():
+        yield from examine(check, look, SLOW)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,54 @@
+"""The database: does it answer, is its schema this version's, does its clock agree with ours."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy.exc import SQLAlchemyError
+
+from api_schemas.checkup import Finding, ok, warning, wrong
+from store.clock import now
+from store.database import Database, alembic_config
+from store.settings import Settings
+
+SKEW_SECONDS = 30
+_MIGRATE = "Start the API, which migrates it (`secateur up`; with containers `docker compose run migrate`)."
+
+
+def looked_at(settings: Settings, *, may_be_absent: bool) -> list[Finding]:
+    """Of the settings. `may_be_absent`: `secateur up` will make it."""
+    database = Database(settings.database_url)
+    shown = database.url.render_as_string(hide_password=True)
+    file = Path(database.url.database or "") if database.sqlite else None
+    if file is not None and not file.exists():
+        if may_be_absent:
+            return [ok("database", f"{shown}: none yet, `secateur up` makes it")]
+        return [wrong("database", f"{shown}: there is no such file", f"{_MIGRATE} Or correct SECATEUR_DATABASE_URL.")]
+    try:
+        return _of(database, shown)
+    except (SQLAlchemyError, ValueError) as error:
+        said = str(getattr(error, "orig", None) or error).strip().partition("\n")[0]
+        remedy = "Start it, correct SECATEUR_DATABASE_URL, or let this user read and write its files."
+        return [wrong("database", f"{shown} does not answer: {said}", remedy)]
+    finally:
+        database.close()
+
+
+def _of(database: Database, shown: str) -> list[Finding]:
+    with database.engine.connect() as connection:
+        scripts = ScriptDirectory.from_config(alembic_config(connection))
+        current = MigrationContext.configure(connection).get_current_revision()
+        theirs: datetime = connection.execute(now().select()).scalar_one()
+    newest = scripts.get_current_head()
+    findings = [ok("database", f"{shown}, schema {current}")]
+    if current != newest:
+        known = current is None or current in {script.revision for script in scripts.walk_revisions()}
+        has = f"has schema {current}" if current else "has no schema yet"
+        remedy = _MIGRATE if known else "It was migrated by a newer Secateur: install that version."
+        findings = [wrong("database", f"{shown} {has}; this version needs {newest}", remedy)]
+    apart = abs((datetime.now(UTC) - theirs).total_seconds())
+    if apart > SKEW_SECONDS:
+        remedy = "Set the clocks of both machines (timedatectl set-ntp true). Leases go by the database's alone."
+        findings.append(warning("clock", f"{apart:.0f} s apart from the database's", remedy))
+    return findings

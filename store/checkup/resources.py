@@ -1,0 +1,58 @@
+"""The machine: memory, cores, clock, and what keeps strangers' files apart here."""
+
+import time
+from importlib.metadata import distribution
+from pathlib import Path
+
+from api_schemas.checkup import Finding, ok, warning, wrong
+from store import machine
+from store.cage import Layer, trial
+from store.settings import Settings
+
+LEAST_MEMORY = 2 * 2**30
+"""Torch, transformers and a model of some hundred million parameters."""
+
+
+def memory(settings: Settings) -> list[Finding]:
+    """Of machine or container, and what an engine may have of it."""
+    here = machine.memory_bytes()
+    found = f"{here / 2**30:.1f} GiB"
+    if settings.engine_memory_bytes is not None and settings.engine_memory_bytes > here:
+        remedy = (
+            "Lower SECATEUR_ENGINE_MEMORY_BYTES: else the kernel ends the engine, or the worker, before the limit does."
+        )
+        return [wrong("memory", f"{found}, and an engine may have {settings.engine_memory_bytes / 2**30:.1f}", remedy)]
+    if here < LEAST_MEMORY:
+        return [warning("memory", found, "Jobs of larger models will run out of memory; give it 2 GiB or more.")]
+    return [ok("memory", found)]
+
+
+def cores(settings: Settings) -> list[Finding]:
+    """Threads beyond the cores make an engine several times slower, not faster."""
+    here = machine.cores()
+    if settings.engine_threads > here:
+        remedy = f"Set SECATEUR_ENGINE_THREADS to {here}: more threads than cores cost a factor of five."
+        return [warning("cores", f"{here}, and engines use {settings.engine_threads} threads", remedy)]
+    return [ok("cores", f"{here}, engines use {settings.engine_threads} threads")]
+
+
+def cage(settings: Settings) -> list[Finding]:
+    """The layers of docs/sandbox.md that hold here."""
+    try:
+        held = trial.layers_here(settings.engine_user, strict=settings.auth == "keys")
+    except trial.NoCageError as error:
+        return [wrong("cage", f"a worker does not start here: {error}", "docs/sandbox.md says what each layer takes.")]
+    missing = {Layer.SECCOMP, Layer.NETWORK, Layer.LANDLOCK} - set(held)
+    if missing:
+        remedy = "docs/sandbox.md says what each takes; without them strangers' files are less far from the rest."
+        return [warning("cage", f"without {', '.join(sorted(missing))}", remedy)]
+    return [ok("cage", ", ".join(held))]
+
+
+def clock(_: Settings) -> list[Finding]:
+    """A clock that stands before this was installed is wrong, and with it every certificate, key and expiry."""
+    installed = max(Path(str(distribution("secateur").locate_file(""))).stat().st_mtime, Path(__file__).stat().st_mtime)
+    behind = installed - time.time()
+    if behind > 0:
+        return [wrong("clock", f"{behind / 3600:.1f} h before this was installed", "Set it: timedatectl set-ntp true.")]
+    return [ok("clock", time.strftime("%Y-%m-%d %H:%M:%S %Z"))]

@@ -1,0 +1,140 @@
+"""When a request is sent again, after how long, and when not."""
+
+import json
+from typing import Any
+
+import httpx
+import pytest
+
+from secateur import errors
+from tests.unit.secateur.conftest import Connect
+
+KEY = {"id": "key_1", "prefix": "sk_1", "name": None, "scopes": ["jobs:read"], "created_at": "2026-01-01T00:00:00Z"}
+KEY |= {"expires_at": None, "revoked_at": None, "last_used_at": None, "token": "sk_1_2"}
+
+
+class Service:
+    """Gives these answers one by one: a response, or an exception to raise. Remembers what it was asked."""
+
+    def __init__(self, *answers: httpx.Response | Exception) -> None:
+        self._answers = list(answers)
+        self.asked: list[httpx.Request] = []
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        self.asked.append(request)
+        answer = self._answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+def problem(status: int, code: str, **headers: str) -> httpx.Response:
+    body = {"title": "Title", "status": status, "code": code, "detail": "What was wrong.", "request_id": "req-1"}
+    return httpx.Response(status, json=body, headers={name.replace("_", "-"): value for name, value in headers.items()})
+
+
+def estimate() -> httpx.Response:
+    empty = {"seconds": None, "host_memory_bytes": None, "device_memory_bytes": None, "device": None, "reason": None}
+    return httpx.Response(200, json={"steps": [], "jobs_observed": 0, **empty})
+
+
+def test_what_may_pass_is_tried_again_after_the_time_the_service_says(connect: Connect) -> None:
+    broken = httpx.ReadError("reset by peer")
+    service = Service(problem(503, "unavailable", retry_after="7"), problem(429, "rate_limited"), broken, estimate())
+    connect(service).estimate("mdl_" + "a" * 26, "dst_" + "a" * 26, sparsity=0.5)
+    assert len(service.asked) == 4
+    first, second, third = connect.naps
+    assert 7 <= first <= 7.25
+    assert 0.5 <= second <= 1.0
+    assert 1.0 <= third <= 2.0
+
+
+def test_every_try_has_the_same_idempotency_key_and_every_call_its_own(connect: Connect) -> None:
+    answers = [
+        problem(504, "http_504"),
+        httpx.ReadTimeout("late"),
+        problem(409, "idempotency_in_progress"),
+        problem(422, "x"),
+    ]
+    service = Service(*answers, problem(422, "x"))
+    client = connect(service)
+    for _ in range(2):
+        with pytest.raises(errors.InvalidRequest):
+            client.submit("mdl_" + "a" * 26, "dst_" + "a" * 26, sparsity=0.5)
+    *first, second = [request.headers["idempotency-key"] for request in service.asked]
+    assert len(set(first)) == 1
+    assert second != first[0]
+
+
+def test_the_last_try_raises_what_it_was_told(connect: Connect) -> None:
+    service = Service(*(problem(503, "storage_unavailable") for _ in range(3)))
+    with pytest.raises(errors.Unavailable) as caught:
+        connect(service, max_retries=2).limits()
+    assert (caught.value.code, caught.value.status, caught.value.request_id) == ("storage_unavailable", 503, "req-1")
+    assert len(service.asked) == 3
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        (problem(429, "quota_exceeded", retry_after="5"), errors.QuotaExceeded),
+        (problem(429, "rate_limited", retry_after="3600"), errors.RateLimited),
+        (problem(500, "internal_error"), errors.Unavailable),
+        (problem(401, "unauthenticated"), errors.Unauthorized),
+        (problem(403, "forbidden"), errors.Forbidden),
+        (problem(421, "host_refused"), errors.Forbidden),
+        (problem(404, "not_found"), errors.NotFound),
+        (problem(410, "expired"), errors.NotFound),
+        (problem(409, "conflict"), errors.Conflict),
+        (problem(422, "code_of_a_later_version"), errors.InvalidRequest),
+        (httpx.UnsupportedProtocol("no such protocol"), errors.ConnectionFailed),
+    ],
+)
+def test_what_trying_again_does_not_help_is_raised_at_once(
+    connect: Connect, answer: Any, kind: type[errors.SecateurError]
+) -> None:
+    service = Service(answer)
+    with pytest.raises(kind) as caught:
+        connect(service).limits()
+    assert type(caught.value) is kind
+    assert connect.naps == []
+
+
+def test_what_would_be_made_twice_is_repeated_only_where_it_was_not_heard(connect: Connect) -> None:
+    heard = Service(httpx.ReadError("reset by peer"))
+    with pytest.raises(errors.ConnectionFailed):
+        connect(heard).keys.create(["jobs:read"])
+    unheard = Service(httpx.ConnectError("refused"), problem(429, "rate_limited"), httpx.Response(201, json=KEY))
+    assert connect(unheard).keys.create(["jobs:read"]).token == "sk_1_2"
+    assert json.loads(unheard.asked[0].content)["scopes"] == ["jobs:read"]
+
+
+def test_the_key_goes_to_the_service_and_nowhere_else(connect: Connect) -> None:
+    service = Service(httpx.Response(302, headers={"location": "https://elsewhere.example/v1/limits"}))
+    with pytest.raises(errors.UnexpectedAnswer, match=r"elsewhere\.example"):
+        connect(service, api_key="sk_secret").limits()
+    [request] = service.asked
+    assert request.headers["authorization"] == "Bearer sk_secret"
+    assert "sk_secret" not in repr(connect(service, api_key="sk_secret"))
+
+
+@pytest.mark.parametrize("answer", [httpx.Response(200, text="<html>"), httpx.Response(200, json={"a": 1})])
+def test_another_program_at_the_address_is_noticed(connect: Connect, answer: httpx.Response) -> None:
+    with pytest.raises(errors.UnexpectedAnswer, match="Check the URL"):
+        connect(Service(answer)).limits()
+
+
+def test_a_proxys_page_is_shown_as_a_line(connect: Connect) -> None:
+    page = httpx.Response(413, text="<html>\n<h1>413   Request Entity Too Large</h1>")
+    with pytest.raises(errors.InvalidRequest, match="<h1>413 Request Entity Too Large</h1>") as caught:
+        connect(Service(page)).limits()
+    assert caught.value.code == "http_413"
+
+
+def test_identifiers_stay_inside_their_segment(connect: Connect) -> None:
+    service = Service(problem(404, "not_found"))
+    with pytest.raises(errors.NotFound):
+        connect(service).job("../models/x?y#z")
+    assert service.asked[0].url.raw_path == b"/v1/jobs/..%2Fmodels%2Fx%3Fy%23z"
+    with pytest.raises(errors.InvalidRequest):
+        connect(service).job("..")
