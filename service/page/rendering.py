@@ -12,9 +12,7 @@ from api_schemas.enums import TERMINAL_STATES, JobState
 from service.core import ranges
 from service.page import static_files
 from service.page.units import written
-
-CSRF_KEY = "csrf"
-"""In `request.state`: what changing requests of this session have to carry."""
+from service.sessions import CSRF_KEY
 
 
 def when(moment: datetime | None) -> str:
