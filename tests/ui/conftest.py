@@ -7,12 +7,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests.support.up import stack_up
 from tests.ui.watching import Watched, watched
 
 CHROMIUM = "/usr/bin/chromium"
+PATIENCE = 30_000
+"""Milliseconds; a machine may be busy with other things."""
+expect.set_options(timeout=PATIENCE)
 
 
 @pytest.fixture(scope="session")
@@ -39,8 +42,10 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]
 @pytest.fixture
 def seen(browser: Browser) -> Iterator[Watched]:
     """A window of 1440 by 900. When the test ends, nothing may have been said in its console or asked of another host."""
-    context = browser.new_context(viewport={"width": 1440, "height": 900}, color_scheme="light", accept_downloads=True)
-    context.set_default_timeout(20_000)
+    context = browser.new_context(
+        viewport={"width": 1440, "height": 900}, color_scheme="light", reduced_motion="reduce"
+    )
+    context.set_default_timeout(PATIENCE)
     window = watched(context.new_page())
     yield window
     context.close()

@@ -175,7 +175,7 @@ def test_the_whole_story(seen: Watched, page: Page, house: tuple[str, str], tmp_
     expect(page.locator("table.jobs tbody tr")).to_have_count(3)
     page.get_by_label("Compare half of the heads").check()
     page.get_by_label("Compare best, half").check()
-    page.wait_for_response(lambda answer: answer.request.headers.get("hx-target") == "jobs", timeout=40_000)
+    page.wait_for_event("response", lambda answer: answer.request.headers.get("hx-target") == "jobs")
     expect(page.get_by_label("Compare best, half")).to_be_checked()
     assert_usable(page, "jobs")
     picture(page, "jobs", height=620)

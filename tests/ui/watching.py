@@ -70,7 +70,7 @@ def assert_usable(page: Page, name: str) -> None:
                     for rule in found
                     if rule["impact"] in SERIOUS
                 ]
-                assert bad == [], f"{name}, {width} wide, {theme}"
+                assert bad == [], f"{name}, {width} wide, {theme}: {bad}"
     finally:
         page.emulate_media(color_scheme="light")
         if before is not None:

@@ -2,7 +2,7 @@
 
 export function asCurl(body) {
   const json = JSON.stringify(body, null, 2).replaceAll("'", "'\\''");
-  const key = document.querySelector('meta[name="csrf"]').content ? ' \\\n  -H "Authorization: Bearer $SECATEUR_KEY"' : "";
+  const key = document.querySelector('meta[name="csrf"]').content ? ' \\\n  -H "Authorization: Bearer $SECATEUR_API_KEY"' : "";
   return `curl --fail-with-body -sS ${location.origin}/v1/jobs${key} \\\n  -H 'Content-Type: application/json' -d '${json}'`;
 }
 
