@@ -2,11 +2,10 @@
 
 import re
 
-import httpx
 from playwright.sync_api import Page, expect
 
+from secateur import Secateur
 from tests.support.tiny import tiny_data, tiny_model
-from tests.support.up import upload
 
 FURTHEST = 90
 
@@ -31,8 +30,8 @@ def tab_to(page: Page, selector: str) -> None:
 
 def test_by_keyboard_alone(page: Page, house: tuple[str, str]) -> None:
     url, key = house
-    with httpx.Client(base_url=f"{url}/v1", headers={"Authorization": f"Bearer {key}"}, timeout=60) as client:
-        model, dataset = upload(client, "models", tiny_model()), upload(client, "datasets", tiny_data())
+    with Secateur(url, key) as client:
+        model, dataset = client.upload_model(tiny_model()).id, client.upload_dataset(tiny_data()).id
     page.goto(url)
     # The field has the focus when the page opens.
     page.keyboard.type(key)

@@ -17,19 +17,21 @@ export function watchSource(source, changed) {
   drop.addEventListener("drop", async (event) => {
     event.preventDefault();
     drop.classList.remove("over");
-    begin(source, await dropped(event.dataTransfer), changed);
+    const { files, name } = await dropped(event.dataTransfer);
+    begin(source, files, name, changed);
   });
-  source.querySelector("input[type=file]").addEventListener("change", (event) => begin(source, [...event.target.files], changed));
+  source.querySelector("input[type=file]").addEventListener("change", (event) => begin(source, [...event.target.files], "", changed));
   if (source.dataset.upload) say(source, "An upload stopped here. Drop the same files again, and it goes on where it was.");
 }
 
-// The files of what was dropped; of a folder those directly in it.
+// The files of what was dropped; of a folder those directly in it, and what it is called.
 async function dropped(transfer) {
   const entries = [...transfer.items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
-  if (!entries.some((entry) => entry.isDirectory)) return [...transfer.files];
+  const folder = entries.find((entry) => entry.isDirectory);
+  if (!folder) return { files: [...transfer.files], name: "" };
   const inside = await Promise.all(entries.map((entry) => (entry.isDirectory ? listed(entry) : [entry])));
   const files = inside.flat().filter((entry) => entry.isFile);
-  return Promise.all(files.map((entry) => new Promise((resolve, reject) => entry.file(resolve, reject))));
+  return { files: await Promise.all(files.map((entry) => new Promise((resolve, reject) => entry.file(resolve, reject)))), name: folder.name };
 }
 
 async function listed(folder) {
@@ -42,7 +44,7 @@ async function listed(folder) {
   }
 }
 
-async function begin(source, chosen, changed) {
+async function begin(source, chosen, name, changed) {
   const files = chosen.filter((file) => !NEEDLESS.test(file.name)).sort((a, b) => a.name.localeCompare(b.name));
   if (!files.length || source.dataset.busy) return;
   source.dataset.busy = "yes";
@@ -66,7 +68,7 @@ async function begin(source, chosen, changed) {
       const sha256 = await digestOf(file, (done) => lines.get(file.name).tell("reading", done), held);
       declared.push({ name: file.name, size: file.size, sha256 });
     }
-    const upload = await open(source, kind, declared, nameOf(chosen));
+    const upload = await open(source, kind, declared, name);
     source.dataset.upload = upload.id;
     changed();
     const missing = new Set(upload.files.filter((file) => !file.uploaded).map((file) => file.name));
@@ -77,7 +79,8 @@ async function begin(source, chosen, changed) {
     }
     say(source, "It is being checked.", false);
     const ready = await call("POST", `/v1/${kind}s/${upload.id}/complete`);
-    const option = new Option(`${ready.name ?? ready.id} · just now`, ready.id, false, true);
+    const what = ready.layout?.architecture ?? `${Object.values(ready.contents.rows).reduce((all, rows) => all + rows, 0)} rows`;
+    const option = new Option(`${ready.name ?? ready.id} · ${what} · just now`, ready.id, false, true);
     source.querySelector("select").append(option);
     source.querySelector("select").value = ready.id;
     source.dataset.upload = "";
@@ -109,10 +112,6 @@ async function open(source, kind, files, name) {
     if (same) return before;
   }
   return call("POST", `/v1/${kind}s`, { body: { files, ...(name ? { name } : {}) } });
-}
-
-function nameOf(files) {
-  return files[0]?.webkitRelativePath?.split("/")[0] || "";
 }
 
 function lineOf(file) {
