@@ -69,3 +69,18 @@ def batch_sizes(steps: Sequence[StepMetrics]) -> tuple[int, ...]:
 def latency_at(step: StepMetrics, batch_size: int) -> Latency | None:
     """The timing of one batch size, or None where this step has none."""
     return next((row for row in step.latency if row.batch_size == batch_size), None)
+
+
+def allowed(original: Scores, max_drop: float) -> float | None:
+    """The worst value of the task's own metric that `stop` lets pass; None where nothing was measured."""
+    found = original.headline
+    if found is None:
+        return None
+    return found.value - max_drop if found.higher_is_better else found.value + max_drop
+
+
+def goal(step: StepMetrics) -> tuple[float, float]:
+    """What the step should have removed and what it has, as shares in the target's own unit."""
+    if step.target is None:
+        return step.requested_sparsity, step.achieved_sparsity
+    return step.target.requested, step.target.achieved

@@ -77,7 +77,6 @@ def _results(_: Services, job: JobResource, *__: int | None) -> dict[str, Any]:
     return {
         "curves": steps.curves(job),
         "summary": _summary(job),
-        "off_target": [goal for goal in map(_target_of, job.metrics[1:]) if goal is not None],
         "batch_sizes": reading.batch_sizes(job.metrics),
     }
 
@@ -88,12 +87,6 @@ def _summary(job: JobResource) -> dict[str, StepMetrics] | None:
         return None
     chosen = job.metrics[-1] if job.result is None else job.metrics[min(job.result.step, len(job.metrics) - 1)]
     return {"original": job.metrics[0], "chosen": chosen}
-
-
-def _target_of(step: StepMetrics) -> tuple[int, float, float] | None:
-    """Step, asked for, achieved, in the target's unit."""
-    goal = step.target
-    return None if goal is None else (step.step, goal.requested, goal.achieved)
 
 
 def _layers(_: Services, job: JobResource, step: int | None, *__: int | None) -> dict[str, Any]:

@@ -54,6 +54,7 @@ def _environment() -> Environment:
         scores_written=reading.written,
         metric_name=reading.metric_name,
         latency_at=reading.latency_at,
+        goal=reading.goal,
         removed=parts.removed,
         part_names=parts.NAMES,
         JobState=JobState,

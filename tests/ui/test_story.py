@@ -1,5 +1,6 @@
 """The whole story: sign in, upload, create, watch, cancel one, download one, compare two."""
 
+import ast
 import base64
 import re
 import tarfile
@@ -7,6 +8,7 @@ from pathlib import Path
 
 from playwright.sync_api import Page, Route, expect
 
+from api_schemas.spec import JobRequest
 from tests.support.tiny import tiny_data, tiny_model
 from tests.ui.watching import Watched, assert_usable, picture
 
@@ -104,6 +106,8 @@ def test_the_whole_story(seen: Watched, page: Page, house: tuple[str, str], tmp_
     page.get_by_label("Labels").fill("team=speech")
     expect(page.locator("#curl")).to_contain_text('"attention_sparsity": 0.5')
     expect(page.locator("#python")).to_contain_text('name="half of the heads"')
+    ast.parse(page.locator("#python").inner_text())
+    JobRequest.model_validate_json(page.locator("#curl").inner_text().split("-d '")[1].rstrip("'"))
     expect(estimate.locator("tbody tr")).to_have_count(3)
     assert_usable(page, "new job")
     picture(page, "new", height=1080)

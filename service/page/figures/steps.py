@@ -6,6 +6,7 @@ from itertools import zip_longest
 from api_schemas import parts, reading
 from api_schemas.enums import Part
 from api_schemas.metrics import Scores, StepMetrics
+from api_schemas.reach import SHARE_OF
 from api_schemas.resources import JobResource
 from api_schemas.spec import JobRequest
 from service.page.figures.shapes import Curves, Series
@@ -60,10 +61,9 @@ def _tradeoff(steps: Sequence[StepMetrics], cut: Sequence[Part], request: JobReq
     if original is not None:
         series.append(Series("original, validation", (original.value,) * len(steps), "level"))
         if request.stop is not None:
-            drop = request.stop.max_drop
-            allowed = original.value - drop if original.higher_is_better else original.value + drop
+            bound = reading.allowed(steps[0].validation, request.stop.max_drop)
             words = "lowest allowed" if original.higher_is_better else "highest allowed"
-            series.append(Series(words, (allowed,) * len(steps), "bound"))
+            series.append(Series(words, (bound,) * len(steps), "bound"))
     title = f"{capitalised(name)} against {parts.name_of(cut)} sparsity"
     caption = "Each point is a step: right after the cut, and after recovery. Decisions are made on validation."
     return Curves("tradeoff", title, caption, label, x, "share", name, metric_unit(steps), tuple(series), rows)
@@ -98,43 +98,24 @@ def _speed(steps: Sequence[StepMetrics], cut: Sequence[Part]) -> list[Curves]:
 
 def _size(steps: Sequence[StepMetrics], cut: Sequence[Part]) -> Curves:
     label, x, rows = _over(steps, cut)
-    first = steps[0].size
-    counted = [
-        *((f"{parts.NAMES[part]} parameters", parts.parameters(steps[0], part), part) for part in cut),
-        ("all parameters", first.total_parameters, None),
-    ]
-    series = [
-        Series(name, tuple(_left(step, part) / whole for step in steps)) for name, whole, part in counted if whole
-    ]
-    series.append(Series("FLOPs of an input", tuple(step.size.flops / first.flops for step in steps)))
-    series.append(Series("file", tuple(step.size.file_bytes / first.file_bytes for step in steps)))
+    series = tuple(Series(name, shares) for name, shares in parts.left(steps, cut))
     caption = "Exact counts of what is left; the file is what lies on disk."
     return Curves(
-        "size", "What is left of the original", caption, label, x, "share", "of the original", "share", tuple(series), rows,
+        "size", "What is left of the original", caption, label, x, "share", "of the original", "share", series, rows,
         from_zero=True,
     )  # fmt: skip
 
 
-def _left(step: StepMetrics, part: Part | None) -> int:
-    return step.size.total_parameters if part is None else parts.parameters(step, part)
-
-
 def _reached(steps: Sequence[StepMetrics], request: JobRequest) -> Curves:
     """In the target's own unit."""
-    pruning, cut_steps = request.pruning, steps[1:]
-    met = [step.target for step in cut_steps]
-    asked = tuple(
-        step.requested_sparsity if goal is None else goal.requested for step, goal in zip(cut_steps, met, strict=True)
-    )
-    got = tuple(
-        step.achieved_sparsity if goal is None else goal.achieved for step, goal in zip(cut_steps, met, strict=True)
-    )
-    numbers = tuple(step.step for step in cut_steps)
+    goals = [reading.goal(step) for step in steps[1:]]
+    numbers = tuple(step.step for step in steps[1:])
+    asked, got = tuple(goal[0] for goal in goals), tuple(goal[1] for goal in goals)
     series = (Series("removed", got), Series("asked for", asked, "dash"))
     caption = "Cuts are whole structures: the nearest to what was asked for is taken."
     return Curves(
         "reached", "Asked for and removed", caption, "step", tuple(map(float, numbers)), "count",
-        f"{pruning.target.kind.value.replace('_', ' ')} removed", "share", series, tuple(map(str, numbers)), from_zero=True,
+        f"{SHARE_OF[request.pruning.target.kind]} removed", "share", series, tuple(map(str, numbers)), from_zero=True,
     )  # fmt: skip
 
 

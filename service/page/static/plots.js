@@ -64,9 +64,8 @@ function tell(figure, plot, { names, first, series }) {
 }
 
 function written(value, unit, splits) {
-  const fine = splits && splits.length > 1 ? Math.abs(splits[1] - splits[0]) : 0;
   switch (unit) {
-    case "share": return `${(100 * value).toFixed(splits ? (fine < 0.01 ? 1 : 0) : 1)}%`;
+    case "share": return `${splits ? Number((100 * value).toFixed(2)) : (100 * value).toFixed(1)}%`;
     case "ratio": return `${splits ? Number(value.toFixed(2)) : value.toFixed(2)}×`;
     case "ms": return splits ? String(Number(value.toPrecision(3))) : `${Number(value.toPrecision(3))} ms`;
     case "count": return String(value);

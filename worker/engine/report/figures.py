@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from api_schemas.enums import Part
 from api_schemas.metrics import StepMetrics
+from api_schemas.spec import EngineSpec
 from worker.engine.report import plots
 from worker.engine.report.look import INK, Drawing, Plot
 
@@ -70,14 +70,14 @@ def _render(name: str, drawing: Drawing) -> tuple[bytes, bytes]:
     return png.getvalue(), svg.getvalue()
 
 
-def write_figures(folder: Path, steps: Sequence[StepMetrics], parts: Sequence[Part]) -> tuple[Plot, ...]:
+def write_figures(folder: Path, steps: Sequence[StepMetrics], spec: EngineSpec) -> tuple[Plot, ...]:
     """Write `figure-<name>.png` and `.svg` for every figure the steps have data for; return what was drawn, in order.
 
-    `steps` begins with step 0, the original model; `parts` are what the job cuts. Raises nothing of its own; an OSError of
+    `steps` begins with step 0, the original model. Raises nothing of its own; an OSError of
     the folder passes through.
     """
     drawn = []
-    for plot in plots.available(steps, parts):
+    for plot in plots.available(steps, spec):
         png, svg = _render(plot.name, plot.drawing)
         (folder / f"{plot.file}.png").write_bytes(png)
         (folder / f"{plot.file}.svg").write_bytes(svg)

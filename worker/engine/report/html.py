@@ -81,7 +81,7 @@ def write_report(
     if not steps:
         raise ValueError("a report needs at least step 0")
     shown = parts.cut_by(spec.pruning)
-    plots = write_figures(folder, steps, shown)
+    plots = write_figures(folder, steps, spec)
     figures = [(plot, inline_svg((folder / f"{plot.file}.svg").read_text(encoding="utf-8"), plot)) for plot in plots]
 
     page = (

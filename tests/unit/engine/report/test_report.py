@@ -31,7 +31,7 @@ from worker.engine.report.words import method
 
 from .conftest import ARCHITECTURE, HOSTILE, Job, cutting_both, make_job, measured_by
 
-FIGURES = ("tradeoff", "speed", "layers", "heads", "loss")
+FIGURES = ("tradeoff", "speed", "size", "reached", "layers", "heads", "loss")
 _VOID = {"meta", "link", "br", "img", "hr", "input"}
 
 
@@ -187,6 +187,22 @@ def test_other_input_other_figures(tmp_path: Path, job: Job) -> None:
         _write(folder, shown)
     for name in FIGURES:
         assert (folders[0] / f"figure-{name}.svg").read_bytes() != (folders[1] / f"figure-{name}.svg").read_bytes()
+
+
+def test_the_drop_that_is_allowed_is_drawn_where_there_is_a_bound(tmp_path: Path, job: Job, stopped_job: Job) -> None:
+    for shown, said in ((job, False), (stopped_job, True)):
+        _write(tmp_path, shown)
+        assert (">allowed by stop</text>" in (tmp_path / "figure-tradeoff.svg").read_text(encoding="utf-8")) is said
+
+
+def test_what_is_left_and_what_was_asked_for_are_drawn(tmp_path: Path, job: Job) -> None:
+    _write(tmp_path, job)
+    for name, words in (
+        ("size", ("attention parameters", "all parameters", "FLOPs of an input", "file")),
+        ("reached", ("removed", "asked for", "attention parameters removed (%)")),
+    ):
+        drawn = (tmp_path / f"figure-{name}.svg").read_text(encoding="utf-8")
+        assert all(f">{word}</text>" in drawn for word in words), name
 
 
 def test_the_layer_figure_shows_every_layers_sparsity(tmp_path: Path, job: Job) -> None:
