@@ -5,32 +5,45 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
 from pydantic import ValidationError
 from rich.console import Console
 
+from api_schemas.errors import ErrorCode
 from api_schemas.events import ENGINE_EVENT, DataReady, EngineEvent, Failed, Finished, Loss, Started, StepDone, Warned
 from api_schemas.events import Progress as ProgressEvent
 from api_schemas.metrics import JobResult, StepMetrics
 from api_schemas.spec import EngineSpec
+from secateur.errors import InvalidRequest, JobFailed, MissingDependency
 from secateur.progress import JobBar
-from secateur.tables import percent, quality, steps_table, with_test
+from secateur.tables import percent, quality, with_test
 
-FAILED = 3
-INTERRUPTED = 130
 STOP_SECONDS = 10.0
 
 
-def prune(model: Path, data: Path, out: Path, spec: EngineSpec, device: str, threads: int, console: Console) -> int:
-    """Run the engine and show what it says; returns the exit status: 0, or FAILED with code and detail printed."""
+@dataclass(frozen=True)
+class Pruned:
+    """What a run has come to: a folder `step-N` in `out` for each of `steps`, the first of which is the original."""
+
+    out: Path
+    steps: tuple[StepMetrics, ...]
+    result: JobResult | None
+
+
+def prune(model: Path, data: Path, out: Path, spec: EngineSpec, device: str, threads: int, console: Console) -> Pruned:
+    """Run the engine; `console` shows how it goes.
+
+    Raises MissingDependency without an engine, InvalidRequest where `out` holds steps, JobFailed with the engine's own code.
+    """
     if find_spec("torch") is None or find_spec("worker") is None:
-        console.print("[red]error:[/] the engine is not installed. Run: pip install 'secateur[worker]'")
-        return FAILED
+        detail = "The engine is not installed. Run: pip install 'secateur[worker]'"
+        raise MissingDependency(detail, code="missing_dependency")
     if next(out.glob("step-*"), None) is not None:
-        console.print(f"[red]error:[/] {out} already holds steps of an earlier run. Give an empty folder.")
-        return FAILED
+        detail = f"{out} already holds steps of an earlier run. Give an empty folder."
+        raise InvalidRequest(detail, code="invalid_request")
     out.mkdir(parents=True, exist_ok=True)
     spec_file = out / "spec.json"
     spec_file.write_text(spec.model_dump_json(indent=2) + "\n")
@@ -39,21 +52,14 @@ def prune(model: Path, data: Path, out: Path, spec: EngineSpec, device: str, thr
     with _engine(command, out / "engine.log", threads) as process, JobBar(console) as bar:
         steps, end = _follow(process, bar)
         status = process.wait()
-    result = end.result if isinstance(end, Finished) else None
-    if steps:
-        console.print(steps_table(steps if result is None else with_test(steps, result)))
     if isinstance(end, Finished) and status == 0:
-        say_result(result, out, steps[-1].step, console)
-        return 0
+        return Pruned(out, tuple(steps if end.result is None else with_test(steps, end.result)), end.result)
+    log = f"Its log: {out / 'engine.log'}"
     if isinstance(end, Failed):
-        console.print(f"[red]failed:[/] {end.code.value}: ", end="")
-        console.print(end.detail, markup=False, highlight=False)
-        for item in end.errors:
-            console.print(f"  {item.pointer}: {item.detail}", markup=False, highlight=False)
-    else:
-        console.print(f"[red]failed:[/] engine_crashed: the engine ended with status {status}.")
-    console.print(f"Its log: {out / 'engine.log'}")
-    return FAILED
+        raise JobFailed(f"{end.code.value}: {end.detail} {log}", code=end.code.value, items=end.errors)
+    raise JobFailed(
+        f"engine_crashed: the engine ended with status {status}. {log}", code=ErrorCode.ENGINE_CRASHED.value
+    )
 
 
 def _follow(process: subprocess.Popen[str], bar: JobBar) -> tuple[list[StepMetrics], EngineEvent | None]:
@@ -92,10 +98,10 @@ def say_result(result: JobResult | None, out: Path, last: int, console: Console)
     """Where the checkpoint is, and why the job ended where it did."""
     report = out / f"step-{last}" / "report.html"
     if result is not None and result.stopped is not None:
-        console.print("[bold yellow]Stopped.[/] ", end="")
+        console.print("Stopped. ", style="bold yellow", end="")
         console.print(result.detail, markup=False, highlight=False)
     else:
-        console.print("[bold green]Done.[/] ", end="")
+        console.print("Done. ", style="bold green", end="")
     step = last if result is None else result.step
     if step:
         console.print(f"The pruned checkpoint is {out / f'step-{step}'}; open {report} for the figures.")

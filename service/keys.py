@@ -1,4 +1,4 @@
-"""`python -m service.keys`: the operator's own hand on keys, straight at the database. `secateur keys` starts it.
+"""`python -m service.keys`: the operator's own hand on keys, straight at the database. `secateur database-keys` starts it.
 
 The first key of a database cannot be made over HTTP, and neither can keys of another tenant: whoever may reach the
 database may do both here. Tokens go to standard output, and nothing else does.
@@ -114,4 +114,4 @@ def _stop(sentence: str, status: int) -> None:
 
 
 if __name__ == "__main__":
-    app(prog_name="secateur keys")
+    app(prog_name="secateur database-keys")

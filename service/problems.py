@@ -1,8 +1,7 @@
 """Every error as `application/problem+json` (RFC 9457): one body for validation, refusals, absence and failure."""
 
 import logging
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -13,6 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.routing import Match
 
+from api_schemas import mistakes
 from api_schemas.error_titles import ERROR_TEXTS
 from api_schemas.errors import ErrorCode, ErrorItem, Problem, SecateurError
 
@@ -24,7 +24,6 @@ MAX_ITEMS = 100
 UNREACHABLE = (OperationalError, InterfaceError, PoolTimeout)
 """How a database that does not answer is said."""
 
-_ENUM_MEMBER = re.compile(r"<\w+\.\w+: ('[^']*')>")
 # Refused content is 422, whatever was wrong with it; only these differ.
 _STATUS = {
     ErrorCode.IDEMPOTENCY_KEY_INVALID: 400,
@@ -120,7 +119,7 @@ async def _refused(request: Request, error: Exception) -> Response:
 
 async def _not_valid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    found = _without_echoes(error.errors())
+    found = mistakes.without_echoes(error.errors())
     # An identifier in the path that is not one of ours names nothing: to a client that is simply absent.
     if any(item["loc"][:1] == ("path",) for item in found):
         return problem(request, SecateurError(ErrorCode.NOT_FOUND, f"There is nothing at {request.url.path}."))
@@ -191,16 +190,6 @@ async def _unexpected(request: Request, error: Exception) -> Response:
     return problem(request, SecateurError(ErrorCode.INTERNAL, detail), headers=headers)
 
 
-def _without_echoes(found: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Pydantic calls a list too short whose only items are wrong; that says nothing beyond what is wrong with them."""
-    places = [item["loc"] for item in found]
-    return [
-        item
-        for item in found
-        if item["type"] != "too_short" or not any(place[: len(item["loc"])] == item["loc"] != place for place in places)
-    ]
-
-
 def _is_json(request: Request) -> bool:
     """Whether the body says that it is JSON; what does not is never read as such."""
     kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
@@ -215,34 +204,11 @@ def _item(item: Mapping[str, Any], body: Any) -> ErrorItem:
     if item["type"] == "json_invalid":
         reason = str(item.get("ctx", {}).get("error", "syntax error"))
         return ErrorItem(code=code, detail=f"the body is not JSON (at character {location[-1]}: {reason})")
-    pointer = _pointer(location[1:], body) if location[0] == "body" else str(location[-1])
+    pointer = mistakes.pointer(location[1:], body) if location[0] == "body" else str(location[-1])
     return ErrorItem(pointer=pointer, code=code, detail=_reason(item, refused)[:500])
 
 
 def _reason(item: Mapping[str, Any], file_name_refused: bool) -> str:
-    """Pydantic's words, where they are not about Python."""
     if file_name_refused:
         return "a file name is 1 to 128 letters a-z or A-Z, digits, `.`, `_`, `-`; no path, and no `.` or `-` at its beginning"
-    if item["type"] in ("model_attributes_type", "dict_type"):
-        return "a JSON object is needed"
-    return _ENUM_MEMBER.sub(r"\1", str(item["msg"]))
-
-
-def _pointer(path: tuple[str | int, ...], body: Any) -> str:
-    """RFC 6901. Pydantic puts the tag of a union into the path, which is no place in the document: it is left out."""
-    parts: list[str] = []
-    entered = False
-    for part in path:
-        # The tag stands before the first key of its object, which may be called like it.
-        if not entered and isinstance(body, dict) and body.get("type") == part:
-            entered = True
-            continue
-        entered = False
-        parts.append(str(part).replace("~", "~0").replace("/", "~1"))
-        if isinstance(body, dict):
-            body = body.get(part)
-        elif isinstance(body, list) and isinstance(part, int) and part < len(body):
-            body = body[part]
-        else:
-            body = None
-    return "".join(f"/{part}" for part in parts)
+    return mistakes.reason(item)

@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 
 CHUNK = 2**20
 PART = 8 * 2**20  # Of a multipart upload; S3 allows 10 000 parts of at least 5 MiB.
+# Four parts at a time are what an upload may hold in memory, whatever its size.
+_PARTS: Any = {"chunk_size": PART, "max_concurrency": 4}
 RETRY_TIMEOUT = timedelta(seconds=60)
 # In what obstore says: Rust's names of ENOSPC and EDQUOT and the texts of the two; MinIO and Ceph use the names, too.
 FULL = ("StorageFull", "QuotaExceeded", "No space left on device", "quota exceeded")
@@ -92,7 +94,7 @@ class Artifacts:
         """
         # Not OSError: `chunks` raises those, too, when its client goes away.
         with _said_plainly(BaseError, FileNotFoundError, PermissionError, writing=True):
-            await obstore.put_async(self._store, _checked(key), _verified(chunks, size, sha256), chunk_size=PART)
+            await obstore.put_async(self._store, _checked(key), _verified(chunks, size, sha256), **_PARTS)
         with _said_plainly():
             await asyncio.to_thread(self._flush, key)
         return Stored(key, size, sha256)
@@ -108,7 +110,7 @@ class Artifacts:
                 yield chunk
 
         with _said_plainly(BaseError, FileNotFoundError, PermissionError, writing=True):
-            await obstore.put_async(self._store, _checked(key), counted(), chunk_size=PART)
+            await obstore.put_async(self._store, _checked(key), counted(), **_PARTS)
         with _said_plainly():
             await asyncio.to_thread(self._flush, key)
         return size
@@ -127,7 +129,7 @@ class Artifacts:
                     yield block
 
         with _said_plainly(writing=True):
-            obstore.put(self._store, _checked(key), blocks(), chunk_size=PART)
+            obstore.put(self._store, _checked(key), blocks(), **_PARTS)
             self._flush(key)
         return Stored(key, size, digest.hexdigest())
 

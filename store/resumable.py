@@ -11,6 +11,7 @@ from sqlalchemy import CursorResult, delete, update
 from sqlalchemy.orm import Session
 
 from api_schemas import ids
+from store.paging import Rows, fetch_page
 from store.tables import ResumablePart, ResumableUpload
 from store.tenancy import owned_by, select_owned
 
@@ -28,6 +29,12 @@ def create(session: Session, tenant: str, upload_id: str, name: str, size: int) 
 
 def get(session: Session, tenant: str, resumable_id: str) -> ResumableUpload | None:
     return session.scalar(select_owned(ResumableUpload, tenant).where(ResumableUpload.id == resumable_id))
+
+
+def page(session: Session, tenant: str, upload_id: str, cursor: str | None, limit: int) -> Rows[ResumableUpload]:
+    """Of a model or dataset, newest first."""
+    query = select_owned(ResumableUpload, tenant).where(ResumableUpload.upload_id == upload_id)
+    return fetch_page(session, ResumableUpload, query, cursor, limit)
 
 
 def begin(session: Session, tenant: str, resumable_id: str, offset: int) -> int | None:

@@ -38,19 +38,19 @@ async def in_turn(
     Raises RuntimeError for an answer with another status.
     """
     found = {name: Timed() for name in targets}
-    connections = {name: [await Connection.open(port) for _ in range(CLIENTS)] for name, (port, _) in targets.items()}
     for turn in range(rounds + 1):
-        for name, (_, request) in targets.items():
+        for name, (port, request) in targets.items():
+            # Anew every time: a server closes those that were idle while the others had their turn.
+            connections = [await Connection.open(port) for _ in range(CLIENTS)]
             until = time.monotonic() + (seconds if turn else 1.0)
             began = time.monotonic()
-            loops = [_loop(connection, request, status, until) for connection in connections[name]]
+            loops = [_loop(connection, request, status, until) for connection in connections]
             latencies = [latency for of_one in await asyncio.gather(*loops) for latency in of_one]
             if turn:  # The first round only warms up.
                 found[name].latencies += latencies
                 found[name].seconds += time.monotonic() - began
-    for of_target in connections.values():
-        for connection in of_target:
-            connection.close()
+            for connection in connections:
+                connection.close()
     return found
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import commands_page
 import events_page
 import http_page
 import settings_page
@@ -32,6 +33,7 @@ def pages() -> dict[str, Callable[[], str]]:
     spec = json.loads((ROOT / "docs" / "reference" / "spec.schema.json").read_text(encoding="utf-8"))
     anchors = Anchors(document, spec)
     return {
+        "reference/commands.md": commands_page.page,
         "reference/http.md": lambda: http_page.page(document, anchors),
         "reference/spec.md": lambda: spec_page.page(spec, anchors),
         "reference/events.md": lambda: events_page.page(document, anchors),

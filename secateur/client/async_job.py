@@ -16,7 +16,7 @@ from secateur import errors
 from secateur.client import notebook
 from secateur.client.connection import Connection, parsed, segment
 from secateur.client.downloads import download
-from secateur.client.following import Deadline, signs
+from secateur.client.following import Deadline, past, signs
 from secateur.client.job_facts import JobFacts
 from secateur.client.job_log import lines
 from secateur.client.told import Told, tell
@@ -104,8 +104,13 @@ class AsyncJob(JobFacts):
         tell(progress, self.state.value, 100.0, 100.0, "%")
         return self
 
-    async def events(self, after: int | None = None) -> AsyncGenerator[JobEvent]:
+    async def events(self, after: int | None = None, follow: bool = True) -> AsyncGenerator[JobEvent]:
         """As `Job.events`."""
+        if not follow:
+            async with aclosing(past(self._connection, self.id, after or 0)) as known:
+                async for each in known:
+                    yield each
+            return
         following = signs(self._connection, self.id, after or 0, Deadline(None))
         async with aclosing(following):
             async for event in following:
@@ -145,12 +150,16 @@ class AsyncJob(JobFacts):
         """As `Job.checkpoints`, to be awaited: `await job.checkpoints`."""
         return self._checkpoints()
 
-    async def download(self, folder: str | Path, step: int | None = None, progress: Told | None = None) -> Path:
-        """As `Job.download`."""
+    async def checkpoint(self, step: int | None = None) -> AsyncCheckpoint:
+        """As `Job.checkpoint`."""
         if step is None:
             step = await self._best()
         found = await self._connection.get(CheckpointResource, f"{self._path}/checkpoints/{step}")
-        return await download(self._connection, self.id, found, Path(folder), progress)
+        return AsyncCheckpoint(self._connection, self.id, found)
+
+    async def download(self, folder: str | Path, step: int | None = None, progress: Told | None = None) -> Path:
+        """As `Job.download`."""
+        return await (await self.checkpoint(step)).download(folder, progress)
 
     async def report(self) -> str:
         """As `Job.report`."""

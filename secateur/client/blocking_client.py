@@ -138,7 +138,13 @@ class Secateur:
         return run(self._calls.upload_dataset(data, name=name, columns=columns, splits=splits, progress=progress))
 
     def submit(
-        self, model: Any = None, data: Any = None, *, spec: JobSpec | None = None, **fields: Unpack[JobFields]
+        self,
+        model: Any = None,
+        data: Any = None,
+        *,
+        spec: JobSpec | None = None,
+        idempotency_key: str | None = None,
+        **fields: Unpack[JobFields],
     ) -> Job:
         """Queue a job.
 
@@ -151,12 +157,14 @@ class Secateur:
                 "revision": "<commit>"}`, `{"type": "s3", …}`, `{"type": "step", …}`.
             data: what `upload_dataset` returned, an id, or a reference of type `hf`.
             spec: a whole request, or the part that is not given otherwise; what is given by itself wins.
+            idempotency_key: of your own, where a call in a new program is to make no second job; the same within a day, with
+                the same arguments, returns the first one's.
             fields: `preset`, `sparsity`, `pruning`, `finetune`, `evaluate`, `stop`, `exports`, `columns`, `splits`, `limits`,
                 `name`, `labels`, `priority`, `seed`, `deterministic`; see `JobFields`.
 
         Raises InvalidRequest where it could not succeed: `pointers` names the field.
         """
-        return Job(run(self._calls.submit(model, data, spec=spec, **fields)))
+        return Job(run(self._calls.submit(model, data, spec=spec, idempotency_key=idempotency_key, **fields)))
 
     def estimate(
         self, model: Any = None, data: Any = None, *, spec: JobSpec | None = None, **fields: Unpack[JobFields]

@@ -78,11 +78,18 @@ class Calls:
             return await upload(self._connection, "datasets", DatasetResource, name, files, body, progress)
 
     async def submit(
-        self, model: Any = None, data: Any = None, *, spec: JobSpec | None = None, **fields: Unpack[JobFields]
+        self,
+        model: Any = None,
+        data: Any = None,
+        *,
+        spec: JobSpec | None = None,
+        idempotency_key: str | None = None,
+        **fields: Unpack[JobFields],
     ) -> AsyncJob:
         """As `Secateur.submit`."""
         body = body_of(model, data, spec, fields)
-        return AsyncJob(self._connection, await self._connection.post(JobResource, "/jobs", body, key=True))
+        found = await self._connection.post(JobResource, "/jobs", body, key=idempotency_key or True)
+        return AsyncJob(self._connection, found)
 
     async def estimate(
         self, model: Any = None, data: Any = None, *, spec: JobSpec | None = None, **fields: Unpack[JobFields]

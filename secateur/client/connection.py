@@ -35,7 +35,7 @@ class Connection:
         method: str,
         path: str,
         *,
-        key: bool = False,
+        key: bool | str = False,
         once: bool = False,
         patience: float | None = None,
         retries: int | None = None,
@@ -44,7 +44,7 @@ class Connection:
         """The answer to a request below `/v1`, read whole.
 
         Args:
-            key: whether it makes something; one `Idempotency-Key` for all tries makes repeating it safe.
+            key: whether it makes something; one `Idempotency-Key` for all tries, this or a fresh one, makes repeating safe.
             once: whether a repetition would do it twice; it is sent again only where it cannot have been heard.
             patience: seconds to wait for an answer.
             retries: others than the connection's.
@@ -54,7 +54,7 @@ class Connection:
         """
         headers = dict(more.pop("headers", None) or {})
         if key:
-            headers["Idempotency-Key"] = f'"{uuid.uuid4()}"'
+            headers["Idempotency-Key"] = f'"{key if isinstance(key, str) else uuid.uuid4()}"'
         most = self.retries if retries is None else retries
         for tried in range(most + 1):
             last = tried == most

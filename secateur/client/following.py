@@ -81,6 +81,17 @@ async def signs(connection: Connection, job_id: str, after: int, deadline: Deadl
             yield event
 
 
+async def past(connection: Connection, job_id: str, after: int) -> AsyncGenerator[JobEvent]:
+    """Every event numbered above `after` that there is by now."""
+    while True:
+        page = await connection.get(Page[JobEvent], f"/jobs/{segment(job_id)}/events", params={"after": after})
+        for event in page.items:
+            after = event.seq
+            yield event
+        if page.next_cursor is None:
+            return
+
+
 class _Patience:
     """With a service that does not answer."""
 

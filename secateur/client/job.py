@@ -7,7 +7,7 @@ from typing import Self
 from api_schemas.events import JobEvent
 from api_schemas.resources import JobResource
 from secateur import errors
-from secateur.client.async_job import AsyncJob, CheckpointFacts
+from secateur.client.async_job import AsyncCheckpoint, AsyncJob, CheckpointFacts
 from secateur.client.backend import iterate, run
 from secateur.client.downloads import download
 from secateur.client.job_facts import JobFacts
@@ -72,13 +72,14 @@ class Job(JobFacts):
             raise
         return self
 
-    def events(self, after: int | None = None) -> Iterator[JobEvent]:
-        """What happened and what happens, each once and in order, until the job has ended. `after`: only events numbered above.
+    def events(self, after: int | None = None, follow: bool = True) -> Iterator[JobEvent]:
+        """What happened and what happens, each once and in order, until the job has ended. `after`: only events numbered above;
+        without `follow`, only what happened so far.
 
         >>> for event in job.events():
         ...     print(event.seq, event.body.type)
         """
-        return iterate(self._job.events(after))
+        return iterate(self._job.events(after, follow))
 
     def cancel(self) -> Self:
         """End it; its finished steps stay. Of a job that has ended otherwise: Conflict.
@@ -124,8 +125,16 @@ class Job(JobFacts):
 
         >>> job.checkpoints[-1].download("./last")
         """
-        found = run(self._job.checkpoints)
-        return [Checkpoint(each._connection, each._job_id, each.view) for each in found]
+        return [_blocking(each) for each in run(self._job.checkpoints)]
+
+    def checkpoint(self, step: int | None = None) -> Checkpoint:
+        """One step, by default the result; of a job without one its last.
+
+        >>> job.checkpoint(3).metrics.validation.accuracy
+
+        Raises NotFound where there is no such step, or where the result is the original (step 0).
+        """
+        return _blocking(run(self._job.checkpoint(step)))
 
     def download(self, folder: str | Path, step: int | None = None, progress: Told | None = None) -> Path:
         """The files of a step, by default of the result, into `folder`; returns it.
@@ -144,3 +153,7 @@ class Job(JobFacts):
         >>> Path("report.html").write_text(job.report())
         """
         return run(self._job.report())
+
+
+def _blocking(checkpoint: AsyncCheckpoint) -> Checkpoint:
+    return Checkpoint(checkpoint._connection, checkpoint._job_id, checkpoint.view)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from api_schemas.enums import UploadState
-from api_schemas.resources import DatasetResource, ModelResource
+from api_schemas.resources import DatasetResource, ModelResource, ResumableFile
 from secateur import errors
 from secateur.client.connection import Connection, delay, segment
 from secateur.client.digests import Digest, digested
@@ -63,7 +63,7 @@ async def upload(
     Raises what the service refuses, ChecksumMismatch where a file changed meanwhile, ConnectionFailed.
     """
     sent = await _hashed(connection, files, progress)
-    found = await _begun(connection, kind, as_, sent)
+    begun = found = await _begun(connection, kind, as_, sent)
     if found is None:
         declared = [{"name": file.name, "size": file.size, "sha256": file.sha256} for file in sent]
         body = {"files": declared, **({"name": name[:128]} if name else {})}
@@ -76,7 +76,8 @@ async def upload(
     try:
         for file in sent:
             if file.name not in known:
-                await _send(connection, where, file, done, total, progress)
+                place = None if begun is None else await _left(connection, where, file)
+                await _send(connection, where, file, place, done, total, progress)
                 done += file.size
         tell(progress, "checking", 0, len(sent), "files")
         ready = await connection.post(as_, f"{where}/complete", completion, patience=CHECK_SECONDS)
@@ -120,17 +121,23 @@ async def _begun(connection: Connection, kind: Kind, as_: type[R], files: Sequen
 
 
 async def _send(
-    connection: Connection, where: str, file: _Sent, before: int, total: int, progress: Told | None
+    connection: Connection,
+    where: str,
+    file: _Sent,
+    place: str | None,
+    before: int,
+    total: int,
+    progress: Told | None,
 ) -> None:
-    """One file. After a failure the service is asked how far it has come; so many failures in a row as there are retries are
-    too many."""
-    place: str | None = None
-    offset, failures = 0, 0
+    """One file, to `place` if there is one already. After a failure the service is asked how far it has come; so many failures
+    in a row as there are retries are too many."""
+    offset: int | None = None
+    failures = 0
     while True:
         try:
             if place is None:
                 place, offset = await _create(connection, where, file), 0
-            elif failures:
+            elif offset is None:
                 answer = await connection.call("HEAD", place, headers=_TUS)
                 offset = int(answer.headers["upload-offset"])
                 if offset == file.size:
@@ -147,7 +154,7 @@ async def _send(
             errors.NotFound,
             errors.ChecksumMismatch,
         ) as error:
-            failures += 1
+            failures, offset = failures + 1, None
             if failures > connection.retries or error.code in (
                 "upload_closed",
                 "checksum_mismatch",
@@ -159,6 +166,14 @@ async def _send(
                 # What had come was given up; a model that is gone itself is said by the next request.
                 place = None
             await connection.backend.sleep(delay(failures - 1, error.retry_after))
+
+
+async def _left(connection: Connection, where: str, file: _Sent) -> str | None:
+    """The path of the file's pieces that an earlier call left, if there is one that has the most of them."""
+    pages = connection.pages(ResumableFile, f"{where}/uploads")
+    found = [each async for each in pages if each.name == file.name and each.offset < each.size]
+    best = max(found, key=lambda each: each.offset, default=None)
+    return None if best is None else f"/uploads/{segment(best.id)}"
 
 
 async def _create(connection: Connection, where: str, file: _Sent) -> str:

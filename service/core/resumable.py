@@ -27,6 +27,7 @@ from service.services import Services
 from store import resumable
 from store import uploads as stored
 from store.intake.arrival import Arrival
+from store.paging import Rows
 from store.tables import ResumableUpload, UploadFile
 from store.uploads import UploadKind
 
@@ -51,6 +52,13 @@ def create(services: Services, kind: UploadKind, upload_id: str, name: str, size
         row = resumable.create(session, services.tenant, upload_id, name, size)
         services.note(session, _CREATED[kind], upload_id)
         return row
+
+
+def page(services: Services, kind: UploadKind, upload_id: str, cursor: str | None, limit: int) -> Rows[ResumableUpload]:
+    """What was begun for a model or dataset. Raises NOT_FOUND, or DELETED."""
+    uploads.get(services, kind, upload_id)
+    with services.database.read() as session:
+        return resumable.page(session, services.tenant, upload_id, cursor, limit)
 
 
 def get(services: Services, resumable_id: str) -> ResumableUpload:

@@ -13,13 +13,13 @@ from fastapi.routing import APIRoute
 from starlette.concurrency import run_in_threadpool
 
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
-from api_schemas.resources import ResumableFile
+from api_schemas.resources import Page, ResumableFile
 from service.access import ToReadUploads, ToWriteModels
 from service.core import resumable, views
 from service.head import STATE_KEY
 from service.openapi import LOCATION, TUS_RESUMABLE, UPLOAD_EXPIRES, UPLOAD_OFFSET, problems
 from service.problems import answer_to
-from service.routes.parameters import DatasetPath, ModelPath, ResumablePath
+from service.routes.parameters import Cursor, DatasetPath, Limit, ModelPath, ResumablePath
 from service.routes.sending import FILE_BODY, content_length
 from service.services import Services
 from store.tables import ResumableUpload
@@ -94,6 +94,9 @@ _CREATE_PROBLEMS = problems(
 )
 
 
+_LIST_PROBLEMS = problems(ErrorCode.NOT_FOUND, ErrorCode.DELETED, ErrorCode.TUS_VERSION)
+
+
 @router.options(
     "/uploads",
     operation_id="get_resumable_protocol",
@@ -154,6 +157,32 @@ def create_for_dataset(
 ) -> ResumableFile:
     """The endpoint to give a tus client. The file must have been declared; `Location` is where its pieces go."""
     return _created(services, "dataset", dataset_id, upload_length, upload_metadata, response)
+
+
+@router.get(
+    "/models/{model_id}/uploads",
+    operation_id="list_model_file_uploads",
+    summary="Files of a model that come in pieces",
+    responses={200: {"headers": TUS_RESUMABLE}, **_LIST_PROBLEMS},
+)
+def list_for_model(
+    services: ToReadUploads, model_id: ModelPath, cursor: Cursor = None, limit: Limit = 20
+) -> Page[ResumableFile]:
+    """Newest first: for a client that was ended, and goes on where it stopped."""
+    return _begun(services, "model", model_id, cursor, limit)
+
+
+@router.get(
+    "/datasets/{dataset_id}/uploads",
+    operation_id="list_dataset_file_uploads",
+    summary="Files of a dataset that come in pieces",
+    responses={200: {"headers": TUS_RESUMABLE}, **_LIST_PROBLEMS},
+)
+def list_for_dataset(
+    services: ToReadUploads, dataset_id: DatasetPath, cursor: Cursor = None, limit: Limit = 20
+) -> Page[ResumableFile]:
+    """Newest first: for a client that was ended, and goes on where it stopped."""
+    return _begun(services, "dataset", dataset_id, cursor, limit)
 
 
 @router.get(
@@ -239,6 +268,11 @@ def _created(
     response.headers["Location"] = f"{views.V1}/uploads/{row.id}"
     response.headers.update(_headers(services, row))
     return views.resumable_file(row, resumable.expires_at(services, row))
+
+
+def _begun(services: Services, kind: UploadKind, upload_id: str, cursor: str | None, limit: int) -> Page[ResumableFile]:
+    rows = resumable.page(services, kind, upload_id, cursor, limit)
+    return views.page(rows, [views.resumable_file(row, resumable.expires_at(services, row)) for row in rows.items])
 
 
 def _headers(services: Services, row: ResumableUpload) -> dict[str, str]:

@@ -14,7 +14,7 @@ Written against the interface alone (standard library only), so it also shows wh
     silent          hangs before its first step
     slow            takes half a second more for each step
     wait            after step 0 waits for FILE
-    tour            the same, with a report in every step
+    tour            the same; every step has a report, and the model's own files: it loads
     wait-before-last  after the last step but one waits for FILE
     crash-before-1  after step 0 waits for FILE, then ends with status 3
     poison          ends with status 3 before its first step, where the spec's seed is 13
@@ -113,7 +113,7 @@ def trespass(folder: Path) -> dict[str, str]:
     return outcome
 
 
-def write_step(out: Path, step: int, report: bool, **more: Any) -> None:
+def write_step(out: Path, step: int, tour: Path | None, **more: Any) -> None:
     folder = out / f"step-{step}"
     folder.mkdir()
     seen: dict[str, Any] = {
@@ -129,9 +129,11 @@ def write_step(out: Path, step: int, report: bool, **more: Any) -> None:
         (folder / "model.safetensors").write_bytes((before / "pruning.json").read_bytes()[:100] * 1000)
         (folder / "figures").mkdir()
         (folder / "figures" / "widths.svg").write_text("<svg/>")
-    if report:
+    if tour is not None:
         (folder / "report.html").write_text("<html></html>")
-    say(type="step", folder=folder.name, metrics=metrics(step))
+        for file in tour.iterdir():
+            (folder / file.name).write_bytes(file.read_bytes())
+    say(type="step", folder=folder.name, metrics=metrics(step) | {"stock_layout": tour is not None})
 
 
 def follow_parent() -> None:
@@ -308,7 +310,7 @@ def main() -> int:
         say(type="progress", phase="evaluating", step=step, steps=STEPS, done=1, total=2, fraction=step / STEPS)
         before_step(step, arguments)
         more = {"outcome": trespass(Path(arguments.code))} if arguments.behaviour == "trespass" and step == 0 else {}
-        write_step(arguments.out, step, arguments.behaviour == "tour", **more)
+        write_step(arguments.out, step, arguments.model if arguments.behaviour == "tour" else None, **more)
         print(f"step {step} is written", file=sys.stderr, flush=True)
         after_step(step, arguments)
     say(type="finished", steps=STEPS, result=result(arguments.behaviour))

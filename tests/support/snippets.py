@@ -80,8 +80,9 @@ def run_page(
 ) -> str:
     """Run the blocks of a page in one shell, in `folder`; returns what was said. Fails naming the block that did.
 
-    `replaced`: texts for others, such as the address of the service. `before`: lines of shell to run before the block that
-    contains a text, and after the `last` one. `session`: the Python blocks are one program, as in a notebook.
+    `replaced`: texts for others, such as the address of the service. `before`: lines to run before the first block that
+    contains a text, of Python in a session, else of shell; `last`: lines of shell after the last block. `session`: the
+    Python blocks are one program, as in a notebook.
     """
     script = folder / "page.sh"
     programs = [block for block in blocks(page) if block.runs and block.module is None]
@@ -120,8 +121,9 @@ def _script(
         if session and block.language == "python":
             if block is not programs[0]:
                 continue
-            text = "\n".join(program.text for program in programs)
-        lines += [line for sign, line in before.items() if sign in text and unused.pop(sign, None) is not None]
+            text = "\n".join(f"{_before(program.text, before, unused)}{program.text}" for program in programs)
+        else:
+            lines.append(_before(text, before, unused))
         for this, other in replaced.items():
             text = text.replace(this, other)
         lines.append(f"echo {shlex.quote(block.name)} > {shlex.quote(str(folder / 'at'))}")
@@ -134,3 +136,8 @@ def _script(
         lines.append(f"python {shlex.quote(str(program))} {arguments}")
     assert not unused, f"nothing in the page has {list(unused)}"
     return "\n".join(lines) + "\n"
+
+
+def _before(text: str, before: Mapping[str, str], unused: dict[str, str]) -> str:
+    """The lines that belong before this block and have not been said before."""
+    return "".join(f"{line}\n" for sign, line in before.items() if sign in text and unused.pop(sign, None) is not None)

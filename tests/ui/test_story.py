@@ -12,6 +12,8 @@ from api_schemas.spec import JobRequest
 from tests.support.tiny import tiny_data, tiny_model
 from tests.ui.watching import Watched, assert_usable, picture
 
+PIECE = 16 * 2**20
+"""What the page sends at once (sending.js)."""
 JOB = 180_000
 """Milliseconds that a whole job may take."""
 
@@ -41,6 +43,31 @@ def drop(page: Page, selector: str, folder: Path) -> None:
         files,
     )
     page.dispatch_event(selector, "drop", {"dataTransfer": transfer})
+
+
+def go_on_after_a_reload(page: Page) -> None:
+    """The connection goes after the first piece of the largest file, and with it the page."""
+
+    def stop_midway(route: Route) -> None:
+        if int(route.request.headers.get("upload-offset", 0)):
+            route.abort()
+        else:
+            route.continue_()
+
+    files = sorted(tiny_data().iterdir())
+    page.route("**/v1/uploads/*", stop_midway)
+    page.locator("#dataset-files").set_input_files(files)
+    expect(page.get_by_text("waiting for the connection")).to_be_visible()
+    page.unroute("**/v1/uploads/*")
+    page.reload()
+    expect(page.get_by_text("An upload stopped here.")).to_be_visible()
+    begun: list[str] = []
+    page.on("request", lambda asked: begun.append(asked.headers["upload-offset"]) if asked.method == "PATCH" else None)
+    page.locator("#dataset-files").set_input_files(files)
+    expect(page.locator("#dataset")).to_have_value(re.compile("^dst_"), timeout=60_000)
+    # The first piece is not sent again: only the rest of that file, and those that had not begun.
+    assert begun.count(str(PIECE)) == 1
+    assert begun.count("0") == sum(path.name > "train.parquet" for path in files)
 
 
 def curves_drawn(page: Page, count: int) -> None:
@@ -83,8 +110,7 @@ def test_the_whole_story(seen: Watched, page: Page, house: tuple[str, str], tmp_
     expect(page.locator("#model")).to_have_value(re.compile("^mdl_"))
     assert broken
     page.unroute("**/v1/uploads/*")
-    page.locator("#dataset-files").set_input_files(sorted(tiny_data().iterdir()))
-    expect(page.locator("#dataset")).to_have_value(re.compile("^dst_"), timeout=60_000)
+    go_on_after_a_reload(page)
     assert "model=mdl_" in page.url
     assert "dataset=dst_" in page.url
 

@@ -1,6 +1,7 @@
 """A real service on the loopback interface, without a worker, and both clients of it."""
 
 import asyncio
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from api_schemas.errors import ErrorCode
 from api_schemas.resources import JobError
 from secateur import AsyncSecateur, Secateur
+from store import structured_logs
 from store.artifacts import Artifacts
 from store.database import Database
 from store.settings import Settings
@@ -119,3 +121,15 @@ def running(client: Any, pair: tuple[str, str], worker: HandWorker) -> Iterator[
     yield job
     if not job.refresh().ended:
         worker.fail(JobError(code=ErrorCode.ENGINE_ERROR, detail="The test is over."))
+
+
+@pytest.fixture(autouse=True)
+def a_users_own_process() -> Iterator[None]:
+    """Without the log that an application made earlier in this process writes to standard error."""
+    root = logging.getLogger()
+    before, level = list(root.handlers), root.level
+    root.handlers = [handler for handler in before if handler.get_name() != structured_logs.__name__]
+    root.setLevel(logging.WARNING)
+    yield
+    root.handlers[:] = before
+    root.setLevel(level)

@@ -33,6 +33,7 @@ def test_wait_returns_with_the_result_which_is_downloaded(running: Any, worker: 
     folder = running.download(tmp_path / "pruned", progress=told.append)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == FILES
     assert (told[-1].phase, told[-1].fraction, told[-1].unit) == ("downloading", 1.0, "bytes")
+    assert (running.checkpoint().step, running.checkpoint(1).step) == (2, 1)
     first = running.checkpoints[0]
     assert first.download(tmp_path / "first") == tmp_path / "first"
     assert (first.reference.job, first.reference.step) == (running.id, 1)
@@ -171,3 +172,20 @@ def test_bytes_that_are_not_those_announced_are_not_kept(
         running.download(folder)
     assert not (folder / "model.safetensors").exists()
     assert not list(folder.glob(".1-*"))
+
+
+def test_past_events_end_where_the_job_stands(running: Any, worker: HandWorker) -> None:
+    worker.warn(120)
+    known = list(running.events(follow=False))
+    assert [event.seq for event in known] == list(range(1, len(known) + 1))
+    assert sum(event.body.type == "warning" for event in known) == 120
+    assert [event.seq for event in running.events(after=known[-2].seq, follow=False)] == [known[-1].seq]
+
+
+def test_one_key_of_the_users_makes_one_job(client: Any, pair: tuple[str, str]) -> None:
+    job, again = (client.submit(*pair, sparsity=0.5, idempotency_key="nightly 7") for _ in range(2))
+    assert job.id == again.id
+    with pytest.raises(errors.InvalidRequest) as caught:
+        client.submit(*pair, sparsity=0.25, idempotency_key="nightly 7")
+    assert caught.value.code == "idempotency_mismatch"
+    job.cancel()

@@ -69,8 +69,12 @@ def test_a_later_call_goes_on_with_the_upload_that_an_earlier_one_left(
     client = connect(url)
     [left] = [model for model in client.models() if model.state == "open"]
     assert {file.name for file in left.files if file.uploaded} == {"config.json", "preprocessor_config.json"}
-    model = client.upload_model(changed)
+    told: list[Progress] = []
+    model = client.upload_model(changed, progress=told.append)
     assert (model.id, model.state) == (left.id, "ready")
+    # The file that was under way is not begun anew.
+    sent = [each.done for each in told if each.phase == "uploading"]
+    assert sent[1] - sent[0] > 2 * MIB
 
 
 def test_files_that_the_service_has_are_not_sent(client: Any, large: Path) -> None:

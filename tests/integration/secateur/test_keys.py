@@ -1,4 +1,4 @@
-"""`secateur keys`: the first key of a database, more of them, and their end, all without a running service."""
+"""`secateur database-keys`: the first key of a database, more of them, and their end, all without a running service."""
 
 import os
 import re
@@ -15,7 +15,7 @@ from store.settings import Settings
 
 
 def secateur_keys(data_dir: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "secateur", "keys", "--data-dir", str(data_dir), *arguments]
+    command = [sys.executable, "-m", "secateur", "database-keys", "--data-dir", str(data_dir), *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=dict(os.environ))
 
 

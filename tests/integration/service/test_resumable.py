@@ -236,6 +236,21 @@ def test_wrong_bytes_are_given_up_when_the_last_has_come(
     assert stored(services) == []
 
 
+@pytest.mark.parametrize("kind", ["models", "datasets"])
+def test_what_was_begun_can_be_found_again(client: TestClient, kind: str) -> None:
+    files = checkpoint_files() if kind == "models" else dataset_files()
+    address = declare(client, files, kind)
+    name, data = max(files.items(), key=lambda item: len(item[1]))
+    places = [begun(client, address, name, len(data)) for _ in range(2)]
+    assert send(client, places[0], 0, data[:100]).status_code == 204
+    first = client.get(f"{address}/uploads?limit=1").json()
+    [newest] = first["items"]
+    assert (newest["id"], newest["offset"]) == (places[1].rpartition("/")[2], 0)
+    [other] = client.get(f"{address}/uploads", params={"cursor": first["next_cursor"]}).json()["items"]
+    assert (other["id"], other["name"], other["offset"]) == (places[0].rpartition("/")[2], name, 100)
+    problem(client.get(f"{address[:-4]}aaaa/uploads"), 404, "not_found")
+
+
 def test_termination_leaves_nothing(client: TestClient, services: Services, files: dict[str, bytes]) -> None:
     address = declare(client, files)
     place = begun(client, address, NAME, len(files[NAME]))

@@ -14,7 +14,13 @@ from service.app import create_app
 from store.settings import Settings
 
 ROOT = Path(__file__).parents[3]
-MADE = ("reference/http.md", "reference/spec.md", "reference/events.md", "reference/settings.md")
+MADE = (
+    "reference/commands.md",
+    "reference/http.md",
+    "reference/spec.md",
+    "reference/events.md",
+    "reference/settings.md",
+)
 """Pages that scripts/site makes."""
 PAGES = tuple(sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]))
 

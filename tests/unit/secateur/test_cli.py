@@ -13,6 +13,7 @@ from api_schemas.spec import EngineSpec
 from secateur import prune, up
 from secateur.cli import app
 from secateur.tables import count
+from tests.support.records import step_metrics
 
 
 @pytest.fixture
@@ -20,10 +21,10 @@ def specs(monkeypatch: pytest.MonkeyPatch) -> list[EngineSpec]:
     """The specs that the engine would have been started with."""
     seen: list[EngineSpec] = []
 
-    def remember(model: Path, data: Path, out: Path, spec: EngineSpec, *rest: Any) -> int:
-        del model, data, out, rest
+    def remember(model: Path, data: Path, out: Path, spec: EngineSpec, *rest: Any) -> prune.Pruned:
+        del model, data, rest
         seen.append(spec)
-        return 0
+        return prune.Pruned(out, (step_metrics(0), step_metrics(1)), None)
 
     monkeypatch.setattr(prune, "prune", remember)
     return seen
@@ -52,6 +53,20 @@ def test_options_win_over_the_file_and_leave_the_rest_of_it(tmp_path: Path, spec
     assert (spec.pruning.scope, spec.pruning.granularity, spec.pruning.steps, spec.seed) == ("local", "per_head", 2, 5)
     assert spec.finetune is not None
     assert spec.finetune.epochs == 1
+
+
+def test_settings_and_a_file_in_yaml_are_read_as_submit_reads_them(tmp_path: Path, specs: list[EngineSpec]) -> None:
+    (tmp_path / "spec.yaml").write_text("finetune: {learning_rate: 1e-3}\nseed: 5\n")
+    options = ["--spec", str(tmp_path / "spec.yaml"), "--set", "pruning.target.flops=0.25", "--set", "seed=6", "--json"]
+    result = invoke(tmp_path, *options)
+    assert result.exit_code == 0
+    assert [step["step"] for step in json.loads(result.stdout)["steps"]] == [0, 1]
+    (spec,) = specs
+    assert spec.finetune is not None
+    assert (spec.finetune.learning_rate, spec.seed, spec.pruning.target.flops) == (0.001, 6, 0.25)
+    refused = invoke(tmp_path, "--set", "granularity=ragged", "--json")
+    assert (refused.exit_code, refused.stdout) == (2, "")
+    assert "did you mean pruning.granularity?" in json.loads(refused.stderr)["error"]["detail"]
 
 
 def test_a_bound_on_the_drop(tmp_path: Path, specs: list[EngineSpec]) -> None:
@@ -113,7 +128,7 @@ def test_a_file_that_is_no_spec_is_refused_and_named(tmp_path: Path, specs: list
 def test_an_output_folder_with_steps_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "out" / "step-0").mkdir(parents=True)
     result = invoke(tmp_path)
-    assert result.exit_code == prune.FAILED
+    assert result.exit_code == 2
     assert "already holds steps" in result.output
 
 

@@ -48,23 +48,17 @@ export async function send(kind, upload, file, tell, held) {
     }
     if (file.size === 0) break;
   }
-  localStorage.removeItem(place.key);
 }
 
-// Where the file goes and how much of it is there. What is remembered here only saves sending it from its beginning.
+// Where the file goes and how much of it is there; the server knows what came before.
 async function begun(kind, upload, file) {
-  const key = `upload ${upload} ${file.name}`;
-  const before = localStorage.getItem(key);
-  if (before) {
-    const offset = await offsetAt(before).catch(() => null);
-    if (offset !== null) return { path: before, offset, key };
-  }
+  const before = await call("GET", `/v1/${kind}s/${upload}/uploads?limit=100`);
+  const same = before.items.filter((each) => each.name === file.name).sort((a, b) => b.offset - a.offset)[0];
+  if (same) return { path: `/v1/uploads/${same.id}`, offset: same.offset };
   const name = btoa(String.fromCharCode(...new TextEncoder().encode(file.name)));
   const headers = { ...TUS, "Upload-Length": String(file.size), "Upload-Metadata": `filename ${name}` };
   const made = await call("POST", `/v1/${kind}s/${upload}/uploads`, { headers });
-  const path = `/v1/uploads/${made.id}`;
-  localStorage.setItem(key, path);
-  return { path, offset: made.offset, key };
+  return { path: `/v1/uploads/${made.id}`, offset: made.offset };
 }
 
 async function offsetAt(path) {

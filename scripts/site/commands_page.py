@@ -1,0 +1,22 @@
+"""The page of the command line, made of the commands themselves."""
+
+import typer
+from typer.cli import get_docs_for_click
+
+from secateur.cli import app
+
+_HEAD = """# Commands
+
+Made of `secateur --help` and the help of every command. [How to use them](../cli.md); what their `--json` prints is
+described under [HTTP API](http.md).
+
+"""
+
+
+def page() -> str:
+    """The whole page: a heading a command, with its arguments and options."""
+    command = typer.main.get_command(app)
+    with typer.Context(command, info_name="secateur") as context:
+        text = get_docs_for_click(obj=command, ctx=context, name="secateur")
+    # The page has its own title.
+    return _HEAD + text.partition("\n")[2].lstrip()

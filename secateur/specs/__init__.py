@@ -1,0 +1,1 @@
+"""Specs as users write them: YAML or JSON files, `--set path=value`, names of models and data; checked before they are sent."""

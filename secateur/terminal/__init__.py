@@ -1,0 +1,1 @@
+"""What the command line shows: consoles, words, tables and bars."""

@@ -1,0 +1,145 @@
+"""What the command line shows: words, tables for every width, errors, and how they end the program."""
+
+import io
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from rich.console import Console, RenderableType
+
+from api_schemas.enums import JobState, StopReason
+from api_schemas.errors import ErrorItem
+from api_schemas.metrics import JobResult, Scores
+from api_schemas.resources import JobProgress, JobResource, Quota
+from secateur import errors
+from secateur.commands.endings import Interrupted, ending_of, say
+from secateur.commands.showing import _used
+from secateur.terminal.bars import where
+from secateur.terminal.comparison import comparison, comparison_document
+from secateur.terminal.consoles import clean
+from secateur.terminal.listings import jobs_table
+from secateur.terminal.pages import job_page
+from secateur.terminal.words import ago, size, target
+from tests.support.records import job_request, step_metrics
+
+NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
+
+
+def job(letter: str = "a", **more: Any) -> JobResource:
+    """A job that has succeeded with two steps."""
+    steps = tuple(step_metrics(number) for number in range(3))
+    worse = Scores(samples=10, cross_entropy=0.6, accuracy=0.85)
+    values: dict[str, Any] = {
+        "id": f"job_{letter * 26}",
+        "name": None,
+        "state": JobState.SUCCEEDED,
+        "created_at": NOW,
+        "started_at": NOW,
+        "finished_at": NOW,
+        "request": job_request(),
+        "attempts": 1,
+        "progress": None,
+        "data": None,
+        "metrics": (*steps[:2], steps[2].model_copy(update={"validation": worse})),
+        "result": JobResult(step=1, stopped=StopReason.MAX_DROP, detail="Step 2 fell too far.", test=worse),
+        "error": None,
+    }
+    return JobResource.model_validate(values | more)
+
+
+def drawn(thing: RenderableType, width: int) -> str:
+    console = Console(file=io.StringIO(), width=width, markup=False)
+    console.print(thing)
+    return console.file.getvalue()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("passed", "text"),
+    [
+        (timedelta(seconds=3), "just now"), (timedelta(minutes=2, seconds=50), "2 min ago"), (timedelta(hours=3), "3 h ago"),
+        (timedelta(days=5), "5 d ago"), (timedelta(days=-2), "in 2 d"), (timedelta(seconds=-9), "in a minute"),
+        (timedelta(days=400), "2025-10-18"),
+    ],
+)  # fmt: skip
+def test_moments_are_told_from_now(passed: timedelta, text: str) -> None:
+    assert ago(NOW - passed, NOW) == text
+
+
+def test_sizes_targets_and_quotas() -> None:
+    assert (size(12_345_678), size(999)) == ("12.3 MB", "999 bytes")
+    assert target(
+        job_request(pruning={"target": {"attention_sparsity": 0.5, "ffn_sparsity": 0.255}}).pruning.target
+    ) == ("attention 50%, feed-forward 25.5%")
+    assert _used(Quota(limit=10**9, used=10**6), size) == "1.0 MB used, at most 1.0 GB"
+    assert _used(Quota(limit=None, used=None)) == "no bound"
+
+
+def test_signs_that_terminals_obey_are_left_out() -> None:
+    assert clean("a\x1b[31mb\x07c\x9b0m\td\r\ne") == "a[31mbc0m\td\ne"
+
+
+def test_where_a_job_is() -> None:
+    at = JobProgress.model_validate(
+        {"phase": "finetuning", "step": 2, "steps": 5, "done": 1, "total": 2, "fraction": 0.4, "eta_seconds": 75}
+    )
+    running = job(state=JobState.RUNNING, progress=at, result=None, finished_at=None)
+    assert where(running) == "step 2/5 finetuning, 85.0% on validation, 1:15 left"
+    assert where(job(state=JobState.QUEUED, metrics=(), queue_position=3)) == "queued, place 3"
+
+
+@pytest.mark.parametrize("width", [1, 10, 40, 60, 80, 140, 200])
+def test_tables_are_never_wider_than_the_terminal_and_keep_what_is_needed(width: int) -> None:
+    two = [job("a"), job("b", name="a long name\x1b[2J of a job that goes on")]
+    for thing in (comparison(two, width), jobs_table(two, width), job_page(two[1], width)):
+        text = drawn(thing, width)
+        assert max(map(len, text.splitlines())) <= width
+        assert "\x1b" not in text
+    if width >= 40:
+        assert two[0].id in drawn(jobs_table(two, width), width)
+        assert "85.0%" in drawn(comparison(two, width), width)
+    if width >= 80:
+        words = drawn(comparison(two, width), width).split()
+        assert (words.count("+5.0"), words.count("1*")) == (2, 2)
+
+
+def test_a_comparison_for_programs_has_the_same_numbers() -> None:
+    (one,) = comparison_document([job()])
+    assert (one["result_step"], [step["step"] for step in one["steps"]]) == (1, [0, 1, 2])
+    assert [step["drop"] for step in one["steps"]] == [None, 0.0, pytest.approx(0.05)]
+    assert one["steps"][1]["test"] == {"name": "accuracy", "value": 0.85, "higher_is_better": True}
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (errors.ConnectionFailed("x"), 1),
+        (errors.Unavailable("x", status=503), 1),
+        (errors.UnexpectedAnswer("x", status=200), 1),
+        (errors.MissingDependency("x"), 1),
+        (errors.ChecksumMismatch("x"), 1),
+        (errors.InvalidRequest("x"), 2),
+        (errors.NotFound("x"), 2),
+        (errors.Unauthorized("x", status=401), 2),
+        (errors.QuotaExceeded("x", status=429), 2),
+        (errors.JobFailed("x", job=job()), 3),
+        (errors.JobTimedOut("x", job=job()), 3),
+        (errors.JobCancelled("x", job=job()), 4),
+        (errors.WaitTimeout("x"), 5),
+        (Interrupted("x"), 130),
+    ],
+)
+def test_every_error_has_its_exit_status(error: errors.SecateurError, status: int) -> None:
+    assert ending_of(error) == status
+    console = Console(file=io.StringIO(), width=80)
+    say(error, console, as_json=True)
+    assert json.loads(console.file.getvalue())["error"]["exit_status"] == status  # type: ignore[attr-defined]
+
+
+def test_errors_name_the_field_and_no_sign_that_terminals_obey() -> None:
+    item = ErrorItem(pointer="/a/b", code="x", detail="too [bold]large[/]\x1b[2J")
+    console = Console(file=io.StringIO(), width=20)
+    say(errors.Unavailable("It broke.", status=500, items=(item,), request_id="req-1"), console, as_json=False)
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert text.splitlines()[:2] == ["error: It broke.", "  /a/b: too [bold]large[/][2J"]
+    assert "req-1" in text
