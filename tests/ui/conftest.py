@@ -28,13 +28,13 @@ def browser() -> Iterator[Browser]:
         browser.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
     """`secateur up` with keys: its URL, and the first key."""
     folder = tmp_path_factory.mktemp("ui")
     with stack_up(folder, SECATEUR_AUTH="keys") as url:
         secateur = str(Path(sys.executable).with_name("secateur"))
-        command = [secateur, "keys", "--data-dir", str(folder / "data"), "create", "--bootstrap"]
+        command = [secateur, "keys", "create", "--bootstrap", "--data-dir", str(folder / "data")]
         made = subprocess.run(command, check=True, capture_output=True, text=True)
         yield url, made.stdout.strip().splitlines()[-1]
 

@@ -46,6 +46,7 @@ def test_by_keyboard_alone(page: Page, house: tuple[str, str]) -> None:
     tab_to(page, 'nav a[href="/new"]')
     page.keyboard.press("Enter")
     expect(page).to_have_url(re.compile("/new"))
+    expect(page.locator("#share-shown")).not_to_be_empty()
 
     tab_to(page, "#model")
     page.keyboard.press("ArrowDown")

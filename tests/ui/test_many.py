@@ -63,3 +63,5 @@ def test_two_hundred_jobs(page: Page, tmp_path: Path) -> None:
         expect(page.locator("table.jobs tbody tr")).to_have_count(1)
         expect(page).to_have_url(re.compile("number%3D7"))
         assert {answer.status for answer in polls} <= {200, 304}
+        # Nothing asks any more when the service ends.
+        page.goto("about:blank")

@@ -26,6 +26,11 @@ def sign_in(page: Page, url: str, key: str) -> None:
     expect(page.get_by_role("heading", name="Jobs", exact=True)).to_be_visible()
 
 
+def ready(page: Page) -> None:
+    """The form's script runs: it has said what the slider stands at."""
+    expect(page.locator("#share-shown")).not_to_be_empty()
+
+
 def drop(page: Page, selector: str, folder: Path) -> None:
     """The files of a folder, as if dropped with the mouse."""
     files = [
@@ -60,6 +65,7 @@ def go_on_after_a_reload(page: Page) -> None:
     expect(page.get_by_text("waiting for the connection")).to_be_visible()
     page.unroute("**/v1/uploads/*")
     page.reload()
+    ready(page)
     expect(page.get_by_text("An upload stopped here.")).to_be_visible()
     begun: list[str] = []
     page.on("request", lambda asked: begun.append(asked.headers["upload-offset"]) if asked.method == "PATCH" else None)
@@ -106,6 +112,7 @@ def test_the_whole_story(seen: Watched, page: Page, house: tuple[str, str], tmp_
             route.continue_()
 
     page.route("**/v1/uploads/*", break_once)
+    ready(page)
     drop(page, ".source[data-kind=model] .drop", tiny_model())
     expect(page.locator("#model")).to_have_value(re.compile("^mdl_"))
     assert broken
@@ -139,6 +146,7 @@ def test_the_whole_story(seen: Watched, page: Page, house: tuple[str, str], tmp_
     picture(page, "new", height=1080)
     address = page.url
     page.reload()
+    ready(page)
     expect(page.locator("#steps-shown")).to_have_text("2")
     assert page.url == address
     page.get_by_role("button", name="Submit job").click()
@@ -164,6 +172,7 @@ def test_the_whole_story(seen: Watched, page: Page, house: tuple[str, str], tmp_
     for name, epochs in (("best, half", "1"), ("too long", "900")):
         page.goto(f"{first}?tab=request")
         page.get_by_role("link", name="Ask for another like it").click()
+        ready(page)
         page.get_by_role("radio", name="best").check()
         page.locator("#steps").fill("2")
         page.get_by_label("Epochs after each step").fill(epochs)

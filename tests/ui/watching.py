@@ -38,7 +38,7 @@ def watched(page: Page) -> Watched:
 
     def asked(request: Request) -> None:
         address = urlsplit(request.url)
-        if address.scheme in ("data", "blob"):
+        if address.scheme in ("data", "blob", "about"):
             return
         hosts.add(address.netloc)
         if len(hosts) > 1:
