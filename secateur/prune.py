@@ -99,14 +99,16 @@ def say_result(result: JobResult | None, out: Path, last: int, console: Console)
     report = out / f"step-{last}" / "report.html"
     if result is not None and result.stopped is not None:
         console.print("Stopped. ", style="bold yellow", end="")
-        console.print(result.detail, markup=False, highlight=False)
+        console.print(result.detail, markup=False, highlight=False, soft_wrap=True)
     else:
         console.print("Done. ", style="bold green", end="")
     step = last if result is None else result.step
     if step:
-        console.print(f"The pruned checkpoint is {out / f'step-{step}'}; open {report} for the figures.")
+        console.print(
+            f"The pruned checkpoint is {out / f'step-{step}'}; open {report} for the figures.", soft_wrap=True
+        )
     else:
-        console.print(f"Every step is kept, {out / 'step-1'} for one; open {report} for the figures.")
+        console.print(f"Every step is kept, {out / 'step-1'} for one; open {report} for the figures.", soft_wrap=True)
 
 
 def _step_line(step: StepMetrics) -> str:

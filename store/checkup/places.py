@@ -24,7 +24,7 @@ SHARED = Path("/dev/shm")
 def artifacts(settings: Settings) -> list[Finding]:
     """Whether something can be put there, read, and removed. A local folder that is not there yet is left to be made."""
     folder = _local(settings)
-    if folder is not None and not folder.is_dir():
+    if folder is not None and _nearest(folder) != folder:
         return [_written("artifacts", folder, "SECATEUR_ARTIFACTS_URL")]
     shown = _without_credentials(settings.artifacts_url)
     key = f"doctor/{uuid.uuid4().hex}"
@@ -117,8 +117,9 @@ def _local(settings: Settings) -> Path | None:
 
 
 def _nearest(folder: Path) -> Path:
-    """The folder, or what it will be made in."""
-    return next(path for path in (folder, *folder.parents) if path.is_dir())
+    """The folder, or what it will be made in, as far as this user may look."""
+    # Not Path.is_dir, which raises where a folder above is closed.
+    return next(path for path in (folder, *folder.parents) if os.path.isdir(path))  # noqa: PTH112
 
 
 def _first_line(error: BaseException) -> str:

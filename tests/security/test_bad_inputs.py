@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import psutil
 import pytest
 
 from service.services import Services
@@ -15,7 +14,7 @@ from store.settings import Settings
 from store.transitions import Lease, StepFile
 from tests.security import bad_checkpoints, bad_datasets, bad_requests
 from tests.security.attack import Row, Target
-from tests.support.processes import service_process
+from tests.support.processes import process_of, service_process
 from tests.support.records import step_metrics
 from tests.support.uploads import checkpoint_files, dataset_files
 
@@ -85,12 +84,7 @@ def give_up_open_uploads(client: httpx.Client) -> None:
 
 def memory(target: Target) -> int:
     """Bytes that the service holds."""
-    [process] = [
-        child
-        for child in psutil.Process().children()
-        if str(target.client.base_url.port) in child.cmdline() and "service.app:create_app" in child.cmdline()
-    ]
-    held: int = process.memory_info().rss
+    held: int = process_of(target.client).memory_info().rss
     return held
 
 

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
+import psutil
 
 from store.settings import Settings
 from tests.support.stack import wait_for
@@ -45,6 +46,15 @@ def service_process(settings: Settings, log: Path, host: str = "127.0.0.1") -> I
     finally:
         process.kill()
         process.wait()
+
+
+def process_of(client: httpx.Client) -> psutil.Process:
+    """Of the service that the client calls."""
+    port = str(client.base_url.port)
+    [found] = [
+        child for child in psutil.Process().children() if {"service.app:create_app", port} <= set(child.cmdline())
+    ]
+    return found
 
 
 def _answers(client: httpx.Client) -> bool:

@@ -202,19 +202,24 @@ def test_less_room_than_the_settings_let_come(tmp_path: Path) -> None:
     found(findings, "disk", Verdict.WARNING, "less than the settings let come", "SECATEUR_MAX_MODEL_BYTES")
 
 
-def test_a_folder_that_only_others_may_write_to(tmp_path: Path) -> None:
-    folder = tmp_path / "theirs"
-    folder.mkdir(mode=0o755)
+@pytest.mark.parametrize("closed", ["theirs", "."])
+def test_a_folder_that_only_others_may_write_to(tmp_path: Path, closed: str) -> None:
+    """`.`: this user may not even look into the folder above."""
+    folder = tmp_path / "data" / "theirs"
+    folder.mkdir(parents=True)
     prefix: list[str] = []
     if os.getuid() == 0:
-        for parent in (tmp_path, *tmp_path.parents[:2]):
+        for parent in (tmp_path, *tmp_path.parents[:3]):
             parent.chmod(0o755)
         prefix = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
+        (folder.parent / closed).chmod(0o755 if closed == "theirs" else 0o700)
     else:
-        folder.chmod(0o555)
+        (folder.parent / closed).chmod(0o555 if closed == "theirs" else 0o000)
     findings = checkup({"data_dir": folder}, "--embedded", prefix=prefix)
-    found(findings, "folders", Verdict.WRONG, str(folder), "Permission denied", "SECATEUR_DATA_DIR")
-    found(findings, "artifacts", Verdict.WRONG, str(folder), "SECATEUR_ARTIFACTS_URL")
+    shown = str(folder if closed == "theirs" else folder.parent)
+    (folder.parent / closed).chmod(0o755)
+    found(findings, "folders", Verdict.WRONG, shown, "Permission denied", "SECATEUR_DATA_DIR")
+    found(findings, "artifacts", Verdict.WRONG, shown, "SECATEUR_ARTIFACTS_URL")
 
 
 def test_the_port_is_taken(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from store.settings import Settings
 from store.tenancy import DEFAULT_TENANT
 from store.transitions import Lease
 from tests.integration.service.conftest import claim, problem
-from tests.support.processes import service_process
+from tests.support.processes import process_of, service_process
 from tests.support.stack import wait_for
 
 STREAM = {"Accept": "text/event-stream"}
@@ -120,7 +120,7 @@ def test_an_api_that_restarts_costs_no_event(
 
 def test_the_end_of_the_service_is_the_end_of_its_streams(settings: Settings, job_id: str, tmp_path: Path) -> None:
     with service_process(settings, tmp_path / "service.log") as api:
-        [process] = [child for child in psutil.Process().children() if "service.app:create_app" in child.cmdline()]
+        process = process_of(api)
         with api.stream("GET", f"/v1/jobs/{job_id}/events", headers=STREAM) as stream:
             events = sent(stream.iter_lines())
             assert next(events)[0] == 1

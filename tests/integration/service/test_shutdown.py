@@ -10,14 +10,14 @@ import psutil
 import pytest
 
 from store.settings import Settings
-from tests.support.processes import service_process
+from tests.support.processes import process_of, service_process
 
 
 def test_a_request_that_is_under_way_is_answered_before_the_service_ends(tmp_path: Path) -> None:
     content = b'{"a": 1}' + b" " * 500_000
     declared = {"name": "config.json", "size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
     with service_process(Settings(data_dir=tmp_path), tmp_path / "service.log") as client:
-        [process] = [child for child in psutil.Process().children() if "service.app:create_app" in child.cmdline()]
+        process = process_of(client)
         others = [
             {"name": name, "size": 2, "sha256": "ab" * 32} for name in ("model.safetensors", "preprocessor_config.json")
         ]
