@@ -36,7 +36,7 @@ up: install ## Run the service on this machine, http://127.0.0.1:8000
 
 .PHONY: test
 test: install lint types contracts ## Everything: lint, types, import contracts and all tests
-	$(PYTEST) tests --ignore=tests/faults --ignore=tests/families
+	$(PYTEST) tests --ignore=tests/faults --ignore=tests/families --ignore=tests/ui
 
 .PHONY: lint
 lint: install ## ruff: rules and format
@@ -75,6 +75,15 @@ test-faults: install ## The stack broken on purpose: killed, frozen, restarted, 
 .PHONY: test-families
 test-families: install ## Every model family with everything that can be asked of it, and a whole job of each class
 	$(PYTEST) tests/families
+
+.PHONY: test-ui
+test-ui: install ## The page in Chromium over the real stack: the whole story, by keyboard alone, 200 jobs, axe-core
+	@scripts/install_chromium.sh
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -p no:xdist tests/ui
+
+.PHONY: screenshots
+screenshots: export WRITE_SCREENSHOTS = 1
+screenshots: test-ui ## The same, and docs/images anew
 
 .PHONY: bench
 bench: install ## Benchmarks on the demo's model and data, or DEMO_MODEL and DEMO_DATA: methods, several labels a clip

@@ -19,7 +19,12 @@ from service.caller import Caller
 from service.services import Services
 from store import audit
 
-PUBLIC = frozenset({"/", "/healthz", "/readyz", "/docs", "/docs/assets/{path}", "/openapi.json"})
+PUBLIC = frozenset(
+    {
+        *("/healthz", "/readyz", "/docs", "/docs/assets/{path}", "/openapi.json"),
+        *("/static/{version}/{name}", "/signin", "/signout"),
+    }
+)
 """Routes that need no key."""
 
 

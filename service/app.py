@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager
 from importlib.metadata import version
 
 from fastapi import APIRouter, FastAPI
-from fastapi.responses import RedirectResponse
 from prometheus_client import CollectorRegistry
 from starlette.concurrency import run_in_threadpool
 
@@ -19,6 +18,8 @@ from service.core.views import V1
 from service.head import HeadAsGet
 from service.hosts import KnownHosts
 from service.observe import Observe
+from service.page.answers import PageAnswers
+from service.page.install import install as install_page
 from service.request_shape import RequestShape
 from service.routes import audit, checkpoints, datasets, events, health, jobs, keys, models, resumable, webhooks
 from service.services import Services
@@ -57,6 +58,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(Authenticate, services=services)
     app.add_middleware(KnownHosts, settings=settings)
     app.add_middleware(RequestShape)
+    app.add_middleware(PageAnswers)
     app.add_middleware(Observe, application=app, metrics=metrics.HttpMetrics(registry))
     app.add_middleware(HeadAsGet)
     v1 = APIRouter(prefix=V1)
@@ -69,14 +71,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         v1.include_router(router)
     app.include_router(v1)
     app.include_router(health.router)
-    app.add_api_route("/", _home, include_in_schema=False)
+    install_page(app)
     webhooks.describe_calls(app)
     docs_page.install(app)
     problems.install(app)
     # Last, so that no route is added unseen.
     openapi.install(app, tuple(access.declared(app)))
     return app
-
-
-def _home() -> RedirectResponse:
-    return RedirectResponse("/docs")

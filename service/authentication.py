@@ -8,16 +8,20 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from api_schemas.errors import ErrorCode, SecateurError
 from service.caller import ANYBODY, Caller
 from service.core.views import V1
+from service.page import cookies
+from service.page.addresses import needs_caller
 from service.problems import answer_to
 from service.services import Services
-from store import keys
+from service.sessions import CSRF_HEADER, CSRF_KEY, check_own_page
+from store import keys, sessions
+from store.tables import ApiKey
 
 CALLER_KEY = "caller"
 
 
 class Authenticate:
-    """ASGI middleware: below /v1 nobody gets further without a valid key (setting `auth`), over the tenant's rate, or from an
-    address that sent too many keys that were none.
+    """ASGI middleware: below /v1 and on the pages nobody gets further without a valid key (setting `auth`), over the tenant's
+    rate, or from an address that sent too many keys that were none.
 
     `request.state.caller` is set there, for service/access.py. What lies elsewhere is public.
     """
@@ -28,7 +32,7 @@ class Authenticate:
         self.waits = services.settings.auth != "none" or services.rates.remote
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or not f"{scope['path']}/".startswith(f"{V1}/"):
+        if scope["type"] != "http" or not _is_somebodys(scope["path"]):
             await self.app(scope, receive, send)
             return
         request = Request(scope)
@@ -47,12 +51,28 @@ class Authenticate:
         if self.services.settings.auth == "none":
             caller = Caller(ANYBODY.tenant, ANYBODY.scopes, request_id=request_id)
         else:
-            token = _token(request)
-            with self.services.refusals.counted(request.client.host if request.client else None, token):
-                key = keys.authenticate(self.services.database, token)
+            key = self._key(request)
             caller = Caller(key.tenant, frozenset(key.scopes), key.id, request_id)
         self.services.rates.count(caller.tenant)
         return caller
+
+    def _key(self, request: Request) -> ApiKey:
+        """The key that was sent, or that the browser's session was begun with."""
+        address = request.client.host if request.client else None
+        session = None if "authorization" in request.headers else cookies.token_of(request)
+        if session is None:
+            token = _token(request)
+            with self.services.refusals.counted(address, token):
+                return keys.authenticate(self.services.database, token)
+        with self.services.refusals.counted(address, session):
+            key = sessions.authenticate(self.services.database, session)
+        check_own_page(request, session, request.headers.get(CSRF_HEADER))
+        setattr(request.state, CSRF_KEY, sessions.csrf_of(session))
+        return key
+
+
+def _is_somebodys(path: str) -> bool:
+    return f"{path}/".startswith(f"{V1}/") or needs_caller(path)
 
 
 def _token(request: Request) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from sqlalchemy import delete, select, update
 
 from api_schemas.enums import TERMINAL_STATES, UploadState
-from store import audit, idempotency
+from store import audit, idempotency, sessions
 from store.clock import now
 from store.database import Database
 from store.removal import needed_inputs
@@ -29,6 +29,8 @@ class Expired:
     audit: int = 0
     keys: int = 0
     """Of idempotency, with the answers kept for them."""
+    sessions: int = 0
+    """Of browsers."""
 
 
 def expire(database: Database, settings: Settings) -> Expired:
@@ -44,7 +46,8 @@ def expire(database: Database, settings: Settings) -> Expired:
         noted = audit.expire(database, settings.audit_retention_seconds)
     with database.write() as session:
         keys = idempotency.sweep(session)
-    return Expired(uploads, jobs, noted, keys)
+        over = sessions.sweep(session)
+    return Expired(uploads, jobs, noted, keys, over)
 
 
 def _expire_uploads(database: Database, state: UploadState, seconds: float) -> int:

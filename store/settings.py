@@ -76,6 +76,9 @@ class Settings(BaseSettings):
     auth: Literal["none", "keys"] = Field(
         "none", description="`none`: whoever is on this machine, and nobody else. `keys`: whoever has an API key."
     )
+    session_seconds: float = Field(
+        12 * 3600, gt=0, description="How long somebody who signed in on the page with a key stays so, at most."
+    )
     allowed_hosts: tuple[str, ...] = Field(
         (), description="Names, as a JSON list, the service is called by beside this machine's own; `*` for any."
     )

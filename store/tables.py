@@ -365,6 +365,18 @@ class ApiKey(Owned, Base):
     """To the minute."""
 
 
+class BrowserSession(Owned, Base):
+    """Somebody who signed in with a key; of the session's token only the hash is here."""
+
+    __tablename__ = "browser_sessions"
+    __table_args__ = (Index(None, "expires_at"),)
+
+    sha256: Mapped[str] = mapped_column(String(64), primary_key=True)
+    key_id: Mapped[str] = mapped_column(ForeignKey("api_keys.id", ondelete="CASCADE"))
+    created_at: Mapped[datetime] = mapped_column(default=now())
+    expires_at: Mapped[datetime]
+
+
 class AuditRow(Owned, Base):
     """Who changed what. Written in the transaction of the change, where there was one."""
 

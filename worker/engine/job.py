@@ -160,7 +160,8 @@ class Job:
             requested_sparsity=requested_sparsity(shape, pruning, target, written.widths),
             achieved_sparsity=accounting.attention_sparsity(shape, written.widths),
             ffn_sparsity=accounting.feed_forward_sparsity(shape, written.widths),
-            widths=written.widths,
+            # A stock configuration does not say which heads of the original are left.
+            widths=kept.widths(history[0].widths),
             size=measure.size(written.widths, folder),
             validation=measure.scores(written, Split.VALIDATION),
             validation_before_recovery=unrecovered,
@@ -232,7 +233,6 @@ class Job:
             spec=self.spec,
             data=summary,
             title=title,
-            kept=record.kept.heads,
             architecture=self.described.architecture,
             result=result,
         )

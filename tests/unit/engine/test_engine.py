@@ -178,10 +178,11 @@ def test_another_seed_is_another_result(finished, tmp_path):
     assert identity(tmp_path / "step-1")["model.safetensors"] != identity(out / "step-1")["model.safetensors"]
 
 
-def test_one_shot_without_recovery_in_a_stock_layout(tmp_path):
+@pytest.mark.parametrize("granularity", ["per_head", "entire_head"])
+def test_one_shot_without_recovery_in_a_stock_layout(tmp_path, granularity):
     spec = {
         "pruning": {
-            "preset": "paper", "target": {"attention_sparsity": 0.5}, "granularity": "per_head", "criterion": "magnitude",
+            "preset": "paper", "target": {"attention_sparsity": 0.5}, "granularity": granularity, "criterion": "magnitude",
             "layout": "stock", "schedule": {"steps": 1},
         },
         "finetune": None,
@@ -192,6 +193,10 @@ def test_one_shot_without_recovery_in_a_stock_layout(tmp_path):
     assert not list((tmp_path / "step-1").glob("*.py"))
     last = [event.metrics for event in events(run) if event.type == "step"][-1]
     assert last.stock_layout
+    # Which heads of the original are left, a stock configuration does not say, and the metrics do.
+    kept = json.loads((tmp_path / "step-1" / "pruning.json").read_text())["kept"]
+    named = [[head["head"] for head in layer] for layer in kept]
+    assert [list(layer.numbers) for layer in last.widths.layers] == named
     assert last.losses == ()
     assert last.validation.accuracy == last.validation_before_recovery.accuracy
 

@@ -8,14 +8,15 @@ from pathlib import Path
 
 from huggingface_hub import ModelCardData
 
+from api_schemas import parts, reading
 from api_schemas.enums import Head, Modality, Part, TargetKind
 from api_schemas.families import Architecture, Family
 from api_schemas.metrics import LOSS, DataSummary, JobResult, StepMetrics
 from api_schemas.reach import SHARE_OF
 from api_schemas.spec import EngineSpec
-from worker.engine.report import parts, reading, words
+from api_schemas.text import count, file_size, markdown, milliseconds, percent
+from worker.engine.report import words
 from worker.engine.report.exported import without_torch
-from worker.engine.report.text import count, file_size, markdown, milliseconds, percent
 
 CARD_FILE = "README.md"
 MINIMUM_TRANSFORMERS = "5.10"

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from api_schemas import parts as cut
 from api_schemas.enums import Part
 from api_schemas.metrics import Scores, StepMetrics
-from worker.engine.report import parts as cut
+from api_schemas.reading import allowed, batch_sizes, goal, latency_at, metric_name
 from worker.engine.report.look import COLOURS, INK, MARKERS, MUTED, percent_axis
-from worker.engine.report.reading import batch_sizes, latency_at, metric_name
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -24,8 +24,10 @@ def _plotted(scores: Scores | None) -> float | None:
     return None if found is None else 100 * found.value if found.rate else found.value
 
 
-def draw_tradeoff(figure: "Figure", steps: Sequence[StepMetrics], parts: Sequence[Part]) -> None:
-    """The task's metric against the sparsity of what is cut, before and after recovery."""
+def draw_tradeoff(
+    figure: "Figure", steps: Sequence[StepMetrics], parts: Sequence[Part], max_drop: float | None
+) -> None:
+    """The task's metric against the sparsity of what is cut, before and after recovery; and the drop that `stop` allows."""
     shares = [cut.together(steps[0], step, parts) for step in steps]
     axes = figure.add_subplot()
     first = steps[0].validation.headline
@@ -35,6 +37,12 @@ def draw_tradeoff(figure: "Figure", steps: Sequence[StepMetrics], parts: Sequenc
     test = [_plotted(step.test) for step in steps]
     if after[0] is not None:
         axes.axhline(after[0], color=MUTED, linestyle=(0, (2, 2)), linewidth=1.2, label="original model, validation")
+    bound = None if max_drop is None else allowed(steps[0].validation, max_drop)
+    if bound is not None:
+        dashes = (0, (7, 2, 1.5, 2))
+        axes.axhline(
+            100 * bound if rate else bound, color=MUTED, linestyle=dashes, linewidth=1.2, label="allowed by stop"
+        )
     for values, label, colour, marker, dash in (
         (after, "after recovery, validation", COLOURS[0], "o", "-"),
         (before, "before recovery, validation", COLOURS[1], "s", "--"),
@@ -71,6 +79,36 @@ def draw_speed(figure: "Figure", steps: Sequence[StepMetrics], parts: Sequence[P
     for axes in (ratio, times):
         percent_axis(axes, f"{cut.name_of(parts)} parameters removed")
     ratio.legend(loc="best")
+
+
+def draw_size(figure: "Figure", steps: Sequence[StepMetrics], parts: Sequence[Part]) -> None:
+    """Share of the original's parameters, FLOPs and bytes that every step has."""
+    axes = figure.add_subplot()
+    x = [100 * cut.together(steps[0], step, parts) for step in steps]
+    for index, (name, shares) in enumerate(cut.left(steps, parts)):
+        colour, marker = COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)]
+        axes.plot(x, [100 * share for share in shares], label=name, color=colour, marker=marker)
+    axes.set_ylabel("of the original (%)")
+    axes.set_ylim(bottom=0)
+    percent_axis(axes, f"{cut.name_of(parts)} parameters removed")
+    axes.legend(loc="best")
+
+
+def draw_reached(figure: "Figure", steps: Sequence[StepMetrics], counted: str) -> None:
+    """What every step should have removed and what it has, in the target's own unit."""
+    from matplotlib.ticker import MaxNLocator
+
+    axes = figure.add_subplot()
+    numbers = [step.step for step in steps[1:]]
+    goals = [goal(step) for step in steps[1:]]
+    axes.plot(numbers, [100 * achieved for _, achieved in goals], color=COLOURS[0], marker="o", label="removed")
+    asked = [100 * requested for requested, _ in goals]
+    axes.plot(numbers, asked, color=COLOURS[1], marker="s", linestyle="--", label="asked for")
+    axes.set_xlabel("step")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    axes.set_ylabel(f"{counted} removed (%)")
+    axes.set_ylim(bottom=0)
+    axes.legend(loc="best")
 
 
 def draw_loss(figure: "Figure", steps: Sequence[StepMetrics]) -> None:

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
+from api_schemas import reading
 from api_schemas.enums import ExportFormat
 from api_schemas.metrics import ExportMetrics
-from worker.engine.report import reading
-from worker.engine.report.text import file_size, milliseconds, percent
+from api_schemas.text import file_size, milliseconds, percent
 
 KINDS = {ExportFormat.ONNX: "ONNX, float32", ExportFormat.ONNX_INT8: "ONNX, linear layers in eight bits"}
 

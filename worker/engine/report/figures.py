@@ -10,11 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from api_schemas.enums import Part
 from api_schemas.metrics import StepMetrics
+from api_schemas.spec import EngineSpec
 from worker.engine.report import plots
 from worker.engine.report.look import INK, Drawing, Plot
-from worker.engine.selection import Keep
 
 _DPI = 144
 _STYLE: dict[str, Any] = {
@@ -71,15 +70,14 @@ def _render(name: str, drawing: Drawing) -> tuple[bytes, bytes]:
     return png.getvalue(), svg.getvalue()
 
 
-def write_figures(folder: Path, steps: Sequence[StepMetrics], kept: Keep, parts: Sequence[Part]) -> tuple[Plot, ...]:
+def write_figures(folder: Path, steps: Sequence[StepMetrics], spec: EngineSpec) -> tuple[Plot, ...]:
     """Write `figure-<name>.png` and `.svg` for every figure the steps have data for; return what was drawn, in order.
 
-    `steps` begins with step 0, the original model; `kept` is what the last one has left of its attentions, `parts` what
-    the job cuts. Raises nothing of its own;
-    an OSError of the folder passes through.
+    `steps` begins with step 0, the original model. Raises nothing of its own; an OSError of
+    the folder passes through.
     """
     drawn = []
-    for plot in plots.available(steps, kept, parts):
+    for plot in plots.available(steps, spec):
         png, svg = _render(plot.name, plot.drawing)
         (folder / f"{plot.file}.png").write_bytes(png)
         (folder / f"{plot.file}.svg").write_bytes(svg)

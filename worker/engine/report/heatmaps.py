@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 
 from api_schemas.enums import Part
 from api_schemas.metrics import Sensitivity, StepMetrics
+from api_schemas.reading import PAIRS, block_sparsity, head_sparsity, layer_sparsity
 from worker.engine.report.look import percents
-from worker.engine.report.reading import PAIRS, block_sparsity, head_sparsity, layer_sparsity
-from worker.engine.selection import Keep
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -70,12 +69,12 @@ def draw_layers(figure: "Figure", steps: Sequence[StepMetrics], parts: Sequence[
     figure.axes[0].set_ylabel("after step")
 
 
-def draw_heads(figure: "Figure", steps: Sequence[StepMetrics], kept: Keep) -> None:
+def draw_heads(figure: "Figure", steps: Sequence[StepMetrics]) -> None:
     """Share of every head's channels that is gone, under the number it has in the original; 100 is a head that is gone."""
     dense = steps[0].widths
     heads = max((layer.heads for layer in dense.layers), default=0)
     for axes, pair in zip(figure.subplots(1, 2, sharey=True), PAIRS, strict=True):
-        _cells(axes, [percents(layer) for layer in head_sparsity(dense, kept, pair)], heads, 100.0)
+        _cells(axes, [percents(layer) for layer in head_sparsity(dense, steps[-1].widths, pair)], heads, 100.0)
         axes.set_title(f"{pair}: channels removed (%)")
         axes.set_xlabel("head")
     figure.axes[0].set_ylabel("layer")

@@ -8,15 +8,15 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from api_schemas import parts, reading, text
 from api_schemas.enums import Part, TargetKind
 from api_schemas.families import Architecture
 from api_schemas.metrics import DataSummary, JobResult, StepMetrics
 from api_schemas.reach import SHARE_OF
 from api_schemas.spec import EngineSpec
-from worker.engine.report import parts, reading, text, words
+from worker.engine.report import words
 from worker.engine.report.figures import write_figures
 from worker.engine.report.look import INK, Plot
-from worker.engine.selection import Keep
 
 REPORT_FILE = "report.html"
 _IDS = re.compile(r"""(\bid="|href="#|url\(#)""")
@@ -70,19 +70,18 @@ def write_report(
     spec: EngineSpec,
     data: DataSummary,
     title: str,
-    kept: Keep,
     architecture: Architecture,
     result: JobResult | None = None,
 ) -> None:
     """Write report.html and the figures (`figure-*.png`, `figure-*.svg`) into `folder`.
 
-    `steps` begins with step 0, the original model; `kept` is what the last one has left of its attentions; `result` is the job's,
-    where this step ends it. The same arguments give the same bytes. ValueError without steps.
+    `steps` begins with step 0, the original model; `result` is the job's, where this step ends it. The same arguments give the
+    same bytes. ValueError without steps.
     """
     if not steps:
         raise ValueError("a report needs at least step 0")
     shown = parts.cut_by(spec.pruning)
-    plots = write_figures(folder, steps, kept, shown)
+    plots = write_figures(folder, steps, spec)
     figures = [(plot, inline_svg((folder / f"{plot.file}.svg").read_text(encoding="utf-8"), plot)) for plot in plots]
 
     page = (

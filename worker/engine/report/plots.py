@@ -2,14 +2,15 @@
 
 from collections.abc import Iterator, Sequence
 
+from api_schemas import parts as cut
 from api_schemas.enums import Part
 from api_schemas.metrics import Sensitivity, StepMetrics
-from worker.engine.report import parts as cut
-from worker.engine.report.curves import draw_loss, draw_speed, draw_tradeoff
+from api_schemas.reach import SHARE_OF
+from api_schemas.reading import batch_sizes, metric_name
+from api_schemas.spec import EngineSpec
+from worker.engine.report.curves import draw_loss, draw_reached, draw_size, draw_speed, draw_tradeoff
 from worker.engine.report.heatmaps import draw_heads, draw_layers, draw_sensitivity
 from worker.engine.report.look import Drawing, Plot
-from worker.engine.report.reading import batch_sizes, metric_name
-from worker.engine.selection import Keep
 
 _WIDTH = 7.4
 _WHAT = {
@@ -48,18 +49,19 @@ def _sensitivity(found: Sensitivity, name: str, *, higher: bool) -> Plot:
     )
 
 
-def available(steps: Sequence[StepMetrics], kept: Keep, parts: Sequence[Part]) -> Iterator[Plot]:
+def available(steps: Sequence[StepMetrics], spec: EngineSpec) -> Iterator[Plot]:
     """The figures these steps have data for.
 
-    `steps` begins with the original model (step 0); `kept` is of the last; `parts` are those that the job cuts.
+    `steps` begins with the original model (step 0).
     """
+    parts, max_drop = cut.cut_by(spec.pruning), None if spec.stop is None else spec.stop.max_drop
     layers = len(steps[0].widths.layers)
     name = metric_name(steps)
     yield Plot(
         "tradeoff",
         f"{name.capitalize() if name.islower() else name} against {cut.name_of(parts)} sparsity",
         "Each point is one step: right after the cut, and after recovery. The dashed line is the original model.",
-        Drawing((_WIDTH, 3.7), lambda figure: draw_tradeoff(figure, steps, parts)),
+        Drawing((_WIDTH, 3.7), lambda figure: draw_tradeoff(figure, steps, parts, max_drop)),
     )
     if batch_sizes(steps):
         yield Plot(
@@ -67,6 +69,20 @@ def available(steps: Sequence[StepMetrics], kept: Keep, parts: Sequence[Part]) -
             f"Speed against {cut.name_of(parts)} sparsity",
             "Timed on the worker's own device, original and cut model in turn. Above 1 is faster than the original.",
             Drawing((_WIDTH, 3.4), lambda figure: draw_speed(figure, steps, parts)),
+        )
+    if len(steps) > 1:
+        yield Plot(
+            "size",
+            "What is left of the original",
+            "Exact counts of what every step has; the file is what lies on disk.",
+            Drawing((_WIDTH, 3.2), lambda figure: draw_size(figure, steps, parts)),
+        )
+        counted = SHARE_OF[spec.pruning.target.kind]
+        yield Plot(
+            "reached",
+            "Asked for and removed",
+            f"Of the original's {counted}, which the target counts. Cuts are whole structures: the nearest is taken.",
+            Drawing((_WIDTH, 3.0), lambda figure: draw_reached(figure, steps, counted)),
         )
     if steps[0].sensitivity is not None:
         headline = steps[0].validation.headline
@@ -84,7 +100,7 @@ def available(steps: Sequence[StepMetrics], kept: Keep, parts: Sequence[Part]) -
             f"Sparsity of every head after step {steps[-1].step}",
             "A row a layer, a column a head, numbered as in the original: the share of its QK and of its VO channels that is "
             "gone. 100 is a head that was removed.",
-            Drawing((_WIDTH, 1.3 + min(0.29 * layers, 12.0)), lambda figure: draw_heads(figure, steps, kept)),
+            Drawing((_WIDTH, 1.3 + min(0.29 * layers, 12.0)), lambda figure: draw_heads(figure, steps)),
         )
     if any(step.losses for step in steps):
         yield Plot(

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from api_schemas import parts
 from api_schemas.enums import (
     Balance,
     Basis,
@@ -19,8 +20,7 @@ from api_schemas.metrics import DataSummary, JobResult, StepMetrics
 from api_schemas.pruning import Pruning
 from api_schemas.recovery import Finetune
 from api_schemas.spec import EngineSpec
-from worker.engine.report import parts
-from worker.engine.report.text import percent
+from api_schemas.text import percent
 
 STRUCTURES = {
     Granularity.ENTIRE_HEAD: "whole heads",

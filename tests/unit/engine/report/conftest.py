@@ -20,8 +20,7 @@ from api_schemas.metrics import (
     TargetMet,
 )
 from api_schemas.spec import EngineSpec, Stop
-from api_schemas.widths import AttentionWidths
-from worker.engine.selection import HeadKeep, Keep
+from api_schemas.widths import AttentionWidths, LayerWidths
 
 ARCHITECTURE = AST.architectures["ASTForAudioClassification"]
 HOSTILE = (
@@ -44,7 +43,6 @@ class Job:
     steps: tuple[StepMetrics, ...]
     spec: EngineSpec
     data: DataSummary
-    kept: Keep
     result: JobResult | None = None
 
 
@@ -71,21 +69,15 @@ def _widths(step: int, granularity: Granularity) -> AttentionWidths:
     """Four layers of six heads of 32; the later layers lose more."""
     if granularity is Granularity.ENTIRE_HEAD:
         heads = [max(1, 6 - (step * (layer + 2)) // 3) for layer in range(4)]
-        return AttentionWidths.of(32, (([32] * n, [32] * n) for n in heads))
+        return AttentionWidths(head_dim=32, layers=tuple(map(_last_heads, heads)))
     return AttentionWidths.of(
         32, (([32 - step * (2 + layer)] * 6, [32 - step * (5 - layer)] * 6) for layer in range(4))
     )
 
 
-def kept_last(widths: AttentionWidths) -> Keep:
-    """Of six heads a layer the last ones stay, and of a head's channels the first."""
-    return tuple(
-        tuple(
-            HeadKeep(6 - layer.heads + h, tuple(range(layer.qk[h])), tuple(range(layer.vo[h])))
-            for h in range(layer.heads)
-        )
-        for layer in widths.layers
-    )
+def _last_heads(count: int) -> LayerWidths:
+    """Of six heads the last ones stay."""
+    return LayerWidths(qk=(32,) * count, vo=(32,) * count, numbers=tuple(range(6 - count, 6)))
 
 
 def make_job(
@@ -146,7 +138,7 @@ def make_job(
         multi_label=multi_label,
         labels=labels,
     )
-    return Job(steps=tuple(rows), spec=spec, data=data, kept=kept_last(rows[-1].widths))
+    return Job(steps=tuple(rows), spec=spec, data=data)
 
 
 @pytest.fixture

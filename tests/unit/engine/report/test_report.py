@@ -22,17 +22,16 @@ from api_schemas.enums import (
     TargetKind,
 )
 from api_schemas.metrics import TargetMet
+from api_schemas.parts import together
+from api_schemas.reading import head_sparsity
 from api_schemas.spec import EngineSpec
-from api_schemas.widths import AttentionWidths
+from api_schemas.widths import AttentionWidths, LayerWidths
 from worker.engine.report import html, write_report
-from worker.engine.report.parts import together
-from worker.engine.report.reading import head_sparsity
 from worker.engine.report.words import method
-from worker.engine.selection import HeadKeep, keep_all
 
 from .conftest import ARCHITECTURE, HOSTILE, Job, cutting_both, make_job, measured_by
 
-FIGURES = ("tradeoff", "speed", "layers", "heads", "loss")
+FIGURES = ("tradeoff", "speed", "size", "reached", "layers", "heads", "loss")
 _VOID = {"meta", "link", "br", "img", "hr", "input"}
 
 
@@ -76,7 +75,6 @@ def _write(folder: Path, job: Job, title: str = "Keywords") -> Page:
         spec=job.spec,
         data=job.data,
         title=title,
-        kept=job.kept,
         architecture=ARCHITECTURE,
         result=job.result,
     )
@@ -191,6 +189,22 @@ def test_other_input_other_figures(tmp_path: Path, job: Job) -> None:
         assert (folders[0] / f"figure-{name}.svg").read_bytes() != (folders[1] / f"figure-{name}.svg").read_bytes()
 
 
+def test_the_drop_that_is_allowed_is_drawn_where_there_is_a_bound(tmp_path: Path, job: Job, stopped_job: Job) -> None:
+    for shown, said in ((job, False), (stopped_job, True)):
+        _write(tmp_path, shown)
+        assert (">allowed by stop</text>" in (tmp_path / "figure-tradeoff.svg").read_text(encoding="utf-8")) is said
+
+
+def test_what_is_left_and_what_was_asked_for_are_drawn(tmp_path: Path, job: Job) -> None:
+    _write(tmp_path, job)
+    for name, words in (
+        ("size", ("attention parameters", "all parameters", "FLOPs of an input", "file")),
+        ("reached", ("removed", "asked for", "attention parameters removed (%)")),
+    ):
+        drawn = (tmp_path / f"figure-{name}.svg").read_text(encoding="utf-8")
+        assert all(f">{word}</text>" in drawn for word in words), name
+
+
 def test_the_layer_figure_shows_every_layers_sparsity(tmp_path: Path, job: Job) -> None:
     _write(tmp_path, job)
     shown = re.findall(r">(\d+)</text>", (tmp_path / "figure-layers.svg").read_text(encoding="utf-8"))
@@ -220,9 +234,10 @@ def test_the_head_figure_shows_every_head_of_the_original(tmp_path: Path, job: J
 def test_ragged_heads_are_shown_one_by_one_qk_and_vo_apart() -> None:
     """Head 1 of the first layer is gone; the second layer has lost all of its heads."""
     dense = AttentionWidths.dense(layers=2, heads=3, head_dim=8)
-    kept = ((HeadKeep(0, (1, 2), (0, 1, 2, 3, 4, 5)), HeadKeep(2, tuple(range(8)), (7,))), ())
-    assert head_sparsity(dense, kept, "QK") == ((0.75, 1.0, 0.0), (1.0, 1.0, 1.0))
-    assert head_sparsity(dense, kept, "VO") == ((0.25, 1.0, 0.875), (1.0, 1.0, 1.0))
+    left = LayerWidths(qk=(2, 8), vo=(6, 1), numbers=(0, 2))
+    cut = AttentionWidths(head_dim=8, layers=(left, LayerWidths(qk=(), vo=())))
+    assert head_sparsity(dense, cut, "QK") == ((0.75, 1.0, 0.0), (1.0, 1.0, 1.0))
+    assert head_sparsity(dense, cut, "VO") == ((0.25, 1.0, 0.875), (1.0, 1.0, 1.0))
 
 
 def test_the_sensitivity_figure_shows_what_each_layer_costs(tmp_path: Path, analysed_job: Job) -> None:
@@ -359,10 +374,7 @@ def test_every_setting_has_words(job: Job, field: str, value: StrEnum) -> None:
 
 
 def test_the_original_alone_makes_a_report_too(tmp_path: Path, job: Job) -> None:
-    whole = keep_all(job.steps[0].widths)
-    write_report(
-        tmp_path, job.steps[:1], spec=job.spec, data=job.data, title="Original", kept=whole, architecture=ARCHITECTURE
-    )
+    write_report(tmp_path, job.steps[:1], spec=job.spec, data=job.data, title="Original", architecture=ARCHITECTURE)
     names = {path.name for path in tmp_path.iterdir()}
     assert "report.html" in names
     assert not {"figure-layers.svg", "figure-heads.svg", "figure-loss.svg", "figure-sensitivity.svg"} & names
@@ -370,9 +382,7 @@ def test_the_original_alone_makes_a_report_too(tmp_path: Path, job: Job) -> None
 
 def test_a_report_needs_a_step(tmp_path: Path, job: Job) -> None:
     with pytest.raises(ValueError, match="step 0"):
-        write_report(
-            tmp_path, (), spec=job.spec, data=job.data, title="Nothing", kept=job.kept, architecture=ARCHITECTURE
-        )
+        write_report(tmp_path, (), spec=job.spec, data=job.data, title="Nothing", architecture=ARCHITECTURE)
 
 
 def test_errors_of_words_are_written_as_errors(tmp_path: Path, analysed_job: Job) -> None:

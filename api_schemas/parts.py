@@ -1,12 +1,12 @@
 """The parts of a model that a job cuts: how much of each was asked for and has gone, in numbers and in words."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from api_schemas.enums import Part, TargetKind
 from api_schemas.metrics import StepMetrics
 from api_schemas.pruning import Pruning
 from api_schemas.reach import SHARE_OF
-from worker.engine.report.text import percent
+from api_schemas.text import percent
 
 NAMES = {Part.ATTENTION: "attention", Part.FEED_FORWARD: "feed-forward"}
 
@@ -63,3 +63,14 @@ def removed_in_words(step: StepMetrics, pruning: Pruning) -> str:
 def goals_in_words(pruning: Pruning) -> str:
     """`50.0% of the original attention parameters and 25.0% of the original feed-forward parameters`."""
     return " and ".join(f"{percent(share)} of the original {SHARE_OF[kind]}" for kind, share in pruning.target.goals)
+
+
+def left(steps: Sequence[StepMetrics], parts: Collection[Part]) -> tuple[tuple[str, tuple[float, ...]], ...]:
+    """What is counted, and the share of the original's that every step has: parameters, FLOPs, bytes of the file."""
+    counts: list[tuple[str, list[int]]] = [
+        *((f"{NAMES[part]} parameters", [parameters(step, part) for step in steps]) for part in parts),
+        ("all parameters", [step.size.total_parameters for step in steps]),
+        ("FLOPs of an input", [step.size.flops for step in steps]),
+        ("file", [step.size.file_bytes for step in steps]),
+    ]
+    return tuple((name, tuple(count / found[0] for count in found)) for name, found in counts if found[0])

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from worker.engine.report import text
+from api_schemas import text
 
 
 @pytest.mark.parametrize(

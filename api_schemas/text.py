@@ -19,6 +19,11 @@ def plain(word: str) -> str:
     return line if len(line) <= MAX_WORD else line[: MAX_WORD - 1] + "…"
 
 
+def line(text: str) -> str:
+    """A line of a log: control and bidirectional characters gone, everything else as it is."""
+    return "".join(c for c in text if c in "\t " or not unicodedata.category(c).startswith("C"))
+
+
 def markdown(word: str) -> str:
     """`plain`, and every ASCII punctuation mark escaped: no link, image, HTML, table cell or heading can come of it.
 

@@ -1,11 +1,10 @@
-"""What the figures, the page and the card all read out of step metrics, so that they never disagree."""
+"""What the report, the model card and the page all read out of step metrics, so that they never disagree."""
 
 from collections.abc import Sequence
 from typing import Literal
 
 from api_schemas.metrics import LOSS, Latency, Scores, StepMetrics
 from api_schemas.widths import AttentionWidths, LayerWidths
-from worker.engine.selection import Keep
 
 Pair = Literal["QK", "VO"]
 PAIRS: tuple[Pair, ...] = ("QK", "VO")
@@ -52,17 +51,13 @@ def block_sparsity(dense: AttentionWidths, cut: AttentionWidths) -> tuple[float,
     return tuple(1.0 - after / before for before, after in zip(dense.feed_forward, cut.feed_forward, strict=True))
 
 
-def head_sparsity(dense: AttentionWidths, kept: Keep, pair: Pair) -> tuple[tuple[float, ...], ...]:
-    """By layer, the share of each of the original's heads' QK (or VO) channels that is gone; 1.0 for a head that is gone.
-
-    `kept` counts in the original.
-    """
+def head_sparsity(dense: AttentionWidths, cut: AttentionWidths, pair: Pair) -> tuple[tuple[float, ...], ...]:
+    """By layer, the share of each of the original's heads' QK (or VO) channels that is gone; 1.0 for a head that is gone."""
     layers = []
-    for before, heads in zip(dense.layers, kept, strict=True):
-        left = {head.head: len(head.qk if pair == "QK" else head.vo) for head in heads}
-        layers.append(
-            tuple(1.0 - left.get(number, 0) / width for number, width in enumerate(kept_channels(before, pair)))
-        )
+    for before, after in zip(dense.layers, cut.layers, strict=True):
+        left = dict(zip(after.numbers, kept_channels(after, pair), strict=True))
+        of_heads = zip(before.numbers, kept_channels(before, pair), strict=True)
+        layers.append(tuple(1.0 - left.get(number, 0) / width for number, width in of_heads))
     return tuple(layers)
 
 
@@ -74,3 +69,18 @@ def batch_sizes(steps: Sequence[StepMetrics]) -> tuple[int, ...]:
 def latency_at(step: StepMetrics, batch_size: int) -> Latency | None:
     """The timing of one batch size, or None where this step has none."""
     return next((row for row in step.latency if row.batch_size == batch_size), None)
+
+
+def allowed(original: Scores, max_drop: float) -> float | None:
+    """The worst value of the task's own metric that `stop` lets pass; None where nothing was measured."""
+    found = original.headline
+    if found is None:
+        return None
+    return found.value - max_drop if found.higher_is_better else found.value + max_drop
+
+
+def goal(step: StepMetrics) -> tuple[float, float]:
+    """What the step should have removed and what it has, as shares in the target's own unit."""
+    if step.target is None:
+        return step.requested_sparsity, step.achieved_sparsity
+    return step.target.requested, step.target.achieved

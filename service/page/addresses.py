@@ -1,0 +1,22 @@
+"""Which addresses are the page's, and which of them need a caller."""
+
+_OTHERS = ("/v1", "/docs", "/openapi.json", "/healthz", "/readyz", "/metrics")
+_OPEN = ("/static/", "/signin", "/signout")
+_KEPT = ("/", "/new", "/compare")
+
+
+def is_page(path: str) -> bool:
+    """Whether a person looks at it: everything that is not for programs."""
+    return not any(f"{path}/".startswith(f"{other}/") for other in _OTHERS)
+
+
+def needs_caller(path: str) -> bool:
+    """Whether it shows what belongs to somebody."""
+    return path in _KEPT or path.startswith("/jobs/")
+
+
+def local_path(given: str | None) -> str:
+    """Where to go on after signing in: an address of the page as it was given, and `/` for everything else."""
+    path = (given or "").partition("?")[0]
+    plain = given is not None and given.isascii() and given.isprintable() and "\\" not in given
+    return given if plain and given and needs_caller(path) else "/"

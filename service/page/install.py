@@ -1,0 +1,11 @@
+"""All of the page, put into the application."""
+
+from fastapi import FastAPI
+
+from service.page import compare, job, jobs, new, signing_in, static_files
+
+
+def install(app: FastAPI) -> None:
+    """Serve the page at `/` and below."""
+    for router in (static_files.router, jobs.router, job.router, new.router, compare.router, signing_in.router):
+        app.include_router(router)

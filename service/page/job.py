@@ -1,0 +1,170 @@
+"""`/jobs/{id}`: one job, a tab at a time."""
+
+import json
+import unicodedata
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request, Response
+
+from api_schemas import parts, reading
+from api_schemas.enums import TERMINAL_STATES, JobState
+from api_schemas.errors import ErrorCode, SecateurError
+from api_schemas.metrics import StepMetrics
+from api_schemas.reach import SHARE_OF
+from api_schemas.resources import CheckpointResource, JobResource
+from service.access import ToReadJobs
+from service.core import checkpoints, jobs
+from service.page.figures import maps, steps
+from service.page.rendering import answer, part_wanted
+from service.routes.parameters import JobPath
+from service.services import Services
+
+EVENTS = 100
+LOG_LINES = 500
+TABS = {
+    "results": "Results",
+    "layers": "Layers and heads",
+    "training": "Recovery",
+    "files": "Downloads",
+    "log": "Log",
+    "events": "Events",
+    "request": "Request",
+}
+
+router = APIRouter()
+
+
+@router.get("/jobs/{job_id}", include_in_schema=False)
+def job_page(
+    services: ToReadJobs,
+    request: Request,
+    job_id: JobPath,
+    tab: str = "results",
+    step: Annotated[int | None, Query(ge=0, le=10_000)] = None,
+    attempt: Annotated[int | None, Query(ge=1, le=2**31 - 1)] = None,
+    after: Annotated[int | None, Query(ge=0, le=2**53)] = None,
+) -> Response:
+    """The whole page, its head alone (state, progress, buttons), or its tab alone."""
+    found = jobs.get(services, job_id)
+    shown = tab if tab in TABS else "results"
+    context: dict[str, Any] = {
+        "job": found,
+        "living": found.state not in TERMINAL_STATES,
+        "possible": _possible(found),
+        "newest": jobs.standing(services, job_id)[0],
+        "cut": parts.cut_by(found.request.pruning),
+        "goals": found.request.pruning.target.goals,
+        "share_of": SHARE_OF,
+    }
+    if part_wanted(request) == "status":
+        return answer(request, "parts/job_status.html.j2", **context)
+    context |= {"tab": shown, "tabs": TABS, **_IN_TAB[shown](services, found, step, attempt, after)}
+    return answer(request, "parts/job_tab.html.j2" if part_wanted(request) == "tab" else "job.html.j2", **context)
+
+
+def _possible(job: JobResource) -> tuple[str, ...]:
+    """What can be done with it now."""
+    if job.state in TERMINAL_STATES:
+        return ("delete",)
+    if job.state is JobState.CANCELLING:
+        return ()
+    waits = job.state is JobState.PAUSED or job.pause_requested
+    return ("resume" if waits else "pause", "cancel")
+
+
+def _results(_: Services, job: JobResource, *__: int | None) -> dict[str, Any]:
+    return {
+        "curves": steps.curves(job),
+        "summary": _summary(job),
+        "batch_sizes": reading.batch_sizes(job.metrics),
+    }
+
+
+def _summary(job: JobResource) -> dict[str, StepMetrics] | None:
+    """The original, and the step to take: the result's, or until there is one the newest."""
+    if not job.metrics:
+        return None
+    chosen = job.metrics[-1] if job.result is None else job.metrics[min(job.result.step, len(job.metrics) - 1)]
+    return {"original": job.metrics[0], "chosen": chosen}
+
+
+def _layers(_: Services, job: JobResource, step: int | None, *__: int | None) -> dict[str, Any]:
+    cut = [measured for measured in job.metrics if measured.step > 0]
+    if step is not None and cut and not any(measured.step == step for measured in cut):
+        raise SecateurError(ErrorCode.NOT_FOUND, f"Job {job.id} has no step {step} that cut anything.")
+    chosen = next((measured for measured in cut if measured.step == step), cut[-1] if cut else None)
+    return {
+        "layers": maps.layers(job),
+        "heads": () if chosen is None else maps.heads(job, chosen),
+        "chosen": chosen,
+        "cut_steps": cut,
+        "sensitivity": maps.sensitivity(job),
+        "found": job.metrics[0].sensitivity if job.metrics else None,
+    }
+
+
+def _training(_: Services, job: JobResource, *__: int | None) -> dict[str, Any]:
+    return {"losses": steps.losses(job)}
+
+
+def _files(services: Services, job: JobResource, *_: int | None) -> dict[str, Any]:
+    kept: Sequence[CheckpointResource] = ()
+    gone = None
+    try:
+        kept = checkpoints.described(services, job.id, checkpoints.all_of(services, job.id))
+    except SecateurError as error:
+        if error.code is not ErrorCode.EXPIRED:
+            raise
+        gone = error.detail
+    has_report = any(file.name == checkpoints.REPORT for step in kept for file in step.files)
+    return {"checkpoints": kept, "gone": gone, "has_report": has_report}
+
+
+def _log(services: Services, job: JobResource, _: int | None, attempt: int | None, *__: int | None) -> dict[str, Any]:
+    piece, attempts = jobs.log_of(services, job.id, attempt, 0)
+    text, end = piece.text, piece.end
+    while True:
+        more, _attempts = jobs.log_of(services, job.id, attempt, end)
+        if not more.text:
+            break
+        # A log of many megabytes is for downloading; here only its end is shown.
+        text, end = text[-jobs.LOG_PIECE_BYTES :] + more.text, more.end
+    lines = text.splitlines()
+    return {
+        "lines": lines[-LOG_LINES:],
+        "left_out": len(lines) > LOG_LINES or piece.start > 0,
+        "attempt": piece.attempt,
+        "attempts": attempts,
+    }
+
+
+def _events(services: Services, job: JobResource, _: int | None, __: int | None, after: int | None) -> dict[str, Any]:
+    newest, _ended = jobs.standing(services, job.id)
+    begin = max(0, newest - EVENTS) if after is None else after
+    found, _state = jobs.events(services, job.id, begin, EVENTS)
+    return {
+        "events": list(reversed(found)),
+        "older": max(0, begin - EVENTS) if begin > 0 else None,
+        "newer": begin + EVENTS if begin + EVENTS < newest else None,
+    }
+
+
+def _request(_: Services, job: JobResource, *__: int | None) -> dict[str, Any]:
+    return {"body": _visible(job.request.model_dump_json(indent=2))}
+
+
+def _visible(text: str) -> str:
+    """Characters that show nothing, or turn the rest around, as JSON's escapes: the same document."""
+    return "".join(c if c == "\n" or unicodedata.category(c) not in ("Cc", "Cf") else json.dumps(c)[1:-1] for c in text)
+
+
+_IN_TAB: dict[str, Callable[..., dict[str, Any]]] = {
+    "results": _results,
+    "layers": _layers,
+    "training": _training,
+    "files": _files,
+    "log": _log,
+    "events": _events,
+    "request": _request,
+}

@@ -1,0 +1,89 @@
+"""Templates: how they are found and filled in, and the answer that one becomes."""
+
+import hashlib
+from datetime import UTC, datetime
+from typing import Any
+
+from fastapi import Request, Response
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from api_schemas import parts, reading, text
+from api_schemas.enums import TERMINAL_STATES, JobState
+from service.core import ranges
+from service.page import static_files
+from service.page.units import written
+from service.sessions import CSRF_KEY
+
+
+def when(moment: datetime | None) -> str:
+    """`2026-01-05 12:00`, UTC."""
+    return "–" if moment is None else f"{moment.astimezone(UTC):%Y-%m-%d %H:%M}"
+
+
+def when_exactly(moment: datetime) -> str:
+    """The same to the second."""
+    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
+
+
+def duration(seconds: float | None) -> str:
+    """Two units at most: `42 s`, `3 min 5 s`, `2 h 10 min`, `3 d 4 h`."""
+    if seconds is None:
+        return "–"
+    whole = round(seconds)
+    for size, unit, small, small_unit in ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
+        if whole >= size:
+            count, rest = divmod(whole, size)
+            return f"{count} {unit} {rest // small} {small_unit}" if rest // small else f"{count} {unit}"
+    return f"{whole} s"
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("service.page"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        plain=text.plain, percent=text.percent, count=text.count, file_size=text.file_size,
+        milliseconds=text.milliseconds, line=text.line, when=when, when_exactly=when_exactly, duration=duration, written=written,
+    )  # fmt: skip
+    environment.globals.update(
+        static=static_files.address,
+        scores_written=reading.written,
+        metric_name=reading.metric_name,
+        latency_at=reading.latency_at,
+        goal=reading.goal,
+        removed=parts.removed,
+        part_names=parts.NAMES,
+        JobState=JobState,
+        TERMINAL=TERMINAL_STATES,
+    )
+    return environment
+
+
+_TEMPLATES = _environment()
+
+
+def answer(request: Request, template: str, /, status: int = 200, **context: Any) -> Response:
+    """The template filled in; 304 where the browser has the same already."""
+    services = request.app.state.services
+    body = _TEMPLATES.get_template(template).render(
+        path=request.url.path,
+        address=str(request.url.replace(scheme="", netloc="")),
+        csrf=getattr(request.state, CSRF_KEY, ""),
+        keys=services.settings.auth != "none",
+        **context,
+    )
+    etag = f'"{hashlib.sha256(body.encode()).hexdigest()[:32]}"'
+    # One address answers with the whole or a part, by what asks.
+    headers = {"ETag": etag, "Cache-Control": "private, no-cache", "Vary": "HX-Target, Cookie"}
+    if status == 200 and ranges.matches(etag, request.headers.get("if-none-match")):
+        return Response(status_code=304, headers=headers)
+    return Response(body, status, headers, "text/html; charset=utf-8")
+
+
+def part_wanted(request: Request) -> str | None:
+    """Id of the element that is to be renewed, where a script asks for no more than that."""
+    return request.headers.get("hx-target") if request.headers.get("hx-request") else None

@@ -1,0 +1,92 @@
+"""What a test looks at beside the page itself: the console, the network, axe-core, pictures."""
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import ConsoleMessage, Page, Request
+
+WIDTHS = (360, 1440)
+THEMES = ("light", "dark")
+SERIOUS = ("serious", "critical")
+IMAGES = Path(__file__).parents[2] / "docs" / "images"
+
+
+@dataclass
+class Watched:
+    """A page, and what its console or its network said that it should not have."""
+
+    page: Page
+    expected: list[str] = field(default_factory=list)
+    """Parts of console lines that the test brings about: a browser notes every refusal."""
+    _said: list[str] = field(default_factory=list)
+
+    @property
+    def complaints(self) -> list[str]:
+        return [line for line in self._said if not any(part in line for part in self.expected)]
+
+    def note(self, line: str) -> None:
+        self._said.append(line)
+
+
+def watched(page: Page) -> Watched:
+    """Notes from now on."""
+    found = Watched(page)
+    hosts: set[str] = set()
+
+    def asked(request: Request) -> None:
+        address = urlsplit(request.url)
+        if address.scheme in ("data", "blob", "about"):
+            return
+        hosts.add(address.netloc)
+        if len(hosts) > 1:
+            found.note(f"asked {address.netloc}")
+
+    def told(message: ConsoleMessage) -> None:
+        if message.type in ("error", "warning"):
+            found.note(f"{message.text} {message.location.get('url', '')}")
+
+    page.on("request", asked)
+    page.on("console", told)
+    page.on("pageerror", lambda error: found.note(str(error)))
+    return found
+
+
+def assert_usable(page: Page, name: str) -> None:
+    """At both widths and in both themes: nothing to scroll sideways, nothing serious for axe-core."""
+    before = page.viewport_size
+    try:
+        for width in WIDTHS:
+            for theme in THEMES:
+                page.set_viewport_size({"width": width, "height": 900})
+                page.emulate_media(color_scheme=theme)  # type: ignore[arg-type]
+                wide = page.evaluate("document.documentElement.scrollWidth")
+                assert wide <= width, f"{name} is {wide} wide in a window of {width}"
+                found = Axe().run(page).response["violations"]
+                bad = [
+                    (rule["id"], [node["target"] for node in rule["nodes"]][:5])
+                    for rule in found
+                    if rule["impact"] in SERIOUS
+                ]
+                assert bad == [], f"{name}, {width} wide, {theme}: {bad}"
+    finally:
+        page.emulate_media(color_scheme="light")
+        if before is not None:
+            page.set_viewport_size(before)
+
+
+def picture(page: Page, name: str, *, width: int = 1440, height: int = 900, theme: str = "light") -> None:
+    """docs/images/page-NAME.png, where pictures are asked for (`make screenshots`)."""
+    if "WRITE_SCREENSHOTS" not in os.environ:
+        return
+    page.set_viewport_size({"width": width, "height": height})
+    page.emulate_media(color_scheme=theme)  # type: ignore[arg-type]
+    page.evaluate("scrollTo(0, 0)")
+    page.wait_for_function("document.fonts.status === 'loaded'")
+    page.wait_for_timeout(300)  # Curves are drawn anew for a new width.
+    IMAGES.mkdir(exist_ok=True)
+    page.screenshot(path=IMAGES / f"page-{name}.png")
+    page.set_viewport_size({"width": 1440, "height": 900})
+    page.emulate_media(color_scheme="light")
