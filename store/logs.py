@@ -4,16 +4,19 @@ Rows and not artifacts: a piece is written with the heartbeat and fenced like ev
 artifact store is what failed, and it stays when the worker dies.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import delete, select
+from sqlalchemy import Select, delete, select
 from sqlalchemy.orm import Session
 
 from store import transitions
 from store.tables import JobLogRow
 from store.tenancy import owned_by, select_owned
 from store.transitions import Lease
+
+MOST_ROWS = 1000
+"""Read at once."""
 
 
 @dataclass(frozen=True)
@@ -55,17 +58,33 @@ def attempts(session: Session, tenant: str, job_id: str) -> Sequence[int]:
 
 def read(session: Session, tenant: str, job_id: str, attempt: int, offset: int, most: int) -> LogPiece:
     """About `most` bytes, whole pieces, from byte `offset` or from the first that is still kept; empty at the end."""
-    rows = select_owned(JobLogRow, tenant).where(
-        JobLogRow.job_id == job_id, JobLogRow.attempt == attempt, JobLogRow.start >= offset
-    )
+    later = _rows(tenant, job_id, attempt).where(JobLogRow.start >= offset).order_by(JobLogRow.start)
+    return _piece(attempt, offset, _up_to(most, session.scalars(later.limit(MOST_ROWS))))
+
+
+def read_end(session: Session, tenant: str, job_id: str, attempt: int, most: int) -> LogPiece:
+    """The newest bytes, about `most`, whole pieces."""
+    newest = _rows(tenant, job_id, attempt).order_by(JobLogRow.start.desc())
+    return _piece(attempt, 0, _up_to(most, session.scalars(newest.limit(MOST_ROWS)))[::-1])
+
+
+def _rows(tenant: str, job_id: str, attempt: int) -> Select[JobLogRow]:
+    return select_owned(JobLogRow, tenant).where(JobLogRow.job_id == job_id, JobLogRow.attempt == attempt)
+
+
+def _up_to(most: int, rows: Iterable[JobLogRow]) -> list[JobLogRow]:
+    """The first rows that are `most` bytes together; one at least."""
     found: list[JobLogRow] = []
     size = 0
-    for row in session.scalars(rows.order_by(JobLogRow.start).limit(1000)):
+    for row in rows:
         if found and size + row.size > most:
             break
         found.append(row)
         size += row.size
-    if not found:
+    return found
+
+
+def _piece(attempt: int, offset: int, rows: Sequence[JobLogRow]) -> LogPiece:
+    if not rows:
         return LogPiece(attempt, offset, offset, "")
-    last = found[-1]
-    return LogPiece(attempt, found[0].start, last.start + last.size, "".join(row.text for row in found))
+    return LogPiece(attempt, rows[0].start, rows[-1].start + rows[-1].size, "".join(row.text for row in rows))

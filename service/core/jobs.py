@@ -78,9 +78,11 @@ def resume(services: Services, job_id: str) -> JobResource:
     return get(services, job_id)
 
 
-def log_of(services: Services, job_id: str, attempt: int | None, offset: int) -> tuple[LogPiece, Sequence[int]]:
-    """A piece of the log of an attempt, the newest by default, and which attempts have one. Raises NOT_FOUND, or
-    DELETED."""
+def log_of(services: Services, job_id: str, attempt: int | None, offset: int | None) -> tuple[LogPiece, Sequence[int]]:
+    """A piece of the log of an attempt, the newest by default, and which attempts have one. Without `offset` its end.
+
+    Raises NOT_FOUND, or DELETED.
+    """
     with services.database.read() as session:
         found(session, services, job_id)
         attempts = logs.attempts(session, services.tenant, job_id)
@@ -89,6 +91,8 @@ def log_of(services: Services, job_id: str, attempt: int | None, offset: int) ->
                 ErrorCode.NOT_FOUND, f"Attempt {attempt} of the job has no log; there are {list(attempts)}."
             )
         chosen = attempt or (attempts[-1] if attempts else 1)
+        if offset is None:
+            return logs.read_end(session, services.tenant, job_id, chosen, LOG_PIECE_BYTES), attempts
         return logs.read(session, services.tenant, job_id, chosen, offset, LOG_PIECE_BYTES), attempts
 
 

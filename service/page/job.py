@@ -15,6 +15,7 @@ from api_schemas.reach import SHARE_OF
 from api_schemas.resources import CheckpointResource, JobResource
 from service.access import ToReadJobs
 from service.core import checkpoints, jobs
+from service.page import new
 from service.page.figures import maps, steps
 from service.page.rendering import answer, part_wanted
 from service.routes.parameters import JobPath
@@ -122,15 +123,8 @@ def _files(services: Services, job: JobResource, *_: int | None) -> dict[str, An
 
 
 def _log(services: Services, job: JobResource, _: int | None, attempt: int | None, *__: int | None) -> dict[str, Any]:
-    piece, attempts = jobs.log_of(services, job.id, attempt, 0)
-    text, end = piece.text, piece.end
-    while True:
-        more, _attempts = jobs.log_of(services, job.id, attempt, end)
-        if not more.text:
-            break
-        # A log of many megabytes is for downloading; here only its end is shown.
-        text, end = text[-jobs.LOG_PIECE_BYTES :] + more.text, more.end
-    lines = text.splitlines()
+    piece, attempts = jobs.log_of(services, job.id, attempt, None)
+    lines = piece.text.splitlines()
     return {
         "lines": lines[-LOG_LINES:],
         "left_out": len(lines) > LOG_LINES or piece.start > 0,
@@ -151,7 +145,7 @@ def _events(services: Services, job: JobResource, _: int | None, __: int | None,
 
 
 def _request(_: Services, job: JobResource, *__: int | None) -> dict[str, Any]:
-    return {"body": _visible(job.request.model_dump_json(indent=2))}
+    return {"body": _visible(job.request.model_dump_json(indent=2)), "like": new.like(job.request)}
 
 
 def _visible(text: str) -> str:

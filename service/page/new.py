@@ -1,14 +1,17 @@
 """`/new`: upload or choose a model and a dataset, and say what is to be cut."""
 
 from typing import Annotated
+from urllib.parse import urlencode
 
 from fastapi import APIRouter, Query, Request, Response
 
-from api_schemas.enums import ExportFormat, TargetKind, UploadState
+from api_schemas.enums import ExportFormat, Layout, TargetKind, UploadState
 from api_schemas.errors import ErrorCode, SecateurError
+from api_schemas.inputs import UploadedDataset, UploadedModel
 from api_schemas.presets import PRESETS
 from api_schemas.reach import SHARE_OF
 from api_schemas.resources import DatasetResource, ModelResource
+from api_schemas.spec import JobRequest
 from service.access import ToReadUploads
 from service.core import uploads, views
 from service.page.rendering import answer
@@ -16,6 +19,7 @@ from service.routes import datasets, models
 from service.services import Services
 
 OFFERED = 100
+MOST_STEPS = 12
 DEFAULTS = {
     "model": "", "dataset": "", "preset": "best", "kind": "attention_sparsity", "share": "50", "steps": "0", "epochs": "",
     "drop": "", "layout": "", "exports": "", "name": "", "labels": "",
@@ -44,7 +48,31 @@ def new_page(
         presets=tuple(PRESETS),
         kinds={kind: SHARE_OF[kind] for kind in TargetKind},
         formats=tuple(ExportFormat),
+        most_steps=MOST_STEPS,
     )
+
+
+def like(request: JobRequest) -> str | None:
+    """The form's address, filled in with what it has fields for; None where it has none for model or dataset."""
+    model, dataset, pruning = request.model, request.dataset, request.pruning
+    if not (isinstance(model, UploadedModel) and isinstance(dataset, UploadedDataset)):
+        return None
+    steps = pruning.schedule.steps
+    labels = [f"{key}={value}" if value else key for key, value in request.labels.items() if "," not in value]
+    fields = {
+        "model": model.id,
+        "dataset": dataset.id,
+        "preset": pruning.preset,
+        "kind": pruning.target.kind.value,
+        "share": f"{100 * pruning.target.share:g}",
+        "steps": str(steps) if steps is not None and steps <= MOST_STEPS else "",
+        "epochs": "0" if request.finetune is None else str(request.finetune.epochs),
+        "drop": "" if request.stop is None else f"{100 * request.stop.max_drop:g}",
+        "layout": "stock" if pruning.layout is Layout.STOCK else "",
+        "exports": ",".join(request.exports),
+        "labels": ", ".join(labels),
+    }
+    return f"/new?{urlencode({name: value for name, value in fields.items() if value})}"
 
 
 def _models(services: Services, chosen: str) -> list[ModelResource]:

@@ -1,11 +1,13 @@
 """The same without a mouse: everything is reached by Tab, and pressed by Enter, Space and arrows."""
 
 import re
+import tarfile
+from pathlib import Path
 
 from playwright.sync_api import Page, expect
 
-from secateur import Secateur
 from tests.support.tiny import tiny_data, tiny_model
+from tests.ui.watching import curves_drawn
 
 FURTHEST = 90
 
@@ -28,38 +30,55 @@ def tab_to(page: Page, selector: str) -> None:
     assert outlined, f"nothing shows that {selector} has the focus"
 
 
-def test_by_keyboard_alone(page: Page, house: tuple[str, str]) -> None:
+def press(page: Page, selector: str, key: str = "Enter") -> None:
+    tab_to(page, selector)
+    page.keyboard.press(key)
+
+
+def upload(page: Page, kind: str, folder: Path) -> None:
+    """By the window of the system that the field opens."""
+    tab_to(page, f"#{kind}-files")
+    with page.expect_file_chooser() as opened:
+        page.keyboard.press("Enter")
+    opened.value.set_files(sorted(folder.iterdir()))
+    expect(page.locator(f"#{kind}")).not_to_have_value("")
+
+
+def cancel_in_training(page: Page) -> str:
+    """Waits until the job on the page trains, and ends it; its id."""
+    expect(page.locator("#status")).to_contain_text("finetuning", timeout=90_000)
+    page.once("dialog", lambda dialog: dialog.accept())
+    press(page, "#cancel")
+    expect(page.locator("#status .state")).to_have_text("cancelled", timeout=60_000)
+    return page.url.partition("?")[0].rpartition("/")[2]
+
+
+def test_by_keyboard_alone(page: Page, house: tuple[str, str], tmp_path: Path) -> None:
     url, key = house
-    with Secateur(url, key) as client:
-        model, dataset = client.upload_model(tiny_model()).id, client.upload_dataset(tiny_data()).id
     page.goto(url)
     # The field has the focus when the page opens.
     page.keyboard.type(key)
     page.keyboard.press("Enter")
     expect(page.get_by_role("heading", name="Jobs", exact=True)).to_be_visible()
-
     page.keyboard.press("Tab")
     expect(page.locator(".skip")).to_be_focused()
     page.keyboard.press("Enter")
     expect(page.locator("main")).to_be_focused()
-    page.goto(url)
-    tab_to(page, 'nav a[href="/new"]')
-    page.keyboard.press("Enter")
-    expect(page).to_have_url(re.compile("/new"))
-    expect(page.locator("#share-shown")).not_to_be_empty()
 
+    # Upload and create.
+    page.goto(url)
+    press(page, 'nav a[href="/new"]')
+    expect(page.locator("#share-shown")).not_to_be_empty()
+    upload(page, "model", tiny_model())
+    upload(page, "dataset", tiny_data())
     tab_to(page, "#model")
+    page.keyboard.press("ArrowUp")
+    expect(page.locator("#model")).to_have_value("")
     page.keyboard.press("ArrowDown")
-    expect(page.locator("#model")).to_have_value(model)
-    tab_to(page, "#model-files")
-    tab_to(page, "#dataset")
-    page.keyboard.press("ArrowDown")
-    expect(page.locator("#dataset")).to_have_value(dataset)
-    tab_to(page, "input[name=preset]")
-    page.keyboard.press("ArrowRight")
+    expect(page.locator("#model")).to_have_value(re.compile("^mdl_"))
+    press(page, "input[name=preset]", "ArrowRight")
     assert "preset=paper" in page.url
-    tab_to(page, "#share")
-    page.keyboard.press("Home")
+    press(page, "#share", "Home")
     for _ in range(25):
         page.keyboard.press("ArrowRight")
     expect(page.locator("#share-shown")).to_have_text("30%")
@@ -68,28 +87,48 @@ def test_by_keyboard_alone(page: Page, house: tuple[str, str]) -> None:
     tab_to(page, "#name")
     page.keyboard.type("by keyboard")
     expect(page.locator("#estimate tbody tr").first).to_be_visible()
-    tab_to(page, "#submit")
-    page.keyboard.press("Enter")
+    press(page, "#submit")
 
+    # Watch, pause, cancel.
     expect(page).to_have_url(re.compile("/jobs/job_"))
     expect(page.locator("#status .state")).to_have_text("running", timeout=90_000)
-    tab_to(page, 'a[href$="tab=events"]')
-    page.keyboard.press("Enter")
+    press(page, 'a[href$="tab=events"]')
     expect(page.locator("#tab[data-tab=events]")).to_be_visible()
-    tab_to(page, "#pause")
-    page.keyboard.press("Enter")
+    press(page, "#pause")
     expect(page.get_by_text("It pauses after the step that runs.")).to_be_visible()
+    first = cancel_in_training(page)
+
+    # Download one.
+    press(page, 'a[href$="tab=files"]')
+    tab_to(page, "#download-0")
+    with page.expect_download() as begun:
+        page.keyboard.press("Enter")
+    begun.value.save_as(tmp_path / "step.tar")
+    with tarfile.open(tmp_path / "step.tar") as archive:
+        assert any(name.endswith("/model.safetensors") for name in archive.getnames())
+
+    # Another like it; compare the two.
+    press(page, 'a[href$="tab=request"]')
+    press(page, 'a[href^="/new?"]')
+    expect(page.locator("#share-shown")).to_have_text("30%")
+    press(page, "#submit")
+    expect(page).to_have_url(re.compile("/jobs/job_"))
+    second = cancel_in_training(page)
+    press(page, 'nav a[href="/"]')
+    for job in (first, second):
+        press(page, f"#pick-{job}", "Space")
+        expect(page.locator(f"#pick-{job}")).to_be_checked()
+    press(page, "#compare")
+    expect(page).to_have_url(re.compile(f"/compare.*{first}"))
+    curves_drawn(page, 5)
+
+    # Delete one, and the theme is kept.
+    page.goto(f"{url}/jobs/{first}")
     page.once("dialog", lambda dialog: dialog.accept())
-    tab_to(page, "#cancel")
-    page.keyboard.press("Enter")
-    expect(page.locator("#status .state")).to_have_text("cancelled", timeout=60_000)
-    page.once("dialog", lambda dialog: dialog.accept())
-    tab_to(page, "#delete")
-    page.keyboard.press("Enter")
+    press(page, "#delete")
     expect(page.get_by_role("heading", name="Jobs", exact=True)).to_be_visible()
-    expect(page.get_by_text("by keyboard")).to_have_count(0)
-    tab_to(page, "#theme")
-    page.keyboard.press("Enter")
+    expect(page.locator("table.jobs tbody tr")).to_have_count(1)
+    press(page, "#theme")
     expect(page.locator("html")).to_have_attribute("data-theme", "dark")
     page.reload()
     expect(page.locator("html")).to_have_attribute("data-theme", "dark")

@@ -10,7 +10,7 @@ from playwright.sync_api import Page, Route, expect
 
 from api_schemas.spec import JobRequest
 from tests.support.tiny import tiny_data, tiny_model
-from tests.ui.watching import Watched, assert_usable, picture
+from tests.ui.watching import Watched, assert_usable, curves_drawn, picture
 
 PIECE = 16 * 2**20
 """What the page sends at once (sending.js)."""
@@ -74,18 +74,6 @@ def go_on_after_a_reload(page: Page) -> None:
     # The first piece is not sent again: only the rest of that file, and those that had not begun.
     assert begun.count(str(PIECE)) == 1
     assert begun.count("0") == sum(path.name > "train.parquet" for path in files)
-
-
-def curves_drawn(page: Page, count: int) -> None:
-    """Every figure has its drawing, and something is drawn in it."""
-    expect(page.locator("figure.plot canvas")).to_have_count(count)
-    empty = page.evaluate(
-        """() => [...document.querySelectorAll("figure.plot canvas")].filter((canvas) => {
-            const data = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
-            return !data.some((value) => value);
-        }).length"""
-    )
-    assert empty == 0
 
 
 def test_the_whole_story(seen: Watched, page: Page, house: tuple[str, str], tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import ConsoleMessage, Page, Request
+from playwright.sync_api import ConsoleMessage, Page, Request, expect
 
 WIDTHS = (360, 1440)
 THEMES = ("light", "dark")
@@ -75,6 +75,18 @@ def assert_usable(page: Page, name: str) -> None:
         page.emulate_media(color_scheme="light")
         if before is not None:
             page.set_viewport_size(before)
+
+
+def curves_drawn(page: Page, count: int) -> None:
+    """Every figure has its drawing, and something is drawn in it."""
+    expect(page.locator("figure.plot canvas")).to_have_count(count)
+    empty = page.evaluate(
+        """() => [...document.querySelectorAll("figure.plot canvas")].filter((canvas) => {
+            const data = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
+            return !data.some((value) => value);
+        }).length"""
+    )
+    assert empty == 0
 
 
 def picture(page: Page, name: str, *, width: int = 1440, height: int = 900, theme: str = "light") -> None:

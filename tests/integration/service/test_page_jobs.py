@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from sqlalchemy import update
@@ -192,6 +193,28 @@ def test_recovery_downloads_events_and_request(
     events = look(client, f"/jobs/{job_id}?tab=events")
     assert "step 2: 25.0% of attention removed, 91.0%" in events.text
     assert '"attention_sparsity": 0.5' in look(client, f"/jobs/{job_id}?tab=request").text
+
+
+def test_another_like_it_is_the_form_with_what_was_asked(
+    client: TestClient, stock: Stock, job_body: dict[str, Any]
+) -> None:
+    pruning = {"preset": "paper", "target": {"flops": 0.2}, "schedule": {"steps": 4}}
+    pruning |= {"layout": "stock", "granularity": "per_head"}
+    more = {
+        "finetune": None,
+        "stop": {"max_drop": 0.025},
+        "exports": ["onnx"],
+        "labels": {"team": "speech", "urgent": ""},
+    }
+    answer = client.post("/v1/jobs", json={**job_body, "pruning": pruning, **more})
+    assert answer.status_code == 202, answer.text
+    job_id = answer.json()["id"]
+    [link] = look(client, f"/jobs/{job_id}?tab=request").all("a", id="like")
+    asked = {name: values[0] for name, values in parse_qs(urlsplit(link["href"]).query).items()}
+    assert asked == {
+        "model": stock.model_id, "dataset": stock.dataset_id, "preset": "paper", "kind": "flops", "share": "20", "steps": "4",
+        "epochs": "0", "drop": "2.5", "layout": "stock", "exports": "onnx", "labels": "team=speech, urgent",
+    }  # fmt: skip
 
 
 def test_buttons_are_those_that_can_be_pressed(client: TestClient, services: Services, job_id: str) -> None:

@@ -66,6 +66,23 @@ def test_who_reads_on_from_each_end_misses_nothing(database: Database) -> None:
     assert read(database, lease, end) == LogPiece(1, end, end + 4, "more")
 
 
+def test_the_end_is_the_newest_pieces_in_their_order(database: Database) -> None:
+    lease = running(database)
+
+    def end(most: int, tenant: str = DEFAULT_TENANT) -> LogPiece:
+        with database.read() as session:
+            return logs.read_end(session, tenant, lease.job_id, lease.epoch, most)
+
+    assert end(PLENTY) == LogPiece(1, 0, 0, "")
+    last = 0
+    for number in range(10):
+        last = append(database, lease, last, f"line {number}\n")
+    assert end(17) == LogPiece(1, 56, 70, "line 8\nline 9\n")
+    assert end(PLENTY).text.splitlines() == [f"line {number}" for number in range(10)]
+    assert end(1) == LogPiece(1, 63, 70, "line 9\n")
+    assert end(PLENTY, "another").text == ""
+
+
 def test_a_piece_that_is_larger_than_was_asked_for_comes_whole(database: Database) -> None:
     lease = running(database)
     append(database, lease, 0, "x" * 100)
