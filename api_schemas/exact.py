@@ -22,6 +22,8 @@ def exact(schema: Any) -> Any:
     if kind in ("int", "float"):
         check = _for_int if kind == "int" else _for_float
         return core_schema.no_info_before_validator_function(check, schema, metadata={_DONE: True})
+    if kind == "literal" and all(type(each) is int for each in schema["expected"]):
+        return core_schema.no_info_before_validator_function(_for_int, schema, metadata={_DONE: True})
     return {key: exact(value) for key, value in schema.items()}
 
 

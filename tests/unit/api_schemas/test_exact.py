@@ -21,6 +21,7 @@ class Outer(Strict):
     inner: Inner = Inner()
     kind: Granularity = Granularity.RAGGED
     auto: int | Literal["auto"] = 1
+    some: Literal[1, 8] = 1
 
 
 @pytest.mark.parametrize(
@@ -35,6 +36,7 @@ class Outer(Strict):
         ("inner", {"share": None}),
         ("kind", "per_head"),
         ("auto", "auto"),
+        ("some", 8),
     ],
 )
 def test_what_is_taken(field: str, given: Any) -> None:
@@ -53,6 +55,8 @@ def test_what_is_taken(field: str, given: Any) -> None:
         ("yes", 1, "valid boolean"),
         ("inner", {"share": "0.5"}, "valid number"),
         ("auto", True, "valid integer"),
+        ("some", True, "valid integer"),
+        ("some", 4, "should be 1 or 8"),
     ],
 )
 def test_what_is_refused(field: str, given: Any, says: str) -> None:
