@@ -24,6 +24,7 @@ from api_schemas.shape import AttentionShape, FeedForwardShape, ModelShape
 from api_schemas.spec import JobRequest
 from service.routes.examples import JOB_EXAMPLES
 from service.routes.job_example import FIRST_STEP, JOB, NOON
+from service.routes.other_answers import ANSWERS as OTHERS
 
 _SHAPE = ModelShape(
     attention=tuple(
@@ -176,7 +177,7 @@ _ANSWERS: dict[str, BaseModel] = {
 
 def answers() -> dict[str, Any]:
     """By operation id, the JSON of its first success."""
-    return {operation: answer.model_dump(mode="json") for operation, answer in _ANSWERS.items()}
+    return {operation: answer.model_dump(mode="json") for operation, answer in (_ANSWERS | OTHERS).items()}
 
 
 PREVIEW: dict[str, Any] = JobPreview(request=_REQUEST, estimate=_ESTIMATE).model_dump(mode="json")
