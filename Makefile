@@ -12,6 +12,8 @@ export PYTHON TORCH_INDEX
 BIN := .venv/bin
 # Named by what the installation depends on: it runs again when one of these changes, and only then.
 STAMP := .venv/.installed-$(shell cat pyproject.toml scripts/install.sh scripts/repair_torchaudio.py | cksum | cut -d' ' -f1)
+# Suites that take long: targets of their own.
+APART := faults families ui docs
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS)
 
 .PHONY: help
@@ -36,7 +38,7 @@ up: install ## Run the service on this machine, http://127.0.0.1:8000
 
 .PHONY: test
 test: install lint types contracts ## Everything: lint, types, import contracts and all tests
-	$(PYTEST) tests --ignore=tests/faults --ignore=tests/families --ignore=tests/ui
+	$(PYTEST) tests $(addprefix --ignore=tests/,$(APART))
 
 .PHONY: lint
 lint: install ## ruff: rules and format
@@ -75,6 +77,10 @@ test-faults: install ## The stack broken on purpose: killed, frozen, restarted, 
 .PHONY: test-families
 test-families: install ## Every model family with everything that can be asked of it, and a whole job of each class
 	$(PYTEST) tests/families
+
+.PHONY: test-docs
+test-docs: install ## Every snippet of README and docs, and the notebook, run against real services
+	$(PYTEST) tests/docs
 
 .PHONY: test-ui
 test-ui: install ## The page in Chromium over the real stack: the whole story, by keyboard alone, 200 jobs, axe-core

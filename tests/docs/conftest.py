@@ -1,0 +1,5 @@
+"""The documentation, run. Not part of `make test`: `make test-docs`."""
+
+from tests.support.up import service
+
+__all__ = ["service"]
