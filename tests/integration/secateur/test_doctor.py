@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -202,15 +203,22 @@ def test_less_room_than_the_settings_let_come(tmp_path: Path) -> None:
     found(findings, "disk", Verdict.WARNING, "less than the settings let come", "SECATEUR_MAX_MODEL_BYTES")
 
 
+@pytest.fixture
+def open_path() -> Iterator[Path]:
+    """A folder that everybody may look into. Those above `tmp_path` are closed by every run of pytest that begins."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder)
+        path.chmod(0o755)
+        yield path
+
+
 @pytest.mark.parametrize("closed", ["theirs", "."])
-def test_a_folder_that_only_others_may_write_to(tmp_path: Path, closed: str) -> None:
+def test_a_folder_that_only_others_may_write_to(open_path: Path, closed: str) -> None:
     """`.`: this user may not even look into the folder above."""
-    folder = tmp_path / "data" / "theirs"
+    folder = open_path / "data" / "theirs"
     folder.mkdir(parents=True)
     prefix: list[str] = []
     if os.getuid() == 0:
-        for parent in (tmp_path, *tmp_path.parents[:3]):
-            parent.chmod(0o755)
         prefix = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
         (folder.parent / closed).chmod(0o755 if closed == "theirs" else 0o700)
     else:

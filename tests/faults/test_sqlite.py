@@ -1,4 +1,4 @@
-"""A short part of `make test-faults`: the engine killed inside a recovery, then its worker, and nothing is different."""
+"""Over SQLite: the engine killed inside a recovery, then its worker, and nothing is different."""
 
 from pathlib import Path
 
