@@ -35,6 +35,11 @@ def press(page: Page, selector: str, key: str = "Enter") -> None:
     page.keyboard.press(key)
 
 
+def to_tab(page: Page, name: str) -> None:
+    press(page, f'a[href$="tab={name}"]')
+    expect(page.locator(f"#tab[data-tab={name}]")).to_be_visible()
+
+
 def upload(page: Page, kind: str, folder: Path) -> None:
     """By the window of the system that the field opens."""
     tab_to(page, f"#{kind}-files")
@@ -44,17 +49,17 @@ def upload(page: Page, kind: str, folder: Path) -> None:
     expect(page.locator(f"#{kind}")).not_to_have_value("")
 
 
-def cancel_in_training(page: Page) -> str:
-    """Waits until the job on the page trains, and ends it; its id."""
-    expect(page.locator("#status")).to_contain_text("finetuning", timeout=90_000)
-    page.once("dialog", lambda dialog: dialog.accept())
-    press(page, "#cancel")
-    expect(page.locator("#status .state")).to_have_text("cancelled", timeout=60_000)
+def submit(page: Page) -> str:
+    """The id of the job."""
+    press(page, "#submit")
+    expect(page).to_have_url(re.compile("/jobs/job_"))
     return page.url.partition("?")[0].rpartition("/")[2]
 
 
 def test_by_keyboard_alone(page: Page, house: tuple[str, str], tmp_path: Path) -> None:
     url, key = house
+    # Windows of the system are caught while somebody listens; who begins with the key press begins too late now and then.
+    page.on("filechooser", lambda _: None)
     page.goto(url)
     # The field has the focus when the page opens.
     page.keyboard.type(key)
@@ -77,44 +82,47 @@ def test_by_keyboard_alone(page: Page, house: tuple[str, str], tmp_path: Path) -
     page.keyboard.press("ArrowDown")
     expect(page.locator("#model")).to_have_value(re.compile("^mdl_"))
     press(page, "input[name=preset]", "ArrowRight")
-    assert "preset=paper" in page.url
+    expect(page).to_have_url(re.compile("preset=paper"))
     press(page, "#share", "Home")
-    for _ in range(25):
+    for _ in range(5):
         page.keyboard.press("ArrowRight")
-    expect(page.locator("#share-shown")).to_have_text("30%")
+    expect(page.locator("#share-shown")).to_have_text("10%")
     tab_to(page, "#epochs")
-    page.keyboard.type("500")
+    page.keyboard.type("1")
     tab_to(page, "#name")
     page.keyboard.type("by keyboard")
     expect(page.locator("#estimate tbody tr").first).to_be_visible()
-    press(page, "#submit")
+    first = submit(page)
 
-    # Watch, pause, cancel.
-    expect(page).to_have_url(re.compile("/jobs/job_"))
-    expect(page.locator("#status .state")).to_have_text("running", timeout=90_000)
-    press(page, 'a[href$="tab=events"]')
-    expect(page.locator("#tab[data-tab=events]")).to_be_visible()
-    press(page, "#pause")
-    expect(page.get_by_text("It pauses after the step that runs.")).to_be_visible()
-    first = cancel_in_training(page)
-
-    # Download one.
-    press(page, 'a[href$="tab=files"]')
-    tab_to(page, "#download-0")
+    # Watch to the end; download.
+    expect(page.locator("#status .state")).to_have_text("succeeded", timeout=180_000)
+    to_tab(page, "files")
+    tab_to(page, "#download-1")
     with page.expect_download() as begun:
         page.keyboard.press("Enter")
     begun.value.save_as(tmp_path / "step.tar")
     with tarfile.open(tmp_path / "step.tar") as archive:
         assert any(name.endswith("/model.safetensors") for name in archive.getnames())
 
-    # Another like it; compare the two.
-    press(page, 'a[href$="tab=request"]')
-    press(page, 'a[href^="/new?"]')
-    expect(page.locator("#share-shown")).to_have_text("30%")
-    press(page, "#submit")
-    expect(page).to_have_url(re.compile("/jobs/job_"))
-    second = cancel_in_training(page)
+    # Another like it, but longer: pause, cancel.
+    to_tab(page, "request")
+    press(page, "#like")
+    expect(page).to_have_url(re.compile("/new"))
+    expect(page.locator("#share-shown")).to_have_text("10%")
+    press(page, "#epochs", "ControlOrMeta+A")
+    page.keyboard.type("500")
+    second = submit(page)
+    expect(page.locator("#status")).to_contain_text("finetuning", timeout=90_000)
+    to_tab(page, "events")
+    press(page, "#pause")
+    expect(page.get_by_text("It pauses after the step that runs.")).to_be_visible()
+    page.once("dialog", lambda dialog: dialog.accept())
+    press(page, "#cancel")
+    expect(page.locator("#status .state")).to_have_text("cancelled", timeout=60_000)
+
+    # Compare the two.
     press(page, 'nav a[href="/"]')
+    expect(page.locator("table.jobs")).to_be_visible()
     for job in (first, second):
         press(page, f"#pick-{job}", "Space")
         expect(page.locator(f"#pick-{job}")).to_be_checked()

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import update
 from starlette.testclient import TestClient
 
-from api_schemas.enums import JobState
+from api_schemas.enums import JobState, StopReason
 from api_schemas.events import StepDone
 from api_schemas.metrics import JobResult
 from api_schemas.reading import head_sparsity
@@ -35,8 +35,8 @@ def look(client: TestClient, address: str, **headers: str) -> Page:
     return Page(answer)
 
 
-def finish(services: Services, lease: Lease, steps: int = 2) -> None:
-    """Commit measured steps and end the job, as a worker would."""
+def finish(services: Services, lease: Lease, steps: int = 2, taken: int | None = None) -> None:
+    """Commit measured steps and end the job, as a worker would; `taken` is the step before a drop that was too large."""
     for step in range(steps + 1):
         file = StepFile("report.html", 3, "ab" * 32, f"jobs/{lease.job_id}/step-{step}/report.html")
         metrics = measured_step(step)
@@ -44,6 +44,10 @@ def finish(services: Services, lease: Lease, steps: int = 2) -> None:
         with services.database.write() as session:
             transitions.commit_step(session, lease, metrics, [file] if step else [], downloadable=step > 0, events=told)
     result = JobResult(step=steps, stopped=None, detail=f"All {steps} steps were taken.", test=measured_step(0).test)
+    if taken is not None:
+        result = result.model_copy(
+            update={"step": taken, "stopped": StopReason.MAX_DROP, "detail": "It lost too much."}
+        )
     with services.database.write() as session:
         transitions.succeed(session, lease, result=result)
 
@@ -155,6 +159,21 @@ def test_results_are_the_numbers_of_the_api(client: TestClient, services: Servic
     assert "+1.00 points" in page.text
     # A text alternative for every figure.
     assert len(page.all("figure", class_="plot card")) == len(page.all("details")) == 5
+
+
+def test_a_job_that_stopped_shows_the_step_that_was_taken(
+    client: TestClient, services: Services, job_body: dict[str, Any]
+) -> None:
+    job_id = client.post("/v1/jobs", json=job_body | {"stop": {"max_drop": 0.03}}).json()["id"]
+    finish(services, claim(services), taken=1)
+    page = look(client, f"/jobs/{job_id}")
+    assert "It lost too much. Every step can be downloaded." in page.text
+    tiles = " ".join(page.text.split("Accuracy against")[0].split())
+    assert "after step 1" in tiles
+    assert "1.20×" in tiles
+    assert "1.40×" not in tiles
+    assert len(page.all("tr", class_="chosen")) == 1
+    assert "93.0%" in look(client, "/").text
 
 
 def test_maps_show_every_layer_and_every_head_of_the_original(

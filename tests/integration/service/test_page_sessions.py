@@ -154,6 +154,7 @@ CHANGES: dict[str, tuple[dict[str, str], bool]] = {
     "another port": ({"Origin": "http://127.0.0.1:9", "X-CSRF-Token": "right"}, False),
     "no origin at all": ({"Origin": "null", "X-CSRF-Token": "right"}, False),
     "nothing that says where from": ({"X-CSRF-Token": "right"}, False),
+    "another site": ({"Sec-Fetch-Site": "cross-site", "X-CSRF-Token": "right"}, False),
     "a neighbour": ({"Sec-Fetch-Site": "same-site", "X-CSRF-Token": "right"}, False),
     "nothing": ({}, False),
 }
