@@ -2,8 +2,9 @@
 
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -65,10 +66,20 @@ def fill(folder: Path) -> Path:
     raise AssertionError("the disk has no end")
 
 
-@contextmanager
-def refusing_bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def refusing_bucket(monkeypatch: pytest.MonkeyPatch) -> AbstractContextManager[str]:
     """The URL of a bucket whose server answers 403 to everything."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Refusing)
+    return _bucket(_Refusing, monkeypatch)
+
+
+def stuck_bucket(monkeypatch: pytest.MonkeyPatch) -> AbstractContextManager[str]:
+    """The URL of a bucket whose server begins every upload in parts, takes the parts, and does not say so."""
+    return _bucket(_Stuck, monkeypatch)
+
+
+@contextmanager
+def _bucket(handler: type[BaseHTTPRequestHandler], monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server.daemon_threads = True
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         yield bucket_at(server.server_port, monkeypatch)
@@ -98,3 +109,16 @@ class _Refusing(BaseHTTPRequestHandler):
 
     def log_message(self, *_: object) -> None:
         """Says nothing."""
+
+
+class _Stuck(_Refusing):
+    def do_POST(self) -> None:
+        body = b"<InitiateMultipartUploadResult><UploadId>one</UploadId></InitiateMultipartUploadResult>"
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def do_PUT(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        time.sleep(30)

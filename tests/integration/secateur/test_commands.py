@@ -284,6 +284,8 @@ def test_keys_of_a_tenant(tmp_path: Path) -> None:
         "--data-dir",
         settings.data_dir,
     ]
+    narrowed = subprocess.run([*command, "--scope", "jobs:read"], capture_output=True, text=True, check=False)
+    assert (narrowed.returncode, "every scope" in narrowed.stderr) == (2, True)
     first = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
     assert set(first["scopes"]) >= {"admin", "jobs:write"}
     admin = first["token"]

@@ -242,6 +242,7 @@ def test_what_was_begun_can_be_found_again(client: TestClient, kind: str) -> Non
     address = declare(client, files, kind)
     name, data = max(files.items(), key=lambda item: len(item[1]))
     places = [begun(client, address, name, len(data)) for _ in range(2)]
+    begun(client, declare(client, files, kind), name, len(data))  # Of another upload.
     assert send(client, places[0], 0, data[:100]).status_code == 204
     first = client.get(f"{address}/uploads?limit=1").json()
     [newest] = first["items"]

@@ -1,4 +1,4 @@
-"""Artifacts in a local folder: whole or not at all, ranges, and no way out of the folder."""
+"""Artifacts in a local folder: whole or not at all, ranges, and no way out of the folder. And how much an upload holds."""
 
 import asyncio
 import hashlib
@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from api_schemas.errors import ErrorCode, SecateurError
-from store.artifacts import Artifacts
+from store.artifacts import CHUNK, PART, Artifacts
+from tests.support.storage import stuck_bucket
 
 DATA = bytes(range(256)) * 40_000  # 10 MB: several parts.
 SHA256 = hashlib.sha256(DATA).hexdigest()
@@ -64,6 +65,30 @@ def test_an_upload_whose_client_goes_away_leaves_nothing(artifacts: Artifacts, t
     with pytest.raises(ConnectionResetError):
         asyncio.run(artifacts.put_stream("uploads/a/one.bin", broken(), size=len(DATA), sha256=SHA256))
     assert files(tmp_path) == []
+
+
+def test_no_more_is_taken_from_a_client_than_the_store_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four parts on their way and one that is filled: what an upload may hold in memory, whatever its size."""
+    taken = 0
+
+    async def endless() -> AsyncIterator[bytes]:
+        nonlocal taken
+        while True:
+            taken += CHUNK
+            yield bytes(CHUNK)
+            await asyncio.sleep(0)
+
+    async def until_it_waits(url: str) -> None:
+        task = asyncio.create_task(Artifacts(url).put_piece("uploads/a/one.bin", endless()))
+        before = -1
+        while taken != before:
+            before = taken
+            await asyncio.sleep(1)
+        task.cancel()
+
+    with stuck_bucket(monkeypatch) as url:
+        asyncio.run(until_it_waits(url))
+    assert 4 * PART <= taken <= 6 * PART
 
 
 def test_an_empty_file_can_be_stored(artifacts: Artifacts, tmp_path: Path) -> None:
