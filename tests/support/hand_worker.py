@@ -7,7 +7,7 @@ from pathlib import Path
 
 from api_schemas.events import Warned
 from api_schemas.metrics import JobResult
-from api_schemas.resources import JobError
+from api_schemas.resources import JobError, JobProgress
 from store import logs, transitions
 from store.artifacts import Artifacts
 from store.database import Database
@@ -31,6 +31,11 @@ class HandWorker:
             assert job is not None
             assert job.id == job_id, "another job of the tests is in front"
             self.lease = Lease(job.id, job.epoch)
+
+    def say(self, progress: JobProgress) -> None:
+        """With a heartbeat."""
+        with self.database.write() as session:
+            transitions.renew(session, self._lease, 600, progress)
 
     def warn(self, count: int) -> None:
         """So many events."""

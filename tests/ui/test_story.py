@@ -1,14 +1,19 @@
 """The whole story: sign in, upload, create, watch, cancel one, download one, compare two."""
 
-import ast
 import base64
+import json
 import re
+import runpy
 import tarfile
 from pathlib import Path
+from typing import Any, Unpack
+from unittest.mock import Mock, patch
 
 from playwright.sync_api import Page, Route, expect
 
 from api_schemas.spec import JobRequest
+from secateur.client.job import Job
+from secateur.client.job_request import JobFields, body_of
 from tests.support.tiny import tiny_data, tiny_model
 from tests.ui.watching import Watched, assert_usable, curves_drawn, picture
 
@@ -76,6 +81,31 @@ def go_on_after_a_reload(page: Page) -> None:
     assert begun.count("0") == sum(path.name > "train.parquet" for path in files)
 
 
+def sent_by(program: str, folder: Path) -> dict[str, Any]:
+    """The body that the client would send if the program were run."""
+    sent: list[dict[str, Any]] = []
+
+    class Client:
+        def __init__(self, url: str) -> None:
+            assert url.startswith("http://127.0.0.1:")
+
+        def __enter__(self) -> "Client":
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            assert sent
+
+        def submit(self, model: str, data: str, **fields: Unpack[JobFields]) -> Mock:
+            sent.append(body_of(model, data, None, fields))
+            return Mock(spec=Job)
+
+    path = folder / "shown.py"
+    path.write_text(program)
+    with patch("secateur.Secateur", Client):
+        runpy.run_path(str(path))
+    return sent[0]
+
+
 def test_the_whole_story(seen: Watched, page: Page, house: tuple[str, str], tmp_path: Path) -> None:
     url, key = house
     # The browser notes refusals that are brought about here: a wrong key, a broken connection, a target out of reach.
@@ -127,8 +157,9 @@ def test_the_whole_story(seen: Watched, page: Page, house: tuple[str, str], tmp_
     page.get_by_label("Labels").fill("team=speech")
     expect(page.locator("#curl")).to_contain_text('"attention_sparsity": 0.5')
     expect(page.locator("#python")).to_contain_text('name="half of the heads"')
-    ast.parse(page.locator("#python").inner_text())
-    JobRequest.model_validate_json(page.locator("#curl").inner_text().split("-d '")[1].rstrip("'"))
+    shown = json.loads(page.locator("#curl").inner_text().split("-d '")[1].rstrip("'"))
+    JobRequest.model_validate(shown)
+    assert sent_by(page.locator("#python").inner_text(), tmp_path) == shown
     expect(estimate.locator("tbody tr")).to_have_count(3)
     assert_usable(page, "new job")
     picture(page, "new", height=1080)

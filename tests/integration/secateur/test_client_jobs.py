@@ -7,12 +7,14 @@ from typing import Any
 import httpx
 import pytest
 
+from api_schemas.enums import Phase
 from api_schemas.errors import ErrorCode, ErrorItem
-from api_schemas.resources import JobError
+from api_schemas.resources import JobError, JobProgress
 from secateur import Progress, errors
 from tests.integration.secateur.conftest import Connect
 from tests.support.cutting_proxy import cutting_proxy
 from tests.support.hand_worker import HandWorker
+from tests.support.stack import wait_for
 
 FILES = {"config.json": b"{}", "model.safetensors": bytes(range(256)) * 20_000}
 
@@ -41,6 +43,26 @@ def test_wait_returns_with_the_result_which_is_downloaded(running: Any, worker: 
         running.download(tmp_path / "none", step=3)
     assert caught.value.code == "no_checkpoint"
     assert "Take step 2" in running._repr_html_()
+
+
+def test_progress_is_told_while_it_is_waited_for(running: Any, worker: HandWorker) -> None:
+    assert running.progress is None
+    said = JobProgress(phase=Phase.FINETUNING, step=1, steps=2, done=1, total=4, fraction=0.25, eta_seconds=9.0)
+    worker.say(said)
+    assert running.refresh().progress == said
+    worker.say(said.model_copy(update={"done": 3, "fraction": 0.75}))
+    told: list[Progress] = []
+
+    def end_when_it_was_told() -> None:
+        wait_for(lambda: bool(told), what="progress")
+        worker.commit(0, {})
+        worker.succeed(0)
+
+    thread = threading.Thread(target=end_when_it_was_told)
+    thread.start()
+    running.wait(progress=told.append)
+    thread.join()
+    assert [(each.phase, each.fraction) for each in told] == [("finetuning", 0.75), ("succeeded", 1.0)]
 
 
 def test_a_job_whose_result_is_the_original_has_nothing_to_download(
