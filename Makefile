@@ -79,7 +79,7 @@ test-families: install ## Every model family with everything that can be asked o
 	$(PYTEST) tests/families
 
 .PHONY: test-docs
-test-docs: install ## Every snippet of README and docs, and the notebook, run against real services
+test-docs: install ## The demo, every snippet of README and docs, and the notebook, run against real services
 	$(PYTEST) tests/docs
 
 .PHONY: test-ui

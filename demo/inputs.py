@@ -86,7 +86,16 @@ def _with_test_split(folder: Path) -> Path:
 
 def test_clips() -> int:
     """How many test clips the fresh process scores (DEMO_CLIPS)."""
-    return int(os.environ.get("DEMO_CLIPS", "500"))
+    return int(number("DEMO_CLIPS", 500))
+
+
+def number(name: str, default: float) -> float:
+    """What an environment variable says, where it is set and not empty. Raises DemoError."""
+    given = os.environ.get(name) or default
+    try:
+        return float(given)
+    except ValueError:
+        raise DemoError(f"{name} is {given!r}, which is no number.") from None
 
 
 if __name__ == "__main__":

@@ -80,7 +80,7 @@ def _over_http(url: str, model: Path, data: Path, downloads: Path, console: Cons
                 uploaded,
                 dataset,
                 preset="paper",
-                sparsity=float(os.environ.get("DEMO_SPARSITY", "0.5")),
+                sparsity=inputs.number("DEMO_SPARSITY", 0.5),
                 pruning={"criterion": criterion},
                 finetune=_recovery().model_dump(),
                 name=f"demo, {criterion.value}",
@@ -123,8 +123,9 @@ def _variants() -> list[tuple[Criterion, str]]:
 
 
 def _recovery() -> Finetune:
-    given = {"epochs": os.environ.get("DEMO_EPOCHS", "1"), "learning_rate": os.environ.get("DEMO_LEARNING_RATE")}
-    return Finetune.model_validate({name: value for name, value in given.items() if value})
+    default = Finetune()
+    rate = inputs.number("DEMO_LEARNING_RATE", default.learning_rate)
+    return Finetune(epochs=int(inputs.number("DEMO_EPOCHS", 1)), learning_rate=rate)
 
 
 def _score_afresh(checkpoint: Path, data: Path) -> dict[str, Any]:

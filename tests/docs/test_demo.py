@@ -1,0 +1,38 @@
+"""`make demo` on a model and data that are given, with a short job: to its end, and what it says when it cannot begin."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.support.tiny import tiny_data, tiny_model
+
+ROOT = Path(__file__).parents[2]
+MEASURED = {"attention removed", "FLOPs a clip", "file"}
+
+
+def demo(folder, **variables):
+    given = {"DEMO_MODEL": str(tiny_model()), "DEMO_DATA": str(tiny_data()), "DEMO_CLIPS": "60", "DEMO_SPARSITY": "0.2"}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "SECATEUR_ENGINE_THREADS": "1", **given, **variables}
+    command = [sys.executable, "-m", "demo.run"]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_it_goes_to_its_end(tmp_path):
+    done = demo(tmp_path, DEMO_EPOCHS="1", DEMO_LEARNING_RATE="1e-3", DEMO_CONTROL="0")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Downloaded step 2" in done.stdout
+    assert "The service and everything it started has stopped." in done.stdout
+    for name in MEASURED:
+        assert name in done.stdout
+    models = json.loads((tmp_path / ".demo" / "result.json").read_text())["models"]
+    assert [model["title"] for model in models] == ["before", "pruned"]
+    assert models[1]["metrics"]["achieved_sparsity"] > 0.1
+    assert models[1]["fresh"]["samples"] == 60
+
+
+def test_a_number_that_is_none_is_said_so(tmp_path):
+    done = demo(tmp_path, DEMO_SPARSITY="half")
+    assert done.returncode == 1
+    assert "DEMO_SPARSITY is 'half', which is no number." in done.stdout
