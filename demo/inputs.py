@@ -6,6 +6,7 @@
 import os
 import tempfile
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from rich.console import Console
@@ -16,6 +17,7 @@ from demo.failure import DemoError
 from secateur.client import packing
 
 ROOT = Path(".demo")
+_Number = TypeVar("_Number", int, float)
 
 
 def model_and_data(console: Console) -> tuple[Path, Path, bool]:
@@ -86,16 +88,17 @@ def _with_test_split(folder: Path) -> Path:
 
 def test_clips() -> int:
     """How many test clips the fresh process scores (DEMO_CLIPS)."""
-    return int(number("DEMO_CLIPS", 500))
+    return number("DEMO_CLIPS", 500)
 
 
-def number(name: str, default: float) -> float:
-    """What an environment variable says, where it is set and not empty. Raises DemoError."""
+def number(name: str, default: _Number) -> _Number:
+    """What an environment variable says, where it is set and not empty: whole where `default` is. Raises DemoError."""
     given = os.environ.get(name) or default
     try:
-        return float(given)
+        return type(default)(given)
     except ValueError:
-        raise DemoError(f"{name} is {given!r}, which is no number.") from None
+        kind = "whole number" if isinstance(default, int) else "number"
+        raise DemoError(f"{name} is {given!r}, which is no {kind}.") from None
 
 
 if __name__ == "__main__":

@@ -125,7 +125,7 @@ def _variants() -> list[tuple[Criterion, str]]:
 def _recovery() -> Finetune:
     default = Finetune()
     rate = inputs.number("DEMO_LEARNING_RATE", default.learning_rate)
-    return Finetune(epochs=int(inputs.number("DEMO_EPOCHS", 1)), learning_rate=rate)
+    return Finetune(epochs=inputs.number("DEMO_EPOCHS", 1), learning_rate=rate)
 
 
 def _score_afresh(checkpoint: Path, data: Path) -> dict[str, Any]:
