@@ -104,7 +104,7 @@ def test_by_keyboard_alone(page: Page, house: tuple[str, str], tmp_path: Path) -
     with tarfile.open(tmp_path / "step.tar") as archive:
         assert any(name.endswith("/model.safetensors") for name in archive.getnames())
 
-    # Another like it, but longer: pause, cancel.
+    # Another like it, but longer: pause, resume, cancel.
     to_tab(page, "request")
     press(page, "#like")
     expect(page).to_have_url(re.compile("/new"))
@@ -115,7 +115,11 @@ def test_by_keyboard_alone(page: Page, house: tuple[str, str], tmp_path: Path) -
     expect(page.locator("#status")).to_contain_text("finetuning", timeout=90_000)
     to_tab(page, "events")
     press(page, "#pause")
-    expect(page.get_by_text("It pauses after the step that runs.")).to_be_visible()
+    pausing = page.get_by_text("It pauses after the step that runs.")
+    expect(pausing).to_be_visible()
+    press(page, "#resume")
+    expect(pausing).to_be_hidden()
+    expect(page.locator("#pause")).to_be_visible()
     page.once("dialog", lambda dialog: dialog.accept())
     press(page, "#cancel")
     expect(page.locator("#status .state")).to_have_text("cancelled", timeout=60_000)
