@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler
 from pydantic_core import CoreSchema
 
-from api_schemas.exact import exact
+from api_schemas.strict_types import exact
 
 
 class Strict(BaseModel):

@@ -4,7 +4,7 @@ from enum import StrEnum
 
 
 class JobState(StrEnum):
-    """Where a job stands. Transitions are listed in docs/states.md and made in store/transitions.py only."""
+    """Where a job stands. Transitions are listed in docs/states.md and made in store/jobs/transitions.py only."""
 
     QUEUED = "queued"
     RUNNING = "running"

@@ -20,22 +20,22 @@ from typing import Any
 import numpy as np
 import torch
 
-from api_schemas import accounting
 from api_schemas.enums import Compensation, Criterion, Split
 from api_schemas.errors import ErrorCode, SecateurError
-from api_schemas.reach import check_reachable
-from api_schemas.spec import EngineSpec
+from api_schemas.spec.job import EngineSpec
 from benchmarks.latency import timed
 from benchmarks.race.machine import describe
 from benchmarks.race.track import Track, lay
-from worker.engine import calibration
+from checkpoints.planning.feasibility import check_reachable
+from checkpoints.sizes import accounting
 from worker.engine.checkpoint.load import Loaded
-from worker.engine.compensation import RIDGE, STEADY_RIDGE, Pulls, refit_outputs
-from worker.engine.cutting import Cutting, Scored
 from worker.engine.evaluate import evaluate
-from worker.engine.evaluate.latency import inputs_of
-from worker.engine.progress import Reporter
-from worker.engine.targets import choose
+from worker.engine.latency.timing import inputs_of
+from worker.engine.pruning import calibration
+from worker.engine.pruning.compensation import RIDGE, STEADY_RIDGE, Pulls, refit_outputs
+from worker.engine.pruning.cutting import Cutting, Scored
+from worker.engine.pruning.targets import choose
+from worker.engine.runtime.progress import Reporter
 
 SHARES = (0.25, 0.5, 0.75, 0.9)
 COMPENSATIONS = (Compensation.NONE, Compensation.BIAS, Compensation.LEAST_SQUARES)

@@ -24,11 +24,11 @@ import torch
 from torch import Tensor, nn
 from transformers import ASTConfig, ASTForAudioClassification, PreTrainedModel
 
-from api_schemas.families.ast import AST
-from api_schemas.widths import AttentionWidths
-from worker.engine.attention import AttentionBlock, attention_blocks, projections_by_name
+from api_schemas.results.widths import AttentionWidths
+from checkpoints.families.ast import AST
 from worker.engine.data.split import Inputs
-from worker.engine.models import Kind, build, on_device
+from worker.engine.models.attention import AttentionBlock, attention_blocks, projections_by_name
+from worker.engine.models.model_spec import Kind, build, on_device
 from worker.engine.scoring import Want, observe
 from worker.engine.tasks import Classification
 

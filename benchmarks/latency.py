@@ -24,19 +24,19 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from transformers import ASTConfig, ASTForAudioClassification, PreTrainedModel
 
-from api_schemas import accounting
 from api_schemas.enums import Granularity
-from api_schemas.families.ast import AST
-from api_schemas.pruning import Pruning
-from api_schemas.shape import ModelShape
-from api_schemas.widths import AttentionWidths
+from api_schemas.results.widths import AttentionWidths
+from api_schemas.spec.pruning import Pruning
 from benchmarks.race.machine import describe
+from checkpoints.families.ast import AST
+from checkpoints.sizes import accounting
+from checkpoints.sizes.shape import ModelShape
 from worker.engine.data.split import Inputs
-from worker.engine.evaluate.latency import forward, undisturbed
-from worker.engine.models import Kind, build, on_device
+from worker.engine.latency.timing import forward, undisturbed
+from worker.engine.models.model_spec import Kind, build, on_device
+from worker.engine.pruning.surgery import cut
+from worker.engine.pruning.targets import choose
 from worker.engine.scoring import LayerScores, NeuronScores
-from worker.engine.surgery import cut
-from worker.engine.targets import choose
 
 SPARSITY = 0.5
 GOAL = 0.85

@@ -15,20 +15,20 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from api_schemas import accounting
-from api_schemas.checkpoint import describe_folder
 from api_schemas.enums import Criterion, Granularity, Scope, Split
-from api_schemas.inputs import Columns, Splits
-from api_schemas.pruning import Pruning
-from api_schemas.reach import max_sparsity
-from worker.engine.attention import attention_blocks
+from api_schemas.spec.inputs import Columns, Splits
+from api_schemas.spec.pruning import Pruning
+from checkpoints.describe import describe_folder
+from checkpoints.planning.feasibility import max_sparsity
+from checkpoints.sizes import accounting
 from worker.engine.checkpoint.load import load_original
 from worker.engine.data import FeatureSplit, prepare
 from worker.engine.data.split import Inputs
 from worker.engine.evaluate import evaluate
+from worker.engine.models.attention import attention_blocks
+from worker.engine.pruning.selection import select, widths_of
+from worker.engine.pruning.surgery import cut
 from worker.engine.scoring import WANTS, observe, score
-from worker.engine.selection import select, widths_of
-from worker.engine.surgery import cut
 from worker.engine.tasks import task_for
 
 GRANULARITIES = (Granularity.ENTIRE_HEAD, Granularity.SAME_CHANNEL, Granularity.PER_HEAD)

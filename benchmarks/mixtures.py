@@ -23,18 +23,18 @@ import soundfile
 import torch
 from sklearn.metrics import average_precision_score
 
-from api_schemas.checkpoint import describe_folder
 from api_schemas.enums import Split
-from api_schemas.events import EngineEvent, StepDone
-from api_schemas.inputs import Columns, Splits
-from api_schemas.recovery import Finetune, Lora
-from api_schemas.spec import EngineSpec
+from api_schemas.results.events import EngineEvent, StepDone
+from api_schemas.spec.inputs import Columns, Splits
+from api_schemas.spec.job import EngineSpec
+from api_schemas.spec.recovery import Finetune, Lora
+from checkpoints.describe import describe_folder
 from demo.score import read_clips
-from worker.engine.attention import attention_blocks, projections_by_name
 from worker.engine.checkpoint.load import load_original, load_step
 from worker.engine.checkpoint.save import save_checkpoint
 from worker.engine.data import PreparedData, prepare
 from worker.engine.evaluate import answers_of
+from worker.engine.models.attention import attention_blocks, projections_by_name
 from worker.engine.recovery import finetune
 from worker.engine.run import Inputs, run
 from worker.engine.tasks import Classification

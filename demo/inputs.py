@@ -14,7 +14,7 @@ from rich.console import Console
 from api_schemas.errors import SecateurError
 from demo import cache, keywords, phonemes, score, train
 from demo.failure import DemoError
-from secateur.client import packing
+from secateur.client.files import packing
 
 ROOT = Path(".demo")
 _Number = TypeVar("_Number", int, float)

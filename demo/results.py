@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from api_schemas.metrics import StepMetrics
+from api_schemas.results.metrics import StepMetrics
 from secateur.tables import count, quality
 
 

@@ -20,7 +20,7 @@ from typing import Any
 from rich.console import Console
 
 from api_schemas.enums import Criterion
-from api_schemas.recovery import Finetune
+from api_schemas.spec.recovery import Finetune
 from demo import inputs, score
 from demo.failure import DemoError
 from demo.results import Outcome, save, show

@@ -9,6 +9,7 @@ ENV PATH=/opt/secateur/bin:$PATH
 WORKDIR /src
 COPY pyproject.toml README.md LICENSE ./
 COPY api_schemas api_schemas
+COPY checkpoints checkpoints
 COPY store store
 COPY service service
 COPY worker worker

@@ -25,6 +25,7 @@ RUN pip install -r /src/docker/worker-constraints.txt
 WORKDIR /src
 COPY pyproject.toml README.md LICENSE ./
 COPY api_schemas api_schemas
+COPY checkpoints checkpoints
 COPY store store
 COPY service service
 COPY worker worker

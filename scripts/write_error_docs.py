@@ -4,9 +4,9 @@ import re
 from pathlib import Path
 
 from api_schemas import errors
-from api_schemas.error_titles import ERROR_TEXTS
+from api_schemas.api.error_titles import ERROR_TEXTS
 from api_schemas.errors import ErrorCode
-from service.problems import status_of
+from service.responses.problems import status_of
 
 # Only the worker can find these out: they end a job and are never the status of a response.
 _ONLY_OF_JOBS = {
@@ -25,7 +25,7 @@ PAGE = Path(__file__).parents[1] / "docs" / "errors.md"
 
 _HEAD = """# Errors
 
-<!-- Written by scripts/write_error_docs.py from api_schemas/errors.py and api_schemas/error_titles.py. Do not edit. -->
+<!-- Written by scripts/write_error_docs.py from api_schemas/errors.py and api_schemas/api/error_titles.py. Do not edit. -->
 
 Every error of the API is an `application/problem+json` document (RFC 9457):
 

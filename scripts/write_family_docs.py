@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from api_schemas.enums import Head, Modality
-from api_schemas.families import FAMILIES, Family
+from checkpoints.families import FAMILIES, Family
 
 PAGE = Path(__file__).parents[1] / "docs" / "families.md"
 BEGIN, END = "<!-- Written by scripts/write_family_docs.py: do not edit. -->\n", "<!-- Up to here. -->\n"

@@ -9,11 +9,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from api_schemas.inputs import BucketModel as BucketModel
-    from api_schemas.inputs import HubDataset as HubDataset
-    from api_schemas.inputs import HubModel as HubModel
-    from api_schemas.inputs import StepModel as StepModel
-    from api_schemas.spec import JobRequest as JobRequest
+    from api_schemas.spec.inputs import BucketModel as BucketModel
+    from api_schemas.spec.inputs import HubDataset as HubDataset
+    from api_schemas.spec.inputs import HubModel as HubModel
+    from api_schemas.spec.inputs import StepModel as StepModel
+    from api_schemas.spec.job import JobRequest as JobRequest
     from secateur.client.async_client import AsyncSecateur as AsyncSecateur
     from secateur.client.async_job import AsyncCheckpoint as AsyncCheckpoint
     from secateur.client.async_job import AsyncJob as AsyncJob
@@ -29,17 +29,17 @@ _WHERE = {
     "AsyncCheckpoint": "secateur.client.async_job",
     "AsyncJob": "secateur.client.async_job",
     "AsyncSecateur": "secateur.client.async_client",
-    "BucketModel": "api_schemas.inputs",
+    "BucketModel": "api_schemas.spec.inputs",
     "Checkpoint": "secateur.client.job",
-    "HubDataset": "api_schemas.inputs",
-    "HubModel": "api_schemas.inputs",
+    "HubDataset": "api_schemas.spec.inputs",
+    "HubModel": "api_schemas.spec.inputs",
     "Job": "secateur.client.job",
     "JobFields": "secateur.client.job_request",
-    "JobRequest": "api_schemas.spec",
+    "JobRequest": "api_schemas.spec.job",
     "Progress": "secateur.client.told",
     "Secateur": "secateur.client.blocking_client",
     "SecateurError": "secateur.errors",
-    "StepModel": "api_schemas.inputs",
+    "StepModel": "api_schemas.spec.inputs",
     "load": "secateur.loading",
 }
 __all__ = sorted(_WHERE)

@@ -5,9 +5,9 @@ import typer
 from secateur.commands import (
     downloading,
     following,
-    here,
     keys,
     listing,
+    local,
     pruning,
     showing,
     steering,
@@ -15,9 +15,9 @@ from secateur.commands import (
     uploading,
     waiting,
 )
-from secateur.commands.endings import EXPLAINED
-from secateur.commands.group import Commands
-from secateur.commands.panels import SERVICE, UPLOADS
+from secateur.commands.shared.exits import EXPLAINED
+from secateur.commands.shared.group import Commands
+from secateur.commands.shared.panels import SERVICE, UPLOADS
 
 HELP = "Makes transformer checkpoints smaller and faster by structured pruning of attention."
 app = typer.Typer(cls=Commands, no_args_is_help=True, pretty_exceptions_enable=False, help=HELP, epilog=EXPLAINED)
@@ -33,4 +33,4 @@ steering.register(app)
 app.add_typer(uploading.app, name="upload", rich_help_panel=UPLOADS)
 app.add_typer(keys.app, name="keys", rich_help_panel=SERVICE)
 pruning.register(app)
-here.register(app)
+local.register(app)

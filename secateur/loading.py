@@ -4,8 +4,8 @@ import importlib
 from pathlib import Path
 from typing import Any
 
-from api_schemas.families import family_of
-from api_schemas.safe_json import UnsafeJsonError, load_object
+from checkpoints.families import family_of
+from checkpoints.files.safe_json import UnsafeJsonError, load_object
 from secateur.errors import InvalidRequest, MissingDependency, TrustRequired
 
 _MOST_CONFIG_BYTES = 2**24

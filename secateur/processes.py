@@ -42,7 +42,7 @@ class Program:
         """Start it, output appended to its log file."""
         if self.log_file.exists() and self.log_file.stat().st_size > MAX_LOG_BYTES:
             self.log_file.replace(self.log_file.with_suffix(".log.1"))
-        leash = (sys.executable, "-m", "secateur.leash", str(os.getpid()))
+        leash = (sys.executable, "-m", "secateur.parent_watch", str(os.getpid()))
         with self.log_file.open("ab") as log:
             self.process = subprocess.Popen(
                 [*leash, *self.command],

@@ -13,10 +13,20 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from api_schemas.errors import ErrorCode
-from api_schemas.events import ENGINE_EVENT, DataReady, EngineEvent, Failed, Finished, Loss, Started, StepDone, Warned
-from api_schemas.events import Progress as ProgressEvent
-from api_schemas.metrics import JobResult, StepMetrics
-from api_schemas.spec import EngineSpec
+from api_schemas.results.events import (
+    ENGINE_EVENT,
+    DataReady,
+    EngineEvent,
+    Failed,
+    Finished,
+    Loss,
+    Started,
+    StepDone,
+    Warned,
+)
+from api_schemas.results.events import Progress as ProgressEvent
+from api_schemas.results.metrics import JobResult, StepMetrics
+from api_schemas.spec.job import EngineSpec
 from secateur.errors import InvalidRequest, JobFailed, MissingDependency
 from secateur.progress import JobBar
 from secateur.tables import percent, quality, with_test

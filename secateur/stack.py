@@ -83,7 +83,7 @@ def api(data_dir: Path, port: int, settings: dict[str, str]) -> Program:
         "--port",
         str(port),
     ]
-    command += ["--http", "service.slow_clients:BoundedProtocol", "--ws", "none"]
+    command += ["--http", "service.middleware.slow_clients:BoundedProtocol", "--ws", "none"]
     command += ["--timeout-graceful-shutdown", "5", "--no-server-header"]
     return Program("api", command, _log(data_dir, "api"), settings)
 
@@ -108,7 +108,7 @@ def keys(data_dir: Path | None, arguments: Sequence[str]) -> int:
         print("Not installed: service. Run: pip install 'secateur[server]'", file=sys.stderr)
         return 1
     here = {} if data_dir is None else {"SECATEUR_DATA_DIR": str(data_dir.expanduser().absolute())}
-    command = [sys.executable, "-m", "service.keys", *arguments]
+    command = [sys.executable, "-m", "service.commands.database_keys", *arguments]
     return subprocess.run(command, env=os.environ | here, check=False).returncode
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
-from api_schemas.metrics import JobResult, Scores, StepMetrics
+from api_schemas.results.metrics import JobResult, Scores, StepMetrics
 
 
 def percent(share: float) -> str:

@@ -1,4 +1,4 @@
-"""The application: `uvicorn --factory service.app:create_app --http service.slow_clients:BoundedProtocol --ws none`.
+"""The application: `uvicorn --factory service.app:create_app --http service.middleware.slow_clients:BoundedProtocol --ws none`.
 
 Settings come from the environment (store/settings.py).
 """
@@ -11,16 +11,19 @@ from fastapi import APIRouter, FastAPI
 from prometheus_client import CollectorRegistry
 from starlette.concurrency import run_in_threadpool
 
-from service import access, docs_page, metrics, openapi, problems, server_logs
-from service.authentication import Authenticate
-from service.body_limit import BodyLimit
+from service import metrics, server_logs
+from service.access import scopes
 from service.core.views import V1
-from service.head import HeadAsGet
-from service.hosts import KnownHosts
-from service.observe import Observe
+from service.middleware.authentication import Authenticate
+from service.middleware.body_limit import BodyLimit
+from service.middleware.head import HeadAsGet
+from service.middleware.hosts import KnownHosts
+from service.middleware.observe import Observe
+from service.middleware.request_shape import RequestShape
+from service.openapi import docs_page, document
 from service.page.answers import PageAnswers
 from service.page.install import install as install_page
-from service.request_shape import RequestShape
+from service.responses import problems
 from service.routes import audit, checkpoints, datasets, events, health, jobs, keys, models, resumable, webhooks
 from service.services import Services
 from service.stopping import when_stopping
@@ -45,7 +48,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         await run_in_threadpool(services.database.close)
 
     app = FastAPI(
-        title=openapi.TITLE,
+        title=document.TITLE,
         version=version("secateur"),
         lifespan=lifespan,
         docs_url=None,
@@ -76,5 +79,5 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     docs_page.install(app)
     problems.install(app)
     # Last, so that no route is added unseen.
-    openapi.install(app, tuple(access.declared(app)))
+    document.install(app, tuple(scopes.declared(app)))
     return app

@@ -12,8 +12,8 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from sqlalchemy.exc import SQLAlchemyError
 
-from store import statistics
-from store.database import Database
+from store.database.connection import Database
+from store.jobs import statistics
 from store.settings import Settings
 
 log = logging.getLogger(__name__)

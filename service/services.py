@@ -1,5 +1,5 @@
 """What every call needs: settings, database, artifacts, made once a process, and who calls. Handed to routes as a dependency
-(service/access.py)."""
+(service/access/scopes.py)."""
 
 import threading
 from dataclasses import dataclass, field
@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 from sqlalchemy.orm import Session
 
 from api_schemas.enums import AuditAction
-from service.caller import ANYBODY, Caller
-from service.event_streams import EventStreams
-from service.rates import Rates
-from service.refusals import Refusals
-from store import audit
-from store.artifacts import Artifacts
-from store.database import Database
-from store.places import Places
+from service.access.caller import ANYBODY, Caller
+from service.access.rates import Rates
+from service.access.refusals import Refusals
+from service.responses.event_streams import EventStreams
+from store.access import audit
+from store.database.connection import Database
+from store.files.artifacts import Artifacts
+from store.jobs.queue_positions import Places
 from store.settings import Settings
 
 

@@ -12,7 +12,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from store.model_buckets import parse_buckets
+from store.files.model_buckets import parse_buckets
 
 
 class Settings(BaseSettings):

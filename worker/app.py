@@ -13,14 +13,14 @@ from typing import Any
 
 from celery.signals import worker_init, worker_ready, worker_shutting_down
 
-from store import broker
-from store.artifacts import Artifacts
-from store.database import Database
+from store.database.connection import Database
+from store.files.artifacts import Artifacts
+from store.queue import broker
 from store.settings import get_settings
-from worker import confinement
 from worker import worker_logs as worker_logs  # listens from here on
-from worker.scratch import Scratch
-from worker.supervisor import Supervisor
+from worker.children import confinement
+from worker.supervisor.scratch import Scratch
+from worker.supervisor.supervisor import Supervisor
 
 log = logging.getLogger(__name__)
 

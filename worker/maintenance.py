@@ -7,12 +7,15 @@ A small process of its own, without torch. Every task is idempotent: two beats, 
 
 import logging
 
-from store import broker, deliveries, jobs, orphans, retention, transitions
-from store.artifacts import Artifacts
-from store.database import Database
+from store.database.connection import Database
+from store.files import orphans, retention
+from store.files.artifacts import Artifacts
+from store.jobs import jobs, transitions
 from store.outbound.client import Outbound
 from store.outbound.targets import Rules
+from store.queue import broker
 from store.settings import Settings, get_settings
+from store.webhooks import deliveries
 from worker import worker_logs as worker_logs  # listens from here on
 from worker.webhooks import Sender
 

@@ -10,11 +10,11 @@ from datetime import UTC, datetime
 from standardwebhooks.webhooks import Webhook as Signer
 
 from api_schemas.errors import SecateurError
-from store import deliveries
-from store.database import Database
-from store.deliveries import Claimed, Outcome
+from store.database.connection import Database
 from store.outbound.client import Outbound, Unreachable
 from store.settings import Settings
+from store.webhooks import deliveries
+from store.webhooks.deliveries import Claimed, Outcome
 
 AT_ONCE = 8
 MOST = 200

@@ -22,12 +22,12 @@ from benchmarks.api.servers import Server, serving
 from benchmarks.api.stock import Stock
 from benchmarks.api.streams import listen
 from benchmarks.api.transfer import Weights, download, upload
-from tests.support.stack import valkey_server
+from tests.support.servers.databases import valkey_server
 
 GOALS = {"polling": 0.5, "p99": 5.0, "transfer": 0.6, "growth_mib": 64.0, "streams": 1000}
 ROUNDS = 3
 TRANSFERS = 3
-BOUNDED = ("--http", "service.slow_clients:BoundedProtocol", "--ws", "none")
+BOUNDED = ("--http", "service.middleware.slow_clients:BoundedProtocol", "--ws", "none")
 """As the service is started everywhere."""
 LIMIT_SECONDS = 60.0
 """An event has to have reached every stream by then."""

@@ -17,7 +17,7 @@ from fastapi import FastAPI, HTTPException, Request, Response
 from sqlalchemy import Column, MetaData, String, Table, Text, insert, select
 from starlette.responses import FileResponse
 
-from store.database import Database
+from store.database.connection import Database
 
 JOBS = Table("bare_jobs", MetaData(), Column("id", String(32), primary_key=True), Column("body", Text))
 

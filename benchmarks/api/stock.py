@@ -5,15 +5,15 @@ from typing import Any
 
 import httpx
 
-from api_schemas.spec import JobRequest
+from api_schemas.spec.job import JobRequest
 from benchmarks.api.transfer import Weights
-from store import jobs, transitions
-from store.artifacts import Artifacts
-from store.database import Database
+from store.database.connection import Database
+from store.database.tenancy import DEFAULT_TENANT
+from store.files.artifacts import Artifacts
+from store.jobs import jobs, transitions
+from store.jobs.transitions import Lease, StepFile
 from store.settings import Settings
-from store.tenancy import DEFAULT_TENANT
-from store.transitions import Lease, StepFile
-from tests.support.records import step_metrics
+from tests.support.jobs.records import step_metrics
 from tests.support.uploads import checkpoint_files, dataset_files, declared
 
 

@@ -11,9 +11,9 @@ import torch
 import transformers
 from transformers import PreTrainedModel
 
-from api_schemas.families import FAMILIES
+from checkpoints.families import FAMILIES
 from worker.engine.data.split import Inputs
-from worker.engine.models import Kind
+from worker.engine.models.model_spec import Kind
 
 LABELS = ("down", "left", "up")
 WORDS = 40

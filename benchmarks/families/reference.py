@@ -12,16 +12,16 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from api_schemas import accounting
-from api_schemas.shape import ModelShape
-from api_schemas.widths import AttentionWidths
-from worker.engine.attention import linear_at
+from api_schemas.results.widths import AttentionWidths
+from checkpoints.sizes import accounting
+from checkpoints.sizes.shape import ModelShape
 from worker.engine.checkpoint.load import Loaded
 from worker.engine.data.split import Inputs
-from worker.engine.feed_forward import all_neurons
-from worker.engine.models import Kind, build
-from worker.engine.selection import HeadKeep, Kept, keep_all
-from worker.engine.surgery import cut
+from worker.engine.models.attention import linear_at
+from worker.engine.models.feed_forward import all_neurons
+from worker.engine.models.model_spec import Kind, build
+from worker.engine.pruning.selection import HeadKeep, Kept, keep_all
+from worker.engine.pruning.surgery import cut
 
 
 def answer(model: nn.Module, inputs: Inputs) -> Tensor:

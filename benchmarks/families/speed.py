@@ -8,15 +8,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from api_schemas import accounting
-from api_schemas.pruning import Pruning
-from api_schemas.widths import AttentionWidths
+from api_schemas.results.widths import AttentionWidths
+from api_schemas.spec.pruning import Pruning
 from benchmarks.families.examples import Example
 from benchmarks.families.reference import dense, shape_of
 from benchmarks.latency import timed, uneven_scores
+from checkpoints.sizes import accounting
+from worker.engine.pruning.surgery import cut
+from worker.engine.pruning.targets import choose
 from worker.engine.scoring import LayerScores, NeuronScores
-from worker.engine.surgery import cut
-from worker.engine.targets import choose
 
 EQUAL = {"granularity": "per_head", "scope": "local", "balance": "equal"}
 CUTS: Mapping[str, Mapping[str, Any]] = {

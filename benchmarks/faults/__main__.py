@@ -17,9 +17,9 @@ from pathlib import Path
 import torch
 
 from benchmarks.faults.drill import Drill, Outcome
-from benchmarks.faults.rig import rig
+from benchmarks.faults.stack import rig
 from benchmarks.race.machine import describe
-from tests.support.tiny import tiny_data, tiny_model
+from tests.support.checkpoints.tiny import tiny_data, tiny_model
 
 WEIGHTS = {
     "engine": 4, "worker": 4, "machine": 2, "maintenance": 1, "beat": 1, "api": 1, "valkey": 2, "postgresql": 1,

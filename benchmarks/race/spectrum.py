@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.race.track import Track
-from worker.engine.attention import attention_blocks
+from worker.engine.models.attention import attention_blocks
 
 SHARE = 0.99
 BATCH = 32

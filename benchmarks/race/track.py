@@ -9,16 +9,16 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from api_schemas import accounting
-from api_schemas.checkpoint import Checkpoint, describe_folder
 from api_schemas.enums import Head, Split
-from api_schemas.inputs import Columns, Splits
+from api_schemas.spec.inputs import Columns, Splits
+from checkpoints.describe import Checkpoint, describe_folder
+from checkpoints.sizes import accounting
 from worker.engine.checkpoint.load import Loaded, load_original
 from worker.engine.data import FeatureSplit, PreparedData, prepare
-from worker.engine.data.feed import Feed
+from worker.engine.data.loader import Feed
 from worker.engine.data.split import Inputs
-from worker.engine.determinism import step_seed
-from worker.engine.models import on_device
+from worker.engine.models.model_spec import on_device
+from worker.engine.runtime.determinism import step_seed
 from worker.engine.tasks import Classification, Loss, Task
 
 Made = TypeVar("Made")

@@ -30,7 +30,7 @@ case $role in
         wait_for "${SECATEUR_DATABASE_URL:-}"
         # Requests are answered to their end on a stop; the proxy in front, if any, is named by FORWARDED_ALLOW_IPS.
         exec uvicorn --factory service.app:create_app --host 0.0.0.0 --port "${API_PORT:-8000}" \
-            --http service.slow_clients:BoundedProtocol --ws none --log-level "$log_level" --no-server-header \
+            --http service.middleware.slow_clients:BoundedProtocol --ws none --log-level "$log_level" --no-server-header \
             --timeout-graceful-shutdown 20
         ;;
     worker)

@@ -3,7 +3,7 @@
 set -euo pipefail
 
 exec python -c '
-from store.database import Database
+from store.database.connection import Database
 from store.settings import get_settings
 
 database = Database(get_settings().database_url)

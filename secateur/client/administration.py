@@ -4,9 +4,9 @@ from collections.abc import AsyncGenerator, Iterable
 from datetime import datetime
 from typing import Any
 
-from api_schemas.access import AuditEntry, KeyResource, NewKey
-from api_schemas.webhooks import DeliveryResource, WebhookResource, WebhookSecret
-from secateur.client.connection import Connection, parsed, segment
+from api_schemas.api.access import AuditEntry, KeyResource, NewKey
+from api_schemas.api.webhooks import DeliveryResource, WebhookResource, WebhookSecret
+from secateur.client.transport.connection import Connection, parsed, segment
 
 
 class AsyncWebhooks:

@@ -7,9 +7,9 @@ from typing import Any, Self
 
 import httpx
 
-from secateur.client.backend import AsyncBackend
-from secateur.client.calls import Calls
-from secateur.client.connecting import address, connection, http_options
+from secateur.client.transport.backend import AsyncBackend
+from secateur.client.transport.calls import Calls
+from secateur.client.transport.connecting import address, connection, http_options
 
 
 class AsyncSecateur(Calls):

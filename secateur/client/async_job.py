@@ -6,20 +6,20 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import Any, Self
 
+from api_schemas.api.resources import CheckpointResource, JobResource, Page
 from api_schemas.enums import TERMINAL_STATES, JobState
 from api_schemas.errors import ErrorCode
-from api_schemas.events import JobEvent
-from api_schemas.inputs import StepModel
-from api_schemas.metrics import StepMetrics
-from api_schemas.resources import CheckpointResource, JobResource, Page
+from api_schemas.results.events import JobEvent
+from api_schemas.results.metrics import StepMetrics
+from api_schemas.spec.inputs import StepModel
 from secateur import errors
 from secateur.client import notebook
-from secateur.client.connection import Connection, parsed, segment
-from secateur.client.downloads import download
+from secateur.client.files.downloads import download
 from secateur.client.following import Deadline, past, signs
 from secateur.client.job_facts import JobFacts
 from secateur.client.job_log import lines
 from secateur.client.told import Told, tell
+from secateur.client.transport.connection import Connection, parsed, segment
 
 _REFRESH = 1.0
 """Seconds between two looks at a job that is waited for."""

@@ -3,10 +3,10 @@
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 
-from api_schemas.access import AuditEntry, KeyResource, NewKey
-from api_schemas.webhooks import DeliveryResource, WebhookResource, WebhookSecret
+from api_schemas.api.access import AuditEntry, KeyResource, NewKey
+from api_schemas.api.webhooks import DeliveryResource, WebhookResource, WebhookSecret
 from secateur.client.administration import AsyncKeys, AsyncWebhooks
-from secateur.client.backend import iterate, run
+from secateur.client.transport.backend import iterate, run
 
 
 class Webhooks:

@@ -9,17 +9,17 @@ from typing import Any, Self, Unpack
 
 import httpx
 
-from api_schemas.estimate import JobEstimate, JobPreview
-from api_schemas.inputs import Columns, Splits
-from api_schemas.resources import DatasetResource, Limits, ModelResource
-from secateur.client.backend import SyncBackend, iterate, run
+from api_schemas.api.resources import DatasetResource, Limits, ModelResource
+from api_schemas.results.estimate import JobEstimate, JobPreview
+from api_schemas.spec.inputs import Columns, Splits
 from secateur.client.blocking_administration import Keys, Webhooks
-from secateur.client.calls import Calls, JobSpec, LabelQuery
-from secateur.client.connecting import address, connection, http_options
+from secateur.client.files.model_files import Saves
 from secateur.client.job import Job
 from secateur.client.job_request import JobFields
-from secateur.client.model_files import Saves
 from secateur.client.told import Told
+from secateur.client.transport.backend import SyncBackend, iterate, run
+from secateur.client.transport.calls import Calls, JobSpec, LabelQuery
+from secateur.client.transport.connecting import address, connection, http_options
 
 
 class Secateur:

@@ -9,12 +9,12 @@ from typing import Any
 import httpx
 from pydantic import ValidationError
 
-from api_schemas.events import JobEvent
-from api_schemas.resources import Page
+from api_schemas.api.resources import Page
+from api_schemas.results.events import JobEvent
 from secateur import errors
-from secateur.client.connection import Connection, delay, parsed, segment
-from secateur.client.problems import error_of, retry_after_of
-from secateur.client.server_sent import Parser
+from secateur.client.transport.connection import Connection, delay, parsed, segment
+from secateur.client.transport.problems import error_of, retry_after_of
+from secateur.client.transport.server_sent import Parser
 
 SILENCE = 45.0
 """Seconds without a sign of life after which a stream is dead; the service sends one every 15."""

@@ -4,14 +4,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
 
-from api_schemas.events import JobEvent
-from api_schemas.resources import JobResource
+from api_schemas.api.resources import JobResource
+from api_schemas.results.events import JobEvent
 from secateur import errors
 from secateur.client.async_job import AsyncCheckpoint, AsyncJob, CheckpointFacts
-from secateur.client.backend import iterate, run
-from secateur.client.downloads import download
+from secateur.client.files.downloads import download
 from secateur.client.job_facts import JobFacts
 from secateur.client.told import Told
+from secateur.client.transport.backend import iterate, run
 
 
 class Checkpoint(CheckpointFacts):

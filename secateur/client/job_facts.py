@@ -3,9 +3,9 @@
 from html import escape
 from typing import Protocol
 
+from api_schemas.api.resources import JobProgress, JobResource
 from api_schemas.enums import TERMINAL_STATES, JobState
-from api_schemas.metrics import JobResult, StepMetrics
-from api_schemas.resources import JobProgress, JobResource
+from api_schemas.results.metrics import JobResult, StepMetrics
 
 
 class _Viewed(Protocol):

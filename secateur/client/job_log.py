@@ -2,8 +2,8 @@
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
 
-from secateur.client.connection import Connection
 from secateur.client.following import POLL
+from secateur.client.transport.connection import Connection
 
 
 async def lines(

@@ -10,11 +10,11 @@ from typing import Any, TypedDict
 from pydantic import BaseModel
 
 from api_schemas.errors import ErrorItem
-from api_schemas.inputs import Columns, Splits, StepModel
-from api_schemas.job_limits import JobLimits
-from api_schemas.pruning import Pruning
-from api_schemas.recovery import Finetune
-from api_schemas.spec import Evaluate, JobRequest, Stop
+from api_schemas.spec.inputs import Columns, Splits, StepModel
+from api_schemas.spec.job import Evaluate, JobRequest, Stop
+from api_schemas.spec.job_limits import JobLimits
+from api_schemas.spec.pruning import Pruning
+from api_schemas.spec.recovery import Finetune
 from secateur.errors import InvalidRequest
 
 _NAMES = re.compile(r"(mdl|dst)_[a-z2-7]{26}")

@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
-from secateur.commands import arguments
-from secateur.commands.panels import JOBS
-from secateur.commands.session import Session, served
+from secateur.commands.shared import arguments
+from secateur.commands.shared.panels import JOBS
+from secateur.commands.shared.session import Session, served
 from secateur.terminal.bars import transfer
 from secateur.terminal.words import size
 

@@ -4,9 +4,9 @@ from typing import Annotated
 
 import typer
 
-from secateur.commands import arguments
-from secateur.commands.panels import JOBS
-from secateur.commands.session import Session, served
+from secateur.commands.shared import arguments
+from secateur.commands.shared.panels import JOBS
+from secateur.commands.shared.session import Session, served
 from secateur.terminal.event_lines import event_line
 
 Follow = Annotated[bool, typer.Option("--follow", "-f", help="Until the job has ended.")]

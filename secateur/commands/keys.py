@@ -8,7 +8,7 @@ import typer
 
 from api_schemas.enums import KeyScope
 from secateur import stack
-from secateur.commands.session import Session, served
+from secateur.commands.shared.session import Session, served
 from secateur.errors import InvalidRequest
 from secateur.terminal.listings import keys_table
 from secateur.terminal.words import moment

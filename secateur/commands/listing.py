@@ -7,9 +7,9 @@ from typing import Annotated, TypeVar
 import typer
 
 from api_schemas.enums import JobState
-from secateur.commands import arguments
-from secateur.commands.panels import JOBS, UPLOADS
-from secateur.commands.session import Session, served
+from secateur.commands.shared import arguments
+from secateur.commands.shared.panels import JOBS, UPLOADS
+from secateur.commands.shared.session import Session, served
 from secateur.terminal.listings import datasets_table, jobs_table, models_table
 
 T = TypeVar("T")

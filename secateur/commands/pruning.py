@@ -18,13 +18,13 @@ from api_schemas.enums import (
     Scope,
     TargetKind,
 )
-from api_schemas.presets import PresetName
-from api_schemas.spec import EngineSpec
+from api_schemas.spec.job import EngineSpec
+from api_schemas.spec.presets import PresetName
 from secateur import prune as prune_module
-from secateur.commands import arguments
-from secateur.commands.endings import write_json
-from secateur.commands.panels import HERE
-from secateur.commands.session import with_errors
+from secateur.commands.shared import arguments
+from secateur.commands.shared.exits import write_json
+from secateur.commands.shared.panels import HERE
+from secateur.commands.shared.session import with_errors
 from secateur.specs.checked import checked
 from secateur.specs.overrides import overridden, placed
 from secateur.specs.spec_file import read_spec

@@ -6,13 +6,13 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from api_schemas.resources import Limits, Quota
-from api_schemas.spec_schema import spec_schema
-from secateur.commands import arguments, completion
-from secateur.commands.endings import write_json
-from secateur.commands.panels import JOBS, SERVICE
-from secateur.commands.session import Session, served
-from secateur.commands.things import kind_of
+from api_schemas.api.resources import Limits, Quota
+from api_schemas.spec.json_schema import spec_schema
+from secateur.commands.shared import arguments, completion
+from secateur.commands.shared.exits import write_json
+from secateur.commands.shared.panels import JOBS, SERVICE
+from secateur.commands.shared.resources import kind_of
+from secateur.commands.shared.session import Session, served
 from secateur.terminal import consoles
 from secateur.terminal.comparison import comparison, comparison_document
 from secateur.terminal.pages import dataset_page, job_page, model_page

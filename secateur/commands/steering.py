@@ -6,13 +6,13 @@ from typing import Annotated
 
 import typer
 
-from api_schemas.resources import JobResource
+from api_schemas.api.resources import JobResource
 from secateur.client.job import Job
-from secateur.commands import arguments
-from secateur.commands.endings import Ending
-from secateur.commands.panels import JOBS, UPLOADS
-from secateur.commands.session import Session, served
-from secateur.commands.things import kind_of
+from secateur.commands.shared import arguments
+from secateur.commands.shared.exits import Ending
+from secateur.commands.shared.panels import JOBS, UPLOADS
+from secateur.commands.shared.resources import kind_of
+from secateur.commands.shared.session import Session, served
 from secateur.terminal.words import job_state
 
 

@@ -4,12 +4,12 @@ from typing import Annotated
 
 import typer
 
-from secateur.commands import arguments
-from secateur.commands.panels import JOBS
-from secateur.commands.session import Session, served
+from secateur.commands.shared import arguments
+from secateur.commands.shared.panels import JOBS
+from secateur.commands.shared.session import Session, served
 from secateur.commands.uploading import uploaded
 from secateur.commands.waiting import wait_for
-from secateur.specs.wanted import Options, Wanted, labels_of, wanted
+from secateur.specs.job_request import Options, Wanted, labels_of, wanted
 from secateur.terminal.estimates import estimate_page
 
 

@@ -6,10 +6,10 @@ from typing import Annotated, Any
 
 import typer
 
-from api_schemas.resources import DatasetResource, ModelResource
-from secateur.commands.session import Session, served
+from api_schemas.api.resources import DatasetResource, ModelResource
+from secateur.commands.shared.session import Session, served
+from secateur.specs.job_request import Wanted
 from secateur.specs.references import What
-from secateur.specs.wanted import Wanted
 from secateur.terminal.bars import transfer
 
 app = typer.Typer(

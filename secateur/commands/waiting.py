@@ -6,14 +6,14 @@ from collections.abc import Sequence
 import typer
 from rich.padding import Padding
 
-from api_schemas.resources import JobResource
+from api_schemas.api.resources import JobResource
 from secateur import errors
 from secateur.client.async_client import AsyncSecateur
 from secateur.client.async_job import AsyncJob
-from secateur.commands import arguments
-from secateur.commands.endings import Interrupted, say
-from secateur.commands.panels import JOBS
-from secateur.commands.session import Session, served
+from secateur.commands.shared import arguments
+from secateur.commands.shared.exits import Interrupted, say
+from secateur.commands.shared.panels import JOBS
+from secateur.commands.shared.session import Session, served
 from secateur.errors import SecateurError
 from secateur.terminal.bars import JobBars
 from secateur.terminal.pages import job_page

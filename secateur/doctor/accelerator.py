@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from api_schemas.checkup import Finding, ok, warning, wrong
+from api_schemas.api.checkup import Finding, ok, warning, wrong
 
 SECONDS = 90
 _DRIVER = Path("/proc/driver/nvidia/version")

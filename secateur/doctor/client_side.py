@@ -9,9 +9,9 @@ from typing import Any
 import httpx
 from pydantic import ValidationError
 
-from api_schemas.checkup import Finding, ok, warning, wrong
+from api_schemas.api.checkup import Finding, ok, warning, wrong
+from api_schemas.api.resources import Limits
 from api_schemas.enums import KeyScope
-from api_schemas.resources import Limits
 
 URL, KEY = "SECATEUR_URL", "SECATEUR_API_KEY"
 DEFAULT_URL = "http://127.0.0.1:8000"

@@ -9,7 +9,7 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.version import InvalidVersion, Version
 
-from api_schemas.checkup import Finding, ok, warning, wrong
+from api_schemas.api.checkup import Finding, ok, warning, wrong
 
 OURS = "secateur"
 NAMED = 4

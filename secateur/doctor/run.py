@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from api_schemas.checkup import FINDINGS, Finding, Look, Verdict, examine, ok
+from api_schemas.api.checkup import FINDINGS, Finding, Look, Verdict, examine, ok
 from secateur.doctor import accelerator, client_side, installation, server_side
 from secateur.doctor.torchaudio import repair_torchaudio
 

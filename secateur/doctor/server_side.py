@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from api_schemas.checkup import FINDINGS, Finding, wrong
+from api_schemas.api.checkup import FINDINGS, Finding, wrong
 from secateur import stack
 from secateur.doctor.client_side import KEY, URL
 

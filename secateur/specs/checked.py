@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from api_schemas import mistakes
+from api_schemas import validation_messages
 from api_schemas.errors import ErrorItem
 from secateur.errors import InvalidRequest
 
@@ -25,7 +25,7 @@ def checked(kind: type[M], spec: Mapping[str, Any], file: Path | None) -> M:
         return kind.model_validate_json(json.dumps(spec))
     except ValidationError as error:
         paths = list(_paths(kind.model_json_schema()))
-        found = mistakes.without_echoes(error.errors(include_url=False))
+        found = validation_messages.without_echoes(error.errors(include_url=False))
         items = tuple(_item(each, spec, paths) for each in found)
     first = f"{items[0].pointer}: {items[0].detail}".lstrip(": ")
     more = f" ({len(items) - 1} more)" if len(items) > 1 else ""
@@ -34,8 +34,8 @@ def checked(kind: type[M], spec: Mapping[str, Any], file: Path | None) -> M:
 
 
 def _item(found: Mapping[str, Any], spec: Mapping[str, Any], paths: Sequence[str]) -> ErrorItem:
-    place = mistakes.pointer(found["loc"], spec)
-    detail = mistakes.reason(found)
+    place = validation_messages.pointer(found["loc"], spec)
+    detail = validation_messages.reason(found)
     if found["type"] == "extra_forbidden":
         detail = f"there is no such field; {_instead(place.strip('/').replace('/', '.'), paths)}"
     return ErrorItem(pointer=place, code="invalid_request", detail=detail)

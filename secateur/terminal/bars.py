@@ -9,7 +9,7 @@ from rich.progress import Progress as Bars
 from rich.table import Column
 from rich.text import Text
 
-from api_schemas.resources import JobResource
+from api_schemas.api.resources import JobResource
 from secateur.client.told import Progress, Told
 from secateur.progress import duration
 from secateur.tables import quality

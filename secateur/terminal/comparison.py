@@ -5,8 +5,8 @@ from typing import Any
 
 from rich.table import Table
 
-from api_schemas.metrics import Scores, StepMetrics
-from api_schemas.resources import JobResource
+from api_schemas.api.resources import JobResource
+from api_schemas.results.metrics import Scores, StepMetrics
 from secateur.tables import count, percent, with_test
 from secateur.terminal.words import named, size
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from rich.console import RenderableType
 from rich.table import Table
 
-from api_schemas.estimate import JobEstimate
+from api_schemas.results.estimate import JobEstimate
 from secateur.progress import duration
 from secateur.tables import count, percent
 from secateur.terminal.consoles import clean

@@ -1,7 +1,7 @@
 """Events of a job as lines for people."""
 
-from api_schemas import events
-from api_schemas.events import JobEvent, JobEventBody
+from api_schemas.results import events
+from api_schemas.results.events import JobEvent, JobEventBody
 from secateur.progress import duration
 from secateur.tables import percent, quality
 

@@ -6,8 +6,8 @@ from typing import TypeVar
 from rich.table import Table
 from rich.text import Text
 
-from api_schemas.access import KeyResource
-from api_schemas.resources import DatasetResource, JobResource, ModelResource
+from api_schemas.api.access import KeyResource
+from api_schemas.api.resources import DatasetResource, JobResource, ModelResource
 from secateur.tables import count, quality
 from secateur.terminal.consoles import clean
 from secateur.terminal.words import ago, job_state, size, target, upload_state

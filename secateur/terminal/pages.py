@@ -6,8 +6,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from api_schemas.inputs import BucketModel, HubDataset, HubModel, StepModel, UploadedDataset, UploadedModel
-from api_schemas.resources import DatasetResource, JobResource, ModelResource
+from api_schemas.api.resources import DatasetResource, JobResource, ModelResource
+from api_schemas.spec.inputs import BucketModel, HubDataset, HubModel, StepModel, UploadedDataset, UploadedModel
 from secateur.tables import count, percent
 from secateur.terminal.bars import where
 from secateur.terminal.comparison import comparison

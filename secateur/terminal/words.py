@@ -5,9 +5,9 @@ from datetime import UTC, datetime
 from rich.filesize import decimal
 from rich.text import Text
 
+from api_schemas.api.resources import JobResource
 from api_schemas.enums import JobState, TargetKind, UploadState
-from api_schemas.pruning import Target
-from api_schemas.resources import JobResource
+from api_schemas.spec.pruning import Target
 from secateur.tables import percent
 from secateur.terminal.consoles import clean
 

@@ -4,8 +4,8 @@ import hashlib
 import tarfile
 from collections.abc import Iterator, Sequence
 
-from store.artifacts import Artifacts
-from store.tables import JobStepFile
+from store.database.tables import JobStepFile
+from store.files.artifacts import Artifacts
 
 BLOCK = tarfile.BLOCKSIZE
 END = bytes(2 * BLOCK)

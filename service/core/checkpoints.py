@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 
+from api_schemas.api.resources import CheckpointResource
 from api_schemas.errors import ErrorCode, SecateurError
-from api_schemas.resources import CheckpointResource
 from service.core import views
 from service.core.jobs import found
 from service.services import Services
-from store import jobs
-from store.tables import JobStep, JobStepFile
+from store.database.tables import JobStep, JobStepFile
+from store.jobs import jobs
 
 REPORT = "report.html"
 

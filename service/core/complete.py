@@ -9,16 +9,16 @@ from typing import Any
 
 from api_schemas.enums import AuditAction, UploadState
 from api_schemas.errors import ErrorCode, SecateurError
-from api_schemas.inputs import Columns
+from api_schemas.spec.inputs import Columns
 from service.core import uploads as core
 from service.core import views
 from service.services import Services
-from store import uploads
-from store.artifacts import Artifacts
-from store.intake.inspector import inspect_in_process
-from store.intake.model_folder import describe_model
-from store.tables import Upload
-from store.uploads import UploadKind
+from store.database.tables import Upload
+from store.files.artifacts import Artifacts
+from store.uploads import uploads
+from store.uploads.intake.inspector import inspect_in_process
+from store.uploads.intake.model_folder import describe_model
+from store.uploads.uploads import UploadKind
 
 _COMPLETED = {"model": AuditAction.COMPLETE_MODEL, "dataset": AuditAction.COMPLETE_DATASET}
 

@@ -1,8 +1,8 @@
 """The estimate of a job that has been found able to run: what it leaves, and, from finished jobs, how long it takes.
 
-Time: every phase's seconds a unit of work (api_schemas/work.py), summed over finished jobs of the family. A phase that none
-of them had is taken to be as fast as their other passes through the model. Memory: what finished jobs needed above what the
-engine has when it starts, scaled by the tensors that the job has at once.
+Time: every phase's seconds a unit of work (checkpoints/sizes/cost_model.py), summed over finished jobs of the family. A phase
+that none of them had is taken to be as fast as their other passes through the model. Memory: what finished
+jobs needed above what the engine has when it starts, scaled by the tensors that the job has at once.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,16 +10,17 @@ from statistics import median
 
 from api_schemas.enums import Phase, Split, TargetKind
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
-from api_schemas.estimate import JobEstimate, estimated_steps
-from api_schemas.observation import Observation
-from api_schemas.shape import ModelShape
-from api_schemas.spec import JobRequest
-from api_schemas.split_names import held_out, name_splits
-from api_schemas.work import phase_work, tensor_bytes
+from api_schemas.results.estimate import JobEstimate
+from api_schemas.spec.job import JobRequest
+from checkpoints.data.split_names import held_out, name_splits
+from checkpoints.planning.step_estimate import estimated_steps
+from checkpoints.sizes.cost_model import phase_work, tensor_bytes
+from checkpoints.sizes.job_cost import Observation
+from checkpoints.sizes.shape import ModelShape
 from service.core.submit import Accepted
 from service.services import Services
-from store import observations
-from store.observations import Observed
+from store.jobs import job_costs
+from store.jobs.job_costs import Observed
 
 _NOT_PASSES = (Phase.PREPARING, Phase.PACKAGING)
 _LATENCY = (
@@ -38,7 +39,7 @@ def estimate(services: Services, accepted: Accepted) -> JobEstimate:
     request, layout, shape = accepted.request, known.layout, known.shape
     steps = estimated_steps(shape, request.pruning, known.weight_file_bytes)
     with services.database.read() as session:
-        observed = observations.recent(session, layout.family)
+        observed = job_costs.recent(session, layout.family)
     samples = _samples(accepted)
     seconds, by_phase, host, device = None, {}, None, None
     if observed is not None:

@@ -4,16 +4,16 @@ from collections.abc import Sequence
 
 from sqlalchemy.orm import Session
 
+from api_schemas.api.resources import JobResource, Page
 from api_schemas.enums import TERMINAL_STATES, AuditAction, JobState
 from api_schemas.errors import ErrorCode, SecateurError
-from api_schemas.events import JobEvent
-from api_schemas.resources import JobResource, Page
+from api_schemas.results.events import JobEvent
 from service.core import views
 from service.services import Services
-from store import jobs, logs, removal, transitions
-from store.jobs import JobFilter
-from store.logs import LogPiece
-from store.tables import Job
+from store.database.tables import Job
+from store.jobs import deletion, jobs, logs, transitions
+from store.jobs.jobs import JobFilter
+from store.jobs.logs import LogPiece
 
 LOG_PIECE_BYTES = 2**20
 
@@ -100,7 +100,7 @@ def delete(services: Services, job_id: str) -> None:
     """Raises NOT_FOUND, DELETED, or CONFLICT where the job has not ended."""
     with services.database.write() as session:
         state = found(session, services, job_id).state
-        if not removal.delete_job(session, services.tenant, job_id):
+        if not deletion.delete_job(session, services.tenant, job_id):
             detail = f"The job is {state.value}. Cancel it or wait for its end, then delete."
             raise SecateurError(ErrorCode.CONFLICT, detail)
         services.note(session, AuditAction.DELETE_JOB, job_id)

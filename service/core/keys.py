@@ -1,11 +1,11 @@
 """Keys of a tenant: made, listed and revoked by its administrators."""
 
-from api_schemas.access import KeyRequest, KeyResource, NewKey
+from api_schemas.api.access import KeyRequest, KeyResource, NewKey
+from api_schemas.api.resources import Page
 from api_schemas.enums import AuditAction
-from api_schemas.resources import Page
 from service.core import views
 from service.services import Services
-from store import keys
+from store.access import keys
 
 
 def create(services: Services, request: KeyRequest) -> NewKey:

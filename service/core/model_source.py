@@ -6,22 +6,23 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from api_schemas.checkpoint_files import checkpoint_names
+from api_schemas.api.resources import ModelLayout
 from api_schemas.enums import UploadState
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
-from api_schemas.inputs import BucketModel, HubModel, ModelReference, StepModel, UploadedModel
-from api_schemas.resources import ModelLayout
-from api_schemas.shape import ModelShape
-from api_schemas.shards import INDEX_NAME, WEIGHTS_NAME
+from api_schemas.spec.inputs import BucketModel, HubModel, ModelReference, StepModel, UploadedModel
+from checkpoints.file_names import checkpoint_names
+from checkpoints.files.shards import INDEX_NAME, WEIGHTS_NAME
+from checkpoints.sizes.shape import ModelShape
 from service.core import views
 from service.core.complete import StoredFiles
 from service.core.uploads import require_kept
 from service.services import Services
-from store import jobs, uploads
-from store.intake.model_folder import check_sizes, describe_model
-from store.model_buckets import BucketFolder, parse_buckets
-from store.tables import JobStep, Upload, UploadFile
-from store.uploads import UploadKind
+from store.database.tables import JobStep, Upload, UploadFile
+from store.files.model_buckets import BucketFolder, parse_buckets
+from store.jobs import jobs
+from store.uploads import uploads
+from store.uploads.intake.model_folder import check_sizes, describe_model
+from store.uploads.uploads import UploadKind
 
 
 @dataclass(frozen=True)

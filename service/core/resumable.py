@@ -24,12 +24,12 @@ from api_schemas.enums import AuditAction
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
 from service.core import uploads
 from service.services import Services
-from store import resumable
-from store import uploads as stored
-from store.intake.arrival import Arrival
-from store.paging import Rows
-from store.tables import ResumableUpload, UploadFile
-from store.uploads import UploadKind
+from store.database.paging import Rows
+from store.database.tables import ResumableUpload, UploadFile
+from store.uploads import resumable
+from store.uploads import uploads as stored
+from store.uploads.intake.arrival import Arrival
+from store.uploads.uploads import UploadKind
 
 PIECE = 64 * 2**20
 ALGORITHMS = ("sha1", "sha256")

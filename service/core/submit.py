@@ -6,20 +6,23 @@ from dataclasses import dataclass
 
 from sqlalchemy.orm import Session
 
-from api_schemas.columns import FoundColumns, find_columns
+from api_schemas.api.resources import DatasetContents, ModelLayout
 from api_schemas.enums import AuditAction, Head
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
-from api_schemas.families import family_named
-from api_schemas.inputs import HubDataset, Splits, UploadedDataset
-from api_schemas.reach import check_reachable
-from api_schemas.resources import DatasetContents, ModelLayout
-from api_schemas.spec import JobRequest
-from api_schemas.task_rules import check_exports, check_labels, check_layout
+from api_schemas.spec.inputs import HubDataset, Splits, UploadedDataset
+from api_schemas.spec.job import JobRequest
+from checkpoints.data.columns import FoundColumns, find_columns
+from checkpoints.families import family_named
+from checkpoints.planning.feasibility import check_reachable
+from checkpoints.task_rules import check_exports, check_labels, check_layout
 from service.core import model_source
 from service.core.model_source import ModelSource
 from service.services import Services
-from store import broker, jobs, quotas, uploads
-from store.tables import Job
+from store.access import quotas
+from store.database.tables import Job
+from store.jobs import jobs
+from store.queue import broker
+from store.uploads import uploads
 
 log = logging.getLogger(__name__)
 

@@ -6,15 +6,17 @@ from collections.abc import AsyncIterator, Callable
 from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
+from api_schemas.api.resources import UploadedFile, UploadRequest
 from api_schemas.enums import AuditAction, UploadState
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
-from api_schemas.resources import UploadedFile, UploadRequest
 from service.services import Services
-from store import quotas, removal, uploads
-from store.intake import dataset_names, model_folder
-from store.intake.arrival import Arrival
-from store.tables import Upload, UploadFile
-from store.uploads import UploadKind
+from store.access import quotas
+from store.database.tables import Upload, UploadFile
+from store.jobs import deletion
+from store.uploads import uploads
+from store.uploads.intake import dataset_names, model_folder
+from store.uploads.intake.arrival import Arrival
+from store.uploads.uploads import UploadKind
 
 _DECLARED = {"model": AuditAction.CREATE_MODEL, "dataset": AuditAction.CREATE_DATASET}
 _RECEIVED = {"model": AuditAction.UPLOAD_MODEL_FILE, "dataset": AuditAction.UPLOAD_DATASET_FILE}
@@ -104,7 +106,7 @@ def discard(services: Services, kind: UploadKind, upload_id: str) -> None:
     require_kept(upload)
     with services.database.write() as session:
         if upload.state is UploadState.READY:
-            gone = removal.delete_ready_upload(session, services.tenant, upload_id)
+            gone = deletion.delete_ready_upload(session, services.tenant, upload_id)
         else:
             gone = uploads.discard(session, services.tenant, kind, upload_id)
         if not gone:

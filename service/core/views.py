@@ -4,13 +4,8 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
-from api_schemas import accounting
-from api_schemas.access import AuditEntry, KeyResource
-from api_schemas.checkpoint import Checkpoint
-from api_schemas.enums import Granularity, UploadState
-from api_schemas.metrics import StepMetrics
-from api_schemas.reach import max_sparsity
-from api_schemas.resources import (
+from api_schemas.api.access import AuditEntry, KeyResource
+from api_schemas.api.resources import (
     CheckpointFile,
     CheckpointResource,
     DatasetContents,
@@ -22,11 +17,16 @@ from api_schemas.resources import (
     ResumableFile,
     UploadedFile,
 )
-from api_schemas.shape import ModelShape
-from store import keys
-from store.paging import Rows
+from api_schemas.enums import Granularity, UploadState
+from api_schemas.results.metrics import StepMetrics
+from checkpoints.describe import Checkpoint
+from checkpoints.planning.feasibility import max_sparsity
+from checkpoints.sizes import accounting
+from checkpoints.sizes.shape import ModelShape
+from store.access import keys
+from store.database.paging import Rows
+from store.database.tables import ApiKey, AuditRow, Job, JobStep, ResumableUpload, Upload, UploadFile
 from store.settings import Settings
-from store.tables import ApiKey, AuditRow, Job, JobStep, ResumableUpload, Upload, UploadFile
 
 T = TypeVar("T")
 V1 = "/v1"
@@ -132,7 +132,7 @@ def checkpoint(row: JobStep, expires_at: datetime | None) -> CheckpointResource:
 
 
 def upload_expires_at(row: Upload, settings: Settings) -> datetime | None:
-    """As store/retention.py will."""
+    """As store/files/retention.py will."""
     kept = {UploadState.OPEN: settings.open_upload_seconds, UploadState.READY: settings.upload_retention_seconds}
     return _later(row.created_at, kept.get(row.state))
 

@@ -1,9 +1,7 @@
 """The rules of webhooks: an address is judged before it is kept, a secret is shown once."""
 
-from api_schemas.enums import AuditAction
-from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
-from api_schemas.resources import Page
-from api_schemas.webhooks import (
+from api_schemas.api.resources import Page
+from api_schemas.api.webhooks import (
     DeliveryResource,
     DeliveryState,
     WebhookRequest,
@@ -11,12 +9,14 @@ from api_schemas.webhooks import (
     WebhookSecret,
     WebhookUpdate,
 )
+from api_schemas.enums import AuditAction
+from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
 from service.core import views
 from service.services import Services
-from store import deliveries, news, webhooks
+from store.database.tables import Webhook, WebhookDelivery
 from store.outbound.client import Outbound
 from store.outbound.targets import Rules
-from store.tables import Webhook, WebhookDelivery
+from store.webhooks import deliveries, news, webhooks
 
 
 def create(services: Services, request: WebhookRequest) -> WebhookSecret:

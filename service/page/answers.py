@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from api_schemas.errors import Problem
 from service.page.addresses import is_page, local_path
 from service.page.rendering import answer
-from service.problems import MEDIA_TYPE, answer_to
+from service.responses.problems import MEDIA_TYPE, answer_to
 
 SECURITY_HEADERS = {
     "Content-Security-Policy": (

@@ -5,11 +5,11 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 
 from api_schemas.ids import JobId
-from service.access import ToReadJobs
+from service.access.scopes import ToReadJobs
 from service.core import jobs
 from service.page.figures import several
 from service.page.rendering import answer
-from store.jobs import JobFilter
+from store.jobs.jobs import JobFilter
 
 FEWEST, MOST = 2, 4
 OFFERED = 50

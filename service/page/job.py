@@ -7,13 +7,13 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 
-from api_schemas import parts, reading
+from api_schemas.api.resources import CheckpointResource, JobResource
 from api_schemas.enums import TERMINAL_STATES, JobState
 from api_schemas.errors import ErrorCode, SecateurError
-from api_schemas.metrics import StepMetrics
-from api_schemas.reach import SHARE_OF
-from api_schemas.resources import CheckpointResource, JobResource
-from service.access import ToReadJobs
+from api_schemas.results import display, parts
+from api_schemas.results.metrics import StepMetrics
+from api_schemas.spec.pruning import SHARE_OF
+from service.access.scopes import ToReadJobs
 from service.core import checkpoints, jobs
 from service.page import new
 from service.page.figures import maps, steps
@@ -78,7 +78,7 @@ def _results(_: Services, job: JobResource, *__: int | None) -> dict[str, Any]:
     return {
         "curves": steps.curves(job),
         "summary": _summary(job),
-        "batch_sizes": reading.batch_sizes(job.metrics),
+        "batch_sizes": display.batch_sizes(job.metrics),
     }
 
 

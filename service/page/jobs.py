@@ -7,13 +7,13 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import TypeAdapter, ValidationError
 
+from api_schemas.api.labels import LabelSelector
 from api_schemas.enums import TERMINAL_STATES, JobState
-from api_schemas.labels import LabelSelector
-from service.access import ToReadJobs
+from service.access.scopes import ToReadJobs
 from service.core import jobs
 from service.page.rendering import answer, part_wanted
 from service.routes.parameters import Cursor
-from store.jobs import JobFilter
+from store.jobs.jobs import JobFilter
 
 PAGE = 50
 LIVING_SECONDS, RESTING_SECONDS = 2, 15

@@ -5,14 +5,14 @@ from urllib.parse import urlencode
 
 from fastapi import APIRouter, Query, Request, Response
 
+from api_schemas.api.resources import DatasetResource, ModelResource
 from api_schemas.enums import ExportFormat, Layout, TargetKind, UploadState
 from api_schemas.errors import ErrorCode, SecateurError
-from api_schemas.inputs import UploadedDataset, UploadedModel
-from api_schemas.presets import PRESETS
-from api_schemas.reach import SHARE_OF
-from api_schemas.resources import DatasetResource, ModelResource
-from api_schemas.spec import JobRequest
-from service.access import ToReadUploads
+from api_schemas.spec.inputs import UploadedDataset, UploadedModel
+from api_schemas.spec.job import JobRequest
+from api_schemas.spec.presets import PRESETS
+from api_schemas.spec.pruning import SHARE_OF
+from service.access.scopes import ToReadUploads
 from service.core import uploads, views
 from service.page.rendering import answer
 from service.routes import datasets, models

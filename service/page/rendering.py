@@ -7,12 +7,13 @@ from typing import Any
 from fastapi import Request, Response
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from api_schemas import parts, reading, text
+from api_schemas import formatting
 from api_schemas.enums import TERMINAL_STATES, JobState
-from service.core import ranges
+from api_schemas.results import display, parts
+from service.access.sessions import CSRF_KEY
 from service.page import static_files
 from service.page.units import written
-from service.sessions import CSRF_KEY
+from service.responses import ranges
 
 
 def when(moment: datetime | None) -> str:
@@ -46,15 +47,16 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        plain=text.plain, percent=text.percent, count=text.count, file_size=text.file_size,
-        milliseconds=text.milliseconds, line=text.line, when=when, when_exactly=when_exactly, duration=duration, written=written,
+        plain=formatting.plain, percent=formatting.percent, count=formatting.count, file_size=formatting.file_size,
+        milliseconds=formatting.milliseconds, line=formatting.line, when=when, when_exactly=when_exactly,
+        duration=duration, written=written,
     )  # fmt: skip
     environment.globals.update(
         static=static_files.address,
-        scores_written=reading.written,
-        metric_name=reading.metric_name,
-        latency_at=reading.latency_at,
-        goal=reading.goal,
+        scores_written=display.written,
+        metric_name=display.metric_name,
+        latency_at=display.latency_at,
+        goal=display.goal,
         removed=parts.removed,
         part_names=parts.NAMES,
         JobState=JobState,

@@ -8,14 +8,14 @@ from fastapi.responses import RedirectResponse
 from starlette.concurrency import run_in_threadpool
 
 from api_schemas.errors import ErrorCode, SecateurError
-from service.access import Public
+from service.access.scopes import Public
+from service.access.sessions import check_own_page, same_origin
 from service.page import cookies
 from service.page.addresses import local_path
 from service.page.rendering import answer
-from service.problems import status_of
+from service.responses.problems import status_of
 from service.services import Services
-from service.sessions import check_own_page, same_origin
-from store import keys, sessions
+from store.access import keys, sessions
 
 router = APIRouter()
 

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from api_schemas import text
+from api_schemas import formatting
 
 Unit = Literal["share", "ratio", "ms", "bytes", "count", "number"]
 
@@ -12,10 +12,10 @@ def written(value: float | None, unit: Unit) -> str:
     if value is None:
         return ""
     return {
-        "share": lambda: text.percent(value),
+        "share": lambda: formatting.percent(value),
         "ratio": lambda: f"{value:.2f}×",
-        "ms": lambda: text.milliseconds(value),
-        "bytes": lambda: text.file_size(round(value)),
+        "ms": lambda: formatting.milliseconds(value),
+        "bytes": lambda: formatting.file_size(round(value)),
         "count": lambda: f"{value:g}",
         "number": lambda: f"{value:.4f}",
     }[unit]()

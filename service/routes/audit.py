@@ -2,13 +2,13 @@
 
 from fastapi import APIRouter
 
-from api_schemas.access import AuditEntry
-from api_schemas.resources import Page
-from service.access import ToAdminister
+from api_schemas.api.access import AuditEntry
+from api_schemas.api.resources import Page
+from service.access.scopes import ToAdminister
 from service.core import views
-from service.openapi import problems
+from service.openapi.document import problems
 from service.routes.parameters import Cursor, Limit
-from store import audit
+from store.access import audit
 
 router = APIRouter(prefix="/audit", tags=["access"])
 

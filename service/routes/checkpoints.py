@@ -4,13 +4,13 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request, Response
 
+from api_schemas.api.resources import CheckpointResource, Page
 from api_schemas.errors import ErrorCode
-from api_schemas.resources import CheckpointResource, Page
-from service.access import ToReadJobs
+from service.access.scopes import ToReadJobs
 from service.core import checkpoints
 from service.core.archive import StepArchive
-from service.downloads import MEDIA_TYPES, archive_response, file_response
-from service.openapi import CONTENT_RANGE, ETAG, problems, request_headers
+from service.openapi.document import CONTENT_RANGE, ETAG, problems, request_headers
+from service.responses.downloads import MEDIA_TYPES, archive_response, file_response
 from service.routes.parameters import JobPath, StepPath
 
 router = APIRouter(prefix="/jobs/{job_id}/checkpoints", tags=["checkpoints"])

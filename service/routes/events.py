@@ -6,16 +6,16 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 
+from api_schemas.api.resources import Page
 from api_schemas.enums import TERMINAL_STATES
 from api_schemas.errors import ErrorCode
-from api_schemas.events import JobEvent
-from api_schemas.resources import Page
-from service.access import ToReadJobs
+from api_schemas.results.events import JobEvent
+from service.access.scopes import ToReadJobs
 from service.core import jobs
-from service.event_streams import EventStreamResponse
-from service.head import STATE_KEY
-from service.openapi import ETAG, RETRY_AFTER, problems, sometimes
-from service.polling import NOT_MODIFIED, IfNoneMatch, polled
+from service.middleware.head import STATE_KEY
+from service.openapi.document import ETAG, RETRY_AFTER, problems, sometimes
+from service.responses.event_streams import EventStreamResponse
+from service.responses.polling import NOT_MODIFIED, IfNoneMatch, polled
 from service.routes.parameters import JobPath
 from service.services import Services
 

@@ -5,14 +5,15 @@ from collections.abc import Callable
 
 from fastapi import APIRouter, Response
 
-from api_schemas.families import FAMILIES
-from api_schemas.resources import Health, Limits, Quota, Quotas
-from service.access import Public, ToLookAround
-from service.openapi import RETRY_AFTER, problems
-from service.problems import RETRY_SECONDS
-from store import broker, quotas
-from store.intake import dataset_names, model_folder
-from store.model_buckets import parse_buckets
+from api_schemas.api.resources import Health, Limits, Quota, Quotas
+from checkpoints.families import FAMILIES
+from service.access.scopes import Public, ToLookAround
+from service.openapi.document import RETRY_AFTER, problems
+from service.responses.problems import RETRY_SECONDS
+from store.access import quotas
+from store.files.model_buckets import parse_buckets
+from store.queue import broker
+from store.uploads.intake import dataset_names, model_folder
 
 log = logging.getLogger(__name__)
 

@@ -6,19 +6,17 @@ from typing import Annotated
 from fastapi import APIRouter, BackgroundTasks, Body, Query, Request, Response
 from sqlalchemy.orm import Session
 
+from api_schemas.api.labels import LabelSelector
+from api_schemas.api.resources import JobResource, Page
 from api_schemas.enums import TERMINAL_STATES, JobState
 from api_schemas.errors import ErrorCode
-from api_schemas.estimate import JobEstimate, JobPreview
 from api_schemas.ids import ModelId
-from api_schemas.labels import LabelSelector
-from api_schemas.resources import JobResource, Page
-from api_schemas.spec import JobRequest
-from service.access import ToReadJobs, ToWriteJobs
+from api_schemas.results.estimate import JobEstimate, JobPreview
+from api_schemas.spec.job import JobRequest
+from service.access.scopes import ToReadJobs, ToWriteJobs
 from service.core import checkpoints, jobs, submit, views
 from service.core import estimate as estimates
-from service.downloads import file_response
-from service.idempotent import CODES, REPLAYED, Key, once
-from service.openapi import (
+from service.openapi.document import (
     CONTENT_RANGE,
     ETAG,
     LOCATION,
@@ -28,12 +26,14 @@ from service.openapi import (
     request_headers,
     sometimes,
 )
-from service.polling import NOT_MODIFIED, POLL_SECONDS, IfNoneMatch, polled
-from service.routes.examples import JOB_EXAMPLES
+from service.openapi.example_requests import JOB_EXAMPLES
+from service.responses.downloads import file_response
+from service.responses.idempotent import CODES, REPLAYED, Key, once
+from service.responses.polling import NOT_MODIFIED, POLL_SECONDS, IfNoneMatch, polled
 from service.routes.parameters import Cursor, JobPath, Limit, Moment
-from store.idempotency import Answer
-from store.jobs import JobFilter
-from store.tables import Job
+from store.access.idempotency import Answer
+from store.database.tables import Job
+from store.jobs.jobs import JobFilter
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 

@@ -2,12 +2,12 @@
 
 from fastapi import APIRouter, Response
 
-from api_schemas.access import KeyRequest, KeyResource, NewKey
+from api_schemas.api.access import KeyRequest, KeyResource, NewKey
+from api_schemas.api.resources import Page
 from api_schemas.errors import ErrorCode
-from api_schemas.resources import Page
-from service.access import ToAdminister
+from service.access.scopes import ToAdminister
 from service.core import keys, views
-from service.openapi import LOCATION, problems
+from service.openapi.document import LOCATION, problems
 from service.routes.parameters import Cursor, KeyPath, Limit
 
 router = APIRouter(prefix="/keys", tags=["access"])

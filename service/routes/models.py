@@ -5,17 +5,17 @@ from functools import partial
 from fastapi import APIRouter, Request, Response
 from sqlalchemy.orm import Session
 
+from api_schemas.api.resources import ModelResource, Page, UploadedFile, UploadRequest
 from api_schemas.errors import ErrorCode
-from api_schemas.resources import ModelResource, Page, UploadedFile, UploadRequest
-from service.access import ToReadUploads, ToWriteModels
+from service.access.scopes import ToReadUploads, ToWriteModels
 from service.core import complete, uploads, views
-from service.idempotent import CODES, REPLAYED, Key, once
-from service.openapi import LOCATION, problems
+from service.openapi.document import LOCATION, problems
+from service.responses.idempotent import CODES, REPLAYED, Key, once
 from service.routes.parameters import Cursor, FilePath, Limit, ModelPath
 from service.routes.sending import FILE_BODY, content_length
-from store import uploads as stored
-from store.idempotency import Answer
-from store.tables import Upload
+from store.access.idempotency import Answer
+from store.database.tables import Upload
+from store.uploads import uploads as stored
 
 router = APIRouter(prefix="/models", tags=["models"])
 

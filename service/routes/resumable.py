@@ -12,18 +12,18 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from starlette.concurrency import run_in_threadpool
 
+from api_schemas.api.resources import Page, ResumableFile
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
-from api_schemas.resources import Page, ResumableFile
-from service.access import ToReadUploads, ToWriteModels
+from service.access.scopes import ToReadUploads, ToWriteModels
 from service.core import resumable, views
-from service.head import STATE_KEY
-from service.openapi import LOCATION, TUS_RESUMABLE, UPLOAD_EXPIRES, UPLOAD_OFFSET, problems
-from service.problems import answer_to
+from service.middleware.head import STATE_KEY
+from service.openapi.document import LOCATION, TUS_RESUMABLE, UPLOAD_EXPIRES, UPLOAD_OFFSET, problems
+from service.responses.problems import answer_to
 from service.routes.parameters import Cursor, DatasetPath, Limit, ModelPath, ResumablePath
 from service.routes.sending import FILE_BODY, content_length
 from service.services import Services
-from store.tables import ResumableUpload
-from store.uploads import UploadKind
+from store.database.tables import ResumableUpload
+from store.uploads.uploads import UploadKind
 
 VERSION = "1.0.0"
 EXTENSIONS = "creation,checksum,expiration,termination"

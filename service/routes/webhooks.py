@@ -4,9 +4,8 @@ from typing import Annotated
 
 from fastapi import APIRouter, FastAPI, Header, Query, Response
 
-from api_schemas.errors import ErrorCode
-from api_schemas.resources import Page
-from api_schemas.webhooks import (
+from api_schemas.api.resources import Page
+from api_schemas.api.webhooks import (
     DeliveryResource,
     DeliveryState,
     WebhookMessage,
@@ -15,9 +14,10 @@ from api_schemas.webhooks import (
     WebhookSecret,
     WebhookUpdate,
 )
-from service.access import ToReadJobs, ToWriteJobs
+from api_schemas.errors import ErrorCode
+from service.access.scopes import ToReadJobs, ToWriteJobs
 from service.core import views, webhooks
-from service.openapi import LOCATION, problems
+from service.openapi.document import LOCATION, problems
 from service.routes.parameters import Cursor, DeliveryPath, Limit, WebhookPath
 
 router = APIRouter(prefix="/webhooks", tags=["webhooks"])

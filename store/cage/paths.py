@@ -8,7 +8,7 @@ from pathlib import Path
 from store.cage.landlock import CHANGE, DEVICE, READ, READ_DIR, RUN
 
 CODE = Path(__file__).parents[2]
-ROOMS = ("api_schemas", "store", "worker")
+ROOMS = ("api_schemas", "checkpoints", "store", "worker")
 INSTALLED = CODE.name in ("site-packages", "dist-packages")
 # Of /etc only what libraries read; the rest of it may name passwords.
 SYSTEM = (

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 from pydantic import ValidationError
 
-from api_schemas.checkup import FINDINGS, Finding, Look, Verdict, examine, wrong
-from store.checkup import database, messages, network, places, resources, variables
+from api_schemas.api.checkup import FINDINGS, Finding, Look, Verdict, examine, wrong
+from store.checkup import database, messages, network, resources, storage, variables
 from store.settings import Settings
 
 QUICK, SLOW = 10, 30
@@ -49,10 +49,10 @@ def _findings(arguments: argparse.Namespace) -> Iterator[Finding]:
         if all(finding.verdict is Verdict.OK for finding in answers):
             yield from examine("workers", lambda: messages.workers(settings), SLOW)
     looks: dict[str, Look] = {
-        "artifacts": lambda: places.artifacts(settings),
-        "folders": lambda: places.folders(settings),
-        "disk": lambda: places.room(settings),
-        "shared memory": places.shared_memory,
+        "artifacts": lambda: storage.artifacts(settings),
+        "folders": lambda: storage.folders(settings),
+        "disk": lambda: storage.room(settings),
+        "shared memory": storage.shared_memory,
         "memory": lambda: resources.memory(settings),
         "cores": lambda: resources.cores(settings),
         "cage": lambda: resources.cage(settings),

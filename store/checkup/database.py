@@ -7,9 +7,9 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy.exc import SQLAlchemyError
 
-from api_schemas.checkup import Finding, ok, warning, wrong
-from store.clock import now
-from store.database import Database, alembic_config
+from api_schemas.api.checkup import Finding, ok, warning, wrong
+from store.database.clock import now
+from store.database.connection import Database, alembic_config
 from store.settings import Settings
 
 SKEW_SECONDS = 30

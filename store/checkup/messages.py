@@ -8,13 +8,13 @@ from kombu.utils.url import sanitize_url
 from sqlalchemy import func, select
 from sqlalchemy.exc import SQLAlchemyError
 
-from api_schemas.checkup import Finding, ok, warning, wrong
+from api_schemas.api.checkup import Finding, ok, warning, wrong
 from api_schemas.enums import JobState
-from store import broker as queues
-from store.clock import now
-from store.database import Database
+from store.database.clock import now
+from store.database.connection import Database
+from store.database.tables import Job
+from store.queue import broker as queues
 from store.settings import Settings
-from store.tables import Job
 
 TAKEN_SECONDS = 8
 POLL_SECONDS = 0.1

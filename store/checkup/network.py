@@ -5,7 +5,7 @@ import socket
 
 import psutil
 
-from api_schemas.checkup import Finding, ok, wrong
+from api_schemas.api.checkup import Finding, ok, wrong
 
 HOST = "127.0.0.1"
 

@@ -4,7 +4,7 @@ import time
 from importlib.metadata import distribution
 from pathlib import Path
 
-from api_schemas.checkup import Finding, ok, warning, wrong
+from api_schemas.api.checkup import Finding, ok, warning, wrong
 from store import machine
 from store.cage import Layer, trial
 from store.settings import Settings

@@ -3,7 +3,7 @@
 import difflib
 import os
 
-from api_schemas.checkup import Finding, ok, warning
+from api_schemas.api.checkup import Finding, ok, warning
 from store.settings import Settings
 
 PREFIX = "SECATEUR_"

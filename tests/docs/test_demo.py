@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.support.tiny import tiny_data, tiny_model
+from tests.support.checkpoints.tiny import tiny_data, tiny_model
 
 ROOT = Path(__file__).parents[2]
 MEASURED = {"attention removed", "FLOPs a clip", "file"}

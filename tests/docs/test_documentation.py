@@ -15,12 +15,12 @@ from jsonschema import Draft202012Validator
 from pyarrow import parquet
 
 from store.settings import Settings
-from tests.support.certificates import certificate_for
-from tests.support.jobs import fake_engine
-from tests.support.processes import service_process
+from tests.support.checkpoints.tiny import tiny_data, tiny_model
+from tests.support.jobs.bench import fake_engine
+from tests.support.servers.certificates import certificate_for
+from tests.support.servers.processes import service_process
+from tests.support.servers.up import stack_up, upload, wait
 from tests.support.snippets import PAGES, ROOT, RUN, SHOWN, Block, blocks, run_page
-from tests.support.tiny import tiny_data, tiny_model
-from tests.support.up import stack_up, upload, wait
 from tests.support.uploads import picture, tone
 
 ALL = [block for page in PAGES for block in blocks(page)]

@@ -11,8 +11,8 @@ import time
 import httpx
 import pytest
 
-from tests.support.tiny import tiny_data, tiny_model
-from tests.support.up import JOB_SECONDS, upload, wait
+from tests.support.checkpoints.tiny import tiny_data, tiny_model
+from tests.support.servers.up import JOB_SECONDS, upload, wait
 
 FAST = {"latency_batch_sizes": [1], "latency_runs": 5}
 

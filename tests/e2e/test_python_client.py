@@ -5,7 +5,7 @@ import torch
 from transformers import AutoFeatureExtractor
 
 from secateur import Progress, Secateur, errors, load
-from tests.support.tiny import tiny_data, tiny_model
+from tests.support.checkpoints.tiny import tiny_data, tiny_model
 
 JOB_SECONDS = 240.0
 FAST = {"latency_batch_sizes": [1], "latency_runs": 5, "sensitivity_samples": None}

@@ -6,12 +6,12 @@ from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
-from api_schemas.checkpoint import Checkpoint
 from api_schemas.enums import Basis, Criterion, Granularity, Head, LabelSource, Part
 from api_schemas.errors import ErrorCode, SecateurError
-from api_schemas.pruning import Pruning
-from api_schemas.reach import check_reachable, max_share
-from api_schemas.task_rules import WITHOUT_LOSS, check_labels, check_layout
+from api_schemas.spec.pruning import Pruning
+from checkpoints.describe import Checkpoint
+from checkpoints.planning.feasibility import check_reachable, max_share
+from checkpoints.task_rules import WITHOUT_LOSS, check_labels, check_layout
 from tests.families.folders import ARCHITECTURES
 
 SHARE = 0.4

@@ -16,15 +16,15 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, WhisperTokenizer
 
-from api_schemas.checkpoint import Checkpoint, describe_folder
 from api_schemas.enums import Head, Modality, Split
-from api_schemas.families import FAMILIES, Architecture, Family
-from api_schemas.inputs import Columns, Splits
+from api_schemas.spec.inputs import Columns, Splits
 from benchmarks.families import examples, special
+from checkpoints.describe import Checkpoint, describe_folder
+from checkpoints.families import FAMILIES, Architecture, Family
 from demo import cache
 from tests.families import lessons
 from tests.families.lessons import Lessons
-from tests.support import clips, preprocessors, rows, tiny
+from tests.support.checkpoints import clips, preprocessors, rows, tiny
 from worker.engine.checkpoint.load import Loaded, load_original
 from worker.engine.data import PreparedData, prepare
 from worker.engine.evaluate import evaluate
@@ -42,7 +42,7 @@ class Recipe:
 
     name: str
     preprocessor: str
-    """One of those in tests/support/preprocessors.py."""
+    """One of those in tests/support/checkpoints/preprocessors.py."""
     config: Mapping[str, Any]
     epochs: int = 12
     learning_rate: float = 3e-3
@@ -96,7 +96,7 @@ RECIPES: Mapping[str, Recipe] = {
     name: _recipe(family, name, architecture.head)
     for family in FAMILIES if family.name != "ast" for name, architecture in family.architectures.items()
 }  # fmt: skip
-"""By class; AST's folder is that of tests/support/tiny.py."""
+"""By class; AST's folder is that of tests/support/checkpoints/tiny.py."""
 ARCHITECTURES = tuple(name for family in FAMILIES for name in family.architectures)
 
 

@@ -1,6 +1,6 @@
 """Data that a very small model learns in seconds, one kind a sort of checkpoint: words that sound, shapes, sentences.
 
-The words are those of tests/support/preprocessors.py, whose vocabularies the checkpoints have.
+The words are those of tests/support/checkpoints/preprocessors.py, whose vocabularies the checkpoints have.
 """
 
 import random
@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from api_schemas.enums import Head, Modality
-from tests.support.clips import RATE, encoded
-from tests.support.preprocessors import SIDE
-from tests.support.rows import CLIP, PICTURE, TEXT, TEXTS, write_split
+from tests.support.checkpoints.clips import RATE, encoded
+from tests.support.checkpoints.preprocessors import SIDE
+from tests.support.checkpoints.rows import CLIP, PICTURE, TEXT, TEXTS, write_split
 from tests.support.uploads import encoded_picture
 
 SPOKEN = ("ABE", "BED", "CAB")

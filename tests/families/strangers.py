@@ -12,8 +12,8 @@ import soundfile
 from PIL import Image
 
 from tests.families.lessons import COLOURS, voice
-from tests.support.clips import RATE
-from tests.support.preprocessors import SIDE
+from tests.support.checkpoints.clips import RATE
+from tests.support.checkpoints.preprocessors import SIDE
 
 PIPELINES: Mapping[str, tuple[str, Any]] = {
     "ViTForImageClassification": ("image-classification", "red"),

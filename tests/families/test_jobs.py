@@ -9,10 +9,10 @@ import torch
 from safetensors.torch import load_file
 
 from api_schemas.enums import Head
-from api_schemas.events import DataReady, EngineEvent, Finished, StepDone
-from api_schemas.families import FAMILIES
-from api_schemas.metrics import Scores, StepMetrics
-from api_schemas.spec import EngineSpec
+from api_schemas.results.events import DataReady, EngineEvent, Finished, StepDone
+from api_schemas.results.metrics import Scores, StepMetrics
+from api_schemas.spec.job import EngineSpec
+from checkpoints.families import FAMILIES
 from tests.families.folders import ARCHITECTURES, data_folder, model_folder
 from tests.families.strangers import PIPELINES, check_pipeline
 from worker.engine.run import Inputs, run

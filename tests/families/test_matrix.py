@@ -17,18 +17,18 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from api_schemas.enums import Basis, Granularity, Head, LabelSource, Part, Split
-from api_schemas.pruning import Pruning, Target
-from api_schemas.spec import EngineSpec
+from api_schemas.spec.job import EngineSpec
+from api_schemas.spec.pruning import Pruning, Target
 from benchmarks.families import reference
 from tests.families.cells import REFUSED, Cell, cells
 from tests.families.folders import CPU, Ready, data_folder, model_folder, ready
-from worker.engine.attention import attention_blocks
 from worker.engine.checkpoint.load import Loaded
-from worker.engine.cutting import Cutting
 from worker.engine.data import FeatureSplit
 from worker.engine.data.split import Inputs
-from worker.engine.feed_forward import feed_forward_blocks
-from worker.engine.progress import Reporter
+from worker.engine.models.attention import attention_blocks
+from worker.engine.models.feed_forward import feed_forward_blocks
+from worker.engine.pruning.cutting import Cutting
+from worker.engine.runtime.progress import Reporter
 from worker.engine.scoring import Observations, Want
 
 ANSWERED = 3

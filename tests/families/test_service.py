@@ -4,7 +4,7 @@ import httpx
 import pytest
 
 from tests.families.folders import ARCHITECTURES, RECIPES, data_folder, model_folder
-from tests.support.up import upload, wait
+from tests.support.servers.up import upload, wait
 
 JOB = {
     "pruning": {

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import pytest
 
 from benchmarks.faults.drill import Drill
-from benchmarks.faults.rig import rig
-from tests.support.tiny import tiny_data, tiny_model
+from benchmarks.faults.stack import rig
+from tests.support.checkpoints.tiny import tiny_data, tiny_model
 
 
 @pytest.fixture(scope="session")

@@ -4,8 +4,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from benchmarks.faults.drill import Drill
-from benchmarks.faults.rig import WORKERS, rig, wait_until
-from tests.support.tiny import tiny_data, tiny_model
+from benchmarks.faults.stack import WORKERS, rig, wait_until
+from tests.support.checkpoints.tiny import tiny_data, tiny_model
 
 
 def faketime() -> str:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from benchmarks.faults.client import Client
 from benchmarks.faults.drill import Drill
-from benchmarks.faults.rig import rig, wait_until
-from tests.support.storage import small_disk
-from tests.support.tiny import tiny_data, tiny_model
+from benchmarks.faults.stack import rig, wait_until
+from tests.support.checkpoints.tiny import tiny_data, tiny_model
+from tests.support.servers.storage import small_disk
 
 
 def test_a_job_waits_for_room_and_goes_on(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from benchmarks.faults.drill import Drill
 from benchmarks.faults.faults import Fault, freeze_supervisor, freeze_worker
-from benchmarks.faults.rig import wait_until
+from benchmarks.faults.stack import wait_until
 
 
 @pytest.mark.parametrize("fault", [freeze_worker, freeze_supervisor])

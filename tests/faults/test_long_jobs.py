@@ -6,13 +6,13 @@ from pathlib import Path
 from sqlalchemy import func, select, update
 
 from api_schemas.enums import JobState
-from store import transitions
-from store.clock import now
-from store.tables import Job, OutboxMessage
-from store.tenancy import DEFAULT_TENANT
-from tests.support.jobs import Bench, fake_engine
-from tests.support.processes import job_worker, maintenance_worker
-from tests.support.stack import valkey_server, wait_for
+from store.database.clock import now
+from store.database.tables import Job, OutboxMessage
+from store.database.tenancy import DEFAULT_TENANT
+from store.jobs import transitions
+from tests.support.jobs.bench import Bench, fake_engine
+from tests.support.servers.databases import valkey_server, wait_for
+from tests.support.servers.processes import job_worker, maintenance_worker
 
 MOST_SECONDS = 10.0
 

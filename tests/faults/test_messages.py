@@ -3,7 +3,7 @@
 import time
 
 from benchmarks.faults.drill import Drill
-from store import broker
+from store.queue import broker
 
 
 def clean(drill: Drill) -> bool:

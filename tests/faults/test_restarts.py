@@ -1,7 +1,7 @@
 """A rolling restart of everything, as an upgrade does it, under a running job: TERM, wait, start again."""
 
 from benchmarks.faults.drill import Drill
-from benchmarks.faults.rig import WORKERS, wait_until
+from benchmarks.faults.stack import WORKERS, wait_until
 
 DRAIN_SECONDS = 15.0
 

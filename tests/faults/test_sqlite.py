@@ -4,8 +4,8 @@ from pathlib import Path
 
 from benchmarks.faults.drill import Drill
 from benchmarks.faults.faults import kill_engine, kill_worker
-from benchmarks.faults.rig import rig, wait_until
-from tests.support.tiny import tiny_data, tiny_model
+from benchmarks.faults.stack import rig, wait_until
+from tests.support.checkpoints.tiny import tiny_data, tiny_model
 
 
 def test_a_job_whose_engine_and_worker_are_killed_ends_as_if_nothing_had_been(tmp_path: Path) -> None:

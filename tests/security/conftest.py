@@ -16,9 +16,9 @@ from starlette.testclient import TestClient
 from api_schemas.enums import KeyScope
 from service.app import create_app
 from service.services import Services
-from store import keys
+from store.access import keys
+from store.database.tables import ApiKey, Base
 from store.settings import Settings
-from store.tables import ApiKey, Base
 from tests.integration.service.conftest import claim, commit
 from tests.support.local import local_client
 from tests.support.uploads import checkpoint_files, dataset_files, declared, send

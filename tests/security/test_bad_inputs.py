@@ -9,13 +9,13 @@ import httpx
 import pytest
 
 from service.services import Services
-from store import transitions
+from store.jobs import transitions
+from store.jobs.transitions import Lease, StepFile
 from store.settings import Settings
-from store.transitions import Lease, StepFile
 from tests.security import bad_checkpoints, bad_datasets, bad_requests
 from tests.security.attack import Row, Target
-from tests.support.processes import process_of, service_process
-from tests.support.records import step_metrics
+from tests.support.jobs.records import step_metrics
+from tests.support.servers.processes import process_of, service_process
 from tests.support.uploads import checkpoint_files, dataset_files
 
 ROWS = (*bad_checkpoints.ROWS, *bad_datasets.ROWS, *bad_requests.ROWS)

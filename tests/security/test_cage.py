@@ -10,15 +10,15 @@ import pytest
 
 from api_schemas.enums import JobState
 from api_schemas.errors import ErrorCode
-from store import jobs
 from store.cage import Cage, Layer, paths, read_report
 from store.cage.landlock import RUN
+from store.database.tenancy import DEFAULT_TENANT
+from store.jobs import jobs
 from store.settings import Settings
-from store.tenancy import DEFAULT_TENANT
-from tests.support.jobs import Bench
-from tests.support.supervision import MakeBench, log_of, seen_in, supervisor
+from tests.support.jobs.bench import Bench
+from tests.support.jobs.supervision import MakeBench, log_of, seen_in, supervisor
 from tests.unit.worker.conftest import make_bench  # noqa: F401
-from worker import confinement
+from worker.children import confinement
 
 SECRETS = ("SECATEUR_DATABASE_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "PGPASSWORD", "HF_TOKEN")
 ALWAYS = {Layer.ENVIRONMENT, Layer.RESOURCES, Layer.PRIVILEGES}

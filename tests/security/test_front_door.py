@@ -7,11 +7,11 @@ import httpx
 import pytest
 
 from api_schemas.enums import KeyScope
-from store import keys
-from store.database import Database
+from store.access import keys
+from store.database.connection import Database
 from store.settings import Settings
 from tests.integration.service.conftest import problem
-from tests.support.processes import service_process
+from tests.support.servers.processes import service_process
 
 
 @pytest.fixture(scope="module")

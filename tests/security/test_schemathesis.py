@@ -23,13 +23,13 @@ from schemathesis.config import SchemathesisConfig
 from schemathesis.generation.hypothesis.builder import HypothesisTestConfig, HypothesisTestMode, create_test
 
 from service.services import Services
-from store import logs, transitions
+from store.jobs import logs, transitions
+from store.jobs.transitions import Lease
 from store.settings import Settings
-from store.transitions import Lease
 from tests.security.conftest import OWNER, House, bearer, rows_of
 from tests.security.test_tenant_matrix import DOCUMENT, KEYED, OPERATIONS
-from tests.support.processes import service_process
-from tests.support.stack import valkey_server
+from tests.support.servers.databases import valkey_server
+from tests.support.servers.processes import service_process
 
 EXAMPLES = int(os.environ.get("TEST_EXAMPLES", "8"))
 API = schemathesis.openapi.from_dict(

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from store.settings import Settings
-from tests.support.processes import service_process
+from tests.support.servers.processes import service_process
 
 HEAD_SECONDS, WINDOW_SECONDS, RATE = 1.0, 1.0, 1000
 CLIENTS = 40

@@ -15,8 +15,8 @@ from PIL import Image
 from safetensors.numpy import save
 from starlette.testclient import TestClient
 
-from api_schemas.checkpoint import block_tensors
-from api_schemas.families import AST
+from checkpoints.describe import block_tensors
+from checkpoints.families import AST
 
 LABELS = ("down", "left", "right", "up")
 EMBEDDED = pa.struct([("bytes", pa.binary()), ("path", pa.string())])

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from tests.support.up import stack_up
+from tests.support.servers.up import stack_up
 from tests.ui.watching import Watched, watched
 
 CHROMIUM = "/usr/bin/chromium"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from playwright.sync_api import Page, expect
 
-from tests.support.tiny import tiny_data, tiny_model
+from tests.support.checkpoints.tiny import tiny_data, tiny_model
 from tests.ui.watching import curves_drawn
 
 FURTHEST = 90

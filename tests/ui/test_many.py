@@ -5,12 +5,12 @@ from pathlib import Path
 
 from playwright.sync_api import Page, Response, expect
 
-from store import jobs
-from store.database import Database
+from store.database.connection import Database
+from store.database.tenancy import DEFAULT_TENANT
+from store.jobs import jobs
 from store.settings import Settings
-from store.tenancy import DEFAULT_TENANT
-from tests.support.processes import service_process
-from tests.support.records import job_request
+from tests.support.jobs.records import job_request
+from tests.support.servers.processes import service_process
 from tests.ui.watching import assert_usable
 
 JOBS = 200

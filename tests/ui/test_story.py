@@ -11,10 +11,10 @@ from unittest.mock import Mock, patch
 
 from playwright.sync_api import Page, Route, expect
 
-from api_schemas.spec import JobRequest
+from api_schemas.spec.job import JobRequest
 from secateur.client.job import Job
 from secateur.client.job_request import JobFields, body_of
-from tests.support.tiny import tiny_data, tiny_model
+from tests.support.checkpoints.tiny import tiny_data, tiny_model
 from tests.ui.watching import Watched, assert_usable, curves_drawn, picture
 
 PIECE = 16 * 2**20

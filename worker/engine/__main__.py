@@ -14,9 +14,9 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
-from api_schemas.events import EngineEvent, Failed
-from api_schemas.spec import EngineSpec
-from worker.engine.shortage import shortage
+from api_schemas.results.events import EngineEvent, Failed
+from api_schemas.spec.job import EngineSpec
+from worker.engine.runtime.shortage import shortage
 
 
 def _positive(text: str) -> int:

@@ -6,30 +6,30 @@ from pathlib import Path
 
 import torch
 
-from api_schemas import accounting
-from api_schemas.checkpoint import Checkpoint
 from api_schemas.enums import Part, Phase, Split
-from api_schemas.metrics import ExportMetrics, JobResult, Sensitivity, StepMetrics
-from api_schemas.spec import EngineSpec
+from api_schemas.results.metrics import ExportMetrics, JobResult, Sensitivity, StepMetrics
+from api_schemas.spec.job import EngineSpec
+from checkpoints.describe import Checkpoint
+from checkpoints.sizes import accounting
 from worker.engine.checkpoint.gate import check_reload
 from worker.engine.checkpoint.load import Loaded, load_step
+from worker.engine.checkpoint.records import StepRecord, write_metrics, write_pruning
 from worker.engine.checkpoint.save import make_durable, save_checkpoint
-from worker.engine.cutting import Cutting, Scored
 from worker.engine.data import PreparedData
-from worker.engine.determinism import step_seed
+from worker.engine.evaluate.measure import Measure
 from worker.engine.exports import export
-from worker.engine.feed_forward import all_neurons
-from worker.engine.latency_table import write_latency_table
-from worker.engine.measure import Measure
-from worker.engine.memory_use import most_memory
-from worker.engine.progress import Reporter
-from worker.engine.records import StepRecord, write_metrics, write_pruning
-from worker.engine.recovering import Recovering
+from worker.engine.latency.table import write_latency_table
+from worker.engine.models.feed_forward import all_neurons
+from worker.engine.pruning.cutting import Cutting, Scored
+from worker.engine.pruning.selection import Kept
+from worker.engine.pruning.sensitivity import analyse
+from worker.engine.pruning.targets import neurons_met, requested_sparsity, target_met
+from worker.engine.recovery.recover import Recovering
 from worker.engine.report import write_model_card, write_report
-from worker.engine.selection import Kept
-from worker.engine.sensitivity import analyse
+from worker.engine.runtime.determinism import step_seed
+from worker.engine.runtime.memory_use import most_memory
+from worker.engine.runtime.progress import Reporter
 from worker.engine.stop import check_watchable, result_after
-from worker.engine.targets import neurons_met, requested_sparsity, target_met
 
 PROBE_SAMPLES = 4
 """The most samples on which a packaged checkpoint must repeat the engine's logits."""

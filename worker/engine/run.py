@@ -7,33 +7,33 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from api_schemas.checkpoint import Checkpoint, describe_folder
 from api_schemas.enums import Part, Phase, Split, TargetKind
-from api_schemas.events import DataReady, Finished, Started, StepDone
-from api_schemas.metrics import StepMetrics
-from api_schemas.reach import check_reachable
-from api_schemas.schedule import step_targets
-from api_schemas.spec import EngineSpec
-from api_schemas.task_rules import check_exports, check_labels, check_layout
-from api_schemas.work import passes, tensor_bytes
+from api_schemas.results.events import DataReady, Finished, Started, StepDone
+from api_schemas.results.metrics import StepMetrics
+from api_schemas.spec.job import EngineSpec
+from checkpoints.describe import Checkpoint, describe_folder
+from checkpoints.planning.feasibility import check_reachable
+from checkpoints.planning.schedule import step_targets
+from checkpoints.sizes.cost_model import passes, tensor_bytes
+from checkpoints.task_rules import check_exports, check_labels, check_layout
 from worker.engine.checkpoint.load import Loaded, load_original, load_step
-from worker.engine.cutting import Cutting, Scored
+from worker.engine.checkpoint.records import read_step, versions
 from worker.engine.data import FeatureSplit, PreparedData, prepare
-from worker.engine.determinism import prepare_torch
 from worker.engine.evaluate import answers_of
-from worker.engine.evaluate.latency import inputs_of
+from worker.engine.evaluate.measure import Measure
 from worker.engine.exports import check_installed
 from worker.engine.job import Job
-from worker.engine.latency_measure import measure_latency_table
-from worker.engine.latency_table import LatencyModel, read_latency_table
-from worker.engine.measure import Measure
-from worker.engine.memory_use import most_memory
-from worker.engine.microbatch import at_most
-from worker.engine.models import on_device
-from worker.engine.progress import Emit, Reporter
-from worker.engine.records import read_step, versions
-from worker.engine.recovering import Recovering
-from worker.engine.targets import check_latency
+from worker.engine.latency.table import LatencyModel, read_latency_table
+from worker.engine.latency.table_measurement import measure_latency_table
+from worker.engine.latency.timing import inputs_of
+from worker.engine.models.model_spec import on_device
+from worker.engine.pruning.cutting import Cutting, Scored
+from worker.engine.pruning.targets import check_latency
+from worker.engine.recovery.recover import Recovering
+from worker.engine.runtime.determinism import prepare_torch
+from worker.engine.runtime.memory_use import most_memory
+from worker.engine.runtime.microbatch import at_most
+from worker.engine.runtime.progress import Emit, Reporter
 from worker.engine.tasks import Task, task_for
 
 
@@ -50,7 +50,7 @@ class Inputs:
     resume: int | None = None
     """Last committed step; its folder lies in `out`."""
     microbatch: int | None = None
-    """The most samples that pass through the model together, at least 1; see worker.engine.microbatch."""
+    """The most samples that pass through the model together, at least 1; see worker.engine.runtime.microbatch."""
     training: Path | None = None
     """What an earlier attempt saved of the recovery after `resume`, see TrainingSaved. Ignored where it is of another."""
     training_seconds: float = 60.0

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from api_schemas.enums import StopReason
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
-from api_schemas.metrics import JobResult, StepMetrics
-from api_schemas.spec import Stop
+from api_schemas.results.metrics import JobResult, StepMetrics
+from api_schemas.spec.job import Stop
 
 # 0.89 - 0.88 is 0.010000000000000009 in binary: a drop of exactly the bound is within it.
 ROUNDING = 1e-9

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from api_schemas import parts, reading
+from api_schemas.api.resources import JobResource
 from api_schemas.enums import Part
-from api_schemas.metrics import Sensitivity, StepMetrics
-from api_schemas.resources import JobResource
+from api_schemas.results import display, parts
+from api_schemas.results.metrics import Sensitivity, StepMetrics
 from service.page.figures.shapes import HeatMap
 
 
@@ -16,15 +16,15 @@ def layers(job: JobResource) -> tuple[HeatMap, ...]:
         return ()
     dense, found = steps[0].widths, []
     if Part.ATTENTION in cut:
-        for pair in reading.PAIRS:
-            rows = [(str(step.step), _percents(reading.layer_sparsity(dense, step.widths, pair))) for step in steps[1:]]
+        for pair in display.PAIRS:
+            rows = [(str(step.step), _percents(display.layer_sparsity(dense, step.widths, pair))) for step in steps[1:]]
             found.append(
                 _map(
                     f"layers-{pair.lower()}", f"{pair}: channels removed (%)", "Step", "Layer", len(dense.layers), rows
                 )
             )
     if Part.FEED_FORWARD in cut:
-        rows = [(str(step.step), _percents(reading.block_sparsity(dense, step.widths))) for step in steps[1:]]
+        rows = [(str(step.step), _percents(display.block_sparsity(dense, step.widths))) for step in steps[1:]]
         found.append(
             _map("layers-ff", "Feed-forward: neurons removed (%)", "Step", "Block", len(dense.feed_forward), rows)
         )
@@ -42,10 +42,10 @@ def heads(job: JobResource, step: StepMetrics) -> tuple[HeatMap, ...]:
             f"heads-{pair.lower()}", f"{pair}: channels removed (%)", "Layer", "Head", most,
             [
                 (str(number), (*_percents(row), *(None,) * (most - len(row))))
-                for number, row in enumerate(reading.head_sparsity(dense, step.widths, pair))
+                for number, row in enumerate(display.head_sparsity(dense, step.widths, pair))
             ],
         )
-        for pair in reading.PAIRS
+        for pair in display.PAIRS
     )  # fmt: skip
 
 
@@ -57,7 +57,7 @@ def sensitivity(job: JobResource) -> tuple[HeatMap, ...]:
         return ()
     columns = tuple(f"{100 * share:.0f}%" for share in found.shares)
     lost = headline is None or headline.higher_is_better
-    title = f"{reading.metric_name(job.metrics)} {'lost' if lost else 'gained'} (points)"
+    title = f"{display.metric_name(job.metrics)} {'lost' if lost else 'gained'} (points)"
     made = [_cost("sensitivity-metric", title, columns, _points(found), 1)]
     if found.dense_cross_entropy is not None:
         made.append(_cost("sensitivity-loss", "cross entropy gained (nats)", columns, _nats(found), 2))

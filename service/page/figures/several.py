@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Sequence
 
-from api_schemas import parts, reading, text
-from api_schemas.metrics import StepMetrics
-from api_schemas.resources import JobResource
+from api_schemas import formatting
+from api_schemas.api.resources import JobResource
+from api_schemas.results import display, parts
+from api_schemas.results.metrics import StepMetrics
 from service.page.figures.shapes import Curves, Series
 from service.page.figures.steps import capitalised, metric_unit, value_of
 from service.page.units import Unit
@@ -12,7 +13,7 @@ from service.page.units import Unit
 
 def names(jobs: Sequence[JobResource]) -> tuple[str, ...]:
     """What each is called: its name, with the end of its id where two would be called alike, or it has none."""
-    given = [text.plain(job.name) if job.name else "" for job in jobs]
+    given = [formatting.plain(job.name) if job.name else "" for job in jobs]
     return tuple(
         name if name and given.count(name) == 1 else f"{name or 'job'} …{job.id[-6:]}"
         for name, job in zip(given, jobs, strict=True)
@@ -25,7 +26,7 @@ def comparison(jobs: Sequence[JobResource]) -> tuple[Curves, ...]:
     if not begun:
         return ()
     first = begun[0][1].metrics
-    measured = sorted({reading.metric_name(job.metrics) for _, job in begun})
+    measured = sorted({display.metric_name(job.metrics) for _, job in begun})
     unit = metric_unit(first) if len({metric_unit(job.metrics) for _, job in begun}) == 1 else "number"
     label = " or ".join(measured)
     made = [
@@ -51,11 +52,11 @@ def comparison(jobs: Sequence[JobResource]) -> tuple[Curves, ...]:
             relative=True,
         ),
     ]
-    sizes = set.intersection(*(set(reading.batch_sizes(job.metrics)) for _, job in begun))
+    sizes = set.intersection(*(set(display.batch_sizes(job.metrics)) for _, job in begun))
     for size in sorted(sizes, reverse=True):
 
         def speed(step: StepMetrics, size: int = size) -> float | None:
-            row = reading.latency_at(step, size)
+            row = display.latency_at(step, size)
             return None if row is None else row.speedup
 
         made.insert(1, _figure(f"speed-{size}", f"Speed-up at batch {size}", "times as fast", "ratio", begun, speed))
@@ -79,7 +80,7 @@ def _figure(
     x = tuple(sorted({place for _, points in found for place in points}))
     series = tuple(Series(called, tuple(points.get(place) for place in x)) for called, points in found)
     label = f"{parts.name_of(next(iter(cuts)))} parameters removed" if len(cuts) == 1 else "of all parameters removed"
-    rows = tuple(text.percent(place) for place in x)
+    rows = tuple(formatting.percent(place) for place in x)
     return Curves(name, title, "", label, x, "share", y_label, unit, series, rows, row_name="Removed")
 
 

@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from itertools import zip_longest
 
-from api_schemas import parts, reading
+from api_schemas.api.resources import JobResource
 from api_schemas.enums import Part
-from api_schemas.metrics import Scores, StepMetrics
-from api_schemas.reach import SHARE_OF
-from api_schemas.resources import JobResource
-from api_schemas.spec import JobRequest
+from api_schemas.results import display, parts
+from api_schemas.results.metrics import Scores, StepMetrics
+from api_schemas.spec.job import JobRequest
+from api_schemas.spec.pruning import SHARE_OF
 from service.page.figures.shapes import Curves, Series
 from service.page.units import Unit
 
@@ -50,7 +50,7 @@ def _over(steps: Sequence[StepMetrics], cut: Sequence[Part]) -> tuple[str, tuple
 
 def _tradeoff(steps: Sequence[StepMetrics], cut: Sequence[Part], request: JobRequest) -> Curves:
     label, x, rows = _over(steps, cut)
-    name, original = reading.metric_name(steps), steps[0].validation.headline
+    name, original = display.metric_name(steps), steps[0].validation.headline
     series = [Series("after recovery, validation", tuple(value_of(step.validation) for step in steps))]
     before = tuple(value_of(step.validation_before_recovery) for step in steps)
     test = tuple(value_of(step.test) for step in steps)
@@ -61,7 +61,7 @@ def _tradeoff(steps: Sequence[StepMetrics], cut: Sequence[Part], request: JobReq
     if original is not None:
         series.append(Series("original, validation", (original.value,) * len(steps), "level"))
         if request.stop is not None:
-            bound = reading.allowed(steps[0].validation, request.stop.max_drop)
+            bound = display.allowed(steps[0].validation, request.stop.max_drop)
             words = "lowest allowed" if original.higher_is_better else "highest allowed"
             series.append(Series(words, (bound,) * len(steps), "bound"))
     title = f"{capitalised(name)} against {parts.name_of(cut)} sparsity"
@@ -71,10 +71,10 @@ def _tradeoff(steps: Sequence[StepMetrics], cut: Sequence[Part], request: JobReq
 
 def _speed(steps: Sequence[StepMetrics], cut: Sequence[Part]) -> list[Curves]:
     label, x, rows = _over(steps, cut)
-    sizes = reading.batch_sizes(steps)
+    sizes = display.batch_sizes(steps)
     if not sizes:
         return []
-    timed = {size: [reading.latency_at(step, size) for step in steps] for size in sizes}
+    timed = {size: [display.latency_at(step, size) for step in steps] for size in sizes}
     ratios = [
         Series(f"batch {size}", tuple(None if row is None else row.speedup for row in found))
         for size, found in timed.items()
@@ -108,7 +108,7 @@ def _size(steps: Sequence[StepMetrics], cut: Sequence[Part]) -> Curves:
 
 def _reached(steps: Sequence[StepMetrics], request: JobRequest) -> Curves:
     """In the target's own unit."""
-    goals = [reading.goal(step) for step in steps[1:]]
+    goals = [display.goal(step) for step in steps[1:]]
     numbers = tuple(step.step for step in steps[1:])
     asked, got = tuple(goal[0] for goal in goals), tuple(goal[1] for goal in goals)
     series = (Series("removed", got), Series("asked for", asked, "dash"))

@@ -11,13 +11,13 @@ from starlette.testclient import TestClient
 
 from service.app import create_app
 from service.services import Services
+from store.database.tables import ObservationRow
 from store.settings import Settings
-from store.tables import ObservationRow
+from tests.support.checkpoints.tiny import tiny_data, tiny_model
 from tests.support.local import local_client
-from tests.support.tiny import tiny_data, tiny_model
 from tests.support.uploads import send
-from worker.scratch import Scratch
-from worker.supervisor import Supervisor
+from worker.supervisor.scratch import Scratch
+from worker.supervisor.supervisor import Supervisor
 
 FACTOR = 2.0
 

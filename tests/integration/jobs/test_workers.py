@@ -7,12 +7,13 @@ import psutil
 import pytest
 
 from api_schemas.enums import JobState
-from store import broker, transitions
-from store.database import Database
-from store.tenancy import DEFAULT_TENANT
-from tests.support.jobs import Bench, fake_engine
-from tests.support.processes import job_worker, maintenance_worker
-from tests.support.stack import valkey_server, wait_for
+from store.database.connection import Database
+from store.database.tenancy import DEFAULT_TENANT
+from store.jobs import transitions
+from store.queue import broker
+from tests.support.jobs.bench import Bench, fake_engine
+from tests.support.servers.databases import valkey_server, wait_for
+from tests.support.servers.processes import job_worker, maintenance_worker
 
 ENDED = {JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED}
 

@@ -9,16 +9,16 @@ from typing import Any
 import httpx
 import pytest
 
+from api_schemas.api.resources import JobError
 from api_schemas.errors import ErrorCode
-from api_schemas.resources import JobError
 from secateur import AsyncSecateur, Secateur
 from store import structured_logs
-from store.artifacts import Artifacts
-from store.database import Database
+from store.database.connection import Database
+from store.files.artifacts import Artifacts
 from store.settings import Settings
 from tests.support.both_clients import Awaited, sleeping
-from tests.support.hand_worker import HandWorker
-from tests.support.processes import service_process
+from tests.support.jobs.hand_worker import HandWorker
+from tests.support.servers.processes import service_process
 from tests.support.uploads import checkpoint_files, dataset_files
 
 

@@ -7,14 +7,14 @@ from typing import Any
 import httpx
 import pytest
 
+from api_schemas.api.resources import JobError, JobProgress
 from api_schemas.enums import Phase
 from api_schemas.errors import ErrorCode, ErrorItem
-from api_schemas.resources import JobError, JobProgress
 from secateur import Progress, errors
 from tests.integration.secateur.conftest import Connect
-from tests.support.cutting_proxy import cutting_proxy
-from tests.support.hand_worker import HandWorker
-from tests.support.stack import wait_for
+from tests.support.jobs.hand_worker import HandWorker
+from tests.support.servers.cutting_proxy import cutting_proxy
+from tests.support.servers.databases import wait_for
 
 FILES = {"config.json": b"{}", "model.safetensors": bytes(range(256)) * 20_000}
 

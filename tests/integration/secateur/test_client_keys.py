@@ -7,12 +7,12 @@ import httpx
 import pytest
 
 from secateur import errors
-from store import keys
-from store.database import Database
+from store.access import keys
+from store.database.connection import Database
 from store.settings import Settings
 from tests.integration.secateur.conftest import Connect
-from tests.support.cutting_proxy import cutting_proxy
-from tests.support.processes import service_process
+from tests.support.servers.cutting_proxy import cutting_proxy
+from tests.support.servers.processes import service_process
 
 
 @pytest.fixture(scope="module")

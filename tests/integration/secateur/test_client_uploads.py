@@ -14,10 +14,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from secateur import Progress, errors
-from secateur.client import uploads
+from secateur.client.files import uploads
 from tests.integration.secateur.conftest import Connect, written
-from tests.support.clips import word
-from tests.support.cutting_proxy import cutting_proxy
+from tests.support.checkpoints.clips import word
+from tests.support.servers.cutting_proxy import cutting_proxy
 from tests.support.uploads import EMBEDDED, ast_config, checkpoint_files, dataset_files, picture, table
 
 MIB = 2**20
@@ -222,7 +222,7 @@ def without(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
                 raise ModuleNotFoundError(f"No module named {name!r}", name=name)
             return original(wanted, *rest, **more)
 
-        monkeypatch.delitem(sys.modules, "secateur.client.packing", raising=False)
+        monkeypatch.delitem(sys.modules, "secateur.client.files.packing", raising=False)
         monkeypatch.delitem(sys.modules, name, raising=False)
         monkeypatch.setattr(builtins, "__import__", importing)
 
@@ -230,7 +230,7 @@ def without(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
 
 
 def test_the_same_folder_gives_the_same_bytes(tmp_path: Path) -> None:
-    from secateur.client.packing import pack_folder
+    from secateur.client.files.packing import pack_folder
 
     folder = written(tmp_path / "clips", {f"low/{n}.wav": word("low") for n in range(3)})
     outs = [written(tmp_path / name, {}) for name in ("one", "two")]

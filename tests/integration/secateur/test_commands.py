@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from api_schemas.api.resources import JobError
 from api_schemas.errors import ErrorCode
-from api_schemas.resources import JobError
 from secateur import Secateur
 from secateur.cli import app
 from store.settings import Settings
-from tests.support.hand_worker import HandWorker
-from tests.support.processes import service_process
-from tests.support.stack import wait_for
+from tests.support.jobs.hand_worker import HandWorker
+from tests.support.servers.databases import wait_for
+from tests.support.servers.processes import service_process
 
 FILES = {"config.json": b"{}", "model.safetensors": bytes(range(256)) * 100}
 

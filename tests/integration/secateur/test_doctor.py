@@ -14,19 +14,19 @@ import pytest
 from sqlalchemy import text, update
 from typer.testing import CliRunner
 
-from api_schemas.checkup import FINDINGS, Finding, Verdict, examine, ok
+from api_schemas.api.checkup import FINDINGS, Finding, Verdict, examine, ok
 from api_schemas.enums import KeyScope
 from secateur.cli import app
 from secateur.doctor import client_side, server_side
-from store import keys
+from store.access import keys
 from store.checkup import messages
-from store.clock import now
-from store.database import Database
+from store.database.clock import now
+from store.database.connection import Database
+from store.database.tables import ApiKey
 from store.settings import Settings
-from store.tables import ApiKey
-from tests.support.processes import service_process
-from tests.support.receiver import Reply, receiver
-from tests.support.stack import valkey_server
+from tests.support.servers.databases import valkey_server
+from tests.support.servers.processes import service_process
+from tests.support.servers.receiver import Reply, receiver
 
 ROOT = Path(__file__).parents[3]
 NOBODY = 65534

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from api_schemas.enums import KeyScope
-from store import audit, keys
-from store.database import Database
+from store.access import audit, keys
+from store.database.connection import Database
 from store.settings import Settings
 
 

@@ -5,8 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from api_schemas.metrics import StepMetrics
-from tests.support.tiny import tiny_data, tiny_model
+from api_schemas.results.metrics import StepMetrics
+from tests.support.checkpoints.tiny import tiny_data, tiny_model
 
 
 def secateur(*arguments: object) -> subprocess.CompletedProcess[str]:

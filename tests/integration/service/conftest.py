@@ -13,12 +13,12 @@ from starlette.testclient import TestClient
 
 from service.app import create_app
 from service.services import Services
-from store import transitions
+from store.jobs import transitions
+from store.jobs.transitions import Lease, StepFile
 from store.settings import Settings
-from store.transitions import Lease, StepFile
+from tests.support.jobs.records import step_metrics
 from tests.support.local import local_client
-from tests.support.records import step_metrics
-from tests.support.stack import sqlite_database
+from tests.support.servers.databases import sqlite_database
 from tests.support.uploads import checkpoint_files, dataset_files, send
 
 __all__ = ["sqlite_database"]

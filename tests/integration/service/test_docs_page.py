@@ -2,7 +2,7 @@
 
 import re
 
-from api_schemas.resources import JobResource
+from api_schemas.api.resources import JobResource
 
 
 def test_the_page_and_what_it_loads_come_from_here(client):

@@ -16,7 +16,7 @@ from starlette.testclient import TestClient
 from api_schemas.enums import KeyScope
 from service.app import create_app
 from service.services import Services
-from store import keys
+from store.access import keys
 from store.settings import Settings
 from tests.integration.service.conftest import problem
 from tests.support.local import local_client

@@ -17,12 +17,12 @@ from jsonschema import Draft202012Validator
 from service.services import Services
 from store.settings import Settings
 from tests.integration.service.test_service import operations
-from tests.support.jobs import fake_engine
-from tests.support.processes import service_process
+from tests.support.jobs.bench import fake_engine
+from tests.support.servers.processes import service_process
 from tests.support.uploads import checkpoint_files, dataset_files, declared
 from tests.unit.docs.test_docs import load_script
-from worker.scratch import Scratch
-from worker.supervisor import Supervisor
+from worker.supervisor.scratch import Scratch
+from worker.supervisor.supervisor import Supervisor
 
 SNAPSHOT = Path(__file__).with_name("openapi.json")
 

@@ -13,15 +13,15 @@ from starlette.testclient import TestClient
 
 from service.app import create_app
 from service.services import Services
-from store import broker
-from store.database import Database
+from store.database.connection import Database
+from store.database.tables import OutboxMessage
+from store.queue import broker
 from store.settings import Settings
-from store.tables import OutboxMessage
 from tests.integration.service.conftest import claim, commit, problem
 from tests.support.local import local_client
-from tests.support.processes import service_process
-from tests.support.stack import StoppablePostgres, silent_server, stoppable_postgres, valkey_server
-from tests.support.storage import fill, small_disk
+from tests.support.servers.databases import StoppablePostgres, silent_server, stoppable_postgres, valkey_server
+from tests.support.servers.processes import service_process
+from tests.support.servers.storage import fill, small_disk
 from tests.support.uploads import ast_config, checkpoint_files, dataset_files, declared, send
 
 POOL = 40

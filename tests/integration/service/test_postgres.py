@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 
 from service.app import create_app
-from store import transitions
+from store.jobs import transitions
 from store.settings import Settings
 from tests.integration.service.conftest import claim, commit, problem
 from tests.support.local import local_client
-from tests.support.stack import fresh_database, postgres_server
+from tests.support.servers.databases import fresh_database, postgres_server
 from tests.support.uploads import checkpoint_files, dataset_files, send
 
 

@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from starlette.testclient import TestClient
 
 from api_schemas.errors import Problem
-from api_schemas.families import FAMILIES
+from checkpoints.families import FAMILIES
 from service.app import create_app
 from service.services import Services
 from store.settings import Settings

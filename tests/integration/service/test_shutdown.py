@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from store.settings import Settings
-from tests.support.processes import process_of, service_process
+from tests.support.servers.processes import process_of, service_process
 
 
 def test_a_request_that_is_under_way_is_answered_before_the_service_ends(tmp_path: Path) -> None:

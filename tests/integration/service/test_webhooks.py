@@ -10,12 +10,12 @@ from standardwebhooks.webhooks import Webhook as Verifier
 from starlette.testclient import TestClient
 
 from service.services import Services
+from store.database.tables import Webhook
 from store.outbound.client import Outbound
 from store.outbound.targets import Rules
 from store.settings import Settings
-from store.tables import Webhook
 from tests.integration.service.conftest import problem
-from tests.support.receiver import Receiver, receiver
+from tests.support.servers.receiver import Receiver, receiver
 from worker.webhooks import Sender
 
 EVENTS = ["job.succeeded", "job.failed", "job.cancelled", "job.paused", "job.step_finished"]

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from api_schemas.access import KeyRequest
+from api_schemas.api.access import KeyRequest
+from api_schemas.api.resources import DatasetCompletion, UploadRequest
+from api_schemas.api.webhooks import WebhookRequest, WebhookUpdate
 from api_schemas.base import Strict
-from api_schemas.resources import DatasetCompletion, UploadRequest
-from api_schemas.spec import JobRequest
-from api_schemas.webhooks import WebhookRequest, WebhookUpdate
+from api_schemas.spec.job import JobRequest
 
 # Bounded by a setting of the operator's, which GET /v1/limits tells.
 BY_SETTING = {"DeclaredFile.size"}

@@ -7,9 +7,9 @@ import jsonschema
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from api_schemas.job_limits import LONGEST, Duration, JobLimits
-from api_schemas.spec import JobRequest
-from tests.support.records import job_request
+from api_schemas.spec.job import JobRequest
+from api_schemas.spec.job_limits import LONGEST, Duration, JobLimits
+from tests.support.jobs.records import job_request
 
 DURATION: TypeAdapter[int] = TypeAdapter(Duration)
 

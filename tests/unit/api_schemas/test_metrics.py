@@ -2,7 +2,7 @@
 
 import pytest
 
-from api_schemas.metrics import Scores
+from api_schemas.results.metrics import Scores
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from api_schemas.enums import Granularity, LabelSource, Split
-from api_schemas.spec import EngineSpec
+from api_schemas.spec.job import EngineSpec
 
 TARGET = {"target": {"attention_sparsity": 0.5}}
 

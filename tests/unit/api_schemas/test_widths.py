@@ -3,9 +3,9 @@
 import pytest
 from pydantic import ValidationError
 
-from api_schemas.accounting import attention_flops, attention_parameters, attention_sparsity
-from api_schemas.widths import AttentionWidths, LayerWidths
-from tests.support.shapes import equal_shape
+from api_schemas.results.widths import AttentionWidths, LayerWidths
+from checkpoints.sizes.accounting import attention_flops, attention_parameters, attention_sparsity
+from tests.support.checkpoints.shapes import equal_shape
 
 SHAPE = equal_shape(2, heads=4, head_dim=8, hidden=32, tokens=14)
 ATTENTION = attention_parameters(SHAPE, SHAPE.dense)

@@ -96,7 +96,7 @@ def run(hidden: str, program: str, folder: Path) -> subprocess.CompletedProcess[
         "from service.app import create_app; create_app()",
         # Celery makes its tasks when the worker starts, not at import.
         "from worker.maintenance import app; app.finalize(); assert 'secateur.sweep' in app.tasks",
-        "from store.database import Database",
+        "from store.database.connection import Database",
         "import secateur.cli",
     ],
 )

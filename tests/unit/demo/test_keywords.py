@@ -13,8 +13,8 @@ from api_schemas.errors import SecateurError
 from demo.keywords import RATE, KeywordData, make_folder
 from demo.phonemes import SOUNDS, WORDS
 from demo.score import read_clips
-from secateur.client.packing import pack_folder
-from tests.support.tiny import tiny_data, tiny_model
+from secateur.client.files.packing import pack_folder
+from tests.support.checkpoints.tiny import tiny_data, tiny_model
 
 SMALL = KeywordData(
     words=("sami", "misa", "tulo"),

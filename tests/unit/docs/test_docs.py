@@ -7,9 +7,9 @@ from types import ModuleType
 
 import pytest
 
-from api_schemas.error_titles import ERROR_TEXTS
+from api_schemas.api.error_titles import ERROR_TEXTS
 from api_schemas.errors import ErrorCode
-from api_schemas.families import FAMILIES
+from checkpoints.families import FAMILIES
 from service.app import create_app
 from store.settings import Settings
 

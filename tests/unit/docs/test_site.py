@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 import pytest
 from jsonschema import Draft202012Validator
 
-from api_schemas.events import JobEventBody
-from api_schemas.spec import EngineSpec, JobRequest
+from api_schemas.results.events import JobEventBody
+from api_schemas.spec.job import EngineSpec, JobRequest
 from store.settings import Settings
 from tests.unit.docs.test_docs import MADE, ROOT, load_script
 
@@ -91,7 +91,7 @@ def test_the_reference_has_every_call_field_event_and_setting(site: Path) -> Non
 def test_source_files_are_named_and_not_linked_to(site: Path) -> None:
     """They are not on the site; README and docs link to them where they lie in a checkout."""
     text = (site / "states.html").read_text(encoding="utf-8")
-    assert "store/transitions.py" in text
+    assert "store/jobs/transitions.py" in text
     assert 'transitions.py"' not in text
 
 

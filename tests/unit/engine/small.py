@@ -3,12 +3,12 @@
 import torch
 from transformers import ASTConfig, ASTForAudioClassification
 
-from api_schemas.families.ast import AST
-from api_schemas.shape import FeedForwardShape, ModelShape
-from api_schemas.widths import AttentionWidths
-from tests.support.shapes import equal_shape
+from api_schemas.results.widths import AttentionWidths
+from checkpoints.families.ast import AST
+from checkpoints.sizes.shape import FeedForwardShape, ModelShape
+from tests.support.checkpoints.shapes import equal_shape
 from worker.engine.checkpoint.load import Loaded
-from worker.engine.models import Kind, build
+from worker.engine.models.model_spec import Kind, build
 
 LAYERS, HEADS, HEAD_DIM, HIDDEN, CLASSES = 3, 4, 8, 32, 5
 FRAMES, MELS, TOKENS, NEURONS = 40, 32, 14, 64

@@ -8,21 +8,21 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from api_schemas.checkpoint import describe_folder
 from api_schemas.enums import Layout
 from api_schemas.errors import SecateurError
-from api_schemas.pruning import Pruning
-from api_schemas.spec import EngineSpec
-from tests.support.tiny import tiny_model
-from worker.engine.attention import attention_blocks
+from api_schemas.spec.job import EngineSpec
+from api_schemas.spec.pruning import Pruning
+from checkpoints.describe import describe_folder
+from tests.support.checkpoints.tiny import tiny_model
 from worker.engine.checkpoint.gate import check_reload
 from worker.engine.checkpoint.load import load_original, load_step
+from worker.engine.checkpoint.records import StepRecord, write_pruning
 from worker.engine.checkpoint.save import make_durable, save_checkpoint
-from worker.engine.feed_forward import all_neurons
-from worker.engine.records import StepRecord, write_pruning
+from worker.engine.models.attention import attention_blocks
+from worker.engine.models.feed_forward import all_neurons
+from worker.engine.pruning.selection import HeadKeep, Kept, keep_all, select, widths_of
+from worker.engine.pruning.surgery import cut
 from worker.engine.scoring import score
-from worker.engine.selection import HeadKeep, Kept, keep_all, select, widths_of
-from worker.engine.surgery import cut
 
 
 @pytest.fixture(scope="module")

@@ -6,11 +6,11 @@ import pytest
 import torch
 from transformers import ASTForAudioClassification
 
-from api_schemas.widths import AttentionWidths
+from api_schemas.results.widths import AttentionWidths
 from tests.unit.engine.small import HEAD_DIM, HEADS, KIND, LAYERS, TOKENS, inputs, small_config, small_model
-from worker.engine.latency_measure import measure_latency_table
-from worker.engine.latency_table import LatencyModel
-from worker.engine.models import build
+from worker.engine.latency.table import LatencyModel
+from worker.engine.latency.table_measurement import measure_latency_table
+from worker.engine.models.model_spec import build
 
 
 @pytest.fixture(scope="module")

@@ -9,11 +9,11 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from api_schemas.enums import ExportFormat
-from api_schemas.spec import EngineSpec
+from api_schemas.spec.job import EngineSpec
 from secateur import prune, up
 from secateur.cli import app
 from secateur.tables import count
-from tests.support.records import step_metrics
+from tests.support.jobs.records import step_metrics
 
 
 @pytest.fixture

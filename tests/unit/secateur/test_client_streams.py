@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from secateur import errors
 from secateur.client import following
-from secateur.client.server_sent import LONGEST, Parser, TooLongError
-from tests.support.records import job_request
+from secateur.client.transport.server_sent import LONGEST, Parser, TooLongError
+from tests.support.jobs.records import job_request
 from tests.unit.secateur.conftest import Connect
 
 ID = "job_" + "a" * 26

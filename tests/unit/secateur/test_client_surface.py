@@ -16,7 +16,7 @@ from api_schemas.errors import ErrorItem
 from secateur import errors
 from secateur.client.administration import AsyncKeys, AsyncWebhooks
 from secateur.client.blocking_administration import Keys, Webhooks
-from tests.support.records import step_metrics
+from tests.support.jobs.records import step_metrics
 from tests.unit.secateur.conftest import Connect
 from tests.unit.secateur.test_client_streams import ID, STREAM, event, job, sent
 

@@ -7,8 +7,8 @@ from rich.console import Console
 from api_schemas.errors import SecateurError
 from demo import inputs
 from demo.failure import DemoError
-from secateur.client.packing import pack_folder
-from tests.support.clips import word
+from secateur.client.files.packing import pack_folder
+from tests.support.checkpoints.clips import word
 
 
 def write(folder, *names):

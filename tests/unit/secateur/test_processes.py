@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from secateur.processes import MAX_RESTARTS, CrashLoopError, Program, Programs
-from tests.support.stack import wait_for
+from tests.support.servers.databases import wait_for
 
 STAYS = "import time; print('up', flush=True); time.sleep(600)"
 DEAF = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(600)"

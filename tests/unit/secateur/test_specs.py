@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 import yaml
 
-from api_schemas.spec import EngineSpec, JobRequest
+from api_schemas.spec.job import EngineSpec, JobRequest
 from secateur.errors import InvalidRequest
 from secateur.specs.checked import checked
+from secateur.specs.job_request import Options, labels_of, wanted
 from secateur.specs.overrides import overridden, read_value
 from secateur.specs.references import placeholder, reference
 from secateur.specs.spec_file import read_spec
-from secateur.specs.wanted import Options, labels_of, wanted
 from secateur.specs.yaml_values import read_yaml
 
 MODEL, DATA = placeholder("model"), placeholder("dataset")

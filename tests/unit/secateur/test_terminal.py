@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from rich.console import Console, RenderableType
 
+from api_schemas.api.resources import JobProgress, JobResource, Quota
 from api_schemas.enums import JobState, StopReason
 from api_schemas.errors import ErrorItem
-from api_schemas.metrics import JobResult, Scores
-from api_schemas.resources import JobProgress, JobResource, Quota
+from api_schemas.results.metrics import JobResult, Scores
 from secateur import errors
-from secateur.commands.endings import Interrupted, ending_of, say
+from secateur.commands.shared.exits import Interrupted, ending_of, say
 from secateur.commands.showing import _used
 from secateur.terminal.bars import where
 from secateur.terminal.comparison import comparison, comparison_document
@@ -21,7 +21,7 @@ from secateur.terminal.consoles import clean
 from secateur.terminal.listings import jobs_table
 from secateur.terminal.pages import job_page
 from secateur.terminal.words import ago, size, target
-from tests.support.records import job_request, step_metrics
+from tests.support.jobs.records import job_request, step_metrics
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 

@@ -8,8 +8,8 @@ import pytest
 from fastapi import Depends, FastAPI
 
 from api_schemas.enums import AuditAction, KeyScope
-from service import access
-from service.access import Needs, Public, ToReadJobs, ToWriteJobs
+from service.access import scopes
+from service.access.scopes import Needs, Public, ToReadJobs, ToWriteJobs
 from service.app import create_app
 from service.services import Services
 from store.settings import Settings
@@ -36,11 +36,11 @@ def says_once(services: Annotated[Services, Depends(Needs((KeyScope.ADMIN,)))]) 
 @pytest.mark.parametrize("endpoint", [says_nothing, says_public, says_twice])
 def test_a_route_that_does_not_say_it_once_keeps_the_service_from_starting(endpoint: Callable[..., Any]) -> None:
     with pytest.raises(RuntimeError, match="/v1/new must say once"):
-        list(access.declared(declaring("/v1/new", endpoint)))
+        list(scopes.declared(declaring("/v1/new", endpoint)))
 
 
 def test_one_that_does_is_known_by_it() -> None:
-    assert list(access.declared(declaring("/v1/new", says_once))) == [
+    assert list(scopes.declared(declaring("/v1/new", says_once))) == [
         ("/v1/new", frozenset({"GET"}), (KeyScope.ADMIN,))
     ]
 

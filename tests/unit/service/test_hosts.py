@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from service.hosts import KnownHosts
+from service.middleware.hosts import KnownHosts
 from store.settings import Settings
 
 HERE = ("127.0.0.1", 8000)

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from api_schemas.errors import ErrorCode, SecateurError
-from service.rates import Rates
+from service.access.rates import Rates
 from store.settings import Settings
-from tests.support.stack import silent_server, valkey_server
+from tests.support.servers.databases import silent_server, valkey_server
 
 
 @pytest.fixture(scope="module")

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from api_schemas.errors import ErrorCode, SecateurError
-from service import refusals
-from service.refusals import Refusals
+from service.access import refusals
+from service.access.refusals import Refusals
 from store.settings import Settings
-from tests.support.stack import valkey_server
+from tests.support.servers.databases import valkey_server
 
 
 @pytest.fixture(scope="module")

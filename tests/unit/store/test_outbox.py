@@ -6,13 +6,14 @@ from pathlib import Path
 import pytest
 import redis
 
-from store import broker, jobs
-from store.database import Database
+from store.database.connection import Database
+from store.database.tables import OutboxMessage
+from store.database.tenancy import DEFAULT_TENANT
+from store.jobs import jobs
+from store.queue import broker
 from store.settings import Settings
-from store.tables import OutboxMessage
-from store.tenancy import DEFAULT_TENANT
-from tests.support.records import job_request
-from tests.support.stack import silent_server
+from tests.support.jobs.records import job_request
+from tests.support.servers.databases import silent_server
 
 
 def submit(database: Database) -> None:
@@ -52,7 +53,7 @@ def test_without_a_broker_they_wait_and_nobody_is_held_up(
 
 
 def test_a_failure_in_the_middle_keeps_the_rest(sqlite_database: Database) -> None:
-    from store import outbox
+    from store.queue import outbox
 
     for _ in range(3):
         submit(sqlite_database)

@@ -6,15 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.jobs import Bench, fake_engine
-from tests.support.stack import (  # noqa: F401
-    database,
-    migrated_template,
-    postgres_database,
-    postgres_url,
-    sqlite_database,
-)
-from tests.support.supervision import MakeBench
+from tests.support.jobs.bench import Bench, fake_engine
+from tests.support.jobs.supervision import MakeBench
 
 
 @pytest.fixture

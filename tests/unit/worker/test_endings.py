@@ -9,10 +9,9 @@ import pytest
 
 from api_schemas.enums import JobState
 from api_schemas.errors import ErrorCode
-from api_schemas.events import Warned
-from tests.support.jobs import Bench
-from tests.support.stack import wait_for
-from tests.support.supervision import (
+from api_schemas.results.events import Warned
+from tests.support.jobs.bench import Bench
+from tests.support.jobs.supervision import (
     MakeBench,
     attempts_with_a_log,
     epochs,
@@ -27,7 +26,8 @@ from tests.support.supervision import (
     states,
     supervisor,
 )
-from worker import attempt
+from tests.support.servers.databases import wait_for
+from worker.supervisor import attempt
 
 
 def warnings(bench: Bench, job_id: str) -> list[Warned]:

@@ -8,14 +8,13 @@ import pytest
 from sqlalchemy import update
 
 from api_schemas.enums import JobState
-from store import logs, transitions
-from store.clock import now
-from store.tables import Job
-from store.tenancy import DEFAULT_TENANT
-from store.transitions import Lease, LeaseLost
-from tests.support.jobs import Bench
-from tests.support.stack import wait_for
-from tests.support.supervision import (
+from store.database.clock import now
+from store.database.tables import Job
+from store.database.tenancy import DEFAULT_TENANT
+from store.jobs import logs, transitions
+from store.jobs.transitions import Lease, LeaseLost
+from tests.support.jobs.bench import Bench
+from tests.support.jobs.supervision import (
     MakeBench,
     attempts_with_a_log,
     finish,
@@ -24,6 +23,7 @@ from tests.support.supervision import (
     pids_in,
     supervisor,
 )
+from tests.support.servers.databases import wait_for
 
 APART = "kept apart by environment, "
 WHOLE = "begins at step 0\nstep 0 is written\nstep 1 is written\nstep 2 is written\n"

@@ -7,11 +7,12 @@ import pytest
 from sqlalchemy import update
 
 from api_schemas.enums import JobState
-from store import broker, transitions
-from store.clock import now
-from store.tables import Job
-from tests.support.jobs import Bench
-from tests.support.stack import valkey_server
+from store.database.clock import now
+from store.database.tables import Job
+from store.jobs import transitions
+from store.queue import broker
+from tests.support.jobs.bench import Bench
+from tests.support.servers.databases import valkey_server
 from worker import maintenance
 
 

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from api_schemas.enums import Phase
-from tests.support.records import job_request
-from worker.engine.calibration import BATCH
-from worker.memory import SCORED_TOGETHER, oom_kills, samples_at_once
+from tests.support.jobs.records import job_request
+from worker.engine.pruning.calibration import BATCH
+from worker.supervisor.memory import SCORED_TOGETHER, oom_kills, samples_at_once
 
 REQUEST = job_request(finetune={"batch_size": 24}, evaluate={"batch_size": 48})
 EVENTS = "low 0\nhigh 4\nmax 132\noom 3\noom_kill 2\noom_group_kill 1\n"

@@ -13,14 +13,14 @@ from obstore.exceptions import GenericError
 
 from api_schemas.enums import JobState
 from api_schemas.errors import ErrorCode
-from api_schemas.events import StepDone, Warned
-from store import transitions
-from store.artifacts import Artifacts
-from store.tenancy import DEFAULT_TENANT
-from tests.support.jobs import Bench
-from tests.support.stack import wait_for
-from tests.support.storage import Flaky, bucket_at, fill, refusing_bucket, small_disk
-from tests.support.supervision import MakeBench, epochs, events, finish, in_background, states, supervisor
+from api_schemas.results.events import StepDone, Warned
+from store.database.tenancy import DEFAULT_TENANT
+from store.files.artifacts import Artifacts
+from store.jobs import transitions
+from tests.support.jobs.bench import Bench
+from tests.support.jobs.supervision import MakeBench, epochs, events, finish, in_background, states, supervisor
+from tests.support.servers.databases import wait_for
+from tests.support.servers.storage import Flaky, bucket_at, fill, refusing_bucket, small_disk
 
 FULL = "Generic LocalFileSystem error: Unable to copy data to file: No space left on device (os error 28)"
 QUOTA = "Generic LocalFileSystem error: Unable to copy data to file: Disk quota exceeded (os error 122)"

@@ -4,13 +4,12 @@ import threading
 from pathlib import Path
 
 from api_schemas.enums import JobState
-from api_schemas.events import Started
-from store import transitions
-from store.tables import Job
-from store.tenancy import DEFAULT_TENANT
-from tests.support.jobs import Bench
-from tests.support.stack import wait_for
-from tests.support.supervision import (
+from api_schemas.results.events import Started
+from store.database.tables import Job
+from store.database.tenancy import DEFAULT_TENANT
+from store.jobs import transitions
+from tests.support.jobs.bench import Bench
+from tests.support.jobs.supervision import (
     MakeBench,
     epochs,
     events,
@@ -23,6 +22,7 @@ from tests.support.supervision import (
     states,
     supervisor,
 )
+from tests.support.servers.databases import wait_for
 
 
 def pause(bench: Bench, job_id: str) -> Job:

@@ -9,11 +9,9 @@ import pytest
 
 from api_schemas.enums import JobState
 from api_schemas.errors import ErrorCode
-from api_schemas.events import TrainingSaved
-from tests.support.jobs import Bench
-from tests.support.stack import wait_for
-from tests.support.storage import Flaky
-from tests.support.supervision import (
+from api_schemas.results.events import TrainingSaved
+from tests.support.jobs.bench import Bench
+from tests.support.jobs.supervision import (
     MakeBench,
     epochs,
     events,
@@ -24,6 +22,8 @@ from tests.support.supervision import (
     seen_in,
     supervisor,
 )
+from tests.support.servers.databases import wait_for
+from tests.support.servers.storage import Flaky
 
 STATE = b"state" * 100
 

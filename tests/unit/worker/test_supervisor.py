@@ -11,16 +11,16 @@ from sqlalchemy import update
 
 from api_schemas.enums import JobState, Phase
 from api_schemas.errors import ErrorCode
-from api_schemas.events import Failed
-from store import jobs, transitions
-from store.clock import now
-from store.tables import Job
-from store.tenancy import DEFAULT_TENANT
-from store.transitions import Lease
-from tests.support.jobs import FILES, Bench
-from tests.support.stack import wait_for
-from tests.support.supervision import MakeBench, finish, gone, in_background, pids_in, states, supervisor
-from worker.scratch import Scratch
+from api_schemas.results.events import Failed
+from store.database.clock import now
+from store.database.tables import Job
+from store.database.tenancy import DEFAULT_TENANT
+from store.jobs import jobs, transitions
+from store.jobs.transitions import Lease
+from tests.support.jobs.bench import FILES, Bench
+from tests.support.jobs.supervision import MakeBench, finish, gone, in_background, pids_in, states, supervisor
+from tests.support.servers.databases import wait_for
+from worker.supervisor.scratch import Scratch
 
 
 def test_a_job_runs_to_its_end(make_bench: MakeBench) -> None:

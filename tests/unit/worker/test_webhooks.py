@@ -13,19 +13,20 @@ from sqlalchemy import select, update
 from standardwebhooks.webhooks import Webhook as Verifier
 from standardwebhooks.webhooks import WebhookVerificationError
 
+from api_schemas.api.webhooks import DeliveryState, WebhookEvent
 from api_schemas.enums import JobState
-from api_schemas.webhooks import DeliveryState, WebhookEvent
-from store import deliveries, jobs, news, transitions, webhooks
-from store.clock import now
-from store.database import Database
+from store.database.clock import now
+from store.database.connection import Database
+from store.database.tables import Webhook, WebhookDelivery
+from store.database.tenancy import DEFAULT_TENANT
+from store.jobs import jobs, transitions
+from store.jobs.transitions import Lease
 from store.outbound.client import Outbound
 from store.outbound.targets import Rules
 from store.settings import Settings
-from store.tables import Webhook, WebhookDelivery
-from store.tenancy import DEFAULT_TENANT
-from store.transitions import Lease
-from tests.support.receiver import Received, Receiver, Reply, receiver
-from tests.support.records import job_request, step_file, step_metrics
+from store.webhooks import deliveries, news, webhooks
+from tests.support.jobs.records import job_request, step_file, step_metrics
+from tests.support.servers.receiver import Received, Receiver, Reply, receiver
 from worker.webhooks import Sender
 
 ALL = tuple(WebhookEvent)

@@ -9,9 +9,9 @@ import pytest
 from celery.signals import setup_logging
 from sqlalchemy.exc import OperationalError
 
-from store import transitions
+from store.jobs import transitions
 from store.structured_logs import configure
-from tests.support.supervision import MakeBench, supervisor
+from tests.support.jobs.supervision import MakeBench, supervisor
 from worker import worker_logs
 
 
@@ -45,7 +45,9 @@ def test_lines_of_every_thread_name_the_job(
     logging.getLogger("worker").info("between jobs")
     lines = [json.loads(line) for line in capsys.readouterr().err.splitlines() if line.startswith("{")]
     ours = [line for line in lines if line["logger"].startswith("worker.")]
-    assert {"worker.supervisor", "worker.attempt", "worker.heartbeat"} <= {line["logger"] for line in ours}
+    assert {"worker.supervisor.supervisor", "worker.supervisor.attempt", "worker.supervisor.heartbeat"} <= {
+        line["logger"] for line in ours
+    }
     assert all((line["job_id"], line["attempt"]) == (job_id, 1) for line in ours)
     assert "job_id" not in lines[-1]
 

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 
 from api_schemas.errors import ErrorCode, SecateurError
 from worker.engine.data.split import Inputs
-from worker.engine.models import on_device
+from worker.engine.models.model_spec import on_device
 
 TOLERANCE = 1e-5
 """Largest absolute error, as a share of max(1, largest absolute answer), float32."""

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from api_schemas.checkpoint import describe_folder
-from api_schemas.checkpoint_config import plain_values
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
-from api_schemas.families import family_named
-from api_schemas.widths import AttentionWidths
+from api_schemas.results.widths import AttentionWidths
+from checkpoints.config.judge import plain_values
+from checkpoints.describe import describe_folder
+from checkpoints.families import family_named
 from worker.engine.data.settings import read_config as read_settings
-from worker.engine.models import Kind, build, generate_alike
+from worker.engine.models.model_spec import Kind, build, generate_alike
 
 PRUNING_FILE = "pruning.json"
 

@@ -13,8 +13,8 @@ from typing import Any
 
 from safetensors.torch import save_file
 
-from api_schemas.families import Family, Layout
-from api_schemas.widths import AttentionWidths
+from api_schemas.results.widths import AttentionWidths
+from checkpoints.families import Family, Layout
 from worker.engine.checkpoint.load import Loaded, scale_queries
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from api_schemas.recovery import Augment
+from api_schemas.spec.recovery import Augment
 from worker.engine.data.split import FeatureSplit
 
 # Features are normalised to mean zero, so that a mask of zeros is a mask of the mean, as in SpecAugment, section 2.

@@ -14,13 +14,13 @@ from typing import Any
 
 import soundfile
 
-from api_schemas.data_layout import Layout
 from api_schemas.enums import Split
-from api_schemas.metrics import DataSummary
-from api_schemas.preprocessing import PREPROCESSOR, PROCESSOR, TOKENIZER_FILES
+from api_schemas.results.metrics import DataSummary
+from checkpoints.data.layout import Layout
+from checkpoints.files.preprocessing import PREPROCESSOR, PROCESSOR, TOKENIZER_FILES
+from worker.engine.data.column_files import read_split
 from worker.engine.data.settings import CONFIG
 from worker.engine.data.split import FeatureSplit
-from worker.engine.data.stored import read_split
 
 # Raise it where a change in this package changes what is stored.
 FORMAT = 2

@@ -4,9 +4,9 @@ from typing import Any
 
 import datasets
 
-from api_schemas.columns import columns_error
 from api_schemas.enums import ColumnKind
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
+from checkpoints.data.columns import columns_error
 
 _TEXT = ("string", "large_string")
 

@@ -9,22 +9,22 @@ from typing import Any
 
 import torch
 
-from api_schemas.columns import FoundColumns, find_columns
-from api_schemas.data_layout import find_layout
 from api_schemas.enums import Head, Modality, Split
 from api_schemas.errors import ErrorCode, SecateurError
-from api_schemas.inputs import Columns, Splits
-from api_schemas.metrics import DataSummary
-from api_schemas.split_names import name_splits
-from worker.engine.data import cache, stored
-from worker.engine.data.answers import Answers, Reading, Targets, groups_of, read_answers
+from api_schemas.results.metrics import DataSummary
+from api_schemas.spec.inputs import Columns, Splits
+from checkpoints.data.columns import FoundColumns, find_columns
+from checkpoints.data.layout import find_layout
+from checkpoints.data.split_names import name_splits
+from worker.engine.data import cache, column_files
 from worker.engine.data.columns import kinds_of
-from worker.engine.data.embedded import Value
-from worker.engine.data.featurizers import Featurizer, choose
+from worker.engine.data.featurizers.choose import Featurizer, choose
+from worker.engine.data.featurizers.embedded import Value
+from worker.engine.data.featurizers.transcripts import Decode, Transcripts, check_alignable, shifted
 from worker.engine.data.sources import Source, open_source
 from worker.engine.data.split import FeatureSplit, Ragged
 from worker.engine.data.splits import Role, assign_roles
-from worker.engine.data.transcripts import Decode, Transcripts, check_alignable, shifted
+from worker.engine.data.targets import Answers, Reading, Targets, groups_of, read_answers
 
 # Rows decoded together: enough for all threads, few enough to stay small in memory.
 CHUNK = 64
@@ -119,7 +119,7 @@ def _compute(
         _write_inputs(source, columns.input, roles, featurizer, folder, progress)
         for role, assigned in roles.items():
             targets = _of_rows(answers.targets[assigned.split], assigned)
-            stored.write_targets(folder, role.value, targets)
+            column_files.write_targets(folder, role.value, targets)
             _finish(folder, role, assigned, targets, reading)
         summary = _summary(named, roles, columns, reading, answers)
         (folder / cache.MANIFEST).write_text(summary.model_dump_json())
@@ -148,9 +148,9 @@ def _finish(folder: Path, role: Split, assigned: Role, targets: Targets, reading
     if not isinstance(targets, Ragged):
         return
     if reading.head is Head.SEQUENCE_TO_SEQUENCE:
-        stored.write_column(folder, role.value, "decoder_input_ids", shifted(reading.model_dir, targets))
+        column_files.write_column(folder, role.value, "decoder_input_ids", shifted(reading.model_dir, targets))
     elif reading.head is Head.CTC:
-        clips = stored.read_split(folder, role.value).inputs["input_values"]
+        clips = column_files.read_split(folder, role.value).inputs["input_values"]
         assert isinstance(clips, Ragged)
         check_alignable(reading.model_dir, clips.lengths, targets, _places(assigned, assigned.rows.tolist()))
 
@@ -167,7 +167,7 @@ def _write_inputs(
     total, done = sum(len(assigned.rows) for assigned in roles.values()), 0
     with ThreadPoolExecutor(max_workers=torch.get_num_threads()) as pool:
         for role, assigned in roles.items():
-            with stored.InputsWriter(folder, role.value, len(assigned.rows)) as writer:
+            with column_files.InputsWriter(folder, role.value, len(assigned.rows)) as writer:
                 for rows, inputs in _featurized(source, column, assigned, featurizer, pool):
                     writer.write(inputs)
                     done += rows

@@ -13,8 +13,8 @@ from datasets.packaged_modules.imagefolder.imagefolder import ImageFolder
 from datasets.packaged_modules.json.json import Json
 from datasets.packaged_modules.parquet.parquet import Parquet
 
-from api_schemas.data_layout import Files, Layout
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
+from checkpoints.data.layout import Files, Layout
 
 
 @dataclass(frozen=True)

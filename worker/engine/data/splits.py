@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from api_schemas.enums import Split
 from api_schemas.errors import ErrorCode, SecateurError
-from api_schemas.split_names import held_out
+from checkpoints.data.split_names import held_out
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """What is measured on a model: its loss and task metric on a split, and how long it takes."""
 
-from worker.engine.evaluate.latency import measure_latency
 from worker.engine.evaluate.scores import answers_of, evaluate
+from worker.engine.latency.timing import measure_latency
 
 __all__ = ["answers_of", "evaluate", "measure_latency"]

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from api_schemas.errors import ErrorCode, SecateurError
-from api_schemas.metrics import Scores
-from worker.engine.data.feed import Feed
+from api_schemas.results.metrics import Scores
+from worker.engine.data.loader import Feed
 from worker.engine.data.split import FeatureSplit, Inputs, placed, rows
 from worker.engine.tasks import Task
 

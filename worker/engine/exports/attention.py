@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from api_schemas.families import AttentionKind
-from worker.engine.attention import AttentionBlock, attention_blocks
+from checkpoints.families import AttentionKind
 from worker.engine.checkpoint.load import Loaded
-from worker.engine.models import on_device
+from worker.engine.models.attention import AttentionBlock, attention_blocks
+from worker.engine.models.model_spec import on_device
 
 PADDING = 0.25
 """Zeros that a layer's groups may add, as a share of its own attention parameters."""

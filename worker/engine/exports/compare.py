@@ -10,12 +10,12 @@ import torch
 from transformers import PreTrainedModel
 
 from api_schemas.enums import ExportFormat
-from api_schemas.metrics import Latency
-from api_schemas.spec import Evaluate
+from api_schemas.results.metrics import Latency
+from api_schemas.spec.job import Evaluate
 from worker.engine.data import FeatureSplit
-from worker.engine.evaluate.latency import inputs_of, summarise, time_in_turn, undisturbed
 from worker.engine.exports.runtime import OnnxFile
-from worker.engine.models import on_device
+from worker.engine.latency.timing import inputs_of, summarise, time_in_turn, undisturbed
+from worker.engine.models.model_spec import on_device
 from worker.engine.tasks import Tally, Task
 
 BATCH = 8

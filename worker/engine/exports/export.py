@@ -4,20 +4,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from api_schemas import accounting
 from api_schemas.enums import ExportFormat
 from api_schemas.errors import ErrorCode, SecateurError
-from api_schemas.events import Warned
-from api_schemas.metrics import ExportMetrics
-from api_schemas.shape import ModelShape
-from api_schemas.spec import Evaluate
+from api_schemas.results.events import Warned
+from api_schemas.results.metrics import ExportMetrics
+from api_schemas.spec.job import Evaluate
+from checkpoints.sizes import accounting
+from checkpoints.sizes.shape import ModelShape
 from worker.engine.checkpoint.load import Loaded
 from worker.engine.data import FeatureSplit
 from worker.engine.data.split import Ragged
 from worker.engine.exports.compare import check_samples, compare, latency_of_files
 from worker.engine.exports.graph import float_graph, write_int8
 from worker.engine.exports.runtime import OnnxFile
-from worker.engine.progress import Reporter
+from worker.engine.runtime.progress import Reporter
 from worker.engine.tasks import Task
 
 FILES = {ExportFormat.ONNX: "model.onnx", ExportFormat.ONNX_INT8: "model.int8.onnx"}

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from api_schemas.recovery import Distill
+from api_schemas.spec.recovery import Distill
 from worker.engine.data.split import Inputs, rows
 from worker.engine.tasks import Task
 

@@ -8,15 +8,15 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from api_schemas.metrics import EpochLoss
-from api_schemas.recovery import Finetune
+from api_schemas.results.metrics import EpochLoss
+from api_schemas.spec.recovery import Finetune
 from worker.engine.data.augment import SPECTROGRAM, augmentation
-from worker.engine.data.feed import Feed, fits, to_device
+from worker.engine.data.loader import Feed, fits, to_device
 from worker.engine.data.split import FeatureSplit, rows
 from worker.engine.recovery import lora
 from worker.engine.recovery.distill import Teacher, distillation
-from worker.engine.recovery.fitting import gradient
-from worker.engine.recovery.ledger import CHECK_EVERY, Ledger
+from worker.engine.recovery.loss_tracker import CHECK_EVERY, Ledger
+from worker.engine.recovery.memory_search import gradient
 from worker.engine.recovery.objective import Objective
 from worker.engine.recovery.saves import Keeper, Saves
 from worker.engine.recovery.training_state import Course, TrainingState, digest_of

@@ -9,7 +9,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from api_schemas.errors import ErrorCode, SecateurError
-from api_schemas.recovery import Lora
+from api_schemas.spec.recovery import Lora
 
 Adapted = peft.PeftModel | PreTrainedModel
 """A model with adapters; or without, where there is nothing to adapt."""

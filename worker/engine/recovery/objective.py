@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from worker.engine.data.split import Inputs, rows
-from worker.engine.microbatch import at_most
 from worker.engine.recovery.distill import Distillation
+from worker.engine.runtime.microbatch import at_most
 from worker.engine.tasks import Task
 
 

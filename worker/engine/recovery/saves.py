@@ -8,7 +8,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
-from api_schemas.metrics import EpochLoss
+from api_schemas.results.metrics import EpochLoss
 from worker.engine.recovery.training_state import Course, TrainingState, Unusable
 
 log = logging.getLogger(__name__)

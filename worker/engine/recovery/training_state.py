@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from api_schemas.base import Strict
-from api_schemas.metrics import EpochLoss
+from api_schemas.results.metrics import EpochLoss
 from worker.engine.checkpoint.save import flush
 
 _KEY = "training"

@@ -8,14 +8,14 @@ from pathlib import Path
 
 from huggingface_hub import ModelCardData
 
-from api_schemas import parts, reading
 from api_schemas.enums import Head, Modality, Part, TargetKind
-from api_schemas.families import Architecture, Family
-from api_schemas.metrics import LOSS, DataSummary, JobResult, StepMetrics
-from api_schemas.reach import SHARE_OF
-from api_schemas.spec import EngineSpec
-from api_schemas.text import count, file_size, markdown, milliseconds, percent
-from worker.engine.report import words
+from api_schemas.formatting import count, file_size, markdown, milliseconds, percent
+from api_schemas.results import display, parts
+from api_schemas.results.metrics import LOSS, DataSummary, JobResult, StepMetrics
+from api_schemas.spec.job import EngineSpec
+from api_schemas.spec.pruning import SHARE_OF
+from checkpoints.families import Architecture, Family
+from worker.engine.report import descriptions
 from worker.engine.report.exported import without_torch
 
 CARD_FILE = "README.md"
@@ -77,19 +77,19 @@ The {what} beside the weights: `{preparing}.from_pretrained("path/to/this/folder
 
 
 def _scores(steps: Sequence[StepMetrics]) -> list[Row]:
-    dense, cut, name = steps[0], steps[-1], reading.metric_name(steps)
+    dense, cut, name = steps[0], steps[-1], display.metric_name(steps)
     rows = []
     for split in ("validation", "test"):
         before, after = getattr(dense, split), getattr(cut, split)
         if before is None or after is None:
             continue
-        rows.append((f"{name}, {split} ({after.samples} samples)", reading.written(before), reading.written(after)))
+        rows.append((f"{name}, {split} ({after.samples} samples)", display.written(before), display.written(after)))
         for field, also in _ALSO.items():
             pair = getattr(before, field), getattr(after, field)
             if None not in pair:
                 rows.append((f"{also}, {split}", f"{pair[0]:.4f}", f"{pair[1]:.4f}"))
-        if reading.has_loss(steps):
-            rows.append((f"{LOSS}, {split}", reading.loss_written(before), reading.loss_written(after)))
+        if display.has_loss(steps):
+            rows.append((f"{LOSS}, {split}", display.loss_written(before), display.loss_written(after)))
     return rows
 
 
@@ -146,7 +146,7 @@ def _cutting(steps: Sequence[StepMetrics], spec: EngineSpec, data: DataSummary) 
     if last.target is not None and last.target.kind not in (TargetKind.ATTENTION_SPARSITY, TargetKind.FFN_SPARSITY):
         asked, met = percent(last.target.requested, 2), percent(last.target.achieved, 2)
         lines.append(f"of the original {SHARE_OF[last.target.kind]}: {asked} asked for at this step, {met} saved")
-    for what, how in words.method(spec, last):
+    for what, how in descriptions.method(spec, last):
         code = f" (`{pruning.granularity.value}`)" if what == "removed" else ""
         lines.append(f"{what}: {how}{code}")
     lines.append("data: " + ", ".join(f"{markdown(role)} {samples}" for role, samples in sorted(data.samples.items())))
@@ -166,7 +166,9 @@ def _limits(architecture: Architecture, labels: Sequence[str], data: DataSummary
     kind = "several may apply to a sample" if data.multi_label else "one a sample"
     if architecture.head is Head.TOKEN_CLASSIFICATION:
         kind = "one a token"
-    known = f"- It knows {len(labels)} labels, {kind}: {names}{more}.\n" if words.has_labels(architecture) else ""
+    known = (
+        f"- It knows {len(labels)} labels, {kind}: {names}{more}.\n" if descriptions.has_labels(architecture) else ""
+    )
     return f"""## Limits
 
 {known}- The numbers above hold for data like that it was measured on; on other data more may have changed.
@@ -194,15 +196,15 @@ def write_model_card(
     """
     if not steps:
         raise ValueError("a model card needs at least step 0")
-    metric_name, shown = reading.metric_name(steps), parts.cut_by(spec.pruning)
+    metric_name, shown = display.metric_name(steps), parts.cut_by(spec.pruning)
     recovery = "the rest was trained to make up for them" if spec.finetune else "nothing was trained afterwards"
     intro = f"""
-# {words.model(family, architecture)} with {parts.removed_in_words(steps[-1], spec.pruning)} removed
+# {descriptions.model(family, architecture)} with {parts.removed_in_words(steps[-1], spec.pruning)} removed
 
-A transformer checkpoint made smaller by Secateur: {words.cut_parts(spec.pruning)} were
+A transformer checkpoint made smaller by Secateur: {descriptions.cut_parts(spec.pruning)} were
 removed, not masked, and {recovery}.
 """
-    if result is not None and words.beyond(steps, result):
+    if result is not None and descriptions.beyond(steps, result):
         intro += f"\n**This step lies beyond the bound that the job was given.** {result.detail}\n"
     sections = (
         intro,

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from api_schemas import parts as cut
 from api_schemas.enums import Part
-from api_schemas.metrics import Scores, StepMetrics
-from api_schemas.reading import allowed, batch_sizes, goal, latency_at, metric_name
-from worker.engine.report.look import COLOURS, INK, MARKERS, MUTED, percent_axis
+from api_schemas.results import parts as cut
+from api_schemas.results.display import allowed, batch_sizes, goal, latency_at, metric_name
+from api_schemas.results.metrics import Scores, StepMetrics
+from worker.engine.report.style import COLOURS, INK, MARKERS, MUTED, percent_axis
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from api_schemas import reading
 from api_schemas.enums import ExportFormat
-from api_schemas.metrics import ExportMetrics
-from api_schemas.text import file_size, milliseconds, percent
+from api_schemas.formatting import file_size, milliseconds, percent
+from api_schemas.results import display
+from api_schemas.results.metrics import ExportMetrics
 
 KINDS = {ExportFormat.ONNX: "ONNX, float32", ExportFormat.ONNX_INT8: "ONNX, linear layers in eight bits"}
 
@@ -20,7 +20,7 @@ def without_torch(exports: Sequence[ExportMetrics], metric_name: str) -> str:
     lines = [f"| {' | '.join(columns)} |", "|---|---|" + "---:|" * (len(columns) - 2)]
     for row in exports:
         cells = [f"`{row.file}`", KINDS[row.format], file_size(row.file_bytes), percent(row.agreement)]
-        cells.append(reading.written(row.scores))
+        cells.append(display.written(row.scores))
         cells += [f"{milliseconds(row.latency[0].p50_ms)} ({row.latency[0].speedup:.2f}x)"] if row.latency else []
         lines.append(f"| {' | '.join(cells)} |")
     table = "\n".join(lines)

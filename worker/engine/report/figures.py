@@ -10,10 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from api_schemas.metrics import StepMetrics
-from api_schemas.spec import EngineSpec
+from api_schemas.results.metrics import StepMetrics
+from api_schemas.spec.job import EngineSpec
 from worker.engine.report import plots
-from worker.engine.report.look import INK, Drawing, Plot
+from worker.engine.report.style import INK, Drawing, Plot
 
 _DPI = 144
 _STYLE: dict[str, Any] = {

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from api_schemas.enums import Part
-from api_schemas.metrics import Sensitivity, StepMetrics
-from api_schemas.reading import PAIRS, block_sparsity, head_sparsity, layer_sparsity
-from worker.engine.report.look import percents
+from api_schemas.results.display import PAIRS, block_sparsity, head_sparsity, layer_sparsity
+from api_schemas.results.metrics import Sensitivity, StepMetrics
+from worker.engine.report.style import percents
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

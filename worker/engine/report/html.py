@@ -8,15 +8,16 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from api_schemas import parts, reading, text
+from api_schemas import formatting
 from api_schemas.enums import Part, TargetKind
-from api_schemas.families import Architecture
-from api_schemas.metrics import DataSummary, JobResult, StepMetrics
-from api_schemas.reach import SHARE_OF
-from api_schemas.spec import EngineSpec
-from worker.engine.report import words
+from api_schemas.results import display, parts
+from api_schemas.results.metrics import DataSummary, JobResult, StepMetrics
+from api_schemas.spec.job import EngineSpec
+from api_schemas.spec.pruning import SHARE_OF
+from checkpoints.families import Architecture
+from worker.engine.report import descriptions
 from worker.engine.report.figures import write_figures
-from worker.engine.report.look import INK, Plot
+from worker.engine.report.style import INK, Plot
 
 REPORT_FILE = "report.html"
 _IDS = re.compile(r"""(\bid="|href="#|url\(#)""")
@@ -41,16 +42,16 @@ def _environment() -> Environment:
         loader=PackageLoader("worker.engine", "report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     environment.filters.update(
-        plain=text.plain,
-        percent=text.percent,
-        count=text.count,
-        file_size=text.file_size,
-        milliseconds=text.milliseconds,
+        plain=formatting.plain,
+        percent=formatting.percent,
+        count=formatting.count,
+        file_size=formatting.file_size,
+        milliseconds=formatting.milliseconds,
     )
     environment.globals.update(
-        latency_at=reading.latency_at,
-        written=reading.written,
-        loss_written=reading.loss_written,
+        latency_at=display.latency_at,
+        written=display.written,
+        loss_written=display.loss_written,
         removed=parts.removed,
         parameters=parts.parameters,
         part_names=parts.NAMES,
@@ -60,7 +61,7 @@ def _environment() -> Environment:
 
 def _asked(step: StepMetrics, part: Part, spec: EngineSpec) -> str:
     share = parts.asked(step, part, spec.pruning)
-    return "–" if share is None else text.percent(share)
+    return "–" if share is None else formatting.percent(share)
 
 
 def write_report(
@@ -95,8 +96,8 @@ def write_report(
             spec=spec,
             data=data,
             result=result,
-            beyond=words.beyond(steps, result),
-            method=words.method(spec, steps[-1]),
+            beyond=descriptions.beyond(steps, result),
+            method=descriptions.method(spec, steps[-1]),
             parts=shown,
             removed_in_words=parts.removed_in_words(steps[-1], spec.pruning),
             goals=parts.goals_in_words(spec.pruning),
@@ -105,12 +106,12 @@ def write_report(
             other_target=spec.pruning.target.kind not in (TargetKind.ATTENTION_SPARSITY, TargetKind.FFN_SPARSITY),
             asked=partial(_asked, spec=spec),
             figures=figures,
-            metric_name=reading.metric_name(steps),
-            has_loss=reading.has_loss(steps),
-            answers=words.answers(architecture, data),
-            has_labels=words.has_labels(architecture),
+            metric_name=display.metric_name(steps),
+            has_loss=display.has_loss(steps),
+            answers=descriptions.answers(architecture, data),
+            has_labels=descriptions.has_labels(architecture),
             has_test=any(step.test for step in steps),
-            batch_sizes=reading.batch_sizes(steps),
+            batch_sizes=display.batch_sizes(steps),
             spec_json=spec.model_dump_json(indent=2),
         )
     )

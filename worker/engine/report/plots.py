@@ -2,15 +2,15 @@
 
 from collections.abc import Iterator, Sequence
 
-from api_schemas import parts as cut
 from api_schemas.enums import Part
-from api_schemas.metrics import Sensitivity, StepMetrics
-from api_schemas.reach import SHARE_OF
-from api_schemas.reading import batch_sizes, metric_name
-from api_schemas.spec import EngineSpec
+from api_schemas.results import parts as cut
+from api_schemas.results.display import batch_sizes, metric_name
+from api_schemas.results.metrics import Sensitivity, StepMetrics
+from api_schemas.spec.job import EngineSpec
+from api_schemas.spec.pruning import SHARE_OF
 from worker.engine.report.curves import draw_loss, draw_reached, draw_size, draw_speed, draw_tradeoff
 from worker.engine.report.heatmaps import draw_heads, draw_layers, draw_sensitivity
-from worker.engine.report.look import Drawing, Plot
+from worker.engine.report.style import Drawing, Plot
 
 _WIDTH = 7.4
 _WHAT = {

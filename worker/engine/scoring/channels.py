@@ -14,7 +14,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from worker.engine.attention import AttentionBlock
+from worker.engine.models.attention import AttentionBlock
 
 Side = Literal["qk", "vo", "head", "neuron"]
 Members = Sequence[tuple[int, int]]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from api_schemas.enums import Criterion
-from worker.engine.attention import AttentionBlock
+from worker.engine.models.attention import AttentionBlock
 from worker.engine.scoring.channels import GateScores, LayerScores, NormScores, SignedScores, by_head
 from worker.engine.scoring.observations import Channels, LayerObservations, Observations, Want
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from worker.engine.attention import AttentionBlock
+from worker.engine.models.attention import AttentionBlock
 from worker.engine.scoring.channels import by_head
 from worker.engine.scoring.gradients import Factor
 from worker.engine.scoring.moments import ByHead, Whole

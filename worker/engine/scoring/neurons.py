@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from api_schemas.enums import Criterion
-from worker.engine.feed_forward import FeedForwardBlock
+from worker.engine.models.feed_forward import FeedForwardBlock
 from worker.engine.scoring.channels import LayerScores, NormScores
 from worker.engine.scoring.gradients import Factor
 from worker.engine.scoring.observations import NEEDS_GRADIENTS, NeuronObservations, Want

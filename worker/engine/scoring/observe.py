@@ -9,9 +9,9 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from worker.engine.attention import AttentionBlock
 from worker.engine.data.split import Inputs, rows
-from worker.engine.feed_forward import FeedForwardBlock
+from worker.engine.models.attention import AttentionBlock
+from worker.engine.models.feed_forward import FeedForwardBlock
 from worker.engine.scoring.layer import LayerObserver
 from worker.engine.scoring.neurons import NeuronObserver
 from worker.engine.scoring.observations import NEEDS_GRADIENTS, Observations, Want

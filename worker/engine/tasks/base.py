@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from api_schemas.enums import Head, Split
 from api_schemas.errors import ErrorCode, SecateurError
-from api_schemas.metrics import Scores
+from api_schemas.results.metrics import Scores
 from worker.engine.data.split import FeatureSplit, Inputs
-from worker.engine.tasks.draws import Draws
+from worker.engine.tasks.label_sampling import Draws
 
 Loss = Callable[[Tensor, Any], Tensor]
 """(answers, targets) -> one loss a sample [B]."""

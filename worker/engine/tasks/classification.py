@@ -8,9 +8,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from api_schemas.enums import Head
-from api_schemas.metrics import Scores
+from api_schemas.results.metrics import Scores
 from worker.engine.tasks.base import Loss, Tally, Task, by_draws
-from worker.engine.tasks.draws import sigmoid_gradients, softmax_gradients
+from worker.engine.tasks.label_sampling import sigmoid_gradients, softmax_gradients
 from worker.engine.tasks.metrics import mean_average_precision
 
 

@@ -11,11 +11,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from api_schemas.enums import Head
-from api_schemas.metrics import Scores
+from api_schemas.results.metrics import Scores
 from worker.engine.data.split import IGNORED
 from worker.engine.tasks.base import Decode, Loss, Tally, Task
 from worker.engine.tasks.classification import softened_divergence
-from worker.engine.tasks.draws import Draws
+from worker.engine.tasks.label_sampling import Draws
 from worker.engine.tasks.spoken import error_rates, text_of
 
 

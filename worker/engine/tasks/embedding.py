@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from api_schemas.enums import Head, Split
-from api_schemas.metrics import Scores
+from api_schemas.results.metrics import Scores
 from worker.engine.data.split import FeatureSplit, Inputs
 from worker.engine.tasks.base import Loss, Tally, Task, by_draws
-from worker.engine.tasks.draws import signs_like
+from worker.engine.tasks.label_sampling import signs_like
 from worker.engine.tasks.metrics import spearman
 
 MOST_PAIRED = 1000

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from api_schemas.enums import Head
-from api_schemas.metrics import Scores
+from api_schemas.results.metrics import Scores
 from worker.engine.data.split import Inputs
 from worker.engine.tasks.base import Decode, Tally
 from worker.engine.tasks.spoken import error_rates, text_of

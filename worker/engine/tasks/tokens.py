@@ -10,11 +10,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from api_schemas.enums import Head
-from api_schemas.metrics import Scores
+from api_schemas.results.metrics import Scores
 from worker.engine.data.split import IGNORED
 from worker.engine.tasks.base import Loss, Tally, Task, by_draws
 from worker.engine.tasks.classification import softened_divergence
-from worker.engine.tasks.draws import softmax_gradients
+from worker.engine.tasks.label_sampling import softmax_gradients
 from worker.engine.tasks.metrics import macro_f1
 
 

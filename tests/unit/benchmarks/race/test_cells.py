@@ -5,13 +5,13 @@ import json
 import numpy as np
 import pytest
 
-from benchmarks.race.arms import Arm
+from benchmarks.race.arms.arm import Arm
+from benchmarks.race.arms.paper import arms
 from benchmarks.race.cells import Cell, Stage, Status, Store
 from benchmarks.race.evaluation import Predictions
-from benchmarks.race.heats import Heats, best_of
-from benchmarks.race.paper import arms
-from benchmarks.race.summary import summarise
-from benchmarks.race.tables import as_json, markdown
+from benchmarks.race.results.summary import summarise
+from benchmarks.race.results.tables import as_json, markdown
+from benchmarks.race.runs import Heats, best_of
 from benchmarks.race.track import Unreachable
 from tests.unit.benchmarks.race.tracks import small_track
 

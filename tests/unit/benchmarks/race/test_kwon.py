@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from benchmarks.race import kwon
+from benchmarks.race.arms import kwon
 from benchmarks.race.track import Track
 from tests.unit.benchmarks.race.tracks import small_track
 from tests.unit.engine.small import HEAD_DIM, HEADS, LAYERS
-from worker.engine.attention import attention_blocks
+from worker.engine.models.attention import attention_blocks
 
 
 @pytest.fixture

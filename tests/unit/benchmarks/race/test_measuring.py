@@ -5,12 +5,12 @@ import pytest
 import torch
 
 from api_schemas.enums import Split
-from benchmarks.race.bootstrap import paired
 from benchmarks.race.evaluation import Predictions, measure
+from benchmarks.race.results.bootstrap import paired
 from benchmarks.race.spectrum import ranks, spectrum
 from tests.unit.benchmarks.race.tracks import small_track
 from tests.unit.engine.small import HEAD_DIM, HEADS
-from worker.engine.attention import attention_blocks
+from worker.engine.models.attention import attention_blocks
 
 
 def test_bits_come_back_and_take_an_eighth():

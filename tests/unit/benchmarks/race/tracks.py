@@ -5,10 +5,10 @@ from pathlib import Path
 import torch
 from transformers import ASTForAudioClassification
 
-from api_schemas.checkpoint import describe_folder
 from api_schemas.enums import Split
-from api_schemas.metrics import DataSummary
+from api_schemas.results.metrics import DataSummary
 from benchmarks.race.track import Track
+from checkpoints.describe import describe_folder
 from tests.unit.engine.small import CLASSES, inputs, small_config, small_model
 from worker.engine.data import FeatureSplit, PreparedData
 

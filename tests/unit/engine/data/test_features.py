@@ -10,10 +10,10 @@ from transformers import ASTFeatureExtractor
 
 from api_schemas.enums import Split
 from api_schemas.errors import ErrorCode, SecateurError
-from api_schemas.inputs import Columns, Splits
-from tests.support.clips import FRAMES, MELS, PITCH, RATE, WORDS, encoded, tone, word, write_checkpoint
+from api_schemas.spec.inputs import Columns, Splits
+from tests.support.checkpoints.clips import FRAMES, MELS, PITCH, RATE, WORDS, encoded, tone, word, write_checkpoint
 from worker.engine.data import PreparedData, prepare
-from worker.engine.data.ast_features import AstFeatures
+from worker.engine.data.featurizers.ast_features import AstFeatures
 
 
 @pytest.fixture
@@ -131,7 +131,9 @@ def test_features_are_computed_once_and_found_again(
         content = path.read_bytes()
         path.unlink()
         path.write_bytes(content)
-    monkeypatch.setattr("worker.engine.data.clips.decode_mono", lambda *_, **__: pytest.fail("decoded again"))
+    monkeypatch.setattr(
+        "worker.engine.data.featurizers.clips.decode_mono", lambda *_, **__: pytest.fail("decoded again")
+    )
     again, counted = read(data_dir, model_dir)
     assert counted == [(40, 40)]
     assert again.summary == first.summary

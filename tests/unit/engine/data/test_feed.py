@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from worker.engine.data.feed import Feed, fits
+from worker.engine.data.loader import Feed, fits
 from worker.engine.data.split import FeatureSplit
 
 CPU = torch.device("cpu")

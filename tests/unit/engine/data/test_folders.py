@@ -8,10 +8,10 @@ import pytest
 
 from api_schemas.enums import Head, Modality, Split
 from api_schemas.errors import ErrorCode, SecateurError
-from api_schemas.inputs import Columns
-from tests.support import preprocessors
-from tests.support.clips import WORDS, encoded, tone
-from tests.support.rows import read
+from api_schemas.spec.inputs import Columns
+from tests.support.checkpoints import preprocessors
+from tests.support.checkpoints.clips import WORDS, encoded, tone
+from tests.support.checkpoints.rows import read
 from tests.support.uploads import picture
 from worker.engine.data import PreparedData
 from worker.engine.data.split import Ragged

@@ -13,11 +13,11 @@ from transformers import DeiTImageProcessorPil, ViTImageProcessorPil
 
 from api_schemas.enums import Head, Modality, Split
 from api_schemas.errors import ErrorCode, SecateurError
-from tests.support import preprocessors
-from tests.support.rows import PICTURE, read, write_splits
+from tests.support.checkpoints import preprocessors
+from tests.support.checkpoints.rows import PICTURE, read, write_splits
 from tests.support.uploads import picture
 from worker.engine.data import PreparedData
-from worker.engine.data.images import Images, decode_rgb
+from worker.engine.data.featurizers.images import Images, decode_rgb
 
 NAMES = ("cat", "dog")
 FEATURES = {"image": PICTURE, "label": ClassLabel(names=list(NAMES))}

@@ -16,8 +16,8 @@ import pytest
 
 from api_schemas.enums import Split
 from api_schemas.errors import ErrorCode, SecateurError
-from api_schemas.inputs import Columns, Splits
-from tests.support.clips import WORDS, word, write_checkpoint
+from api_schemas.spec.inputs import Columns, Splits
+from tests.support.checkpoints.clips import WORDS, word, write_checkpoint
 from worker.engine.data import PreparedData, prepare
 
 AUDIO = datasets.Audio(decode=False)

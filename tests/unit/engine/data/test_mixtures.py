@@ -13,9 +13,9 @@ from sklearn.metrics import average_precision_score
 from transformers import ASTConfig, ASTForAudioClassification
 
 from api_schemas.enums import Split
-from api_schemas.inputs import Columns, Splits
-from api_schemas.recovery import Finetune
-from tests.support.clips import FRAMES, MELS, PITCH, WORDS, encoded, tone, write_checkpoint
+from api_schemas.spec.inputs import Columns, Splits
+from api_schemas.spec.recovery import Finetune
+from tests.support.checkpoints.clips import FRAMES, MELS, PITCH, WORDS, encoded, tone, write_checkpoint
 from worker.engine.data import prepare
 from worker.engine.evaluate import evaluate
 from worker.engine.recovery import finetune

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from worker.engine.data.feed import Feed
+from worker.engine.data.loader import Feed
 from worker.engine.data.split import FeatureSplit, Ragged, placed, rows
 
 LENGTHS = [3, 1, 3, 2, 1, 3, 3]

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from api_schemas.enums import Split
 from api_schemas.errors import ErrorCode, SecateurError
-from api_schemas.inputs import Splits
-from api_schemas.split_names import name_splits
+from api_schemas.spec.inputs import Splits
+from checkpoints.data.split_names import name_splits
 from worker.engine.data.splits import Role, assign_roles
 
 

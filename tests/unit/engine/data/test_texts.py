@@ -11,11 +11,11 @@ from transformers import AutoTokenizer
 
 from api_schemas.enums import Head, Modality, Split
 from api_schemas.errors import ErrorCode, SecateurError
-from tests.support import preprocessors
-from tests.support.rows import TEXT, TEXTS, read, write_splits
+from tests.support.checkpoints import preprocessors
+from tests.support.checkpoints.rows import TEXT, TEXTS, read, write_splits
 from worker.engine.data import PreparedData
+from worker.engine.data.featurizers.texts import Texts
 from worker.engine.data.split import Ragged
-from worker.engine.data.texts import Texts
 
 KINDS = ("bert", "distilbert", "roberta")
 REVIEWS = ["the good films", "bad film.", "Ada Lovelace sleeps in London", "a b", "the bad", "good films"]

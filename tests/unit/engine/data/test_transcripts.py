@@ -12,9 +12,9 @@ from transformers.models.whisper.modeling_whisper import shift_tokens_right
 
 from api_schemas.enums import Head, Modality, Split
 from api_schemas.errors import ErrorCode, SecateurError
-from tests.support import preprocessors
-from tests.support.clips import RATE, encoded, tone
-from tests.support.rows import CLIP, TEXT, read, write_splits
+from tests.support.checkpoints import preprocessors
+from tests.support.checkpoints.clips import RATE, encoded, tone
+from tests.support.checkpoints.rows import CLIP, TEXT, read, write_splits
 from worker.engine.data import PreparedData
 from worker.engine.data.split import Ragged
 
@@ -183,7 +183,9 @@ def test_configs_that_no_decoder_has_are_refused(tmp_path: Path, config: dict[st
 
 def test_prepared_once_and_found_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = prepared(tmp_path, "whisper", SPOKEN)
-    monkeypatch.setattr("worker.engine.data.clips.decode_mono", lambda *_, **__: pytest.fail("decoded again"))
+    monkeypatch.setattr(
+        "worker.engine.data.featurizers.clips.decode_mono", lambda *_, **__: pytest.fail("decoded again")
+    )
     again = read(tmp_path / "data", tmp_path / "model", Modality.AUDIO, Head.SEQUENCE_TO_SEQUENCE)
     assert again.summary == first.summary
     for role in Split:

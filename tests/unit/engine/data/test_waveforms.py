@@ -11,14 +11,14 @@ from transformers import ClapFeatureExtractor, Wav2Vec2FeatureExtractor, Whisper
 
 from api_schemas.enums import Head, Modality, Split
 from api_schemas.errors import ErrorCode, SecateurError
-from tests.support import preprocessors
-from tests.support.clips import RATE, encoded, tone
-from tests.support.rows import CLIP, TEXT, read, write_splits
+from tests.support.checkpoints import preprocessors
+from tests.support.checkpoints.clips import RATE, encoded, tone
+from tests.support.checkpoints.rows import CLIP, TEXT, read, write_splits
 from worker.engine.data import PreparedData
-from worker.engine.data.featurizers import choose
-from worker.engine.data.spectrograms import ClapFeatures, WhisperFeatures
+from worker.engine.data.featurizers.choose import choose
+from worker.engine.data.featurizers.spectrograms import ClapFeatures, WhisperFeatures
+from worker.engine.data.featurizers.waveforms import MAX_SECONDS, Waveforms, frames
 from worker.engine.data.split import Ragged
-from worker.engine.data.waveforms import MAX_SECONDS, Waveforms, frames
 
 STEP = RATE // 4
 LENGTHS = (0.4, 0.5, 0.55, 0.7, 0.1)

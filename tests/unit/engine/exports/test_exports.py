@@ -14,17 +14,17 @@ from sklearn.metrics import accuracy_score
 
 from api_schemas.enums import ExportFormat
 from api_schemas.errors import ErrorCode, SecateurError
-from api_schemas.events import Warned
-from api_schemas.spec import EngineSpec, Evaluate
+from api_schemas.results.events import Warned
+from api_schemas.spec.job import EngineSpec, Evaluate
 from tests.unit.engine.small import CLASSES, FRAMES, MELS, inputs, small_model, small_shape
 from worker.engine.data import FeatureSplit
 from worker.engine.exports import check_installed, export, installed
 from worker.engine.exports.attention import for_export, head_groups
 from worker.engine.exports.compare import check_samples
-from worker.engine.progress import Reporter
+from worker.engine.pruning.selection import HeadKeep, widths_of
+from worker.engine.pruning.surgery import cut
 from worker.engine.run import Inputs, run
-from worker.engine.selection import HeadKeep, widths_of
-from worker.engine.surgery import cut
+from worker.engine.runtime.progress import Reporter
 from worker.engine.tasks import Classification
 
 SETTINGS = Evaluate(latency_batch_sizes=(1, 3), latency_runs=5)

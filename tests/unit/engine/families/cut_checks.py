@@ -9,12 +9,12 @@ from torch.utils.flop_counter import FlopCounterMode
 from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel
 
-from api_schemas import accounting
 from benchmarks.families.reference import answer, assert_near, cut_by, dense, keeps, masked, shape_of
-from worker.engine.attention import attention_blocks
+from checkpoints.sizes import accounting
 from worker.engine.data.split import Inputs
-from worker.engine.models import Kind
-from worker.engine.pruned import pruned_layers
+from worker.engine.models import pruned_layers
+from worker.engine.models.attention import attention_blocks
+from worker.engine.models.model_spec import Kind
 
 
 def check_cut(kind: Kind, stock: PreTrainedModel, inputs: Inputs, name: str, mask: Tensor | None = None) -> None:

@@ -9,15 +9,15 @@ from transformers import PreTrainedModel
 
 from api_schemas.enums import Criterion
 from benchmarks.families.reference import answer, assert_near, cut_by, dense, keeps, shape_of
-from worker.engine import principal
-from worker.engine.attention import attention_blocks
 from worker.engine.checkpoint.load import Loaded
-from worker.engine.compensation import STEADY_RIDGE, Pulls, fold_means, refit_outputs
 from worker.engine.data.split import Inputs
-from worker.engine.feed_forward import feed_forward_blocks
-from worker.engine.models import Kind
+from worker.engine.models.attention import attention_blocks
+from worker.engine.models.feed_forward import feed_forward_blocks
+from worker.engine.models.model_spec import Kind
+from worker.engine.pruning import principal
+from worker.engine.pruning.compensation import STEADY_RIDGE, Pulls, fold_means, refit_outputs
+from worker.engine.pruning.selection import Kept
 from worker.engine.scoring import Observations, Want, observe, score, score_neurons
-from worker.engine.selection import Kept
 
 
 def _seen(loaded: Loaded, batches: Sequence[Inputs], wants: Set[Want]) -> tuple[Observations, Tensor]:

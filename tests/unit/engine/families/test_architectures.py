@@ -6,19 +6,19 @@ import json
 import pytest
 import torch
 
-from api_schemas import accounting
-from api_schemas.checkpoint import describe_folder
 from api_schemas.enums import Head
-from api_schemas.families import FAMILIES
-from api_schemas.recovery import Lora
+from api_schemas.spec.recovery import Lora
 from benchmarks.families import reference, strangers
 from benchmarks.families.examples import LABELS
 from benchmarks.families.tiny import MODELS
+from checkpoints.describe import describe_folder
+from checkpoints.families import FAMILIES
+from checkpoints.sizes import accounting
 from tests.unit.engine.families import cut_checks, method_checks
-from worker.engine.attention import attention_blocks, projections_by_name
 from worker.engine.checkpoint.load import PRUNING_FILE, load_original, load_step
 from worker.engine.checkpoint.save import save_checkpoint
 from worker.engine.exports.attention import for_export
+from worker.engine.models.attention import attention_blocks, projections_by_name
 from worker.engine.recovery.lora import attach, merge
 
 every = pytest.mark.parametrize("tiny", MODELS, ids=lambda tiny: tiny.id)

@@ -5,12 +5,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from api_schemas.checkpoint_config import read_config
 from api_schemas.errors import ErrorCode, SecateurError
 from benchmarks.families import reference
 from benchmarks.families.tiny import SPECIAL, WAVLM_CTC
+from checkpoints.config.judge import read_config
 from tests.unit.engine.families import cut_checks
-from worker.engine.pruned import pruned_layers
+from worker.engine.models import pruned_layers
 from worker.engine.recovery.finetune import in_training
 
 every = pytest.mark.parametrize("tiny", SPECIAL, ids=lambda tiny: tiny.id)

@@ -7,17 +7,17 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import DynamicCache, GenerationConfig
 
-from api_schemas import accounting
-from api_schemas.checkpoint import describe_folder
 from benchmarks.families import reference
 from benchmarks.families.tiny import SPECIAL
-from worker.engine import principal
-from worker.engine.attention import attention_blocks
+from checkpoints.describe import describe_folder
+from checkpoints.sizes import accounting
 from worker.engine.checkpoint.load import load_original
 from worker.engine.checkpoint.save import save_checkpoint
-from worker.engine.compensation import STEADY_RIDGE, Pulls, refit_outputs
+from worker.engine.models.attention import attention_blocks
+from worker.engine.pruning import principal
+from worker.engine.pruning.compensation import STEADY_RIDGE, Pulls, refit_outputs
+from worker.engine.pruning.selection import Kept
 from worker.engine.scoring import observe
-from worker.engine.selection import Kept
 
 TINY = SPECIAL[0]
 KIND = TINY.kind

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 from transformers import ASTConfig, ASTForAudioClassification
 
-from api_schemas.metrics import EpochLoss
-from api_schemas.recovery import Finetune
+from api_schemas.results.metrics import EpochLoss
+from api_schemas.spec.recovery import Finetune
 from worker.engine.data.split import FeatureSplit
 from worker.engine.recovery import Saves, Teacher, finetune
 from worker.engine.tasks import Classification

@@ -10,20 +10,20 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import ASTForAudioClassification
 
-from api_schemas.checkpoint import describe_folder
 from api_schemas.enums import Split
-from api_schemas.inputs import Columns, Splits
-from api_schemas.recovery import Distill, Finetune
-from tests.support.tiny import tiny_data, tiny_model
-from worker.engine.attention import attention_blocks, projections_by_name
+from api_schemas.spec.inputs import Columns, Splits
+from api_schemas.spec.recovery import Distill, Finetune
+from checkpoints.describe import describe_folder
+from tests.support.checkpoints.tiny import tiny_data, tiny_model
 from worker.engine.checkpoint.load import Loaded, load_original
 from worker.engine.data import PreparedData, prepare
 from worker.engine.data.split import FeatureSplit
 from worker.engine.evaluate import answers_of
+from worker.engine.models.attention import attention_blocks, projections_by_name
+from worker.engine.pruning.selection import HeadKeep, widths_of
+from worker.engine.pruning.surgery import cut
 from worker.engine.recovery import Teacher, finetune
 from worker.engine.recovery.distill import attention_mismatch, distillation
-from worker.engine.selection import HeadKeep, widths_of
-from worker.engine.surgery import cut
 from worker.engine.tasks import Classification
 
 from .conftest import projections_of, train

@@ -10,11 +10,11 @@ from torch import nn
 from transformers import ASTForAudioClassification
 
 from api_schemas.errors import ErrorCode, SecateurError
-from api_schemas.recovery import Augment, Lora
+from api_schemas.spec.recovery import Augment, Lora
 from worker.engine.data.split import FeatureSplit
 from worker.engine.recovery.finetune import learning_rate_factor
-from worker.engine.recovery.ledger import Ledger
 from worker.engine.recovery.lora import attach, capped_ranks, merge
+from worker.engine.recovery.loss_tracker import Ledger
 
 from .conftest import CLASSES, projections_of, train
 

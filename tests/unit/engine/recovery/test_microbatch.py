@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from transformers import ASTForAudioClassification
 
 from api_schemas.errors import ErrorCode, SecateurError
-from api_schemas.recovery import Distill
+from api_schemas.spec.recovery import Distill
 from worker.engine.data.split import FeatureSplit, Inputs, each
 from worker.engine.recovery import Teacher
 from worker.engine.recovery.distill import distillation, pooled_variance

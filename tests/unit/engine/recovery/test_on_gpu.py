@@ -9,7 +9,7 @@ import torch
 from transformers import ASTForAudioClassification
 
 from api_schemas.errors import ErrorCode, SecateurError
-from api_schemas.recovery import Distill
+from api_schemas.spec.recovery import Distill
 from worker.engine.data.split import FeatureSplit
 from worker.engine.recovery import Saves, Teacher
 

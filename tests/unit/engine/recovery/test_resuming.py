@@ -12,8 +12,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from transformers import ASTForAudioClassification
 
-from api_schemas.metrics import EpochLoss
-from api_schemas.recovery import Augment, Distill
+from api_schemas.results.metrics import EpochLoss
+from api_schemas.spec.recovery import Augment, Distill
 from worker.engine.data.split import FeatureSplit
 from worker.engine.recovery import Saves, Teacher, training_state
 from worker.engine.recovery.training_state import digest_of

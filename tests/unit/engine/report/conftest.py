@@ -5,8 +5,7 @@ from dataclasses import dataclass, replace
 import pytest
 
 from api_schemas.enums import ExportFormat, Granularity, StopReason, TargetKind
-from api_schemas.families.ast import AST
-from api_schemas.metrics import (
+from api_schemas.results.metrics import (
     DataSummary,
     EpochLoss,
     ExportMetrics,
@@ -19,8 +18,9 @@ from api_schemas.metrics import (
     StepMetrics,
     TargetMet,
 )
-from api_schemas.spec import EngineSpec, Stop
-from api_schemas.widths import AttentionWidths, LayerWidths
+from api_schemas.results.widths import AttentionWidths, LayerWidths
+from api_schemas.spec.job import EngineSpec, Stop
+from checkpoints.families.ast import AST
 
 ARCHITECTURE = AST.architectures["ASTForAudioClassification"]
 HOSTILE = (

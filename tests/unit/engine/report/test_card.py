@@ -9,10 +9,10 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 from api_schemas.enums import Granularity, Head, Modality, TargetKind
-from api_schemas.families import Architecture
-from api_schemas.families.ast import AST
-from api_schemas.metrics import TargetMet
-from api_schemas.pruning import Pruning
+from api_schemas.results.metrics import TargetMet
+from api_schemas.spec.pruning import Pruning
+from checkpoints.families import Architecture
+from checkpoints.families.ast import AST
 from worker.engine.report import write_model_card
 
 from .conftest import ARCHITECTURE, HOSTILE, Job, cutting_both, make_job, measured_by

@@ -21,13 +21,13 @@ from api_schemas.enums import (
     Scope,
     TargetKind,
 )
-from api_schemas.metrics import TargetMet
-from api_schemas.parts import together
-from api_schemas.reading import head_sparsity
-from api_schemas.spec import EngineSpec
-from api_schemas.widths import AttentionWidths, LayerWidths
+from api_schemas.results.display import head_sparsity
+from api_schemas.results.metrics import TargetMet
+from api_schemas.results.parts import together
+from api_schemas.results.widths import AttentionWidths, LayerWidths
+from api_schemas.spec.job import EngineSpec
 from worker.engine.report import html, write_report
-from worker.engine.report.words import method
+from worker.engine.report.descriptions import method
 
 from .conftest import ARCHITECTURE, HOSTILE, Job, cutting_both, make_job, measured_by
 

@@ -6,10 +6,10 @@ from dataclasses import replace
 import torch
 
 from tests.unit.engine.small import CLASSES, DENSE, HEAD_DIM, LAYERS, inputs, small_model
-from worker.engine.attention import SIDES, attention_blocks
+from worker.engine.models.attention import SIDES, attention_blocks
+from worker.engine.pruning.selection import HeadKeep, widths_of
+from worker.engine.pruning.surgery import cut
 from worker.engine.scoring import Want
-from worker.engine.selection import HeadKeep, widths_of
-from worker.engine.surgery import cut
 from worker.engine.tasks import Classification
 
 SAMPLES, BATCH = 11, 4

@@ -8,7 +8,7 @@ from tests.unit.engine.scoring.reference import build_case, loss_of
 from tests.unit.engine.small import CLASSES
 from worker.engine.scoring import Want, observe
 from worker.engine.tasks import Classification
-from worker.engine.tasks.draws import sigmoid_gradients, softmax_gradients
+from worker.engine.tasks.label_sampling import sigmoid_gradients, softmax_gradients
 
 LOGITS = torch.tensor([[2.0, 0.0, -1.0, 0.5], [-3.0, 4.0, 0.0, 0.0]], dtype=torch.float64)
 DRAWS = 40_000

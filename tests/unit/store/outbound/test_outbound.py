@@ -15,8 +15,8 @@ import pytest
 from api_schemas.errors import ErrorCode, SecateurError
 from store.outbound.client import Outbound, Unreachable, body
 from store.outbound.targets import Rules
-from tests.support.certificates import certificate_for
-from tests.support.receiver import Received, Receiver, Reply, receiver
+from tests.support.servers.certificates import certificate_for
+from tests.support.servers.receiver import Received, Receiver, Reply, receiver
 
 PUBLIC = "93.184.215.14"
 

@@ -1,0 +1,243 @@
+"""What the API answers with: models, datasets, jobs, checkpoints, and pages of them."""
+
+from datetime import datetime
+from typing import Generic, TypeVar
+
+from pydantic import Field
+
+from api_schemas.base import Output, Strict
+from api_schemas.enums import ColumnKind, Granularity, Head, JobState, KeyScope, Modality, Phase, UploadState
+from api_schemas.errors import ErrorCode, ErrorItem
+from api_schemas.ids import FileName, Name, Sha256
+from api_schemas.results.metrics import DataSummary, JobResult, StepMetrics
+from api_schemas.results.widths import AttentionWidths
+from api_schemas.spec.inputs import Columns
+from api_schemas.spec.job import JobRequest
+
+T = TypeVar("T")
+
+
+class Page(Output, Generic[T]):
+    """Newest first. `next_cursor` is null on the last page."""
+
+    items: tuple[T, ...]
+    next_cursor: str | None = None
+
+
+class DeclaredFile(Strict):
+    """A file the client is going to upload."""
+
+    name: FileName
+    size: int = Field(ge=0)
+    sha256: Sha256
+
+
+class UploadRequest(Strict):
+    """`POST /v1/models` and `POST /v1/datasets`: what will follow, file by file."""
+
+    name: Name | None = None
+    files: tuple[DeclaredFile, ...] = Field(min_length=1, max_length=512)
+
+
+class DatasetCompletion(Strict):
+    """Body of `POST /v1/datasets/{id}/complete`; may be left out where columns have their usual names."""
+
+    columns: Columns = Columns()
+
+
+class UploadedFile(Output):
+    name: str
+    size: int
+    sha256: str
+    uploaded: bool
+
+
+class ResumableFile(Output):
+    """A declared file that comes in pieces: `offset` of its `size` bytes are kept."""
+
+    id: str
+    upload: str
+    """The model or dataset it is a file of."""
+    name: str
+    size: int
+    offset: int
+    expires_at: datetime
+
+
+class ModelLayout(Output):
+    """What `complete` found in the checkpoint's config and safetensors header."""
+
+    family: str
+    architecture: str
+    task: str
+    modality: Modality = Modality.AUDIO
+    head: Head = Head.CLASSIFICATION
+    labels: tuple[str, ...]
+    multi_label: bool
+    widths: AttentionWidths
+    attention_parameters: int
+    feed_forward_parameters: int = 0
+    total_parameters: int
+    flops: int
+    """Of one input: an image or spectrogram of the model's size, five seconds of a waveform, a text of 128 tokens."""
+    weight_bytes: int
+    max_sparsity: dict[Granularity, float]
+    """The most each granularity can remove with one head and one channel kept."""
+
+
+class ModelResource(Output):
+    id: str
+    name: str | None
+    state: UploadState
+    created_at: datetime
+    expires_at: datetime | None = None
+    """When it goes by itself: an open one that is not completed, a ready one by the server's settings unless a job that has
+    not ended needs it. Null: never."""
+    files: tuple[UploadedFile, ...]
+    layout: ModelLayout | None = None
+    """Null until `complete`."""
+
+
+class DatasetContents(Output):
+    """What `complete` found in the shards."""
+
+    rows: dict[str, int]
+    """By split."""
+    modality: Modality = Modality.AUDIO
+    """What `input_column` holds."""
+    labels: tuple[str, ...]
+    """Names in use in `label_column`; none where there is no such column, or where it holds texts that were spoken."""
+    multi_label: bool
+    columns: tuple[str, ...]
+    kinds: dict[str, ColumnKind] = Field(default_factory=dict)
+    """By column. A job may use others than the two that were inspected."""
+    input_column: str
+    label_column: str | None
+    """Null where there is neither a label column nor a transcript: data for checkpoints that give embeddings."""
+    seconds: float
+    """Total duration of the audio."""
+    sampling_rates: tuple[int, ...]
+
+    @property
+    def column_kinds(self) -> dict[str, ColumnKind]:
+        """`kinds`; what was completed before they were written down held audio with labels."""
+        known = {self.input_column: ColumnKind.AUDIO, self.label_column: ColumnKind.LABEL}
+        return self.kinds or {name: known.get(name, ColumnKind.OTHER) for name in self.columns}
+
+
+class DatasetResource(Output):
+    id: str
+    name: str | None
+    state: UploadState
+    created_at: datetime
+    expires_at: datetime | None = None
+    """When it goes by itself: an open one that is not completed, a ready one by the server's settings unless a job that has
+    not ended needs it. Null: never."""
+    files: tuple[UploadedFile, ...]
+    contents: DatasetContents | None = None
+    """Null until `complete`."""
+
+
+class JobProgress(Output):
+    """Where a running job is. `done` of `total` count samples of the phase; `fraction` is of the whole job."""
+
+    phase: Phase
+    step: int
+    steps: int
+    done: int
+    total: int
+    fraction: float
+    eta_seconds: float | None
+
+
+class JobError(Output):
+    code: ErrorCode
+    detail: str
+    errors: tuple[ErrorItem, ...] = ()
+
+
+class JobResource(Output):
+    id: str
+    name: str | None
+    state: JobState
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    request: JobRequest
+    attempts: int
+    """How often a worker has claimed the job."""
+    ran_seconds: float = 0.0
+    """How long workers have run it, its attempts added up; counts against `limits.max_runtime`."""
+    pause_requested: bool = False
+    """The job is to be paused after the step that runs."""
+    queue_position: int | None = None
+    """How many jobs a free worker would take before this one is its, itself included: 1 is the next. Null where the job does
+    not wait, or waits for its time after an unplanned end."""
+    expires_at: datetime | None = None
+    """When the checkpoints of a job that has ended go by themselves; its metrics stay. Null: never."""
+    progress: JobProgress | None
+    data: DataSummary | None
+    metrics: tuple[StepMetrics, ...]
+    """One entry for step 0 (the original model) and for every committed step."""
+    result: JobResult | None
+    """Which step to take and how it does on test, once the job has succeeded. Every step can be downloaded."""
+    error: JobError | None
+
+
+class CheckpointFile(Output):
+    name: str
+    size: int
+    sha256: str
+    url: str
+
+
+class CheckpointResource(Output):
+    """One step's model, ready for download."""
+
+    step: int
+    created_at: datetime
+    expires_at: datetime | None = None
+    """When its files go by themselves. Null: not while the job goes on, or never."""
+    metrics: StepMetrics
+    files: tuple[CheckpointFile, ...]
+    archive_url: str
+
+
+class Quota(Output):
+    limit: int | None
+    """Null: without bound."""
+    used: int | None
+    """Null where it is not counted."""
+
+
+class Quotas(Output):
+    """Of the tenant of the key that asks."""
+
+    requests_per_minute: Quota
+    stored_bytes: Quota
+    """Uploads, announced ones included, and checkpoints."""
+    waiting_jobs: Quota
+    """Queued or paused."""
+    running_jobs: Quota
+    """Over the limit jobs are not refused: they wait."""
+
+
+class Limits(Output):
+    """`GET /v1/limits`: what this server accepts."""
+
+    max_file_bytes: int
+    max_files: int
+    max_json_bytes: int
+    model_file_suffixes: tuple[str, ...]
+    dataset_file_suffixes: tuple[str, ...]
+    families: tuple[str, ...]
+    quotas: Quotas
+    model_buckets: tuple[str, ...]
+    """Names that a model reference of type `s3` may give."""
+    scopes: tuple[KeyScope, ...]
+    """What the key that asks allows; all where the service runs without keys."""
+
+
+class Health(Output):
+    status: str
+    checks: dict[str, str] = Field(default_factory=dict)

@@ -1,0 +1,86 @@
+"""What the report, the model card and the page all read out of step metrics, so that they never disagree."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+from api_schemas.results.metrics import LOSS, Latency, Scores, StepMetrics
+from api_schemas.results.widths import AttentionWidths, LayerWidths
+
+Pair = Literal["QK", "VO"]
+PAIRS: tuple[Pair, ...] = ("QK", "VO")
+
+
+def metric_name(steps: Sequence[StepMetrics]) -> str:
+    """What the task is measured by."""
+    found = steps[0].validation.headline
+    return "metric" if found is None else found.name
+
+
+def written(scores: Scores | None) -> str:
+    """The task's own metric of one split; a dash where it was not measured."""
+    found = None if scores is None else scores.headline
+    return "–" if found is None else found.text
+
+
+def loss_written(scores: Scores | None) -> str:
+    """The cross entropy likewise."""
+    return "–" if scores is None or scores.cross_entropy is None else f"{scores.cross_entropy:.4f}"
+
+
+def has_loss(steps: Sequence[StepMetrics]) -> bool:
+    """Whether there is a cross entropy beside the metric."""
+    return steps[0].validation.cross_entropy is not None and metric_name(steps) != LOSS
+
+
+def kept_channels(layer: LayerWidths, pair: Pair) -> tuple[int, ...]:
+    """Channels of each surviving head, in order."""
+    return layer.qk if pair == "QK" else layer.vo
+
+
+def layer_sparsity(dense: AttentionWidths, cut: AttentionWidths, pair: Pair) -> tuple[float, ...]:
+    """Share of each layer's QK (or VO) channels that is gone, in [0, 1]."""
+    totals = (
+        (sum(kept_channels(before, pair)), sum(kept_channels(after, pair)))
+        for before, after in zip(dense.layers, cut.layers, strict=True)
+    )
+    return tuple(1.0 - after / before if before else 0.0 for before, after in totals)
+
+
+def block_sparsity(dense: AttentionWidths, cut: AttentionWidths) -> tuple[float, ...]:
+    """Share of each feed-forward block's neurons that is gone, in [0, 1]."""
+    return tuple(1.0 - after / before for before, after in zip(dense.feed_forward, cut.feed_forward, strict=True))
+
+
+def head_sparsity(dense: AttentionWidths, cut: AttentionWidths, pair: Pair) -> tuple[tuple[float, ...], ...]:
+    """By layer, the share of each of the original's heads' QK (or VO) channels that is gone; 1.0 for a head that is gone."""
+    layers = []
+    for before, after in zip(dense.layers, cut.layers, strict=True):
+        left = dict(zip(after.numbers, kept_channels(after, pair), strict=True))
+        of_heads = zip(before.numbers, kept_channels(before, pair), strict=True)
+        layers.append(tuple(1.0 - left.get(number, 0) / width for number, width in of_heads))
+    return tuple(layers)
+
+
+def batch_sizes(steps: Sequence[StepMetrics]) -> tuple[int, ...]:
+    """Every batch size that was timed at some step, ascending."""
+    return tuple(sorted({row.batch_size for step in steps for row in step.latency}))
+
+
+def latency_at(step: StepMetrics, batch_size: int) -> Latency | None:
+    """The timing of one batch size, or None where this step has none."""
+    return next((row for row in step.latency if row.batch_size == batch_size), None)
+
+
+def allowed(original: Scores, max_drop: float) -> float | None:
+    """The worst value of the task's own metric that `stop` lets pass; None where nothing was measured."""
+    found = original.headline
+    if found is None:
+        return None
+    return found.value - max_drop if found.higher_is_better else found.value + max_drop
+
+
+def goal(step: StepMetrics) -> tuple[float, float]:
+    """What the step should have removed and what it has, as shares in the target's own unit."""
+    if step.target is None:
+        return step.requested_sparsity, step.achieved_sparsity
+    return step.target.requested, step.target.achieved

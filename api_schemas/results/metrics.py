@@ -1,0 +1,253 @@
+"""What is measured at step 0 (the model as it came) and after every step. In events, in pruning.json, in the API."""
+
+from typing import NamedTuple
+
+from pydantic import Field
+
+from api_schemas.base import Output
+from api_schemas.enums import ExportFormat, StopReason, TargetKind
+from api_schemas.results.widths import AttentionWidths
+
+
+class Headline(NamedTuple):
+    """A model on a split in one number: which it is, its value, and which way is better."""
+
+    name: str
+    value: float
+    higher_is_better: bool
+
+    @property
+    def rate(self) -> bool:
+        """Whether it is a share, and written in percent."""
+        return self.name not in _NO_RATES
+
+    @property
+    def text(self) -> str:
+        """The value as it is written: `91.8%`; what is no rate with four digits, `0.3891`."""
+        return f"{100 * self.value:.1f}%" if self.rate else f"{self.value:.4f}"
+
+
+class Scores(Output):
+    """One split. Which fields are set depends on what the model answers with."""
+
+    samples: int
+    cross_entropy: float | None = None
+    """The task's loss in nats, mean over samples: of a label's class, of a token's (mean over a sample's tokens), of a
+    transcript by CTC (a label id). Null for embeddings, which have no labels."""
+    accuracy: float | None = None
+    """One label a sample."""
+    mean_average_precision: float | None = None
+    """Several labels a sample; null where no sample has one."""
+    token_accuracy: float | None = None
+    """A label a token: share of the labelled tokens of the whole split."""
+    macro_f1: float | None = None
+    """Beside it: F1 by class, the mean over the classes that were given or wanted somewhere."""
+    word_error_rate: float | None = None
+    """A text: edits of words over words wanted, on the whole split; may exceed 1."""
+    character_error_rate: float | None = None
+    cosine_similarity: float | None = None
+    """An embedding: with the original model's embedding of the same sample, mean over samples. Of the original, 1."""
+    similarity_correlation: float | None = None
+    """Beside it: Spearman's rank correlation of the similarities between samples, this model's with the original's, over pairs
+    of at most a thousand samples."""
+
+    @property
+    def headline(self) -> Headline | None:
+        """The task's own metric, and the loss only where that is undefined; None where nothing was measured."""
+        for field, name, higher_is_better in _HEADLINES:
+            value: float | None = getattr(self, field)
+            if value is not None:
+                return Headline(name, value, higher_is_better)
+        return None
+
+    @property
+    def metric(self) -> float | None:
+        """What steps are compared by, higher is better: the task's own metric, for texts 1 − min(1, WER); at most 1.
+
+        None where it is undefined (no sample has a label, no word was wanted).
+        """
+        found = self.headline
+        if found is None or found.name == LOSS:
+            return None
+        return found.value if found.higher_is_better else 1.0 - min(1.0, found.value)
+
+
+LOSS = "cross entropy"
+_HEADLINES = (
+    ("accuracy", "accuracy", True),
+    ("mean_average_precision", "mAP", True),
+    ("token_accuracy", "token accuracy", True),
+    ("word_error_rate", "WER", False),
+    ("cosine_similarity", "cosine similarity", True),
+    ("cross_entropy", LOSS, False),
+)
+"""Field of Scores, what it is called, and whether more of it is better; the first that is set counts."""
+_NO_RATES = ("cosine similarity", LOSS)
+
+
+class Latency(Output):
+    """Forward passes on the worker's device; dense and cut were timed in turn, so `speedup` is a ratio from one run."""
+
+    batch_size: int
+    runs: int
+    p50_ms: float
+    p95_ms: float
+    throughput: float
+    """Inputs a second, from the median."""
+    dense_p50_ms: float
+    dense_p95_ms: float
+    speedup: float
+    """dense_p50_ms / p50_ms."""
+
+
+class Size(Output):
+    """Exact counts, from checkpoints.sizes.accounting and the file itself."""
+
+    attention_parameters: int
+    feed_forward_parameters: int = 0
+    total_parameters: int
+    flops: int
+    file_bytes: int
+
+
+class TargetMet(Output):
+    """The job's target in its own unit, asked for and met at this step, as shares of the original."""
+
+    kind: TargetKind
+    requested: float
+    achieved: float
+
+
+class LayerSensitivity(Output):
+    """One layer cut alone: `Scores.metric` and the cross entropy on validation, by share removed."""
+
+    layer: int
+    removed: tuple[float, ...]
+    """Share of the layer's attention parameters that was really removed for each of `shares`, to the nearest structure."""
+    metric: tuple[float | None, ...]
+    """None where no sample has a label."""
+    cross_entropy: tuple[float | None, ...]
+    """None where the task has none."""
+
+
+class Sensitivity(Output):
+    """What each layer alone would cost, before any step. `dense_metric` is on the same samples."""
+
+    samples: int
+    shares: tuple[float, ...]
+    """Asked for, of each layer's own attention parameters."""
+    dense_metric: float | None
+    dense_cross_entropy: float | None
+    layers: tuple[LayerSensitivity, ...]
+
+
+class ExportMetrics(Output):
+    """One exported file, run by onnxruntime on the CPU beside torch."""
+
+    format: ExportFormat
+    file: str
+    inputs: tuple[str, ...] = ("input_values",)
+    """Names of the graph's inputs, which are the model's keywords."""
+    output: str = "logits"
+    """Name of its one output."""
+    file_bytes: int
+    samples: int
+    max_abs_error: float
+    """Largest difference to torch's logits, or embeddings."""
+    agreement: float
+    """Share of samples on which the answer is torch's: the first class (several labels: every decision at 0.5); of a label a
+    token, the share of tokens; of texts, the whole greedy one; of embeddings, the mean cosine similarity."""
+    scores: Scores
+    latency: tuple[Latency, ...] = ()
+    """`dense_*` and `speedup` compare with the cut model in torch on the same CPU."""
+
+
+class Memory(Output):
+    """Bytes of the engine's process."""
+
+    host: int | None = None
+    """Most that was resident; null where the system does not say."""
+    device: int | None = None
+    """Most that was allocated on the GPU; null on a CPU."""
+
+
+class EpochLoss(Output):
+    """Mean training loss of one epoch of recovery; with distillation, of the whole sum that was trained on."""
+
+    epoch: int
+    train_loss: float
+    learning_rate: float
+
+
+class StepMetrics(Output):
+    """One committed step. Step 0 is the original model, with no cut and no recovery."""
+
+    step: int
+    requested_sparsity: float
+    achieved_sparsity: float
+    widths: AttentionWidths
+    size: Size
+    validation: Scores
+    """After recovery."""
+    validation_before_recovery: Scores | None = None
+    rejected_recovery: Scores | None = None
+    """What recovery came to on validation where that was worse than before and the cut model stayed as it was
+    (`finetune.only_if_better`); null where it was kept."""
+    test: Scores | None = None
+    """On step 0 and on the step that reaches the target within bounds: the test split is reported once. A job that `stop`
+    ended has the test scores of its result in JobResult."""
+    latency: tuple[Latency, ...] = ()
+    ffn_sparsity: float = 0.0
+    """Share of the original's feed-forward parameters that is gone."""
+    target: TargetMet | None = None
+    """Null on step 0."""
+    ffn_target: TargetMet | None = None
+    """Of the feed-forward blocks, where the job has a share for them beside attention's."""
+    losses: tuple[EpochLoss, ...] = ()
+    augmented: bool = False
+    """Whether recovery changed its inputs at random (`finetune.augment`): it does with the spectrograms of classifiers alone."""
+    lora_ranks: dict[str, int] = Field(default_factory=dict)
+    """Adapter rank by module name, after capping at the projection's width."""
+    calibration_samples: int = 0
+    stock_layout: bool = False
+    """True where the folder loads without custom code."""
+    reload_max_abs_error: float | None = None
+    """Largest difference between the engine's logits (or embeddings, or hidden states) and those of a fresh process that loaded
+    the packaged folder."""
+    sensitivity: Sensitivity | None = None
+    """Only on step 0, where asked for."""
+    exports: tuple[ExportMetrics, ...] = ()
+    seconds: dict[str, float] = Field(default_factory=dict)
+    """Wall time by phase."""
+    memory: Memory | None = None
+    """The most that the engine has needed so far."""
+    isolation: tuple[str, ...] = ()
+    """What kept the engine apart from the worker and the network while it ran; empty where no worker ran it."""
+
+
+class JobResult(Output):
+    """What a job that ended well comes to: which step to take, and how it does on test."""
+
+    step: int
+    """The last step within `stop`, or the last step where there is no bound. 0 where no step was within it: then the
+    original is the best there is, which is not kept again."""
+    stopped: StopReason | None
+    """Why this is not the step that reaches the target; null where it is."""
+    detail: str
+    """The same in a sentence."""
+    test: Scores | None
+    """Of the result's own step; of the original where `step` is 0."""
+
+
+class DataSummary(Output):
+    """Which data was used for what."""
+
+    samples: dict[str, int]
+    """By role: train, validation, test."""
+    held_out: tuple[str, ...] = ()
+    """Roles the dataset did not have and that were held out of train by seed."""
+    grouped_by: str | None = None
+    multi_label: bool = False
+    labels: tuple[str, ...] = ()
+    unknown_characters: float = 0.0
+    """Share of the transcripts' characters that the checkpoint's vocabulary lacks and that became its unknown token."""

@@ -1,0 +1,1 @@
+"""What a user asks for: model and data, pruning, recovery, limits."""

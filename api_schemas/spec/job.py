@@ -1,0 +1,139 @@
+"""What a user asks for: the job request, and the spec the engine receives (the same without references to uploads).
+
+Every field but model, dataset and a target has a default; a preset fills what the request leaves out.
+"""
+
+from typing import Annotated, Any
+
+from pydantic import Field, ValidationInfo, field_validator, model_validator
+
+from api_schemas.api.labels import Labels
+from api_schemas.base import Strict
+from api_schemas.enums import ExportFormat
+from api_schemas.ids import Name
+from api_schemas.spec.inputs import Columns, HubDataset, ModelReference, Splits, UploadedDataset
+from api_schemas.spec.job_limits import JobLimits
+from api_schemas.spec.presets import DEFAULT, FINETUNE, filled
+from api_schemas.spec.pruning import Pruning
+from api_schemas.spec.recovery import Finetune
+
+
+class Evaluate(Strict):
+    """What is measured after every step, beside the loss and the task's own metric."""
+
+    batch_size: int = Field(32, ge=1, le=4096)
+    """Samples of one pass while scores are measured."""
+    latency_batch_sizes: tuple[Annotated[int, Field(ge=1, le=1024)], ...] = Field((1, 8), max_length=8)
+    """The sizes at which the latency of a pass is measured, original and cut in turn; none: it is not."""
+    latency_runs: int = Field(30, ge=5, le=1000, description="Timed runs a batch size, dense and cut in turn.")
+    sensitivity_samples: int | None = Field(
+        128,
+        ge=1,
+        le=10_000_000,
+        description="Before the first step, measure on so many validation samples what removing 25, 50 and 75% of each "
+        "layer alone would cost; null leaves it out.",
+    )
+
+
+class Stop(Strict):
+    """When a job ends before its target."""
+
+    max_drop: float = Field(
+        gt=0,
+        lt=1,
+        description="Largest drop of the task's metric on validation, absolute (0.01 is one point; of a word error rate, a "
+        "rise by as much); the job ends at the last step within it.",
+    )
+
+
+class Work(Strict):
+    """What both a job request and an engine spec carry."""
+
+    pruning: Pruning
+    finetune: Finetune | None = Field(Finetune(), description="null: one-shot, no recovery.")
+    evaluate: Evaluate = Evaluate()
+    exports: tuple[ExportFormat, ...] = Field(
+        (),
+        max_length=len(ExportFormat),
+        description="Further files beside the result's weights, checked against them: `onnx`, and `onnx_int8` with its "
+        "linear layers in eight bits. With `stop` every step gets them, since any may be the result.",
+        json_schema_extra={"uniqueItems": True},
+    )
+    stop: Stop | None = None
+    deterministic: bool = True
+    """The same inputs give the same bytes, on CUDA too, where that costs some speed."""
+    seed: int = Field(0, ge=0, lt=2**31)
+    """Of everything that is drawn: held-out splits, calibration samples, order of the data, adapters."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_from_preset(cls, data: Any) -> Any:
+        if not isinstance(data, dict) or not isinstance(data.get("pruning"), dict):
+            return data
+        preset, given = data["pruning"].get("preset", DEFAULT), data.get("finetune", {})
+        if not isinstance(preset, str) or not isinstance(given, dict):
+            return data
+        return {**data, "finetune": filled(FINETUNE.get(preset, {}), given)}
+
+    @field_validator("exports")
+    @classmethod
+    def _each_once(cls, exports: tuple[ExportFormat, ...]) -> tuple[ExportFormat, ...]:
+        if len(set(exports)) != len(exports):
+            raise ValueError("name each format once")
+        return exports
+
+    @field_validator("evaluate")
+    @classmethod
+    def _latency_can_be_met(cls, evaluate: Evaluate, info: ValidationInfo) -> Evaluate:
+        pruning = info.data.get("pruning")
+        if pruning is not None and pruning.target.latency is not None and not evaluate.latency_batch_sizes:
+            raise ValueError("a latency target counts at the first of latency_batch_sizes; name one")
+        return evaluate
+
+
+class EngineSpec(Work):
+    """`spec.json`: what the engine is told. Local files only; nothing in it names the service."""
+
+    columns: Columns = Columns()
+    splits: Splits = Splits()
+    lineage: dict[str, str] = Field(
+        default_factory=dict, description="Where model and data came from; copied to pruning.json."
+    )
+
+
+class JobRequest(Work):
+    """`POST /v1/jobs`."""
+
+    name: Name | None = None
+    """For people."""
+    model: ModelReference
+    """The checkpoint: uploaded, a step of an earlier job, on the Hugging Face hub, or in a bucket that the operator named."""
+    dataset: Annotated[UploadedDataset | HubDataset, Field(discriminator="type")]
+    """What to calibrate, recover and measure on: uploaded, or on the Hugging Face hub."""
+    priority: int = Field(
+        0,
+        ge=-10,
+        le=10,
+        description="Higher goes first. Between equal ones tenants take turns, then the older goes first.",
+    )
+    limits: JobLimits = JobLimits()
+    labels: Labels = Field(
+        {},
+        description="Up to 16, for selecting jobs by. Keys: 1 to 63 of a-z, 0-9, `.`, `_`, `-`, `/`; values: up to 128 "
+        "characters.",
+    )
+
+    def engine_spec(self, lineage: dict[str, str]) -> EngineSpec:
+        """The part of the request that the engine acts on."""
+        return EngineSpec(
+            pruning=self.pruning,
+            finetune=self.finetune,
+            evaluate=self.evaluate,
+            exports=self.exports,
+            stop=self.stop,
+            deterministic=self.deterministic,
+            seed=self.seed,
+            columns=self.dataset.columns,
+            splits=self.dataset.splits,
+            lineage=lineage,
+        )

@@ -1,0 +1,236 @@
+"""What is pruned, and how it is chosen: the `pruning` part of a spec. A preset fills what the request leaves out."""
+
+from math import ceil
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, ValidationInfo, field_validator, model_validator
+
+from api_schemas.base import Strict
+from api_schemas.enums import (
+    Balance,
+    Basis,
+    Compensation,
+    Criterion,
+    Granularity,
+    LabelSource,
+    Layout,
+    Normalization,
+    Part,
+    ScheduleShape,
+    Scope,
+    Split,
+    TargetKind,
+)
+from api_schemas.spec.presets import DEFAULT, PRESETS, PresetName, filled
+
+RAGGED = (Granularity.RAGGED, Granularity.HEAD_AND_CHANNEL)
+"""These leave the heads of a layer unequal."""
+
+SHARE_OF = {
+    TargetKind.ATTENTION_SPARSITY: "attention parameters",
+    TargetKind.FFN_SPARSITY: "feed-forward parameters",
+    TargetKind.PARAMETERS: "parameters",
+    TargetKind.FLOPS: "FLOPs",
+    TargetKind.LATENCY: "latency",
+}
+"""What a target's share is a share of, in words: "of this model's …"."""
+
+_PARTS_OF = {TargetKind.ATTENTION_SPARSITY: Part.ATTENTION, TargetKind.FFN_SPARSITY: Part.FEED_FORWARD}
+"""Targets that say by themselves what is cut."""
+
+Share = Annotated[float, Field(gt=0, lt=1)]
+
+
+class Target(Strict):
+    """How much to remove: one share, in (0, 1), of what the original has; of attention and feed-forward blocks one each."""
+
+    attention_sparsity: Share | None = Field(
+        None, description="Of the attention parameters (q, k, v, o; weights and biases)."
+    )
+    ffn_sparsity: Share | None = Field(
+        None, description="Of the feed-forward parameters (weights and biases). May stand beside `attention_sparsity`."
+    )
+    parameters: Share | None = Field(None, description="Of all parameters.")
+    flops: Share | None = Field(None, description="Of the FLOPs of a forward pass.")
+    latency: Share | None = Field(
+        None, description="Of the time of a forward pass at the first batch size of `evaluate`, on the worker's device."
+    )
+
+    @model_validator(mode="after")
+    def _one_goal(self) -> Self:
+        given = [kind for kind in TargetKind if getattr(self, kind) is not None]
+        if len(given) != 1 and given != [TargetKind.ATTENTION_SPARSITY, TargetKind.FFN_SPARSITY]:
+            names = ", ".join(TargetKind)
+            raise ValueError(
+                f"name exactly one of {names}, or attention_sparsity and ffn_sparsity together; {len(given)} were given"
+            )
+        return self
+
+    @property
+    def kind(self) -> TargetKind:
+        """Which of the shares is set; of two the first, by which progress is counted."""
+        return next(kind for kind in TargetKind if getattr(self, kind) is not None)
+
+    @property
+    def share(self) -> float:
+        """That share."""
+        return float(getattr(self, self.kind))
+
+    @property
+    def goals(self) -> tuple[tuple[TargetKind, float], ...]:
+        """Every share that is set."""
+        shares = ((kind, getattr(self, kind)) for kind in TargetKind)
+        return tuple((kind, float(share)) for kind, share in shares if share is not None)
+
+
+def _parts_of(target: Target) -> frozenset[Part]:
+    return frozenset(_PARTS_OF[kind] for kind, _ in target.goals)
+
+
+def _cut_parts(target: Target, parts: tuple[Part, ...] | None) -> frozenset[Part]:
+    return _parts_of(target) if target.kind in _PARTS_OF else frozenset(parts or (Part.ATTENTION,))
+
+
+class Schedule(Strict):
+    """How the target is approached: removal, recovery, removal, …"""
+
+    steps: int | None = Field(None, ge=1, le=100, description="Number of steps. Default: as `largest_step` says.")
+    largest_step: float = Field(
+        0.1,
+        ge=0.01,
+        le=1,
+        description="Largest share of the original that one step removes, where `steps` is not given.",
+    )
+    shape: ScheduleShape = ScheduleShape.LINEAR
+
+
+class Calibration(Strict):
+    """The samples on which criterion, basis and compensation are computed."""
+
+    split: Literal[Split.TRAIN, Split.VALIDATION] = Split.VALIDATION
+    """Where they are from."""
+    samples: int | None = Field(
+        None, ge=1, le=10_000_000, description="How many, drawn by seed; null takes the whole split."
+    )
+    labels: LabelSource = LabelSource.DATA
+    draws: int = Field(
+        1, ge=1, le=64, description="With labels `model`: passes over the samples, each with draws of its own."
+    )
+
+
+class Pruning(Strict):
+    """What is removed, how it is chosen, and in how many steps. The defaults shown are those of the preset `best`."""
+
+    preset: PresetName = DEFAULT
+    """What fills whatever is left out: `best`, or `paper`, the method of arXiv 2509.26207."""
+    target: Target
+    parts: tuple[Part, ...] | None = Field(
+        None,
+        min_length=1,
+        max_length=2,
+        description="What a target in parameters or FLOPs may cut: `attention` (the default), `feed_forward`, or both in one "
+        "ranking by score per parameter or per FLOP. Other targets say it by themselves.",
+    )
+    granularity: Granularity = Granularity.HEAD_AND_CHANNEL
+    criterion: Criterion = Criterion.FISHER_GATE
+    scope: Scope = Scope.GLOBAL
+    normalization: Normalization = Normalization.NONE
+    basis: Basis = Basis.PRINCIPAL
+    compensation: Compensation = Compensation.LEAST_SQUARES_FEED_FORWARD
+    balance: Balance = Balance.JOINT
+    layout: Layout = Layout.ANY
+    align: Literal[1, 8, 16] = Field(1, description="Widths that are kept are multiples of this.")
+    schedule: Schedule = Schedule(largest_step=0.25)
+    calibration: Calibration = Calibration(split=Split.TRAIN, samples=512, labels=LabelSource.MODEL, draws=4)
+    min_heads: int = Field(
+        0, ge=0, le=1024, description="Heads left in every layer; 0 lets a layer's attention go altogether."
+    )
+    min_channels: int = Field(1, ge=1, le=65_536, description="QK and VO channels, each, left in every surviving head.")
+    min_neurons: int = Field(1, ge=1, le=1_048_576, description="Neurons left in every feed-forward block.")
+    exclude_layers: tuple[Annotated[int, Field(ge=0, le=9999)], ...] = Field(
+        (), max_length=1024, description="Layers that are left as they are, counted from 0."
+    )
+
+    @field_validator("layout")
+    @classmethod
+    def _heads_can_be_equal(cls, layout: Layout, info: ValidationInfo) -> Layout:
+        granularity, target = info.data.get("granularity"), info.data.get("target")
+        cuts = _cut_parts(target, info.data.get("parts")) if target is not None else frozenset(Part)
+        if layout is Layout.STOCK and granularity in RAGGED and Part.ATTENTION in cuts:
+            equal = ", ".join(each.value for each in Granularity if each not in RAGGED)
+            raise ValueError(
+                f"a stock layout has equal heads in all layers, and {granularity.value} makes them differ; "
+                f"ask for another granularity with it: {equal}"
+            )
+        return layout
+
+    @field_validator("calibration")
+    @classmethod
+    def _labels_say_something(cls, calibration: Calibration, info: ValidationInfo) -> Calibration:
+        if info.data.get("criterion") is Criterion.TAYLOR and calibration.labels is LabelSource.MODEL:
+            raise ValueError(
+                "taylor is a mean gradient, which is zero over the model's own labels; set labels to data, or take fisher_gate"
+            )
+        return calibration
+
+    @field_validator("exclude_layers")
+    @classmethod
+    def _layers_can_be_equal(cls, layers: tuple[int, ...], info: ValidationInfo) -> tuple[int, ...]:
+        if layers and info.data.get("layout") is Layout.STOCK:
+            raise ValueError("a stock layout cuts all layers alike; leave no layer out, or take layout any")
+        return layers
+
+    @field_validator("parts")
+    @classmethod
+    def _parts_fit_the_target(cls, parts: tuple[Part, ...] | None, info: ValidationInfo) -> tuple[Part, ...] | None:
+        target = info.data.get("target")
+        if parts is None or target is None:
+            return parts
+        if len(set(parts)) != len(parts):
+            raise ValueError("name each part once")
+        if target.kind in _PARTS_OF and set(parts) != _parts_of(target):
+            raise ValueError(
+                f"{target.kind.value} says by itself what is cut; leave parts out, or take parameters or flops"
+            )
+        if target.kind is TargetKind.LATENCY and Part.FEED_FORWARD in parts:
+            raise ValueError("a latency target cuts attention alone; take flops to cut feed-forward blocks too")
+        return tuple(part for part in Part if part in parts)
+
+    @model_validator(mode="after")
+    def _one_ranking_has_one_threshold(self) -> Self:
+        if self.joint_parts:
+            for name, value, reason in (
+                ("scope", Scope.LOCAL, "has one threshold over all layers"),
+                ("balance", Balance.EQUAL, "gives QK and VO no shares of their own"),
+                ("layout", Layout.STOCK, "leaves layers unequal"),
+            ):
+                if getattr(self, name) is value:
+                    raise ValueError(
+                        f"one ranking of attention and feed-forward blocks {reason}, so {name} cannot be {value.value}; give "
+                        "attention_sparsity and ffn_sparsity instead of one share of both"
+                    )
+        return self
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_from_preset(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        name = data.get("preset", DEFAULT)
+        return filled(PRESETS.get(name, {}) if isinstance(name, str) else {}, data)
+
+    @property
+    def cuts(self) -> frozenset[Part]:
+        """What of a layer is cut."""
+        return _cut_parts(self.target, self.parts)
+
+    @property
+    def joint_parts(self) -> bool:
+        """Whether attention and feed-forward blocks compete in one ranking."""
+        return self.target.kind not in _PARTS_OF and len(self.cuts) == len(Part)
+
+    @property
+    def steps(self) -> int:
+        """Steps of the schedule; by default as few as take no more than `largest_step` each."""
+        # Rounded first: 0.3 / 0.1 is 2.9999999999999996 in binary, and 0.7 / 0.1 is above 7.
+        return self.schedule.steps or ceil(round(self.target.share / self.schedule.largest_step, 9))

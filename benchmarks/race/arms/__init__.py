@@ -1,0 +1,1 @@
+"""The contenders: ours, the paper's, and the peers."""

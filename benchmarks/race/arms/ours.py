@@ -1,0 +1,73 @@
+"""Ours: the `best` settings, and the same with one thing taken away at a time. All through the engine's own cutting."""
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+from api_schemas.spec.job import EngineSpec
+from api_schemas.spec.presets import PRESETS
+from benchmarks.race.arms.arm import Arm
+from benchmarks.race.track import Track, Unreachable
+from checkpoints.planning.feasibility import max_share
+from worker.engine.checkpoint.load import Loaded
+from worker.engine.pruning.cutting import Cutting, wanted
+from worker.engine.runtime.progress import Reporter
+
+VERSION = 2
+
+BEST: dict[str, Any] = PRESETS["best"]
+
+ABLATIONS: dict[str, dict[str, Any]] = {
+    "best": {},
+    "best, native basis": {"basis": "native"},
+    "best, no compensation": {"compensation": "none"},
+    "best, bias alone": {"compensation": "bias"},
+    "best, W_o alone refitted": {"compensation": "least_squares"},
+    # What ranks are given out by: plain energy, energy times gradient energy, the gate by the data's labels.
+    "best, energy": {"criterion": "energy"},
+    "best, Fisher energy": {"criterion": "fisher_energy"},
+    "best, labels of the data": {"calibration": {"labels": "data"}},
+    # Every head of every layer keeps a channel of each kind.
+    "best, no head removed": {"granularity": "ragged", "min_heads": 1},
+    # The same rank in every head of every layer, QK and VO alike: what a plain truncation would keep.
+    "best, equal ranks": {"granularity": "per_head", "scope": "local", "balance": "equal"},
+}
+"""What each arm changes in BEST. Distillation is taken away in the stage of recovery."""
+
+
+def _spec(changes: Mapping[str, Any], samples: int, seed: int, target: float) -> EngineSpec:
+    """One cut by these settings, on the samples that every arm gets, or as many as the settings say."""
+    pruning = {**BEST, **changes, "target": {"attention_sparsity": target}, "schedule": {"steps": 1}}
+    drawn = {"split": "train", "samples": samples}
+    pruning["calibration"] = {**BEST.get("calibration", {}), **drawn, **changes.get("calibration", {})}
+    return EngineSpec.model_validate({"pruning": pruning, "finetune": None, "seed": seed})
+
+
+def _cut(changes: Mapping[str, Any], track: Track, seed: int, target: float) -> Loaded:
+    spec = _spec(changes, track.calibration_samples, seed, target)
+    pruning = spec.pruning
+    limit = max_share(track.described.shape, track.dense.widths, pruning)
+    if target > limit + 0.01:
+        raise Unreachable(f"{pruning.granularity.value} removes at most {limit:.1%}")
+    cutting = Cutting(spec, track.described, track.data, track.task, track.device, Reporter(lambda _event: None, 1, {}))
+    # What is observed and how it is scored does not depend on the target, nor on how ranks are given out.
+    seen = tuple(sorted(wanted(pruning)))
+    scoring = (pruning.basis, pruning.criterion, seen, pruning.calibration.model_dump_json(), seed)
+    scored = track.once(("ours", *scoring), lambda: cutting.score(track.dense, 1))
+    return cutting.prune(scored, target)[0]
+
+
+def arm(name: str, family: str, changes: Mapping[str, Any]) -> Arm:
+    """One cut by the `best` settings with these changes."""
+    return Arm(
+        name=name,
+        family=family,
+        cut=partial(_cut, changes),
+        version=VERSION,
+        settings=_spec(changes, 1, 0, 0.5).pruning.model_dump(mode="json", exclude={"preset", "target"}),
+    )
+
+
+def arms() -> tuple[Arm, ...]:
+    """`best` first, then what it is without each of its parts."""
+    return tuple(arm(f"ours/{name}", "ours", changes) for name, changes in ABLATIONS.items())

@@ -1,0 +1,233 @@
+"""Torch-Pruning 1.6.1 (Fang et al., DepGraph, arXiv 2301.12900) as a peer: its own graph, importance and surgery.
+
+It prunes a stock ASTForAudioClassification, kept to attention by leaving every other linear layer out. Its graph couples q, k,
+v and o, so QK and VO lose the same channels; `heads` takes whole heads, `dims` the same channels of every head in a layer.
+What the library leaves to its user is done here: the layer's number of heads and head width are set from the weights that are
+left, and the softmax keeps the original scale. The result is carried over to the engine's class and must give the same logits.
+
+A layer that would lose every head is left dense by the library (`check_pruning_group`), while its own record of heads says
+zero. So requests are tried from the nearest on, and the one that lands nearest to the target is raced.
+"""
+
+import copy
+import itertools
+import warnings
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import ASTForAudioClassification, PreTrainedModel
+
+from api_schemas.results.widths import AttentionWidths
+from benchmarks.race.arms.arm import Arm, Cut
+from benchmarks.race.track import Track, Unreachable
+from checkpoints.sizes import accounting
+from worker.engine.checkpoint.load import Loaded
+from worker.engine.models.model_spec import build, on_device
+
+VERSION = 1
+TOLERANCE = 1e-4
+"""Largest difference between the pruned stock model's logits and the engine's, relative to the largest logit."""
+NEAR = 0.0025
+"""A request that lands this near to the target is not improved upon."""
+HOPELESS = 0.05
+"""A result this far from every request is called unreachable."""
+BATCH = 32
+
+Gradients = dict[str, Tensor]
+"""By parameter name, what the importance finds in `parameter.grad`."""
+
+
+def _stock(track: Track) -> PreTrainedModel:
+    model: PreTrainedModel = ASTForAudioClassification.from_pretrained(track.model, local_files_only=True)
+    model.float().eval()
+    return on_device(model, track.device)
+
+
+def _attentions(model: nn.Module) -> list[Any]:
+    return [layer.attention for layer in model.get_submodule("audio_spectrogram_transformer.layers").children()]
+
+
+def _mean_gradient(track: Track, seed: int) -> Gradients:
+    """For GroupTaylor: the gradient of the mean loss over the calibration samples."""
+    model, split = _stock(track), track.calibration(seed)
+    for inputs, targets in track.batches(split, BATCH):
+        (track.loss(model(**inputs).logits, targets).sum() / len(split)).backward()
+    return {name: p.grad.detach().cpu() for name, p in model.named_parameters() if p.grad is not None}
+
+
+def _mended_hessian() -> Any:
+    """GroupHessianImportance that adds up the samples it is shown.
+
+    As shipped, `accumulate_grad` asks `if name not in self._accu_grad` but stores under the parameter itself. No name is ever
+    found, so every sample overwrites the one before, and the counter stays at one: the importance rests on the last sample
+    alone, whatever was accumulated. Here both are kept under the parameter.
+    """
+    import torch_pruning
+
+    class MendedHessian(torch_pruning.importance.GroupHessianImportance):  # type: ignore[misc]
+        def accumulate_grad(self, model: nn.Module) -> None:
+            for parameter in model.parameters():
+                if parameter.grad is not None:
+                    squares = parameter.grad.detach().square()
+                    self._accu_grad[parameter] = self._accu_grad.get(parameter, 0) + squares
+                    self._counter[parameter] = self._counter.get(parameter, 0) + 1
+
+    return MendedHessian()
+
+
+def _hessians(track: Track, seed: int) -> dict[str, Gradients]:
+    """What the shipped and the mended importance have accumulated after the same per-sample backward passes."""
+    import torch_pruning
+
+    model = _stock(track)
+    found = {"hessian": torch_pruning.importance.GroupHessianImportance(), "hessian_mended": _mended_hessian()}
+    for inputs, targets in track.batches(track.calibration(seed), 1):
+        model.zero_grad()
+        track.loss(model(**inputs).logits, targets).sum().backward()
+        for importance in found.values():
+            importance.accumulate_grad(model)
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    return {
+        kind: {names[p]: (total / importance._counter[p]).cpu() for p, total in importance._accu_grad.items()}
+        for kind, importance in found.items()
+    }
+
+
+def _gradients(track: Track, kind: str, seed: int) -> Gradients:
+    if kind == "taylor":
+        return track.once(("torch-pruning", kind, seed), lambda: _mean_gradient(track, seed))
+    if kind in ("hessian", "hessian_mended"):
+        return track.once(("torch-pruning", "hessian", seed), lambda: _hessians(track, seed))[kind]
+    return {}
+
+
+def _importance(kind: str) -> Any:
+    """Defaults throughout: mean over the group's layers, scores divided by the group's mean.
+
+    The Hessian reads `parameter.grad` where nothing was accumulated; that is where its accumulated squares are put, as it
+    does itself.
+    """
+    import torch_pruning
+
+    kinds = torch_pruning.importance
+    if kind == "l2":
+        return kinds.GroupMagnitudeImportance(p=2)
+    return kinds.GroupTaylorImportance() if kind == "taylor" else kinds.GroupHessianImportance()
+
+
+def _pruned(
+    dense: PreTrainedModel, gradients: Gradients, kind: str, mode: str, scope: str, ratio: float
+) -> PreTrainedModel:
+    """A copy of the stock model, pruned, with the head counts and widths that its forward pass reads put right."""
+    import torch_pruning
+
+    model = copy.deepcopy(dense)
+    for name, parameter in model.named_parameters():
+        parameter.grad = gradients[name].clone() if name in gradients else None
+    heads = {linear: a.num_attention_heads for a in _attentions(model) for linear in (a.q_proj, a.k_proj, a.v_proj)}
+    others = [m for m in model.modules() if isinstance(m, nn.Linear | nn.Conv2d) and m not in heads]
+    config = model.config
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it says which bare parameters it will not touch
+        pruner = torch_pruning.pruner.BasePruner(
+            model,
+            torch.zeros(1, config.max_length, config.num_mel_bins),
+            importance=_importance(kind),
+            global_pruning=scope == "global",
+            # Also read where only heads are pruned: a ratio of zero would end the step before it comes to them.
+            pruning_ratio=ratio,
+            head_pruning_ratio=ratio,
+            prune_num_heads=mode == "heads",
+            prune_head_dims=mode == "dims",
+            num_heads=heads,
+            # Its defaults are mutable and shared by all pruners of a process.
+            in_channel_groups={},
+            out_channel_groups={},
+            ignored_layers=others,
+            root_module_types=[nn.Linear],
+            output_transform=lambda output: output.logits.sum(),
+        )
+        pruner.step()
+    for attention in _attentions(model):
+        left = attention.q_proj.out_features
+        if mode == "heads":
+            attention.num_attention_heads = left // attention.head_dim
+        else:
+            attention.head_dim = left // attention.num_attention_heads
+        # `scaling` stays that of the original head width.
+    return model
+
+
+def _widths(model: PreTrainedModel, head_dim: int) -> AttentionWidths:
+    def layer(attention: Any) -> tuple[list[int], list[int]]:
+        heads = attention.num_attention_heads
+        return [attention.q_proj.out_features // heads] * heads, [attention.v_proj.out_features // heads] * heads
+
+    return AttentionWidths.of(head_dim, (layer(attention) for attention in _attentions(model)))
+
+
+def _requests(target: float, mode: str, scope: str, layers: int, heads: int, width: int) -> Iterator[float]:
+    """Ratios to ask for, one a number of structures, nearest to the target first."""
+    units = {"heads": heads, "dims": width}[mode] * (layers if scope == "global" else 1)
+    counts = sorted(range(1, units), key=lambda count: (abs(count / units - target), count))
+    # A hair below the count's ratio: the library rounds what is left down, and what is removed up.
+    yield from (count / units - 1e-6 for count in counts[: units if mode == "heads" else 16])
+
+
+def _cut(kind: str, mode: str, scope: str) -> Cut:
+    def run(track: Track, seed: int, target: float) -> Loaded:
+        shape, widths = track.described.shape, track.dense.widths
+        gradients = _gradients(track, kind, seed)
+        dense = track.once(("torch-pruning", "stock"), lambda: _stock(track))
+        # Where a request lands does not depend on the target: each is tried once for all of them.
+        landed: dict[float, float] = track.once(("torch-pruning", "landed", kind, mode, scope, seed), dict)
+        nearest = 0.0
+        for ratio in _requests(target, mode, scope, len(widths.layers), widths.layers[0].heads, widths.head_dim):
+            if ratio not in landed:
+                left = _widths(_pruned(dense, gradients, kind, mode, scope, ratio), widths.head_dim)
+                landed[ratio] = accounting.attention_sparsity(shape, left)
+            if abs(landed[ratio] - target) < abs(landed.get(nearest, 0.0) - target):
+                nearest = ratio
+            if abs(landed[ratio] - target) <= NEAR:
+                break
+        if abs(landed.get(nearest, 0.0) - target) > HOPELESS:
+            raise Unreachable(f"of all requests the nearest lands at {landed.get(nearest, 0.0):.1%}")
+        model = _pruned(dense, gradients, kind, mode, scope, nearest)
+        # The library's arms prune attention alone.
+        left = _widths(model, widths.head_dim).model_copy(update={"feed_forward": widths.feed_forward})
+        loaded = replace(
+            track.dense, model=build(track.dense.kind, model.config.to_dict(), left, model.state_dict()), widths=left
+        )
+        _check(track, model, loaded.model)
+        return loaded
+
+    return run
+
+
+def _check(track: Track, stock: PreTrainedModel, ours: PreTrainedModel) -> None:
+    """The library's own pruned module and the model that is raced must be one function."""
+    inputs, _ = track.calibration(0).batch(range(8))
+    with torch.inference_mode():
+        theirs, raced = stock(**inputs).logits, ours(**inputs).logits
+    error, scale = float((theirs - raced).abs().max()), max(1.0, float(theirs.abs().max()))
+    if not error <= TOLERANCE * scale:
+        raise ValueError(f"the pruned model and its copy in the engine's class differ by {error:.2e}")
+
+
+def arms() -> tuple[Arm, ...]:
+    """Importance × heads or dims × global or local."""
+    kinds = ("l2", "taylor", "hessian", "hessian_mended")
+    return tuple(
+        Arm(
+            name=f"torch-pruning/{mode}/{kind}/{scope}",
+            family="torch-pruning",
+            cut=_cut(kind, mode, scope),
+            version=VERSION,
+            settings={"importance": kind, "mode": mode, "scope": scope, "torch_pruning": "1.6.1"},
+            seeded=kind != "l2",
+        )
+        for kind, mode, scope in itertools.product(kinds, ("heads", "dims"), ("global", "local"))
+    )

@@ -1,0 +1,1 @@
+"""The race on a sentence encoder pretrained at scale."""

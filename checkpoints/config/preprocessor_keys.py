@@ -1,0 +1,45 @@
+"""Keys of the settings of a feature extractor or an image processor, with what each may be: an allow-list, as for config.json.
+
+As transformers 4 and 5 write them. What a family needs of them beyond their type is checked beside the config.
+"""
+
+from collections.abc import Mapping
+
+from api_schemas.enums import Modality
+from checkpoints.config_values import Decimal, Either, Flag, Many, Rule, Sides, Text, Whole
+
+_ANY: Mapping[str, Rule] = {
+    **dict.fromkeys(("feature_extractor_type", "image_processor_type", "processor_class", "_processor_class"), Text()),
+    **dict.fromkeys(("return_tensors", "input_data_format", "data_format"), Text()),
+    **dict.fromkeys(("do_normalize", "return_attention_mask"), Flag()),
+}
+_SIZE = Whole(0, 2**24)
+_NUMBER = Decimal(-1e9, 1e9, null=True)
+
+PREPROCESSOR_KEYS: Mapping[Modality, Mapping[str, Rule]] = {
+    Modality.AUDIO: {
+        **_ANY,
+        **dict.fromkeys(("feature_size", "sampling_rate", "num_mel_bins", "max_length", "hop_length", "n_fft"), _SIZE),
+        **dict.fromkeys(("chunk_length", "n_samples", "nb_max_frames", "nb_max_samples", "nb_frequency_bins"), _SIZE),
+        **dict.fromkeys(("fft_window_size", "max_length_s", "chunk_length_s"), _SIZE),
+        **dict.fromkeys(
+            ("mean", "std", "padding_value", "dither", "top_db", "frequency_min", "frequency_max"), _NUMBER
+        ),
+        **dict.fromkeys(("padding", "padding_side", "truncation"), Text(32)),
+        # Whisper's filters, before they were computed.
+        "mel_filters": Many(Many(Decimal(-1e3, 1e3), 1024), 1024),
+    },
+    Modality.IMAGE: {
+        **_ANY,
+        **dict.fromkeys(("do_resize", "do_rescale", "do_center_crop", "do_convert_rgb", "do_pad"), Flag()),
+        **dict.fromkeys(("default_to_square", "disable_grouping", "use_fast"), Flag()),
+        **dict.fromkeys(("size", "crop_size", "pad_size"), Sides(2**16)),
+        "resample": Whole(0, 5),
+        "rescale_factor": _NUMBER,
+        **dict.fromkeys(("image_mean", "image_std"), Either(_NUMBER, Many(_NUMBER, 4))),
+        "device": Text(32),
+        "image_seq_length": _SIZE,
+    },
+    Modality.TEXT: {},
+}
+"""By what the checkpoint reads; text has a tokenizer instead."""

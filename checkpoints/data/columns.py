@@ -1,0 +1,187 @@
+"""Which column of a dataset is what, for a checkpoint: by the name a user gave, else by type and usual name.
+
+The service calls it when a job is submitted, the inspector when a dataset is completed, the engine when it reads the data: all
+three must find the same.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from api_schemas.enums import ColumnKind, Head, Modality
+from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
+from api_schemas.spec.inputs import Columns
+
+Kinds = Mapping[str, ColumnKind]
+
+LABEL_NAMES = ("label", "labels")
+TAG_NAMES = ("tags", "ner_tags", *LABEL_NAMES)
+TRANSCRIPT_NAMES = ("text", "transcript", "transcription", "sentence")
+TEXT_NAMES = ("text", "sentence")
+WORD_NAMES = ("tokens", "words")
+
+_SPOKEN = (Head.CTC, Head.SEQUENCE_TO_SEQUENCE)
+_EMBEDDED = (ColumnKind.AUDIO, ColumnKind.IMAGE, ColumnKind.EMBEDDED)
+_TAG_KINDS = (ColumnKind.LABELS, ColumnKind.TEXTS)
+_KIND_WORDS = {
+    ColumnKind.AUDIO: "Audio",
+    ColumnKind.IMAGE: "Image",
+    ColumnKind.EMBEDDED: "bytes of files",
+    ColumnKind.TEXT: "text",
+    ColumnKind.TEXTS: "lists of texts",
+    ColumnKind.LABEL: "ClassLabel",
+    ColumnKind.LABELS: "lists of ClassLabel",
+    ColumnKind.OTHER: "another type",
+}
+_INPUT_WORDS = {
+    ColumnKind.AUDIO: "audio",
+    ColumnKind.IMAGE: "images",
+    ColumnKind.TEXT: "texts",
+    ColumnKind.TEXTS: "lists of words",
+}
+
+
+@dataclass(frozen=True)
+class FoundColumns:
+    """`label` is None where nothing is to be answered, `group` where rows are not grouped."""
+
+    input: str
+    label: str | None
+    group: str | None
+
+
+def find_columns(kinds: Kinds, wanted: Columns, modality: Modality, head: Head) -> FoundColumns:
+    """The columns that a checkpoint of this modality and head is given.
+
+    Raises DATASET_SCHEMA, saying what is needed and which columns there are, where one is missing, ambiguous or of another kind.
+    """
+    check_named(kinds, wanted)
+    label = _label(kinds, wanted, head)
+    kind = ColumnKind.TEXTS if head is Head.TOKEN_CLASSIFICATION else ColumnKind(modality.value)
+    return FoundColumns(_input(kinds, wanted, kind, label), label, wanted.group)
+
+
+def inspected_columns(kinds: Kinds, wanted: Columns) -> tuple[Modality, FoundColumns]:
+    """The columns to inspect while no checkpoint is known yet, and what the first of them holds. Raises DATASET_SCHEMA.
+
+    Audio comes before images and these before text, labels before transcripts; without either the data is for embeddings.
+    """
+    check_named(kinds, wanted)
+    modality = _modality(kinds, wanted)
+    if modality is Modality.TEXT:
+        named = kinds.get(wanted.input or "")
+        tagged = _first(kinds, TAG_NAMES, _TAG_KINDS) or _only(kinds, (ColumnKind.LABELS,)) or wanted.label
+        words = any(kind is ColumnKind.TEXTS for name, kind in kinds.items() if name != tagged)
+        if named is ColumnKind.TEXTS or (named is None and words and tagged and kinds[tagged] in _TAG_KINDS):
+            return modality, find_columns(kinds, wanted, modality, Head.TOKEN_CLASSIFICATION)
+    if wanted.label is not None or _usual_label(kinds) is not None:
+        return modality, find_columns(kinds, wanted, modality, Head.CLASSIFICATION)
+    if modality is Modality.AUDIO and _first(kinds, TRANSCRIPT_NAMES, (ColumnKind.TEXT,)):
+        return modality, find_columns(kinds, wanted, modality, Head.CTC)
+    return modality, find_columns(kinds, wanted, modality, Head.EMBEDDING)
+
+
+def columns_error(kinds: Kinds, reason: str, pointer: str = "") -> SecateurError:
+    """DATASET_SCHEMA: the reason, then the columns there are."""
+    columns = ", ".join(f"{name} ({_KIND_WORDS[kind]})" for name, kind in kinds.items())
+    item = ErrorItem(pointer=pointer, code=ErrorCode.DATASET_SCHEMA, detail=reason)
+    detail = f"The dataset cannot be used: {reason}. Its columns are: {columns}."
+    return SecateurError(ErrorCode.DATASET_SCHEMA, detail, (item,))
+
+
+def check_named(kinds: Kinds, wanted: Columns) -> None:
+    """Raises DATASET_SCHEMA where a column that the user names is not there, or is to be two things."""
+    for field, name in wanted.model_dump().items():
+        if name is not None and name not in kinds:
+            raise columns_error(kinds, f"there is no column {name!r} for `columns.{field}`", name)
+    if wanted.input is not None and wanted.input == wanted.label:
+        raise columns_error(kinds, f"column {wanted.input!r} cannot be both input and label", wanted.input)
+
+
+def _modality(kinds: Kinds, wanted: Columns) -> Modality:
+    if wanted.input is not None and kinds[wanted.input] is ColumnKind.EMBEDDED:
+        return Modality.AUDIO
+    of_kind = {
+        ColumnKind.AUDIO: Modality.AUDIO,
+        ColumnKind.EMBEDDED: Modality.AUDIO,
+        ColumnKind.IMAGE: Modality.IMAGE,
+        ColumnKind.TEXT: Modality.TEXT,
+        ColumnKind.TEXTS: Modality.TEXT,
+    }
+    present = [kinds[wanted.input]] if wanted.input is not None else list(kinds.values())
+    for kind, modality in of_kind.items():
+        if kind in present:
+            return modality
+    which = "no column" if wanted.input is None else f"not column {wanted.input!r}"
+    reason = f"{which} holds audio or images (a struct with `bytes` inside), texts, or lists of words"
+    raise columns_error(kinds, reason, wanted.input or "")
+
+
+def _input(kinds: Kinds, wanted: Columns, kind: ColumnKind, label: str | None) -> str:
+    what = _INPUT_WORDS[kind]
+    embedded = kind in (ColumnKind.AUDIO, ColumnKind.IMAGE)
+    fitting = (kind, ColumnKind.EMBEDDED) if embedded else (kind,)
+    if wanted.input is not None:
+        if kinds[wanted.input] not in fitting:
+            raise columns_error(
+                kinds, f"column {wanted.input!r} holds no {what}, which the checkpoint reads", wanted.input
+            )
+        return wanted.input
+    taken = (label, wanted.group, *(() if embedded else TAG_NAMES))
+    found: list[str] = []
+    for each in fitting:
+        found = found or [name for name, is_kind in kinds.items() if is_kind is each and name not in taken]
+    usual = [] if embedded else [name for name in (*TEXT_NAMES, *WORD_NAMES) if name in found]
+    if len(found) > 1 and usual:
+        return usual[0]
+    if len(found) != 1:
+        inside = "embedded " if embedded else ""
+        reason = (
+            f"several columns hold {what} ({', '.join(found)}); name one in `columns.input`"
+            if found
+            else f"no column holds {inside}{what}, which the checkpoint reads"
+        )
+        raise columns_error(kinds, reason)
+    return found[0]
+
+
+def _label(kinds: Kinds, wanted: Columns, head: Head) -> str | None:
+    if head is Head.EMBEDDING:
+        return None
+    if wanted.label is not None:
+        needed = (ColumnKind.TEXT,) if head in _SPOKEN else _TAG_KINDS if head is Head.TOKEN_CLASSIFICATION else None
+        if needed is not None and kinds[wanted.label] not in needed:
+            what = "texts: what was said" if head in _SPOKEN else "a list of labels, one a word"
+            raise columns_error(kinds, f"column {wanted.label!r} does not hold {what}", wanted.label)
+        if kinds[wanted.label] in _EMBEDDED:
+            reason = f"column {wanted.label!r} holds no labels, which are matched with the checkpoint's by name"
+            raise columns_error(kinds, reason, wanted.label)
+        return wanted.label
+    if head in _SPOKEN:
+        found = _first(kinds, TRANSCRIPT_NAMES, (ColumnKind.TEXT,))
+        what = f"what was said: a text column called {_either(TRANSCRIPT_NAMES)}"
+    elif head is Head.TOKEN_CLASSIFICATION:
+        found = _first(kinds, TAG_NAMES, _TAG_KINDS) or _only(kinds, (ColumnKind.LABELS,))
+        what = f"a label for every word: a column of lists called {_either(TAG_NAMES)}"
+    else:
+        found = _usual_label(kinds)
+        what = f"labels: a column called {_either(LABEL_NAMES)}"
+    if found is None:
+        raise columns_error(kinds, f"the checkpoint needs {what}; name yours in `columns.label`")
+    return found
+
+
+def _usual_label(kinds: Kinds) -> str | None:
+    return _first(kinds, LABEL_NAMES, tuple(ColumnKind)) or _only(kinds, (ColumnKind.LABEL, ColumnKind.LABELS))
+
+
+def _first(kinds: Kinds, names: tuple[str, ...], of: tuple[ColumnKind, ...]) -> str | None:
+    return next((name for name in names if kinds.get(name) in of), None)
+
+
+def _only(kinds: Kinds, of: tuple[ColumnKind, ...]) -> str | None:
+    found = [name for name, kind in kinds.items() if kind in of]
+    return found[0] if len(found) == 1 else None
+
+
+def _either(names: tuple[str, ...]) -> str:
+    return ", ".join(f"`{name}`" for name in names[:-1]) + f" or `{names[-1]}`"

@@ -1,0 +1,47 @@
+"""Which split of a dataset a file of rows belongs to, and which split plays which role, from their names.
+
+The inspector, the estimate and the engine must agree on it.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from api_schemas.enums import Split
+from api_schemas.errors import ErrorCode, SecateurError
+from api_schemas.spec.inputs import Splits
+
+HELD_OUT_SHARE = 0.1
+# Usual other names, which count where the spec does not ask for a name of its own: a split called `dev` left lying, and
+# validation held out of train instead, would surprise.
+ALIASES: Mapping[Split, tuple[str, ...]] = {
+    Split.TRAIN: ("training",),
+    Split.VALIDATION: ("valid", "val", "dev"),
+    Split.TEST: ("testing", "eval", "evaluation"),
+}
+# Names that say "a piece of the data" and not "a split of it".
+_PIECES = frozenset({"", "data", "dataset", "part", "shard", "chunk", "file"})
+
+
+def split_of(file_name: str) -> str:
+    """`<split>.parquet` and `<split>-*.parquet` are of that split; a name without one (`0000.parquet`) is of `train`."""
+    split = file_name.rsplit(".", 1)[0].split("-", 1)[0]
+    return "train" if split.lower() in _PIECES or split.isdigit() else split
+
+
+def name_splits(available: Sequence[str], splits: Splits) -> dict[Split, str]:
+    """The dataset's split for every role that has one. Raises DATASET_SCHEMA where there is none to train on."""
+    named: dict[Split, str] = {}
+    for role in Split:
+        wanted = str(getattr(splits, role.value))
+        candidates = [wanted, *(ALIASES[role] if wanted == role.value else ())]
+        found = [name for name in candidates if name in available]
+        if found:
+            named[role] = found[0]
+    if Split.TRAIN not in named:
+        detail = f"There is no split {splits.train!r} to train on. The dataset has: {', '.join(sorted(available))}."
+        raise SecateurError(ErrorCode.DATASET_SCHEMA, detail)
+    return named
+
+
+def held_out(rows: int) -> int:
+    """How many of train's rows a role takes that has no split: a tenth."""
+    return max(1, round(HELD_OUT_SHARE * rows))

@@ -1,0 +1,185 @@
+"""What a checkpoint is, from its config and its safetensors header alone: family, labels, attention widths, sizes.
+
+The service calls it to judge an upload without torch; the engine calls it to find what it will cut.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
+from api_schemas.results.widths import AttentionWidths
+from checkpoints.config.judge import CheckpointConfig, read_config
+from checkpoints.families import Architecture, Family, Layout
+from checkpoints.files.safe_json import UnsafeJsonError, load_object
+from checkpoints.files.safetensors_header import DTYPE_BYTES, TensorInfo, read_header
+from checkpoints.files.shards import INDEX_NAME, WEIGHTS_NAME, merge_shards, shard_names
+from checkpoints.sizes.shape import ModelShape
+
+MAX_CONFIG_BYTES = 2**20
+MAX_INDEX_BYTES = 16 * 2**20
+FLOAT_DTYPES = ("F32", "F16", "BF16")
+MAX_MISMATCHES = 20
+STATISTICS = (".running_mean", ".running_var")
+
+Tensors = Mapping[str, TensorInfo]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint that this version can prune."""
+
+    family: Family
+    name: str
+    """Of the class of transformers."""
+    architecture: Architecture
+    labels: tuple[str, ...]
+    """By id."""
+    multi_label: bool
+    shape: ModelShape
+    widths: AttentionWidths
+
+
+def describe_folder(folder: Path) -> Checkpoint:
+    """`describe_checkpoint` of a folder with config.json and model.safetensors, or shards and their index."""
+    config = _read_object(folder, "config.json", MAX_CONFIG_BYTES)
+    if (folder / WEIGHTS_NAME).is_file():
+        return describe_checkpoint(config, read_header(folder / WEIGHTS_NAME))
+    index = _read_object(folder, INDEX_NAME, MAX_INDEX_BYTES)
+    headers = {name: read_header(_existing(folder, name)) for name in shard_names(index)}
+    return describe_checkpoint(config, merge_shards(index, headers))
+
+
+def describe_checkpoint(config: Mapping[str, Any], tensors: Tensors) -> Checkpoint:
+    """Judge a checkpoint. Raises CODE_REFUSED, CONFIG_INVALID, ARCHITECTURE_UNSUPPORTED or WEIGHTS_MISMATCH."""
+    known = read_config(config)
+    dtype = _one_dtype(tensors)
+    saved_as = _naming(known, tensors)
+    layout = known.layout
+    blocks = {saved_as(name): shape for name, shape in block_tensors(layout).items()}
+    named = known.family.other_tensors
+    if named is None:
+        counted = {*blocks, *(map(saved_as, known.family.tied) if config.get("tie_word_embeddings", True) else ())}
+        rest = [tensor for name, tensor in tensors.items() if name not in counted and _is_parameter(name, tensor)]
+        others = sum(tensor.elements for tensor in rest)
+        _compare(blocks, {name: tensor for name, tensor in tensors.items() if name in blocks})
+    else:
+        expected = {
+            saved_as(name): shape for name, shape in named(config, known.architecture, len(known.labels)).items()
+        }
+        spare = {name for name in {*expected, *tensors} if known.architecture.dispenses_with(name)}
+        needed = {name: shape for name, shape in expected.items() if name not in spare or name in tensors}
+        _compare(
+            {**blocks, **needed}, {name: tensors[name] for name in tensors if name in expected or name not in spare}
+        )
+        # What the file lacks the class has all the same, and so will the result.
+        others = sum(math.prod(shape) for shape in expected.values())
+    of_heads = sum(site.shape.heads * site.shape.head_parameters for site in layout.attention)
+    shape = ModelShape(
+        attention=tuple(site.shape for site in layout.attention),
+        feed_forward=tuple(site.shape for site in layout.feed_forward),
+        other_parameters=others - of_heads,
+        other_flops=layout.other_flops,
+        bytes_per_parameter=DTYPE_BYTES[dtype],
+    )
+    return Checkpoint(
+        family=known.family,
+        name=known.name,
+        architecture=known.architecture,
+        labels=known.labels,
+        multi_label=known.multi_label,
+        shape=shape,
+        widths=shape.dense,
+    )
+
+
+def _is_parameter(name: str, tensor: TensorInfo) -> bool:
+    """A weight, not a statistic of batch norm."""
+    return tensor.dtype in FLOAT_DTYPES and not name.endswith(STATISTICS)
+
+
+def block_tensors(layout: Layout) -> dict[str, tuple[int, ...]]:
+    """Every weight and bias of the blocks: its name in the module tree, and its shape."""
+    shapes: dict[str, tuple[int, ...]] = {}
+
+    def add(name: str, rows: int, columns: int, bias: bool) -> None:
+        shapes[f"{name}.weight"] = (rows, columns)
+        if bias:
+            shapes[f"{name}.bias"] = (rows,)
+
+    for site in layout.attention:
+        block = site.shape
+        inner = block.heads * block.head_dim
+        add(site.q, inner, block.hidden, block.q_bias)
+        add(site.k, inner, block.source, block.k_bias)
+        add(site.v, inner, block.source, block.v_bias)
+        add(site.o, block.hidden, inner, block.o_bias)
+    for pair in layout.feed_forward:
+        add(pair.first, pair.shape.neurons, pair.shape.hidden, pair.shape.first_bias)
+        add(pair.second, pair.shape.hidden, pair.shape.neurons, pair.shape.second_bias)
+    return shapes
+
+
+def _one_dtype(tensors: Tensors) -> str:
+    """The dtype of all weights. Integer buffers are not weights and do not count."""
+    found = sorted({tensor.dtype for tensor in tensors.values() if tensor.dtype.startswith(("F", "BF"))})
+    if len(found) != 1 or found[0] not in FLOAT_DTYPES:
+        detail = (
+            f"The weights are stored as {', '.join(found) or 'nothing'}; one of {', '.join(FLOAT_DTYPES)} for all of "
+            "them is needed. Convert the model before saving it."
+        )
+        raise SecateurError(ErrorCode.WEIGHTS_MISMATCH, detail)
+    return found[0]
+
+
+def _naming(known: CheckpointConfig, tensors: Tensors) -> Callable[[str], str]:
+    """From a name in the module tree to the file's: the way of naming, of those the family has had, that this file uses."""
+    first = f"{known.layout.attention[0].q}.weight"
+    for naming in range(len(known.family.saved_names)):
+        if known.family.saved_as(naming, first) in tensors:
+            return partial(known.family.saved_as, naming)
+    item = ErrorItem(pointer=first, code=ErrorCode.WEIGHTS_MISMATCH, detail="not in the file")
+    detail = f"The file holds no attention of {known.name}: {first} was looked for. Is it another model's file?"
+    raise SecateurError(ErrorCode.WEIGHTS_MISMATCH, detail, (item,))
+
+
+def _compare(expected: Mapping[str, tuple[int, ...]], tensors: Tensors) -> None:
+    """Every expected tensor is there in its shape, and no other weight is."""
+    wrong: list[tuple[str, str]] = []
+    for name, shape in expected.items():
+        if name not in tensors:
+            wrong.append((name, f"expected shape {list(shape)}, found no such tensor"))
+        elif tensors[name].dtype not in FLOAT_DTYPES:
+            wrong.append((name, f"expected one of {', '.join(FLOAT_DTYPES)}, found {tensors[name].dtype}"))
+        elif tensors[name].shape != shape:
+            wrong.append((name, f"expected shape {list(shape)}, found {list(tensors[name].shape)}"))
+    for name, tensor in tensors.items():
+        if name not in expected and tensor.dtype in FLOAT_DTYPES:
+            wrong.append((name, f"found shape {list(tensor.shape)}, expected no such tensor"))
+    if wrong:
+        more = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
+        items = tuple(
+            ErrorItem(pointer=name, code=ErrorCode.WEIGHTS_MISMATCH, detail=detail)
+            for name, detail in wrong[:MAX_MISMATCHES]
+        )
+        detail = f"The weights do not fit config.json: {wrong[0][0]}: {wrong[0][1]}{more}. Is it another model's file?"
+        raise SecateurError(ErrorCode.WEIGHTS_MISMATCH, detail, items)
+
+
+def _existing(folder: Path, name: str) -> Path:
+    if not (folder / name).is_file():
+        detail = f"{name} is missing; a checkpoint is config.json with {WEIGHTS_NAME}, or shards with {INDEX_NAME}."
+        raise SecateurError(ErrorCode.FILE_MISSING, detail, (ErrorItem(pointer=name, code="file_missing", detail=""),))
+    return folder / name
+
+
+def _read_object(folder: Path, name: str, max_bytes: int) -> dict[str, Any]:
+    with _existing(folder, name).open("rb") as file:
+        data = file.read(max_bytes + 1)
+    try:
+        return load_object(data, max_bytes)
+    except UnsafeJsonError as error:
+        raise SecateurError(ErrorCode.CONFIG_INVALID, f"{name} {error}.") from None

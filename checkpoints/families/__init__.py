@@ -1,0 +1,64 @@
+"""The registry of model families, by `model_type`."""
+
+from checkpoints.families.ast import AST
+from checkpoints.families.base import (
+    Architecture,
+    AttentionKind,
+    AttentionSite,
+    Config,
+    Family,
+    FeedForwardSite,
+    Layout,
+    UnusableConfigError,
+)
+from checkpoints.families.bert import BERT, ROBERTA
+from checkpoints.families.clap import CLAP
+from checkpoints.families.distilbert import DISTILBERT
+from checkpoints.families.vit import DEIT, VIT
+from checkpoints.families.wav2vec2 import DATA2VEC_AUDIO, HUBERT, SEW, WAV2VEC2
+from checkpoints.families.wavlm import WAVLM
+from checkpoints.families.whisper import WHISPER
+
+FAMILIES: tuple[Family, ...] = (
+    AST,
+    VIT,
+    DEIT,
+    WAV2VEC2,
+    HUBERT,
+    DATA2VEC_AUDIO,
+    SEW,
+    WAVLM,
+    WHISPER,
+    CLAP,
+    BERT,
+    ROBERTA,
+    DISTILBERT,
+)
+_BY_NAME = {family.name: family for family in FAMILIES}
+_BY_MODEL_TYPE = {model_type: family for family in FAMILIES for model_type in family.model_types}
+
+
+def family_of(model_type: str) -> Family | None:
+    """The family of a config's `model_type`, or None where there is none here."""
+    return _BY_MODEL_TYPE.get(model_type)
+
+
+def family_named(name: str) -> Family:
+    """The family with this `Family.name`. KeyError where there is none."""
+    return _BY_NAME[name]
+
+
+__all__ = [
+    "AST",
+    "FAMILIES",
+    "Architecture",
+    "AttentionKind",
+    "AttentionSite",
+    "Config",
+    "Family",
+    "FeedForwardSite",
+    "Layout",
+    "UnusableConfigError",
+    "family_named",
+    "family_of",
+]

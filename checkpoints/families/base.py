@@ -1,0 +1,165 @@
+"""What Secateur needs to know of a model family, as data: where its blocks are, what they are called, what they cost."""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from api_schemas.enums import Head, Modality
+from checkpoints.config_values import Rule
+from checkpoints.sizes.shape import AttentionShape, FeedForwardShape
+
+Config = Mapping[str, Any]
+
+
+class UnusableConfigError(ValueError):
+    """A config describes no model of the family: the key and what is wrong with it."""
+
+    def __init__(self, key: str, reason: str) -> None:
+        super().__init__(f"{key}: {reason}")
+        self.key, self.reason = key, reason
+
+
+class AttentionKind(StrEnum):
+    """How an attention is computed between its projections; each has its own forward in the code that travels."""
+
+    SELF = "self"
+    """Scores q·k, softmax, nothing else."""
+    CACHED = "cached"
+    """The same in a decoder: keys and values may be kept from token to token, or come from an encoder."""
+    GATED_POSITIONS = "gated_positions"
+    """WavLM: relative positions, gated by the layer's input, are added to the scores."""
+    WINDOWED = "windowed"
+    """Swin: a table of relative positions is added to the scores, inside windows."""
+
+
+@dataclass(frozen=True)
+class AttentionSite:
+    """One attention: paths in the module tree, and its shape."""
+
+    module: str
+    """The module that computes it, whose forward is replaced once it is cut."""
+    q: str
+    k: str
+    v: str
+    o: str
+    stream: str | None
+    """The module whose input is what the attention's output is added to: a norm where norms come first, else itself. None:
+    the stream's tokens come in another order than the attention's."""
+    shape: AttentionShape
+    kind: AttentionKind = AttentionKind.SELF
+    per_head: Mapping[str, int] = field(default_factory=dict)
+    """Parameters of `module` beside the projections that have an entry for every head: name and dimension."""
+
+    def projections(self) -> dict[str, str]:
+        """Path of each projection, by side."""
+        return {"q": self.q, "k": self.k, "v": self.v, "o": self.o}
+
+
+@dataclass(frozen=True)
+class FeedForwardSite:
+    """One feed-forward block: paths of its two maps, of the module whose input it is added to, and its shape."""
+
+    first: str
+    second: str
+    stream: str | None
+    shape: FeedForwardShape
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The blocks of one model, in the order in which they run."""
+
+    attention: tuple[AttentionSite, ...]
+    feed_forward: tuple[FeedForwardSite, ...]
+    stacks: tuple[tuple[str, ...], ...]
+    """Paths of the layers that feed one another directly, hidden states to hidden states; not so from stack to stack."""
+    other_flops: int
+    """FLOPs outside the blocks for one input."""
+    carries: str | None = None
+    """Name of an argument that every layer gets from the second output of the one before."""
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """One class of transformers that is supported."""
+
+    task: str
+    """The hub's name of the task."""
+    head: Head
+    auto_class: str
+    classifiers: tuple[str, ...] = ()
+    """Modules that are trained as well during recovery, where the model has them."""
+    prefix: str = ""
+    """What stands before the encoder's own names in the module tree, with its dot."""
+    dispensable: str | None = None
+    """A pattern of names in the module tree: tensors on which no answer depends, and which published files may lack or add."""
+
+    def dispenses_with(self, name: str) -> bool:
+        """Whether a file may lack this tensor, or have it where the class does not."""
+        return self.dispensable is not None and re.fullmatch(self.dispensable, name) is not None
+
+
+@dataclass(frozen=True)
+class Family:
+    """One family of checkpoints. Adding one is adding a file to this folder (docs/families.md)."""
+
+    name: str
+    model_types: tuple[str, ...]
+    """`model_type` in config.json."""
+    modality: Modality
+    architectures: Mapping[str, Architecture]
+    """By class of transformers."""
+    layout: Callable[[Config, Architecture], Layout]
+    """Raises UnusableConfigError."""
+    defaults: Mapping[str, Any]
+    """The config keys that are read, and their values where config.json leaves them out, whose types are asked for."""
+    required_files: tuple[str | tuple[str, ...], ...]
+    """Files a checkpoint folder must have beside its safetensors; of those in a tuple, one."""
+    optional_files: tuple[str, ...] = ()
+    preprocessors: tuple[str, ...] = ()
+    """Types in preprocessor_config.json that make this family's inputs; empty where it needs no such file."""
+    preprocessor_keys: tuple[str, ...] = ()
+    """Keys that config.json and preprocessor_config.json must agree on: the size of an input."""
+    saved_names: tuple[tuple[tuple[str, str], ...], ...] = ((),)
+    """Every way in which transformers has named this family's tensors in files: replacements (pattern, by what) in the names of
+    the module tree, in turn. The first is none: the module tree of transformers 5."""
+    other_tensors: Callable[[Config, Architecture, int], Mapping[str, tuple[int, ...]]] | None = None
+    """Every tensor outside the blocks, given the number of labels: its name in the module tree, and its shape. Without it the
+    worker finds out whether the rest of the file fits."""
+    tied: tuple[str, ...] = ()
+    """Tensors that are another's, unless `tie_word_embeddings` is false: a file may hold a copy, which counts for nothing."""
+    no_export: str = ""
+    """Why its models cannot be written as an ONNX graph, where they cannot."""
+    heads_key: str | None = None
+    """With `head_dim_key`: config keys of number and width of heads, where the stock class reads a width: then uniform results
+    load without custom code."""
+    head_dim_key: str | None = None
+    neurons_key: str | None = None
+    """Config key of the number of neurons, where one key says it of all feed-forward blocks: then blocks that were cut alike load
+    without custom code, with attention as it was or uniform."""
+    refused: Mapping[str, tuple[Any, str]] = field(default_factory=dict)
+    """Config keys with the one value that is supported, and what to say of any other."""
+    config_keys: Mapping[str, Rule] = field(default_factory=dict)
+    """Config keys that nothing here reads, beside those of any class, with what each may be: allowed, like those of `defaults`,
+    `refused` and `head_dim_key`, and no others."""
+    while_engaged: Mapping[str, Any] = field(default_factory=dict)
+    """Config values that hold while the engine has the model, and that no file gets: what would make training unrepeatable."""
+
+    @property
+    def files(self) -> frozenset[str]:
+        """Every file a checkpoint folder of this family may have beside its safetensors."""
+        entries = (*self.required_files, *self.optional_files)
+        return frozenset(name for entry in entries for name in ((entry,) if isinstance(entry, str) else entry))
+
+    def saved_as(self, naming: int, name: str) -> str:
+        """A tensor's name in a file that uses one of `saved_names`, from its name in the module tree."""
+        for pattern, by in self.saved_names[naming]:
+            name = re.sub(pattern, by, name)
+        return name
+
+    def value(self, config: Config, key: str) -> Any:
+        """A config value, or the family's default for it. KeyError where there is neither."""
+        found = config.get(key)
+        return self.defaults[key] if found is None else found

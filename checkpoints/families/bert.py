@@ -1,0 +1,121 @@
+"""BERT (Devlin et al., arXiv 1810.04805) and RoBERTa (Liu et al., arXiv 1907.11692), as transformers implements them."""
+
+from functools import partial
+
+from api_schemas.enums import Head, Modality
+from checkpoints.families.base import Architecture, Config, Family, Layout, UnusableConfigError
+from checkpoints.families.config_keys import TEXT
+from checkpoints.families.encoder import EncoderNames, EncoderSizes, encoder, head_width, label_count
+from checkpoints.families.text import OTHER_FILES, TOKENS, text_classes
+from checkpoints.files.preprocessing import VOCABULARIES
+
+DEFAULTS = {
+    "vocab_size": 30522,
+    "hidden_size": 768,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "intermediate_size": 3072,
+    "max_position_embeddings": 512,
+    "type_vocab_size": 2,
+}
+REFUSED = {
+    "is_decoder": (False, "decoders are not supported; encoders (is_decoder false) are"),
+    "add_cross_attention": (False, "cross-attention is not supported; encoders without it are"),
+    "position_embedding_type": ("absolute", "transformers 5 computes absolute positions only"),
+    "chunk_size_feed_forward": (0, "feed-forward blocks are read whole; 0 gives the same results"),
+}
+
+
+def _names(prefix: str) -> EncoderNames:
+    return EncoderNames(
+        layer=f"{prefix}encoder.layer.{{layer}}",
+        attention="attention.self",
+        q="attention.self.query",
+        k="attention.self.key",
+        v="attention.self.value",
+        o="attention.output.dense",
+        first="intermediate.dense",
+        second="output.dense",
+        # Norms come last: what goes in is what the output is added to.
+        attention_stream="attention.self",
+        feed_forward_stream="intermediate",
+    )
+
+
+def _positions(config: Config, *, roberta: bool) -> int:
+    """How long a text may be. RoBERTa counts from behind the padding token's number."""
+    padding = config.get("pad_token_id")
+    before = (2 if padding is None else padding + 1) if roberta else 0
+    positions: int = BERT.value(config, "max_position_embeddings") - before
+    if positions < 1:
+        raise UnusableConfigError("max_position_embeddings", "it leaves no position for a token")
+    return positions
+
+
+def _maps(architecture: Architecture, *, roberta: bool) -> tuple[list[str], list[str]]:
+    """What comes after the layers: maps to the hidden size, and maps to the labels."""
+    pooler = f"{architecture.prefix}pooler.dense"
+    match architecture.head:
+        case Head.TOKEN_CLASSIFICATION:
+            return [], ["classifier"]
+        case Head.CLASSIFICATION:
+            return (["classifier.dense"], ["classifier.out_proj"]) if roberta else ([pooler], ["classifier"])
+        case _:
+            return [pooler], []
+
+
+def _layout(config: Config, architecture: Architecture, *, roberta: bool) -> Layout:
+    hidden, heads = BERT.value(config, "hidden_size"), BERT.value(config, "num_attention_heads")
+    sizes = EncoderSizes(
+        layers=BERT.value(config, "num_hidden_layers"),
+        hidden=hidden,
+        heads=heads,
+        head_dim=head_width(hidden, heads, "num_attention_heads"),
+        neurons=BERT.value(config, "intermediate_size"),
+        tokens=min(TOKENS, _positions(config, roberta=roberta)),
+    )
+    square, labelling = _maps(architecture, roberta=roberta)
+    answers = sizes.tokens if architecture.head is Head.TOKEN_CLASSIFICATION else 1
+    rows = len(square) * hidden + len(labelling) * answers * label_count(config)
+    return encoder(sizes, _names(architecture.prefix), 2 * hidden * rows)
+
+
+def _other_tensors(
+    config: Config, architecture: Architecture, labels: int, *, roberta: bool
+) -> dict[str, tuple[int, ...]]:
+    hidden, prefix = BERT.value(config, "hidden_size"), architecture.prefix
+    tables = {"word": "vocab_size", "position": "max_position_embeddings", "token_type": "type_vocab_size"}
+    shapes: dict[str, tuple[int, ...]] = {
+        f"{prefix}embeddings.{table}_embeddings.weight": (BERT.value(config, key), hidden)
+        for table, key in tables.items()
+    }
+    layers = [_names(prefix).layer.format(layer=layer) for layer in range(BERT.value(config, "num_hidden_layers"))]
+    writers = [f"{layer}.{block}" for layer in layers for block in ("attention.output", "output")]
+    for path in (f"{prefix}embeddings", *writers):
+        shapes |= {f"{path}.LayerNorm.{kind}": (hidden,) for kind in ("weight", "bias")}
+    square, labelling = _maps(architecture, roberta=roberta)
+    for paths, rows in ((square, hidden), (labelling, labels)):
+        for path in paths:
+            shapes |= {f"{path}.weight": (rows, hidden), f"{path}.bias": (rows,)}
+    return shapes
+
+
+def _family(name: str, architectures: dict[str, Architecture], *, roberta: bool) -> Family:
+    return Family(
+        name=name,
+        model_types=(name,),
+        modality=Modality.TEXT,
+        architectures=architectures,
+        layout=partial(_layout, roberta=roberta),
+        defaults=DEFAULTS,
+        config_keys=TEXT,
+        required_files=("config.json", VOCABULARIES),
+        optional_files=OTHER_FILES,
+        other_tensors=partial(_other_tensors, roberta=roberta),
+        refused=REFUSED,
+        neurons_key="intermediate_size",
+    )
+
+
+BERT = _family("bert", text_classes("Bert", "bert.", ("classifier",), pooled=True), roberta=False)
+ROBERTA = _family("roberta", text_classes("Roberta", "roberta.", ("classifier",)), roberta=True)

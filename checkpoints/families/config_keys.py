@@ -1,0 +1,182 @@
+"""Keys of config.json that no formula here reads and that checkpoints have all the same, with what each may be.
+
+config.json is read with an allow-list: a key that neither a family's own data nor these tables name is refused. They hold what
+transformers 4 and 5 write for the classes supported here, and what published checkpoints of them carry from older tools. To
+support another key, add it where it belongs, with a rule.
+"""
+
+from collections.abc import Mapping
+
+from checkpoints.config_values import Decimal, Either, Empty, Flag, Many, Numbering, OneOf, Rule, Text, Whole
+
+# transformers' names of activation functions; any other ends its loader.
+ACTIVATIONS = (
+    "gelu",
+    "gelu_10",
+    "gelu_accurate",
+    "gelu_fast",
+    "gelu_new",
+    "gelu_python",
+    "gelu_python_tanh",
+    "gelu_pytorch_tanh",
+    "hardswish",
+    "laplace",
+    "leaky_relu",
+    "linear",
+    "mish",
+    "prelu",
+    "quick_gelu",
+    "relu",
+    "relu2",
+    "relu6",
+    "sigmoid",
+    "silu",
+    "sqrtsoftplus",
+    "swish",
+    "tanh",
+)
+ATTENTION = ("eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention", "paged_attention")
+"""Built into transformers; any other is a repository of compiled kernels."""
+
+SIZE = Whole(1, 2**20)
+COUNT = Whole(0, 2**20)
+RATE = Decimal(0.0, 1.0)
+SCALE = Decimal(0.0, 1e3)
+WEIGHT = Decimal(-1e6, 1e6, null=True)
+FLAG = Flag()
+SHORT = Text()
+TOKEN = Whole(-1, 2**24)
+TOKENS = Either(TOKEN, Many(TOKEN))
+ACTIVATION = OneOf(ACTIVATIONS)
+SIZES = Many(SIZE, 64)
+
+GENERATION: Mapping[str, Rule] = {
+    **dict.fromkeys(
+        ("do_sample", "early_stopping", "output_scores", "return_dict_in_generate", "remove_invalid_values"), FLAG
+    ),
+    **dict.fromkeys(
+        ("max_length", "min_length", "num_beams", "num_beam_groups", "num_return_sequences", "top_k"), COUNT
+    ),
+    **dict.fromkeys(("no_repeat_ngram_size", "encoder_no_repeat_ngram_size"), COUNT),
+    **dict.fromkeys(("diversity_penalty", "repetition_penalty", "length_penalty"), WEIGHT),
+    **dict.fromkeys(("temperature", "top_p", "typical_p"), WEIGHT),
+    **dict.fromkeys(("bos_token_id", "eos_token_id", "decoder_start_token_id"), TOKENS),
+    **dict.fromkeys(("forced_bos_token_id", "forced_eos_token_id"), TOKENS),
+    **dict.fromkeys(("pad_token_id", "sep_token_id"), TOKEN),
+    **dict.fromkeys(("suppress_tokens", "begin_suppress_tokens"), Many(TOKEN)),
+    "forced_decoder_ids": Many(Many(TOKEN, 2), 64),
+    **dict.fromkeys(("bad_words_ids", "exponential_decay_length_penalty", "task_specific_params", "prefix"), Empty()),
+}
+"""What configurations said of generation before it had a file of its own, of any model."""
+
+ANY: Mapping[str, Rule] = {
+    **GENERATION,
+    "architectures": Many(SHORT, 1),
+    "model_type": SHORT,
+    **dict.fromkeys(
+        ("_name_or_path", "name_or_path", "transformers_version", "tokenizer_class", "finetuning_task"), SHORT
+    ),
+    **dict.fromkeys(("dtype", "torch_dtype"), OneOf(("float32", "float16", "bfloat16"), null=True)),
+    **dict.fromkeys(
+        ("attn_implementation", "_attn_implementation", "_attn_implementation_internal"), OneOf(ATTENTION, null=True)
+    ),
+    **dict.fromkeys(("_attn_implementation_autoset", "return_dict", "output_hidden_states", "output_attentions"), FLAG),
+    **dict.fromkeys(
+        ("torchscript", "use_bfloat16", "tf_legacy_loss", "tie_word_embeddings", "tie_encoder_decoder"), FLAG
+    ),
+    **dict.fromkeys(("is_encoder_decoder", "is_decoder", "use_cache", "output_past", "gradient_checkpointing"), FLAG),
+    **dict.fromkeys(("add_cross_attention", "xla_device"), Empty()),
+    **dict.fromkeys(("pruned_heads", "cross_attention_hidden_size"), Empty()),
+    **dict.fromkeys(("auto_map", "custom_pipelines", "quantization_config"), Empty()),
+    "chunk_size_feed_forward": COUNT,
+    "label2id": Numbering(),
+    "problem_type": SHORT,
+    **dict.fromkeys(("num_labels", "_num_labels"), COUNT),
+    **dict.fromkeys(("attention_probs_dropout_prob", "hidden_dropout_prob"), RATE),
+    **dict.fromkeys(("classifier_dropout", "classifier_dropout_prob"), Decimal(0.0, 1.0, null=True)),
+    "initializer_range": SCALE,
+    "layer_norm_eps": RATE,
+    "hidden_act": ACTIVATION,
+}
+"""Of any class."""
+
+PATCHES: Mapping[str, Rule] = {
+    "encoder_stride": SIZE,
+    "pooler_act": ACTIVATION,
+    "pooler_output_size": SIZE,
+}
+
+TEXT: Mapping[str, Rule] = {
+    "position_embedding_type": SHORT,
+    "directionality": SHORT,
+    **dict.fromkeys(
+        ("pooler_fc_size", "pooler_num_attention_heads", "pooler_num_fc_layers", "pooler_size_per_head"), COUNT
+    ),
+    "pooler_type": SHORT,
+    "language": SHORT,
+    "model_max_length": COUNT,
+}
+
+DISTILLED: Mapping[str, Rule] = {
+    "activation": ACTIVATION,
+    **dict.fromkeys(("attention_dropout", "dropout", "qa_dropout", "seq_classif_dropout"), RATE),
+    **dict.fromkeys(("sinusoidal_pos_embds", "tie_weights_", "output_past"), FLAG),
+}
+
+_MASKS: Mapping[str, Rule] = {
+    **dict.fromkeys(
+        ("mask_feature_length", "mask_feature_min_masks", "mask_time_length", "mask_time_min_masks"), COUNT
+    ),
+    **dict.fromkeys(("mask_feature_prob", "mask_time_prob"), RATE),
+    "apply_spec_augment": FLAG,
+}
+
+WAVEFORM: Mapping[str, Rule] = {
+    **_MASKS,
+    **dict.fromkeys(("activation_dropout", "attention_dropout", "final_dropout", "hidden_dropout", "layerdrop"), RATE),
+    **dict.fromkeys(("feat_proj_dropout", "feat_quantizer_dropout", "feat_extract_dropout", "conv_pos_dropout"), RATE),
+    **dict.fromkeys(("feat_extract_activation", "conv_pos_activation"), ACTIVATION),
+    **dict.fromkeys(
+        ("feat_proj_layer_norm", "freeze_feat_extract_train", "ctc_zero_infinity", "do_stable_layer_norm"), FLAG
+    ),
+    "ctc_loss_reduction": OneOf(("sum", "mean")),
+    **dict.fromkeys(("num_feat_extract_layers", "num_adapter_layers", "adapter_kernel_size", "adapter_stride"), COUNT),
+    **dict.fromkeys(("output_hidden_size", "xvector_output_dim", "num_ctc_classes", "num_negatives"), COUNT),
+    **dict.fromkeys(
+        ("codevector_dim", "proj_codevector_dim", "num_codevectors_per_group", "num_codevector_groups"), COUNT
+    ),
+    **dict.fromkeys(("contrastive_logits_temperature", "diversity_loss_weight"), WEIGHT),
+    **dict.fromkeys(("tdnn_dilation", "tdnn_dim", "tdnn_kernel"), SIZES),
+    # fairseq's own, which the first conversions carried along.
+    **dict.fromkeys(("mask_channel_length", "mask_channel_min_space", "mask_time_min_space"), COUNT),
+    **dict.fromkeys(("mask_channel_other", "mask_channel_prob", "mask_time_other", "replace_prob"), RATE),
+    **dict.fromkeys(
+        ("mask_channel_selection", "mask_time_selection", "extractor_mode", "final_dim"), Either(SHORT, COUNT)
+    ),
+    **dict.fromkeys(("no_mask_channel_overlap", "no_mask_time_overlap", "feat_proj_norm"), FLAG),
+    **dict.fromkeys(("num_buckets", "max_bucket_distance"), SIZE),
+}
+
+WHISPER: Mapping[str, Rule] = {
+    **_MASKS,
+    **dict.fromkeys(
+        ("activation_dropout", "attention_dropout", "dropout", "encoder_layerdrop", "decoder_layerdrop"), RATE
+    ),
+    "activation_function": ACTIVATION,
+    "init_std": SCALE,
+    **dict.fromkeys(("scale_embedding", "use_weighted_layer_sum"), FLAG),
+    **dict.fromkeys(("median_filter_width", "num_hidden_layers", "classifier_proj_size"), COUNT),
+}
+
+CLAP: Mapping[str, Rule] = {
+    "aff_block_r": COUNT,
+    "drop_path_rate": RATE,
+    **dict.fromkeys(("enable_fusion", "flatten_patch_embeds", "enable_patch_layer_norm"), FLAG),
+    "fusion_type": SHORT,
+    "initializer_factor": SCALE,
+    "mlp_ratio": Decimal(0.0, 64.0),
+    **dict.fromkeys(
+        ("num_classes", "num_hidden_layers", "patch_embed_input_channels", "fusion_num_hidden_layers"), COUNT
+    ),
+    "projection_hidden_act": ACTIVATION,
+}

@@ -1,0 +1,46 @@
+"""What encoders of patches share (AST, ViT, DeiT), as transformers 5 implements them: names, now and in files, and norms."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from checkpoints.families.encoder import EncoderNames
+
+# Before transformers 5, and still when it saves.
+OLD_NAMES = (
+    (r"\.layers\.(\d+)\.", r".encoder.layer.\1."),
+    (r"attention\.o_proj", "attention.output.dense"),
+    (r"attention\.q_proj", "attention.attention.query"),
+    (r"attention\.k_proj", "attention.attention.key"),
+    (r"attention\.v_proj", "attention.attention.value"),
+    (r"mlp\.fc1", "intermediate.dense"),
+    (r"mlp\.fc2", "output.dense"),
+)
+
+
+def names(prefix: str) -> EncoderNames:
+    """Names in the module tree."""
+    return EncoderNames(
+        layer=f"{prefix}layers.{{layer}}",
+        attention="attention",
+        q="attention.q_proj",
+        k="attention.k_proj",
+        v="attention.v_proj",
+        o="attention.o_proj",
+        first="mlp.fc1",
+        second="mlp.fc2",
+        attention_stream="layernorm_before",
+        feed_forward_stream="layernorm_after",
+    )
+
+
+def pair(size: Any) -> tuple[int, int]:
+    """Height and width, of one number or two."""
+    height, width = (size, size) if isinstance(size, int) else size
+    return height, width
+
+
+def norms(prefix: str, layers: int, hidden: int, others: Iterable[str] = ()) -> dict[str, tuple[int, ...]]:
+    """Weights and biases of the norms of every layer, of the last one and of `others`."""
+    paths = [f"{prefix}layernorm", *others]
+    paths += [f"{prefix}layers.{layer}.layernorm_{where}" for layer in range(layers) for where in ("before", "after")]
+    return {f"{path}.{kind}": (hidden,) for path in paths for kind in ("weight", "bias")}

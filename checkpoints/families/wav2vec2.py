@@ -1,0 +1,108 @@
+"""wav2vec 2.0 (Baevski et al., arXiv 2006.11477), HuBERT (Hsu et al., arXiv 2106.07447), data2vec (Baevski et al., arXiv
+2202.03555) and SEW (Wu et al., arXiv 2109.06870), as transformers implements them.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from api_schemas.enums import Head, Modality
+from checkpoints.families.base import Architecture, Config, Family, Layout, UnusableConfigError
+from checkpoints.families.config_keys import WAVEFORM
+from checkpoints.families.text import OTHER_FILES
+from checkpoints.families.waveform import (
+    DEFAULTS,
+    PREPROCESSORS,
+    REFUSED,
+    REQUIRED_FILES,
+    WHILE_ENGAGED,
+    Clip,
+    features,
+    positional,
+    waveform_classes,
+    waveform_layout,
+)
+
+
+def _wav2vec2(config: Config, architecture: Architecture) -> Layout:
+    frames, before = features(config, WAV2VEC2)
+    _, positions = positional(config, WAV2VEC2, frames, WAV2VEC2.value(config, "num_conv_pos_embeddings"))
+    clip = Clip(frames, frames, before + positions)
+    norms_first = WAV2VEC2.value(config, "do_stable_layer_norm")
+    return waveform_layout(config, architecture, WAV2VEC2, clip, norms_first=norms_first)
+
+
+def _data2vec(config: Config, architecture: Architecture) -> Layout:
+    frames, before = features(config, DATA2VEC_AUDIO)
+    # Several convolutions of few positions, one after another.
+    _, positions = positional(config, DATA2VEC_AUDIO, frames, DATA2VEC_AUDIO.value(config, "conv_pos_kernel_size"))
+    layers = DATA2VEC_AUDIO.value(config, "num_conv_pos_embeddings")
+    return waveform_layout(config, architecture, DATA2VEC_AUDIO, Clip(frames, frames, before + layers * positions))
+
+
+def _sew(config: Config, architecture: Architecture) -> Layout:
+    """Its transformer sees one token for every few frames; behind it they become as many as before."""
+    hidden, squeeze = SEW.value(config, "hidden_size"), SEW.value(config, "squeeze_factor")
+    width, kernel = SEW.value(config, "conv_dim")[-1], SEW.value(config, "num_conv_pos_embeddings")
+    frames, before = features(config, SEW)
+    if width == hidden:
+        before -= 2 * frames * width * hidden
+    length, positions = positional(config, SEW, frames, kernel, squeeze)
+    tokens = min(length - (kernel % 2 == 0), frames // squeeze)
+    if tokens < 1:
+        raise UnusableConfigError("squeeze_factor", "nothing is left of five seconds")
+    answered = max(frames, tokens * squeeze)
+    if architecture.head is Head.CLASSIFICATION and SEW.value(config, "use_weighted_layer_sum"):
+        answered = tokens
+    clip = Clip(tokens, answered, before + positions + 2 * tokens * hidden * hidden * squeeze)
+    return waveform_layout(config, architecture, SEW, clip)
+
+
+def _family(
+    name: str,
+    stock: str,
+    prefix: str,
+    layout: Callable[[Config, Architecture], Layout],
+    defaults: Mapping[str, Any],
+) -> Family:
+    return Family(
+        name=name,
+        model_types=(name,),
+        modality=Modality.AUDIO,
+        architectures=waveform_classes(stock, prefix),
+        layout=layout,
+        defaults={**DEFAULTS, **defaults},
+        config_keys=WAVEFORM,
+        required_files=REQUIRED_FILES,
+        optional_files=OTHER_FILES,
+        preprocessors=PREPROCESSORS,
+        refused=REFUSED,
+        neurons_key="intermediate_size",
+        while_engaged=WHILE_ENGAGED,
+    )
+
+
+WAV2VEC2 = _family("wav2vec2", "Wav2Vec2", "wav2vec2.", _wav2vec2, {"do_stable_layer_norm": False})
+HUBERT = _family("hubert", "Hubert", "hubert.", _wav2vec2, {"do_stable_layer_norm": False})
+DATA2VEC_AUDIO = _family(
+    "data2vec-audio",
+    "Data2VecAudio",
+    "data2vec_audio.",
+    _data2vec,
+    {"conv_pos_kernel_size": 19, "num_conv_pos_embeddings": 5},
+)
+SEW = replace(
+    _family(
+        "sew",
+        "SEW",
+        "sew.",
+        _sew,
+        {
+            "squeeze_factor": 2,
+            "conv_dim": (64, 128, 128, 128, 128, 256, 256, 256, 256, 512, 512, 512, 512),
+            "conv_stride": (5, 2, 1, 2, 1, 2, 1, 2, 1, 2, 1, 2, 1),
+            "conv_kernel": (10, 3, 1, 3, 1, 3, 1, 3, 1, 2, 1, 2, 1),
+        },
+    ),
+    no_export="SEW squeezes two frames into one and trims what is over, which torch's exporter takes for one length only.",
+)

@@ -1,0 +1,60 @@
+"""WavLM (Chen et al., arXiv 2110.13900): wav2vec 2.0 whose attention adds relative positions, gated by a layer's input."""
+
+from dataclasses import replace
+
+from api_schemas.enums import Modality
+from checkpoints.families.base import Architecture, AttentionKind, AttentionSite, Config, Family, Layout
+from checkpoints.families.config_keys import WAVEFORM
+from checkpoints.families.text import OTHER_FILES
+from checkpoints.families.waveform import (
+    DEFAULTS,
+    PREPROCESSORS,
+    REFUSED,
+    REQUIRED_FILES,
+    WHILE_ENGAGED,
+    Clip,
+    features,
+    positional,
+    waveform_classes,
+    waveform_layout,
+)
+
+GATES = 8
+"""Numbers that a head's part of a layer's input becomes, of which its two gates are made."""
+
+
+def _gated(site: AttentionSite) -> AttentionSite:
+    """With one number a head beside its channels. The table of positions is the first layer's and stays whole: all read it."""
+    gate_flops = 2 * site.shape.queries * site.shape.head_dim * GATES
+    return replace(
+        site,
+        kind=AttentionKind.GATED_POSITIONS,
+        per_head={"gru_rel_pos_const": 1},
+        shape=site.shape.model_copy(update={"head_parameters": 1, "head_flops": gate_flops}),
+    )
+
+
+def _layout(config: Config, architecture: Architecture) -> Layout:
+    frames, before = features(config, WAVLM)
+    _, positions = positional(config, WAVLM, frames, WAVLM.value(config, "num_conv_pos_embeddings"))
+    clip = Clip(frames, frames, before + positions)
+    norms_first = WAVLM.value(config, "do_stable_layer_norm")
+    layout = waveform_layout(config, architecture, WAVLM, clip, norms_first=norms_first)
+    return replace(layout, attention=tuple(map(_gated, layout.attention)), carries="position_bias")
+
+
+WAVLM = Family(
+    name="wavlm",
+    model_types=("wavlm",),
+    modality=Modality.AUDIO,
+    architectures=waveform_classes("WavLM", "wavlm."),
+    layout=_layout,
+    defaults={**DEFAULTS, "do_stable_layer_norm": False, "num_buckets": 320, "max_bucket_distance": 800},
+    config_keys=WAVEFORM,
+    required_files=REQUIRED_FILES,
+    optional_files=OTHER_FILES,
+    preprocessors=PREPROCESSORS,
+    refused=REFUSED,
+    neurons_key="intermediate_size",
+    while_engaged=WHILE_ENGAGED,
+)

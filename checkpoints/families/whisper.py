@@ -1,0 +1,147 @@
+"""Whisper (Radford et al., arXiv 2212.04356): an encoder of mel spectrograms, and a decoder that attends to it."""
+
+from api_schemas.enums import Head, Modality
+from checkpoints.families.base import (
+    Architecture,
+    AttentionKind,
+    AttentionSite,
+    Config,
+    Family,
+    FeedForwardSite,
+    Layout,
+    UnusableConfigError,
+)
+from checkpoints.families.config_keys import WHISPER as CONFIG_KEYS
+from checkpoints.families.encoder import MAX_LAYERS, head_width
+from checkpoints.families.text import OTHER_FILES
+from checkpoints.families.waveform import REQUIRED_FILES
+from checkpoints.sizes.shape import AttentionShape, FeedForwardShape
+
+DECODER_TOKENS = 64
+"""What costs are counted for: a transcript of 30 seconds of speech, about. The encoder's input always has one length."""
+CONVOLUTION = 3
+"""Kernel of both convolutions before the encoder; the second halves the number of frames."""
+
+
+def _attention(layer: str, name: str, shape: AttentionShape, kind: AttentionKind) -> AttentionSite:
+    module = f"{layer}.{name}"
+    return AttentionSite(
+        module=module,
+        q=f"{module}.q_proj",
+        k=f"{module}.k_proj",
+        v=f"{module}.v_proj",
+        o=f"{module}.out_proj",
+        stream=f"{module}_layer_norm",
+        shape=shape,
+        kind=kind,
+    )
+
+
+def _feed_forward(layer: str, shape: FeedForwardShape) -> FeedForwardSite:
+    return FeedForwardSite(first=f"{layer}.fc1", second=f"{layer}.fc2", stream=f"{layer}.final_layer_norm", shape=shape)
+
+
+def _head_dim(config: Config) -> int:
+    hidden = WHISPER.value(config, "d_model")
+    found = {
+        key: head_width(hidden, WHISPER.value(config, key), key)
+        for key in ("encoder_attention_heads", "decoder_attention_heads")
+    }
+    if len(set(found.values())) > 1:
+        said = " and ".join(f"{width} ({key})" for key, width in found.items())
+        raise UnusableConfigError("decoder_attention_heads", f"heads of one width are needed, these are {said} wide")
+    return found["encoder_attention_heads"]
+
+
+def _layout(config: Config, architecture: Architecture) -> Layout:
+    hidden, head_dim = WHISPER.value(config, "d_model"), _head_dim(config)
+    source = WHISPER.value(config, "max_source_positions")
+    target = min(DECODER_TOKENS, WHISPER.value(config, "max_target_positions"))
+    encoder, decoder = (WHISPER.value(config, f"{side}_layers") for side in ("encoder", "decoder"))
+    for key, count in (("encoder_layers", encoder), ("decoder_layers", decoder)):
+        if count > MAX_LAYERS:
+            raise UnusableConfigError(key, f"at most {MAX_LAYERS} layers are read")
+
+    def attention(number: int, side: str, queries: int, keys: int) -> AttentionShape:
+        return AttentionShape(
+            layer=number,
+            heads=WHISPER.value(config, f"{side}_attention_heads"),
+            head_dim=head_dim,
+            hidden=hidden,
+            source=hidden,
+            q_bias=True,
+            k_bias=False,
+            v_bias=True,
+            o_bias=True,
+            queries=queries,
+            keys=keys,
+            pairs=queries * keys,
+        )
+
+    def feed_forward(number: int, side: str, tokens: int) -> FeedForwardShape:
+        return FeedForwardShape(
+            layer=number,
+            hidden=hidden,
+            neurons=WHISPER.value(config, f"{side}_ffn_dim"),
+            tokens=tokens,
+            first_bias=True,
+            second_bias=True,
+        )
+
+    sites: list[AttentionSite] = []
+    pairs: list[FeedForwardSite] = []
+    stacks = tuple(
+        tuple(f"{architecture.prefix}{side}.layers.{layer}" for layer in range(count))
+        for side, count in (("encoder", encoder), ("decoder", decoder))
+    )
+    for number, layer in enumerate(stacks[0]):
+        sites.append(_attention(layer, "self_attn", attention(number, "encoder", source, source), AttentionKind.SELF))
+        pairs.append(_feed_forward(layer, feed_forward(number, "encoder", source)))
+    for number, layer in enumerate(stacks[1], start=encoder):
+        for name, keys in (("self_attn", target), ("encoder_attn", source)):
+            sites.append(_attention(layer, name, attention(number, "decoder", target, keys), AttentionKind.CACHED))
+        pairs.append(_feed_forward(layer, feed_forward(number, "decoder", target)))
+    # Two convolutions, the first at two frames a position, and the words' logits.
+    frames = CONVOLUTION * hidden * (2 * WHISPER.value(config, "num_mel_bins") + hidden) * source
+    return Layout(
+        attention=tuple(sites),
+        feed_forward=tuple(pairs),
+        stacks=stacks,
+        other_flops=2 * (frames + hidden * WHISPER.value(config, "vocab_size") * target),
+    )
+
+
+WHISPER = Family(
+    name="whisper",
+    model_types=("whisper",),
+    modality=Modality.AUDIO,
+    architectures={
+        "WhisperForConditionalGeneration": Architecture(
+            task="automatic-speech-recognition",
+            head=Head.SEQUENCE_TO_SEQUENCE,
+            auto_class="AutoModelForSpeechSeq2Seq",
+            prefix="model.",
+        )
+    },
+    layout=_layout,
+    defaults={
+        "d_model": 384,
+        "encoder_layers": 4,
+        "decoder_layers": 4,
+        "encoder_attention_heads": 6,
+        "decoder_attention_heads": 6,
+        "encoder_ffn_dim": 1536,
+        "decoder_ffn_dim": 1536,
+        "num_mel_bins": 80,
+        "max_source_positions": 1500,
+        "max_target_positions": 448,
+        "vocab_size": 51865,
+    },
+    config_keys=CONFIG_KEYS,
+    required_files=(*REQUIRED_FILES, ("tokenizer.json", "vocab.json")),
+    optional_files=(*OTHER_FILES, "generation_config.json", "normalizer.json"),
+    preprocessors=("WhisperFeatureExtractor",),
+    tied=("proj_out.weight",),
+    # As for the other encoders of speech: no masks that no seed sets, and the whole model.
+    while_engaged={"apply_spec_augment": False, "encoder_layerdrop": 0.0, "decoder_layerdrop": 0.0},
+)

@@ -1,0 +1,225 @@
+"""What a spec can reach on a model: the smallest cut it can make, and the most that leaves what has to stay."""
+
+from collections.abc import Collection
+from math import ceil
+
+from api_schemas.enums import Balance, Granularity, Layout, Part, Scope, TargetKind
+from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
+from api_schemas.results.widths import AttentionWidths, LayerWidths
+from api_schemas.spec.pruning import SHARE_OF, Pruning
+from checkpoints.sizes import accounting
+from checkpoints.sizes.cost_unit import Unit
+from checkpoints.sizes.shape import ModelShape
+
+
+def least_heads(pruning: Pruning) -> int:
+    """Heads that stay in a layer. A stock layout has no way to say that a layer has none."""
+    return max(pruning.min_heads, 1) if pruning.layout is Layout.STOCK else pruning.min_heads
+
+
+def least_channels(pruning: Pruning) -> int:
+    """Channels that stay in a surviving head, QK and VO each: `min_channels`, rounded up to `align`."""
+    return ceil(pruning.min_channels / pruning.align) * pruning.align
+
+
+def included_blocks(shape: ModelShape, pruning: Pruning) -> tuple[int, ...]:
+    """Numbers of the attentions that may be cut: of those whose layer is not left out."""
+    return tuple(n for n, block in enumerate(shape.attention) if block.layer not in pruning.exclude_layers)
+
+
+def included_neurons(shape: ModelShape, pruning: Pruning) -> tuple[int, ...]:
+    """Numbers of the feed-forward blocks that may be cut."""
+    return tuple(n for n, block in enumerate(shape.feed_forward) if block.layer not in pruning.exclude_layers)
+
+
+def least_neurons(pruning: Pruning) -> int:
+    """Neurons that stay in a feed-forward block: `min_neurons`, rounded up to `align`."""
+    return ceil(pruning.min_neurons / pruning.align) * pruning.align
+
+
+def smallest_widths(
+    widths: AttentionWidths,
+    granularity: Granularity,
+    min_heads: int,
+    min_channels: int,
+    exclude: Collection[int] = (),
+) -> AttentionWidths:
+    """The widths left when a granularity has removed all it may. `exclude`: numbers of attentions that stay."""
+
+    def of_layer(layer: LayerWidths) -> tuple[list[int], list[int]]:
+        qk, vo = list(layer.qk), list(layer.vo)
+        if granularity in (Granularity.ENTIRE_HEAD, Granularity.HEAD_AND_CHANNEL):
+            qk, vo = qk[:min_heads], vo[:min_heads]
+        if granularity is not Granularity.ENTIRE_HEAD:
+            qk, vo = ([min(width, min_channels) for width in side] for side in (qk, vo))
+        return qk, vo
+
+    return AttentionWidths.of(
+        widths.head_dim,
+        ((layer.qk, layer.vo) if number in exclude else of_layer(layer) for number, layer in enumerate(widths.layers)),
+        widths.feed_forward,
+    )
+
+
+def narrowest(shape: ModelShape, widths: AttentionWidths, pruning: Pruning) -> AttentionWidths:
+    """The widths left when a spec has removed all it may."""
+    if Part.ATTENTION in pruning.cuts:
+        stay = set(range(len(widths.layers))) - set(included_blocks(shape, pruning))
+        smallest = smallest_widths(widths, pruning.granularity, least_heads(pruning), least_channels(pruning), stay)
+    else:
+        smallest = widths
+    if Part.FEED_FORWARD not in pruning.cuts:
+        return smallest
+    included, least = included_neurons(shape, pruning), least_neurons(pruning)
+    neurons = tuple(min(n, least) if number in included else n for number, n in enumerate(widths.feed_forward))
+    return smallest.model_copy(update={"feed_forward": neurons})
+
+
+def max_sparsity(
+    shape: ModelShape, widths: AttentionWidths, granularity: Granularity, min_heads: int = 1, min_channels: int = 1
+) -> float:
+    """The largest attention sparsity that `granularity` can reach from `widths`."""
+    return accounting.attention_sparsity(shape, smallest_widths(widths, granularity, min_heads, min_channels))
+
+
+def max_share(shape: ModelShape, widths: AttentionWidths, pruning: Pruning, kind: TargetKind | None = None) -> float:
+    """The largest share, of the target's kind or another, that the spec can reach. ValueError for latency, which is measured."""
+    return Unit.of(shape, kind or pruning.target.kind).share(narrowest(shape, widths, pruning))
+
+
+def smallest_cut(shape: ModelShape, widths: AttentionWidths, pruning: Pruning, kind: TargetKind) -> float:
+    """The smallest cut the spec allows, as a share in the unit of `kind`.
+
+    One structure, or one a ranking where all have to move: a layer each with a local scope, a side each with equal balance.
+    """
+    unit = Unit.of(shape, kind)
+    ones: list[int] = []
+    if Part.ATTENTION in unit.counts & pruning.cuts:
+        included = included_blocks(shape, pruning)
+        ones += [_smallest_of(unit, number, widths.layers[number], pruning) for number in included]
+    if Part.FEED_FORWARD in unit.counts & pruning.cuts:
+        ones += [unit.neuron[number] * pruning.align for number in included_neurons(shape, pruning)]
+    everywhere = pruning.scope is Scope.LOCAL or pruning.layout is Layout.STOCK
+    return (sum(ones) if everywhere else min(ones)) / unit.total
+
+
+def _smallest_of(unit: Unit, number: int, layer: LayerWidths, pruning: Pruning) -> int:
+    """The same of one attention alone, in the unit."""
+    qk, vo = unit.qk[number], unit.vo[number]
+    both = Layout.STOCK is pruning.layout or Balance.EQUAL is pruning.balance
+    channel = (qk + vo if both else max(qk, vo)) * pruning.align
+    head = layer.qk[0] * qk + layer.vo[0] * vo
+    match pruning.granularity:
+        case Granularity.ENTIRE_HEAD:
+            return head
+        case Granularity.SAME_CHANNEL | Granularity.PER_HEAD:
+            return channel * layer.heads
+        case Granularity.RAGGED:
+            return channel
+        case Granularity.HEAD_AND_CHANNEL:
+            return channel if layer.qk[0] > least_channels(pruning) else head
+
+
+def check_reachable(shape: ModelShape, widths: AttentionWidths, pruning: Pruning) -> None:
+    """Refuse a spec that cannot be met on this model, before anything is queued.
+
+    Raises INVALID_REQUEST (a layer that is not there, or none left to cut), WIDTH_MISALIGNED (head widths that are no
+    multiple of `align`) and SPARSITY_OUT_OF_REACH, naming the maximum or the smallest cut in the target's unit.
+
+    A target is met to the nearest structure, so one below half of the smallest cut would remove nothing. The output bias is
+    never removed but counts in the denominator of attention sparsity, so five heads of six are 83.2%, not 83.3%. That target
+    is compared without this rounding: asking for 5/6 is met within one structure and is accepted.
+
+    What a latency target can reach is known when the worker has measured. Refused here is only what no layer without
+    attention would reach: more than attention's share of the FLOPs.
+    """
+    _check_layers(shape, pruning)
+    _check_alignment(widths, pruning)
+    for kind, target in pruning.target.goals:
+        if kind is TargetKind.LATENCY:
+            _check_latency(shape, widths, pruning)
+        else:
+            _check_goal(shape, widths, pruning, kind, target)
+
+
+def _check_latency(shape: ModelShape, widths: AttentionWidths, pruning: Pruning) -> None:
+    attention = accounting.attention_flops(shape, widths) / accounting.total_flops(shape, widths)
+    if pruning.target.share > attention:
+        raise out_of_reach(
+            TargetKind.LATENCY,
+            f"maximum {attention:.4f}",
+            f"Attention is {attention:.4f} of this model's FLOPs, and nothing else is removed; a latency lower by "
+            f"{pruning.target.share:.4f} was asked for. A target in flops with parts attention and feed_forward goes further.",
+        )
+    if len({block.model_copy(update={"layer": 0}) for block in shape.attention}) > 1:
+        detail = (
+            "A latency target is looked up by layer, and this model's attentions are not all alike; take flops instead."
+        )
+        item = ErrorItem(pointer="/pruning/target/latency", code=ErrorCode.INVALID_REQUEST, detail=detail)
+        raise SecateurError(ErrorCode.INVALID_REQUEST, detail, (item,))
+
+
+def _check_goal(shape: ModelShape, widths: AttentionWidths, pruning: Pruning, kind: TargetKind, target: float) -> None:
+    most = nominal = max_share(shape, widths, pruning, kind)
+    whole = Unit.of(shape, kind)
+    if kind is TargetKind.ATTENTION_SPARSITY:
+        nominal = most * whole.total / whole.original(range(len(shape.attention)))
+    if kind is TargetKind.FFN_SPARSITY:
+        nominal = most * whole.total / whole.original(range(len(shape.feed_forward)), "neuron")
+    if target > nominal + 1e-9:
+        stays = []
+        if Part.ATTENTION in whole.counts & pruning.cuts:
+            stays += [f"min_heads={least_heads(pruning)}", f"min_channels={least_channels(pruning)}"]
+        if Part.FEED_FORWARD in whole.counts & pruning.cuts:
+            stays += [f"min_neurons={least_neurons(pruning)}"]
+        excluded = f", {len(set(pruning.exclude_layers))} layers left out" if pruning.exclude_layers else ""
+        further = ""
+        if kind in (TargetKind.PARAMETERS, TargetKind.FLOPS) and Part.FEED_FORWARD not in pruning.cuts:
+            further = ' "parts": ["attention", "feed_forward"] goes further.'
+        raise out_of_reach(
+            kind,
+            f"maximum {most:.4f}",
+            f"{pruning.granularity.value} can remove at most {most:.4f} of this model's {SHARE_OF[kind]} with "
+            f"{', '.join(stays)}{excluded}; {target:.4f} was asked for.{further}",
+        )
+    least = smallest_cut(shape, widths, pruning, kind)
+    if round(target / least) < 1:
+        raise out_of_reach(
+            kind,
+            f"smallest cut {least:.4g}",
+            f"With {pruning.granularity.value}, {pruning.scope.value} scope, {pruning.balance.value} balance and layout "
+            f"{pruning.layout.value} the smallest cut removes {least:.4g} of this model's {SHARE_OF[kind]}; {target:.4g} is "
+            "nearer to nothing.",
+        )
+
+
+def _check_layers(shape: ModelShape, pruning: Pruning) -> None:
+    beyond = sorted(number for number in set(pruning.exclude_layers) if number >= shape.layers)
+    if beyond:
+        detail = f"The model has layers 0 to {shape.layers - 1}; there is no layer {', '.join(map(str, beyond))} to leave out."
+    elif not included_blocks(shape, pruning):
+        detail = f"All {shape.layers} layers are left out; nothing can be removed."
+    else:
+        return
+    item = ErrorItem(pointer="/pruning/exclude_layers", code=ErrorCode.INVALID_REQUEST, detail=detail)
+    raise SecateurError(ErrorCode.INVALID_REQUEST, detail, (item,))
+
+
+def _check_alignment(widths: AttentionWidths, pruning: Pruning) -> None:
+    found: list[tuple[str, int]] = []
+    if Part.ATTENTION in pruning.cuts and pruning.granularity is not Granularity.ENTIRE_HEAD:
+        found += [("A head of width", width) for layer in widths.layers for width in (*layer.qk, *layer.vo)]
+    if Part.FEED_FORWARD in pruning.cuts:
+        found += [("Feed-forward neurons, of which there are", neurons) for neurons in widths.feed_forward]
+    wrong = sorted({(width, what) for what, width in found if width % pruning.align})
+    if wrong:
+        width, what = wrong[0]
+        detail = f"{what} {width} cannot be cut in blocks of {pruning.align}; take a smaller align."
+        item = ErrorItem(pointer="/pruning/align", code=ErrorCode.WIDTH_MISALIGNED, detail=f"width {width}")
+        raise SecateurError(ErrorCode.WIDTH_MISALIGNED, detail, (item,))
+
+
+def out_of_reach(kind: TargetKind, limit: str, detail: str) -> SecateurError:
+    """SPARSITY_OUT_OF_REACH, pointing at the target. `limit` is the number in a few words."""
+    code = ErrorCode.SPARSITY_OUT_OF_REACH
+    return SecateurError(code, detail, (ErrorItem(pointer=f"/pruning/target/{kind.value}", code=code, detail=limit),))

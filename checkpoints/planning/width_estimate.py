@@ -1,0 +1,177 @@
+"""What a cut is expected to leave before anything is scored: the widths nearest to a share, taken evenly everywhere.
+
+Which structures go only scores can say; how many go, the share, the granularity and what has to stay say already. Taken in
+equal parts from all that compete, they give the parameters, FLOPs and bytes that the real choice comes close to.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from api_schemas.enums import Balance, Granularity, Layout, Part, Scope, TargetKind
+from api_schemas.results.widths import AttentionWidths
+from api_schemas.spec.pruning import Pruning
+from checkpoints.planning.feasibility import (
+    included_blocks,
+    included_neurons,
+    least_channels,
+    least_heads,
+    least_neurons,
+)
+from checkpoints.planning.schedule import share_of_neurons
+from checkpoints.sizes.cost_unit import SIDES, Unit
+from checkpoints.sizes.shape import ModelShape
+
+Key = tuple[int, str]
+"""Number of an attention, or of a feed-forward block, and the side."""
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Structures that are all alike: how many may go, and what one costs in the unit of the target."""
+
+    key: Key
+    count: int
+    cost: int
+
+    @property
+    def all(self) -> int:
+        return self.count * self.cost
+
+
+def expected_widths(shape: ModelShape, pruning: Pruning, share: float) -> AttentionWidths:
+    """The widths once `share` of the original is gone, in the target's unit. For latency, of its FLOPs."""
+    kind = pruning.target.kind
+    counted = TargetKind.FLOPS if kind is TargetKind.LATENCY else kind
+    unit = Unit.of(shape, counted)
+    gone: dict[Key, int] = {}
+    if pruning.joint_parts:
+        blocks = (*_attention(shape, pruning, unit), *_neurons(shape, pruning, unit))
+        gone = _with_heads(shape, pruning, unit, blocks, share * unit.total)
+        return _widths(shape, pruning, gone)
+    if Part.ATTENTION in pruning.cuts:
+        gone |= _cut_attention(shape, pruning, unit, share)
+    if Part.FEED_FORWARD in pruning.cuts:
+        own = Unit.of(shape, TargetKind.FFN_SPARSITY) if pruning.target.ffn_sparsity is not None else unit
+        gone |= _cut_neurons(shape, pruning, own, share_of_neurons(pruning, share))
+    return _widths(shape, pruning, gone)
+
+
+def _cut_attention(shape: ModelShape, pruning: Pruning, unit: Unit, share: float) -> dict[Key, int]:
+    included = included_blocks(shape, pruning)
+    whole = unit.original(included)
+    groups = _attention(shape, pruning, unit)
+    if pruning.layout is Layout.STOCK:
+        return _equal(groups, share * unit.total)
+    rankings = [(number,) for number in included] if pruning.scope is Scope.LOCAL else [included]
+    apart = pruning.balance is Balance.EQUAL and pruning.granularity is not Granularity.ENTIRE_HEAD
+    gone: dict[Key, int] = {}
+    for numbers in rankings:
+        for side in SIDES if apart else ("",):
+            amount = share * unit.total * unit.original(numbers, side) / whole
+            mine = [group for group in groups if group.key[0] in numbers and side in ("", group.key[1])]
+            gone |= _spread(mine, amount) if apart else _with_heads(shape, pruning, unit, mine, amount)
+    return gone
+
+
+def _cut_neurons(shape: ModelShape, pruning: Pruning, unit: Unit, share: float) -> dict[Key, int]:
+    included = included_neurons(shape, pruning)
+    whole = unit.original(included, "neuron")
+    groups = _neurons(shape, pruning, unit)
+    if pruning.layout is Layout.STOCK:
+        return _equal(groups, share * unit.total)
+    rankings = [(number,) for number in included] if pruning.scope is Scope.LOCAL else [included]
+    gone: dict[Key, int] = {}
+    for numbers in rankings:
+        mine = [group for group in groups if group.key[0] in numbers]
+        gone |= _spread(mine, share * unit.total * unit.original(numbers, "neuron") / whole)
+    return gone
+
+
+def _attention(shape: ModelShape, pruning: Pruning, unit: Unit) -> tuple[_Group, ...]:
+    """What may go of the attentions: heads, or channels of either side."""
+    groups: list[_Group] = []
+    for number in included_blocks(shape, pruning):
+        block = shape.attention[number]
+        costs = {side: unit.cost(number, side) for side in SIDES}
+        if pruning.granularity is Granularity.ENTIRE_HEAD:
+            count = max(0, block.heads - least_heads(pruning))
+            groups.append(_Group((number, "head"), count, block.head_dim * sum(costs.values())))
+            continue
+        blocks = max(0, block.head_dim - least_channels(pruning)) // pruning.align
+        together = pruning.granularity in (Granularity.SAME_CHANNEL, Granularity.PER_HEAD)
+        count, size = (blocks, block.heads) if together else (blocks * block.heads, 1)
+        groups += [_Group((number, side), count, cost * size * pruning.align) for side, cost in costs.items()]
+    return tuple(groups)
+
+
+def _neurons(shape: ModelShape, pruning: Pruning, unit: Unit) -> tuple[_Group, ...]:
+    least, align = least_neurons(pruning), pruning.align
+    return tuple(
+        _Group(
+            (number, "neuron"), max(0, shape.feed_forward[number].neurons - least) // align, unit.neuron[number] * align
+        )
+        for number in included_neurons(shape, pruning)
+    )
+
+
+def _with_heads(
+    shape: ModelShape, pruning: Pruning, unit: Unit, groups: Sequence[_Group], amount: float
+) -> dict[Key, int]:
+    """As `_spread`; where channels alone are not enough and heads may go too, what is left of heads goes with them."""
+    gone = _spread(groups, amount)
+    beyond = amount - sum(group.all for group in groups)
+    if pruning.granularity is not Granularity.HEAD_AND_CHANNEL or beyond <= 0:
+        return gone
+    kept = least_channels(pruning)
+    heads = [
+        _Group(
+            (number, "head"),
+            max(0, shape.attention[number].heads - least_heads(pruning)),
+            kept * sum(unit.cost(number, side) for side in SIDES),
+        )
+        for number in sorted({group.key[0] for group in groups if group.key[1] in SIDES})
+    ]
+    return gone | _spread(heads, beyond)
+
+
+def _spread(groups: Sequence[_Group], amount: float) -> dict[Key, int]:
+    """How many to take of each group: the same part of all, in whole structures, and in all nearest to `amount`."""
+    everything = sum(group.all for group in groups)
+    part = min(1.0, max(0.0, amount / everything)) if everything else 0.0
+    # A hair more, so that a third of nine is three in binary too.
+    taken = {group.key: int(part * group.count + 1e-9) for group in groups}
+    left = amount - sum(taken[group.key] * group.cost for group in groups)
+    for group in sorted(groups, key=lambda group: taken[group.key] - part * group.count):
+        if taken[group.key] < group.count and abs(left - group.cost) < abs(left):
+            taken[group.key] += 1
+            left -= group.cost
+    return taken
+
+
+def _equal(groups: Sequence[_Group], amount: float) -> dict[Key, int]:
+    """The same number of every group, in all nearest to `amount`: a stock layout."""
+    most = min((group.count for group in groups), default=0)
+    one = sum(group.cost for group in groups)
+    count = min(most, max(0, round(amount / one))) if one else 0
+    return {group.key: count for group in groups}
+
+
+def _widths(shape: ModelShape, pruning: Pruning, gone: Mapping[Key, int]) -> AttentionWidths:
+    layers: list[tuple[Iterable[int], Iterable[int]]] = []
+    for number, block in enumerate(shape.attention):
+        heads = block.heads - gone.get((number, "head"), 0)
+        sides = [_of_heads(block.heads, block.head_dim, gone.get((number, side), 0), pruning) for side in SIDES]
+        layers.append((sides[0][:heads], sides[1][:heads]))
+    neurons = tuple(
+        block.neurons - gone.get((number, "neuron"), 0) * pruning.align
+        for number, block in enumerate(shape.feed_forward)
+    )
+    return AttentionWidths.of(shape.attention[0].head_dim, layers, neurons)
+
+
+def _of_heads(heads: int, width: int, blocks: int, pruning: Pruning) -> list[int]:
+    """Widths of the heads of one side without so many blocks: of each the same, or in turn where heads may differ."""
+    if pruning.granularity in (Granularity.SAME_CHANNEL, Granularity.PER_HEAD):
+        return [width - blocks * pruning.align] * heads
+    each, more = divmod(blocks, heads)
+    return [width - (each + (head < more)) * pruning.align for head in range(heads)]

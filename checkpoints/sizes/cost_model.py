@@ -1,0 +1,88 @@
+"""What a job has to do, counted: the work that its time, and the bytes that its memory, are taken to be proportional to."""
+
+from collections.abc import Mapping, Sequence
+
+from api_schemas.enums import LabelSource, Part, Phase, Split
+from api_schemas.spec.job import Work
+from checkpoints.sizes.shape import ModelShape
+
+SENSITIVITY_SHARES = (0.25, 0.5, 0.75)
+"""Of each layer alone, removed before the first step to see what that would cost."""
+BACKWARD = 3.0
+"""A forward and a backward pass, in forward passes."""
+_PACKAGING = 1000.0
+"""Mostly the start of the fresh process that loads the result: some seconds, whatever the model."""
+_TRAINED_COPIES = 4
+"""Of the weights: themselves, the original beside them, gradients, an optimizer's state of adapters."""
+
+
+def passes(spec: Work, layers: int, steps: int, samples: Mapping[str, int]) -> dict[Phase, tuple[int, float]]:
+    """By phase, how many pieces of work there are and a guess of one's cost in forward passes. `samples` by split."""
+    train, validation = samples[Split.TRAIN], samples[Split.VALIDATION]
+    scored = calibration_samples(spec, samples)
+    epochs = spec.finetune.epochs if spec.finetune else 0
+    analysed = min(spec.evaluate.sensitivity_samples or 0, validation) if Part.ATTENTION in spec.pruning.cuts else 0
+    return {
+        # Decoding a clip and computing its features takes about as long as a forward pass of a small model.
+        Phase.PREPARING: (1, float(sum(samples.values()))),
+        Phase.SCORING: (steps, BACKWARD * scored),
+        Phase.ANALYSING: (1 if analysed else 0, float(analysed * len(SENSITIVITY_SHARES) * layers)),
+        Phase.FINETUNING: (steps, BACKWARD * train * epochs),
+        Phase.EVALUATING: (2 * steps + 1, float(validation)),
+        Phase.PACKAGING: (steps, _PACKAGING),
+    }
+
+
+def calibration_samples(spec: Work, samples: Mapping[str, int]) -> int:
+    """Samples that a step is scored on."""
+    calibration = spec.pruning.calibration
+    of_split = samples[calibration.split]
+    return of_split if calibration.samples is None else min(calibration.samples, of_split)
+
+
+def phase_work(spec: Work, layers: int, samples: Mapping[str, int], flops: Sequence[int]) -> dict[Phase, float]:
+    """By phase, the work of a whole job: samples · FLOPs of the models they pass through, the latter of step 0, 1, ….
+
+    Data are prepared and results packaged whatever the model: these two count samples, and steps.
+    """
+    original, cut, steps = flops[0], flops[1:], len(flops) - 1
+    scored = float(calibration_samples(spec, samples))
+    draws = spec.pruning.calibration.draws if spec.pruning.calibration.labels is LabelSource.MODEL else 1
+    plan = passes(spec, layers, steps, samples)
+    analysed, trained = plan[Phase.ANALYSING], plan[Phase.FINETUNING]
+    timed = float(spec.evaluate.latency_runs * sum(spec.evaluate.latency_batch_sizes))
+    validation, test = samples[Split.VALIDATION], samples[Split.TEST]
+    return {
+        Phase.PREPARING: float(sum(samples.values())),
+        Phase.SCORING: BACKWARD * scored * draws * sum(flops[:-1]),
+        Phase.ANALYSING: analysed[0] * analysed[1] * original,
+        Phase.PRUNING: scored * sum(flops[:-1]),
+        Phase.FINETUNING: trained[1] * sum(cut),
+        # Of every model its latency beside the original's; of a cut one the scores before and after recovery.
+        Phase.EVALUATING: (validation + test + 2 * timed) * original
+        + sum((2 * validation + timed) * each + timed * original for each in cut)
+        + test * flops[-1],
+        Phase.PACKAGING: float(steps),
+    }
+
+
+def tensor_bytes(spec: Work, shape: ModelShape) -> int:
+    """Bytes of the tensors that a job has at once, in float32: copies of the weights, and the activations of one batch.
+
+    Kept for a backward pass: what goes into every linear map and the attention probabilities. Not a forecast, but what memory
+    grows with.
+    """
+    weights = shape.other_parameters
+    activations = 0
+    for block in shape.attention:
+        inner = block.heads * block.head_dim
+        weights += 2 * inner * (block.hidden + block.source)
+        activations += (
+            block.queries * (2 * block.hidden + 2 * inner) + block.keys * 2 * inner + block.heads * block.pairs
+        )
+    for feed_forward in shape.feed_forward:
+        weights += 2 * feed_forward.hidden * feed_forward.neurons
+        activations += feed_forward.tokens * (2 * feed_forward.hidden + 2 * feed_forward.neurons)
+    trained = spec.finetune.batch_size if spec.finetune else 1
+    batch = max(trained, spec.evaluate.batch_size, *spec.evaluate.latency_batch_sizes)
+    return 4 * (_TRAINED_COPIES * weights + batch * activations)

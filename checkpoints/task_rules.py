@@ -1,0 +1,70 @@
+"""What a spec may ask of a model by its family and what it answers with: judged at submission, and again by the engine."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+from api_schemas.enums import Criterion, ExportFormat, Head, LabelSource, Layout, Part
+from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
+from api_schemas.spec.pruning import Pruning
+from checkpoints.families import FAMILIES, Family
+
+WITHOUT_LOSS = frozenset({Criterion.MAGNITUDE, Criterion.ENERGY, Criterion.RANDOM})
+"""Criteria that look at no loss, and so at no label."""
+
+
+def check_labels(head: Head, pruning: Pruning) -> None:
+    """Raises INVALID_REQUEST where a criterion asks for labels of the data and the model has none."""
+    if head is not Head.EMBEDDING or pruning.criterion in WITHOUT_LOSS:
+        return
+    if pruning.calibration.labels is LabelSource.DATA:
+        others = ", ".join(sorted(WITHOUT_LOSS))
+        # A mean gradient is zero over the model's own labels, so they would be refused next.
+        instead = "Take fisher_gate and set" if pruning.criterion is Criterion.TAYLOR else "Set"
+        detail = (
+            f"This model gives embeddings, for which data has no labels, and {pruning.criterion.value} is computed from a loss. "
+            f"{instead} pruning.calibration.labels to model, or take a criterion that needs no loss: {others}."
+        )
+        raise _refused(ErrorCode.INVALID_REQUEST, "/pruning/calibration/labels", detail)
+
+
+def check_exports(family: Family, head: Head, formats: Sequence[ExportFormat]) -> None:
+    """Raises EXPORT_UNAVAILABLE where the model cannot be exported as a single graph."""
+    if family.no_export and formats:
+        detail = f"{family.no_export} Leave `exports` out; the checkpoint itself is unaffected."
+        raise _refused(ErrorCode.EXPORT_UNAVAILABLE, "/exports", detail)
+    if head is Head.SEQUENCE_TO_SEQUENCE and formats:
+        detail = (
+            "This model writes its answer token by token, each from those before: encoder, decoder and their loop are no "
+            "single graph, and Secateur exports single graphs only. Leave `exports` out; the checkpoint itself is unaffected."
+        )
+        raise _refused(ErrorCode.EXPORT_UNAVAILABLE, "/exports", detail)
+
+
+_STOCK: Mapping[Part, tuple[Callable[[Family], str | None], str]] = {
+    Part.ATTENTION: (
+        lambda family: family.head_dim_key,
+        "take the width of a head from the hidden size, so no stock layout can say that heads are fewer or narrower",
+    ),
+    Part.FEED_FORWARD: (
+        lambda family: family.neurons_key,
+        "have no one setting for the neurons of all feed-forward blocks, so no stock layout can say that these are fewer",
+    ),
+}
+"""The config key in which a stock class reads what is left of a part, and what is to be said where there is none."""
+
+
+def check_layout(family: Family, pruning: Pruning) -> None:
+    """Raises INVALID_REQUEST where the family's stock classes have no way to say what would be cut."""
+    if pruning.layout is not Layout.STOCK:
+        return
+    for part, (key, why) in _STOCK.items():
+        if part in pruning.cuts and key(family) is None:
+            able = ", ".join(each.name for each in FAMILIES if key(each) is not None)
+            detail = (
+                f"The classes of {family.name} in transformers {why}. Take layout any, whose results load with the code beside "
+                f"them; for what this job cuts, stock layouts exist for {able}."
+            )
+            raise _refused(ErrorCode.INVALID_REQUEST, "/pruning/layout", detail)
+
+
+def _refused(code: ErrorCode, pointer: str, detail: str) -> SecateurError:
+    return SecateurError(code, detail, (ErrorItem(pointer=pointer, code=code, detail=detail),))

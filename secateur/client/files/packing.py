@@ -1,0 +1,170 @@
+"""Packs a folder of recordings, images or texts into parquet shards with everything inside, as the service takes data.
+
+Rows carry Hugging Face features in the schema: `datasets.load_dataset("parquet", …)` reads them. The same folder gives the same
+bytes, so that an upload that broke off is found again.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.json
+import pyarrow.parquet as pq
+import soundfile
+
+from api_schemas.spec.inputs import Splits
+from checkpoints.data.layout import Files, Layout, find_layout
+
+SHARD_ROWS = 2048
+"""Rows of a shard: 64 MB of one-second clips at 16 kHz."""
+SHARD_BYTES = 2**29
+GROUP_ROWS = 256
+GROUP_BYTES = 2**26
+"""Of files that are in memory together."""
+_EMBEDDED = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+_FILE_NAME = "file_name"
+
+T = TypeVar("T")
+
+
+def pack_folder(folder: Path, out: Path) -> None:
+    """Write `<split>-00000-of-0000n.parquet` to `out` for every split of a folder that is laid out as docs/data.md says.
+
+    Raises api_schemas.errors.SecateurError where it is laid out in no such way.
+    """
+    for _ in packing(find_layout(folder, Splits()), folder, out):
+        pass
+
+
+def packing(layout: Layout, folder: Path, out: Path) -> Iterator[int]:
+    """The same, a group of rows at a time; yields how many files went into each."""
+    if layout.kind in (Files.CSV, Files.JSON_LINES):
+        for split, paths in layout.files.items():
+            yield from _texts(split, paths, out)
+    elif layout.metadata:
+        yield from _described(layout, folder, out)
+    else:
+        yield from _labelled(layout, out)
+
+
+def _labelled(layout: Layout, out: Path) -> Iterator[int]:
+    labels = sorted({path.parent.name for paths in layout.files.values() for path in paths})
+    features = {"label": {"names": labels, "_type": "ClassLabel"}}
+    types = {"label": pa.int64()}
+    clips = layout.kind is Files.CLIPS
+    if clips:
+        features["speaker"] = {"dtype": "string", "_type": "Value"}
+        types["speaker"] = pa.string()
+    number = {label: index for index, label in enumerate(labels)}
+    for split, paths in layout.files.items():
+        # By speaker and number rather than by label, so that the start of a shard holds every label.
+        rows = [
+            # Of recordings, the speaker is what precedes the first underscore of the name.
+            (path, {"label": number[path.parent.name]} | ({"speaker": path.name.split("_")[0]} if clips else {}))
+            for path in sorted(paths, key=lambda path: path.name)
+        ]
+        yield from _embedded(split, rows, layout.kind, features, types, out)
+
+
+def _described(layout: Layout, folder: Path, out: Path) -> Iterator[int]:
+    """Recordings or images whose rows are in metadata files beside them."""
+    for split, paths in layout.files.items():
+        rows: list[tuple[Path, dict[str, Any]]] = []
+        types: dict[str, pa.DataType] = {}
+        for path in paths:
+            if path.suffix not in (".csv", ".jsonl", ".parquet"):
+                continue
+            table = _table_of(path)
+            if _FILE_NAME not in table.column_names:
+                raise ValueError(f"{path} has no column {_FILE_NAME}, which says whose row it is.")
+            types |= {name: table.schema.field(name).type for name in table.column_names if name != _FILE_NAME}
+            for row in table.to_pylist():
+                file = path.parent / str(row.pop(_FILE_NAME))
+                if not file.resolve().is_relative_to(folder.resolve()) or not file.is_file():
+                    raise ValueError(f"{path} names {file}, which is no file in {folder}.")
+                rows.append((file, row))
+        yield from _embedded(split, rows, layout.kind, {}, types, out)
+
+
+def _embedded(
+    split: str,
+    rows: Sequence[tuple[Path, Mapping[str, Any]]],
+    kind: Files,
+    features: Mapping[str, Any],
+    types: Mapping[str, pa.DataType],
+    out: Path,
+) -> Iterator[int]:
+    """Shards of one split: every row a file and its further values."""
+    if not rows:
+        return
+    clips = kind is Files.CLIPS
+    column = "audio" if clips else "image"
+    schema = pa.schema([(column, _EMBEDDED), *types.items()])
+    schema = schema.with_metadata(
+        {"huggingface": json.dumps({"info": {"features": _features(clips, rows[0][0], features, types)}})}
+    )
+    shards = list(_bounded(rows, SHARD_ROWS, SHARD_BYTES))
+    for number, shard in enumerate(shards):
+        with pq.ParquetWriter(out / f"{split}-{number:05d}-of-{len(shards):05d}.parquet", schema) as writer:
+            for group in _bounded(shard, GROUP_ROWS, GROUP_BYTES):
+                values = [
+                    {column: {"bytes": path.read_bytes(), "path": path.name}, **further} for path, further in group
+                ]
+                writer.write_table(pa.Table.from_pylist(values, schema=schema))
+                yield len(group)
+
+
+def _features(
+    clips: bool, first: Path, features: Mapping[str, Any], types: Mapping[str, pa.DataType]
+) -> dict[str, Any]:
+    """As `datasets` writes them. A type that they have no simple name for is left to Arrow's own schema."""
+    if clips:
+        found: dict[str, Any] = {
+            "audio": {"sampling_rate": soundfile.info(first).samplerate, "decode": False, "_type": "Audio"}
+        }
+    else:
+        found = {"image": {"decode": False, "_type": "Image"}}
+    for name, type_ in types.items():
+        found[name] = features.get(name) or _feature(type_)
+    return found
+
+
+def _feature(type_: pa.DataType) -> dict[str, Any]:
+    if pa.types.is_list(type_):
+        return {"feature": _feature(type_.value_type), "_type": "List"}
+    return {"dtype": {"double": "float64", "float": "float32"}.get(str(type_), str(type_)), "_type": "Value"}
+
+
+def _texts(split: str, paths: Sequence[Path], out: Path) -> Iterator[int]:
+    tables = [_table_of(path) for path in paths]
+    pq.write_table(pa.concat_tables(tables, promote_options="default"), out / f"{split}-00000-of-00001.parquet")
+    yield len(tables)
+
+
+def _table_of(path: Path) -> pa.Table:
+    if path.suffix == ".parquet":
+        return pq.read_table(path)
+    if path.suffix == ".csv":
+        return pyarrow.csv.read_csv(path, parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True))
+    return pyarrow.json.read_json(path)
+
+
+def _bounded(rows: Sequence[tuple[Path, T]], most: int, most_bytes: int) -> Iterator[list[tuple[Path, T]]]:
+    """Runs of at most so many rows and so many bytes, or one row."""
+    rest = iter(rows)
+    while group := list(islice(rest, 1)):
+        size = group[0][0].stat().st_size
+        for row in rest:
+            size += row[0].stat().st_size
+            if size > most_bytes:
+                yield group
+                group, size = [row], row[0].stat().st_size
+                continue
+            group.append(row)
+            if len(group) == most:
+                break
+        yield group

@@ -1,0 +1,170 @@
+"""One service and one key: requests that are tried again where that is safe, answers as models or as errors."""
+
+import random
+import uuid
+from collections.abc import AsyncGenerator, Mapping
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+import httpx
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from api_schemas.api.resources import Page
+from secateur import errors
+from secateur.client.transport.backend import Backend
+from secateur.client.transport.problems import error_of, retry_after_of
+
+M = TypeVar("M", bound=BaseModel)
+
+RETRIED = frozenset({408, 429, 502, 503, 504})
+FIRST_DELAY, LONGEST_DELAY = 0.5, 30.0
+LONGEST_RETRY_AFTER = 120.0
+"""Seconds. Whoever is told to wait for longer learns it from the error."""
+_PAGE = 100
+
+
+class Connection:
+    """What every call goes through. `retries`: how often a request is sent again after the first time."""
+
+    def __init__(self, backend: Backend, url: str, api_key: str | None, retries: int, agent: str) -> None:
+        self.backend, self.url, self.retries = backend, url, retries
+        self._headers = {"User-Agent": agent} | ({"Authorization": f"Bearer {api_key}"} if api_key else {})
+
+    async def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        key: bool | str = False,
+        once: bool = False,
+        patience: float | None = None,
+        retries: int | None = None,
+        **more: Any,
+    ) -> httpx.Response:
+        """The answer to a request below `/v1`, read whole.
+
+        Args:
+            key: whether it makes something; one `Idempotency-Key` for all tries, this or a fresh one, makes repeating safe.
+            once: whether a repetition would do it twice; it is sent again only where it cannot have been heard.
+            patience: seconds to wait for an answer.
+            retries: others than the connection's.
+            more: `json`, `content`, `params`, `headers` as httpx takes them.
+
+        Raises what the answer says, or ConnectionFailed.
+        """
+        headers = dict(more.pop("headers", None) or {})
+        if key:
+            headers["Idempotency-Key"] = f'"{key if isinstance(key, str) else uuid.uuid4()}"'
+        most = self.retries if retries is None else retries
+        for tried in range(most + 1):
+            last = tried == most
+            try:
+                response = await self.open(method, path, patience=patience, headers=headers, **more)
+                try:
+                    await self.backend.read(response)
+                finally:
+                    await self.backend.close(response)
+            except httpx.TransportError as error:
+                heard = not isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
+                if last or hopeless(error) or (once and heard):
+                    raise self.unreachable(method, path, error) from error
+                await self.backend.sleep(delay(tried))
+                continue
+            if response.status_code < 300 or response.status_code == 304:
+                return response
+            problem = error_of(response)
+            if last or not _may_pass(problem, once):
+                raise problem
+            await self.backend.sleep(delay(tried, retry_after_of(response)))
+        raise AssertionError("the last try returns or raises")
+
+    async def open(self, method: str, path: str, *, patience: float | None = None, **more: Any) -> httpx.Response:
+        """One try; the answer's body is still to be read and to be closed. Raises httpx.TransportError."""
+        headers = {**self._headers, **(more.pop("headers", None) or {})}
+        if patience is not None:
+            more["timeout"] = httpx.Timeout(60, connect=10, read=patience)
+        request = self.backend.request(method, f"{self.url}/v1{path}", headers=headers, **more)
+        return await self.backend.send(request)
+
+    async def get(self, kind: type[M], path: str, **more: Any) -> M:
+        """GET, as a model."""
+        return parsed(kind, await self.call("GET", path, **more))
+
+    async def post(self, kind: type[M], path: str, body: Mapping[str, Any] | None = None, **more: Any) -> M:
+        """POST, as a model."""
+        return parsed(kind, await self.call("POST", path, json=body, **more))
+
+    async def delete(self, path: str) -> None:
+        """DELETE. What is gone already is no error: a first try may have done it."""
+        try:
+            await self.call("DELETE", path)
+        except errors.NotFound as error:
+            if error.code != "deleted":
+                raise
+
+    async def pages(self, kind: type[M], path: str, **params: Any) -> AsyncGenerator[M]:
+        """Every item of a list, page by page as they are asked for."""
+        cursor: str | None = None
+        while True:
+            wanted = {name: value for name, value in params.items() if value is not None}
+            response = await self.call(
+                "GET", path, params={"limit": _PAGE, **wanted, **({"cursor": cursor} if cursor else {})}
+            )
+            page = parsed(Page[kind], response)  # type: ignore[valid-type]
+            for item in page.items:
+                yield item
+            if (cursor := page.next_cursor) is None:
+                return
+
+    def unreachable(self, method: str, path: str, error: Exception) -> errors.ConnectionFailed:
+        """A sentence for a connection that failed."""
+        reason = str(error) or type(error).__name__
+        detail = (
+            f"{method} /v1{path} got no answer from {self.url}: {reason}. Is this the service's URL, and is it running?"
+        )
+        return errors.ConnectionFailed(detail, code="connection_failed")
+
+
+def delay(tried: int, retry_after: float | None = None) -> float:
+    """Seconds before the next try: what the service says, else twice as long every time; spread, so that clients do not come in
+    step."""
+    if retry_after is not None:
+        return retry_after + random.uniform(0, 0.25)
+    return min(LONGEST_DELAY, FIRST_DELAY * 2.0**tried) * random.uniform(0.5, 1.0)
+
+
+def hopeless(error: httpx.TransportError) -> bool:
+    """Whether trying again cannot help: an address that is none."""
+    return isinstance(error, httpx.UnsupportedProtocol | httpx.LocalProtocolError)
+
+
+def parsed(kind: type[M], response: httpx.Response) -> M:
+    """An answer's body. Raises UnexpectedAnswer."""
+    try:
+        return TypeAdapter(kind).validate_json(response.content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = "/".join(map(str, first["loc"]))
+        detail = (
+            f"{response.request.url} did not answer as a Secateur service of this version does "
+            f"({where or 'body'}: {first['msg']}). "
+            "Check the URL, or upgrade: pip install -U secateur."
+        )
+        raise errors.UnexpectedAnswer(detail, code="unexpected_answer", status=response.status_code) from error
+
+
+def segment(text: str | int) -> str:
+    """Text as one segment of a path, whatever it holds."""
+    # A dot segment is resolved away even where its dots are escaped.
+    escaped = quote(str(text), safe="")
+    if escaped in ("", ".", ".."):
+        raise errors.InvalidRequest(f"{text!r} is no identifier.", code="invalid_request")
+    return escaped
+
+
+def _may_pass(problem: errors.SecateurError, once: bool) -> bool:
+    if problem.code == "idempotency_in_progress":
+        return True
+    if problem.status not in RETRIED or isinstance(problem, errors.QuotaExceeded):
+        return False
+    return (not once or problem.status == 429) and (problem.retry_after or 0) <= LONGEST_RETRY_AFTER

@@ -1,0 +1,1 @@
+"""What several commands use: options, the session with a service, exit statuses, completion."""

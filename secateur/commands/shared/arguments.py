@@ -1,0 +1,73 @@
+"""Arguments and options that several commands have."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from api_schemas.spec.presets import PresetName
+from secateur.commands.shared import completion
+
+Job = Annotated[str, typer.Argument(metavar="JOB", help="job_…", autocompletion=completion.jobs)]
+Jobs = Annotated[
+    list[str], typer.Argument(metavar="JOB…", help="job_…, one or several.", autocompletion=completion.jobs)
+]
+Anything = Annotated[
+    str, typer.Argument(metavar="ID", help="job_…, mdl_… or dst_….", autocompletion=completion.uploads_and_jobs)
+]
+Things = Annotated[
+    list[str], typer.Argument(metavar="ID…", help="job_…, mdl_… or dst_….", autocompletion=completion.uploads_and_jobs)
+]
+Limit = Annotated[int, typer.Option(min=1, help="How many, newest first.")]
+
+Model = Annotated[
+    str | None,
+    typer.Option(
+        help="mdl_…, a local folder (uploaded first), job_…/3, hf:owner/name@commit or s3:bucket/folder.",
+        autocompletion=completion.models,
+        show_default=False,
+    ),
+]
+Data = Annotated[
+    str | None,
+    typer.Option(
+        help="dst_…, a local folder or parquet file (uploaded first), or hf:owner/name@commit.",
+        autocompletion=completion.datasets,
+        show_default=False,
+    ),
+]
+Preset = Annotated[
+    PresetName | None, typer.Option(help="What fills whatever is left out. Default: best.", show_default=False)
+]
+Sparsity = Annotated[
+    float | None, typer.Option(help="Share of the attention to remove, such as 0.5.", show_default=False)
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="PATH=VALUE",
+        help="One field of the spec: --set pruning.granularity=ragged. May be repeated, and wins over all others.",
+        show_default=False,
+    ),
+]
+Spec = Annotated[
+    Path | None,
+    typer.Option(
+        exists=True, dir_okay=False, help="A spec as YAML or JSON (`secateur schema`); options win.", show_default=False
+    ),
+]
+JobName = Annotated[str | None, typer.Option(help="For people.", show_default=False)]
+Labels = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--label", metavar="KEY=VALUE", help="For finding the job again; may be repeated.", show_default=False
+    ),
+]
+Priority = Annotated[
+    int | None, typer.Option(min=-10, max=10, help="Higher goes first. Default: 0.", show_default=False)
+]
+Timeout = Annotated[
+    float | None,
+    typer.Option(min=0, metavar="SECONDS", help="Stop waiting after so long; the job goes on.", show_default=False),
+]

@@ -1,0 +1,56 @@
+"""What the shell completes from the service: identifiers. Quick, or not at all; silent where nothing answers."""
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+
+import typer
+
+from api_schemas.api.resources import DatasetResource, JobResource, ModelResource
+from secateur.client.blocking_client import Secateur
+
+_MOST = 50
+_SECONDS = 1.5
+Candidates = Iterator[tuple[str, str]]
+
+
+def jobs(context: typer.Context, incomplete: str) -> Candidates:
+    """The newest jobs, with state and name."""
+    return _found(context, incomplete, lambda client: (job.view for job in client.jobs()))
+
+
+def uploads_and_jobs(context: typer.Context, incomplete: str) -> Candidates:
+    """Whatever has an identifier that begins so."""
+    for prefix, newest in _BY_PREFIX.items():
+        if prefix.startswith(incomplete[:4]):
+            yield from _found(context, incomplete, newest)
+
+
+def models(context: typer.Context, incomplete: str) -> Candidates:
+    """The newest models; the shell itself offers no folders then."""
+    return _found(context, incomplete, Secateur.models)
+
+
+def datasets(context: typer.Context, incomplete: str) -> Candidates:
+    """The newest datasets."""
+    return _found(context, incomplete, Secateur.datasets)
+
+
+Thing = JobResource | ModelResource | DatasetResource
+_BY_PREFIX: dict[str, Callable[[Secateur], Iterable[Thing]]] = {
+    "job_": lambda client: (job.view for job in client.jobs()),
+    "mdl_": Secateur.models,
+    "dst_": Secateur.datasets,
+}
+
+
+def _found(context: typer.Context, incomplete: str, newest: Callable[[Secateur], Iterable[Thing]]) -> Candidates:
+    url, key = context.params.get("url"), context.params.get("api_key")
+    # Whatever goes wrong, a shell that asks for words must get no error in their place.
+    try:
+        with Secateur(url, key, timeout=_SECONDS, max_retries=0) as client:
+            known = [
+                (thing.id, f"{thing.state.value} {thing.name or ''}".strip()) for thing in islice(newest(client), _MOST)
+            ]
+    except Exception:
+        return
+    yield from (each for each in known if each[0].startswith(incomplete))

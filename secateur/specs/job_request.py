@@ -1,0 +1,100 @@
+"""A job as the command line describes it: a spec file, options over it, `--set` over both; checked, then sent."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from api_schemas.spec.job import JobRequest
+from api_schemas.spec.presets import PresetName
+from secateur.errors import InvalidRequest
+from secateur.specs.checked import checked
+from secateur.specs.overrides import overridden, placed
+from secateur.specs.references import FORMS, What, placeholder, reference
+from secateur.specs.spec_file import read_spec
+
+
+@dataclass(frozen=True)
+class Options:
+    """What was given beside the spec file."""
+
+    model: str | None = None
+    data: str | None = None
+    preset: PresetName | None = None
+    sparsity: float | None = None
+    name: str | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+    priority: int | None = None
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """The body of a request. `uploads`: what in it only stands for a folder of this machine."""
+
+    body: dict[str, Any]
+    uploads: Mapping[What, Path]
+
+    def with_ids(self, ids: Mapping[What, str]) -> dict[str, Any]:
+        """The body, with what was uploaded meanwhile."""
+        return {**self.body, **{what: {**self.body[what], "id": found} for what, found in ids.items()}}
+
+
+def wanted(spec: Path | None, options: Options, settings: Sequence[str]) -> Wanted:
+    """The request, held against the contract. Raises InvalidRequest."""
+    body = read_spec(spec) if spec else {}
+    given = {
+        "pruning.preset": options.preset,
+        "pruning.target": None if options.sparsity is None else {"attention_sparsity": options.sparsity},
+        "name": options.name,
+        "priority": options.priority,
+    }
+    body = placed(body, {path: value for path, value in given.items() if value is not None})
+    # Keys of labels may have dots.
+    body |= {"labels": {**(body.get("labels") or {}), **options.labels}} if options.labels else {}
+    uploads = _named(body, options)
+    body = overridden(body, settings)
+    _complete(body)
+    checked(JobRequest, body, spec)
+    return Wanted(body, uploads)
+
+
+def labels_of(pairs: Sequence[str]) -> dict[str, str]:
+    """`["team=speech"]` as an object. Raises InvalidRequest."""
+    found = {}
+    for pair in pairs:
+        key, sign, value = pair.partition("=")
+        if not sign or not key:
+            raise InvalidRequest(f"--label {pair}: write it as key=value.", code="usage")
+        found[key] = value
+    return found
+
+
+def _named(body: dict[str, Any], options: Options) -> dict[What, Path]:
+    """Put model and dataset into the body; returns those that are to be uploaded."""
+    uploads: dict[What, Path] = {}
+    given: tuple[tuple[What, str | None], ...] = (("model", options.model), ("dataset", options.data))
+    for what, text in given:
+        if text is None:
+            continue
+        found = reference(text, what)
+        if isinstance(found, Path):
+            uploads[what], found = found, placeholder(what)
+        # The columns and splits that a spec names are of whatever data the job has.
+        before = body.get(what)
+        kept = (
+            {name: before[name] for name in ("columns", "splits") if name in before} if isinstance(before, dict) else {}
+        )
+        body[what] = {**kept, **found}
+    return uploads
+
+
+def _complete(body: Mapping[str, Any]) -> None:
+    """What is simply not there yet is asked for in the words of the command line."""
+    asked: tuple[tuple[What, str], ...] = (("model", "--model"), ("dataset", "--data"))
+    for what, option in asked:
+        if what not in body:
+            raise InvalidRequest(f"Which {what}? Give {option}: {FORMS[what]}.", code="usage")
+    pruning = body.get("pruning", {})
+    if isinstance(pruning, dict) and "target" not in pruning:
+        detail = "How much is to be removed? Give --sparsity 0.5 (of the attention), or --set pruning.target.flops=0.5."
+        raise InvalidRequest(detail, code="usage")

@@ -1,0 +1,20 @@
+"""Who calls: everything a request may see or change follows from this."""
+
+from dataclasses import dataclass
+
+from api_schemas.enums import KeyScope
+from store.database.tenancy import DEFAULT_TENANT
+
+
+@dataclass(frozen=True)
+class Caller:
+    """The owner of what a request reads and makes, and what the key allows. No `key_id` on a server without keys."""
+
+    tenant: str
+    scopes: frozenset[KeyScope]
+    key_id: str | None = None
+    request_id: str | None = None
+
+
+ANYBODY = Caller(DEFAULT_TENANT, frozenset(KeyScope))
+"""Whoever reaches a server without keys."""

@@ -1,0 +1,100 @@
+"""What a key must allow: every route below /v1 says it in the type of its `services`, and nowhere else.
+
+`def cancel_job(services: ToWriteJobs, …)`: the key needs the scope `jobs:write`. The OpenAPI document is written from
+the same declaration, and the service does not start with a route that has none.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Annotated
+
+from fastapi import Depends, FastAPI, Request
+from fastapi.routing import APIRoute, iter_route_contexts
+from starlette.concurrency import run_in_threadpool
+
+from api_schemas.enums import AuditAction, AuditOutcome, KeyScope
+from api_schemas.errors import ErrorCode, SecateurError
+from service.access.caller import Caller
+from service.middleware.authentication import CALLER_KEY
+from service.services import Services
+from store.access import audit
+
+PUBLIC = frozenset(
+    {
+        *("/healthz", "/readyz", "/docs", "/docs/assets/{path}", "/openapi.json"),
+        *("/static/{version}/{name}", "/signin", "/signout"),
+    }
+)
+"""Routes that need no key."""
+
+
+@dataclass(frozen=True)
+class Needs:
+    """The dependency that hands out `Services`. Raises FORBIDDEN where the key has none of `any_of`."""
+
+    any_of: tuple[KeyScope, ...]
+
+    async def __call__(self, request: Request) -> Services:
+        # Not a plain function: FastAPI would send every call through a thread for it.
+        shared: Services = request.app.state.services
+        caller: Caller = getattr(request.state, CALLER_KEY)
+        services = replace(shared, caller=caller)
+        if caller.scopes.isdisjoint(self.any_of):
+            await run_in_threadpool(_note_refusal, services, request)
+            raise SecateurError(ErrorCode.FORBIDDEN, f"The key lacks the scope {' or '.join(self.any_of)}.")
+        return services
+
+
+ToWriteModels = Annotated[Services, Depends(Needs((KeyScope.MODELS_WRITE,)))]
+"""Uploads, of models and of datasets."""
+ToWriteJobs = Annotated[Services, Depends(Needs((KeyScope.JOBS_WRITE,)))]
+ToReadJobs = Annotated[Services, Depends(Needs((KeyScope.JOBS_READ, KeyScope.JOBS_WRITE)))]
+"""Who submits a job may watch it."""
+ToReadUploads = Annotated[Services, Depends(Needs((KeyScope.MODELS_WRITE, KeyScope.JOBS_WRITE, KeyScope.JOBS_READ)))]
+ToAdminister = Annotated[Services, Depends(Needs((KeyScope.ADMIN,)))]
+ToLookAround = Annotated[Services, Depends(Needs(tuple(KeyScope)))]
+"""Any valid key."""
+
+
+async def _public_services(request: Request) -> Services:
+    services: Services = request.app.state.services
+    return services
+
+
+Public = Annotated[Services, Depends(_public_services)]
+"""For the routes in PUBLIC: nobody in particular asks."""
+
+
+def declared(app: FastAPI) -> Iterator[tuple[str, frozenset[str], tuple[KeyScope, ...]]]:
+    """Path, methods and the scopes of which one is needed, of every route that is not in PUBLIC."""
+    for context in iter_route_contexts(app.routes):
+        path = context.path_format
+        if path is None or path in PUBLIC:
+            continue
+        route = context.original_route
+        needed = [
+            dependency.call.any_of
+            for dependency in (route.dependant.dependencies if isinstance(route, APIRoute) else ())
+            if isinstance(dependency.call, Needs)
+        ]
+        if len(needed) != 1:
+            raise RuntimeError(
+                f"{path} must say once what a key needs to call it: give its `services` a type of service/access/scopes.py."
+            )
+        yield path, frozenset(context.methods or ()), needed[0]
+
+
+def _note_refusal(services: Services, request: Request) -> None:
+    """Only of calls that would have changed something."""
+    operation = getattr(request.scope.get("route"), "operation_id", None)
+    if operation in set(AuditAction):
+        with services.database.write() as session:
+            audit.record(
+                session,
+                services.tenant,
+                AuditAction(operation),
+                None,
+                key_id=services.caller.key_id,
+                request_id=services.caller.request_id,
+                outcome=AuditOutcome.FORBIDDEN,
+            )

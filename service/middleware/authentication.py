@@ -1,0 +1,84 @@
+"""Who calls, found out before anything else of a request is read: its body, its address, its parameters."""
+
+import structlog
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from api_schemas.errors import ErrorCode, SecateurError
+from service.access.caller import ANYBODY, Caller
+from service.access.sessions import CSRF_HEADER, CSRF_KEY, check_own_page
+from service.core.views import V1
+from service.page import cookies
+from service.page.addresses import needs_caller
+from service.responses.problems import answer_to
+from service.services import Services
+from store.access import keys, sessions
+from store.database.tables import ApiKey
+
+CALLER_KEY = "caller"
+
+
+class Authenticate:
+    """ASGI middleware: below /v1 and on the pages nobody gets further without a valid key (setting `auth`), over the tenant's
+    rate, or from an address that sent too many keys that were none.
+
+    `request.state.caller` is set there, for service/access/scopes.py. What lies elsewhere is public.
+    """
+
+    def __init__(self, app: ASGIApp, services: Services) -> None:
+        self.app = app
+        self.services = services
+        self.waits = services.settings.auth != "none" or services.rates.remote
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or not _is_somebodys(scope["path"]):
+            await self.app(scope, receive, send)
+            return
+        request = Request(scope)
+        try:
+            # A thread costs more than all the rest where there is nothing to wait for.
+            caller = await run_in_threadpool(self._caller, request) if self.waits else self._caller(request)
+        except Exception as error:
+            await (await answer_to(request, error))(scope, receive, send)
+            return
+        setattr(request.state, CALLER_KEY, caller)
+        structlog.contextvars.bind_contextvars(tenant=caller.tenant, key_id=caller.key_id)
+        await self.app(scope, receive, send)
+
+    def _caller(self, request: Request) -> Caller:
+        request_id = getattr(request.state, "request_id", None)
+        if self.services.settings.auth == "none":
+            caller = Caller(ANYBODY.tenant, ANYBODY.scopes, request_id=request_id)
+        else:
+            key = self._key(request)
+            caller = Caller(key.tenant, frozenset(key.scopes), key.id, request_id)
+        self.services.rates.count(caller.tenant)
+        return caller
+
+    def _key(self, request: Request) -> ApiKey:
+        """The key that was sent, or that the browser's session was begun with."""
+        address = request.client.host if request.client else None
+        session = None if "authorization" in request.headers else cookies.token_of(request)
+        if session is None:
+            token = _token(request)
+            with self.services.refusals.counted(address, token):
+                return keys.authenticate(self.services.database, token)
+        with self.services.refusals.counted(address, session):
+            key = sessions.authenticate(self.services.database, session)
+        check_own_page(request, session, request.headers.get(CSRF_HEADER))
+        setattr(request.state, CSRF_KEY, sessions.csrf_of(session))
+        return key
+
+
+def _is_somebodys(path: str) -> bool:
+    return f"{path}/".startswith(f"{V1}/") or needs_caller(path)
+
+
+def _token(request: Request) -> str:
+    given = request.headers.getlist("authorization")
+    kind, _, token = given[0].strip().partition(" ") if len(given) == 1 else ("", "", "")
+    if kind.lower() != "bearer" or not token:
+        detail = "This call needs a key. Send it as `Authorization: Bearer sk_…`; an administrator makes keys."
+        raise SecateurError(ErrorCode.UNAUTHENTICATED, detail)
+    return token.strip()

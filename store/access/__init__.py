@@ -1,0 +1,1 @@
+"""API keys, sessions, quotas, idempotency keys, and the audit log."""

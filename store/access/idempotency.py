@@ -1,0 +1,101 @@
+"""Requests that are answered once: the key that a client names one by, and the answer it got.
+
+A key is reserved before the work, by one attempt at a time, and answered in the transaction that makes what was asked for:
+either both are there or neither. An attempt that fails gives its key back; one that dies loses it after `HOLD_SECONDS` to
+the next, and cannot write any more, since it would have to name its token.
+"""
+
+import secrets
+from dataclasses import dataclass
+from typing import Any, cast
+
+from sqlalchemy import CursorResult, delete, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.orm import Session
+
+from api_schemas.errors import ErrorCode, SecateurError
+from store.database.clock import now
+from store.database.tables import IdempotencyKey
+from store.database.tenancy import owned_by, select_owned
+
+HOLD_SECONDS = 60.0
+"""Well above what a request takes that has a key."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What was sent."""
+
+    status: int
+    headers: dict[str, str]
+    body: str
+
+
+@dataclass(frozen=True)
+class Reservation:
+    """The right to answer a key."""
+
+    key: str
+    token: str
+
+
+def reserve(session: Session, tenant: str, key: str, fingerprint: str, keep_seconds: float) -> Reservation | Answer:
+    """The answer there is, or the right to give it.
+
+    Raises IDEMPOTENCY_MISMATCH (the key is another request's) or IDEMPOTENCY_IN_PROGRESS (somebody else has that right).
+    """
+    mine = (owned_by(IdempotencyKey, tenant), IdempotencyKey.key == key)
+    session.execute(delete(IdempotencyKey).where(*mine, IdempotencyKey.expires_at < now()))
+    token = secrets.token_hex(16)
+    held = {"token": token, "held_until": now(plus=HOLD_SECONDS), "expires_at": now(plus=keep_seconds)}
+    insert = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
+    new = insert(IdempotencyKey).values(tenant=tenant, key=key, fingerprint=fingerprint, **held)
+    if session.scalar(new.on_conflict_do_nothing().returning(IdempotencyKey.key)) is not None:
+        return Reservation(key, token)
+    row = session.scalars(select_owned(IdempotencyKey, tenant).where(*mine).with_for_update()).one_or_none()
+    if row is None:
+        raise in_progress()  # Given back between the two statements.
+    if row.fingerprint != fingerprint:
+        detail = (
+            "This Idempotency-Key was used for a request that differs in address or body. Take a new key for this one."
+        )
+        raise SecateurError(ErrorCode.IDEMPOTENCY_MISMATCH, detail)
+    if row.status is not None:
+        return Answer(row.status, row.headers or {}, row.body or "")
+    lost = update(IdempotencyKey).where(*mine, IdempotencyKey.held_until < now())
+    if _changed(session, lost.values(**held)):
+        return Reservation(key, token)
+    raise in_progress()
+
+
+def keep(session: Session, tenant: str, reservation: Reservation, answer: Answer) -> None:
+    """Answer the key, in the transaction that makes what was asked for. Raises IDEMPOTENCY_IN_PROGRESS where it was lost."""
+    values = {"status": answer.status, "headers": answer.headers, "body": answer.body}
+    if not _changed(session, update(IdempotencyKey).where(*_held(tenant, reservation)).values(values)):
+        raise in_progress()
+
+
+def give_back(session: Session, tenant: str, reservation: Reservation) -> None:
+    """Nothing was made: the key is free again."""
+    session.execute(delete(IdempotencyKey).where(*_held(tenant, reservation)))
+
+
+def sweep(session: Session) -> int:
+    """Forget keys whose time is over; returns how many."""
+    result = cast("CursorResult[Any]", session.execute(delete(IdempotencyKey).where(IdempotencyKey.expires_at < now())))
+    return result.rowcount
+
+
+def in_progress() -> SecateurError:
+    detail = "The first request with this Idempotency-Key has not been answered yet. Send it again in a moment."
+    return SecateurError(ErrorCode.IDEMPOTENCY_IN_PROGRESS, detail, retry_after=1)
+
+
+def _held(tenant: str, reservation: Reservation) -> tuple[Any, ...]:
+    key, token = IdempotencyKey.key == reservation.key, IdempotencyKey.token == reservation.token
+    return (owned_by(IdempotencyKey, tenant), key, token, IdempotencyKey.status.is_(None))
+
+
+def _changed(session: Session, statement: Any) -> bool:
+    result = cast("CursorResult[Any]", session.execute(statement.execution_options(synchronize_session=False)))
+    return result.rowcount > 0

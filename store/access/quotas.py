@@ -1,0 +1,79 @@
+"""What a tenant uses, and the bounds that settings put to it. Bytes and waiting jobs are checked where they are added;
+running jobs are bounded by the claim itself (store/jobs/transitions.py)."""
+
+from dataclasses import dataclass
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from api_schemas.enums import JobState, UploadState
+from api_schemas.errors import ErrorCode, SecateurError
+from store.database.serial import one_at_a_time
+from store.database.tables import Job, JobStepFile, Upload, UploadFile
+from store.database.tenancy import owned_by
+from store.settings import Settings
+
+WAITING = (JobState.QUEUED, JobState.PAUSED)
+RUNNING = (JobState.RUNNING, JobState.CANCELLING)
+RETRY_SECONDS = 60
+"""Room comes when something ends or is removed; nobody knows when that is."""
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Of one tenant, now."""
+
+    stored_bytes: int
+    waiting_jobs: int
+    running_jobs: int
+
+
+def usage(session: Session, tenant: str) -> Usage:
+    """What counts against the quotas."""
+    return Usage(_stored(session, tenant), _jobs(session, tenant, WAITING), _jobs(session, tenant, RUNNING))
+
+
+def check_upload(session: Session, tenant: str, settings: Settings, size: int) -> None:
+    """Room for `size` more bytes, kept until this transaction ends. Raises QUOTA_EXCEEDED."""
+    most = settings.max_stored_bytes
+    if most is None:
+        return
+    one_at_a_time(session, f"bytes of {tenant}")
+    used = _stored(session, tenant)
+    if used + size > most:
+        detail = (
+            f"{size} bytes are announced, {used} of {most} are in use by uploads, announced ones included, and checkpoints. "
+            "Delete uploads or jobs that you do not need any more."
+        )
+        raise SecateurError(ErrorCode.QUOTA_EXCEEDED, detail, retry_after=RETRY_SECONDS)
+
+
+def check_job(session: Session, tenant: str, settings: Settings) -> None:
+    """Room for one more job, kept until this transaction ends. Raises QUOTA_EXCEEDED."""
+    most = settings.max_waiting_jobs
+    if most is not None:
+        one_at_a_time(session, f"jobs of {tenant}")
+        waiting = _jobs(session, tenant, WAITING)
+        if waiting >= most:
+            detail = f"{waiting} jobs wait, {most} may. Cancel one, or submit once another has begun."
+            raise SecateurError(ErrorCode.QUOTA_EXCEEDED, detail, retry_after=RETRY_SECONDS)
+    if settings.max_stored_bytes is not None and (used := _stored(session, tenant)) >= settings.max_stored_bytes:
+        detail = (
+            f"{used} of {settings.max_stored_bytes} bytes are in use, and a job's checkpoints need more. Delete uploads or "
+            "jobs that you do not need any more."
+        )
+        raise SecateurError(ErrorCode.QUOTA_EXCEEDED, detail, retry_after=RETRY_SECONDS)
+
+
+def _stored(session: Session, tenant: str) -> int:
+    kept = select(Upload.id).where(owned_by(Upload, tenant), Upload.state.in_([UploadState.OPEN, UploadState.READY]))
+    uploaded = select(func.sum(UploadFile.size)).where(UploadFile.upload_id.in_(kept))
+    results = select(func.sum(JobStepFile.size)).where(owned_by(JobStepFile, tenant))
+    # PostgreSQL answers a sum of big integers as a decimal.
+    return int(session.scalar(uploaded) or 0) + int(session.scalar(results) or 0)
+
+
+def _jobs(session: Session, tenant: str, states: tuple[JobState, ...]) -> int:
+    return (
+        session.scalar(select(func.count()).select_from(Job).where(owned_by(Job, tenant), Job.state.in_(states))) or 0
+    )

@@ -1,0 +1,61 @@
+"""Sessions of browsers: who signed in with a key is known by a random token until the key ends, or the session does.
+
+The token is the browser's alone; here is its hash (docs/adr/0019-sessions.md).
+"""
+
+import hashlib
+import hmac
+import re
+import secrets
+from typing import Any, cast
+
+from sqlalchemy import CursorResult, delete, select
+from sqlalchemy.orm import Session
+
+from api_schemas.errors import ErrorCode, SecateurError
+from store.access import keys
+from store.database.clock import now
+from store.database.connection import Database
+from store.database.tables import ApiKey, BrowserSession
+
+TOKEN_BYTES = 32
+_TOKEN = re.compile(r"[A-Za-z0-9_-]{43}")
+
+
+def begin(session: Session, key: ApiKey, seconds: float) -> str:
+    """The token of a new session with what `key` allows."""
+    token = secrets.token_urlsafe(TOKEN_BYTES)
+    session.add(BrowserSession(sha256=_hash(token), tenant=key.tenant, key_id=key.id, expires_at=now(plus=seconds)))
+    return token
+
+
+def authenticate(database: Database, token: str) -> ApiKey:
+    """The key that the session was begun with. Raises UNAUTHENTICATED where either has ended."""
+    found = None
+    if _TOKEN.fullmatch(token):
+        with database.read() as session:
+            living = select(BrowserSession.key_id).where(BrowserSession.expires_at > now())
+            found = session.scalar(living.where(BrowserSession.sha256 == _hash(token)))
+    if found is None:
+        raise SecateurError(ErrorCode.UNAUTHENTICATED, "The session is over. Sign in again.")
+    return keys.still_valid(database, found)
+
+
+def end(session: Session, token: str) -> None:
+    """From here on the token opens nothing."""
+    session.execute(delete(BrowserSession).where(BrowserSession.sha256 == _hash(token)))
+
+
+def sweep(session: Session) -> int:
+    """Forget sessions whose time is over; returns how many."""
+    result = cast("CursorResult[Any]", session.execute(delete(BrowserSession).where(BrowserSession.expires_at < now())))
+    return result.rowcount
+
+
+def csrf_of(token: str) -> str:
+    """What changing requests of the session have to carry. Whoever knows it cannot tell the token."""
+    return hmac.new(token.encode(), b"csrf", hashlib.sha256).hexdigest()
+
+
+def _hash(token: str) -> str:
+    return hashlib.sha256(token.encode()).hexdigest()

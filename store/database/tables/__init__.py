@@ -1,0 +1,48 @@
+"""The tables, by subject. One model for SQLite and PostgreSQL; store/database/migrations makes them.
+
+Only store/jobs/transitions.py writes `jobs.state`, and it alone inserts into `job_steps` and `job_events`.
+"""
+
+from store.database.tables.access import ApiKey, AuditRow, BrowserSession, IdempotencyKey
+from store.database.tables.base import ID_LENGTH, KEY_LENGTH, NAME_LENGTH, NAMING, Base, Owned
+from store.database.tables.jobs import (
+    Job,
+    JobEventRow,
+    JobLabel,
+    JobLogRow,
+    JobStep,
+    JobStepFile,
+    ObservationRow,
+    TrainingFile,
+)
+from store.database.tables.queue import OutboxMessage
+from store.database.tables.uploads import ResumablePart, ResumableUpload, Upload, UploadFile
+from store.database.tables.webhooks import Webhook, WebhookDelivery
+
+__all__ = [
+    "ID_LENGTH",
+    "KEY_LENGTH",
+    "NAME_LENGTH",
+    "NAMING",
+    "ApiKey",
+    "AuditRow",
+    "Base",
+    "BrowserSession",
+    "IdempotencyKey",
+    "Job",
+    "JobEventRow",
+    "JobLabel",
+    "JobLogRow",
+    "JobStep",
+    "JobStepFile",
+    "ObservationRow",
+    "OutboxMessage",
+    "Owned",
+    "ResumablePart",
+    "ResumableUpload",
+    "TrainingFile",
+    "Upload",
+    "UploadFile",
+    "Webhook",
+    "WebhookDelivery",
+]

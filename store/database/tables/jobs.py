@@ -1,0 +1,187 @@
+"""Jobs, their steps, events, logs and labels, and what finished ones took."""
+
+from datetime import datetime
+
+from pydantic import BaseModel, ConfigDict
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    String,
+    Text,
+)
+from sqlalchemy.orm import Mapped, mapped_column, relationship
+
+from api_schemas.api.labels import LABEL_KEY_LENGTH, LABEL_VALUE_LENGTH
+from api_schemas.api.resources import JobError, JobProgress
+from api_schemas.enums import JobState, Phase
+from api_schemas.results.events import JOB_EVENT_BODY, JobEventBody
+from api_schemas.results.metrics import DataSummary, JobResult, StepMetrics
+from api_schemas.spec.job import JobRequest
+from checkpoints.sizes.job_cost import Observation
+from store.database.clock import now
+from store.database.documents import Document
+from store.database.tables.base import ID_LENGTH, KEY_LENGTH, NAME_LENGTH, Base, Owned
+
+
+class TrainingFile(BaseModel):
+    """The newest state of a step's recovery; durable under `key`, forgotten once the step is committed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    step: int
+    epoch: int
+    """Epochs of the recovery that are done."""
+    key: str
+    size: int
+    sha256: str
+
+
+class Job(Owned, Base):
+    """A job: what was asked, where it stands, and who holds it (docs/states.md)."""
+
+    __tablename__ = "jobs"
+    __table_args__ = (
+        Index(None, "tenant", "created_at"),
+        Index("ix_jobs_claim", "state", "priority", "created_at"),
+        Index(None, "tenant", "state"),
+        Index(None, "tenant", "claimed_at"),
+        Index(None, "tenant", "model_id"),
+    )
+
+    id: Mapped[str] = mapped_column(String(ID_LENGTH), primary_key=True)
+    name: Mapped[str | None] = mapped_column(String(NAME_LENGTH))
+    request: Mapped[JobRequest] = mapped_column(Document(JobRequest))
+    lineage: Mapped[dict[str, str]] = mapped_column(JSON)
+    """Where model and data came from; ends up in pruning.json."""
+    model_id: Mapped[str | None] = mapped_column(String(255))
+    """`lineage["model"]`, to be searched by."""
+    priority: Mapped[int] = mapped_column(Integer, default=0)
+    created_at: Mapped[datetime] = mapped_column(default=now())
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+
+    state: Mapped[JobState]
+    phase: Mapped[Phase | None]
+    progress: Mapped[JobProgress | None] = mapped_column(Document(JobProgress))
+    data: Mapped[DataSummary | None] = mapped_column(Document(DataSummary))
+    result: Mapped[JobResult | None] = mapped_column(Document(JobResult))
+    error: Mapped[JobError | None] = mapped_column(Document(JobError))
+
+    epoch: Mapped[int] = mapped_column(Integer, default=0)
+    """Fencing token: rises at every claim, and every later write of the claimer must name it."""
+    worker: Mapped[str | None] = mapped_column(String(NAME_LENGTH))
+    """Who claimed it last."""
+    claimed_at: Mapped[datetime | None]
+    """When it was claimed last."""
+    lease_until: Mapped[datetime | None]
+    available_at: Mapped[datetime | None]
+    """A queued job is not claimed before this moment: the wait after an unplanned end."""
+    failures: Mapped[int] = mapped_column(Integer, default=0)
+    """Unplanned ends since the last committed step."""
+    pause_requested: Mapped[bool] = mapped_column(default=False)
+    """A running job is to stop after the step that runs."""
+    ran_seconds: Mapped[float] = mapped_column(default=0.0)
+    """How long workers have held it, as their heartbeats counted."""
+    microbatch: Mapped[int | None] = mapped_column(Integer)
+    """The most samples of one pass, once the job has run out of memory."""
+    training: Mapped[TrainingFile | None] = mapped_column(Document(TrainingFile))
+    """Where the recovery of the next step can go on, after an attempt that did not finish it."""
+    last_step: Mapped[int | None] = mapped_column(Integer)
+    """The newest committed step; 0 is the original model's."""
+    last_seq: Mapped[int] = mapped_column(Integer, default=0)
+    """Number of the newest event."""
+    deleted_at: Mapped[datetime | None]
+    """Since when nothing but this row is left of the job."""
+
+    @property
+    def attempts(self) -> int:
+        """How often a worker has claimed the job."""
+        return self.epoch
+
+
+class JobLabel(Owned, Base):
+    """A label of a job, beside the request that it came with: for selecting by."""
+
+    __tablename__ = "job_labels"
+    __table_args__ = (Index(None, "tenant", "key", "value"),)
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    key: Mapped[str] = mapped_column(String(LABEL_KEY_LENGTH), primary_key=True)
+    value: Mapped[str] = mapped_column(String(LABEL_VALUE_LENGTH))
+
+
+class JobStep(Owned, Base):
+    """A committed step. Its files exist, complete and unchanging, exactly when this row does."""
+
+    __tablename__ = "job_steps"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    step: Mapped[int] = mapped_column(Integer, primary_key=True)
+    epoch: Mapped[int] = mapped_column(Integer)
+    metrics: Mapped[StepMetrics] = mapped_column(Document(StepMetrics))
+    downloadable: Mapped[bool]
+    """False where the folder holds no model: step 0 keeps metrics only."""
+    expired: Mapped[bool] = mapped_column(default=False)
+    """Its files have been given up after their time."""
+    created_at: Mapped[datetime] = mapped_column(default=now())
+    files: Mapped[list["JobStepFile"]] = relationship(
+        order_by="JobStepFile.name", cascade="all, delete-orphan", lazy="selectin"
+    )
+
+
+class JobStepFile(Owned, Base):
+    """One file of a committed step; `name` is its path inside the step's folder, with forward slashes."""
+
+    __tablename__ = "job_step_files"
+    __table_args__ = (
+        ForeignKeyConstraint(["job_id", "step"], ["job_steps.job_id", "job_steps.step"], ondelete="CASCADE"),
+    )
+
+    job_id: Mapped[str] = mapped_column(String(ID_LENGTH), primary_key=True)
+    step: Mapped[int] = mapped_column(Integer, primary_key=True)
+    name: Mapped[str] = mapped_column(String(255), primary_key=True)
+    size: Mapped[int] = mapped_column(BigInteger)
+    sha256: Mapped[str] = mapped_column(String(64))
+    key: Mapped[str] = mapped_column(String(KEY_LENGTH))
+
+
+class JobEventRow(Owned, Base):
+    """What happened to a job, numbered from 1 without gaps."""
+
+    __tablename__ = "job_events"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    seq: Mapped[int] = mapped_column(Integer, primary_key=True)
+    created_at: Mapped[datetime] = mapped_column(default=now())
+    body: Mapped[JobEventBody] = mapped_column(Document(JOB_EVENT_BODY))
+
+
+class JobLogRow(Owned, Base):
+    """A piece of what the engine wrote to its log in one attempt (epoch); `start` counts bytes from the attempt's first."""
+
+    __tablename__ = "job_logs"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    attempt: Mapped[int] = mapped_column(Integer, primary_key=True)
+    start: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    size: Mapped[int] = mapped_column(Integer)
+    """Bytes of `text` in UTF-8."""
+    text: Mapped[str] = mapped_column(Text)
+    created_at: Mapped[datetime] = mapped_column(default=now())
+
+
+class ObservationRow(Base):
+    """What a finished job took, as future ones are estimated by. Nobody's: it says nothing of whose job it was."""
+
+    __tablename__ = "observations"
+    __table_args__ = (Index(None, "family", "created_at"),)
+
+    id: Mapped[int] = mapped_column(BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True)
+    family: Mapped[str] = mapped_column(String(64))
+    device: Mapped[str] = mapped_column(String(64))
+    created_at: Mapped[datetime] = mapped_column(default=now())
+    body: Mapped[Observation] = mapped_column(Document(Observation))

@@ -1,0 +1,23 @@
+"""Messages that wait to be published."""
+
+from datetime import datetime
+
+from sqlalchemy import (
+    BigInteger,
+    Integer,
+    String,
+)
+from sqlalchemy.orm import Mapped, mapped_column
+
+from store.database.clock import now
+from store.database.tables.base import Base, Owned
+
+
+class OutboxMessage(Owned, Base):
+    """A message to publish, written in the transaction that makes it true and removed once it was published."""
+
+    __tablename__ = "outbox"
+
+    id: Mapped[int] = mapped_column(BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True)
+    topic: Mapped[str] = mapped_column(String(32))
+    created_at: Mapped[datetime] = mapped_column(default=now())

@@ -1,0 +1,78 @@
+"""Uploads of models and datasets, their files, and files that come in pieces."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    ForeignKey,
+    Index,
+    Integer,
+    String,
+)
+from sqlalchemy.orm import Mapped, mapped_column, relationship
+
+from api_schemas.enums import UploadState
+from store.database.clock import now
+from store.database.tables.base import ID_LENGTH, KEY_LENGTH, NAME_LENGTH, Base, Owned
+
+
+class Upload(Owned, Base):
+    """A model or a dataset, uploaded file by file; immutable once `ready`."""
+
+    __tablename__ = "uploads"
+    __table_args__ = (Index(None, "tenant", "kind", "created_at"),)
+
+    id: Mapped[str] = mapped_column(String(ID_LENGTH), primary_key=True)
+    kind: Mapped[str] = mapped_column(String(16))
+    name: Mapped[str | None] = mapped_column(String(NAME_LENGTH))
+    state: Mapped[UploadState]
+    description: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    """What `complete` found: a ModelLayout or DatasetContents as JSON."""
+    created_at: Mapped[datetime] = mapped_column(default=now())
+    files: Mapped[list["UploadFile"]] = relationship(
+        back_populates="upload", order_by="UploadFile.position", cascade="all, delete-orphan", lazy="selectin"
+    )
+
+
+class UploadFile(Owned, Base):
+    """A declared file; `key` names the artifact once the bytes have come and their sha256 was right. Files that are alike
+    may share one."""
+
+    __tablename__ = "upload_files"
+    __table_args__ = (Index(None, "tenant", "sha256"), Index(None, "key"))
+
+    upload_id: Mapped[str] = mapped_column(ForeignKey("uploads.id", ondelete="CASCADE"), primary_key=True)
+    name: Mapped[str] = mapped_column(String(NAME_LENGTH), primary_key=True)
+    position: Mapped[int] = mapped_column(Integer)
+    size: Mapped[int] = mapped_column(BigInteger)
+    sha256: Mapped[str] = mapped_column(String(64))
+    key: Mapped[str | None] = mapped_column(String(KEY_LENGTH))
+    upload: Mapped[Upload] = relationship(back_populates="files")
+
+
+class ResumableUpload(Owned, Base):
+    """A declared file that comes in pieces; `offset` bytes of it are kept (core/resumable.py)."""
+
+    __tablename__ = "resumable_uploads"
+
+    id: Mapped[str] = mapped_column(String(ID_LENGTH), primary_key=True)
+    upload_id: Mapped[str] = mapped_column(ForeignKey("uploads.id", ondelete="CASCADE"), index=True)
+    name: Mapped[str] = mapped_column(String(NAME_LENGTH))
+    size: Mapped[int] = mapped_column(BigInteger)
+    offset: Mapped[int] = mapped_column(BigInteger, default=0)
+    epoch: Mapped[int] = mapped_column(Integer, default=0)
+    """Fencing token: rises with every request that sends bytes; an earlier one that still runs writes nothing more."""
+    created_at: Mapped[datetime] = mapped_column(default=now())
+
+
+class ResumablePart(Owned, Base):
+    """A piece that has come: bytes [start, start + size) of the file."""
+
+    __tablename__ = "resumable_parts"
+
+    resumable_id: Mapped[str] = mapped_column(ForeignKey("resumable_uploads.id", ondelete="CASCADE"), primary_key=True)
+    start: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    size: Mapped[int] = mapped_column(BigInteger)
+    key: Mapped[str] = mapped_column(String(KEY_LENGTH))

@@ -1,0 +1,258 @@
+"""Artifacts: every byte of uploads and results, in a local folder (`file://`) or a bucket (`s3://`), through obstore.
+
+An object appears whole or not at all. Objects are never changed: what is new gets a new key. Local files are flushed to
+disk before a write returns, so that a row that names a key never outlives its bytes.
+"""
+
+import asyncio
+import errno
+import hashlib
+import logging
+import os
+import re
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import obstore
+from obstore.exceptions import BaseError
+from obstore.store import LocalStore, from_url
+
+from api_schemas.errors import ErrorCode, SecateurError
+
+log = logging.getLogger(__name__)
+
+CHUNK = 2**20
+PART = 8 * 2**20  # Of a multipart upload; S3 allows 10 000 parts of at least 5 MiB.
+# Four parts at a time are what an upload may hold in memory, whatever its size.
+_PARTS: Any = {"chunk_size": PART, "max_concurrency": 4}
+RETRY_TIMEOUT = timedelta(seconds=60)
+# In what obstore says: Rust's names of ENOSPC and EDQUOT and the texts of the two; MinIO and Ceph use the names, too.
+FULL = ("StorageFull", "QuotaExceeded", "No space left on device", "quota exceeded")
+# Keys are ours: identifiers, numbers and checked file names.
+KEY = re.compile(r"(?!.*(^|/)\.{1,2}(/|$))[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*")
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What was written."""
+
+    key: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Found:
+    """An object of a listing."""
+
+    key: str
+    written_at: datetime
+
+
+@contextmanager
+def _said_plainly(*kinds: type[Exception], writing: bool = False) -> Iterator[None]:
+    """What a store refuses, as STORAGE_FULL or STORAGE_UNAVAILABLE; an absent object stays a FileNotFoundError.
+
+    `kinds` are the exceptions that the store is known by. Where it is `writing`, what is absent is the store itself. Its
+    own words name hosts and paths: they are for the operator's log.
+    """
+    try:
+        yield
+    except tuple(kinds or (BaseError, OSError)) as error:
+        if isinstance(error, FileNotFoundError) and not writing:
+            raise
+        log.error("the artifact store failed: %s", error)
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or any(sign in str(error) for sign in FULL):
+            raise SecateurError(ErrorCode.STORAGE_FULL, "The artifact store has no room left.") from error
+        detail = "The artifact store does not answer, or refuses."
+        raise SecateurError(ErrorCode.STORAGE_UNAVAILABLE, detail) from error
+
+
+class Artifacts:
+    """One store. Safe to share between threads and event loops.
+
+    Every method raises STORAGE_FULL or STORAGE_UNAVAILABLE where the store does not do its work.
+    """
+
+    def __init__(self, url: str) -> None:
+        # A bucket that refuses is to say so while a request waits; who can wait longer tries again
+        # (worker/supervisor/retries.py).
+        options: dict[str, Any] = {"retry_config": {"max_retries": 5, "retry_timeout": RETRY_TIMEOUT}}
+        if url.startswith("file:"):
+            options = {"mkdir": True, "automatic_cleanup": True}
+        self._store = from_url(url, **options)
+        self._root = self._store.prefix if isinstance(self._store, LocalStore) else None
+
+    async def put_stream(self, key: str, chunks: AsyncIterator[bytes], *, size: int, sha256: str) -> Stored:
+        """Store `chunks` under `key` as they come, never holding more than a few of them.
+
+        Raises CHECKSUM_MISMATCH where they are not `size` bytes with that sha256 (hex); whatever `chunks` raises is
+        raised on. In either case nothing is stored.
+        """
+        # Not OSError: `chunks` raises those, too, when its client goes away.
+        with _said_plainly(BaseError, FileNotFoundError, PermissionError, writing=True):
+            await obstore.put_async(self._store, _checked(key), _verified(chunks, size, sha256), **_PARTS)
+        with _said_plainly():
+            await asyncio.to_thread(self._flush, key)
+        return Stored(key, size, sha256)
+
+    async def put_piece(self, key: str, chunks: AsyncIterator[bytes]) -> int:
+        """Store whatever comes, which nobody has said the size of; returns how many bytes it was."""
+        size = 0
+
+        async def counted() -> AsyncIterator[bytes]:
+            nonlocal size
+            async for chunk in chunks:
+                size += len(chunk)
+                yield chunk
+
+        with _said_plainly(BaseError, FileNotFoundError, PermissionError, writing=True):
+            await obstore.put_async(self._store, _checked(key), counted(), **_PARTS)
+        with _said_plainly():
+            await asyncio.to_thread(self._flush, key)
+        return size
+
+    def put_file(self, key: str, path: Path) -> Stored:
+        """Store a local file; hashes what it reads."""
+        digest = hashlib.sha256()
+        size = 0
+
+        def blocks() -> Iterator[bytes]:
+            nonlocal size
+            with path.open("rb") as file:
+                while block := file.read(CHUNK):
+                    digest.update(block)
+                    size += len(block)
+                    yield block
+
+        with _said_plainly(writing=True):
+            obstore.put(self._store, _checked(key), blocks(), **_PARTS)
+            self._flush(key)
+        return Stored(key, size, digest.hexdigest())
+
+    def size(self, key: str) -> int:
+        """In bytes. Raises FileNotFoundError."""
+        with _said_plainly():
+            return int(obstore.head(self._store, _checked(key))["size"])
+
+    def exists(self, key: str) -> bool:
+        try:
+            self.size(key)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def read(self, key: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
+        """Bytes [start, end) in chunks; to the end of the object by default. Raises FileNotFoundError at once."""
+        if end is not None and end <= start:
+            return iter(())
+        with _said_plainly():
+            result = obstore.get(self._store, _checked(key), options=_options(start, end))
+        return _chunks(result)
+
+    async def stream(self, key: str, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
+        """The same for an event loop: `async for chunk in await artifacts.stream(key)`."""
+        if end is not None and end <= start:
+            return _nothing()
+        with _said_plainly():
+            result = await obstore.get_async(self._store, _checked(key), options=_options(start, end))
+        return _async_chunks(result)
+
+    def fetch(self, key: str, path: Path, sha256: str) -> None:
+        """Copy an object to a local file. Raises FileNotFoundError, or CHECKSUM_MISMATCH where its bytes changed."""
+        digest = hashlib.sha256()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("wb") as file:
+            for chunk in self.read(key):
+                digest.update(chunk)
+                file.write(chunk)
+        if digest.hexdigest() != sha256:
+            path.unlink()
+            raise SecateurError(ErrorCode.CHECKSUM_MISMATCH, f"The stored file {path.name} has changed since it came.")
+
+    def list(self, prefix: str) -> Iterator[Found]:
+        """Objects below `prefix/`, as they come."""
+        with _said_plainly():
+            for batch in obstore.list(self._store, _checked(prefix)):
+                yield from (Found(item["path"], item["last_modified"]) for item in batch)
+
+    def delete(self, key: str) -> None:
+        """Remove one object; nothing happens where there is none."""
+        try:
+            with _said_plainly():
+                obstore.delete(self._store, _checked(key))
+        except FileNotFoundError:
+            return
+
+    def delete_prefix(self, prefix: str) -> int:
+        """Remove all objects below `prefix/`; returns how many there were."""
+        keys = [found.key for found in self.list(prefix)]
+        for key in keys:
+            self.delete(key)
+        return len(keys)
+
+    def _flush(self, key: str) -> None:
+        """obstore renames a complete file into place but does not flush it; a power cut could leave it empty."""
+        if self._root is None:
+            return
+        path = self._root / key
+        path.chmod(0o644)
+        for target in (path, *path.parents):
+            descriptor = os.open(target, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+            if target == self._root:
+                return
+
+
+def _checked(key: str) -> str:
+    if not KEY.fullmatch(key):
+        raise ValueError(f"not an artifact key: {key!r}")
+    return key
+
+
+async def _verified(chunks: AsyncIterator[bytes], size: int, sha256: str) -> AsyncIterator[bytes]:
+    digest = hashlib.sha256()
+    received = 0
+    async for chunk in chunks:
+        digest.update(chunk)
+        received += len(chunk)
+        if received > size:
+            break
+        yield chunk
+    if received != size:
+        much = "more than" if received > size else f"{received} of"
+        raise SecateurError(ErrorCode.CHECKSUM_MISMATCH, f"{much} the declared {size} bytes came; send the file again.")
+    if digest.hexdigest() != sha256:
+        detail = f"The bytes that came have sha256 {digest.hexdigest()}, declared was {sha256}; send the file again."
+        raise SecateurError(ErrorCode.CHECKSUM_MISMATCH, detail)
+
+
+def _options(start: int, end: int | None) -> Any:
+    if end is not None:
+        return {"range": (start, end)}
+    return {"range": {"offset": start}} if start else {}
+
+
+def _chunks(result: "obstore.GetResult") -> Iterator[bytes]:
+    with _said_plainly():
+        for chunk in result.stream(CHUNK):
+            yield bytes(chunk)
+
+
+async def _async_chunks(result: "obstore.GetResult") -> AsyncIterator[bytes]:
+    with _said_plainly():
+        async for chunk in result.stream(CHUNK):
+            yield bytes(chunk)
+
+
+async def _nothing() -> AsyncIterator[bytes]:
+    empty: tuple[bytes, ...] = ()
+    for chunk in empty:
+        yield chunk

@@ -1,0 +1,1 @@
+"""Jobs: their state machine, and everything that is kept of them."""

@@ -1,0 +1,70 @@
+"""What finished jobs took, kept for estimates: of every family and device the newest ones."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import delete, select
+from sqlalchemy.orm import Session
+
+from api_schemas.results.events import Started
+from api_schemas.results.metrics import Memory
+from checkpoints.sizes.cost_model import phase_work
+from checkpoints.sizes.job_cost import Observation, PhaseTime
+from store.database.tables import Job, JobEventRow, JobStep, ObservationRow
+
+KEPT = 100
+"""Of a family."""
+READ = 20
+"""The newest, which an estimate is made from: libraries, drivers and neighbours change."""
+_FIRST_EVENTS = 50
+
+
+@dataclass(frozen=True)
+class Observed:
+    """Finished jobs of one family on one device, newest first."""
+
+    device: str
+    jobs: Sequence[Observation]
+
+
+def record(session: Session, job_id: str) -> None:
+    """Note what a job took that has just succeeded, in the transaction that says so.
+
+    Only of one that ran in one go: what was done twice, or waited for, says nothing of the next.
+    """
+    job = session.get_one(Job, job_id)
+    steps = session.scalars(select(JobStep).where(JobStep.job_id == job_id).order_by(JobStep.step)).all()
+    started = _started(session, job_id)
+    if started is None or started.family is None or started.tensor_bytes is None:
+        return
+    if job.attempts != 1 or job.data is None or len(steps) < 2:
+        return
+    metrics = [step.metrics for step in steps]
+    layers, flops = len(metrics[0].widths.layers), [step.size.flops for step in metrics]
+    work = phase_work(job.request, layers, job.data.samples, flops)
+    seconds = {phase: sum(step.seconds.get(phase, 0.0) for step in metrics) for phase in work}
+    observation = Observation(
+        phases={phase: PhaseTime(seconds=seconds[phase], work=done) for phase, done in work.items() if done},
+        outside_seconds=max(0.0, job.ran_seconds - sum(seconds.values())),
+        base=started.memory or Memory(),
+        peak=metrics[-1].memory or Memory(),
+        tensor_bytes=started.tensor_bytes,
+    )
+    session.add(ObservationRow(family=started.family, device=started.device, body=observation))
+    session.flush()
+    of_family = select(ObservationRow.id).where(ObservationRow.family == started.family)
+    oldest = of_family.order_by(ObservationRow.id.desc()).offset(KEPT).limit(1).scalar_subquery()
+    session.execute(delete(ObservationRow).where(ObservationRow.family == started.family, ObservationRow.id <= oldest))
+
+
+def recent(session: Session, family: str) -> Observed | None:
+    """Of the device that finished a job of the family last. None where none has."""
+    newest = select(ObservationRow).where(ObservationRow.family == family).order_by(ObservationRow.id.desc())
+    rows = session.scalars(newest.limit(READ)).all()
+    return Observed(rows[0].device, [row.body for row in rows if row.device == rows[0].device]) if rows else None
+
+
+def _started(session: Session, job_id: str) -> Started | None:
+    events = select(JobEventRow.body).where(JobEventRow.job_id == job_id, JobEventRow.seq <= _FIRST_EVENTS)
+    found = (body for body in session.scalars(events.order_by(JobEventRow.seq)) if isinstance(body, Started))
+    return next(found, None)

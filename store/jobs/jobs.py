@@ -1,0 +1,112 @@
+"""Reading jobs, and creating one. Everything that changes a job's state is in store/jobs/transitions.py."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import lru_cache
+
+from sqlalchemy import Select, String, bindparam, func, select
+from sqlalchemy.orm import Session
+
+from api_schemas.api.labels import selected
+from api_schemas.enums import JobState
+from api_schemas.results.events import JobEvent
+from api_schemas.results.metrics import StepMetrics
+from api_schemas.spec.job import JobRequest
+from store.database.paging import Rows, fetch_page
+from store.database.tables import Job, JobEventRow, JobLabel, JobStep
+from store.database.tenancy import select_owned
+from store.jobs import transitions
+
+
+def create(session: Session, tenant: str, request: JobRequest, lineage: Mapping[str, str]) -> Job:
+    """A queued job, its first event, and the message that wakes a worker (after the commit: outbox.dispatch)."""
+    return transitions.submit(session, tenant, request, lineage)
+
+
+def get(session: Session, tenant: str, job_id: str) -> Job | None:
+    """Also one that was deleted (`deleted_at`)."""
+    return session.scalar(_one(), {"tenant": tenant, "job_id": job_id})
+
+
+@lru_cache
+def _one() -> Select[Job]:
+    """Made once, since every poll asks."""
+    return select_owned(Job, bindparam("tenant", type_=String)).where(Job.id == bindparam("job_id"))
+
+
+@dataclass(frozen=True)
+class JobFilter:
+    """Which jobs a list is of: those that meet all that is given."""
+
+    states: Collection[JobState] = ()
+    """In one of these; in any, where there are none."""
+    labels: Collection[str] = ()
+    """A `LabelSelector` each."""
+    model_id: str | None = None
+    created_after: datetime | None = None
+    """At that moment, too."""
+    created_before: datetime | None = None
+
+    def narrow(self, query: Select[Job], tenant: str) -> Select[Job]:
+        """The rows of `query` that meet it."""
+        if self.states:
+            query = query.where(Job.state.in_(self.states))
+        if self.model_id is not None:
+            query = query.where(Job.model_id == self.model_id)
+        if self.created_after is not None:
+            query = query.where(Job.created_at >= self.created_after)
+        if self.created_before is not None:
+            query = query.where(Job.created_at < self.created_before)
+        for key, value in map(selected, self.labels):
+            found = select_owned(JobLabel, tenant).where(JobLabel.job_id == Job.id, JobLabel.key == key)
+            query = query.where((found if value is None else found.where(JobLabel.value == value)).exists())
+        return query
+
+
+EVERY_JOB = JobFilter()
+
+
+def page(session: Session, tenant: str, cursor: str | None, limit: int, wanted: JobFilter = EVERY_JOB) -> Rows[Job]:
+    """Newest first, those left out that were deleted."""
+    query = select_owned(Job, tenant).where(Job.deleted_at.is_(None))
+    return fetch_page(session, Job, wanted.narrow(query, tenant), cursor, limit)
+
+
+def steps(session: Session, tenant: str, job_id: str) -> Sequence[JobStep]:
+    """All committed steps in order, with their files; step 0 has metrics only (`downloadable` is False)."""
+    return session.scalars(select_owned(JobStep, tenant).where(JobStep.job_id == job_id).order_by(JobStep.step)).all()
+
+
+def metrics(session: Session, tenant: str, found: Sequence[Job]) -> dict[str, list[StepMetrics]]:
+    """Of all committed steps in order, by job. At most one query, and none of the steps' many files: polls ask for this."""
+    measured: dict[str, list[StepMetrics]] = {job.id: [] for job in found}
+    begun = [job.id for job in found if job.last_step is not None]
+    if begun:
+        query = select_owned(JobStep, tenant).where(JobStep.job_id.in_(begun)).order_by(JobStep.step)
+        for job_id, of_step in session.execute(query.with_only_columns(JobStep.job_id, JobStep.metrics)):
+            measured[job_id].append(of_step)
+    return measured
+
+
+def hold_step(session: Session, tenant: str, job_id: str, step: int) -> bool:
+    """Whether the step has a checkpoint; if so its files do not expire before this transaction ends."""
+    # KEY SHARE: against expiry, which locks the job, and not against the worker that may still run it.
+    held = select_owned(Job, tenant).where(Job.id == job_id).with_for_update(read=True, key_share=True)
+    if session.scalar(held) is None:
+        return False
+    kept = select_owned(JobStep, tenant).where(JobStep.job_id == job_id, JobStep.step == step)
+    return session.scalar(kept.where(JobStep.downloadable, ~JobStep.expired)) is not None
+
+
+def events_after(session: Session, tenant: str, job_id: str, seq: int, limit: int) -> Sequence[JobEvent]:
+    """Events numbered above `seq`, in order."""
+    query = select_owned(JobEventRow, tenant).where(JobEventRow.job_id == job_id, JobEventRow.seq > seq)
+    rows = session.scalars(query.order_by(JobEventRow.seq).limit(limit))
+    return [JobEvent(seq=row.seq, created_at=row.created_at, body=row.body) for row in rows]
+
+
+def count_claimable(session: Session, failure_cap: int, max_running: int | None = None) -> int:
+    """How many jobs workers that asked now would get, as far as `max_running` of a tenant is not reached meanwhile."""
+    query = select(func.count()).select_from(Job).where(transitions.claimable(failure_cap, max_running))
+    return session.scalar(query) or 0

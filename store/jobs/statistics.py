@@ -1,0 +1,119 @@
+"""Numbers for the operator over all tenants: how long the queue is, how jobs end, where their time goes."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import JSON, ColumnElement, Row, Select, func, select, type_coerce
+from sqlalchemy.orm import Session
+
+from api_schemas.enums import TERMINAL_STATES, JobState
+from api_schemas.errors import ErrorCode
+from store.database.clock import now
+from store.database.tables import Job, JobEventRow, JobStepFile, UploadFile
+
+RECENT_SECONDS = 86_400
+MOST_JOBS = 2000
+"""Of the recent ones, the newest, whose events are read: a scrape stays short however busy the service is."""
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Phases and crashes are of the jobs that were claimed within the last RECENT_SECONDS."""
+
+    jobs_by_state: dict[str, float]
+    queued: int
+    oldest_queued_seconds: float
+    failures_by_code: dict[str, float]
+    crashes_by_code: dict[str, float]
+    phase_seconds: dict[str, float]
+    phase_times: dict[str, float]
+    stored_bytes: int
+
+
+def read(session: Session) -> Statistics:
+    """On one snapshot."""
+    states = dict.fromkeys((state.value for state in JobState), 0.0)
+    states |= {state.value: float(count) for state, count in session.execute(_count(Job.__table__.c.state))}
+    moment, oldest = session.execute(
+        select(now(), select(func.min(Job.created_at)).where(Job.state == JobState.QUEUED).scalar_subquery())
+    ).one()
+    code = _member(Job.error, "code")
+    failures = session.execute(_count(code).where(Job.state == JobState.FAILED, code.is_not(None)))
+    seconds, times, crashes = _of_events(session)
+    return Statistics(
+        jobs_by_state=states,
+        queued=int(states[JobState.QUEUED.value]),
+        oldest_queued_seconds=(moment - oldest).total_seconds() if oldest else 0.0,
+        failures_by_code={code: float(count) for code, count in failures},
+        crashes_by_code=crashes,
+        phase_seconds=seconds,
+        phase_times=times,
+        stored_bytes=sum(
+            int(session.scalar(total) or 0)
+            for total in (
+                select(func.sum(UploadFile.size)).where(UploadFile.key.is_not(None)),
+                select(func.sum(JobStepFile.size)),
+            )
+        ),
+    )
+
+
+def _of_events(session: Session) -> tuple[dict[str, float], dict[str, float], dict[str, float]]:
+    """Seconds in each phase, how often each was begun, and unplanned ends by code."""
+    recent = (
+        select(Job.id)
+        .where(Job.claimed_at > now(plus=-RECENT_SECONDS))
+        .order_by(Job.claimed_at.desc())
+        .limit(MOST_JOBS)
+        .scalar_subquery()
+    )
+    kind = _member(JobEventRow.body, "type")
+    rows = session.execute(
+        select(
+            JobEventRow.job_id,
+            JobEventRow.created_at,
+            _member(JobEventRow.body, "phase").label("phase"),
+            _member(JobEventRow.body, "state").label("state"),
+            _member(JobEventRow.body, "code").label("code"),
+        )
+        .where(JobEventRow.job_id.in_(recent), kind.in_(("phase", "state", "warning")))
+        .order_by(JobEventRow.job_id, JobEventRow.seq)
+    )
+    return _added_up(rows)
+
+
+def _added_up(
+    rows: Iterable[Row[str, datetime, Any, Any, Any]],
+) -> tuple[dict[str, float], dict[str, float], dict[str, float]]:
+    seconds: dict[str, float] = {}
+    times: dict[str, float] = {}
+    crashes: dict[str, float] = {}
+    idle = {state.value for state in (*TERMINAL_STATES, JobState.QUEUED, JobState.PAUSED)}
+    known = {code.value for code in ErrorCode}
+    job: str | None = None
+    phase: str | None = None
+    began: datetime | None = None
+    for job_id, moment, next_phase, state, code in rows:
+        if job_id != job:
+            job, phase, began = job_id, None, None
+        if code in known:
+            crashes[code] = crashes.get(code, 0.0) + 1
+        if next_phase is None and state not in idle:
+            continue
+        if phase is not None and began is not None:
+            seconds[phase] = seconds.get(phase, 0.0) + (moment - began).total_seconds()
+            times[phase] = times.get(phase, 0.0) + 1
+        phase, began = next_phase, moment
+    return seconds, times, crashes
+
+
+def _count(by: ColumnElement[Any]) -> Select[Any, int]:
+    return select(by, func.count()).select_from(Job).group_by(by)
+
+
+def _member(document: Any, name: str) -> ColumnElement[str]:
+    """A text inside a JSON column."""
+    member: ColumnElement[str] = type_coerce(document, JSON)[name].as_string()
+    return member

@@ -1,0 +1,470 @@
+"""The life of a job: every change of `jobs.state`, each one conditional UPDATE (drawn in docs/states.md).
+
+Nobody reads a job, decides, and writes it back: the condition travels with the UPDATE, so of two that try at once one
+changes a row and the other changes none. A worker's writes name the epoch of its claim (the fencing token); once
+somebody else has claimed the job, or it was ended, they change no row and raise LeaseLost.
+
+Each transition appends its event, and its wake-up where one is due, in the same transaction.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, ScalarSelect, SQLColumnExpression, and_, case, func, literal, or_, select, update
+from sqlalchemy.orm import Session, aliased
+
+from api_schemas import ids
+from api_schemas.api.resources import JobError, JobProgress
+from api_schemas.enums import TERMINAL_STATES, JobState, Phase
+from api_schemas.errors import ErrorCode, SecateurError
+from api_schemas.results.events import JobEventBody, StateChanged, Warned
+from api_schemas.results.metrics import DataSummary, JobResult, StepMetrics
+from api_schemas.spec.job import JobRequest
+from store.database.clock import now
+from store.database.serial import one_at_a_time
+from store.database.tables import Job, JobEventRow, JobLabel, JobStep, JobStepFile, TrainingFile
+from store.database.tenancy import owned_by
+from store.queue import outbox
+from store.webhooks import news
+
+QUEUED, RUNNING, CANCELLING, PAUSED = JobState.QUEUED, JobState.RUNNING, JobState.CANCELLING, JobState.PAUSED
+SUCCEEDED, FAILED, CANCELLED = JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED
+
+MOST_DOUBLINGS = 6
+"""Of the wait after an unplanned end."""
+WORKER_LOST = JobError(
+    code=ErrorCode.ENGINE_CRASHED,
+    detail="The worker that ran this job stopped answering, again and again at the same step. "
+    "The operator's worker log says why (often memory); a smaller batch_size may help.",
+)
+
+
+class LeaseLost(Exception):
+    """The job is no longer this worker's, or not in the state the write needs: stop at once, publish nothing."""
+
+
+@dataclass(frozen=True)
+class Lease:
+    """A claim: the right to write to a job for as long as nobody has claimed it again."""
+
+    job_id: str
+    epoch: int
+
+
+@dataclass(frozen=True)
+class StepFile:
+    """A file of a step that is already durable under `key`."""
+
+    name: str
+    size: int
+    sha256: str
+    key: str
+
+
+# --- by the service --------------------------------------------------------------------------------------------------
+
+
+def submit(session: Session, tenant: str, request: JobRequest, lineage: Mapping[str, str]) -> Job:
+    """→ queued. One transaction: the job, its first event, the message that wakes a worker."""
+    job = Job(
+        id=ids.new_id(ids.JOB),
+        tenant=tenant,
+        name=request.name,
+        request=request,
+        lineage=dict(lineage),
+        model_id=lineage.get("model"),
+        priority=request.priority,
+        state=QUEUED,
+    )
+    job.last_seq = 1
+    session.add(job)
+    session.flush()
+    session.add_all(
+        JobLabel(job_id=job.id, tenant=tenant, key=key, value=value) for key, value in request.labels.items()
+    )
+    session.add(JobEventRow(job_id=job.id, tenant=tenant, seq=1, body=StateChanged(state=QUEUED)))
+    outbox.add_wake(session, tenant)
+    session.flush()
+    session.refresh(job)
+    return job
+
+
+def cancel(session: Session, tenant: str, job_id: str) -> Job:
+    """queued, paused → cancelled; running → cancelling (the worker ends its engine first); cancelling stays.
+
+    Raises NOT_FOUND, or CONFLICT where the job has already ended.
+    """
+    changed = _update(
+        session,
+        and_(owned_by(Job, tenant), Job.id == job_id, Job.state.in_([QUEUED, PAUSED, RUNNING])),
+        state=_either((Job.state == RUNNING, CANCELLING), otherwise=CANCELLED),
+        finished_at=case((Job.state == RUNNING, None), else_=now()),
+    )
+    return changed[0] if changed else _unless_ended(session, job_id, tenant, "cancelled")
+
+
+def pause(session: Session, tenant: str, job_id: str) -> Job:
+    """queued → paused; running → running, until the step that runs is committed, then paused; paused stays.
+
+    Raises NOT_FOUND, or CONFLICT where the job is ending or has ended.
+    """
+    changed = _update(
+        session,
+        and_(
+            owned_by(Job, tenant),
+            Job.id == job_id,
+            or_(Job.state == QUEUED, and_(Job.state == RUNNING, ~Job.pause_requested)),
+        ),
+        detail="a pause was asked for",
+        state=_either((Job.state == QUEUED, PAUSED), otherwise=RUNNING),
+        pause_requested=Job.state == RUNNING,
+    )
+    return changed[0] if changed else _unless_ended(session, job_id, tenant, "paused", CANCELLING)
+
+
+def resume(session: Session, tenant: str, job_id: str) -> Job:
+    """paused → queued; running with a pause to come → running without one; every other live job stays.
+
+    Raises NOT_FOUND, or CONFLICT where the job is ending or has ended.
+    """
+    changed = _update(
+        session,
+        and_(
+            owned_by(Job, tenant),
+            Job.id == job_id,
+            or_(Job.state == PAUSED, and_(Job.state == RUNNING, Job.pause_requested)),
+        ),
+        detail="resumed",
+        state=_either((Job.state == PAUSED, QUEUED), otherwise=RUNNING),
+        pause_requested=False,
+    )
+    if changed and changed[0].state == QUEUED:
+        outbox.add_wake(session, tenant)
+    return changed[0] if changed else _unless_ended(session, job_id, tenant, "resumed", CANCELLING)
+
+
+# --- by a worker -----------------------------------------------------------------------------------------------------
+
+
+def claimable(failure_cap: int, max_running: int | None = None) -> ColumnElement[bool]:
+    """Queued and due, or running under a lease that ran out: its worker is gone, which counts as a failure.
+
+    A lost job that is at the cap, or that was to be paused, is the sweeper's. A tenant with `max_running` jobs is passed over.
+    """
+    due = and_(Job.state == QUEUED, or_(Job.available_at.is_(None), Job.available_at <= now()))
+    lost = and_(Job.state == RUNNING, Job.lease_until < now(), Job.failures + 1 < failure_cap, ~Job.pause_requested)
+    ready = or_(due, lost)
+    return ready if max_running is None else and_(ready, running_of_tenant() < max_running)
+
+
+def turn() -> Sequence[SQLColumnExpression[Any]]:
+    """The order of the queue: priority; then the tenant that has fewer jobs running now, then the one that waited longer
+    since a job of its own was last begun; then age. store/jobs/queue_positions.py forecasts by it."""
+    return [
+        Job.priority.desc(),
+        running_of_tenant(),
+        last_begun_of_tenant().asc().nulls_first(),
+        Job.created_at,
+        Job.id,
+    ]
+
+
+def last_begun_of_tenant() -> ScalarSelect[datetime | None]:
+    """When a job of a job's tenant was last claimed."""
+    other = aliased(Job)
+    return select(func.max(other.claimed_at)).where(other.tenant == Job.tenant).correlate(Job).scalar_subquery()
+
+
+def claim(
+    session: Session, worker: str, lease_seconds: float, failure_cap: int, max_running: int | None = None
+) -> Job | None:
+    """queued, or running with an expired lease → running. The best job there is, or None.
+
+    The first by `turn`, of the tenants that have fewer than `max_running` jobs running. Two claimers never get the same
+    job: on PostgreSQL the second skips the locked row, on SQLite it waits for the first one's transaction and then finds
+    the row changed.
+    """
+    if max_running is not None:
+        # Otherwise two that claim at once would each count without the other's job.
+        one_at_a_time(session, "claim")
+    best = (
+        select(Job.id)
+        .where(claimable(failure_cap, max_running))
+        .order_by(*turn())
+        .limit(1)
+        .with_for_update(skip_locked=True, of=Job)
+        .scalar_subquery()
+    )
+    changed = _update(
+        session,
+        and_(Job.id == best, claimable(failure_cap, max_running)),
+        state=RUNNING,
+        epoch=Job.epoch + 1,
+        failures=Job.failures + case((Job.state == RUNNING, 1), else_=0),
+        worker=worker,
+        claimed_at=now(),
+        lease_until=now(plus=lease_seconds),
+        available_at=None,
+        started_at=func.coalesce(Job.started_at, now()),
+        phase=Phase.PREPARING,
+        progress=None,
+    )
+    return changed[0] if changed else None
+
+
+def renew(
+    session: Session, lease: Lease, lease_seconds: float, progress: JobProgress | None = None, ran_seconds: float = 0.0
+) -> JobState:
+    """A heartbeat: the lease starts anew, `progress` (if any) is shown, `ran_seconds` are added to the job's time.
+
+    Returns running, or cancelling: end the engine. Raises LeaseLost.
+    """
+    values: dict[str, Any] = {"lease_until": now(plus=lease_seconds), "ran_seconds": Job.ran_seconds + ran_seconds}
+    if progress is not None:
+        values |= {"progress": progress, "phase": progress.phase}
+    statement = update(Job).where(_held(lease, RUNNING, CANCELLING)).values(values).returning(Job.state)
+    state = session.execute(statement.execution_options(synchronize_session=False)).scalar_one_or_none()
+    if state is None:
+        raise LeaseLost(lease)
+    return JobState(state)
+
+
+def record(
+    session: Session,
+    lease: Lease,
+    events: Sequence[JobEventBody],
+    *,
+    phase: Phase | None = None,
+    data: DataSummary | None = None,
+) -> None:
+    """Append the engine's events, in order, and set what they say about the job. Raises LeaseLost."""
+    values: dict[str, Any] = {}
+    if phase is not None:
+        values["phase"] = phase
+    if data is not None:
+        values["data"] = data
+    _fenced(session, lease, (RUNNING, CANCELLING), events, **values)
+
+
+def hold(session: Session, lease: Lease) -> Job:
+    """Raises LeaseLost where the job is not this worker's; otherwise nobody takes it before the transaction ends."""
+    return _fenced(session, lease, (RUNNING, CANCELLING), ())
+
+
+def save_training(session: Session, lease: Lease, training: TrainingFile, events: Sequence[JobEventBody] = ()) -> None:
+    """The recovery of the next step can go on from `training`, which must already be durable. Raises LeaseLost."""
+    follows = Job.last_step == training.step - 1
+    _fenced(session, lease, (RUNNING,), events, follows, training=training)
+
+
+def commit_step(
+    session: Session,
+    lease: Lease,
+    metrics: StepMetrics,
+    files: Sequence[StepFile],
+    *,
+    downloadable: bool,
+    events: Sequence[JobEventBody] = (),
+) -> Job:
+    """A step exists from here on. Its files must already be durable. Returns the job, which may have to pause now.
+
+    First the fenced UPDATE of the job (which also says that this is the next step, and clears the failures), then the
+    rows of the step. Raises LeaseLost.
+    """
+    step = metrics.step
+    follows = Job.last_step.is_(None) if step == 0 else Job.last_step == step - 1
+    job = _fenced(session, lease, (RUNNING,), events, follows, last_step=step, failures=0, training=None)
+    row = JobStep(
+        job_id=job.id, tenant=job.tenant, step=step, epoch=lease.epoch, metrics=metrics, downloadable=downloadable
+    )
+    row.files = [
+        JobStepFile(
+            job_id=job.id,
+            step=step,
+            tenant=job.tenant,
+            name=file.name,
+            size=file.size,
+            sha256=file.sha256,
+            key=file.key,
+        )
+        for file in files
+    ]
+    session.add(row)
+    session.flush()
+    if downloadable:
+        news.of_step(session, job, step)
+    return job
+
+
+def succeed(
+    session: Session, lease: Lease, events: Sequence[JobEventBody] = (), *, result: JobResult | None = None
+) -> None:
+    """running → succeeded, with what the job comes to. Raises LeaseLost, also where a cancel came first."""
+    _fenced(session, lease, (RUNNING,), events, **_end(SUCCEEDED), result=result)
+
+
+def fail(session: Session, lease: Lease, error: JobError, events: Sequence[JobEventBody] = ()) -> None:
+    """running → failed: trying again would not help. Raises LeaseLost, also where a cancel came first."""
+    _fenced(session, lease, (RUNNING,), events, **_end(FAILED), error=error)
+
+
+def crash(
+    session: Session,
+    lease: Lease,
+    error: JobError,
+    *,
+    failure_cap: int,
+    retry_delay_seconds: float,
+    events: Sequence[JobEventBody] = (),
+    microbatch: int | None = None,
+) -> JobState:
+    """An unplanned end: running → queued (due after a wait), at the cap → failed with `error`; cancelling → cancelled.
+
+    Where a pause was asked for, paused instead of queued. The wait doubles with every further failure, six times at most; a
+    warning among the events says what happened, since a job that goes on shows no error. `microbatch` is the most samples
+    of a pass from now on. Returns the new state. Raises LeaseLost.
+    """
+    events = (*events, Warned(code=error.code, detail=error.detail))
+    cancelled = Job.state == CANCELLING
+    at_cap = Job.failures + 1 >= failure_cap
+    doublings = case((Job.failures < MOST_DOUBLINGS, Job.failures), else_=MOST_DOUBLINGS)
+    wait = retry_delay_seconds * literal(1).bitwise_lshift(doublings)
+    over = or_(cancelled, at_cap)
+    state = _either((cancelled, CANCELLED), (at_cap, FAILED), (Job.pause_requested, PAUSED), otherwise=QUEUED)
+    values = _end(state) | {
+        "finished_at": case((over, now()), else_=None),
+        "available_at": case((over, None), else_=now(plus=wait)),
+        "error": case((and_(~cancelled, at_cap), literal(error, Job.error.type)), else_=None),
+        "failures": Job.failures + 1,
+        "microbatch": func.coalesce(microbatch, Job.microbatch),
+    }
+    return _fenced(session, lease, (RUNNING, CANCELLING), events, **values).state
+
+
+def release(session: Session, lease: Lease) -> JobState:
+    """Hand the job back, planned (the worker stops, or a pause is due): running → queued, or paused where that was asked
+    for; cancelling → cancelled. No failure is counted. Returns the new state. Raises LeaseLost.
+    """
+    cancelled = Job.state == CANCELLING
+    values = _end(_either((cancelled, CANCELLED), (Job.pause_requested, PAUSED), otherwise=QUEUED))
+    values["finished_at"] = case((cancelled, now()), else_=None)
+    job = _fenced(session, lease, (RUNNING, CANCELLING), (), **values)
+    if job.state == QUEUED:
+        outbox.add_wake(session, job.tenant)
+    return job.state
+
+
+def confirm_cancel(session: Session, lease: Lease, events: Sequence[JobEventBody] = ()) -> None:
+    """cancelling → cancelled: the engine has ended. Raises LeaseLost."""
+    _fenced(session, lease, (CANCELLING,), events, **_end(CANCELLED))
+
+
+# --- by maintenance --------------------------------------------------------------------------------------------------
+
+
+def sweep(session: Session, failure_cap: int) -> int:
+    """End what no worker will: expired cancelling → cancelled; expired running at the cap → failed, and paused where that
+    was asked for. Returns how many. Other expired jobs need nothing: the next claim takes them.
+    """
+    expired = Job.lease_until < now()
+    cancelled = _update(session, and_(Job.state == CANCELLING, expired), **_end(CANCELLED))
+    at_cap = and_(Job.state == RUNNING, expired, Job.failures + 1 >= failure_cap)
+    failed = _update(session, at_cap, **_end(FAILED), error=WORKER_LOST, failures=Job.failures + 1)
+    stopped = _end(PAUSED) | {"finished_at": None, "failures": Job.failures + 1}
+    paused = _update(session, and_(Job.state == RUNNING, expired, Job.pause_requested), **stopped)
+    return len(cancelled) + len(failed) + len(paused)
+
+
+# --- how it is done --------------------------------------------------------------------------------------------------
+
+
+def running_of_tenant() -> ScalarSelect[int]:
+    """How many jobs of the tenant of the job at hand are with a worker that is alive."""
+    other = aliased(Job)
+    held = and_(other.state.in_([RUNNING, CANCELLING]), other.lease_until >= now())
+    return select(func.count()).where(other.tenant == Job.tenant, held).correlate(Job).scalar_subquery()
+
+
+def _held(lease: Lease, *states: JobState) -> ColumnElement[bool]:
+    """The fence: nobody has claimed the job since, and nobody has ended it."""
+    return and_(Job.id == lease.job_id, Job.epoch == lease.epoch, Job.state.in_(states))
+
+
+def _either(*choices: tuple[SQLColumnExpression[bool], JobState], otherwise: JobState) -> ColumnElement[JobState]:
+    """CASE over states, typed as the column is."""
+    column = Job.state.type
+    return case(
+        *((condition, literal(state, column)) for condition, state in choices), else_=literal(otherwise, column)
+    )
+
+
+def _end(state: JobState | ColumnElement[JobState]) -> dict[str, Any]:
+    """What a job that no worker holds looks like."""
+    return {
+        "state": state,
+        "finished_at": now(),
+        "lease_until": None,
+        "phase": None,
+        "progress": None,
+        "pause_requested": False,
+    }
+
+
+def _fenced(
+    session: Session,
+    lease: Lease,
+    states: tuple[JobState, ...],
+    events: Sequence[JobEventBody],
+    *conditions: ColumnElement[bool],
+    **values: Any,
+) -> Job:
+    changed = _update(session, and_(_held(lease, *states), *conditions), events, **values)
+    if not changed:
+        raise LeaseLost(lease)
+    return changed[0]
+
+
+def _update(
+    session: Session,
+    condition: ColumnElement[bool],
+    events: Sequence[JobEventBody] = (),
+    detail: str | None = None,
+    **values: Any,
+) -> Sequence[Job]:
+    """The one conditional UPDATE … RETURNING, with the events it causes: `events`, then the change of state if any.
+
+    `detail` says what led to it, where that is not the job's error.
+    """
+    moved = int("state" in values)
+    statement = update(Job).where(condition).values(last_seq=Job.last_seq + len(events) + moved, **values)
+    options = {"synchronize_session": False, "populate_existing": True}
+    changed = session.scalars(statement.returning(Job), execution_options=options).all()
+    for job in changed:
+        why = job.error.detail if job.error else detail
+        bodies = [*events, StateChanged(state=job.state, detail=why)] if moved else events
+        first = job.last_seq - len(bodies) + 1
+        session.add_all(
+            JobEventRow(job_id=job.id, tenant=job.tenant, seq=seq, body=body) for seq, body in enumerate(bodies, first)
+        )
+        if moved:
+            news.of_state(session, job)
+    session.flush()
+    return changed
+
+
+def _unless_ended(session: Session, job_id: str, tenant: str, wish: str, *refused: JobState) -> Job:
+    """The job, where nothing had to change; raises NOT_FOUND, or CONFLICT where it has ended or is in a `refused` state."""
+    job = session.scalar(select(Job).where(owned_by(Job, tenant), Job.id == job_id))
+    if job is None:
+        raise SecateurError(ErrorCode.NOT_FOUND, f"There is no job {job_id}.")
+    if job.state in TERMINAL_STATES:
+        raise SecateurError(ErrorCode.CONFLICT, f"The job has already {_ended(job.state)}; it cannot be {wish}.")
+    if job.state in refused:
+        raise SecateurError(ErrorCode.CONFLICT, f"The job is {job.state.value}; it cannot be {wish}.")
+    return job
+
+
+def _ended(state: JobState) -> str:
+    return {SUCCEEDED: "succeeded", FAILED: "failed", CANCELLED: "been cancelled"}[state]

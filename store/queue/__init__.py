@@ -1,0 +1,1 @@
+"""The broker, and the outbox that keeps messages until they are published."""

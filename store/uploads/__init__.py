@@ -1,0 +1,1 @@
+"""Uploads of models and datasets, whole or in pieces, and their inspection."""

@@ -1,0 +1,51 @@
+"""One clip: its header always, its samples for a few. libsndfile reads wav, flac, ogg (Vorbis, Opus) and mp3."""
+
+import io
+from dataclasses import dataclass
+
+import soundfile
+
+from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
+from checkpoints.data.media import clip_trouble, frames_trouble
+
+MAX_SECONDS = 3600
+BLOCK_FRAMES = 2**16
+
+
+@dataclass(frozen=True)
+class Clip:
+    """What a clip's header says."""
+
+    seconds: float
+    sampling_rate: int
+
+
+def read_clip(data: bytes, decode: bool, where: str) -> Clip:
+    """Read a clip's header, and with `decode` all its samples. Raises AUDIO_UNDECODABLE, naming `where` (split, row)."""
+    try:
+        with soundfile.SoundFile(io.BytesIO(data)) as sound:
+            rate, frames, channels = sound.samplerate, sound.frames, sound.channels
+            if trouble := clip_trouble(rate, channels) or frames_trouble(frames, len(data)):
+                raise _undecodable(where, trouble)
+            if not 0 < frames <= MAX_SECONDS * rate:
+                raise _undecodable(where, f"its header says {frames} samples; from 1 to an hour of them are read")
+            if decode:
+                # In blocks: what a few kilobytes unpack to is not known before.
+                got = sum(len(block) for block in sound.blocks(BLOCK_FRAMES, dtype="float32", always_2d=True))
+                if got == 0:
+                    raise _undecodable(where, "it holds no samples")
+    except (soundfile.SoundFileError, RuntimeError, ValueError, OverflowError) as error:
+        raise _undecodable(where, _reason(error)) from None
+    return Clip(frames / rate, rate)
+
+
+def _reason(error: Exception) -> str:
+    # soundfile names what it was given, which here is a Python object at an address; libsndfile's own words follow.
+    text = error.error_string if isinstance(error, soundfile.LibsndfileError) else str(error)
+    return text[:200].rstrip(".")
+
+
+def _undecodable(where: str, reason: str) -> SecateurError:
+    detail = f"The audio at {where} cannot be decoded: {reason}. Send wav, flac, ogg or mp3."
+    item = ErrorItem(pointer=where, code=ErrorCode.AUDIO_UNDECODABLE, detail=reason)
+    return SecateurError(ErrorCode.AUDIO_UNDECODABLE, detail, (item,))

@@ -1,0 +1,104 @@
+"""The files of an uploaded checkpoint that say how its inputs are made: settings of the extractor, and the tokenizer's."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from api_schemas.enums import Modality
+from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
+from checkpoints.config.guard import refuse_code
+from checkpoints.config.preprocessor_keys import PREPROCESSOR_KEYS
+from checkpoints.describe import Checkpoint
+from checkpoints.files.preprocessing import (
+    TOKENIZER_CONFIG,
+    VOCABULARIES,
+    needs_tokenizer,
+    preprocessor_type,
+    tokenizer_classes,
+)
+
+# Of log-mel features, whose values are tens at most; and std is divided by.
+MAX_STATISTIC = 1e6
+MIN_STD = 1e-6
+SAMPLING_RATES = range(1_000, 384_001)
+PIECES = "vocab.json"
+WHOLE = "tokenizer.json"
+
+Config = Mapping[str, Any]
+
+
+def check_preprocessor(checkpoint: Checkpoint, config: Config, settings: Config, file: str) -> None:
+    """The extractor or image processor is the family's own, and makes inputs of the size the model was built for.
+
+    Raises CONFIG_INVALID.
+    """
+    family = checkpoint.family
+
+    def wrong(key: str, reason: str) -> SecateurError:
+        return invalid(file, key, reason)
+
+    rules = PREPROCESSOR_KEYS[family.modality]
+    for key, value in settings.items():
+        if key not in rules:
+            raise wrong(key[:100], "it is no setting of this family's; remove it")
+        if not rules[key].allows(value):
+            raise wrong(key, f"{rules[key].needed} is needed")
+    kind = preprocessor_type(settings)
+    if kind not in family.preprocessors and not (kind is None and family.modality is Modality.IMAGE):
+        wanted = " or ".join(family.preprocessors)
+        raise wrong("feature_extractor_type", f"{wanted} is needed, it says {str(kind)[:100]!r}")
+    rate = settings.get("sampling_rate", SAMPLING_RATES.start)
+    if type(rate) is not int or rate not in SAMPLING_RATES:
+        raise wrong("sampling_rate", f"a rate from {SAMPLING_RATES.start} to {SAMPLING_RATES.stop - 1} Hz is needed")
+    for key, least in (("mean", -MAX_STATISTIC), ("std", MIN_STD), ("padding_value", -MAX_STATISTIC)):
+        value = settings.get(key, 1.0)
+        if type(value) not in (int, float) or not least <= value <= MAX_STATISTIC:
+            raise wrong(key, f"a number from {least:g} to {MAX_STATISTIC:g} is needed")
+    for key in family.preprocessor_keys:
+        model, features = family.value(config, key), settings.get(key, family.defaults[key])
+        if type(features) is not int or features != model:
+            raise wrong(key, f"config.json says {model}, it says {str(features)[:100]}")
+
+
+def check_tokenizer(checkpoint: Checkpoint, config: Config, settings: Config | None, names: Mapping[str, int]) -> None:
+    """A checkpoint that reads or writes text has a tokenizer of its line. `settings`: tokenizer_config.json.
+
+    Raises FILE_MISSING or CONFIG_INVALID.
+    """
+    if not needs_tokenizer(checkpoint.family.modality, checkpoint.architecture.head):
+        return
+    if not any(name in names for name in VOCABULARIES):
+        one_of = " or ".join(VOCABULARIES)
+        item = ErrorItem(pointer=VOCABULARIES[0], code=ErrorCode.FILE_MISSING, detail="needed and not there")
+        detail = f"{one_of} is missing: {checkpoint.name} needs its tokenizer. Declare and upload it with the others."
+        raise SecateurError(ErrorCode.FILE_MISSING, detail, (item,))
+    allowed = tokenizer_classes(str(config.get("model_type")))
+    named = (settings or {}).get("tokenizer_class")
+    if named is not None and named not in allowed:
+        raise invalid(
+            TOKENIZER_CONFIG, "tokenizer_class", f"{' or '.join(allowed)} is needed, it says {str(named)[:100]!r}"
+        )
+
+
+def check_settings(name: str, value: dict[str, Any]) -> None:
+    """No setting of a JSON file brings code. The words of a vocabulary are no settings, whatever they spell.
+
+    Raises CODE_REFUSED or CONFIG_INVALID.
+    """
+    if name == PIECES:
+        entries = [
+            entry for words in value.values() for entry in (words.values() if isinstance(words, dict) else (words,))
+        ]
+        if not all(type(entry) is int and entry >= 0 for entry in entries):
+            item = ErrorItem(pointer=name, code=ErrorCode.CONFIG_INVALID, detail="an entry is no whole number")
+            raise SecateurError(ErrorCode.CONFIG_INVALID, f"{name} does not give every token a number.", (item,))
+        return
+    model = value.get("model")
+    if name == WHOLE and isinstance(model, dict):
+        value = value | {"model": {key: child for key, child in model.items() if key not in ("vocab", "merges")}}
+    refuse_code(value, name)
+
+
+def invalid(file: str, key: str, reason: str) -> SecateurError:
+    """CONFIG_INVALID for one key of a file."""
+    item = ErrorItem(pointer=f"{file}/{key}", code=ErrorCode.CONFIG_INVALID, detail=reason)
+    return SecateurError(ErrorCode.CONFIG_INVALID, f"{file}: `{key}`: {reason}.", (item,))

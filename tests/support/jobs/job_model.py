@@ -1,0 +1,154 @@
+"""What docs/states.md says a job must look like after every move, written a second time, in plain Python.
+
+Nothing here reads the database. tests/unit/store/jobs/test_state_machine.py makes the same moves on both and compares.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from api_schemas.api.resources import JobError
+from api_schemas.enums import TERMINAL_STATES, JobState
+from api_schemas.results.events import JobEventBody, StateChanged, Warned
+from store.database.tables import TrainingFile
+from store.jobs.transitions import WORKER_LOST, Lease
+
+HELD = (JobState.RUNNING, JobState.CANCELLING)
+
+
+@dataclass
+class JobModel:
+    """A job as it must be. `born` and `begun` are the database's: when it was submitted, and last claimed."""
+
+    id: str
+    tenant: str
+    priority: int
+    cap: int
+    born: datetime
+    begun: datetime | None = None
+    state: JobState = JobState.QUEUED
+    epoch: int = 0
+    failures: int = 0
+    pause_requested: bool = False
+    lease_ran_out: bool = False
+    waits: bool = False
+    """It crashed, and the wait is not over."""
+    error: JobError | None = None
+    microbatch: int | None = None
+    training: TrainingFile | None = None
+    steps: list[int] = field(default_factory=list)
+    """The epoch under which each step was committed."""
+    events: list[JobEventBody] = field(default_factory=lambda: [StateChanged(state=JobState.QUEUED)])
+    logs: dict[int, str] = field(default_factory=dict)
+    wakes: int = 1
+
+    @property
+    def ended(self) -> bool:
+        return self.state in TERMINAL_STATES
+
+    @property
+    def last_step(self) -> int | None:
+        return len(self.steps) - 1 if self.steps else None
+
+    @property
+    def busy(self) -> bool:
+        """It occupies a worker that lives."""
+        return self.state in HELD and not self.lease_ran_out
+
+    @property
+    def claimable(self) -> bool:
+        if self.state is JobState.QUEUED:
+            return not self.waits
+        lost = self.state is JobState.RUNNING and self.lease_ran_out
+        return lost and self.failures + 1 < self.cap and not self.pause_requested
+
+    def obeys(self, lease: Lease, *states: JobState) -> bool:
+        """Whether a write under this lease must be taken, in one of these states."""
+        return lease.epoch == self.epoch and self.state in states
+
+    def become(self, state: JobState, why: str | None = None) -> None:
+        self.state = state
+        self.events.append(StateChanged(state=state, detail=self.error.detail if self.error else why))
+        if state not in HELD:
+            self.lease_ran_out = self.pause_requested = False
+
+    def claimed(self, at: datetime) -> None:
+        self.failures += self.state is JobState.RUNNING
+        self.epoch += 1
+        self.begun = at
+        self.lease_ran_out = self.waits = False
+        self.become(JobState.RUNNING)
+
+    def crashed(self, error: JobError, microbatch: int | None, waits: bool) -> None:
+        self.events.append(Warned(code=error.code, detail=error.detail))
+        self.failures += 1
+        self.microbatch = microbatch or self.microbatch
+        if self.state is JobState.CANCELLING:
+            self.become(JobState.CANCELLED)
+        elif self.failures >= self.cap:
+            self.error = error
+            self.become(JobState.FAILED)
+        else:
+            self.waits = waits
+            self.become(JobState.PAUSED if self.pause_requested else JobState.QUEUED)
+
+    def released(self) -> None:
+        if self.state is JobState.CANCELLING:
+            self.become(JobState.CANCELLED)
+        elif self.pause_requested:
+            self.become(JobState.PAUSED)
+        else:
+            self.wakes += 1
+            self.become(JobState.QUEUED)
+
+    def swept(self) -> bool:
+        """Whether the sweeper had to do anything."""
+        if self.state not in HELD or not self.lease_ran_out or self.claimable:
+            return False
+        if self.state is JobState.CANCELLING:
+            self.become(JobState.CANCELLED)
+            return True
+        self.failures += 1
+        if self.failures >= self.cap:
+            self.error = WORKER_LOST
+        self.become(JobState.FAILED if self.error else JobState.PAUSED)
+        return True
+
+    def cancelled(self) -> None:
+        if self.state is JobState.RUNNING:
+            self.become(JobState.CANCELLING)
+        elif self.state is not JobState.CANCELLING:
+            self.become(JobState.CANCELLED)
+
+    def paused(self) -> None:
+        if self.state is JobState.QUEUED:
+            self.become(JobState.PAUSED, "a pause was asked for")
+        elif self.state is JobState.RUNNING and not self.pause_requested:
+            self.pause_requested = True
+            self.become(JobState.RUNNING, "a pause was asked for")
+
+    def resumed(self) -> None:
+        if self.state is JobState.PAUSED:
+            self.wakes += 1
+            self.become(JobState.QUEUED, "resumed")
+        elif self.state is JobState.RUNNING and self.pause_requested:
+            self.pause_requested = False
+            self.become(JobState.RUNNING, "resumed")
+
+    def committed(self, events: Iterable[JobEventBody]) -> None:
+        self.steps.append(self.epoch)
+        self.failures = 0
+        self.training = None
+        self.events.extend(events)
+
+
+def next_to_claim(jobs: Iterable[JobModel]) -> JobModel | None:
+    """The job that has its turn: by priority, by how many of its tenant's run, by its tenant's last turn, by age."""
+    everybody = list(jobs)
+
+    def turn(job: JobModel) -> tuple[int, int, bool, datetime, datetime, str]:
+        running = sum(other.busy for other in everybody if other.tenant == job.tenant)
+        turns = [other.begun for other in everybody if other.tenant == job.tenant and other.begun is not None]
+        return -job.priority, running, bool(turns), max(turns, default=job.born), job.born, job.id
+
+    return min((job for job in everybody if job.claimable), key=turn, default=None)

@@ -1,0 +1,89 @@
+"""A supervisor of a bench, run here or in a thread, and what became of its jobs."""
+
+import json
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from api_schemas.results.events import JobEventBody, StateChanged
+from store.database.tenancy import DEFAULT_TENANT
+from store.jobs import jobs, logs
+from tests.support.jobs.bench import Bench
+from worker.supervisor.scratch import Scratch
+from worker.supervisor.supervisor import Supervisor
+
+MakeBench = Callable[..., Bench]
+
+
+def supervisor(bench: Bench, shutdown: threading.Event | None = None) -> Supervisor:
+    scratch = Scratch(bench.settings.scratch)
+    return Supervisor(bench.settings, bench.database, bench.artifacts, scratch, shutdown or threading.Event())
+
+
+def in_background(bench: Bench, shutdown: threading.Event | None = None) -> threading.Thread:
+    """One job."""
+    thread = threading.Thread(target=supervisor(bench, shutdown).run_one)
+    thread.start()
+    return thread
+
+
+def finish(thread: threading.Thread) -> None:
+    thread.join(20)
+    assert not thread.is_alive()
+
+
+def events(bench: Bench, job_id: str) -> list[JobEventBody]:
+    with bench.database.read() as session:
+        return [event.body for event in jobs.events_after(session, DEFAULT_TENANT, job_id, 0, 1000)]
+
+
+def states(bench: Bench, job_id: str) -> list[str]:
+    return [event.state.value for event in events(bench, job_id) if isinstance(event, StateChanged)]
+
+
+def epochs(bench: Bench, job_id: str) -> list[int]:
+    """Which claim committed each step."""
+    with bench.database.read() as session:
+        return [step.epoch for step in jobs.steps(session, DEFAULT_TENANT, job_id)]
+
+
+def log_of(bench: Bench, job_id: str, attempt: int) -> str:
+    """All of it, piece by piece as a client reads it."""
+    text, offset = "", 0
+    with bench.database.read() as session:
+        while (piece := logs.read(session, DEFAULT_TENANT, job_id, attempt, offset, 100_000)).text:
+            text, offset = text + piece.text, piece.end
+    return text
+
+
+def attempts_with_a_log(bench: Bench, job_id: str) -> list[int]:
+    with bench.database.read() as session:
+        return list(logs.attempts(session, DEFAULT_TENANT, job_id))
+
+
+def gone(pid: int) -> bool:
+    return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+
+
+def pids_in(marker: Path) -> list[int]:
+    """What an engine that hangs wrote: itself and a child of its own."""
+    return list(map(int, marker.read_text().split()))
+
+
+def seen_in(bench: Bench, job_id: str, step: int) -> dict[str, Any]:
+    """What the fake engine noted of its surroundings when it wrote a step."""
+    with bench.database.read() as session:
+        [file] = [
+            file for file in jobs.steps(session, DEFAULT_TENANT, job_id)[step].files if file.name == "pruning.json"
+        ]
+    assert file.key is not None
+    seen: dict[str, Any] = json.loads(b"".join(bench.artifacts.read(file.key)))["seen"]
+    return seen
+
+
+def option(argv: list[str], name: str) -> str | None:
+    """The value of an option of the engine's command line."""
+    return argv[argv.index(name) + 1] if name in argv else None

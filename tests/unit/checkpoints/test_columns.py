@@ -1,0 +1,67 @@
+"""Which column is what, for every pair of modality and head; and what is said where it cannot be told."""
+
+import pytest
+
+from api_schemas.enums import ColumnKind, Head, Modality
+from api_schemas.errors import ErrorCode, SecateurError
+from api_schemas.spec.inputs import Columns
+from checkpoints.data.columns import FoundColumns, find_columns
+
+K = ColumnKind
+SPEECH = {"file": K.TEXT, "audio": K.AUDIO, "text": K.TEXT, "speaker": K.OTHER, "label": K.LABEL}
+NEWS = {"id": K.TEXT, "tokens": K.TEXTS, "pos_tags": K.LABELS, "ner_tags": K.LABELS}
+PHOTOS = {"image": K.EMBEDDED, "label": K.TEXT}
+
+
+@pytest.mark.parametrize(
+    ("kinds", "modality", "head", "expected"),
+    [
+        (SPEECH, Modality.AUDIO, Head.CLASSIFICATION, ("audio", "label")),
+        (SPEECH, Modality.AUDIO, Head.CTC, ("audio", "text")),
+        (SPEECH, Modality.AUDIO, Head.SEQUENCE_TO_SEQUENCE, ("audio", "text")),
+        (SPEECH, Modality.AUDIO, Head.EMBEDDING, ("audio", None)),
+        (SPEECH, Modality.TEXT, Head.CLASSIFICATION, ("text", "label")),
+        (NEWS, Modality.TEXT, Head.TOKEN_CLASSIFICATION, ("tokens", "ner_tags")),
+        (NEWS, Modality.TEXT, Head.EMBEDDING, ("id", None)),
+        (PHOTOS, Modality.IMAGE, Head.CLASSIFICATION, ("image", "label")),
+        (PHOTOS, Modality.AUDIO, Head.CLASSIFICATION, ("image", "label")),
+        ({"body": K.TEXT, "labels": K.TEXTS}, Modality.TEXT, Head.CLASSIFICATION, ("body", "labels")),
+        ({"body": K.TEXT, "topic": K.LABEL}, Modality.TEXT, Head.CLASSIFICATION, ("body", "topic")),
+    ],
+)
+def test_found_by_type_and_usual_name(
+    kinds: dict[str, ColumnKind], modality: Modality, head: Head, expected: tuple[str, str | None]
+) -> None:
+    assert find_columns(kinds, Columns(), modality, head) == FoundColumns(*expected, None)
+
+
+def test_names_of_the_user_go_first() -> None:
+    wanted = Columns(input="tokens", label="pos_tags", group="id")
+    found = find_columns(NEWS, wanted, Modality.TEXT, Head.TOKEN_CLASSIFICATION)
+    assert found == FoundColumns("tokens", "pos_tags", "id")
+
+
+@pytest.mark.parametrize(
+    ("kinds", "wanted", "modality", "head", "said"),
+    [
+        (SPEECH, Columns(), Modality.IMAGE, Head.CLASSIFICATION, "no column holds embedded images"),
+        (PHOTOS, Columns(), Modality.TEXT, Head.CLASSIFICATION, "no column holds texts"),
+        (PHOTOS, Columns(), Modality.IMAGE, Head.CTC, "the checkpoint needs what was said"),
+        (NEWS, Columns(), Modality.TEXT, Head.CLASSIFICATION, "the checkpoint needs labels"),
+        (SPEECH, Columns(), Modality.TEXT, Head.TOKEN_CLASSIFICATION, "a label for every word"),
+        (SPEECH, Columns(input="file"), Modality.AUDIO, Head.CTC, "column 'file' holds no audio"),
+        (SPEECH, Columns(label="label"), Modality.AUDIO, Head.CTC, "column 'label' does not hold texts"),
+        (NEWS, Columns(label="id"), Modality.TEXT, Head.TOKEN_CLASSIFICATION, "one a word"),
+        (SPEECH, Columns(label="audio", input="audio"), Modality.AUDIO, Head.CTC, "both input and label"),
+        (SPEECH, Columns(group="who"), Modality.AUDIO, Head.CTC, "no column 'who'"),
+        ({"a": K.AUDIO, "b": K.AUDIO, "label": K.TEXT}, Columns(), Modality.AUDIO, Head.EMBEDDING, "several columns"),
+    ],
+)
+def test_refusals_say_what_is_needed_and_what_there_is(
+    kinds: dict[str, ColumnKind], wanted: Columns, modality: Modality, head: Head, said: str
+) -> None:
+    with pytest.raises(SecateurError) as caught:
+        find_columns(kinds, wanted, modality, head)
+    assert caught.value.code is ErrorCode.DATASET_SCHEMA
+    assert said in caught.value.detail
+    assert all(name in caught.value.detail for name in kinds)

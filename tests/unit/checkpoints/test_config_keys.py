@@ -1,0 +1,295 @@
+"""config.json is read with an allow-list: what transformers writes and what was published passes, all else is refused by name."""
+
+import json
+from typing import Any
+
+import pytest
+import transformers
+
+from api_schemas.errors import ErrorCode, SecateurError
+from checkpoints.config.judge import allowed_keys, read_config
+from checkpoints.families import FAMILIES, Family
+
+CLASSES = [(family, name) for family in FAMILIES for name in family.architectures]
+
+# As far as anybody may look them up on the hub; values that older tools wrote and nobody reads any more are why they are here.
+PUBLISHED: dict[str, dict[str, Any]] = {
+    "MIT/ast-finetuned-speech-commands-v2": {
+        "architectures": ["ASTForAudioClassification"],
+        "attention_probs_dropout_prob": 0.0,
+        "frequency_stride": 10,
+        "hidden_act": "gelu",
+        "hidden_dropout_prob": 0.0,
+        "hidden_size": 768,
+        "initializer_range": 0.02,
+        "intermediate_size": 3072,
+        "layer_norm_eps": 1e-12,
+        "max_length": 128,
+        "model_type": "audio-spectrogram-transformer",
+        "num_attention_heads": 12,
+        "num_hidden_layers": 12,
+        "num_mel_bins": 128,
+        "patch_size": 16,
+        "qkv_bias": True,
+        "time_stride": 10,
+        "torch_dtype": "float32",
+        "transformers_version": "4.25.0.dev0",
+    },
+    "google/vit-base-patch16-224": {
+        "_name_or_path": "google/vit-base-patch16-224-in21k",
+        "architectures": ["ViTForImageClassification"],
+        "attention_probs_dropout_prob": 0.0,
+        "encoder_stride": 16,
+        "hidden_act": "gelu",
+        "hidden_dropout_prob": 0.0,
+        "hidden_size": 768,
+        "image_size": 224,
+        "initializer_range": 0.02,
+        "intermediate_size": 3072,
+        "layer_norm_eps": 1e-12,
+        "model_type": "vit",
+        "num_attention_heads": 12,
+        "num_channels": 3,
+        "num_hidden_layers": 12,
+        "patch_size": 16,
+        "qkv_bias": True,
+        "transformers_version": "4.13.0.dev0",
+    },
+    "bert-base-multilingual-cased, with a classifier": {
+        "architectures": ["BertForSequenceClassification"],
+        "attention_probs_dropout_prob": 0.1,
+        "directionality": "bidi",
+        "hidden_act": "gelu",
+        "hidden_dropout_prob": 0.1,
+        "hidden_size": 768,
+        "initializer_range": 0.02,
+        "intermediate_size": 3072,
+        "layer_norm_eps": 1e-12,
+        "max_position_embeddings": 512,
+        "model_type": "bert",
+        "num_attention_heads": 12,
+        "num_hidden_layers": 12,
+        "pad_token_id": 0,
+        "pooler_fc_size": 768,
+        "pooler_num_attention_heads": 12,
+        "pooler_num_fc_layers": 3,
+        "pooler_size_per_head": 128,
+        "pooler_type": "first_token_transform",
+        "position_embedding_type": "absolute",
+        "transformers_version": "4.6.0",
+        "type_vocab_size": 2,
+        "use_cache": True,
+        "vocab_size": 119547,
+    },
+    "sentence-transformers/all-MiniLM-L6-v2": {
+        "_name_or_path": "nreimers/MiniLM-L6-H384-uncased",
+        "architectures": ["BertModel"],
+        "attention_probs_dropout_prob": 0.1,
+        "gradient_checkpointing": False,
+        "hidden_act": "gelu",
+        "hidden_dropout_prob": 0.1,
+        "hidden_size": 384,
+        "initializer_range": 0.02,
+        "intermediate_size": 1536,
+        "layer_norm_eps": 1e-12,
+        "max_position_embeddings": 512,
+        "model_type": "bert",
+        "num_attention_heads": 12,
+        "num_hidden_layers": 6,
+        "pad_token_id": 0,
+        "position_embedding_type": "absolute",
+        "transformers_version": "4.8.2",
+        "type_vocab_size": 2,
+        "use_cache": True,
+        "vocab_size": 30522,
+    },
+    "distilbert-base-uncased-finetuned-sst-2-english": {
+        "activation": "gelu",
+        "architectures": ["DistilBertForSequenceClassification"],
+        "attention_dropout": 0.1,
+        "dim": 768,
+        "dropout": 0.1,
+        "finetuning_task": "sst-2",
+        "hidden_dim": 3072,
+        "id2label": {"0": "NEGATIVE", "1": "POSITIVE"},
+        "initializer_range": 0.02,
+        "label2id": {"NEGATIVE": 0, "POSITIVE": 1},
+        "max_position_embeddings": 512,
+        "model_type": "distilbert",
+        "n_heads": 12,
+        "n_layers": 6,
+        "output_past": True,
+        "pad_token_id": 0,
+        "qa_dropout": 0.1,
+        "seq_classif_dropout": 0.2,
+        "sinusoidal_pos_embds": False,
+        "tie_weights_": True,
+        "vocab_size": 30522,
+    },
+    "facebook/wav2vec2-base-960h": {
+        "_name_or_path": "facebook/wav2vec2-base-960h",
+        "activation_dropout": 0.1,
+        "apply_spec_augment": True,
+        "architectures": ["Wav2Vec2ForCTC"],
+        "attention_dropout": 0.1,
+        "bos_token_id": 1,
+        "codevector_dim": 256,
+        "contrastive_logits_temperature": 0.1,
+        "conv_bias": False,
+        "conv_dim": [512, 512, 512, 512, 512, 512, 512],
+        "conv_kernel": [10, 3, 3, 3, 3, 2, 2],
+        "conv_stride": [5, 2, 2, 2, 2, 2, 2],
+        "ctc_loss_reduction": "sum",
+        "ctc_zero_infinity": False,
+        "diversity_loss_weight": 0.1,
+        "do_stable_layer_norm": False,
+        "eos_token_id": 2,
+        "feat_extract_activation": "gelu",
+        "feat_extract_dropout": 0.0,
+        "feat_extract_norm": "group",
+        "feat_proj_dropout": 0.1,
+        "feat_quantizer_dropout": 0.0,
+        "final_dropout": 0.1,
+        "gradient_checkpointing": False,
+        "hidden_act": "gelu",
+        "hidden_dropout": 0.1,
+        "hidden_dropout_prob": 0.1,
+        "hidden_size": 768,
+        "initializer_range": 0.02,
+        "intermediate_size": 3072,
+        "layer_norm_eps": 1e-05,
+        "layerdrop": 0.1,
+        "mask_feature_length": 10,
+        "mask_feature_prob": 0.0,
+        "mask_time_length": 10,
+        "mask_time_prob": 0.05,
+        "model_type": "wav2vec2",
+        "num_attention_heads": 12,
+        "num_codevector_groups": 2,
+        "num_codevectors_per_group": 320,
+        "num_conv_pos_embedding_groups": 16,
+        "num_conv_pos_embeddings": 128,
+        "num_feat_extract_layers": 7,
+        "num_hidden_layers": 12,
+        "num_negatives": 100,
+        "pad_token_id": 0,
+        "proj_codevector_dim": 256,
+        "transformers_version": "4.7.0.dev0",
+        "vocab_size": 32,
+    },
+    "superb/wav2vec2-base-superb-ks": {
+        "architectures": ["Wav2Vec2ForSequenceClassification"],
+        "finetuning_task": "ks",
+        "freeze_feat_extract_train": True,
+        "id2label": {"0": "yes", "1": "no"},
+        "label2id": {"yes": "0", "no": "1"},
+        "mask_channel_length": 10,
+        "mask_channel_min_space": 1,
+        "mask_channel_other": 0.0,
+        "mask_channel_prob": 0.0,
+        "mask_channel_selection": "static",
+        "mask_time_min_space": 1,
+        "mask_time_other": 0.0,
+        "mask_time_selection": "static",
+        "model_type": "wav2vec2",
+        "no_mask_channel_overlap": False,
+        "no_mask_time_overlap": False,
+        "use_weighted_layer_sum": True,
+        "classifier_proj_size": 256,
+    },
+    "microsoft/wavlm-base-plus, with a classifier": {
+        "architectures": ["WavLMForSequenceClassification"],
+        "feat_proj_layer_norm": True,
+        "max_bucket_distance": 800,
+        "model_type": "wavlm",
+        "num_buckets": 320,
+        "num_ctc_classes": 80,
+        "replace_prob": 0.5,
+        "tokenizer_class": "Wav2Vec2CTCTokenizer",
+        "torch_dtype": "float32",
+    },
+    "openai/whisper-tiny": {
+        "_name_or_path": "openai/whisper-tiny",
+        "activation_dropout": 0.0,
+        "activation_function": "gelu",
+        "architectures": ["WhisperForConditionalGeneration"],
+        "attention_dropout": 0.0,
+        "begin_suppress_tokens": [220, 50257],
+        "bos_token_id": 50257,
+        "d_model": 384,
+        "decoder_attention_heads": 6,
+        "decoder_ffn_dim": 1536,
+        "decoder_layerdrop": 0.0,
+        "decoder_layers": 4,
+        "decoder_start_token_id": 50258,
+        "dropout": 0.0,
+        "encoder_attention_heads": 6,
+        "encoder_ffn_dim": 1536,
+        "encoder_layerdrop": 0.0,
+        "encoder_layers": 4,
+        "eos_token_id": 50257,
+        "forced_decoder_ids": [[1, 50259], [2, 50359], [3, 50363]],
+        "init_std": 0.02,
+        "is_encoder_decoder": True,
+        "max_length": 448,
+        "max_source_positions": 1500,
+        "max_target_positions": 448,
+        "model_type": "whisper",
+        "num_hidden_layers": 4,
+        "num_mel_bins": 80,
+        "pad_token_id": 50257,
+        "scale_embedding": False,
+        "suppress_tokens": [1, 2, 7, 8, 9],
+        "torch_dtype": "float32",
+        "use_cache": True,
+        "vocab_size": 51865,
+    },
+}
+
+
+def written(name: str, *, whole: bool) -> dict[str, Any]:
+    """config.json of a class as transformers saves it, every key or only what differs from the default."""
+    config = getattr(transformers, name).config_class(architectures=[name])
+    read: dict[str, Any] = json.loads(config.to_json_string(use_diff=not whole))
+    return read
+
+
+def refusal(config: dict[str, Any]) -> SecateurError:
+    with pytest.raises(SecateurError) as caught:
+        read_config(config)
+    return caught.value
+
+
+@pytest.mark.parametrize("whole", [True, False])
+@pytest.mark.parametrize(("family", "name"), CLASSES, ids=[name for _, name in CLASSES])
+def test_what_transformers_writes_passes(family: Family, name: str, whole: bool) -> None:
+    assert read_config(written(name, whole=whole)).family is family
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_what_was_published_passes(name: str) -> None:
+    assert read_config(PUBLISHED[name]).layout.attention
+
+
+@pytest.mark.parametrize("name", [name for _, name in CLASSES])
+def test_an_unknown_key_is_refused_by_its_name(name: str) -> None:
+    error = refusal(written(name, whole=True) | {"text_config": {"a": 1}, "zz": None})
+    assert error.code is ErrorCode.CONFIG_INVALID
+    assert [item.pointer for item in error.errors] == ["config.json/text_config", "config.json/zz"]
+    assert "Remove them" in error.detail
+
+
+@pytest.mark.parametrize(("family", "name"), CLASSES, ids=[name for _, name in CLASSES])
+def test_no_key_takes_just_anything(family: Family, name: str) -> None:
+    """A nested object means nothing to any of them but the labels."""
+    base = written(name, whole=True)
+    for key in allowed_keys(family) - {"id2label", "label2id", "model_type", "architectures"}:
+        code = refusal(base | {key: {"a": {"b": [1e400]}}}).code
+        assert code in (ErrorCode.CONFIG_INVALID, ErrorCode.CODE_REFUSED), key
+
+
+@pytest.mark.parametrize("value", [10**9, -1, 1.5, "12", float("nan"), True, [12], None])
+@pytest.mark.parametrize("key", ["hidden_size", "num_hidden_layers", "intermediate_size", "num_attention_heads"])
+def test_widths_are_whole_numbers_within_bounds(key: str, value: Any) -> None:
+    error = refusal(written("ASTForAudioClassification", whole=True) | {key: value})
+    assert [item.pointer for item in error.errors] == [f"config.json/{key}"]

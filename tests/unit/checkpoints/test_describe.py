@@ -1,0 +1,234 @@
+"""What is made of a config and a header: the description where they fit, the code that names the trouble where not."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import save
+
+from api_schemas.errors import ErrorCode, SecateurError
+from checkpoints.describe import Checkpoint, describe_checkpoint, describe_folder
+from checkpoints.files.safetensors_header import TensorInfo, parse_header
+from checkpoints.sizes import accounting
+from tests.support.uploads import LABELS, ast_config, ast_tensors, checkpoint_files
+
+QUERY = "audio_spectrogram_transformer.layers.0.attention.q_proj.weight"
+
+
+def header(arrays: dict[str, np.ndarray]) -> dict[str, TensorInfo]:
+    data = save(arrays)
+    return parse_header(data, len(data))
+
+
+def describe(config: dict[str, Any], **kind: Any) -> Checkpoint:
+    return describe_checkpoint(config, header(ast_tensors(config, **kind)))
+
+
+def refusal(config: dict[str, Any], tensors: dict[str, TensorInfo] | None = None) -> SecateurError:
+    with pytest.raises(SecateurError) as caught:
+        describe_checkpoint(config, header(ast_tensors(ast_config())) if tensors is None else tensors)
+    return caught.value
+
+
+@pytest.mark.parametrize("naming", [0, 1])
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_describes_every_way_of_naming_and_storing(naming: int, dtype: str) -> None:
+    checkpoint = describe(ast_config(), naming=naming, dtype=dtype)
+
+    assert (checkpoint.family.name, checkpoint.architecture.task) == ("ast", "audio-classification")
+    assert checkpoint.labels == LABELS
+    assert not checkpoint.multi_label
+    assert checkpoint.widths.stock_shape == (4, 8)
+    assert len(checkpoint.widths.layers) == 2
+    shape = checkpoint.shape
+    assert accounting.attention_parameters(shape, checkpoint.widths) == 2 * (4 * 32 * 32 + 4 * 32)
+    assert accounting.feed_forward_parameters(shape, checkpoint.widths) == 2 * (2 * 32 * 64 + 64 + 32)
+    arrays = ast_tensors(ast_config(), naming)
+    assert accounting.total_parameters(shape, checkpoint.widths) == sum(array.size for array in arrays.values())
+    assert shape.bytes_per_parameter == np.dtype(dtype).itemsize
+    # 32 frames and 32 mel bins in patches of 16 with stride 10: two by two, and two special tokens.
+    assert (shape.attention[0].queries, shape.attention[0].pairs, shape.feed_forward[0].tokens) == (6, 36, 6)
+
+
+def test_a_uniformly_pruned_stock_checkpoint_says_its_head_width() -> None:
+    checkpoint = describe(ast_config(num_attention_heads=3, head_dim=5))
+    assert checkpoint.widths.stock_shape == (3, 5)
+    assert checkpoint.widths.head_dim == 5
+    assert accounting.attention_parameters(checkpoint.shape, checkpoint.widths) == 2 * (4 * 32 * 15 + 3 * 15 + 32)
+
+
+def test_without_biases() -> None:
+    checkpoint = describe(ast_config(qkv_bias=False))
+    block = checkpoint.shape.attention[0]
+    assert not any((block.q_bias, block.k_bias, block.v_bias))
+    assert block.o_bias
+    assert accounting.attention_parameters(checkpoint.shape, checkpoint.widths) == 2 * (4 * 32 * 32 + 32)
+
+
+def test_labels_and_kind_of_task() -> None:
+    unnamed = {key: value for key, value in ast_config().items() if key not in ("id2label", "label2id")}
+    assert describe(unnamed).labels == ("LABEL_0", "LABEL_1")
+    assert describe(ast_config(problem_type="multi_label_classification")).multi_label
+    reordered = ast_config(id2label={"1": "b", "0": "a", "3": "d", "2": "c"})
+    assert describe(reordered).labels == ("a", "b", "c", "d")
+
+
+def test_integer_buffers_are_no_weights() -> None:
+    arrays = ast_tensors(ast_config()) | {"position_ids": np.arange(7)}
+    assert describe_checkpoint(ast_config(), header(arrays)).shape == describe(ast_config()).shape
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["auto_map", "custom_pipelines", "trust_remote_code", "custom_generate", "transformers_weights", "use_kernels"],
+)
+@pytest.mark.parametrize("nested", [False, True])
+def test_code_bearing_keys_are_refused_at_any_depth(key: str, nested: bool) -> None:
+    value = {key: {"AutoConfig": "evil.Config"}}
+    error = refusal(ast_config(**({"text_config": [{"inner": value}]} if nested else value)))
+    assert error.code is ErrorCode.CODE_REFUSED
+    assert key in error.errors[0].pointer
+
+
+def test_attention_from_a_hub_repository_is_refused_and_a_built_in_one_is_not() -> None:
+    assert refusal(ast_config(_attn_implementation="someone/kernel")).code is ErrorCode.CODE_REFUSED
+    assert describe(ast_config(_attn_implementation="sdpa"))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"quantization_config": {"load_in_8bit": True}},
+        {"num_attention_heads": 0},
+        {"num_attention_heads": 5},
+        {"num_hidden_layers": 10**9},
+        {"num_hidden_layers": 2000},
+        {"hidden_size": "32"},
+        {"hidden_size": 32.0},
+        {"hidden_size": True},
+        {"frequency_stride": 0},
+        {"patch_size": 64},
+        {"patch_size": [16]},
+        {"qkv_bias": 1},
+        {"head_dim": -8},
+        {"problem_type": "regression"},
+        {"id2label": {"0": "a", "2": "b"}},
+        {"id2label": {"0": "a", "1": "a"}},
+        {"id2label": {"0": ""}},
+        {"id2label": {"0": 1}},
+        {"id2label": []},
+        {"num_labels": 3},
+        {"hidden_act": "__import__"},
+        {"hidden_act": ["gelu"]},
+        {"layer_norm_eps": "1e-12"},
+        {"layer_norm_eps": -1.0},
+        {"hidden_dropout_prob": 1.5},
+        {"attention_probs_dropout_prob": None},
+    ],
+)
+def test_unusable_values_are_config_invalid(changes: dict[str, Any]) -> None:
+    error = refusal(ast_config(**changes))
+    assert error.code is ErrorCode.CONFIG_INVALID
+    assert any(key in error.detail for key in changes) or "sequence" in error.detail
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"model_type": "gpt2"},
+        {"model_type": None},
+        {"model_type": ["audio-spectrogram-transformer"]},
+        {"architectures": ["ASTModel"]},
+        {"architectures": None},
+        {"architectures": ["ASTForAudioClassification", "ASTModel"]},
+        {"architectures": [{}]},
+    ],
+)
+def test_unknown_architectures_are_refused_with_the_known_ones(changes: dict[str, Any]) -> None:
+    error = refusal(ast_config(**changes))
+    assert error.code is ErrorCode.ARCHITECTURE_UNSUPPORTED
+    assert "ASTForAudioClassification" in error.detail
+
+
+@pytest.mark.parametrize(
+    ("changes", "tensor", "found"),
+    [
+        ({"hidden_size": 64}, QUERY, "[32, 32]"),
+        ({"num_hidden_layers": 1}, "layers.1.", "expected no such tensor"),
+        ({"num_hidden_layers": 3}, "layers.2.attention", "found no such tensor"),
+        ({"num_attention_heads": 2, "head_dim": 8}, QUERY, "expected shape [16, 32], found [32, 32]"),
+        ({"intermediate_size": 128}, "mlp.fc1.weight", "[64, 32]"),
+        ({"max_length": 64}, "position_embeddings", "[1, 6, 32]"),
+        ({"id2label": {"0": "a"}}, "classifier.dense.weight", "expected shape [1, 32], found [4, 32]"),
+        ({"qkv_bias": False}, "q_proj.bias", "expected no such tensor"),
+    ],
+)
+def test_weights_that_disagree_are_named_with_both_shapes(changes: dict[str, Any], tensor: str, found: str) -> None:
+    error = refusal(ast_config(**changes))
+    assert error.code is ErrorCode.WEIGHTS_MISMATCH
+    assert any(tensor in item.pointer and found in item.detail for item in error.errors)
+
+
+def test_missing_foreign_and_oddly_stored_weights() -> None:
+    arrays = ast_tensors(ast_config())
+    without = {name: array for name, array in arrays.items() if name != "classifier.dense.bias"}
+    assert "classifier.dense.bias" in refusal(ast_config(), header(without)).detail
+    assert "attention" in refusal(ast_config(), header({"h.0.attn.weight": np.zeros((2, 2), "float32")})).detail
+    assert "no such tensor" in refusal(ast_config(), header(arrays | {"x": np.zeros(2, "float32")})).detail
+    mixed = arrays | {QUERY: arrays[QUERY].astype("float16")}
+    assert refusal(ast_config(), header(mixed)).code is ErrorCode.WEIGHTS_MISMATCH
+    doubles = {name: array.astype("float64") for name, array in arrays.items()}
+    assert "F64" in refusal(ast_config(), header(doubles)).detail
+    integers = arrays | {QUERY: np.zeros((32, 32), "int32")}
+    assert "I32" in refusal(ast_config(), header(integers)).detail
+    assert refusal(ast_config(), {}).code is ErrorCode.WEIGHTS_MISMATCH
+
+
+def write(folder: Path, files: dict[str, bytes]) -> Path:
+    for name, data in files.items():
+        (folder / name).write_bytes(data)
+    return folder
+
+
+def sharded(config: dict[str, Any]) -> dict[str, bytes]:
+    arrays = ast_tensors(config)
+    names = sorted(arrays)
+    halves = (names[::2], names[1::2])
+    files = {
+        f"model-0000{n}-of-00002.safetensors": save({name: arrays[name] for name in half})
+        for n, half in enumerate(halves, 1)
+    }
+    weight_map = {name: file for file, half in zip(files, halves, strict=True) for name in half}
+    return files | {"model.safetensors.index.json": json.dumps({"weight_map": weight_map}).encode()}
+
+
+def test_folders_whole_and_sharded(tmp_path: Path) -> None:
+    whole = describe_folder(write(tmp_path, checkpoint_files()))
+    (tmp_path / "model.safetensors").unlink()
+    assert describe_folder(write(tmp_path, sharded(ast_config()))) == whole
+
+
+def test_shards_and_index_must_say_the_same(tmp_path: Path) -> None:
+    files = checkpoint_files(weights=None) | sharded(ast_config())
+    index = json.loads(files["model.safetensors.index.json"])
+    spoilt = {
+        "lies elsewhere": {**index["weight_map"], QUERY: "model-00002-of-00002.safetensors"},
+        "is nowhere": {**index["weight_map"], "more": "model-00001-of-00002.safetensors"},
+        "is outside": {**index["weight_map"], QUERY: "../model.safetensors"},
+        "lacks a shard": dict.fromkeys(index["weight_map"], "model-00002-of-00002.safetensors"),
+    }
+    for weight_map in spoilt.values():
+        files["model.safetensors.index.json"] = json.dumps({"weight_map": weight_map}).encode()
+        with pytest.raises(SecateurError) as caught:
+            describe_folder(write(tmp_path, files))
+        assert caught.value.code is ErrorCode.CONFIG_INVALID
+
+
+def test_missing_files_are_named(tmp_path: Path) -> None:
+    with pytest.raises(SecateurError, match=r"config\.json"):
+        describe_folder(tmp_path)
+    with pytest.raises(SecateurError) as caught:
+        describe_folder(write(tmp_path, checkpoint_files(weights=None)))
+    assert caught.value.code is ErrorCode.FILE_MISSING

@@ -1,0 +1,66 @@
+"""config.json of every family: what cannot be pruned is refused by name, with what can."""
+
+import pytest
+
+from api_schemas.enums import Head
+from api_schemas.errors import ErrorCode, SecateurError
+from checkpoints.config.judge import read_config
+from checkpoints.families import FAMILIES
+
+REFUSED = [
+    ("BertModel", "is_decoder", True),
+    ("BertModel", "add_cross_attention", True),
+    ("BertModel", "position_embedding_type", "relative_key"),
+    ("BertModel", "chunk_size_feed_forward", 8),
+    ("BertModel", "num_attention_heads", 7),
+    ("BertModel", "hidden_act", "softplus"),
+    ("RobertaModel", "max_position_embeddings", 2),
+    ("DistilBertModel", "n_heads", 7),
+    ("DistilBertModel", "dim", "768"),
+    ("DistilBertModel", "activation", "softplus"),
+    ("ViTForImageClassification", "patch_size", 256),
+    ("ViTForImageClassification", "image_size", [224, 224, 3]),
+    ("ViTForImageClassification", "qkv_bias", "yes"),
+    ("ViTForImageClassification", "head_dim", 0),
+    ("DeiTForImageClassification", "num_attention_heads", 5),
+    ("Wav2Vec2ForCTC", "add_adapter", True),
+    ("Wav2Vec2ForCTC", "adapter_attn_dim", 16),
+    ("Wav2Vec2ForCTC", "conv_dim", [512, 512]),
+    ("Wav2Vec2ForCTC", "conv_kernel", 10),
+    ("Wav2Vec2ForCTC", "conv_kernel", [10, 3, 3, 3, 3, 2, 2**20]),
+    ("Wav2Vec2ForCTC", "feat_extract_norm", "batch"),
+    ("Wav2Vec2ForCTC", "num_conv_pos_embedding_groups", 7),
+    ("Wav2Vec2ForCTC", "feat_extract_activation", "softplus"),
+    ("HubertForCTC", "conv_pos_batch_norm", True),
+    ("SEWForCTC", "squeeze_factor", 4000),
+    ("SEWForCTC", "squeeze_factor", 0),
+]
+
+
+def config_of(name, **changes):
+    family = next(family for family in FAMILIES if name in family.architectures)
+    return {"model_type": family.model_types[0], "architectures": [name], **changes}
+
+
+@pytest.mark.parametrize("name", [name for family in FAMILIES for name in family.architectures])
+def test_a_config_that_says_nothing_is_the_familys_default(name):
+    known = read_config(config_of(name))
+    assert known.name == name
+    assert (
+        len(known.layout.attention) == len(known.layout.feed_forward)
+        or known.architecture.head is Head.SEQUENCE_TO_SEQUENCE
+    )
+    assert known.layout.other_flops > 0 or known.architecture.head is Head.EMBEDDING
+
+
+@pytest.mark.parametrize(("name", "key", "value"), REFUSED)
+def test_what_cannot_be_pruned_is_refused_by_its_key(name, key, value):
+    with pytest.raises(SecateurError) as raised:
+        read_config(config_of(name, **{key: value}))
+    assert raised.value.code == ErrorCode.CONFIG_INVALID
+    assert [item.pointer for item in raised.value.errors] == [f"config.json/{key}"]
+
+
+@pytest.mark.parametrize("value", [None, False])
+def test_what_is_off_is_off(value):
+    assert read_config(config_of("Wav2Vec2ForCTC", add_adapter=value, adapter_attn_dim=None)).layout.attention

@@ -1,0 +1,162 @@
+"""Reach by hand, in every unit; what is refused, and how it says so."""
+
+from typing import Any
+
+import pytest
+
+from api_schemas.enums import Granularity, TargetKind
+from api_schemas.errors import SecateurError
+from api_schemas.results.widths import AttentionWidths
+from api_schemas.spec.pruning import Pruning
+from checkpoints.planning.feasibility import check_reachable, max_share, max_sparsity, narrowest, smallest_cut
+from checkpoints.sizes import accounting
+from checkpoints.sizes.cost_unit import Unit
+from tests.support.checkpoints.shapes import equal_shape
+
+LAYERS, HEADS, WIDTH, HIDDEN = 4, 4, 16, 64
+DENSE = AttentionWidths.dense(LAYERS, HEADS, WIDTH)
+ATTENTION = LAYERS * (4 * HIDDEN * HIDDEN + 4 * HIDDEN)
+SHAPE = equal_shape(LAYERS, HEADS, WIDTH, HIDDEN, tokens=50, other_parameters=3 * ATTENTION, other_flops=10**8)
+QK, VO = 2 * (HIDDEN + 1), 2 * HIDDEN + 1
+CHANNEL_FLOPS = 4 * 50 * HIDDEN + 2 * 50**2
+FLOPS = 10**8 + LAYERS * 2 * HEADS * WIDTH * CHANNEL_FLOPS
+CHANNELS = HEADS * WIDTH
+
+
+def pruning(share: float = 0.5, kind: str = "attention_sparsity", **changes: Any) -> Pruning:
+    return Pruning.model_validate({"preset": "paper", "target": {kind: share}, **changes})
+
+
+def refused(spec: Pruning) -> SecateurError:
+    with pytest.raises(SecateurError) as caught:
+        check_reachable(SHAPE, DENSE, spec)
+    return caught.value
+
+
+def test_units_count_what_accounting_counts() -> None:
+    cut = AttentionWidths.of(WIDTH, [((16, 3), (1, 9)), ((), ()), ((16,) * 4, (16,) * 4), ((5,), (16,))])
+    dense_total = accounting.total_parameters(SHAPE, DENSE)
+    expected = {
+        TargetKind.ATTENTION_SPARSITY: accounting.attention_sparsity(SHAPE, cut),
+        TargetKind.PARAMETERS: 1 - accounting.total_parameters(SHAPE, cut) / dense_total,
+        TargetKind.FLOPS: 1 - accounting.total_flops(SHAPE, cut) / accounting.total_flops(SHAPE, DENSE),
+    }
+    for kind, share in expected.items():
+        assert Unit.of(SHAPE, kind).share(cut) == pytest.approx(share, abs=1e-12)
+        assert Unit.of(SHAPE, kind).share(DENSE) == 0
+    with pytest.raises(ValueError, match="measured"):
+        Unit.of(SHAPE, TargetKind.LATENCY)
+
+
+MOST = [
+    ("entire_head", {}, 3 * WIDTH * (QK + VO)),
+    ("entire_head", {"min_heads": 0}, 4 * WIDTH * (QK + VO)),
+    ("entire_head", {"min_heads": 0, "layout": "stock"}, 3 * WIDTH * (QK + VO)),
+    ("entire_head", {"min_channels": 9, "align": 8}, 3 * WIDTH * (QK + VO)),
+    ("same_channel", {}, 15 * HEADS * (QK + VO)),
+    ("per_head", {"min_channels": 3}, 13 * HEADS * (QK + VO)),
+    ("per_head", {"min_channels": 3, "align": 8}, 8 * HEADS * (QK + VO)),
+    ("ragged", {"min_heads": 0}, 15 * HEADS * (QK + VO)),
+    ("ragged", {"align": 16}, 0),
+    ("head_and_channel", {}, (CHANNELS - 1) * (QK + VO)),
+    ("head_and_channel", {"min_heads": 2, "min_channels": 9, "align": 8}, 2 * WIDTH * (QK + VO)),
+    ("head_and_channel", {"min_heads": 2, "min_channels": 8, "align": 8}, (CHANNELS - 2 * 8) * (QK + VO)),
+    ("head_and_channel", {"min_heads": 0}, CHANNELS * (QK + VO)),
+]
+
+
+@pytest.mark.parametrize(("granularity", "changes", "of_layer"), MOST)
+def test_the_most_that_can_go(granularity: str, changes: dict[str, Any], of_layer: int) -> None:
+    for exclude in ((), (0, 3)):
+        if exclude and changes.get("layout"):
+            continue
+        spec = pruning(0.5, granularity=granularity, exclude_layers=exclude, **changes)
+        assert max_share(SHAPE, DENSE, spec) == pytest.approx((LAYERS - len(exclude)) * of_layer / ATTENTION, abs=1e-12)
+        spec = pruning(0.5, "parameters", granularity=granularity, exclude_layers=exclude, **changes)
+        assert max_share(SHAPE, DENSE, spec) == pytest.approx(
+            (LAYERS - len(exclude)) * of_layer / (4 * ATTENTION), abs=1e-12
+        )
+        spec = pruning(0.5, "flops", granularity=granularity, exclude_layers=exclude, **changes)
+        channels = of_layer / (QK + VO) * 2 * (LAYERS - len(exclude))
+        assert max_share(SHAPE, DENSE, spec) == pytest.approx(channels * CHANNEL_FLOPS / FLOPS, abs=1e-12)
+        assert [narrowest(SHAPE, DENSE, spec).layers[number] for number in exclude] == [DENSE.layers[0]] * len(exclude)
+
+
+def test_every_granularity_has_a_maximum() -> None:
+    found = {granularity: max_sparsity(SHAPE, DENSE, granularity) for granularity in Granularity}
+    assert found[Granularity.ENTIRE_HEAD] < found[Granularity.PER_HEAD] < found[Granularity.HEAD_AND_CHANNEL] < 1
+    assert found[Granularity.SAME_CHANNEL] == found[Granularity.PER_HEAD] == found[Granularity.RAGGED]
+
+
+LEAST = [
+    ("entire_head", {}, WIDTH * (QK + VO)),
+    ("entire_head", {"scope": "local", "balance": "equal"}, LAYERS * WIDTH * (QK + VO)),
+    ("entire_head", {"layout": "stock"}, LAYERS * WIDTH * (QK + VO)),
+    ("per_head", {}, HEADS * QK),
+    ("per_head", {"align": 8}, 8 * HEADS * QK),
+    ("per_head", {"balance": "equal"}, HEADS * (QK + VO)),
+    ("same_channel", {"layout": "stock"}, LAYERS * HEADS * (QK + VO)),
+    ("ragged", {}, QK),
+    ("ragged", {"scope": "local", "exclude_layers": [1]}, (LAYERS - 1) * QK),
+    ("head_and_channel", {"align": 8}, 8 * QK),
+    ("head_and_channel", {"min_channels": 16}, WIDTH * (QK + VO)),
+]
+
+
+@pytest.mark.parametrize(("granularity", "changes", "parameters"), LEAST)
+def test_the_least_that_can_go(granularity: str, changes: dict[str, Any], parameters: int) -> None:
+    spec = pruning(0.5, granularity=granularity, **changes)
+    assert smallest_cut(SHAPE, DENSE, spec, TargetKind.ATTENTION_SPARSITY) == pytest.approx(parameters / ATTENTION)
+    assert smallest_cut(SHAPE, DENSE, spec, TargetKind.PARAMETERS) == pytest.approx(parameters / 4 / ATTENTION)
+    share = parameters / ATTENTION
+    check_reachable(SHAPE, DENSE, pruning(0.51 * share, granularity=granularity, **changes))
+    assert (
+        f"smallest cut {share:.4g}"
+        in refused(pruning(0.49 * share, granularity=granularity, **changes)).errors[0].detail
+    )
+
+
+@pytest.mark.parametrize("kind", ["attention_sparsity", "parameters", "flops"])
+def test_a_target_out_of_reach_names_the_maximum_in_its_own_unit(kind: str) -> None:
+    for granularity in Granularity:
+        most = max_share(SHAPE, DENSE, pruning(0.5, kind, granularity=granularity, min_channels=4))
+        check_reachable(SHAPE, DENSE, pruning(most - 1e-6, kind, granularity=granularity, min_channels=4))
+        error = refused(pruning(most + 0.03, kind, granularity=granularity, min_channels=4))
+        assert (error.code, error.errors[0].pointer) == ("sparsity_out_of_reach", f"/pruning/target/{kind}")
+        assert error.errors[0].detail == f"maximum {most:.4f}"
+        words = {"attention_sparsity": "attention parameters", "parameters": "parameters", "flops": "FLOPs"}[kind]
+        assert f"at most {most:.4f} of this model's {words} with" in error.detail
+
+
+def test_all_of_attention_is_within_reach_where_no_head_has_to_stay() -> None:
+    for granularity in ("entire_head", "head_and_channel"):
+        check_reachable(SHAPE, DENSE, pruning(0.999, granularity=granularity, min_heads=0))
+        assert refused(pruning(0.999, granularity=granularity)).code == "sparsity_out_of_reach"
+
+
+def test_latency_is_refused_beyond_what_a_model_without_attention_would_save() -> None:
+    attention = LAYERS * 2 * CHANNELS * CHANNEL_FLOPS / FLOPS
+    check_reachable(SHAPE, DENSE, pruning(attention - 0.01, "latency"))
+    error = refused(pruning(attention + 0.01, "latency"))
+    assert (error.code, error.errors[0].pointer) == ("sparsity_out_of_reach", "/pruning/target/latency")
+    assert f"{attention:.4f}" in error.errors[0].detail
+
+
+@pytest.mark.parametrize("exclude", [[4], [0, 9, 9], [0, 1, 2, 3]])
+def test_layers_that_cannot_be_left_out(exclude: list[int]) -> None:
+    error = refused(pruning(0.2, exclude_layers=exclude))
+    assert (error.code, error.errors[0].pointer) == ("invalid_request", "/pruning/exclude_layers")
+    check_reachable(SHAPE, DENSE, pruning(0.2, exclude_layers=[0, 0, 3]))
+
+
+def test_widths_that_are_no_multiple_of_align() -> None:
+    odd = AttentionWidths.dense(LAYERS, HEADS, 12)
+    shape = SHAPE.model_copy(update={"attention_parameters": LAYERS * (4 * HIDDEN * 48 + 3 * 48 + HIDDEN)})
+    for granularity in Granularity:
+        spec = pruning(0.4, granularity=granularity, align=8)
+        if granularity is Granularity.ENTIRE_HEAD:
+            check_reachable(shape, odd, spec)
+            continue
+        with pytest.raises(SecateurError, match="width 12") as caught:
+            check_reachable(shape, odd, spec)
+        assert (caught.value.code, caught.value.errors[0].pointer) == ("width_misaligned", "/pruning/align")

@@ -1,0 +1,69 @@
+"""What may be asked of a model that has no labels, that writes its answer, or whose class reads no head width."""
+
+import pytest
+
+from api_schemas.enums import ExportFormat, Head
+from api_schemas.errors import ErrorCode, SecateurError
+from api_schemas.spec.pruning import Pruning
+from checkpoints.families import FAMILIES, Family
+from checkpoints.task_rules import check_exports, check_labels, check_layout
+
+FAMILIES_BY_NAME = {family.name: family for family in FAMILIES}
+
+
+def pruning(preset: str, **changes: object) -> Pruning:
+    return Pruning.model_validate({"preset": preset, "target": {"attention_sparsity": 0.5}, **changes})
+
+
+def test_embeddings_have_no_labels_of_the_data() -> None:
+    with pytest.raises(SecateurError, match="labels to model") as caught:
+        check_labels(Head.EMBEDDING, pruning("paper"))
+    assert caught.value.code is ErrorCode.INVALID_REQUEST
+    assert [item.pointer for item in caught.value.errors] == ["/pruning/calibration/labels"]
+
+
+def test_taylor_is_not_sent_on_to_labels_that_it_cannot_use() -> None:
+    with pytest.raises(SecateurError, match="Take fisher_gate and set pruning"):
+        check_labels(Head.EMBEDDING, pruning("paper", criterion="taylor"))
+
+
+@pytest.mark.parametrize(
+    ("head", "spec"),
+    [
+        (Head.EMBEDDING, pruning("best")),
+        (Head.EMBEDDING, pruning("paper", calibration={"labels": "model"})),
+        (Head.EMBEDDING, pruning("paper", criterion="magnitude")),
+        (Head.CTC, pruning("paper")),
+    ],
+)
+def test_what_needs_none_or_has_some_is_accepted(head: Head, spec: Pruning) -> None:
+    check_labels(head, spec)
+
+
+def test_a_model_that_writes_is_no_single_graph() -> None:
+    check_exports(FAMILIES_BY_NAME["ast"], Head.SEQUENCE_TO_SEQUENCE, ())
+    check_exports(FAMILIES_BY_NAME["ast"], Head.CTC, [ExportFormat.ONNX])
+    with pytest.raises(SecateurError, match="one length only") as squeezed:
+        check_exports(FAMILIES_BY_NAME["sew"], Head.CTC, [ExportFormat.ONNX])
+    assert squeezed.value.code == "export_unavailable"
+    with pytest.raises(SecateurError, match="token by token") as caught:
+        check_exports(FAMILIES_BY_NAME["ast"], Head.SEQUENCE_TO_SEQUENCE, [ExportFormat.ONNX])
+    assert caught.value.code is ErrorCode.EXPORT_UNAVAILABLE
+    assert [item.pointer for item in caught.value.errors] == ["/exports"]
+
+
+BLOCKS = {"ffn_sparsity": 0.5}
+
+
+@pytest.mark.parametrize("target", [{"attention_sparsity": 0.5}, BLOCKS, {"attention_sparsity": 0.5, **BLOCKS}])
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
+def test_a_stock_layout_needs_a_class_that_reads_what_is_left(family: Family, target: dict[str, float]) -> None:
+    check_layout(family, pruning("paper", target=target))
+    if (family.head_dim_key or target == BLOCKS) and (family.neurons_key or "ffn_sparsity" not in target):
+        check_layout(family, pruning("paper", target=target, layout="stock"))
+        return
+    able = "ast, vit, deit" if family.head_dim_key is None and target != BLOCKS else "ast, vit, deit, wav2vec2"
+    with pytest.raises(SecateurError, match=f"stock layouts exist for {able}") as caught:
+        check_layout(family, pruning("paper", target=target, layout="stock"))
+    assert caught.value.code is ErrorCode.INVALID_REQUEST
+    assert [item.pointer for item in caught.value.errors] == ["/pruning/layout"]

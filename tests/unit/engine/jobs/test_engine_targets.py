@@ -1,0 +1,108 @@
+"""Whole jobs of the engine beyond the paper's method: the best preset, and a target in milliseconds."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.unit.engine.jobs.test_engine import events, identity, start
+from worker.engine.latency.table import LATENCY_FILE
+
+QUICK = {"latency_batch_sizes": [1], "latency_runs": 5, "sensitivity_samples": None}
+
+
+def _accuracy(out: Path, step: int) -> float:
+    return float(
+        json.loads((out / f"step-{step}" / "metrics.json").read_text())["steps"][step]["validation"]["accuracy"]
+    )
+
+
+def test_without_training_best_keeps_what_the_papers_method_loses(tmp_path: Path) -> None:
+    reached = {}
+    for preset in ("best", "paper"):
+        spec = {
+            "pruning": {"preset": preset, "target": {"attention_sparsity": 0.72}, "schedule": {"steps": 1},
+                        "calibration": {"split": "train", "samples": 256}},
+            "finetune": None, "evaluate": QUICK,
+        }  # fmt: skip
+        run = start(tmp_path / preset, spec)
+        assert run.returncode == 0, run.stderr
+        reached[preset] = _accuracy(tmp_path / preset, 1)
+        dense = _accuracy(tmp_path / preset, 0)
+    assert reached["best"] > reached["paper"]
+    assert reached["best"] > dense - 0.1
+
+
+def test_best_in_steps_resumes_to_the_same_bytes(tmp_path: Path) -> None:
+    spec = {
+        "pruning": {"target": {"attention_sparsity": 0.9}, "schedule": {"steps": 2, "shape": "cubic"},
+                    "calibration": {"samples": 64}},
+        "finetune": {"epochs": 1}, "evaluate": {**QUICK, "sensitivity_samples": 16}, "seed": 5,
+    }  # fmt: skip
+    whole, resumed = tmp_path / "whole", tmp_path / "resumed"
+    run = start(whole, spec)
+    assert run.returncode == 0, run.stderr
+    resumed.mkdir()
+    shutil.copytree(whole / "step-1", resumed / "step-1")
+    again = start(resumed, spec, "--resume", "1")
+    assert again.returncode == 0, again.stderr
+    assert identity(whole / "step-2") == identity(resumed / "step-2")
+    achieved = [event.metrics.achieved_sparsity for event in events(run) if event.type == "step"]
+    assert achieved == pytest.approx([0.0, 0.9 * (1 - 0.5**3), 0.9], abs=0.01)
+
+
+def test_recovery_that_does_harm_is_not_kept_where_the_spec_says_so(tmp_path: Path) -> None:
+    pruning = {"preset": "paper", "target": {"attention_sparsity": 0.25}, "schedule": {"steps": 1}}
+    # Steps far too long: this trains the model to pieces.
+    harm = {"epochs": 1, "learning_rate": 0.05}
+    found = {}
+    for name, finetune in (("none", None), ("always", harm), ("better", {**harm, "only_if_better": True})):
+        run = start(tmp_path / name, {"pruning": pruning, "finetune": finetune, "evaluate": QUICK})
+        assert run.returncode == 0, run.stderr
+        found[name] = [event.metrics for event in events(run) if event.type == "step"][-1]
+    none, always, better = found["none"], found["always"], found["better"]
+    assert always.validation.accuracy < none.validation.accuracy
+    assert always.rejected_recovery is None
+    assert always.lora_ranks
+    assert better.validation == none.validation
+    assert better.rejected_recovery.accuracy == always.validation.accuracy
+    assert (len(better.losses), better.lora_ranks) == (1, {})
+    weights = [(tmp_path / name / "step-1" / "model.safetensors").read_bytes() for name in ("none", "better")]
+    assert weights[0] == weights[1]
+    report = (tmp_path / "better" / "step-1" / "report.html").read_text()
+    assert "worse than before it, so the cut model was kept as it was" in report
+    assert "unless validation was better without" in report
+
+
+def test_a_latency_target_is_looked_up_in_one_table_also_after_resuming(tmp_path: Path) -> None:
+    spec = {
+        "pruning": {"target": {"latency": 0.1}, "granularity": "entire_head", "schedule": {"steps": 2},
+                    "calibration": {"samples": 32}},
+        "finetune": None, "evaluate": QUICK,
+    }  # fmt: skip
+    whole, resumed = tmp_path / "whole", tmp_path / "resumed"
+    run = start(whole, spec)
+    assert run.returncode == 0, run.stderr
+    done = [event.metrics for event in events(run) if event.type == "step"]
+    table = (whole / "step-0" / LATENCY_FILE).read_bytes()
+    assert all((whole / f"step-{metrics.step}" / LATENCY_FILE).read_bytes() == table for metrics in done)
+    last = done[-1]
+    assert last.target is not None
+    assert (last.target.kind, last.target.requested) == ("latency", 0.1)
+    assert 0 < last.achieved_sparsity < 1
+    if len(done) == 3:
+        resumed.mkdir()
+        shutil.copytree(whole / "step-1", resumed / "step-1")
+        again = start(resumed, spec, "--resume", "1")
+        assert again.returncode == 0, again.stderr
+        assert identity(whole / "step-2") == identity(resumed / "step-2")
+
+
+def test_a_latency_out_of_reach_fails_with_what_can_be_saved(tmp_path: Path) -> None:
+    spec = {"pruning": {"target": {"latency": 0.55}, "granularity": "entire_head"}, "finetune": None, "evaluate": QUICK}
+    run = start(tmp_path, spec)
+    assert run.returncode == 1
+    failed = events(run)[-1]
+    assert failed.code == "sparsity_out_of_reach"
+    assert failed.errors[0].pointer == "/pruning/target/latency"

@@ -1,0 +1,295 @@
+"""Random histories of a queue: workers that freeze and wake up late, users, the sweeper, and time, in any order.
+
+Every move is made twice, through store/jobs/transitions.py and on a model (tests/support/jobs/job_model.py), and after each
+one all rows must be what the model says. TEST_EXAMPLES says how many histories; a failure prints how to repeat it.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    rule,
+    run_state_machine_as_test,
+)
+from sqlalchemy import delete, select, update
+from sqlalchemy.orm import Session
+
+from api_schemas.enums import TERMINAL_STATES, JobState, Phase
+from api_schemas.errors import ErrorCode, SecateurError
+from api_schemas.results.events import Loss
+from store.database.clock import now
+from store.database.connection import Database
+from store.database.tables import Base, Job, TrainingFile
+from store.jobs import logs, transitions
+from store.jobs.transitions import Lease, LeaseLost
+from tests.support.jobs.job_model import HELD, JobModel, next_to_claim
+from tests.support.jobs.job_rows import assert_as_modelled
+from tests.support.jobs.moves import CAP, CRASH, LEASE_SECONDS, claim, submit, sweep
+from tests.support.jobs.records import step_file, step_metrics
+
+SETTINGS = settings(
+    max_examples=int(os.environ.get("TEST_EXAMPLES", "15")),
+    stateful_step_count=60,
+    deadline=None,
+    print_blob=True,
+    suppress_health_check=list(HealthCheck),
+)
+MOST_JOBS = 4
+RUNNING, CANCELLING = JobState.RUNNING, JobState.CANCELLING
+TENANTS = ("a", "b")
+T = TypeVar("T")
+Action = Callable[[Session, Lease], T]
+MOVES: list[st.SearchStrategy[tuple[str, dict[str, Any]]]] = []
+
+
+def move(often: int = 1, **arguments: st.SearchStrategy[Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """One of the moves that a history is made of. Not a rule of its own: of those, every example leaves many out."""
+
+    def register(method: Callable[..., None]) -> Callable[..., None]:
+        MOVES.extend([st.tuples(st.just(method.__name__), st.fixed_dictionaries(arguments))] * often)
+        return method
+
+    return register
+
+
+class Queue(RuleBasedStateMachine):
+    """A worker is a job and how many claims ago it got it: 0 is the newest, all others must not write any more."""
+
+    PICK = st.sampled_from(range(240))
+    LATE = st.sampled_from([*[0] * 14, 1, 2])
+    AHEAD = st.sampled_from([*[0] * 12, 1, -1])
+
+    def __init__(self, database: Database) -> None:
+        super().__init__()
+        self.database = database
+        self.models: dict[str, JobModel] = {}
+        self.before: dict[str, Job] = {}
+        with database.write() as session:
+            for table in reversed(Base.metadata.sorted_tables):
+                session.execute(delete(table))
+
+    # --- the service
+
+    @initialize(tenants=st.lists(st.sampled_from(TENANTS), min_size=1, max_size=3))
+    def first(self, tenants: list[str]) -> None:
+        for tenant in tenants:
+            self.submits(tenant, 0)
+            self.claims("x")
+
+    @move(2, tenant=st.sampled_from(TENANTS), priority=st.sampled_from([0, 0, 0, 1]))
+    def submits(self, tenant: str, priority: int) -> None:
+        if sum(not job.ended for job in self.models.values()) >= MOST_JOBS:
+            return
+        job_id = submit(self.database, tenant, priority)
+        self.models[job_id] = JobModel(job_id, tenant, priority, CAP, self.row(job_id).created_at)
+
+    def picked(self, number: int) -> JobModel:
+        """Any job; more often one that lives, and more often still one that a worker holds."""
+        everybody = list(self.models.values())
+        living = [job for job in everybody if not job.ended]
+        held = [job for job in living if job.state in HELD]
+        choices = [*held, *held, *living, *everybody]
+        return choices[number % len(choices)]
+
+    @move(
+        3, pick=PICK, wish=st.sampled_from(["cancel", "pause", "pause", "pause", "pause", "resume", "resume", "resume"])
+    )
+    def asks(self, pick: int, wish: str) -> None:
+        job = self.picked(pick)
+        if job.ended or (job.state is CANCELLING and wish != "cancel"):
+            self.is_refused(ErrorCode.CONFLICT, wish, job.id, job.tenant)
+            return
+        with self.database.write() as session:
+            getattr(transitions, wish)(session, job.tenant, job.id)
+        {"cancel": job.cancelled, "pause": job.paused, "resume": job.resumed}[wish]()
+
+    @move(pick=PICK, wish=st.sampled_from(["cancel", "pause", "resume"]))
+    def asks_about_anothers(self, pick: int, wish: str) -> None:
+        job = self.picked(pick)
+        self.is_refused(ErrorCode.NOT_FOUND, wish, job.id, "b" if job.tenant == "a" else "a")
+
+    def is_refused(self, code: ErrorCode, wish: str, job_id: str, tenant: str) -> None:
+        with pytest.raises(SecateurError) as error, self.database.write() as session:
+            getattr(transitions, wish)(session, tenant, job_id)
+        assert error.value.code is code
+
+    # --- the workers
+
+    @move(4, worker=st.sampled_from("xyz"))
+    def claims(self, worker: str) -> None:
+        expected = next_to_claim(self.models.values())
+        lease = claim(self.database, worker)
+        assert (lease and lease.job_id) == (expected and expected.id)
+        if lease is not None:
+            row, job = self.row(lease.job_id), self.models[lease.job_id]
+            assert row.claimed_at is not None
+            assert all(other.begun is None or other.begun <= row.claimed_at for other in self.models.values())
+            assert (row.worker, row.phase, row.progress) == (worker, Phase.PREPARING, None)
+            job.claimed(row.claimed_at)
+            assert lease.epoch == job.epoch
+
+    def at_work_on(self, number: int) -> JobModel:
+        """A job that a worker holds, mostly, and now and then any; who has nothing to do looks for work first."""
+        if not any(job.state in HELD for job in self.models.values()):
+            self.claims("x")
+        held = [job for job in self.models.values() if job.state in HELD]
+        return held[number % len(held)] if held and number % 8 else self.picked(number)
+
+    def write(
+        self, job: JobModel, late: int, states: Sequence[JobState], action: Action[T], fits: bool = True
+    ) -> list[T]:
+        """What `action` returned, if it was taken; where it must be refused, it is, and changes no row of any table."""
+        lease = Lease(job.id, job.epoch - late)
+        if fits and job.obeys(lease, *states):
+            with self.database.write() as session:
+                return [action(session, lease)]
+        before = self.all_rows()
+        with pytest.raises(LeaseLost), self.database.write() as session:
+            action(session, lease)
+        assert self.all_rows() == before
+        return []
+
+    @move(pick=PICK, late=LATE)
+    def renews(self, pick: int, late: int) -> None:
+        job = self.at_work_on(pick)
+        for state in self.write(job, late, HELD, lambda s, lease: transitions.renew(s, lease, LEASE_SECONDS)):
+            assert state is job.state
+            job.lease_ran_out = False
+
+    @move(pick=PICK, late=LATE, text=st.sampled_from(["line\n", "größer\n"]))
+    def speaks(self, pick: int, late: int, text: str) -> None:
+        job = self.at_work_on(pick)
+        start = len(job.logs.get(job.epoch - late, "").encode())
+        events = [Loss(step=1, epoch=epoch, epochs=2, train_loss=0.5) for epoch in (1, 2)]
+        for _ in self.write(job, late, HELD, lambda s, lease: logs.append(s, lease, start, text, 2**20)):
+            job.logs[job.epoch] = job.logs.get(job.epoch, "") + text
+        for _ in self.write(job, late, HELD, lambda s, lease: transitions.record(s, lease, events)):
+            job.events.extend(events)
+
+    @move(2, pick=PICK, late=LATE, ahead=AHEAD)
+    def saves_training(self, pick: int, late: int, ahead: int) -> None:
+        job = self.at_work_on(pick)
+        step = max(1, len(job.steps) + ahead)
+        training = TrainingFile(step=step, epoch=1, key=f"{job.id}/{step}", size=1, sha256="ab" * 32)
+        fits = step == len(job.steps)
+        for _ in self.write(job, late, [RUNNING], lambda s, at: transitions.save_training(s, at, training), fits):
+            job.training = training
+
+    @move(3, pick=PICK, late=LATE, ahead=AHEAD)
+    def commits(self, pick: int, late: int, ahead: int) -> None:
+        job = self.at_work_on(pick)
+        step = max(0, len(job.steps) + ahead)
+        events = [Loss(step=step, epoch=1, epochs=1, train_loss=0.5)]
+
+        def commit(session: Session, lease: Lease) -> Job:
+            files = [step_file(job.id, step)]
+            return transitions.commit_step(session, lease, step_metrics(step), files, downloadable=True, events=events)
+
+        for row in self.write(job, late, [RUNNING], commit, fits=step == len(job.steps)):
+            assert row.pause_requested is job.pause_requested
+            job.committed(events)
+
+    @move(
+        2,
+        pick=PICK,
+        late=LATE,
+        delay=st.sampled_from([0.0, 0.0, LEASE_SECONDS]),
+        microbatch=st.sampled_from([None, 4, 2]),
+    )
+    def crashes(self, pick: int, late: int, delay: float, microbatch: int | None) -> None:
+        job = self.at_work_on(pick)
+        more: Any = {"failure_cap": CAP, "retry_delay_seconds": delay, "microbatch": microbatch}
+        for state in self.write(job, late, HELD, lambda s, lease: transitions.crash(s, lease, CRASH, **more)):
+            job.crashed(CRASH, microbatch, waits=delay > 0)
+            assert state is job.state
+
+    @move(pick=PICK, late=LATE)
+    def releases(self, pick: int, late: int) -> None:
+        job = self.at_work_on(pick)
+        for state in self.write(job, late, HELD, transitions.release):
+            job.released()
+            assert state is job.state
+
+    @move(pick=PICK, late=LATE, how=st.sampled_from([JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED]))
+    def ends(self, pick: int, late: int, how: JobState) -> None:
+        job = self.at_work_on(pick)
+        actions: dict[JobState, Action[None]] = {
+            JobState.SUCCEEDED: transitions.succeed,
+            JobState.FAILED: lambda session, lease: transitions.fail(session, lease, CRASH),
+            JobState.CANCELLED: transitions.confirm_cancel,
+        }
+        for _ in self.write(job, late, [CANCELLING if how is JobState.CANCELLED else RUNNING], actions[how]):
+            job.error = CRASH if how is JobState.FAILED else None
+            job.become(how)
+
+    @move(pick=PICK)
+    def everybody_who_ever_claimed_it_tries_to_write(self, pick: int) -> None:
+        job = self.at_work_on(pick)
+        accepted = [late for late in range(job.epoch) if self.write(job, late, HELD, transitions.hold)]
+        assert accepted == ([0] if job.state in HELD else [])
+
+    # --- maintenance, and time
+
+    @move(2)
+    def sweeps(self) -> None:
+        assert sweep(self.database) == sum([job.swept() for job in self.models.values()])
+
+    @move(3, pick=PICK)
+    def hours_pass_without_a_word(self, pick: int) -> None:
+        """From the worker of this job; those of the others speak."""
+        job = self.picked(pick)
+        past: Any = now(plus=-2 * LEASE_SECONDS)
+        with self.database.write() as session:
+            this = update(Job).where(Job.id == job.id)
+            session.execute(this.where(Job.lease_until.is_not(None)).values(lease_until=past))
+            session.execute(this.where(Job.available_at.is_not(None)).values(available_at=past))
+        job.waits, job.lease_ran_out = False, job.state in HELD
+
+    # --- what must hold
+
+    @rule(move=st.deferred(lambda: st.one_of(MOVES)))
+    def somebody(self, move: tuple[str, dict[str, Any]]) -> None:
+        name, arguments = move
+        getattr(self, name)(**arguments)
+
+    @invariant()
+    def every_row_is_what_it_must_be(self) -> None:
+        rows = assert_as_modelled(self.database, self.models)
+        for row in rows.values():
+            held, ended = row.state in HELD, row.state in TERMINAL_STATES
+            assert (row.lease_until is not None, row.phase is not None, row.finished_at is not None) == (
+                held,
+                held,
+                ended,
+            )
+            assert row.failures <= CAP
+            assert held or not row.pause_requested
+            if (old := self.before.get(row.id)) is not None:
+                assert old.state not in TERMINAL_STATES or row.state is old.state
+                assert row.epoch == old.epoch or (
+                    row.epoch == old.epoch + 1 and old.state in (JobState.QUEUED, RUNNING)
+                )
+        self.before = rows
+
+    def row(self, job_id: str) -> Job:
+        with self.database.read() as session:
+            return session.get_one(Job, job_id)
+
+    def all_rows(self) -> list[Sequence[Any]]:
+        with self.database.read() as session:
+            return [session.execute(select(table)).all() for table in Base.metadata.sorted_tables]
+
+
+def test_no_history_leads_where_it_should_not(database: Database) -> None:
+    class OnThisDatabase(Queue):
+        def __init__(self) -> None:
+            super().__init__(database)
+
+    run_state_machine_as_test(OnThisDatabase, settings=SETTINGS)

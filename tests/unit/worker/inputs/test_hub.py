@@ -1,0 +1,129 @@
+"""The hub's protocol against a hub on loopback that breaks off, lies and redirects."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from store.settings import Settings
+from tests.support.servers.hub import REVISION, Misbehaviour, hub_server
+from tests.support.servers.receiver import Reply, receiver
+from worker.inputs import hub as hub_module
+from worker.inputs.hub import Away, Hub, Refused
+
+SMALL, LARGE = b"{}", bytes(range(256)) * 40
+FILES = {"config.json": SMALL, "model.safetensors": LARGE}
+REPO = "some/model"
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub_module, "FIRST_WAIT", 0.001)
+
+
+def hub_at(endpoint: str, check: Any = lambda: None, **settings: Any) -> Hub:
+    return Hub(Settings(hub_url=endpoint, outbound_test_target=endpoint.removeprefix("http://"), **settings), check)
+
+
+def fetch(hub: Hub, folder: Path) -> dict[str, bytes]:
+    hub.fetch_all("models", REPO, REVISION, hub.files("models", REPO, REVISION), folder)
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_files_come_whole(tmp_path: Path) -> None:
+    with hub_server({REPO: FILES}) as endpoint:
+        assert fetch(hub_at(endpoint), tmp_path) == FILES
+
+
+def test_a_download_that_breaks_off_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    wrong = Misbehaviour(break_after=3000)
+    with hub_server({REPO: FILES}, misbehaviour=wrong) as endpoint:
+        assert fetch(hub_at(endpoint), tmp_path) == FILES
+    asked = [ranges for path, ranges in wrong.asked if path.endswith("model.safetensors")]
+    assert asked == [None, "bytes=3000-", "bytes=6000-", "bytes=9000-"]
+
+
+def test_a_hub_that_ignores_ranges_sends_it_all_again(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").write_bytes(b"x" * 100)
+    with hub_server({REPO: FILES}, misbehaviour=Misbehaviour(ignores_ranges=True)) as endpoint:
+        assert fetch(hub_at(endpoint), tmp_path) == FILES
+
+
+def test_a_download_that_never_gets_on_is_given_up_for_now(tmp_path: Path) -> None:
+    wrong = Misbehaviour(break_after=0)
+    with (
+        hub_server({REPO: FILES}, misbehaviour=wrong) as endpoint,
+        pytest.raises(Away, match=r"model\.safetensors|config"),
+    ):
+        fetch(hub_at(endpoint), tmp_path)
+    assert len([path for path, _ in wrong.asked if path.endswith("model.safetensors")]) <= hub_module.TRIES
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_bytes_that_are_not_the_listed_ones_are_not_kept(tmp_path: Path, name: str) -> None:
+    spoilt = hub_server({REPO: {name: FILES[name]}}, misbehaviour=Misbehaviour(spoil=True))
+    with spoilt as endpoint, pytest.raises(Away, match="other bytes"):
+        fetch(hub_at(endpoint), tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_redirect_leads_to_hosts_of_the_list_alone(tmp_path: Path) -> None:
+    with receiver(lambda _: Reply(200, body=SMALL)) as inside:
+        for where in (
+            inside.url,
+            "https://169.254.169.254",
+            "https://cdn.example.com",
+            "https://huggingface.co.example.com",
+        ):
+            with hub_server({REPO: FILES}, elsewhere=where) as endpoint, pytest.raises(Refused, match="is not called"):
+                fetch(hub_at(endpoint), tmp_path)
+        assert inside.connections == 0
+
+
+@pytest.mark.parametrize(
+    ("status", "error"), [(500, Away), (503, Away), (429, Away), (403, Refused), (401, Refused), (302, Refused)]
+)
+def test_what_may_be_tried_again(tmp_path: Path, status: int, error: type[Exception]) -> None:
+    with hub_server({}, status=status) as endpoint, pytest.raises(error):
+        fetch(hub_at(endpoint), tmp_path)
+
+
+def test_what_is_not_there() -> None:
+    with hub_server({REPO: FILES}) as endpoint:
+        hub = hub_at(endpoint)
+        with pytest.raises(Refused, match="nothing of that name"):
+            hub.files("models", "some/other", REVISION)
+        with pytest.raises(Refused, match="no such revision"):
+            hub.files("models", REPO, "f" * 40)
+    with pytest.raises(Away):
+        hub_at("http://127.0.0.1:1").files("models", REPO, REVISION)
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"[]", b'{"sha": 1}', b'{"sha": "x", "siblings": [{"rfilename": "a"}]}', b"\xff"]
+)
+def test_a_list_of_files_that_is_none(body: bytes) -> None:
+    with receiver(lambda _: Reply(200, body=body)) as wrong, pytest.raises(Away, match="form"):
+        hub_at(wrong.url).files("models", REPO, REVISION)
+
+
+def test_a_fetch_stops_when_it_is_told_to(tmp_path: Path) -> None:
+    class Stop(Exception):
+        pass
+
+    calls = 0
+
+    def check() -> None:
+        nonlocal calls
+        calls += 1
+        if calls > 2:
+            raise Stop
+
+    with hub_server({REPO: FILES}) as endpoint, pytest.raises(Stop):
+        fetch(hub_at(endpoint, check), tmp_path)
+
+
+def test_no_hub_is_called_inside_unless_a_test_says_so() -> None:
+    with receiver() as inside, pytest.raises(Refused, match="is not called"):
+        Hub(Settings(hub_url=inside.url), lambda: None).files("models", REPO, REVISION)
+    assert inside.connections == 0

@@ -1,0 +1,115 @@
+"""Inputs of ViT and DeiT: RGB images of the model's size, by the checkpoint's own image processor."""
+
+import io
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
+from checkpoints.data.media import IMAGE_FORMATS, MAX_IMAGE_BYTES, MAX_PIXELS
+from checkpoints.files.preprocessing import preprocessor_type
+from worker.engine.data.featurizers.embedded import Value, file_bytes
+from worker.engine.data.settings import Settings, check_type, first_line, invalid, read_config, read_preprocessor
+
+# The names under which transformers has saved each, from the oldest on.
+VIT = ("ViTFeatureExtractor", "ViTImageProcessor", "ViTImageProcessorFast", "ViTImageProcessorPil")
+DEIT = ("DeiTFeatureExtractor", "DeiTImageProcessor", "DeiTImageProcessorFast", "DeiTImageProcessorPil")
+MAX_SIDE = 4096
+_SIZE_KEYS = ("size", "crop_size", "pad_size")
+
+Pixels = NDArray[np.float32]
+
+
+class Images:
+    """The featurizer of images: pixel_values float32 [channels, height, width]."""
+
+    pad_value = 0.0
+
+    def __init__(self, model_dir: Path) -> None:
+        """Raises CONFIG_INVALID where the settings are unusable, or make images unlike those config.json describes."""
+        from transformers import DeiTImageProcessorPil, ViTImageProcessorPil
+
+        settings, config = read_preprocessor(model_dir), read_config(model_dir)
+        # Checkpoints from before transformers 4.25 may name no class; then the family's own.
+        own = "DeiTImageProcessor" if config.get("model_type") == "deit" else "ViTImageProcessor"
+        kind = preprocessor_type(settings) or own
+        check_type(kind, VIT + DEIT)
+        for key in _SIZE_KEYS:
+            _check_size(settings, key)
+        # Always Pillow's: it is there on every machine, and the tensor backend rounds otherwise.
+        processor = DeiTImageProcessorPil if kind in DEIT else ViTImageProcessorPil
+        height, width = _pair(config.get("image_size", 224))
+        self._shape = (config.get("num_channels", 3), height, width)
+        try:
+            self._process: Any = processor.from_dict(settings)
+            made = self._pixels(Image.new("RGB", (MAX_SIDE // 64, MAX_SIDE // 128)))
+        except (ValueError, TypeError, AttributeError, ArithmeticError, KeyError, IndexError) as error:
+            raise invalid(first_line(error)) from error
+        if made.shape != self._shape or not np.isfinite(made).all():
+            raise invalid(f"images become {list(made.shape)}, and config.json expects {list(self._shape)}")
+
+    def decode(self, value: Value, where: str) -> Pixels:
+        """Raises IMAGE_UNDECODABLE, naming `where`."""
+        return self._pixels(decode_rgb(file_bytes(value, where, undecodable), where))
+
+    def __call__(self, decoded: Sequence[Any], places: Sequence[str]) -> dict[str, Any]:
+        """Raises IMAGE_UNDECODABLE where an image does not become one of the model's size."""
+        for pixels, where in zip(decoded, places, strict=True):
+            if pixels.shape != self._shape:
+                raise undecodable(
+                    where, f"it becomes {list(pixels.shape)}, and the checkpoint reads {list(self._shape)}"
+                )
+        return {"pixel_values": np.stack(decoded)}
+
+    def _pixels(self, image: Image.Image) -> Pixels:
+        pixels: Pixels = np.asarray(self._process(image, return_tensors="np")["pixel_values"][0], dtype=np.float32)
+        return pixels
+
+
+def decode_rgb(data: bytes, where: str) -> Image.Image:
+    """The image, of an animation its first frame, turned as its Exif data says, in three channels.
+
+    Raises IMAGE_UNDECODABLE, naming `where`.
+    """
+    if len(data) > MAX_IMAGE_BYTES:
+        raise undecodable(where, f"it has {len(data)} bytes; {MAX_IMAGE_BYTES} are read")
+    try:
+        with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(data), formats=IMAGE_FORMATS) as image:
+            # By the header, before a pixel is unpacked.
+            if not 0 < image.width * image.height <= MAX_PIXELS:
+                raise undecodable(
+                    where, f"its header says {image.width} × {image.height}; {MAX_PIXELS} pixels are read"
+                )
+            return ImageOps.exif_transpose(image).convert("RGB")
+    except SecateurError:
+        raise
+    # What Pillow raises on files from strangers is not a closed list.
+    except Exception as error:
+        raise undecodable(
+            where, str(error).split("<", 1)[0].strip()[:200].rstrip(".") or type(error).__name__
+        ) from None
+
+
+def undecodable(where: str, reason: str) -> SecateurError:
+    """IMAGE_UNDECODABLE for the image at `where`, as the upload's inspector words it."""
+    detail = f"The image at {where} cannot be decoded: {reason}. Send PNG, JPEG, WebP, GIF or BMP."
+    item = ErrorItem(pointer=where, code=ErrorCode.IMAGE_UNDECODABLE, detail=reason)
+    return SecateurError(ErrorCode.IMAGE_UNDECODABLE, detail, (item,))
+
+
+def _pair(size: Any) -> tuple[Any, Any]:
+    return (size[0], size[1]) if isinstance(size, list) and len(size) == 2 else (size, size)
+
+
+def _check_size(settings: Settings, key: str) -> None:
+    """Every number in it is a side of an image: memory is taken by these."""
+    value = settings.get(key)
+    sides = value.values() if isinstance(value, dict) else [value]
+    for side in sides:
+        if side is not None and (type(side) is not int or not 1 <= side <= MAX_SIDE):
+            raise invalid(f"{key} is {str(value)[:100]}; sides from 1 to {MAX_SIDE} are read")

@@ -1,0 +1,140 @@
+"""Inputs of Whisper and of CLAP's audio tower: log-mel spectrograms of one size, each by transformers' own extractor."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from checkpoints.data.media import SAMPLING_RATES
+from checkpoints.files.preprocessing import preprocessor_type
+from worker.engine.data.settings import (
+    Settings,
+    check_type,
+    first_line,
+    invalid,
+    number,
+    read_config,
+    read_preprocessor,
+)
+
+MAX_CLIP_SECONDS = 120
+MAX_MELS = 1024
+MAX_WINDOW = 2**16
+# Values of one clip's features: 64 MiB.
+MAX_VALUES = 2**24
+
+
+class WhisperFeatures:
+    """input_features float32 [mels, frames]; shorter clips are filled up with silence, as the model was trained."""
+
+    keyword = "input_features"
+    pad_value = 0.0
+
+    def __init__(self, model_dir: Path) -> None:
+        """Raises CONFIG_INVALID where the settings are unusable, random, or not those of config.json."""
+        from transformers import WhisperFeatureExtractor
+
+        settings, config = read_preprocessor(model_dir), read_config(model_dir)
+        check_type(preprocessor_type(settings), ("WhisperFeatureExtractor",))
+        mels = number(settings, "feature_size", 80, MAX_MELS)
+        self.seconds = float(number(settings, "chunk_length", 30, MAX_CLIP_SECONDS))
+        _check_window(settings, "n_fft", 400, "hop_length", 160, int(self.seconds), mels)
+        if settings.get("dither", 0.0) != 0.0:
+            raise invalid("dither adds noise, and inputs must be the same every time; set it to 0")
+        self._extract: Any = _built(WhisperFeatureExtractor, settings)
+        self.sampling_rate = int(self._extract.sampling_rate)
+        # The encoder's first convolutions halve the frames.
+        self._shape = (mels, int(self._extract.nb_max_frames))
+        expected = (config.get("num_mel_bins", 80), 2 * config.get("max_source_positions", 1500))
+        if self._shape != expected:
+            raise invalid(f"features are (mels, frames) {self._shape}, and config.json expects {expected}")
+
+    def __call__(self, clips: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+        """[B, mels, frames]."""
+        # One by one: a product of matrices may round otherwise in a larger batch.
+        features = [self._extract(clip, sampling_rate=self.sampling_rate)["input_features"][0] for clip in clips]
+        return _stacked(features, self._shape)
+
+
+class ClapFeatures:
+    """input_features float32 [1, frames, mels] of the first window of every clip; for checkpoints without fusion."""
+
+    keyword = "input_features"
+    pad_value = 0.0
+
+    def __init__(self, model_dir: Path) -> None:
+        """Raises CONFIG_INVALID where the settings are unusable or not those of config.json."""
+        from transformers import ClapFeatureExtractor
+
+        settings, config = read_preprocessor(model_dir), read_config(model_dir)
+        config = config.get("audio_config") or config
+        check_type(preprocessor_type(settings), ("ClapFeatureExtractor",))
+        if config.get("enable_fusion", False):
+            raise invalid("enable_fusion is true: fusion draws parts of a clip by chance, and is not supported")
+        if settings.get("padding", "repeatpad") not in ("repeatpad", "repeat", "pad"):
+            raise invalid(f"padding is {str(settings['padding'])[:100]!r}")
+        mels = number(settings, "feature_size", 64, MAX_MELS)
+        if mels != config.get("num_mel_bins", 64):
+            raise invalid(f"feature_size is {mels}, and num_mel_bins of config.json {config.get('num_mel_bins', 64)}")
+        self.seconds = float(number(settings, "max_length_s", 10, MAX_CLIP_SECONDS))
+        _check_window(settings, "fft_window_size", 1024, "hop_length", 480, int(self.seconds), mels, 48_000)
+        self._extract: Any = _built(ClapFeatureExtractor, settings)
+        self.sampling_rate = int(self._extract.sampling_rate)
+        self._samples = int(self._extract.nb_max_samples)
+        self._shape = (1, self._samples // int(self._extract.hop_length) + 1, mels)
+
+    def __call__(self, clips: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+        """[B, 1, frames, mels]. Cut here: the extractor would cut a longer clip at a random place."""
+        features = [
+            self._extract(clip[: self._samples], sampling_rate=self.sampling_rate, truncation="rand_trunc")[
+                "input_features"
+            ][0]
+            for clip in clips
+        ]
+        return _stacked(features, self._shape)
+
+
+def _check_window(
+    settings: Settings,
+    window_key: str,
+    window: int,
+    hop_key: str,
+    hop: int,
+    seconds: int,
+    mels: int,
+    rate: int = 16_000,
+) -> None:
+    number(settings, window_key, window, MAX_WINDOW)
+    rate = number(settings, "sampling_rate", rate, SAMPLING_RATES[-1])
+    if rate not in SAMPLING_RATES:
+        raise invalid(f"a sampling_rate of {rate} is outside {SAMPLING_RATES[0]} to {SAMPLING_RATES[-1]}")
+    if seconds * rate // number(settings, hop_key, hop, MAX_WINDOW) * mels > MAX_VALUES:
+        raise invalid(f"one clip's features would have more than {MAX_VALUES} values")
+
+
+def _built(extractor: Any, settings: Settings) -> Any:
+    """The extractor, tried on noise: settings of the right type may still make no sense."""
+    try:
+        built = extractor.from_dict(settings)
+        noise = np.random.default_rng(0).normal(size=built.sampling_rate).astype(np.float32)
+        built(noise, sampling_rate=built.sampling_rate)
+    except (
+        ValueError,
+        TypeError,
+        AttributeError,
+        ArithmeticError,
+        RuntimeError,
+        IndexError,
+        NotImplementedError,
+    ) as error:
+        raise invalid(first_line(error)) from error
+    return built
+
+
+def _stacked(features: Sequence[Any], shape: tuple[int, ...]) -> NDArray[np.float32]:
+    stacked: NDArray[np.float32] = np.stack(features).astype(np.float32, copy=False)
+    if stacked.shape[1:] != shape:
+        raise invalid(f"features have shape {stacked.shape[1:]} where {shape} was expected")
+    return stacked

@@ -1,0 +1,89 @@
+"""Inputs of BERT, RoBERTa and DistilBERT: token ids by the checkpoint's tokenizer, each text its own number of them.
+
+Nothing is padded, so no attention mask is needed; one text a row, so no token types are either: a model's default is the first.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from checkpoints.data.media import MAX_CHARACTERS
+from worker.engine.data.columns import row_error
+from worker.engine.data.featurizers.embedded import Value
+from worker.engine.data.featurizers.tokenizer import load_tokenizer, vocabulary_size
+from worker.engine.data.settings import invalid, number, read_config
+from worker.engine.data.split import IGNORED
+
+# Longer texts are cut: attention costs grow with the square of the length, and these models are made for no more.
+MAX_TOKENS = 512
+# Special tokens at both ends, and something between them.
+LEAST_TOKENS = 4
+MAX_POSITIONS = 2**20
+
+Ids = NDArray[np.int64]
+
+
+class Texts:
+    """The featurizer of text: input_ids int64 [tokens]. `words`: rows are lists of words instead."""
+
+    pad_value = 0.0
+
+    def __init__(self, model_dir: Path, *, words: bool) -> None:
+        """Raises CONFIG_INVALID or CODE_REFUSED."""
+        config = read_config(model_dir)
+        roberta = config.get("model_type") == "roberta"
+        # RoBERTa's tokens know whether a space was before them; words in a list have had one.
+        self._tokenizer = load_tokenizer(model_dir, **({"add_prefix_space": True} if words and roberta else {}))
+        self._words = words
+        self._vocabulary = vocabulary_size(config)
+        positions = number(config, "max_position_embeddings", MAX_TOKENS, MAX_POSITIONS)
+        # RoBERTa counts its positions from the padding token's id on.
+        offset = number(config, "pad_token_id", 1, positions - 1) + 1 if roberta else 0
+        said = getattr(self._tokenizer, "model_max_length", MAX_TOKENS)
+        self._longest = min(MAX_TOKENS, positions - offset, said if type(said) is int else MAX_TOKENS)
+        if self._longest < LEAST_TOKENS:
+            raise invalid(f"only {self._longest} tokens of a text could be read")
+
+    def decode(self, value: Value, where: str) -> Any:
+        """The row as it is. Raises DATASET_SCHEMA, naming `where`, where it is missing, empty or too long."""
+        text = value.value
+        parts = text if self._words and isinstance(text, list) else [text]
+        if not parts or not all(isinstance(part, str) and part for part in parts):
+            raise row_error(where, "the text is missing or empty")
+        if sum(map(len, parts)) > MAX_CHARACTERS:
+            raise row_error(where, f"the text has more than {MAX_CHARACTERS} characters")
+        return text
+
+    def __call__(self, decoded: Sequence[Any], places: Sequence[str]) -> dict[str, Any]:
+        """Raises CONFIG_INVALID where an id is outside the model's vocabulary."""
+        ids = [np.asarray(row, dtype=np.int64) for row in self._encoded(decoded)["input_ids"]]
+        for row, where in zip(ids, places, strict=True):
+            if not len(row) or row.max() >= self._vocabulary:
+                raise invalid(f"the tokenizer's ids do not fit vocab_size {self._vocabulary} ({where})")
+        return {"input_ids": ids}
+
+    def tags(self, rows: Sequence[Sequence[str]], tags: Sequence[Sequence[int]]) -> list[Ids]:
+        """Of every row the targets [tokens]: each word's tag at its first token, IGNORED everywhere else."""
+        encoded = self._encoded(rows)
+        found: list[Ids] = []
+        for place, row in enumerate(tags):
+            words = encoded.word_ids(place)
+            before = [None, *words]
+            first = [word is not None and word != last for word, last in zip(words, before, strict=False)]
+            ids = [row[word] if begins else IGNORED for word, begins in zip(words, first, strict=True)]
+            found.append(np.array(ids, dtype=np.int64))
+        return found
+
+    def _encoded(self, rows: Sequence[Any]) -> Any:
+        return self._tokenizer(
+            list(rows),
+            is_split_into_words=self._words,
+            truncation=True,
+            max_length=self._longest,
+            padding=False,
+            return_attention_mask=False,
+            return_token_type_ids=False,
+        )

@@ -1,0 +1,51 @@
+"""The checkpoint's own tokenizer: a known class, files from its folder alone, nothing in them run."""
+
+import json
+import shutil
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import transformers
+
+from checkpoints.config.guard import refuse_code
+from checkpoints.files.preprocessing import TOKENIZER_CONFIG, TOKENIZER_FILES, tokenizer_classes
+from worker.engine.data.settings import (
+    Settings,
+    check_type,
+    first_line,
+    invalid,
+    read_config,
+    read_object,
+)
+
+
+def load_tokenizer(model_dir: Path, **options: Any) -> Any:
+    """A tokenizer of transformers. `options` go to its constructor. Raises CONFIG_INVALID or CODE_REFUSED."""
+    allowed = tokenizer_classes(str(read_config(model_dir).get("model_type")))
+    path = model_dir / TOKENIZER_CONFIG
+    settings = read_object(path) if path.is_file() else {}
+    refuse_code(settings, TOKENIZER_CONFIG)
+    named = settings.get("tokenizer_class") or allowed[0]
+    check_type(named, allowed)
+    # Only files of known names, and of the settings nothing that names a file: old versions wrote paths of their own machines.
+    with TemporaryDirectory(prefix="tokenizer-") as scratch:
+        folder = Path(scratch)
+        for name in TOKENIZER_FILES:
+            if (model_dir / name).is_file():
+                shutil.copyfile(model_dir / name, folder / name)
+        plain = {key: value for key, value in settings.items() if not key.endswith(("_file", "_files", "_path"))}
+        (folder / TOKENIZER_CONFIG).write_text(json.dumps(plain))
+        try:
+            return getattr(transformers, named).from_pretrained(folder, local_files_only=True, **options)
+        # What the tokenizers library raises on files from strangers is an Exception and no more.
+        except Exception as error:
+            raise invalid(f"the tokenizer cannot be loaded: {first_line(error)}") from error
+
+
+def vocabulary_size(config: Settings) -> int:
+    """Ids from 0 up to this are the model's. Raises CONFIG_INVALID."""
+    size = config.get("vocab_size")
+    if type(size) is not int or size < 1:
+        raise invalid("config.json has no vocab_size")
+    return size

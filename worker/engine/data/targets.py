@@ -1,0 +1,84 @@
+"""What a checkpoint is to answer in every row: targets of all splits, read before any input is decoded."""
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from api_schemas.enums import Head, Modality
+from checkpoints.data.columns import FoundColumns
+from worker.engine.data.columns import row_error, schema_error
+from worker.engine.data.featurizers.texts import Texts
+from worker.engine.data.featurizers.transcripts import Transcripts
+from worker.engine.data.labels import label_names, numbered, targets_of
+from worker.engine.data.sources import Source
+from worker.engine.data.split import Ragged
+
+Targets = Tensor | Ragged
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Which checkpoint reads the data, and what it does with it. `labels`: by class number."""
+
+    model_dir: Path
+    modality: Modality
+    head: Head
+    labels: Sequence[str]
+    multi_label: bool
+
+
+@dataclass(frozen=True)
+class Answers:
+    """By the dataset's own splits. `strata` say of every row which rows are alike, for what is held out."""
+
+    targets: Mapping[str, Targets]
+    strata: Mapping[str, Sequence[Hashable]]
+    unknown_characters: float = 0.0
+
+
+def read_answers(source: Source, columns: FoundColumns, splits: Sequence[str], reading: Reading) -> Answers:
+    """Raises DATASET_SCHEMA or LABELS_MISMATCH; CONFIG_INVALID or CODE_REFUSED for a tokenizer that cannot be used."""
+    if columns.label is None:
+        lengths = {split: len(source.splits[split]) for split in splits}
+        empty: dict[str, Targets] = {split: torch.zeros(length, 0) for split, length in lengths.items()}
+        return Answers(empty, {split: [()] * length for split, length in lengths.items()})
+    if reading.head in (Head.CTC, Head.SEQUENCE_TO_SEQUENCE):
+        texts = {split: list(source.splits[split][columns.label]) for split in splits}
+        ids, unknown = Transcripts(reading.model_dir, reading.head).ids(texts)
+        return Answers(ids, {split: [()] * len(rows) for split, rows in texts.items()}, unknown)
+    names = {split: label_names(source, columns.label, split) for split in splits}
+    if reading.head is Head.TOKEN_CLASSIFICATION:
+        return Answers(
+            _tags(source, columns.input, names, reading), {split: [()] * len(names[split]) for split in names}
+        )
+    targets: dict[str, Targets] = dict(targets_of(names, reading.labels, reading.multi_label))
+    return Answers(targets, {split: [tuple(sorted(row)) for row in rows] for split, rows in names.items()})
+
+
+def _tags(
+    source: Source, column: str, names: Mapping[str, Sequence[tuple[str, ...]]], reading: Reading
+) -> dict[str, Targets]:
+    """Every word's label at its first token."""
+    number = numbered(names, reading.labels)
+    texts = Texts(reading.model_dir, words=True)
+    targets: dict[str, Targets] = {}
+    for split, rows in names.items():
+        words = list(source.splits[split][column])
+        for row, (found, tags) in enumerate(zip(words, rows, strict=True)):
+            if found is None or len(found) != len(tags):
+                raise row_error(f"{split}[{row}]", f"there are {len(found or ())} words and {len(tags)} labels")
+        targets[split] = Ragged.of(texts.tags(words, [[number[name] for name in row] for row in rows]))
+    return targets
+
+
+def groups_of(source: Source, column: str | None, split: str) -> list[Hashable] | None:
+    """The group of every row. Raises DATASET_SCHEMA where one has none."""
+    if column is None:
+        return None
+    groups = list(source.splits[split][column])
+    if not all(isinstance(group, str | int) for group in groups):
+        raise schema_error(f"column {column!r} does not name a group in every row", source.features, pointer=column)
+    return groups

@@ -1,0 +1,75 @@
+"""Measuring a model: the task's scores on a split, latency beside the dense model, exact sizes."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from api_schemas.enums import Split
+from api_schemas.results.metrics import Latency, Scores, Size
+from api_schemas.results.widths import AttentionWidths
+from api_schemas.spec.job import Evaluate
+from checkpoints.describe import Checkpoint
+from checkpoints.sizes import accounting
+from worker.engine.checkpoint.load import Loaded
+from worker.engine.data import FeatureSplit, PreparedData
+from worker.engine.evaluate import evaluate, measure_latency
+from worker.engine.models.model_spec import on_device
+from worker.engine.runtime.microbatch import at_most
+from worker.engine.runtime.progress import Reporter
+from worker.engine.tasks import Task
+
+
+@dataclass(frozen=True)
+class Measure:
+    """The same measurements for every step of a job. `dense` is the model as it came, for the speed-up."""
+
+    settings: Evaluate
+    described: Checkpoint
+    data: PreparedData
+    dense: Loaded
+    task: Task
+    device: torch.device
+    reporter: Reporter
+    microbatch: int | None = None
+    """The most samples of one pass that is not timed."""
+
+    def scores(self, loaded: Loaded, role: Split) -> Scores:
+        """Loss and the task's metric on a whole split."""
+        return self.scores_on(loaded, self.data.splits[role], self.reporter.progress)
+
+    def scores_on(
+        self, loaded: Loaded, split: FeatureSplit, progress: Callable[[int, int], None] | None = None
+    ) -> Scores:
+        """The same on any samples; `progress(done, total)` counts them."""
+        return evaluate(
+            on_device(loaded.model, self.device),
+            split,
+            self.task,
+            batch_size=at_most(self.settings.batch_size, self.microbatch),
+            device=self.device,
+            progress=progress,
+        )
+
+    def latency(self, loaded: Loaded) -> tuple[Latency, ...]:
+        """Forward passes of `loaded` and the dense model, in turn, on validation samples."""
+        return measure_latency(
+            on_device(self.dense.model, self.device),
+            on_device(loaded.model, self.device),
+            self.data.splits[Split.VALIDATION],
+            batch_sizes=self.settings.latency_batch_sizes,
+            runs=self.settings.latency_runs,
+            device=self.device,
+        )
+
+    def size(self, widths: AttentionWidths, folder: Path) -> Size:
+        """Counts from the widths; bytes of the safetensors files as they lie in `folder`."""
+        shape = self.described.shape
+        return Size(
+            attention_parameters=accounting.attention_parameters(shape, widths),
+            feed_forward_parameters=accounting.feed_forward_parameters(shape, widths),
+            total_parameters=accounting.total_parameters(shape, widths),
+            flops=accounting.total_flops(shape, widths),
+            file_bytes=sum(path.stat().st_size for path in folder.glob("*.safetensors")),
+        )

@@ -1,0 +1,167 @@
+"""Measuring a latency table: the parts of an attention layer on a small grid of widths, and the whole dense model.
+
+All of it is timed in turn, round after round, and medians are kept: what else the machine does hits every point alike.
+Everything outside attention is the whole dense model less its dense layers.
+"""
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from math import ceil
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from api_schemas.results.widths import AttentionWidths, LayerWidths
+from checkpoints.families import AttentionSite
+from worker.engine.data.split import Inputs, rows
+from worker.engine.latency.table import LatencyModel, LatencyTable
+from worker.engine.latency.timing import forward, time_in_turn, undisturbed
+from worker.engine.models import narrow_attention
+from worker.engine.models.model_spec import Kind, attention_entry
+
+MIN_RUNS, MAX_RUNS, SECONDS = 5, 30, 30.0
+"""Rounds of timing: as many as fit into so many seconds, within these limits."""
+LONG_ENOUGH = 20.0
+"""Milliseconds that a part is timed for in one go, where the model's layers take as long."""
+ALIGN, NARROWEST = 8, 16
+"""The grid of padded widths starts at 16 and keeps to multiples of 8: narrower or odd ones are no faster."""
+
+
+class _Given(nn.Module):
+    """Stands in for a projection, to time what lies between them: returns what it was given, or its input."""
+
+    def __init__(self, states_BTC: Tensor | None) -> None:
+        super().__init__()
+        self.states_BTC = states_BTC
+
+    def forward(self, hidden_BTD: Tensor) -> Tensor:
+        return hidden_BTD if self.states_BTC is None else self.states_BTC
+
+
+@dataclass(frozen=True)
+class _Bench:
+    """What is needed to build a layer's attention of any widths, and its parts."""
+
+    site: AttentionSite
+    attention: nn.Module
+    """That of the model's first layer, of which copies are made narrow."""
+    hidden: Tensor
+    """(B, T, D): what goes into a layer."""
+
+    def kernel(self, widths: Sequence[int]) -> Callable[[], object]:
+        """The module of heads this wide, QK and VO, without its projections."""
+        module = copy.deepcopy(self.attention)
+        layer = LayerWidths(qk=tuple(widths), vo=tuple(widths))
+        narrow_attention(module, attention_entry(self.site, layer))
+        inside = f"{self.site.module}."
+        for side, path in self.site.projections().items():
+            if path.startswith(inside):
+                states_BTC = self.hidden.new_empty(*self.hidden.shape[:-1], sum(widths)).normal_()
+                module.set_submodule(path.removeprefix(inside), _Given(None if side == "o" else states_BTC))
+        return partial(module.eval(), self.hidden)
+
+    def projections(self, channels: int, *, output: bool) -> Callable[[], object]:
+        """Both projections of a side: q and k, or (`output`) v and o."""
+        hidden = self.hidden.shape[-1]
+        first, second, last = nn.Linear(hidden, channels), nn.Linear(hidden, channels), nn.Linear(channels, hidden)
+        for linear in (first, second, last):
+            linear.to(self.hidden.device, self.hidden.dtype)
+        states_BTC = first(self.hidden)
+        return lambda: (first(self.hidden), last(states_BTC) if output else second(self.hidden))
+
+
+def measure_latency_table(model: PreTrainedModel, kind: Kind, widths: AttentionWidths, inputs: Inputs) -> LatencyTable:
+    """Time the dense `model`, which has `widths` and whose attentions are all alike, and the parts of its layers.
+
+    `inputs` is a batch on the model's device and of its dtype, of the size that counts.
+    """
+    layer, layers = widths.layers[0], len(widths.layers)
+    site = kind.layout_of(model).attention[0]
+    tokens = site.shape.queries
+    batch_size, device = rows(inputs), next(iter(inputs.values())).device
+    channels = _grid(layer.qk_total, 8, 4, 2, 1)
+    heads = _grid(layer.heads, layer.heads, 4, 2, 1)
+    widest = max(NARROWEST, ceil(layer.qk[0] / ALIGN) * ALIGN)
+    shared = tuple(sorted({NARROWEST, *(ceil(widest / part / ALIGN) * ALIGN for part in (2, 4 / 3, 1))}))
+    shared = tuple(width for width in shared if width >= NARROWEST)
+    # Alternately one channel narrower: heads that share a call and have to be copied into it.
+    uneven = [max(1, width - head % 2) for head, width in enumerate(layer.qk)]
+    # Random weights and states are drawn here; the job's own draws stay as they would be without.
+    with undisturbed(model), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        hidden_BTD = torch.randn(batch_size, tokens, site.shape.hidden, device=device, dtype=model.dtype)
+        bench = _Bench(site, model.get_submodule(site.module), hidden_BTD)
+        parts: dict[tuple[str, int, int], Callable[[], object]] = {
+            **{("qk", n, 0): bench.projections(n, output=False) for n in channels},
+            **{("vo", n, 0): bench.projections(n, output=True) for n in channels},
+            **{("kernel", h, w): bench.kernel([w] * h) for h in heads for w in shared},
+            ("uneven", 0, 0): bench.kernel(uneven),
+        }
+        whole, *each = _medians([forward(model, inputs), *parts.values()], layers, device)
+    found = dict(zip(parts, each, strict=True))
+    table = LatencyTable(
+        batch_size=batch_size,
+        tokens=tokens,
+        device=str(device),
+        channels=(0, *channels),
+        qk_ms=(0.0, *_rising([found["qk", n, 0] for n in channels])),
+        vo_ms=(0.0, *_rising([found["vo", n, 0] for n in channels])),
+        heads=heads,
+        widths=shared,
+        kernel_ms=tuple(map(tuple, _rising([_rising([found["kernel", h, w] for w in shared]) for h in heads]))),
+        copy_ms=0.0,
+        other_ms=0.0,
+        dense_ms=whole,
+    )
+    looked_up = LatencyModel(table)
+    uneven_layer = LayerWidths(qk=tuple(uneven), vo=tuple(uneven))
+    copied = found["uneven", 0, 0] - looked_up.kernels(uneven_layer)
+    dense = looked_up.milliseconds(widths)
+    return table.model_copy(
+        update={
+            "copy_ms": max(0.0, copied / looked_up.channels_in_calls(uneven_layer)),
+            # What the dense layers take by the table itself, so that the table gives the dense model its own time.
+            "other_ms": max(0.0, whole - dense),
+            "dense_ms": max(whole, dense),
+        }
+    )
+
+
+def _grid(most: int, *parts: int) -> tuple[int, ...]:
+    """`most` divided by each part, rounded up, in rising order."""
+    return tuple(sorted({ceil(most / part) for part in parts}))
+
+
+def _rising(values: ArrayLike) -> NDArray[np.float64]:
+    """Along the first axis, no value above a later one: more work is never faster, and what disturbs a timing adds to it."""
+    return np.minimum.accumulate(np.asarray(values)[::-1], axis=0)[::-1]
+
+
+def _repeated(part: Callable[[], object], times: int, device: torch.device) -> Callable[[], object]:
+    def call() -> None:
+        for _ in range(times):
+            part()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+
+    return call
+
+
+def _medians(passes: Sequence[Callable[[], object]], layers: int, device: torch.device) -> list[float]:
+    """Milliseconds of every call, the first the whole model, timed in turn for about SECONDS.
+
+    A part is called several times in a row: on a GPU, where work is only queued, as often as the model has layers, so that the
+    wait at the end weighs as it does in the model; on a CPU, up to as often, for LONG_ENOUGH, so that what else the machine
+    does slows it by as much as it slows the model.
+    """
+    once = np.median(time_in_turn([_repeated(part, 1, device) for part in passes], 3), axis=0)
+    on_cpu = np.clip(np.ceil(LONG_ENOUGH / np.maximum(once, 1e-6)), 1, layers).astype(int)
+    times = [1, *(on_cpu[1:] if device.type == "cpu" else [layers] * (len(passes) - 1))]
+    runs = int(SECONDS * 1000 / float(np.dot(once, times)))
+    blocks = [_repeated(part, int(count), device) for part, count in zip(passes, times, strict=True)]
+    medians = np.median(time_in_turn(blocks, min(max(runs, MIN_RUNS), MAX_RUNS)), axis=0)
+    return [float(ms / count) for ms, count in zip(medians, times, strict=True)]

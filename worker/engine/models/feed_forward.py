@@ -1,0 +1,48 @@
+"""Finding feed-forward blocks in a model: the two linear maps of each, by the family's description."""
+
+from dataclasses import dataclass
+
+from torch import nn
+from transformers import PreTrainedModel
+
+from api_schemas.results.widths import AttentionWidths
+from worker.engine.models.attention import linear_at
+from worker.engine.models.model_spec import Kind
+
+Neurons = tuple[tuple[int, ...], ...]
+"""By feed-forward block, the neurons that stay."""
+
+
+@dataclass(frozen=True)
+class FeedForwardBlock:
+    """One feed-forward block. A neuron is a row of `first`, with its bias, and a column of `second`."""
+
+    number: int
+    first: nn.Linear
+    second: nn.Linear
+    names: tuple[str, str]
+    """Paths of both in the module tree."""
+
+
+def feed_forward_blocks(model: PreTrainedModel, kind: Kind, widths: AttentionWidths) -> tuple[FeedForwardBlock, ...]:
+    """Every feed-forward block, in the order in which the model runs them.
+
+    Raises ValueError where one is not as wide as `widths` says: then the two describe different models.
+    """
+    blocks = []
+    for number, (site, neurons) in enumerate(zip(kind.layout_of(model).feed_forward, widths.feed_forward, strict=True)):
+        first, second = linear_at(model, site.first), linear_at(model, site.second)
+        if not first.out_features == second.in_features == neurons:
+            raise ValueError(f"{site.first} has {first.out_features} neurons, the widths say {neurons}")
+        blocks.append(FeedForwardBlock(number, first, second, (site.first, site.second)))
+    return tuple(blocks)
+
+
+def all_neurons(widths: AttentionWidths) -> Neurons:
+    """Nothing is cut."""
+    return tuple(tuple(range(neurons)) for neurons in widths.feed_forward)
+
+
+def compose_neurons(first: Neurons, second: Neurons) -> Neurons:
+    """`second`, which counts in the model that `first` left, in the numbers of the model before `first`."""
+    return tuple(tuple(before[n] for n in after) for before, after in zip(first, second, strict=True))

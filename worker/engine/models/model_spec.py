@@ -1,0 +1,102 @@
+"""The engine's models: what a checkpoint becomes while it is being cut.
+
+The engine always works on the pruned class, whose blocks may have any widths; the dense model is the case where nothing is cut
+yet. One class for every stage, and the code that travels with a cut checkpoint is the code that was measured.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from api_schemas.results.widths import AttentionWidths, LayerWidths
+from checkpoints.families import AttentionSite, Family, Layout
+from worker.engine.models import PrunedClasses, pruned_classes
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Which model it is: a family and one of its classes."""
+
+    family: Family
+    name: str
+    """Of the class of transformers."""
+
+    @property
+    def classes(self) -> PrunedClasses:
+        return pruned_classes(self.name)
+
+    @property
+    def classifiers(self) -> tuple[str, ...]:
+        """Modules that are trained as well during recovery."""
+        return self.family.architectures[self.name].classifiers
+
+    def layout(self, config: Mapping[str, Any]) -> Layout:
+        """The blocks of a model with this configuration, stock or pruned."""
+        return self.family.layout(config, self.family.architectures[self.name])
+
+    def layout_of(self, model: PreTrainedModel) -> Layout:
+        """The same, of a model in memory."""
+        return self.layout(model.config.to_dict())
+
+
+def attention_entry(site: AttentionSite, widths: LayerWidths) -> dict[str, Any]:
+    """What a pruned configuration says of one attention."""
+    return {
+        "module": site.module,
+        "kind": site.kind.value,
+        **site.projections(),
+        "qk": list(widths.qk),
+        "vo": list(widths.vo),
+        "heads": list(widths.numbers),
+        "pairs": site.shape.pairs,
+        "per_head": dict(site.per_head),
+    }
+
+
+def build(
+    kind: Kind, config: Mapping[str, Any], widths: AttentionWidths, state: Mapping[str, Tensor]
+) -> PreTrainedModel:
+    """A pruned-class model with these widths and weights, float32, in eval mode.
+
+    `config` is any configuration of the kind, stock or pruned, as a mapping; `state` is in the module tree's names, whole.
+    """
+    classes = kind.classes
+    foreign = {"model_type", "auto_map", "architectures", "dtype", "transformers_version"}
+    values = {key: value for key, value in config.items() if key not in foreign} | dict(kind.family.while_engaged)
+    layout = kind.layout(config)
+    values["pruned_attention"] = [
+        attention_entry(site, layer) for site, layer in zip(layout.attention, widths.layers, strict=True)
+    ]
+    values["pruned_feed_forward"] = [
+        {"first": site.first, "second": site.second, "neurons": neurons}
+        for site, neurons in zip(layout.feed_forward, widths.feed_forward, strict=True)
+    ]
+    model: PreTrainedModel = classes.pruned(classes.config(**values))
+    model.load_state_dict(dict(state), strict=True)
+    on_device(model, torch.float32).eval()
+    return model
+
+
+def rebuilt(
+    model: PreTrainedModel, kind: Kind, widths: AttentionWidths, state: Mapping[str, Tensor]
+) -> PreTrainedModel:
+    """`model` with other widths and weights, as `build` has it, on its device. How it generates stays as it was."""
+    other = build(kind, model.config.to_dict(), widths, state)
+    generate_alike(other, model)
+    return on_device(other, model.device)
+
+
+def generate_alike(model: PreTrainedModel, other: PreTrainedModel) -> None:
+    """Give `model` the settings with which `other` generates, where it does: a checkpoint has them beside its config."""
+    if other.can_generate():
+        model.generation_config = other.generation_config
+
+
+def on_device(model: PreTrainedModel, where: torch.device | torch.dtype) -> PreTrainedModel:
+    """The same model, its tensors moved to a device or converted to a dtype."""
+    nn.Module.to(model, where)
+    return model

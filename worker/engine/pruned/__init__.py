@@ -1,7 +1,0 @@
-"""Pruned models: the code that travels with a cut checkpoint; the engine runs the very same."""
-
-from worker.engine.pruned import pruned_layers
-from worker.engine.pruned.pruned_layers import head_groups, narrow_attention
-from worker.engine.pruned.source import PrunedClasses, pruned_classes
-
-__all__ = ["PrunedClasses", "head_groups", "narrow_attention", "pruned_classes", "pruned_layers"]

@@ -1,0 +1,42 @@
+"""The calibration samples of a step: which they are, in which batches they come, and the loss they are scored by."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from api_schemas.enums import LabelSource
+from api_schemas.spec.pruning import Calibration
+from worker.engine.data import FeatureSplit
+from worker.engine.data.loader import Feed
+from worker.engine.data.split import Inputs
+from worker.engine.runtime.microbatch import at_most
+from worker.engine.tasks import Loss, Task
+
+BATCH = {"cpu": 8, "cuda": 64}
+"""Samples that pass through the model together, by device: on a CPU more of them only leave its caches."""
+
+
+def draw(split: FeatureSplit, settings: Calibration, seed: int) -> FeatureSplit:
+    """The split, or as many of its samples as asked for, drawn by seed, in the split's order."""
+    return split if settings.samples is None else split.drawn(settings.samples, seed)
+
+
+def batches(
+    split: FeatureSplit, device: torch.device, repeats: int = 1, *, microbatch: int | None = None
+) -> Iterator[tuple[Inputs, Tensor]]:
+    """(inputs, targets) as FeatureSplit.batches has them, on the device, each `repeats` times; none above `microbatch`."""
+    size = at_most(BATCH.get(device.type, BATCH["cpu"]), microbatch)
+    for inputs, targets in Feed(split, device).batches(split.batches(size)):
+        for _ in range(repeats):
+            yield inputs, targets
+
+
+def passes(settings: Calibration) -> int:
+    """How often each sample is scored: once, or as often as the spec draws for it."""
+    return settings.draws if settings.labels is LabelSource.MODEL else 1
+
+
+def loss_for(task: Task, labels: LabelSource, seed: int) -> Loss:
+    """(answers, targets) -> one loss a sample, with the data's labels or over the model's own distribution."""
+    return task.own_loss(seed) if labels is LabelSource.MODEL else task.loss

@@ -1,0 +1,321 @@
+"""Compensation: what was cut is made up for at once, without training.
+
+- `bias`: the mean of what a removed channel put out goes into b_o.
+- `least_squares`: W_o and b_o are fitted anew on calibration samples, by ridge regression, so that after each attention
+  block the residual stream is as near as it can be to that of the model before the cut. Layer after layer, each on the
+  inputs that the layers already cut and refitted give it, so that a layer also makes up for those before it (mask tuning of
+  Kwon et al., arXiv 2204.09656, §4.3, there by layer on the original's inputs and with one factor a head).
+- `least_squares_feed_forward`: so is the second projection of every feed-forward block, in its turn. It loses nothing itself,
+  but sees in its inputs some of what attention no longer brings.
+
+Shapes: B batch, T tokens, D model width, C channels of the cut layer, all heads.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from checkpoints.families import Layout
+from worker.engine.checkpoint.load import Loaded
+from worker.engine.data.split import Inputs
+from worker.engine.models.attention import attention_blocks, linear_at
+from worker.engine.models.feed_forward import Neurons, feed_forward_blocks
+from worker.engine.pruning.selection import Keep
+from worker.engine.scoring.observations import Observations
+
+RIDGE = 1e-3
+"""Pull towards the present weights of a map whose input channels have gone, as a share of the mean square of what goes in."""
+
+STEADY_RIDGE = 1e-1
+"""The same of a map from which nothing was cut: it moves only for good reasons."""
+
+TOKENS = 65_536
+"""Enough to fit some hundred numbers a row; beyond it, calibration samples are left out to bound memory."""
+
+
+def fold_means(before: Loaded, cut: Loaded, keep: Keep, observed: Observations) -> None:
+    """Add W_o·E[x] of every removed VO channel to the cut model's b_o, in place. A projection without bias is left alone.
+
+    `observed`: contexts of `before`. Raises ValueError where they were not observed.
+    """
+    old = attention_blocks(before.model, before.kind, before.widths)
+    new = attention_blocks(cut.model, cut.kind, cut.widths)
+    for before_block, block, layer, kept in zip(old, new, observed.layers, keep, strict=True):
+        bias = block.projections["o"].bias
+        if bias is None or not before_block.widths.heads:
+            continue
+        if layer.context is None:
+            raise ValueError("bias compensation needs the context observed")
+        gone_C = torch.ones(before_block.widths.vo_total, dtype=torch.bool)
+        for head in kept:
+            start = before_block.rows("v", head.head).start
+            gone_C[[start + channel for channel in head.vo]] = False
+        weight_DC = before_block.projections["o"].weight.detach().double().cpu()
+        lost_D = weight_DC[:, gone_C] @ layer.context.mean[gone_C]
+        with torch.no_grad():
+            bias.add_(lost_D.to(bias))
+
+
+def fold_neurons(before: Loaded, cut: Loaded, neurons: Neurons, observed: Observations) -> None:
+    """Add W₂·E[a] of every removed neuron to the second map's bias, in place. One without bias is left alone.
+
+    `observed`: activations of `before`. Raises ValueError where they were not observed.
+    """
+    old = feed_forward_blocks(before.model, before.kind, before.widths)
+    new = feed_forward_blocks(cut.model, cut.kind, cut.widths)
+    for before_block, block, seen, kept in zip(old, new, observed.neurons, neurons, strict=True):
+        bias = block.second.bias
+        if bias is None or len(kept) == before_block.first.out_features:
+            continue
+        gone_N = torch.ones(before_block.first.out_features, dtype=torch.bool)
+        gone_N[list(kept)] = False
+        lost_D = before_block.second.weight.detach().double().cpu()[:, gone_N] @ seen.mean[gone_N]
+        with torch.no_grad():
+            bias.add_(lost_D.to(bias))
+
+
+class Pulls(NamedTuple):
+    """Ridges of W_o and of the second feed-forward projections, shares of the mean square of what goes in; None: not fitted."""
+
+    attention: float | None = RIDGE
+    feed_forward: float | None = None
+
+
+class _Reached(Exception):
+    """Ends a forward pass where nothing more of it is needed."""
+
+
+@contextmanager
+def _hooked(*handles: Any) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+class _Layer(NamedTuple):
+    """A layer about to be called: its hidden states (B, T, D) and the rest of its arguments."""
+
+    hidden: Tensor
+    rest: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+    def run(self, layer: nn.Module, carries: str | None = None) -> "_Layer":
+        """The call of the layer after this one, where it follows directly."""
+        output = layer(self.hidden, *self.rest, **self.kwargs)
+        hidden = output[0] if isinstance(output, tuple) else output
+        kwargs = self.kwargs if carries is None else {**self.kwargs, carries: output[1]}
+        return _Layer(hidden, self.rest, kwargs)
+
+    def run_until(self, layer: nn.Module) -> None:
+        """Run it for its hooks, which may end it early."""
+        with suppress(_Reached):
+            layer(self.hidden, *self.rest, **self.kwargs)
+
+
+def _first(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+    """A module's input, however it was handed over."""
+    found: Tensor = args[0] if args else kwargs["hidden_states"]
+    return found
+
+
+def _start(model: nn.Module, first: nn.Module, inputs: Inputs) -> _Layer:
+    """What a stack's first layer is called with."""
+    found: list[_Layer] = []
+
+    def stop(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        others = {name: value for name, value in kwargs.items() if args or name != "hidden_states"}
+        # A decoder's cache would grow each time its layer is run again.
+        others |= {name: None for name in ("past_key_values", "use_cache") if name in others}
+        found.append(_Layer(_first(args, kwargs), args[1:], others))
+        raise _Reached
+
+    with _hooked(first.register_forward_pre_hook(stop, with_kwargs=True)), suppress(_Reached):
+        model(**inputs)
+    if not found:
+        raise ValueError("the model never called its first layer")
+    return found[0]
+
+
+@dataclass(frozen=True)
+class _Output:
+    """A linear map that writes to one model's residual stream: W_o of an attention, or the second of a feed-forward block."""
+
+    linear: nn.Linear
+    stream: nn.Module | None
+    """Its input is what the map's output is added to."""
+    layer: nn.Module
+    ridge: float
+    product: torch.dtype = torch.float64
+
+    def _tap_stream(self, found: list[Tensor]) -> tuple[Any, ...]:
+        if self.stream is None:
+            return ()
+
+        def seen(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            found.append(_first(args, kwargs))
+
+        return (self.stream.register_forward_pre_hook(seen, with_kwargs=True),)
+
+    def sum_after(self, call: _Layer) -> Tensor:
+        """The residual stream with this map's output added, (B, T, D); without a stream, the output alone."""
+        stream: list[Tensor] = []
+        put_out: list[Tensor] = []
+
+        def stop(_module: nn.Module, _args: object, output: Tensor) -> None:
+            put_out.append(output)
+            raise _Reached
+
+        with _hooked(*self._tap_stream(stream), self.linear.register_forward_hook(stop)):
+            call.run_until(self.layer)
+        return put_out[0] + stream[-1] if stream else put_out[0]
+
+    def input_and_stream(self, call: _Layer) -> tuple[Tensor, Tensor | None]:
+        """The map's input (B, T, C), and the residual stream that its output will be added to (B, T, D)."""
+        stream: list[Tensor] = []
+        taken: list[Tensor] = []
+
+        def stop(_module: nn.Module, args: tuple[Any, ...]) -> None:
+            taken.append(args[0])
+            raise _Reached
+
+        with _hooked(*self._tap_stream(stream), self.linear.register_forward_pre_hook(stop)):
+            call.run_until(self.layer)
+        return taken[0], stream[-1] if stream else None
+
+
+class _Regression:
+    """Normal equations of y ≈ W x + b, summed in float64."""
+
+    def __init__(self, o: nn.Linear, product: torch.dtype = torch.float64) -> None:
+        """`product`: the precision in which one batch's products are taken."""
+        self._o, self._product = o, product
+        size = o.in_features + (o.bias is not None)
+        device = o.weight.device
+        self._xx = torch.zeros(size, size, dtype=torch.float64, device=device)
+        self._xy = torch.zeros(size, o.out_features, dtype=torch.float64, device=device)
+
+    def add(self, x_BTC: Tensor, y_BTD: Tensor) -> None:
+        x_NC, y_ND = (states.flatten(0, -2).to(self._product) for states in (x_BTC, y_BTD))
+        if self._o.bias is not None:
+            x_NC = torch.cat([x_NC, x_NC.new_ones(len(x_NC), 1)], 1)
+        self._xx += x_NC.mT @ x_NC
+        self._xy += x_NC.mT @ y_ND
+
+    def fit(self, ridge: float) -> None:
+        """Write the solution of min Σ‖y − W x − b‖² + λ‖W − W_now‖² into the projection."""
+        weight, bias = self._o.weight, self._o.bias
+        channels = self._o.in_features
+        now = weight.detach().double().mT
+        if bias is not None:
+            now = torch.cat([now, bias.detach().double()[None]])
+        penalty = torch.zeros(len(now), dtype=torch.float64, device=now.device)
+        if channels:
+            # The floor keeps a layer of which nothing is ever active solvable.
+            penalty[:channels] = ridge * self._xx.diagonal()[:channels].mean() + torch.finfo(torch.float64).tiny
+        solved = torch.linalg.solve(self._xx + torch.diag(penalty), self._xy + penalty[:, None] * now)
+        if not torch.isfinite(solved).all():
+            return
+        with torch.no_grad():
+            weight.copy_(solved[:channels].mT)
+            if bias is not None:
+                bias.copy_(solved[channels])
+
+
+def refit_outputs(
+    before: Loaded,
+    cut: Loaded,
+    batches: Iterable[Inputs],
+    pulls: Pulls,
+    *,
+    tokens: int = TOKENS,
+    progress: Callable[[int, int], None] = lambda _done, _total: None,
+) -> None:
+    """Fit what writes to the residual stream of `cut` anew, in place, so that the stream follows that of `before`.
+
+    Args:
+        before: the model that was cut, of any basis: only its hidden states are used.
+        batches: calibration inputs on the models' device; taken until `tokens` tokens have entered the first layer.
+        pulls: what is fitted, and how freely it moves.
+        progress: called with layers done and in all.
+    """
+    layout = cut.kind.layout_of(cut.model)
+    total, done = sum(map(len, layout.stacks)), 0
+    with torch.no_grad():
+        taken = _some(batches, before.model, layout.stacks[0][0], tokens)
+        for stack in layout.stacks:
+            calls = [
+                tuple(_start(model, model.get_submodule(stack[0]), inputs) for model in (before.model, cut.model))
+                for inputs in taken
+            ]
+            for place, path in enumerate(stack):
+                outputs = zip(
+                    _outputs(before.model, layout, path, pulls),
+                    _outputs(cut.model, layout, path, pulls),
+                    strict=True,
+                )
+                for original, own in outputs:
+                    _refit(original, own, calls)
+                if place < len(stack) - 1:
+                    layers = [model.get_submodule(path) for model in (before.model, cut.model)]
+                    calls = [
+                        tuple(call.run(layer, layout.carries) for call, layer in zip(pair, layers, strict=True))
+                        for pair in calls
+                    ]
+                done += 1
+                progress(done, total)
+
+
+def _some(batches: Iterable[Inputs], model: nn.Module, first: str, tokens: int) -> list[Inputs]:
+    """Batches until so many tokens have been seen."""
+    taken: list[Inputs] = []
+    seen = 0
+    for inputs in batches:
+        taken.append(inputs)
+        hidden = _start(model, model.get_submodule(first), inputs).hidden
+        seen += hidden[..., 0].numel()
+        if seen >= tokens:
+            break
+    return taken
+
+
+def _outputs(model: nn.Module, layout: Layout, layer: str, pulls: Pulls) -> list[_Output]:
+    """What writes to the residual stream in a layer and is to be fitted, in the order in which it does."""
+    module = model.get_submodule(layer)
+
+    def output(path: str, stream: str | None, pull: float, product: torch.dtype) -> _Output:
+        return _Output(
+            linear_at(model, path), None if stream is None else model.get_submodule(stream), module, pull, product
+        )
+
+    inside = f"{layer}."
+    found: list[_Output] = []
+    if pulls.attention is not None:
+        found += [
+            output(site.o, site.stream, pulls.attention, torch.float64)
+            for site in layout.attention
+            if site.o.startswith(inside)
+        ]
+    if pulls.feed_forward is not None:
+        # Its rounding is far below the ridge here, and float64 would take half the time of the whole.
+        found += [
+            output(site.second, site.stream, pulls.feed_forward, torch.float32)
+            for site in layout.feed_forward
+            if site.second.startswith(inside)
+        ]
+    return found
+
+
+def _refit(original: _Output, own: _Output, calls: Sequence[tuple[_Layer, ...]]) -> None:
+    """Fit `own` so that the stream after it comes near to the original's."""
+    regression = _Regression(own.linear, own.product)
+    for wanted, call in calls:
+        x_BTC, stream_BTD = own.input_and_stream(call)
+        target_BTD = original.sum_after(wanted)
+        regression.add(x_BTC, target_BTD if stream_BTD is None else target_BTD - stream_BTD)
+    regression.fit(own.ridge)

@@ -1,0 +1,210 @@
+"""From a model and a target to a smaller model: observe, rotate, score, select, cut, compensate."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from api_schemas.enums import Basis, Compensation, Criterion, Part
+from api_schemas.errors import ErrorCode, SecateurError
+from api_schemas.spec.job import EngineSpec
+from api_schemas.spec.pruning import Pruning
+from checkpoints.describe import Checkpoint
+from worker.engine.checkpoint.load import Loaded
+from worker.engine.data import FeatureSplit, PreparedData
+from worker.engine.latency.table import LatencyModel
+from worker.engine.models.attention import AttentionBlock, attention_blocks
+from worker.engine.models.feed_forward import FeedForwardBlock, feed_forward_blocks
+from worker.engine.models.model_spec import on_device
+from worker.engine.pruning import calibration, compensation, principal
+from worker.engine.pruning.selection import Kept
+from worker.engine.pruning.surgery import cut
+from worker.engine.pruning.targets import choose
+from worker.engine.runtime.determinism import step_seed
+from worker.engine.runtime.progress import Reporter
+from worker.engine.scoring import (
+    WANTS,
+    LayerScores,
+    NeuronScores,
+    Observations,
+    Want,
+    observe,
+    score,
+    score_neurons,
+)
+from worker.engine.scoring.observations import NEEDS_GRADIENTS
+from worker.engine.tasks import Task
+
+FROM_MOMENTS = frozenset({Criterion.ENERGY, Criterion.FISHER_ENERGY})
+"""Criteria that are functions of moments: these turn with the basis, so one pass does for both."""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A model ready to be cut, any number of times."""
+
+    loaded: Loaded
+    """In the basis whose channels are scored."""
+    scores: tuple[LayerScores, ...]
+    """Empty where attention is not cut."""
+    neurons: tuple[NeuronScores, ...]
+    """Of the feed-forward blocks; empty where these are not cut."""
+    observed: Observations | None
+    """Of that basis; None where nothing needed samples."""
+    samples: FeatureSplit | None
+    """The calibration samples, where there were any."""
+
+    @property
+    def count(self) -> int:
+        """How many samples the scores rest on."""
+        return len(self.samples) if self.samples is not None else 0
+
+
+def wanted(pruning: Pruning) -> frozenset[Want]:
+    """What the first pass over the calibration samples has to gather; nothing: there is no need of one."""
+    wants: frozenset[Want] = frozenset()
+    turned = rotates(pruning)
+    if not turned or pruning.criterion in FROM_MOMENTS:
+        wants |= WANTS[pruning.criterion]
+    if turned:
+        wants |= principal.WANTS
+        if Want.GRADIENTS in wants:
+            wants |= {Want.OUTPUT_GRADIENT}
+    if pruning.compensation is not Compensation.NONE:
+        wants |= {Want.CONTEXT}
+    return wants
+
+
+def rotates(pruning: Pruning) -> bool:
+    """Whether the model is turned into another basis first: neurons have none but their own."""
+    return pruning.basis is Basis.PRINCIPAL and Part.ATTENTION in pruning.cuts
+
+
+def pulls(pruning: Pruning) -> compensation.Pulls:
+    """What least squares fit, and how freely: what has been cut has something to make up for."""
+    steady = pruning.compensation is Compensation.LEAST_SQUARES_FEED_FORWARD
+    feed_forward = compensation.STEADY_RIDGE if steady else None
+    if Part.FEED_FORWARD in pruning.cuts:
+        feed_forward = compensation.RIDGE
+    return compensation.Pulls(compensation.RIDGE, feed_forward)
+
+
+def _blocks(loaded: Loaded) -> tuple[AttentionBlock, ...]:
+    return attention_blocks(loaded.model, loaded.kind, loaded.widths)
+
+
+def _feed_forward(loaded: Loaded) -> tuple[FeedForwardBlock, ...]:
+    return feed_forward_blocks(loaded.model, loaded.kind, loaded.widths)
+
+
+def in_energy_order(scores: Sequence[LayerScores]) -> tuple[LayerScores, ...]:
+    """The same scores, none higher than one before it in its head: principal channels go least energy first."""
+
+    def falling(vectors: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        return tuple(vector.cummin(0).values for vector in vectors)
+
+    return tuple(replace(layer, qk=falling(layer.qk), vo=falling(layer.vo)) for layer in scores)
+
+
+@dataclass(frozen=True)
+class Cutting:
+    """How a job scores and cuts; the same for every step."""
+
+    spec: EngineSpec
+    described: Checkpoint
+    data: PreparedData
+    task: Task
+    device: torch.device
+    reporter: Reporter
+    latency: LatencyModel | None = None
+    """What a latency target is looked up in."""
+    microbatch: int | None = None
+    """The most samples of one pass."""
+
+    def score(self, loaded: Loaded, step: int) -> Scored:
+        """`loaded`, in the spec's basis, with scores by its criterion. Raises NUMERICAL where they are not finite."""
+        pruning = self.spec.pruning
+        on_device(loaded.model, self.device)
+        first = wanted(pruning)
+        samples = self._samples(step) if first or WANTS[pruning.criterion] else None
+        observed = self._observe(loaded, samples, first, step) if samples is not None and first else None
+        from_moments = pruning.criterion in FROM_MOMENTS
+        scored_on = observed
+        if rotates(pruning) and observed is not None:
+            bases = principal.principal_bases(_blocks(loaded), observed)
+            loaded = principal.rotate(loaded, bases)
+            observed = scored_on = principal.rotate_observations(observed, bases)
+            if samples is not None and WANTS[pruning.criterion] and not from_moments:
+                scored_on = self._observe(loaded, samples, WANTS[pruning.criterion], step)
+        seed = step_seed(self.spec.seed, step, "random")
+        scores: tuple[LayerScores, ...] = ()
+        if Part.ATTENTION in pruning.cuts:
+            scores = score(pruning.criterion, _blocks(loaded), observed=scored_on, seed=seed)
+        neurons: tuple[NeuronScores, ...] = ()
+        if Part.FEED_FORWARD in pruning.cuts:
+            seen = () if scored_on is None else scored_on.neurons
+            neurons = score_neurons(pruning.criterion, _feed_forward(loaded), seen, seed + 1)
+        vectors = [vector for layer in scores for vector in (*layer.qk, *layer.vo)]
+        if not all(torch.isfinite(vector).all() for vector in (*vectors, *(block.vector for block in neurons))):
+            raise SecateurError(
+                ErrorCode.NUMERICAL,
+                "The scores are not finite: the loss or its gradients overflow on the calibration data.",
+            )
+        if rotates(pruning):
+            scores = in_energy_order(scores)
+        return Scored(loaded, scores, neurons, observed, samples)
+
+    def prune(self, scored: Scored, share: float) -> tuple[Loaded, Kept]:
+        """The model with `share` of the original gone, in the target's unit, and what it kept of `scored`."""
+        loaded = scored.loaded
+        kept = choose(
+            scored.scores,
+            loaded.widths,
+            self.described.shape,
+            self.spec.pruning,
+            share=share,
+            neurons=scored.neurons,
+            latency=self.latency,
+        )
+        return self.apply(scored, kept), kept
+
+    def apply(self, scored: Scored, kept: Kept, *, refit: bool = True) -> Loaded:
+        """Cut to `kept` and compensate as the spec says; without `refit`, least squares does no more than bias."""
+        loaded, how = scored.loaded, self.spec.pruning.compensation
+        model = cut(loaded.model, loaded.kind, loaded.widths, kept.heads, kept.neurons)
+        smaller = replace(loaded, model=model, widths=kept.widths(loaded.widths))
+        if how is Compensation.NONE or scored.observed is None or scored.samples is None:
+            return smaller
+        if Part.ATTENTION in self.spec.pruning.cuts:
+            compensation.fold_means(loaded, smaller, kept.heads, scored.observed)
+        if Part.FEED_FORWARD in self.spec.pruning.cuts:
+            compensation.fold_neurons(loaded, smaller, kept.neurons, scored.observed)
+        if how is not Compensation.BIAS and refit:
+            batches = calibration.batches(scored.samples, self.device, microbatch=self.microbatch)
+            inputs = (inputs for inputs, _ in batches)
+            compensation.refit_outputs(
+                loaded, smaller, inputs, pulls(self.spec.pruning), progress=self.reporter.progress
+            )
+        return smaller
+
+    def _samples(self, step: int) -> FeatureSplit:
+        settings = self.spec.pruning.calibration
+        return calibration.draw(
+            self.data.splits[settings.split], settings, step_seed(self.spec.seed, step, "calibration")
+        )
+
+    def _observe(self, loaded: Loaded, samples: FeatureSplit, wants: frozenset[Want], step: int) -> Observations:
+        settings = self.spec.pruning.calibration
+        # Without a backward pass labels are not read, and a second look sees nothing new.
+        repeats = calibration.passes(settings) if wants & NEEDS_GRADIENTS else 1
+        seed = step_seed(self.spec.seed, step, "labels")
+        return observe(
+            loaded.model,
+            _blocks(loaded) if Part.ATTENTION in self.spec.pruning.cuts else (),
+            calibration.batches(samples, self.device, repeats, microbatch=self.microbatch),
+            calibration.loss_for(self.task, settings.labels, seed),
+            wants,
+            lambda done: self.reporter.progress(done, repeats * len(samples)),
+            neurons=_feed_forward(loaded) if Part.FEED_FORWARD in self.spec.pruning.cuts else (),
+            outputs=self.task.outputs,
+        )

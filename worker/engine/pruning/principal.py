@@ -1,0 +1,181 @@
+"""The principal basis: every head rotated so that its channels are its principal axes, in order of energy.
+
+A head's function leaves two choices of coordinates free. Scores are q·k, so q → A q, k → B k changes nothing where AᵀB = I;
+the output is W_o x, so x → T x changes nothing where W_o becomes U with U T = W_o. The choices made here put as much energy
+as any choice can into the first r coordinates, for every r:
+
+- QK: the SVD of C_q^½ C_k^½ = P S Rᵀ, from the second moment of q (bias included) and that of k without each sample's mean
+  over tokens (softmax ignores what is added to all keys). A = S^-½ Rᵀ C_k^½, B = S^-½ Pᵀ C_q^½: q and k then both have second
+  moment S, and channel c carries S_c² of the logits' energy. Zhang et al. (A³, arXiv 2505.12942, theorem 1) from D×D
+  moments; the d×d ones give the same singular values and are far smaller.
+- VO: the eigenvectors of the head's centred output, W_o C_x W_oᵀ (SliceGPT, arXiv 2401.15024, §3.3, here a head's output
+  rather than the residual stream). With the QR decomposition W_o = Q R and the eigenvectors E of R C_x Rᵀ, U = Q E and
+  T = Eᵀ R: no inverse, and exact also where W_o has not full rank.
+
+Not for heads whose scores are not q·k alone: rotary positions, norms on q or k. Shapes: K channels of a head, C of all heads,
+D model width.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from worker.engine.checkpoint.load import Loaded
+from worker.engine.models.attention import AttentionBlock, attention_blocks
+from worker.engine.models.model_spec import rebuilt
+from worker.engine.scoring.observations import (
+    Context,
+    GradientMoments,
+    LayerObservations,
+    Observations,
+    QKMoments,
+    Want,
+)
+
+WANTS = frozenset({Want.QK_MOMENTS, Want.CONTEXT})
+"""What the basis needs `observe` to gather."""
+
+JITTER = 1e-8
+"""Added to the moments, as a share of their mean eigenvalue: a direction that never occurs must not divide by zero."""
+
+
+@dataclass(frozen=True)
+class HeadBasis:
+    """The change of coordinates of one head, float64. `query` A, `key` B (K, K); `value` T (K, K); `output` U (D, K)."""
+
+    query: Tensor
+    key: Tensor
+    key_mean: Tensor
+    """Mean of k in the old coordinates, (K): it is taken out of b_k, which softmax does not notice."""
+    value: Tensor
+    output: Tensor
+    qk_energy: Tensor
+    """(K): share of each channel in the energy of the head's logits, S², falling."""
+    vo_energy: Tensor
+    """(K): variance of each channel of the head's output, falling."""
+
+
+LayerBasis = tuple[HeadBasis, ...]
+
+
+def _root(moment_KK: Tensor) -> Tensor:
+    """The symmetric square root of a second moment, made positive definite."""
+    width = len(moment_KK)
+    scale = moment_KK.trace() / width
+    # A head that is never active has moment zero; any basis is as good, and the identity keeps it finite.
+    jitter = JITTER * scale if scale > 0 else torch.ones((), dtype=moment_KK.dtype)
+    values_K, vectors_KK = torch.linalg.eigh(moment_KK + jitter * torch.eye(width, dtype=moment_KK.dtype))
+    root_KK: Tensor = (vectors_KK * values_K.clamp_min(0).sqrt()) @ vectors_KK.mT
+    return root_KK
+
+
+def _signs(vectors: Tensor) -> Tensor:
+    """+1 or -1 a column, so that its largest entry becomes positive: signs are free, and must not depend on the machine."""
+    largest = vectors.gather(0, vectors.abs().argmax(0, keepdim=True))[0]
+    return torch.where(largest < 0, -1.0, 1.0).to(vectors.dtype)
+
+
+def head_basis(q_KK: Tensor, k_KK: Tensor, k_mean_K: Tensor, covariance_KK: Tensor, output_DK: Tensor) -> HeadBasis:
+    """The principal basis of one head, from its moments and its columns of W_o. All float64 on the CPU."""
+    root_q, root_k = _root(q_KK), _root(k_KK)
+    left, singular_K, right_t = torch.linalg.svd(root_q @ root_k)
+    signs_K = _signs(left)
+    left, right_t = left * signs_K, right_t * signs_K[:, None]
+    scale_K1 = singular_K.rsqrt()[:, None]
+    orthonormal_DK, upper_KK = torch.linalg.qr(output_DK)
+    variance_K, axes_KK = torch.linalg.eigh(upper_KK @ covariance_KK @ upper_KK.mT)
+    variance_K, axes_KK = variance_K.flip(0), axes_KK.flip(1)
+    axes_KK = axes_KK * _signs(axes_KK)
+    return HeadBasis(
+        query=scale_K1 * (right_t @ root_k),
+        key=scale_K1 * (left.mT @ root_q),
+        key_mean=k_mean_K,
+        value=axes_KK.mT @ upper_KK,
+        output=orthonormal_DK @ axes_KK,
+        qk_energy=singular_K.square(),
+        vo_energy=variance_K.clamp_min(0),
+    )
+
+
+def principal_bases(blocks: Sequence[AttentionBlock], observed: Observations) -> tuple[LayerBasis, ...]:
+    """The basis of every head of every layer. Raises ValueError where `observed` lacks WANTS."""
+    bases = []
+    for block, layer in zip(blocks, observed.layers, strict=True):
+        if layer.qk is None or layer.context is None:
+            raise ValueError(f"the principal basis needs {', '.join(sorted(WANTS))} observed")
+        output_DC = block.projections["o"].weight.detach().double().cpu()
+        covariance_CC = layer.context.covariance
+        heads = []
+        for h in range(block.widths.heads):
+            at = block.rows("v", h)
+            moments = layer.qk.q[h], layer.qk.k[h], layer.qk.k_mean[h]
+            heads.append(head_basis(*moments, covariance_CC[at, at], output_DC[:, at]))
+        bases.append(tuple(heads))
+    return tuple(bases)
+
+
+def rotate(loaded: Loaded, bases: Sequence[LayerBasis]) -> Loaded:
+    """The same function in the principal basis: a new model; `loaded` is not changed."""
+    state = dict(loaded.model.state_dict())
+    for block, basis in zip(attention_blocks(loaded.model, loaded.kind, loaded.widths), bases, strict=True):
+        for side, name in block.names.items():
+            weight = state[f"{name}.weight"]
+            new = weight.double().cpu().clone()
+            bias = state.get(f"{name}.bias")
+            new_bias = None if bias is None or side == "o" else bias.double().cpu().clone()
+            for h, head in enumerate(basis):
+                rows = block.rows(side, h)
+                if side == "o":
+                    new[:, rows] = head.output
+                    continue
+                turn_KK = {"q": head.query, "k": head.key, "v": head.value}[side]
+                new[rows] = turn_KK @ new[rows]
+                if new_bias is not None:
+                    centred_K = new_bias[rows] - head.key_mean if side == "k" else new_bias[rows]
+                    new_bias[rows] = turn_KK @ centred_K
+            state[f"{name}.weight"] = new.to(weight)
+            if bias is not None and new_bias is not None:
+                state[f"{name}.bias"] = new_bias.to(bias)
+    return replace(loaded, model=rebuilt(loaded.model, loaded.kind, loaded.widths, state))
+
+
+def rotate_observations(observed: Observations, bases: Sequence[LayerBasis]) -> Observations:
+    """What `observe` would have seen in the principal basis: moments turn with the coordinates, so no second pass is needed.
+
+    Gradients turn the other way round: at q with B (as AᵀB = I), at k with A; at the context they are Uᵀ times those at the
+    layer's output, where those were observed. What is no moment (Fisher, gates) cannot be turned and is left out.
+    """
+    layers = tuple(_turned(layer, basis) for layer, basis in zip(observed.layers, bases, strict=True))
+    return replace(observed, layers=layers)
+
+
+def _turned(layer: LayerObservations, basis: LayerBasis) -> LayerObservations:
+    def turned(moments: Sequence[Tensor], by: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        return tuple(turn @ moment @ turn.mT for moment, turn in zip(moments, by, strict=True))
+
+    queries, keys, values = ([getattr(head, name) for head in basis] for name in ("query", "key", "value"))
+    qk = context = gradients = None
+    if layer.qk is not None:
+        zeros = tuple(torch.zeros_like(mean_K) for mean_K in layer.qk.k_mean)
+        qk = QKMoments(turned(layer.qk.q, queries), turned(layer.qk.k, keys), zeros)
+    if layer.context is not None:
+        turn_CC = torch.block_diag(*values) if values else torch.zeros(0, 0, dtype=torch.float64)
+        context = Context(turn_CC @ layer.context.mean, turn_CC @ layer.context.second @ turn_CC.mT)
+    if layer.gradients is not None and layer.output_gradient is not None:
+        at_output_DD = layer.output_gradient
+        gradients = GradientMoments(
+            q=turned(layer.gradients.q, keys),
+            k=turned(layer.gradients.k, queries),
+            context=tuple(head.output.mT @ at_output_DD @ head.output for head in basis),
+        )
+    return LayerObservations(None, None, None, qk, context, gradients, layer.output_gradient)
+
+
+def ranks_for_energy(energy_K: Tensor, share: float = 0.99) -> int:
+    """The fewest leading channels that hold `share` of a falling energy spectrum; 0 where there is none."""
+    total = float(energy_K.sum())
+    if total <= 0:
+        return 0
+    return int((energy_K.cumsum(0) < share * total - 1e-12 * total).sum()) + 1

@@ -1,0 +1,70 @@
+"""Sensitivity: what a quarter, a half and three quarters of each layer alone would cost, before anything is cut for good.
+
+Cut as the job cuts (its granularity, criterion, basis and compensation), not recovered, and measured on a few validation
+samples: a map of where a model keeps what it knows, not a forecast of the job's result.
+"""
+
+from collections.abc import Callable
+
+from api_schemas.enums import TargetKind
+from api_schemas.results.metrics import LayerSensitivity, Scores, Sensitivity
+from api_schemas.spec.pruning import Pruning
+from checkpoints.sizes import accounting
+from checkpoints.sizes.cost_model import SENSITIVITY_SHARES
+from checkpoints.sizes.shape import ModelShape
+from worker.engine.checkpoint.load import Loaded
+from worker.engine.pruning.cutting import Scored
+from worker.engine.pruning.selection import Keep, Ranking, widths_of
+
+
+def layer_rankings(scored: Scored, shape: ModelShape, pruning: Pruning) -> tuple[Ranking, ...]:
+    """For every attention, also those that the job leaves out, a ranking of its structures alone."""
+    widths, kind = scored.loaded.widths, TargetKind.ATTENTION_SPARSITY
+    return tuple(
+        Ranking(scored.scores, widths, shape, pruning, kind, included=(number,)) for number in range(len(widths.layers))
+    )
+
+
+def analyse(
+    scored: Scored,
+    shape: ModelShape,
+    pruning: Pruning,
+    *,
+    apply: Callable[[Keep], Loaded],
+    evaluate: Callable[[Loaded], Scores],
+    progress: Callable[[int, int], None],
+) -> Sensitivity:
+    """Cut every layer alone by each of SENSITIVITY_SHARES and measure. `scored` is the original model, and is not changed.
+
+    A share is of the layer's own attention parameters, met to the nearest structure that min_heads and min_channels leave:
+    where several shares come to the same cut it is measured once. `progress` counts cuts.
+    """
+    widths = scored.loaded.widths
+    dense = evaluate(scored.loaded)
+    everything = accounting.attention_parameters(shape, shape.dense)
+    found: list[LayerSensitivity] = []
+    for layer, ranking in enumerate(layer_rankings(scored, shape, pruning)):
+        block = shape.attention[layer]
+        whole = accounting.layer_parameters(block, widths.layers[layer])
+        measured: dict[Keep, Scores] = {}
+        keeps = [ranking.keep(share * whole / everything) for share in SENSITIVITY_SHARES]
+        for number, keep in enumerate(keeps, start=1):
+            if keep not in measured:
+                measured[keep] = evaluate(apply(keep))
+            progress(layer * len(SENSITIVITY_SHARES) + number, len(widths.layers) * len(SENSITIVITY_SHARES))
+        left = [accounting.layer_parameters(block, widths_of(keep, widths).layers[layer]) for keep in keeps]
+        found.append(
+            LayerSensitivity(
+                layer=layer,
+                removed=tuple(1.0 - parameters / whole for parameters in left),
+                metric=tuple(measured[keep].metric for keep in keeps),
+                cross_entropy=tuple(measured[keep].cross_entropy for keep in keeps),
+            )
+        )
+    return Sensitivity(
+        samples=dense.samples,
+        shares=SENSITIVITY_SHARES,
+        dense_metric=dense.metric,
+        dense_cross_entropy=dense.cross_entropy,
+        layers=tuple(found),
+    )

@@ -1,0 +1,55 @@
+"""Surgery: a model and the channels that stay in, a smaller model out. Rows and columns are removed; nothing is masked."""
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from api_schemas.results.widths import AttentionWidths
+from worker.engine.models.attention import attention_blocks
+from worker.engine.models.feed_forward import Neurons, all_neurons, feed_forward_blocks
+from worker.engine.models.model_spec import Kind, rebuilt
+from worker.engine.pruning.selection import Keep, Kept
+
+
+def _indices(keep_of_layer: tuple[tuple[int, tuple[int, ...]], ...], widths: tuple[int, ...]) -> Tensor:
+    """(head, channels) of every head that stays -> positions among the concatenated channels of all heads."""
+    starts = [sum(widths[:h]) for h in range(len(widths))]
+    return torch.tensor([starts[head] + c for head, channels in keep_of_layer for c in channels], dtype=torch.long)
+
+
+def cut(
+    model: PreTrainedModel, kind: Kind, widths: AttentionWidths, keep: Keep, neurons: Neurons | None = None
+) -> PreTrainedModel:
+    """A new model without what `keep` and `neurons` leave out. `widths` are those of `model`, which is not changed.
+
+    Without `neurons` all of them stay.
+
+    Rows of q, k and v (with their biases) and columns of o are sliced, and what else has an entry for every head; the output
+    bias stays, and so does the softmax scale of the original model.
+    """
+    state = dict(model.state_dict())
+    sites = kind.layout_of(model).attention
+    for site, block, layer in zip(sites, attention_blocks(model, kind, widths), keep, strict=True):
+        channels = {
+            "qk": _indices(tuple((h.head, h.qk) for h in layer), block.widths.qk),
+            "vo": _indices(tuple((h.head, h.vo) for h in layer), block.widths.vo),
+        }
+        for side, name in block.names.items():
+            kept_rows = channels["qk" if side in "qk" else "vo"].to(block.projections[side].weight.device)
+            weight = state[f"{name}.weight"]
+            state[f"{name}.weight"] = weight.index_select(1 if side == "o" else 0, kept_rows)
+            if side != "o" and f"{name}.bias" in state:
+                state[f"{name}.bias"] = state[f"{name}.bias"].index_select(0, kept_rows)
+        for name, dimension in site.per_head.items():
+            table = state[f"{site.module}.{name}"]
+            heads = torch.tensor([head.head for head in layer], dtype=torch.long, device=table.device)
+            state[f"{site.module}.{name}"] = table.index_select(dimension, heads)
+    kept = Kept(keep, all_neurons(widths) if neurons is None else neurons)
+    for pair, stay in zip(feed_forward_blocks(model, kind, widths), kept.neurons, strict=True):
+        first, second = pair.names
+        rows = torch.tensor(stay, dtype=torch.long, device=pair.first.weight.device)
+        state[f"{first}.weight"] = state[f"{first}.weight"].index_select(0, rows)
+        if f"{first}.bias" in state:
+            state[f"{first}.bias"] = state[f"{first}.bias"].index_select(0, rows)
+        state[f"{second}.weight"] = state[f"{second}.weight"].index_select(1, rows)
+    return rebuilt(model, kind, kept.widths(widths), state)

@@ -1,0 +1,146 @@
+"""Targets in their own unit: which channels stay at a share of it, and what was met.
+
+Parameters and FLOPs are counted, so selection meets them directly. Latency is looked up (latency_table.py): the attention
+sparsity whose selection has the latency nearest to the target's is found by bisection.
+"""
+
+from collections.abc import Sequence
+
+from api_schemas.enums import Part, TargetKind
+from api_schemas.results.metrics import Latency, TargetMet
+from api_schemas.results.widths import AttentionWidths
+from api_schemas.spec.pruning import Pruning
+from checkpoints.planning.feasibility import narrowest, out_of_reach
+from checkpoints.planning.schedule import share_of_neurons
+from checkpoints.sizes import accounting
+from checkpoints.sizes.cost_unit import Unit
+from checkpoints.sizes.shape import ModelShape
+from worker.engine.latency.table import LatencyModel
+from worker.engine.models.feed_forward import all_neurons
+from worker.engine.pruning.selection import Keep, Kept, Ranking, keep_all, select, widths_of
+from worker.engine.scoring import LayerScores, NeuronScores
+
+LATENCY_SLACK = 0.01
+"""A latency target beyond reach by less than this gets the most there is: two measurements differ by as much."""
+
+
+def check_latency(latency: LatencyModel, shape: ModelShape, pruning: Pruning) -> None:
+    """Raise SPARSITY_OUT_OF_REACH with the maximum where no selection from the original is fast enough."""
+    most = max(0.0, latency.saved(narrowest(shape, shape.dense, pruning)))
+    if pruning.target.share > most + LATENCY_SLACK:
+        table = latency.table
+        raise out_of_reach(
+            TargetKind.LATENCY,
+            f"maximum {most:.4f}",
+            f"{pruning.granularity.value} can save at most {most:.4f} of this model's latency on this worker ({table.device}, "
+            f"batch size {table.batch_size}): {table.other_ms:.3g} of {table.dense_ms:.3g} ms are spent outside attention. "
+            f"{pruning.target.share:.4f} was asked for.",
+        )
+
+
+def choose(
+    scores: Sequence[LayerScores],
+    widths: AttentionWidths,
+    shape: ModelShape,
+    pruning: Pruning,
+    *,
+    share: float,
+    neurons: Sequence[NeuronScores] = (),
+    latency: LatencyModel | None = None,
+) -> Kept:
+    """What stays once `share` of the ORIGINAL model is gone, in the target's unit, to the nearest structure.
+
+    `widths` and `scores` are of the model as it is now; `scores` or `neurons` may be left out where the spec does not cut there.
+    Where it has a share for each, the feed-forward blocks' follows attention's. `latency` is needed for a latency target, and
+    only there.
+
+    Raises SPARSITY_OUT_OF_REACH where a latency target, at its full share, is nearer to removing nothing at all.
+    """
+    kind = pruning.target.kind
+    if pruning.joint_parts:
+        return Kept(*Ranking(scores, widths, shape, pruning, neurons=neurons).kept(share))
+    if kind is not TargetKind.LATENCY:
+        heads, stay = keep_all(widths), all_neurons(widths)
+        if Part.ATTENTION in pruning.cuts:
+            heads = select(scores, widths, shape, pruning, share=share)
+        if Part.FEED_FORWARD in pruning.cuts:
+            of_neurons = TargetKind.FFN_SPARSITY if pruning.target.ffn_sparsity is not None else kind
+            ranking = Ranking((), widths, shape, pruning, of_neurons, included=(), neurons=neurons)
+            stay = ranking.neurons(share_of_neurons(pruning, share))
+        return Kept(heads, stay)
+    if latency is None:
+        raise ValueError("a latency target needs a latency table")
+    ranking = Ranking(scores, widths, shape, pruning, TargetKind.ATTENTION_SPARSITY)
+    keep = _nearest_latency(ranking, widths, latency, shape, share)
+    untouched = widths == shape.dense
+    if share >= pruning.target.share and untouched and keep == keep_all(widths):
+        raise out_of_reach(
+            TargetKind.LATENCY,
+            "nearer to nothing",
+            f"Saving {share:.4g} of this model's latency on this worker is nearer to removing nothing than to any cut "
+            f"{pruning.granularity.value} can make. Ask for more.",
+        )
+    return Kept(keep, all_neurons(widths))
+
+
+def _nearest_latency(
+    ranking: Ranking, widths: AttentionWidths, latency: LatencyModel, shape: ModelShape, saved: float
+) -> Keep:
+    """Bisection over attention sparsity, down to a channel; of all selections tried the one nearest to `saved`.
+
+    Latency falls in jumps (widths share a padded width) and not everywhere (heads made unequal have to be copied), so the
+    nearest is kept rather than the last.
+    """
+    smallest = min(map(accounting.qk_channel_parameters, shape.attention))
+    channel = smallest / accounting.attention_parameters(shape, shape.dense)
+    low, high = accounting.attention_sparsity(shape, widths), 1.0
+    best = keep_all(widths)
+    distance = abs(latency.saved(widths) - saved)
+    while high - low > channel / 2:
+        middle = (low + high) / 2
+        keep = ranking.keep(middle)
+        found = latency.saved(widths_of(keep, widths))
+        if abs(found - saved) < distance:
+            best, distance = keep, abs(found - saved)
+        if found < saved:
+            low = middle
+        else:
+            high = middle
+    return best
+
+
+def target_met(
+    shape: ModelShape, pruning: Pruning, requested: float, widths: AttentionWidths, timed: Sequence[Latency] = ()
+) -> TargetMet:
+    """Requested against achieved, in the target's unit. Latency is what was `timed` at the target's batch size, the first."""
+    kind = pruning.target.kind
+    measured = kind is TargetKind.LATENCY
+    achieved = 1.0 - timed[0].p50_ms / timed[0].dense_p50_ms if measured else Unit.of(shape, kind).share(widths)
+    return TargetMet(kind=kind, requested=requested, achieved=achieved)
+
+
+def requested_sparsity(shape: ModelShape, pruning: Pruning, requested: float, widths: AttentionWidths) -> float:
+    """The attention sparsity that a share of the target amounts to, 0 where attention is not cut.
+
+    The one that selection settled on where the target does not say: for latency, and where feed-forward neurons compete.
+    """
+    if Part.ATTENTION not in pruning.cuts:
+        return 0.0
+    if pruning.target.kind is TargetKind.ATTENTION_SPARSITY:
+        return requested
+    if pruning.target.kind is TargetKind.LATENCY or pruning.joint_parts:
+        return accounting.attention_sparsity(shape, widths)
+    unit = Unit.of(shape, pruning.target.kind)
+    attention = Unit.of(shape, TargetKind.ATTENTION_SPARSITY)
+    everything = range(len(shape.attention))
+    return requested * unit.total / unit.original(everything) * attention.original(everything) / attention.total
+
+
+def neurons_met(shape: ModelShape, pruning: Pruning, requested: float, widths: AttentionWidths) -> TargetMet | None:
+    """Requested against achieved of the feed-forward blocks, where they have a share of their own beside attention's."""
+    if len(pruning.target.goals) == 1:
+        return None
+    kind = TargetKind.FFN_SPARSITY
+    return TargetMet(
+        kind=kind, requested=share_of_neurons(pruning, requested), achieved=Unit.of(shape, kind).share(widths)
+    )

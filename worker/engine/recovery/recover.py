@@ -1,0 +1,125 @@
+"""Recovery within a job: a step's model in, the model that is kept out, with what fine-tuning did to it."""
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from api_schemas.enums import Part, Split
+from api_schemas.results.events import Loss, TrainingSaved
+from api_schemas.results.metrics import EpochLoss, Scores
+from api_schemas.spec.job import EngineSpec
+from checkpoints.describe import Checkpoint
+from worker.engine.checkpoint.load import Loaded
+from worker.engine.data import PreparedData
+from worker.engine.data.augment import augmentation
+from worker.engine.evaluate.measure import Measure
+from worker.engine.models.attention import attention_blocks, projections_by_name
+from worker.engine.models.feed_forward import feed_forward_blocks
+from worker.engine.models.model_spec import on_device
+from worker.engine.recovery import Saves, Teacher, finetune
+from worker.engine.runtime.determinism import step_seed
+from worker.engine.runtime.progress import Reporter
+
+
+@dataclass(frozen=True)
+class Recovered:
+    """What fine-tuning did in a step."""
+
+    losses: tuple[EpochLoss, ...] = ()
+    ranks: dict[str, int] = field(default_factory=dict)
+    """Of the adapters in the weights that were kept."""
+    augmented: bool = False
+    rejected: Scores | None = None
+
+
+@dataclass(frozen=True)
+class Recovering:
+    """How a job recovers; the same for every step."""
+
+    spec: EngineSpec
+    described: Checkpoint
+    data: PreparedData
+    device: torch.device
+    reporter: Reporter
+    measure: Measure
+    out: Path
+    """The job's folder: a recovery is kept in `training/` there while it goes on."""
+    save_seconds: float
+    """The least between two savings."""
+    earlier: Mapping[int, Path]
+    """By step, what an earlier attempt may have saved of its recovery."""
+    microbatch: int | None = None
+    """The most samples of one pass."""
+
+    def recover(self, loaded: Loaded, step: int, before: Scores) -> tuple[Loaded, Recovered]:
+        """Fine-tune with adapters, merged. Nothing happens where the spec asks for no fine-tuning.
+
+        `before` is what `loaded` scores on validation; where the spec asks for it, `loaded` comes back if that is not met.
+        """
+        settings = self.spec.finetune
+        if settings is None:
+            return loaded, Recovered()
+        # Training changes the model in place.
+        spare = copy.deepcopy(loaded.model) if settings.only_if_better else None
+        losses: list[EpochLoss] = []
+
+        def on_epoch(loss: EpochLoss) -> None:
+            losses.append(loss)
+            self.reporter.emit(Loss(step=step, epoch=loss.epoch, epochs=settings.epochs, train_loss=loss.train_loss))
+
+        train = self.data.splits[Split.TRAIN]
+        augmented = augmentation(settings.augment, train, self.data.pad_value) is not None
+        model, ranks = finetune(
+            loaded.model,
+            train,
+            settings,
+            projections=self._adapted(loaded),
+            classifiers=loaded.kind.classifiers,
+            task=self.measure.task,
+            pad_value=self.data.pad_value,
+            seed=step_seed(self.spec.seed, step, "finetune"),
+            device=self.device,
+            on_batch=self.reporter.progress,
+            on_epoch=on_epoch,
+            teacher=self._teacher(loaded) if settings.distill else None,
+            microbatch=self.microbatch,
+            saves=self._saves(step, settings.epochs, losses),
+        )
+        recovered = replace(loaded, model=model)
+        if spare is not None:
+            after = self.measure.scores_on(recovered, self.data.splits[Split.VALIDATION])
+            if (after.metric or 0.0) < (before.metric or 0.0):
+                return replace(loaded, model=spare), Recovered(tuple(losses), {}, augmented, after)
+        return recovered, Recovered(tuple(losses), ranks, augmented)
+
+    def _adapted(self, loaded: Loaded) -> dict[str, nn.Linear]:
+        """What gets adapters, by module path: the projections of attention and, where neurons are cut, both feed-forward maps."""
+        found = projections_by_name(attention_blocks(loaded.model, loaded.kind, loaded.widths))
+        if Part.FEED_FORWARD in self.spec.pruning.cuts:
+            for block in feed_forward_blocks(loaded.model, loaded.kind, loaded.widths):
+                found |= dict(zip(block.names, (block.first, block.second), strict=True))
+        return found
+
+    def _saves(self, step: int, epochs: int, losses: list[EpochLoss]) -> Saves:
+        """Saving is said to the job's listener; what need not be done again is added to `losses`, and is not measured."""
+
+        def on_saved(epoch: int, file: Path) -> None:
+            name = file.relative_to(self.out).as_posix()
+            self.reporter.emit(TrainingSaved(step=step, epoch=epoch, epochs=epochs, file=name))
+
+        def on_resumed(before: Sequence[EpochLoss], done: int, total: int) -> None:
+            losses.extend(before)
+            self.reporter.skip_part(done, total)
+
+        return Saves(self.out / "training", step, self.save_seconds, self.earlier.get(step), on_saved, on_resumed)
+
+    def _teacher(self, student: Loaded) -> Teacher:
+        """The dense original, and the attention outputs that it and `student` both have."""
+        dense = self.measure.dense
+        blocks = attention_blocks(student.model, student.kind, student.widths)
+        outputs = tuple(block.names["o"] for block in blocks if block.widths.heads)
+        return Teacher(on_device(dense.model, self.device), outputs)

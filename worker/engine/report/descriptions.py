@@ -1,0 +1,168 @@
+"""A job's settings in words, for the page and the card. Plain text: no markup, and no stranger's word."""
+
+from collections.abc import Sequence
+
+from api_schemas.enums import (
+    Balance,
+    Basis,
+    Compensation,
+    Granularity,
+    Head,
+    LabelSource,
+    Layout,
+    Normalization,
+    Part,
+    Scope,
+)
+from api_schemas.formatting import percent
+from api_schemas.results import parts
+from api_schemas.results.metrics import DataSummary, JobResult, StepMetrics
+from api_schemas.spec.job import EngineSpec
+from api_schemas.spec.pruning import Pruning
+from api_schemas.spec.recovery import Finetune
+from checkpoints.families import Architecture, Family
+
+STRUCTURES = {
+    Granularity.ENTIRE_HEAD: "whole heads",
+    Granularity.SAME_CHANNEL: "the same channels in every head of a layer, QK and VO apart",
+    Granularity.PER_HEAD: "the same number of channels in every head of a layer, each head its own, QK and VO apart",
+    Granularity.RAGGED: "any number of channels in any head, QK and VO apart",
+    Granularity.HEAD_AND_CHANNEL: "whole heads and single channels, whichever matter least per parameter",
+}
+_SCOPES = {Scope.GLOBAL: "one ranking over all layers", Scope.LOCAL: "a ranking in every layer"}
+_BALANCE = {Balance.JOINT: "", Balance.EQUAL: ", QK and VO give up equal shares"}
+_BASES = {
+    Basis.NATIVE: "the model's own channels",
+    Basis.PRINCIPAL: "every head is first rotated into its principal axes, which by itself changes nothing",
+}
+_COMPENSATION = {
+    Compensation.NONE: "none",
+    Compensation.BIAS: "the mean of what was cut is folded into the output bias",
+    Compensation.LEAST_SQUARES: "output projection and bias are refitted on the calibration samples (least squares)",
+    Compensation.LEAST_SQUARES_FEED_FORWARD: "output projection and bias, then the feed-forward block's second projection, are "
+    "refitted on the calibration samples (least squares)",
+}
+_NORMALIZATION = {
+    Normalization.NONE: "",
+    Normalization.LAYER: ", scores relative to their layer's",
+    Normalization.PARAMETERS: ", scores per parameter removed",
+}
+
+_ANSWERS = {
+    Head.TOKEN_CLASSIFICATION: "one label a token",
+    Head.CTC: "transcripts, by CTC; read off the likeliest id of every frame, without a language model",
+    Head.SEQUENCE_TO_SEQUENCE: "transcripts, written greedily; the cross entropy is with the wanted text given so far",
+    Head.EMBEDDING: "embeddings, measured by how near they stay to the original's",
+}
+
+_JOINT = ", in one ranking with the rest by score per parameter or FLOP"
+
+Line = tuple[str, str]
+
+
+def model(family: Family, architecture: Architecture) -> str:
+    """What kind of model it is: `Audio classifier`."""
+    modality = family.modality.value.capitalize()
+    return {
+        Head.CLASSIFICATION: f"{modality} classifier",
+        Head.TOKEN_CLASSIFICATION: "Token classifier",
+        Head.CTC: "Speech recogniser",
+        Head.SEQUENCE_TO_SEQUENCE: "Speech recogniser",
+        Head.EMBEDDING: f"{modality} encoder",
+    }[architecture.head]
+
+
+def has_labels(architecture: Architecture) -> bool:
+    """Whether its answers are labels with names."""
+    return architecture.head in (Head.CLASSIFICATION, Head.TOKEN_CLASSIFICATION)
+
+
+def answers(architecture: Architecture, data: DataSummary) -> str:
+    """What the model answers with, and so what is measured."""
+    several = "several labels a sample" if data.multi_label else "one label a sample"
+    said = _ANSWERS.get(architecture.head, several)
+    return f"{said}, {len(data.labels)} labels" if has_labels(architecture) else said
+
+
+def cut_parts(pruning: Pruning) -> str:
+    """What was cut, of which blocks."""
+    return {
+        (Part.ATTENTION,): "structures of its attention",
+        (Part.FEED_FORWARD,): "neurons of its feed-forward blocks",
+        (Part.ATTENTION, Part.FEED_FORWARD): "structures of its attention and neurons of its feed-forward blocks",
+    }[parts.cut_by(pruning)]
+
+
+def _structures(pruning: Pruning) -> str:
+    removed = [STRUCTURES[pruning.granularity]] if Part.ATTENTION in pruning.cuts else []
+    if Part.FEED_FORWARD in pruning.cuts:
+        removed.append(f"neurons of feed-forward blocks{_JOINT if pruning.joint_parts else ''}")
+    extras = []
+    if pruning.layout is Layout.STOCK:
+        extras.append("equal widths in all layers, QK as wide as VO")
+    if pruning.align > 1:
+        extras.append(f"widths in multiples of {pruning.align}")
+    if pruning.min_heads == 0 and Part.ATTENTION in pruning.cuts:
+        extras.append("a layer may lose all of its heads")
+    return "; ".join([*removed, *extras])
+
+
+def _compensation(pruning: Pruning) -> Compensation:
+    """What is done in fact: a feed-forward block that was cut is refitted whenever anything is."""
+    refits = pruning.compensation is Compensation.LEAST_SQUARES and Part.FEED_FORWARD in pruning.cuts
+    return Compensation.LEAST_SQUARES_FEED_FORWARD if refits else pruning.compensation
+
+
+def _recovery(finetune: Finetune | None, last: StepMetrics) -> list[Line]:
+    if finetune is None:
+        return [("recovery", "none")]
+    epochs = f"{finetune.epochs} epoch{'s' if finetune.epochs > 1 else ''}"
+    adapters = f"LoRA of rank {finetune.lora.rank} (capped at each width), merged into the weights"
+    condition = ", unless validation was better without" if finetune.only_if_better else ""
+    augmented = ", spectrograms masked and shifted at random" if last.augmented else ""
+    lines = [("recovery", f"after each step {epochs} on train, {adapters}{augmented}{condition}")]
+    distill = finetune.distill
+    if distill is not None and (distill.weight or distill.attention):
+        said = []
+        if distill.weight:
+            answers = f"the original's answers at temperature {distill.temperature:g}"
+            labels = f", {percent(1 - distill.weight, 0)} for the labels" if distill.weight < 1 else ""
+            said.append(f"{percent(distill.weight, 0)} of the loss for {answers}{labels}")
+        if distill.attention:
+            said.append(f"attention outputs matched layer by layer, weight {distill.attention:g}")
+        lines.append(("distillation", "; ".join(said)))
+    return lines
+
+
+def method(spec: EngineSpec, last: StepMetrics) -> list[Line]:
+    """(what, how) of everything that decided `last`, in the order in which a job does it."""
+    pruning = spec.pruning
+    steps = f"{pruning.steps} steps, {pruning.schedule.shape.value}" if pruning.steps > 1 else "one step"
+    lines = [
+        ("removed", _structures(pruning)),
+        (
+            "scored by",
+            f"{pruning.criterion.value}, {_SCOPES[pruning.scope]}{_BALANCE[pruning.balance]}"
+            f"{_NORMALIZATION[pruning.normalization]}",
+        ),
+        ("basis", _BASES[pruning.basis if Part.ATTENTION in pruning.cuts else Basis.NATIVE]),
+        ("compensation", _COMPENSATION[_compensation(pruning)]),
+        ("target", f"{parts.goals_in_words(pruning)}, in {steps}"),
+    ]
+    if pruning.exclude_layers:
+        lines.append(("left as they were", "layers " + ", ".join(map(str, pruning.exclude_layers))))
+    if last.calibration_samples:
+        labels = " over the model's own labels" if pruning.calibration.labels is LabelSource.MODEL else ""
+        samples = f"{last.calibration_samples} samples of {pruning.calibration.split.value}{labels}"
+    else:
+        samples = "none needed"
+    lines += [("calibration", samples), *_recovery(spec.finetune, last)]
+    if spec.stop is not None:
+        bound = f"{100 * spec.stop.max_drop:g} points"
+        lines.append(("bound", f"the result is the last step before validation falls by more than {bound}"))
+    return lines
+
+
+def beyond(steps: Sequence[StepMetrics], result: JobResult | None) -> bool:
+    """Whether the last step is not the job's result: it lies beyond what `stop` allows."""
+    return result is not None and result.step != steps[-1].step

@@ -1,0 +1,1 @@
+"""What every part of the engine runs on: determinism, memory, progress."""

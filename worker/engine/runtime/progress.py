@@ -1,0 +1,130 @@
+"""What the engine says while it works: events, throttled progress, and an estimate of the time that is left."""
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from api_schemas.enums import Phase
+from api_schemas.results.events import EngineEvent, PhaseChanged, Progress
+
+log = logging.getLogger(__name__)
+
+Emit = Callable[[EngineEvent], None]
+
+
+@dataclass
+class _Kind:
+    """One kind of work: how many pieces are planned and done, and the seconds those took. A piece may be partly done."""
+
+    guess: float
+    """Relative cost of a piece, used until one has been measured."""
+    planned: int
+    before: float = 0.0
+    """Done by an earlier attempt: not left, and not measured here."""
+    done: float = 0.0
+    seconds: float = 0.0
+
+
+@dataclass
+class Reporter:
+    """Emits phases and progress. `plan` gives, by phase, how many pieces the job has and the relative cost of one."""
+
+    emit: Emit
+    steps: int
+    plan: Mapping[Phase, tuple[int, float]]
+    interval: float = 0.5
+    clock: Callable[[], float] = time.monotonic
+    seconds: dict[str, float] = field(default_factory=dict)
+    """Wall time by phase since the last `restart`, for the step's metrics."""
+
+    def __post_init__(self) -> None:
+        self._kinds = {phase: _Kind(guess, planned) for phase, (planned, guess) in self.plan.items()}
+        self._phase: Phase | None = None
+        self._step = 0
+        self._began = self.clock()
+        self._said = float("-inf")
+        self._skipped = 0.0
+        """Share of the current piece that was done before."""
+
+    def rounded_seconds(self) -> dict[str, float]:
+        """Wall time by phase since the last `restart`, in milliseconds' precision."""
+        return {phase: round(spent, 3) for phase, spent in self.seconds.items()}
+
+    def restart(self) -> None:
+        """A new step: its wall times start from nothing."""
+        self.seconds = {}
+        self._phase = None
+
+    def phase(self, phase: Phase, step: int) -> None:
+        """The previous piece of work ends, one of `phase` begins."""
+        self.close()
+        self._phase, self._step, self._began = phase, step, self.clock()
+        self._said, self._skipped = float("-inf"), 0.0
+        log.info("step %d of %d: %s", step, self.steps, phase.value)
+        self.emit(PhaseChanged(phase=phase, step=step, steps=self.steps))
+
+    def close(self) -> None:
+        """The current piece, if any, ends; its wall time is kept."""
+        if self._phase is None:
+            return
+        spent = self.clock() - self._began
+        kind = self._kinds.get(self._phase)
+        if kind is not None:
+            kind.done, kind.seconds = kind.done + 1 - self._skipped, kind.seconds + spent
+        self.seconds[self._phase.value] = self.seconds.get(self._phase.value, 0.0) + spent
+        self._phase = None
+
+    def replan(self, plan: Mapping[Phase, tuple[int, float]]) -> None:
+        """A better plan; what is done and measured stays."""
+        for phase, (planned, guess) in plan.items():
+            self._kinds[phase].planned, self._kinds[phase].guess = planned, guess
+
+    def skip(self, phase: Phase, pieces: int) -> None:
+        """Pieces that an earlier attempt has done."""
+        self._kinds[phase].before += pieces
+
+    def skip_part(self, done: int, total: int) -> None:
+        """`done` of `total` units of the current piece, which an earlier attempt has done: they took no time here."""
+        if self._phase is None:
+            return
+        self._skipped = done / total
+        self._kinds[self._phase].before += self._skipped
+
+    def progress(self, done: int, total: int) -> None:
+        """`done` of `total` units of the current piece. Said at most twice a second, and at its end."""
+        now = self.clock()
+        if self._phase is None or (now - self._said < self.interval and done < total):
+            return
+        self._said = now
+        part = done / total if total else 1.0
+        fraction, left = self._estimate(part - self._skipped, now - self._began)
+        self.emit(
+            Progress(
+                phase=self._phase,
+                step=self._step,
+                steps=self.steps,
+                done=done,
+                total=total,
+                fraction=fraction,
+                eta_seconds=left,
+            )
+        )
+
+    def _estimate(self, part: float, spent: float) -> tuple[float, float | None]:
+        """(share of the job done, seconds left), from measured speed where there is one and the plan's guess elsewhere."""
+        now = {
+            phase: (kind.done + part, kind.seconds + spent) if phase is self._phase else (kind.done, kind.seconds)
+            for phase, kind in self._kinds.items()
+        }
+        seconds = sum(took for _, took in now.values())
+        work = sum(now[phase][0] * kind.guess for phase, kind in self._kinds.items())
+        if not work or not seconds:
+            return 0.0, None
+        left, whole = 0.0, 0.0
+        for phase, kind in self._kinds.items():
+            done, took = now[phase]
+            rate = took / done if done else kind.guess * seconds / work
+            left += max(0.0, kind.planned - kind.before - done) * rate
+            whole += max(kind.planned, kind.before + done) * rate
+        return min(1.0, 1.0 - left / whole), left

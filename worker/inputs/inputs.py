@@ -1,0 +1,220 @@
+"""Brings what a job needs into its scratch folder: model, dataset, the last committed step if there is one, the spec.
+
+After this the engine sees local files only. Every byte that comes from the artifact store is checked against its sha256.
+"""
+
+import errno
+import json
+import logging
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from api_schemas.enums import UploadState
+from api_schemas.errors import ErrorCode, SecateurError
+from api_schemas.spec.inputs import BucketModel, HubDataset, HubModel, StepModel, UploadedModel
+from checkpoints.file_names import checkpoint_names
+from store.database.connection import Database
+from store.database.tables import Job, JobStepFile, TrainingFile, UploadFile
+from store.files.artifacts import Artifacts
+from store.jobs import jobs
+from store.settings import Settings
+from store.uploads import uploads
+from worker.children import confinement
+from worker.children.child import Child, minimal_environment
+from worker.inputs import remote_models
+from worker.inputs.hub import Away, Hub, Refused
+from worker.inputs.hub_dataset import fetch_dataset
+from worker.inputs.remote_models import TransientFailure
+from worker.supervisor.heartbeat import Heartbeat
+from worker.supervisor.job_folders import Workplace
+from worker.supervisor.job_log import JobLog
+from worker.supervisor.retries import stored
+
+log = logging.getLogger(__name__)
+
+SCRATCH_FULL = "The worker's scratch disk is full."
+POLL_SECONDS = 0.5
+
+
+class FetchFailure(BaseModel):
+    """The last line of a reader that did not succeed."""
+
+    detail: str
+    transient: bool
+    """True where trying again later may help."""
+
+
+class Inputs:
+    """Fetches for one worker."""
+
+    def __init__(self, database: Database, artifacts: Artifacts, settings: Settings) -> None:
+        self._database = database
+        self._artifacts = artifacts
+        self._settings = settings
+
+    def fetch(self, job: Job, place: Workplace, beat: Heartbeat, job_log: JobLog) -> None:
+        """Fill `place`. Raises SecateurError where the job cannot ever run, TransientFailure, or Interrupted."""
+        for folder in (place.model, place.data, place.out, place.cache, place.home):
+            folder.mkdir()
+        self._fetch_model(job, place.model, beat)
+        if isinstance(job.request.dataset, HubDataset):
+            self._fetch_hub_dataset(job.request.dataset, place, beat, job_log)
+        else:
+            self._fetch_upload("dataset", job.request.dataset.id, job.tenant, place.data, beat)
+        if job.last_step is not None:
+            self._fetch_step(job, job.last_step, place.out, beat)
+        if job.training is not None:
+            self._fetch_training(job.training, place, beat)
+        place.spec.write_text(job.request.engine_spec(job.lineage).model_dump_json(indent=2))
+
+    def _fetch_model(self, job: Job, folder: Path, beat: Heartbeat) -> None:
+        match job.request.model:
+            case UploadedModel(id=upload_id):
+                self._fetch_upload("model", upload_id, job.tenant, folder, beat)
+            case StepModel() as reference:
+                self._fetch_step_model(job, reference, folder, beat)
+            case HubModel() as reference:
+                with _room():
+                    remote_models.from_hub(reference, folder, self._settings, beat.check)
+            case BucketModel() as reference:
+                with _room():
+                    remote_models.from_bucket(reference, job.lineage, folder, self._settings, beat.check)
+
+    def _fetch_step_model(self, job: Job, reference: StepModel, folder: Path, beat: Heartbeat) -> None:
+        """Of the step's files those that a checkpoint is read from."""
+        with self._database.read() as session:
+            steps = jobs.steps(session, job.tenant, reference.job)
+        files = [file for row in steps if row.step == reference.step for file in row.files]
+        if not files:
+            detail = f"Step {reference.step} of {reference.job} is no longer there; run that job again."
+            raise SecateurError(ErrorCode.INPUT_LOST, detail)
+        chosen = set(checkpoint_names(file.name for file in files))
+        self._fetch_files([file for file in files if file.name in chosen], folder, beat)
+
+    def _fetch_upload(
+        self, kind: uploads.UploadKind, upload_id: str, tenant: str, folder: Path, beat: Heartbeat
+    ) -> None:
+        with self._database.read() as session:
+            upload = uploads.get(session, tenant, kind, upload_id)
+        if upload is None or upload.state is not UploadState.READY:
+            raise SecateurError(ErrorCode.INPUT_LOST, f"The {kind} {upload_id} is no longer there; upload it again.")
+        self._fetch_files(upload.files, folder, beat)
+
+    def _fetch_step(self, job: Job, number: int, out: Path, beat: Heartbeat) -> None:
+        """The last committed step alone: its records carry those of the steps before it."""
+        with self._database.read() as session:
+            steps = jobs.steps(session, job.tenant, job.id)
+        step = next(step for step in steps if step.step == number)
+        folder = out / f"step-{number}"
+        folder.mkdir()
+        self._fetch_files(step.files, folder, beat)
+
+    def _fetch_files(self, files: Sequence[UploadFile] | Sequence[JobStepFile], folder: Path, beat: Heartbeat) -> None:
+        for file in files:
+            beat.check()
+            try:
+                if file.key is None:
+                    raise FileNotFoundError(file.name)
+                self._fetch(file.key, folder / file.name, file.sha256, beat)
+            except FileNotFoundError as error:
+                raise _lost(file.name) from error
+            except SecateurError as error:
+                raise _lost(file.name) if error.code is ErrorCode.CHECKSUM_MISMATCH else error from error
+
+    def _fetch_training(self, training: TrainingFile, place: Workplace, beat: Heartbeat) -> None:
+        """Where it is gone or damaged the recovery begins anew."""
+        try:
+            self._fetch(training.key, place.training, training.sha256, beat)
+        except (FileNotFoundError, SecateurError) as error:
+            log.warning("the recovery begins anew, its saved state cannot be fetched: %s", error)
+            place.training.unlink(missing_ok=True)
+
+    def _fetch(self, key: str, path: Path, sha256: str, beat: Heartbeat) -> None:
+        """Raises FileNotFoundError, CHECKSUM_MISMATCH, SCRATCH_FULL, or what the store says after all patience."""
+        with _room():
+            stored(lambda: self._artifacts.fetch(key, path, sha256), self._settings.storage_patience_seconds, beat)
+
+    def _fetch_hub_dataset(self, dataset: HubDataset, place: Workplace, beat: Heartbeat, job_log: JobLog) -> None:
+        """Fetched here, by the rules for calls to elsewhere; read by a child: the datasets library parses a stranger's files, and
+        this process holds the credentials."""
+        settings = self._settings
+        source = place.root / "download"
+        try:
+            with _room():
+                hub = Hub(settings, beat.check)
+                fetch_dataset(hub, dataset.id, dataset.revision, source, settings.max_dataset_bytes)
+        except Refused as error:
+            raise _fetch_failed(dataset, str(error)) from error
+        except Away as error:
+            raise TransientFailure(_fetch_failed(dataset, str(error))) from error
+        command = [
+            sys.executable,
+            "-m",
+            "worker.inputs.read_dataset",
+            "--source",
+            str(source),
+            "--out",
+            str(place.data),
+        ]
+        command += ["--config", dataset.config] if dataset.config else []
+        environment = minimal_environment(place.home, settings.engine_threads)
+        child = Child(
+            command,
+            confinement.of_reader(place, settings),
+            folder=place.root,
+            environment=environment,
+            log=job_log,
+        )
+        beat.kill_when_lost(child.kill)
+        try:
+            waited = 0.0
+            while (status := child.wait(POLL_SECONDS)) is None:
+                beat.check()
+                waited += POLL_SECONDS
+                if waited > settings.fetch_timeout_seconds:
+                    raise _fetch_failed(dataset, f"it took longer than {settings.fetch_timeout_seconds:.0f} seconds")
+            if status != 0:
+                raise _reported(dataset, child, job_log)
+        finally:
+            child.close()
+            for leftover in (place.home / "huggingface", source, place.root / "converted"):
+                shutil.rmtree(leftover, ignore_errors=True)
+
+
+@contextmanager
+def _room() -> Iterator[None]:
+    """A full disk, said as such."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise SecateurError(ErrorCode.SCRATCH_FULL, SCRATCH_FULL) from error
+        raise
+
+
+def _reported(dataset: HubDataset, child: Child, job_log: JobLog) -> Exception:
+    last = None
+    while (line := child.next_line(timeout=5)) is not None:
+        last = line
+    try:
+        failure = FetchFailure.model_validate(json.loads(last or ""))
+    except ValueError:
+        detail = f"its reader ended with status {child.process.returncode}: {job_log.tail(3)}"
+        return TransientFailure(_fetch_failed(dataset, detail))
+    error = _fetch_failed(dataset, failure.detail)
+    return TransientFailure(error) if failure.transient else error
+
+
+def _lost(name: str) -> SecateurError:
+    detail = f"The stored file {name} is gone or has changed; upload it again and submit a new job."
+    return SecateurError(ErrorCode.INPUT_LOST, detail)
+
+
+def _fetch_failed(dataset: HubDataset, why: str) -> SecateurError:
+    detail = f"The dataset {dataset.id} at {dataset.revision[:12]} could not be fetched: {why}"
+    return SecateurError(ErrorCode.DATASET_FETCH_FAILED, detail)

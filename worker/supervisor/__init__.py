@@ -1,0 +1,1 @@
+"""The supervisor of the engine: claims a job, keeps its lease, runs the engine, publishes its steps."""

@@ -1,0 +1,232 @@
+"""One attempt at a job: the engine is started, every line it says is acted on, its finished steps are published."""
+
+import logging
+import queue
+import time
+from pathlib import Path
+from typing import Any
+
+from api_schemas.api.resources import JobProgress
+from api_schemas.enums import Phase
+from api_schemas.errors import ErrorCode, SecateurError
+from api_schemas.results.events import (
+    DataReady,
+    EngineEvent,
+    Failed,
+    Finished,
+    PhaseChanged,
+    Progress,
+    Started,
+    StepDone,
+    TrainingSaved,
+)
+from api_schemas.results.metrics import JobResult
+from store.database.connection import Database
+from store.database.tables import Job
+from store.files.artifacts import Artifacts
+from store.jobs import transitions
+from store.jobs.transitions import Lease
+from store.settings import Settings
+from worker.children import confinement
+from worker.children.child import Child, minimal_environment
+from worker.supervisor import retries
+from worker.supervisor.engine_output import Crashed, OutOfMemory, committed_result, obituary, parse_event, verdict
+from worker.supervisor.heartbeat import Heartbeat, Interrupted, Reason
+from worker.supervisor.job_folders import Workplace
+from worker.supervisor.job_log import JobLog
+from worker.supervisor.memory import MemoryWatch, oom_kills, samples_at_once
+from worker.supervisor.step_files import Uploads
+
+log = logging.getLogger(__name__)
+
+POLL_SECONDS = 0.2
+EXIT_SECONDS = 30.0  # Between the end of the engine's output and its own.
+LOG_LINES = 12
+
+
+class Attempt:
+    """The engine's part of one claim; the inputs lie in `place`."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        database: Database,
+        artifacts: Artifacts,
+        job: Job,
+        place: Workplace,
+        beat: Heartbeat,
+        job_log: JobLog,
+    ) -> None:
+        self._settings, self._database = settings, database
+        self._job, self._place, self._beat, self._log = job, place, beat, job_log
+        self._lease = Lease(job.id, job.epoch)
+        self._uploads = Uploads(artifacts, self._lease, beat, settings.storage_patience_seconds)
+        self._next_step = 0 if job.last_step is None else job.last_step + 1
+        self._steps: int | None = None
+        self._phase: Phase | None = None
+        self._device: str = settings.device
+        self._isolation: tuple[str, ...] | None = None
+
+    def run(self) -> JobResult | None:
+        """Returns what the job comes to when the engine has finished; raises in every other case.
+
+        SecateurError: it would fail again. Crashed, OutOfMemory: it may not. Interrupted: the work has to stop; the engine
+        has ended. LeaseLost.
+        """
+        killed_before = oom_kills()
+        confinement.hand_over(self._place, self._settings)
+        child = Child(
+            self._command(),
+            confinement.of_engine(self._place, self._settings),
+            folder=self._place.root,
+            environment=minimal_environment(self._place.home, self._settings.engine_threads),
+            log=self._log,
+        )
+        self._beat.kill_when_lost(child.kill)
+        try:
+            last = self._watch(child)
+            status = child.wait(EXIT_SECONDS)
+        except Interrupted as stop:
+            child.terminate(0 if stop.reason is Reason.LOST else self._settings.cancel_grace_seconds)
+            raise
+        finally:
+            child.close()
+        self._beat.check()
+        if isinstance(last, Failed):
+            raise self._out_of_memory(last.detail) if last.code is ErrorCode.OUT_OF_MEMORY else verdict(last)
+        if isinstance(last, Finished) and status == 0:
+            return committed_result(last, self._next_step - 1)
+        if oom_kills() > killed_before:
+            raise self._out_of_memory("The kernel ended the engine because the worker's memory was full.")
+        raise Crashed(ErrorCode.ENGINE_CRASHED, obituary(status, self._log.tail(LOG_LINES)))
+
+    def _command(self) -> list[str]:
+        settings, place, job = self._settings, self._place, self._job
+        options: dict[str, Path | int | float | str | None] = {
+            "--model": place.model,
+            "--data": place.data,
+            "--spec": place.spec,
+            "--out": place.out,
+            "--cache": place.cache,
+            "--threads": settings.engine_threads,
+            "--device": settings.device,
+            "--training-seconds": settings.training_seconds,
+            "--microbatch": job.microbatch,
+            "--resume": job.last_step,
+            "--training": place.training if place.training.exists() else None,
+        }
+        given = [text for name, value in options.items() if value is not None for text in (name, str(value))]
+        return [*settings.engine_command, *given, "--watch-stdin"]
+
+    def _watch(self, child: Child) -> EngineEvent | None:
+        """Act on every event until the engine closes its output; returns the last one. Raises Crashed where it stalls."""
+        last: EngineEvent | None = None
+        heard = time.monotonic()
+        orphaned = False
+        memory = MemoryWatch(child.process.pid, self._settings.engine_memory_bytes)
+        while True:
+            self._beat.check()
+            if (held := memory.excess()) is not None:
+                raise self._out_of_memory(f"The engine held {held} bytes; {memory.most} are allowed.")
+            try:
+                line = child.next_line(timeout=POLL_SECONDS)
+            except queue.Empty:
+                if child.wait(0) is not None:
+                    # Something that it started holds its output open. What that leaves unread comes until the group is
+                    # dead; what has left the group as well is not waited for.
+                    if orphaned:
+                        return last
+                    child.kill()
+                    orphaned = True
+                elif time.monotonic() - heard > self._settings.stall_seconds:
+                    detail = f"The engine said nothing for {self._settings.stall_seconds:.0f} seconds and was ended."
+                    tail = self._log.tail(LOG_LINES)
+                    raise Crashed(
+                        ErrorCode.STALLED, f"{detail} The end of its log:\n{tail}" if tail else detail
+                    ) from None
+                continue
+            if line is None:
+                return last
+            if not line.startswith("{"):
+                log.debug("engine: %s", line)  # A library that prints.
+                continue
+            heard = time.monotonic()
+            if self._isolation is None:
+                self._isolation = confinement.report(line)
+                continue
+            last = parse_event(line)
+            self._handle(last)
+            heard = time.monotonic()
+
+    def _handle(self, event: EngineEvent) -> None:
+        match event:
+            case StepDone():
+                self._commit_step(event)
+            case TrainingSaved():
+                self._save_training(event)
+            case Progress():
+                self._beat.report(JobProgress.model_validate(event.model_dump(exclude={"type"})))
+            case Failed():
+                if event.traceback:
+                    log.error("job %s: the engine failed\n%s", self._job.id, event.traceback)
+                self._record(event.model_copy(update={"traceback": None}))
+            case PhaseChanged():
+                self._phase = event.phase
+                self._record(event, phase=event.phase)
+            case DataReady():
+                self._record(event, data=event.data)
+            case Started():
+                self._steps, self._device = event.steps, event.device
+                self._record(event)
+            case _:
+                self._record(event)
+
+    def _commit_step(self, event: StepDone) -> None:
+        step = event.metrics.step
+        if step != self._next_step:
+            raise Crashed(ErrorCode.ENGINE_ERROR, f"The engine announced step {step}, not {self._next_step}.")
+        # What keeps the engine apart is not the engine's to say.
+        metrics = event.metrics.model_copy(update={"isolation": self._isolation or ()})
+        event = event.model_copy(update={"metrics": metrics})
+        files = self._uploads.step(self._place.out, event)
+        self._beat.check()
+        downloadable = any(file.name.endswith(".safetensors") for file in files)
+        job = retries.write(
+            self._database,
+            lambda session: transitions.commit_step(
+                session, self._lease, event.metrics, files, downloadable=downloadable, events=[event]
+            ),
+            self._settings.lease_seconds,
+        )
+        self._next_step += 1
+        log.info("job %s: step %d committed", self._job.id, step)
+        # After the last step there is nothing to hold back: the job ends by itself.
+        if job.pause_requested and step != self._steps:
+            raise Interrupted(Reason.PAUSED)
+
+    def _save_training(self, event: TrainingSaved) -> None:
+        if event.step != self._next_step:
+            raise Crashed(ErrorCode.ENGINE_ERROR, f"The engine is at step {event.step}, not {self._next_step}.")
+        try:
+            training = self._uploads.training(self._place.out, event)
+        except SecateurError as error:
+            log.warning("job %s: the state of its recovery is not kept: %s", self._job.id, error)
+            return
+        if training is None:
+            return
+        retries.write(
+            self._database,
+            lambda session: transitions.save_training(session, self._lease, training, [event]),
+            self._settings.lease_seconds,
+        )
+
+    def _record(self, event: EngineEvent, **about_job: Any) -> None:
+        retries.write(
+            self._database,
+            lambda session: transitions.record(session, self._lease, [event], **about_job),
+            self._settings.lease_seconds,
+        )
+
+    def _out_of_memory(self, detail: str) -> OutOfMemory:
+        samples = samples_at_once(self._job.request, self._phase, self._device, self._job.microbatch)
+        return OutOfMemory(detail, samples)

@@ -1,0 +1,206 @@
+"""Runs jobs: claims one, brings its inputs, starts the engine, publishes each step, and sees the job to its end.
+
+The supervisor never computes: it watches a child process and a lease. Whatever happens, exactly one of these follows:
+
+    the engine finished                    → succeeded
+    it failed for a reason that stays      → failed
+    it crashed, or the inputs did not come → queued again, failed at the cap
+    somebody cancelled                     → the engine is ended (TERM, wait, KILL), then cancelled
+    this worker shuts down                 → the engine is ended, the job handed back, no failure counted
+    a pause was asked for                  → after the step that runs the engine is ended, then paused
+    it ran out of memory                   → queued again with half as many samples in a pass, failed the next time
+    its time limit is over                 → failed
+    the lease was lost                     → the engine is killed and nothing is written: the job is somebody else's
+"""
+
+import errno
+import logging
+import os
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import TypeVar
+
+import structlog
+from sqlalchemy.orm import Session
+
+from api_schemas.api.resources import JobError
+from api_schemas.errors import ErrorCode, SecateurError
+from api_schemas.results.metrics import JobResult
+from store.database.connection import Database
+from store.database.tables import Job
+from store.files.artifacts import Artifacts
+from store.jobs import job_costs, transitions
+from store.jobs.transitions import Lease, LeaseLost
+from store.settings import Settings
+from worker.inputs.inputs import SCRATCH_FULL, Inputs
+from worker.inputs.remote_models import TransientFailure
+from worker.supervisor import retries
+from worker.supervisor.attempt import Attempt
+from worker.supervisor.engine_output import RETRIED, Crashed, OutOfMemory
+from worker.supervisor.heartbeat import Heartbeat, Interrupted, Reason
+from worker.supervisor.job_folders import Workplace
+from worker.supervisor.job_log import JobLog
+from worker.supervisor.scratch import Scratch
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+class Supervisor:
+    """One device's worth of work. Not for several threads at once."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        database: Database,
+        artifacts: Artifacts,
+        scratch: Scratch,
+        shutdown: threading.Event,
+    ) -> None:
+        self._settings = settings
+        self._database = database
+        self._artifacts = artifacts
+        self._scratch = scratch
+        self._shutdown = shutdown
+        self._inputs = Inputs(database, artifacts, settings)
+        self._name = f"{socket.gethostname()}:{os.getpid()}"
+
+    def run_until_empty(self) -> int:
+        """Run job after job until none is left or the worker shuts down; returns how many were begun."""
+        begun = 0
+        while not self._shutdown.is_set() and self.run_one():
+            begun += 1
+        return begun
+
+    def run_one(self) -> bool:
+        """Claim the best job and see it to its end. False where there was none."""
+        claimed_at = time.monotonic()
+        settings = self._settings
+        with self._database.write() as session:
+            job = transitions.claim(
+                session, self._name, settings.lease_seconds, settings.failure_cap, settings.max_running_jobs
+            )
+        if job is None:
+            return False
+        with structlog.contextvars.bound_contextvars(job_id=job.id, attempt=job.epoch):
+            self._hold(job, claimed_at)
+        return True
+
+    def _hold(self, job: Job, claimed_at: float) -> None:
+        """Run the job under a heartbeat. Whatever is logged meanwhile names it."""
+        settings = self._settings
+        lease = Lease(job.id, job.epoch)
+        log.info("job %s claimed, epoch %d", job.id, job.epoch)
+        job_log = JobLog(settings.max_log_bytes)
+        limit = job.request.limits.max_runtime
+        left = None if limit is None else limit - job.ran_seconds
+        with Heartbeat(self._database, settings, lease, self._shutdown, job_log, claimed_at, left) as beat:
+            try:
+                self._run(job, lease, beat, job_log)
+            except LeaseLost:
+                log.warning("job %s is no longer this worker's (epoch %d)", job.id, job.epoch)
+
+    def _run(self, job: Job, lease: Lease, beat: Heartbeat, job_log: JobLog) -> None:
+        """To the end of the work, and then the one transition that fits. Raises LeaseLost."""
+        end: Callable[[], None]
+        try:
+            with self._scratch.job(job.id) as folder:
+                result = self._work(job, Workplace(folder), beat, job_log)
+        except Interrupted as stop:
+            end = partial(self._stopped, job, lease, stop.reason)
+        except SecateurError as error:
+            failure = JobError(code=error.code, detail=error.detail, errors=error.errors)
+            end = partial(self._crash if error.code in RETRIED else self._fail, lease, failure)
+        except TransientFailure as failure_now:
+            end = partial(self._crash, lease, JobError(code=failure_now.error.code, detail=failure_now.error.detail))
+        except OutOfMemory as too_much:
+            end = partial(self._too_much, job, lease, too_much)
+        except Crashed as crash:
+            end = partial(self._crash, lease, crash.error)
+        except LeaseLost:
+            # The write was refused: because of a cancel that came first, or because the job is gone.
+            end = partial(self._unless_cancelled, lease, None)
+        except Exception as error:
+            log.exception("job %s: the supervisor itself failed", job.id)
+            end = partial(self._crash, lease, _own_failure(error))
+        else:
+            end = partial(self._unless_cancelled, lease, partial(self._succeed, lease, result))
+        beat.flush()
+        end()
+
+    def _work(self, job: Job, place: Workplace, beat: Heartbeat, job_log: JobLog) -> JobResult | None:
+        """Returns what the job comes to when the engine has finished; raises in every other case."""
+        self._inputs.fetch(job, place, beat, job_log)
+        beat.check()
+        return Attempt(self._settings, self._database, self._artifacts, job, place, beat, job_log).run()
+
+    # --- the end ---
+
+    def _stopped(self, job: Job, lease: Lease, reason: Reason) -> None:
+        match reason:
+            case Reason.LOST:
+                raise LeaseLost(lease)
+            case Reason.CANCELLED:
+                self._write(lambda session: transitions.confirm_cancel(session, lease))
+            case Reason.OVERTIME:
+                detail = f"The job ran for longer than its limit of {job.request.limits.max_runtime} seconds."
+                self._fail(lease, JobError(code=ErrorCode.MAX_RUNTIME, detail=detail))
+            case Reason.SHUTDOWN | Reason.PAUSED:
+                self._write(lambda session: transitions.release(session, lease))
+        log.info("job %s: %s", lease.job_id, reason.value)
+
+    def _succeed(self, lease: Lease, result: JobResult | None, session: Session) -> None:
+        transitions.succeed(session, lease, result=result)
+        job_costs.record(session, lease.job_id)
+
+    def _fail(self, lease: Lease, error: JobError) -> None:
+        self._unless_cancelled(lease, lambda session: transitions.fail(session, lease, error))
+
+    def _too_much(self, job: Job, lease: Lease, crash: OutOfMemory) -> None:
+        """Once more with half as many samples in a pass; then it is the user's to decide."""
+        if job.microbatch is None and crash.samples > 1:
+            half = crash.samples // 2
+            advice = f"It is tried again with at most {half} samples at a time instead of {crash.samples}."
+            self._crash(lease, crash.error(advice), microbatch=half)
+        else:
+            self._fail(lease, crash.error(f"It had at most {crash.samples} samples at a time."))
+
+    def _crash(self, lease: Lease, error: JobError, microbatch: int | None = None) -> None:
+        settings = self._settings
+        log.error("job %s: %s", lease.job_id, error.detail)
+        self._write(
+            lambda session: transitions.crash(
+                session,
+                lease,
+                error,
+                # A try with half the samples is promised, whatever failed before; there is only one.
+                failure_cap=settings.failure_cap if microbatch is None else sys.maxsize,
+                retry_delay_seconds=settings.retry_delay_seconds,
+                microbatch=microbatch,
+            )
+        )
+
+    def _unless_cancelled(self, lease: Lease, transition: Callable[[Session], None] | None) -> None:
+        """Make the transition; where a cancel came first, that wins. Raises LeaseLost."""
+        try:
+            if transition is None:
+                raise LeaseLost(lease)
+            self._write(transition)
+        except LeaseLost:
+            self._write(lambda session: transitions.confirm_cancel(session, lease))
+
+    def _write(self, action: Callable[[Session], T]) -> T:
+        """One transaction, waiting for the database for as long as a lease. Raises LeaseLost."""
+        return retries.write(self._database, action, self._settings.lease_seconds)
+
+
+def _own_failure(error: Exception) -> JobError:
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return JobError(code=ErrorCode.SCRATCH_FULL, detail=SCRATCH_FULL)
+    detail = "The worker could not run the job; its log says why. The job is tried again on its own."
+    return JobError(code=ErrorCode.INTERNAL, detail=detail)
