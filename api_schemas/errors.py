@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from pydantic import Field
 
-from api_schemas.base import Output
+from api_schemas.base import FrozenModel
 
 
 class ErrorCode(StrEnum):
@@ -82,7 +82,7 @@ class ErrorCode(StrEnum):
     INPUT_LOST = "input_lost"
 
 
-class ErrorItem(Output):
+class ErrorItem(FrozenModel):
     """One thing that is wrong, and where: `pointer` is an RFC 6901 JSON pointer into the request, or a file's name."""
 
     pointer: str = ""
@@ -90,7 +90,7 @@ class ErrorItem(Output):
     detail: str
 
 
-class Problem(Output):
+class Problem(FrozenModel):
     """`application/problem+json`."""
 
     type: str = "about:blank"

@@ -10,10 +10,10 @@ from pydantic_core import PydanticKnownError, core_schema
 _DONE = "secateur_exact"
 
 
-def exact(schema: Any) -> Any:
+def with_strict_types(schema: Any) -> Any:
     """A core schema of Pydantic's, or part of one, with every number and truth in it exact."""
     if isinstance(schema, list | tuple):
-        return type(schema)(exact(each) for each in schema)
+        return type(schema)(with_strict_types(each) for each in schema)
     if not isinstance(schema, dict) or schema.get("metadata", {}).get(_DONE):
         return schema
     kind = schema.get("type")
@@ -24,7 +24,7 @@ def exact(schema: Any) -> Any:
         return core_schema.no_info_before_validator_function(check, schema, metadata={_DONE: True})
     if kind == "literal" and all(type(each) is int for each in schema["expected"]):
         return core_schema.no_info_before_validator_function(_for_int, schema, metadata={_DONE: True})
-    return {key: exact(value) for key, value in schema.items()}
+    return {key: with_strict_types(value) for key, value in schema.items()}
 
 
 def _for_int(given: Any) -> Any:

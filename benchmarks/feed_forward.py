@@ -26,13 +26,13 @@ from api_schemas.spec.job import EngineSpec
 from benchmarks.latency import timed
 from benchmarks.race.machine import describe
 from benchmarks.race.track import Track, lay
-from checkpoints.planning.feasibility import check_reachable
+from checkpoints.planning.feasibility import check_feasible
 from checkpoints.sizes import accounting
-from worker.engine.checkpoint.load import Loaded
+from worker.engine.checkpoint.load import LoadedModel
 from worker.engine.evaluate import evaluate
 from worker.engine.latency.timing import inputs_of
 from worker.engine.pruning import calibration
-from worker.engine.pruning.compensation import RIDGE, STEADY_RIDGE, Pulls, refit_outputs
+from worker.engine.pruning.compensation import RIDGE, UNPRUNED_RIDGE, Ridges, refit_outputs
 from worker.engine.pruning.cutting import Cutting, Scored
 from worker.engine.pruning.targets import choose
 from worker.engine.runtime.progress import Reporter
@@ -71,7 +71,7 @@ class Bench:
             values["calibration"] |= {"labels": "data"}
         spec = EngineSpec.model_validate({"pruning": values, "finetune": None, "seed": seed})
         track = self.track
-        check_reachable(track.described.shape, track.dense.widths, spec.pruning)
+        check_feasible(track.described.shape, track.dense.widths, spec.pruning)
         quiet = Reporter(lambda _event: None, 1, {})
         return Cutting(spec, track.described, track.data, track.task, track.device, quiet)
 
@@ -81,19 +81,19 @@ class Bench:
         by = (pruning.criterion, pruning.basis, tuple(sorted(pruning.cuts)), pruning.compensation, cutting.spec.seed)
         return self.track.once(by, lambda: cutting.score(self.track.dense, 1))
 
-    def cut(self, pruning: Mapping[str, Any], seed: int = 0) -> Loaded:
+    def cut(self, pruning: Mapping[str, Any], seed: int = 0) -> LoadedModel:
         """One cut at the target's whole share."""
         cutting = self.cutting(pruning, seed)
         return cutting.prune(self.scored(cutting), cutting.spec.pruning.target.share)[0]
 
-    def accuracy(self, loaded: Loaded, role: Split = Split.VALIDATION) -> float:
+    def accuracy(self, loaded: LoadedModel, role: Split = Split.VALIDATION) -> float:
         """On the clips that are looked at; TEST is whole."""
         split = self.track.split(role)
         if role is Split.VALIDATION and self.clips is not None:
             split = split.drawn(self.clips, 0)
         return evaluate(loaded.model, split, self.track.task, batch_size=32, device=self.track.device).metric or 0.0
 
-    def gone(self, loaded: Loaded) -> Row:
+    def gone(self, loaded: LoadedModel) -> Row:
         """Shares of the original that have gone, by what they are of."""
         shape, widths = self.track.described.shape, loaded.widths
         dense = shape.dense
@@ -132,8 +132,8 @@ def by_ridge(bench: Bench) -> Iterator[Row]:
         "feed-forward 90%": {"target": {"ffn_sparsity": 0.9}},
         "FLOPs 80%, both": {"target": {"flops": 0.8}, "parts": BOTH},
     }
-    for pulls in (*(Pulls(RIDGE, ridge) for ridge in RIDGES), Pulls(STEADY_RIDGE, RIDGE), Pulls(None, RIDGE)):
-        row: Row = {"W_o": pulls.attention, "second": pulls.feed_forward}
+    for ridges in (*(Ridges(RIDGE, ridge) for ridge in RIDGES), Ridges(UNPRUNED_RIDGE, RIDGE), Ridges(None, RIDGE)):
+        row: Row = {"W_o": ridges.attention, "second": ridges.feed_forward}
         for name, asked in targets.items():
             cutting = bench.cutting(asked)
             scored, pruning = bench.scored(cutting), cutting.spec.pruning
@@ -142,7 +142,7 @@ def by_ridge(bench: Bench) -> Iterator[Row]:
             kept = choose(scored.scores, widths, shape, pruning, share=pruning.target.share, neurons=scored.neurons)
             smaller = cutting.apply(scored, kept, refit=False)
             batches = calibration.batches(scored.samples, bench.track.device)
-            refit_outputs(scored.loaded, smaller, (inputs for inputs, _ in batches), pulls)
+            refit_outputs(scored.loaded, smaller, (inputs for inputs, _ in batches), ridges)
             row[name] = bench.accuracy(smaller)
         yield row
 

@@ -28,17 +28,17 @@ from api_schemas.results.widths import AttentionWidths
 from checkpoints.families.ast import AST
 from worker.engine.data.split import Inputs
 from worker.engine.models.attention import AttentionBlock, attention_blocks, projections_by_name
-from worker.engine.models.model_spec import Kind, build, on_device
-from worker.engine.scoring import Want, observe
+from worker.engine.models.model_spec import ModelSpec, build, on_device
+from worker.engine.scoring import Statistic, observe
 from worker.engine.tasks import Classification
 
 CLASSES = 35
-OBSERVED: dict[str, frozenset[Want]] = {
-    "fisher": frozenset({Want.FISHER}),
-    "gates": frozenset({Want.GATES}),
-    "saliency": frozenset({Want.FISHER, Want.SALIENCY}),
-    "moments": frozenset({Want.QK_MOMENTS, Want.CONTEXT}),
-    "everything": frozenset(Want),
+OBSERVED: dict[str, frozenset[Statistic]] = {
+    "fisher": frozenset({Statistic.FISHER}),
+    "gates": frozenset({Statistic.GATES}),
+    "saliency": frozenset({Statistic.FISHER, Statistic.SALIENCY}),
+    "moments": frozenset({Statistic.QK_MOMENTS, Statistic.CONTEXT}),
+    "everything": frozenset(Statistic),
 }
 """Passes of `observe`, by what they gather."""
 
@@ -53,7 +53,7 @@ class Case:
         # 12 patches high, at a stride of 10 mel bins; two special tokens.
         frames = ((tokens - 2) // 12 - 1) * 10 + 16
         config = ASTConfig(max_length=frames, id2label={n: str(n) for n in range(CLASSES)})
-        kind = Kind(AST, "ASTForAudioClassification")
+        kind = ModelSpec(AST, "ASTForAudioClassification")
         layers, heads = config.num_hidden_layers, config.num_attention_heads
         widths = AttentionWidths.dense(layers, heads, 64, (config.intermediate_size,) * layers)
         stock = ASTForAudioClassification(config)

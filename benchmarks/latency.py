@@ -33,7 +33,7 @@ from checkpoints.sizes import accounting
 from checkpoints.sizes.shape import ModelShape
 from worker.engine.data.split import Inputs
 from worker.engine.latency.timing import forward, undisturbed
-from worker.engine.models.model_spec import Kind, build, on_device
+from worker.engine.models.model_spec import ModelSpec, build, on_device
 from worker.engine.pruning.surgery import cut
 from worker.engine.pruning.targets import choose
 from worker.engine.scoring import LayerScores, NeuronScores
@@ -99,7 +99,7 @@ def contestants(
     frames = ((tokens - 2) // 12 - 1) * 10 + 16
     config = ASTConfig.from_dict({"max_length": frames, "id2label": dict.fromkeys(range(35), "word"), **SHAPES[shape]})
     stock = ASTForAudioClassification(config).eval()
-    kind = Kind(AST, "ASTForAudioClassification")
+    kind = ModelSpec(AST, "ASTForAudioClassification")
     layout = kind.layout(config.to_dict())
     inside = sum(p.numel() for name, p in stock.named_parameters() if ".attention." in name or ".mlp." in name)
     described = ModelShape(

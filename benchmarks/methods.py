@@ -28,13 +28,13 @@ from worker.engine.evaluate import evaluate
 from worker.engine.models.attention import attention_blocks
 from worker.engine.pruning.selection import select, widths_of
 from worker.engine.pruning.surgery import cut
-from worker.engine.scoring import WANTS, observe, score
+from worker.engine.scoring import REQUIRED_STATISTICS, observe, score
 from worker.engine.tasks import task_for
 
 GRANULARITIES = (Granularity.ENTIRE_HEAD, Granularity.SAME_CHANNEL, Granularity.PER_HEAD)
 CRITERIA = (Criterion.MAGNITUDE, Criterion.FISHER, Criterion.RANDOM)
 SEEDS = 5
-"""Draws of the random control; their mean is printed."""
+"""LabelDraws of the random control; their mean is printed."""
 
 
 def batches(split: FeatureSplit, size: int = 8) -> Iterator[tuple[Inputs, Tensor]]:
@@ -60,7 +60,7 @@ def main() -> None:
         )  # fmt: skip
         split = data.splits[Split.VALIDATION]
         task = task_for(described.architecture.head, loaded.model.config, multi_label=described.multi_label)
-        blocks = attention_blocks(loaded.model, loaded.kind, loaded.widths)
+        blocks = attention_blocks(loaded.model, loaded.model_spec, loaded.widths)
 
         def quality(model: torch.nn.Module) -> float:
             return evaluate(model, split, task, batch_size=32, device=torch.device("cpu")).metric or 0.0
@@ -68,7 +68,7 @@ def main() -> None:
         print(f"validation, {len(split)} samples; dense: {quality(loaded.model):.1%}\n")
         print("| granularity | criterion | scope | " + " | ".join(f"{s:.1%}" for s in arguments.sparsity) + " |")
         print("|---|---|---|" + "---:|" * len(arguments.sparsity))
-        wants = frozenset().union(*(WANTS[criterion] for criterion in CRITERIA))
+        wants = frozenset().union(*(REQUIRED_STATISTICS[criterion] for criterion in CRITERIA))
         observed = observe(loaded.model, blocks, batches(split), task.loss, wants)
         for granularity, criterion, scope in itertools.product(GRANULARITIES, CRITERIA, Scope):
             cells = []
@@ -87,7 +87,7 @@ def main() -> None:
                 for seed in range(SEEDS if criterion is Criterion.RANDOM else 1):
                     scores = score(criterion, blocks, observed=observed, seed=seed)
                     keep = select(scores, loaded.widths, described.shape, spec, share=sparsity)
-                    found.append(quality(cut(loaded.model, loaded.kind, loaded.widths, keep)))
+                    found.append(quality(cut(loaded.model, loaded.model_spec, loaded.widths, keep)))
                 widths = widths_of(keep, loaded.widths)
                 achieved = accounting.attention_sparsity(described.shape, widths)
                 off = f" ({achieved:.1%})" if abs(achieved - sparsity) > 0.005 else ""

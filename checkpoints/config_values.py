@@ -20,7 +20,7 @@ class Rule(Protocol):
 
 
 @dataclass(frozen=True)
-class Whole:
+class Integer:
     """A number without a fraction."""
 
     least: int
@@ -35,7 +35,7 @@ class Whole:
 
 
 @dataclass(frozen=True)
-class Decimal:
+class Number:
     """Any number; NaN is in no interval."""
 
     least: float
@@ -53,7 +53,7 @@ class Decimal:
 
 
 @dataclass(frozen=True)
-class Flag:
+class Boolean:
     @property
     def needed(self) -> str:
         return "true or false"
@@ -63,7 +63,7 @@ class Flag:
 
 
 @dataclass(frozen=True)
-class Text:
+class String:
     """Never used as a path, an address or a name of code."""
 
     longest: int = 256
@@ -90,7 +90,7 @@ class OneOf:
 
 
 @dataclass(frozen=True)
-class Many:
+class ListOf:
     of: Rule
     most: int = 65_536
 
@@ -105,7 +105,7 @@ class Many:
 
 
 @dataclass(frozen=True)
-class Either:
+class AnyOf:
     first: Rule
     second: Rule
 
@@ -118,7 +118,7 @@ class Either:
 
 
 @dataclass(frozen=True)
-class Empty:
+class Null:
     """What old versions wrote without meaning anything by it: an empty list or object, or false."""
 
     @property
@@ -157,4 +157,4 @@ class Sides:
 
     def allows(self, value: Any) -> bool:
         sides = list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else [value]
-        return len(sides) <= 4 and all(map(Whole(1, self.most).allows, sides))
+        return len(sides) <= 4 and all(map(Integer(1, self.most).allows, sides))

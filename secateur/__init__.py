@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from secateur.client.job import Checkpoint as Checkpoint
     from secateur.client.job import Job as Job
     from secateur.client.job_request import JobFields as JobFields
-    from secateur.client.told import Progress as Progress
+    from secateur.client.progress import Progress as Progress
     from secateur.errors import SecateurError as SecateurError
     from secateur.loading import load as load
 
@@ -36,7 +36,7 @@ _WHERE = {
     "Job": "secateur.client.job",
     "JobFields": "secateur.client.job_request",
     "JobRequest": "api_schemas.spec.job",
-    "Progress": "secateur.client.told",
+    "Progress": "secateur.client.progress",
     "Secateur": "secateur.client.blocking_client",
     "SecateurError": "secateur.errors",
     "StepModel": "api_schemas.spec.inputs",

@@ -14,7 +14,7 @@ from service.responses.event_streams import EventStreams
 from store.access import audit
 from store.database.connection import Database
 from store.files.artifacts import Artifacts
-from store.jobs.queue_positions import Places
+from store.jobs.queue_positions import QueuePositions
 from store.settings import Settings
 
 
@@ -29,7 +29,7 @@ class Services:
     refusals: Refusals
     streams: EventStreams
     """Of events; used on the event loop alone."""
-    places: Places
+    queue_positions: QueuePositions
     """In the queue."""
     waking: threading.Lock = field(default_factory=threading.Lock)
     """Held by the one thread that publishes: a broker that does not answer costs no more than that one."""
@@ -41,8 +41,8 @@ class Services:
     def of(cls, settings: Settings) -> "Services":
         database = Database(settings.database_url)
         artifacts, streams = Artifacts(settings.artifacts_url), EventStreams(settings, database)
-        places = Places(database, settings.failure_cap)
-        return cls(settings, database, artifacts, Rates.of(settings), Refusals.of(settings), streams, places)
+        queue_positions = QueuePositions(database, settings.failure_cap)
+        return cls(settings, database, artifacts, Rates.of(settings), Refusals.of(settings), streams, queue_positions)
 
     @property
     def tenant(self) -> str:

@@ -4,12 +4,12 @@ from datetime import datetime
 
 from pydantic import AwareDatetime, Field
 
-from api_schemas.base import Output, Strict
+from api_schemas.base import FrozenModel, StrictModel
 from api_schemas.enums import AuditOutcome, KeyScope
 from api_schemas.ids import Name
 
 
-class KeyRequest(Strict):
+class KeyRequest(StrictModel):
     """`POST /v1/keys`."""
 
     name: Name | None = None
@@ -19,7 +19,7 @@ class KeyRequest(Strict):
     """Null: until it is revoked."""
 
 
-class KeyResource(Output):
+class KeyResource(FrozenModel):
     """A key, without its secret."""
 
     id: str
@@ -41,7 +41,7 @@ class NewKey(KeyResource):
     """What to send as `Authorization: Bearer …`. It is shown this once and kept nowhere."""
 
 
-class AuditEntry(Output):
+class AuditEntry(FrozenModel):
     """Somebody changed something, or was kept from it."""
 
     id: str

@@ -6,7 +6,7 @@ from enum import StrEnum
 
 from pydantic import TypeAdapter
 
-from api_schemas.base import Output
+from api_schemas.base import FrozenModel
 
 
 class Verdict(StrEnum):
@@ -16,7 +16,7 @@ class Verdict(StrEnum):
     WRONG = "wrong"
 
 
-class Finding(Output):
+class Finding(FrozenModel):
     """One line: what was looked at, what was found, what to do."""
 
     check: str
@@ -26,7 +26,7 @@ class Finding(Output):
 
 
 FINDINGS = TypeAdapter(list[Finding])
-Look = Callable[[], list[Finding]]
+CheckFunction = Callable[[], list[Finding]]
 
 
 def ok(check: str, found: str) -> Finding:
@@ -41,7 +41,7 @@ def wrong(check: str, found: str, remedy: str) -> Finding:
     return Finding(check=check, verdict=Verdict.WRONG, found=found, remedy=remedy)
 
 
-def examine(check: str, look: Look, seconds: float) -> list[Finding]:
+def examine(check: str, look: CheckFunction, seconds: float) -> list[Finding]:
     """What `look` finds. An exception is a finding, and so is that it took longer than `seconds`: then it is left behind."""
     found: list[Finding] = []
 
@@ -59,5 +59,5 @@ def examine(check: str, look: Look, seconds: float) -> list[Finding]:
     thread.join(seconds)
     if thread.is_alive():
         late = f"no answer within {seconds:g} s"
-        return [wrong(check, late, "Look at what it depends on: a mount, a disk or a server that hangs.")]
+        return [wrong(check, late, "CheckFunction at what it depends on: a mount, a disk or a server that hangs.")]
     return found

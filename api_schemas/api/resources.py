@@ -5,7 +5,7 @@ from typing import Generic, TypeVar
 
 from pydantic import Field
 
-from api_schemas.base import Output, Strict
+from api_schemas.base import FrozenModel, StrictModel
 from api_schemas.enums import ColumnKind, Granularity, Head, JobState, KeyScope, Modality, Phase, UploadState
 from api_schemas.errors import ErrorCode, ErrorItem
 from api_schemas.ids import FileName, Name, Sha256
@@ -17,14 +17,14 @@ from api_schemas.spec.job import JobRequest
 T = TypeVar("T")
 
 
-class Page(Output, Generic[T]):
+class Page(FrozenModel, Generic[T]):
     """Newest first. `next_cursor` is null on the last page."""
 
     items: tuple[T, ...]
     next_cursor: str | None = None
 
 
-class DeclaredFile(Strict):
+class DeclaredFile(StrictModel):
     """A file the client is going to upload."""
 
     name: FileName
@@ -32,27 +32,27 @@ class DeclaredFile(Strict):
     sha256: Sha256
 
 
-class UploadRequest(Strict):
+class UploadRequest(StrictModel):
     """`POST /v1/models` and `POST /v1/datasets`: what will follow, file by file."""
 
     name: Name | None = None
     files: tuple[DeclaredFile, ...] = Field(min_length=1, max_length=512)
 
 
-class DatasetCompletion(Strict):
+class DatasetCompletion(StrictModel):
     """Body of `POST /v1/datasets/{id}/complete`; may be left out where columns have their usual names."""
 
     columns: Columns = Columns()
 
 
-class UploadedFile(Output):
+class UploadedFile(FrozenModel):
     name: str
     size: int
     sha256: str
     uploaded: bool
 
 
-class ResumableFile(Output):
+class ResumableFile(FrozenModel):
     """A declared file that comes in pieces: `offset` of its `size` bytes are kept."""
 
     id: str
@@ -64,7 +64,7 @@ class ResumableFile(Output):
     expires_at: datetime
 
 
-class ModelLayout(Output):
+class ModelLayout(FrozenModel):
     """What `complete` found in the checkpoint's config and safetensors header."""
 
     family: str
@@ -85,7 +85,7 @@ class ModelLayout(Output):
     """The most each granularity can remove with one head and one channel kept."""
 
 
-class ModelResource(Output):
+class ModelResource(FrozenModel):
     id: str
     name: str | None
     state: UploadState
@@ -98,7 +98,7 @@ class ModelResource(Output):
     """Null until `complete`."""
 
 
-class DatasetContents(Output):
+class DatasetContents(FrozenModel):
     """What `complete` found in the shards."""
 
     rows: dict[str, int]
@@ -125,7 +125,7 @@ class DatasetContents(Output):
         return self.kinds or {name: known.get(name, ColumnKind.OTHER) for name in self.columns}
 
 
-class DatasetResource(Output):
+class DatasetResource(FrozenModel):
     id: str
     name: str | None
     state: UploadState
@@ -138,7 +138,7 @@ class DatasetResource(Output):
     """Null until `complete`."""
 
 
-class JobProgress(Output):
+class JobProgress(FrozenModel):
     """Where a running job is. `done` of `total` count samples of the phase; `fraction` is of the whole job."""
 
     phase: Phase
@@ -150,13 +150,13 @@ class JobProgress(Output):
     eta_seconds: float | None
 
 
-class JobError(Output):
+class JobError(FrozenModel):
     code: ErrorCode
     detail: str
     errors: tuple[ErrorItem, ...] = ()
 
 
-class JobResource(Output):
+class JobResource(FrozenModel):
     id: str
     name: str | None
     state: JobState
@@ -184,14 +184,14 @@ class JobResource(Output):
     error: JobError | None
 
 
-class CheckpointFile(Output):
+class CheckpointFile(FrozenModel):
     name: str
     size: int
     sha256: str
     url: str
 
 
-class CheckpointResource(Output):
+class CheckpointResource(FrozenModel):
     """One step's model, ready for download."""
 
     step: int
@@ -203,14 +203,14 @@ class CheckpointResource(Output):
     archive_url: str
 
 
-class Quota(Output):
+class Quota(FrozenModel):
     limit: int | None
     """Null: without bound."""
     used: int | None
     """Null where it is not counted."""
 
 
-class Quotas(Output):
+class Quotas(FrozenModel):
     """Of the tenant of the key that asks."""
 
     requests_per_minute: Quota
@@ -222,7 +222,7 @@ class Quotas(Output):
     """Over the limit jobs are not refused: they wait."""
 
 
-class Limits(Output):
+class Limits(FrozenModel):
     """`GET /v1/limits`: what this server accepts."""
 
     max_file_bytes: int
@@ -238,6 +238,6 @@ class Limits(Output):
     """What the key that asks allows; all where the service runs without keys."""
 
 
-class Health(Output):
+class Health(FrozenModel):
     status: str
     checks: dict[str, str] = Field(default_factory=dict)

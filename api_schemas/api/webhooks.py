@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from api_schemas.base import Output, Strict
+from api_schemas.base import FrozenModel, StrictModel
 from api_schemas.enums import JobState
 
 
@@ -58,14 +58,14 @@ Address = Annotated[
 ]
 
 
-class WebhookRequest(Strict):
+class WebhookRequest(StrictModel):
     """`POST /v1/webhooks`."""
 
     url: Address
     events: Events = Field(tuple(WebhookEvent), description="Which events are sent. Default: all.")
 
 
-class WebhookUpdate(Strict):
+class WebhookUpdate(StrictModel):
     """`PATCH /v1/webhooks/{id}`: what is left out or null stays."""
 
     url: Address | None = None
@@ -73,7 +73,7 @@ class WebhookUpdate(Strict):
     enabled: bool | None = Field(None, description="true also clears `disabled_reason`; false fails what still waits.")
 
 
-class WebhookResource(Output):
+class WebhookResource(FrozenModel):
     id: str
     url: str
     events: tuple[WebhookEvent, ...]
@@ -94,7 +94,7 @@ class WebhookSecret(WebhookResource):
     """`whsec_` and 32 bytes in base64. It is not shown again."""
 
 
-class DeliveryResource(Output):
+class DeliveryResource(FrozenModel):
     """One event on its way to one webhook."""
 
     id: str
@@ -115,7 +115,7 @@ class DeliveryResource(Output):
     """What is sent, to the byte: a WebhookMessage."""
 
 
-class JobNews(Output):
+class JobNews(FrozenModel):
     """`data` of an event about a job: little, since the addresses have the rest."""
 
     id: str
@@ -128,13 +128,13 @@ class JobNews(Output):
     checkpoints_url: str
 
 
-class WebhookNews(Output):
+class WebhookNews(FrozenModel):
     """`data` of `webhook.ping`."""
 
     id: str
 
 
-class WebhookMessage(Output):
+class WebhookMessage(FrozenModel):
     """The body of a call."""
 
     type: WebhookEvent | Literal["webhook.ping"]

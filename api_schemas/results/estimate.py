@@ -2,12 +2,12 @@
 
 from pydantic import Field
 
-from api_schemas.base import Output
+from api_schemas.base import FrozenModel
 from api_schemas.enums import Phase
 from api_schemas.spec.job import JobRequest
 
 
-class EstimatedStep(Output):
+class EstimatedStep(FrozenModel):
     """The model after a step; step 0 is the original, which is counted and not estimated."""
 
     step: int
@@ -25,7 +25,7 @@ class EstimatedStep(Output):
     """Of the safetensors files: the weights and their headers."""
 
 
-class JobEstimate(Output):
+class JobEstimate(FrozenModel):
     """Counted from config, header and spec; time and memory from finished jobs of the same family."""
 
     steps: tuple[EstimatedStep, ...]
@@ -47,7 +47,7 @@ class JobEstimate(Output):
     """What else to know of these numbers."""
 
 
-class JobPreview(Output):
+class JobPreview(FrozenModel):
     """`validate_only`: what would run. Nothing was stored."""
 
     request: JobRequest

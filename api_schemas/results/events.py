@@ -5,13 +5,13 @@ from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter
 
-from api_schemas.base import Output
+from api_schemas.base import FrozenModel
 from api_schemas.enums import JobState, Phase
 from api_schemas.errors import ErrorCode, ErrorItem
 from api_schemas.results.metrics import DataSummary, JobResult, Memory, StepMetrics
 
 
-class Started(Output):
+class Started(FrozenModel):
     """The engine has read its spec and its model."""
 
     type: Literal["started"] = "started"
@@ -27,21 +27,21 @@ class Started(Output):
     """What the memory above that grows with (checkpoints/sizes/cost_model.py)."""
 
 
-class DataReady(Output):
+class DataReady(FrozenModel):
     """The dataset is read, its labels matched and its features computed."""
 
     type: Literal["data"] = "data"
     data: DataSummary
 
 
-class PhaseChanged(Output):
+class PhaseChanged(FrozenModel):
     type: Literal["phase"] = "phase"
     phase: Phase
     step: int
     steps: int
 
 
-class Progress(Output):
+class Progress(FrozenModel):
     """At most twice a second. `fraction` is of the whole job, in [0, 1]."""
 
     type: Literal["progress"] = "progress"
@@ -54,7 +54,7 @@ class Progress(Output):
     eta_seconds: float | None = None
 
 
-class Loss(Output):
+class Loss(FrozenModel):
     """Mean training loss of an epoch of recovery."""
 
     type: Literal["loss"] = "loss"
@@ -64,7 +64,7 @@ class Loss(Output):
     train_loss: float
 
 
-class TrainingSaved(Output):
+class TrainingSaved(FrozenModel):
     """A long recovery can go on from here: `file`, relative to the output folder, is complete and flushed to disk."""
 
     type: Literal["training"] = "training"
@@ -75,7 +75,7 @@ class TrainingSaved(Output):
     file: str
 
 
-class StepDone(Output):
+class StepDone(FrozenModel):
     """A step's folder is complete and flushed to disk; `folder` is relative to the output folder."""
 
     type: Literal["step"] = "step"
@@ -83,7 +83,7 @@ class StepDone(Output):
     metrics: StepMetrics
 
 
-class Warned(Output):
+class Warned(FrozenModel):
     """Something a user should know that does not stop the job."""
 
     type: Literal["warning"] = "warning"
@@ -91,7 +91,7 @@ class Warned(Output):
     detail: str
 
 
-class Failed(Output):
+class Failed(FrozenModel):
     """The engine ends without a result. `traceback` is for the log, never for a client."""
 
     type: Literal["failed"] = "failed"
@@ -101,7 +101,7 @@ class Failed(Output):
     traceback: str | None = None
 
 
-class Finished(Output):
+class Finished(FrozenModel):
     """All steps are done, or `stop` ended the job. `steps` counts those taken, the original left out."""
 
     type: Literal["finished"] = "finished"
@@ -116,7 +116,7 @@ EngineEvent = Annotated[
 ENGINE_EVENT: TypeAdapter[EngineEvent] = TypeAdapter(EngineEvent)
 
 
-class StateChanged(Output):
+class StateChanged(FrozenModel):
     """Written by the service and the worker at every transition of the job."""
 
     type: Literal["state"] = "state"
@@ -141,7 +141,7 @@ JobEventBody = Annotated[
 JOB_EVENT_BODY: TypeAdapter[JobEventBody] = TypeAdapter(JobEventBody)
 
 
-class JobEvent(Output):
+class JobEvent(FrozenModel):
     """An event as the API returns it. `seq` rises by one a job and is the SSE event id."""
 
     seq: int

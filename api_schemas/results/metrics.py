@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from pydantic import Field
 
-from api_schemas.base import Output
+from api_schemas.base import FrozenModel
 from api_schemas.enums import ExportFormat, StopReason, TargetKind
 from api_schemas.results.widths import AttentionWidths
 
@@ -27,7 +27,7 @@ class Headline(NamedTuple):
         return f"{100 * self.value:.1f}%" if self.rate else f"{self.value:.4f}"
 
 
-class Scores(Output):
+class Scores(FrozenModel):
     """One split. Which fields are set depends on what the model answers with."""
 
     samples: int
@@ -85,7 +85,7 @@ _HEADLINES = (
 _NO_RATES = ("cosine similarity", LOSS)
 
 
-class Latency(Output):
+class Latency(FrozenModel):
     """Forward passes on the worker's device; dense and cut were timed in turn, so `speedup` is a ratio from one run."""
 
     batch_size: int
@@ -100,7 +100,7 @@ class Latency(Output):
     """dense_p50_ms / p50_ms."""
 
 
-class Size(Output):
+class Size(FrozenModel):
     """Exact counts, from checkpoints.sizes.accounting and the file itself."""
 
     attention_parameters: int
@@ -110,7 +110,7 @@ class Size(Output):
     file_bytes: int
 
 
-class TargetMet(Output):
+class TargetMet(FrozenModel):
     """The job's target in its own unit, asked for and met at this step, as shares of the original."""
 
     kind: TargetKind
@@ -118,7 +118,7 @@ class TargetMet(Output):
     achieved: float
 
 
-class LayerSensitivity(Output):
+class LayerSensitivity(FrozenModel):
     """One layer cut alone: `Scores.metric` and the cross entropy on validation, by share removed."""
 
     layer: int
@@ -130,7 +130,7 @@ class LayerSensitivity(Output):
     """None where the task has none."""
 
 
-class Sensitivity(Output):
+class Sensitivity(FrozenModel):
     """What each layer alone would cost, before any step. `dense_metric` is on the same samples."""
 
     samples: int
@@ -141,7 +141,7 @@ class Sensitivity(Output):
     layers: tuple[LayerSensitivity, ...]
 
 
-class ExportMetrics(Output):
+class ExportMetrics(FrozenModel):
     """One exported file, run by onnxruntime on the CPU beside torch."""
 
     format: ExportFormat
@@ -162,7 +162,7 @@ class ExportMetrics(Output):
     """`dense_*` and `speedup` compare with the cut model in torch on the same CPU."""
 
 
-class Memory(Output):
+class Memory(FrozenModel):
     """Bytes of the engine's process."""
 
     host: int | None = None
@@ -171,7 +171,7 @@ class Memory(Output):
     """Most that was allocated on the GPU; null on a CPU."""
 
 
-class EpochLoss(Output):
+class EpochLoss(FrozenModel):
     """Mean training loss of one epoch of recovery; with distillation, of the whole sum that was trained on."""
 
     epoch: int
@@ -179,7 +179,7 @@ class EpochLoss(Output):
     learning_rate: float
 
 
-class StepMetrics(Output):
+class StepMetrics(FrozenModel):
     """One committed step. Step 0 is the original model, with no cut and no recovery."""
 
     step: int
@@ -225,7 +225,7 @@ class StepMetrics(Output):
     """What kept the engine apart from the worker and the network while it ran; empty where no worker ran it."""
 
 
-class JobResult(Output):
+class JobResult(FrozenModel):
     """What a job that ended well comes to: which step to take, and how it does on test."""
 
     step: int
@@ -239,7 +239,7 @@ class JobResult(Output):
     """Of the result's own step; of the original where `step` is 0."""
 
 
-class DataSummary(Output):
+class DataSummary(FrozenModel):
     """Which data was used for what."""
 
     samples: dict[str, int]

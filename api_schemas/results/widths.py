@@ -5,10 +5,10 @@ from typing import Any, Self
 
 from pydantic import model_validator
 
-from api_schemas.base import Output
+from api_schemas.base import FrozenModel
 
 
-class LayerWidths(Output):
+class LayerWidths(FrozenModel):
     """One layer: `qk[h]` and `vo[h]` are the channels that head h keeps in its query/key and value/output pair.
 
     Heads may differ in width, and a layer may have none: then its attention says b_o to every token, and both lists are empty.
@@ -54,7 +54,7 @@ class LayerWidths(Output):
         return len(set(self.qk)) <= 1 and len(set(self.vo)) <= 1
 
 
-class AttentionWidths(Output):
+class AttentionWidths(FrozenModel):
     """All attentions of a model, and its feed-forward blocks, each in the order in which the model runs them.
 
     `head_dim` is the original model's: the softmax scale stays 1/sqrt(head_dim) whatever is cut.

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
-from api_schemas.base import Strict
+from api_schemas.base import StrictModel
 from api_schemas.ids import DatasetId, JobId, ModelId, Name
 
 Repository = Annotated[
@@ -19,7 +19,7 @@ Commit = Annotated[
 ]
 
 
-class UploadedModel(Strict):
+class UploadedModel(StrictModel):
     """A model uploaded to this service."""
 
     type: Literal["upload"]
@@ -27,7 +27,7 @@ class UploadedModel(Strict):
     """As `POST /v1/models` gave it."""
 
 
-class StepModel(Strict):
+class StepModel(StrictModel):
     """A step of an earlier job, to go on from: one that loads without custom code (`stock_layout` in its metrics).
 
     It counts as an original of its own: targets, sparsities and drops are measured against it.
@@ -39,7 +39,7 @@ class StepModel(Strict):
     step: int = Field(ge=1, le=10_000, description="One of the job's checkpoints.")
 
 
-class HubModel(Strict):
+class HubModel(StrictModel):
     """A model on the Hugging Face hub, at one commit. Only safetensors, JSON and vocabularies are fetched."""
 
     type: Literal["hf"]
@@ -47,7 +47,7 @@ class HubModel(Strict):
     revision: Commit
 
 
-class BucketModel(Strict):
+class BucketModel(StrictModel):
     """A folder of a bucket that the operator has named."""
 
     type: Literal["s3"]
@@ -63,7 +63,7 @@ class BucketModel(Strict):
 ModelReference = Annotated[UploadedModel | StepModel | HubModel | BucketModel, Field(discriminator="type")]
 
 
-class Columns(Strict):
+class Columns(StrictModel):
     """Which columns of the dataset are what. Left out, they are found by type and usual name."""
 
     input: Name | None = Field(
@@ -79,7 +79,7 @@ class Columns(Strict):
     group: Name | None = Field(None, description="Held-out splits keep rows of one group (a speaker, say) together.")
 
 
-class Splits(Strict):
+class Splits(StrictModel):
     """Names of the dataset's splits by role, no two the same. A role without a split is held out of train, by seed."""
 
     train: Name = "train"
@@ -90,7 +90,7 @@ class Splits(Strict):
     """Measured once, for the result."""
 
 
-class UploadedDataset(Strict):
+class UploadedDataset(StrictModel):
     """A dataset uploaded to this service."""
 
     type: Literal["upload"]
@@ -100,7 +100,7 @@ class UploadedDataset(Strict):
     splits: Splits = Splits()
 
 
-class HubDataset(Strict):
+class HubDataset(StrictModel):
     """A dataset on the Hugging Face hub, at one commit. Dataset scripts are never run."""
 
     type: Literal["hf"]

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from api_schemas.api.labels import Labels
-from api_schemas.base import Strict
+from api_schemas.base import StrictModel
 from api_schemas.enums import ExportFormat
 from api_schemas.ids import Name
 from api_schemas.spec.inputs import Columns, HubDataset, ModelReference, Splits, UploadedDataset
@@ -18,7 +18,7 @@ from api_schemas.spec.pruning import Pruning
 from api_schemas.spec.recovery import Finetune
 
 
-class Evaluate(Strict):
+class Evaluate(StrictModel):
     """What is measured after every step, beside the loss and the task's own metric."""
 
     batch_size: int = Field(32, ge=1, le=4096)
@@ -35,7 +35,7 @@ class Evaluate(Strict):
     )
 
 
-class Stop(Strict):
+class Stop(StrictModel):
     """When a job ends before its target."""
 
     max_drop: float = Field(
@@ -46,7 +46,7 @@ class Stop(Strict):
     )
 
 
-class Work(Strict):
+class JobSettings(StrictModel):
     """What both a job request and an engine spec carry."""
 
     pruning: Pruning
@@ -91,7 +91,7 @@ class Work(Strict):
         return evaluate
 
 
-class EngineSpec(Work):
+class EngineSpec(JobSettings):
     """`spec.json`: what the engine is told. Local files only; nothing in it names the service."""
 
     columns: Columns = Columns()
@@ -101,7 +101,7 @@ class EngineSpec(Work):
     )
 
 
-class JobRequest(Work):
+class JobRequest(JobSettings):
     """`POST /v1/jobs`."""
 
     name: Name | None = None

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
-from api_schemas.base import Strict
+from api_schemas.base import StrictModel
 
 _UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
 _DURATION = r"^(?=.)([0-9]{1,5}d)?([0-9]{1,6}h)?([0-9]{1,8}m)?([0-9]{1,9}s)?$"
@@ -33,7 +33,7 @@ Duration = Annotated[
 """Seconds; written as a number or as text such as `6h`, always answered as a number."""
 
 
-class JobLimits(Strict):
+class JobLimits(StrictModel):
     """When a job ends before its work is done."""
 
     max_runtime: Duration | None = Field(

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from api_schemas.base import Strict
+from api_schemas.base import StrictModel
 from api_schemas.enums import (
     Balance,
     Basis,
@@ -41,7 +41,7 @@ _PARTS_OF = {TargetKind.ATTENTION_SPARSITY: Part.ATTENTION, TargetKind.FFN_SPARS
 Share = Annotated[float, Field(gt=0, lt=1)]
 
 
-class Target(Strict):
+class Target(StrictModel):
     """How much to remove: one share, in (0, 1), of what the original has; of attention and feed-forward blocks one each."""
 
     attention_sparsity: Share | None = Field(
@@ -91,7 +91,7 @@ def _cut_parts(target: Target, parts: tuple[Part, ...] | None) -> frozenset[Part
     return _parts_of(target) if target.kind in _PARTS_OF else frozenset(parts or (Part.ATTENTION,))
 
 
-class Schedule(Strict):
+class Schedule(StrictModel):
     """How the target is approached: removal, recovery, removal, …"""
 
     steps: int | None = Field(None, ge=1, le=100, description="Number of steps. Default: as `largest_step` says.")
@@ -104,7 +104,7 @@ class Schedule(Strict):
     shape: ScheduleShape = ScheduleShape.LINEAR
 
 
-class Calibration(Strict):
+class Calibration(StrictModel):
     """The samples on which criterion, basis and compensation are computed."""
 
     split: Literal[Split.TRAIN, Split.VALIDATION] = Split.VALIDATION
@@ -118,7 +118,7 @@ class Calibration(Strict):
     )
 
 
-class Pruning(Strict):
+class Pruning(StrictModel):
     """What is removed, how it is chosen, and in how many steps. The defaults shown are those of the preset `best`."""
 
     preset: PresetName = DEFAULT

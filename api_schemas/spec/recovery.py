@@ -2,10 +2,10 @@
 
 from pydantic import Field
 
-from api_schemas.base import Strict
+from api_schemas.base import StrictModel
 
 
-class Lora(Strict):
+class Lora(StrictModel):
     """Low-rank adapters (Hu et al., arXiv 2106.09685), on q, k, v and o; merged before the next step."""
 
     rank: int = Field(16, ge=1, le=1024, description="Capped at each projection's current width.")
@@ -15,7 +15,7 @@ class Lora(Strict):
     """Of what goes into the adapters, while they are trained."""
 
 
-class Augment(Strict):
+class Augment(StrictModel):
     """SpecAugment (Park et al., arXiv 1904.08779) and time shift, while fine-tuning, on the spectrograms of a classifier.
 
     Other inputs stay as they are; a step's metrics say whether anything was augmented.
@@ -26,7 +26,7 @@ class Augment(Strict):
     time_shift: float = Field(0.1, ge=0, lt=1, description="Longest shift either way, as a share of the frames.")
 
 
-class Distill(Strict):
+class Distill(StrictModel):
     """Learning from the original model during recovery (Hinton et al., arXiv 1503.02531)."""
 
     weight: float = Field(
@@ -44,7 +44,7 @@ class Distill(Strict):
     )
 
 
-class Finetune(Strict):
+class Finetune(StrictModel):
     """Recovery after every step."""
 
     epochs: int = Field(3, ge=1, le=1000)

@@ -33,7 +33,7 @@ def measure(only: str) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="families-") as scratch:
         checked = errors(chosen, Path(scratch))
     right = [
-        {"family": example.kind.family.name, "model": example.id, **asdict(found)}
+        {"family": example.model_spec.family.name, "model": example.id, **asdict(found)}
         for example, found in zip(chosen, checked, strict=True)
     ]
     print("\n".join(right_table(right)), "", sep="\n", flush=True)
@@ -44,7 +44,7 @@ def measure(only: str) -> dict[str, Any]:
         of_cuts = {
             each.name: {"promise": each.promise, "measured": each.measured, "ratio": each.ratio} for each in cuts
         }
-        row = {"family": example.kind.family.name, "model": example.id, "ms": milliseconds, "cuts": of_cuts}
+        row = {"family": example.model_spec.family.name, "model": example.id, "ms": milliseconds, "cuts": of_cuts}
         timed.append({**row, "seconds": time.monotonic() - begun})
     print("\n".join(time_table(timed)), flush=True)
     ratios = {name: [row["cuts"][name]["ratio"] for row in timed] for name in timed[0]["cuts"]}

@@ -45,11 +45,11 @@ def errors(examples: Sequence[Example], scratch: Path) -> list[Errors]:
         stock = example.stock()
         with torch.inference_mode():
             dense, cut = answer(stock, inputs), answer(smaller.model, inputs)
-            with masked(example.kind, stock, kept) as reference:
+            with masked(example.model_spec, stock, kept) as reference:
                 expected = answer(reference, inputs)
         folder = scratch / f"cut {number}"
         save_checkpoint(folder, smaller, original)
-        auto_class = example.kind.family.architectures[example.name].auto_class
+        auto_class = example.model_spec.family.architectures[example.name].auto_class
         packages.append(Packaged(folder, auto_class, inputs, cut))
         found.append((distance(cut, expected), distance(dense, cut), time.monotonic() - start))
     loaded_again = load_as_strangers(packages, scratch)

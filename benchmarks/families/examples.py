@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 
 from checkpoints.families import FAMILIES
 from worker.engine.data.split import Inputs
-from worker.engine.models.model_spec import Kind
+from worker.engine.models.model_spec import ModelSpec
 
 LABELS = ("down", "left", "up")
 WORDS = 40
@@ -55,8 +55,8 @@ class Example:
         return f"{self.name} {self.variant}".strip()
 
     @property
-    def kind(self) -> Kind:
-        return Kind(next(family for family in FAMILIES if self.name in family.architectures), self.name)
+    def model_spec(self) -> ModelSpec:
+        return ModelSpec(next(family for family in FAMILIES if self.name in family.architectures), self.name)
 
     def stock(self, seed: int = 0, **changes: Any) -> PreTrainedModel:
         """transformers' class with random weights."""

@@ -15,11 +15,11 @@ from transformers import PreTrainedModel
 from api_schemas.results.widths import AttentionWidths
 from checkpoints.sizes import accounting
 from checkpoints.sizes.shape import ModelShape
-from worker.engine.checkpoint.load import Loaded
+from worker.engine.checkpoint.load import LoadedModel
 from worker.engine.data.split import Inputs
 from worker.engine.models.attention import linear_at
 from worker.engine.models.feed_forward import all_neurons
-from worker.engine.models.model_spec import Kind, build
+from worker.engine.models.model_spec import ModelSpec, build
 from worker.engine.pruning.selection import HeadKeep, Kept, keep_all
 from worker.engine.pruning.surgery import cut
 
@@ -34,7 +34,7 @@ def answer(model: nn.Module, inputs: Inputs) -> Tensor:
     raise AssertionError(f"{type(model).__name__} answers with {list(output)}")
 
 
-def shape_of(kind: Kind, stock: PreTrainedModel) -> ModelShape:
+def shape_of(kind: ModelSpec, stock: PreTrainedModel) -> ModelShape:
     """The accounts of a stock model in memory."""
     layout = kind.layout(stock.config.to_dict())
     empty = ModelShape(
@@ -48,15 +48,15 @@ def shape_of(kind: Kind, stock: PreTrainedModel) -> ModelShape:
     return empty.model_copy(update={"other_parameters": sum(p.numel() for p in stock.parameters()) - blocks})
 
 
-def dense(kind: Kind, stock: PreTrainedModel) -> Loaded:
+def dense(kind: ModelSpec, stock: PreTrainedModel) -> LoadedModel:
     """The engine's model of the same function: nothing is cut."""
     widths = shape_of(kind, stock).dense
-    return Loaded(build(kind, stock.config.to_dict(), widths, stock.state_dict()), kind, widths, torch.float32)
+    return LoadedModel(build(kind, stock.config.to_dict(), widths, stock.state_dict()), kind, widths, torch.float32)
 
 
-def cut_by(loaded: Loaded, kept: Kept) -> Loaded:
+def cut_by(loaded: LoadedModel, kept: Kept) -> LoadedModel:
     """A new one, smaller."""
-    model = cut(loaded.model, loaded.kind, loaded.widths, kept.heads, kept.neurons)
+    model = cut(loaded.model, loaded.model_spec, loaded.widths, kept.heads, kept.neurons)
     return replace(loaded, model=model, widths=kept.widths(loaded.widths))
 
 
@@ -97,7 +97,7 @@ def keeps(widths: AttentionWidths) -> dict[str, Kept]:
 
 
 @contextmanager
-def masked(kind: Kind, stock: PreTrainedModel, kept: Kept) -> Iterator[PreTrainedModel]:
+def masked(kind: ModelSpec, stock: PreTrainedModel, kept: Kept) -> Iterator[PreTrainedModel]:
     """The stock model with zeros in its weights where `kept` leaves something out, while the block lasts."""
     whole = {name: tensor.clone() for name, tensor in stock.state_dict().items()}
     layout = kind.layout(stock.config.to_dict())

@@ -54,7 +54,7 @@ def uneven_neurons(widths: AttentionWidths, seed: int) -> tuple[NeuronScores, ..
 def speeds(example: Example) -> tuple[float, list[Speed]]:
     """Milliseconds of the stock dense model on one input of the nominal length, for which FLOPs are counted, and every cut."""
     stock, inputs = example.stock(), example.nominal()
-    shape, whole = shape_of(example.kind, stock), dense(example.kind, stock)
+    shape, whole = shape_of(example.model_spec, stock), dense(example.model_spec, stock)
     flops = accounting.total_flops(shape, whole.widths)
     models, promises = [], []
     for asked in CUTS.values():
@@ -63,7 +63,7 @@ def speeds(example: Example) -> tuple[float, list[Speed]]:
             uneven_scores(whole.widths, 0), whole.widths, shape, pruning,
             share=pruning.target.share, neurons=uneven_neurons(whole.widths, 0),
         )  # fmt: skip
-        models.append(cut(whole.model, whole.kind, whole.widths, kept.heads, kept.neurons))
+        models.append(cut(whole.model, whole.model_spec, whole.widths, kept.heads, kept.neurons))
         promises.append(flops / accounting.total_flops(shape, kept.widths(whole.widths)))
     times = timed([stock, *models], inputs, SECONDS)[..., 1 if torch.get_num_threads() == 1 else 0]
     measured = np.median(times[:, :1] / times[:, 1:], axis=0)

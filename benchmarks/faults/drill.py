@@ -16,7 +16,7 @@ from sqlalchemy import select
 from api_schemas.enums import JobState
 from benchmarks.faults.client import Client, Fingerprint
 from benchmarks.faults.faults import KILLS
-from benchmarks.faults.stack import Rig, wait_until
+from benchmarks.faults.stack import Stack, wait_until
 from store.database.tables import Job
 
 log = logging.getLogger(__name__)
@@ -63,7 +63,7 @@ class Outcome:
 class Drill:
     """One stack, one model, one dataset, and one undisturbed job that all others are compared with."""
 
-    def __init__(self, stack: Rig, model: Path, data: Path) -> None:
+    def __init__(self, stack: Stack, model: Path, data: Path) -> None:
         self.stack = stack
         self.client = Client(stack.url)
         self.inputs = self.client.upload("models", model), self.client.upload("datasets", data)

@@ -9,13 +9,13 @@ from collections.abc import Callable, Mapping, Sequence
 
 import psutil
 
-from benchmarks.faults.stack import WORKERS, Rig
+from benchmarks.faults.stack import WORKERS, Stack
 
-Fault = Callable[[Rig], Sequence[int]]
+Fault = Callable[[Stack], Sequence[int]]
 FREEZE_MARGIN = 2.0
 
 
-def kill_engine(stack: Rig) -> Sequence[int]:
+def kill_engine(stack: Stack) -> Sequence[int]:
     """Every engine that runs, as the kernel does it when memory is short."""
     hit = []
     for engine in stack.engines():
@@ -28,7 +28,7 @@ def kill_engine(stack: Rig) -> Sequence[int]:
     return hit
 
 
-def kill_worker(stack: Rig) -> Sequence[int]:
+def kill_worker(stack: Stack) -> Sequence[int]:
     """The supervisor and Celery's main process, which are one, of a worker that has an engine; its engine has to end itself."""
     name = _busy(stack)
     pid = stack.pid(name)
@@ -36,7 +36,7 @@ def kill_worker(stack: Rig) -> Sequence[int]:
     return [pid]
 
 
-def kill_machine(stack: Rig) -> Sequence[int]:
+def kill_machine(stack: Stack) -> Sequence[int]:
     """A worker and its engine in the same moment."""
     name = _busy(stack)
     pid = stack.pid(name)
@@ -50,7 +50,7 @@ def kill_machine(stack: Rig) -> Sequence[int]:
     return [pid]
 
 
-def freeze_worker(stack: Rig) -> Sequence[int]:
+def freeze_worker(stack: Stack) -> Sequence[int]:
     """A worker stands still, its engine too, for longer than its lease, and goes on as if nothing had been."""
     pid = stack.pid(_busy(stack))
     family = _family(pid)
@@ -65,7 +65,7 @@ def freeze_worker(stack: Rig) -> Sequence[int]:
     return [pid]
 
 
-def freeze_supervisor(stack: Rig) -> Sequence[int]:
+def freeze_supervisor(stack: Stack) -> Sequence[int]:
     """The worker alone stands still: its engine goes on, and what it says is heard only after the lease."""
     worker = psutil.Process(stack.pid(_busy(stack)))
     worker.send_signal(signal.SIGSTOP)
@@ -75,7 +75,7 @@ def freeze_supervisor(stack: Rig) -> Sequence[int]:
 
 
 def _kill(name: str) -> Fault:
-    def fault(stack: Rig) -> Sequence[int]:
+    def fault(stack: Stack) -> Sequence[int]:
         stack.kill(name)
         return []
 
@@ -90,7 +90,7 @@ KILLS: Mapping[str, Fault] = {
 }
 
 
-def _busy(stack: Rig) -> str:
+def _busy(stack: Stack) -> str:
     """A worker that runs an engine; the first where none does."""
     parents = {engine.ppid() for engine in stack.engines() if engine.is_running()}
     return next((name for name in WORKERS if stack.pid(name) in parents), WORKERS[0])

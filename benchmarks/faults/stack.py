@@ -49,7 +49,7 @@ SETTINGS: Mapping[str, Any] = {
 """A lease of four seconds, and everything else as quick."""
 
 
-class Rig:
+class Stack:
     """A running stack. `client` speaks to its API, `database` and `artifacts` look behind it."""
 
     def __init__(
@@ -165,14 +165,14 @@ class Rig:
 @contextmanager
 def rig(
     folder: Path, server: Server, environments: Mapping[str, Mapping[str, str]] | None = None, **settings: Any
-) -> Iterator[Rig]:
+) -> Iterator[Stack]:
     """A stack with everything below `folder`; ended, whatever happened, with the block."""
     folder.mkdir(parents=True, exist_ok=True)
     sockets = Path(tempfile.mkdtemp(prefix="rig-"))  # Short: a socket's path has at most 107 characters.
     with ExitStack() as stack:
         stack.callback(shutil.rmtree, sockets, ignore_errors=True)
         database = stack.enter_context(postgres()) if server == "postgresql" else None
-        made = Rig(folder, sockets, database, environments or {}, **settings)
+        made = Stack(folder, sockets, database, environments or {}, **settings)
         stack.callback(made.stop)
         made.start()
         yield made

@@ -16,7 +16,7 @@ from benchmarks.race.cells import Store
 from benchmarks.race.minilm import benchmark
 from benchmarks.race.results import plot, tables
 from benchmarks.race.results.summary import summarise
-from benchmarks.race.runs import Heats, select
+from benchmarks.race.runs import Runs, select
 from benchmarks.race.spectrum import spectrum
 from benchmarks.race.track import Track, lay
 
@@ -81,7 +81,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def _run(track: Track, store: Store, programme: Programme, arguments: argparse.Namespace) -> None:
-    heats, arms = Heats(track, store), all_arms()
+    heats, arms = Runs(track, store), all_arms()
     entered = select(select(arms, programme.arms), arguments.arms)
     heats.dense()
     if "one_shot" in arguments.stages:
@@ -94,7 +94,7 @@ def _run(track: Track, store: Store, programme: Programme, arguments: argparse.N
 
 
 def _report(track: Track, store: Store, arguments: argparse.Namespace) -> Path:
-    entries = summarise(Heats(track, store).current(all_arms()))
+    entries = summarise(Runs(track, store).current(all_arms()))
     name = arguments.name or arguments.model.resolve().name
     folder = arguments.results or arguments.out
     folder.mkdir(parents=True, exist_ok=True)

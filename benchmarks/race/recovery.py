@@ -9,7 +9,7 @@ from api_schemas.results.events import EngineEvent, StepDone
 from api_schemas.spec.job import EngineSpec
 from api_schemas.spec.recovery import Distill, Finetune
 from benchmarks.race.track import Track
-from worker.engine.checkpoint.load import Loaded, load_step
+from worker.engine.checkpoint.load import LoadedModel, load_step
 from worker.engine.models.attention import attention_blocks, projections_by_name
 from worker.engine.recovery import Teacher, finetune
 from worker.engine.run import Inputs, run
@@ -20,15 +20,15 @@ ONE_EPOCH = Finetune(epochs=1, learning_rate=1e-3)
 DISTILL = Distill()
 
 
-def recover(track: Track, smaller: Loaded, seed: int, settings: Finetune) -> Loaded:
+def recover(track: Track, smaller: LoadedModel, seed: int, settings: Finetune) -> LoadedModel:
     """`smaller`, trained as a job with this seed trains its first step. Its own weights change."""
-    blocks = attention_blocks(smaller.model, smaller.kind, smaller.widths)
+    blocks = attention_blocks(smaller.model, smaller.model_spec, smaller.widths)
     model, _ = finetune(
         smaller.model,
         track.split(Split.TRAIN),
         settings,
         projections=projections_by_name(blocks),
-        classifiers=smaller.kind.classifiers,
+        classifiers=smaller.model_spec.classifiers,
         task=track.task,
         pad_value=track.data.pad_value,
         seed=step_seed(seed, 1, "finetune"),
@@ -51,7 +51,7 @@ def paper_job(target: float, seed: int) -> EngineSpec:
     )
 
 
-def iterate(track: Track, data: Path, cache: Path, spec: EngineSpec, threads: int) -> Loaded:
+def iterate(track: Track, data: Path, cache: Path, spec: EngineSpec, threads: int) -> LoadedModel:
     """A whole job of the engine; returns the model of its last step, read back from its folder."""
     with tempfile.TemporaryDirectory(prefix="race-") as scratch:
         steps: list[StepDone] = []

@@ -14,7 +14,7 @@ from benchmarks.race.arms.arm import Arm
 from benchmarks.race.cells import Cell, Stage, Status, Store, key_of
 from benchmarks.race.evaluation import measure
 from benchmarks.race.track import Track, Unreachable
-from worker.engine.checkpoint.load import Loaded
+from worker.engine.checkpoint.load import LoadedModel
 
 DENSE = "dense"
 BEST = "ours/best"
@@ -23,7 +23,7 @@ VALIDATED = 0
 PAPER_JOB = "paper preset, 5 steps × 3 epochs"
 
 
-class Heats:
+class Runs:
     """A track, a store and a way to fill it."""
 
     def __init__(self, track: Track, store: Store) -> None:
@@ -31,7 +31,7 @@ class Heats:
 
     def cell(
         self, stage: Stage, arm: str, family: str, target: float, seed: int | None, settings: dict[str, Any],
-        make: Callable[[], Loaded], *, validate: bool = True,
+        make: Callable[[], LoadedModel], *, validate: bool = True,
     ) -> Cell:  # fmt: skip
         """The stored cell, or a new one: `make` gives the model, test and validation are measured, the cell is written."""
         key = self._key(stage, target, seed, settings)
@@ -116,7 +116,7 @@ class Heats:
                     partial(self._cut_and_recovered, arm, target, seed, budget),
                 )  # fmt: skip
 
-    def _cut_and_recovered(self, arm: Arm, target: float, seed: int, budget: Finetune) -> Loaded:
+    def _cut_and_recovered(self, arm: Arm, target: float, seed: int, budget: Finetune) -> LoadedModel:
         return recovery.recover(self.track, arm.cut(self.track, seed, target), seed, budget)
 
     def _contenders(self, arms: Sequence[Arm], target: float) -> Iterable[tuple[Arm, bool]]:

@@ -44,7 +44,7 @@ def _root(matrix: Tensor) -> Tensor:
 def spectrum(track: Track, seed: int = 0) -> tuple[LayerSpectrum, ...]:
     """Of the dense model, on the calibration samples of `seed`; moments in float64."""
     dense, split = track.dense, track.calibration(seed)
-    blocks = attention_blocks(dense.model, dense.kind, dense.widths)
+    blocks = attention_blocks(dense.model, dense.model_spec, dense.widths)
     sums: dict[tuple[int, str, int], Tensor] = {}
     means: dict[tuple[int, int], Tensor] = {}
     rows = 0

@@ -13,9 +13,9 @@ from api_schemas.enums import Head, Split
 from api_schemas.spec.inputs import Columns, Splits
 from checkpoints.describe import Checkpoint, describe_folder
 from checkpoints.sizes import accounting
-from worker.engine.checkpoint.load import Loaded, load_original
+from worker.engine.checkpoint.load import LoadedModel, load_original
 from worker.engine.data import FeatureSplit, PreparedData, prepare
-from worker.engine.data.loader import Feed
+from worker.engine.data.loader import BatchLoader
 from worker.engine.data.split import Inputs
 from worker.engine.models.model_spec import on_device
 from worker.engine.runtime.determinism import step_seed
@@ -37,7 +37,7 @@ class Track:
 
     model: Path
     described: Checkpoint
-    dense: Loaded
+    dense: LoadedModel
     data: PreparedData
     device: torch.device
     calibration_samples: int
@@ -62,7 +62,7 @@ class Track:
 
     def batches(self, split: FeatureSplit, size: int) -> Iterator[tuple[Inputs, Tensor]]:
         """The split in order, on the device."""
-        return Feed(split, self.device).batches(split.batches(size))
+        return BatchLoader(split, self.device).batches(split.batches(size))
 
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         """The task's loss, one number a sample."""
@@ -74,7 +74,7 @@ class Track:
             return self.task.own_loss(step_seed(seed, 1, "labels"))
         return self.task.loss
 
-    def sparsity(self, loaded: Loaded) -> float:
+    def sparsity(self, loaded: LoadedModel) -> float:
         """Share of the dense model's attention parameters that is gone."""
         return accounting.attention_sparsity(self.described.shape, loaded.widths)
 

@@ -6,15 +6,17 @@ As transformers 4 and 5 write them. What a family needs of them beyond their typ
 from collections.abc import Mapping
 
 from api_schemas.enums import Modality
-from checkpoints.config_values import Decimal, Either, Flag, Many, Rule, Sides, Text, Whole
+from checkpoints.config_values import AnyOf, Boolean, Integer, ListOf, Number, Rule, Sides, String
 
 _ANY: Mapping[str, Rule] = {
-    **dict.fromkeys(("feature_extractor_type", "image_processor_type", "processor_class", "_processor_class"), Text()),
-    **dict.fromkeys(("return_tensors", "input_data_format", "data_format"), Text()),
-    **dict.fromkeys(("do_normalize", "return_attention_mask"), Flag()),
+    **dict.fromkeys(
+        ("feature_extractor_type", "image_processor_type", "processor_class", "_processor_class"), String()
+    ),
+    **dict.fromkeys(("return_tensors", "input_data_format", "data_format"), String()),
+    **dict.fromkeys(("do_normalize", "return_attention_mask"), Boolean()),
 }
-_SIZE = Whole(0, 2**24)
-_NUMBER = Decimal(-1e9, 1e9, null=True)
+_SIZE = Integer(0, 2**24)
+_NUMBER = Number(-1e9, 1e9, null=True)
 
 PREPROCESSOR_KEYS: Mapping[Modality, Mapping[str, Rule]] = {
     Modality.AUDIO: {
@@ -25,19 +27,19 @@ PREPROCESSOR_KEYS: Mapping[Modality, Mapping[str, Rule]] = {
         **dict.fromkeys(
             ("mean", "std", "padding_value", "dither", "top_db", "frequency_min", "frequency_max"), _NUMBER
         ),
-        **dict.fromkeys(("padding", "padding_side", "truncation"), Text(32)),
+        **dict.fromkeys(("padding", "padding_side", "truncation"), String(32)),
         # Whisper's filters, before they were computed.
-        "mel_filters": Many(Many(Decimal(-1e3, 1e3), 1024), 1024),
+        "mel_filters": ListOf(ListOf(Number(-1e3, 1e3), 1024), 1024),
     },
     Modality.IMAGE: {
         **_ANY,
-        **dict.fromkeys(("do_resize", "do_rescale", "do_center_crop", "do_convert_rgb", "do_pad"), Flag()),
-        **dict.fromkeys(("default_to_square", "disable_grouping", "use_fast"), Flag()),
+        **dict.fromkeys(("do_resize", "do_rescale", "do_center_crop", "do_convert_rgb", "do_pad"), Boolean()),
+        **dict.fromkeys(("default_to_square", "disable_grouping", "use_fast"), Boolean()),
         **dict.fromkeys(("size", "crop_size", "pad_size"), Sides(2**16)),
-        "resample": Whole(0, 5),
+        "resample": Integer(0, 5),
         "rescale_factor": _NUMBER,
-        **dict.fromkeys(("image_mean", "image_std"), Either(_NUMBER, Many(_NUMBER, 4))),
-        "device": Text(32),
+        **dict.fromkeys(("image_mean", "image_std"), AnyOf(_NUMBER, ListOf(_NUMBER, 4))),
+        "device": String(32),
         "image_seq_length": _SIZE,
     },
     Modality.TEXT: {},

@@ -7,7 +7,7 @@ support another key, add it where it belongs, with a rule.
 
 from collections.abc import Mapping
 
-from checkpoints.config_values import Decimal, Either, Empty, Flag, Many, Numbering, OneOf, Rule, Text, Whole
+from checkpoints.config_values import AnyOf, Boolean, Integer, ListOf, Null, Number, Numbering, OneOf, Rule, String
 
 # transformers' names of activation functions; any other ends its loader.
 ACTIVATIONS = (
@@ -38,17 +38,17 @@ ACTIVATIONS = (
 ATTENTION = ("eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention", "paged_attention")
 """Built into transformers; any other is a repository of compiled kernels."""
 
-SIZE = Whole(1, 2**20)
-COUNT = Whole(0, 2**20)
-RATE = Decimal(0.0, 1.0)
-SCALE = Decimal(0.0, 1e3)
-WEIGHT = Decimal(-1e6, 1e6, null=True)
-FLAG = Flag()
-SHORT = Text()
-TOKEN = Whole(-1, 2**24)
-TOKENS = Either(TOKEN, Many(TOKEN))
+SIZE = Integer(1, 2**20)
+COUNT = Integer(0, 2**20)
+RATE = Number(0.0, 1.0)
+SCALE = Number(0.0, 1e3)
+WEIGHT = Number(-1e6, 1e6, null=True)
+FLAG = Boolean()
+SHORT = String()
+TOKEN = Integer(-1, 2**24)
+TOKENS = AnyOf(TOKEN, ListOf(TOKEN))
 ACTIVATION = OneOf(ACTIVATIONS)
-SIZES = Many(SIZE, 64)
+SIZES = ListOf(SIZE, 64)
 
 GENERATION: Mapping[str, Rule] = {
     **dict.fromkeys(
@@ -63,15 +63,15 @@ GENERATION: Mapping[str, Rule] = {
     **dict.fromkeys(("bos_token_id", "eos_token_id", "decoder_start_token_id"), TOKENS),
     **dict.fromkeys(("forced_bos_token_id", "forced_eos_token_id"), TOKENS),
     **dict.fromkeys(("pad_token_id", "sep_token_id"), TOKEN),
-    **dict.fromkeys(("suppress_tokens", "begin_suppress_tokens"), Many(TOKEN)),
-    "forced_decoder_ids": Many(Many(TOKEN, 2), 64),
-    **dict.fromkeys(("bad_words_ids", "exponential_decay_length_penalty", "task_specific_params", "prefix"), Empty()),
+    **dict.fromkeys(("suppress_tokens", "begin_suppress_tokens"), ListOf(TOKEN)),
+    "forced_decoder_ids": ListOf(ListOf(TOKEN, 2), 64),
+    **dict.fromkeys(("bad_words_ids", "exponential_decay_length_penalty", "task_specific_params", "prefix"), Null()),
 }
 """What configurations said of generation before it had a file of its own, of any model."""
 
 ANY: Mapping[str, Rule] = {
     **GENERATION,
-    "architectures": Many(SHORT, 1),
+    "architectures": ListOf(SHORT, 1),
     "model_type": SHORT,
     **dict.fromkeys(
         ("_name_or_path", "name_or_path", "transformers_version", "tokenizer_class", "finetuning_task"), SHORT
@@ -85,15 +85,15 @@ ANY: Mapping[str, Rule] = {
         ("torchscript", "use_bfloat16", "tf_legacy_loss", "tie_word_embeddings", "tie_encoder_decoder"), FLAG
     ),
     **dict.fromkeys(("is_encoder_decoder", "is_decoder", "use_cache", "output_past", "gradient_checkpointing"), FLAG),
-    **dict.fromkeys(("add_cross_attention", "xla_device"), Empty()),
-    **dict.fromkeys(("pruned_heads", "cross_attention_hidden_size"), Empty()),
-    **dict.fromkeys(("auto_map", "custom_pipelines", "quantization_config"), Empty()),
+    **dict.fromkeys(("add_cross_attention", "xla_device"), Null()),
+    **dict.fromkeys(("pruned_heads", "cross_attention_hidden_size"), Null()),
+    **dict.fromkeys(("auto_map", "custom_pipelines", "quantization_config"), Null()),
     "chunk_size_feed_forward": COUNT,
     "label2id": Numbering(),
     "problem_type": SHORT,
     **dict.fromkeys(("num_labels", "_num_labels"), COUNT),
     **dict.fromkeys(("attention_probs_dropout_prob", "hidden_dropout_prob"), RATE),
-    **dict.fromkeys(("classifier_dropout", "classifier_dropout_prob"), Decimal(0.0, 1.0, null=True)),
+    **dict.fromkeys(("classifier_dropout", "classifier_dropout_prob"), Number(0.0, 1.0, null=True)),
     "initializer_range": SCALE,
     "layer_norm_eps": RATE,
     "hidden_act": ACTIVATION,
@@ -151,7 +151,7 @@ WAVEFORM: Mapping[str, Rule] = {
     **dict.fromkeys(("mask_channel_length", "mask_channel_min_space", "mask_time_min_space"), COUNT),
     **dict.fromkeys(("mask_channel_other", "mask_channel_prob", "mask_time_other", "replace_prob"), RATE),
     **dict.fromkeys(
-        ("mask_channel_selection", "mask_time_selection", "extractor_mode", "final_dim"), Either(SHORT, COUNT)
+        ("mask_channel_selection", "mask_time_selection", "extractor_mode", "final_dim"), AnyOf(SHORT, COUNT)
     ),
     **dict.fromkeys(("no_mask_channel_overlap", "no_mask_time_overlap", "feat_proj_norm"), FLAG),
     **dict.fromkeys(("num_buckets", "max_bucket_distance"), SIZE),
@@ -174,7 +174,7 @@ CLAP: Mapping[str, Rule] = {
     **dict.fromkeys(("enable_fusion", "flatten_patch_embeds", "enable_patch_layer_norm"), FLAG),
     "fusion_type": SHORT,
     "initializer_factor": SCALE,
-    "mlp_ratio": Decimal(0.0, 64.0),
+    "mlp_ratio": Number(0.0, 64.0),
     **dict.fromkeys(
         ("num_classes", "num_hidden_layers", "patch_embed_input_channels", "fusion_num_hidden_layers"), COUNT
     ),

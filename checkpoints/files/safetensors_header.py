@@ -9,7 +9,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from api_schemas.base import Output
+from api_schemas.base import FrozenModel
 from api_schemas.errors import ErrorCode, SecateurError
 from checkpoints.files.safe_json import UnsafeJsonError, load_object
 
@@ -29,7 +29,7 @@ _NAME = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 _ENTRY_KEYS = {"dtype", "shape", "data_offsets"}
 
 
-class TensorInfo(Output):
+class TensorInfo(FrozenModel):
     """One tensor: `start` and `end` are byte offsets into the part of the file that follows the header."""
 
     dtype: str

@@ -8,7 +8,7 @@ from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
 from api_schemas.results.widths import AttentionWidths, LayerWidths
 from api_schemas.spec.pruning import SHARE_OF, Pruning
 from checkpoints.sizes import accounting
-from checkpoints.sizes.cost_unit import Unit
+from checkpoints.sizes.cost_unit import CostUnit
 from checkpoints.sizes.shape import ModelShape
 
 
@@ -84,7 +84,7 @@ def max_sparsity(
 
 def max_share(shape: ModelShape, widths: AttentionWidths, pruning: Pruning, kind: TargetKind | None = None) -> float:
     """The largest share, of the target's kind or another, that the spec can reach. ValueError for latency, which is measured."""
-    return Unit.of(shape, kind or pruning.target.kind).share(narrowest(shape, widths, pruning))
+    return CostUnit.of(shape, kind or pruning.target.kind).share(narrowest(shape, widths, pruning))
 
 
 def smallest_cut(shape: ModelShape, widths: AttentionWidths, pruning: Pruning, kind: TargetKind) -> float:
@@ -92,7 +92,7 @@ def smallest_cut(shape: ModelShape, widths: AttentionWidths, pruning: Pruning, k
 
     One structure, or one a ranking where all have to move: a layer each with a local scope, a side each with equal balance.
     """
-    unit = Unit.of(shape, kind)
+    unit = CostUnit.of(shape, kind)
     ones: list[int] = []
     if Part.ATTENTION in unit.counts & pruning.cuts:
         included = included_blocks(shape, pruning)
@@ -103,7 +103,7 @@ def smallest_cut(shape: ModelShape, widths: AttentionWidths, pruning: Pruning, k
     return (sum(ones) if everywhere else min(ones)) / unit.total
 
 
-def _smallest_of(unit: Unit, number: int, layer: LayerWidths, pruning: Pruning) -> int:
+def _smallest_of(unit: CostUnit, number: int, layer: LayerWidths, pruning: Pruning) -> int:
     """The same of one attention alone, in the unit."""
     qk, vo = unit.qk[number], unit.vo[number]
     both = Layout.STOCK is pruning.layout or Balance.EQUAL is pruning.balance
@@ -120,7 +120,7 @@ def _smallest_of(unit: Unit, number: int, layer: LayerWidths, pruning: Pruning) 
             return channel if layer.qk[0] > least_channels(pruning) else head
 
 
-def check_reachable(shape: ModelShape, widths: AttentionWidths, pruning: Pruning) -> None:
+def check_feasible(shape: ModelShape, widths: AttentionWidths, pruning: Pruning) -> None:
     """Refuse a spec that cannot be met on this model, before anything is queued.
 
     Raises INVALID_REQUEST (a layer that is not there, or none left to cut), WIDTH_MISALIGNED (head widths that are no
@@ -145,7 +145,7 @@ def check_reachable(shape: ModelShape, widths: AttentionWidths, pruning: Pruning
 def _check_latency(shape: ModelShape, widths: AttentionWidths, pruning: Pruning) -> None:
     attention = accounting.attention_flops(shape, widths) / accounting.total_flops(shape, widths)
     if pruning.target.share > attention:
-        raise out_of_reach(
+        raise infeasible(
             TargetKind.LATENCY,
             f"maximum {attention:.4f}",
             f"Attention is {attention:.4f} of this model's FLOPs, and nothing else is removed; a latency lower by "
@@ -161,7 +161,7 @@ def _check_latency(shape: ModelShape, widths: AttentionWidths, pruning: Pruning)
 
 def _check_goal(shape: ModelShape, widths: AttentionWidths, pruning: Pruning, kind: TargetKind, target: float) -> None:
     most = nominal = max_share(shape, widths, pruning, kind)
-    whole = Unit.of(shape, kind)
+    whole = CostUnit.of(shape, kind)
     if kind is TargetKind.ATTENTION_SPARSITY:
         nominal = most * whole.total / whole.original(range(len(shape.attention)))
     if kind is TargetKind.FFN_SPARSITY:
@@ -176,7 +176,7 @@ def _check_goal(shape: ModelShape, widths: AttentionWidths, pruning: Pruning, ki
         further = ""
         if kind in (TargetKind.PARAMETERS, TargetKind.FLOPS) and Part.FEED_FORWARD not in pruning.cuts:
             further = ' "parts": ["attention", "feed_forward"] goes further.'
-        raise out_of_reach(
+        raise infeasible(
             kind,
             f"maximum {most:.4f}",
             f"{pruning.granularity.value} can remove at most {most:.4f} of this model's {SHARE_OF[kind]} with "
@@ -184,7 +184,7 @@ def _check_goal(shape: ModelShape, widths: AttentionWidths, pruning: Pruning, ki
         )
     least = smallest_cut(shape, widths, pruning, kind)
     if round(target / least) < 1:
-        raise out_of_reach(
+        raise infeasible(
             kind,
             f"smallest cut {least:.4g}",
             f"With {pruning.granularity.value}, {pruning.scope.value} scope, {pruning.balance.value} balance and layout "
@@ -219,7 +219,7 @@ def _check_alignment(widths: AttentionWidths, pruning: Pruning) -> None:
         raise SecateurError(ErrorCode.WIDTH_MISALIGNED, detail, (item,))
 
 
-def out_of_reach(kind: TargetKind, limit: str, detail: str) -> SecateurError:
+def infeasible(kind: TargetKind, limit: str, detail: str) -> SecateurError:
     """SPARSITY_OUT_OF_REACH, pointing at the target. `limit` is the number in a few words."""
     code = ErrorCode.SPARSITY_OUT_OF_REACH
     return SecateurError(code, detail, (ErrorItem(pointer=f"/pruning/target/{kind.value}", code=code, detail=limit),))

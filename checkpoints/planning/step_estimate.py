@@ -3,7 +3,7 @@
 from api_schemas.results.estimate import EstimatedStep
 from api_schemas.spec.pruning import Pruning
 from checkpoints.planning.schedule import step_targets
-from checkpoints.planning.width_estimate import expected_widths
+from checkpoints.planning.width_estimate import estimate_widths
 from checkpoints.sizes import accounting
 from checkpoints.sizes.shape import ModelShape
 
@@ -11,7 +11,7 @@ from checkpoints.sizes.shape import ModelShape
 def estimated_steps(shape: ModelShape, pruning: Pruning, file_bytes: int) -> tuple[EstimatedStep, ...]:
     """The original and every step of the schedule. `file_bytes`: of the original's safetensors files, headers included."""
     targets = step_targets(shape, shape.dense, pruning)
-    models = [(0.0, shape.dense), *((target, expected_widths(shape, pruning, target)) for target in targets)]
+    models = [(0.0, shape.dense), *((target, estimate_widths(shape, pruning, target)) for target in targets)]
     headers = max(0, file_bytes - accounting.weight_bytes(shape, shape.dense))
     return tuple(
         EstimatedStep(

@@ -18,7 +18,7 @@ from checkpoints.planning.feasibility import (
     least_neurons,
 )
 from checkpoints.planning.schedule import share_of_neurons
-from checkpoints.sizes.cost_unit import SIDES, Unit
+from checkpoints.sizes.cost_unit import SIDES, CostUnit
 from checkpoints.sizes.shape import ModelShape
 
 Key = tuple[int, str]
@@ -38,11 +38,11 @@ class _Group:
         return self.count * self.cost
 
 
-def expected_widths(shape: ModelShape, pruning: Pruning, share: float) -> AttentionWidths:
+def estimate_widths(shape: ModelShape, pruning: Pruning, share: float) -> AttentionWidths:
     """The widths once `share` of the original is gone, in the target's unit. For latency, of its FLOPs."""
     kind = pruning.target.kind
     counted = TargetKind.FLOPS if kind is TargetKind.LATENCY else kind
-    unit = Unit.of(shape, counted)
+    unit = CostUnit.of(shape, counted)
     gone: dict[Key, int] = {}
     if pruning.joint_parts:
         blocks = (*_attention(shape, pruning, unit), *_neurons(shape, pruning, unit))
@@ -51,12 +51,12 @@ def expected_widths(shape: ModelShape, pruning: Pruning, share: float) -> Attent
     if Part.ATTENTION in pruning.cuts:
         gone |= _cut_attention(shape, pruning, unit, share)
     if Part.FEED_FORWARD in pruning.cuts:
-        own = Unit.of(shape, TargetKind.FFN_SPARSITY) if pruning.target.ffn_sparsity is not None else unit
+        own = CostUnit.of(shape, TargetKind.FFN_SPARSITY) if pruning.target.ffn_sparsity is not None else unit
         gone |= _cut_neurons(shape, pruning, own, share_of_neurons(pruning, share))
     return _widths(shape, pruning, gone)
 
 
-def _cut_attention(shape: ModelShape, pruning: Pruning, unit: Unit, share: float) -> dict[Key, int]:
+def _cut_attention(shape: ModelShape, pruning: Pruning, unit: CostUnit, share: float) -> dict[Key, int]:
     included = included_blocks(shape, pruning)
     whole = unit.original(included)
     groups = _attention(shape, pruning, unit)
@@ -73,7 +73,7 @@ def _cut_attention(shape: ModelShape, pruning: Pruning, unit: Unit, share: float
     return gone
 
 
-def _cut_neurons(shape: ModelShape, pruning: Pruning, unit: Unit, share: float) -> dict[Key, int]:
+def _cut_neurons(shape: ModelShape, pruning: Pruning, unit: CostUnit, share: float) -> dict[Key, int]:
     included = included_neurons(shape, pruning)
     whole = unit.original(included, "neuron")
     groups = _neurons(shape, pruning, unit)
@@ -87,7 +87,7 @@ def _cut_neurons(shape: ModelShape, pruning: Pruning, unit: Unit, share: float) 
     return gone
 
 
-def _attention(shape: ModelShape, pruning: Pruning, unit: Unit) -> tuple[_Group, ...]:
+def _attention(shape: ModelShape, pruning: Pruning, unit: CostUnit) -> tuple[_Group, ...]:
     """What may go of the attentions: heads, or channels of either side."""
     groups: list[_Group] = []
     for number in included_blocks(shape, pruning):
@@ -104,7 +104,7 @@ def _attention(shape: ModelShape, pruning: Pruning, unit: Unit) -> tuple[_Group,
     return tuple(groups)
 
 
-def _neurons(shape: ModelShape, pruning: Pruning, unit: Unit) -> tuple[_Group, ...]:
+def _neurons(shape: ModelShape, pruning: Pruning, unit: CostUnit) -> tuple[_Group, ...]:
     least, align = least_neurons(pruning), pruning.align
     return tuple(
         _Group(
@@ -115,7 +115,7 @@ def _neurons(shape: ModelShape, pruning: Pruning, unit: Unit) -> tuple[_Group, .
 
 
 def _with_heads(
-    shape: ModelShape, pruning: Pruning, unit: Unit, groups: Sequence[_Group], amount: float
+    shape: ModelShape, pruning: Pruning, unit: CostUnit, groups: Sequence[_Group], amount: float
 ) -> dict[Key, int]:
     """As `_spread`; where channels alone are not enough and heads may go too, what is left of heads goes with them."""
     gone = _spread(groups, amount)

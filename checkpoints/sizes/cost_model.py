@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from api_schemas.enums import LabelSource, Part, Phase, Split
-from api_schemas.spec.job import Work
+from api_schemas.spec.job import JobSettings
 from checkpoints.sizes.shape import ModelShape
 
 SENSITIVITY_SHARES = (0.25, 0.5, 0.75)
@@ -16,7 +16,7 @@ _TRAINED_COPIES = 4
 """Of the weights: themselves, the original beside them, gradients, an optimizer's state of adapters."""
 
 
-def passes(spec: Work, layers: int, steps: int, samples: Mapping[str, int]) -> dict[Phase, tuple[int, float]]:
+def passes(spec: JobSettings, layers: int, steps: int, samples: Mapping[str, int]) -> dict[Phase, tuple[int, float]]:
     """By phase, how many pieces of work there are and a guess of one's cost in forward passes. `samples` by split."""
     train, validation = samples[Split.TRAIN], samples[Split.VALIDATION]
     scored = calibration_samples(spec, samples)
@@ -33,14 +33,14 @@ def passes(spec: Work, layers: int, steps: int, samples: Mapping[str, int]) -> d
     }
 
 
-def calibration_samples(spec: Work, samples: Mapping[str, int]) -> int:
+def calibration_samples(spec: JobSettings, samples: Mapping[str, int]) -> int:
     """Samples that a step is scored on."""
     calibration = spec.pruning.calibration
     of_split = samples[calibration.split]
     return of_split if calibration.samples is None else min(calibration.samples, of_split)
 
 
-def phase_work(spec: Work, layers: int, samples: Mapping[str, int], flops: Sequence[int]) -> dict[Phase, float]:
+def phase_work(spec: JobSettings, layers: int, samples: Mapping[str, int], flops: Sequence[int]) -> dict[Phase, float]:
     """By phase, the work of a whole job: samples · FLOPs of the models they pass through, the latter of step 0, 1, ….
 
     Data are prepared and results packaged whatever the model: these two count samples, and steps.
@@ -66,7 +66,7 @@ def phase_work(spec: Work, layers: int, samples: Mapping[str, int], flops: Seque
     }
 
 
-def tensor_bytes(spec: Work, shape: ModelShape) -> int:
+def tensor_bytes(spec: JobSettings, shape: ModelShape) -> int:
     """Bytes of the tensors that a job has at once, in float32: copies of the weights, and the activations of one batch.
 
     Kept for a backward pass: what goes into every linear map and the attention probabilities. Not a forecast, but what memory

@@ -13,7 +13,7 @@ SIDES = ("qk", "vo")
 
 
 @dataclass(frozen=True)
-class Unit:
+class CostUnit:
     """Costs in the unit of a target, block by block. A share of the target is a share of `total`."""
 
     qk: tuple[int, ...]
@@ -60,7 +60,7 @@ class Unit:
     def original(self, numbers: Iterable[int], side: str = "") -> int:
         """What these attentions had, of one side (`qk`, `vo`) or of both; with `neuron`, these feed-forward blocks.
 
-        Output biases, which stay, are not counted.
+        FrozenModel biases, which stay, are not counted.
         """
         return self._sum(self.dense, numbers, side)
 

@@ -1,18 +1,18 @@
 """What a finished job took, and what that is proportional to: the ground that estimates stand on."""
 
-from api_schemas.base import Output
+from api_schemas.base import FrozenModel
 from api_schemas.enums import Phase
 from api_schemas.results.metrics import Memory
 
 
-class PhaseTime(Output):
+class PhaseTime(FrozenModel):
     """Wall time of a phase over a whole job, and its work as checkpoints/sizes/cost_model.py counts it."""
 
     seconds: float
     work: float
 
 
-class Observation(Output):
+class JobCost(FrozenModel):
     """One finished job."""
 
     phases: dict[Phase, PhaseTime]

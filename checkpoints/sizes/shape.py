@@ -1,10 +1,10 @@
 """What of a checkpoint decides its cost: the shapes of its attentions and feed-forward blocks, and what lies outside them."""
 
-from api_schemas.base import Output
+from api_schemas.base import FrozenModel
 from api_schemas.results.widths import AttentionWidths
 
 
-class AttentionShape(Output):
+class AttentionShape(FrozenModel):
     """One attention of the original model."""
 
     layer: int
@@ -31,7 +31,7 @@ class AttentionShape(Output):
     """FLOPs that go with a head whatever its widths, for one input."""
 
 
-class FeedForwardShape(Output):
+class FeedForwardShape(FrozenModel):
     """One feed-forward block of the original model: two linear maps with an activation between."""
 
     layer: int
@@ -42,7 +42,7 @@ class FeedForwardShape(Output):
     second_bias: bool
 
 
-class ModelShape(Output):
+class ModelShape(FrozenModel):
     """What of a checkpoint, beside its widths, decides its cost. Read from config and safetensors header."""
 
     attention: tuple[AttentionShape, ...]

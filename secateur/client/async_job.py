@@ -18,7 +18,7 @@ from secateur.client.files.downloads import download
 from secateur.client.following import Deadline, past, signs
 from secateur.client.job_facts import JobFacts
 from secateur.client.job_log import lines
-from secateur.client.told import Told, tell
+from secateur.client.progress import ProgressCallback, tell
 from secateur.client.transport.connection import Connection, parsed, segment
 
 _REFRESH = 1.0
@@ -53,7 +53,7 @@ class CheckpointFacts:
 class AsyncCheckpoint(CheckpointFacts):
     """One finished step of a job."""
 
-    async def download(self, folder: str | Path, progress: Told | None = None) -> Path:
+    async def download(self, folder: str | Path, progress: ProgressCallback | None = None) -> Path:
         """As `Checkpoint.download`."""
         return await download(self._connection, self._job_id, self.view, Path(folder), progress)
 
@@ -85,7 +85,7 @@ class AsyncJob(JobFacts):
             self._view, self._etag = parsed(JobResource, answer), answer.headers.get("etag")
         return self
 
-    async def wait(self, timeout: float | None = None, progress: Told | None = None) -> Self:
+    async def wait(self, timeout: float | None = None, progress: ProgressCallback | None = None) -> Self:
         """As `Job.wait`."""
         with notebook.live(self) as show:
             looked = float("-inf")
@@ -157,7 +157,9 @@ class AsyncJob(JobFacts):
         found = await self._connection.get(CheckpointResource, f"{self._path}/checkpoints/{step}")
         return AsyncCheckpoint(self._connection, self.id, found)
 
-    async def download(self, folder: str | Path, step: int | None = None, progress: Told | None = None) -> Path:
+    async def download(
+        self, folder: str | Path, step: int | None = None, progress: ProgressCallback | None = None
+    ) -> Path:
         """As `Job.download`."""
         return await (await self.checkpoint(step)).download(folder, progress)
 
@@ -197,7 +199,7 @@ class AsyncJob(JobFacts):
                 raise
         return self
 
-    async def _look(self, progress: Told | None) -> None:
+    async def _look(self, progress: ProgressCallback | None) -> None:
         before = self.progress
         await self.refresh()
         now = self.progress

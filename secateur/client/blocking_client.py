@@ -16,7 +16,7 @@ from secateur.client.blocking_administration import Keys, Webhooks
 from secateur.client.files.model_files import Saves
 from secateur.client.job import Job
 from secateur.client.job_request import JobFields
-from secateur.client.told import Told
+from secateur.client.progress import ProgressCallback
 from secateur.client.transport.backend import SyncBackend, iterate, run
 from secateur.client.transport.calls import Calls, JobSpec, LabelQuery
 from secateur.client.transport.connecting import address, connection, http_options
@@ -91,7 +91,7 @@ class Secateur:
         *,
         processor: Saves | None = None,
         name: str | None = None,
-        progress: Told | None = None,
+        progress: ProgressCallback | None = None,
     ) -> ModelResource:
         """Send a checkpoint; returns it with what the service found in it (`.id`, `.layout`).
 
@@ -118,7 +118,7 @@ class Secateur:
         name: str | None = None,
         columns: Columns | Mapping[str, Any] | None = None,
         splits: Splits | Mapping[str, Any] | None = None,
-        progress: Told | None = None,
+        progress: ProgressCallback | None = None,
     ) -> DatasetResource:
         """Send data; returns it with what the service found in it (`.id`, `.contents`).
 

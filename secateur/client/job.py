@@ -10,7 +10,7 @@ from secateur import errors
 from secateur.client.async_job import AsyncCheckpoint, AsyncJob, CheckpointFacts
 from secateur.client.files.downloads import download
 from secateur.client.job_facts import JobFacts
-from secateur.client.told import Told
+from secateur.client.progress import ProgressCallback
 from secateur.client.transport.backend import iterate, run
 
 
@@ -22,7 +22,7 @@ class Checkpoint(CheckpointFacts):
     >>> again = client.submit(job.checkpoints[0], data, sparsity=0.5)  # goes on from there
     """
 
-    def download(self, folder: str | Path, progress: Told | None = None) -> Path:
+    def download(self, folder: str | Path, progress: ProgressCallback | None = None) -> Path:
         """All its files into `folder`; see `Job.download`.
 
         >>> job.checkpoints[-1].download("./pruned/last")
@@ -53,7 +53,7 @@ class Job(JobFacts):
         run(self._job.refresh())
         return self
 
-    def wait(self, timeout: float | None = None, progress: Told | None = None) -> Self:
+    def wait(self, timeout: float | None = None, progress: ProgressCallback | None = None) -> Self:
         """Until the job has succeeded. A paused job is waited for. In a notebook a bar shows where it is.
 
         >>> job.wait(timeout=3600, progress=lambda p: print(p.phase, f"{p.fraction:.0%}"))
@@ -136,7 +136,7 @@ class Job(JobFacts):
         """
         return _blocking(run(self._job.checkpoint(step)))
 
-    def download(self, folder: str | Path, step: int | None = None, progress: Told | None = None) -> Path:
+    def download(self, folder: str | Path, step: int | None = None, progress: ProgressCallback | None = None) -> Path:
         """The files of a step, by default of the result, into `folder`; returns it.
 
         What an earlier call began is gone on with. Every file's SHA-256 is checked, and none has its name before all are right.

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from api_schemas.api.checkup import FINDINGS, Finding, Look, Verdict, examine, ok
+from api_schemas.api.checkup import FINDINGS, CheckFunction, Finding, Verdict, examine, ok
 from secateur.doctor import accelerator, client_side, installation, server_side
 from secateur.doctor.torchaudio import repair_torchaudio
 
@@ -19,16 +19,16 @@ _QUICK = 10
 
 @dataclass(frozen=True)
 class Check:
-    """`look` has `seconds`; `mend` does what it says it did, and is safe to repeat."""
+    """`function` has `seconds`; `mend` does what it says it did, and is safe to repeat."""
 
     name: str
-    look: Look
+    function: CheckFunction
     seconds: float = _QUICK
     mend: Callable[[], str] | None = None
 
 
 def doctor(url: str | None, data_dir: Path | None, port: int, *, fix: bool, as_json: bool, console: Console) -> int:
-    """Look, with `fix` mend, show; the exit status: 1 where something is wrong."""
+    """CheckFunction, with `fix` mend, show; the exit status: 1 where something is wrong."""
     found = list(_findings(_checks(url, data_dir, port), fix))
     if as_json:
         print(json.dumps(FINDINGS.dump_python(found, mode="json"), indent=2))
@@ -53,14 +53,14 @@ def _checks(url: str | None, data_dir: Path | None, port: int) -> Iterator[Check
 
 def _findings(checks: Iterator[Check], fix: bool) -> Iterator[Finding]:
     for check in checks:
-        found = examine(check.name, check.look, check.seconds)
+        found = examine(check.name, check.function, check.seconds)
         if fix and check.mend is not None and any(finding.verdict is Verdict.WRONG for finding in found):
             yield from examine("mended", _mending(check.mend), check.seconds)
-            found = examine(check.name, check.look, check.seconds)
+            found = examine(check.name, check.function, check.seconds)
         yield from found
 
 
-def _mending(mend: Callable[[], str]) -> Look:
+def _mending(mend: Callable[[], str]) -> CheckFunction:
     return lambda: [ok("mended", mend())]
 
 

@@ -10,7 +10,7 @@ from rich.table import Column
 from rich.text import Text
 
 from api_schemas.api.resources import JobResource
-from secateur.client.told import Progress, Told
+from secateur.client.progress import Progress, ProgressCallback
 from secateur.progress import duration
 from secateur.tables import quality
 from secateur.terminal.words import named, size
@@ -35,7 +35,7 @@ class _Speed(ProgressColumn):
 
 
 @contextmanager
-def transfer(console: Console, what: str) -> Iterator[Told]:
+def transfer(console: Console, what: str) -> Iterator[ProgressCallback]:
     """What the client tells of hashing, packing, sending and fetching, a bar each; they go when the block ends."""
     bars = Bars(
         TextColumn("{task.description}", table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1)),

@@ -15,12 +15,12 @@ from api_schemas.spec.job import JobRequest
 from checkpoints.data.split_names import held_out, name_splits
 from checkpoints.planning.step_estimate import estimated_steps
 from checkpoints.sizes.cost_model import phase_work, tensor_bytes
-from checkpoints.sizes.job_cost import Observation
+from checkpoints.sizes.job_cost import JobCost
 from checkpoints.sizes.shape import ModelShape
 from service.core.submit import Accepted
 from service.services import Services
 from store.jobs import job_costs
-from store.jobs.job_costs import Observed
+from store.jobs.job_costs import RecentJobCosts
 
 _NOT_PASSES = (Phase.PREPARING, Phase.PACKAGING)
 _LATENCY = (
@@ -76,7 +76,7 @@ def _samples(accepted: Accepted) -> dict[str, int] | None:
     return counts | {Split.TRAIN.value: left - len(missing) * held_out(left)}
 
 
-def _seconds(work: Mapping[Phase, float], jobs: Sequence[Observation]) -> dict[Phase, float]:
+def _seconds(work: Mapping[Phase, float], jobs: Sequence[JobCost]) -> dict[Phase, float]:
     """By phase: its work at the speed that was measured."""
     passes = [each for job in jobs for phase, each in job.phases.items() if phase not in _NOT_PASSES]
     overall = sum(each.seconds for each in passes) / sum(each.work for each in passes)
@@ -99,7 +99,7 @@ def _memory(
     return round(median(base for base, _, _ in known) + growth * tensor_bytes(request, shape))
 
 
-def _reason(family: str, observed: Observed | None, samples: Mapping[str, int] | None) -> str | None:
+def _reason(family: str, observed: RecentJobCosts | None, samples: Mapping[str, int] | None) -> str | None:
     if observed is None:
         return f"No job of family {family} has finished here yet; time and memory are known once one has."
     if samples is None:

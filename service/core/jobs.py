@@ -32,7 +32,7 @@ def page(services: Services, cursor: str | None, limit: int, wanted: JobFilter) 
         rows = jobs.page(session, services.tenant, cursor, limit, wanted)
         metrics = jobs.metrics(session, services.tenant, rows.items)
         queued = [job.id for job in rows.items if job.state is JobState.QUEUED]
-        position = services.places.of(session, queued) if queued else {}
+        position = services.queue_positions.of(session, queued) if queued else {}
         items = [views.job(job, metrics[job.id], services.settings, position.get(job.id)) for job in rows.items]
         return views.page(rows, items)
 
@@ -120,4 +120,4 @@ def place(session: Session, services: Services, job: Job) -> int | None:
     """In the queue, where the job waits in it."""
     if job.state is not JobState.QUEUED:
         return None
-    return services.places.of(session, [job.id]).get(job.id)
+    return services.queue_positions.of(session, [job.id]).get(job.id)

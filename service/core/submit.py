@@ -13,7 +13,7 @@ from api_schemas.spec.inputs import HubDataset, Splits, UploadedDataset
 from api_schemas.spec.job import JobRequest
 from checkpoints.data.columns import FoundColumns, find_columns
 from checkpoints.families import family_named
-from checkpoints.planning.feasibility import check_reachable
+from checkpoints.planning.feasibility import check_feasible
 from checkpoints.task_rules import check_exports, check_labels, check_layout
 from service.core import model_source
 from service.core.model_source import ModelSource
@@ -54,7 +54,7 @@ def check(services: Services, request: JobRequest) -> Accepted:
         check_labels(layout.head, request.pruning)
         check_exports(family_named(layout.family), layout.head, request.exports)
         check_layout(family_named(layout.family), request.pruning)
-        check_reachable(known.shape, layout.widths, request.pruning)
+        check_feasible(known.shape, layout.widths, request.pruning)
     _check_roles(request.dataset.splits)
     if not isinstance(request.dataset, UploadedDataset):
         return Accepted(request, model, None, model.uploads, {**model.lineage, **_hub_lineage(request.dataset)})

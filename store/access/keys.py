@@ -17,8 +17,8 @@ from api_schemas.enums import KeyScope
 from api_schemas.errors import ErrorCode, SecateurError
 from store.database.clock import now
 from store.database.connection import Database
+from store.database.locks import one_at_a_time
 from store.database.paging import Rows, fetch_page
-from store.database.serial import one_at_a_time
 from store.database.tables import ApiKey
 from store.database.tenancy import owned_by, select_owned
 

@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from api_schemas.enums import JobState, UploadState
 from api_schemas.errors import ErrorCode, SecateurError
-from store.database.serial import one_at_a_time
+from store.database.locks import one_at_a_time
 from store.database.tables import Job, JobStepFile, Upload, UploadFile
 from store.database.tenancy import owned_by
 from store.settings import Settings

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from pydantic import ValidationError
 
-from api_schemas.api.checkup import FINDINGS, Finding, Look, Verdict, examine, wrong
+from api_schemas.api.checkup import FINDINGS, CheckFunction, Finding, Verdict, examine, wrong
 from store.checkup import database, messages, network, resources, storage, variables
 from store.settings import Settings
 
@@ -48,7 +48,7 @@ def _findings(arguments: argparse.Namespace) -> Iterator[Finding]:
         yield from answers
         if all(finding.verdict is Verdict.OK for finding in answers):
             yield from examine("workers", lambda: messages.workers(settings), SLOW)
-    looks: dict[str, Look] = {
+    checks: dict[str, CheckFunction] = {
         "artifacts": lambda: storage.artifacts(settings),
         "folders": lambda: storage.folders(settings),
         "disk": lambda: storage.room(settings),
@@ -59,8 +59,8 @@ def _findings(arguments: argparse.Namespace) -> Iterator[Finding]:
         "clock": lambda: resources.clock(settings),
     }
     if arguments.port is not None:
-        looks["port"] = lambda: network.port(arguments.port)
-    for check, look in looks.items():
+        checks["port"] = lambda: network.port(arguments.port)
+    for check, look in checks.items():
         yield from examine(check, look, SLOW)
 
 

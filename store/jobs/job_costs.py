@@ -9,8 +9,8 @@ from sqlalchemy.orm import Session
 from api_schemas.results.events import Started
 from api_schemas.results.metrics import Memory
 from checkpoints.sizes.cost_model import phase_work
-from checkpoints.sizes.job_cost import Observation, PhaseTime
-from store.database.tables import Job, JobEventRow, JobStep, ObservationRow
+from checkpoints.sizes.job_cost import JobCost, PhaseTime
+from store.database.tables import Job, JobCostRow, JobEventRow, JobStep
 
 KEPT = 100
 """Of a family."""
@@ -20,11 +20,11 @@ _FIRST_EVENTS = 50
 
 
 @dataclass(frozen=True)
-class Observed:
+class RecentJobCosts:
     """Finished jobs of one family on one device, newest first."""
 
     device: str
-    jobs: Sequence[Observation]
+    jobs: Sequence[JobCost]
 
 
 def record(session: Session, job_id: str) -> None:
@@ -43,25 +43,25 @@ def record(session: Session, job_id: str) -> None:
     layers, flops = len(metrics[0].widths.layers), [step.size.flops for step in metrics]
     work = phase_work(job.request, layers, job.data.samples, flops)
     seconds = {phase: sum(step.seconds.get(phase, 0.0) for step in metrics) for phase in work}
-    observation = Observation(
+    observation = JobCost(
         phases={phase: PhaseTime(seconds=seconds[phase], work=done) for phase, done in work.items() if done},
         outside_seconds=max(0.0, job.ran_seconds - sum(seconds.values())),
         base=started.memory or Memory(),
         peak=metrics[-1].memory or Memory(),
         tensor_bytes=started.tensor_bytes,
     )
-    session.add(ObservationRow(family=started.family, device=started.device, body=observation))
+    session.add(JobCostRow(family=started.family, device=started.device, body=observation))
     session.flush()
-    of_family = select(ObservationRow.id).where(ObservationRow.family == started.family)
-    oldest = of_family.order_by(ObservationRow.id.desc()).offset(KEPT).limit(1).scalar_subquery()
-    session.execute(delete(ObservationRow).where(ObservationRow.family == started.family, ObservationRow.id <= oldest))
+    of_family = select(JobCostRow.id).where(JobCostRow.family == started.family)
+    oldest = of_family.order_by(JobCostRow.id.desc()).offset(KEPT).limit(1).scalar_subquery()
+    session.execute(delete(JobCostRow).where(JobCostRow.family == started.family, JobCostRow.id <= oldest))
 
 
-def recent(session: Session, family: str) -> Observed | None:
+def recent(session: Session, family: str) -> RecentJobCosts | None:
     """Of the device that finished a job of the family last. None where none has."""
-    newest = select(ObservationRow).where(ObservationRow.family == family).order_by(ObservationRow.id.desc())
+    newest = select(JobCostRow).where(JobCostRow.family == family).order_by(JobCostRow.id.desc())
     rows = session.scalars(newest.limit(READ)).all()
-    return Observed(rows[0].device, [row.body for row in rows if row.device == rows[0].device]) if rows else None
+    return RecentJobCosts(rows[0].device, [row.body for row in rows if row.device == rows[0].device]) if rows else None
 
 
 def _started(session: Session, job_id: str) -> Started | None:

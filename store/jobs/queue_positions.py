@@ -15,8 +15,8 @@ from store.jobs.transitions import claimable, last_begun_of_tenant, running_of_t
 KEPT_SECONDS = 1.0
 
 
-class Places:
-    """Places for many who poll: asked for once a second, or once this process has written. Safe to share between threads.
+class QueuePositions:
+    """Queue positions for many who poll: asked for once a second, or after this process wrote. Safe to share between threads.
 
     What other processes did is seen a second late at most. The whole queue is looked through whoever asks, so that each
     poll would cost more the more jobs wait.
@@ -28,17 +28,17 @@ class Places:
         self._seen: tuple[int, float, dict[str, int]] = (-1, 0.0, {})
 
     def of(self, session: Session, job_ids: Collection[str]) -> dict[str, int]:
-        """As `places`, of these jobs."""
+        """As `queue_positions`, of these jobs."""
         writes, now = self._database.writes, time.monotonic()
         seen_writes, seen_at, found = self._seen
         current = writes == seen_writes and now - seen_at < KEPT_SECONDS
         if not (current and all(job_id in found for job_id in job_ids)):
-            found = places(session, self._failure_cap)
+            found = queue_positions(session, self._failure_cap)
             self._seen = (writes, now, found)
         return {job_id: found[job_id] for job_id in job_ids if job_id in found}
 
 
-def places(session: Session, failure_cap: int) -> dict[str, int]:
+def queue_positions(session: Session, failure_cap: int) -> dict[str, int]:
     """Place in the queue of every job that is queued and due, 1 for the next one. One query, whatever their number.
 
     A claim raises its tenant's count of running jobs, so a tenant's n-th job goes as if n-1 more were running

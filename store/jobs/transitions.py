@@ -23,7 +23,7 @@ from api_schemas.results.events import JobEventBody, StateChanged, Warned
 from api_schemas.results.metrics import DataSummary, JobResult, StepMetrics
 from api_schemas.spec.job import JobRequest
 from store.database.clock import now
-from store.database.serial import one_at_a_time
+from store.database.locks import one_at_a_time
 from store.database.tables import Job, JobEventRow, JobLabel, JobStep, JobStepFile, TrainingFile
 from store.database.tenancy import owned_by
 from store.queue import outbox

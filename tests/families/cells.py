@@ -10,7 +10,7 @@ from api_schemas.enums import Basis, Criterion, Granularity, Head, LabelSource, 
 from api_schemas.errors import ErrorCode, SecateurError
 from api_schemas.spec.pruning import Pruning
 from checkpoints.describe import Checkpoint
-from checkpoints.planning.feasibility import check_reachable, max_share
+from checkpoints.planning.feasibility import check_feasible, max_share
 from checkpoints.task_rules import WITHOUT_LOSS, check_labels, check_layout
 from tests.families.folders import ARCHITECTURES
 
@@ -88,7 +88,7 @@ class Cell:
         check_layout(described.family, within)
         most = max_share(described.shape, described.widths, within)
         pruning = Pruning.model_validate(self.spec(SHARE * most))
-        check_reachable(described.shape, described.widths, pruning)
+        check_feasible(described.shape, described.widths, pruning)
         return pruning
 
     def refusal(self, described: Checkpoint) -> Refusal | None:

@@ -25,7 +25,7 @@ from demo import cache
 from tests.families import lessons
 from tests.families.lessons import Lessons
 from tests.support.checkpoints import clips, preprocessors, rows, tiny
-from worker.engine.checkpoint.load import Loaded, load_original
+from worker.engine.checkpoint.load import LoadedModel, load_original
 from worker.engine.data import PreparedData, prepare
 from worker.engine.evaluate import evaluate
 from worker.engine.tasks import Task, task_for
@@ -107,7 +107,7 @@ class Ready:
     model: Path
     data: Path
     described: Checkpoint
-    loaded: Loaded
+    loaded: LoadedModel
     task: Task
     prepared: PreparedData
 

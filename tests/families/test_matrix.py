@@ -22,14 +22,14 @@ from api_schemas.spec.pruning import Pruning, Target
 from benchmarks.families import reference
 from tests.families.cells import REFUSED, Cell, cells
 from tests.families.folders import CPU, Ready, data_folder, model_folder, ready
-from worker.engine.checkpoint.load import Loaded
+from worker.engine.checkpoint.load import LoadedModel
 from worker.engine.data import FeatureSplit
 from worker.engine.data.split import Inputs
 from worker.engine.models.attention import attention_blocks
 from worker.engine.models.feed_forward import feed_forward_blocks
 from worker.engine.pruning.cutting import Cutting
 from worker.engine.runtime.progress import Reporter
-from worker.engine.scoring import Observations, Want
+from worker.engine.scoring import Observations, Statistic
 
 ANSWERED = 3
 """Samples of validation on which the two models are compared."""
@@ -42,7 +42,9 @@ class Remembering(Cutting):
     seen: dict[tuple[LabelSource, bool], Observations] = field(default_factory=dict)
     original: nn.Module | None = None
 
-    def _observe(self, loaded: Loaded, samples: FeatureSplit, _wants: frozenset[Want], step: int) -> Observations:
+    def _observe(
+        self, loaded: LoadedModel, samples: FeatureSplit, _wants: frozenset[Statistic], step: int
+    ) -> Observations:
         calibration = self.spec.pruning.calibration
         if self.task.head is Head.EMBEDDING:
             # No data labels: cells that ask for them read none, and see what the others see.
@@ -54,7 +56,7 @@ class Remembering(Cutting):
                 update={"target": Target(parameters=0.1), "parts": tuple(Part), "calibration": calibration}
             )
             of_both = replace(self, spec=self.spec.model_copy(update={"pruning": both}))
-            self.seen[key] = Cutting._observe(of_both, loaded, samples, frozenset(Want), step)
+            self.seen[key] = Cutting._observe(of_both, loaded, samples, frozenset(Statistic), step)
         return self.seen[key]
 
 
@@ -88,16 +90,16 @@ def bench(name: str) -> Bench:
         return Bench(found, stock, inputs, reference.answer(stock, inputs))
 
 
-def counted(loaded: Loaded, parts: Sequence[Part]) -> int:
+def counted(loaded: LoadedModel, parts: Sequence[Part]) -> int:
     """Parameters that a target counts: of q, k, v and o, of both maps, or all there are."""
     if len(parts) == len(Part):
         return sum(parameter.numel() for parameter in loaded.model.parameters())
     maps: list[nn.Module] = []
     if parts == (Part.ATTENTION,):
-        for block in attention_blocks(loaded.model, loaded.kind, loaded.widths):
+        for block in attention_blocks(loaded.model, loaded.model_spec, loaded.widths):
             maps += block.projections.values()
     else:
-        for pair in feed_forward_blocks(loaded.model, loaded.kind, loaded.widths):
+        for pair in feed_forward_blocks(loaded.model, loaded.model_spec, loaded.widths):
             maps += [pair.first, pair.second]
     return sum(parameter.numel() for each in maps for parameter in each.parameters())
 
@@ -120,7 +122,7 @@ def largest_structure(found: Ready, cell: Cell) -> int:
 @pytest.mark.parametrize("cell", list(cells()), ids=lambda cell: cell.id)
 def test_cell(cell: Cell) -> None:
     at = bench(cell.name)
-    found, kind = at.ready, at.ready.loaded.kind
+    found, kind = at.ready, at.ready.loaded.model_spec
     expected = REFUSED.get((found.described.architecture.head, cell.criterion, cell.labels))
     refusal = cell.refusal(found.described)
     assert (refusal is None) == (expected is None), refusal

@@ -8,10 +8,10 @@ from api_schemas.errors import ErrorCode
 from store.cage import Cage, read_report, trial
 from store.settings import Settings
 from worker.supervisor.engine_output import Crashed
-from worker.supervisor.job_folders import Workplace
+from worker.supervisor.job_folders import JobFolders
 
 
-def of_engine(place: Workplace, settings: Settings) -> Cage:
+def of_engine(place: JobFolders, settings: Settings) -> Cage:
     """Reads its inputs, writes what it makes; no network."""
     # A program that the operator names by its path has to be readable wherever it lies.
     program = tuple(part for part in settings.engine_command if part.startswith("/") and Path(part).is_file())
@@ -24,12 +24,12 @@ def of_engine(place: Workplace, settings: Settings) -> Cage:
     )
 
 
-def of_reader(place: Workplace, settings: Settings) -> Cage:
+def of_reader(place: JobFolders, settings: Settings) -> Cage:
     """Reads a hub dataset's files and writes them anew; no network."""
     return Cage(write=(str(place.root),), file_bytes=max(settings.engine_file_bytes, settings.max_dataset_bytes))
 
 
-def hand_over(place: Workplace, settings: Settings) -> None:
+def hand_over(place: JobFolders, settings: Settings) -> None:
     """Give the job's folder to the user that the engine becomes; what leads to it may be passed through, not listed."""
     if settings.engine_user is None or os.getuid() != 0:
         return

@@ -12,7 +12,7 @@ from api_schemas.spec.job import EngineSpec
 from checkpoints.describe import Checkpoint
 from checkpoints.sizes import accounting
 from worker.engine.checkpoint.gate import check_reload
-from worker.engine.checkpoint.load import Loaded, load_step
+from worker.engine.checkpoint.load import LoadedModel, load_step
 from worker.engine.checkpoint.records import StepRecord, write_metrics, write_pruning
 from worker.engine.checkpoint.save import make_durable, save_checkpoint
 from worker.engine.data import PreparedData
@@ -24,7 +24,7 @@ from worker.engine.pruning.cutting import Cutting, Scored
 from worker.engine.pruning.selection import Kept
 from worker.engine.pruning.sensitivity import analyse
 from worker.engine.pruning.targets import neurons_met, requested_sparsity, target_met
-from worker.engine.recovery.recover import Recovering
+from worker.engine.recovery.recover import Recovery
 from worker.engine.report import write_model_card, write_report
 from worker.engine.runtime.determinism import step_seed
 from worker.engine.runtime.memory_use import most_memory
@@ -48,7 +48,7 @@ class Job:
     reporter: Reporter
     cutting: Cutting
     measure: Measure
-    recovering: Recovering
+    recovery: Recovery
 
     def folder(self, step: int) -> Path:
         """Where a step is written."""
@@ -90,7 +90,7 @@ class Job:
         make_durable(folder)
         return metrics, kept, scored
 
-    def _sensitivity(self, dense: Loaded) -> tuple[Scored | None, Sensitivity | None]:
+    def _sensitivity(self, dense: LoadedModel) -> tuple[Scored | None, Sensitivity | None]:
         """What each layer alone would cost, and the scores it was judged by: those of step 1. None where not asked for."""
         samples, report = self.spec.evaluate.sensitivity_samples, self.reporter
         if samples is None or Part.ATTENTION not in self.spec.pruning.cuts:
@@ -114,7 +114,7 @@ class Job:
         self,
         number: int,
         target: float,
-        before: Loaded,
+        before: LoadedModel,
         history: Sequence[StepMetrics],
         kept: Kept,
         *,
@@ -137,14 +137,16 @@ class Job:
         report.phase(Phase.EVALUATING, number)
         unrecovered = measure.scores(smaller, Split.VALIDATION)
         report.phase(Phase.FINETUNING, number)
-        model, recovered = self.recovering.recover(smaller, number, unrecovered)
+        model, recovered = self.recovery.recover(smaller, number, unrecovered)
 
         report.phase(Phase.PACKAGING, number)
         folder = self.folder(number)
         stock, query_scale = save_checkpoint(folder, model, self.original)
         self._keep_latency_table(folder)
-        kind = model.kind
-        record = StepRecord(number, kind.family.name, kind.name, self.spec, model.widths, kept, stock, query_scale)
+        model_spec = model.model_spec
+        record = StepRecord(
+            number, model_spec.family.name, model_spec.name, self.spec, model.widths, kept, stock, query_scale
+        )
         write_pruning(folder, record, history)
         # From here on the file is the model: what is measured is what is downloaded, rounding included.
         written = load_step(folder)
@@ -185,7 +187,7 @@ class Job:
         return metrics, kept, result
 
     def _result(
-        self, steps: tuple[StepMetrics, ...], newest: Loaded, *, last: bool
+        self, steps: tuple[StepMetrics, ...], newest: LoadedModel, *, last: bool
     ) -> tuple[tuple[StepMetrics, ...], JobResult | None]:
         """Whether the job ends with the last of `steps`, whose model is `newest`; if so, test is reported, once.
 
@@ -208,7 +210,7 @@ class Job:
         if self.cutting.latency is not None:
             write_latency_table(folder, self.cutting.latency.table)
 
-    def _export(self, folder: Path, written: Loaded) -> tuple[ExportMetrics, ...]:
+    def _export(self, folder: Path, written: LoadedModel) -> tuple[ExportMetrics, ...]:
         """The files that the spec asks for beside the weights, checked and measured."""
         return export(
             folder,

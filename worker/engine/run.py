@@ -12,11 +12,11 @@ from api_schemas.results.events import DataReady, Finished, Started, StepDone
 from api_schemas.results.metrics import StepMetrics
 from api_schemas.spec.job import EngineSpec
 from checkpoints.describe import Checkpoint, describe_folder
-from checkpoints.planning.feasibility import check_reachable
+from checkpoints.planning.feasibility import check_feasible
 from checkpoints.planning.schedule import step_targets
 from checkpoints.sizes.cost_model import passes, tensor_bytes
 from checkpoints.task_rules import check_exports, check_labels, check_layout
-from worker.engine.checkpoint.load import Loaded, load_original, load_step
+from worker.engine.checkpoint.load import LoadedModel, load_original, load_step
 from worker.engine.checkpoint.records import read_step, versions
 from worker.engine.data import FeatureSplit, PreparedData, prepare
 from worker.engine.evaluate import answers_of
@@ -29,7 +29,7 @@ from worker.engine.latency.timing import inputs_of
 from worker.engine.models.model_spec import on_device
 from worker.engine.pruning.cutting import Cutting, Scored
 from worker.engine.pruning.targets import check_latency
-from worker.engine.recovery.recover import Recovering
+from worker.engine.recovery.recover import Recovery
 from worker.engine.runtime.determinism import prepare_torch
 from worker.engine.runtime.memory_use import most_memory
 from worker.engine.runtime.microbatch import at_most
@@ -90,7 +90,7 @@ def _prepare(inputs: Inputs, spec: EngineSpec, described: Checkpoint, reporter: 
 
 
 def _ready(
-    inputs: Inputs, spec: EngineSpec, task: Task, dense: Loaded, data: PreparedData, device: torch.device
+    inputs: Inputs, spec: EngineSpec, task: Task, dense: LoadedModel, data: PreparedData, device: torch.device
 ) -> PreparedData:
     """The data as the task needs it."""
 
@@ -103,7 +103,12 @@ def _ready(
 
 
 def _latency(
-    inputs: Inputs, spec: EngineSpec, described: Checkpoint, dense: Loaded, data: PreparedData, device: torch.device
+    inputs: Inputs,
+    spec: EngineSpec,
+    described: Checkpoint,
+    dense: LoadedModel,
+    data: PreparedData,
+    device: torch.device,
 ) -> LatencyModel | None:
     """For a latency target, what latencies are looked up in: measured here, or as it was committed when the job resumes.
 
@@ -115,7 +120,7 @@ def _latency(
         return LatencyModel(read_latency_table(inputs.out / f"step-{inputs.resume}"))
     model = on_device(dense.model, device)
     batch = inputs_of(data.splits[Split.VALIDATION], spec.evaluate.latency_batch_sizes[0], model, device)
-    latency = LatencyModel(measure_latency_table(model, dense.kind, dense.widths, batch))
+    latency = LatencyModel(measure_latency_table(model, dense.model_spec, dense.widths, batch))
     check_latency(latency, described.shape, spec.pruning)
     return latency
 
@@ -132,7 +137,7 @@ def run(inputs: Inputs, spec: EngineSpec, emit: Emit) -> None:
     check_labels(described.architecture.head, spec.pruning)
     check_exports(described.family, described.architecture.head, spec.exports)
     check_layout(described.family, spec.pruning)
-    check_reachable(described.shape, described.widths, spec.pruning)
+    check_feasible(described.shape, described.widths, spec.pruning)
     targets = step_targets(described.shape, described.widths, spec.pruning)
     emit(
         Started(
@@ -159,7 +164,7 @@ def run(inputs: Inputs, spec: EngineSpec, emit: Emit) -> None:
     measure = Measure(spec.evaluate, described, data, dense, task, device, reporter, inputs.microbatch)
     # A recovery that was under way can only be that of the first step which is not committed.
     earlier = {(inputs.resume or 0) + 1: inputs.training} if inputs.training is not None else {}
-    recovering = Recovering(
+    recovery = Recovery(
         spec,
         described,
         data,
@@ -171,7 +176,7 @@ def run(inputs: Inputs, spec: EngineSpec, emit: Emit) -> None:
         earlier,
         inputs.microbatch,
     )
-    job = Job(spec, inputs.model, inputs.out, described, data, device, reporter, cutting, measure, recovering)
+    job = Job(spec, inputs.model, inputs.out, described, data, device, reporter, cutting, measure, recovery)
 
     scored: Scored | None = None
     if inputs.resume is None:

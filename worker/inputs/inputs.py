@@ -31,7 +31,7 @@ from worker.inputs.hub import Away, Hub, Refused
 from worker.inputs.hub_dataset import fetch_dataset
 from worker.inputs.remote_models import TransientFailure
 from worker.supervisor.heartbeat import Heartbeat
-from worker.supervisor.job_folders import Workplace
+from worker.supervisor.job_folders import JobFolders
 from worker.supervisor.job_log import JobLog
 from worker.supervisor.retries import stored
 
@@ -57,7 +57,7 @@ class Inputs:
         self._artifacts = artifacts
         self._settings = settings
 
-    def fetch(self, job: Job, place: Workplace, beat: Heartbeat, job_log: JobLog) -> None:
+    def fetch(self, job: Job, place: JobFolders, beat: Heartbeat, job_log: JobLog) -> None:
         """Fill `place`. Raises SecateurError where the job cannot ever run, TransientFailure, or Interrupted."""
         for folder in (place.model, place.data, place.out, place.cache, place.home):
             folder.mkdir()
@@ -126,7 +126,7 @@ class Inputs:
             except SecateurError as error:
                 raise _lost(file.name) if error.code is ErrorCode.CHECKSUM_MISMATCH else error from error
 
-    def _fetch_training(self, training: TrainingFile, place: Workplace, beat: Heartbeat) -> None:
+    def _fetch_training(self, training: TrainingFile, place: JobFolders, beat: Heartbeat) -> None:
         """Where it is gone or damaged the recovery begins anew."""
         try:
             self._fetch(training.key, place.training, training.sha256, beat)
@@ -139,7 +139,7 @@ class Inputs:
         with _room():
             stored(lambda: self._artifacts.fetch(key, path, sha256), self._settings.storage_patience_seconds, beat)
 
-    def _fetch_hub_dataset(self, dataset: HubDataset, place: Workplace, beat: Heartbeat, job_log: JobLog) -> None:
+    def _fetch_hub_dataset(self, dataset: HubDataset, place: JobFolders, beat: Heartbeat, job_log: JobLog) -> None:
         """Fetched here, by the rules for calls to elsewhere; read by a child: the datasets library parses a stranger's files, and
         this process holds the credentials."""
         settings = self._settings

@@ -32,7 +32,7 @@ from worker.children.child import Child, minimal_environment
 from worker.supervisor import retries
 from worker.supervisor.engine_output import Crashed, OutOfMemory, committed_result, obituary, parse_event, verdict
 from worker.supervisor.heartbeat import Heartbeat, Interrupted, Reason
-from worker.supervisor.job_folders import Workplace
+from worker.supervisor.job_folders import JobFolders
 from worker.supervisor.job_log import JobLog
 from worker.supervisor.memory import MemoryWatch, oom_kills, samples_at_once
 from worker.supervisor.step_files import Uploads
@@ -53,7 +53,7 @@ class Attempt:
         database: Database,
         artifacts: Artifacts,
         job: Job,
-        place: Workplace,
+        place: JobFolders,
         beat: Heartbeat,
         job_log: JobLog,
     ) -> None:

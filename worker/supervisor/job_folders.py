@@ -5,7 +5,7 @@ from pathlib import Path
 
 
 @dataclass(frozen=True)
-class Workplace:
+class JobFolders:
     """Folders of one job: what the engine is told on its command line."""
 
     root: Path

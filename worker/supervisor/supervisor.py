@@ -42,7 +42,7 @@ from worker.supervisor import retries
 from worker.supervisor.attempt import Attempt
 from worker.supervisor.engine_output import RETRIED, Crashed, OutOfMemory
 from worker.supervisor.heartbeat import Heartbeat, Interrupted, Reason
-from worker.supervisor.job_folders import Workplace
+from worker.supervisor.job_folders import JobFolders
 from worker.supervisor.job_log import JobLog
 from worker.supervisor.scratch import Scratch
 
@@ -110,7 +110,7 @@ class Supervisor:
         end: Callable[[], None]
         try:
             with self._scratch.job(job.id) as folder:
-                result = self._work(job, Workplace(folder), beat, job_log)
+                result = self._work(job, JobFolders(folder), beat, job_log)
         except Interrupted as stop:
             end = partial(self._stopped, job, lease, stop.reason)
         except SecateurError as error:
@@ -133,7 +133,7 @@ class Supervisor:
         beat.flush()
         end()
 
-    def _work(self, job: Job, place: Workplace, beat: Heartbeat, job_log: JobLog) -> JobResult | None:
+    def _work(self, job: Job, place: JobFolders, beat: Heartbeat, job_log: JobLog) -> JobResult | None:
         """Returns what the job comes to when the engine has finished; raises in every other case."""
         self._inputs.fetch(job, place, beat, job_log)
         beat.check()

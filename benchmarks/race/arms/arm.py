@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.race.track import Track
-from worker.engine.checkpoint.load import Loaded
+from worker.engine.checkpoint.load import LoadedModel
 
-Cut = Callable[[Track, int, float], Loaded]
+Cut = Callable[[Track, int, float], LoadedModel]
 """(track, seed, target share) -> a smaller model. The dense model of the track is not changed. Raises Unreachable."""
 
 

@@ -30,7 +30,7 @@ from transformers import PreTrainedModel
 from benchmarks.race.arms.arm import Arm
 from benchmarks.race.track import Track
 from checkpoints.sizes.accounting import attention_parameters, qk_channel_parameters, vo_channel_parameters
-from worker.engine.checkpoint.load import Loaded
+from worker.engine.checkpoint.load import LoadedModel
 from worker.engine.data.split import Inputs
 from worker.engine.models.attention import AttentionBlock, attention_blocks
 from worker.engine.pruning.selection import HeadKeep, Keep, widths_of
@@ -43,8 +43,8 @@ DAMPING = 1.0
 LARGEST_MASK = 10.0
 
 
-def _blocks(loaded: Loaded) -> tuple[AttentionBlock, ...]:
-    return attention_blocks(loaded.model, loaded.kind, loaded.widths)
+def _blocks(loaded: LoadedModel) -> tuple[AttentionBlock, ...]:
+    return attention_blocks(loaded.model, loaded.model_spec, loaded.widths)
 
 
 def mask_gradients(track: Track, seed: int) -> Tensor:
@@ -116,7 +116,7 @@ def rearrange(gradients_NH: Tensor, going: set[int]) -> set[int]:
 
 
 @torch.no_grad()
-def _tune(track: Track, seed: int, keep: Keep, smaller: Loaded) -> None:
+def _tune(track: Track, seed: int, keep: Keep, smaller: LoadedModel) -> None:
     """Scale the columns of W_o of the heads that are left, in place, first layer first."""
     split, dense = track.calibration(seed), track.dense
     for number, (block, layer) in enumerate(zip(_blocks(smaller), keep, strict=True)):
@@ -188,7 +188,7 @@ def _count(track: Track, target: float) -> int:
     return nearest if off <= 0.01 else math.floor(exact)
 
 
-def _cut(track: Track, seed: int, target: float) -> Loaded:
+def _cut(track: Track, seed: int, target: float) -> LoadedModel:
     dense = track.dense
     gradients_NLH = track.once(("kwon", seed), lambda: mask_gradients(track, seed))
     going = search(gradients_NLH, _count(track, target))
@@ -203,7 +203,7 @@ def _cut(track: Track, seed: int, target: float) -> Loaded:
     )
     smaller = replace(
         dense,
-        model=cut(dense.model, dense.kind, dense.widths, keep),
+        model=cut(dense.model, dense.model_spec, dense.widths, keep),
         widths=widths_of(keep, dense.widths),
     )
     _tune(track, seed, keep, smaller)

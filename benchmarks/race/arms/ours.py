@@ -9,8 +9,8 @@ from api_schemas.spec.presets import PRESETS
 from benchmarks.race.arms.arm import Arm
 from benchmarks.race.track import Track, Unreachable
 from checkpoints.planning.feasibility import max_share
-from worker.engine.checkpoint.load import Loaded
-from worker.engine.pruning.cutting import Cutting, wanted
+from worker.engine.checkpoint.load import LoadedModel
+from worker.engine.pruning.cutting import Cutting, required_statistics
 from worker.engine.runtime.progress import Reporter
 
 VERSION = 2
@@ -43,7 +43,7 @@ def _spec(changes: Mapping[str, Any], samples: int, seed: int, target: float) ->
     return EngineSpec.model_validate({"pruning": pruning, "finetune": None, "seed": seed})
 
 
-def _cut(changes: Mapping[str, Any], track: Track, seed: int, target: float) -> Loaded:
+def _cut(changes: Mapping[str, Any], track: Track, seed: int, target: float) -> LoadedModel:
     spec = _spec(changes, track.calibration_samples, seed, target)
     pruning = spec.pruning
     limit = max_share(track.described.shape, track.dense.widths, pruning)
@@ -51,7 +51,7 @@ def _cut(changes: Mapping[str, Any], track: Track, seed: int, target: float) -> 
         raise Unreachable(f"{pruning.granularity.value} removes at most {limit:.1%}")
     cutting = Cutting(spec, track.described, track.data, track.task, track.device, Reporter(lambda _event: None, 1, {}))
     # What is observed and how it is scored does not depend on the target, nor on how ranks are given out.
-    seen = tuple(sorted(wanted(pruning)))
+    seen = tuple(sorted(required_statistics(pruning)))
     scoring = (pruning.basis, pruning.criterion, seen, pruning.calibration.model_dump_json(), seed)
     scored = track.once(("ours", *scoring), lambda: cutting.score(track.dense, 1))
     return cutting.prune(scored, target)[0]

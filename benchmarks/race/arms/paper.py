@@ -8,11 +8,11 @@ from api_schemas.spec.pruning import Pruning
 from benchmarks.race.arms.arm import Arm, Cut
 from benchmarks.race.track import Track, Unreachable
 from checkpoints.planning.feasibility import max_sparsity
-from worker.engine.checkpoint.load import Loaded
+from worker.engine.checkpoint.load import LoadedModel
 from worker.engine.models.attention import attention_blocks
 from worker.engine.pruning.selection import select, widths_of
 from worker.engine.pruning.surgery import cut
-from worker.engine.scoring import WANTS, LayerScores, observe, score
+from worker.engine.scoring import REQUIRED_STATISTICS, LayerScores, observe, score
 
 VERSION = 1
 BATCH = 8
@@ -22,21 +22,26 @@ PAPER_GRANULARITIES = (Granularity.ENTIRE_HEAD, Granularity.SAME_CHANNEL, Granul
 def scores(track: Track, criterion: Criterion, seed: int) -> tuple[LayerScores, ...]:
     """Scores of the dense model's channels; gradients are taken once a seed for all arms of the grid."""
     dense = track.dense
-    blocks = attention_blocks(dense.model, dense.kind, dense.widths)
+    blocks = attention_blocks(dense.model, dense.model_spec, dense.widths)
     observed = None
-    if WANTS[criterion]:
+    if REQUIRED_STATISTICS[criterion]:
         batches = track.batches(track.calibration(seed), BATCH)
         observed = track.once(
             ("paper", criterion, seed),
             lambda: observe(
-                dense.model, blocks, batches, track.scoring_loss(seed), WANTS[criterion], outputs=track.task.outputs
+                dense.model,
+                blocks,
+                batches,
+                track.scoring_loss(seed),
+                REQUIRED_STATISTICS[criterion],
+                outputs=track.task.outputs,
             ),
         )
     return score(criterion, blocks, observed=observed, seed=seed)
 
 
 def _cut(granularity: Granularity, criterion: Criterion, scope: Scope) -> Cut:
-    def run(track: Track, seed: int, target: float) -> Loaded:
+    def run(track: Track, seed: int, target: float) -> LoadedModel:
         dense, shape = track.dense, track.described.shape
         limit = max_sparsity(shape, dense.widths, granularity)
         if target > limit + 0.01:
@@ -51,7 +56,7 @@ def _cut(granularity: Granularity, criterion: Criterion, scope: Scope) -> Cut:
             }
         )
         keep = select(scores(track, criterion, seed), dense.widths, shape, spec, share=target)
-        smaller = cut(dense.model, dense.kind, dense.widths, keep)
+        smaller = cut(dense.model, dense.model_spec, dense.widths, keep)
         return replace(dense, model=smaller, widths=widths_of(keep, dense.widths))
 
     return run

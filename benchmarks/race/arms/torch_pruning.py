@@ -24,7 +24,7 @@ from api_schemas.results.widths import AttentionWidths
 from benchmarks.race.arms.arm import Arm, Cut
 from benchmarks.race.track import Track, Unreachable
 from checkpoints.sizes import accounting
-from worker.engine.checkpoint.load import Loaded
+from worker.engine.checkpoint.load import LoadedModel
 from worker.engine.models.model_spec import build, on_device
 
 VERSION = 1
@@ -178,7 +178,7 @@ def _requests(target: float, mode: str, scope: str, layers: int, heads: int, wid
 
 
 def _cut(kind: str, mode: str, scope: str) -> Cut:
-    def run(track: Track, seed: int, target: float) -> Loaded:
+    def run(track: Track, seed: int, target: float) -> LoadedModel:
         shape, widths = track.described.shape, track.dense.widths
         gradients = _gradients(track, kind, seed)
         dense = track.once(("torch-pruning", "stock"), lambda: _stock(track))
@@ -199,7 +199,9 @@ def _cut(kind: str, mode: str, scope: str) -> Cut:
         # The library's arms prune attention alone.
         left = _widths(model, widths.head_dim).model_copy(update={"feed_forward": widths.feed_forward})
         loaded = replace(
-            track.dense, model=build(track.dense.kind, model.config.to_dict(), left, model.state_dict()), widths=left
+            track.dense,
+            model=build(track.dense.model_spec, model.config.to_dict(), left, model.state_dict()),
+            widths=left,
         )
         _check(track, model, loaded.model)
         return loaded

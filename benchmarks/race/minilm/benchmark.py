@@ -22,7 +22,7 @@ from benchmarks.race.cells import Store
 from benchmarks.race.evaluation import BATCH
 from benchmarks.race.minilm import sentences, tables
 from benchmarks.race.results.summary import summarise
-from benchmarks.race.runs import Heats, select
+from benchmarks.race.runs import Runs, select
 from benchmarks.race.spectrum import spectrum
 from benchmarks.race.track import Track, digest
 from checkpoints.describe import describe_folder
@@ -124,7 +124,7 @@ def race(out: Path, results: Path | None, pattern: str, *, quick: bool) -> Path:
     out = out / "quick" if quick else out
     texts = sentences.drawn()
     track = lay(checkpoint(), texts, programme.calibration)
-    heats, arms = Heats(track, Store(out)), all_arms()
+    heats, arms = Runs(track, Store(out)), all_arms()
     entered = select(select(arms, programme.arms), pattern)
     heats.one_shot(entered, programme.targets, (0,))
     heats.one_shot(select(entered, r"^ours/best$"), programme.targets, programme.redrawn)

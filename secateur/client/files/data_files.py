@@ -14,7 +14,7 @@ from api_schemas.spec.inputs import Splits
 from checkpoints.data.layout import Files, Layout, find_layout
 from checkpoints.data.split_names import ALIASES, split_of
 from secateur.client.files.uploads import LocalFile
-from secateur.client.told import Told, tell
+from secateur.client.progress import ProgressCallback, tell
 from secateur.client.transport.backend import Backend
 from secateur.errors import InvalidRequest, MissingDependency
 
@@ -25,7 +25,7 @@ _BATCH_ROWS = 256
 
 @asynccontextmanager
 async def data_files(
-    backend: Backend, data: Any, splits: Splits, progress: Told | None
+    backend: Backend, data: Any, splits: Splits, progress: ProgressCallback | None
 ) -> AsyncGenerator[list[LocalFile]]:
     """The shards to upload. What has to be packed for it lies in a temporary folder until the end of the block.
 
@@ -58,7 +58,9 @@ async def data_files(
         raise _unusable(detail, "dataset_schema")
 
 
-async def _told(backend: Backend, steps: Iterator[int], total: int, unit: str, progress: Told | None) -> None:
+async def _told(
+    backend: Backend, steps: Iterator[int], total: int, unit: str, progress: ProgressCallback | None
+) -> None:
     """Run through `steps`, each of which says how much it has done."""
     done = 0
     try:

@@ -9,7 +9,7 @@ import httpx
 from api_schemas.api.resources import CheckpointFile, CheckpointResource
 from secateur import errors
 from secateur.client.files.digests import Digest, digested
-from secateur.client.told import Told, tell
+from secateur.client.progress import ProgressCallback, tell
 from secateur.client.transport.connection import Connection, delay, hopeless, segment
 from secateur.client.transport.problems import error_of
 
@@ -18,7 +18,11 @@ _TOLD_EVERY = 2**20
 
 
 async def download(
-    connection: Connection, job_id: str, checkpoint: CheckpointResource, folder: Path, progress: Told | None = None
+    connection: Connection,
+    job_id: str,
+    checkpoint: CheckpointResource,
+    folder: Path,
+    progress: ProgressCallback | None = None,
 ) -> Path:
     """Fetch every file of a step into `folder`, which is made. What is there already, with the right SHA-256, stays.
 
@@ -71,7 +75,11 @@ async def _is_whole(connection: Connection, place: Path, file: CheckpointFile) -
 
 
 async def _fetch(
-    connection: Connection, address: str, file: CheckpointFile, part: Path, tally: tuple[int, int, Told | None]
+    connection: Connection,
+    address: str,
+    file: CheckpointFile,
+    part: Path,
+    tally: tuple[int, int, ProgressCallback | None],
 ) -> None:
     """All of one file in `part`, checked. Failures count only where nothing came between them."""
     digest = Digest()
@@ -122,7 +130,7 @@ async def _more(
     file: CheckpointFile,
     part: Path,
     digest: Digest,
-    tally: tuple[int, int, Told | None],
+    tally: tuple[int, int, ProgressCallback | None],
 ) -> Digest:
     """One request for what is missing. Returns the digest of what is there then."""
     backend, (done, total, progress) = connection.backend, tally

@@ -15,7 +15,7 @@ from api_schemas.api.resources import DatasetResource, ModelResource, ResumableF
 from api_schemas.enums import UploadState
 from secateur import errors
 from secateur.client.files.digests import Digest, digested
-from secateur.client.told import Told, tell
+from secateur.client.progress import ProgressCallback, tell
 from secateur.client.transport.connection import Connection, delay, segment
 
 PIECE = 16 * 2**20
@@ -56,7 +56,7 @@ async def upload(
     name: str | None,
     files: Sequence[LocalFile],
     completion: Mapping[str, Any] | None = None,
-    progress: Told | None = None,
+    progress: ProgressCallback | None = None,
 ) -> R:
     """Declare, send, complete. Returns it ready for jobs.
 
@@ -90,7 +90,7 @@ async def upload(
     return ready
 
 
-async def _hashed(connection: Connection, files: Sequence[LocalFile], progress: Told | None) -> list[_Sent]:
+async def _hashed(connection: Connection, files: Sequence[LocalFile], progress: ProgressCallback | None) -> list[_Sent]:
     total = sum(file.path.stat().st_size for file in files)
     done, found = 0, []
     for file in files:
@@ -127,7 +127,7 @@ async def _send(
     place: str | None,
     before: int,
     total: int,
-    progress: Told | None,
+    progress: ProgressCallback | None,
 ) -> None:
     """One file, to `place` if there is one already. After a failure the service is asked how far it has come; so many failures
     in a row as there are retries are too many."""

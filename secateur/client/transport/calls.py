@@ -15,7 +15,7 @@ from secateur.client.files.data_files import data_files
 from secateur.client.files.model_files import Saves, model_files, saved
 from secateur.client.files.uploads import upload
 from secateur.client.job_request import JobFields, body_of
-from secateur.client.told import Told
+from secateur.client.progress import ProgressCallback
 from secateur.client.transport.connection import Connection, parsed, segment
 from secateur.errors import InvalidRequest
 
@@ -38,7 +38,7 @@ class Calls:
         *,
         processor: Saves | None = None,
         name: str | None = None,
-        progress: Told | None = None,
+        progress: ProgressCallback | None = None,
     ) -> ModelResource:
         """As `Secateur.upload_model`."""
         if isinstance(model, str | Path):
@@ -57,7 +57,7 @@ class Calls:
         finally:
             await work(lambda: live.__exit__(None, None, None))
 
-    async def _upload_model(self, folder: Path, name: str, progress: Told | None) -> ModelResource:
+    async def _upload_model(self, folder: Path, name: str, progress: ProgressCallback | None) -> ModelResource:
         return await upload(self._connection, "models", ModelResource, name, model_files(folder), None, progress)
 
     async def upload_dataset(
@@ -67,7 +67,7 @@ class Calls:
         name: str | None = None,
         columns: Columns | Mapping[str, Any] | None = None,
         splits: Splits | Mapping[str, Any] | None = None,
-        progress: Told | None = None,
+        progress: ProgressCallback | None = None,
     ) -> DatasetResource:
         """As `Secateur.upload_dataset`."""
         if name is None:

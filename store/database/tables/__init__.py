@@ -7,12 +7,12 @@ from store.database.tables.access import ApiKey, AuditRow, BrowserSession, Idemp
 from store.database.tables.base import ID_LENGTH, KEY_LENGTH, NAME_LENGTH, NAMING, Base, Owned
 from store.database.tables.jobs import (
     Job,
+    JobCostRow,
     JobEventRow,
     JobLabel,
     JobLogRow,
     JobStep,
     JobStepFile,
-    ObservationRow,
     TrainingFile,
 )
 from store.database.tables.queue import OutboxMessage
@@ -30,12 +30,12 @@ __all__ = [
     "BrowserSession",
     "IdempotencyKey",
     "Job",
+    "JobCostRow",
     "JobEventRow",
     "JobLabel",
     "JobLogRow",
     "JobStep",
     "JobStepFile",
-    "ObservationRow",
     "OutboxMessage",
     "Owned",
     "ResumablePart",

@@ -21,7 +21,7 @@ from api_schemas.enums import JobState, Phase
 from api_schemas.results.events import JOB_EVENT_BODY, JobEventBody
 from api_schemas.results.metrics import DataSummary, JobResult, StepMetrics
 from api_schemas.spec.job import JobRequest
-from checkpoints.sizes.job_cost import Observation
+from checkpoints.sizes.job_cost import JobCost
 from store.database.clock import now
 from store.database.documents import Document
 from store.database.tables.base import ID_LENGTH, KEY_LENGTH, NAME_LENGTH, Base, Owned
@@ -174,7 +174,7 @@ class JobLogRow(Owned, Base):
     created_at: Mapped[datetime] = mapped_column(default=now())
 
 
-class ObservationRow(Base):
+class JobCostRow(Base):
     """What a finished job took, as future ones are estimated by. Nobody's: it says nothing of whose job it was."""
 
     __tablename__ = "observations"
@@ -184,4 +184,4 @@ class ObservationRow(Base):
     family: Mapped[str] = mapped_column(String(64))
     device: Mapped[str] = mapped_column(String(64))
     created_at: Mapped[datetime] = mapped_column(default=now())
-    body: Mapped[Observation] = mapped_column(Document(Observation))
+    body: Mapped[JobCost] = mapped_column(Document(JobCost))

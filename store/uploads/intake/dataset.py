@@ -1,7 +1,7 @@
 """The dataset inspector: `python -m store.uploads.intake.dataset DIR` reads parquet shards and prints what they hold, as JSON.
 
 A program of its own, because it runs C libraries on bytes from strangers: a crash or an endless loop in there must not be
-the service's (inspector.py starts it, with limits). Output: {"contents": …} or {"error": …}, exit 0 either way.
+the service's (inspector.py starts it, with limits). FrozenModel: {"contents": …} or {"error": …}, exit 0 either way.
 """
 
 import argparse

@@ -11,7 +11,7 @@ from starlette.testclient import TestClient
 
 from service.app import create_app
 from service.services import Services
-from store.database.tables import ObservationRow
+from store.database.tables import JobCostRow
 from store.settings import Settings
 from tests.support.checkpoints.tiny import tiny_data, tiny_model
 from tests.support.local import local_client
@@ -102,7 +102,7 @@ def test_a_whole_job_is_foreseen(app: tuple[TestClient, Services], uploads: dict
     assert took / FACTOR < known["seconds"] < took * FACTOR, (known, done["metrics"])
     assert needed / FACTOR < known["host_memory_bytes"] < needed * FACTOR
     with services.database.read() as session:
-        assert session.scalar(select(func.count()).select_from(ObservationRow)) == 2
+        assert session.scalar(select(func.count()).select_from(JobCostRow)) == 2
 
 
 def test_where_the_worker_fetches_the_data_time_is_not_known(
@@ -114,7 +114,7 @@ def test_where_the_worker_fetches_the_data_time_is_not_known(
     assert found["seconds"] is None
     assert "fetched by the worker" in found["reason"]
     with services.database.write() as session:
-        session.execute(delete(ObservationRow))
+        session.execute(delete(JobCostRow))
     refused = client.post("/v1/jobs:estimate", json=job(uploads, 0.3, 1, 1) | {"model": {"type": "upload", "id": "x"}})
     assert refused.status_code == 422
     target = {"target": {"latency": 0.1}, "granularity": "ragged"}

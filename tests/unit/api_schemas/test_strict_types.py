@@ -5,15 +5,15 @@ from typing import Any, Literal
 import pytest
 from pydantic import Field, ValidationError
 
-from api_schemas.base import Strict
+from api_schemas.base import StrictModel
 from api_schemas.enums import Granularity
 
 
-class Inner(Strict):
+class Inner(StrictModel):
     share: float | None = None
 
 
-class Outer(Strict):
+class Outer(StrictModel):
     count: int = 1
     counts: tuple[int, ...] = ()
     named: dict[str, float] = Field(default_factory=dict)

@@ -8,9 +8,9 @@ from api_schemas.enums import Granularity, TargetKind
 from api_schemas.errors import SecateurError
 from api_schemas.results.widths import AttentionWidths
 from api_schemas.spec.pruning import Pruning
-from checkpoints.planning.feasibility import check_reachable, max_share, max_sparsity, narrowest, smallest_cut
+from checkpoints.planning.feasibility import check_feasible, max_share, max_sparsity, narrowest, smallest_cut
 from checkpoints.sizes import accounting
-from checkpoints.sizes.cost_unit import Unit
+from checkpoints.sizes.cost_unit import CostUnit
 from tests.support.checkpoints.shapes import equal_shape
 
 LAYERS, HEADS, WIDTH, HIDDEN = 4, 4, 16, 64
@@ -29,7 +29,7 @@ def pruning(share: float = 0.5, kind: str = "attention_sparsity", **changes: Any
 
 def refused(spec: Pruning) -> SecateurError:
     with pytest.raises(SecateurError) as caught:
-        check_reachable(SHAPE, DENSE, spec)
+        check_feasible(SHAPE, DENSE, spec)
     return caught.value
 
 
@@ -42,10 +42,10 @@ def test_units_count_what_accounting_counts() -> None:
         TargetKind.FLOPS: 1 - accounting.total_flops(SHAPE, cut) / accounting.total_flops(SHAPE, DENSE),
     }
     for kind, share in expected.items():
-        assert Unit.of(SHAPE, kind).share(cut) == pytest.approx(share, abs=1e-12)
-        assert Unit.of(SHAPE, kind).share(DENSE) == 0
+        assert CostUnit.of(SHAPE, kind).share(cut) == pytest.approx(share, abs=1e-12)
+        assert CostUnit.of(SHAPE, kind).share(DENSE) == 0
     with pytest.raises(ValueError, match="measured"):
-        Unit.of(SHAPE, TargetKind.LATENCY)
+        CostUnit.of(SHAPE, TargetKind.LATENCY)
 
 
 MOST = [
@@ -109,7 +109,7 @@ def test_the_least_that_can_go(granularity: str, changes: dict[str, Any], parame
     assert smallest_cut(SHAPE, DENSE, spec, TargetKind.ATTENTION_SPARSITY) == pytest.approx(parameters / ATTENTION)
     assert smallest_cut(SHAPE, DENSE, spec, TargetKind.PARAMETERS) == pytest.approx(parameters / 4 / ATTENTION)
     share = parameters / ATTENTION
-    check_reachable(SHAPE, DENSE, pruning(0.51 * share, granularity=granularity, **changes))
+    check_feasible(SHAPE, DENSE, pruning(0.51 * share, granularity=granularity, **changes))
     assert (
         f"smallest cut {share:.4g}"
         in refused(pruning(0.49 * share, granularity=granularity, **changes)).errors[0].detail
@@ -120,7 +120,7 @@ def test_the_least_that_can_go(granularity: str, changes: dict[str, Any], parame
 def test_a_target_out_of_reach_names_the_maximum_in_its_own_unit(kind: str) -> None:
     for granularity in Granularity:
         most = max_share(SHAPE, DENSE, pruning(0.5, kind, granularity=granularity, min_channels=4))
-        check_reachable(SHAPE, DENSE, pruning(most - 1e-6, kind, granularity=granularity, min_channels=4))
+        check_feasible(SHAPE, DENSE, pruning(most - 1e-6, kind, granularity=granularity, min_channels=4))
         error = refused(pruning(most + 0.03, kind, granularity=granularity, min_channels=4))
         assert (error.code, error.errors[0].pointer) == ("sparsity_out_of_reach", f"/pruning/target/{kind}")
         assert error.errors[0].detail == f"maximum {most:.4f}"
@@ -130,13 +130,13 @@ def test_a_target_out_of_reach_names_the_maximum_in_its_own_unit(kind: str) -> N
 
 def test_all_of_attention_is_within_reach_where_no_head_has_to_stay() -> None:
     for granularity in ("entire_head", "head_and_channel"):
-        check_reachable(SHAPE, DENSE, pruning(0.999, granularity=granularity, min_heads=0))
+        check_feasible(SHAPE, DENSE, pruning(0.999, granularity=granularity, min_heads=0))
         assert refused(pruning(0.999, granularity=granularity)).code == "sparsity_out_of_reach"
 
 
 def test_latency_is_refused_beyond_what_a_model_without_attention_would_save() -> None:
     attention = LAYERS * 2 * CHANNELS * CHANNEL_FLOPS / FLOPS
-    check_reachable(SHAPE, DENSE, pruning(attention - 0.01, "latency"))
+    check_feasible(SHAPE, DENSE, pruning(attention - 0.01, "latency"))
     error = refused(pruning(attention + 0.01, "latency"))
     assert (error.code, error.errors[0].pointer) == ("sparsity_out_of_reach", "/pruning/target/latency")
     assert f"{attention:.4f}" in error.errors[0].detail
@@ -146,7 +146,7 @@ def test_latency_is_refused_beyond_what_a_model_without_attention_would_save() -
 def test_layers_that_cannot_be_left_out(exclude: list[int]) -> None:
     error = refused(pruning(0.2, exclude_layers=exclude))
     assert (error.code, error.errors[0].pointer) == ("invalid_request", "/pruning/exclude_layers")
-    check_reachable(SHAPE, DENSE, pruning(0.2, exclude_layers=[0, 0, 3]))
+    check_feasible(SHAPE, DENSE, pruning(0.2, exclude_layers=[0, 0, 3]))
 
 
 def test_widths_that_are_no_multiple_of_align() -> None:
@@ -155,8 +155,8 @@ def test_widths_that_are_no_multiple_of_align() -> None:
     for granularity in Granularity:
         spec = pruning(0.4, granularity=granularity, align=8)
         if granularity is Granularity.ENTIRE_HEAD:
-            check_reachable(shape, odd, spec)
+            check_feasible(shape, odd, spec)
             continue
         with pytest.raises(SecateurError, match="width 12") as caught:
-            check_reachable(shape, odd, spec)
+            check_feasible(shape, odd, spec)
         assert (caught.value.code, caught.value.errors[0].pointer) == ("width_misaligned", "/pruning/align")

@@ -10,9 +10,9 @@ from pydantic import ValidationError
 from api_schemas.enums import Granularity, Part, TargetKind
 from api_schemas.errors import SecateurError
 from api_schemas.spec.pruning import Pruning
-from checkpoints.planning.feasibility import check_reachable, least_channels, least_heads, least_neurons, smallest_cut
-from checkpoints.planning.width_estimate import expected_widths
-from checkpoints.sizes.cost_unit import Unit
+from checkpoints.planning.feasibility import check_feasible, least_channels, least_heads, least_neurons, smallest_cut
+from checkpoints.planning.width_estimate import estimate_widths
+from checkpoints.sizes.cost_unit import CostUnit
 from checkpoints.sizes.shape import FeedForwardShape, ModelShape
 from tests.support.checkpoints.shapes import equal_shape
 
@@ -51,7 +51,7 @@ def prunings(draw: st.DrawFn) -> Pruning:
         body["parts"] = draw(st.sampled_from([["attention"], ["feed_forward"], ["attention", "feed_forward"]]))
     try:
         pruning = Pruning.model_validate(body)
-        check_reachable(SHAPE, SHAPE.dense, pruning)
+        check_feasible(SHAPE, SHAPE.dense, pruning)
     except (ValidationError, SecateurError):
         assume(False)
     return pruning
@@ -60,18 +60,18 @@ def prunings(draw: st.DrawFn) -> Pruning:
 @given(prunings())
 @settings(max_examples=300, deadline=None)
 def test_the_target_is_met_to_a_structure_and_what_must_stay_stays(pruning: Pruning) -> None:
-    widths = expected_widths(SHAPE, pruning, pruning.target.share)
+    widths = estimate_widths(SHAPE, pruning, pruning.target.share)
     for kind, share in pruning.target.goals:
         # Each of the layers, sides and parts that are ranked apart is met to half a structure of its own.
         apart = 2 * LAYERS if pruning.scope == "local" or pruning.layout == "stock" or pruning.balance == "equal" else 1
         slack = apart * smallest_cut(SHAPE, SHAPE.dense, pruning, kind)
         if pruning.joint_parts:
             # The smallest may be a neuron where what is over is less than a head.
-            slack += Unit.of(SHAPE, kind).original([0]) / HEADS / Unit.of(SHAPE, kind).total
+            slack += CostUnit.of(SHAPE, kind).original([0]) / HEADS / CostUnit.of(SHAPE, kind).total
         if kind is TargetKind.ATTENTION_SPARSITY:
             # Whose denominator counts the output biases, which stay.
-            slack += 1 - Unit.of(SHAPE, kind).original(range(LAYERS)) / Unit.of(SHAPE, kind).total
-        assert abs(Unit.of(SHAPE, kind).share(widths) - share) <= slack
+            slack += 1 - CostUnit.of(SHAPE, kind).original(range(LAYERS)) / CostUnit.of(SHAPE, kind).total
+        assert abs(CostUnit.of(SHAPE, kind).share(widths) - share) <= slack
     for layer, neurons in zip(range(LAYERS), widths.feed_forward, strict=True):
         heads = widths.layers[layer]
         untouched = layer in pruning.exclude_layers
@@ -102,8 +102,8 @@ def test_the_target_is_met_to_a_structure_and_what_must_stay_stays(pruning: Prun
 )
 def test_half_of_four_layers_by_hand(granularity: str, layers: list[tuple[tuple[int, ...], tuple[int, ...]]]) -> None:
     """Six of twelve heads; eight of sixteen channels of every head."""
-    unit = Unit.of(SHAPE, TargetKind.ATTENTION_SPARSITY)
+    unit = CostUnit.of(SHAPE, TargetKind.ATTENTION_SPARSITY)
     half = unit.original(range(LAYERS)) / 2 / unit.total  # Output biases, which stay, are in the denominator.
     spec = Pruning.model_validate({"target": {"attention_sparsity": half}, "granularity": granularity, "min_heads": 1})
-    found = expected_widths(SHAPE, spec, spec.target.share)
+    found = estimate_widths(SHAPE, spec, spec.target.share)
     assert sorted((layer.qk, layer.vo) for layer in found.layers) == sorted(layers)

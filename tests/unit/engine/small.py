@@ -7,13 +7,13 @@ from api_schemas.results.widths import AttentionWidths
 from checkpoints.families.ast import AST
 from checkpoints.sizes.shape import FeedForwardShape, ModelShape
 from tests.support.checkpoints.shapes import equal_shape
-from worker.engine.checkpoint.load import Loaded
-from worker.engine.models.model_spec import Kind, build
+from worker.engine.checkpoint.load import LoadedModel
+from worker.engine.models.model_spec import ModelSpec, build
 
 LAYERS, HEADS, HEAD_DIM, HIDDEN, CLASSES = 3, 4, 8, 32, 5
 FRAMES, MELS, TOKENS, NEURONS = 40, 32, 14, 64
 DENSE = AttentionWidths.dense(LAYERS, HEADS, HEAD_DIM, (NEURONS,) * LAYERS)
-KIND = Kind(AST, "ASTForAudioClassification")
+KIND = ModelSpec(AST, "ASTForAudioClassification")
 
 
 def small_config(**changes: object) -> ASTConfig:
@@ -25,7 +25,7 @@ def small_config(**changes: object) -> ASTConfig:
     return ASTConfig(**{**values, **changes})
 
 
-def small_model(seed: int = 0) -> Loaded:
+def small_model(seed: int = 0) -> LoadedModel:
     """Random weights ten times the usual size, so that attention is not uniform and biases matter."""
     torch.manual_seed(seed)
     config = small_config(initializer_range=0.2)
@@ -33,7 +33,7 @@ def small_model(seed: int = 0) -> Loaded:
     for parameter in stock.parameters():
         if parameter.ndim == 1:
             torch.nn.init.normal_(parameter, std=0.2)
-    return Loaded(build(KIND, config.to_dict(), DENSE, stock.state_dict()), KIND, DENSE, torch.float32)
+    return LoadedModel(build(KIND, config.to_dict(), DENSE, stock.state_dict()), KIND, DENSE, torch.float32)
 
 
 def small_shape() -> ModelShape:

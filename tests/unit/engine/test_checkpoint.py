@@ -47,15 +47,15 @@ def write(folder, original, dtype=torch.float32, keep=None, neurons=None, **chan
         }
     )
     shape = describe_folder(tiny_model()).shape
-    scores = score(pruning.criterion, attention_blocks(original.model, original.kind, original.widths))
+    scores = score(pruning.criterion, attention_blocks(original.model, original.model_spec, original.widths))
     keep = keep or select(scores, original.widths, shape, pruning, share=0.5)
     kept = Kept(keep, neurons or all_neurons(original.widths))
     widths = kept.widths(original.widths)
-    smaller = cut(original.model, original.kind, original.widths, kept.heads, kept.neurons)
+    smaller = cut(original.model, original.model_spec, original.widths, kept.heads, kept.neurons)
     loaded = replace(original, model=smaller, widths=widths, dtype=dtype)
     stock, scale = save_checkpoint(folder, loaded, tiny_model())
     spec = EngineSpec(pruning=pruning)
-    write_pruning(folder, StepRecord(1, "ast", loaded.kind.name, spec, widths, kept, stock, scale), ())
+    write_pruning(folder, StepRecord(1, "ast", loaded.model_spec.name, spec, widths, kept, stock, scale), ())
     make_durable(folder)
     return loaded
 
@@ -119,12 +119,12 @@ def test_uneven_and_empty_layers_in_a_fresh_process(tmp_path, original, keep, dt
         expected, found = loaded.model(x).logits, written.model(x).logits
     assert dtype is not torch.float32 or torch.equal(found, expected)
     stored = load_file(tmp_path / "model.safetensors")
-    blocks = attention_blocks(written.model, written.kind, written.widths)
+    blocks = attention_blocks(written.model, written.model_spec, written.widths)
     for block, layer in zip(blocks, keep, strict=True):
         assert stored[f"{block.names['q']}.weight"].shape == (sum(len(head.qk) for head in layer), 32)
         assert stored[f"{block.names['o']}.weight"].shape == (32, sum(len(head.vo) for head in layer))
         assert stored[f"{block.names['o']}.bias"].shape == (32,)
-    again = cut(written.model, written.kind, written.widths, keep_all(written.widths))
+    again = cut(written.model, written.model_spec, written.widths, keep_all(written.widths))
     with torch.inference_mode():
         assert torch.equal(again(x).logits, found)
 

@@ -17,7 +17,7 @@ from worker.engine.models.model_spec import build
 def measured():
     loaded = small_model()
     state = torch.get_rng_state()
-    table = measure_latency_table(loaded.model, loaded.kind, loaded.widths, {"input_values": inputs(2)})
+    table = measure_latency_table(loaded.model, loaded.model_spec, loaded.widths, {"input_values": inputs(2)})
     assert torch.equal(torch.get_rng_state(), state)
     return loaded, table
 

@@ -16,17 +16,17 @@ from checkpoints.config.judge import plain_values
 from checkpoints.describe import describe_folder
 from checkpoints.families import family_named
 from worker.engine.data.settings import read_config as read_settings
-from worker.engine.models.model_spec import Kind, build, generate_alike
+from worker.engine.models.model_spec import ModelSpec, build, generate_alike
 
 PRUNING_FILE = "pruning.json"
 
 
 @dataclass(frozen=True)
-class Loaded:
+class LoadedModel:
     """A checkpoint in memory: a float32 model of the pruned class, with what its files said of it."""
 
     model: PreTrainedModel
-    kind: Kind
+    model_spec: ModelSpec
     widths: AttentionWidths
     dtype: torch.dtype
     """The dtype its file stores, and its successors' files will."""
@@ -40,47 +40,47 @@ def scale_queries(state: dict[str, Tensor], queries: Iterable[str], factor: floa
                 state[key] = state[key] * factor
 
 
-def load_original(folder: Path) -> Loaded:
+def load_original(folder: Path) -> LoadedModel:
     """A checkpoint as uploaded, in its stock class.
 
     Raises SecateurError as describe_folder does, WEIGHTS_MISMATCH where the file lacks tensors of the class or holds others, and
     NUMERICAL where a weight is NaN or infinite.
     """
     described = describe_folder(folder)
-    kind, widths = Kind(described.family, described.name), described.widths
+    model_spec, widths = ModelSpec(described.family, described.name), described.widths
     # Not AutoConfig, which lets the file decide what is built from it.
-    config_class: Any = kind.classes.stock.config_class
+    config_class: Any = model_spec.classes.stock.config_class
     try:
         config = config_class.from_dict(plain_values(read_settings(folder)))
     except Exception as error:  # whatever a wrongly typed value meets first in transformers
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise SecateurError(ErrorCode.CONFIG_INVALID, f"transformers cannot read config.json: {reason[0]}") from error
     loading: Any = (
-        kind.classes.stock.from_pretrained
+        model_spec.classes.stock.from_pretrained
     )  # with loading info it returns a pair, which its annotation leaves out
     stock, info = loading(folder, config=config, local_files_only=True, output_loading_info=True)
-    absent = _check_complete(kind, info)
+    absent = _check_complete(model_spec, info)
     dtype = stock.dtype
     state = stock.float().state_dict()
     for name in absent:
         # transformers drew them at random, from no seed of ours.
         state[name].zero_()
-    model = build(kind, stock.config.to_dict(), widths, state)
+    model = build(model_spec, stock.config.to_dict(), widths, state)
     generate_alike(model, stock)
     broken = [name for name, tensor in model.state_dict().items() if not torch.isfinite(tensor).all()]
     if broken:
         raise SecateurError(
             ErrorCode.NUMERICAL, f"{len(broken)} tensors hold NaN or infinite values, the first is {broken[0]}."
         )
-    return Loaded(model, kind, widths, dtype)
+    return LoadedModel(model, model_spec, widths, dtype)
 
 
-def _check_complete(kind: Kind, info: Mapping[str, Any]) -> list[str]:
+def _check_complete(model_spec: ModelSpec, info: Mapping[str, Any]) -> list[str]:
     """Nothing of the class is missing from the file, and the file holds nothing else: else random weights would be pruned.
 
     Returns what is missing and dispensable.
     """
-    spare = kind.family.architectures[kind.name].dispenses_with
+    spare = model_spec.family.architectures[model_spec.name].dispenses_with
     keys = {what: sorted(map(str, info.get(f"{what}_keys") or ())) for what in ("missing", "unexpected", "mismatched")}
     found = {what: [key for key in of_kind if what == "mismatched" or not spare(key)] for what, of_kind in keys.items()}
     if not any(found.values()):
@@ -91,17 +91,19 @@ def _check_complete(kind: Kind, info: Mapping[str, Any]) -> list[str]:
         for what, keys in found.items()
         for key in keys[:20]
     )
-    detail = f"The weights are not those of {kind.name}: {said}. Save the model in the class that config.json names."
+    detail = (
+        f"The weights are not those of {model_spec.name}: {said}. Save the model in the class that config.json names."
+    )
     raise SecateurError(ErrorCode.WEIGHTS_MISMATCH, detail, items)
 
 
-def load_step(folder: Path) -> Loaded:
+def load_step(folder: Path) -> LoadedModel:
     """A step the engine wrote, in either shape. A stock shape's queries get their folded softmax scale taken out again."""
     record = json.loads((folder / PRUNING_FILE).read_text())
     family = family_named(record["family"])
-    kind = Kind(family, record["architecture"])
+    model_spec = ModelSpec(family, record["architecture"])
     widths = AttentionWidths.model_validate(record["widths"])
-    source = kind.classes.stock if record["stock_layout"] else kind.classes.pruned
+    source = model_spec.classes.stock if record["stock_layout"] else model_spec.classes.pruned
     model = source.from_pretrained(folder, local_files_only=True)
     dtype = model.dtype
     state = dict(model.float().state_dict())
@@ -110,8 +112,8 @@ def load_step(folder: Path) -> Loaded:
         if family.head_dim_key is not None:
             # The scale of the softmax is the original's, also where the folder's configuration says another width.
             config[family.head_dim_key] = widths.head_dim
-        queries = [site.q for site in kind.layout(config).attention]
+        queries = [site.q for site in model_spec.layout(config).attention]
         scale_queries(state, queries, 1.0 / record["query_scale"])
-    built = build(kind, config, widths, state)
+    built = build(model_spec, config, widths, state)
     generate_alike(built, model)
-    return Loaded(built, kind, widths, dtype)
+    return LoadedModel(built, model_spec, widths, dtype)

@@ -15,10 +15,10 @@ from safetensors.torch import save_file
 
 from api_schemas.results.widths import AttentionWidths
 from checkpoints.families import Family, Layout
-from worker.engine.checkpoint.load import Loaded, scale_queries
+from worker.engine.checkpoint.load import LoadedModel, scale_queries
 
 
-def save_checkpoint(folder: Path, loaded: Loaded, original: Path) -> tuple[bool, float]:
+def save_checkpoint(folder: Path, loaded: LoadedModel, original: Path) -> tuple[bool, float]:
     """Write config.json, model.safetensors, the original's preprocessor files and, where needed, code.
 
     Returns whether the folder loads without custom code, and the factor that was folded into the queries: 1 but for a stock
@@ -28,10 +28,10 @@ def save_checkpoint(folder: Path, loaded: Loaded, original: Path) -> tuple[bool,
     tied = set(loaded.model.all_tied_weights_keys)
     state = {name: tensor.detach().cpu() for name, tensor in loaded.model.state_dict().items() if name not in tied}
     config: dict[str, Any] = json.loads((original / "config.json").read_text())
-    layout = loaded.kind.layout(config)
-    stock = stock_values(loaded.kind.family, layout, loaded.widths)
+    layout = loaded.model_spec.layout(config)
+    stock = stock_values(loaded.model_spec.family, layout, loaded.widths)
     factor = 1.0
-    width = None if stock is None else stock.get(str(loaded.kind.family.head_dim_key))
+    width = None if stock is None else stock.get(str(loaded.model_spec.family.head_dim_key))
     if width is not None:
         factor = math.sqrt(width / loaded.widths.head_dim)
         scale_queries(state, (site.q for site in layout.attention), factor)
@@ -43,10 +43,10 @@ def save_checkpoint(folder: Path, loaded: Loaded, original: Path) -> tuple[bool,
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     write_json(folder / "config.json", _config(loaded, stock, config))
     for path in sorted(original.iterdir()):
-        if path.name in loaded.kind.family.files - {"config.json", "README.md"}:
+        if path.name in loaded.model_spec.family.files - {"config.json", "README.md"}:
             shutil.copyfile(path, folder / path.name)
     if stock is None:
-        for name, text in loaded.kind.classes.files().items():
+        for name, text in loaded.model_spec.classes.files().items():
             (folder / name).write_text(text)
     return stock is not None, factor
 
@@ -70,15 +70,15 @@ def stock_values(family: Family, original: Layout, widths: AttentionWidths) -> d
     return values
 
 
-def _config(loaded: Loaded, stock: dict[str, int] | None, config: dict[str, Any]) -> dict[str, Any]:
+def _config(loaded: LoadedModel, stock: dict[str, int] | None, config: dict[str, Any]) -> dict[str, Any]:
     """The original's config.json, changed only where it has to be."""
-    family, classes = loaded.kind.family, loaded.kind.classes
+    family, classes = loaded.model_spec.family, loaded.model_spec.classes
     config["dtype"] = str(loaded.dtype).removeprefix("torch.")
     config.pop("torch_dtype", None)
     if stock is not None:
         return config | {"architectures": [classes.stock.__name__], **stock}
     pruned: Any = loaded.model.config
-    auto_class = family.architectures[loaded.kind.name].auto_class
+    auto_class = family.architectures[loaded.model_spec.name].auto_class
     config |= {
         "model_type": classes.config.model_type,
         "architectures": [classes.pruned.__name__],

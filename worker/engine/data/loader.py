@@ -36,7 +36,7 @@ def to_device(tensor: Tensor, device: torch.device) -> Tensor:
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
-class Feed:
+class BatchLoader:
     """Gives out batches of one split on one device. `resident` holds the whole split there from the start."""
 
     def __init__(self, split: FeatureSplit, device: torch.device, *, resident: bool = False) -> None:

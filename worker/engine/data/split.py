@@ -119,22 +119,22 @@ class FeatureSplit:
         return not any(isinstance(column, Ragged) for column in (*self.inputs.values(), self.targets))
 
     @cached_property
-    def kinds(self) -> NDArray[np.int64]:
-        """[N], from 0: rows of equal kind have equal lengths in every column of the inputs. Longer rows have higher kinds."""
+    def length_buckets(self) -> NDArray[np.int64]:
+        """[N], from 0: rows of one bucket have equal lengths in every column of the inputs. Longer rows have higher buckets."""
         ragged = [column.lengths for column in self.inputs.values() if isinstance(column, Ragged)]
         if not ragged or not len(self):
             return np.zeros(len(self), np.int64)
-        _, kinds = np.unique(np.stack(ragged, axis=1), axis=0, return_inverse=True)
-        return kinds.astype(np.int64).reshape(-1)
+        _, buckets = np.unique(np.stack(ragged, axis=1), axis=0, return_inverse=True)
+        return buckets.astype(np.int64).reshape(-1)
 
     def batch(self, indices: Sequence[int] | Tensor) -> tuple[Inputs, Tensor]:
         """(inputs, targets) on the CPU, in the order of `indices`; ragged targets [B, longest] are filled up with -100.
 
-        The tensors are copies: changing them in place does not reach the split. ValueError where the rows are of several kinds.
+        The tensors are copies: changing them in place does not reach the split. ValueError where the rows are of several buckets.
         """
         numbers = torch.as_tensor(indices, dtype=torch.int64)
         chosen = numbers.numpy()
-        if len(chosen) and (self.kinds[chosen] != self.kinds[chosen[0]]).any():
+        if len(chosen) and (self.length_buckets[chosen] != self.length_buckets[chosen[0]]).any():
             raise ValueError("rows of different lengths cannot be one batch")
         inputs = {name: _tensor(column, chosen) for name, column in self.inputs.items()}
         if isinstance(self.targets, Ragged):
@@ -148,23 +148,23 @@ class FeatureSplit:
         return self.targets
 
     def batches(self, size: int, order: Tensor | None = None) -> list[Tensor]:
-        """Numbers of all rows, or of those in `order`, in batches of at most `size`, none with rows of several kinds.
+        """Numbers of all rows, or of those in `order`, in batches of at most `size`, none with rows of several buckets.
 
-        The rows of each kind keep their sequence (by default the split's own) and are divided from its start; the batches stand
-        as their first rows do. Where all rows are of one kind that is torch.split(order, size), and where `order` is random, so
+        The rows of each bucket keep their sequence (by default the split's own) and are divided from its start; the batches stand
+        as their first rows do. Where all rows are of one bucket that is torch.split(order, size), and where `order` is random, so
         is the sequence of batches.
         """
         order = torch.arange(len(self)) if order is None else order
-        kinds = self.kinds[order.numpy()]
-        if not len(kinds) or (kinds == kinds[0]).all():
+        buckets = self.length_buckets[order.numpy()]
+        if not len(buckets) or (buckets == buckets[0]).all():
             return list(torch.split(order, size)) if len(order) else []
-        by_kind = [np.flatnonzero(kinds == kind) for kind in np.unique(kinds)]
-        places = [part for places in by_kind for part in np.split(places, range(size, len(places), size))]
+        by_bucket = [np.flatnonzero(buckets == bucket) for bucket in np.unique(buckets)]
+        places = [part for places in by_bucket for part in np.split(places, range(size, len(places), size))]
         return [order[torch.from_numpy(part)] for part in sorted(places, key=lambda part: int(part[0]))]
 
     def middle(self) -> Tensor:
-        """Numbers, in their order, of all rows of the kind that the sample of median length has."""
-        return torch.from_numpy(np.flatnonzero(self.kinds == np.sort(self.kinds)[len(self) // 2]))
+        """Numbers, in their order, of all rows of the bucket that the sample of median length has."""
+        return torch.from_numpy(np.flatnonzero(self.length_buckets == np.sort(self.length_buckets)[len(self) // 2]))
 
     def drawn(self, samples: int, seed: int) -> "FeatureSplit":
         """`samples` rows drawn by `seed`, in their order; the split itself where it has no more."""

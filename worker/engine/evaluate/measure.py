@@ -12,7 +12,7 @@ from api_schemas.results.widths import AttentionWidths
 from api_schemas.spec.job import Evaluate
 from checkpoints.describe import Checkpoint
 from checkpoints.sizes import accounting
-from worker.engine.checkpoint.load import Loaded
+from worker.engine.checkpoint.load import LoadedModel
 from worker.engine.data import FeatureSplit, PreparedData
 from worker.engine.evaluate import evaluate, measure_latency
 from worker.engine.models.model_spec import on_device
@@ -28,19 +28,19 @@ class Measure:
     settings: Evaluate
     described: Checkpoint
     data: PreparedData
-    dense: Loaded
+    dense: LoadedModel
     task: Task
     device: torch.device
     reporter: Reporter
     microbatch: int | None = None
     """The most samples of one pass that is not timed."""
 
-    def scores(self, loaded: Loaded, role: Split) -> Scores:
+    def scores(self, loaded: LoadedModel, role: Split) -> Scores:
         """Loss and the task's metric on a whole split."""
         return self.scores_on(loaded, self.data.splits[role], self.reporter.progress)
 
     def scores_on(
-        self, loaded: Loaded, split: FeatureSplit, progress: Callable[[int, int], None] | None = None
+        self, loaded: LoadedModel, split: FeatureSplit, progress: Callable[[int, int], None] | None = None
     ) -> Scores:
         """The same on any samples; `progress(done, total)` counts them."""
         return evaluate(
@@ -52,7 +52,7 @@ class Measure:
             progress=progress,
         )
 
-    def latency(self, loaded: Loaded) -> tuple[Latency, ...]:
+    def latency(self, loaded: LoadedModel) -> tuple[Latency, ...]:
         """Forward passes of `loaded` and the dense model, in turn, on validation samples."""
         return measure_latency(
             on_device(self.dense.model, self.device),

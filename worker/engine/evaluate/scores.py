@@ -7,11 +7,11 @@ from torch import Tensor, nn
 
 from api_schemas.errors import ErrorCode, SecateurError
 from api_schemas.results.metrics import Scores
-from worker.engine.data.loader import Feed
+from worker.engine.data.loader import BatchLoader
 from worker.engine.data.split import FeatureSplit, Inputs, placed, rows
 from worker.engine.tasks import Task
 
-See = Callable[[Tensor, Inputs, Tensor, Tensor], None]
+OnBatch = Callable[[Tensor, Inputs, Tensor, Tensor], None]
 """(row numbers, inputs, answers, targets) of a batch; all but the numbers on the device."""
 
 
@@ -19,7 +19,7 @@ def run_over(
     model: nn.Module,
     split: FeatureSplit,
     task: Task,
-    see: See,
+    see: OnBatch,
     *,
     batch_size: int,
     device: torch.device,
@@ -37,7 +37,7 @@ def run_over(
     model.train(False)
     try:
         with torch.inference_mode(), torch.autocast(device.type, enabled=False):
-            for numbers, (inputs, targets) in zip(order, Feed(split, device).batches(order), strict=True):
+            for numbers, (inputs, targets) in zip(order, BatchLoader(split, device).batches(order), strict=True):
                 own = placed(inputs, device, dtype)
                 see(numbers, own, task.outputs(model, own).float(), targets)
                 done += rows(inputs)
@@ -83,10 +83,10 @@ def evaluate(
     """
     if not len(split):
         raise SecateurError(ErrorCode.DATASET_EMPTY, "A split without samples cannot be scored; give it rows.")
-    tally = task.tally()
+    accumulator = task.accumulator()
 
     def see(numbers: Tensor, inputs: Inputs, answers: Tensor, targets: Tensor) -> None:
-        tally.add(numbers, answers, targets, task.texts(model, inputs))
+        accumulator.add(numbers, answers, targets, task.texts(model, inputs))
 
     run_over(model, split, task, see, batch_size=batch_size, device=device, progress=progress)
-    return tally.scores()
+    return accumulator.scores()

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from checkpoints.families import AttentionKind
-from worker.engine.checkpoint.load import Loaded
+from worker.engine.checkpoint.load import LoadedModel
 from worker.engine.models.attention import AttentionBlock, attention_blocks
 from worker.engine.models.model_spec import on_device
 
@@ -46,15 +46,15 @@ def head_groups(qk: Sequence[int], vo: Sequence[int]) -> list[tuple[int, ...]]:
     return sorted(groups)
 
 
-def for_export(loaded: Loaded) -> PreTrainedModel:
+def for_export(loaded: LoadedModel) -> PreTrainedModel:
     """A copy of the model on the CPU that computes the same, with GroupedAttention for plain self-attention.
 
     Taken head by head, as in the model's own code, a large model of unequal heads is a graph of ten thousand nodes, which takes
     minutes to make. Attention of other kinds (a decoder's, relative positions, windows) is left as it is.
     """
     model: PreTrainedModel = on_device(copy.deepcopy(loaded.model), torch.device("cpu")).eval()
-    sites = loaded.kind.layout_of(model).attention
-    for site, block in zip(sites, attention_blocks(model, loaded.kind, loaded.widths), strict=True):
+    sites = loaded.model_spec.layout_of(model).attention
+    for site, block in zip(sites, attention_blocks(model, loaded.model_spec, loaded.widths), strict=True):
         if site.kind is not AttentionKind.SELF:
             continue
         own: Any = model.get_submodule(site.module)

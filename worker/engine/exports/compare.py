@@ -16,7 +16,7 @@ from worker.engine.data import FeatureSplit
 from worker.engine.exports.runtime import OnnxFile
 from worker.engine.latency.timing import inputs_of, summarise, time_in_turn, undisturbed
 from worker.engine.models.model_spec import on_device
-from worker.engine.tasks import Tally, Task
+from worker.engine.tasks import MetricAccumulator, Task
 
 BATCH = 8
 MAX_SAMPLES, MIN_SAMPLES = 256, 32
@@ -38,7 +38,7 @@ def check_samples(validation: FeatureSplit, flops: int) -> FeatureSplit:
 class Compared:
     """One file beside torch, so far."""
 
-    tally: Tally
+    accumulator: MetricAccumulator
     error: float = 0.0
     """Largest absolute difference of an answer; NaN where one was NaN."""
     agreed: float = 0.0
@@ -56,7 +56,7 @@ def compare(
 
     The first sample alone, then batches: a batch axis that is fixed in the file is found out.
     """
-    found = {format: Compared(task.tally()) for format in files}
+    found = {format: Compared(task.accumulator()) for format in files}
     largest = 0.0
     on_device(model, torch.device("cpu")).eval()
     for numbers in [torch.tensor([0]), *samples.batches(BATCH, torch.arange(1, len(samples)))]:
@@ -68,7 +68,7 @@ def compare(
             answers, own = file(**inputs), found[format]
             own.error = float(np.maximum(own.error, float((answers - reference).abs().max())))
             own.agreed += float(task.agreement(answers, reference).sum())
-            own.tally.add(numbers, answers, targets)
+            own.accumulator.add(numbers, answers, targets)
         progress(len(numbers))
     return found, largest
 

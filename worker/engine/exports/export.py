@@ -11,7 +11,7 @@ from api_schemas.results.metrics import ExportMetrics
 from api_schemas.spec.job import Evaluate
 from checkpoints.sizes import accounting
 from checkpoints.sizes.shape import ModelShape
-from worker.engine.checkpoint.load import Loaded
+from worker.engine.checkpoint.load import LoadedModel
 from worker.engine.data import FeatureSplit
 from worker.engine.data.split import Ragged
 from worker.engine.exports.compare import check_samples, compare, latency_of_files
@@ -30,7 +30,7 @@ LOW_AGREEMENT = 0.9
 
 def export(
     folder: Path,
-    loaded: Loaded,
+    loaded: LoadedModel,
     formats: Sequence[ExportFormat],
     validation: FeatureSplit,
     *,
@@ -81,7 +81,7 @@ def export(
             samples=len(samples),
             max_abs_error=compared[format].error,
             agreement=compared[format].agreed / len(samples),
-            scores=compared[format].tally.scores(),
+            scores=compared[format].accumulator.scores(),
             latency=latency,
         )
         for format, latency in zip(formats, latencies, strict=True)
@@ -97,7 +97,7 @@ def export(
 
 
 def _write(
-    folder: Path, scratch: Path, loaded: Loaded, task: Task, formats: Sequence[ExportFormat], samples: FeatureSplit
+    folder: Path, scratch: Path, loaded: LoadedModel, task: Task, formats: Sequence[ExportFormat], samples: FeatureSplit
 ) -> dict[ExportFormat, Path]:
     """The files by format. The float graph is always among them, since the other is made from it; unasked, in `scratch`."""
     import onnx

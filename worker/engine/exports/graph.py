@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from worker.engine.checkpoint.load import Loaded
+from worker.engine.checkpoint.load import LoadedModel
 from worker.engine.data.split import Inputs, each
 from worker.engine.exports.attention import for_export
 from worker.engine.tasks import Task
@@ -32,7 +32,7 @@ class _Answers(nn.Module):
         return self.task.outputs(self.model, inputs)
 
 
-def float_graph(loaded: Loaded, task: Task, example: Inputs, lengths: Collection[str] = ()) -> "ModelProto":
+def float_graph(loaded: LoadedModel, task: Task, example: Inputs, lengths: Collection[str] = ()) -> "ModelProto":
     """The model's inputs by keyword -> its answers, float32, called as `task` has it; any batch size, the rest as in `example`.
 
     Inputs named in `lengths` may be of any length, the same for all of them.

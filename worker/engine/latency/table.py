@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from api_schemas.base import Output
+from api_schemas.base import FrozenModel
 from api_schemas.errors import ErrorCode, SecateurError
 from api_schemas.results.widths import AttentionWidths, LayerWidths
 from worker.engine.checkpoint.save import write_json
@@ -20,7 +20,7 @@ from worker.engine.models import head_groups
 LATENCY_FILE = "latency_table.json"
 
 
-class LatencyTable(Output):
+class LatencyTable(FrozenModel):
     """Milliseconds at one batch size and number of tokens. Points of a grid rise; values between them are interpolated."""
 
     batch_size: int

@@ -22,7 +22,7 @@ from worker.engine.data.split import Inputs, rows
 from worker.engine.latency.table import LatencyModel, LatencyTable
 from worker.engine.latency.timing import forward, time_in_turn, undisturbed
 from worker.engine.models import narrow_attention
-from worker.engine.models.model_spec import Kind, attention_entry
+from worker.engine.models.model_spec import ModelSpec, attention_entry
 
 MIN_RUNS, MAX_RUNS, SECONDS = 5, 30, 30.0
 """Rounds of timing: as many as fit into so many seconds, within these limits."""
@@ -75,13 +75,15 @@ class _Bench:
         return lambda: (first(self.hidden), last(states_BTC) if output else second(self.hidden))
 
 
-def measure_latency_table(model: PreTrainedModel, kind: Kind, widths: AttentionWidths, inputs: Inputs) -> LatencyTable:
+def measure_latency_table(
+    model: PreTrainedModel, model_spec: ModelSpec, widths: AttentionWidths, inputs: Inputs
+) -> LatencyTable:
     """Time the dense `model`, which has `widths` and whose attentions are all alike, and the parts of its layers.
 
     `inputs` is a batch on the model's device and of its dtype, of the size that counts.
     """
     layer, layers = widths.layers[0], len(widths.layers)
-    site = kind.layout_of(model).attention[0]
+    site = model_spec.layout_of(model).attention[0]
     tokens = site.shape.queries
     batch_size, device = rows(inputs), next(iter(inputs.values())).device
     channels = _grid(layer.qk_total, 8, 4, 2, 1)

@@ -6,7 +6,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from api_schemas.results.widths import AttentionWidths, LayerWidths
-from worker.engine.models.model_spec import Kind
+from worker.engine.models.model_spec import ModelSpec
 
 SIDES = ("q", "k", "v", "o")
 
@@ -30,13 +30,15 @@ class AttentionBlock:
         return slice(start, start + widths[head])
 
 
-def attention_blocks(model: PreTrainedModel, kind: Kind, widths: AttentionWidths) -> tuple[AttentionBlock, ...]:
+def attention_blocks(
+    model: PreTrainedModel, model_spec: ModelSpec, widths: AttentionWidths
+) -> tuple[AttentionBlock, ...]:
     """Every attention, in the order in which the model runs them.
 
     Raises ValueError where the projections are not as wide as `widths` says: then the two describe different models.
     """
     blocks = []
-    for number, (site, layer) in enumerate(zip(kind.layout_of(model).attention, widths.layers, strict=True)):
+    for number, (site, layer) in enumerate(zip(model_spec.layout_of(model).attention, widths.layers, strict=True)):
         names = site.projections()
         projections = {side: linear_at(model, path) for side, path in names.items()}
         for side, linear in projections.items():

@@ -7,7 +7,7 @@ from transformers import PreTrainedModel
 
 from api_schemas.results.widths import AttentionWidths
 from worker.engine.models.attention import linear_at
-from worker.engine.models.model_spec import Kind
+from worker.engine.models.model_spec import ModelSpec
 
 Neurons = tuple[tuple[int, ...], ...]
 """By feed-forward block, the neurons that stay."""
@@ -24,13 +24,17 @@ class FeedForwardBlock:
     """Paths of both in the module tree."""
 
 
-def feed_forward_blocks(model: PreTrainedModel, kind: Kind, widths: AttentionWidths) -> tuple[FeedForwardBlock, ...]:
+def feed_forward_blocks(
+    model: PreTrainedModel, model_spec: ModelSpec, widths: AttentionWidths
+) -> tuple[FeedForwardBlock, ...]:
     """Every feed-forward block, in the order in which the model runs them.
 
     Raises ValueError where one is not as wide as `widths` says: then the two describe different models.
     """
     blocks = []
-    for number, (site, neurons) in enumerate(zip(kind.layout_of(model).feed_forward, widths.feed_forward, strict=True)):
+    for number, (site, neurons) in enumerate(
+        zip(model_spec.layout_of(model).feed_forward, widths.feed_forward, strict=True)
+    ):
         first, second = linear_at(model, site.first), linear_at(model, site.second)
         if not first.out_features == second.in_features == neurons:
             raise ValueError(f"{site.first} has {first.out_features} neurons, the widths say {neurons}")

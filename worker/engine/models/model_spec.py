@@ -18,7 +18,7 @@ from worker.engine.models import PrunedClasses, pruned_classes
 
 
 @dataclass(frozen=True)
-class Kind:
+class ModelSpec:
     """Which model it is: a family and one of its classes."""
 
     family: Family
@@ -58,16 +58,16 @@ def attention_entry(site: AttentionSite, widths: LayerWidths) -> dict[str, Any]:
 
 
 def build(
-    kind: Kind, config: Mapping[str, Any], widths: AttentionWidths, state: Mapping[str, Tensor]
+    model_spec: ModelSpec, config: Mapping[str, Any], widths: AttentionWidths, state: Mapping[str, Tensor]
 ) -> PreTrainedModel:
     """A pruned-class model with these widths and weights, float32, in eval mode.
 
-    `config` is any configuration of the kind, stock or pruned, as a mapping; `state` is in the module tree's names, whole.
+    `config` is any configuration of the class, stock or pruned, as a mapping; `state` is in the module tree's names, whole.
     """
-    classes = kind.classes
+    classes = model_spec.classes
     foreign = {"model_type", "auto_map", "architectures", "dtype", "transformers_version"}
-    values = {key: value for key, value in config.items() if key not in foreign} | dict(kind.family.while_engaged)
-    layout = kind.layout(config)
+    values = {key: value for key, value in config.items() if key not in foreign} | dict(model_spec.family.while_engaged)
+    layout = model_spec.layout(config)
     values["pruned_attention"] = [
         attention_entry(site, layer) for site, layer in zip(layout.attention, widths.layers, strict=True)
     ]
@@ -82,10 +82,10 @@ def build(
 
 
 def rebuilt(
-    model: PreTrainedModel, kind: Kind, widths: AttentionWidths, state: Mapping[str, Tensor]
+    model: PreTrainedModel, model_spec: ModelSpec, widths: AttentionWidths, state: Mapping[str, Tensor]
 ) -> PreTrainedModel:
     """`model` with other widths and weights, as `build` has it, on its device. How it generates stays as it was."""
-    other = build(kind, model.config.to_dict(), widths, state)
+    other = build(model_spec, model.config.to_dict(), widths, state)
     generate_alike(other, model)
     return on_device(other, model.device)
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from api_schemas.enums import LabelSource
 from api_schemas.spec.pruning import Calibration
 from worker.engine.data import FeatureSplit
-from worker.engine.data.loader import Feed
+from worker.engine.data.loader import BatchLoader
 from worker.engine.data.split import Inputs
 from worker.engine.runtime.microbatch import at_most
 from worker.engine.tasks import Loss, Task
@@ -27,7 +27,7 @@ def batches(
 ) -> Iterator[tuple[Inputs, Tensor]]:
     """(inputs, targets) as FeatureSplit.batches has them, on the device, each `repeats` times; none above `microbatch`."""
     size = at_most(BATCH.get(device.type, BATCH["cpu"]), microbatch)
-    for inputs, targets in Feed(split, device).batches(split.batches(size)):
+    for inputs, targets in BatchLoader(split, device).batches(split.batches(size)):
         for _ in range(repeats):
             yield inputs, targets
 

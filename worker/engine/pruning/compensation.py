@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from checkpoints.families import Layout
-from worker.engine.checkpoint.load import Loaded
+from worker.engine.checkpoint.load import LoadedModel
 from worker.engine.data.split import Inputs
 from worker.engine.models.attention import attention_blocks, linear_at
 from worker.engine.models.feed_forward import Neurons, feed_forward_blocks
@@ -30,20 +30,20 @@ from worker.engine.scoring.observations import Observations
 RIDGE = 1e-3
 """Pull towards the present weights of a map whose input channels have gone, as a share of the mean square of what goes in."""
 
-STEADY_RIDGE = 1e-1
+UNPRUNED_RIDGE = 1e-1
 """The same of a map from which nothing was cut: it moves only for good reasons."""
 
 TOKENS = 65_536
 """Enough to fit some hundred numbers a row; beyond it, calibration samples are left out to bound memory."""
 
 
-def fold_means(before: Loaded, cut: Loaded, keep: Keep, observed: Observations) -> None:
+def fold_means(before: LoadedModel, cut: LoadedModel, keep: Keep, observed: Observations) -> None:
     """Add W_o·E[x] of every removed VO channel to the cut model's b_o, in place. A projection without bias is left alone.
 
     `observed`: contexts of `before`. Raises ValueError where they were not observed.
     """
-    old = attention_blocks(before.model, before.kind, before.widths)
-    new = attention_blocks(cut.model, cut.kind, cut.widths)
+    old = attention_blocks(before.model, before.model_spec, before.widths)
+    new = attention_blocks(cut.model, cut.model_spec, cut.widths)
     for before_block, block, layer, kept in zip(old, new, observed.layers, keep, strict=True):
         bias = block.projections["o"].bias
         if bias is None or not before_block.widths.heads:
@@ -60,13 +60,13 @@ def fold_means(before: Loaded, cut: Loaded, keep: Keep, observed: Observations) 
             bias.add_(lost_D.to(bias))
 
 
-def fold_neurons(before: Loaded, cut: Loaded, neurons: Neurons, observed: Observations) -> None:
+def fold_neurons(before: LoadedModel, cut: LoadedModel, neurons: Neurons, observed: Observations) -> None:
     """Add W₂·E[a] of every removed neuron to the second map's bias, in place. One without bias is left alone.
 
     `observed`: activations of `before`. Raises ValueError where they were not observed.
     """
-    old = feed_forward_blocks(before.model, before.kind, before.widths)
-    new = feed_forward_blocks(cut.model, cut.kind, cut.widths)
+    old = feed_forward_blocks(before.model, before.model_spec, before.widths)
+    new = feed_forward_blocks(cut.model, cut.model_spec, cut.widths)
     for before_block, block, seen, kept in zip(old, new, observed.neurons, neurons, strict=True):
         bias = block.second.bias
         if bias is None or len(kept) == before_block.first.out_features:
@@ -78,7 +78,7 @@ def fold_neurons(before: Loaded, cut: Loaded, neurons: Neurons, observed: Observ
             bias.add_(lost_D.to(bias))
 
 
-class Pulls(NamedTuple):
+class Ridges(NamedTuple):
     """Ridges of W_o and of the second feed-forward projections, shares of the mean square of what goes in; None: not fitted."""
 
     attention: float | None = RIDGE
@@ -228,10 +228,10 @@ class _Regression:
 
 
 def refit_outputs(
-    before: Loaded,
-    cut: Loaded,
+    before: LoadedModel,
+    cut: LoadedModel,
     batches: Iterable[Inputs],
-    pulls: Pulls,
+    ridges: Ridges,
     *,
     tokens: int = TOKENS,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
@@ -241,10 +241,10 @@ def refit_outputs(
     Args:
         before: the model that was cut, of any basis: only its hidden states are used.
         batches: calibration inputs on the models' device; taken until `tokens` tokens have entered the first layer.
-        pulls: what is fitted, and how freely it moves.
+        ridges: what is fitted, and how freely it moves.
         progress: called with layers done and in all.
     """
-    layout = cut.kind.layout_of(cut.model)
+    layout = cut.model_spec.layout_of(cut.model)
     total, done = sum(map(len, layout.stacks)), 0
     with torch.no_grad():
         taken = _some(batches, before.model, layout.stacks[0][0], tokens)
@@ -255,8 +255,8 @@ def refit_outputs(
             ]
             for place, path in enumerate(stack):
                 outputs = zip(
-                    _outputs(before.model, layout, path, pulls),
-                    _outputs(cut.model, layout, path, pulls),
+                    _outputs(before.model, layout, path, ridges),
+                    _outputs(cut.model, layout, path, ridges),
                     strict=True,
                 )
                 for original, own in outputs:
@@ -284,7 +284,7 @@ def _some(batches: Iterable[Inputs], model: nn.Module, first: str, tokens: int) 
     return taken
 
 
-def _outputs(model: nn.Module, layout: Layout, layer: str, pulls: Pulls) -> list[_Output]:
+def _outputs(model: nn.Module, layout: Layout, layer: str, ridges: Ridges) -> list[_Output]:
     """What writes to the residual stream in a layer and is to be fitted, in the order in which it does."""
     module = model.get_submodule(layer)
 
@@ -295,16 +295,16 @@ def _outputs(model: nn.Module, layout: Layout, layer: str, pulls: Pulls) -> list
 
     inside = f"{layer}."
     found: list[_Output] = []
-    if pulls.attention is not None:
+    if ridges.attention is not None:
         found += [
-            output(site.o, site.stream, pulls.attention, torch.float64)
+            output(site.o, site.stream, ridges.attention, torch.float64)
             for site in layout.attention
             if site.o.startswith(inside)
         ]
-    if pulls.feed_forward is not None:
+    if ridges.feed_forward is not None:
         # Its rounding is far below the ridge here, and float64 would take half the time of the whole.
         found += [
-            output(site.second, site.stream, pulls.feed_forward, torch.float32)
+            output(site.second, site.stream, ridges.feed_forward, torch.float32)
             for site in layout.feed_forward
             if site.second.startswith(inside)
         ]

@@ -10,7 +10,7 @@ from api_schemas.errors import ErrorCode, SecateurError
 from api_schemas.spec.job import EngineSpec
 from api_schemas.spec.pruning import Pruning
 from checkpoints.describe import Checkpoint
-from worker.engine.checkpoint.load import Loaded
+from worker.engine.checkpoint.load import LoadedModel
 from worker.engine.data import FeatureSplit, PreparedData
 from worker.engine.latency.table import LatencyModel
 from worker.engine.models.attention import AttentionBlock, attention_blocks
@@ -23,11 +23,11 @@ from worker.engine.pruning.targets import choose
 from worker.engine.runtime.determinism import step_seed
 from worker.engine.runtime.progress import Reporter
 from worker.engine.scoring import (
-    WANTS,
+    REQUIRED_STATISTICS,
     LayerScores,
     NeuronScores,
     Observations,
-    Want,
+    Statistic,
     observe,
     score,
     score_neurons,
@@ -43,7 +43,7 @@ FROM_MOMENTS = frozenset({Criterion.ENERGY, Criterion.FISHER_ENERGY})
 class Scored:
     """A model ready to be cut, any number of times."""
 
-    loaded: Loaded
+    loaded: LoadedModel
     """In the basis whose channels are scored."""
     scores: tuple[LayerScores, ...]
     """Empty where attention is not cut."""
@@ -60,19 +60,19 @@ class Scored:
         return len(self.samples) if self.samples is not None else 0
 
 
-def wanted(pruning: Pruning) -> frozenset[Want]:
+def required_statistics(pruning: Pruning) -> frozenset[Statistic]:
     """What the first pass over the calibration samples has to gather; nothing: there is no need of one."""
-    wants: frozenset[Want] = frozenset()
+    statistics: frozenset[Statistic] = frozenset()
     turned = rotates(pruning)
     if not turned or pruning.criterion in FROM_MOMENTS:
-        wants |= WANTS[pruning.criterion]
+        statistics |= REQUIRED_STATISTICS[pruning.criterion]
     if turned:
-        wants |= principal.WANTS
-        if Want.GRADIENTS in wants:
-            wants |= {Want.OUTPUT_GRADIENT}
+        statistics |= principal.REQUIRED_STATISTICS
+        if Statistic.GRADIENTS in statistics:
+            statistics |= {Statistic.OUTPUT_GRADIENT}
     if pruning.compensation is not Compensation.NONE:
-        wants |= {Want.CONTEXT}
-    return wants
+        statistics |= {Statistic.CONTEXT}
+    return statistics
 
 
 def rotates(pruning: Pruning) -> bool:
@@ -80,21 +80,21 @@ def rotates(pruning: Pruning) -> bool:
     return pruning.basis is Basis.PRINCIPAL and Part.ATTENTION in pruning.cuts
 
 
-def pulls(pruning: Pruning) -> compensation.Pulls:
+def ridges(pruning: Pruning) -> compensation.Ridges:
     """What least squares fit, and how freely: what has been cut has something to make up for."""
     steady = pruning.compensation is Compensation.LEAST_SQUARES_FEED_FORWARD
-    feed_forward = compensation.STEADY_RIDGE if steady else None
+    feed_forward = compensation.UNPRUNED_RIDGE if steady else None
     if Part.FEED_FORWARD in pruning.cuts:
         feed_forward = compensation.RIDGE
-    return compensation.Pulls(compensation.RIDGE, feed_forward)
+    return compensation.Ridges(compensation.RIDGE, feed_forward)
 
 
-def _blocks(loaded: Loaded) -> tuple[AttentionBlock, ...]:
-    return attention_blocks(loaded.model, loaded.kind, loaded.widths)
+def _blocks(loaded: LoadedModel) -> tuple[AttentionBlock, ...]:
+    return attention_blocks(loaded.model, loaded.model_spec, loaded.widths)
 
 
-def _feed_forward(loaded: Loaded) -> tuple[FeedForwardBlock, ...]:
-    return feed_forward_blocks(loaded.model, loaded.kind, loaded.widths)
+def _feed_forward(loaded: LoadedModel) -> tuple[FeedForwardBlock, ...]:
+    return feed_forward_blocks(loaded.model, loaded.model_spec, loaded.widths)
 
 
 def in_energy_order(scores: Sequence[LayerScores]) -> tuple[LayerScores, ...]:
@@ -121,12 +121,12 @@ class Cutting:
     microbatch: int | None = None
     """The most samples of one pass."""
 
-    def score(self, loaded: Loaded, step: int) -> Scored:
+    def score(self, loaded: LoadedModel, step: int) -> Scored:
         """`loaded`, in the spec's basis, with scores by its criterion. Raises NUMERICAL where they are not finite."""
         pruning = self.spec.pruning
         on_device(loaded.model, self.device)
-        first = wanted(pruning)
-        samples = self._samples(step) if first or WANTS[pruning.criterion] else None
+        first = required_statistics(pruning)
+        samples = self._samples(step) if first or REQUIRED_STATISTICS[pruning.criterion] else None
         observed = self._observe(loaded, samples, first, step) if samples is not None and first else None
         from_moments = pruning.criterion in FROM_MOMENTS
         scored_on = observed
@@ -134,8 +134,8 @@ class Cutting:
             bases = principal.principal_bases(_blocks(loaded), observed)
             loaded = principal.rotate(loaded, bases)
             observed = scored_on = principal.rotate_observations(observed, bases)
-            if samples is not None and WANTS[pruning.criterion] and not from_moments:
-                scored_on = self._observe(loaded, samples, WANTS[pruning.criterion], step)
+            if samples is not None and REQUIRED_STATISTICS[pruning.criterion] and not from_moments:
+                scored_on = self._observe(loaded, samples, REQUIRED_STATISTICS[pruning.criterion], step)
         seed = step_seed(self.spec.seed, step, "random")
         scores: tuple[LayerScores, ...] = ()
         if Part.ATTENTION in pruning.cuts:
@@ -154,7 +154,7 @@ class Cutting:
             scores = in_energy_order(scores)
         return Scored(loaded, scores, neurons, observed, samples)
 
-    def prune(self, scored: Scored, share: float) -> tuple[Loaded, Kept]:
+    def prune(self, scored: Scored, share: float) -> tuple[LoadedModel, Kept]:
         """The model with `share` of the original gone, in the target's unit, and what it kept of `scored`."""
         loaded = scored.loaded
         kept = choose(
@@ -168,10 +168,10 @@ class Cutting:
         )
         return self.apply(scored, kept), kept
 
-    def apply(self, scored: Scored, kept: Kept, *, refit: bool = True) -> Loaded:
+    def apply(self, scored: Scored, kept: Kept, *, refit: bool = True) -> LoadedModel:
         """Cut to `kept` and compensate as the spec says; without `refit`, least squares does no more than bias."""
         loaded, how = scored.loaded, self.spec.pruning.compensation
-        model = cut(loaded.model, loaded.kind, loaded.widths, kept.heads, kept.neurons)
+        model = cut(loaded.model, loaded.model_spec, loaded.widths, kept.heads, kept.neurons)
         smaller = replace(loaded, model=model, widths=kept.widths(loaded.widths))
         if how is Compensation.NONE or scored.observed is None or scored.samples is None:
             return smaller
@@ -183,7 +183,7 @@ class Cutting:
             batches = calibration.batches(scored.samples, self.device, microbatch=self.microbatch)
             inputs = (inputs for inputs, _ in batches)
             compensation.refit_outputs(
-                loaded, smaller, inputs, pulls(self.spec.pruning), progress=self.reporter.progress
+                loaded, smaller, inputs, ridges(self.spec.pruning), progress=self.reporter.progress
             )
         return smaller
 
@@ -193,17 +193,19 @@ class Cutting:
             self.data.splits[settings.split], settings, step_seed(self.spec.seed, step, "calibration")
         )
 
-    def _observe(self, loaded: Loaded, samples: FeatureSplit, wants: frozenset[Want], step: int) -> Observations:
+    def _observe(
+        self, loaded: LoadedModel, samples: FeatureSplit, statistics: frozenset[Statistic], step: int
+    ) -> Observations:
         settings = self.spec.pruning.calibration
         # Without a backward pass labels are not read, and a second look sees nothing new.
-        repeats = calibration.passes(settings) if wants & NEEDS_GRADIENTS else 1
+        repeats = calibration.passes(settings) if statistics & NEEDS_GRADIENTS else 1
         seed = step_seed(self.spec.seed, step, "labels")
         return observe(
             loaded.model,
             _blocks(loaded) if Part.ATTENTION in self.spec.pruning.cuts else (),
             calibration.batches(samples, self.device, repeats, microbatch=self.microbatch),
             calibration.loss_for(self.task, settings.labels, seed),
-            wants,
+            statistics,
             lambda done: self.reporter.progress(done, repeats * len(samples)),
             neurons=_feed_forward(loaded) if Part.FEED_FORWARD in self.spec.pruning.cuts else (),
             outputs=self.task.outputs,

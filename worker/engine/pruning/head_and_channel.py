@@ -21,7 +21,7 @@ from api_schemas.results.widths import AttentionWidths
 from api_schemas.spec.pruning import Pruning
 from checkpoints.planning.feasibility import least_channels, least_heads
 from checkpoints.sizes import accounting
-from checkpoints.sizes.cost_unit import Unit
+from checkpoints.sizes.cost_unit import CostUnit
 from checkpoints.sizes.shape import ModelShape
 from worker.engine.pruning.structures import Members, Structure, blocks_of
 from worker.engine.scoring import LayerScores
@@ -38,7 +38,7 @@ class HeadAndChannel:
         widths: AttentionWidths,
         scores: Sequence[LayerScores],
         shape: ModelShape,
-        unit: Unit,
+        unit: CostUnit,
         pruning: Pruning,
         included: Sequence[int],
         neurons: Sequence[Structure] = (),

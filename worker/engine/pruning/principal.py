@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from worker.engine.checkpoint.load import Loaded
+from worker.engine.checkpoint.load import LoadedModel
 from worker.engine.models.attention import AttentionBlock, attention_blocks
 from worker.engine.models.model_spec import rebuilt
 from worker.engine.scoring.observations import (
@@ -31,10 +31,10 @@ from worker.engine.scoring.observations import (
     LayerObservations,
     Observations,
     QKMoments,
-    Want,
+    Statistic,
 )
 
-WANTS = frozenset({Want.QK_MOMENTS, Want.CONTEXT})
+REQUIRED_STATISTICS = frozenset({Statistic.QK_MOMENTS, Statistic.CONTEXT})
 """What the basis needs `observe` to gather."""
 
 JITTER = 1e-8
@@ -100,11 +100,11 @@ def head_basis(q_KK: Tensor, k_KK: Tensor, k_mean_K: Tensor, covariance_KK: Tens
 
 
 def principal_bases(blocks: Sequence[AttentionBlock], observed: Observations) -> tuple[LayerBasis, ...]:
-    """The basis of every head of every layer. Raises ValueError where `observed` lacks WANTS."""
+    """The basis of every head of every layer. Raises ValueError where `observed` lacks REQUIRED_STATISTICS."""
     bases = []
     for block, layer in zip(blocks, observed.layers, strict=True):
         if layer.qk is None or layer.context is None:
-            raise ValueError(f"the principal basis needs {', '.join(sorted(WANTS))} observed")
+            raise ValueError(f"the principal basis needs {', '.join(sorted(REQUIRED_STATISTICS))} observed")
         output_DC = block.projections["o"].weight.detach().double().cpu()
         covariance_CC = layer.context.covariance
         heads = []
@@ -116,10 +116,10 @@ def principal_bases(blocks: Sequence[AttentionBlock], observed: Observations) ->
     return tuple(bases)
 
 
-def rotate(loaded: Loaded, bases: Sequence[LayerBasis]) -> Loaded:
+def rotate(loaded: LoadedModel, bases: Sequence[LayerBasis]) -> LoadedModel:
     """The same function in the principal basis: a new model; `loaded` is not changed."""
     state = dict(loaded.model.state_dict())
-    for block, basis in zip(attention_blocks(loaded.model, loaded.kind, loaded.widths), bases, strict=True):
+    for block, basis in zip(attention_blocks(loaded.model, loaded.model_spec, loaded.widths), bases, strict=True):
         for side, name in block.names.items():
             weight = state[f"{name}.weight"]
             new = weight.double().cpu().clone()
@@ -138,7 +138,7 @@ def rotate(loaded: Loaded, bases: Sequence[LayerBasis]) -> Loaded:
             state[f"{name}.weight"] = new.to(weight)
             if bias is not None and new_bias is not None:
                 state[f"{name}.bias"] = new_bias.to(bias)
-    return replace(loaded, model=rebuilt(loaded.model, loaded.kind, loaded.widths, state))
+    return replace(loaded, model=rebuilt(loaded.model, loaded.model_spec, loaded.widths, state))
 
 
 def rotate_observations(observed: Observations, bases: Sequence[LayerBasis]) -> Observations:

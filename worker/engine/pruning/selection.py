@@ -13,7 +13,7 @@ from api_schemas.enums import Balance, Granularity, Layout, Scope, TargetKind
 from api_schemas.results.widths import AttentionWidths, LayerWidths
 from api_schemas.spec.pruning import Pruning
 from checkpoints.planning.feasibility import included_blocks, included_neurons
-from checkpoints.sizes.cost_unit import Unit
+from checkpoints.sizes.cost_unit import CostUnit
 from checkpoints.sizes.shape import ModelShape
 from worker.engine.models.feed_forward import Neurons, all_neurons, compose_neurons
 from worker.engine.pruning.head_and_channel import HeadAndChannel
@@ -140,7 +140,7 @@ class Ranking:
         neurons: Sequence[NeuronScores] = (),
     ) -> None:
         self._widths, self._pruning = widths, pruning
-        self._unit = unit = Unit.of(shape, kind or pruning.target.kind)
+        self._unit = unit = CostUnit.of(shape, kind or pruning.target.kind)
         self._of_neurons = neuron_structures(neurons, shape, unit, pruning) if neurons else []
         self._cut_neurons = included_neurons(shape, pruning)
         self._included = included_blocks(shape, pruning) if included is None else tuple(included)

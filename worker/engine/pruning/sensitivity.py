@@ -12,7 +12,7 @@ from api_schemas.spec.pruning import Pruning
 from checkpoints.sizes import accounting
 from checkpoints.sizes.cost_model import SENSITIVITY_SHARES
 from checkpoints.sizes.shape import ModelShape
-from worker.engine.checkpoint.load import Loaded
+from worker.engine.checkpoint.load import LoadedModel
 from worker.engine.pruning.cutting import Scored
 from worker.engine.pruning.selection import Keep, Ranking, widths_of
 
@@ -30,8 +30,8 @@ def analyse(
     shape: ModelShape,
     pruning: Pruning,
     *,
-    apply: Callable[[Keep], Loaded],
-    evaluate: Callable[[Loaded], Scores],
+    apply: Callable[[Keep], LoadedModel],
+    evaluate: Callable[[LoadedModel], Scores],
     progress: Callable[[int, int], None],
 ) -> Sensitivity:
     """Cut every layer alone by each of SENSITIVITY_SHARES and measure. `scored` is the original model, and is not changed.

@@ -11,7 +11,7 @@ from api_schemas.results.widths import AttentionWidths, LayerWidths
 from api_schemas.spec.pruning import Pruning
 from checkpoints.planning.feasibility import included_neurons, least_channels, least_heads, least_neurons
 from checkpoints.sizes import accounting
-from checkpoints.sizes.cost_unit import Unit
+from checkpoints.sizes.cost_unit import CostUnit
 from checkpoints.sizes.shape import ModelShape
 from worker.engine.scoring import LayerScores, NeuronScores
 from worker.engine.scoring.channels import Side
@@ -136,7 +136,7 @@ def structures(
     widths: AttentionWidths,
     scores: Sequence[LayerScores],
     shape: ModelShape,
-    unit: Unit,
+    unit: CostUnit,
     pruning: Pruning,
     included: Sequence[int],
 ) -> list[Structure]:
@@ -179,7 +179,7 @@ def structures(
 
 
 def neuron_structures(
-    scores: Sequence[NeuronScores], shape: ModelShape, unit: Unit, pruning: Pruning
+    scores: Sequence[NeuronScores], shape: ModelShape, unit: CostUnit, pruning: Pruning
 ) -> list[Structure]:
     """Neurons, in blocks of `align`, that may still be removed; as `structures` otherwise. Members are (0, neuron)."""
     native = pruning.model_copy(update={"basis": Basis.NATIVE})

@@ -7,7 +7,7 @@ from transformers import PreTrainedModel
 from api_schemas.results.widths import AttentionWidths
 from worker.engine.models.attention import attention_blocks
 from worker.engine.models.feed_forward import Neurons, all_neurons, feed_forward_blocks
-from worker.engine.models.model_spec import Kind, rebuilt
+from worker.engine.models.model_spec import ModelSpec, rebuilt
 from worker.engine.pruning.selection import Keep, Kept
 
 
@@ -18,7 +18,7 @@ def _indices(keep_of_layer: tuple[tuple[int, tuple[int, ...]], ...], widths: tup
 
 
 def cut(
-    model: PreTrainedModel, kind: Kind, widths: AttentionWidths, keep: Keep, neurons: Neurons | None = None
+    model: PreTrainedModel, model_spec: ModelSpec, widths: AttentionWidths, keep: Keep, neurons: Neurons | None = None
 ) -> PreTrainedModel:
     """A new model without what `keep` and `neurons` leave out. `widths` are those of `model`, which is not changed.
 
@@ -28,8 +28,8 @@ def cut(
     bias stays, and so does the softmax scale of the original model.
     """
     state = dict(model.state_dict())
-    sites = kind.layout_of(model).attention
-    for site, block, layer in zip(sites, attention_blocks(model, kind, widths), keep, strict=True):
+    sites = model_spec.layout_of(model).attention
+    for site, block, layer in zip(sites, attention_blocks(model, model_spec, widths), keep, strict=True):
         channels = {
             "qk": _indices(tuple((h.head, h.qk) for h in layer), block.widths.qk),
             "vo": _indices(tuple((h.head, h.vo) for h in layer), block.widths.vo),
@@ -45,11 +45,11 @@ def cut(
             heads = torch.tensor([head.head for head in layer], dtype=torch.long, device=table.device)
             state[f"{site.module}.{name}"] = table.index_select(dimension, heads)
     kept = Kept(keep, all_neurons(widths) if neurons is None else neurons)
-    for pair, stay in zip(feed_forward_blocks(model, kind, widths), kept.neurons, strict=True):
+    for pair, stay in zip(feed_forward_blocks(model, model_spec, widths), kept.neurons, strict=True):
         first, second = pair.names
         rows = torch.tensor(stay, dtype=torch.long, device=pair.first.weight.device)
         state[f"{first}.weight"] = state[f"{first}.weight"].index_select(0, rows)
         if f"{first}.bias" in state:
             state[f"{first}.bias"] = state[f"{first}.bias"].index_select(0, rows)
         state[f"{second}.weight"] = state[f"{second}.weight"].index_select(1, rows)
-    return rebuilt(model, kind, kept.widths(widths), state)
+    return rebuilt(model, model_spec, kept.widths(widths), state)

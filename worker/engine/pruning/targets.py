@@ -10,10 +10,10 @@ from api_schemas.enums import Part, TargetKind
 from api_schemas.results.metrics import Latency, TargetMet
 from api_schemas.results.widths import AttentionWidths
 from api_schemas.spec.pruning import Pruning
-from checkpoints.planning.feasibility import narrowest, out_of_reach
+from checkpoints.planning.feasibility import infeasible, narrowest
 from checkpoints.planning.schedule import share_of_neurons
 from checkpoints.sizes import accounting
-from checkpoints.sizes.cost_unit import Unit
+from checkpoints.sizes.cost_unit import CostUnit
 from checkpoints.sizes.shape import ModelShape
 from worker.engine.latency.table import LatencyModel
 from worker.engine.models.feed_forward import all_neurons
@@ -29,7 +29,7 @@ def check_latency(latency: LatencyModel, shape: ModelShape, pruning: Pruning) ->
     most = max(0.0, latency.saved(narrowest(shape, shape.dense, pruning)))
     if pruning.target.share > most + LATENCY_SLACK:
         table = latency.table
-        raise out_of_reach(
+        raise infeasible(
             TargetKind.LATENCY,
             f"maximum {most:.4f}",
             f"{pruning.granularity.value} can save at most {most:.4f} of this model's latency on this worker ({table.device}, "
@@ -74,7 +74,7 @@ def choose(
     keep = _nearest_latency(ranking, widths, latency, shape, share)
     untouched = widths == shape.dense
     if share >= pruning.target.share and untouched and keep == keep_all(widths):
-        raise out_of_reach(
+        raise infeasible(
             TargetKind.LATENCY,
             "nearer to nothing",
             f"Saving {share:.4g} of this model's latency on this worker is nearer to removing nothing than to any cut "
@@ -115,7 +115,7 @@ def target_met(
     """Requested against achieved, in the target's unit. Latency is what was `timed` at the target's batch size, the first."""
     kind = pruning.target.kind
     measured = kind is TargetKind.LATENCY
-    achieved = 1.0 - timed[0].p50_ms / timed[0].dense_p50_ms if measured else Unit.of(shape, kind).share(widths)
+    achieved = 1.0 - timed[0].p50_ms / timed[0].dense_p50_ms if measured else CostUnit.of(shape, kind).share(widths)
     return TargetMet(kind=kind, requested=requested, achieved=achieved)
 
 
@@ -130,8 +130,8 @@ def requested_sparsity(shape: ModelShape, pruning: Pruning, requested: float, wi
         return requested
     if pruning.target.kind is TargetKind.LATENCY or pruning.joint_parts:
         return accounting.attention_sparsity(shape, widths)
-    unit = Unit.of(shape, pruning.target.kind)
-    attention = Unit.of(shape, TargetKind.ATTENTION_SPARSITY)
+    unit = CostUnit.of(shape, pruning.target.kind)
+    attention = CostUnit.of(shape, TargetKind.ATTENTION_SPARSITY)
     everything = range(len(shape.attention))
     return requested * unit.total / unit.original(everything) * attention.original(everything) / attention.total
 
@@ -142,5 +142,5 @@ def neurons_met(shape: ModelShape, pruning: Pruning, requested: float, widths: A
         return None
     kind = TargetKind.FFN_SPARSITY
     return TargetMet(
-        kind=kind, requested=share_of_neurons(pruning, requested), achieved=Unit.of(shape, kind).share(widths)
+        kind=kind, requested=share_of_neurons(pruning, requested), achieved=CostUnit.of(shape, kind).share(widths)
     )

@@ -2,6 +2,6 @@
 
 from worker.engine.recovery.distill import Teacher
 from worker.engine.recovery.finetune import finetune
-from worker.engine.recovery.saves import Saves
+from worker.engine.recovery.saving import RecoverySaves
 
-__all__ = ["Saves", "Teacher", "finetune"]
+__all__ = ["RecoverySaves", "Teacher", "finetune"]

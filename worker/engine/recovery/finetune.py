@@ -11,14 +11,14 @@ from transformers import PreTrainedModel
 from api_schemas.results.metrics import EpochLoss
 from api_schemas.spec.recovery import Finetune
 from worker.engine.data.augment import SPECTROGRAM, augmentation
-from worker.engine.data.loader import Feed, fits, to_device
+from worker.engine.data.loader import BatchLoader, fits, to_device
 from worker.engine.data.split import FeatureSplit, rows
 from worker.engine.recovery import lora
 from worker.engine.recovery.distill import Teacher, distillation
-from worker.engine.recovery.loss_tracker import CHECK_EVERY, Ledger
+from worker.engine.recovery.loss_tracker import CHECK_EVERY, LossTracker
 from worker.engine.recovery.memory_search import gradient
 from worker.engine.recovery.objective import Objective
-from worker.engine.recovery.saves import Keeper, Saves
+from worker.engine.recovery.saving import RecoverySaver, RecoverySaves
 from worker.engine.recovery.training_state import Course, TrainingState, digest_of
 from worker.engine.tasks import Task
 
@@ -78,7 +78,7 @@ def finetune(
     on_epoch: Callable[[EpochLoss], None],
     teacher: Teacher | None = None,
     microbatch: int | None = None,
-    saves: Saves | None = None,
+    saves: RecoverySaves | None = None,
 ) -> tuple[PreTrainedModel, dict[str, int]]:
     """Train adapters on `projections` (module name to layer) and the `classifiers`, then merge.
 
@@ -101,8 +101,8 @@ def finetune(
     per_epoch = len(split.batches(spec.batch_size))
     total = spec.epochs * per_epoch
     cuda = [device] if device.type == "cuda" else []
-    feed = Feed(split, device, resident=spec.epochs > 1 and fits(split, device))
-    ledger = Ledger(device, every=CHECK_EVERY if cuda else 1)
+    feed = BatchLoader(split, device, resident=spec.epochs > 1 and fits(split, device))
+    tracker = LossTracker(device, every=CHECK_EVERY if cuda else 1)
     course = None
     if saves is not None:
         start = digest_of(model.state_dict(), also=spec.model_dump_json())
@@ -119,7 +119,7 @@ def finetune(
         losses: list[EpochLoss] = []
         if saves is not None and course is not None:
             trained = {name: parameter for name, parameter in adapted.named_parameters() if parameter.requires_grad}
-            keeper = Keeper(saves, course, TrainingState(trained, optimizer, generator, device))
+            keeper = RecoverySaver(saves, course, TrainingState(trained, optimizer, generator, device))
             losses += keeper.resumed(per_epoch)
         done = len(losses) * per_epoch
         schedule = torch.optim.lr_scheduler.LambdaLR(
@@ -134,13 +134,13 @@ def finetune(
                     inputs = inputs | {SPECTROGRAM: augment.apply(inputs[SPECTROGRAM], drawn)}
                 optimizer.zero_grad(set_to_none=True)
                 loss = gradient(objective, inputs, targets)
-                ledger.add(loss, _clipped(adapted), rows(inputs))
+                tracker.add(loss, _clipped(adapted), rows(inputs))
                 rate = float(schedule.get_last_lr()[0])
                 optimizer.step()
                 schedule.step()
                 done += 1
                 on_batch(done, total)
-            losses.append(EpochLoss(epoch=epoch, train_loss=ledger.total() / len(split), learning_rate=rate))
+            losses.append(EpochLoss(epoch=epoch, train_loss=tracker.total() / len(split), learning_rate=rate))
             on_epoch(losses[-1])
             if keeper is not None and epoch < spec.epochs:
                 keeper.epoch_done(losses)

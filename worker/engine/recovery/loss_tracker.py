@@ -11,7 +11,7 @@ CHECK_EVERY = 64
 """Batches on a GPU between two looks at whether the loss is finite: each look makes the host wait for the device."""
 
 
-class Ledger:
+class LossTracker:
     """Adds up losses where they are computed, and asks the device only now and then whether they were finite."""
 
     def __init__(self, device: torch.device, every: int) -> None:

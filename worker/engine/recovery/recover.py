@@ -13,20 +13,20 @@ from api_schemas.results.events import Loss, TrainingSaved
 from api_schemas.results.metrics import EpochLoss, Scores
 from api_schemas.spec.job import EngineSpec
 from checkpoints.describe import Checkpoint
-from worker.engine.checkpoint.load import Loaded
+from worker.engine.checkpoint.load import LoadedModel
 from worker.engine.data import PreparedData
 from worker.engine.data.augment import augmentation
 from worker.engine.evaluate.measure import Measure
 from worker.engine.models.attention import attention_blocks, projections_by_name
 from worker.engine.models.feed_forward import feed_forward_blocks
 from worker.engine.models.model_spec import on_device
-from worker.engine.recovery import Saves, Teacher, finetune
+from worker.engine.recovery import RecoverySaves, Teacher, finetune
 from worker.engine.runtime.determinism import step_seed
 from worker.engine.runtime.progress import Reporter
 
 
 @dataclass(frozen=True)
-class Recovered:
+class RecoveryResult:
     """What fine-tuning did in a step."""
 
     losses: tuple[EpochLoss, ...] = ()
@@ -37,7 +37,7 @@ class Recovered:
 
 
 @dataclass(frozen=True)
-class Recovering:
+class Recovery:
     """How a job recovers; the same for every step."""
 
     spec: EngineSpec
@@ -55,14 +55,14 @@ class Recovering:
     microbatch: int | None = None
     """The most samples of one pass."""
 
-    def recover(self, loaded: Loaded, step: int, before: Scores) -> tuple[Loaded, Recovered]:
+    def recover(self, loaded: LoadedModel, step: int, before: Scores) -> tuple[LoadedModel, RecoveryResult]:
         """Fine-tune with adapters, merged. Nothing happens where the spec asks for no fine-tuning.
 
         `before` is what `loaded` scores on validation; where the spec asks for it, `loaded` comes back if that is not met.
         """
         settings = self.spec.finetune
         if settings is None:
-            return loaded, Recovered()
+            return loaded, RecoveryResult()
         # Training changes the model in place.
         spare = copy.deepcopy(loaded.model) if settings.only_if_better else None
         losses: list[EpochLoss] = []
@@ -78,7 +78,7 @@ class Recovering:
             train,
             settings,
             projections=self._adapted(loaded),
-            classifiers=loaded.kind.classifiers,
+            classifiers=loaded.model_spec.classifiers,
             task=self.measure.task,
             pad_value=self.data.pad_value,
             seed=step_seed(self.spec.seed, step, "finetune"),
@@ -93,18 +93,18 @@ class Recovering:
         if spare is not None:
             after = self.measure.scores_on(recovered, self.data.splits[Split.VALIDATION])
             if (after.metric or 0.0) < (before.metric or 0.0):
-                return replace(loaded, model=spare), Recovered(tuple(losses), {}, augmented, after)
-        return recovered, Recovered(tuple(losses), ranks, augmented)
+                return replace(loaded, model=spare), RecoveryResult(tuple(losses), {}, augmented, after)
+        return recovered, RecoveryResult(tuple(losses), ranks, augmented)
 
-    def _adapted(self, loaded: Loaded) -> dict[str, nn.Linear]:
+    def _adapted(self, loaded: LoadedModel) -> dict[str, nn.Linear]:
         """What gets adapters, by module path: the projections of attention and, where neurons are cut, both feed-forward maps."""
-        found = projections_by_name(attention_blocks(loaded.model, loaded.kind, loaded.widths))
+        found = projections_by_name(attention_blocks(loaded.model, loaded.model_spec, loaded.widths))
         if Part.FEED_FORWARD in self.spec.pruning.cuts:
-            for block in feed_forward_blocks(loaded.model, loaded.kind, loaded.widths):
+            for block in feed_forward_blocks(loaded.model, loaded.model_spec, loaded.widths):
                 found |= dict(zip(block.names, (block.first, block.second), strict=True))
         return found
 
-    def _saves(self, step: int, epochs: int, losses: list[EpochLoss]) -> Saves:
+    def _saves(self, step: int, epochs: int, losses: list[EpochLoss]) -> RecoverySaves:
         """Saving is said to the job's listener; what need not be done again is added to `losses`, and is not measured."""
 
         def on_saved(epoch: int, file: Path) -> None:
@@ -115,11 +115,13 @@ class Recovering:
             losses.extend(before)
             self.reporter.skip_part(done, total)
 
-        return Saves(self.out / "training", step, self.save_seconds, self.earlier.get(step), on_saved, on_resumed)
+        return RecoverySaves(
+            self.out / "training", step, self.save_seconds, self.earlier.get(step), on_saved, on_resumed
+        )
 
-    def _teacher(self, student: Loaded) -> Teacher:
+    def _teacher(self, student: LoadedModel) -> Teacher:
         """The dense original, and the attention outputs that it and `student` both have."""
         dense = self.measure.dense
-        blocks = attention_blocks(student.model, student.kind, student.widths)
+        blocks = attention_blocks(student.model, student.model_spec, student.widths)
         outputs = tuple(block.names["o"] for block in blocks if block.widths.heads)
         return Teacher(on_device(dense.model, self.device), outputs)

@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from api_schemas.base import Strict
+from api_schemas.base import StrictModel
 from api_schemas.results.metrics import EpochLoss
 from worker.engine.checkpoint.save import flush
 
@@ -24,7 +24,7 @@ _KEY = "training"
 _MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 
 
-class Course(Strict):
+class Course(StrictModel):
     """What two attempts must agree on for one to go on where the other was."""
 
     format: Literal[1] = 1
@@ -37,7 +37,7 @@ class Course(Strict):
     """Digest of the settings and of the weights before training: another cut is another training."""
 
 
-class Header(Strict):
+class Header(StrictModel):
     """What a file says of itself."""
 
     course: Course

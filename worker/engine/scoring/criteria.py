@@ -12,16 +12,16 @@ from torch import Tensor
 from api_schemas.enums import Criterion
 from worker.engine.models.attention import AttentionBlock
 from worker.engine.scoring.channels import GateScores, LayerScores, NormScores, SignedScores, by_head
-from worker.engine.scoring.observations import Channels, LayerObservations, Observations, Want
+from worker.engine.scoring.observations import Channels, LayerObservations, Observations, Statistic
 
-WANTS: dict[Criterion, frozenset[Want]] = {
+REQUIRED_STATISTICS: dict[Criterion, frozenset[Statistic]] = {
     Criterion.MAGNITUDE: frozenset(),
-    Criterion.FISHER: frozenset({Want.FISHER}),
-    Criterion.FISHER_SALIENCY: frozenset({Want.SALIENCY}),
-    Criterion.FISHER_GATE: frozenset({Want.GATES}),
-    Criterion.TAYLOR: frozenset({Want.GATES}),
-    Criterion.ENERGY: frozenset({Want.QK_MOMENTS, Want.CONTEXT}),
-    Criterion.FISHER_ENERGY: frozenset({Want.QK_MOMENTS, Want.CONTEXT, Want.GRADIENTS}),
+    Criterion.FISHER: frozenset({Statistic.FISHER}),
+    Criterion.FISHER_SALIENCY: frozenset({Statistic.SALIENCY}),
+    Criterion.FISHER_GATE: frozenset({Statistic.GATES}),
+    Criterion.TAYLOR: frozenset({Statistic.GATES}),
+    Criterion.ENERGY: frozenset({Statistic.QK_MOMENTS, Statistic.CONTEXT}),
+    Criterion.FISHER_ENERGY: frozenset({Statistic.QK_MOMENTS, Statistic.CONTEXT, Statistic.GRADIENTS}),
     Criterion.RANDOM: frozenset(),
 }
 """What each criterion needs `observe` to gather; nothing: it needs no samples."""
@@ -54,7 +54,7 @@ def score(
     A whole head scores the sum over its QK and VO channels (the norm over both for `magnitude`), and its VO side alone
     for `fisher_gate` and `taylor`, whose two couplings each say what the whole head does.
 
-    Raises ValueError where `observed` lacks what the criterion needs (WANTS).
+    Raises ValueError where `observed` lacks what the criterion needs (REQUIRED_STATISTICS).
     """
     if criterion is Criterion.RANDOM:
         generator = torch.Generator().manual_seed(seed)
@@ -90,7 +90,7 @@ def _observed(criterion: Criterion, block: AttentionBlock, layer: LayerObservati
             variances = by_head(block, "v", layer.context.covariance.diagonal().clamp_min(0))
             return LayerScores(qk, tuple(v * g.diagonal() for v, g in zip(variances, gradients.context, strict=True)))
         case _:
-            raise ValueError(f"{criterion.value} needs {', '.join(sorted(WANTS[criterion]))} observed")
+            raise ValueError(f"{criterion.value} needs {', '.join(sorted(REQUIRED_STATISTICS[criterion]))} observed")
 
 
 def _split(block: AttentionBlock, channels: Channels) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:

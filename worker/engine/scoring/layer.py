@@ -24,7 +24,7 @@ from worker.engine.scoring.observations import (
     GradientMoments,
     LayerObservations,
     QKMoments,
-    Want,
+    Statistic,
 )
 
 
@@ -34,25 +34,25 @@ def _full(x: Tensor) -> Tensor:
 
 
 class LayerObserver:
-    """Adds up what is wanted of one layer. `attach` before the pass, `result` after it."""
+    """Adds up the statistics of one layer. `attach` before the pass, `result` after it."""
 
-    def __init__(self, block: AttentionBlock, wants: Set[Want]) -> None:
-        self.block, self.wants = block, wants
+    def __init__(self, block: AttentionBlock, statistics: Set[Statistic]) -> None:
+        self.block, self.statistics = block, statistics
         device = block.projections["o"].weight.device
         self.widths = {"qk": block.widths.qk, "vo": block.widths.vo}
         self.fisher = {side: self._zeros(sum(widths), device) for side, widths in self.widths.items()}
         self.saliency = {side: self._zeros(sum(widths), device) for side, widths in self.widths.items()}
-        if Want.GATES in wants:
+        if Statistic.GATES in statistics:
             self.gates = {side: Whole(sum(widths), device) for side, widths in self.widths.items()}
-        if Want.QK_MOMENTS in wants:
+        if Statistic.QK_MOMENTS in statistics:
             self.q, self.k = (ByHead(block.widths.qk, device) for _ in range(2))
             self.k_sum_C = self._zeros(block.widths.qk_total, device)
-        if Want.CONTEXT in wants:
+        if Statistic.CONTEXT in statistics:
             self.context = Whole(block.widths.vo_total, device)
-        if Want.GRADIENTS in wants:
+        if Statistic.GRADIENTS in statistics:
             self.gradients = {side: ByHead(block.widths.qk, device) for side in "qk"}
             self.gradients["o"] = ByHead(block.widths.vo, device)
-        if Want.OUTPUT_GRADIENT in wants:
+        if Statistic.OUTPUT_GRADIENT in statistics:
             self.output_gradient = Whole(block.projections["o"].out_features, device)
         self.samples = 1
         """Of the batch that runs now. Attention in windows sees each as many short sequences, one after another."""
@@ -70,7 +70,7 @@ class LayerObserver:
             return []
         handles = []
         for side, linear in self.block.projections.items():
-            if self.wants & NEEDS_GRADIENTS and side != "o":
+            if self.statistics & NEEDS_GRADIENTS and side != "o":
                 handles.append(linear.register_forward_pre_hook(self._begin))
             handles.append(linear.register_forward_hook(self._output if side == "o" else self._row(side)))
         return handles
@@ -93,21 +93,21 @@ class LayerObserver:
 
     def _row(self, side: str) -> Callable[..., None]:
         """The forward hook of q, k or v."""
-        wants = self.wants
+        statistics = self.statistics
 
         def seen(linear: nn.Linear, args: tuple[Any, ...], y_BTO: Tensor) -> None:
             if side != "v":
                 self.seen[side] += y_BTO.shape[0] * y_BTO.shape[1]
-            if Want.QK_MOMENTS in wants and side == "q":
+            if Statistic.QK_MOMENTS in statistics and side == "q":
                 self.q.add(y_BTO.detach().flatten(0, 1))
-            if Want.QK_MOMENTS in wants and side == "k":
+            if Statistic.QK_MOMENTS in statistics and side == "k":
                 k_BTC = y_BTO.detach().double()
                 mean_B1C = k_BTC.mean(1, keepdim=True)
                 self.k.add((k_BTC - mean_B1C).flatten(0, 1))
                 self.k_sum_C += mean_B1C.sum((0, 1)) * k_BTC.shape[1]
-            by_weight = bool({Want.FISHER, Want.SALIENCY} & wants)
-            gated = Want.GATES in wants and side != "k"
-            if by_weight or gated or (Want.GRADIENTS in wants and side != "v"):
+            by_weight = bool({Statistic.FISHER, Statistic.SALIENCY} & statistics)
+            gated = Statistic.GATES in statistics and side != "k"
+            if by_weight or gated or (Statistic.GRADIENTS in statistics and side != "v"):
                 factor = self._factor(args[0], linear.out_features) if by_weight else None
                 kept_BTO = y_BTO.detach() if gated else None
                 y_BTO.register_hook(
@@ -129,7 +129,7 @@ class LayerObserver:
                 self.saliency[pair] += squared_O * linear.bias.detach().square()
         if y_BTO is not None:
             self.gates[pair].add((dy_BTO * self._by_sample(_full(y_BTO))).sum(1))
-        if Want.GRADIENTS in self.wants and side != "v":
+        if Statistic.GRADIENTS in self.statistics and side != "v":
             self.gradients[side].add(dy_BTO.flatten(0, 1))
 
     def _output(self, linear: nn.Linear, args: tuple[Any, ...], y_BTD: Tensor) -> None:
@@ -138,11 +138,11 @@ class LayerObserver:
         self.seen["o"] += context_BTC.shape[0] * context_BTC.shape[1]
         # Held any longer, it would keep this batch's graph while the next one runs.
         self._last = None
-        if Want.CONTEXT in self.wants:
+        if Statistic.CONTEXT in self.statistics:
             self.context.add(context_BTC.detach().flatten(0, 1))
-        if Want.GRADIENTS in self.wants:
+        if Statistic.GRADIENTS in self.statistics:
             context_BTC.register_hook(lambda dx_BTC: self.gradients["o"].add(dx_BTC.flatten(0, 1)))
-        if self.wants & {Want.FISHER, Want.SALIENCY, Want.OUTPUT_GRADIENT}:
+        if self.statistics & {Statistic.FISHER, Statistic.SALIENCY, Statistic.OUTPUT_GRADIENT}:
             kept_BTC = context_BTC.detach()
             y_BTD.register_hook(
                 lambda dy_BTD: self._output_gradient(linear, self._by_sample(kept_BTC), self._by_sample(_full(dy_BTD)))
@@ -150,44 +150,46 @@ class LayerObserver:
 
     def _output_gradient(self, linear: nn.Linear, context_BTC: Tensor, dy_BTD: Tensor) -> None:
         """The gradient has reached the output of o. Its weight's columns are the channels: the factors change places."""
-        if self.wants & {Want.FISHER, Want.SALIENCY}:
+        if self.statistics & {Statistic.FISHER, Statistic.SALIENCY}:
             factor = Factor(dy_BTD)
             factor.rows = linear.in_features
             self._add_squares("vo", factor, _full(context_BTC), linear.weight.detach().mT)
-        if Want.OUTPUT_GRADIENT in self.wants:
+        if Statistic.OUTPUT_GRADIENT in self.statistics:
             self.output_gradient.add(dy_BTD.flatten(0, 1))
 
     def _add_squares(self, pair: str, factor: Factor, dy_BTO: Tensor, weight_OI: Tensor) -> None:
-        plain_O, weighted_O = factor.squared_norms(dy_BTO, weight_OI if Want.SALIENCY in self.wants else None)
+        plain_O, weighted_O = factor.squared_norms(dy_BTO, weight_OI if Statistic.SALIENCY in self.statistics else None)
         self.fisher[pair] += plain_O
         if weighted_O is not None:
             self.saliency[pair] += weighted_O
 
     def result(self, samples: int) -> LayerObservations:
         """The means over what was added."""
-        wants = self.wants
+        statistics = self.statistics
         tokens = {side: max(1, count) for side, count in self.seen.items()}
 
         def channels(sums: dict[str, Tensor]) -> Channels:
             return Channels((sums["qk"] / samples).cpu(), (sums["vo"] / samples).cpu())
 
         gates, qk, context, gradients = None, None, None, None
-        if Want.GATES in wants:
+        if Statistic.GATES in statistics:
             (qk_mean_C, qk_CC), (vo_mean_C, vo_CC) = (self.gates[side].mean(samples) for side in ("qk", "vo"))
             gates = Gates(Channels(qk_mean_C, vo_mean_C), qk_CC, vo_CC)
-        if Want.QK_MOMENTS in wants:
+        if Statistic.QK_MOMENTS in statistics:
             k_mean_C = (self.k_sum_C / tokens["k"]).cpu()
             qk = QKMoments(self.q.mean(tokens["q"]), self.k.mean(tokens["k"]), by_head(self.block, "q", k_mean_C))
-        if Want.CONTEXT in wants:
+        if Statistic.CONTEXT in statistics:
             context = Context(*self.context.mean(tokens["o"]))
-        if Want.GRADIENTS in wants:
+        if Statistic.GRADIENTS in statistics:
             gradients = GradientMoments(*(self.gradients[side].mean(tokens[side]) for side in "qko"))
         return LayerObservations(
-            fisher=channels(self.fisher) if Want.FISHER in wants else None,
-            saliency=channels(self.saliency) if Want.SALIENCY in wants else None,
+            fisher=channels(self.fisher) if Statistic.FISHER in statistics else None,
+            saliency=channels(self.saliency) if Statistic.SALIENCY in statistics else None,
             gates=gates,
             qk=qk,
             context=context,
             gradients=gradients,
-            output_gradient=self.output_gradient.mean(tokens["o"])[1] if Want.OUTPUT_GRADIENT in wants else None,
+            output_gradient=self.output_gradient.mean(tokens["o"])[1]
+            if Statistic.OUTPUT_GRADIENT in statistics
+            else None,
         )

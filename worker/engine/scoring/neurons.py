@@ -18,16 +18,16 @@ from api_schemas.enums import Criterion
 from worker.engine.models.feed_forward import FeedForwardBlock
 from worker.engine.scoring.channels import LayerScores, NormScores
 from worker.engine.scoring.gradients import Factor
-from worker.engine.scoring.observations import NEEDS_GRADIENTS, NeuronObservations, Want
+from worker.engine.scoring.observations import NEEDS_GRADIENTS, NeuronObservations, Statistic
 
-_BY_WEIGHT = frozenset({Want.FISHER, Want.SALIENCY})
+_BY_WEIGHT = frozenset({Statistic.FISHER, Statistic.SALIENCY})
 
 
 class NeuronObserver:
-    """Adds up what is wanted of one block. `attach` before the pass, `result` after it."""
+    """Adds up the statistics of one block. `attach` before the pass, `result` after it."""
 
-    def __init__(self, block: FeedForwardBlock, wants: Set[Want]) -> None:
-        self.block, self.wants = block, wants
+    def __init__(self, block: FeedForwardBlock, statistics: Set[Statistic]) -> None:
+        self.block, self.statistics = block, statistics
         self.samples = 1
         """Of the batch that runs now."""
         self._tokens = 0
@@ -38,9 +38,9 @@ class NeuronObserver:
     def attach(self) -> list[RemovableHandle]:
         """Hook both maps."""
         handles = []
-        if self.wants & NEEDS_GRADIENTS:
+        if self.statistics & NEEDS_GRADIENTS:
             handles.append(self.block.first.register_forward_pre_hook(_begin))
-        if self.wants & _BY_WEIGHT:
+        if self.statistics & _BY_WEIGHT:
             handles.append(self.block.first.register_forward_hook(self._first))
         handles.append(self.block.second.register_forward_hook(self._second))
         return handles
@@ -68,7 +68,7 @@ class NeuronObserver:
         active_BTN: Tensor = args[0]
         kept_BTN = self._by_sample(active_BTN)
         self._tokens += kept_BTN.shape[0] * kept_BTN.shape[1]
-        if Want.CONTEXT in self.wants:
+        if Statistic.CONTEXT in self.statistics:
             self._sums["sum"] += kept_BTN.sum((0, 1), dtype=torch.float64)
             self._sums["square"] += kept_BTN.double().square_().sum((0, 1))
 
@@ -84,13 +84,13 @@ class NeuronObserver:
             factor.rows = linear.in_features
             self._add_squares(factor, kept_BTN, linear.weight.detach().mT)
 
-        if self.wants & {Want.GATES, Want.GRADIENTS}:
+        if self.statistics & {Statistic.GATES, Statistic.GRADIENTS}:
             active_BTN.register_hook(gradient)
-        if self.wants & _BY_WEIGHT:
+        if self.statistics & _BY_WEIGHT:
             y_BTD.register_hook(output_gradient)
 
     def _add_squares(self, factor: Factor, dy_BTN: Tensor, weight_NI: Tensor) -> None:
-        plain_N, weighted_N = factor.squared_norms(dy_BTN, weight_NI if Want.SALIENCY in self.wants else None)
+        plain_N, weighted_N = factor.squared_norms(dy_BTN, weight_NI if Statistic.SALIENCY in self.statistics else None)
         self._sums["fisher"] += plain_N
         if weighted_N is not None:
             self._sums["saliency"] += weighted_N

@@ -11,7 +11,7 @@ from enum import StrEnum
 from torch import Tensor
 
 
-class Want(StrEnum):
+class Statistic(StrEnum):
     """One thing to gather."""
 
     FISHER = "fisher"
@@ -23,7 +23,9 @@ class Want(StrEnum):
     OUTPUT_GRADIENT = "output_gradient"
 
 
-NEEDS_GRADIENTS = frozenset({Want.FISHER, Want.SALIENCY, Want.GATES, Want.GRADIENTS, Want.OUTPUT_GRADIENT})
+NEEDS_GRADIENTS = frozenset(
+    {Statistic.FISHER, Statistic.SALIENCY, Statistic.GATES, Statistic.GRADIENTS, Statistic.OUTPUT_GRADIENT}
+)
 """What takes a backward pass; the rest takes a forward pass alone."""
 
 
@@ -84,7 +86,7 @@ class GradientMoments:
 
 @dataclass(frozen=True)
 class LayerObservations:
-    """One layer; None is what was not wanted.
+    """One layer; None is what was not asked for.
 
     `fisher`: E over samples of g², summed over the channel's parameters on both sides of its coupling, biases included
     (b_o belongs to no channel). `saliency`: the same of θ²g². `output_gradient`: E over tokens of g gᵀ (D, D), g the
@@ -102,7 +104,7 @@ class LayerObservations:
 
 @dataclass(frozen=True)
 class NeuronObservations:
-    """One feed-forward block, (N) each; zero is what was not wanted.
+    """One feed-forward block, (N) each; zero is what was not asked for.
 
     `fisher` and `saliency` as in LayerObservations, over both sides of a neuron. `gate` and `gate_square`: mean over samples of
     a gate's gradient Σ_t a·∂ℓ/∂a and of its square, a the activation. `mean`, `variance` of a and `gradient_square` E[(∂ℓ/∂a)²]

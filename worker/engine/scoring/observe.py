@@ -14,7 +14,7 @@ from worker.engine.models.attention import AttentionBlock
 from worker.engine.models.feed_forward import FeedForwardBlock
 from worker.engine.scoring.layer import LayerObserver
 from worker.engine.scoring.neurons import NeuronObserver
-from worker.engine.scoring.observations import NEEDS_GRADIENTS, Observations, Want
+from worker.engine.scoring.observations import NEEDS_GRADIENTS, Observations, Statistic
 from worker.engine.tasks.base import logits_of
 
 Targets = TypeVar("Targets")
@@ -25,14 +25,14 @@ def observe(
     blocks: Sequence[AttentionBlock],
     batches: Iterable[tuple[Inputs, Targets]],
     loss: Callable[[Tensor, Targets], Tensor],
-    wants: Collection[Want],
+    statistics: Collection[Statistic],
     progress: Callable[[int], None] = lambda _samples: None,
     *,
     neurons: Sequence[FeedForwardBlock] = (),
     outputs: Callable[[nn.Module, Inputs], Tensor] = logits_of,
     autocast: torch.dtype | None = None,
 ) -> Observations:
-    """Run the model once over all batches, backwards too where something wanted needs gradients.
+    """Run the model once over all batches, backwards too where a statistic needs gradients.
 
     Args:
         model: called by `outputs`. Each projection is called as a module, once a
@@ -40,17 +40,17 @@ def observe(
         blocks: the model's attention, of any widths, layers without heads included.
         batches: (inputs, targets), on the model's device. Inputs of one batch are equally long and not padded.
         loss: (answers, targets) -> one loss a sample, (B). Samples must not see each other (no batch norm).
-        wants: what to gather.
+        statistics: what to gather.
         progress: called after each batch with the number of samples seen so far. On a device, that batch may still run.
         neurons: feed-forward blocks to observe as well.
         outputs: (model, inputs) -> the model's answers: one forward pass, see tasks.Task.
         autocast: dtype of the forward and backward products (bfloat16, say); sums are made in float32 and float64.
 
-    Raises ValueError where nothing is wanted, or `batches` is empty.
+    Raises ValueError where no statistic is asked for, or `batches` is empty.
     """
-    if not wants:
-        raise ValueError("nothing is wanted")
-    chosen = frozenset(wants)
+    if not statistics:
+        raise ValueError("no statistic is asked for")
+    chosen = frozenset(statistics)
     backward = bool(chosen & NEEDS_GRADIENTS)
     of_layers = [LayerObserver(block, chosen) for block in blocks]
     of_neurons = [NeuronObserver(block, chosen) for block in neurons]

@@ -14,7 +14,7 @@ from api_schemas.enums import Head, Split
 from api_schemas.errors import ErrorCode, SecateurError
 from api_schemas.results.metrics import Scores
 from worker.engine.data.split import FeatureSplit, Inputs
-from worker.engine.tasks.label_sampling import Draws
+from worker.engine.tasks.label_sampling import LabelDraws
 
 Loss = Callable[[Tensor, Any], Tensor]
 """(answers, targets) -> one loss a sample [B]."""
@@ -35,7 +35,7 @@ def logits_of(model: nn.Module, inputs: Inputs) -> Tensor:
 
 def by_draws(draw: Draw, seed: int) -> Loss:
     """A loss whose gradient at the answers is a draw: no further forward pass, whatever the answers."""
-    draws = Draws(seed)
+    draws = LabelDraws(seed)
 
     def drawn(answers: Tensor, targets: Any) -> Tensor:
         gradient = draw(answers.detach(), targets, draws.generator(answers.device))
@@ -44,7 +44,7 @@ def by_draws(draw: Draw, seed: int) -> Loss:
     return drawn
 
 
-class Tally(ABC):
+class MetricAccumulator(ABC):
     """What a model answered on a split, batch by batch in any order, until it can be scored. Waits for no device before that."""
 
     def __init__(self) -> None:
@@ -107,7 +107,7 @@ class Task(ABC):
         """How far the student's answers are from the teacher's at a temperature, mean over samples; a scalar."""
 
     @abstractmethod
-    def tally(self) -> Tally:
+    def accumulator(self) -> MetricAccumulator:
         """Counts answers towards Scores."""
 
     @abstractmethod

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from api_schemas.enums import Head
 from api_schemas.results.metrics import Scores
-from worker.engine.tasks.base import Loss, Tally, Task, by_draws
+from worker.engine.tasks.base import Loss, MetricAccumulator, Task, by_draws
 from worker.engine.tasks.label_sampling import sigmoid_gradients, softmax_gradients
 from worker.engine.tasks.metrics import mean_average_precision
 
@@ -52,8 +52,8 @@ class Classification(Task):
         no_BC = (-teacher).sigmoid() * (F.logsigmoid(-teacher) - F.logsigmoid(-student))
         return (yes_BC + no_BC).mean()
 
-    def tally(self) -> Tally:
-        return _Classified(self)
+    def accumulator(self) -> MetricAccumulator:
+        return _ClassificationAccumulator(self)
 
     def agreement(self, answers: Tensor, reference: Tensor) -> Tensor:
         """The same first class; with several labels, the same decision at 0.5 for every class."""
@@ -62,7 +62,7 @@ class Classification(Task):
         return (answers.argmax(1) == reference.argmax(1)).double()
 
 
-class _Classified(Tally):
+class _ClassificationAccumulator(MetricAccumulator):
     def __init__(self, task: Classification) -> None:
         super().__init__()
         self._task = task

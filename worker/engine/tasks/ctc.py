@@ -13,9 +13,9 @@ from torch.nn import functional as F
 from api_schemas.enums import Head
 from api_schemas.results.metrics import Scores
 from worker.engine.data.split import IGNORED
-from worker.engine.tasks.base import Decode, Loss, Tally, Task
+from worker.engine.tasks.base import Decode, Loss, MetricAccumulator, Task
 from worker.engine.tasks.classification import softened_divergence
-from worker.engine.tasks.label_sampling import Draws
+from worker.engine.tasks.label_sampling import LabelDraws
 from worker.engine.tasks.spoken import error_rates, text_of
 
 
@@ -62,7 +62,7 @@ class Ctc(Task):
         Each frame's id is drawn from its softmax and the path is collapsed. That is exact: frames are independent given the
         input, and p(text) is by definition the probability of all paths that collapse to it.
         """
-        draws = Draws(seed)
+        draws = LabelDraws(seed)
 
         def drawn(answers: Tensor, _targets: object) -> Tensor:
             p_BTV = answers.detach().float().softmax(-1)
@@ -75,8 +75,8 @@ class Ctc(Task):
         """KL(teacher ‖ student) of each frame's ids in nats, mean over frames."""
         return softened_divergence(student, teacher, temperature)
 
-    def tally(self) -> Tally:
-        return _Heard(self)
+    def accumulator(self) -> MetricAccumulator:
+        return _CtcAccumulator(self)
 
     def agreement(self, answers: Tensor, reference: Tensor) -> Tensor:
         """The same text, read off the likeliest id of every frame."""
@@ -84,7 +84,7 @@ class Ctc(Task):
         return (ours_BT == theirs_BT).all(1).double()
 
 
-class _Heard(Tally):
+class _CtcAccumulator(MetricAccumulator):
     """Greedy: the likeliest id of every frame, collapsed. No language model helps."""
 
     def __init__(self, task: Ctc) -> None:

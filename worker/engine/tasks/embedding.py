@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from api_schemas.enums import Head, Split
 from api_schemas.results.metrics import Scores
 from worker.engine.data.split import FeatureSplit, Inputs
-from worker.engine.tasks.base import Loss, Tally, Task, by_draws
+from worker.engine.tasks.base import Loss, MetricAccumulator, Task, by_draws
 from worker.engine.tasks.label_sampling import signs_like
 from worker.engine.tasks.metrics import spearman
 
@@ -79,15 +79,15 @@ class Embedding(Task):
             for name, split in splits.items()
         }
 
-    def tally(self) -> Tally:
-        return _Placed()
+    def accumulator(self) -> MetricAccumulator:
+        return _EmbeddingAccumulator()
 
     def agreement(self, answers: Tensor, reference: Tensor) -> Tensor:
         """Cosine similarity, 0 where it is negative."""
         return (answers.double() * reference.double()).sum(-1).clamp(0, 1)
 
 
-class _Placed(Tally):
+class _EmbeddingAccumulator(MetricAccumulator):
     def __init__(self) -> None:
         super().__init__()
         self._answers: list[Tensor] = []

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from api_schemas.enums import Head
 from api_schemas.results.metrics import Scores
 from worker.engine.data.split import Inputs
-from worker.engine.tasks.base import Decode, Tally
+from worker.engine.tasks.base import Decode, MetricAccumulator
 from worker.engine.tasks.spoken import error_rates, text_of
 from worker.engine.tasks.tokens import TokenTask
 
@@ -61,11 +61,11 @@ class SequenceToSequence(TokenTask):
         ids = ids_L.tolist()
         return next((place for place in range(1, len(ids)) if self.decode(ids[: place + 1])), len(ids))
 
-    def tally(self) -> Tally:
-        return _Written(self)
+    def accumulator(self) -> MetricAccumulator:
+        return _SequenceAccumulator(self)
 
 
-class _Written(Tally):
+class _SequenceAccumulator(MetricAccumulator):
     def __init__(self, task: SequenceToSequence) -> None:
         super().__init__()
         self._task = task

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from api_schemas.enums import Head
 from api_schemas.results.metrics import Scores
 from worker.engine.data.split import IGNORED
-from worker.engine.tasks.base import Loss, Tally, Task, by_draws
+from worker.engine.tasks.base import Loss, MetricAccumulator, Task, by_draws
 from worker.engine.tasks.classification import softened_divergence
 from worker.engine.tasks.label_sampling import softmax_gradients
 from worker.engine.tasks.metrics import macro_f1
@@ -50,11 +50,11 @@ class TokenClassification(TokenTask):
 
     head = Head.TOKEN_CLASSIFICATION
 
-    def tally(self) -> Tally:
-        return _Tagged(self)
+    def accumulator(self) -> MetricAccumulator:
+        return _TokenAccumulator(self)
 
 
-class _Tagged(Tally):
+class _TokenAccumulator(MetricAccumulator):
     """Tokens weigh alike, in long samples and in short ones; a sample's loss is the mean over its own, as in training."""
 
     def __init__(self, task: TokenTask) -> None:

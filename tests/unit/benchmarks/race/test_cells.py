@@ -11,15 +11,15 @@ from benchmarks.race.cells import Cell, Stage, Status, Store
 from benchmarks.race.evaluation import Predictions
 from benchmarks.race.results.summary import summarise
 from benchmarks.race.results.tables import as_json, markdown
-from benchmarks.race.runs import Heats, best_of
+from benchmarks.race.runs import Runs, best_of
 from benchmarks.race.track import Unreachable
 from tests.unit.benchmarks.race.tracks import small_track
 
 
 @pytest.fixture
-def heats(tmp_path) -> Heats:
+def heats(tmp_path) -> Runs:
     (tmp_path / "model").mkdir()
-    return Heats(small_track(tmp_path / "model"), Store(tmp_path / "out"))
+    return Runs(small_track(tmp_path / "model"), Store(tmp_path / "out"))
 
 
 def counted(version: int = 1, seeded: bool = True) -> tuple[Arm, list[tuple[int, float]]]:

@@ -21,7 +21,7 @@ def track(tmp_path) -> Track:
 
 def outputs(track: Track) -> list[nn.Linear]:
     dense = track.dense
-    return [block.projections["o"] for block in attention_blocks(dense.model, dense.kind, dense.widths)]
+    return [block.projections["o"] for block in attention_blocks(dense.model, dense.model_spec, dense.widths)]
 
 
 def test_mask_gradients_are_those_of_a_real_mask_one_sample_at_a_time(track):
@@ -97,7 +97,7 @@ def test_tuned_masks_of_the_first_layer_solve_the_least_squares_problem(track):
     damped = np.vstack([kept, kwon.DAMPING * np.eye(first)])
     wanted = np.concatenate([everything - kept.sum(1), np.zeros(first)])
     mask = 1 + np.linalg.lstsq(damped, wanted, rcond=None)[0]
-    raced = attention_blocks(loaded.model, loaded.kind, loaded.widths)[0].projections["o"].weight.detach()
+    raced = attention_blocks(loaded.model, loaded.model_spec, loaded.widths)[0].projections["o"].weight.detach()
     for position, h in enumerate(left):
         original = dense.weight[:, h * HEAD_DIM : (h + 1) * HEAD_DIM].detach()
         tuned = raced[:, position * HEAD_DIM : (position + 1) * HEAD_DIM]

@@ -74,7 +74,7 @@ def test_spectrum_is_that_of_the_logits_and_of_the_heads_output(tmp_path):
     """QK against the singular values of all tokens' Q Kᵀ; VO against the covariance of what the head adds, token by token."""
     track = small_track(tmp_path, calibration=6)
     with torch.no_grad():  # one head of the second layer uses two QK channels and three VO channels
-        blocks = attention_blocks(track.dense.model, track.dense.kind, track.dense.widths)
+        blocks = attention_blocks(track.dense.model, track.dense.model_spec, track.dense.widths)
         blocks[1].projections["q"].weight[2:HEAD_DIM] = 0
         blocks[1].projections["q"].bias[2:HEAD_DIM] = 0
         blocks[1].projections["o"].weight[:, 3:HEAD_DIM] = 0

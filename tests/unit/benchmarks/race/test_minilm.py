@@ -15,7 +15,7 @@ from benchmarks.race.cells import Store
 from benchmarks.race.evaluation import Nearness, measure
 from benchmarks.race.minilm import benchmark, sentences, tables
 from benchmarks.race.results.summary import summarise
-from benchmarks.race.runs import Heats, select
+from benchmarks.race.runs import Runs, select
 from benchmarks.race.spectrum import spectrum
 from benchmarks.race.track import Track
 from tests.support.checkpoints import preprocessors
@@ -99,7 +99,7 @@ def test_every_arm_cuts_what_it_says(track: Track) -> None:
 
 
 def test_the_page_keeps_what_was_added_by_hand(track: Track, tmp_path: Path) -> None:
-    heats = Heats(track, Store(tmp_path / "out"))
+    heats = Runs(track, Store(tmp_path / "out"))
     arms = select(benchmark.all_arms(), r"ours/best$|plain/principal")
     heats.one_shot(arms, (0.5,), (0,))
     entries = summarise(heats.current(arms))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from worker.engine.data.loader import Feed, fits
+from worker.engine.data.loader import BatchLoader, fits
 from worker.engine.data.split import FeatureSplit
 
 CPU = torch.device("cpu")
@@ -26,7 +26,7 @@ def expected(split: FeatureSplit) -> list[tuple[torch.Tensor, torch.Tensor]]:
 
 @pytest.mark.parametrize("resident", [False, True])
 def test_batches_are_the_splits(split: FeatureSplit, resident: bool) -> None:
-    found = list(Feed(split, CPU, resident=resident).batches(ORDER))
+    found = list(BatchLoader(split, CPU, resident=resident).batches(ORDER))
     assert [targets.tolist() for _, targets in found] == [rows.tolist() for rows in ORDER]
     for (inputs, targets), (want, want_targets) in zip(found, expected(split), strict=True):
         assert inputs.keys() == want.keys()
@@ -46,7 +46,7 @@ def test_a_gpu_gets_the_same_bits(split: FeatureSplit, resident: bool) -> None:
     assert fits(split, device)
     assert not fits(split, device, share=0.0)
     for (inputs, targets), (want, want_targets) in zip(
-        Feed(split, device, resident=resident).batches(ORDER), expected(split), strict=True
+        BatchLoader(split, device, resident=resident).batches(ORDER), expected(split), strict=True
     ):
         assert all(tensor.device.type == "cuda" for tensor in inputs.values())
         assert all(torch.equal(tensor.cpu(), want[name]) for name, tensor in inputs.items())
@@ -57,7 +57,7 @@ def test_a_gpu_gets_the_same_bits(split: FeatureSplit, resident: bool) -> None:
 @pytest.mark.gpu
 def test_reading_ahead_ends_when_nobody_asks_any_more(split: FeatureSplit) -> None:
     before = threading.active_count()
-    batches = Feed(split, torch.device("cuda")).batches(ORDER)
+    batches = BatchLoader(split, torch.device("cuda")).batches(ORDER)
     next(batches)
     batches.close()
     assert threading.active_count() == before

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from worker.engine.data.loader import Feed
+from worker.engine.data.loader import BatchLoader
 from worker.engine.data.split import FeatureSplit, Ragged, placed, rows
 
 LENGTHS = [3, 1, 3, 2, 1, 3, 3]
@@ -37,7 +37,7 @@ def test_lengths_do_not_mix() -> None:
     split = text(LENGTHS)
     with pytest.raises(ValueError, match="different lengths"):
         split.batch([0, 1])
-    assert split.kinds.tolist() == [2, 0, 2, 1, 0, 2, 2]
+    assert split.length_buckets.tolist() == [2, 0, 2, 1, 0, 2, 2]
 
 
 def test_shorter_labels_are_filled_up_and_are_no_kind_of_their_own() -> None:
@@ -46,7 +46,7 @@ def test_shorter_labels_are_filled_up_and_are_no_kind_of_their_own() -> None:
     _, targets = split.batch([0, 1, 3])
     assert targets.tolist() == [[0, 1, 2], [0, -100, -100], [0, 1, -100]]
     assert split.all_targets()[[0, 1, 3]].tolist() == targets.tolist()
-    assert not split.kinds.any()
+    assert not split.length_buckets.any()
 
 
 @given(st.lists(st.integers(1, 4), min_size=1, max_size=30), st.integers(1, 8), st.integers(0, 9))
@@ -59,7 +59,7 @@ def test_batches_hold_every_row_once_and_in_order(lengths: list[int], size: int,
     assert sorted(torch.cat(batches).tolist()) == list(range(len(split)))
     first = [int(place[batch[0]]) for batch in batches]
     assert first == sorted(first)
-    counts = {kind: int((split.kinds == kind).sum()) for kind in split.kinds.tolist()}
+    counts = {kind: int((split.length_buckets == kind).sum()) for kind in split.length_buckets.tolist()}
     assert len(batches) == sum(-(-count // size) for count in counts.values())
     for batch in batches:
         assert place[batch].tolist() == sorted(place[batch].tolist())
@@ -78,7 +78,7 @@ def test_rows_of_one_kind_are_simply_divided(size: int) -> None:
 def test_a_feed_gives_batches_of_different_lengths() -> None:
     split = text(LENGTHS)
     order = split.batches(2)
-    found = [inputs["input_ids"].tolist() for inputs, _ in Feed(split, torch.device("cpu")).batches(order)]
+    found = [inputs["input_ids"].tolist() for inputs, _ in BatchLoader(split, torch.device("cpu")).batches(order)]
     assert found == [[[0] * 3, [2] * 3], [[1], [4]], [[3] * 2], [[5] * 3, [6] * 3]]
 
 

@@ -50,7 +50,7 @@ LAYOUTS = {
 def smaller(keep):
     """The small random model, cut to these heads and channels."""
     original = small_model()
-    model = cut(original.model, original.kind, original.widths, keep)
+    model = cut(original.model, original.model_spec, original.widths, keep)
     return replace(original, model=model, widths=widths_of(keep, original.widths))
 
 

@@ -14,10 +14,10 @@ from checkpoints.sizes import accounting
 from worker.engine.data.split import Inputs
 from worker.engine.models import pruned_layers
 from worker.engine.models.attention import attention_blocks
-from worker.engine.models.model_spec import Kind
+from worker.engine.models.model_spec import ModelSpec
 
 
-def check_cut(kind: Kind, stock: PreTrainedModel, inputs: Inputs, name: str, mask: Tensor | None = None) -> None:
+def check_cut(kind: ModelSpec, stock: PreTrainedModel, inputs: Inputs, name: str, mask: Tensor | None = None) -> None:
     """A cut model says what the masked stock model says, fused and eager, alone and with padding."""
     loaded = dense(kind, stock)
     kept = keeps(loaded.widths)[name]
@@ -38,7 +38,7 @@ def check_cut(kind: Kind, stock: PreTrainedModel, inputs: Inputs, name: str, mas
         assert (padded[1] - whole[1]).abs().max() > 1e-3, "the mask changes nothing"
 
 
-def check_gradients(kind: Kind, stock: PreTrainedModel, inputs: Inputs, name: str) -> None:
+def check_gradients(kind: ModelSpec, stock: PreTrainedModel, inputs: Inputs, name: str) -> None:
     """Every weight that stays gets the gradient that it has in the masked stock model."""
     loaded = dense(kind, stock)
     kept = keeps(loaded.widths)[name]
@@ -81,7 +81,7 @@ def check_gradients(kind: Kind, stock: PreTrainedModel, inputs: Inputs, name: st
         assert torch.allclose(found, wanted, rtol=0, atol=1e-5 * max(1.0, largest)), path
 
 
-def check_flops(kind: Kind, stock: PreTrainedModel, inputs: Inputs, name: str) -> None:
+def check_flops(kind: ModelSpec, stock: PreTrainedModel, inputs: Inputs, name: str) -> None:
     """FLOPs and parameters of the accounts are those that torch counts. `inputs`: one, of the nominal length."""
     loaded, shape = dense(kind, stock), shape_of(kind, stock)
     smaller = cut_by(loaded, keeps(loaded.widths)[name])
@@ -106,7 +106,7 @@ def _taps(part: nn.Module, name: str, given: dict[str, Tensor], handed_on: dict[
     return [part.register_forward_pre_hook(enter, with_kwargs=True), part.register_forward_hook(leave)]
 
 
-def check_streams(kind: Kind, stock: PreTrainedModel, inputs: Inputs) -> None:
+def check_streams(kind: ModelSpec, stock: PreTrainedModel, inputs: Inputs) -> None:
     """What a block writes, added to what enters its stream module, is what the next norm reads or the layer hands on."""
     # The engine's model, whose projections all are modules that are called.
     layout, model = kind.layout(stock.config.to_dict()), dense(kind, stock).model

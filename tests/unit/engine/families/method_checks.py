@@ -9,20 +9,20 @@ from transformers import PreTrainedModel
 
 from api_schemas.enums import Criterion
 from benchmarks.families.reference import answer, assert_near, cut_by, dense, keeps, shape_of
-from worker.engine.checkpoint.load import Loaded
+from worker.engine.checkpoint.load import LoadedModel
 from worker.engine.data.split import Inputs
 from worker.engine.models.attention import attention_blocks
 from worker.engine.models.feed_forward import feed_forward_blocks
-from worker.engine.models.model_spec import Kind
+from worker.engine.models.model_spec import ModelSpec
 from worker.engine.pruning import principal
-from worker.engine.pruning.compensation import STEADY_RIDGE, Pulls, fold_means, refit_outputs
+from worker.engine.pruning.compensation import UNPRUNED_RIDGE, Ridges, fold_means, refit_outputs
 from worker.engine.pruning.selection import Kept
-from worker.engine.scoring import Observations, Want, observe, score, score_neurons
+from worker.engine.scoring import Observations, Statistic, observe, score, score_neurons
 
 
-def _seen(loaded: Loaded, batches: Sequence[Inputs], wants: Set[Want]) -> tuple[Observations, Tensor]:
+def _seen(loaded: LoadedModel, batches: Sequence[Inputs], wants: Set[Statistic]) -> tuple[Observations, Tensor]:
     """Observations under a loss linear in the answers, whose weights are random, and those weights."""
-    blocks = attention_blocks(loaded.model, loaded.kind, loaded.widths)
+    blocks = attention_blocks(loaded.model, loaded.model_spec, loaded.widths)
     with torch.no_grad():
         one = answer(loaded.model, {name: tensor[:1] for name, tensor in batches[0].items()})
     direction = torch.randn(one.shape, generator=torch.Generator().manual_seed(5))
@@ -33,17 +33,17 @@ def _seen(loaded: Loaded, batches: Sequence[Inputs], wants: Set[Want]) -> tuple[
         lambda answers, _: (answers * direction).flatten(1).sum(1),
         wants,
         outputs=answer,
-        neurons=feed_forward_blocks(loaded.model, loaded.kind, loaded.widths),
+        neurons=feed_forward_blocks(loaded.model, loaded.model_spec, loaded.widths),
     )
     return found, direction
 
 
-def check_scores(kind: Kind, stock: PreTrainedModel, inputs: Inputs, name: str = "no heads last") -> None:
+def check_scores(kind: ModelSpec, stock: PreTrainedModel, inputs: Inputs, name: str = "no heads last") -> None:
     """Every criterion scores every channel and neuron, and what Fisher sums per sample is what a loop over samples finds."""
     loaded = cut_by(dense(kind, stock), keeps(shape_of(kind, stock).dense)[name])
     blocks = attention_blocks(loaded.model, kind, loaded.widths)
     pairs = feed_forward_blocks(loaded.model, kind, loaded.widths)
-    observed, direction = _seen(loaded, [inputs], frozenset(Want))
+    observed, direction = _seen(loaded, [inputs], frozenset(Statistic))
     for criterion in Criterion:
         found = []
         for block, scores in zip(blocks, score(criterion, blocks, observed=observed), strict=True):
@@ -69,7 +69,7 @@ def check_scores(kind: Kind, stock: PreTrainedModel, inputs: Inputs, name: str =
         torch.testing.assert_close(seen.fisher, first + second, rtol=1e-3, atol=0)
 
 
-def _mean_squares(loaded: Loaded, inputs: Inputs, direction: Tensor) -> dict[str, Tensor]:
+def _mean_squares(loaded: LoadedModel, inputs: Inputs, direction: Tensor) -> dict[str, Tensor]:
     """By parameter, E over samples of the squared gradient, one sample at a time. The model becomes float64."""
     model = loaded.model.double()
     samples = len(next(iter(inputs.values())))
@@ -92,10 +92,10 @@ def _summed(squares: dict[str, Tensor], path: str, *, columns: bool) -> list[Ten
     return [weight] if columns or bias is None else [weight, bias]
 
 
-def check_rotation(kind: Kind, stock: PreTrainedModel, inputs: Inputs, name: str) -> None:
+def check_rotation(kind: ModelSpec, stock: PreTrainedModel, inputs: Inputs, name: str) -> None:
     """Turning every head into its principal axes changes weights and no answer, of a whole model and of a cut one."""
     loaded = cut_by(dense(kind, stock), keeps(shape_of(kind, stock).dense)[name])
-    observed, _ = _seen(loaded, [inputs], principal.WANTS)
+    observed, _ = _seen(loaded, [inputs], principal.REQUIRED_STATISTICS)
     blocks = attention_blocks(loaded.model, kind, loaded.widths)
     turned = principal.rotate(loaded, principal.principal_bases(blocks, observed))
     with torch.inference_mode():
@@ -104,9 +104,9 @@ def check_rotation(kind: Kind, stock: PreTrainedModel, inputs: Inputs, name: str
     assert max(float((a - b).detach().abs().max()) for a, b in changed if a.numel()) > 0.1, "nothing was rotated"
 
 
-def last_states(loaded: Loaded, inputs: Inputs) -> Tensor:
+def last_states(loaded: LoadedModel, inputs: Inputs) -> Tensor:
     """The residual stream after the last layer: what all fits aim at."""
-    layer = loaded.model.get_submodule(loaded.kind.layout_of(loaded.model).stacks[-1][-1])
+    layer = loaded.model.get_submodule(loaded.model_spec.layout_of(loaded.model).stacks[-1][-1])
     found: list[Any] = []
     handle = layer.register_forward_hook(lambda _m, _a, output: found.append(output))
     with torch.inference_mode():
@@ -116,15 +116,17 @@ def last_states(loaded: Loaded, inputs: Inputs) -> Tensor:
     return states.double()
 
 
-def check_compensation(kind: Kind, stock: PreTrainedModel, seen: Sequence[Inputs], unseen: Inputs, name: str) -> None:
+def check_compensation(
+    kind: ModelSpec, stock: PreTrainedModel, seen: Sequence[Inputs], unseen: Inputs, name: str
+) -> None:
     """On inputs that were not fitted to, least squares comes nearer than folded means, and these nearer than nothing."""
     loaded = dense(kind, stock)
     kept = keeps(loaded.widths)[name]
-    observed, _ = _seen(loaded, seen, {Want.CONTEXT})
+    observed, _ = _seen(loaded, seen, {Statistic.CONTEXT})
     bare, folded, refitted, whole = (cut_by(loaded, kept) for _ in range(4))
     fold_means(loaded, folded, kept.heads, observed)
-    refit_outputs(loaded, refitted, seen, Pulls())
-    refit_outputs(loaded, whole, seen, Pulls(feed_forward=STEADY_RIDGE))
+    refit_outputs(loaded, refitted, seen, Ridges())
+    refit_outputs(loaded, whole, seen, Ridges(feed_forward=UNPRUNED_RIDGE))
     expected = last_states(loaded, unseen)
     errors = [
         float((last_states(model, unseen) - expected).square().mean()) for model in (bare, folded, refitted, whole)
@@ -134,10 +136,10 @@ def check_compensation(kind: Kind, stock: PreTrainedModel, seen: Sequence[Inputs
     assert errors[3] < 0.95 * errors[1], errors
 
 
-def check_uncut_stays(kind: Kind, stock: PreTrainedModel, batches: Sequence[Inputs]) -> None:
+def check_uncut_stays(kind: ModelSpec, stock: PreTrainedModel, batches: Sequence[Inputs]) -> None:
     """Where nothing was lost there is nothing to make up for."""
     loaded = dense(kind, stock)
     same = cut_by(loaded, Kept.all(loaded.widths))
-    refit_outputs(loaded, same, batches, Pulls(feed_forward=STEADY_RIDGE))
+    refit_outputs(loaded, same, batches, Ridges(feed_forward=UNPRUNED_RIDGE))
     for a, b in zip(loaded.model.parameters(), same.model.parameters(), strict=True):
         torch.testing.assert_close(a, b, atol=1e-3, rtol=1e-3)

@@ -27,7 +27,7 @@ KEEPS = ("whole heads", "ragged", "unequal sides", "no heads first", "no heads a
 
 @every
 def test_a_saved_checkpoint_is_described_and_loaded(tiny, tmp_path):
-    stock, kind = tiny.stock(), tiny.kind
+    stock, kind = tiny.stock(), tiny.model_spec
     described = describe_folder(tiny.save(stock, tmp_path))
     assert (described.family, described.name) == (kind.family, tiny.name)
     assert described.labels == (
@@ -50,51 +50,51 @@ def test_a_saved_checkpoint_is_described_and_loaded(tiny, tmp_path):
 @every
 def test_cut_equals_masked(tiny, name):
     inputs = tiny.inputs(3)
-    cut_checks.check_cut(tiny.kind, tiny.stock(), inputs, name, None if tiny.mask is None else tiny.mask(inputs))
+    cut_checks.check_cut(tiny.model_spec, tiny.stock(), inputs, name, None if tiny.mask is None else tiny.mask(inputs))
 
 
 @every
 def test_what_stays_gets_the_gradients_of_the_masked_model(tiny):
-    cut_checks.check_gradients(tiny.kind, tiny.stock(), tiny.inputs(3), "heads and channels")
+    cut_checks.check_gradients(tiny.model_spec, tiny.stock(), tiny.inputs(3), "heads and channels")
 
 
 @pytest.mark.parametrize("name", ["nothing cut", "no heads first"])
 @every
 def test_flops_and_parameters_are_torchs(tiny, name):
-    cut_checks.check_flops(tiny.kind, tiny.stock(), tiny.nominal(), name)
+    cut_checks.check_flops(tiny.model_spec, tiny.stock(), tiny.nominal(), name)
 
 
 @every
 def test_every_criterion_and_fisher_against_a_loop(tiny):
-    method_checks.check_scores(tiny.kind, tiny.stock(), tiny.inputs(3))
+    method_checks.check_scores(tiny.model_spec, tiny.stock(), tiny.inputs(3))
 
 
 @pytest.mark.parametrize("name", ["ragged", "no heads first"])
 @every
 def test_the_rotated_model_is_the_same_function(tiny, name):
-    method_checks.check_rotation(tiny.kind, tiny.stock(), tiny.inputs(4), name)
+    method_checks.check_rotation(tiny.model_spec, tiny.stock(), tiny.inputs(4), name)
 
 
 @every
 def test_streams_are_what_outputs_are_added_to(tiny):
-    cut_checks.check_streams(tiny.kind, tiny.stock(), tiny.inputs(2))
+    cut_checks.check_streams(tiny.model_spec, tiny.stock(), tiny.inputs(2))
 
 
 @every
 def test_least_squares_brings_unseen_inputs_nearer_than_bias(tiny):
     seen = [tiny.inputs(32, seed) for seed in range(10, 14)]
-    method_checks.check_compensation(tiny.kind, tiny.stock(), seen, tiny.inputs(16, seed=2), "ragged")
+    method_checks.check_compensation(tiny.model_spec, tiny.stock(), seen, tiny.inputs(16, seed=2), "ragged")
 
 
 @every
 def test_a_model_that_was_not_cut_stays_as_it_is(tiny):
-    method_checks.check_uncut_stays(tiny.kind, tiny.stock(), [tiny.inputs(8, seed) for seed in (10, 11)])
+    method_checks.check_uncut_stays(tiny.model_spec, tiny.stock(), [tiny.inputs(8, seed) for seed in (10, 11)])
 
 
 @pytest.mark.parametrize("name", ["heads and channels", "no heads first"])
 @every
 def test_what_is_exported_is_the_same_function(tiny, name):
-    whole, inputs = reference.dense(tiny.kind, tiny.stock()), tiny.inputs(3)
+    whole, inputs = reference.dense(tiny.model_spec, tiny.stock()), tiny.inputs(3)
     loaded = reference.cut_by(whole, reference.keeps(whole.widths)[name])
     with torch.inference_mode():
         reference.assert_near(reference.answer(for_export(loaded), inputs), reference.answer(loaded.model, inputs))
@@ -103,7 +103,7 @@ def test_what_is_exported_is_the_same_function(tiny, name):
 @every
 def test_adapters_reach_attention_and_classifiers_and_merge_away(tiny):
     """Those of every projection that stays, under the names the modules really have."""
-    kind, whole, inputs = tiny.kind, reference.dense(tiny.kind, tiny.stock()), tiny.inputs(3)
+    kind, whole, inputs = tiny.model_spec, reference.dense(tiny.model_spec, tiny.stock()), tiny.inputs(3)
     loaded = reference.cut_by(whole, reference.keeps(whole.widths)["no heads last"])
     projections = projections_by_name(attention_blocks(loaded.model, kind, loaded.widths))
     plain = copy.deepcopy(loaded.model)
@@ -124,8 +124,8 @@ def test_adapters_reach_attention_and_classifiers_and_merge_away(tiny):
 def _written(folder, loaded, without_code, scale):
     """What the engine itself reads of a step that it wrote."""
     record = {
-        "family": loaded.kind.family.name,
-        "architecture": loaded.kind.name,
+        "family": loaded.model_spec.family.name,
+        "architecture": loaded.model_spec.name,
         "widths": loaded.widths.model_dump(mode="json"),
         "stock_layout": without_code,
         "query_scale": scale,
@@ -149,7 +149,7 @@ def test_strangers_load_what_was_cut(tmp_path):
         stock, inputs = tiny.stock(), tiny.inputs(3)
         stock = stock.to(torch.bfloat16) if number % 2 else stock
         loaded = load_original(tiny.save(stock, tmp_path / f"original {number}"))
-        for name in _cuts(tiny.kind.family):
+        for name in _cuts(tiny.model_spec.family):
             smaller = reference.cut_by(loaded, reference.keeps(loaded.widths)[name])
             folder = tmp_path / f"{name} {number}"
             without_code, scale = save_checkpoint(folder, smaller, tmp_path / f"original {number}")
@@ -164,7 +164,7 @@ def test_strangers_load_what_was_cut(tmp_path):
                     tokens = again.generate(inputs[again.main_input_name], max_new_tokens=12, do_sample=False)
                     texts[str(folder)] = tokens.tolist()
             packages.append(
-                strangers.Packaged(folder, tiny.kind.family.architectures[tiny.name].auto_class, inputs, expected)
+                strangers.Packaged(folder, tiny.model_spec.family.architectures[tiny.name].auto_class, inputs, expected)
             )
     results = strangers.load_as_strangers(packages, tmp_path)
     assert {folder for folder, result in results.items() if not result["code"]} == stock_layouts

@@ -25,12 +25,12 @@ def test_heads_of_every_width_in_calls_of_their_own(tiny, name, monkeypatch):
     monkeypatch.setattr(pruned_layers, "CALL_FLOPS", 0)
     monkeypatch.setattr(pruned_layers, "NARROWEST", 1)
     monkeypatch.setattr(pruned_layers, "ALIGN", 1)
-    loaded = reference.dense(tiny.kind, tiny.stock())
+    loaded = reference.dense(tiny.model_spec, tiny.stock())
     smaller = reference.cut_by(loaded, reference.keeps(loaded.widths)[name])
     attentions = [m for m in smaller.model.modules() if isinstance(m, pruned_layers.PrunedAttention)]
     assert max(len(module.fused_calls) for module in attentions) > 1
     inputs = tiny.inputs(3)
-    cut_checks.check_cut(tiny.kind, tiny.stock(), inputs, name, None if tiny.mask is None else tiny.mask(inputs))
+    cut_checks.check_cut(tiny.model_spec, tiny.stock(), inputs, name, None if tiny.mask is None else tiny.mask(inputs))
 
 
 def test_in_training_a_sample_is_alone_and_statistics_stay():
@@ -49,7 +49,7 @@ def test_in_training_a_sample_is_alone_and_statistics_stay():
 
 def test_windows_shift_in_some_layers_and_not_in_others():
     """The tiny model has all three cases: windows, windows shifted by half, and one window that is all there is."""
-    model, seen = reference.dense(CLAP.kind, CLAP.stock()).model, []
+    model, seen = reference.dense(CLAP.model_spec, CLAP.stock()).model, []
     for module in model.modules():
         if isinstance(module, pruned_layers.PrunedWindowAttention):
             module.register_forward_pre_hook(lambda _m, args: seen.append((len(args[0]), args[1] is not None)))

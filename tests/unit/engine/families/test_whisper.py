@@ -15,12 +15,12 @@ from worker.engine.checkpoint.load import load_original
 from worker.engine.checkpoint.save import save_checkpoint
 from worker.engine.models.attention import attention_blocks
 from worker.engine.pruning import principal
-from worker.engine.pruning.compensation import STEADY_RIDGE, Pulls, refit_outputs
+from worker.engine.pruning.compensation import UNPRUNED_RIDGE, Ridges, refit_outputs
 from worker.engine.pruning.selection import Kept
 from worker.engine.scoring import observe
 
 TINY = SPECIAL[0]
-KIND = TINY.kind
+KIND = TINY.model_spec
 WAYS = {
     "greedy": {},
     "greedy, nothing remembered": {"use_cache": False},
@@ -120,7 +120,7 @@ def test_nothing_is_remembered_while_layers_are_fitted(monkeypatch):
     cut = reference.cut_by(whole, keep_of("ragged"))
     for each in (whole, cut):
         each.model.config.use_cache = True
-    refit_outputs(whole, cut, [x], Pulls(feed_forward=STEADY_RIDGE))
+    refit_outputs(whole, cut, [x], Ridges(feed_forward=UNPRUNED_RIDGE))
     with pytest.raises(AssertionError, match="written to"):
         cut.model(**x)
 
@@ -147,7 +147,9 @@ def test_how_it_generates_stays_as_it_was(tmp_path):
     model = load_original(folder)
     x = TINY.inputs(4)
     blocks = attention_blocks(model.model, KIND, model.widths)
-    observed = observe(model.model, blocks, [(x, None)], lambda z, _: z.flatten(1).sum(1), principal.WANTS)
+    observed = observe(
+        model.model, blocks, [(x, None)], lambda z, _: z.flatten(1).sum(1), principal.REQUIRED_STATISTICS
+    )
     turned = principal.rotate(model, principal.principal_bases(blocks, observed))
     cut = reference.cut_by(turned, keep_of("ragged"))
     for each in (model, turned, cut):

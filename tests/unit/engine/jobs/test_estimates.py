@@ -11,7 +11,7 @@ from api_schemas.enums import Granularity
 from api_schemas.errors import SecateurError
 from api_schemas.spec.job import EngineSpec
 from checkpoints.describe import describe_folder
-from checkpoints.planning.feasibility import check_reachable
+from checkpoints.planning.feasibility import check_feasible
 from checkpoints.planning.step_estimate import estimated_steps
 from checkpoints.sizes import accounting
 from tests.families.folders import model_folder
@@ -45,7 +45,7 @@ def drawn(described, seed):
             body["parts"] = chance.choice([["attention"], ["feed_forward"], ["attention", "feed_forward"]])
         try:
             spec = EngineSpec.model_validate({"pruning": body, "finetune": None})
-            check_reachable(described.shape, described.widths, spec.pruning)
+            check_feasible(described.shape, described.widths, spec.pruning)
         except (ValidationError, SecateurError):
             continue
         yield spec

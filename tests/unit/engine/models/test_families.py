@@ -17,7 +17,7 @@ from checkpoints.sizes import accounting
 from tests.unit.engine.small import small_config
 from worker.engine.checkpoint.load import load_original
 from worker.engine.models.attention import attention_blocks
-from worker.engine.models.model_spec import Kind
+from worker.engine.models.model_spec import ModelSpec
 from worker.engine.pruning.selection import select, widths_of
 from worker.engine.pruning.surgery import cut
 from worker.engine.scoring import score
@@ -37,7 +37,9 @@ def saved(request, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "kind", [Kind(family, name) for family in FAMILIES for name in family.architectures], ids=lambda kind: kind.name
+    "kind",
+    [ModelSpec(family, name) for family in FAMILIES for name in family.architectures],
+    ids=lambda kind: kind.name,
 )
 def test_the_engine_has_classes_for_every_architecture(kind):
     classes = kind.classes
@@ -51,7 +53,7 @@ def test_counts_of_parameters_and_names(saved):
     folder, model = saved
     described = describe_folder(folder)
     assert accounting.total_parameters(described.shape, described.widths) == sum(p.numel() for p in model.parameters())
-    blocks = attention_blocks(model, Kind(described.family, described.name), described.widths)
+    blocks = attention_blocks(model, ModelSpec(described.family, described.name), described.widths)
     inside = sum(p.numel() for block in blocks for linear in block.projections.values() for p in linear.parameters())
     assert accounting.attention_parameters(described.shape, described.widths) == inside
 
@@ -86,9 +88,9 @@ def test_flops_against_torchs_own_counter(saved, granularity):
                 "criterion": "magnitude",
             }
         )
-        scores = score(spec.criterion, attention_blocks(model, loaded.kind, widths))
+        scores = score(spec.criterion, attention_blocks(model, loaded.model_spec, widths))
         keep = select(scores, widths, described.shape, spec, share=0.5)
-        model, widths = cut(model, loaded.kind, widths, keep), widths_of(keep, widths)
+        model, widths = cut(model, loaded.model_spec, widths, keep), widths_of(keep, widths)
     model.set_attn_implementation("eager")
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model(torch.randn(1, 40, 32))

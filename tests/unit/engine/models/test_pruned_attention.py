@@ -21,7 +21,7 @@ from api_schemas.spec.recovery import Lora
 from checkpoints.sizes import accounting
 from checkpoints.sizes.shape import ModelShape
 from tests.unit.engine.small import KIND, inputs, small_config
-from worker.engine.checkpoint.load import Loaded
+from worker.engine.checkpoint.load import LoadedModel
 from worker.engine.models import pruned_layers
 from worker.engine.models.attention import attention_blocks, projections_by_name
 from worker.engine.models.model_spec import attention_entry, build
@@ -70,7 +70,7 @@ def stock():
 
 @pytest.fixture(scope="module")
 def dense(stock):
-    return Loaded(build(KIND, stock.config.to_dict(), DENSE, stock.state_dict()), KIND, DENSE, torch.float32)
+    return LoadedModel(build(KIND, stock.config.to_dict(), DENSE, stock.state_dict()), KIND, DENSE, torch.float32)
 
 
 @pytest.fixture(params=[None, 0], ids=["calls as they pay", "calls for nothing"])

@@ -7,12 +7,12 @@ import torch
 from torch import Tensor
 
 from tests.unit.engine.small import DENSE, HEAD_DIM, HEADS, KIND, LAYERS, batches_of, inputs, small_model
-from worker.engine.checkpoint.load import Loaded
+from worker.engine.checkpoint.load import LoadedModel
 from worker.engine.models.attention import attention_blocks
-from worker.engine.pruning.compensation import STEADY_RIDGE, Pulls, fold_means, refit_outputs
+from worker.engine.pruning.compensation import UNPRUNED_RIDGE, Ridges, fold_means, refit_outputs
 from worker.engine.pruning.selection import HeadKeep, Keep, widths_of
 from worker.engine.pruning.surgery import cut
-from worker.engine.scoring import Want, observe
+from worker.engine.scoring import Statistic, observe
 
 ALL = tuple(range(HEAD_DIM))
 RAGGED: Keep = (
@@ -22,16 +22,16 @@ RAGGED: Keep = (
 )
 
 
-def _cut(loaded: Loaded, keep: Keep) -> Loaded:
-    model = cut(loaded.model, loaded.kind, loaded.widths, keep)
+def _cut(loaded: LoadedModel, keep: Keep) -> LoadedModel:
+    model = cut(loaded.model, loaded.model_spec, loaded.widths, keep)
     return replace(loaded, model=model, widths=widths_of(keep, DENSE))
 
 
-def _streams(loaded: Loaded, x: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
+def _streams(loaded: LoadedModel, x: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
     """By layer: residual stream before attention, the context, the attention's output; float64, tokens in one dimension."""
     found: list[dict[str, Tensor]] = [{} for _ in range(LAYERS)]
     handles = []
-    for number, block in enumerate(attention_blocks(loaded.model, loaded.kind, loaded.widths)):
+    for number, block in enumerate(attention_blocks(loaded.model, loaded.model_spec, loaded.widths)):
         layer = loaded.model.get_submodule(KIND.layout_of(loaded.model).stacks[0][number])
         seen = found[number]
         handles.append(layer.register_forward_pre_hook(lambda _m, a, seen=seen: seen.update(hidden=a[0])))
@@ -47,7 +47,7 @@ def _streams(loaded: Loaded, x: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
     return [(seen["hidden"], seen.get("x", seen["hidden"][:, :0]), seen["y"]) for seen in flat]
 
 
-def _last_output(loaded: Loaded, x: Tensor) -> Tensor:
+def _last_output(loaded: LoadedModel, x: Tensor) -> Tensor:
     """The residual stream after the last layer, float64."""
     last = loaded.model.get_submodule(KIND.layout_of(loaded.model).stacks[0][-1])
     found: list[Tensor] = []
@@ -62,15 +62,15 @@ def test_folded_means_keep_the_mean_of_the_output() -> None:
     loaded, x = small_model(), inputs(16)
     everything = tuple(HeadKeep(h, ALL, ALL) for h in range(HEADS))
     keep: Keep = (tuple(HeadKeep(h, ALL, (h, h + 2)) for h in (0, 1, 3)), everything, everything)
-    blocks = attention_blocks(loaded.model, loaded.kind, loaded.widths)
-    observed = observe(loaded.model, blocks, [({"input_values": x}, x)], lambda z, _: z.sum(1), {Want.CONTEXT})
+    blocks = attention_blocks(loaded.model, loaded.model_spec, loaded.widths)
+    observed = observe(loaded.model, blocks, [({"input_values": x}, x)], lambda z, _: z.sum(1), {Statistic.CONTEXT})
     smaller = _cut(loaded, keep)
     unfolded = _streams(smaller, x)[0][2].mean(0)
     fold_means(loaded, smaller, keep, observed)
     expected, folded = _streams(loaded, x)[0][2].mean(0), _streams(smaller, x)[0][2].mean(0)
     torch.testing.assert_close(folded, expected, atol=1e-5, rtol=1e-4)
     assert (unfolded - expected).abs().max() > 0.01
-    untouched = attention_blocks(smaller.model, smaller.kind, smaller.widths)[1].projections["o"].bias
+    untouched = attention_blocks(smaller.model, smaller.model_spec, smaller.widths)[1].projections["o"].bias
     torch.testing.assert_close(untouched, blocks[1].projections["o"].bias)
 
 
@@ -78,11 +78,11 @@ def test_the_first_layer_is_refitted_as_lstsq_would() -> None:
     loaded, x = small_model(), inputs(16)
     smaller = _cut(loaded, RAGGED)
     _, context, _ = _streams(smaller, x)[0]
-    refit_outputs(loaded, smaller, batches_of(x, 5), Pulls(0.0))
+    refit_outputs(loaded, smaller, batches_of(x, 5), Ridges(0.0))
     attended = _streams(loaded, x)[0][2]
     with_one = torch.cat([context, torch.ones(len(context), 1, dtype=torch.float64)], 1)
     solution = torch.linalg.lstsq(with_one, attended).solution
-    o = attention_blocks(smaller.model, smaller.kind, smaller.widths)[0].projections["o"]
+    o = attention_blocks(smaller.model, smaller.model_spec, smaller.widths)[0].projections["o"]
     torch.testing.assert_close(o.weight.detach().double(), solution[:-1].mT, atol=1e-3, rtol=1e-3)
     torch.testing.assert_close(o.bias.detach().double(), solution[-1], atol=1e-3, rtol=1e-3)
 
@@ -91,7 +91,7 @@ def test_no_linear_correction_is_left_in_any_layer() -> None:
     """What is left of the residual stream's error is orthogonal to the context and to 1, on the inputs each layer now gets."""
     loaded, x = small_model(), inputs(16)
     smaller = _cut(loaded, RAGGED)
-    refit_outputs(loaded, smaller, batches_of(x, 4), Pulls(0.0))
+    refit_outputs(loaded, smaller, batches_of(x, 4), Ridges(0.0))
     for (wanted, _, attended), (hidden, context, output) in zip(_streams(loaded, x), _streams(smaller, x), strict=True):
         left = wanted + attended - hidden - output
         scale = (wanted + attended).std() * max(1.0, float(context.std())) if context.numel() else 1.0
@@ -104,8 +104,8 @@ def test_no_linear_correction_is_left_in_any_layer() -> None:
 def test_the_second_feed_forward_projection_is_refitted_too() -> None:
     loaded, x = small_model(), inputs(64, seed=1)
     attention_alone, both = _cut(loaded, RAGGED), _cut(loaded, RAGGED)
-    refit_outputs(loaded, attention_alone, batches_of(x, 16), Pulls())
-    refit_outputs(loaded, both, batches_of(x, 16), Pulls(feed_forward=STEADY_RIDGE))
+    refit_outputs(loaded, attention_alone, batches_of(x, 16), Ridges())
+    refit_outputs(loaded, both, batches_of(x, 16), Ridges(feed_forward=UNPRUNED_RIDGE))
     path = "audio_spectrogram_transformer.layers.{layer}.mlp.fc2"
     for layer in range(LAYERS):
         old, new = (model.model.get_submodule(path.format(layer=layer)).weight for model in (loaded, both))
@@ -122,17 +122,17 @@ def test_refitting_brings_unseen_logits_nearer() -> None:
     with torch.inference_mode():
         dense = loaded.model(unseen).logits
         before = (smaller.model(unseen).logits - dense).square().mean()
-        refit_outputs(loaded, smaller, batches_of(seen, 16), Pulls())
+        refit_outputs(loaded, smaller, batches_of(seen, 16), Ridges())
         after = (smaller.model(unseen).logits - dense).square().mean()
     assert after < 0.8 * before
 
 
 def test_a_model_that_was_not_cut_stays_as_it_is() -> None:
     loaded = small_model()
-    same = replace(loaded, model=cut(loaded.model, loaded.kind, loaded.widths, tuple(
+    same = replace(loaded, model=cut(loaded.model, loaded.model_spec, loaded.widths, tuple(
         tuple(HeadKeep(h, ALL, ALL) for h in range(HEADS)) for _ in range(LAYERS)
     )))  # fmt: skip
-    refit_outputs(loaded, same, batches_of(inputs(16), 8), Pulls())
+    refit_outputs(loaded, same, batches_of(inputs(16), 8), Ridges())
     for a, b in zip(loaded.model.parameters(), same.model.parameters(), strict=True):
         torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-3)
 
@@ -147,15 +147,15 @@ def test_samples_beyond_the_bound_are_not_read() -> None:
             read.append(len(batch["input_values"]))
             yield batch
 
-    refit_outputs(loaded, smaller, batches(), Pulls(), tokens=100)  # type: ignore[arg-type]
+    refit_outputs(loaded, smaller, batches(), Ridges(), tokens=100)  # type: ignore[arg-type]
     # 14 tokens a sample: two batches of four samples pass a hundred.
     assert len(read) == 2
 
 
 def test_bias_needs_the_context() -> None:
     loaded = small_model()
-    blocks = attention_blocks(loaded.model, loaded.kind, loaded.widths)
+    blocks = attention_blocks(loaded.model, loaded.model_spec, loaded.widths)
     x = inputs(4)
-    observed = observe(loaded.model, blocks, [({"input_values": x}, x)], lambda z, _: z.sum(1), {Want.QK_MOMENTS})
+    observed = observe(loaded.model, blocks, [({"input_values": x}, x)], lambda z, _: z.sum(1), {Statistic.QK_MOMENTS})
     with pytest.raises(ValueError, match="context"):
         fold_means(loaded, _cut(loaded, RAGGED), RAGGED, observed)

@@ -11,30 +11,30 @@ from torch.nn import functional
 from api_schemas.enums import Criterion, Granularity, TargetKind
 from api_schemas.errors import SecateurError
 from api_schemas.spec.pruning import Pruning
-from checkpoints.planning.feasibility import check_reachable, max_share, smallest_cut
+from checkpoints.planning.feasibility import check_feasible, max_share, smallest_cut
 from checkpoints.sizes import accounting
-from checkpoints.sizes.cost_unit import Unit
+from checkpoints.sizes.cost_unit import CostUnit
 from tests.unit.engine.small import DENSE, KIND, LAYERS, NEURONS, batches_of, inputs, small_model, small_shape
 from worker.engine.models.attention import attention_blocks
 from worker.engine.models.feed_forward import all_neurons, compose_neurons, feed_forward_blocks
-from worker.engine.pruning.compensation import RIDGE, Pulls, fold_neurons, refit_outputs
+from worker.engine.pruning.compensation import RIDGE, Ridges, fold_neurons, refit_outputs
 from worker.engine.pruning.selection import Kept, keep_all
 from worker.engine.pruning.surgery import cut
 from worker.engine.pruning.targets import choose, neurons_met
-from worker.engine.scoring import Want, observe, score, score_neurons
+from worker.engine.scoring import Statistic, observe, score, score_neurons
 
 SHAPE = small_shape().model_copy(update={"other_flops": 10_000, "other_parameters": 1_000})
-EVERYTHING = frozenset({Want.FISHER, Want.SALIENCY, Want.GATES, Want.CONTEXT, Want.GRADIENTS})
+EVERYTHING = frozenset({Statistic.FISHER, Statistic.SALIENCY, Statistic.GATES, Statistic.CONTEXT, Statistic.GRADIENTS})
 SOME = (tuple(range(0, NEURONS, 2)), tuple(range(5)), tuple(range(NEURONS)))
 
 
 def blocks_of(loaded):
-    return feed_forward_blocks(loaded.model, loaded.kind, loaded.widths)
+    return feed_forward_blocks(loaded.model, loaded.model_spec, loaded.widths)
 
 
 def without(loaded, neurons):
     kept = Kept(keep_all(loaded.widths), neurons)
-    model = cut(loaded.model, loaded.kind, loaded.widths, kept.heads, kept.neurons)
+    model = cut(loaded.model, loaded.model_spec, loaded.widths, kept.heads, kept.neurons)
     return replace(loaded, model=model, widths=kept.widths(loaded.widths))
 
 
@@ -49,7 +49,7 @@ def loss(logits, targets):
 def observed(loaded, samples=6, batch=3):
     x, y = inputs(samples), targets_of(samples)
     batches = [({"input_values": a}, b) for a, b in zip(x.split(batch), y.split(batch), strict=True)]
-    attention = attention_blocks(loaded.model, loaded.kind, loaded.widths)
+    attention = attention_blocks(loaded.model, loaded.model_spec, loaded.widths)
     return observe(loaded.model, attention, batches, loss, EVERYTHING, neurons=blocks_of(loaded))
 
 
@@ -199,7 +199,7 @@ def test_one_ranking_takes_what_is_cheapest_by_cost(granularity, kind):
     """Nothing that went scores more by its cost than something that stayed and would have fitted as well."""
     spec = pruning({kind: 0.4}, parts=["attention", "feed_forward"], granularity=granularity)
     kept, attention, neurons = chosen(spec)
-    unit = Unit.of(SHAPE, spec.target.kind)
+    unit = CostUnit.of(SHAPE, spec.target.kind)
     share = unit.share(kept.widths(DENSE))
     assert abs(share - 0.4) <= smallest_cut(SHAPE, DENSE, spec, spec.target.kind) * (
         1 if granularity in ("ragged", "head_and_channel") else 9
@@ -241,14 +241,14 @@ def test_what_cannot_be_asked_for(spec, reason):
 
 def test_what_is_out_of_reach_says_what_goes_further():
     with pytest.raises(SecateurError, match="feed_forward"):
-        check_reachable(SHAPE, DENSE, pruning({"flops": 0.6}))
+        check_feasible(SHAPE, DENSE, pruning({"flops": 0.6}))
     both = pruning({"flops": 0.6}, parts=["attention", "feed_forward"])
-    check_reachable(SHAPE, DENSE, both)
+    check_feasible(SHAPE, DENSE, both)
     assert max_share(SHAPE, DENSE, both) > 0.6
     with pytest.raises(SecateurError, match="min_neurons=48"):
-        check_reachable(SHAPE, DENSE, pruning({"ffn_sparsity": 0.5}, min_neurons=48))
+        check_feasible(SHAPE, DENSE, pruning({"ffn_sparsity": 0.5}, min_neurons=48))
     with pytest.raises(SecateurError, match="neurons"):
-        check_reachable(
+        check_feasible(
             SHAPE.model_copy(),
             DENSE.model_copy(update={"feed_forward": (63,) * 3}),
             pruning({"ffn_sparsity": 0.5}, align=8),
@@ -262,7 +262,7 @@ def test_folded_means_keep_the_mean_of_the_block_and_least_squares_do_better():
     bare, folded, refitted = (without(loaded, kept) for _ in range(3))
     for smaller in (folded, refitted):
         fold_neurons(loaded, smaller, kept, seen)
-    refit_outputs(loaded, refitted, batches_of(x, 16), Pulls(feed_forward=RIDGE))
+    refit_outputs(loaded, refitted, batches_of(x, 16), Ridges(feed_forward=RIDGE))
     unseen = inputs(32, seed=9)
     with torch.inference_mode():
         expected = loaded.model(unseen).logits

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from api_schemas.enums import Granularity, Normalization
 from checkpoints.sizes import accounting
-from checkpoints.sizes.cost_unit import Unit
+from checkpoints.sizes.cost_unit import CostUnit
 from tests.unit.engine.pruning.selecting import DENSE, HEADS, KINDS, LAYERS, SHAPE, WIDTH, drawn_scores, pruning, specs
 from worker.engine.pruning.selection import HeadKeep, Keep, keep_all, select
 from worker.engine.scoring.channels import LayerScores, NormScores, SignedScores
@@ -26,7 +26,7 @@ class Slow:
 
     def __init__(self, scores: list[LayerScores], spec, share: float) -> None:
         self.scores, self.spec = scores, spec
-        self.unit = Unit.of(SHAPE, spec.target.kind)
+        self.unit = CostUnit.of(SHAPE, spec.target.kind)
         self.left = {
             (number, head): {side: set(range(WIDTH)) for side in SIDES}
             for number in range(LAYERS) if number not in spec.exclude_layers for head in range(HEADS)

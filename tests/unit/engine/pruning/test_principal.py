@@ -4,24 +4,32 @@ import pytest
 import torch
 
 from tests.unit.engine.small import HEAD_DIM, HEADS, inputs, small_model
-from worker.engine.checkpoint.load import Loaded
+from worker.engine.checkpoint.load import LoadedModel
 from worker.engine.models.attention import AttentionBlock, attention_blocks
-from worker.engine.pruning.principal import WANTS, principal_bases, ranks_for_energy, rotate, rotate_observations
+from worker.engine.pruning.principal import (
+    REQUIRED_STATISTICS,
+    principal_bases,
+    ranks_for_energy,
+    rotate,
+    rotate_observations,
+)
 from worker.engine.pruning.selection import HeadKeep
 from worker.engine.pruning.surgery import cut
-from worker.engine.scoring import Observations, Want, observe
+from worker.engine.scoring import Observations, Statistic, observe
 
-ALL = {*WANTS, Want.GRADIENTS, Want.OUTPUT_GRADIENT}
-
-
-def _blocks(loaded: Loaded) -> tuple[AttentionBlock, ...]:
-    return attention_blocks(loaded.model, loaded.kind, loaded.widths)
+ALL = {*REQUIRED_STATISTICS, Statistic.GRADIENTS, Statistic.OUTPUT_GRADIENT}
 
 
-def _observed(loaded: Loaded, wants: set[Want] | frozenset[Want] = WANTS, samples: int = 24) -> Observations:
+def _blocks(loaded: LoadedModel) -> tuple[AttentionBlock, ...]:
+    return attention_blocks(loaded.model, loaded.model_spec, loaded.widths)
+
+
+def _observed(
+    loaded: LoadedModel, statistics: set[Statistic] | frozenset[Statistic] = REQUIRED_STATISTICS, samples: int = 24
+) -> Observations:
     batches = [({"input_values": batch}, torch.arange(len(batch)) % 5) for batch in inputs(samples).split(8)]
     return observe(
-        loaded.model, _blocks(loaded), batches, lambda z, y: torch.nn.functional.cross_entropy(z, y, reduction="none"), wants
+        loaded.model, _blocks(loaded), batches, lambda z, y: torch.nn.functional.cross_entropy(z, y, reduction="none"), statistics
     )  # fmt: skip
 
 
@@ -68,7 +76,7 @@ def test_turned_observations_are_those_of_the_rotated_model() -> None:
                 torch.testing.assert_close(a, b, atol=1e-3 * float(b.abs().max()), rtol=1e-3)
 
 
-def _heads_of(loaded: Loaded, layer: int, x: torch.Tensor) -> dict[str, torch.Tensor]:
+def _heads_of(loaded: LoadedModel, layer: int, x: torch.Tensor) -> dict[str, torch.Tensor]:
     """q, k (B, T, C) and the context (B, T, C) of one layer, by hooks of the test's own, float64."""
     found: dict[str, torch.Tensor] = {}
     block = _blocks(loaded)[layer]
@@ -124,7 +132,7 @@ def test_ragged_and_empty_layers_can_be_rotated() -> None:
     from worker.engine.pruning.selection import widths_of
 
     smaller = replace(
-        loaded, model=cut(loaded.model, loaded.kind, loaded.widths, keep), widths=widths_of(keep, loaded.widths)
+        loaded, model=cut(loaded.model, loaded.model_spec, loaded.widths, keep), widths=widths_of(keep, loaded.widths)
     )
     turned = rotate(smaller, principal_bases(_blocks(smaller), _observed(smaller)))
     x = inputs(4, seed=3)

@@ -9,7 +9,7 @@ from api_schemas.enums import Balance, Granularity, Layout, Scope
 from api_schemas.errors import SecateurError
 from api_schemas.results.widths import AttentionWidths
 from api_schemas.spec.pruning import Pruning
-from checkpoints.planning.feasibility import check_reachable, max_sparsity
+from checkpoints.planning.feasibility import check_feasible, max_sparsity
 from checkpoints.planning.schedule import step_targets
 from checkpoints.sizes import accounting
 from checkpoints.sizes.accounting import qk_channel_parameters, vo_channel_parameters
@@ -140,9 +140,9 @@ def test_limits_hold_at_the_most_that_can_go(granularity):
 
 def test_out_of_reach_is_refused_with_the_maximum():
     nominal = 1 - 1 / HEADS
-    check_reachable(SHAPE, DENSE, pruning(nominal))
+    check_feasible(SHAPE, DENSE, pruning(nominal))
     with pytest.raises(SecateurError) as caught:
-        check_reachable(SHAPE, DENSE, pruning(nominal + 0.01))
+        check_feasible(SHAPE, DENSE, pruning(nominal + 0.01))
     assert caught.value.code == "sparsity_out_of_reach"
     biases = LAYERS * HIDDEN
     maximum = nominal * (ATTENTION - biases) / ATTENTION
@@ -152,12 +152,12 @@ def test_out_of_reach_is_refused_with_the_maximum():
 @pytest.mark.parametrize("scope", Scope)
 def test_a_target_nearer_to_nothing_than_to_the_smallest_cut_is_refused(scope):
     least = structure_share(pruning(scope=scope))
-    check_reachable(SHAPE, DENSE, pruning(0.51 * least, scope=scope))
+    check_feasible(SHAPE, DENSE, pruning(0.51 * least, scope=scope))
     with pytest.raises(SecateurError, match=f"{least:.4f}") as caught:
-        check_reachable(SHAPE, DENSE, pruning(0.49 * least, scope=scope))
+        check_feasible(SHAPE, DENSE, pruning(0.49 * least, scope=scope))
     assert caught.value.code == "sparsity_out_of_reach"
     with pytest.raises(SecateurError):
-        check_reachable(SHAPE, DENSE, pruning(1e-300, scope=scope))
+        check_feasible(SHAPE, DENSE, pruning(1e-300, scope=scope))
 
 
 def test_the_papers_schedule_is_ten_percent_a_step():

@@ -12,7 +12,7 @@ from api_schemas.enums import Granularity, Normalization
 from api_schemas.results.widths import AttentionWidths
 from checkpoints.planning.feasibility import least_channels, max_share, smallest_cut
 from checkpoints.sizes import accounting
-from checkpoints.sizes.cost_unit import Unit
+from checkpoints.sizes.cost_unit import CostUnit
 from tests.support.checkpoints.shapes import equal_shape
 from tests.unit.engine.pruning.selecting import (
     COUNTED,
@@ -34,7 +34,7 @@ EXAMPLES = settings(max_examples=150, deadline=None)
 
 
 def share_of(keep: Keep, spec) -> float:
-    return Unit.of(SHAPE, spec.target.kind).share(widths_of(keep, DENSE))
+    return CostUnit.of(SHAPE, spec.target.kind).share(widths_of(keep, DENSE))
 
 
 def channels(keep: Keep) -> set[tuple[int, int, str, int]]:
@@ -57,7 +57,7 @@ def test_the_target_is_met_to_the_nearest_structure(spec, seed, kind):
     if spec.granularity is Granularity.HEAD_AND_CHANNEL:
         ragged = max_share(SHAPE, DENSE, spec.model_copy(update={"granularity": Granularity.RAGGED}))
         if share > ragged:  # Every head that is left is as narrow as it may be: only heads of that size can go.
-            unit = Unit.of(SHAPE, spec.target.kind)
+            unit = CostUnit.of(SHAPE, spec.target.kind)
             head = least_channels(spec) * (unit.qk[0] + unit.vo[0]) / unit.total
             least = head * (LAYERS - len(spec.exclude_layers) if spec.scope == "local" else 1)
     assert abs(achieved - share) <= least / 2 + 1e-12
@@ -181,7 +181,7 @@ def test_ragged_goes_by_score_and_leaves_no_head_empty():
     others = [LayerScores(tuple(torch.full_like(qk, 9.0)), tuple(torch.full_like(qk, 9.0))) for _ in range(LAYERS - 1)]
     share = 2 * (WIDTH - 1) / (LAYERS * HEADS * WIDTH * 2)
     spec = pruning(0.5, "flops", granularity="ragged")
-    unit = Unit.of(SHAPE, spec.target.kind)
+    unit = CostUnit.of(SHAPE, spec.target.kind)
     share *= unit.original(range(LAYERS)) / unit.total
     keep = select([first, *others], DENSE, SHAPE, spec, share=share)
     assert (keep[0][0].qk, keep[0][0].vo) == ((WIDTH - 1,), (WIDTH - 1,))
@@ -244,10 +244,10 @@ def test_layers_that_are_left_out_count_in_the_denominator():
     for kind in COUNTED:
         spec = pruning(0.2, kind, granularity="ragged", exclude_layers=(0,), scope="local")
         widths = widths_of(select(drawn_scores(), DENSE, SHAPE, spec, share=0.2), DENSE)
-        gone = [Unit.of(SHAPE, spec.target.kind).removed(widths, [number]) for number in range(LAYERS)]
+        gone = [CostUnit.of(SHAPE, spec.target.kind).removed(widths, [number]) for number in range(LAYERS)]
         assert gone[0] == 0
         assert gone[1] == pytest.approx(gone[2], rel=0.05)
-        assert sum(gone) / Unit.of(SHAPE, spec.target.kind).total == pytest.approx(0.2, abs=0.01)
+        assert sum(gone) / CostUnit.of(SHAPE, spec.target.kind).total == pytest.approx(0.2, abs=0.01)
 
 
 def test_a_layer_may_lose_all_its_heads():

@@ -19,7 +19,7 @@ from tests.support.checkpoints.tiny import tiny_data, tiny_model
 from tests.unit.engine.jobs.test_engine import identity
 from tests.unit.engine.small import CLASSES, HEAD_DIM, HEADS, LAYERS, inputs, small_model, small_shape
 from worker.engine import job
-from worker.engine.checkpoint.load import Loaded
+from worker.engine.checkpoint.load import LoadedModel
 from worker.engine.data.split import FeatureSplit
 from worker.engine.evaluate import evaluate
 from worker.engine.models.attention import attention_blocks
@@ -36,7 +36,7 @@ SAMPLES = 12
 
 
 @pytest.fixture(scope="module")
-def dense() -> Loaded:
+def dense() -> LoadedModel:
     return small_model()
 
 
@@ -45,26 +45,26 @@ def split() -> FeatureSplit:
     return FeatureSplit({"input_values": inputs(SAMPLES).numpy()}, torch.arange(SAMPLES) % CLASSES)
 
 
-def analysed(dense: Loaded, split: FeatureSplit, **pruning: object) -> tuple[Sensitivity, list[Keep]]:
+def analysed(dense: LoadedModel, split: FeatureSplit, **pruning: object) -> tuple[Sensitivity, list[Keep]]:
     """The analysis by magnitude, and every cut that was made for it."""
     given = {"preset": "paper", "target": {"attention_sparsity": 0.5}, "criterion": "magnitude", **pruning}
     spec = Pruning.model_validate(given)
-    blocks = attention_blocks(dense.model, dense.kind, dense.widths)
+    blocks = attention_blocks(dense.model, dense.model_spec, dense.widths)
     scored = Scored(dense, score(Criterion.MAGNITUDE, blocks, observed=None, seed=0), (), None, None)
     made: list[Keep] = []
 
-    def apply(keep: Keep) -> Loaded:
+    def apply(keep: Keep) -> LoadedModel:
         made.append(keep)
-        model = cut(dense.model, dense.kind, dense.widths, keep)
-        return Loaded(model, dense.kind, widths_of(keep, dense.widths), dense.dtype)
+        model = cut(dense.model, dense.model_spec, dense.widths, keep)
+        return LoadedModel(model, dense.model_spec, widths_of(keep, dense.widths), dense.dtype)
 
-    def measure(loaded: Loaded) -> Scores:
+    def measure(loaded: LoadedModel) -> Scores:
         return evaluate(loaded.model, split, Classification(several=False), batch_size=8, device=CPU)
 
     return analyse(scored, small_shape(), spec, apply=apply, evaluate=measure, progress=lambda *_: None), made
 
 
-def masked(dense: Loaded, split: FeatureSplit, layer: int, heads: list[int]) -> tuple[float, float]:
+def masked(dense: LoadedModel, split: FeatureSplit, layer: int, heads: list[int]) -> tuple[float, float]:
     """(accuracy, cross entropy) with these heads' columns of W_o set to zero, by hand."""
     model = copy.deepcopy(dense.model)
     output = model.get_submodule(f"audio_spectrogram_transformer.layers.{layer}.attention.o_proj")
@@ -76,14 +76,14 @@ def masked(dense: Loaded, split: FeatureSplit, layer: int, heads: list[int]) -> 
     return float(accuracy), float(F.cross_entropy(logits.double(), split.targets))
 
 
-def test_heads_removed_from_one_layer_are_those_heads_masked(dense: Loaded, split: FeatureSplit) -> None:
+def test_heads_removed_from_one_layer_are_those_heads_masked(dense: LoadedModel, split: FeatureSplit) -> None:
     found, _ = analysed(dense, split, granularity="entire_head")
     assert (found.samples, found.shares) == (SAMPLES, SENSITIVITY_SHARES)
     assert [layer.layer for layer in found.layers] == list(range(LAYERS))
     accuracy, cross_entropy = masked(dense, split, 0, [])
     assert found.dense_metric == pytest.approx(accuracy)
     assert found.dense_cross_entropy == pytest.approx(cross_entropy, rel=1e-5)
-    for row, block in zip(found.layers, attention_blocks(dense.model, dense.kind, dense.widths), strict=True):
+    for row, block in zip(found.layers, attention_blocks(dense.model, dense.model_spec, dense.widths), strict=True):
         weights = [
             np.concatenate([
                 (part.T if side == "o" else part).detach().numpy().reshape(HEADS, -1)
@@ -104,7 +104,7 @@ def test_heads_removed_from_one_layer_are_those_heads_masked(dense: Loaded, spli
 
 
 @pytest.mark.parametrize("granularity", ["same_channel", "per_head", "ragged", "head_and_channel"])
-def test_every_granularity_cuts_one_layer_alone(dense: Loaded, split: FeatureSplit, granularity: str) -> None:
+def test_every_granularity_cuts_one_layer_alone(dense: LoadedModel, split: FeatureSplit, granularity: str) -> None:
     found, made = analysed(dense, split, granularity=granularity)
     assert len(made) == LAYERS * len(SENSITIVITY_SHARES)
     for number, keep in enumerate(made):
@@ -114,7 +114,7 @@ def test_every_granularity_cuts_one_layer_alone(dense: Loaded, split: FeatureSpl
         assert row.removed == pytest.approx(SENSITIVITY_SHARES, abs=0.07)
 
 
-def test_what_comes_to_the_same_cut_is_measured_once(dense: Loaded, split: FeatureSplit) -> None:
+def test_what_comes_to_the_same_cut_is_measured_once(dense: LoadedModel, split: FeatureSplit) -> None:
     """With three heads of four kept, every share comes to one head."""
     found, made = analysed(dense, split, granularity="entire_head", min_heads=3)
     assert len(made) == LAYERS
@@ -123,14 +123,14 @@ def test_what_comes_to_the_same_cut_is_measured_once(dense: Loaded, split: Featu
         assert len(set(row.cross_entropy)) == 1
 
 
-def test_layers_that_the_job_leaves_out_are_analysed_too(dense: Loaded, split: FeatureSplit) -> None:
+def test_layers_that_the_job_leaves_out_are_analysed_too(dense: LoadedModel, split: FeatureSplit) -> None:
     found, _ = analysed(dense, split, granularity="per_head", exclude_layers=[0, 2])
     assert found == analysed(dense, split, granularity="per_head")[0]
     assert all(removed > 0.2 for row in found.layers for removed in row.removed)
 
 
 @pytest.mark.parametrize("changes", [{"layout": "stock"}, {"scope": "local"}, {"balance": "equal"}, {"align": 8}])
-def test_the_jobs_own_settings_hold(dense: Loaded, split: FeatureSplit, changes: dict[str, str]) -> None:
+def test_the_jobs_own_settings_hold(dense: LoadedModel, split: FeatureSplit, changes: dict[str, str]) -> None:
     _, made = analysed(dense, split, granularity="per_head", **changes)
     for number, keep in enumerate(made):
         heads = keep[number // len(SENSITIVITY_SHARES)]
@@ -140,7 +140,7 @@ def test_the_jobs_own_settings_hold(dense: Loaded, split: FeatureSplit, changes:
             assert all(len(head.qk) % 8 == len(head.vo) % 8 == 0 for head in heads)
 
 
-def test_targets_of_other_kinds_are_analysed_by_attention_sparsity(dense: Loaded, split: FeatureSplit) -> None:
+def test_targets_of_other_kinds_are_analysed_by_attention_sparsity(dense: LoadedModel, split: FeatureSplit) -> None:
     plain, _ = analysed(dense, split, granularity="per_head")
     for kind in (TargetKind.PARAMETERS, TargetKind.FLOPS, TargetKind.LATENCY):
         assert analysed(dense, split, granularity="per_head", target={kind: 0.2})[0] == plain

@@ -19,7 +19,7 @@ from worker.engine.models.attention import attention_blocks, projections_by_name
 from worker.engine.models.model_spec import build
 from worker.engine.pruning.selection import compose, keep_all, select, widths_of
 from worker.engine.pruning.surgery import cut
-from worker.engine.scoring import WANTS, observe, score
+from worker.engine.scoring import REQUIRED_STATISTICS, observe, score
 from worker.engine.tasks import Classification
 
 METHODS = list(itertools.product(Granularity, (Criterion.MAGNITUDE, Criterion.FISHER), Scope))
@@ -46,7 +46,7 @@ def samples(original):
 def masked(original, kept):
     """The dense model with everything that `kept` leaves out set to zero."""
     state = {name: tensor.clone() for name, tensor in original.model.state_dict().items()}
-    for block, layer in zip(attention_blocks(original.model, original.kind, original.widths), kept, strict=True):
+    for block, layer in zip(attention_blocks(original.model, original.model_spec, original.widths), kept, strict=True):
         alive = {side: torch.zeros(block.widths.heads, original.widths.head_dim) for side in "qv"}
         for head in layer:
             alive["q"][head.head, list(head.qk)] = 1
@@ -58,19 +58,19 @@ def masked(original, kept):
             else:
                 state[f"{name}.weight"] *= mask[:, None]
                 state[f"{name}.bias"] *= mask
-    return build(original.kind, original.model.config.to_dict(), original.widths, state)
+    return build(original.model_spec, original.model.config.to_dict(), original.widths, state)
 
 
 def channel_scores(model, loaded, widths, criterion, samples, seed):
-    blocks = attention_blocks(model, loaded.kind, widths)
+    blocks = attention_blocks(model, loaded.model_spec, widths)
     observed = None
-    if WANTS[criterion]:
+    if REQUIRED_STATISTICS[criterion]:
         observed = observe(
             model,
             blocks,
             [({"input_values": samples[0]}, samples[1])],
             Classification(several=False).loss,
-            WANTS[criterion],
+            REQUIRED_STATISTICS[criterion],
         )
     return score(criterion, blocks, observed=observed, seed=seed)
 
@@ -81,7 +81,7 @@ def rounds(original, shape, samples, spec, targets):
     for number, sparsity in enumerate(targets):
         found = channel_scores(model, original, widths, spec.criterion, samples, number)
         keep = select(found, widths, shape, spec, share=sparsity)
-        model = cut(model, original.kind, widths, keep)
+        model = cut(model, original.model_spec, widths, keep)
         widths, kept = widths_of(keep, widths), compose(kept, keep)
     return model, widths, kept
 
@@ -106,7 +106,7 @@ def test_cut_equals_masked(original, shape, samples, granularity, criterion, sco
     reference = masked(original, kept)
     assert_same_logits(model, reference, samples[0])
     # The cut is real and matters: fewer parameters in the tensors themselves, and other logits than the dense model's.
-    parameters = sum(p.numel() for p in projections_by_name(attention_blocks(model, original.kind, widths)).values()
+    parameters = sum(p.numel() for p in projections_by_name(attention_blocks(model, original.model_spec, widths)).values()
                      for p in p.parameters())  # fmt: skip
     assert parameters == accounting.attention_parameters(shape, widths)
     assert sum(p.numel() for p in model.parameters()) == accounting.total_parameters(shape, widths)

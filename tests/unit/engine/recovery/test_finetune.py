@@ -14,7 +14,7 @@ from api_schemas.spec.recovery import Augment, Lora
 from worker.engine.data.split import FeatureSplit
 from worker.engine.recovery.finetune import learning_rate_factor
 from worker.engine.recovery.lora import attach, capped_ranks, merge
-from worker.engine.recovery.loss_tracker import Ledger
+from worker.engine.recovery.loss_tracker import LossTracker
 
 from .conftest import CLASSES, projections_of, train
 
@@ -169,14 +169,14 @@ def test_a_loss_that_is_not_finite_is_an_error(model: ASTForAudioClassification,
 def test_what_is_not_finite_is_found_at_the_next_look(broken: str) -> None:
     """As on a GPU, where a look comes every so many batches, and always before an epoch's loss is told."""
     good, bad = torch.tensor(1.5), torch.tensor(float("inf"))
-    ledger = Ledger(CPU, every=4)
-    ledger.add(bad if broken == "loss" else good, bad if broken == "gradient" else good, 8)
+    tracker = LossTracker(CPU, every=4)
+    tracker.add(bad if broken == "loss" else good, bad if broken == "gradient" else good, 8)
     for _ in range(2):
-        ledger.add(good, good, 8)
+        tracker.add(good, good, 8)
     with pytest.raises(SecateurError) as caught:
-        ledger.add(good, good, 8)
+        tracker.add(good, good, 8)
     assert caught.value.code is ErrorCode.NUMERICAL
-    late = Ledger(CPU, every=100)
+    late = LossTracker(CPU, every=100)
     late.add(good, bad, 8)
     late.add(good, good, 8)
     with pytest.raises(SecateurError):
@@ -184,11 +184,11 @@ def test_what_is_not_finite_is_found_at_the_next_look(broken: str) -> None:
 
 
 def test_losses_are_summed_by_sample_and_told_once() -> None:
-    ledger = Ledger(CPU, every=2)
+    tracker = LossTracker(CPU, every=2)
     for loss, samples in ((0.5, 10), (0.25, 10), (2.0, 3)):
-        ledger.add(torch.tensor(loss), torch.tensor(1.0), samples)
-    assert ledger.total() == pytest.approx(13.5)
-    assert ledger.total() == 0.0
+        tracker.add(torch.tensor(loss), torch.tensor(1.0), samples)
+    assert tracker.total() == pytest.approx(13.5)
+    assert tracker.total() == 0.0
 
 
 def test_several_labels_a_clip_are_learned_too(model: ASTForAudioClassification, split: FeatureSplit) -> None:

@@ -11,7 +11,7 @@ from transformers import ASTForAudioClassification
 from api_schemas.errors import ErrorCode, SecateurError
 from api_schemas.spec.recovery import Distill
 from worker.engine.data.split import FeatureSplit
-from worker.engine.recovery import Saves, Teacher
+from worker.engine.recovery import RecoverySaves, Teacher
 
 from .conftest import train
 
@@ -67,7 +67,9 @@ def test_gone_on_with_it_is_as_in_one_go(model: ASTForAudioClassification, split
             # The next saving deletes it.
             files.append(path.rename(tmp_path / f"kept-{epoch}.safetensors"))
 
-        saves = Saves(tmp_path, 1, 0.0, earlier, on_saved, lambda losses, _done, _total: resumed.append(len(losses)))
+        saves = RecoverySaves(
+            tmp_path, 1, 0.0, earlier, on_saved, lambda losses, _done, _total: resumed.append(len(losses))
+        )
         start, settings = copy.deepcopy(model), {"epochs": 4, "distill": DISTILL, "microbatch": 4}
         return train(start, split, device=CUDA, teacher=teacher_of(model), saves=saves, **settings)[0]
 

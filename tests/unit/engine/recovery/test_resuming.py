@@ -15,7 +15,7 @@ from transformers import ASTForAudioClassification
 from api_schemas.results.metrics import EpochLoss
 from api_schemas.spec.recovery import Augment, Distill
 from worker.engine.data.split import FeatureSplit
-from worker.engine.recovery import Saves, Teacher, training_state
+from worker.engine.recovery import RecoverySaves, Teacher, training_state
 from worker.engine.recovery.training_state import digest_of
 
 from .conftest import train
@@ -48,7 +48,7 @@ class Attempt:
     losses: list[EpochLoss] = field(default_factory=list)
     weights: dict[str, torch.Tensor] = field(default_factory=dict)
 
-    def saves(self, folder: Path, earlier: Path | None = None, kill: int | None = None) -> Saves:
+    def saves(self, folder: Path, earlier: Path | None = None, kill: int | None = None) -> RecoverySaves:
         def on_saved(epoch: int, path: Path) -> None:
             self.saved.append((epoch, path))
             if epoch == kill:
@@ -57,9 +57,9 @@ class Attempt:
         def on_resumed(losses: Sequence[EpochLoss], done: int, total: int) -> None:
             self.resumed.append((tuple(losses), done, total))
 
-        return Saves(folder, 2, 0.0, earlier, on_saved, on_resumed)
+        return RecoverySaves(folder, 2, 0.0, earlier, on_saved, on_resumed)
 
-    def run(self, saves: Saves | None) -> "Attempt":
+    def run(self, saves: RecoverySaves | None) -> "Attempt":
         teacher = Teacher(copy.deepcopy(self.start), OUTPUTS)
         with torch.no_grad():
             teacher.model.classifier.dense.weight.mul_(2.0)

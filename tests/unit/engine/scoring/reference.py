@@ -9,7 +9,7 @@ from tests.unit.engine.small import CLASSES, DENSE, HEAD_DIM, LAYERS, inputs, sm
 from worker.engine.models.attention import SIDES, attention_blocks
 from worker.engine.pruning.selection import HeadKeep, widths_of
 from worker.engine.pruning.surgery import cut
-from worker.engine.scoring import Want
+from worker.engine.scoring import Statistic
 from worker.engine.tasks import Classification
 
 SAMPLES, BATCH = 11, 4
@@ -28,7 +28,7 @@ def build_case(kind: str, multi_label: bool = False, dtype=torch.float64):
 
         keep = tuple(tuple(HeadKeep(h, some(), some()) for h in heads) for heads in ((0, 1, 3), (), (0, 1, 2, 3)))
         assert len(keep) == LAYERS
-        model = cut(loaded.model, loaded.kind, loaded.widths, keep)
+        model = cut(loaded.model, loaded.model_spec, loaded.widths, keep)
         loaded = replace(loaded, model=model, widths=widths_of(keep, DENSE))
     loaded.model.to(dtype)
     x = inputs(SAMPLES).to(dtype)
@@ -37,7 +37,7 @@ def build_case(kind: str, multi_label: bool = False, dtype=torch.float64):
         y = (torch.rand(SAMPLES, CLASSES, generator=generator) < 0.4).to(dtype)
     else:
         y = torch.randint(CLASSES, (SAMPLES,), generator=generator)
-    return loaded.model, attention_blocks(loaded.model, loaded.kind, loaded.widths), x, y
+    return loaded.model, attention_blocks(loaded.model, loaded.model_spec, loaded.widths), x, y
 
 
 def batches(x, y, size=BATCH):
@@ -92,4 +92,4 @@ def second(x_STC):
     return sum(torch.outer(token, token) for token in tokens) / len(tokens)
 
 
-EVERYTHING = frozenset(Want)
+EVERYTHING = frozenset(Statistic)

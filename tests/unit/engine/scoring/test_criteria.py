@@ -7,7 +7,7 @@ import torch
 
 from api_schemas.enums import Criterion
 from tests.unit.engine.scoring.reference import EVERYTHING, MODELS, batches, build_case, loss_of, seen
-from worker.engine.scoring import WANTS, observe, score
+from worker.engine.scoring import REQUIRED_STATISTICS, observe, score
 
 GRADIENT_SUMS = {Criterion.FISHER: 1.0, Criterion.FISHER_SALIENCY: 0.5}
 GATES = {Criterion.FISHER_GATE, Criterion.TAYLOR}
@@ -141,16 +141,16 @@ def test_an_empty_set_scores_nothing(case, criterion):
         assert score(criterion, blocks, observed=observed)[0].of(side, []) == 0
 
 
-@pytest.mark.parametrize("criterion", [c for c in Criterion if WANTS[c]])
+@pytest.mark.parametrize("criterion", [c for c in Criterion if REQUIRED_STATISTICS[c]])
 def test_what_a_criterion_wants_is_enough_and_less_is_refused(criterion):
     model, blocks, x, y = build_case("dense")
-    enough = observe(model, blocks, batches(x, y), loss_of(), WANTS[criterion])
+    enough = observe(model, blocks, batches(x, y), loss_of(), REQUIRED_STATISTICS[criterion])
     score(criterion, blocks, observed=enough)
     with pytest.raises(ValueError, match=criterion.value):
         score(criterion, blocks)
-    for want in WANTS[criterion]:
-        others = EVERYTHING - {want}
-        with pytest.raises(ValueError, match=want.value):
+    for statistic in REQUIRED_STATISTICS[criterion]:
+        others = EVERYTHING - {statistic}
+        with pytest.raises(ValueError, match=statistic.value):
             score(criterion, blocks, observed=observe(model, blocks, batches(x, y), loss_of(), others))
 
 

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from tests.unit.engine.scoring.reference import MODELS, SAMPLES, batches, build_case, loss_of, seen
-from worker.engine.scoring import Want, gradients, observe
+from worker.engine.scoring import Statistic, gradients, observe
 
-SQUARES = {Want.FISHER, Want.SALIENCY}
+SQUARES = {Statistic.FISHER, Statistic.SALIENCY}
 TIGHT = {"rtol": 1e-9, "atol": 1e-16}
 
 
@@ -33,8 +33,8 @@ def test_fisher_and_saliency_are_sums_over_channels_of_squared_gradients(kind, m
     # 14 tokens and 32 channels: the Gram matrix is cheaper, unless θ²g² is wanted too, which needs the gradients.
     monkeypatch.setitem(gradients._TEMPORARY, "cpu", 3 * 32 * 32)
     reference = seen(model, blocks, x, y, loss_of(multi_label))
-    wants = {Want.FISHER} if by == "Gram matrix" else SQUARES
-    found = observe(model, blocks, batches(x, y), loss_of(multi_label), wants)
+    statistics = {Statistic.FISHER} if by == "Gram matrix" else SQUARES
+    found = observe(model, blocks, batches(x, y), loss_of(multi_label), statistics)
     assert found.samples == SAMPLES
     for block, layer in zip(blocks, found.layers, strict=True):
         if not block.widths.heads:
@@ -73,7 +73,7 @@ def test_squared_norms_are_those_of_the_gradients(tokens):
 @pytest.mark.parametrize("kind", MODELS)
 def test_float32_is_as_good_as_float32_gradients_are(kind):
     model, blocks, x, y = build_case(kind, dtype=torch.float32)
-    found = observe(model, blocks, batches(x, y), loss_of(), {Want.FISHER})
+    found = observe(model, blocks, batches(x, y), loss_of(), {Statistic.FISHER})
     exact, blocks64, x64, y64 = build_case(kind)
     reference = seen(exact, blocks64, x64, y64, loss_of())
     for block, layer in zip(blocks64, found.layers, strict=True):
@@ -88,7 +88,7 @@ def test_gates_are_the_sums_of_parameter_times_gradient(kind):
     """One side stands for the coupling: q's sum equals k's, v's equals o's; of any set, so the moments agree too."""
     model, blocks, x, y = build_case(kind)
     reference = seen(model, blocks, x, y, loss_of())
-    found = observe(model, blocks, batches(x, y), loss_of(), {Want.GATES})
+    found = observe(model, blocks, batches(x, y), loss_of(), {Statistic.GATES})
     for block, layer in zip(blocks, found.layers, strict=True):
         if not block.widths.heads:
             assert layer.gates.qk.shape == layer.gates.vo.shape == (0, 0)
@@ -106,7 +106,7 @@ def test_gates_are_the_sums_of_parameter_times_gradient(kind):
 
 def test_fisher_is_not_the_square_of_the_batch_gradient():
     model, blocks, x, y = build_case("dense")
-    found = observe(model, blocks, batches(x, y), loss_of(), {Want.FISHER})
+    found = observe(model, blocks, batches(x, y), loss_of(), {Statistic.FISHER})
     model.zero_grad()
     loss_of()(model(x).logits, y).mean().backward()
     for block, layer in zip(blocks, found.layers, strict=True):
@@ -116,14 +116,14 @@ def test_fisher_is_not_the_square_of_the_batch_gradient():
         assert (qk - layer.fisher.qk).norm() / layer.fisher.qk.norm() > 0.3
 
 
-@pytest.mark.parametrize("wants", [SQUARES, {Want.CONTEXT}], ids=["backward", "forward"])
-def test_leaves_the_model_as_it_was_and_makes_no_weight_gradients(wants):
+@pytest.mark.parametrize("statistics", [SQUARES, {Statistic.CONTEXT}], ids=["backward", "forward"])
+def test_leaves_the_model_as_it_was_and_makes_no_weight_gradients(statistics):
     model, blocks, x, y = build_case("dense", dtype=torch.float32)
     frozen = next(model.parameters())
     frozen.requires_grad_(False)
     before = model.eval()(x[:2]).logits.detach().clone()
     model.train()
-    observe(model, blocks, batches(x, y), loss_of(), wants)
+    observe(model, blocks, batches(x, y), loss_of(), statistics)
     assert model.training
     assert not frozen.requires_grad
     assert all(p.requires_grad for p in model.parameters() if p is not frozen)
@@ -135,8 +135,8 @@ def test_leaves_the_model_as_it_was_and_makes_no_weight_gradients(wants):
 def test_refuses_to_observe_nothing():
     model, blocks, x, y = build_case("dense")
     with pytest.raises(ValueError, match="no samples"):
-        observe(model, blocks, [], loss_of(), {Want.FISHER})
-    with pytest.raises(ValueError, match="nothing is wanted"):
+        observe(model, blocks, [], loss_of(), {Statistic.FISHER})
+    with pytest.raises(ValueError, match="no statistic is asked for"):
         observe(model, blocks, batches(x, y), loss_of(), ())
 
 
@@ -144,6 +144,6 @@ def test_a_model_without_heads_can_be_observed():
     """Nothing to see, and no gradient to take; not an error, because a schedule may end there."""
     model, blocks, x, y = build_case("ragged")
     without = [block for block in blocks if not block.widths.heads]
-    found = observe(model, without, batches(x, y), loss_of(), set(Want))
+    found = observe(model, without, batches(x, y), loss_of(), set(Statistic))
     assert found.samples == SAMPLES
     assert found.layers[0].fisher.qk.numel() == 0

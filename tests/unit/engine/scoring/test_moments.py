@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tests.unit.engine.scoring.reference import EVERYTHING, MODELS, SAMPLES, batches, build_case, loss_of, second, seen
-from worker.engine.scoring import Want, observe
+from worker.engine.scoring import Statistic, observe
 from worker.engine.scoring.observations import NEEDS_GRADIENTS
 
 TIGHT = {"rtol": 1e-9, "atol": 1e-13}
@@ -18,7 +18,7 @@ def close(found, expected):
 def test_activation_moments(kind):
     model, blocks, x, y = build_case(kind)
     reference = seen(model, blocks, x, y, loss_of())
-    found = observe(model, blocks, batches(x, y), loss_of(), {Want.QK_MOMENTS, Want.CONTEXT})
+    found = observe(model, blocks, batches(x, y), loss_of(), {Statistic.QK_MOMENTS, Statistic.CONTEXT})
     for block, layer in zip(blocks, found.layers, strict=True):
         assert len(layer.qk.q) == len(layer.qk.k) == len(layer.qk.k_mean) == block.widths.heads
         if not block.widths.heads:
@@ -41,7 +41,7 @@ def test_activation_moments(kind):
 def test_gradient_moments(kind):
     model, blocks, x, y = build_case(kind)
     reference = seen(model, blocks, x, y, loss_of())
-    found = observe(model, blocks, batches(x, y), loss_of(), {Want.GRADIENTS, Want.OUTPUT_GRADIENT})
+    found = observe(model, blocks, batches(x, y), loss_of(), {Statistic.GRADIENTS, Statistic.OUTPUT_GRADIENT})
     for block, layer in zip(blocks, found.layers, strict=True):
         if not block.widths.heads:
             assert layer.gradients.q == ()
@@ -53,15 +53,15 @@ def test_gradient_moments(kind):
         close(layer.output_gradient, second(reference[block.number, "do"]))
 
 
-@pytest.mark.parametrize("want", Want)
-def test_each_want_alone_sees_what_it_sees_in_one_pass_for_everything(want):
+@pytest.mark.parametrize("statistic", Statistic)
+def test_each_statistic_alone_sees_what_it_sees_in_one_pass_for_everything(statistic):
     model, blocks, x, y = build_case("ragged")
-    names = {Want.QK_MOMENTS: "qk"}
-    alone = observe(model, blocks, batches(x, y), loss_of(), {want})
+    names = {Statistic.QK_MOMENTS: "qk"}
+    alone = observe(model, blocks, batches(x, y), loss_of(), {statistic})
     together = observe(model, blocks, batches(x, y, 3), loss_of(), EVERYTHING)
     fields = set(vars(alone.layers[0]))
     for one, all_of_them in zip(alone.layers, together.layers, strict=True):
-        field = names.get(want, want.value)
+        field = names.get(statistic, statistic.value)
         assert {name for name in fields if getattr(one, name) is not None} == {field}
         for found, expected in zip(tensors(getattr(one, field)), tensors(getattr(all_of_them, field)), strict=True):
             torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-13)
@@ -78,7 +78,7 @@ def test_a_forward_pass_is_enough_for_activations():
     model, blocks, x, y = build_case("dense")
 
     def loss(_logits, _targets):
-        raise AssertionError("nothing wanted needs a loss")
+        raise AssertionError("no statistic needs a loss")
 
     observe(model, blocks, batches(x, y), loss, EVERYTHING - NEEDS_GRADIENTS)
 

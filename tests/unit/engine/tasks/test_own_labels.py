@@ -6,7 +6,7 @@ from torch.nn import functional
 
 from tests.unit.engine.scoring.reference import build_case, loss_of
 from tests.unit.engine.small import CLASSES
-from worker.engine.scoring import Want, observe
+from worker.engine.scoring import Statistic, observe
 from worker.engine.tasks import Classification
 from worker.engine.tasks.label_sampling import sigmoid_gradients, softmax_gradients
 
@@ -53,17 +53,19 @@ def test_they_estimate_the_fisher_information_that_enumerating_labels_gives(mult
     for sample in range(2):
         for label, chance in zip(every, chances[sample], strict=True):
             one = observe(
-                model, blocks, [({"input_values": x[[sample]]}, label[None])], loss_of(multi_label), {Want.FISHER}
+                model, blocks, [({"input_values": x[[sample]]}, label[None])], loss_of(multi_label), {Statistic.FISHER}
             )
             expected += chance * one.layers[0].fisher.vo / 2
     loss = Classification(several=multi_label).own_loss(0)
     batches = (({"input_values": x.repeat(100, 1, 1)}, None) for _ in range(times // 100))
-    drawn = observe(model, blocks, batches, loss, {Want.FISHER}).layers[0].fisher.vo
+    drawn = observe(model, blocks, batches, loss, {Statistic.FISHER}).layers[0].fisher.vo
     assert (drawn - expected).norm() / expected.norm() < 0.1
     # Labels that are merely likely give another number: the model's most probable ones.
     sure = (logits > 0).to(x.dtype) if multi_label else logits.argmax(1)
     likely = (
-        observe(model, blocks, [({"input_values": x}, sure)], loss_of(multi_label), {Want.FISHER}).layers[0].fisher.vo
+        observe(model, blocks, [({"input_values": x}, sure)], loss_of(multi_label), {Statistic.FISHER})
+        .layers[0]
+        .fisher.vo
     )
     assert (likely - expected).norm() / expected.norm() > 0.2
 
@@ -86,7 +88,7 @@ def test_the_same_seed_draws_the_same_and_needs_no_further_forward_pass():
 
     def run(seed):
         loss = Classification(several=False).own_loss(seed)
-        found = observe(model, blocks, [({"input_values": x}, None)] * 2, loss, {Want.FISHER})
+        found = observe(model, blocks, [({"input_values": x}, None)] * 2, loss, {Statistic.FISHER})
         return found.layers[0].fisher.vo
 
     assert torch.equal(run(0), run(0))

@@ -1,4 +1,4 @@
-"""Places in the queue against the claims that then come, whatever waits and runs."""
+"""Positions in the queue against the claims that then come, whatever waits and runs."""
 
 from collections.abc import Callable
 
@@ -10,7 +10,7 @@ from sqlalchemy import delete, event, update
 from store.database.clock import now
 from store.database.connection import Database
 from store.database.tables import Job
-from store.jobs.queue_positions import KEPT_SECONDS, Places, places
+from store.jobs.queue_positions import KEPT_SECONDS, QueuePositions, queue_positions
 from tests.support.jobs.moves import CAP, cancel, crash, load, pause
 from tests.unit.store.jobs.test_turns import begin, queue
 
@@ -28,7 +28,7 @@ def queued(database: Database, jobs: list[tuple[str, int]]) -> list[str]:
 
 def asked(database: Database, job_ids: list[str]) -> dict[str, int]:
     with database.read() as session:
-        return {job_id: place for job_id, place in places(session, CAP).items() if job_id in job_ids}
+        return {job_id: place for job_id, place in queue_positions(session, CAP).items() if job_id in job_ids}
 
 
 def forecast(database: Database, running: list[tuple[str, int]], waiting: list[tuple[str, int]]) -> None:
@@ -87,7 +87,7 @@ def test_any_number_of_places_is_one_query(database: Database) -> None:
     with database.read() as session:
         session.connection()
         event.listen(database.engine, "before_cursor_execute", lambda *given: queries.append(given[2]))
-        assert places(session, CAP).keys() == set(job_ids)
+        assert queue_positions(session, CAP).keys() == set(job_ids)
     assert len(queries) == 1
 
 
@@ -96,7 +96,7 @@ def test_many_who_poll_are_one_query(database: Database, monkeypatch: pytest.Mon
     elsewhere = Database(str(database.url.render_as_string(hide_password=False)))
     moment = 100.0
     monkeypatch.setattr("store.jobs.queue_positions.time.monotonic", lambda: moment)
-    seen = Places(database, CAP)
+    seen = QueuePositions(database, CAP)
 
     def poll(*job_ids: str) -> dict[str, int]:
         with database.read() as session:

@@ -25,11 +25,11 @@ class Progress:
         return min(1.0, self.done / self.total) if self.total else 1.0
 
 
-Told = Callable[[Progress], object]
+ProgressCallback = Callable[[Progress], object]
 """What is called with it, in the thread or on the event loop of the call; what it returns is ignored."""
 
 
-def tell(progress: Told | None, phase: str, done: float, total: float, unit: str = "bytes") -> None:
+def tell(progress: ProgressCallback | None, phase: str, done: float, total: float, unit: str = "bytes") -> None:
     """Call `progress`, if there is one."""
     if progress is not None:
         progress(Progress(phase, done, total, unit))

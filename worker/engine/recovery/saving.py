@@ -17,7 +17,7 @@ _NAME = "step-{step}-epoch-{epoch}.safetensors"
 
 
 @dataclass(frozen=True)
-class Saves:
+class RecoverySaves:
     """Where and how often a step's recovery is saved, and who is told."""
 
     folder: Path
@@ -34,10 +34,10 @@ class Saves:
 
 
 @dataclass
-class Keeper:
-    """Saves one recovery. Time counts from here."""
+class RecoverySaver:
+    """RecoverySaves one recovery. Time counts from here."""
 
-    saves: Saves
+    saves: RecoverySaves
     course: Course
     state: TrainingState
     _since: float = field(init=False)
