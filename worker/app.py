@@ -30,11 +30,14 @@ shutdown = threading.Event()
 
 @lru_cache(maxsize=1)
 def supervisor() -> Supervisor:
-    """This process's supervisor, made with the first job and not at import."""
+    """This process's supervisor, made when the worker is ready and not at import."""
     settings = get_settings()
     scratch = Scratch(settings.scratch)
     atexit.register(scratch.close)
-    return Supervisor(settings, Database(settings.database_url), Artifacts(settings.artifacts_url), scratch, shutdown)
+    database, artifacts = Database(settings.database_url), Artifacts(settings.artifacts_url)
+    made = Supervisor(settings, database, artifacts, scratch, shutdown)
+    atexit.register(made.close)
+    return made
 
 
 def run_jobs() -> None:
@@ -52,6 +55,7 @@ def check_cage(**_: Any) -> None:
 
 def look_for_work(**_: Any) -> None:
     """A wake-up may have been lost while no worker was up: every worker looks once when it starts."""
+    supervisor().warm_up()
     broker.publish_wake(get_settings())
 
 

@@ -64,8 +64,13 @@ class Cage:
         """
         if shutil.which(command[0]) is None:
             raise FileNotFoundError(command[0])
-        ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
+        hide_memory()
         return [sys.executable, "-m", "store.cage", json.dumps(asdict(self)), *command]
+
+
+def hide_memory() -> None:
+    """Hide this process's memory and environment, secrets and all, from other processes of its user."""
+    ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 def read_report(line: str | bytes) -> tuple[Layer, ...]:

@@ -16,7 +16,7 @@ from store.database.tenancy import DEFAULT_TENANT
 from store.jobs import jobs
 from store.settings import Settings
 from tests.support.jobs.bench import Bench
-from tests.support.jobs.supervision import MakeBench, log_of, seen_in, supervisor
+from tests.support.jobs.supervision import MakeBench, fork_fake_engines, log_of, seen_in, supervisor
 from tests.unit.worker.conftest import make_bench  # noqa: F401
 from worker.children import confinement
 
@@ -31,6 +31,15 @@ KEPT_OUT_BY_LANDLOCK = (
 )
 
 
+@pytest.fixture(params=["program", "forked"])
+def started(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """How engines are started: as a program of their own, or forked from a template process."""
+    if request.param == "forked":
+        fork_fake_engines(monkeypatch)
+    return str(request.param)
+
+
+@pytest.mark.usefixtures("started")
 def test_an_engine_gets_nowhere(
     make_bench: MakeBench,  # noqa: F811
     monkeypatch: pytest.MonkeyPatch,
@@ -72,6 +81,7 @@ def isolation(bench: Bench, job_id: str) -> tuple[str, ...]:
     return held
 
 
+@pytest.mark.usefixtures("started")
 def test_an_engine_that_takes_too_much_memory_has_run_out_of_it(make_bench: MakeBench) -> None:  # noqa: F811
     bench = make_bench("fat", engine_memory_bytes=256 * 2**20)
     job_id = bench.submit()
@@ -83,6 +93,7 @@ def test_an_engine_that_takes_too_much_memory_has_run_out_of_it(make_bench: Make
     assert bench.steps(job_id) == [0]
 
 
+@pytest.mark.usefixtures("started")
 def test_an_engine_that_writes_too_large_a_file_is_stopped(make_bench: MakeBench) -> None:  # noqa: F811
     bench = make_bench("large", engine_file_bytes=2**20, failure_cap=1)
     job_id = bench.submit()

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO
 
 from store.cage import Cage
+from worker.children.template import ForkedProcess
 from worker.supervisor.job_log import JobLog
 
 MAX_LINE = 8 * 2**20
@@ -67,31 +68,27 @@ def follow_parent() -> None:
     threading.Thread(target=wait, daemon=True, name="parent-watch").start()
 
 
+def spawned(
+    command: Sequence[str], cage: Cage, folder: Path, environment: Mapping[str, str]
+) -> subprocess.Popen[bytes]:
+    """A program in `cage`, whose report is its first line of output, with `folder` as working directory."""
+    return subprocess.Popen(
+        cage.command(command),
+        cwd=folder,
+        env=dict(environment),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+
+
 class Child:
     """A running child. `lines` carries its standard output, a None at the end."""
 
-    def __init__(
-        self,
-        command: Sequence[str],
-        cage: Cage,
-        *,
-        folder: Path,
-        environment: Mapping[str, str],
-        log: JobLog,
-    ) -> None:
-        """Start it in `cage`, whose report is its first line, with `folder` as working directory.
-
-        Its standard error goes to `log`.
-        """
-        self.process = subprocess.Popen(
-            cage.command(command),
-            cwd=folder,
-            env=dict(environment),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            start_new_session=True,
-        )
+    def __init__(self, process: subprocess.Popen[bytes] | ForkedProcess, log: JobLog) -> None:
+        """`process` leads its own session, and its standard streams are pipes. Its standard error goes to `log`."""
+        self.process = process
         self.lines: queue.Queue[str | None] = queue.Queue(maxsize=1000)
         self._closing = threading.Event()
         assert self.process.stdout is not None
@@ -140,6 +137,8 @@ class Child:
             # What has left the group may hold a pipe open for ever, and closing it here would wait for its reader.
             if pipe is not None and not reader.is_alive():
                 pipe.close()
+        if isinstance(self.process, ForkedProcess):
+            self.process.release()
 
     def _signal(self, number: signal.Signals) -> None:
         if self._closing.is_set():

@@ -25,7 +25,7 @@ from store.jobs import jobs
 from store.settings import Settings
 from store.uploads import uploads
 from worker.children import confinement
-from worker.children.child import Child, minimal_environment
+from worker.children.child import Child, minimal_environment, spawned
 from worker.inputs import remote_models
 from worker.inputs.hub import Away, Hub, Refused
 from worker.inputs.hub_dataset import fetch_dataset
@@ -163,13 +163,7 @@ class Inputs:
         ]
         command += ["--config", dataset.config] if dataset.config else []
         environment = minimal_environment(place.home, settings.engine_threads)
-        child = Child(
-            command,
-            confinement.of_reader(place, settings),
-            folder=place.root,
-            environment=environment,
-            log=job_log,
-        )
+        child = Child(spawned(command, confinement.of_reader(place, settings), place.root, environment), job_log)
         beat.kill_when_lost(child.kill)
         try:
             waited = 0.0

@@ -28,9 +28,10 @@ from store.jobs import transitions
 from store.jobs.transitions import Lease
 from store.settings import Settings
 from worker.children import confinement
-from worker.children.child import Child, minimal_environment
+from worker.children.child import Child
 from worker.supervisor import retries
 from worker.supervisor.engine_output import Crashed, OutOfMemory, committed_result, obituary, parse_event, verdict
+from worker.supervisor.engines import Engines
 from worker.supervisor.heartbeat import Heartbeat, Interrupted, Reason
 from worker.supervisor.job_folders import JobFolders
 from worker.supervisor.job_log import JobLog
@@ -56,8 +57,9 @@ class Attempt:
         place: JobFolders,
         beat: Heartbeat,
         job_log: JobLog,
+        engines: Engines,
     ) -> None:
-        self._settings, self._database = settings, database
+        self._settings, self._database, self._engines = settings, database, engines
         self._job, self._place, self._beat, self._log = job, place, beat, job_log
         self._lease = Lease(job.id, job.epoch)
         self._uploads = Uploads(artifacts, self._lease, beat, settings.storage_patience_seconds)
@@ -74,14 +76,12 @@ class Attempt:
         has ended. LeaseLost.
         """
         killed_before = oom_kills()
-        confinement.hand_over(self._place, self._settings)
-        child = Child(
-            self._command(),
-            confinement.of_engine(self._place, self._settings),
-            folder=self._place.root,
-            environment=minimal_environment(self._place.home, self._settings.engine_threads),
-            log=self._log,
-        )
+        place = self._place
+        self._engines.furnish(place.home)
+        confinement.hand_over(place, self._settings)
+        cage = confinement.of_engine(place, self._settings)
+        threads = self._settings.engine_threads
+        child = Child(self._engines.start(self._arguments(), cage, place.root, place.home, threads), self._log)
         self._beat.kill_when_lost(child.kill)
         try:
             last = self._watch(child)
@@ -100,7 +100,7 @@ class Attempt:
             raise self._out_of_memory("The kernel ended the engine because the worker's memory was full.")
         raise Crashed(ErrorCode.ENGINE_CRASHED, obituary(status, self._log.tail(LOG_LINES)))
 
-    def _command(self) -> list[str]:
+    def _arguments(self) -> list[str]:
         settings, place, job = self._settings, self._place, self._job
         options: dict[str, Path | int | float | str | None] = {
             "--model": place.model,
@@ -116,7 +116,7 @@ class Attempt:
             "--training": place.training if place.training.exists() else None,
         }
         given = [text for name, value in options.items() if value is not None for text in (name, str(value))]
-        return [*settings.engine_command, *given, "--watch-stdin"]
+        return [*given, "--watch-stdin"]
 
     def _watch(self, child: Child) -> EngineEvent | None:
         """Act on every event until the engine closes its output; returns the last one. Raises Crashed where it stalls."""

@@ -41,6 +41,7 @@ from worker.inputs.remote_models import TransientFailure
 from worker.supervisor import retries
 from worker.supervisor.attempt import Attempt
 from worker.supervisor.engine_output import RETRIED, Crashed, OutOfMemory
+from worker.supervisor.engines import Engines
 from worker.supervisor.heartbeat import Heartbeat, Interrupted, Reason
 from worker.supervisor.job_folders import JobFolders
 from worker.supervisor.job_log import JobLog
@@ -68,7 +69,16 @@ class Supervisor:
         self._scratch = scratch
         self._shutdown = shutdown
         self._inputs = Inputs(database, artifacts, settings)
+        self._engines = Engines(settings, scratch.folder)
         self._name = f"{socket.gethostname()}:{os.getpid()}"
+
+    def warm_up(self) -> None:
+        """Begin with what the first job would wait for; returns at once."""
+        self._engines.warm_up()
+
+    def close(self) -> None:
+        """End what was started for jobs to come."""
+        self._engines.close()
 
     def run_until_empty(self) -> int:
         """Run job after job until none is left or the worker shuts down; returns how many were begun."""
@@ -137,7 +147,7 @@ class Supervisor:
         """Returns what the job comes to when the engine has finished; raises in every other case."""
         self._inputs.fetch(job, place, beat, job_log)
         beat.check()
-        return Attempt(self._settings, self._database, self._artifacts, job, place, beat, job_log).run()
+        return Attempt(self._settings, self._database, self._artifacts, job, place, beat, job_log, self._engines).run()
 
     # --- the end ---
 

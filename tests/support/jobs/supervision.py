@@ -1,17 +1,20 @@
 """A supervisor of a bench, run here or in a thread, and what became of its jobs."""
 
+import atexit
 import json
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 
 from api_schemas.results.events import JobEventBody, StateChanged
 from store.database.tenancy import DEFAULT_TENANT
 from store.jobs import jobs, logs
-from tests.support.jobs.bench import Bench
+from tests.support.jobs.bench import FAKE_ENGINE, Bench
 from worker.supervisor.scratch import Scratch
 from worker.supervisor.supervisor import Supervisor
 
@@ -20,7 +23,16 @@ MakeBench = Callable[..., Bench]
 
 def supervisor(bench: Bench, shutdown: threading.Event | None = None) -> Supervisor:
     scratch = Scratch(bench.settings.scratch)
-    return Supervisor(bench.settings, bench.database, bench.artifacts, scratch, shutdown or threading.Event())
+    made = Supervisor(bench.settings, bench.database, bench.artifacts, scratch, shutdown or threading.Event())
+    atexit.register(made.close)
+    return made
+
+
+def fork_fake_engines(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From now on a supervisor forks the fake engine from a template process, as it does the real one."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[3]))
+    monkeypatch.setattr("worker.supervisor.engines.PROGRAM", (sys.executable, str(FAKE_ENGINE)))
+    monkeypatch.setattr("worker.supervisor.engines.WARM", "tests.support.jobs.forked_fake_engine")
 
 
 def in_background(bench: Bench, shutdown: threading.Event | None = None) -> threading.Thread:

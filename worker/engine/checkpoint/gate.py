@@ -2,10 +2,12 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -20,6 +22,36 @@ TOLERANCE = 1e-5
 TIMEOUT_SECONDS = 600
 ANSWERS = ("logits", "audio_embeds", "last_hidden_state")
 """Of a model's output, what it is compared by: the first that there is."""
+_MAX_MESSAGE = 2**16
+
+_channel: socket.socket | None = None
+"""To this process's server of worker/engine/checkpoint/reload.py."""
+
+
+def use_server(channel: socket.socket) -> None:
+    """Ask the server at the other end from now on."""
+    global _channel
+    _channel = channel
+
+
+def start_server() -> None:
+    """Begin to import what the first check needs, where that has not begun; returns at once."""
+    if _channel is not None:
+        return
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with theirs:
+        subprocess.Popen(
+            [sys.executable, "-I", str(Path(__file__).with_name("reload.py"))],
+            env={
+                "PATH": os.environ.get("PATH", ""),
+                "HF_HUB_OFFLINE": "1",
+                "OMP_NUM_THREADS": "1",
+                "CUDA_VISIBLE_DEVICES": "",
+            },
+            stdin=theirs.fileno(),
+            stdout=subprocess.DEVNULL,
+        )
+    use_server(ours)
 
 
 def check_reload(folder: Path, model: PreTrainedModel, auto_class: str, inputs: Inputs) -> float:
@@ -42,32 +74,20 @@ def check_reload(folder: Path, model: PreTrainedModel, auto_class: str, inputs: 
         probe = Path(scratch) / "probe.safetensors"
         tensors = {f"inputs.{name}": tensor.contiguous() for name, tensor in inputs.items()}
         save_file({**tensors, "answers": getattr(output, name).clone()}, probe)
-        # Its own module cache: code of an earlier step must not be mistaken for this one's.
-        environment = {
-            "PATH": os.environ.get("PATH", ""),
-            "HOME": scratch,
-            "HF_HOME": scratch,
-            "HF_HUB_OFFLINE": "1",
-            "TRANSFORMERS_VERBOSITY": "error",
-            "OMP_NUM_THREADS": str(torch.get_num_threads()),
-            "CUDA_VISIBLE_DEVICES": "",
-        }
-        script = Path(__file__).with_name("reload.py")
-        run = subprocess.run(
-            [sys.executable, "-I", str(script), str(folder.absolute()), str(probe), auto_class, name],
-            env=environment,
-            cwd=scratch,
-            capture_output=True,
-            text=True,
-            timeout=TIMEOUT_SECONDS,
-            check=False,
+        result = _ask(
+            {
+                "folder": str(folder.absolute()),
+                "probe": str(probe),
+                "auto_class": auto_class,
+                "name": name,
+                "scratch": scratch,
+                "threads": torch.get_num_threads(),
+            }
         )
-    if run.returncode:
-        last = run.stderr.strip().splitlines()[-1:] or ["no message"]
+    if "failure" in result:
         raise SecateurError(
-            ErrorCode.RELOAD_MISMATCH, f"A fresh process could not load the packaged checkpoint: {last[0]}"
+            ErrorCode.RELOAD_MISMATCH, f"A fresh process could not load the packaged checkpoint: {result['failure']}"
         )
-    result = json.loads(run.stdout.strip().splitlines()[-1])
     error: float = result["max_abs_error"]
     bound = TOLERANCE * max(1.0, result["max_abs_answer"])
     if not error <= bound:  # also where it is NaN
@@ -76,3 +96,26 @@ def check_reload(folder: Path, model: PreTrainedModel, auto_class: str, inputs: 
             f"A fresh process loaded the packaged checkpoint to other {name}: error {error:.3g}, bound {bound:.3g}.",
         )
     return error
+
+
+def _ask(request: dict[str, Any]) -> dict[str, Any]:
+    """The server's reply; its own end, or its silence, is a failure as well, and the next check starts another."""
+    global _channel
+    start_server()
+    assert _channel is not None
+    try:
+        _channel.settimeout(TIMEOUT_SECONDS)
+        _channel.send(json.dumps(request).encode())
+        reply = _channel.recv(_MAX_MESSAGE)
+    except TimeoutError:
+        reply, failure = b"", f"it took longer than {TIMEOUT_SECONDS} seconds"
+    except OSError as error:
+        reply, failure = b"", str(error)
+    else:
+        failure = "it ended without an answer"
+    if not reply:
+        _channel.close()
+        _channel = None
+        return {"failure": failure}
+    answer: dict[str, Any] = json.loads(reply)
+    return answer

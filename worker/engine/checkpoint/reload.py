@@ -1,21 +1,87 @@
-"""Loads a checkpoint folder the way a stranger would, and prints its answers' distance to given ones as JSON.
+"""Loads checkpoint folders the way a stranger would, and says how far the answers are from given ones.
 
-Run by path in an isolated interpreter (`python -I reload.py FOLDER PROBE CLASS NAME`), so that nothing of Secateur can be
-imported: what loads here loads wherever torch and transformers are. PROBE is a safetensors file with `inputs.KEYWORD`, what the
-model is called with, and `answers`; CLASS one of transformers' auto classes, NAME what the answers are called in its output.
+A server on a SOCK_SEQPACKET socket, which forks a process for every folder: torch and transformers are imported once, and each
+folder is loaded by a process that has seen no other. Nothing of Secateur can be imported in it, so what loads here loads
+wherever torch and transformers are. It is run by its path in an isolated interpreter (`python -I reload.py`, the socket as
+standard input), or forked from a process that has imported nothing else (worker/engine/warm.py).
+
+A request is JSON: `folder`; `probe`, a safetensors file with `inputs.KEYWORD`, what the model is called with, and `answers`;
+`auto_class`, one of transformers' auto classes; `name`, what the answers are called in its output; `scratch`, an empty folder;
+and `threads`. The reply is {"max_abs_error", "max_abs_answer", "parameters", "code"}, or {"failure": a sentence}.
 """
 
+import importlib.abc
 import json
+import os
+import socket
 import sys
+import traceback
 from pathlib import Path
+from typing import Any
 
 import torch
 import transformers
+import transformers.dynamic_module_utils
+import transformers.modeling_utils
+import transformers.models.auto.modeling_auto
 from safetensors.torch import load_file
 
+MAX_MESSAGE = 2**16
+OURS = ("api_schemas", "checkpoints", "store", "service", "worker", "secateur")
 
-def main(folder: str, probe: str, auto_class: str, name: str) -> None:
-    """Print {"max_abs_error", "max_abs_answer", "parameters", "code"}."""
+
+def serve(channel: socket.socket) -> None:
+    """Answer requests until the other end of `channel` is closed."""
+    _forget_ours()
+    while message := channel.recv(MAX_MESSAGE):
+        child = os.fork()
+        if child == 0:
+            try:
+                channel.send(json.dumps(_answer(json.loads(message))).encode())
+            finally:
+                os._exit(0)
+        _, status = os.waitpid(child, 0)
+        if os.waitstatus_to_exitcode(status) != 0:
+            how = os.waitstatus_to_exitcode(status)
+            channel.send(json.dumps({"failure": f"the process that loads it ended with status {how}"}).encode())
+
+
+class _Absent(importlib.abc.MetaPathFinder):
+    """Packages that are not to be found, although they are installed."""
+
+    def find_spec(self, fullname: str, *_: object) -> None:
+        if fullname.partition(".")[0] in OURS:
+            raise ModuleNotFoundError(f"No module named {fullname!r}", name=fullname)
+
+
+def _forget_ours() -> None:
+    for name in [name for name in sys.modules if name.partition(".")[0] in OURS]:
+        del sys.modules[name]
+    sys.meta_path.insert(0, _Absent())
+
+
+def _answer(request: dict[str, Any]) -> dict[str, Any]:
+    """In a process of its own: the reply to a request."""
+    # What libraries print is not for the channel, and not for whoever started this.
+    scratch = request["scratch"]
+    os.chdir(scratch)
+    os.environ.update(HOME=scratch, HF_HOME=scratch, HF_HUB_OFFLINE="1", CUDA_VISIBLE_DEVICES="")
+    # Its own module cache: code of an earlier step must not be mistaken for this one's. Read from the environment when
+    # transformers was imported.
+    modules = str(Path(scratch) / "modules")
+    transformers.dynamic_module_utils.HF_MODULES_CACHE = modules  # type: ignore[attr-defined]
+    transformers.utils.hub.HF_MODULES_CACHE = modules
+    transformers.logging.set_verbosity_error()
+    torch.set_num_threads(request["threads"])
+    try:
+        return measure(request["folder"], request["probe"], request["auto_class"], request["name"])
+    except BaseException as error:
+        traceback.print_exc()
+        return {"failure": traceback.format_exception_only(error)[-1].strip().splitlines()[-1]}
+
+
+def measure(folder: str, probe: str, auto_class: str, name: str) -> dict[str, Any]:
+    """Load `folder` and compare its answers. Raises whatever transformers does, and ValueError where keys differ."""
     torch.use_deterministic_algorithms(True)
     tensors = load_file(probe)
     inputs = {key.removeprefix("inputs."): value for key, value in tensors.items() if key.startswith("inputs.")}
@@ -31,18 +97,17 @@ def main(folder: str, probe: str, auto_class: str, name: str) -> None:
     )
     problems = {kind: sorted(map(str, names)) for kind, names in info.items() if names}
     if problems:
-        raise SystemExit(f"the folder does not load cleanly: {problems}")
+        raise ValueError(f"the folder does not load cleanly: {problems}")
     model.eval()
     with torch.inference_mode():
         answers = getattr(model(**inputs), name)
-    result = {
+    return {
         "max_abs_error": (answers - tensors["answers"]).abs().max().item(),
         "max_abs_answer": tensors["answers"].abs().max().item(),
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "code": code,
     }
-    print(json.dumps(result))
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    serve(socket.socket(fileno=os.dup(0)))
