@@ -4,7 +4,7 @@ from enum import StrEnum
 
 
 class JobState(StrEnum):
-    """Where a job stands. Transitions are listed in docs/states.md and made in store/jobs/transitions.py only."""
+    """Where a job stands. Its transitions are listed in docs/states.md."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -21,6 +21,8 @@ TERMINAL_STATES = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCE
 class Phase(StrEnum):
     """What a running job is doing; a field beside the state."""
 
+    STARTING = "starting"
+    """From a worker's claim to the engine's first phase: inputs are fetched, the engine starts and reads the model."""
     PREPARING = "preparing"
     SCORING = "scoring"
     ANALYSING = "analysing"

@@ -24,7 +24,7 @@ class Started(FrozenModel):
     memory: Memory | None = None
     """Before the model is read."""
     tensor_bytes: int | None = None
-    """What the memory above that grows with (checkpoints/sizes/cost_model.py)."""
+    """What the memory above that grows with: copies of the weights, and the activations of a batch."""
 
 
 class DataReady(FrozenModel):

@@ -101,7 +101,7 @@ class Latency(FrozenModel):
 
 
 class Size(FrozenModel):
-    """Exact counts, from checkpoints.sizes.accounting and the file itself."""
+    """Exact counts, from the widths and the file itself."""
 
     attention_parameters: int
     feed_forward_parameters: int = 0

@@ -43,7 +43,7 @@ def calibration_samples(spec: JobSettings, samples: Mapping[str, int]) -> int:
 def phase_work(spec: JobSettings, layers: int, samples: Mapping[str, int], flops: Sequence[int]) -> dict[Phase, float]:
     """By phase, the work of a whole job: samples · FLOPs of the models they pass through, the latter of step 0, 1, ….
 
-    Data are prepared and results packaged whatever the model: these two count samples, and steps.
+    A job starts, data are prepared and results packaged whatever the model: these count jobs, samples and steps.
     """
     original, cut, steps = flops[0], flops[1:], len(flops) - 1
     scored = float(calibration_samples(spec, samples))
@@ -53,6 +53,7 @@ def phase_work(spec: JobSettings, layers: int, samples: Mapping[str, int], flops
     timed = float(spec.evaluate.latency_runs * sum(spec.evaluate.latency_batch_sizes))
     validation, test = samples[Split.VALIDATION], samples[Split.TEST]
     return {
+        Phase.STARTING: 1.0,
         Phase.PREPARING: float(sum(samples.values())),
         Phase.SCORING: BACKWARD * scored * draws * sum(flops[:-1]),
         Phase.ANALYSING: analysed[0] * analysed[1] * original,

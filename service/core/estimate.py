@@ -22,7 +22,7 @@ from service.services import Services
 from store.jobs import job_costs
 from store.jobs.job_costs import RecentJobCosts
 
-_NOT_PASSES = (Phase.PREPARING, Phase.PACKAGING)
+_NOT_PASSES = (Phase.STARTING, Phase.PREPARING, Phase.PACKAGING)
 _LATENCY = (
     "The target is a latency, which the worker measures: sizes are given for the same share of the FLOPs, and the job may have "
     "to remove more."

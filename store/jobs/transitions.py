@@ -208,7 +208,7 @@ def claim(
         lease_until=now(plus=lease_seconds),
         available_at=None,
         started_at=func.coalesce(Job.started_at, now()),
-        phase=Phase.PREPARING,
+        phase=Phase.STARTING,
         progress=None,
     )
     return changed[0] if changed else None

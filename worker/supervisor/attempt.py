@@ -58,7 +58,9 @@ class Attempt:
         beat: Heartbeat,
         job_log: JobLog,
         engines: Engines,
+        claimed_at: float,
     ) -> None:
+        """`claimed_at`: by this process's monotonic clock."""
         self._settings, self._database, self._engines = settings, database, engines
         self._job, self._place, self._beat, self._log = job, place, beat, job_log
         self._lease = Lease(job.id, job.epoch)
@@ -66,6 +68,9 @@ class Attempt:
         self._next_step = 0 if job.last_step is None else job.last_step + 1
         self._steps: int | None = None
         self._phase: Phase | None = None
+        self._claimed_at = claimed_at
+        self._starting_seconds: float | None = None
+        """From the claim to the engine's first phase, until a step has told it."""
         self._device: str = settings.device
         self._isolation: tuple[str, ...] | None = None
 
@@ -171,6 +176,8 @@ class Attempt:
                     log.error("job %s: the engine failed\n%s", self._job.id, event.traceback)
                 self._record(event.model_copy(update={"traceback": None}))
             case PhaseChanged():
+                if self._phase is None:
+                    self._starting_seconds = round(time.monotonic() - self._claimed_at, 3)
                 self._phase = event.phase
                 self._record(event, phase=event.phase)
             case DataReady():
@@ -185,8 +192,11 @@ class Attempt:
         step = event.metrics.step
         if step != self._next_step:
             raise Crashed(ErrorCode.ENGINE_ERROR, f"The engine announced step {step}, not {self._next_step}.")
-        # What keeps the engine apart is not the engine's to say.
-        metrics = event.metrics.model_copy(update={"isolation": self._isolation or ()})
+        # What keeps the engine apart is not the engine's to say, nor how long it took to start.
+        seconds = dict(event.metrics.seconds)
+        if self._starting_seconds is not None:
+            seconds = {Phase.STARTING.value: self._starting_seconds, **seconds}
+        metrics = event.metrics.model_copy(update={"isolation": self._isolation or (), "seconds": seconds})
         event = event.model_copy(update={"metrics": metrics})
         files = self._uploads.step(self._place.out, event)
         self._beat.check()
@@ -199,6 +209,7 @@ class Attempt:
             self._settings.lease_seconds,
         )
         self._next_step += 1
+        self._starting_seconds = None
         log.info("job %s: step %d committed", self._job.id, step)
         # After the last step there is nothing to hold back: the job ends by itself.
         if job.pause_requested and step != self._steps:

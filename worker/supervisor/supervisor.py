@@ -28,7 +28,9 @@ import structlog
 from sqlalchemy.orm import Session
 
 from api_schemas.api.resources import JobError
+from api_schemas.enums import Phase
 from api_schemas.errors import ErrorCode, SecateurError
+from api_schemas.results.events import PhaseChanged
 from api_schemas.results.metrics import JobResult
 from store.database.connection import Database
 from store.database.tables import Job
@@ -111,16 +113,22 @@ class Supervisor:
         left = None if limit is None else limit - job.ran_seconds
         with Heartbeat(self._database, settings, lease, self._shutdown, job_log, claimed_at, left) as beat:
             try:
-                self._run(job, lease, beat, job_log)
+                self._say_starting(job, lease)
+                self._run(job, lease, beat, job_log, claimed_at)
             except LeaseLost:
                 log.warning("job %s is no longer this worker's (epoch %d)", job.id, job.epoch)
 
-    def _run(self, job: Job, lease: Lease, beat: Heartbeat, job_log: JobLog) -> None:
+    def _say_starting(self, job: Job, lease: Lease) -> None:
+        step = 0 if job.last_step is None else job.last_step + 1
+        starting = PhaseChanged(phase=Phase.STARTING, step=step, steps=job.request.pruning.steps)
+        self._write(lambda session: transitions.record(session, lease, [starting]))
+
+    def _run(self, job: Job, lease: Lease, beat: Heartbeat, job_log: JobLog, claimed_at: float) -> None:
         """To the end of the work, and then the one transition that fits. Raises LeaseLost."""
         end: Callable[[], None]
         try:
             with self._scratch.job(job.id) as folder:
-                result = self._work(job, JobFolders(folder), beat, job_log)
+                result = self._work(job, JobFolders(folder), beat, job_log, claimed_at)
         except Interrupted as stop:
             end = partial(self._stopped, job, lease, stop.reason)
         except SecateurError as error:
@@ -143,11 +151,16 @@ class Supervisor:
         beat.flush()
         end()
 
-    def _work(self, job: Job, place: JobFolders, beat: Heartbeat, job_log: JobLog) -> JobResult | None:
+    def _work(
+        self, job: Job, place: JobFolders, beat: Heartbeat, job_log: JobLog, claimed_at: float
+    ) -> JobResult | None:
         """Returns what the job comes to when the engine has finished; raises in every other case."""
         self._inputs.fetch(job, place, beat, job_log)
         beat.check()
-        return Attempt(self._settings, self._database, self._artifacts, job, place, beat, job_log, self._engines).run()
+        attempt = Attempt(
+            self._settings, self._database, self._artifacts, job, place, beat, job_log, self._engines, claimed_at
+        )
+        return attempt.run()
 
     # --- the end ---
 

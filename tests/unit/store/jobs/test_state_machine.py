@@ -131,7 +131,7 @@ class Queue(RuleBasedStateMachine):
             row, job = self.row(lease.job_id), self.models[lease.job_id]
             assert row.claimed_at is not None
             assert all(other.begun is None or other.begun <= row.claimed_at for other in self.models.values())
-            assert (row.worker, row.phase, row.progress) == (worker, Phase.PREPARING, None)
+            assert (row.worker, row.phase, row.progress) == (worker, Phase.STARTING, None)
             job.claimed(row.claimed_at)
             assert lease.epoch == job.epoch
 

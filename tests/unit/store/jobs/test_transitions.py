@@ -104,7 +104,7 @@ def test_a_submit_that_is_rolled_back_leaves_nothing(database: Database) -> None
 def test_a_claim_raises_the_epoch_and_starts_a_lease(database: Database) -> None:
     lease = running(database)
     job = load(database, lease.job_id)
-    assert (job.state, job.epoch, job.worker, job.phase) == (JobState.RUNNING, 1, "a", Phase.PREPARING)
+    assert (job.state, job.epoch, job.worker, job.phase) == (JobState.RUNNING, 1, "a", Phase.STARTING)
     assert job.started_at is not None
     assert job.lease_until is not None
     assert 59 <= (job.lease_until - job.started_at).total_seconds() <= 61
