@@ -18,10 +18,7 @@ from store.jobs.transitions import Lease, StepFile
 from store.settings import Settings
 from tests.support.jobs.records import step_metrics
 from tests.support.local import local_client
-from tests.support.servers.databases import sqlite_database
 from tests.support.uploads import checkpoint_files, dataset_files, send
-
-__all__ = ["sqlite_database"]
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,6 @@
 """Real servers for tests: Valkey and PostgreSQL from their wheels, and databases on both kinds of server.
 
-Plain context managers, and pytest fixtures on top of them: `from tests.support.servers.databases import database, ...` in a
-conftest.py, or `pytest_plugins = ["tests.support.servers.databases"]` in the top one.
+Plain context managers, and pytest fixtures on top of them for all tests: one server a process, a database of its own a test.
 """
 
 import shutil

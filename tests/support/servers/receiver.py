@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler, HTTPServer, ThreadingHTTPServer
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,19 @@ class Receiver:
 
 
 @contextmanager
+def serving(server: HTTPServer) -> Iterator[None]:
+    """A server of the standard library in a thread, which ends as soon as it is told to: by itself it looks twice a second."""
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+@contextmanager
 def receiver(reply: Callable[[Received], Reply] = lambda _: Reply()) -> Iterator[Receiver]:
     made = Receiver(reply)
 
@@ -72,11 +85,5 @@ def receiver(reply: Callable[[Received], Reply] = lambda _: Reply()) -> Iterator
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     made.port = server.server_port
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
+    with serving(server):
         yield made
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()

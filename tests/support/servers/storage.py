@@ -1,7 +1,6 @@
 """Artifact stores that are away for a while, and disks that are full."""
 
 import subprocess
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -12,6 +11,7 @@ import pytest
 
 from api_schemas.errors import ErrorCode, SecateurError
 from store.files.artifacts import Artifacts, Stored
+from tests.support.servers.receiver import serving
 
 
 class Flaky(Artifacts):
@@ -80,12 +80,8 @@ def stuck_bucket(monkeypatch: pytest.MonkeyPatch) -> AbstractContextManager[str]
 def _bucket(handler: type[BaseHTTPRequestHandler], monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     server.daemon_threads = True
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
+    with serving(server):
         yield bucket_at(server.server_port, monkeypatch)
-    finally:
-        server.shutdown()
-        server.server_close()
 
 
 def bucket_at(port: int, monkeypatch: pytest.MonkeyPatch) -> str:

@@ -4,12 +4,13 @@ import os
 import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
+
+from tests.support.servers.receiver import serving
 
 ROOT = Path(__file__).parents[3]
 SCRIPTS = ROOT / "docker" / "scripts"
@@ -186,12 +187,8 @@ class Answer(BaseHTTPRequestHandler):
 @pytest.fixture
 def api() -> Iterator[Server]:
     server = Server(("127.0.0.1", 0), Answer)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving(server):
+        yield server
 
 
 class TestHealthcheck:

@@ -1,1 +1,0 @@
-"""Databases on both servers."""
