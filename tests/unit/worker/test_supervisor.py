@@ -40,7 +40,7 @@ def test_a_job_runs_to_its_end(make_bench: MakeBench) -> None:
         assert file.key == f"jobs/{job_id}/epoch-1/step-2/{file.name}"
         assert bench.artifacts.size(file.key) == file.size
     step_events = ["phase", "step"] * 3
-    assert types == ["state", "state", "started", "data", *step_events, "finished", "state"]
+    assert types == ["state", "state", "phase", "started", "data", *step_events, "finished", "state"]
 
 
 @pytest.mark.parametrize(("behaviour", "step", "stopped"), [("finish", 2, None), ("stopped", 1, "max_drop")])
