@@ -16,6 +16,7 @@ from checkpoints.planning.feasibility import check_feasible
 from checkpoints.planning.schedule import step_targets
 from checkpoints.sizes.cost_model import passes, tensor_bytes
 from checkpoints.task_rules import check_exports, check_labels, check_layout
+from worker.engine.checkpoint.gate import start_server
 from worker.engine.checkpoint.load import LoadedModel, load_original, load_step
 from worker.engine.checkpoint.records import read_step, versions
 from worker.engine.data import FeatureSplit, PreparedData, prepare
@@ -152,6 +153,8 @@ def run(inputs: Inputs, spec: EngineSpec, emit: Emit) -> None:
         )
     )
     dense = load_original(inputs.model)
+    # Imports what the first step's reload gate needs while the data is read, where no template process has done so.
+    start_server()
     layers = len(described.widths.layers)
     reporter = Reporter(emit, len(targets), passes(spec, layers, len(targets), UNKNOWN_YET))
     data = _prepare(inputs, spec, described, reporter)
