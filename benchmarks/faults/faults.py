@@ -20,11 +20,12 @@ def kill_engine(stack: Stack) -> Sequence[int]:
     hit = []
     for engine in stack.engines():
         try:
-            worker = engine.ppid()
+            worker = stack.worker_of(engine)
             engine.kill()
         except psutil.Error:
             continue
-        hit.append(worker)
+        if worker is not None:
+            hit.append(worker)
     return hit
 
 
@@ -92,8 +93,8 @@ KILLS: Mapping[str, Fault] = {
 
 def _busy(stack: Stack) -> str:
     """A worker that runs an engine; the first where none does."""
-    parents = {engine.ppid() for engine in stack.engines() if engine.is_running()}
-    return next((name for name in WORKERS if stack.pid(name) in parents), WORKERS[0])
+    busy = {stack.worker_of(engine) for engine in stack.engines() if engine.is_running()}
+    return next((name for name in WORKERS if stack.pid(name) in busy), WORKERS[0])
 
 
 def _family(pid: int) -> list[psutil.Process]:

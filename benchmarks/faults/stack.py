@@ -133,23 +133,27 @@ class Stack:
         return process.wait(seconds)
 
     def engines(self) -> list[psutil.Process]:
-        """Every engine of this stack, whoever its parent is now."""
+        """Every engine of this stack, whoever its parent is now: it leads a session, in the folder of its job."""
         found = []
         for process in psutil.process_iter():
             try:
-                if "worker.engine" in process.cmdline() and str(self.settings.scratch) in " ".join(process.cmdline()):
+                if os.getsid(process.pid) == process.pid and Path(process.cwd()).is_relative_to(self.settings.scratch):
                     found.append(process)
-            except psutil.Error:
+            except (psutil.Error, OSError):
                 continue
         return found
 
+    def worker_of(self, engine: psutil.Process) -> int | None:
+        """The process number of its worker, its parent or its template's; None where that is gone. Raises psutil.Error."""
+        workers = {self.pid(name) for name in WORKERS}
+        return next((parent.pid for parent in engine.parents() if parent.pid in workers), None)
+
     def stray_engines(self) -> list[psutil.Process]:
         """Engines whose worker is no longer there."""
-        workers = {self.pid(name) for name in WORKERS}
         stray = []
         for engine in self.engines():
             try:
-                if engine.status() != psutil.STATUS_ZOMBIE and engine.ppid() not in workers:
+                if engine.status() != psutil.STATUS_ZOMBIE and self.worker_of(engine) is None:
                     stray.append(engine)
             except psutil.Error:
                 continue

@@ -4,6 +4,7 @@ Of libraries only torch and transformers: they take most of the time, and the se
 anything else is imported, has to prove that a checkpoint needs no more than these.
 """
 
+import ctypes
 import importlib.util
 import os
 import socket
@@ -25,11 +26,13 @@ def _reload_module() -> ModuleType:
 
 
 _reload = _reload_module()
+PR_SET_NAME = 15
 
 
 def main(arguments: list[str]) -> int:
     """In a forked child: the engine, with a server for its reload gate; returns the exit status."""
     channel = _forked_server()
+    _call_this_process(b"secateur-engine")
     # After the fork: the server must not have seen them.
     from worker.engine.__main__ import main as run_engine
     from worker.engine.checkpoint import gate
@@ -38,11 +41,17 @@ def main(arguments: list[str]) -> int:
     return run_engine(arguments)
 
 
+def _call_this_process(name: bytes) -> None:
+    """In `ps` and `top`; its command line stays the template's."""
+    ctypes.CDLL(None).prctl(PR_SET_NAME, name, 0, 0, 0)
+
+
 def _forked_server() -> socket.socket:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     if os.fork() == 0:
         try:
             ours.close()
+            _call_this_process(b"secateur-reload")
             # The engine's pipes are its own: whoever reads them waits until nobody holds them.
             nothing = os.open(os.devnull, os.O_RDWR)
             os.dup2(nothing, 0)

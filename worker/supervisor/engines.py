@@ -41,7 +41,6 @@ class Engines:
         self._fonts = subprocess.Popen(
             [sys.executable, "-c", _FONTS],
             env=minimal_environment(self._home, 1),
-            cwd=self._home,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
