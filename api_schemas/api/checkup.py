@@ -59,5 +59,5 @@ def examine(check: str, look: CheckFunction, seconds: float) -> list[Finding]:
     thread.join(seconds)
     if thread.is_alive():
         late = f"no answer within {seconds:g} s"
-        return [wrong(check, late, "CheckFunction at what it depends on: a mount, a disk or a server that hangs.")]
+        return [wrong(check, late, "Look at what it depends on: a mount, a disk or a server that hangs.")]
     return found

@@ -28,7 +28,7 @@ class Check:
 
 
 def doctor(url: str | None, data_dir: Path | None, port: int, *, fix: bool, as_json: bool, console: Console) -> int:
-    """CheckFunction, with `fix` mend, show; the exit status: 1 where something is wrong."""
+    """Check, with `fix` mend, show; the exit status: 1 where something is wrong."""
     found = list(_findings(_checks(url, data_dir, port), fix))
     if as_json:
         print(json.dumps(FINDINGS.dump_python(found, mode="json"), indent=2))
