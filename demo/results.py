@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from api_schemas.results.metrics import StepMetrics
-from secateur.tables import count, quality
+from secateur.terminal.metrics import count, quality
 
 
 @dataclass(frozen=True)

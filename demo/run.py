@@ -27,8 +27,8 @@ from demo.results import Outcome, save, show
 from demo.service import running_service
 from secateur import Job, Secateur
 from secateur.errors import SecateurError
-from secateur.progress import JobBar, duration
-from secateur.tables import percent, quality
+from secateur.terminal.job_bar import JobBar, duration
+from secateur.terminal.metrics import percent, quality
 
 
 def main() -> int:

@@ -25,7 +25,7 @@ def running_service(settings: dict[str, str]) -> Iterator[str]:
     """
     data_dir = Path(tempfile.mkdtemp(prefix="secateur-demo-"))
     # On a leash: killing the demo, however, ends the service too.
-    command = [sys.executable, "-m", "secateur.parent_watch", str(os.getpid())]
+    command = [sys.executable, "-m", "secateur.local_server.parent_watch", str(os.getpid())]
     command += [sys.executable, "-m", "secateur", "up", "--port", "0", "--data-dir", str(data_dir)]
     # A session of its own: Ctrl-C reaches this process, which then stops the service in order.
     with (data_dir / "up.log").open("wb") as log:
@@ -63,5 +63,5 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
     try:
         process.wait(STOP_SECONDS)
     except subprocess.TimeoutExpired:
-        process.kill()  # Its programs end with it (secateur/parent_watch.py).
+        process.kill()  # Its programs end with it (secateur/local_server/parent_watch.py).
         process.wait()

@@ -28,8 +28,8 @@ from api_schemas.results.events import Progress as ProgressEvent
 from api_schemas.results.metrics import JobResult, StepMetrics
 from api_schemas.spec.job import EngineSpec
 from secateur.errors import InvalidRequest, JobFailed, MissingDependency
-from secateur.progress import JobBar
-from secateur.tables import percent, quality, with_test
+from secateur.terminal.job_bar import JobBar
+from secateur.terminal.metrics import percent, quality, with_test
 
 STOP_SECONDS = 10.0
 

@@ -13,20 +13,20 @@ from starlette.concurrency import run_in_threadpool
 
 from service import metrics, server_logs
 from service.access import scopes
-from service.core.views import V1
+from service.core.resources import V1
+from service.dependencies import Services
 from service.middleware.authentication import Authenticate
 from service.middleware.body_limit import BodyLimit
 from service.middleware.head import HeadAsGet
 from service.middleware.hosts import KnownHosts
-from service.middleware.observe import Observe
+from service.middleware.request_log import RequestLog
 from service.middleware.request_shape import RequestShape
 from service.openapi import docs_page, document
 from service.page.answers import PageAnswers
-from service.page.install import install as install_page
+from service.page.routers import install as install_page
 from service.responses import problems
-from service.routes import audit, checkpoints, datasets, events, health, jobs, keys, models, resumable, webhooks
-from service.services import Services
-from service.stopping import when_stopping
+from service.routes import api_keys, audit, checkpoints, datasets, events, health, jobs, models, resumable, webhooks
+from service.shutdown import on_shutdown
 from store.settings import Settings, get_settings
 
 
@@ -43,7 +43,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await run_in_threadpool(services.database.migrate)
         # A server waits for its answers before it ends, and a stream is one that lasts as long as its job.
-        with metrics.served(settings, registry), when_stopping(services.streams.close):
+        with metrics.served(settings, registry), on_shutdown(services.streams.close):
             yield
         await run_in_threadpool(services.database.close)
 
@@ -62,13 +62,13 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(KnownHosts, settings=settings)
     app.add_middleware(RequestShape)
     app.add_middleware(PageAnswers)
-    app.add_middleware(Observe, application=app, metrics=metrics.HttpMetrics(registry))
+    app.add_middleware(RequestLog, application=app, metrics=metrics.HttpMetrics(registry))
     app.add_middleware(HeadAsGet)
     v1 = APIRouter(prefix=V1)
     # Routes are looked through in turn, and jobs are asked for most.
     v1_routers = (
         *(jobs.router, events.router, checkpoints.router, models.router, datasets.router, resumable.router),
-        *(webhooks.router, keys.router, audit.router, health.limits_router),
+        *(webhooks.router, api_keys.router, audit.router, health.limits_router),
     )
     for router in v1_routers:
         v1.include_router(router)

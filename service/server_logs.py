@@ -1,4 +1,4 @@
-"""The API's log: lines of its own and uvicorn's in one form; the line of a request comes from service/middleware/observe.py."""
+"""The API's log: lines of its own and uvicorn's in one form; service/middleware/request_log.py writes the line of a request."""
 
 import logging
 

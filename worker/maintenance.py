@@ -11,8 +11,8 @@ from store.database.connection import Database
 from store.files import orphans, retention
 from store.files.artifacts import Artifacts
 from store.jobs import jobs, transitions
-from store.outbound.client import Outbound
-from store.outbound.targets import Rules
+from store.outbound.client import OutboundClient
+from store.outbound.url_rules import UrlRules
 from store.queue import broker
 from store.settings import Settings, get_settings
 from store.webhooks import deliveries
@@ -80,7 +80,7 @@ app = broker.make_celery(get_settings())
 # Looking for orphans may take minutes in a large bucket, sending to slow receivers too, and no sweep may wait for either.
 app.conf.worker_concurrency = 3
 _database = Database(get_settings().database_url)
-_sender = Sender(_database, get_settings(), Outbound(Rules.of(get_settings())))
+_sender = Sender(_database, get_settings(), OutboundClient(UrlRules.of(get_settings())))
 
 
 # Named functions: Celery writes a header from a task's name, and `<lambda>` is none.

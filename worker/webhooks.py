@@ -11,7 +11,7 @@ from standardwebhooks.webhooks import Webhook as Signer
 
 from api_schemas.errors import SecateurError
 from store.database.connection import Database
-from store.outbound.client import Outbound, Unreachable
+from store.outbound.client import OutboundClient, Unreachable
 from store.settings import Settings
 from store.webhooks import deliveries
 from store.webhooks.deliveries import Claimed, Outcome
@@ -30,7 +30,7 @@ class Sender:
         self,
         database: Database,
         settings: Settings,
-        outbound: Outbound,
+        outbound: OutboundClient,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self._database = database

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 
-from secateur.processes import Program
+from secateur.local_server.processes import Program
 
 
 def valkey(folder: Path, sockets: Path) -> tuple[Program, str]:

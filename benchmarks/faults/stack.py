@@ -22,7 +22,7 @@ import httpx
 import psutil
 
 from benchmarks.faults.servers import Postgres, postgres, valkey
-from secateur.processes import Program
+from secateur.local_server.processes import Program
 from store.database.connection import Database
 from store.files.artifacts import Artifacts
 from store.settings import Settings

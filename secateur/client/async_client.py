@@ -7,12 +7,12 @@ from typing import Any, Self
 
 import httpx
 
+from secateur.client.transport.api_calls import ApiCalls
 from secateur.client.transport.backend import AsyncBackend
-from secateur.client.transport.calls import Calls
-from secateur.client.transport.connecting import address, connection, http_options
+from secateur.client.transport.connection import address, http_options, open_connection
 
 
-class AsyncSecateur(Calls):
+class AsyncSecateur(ApiCalls):
     """A service, on asyncio. Every call of `Secateur`, awaited; lists, events and logs are asynchronous iterators.
 
     >>> async with AsyncSecateur() as client:
@@ -39,7 +39,7 @@ class AsyncSecateur(Calls):
         options: dict[str, Any] = http_options(self.url, timeout)
         self._own = http_client is None
         self._backend = AsyncBackend(http_client or httpx.AsyncClient(**options), sleep)
-        super().__init__(connection(self._backend, self.url, api_key, max_retries))
+        super().__init__(open_connection(self._backend, self.url, api_key, max_retries))
 
     async def close(self) -> None:
         """Close its connections; one that was given as `http_client` is left open."""

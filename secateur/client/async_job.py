@@ -14,9 +14,9 @@ from api_schemas.results.metrics import StepMetrics
 from api_schemas.spec.inputs import StepModel
 from secateur import errors
 from secateur.client import notebook
+from secateur.client.event_stream import Deadline, events_so_far, follow_events
 from secateur.client.files.downloads import download
-from secateur.client.following import Deadline, past, signs
-from secateur.client.job_facts import JobFacts
+from secateur.client.job_base import JobBase
 from secateur.client.job_log import lines
 from secateur.client.progress import ProgressCallback, tell
 from secateur.client.transport.connection import Connection, parsed, segment
@@ -25,7 +25,7 @@ _REFRESH = 1.0
 """Seconds between two looks at a job that is waited for."""
 
 
-class CheckpointFacts:
+class CheckpointBase:
     """One finished step of a job, as the service described it (`view`)."""
 
     def __init__(self, connection: Connection, job_id: str, view: CheckpointResource) -> None:
@@ -50,7 +50,7 @@ class CheckpointFacts:
         return f"<{type(self).__name__} {self._job_id} step {self.step}>"
 
 
-class AsyncCheckpoint(CheckpointFacts):
+class AsyncCheckpoint(CheckpointBase):
     """One finished step of a job."""
 
     async def download(self, folder: str | Path, progress: ProgressCallback | None = None) -> Path:
@@ -58,7 +58,7 @@ class AsyncCheckpoint(CheckpointFacts):
         return await download(self._connection, self._job_id, self.view, Path(folder), progress)
 
 
-class AsyncJob(JobFacts):
+class AsyncJob(JobBase):
     """A job. `view` is all that the service last said of it.
 
     >>> job = await client.submit(model, data, sparsity=0.5)
@@ -89,7 +89,7 @@ class AsyncJob(JobFacts):
         """As `Job.wait`."""
         with notebook.live(self) as show:
             looked = float("-inf")
-            following = signs(self._connection, self.id, self._last_event, Deadline(timeout))
+            following = follow_events(self._connection, self.id, self._last_event, Deadline(timeout))
             async with aclosing(following):
                 async for event in following:
                     if event is not None:
@@ -107,11 +107,11 @@ class AsyncJob(JobFacts):
     async def events(self, after: int | None = None, follow: bool = True) -> AsyncGenerator[JobEvent]:
         """As `Job.events`."""
         if not follow:
-            async with aclosing(past(self._connection, self.id, after or 0)) as known:
+            async with aclosing(events_so_far(self._connection, self.id, after or 0)) as known:
                 async for each in known:
                     yield each
             return
-        following = signs(self._connection, self.id, after or 0, Deadline(None))
+        following = follow_events(self._connection, self.id, after or 0, Deadline(None))
         async with aclosing(following):
             async for event in following:
                 if event is not None:

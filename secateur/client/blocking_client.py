@@ -17,9 +17,9 @@ from secateur.client.files.model_files import Saves
 from secateur.client.job import Job
 from secateur.client.job_request import JobFields
 from secateur.client.progress import ProgressCallback
+from secateur.client.transport.api_calls import ApiCalls, JobSpec, LabelQuery
 from secateur.client.transport.backend import SyncBackend, iterate, run
-from secateur.client.transport.calls import Calls, JobSpec, LabelQuery
-from secateur.client.transport.connecting import address, connection, http_options
+from secateur.client.transport.connection import address, http_options, open_connection
 
 
 class Secateur:
@@ -60,7 +60,7 @@ class Secateur:
         options: dict[str, Any] = http_options(self.url, timeout)
         self._own = http_client is None
         self._backend = SyncBackend(http_client or httpx.Client(**options), sleep)
-        self._calls = Calls(connection(self._backend, self.url, api_key, max_retries))
+        self._calls = ApiCalls(open_connection(self._backend, self.url, api_key, max_retries))
         self.webhooks = Webhooks(self._calls.webhooks)
         """Addresses of yours that are told what becomes of jobs."""
         self.keys = Keys(self._calls.keys)

@@ -7,14 +7,14 @@ from typing import Self
 from api_schemas.api.resources import JobResource
 from api_schemas.results.events import JobEvent
 from secateur import errors
-from secateur.client.async_job import AsyncCheckpoint, AsyncJob, CheckpointFacts
+from secateur.client.async_job import AsyncCheckpoint, AsyncJob, CheckpointBase
 from secateur.client.files.downloads import download
-from secateur.client.job_facts import JobFacts
+from secateur.client.job_base import JobBase
 from secateur.client.progress import ProgressCallback
 from secateur.client.transport.backend import iterate, run
 
 
-class Checkpoint(CheckpointFacts):
+class Checkpoint(CheckpointBase):
     """One finished step of a job.
 
     >>> for checkpoint in job.checkpoints:
@@ -30,7 +30,7 @@ class Checkpoint(CheckpointFacts):
         return run(download(self._connection, self._job_id, self.view, Path(folder), progress))
 
 
-class Job(JobFacts):
+class Job(JobBase):
     """A job. What it knows is as old as the last call about it; `refresh()` renews it.
 
     >>> job = client.submit(model, data, sparsity=0.5)

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
 
-from secateur.client.following import POLL
+from secateur.client.event_stream import POLL
 from secateur.client.transport.connection import Connection
 
 

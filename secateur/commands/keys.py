@@ -7,11 +7,11 @@ from typing import Annotated
 import typer
 
 from api_schemas.enums import KeyScope
-from secateur import stack
 from secateur.commands.shared.session import Session, served
 from secateur.errors import InvalidRequest
+from secateur.local_server import services
+from secateur.terminal.formatting import moment
 from secateur.terminal.listings import keys_table
-from secateur.terminal.words import moment
 
 app = typer.Typer(no_args_is_help=True, help="API keys of your tenant: create, list, revoke. Needs the scope admin.")
 
@@ -43,7 +43,7 @@ def create(
         if scope or days is not None:
             raise InvalidRequest("--bootstrap makes a key with every scope that does not expire.", code="usage")
         further = [*([] if name is None else ["--name", name]), *(["--json"] if session.as_json else [])]
-        raise typer.Exit(stack.keys(data_dir, ["create", "--bootstrap", *further]))
+        raise typer.Exit(services.keys(data_dir, ["create", "--bootstrap", *further]))
     if data_dir is not None:
         raise InvalidRequest("--data-dir goes with --bootstrap; other keys are made over HTTP.", code="usage")
     scopes = scope or [each for each in KeyScope if each is not KeyScope.ADMIN]

@@ -27,7 +27,7 @@ def server(url: str | None) -> list[Finding]:
     address = (named or DEFAULT_URL).rstrip("/")
     try:
         with httpx.Client(base_url=address, timeout=8) as client:
-            return _looked_at(client, address)
+            return _findings(client, address)
     except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
         return [wrong("server", f"{address} is no address: {error}", f"Give one like {DEFAULT_URL} (--url, or {URL}).")]
     except httpx.TransportError as error:
@@ -39,7 +39,7 @@ def server(url: str | None) -> list[Finding]:
         ]
 
 
-def _looked_at(client: httpx.Client, address: str) -> list[Finding]:
+def _findings(client: httpx.Client, address: str) -> list[Finding]:
     answer = client.get("/openapi.json")
     about = _json(answer).get("info", {})
     if not isinstance(about, dict) or about.get("title") != "Secateur":

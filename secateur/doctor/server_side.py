@@ -10,8 +10,8 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from api_schemas.api.checkup import FINDINGS, Finding, wrong
-from secateur import stack
 from secateur.doctor.client_side import KEY, URL
+from secateur.local_server import services
 
 SECONDS = 120
 _NO_SETTINGS = (URL, KEY)
@@ -24,7 +24,7 @@ def wanted(data_dir: Path | None) -> bool:
 
 def stack_parts(data_dir: Path | None, port: int) -> list[Finding]:
     """Settings, database, broker, artifacts, disks, port, clock, workers, cage, memory: what `store.checkup` finds."""
-    if missing := stack.missing_modules():
+    if missing := services.missing_modules():
         remedy = "pip install 'secateur[server,worker]'"
         return [wrong("server's parts", f"not installed: {', '.join(missing)}", remedy)]
     command = [sys.executable, "-m", "store.checkup"]

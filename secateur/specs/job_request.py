@@ -8,10 +8,10 @@ from typing import Any
 from api_schemas.spec.job import JobRequest
 from api_schemas.spec.presets import PresetName
 from secateur.errors import InvalidRequest
-from secateur.specs.checked import checked
 from secateur.specs.overrides import overridden, placed
 from secateur.specs.references import FORMS, What, placeholder, reference
 from secateur.specs.spec_file import read_spec
+from secateur.specs.validation import checked
 
 
 @dataclass(frozen=True)

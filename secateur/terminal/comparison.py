@@ -7,8 +7,8 @@ from rich.table import Table
 
 from api_schemas.api.resources import JobResource
 from api_schemas.results.metrics import Scores, StepMetrics
-from secateur.tables import count, percent, with_test
-from secateur.terminal.words import named, size
+from secateur.terminal.formatting import named, size
+from secateur.terminal.metrics import count, percent, with_test
 
 _NEVER = 10**6
 

@@ -6,10 +6,10 @@ from rich.console import RenderableType
 from rich.table import Table
 
 from api_schemas.results.estimate import JobEstimate
-from secateur.progress import duration
-from secateur.tables import count, percent
 from secateur.terminal.consoles import clean
-from secateur.terminal.words import size
+from secateur.terminal.formatting import size
+from secateur.terminal.job_bar import duration
+from secateur.terminal.metrics import count, percent
 
 
 def estimate_page(found: JobEstimate) -> Iterator[RenderableType]:

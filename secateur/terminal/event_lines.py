@@ -2,8 +2,8 @@
 
 from api_schemas.results import events
 from api_schemas.results.events import JobEvent, JobEventBody
-from secateur.progress import duration
-from secateur.tables import percent, quality
+from secateur.terminal.job_bar import duration
+from secateur.terminal.metrics import percent, quality
 
 
 def event_line(event: JobEvent) -> str:

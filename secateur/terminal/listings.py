@@ -8,9 +8,9 @@ from rich.text import Text
 
 from api_schemas.api.access import KeyResource
 from api_schemas.api.resources import DatasetResource, JobResource, ModelResource
-from secateur.tables import count, quality
 from secateur.terminal.consoles import clean
-from secateur.terminal.words import ago, job_state, size, target, upload_state
+from secateur.terminal.formatting import ago, job_state, size, target, upload_state
+from secateur.terminal.metrics import count, quality
 
 T = TypeVar("T")
 Column = tuple[str, int, Callable[[T], str | Text]]

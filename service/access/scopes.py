@@ -15,8 +15,8 @@ from starlette.concurrency import run_in_threadpool
 from api_schemas.enums import AuditAction, AuditOutcome, KeyScope
 from api_schemas.errors import ErrorCode, SecateurError
 from service.access.caller import Caller
+from service.dependencies import Services
 from service.middleware.authentication import CALLER_KEY
-from service.services import Services
 from store.access import audit
 
 PUBLIC = frozenset(
@@ -29,7 +29,7 @@ PUBLIC = frozenset(
 
 
 @dataclass(frozen=True)
-class Needs:
+class RequiresScope:
     """The dependency that hands out `Services`. Raises FORBIDDEN where the key has none of `any_of`."""
 
     any_of: tuple[KeyScope, ...]
@@ -45,14 +45,16 @@ class Needs:
         return services
 
 
-ToWriteModels = Annotated[Services, Depends(Needs((KeyScope.MODELS_WRITE,)))]
+ToWriteModels = Annotated[Services, Depends(RequiresScope((KeyScope.MODELS_WRITE,)))]
 """Uploads, of models and of datasets."""
-ToWriteJobs = Annotated[Services, Depends(Needs((KeyScope.JOBS_WRITE,)))]
-ToReadJobs = Annotated[Services, Depends(Needs((KeyScope.JOBS_READ, KeyScope.JOBS_WRITE)))]
+ToWriteJobs = Annotated[Services, Depends(RequiresScope((KeyScope.JOBS_WRITE,)))]
+ToReadJobs = Annotated[Services, Depends(RequiresScope((KeyScope.JOBS_READ, KeyScope.JOBS_WRITE)))]
 """Who submits a job may watch it."""
-ToReadUploads = Annotated[Services, Depends(Needs((KeyScope.MODELS_WRITE, KeyScope.JOBS_WRITE, KeyScope.JOBS_READ)))]
-ToAdminister = Annotated[Services, Depends(Needs((KeyScope.ADMIN,)))]
-ToLookAround = Annotated[Services, Depends(Needs(tuple(KeyScope)))]
+ToReadUploads = Annotated[
+    Services, Depends(RequiresScope((KeyScope.MODELS_WRITE, KeyScope.JOBS_WRITE, KeyScope.JOBS_READ)))
+]
+ToAdminister = Annotated[Services, Depends(RequiresScope((KeyScope.ADMIN,)))]
+ToLookAround = Annotated[Services, Depends(RequiresScope(tuple(KeyScope)))]
 """Any valid key."""
 
 
@@ -75,7 +77,7 @@ def declared(app: FastAPI) -> Iterator[tuple[str, frozenset[str], tuple[KeyScope
         needed = [
             dependency.call.any_of
             for dependency in (route.dependant.dependencies if isinstance(route, APIRoute) else ())
-            if isinstance(dependency.call, Needs)
+            if isinstance(dependency.call, RequiresScope)
         ]
         if len(needed) != 1:
             raise RuntimeError(

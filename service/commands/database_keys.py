@@ -20,8 +20,8 @@ from api_schemas.api.access import KeyResource, NewKey
 from api_schemas.enums import AuditAction, KeyScope
 from api_schemas.errors import SecateurError
 from api_schemas.ids import Name, TenantName
-from service.core import views
-from store.access import audit, keys
+from service.core import resources
+from store.access import api_keys, audit
 from store.database.connection import Database
 from store.database.tenancy import DEFAULT_TENANT
 from store.settings import get_settings
@@ -55,12 +55,12 @@ def create(
     expires_at = None if days is None else datetime.now(UTC) + timedelta(days=days)
     with _database() as database, database.write() as session:
         if bootstrap:
-            key, token = keys.bootstrap(session, tenant, name)
+            key, token = api_keys.bootstrap(session, tenant, name)
         else:
-            key, token = keys.create(session, tenant, name, scopes, expires_at)
+            key, token = api_keys.create(session, tenant, name, scopes, expires_at)
         audit.record(session, tenant, AuditAction.CREATE_KEY, key.id)
     if as_json:
-        print(NewKey(**views.key(key).model_dump(), token=token).model_dump_json(indent=2))
+        print(NewKey(**resources.key(key).model_dump(), token=token).model_dump_json(indent=2))
         return
     print(f"{key.id} of tenant {tenant}: {', '.join(key.scopes)}. Keep the token, it is shown once:", file=sys.stderr)
     print(token)
@@ -74,11 +74,11 @@ def list_keys(tenant: Tenant = DEFAULT_TENANT, as_json: AsJson = False) -> None:
     with _database() as database, database.read() as session:
         cursor = None
         while True:
-            rows = keys.page(session, tenant, cursor, PAGE)
-            found += [views.key(key) for key in rows.items]
+            rows = api_keys.page(session, tenant, cursor, PAGE)
+            found += [resources.key(key) for key in rows.items]
             for key in rows.items:
                 moments = (key.created_at, key.expires_at, key.last_used_at, key.revoked_at)
-                named = (key.id, keys.prefix(key.id), key.name or "", " ".join(key.scopes))
+                named = (key.id, api_keys.prefix(key.id), key.name or "", " ".join(key.scopes))
                 table.add_row(*named, *(moment.strftime("%Y-%m-%d %H:%M") if moment else "" for moment in moments))
             cursor = rows.next_cursor
             if cursor is None:
@@ -97,9 +97,9 @@ def revoke(
 ) -> None:
     """Close a key for good, at once."""
     with _database() as database, database.write() as session:
-        if keys.revoke(session, tenant, key_id):
+        if api_keys.revoke(session, tenant, key_id):
             audit.record(session, tenant, AuditAction.REVOKE_KEY, key_id)
-        revoked = views.key(keys.get(session, tenant, key_id))
+        revoked = resources.key(api_keys.get(session, tenant, key_id))
     if as_json:
         print(revoked.model_dump_json(indent=2))
         return

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 from api_schemas.api.resources import CheckpointResource
 from api_schemas.errors import ErrorCode, SecateurError
-from service.core import views
-from service.core.jobs import found
-from service.services import Services
+from service.core import resources
+from service.core.jobs import find_job
+from service.dependencies import Services
 from store.database.tables import JobStep, JobStepFile
 from store.jobs import jobs
 
@@ -16,7 +16,7 @@ REPORT = "report.html"
 def all_of(services: Services, job_id: str) -> Sequence[JobStep]:
     """Every step with a model, in order. Raises NOT_FOUND, DELETED, or EXPIRED where their time is over."""
     with services.database.read() as session:
-        found(session, services, job_id)
+        find_job(session, services, job_id)
         steps = jobs.steps(session, services.tenant, job_id)
     if any(step.expired for step in steps):
         detail = "The checkpoints of this job were kept for their time and are gone; its metrics are still there."
@@ -27,8 +27,8 @@ def all_of(services: Services, job_id: str) -> Sequence[JobStep]:
 def described(services: Services, job_id: str, steps: Sequence[JobStep]) -> Sequence[CheckpointResource]:
     """Steps of one job as resources. Raises NOT_FOUND, or DELETED."""
     with services.database.read() as session:
-        expires_at = views.result_expires_at(found(session, services, job_id), services.settings)
-    return [views.checkpoint(step, expires_at) for step in steps]
+        expires_at = resources.result_expires_at(find_job(session, services, job_id), services.settings)
+    return [resources.checkpoint(step, expires_at) for step in steps]
 
 
 def one(services: Services, job_id: str, step: int) -> JobStep:

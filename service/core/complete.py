@@ -10,14 +10,14 @@ from typing import Any
 from api_schemas.enums import AuditAction, UploadState
 from api_schemas.errors import ErrorCode, SecateurError
 from api_schemas.spec.inputs import Columns
+from service.core import resources
 from service.core import uploads as core
-from service.core import views
-from service.services import Services
+from service.dependencies import Services
 from store.database.tables import Upload
 from store.files.artifacts import Artifacts
 from store.uploads import uploads
-from store.uploads.intake.inspector import inspect_in_process
-from store.uploads.intake.model_folder import describe_model
+from store.uploads.inspection.dataset_process import inspect_in_process
+from store.uploads.inspection.model_folder import describe_model
 from store.uploads.uploads import UploadKind
 
 _COMPLETED = {"model": AuditAction.COMPLETE_MODEL, "dataset": AuditAction.COMPLETE_DATASET}
@@ -46,7 +46,7 @@ def complete_model(services: Services, upload_id: str) -> Upload:
     sizes = {file.name: file.size for file in upload.files}
     with _unchanged(upload_id):
         checkpoint = describe_model(StoredFiles(services.artifacts, keys, sizes))
-    return _ready(services, "model", upload_id, views.model_description(checkpoint))
+    return _ready(services, "model", upload_id, resources.model_description(checkpoint))
 
 
 def complete_dataset(services: Services, upload_id: str, columns: Columns) -> Upload:

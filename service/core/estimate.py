@@ -18,7 +18,7 @@ from checkpoints.sizes.cost_model import phase_work, tensor_bytes
 from checkpoints.sizes.job_cost import JobCost
 from checkpoints.sizes.shape import ModelShape
 from service.core.submit import Accepted
-from service.services import Services
+from service.dependencies import Services
 from store.jobs import job_costs
 from store.jobs.job_costs import RecentJobCosts
 

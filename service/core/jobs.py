@@ -8,8 +8,8 @@ from api_schemas.api.resources import JobResource, Page
 from api_schemas.enums import TERMINAL_STATES, AuditAction, JobState
 from api_schemas.errors import ErrorCode, SecateurError
 from api_schemas.results.events import JobEvent
-from service.core import views
-from service.services import Services
+from service.core import resources
+from service.dependencies import Services
 from store.database.tables import Job
 from store.jobs import deletion, jobs, logs, transitions
 from store.jobs.jobs import JobFilter
@@ -21,9 +21,9 @@ LOG_PIECE_BYTES = 2**20
 def get(services: Services, job_id: str) -> JobResource:
     """Raises NOT_FOUND, or DELETED."""
     with services.database.read() as session:
-        job = found(session, services, job_id)
+        job = find_job(session, services, job_id)
         [metrics] = jobs.metrics(session, services.tenant, [job]).values()
-        return views.job(job, metrics, services.settings, place(session, services, job))
+        return resources.job(job, metrics, services.settings, queue_position(session, services, job))
 
 
 def page(services: Services, cursor: str | None, limit: int, wanted: JobFilter) -> Page[JobResource]:
@@ -33,28 +33,28 @@ def page(services: Services, cursor: str | None, limit: int, wanted: JobFilter) 
         metrics = jobs.metrics(session, services.tenant, rows.items)
         queued = [job.id for job in rows.items if job.state is JobState.QUEUED]
         position = services.queue_positions.of(session, queued) if queued else {}
-        items = [views.job(job, metrics[job.id], services.settings, position.get(job.id)) for job in rows.items]
-        return views.page(rows, items)
+        items = [resources.job(job, metrics[job.id], services.settings, position.get(job.id)) for job in rows.items]
+        return resources.page(rows, items)
 
 
 def events(services: Services, job_id: str, after: int, limit: int) -> tuple[Sequence[JobEvent], JobState]:
     """And the state of the job. Raises NOT_FOUND, or DELETED."""
     with services.database.read() as session:
-        state = found(session, services, job_id).state
+        state = find_job(session, services, job_id).state
         return jobs.events_after(session, services.tenant, job_id, after, limit), state
 
 
-def standing(services: Services, job_id: str) -> tuple[int, bool]:
+def last_event(services: Services, job_id: str) -> tuple[int, bool]:
     """Number of the newest event, and whether it is the last there will be. Raises NOT_FOUND, or DELETED."""
     with services.database.read() as session:
-        job = found(session, services, job_id)
+        job = find_job(session, services, job_id)
         return job.last_seq, job.state in TERMINAL_STATES
 
 
 def cancel(services: Services, job_id: str) -> JobResource:
     """Raises NOT_FOUND, DELETED, or CONFLICT where the job has ended."""
     with services.database.write() as session:
-        found(session, services, job_id)
+        find_job(session, services, job_id)
         transitions.cancel(session, services.tenant, job_id)
         services.note(session, AuditAction.CANCEL_JOB, job_id)
     return get(services, job_id)
@@ -63,7 +63,7 @@ def cancel(services: Services, job_id: str) -> JobResource:
 def pause(services: Services, job_id: str) -> JobResource:
     """Raises NOT_FOUND, DELETED, or CONFLICT where the job is ending or has ended."""
     with services.database.write() as session:
-        found(session, services, job_id)
+        find_job(session, services, job_id)
         transitions.pause(session, services.tenant, job_id)
         services.note(session, AuditAction.PAUSE_JOB, job_id)
     return get(services, job_id)
@@ -72,7 +72,7 @@ def pause(services: Services, job_id: str) -> JobResource:
 def resume(services: Services, job_id: str) -> JobResource:
     """Raises NOT_FOUND, DELETED, or CONFLICT where the job is ending or has ended."""
     with services.database.write() as session:
-        found(session, services, job_id)
+        find_job(session, services, job_id)
         transitions.resume(session, services.tenant, job_id)
         services.note(session, AuditAction.RESUME_JOB, job_id)
     return get(services, job_id)
@@ -84,7 +84,7 @@ def log_of(services: Services, job_id: str, attempt: int | None, offset: int | N
     Raises NOT_FOUND, or DELETED.
     """
     with services.database.read() as session:
-        found(session, services, job_id)
+        find_job(session, services, job_id)
         attempts = logs.attempts(session, services.tenant, job_id)
         if attempt is not None and attempt not in attempts:
             raise SecateurError(
@@ -99,14 +99,14 @@ def log_of(services: Services, job_id: str, attempt: int | None, offset: int | N
 def delete(services: Services, job_id: str) -> None:
     """Raises NOT_FOUND, DELETED, or CONFLICT where the job has not ended."""
     with services.database.write() as session:
-        state = found(session, services, job_id).state
+        state = find_job(session, services, job_id).state
         if not deletion.delete_job(session, services.tenant, job_id):
             detail = f"The job is {state.value}. Cancel it or wait for its end, then delete."
             raise SecateurError(ErrorCode.CONFLICT, detail)
         services.note(session, AuditAction.DELETE_JOB, job_id)
 
 
-def found(session: Session, services: Services, job_id: str) -> Job:
+def find_job(session: Session, services: Services, job_id: str) -> Job:
     """The job, where there is one. Raises NOT_FOUND, or DELETED."""
     job = jobs.get(session, services.tenant, job_id)
     if job is None:
@@ -116,7 +116,7 @@ def found(session: Session, services: Services, job_id: str) -> Job:
     return job
 
 
-def place(session: Session, services: Services, job: Job) -> int | None:
+def queue_position(session: Session, services: Services, job: Job) -> int | None:
     """In the queue, where the job waits in it."""
     if job.state is not JobState.QUEUED:
         return None

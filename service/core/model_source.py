@@ -13,21 +13,21 @@ from api_schemas.spec.inputs import BucketModel, HubModel, ModelReference, StepM
 from checkpoints.file_names import checkpoint_names
 from checkpoints.files.shards import INDEX_NAME, WEIGHTS_NAME
 from checkpoints.sizes.shape import ModelShape
-from service.core import views
+from service.core import resources
 from service.core.complete import StoredFiles
 from service.core.uploads import require_kept
-from service.services import Services
+from service.dependencies import Services
 from store.database.tables import JobStep, Upload, UploadFile
 from store.files.model_buckets import BucketFolder, parse_buckets
 from store.jobs import jobs
 from store.uploads import uploads
-from store.uploads.intake.model_folder import check_sizes, describe_model
+from store.uploads.inspection.model_folder import check_sizes, describe_model
 from store.uploads.uploads import UploadKind
 
 
 @dataclass(frozen=True)
 class KnownModel:
-    """`description` as `views.model_description` makes it."""
+    """`description` as `resources.model_description` makes it."""
 
     description: Mapping[str, Any]
     weight_file_bytes: int
@@ -39,7 +39,7 @@ class KnownModel:
 
     @property
     def shape(self) -> ModelShape:
-        return views.model_shape(dict(self.description))
+        return resources.model_shape(dict(self.description))
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ def _described(services: Services, step: JobStep) -> KnownModel:
     except FileNotFoundError:
         detail = "The checkpoint's files are being removed, their time is over. Run that job again."
         raise _refused(ErrorCode.EXPIRED, "/model/step", detail) from None
-    return KnownModel(views.model_description(checkpoint), _weight_bytes(sizes))
+    return KnownModel(resources.model_description(checkpoint), _weight_bytes(sizes))
 
 
 def _step_lineage(step: JobStep) -> dict[str, str]:
@@ -142,7 +142,7 @@ def _bucket(services: Services, reference: BucketModel) -> ModelSource:
     folder = folder.narrowed(checkpoint_names(folder.sizes))
     check_sizes(folder.sizes, services.settings.max_file_bytes, services.settings.max_model_bytes)
     lineage = {"model": f"s3:{reference.bucket}/{reference.prefix}", "model_state": folder.state}
-    known = KnownModel(views.model_description(describe_model(folder)), _weight_bytes(folder.sizes))
+    known = KnownModel(resources.model_description(describe_model(folder)), _weight_bytes(folder.sizes))
     return ModelSource(known, lineage)
 
 

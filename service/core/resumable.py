@@ -23,12 +23,12 @@ from api_schemas import ids
 from api_schemas.enums import AuditAction
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
 from service.core import uploads
-from service.services import Services
+from service.dependencies import Services
 from store.database.paging import Rows
 from store.database.tables import ResumableUpload, UploadFile
 from store.uploads import resumable
 from store.uploads import uploads as stored
-from store.uploads.intake.arrival import Arrival
+from store.uploads.inspection.incoming_file import IncomingFile
 from store.uploads.uploads import UploadKind
 
 PIECE = 64 * 2**20
@@ -234,9 +234,9 @@ class _Request:
 
     async def _glanced_at(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         """What the first bytes give away is refused at once, not after hours."""
-        arrival = Arrival(self.row.name, self.row.size, self.services.settings.max_json_bytes)
+        incoming = IncomingFile(self.row.name, self.row.size, self.services.settings.max_json_bytes)
         async for chunk in chunks:
-            arrival.feed(chunk)
+            incoming.feed(chunk)
             yield chunk
 
     async def _check_end(self) -> None:

@@ -9,13 +9,13 @@ from starlette.concurrency import run_in_threadpool
 from api_schemas.api.resources import UploadedFile, UploadRequest
 from api_schemas.enums import AuditAction, UploadState
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
-from service.services import Services
+from service.dependencies import Services
 from store.access import quotas
 from store.database.tables import Upload, UploadFile
 from store.jobs import deletion
 from store.uploads import uploads
-from store.uploads.intake import dataset_names, model_folder
-from store.uploads.intake.arrival import Arrival
+from store.uploads.inspection import dataset_names, model_folder
+from store.uploads.inspection.incoming_file import IncomingFile
 from store.uploads.uploads import UploadKind
 
 _DECLARED = {"model": AuditAction.CREATE_MODEL, "dataset": AuditAction.CREATE_DATASET}
@@ -84,9 +84,9 @@ async def keep(
 ) -> UploadedFile:
     """Store and record a declared file whose bytes are `chunks`, judged as they pass. Where anything is wrong, nothing."""
     name, size = declared.name, declared.size
-    arrival = Arrival(name, size, services.settings.max_json_bytes)
+    incoming = IncomingFile(name, size, services.settings.max_json_bytes)
     key = uploads.artifact_key(upload_id, name, secrets.token_hex(8))
-    await services.artifacts.put_stream(key, _judged(chunks, arrival, size), size=size, sha256=declared.sha256)
+    await services.artifacts.put_stream(key, _judged(chunks, incoming, size), size=size, sha256=declared.sha256)
     try:
         replaced = await run_in_threadpool(_record, services, kind, upload_id, name, key)
     except BaseException:
@@ -161,15 +161,15 @@ def expected(services: Services, kind: UploadKind, upload_id: str, name: str) ->
     raise SecateurError(ErrorCode.FILE_UNEXPECTED, detail)
 
 
-async def _judged(body: AsyncIterator[bytes], arrival: Arrival, size: int) -> AsyncIterator[bytes]:
+async def _judged(body: AsyncIterator[bytes], incoming: IncomingFile, size: int) -> AsyncIterator[bytes]:
     received = 0
     async for chunk in body:
         received += len(chunk)
         if chunk and received <= size:
-            arrival.feed(chunk)
+            incoming.feed(chunk)
         yield chunk
     if received == size:  # Otherwise the artifacts say what came; half a file is not worth judging.
-        arrival.finish()
+        incoming.finish()
 
 
 def _record(services: Services, kind: UploadKind, upload_id: str, name: str, key: str) -> str | None:

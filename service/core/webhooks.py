@@ -11,12 +11,12 @@ from api_schemas.api.webhooks import (
 )
 from api_schemas.enums import AuditAction
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
-from service.core import views
-from service.services import Services
+from service.core import resources
+from service.dependencies import Services
 from store.database.tables import Webhook, WebhookDelivery
-from store.outbound.client import Outbound
-from store.outbound.targets import Rules
-from store.webhooks import deliveries, news, webhooks
+from store.outbound.client import OutboundClient
+from store.outbound.url_rules import UrlRules
+from store.webhooks import deliveries, enqueue, webhooks
 
 
 def create(services: Services, request: WebhookRequest) -> WebhookSecret:
@@ -33,7 +33,7 @@ def page(services: Services, cursor: str | None, limit: int) -> Page[WebhookReso
     """Newest first."""
     with services.database.read() as session:
         rows = webhooks.page(session, services.tenant, cursor, limit)
-        return views.page(rows, [_webhook(row) for row in rows.items])
+        return resources.page(rows, [_webhook(row) for row in rows.items])
 
 
 def get(services: Services, webhook_id: str) -> WebhookResource:
@@ -72,7 +72,7 @@ def ping(services: Services, webhook_id: str) -> DeliveryResource:
     """Raises NOT_FOUND, or CONFLICT where it is disabled."""
     with services.database.write() as session:
         row = _enabled(webhooks.get(session, services.tenant, webhook_id))
-        delivery = news.ping(session, row)
+        delivery = enqueue.ping(session, row)
         session.refresh(delivery)
         services.note(session, AuditAction.PING_WEBHOOK, webhook_id)
         return _delivery(delivery)
@@ -85,7 +85,7 @@ def page_of_deliveries(
     with services.database.read() as session:
         webhooks.get(session, services.tenant, webhook_id)
         rows = deliveries.page(session, services.tenant, webhook_id, cursor, limit, state)
-        return views.page(rows, [_delivery(row) for row in rows.items])
+        return resources.page(rows, [_delivery(row) for row in rows.items])
 
 
 def redeliver(services: Services, webhook_id: str, delivery_id: str) -> DeliveryResource:
@@ -95,7 +95,7 @@ def redeliver(services: Services, webhook_id: str, delivery_id: str) -> Delivery
         earlier = deliveries.get(session, services.tenant, webhook_id, delivery_id)
         if earlier.state is DeliveryState.PENDING:
             raise SecateurError(ErrorCode.CONFLICT, f"{delivery_id} is still being tried; `next_attempt_at` says when.")
-        delivery = news.again(session, earlier)
+        delivery = enqueue.redelivery(session, earlier)
         session.refresh(delivery)
         services.note(session, AuditAction.REDELIVER_WEBHOOK_DELIVERY, delivery.id)
         return _delivery(delivery)
@@ -103,7 +103,7 @@ def redeliver(services: Services, webhook_id: str, delivery_id: str) -> Delivery
 
 def _check_url(services: Services, url: str) -> None:
     try:
-        Outbound(Rules.of(services.settings)).check(url)
+        OutboundClient(UrlRules.of(services.settings)).check(url)
     except SecateurError as error:
         item = ErrorItem(pointer="/url", code=error.code, detail=error.detail)
         raise SecateurError(error.code, error.detail, (item,)) from None

@@ -8,12 +8,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from api_schemas.errors import ErrorCode, SecateurError
 from service.access.caller import ANYBODY, Caller
 from service.access.sessions import CSRF_HEADER, CSRF_KEY, check_own_page
-from service.core.views import V1
+from service.core.resources import V1
+from service.dependencies import Services
 from service.page import cookies
 from service.page.addresses import needs_caller
 from service.responses.problems import answer_to
-from service.services import Services
-from store.access import keys, sessions
+from store.access import api_keys, sessions
 from store.database.tables import ApiKey
 
 CALLER_KEY = "caller"
@@ -29,7 +29,7 @@ class Authenticate:
     def __init__(self, app: ASGIApp, services: Services) -> None:
         self.app = app
         self.services = services
-        self.waits = services.settings.auth != "none" or services.rates.remote
+        self.waits = services.settings.auth != "none" or services.rate_limits.remote
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or not _is_somebodys(scope["path"]):
@@ -53,7 +53,7 @@ class Authenticate:
         else:
             key = self._key(request)
             caller = Caller(key.tenant, frozenset(key.scopes), key.id, request_id)
-        self.services.rates.count(caller.tenant)
+        self.services.rate_limits.count(caller.tenant)
         return caller
 
     def _key(self, request: Request) -> ApiKey:
@@ -62,9 +62,9 @@ class Authenticate:
         session = None if "authorization" in request.headers else cookies.token_of(request)
         if session is None:
             token = _token(request)
-            with self.services.refusals.counted(address, token):
-                return keys.authenticate(self.services.database, token)
-        with self.services.refusals.counted(address, session):
+            with self.services.failed_attempts.counted(address, token):
+                return api_keys.authenticate(self.services.database, token)
+        with self.services.failed_attempts.counted(address, session):
             key = sessions.authenticate(self.services.database, session)
         check_own_page(request, session, request.headers.get(CSRF_HEADER))
         setattr(request.state, CSRF_KEY, sessions.csrf_of(session))

@@ -9,7 +9,7 @@ from fastapi.openapi.utils import get_openapi
 from api_schemas.api.error_titles import ERROR_TEXTS
 from api_schemas.enums import KeyScope
 from api_schemas.errors import ErrorCode, Problem
-from service.openapi.example_answers import PREVIEW, answers
+from service.openapi.examples.answers import PREVIEW, answers
 from service.responses.problems import MEDIA_TYPE, status_of
 
 TITLE = "Secateur"

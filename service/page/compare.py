@@ -7,7 +7,7 @@ from fastapi import APIRouter, Query, Request, Response
 from api_schemas.ids import JobId
 from service.access.scopes import ToReadJobs
 from service.core import jobs
-from service.page.figures import several
+from service.page.figures import comparison
 from service.page.rendering import answer
 from store.jobs.jobs import JobFilter
 
@@ -29,8 +29,8 @@ def compare_page(
         request,
         "compare.html.j2",
         chosen=chosen,
-        names=several.names(chosen),
-        curves=several.comparison(chosen) if enough else (),
+        names=comparison.names(chosen),
+        curves=comparison.comparison(chosen) if enough else (),
         enough=enough,
         wanted=wanted,
         offered=jobs.page(services, None, OFFERED, JobFilter()).items,

@@ -15,11 +15,11 @@ from api_schemas.results.metrics import StepMetrics
 from api_schemas.spec.pruning import SHARE_OF
 from service.access.scopes import ToReadJobs
 from service.core import checkpoints, jobs
+from service.dependencies import Services
 from service.page import new
-from service.page.figures import maps, steps
+from service.page.figures import heat_maps, step_curves
 from service.page.rendering import answer, part_wanted
 from service.routes.parameters import JobPath
-from service.services import Services
 
 EVENTS = 100
 LOG_LINES = 500
@@ -53,7 +53,7 @@ def job_page(
         "job": found,
         "living": found.state not in TERMINAL_STATES,
         "possible": _possible(found),
-        "newest": jobs.standing(services, job_id)[0],
+        "newest": jobs.last_event(services, job_id)[0],
         "cut": parts.cut_by(found.request.pruning),
         "goals": found.request.pruning.target.goals,
         "share_of": SHARE_OF,
@@ -76,7 +76,7 @@ def _possible(job: JobResource) -> tuple[str, ...]:
 
 def _results(_: Services, job: JobResource, *__: int | None) -> dict[str, Any]:
     return {
-        "curves": steps.curves(job),
+        "curves": step_curves.curves(job),
         "summary": _summary(job),
         "batch_sizes": display.batch_sizes(job.metrics),
     }
@@ -96,17 +96,17 @@ def _layers(_: Services, job: JobResource, step: int | None, *__: int | None) ->
         raise SecateurError(ErrorCode.NOT_FOUND, f"Job {job.id} has no step {step} that cut anything.")
     chosen = next((measured for measured in cut if measured.step == step), cut[-1] if cut else None)
     return {
-        "layers": maps.layers(job),
-        "heads": () if chosen is None else maps.heads(job, chosen),
+        "layers": heat_maps.layers(job),
+        "heads": () if chosen is None else heat_maps.heads(job, chosen),
         "chosen": chosen,
         "cut_steps": cut,
-        "sensitivity": maps.sensitivity(job),
+        "sensitivity": heat_maps.sensitivity(job),
         "found": job.metrics[0].sensitivity if job.metrics else None,
     }
 
 
 def _training(_: Services, job: JobResource, *__: int | None) -> dict[str, Any]:
-    return {"losses": steps.losses(job)}
+    return {"losses": step_curves.losses(job)}
 
 
 def _files(services: Services, job: JobResource, *_: int | None) -> dict[str, Any]:
@@ -134,7 +134,7 @@ def _log(services: Services, job: JobResource, _: int | None, attempt: int | Non
 
 
 def _events(services: Services, job: JobResource, _: int | None, __: int | None, after: int | None) -> dict[str, Any]:
-    newest, _ended = jobs.standing(services, job.id)
+    newest, _ended = jobs.last_event(services, job.id)
     begin = max(0, newest - EVENTS) if after is None else after
     found, _state = jobs.events(services, job.id, begin, EVENTS)
     return {

@@ -13,10 +13,10 @@ from api_schemas.spec.job import JobRequest
 from api_schemas.spec.presets import PRESETS
 from api_schemas.spec.pruning import SHARE_OF
 from service.access.scopes import ToReadUploads
-from service.core import uploads, views
+from service.core import resources, uploads
+from service.dependencies import Services
 from service.page.rendering import answer
 from service.routes import datasets, models
-from service.services import Services
 
 OFFERED = 100
 MOST_STEPS = 12
@@ -80,7 +80,7 @@ def _models(services: Services, chosen: str) -> list[ModelResource]:
     found = [each for each in models.list_models(services, None, OFFERED).items if each.state is UploadState.READY]
     if chosen and all(each.id != chosen for each in found):
         try:
-            found.append(views.model(uploads.get(services, "model", chosen), services.settings))
+            found.append(resources.model(uploads.get(services, "model", chosen), services.settings))
         except SecateurError as error:
             _let_absent_pass(error)
     return found
@@ -91,7 +91,7 @@ def _datasets(services: Services, chosen: str) -> list[DatasetResource]:
     found = [each for each in datasets.list_datasets(services, None, OFFERED).items if each.state is UploadState.READY]
     if chosen and all(each.id != chosen for each in found):
         try:
-            found.append(views.dataset(uploads.get(services, "dataset", chosen), services.settings))
+            found.append(resources.dataset(uploads.get(services, "dataset", chosen), services.settings))
         except SecateurError as error:
             _let_absent_pass(error)
     return found

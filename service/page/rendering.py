@@ -12,7 +12,7 @@ from api_schemas.enums import TERMINAL_STATES, JobState
 from api_schemas.results import display, parts
 from service.access.sessions import CSRF_KEY
 from service.page import static_files
-from service.page.units import written
+from service.page.figures.types import format_value
 from service.responses import ranges
 
 
@@ -49,7 +49,7 @@ def _environment() -> Environment:
     environment.filters.update(
         plain=formatting.plain, percent=formatting.percent, count=formatting.count, file_size=formatting.file_size,
         milliseconds=formatting.milliseconds, line=formatting.line, when=when, when_exactly=when_exactly,
-        duration=duration, written=written,
+        duration=duration, format_value=format_value,
     )  # fmt: skip
     environment.globals.update(
         static=static_files.address,

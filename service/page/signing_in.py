@@ -10,12 +10,12 @@ from starlette.concurrency import run_in_threadpool
 from api_schemas.errors import ErrorCode, SecateurError
 from service.access.scopes import Public
 from service.access.sessions import check_own_page, same_origin
+from service.dependencies import Services
 from service.page import cookies
 from service.page.addresses import local_path
 from service.page.rendering import answer
 from service.responses.problems import status_of
-from service.services import Services
-from store.access import keys, sessions
+from store.access import api_keys, sessions
 
 router = APIRouter()
 
@@ -63,8 +63,8 @@ async def sign_out(services: Public, request: Request) -> Response:
 def _begin(services: Services, request: Request, given: str) -> str:
     if services.settings.auth == "none":
         raise SecateurError(ErrorCode.NOT_FOUND, "This service asks for no key.")
-    with services.refusals.counted(request.client.host if request.client else None, given):
-        key = keys.authenticate(services.database, given)
+    with services.failed_attempts.counted(request.client.host if request.client else None, given):
+        key = api_keys.authenticate(services.database, given)
     before = cookies.token_of(request)
     with services.database.write() as session:
         if before is not None:

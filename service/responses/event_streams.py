@@ -20,7 +20,7 @@ from api_schemas.errors import ErrorCode, SecateurError
 from api_schemas.results.events import JobEvent
 from store.database.connection import Database
 from store.jobs import event_feed, jobs
-from store.jobs.event_feed import News
+from store.jobs.event_feed import NewEvents
 from store.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -56,13 +56,13 @@ class _Feed:
             return None
         return [event for event in self.recent if event[0] > seq]
 
-    def tell(self, news: News | None) -> None:
+    def tell(self, new_events: NewEvents | None) -> None:
         """Wake the streams; with what is new, if anything."""
-        if news is not None:
-            for event in news.events:
+        if new_events is not None:
+            for event in new_events.events:
                 self.recent.append((event.seq, _text(event)))
                 self.known = event.seq
-            self.ended = self.ended or news.ended
+            self.ended = self.ended or new_events.ended
         self.changed.set()
         self.changed = asyncio.Event()
 
@@ -158,19 +158,19 @@ class EventStreams:
         while self._feeds and not self._closed:
             known = {job_id: feed.known for job_id, feed in self._feeds.items() if not feed.ended}
             try:
-                found = await run_in_threadpool(self._news, known)
+                found = await run_in_threadpool(self._new_events, known)
             except Exception as error:
                 # Whatever it is, streams are better late than silent for ever.
                 log.warning("event streams wait, the database could not be asked: %s", error)
                 found = {}
-            for job_id, news in found.items():
+            for job_id, new_events in found.items():
                 if (feed := self._feeds.get(job_id)) is not None:
-                    feed.tell(news)
+                    feed.tell(new_events)
             await asyncio.sleep(self._settings.event_poll_seconds)
 
-    def _news(self, known: dict[str, int]) -> dict[str, News]:
+    def _new_events(self, known: dict[str, int]) -> dict[str, NewEvents]:
         with self._database.read() as session:
-            return event_feed.news(session, known)
+            return event_feed.new_events(session, known)
 
     def _page(self, tenant: str, job_id: str, after: int) -> list[tuple[int, bytes]]:
         with self._database.read() as session:

@@ -85,7 +85,7 @@ def problem(
 
 
 def request_id_of(request: Request) -> str | None:
-    """As service/middleware/observe.py has set it."""
+    """As service/middleware/request_log.py has set it."""
     return getattr(request.state, "request_id", None)
 
 
@@ -185,7 +185,7 @@ async def _unreachable(request: Request, error: Exception) -> Response:
 async def _unexpected(request: Request, error: Exception) -> Response:
     log.error("unexpected failure of %s %s", request.method, request.url.path, exc_info=error)
     detail = "The service failed in a way it did not foresee; the operator's log says how."
-    # Sent from outside of service/middleware/observe.py, which puts the name of the request on every other answer.
+    # Sent from outside of service/middleware/request_log.py, which puts the name of the request on every other answer.
     headers = {"X-Request-ID": request_id} if (request_id := request_id_of(request)) else None
     return problem(request, SecateurError(ErrorCode.INTERNAL, detail), headers=headers)
 

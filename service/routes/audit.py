@@ -5,7 +5,7 @@ from fastapi import APIRouter
 from api_schemas.api.access import AuditEntry
 from api_schemas.api.resources import Page
 from service.access.scopes import ToAdminister
-from service.core import views
+from service.core import resources
 from service.openapi.document import problems
 from service.routes.parameters import Cursor, Limit
 from store.access import audit
@@ -18,4 +18,4 @@ def list_audit(services: ToAdminister, cursor: Cursor = None, limit: Limit = 20)
     """Every change by a key of the tenant, and calls that were kept from one for want of a scope. Newest first."""
     with services.database.read() as session:
         rows = audit.page(session, services.tenant, cursor, limit)
-    return views.page(rows, [views.audit_entry(row) for row in rows.items])
+    return resources.page(rows, [resources.audit_entry(row) for row in rows.items])

@@ -9,11 +9,10 @@ from api_schemas.api.resources import DatasetCompletion, DatasetResource, Page, 
 from api_schemas.errors import ErrorCode
 from api_schemas.spec.inputs import Columns
 from service.access.scopes import ToReadUploads, ToWriteModels
-from service.core import complete, uploads, views
+from service.core import complete, resources, uploads
 from service.openapi.document import LOCATION, problems
-from service.responses.idempotent import CODES, REPLAYED, Key, once
-from service.routes.parameters import Cursor, DatasetPath, FilePath, Limit
-from service.routes.sending import FILE_BODY, content_length
+from service.responses.idempotency import CODES, REPLAYED, Key, once
+from service.routes.parameters import FILE_BODY, Cursor, DatasetPath, FilePath, Limit, content_length
 from store.access.idempotency import Answer
 from store.database.tables import Upload
 from store.uploads import uploads as stored
@@ -64,8 +63,8 @@ def create_dataset(services: ToWriteModels, body: UploadRequest, key: Key, reque
     """
 
     def answer(_: Session, upload: Upload) -> Answer:
-        resource = views.dataset(upload, services.settings)
-        return Answer(201, {"Location": f"{views.V1}/datasets/{upload.id}"}, resource.model_dump_json())
+        resource = resources.dataset(upload, services.settings)
+        return Answer(201, {"Location": f"{resources.V1}/datasets/{upload.id}"}, resource.model_dump_json())
 
     return once(services, request, key, body, partial(uploads.declare, services, "dataset", body), answer)
 
@@ -75,7 +74,7 @@ def list_datasets(services: ToReadUploads, cursor: Cursor = None, limit: Limit =
     """Newest first, open ones included, those that expired or were deleted left out."""
     with services.database.read() as session:
         rows = stored.page(session, services.tenant, "dataset", cursor, limit)
-        return views.page(rows, [views.dataset(row, services.settings) for row in rows.items])
+        return resources.page(rows, [resources.dataset(row, services.settings) for row in rows.items])
 
 
 @router.get(
@@ -86,7 +85,7 @@ def list_datasets(services: ToReadUploads, cursor: Cursor = None, limit: Limit =
 )
 def get_dataset(services: ToReadUploads, dataset_id: DatasetPath) -> DatasetResource:
     """Its files, and once complete its rows by split, labels, columns and, of audio, duration."""
-    return views.dataset(uploads.get(services, "dataset", dataset_id), services.settings)
+    return resources.dataset(uploads.get(services, "dataset", dataset_id), services.settings)
 
 
 @router.delete(
@@ -148,4 +147,4 @@ def complete_dataset(
 ) -> DatasetResource:
     """Read every shard: schema, labels, texts, the header of every clip or image, and a sample of these in full."""
     columns = request.columns if request else Columns()
-    return views.dataset(complete.complete_dataset(services, dataset_id, columns), services.settings)
+    return resources.dataset(complete.complete_dataset(services, dataset_id, columns), services.settings)

@@ -12,12 +12,12 @@ from api_schemas.errors import ErrorCode
 from api_schemas.results.events import JobEvent
 from service.access.scopes import ToReadJobs
 from service.core import jobs
+from service.dependencies import Services
 from service.middleware.head import STATE_KEY
 from service.openapi.document import ETAG, RETRY_AFTER, problems, sometimes
 from service.responses.event_streams import EventStreamResponse
 from service.responses.polling import NOT_MODIFIED, IfNoneMatch, polled
 from service.routes.parameters import JobPath
-from service.services import Services
 
 router = APIRouter(prefix="/jobs/{job_id}/events", tags=["jobs"])
 
@@ -69,7 +69,7 @@ async def list_job_events(
 
 
 async def _stream(services: Services, request: Request, job_id: str, after: int) -> Response:
-    newest, ended = await run_in_threadpool(jobs.standing, services, job_id)
+    newest, ended = await run_in_threadpool(jobs.last_event, services, job_id)
     if ended and after >= newest:
         return Response(status_code=204)
     if getattr(request.state, STATE_KEY, False):

@@ -13,7 +13,7 @@ from service.responses.problems import RETRY_SECONDS
 from store.access import quotas
 from store.files.model_buckets import parse_buckets
 from store.queue import broker
-from store.uploads.intake import dataset_names, model_folder
+from store.uploads.inspection import dataset_names, model_folder
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +73,9 @@ def get_limits(services: ToLookAround) -> Limits:
         model_buckets=tuple(sorted(parse_buckets(settings.model_buckets))),
         scopes=tuple(sorted(services.caller.scopes)),
         quotas=Quotas(
-            requests_per_minute=Quota(limit=settings.requests_per_minute, used=services.rates.used(services.tenant)),
+            requests_per_minute=Quota(
+                limit=settings.requests_per_minute, used=services.rate_limits.used(services.tenant)
+            ),
             stored_bytes=Quota(limit=settings.max_stored_bytes, used=used.stored_bytes),
             waiting_jobs=Quota(limit=settings.max_waiting_jobs, used=used.waiting_jobs),
             running_jobs=Quota(limit=settings.max_running_jobs, used=used.running_jobs),

@@ -14,7 +14,7 @@ from api_schemas.ids import ModelId
 from api_schemas.results.estimate import JobEstimate, JobPreview
 from api_schemas.spec.job import JobRequest
 from service.access.scopes import ToReadJobs, ToWriteJobs
-from service.core import checkpoints, jobs, submit, views
+from service.core import checkpoints, jobs, resources, submit
 from service.core import estimate as estimates
 from service.openapi.document import (
     CONTENT_RANGE,
@@ -26,9 +26,9 @@ from service.openapi.document import (
     request_headers,
     sometimes,
 )
-from service.openapi.example_requests import JOB_EXAMPLES
+from service.openapi.examples.requests import JOB_EXAMPLES
 from service.responses.downloads import file_response
-from service.responses.idempotent import CODES, REPLAYED, Key, once
+from service.responses.idempotency import CODES, REPLAYED, Key, once
 from service.responses.polling import NOT_MODIFIED, POLL_SECONDS, IfNoneMatch, polled
 from service.routes.parameters import Cursor, JobPath, Limit, Moment
 from store.access.idempotency import Answer
@@ -96,8 +96,8 @@ def create_job(
         return Response(preview.model_dump_json(), media_type="application/json")
 
     def answer(session: Session, job: Job) -> Answer:
-        resource = views.job(job, (), services.settings, jobs.place(session, services, job))
-        headers = {"Location": f"{views.V1}/jobs/{job.id}", "Retry-After": str(POLL_SECONDS)}
+        resource = resources.job(job, (), services.settings, jobs.queue_position(session, services, job))
+        headers = {"Location": f"{resources.V1}/jobs/{job.id}", "Retry-After": str(POLL_SECONDS)}
         return Answer(202, headers, resource.model_dump_json())
 
     # After the answer: a broker that does not answer must not hold it up.

@@ -8,11 +8,10 @@ from sqlalchemy.orm import Session
 from api_schemas.api.resources import ModelResource, Page, UploadedFile, UploadRequest
 from api_schemas.errors import ErrorCode
 from service.access.scopes import ToReadUploads, ToWriteModels
-from service.core import complete, uploads, views
+from service.core import complete, resources, uploads
 from service.openapi.document import LOCATION, problems
-from service.responses.idempotent import CODES, REPLAYED, Key, once
-from service.routes.parameters import Cursor, FilePath, Limit, ModelPath
-from service.routes.sending import FILE_BODY, content_length
+from service.responses.idempotency import CODES, REPLAYED, Key, once
+from service.routes.parameters import FILE_BODY, Cursor, FilePath, Limit, ModelPath, content_length
 from store.access.idempotency import Answer
 from store.database.tables import Upload
 from store.uploads import uploads as stored
@@ -63,8 +62,8 @@ def create_model(services: ToWriteModels, body: UploadRequest, key: Key, request
     """
 
     def answer(_: Session, upload: Upload) -> Answer:
-        resource = views.model(upload, services.settings)
-        return Answer(201, {"Location": f"{views.V1}/models/{upload.id}"}, resource.model_dump_json())
+        resource = resources.model(upload, services.settings)
+        return Answer(201, {"Location": f"{resources.V1}/models/{upload.id}"}, resource.model_dump_json())
 
     return once(services, request, key, body, partial(uploads.declare, services, "model", body), answer)
 
@@ -74,7 +73,7 @@ def list_models(services: ToReadUploads, cursor: Cursor = None, limit: Limit = 2
     """Newest first, open ones included, those that expired or were deleted left out."""
     with services.database.read() as session:
         rows = stored.page(session, services.tenant, "model", cursor, limit)
-        return views.page(rows, [views.model(row, services.settings) for row in rows.items])
+        return resources.page(rows, [resources.model(row, services.settings) for row in rows.items])
 
 
 @router.get(
@@ -85,7 +84,7 @@ def list_models(services: ToReadUploads, cursor: Cursor = None, limit: Limit = 2
 )
 def get_model(services: ToReadUploads, model_id: ModelPath) -> ModelResource:
     """Its files, and once complete its architecture, attention widths, sizes and how far each granularity can cut it."""
-    return views.model(uploads.get(services, "model", model_id), services.settings)
+    return resources.model(uploads.get(services, "model", model_id), services.settings)
 
 
 @router.delete(
@@ -154,4 +153,4 @@ async def upload_model_file(
 )
 def complete_model(services: ToWriteModels, model_id: ModelPath) -> ModelResource:
     """Read config and safetensors headers, without loading anything. Repeating it on a ready model changes nothing."""
-    return views.model(complete.complete_model(services, model_id), services.settings)
+    return resources.model(complete.complete_model(services, model_id), services.settings)

@@ -1,9 +1,9 @@
-"""Parameters that several calls share."""
+"""What several calls share: parameters, and the raw body of a file upload with the length it announces."""
 
 import re
-from typing import Annotated
+from typing import Annotated, Any
 
-from fastapi import Path, Query
+from fastapi import Path, Query, Request
 from pydantic import AwareDatetime, BeforeValidator
 
 from api_schemas.ids import DatasetId, DeliveryId, FileName, JobId, KeyId, ModelId, ResumableId, WebhookId
@@ -40,3 +40,17 @@ def _date_first(given: str) -> str:
 
 Moment = Annotated[AwareDatetime, BeforeValidator(_date_first)]
 Limit = Annotated[int, Query(ge=1, le=100, description="Most items of a page.")]
+
+FILE_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "description": "The bytes of the file.",
+        "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+    }
+}
+
+
+def content_length(request: Request) -> int | None:
+    """None for a chunked body. The server itself has refused anything that is no number."""
+    announced = request.headers.get("content-length")
+    return int(announced) if announced is not None and announced.isdecimal() else None

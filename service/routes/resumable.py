@@ -15,13 +15,12 @@ from starlette.concurrency import run_in_threadpool
 from api_schemas.api.resources import Page, ResumableFile
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
 from service.access.scopes import ToReadUploads, ToWriteModels
-from service.core import resumable, views
+from service.core import resources, resumable
+from service.dependencies import Services
 from service.middleware.head import STATE_KEY
 from service.openapi.document import LOCATION, TUS_RESUMABLE, UPLOAD_EXPIRES, UPLOAD_OFFSET, problems
 from service.responses.problems import answer_to
-from service.routes.parameters import Cursor, DatasetPath, Limit, ModelPath, ResumablePath
-from service.routes.sending import FILE_BODY, content_length
-from service.services import Services
+from service.routes.parameters import FILE_BODY, Cursor, DatasetPath, Limit, ModelPath, ResumablePath, content_length
 from store.database.tables import ResumableUpload
 from store.uploads.uploads import UploadKind
 
@@ -196,7 +195,7 @@ async def get_upload(services: ToReadUploads, upload_id: ResumablePath, response
     await resumable.settled(upload_id)
     row = await run_in_threadpool(resumable.get, services, upload_id)
     response.headers.update({**_headers(services, row), "Upload-Length": str(row.size), "Cache-Control": "no-store"})
-    return views.resumable_file(row, resumable.expires_at(services, row))
+    return resources.resumable_file(row, resumable.expires_at(services, row))
 
 
 @router.patch(
@@ -265,14 +264,16 @@ def _created(
     services: Services, kind: UploadKind, upload_id: str, length: int, metadata: str, response: Response
 ) -> ResumableFile:
     row = resumable.create(services, kind, upload_id, _file_name(metadata), length)
-    response.headers["Location"] = f"{views.V1}/uploads/{row.id}"
+    response.headers["Location"] = f"{resources.V1}/uploads/{row.id}"
     response.headers.update(_headers(services, row))
-    return views.resumable_file(row, resumable.expires_at(services, row))
+    return resources.resumable_file(row, resumable.expires_at(services, row))
 
 
 def _begun(services: Services, kind: UploadKind, upload_id: str, cursor: str | None, limit: int) -> Page[ResumableFile]:
     rows = resumable.page(services, kind, upload_id, cursor, limit)
-    return views.page(rows, [views.resumable_file(row, resumable.expires_at(services, row)) for row in rows.items])
+    return resources.page(
+        rows, [resources.resumable_file(row, resumable.expires_at(services, row)) for row in rows.items]
+    )
 
 
 def _headers(services: Services, row: ResumableUpload) -> dict[str, str]:

@@ -16,7 +16,7 @@ from api_schemas.api.webhooks import (
 )
 from api_schemas.errors import ErrorCode
 from service.access.scopes import ToReadJobs, ToWriteJobs
-from service.core import views, webhooks
+from service.core import resources, webhooks
 from service.openapi.document import LOCATION, problems
 from service.routes.parameters import Cursor, DeliveryPath, Limit, WebhookPath
 
@@ -41,7 +41,7 @@ def create_webhook(services: ToWriteJobs, request: WebhookRequest, response: Res
     Deliveries may come twice and in any order: `webhook-id` tells which are the same.
     """
     webhook = webhooks.create(services, request)
-    response.headers["Location"] = f"{views.V1}/webhooks/{webhook.id}"
+    response.headers["Location"] = f"{resources.V1}/webhooks/{webhook.id}"
     response.headers["Cache-Control"] = "no-store"
     return webhook
 

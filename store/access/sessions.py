@@ -13,7 +13,7 @@ from sqlalchemy import CursorResult, delete, select
 from sqlalchemy.orm import Session
 
 from api_schemas.errors import ErrorCode, SecateurError
-from store.access import keys
+from store.access import api_keys
 from store.database.clock import now
 from store.database.connection import Database
 from store.database.tables import ApiKey, BrowserSession
@@ -38,7 +38,7 @@ def authenticate(database: Database, token: str) -> ApiKey:
             found = session.scalar(living.where(BrowserSession.sha256 == _hash(token)))
     if found is None:
         raise SecateurError(ErrorCode.UNAUTHENTICATED, "The session is over. Sign in again.")
-    return keys.still_valid(database, found)
+    return api_keys.still_valid(database, found)
 
 
 def end(session: Session, token: str) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pydantic import ValidationError
 
 from api_schemas.api.checkup import FINDINGS, CheckFunction, Finding, Verdict, examine, wrong
-from store.checkup import database, messages, network, resources, storage, variables
+from store.checkup import broker, database, environment, network, resources, storage
 from store.settings import Settings
 
 QUICK, SLOW = 10, 30
@@ -26,7 +26,7 @@ def main() -> None:
 
 
 def _findings(arguments: argparse.Namespace) -> Iterator[Finding]:
-    yield from examine("settings", variables.unknown, QUICK)
+    yield from examine("settings", environment.unknown, QUICK)
     try:
         settings = Settings()
     except ValidationError as error:
@@ -40,14 +40,14 @@ def _findings(arguments: argparse.Namespace) -> Iterator[Finding]:
         return
     # A stack of our own that does not run has no broker yet; what matters is that it can have one.
     stopped = arguments.embedded and not arguments.running
-    yield from examine("database", lambda: database.looked_at(settings, may_be_absent=stopped), SLOW)
+    yield from examine("database", lambda: database.check_database(settings, may_be_absent=stopped), SLOW)
     if stopped:
-        yield from examine("broker", messages.embedded, QUICK)
+        yield from examine("broker", broker.embedded, QUICK)
     else:
-        answers = examine("broker", lambda: messages.broker(settings), QUICK)
+        answers = examine("broker", lambda: broker.broker(settings), QUICK)
         yield from answers
         if all(finding.verdict is Verdict.OK for finding in answers):
-            yield from examine("workers", lambda: messages.workers(settings), SLOW)
+            yield from examine("workers", lambda: broker.workers(settings), SLOW)
     checks: dict[str, CheckFunction] = {
         "artifacts": lambda: storage.artifacts(settings),
         "folders": lambda: storage.folders(settings),

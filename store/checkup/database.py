@@ -16,7 +16,7 @@ SKEW_SECONDS = 30
 _MIGRATE = "Start the API, which migrates it (`secateur up`; with containers `docker compose run migrate`)."
 
 
-def looked_at(settings: Settings, *, may_be_absent: bool) -> list[Finding]:
+def check_database(settings: Settings, *, may_be_absent: bool) -> list[Finding]:
     """Of the settings. `may_be_absent`: `secateur up` will make it."""
     database = Database(settings.database_url)
     shown = database.url.render_as_string(hide_password=True)

@@ -16,7 +16,7 @@ EVENTS_A_QUERY = 2000
 
 
 @dataclass
-class News:
+class NewEvents:
     """What is new of a job."""
 
     events: list[JobEvent] = field(default_factory=list)
@@ -25,12 +25,12 @@ class News:
     """No event will follow these."""
 
 
-def news(session: Session, known: Mapping[str, int]) -> dict[str, News]:
+def new_events(session: Session, known: Mapping[str, int]) -> dict[str, NewEvents]:
     """Of the jobs in `known`, by the number of the last event that is known, those of which there is something new.
 
     A query for every 500 jobs, and one for every 50 that have new events.
     """
-    found: dict[str, News] = {}
+    found: dict[str, NewEvents] = {}
     changed: list[str] = []
     for job_ids in _batches(list(known), JOBS_A_QUERY):
         heads = select(Job.id, Job.last_seq, Job.state, Job.deleted_at).where(Job.id.in_(job_ids))
@@ -38,9 +38,9 @@ def news(session: Session, known: Mapping[str, int]) -> dict[str, News]:
             told = last_seq <= known[job_id]
             # Of a job that was deleted there are no events left to wait for.
             if deleted_at is not None or (told and state in TERMINAL_STATES):
-                found[job_id] = News(ended=True)
+                found[job_id] = NewEvents(ended=True)
             elif not told:
-                found[job_id] = News()
+                found[job_id] = NewEvents()
                 changed.append(job_id)
     for job_ids in _batches(changed, CHANGED_A_QUERY):
         newer = or_(*(and_(JobEventRow.job_id == job_id, JobEventRow.seq > known[job_id]) for job_id in job_ids))

@@ -27,7 +27,7 @@ from store.database.locks import one_at_a_time
 from store.database.tables import Job, JobEventRow, JobLabel, JobStep, JobStepFile, TrainingFile
 from store.database.tenancy import owned_by
 from store.queue import outbox
-from store.webhooks import news
+from store.webhooks import enqueue
 
 QUEUED, RUNNING, CANCELLING, PAUSED = JobState.QUEUED, JobState.RUNNING, JobState.CANCELLING, JobState.PAUSED
 SUCCEEDED, FAILED, CANCELLED = JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED
@@ -294,7 +294,7 @@ def commit_step(
     session.add(row)
     session.flush()
     if downloadable:
-        news.of_step(session, job, step)
+        enqueue.step_committed(session, job, step)
     return job
 
 
@@ -449,7 +449,7 @@ def _update(
             JobEventRow(job_id=job.id, tenant=job.tenant, seq=seq, body=body) for seq, body in enumerate(bodies, first)
         )
         if moved:
-            news.of_state(session, job)
+            enqueue.state_changed(session, job)
     session.flush()
     return changed
 

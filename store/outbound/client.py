@@ -13,8 +13,8 @@ from functools import lru_cache
 import httpcore
 import httpx
 
-from store.outbound.connecting import CheckedBackend, Resolve, system_resolve
-from store.outbound.targets import Rules, parse
+from store.outbound.network_backend import CheckedBackend, Resolve, system_resolve
+from store.outbound.url_rules import UrlRules, parse
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 SILENCE_SECONDS = 30.0
@@ -25,12 +25,12 @@ class Unreachable(Exception):
     """No answer that can be used came; trying again later may help. The text says why, in words for the caller."""
 
 
-class Outbound:
+class OutboundClient:
     """Calls by `rules`. Safe to share between threads."""
 
     def __init__(
         self,
-        rules: Rules,
+        rules: UrlRules,
         resolve: Resolve = system_resolve,
         dial: httpcore.NetworkBackend | None = None,
         trust: ssl.SSLContext | None = None,

@@ -15,8 +15,8 @@ from starlette.testclient import TestClient
 
 from api_schemas.enums import KeyScope
 from service.app import create_app
-from service.services import Services
-from store.access import keys
+from service.dependencies import Services
+from store.access import api_keys
 from store.database.tables import ApiKey, Base
 from store.settings import Settings
 from tests.integration.service.conftest import claim, commit
@@ -50,7 +50,7 @@ class House:
 
 def token_of(services: Services, tenant: str, *scopes: KeyScope) -> str:
     with services.database.write() as session:
-        return keys.create(session, tenant, None, scopes or tuple(KeyScope))[1]
+        return api_keys.create(session, tenant, None, scopes or tuple(KeyScope))[1]
 
 
 def bearer(token: str) -> dict[str, str]:

@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from api_schemas.enums import KeyScope
-from store.access import keys
+from store.access import api_keys
 from store.database.connection import Database
 from store.settings import Settings
 from tests.integration.service.conftest import problem
@@ -45,7 +45,7 @@ def test_with_keys_others_are_answered_by_the_names_the_operator_lists(tmp_path:
     with service_process(settings, tmp_path / "log", host="0.0.0.0") as here:
         database = Database(settings.database_url)
         with database.write() as session:
-            _, token = keys.create(session, "acme", None, (KeyScope.JOBS_READ,))
+            _, token = api_keys.create(session, "acme", None, (KeyScope.JOBS_READ,))
         database.close()
         outside = f"http://{outer_address}:{here.base_url.port}"
         problem(httpx.get(f"{outside}/v1/limits"), 401, "unauthenticated")

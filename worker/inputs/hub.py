@@ -17,8 +17,8 @@ import httpx
 from pydantic import BaseModel, Field, ValidationError
 
 from api_schemas.errors import ErrorCode, SecateurError
-from store.outbound.client import Outbound, Unreachable, body
-from store.outbound.targets import Rules
+from store.outbound.client import OutboundClient, Unreachable, body
+from store.outbound.url_rules import UrlRules
 from store.settings import Settings
 
 Kind = Literal["models", "datasets"]
@@ -64,10 +64,10 @@ class _Repository(BaseModel):
 class Hub:
     """One hub, for as long as one fetch may take. `check` is called all the time, and ends the fetch by raising."""
 
-    def __init__(self, settings: Settings, check: Callable[[], None], outbound: Outbound | None = None) -> None:
+    def __init__(self, settings: Settings, check: Callable[[], None], outbound: OutboundClient | None = None) -> None:
         self._url = settings.hub_url.rstrip("/")
         self._hosts = (*settings.hub_hosts, httpx.URL(self._url).host)
-        self._outbound = outbound or Outbound(Rules.of(settings))
+        self._outbound = outbound or OutboundClient(UrlRules.of(settings))
         self._check = check
         self._deadline = time.monotonic() + settings.fetch_timeout_seconds
 

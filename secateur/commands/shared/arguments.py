@@ -1,12 +1,13 @@
-"""Arguments and options that several commands have."""
+"""Arguments and options that several commands have, and what an identifier given as one names."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from api_schemas.spec.presets import PresetName
 from secateur.commands.shared import completion
+from secateur.errors import InvalidRequest
 
 Job = Annotated[str, typer.Argument(metavar="JOB", help="job_…", autocompletion=completion.jobs)]
 Jobs = Annotated[
@@ -71,3 +72,14 @@ Timeout = Annotated[
     float | None,
     typer.Option(min=0, metavar="SECONDS", help="Stop waiting after so long; the job goes on.", show_default=False),
 ]
+
+Kind = Literal["job", "model", "dataset"]
+_KINDS: dict[str, Kind] = {"job": "job", "mdl": "model", "dst": "dataset"}
+
+
+def kind_of(identifier: str) -> Kind:
+    """By its prefix. Raises InvalidRequest."""
+    prefix = identifier.partition("_")[0]
+    if prefix not in _KINDS or prefix == identifier:
+        raise InvalidRequest(f"{identifier!r} is no identifier: they begin with job_, mdl_ or dst_.", code="usage")
+    return _KINDS[prefix]

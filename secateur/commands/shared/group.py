@@ -1,4 +1,4 @@
-"""The command itself: with `--json`, wrong usage is said as JSON as well."""
+"""The command itself: the headings of its help; with `--json`, wrong usage is said as JSON as well."""
 
 import sys
 from collections.abc import Sequence
@@ -7,9 +7,15 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from secateur.commands.shared.exits import Ending, say
+from secateur.commands.shared.exit_status import ExitStatus, say
 from secateur.errors import InvalidRequest
 from secateur.terminal.consoles import notes
+
+# Headings of `secateur --help`.
+JOBS = "Jobs"
+UPLOADS = "Models and data"
+SERVICE = "The service"
+HERE = "On this machine"
 
 
 class Commands(TyperGroup):
@@ -32,7 +38,7 @@ class Commands(TyperGroup):
             )
         except typer.TyperException as error:
             say(InvalidRequest(error.format_message(), code="usage"), notes(), as_json=True)
-            sys.exit(Ending.REFUSED)
+            sys.exit(ExitStatus.REFUSED)
         if as_json:
             sys.exit(status or 0)
         return status

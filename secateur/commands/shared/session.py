@@ -11,7 +11,7 @@ from rich.console import RenderableType
 
 from secateur.client.async_client import AsyncSecateur
 from secateur.client.blocking_client import Secateur
-from secateur.commands.shared.exits import Ending, ending_of, say, write_json
+from secateur.commands.shared.exit_status import ExitStatus, exit_status_of, say, write_json
 from secateur.errors import InvalidRequest, SecateurError
 from secateur.terminal import consoles
 
@@ -141,16 +141,16 @@ def with_errors(as_json: bool, work: Callable[[], None]) -> None:
     try:
         work()
     except KeyboardInterrupt:
-        raise typer.Exit(Ending.INTERRUPTED) from None
+        raise typer.Exit(ExitStatus.INTERRUPTED) from None
     except SecateurError as error:
         say(error, consoles.notes(), as_json)
-        raise typer.Exit(ending_of(error)) from None
+        raise typer.Exit(exit_status_of(error)) from None
     except OSError as error:
         # Whoever read our output has left; Typer ends quietly.
         if error.errno == _BROKEN_PIPE:
             raise
         say(SecateurError(f"{error}.", code="os_error"), consoles.notes(), as_json)
-        raise typer.Exit(Ending.UNEXPECTED) from None
+        raise typer.Exit(ExitStatus.UNEXPECTED) from None
 
 
 def _run(

@@ -7,13 +7,13 @@ from alembic.autogenerate.api import AutogenContext
 from sqlalchemy import Enum
 
 from store.database.clock import Instant
-from store.database.documents import Document
+from store.database.json_columns import PydanticJSON
 from store.database.tables import Base
 
 
 def plain_type(type_: str, item: Any, _: AutogenContext) -> str | Literal[False]:
     """How our column types are written into a new revision: without pydantic models, which change."""
-    if type_ == "type" and isinstance(item, Document):
+    if type_ == "type" and isinstance(item, PydanticJSON):
         return "sa.JSON()"
     if type_ == "type" and isinstance(item, Enum):
         return f"sa.String(length={item.length})"

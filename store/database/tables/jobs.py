@@ -23,7 +23,7 @@ from api_schemas.results.metrics import DataSummary, JobResult, StepMetrics
 from api_schemas.spec.job import JobRequest
 from checkpoints.sizes.job_cost import JobCost
 from store.database.clock import now
-from store.database.documents import Document
+from store.database.json_columns import PydanticJSON
 from store.database.tables.base import ID_LENGTH, KEY_LENGTH, NAME_LENGTH, Base, Owned
 
 
@@ -54,7 +54,7 @@ class Job(Owned, Base):
 
     id: Mapped[str] = mapped_column(String(ID_LENGTH), primary_key=True)
     name: Mapped[str | None] = mapped_column(String(NAME_LENGTH))
-    request: Mapped[JobRequest] = mapped_column(Document(JobRequest))
+    request: Mapped[JobRequest] = mapped_column(PydanticJSON(JobRequest))
     lineage: Mapped[dict[str, str]] = mapped_column(JSON)
     """Where model and data came from; ends up in pruning.json."""
     model_id: Mapped[str | None] = mapped_column(String(255))
@@ -66,10 +66,10 @@ class Job(Owned, Base):
 
     state: Mapped[JobState]
     phase: Mapped[Phase | None]
-    progress: Mapped[JobProgress | None] = mapped_column(Document(JobProgress))
-    data: Mapped[DataSummary | None] = mapped_column(Document(DataSummary))
-    result: Mapped[JobResult | None] = mapped_column(Document(JobResult))
-    error: Mapped[JobError | None] = mapped_column(Document(JobError))
+    progress: Mapped[JobProgress | None] = mapped_column(PydanticJSON(JobProgress))
+    data: Mapped[DataSummary | None] = mapped_column(PydanticJSON(DataSummary))
+    result: Mapped[JobResult | None] = mapped_column(PydanticJSON(JobResult))
+    error: Mapped[JobError | None] = mapped_column(PydanticJSON(JobError))
 
     epoch: Mapped[int] = mapped_column(Integer, default=0)
     """Fencing token: rises at every claim, and every later write of the claimer must name it."""
@@ -88,7 +88,7 @@ class Job(Owned, Base):
     """How long workers have held it, as their heartbeats counted."""
     microbatch: Mapped[int | None] = mapped_column(Integer)
     """The most samples of one pass, once the job has run out of memory."""
-    training: Mapped[TrainingFile | None] = mapped_column(Document(TrainingFile))
+    training: Mapped[TrainingFile | None] = mapped_column(PydanticJSON(TrainingFile))
     """Where the recovery of the next step can go on, after an attempt that did not finish it."""
     last_step: Mapped[int | None] = mapped_column(Integer)
     """The newest committed step; 0 is the original model's."""
@@ -122,7 +122,7 @@ class JobStep(Owned, Base):
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
     step: Mapped[int] = mapped_column(Integer, primary_key=True)
     epoch: Mapped[int] = mapped_column(Integer)
-    metrics: Mapped[StepMetrics] = mapped_column(Document(StepMetrics))
+    metrics: Mapped[StepMetrics] = mapped_column(PydanticJSON(StepMetrics))
     downloadable: Mapped[bool]
     """False where the folder holds no model: step 0 keeps metrics only."""
     expired: Mapped[bool] = mapped_column(default=False)
@@ -157,7 +157,7 @@ class JobEventRow(Owned, Base):
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
     seq: Mapped[int] = mapped_column(Integer, primary_key=True)
     created_at: Mapped[datetime] = mapped_column(default=now())
-    body: Mapped[JobEventBody] = mapped_column(Document(JOB_EVENT_BODY))
+    body: Mapped[JobEventBody] = mapped_column(PydanticJSON(JOB_EVENT_BODY))
 
 
 class JobLogRow(Owned, Base):
@@ -184,4 +184,4 @@ class JobCostRow(Base):
     family: Mapped[str] = mapped_column(String(64))
     device: Mapped[str] = mapped_column(String(64))
     created_at: Mapped[datetime] = mapped_column(default=now())
-    body: Mapped[JobCost] = mapped_column(Document(JobCost))
+    body: Mapped[JobCost] = mapped_column(PydanticJSON(JobCost))

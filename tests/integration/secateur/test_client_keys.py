@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from secateur import errors
-from store.access import keys
+from store.access import api_keys
 from store.database.connection import Database
 from store.settings import Settings
 from tests.integration.secateur.conftest import Connect
@@ -23,7 +23,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str
     with service_process(settings, folder / "log") as http:
         database = Database(settings.database_url)
         with database.write() as session:
-            _, token = keys.bootstrap(session, "acme", "first")
+            _, token = api_keys.bootstrap(session, "acme", "first")
         database.close()
         yield str(http.base_url), token
 

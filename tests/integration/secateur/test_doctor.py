@@ -18,8 +18,8 @@ from api_schemas.api.checkup import FINDINGS, Finding, Verdict, examine, ok
 from api_schemas.enums import KeyScope
 from secateur.cli import app
 from secateur.doctor import client_side, server_side
-from store.access import keys
-from store.checkup import messages
+from store.access import api_keys
+from store.checkup import broker
 from store.database.clock import now
 from store.database.connection import Database
 from store.database.tables import ApiKey
@@ -149,7 +149,7 @@ def test_keys(
     url, database = guarded
     scopes = [KeyScope.JOBS_READ] if which == "reading" else [KeyScope.MODELS_WRITE, KeyScope.JOBS_WRITE]
     with database.write() as session:
-        key, token = keys.create(session, "default", which, scopes)
+        key, token = api_keys.create(session, "default", which, scopes)
         spoilt = {"revoked": {"revoked_at": now()}, "expired": {"expires_at": now(plus=-1)}}.get(which)
         if spoilt:
             session.execute(update(ApiKey).where(ApiKey.id == key.id).values(spoilt))
@@ -272,9 +272,9 @@ def test_engines_that_ask_for_more_than_there_is(tmp_path: Path) -> None:
 
 
 def test_nobody_takes_messages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(messages, "TAKEN_SECONDS", 0.2)
+    monkeypatch.setattr(broker, "TAKEN_SECONDS", 0.2)
     with valkey_server() as url:
-        findings = messages.workers(Settings(data_dir=tmp_path, broker_url=url))
+        findings = broker.workers(Settings(data_dir=tmp_path, broker_url=url))
     assert [finding.verdict for finding in findings] == [Verdict.WARNING, Verdict.WARNING]
     found(findings[:1], "workers", Verdict.WARNING, "no job worker", "celery -A worker.app")
     found(findings[1:], "workers", Verdict.WARNING, "no maintenance worker", "celery -A worker.maintenance")
@@ -296,7 +296,7 @@ def test_what_an_ended_stack_left_is_mended(tmp_path: Path) -> None:
 
 
 def test_without_the_server_extra_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("secateur.stack.SERVER_MODULES", ("celery", "no_such_module"))
+    monkeypatch.setattr("secateur.local_server.services.SERVER_MODULES", ("celery", "no_such_module"))
     findings = server_side.stack_parts(tmp_path, 8000)
     found(findings, "server's parts", Verdict.WRONG, "no_such_module", "pip install 'secateur[server,worker]'")
 

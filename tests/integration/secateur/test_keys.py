@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from api_schemas.enums import KeyScope
-from store.access import audit, keys
+from store.access import api_keys, audit
 from store.database.connection import Database
 from store.settings import Settings
 
@@ -33,7 +33,7 @@ def test_from_the_first_key_to_its_end(tmp_path: Path) -> None:
     )
     token = made.stdout.strip()
     database = Database(Settings(data_dir=tmp_path).database_url)
-    key = keys.authenticate(database, token)
+    key = api_keys.authenticate(database, token)
     assert (key.tenant, key.name, key.scopes) == ("acme", "ci", [KeyScope.JOBS_READ])
     assert key.expires_at is not None
 
@@ -50,7 +50,7 @@ def test_from_the_first_key_to_its_end(tmp_path: Path) -> None:
     assert (revoked.returncode, json.loads(revoked.stdout)["id"]) == (0, key.id)
     assert json.loads(revoked.stdout)["revoked_at"] is not None
     with pytest.raises(Exception, match="was revoked"):
-        keys.authenticate(database, token)
+        api_keys.authenticate(database, token)
     with database.read() as session:
         noted = [row.action for row in audit.page(session, "acme", None, 10).items]
     assert noted == ["revoke_key", "create_key"]

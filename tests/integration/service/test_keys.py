@@ -9,8 +9,8 @@ from starlette.testclient import TestClient
 
 from api_schemas.enums import KeyScope
 from service.app import create_app
-from service.services import Services
-from store.access import keys
+from service.dependencies import Services
+from store.access import api_keys
 from store.settings import Settings
 from tests.integration.service.conftest import problem
 from tests.support.local import local_client
@@ -24,7 +24,7 @@ def settings(data_dir: Path) -> Settings:
 @pytest.fixture
 def admin(client: TestClient, services: Services) -> TestClient:
     with services.database.write() as session:
-        _, token = keys.bootstrap(session, "acme", "first")
+        _, token = api_keys.bootstrap(session, "acme", "first")
     client.headers["Authorization"] = f"Bearer {token}"
     return client
 
@@ -133,7 +133,7 @@ def test_keys_are_not_guessed_at_full_speed(data_dir: Path) -> None:
     with local_client(app) as client, local_client(app, client=("127.0.0.2", 50000)) as neighbour:
         with services.database.write() as session:
             right, late = (
-                {"Authorization": f"Bearer {keys.create(session, 'a', None, tuple(KeyScope))[1]}"} for _ in "ab"
+                {"Authorization": f"Bearer {api_keys.create(session, 'a', None, tuple(KeyScope))[1]}"} for _ in "ab"
             )
         assert client.get("/v1/limits", headers=right).status_code == 200
         for _ in range(3):
@@ -159,7 +159,7 @@ def test_one_tenants_haste_is_not_anothers(limited: FastAPI) -> None:
     services: Services = limited.state.services
     with local_client(limited) as client:
         with services.database.write() as session:
-            mine, other = (keys.create(session, tenant, None, tuple(KeyScope))[1] for tenant in ("a", "b"))
+            mine, other = (api_keys.create(session, tenant, None, tuple(KeyScope))[1] for tenant in ("a", "b"))
         answers = [client.get("/v1/limits", headers={"Authorization": f"Bearer {mine}"}) for _ in range(4)]
         assert [answer.status_code for answer in answers] == [200, 200, 200, 429]
         assert answers[2].json()["quotas"]["requests_per_minute"] == {"limit": 3, "used": 3}

@@ -15,8 +15,8 @@ from starlette.testclient import TestClient
 
 from api_schemas.enums import KeyScope
 from service.app import create_app
-from service.services import Services
-from store.access import keys
+from service.dependencies import Services
+from store.access import api_keys
 from store.settings import Settings
 from tests.integration.service.conftest import problem
 from tests.support.local import local_client
@@ -50,7 +50,7 @@ def _restored() -> Iterator[None]:
 def token(services: Services) -> str:
     services.database.migrate()
     with services.database.write() as session:
-        return keys.create(session, "default", None, tuple(KeyScope))[1]
+        return api_keys.create(session, "default", None, tuple(KeyScope))[1]
 
 
 @pytest.fixture
@@ -138,7 +138,7 @@ def test_who_changed_what_is_written_down(caller: TestClient, token: str, job_bo
 
 def test_so_is_what_a_key_was_kept_from(caller: TestClient, services: Services) -> None:
     with services.database.write() as session:
-        key, reader = keys.create(session, "default", None, (KeyScope.JOBS_READ,))
+        key, reader = api_keys.create(session, "default", None, (KeyScope.JOBS_READ,))
     given = {"Authorization": f"Bearer {reader}"}
     problem(caller.post("/v1/keys", json={"scopes": ["admin"]}, headers=given), 403, "forbidden")
     problem(caller.get("/v1/keys", headers=given), 403, "forbidden")

@@ -9,10 +9,10 @@ from sqlalchemy import update
 from standardwebhooks.webhooks import Webhook as Verifier
 from starlette.testclient import TestClient
 
-from service.services import Services
+from service.dependencies import Services
 from store.database.tables import Webhook
-from store.outbound.client import Outbound
-from store.outbound.targets import Rules
+from store.outbound.client import OutboundClient
+from store.outbound.url_rules import UrlRules
 from store.settings import Settings
 from tests.integration.service.conftest import problem
 from tests.support.servers.receiver import Receiver, receiver
@@ -52,7 +52,7 @@ def create(client: TestClient, receiving: Receiver, **more: Any) -> dict[str, An
 
 def send(services: Services) -> int:
     settings = services.settings
-    return Sender(services.database, settings, Outbound(Rules.of(settings))).send_due()
+    return Sender(services.database, settings, OutboundClient(UrlRules.of(settings))).send_due()
 
 
 def test_a_job_is_cancelled_and_its_owner_told(

@@ -10,9 +10,10 @@ from typer.testing import CliRunner
 
 from api_schemas.enums import ExportFormat
 from api_schemas.spec.job import EngineSpec
-from secateur import prune, up
+from secateur import prune
 from secateur.cli import app
-from secateur.tables import count
+from secateur.local_server import up
+from secateur.terminal.metrics import count
 from tests.support.jobs.records import step_metrics
 
 

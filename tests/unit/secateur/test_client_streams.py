@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from secateur import errors
-from secateur.client import following
-from secateur.client.transport.server_sent import LONGEST, Parser, TooLongError
+from secateur.client import event_stream
+from secateur.client.transport.server_sent_events import LONGEST, Parser, TooLongError
 from tests.support.jobs.records import job_request
 from tests.unit.secateur.conftest import Connect
 
@@ -104,7 +104,7 @@ def test_an_event_of_a_later_version_is_passed_over(connect: Connect) -> None:
 def test_a_stream_is_given_up_after_some_minutes_without_the_service(
     connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(following, "PATIENCE", -1.0)
+    monkeypatch.setattr(event_stream, "PATIENCE", -1.0)
     service = Service(httpx.ConnectError("refused"))
     with pytest.raises(errors.ConnectionFailed, match="refused"):
         list(connect(service).job(ID).events())

@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from secateur.processes import MAX_RESTARTS, CrashLoopError, Program, Programs
+from secateur.local_server.processes import MAX_RESTARTS, CrashLoopError, Program, Programs
 from tests.support.servers.databases import wait_for
 
 STAYS = "import time; print('up', flush=True); time.sleep(600)"
@@ -107,7 +107,7 @@ def test_a_program_ends_with_its_whole_group(tmp_path: Path) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process that its parent died")
 def test_killing_the_parent_ends_what_it_started(tmp_path: Path) -> None:
     code = (
-        "import sys, time; from pathlib import Path; from secateur.processes import Program\n"
+        "import sys, time; from pathlib import Path; from secateur.local_server.processes import Program\n"
         f"program = Program('p', [sys.executable, '-c', {STAYS!r}], Path({str(tmp_path / 'log')!r})); program.start()\n"
         "print(program.process.pid, flush=True); time.sleep(600)"
     )
@@ -120,7 +120,7 @@ def test_killing_the_parent_ends_what_it_started(tmp_path: Path) -> None:
 
 
 def test_a_log_that_has_grown_is_put_aside_at_the_next_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("secateur.processes.MAX_LOG_BYTES", 10)
+    monkeypatch.setattr("secateur.local_server.processes.MAX_LOG_BYTES", 10)
     (tmp_path / "p.log").write_text("old and long enough")
     program = python("print('new')", tmp_path / "p.log")
     program.start()

@@ -8,7 +8,7 @@ from rich.console import Console
 from api_schemas.enums import StopReason
 from api_schemas.results.metrics import JobResult, Scores
 from secateur.prune import say_result
-from secateur.tables import steps_table, with_test
+from secateur.terminal.metrics import steps_table, with_test
 from tests.support.jobs.records import step_metrics
 
 TEST = Scores(samples=10, cross_entropy=0.5, accuracy=0.777)

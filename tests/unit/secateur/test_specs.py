@@ -10,11 +10,11 @@ import yaml
 
 from api_schemas.spec.job import EngineSpec, JobRequest
 from secateur.errors import InvalidRequest
-from secateur.specs.checked import checked
 from secateur.specs.job_request import Options, labels_of, wanted
 from secateur.specs.overrides import overridden, read_value
 from secateur.specs.references import placeholder, reference
 from secateur.specs.spec_file import read_spec
+from secateur.specs.validation import checked
 from secateur.specs.yaml_values import read_yaml
 
 MODEL, DATA = placeholder("model"), placeholder("dataset")

@@ -13,14 +13,14 @@ from api_schemas.enums import JobState, StopReason
 from api_schemas.errors import ErrorItem
 from api_schemas.results.metrics import JobResult, Scores
 from secateur import errors
-from secateur.commands.shared.exits import Interrupted, ending_of, say
-from secateur.commands.showing import _used
-from secateur.terminal.bars import where
+from secateur.commands.shared.exit_status import Interrupted, exit_status_of, say
+from secateur.commands.show import _used
 from secateur.terminal.comparison import comparison, comparison_document
 from secateur.terminal.consoles import clean
+from secateur.terminal.details import job_page
+from secateur.terminal.formatting import ago, size, target
 from secateur.terminal.listings import jobs_table
-from secateur.terminal.pages import job_page
-from secateur.terminal.words import ago, size, target
+from secateur.terminal.progress_bars import where
 from tests.support.jobs.records import job_request, step_metrics
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -130,7 +130,7 @@ def test_a_comparison_for_programs_has_the_same_numbers() -> None:
     ],
 )
 def test_every_error_has_its_exit_status(error: errors.SecateurError, status: int) -> None:
-    assert ending_of(error) == status
+    assert exit_status_of(error) == status
     console = Console(file=io.StringIO(), width=80)
     say(error, console, as_json=True)
     assert json.loads(console.file.getvalue())["error"]["exit_status"] == status  # type: ignore[attr-defined]

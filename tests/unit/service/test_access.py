@@ -9,9 +9,9 @@ from fastapi import Depends, FastAPI
 
 from api_schemas.enums import AuditAction, KeyScope
 from service.access import scopes
-from service.access.scopes import Needs, Public, ToReadJobs, ToWriteJobs
+from service.access.scopes import Public, RequiresScope, ToReadJobs, ToWriteJobs
 from service.app import create_app
-from service.services import Services
+from service.dependencies import Services
 from store.settings import Settings
 
 
@@ -30,7 +30,7 @@ def says_public(services: Public) -> None: ...
 def says_twice(services: ToReadJobs, others: ToWriteJobs) -> None: ...
 
 
-def says_once(services: Annotated[Services, Depends(Needs((KeyScope.ADMIN,)))]) -> None: ...
+def says_once(services: Annotated[Services, Depends(RequiresScope((KeyScope.ADMIN,)))]) -> None: ...
 
 
 @pytest.mark.parametrize("endpoint", [says_nothing, says_public, says_twice])

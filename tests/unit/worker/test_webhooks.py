@@ -21,10 +21,10 @@ from store.database.tables import Webhook, WebhookDelivery
 from store.database.tenancy import DEFAULT_TENANT
 from store.jobs import jobs, transitions
 from store.jobs.transitions import Lease
-from store.outbound.client import Outbound
-from store.outbound.targets import Rules
+from store.outbound.client import OutboundClient
+from store.outbound.url_rules import UrlRules
 from store.settings import Settings
-from store.webhooks import deliveries, news, webhooks
+from store.webhooks import deliveries, enqueue, webhooks
 from tests.support.jobs.records import job_request, step_file, step_metrics
 from tests.support.servers.receiver import Received, Receiver, Reply, receiver
 from worker.webhooks import Sender
@@ -55,7 +55,7 @@ class Post:
 
     def ping(self) -> None:
         with self.database.write() as session:
-            news.ping(session, webhooks.get(session, DEFAULT_TENANT, self.webhook_id))
+            enqueue.ping(session, webhooks.get(session, DEFAULT_TENANT, self.webhook_id))
 
     def make_due(self) -> None:
         """As if the wait were over."""
@@ -77,7 +77,7 @@ def post(database: Database, tmp_path: Path) -> Iterator[Post]:
         settings = Settings(data_dir=tmp_path, outbound_test_target=receiving.netloc, webhook_timeout_seconds=5)
         with database.write() as session:
             webhook = webhooks.create(session, DEFAULT_TENANT, f"{receiving.url}/hook", ALL, most=10)
-        sender = Sender(database, settings, Outbound(Rules.of(settings)), random.Random(0).random)
+        sender = Sender(database, settings, OutboundClient(UrlRules.of(settings)), random.Random(0).random)
         made = Post(database, receiving, sender, settings, webhook.id, webhook.secret)
         receiving.reply = lambda _: Reply(made.status)
         yield made
@@ -266,8 +266,8 @@ def test_while_rotating_both_secrets_verify_and_afterwards_the_new_one_alone(pos
 
 def test_an_address_that_leads_inside_by_now_is_not_called(post: Post) -> None:
     answers = [["93.184.215.14"], ["127.0.0.1"]]
-    rules = Rules(ports=(443, post.receiver.port))
-    outbound = Outbound(rules, resolve=lambda *_: answers.pop(0))
+    rules = UrlRules(ports=(443, post.receiver.port))
+    outbound = OutboundClient(rules, resolve=lambda *_: answers.pop(0))
     url = f"https://hooks.example.com:{post.receiver.port}/"
     outbound.check(url)
     post.set(Webhook, url=url)
@@ -281,17 +281,17 @@ def test_an_address_that_leads_inside_by_now_is_not_called(post: Post) -> None:
 
 
 def test_a_receiver_that_is_away_is_a_failure_like_others(post: Post) -> None:
-    rules = Rules(test_target="127.0.0.1:1")
+    rules = UrlRules(test_target="127.0.0.1:1")
     post.set(Webhook, url="http://127.0.0.1:1/")
     post.ping()
-    assert Sender(post.database, post.settings, Outbound(rules)).send_due() == 1
+    assert Sender(post.database, post.settings, OutboundClient(rules)).send_due() == 1
     assert post.deliveries()[0].last_error == "it could not be connected to"
 
 
 def test_several_senders_send_each_delivery_once(post: Post) -> None:
     for _ in range(40):
         post.ping()
-    senders = [Sender(post.database, post.settings, Outbound(Rules.of(post.settings))) for _ in range(3)]
+    senders = [Sender(post.database, post.settings, OutboundClient(UrlRules.of(post.settings))) for _ in range(3)]
     with ThreadPoolExecutor(3) as pool:
         assert sum(pool.map(Sender.send_due, senders)) == 40
     assert len({request.headers["webhook-id"] for request in post.receiver.received}) == 40

@@ -141,16 +141,16 @@ def test_a_database_that_was_away_is_asked_again(
     (job_id,) = made(sqlite_database, 1)
     streams = EventStreams(fast(settings), sqlite_database)
     failures = 0
-    news = streams._news
+    new_events = streams._new_events
 
     def failing(known: dict[str, int]) -> Any:
         nonlocal failures
         failures += 1
         if failures < 3:
             raise OSError("no route to host")
-        return news(known)
+        return new_events(known)
 
-    monkeypatch.setattr(streams, "_news", failing)
+    monkeypatch.setattr(streams, "_new_events", failing)
 
     async def run() -> list[bytes]:
         streams.reserve(DEFAULT_TENANT)

@@ -11,7 +11,7 @@ from sqlalchemy import func, select, update
 from starlette.testclient import TestClient
 
 from service.app import create_app
-from service.services import Services
+from service.dependencies import Services
 from store.access import idempotency
 from store.database.clock import now
 from store.database.tables import IdempotencyKey, Job, OutboxMessage, Upload

@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import update
 from starlette.testclient import TestClient
 
-from service.services import Services
+from service.dependencies import Services
 from store.database.clock import now
 from store.database.tables import Job, Upload
 from store.files import orphans, retention

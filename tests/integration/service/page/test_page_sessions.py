@@ -13,8 +13,8 @@ from starlette.testclient import TestClient
 
 from api_schemas.enums import KeyScope
 from service.app import create_app
-from service.services import Services
-from store.access import keys, sessions
+from service.dependencies import Services
+from store.access import api_keys, sessions
 from store.database.tables import ApiKey, BrowserSession
 from store.files import retention
 from store.settings import Settings
@@ -45,7 +45,7 @@ def key(client: TestClient, services: Services) -> str:
 
 def make_key(services: Services, tenant: str = "default", *scopes: KeyScope) -> str:
     with services.database.write() as session:
-        return keys.create(session, tenant, None, scopes or tuple(KeyScope))[1]
+        return api_keys.create(session, tenant, None, scopes or tuple(KeyScope))[1]
 
 
 def sign_in(client: TestClient, token: str, after: str = "/", **headers: str) -> Response:

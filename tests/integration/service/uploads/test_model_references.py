@@ -12,7 +12,7 @@ from starlette.testclient import TestClient
 
 from api_schemas.enums import JobState
 from service.app import create_app
-from service.services import Services
+from service.dependencies import Services
 from store.database.clock import now
 from store.database.connection import Database
 from store.database.tables import Job, JobStep

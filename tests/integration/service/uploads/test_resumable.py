@@ -14,7 +14,7 @@ from starlette.testclient import TestClient
 
 from api_schemas.errors import SecateurError
 from service.core import resumable
-from service.services import Services
+from service.dependencies import Services
 from store.files import orphans, retention
 from tests.integration.service.conftest import problem
 from tests.integration.service.uploads.test_uploads import declare, stored

@@ -7,7 +7,7 @@ import pytest
 
 from api_schemas.results.events import StepDone
 from checkpoints.file_names import checkpoint_names
-from store.uploads.intake.local_model import judge_folder
+from store.uploads.inspection.local_model import judge_folder
 from tests.unit.engine.jobs.test_engine import events, start
 
 STOCK = {

@@ -13,8 +13,8 @@ import httpcore
 import pytest
 
 from api_schemas.errors import ErrorCode, SecateurError
-from store.outbound.client import Outbound, Unreachable, body
-from store.outbound.targets import Rules
+from store.outbound.client import OutboundClient, Unreachable, body
+from store.outbound.url_rules import UrlRules
 from tests.support.servers.certificates import certificate_for
 from tests.support.servers.receiver import Received, Receiver, Reply, receiver
 
@@ -45,12 +45,12 @@ class Answers:
         return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
 
 
-def call(outbound: Outbound, url: str, seconds: float = 5, most: int = 1000, **more: Any) -> tuple[int, bytes]:
+def call(outbound: OutboundClient, url: str, seconds: float = 5, most: int = 1000, **more: Any) -> tuple[int, bytes]:
     with outbound.stream(more.pop("method", "GET"), url, seconds=seconds, **more) as response:
         return response.status_code, b"".join(body(response, most))
 
 
-def refusal(outbound: Outbound, url: str, **more: Any) -> str:
+def refusal(outbound: OutboundClient, url: str, **more: Any) -> str:
     with pytest.raises(SecateurError) as caught:
         call(outbound, url, **more)
     assert caught.value.code is ErrorCode.TARGET_REFUSED
@@ -89,7 +89,9 @@ def test_every_way_to_write_this_machine_is_refused_before_a_connection(
     host: str, scheme: str, inside: Receiver
 ) -> None:
     # Names lead here, as the resolver of a machine with a careless hosts file would have it.
-    outbound = Outbound(Rules(ports=(443, inside.port)), resolve=Answers(["127.0.0.1"]), dial=Dial(inside.port))
+    outbound = OutboundClient(
+        UrlRules(ports=(443, inside.port)), resolve=Answers(["127.0.0.1"]), dial=Dial(inside.port)
+    )
     assert refusal(outbound, f"{scheme}://{host}:{inside.port}/")
     with pytest.raises(SecateurError):
         outbound.check(f"{scheme}://{host}:{inside.port}/")
@@ -120,14 +122,14 @@ def test_every_way_to_write_this_machine_is_refused_before_a_connection(
 )
 def test_only_https_on_a_port_of_the_list_without_credentials(url: str, said: str) -> None:
     resolve = Answers([PUBLIC])
-    assert said in refusal(Outbound(Rules(), resolve=resolve, dial=Dial(1)), url)
+    assert said in refusal(OutboundClient(UrlRules(), resolve=resolve, dial=Dial(1)), url)
     assert resolve.asked == []
 
 
 @pytest.mark.parametrize("inner", ["127.0.0.1", "10.0.0.1", "169.254.169.254", "::1", "::ffff:127.0.0.1", "fe80::1%lo"])
 def test_one_address_inside_is_enough_to_refuse_a_name(inner: str, inside: Receiver) -> None:
     dial = Dial(inside.port)
-    outbound = Outbound(Rules(), resolve=Answers([PUBLIC, inner]), dial=dial)
+    outbound = OutboundClient(UrlRules(), resolve=Answers([PUBLIC, inner]), dial=dial)
     assert "hooks.example.com" in refusal(outbound, "https://hooks.example.com/")
     assert (dial.asked, inside.connections) == ([], 0)
 
@@ -135,7 +137,7 @@ def test_one_address_inside_is_enough_to_refuse_a_name(inner: str, inside: Recei
 def test_a_name_that_is_bound_anew_is_judged_anew_and_looked_up_once_a_call(tmp_path: Path) -> None:
     with tls_server(tmp_path, "hooks.example.com") as (port, trust):
         resolve, dial = Answers([PUBLIC], ["127.0.0.1"]), Dial(port)
-        outbound = Outbound(Rules(), resolve=resolve, dial=dial, trust=trust)
+        outbound = OutboundClient(UrlRules(), resolve=resolve, dial=dial, trust=trust)
         assert call(outbound, "https://hooks.example.com/") == (204, b"")
         assert resolve.asked == ["hooks.example.com"]
         assert "hooks.example.com" in refusal(outbound, "https://hooks.example.com/")
@@ -144,7 +146,7 @@ def test_a_name_that_is_bound_anew_is_judged_anew_and_looked_up_once_a_call(tmp_
 
 def test_the_certificate_must_be_of_the_host_though_the_address_is_pinned(tmp_path: Path) -> None:
     with tls_server(tmp_path, "other.example.com") as (port, trust):
-        outbound = Outbound(Rules(), resolve=Answers([PUBLIC]), dial=Dial(port), trust=trust)
+        outbound = OutboundClient(UrlRules(), resolve=Answers([PUBLIC]), dial=Dial(port), trust=trust)
         with pytest.raises(Unreachable, match="certificate"):
             call(outbound, "https://hooks.example.com/")
         assert call(outbound, "https://other.example.com/") == (204, b"")
@@ -159,7 +161,7 @@ def test_the_next_address_is_tried_where_one_does_not_answer(inside: Receiver) -
             return super().connect_tcp(host, port, *more, **named)
 
     dial = Halting(inside.port)
-    outbound = Outbound(Rules(), resolve=Answers([PUBLIC, "8.8.8.8"]), dial=dial)
+    outbound = OutboundClient(UrlRules(), resolve=Answers([PUBLIC, "8.8.8.8"]), dial=dial)
     with pytest.raises(Unreachable):  # it speaks no TLS
         call(outbound, "https://hooks.example.com/")
     assert dial.asked == [(PUBLIC, 443), ("8.8.8.8", 443)]
@@ -170,14 +172,14 @@ def test_the_next_address_is_tried_where_one_does_not_answer(inside: Receiver) -
 )
 def test_a_redirect_to_the_inside_is_refused(location: str, inside: Receiver) -> None:
     with receiver(lambda _: Reply(302, {"Location": location.format(port=inside.port)})) as made:
-        outbound = Outbound(Rules(test_target=made.netloc))
+        outbound = OutboundClient(UrlRules(test_target=made.netloc))
         refusal(outbound, made.url, redirects=5)
     assert inside.connections == 0
 
 
 def test_a_redirect_leads_only_to_hosts_of_the_list() -> None:
     with receiver(lambda _: Reply(302, {"Location": "https://evil.example.org/"})) as made:
-        outbound = Outbound(Rules(test_target=made.netloc), resolve=Answers([PUBLIC]), dial=Dial(made.port))
+        outbound = OutboundClient(UrlRules(test_target=made.netloc), resolve=Answers([PUBLIC]), dial=Dial(made.port))
         assert "not on this server's list" in refusal(outbound, made.url, redirects=5, hosts=("*.example.com",))
 
 
@@ -186,7 +188,7 @@ def test_redirects_are_not_followed_unless_asked_and_at_most_so_many() -> None:
         return Reply(302, {"Location": f"/{int(request.path.strip('/') or 0) + 1}"})
 
     with receiver(onward) as made:
-        outbound = Outbound(Rules(test_target=made.netloc))
+        outbound = OutboundClient(UrlRules(test_target=made.netloc))
         assert call(outbound, made.url)[0] == 302
         assert len(made.received) == 1
         with pytest.raises(Unreachable, match="more than 5 times"):
@@ -200,8 +202,11 @@ def test_the_authorization_and_cookies_stay_behind(tmp_path: Path) -> None:
         seen.clear()
         redirect = Reply(302, {"Location": "https://cdn.example.com/file", "Set-Cookie": "a=b"})
         with receiver(lambda _: redirect) as made:
-            outbound = Outbound(
-                Rules(test_target=made.netloc), resolve=Answers([PUBLIC]), dial=FirstHere(made.port, port), trust=trust
+            outbound = OutboundClient(
+                UrlRules(test_target=made.netloc),
+                resolve=Answers([PUBLIC]),
+                dial=FirstHere(made.port, port),
+                trust=trust,
             )
             answer = call(outbound, made.url, redirects=5, headers={"Authorization": "Bearer secret", "X-Kept": "1"})
         assert answer == (204, b"")
@@ -215,13 +220,13 @@ def test_no_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatch, in
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"):
         monkeypatch.setenv(name, inside.url)
     with receiver() as made:
-        assert call(Outbound(Rules(test_target=made.netloc)), made.url)[0] == 204
+        assert call(OutboundClient(UrlRules(test_target=made.netloc)), made.url)[0] == 204
     assert inside.connections == 0
 
 
 def test_an_answer_is_counted_as_it_comes() -> None:
     with receiver(lambda _: Reply(200, body=b"x" * 5000)) as made:
-        outbound = Outbound(Rules(test_target=made.netloc))
+        outbound = OutboundClient(UrlRules(test_target=made.netloc))
         assert len(call(outbound, made.url, most=5000)[1]) == 5000
         with pytest.raises(Unreachable, match="more than 4999 bytes"):
             call(outbound, made.url, most=4999)
@@ -230,7 +235,7 @@ def test_an_answer_is_counted_as_it_comes() -> None:
 def test_an_answer_that_was_compressed_is_not_unpacked() -> None:
     with receiver(lambda _: Reply(200, {"Content-Encoding": "gzip"}, b"x")) as made:
         with pytest.raises(Unreachable, match="encoding"):
-            call(Outbound(Rules(test_target=made.netloc)), made.url)
+            call(OutboundClient(UrlRules(test_target=made.netloc)), made.url)
         assert made.received[0].headers["accept-encoding"] == "identity"
 
 
@@ -254,7 +259,7 @@ def test_a_peer_that_drips_bytes_is_given_up_in_time() -> None:
         netloc = f"127.0.0.1:{listening.getsockname()[1]}"
         begun = time.monotonic()
         with pytest.raises(Unreachable):
-            call(Outbound(Rules(test_target=netloc)), f"http://{netloc}/", seconds=0.5)
+            call(OutboundClient(UrlRules(test_target=netloc)), f"http://{netloc}/", seconds=0.5)
         assert time.monotonic() - begun < 5
         done.set()
         thread.join()

@@ -1,0 +1,173 @@
+"""Every call of the client, with `await`, over a connection of either kind."""
+
+from collections.abc import AsyncGenerator, Iterable, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Unpack
+
+from api_schemas.api.resources import DatasetResource, JobResource, Limits, ModelResource
+from api_schemas.results.estimate import JobEstimate, JobPreview
+from api_schemas.spec.inputs import Columns, Splits
+from api_schemas.spec.job import JobRequest
+from secateur.client.administration import AsyncKeys, AsyncWebhooks
+from secateur.client.async_job import AsyncJob
+from secateur.client.files.data_files import data_files
+from secateur.client.files.model_files import Saves, model_files, saved
+from secateur.client.files.uploads import upload
+from secateur.client.job_request import JobFields, body_of
+from secateur.client.progress import ProgressCallback
+from secateur.client.transport.connection import Connection, parsed, segment
+from secateur.errors import InvalidRequest
+
+LabelQuery = Mapping[str, str | None] | Iterable[str]
+"""`{"team": "speech", "urgent": None}`, where None is any value; or as the API has it, `["team=speech", "urgent"]`."""
+JobSpec = JobRequest | Mapping[str, Any]
+
+
+class ApiCalls:
+    """What `AsyncSecateur` offers, and `Secateur` without `await`."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self.webhooks = AsyncWebhooks(connection)
+        self.keys = AsyncKeys(connection)
+
+    async def upload_model(
+        self,
+        model: str | Path | Saves,
+        *,
+        processor: Saves | None = None,
+        name: str | None = None,
+        progress: ProgressCallback | None = None,
+    ) -> ModelResource:
+        """As `Secateur.upload_model`."""
+        if isinstance(model, str | Path):
+            if processor is not None:
+                raise InvalidRequest("A folder has its processor's files inside: `processor` goes with a live model.")
+            folder = Path(model)
+            return await self._upload_model(folder, name or folder.resolve().name, progress)
+        if not hasattr(model, "save_pretrained"):
+            detail = f"A {type(model).__name__} is no model: give a folder, or a model of transformers."
+            raise InvalidRequest(detail, code="file_type_refused")
+        live = saved(model, processor)
+        work = self._connection.backend.work
+        folder = await work(live.__enter__)
+        try:
+            return await self._upload_model(folder, name or type(model).__name__, progress)
+        finally:
+            await work(lambda: live.__exit__(None, None, None))
+
+    async def _upload_model(self, folder: Path, name: str, progress: ProgressCallback | None) -> ModelResource:
+        return await upload(self._connection, "models", ModelResource, name, model_files(folder), None, progress)
+
+    async def upload_dataset(
+        self,
+        data: Any,
+        *,
+        name: str | None = None,
+        columns: Columns | Mapping[str, Any] | None = None,
+        splits: Splits | Mapping[str, Any] | None = None,
+        progress: ProgressCallback | None = None,
+    ) -> DatasetResource:
+        """As `Secateur.upload_dataset`."""
+        if name is None:
+            name = Path(data).resolve().name if isinstance(data, str | Path) else type(data).__name__
+        named = Splits.model_validate(splits or {})
+        body = None if columns is None else {"columns": Columns.model_validate(columns).model_dump(exclude_unset=True)}
+        async with data_files(self._connection.backend, data, named, progress) as files:
+            return await upload(self._connection, "datasets", DatasetResource, name, files, body, progress)
+
+    async def submit(
+        self,
+        model: Any = None,
+        data: Any = None,
+        *,
+        spec: JobSpec | None = None,
+        idempotency_key: str | None = None,
+        **fields: Unpack[JobFields],
+    ) -> AsyncJob:
+        """As `Secateur.submit`."""
+        body = body_of(model, data, spec, fields)
+        found = await self._connection.post(JobResource, "/jobs", body, key=idempotency_key or True)
+        return AsyncJob(self._connection, found)
+
+    async def estimate(
+        self, model: Any = None, data: Any = None, *, spec: JobSpec | None = None, **fields: Unpack[JobFields]
+    ) -> JobEstimate:
+        """As `Secateur.estimate`."""
+        return await self._connection.post(JobEstimate, "/jobs:estimate", body_of(model, data, spec, fields))
+
+    async def preview(
+        self, model: Any = None, data: Any = None, *, spec: JobSpec | None = None, **fields: Unpack[JobFields]
+    ) -> JobPreview:
+        """As `Secateur.preview`."""
+        body, params = body_of(model, data, spec, fields), {"validate_only": True}
+        return parsed(JobPreview, await self._connection.call("POST", "/jobs", json=body, params=params))
+
+    async def job(self, job_id: str) -> AsyncJob:
+        """As `Secateur.job`."""
+        return AsyncJob(self._connection, await self._connection.get(JobResource, f"/jobs/{segment(job_id)}"))
+
+    async def jobs(
+        self,
+        *,
+        state: str | Iterable[str] | None = None,
+        labels: LabelQuery | None = None,
+        model: str | ModelResource | None = None,
+        created_after: datetime | None = None,
+        created_before: datetime | None = None,
+    ) -> AsyncGenerator[AsyncJob]:
+        """As `Secateur.jobs`."""
+        query = {
+            "state": [state] if isinstance(state, str) else [*(state or ())],
+            "label": _selectors(labels or ()),
+            "model": None if model is None else _id_of(model),
+            "created_after": None if created_after is None else created_after.isoformat(),
+            "created_before": None if created_before is None else created_before.isoformat(),
+        }
+        async for view in self._connection.pages(JobResource, "/jobs", **query):
+            yield AsyncJob(self._connection, view)
+
+    async def model(self, model_id: str) -> ModelResource:
+        """As `Secateur.model`."""
+        return await self._connection.get(ModelResource, f"/models/{segment(model_id)}")
+
+    def models(self) -> AsyncGenerator[ModelResource]:
+        """As `Secateur.models`."""
+        return self._connection.pages(ModelResource, "/models")
+
+    async def dataset(self, dataset_id: str) -> DatasetResource:
+        """As `Secateur.dataset`."""
+        return await self._connection.get(DatasetResource, f"/datasets/{segment(dataset_id)}")
+
+    def datasets(self) -> AsyncGenerator[DatasetResource]:
+        """As `Secateur.datasets`."""
+        return self._connection.pages(DatasetResource, "/datasets")
+
+    async def limits(self) -> Limits:
+        """As `Secateur.limits`."""
+        return await self._connection.get(Limits, "/limits")
+
+    async def delete_model(self, model: str | ModelResource) -> None:
+        """As `Secateur.delete_model`."""
+        await self._connection.delete(f"/models/{segment(_id_of(model))}")
+
+    async def delete_dataset(self, dataset: str | DatasetResource) -> None:
+        """As `Secateur.delete_dataset`."""
+        await self._connection.delete(f"/datasets/{segment(_id_of(dataset))}")
+
+    async def delete_job(self, job_id: str) -> None:
+        """As `Secateur.delete_job`."""
+        await self._connection.delete(f"/jobs/{segment(job_id)}")
+
+
+def _id_of(given: Any) -> str:
+    return given if isinstance(given, str) else str(given.id)
+
+
+def _selectors(labels: LabelQuery) -> list[str]:
+    if isinstance(labels, str):
+        return [labels]
+    if isinstance(labels, Mapping):
+        return [key if value is None else f"{key}={value}" for key, value in labels.items()]
+    return list(labels)

@@ -1,0 +1,75 @@
+"""`secateur cancel`, `pause`, `resume` and `delete`."""
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import Annotated
+
+import typer
+
+from api_schemas.api.resources import JobResource
+from secateur.client.job import Job
+from secateur.commands.shared import arguments
+from secateur.commands.shared.arguments import kind_of
+from secateur.commands.shared.exit_status import ExitStatus
+from secateur.commands.shared.group import JOBS, UPLOADS
+from secateur.commands.shared.session import Session, served
+from secateur.terminal.formatting import job_state
+
+
+def register(app: typer.Typer) -> None:
+    """The four."""
+    served(app, JOBS)(cancel)
+    served(app, JOBS)(pause)
+    served(app, JOBS)(resume)
+    served(app, UPLOADS)(delete)
+
+
+def cancel(session: Session, ids: arguments.Jobs) -> None:
+    """End jobs; their finished steps stay."""
+    _move(session, ids, Job.cancel)
+
+
+def pause(session: Session, ids: arguments.Jobs) -> None:
+    """Pause jobs, each after the step that runs; nothing that is finished is lost."""
+    _move(session, ids, Job.pause)
+
+
+def resume(session: Session, ids: arguments.Jobs) -> None:
+    """Queue paused jobs again; each goes on after its last step."""
+    _move(session, ids, Job.resume)
+
+
+def delete(
+    session: Session,
+    ids: arguments.Things,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask. Without a terminal nobody is asked.")] = False,
+) -> None:
+    """Remove jobs that have ended, with their checkpoints; models and datasets that no job needs any more."""
+    removers = {
+        "job": session.client.delete_job,
+        "model": session.client.delete_model,
+        "dataset": session.client.delete_dataset,
+    }
+    chosen = [(each, removers[kind_of(each)]) for each in ids]
+    if not yes and sys.stdin.isatty() and session.err.is_terminal:
+        asked = f"Delete {', '.join(ids)}, for good?"
+        if not typer.confirm(asked, err=True):
+            raise typer.Exit(ExitStatus.REFUSED)
+    gone: list[str] = []
+    try:
+        for identifier, remove in chosen:
+            remove(identifier)
+            gone.append(identifier)
+    finally:
+        if gone:
+            session.give([{"id": each, "deleted": True} for each in gone], *(f"{each} is gone." for each in gone))
+
+
+def _move(session: Session, ids: Sequence[str], verb: Callable[[Job], Job]) -> None:
+    moved: list[JobResource] = []
+    try:
+        for each in ids:
+            moved.append(verb(session.client.job(each)).view)
+    finally:
+        if moved:
+            session.give(moved, *(job_state(view).append(f"  {view.id}", "default") for view in moved))

@@ -1,0 +1,124 @@
+"""`secateur prune`: the engine here and now, without a server."""
+
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from api_schemas.enums import (
+    Balance,
+    Basis,
+    Compensation,
+    Criterion,
+    ExportFormat,
+    Granularity,
+    Layout,
+    Normalization,
+    Scope,
+    TargetKind,
+)
+from api_schemas.spec.job import EngineSpec
+from api_schemas.spec.presets import PresetName
+from secateur import prune as prune_module
+from secateur.commands.shared import arguments
+from secateur.commands.shared.exit_status import write_json
+from secateur.commands.shared.group import HERE
+from secateur.commands.shared.session import with_errors
+from secateur.specs.overrides import overridden, placed
+from secateur.specs.spec_file import read_spec
+from secateur.specs.validation import checked
+from secateur.terminal import consoles
+from secateur.terminal.metrics import steps_table
+
+
+def register(app: typer.Typer) -> None:
+    """The command."""
+    app.command(rich_help_panel=HERE)(prune)
+
+
+def prune(
+    model: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="Checkpoint folder.")],
+    data: Annotated[
+        Path, typer.Option(exists=True, file_okay=False, help="Dataset folder: parquet, audio, images or texts.")
+    ],
+    out: Annotated[Path, typer.Option(file_okay=False, help="Where step-0, step-1, … are written.")],
+    sparsity: Annotated[float | None, typer.Option(help="Share to remove, of what `--of` says. Default: 0.5.")] = None,
+    of: Annotated[
+        TargetKind | None, typer.Option(help="What the share is of. Default: attention's parameters.")
+    ] = None,
+    preset: Annotated[PresetName | None, typer.Option(help="What fills whatever is left out. Default: best.")] = None,
+    granularity: Annotated[Granularity | None, typer.Option(help="What is removed as one.")] = None,
+    criterion: Annotated[Criterion | None, typer.Option(help="How it is scored.")] = None,
+    basis: Annotated[
+        Basis | None, typer.Option(help="The model's own channels, or each head's principal axes.")
+    ] = None,
+    compensation: Annotated[Compensation | None, typer.Option(help="What is refitted at once after a cut.")] = None,
+    normalization: Annotated[Normalization | None, typer.Option(help="Of scores, before layers are compared.")] = None,
+    scope: Annotated[Scope | None, typer.Option(help="One threshold, or one a layer.")] = None,
+    balance: Annotated[Balance | None, typer.Option(help="QK and VO in one ranking, or equal shares.")] = None,
+    layout: Annotated[Layout | None, typer.Option(help="`stock` loads without custom code.")] = None,
+    align: Annotated[int | None, typer.Option(help="Widths kept are multiples of this: 1, 8 or 16.")] = None,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Cuts, with recovery between. Default: the preset's.")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(min=0, help="Of recovery a step; 0 for none. Default: 3.")] = None,
+    export: Annotated[
+        list[ExportFormat] | None, typer.Option(help="A further file beside the result's weights; may be repeated.")
+    ] = None,
+    max_drop: Annotated[
+        float | None, typer.Option(help="Stop before validation falls by more (0.01 is one point). Default: no bound.")
+    ] = None,
+    spec: arguments.Spec = None,
+    settings: arguments.Settings = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Default: 0.")] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 or auto.")] = "auto",
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = os.cpu_count() or 1,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="The metrics as JSON; errors as JSON on standard error.")
+    ] = False,
+) -> None:
+    """Prune a checkpoint here and now, offline, without a server. Exit status 3 where it failed, 2 where it was refused."""
+    given = {
+        "preset": preset,
+        "granularity": granularity,
+        "criterion": criterion,
+        "basis": basis,
+        "compensation": compensation,
+        "normalization": normalization,
+        "scope": scope,
+        "balance": balance,
+        "layout": layout,
+        "align": align,
+        "schedule.steps": steps,
+    }
+    chosen: dict[str, Any] = {f"pruning.{name}": value for name, value in given.items() if value is not None}
+    if epochs == 0:
+        chosen["finetune"] = None
+    elif epochs is not None:
+        chosen["finetune.epochs"] = epochs
+    chosen |= {"exports": export} if export else {}
+    chosen |= {} if max_drop is None else {"stop": {"max_drop": max_drop}}
+    chosen |= {} if seed is None else {"seed": seed}
+
+    def run() -> None:
+        values = placed(read_spec(spec) if spec else {}, chosen)
+        targeted = isinstance(values.get("pruning"), dict) and "target" in values["pruning"]
+        if sparsity is not None or of is not None:
+            share = {of or TargetKind.ATTENTION_SPARSITY: 0.5 if sparsity is None else sparsity}
+            values = placed(values, {"pruning.target": share})
+        elif not targeted and not any(each.startswith("pruning.target") for each in settings or ()):
+            values = placed(values, {"pruning.target.attention_sparsity": 0.5})
+        wanted = checked(EngineSpec, overridden(values, settings or ()), spec)
+        _give(prune_module.prune(model, data, out, wanted, device, threads, consoles.notes()), as_json)
+
+    with_errors(as_json, run)
+
+
+def _give(found: prune_module.Pruned, as_json: bool) -> None:
+    console = consoles.results()
+    if as_json:
+        write_json({"out": str(found.out), "result": found.result, "steps": found.steps}, console)
+        return
+    console.print(steps_table(found.steps))
+    prune_module.say_result(found.result, found.out, found.steps[-1].step, console)

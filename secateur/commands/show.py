@@ -1,0 +1,91 @@
+"""`secateur show`, `compare`, `limits` and `schema`: one thing in full."""
+
+from collections.abc import Callable
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from api_schemas.api.resources import Limits, Quota
+from api_schemas.spec.json_schema import spec_schema
+from secateur.commands.shared import arguments, completion
+from secateur.commands.shared.arguments import kind_of
+from secateur.commands.shared.exit_status import write_json
+from secateur.commands.shared.group import JOBS, SERVICE
+from secateur.commands.shared.session import Session, served
+from secateur.terminal import consoles
+from secateur.terminal.comparison import comparison, comparison_document
+from secateur.terminal.details import dataset_page, job_page, model_page
+from secateur.terminal.formatting import size
+
+
+def register(app: typer.Typer) -> None:
+    """The four."""
+    served(app, JOBS)(show)
+    served(app, JOBS)(compare)
+    served(app, SERVICE)(limits)
+    app.command(rich_help_panel=SERVICE)(schema)
+
+
+def show(session: Session, identifier: arguments.Anything) -> None:
+    """A job, a model or a dataset in full."""
+    match kind_of(identifier):
+        case "job":
+            job = session.client.job(identifier).view
+            session.give(job, job_page(job, session.out.width))
+        case "model":
+            model = session.client.model(identifier)
+            session.give(model, model_page(model))
+        case "dataset":
+            dataset = session.client.dataset(identifier)
+            session.give(dataset, dataset_page(dataset))
+
+
+def compare(
+    session: Session,
+    ids: Annotated[
+        list[str], typer.Argument(metavar="JOB JOB…", help="Two jobs or more.", autocompletion=completion.jobs)
+    ],
+) -> None:
+    """The steps of several jobs side by side: sparsity, metric, drop, parameters, FLOPs, bytes, speed-up."""
+    jobs = [session.client.job(each).view for each in dict.fromkeys(ids)]
+    if len({job.request.model.model_dump_json() for job in jobs}) > 1:
+        session.note("These jobs began with different models: each drop is from the job's own original.")
+    session.give(comparison_document(jobs), comparison(jobs, session.out.width))
+
+
+def limits(session: Session) -> None:
+    """What the service accepts, and how much of your share is used."""
+    found = session.client.limits()
+    session.give(found, _limits_table(found))
+
+
+def schema() -> None:
+    """Print the JSON Schema of a spec, for editors and validators."""
+    write_json(spec_schema(), consoles.results())
+
+
+def _limits_table(found: Limits) -> Table:
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    quotas = found.quotas
+    for name, value in (
+        ("key allows", ", ".join(found.scopes)),
+        ("families", ", ".join(found.families)),
+        ("largest file", size(found.max_file_bytes)),
+        ("files an upload", str(found.max_files)),
+        ("buckets", ", ".join(found.model_buckets)),
+        ("stored", _used(quotas.stored_bytes, size)),
+        ("waiting jobs", _used(quotas.waiting_jobs)),
+        ("running jobs", _used(quotas.running_jobs)),
+        ("requests a minute", _used(quotas.requests_per_minute)),
+    ):
+        if value:
+            table.add_row(name, consoles.clean(value))
+    return table
+
+
+def _used(quota: Quota, write: Callable[[int], str] = str) -> str:
+    bound = "no bound" if quota.limit is None else f"at most {write(quota.limit)}"
+    return bound if quota.used is None else f"{write(quota.used)} used, {bound}"

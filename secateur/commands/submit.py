@@ -1,0 +1,68 @@
+"""`secateur submit` and `secateur estimate`: the same description of a job, queued or counted."""
+
+from typing import Annotated
+
+import typer
+
+from secateur.commands.shared import arguments
+from secateur.commands.shared.group import JOBS
+from secateur.commands.shared.session import Session, served
+from secateur.commands.upload import uploaded
+from secateur.commands.wait import wait_for
+from secateur.specs.job_request import Options, Wanted, labels_of, wanted
+from secateur.terminal.estimates import estimate_page
+
+
+def register(app: typer.Typer) -> None:
+    """Both commands."""
+    served(app, JOBS, patient=True)(submit)
+    served(app, JOBS, patient=True)(estimate)
+
+
+def submit(
+    session: Session,
+    model: arguments.Model = None,
+    data: arguments.Data = None,
+    preset: arguments.Preset = None,
+    sparsity: arguments.Sparsity = None,
+    settings: arguments.Settings = None,
+    spec: arguments.Spec = None,
+    name: arguments.JobName = None,
+    label: arguments.Labels = None,
+    priority: arguments.Priority = None,
+    idempotency_key: Annotated[
+        str | None, typer.Option(help="The same key and request within a day make no second job.", show_default=False)
+    ] = None,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Until it has ended; Ctrl-C stops waiting, not the job.")
+    ] = False,
+    timeout: arguments.Timeout = None,
+) -> None:
+    """Queue a job; prints its id. With --wait, what came of it.
+
+    For example: `secateur submit --model ./my-ast --data ./my-data --sparsity 0.5 --set pruning.granularity=ragged --wait`
+    """
+    options = Options(model, data, preset, sparsity, name, labels_of(label or ()), priority)
+    body = uploaded(session, wanted(spec, options, settings or ()))
+    job = session.client.submit(spec=body, idempotency_key=idempotency_key)
+    if wait:
+        session.note(f"{job.id} is {job.state.value}.")
+        wait_for(session, [job.id], timeout, alone=True)
+        return
+    session.note(f"{job.state.value}. Wait for it: secateur wait {job.id}")
+    session.give(job.view, job.id)
+
+
+def estimate(
+    session: Session,
+    model: arguments.Model = None,
+    data: arguments.Data = None,
+    preset: arguments.Preset = None,
+    sparsity: arguments.Sparsity = None,
+    settings: arguments.Settings = None,
+    spec: arguments.Spec = None,
+) -> None:
+    """What a job would come to: parameters, FLOPs and bytes after every step; time and memory once such jobs have run."""
+    described: Wanted = wanted(spec, Options(model, data, preset, sparsity), settings or ())
+    found = session.client.estimate(spec=uploaded(session, described))
+    session.give(found, *estimate_page(found))

@@ -1,0 +1,94 @@
+"""`secateur upload model` and `secateur upload dataset`; and what submit and estimate upload first."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from api_schemas.api.resources import DatasetResource, ModelResource
+from secateur.commands.shared.session import Session, served
+from secateur.specs.job_request import Wanted
+from secateur.specs.references import What
+from secateur.terminal.progress_bars import transfer
+
+app = typer.Typer(
+    no_args_is_help=True, help="Send a checkpoint or data; prints the id. Goes on where an earlier try stopped."
+)
+
+Name = Annotated[str | None, typer.Option(help="For people. Default: the folder's.", show_default=False)]
+
+
+@served(app, name="model", patient=True)
+def upload_model(
+    session: Session,
+    path: Annotated[
+        Path, typer.Argument(exists=True, file_okay=False, help="A folder as `save_pretrained` writes it.")
+    ],
+    name: Name = None,
+) -> None:
+    """Send a checkpoint: config, safetensors, and what makes its inputs."""
+    found = _send_model(session, path, name)
+    session.note(f"{found.layout.architecture if found.layout else 'The model'} is ready. Its id:")
+    session.give(found, found.id)
+
+
+@served(app, name="dataset", patient=True)
+def upload_dataset(
+    session: Session,
+    path: Annotated[
+        Path,
+        typer.Argument(
+            exists=True,
+            help="A folder of parquet, of <split>/<label>/<recordings or images>, of texts; or a parquet file.",
+        ),
+    ],
+    name: Name = None,
+    input_column: Annotated[
+        str | None, typer.Option(help="What the model reads, where its name does not say it.")
+    ] = None,
+    label_column: Annotated[str | None, typer.Option(help="What it is to answer.")] = None,
+    group_column: Annotated[
+        str | None, typer.Option(help="Rows of one group, a speaker say, stay in one split.")
+    ] = None,
+) -> None:
+    """Send data; folders of files are packed to parquet first."""
+    given = {"input": input_column, "label": label_column, "group": group_column}
+    columns = {role: column for role, column in given.items() if column is not None}
+    found = _send_dataset(session, path, name, columns or None, None)
+    rows = (
+        ", ".join(f"{number:,} {split}" for split, number in found.contents.rows.items())
+        if found.contents
+        else "The data"
+    )
+    session.note(f"{rows}: ready. Its id:")
+    session.give(found, found.id)
+
+
+def uploaded(session: Session, wanted: Wanted) -> dict[str, Any]:
+    """The request with everything in it uploaded that was only here."""
+    ids: dict[What, str] = {}
+    for what, path in wanted.uploads.items():
+        if what == "model":
+            ids[what] = _send_model(session, path, None).id
+        else:
+            data = wanted.body["dataset"]
+            ids[what] = _send_dataset(session, path, None, data.get("columns"), data.get("splits")).id
+        session.note(f"{path} is {ids[what]}.")
+    return wanted.with_ids(ids)
+
+
+def _send_model(session: Session, path: Path, name: str | None) -> ModelResource:
+    with transfer(session.err, path.name) as told:
+        return session.client.upload_model(path, name=name, progress=told)
+
+
+def _send_dataset(
+    session: Session,
+    path: Path,
+    name: str | None,
+    columns: Mapping[str, Any] | None,
+    splits: Mapping[str, Any] | None,
+) -> DatasetResource:
+    with transfer(session.err, path.name) as told:
+        return session.client.upload_dataset(path, name=name, columns=columns, splits=splits, progress=told)

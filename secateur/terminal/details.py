@@ -1,0 +1,133 @@
+"""One thing in full: a job, a model, a dataset."""
+
+from collections.abc import Iterator
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from api_schemas.api.resources import DatasetResource, JobResource, ModelResource
+from api_schemas.spec.inputs import BucketModel, HubDataset, HubModel, StepModel, UploadedDataset, UploadedModel
+from secateur.terminal.comparison import comparison
+from secateur.terminal.consoles import clean
+from secateur.terminal.formatting import job_state, moment, size, target, upload_state
+from secateur.terminal.metrics import count, percent
+from secateur.terminal.progress_bars import where
+
+Row = tuple[str, RenderableType]
+
+
+def job_page(job: JobResource, width: int) -> Group:
+    """Where it stands, what was asked for, its steps and what came of it."""
+    rows: list[Row] = [("job", job.id), ("name", clean(job.name or "")), ("state", job_state(job))]
+    if not job.finished_at:
+        rows.append(("", where(job)))
+    asked = job.request.pruning
+    method = f"{asked.preset}: {asked.granularity.value}, {asked.criterion.value}, {asked.basis.value}"
+    rows += [
+        ("model", _source(job.request.model)),
+        ("data", _source(job.request.dataset)),
+        ("removes", target(asked.target)),
+        ("method", method),
+        ("labels", ", ".join(f"{name}={value}" for name, value in job.request.labels.items())),
+        ("made", moment(job.created_at)),
+        ("started", moment(job.started_at)),
+        ("ended", moment(job.finished_at)),
+        ("goes by itself", moment(job.expires_at)),
+    ]
+    return Group(_facts(rows), *_job_end(job, width))
+
+
+def _job_end(job: JobResource, width: int) -> Iterator[RenderableType]:
+    if job.metrics:
+        yield ""
+        yield comparison([job], width)
+    if job.error is not None:
+        yield ""
+        yield Text.assemble((job.error.code.value, "red"), f": {clean(job.error.detail)}")
+        for item in job.error.errors:
+            yield Text(f"  {clean(item.pointer)}: {clean(item.detail)}")
+    if job.result is not None:
+        yield ""
+        chosen = (
+            f"Take step {job.result.step}." if job.result.step else "Take the original: no step is within its bound."
+        )
+        yield Text.assemble((chosen, "green" if job.result.step else "yellow"), f" {clean(job.result.detail)}")
+
+
+def model_page(model: ModelResource) -> Group:
+    """What was found in the checkpoint, and how far it can be cut."""
+    rows: list[Row] = [
+        ("model", model.id),
+        ("name", clean(model.name or "")),
+        ("state", upload_state(model.state)),
+        ("made", moment(model.created_at)),
+        ("goes by itself", moment(model.expires_at)),
+    ]
+    if (found := model.layout) is not None:
+        most = ", ".join(f"{name.value} {percent(share)}" for name, share in found.max_sparsity.items())
+        rows += [
+            ("class", f"{found.architecture} ({found.task})"),
+            ("labels", str(len(found.labels)) if found.labels else ""),
+            ("layers", str(len(found.widths.layers))),
+            ("parameters", count(found.total_parameters)),
+            ("of attention", count(found.attention_parameters)),
+            ("feed-forward", count(found.feed_forward_parameters)),
+            ("FLOPs an input", count(found.flops)),
+            ("weights", size(found.weight_bytes)),
+            ("at most", most),
+        ]
+    return Group(_facts(rows), "", _files(model))
+
+
+def dataset_page(dataset: DatasetResource) -> Group:
+    """What was found in the shards."""
+    rows: list[Row] = [
+        ("dataset", dataset.id),
+        ("name", clean(dataset.name or "")),
+        ("state", upload_state(dataset.state)),
+        ("made", moment(dataset.created_at)),
+        ("goes by itself", moment(dataset.expires_at)),
+    ]
+    if (found := dataset.contents) is not None:
+        names = ", ".join(map(clean, found.labels[:20])) + (", …" if len(found.labels) > 20 else "")
+        rows += [
+            ("kind", found.modality.value),
+            ("rows", ", ".join(f"{number:,} {clean(split)}" for split, number in found.rows.items())),
+            ("columns", ", ".join(map(clean, found.columns))),
+            ("reads", clean(found.input_column)),
+            ("answers", clean(found.label_column or "")),
+            ("labels", f"{len(found.labels)}: {names}" if found.labels else ""),
+        ]
+    return Group(_facts(rows), "", _files(dataset))
+
+
+def _facts(rows: list[Row]) -> Table:
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in rows:
+        if value:
+            table.add_row(name, value)
+    return table
+
+
+def _files(upload: ModelResource | DatasetResource) -> Table:
+    table = Table("file", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("bytes", justify="right")
+    table.add_column("")
+    for file in upload.files:
+        table.add_row(clean(file.name), size(file.size), "" if file.uploaded else "not sent yet")
+    return table
+
+
+def _source(given: UploadedModel | StepModel | HubModel | BucketModel | UploadedDataset | HubDataset) -> str:
+    match given:
+        case StepModel():
+            return f"{given.job}/{given.step}"
+        case BucketModel():
+            return f"s3:{given.bucket}/{given.prefix}"
+        case HubModel() | HubDataset():
+            return f"hf:{given.id}@{given.revision}"
+        case _:
+            return given.id

@@ -1,0 +1,175 @@
+"""Rows of the store as the resources of the API."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any, TypeVar
+
+from api_schemas.api.access import AuditEntry, KeyResource
+from api_schemas.api.resources import (
+    CheckpointFile,
+    CheckpointResource,
+    DatasetContents,
+    DatasetResource,
+    JobResource,
+    ModelLayout,
+    ModelResource,
+    Page,
+    ResumableFile,
+    UploadedFile,
+)
+from api_schemas.enums import Granularity, UploadState
+from api_schemas.results.metrics import StepMetrics
+from checkpoints.describe import Checkpoint
+from checkpoints.planning.feasibility import max_sparsity
+from checkpoints.sizes import accounting
+from checkpoints.sizes.shape import ModelShape
+from store.access import api_keys
+from store.database.paging import Rows
+from store.database.tables import ApiKey, AuditRow, Job, JobStep, ResumableUpload, Upload, UploadFile
+from store.settings import Settings
+
+T = TypeVar("T")
+V1 = "/v1"
+
+
+def file(row: UploadFile) -> UploadedFile:
+    return UploadedFile(name=row.name, size=row.size, sha256=row.sha256, uploaded=row.key is not None)
+
+
+def resumable_file(row: ResumableUpload, expires_at: datetime) -> ResumableFile:
+    return ResumableFile(
+        id=row.id, upload=row.upload_id, name=row.name, size=row.size, offset=row.offset, expires_at=expires_at
+    )
+
+
+def model(row: Upload, settings: Settings) -> ModelResource:
+    return ModelResource(
+        id=row.id,
+        name=row.name,
+        state=row.state,
+        created_at=row.created_at,
+        expires_at=upload_expires_at(row, settings),
+        files=tuple(map(file, row.files)),
+        layout=None if row.description is None else ModelLayout.model_validate(row.description),
+    )
+
+
+def dataset(row: Upload, settings: Settings) -> DatasetResource:
+    return DatasetResource(
+        id=row.id,
+        name=row.name,
+        state=row.state,
+        created_at=row.created_at,
+        expires_at=upload_expires_at(row, settings),
+        files=tuple(map(file, row.files)),
+        contents=None if row.description is None else DatasetContents.model_validate(row.description),
+    )
+
+
+def model_description(checkpoint: Checkpoint) -> dict[str, Any]:
+    """What is stored of a checkpoint that passed: its ModelLayout, and beside it the shape that `model_shape` reads."""
+    shape, widths = checkpoint.shape, checkpoint.widths
+    layout = ModelLayout(
+        family=checkpoint.family.name,
+        architecture=checkpoint.name,
+        task=checkpoint.architecture.task,
+        modality=checkpoint.family.modality,
+        head=checkpoint.architecture.head,
+        labels=checkpoint.labels,
+        multi_label=checkpoint.multi_label,
+        widths=widths,
+        attention_parameters=accounting.attention_parameters(shape, widths),
+        feed_forward_parameters=accounting.feed_forward_parameters(shape, widths),
+        total_parameters=accounting.total_parameters(shape, widths),
+        flops=accounting.total_flops(shape, widths),
+        weight_bytes=accounting.weight_bytes(shape, widths),
+        max_sparsity={granularity: max_sparsity(shape, widths, granularity) for granularity in Granularity},
+    )
+    return {**layout.model_dump(mode="json"), "shape": shape.model_dump(mode="json")}
+
+
+def model_shape(description: dict[str, Any]) -> ModelShape:
+    """The accounting shape stored by `model_description`."""
+    return ModelShape.model_validate(description["shape"])
+
+
+def job(row: Job, metrics: Sequence[StepMetrics], settings: Settings, place: int | None = None) -> JobResource:
+    """`metrics` of its committed steps, `place` in the queue."""
+    return JobResource(
+        id=row.id,
+        name=row.name,
+        state=row.state,
+        created_at=row.created_at,
+        started_at=row.started_at,
+        finished_at=row.finished_at,
+        request=row.request,
+        attempts=row.attempts,
+        ran_seconds=round(row.ran_seconds, 1),
+        pause_requested=row.pause_requested,
+        queue_position=place,
+        expires_at=result_expires_at(row, settings),
+        progress=row.progress,
+        data=row.data,
+        metrics=tuple(metrics),
+        result=row.result,
+        error=row.error,
+    )
+
+
+def checkpoint(row: JobStep, expires_at: datetime | None) -> CheckpointResource:
+    here = f"{V1}/jobs/{row.job_id}/checkpoints/{row.step}"
+    return CheckpointResource(
+        step=row.step,
+        created_at=row.created_at,
+        expires_at=expires_at,
+        metrics=row.metrics,
+        files=tuple(
+            CheckpointFile(name=file.name, size=file.size, sha256=file.sha256, url=f"{here}/files/{file.name}")
+            for file in row.files
+        ),
+        archive_url=f"{here}/archive",
+    )
+
+
+def upload_expires_at(row: Upload, settings: Settings) -> datetime | None:
+    """As store/files/retention.py will."""
+    kept = {UploadState.OPEN: settings.open_upload_seconds, UploadState.READY: settings.upload_retention_seconds}
+    return _later(row.created_at, kept.get(row.state))
+
+
+def result_expires_at(row: Job, settings: Settings) -> datetime | None:
+    """The same, of the checkpoints of a job that has ended."""
+    return _later(row.finished_at, settings.result_retention_seconds)
+
+
+def _later(moment: datetime | None, seconds: float | None) -> datetime | None:
+    return None if moment is None or seconds is None else moment + timedelta(seconds=seconds)
+
+
+def key(row: ApiKey) -> KeyResource:
+    return KeyResource(
+        id=row.id,
+        prefix=api_keys.prefix(row.id),
+        name=row.name,
+        scopes=tuple(row.scopes),
+        created_at=row.created_at,
+        expires_at=row.expires_at,
+        revoked_at=row.revoked_at,
+        last_used_at=row.last_used_at,
+    )
+
+
+def audit_entry(row: AuditRow) -> AuditEntry:
+    return AuditEntry(
+        id=row.id,
+        created_at=row.created_at,
+        key_id=row.key_id,
+        action=row.action,
+        object_id=row.object_id,
+        outcome=row.outcome,
+        request_id=row.request_id,
+    )
+
+
+def page(rows: Rows[Any], items: Sequence[T]) -> Page[T]:
+    return Page(items=tuple(items), next_cursor=rows.next_cursor)

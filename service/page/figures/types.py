@@ -1,0 +1,76 @@
+"""The two kinds of figures, curves over an axis and maps of cells, and how their numbers are written."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from api_schemas import formatting
+
+Unit = Literal["share", "ratio", "ms", "bytes", "count", "number"]
+Look = Literal["line", "dash", "dots", "level", "bound"]
+"""A `level` is the same everywhere, such as the original's; a `bound` is one that should not be crossed."""
+
+
+@dataclass(frozen=True)
+class Series:
+    """A value for every x; None where there is none."""
+
+    name: str
+    values: tuple[float | None, ...]
+    look: Look = "line"
+
+
+@dataclass(frozen=True)
+class Curves:
+    """`x` rises. `rows`: what each x is called in the table."""
+
+    name: str
+    title: str
+    caption: str
+    x_label: str
+    x: tuple[float, ...]
+    x_unit: Unit
+    y_label: str
+    unit: Unit
+    series: tuple[Series, ...]
+    rows: tuple[str, ...]
+    row_name: str = "Step"
+    from_zero: bool = False
+
+
+@dataclass(frozen=True)
+class HeatMap:
+    """A cell for every row and column; None where there is nothing. `highest` is the value of the strongest colour."""
+
+    name: str
+    title: str
+    row_name: str
+    column_name: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, tuple[float | None, ...]], ...]
+    highest: float
+    digits: int = 0
+
+    LEVELS = 20
+
+    def level(self, value: float) -> int:
+        """Which of the colours 0 to LEVELS the cell has."""
+        share = value / self.highest if self.highest > 0 else 0.0
+        return round(self.LEVELS * min(1.0, max(0.0, share)))
+
+    def text(self, value: float) -> str:
+        """The number in the cell; adding zero takes the sign from a rounded -0."""
+        return f"{round(value, self.digits) + 0.0:.{self.digits}f}"
+
+
+def format_value(value: float | None, unit: Unit) -> str:
+    """`91.8%`, `1.23×`, `5.73 ms`, `10.9 MB`, `3`, `0.3891`; nothing for what was not measured."""
+    if value is None:
+        return ""
+    return {
+        "share": lambda: formatting.percent(value),
+        "ratio": lambda: f"{value:.2f}×",
+        "ms": lambda: formatting.milliseconds(value),
+        "bytes": lambda: formatting.file_size(round(value)),
+        "count": lambda: f"{value:g}",
+        "number": lambda: f"{value:.4f}",
+    }[unit]()

@@ -1,0 +1,49 @@
+"""Keys: make, list, revoke."""
+
+from fastapi import APIRouter, Response
+
+from api_schemas.api.access import KeyRequest, KeyResource, NewKey
+from api_schemas.api.resources import Page
+from api_schemas.errors import ErrorCode
+from service.access.scopes import ToAdminister
+from service.core import api_keys, resources
+from service.openapi.document import LOCATION, problems
+from service.routes.parameters import Cursor, KeyPath, Limit
+
+router = APIRouter(prefix="/keys", tags=["access"])
+
+
+@router.post(
+    "",
+    operation_id="create_key",
+    summary="Make a key",
+    status_code=201,
+    response_description="The key, and this once its token.",
+    responses={201: {"headers": LOCATION}, **problems(ErrorCode.REQUEST_TOO_LARGE)},
+)
+def create_key(services: ToAdminister, request: KeyRequest, response: Response) -> NewKey:
+    """For the tenant of the key that asks. The token is in this answer and nowhere else: keep it."""
+    key = api_keys.create(services, request)
+    response.headers["Location"] = f"{resources.V1}/keys/{key.id}"
+    response.headers["Cache-Control"] = "no-store"
+    return key
+
+
+@router.get("", operation_id="list_keys", summary="List keys", responses=problems())
+def list_keys(services: ToAdminister, cursor: Cursor = None, limit: Limit = 20) -> Page[KeyResource]:
+    """Newest first, revoked and expired ones included; never their tokens."""
+    return api_keys.page(services, cursor, limit)
+
+
+@router.get("/{key_id}", operation_id="get_key", summary="Look at a key", responses=problems(ErrorCode.NOT_FOUND))
+def get_key(services: ToAdminister, key_id: KeyPath) -> KeyResource:
+    """Its scopes, when it was made and last used, and whether it still opens anything."""
+    return api_keys.get(services, key_id)
+
+
+@router.post(
+    "/{key_id}/revoke", operation_id="revoke_key", summary="Revoke a key", responses=problems(ErrorCode.NOT_FOUND)
+)
+def revoke_key(services: ToAdminister, key_id: KeyPath) -> KeyResource:
+    """At once and for good, also the key that asks. Repeating it changes nothing."""
+    return api_keys.revoke(services, key_id)

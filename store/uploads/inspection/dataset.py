@@ -1,0 +1,210 @@
+"""The dataset inspector: `python -m store.uploads.inspection.dataset DIR` reads parquet shards and says as JSON what they hold.
+
+A program of its own, because it runs C libraries on bytes from strangers: a crash or an endless loop in there must not be
+the service's (inspector.py starts it, with limits). FrozenModel: {"contents": …} or {"error": …}, exit 0 either way.
+"""
+
+import argparse
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from api_schemas.api.resources import DatasetContents
+from api_schemas.enums import ColumnKind, Modality
+from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
+from api_schemas.spec.inputs import Columns
+from checkpoints.data.columns import FoundColumns, inspected_columns
+from checkpoints.data.media import looks_like_image
+from checkpoints.data.split_names import split_of
+from store.uploads.inspection import dataset_rows
+from store.uploads.inspection.dataset_audio import read_clip
+from store.uploads.inspection.dataset_image import check_image
+from store.uploads.inspection.dataset_labels import Labels
+from store.uploads.inspection.dataset_schema import read_kinds, read_label_names, schema_error
+
+BATCH_ROWS = 64
+DECODED = 16
+MAGIC_BYTES = 12
+# A few kilobytes of metadata or of repeated values can claim anything; what is claimed is bounded before it is unpacked.
+MAX_ROWS = 10_000_000
+MAX_COLUMNS = 256
+MAX_ROW_GROUPS = 65_536
+MAX_GROUP_BYTES = 2 * 2**30
+MAX_METADATA_ITEMS = 1_000_000
+
+Files = list[tuple[Path, pq.ParquetFile]]
+
+
+@dataclass
+class _Sounds:
+    """What the headers of all clips say together."""
+
+    seconds: float = 0.0
+    rates: set[int] = field(default_factory=set)
+
+
+def inspect(folder: Path, columns: Columns) -> DatasetContents:
+    """Read every shard of `folder`: schema, labels, texts and the header of every clip or image, and decode a sample of them.
+
+    Raises DATASET_EMPTY, DATASET_SCHEMA, AUDIO_UNDECODABLE or IMAGE_UNDECODABLE.
+    """
+    files = [(path, _open(path)) for path in sorted(folder.glob("*.parquet"))]
+    total = sum(file.metadata.num_rows for _, file in files)
+    if total == 0:
+        raise SecateurError(
+            ErrorCode.DATASET_EMPTY, "The dataset has no rows. Upload parquet shards with rows in them."
+        )
+    kinds = _common_kinds(files)
+    modality, found = inspected_columns(kinds, columns)
+    labels = _labels(files, found, kinds, modality)
+    rows: Counter[str] = Counter()
+    sounds = _Sounds()
+    every = max(1, total // DECODED)
+    for path, file in files:
+        split = split_of(path.name)
+        for value, label in _rows(file, found, path.name):
+            where = f"{split}[{rows[split]}]"
+            answers = labels.take(label, where) if labels else None
+            decode = rows.total() % every == 0
+            if kinds[found.input] is ColumnKind.TEXTS:
+                words = dataset_rows.words(value.as_py(), where)
+                if answers is not None and answers != len(words):
+                    raise schema_error(f"the row {where} has {len(words)} words and {answers} labels", where)
+            else:
+                _check_input(value, modality, sounds, where, decode=decode)
+            rows[split] += 1
+    return DatasetContents(
+        rows=dict(rows),
+        modality=modality,
+        labels=labels.finish() if labels else (),
+        multi_label=labels is not None and labels.several and kinds[found.input] is not ColumnKind.TEXTS,
+        columns=tuple(kinds),
+        kinds=kinds,
+        input_column=found.input,
+        label_column=found.label,
+        seconds=round(sounds.seconds, 3),
+        sampling_rates=tuple(sorted(sounds.rates)),
+    )
+
+
+def _check_input(value: Any, modality: Modality, sounds: _Sounds, where: str, decode: bool) -> None:
+    match modality:
+        case Modality.AUDIO:
+            clip = read_clip(dataset_rows.embedded(value, "clip", where), decode=decode, where=where)
+            sounds.seconds += clip.seconds
+            sounds.rates.add(clip.sampling_rate)
+        case Modality.IMAGE:
+            check_image(dataset_rows.embedded(value, "image", where), decode=decode, where=where)
+        case Modality.TEXT:
+            dataset_rows.text(value.as_py(), where)
+
+
+def _open(path: Path) -> pq.ParquetFile:
+    try:
+        file = pq.ParquetFile(path, memory_map=True, pre_buffer=False, thrift_container_size_limit=MAX_METADATA_ITEMS)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise _unreadable(path.name, error) from None
+    _check_claims(path.name, file.metadata)
+    return file
+
+
+def _check_claims(name: str, said: pq.FileMetaData) -> None:
+    for what, count, most in (
+        ("rows", said.num_rows, MAX_ROWS),
+        ("columns", said.num_columns, MAX_COLUMNS),
+        ("row groups", said.num_row_groups, MAX_ROW_GROUPS),
+    ):
+        if not 0 <= count <= most:
+            raise schema_error(f"{name} says it has {count} {what}; up to {most} are read", name)
+    for index in range(said.num_row_groups):
+        unpacked = said.row_group(index).total_byte_size
+        if not 0 <= unpacked <= MAX_GROUP_BYTES:
+            detail = f"a row group of {name} has {unpacked} bytes unpacked; up to {MAX_GROUP_BYTES} are read"
+            raise schema_error(detail, name)
+
+
+def _common_kinds(files: Files) -> dict[str, ColumnKind]:
+    """The kind of every column; of bytes that no metadata describes, what the first of them are."""
+    kinds = read_kinds(files[0][1].schema_arrow)
+    for path, file in files[1:]:
+        if read_kinds(file.schema_arrow) != kinds:
+            raise schema_error(_unlike(path, files[0][0]), path.name)
+    for name, kind in kinds.items():
+        if kind is ColumnKind.EMBEDDED:
+            kinds[name] = ColumnKind.IMAGE if looks_like_image(_first_bytes(files, name)) else ColumnKind.AUDIO
+    return kinds
+
+
+def _labels(files: Files, found: FoundColumns, kinds: dict[str, ColumnKind], modality: Modality) -> Labels | None:
+    if found.label is None:
+        return None
+    names = read_label_names(files[0][1].schema_arrow, found.label)
+    for path, file in files[1:]:
+        if read_label_names(file.schema_arrow, found.label) != names:
+            raise schema_error(_unlike(path, files[0][0]), path.name)
+    return Labels(found.label, kinds[found.label], names, modality)
+
+
+def _unlike(path: Path, first: Path) -> str:
+    return f"{path.name} has other columns or label names than {first.name}; write all shards alike"
+
+
+def _first_bytes(files: Files, column: str) -> bytes:
+    for path, file in files:
+        try:
+            for batch in file.iter_batches(1, columns=[column]):
+                value = batch.column(column)[0]
+                data = value["bytes"].as_py() if value.is_valid else None
+                if data:
+                    return bytes(data[:MAGIC_BYTES])
+        except (pa.ArrowException, OSError) as error:
+            raise _unreadable(path.name, error) from None
+    return b""
+
+
+def _rows(file: pq.ParquetFile, found: FoundColumns, name: str) -> Iterator[tuple[Any, Any]]:
+    """(input as an Arrow scalar, label) of every row; a few rows at a time are in memory."""
+    columns = [found.input] if found.label is None else [found.input, found.label]
+    try:
+        for batch in file.iter_batches(BATCH_ROWS, columns=columns):
+            inputs = batch.column(found.input)
+            labels = None if found.label is None else batch.column(found.label)
+            for index in range(batch.num_rows):
+                yield inputs[index], None if labels is None else labels[index].as_py()
+    except (pa.ArrowException, OSError) as error:
+        raise _unreadable(name, error) from None
+
+
+def _unreadable(name: str, error: Exception) -> SecateurError:
+    reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+    item = ErrorItem(pointer=name, code=ErrorCode.DATASET_SCHEMA, detail=reason)
+    return SecateurError(ErrorCode.DATASET_SCHEMA, f"{name} is not a parquet file that can be read: {reason}.", (item,))
+
+
+def main() -> int:
+    """Inspect a folder; see the module's docstring."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--columns", default="{}", help="JSON: {input, label, group}")
+    arguments = parser.parse_args()
+    pa.set_cpu_count(1)
+    answer: dict[str, Any]
+    try:
+        contents = inspect(arguments.folder, Columns.model_validate_json(arguments.columns))
+        answer = {"contents": contents.model_dump(mode="json")}
+    except SecateurError as error:
+        items = [item.model_dump() for item in error.errors]
+        answer = {"error": {"code": error.code, "detail": error.detail, "errors": items}}
+    json.dump(answer, sys.stdout)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,71 @@
+"""The labels of a dataset, row by row: their names, and whether a text column holds labels at all or what was said."""
+
+import re
+from typing import Any
+
+from api_schemas.enums import ColumnKind, Modality
+from checkpoints.data.columns import LABEL_NAMES, TRANSCRIPT_NAMES
+from store.uploads.inspection import dataset_rows
+from store.uploads.inspection.dataset_schema import MAX_LABELS, Names, schema_error
+
+MAX_LABEL_LENGTH = 256
+# A text column of another name than `label` holds texts, and not labels, from this many different ones on.
+MAX_UNDECLARED = 4096
+_UNSTORABLE = re.compile(r"[\x00\ud800-\udfff]")
+
+
+class Labels:
+    """What one label column holds; `take` every row's value in order."""
+
+    def __init__(self, column: str, kind: ColumnKind, names: Names | None, modality: Modality) -> None:
+        self.several = kind in (ColumnKind.LABELS, ColumnKind.TEXTS)
+        self._column = column
+        self._names = names
+        # A text column that is not called `label` may be either; no checkpoint has said yet which.
+        self._perhaps_text = kind is ColumnKind.TEXT and column not in LABEL_NAMES
+        self._texts = self._perhaps_text and modality is Modality.AUDIO and column in TRANSCRIPT_NAMES
+        self._used: set[str] = set()
+
+    def take(self, value: Any, where: str) -> int:
+        """Judge one row's value and return how many labels it has. Raises DATASET_SCHEMA."""
+        if self._perhaps_text:
+            self._take_text(dataset_rows.text(value, where))
+            return 1
+        if not self.several and value is None:
+            raise schema_error(f"the row {where} has no label", where)
+        found = [self._name(each, where) for each in (value if self.several and value is not None else [value])]
+        self._used.update(found)
+        if len(self._used) > MAX_LABELS:
+            raise schema_error(f"it has more than {MAX_LABELS} different labels", self._column)
+        return len(found)
+
+    def finish(self) -> Names:
+        """The names in use: ids in their order, texts sorted; none where the column holds texts and not labels.
+
+        What a ClassLabel names beyond them needs no place in the checkpoint. Raises DATASET_SCHEMA where no row has a label.
+        """
+        if self._texts:
+            return ()
+        if not self._used:
+            raise schema_error("no row has a label", self._column)
+        return tuple(name for name in self._names or sorted(self._used) if name in self._used)
+
+    def _take_text(self, value: str) -> None:
+        if self._texts:
+            return
+        self._used.add(value)
+        self._texts = not _is_label(value) or len(self._used) > MAX_UNDECLARED
+
+    def _name(self, value: Any, where: str) -> str:
+        if self._names is not None:
+            if not isinstance(value, int) or not 0 <= value < len(self._names):
+                raise schema_error(f"the label at {where} is {value}, not an id of the {len(self._names)} names", where)
+            value = self._names[value]
+        if not _is_label(value):
+            raise schema_error(f"the label at {where} is not a text of 1 to {MAX_LABEL_LENGTH} characters", where)
+        return str(value)
+
+
+def _is_label(value: Any) -> bool:
+    # Without NUL and halves of surrogate pairs: neither every database nor JSON in UTF-8 can hold them.
+    return isinstance(value, str) and 0 < len(value) <= MAX_LABEL_LENGTH and not _UNSTORABLE.search(value)

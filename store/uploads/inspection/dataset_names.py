@@ -1,0 +1,25 @@
+"""The files of an uploaded dataset: parquet shards, named by split, and nothing else."""
+
+from collections.abc import Iterable
+
+from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
+from store.uploads.inspection.file_kinds import refuse_name
+
+SUFFIXES = (".parquet",)
+
+
+def check_names(names: Iterable[str]) -> None:
+    """Raises FILE_TYPE_REFUSED or FILE_UNEXPECTED."""
+    given = list(names)
+    for name in given:
+        refuse_name(name)
+        reason = None
+        if not name.endswith(SUFFIXES):
+            reason = (
+                "a dataset is parquet shards (audio and images inside them), named <split>.parquet or <split>-*.parquet"
+            )
+        elif given.count(name) > 1:
+            reason = "it is declared twice"
+        if reason:
+            item = ErrorItem(pointer=name, code=ErrorCode.FILE_UNEXPECTED, detail=reason)
+            raise SecateurError(ErrorCode.FILE_UNEXPECTED, f"{name} does not belong here: {reason}.", (item,))

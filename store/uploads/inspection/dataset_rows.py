@@ -1,0 +1,35 @@
+"""One value of a row at a time: embedded files, texts, words. What cannot be used is named by split and row."""
+
+from typing import Any
+
+from checkpoints.data.media import MAX_CHARACTERS
+from store.uploads.inspection.dataset_schema import schema_error
+
+MAX_FILE_BYTES = 256 * 2**20
+
+
+def embedded(value: Any, what: str, where: str) -> bytes:
+    """The bytes inside an Arrow struct. `what`: clip or image."""
+    # A null struct has no bytes either, whatever lies in its child array.
+    data: bytes | None = value["bytes"].as_py() if value.is_valid else None
+    if not data:
+        raise schema_error(f"the {what} at {where} has no embedded bytes; write them into the shard, not a path", where)
+    if len(data) > MAX_FILE_BYTES:
+        raise schema_error(f"the {what} at {where} has {len(data)} bytes; {MAX_FILE_BYTES} are read", where)
+    return data
+
+
+def text(value: Any, where: str) -> str:
+    """A text that is not empty, within bounds."""
+    if not isinstance(value, str) or not 0 < len(value) <= MAX_CHARACTERS:
+        raise schema_error(f"the text at {where} is missing, empty or longer than {MAX_CHARACTERS} characters", where)
+    return value
+
+
+def words(value: Any, where: str) -> list[str]:
+    """A list of words, at least one, none empty."""
+    if not isinstance(value, list) or not value or not all(isinstance(word, str) and word for word in value):
+        raise schema_error(f"the words at {where} are missing, or one of them is empty", where)
+    if sum(map(len, value)) > MAX_CHARACTERS:
+        raise schema_error(f"the words at {where} have more than {MAX_CHARACTERS} characters", where)
+    return value

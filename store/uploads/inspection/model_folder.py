@@ -1,0 +1,160 @@
+"""The files of an uploaded checkpoint: which names, what is in them, and what they describe together.
+
+Reads through `ModelFiles`, so that weights in an object store are judged by their headers and never downloaded.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
+from checkpoints.describe import MAX_CONFIG_BYTES, MAX_INDEX_BYTES, Checkpoint, describe_checkpoint
+from checkpoints.families import FAMILIES
+from checkpoints.files.preprocessing import PREPROCESSOR, PROCESSOR, TOKENIZER_CONFIG, preprocessor_settings
+from checkpoints.files.safe_json import UnsafeJsonError, load_object
+from checkpoints.files.safetensors_header import LENGTH_BYTES, TensorInfo, header_length, parse_header
+from checkpoints.files.shards import INDEX_NAME, SHARD_NAME, WEIGHTS_NAME, merge_shards, shard_names
+from store.uploads.inspection.file_kinds import MAGIC_BYTES, refuse_magic, refuse_name
+from store.uploads.inspection.model_inputs import check_preprocessor, check_settings, check_tokenizer
+
+SUFFIXES = (".safetensors", ".json", ".md", ".txt")
+
+
+class ModelFiles(Protocol):
+    """The files of one upload."""
+
+    @property
+    def sizes(self) -> Mapping[str, int]:
+        """Bytes by name."""
+
+    def read(self, name: str, start: int, end: int) -> bytes:
+        """Bytes start … end-1."""
+
+
+def check_sizes(sizes: Mapping[str, int], max_file_bytes: int, max_bytes: int) -> None:
+    """Before anything is fetched. Raises REQUEST_TOO_LARGE."""
+    for name, size in sizes.items():
+        if size > max_file_bytes:
+            detail = f"{name} has {size} bytes; {max_file_bytes} are allowed a file."
+            raise SecateurError(ErrorCode.REQUEST_TOO_LARGE, detail)
+    if sum(sizes.values()) > max_bytes:
+        detail = f"The model's files have {sum(sizes.values())} bytes; this server takes {max_bytes}."
+        raise SecateurError(ErrorCode.REQUEST_TOO_LARGE, detail)
+
+
+def check_names(names: Iterable[str]) -> None:
+    """Judge the names of a checkpoint's files before any is sent.
+
+    Raises FILE_TYPE_REFUSED (pickles and the like), FILE_UNEXPECTED (not part of a checkpoint) or FILE_MISSING.
+    """
+    given = list(names)
+    allowed = {name for family in FAMILIES for name in family.files}
+    for name in given:
+        refuse_name(name)
+        if name not in allowed and name not in (WEIGHTS_NAME, INDEX_NAME) and not SHARD_NAME.fullmatch(name):
+            raise _unexpected(name, f"a checkpoint has {', '.join(sorted(allowed))} and safetensors, nothing else")
+        if given.count(name) > 1:
+            raise _unexpected(name, "it is declared twice")
+    if "config.json" not in given:
+        raise _missing("config.json")
+    shards = [name for name in given if SHARD_NAME.fullmatch(name)]
+    if WEIGHTS_NAME in given:
+        for name in (*shards, INDEX_NAME):
+            if name in given:
+                raise _unexpected(name, f"{WEIGHTS_NAME} is declared as well; send one or the other")
+    elif not shards:
+        raise _missing(WEIGHTS_NAME)
+    elif INDEX_NAME not in given:
+        raise _missing(INDEX_NAME)
+
+
+def describe_model(files: ModelFiles) -> Checkpoint:
+    """Judge a whole checkpoint: every check there is short of loading it. Raises SecateurError with the code that fits."""
+    check_names(files.sizes)
+    for name, size in files.sizes.items():
+        refuse_magic(name, files.read(name, 0, min(size, MAGIC_BYTES)))
+    config = _read_object(files, "config.json", MAX_CONFIG_BYTES)
+    checkpoint = describe_checkpoint(config, _tensors(files))
+    family = checkpoint.family
+    for entry in family.required_files:
+        one_of = (entry,) if isinstance(entry, str) else entry
+        if not any(name in files.sizes for name in one_of):
+            raise _missing(" or ".join(one_of))
+    for name in files.sizes:
+        if not name.endswith((".safetensors", INDEX_NAME)) and name not in family.files:
+            raise _unexpected(name, f"{family.name} checkpoints do not have it")
+    _check_inputs(files, checkpoint, config)
+    return checkpoint
+
+
+def _check_inputs(files: ModelFiles, checkpoint: Checkpoint, config: Mapping[str, Any]) -> None:
+    """Of the files that say how inputs are made, those that are there."""
+
+    def settings(name: str) -> dict[str, Any] | None:
+        return _read_object(files, name, MAX_CONFIG_BYTES) if name in files.sizes else None
+
+    processor = settings(PROCESSOR)
+    preprocessor = preprocessor_settings(processor, settings(PREPROCESSOR))
+    if checkpoint.family.preprocessors:
+        if preprocessor is None:
+            raise _missing(f"{PREPROCESSOR} or {PROCESSOR}")
+        file = PROCESSOR if processor is not None and preprocessor in processor.values() else PREPROCESSOR
+        check_preprocessor(checkpoint, config, preprocessor, file)
+    check_tokenizer(checkpoint, config, settings(TOKENIZER_CONFIG), files.sizes)
+
+
+@contextmanager
+def about(name: str) -> Iterator[None]:
+    """Says of which file an error speaks that was raised by code that knows bytes only."""
+    try:
+        yield
+    except SecateurError as error:
+        item = ErrorItem(pointer=name, code=error.code, detail=error.detail)
+        raise SecateurError(error.code, f"{name}: {error.detail}", error.errors or (item,)) from None
+
+
+def check_json(name: str, data: bytes, max_bytes: int) -> dict[str, Any]:
+    """A JSON file of a checkpoint: an object within bounds that brings no code. Raises CONFIG_INVALID or CODE_REFUSED."""
+    try:
+        value = load_object(data, max_bytes)
+    except UnsafeJsonError as error:
+        item = ErrorItem(pointer=name, code=ErrorCode.CONFIG_INVALID, detail=str(error))
+        raise SecateurError(ErrorCode.CONFIG_INVALID, f"{name} {error}.", (item,)) from None
+    if name != INDEX_NAME:
+        check_settings(name, value)
+    return value
+
+
+def _read_object(files: ModelFiles, name: str, max_bytes: int) -> dict[str, Any]:
+    return check_json(name, files.read(name, 0, min(files.sizes[name], max_bytes + 1)), max_bytes)
+
+
+def _tensors(files: ModelFiles) -> dict[str, TensorInfo]:
+    if WEIGHTS_NAME in files.sizes:
+        return _header(files, WEIGHTS_NAME)
+    index = _read_object(files, INDEX_NAME, MAX_INDEX_BYTES)
+    shards = shard_names(index)
+    for name in shards:
+        if name not in files.sizes:
+            raise _missing(name)
+    for name in files.sizes:
+        if SHARD_NAME.fullmatch(name) and name not in shards:
+            raise _unexpected(name, f"{INDEX_NAME} does not name it")
+    return merge_shards(index, {name: _header(files, name) for name in shards})
+
+
+def _header(files: ModelFiles, name: str) -> dict[str, TensorInfo]:
+    size = files.sizes[name]
+    with about(name):
+        first = files.read(name, 0, min(size, LENGTH_BYTES))
+        return parse_header(files.read(name, 0, LENGTH_BYTES + header_length(first, size)), size)
+
+
+def _missing(name: str) -> SecateurError:
+    item = ErrorItem(pointer=name, code=ErrorCode.FILE_MISSING, detail="needed and not there")
+    return SecateurError(ErrorCode.FILE_MISSING, f"{name} is missing. Declare and upload it with the others.", (item,))
+
+
+def _unexpected(name: str, reason: str) -> SecateurError:
+    item = ErrorItem(pointer=name, code=ErrorCode.FILE_UNEXPECTED, detail=reason)
+    return SecateurError(ErrorCode.FILE_UNEXPECTED, f"{name} does not belong here: {reason}.", (item,))

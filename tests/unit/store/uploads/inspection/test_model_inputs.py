@@ -1,0 +1,131 @@
+"""The files that say how a checkpoint's inputs are made: whose they are, and whether those that are needed are there."""
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import transformers
+
+from api_schemas.enums import Head, Modality
+from api_schemas.errors import ErrorCode, SecateurError
+from api_schemas.results.widths import AttentionWidths
+from checkpoints.describe import Checkpoint
+from checkpoints.families import AST
+from checkpoints.families.base import Architecture
+from checkpoints.files.preprocessing import TYPE_KEYS, preprocessor_settings
+from checkpoints.sizes.accounting import ModelShape
+from store.uploads.inspection.model_inputs import check_preprocessor, check_tokenizer
+
+
+def checkpoint(modality: Modality, head: Head, *preprocessors: str) -> Checkpoint:
+    family = replace(AST, modality=modality, preprocessors=preprocessors, preprocessor_keys=())
+    architecture = Architecture(task="", head=head, auto_class="")
+    empty: Any = ModelShape.model_construct()
+    return Checkpoint(family, "BertModel", architecture, (), False, empty, AttentionWidths.model_construct())
+
+
+def refusal(check: Any, *arguments: Any) -> SecateurError:
+    with pytest.raises(SecateurError) as caught:
+        check(*arguments)
+    return caught.value
+
+
+WHISPER = checkpoint(Modality.AUDIO, Head.SEQUENCE_TO_SEQUENCE, "WhisperFeatureExtractor")
+VIT = checkpoint(Modality.IMAGE, Head.CLASSIFICATION, "ViTImageProcessor")
+BERT = checkpoint(Modality.TEXT, Head.EMBEDDING)
+
+
+def test_settings_lie_in_either_file() -> None:
+    settings = {"feature_extractor_type": "WhisperFeatureExtractor"}
+    assert preprocessor_settings({"feature_extractor": settings}, {"other": 1}) == settings
+    assert preprocessor_settings({"processor_class": "WhisperProcessor"}, settings) == settings
+    assert preprocessor_settings(None, None) is None
+
+
+def test_the_extractor_is_the_familys_own() -> None:
+    check_preprocessor(WHISPER, {}, {"feature_extractor_type": "WhisperFeatureExtractor"}, "processor_config.json")
+    error = refusal(
+        check_preprocessor, WHISPER, {}, {"feature_extractor_type": "ASTFeatureExtractor"}, "processor_config.json"
+    )
+    assert error.code is ErrorCode.CONFIG_INVALID
+    assert error.errors[0].pointer == "processor_config.json/feature_extractor_type"
+    assert refusal(check_preprocessor, WHISPER, {}, {}, "x").code is ErrorCode.CONFIG_INVALID
+
+
+def test_old_image_processors_name_no_class() -> None:
+    check_preprocessor(VIT, {}, {"size": 224}, "preprocessor_config.json")
+    check_preprocessor(VIT, {}, {"image_processor_type": "ViTImageProcessor"}, "preprocessor_config.json")
+    other = {"image_processor_type": "CLIPImageProcessor"}
+    assert refusal(check_preprocessor, VIT, {}, other, "preprocessor_config.json").code is ErrorCode.CONFIG_INVALID
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "vocab.txt", "vocab.json"])
+def test_any_vocabulary_will_do(name: str) -> None:
+    check_tokenizer(BERT, {"model_type": "bert"}, None, {name: 1})
+
+
+def test_a_checkpoint_that_reads_or_writes_text_needs_a_vocabulary() -> None:
+    for needing in (BERT, WHISPER, checkpoint(Modality.AUDIO, Head.CTC)):
+        assert refusal(check_tokenizer, needing, {}, {}, {"config.json": 1}).code is ErrorCode.FILE_MISSING
+    check_tokenizer(checkpoint(Modality.AUDIO, Head.CLASSIFICATION), {}, None, {"config.json": 1})
+
+
+@pytest.mark.parametrize(
+    ("model_type", "named", "allowed"),
+    [
+        ("bert", "BertTokenizer", True),
+        ("bert", "BertTokenizerFast", True),
+        ("bert", "TokenizersBackend", True),
+        ("bert", None, True),
+        ("bert", "RobertaTokenizer", False),
+        ("bert", "OwnTokenizer", False),
+        ("hubert", "Wav2Vec2CTCTokenizer", True),
+        ("hubert", "PreTrainedTokenizerFast", False),
+        ("bert", ["BertTokenizer"], False),
+    ],
+)
+def test_the_tokenizer_is_of_the_models_line(model_type: str, named: Any, allowed: bool) -> None:
+    arguments = (BERT, {"model_type": model_type}, {"tokenizer_class": named}, {"tokenizer.json": 1})
+    if allowed:
+        check_tokenizer(*arguments)
+    else:
+        error = refusal(check_tokenizer, *arguments)
+        assert error.code is ErrorCode.CONFIG_INVALID
+        assert error.errors[0].pointer == "tokenizer_config.json/tokenizer_class"
+
+
+@pytest.mark.parametrize(
+    "extractor",
+    [
+        *("ASTFeatureExtractor", "Wav2Vec2FeatureExtractor", "WhisperFeatureExtractor", "ClapFeatureExtractor"),
+        *("ViTImageProcessorPil", "DeiTImageProcessorPil"),
+    ],
+)
+def test_what_transformers_writes_of_its_own_passes(extractor: str) -> None:
+    settings = json.loads(getattr(transformers, extractor)().to_json_string())
+    modality = Modality.IMAGE if "Image" in extractor else Modality.AUDIO
+    model = checkpoint(modality, Head.EMBEDDING, *(str(settings[key]) for key in TYPE_KEYS if key in settings))
+    check_preprocessor(model, {}, settings, "preprocessor_config.json")
+
+
+@pytest.mark.parametrize(
+    ("model", "settings", "key"),
+    [
+        (WHISPER, {"n_fft": -1}, "n_fft"),
+        (WHISPER, {"hop_length": 10**9}, "hop_length"),
+        (WHISPER, {"n_samples": 1.5}, "n_samples"),
+        (WHISPER, {"dither": "much"}, "dither"),
+        (WHISPER, {"download": "https://example.org"}, "download"),
+        (WHISPER, {"mel_filters": [[[1.0]]]}, "mel_filters"),
+        (VIT, {"size": {"height": 10**9}}, "size"),
+        (VIT, {"size": {"height": {"height": 2}}}, "size"),
+        (VIT, {"resample": 99}, "resample"),
+        (VIT, {"image_mean": [0.5] * 5}, "image_mean"),
+        (VIT, {"custom_backend": True}, "custom_backend"),
+    ],
+)
+def test_other_settings_are_refused_by_their_name(model: Checkpoint, settings: dict[str, Any], key: str) -> None:
+    kind = {"feature_extractor_type": "WhisperFeatureExtractor"} if model is WHISPER else {}
+    error = refusal(check_preprocessor, model, {}, kind | settings, "preprocessor_config.json")
+    assert (error.code, error.errors[0].pointer) == (ErrorCode.CONFIG_INVALID, f"preprocessor_config.json/{key}")
