@@ -12,7 +12,7 @@ from typing import Any
 
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
 from api_schemas.results.widths import AttentionWidths
-from checkpoints.config.judge import CheckpointConfig, read_config
+from checkpoints.config.checkpoint_config import CheckpointConfig, read_config
 from checkpoints.families import Architecture, Family, Layout
 from checkpoints.files.safe_json import UnsafeJsonError, load_object
 from checkpoints.files.safetensors_header import DTYPE_BYTES, TensorInfo, read_header

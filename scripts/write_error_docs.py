@@ -6,7 +6,7 @@ from pathlib import Path
 from api_schemas import errors
 from api_schemas.api.error_titles import ERROR_TEXTS
 from api_schemas.errors import ErrorCode
-from service.responses.problems import status_of
+from service.problems import status_of
 
 # Only the worker can find these out: they end a job and are never the status of a response.
 _ONLY_OF_JOBS = {

@@ -11,10 +11,7 @@ from fastapi import APIRouter, FastAPI
 from prometheus_client import CollectorRegistry
 from starlette.concurrency import run_in_threadpool
 
-from service import metrics, server_logs
-from service.access import scopes
-from service.core.resources import V1
-from service.dependencies import Services
+from service import dependencies, metrics, problems, server_logs
 from service.middleware.authentication import Authenticate
 from service.middleware.body_limit import BodyLimit
 from service.middleware.head import HeadAsGet
@@ -24,8 +21,9 @@ from service.middleware.request_shape import RequestShape
 from service.openapi import docs_page, document
 from service.page.answers import PageAnswers
 from service.page.routers import install as install_page
-from service.responses import problems
+from service.paths import V1
 from service.routes import api_keys, audit, checkpoints, datasets, events, health, jobs, models, resumable, webhooks
+from service.services import Services
 from service.shutdown import on_shutdown
 from store.settings import Settings, get_settings
 
@@ -79,5 +77,5 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     docs_page.install(app)
     problems.install(app)
     # Last, so that no route is added unseen.
-    document.install(app, tuple(scopes.declared(app)))
+    document.install(app, tuple(dependencies.declared(app)))
     return app

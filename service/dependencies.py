@@ -1,63 +1,102 @@
-"""What every call needs: settings, database, artifacts, made once a process, and who calls. Handed to routes as a dependency
-(service/access/scopes.py)."""
+"""What a key must allow: every route below /v1 says it in the type of its `services`, and nowhere else.
 
-import threading
-from dataclasses import dataclass, field
+`def cancel_job(services: ToWriteJobs, …)`: the key needs the scope `jobs:write`. The OpenAPI document is written from
+the same declaration, and the service does not start with a route that has none.
+"""
 
-from sqlalchemy.orm import Session
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Annotated
 
-from api_schemas.enums import AuditAction
-from service.access.caller import ANYBODY, Caller
-from service.access.failed_attempts import FailedAttempts
-from service.access.rate_limits import RateLimits
-from service.responses.event_streams import EventStreams
+from fastapi import Depends, FastAPI, Request
+from fastapi.routing import APIRoute, iter_route_contexts
+from starlette.concurrency import run_in_threadpool
+
+from api_schemas.enums import AuditAction, AuditOutcome, KeyScope
+from api_schemas.errors import ErrorCode, SecateurError
+from service.access.caller import Caller
+from service.middleware.authentication import CALLER_KEY
+from service.services import Services
 from store.access import audit
-from store.database.connection import Database
-from store.files.artifacts import Artifacts
-from store.jobs.queue_positions import QueuePositions
-from store.settings import Settings
+
+PUBLIC = frozenset(
+    {
+        *("/healthz", "/readyz", "/docs", "/docs/assets/{path}", "/openapi.json"),
+        *("/static/{version}/{name}", "/signin", "/signout"),
+    }
+)
+"""Routes that need no key."""
 
 
 @dataclass(frozen=True)
-class Services:
-    """Safe to share between threads."""
+class RequiresScope:
+    """The dependency that hands out `Services`. Raises FORBIDDEN where the key has none of `any_of`."""
 
-    settings: Settings
-    database: Database
-    artifacts: Artifacts
-    rate_limits: RateLimits
-    failed_attempts: FailedAttempts
-    streams: EventStreams
-    """Of events; used on the event loop alone."""
-    queue_positions: QueuePositions
-    """In the queue."""
-    waking: threading.Lock = field(default_factory=threading.Lock)
-    """Held by the one thread that publishes: a broker that does not answer costs no more than that one."""
-    wake_wanted: threading.Event = field(default_factory=threading.Event)
-    caller: Caller = ANYBODY
-    """Of the request that these are handed to."""
+    any_of: tuple[KeyScope, ...]
 
-    @classmethod
-    def of(cls, settings: Settings) -> "Services":
-        database = Database(settings.database_url)
-        artifacts, streams = Artifacts(settings.artifacts_url), EventStreams(settings, database)
-        queue_positions = QueuePositions(database, settings.failure_cap)
-        return cls(
-            settings,
-            database,
-            artifacts,
-            RateLimits.of(settings),
-            FailedAttempts.of(settings),
-            streams,
-            queue_positions,
-        )
+    async def __call__(self, request: Request) -> Services:
+        # Not a plain function: FastAPI would send every call through a thread for it.
+        shared: Services = request.app.state.services
+        caller: Caller = getattr(request.state, CALLER_KEY)
+        services = replace(shared, caller=caller)
+        if caller.scopes.isdisjoint(self.any_of):
+            await run_in_threadpool(_note_refusal, services, request)
+            raise SecateurError(ErrorCode.FORBIDDEN, f"The key lacks the scope {' or '.join(self.any_of)}.")
+        return services
 
-    @property
-    def tenant(self) -> str:
-        """Whose rows the request may reach."""
-        return self.caller.tenant
 
-    def note(self, session: Session, action: AuditAction, object_id: str) -> None:
-        """Put the change that `session` makes into the audit log, under the caller's name."""
-        caller = self.caller
-        audit.record(session, caller.tenant, action, object_id, key_id=caller.key_id, request_id=caller.request_id)
+ToWriteModels = Annotated[Services, Depends(RequiresScope((KeyScope.MODELS_WRITE,)))]
+"""Uploads, of models and of datasets."""
+ToWriteJobs = Annotated[Services, Depends(RequiresScope((KeyScope.JOBS_WRITE,)))]
+ToReadJobs = Annotated[Services, Depends(RequiresScope((KeyScope.JOBS_READ, KeyScope.JOBS_WRITE)))]
+"""Who submits a job may watch it."""
+ToReadUploads = Annotated[
+    Services, Depends(RequiresScope((KeyScope.MODELS_WRITE, KeyScope.JOBS_WRITE, KeyScope.JOBS_READ)))
+]
+ToAdminister = Annotated[Services, Depends(RequiresScope((KeyScope.ADMIN,)))]
+ToLookAround = Annotated[Services, Depends(RequiresScope(tuple(KeyScope)))]
+"""Any valid key."""
+
+
+async def _public_services(request: Request) -> Services:
+    services: Services = request.app.state.services
+    return services
+
+
+Public = Annotated[Services, Depends(_public_services)]
+"""For the routes in PUBLIC: nobody in particular asks."""
+
+
+def declared(app: FastAPI) -> Iterator[tuple[str, frozenset[str], tuple[KeyScope, ...]]]:
+    """Path, methods and the scopes of which one is needed, of every route that is not in PUBLIC."""
+    for context in iter_route_contexts(app.routes):
+        path = context.path_format
+        if path is None or path in PUBLIC:
+            continue
+        route = context.original_route
+        needed = [
+            dependency.call.any_of
+            for dependency in (route.dependant.dependencies if isinstance(route, APIRoute) else ())
+            if isinstance(dependency.call, RequiresScope)
+        ]
+        if len(needed) != 1:
+            raise RuntimeError(
+                f"{path} must say once what a key needs to call it: give its `services` a type of service/dependencies.py."
+            )
+        yield path, frozenset(context.methods or ()), needed[0]
+
+
+def _note_refusal(services: Services, request: Request) -> None:
+    """Only of calls that would have changed something."""
+    operation = getattr(request.scope.get("route"), "operation_id", None)
+    if operation in set(AuditAction):
+        with services.database.write() as session:
+            audit.record(
+                session,
+                services.tenant,
+                AuditAction(operation),
+                None,
+                key_id=services.caller.key_id,
+                request_id=services.caller.request_id,
+                outcome=AuditOutcome.FORBIDDEN,
+            )

@@ -7,8 +7,9 @@ A small process of its own, without torch. Every task is idempotent: two beats, 
 
 import logging
 
+from store import retention
 from store.database.connection import Database
-from store.files import orphans, retention
+from store.files import orphans
 from store.files.artifacts import Artifacts
 from store.jobs import jobs, transitions
 from store.outbound.client import OutboundClient

@@ -2,9 +2,9 @@
 
 from api_schemas.enums import Head, Modality
 from checkpoints.families.base import Architecture, Config, Family, Layout, UnusableConfigError
-from checkpoints.families.config_keys import PATCHES
+from checkpoints.families.config_fields import PATCHES
 from checkpoints.families.encoder import EncoderSizes, encoder, head_width, label_count
-from checkpoints.families.patches import OLD_NAMES, names, norms, pair
+from checkpoints.families.patch_encoder import OLD_NAMES, names, norms, pair
 
 
 def _patches(config: Config) -> int:
@@ -73,11 +73,11 @@ AST = Family(
         "max_length": 1024,
         "num_mel_bins": 128,
     },
-    config_keys=PATCHES,
+    config_fields=PATCHES,
     required_files=("config.json", "preprocessor_config.json"),
     optional_files=("README.md",),
     preprocessors=("ASTFeatureExtractor",),
-    preprocessor_keys=("max_length", "num_mel_bins"),
+    preprocessor_fields=("max_length", "num_mel_bins"),
     saved_names=((), OLD_NAMES),
     other_tensors=_other_tensors,
     heads_key="num_attention_heads",

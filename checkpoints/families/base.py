@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Any
 
 from api_schemas.enums import Head, Modality
-from checkpoints.config_values import Rule
+from checkpoints.config_rules import Rule
 from checkpoints.sizes.shape import AttentionShape, FeedForwardShape
 
 Config = Mapping[str, Any]
@@ -120,7 +120,7 @@ class Family:
     optional_files: tuple[str, ...] = ()
     preprocessors: tuple[str, ...] = ()
     """Types in preprocessor_config.json that make this family's inputs; empty where it needs no such file."""
-    preprocessor_keys: tuple[str, ...] = ()
+    preprocessor_fields: tuple[str, ...] = ()
     """Keys that config.json and preprocessor_config.json must agree on: the size of an input."""
     saved_names: tuple[tuple[tuple[str, str], ...], ...] = ((),)
     """Every way in which transformers has named this family's tensors in files: replacements (pattern, by what) in the names of
@@ -141,7 +141,7 @@ class Family:
     without custom code, with attention as it was or uniform."""
     refused: Mapping[str, tuple[Any, str]] = field(default_factory=dict)
     """Config keys with the one value that is supported, and what to say of any other."""
-    config_keys: Mapping[str, Rule] = field(default_factory=dict)
+    config_fields: Mapping[str, Rule] = field(default_factory=dict)
     """Config keys that nothing here reads, beside those of any class, with what each may be: allowed, like those of `defaults`,
     `refused` and `head_dim_key`, and no others."""
     while_engaged: Mapping[str, Any] = field(default_factory=dict)

@@ -4,10 +4,10 @@ from functools import partial
 
 from api_schemas.enums import Head, Modality
 from checkpoints.families.base import Architecture, Config, Family, Layout, UnusableConfigError
-from checkpoints.families.config_keys import TEXT
+from checkpoints.families.config_fields import TEXT
 from checkpoints.families.encoder import EncoderNames, EncoderSizes, encoder, head_width, label_count
-from checkpoints.families.text import OTHER_FILES, TOKENS, text_classes
-from checkpoints.files.preprocessing import VOCABULARIES
+from checkpoints.families.text_encoder import OTHER_FILES, TOKENS, text_classes
+from checkpoints.files.preprocessor_files import VOCABULARIES
 
 DEFAULTS = {
     "vocab_size": 30522,
@@ -108,7 +108,7 @@ def _family(name: str, architectures: dict[str, Architecture], *, roberta: bool)
         architectures=architectures,
         layout=partial(_layout, roberta=roberta),
         defaults=DEFAULTS,
-        config_keys=TEXT,
+        config_fields=TEXT,
         required_files=("config.json", VOCABULARIES),
         optional_files=OTHER_FILES,
         other_tensors=partial(_other_tensors, roberta=roberta),

@@ -16,11 +16,11 @@ from checkpoints.families.base import (
     Layout,
     UnusableConfigError,
 )
-from checkpoints.families.config_keys import CLAP as CONFIG_KEYS
+from checkpoints.families.config_fields import CLAP as CONFIG_KEYS
 from checkpoints.families.encoder import MAX_LAYERS, head_width
-from checkpoints.families.patches import pair
-from checkpoints.families.text import OTHER_FILES
-from checkpoints.families.waveform import REQUIRED_FILES
+from checkpoints.families.patch_encoder import pair
+from checkpoints.families.text_encoder import OTHER_FILES
+from checkpoints.families.waveform_encoder import REQUIRED_FILES
 from checkpoints.sizes.shape import AttentionShape, FeedForwardShape
 
 
@@ -174,7 +174,7 @@ CLAP = Family(
         "qkv_bias": True,
         "enable_patch_layer_norm": True,
     },
-    config_keys=CONFIG_KEYS,
+    config_fields=CONFIG_KEYS,
     required_files=REQUIRED_FILES,
     optional_files=OTHER_FILES,
     preprocessors=("ClapFeatureExtractor",),

@@ -2,10 +2,10 @@
 
 from api_schemas.enums import Head, Modality
 from checkpoints.families.base import Architecture, Config, Family, Layout
-from checkpoints.families.config_keys import DISTILLED, TEXT
+from checkpoints.families.config_fields import DISTILLED, TEXT
 from checkpoints.families.encoder import EncoderNames, EncoderSizes, encoder, head_width, label_count
-from checkpoints.families.text import OTHER_FILES, TOKENS, text_classes
-from checkpoints.files.preprocessing import VOCABULARIES
+from checkpoints.families.text_encoder import OTHER_FILES, TOKENS, text_classes
+from checkpoints.files.preprocessor_files import VOCABULARIES
 
 
 def _names(prefix: str) -> EncoderNames:
@@ -76,7 +76,7 @@ DISTILBERT = Family(
         "hidden_dim": 3072,
         "max_position_embeddings": 512,
     },
-    config_keys={**TEXT, **DISTILLED},
+    config_fields={**TEXT, **DISTILLED},
     required_files=("config.json", VOCABULARIES),
     optional_files=OTHER_FILES,
     other_tensors=_other_tensors,

@@ -2,10 +2,10 @@
 
 from api_schemas.enums import Head, Modality
 from checkpoints.families.base import Architecture, Config, Family, Layout, UnusableConfigError
-from checkpoints.families.config_keys import PATCHES
+from checkpoints.families.config_fields import PATCHES
 from checkpoints.families.encoder import EncoderSizes, encoder, head_width, label_count
-from checkpoints.families.patches import OLD_NAMES, names, norms, pair
-from checkpoints.files.preprocessing import PREPROCESSOR, PROCESSOR
+from checkpoints.families.patch_encoder import OLD_NAMES, names, norms, pair
+from checkpoints.files.preprocessor_files import PREPROCESSOR, PROCESSOR
 
 DEFAULTS = {
     "hidden_size": 768,
@@ -84,7 +84,7 @@ def _family(name: str, architectures: dict[str, Architecture]) -> Family:
         architectures=architectures,
         layout=_layout,
         defaults=DEFAULTS,
-        config_keys=PATCHES,
+        config_fields=PATCHES,
         required_files=("config.json", (PREPROCESSOR, PROCESSOR)),
         optional_files=("README.md",),
         # Either reads images for either: DeiT without distillation is published as a ViT.

@@ -8,9 +8,9 @@ from typing import Any
 
 from api_schemas.enums import Head, Modality
 from checkpoints.families.base import Architecture, Config, Family, Layout, UnusableConfigError
-from checkpoints.families.config_keys import WAVEFORM
-from checkpoints.families.text import OTHER_FILES
-from checkpoints.families.waveform import (
+from checkpoints.families.config_fields import WAVEFORM
+from checkpoints.families.text_encoder import OTHER_FILES
+from checkpoints.families.waveform_encoder import (
     DEFAULTS,
     PREPROCESSORS,
     REFUSED,
@@ -72,7 +72,7 @@ def _family(
         architectures=waveform_classes(stock, prefix),
         layout=layout,
         defaults={**DEFAULTS, **defaults},
-        config_keys=WAVEFORM,
+        config_fields=WAVEFORM,
         required_files=REQUIRED_FILES,
         optional_files=OTHER_FILES,
         preprocessors=PREPROCESSORS,

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 from api_schemas.enums import Modality
 from checkpoints.families.base import Architecture, AttentionKind, AttentionSite, Config, Family, Layout
-from checkpoints.families.config_keys import WAVEFORM
-from checkpoints.families.text import OTHER_FILES
-from checkpoints.families.waveform import (
+from checkpoints.families.config_fields import WAVEFORM
+from checkpoints.families.text_encoder import OTHER_FILES
+from checkpoints.families.waveform_encoder import (
     DEFAULTS,
     PREPROCESSORS,
     REFUSED,
@@ -50,7 +50,7 @@ WAVLM = Family(
     architectures=waveform_classes("WavLM", "wavlm."),
     layout=_layout,
     defaults={**DEFAULTS, "do_stable_layer_norm": False, "num_buckets": 320, "max_bucket_distance": 800},
-    config_keys=WAVEFORM,
+    config_fields=WAVEFORM,
     required_files=REQUIRED_FILES,
     optional_files=OTHER_FILES,
     preprocessors=PREPROCESSORS,

@@ -11,10 +11,10 @@ from checkpoints.families.base import (
     Layout,
     UnusableConfigError,
 )
-from checkpoints.families.config_keys import WHISPER as CONFIG_KEYS
+from checkpoints.families.config_fields import WHISPER as CONFIG_KEYS
 from checkpoints.families.encoder import MAX_LAYERS, head_width
-from checkpoints.families.text import OTHER_FILES
-from checkpoints.families.waveform import REQUIRED_FILES
+from checkpoints.families.text_encoder import OTHER_FILES
+from checkpoints.families.waveform_encoder import REQUIRED_FILES
 from checkpoints.sizes.shape import AttentionShape, FeedForwardShape
 
 DECODER_TOKENS = 64
@@ -137,7 +137,7 @@ WHISPER = Family(
         "max_target_positions": 448,
         "vocab_size": 51865,
     },
-    config_keys=CONFIG_KEYS,
+    config_fields=CONFIG_KEYS,
     required_files=(*REQUIRED_FILES, ("tokenizer.json", "vocab.json")),
     optional_files=(*OTHER_FILES, "generation_config.json", "normalizer.json"),
     preprocessors=("WhisperFeatureExtractor",),

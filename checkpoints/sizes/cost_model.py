@@ -2,7 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 
+from api_schemas.base import FrozenModel
 from api_schemas.enums import LabelSource, Part, Phase, Split
+from api_schemas.results.metrics import Memory
 from api_schemas.spec.job import JobSettings
 from checkpoints.sizes.shape import ModelShape
 
@@ -87,3 +89,23 @@ def tensor_bytes(spec: JobSettings, shape: ModelShape) -> int:
     trained = spec.finetune.batch_size if spec.finetune else 1
     batch = max(trained, spec.evaluate.batch_size, *spec.evaluate.latency_batch_sizes)
     return 4 * (_TRAINED_COPIES * weights + batch * activations)
+
+
+class PhaseTime(FrozenModel):
+    """Wall time of a phase over a whole job, and its work as `phase_work` counts it."""
+
+    seconds: float
+    work: float
+
+
+class JobCost(FrozenModel):
+    """One finished job."""
+
+    phases: dict[Phase, PhaseTime]
+    outside_seconds: float
+    """Time of the worker outside all phases: inputs fetched, the engine started, files stored."""
+    base: Memory
+    """Before the job's own model and data: libraries, a GPU's context."""
+    peak: Memory
+    tensor_bytes: int
+    """What the memory above the base is taken to be proportional to."""

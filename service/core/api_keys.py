@@ -4,7 +4,7 @@ from api_schemas.api.access import KeyRequest, KeyResource, NewKey
 from api_schemas.api.resources import Page
 from api_schemas.enums import AuditAction
 from service.core import resources
-from service.dependencies import Services
+from service.services import Services
 from store.access import api_keys
 
 

@@ -12,7 +12,7 @@ from api_schemas.errors import ErrorCode, SecateurError
 from api_schemas.spec.inputs import Columns
 from service.core import resources
 from service.core import uploads as core
-from service.dependencies import Services
+from service.services import Services
 from store.database.tables import Upload
 from store.files.artifacts import Artifacts
 from store.uploads import uploads

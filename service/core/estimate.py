@@ -13,12 +13,11 @@ from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
 from api_schemas.results.estimate import JobEstimate
 from api_schemas.spec.job import JobRequest
 from checkpoints.data.split_names import held_out, name_splits
-from checkpoints.planning.step_estimate import estimated_steps
-from checkpoints.sizes.cost_model import phase_work, tensor_bytes
-from checkpoints.sizes.job_cost import JobCost
+from checkpoints.planning.estimates import estimated_steps
+from checkpoints.sizes.cost_model import JobCost, phase_work, tensor_bytes
 from checkpoints.sizes.shape import ModelShape
 from service.core.submit import Accepted
-from service.dependencies import Services
+from service.services import Services
 from store.jobs import job_costs
 from store.jobs.job_costs import RecentJobCosts
 

@@ -9,7 +9,7 @@ from api_schemas.enums import TERMINAL_STATES, AuditAction, JobState
 from api_schemas.errors import ErrorCode, SecateurError
 from api_schemas.results.events import JobEvent
 from service.core import resources
-from service.dependencies import Services
+from service.services import Services
 from store.database.tables import Job
 from store.jobs import deletion, jobs, logs, transitions
 from store.jobs.jobs import JobFilter

@@ -16,7 +16,7 @@ from checkpoints.sizes.shape import ModelShape
 from service.core import resources
 from service.core.complete import StoredFiles
 from service.core.uploads import require_kept
-from service.dependencies import Services
+from service.services import Services
 from store.database.tables import JobStep, Upload, UploadFile
 from store.files.model_buckets import BucketFolder, parse_buckets
 from store.jobs import jobs

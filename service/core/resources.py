@@ -23,13 +23,13 @@ from checkpoints.describe import Checkpoint
 from checkpoints.planning.feasibility import max_sparsity
 from checkpoints.sizes import accounting
 from checkpoints.sizes.shape import ModelShape
+from service.paths import V1
 from store.access import api_keys
 from store.database.paging import Rows
 from store.database.tables import ApiKey, AuditRow, Job, JobStep, ResumableUpload, Upload, UploadFile
 from store.settings import Settings
 
 T = TypeVar("T")
-V1 = "/v1"
 
 
 def file(row: UploadFile) -> UploadedFile:
@@ -132,7 +132,7 @@ def checkpoint(row: JobStep, expires_at: datetime | None) -> CheckpointResource:
 
 
 def upload_expires_at(row: Upload, settings: Settings) -> datetime | None:
-    """As store/files/retention.py will."""
+    """As store/retention.py will."""
     kept = {UploadState.OPEN: settings.open_upload_seconds, UploadState.READY: settings.upload_retention_seconds}
     return _later(row.created_at, kept.get(row.state))
 

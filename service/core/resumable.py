@@ -23,7 +23,7 @@ from api_schemas import ids
 from api_schemas.enums import AuditAction
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
 from service.core import uploads
-from service.dependencies import Services
+from service.services import Services
 from store.database.paging import Rows
 from store.database.tables import ResumableUpload, UploadFile
 from store.uploads import resumable

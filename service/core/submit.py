@@ -17,7 +17,7 @@ from checkpoints.planning.feasibility import check_feasible
 from checkpoints.task_rules import check_exports, check_labels, check_layout
 from service.core import model_source
 from service.core.model_source import ModelSource
-from service.dependencies import Services
+from service.services import Services
 from store.access import quotas
 from store.database.tables import Job
 from store.jobs import jobs

@@ -9,7 +9,7 @@ from starlette.concurrency import run_in_threadpool
 from api_schemas.api.resources import UploadedFile, UploadRequest
 from api_schemas.enums import AuditAction, UploadState
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
-from service.dependencies import Services
+from service.services import Services
 from store.access import quotas
 from store.database.tables import Upload, UploadFile
 from store.jobs import deletion

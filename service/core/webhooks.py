@@ -12,7 +12,7 @@ from api_schemas.api.webhooks import (
 from api_schemas.enums import AuditAction
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
 from service.core import resources
-from service.dependencies import Services
+from service.services import Services
 from store.database.tables import Webhook, WebhookDelivery
 from store.outbound.client import OutboundClient
 from store.outbound.url_rules import UrlRules

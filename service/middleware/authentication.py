@@ -6,13 +6,12 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api_schemas.errors import ErrorCode, SecateurError
+from service.access import cookies
 from service.access.caller import ANYBODY, Caller
 from service.access.sessions import CSRF_HEADER, CSRF_KEY, check_own_page
-from service.core.resources import V1
-from service.dependencies import Services
-from service.page import cookies
-from service.page.addresses import needs_caller
-from service.responses.problems import answer_to
+from service.paths import V1, needs_caller
+from service.problems import answer_to
+from service.services import Services
 from store.access import api_keys, sessions
 from store.database.tables import ApiKey
 
@@ -23,7 +22,7 @@ class Authenticate:
     """ASGI middleware: below /v1 and on the pages nobody gets further without a valid key (setting `auth`), over the tenant's
     rate, or from an address that sent too many keys that were none.
 
-    `request.state.caller` is set there, for service/access/scopes.py. What lies elsewhere is public.
+    `request.state.caller` is set there, for service/dependencies.py. What lies elsewhere is public.
     """
 
     def __init__(self, app: ASGIApp, services: Services) -> None:

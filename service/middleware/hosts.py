@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api_schemas.errors import ErrorCode, SecateurError
-from service.responses.problems import problem
+from service.problems import problem
 from store.settings import Settings
 
 _AUTHORITY = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\[\]:/@\s]+)(?::\d+)?")

@@ -5,7 +5,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api_schemas.errors import ErrorCode, SecateurError
-from service.responses.problems import problem
+from service.problems import problem
 
 MAX_HEADERS = 100
 """How many; together they have at most the 16 KiB that the HTTP library reads."""

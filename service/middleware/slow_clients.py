@@ -16,7 +16,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from api_schemas.api.error_titles import ERROR_TEXTS
 from api_schemas.errors import ErrorCode, Problem
-from service.responses.problems import MEDIA_TYPE, status_of
+from service.problems import MEDIA_TYPE, status_of
 from store.settings import get_settings
 
 LOOKS = 4

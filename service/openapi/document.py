@@ -10,7 +10,7 @@ from api_schemas.api.error_titles import ERROR_TEXTS
 from api_schemas.enums import KeyScope
 from api_schemas.errors import ErrorCode, Problem
 from service.openapi.examples.answers import PREVIEW, answers
-from service.responses.problems import MEDIA_TYPE, status_of
+from service.problems import MEDIA_TYPE, status_of
 
 TITLE = "Secateur"
 SUMMARY = "Makes transformer checkpoints smaller and faster by structured pruning of attention."
@@ -123,7 +123,7 @@ def _headers(status: int | str, codes: list[ErrorCode]) -> dict[str, Any]:
 
 
 def install(app: FastAPI, needed: Sequence[tuple[str, frozenset[str], tuple[KeyScope, ...]]]) -> None:
-    """Make `app` serve this document; `needed`: path, methods, and scopes of which a key needs one (service/access/scopes.py)."""
+    """Make `app` serve this document; `needed`: path, methods, and scopes of which a key needs one (service/dependencies.py)."""
 
     def document() -> dict[str, Any]:
         if app.openapi_schema is None:

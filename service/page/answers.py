@@ -9,9 +9,9 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api_schemas.errors import Problem
-from service.page.addresses import is_page, local_path
 from service.page.rendering import answer
-from service.responses.problems import MEDIA_TYPE, answer_to
+from service.paths import is_page, local_path
+from service.problems import MEDIA_TYPE, answer_to
 
 SECURITY_HEADERS = {
     "Content-Security-Policy": (

@@ -5,8 +5,8 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 
 from api_schemas.ids import JobId
-from service.access.scopes import ToReadJobs
 from service.core import jobs
+from service.dependencies import ToReadJobs
 from service.page.figures import comparison
 from service.page.rendering import answer
 from store.jobs.jobs import JobFilter

@@ -13,13 +13,13 @@ from api_schemas.errors import ErrorCode, SecateurError
 from api_schemas.results import display, parts
 from api_schemas.results.metrics import StepMetrics
 from api_schemas.spec.pruning import SHARE_OF
-from service.access.scopes import ToReadJobs
 from service.core import checkpoints, jobs
-from service.dependencies import Services
+from service.dependencies import ToReadJobs
 from service.page import new
 from service.page.figures import heat_maps, step_curves
 from service.page.rendering import answer, part_wanted
 from service.routes.parameters import JobPath
+from service.services import Services
 
 EVENTS = 100
 LOG_LINES = 500

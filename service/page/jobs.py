@@ -9,8 +9,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from api_schemas.api.labels import LabelSelector
 from api_schemas.enums import TERMINAL_STATES, JobState
-from service.access.scopes import ToReadJobs
 from service.core import jobs
+from service.dependencies import ToReadJobs
 from service.page.rendering import answer, part_wanted
 from service.routes.parameters import Cursor
 from store.jobs.jobs import JobFilter

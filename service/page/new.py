@@ -12,11 +12,11 @@ from api_schemas.spec.inputs import UploadedDataset, UploadedModel
 from api_schemas.spec.job import JobRequest
 from api_schemas.spec.presets import PRESETS
 from api_schemas.spec.pruning import SHARE_OF
-from service.access.scopes import ToReadUploads
 from service.core import resources, uploads
-from service.dependencies import Services
+from service.dependencies import ToReadUploads
 from service.page.rendering import answer
 from service.routes import datasets, models
+from service.services import Services
 
 OFFERED = 100
 MOST_STEPS = 12

@@ -8,13 +8,13 @@ from fastapi.responses import RedirectResponse
 from starlette.concurrency import run_in_threadpool
 
 from api_schemas.errors import ErrorCode, SecateurError
-from service.access.scopes import Public
+from service.access import cookies
 from service.access.sessions import check_own_page, same_origin
-from service.dependencies import Services
-from service.page import cookies
-from service.page.addresses import local_path
+from service.dependencies import Public
 from service.page.rendering import answer
-from service.responses.problems import status_of
+from service.paths import local_path
+from service.problems import status_of
+from service.services import Services
 from store.access import api_keys, sessions
 
 router = APIRouter()

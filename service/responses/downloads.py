@@ -7,10 +7,10 @@ from fastapi import Request, Response
 from fastapi.responses import StreamingResponse
 
 from service.core.archive import StepArchive
-from service.dependencies import Services
 from service.middleware.head import STATE_KEY
+from service.problems import problem
 from service.responses import ranges
-from service.responses.problems import problem
+from service.services import Services
 from store.database.tables import JobStepFile
 
 MEDIA_TYPES = {

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from sqlalchemy.orm import Session
 
 from api_schemas.errors import ErrorCode, SecateurError
-from service.dependencies import Services
+from service.services import Services
 from store.access import idempotency
 from store.access.idempotency import Answer
 

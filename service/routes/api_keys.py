@@ -5,9 +5,10 @@ from fastapi import APIRouter, Response
 from api_schemas.api.access import KeyRequest, KeyResource, NewKey
 from api_schemas.api.resources import Page
 from api_schemas.errors import ErrorCode
-from service.access.scopes import ToAdminister
-from service.core import api_keys, resources
+from service.core import api_keys
+from service.dependencies import ToAdminister
 from service.openapi.document import LOCATION, problems
+from service.paths import V1
 from service.routes.parameters import Cursor, KeyPath, Limit
 
 router = APIRouter(prefix="/keys", tags=["access"])
@@ -24,7 +25,7 @@ router = APIRouter(prefix="/keys", tags=["access"])
 def create_key(services: ToAdminister, request: KeyRequest, response: Response) -> NewKey:
     """For the tenant of the key that asks. The token is in this answer and nowhere else: keep it."""
     key = api_keys.create(services, request)
-    response.headers["Location"] = f"{resources.V1}/keys/{key.id}"
+    response.headers["Location"] = f"{V1}/keys/{key.id}"
     response.headers["Cache-Control"] = "no-store"
     return key
 

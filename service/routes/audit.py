@@ -4,8 +4,8 @@ from fastapi import APIRouter
 
 from api_schemas.api.access import AuditEntry
 from api_schemas.api.resources import Page
-from service.access.scopes import ToAdminister
 from service.core import resources
+from service.dependencies import ToAdminister
 from service.openapi.document import problems
 from service.routes.parameters import Cursor, Limit
 from store.access import audit

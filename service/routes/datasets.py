@@ -8,9 +8,10 @@ from sqlalchemy.orm import Session
 from api_schemas.api.resources import DatasetCompletion, DatasetResource, Page, UploadedFile, UploadRequest
 from api_schemas.errors import ErrorCode
 from api_schemas.spec.inputs import Columns
-from service.access.scopes import ToReadUploads, ToWriteModels
 from service.core import complete, resources, uploads
+from service.dependencies import ToReadUploads, ToWriteModels
 from service.openapi.document import LOCATION, problems
+from service.paths import V1
 from service.responses.idempotency import CODES, REPLAYED, Key, once
 from service.routes.parameters import FILE_BODY, Cursor, DatasetPath, FilePath, Limit, content_length
 from store.access.idempotency import Answer
@@ -64,7 +65,7 @@ def create_dataset(services: ToWriteModels, body: UploadRequest, key: Key, reque
 
     def answer(_: Session, upload: Upload) -> Answer:
         resource = resources.dataset(upload, services.settings)
-        return Answer(201, {"Location": f"{resources.V1}/datasets/{upload.id}"}, resource.model_dump_json())
+        return Answer(201, {"Location": f"{V1}/datasets/{upload.id}"}, resource.model_dump_json())
 
     return once(services, request, key, body, partial(uploads.declare, services, "dataset", body), answer)
 

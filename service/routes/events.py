@@ -10,14 +10,14 @@ from api_schemas.api.resources import Page
 from api_schemas.enums import TERMINAL_STATES
 from api_schemas.errors import ErrorCode
 from api_schemas.results.events import JobEvent
-from service.access.scopes import ToReadJobs
 from service.core import jobs
-from service.dependencies import Services
+from service.dependencies import ToReadJobs
+from service.event_streams import EventStreamResponse
 from service.middleware.head import STATE_KEY
 from service.openapi.document import ETAG, RETRY_AFTER, problems, sometimes
-from service.responses.event_streams import EventStreamResponse
 from service.responses.polling import NOT_MODIFIED, IfNoneMatch, polled
 from service.routes.parameters import JobPath
+from service.services import Services
 
 router = APIRouter(prefix="/jobs/{job_id}/events", tags=["jobs"])
 

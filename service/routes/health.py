@@ -7,9 +7,9 @@ from fastapi import APIRouter, Response
 
 from api_schemas.api.resources import Health, Limits, Quota, Quotas
 from checkpoints.families import FAMILIES
-from service.access.scopes import Public, ToLookAround
+from service.dependencies import Public, ToLookAround
 from service.openapi.document import RETRY_AFTER, problems
-from service.responses.problems import RETRY_SECONDS
+from service.problems import RETRY_SECONDS
 from store.access import quotas
 from store.files.model_buckets import parse_buckets
 from store.queue import broker

@@ -13,9 +13,9 @@ from api_schemas.errors import ErrorCode
 from api_schemas.ids import ModelId
 from api_schemas.results.estimate import JobEstimate, JobPreview
 from api_schemas.spec.job import JobRequest
-from service.access.scopes import ToReadJobs, ToWriteJobs
 from service.core import checkpoints, jobs, resources, submit
 from service.core import estimate as estimates
+from service.dependencies import ToReadJobs, ToWriteJobs
 from service.openapi.document import (
     CONTENT_RANGE,
     ETAG,
@@ -27,6 +27,7 @@ from service.openapi.document import (
     sometimes,
 )
 from service.openapi.examples.requests import JOB_EXAMPLES
+from service.paths import V1
 from service.responses.downloads import file_response
 from service.responses.idempotency import CODES, REPLAYED, Key, once
 from service.responses.polling import NOT_MODIFIED, POLL_SECONDS, IfNoneMatch, polled
@@ -97,7 +98,7 @@ def create_job(
 
     def answer(session: Session, job: Job) -> Answer:
         resource = resources.job(job, (), services.settings, jobs.queue_position(session, services, job))
-        headers = {"Location": f"{resources.V1}/jobs/{job.id}", "Retry-After": str(POLL_SECONDS)}
+        headers = {"Location": f"{V1}/jobs/{job.id}", "Retry-After": str(POLL_SECONDS)}
         return Answer(202, headers, resource.model_dump_json())
 
     # After the answer: a broker that does not answer must not hold it up.

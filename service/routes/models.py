@@ -7,9 +7,10 @@ from sqlalchemy.orm import Session
 
 from api_schemas.api.resources import ModelResource, Page, UploadedFile, UploadRequest
 from api_schemas.errors import ErrorCode
-from service.access.scopes import ToReadUploads, ToWriteModels
 from service.core import complete, resources, uploads
+from service.dependencies import ToReadUploads, ToWriteModels
 from service.openapi.document import LOCATION, problems
+from service.paths import V1
 from service.responses.idempotency import CODES, REPLAYED, Key, once
 from service.routes.parameters import FILE_BODY, Cursor, FilePath, Limit, ModelPath, content_length
 from store.access.idempotency import Answer
@@ -63,7 +64,7 @@ def create_model(services: ToWriteModels, body: UploadRequest, key: Key, request
 
     def answer(_: Session, upload: Upload) -> Answer:
         resource = resources.model(upload, services.settings)
-        return Answer(201, {"Location": f"{resources.V1}/models/{upload.id}"}, resource.model_dump_json())
+        return Answer(201, {"Location": f"{V1}/models/{upload.id}"}, resource.model_dump_json())
 
     return once(services, request, key, body, partial(uploads.declare, services, "model", body), answer)
 

@@ -14,13 +14,14 @@ from starlette.concurrency import run_in_threadpool
 
 from api_schemas.api.resources import Page, ResumableFile
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
-from service.access.scopes import ToReadUploads, ToWriteModels
 from service.core import resources, resumable
-from service.dependencies import Services
+from service.dependencies import ToReadUploads, ToWriteModels
 from service.middleware.head import STATE_KEY
 from service.openapi.document import LOCATION, TUS_RESUMABLE, UPLOAD_EXPIRES, UPLOAD_OFFSET, problems
-from service.responses.problems import answer_to
+from service.paths import V1
+from service.problems import answer_to
 from service.routes.parameters import FILE_BODY, Cursor, DatasetPath, Limit, ModelPath, ResumablePath, content_length
+from service.services import Services
 from store.database.tables import ResumableUpload
 from store.uploads.uploads import UploadKind
 
@@ -264,7 +265,7 @@ def _created(
     services: Services, kind: UploadKind, upload_id: str, length: int, metadata: str, response: Response
 ) -> ResumableFile:
     row = resumable.create(services, kind, upload_id, _file_name(metadata), length)
-    response.headers["Location"] = f"{resources.V1}/uploads/{row.id}"
+    response.headers["Location"] = f"{V1}/uploads/{row.id}"
     response.headers.update(_headers(services, row))
     return resources.resumable_file(row, resumable.expires_at(services, row))
 

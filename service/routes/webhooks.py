@@ -15,9 +15,10 @@ from api_schemas.api.webhooks import (
     WebhookUpdate,
 )
 from api_schemas.errors import ErrorCode
-from service.access.scopes import ToReadJobs, ToWriteJobs
-from service.core import resources, webhooks
+from service.core import webhooks
+from service.dependencies import ToReadJobs, ToWriteJobs
 from service.openapi.document import LOCATION, problems
+from service.paths import V1
 from service.routes.parameters import Cursor, DeliveryPath, Limit, WebhookPath
 
 router = APIRouter(prefix="/webhooks", tags=["webhooks"])
@@ -41,7 +42,7 @@ def create_webhook(services: ToWriteJobs, request: WebhookRequest, response: Res
     Deliveries may come twice and in any order: `webhook-id` tells which are the same.
     """
     webhook = webhooks.create(services, request)
-    response.headers["Location"] = f"{resources.V1}/webhooks/{webhook.id}"
+    response.headers["Location"] = f"{V1}/webhooks/{webhook.id}"
     response.headers["Cache-Control"] = "no-store"
     return webhook
 

@@ -8,8 +8,7 @@ from sqlalchemy.orm import Session
 
 from api_schemas.results.events import Started
 from api_schemas.results.metrics import Memory
-from checkpoints.sizes.cost_model import phase_work
-from checkpoints.sizes.job_cost import JobCost, PhaseTime
+from checkpoints.sizes.cost_model import JobCost, PhaseTime, phase_work
 from store.database.tables import Job, JobCostRow, JobEventRow, JobStep
 
 KEPT = 100

@@ -15,7 +15,7 @@ from starlette.testclient import TestClient
 
 from api_schemas.enums import KeyScope
 from service.app import create_app
-from service.dependencies import Services
+from service.services import Services
 from store.access import api_keys
 from store.database.tables import ApiKey, Base
 from store.settings import Settings

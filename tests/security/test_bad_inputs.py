@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from service.dependencies import Services
+from service.services import Services
 from store.jobs import transitions
 from store.jobs.transitions import Lease, StepFile
 from store.settings import Settings

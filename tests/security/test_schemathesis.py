@@ -22,7 +22,7 @@ import schemathesis
 from schemathesis.config import SchemathesisConfig
 from schemathesis.generation.hypothesis.builder import HypothesisTestConfig, HypothesisTestMode, create_test
 
-from service.dependencies import Services
+from service.services import Services
 from store.jobs import logs, transitions
 from store.jobs.transitions import Lease
 from store.settings import Settings

@@ -19,8 +19,8 @@ from api_schemas.enums import ColumnKind, Granularity, JobState, Phase, UploadSt
 from api_schemas.results.estimate import JobEstimate, JobPreview
 from api_schemas.results.events import JobEvent, Loss, PhaseChanged, StateChanged
 from api_schemas.spec.job import JobRequest
+from checkpoints.planning.estimates import estimated_steps
 from checkpoints.planning.feasibility import max_sparsity
-from checkpoints.planning.step_estimate import estimated_steps
 from checkpoints.sizes import accounting
 from checkpoints.sizes.shape import AttentionShape, FeedForwardShape, ModelShape
 from service.openapi.examples.account_answers import ANSWERS as OTHERS

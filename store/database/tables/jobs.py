@@ -21,7 +21,7 @@ from api_schemas.enums import JobState, Phase
 from api_schemas.results.events import JOB_EVENT_BODY, JobEventBody
 from api_schemas.results.metrics import DataSummary, JobResult, StepMetrics
 from api_schemas.spec.job import JobRequest
-from checkpoints.sizes.job_cost import JobCost
+from checkpoints.sizes.cost_model import JobCost
 from store.database.clock import now
 from store.database.json_columns import PydanticJSON
 from store.database.tables.base import ID_LENGTH, KEY_LENGTH, NAME_LENGTH, Base, Owned

@@ -2,7 +2,7 @@
 
 from api_schemas.errors import ErrorCode, SecateurError
 from checkpoints.describe import MAX_INDEX_BYTES
-from checkpoints.files.preprocessing import MAX_VOCABULARY_BYTES, VOCABULARY_FILES
+from checkpoints.files.preprocessor_files import MAX_VOCABULARY_BYTES, VOCABULARY_FILES
 from checkpoints.files.safetensors_header import LENGTH_BYTES, MAX_HEADER_BYTES, header_length, parse_header
 from checkpoints.files.shards import INDEX_NAME
 from store.uploads.inspection.file_kinds import MAGIC_BYTES, refuse_magic, refused

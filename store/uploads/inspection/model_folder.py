@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
 from checkpoints.describe import MAX_CONFIG_BYTES, MAX_INDEX_BYTES, Checkpoint, describe_checkpoint
 from checkpoints.families import FAMILIES
-from checkpoints.files.preprocessing import PREPROCESSOR, PROCESSOR, TOKENIZER_CONFIG, preprocessor_settings
+from checkpoints.files.preprocessor_files import PREPROCESSOR, PROCESSOR, TOKENIZER_CONFIG, preprocessor_settings
 from checkpoints.files.safe_json import UnsafeJsonError, load_object
 from checkpoints.files.safetensors_header import LENGTH_BYTES, TensorInfo, header_length, parse_header
 from checkpoints.files.shards import INDEX_NAME, SHARD_NAME, WEIGHTS_NAME, merge_shards, shard_names

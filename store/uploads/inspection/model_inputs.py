@@ -5,10 +5,10 @@ from typing import Any
 
 from api_schemas.enums import Modality
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
-from checkpoints.config.guard import refuse_code
-from checkpoints.config.preprocessor_keys import PREPROCESSOR_KEYS
+from checkpoints.config.forbidden_fields import refuse_code
+from checkpoints.config.preprocessor_fields import PREPROCESSOR_FIELDS
 from checkpoints.describe import Checkpoint
-from checkpoints.files.preprocessing import (
+from checkpoints.files.preprocessor_files import (
     TOKENIZER_CONFIG,
     VOCABULARIES,
     needs_tokenizer,
@@ -36,7 +36,7 @@ def check_preprocessor(checkpoint: Checkpoint, config: Config, settings: Config,
     def wrong(key: str, reason: str) -> SecateurError:
         return invalid(file, key, reason)
 
-    rules = PREPROCESSOR_KEYS[family.modality]
+    rules = PREPROCESSOR_FIELDS[family.modality]
     for key, value in settings.items():
         if key not in rules:
             raise wrong(key[:100], "it is no setting of this family's; remove it")
@@ -53,7 +53,7 @@ def check_preprocessor(checkpoint: Checkpoint, config: Config, settings: Config,
         value = settings.get(key, 1.0)
         if type(value) not in (int, float) or not least <= value <= MAX_STATISTIC:
             raise wrong(key, f"a number from {least:g} to {MAX_STATISTIC:g} is needed")
-    for key in family.preprocessor_keys:
+    for key in family.preprocessor_fields:
         model, features = family.value(config, key), settings.get(key, family.defaults[key])
         if type(features) is not int or features != model:
             raise wrong(key, f"config.json says {model}, it says {str(features)[:100]}")

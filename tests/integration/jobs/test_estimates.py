@@ -10,7 +10,7 @@ from sqlalchemy import delete, func, select
 from starlette.testclient import TestClient
 
 from service.app import create_app
-from service.dependencies import Services
+from service.services import Services
 from store.database.tables import JobCostRow
 from store.settings import Settings
 from tests.support.checkpoints.tiny import tiny_data, tiny_model

@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from starlette.testclient import TestClient
 
 from service.app import create_app
-from service.dependencies import Services
+from service.services import Services
 from store.jobs import transitions
 from store.jobs.transitions import Lease, StepFile
 from store.settings import Settings

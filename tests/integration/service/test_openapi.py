@@ -14,7 +14,7 @@ import pytest
 from fastapi import FastAPI
 from jsonschema import Draft202012Validator
 
-from service.dependencies import Services
+from service.services import Services
 from store.settings import Settings
 from tests.integration.service.test_service import operations
 from tests.support.jobs.bench import fake_engine

@@ -12,7 +12,7 @@ from obstore.exceptions import GenericError
 from starlette.testclient import TestClient
 
 from service.app import create_app
-from service.dependencies import Services
+from service.services import Services
 from store.database.connection import Database
 from store.database.tables import OutboxMessage
 from store.queue import broker

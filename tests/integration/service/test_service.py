@@ -10,7 +10,7 @@ from starlette.testclient import TestClient
 from api_schemas.errors import Problem
 from checkpoints.families import FAMILIES
 from service.app import create_app
-from service.dependencies import Services
+from service.services import Services
 from store.settings import Settings
 from tests.integration.service.conftest import problem
 from tests.support.local import local_client

@@ -9,7 +9,7 @@ from sqlalchemy import update
 from standardwebhooks.webhooks import Webhook as Verifier
 from starlette.testclient import TestClient
 
-from service.dependencies import Services
+from service.services import Services
 from store.database.tables import Webhook
 from store.outbound.client import OutboundClient
 from store.outbound.url_rules import UrlRules

@@ -4,7 +4,7 @@ import pytest
 
 from api_schemas.enums import Head
 from api_schemas.errors import ErrorCode, SecateurError
-from checkpoints.config.judge import read_config
+from checkpoints.config.checkpoint_config import read_config
 from checkpoints.families import FAMILIES
 
 REFUSED = [

@@ -8,10 +8,10 @@ import pytest
 from fastapi import Depends, FastAPI
 
 from api_schemas.enums import AuditAction, KeyScope
-from service.access import scopes
-from service.access.scopes import Public, RequiresScope, ToReadJobs, ToWriteJobs
+from service import dependencies
 from service.app import create_app
-from service.dependencies import Services
+from service.dependencies import Public, RequiresScope, ToReadJobs, ToWriteJobs
+from service.services import Services
 from store.settings import Settings
 
 
@@ -36,11 +36,11 @@ def says_once(services: Annotated[Services, Depends(RequiresScope((KeyScope.ADMI
 @pytest.mark.parametrize("endpoint", [says_nothing, says_public, says_twice])
 def test_a_route_that_does_not_say_it_once_keeps_the_service_from_starting(endpoint: Callable[..., Any]) -> None:
     with pytest.raises(RuntimeError, match="/v1/new must say once"):
-        list(scopes.declared(declaring("/v1/new", endpoint)))
+        list(dependencies.declared(declaring("/v1/new", endpoint)))
 
 
 def test_one_that_does_is_known_by_it() -> None:
-    assert list(scopes.declared(declaring("/v1/new", says_once))) == [
+    assert list(dependencies.declared(declaring("/v1/new", says_once))) == [
         ("/v1/new", frozenset({"GET"}), (KeyScope.ADMIN,))
     ]
 

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
 from api_schemas.results.widths import AttentionWidths
-from checkpoints.config.judge import plain_values
+from checkpoints.config.checkpoint_config import plain_values
 from checkpoints.describe import describe_folder
 from checkpoints.families import family_named
 from worker.engine.data.settings import read_config as read_settings

@@ -17,7 +17,7 @@ import soundfile
 from api_schemas.enums import Split
 from api_schemas.results.metrics import DataSummary
 from checkpoints.data.layout import Layout
-from checkpoints.files.preprocessing import PREPROCESSOR, PROCESSOR, TOKENIZER_FILES
+from checkpoints.files.preprocessor_files import PREPROCESSOR, PROCESSOR, TOKENIZER_FILES
 from worker.engine.data.column_files import read_split
 from worker.engine.data.settings import CONFIG
 from worker.engine.data.split import FeatureSplit

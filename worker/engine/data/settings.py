@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from api_schemas.errors import ErrorCode, SecateurError
-from checkpoints.files.preprocessing import PREPROCESSOR, PROCESSOR, preprocessor_settings
+from checkpoints.files.preprocessor_files import PREPROCESSOR, PROCESSOR, preprocessor_settings
 
 CONFIG = "config.json"
 

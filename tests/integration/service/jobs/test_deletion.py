@@ -9,7 +9,7 @@ from sqlalchemy import func, select
 from starlette.testclient import TestClient
 
 from service.app import create_app
-from service.dependencies import Services
+from service.services import Services
 from store.database.tables import JobEventRow, JobLabel, JobLogRow, JobStep
 from store.files import orphans
 from store.jobs import transitions

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from starlette.testclient import TestClient
 
-from service.dependencies import Services
+from service.services import Services
 from tests.integration.service.conftest import claim, commit, problem
 
 WEIGHTS = bytes(range(256)) * 9000  # More than two of the chunks in which artifacts are read.

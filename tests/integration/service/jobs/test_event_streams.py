@@ -11,7 +11,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from api_schemas.results.events import Warned
-from service.dependencies import Services
+from service.services import Services
 from store.database.connection import Database
 from store.database.tenancy import DEFAULT_TENANT
 from store.jobs import jobs, transitions

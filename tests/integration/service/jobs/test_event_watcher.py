@@ -14,8 +14,8 @@ from sqlalchemy import event, insert
 from api_schemas.enums import JobState
 from api_schemas.errors import ErrorCode, SecateurError
 from api_schemas.results.events import StateChanged
-from service.responses import event_streams
-from service.responses.event_streams import EventStreams
+from service import event_streams
+from service.event_streams import EventStreams
 from store.database.connection import Database
 from store.database.tables import Job, JobEventRow
 from store.database.tenancy import DEFAULT_TENANT

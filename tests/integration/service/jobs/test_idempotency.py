@@ -11,12 +11,12 @@ from sqlalchemy import func, select, update
 from starlette.testclient import TestClient
 
 from service.app import create_app
-from service.dependencies import Services
+from service.services import Services
+from store import retention
 from store.access import idempotency
 from store.database.clock import now
 from store.database.tables import IdempotencyKey, Job, OutboxMessage, Upload
 from store.database.tenancy import DEFAULT_TENANT
-from store.files import retention
 from store.jobs import jobs
 from store.settings import Settings
 from tests.integration.service.conftest import problem

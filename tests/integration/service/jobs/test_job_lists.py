@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import update
 from starlette.testclient import TestClient
 
-from service.dependencies import Services
+from service.services import Services
 from store.database.tables import Job
 from store.jobs import transitions
 from tests.integration.service.conftest import Stock, claim, problem

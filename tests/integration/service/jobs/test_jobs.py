@@ -14,8 +14,8 @@ from api_schemas.errors import ErrorCode
 from api_schemas.results.events import Finished
 from api_schemas.results.metrics import JobResult, Scores
 from api_schemas.spec.presets import PRESETS
-from service.dependencies import Services
 from service.openapi.examples.requests import JOB_EXAMPLES
+from service.services import Services
 from store.database.tables import OutboxMessage
 from store.jobs import transitions
 from tests.integration.service.conftest import claim, commit, problem

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from service.dependencies import Services
+from service.services import Services
 from store.database.tables import OutboxMessage
 from store.jobs import logs, transitions
 from store.jobs.transitions import Lease

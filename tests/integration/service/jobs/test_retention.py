@@ -7,10 +7,11 @@ import pytest
 from sqlalchemy import update
 from starlette.testclient import TestClient
 
-from service.dependencies import Services
+from service.services import Services
+from store import retention
 from store.database.clock import now
 from store.database.tables import Job, Upload
-from store.files import orphans, retention
+from store.files import orphans
 from store.jobs import transitions
 from store.settings import Settings
 from tests.integration.service.conftest import Stock, claim, commit, problem

@@ -10,8 +10,8 @@ from starlette.testclient import TestClient
 from api_schemas.api.resources import JobError
 from api_schemas.enums import JobState
 from api_schemas.errors import ErrorCode
-from service.dependencies import Services
 from service.page import answers, static_files
+from service.services import Services
 from store.database.tables import Job
 from store.jobs import logs
 from tests.integration.service.conftest import claim, problem

@@ -13,7 +13,7 @@ from api_schemas.enums import JobState, StopReason
 from api_schemas.results.display import head_sparsity
 from api_schemas.results.events import StepDone
 from api_schemas.results.metrics import JobResult
-from service.dependencies import Services
+from service.services import Services
 from store.database.tables import Job
 from store.jobs import transitions
 from store.jobs.transitions import Lease, StepFile

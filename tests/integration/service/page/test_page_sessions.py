@@ -13,10 +13,10 @@ from starlette.testclient import TestClient
 
 from api_schemas.enums import KeyScope
 from service.app import create_app
-from service.dependencies import Services
+from service.services import Services
+from store import retention
 from store.access import api_keys, sessions
 from store.database.tables import ApiKey, BrowserSession
-from store.files import retention
 from store.settings import Settings
 from tests.integration.service.conftest import problem
 from tests.support.local import local_client

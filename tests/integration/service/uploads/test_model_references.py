@@ -12,12 +12,12 @@ from starlette.testclient import TestClient
 
 from api_schemas.enums import JobState
 from service.app import create_app
-from service.dependencies import Services
+from service.services import Services
+from store import retention
 from store.database.clock import now
 from store.database.connection import Database
 from store.database.tables import Job, JobStep
 from store.database.tenancy import DEFAULT_TENANT
-from store.files import retention
 from store.jobs import jobs, transitions
 from store.settings import Settings
 from tests.integration.service.conftest import claim, commit, problem

@@ -7,7 +7,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from api_schemas.enums import Head, Modality
-from service.dependencies import Services
+from service.services import Services
 from store.database.tables import Upload
 from tests.integration.service.conftest import problem
 from tests.support.uploads import EMBEDDED, LABELS, checkpoint_files, picture, send, table, tone

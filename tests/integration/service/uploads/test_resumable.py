@@ -14,8 +14,9 @@ from starlette.testclient import TestClient
 
 from api_schemas.errors import SecateurError
 from service.core import resumable
-from service.dependencies import Services
-from store.files import orphans, retention
+from service.services import Services
+from store import retention
+from store.files import orphans
 from tests.integration.service.conftest import problem
 from tests.integration.service.uploads.test_uploads import declare, stored
 from tests.support.uploads import checkpoint_files, dataset_files

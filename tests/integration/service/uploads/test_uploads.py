@@ -12,7 +12,7 @@ from starlette.testclient import TestClient
 import store.uploads.uploads
 from api_schemas.api.resources import DeclaredFile, UploadedFile
 from service.core import uploads
-from service.dependencies import Services
+from service.services import Services
 from tests.integration.service.conftest import problem
 from tests.support.uploads import (
     LABELS,

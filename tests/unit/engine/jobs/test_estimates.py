@@ -11,8 +11,8 @@ from api_schemas.enums import Granularity
 from api_schemas.errors import SecateurError
 from api_schemas.spec.job import EngineSpec
 from checkpoints.describe import describe_folder
+from checkpoints.planning.estimates import estimated_steps
 from checkpoints.planning.feasibility import check_feasible
-from checkpoints.planning.step_estimate import estimated_steps
 from checkpoints.sizes import accounting
 from tests.families.folders import model_folder
 from worker.engine.checkpoint.load import load_original

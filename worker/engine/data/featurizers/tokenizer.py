@@ -8,8 +8,8 @@ from typing import Any
 
 import transformers
 
-from checkpoints.config.guard import refuse_code
-from checkpoints.files.preprocessing import TOKENIZER_CONFIG, TOKENIZER_FILES, tokenizer_classes
+from checkpoints.config.forbidden_fields import refuse_code
+from checkpoints.files.preprocessor_files import TOKENIZER_CONFIG, TOKENIZER_FILES, tokenizer_classes
 from worker.engine.data.settings import (
     Settings,
     check_type,

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from checkpoints.data.media import SAMPLING_RATES
-from checkpoints.files.preprocessing import preprocessor_type
+from checkpoints.files.preprocessor_files import preprocessor_type
 from worker.engine.data.settings import check_type, first_line, invalid, read_config, read_preprocessor
 
 SUPPORTED = ("Wav2Vec2FeatureExtractor",)

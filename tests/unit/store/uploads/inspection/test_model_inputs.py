@@ -13,13 +13,13 @@ from api_schemas.results.widths import AttentionWidths
 from checkpoints.describe import Checkpoint
 from checkpoints.families import AST
 from checkpoints.families.base import Architecture
-from checkpoints.files.preprocessing import TYPE_KEYS, preprocessor_settings
+from checkpoints.files.preprocessor_files import TYPE_FIELDS, preprocessor_settings
 from checkpoints.sizes.accounting import ModelShape
 from store.uploads.inspection.model_inputs import check_preprocessor, check_tokenizer
 
 
 def checkpoint(modality: Modality, head: Head, *preprocessors: str) -> Checkpoint:
-    family = replace(AST, modality=modality, preprocessors=preprocessors, preprocessor_keys=())
+    family = replace(AST, modality=modality, preprocessors=preprocessors, preprocessor_fields=())
     architecture = Architecture(task="", head=head, auto_class="")
     empty: Any = ModelShape.model_construct()
     return Checkpoint(family, "BertModel", architecture, (), False, empty, AttentionWidths.model_construct())
@@ -105,7 +105,7 @@ def test_the_tokenizer_is_of_the_models_line(model_type: str, named: Any, allowe
 def test_what_transformers_writes_of_its_own_passes(extractor: str) -> None:
     settings = json.loads(getattr(transformers, extractor)().to_json_string())
     modality = Modality.IMAGE if "Image" in extractor else Modality.AUDIO
-    model = checkpoint(modality, Head.EMBEDDING, *(str(settings[key]) for key in TYPE_KEYS if key in settings))
+    model = checkpoint(modality, Head.EMBEDDING, *(str(settings[key]) for key in TYPE_FIELDS if key in settings))
     check_preprocessor(model, {}, settings, "preprocessor_config.json")
 
 

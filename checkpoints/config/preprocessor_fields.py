@@ -6,7 +6,7 @@ As transformers 4 and 5 write them. What a family needs of them beyond their typ
 from collections.abc import Mapping
 
 from api_schemas.enums import Modality
-from checkpoints.config_values import AnyOf, Boolean, Integer, ListOf, Number, Rule, Sides, String
+from checkpoints.config_rules import AnyOf, Boolean, Integer, ListOf, Number, Rule, Sides, String
 
 _ANY: Mapping[str, Rule] = {
     **dict.fromkeys(
@@ -18,7 +18,7 @@ _ANY: Mapping[str, Rule] = {
 _SIZE = Integer(0, 2**24)
 _NUMBER = Number(-1e9, 1e9, null=True)
 
-PREPROCESSOR_KEYS: Mapping[Modality, Mapping[str, Rule]] = {
+PREPROCESSOR_FIELDS: Mapping[Modality, Mapping[str, Rule]] = {
     Modality.AUDIO: {
         **_ANY,
         **dict.fromkeys(("feature_size", "sampling_rate", "num_mel_bins", "max_length", "hop_length", "n_fft"), _SIZE),

@@ -4,11 +4,11 @@ from sqlalchemy import update
 
 from api_schemas.api.resources import DeclaredFile
 from api_schemas.enums import UploadState
+from store import retention
 from store.database.clock import now
 from store.database.connection import Database
 from store.database.tables import Job, Upload
 from store.database.tenancy import DEFAULT_TENANT
-from store.files import retention
 from store.jobs import jobs, transitions
 from store.jobs.transitions import Lease
 from store.settings import Settings

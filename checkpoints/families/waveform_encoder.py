@@ -5,7 +5,7 @@ from typing import NamedTuple
 from api_schemas.enums import Head
 from checkpoints.families.base import Architecture, Config, Family, Layout, UnusableConfigError
 from checkpoints.families.encoder import EncoderNames, EncoderSizes, encoder, head_width, label_count
-from checkpoints.files.preprocessing import PREPROCESSOR, PROCESSOR
+from checkpoints.files.preprocessor_files import PREPROCESSOR, PROCESSOR
 
 SAMPLES = 5 * 16_000
 """A clip may have any length: costs are those of five seconds at 16 kHz, a short sentence."""

@@ -9,7 +9,7 @@ PREPROCESSOR = "preprocessor_config.json"
 # What transformers 5 saves of a processor with a tokenizer: the same settings, one level down.
 PROCESSOR = "processor_config.json"
 _PARTS = ("feature_extractor", "image_processor")
-TYPE_KEYS = ("image_processor_type", "feature_extractor_type")
+TYPE_FIELDS = ("image_processor_type", "feature_extractor_type")
 
 TOKENIZER_CONFIG = "tokenizer_config.json"
 # Any one of them has the words; merges.txt stands beside vocab.json.
@@ -40,7 +40,7 @@ def preprocessor_settings(processor: Mapping[str, Any] | None, preprocessor: Map
 
 def preprocessor_type(settings: Mapping[str, Any]) -> Any:
     """The class that the settings name; None where they name none, as image processors' did not before transformers 4.25."""
-    return next((settings[key] for key in TYPE_KEYS if settings.get(key) is not None), None)
+    return next((settings[key] for key in TYPE_FIELDS if settings.get(key) is not None), None)
 
 
 def tokenizer_classes(model_type: str) -> tuple[str, ...]:

@@ -10,8 +10,8 @@ from pydantic import ValidationError
 from api_schemas.enums import Granularity, Part, TargetKind
 from api_schemas.errors import SecateurError
 from api_schemas.spec.pruning import Pruning
+from checkpoints.planning.estimates import estimate_widths
 from checkpoints.planning.feasibility import check_feasible, least_channels, least_heads, least_neurons, smallest_cut
-from checkpoints.planning.width_estimate import estimate_widths
 from checkpoints.sizes.cost_unit import CostUnit
 from checkpoints.sizes.shape import FeedForwardShape, ModelShape
 from tests.support.checkpoints.shapes import equal_shape

@@ -2,7 +2,7 @@
 
 from api_schemas.enums import Head
 from checkpoints.families.base import Architecture
-from checkpoints.files.preprocessing import PROCESSOR, TOKENIZER_FILES
+from checkpoints.files.preprocessor_files import PROCESSOR, TOKENIZER_FILES
 
 TOKENS = 128
 """A text may have any length up to the model's positions: costs are those of a paragraph of so many tokens."""

@@ -1,6 +1,9 @@
-"""Which addresses are the page's, and which of them need a caller."""
+"""Which addresses are the API's and which the page's, and which of those need a caller."""
 
-_OTHERS = ("/v1", "/docs", "/openapi.json", "/healthz", "/readyz", "/metrics")
+V1 = "/v1"
+"""Below it lies the API."""
+
+_OTHERS = (V1, "/docs", "/openapi.json", "/healthz", "/readyz", "/metrics")
 _OPEN = ("/static/", "/signin", "/signout")
 _KEPT = ("/", "/new", "/compare")
 

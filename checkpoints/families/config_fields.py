@@ -7,7 +7,7 @@ support another key, add it where it belongs, with a rule.
 
 from collections.abc import Mapping
 
-from checkpoints.config_values import AnyOf, Boolean, Integer, ListOf, Null, Number, Numbering, OneOf, Rule, String
+from checkpoints.config_rules import AnyOf, Boolean, Integer, ListOf, Null, Number, Numbering, OneOf, Rule, String
 
 # transformers' names of activation functions; any other ends its loader.
 ACTIVATIONS = (

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from api_schemas.enums import Balance, Granularity, Layout, Part, Scope, TargetKind
+from api_schemas.results.estimate import EstimatedStep
 from api_schemas.results.widths import AttentionWidths
 from api_schemas.spec.pruning import Pruning
 from checkpoints.planning.feasibility import (
@@ -17,7 +18,8 @@ from checkpoints.planning.feasibility import (
     least_heads,
     least_neurons,
 )
-from checkpoints.planning.schedule import share_of_neurons
+from checkpoints.planning.schedule import share_of_neurons, step_targets
+from checkpoints.sizes import accounting
 from checkpoints.sizes.cost_unit import SIDES, CostUnit
 from checkpoints.sizes.shape import ModelShape
 
@@ -175,3 +177,25 @@ def _of_heads(heads: int, width: int, blocks: int, pruning: Pruning) -> list[int
         return [width - blocks * pruning.align] * heads
     each, more = divmod(blocks, heads)
     return [width - (each + (head < more)) * pruning.align for head in range(heads)]
+
+
+def estimated_steps(shape: ModelShape, pruning: Pruning, file_bytes: int) -> tuple[EstimatedStep, ...]:
+    """The original and every step of the schedule. `file_bytes`: of the original's safetensors files, headers included."""
+    targets = step_targets(shape, shape.dense, pruning)
+    models = [(0.0, shape.dense), *((target, estimate_widths(shape, pruning, target)) for target in targets)]
+    headers = max(0, file_bytes - accounting.weight_bytes(shape, shape.dense))
+    return tuple(
+        EstimatedStep(
+            step=number,
+            requested=target,
+            attention_sparsity=accounting.attention_sparsity(shape, widths),
+            ffn_sparsity=accounting.feed_forward_sparsity(shape, widths),
+            attention_parameters=accounting.attention_parameters(shape, widths),
+            feed_forward_parameters=accounting.feed_forward_parameters(shape, widths),
+            total_parameters=accounting.total_parameters(shape, widths),
+            flops=accounting.total_flops(shape, widths),
+            weight_bytes=accounting.weight_bytes(shape, widths),
+            file_bytes=accounting.weight_bytes(shape, widths) + headers,
+        )
+        for number, (target, widths) in enumerate(models)
+    )

@@ -7,7 +7,7 @@ import pytest
 import transformers
 
 from api_schemas.errors import ErrorCode, SecateurError
-from checkpoints.config.judge import allowed_keys, read_config
+from checkpoints.config.checkpoint_config import allowed_fields, read_config
 from checkpoints.families import FAMILIES, Family
 
 CLASSES = [(family, name) for family in FAMILIES for name in family.architectures]
@@ -283,7 +283,7 @@ def test_an_unknown_key_is_refused_by_its_name(name: str) -> None:
 def test_no_key_takes_just_anything(family: Family, name: str) -> None:
     """A nested object means nothing to any of them but the labels."""
     base = written(name, whole=True)
-    for key in allowed_keys(family) - {"id2label", "label2id", "model_type", "architectures"}:
+    for key in allowed_fields(family) - {"id2label", "label2id", "model_type", "architectures"}:
         code = refusal(base | {key: {"a": {"b": [1e400]}}}).code
         assert code in (ErrorCode.CONFIG_INVALID, ErrorCode.CODE_REFUSED), key
 

@@ -4,10 +4,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
-from checkpoints.families.config_keys import ATTENTION
+from checkpoints.families.config_fields import ATTENTION
 
 # Read by transformers: each names code, asks for the permission to run it, or redirects what is loaded.
-CODE_KEYS = frozenset(
+CODE_FIELDS = frozenset(
     {
         "auto_map",
         "code_revision",
@@ -21,7 +21,7 @@ CODE_KEYS = frozenset(
     }
 )
 # An attention implementation may be a hub repository with compiled kernels; only the built-in ones are let through.
-ATTENTION_KEYS = frozenset({"attn_implementation", "_attn_implementation", "_attn_implementation_internal"})
+ATTENTION_FIELDS = frozenset({"attn_implementation", "_attn_implementation", "_attn_implementation_internal"})
 # Weights stored in a form that cannot be cut; adapters without their base model.
 STORAGE_KEYS = frozenset({"compression_config", "peft_config", "peft_type", "quantization_config"})
 
@@ -33,7 +33,7 @@ def refuse_code(config: Mapping[str, Any], file_name: str = "config.json") -> No
     for path, key, value in _entries(config, file_name):
         if value is None or value is False or value == {}:
             continue
-        if key in CODE_KEYS or (key in ATTENTION_KEYS and value not in ATTENTION):
+        if key in CODE_FIELDS or (key in ATTENTION_FIELDS and value not in ATTENTION):
             code.append(ErrorItem(pointer=path, code=ErrorCode.CODE_REFUSED, detail=f"`{key}` is not allowed"))
         elif key in STORAGE_KEYS:
             storage.append(ErrorItem(pointer=path, code=ErrorCode.CONFIG_INVALID, detail=f"`{key}` is not supported"))

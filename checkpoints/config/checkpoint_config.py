@@ -6,9 +6,9 @@ from typing import Any, NoReturn
 
 from api_schemas.enums import Head
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
-from checkpoints.config.guard import ATTENTION_KEYS, refuse_code
+from checkpoints.config.forbidden_fields import ATTENTION_FIELDS, refuse_code
 from checkpoints.families import FAMILIES, Architecture, Family, Layout, UnusableConfigError, family_of
-from checkpoints.families.config_keys import ANY
+from checkpoints.families.config_fields import ANY
 
 MAX_SIZE = 2**20
 MAX_PARTS = 64
@@ -70,7 +70,7 @@ def plain_values(config: Mapping[str, Any]) -> dict[str, Any]:
     name the folder once lay, is for whoever loads it to say.
     """
     return {
-        key: value for key, value in config.items() if key not in {*ATTENTION_KEYS, "_name_or_path", "name_or_path"}
+        key: value for key, value in config.items() if key not in {*ATTENTION_FIELDS, "_name_or_path", "name_or_path"}
     }
 
 
@@ -96,7 +96,7 @@ def _check_values(family: Family, config: Mapping[str, Any]) -> None:
     """Every key the family reads has a usable value, so that its formulas neither divide by zero nor overflow."""
     for key, default in family.defaults.items():
         _check_value(key, config.get(key, default), default)
-    rules = {**ANY, **family.config_keys}
+    rules = {**ANY, **family.config_fields}
     for key in config:
         rule = None if key in family.defaults else rules.get(key)
         if rule is not None and not rule.allows(config[key]):
@@ -111,7 +111,7 @@ def _check_values(family: Family, config: Mapping[str, Any]) -> None:
 
 def _check_keys(family: Family, config: Mapping[str, Any]) -> None:
     """Nothing but what is known: what a loader might do with another key is not ours to guess."""
-    unknown = sorted(set(config) - allowed_keys(family))
+    unknown = sorted(set(config) - allowed_fields(family))
     if unknown:
         items = tuple(
             ErrorItem(
@@ -124,10 +124,10 @@ def _check_keys(family: Family, config: Mapping[str, Any]) -> None:
         raise SecateurError(ErrorCode.CONFIG_INVALID, detail, items)
 
 
-def allowed_keys(family: Family) -> frozenset[str]:
+def allowed_fields(family: Family) -> frozenset[str]:
     """Every key that a configuration of this family may have."""
     head_dim = {family.head_dim_key} if family.head_dim_key else set()
-    return frozenset({*ANY, *family.config_keys, *family.defaults, *family.refused, *head_dim, "id2label"})
+    return frozenset({*ANY, *family.config_fields, *family.defaults, *family.refused, *head_dim, "id2label"})
 
 
 def _check_value(key: str, value: Any, default: Any) -> None:

@@ -1,0 +1,63 @@
+"""What every call needs: settings, database, artifacts, made once a process, and who calls. Handed to routes as a dependency
+(service/dependencies.py)."""
+
+import threading
+from dataclasses import dataclass, field
+
+from sqlalchemy.orm import Session
+
+from api_schemas.enums import AuditAction
+from service.access.caller import ANYBODY, Caller
+from service.access.failed_attempts import FailedAttempts
+from service.access.rate_limits import RateLimits
+from service.event_streams import EventStreams
+from store.access import audit
+from store.database.connection import Database
+from store.files.artifacts import Artifacts
+from store.jobs.queue_positions import QueuePositions
+from store.settings import Settings
+
+
+@dataclass(frozen=True)
+class Services:
+    """Safe to share between threads."""
+
+    settings: Settings
+    database: Database
+    artifacts: Artifacts
+    rate_limits: RateLimits
+    failed_attempts: FailedAttempts
+    streams: EventStreams
+    """Of events; used on the event loop alone."""
+    queue_positions: QueuePositions
+    """In the queue."""
+    waking: threading.Lock = field(default_factory=threading.Lock)
+    """Held by the one thread that publishes: a broker that does not answer costs no more than that one."""
+    wake_wanted: threading.Event = field(default_factory=threading.Event)
+    caller: Caller = ANYBODY
+    """Of the request that these are handed to."""
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Services":
+        database = Database(settings.database_url)
+        artifacts, streams = Artifacts(settings.artifacts_url), EventStreams(settings, database)
+        queue_positions = QueuePositions(database, settings.failure_cap)
+        return cls(
+            settings,
+            database,
+            artifacts,
+            RateLimits.of(settings),
+            FailedAttempts.of(settings),
+            streams,
+            queue_positions,
+        )
+
+    @property
+    def tenant(self) -> str:
+        """Whose rows the request may reach."""
+        return self.caller.tenant
+
+    def note(self, session: Session, action: AuditAction, object_id: str) -> None:
+        """Put the change that `session` makes into the audit log, under the caller's name."""
+        caller = self.caller
+        audit.record(session, caller.tenant, action, object_id, key_id=caller.key_id, request_id=caller.request_id)
