@@ -25,7 +25,7 @@ from api_schemas.errors import ErrorCode, SecateurError
 from api_schemas.spec.job import EngineSpec
 from benchmarks.latency import timed
 from benchmarks.race.machine import describe
-from benchmarks.race.track import Track, lay
+from benchmarks.race.setup import Setup, load_setup
 from checkpoints.planning.feasibility import check_feasible
 from checkpoints.sizes import accounting
 from worker.engine.checkpoint.load import LoadedModel
@@ -59,27 +59,27 @@ Row = dict[str, Any]
 class Bench:
     """The model, the data, and what is scored once and cut many times."""
 
-    track: Track
+    setup: Setup
     clips: int | None
     """Of validation; None: all."""
 
     def cutting(self, pruning: Mapping[str, Any], seed: int = 0) -> Cutting:
         """By the preset `best` in one step, but for what `pruning` says."""
         values = {"schedule": {"steps": 1}, **pruning}
-        values["calibration"] = {"samples": self.track.calibration_samples, **values.get("calibration", {})}
+        values["calibration"] = {"samples": self.setup.calibration_samples, **values.get("calibration", {})}
         if values.get("criterion") is Criterion.TAYLOR:
             values["calibration"] |= {"labels": "data"}
         spec = EngineSpec.model_validate({"pruning": values, "finetune": None, "seed": seed})
-        track = self.track
-        check_feasible(track.described.shape, track.dense.widths, spec.pruning)
+        setup = self.setup
+        check_feasible(setup.described.shape, setup.dense.widths, spec.pruning)
         quiet = Reporter(lambda _event: None, 1, {})
-        return Cutting(spec, track.described, track.data, track.task, track.device, quiet)
+        return Cutting(spec, setup.described, setup.data, setup.task, setup.device, quiet)
 
     def scored(self, cutting: Cutting) -> Scored:
         """Once for all targets that cut the same parts: a share changes nothing in a score."""
         pruning = cutting.spec.pruning
         by = (pruning.criterion, pruning.basis, tuple(sorted(pruning.cuts)), pruning.compensation, cutting.spec.seed)
-        return self.track.once(by, lambda: cutting.score(self.track.dense, 1))
+        return self.setup.once(by, lambda: cutting.score(self.setup.dense, 1))
 
     def cut(self, pruning: Mapping[str, Any], seed: int = 0) -> LoadedModel:
         """One cut at the target's whole share."""
@@ -88,14 +88,14 @@ class Bench:
 
     def accuracy(self, loaded: LoadedModel, role: Split = Split.VALIDATION) -> float:
         """On the clips that are looked at; TEST is whole."""
-        split = self.track.split(role)
+        split = self.setup.split(role)
         if role is Split.VALIDATION and self.clips is not None:
             split = split.drawn(self.clips, 0)
-        return evaluate(loaded.model, split, self.track.task, batch_size=32, device=self.track.device).metric or 0.0
+        return evaluate(loaded.model, split, self.setup.task, batch_size=32, device=self.setup.device).metric or 0.0
 
     def gone(self, loaded: LoadedModel) -> Row:
         """Shares of the original that have gone, by what they are of."""
-        shape, widths = self.track.described.shape, loaded.widths
+        shape, widths = self.setup.described.shape, loaded.widths
         dense = shape.dense
         shares = (
             accounting.attention_sparsity(shape, widths),
@@ -138,10 +138,10 @@ def by_ridge(bench: Bench) -> Iterator[Row]:
             cutting = bench.cutting(asked)
             scored, pruning = bench.scored(cutting), cutting.spec.pruning
             assert scored.samples is not None
-            widths, shape = scored.loaded.widths, bench.track.described.shape
+            widths, shape = scored.loaded.widths, bench.setup.described.shape
             kept = choose(scored.scores, widths, shape, pruning, share=pruning.target.share, neurons=scored.neurons)
             smaller = cutting.apply(scored, kept, refit=False)
-            batches = calibration.batches(scored.samples, bench.track.device)
+            batches = calibration.batches(scored.samples, bench.setup.device)
             refit_outputs(scored.loaded, smaller, (inputs for inputs, _ in batches), ridges)
             row[name] = bench.accuracy(smaller)
         yield row
@@ -149,7 +149,7 @@ def by_ridge(bench: Bench) -> Iterator[Row]:
 
 def by_part(bench: Bench) -> Iterator[Row]:
     """The same share of the whole model, taken where the spec allows it."""
-    shape = bench.track.described.shape
+    shape = bench.setup.described.shape
     dense = shape.dense
     for kind, share in ((kind, share) for kind in ("parameters", "flops") for share in (0.5, 0.65, 0.8)):
         inside = {
@@ -179,12 +179,12 @@ def by_part(bench: Bench) -> Iterator[Row]:
 
 def by_latency(bench: Bench, seconds: float, test: bool) -> Iterator[Row]:
     """Dense and cut in turn, beside what FLOPs promise; with one thread in the process's own time: neighbours disturb it less."""
-    track, shape = bench.track, bench.track.described.shape
-    models = {"dense": track.dense, **{name: bench.cut(asked) for name, asked in TIMED.items()}}
+    setup, shape = bench.setup, bench.setup.described.shape
+    models = {"dense": setup.dense, **{name: bench.cut(asked) for name, asked in TIMED.items()}}
     clock = 1 if torch.get_num_threads() == 1 else 0
     speedups = {}
     for size in (1, 8):
-        inputs = inputs_of(track.split(Split.VALIDATION), size, track.dense.model, track.device)
+        inputs = inputs_of(setup.split(Split.VALIDATION), size, setup.dense.model, setup.device)
         times = timed([loaded.model for loaded in models.values()], inputs, seconds)[..., clock]
         speedups[size] = np.median(times[:, :1] / times, axis=0)
     for number, (name, loaded) in enumerate(models.items()):
@@ -220,13 +220,13 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", default=["criteria", "ridge", "parts", "latency"])
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    track = lay(
+    setup = load_setup(
         arguments.model, arguments.data, arguments.cache, device="cpu",
         calibration_samples=arguments.calibration, measured_samples=None,
     )  # fmt: skip
-    bench = Bench(track, arguments.clips)
-    looked_at = arguments.clips or len(track.split(Split.VALIDATION))
-    dense = bench.accuracy(track.dense)
+    bench = Bench(setup, arguments.clips)
+    looked_at = arguments.clips or len(setup.split(Split.VALIDATION))
+    dense = bench.accuracy(setup.dense)
     print(f"validation, {looked_at} clips; dense: {dense:.1%}", flush=True)
     tables = {
         "criteria": partial(by_criterion, bench),
@@ -234,7 +234,7 @@ def main() -> None:
         "parts": partial(by_part, bench),
         "latency": partial(by_latency, bench, arguments.seconds, arguments.test),
     }
-    results: dict[str, Any] = {"clips": looked_at, "dense": dense, "machine": describe(track.device)}
+    results: dict[str, Any] = {"clips": looked_at, "dense": dense, "machine": describe(setup.device)}
     for name in arguments.only:
         start = time.monotonic()
         rows: list[Row] = []

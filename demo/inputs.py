@@ -12,8 +12,7 @@ import torch
 from rich.console import Console
 
 from api_schemas.errors import SecateurError
-from demo import cache, keywords, phonemes, score, train
-from demo.failure import DemoError
+from demo import DemoError, cache, keywords, phonemes, score, train
 from secateur.client.files import packing
 
 ROOT = Path(".demo")

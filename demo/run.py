@@ -21,8 +21,7 @@ from rich.console import Console
 
 from api_schemas.enums import Criterion
 from api_schemas.spec.recovery import Finetune
-from demo import inputs, score
-from demo.failure import DemoError
+from demo import DemoError, inputs, score
 from demo.results import Outcome, save, show
 from demo.service import running_service
 from secateur import Job, Secateur

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from demo.failure import DemoError
+from demo import DemoError
 
 START_SECONDS = 120.0
 STOP_SECONDS = 90.0

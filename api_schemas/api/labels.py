@@ -19,7 +19,7 @@ LabelSelector = Annotated[str, StringConstraints(pattern=f"^{_KEY}(={_VALUE})?$"
 """`team=speech`: the label has this value. `team`: there is such a label."""
 
 
-def selected(selector: str) -> tuple[str, str | None]:
+def parse_selector(selector: str) -> tuple[str, str | None]:
     """Key and value of a LabelSelector; None where any value will do."""
     key, equals, value = selector.partition("=")
     return key, value if equals else None

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.api.connection import Answer, Connection
+from benchmarks.api.fixtures import Fixtures
 from benchmarks.api.load import Timed, in_turn
 from benchmarks.api.page import page
 from benchmarks.api.servers import Server, serving
-from benchmarks.api.stock import Stock
 from benchmarks.api.streams import listen
 from benchmarks.api.transfer import Weights, download, upload
 from tests.support.servers.databases import valkey_server
@@ -33,12 +33,12 @@ LIMIT_SECONDS = 60.0
 """An event has to have reached every stream by then."""
 
 
-async def requests(ours: Server, bare: Server, stock: Stock, seconds: float) -> dict[str, Any]:
+async def requests(ours: Server, bare: Server, fixtures: Fixtures, seconds: float) -> dict[str, Any]:
     """Jobs submitted and polled a second, and the slowest of a hundred."""
-    body = json.dumps(stock.job).encode()
+    body = json.dumps(fixtures.job).encode()
     made = {}
     for server, path in ((ours, "/v1/jobs"), (bare, "/jobs")):
-        made[server.port] = f"{path}/{(await _ask(server, 'POST', path, stock.job)).json()['id']}"
+        made[server.port] = f"{path}/{(await _ask(server, 'POST', path, fixtures.job)).json()['id']}"
 
     async def poll(connection: Connection, path: str) -> int:
         return (await connection.ask("GET", path)).status
@@ -86,14 +86,14 @@ async def _ask(server: Server, method: str, path: str, body: Any = None) -> Answ
     return answer
 
 
-async def transfers(ours: Server, bare: Server, stock: Stock, size: int) -> dict[str, Any]:
+async def transfers(ours: Server, bare: Server, fixtures: Fixtures, size: int) -> dict[str, Any]:
     """Up and down, ours and bare in turn; the best time of each, since a disk has other things to do."""
     weights = Weights(size)
     up: dict[str, list[float]] = {"ours": [], "bare": []}
     down: dict[str, list[float]] = {"ours": [], "bare": []}
     growth = {"up": 0.0, "down": 0.0}
     for _ in range(TRANSFERS):
-        declared = stock.declaration(weights)
+        declared = fixtures.declaration(weights)
         made = await _ask(ours, "POST", "/v1/models", declared)
         place = f"/v1/models/{made.json()['id']}"
         found = await upload(ours, f"{place}/files/model.safetensors", weights)
@@ -101,7 +101,7 @@ async def transfers(ours: Server, bare: Server, stock: Stock, size: int) -> dict
         growth["up"] = max(growth["up"], found.growth_mib)
         up["bare"].append((await upload(bare, "/files/large", weights)).seconds)
         await _ask(ours, "DELETE", place)
-    path = await asyncio.to_thread(stock.large_step, weights)
+    path = await asyncio.to_thread(fixtures.large_step, weights)
     for _ in range(TRANSFERS):
         found = await download(ours, path, size)
         down["ours"].append(found.seconds)
@@ -122,14 +122,16 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     began = time.monotonic()
     with ExitStack() as scope:
         folder = Path(scope.enter_context(tempfile.TemporaryDirectory(prefix="api-", dir=arguments.folder)))
-        stock = Stock(folder, scope.enter_context(valkey_server()))
-        ours = scope.enter_context(serving("service.app:create_app", stock.environment, folder / "ours.log", *BOUNDED))
+        fixtures = Fixtures(folder, scope.enter_context(valkey_server()))
+        ours = scope.enter_context(
+            serving("service.app:create_app", fixtures.environment, folder / "ours.log", *BOUNDED)
+        )
         bare_environment = {"BARE_DATABASE": f"sqlite:///{folder}/bare.db", "BARE_FOLDER": str(folder / "bare")}
         bare = scope.enter_context(serving("benchmarks.api.bare:create_app", bare_environment, folder / "bare.log"))
-        stock.fill(ours.url)
-        found = asyncio.run(requests(ours, bare, stock, arguments.seconds))
-        found["transfer"] = asyncio.run(transfers(ours, bare, stock, 4 * int(arguments.gib * 2**28)))
-        jobs = stock.queue(10)
+        fixtures.fill(ours.url)
+        found = asyncio.run(requests(ours, bare, fixtures, arguments.seconds))
+        found["transfer"] = asyncio.run(transfers(ours, bare, fixtures, 4 * int(arguments.gib * 2**28)))
+        jobs = fixtures.queue(10)
         found["streams"] = vars(asyncio.run(listen(ours, jobs, arguments.streams, LIMIT_SECONDS)))
     found["goals"] = {
         "polling": found["poll"]["throughput"] >= GOALS["polling"],

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.families import small, tiny
+from benchmarks.families import small_models, tiny_models
 from benchmarks.families.errors import errors
 from benchmarks.families.page import page, right_table, time_table
 from benchmarks.families.speed import speeds
@@ -29,7 +29,7 @@ BOUND = 1e-5
 def measure(only: str) -> dict[str, Any]:
     """Everything, of the classes whose names hold `only`."""
     start = time.monotonic()
-    chosen = [example for example in tiny.MODELS if only in example.id]
+    chosen = [example for example in tiny_models.MODELS if only in example.id]
     with tempfile.TemporaryDirectory(prefix="families-") as scratch:
         checked = errors(chosen, Path(scratch))
     right = [
@@ -38,7 +38,7 @@ def measure(only: str) -> dict[str, Any]:
     ]
     print("\n".join(right_table(right)), "", sep="\n", flush=True)
     timed: list[dict[str, Any]] = []
-    for example in (example for example in small.MODELS if only in example.id):
+    for example in (example for example in small_models.MODELS if only in example.id):
         begun = time.monotonic()
         milliseconds, cuts = speeds(example)
         of_cuts = {

@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 
 from benchmarks.families.examples import Example
+from benchmarks.families.fresh_process import Packaged, load_in_fresh_process
 from benchmarks.families.reference import answer, cut_by, distance, keeps, masked
-from benchmarks.families.strangers import Packaged, load_as_strangers
 from worker.engine.checkpoint.load import load_original
 from worker.engine.checkpoint.save import save_checkpoint
 
@@ -52,7 +52,7 @@ def errors(examples: Sequence[Example], scratch: Path) -> list[Errors]:
         auto_class = example.model_spec.family.architectures[example.name].auto_class
         packages.append(Packaged(folder, auto_class, inputs, cut))
         found.append((distance(cut, expected), distance(dense, cut), time.monotonic() - start))
-    loaded_again = load_as_strangers(packages, scratch)
+    loaded_again = load_in_fresh_process(packages, scratch)
     return [
         Errors(masked=error, changed=changed, round_trip=loaded_again[str(package.folder)]["error"], seconds=seconds)
         for package, (error, changed, seconds) in zip(packages, found, strict=True)

@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.faults.drill import Drill, Outcome
-from benchmarks.faults.stack import rig
+from benchmarks.faults.stack import running_stack
 from benchmarks.race.machine import describe
 from tests.support.checkpoints.tiny import tiny_data, tiny_model
 
@@ -42,7 +42,7 @@ def main(argv: list[str] | None = None) -> int:
     began = time.monotonic()
     with ExitStack() as scope:
         folder = arguments.logs or Path(scope.enter_context(tempfile.TemporaryDirectory(prefix="faults-")))
-        stack = scope.enter_context(rig(folder, arguments.server))
+        stack = scope.enter_context(running_stack(folder, arguments.server))
         drill = Drill(stack, tiny_model(), tiny_data())
         outcome = drill.run(arguments.kills, arguments.seed, weights, say=lambda line: print(line, flush=True))
     seconds = time.monotonic() - began

@@ -1,4 +1,4 @@
-"""The faults, each a function of the rig: it breaks something and returns; the service mends itself, or does not.
+"""The faults, each a function of the stack: it breaks something and returns; the service mends itself, or does not.
 
 What it returns are the process numbers of the workers whose work it has ended.
 """

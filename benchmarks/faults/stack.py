@@ -1,6 +1,6 @@
 """The production stack on one machine, every program a process of its own that is started again when it dies.
 
-with rig(folder, "postgresql") as stack:
+with running_stack(folder, "postgresql") as stack:
     stack.signal("worker-1", signal.SIGKILL)
 """
 
@@ -167,7 +167,7 @@ class Stack:
 
 
 @contextmanager
-def rig(
+def running_stack(
     folder: Path, server: Server, environments: Mapping[str, Mapping[str, str]] | None = None, **settings: Any
 ) -> Iterator[Stack]:
     """A stack with everything below `folder`; ended, whatever happened, with the block."""

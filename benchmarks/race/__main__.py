@@ -16,9 +16,9 @@ from benchmarks.race.cells import Store
 from benchmarks.race.minilm import benchmark
 from benchmarks.race.results import plot, tables
 from benchmarks.race.results.summary import summarise
-from benchmarks.race.runs import Runs, select
+from benchmarks.race.runner import Runner, select
+from benchmarks.race.setup import Setup, load_setup
 from benchmarks.race.spectrum import spectrum
-from benchmarks.race.track import Track, lay
 
 STAGES = ("one_shot", "recovered", "iterative")
 
@@ -80,21 +80,21 @@ def _arguments() -> argparse.Namespace:
     return arguments
 
 
-def _run(track: Track, store: Store, programme: Programme, arguments: argparse.Namespace) -> None:
-    heats, arms = Runs(track, store), all_arms()
+def _run(setup: Setup, store: Store, programme: Programme, arguments: argparse.Namespace) -> None:
+    runner, arms = Runner(setup, store), all_arms()
     entered = select(select(arms, programme.arms), arguments.arms)
-    heats.dense()
+    runner.dense()
     if "one_shot" in arguments.stages:
-        heats.one_shot(entered, programme.targets, programme.seeds)
+        runner.one_shot(entered, programme.targets, programme.seeds)
     if "recovered" in arguments.stages:
         budget = recovery.ONE_EPOCH.model_copy(update={"learning_rate": arguments.learning_rate})
-        heats.recovered(entered, programme.recovered, programme.recovered_seeds, budget)
+        runner.recovered(entered, programme.recovered, programme.recovered_seeds, budget)
     if "iterative" in arguments.stages and programme.iterative is not None:
-        heats.iterative(programme.iterative, 0, arguments.data, arguments.cache, arguments.threads)
+        runner.iterative(programme.iterative, 0, arguments.data, arguments.cache, arguments.threads)
 
 
-def _report(track: Track, store: Store, arguments: argparse.Namespace) -> Path:
-    entries = summarise(Runs(track, store).current(all_arms()))
+def _report(setup: Setup, store: Store, arguments: argparse.Namespace) -> Path:
+    entries = summarise(Runner(setup, store).current(all_arms()))
     name = arguments.name or arguments.model.resolve().name
     folder = arguments.results or arguments.out
     folder.mkdir(parents=True, exist_ok=True)
@@ -102,7 +102,7 @@ def _report(track: Track, store: Store, arguments: argparse.Namespace) -> Path:
     command = "python -m benchmarks.race --model CHECKPOINT --data DATA --out DIR" + (
         " --quick" if arguments.quick else ""
     )
-    found, layers = machine.describe(track.device), spectrum(track)
+    found, layers = machine.describe(setup.device), spectrum(setup)
     loud = LOUD if arguments.quick else ""
     page: Path = folder / f"race-{name}.md"
     page.write_text(
@@ -113,8 +113,8 @@ def _report(track: Track, store: Store, arguments: argparse.Namespace) -> Path:
             loud=loud,
             command=command,
             machine=found,
-            clips=len(track.split(Split.TEST)),
-            calibration=track.calibration_samples,
+            clips=len(setup.split(Split.TEST)),
+            calibration=setup.calibration_samples,
             picture=page.with_suffix(".svg").name,
         )
     )
@@ -123,7 +123,7 @@ def _report(track: Track, store: Store, arguments: argparse.Namespace) -> Path:
         "command": command,
         "machine": found,
         "note": loud,
-        "calibration": track.calibration_samples,
+        "calibration": setup.calibration_samples,
     }
     page.with_suffix(".json").write_text(tables.as_json(entries, layers, header))
     plot.draw(page.with_suffix(".svg"), entries, title)
@@ -145,14 +145,14 @@ def main() -> None:
     if arguments.quick:
         print(LOUD, flush=True)
         arguments.out = arguments.out / "quick"
-    track = lay(
+    setup = load_setup(
         arguments.model, arguments.data, arguments.cache, device=arguments.device,
         calibration_samples=programme.calibration, measured_samples=programme.measured,
         training_samples=programme.training,
     )  # fmt: skip
     store = Store(arguments.out)
-    _run(track, store, programme, arguments)
-    print(f"results in {_report(track, store, arguments)}")
+    _run(setup, store, programme, arguments)
+    print(f"results in {_report(setup, store, arguments)}")
     if arguments.quick:
         print(LOUD)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
-from benchmarks.race.evaluation import Nearness, Predictions
+from benchmarks.race.evaluation import EmbeddingSimilarity, Predictions
 
 
 class Stage(StrEnum):
@@ -46,8 +46,8 @@ class Cell(BaseModel):
     achieved: float | None = None
     widths: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...] = ()
     """By layer, the QK and the VO widths of the heads that are left."""
-    validation: Predictions | Nearness | None = None
-    test: Predictions | Nearness | None = None
+    validation: Predictions | EmbeddingSimilarity | None = None
+    test: Predictions | EmbeddingSimilarity | None = None
     seconds: float = 0.0
     settings: dict[str, Any] = Field(default_factory=dict)
 

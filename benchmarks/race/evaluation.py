@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from torch import Tensor, nn
 
 from api_schemas.enums import Head, Split
-from benchmarks.race.track import Track
+from benchmarks.race.setup import Setup
 from worker.engine.evaluate import answers_of
 from worker.engine.tasks.metrics import spearman
 
@@ -48,7 +48,7 @@ class Predictions(BaseModel):
         return f"{self.accuracy:.1%}"
 
 
-class Nearness(BaseModel):
+class EmbeddingSimilarity(BaseModel):
     """An encoder on one split, against the dense model's embeddings. `cosines`: float32, little-endian, base64, in order."""
 
     samples: int
@@ -84,16 +84,16 @@ class Nearness(BaseModel):
         return f"cosine {self.cosine:.4f}, correlation {self.correlation:.3f}"
 
 
-def measure(track: Track, model: nn.Module, role: Split) -> Predictions | Nearness:
+def measure(setup: Setup, model: nn.Module, role: Split) -> Predictions | EmbeddingSimilarity:
     """The model on a whole split, in eval mode.
 
     Logits that are not finite count as wrong, whatever their argmax: a model that overflows has lost its clip.
     """
-    split = track.split(role)
+    split = setup.split(role)
     targets = split.all_targets()
-    answers = answers_of(model, split, track.task, batch_size=BATCH, device=track.device)
-    if track.task.head is Head.EMBEDDING:
-        return Nearness.of(answers, targets)
+    answers = answers_of(model, split, setup.task, batch_size=BATCH, device=setup.device)
+    if setup.task.head is Head.EMBEDDING:
+        return EmbeddingSimilarity.of(answers, targets)
     finite_N = answers.isfinite().all(dim=1)
     right_N = (answers.argmax(dim=1) == targets) & finite_N
-    return Predictions.of(right_N.numpy(), float(track.loss(answers.double(), targets).mean()))
+    return Predictions.of(right_N.numpy(), float(setup.loss(answers.double(), targets).mean()))

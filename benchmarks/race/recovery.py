@@ -8,7 +8,7 @@ from api_schemas.enums import Split
 from api_schemas.results.events import EngineEvent, StepDone
 from api_schemas.spec.job import EngineSpec
 from api_schemas.spec.recovery import Distill, Finetune
-from benchmarks.race.track import Track
+from benchmarks.race.setup import Setup
 from worker.engine.checkpoint.load import LoadedModel, load_step
 from worker.engine.models.attention import attention_blocks, projections_by_name
 from worker.engine.recovery import Teacher, finetune
@@ -20,22 +20,22 @@ ONE_EPOCH = Finetune(epochs=1, learning_rate=1e-3)
 DISTILL = Distill()
 
 
-def recover(track: Track, smaller: LoadedModel, seed: int, settings: Finetune) -> LoadedModel:
+def recover(setup: Setup, smaller: LoadedModel, seed: int, settings: Finetune) -> LoadedModel:
     """`smaller`, trained as a job with this seed trains its first step. Its own weights change."""
     blocks = attention_blocks(smaller.model, smaller.model_spec, smaller.widths)
     model, _ = finetune(
         smaller.model,
-        track.split(Split.TRAIN),
+        setup.split(Split.TRAIN),
         settings,
         projections=projections_by_name(blocks),
         classifiers=smaller.model_spec.classifiers,
-        task=track.task,
-        pad_value=track.data.pad_value,
+        task=setup.task,
+        pad_value=setup.data.pad_value,
         seed=step_seed(seed, 1, "finetune"),
-        device=track.device,
+        device=setup.device,
         on_batch=lambda _done, _total: None,
         on_epoch=lambda _loss: None,
-        teacher=Teacher(track.dense.model) if settings.distill else None,
+        teacher=Teacher(setup.dense.model) if settings.distill else None,
     )
     return replace(smaller, model=model)
 
@@ -51,7 +51,7 @@ def paper_job(target: float, seed: int) -> EngineSpec:
     )
 
 
-def iterate(track: Track, data: Path, cache: Path, spec: EngineSpec, threads: int) -> LoadedModel:
+def iterate(setup: Setup, data: Path, cache: Path, spec: EngineSpec, threads: int) -> LoadedModel:
     """A whole job of the engine; returns the model of its last step, read back from its folder."""
     with tempfile.TemporaryDirectory(prefix="race-") as scratch:
         steps: list[StepDone] = []
@@ -60,6 +60,6 @@ def iterate(track: Track, data: Path, cache: Path, spec: EngineSpec, threads: in
             if isinstance(event, StepDone):
                 steps.append(event)
 
-        inputs = Inputs(track.model, data, Path(scratch), cache, device=str(track.device), threads=threads)
+        inputs = Inputs(setup.model, data, Path(scratch), cache, device=str(setup.device), threads=threads)
         run(inputs, spec, emit)
         return load_step(Path(scratch) / steps[-1].folder)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from benchmarks.race.track import Track
+from benchmarks.race.setup import Setup
 from worker.engine.models.attention import attention_blocks
 
 SHARE = 0.99
@@ -41,9 +41,9 @@ def _root(matrix: Tensor) -> Tensor:
 
 
 @torch.inference_mode()
-def spectrum(track: Track, seed: int = 0) -> tuple[LayerSpectrum, ...]:
+def spectrum(setup: Setup, seed: int = 0) -> tuple[LayerSpectrum, ...]:
     """Of the dense model, on the calibration samples of `seed`; moments in float64."""
-    dense, split = track.dense, track.calibration(seed)
+    dense, split = setup.dense, setup.calibration(seed)
     blocks = attention_blocks(dense.model, dense.model_spec, dense.widths)
     sums: dict[tuple[int, str, int], Tensor] = {}
     means: dict[tuple[int, int], Tensor] = {}
@@ -76,7 +76,7 @@ def spectrum(track: Track, seed: int = 0) -> tuple[LayerSpectrum, ...]:
 
         handles.append(block.projections["o"].register_forward_pre_hook(context))
     try:
-        for inputs, _ in track.batches(split, BATCH):
+        for inputs, _ in setup.batches(split, BATCH):
             dense.model(**inputs)
     finally:
         for handle in handles:

@@ -8,7 +8,6 @@ from functools import lru_cache
 from sqlalchemy import Select, String, bindparam, func, select
 from sqlalchemy.orm import Session
 
-from api_schemas.api.labels import selected
 from api_schemas.enums import JobState
 from api_schemas.results.events import JobEvent
 from api_schemas.results.metrics import StepMetrics
@@ -58,7 +57,7 @@ class JobFilter:
             query = query.where(Job.created_at >= self.created_after)
         if self.created_before is not None:
             query = query.where(Job.created_at < self.created_before)
-        for key, value in map(selected, self.labels):
+        for key, value in map(parse_selector, self.labels):
             found = select_owned(JobLabel, tenant).where(JobLabel.job_id == Job.id, JobLabel.key == key)
             query = query.where((found if value is None else found.where(JobLabel.value == value)).exists())
         return query

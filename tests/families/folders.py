@@ -18,7 +18,7 @@ from transformers import PreTrainedModel, WhisperTokenizer
 
 from api_schemas.enums import Head, Modality, Split
 from api_schemas.spec.inputs import Columns, Splits
-from benchmarks.families import examples, special
+from benchmarks.families import examples, special_models
 from checkpoints.describe import Checkpoint, describe_folder
 from checkpoints.families import FAMILIES, Architecture, Family
 from demo import cache
@@ -67,16 +67,16 @@ WAVES = {key: value for key, value in examples.WAVES.items() if key != "vocab_si
 NORMS_FIRST = {"do_stable_layer_norm": True, "feat_extract_norm": "layer"}
 OWN: Mapping[str, Mapping[str, Any]] = {
     "data2vec_audio": {"conv_pos_kernel_size": 5, "num_conv_pos_embeddings": 2},
-    "wavlm": special.POSITIONS,
+    "wavlm": special_models.POSITIONS,
 }
 """What the configurations of some families have beside."""
 WHISPER = {
-    key: special.WHISPER[key]
+    key: special_models.WHISPER[key]
     for key in ("encoder_layers", "decoder_layers", "encoder_attention_heads", "decoder_attention_heads", "d_model",
                 "encoder_ffn_dim", "decoder_ffn_dim", "init_std", "begin_suppress_tokens")
 }  # fmt: skip
 # Sixteen bins of a second and a hundredth, folded to 64² and cut into 16² patches in windows of 4².
-CLAP = {**special.CLAP, "spec_size": 64, "num_mel_bins": 16, "patch_size": 4, "patch_stride": [4, 4]}
+CLAP = {**special_models.CLAP, "spec_size": 64, "num_mel_bins": 16, "patch_size": 4, "patch_stride": [4, 4]}
 
 
 def _recipe(family: Family, name: str, head: Head) -> Recipe:
@@ -125,7 +125,7 @@ def model_folder(name: str) -> Path:
     if name not in RECIPES:
         return tiny.tiny_model()
     recipe, data = RECIPES[name], data_folder(name)
-    sources = (sys.modules[__name__], lessons, examples, special, preprocessors)
+    sources = (sys.modules[__name__], lessons, examples, special_models, preprocessors)
     return cache.cached(tiny.ROOT, name, recipe, sources, lambda folder: _make(recipe, data, folder), data.name)
 
 

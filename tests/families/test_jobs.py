@@ -14,7 +14,7 @@ from api_schemas.results.metrics import Scores, StepMetrics
 from api_schemas.spec.job import EngineSpec
 from checkpoints.families import FAMILIES
 from tests.families.folders import ARCHITECTURES, data_folder, model_folder
-from tests.families.strangers import PIPELINES, check_pipeline
+from tests.families.fresh_process import PIPELINES, check_pipeline
 from worker.engine.run import Inputs, run
 
 METRICS: Mapping[Head, str] = {

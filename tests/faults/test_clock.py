@@ -4,7 +4,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from benchmarks.faults.drill import Drill
-from benchmarks.faults.stack import WORKERS, rig, wait_until
+from benchmarks.faults.stack import WORKERS, running_stack, wait_until
 from tests.support.checkpoints.tiny import tiny_data, tiny_model
 
 
@@ -25,7 +25,7 @@ def test_hours_forward_and_back_in_the_workers_neither_lose_a_lease_nor_change_t
         "FAKETIME_NO_CACHE": "1",
         "DONT_FAKE_MONOTONIC": "1",
     }
-    with rig(tmp_path / "rig", "postgresql", environments=dict.fromkeys(WORKERS, lies)) as stack:
+    with running_stack(tmp_path / "rig", "postgresql", environments=dict.fromkeys(WORKERS, lies)) as stack:
         drill = Drill(stack, tiny_model(), tiny_data())
         drill.reference()
         client = drill.client

@@ -4,12 +4,12 @@ from pathlib import Path
 
 from benchmarks.faults.drill import Drill
 from benchmarks.faults.faults import kill_engine, kill_worker
-from benchmarks.faults.stack import rig, wait_until
+from benchmarks.faults.stack import running_stack, wait_until
 from tests.support.checkpoints.tiny import tiny_data, tiny_model
 
 
 def test_a_job_whose_engine_and_worker_are_killed_ends_as_if_nothing_had_been(tmp_path: Path) -> None:
-    with rig(tmp_path / "rig", "sqlite") as stack:
+    with running_stack(tmp_path / "rig", "sqlite") as stack:
         drill = Drill(stack, tiny_model(), tiny_data())
         drill.reference()
         client = drill.client

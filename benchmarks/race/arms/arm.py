@@ -4,11 +4,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.race.track import Track
+from benchmarks.race.setup import Setup
 from worker.engine.checkpoint.load import LoadedModel
 
-Cut = Callable[[Track, int, float], LoadedModel]
-"""(track, seed, target share) -> a smaller model. The dense model of the track is not changed. Raises Unreachable."""
+Cut = Callable[[Setup, int, float], LoadedModel]
+"""(setup, seed, target share) -> a smaller model. The dense model of the setup is not changed. Raises Unreachable."""
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from benchmarks.race.arms.arm import Arm
-from benchmarks.race.track import Track
+from benchmarks.race.setup import Setup
 from checkpoints.sizes.accounting import attention_parameters, qk_channel_parameters, vo_channel_parameters
 from worker.engine.checkpoint.load import LoadedModel
 from worker.engine.data.split import Inputs
@@ -47,13 +47,13 @@ def _blocks(loaded: LoadedModel) -> tuple[AttentionBlock, ...]:
     return attention_blocks(loaded.model, loaded.model_spec, loaded.widths)
 
 
-def mask_gradients(track: Track, seed: int) -> Tensor:
+def mask_gradients(setup: Setup, seed: int) -> Tensor:
     """∂L/∂m of every sample by itself, at m = 1: (N, layers, heads).
 
     A mask on head h scales columns h of W_o, so its gradient is Σ over tokens of <dY, W_o[:, h] ctx_h>, dY the gradient at the
     layer's output.
     """
-    dense = track.dense
+    dense = setup.dense
     blocks = _blocks(dense)
     rows: list[list[Tensor]] = [[] for _ in blocks]
     contexts: dict[int, Tensor] = {}
@@ -77,8 +77,8 @@ def mask_gradients(track: Track, seed: int) -> Tensor:
             )
         )
     try:
-        for inputs, targets in track.batches(track.calibration(seed), BATCH):
-            track.loss(dense.model(**inputs).logits, targets).sum().backward()
+        for inputs, targets in setup.batches(setup.calibration(seed), BATCH):
+            setup.loss(dense.model(**inputs).logits, targets).sum().backward()
             dense.model.zero_grad(set_to_none=True)
     finally:
         for handle in handles:
@@ -116,9 +116,9 @@ def rearrange(gradients_NH: Tensor, going: set[int]) -> set[int]:
 
 
 @torch.no_grad()
-def _tune(track: Track, seed: int, keep: Keep, smaller: LoadedModel) -> None:
+def _tune(setup: Setup, seed: int, keep: Keep, smaller: LoadedModel) -> None:
     """Scale the columns of W_o of the heads that are left, in place, first layer first."""
-    split, dense = track.calibration(seed), track.dense
+    split, dense = setup.calibration(seed), setup.dense
     for number, (block, layer) in enumerate(zip(_blocks(smaller), keep, strict=True)):
         if not layer:
             continue
@@ -126,7 +126,7 @@ def _tune(track: Track, seed: int, keep: Keep, smaller: LoadedModel) -> None:
         heads = len(layer)
         gram_HH = torch.zeros(heads, heads, dtype=torch.float64)
         target_H = torch.zeros(heads, dtype=torch.float64)
-        for inputs, _ in track.batches(split, BATCH):
+        for inputs, _ in setup.batches(split, BATCH):
             residual_BTD, context_BTC = _inside(smaller.model, block, inputs)
             dense_residual_BTD, dense_context_BTC = _inside(dense.model, _blocks(dense)[number], inputs)
             dense_output = _blocks(dense)[number].projections["o"]
@@ -177,9 +177,9 @@ def _inside(model: PreTrainedModel, block: AttentionBlock, inputs: Inputs) -> tu
     return seen["residual"], seen["context"]
 
 
-def _count(track: Track, target: float) -> int:
+def _count(setup: Setup, target: float) -> int:
     """The number of heads nearest to the target; where that is more than a point off, the fewer, in the method's favour."""
-    shape, layer = track.described.shape, track.dense.widths.layers[0]
+    shape, layer = setup.described.shape, setup.dense.widths.layers[0]
     block, whole = shape.attention[0], attention_parameters(shape, shape.dense)
     of_head = layer.qk[0] * qk_channel_parameters(block) + layer.vo[0] * vo_channel_parameters(block)
     exact = target * whole / of_head
@@ -188,10 +188,10 @@ def _count(track: Track, target: float) -> int:
     return nearest if off <= 0.01 else math.floor(exact)
 
 
-def _cut(track: Track, seed: int, target: float) -> LoadedModel:
-    dense = track.dense
-    gradients_NLH = track.once(("kwon", seed), lambda: mask_gradients(track, seed))
-    going = search(gradients_NLH, _count(track, target))
+def _cut(setup: Setup, seed: int, target: float) -> LoadedModel:
+    dense = setup.dense
+    gradients_NLH = setup.once(("kwon", seed), lambda: mask_gradients(setup, seed))
+    going = search(gradients_NLH, _count(setup, target))
     going = [rearrange(gradients_NLH[:, number], layer) for number, layer in enumerate(going)]
     keep: Keep = tuple(
         tuple(
@@ -206,7 +206,7 @@ def _cut(track: Track, seed: int, target: float) -> LoadedModel:
         model=cut(dense.model, dense.model_spec, dense.widths, keep),
         widths=widths_of(keep, dense.widths),
     )
-    _tune(track, seed, keep, smaller)
+    _tune(setup, seed, keep, smaller)
     return smaller
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from api_schemas.spec.job import EngineSpec
 from api_schemas.spec.presets import PRESETS
 from benchmarks.race.arms.arm import Arm
-from benchmarks.race.track import Track, Unreachable
+from benchmarks.race.setup import Setup, Unreachable
 from checkpoints.planning.feasibility import max_share
 from worker.engine.checkpoint.load import LoadedModel
 from worker.engine.pruning.cutting import Cutting, required_statistics
@@ -43,17 +43,17 @@ def _spec(changes: Mapping[str, Any], samples: int, seed: int, target: float) ->
     return EngineSpec.model_validate({"pruning": pruning, "finetune": None, "seed": seed})
 
 
-def _cut(changes: Mapping[str, Any], track: Track, seed: int, target: float) -> LoadedModel:
-    spec = _spec(changes, track.calibration_samples, seed, target)
+def _cut(changes: Mapping[str, Any], setup: Setup, seed: int, target: float) -> LoadedModel:
+    spec = _spec(changes, setup.calibration_samples, seed, target)
     pruning = spec.pruning
-    limit = max_share(track.described.shape, track.dense.widths, pruning)
+    limit = max_share(setup.described.shape, setup.dense.widths, pruning)
     if target > limit + 0.01:
         raise Unreachable(f"{pruning.granularity.value} removes at most {limit:.1%}")
-    cutting = Cutting(spec, track.described, track.data, track.task, track.device, Reporter(lambda _event: None, 1, {}))
+    cutting = Cutting(spec, setup.described, setup.data, setup.task, setup.device, Reporter(lambda _event: None, 1, {}))
     # What is observed and how it is scored does not depend on the target, nor on how ranks are given out.
     seen = tuple(sorted(required_statistics(pruning)))
     scoring = (pruning.basis, pruning.criterion, seen, pruning.calibration.model_dump_json(), seed)
-    scored = track.once(("ours", *scoring), lambda: cutting.score(track.dense, 1))
+    scored = setup.once(("ours", *scoring), lambda: cutting.score(setup.dense, 1))
     return cutting.prune(scored, target)[0]
 
 

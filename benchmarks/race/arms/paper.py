@@ -6,7 +6,7 @@ from dataclasses import replace
 from api_schemas.enums import Criterion, Granularity, Scope
 from api_schemas.spec.pruning import Pruning
 from benchmarks.race.arms.arm import Arm, Cut
-from benchmarks.race.track import Track, Unreachable
+from benchmarks.race.setup import Setup, Unreachable
 from checkpoints.planning.feasibility import max_sparsity
 from worker.engine.checkpoint.load import LoadedModel
 from worker.engine.models.attention import attention_blocks
@@ -19,30 +19,30 @@ BATCH = 8
 PAPER_GRANULARITIES = (Granularity.ENTIRE_HEAD, Granularity.SAME_CHANNEL, Granularity.PER_HEAD)
 
 
-def scores(track: Track, criterion: Criterion, seed: int) -> tuple[LayerScores, ...]:
+def scores(setup: Setup, criterion: Criterion, seed: int) -> tuple[LayerScores, ...]:
     """Scores of the dense model's channels; gradients are taken once a seed for all arms of the grid."""
-    dense = track.dense
+    dense = setup.dense
     blocks = attention_blocks(dense.model, dense.model_spec, dense.widths)
     observed = None
     if REQUIRED_STATISTICS[criterion]:
-        batches = track.batches(track.calibration(seed), BATCH)
-        observed = track.once(
+        batches = setup.batches(setup.calibration(seed), BATCH)
+        observed = setup.once(
             ("paper", criterion, seed),
             lambda: observe(
                 dense.model,
                 blocks,
                 batches,
-                track.scoring_loss(seed),
+                setup.scoring_loss(seed),
                 REQUIRED_STATISTICS[criterion],
-                outputs=track.task.outputs,
+                outputs=setup.task.outputs,
             ),
         )
     return score(criterion, blocks, observed=observed, seed=seed)
 
 
 def _cut(granularity: Granularity, criterion: Criterion, scope: Scope) -> Cut:
-    def run(track: Track, seed: int, target: float) -> LoadedModel:
-        dense, shape = track.dense, track.described.shape
+    def run(setup: Setup, seed: int, target: float) -> LoadedModel:
+        dense, shape = setup.dense, setup.described.shape
         limit = max_sparsity(shape, dense.widths, granularity)
         if target > limit + 0.01:
             raise Unreachable(f"{granularity.value} removes at most {limit:.1%}")
@@ -55,7 +55,7 @@ def _cut(granularity: Granularity, criterion: Criterion, scope: Scope) -> Cut:
                 "scope": scope,
             }
         )
-        keep = select(scores(track, criterion, seed), dense.widths, shape, spec, share=target)
+        keep = select(scores(setup, criterion, seed), dense.widths, shape, spec, share=target)
         smaller = cut(dense.model, dense.model_spec, dense.widths, keep)
         return replace(dense, model=smaller, widths=widths_of(keep, dense.widths))
 

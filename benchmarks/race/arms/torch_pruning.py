@@ -22,7 +22,7 @@ from transformers import ASTForAudioClassification, PreTrainedModel
 
 from api_schemas.results.widths import AttentionWidths
 from benchmarks.race.arms.arm import Arm, Cut
-from benchmarks.race.track import Track, Unreachable
+from benchmarks.race.setup import Setup, Unreachable
 from checkpoints.sizes import accounting
 from worker.engine.checkpoint.load import LoadedModel
 from worker.engine.models.model_spec import build, on_device
@@ -40,21 +40,21 @@ Gradients = dict[str, Tensor]
 """By parameter name, what the importance finds in `parameter.grad`."""
 
 
-def _stock(track: Track) -> PreTrainedModel:
-    model: PreTrainedModel = ASTForAudioClassification.from_pretrained(track.model, local_files_only=True)
+def _stock(setup: Setup) -> PreTrainedModel:
+    model: PreTrainedModel = ASTForAudioClassification.from_pretrained(setup.model, local_files_only=True)
     model.float().eval()
-    return on_device(model, track.device)
+    return on_device(model, setup.device)
 
 
 def _attentions(model: nn.Module) -> list[Any]:
     return [layer.attention for layer in model.get_submodule("audio_spectrogram_transformer.layers").children()]
 
 
-def _mean_gradient(track: Track, seed: int) -> Gradients:
+def _mean_gradient(setup: Setup, seed: int) -> Gradients:
     """For GroupTaylor: the gradient of the mean loss over the calibration samples."""
-    model, split = _stock(track), track.calibration(seed)
-    for inputs, targets in track.batches(split, BATCH):
-        (track.loss(model(**inputs).logits, targets).sum() / len(split)).backward()
+    model, split = _stock(setup), setup.calibration(seed)
+    for inputs, targets in setup.batches(split, BATCH):
+        (setup.loss(model(**inputs).logits, targets).sum() / len(split)).backward()
     return {name: p.grad.detach().cpu() for name, p in model.named_parameters() if p.grad is not None}
 
 
@@ -78,15 +78,15 @@ def _mended_hessian() -> Any:
     return MendedHessian()
 
 
-def _hessians(track: Track, seed: int) -> dict[str, Gradients]:
+def _hessians(setup: Setup, seed: int) -> dict[str, Gradients]:
     """What the shipped and the mended importance have accumulated after the same per-sample backward passes."""
     import torch_pruning
 
-    model = _stock(track)
+    model = _stock(setup)
     found = {"hessian": torch_pruning.importance.GroupHessianImportance(), "hessian_mended": _mended_hessian()}
-    for inputs, targets in track.batches(track.calibration(seed), 1):
+    for inputs, targets in setup.batches(setup.calibration(seed), 1):
         model.zero_grad()
-        track.loss(model(**inputs).logits, targets).sum().backward()
+        setup.loss(model(**inputs).logits, targets).sum().backward()
         for importance in found.values():
             importance.accumulate_grad(model)
     names = {parameter: name for name, parameter in model.named_parameters()}
@@ -96,11 +96,11 @@ def _hessians(track: Track, seed: int) -> dict[str, Gradients]:
     }
 
 
-def _gradients(track: Track, kind: str, seed: int) -> Gradients:
+def _gradients(setup: Setup, kind: str, seed: int) -> Gradients:
     if kind == "taylor":
-        return track.once(("torch-pruning", kind, seed), lambda: _mean_gradient(track, seed))
+        return setup.once(("torch-pruning", kind, seed), lambda: _mean_gradient(setup, seed))
     if kind in ("hessian", "hessian_mended"):
-        return track.once(("torch-pruning", "hessian", seed), lambda: _hessians(track, seed))[kind]
+        return setup.once(("torch-pruning", "hessian", seed), lambda: _hessians(setup, seed))[kind]
     return {}
 
 
@@ -178,12 +178,12 @@ def _requests(target: float, mode: str, scope: str, layers: int, heads: int, wid
 
 
 def _cut(kind: str, mode: str, scope: str) -> Cut:
-    def run(track: Track, seed: int, target: float) -> LoadedModel:
-        shape, widths = track.described.shape, track.dense.widths
-        gradients = _gradients(track, kind, seed)
-        dense = track.once(("torch-pruning", "stock"), lambda: _stock(track))
+    def run(setup: Setup, seed: int, target: float) -> LoadedModel:
+        shape, widths = setup.described.shape, setup.dense.widths
+        gradients = _gradients(setup, kind, seed)
+        dense = setup.once(("torch-pruning", "stock"), lambda: _stock(setup))
         # Where a request lands does not depend on the target: each is tried once for all of them.
-        landed: dict[float, float] = track.once(("torch-pruning", "landed", kind, mode, scope, seed), dict)
+        landed: dict[float, float] = setup.once(("torch-pruning", "landed", kind, mode, scope, seed), dict)
         nearest = 0.0
         for ratio in _requests(target, mode, scope, len(widths.layers), widths.layers[0].heads, widths.head_dim):
             if ratio not in landed:
@@ -199,19 +199,19 @@ def _cut(kind: str, mode: str, scope: str) -> Cut:
         # The library's arms prune attention alone.
         left = _widths(model, widths.head_dim).model_copy(update={"feed_forward": widths.feed_forward})
         loaded = replace(
-            track.dense,
-            model=build(track.dense.model_spec, model.config.to_dict(), left, model.state_dict()),
+            setup.dense,
+            model=build(setup.dense.model_spec, model.config.to_dict(), left, model.state_dict()),
             widths=left,
         )
-        _check(track, model, loaded.model)
+        _check(setup, model, loaded.model)
         return loaded
 
     return run
 
 
-def _check(track: Track, stock: PreTrainedModel, ours: PreTrainedModel) -> None:
+def _check(setup: Setup, stock: PreTrainedModel, ours: PreTrainedModel) -> None:
     """The library's own pruned module and the model that is raced must be one function."""
-    inputs, _ = track.calibration(0).batch(range(8))
+    inputs, _ = setup.calibration(0).batch(range(8))
     with torch.inference_mode():
         theirs, raced = stock(**inputs).logits, ours(**inputs).logits
     error, scale = float((theirs - raced).abs().max()), max(1.0, float(theirs.abs().max()))

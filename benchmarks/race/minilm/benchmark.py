@@ -22,9 +22,9 @@ from benchmarks.race.cells import Store
 from benchmarks.race.evaluation import BATCH
 from benchmarks.race.minilm import sentences, tables
 from benchmarks.race.results.summary import summarise
-from benchmarks.race.runs import Runs, select
+from benchmarks.race.runner import Runner, select
+from benchmarks.race.setup import Setup, digest
 from benchmarks.race.spectrum import spectrum
-from benchmarks.race.track import Track, digest
 from checkpoints.describe import describe_folder
 from worker.engine.checkpoint.load import load_original
 from worker.engine.data import FeatureSplit, PreparedData
@@ -84,8 +84,8 @@ def checkpoint() -> Path:
     return Path(found.origin).parent / "model"
 
 
-def lay(model: Path, texts: Mapping[Split, Sequence[str]], calibration: int) -> Track:
-    """The track of a sentence encoder: its own embeddings of `texts` are the targets."""
+def load_setup(model: Path, texts: Mapping[Split, Sequence[str]], calibration: int) -> Setup:
+    """The setup of a sentence encoder: its own embeddings of `texts` are the targets."""
     described, dense = describe_folder(model), load_original(model)
     if described.architecture.head is not Head.EMBEDDING:
         raise ValueError(f"{described.name} gives no embeddings")
@@ -108,7 +108,7 @@ def lay(model: Path, texts: Mapping[Split, Sequence[str]], calibration: int) -> 
         "calibration": calibration,
     }
     data = PreparedData(summary, task.ready(splits, answers, tuple(splits)), featurizer.pad_value)
-    return Track(model, described, dense, data, device, calibration, identity, task)
+    return Setup(model, described, dense, data, device, calibration, identity, task)
 
 
 def all_arms() -> tuple[Arm, ...]:
@@ -123,20 +123,20 @@ def race(out: Path, results: Path | None, pattern: str, *, quick: bool) -> Path:
     programme = QUICK if quick else Programme()
     out = out / "quick" if quick else out
     texts = sentences.drawn()
-    track = lay(checkpoint(), texts, programme.calibration)
-    heats, arms = Runs(track, Store(out)), all_arms()
+    setup = load_setup(checkpoint(), texts, programme.calibration)
+    runner, arms = Runner(setup, Store(out)), all_arms()
     entered = select(select(arms, programme.arms), pattern)
-    heats.one_shot(entered, programme.targets, (0,))
-    heats.one_shot(select(entered, r"^ours/best$"), programme.targets, programme.redrawn)
+    runner.one_shot(entered, programme.targets, (0,))
+    runner.one_shot(select(entered, r"^ours/best$"), programme.targets, programme.redrawn)
     folder = results or out
     folder.mkdir(parents=True, exist_ok=True)
     page = folder / f"race-{NAME}.md"
     header = tables.Header(
         command=f"python -m benchmarks.race --model {NAME} --out DIR" + (" --quick" if quick else ""),
-        machine=machine.describe(track.device, ("torch", "transformers", "numpy", PACKAGE)),
+        machine=machine.describe(setup.device, ("torch", "transformers", "numpy", PACKAGE)),
         calibration=programme.calibration,
         samples={role.value: len(lines) for role, lines in texts.items()},
     )
-    entries = summarise(heats.current(arms))
-    tables.write(page, entries, spectrum(track), header)
+    entries = summarise(runner.current(arms))
+    tables.write(page, entries, spectrum(setup), header)
     return page

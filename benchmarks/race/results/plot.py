@@ -10,7 +10,7 @@ import matplotlib.pyplot as plt
 
 from benchmarks.race.cells import Stage, Status
 from benchmarks.race.results.summary import Entry
-from benchmarks.race.runs import BEST, DENSE
+from benchmarks.race.runner import BEST, DENSE
 
 COLOURS = {"ours": "#c1272d", "paper": "#0000a7", "torch-pruning": "#008176", "kwon": "#eecc16", "control": "#b3b3b3"}
 

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.race.cells import Cell, Stage, Status
-from benchmarks.race.evaluation import Nearness
+from benchmarks.race.evaluation import EmbeddingSimilarity
 from benchmarks.race.results.bootstrap import Difference, paired
-from benchmarks.race.runs import BEST, DENSE
+from benchmarks.race.runner import BEST, DENSE
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def _entry(cells: list[Cell]) -> Entry:
     if not done:
         return Entry(first.stage, first.arm, first.family, first.target, first.status, first.detail, 0)
     right = [cell.test.by_sample() for cell in done if cell.test]
-    correlations = [cell.test.correlation for cell in done if isinstance(cell.test, Nearness)]
+    correlations = [cell.test.correlation for cell in done if isinstance(cell.test, EmbeddingSimilarity)]
     return Entry(
         first.stage, first.arm, first.family, first.target, Status.DONE,
         # One draw in three that did not run must not vanish in the mean of the others.

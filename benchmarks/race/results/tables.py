@@ -7,7 +7,7 @@ from dataclasses import asdict
 from benchmarks.race.cells import Stage, Status
 from benchmarks.race.results.bootstrap import Difference
 from benchmarks.race.results.summary import Entry
-from benchmarks.race.runs import DENSE
+from benchmarks.race.runner import DENSE
 from benchmarks.race.spectrum import LayerSpectrum
 
 FAMILIES = ("ours", "paper", "torch-pruning", "kwon", "control")

@@ -17,7 +17,7 @@ from store.database.connection import Database
 from store.files.artifacts import Artifacts
 from store.settings import Settings
 from tests.support.both_clients import Awaited, sleeping
-from tests.support.jobs.hand_worker import HandWorker
+from tests.support.jobs.manual_worker import ManualWorker
 from tests.support.servers.processes import service_process
 from tests.support.uploads import checkpoint_files, dataset_files
 
@@ -109,12 +109,12 @@ def written(folder: Path, files: dict[str, bytes]) -> Path:
 
 
 @pytest.fixture
-def worker(settings: Settings, database: Database, tmp_path: Path) -> HandWorker:
-    return HandWorker(database, Artifacts(settings.artifacts_url), tmp_path)
+def worker(settings: Settings, database: Database, tmp_path: Path) -> ManualWorker:
+    return ManualWorker(database, Artifacts(settings.artifacts_url), tmp_path)
 
 
 @pytest.fixture
-def running(client: Any, pair: tuple[str, str], worker: HandWorker) -> Iterator[Any]:
+def running(client: Any, pair: tuple[str, str], worker: ManualWorker) -> Iterator[Any]:
     """A job that `worker` has claimed."""
     job = client.submit(*pair, sparsity=0.5, priority=10)
     worker.claim(job.id)

@@ -12,14 +12,14 @@ from api_schemas.enums import Phase
 from api_schemas.errors import ErrorCode, ErrorItem
 from secateur import Progress, errors
 from tests.integration.secateur.conftest import Connect
-from tests.support.jobs.hand_worker import HandWorker
+from tests.support.jobs.manual_worker import ManualWorker
 from tests.support.servers.cutting_proxy import cutting_proxy
 from tests.support.servers.databases import wait_for
 
 FILES = {"config.json": b"{}", "model.safetensors": bytes(range(256)) * 20_000}
 
 
-def test_wait_returns_with_the_result_which_is_downloaded(running: Any, worker: HandWorker, tmp_path: Path) -> None:
+def test_wait_returns_with_the_result_which_is_downloaded(running: Any, worker: ManualWorker, tmp_path: Path) -> None:
     def work() -> None:
         for step in range(3):
             worker.commit(step, FILES)
@@ -45,7 +45,7 @@ def test_wait_returns_with_the_result_which_is_downloaded(running: Any, worker: 
     assert "Take step 2" in running._repr_html_()
 
 
-def test_progress_is_told_while_it_is_waited_for(running: Any, worker: HandWorker) -> None:
+def test_progress_is_told_while_it_is_waited_for(running: Any, worker: ManualWorker) -> None:
     assert running.progress is None
     said = JobProgress(phase=Phase.FINETUNING, step=1, steps=2, done=1, total=4, fraction=0.25, eta_seconds=9.0)
     worker.say(said)
@@ -66,7 +66,7 @@ def test_progress_is_told_while_it_is_waited_for(running: Any, worker: HandWorke
 
 
 def test_a_job_whose_result_is_the_original_has_nothing_to_download(
-    running: Any, worker: HandWorker, tmp_path: Path
+    running: Any, worker: ManualWorker, tmp_path: Path
 ) -> None:
     worker.commit(0, {})
     with pytest.raises(errors.NotFound, match="no checkpoint yet"):
@@ -82,7 +82,7 @@ def test_a_job_whose_result_is_the_original_has_nothing_to_download(
     ("code", "kind"), [(ErrorCode.NUMERICAL, errors.JobFailed), (ErrorCode.MAX_RUNTIME, errors.JobTimedOut)]
 )
 def test_a_job_that_fails_raises_its_own_error(
-    running: Any, worker: HandWorker, code: ErrorCode, kind: type[errors.JobFailed]
+    running: Any, worker: ManualWorker, code: ErrorCode, kind: type[errors.JobFailed]
 ) -> None:
     item = ErrorItem(pointer="/finetune/learning_rate", code=code, detail="too high")
     worker.fail(JobError(code=code, detail="A loss became infinite.", errors=(item,)))
@@ -102,7 +102,7 @@ def test_waiting_has_an_end_and_the_job_goes_on(running: Any) -> None:
 
 
 def test_events_come_once_and_in_order_over_broken_connections(
-    connect: Connect, url: str, running: Any, worker: HandWorker
+    connect: Connect, url: str, running: Any, worker: ManualWorker
 ) -> None:
     naps: list[float] = []
     with cutting_proxy(httpx.URL(url).port or 0, after=10_000, times=3, answers=True) as proxy:
@@ -120,7 +120,7 @@ def test_events_come_once_and_in_order_over_broken_connections(
     assert naps
 
 
-def test_the_log_is_followed_to_the_end_of_the_job(running: Any, worker: HandWorker) -> None:
+def test_the_log_is_followed_to_the_end_of_the_job(running: Any, worker: ManualWorker) -> None:
     worker.log(0, "one\ntwo\nthr")
     assert list(running.logs()) == ["one", "two", "thr"]
     lines = running.logs(follow=True)
@@ -133,7 +133,7 @@ def test_the_log_is_followed_to_the_end_of_the_job(running: Any, worker: HandWor
 
 
 def test_a_download_goes_on_where_it_broke_off(
-    connect: Connect, url: str, running: Any, worker: HandWorker, tmp_path: Path
+    connect: Connect, url: str, running: Any, worker: ManualWorker, tmp_path: Path
 ) -> None:
     worker.commit(0, {})
     worker.commit(1, FILES)
@@ -149,7 +149,7 @@ def test_a_download_goes_on_where_it_broke_off(
 
 
 def test_a_later_call_goes_on_with_what_an_earlier_one_left(
-    connect: Connect, url: str, running: Any, worker: HandWorker, tmp_path: Path
+    connect: Connect, url: str, running: Any, worker: ManualWorker, tmp_path: Path
 ) -> None:
     worker.commit(0, {})
     worker.commit(1, FILES)
@@ -171,7 +171,7 @@ def test_a_later_call_goes_on_with_what_an_earlier_one_left(
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == FILES
 
 
-def test_a_part_of_something_else_is_fetched_anew(running: Any, worker: HandWorker, tmp_path: Path) -> None:
+def test_a_part_of_something_else_is_fetched_anew(running: Any, worker: ManualWorker, tmp_path: Path) -> None:
     worker.commit(0, {})
     worker.commit(1, FILES)
     folder = running.download(tmp_path / "pruned")
@@ -183,7 +183,7 @@ def test_a_part_of_something_else_is_fetched_anew(running: Any, worker: HandWork
 
 
 def test_bytes_that_are_not_those_announced_are_not_kept(
-    running: Any, worker: HandWorker, tmp_path: Path, settings: Any
+    running: Any, worker: ManualWorker, tmp_path: Path, settings: Any
 ) -> None:
     worker.commit(0, {})
     worker.commit(1, FILES)
@@ -196,7 +196,7 @@ def test_bytes_that_are_not_those_announced_are_not_kept(
     assert not list(folder.glob(".1-*"))
 
 
-def test_past_events_end_where_the_job_stands(running: Any, worker: HandWorker) -> None:
+def test_past_events_end_where_the_job_stands(running: Any, worker: ManualWorker) -> None:
     worker.warn(120)
     known = list(running.events(follow=False))
     assert [event.seq for event in known] == list(range(1, len(known) + 1))

@@ -16,7 +16,7 @@ from api_schemas.errors import ErrorCode
 from secateur import Secateur
 from secateur.cli import app
 from store.settings import Settings
-from tests.support.jobs.hand_worker import HandWorker
+from tests.support.jobs.manual_worker import ManualWorker
 from tests.support.servers.databases import wait_for
 from tests.support.servers.processes import service_process
 
@@ -66,7 +66,7 @@ def submitted(shell: Shell, pair: tuple[str, str]) -> Iterator[str]:
 
 
 def test_the_way_of_a_job(
-    shell: Shell, worker: HandWorker, model_folder: Path, data_folder: Path, tmp_path: Path
+    shell: Shell, worker: ManualWorker, model_folder: Path, data_folder: Path, tmp_path: Path
 ) -> None:
     model = shell("upload", "model", model_folder, "--name", "mine").stdout.strip()
     data = shell("upload", "dataset", data_folder, "--label-column", "label").stdout.strip()
@@ -168,7 +168,7 @@ def test_steering(shell: Shell, submitted: str) -> None:
     assert "error:" in refused.stderr
 
 
-def test_a_wait_ends_as_the_worst_of_the_jobs(shell: Shell, worker: HandWorker, pair: tuple[str, str]) -> None:
+def test_a_wait_ends_as_the_worst_of_the_jobs(shell: Shell, worker: ManualWorker, pair: tuple[str, str]) -> None:
     submit = ("submit", "--model", pair[0], "--data", pair[1], "--sparsity", 0.5, "--priority", 10)
     failed, cancelled = (shell(*submit).stdout.strip() for _ in range(2))
     (open_,) = shell.json("wait", failed, "--timeout", 0.1, status=5)
@@ -184,7 +184,7 @@ def test_a_wait_ends_as_the_worst_of_the_jobs(shell: Shell, worker: HandWorker, 
     assert [each["id"] for each in shell.json("wait", cancelled, failed, status=3)] == [cancelled, failed]
 
 
-def test_submit_waits_and_gives_the_job(shell: Shell, url: str, worker: HandWorker, pair: tuple[str, str]) -> None:
+def test_submit_waits_and_gives_the_job(shell: Shell, url: str, worker: ManualWorker, pair: tuple[str, str]) -> None:
     def work() -> None:
         with Secateur(url) as client:
             wait_for(lambda: next(client.jobs(labels=["test=waits"]), None), 30, "the job")
@@ -214,7 +214,7 @@ def test_submit_waits_and_gives_the_job(shell: Shell, url: str, worker: HandWork
     assert shell("wait", job["id"]).stdout.count("Take step 1.") == 1
 
 
-def test_jobs_side_by_side(shell: Shell, worker: HandWorker, pair: tuple[str, str]) -> None:
+def test_jobs_side_by_side(shell: Shell, worker: ManualWorker, pair: tuple[str, str]) -> None:
     jobs = []
     for name, last in (("short", 1), ("long", 2)):
         job = shell(

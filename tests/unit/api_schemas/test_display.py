@@ -6,7 +6,7 @@ from api_schemas.enums import Part
 from api_schemas.results.display import allowed, goal
 from api_schemas.results.metrics import Scores
 from api_schemas.results.parts import left
-from tests.support.jobs.measured import measured_step
+from tests.support.jobs.sample_metrics import measured_step
 
 
 def test_the_worst_that_is_allowed_is_below_a_rate_of_hits_and_above_one_of_errors() -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from demo.failure import DemoError
+from demo import DemoError
 from demo.inputs import number
 
 

@@ -5,8 +5,7 @@ import pytest
 from rich.console import Console
 
 from api_schemas.errors import SecateurError
-from demo import inputs
-from demo.failure import DemoError
+from demo import DemoError, inputs
 from secateur.client.files.packing import pack_folder
 from tests.support.checkpoints.clips import word
 

@@ -18,7 +18,7 @@ from store.database.tables import Job
 from store.jobs import transitions
 from store.jobs.transitions import Lease, StepFile
 from tests.integration.service.conftest import Stock, claim
-from tests.support.jobs.measured import measured_step
+from tests.support.jobs.sample_metrics import measured_step
 from tests.support.pages import BROWSER, Page
 
 RENEW = {"HX-Request": "true"}

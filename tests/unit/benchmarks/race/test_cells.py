@@ -11,77 +11,77 @@ from benchmarks.race.cells import Cell, Stage, Status, Store
 from benchmarks.race.evaluation import Predictions
 from benchmarks.race.results.summary import summarise
 from benchmarks.race.results.tables import as_json, markdown
-from benchmarks.race.runs import Runs, best_of
-from benchmarks.race.track import Unreachable
-from tests.unit.benchmarks.race.tracks import small_track
+from benchmarks.race.runner import Runner, best_of
+from benchmarks.race.setup import Unreachable
+from tests.unit.benchmarks.race.setups import small_setup
 
 
 @pytest.fixture
-def heats(tmp_path) -> Runs:
+def runner(tmp_path) -> Runner:
     (tmp_path / "model").mkdir()
-    return Runs(small_track(tmp_path / "model"), Store(tmp_path / "out"))
+    return Runner(small_setup(tmp_path / "model"), Store(tmp_path / "out"))
 
 
 def counted(version: int = 1, seeded: bool = True) -> tuple[Arm, list[tuple[int, float]]]:
     calls: list[tuple[int, float]] = []
 
-    def cut(track, seed, target):
+    def cut(setup, seed, target):
         calls.append((seed, target))
-        return track.dense
+        return setup.dense
 
     return Arm("ours/counted", "ours", cut, version, {"x": 1}, seeded), calls
 
 
-def test_a_cell_is_measured_once_and_again_when_its_arm_changes(heats):
+def test_a_cell_is_measured_once_and_again_when_its_arm_changes(runner):
     arm, calls = counted()
-    heats.one_shot([arm], [0.25, 0.5], [0, 1])
+    runner.one_shot([arm], [0.25, 0.5], [0, 1])
     assert sorted(calls) == [(0, 0.25), (0, 0.5), (1, 0.25), (1, 0.5)]
-    heats.one_shot([arm], [0.25, 0.5], [0, 1])
+    runner.one_shot([arm], [0.25, 0.5], [0, 1])
     assert len(calls) == 4
     newer, more = counted(version=2)
-    heats.one_shot([newer], [0.25], [0])
+    runner.one_shot([newer], [0.25], [0])
     assert more == [(0, 0.25)]
-    assert not list(heats.store.folder.glob("*.tmp"))
+    assert not list(runner.store.folder.glob("*.tmp"))
 
 
-def test_results_leave_out_cells_of_arms_that_have_changed_since(heats):
+def test_results_leave_out_cells_of_arms_that_have_changed_since(runner):
     arm, _ = counted()
-    heats.dense()
-    heats.one_shot([arm], [0.25, 0.5], [0])
-    assert len(heats.current([arm])) == 3
+    runner.dense()
+    runner.one_shot([arm], [0.25, 0.5], [0])
+    assert len(runner.current([arm])) == 3
     newer, _ = counted(version=2)
-    heats.one_shot([newer], [0.25], [0])
-    assert [cell.arm for cell in heats.current([arm])] == ["dense", "ours/counted"]
-    assert {cell.target for cell in heats.current([newer])} == {0.0, 0.25}
-    heats.track.identity["measured"] = 10
-    assert heats.current([newer]) == []
+    runner.one_shot([newer], [0.25], [0])
+    assert [cell.arm for cell in runner.current([arm])] == ["dense", "ours/counted"]
+    assert {cell.target for cell in runner.current([newer])} == {0.0, 0.25}
+    runner.setup.identity["measured"] = 10
+    assert runner.current([newer]) == []
 
 
-def test_only_one_draw_is_validated(heats):
+def test_only_one_draw_is_validated(runner):
     arm, _ = counted()
-    heats.one_shot([arm], [0.5], [0, 1])
-    assert [cell.validation is not None for cell in heats.store] == [True, False]
-    (entry,) = summarise(heats.store)
+    runner.one_shot([arm], [0.5], [0, 1])
+    assert [cell.validation is not None for cell in runner.store] == [True, False]
+    (entry,) = summarise(runner.store)
     assert entry.draws == 2
-    assert entry.validation == next(iter(heats.store)).validation.accuracy
+    assert entry.validation == next(iter(runner.store)).validation.accuracy
 
 
-def test_an_arm_that_draws_nothing_runs_once_for_all_seeds(heats):
+def test_an_arm_that_draws_nothing_runs_once_for_all_seeds(runner):
     arm, calls = counted(seeded=False)
-    heats.one_shot([arm], [0.5], [0, 1, 2])
+    runner.one_shot([arm], [0.5], [0, 1, 2])
     assert len(calls) == 1
-    assert [cell.seed for cell in heats.store] == [None]
+    assert [cell.seed for cell in runner.store] == [None]
 
 
-def test_other_calibration_makes_another_cell(heats):
+def test_other_calibration_makes_another_cell(runner):
     arm, calls = counted()
-    heats.one_shot([arm], [0.5], [0])
-    heats.track.identity["calibration"] = 13
-    heats.one_shot([arm], [0.5], [0])
+    runner.one_shot([arm], [0.5], [0])
+    runner.setup.identity["calibration"] = 13
+    runner.one_shot([arm], [0.5], [0])
     assert len(calls) == 2
 
 
-def test_what_cannot_be_reached_stays_and_what_failed_is_tried_again(heats):
+def test_what_cannot_be_reached_stays_and_what_failed_is_tried_again(runner):
     outcome: list[Exception] = [Unreachable("whole heads alone"), RuntimeError("no such kernel")]
     calls = []
 
@@ -91,23 +91,23 @@ def test_what_cannot_be_reached_stays_and_what_failed_is_tried_again(heats):
 
     arm = Arm("peer", "peer", cut, 1, {})
     for _ in range(2):
-        heats.one_shot([arm], [0.5, 0.75], [0])
-    found = {cell.target: cell for cell in heats.store}
+        runner.one_shot([arm], [0.5, 0.75], [0])
+    found = {cell.target: cell for cell in runner.store}
     assert found[0.5].status is Status.UNREACHABLE
     assert found[0.75].status is Status.NOT_RUNNABLE
     assert found[0.75].detail == "RuntimeError: no such kernel"
     assert calls == [0.5, 0.75, 0.75]
 
 
-def test_the_papers_arms_cut_what_they_say(heats):
+def test_the_papers_arms_cut_what_they_say(runner):
     for arm in arms():
-        loaded = arm.cut(heats.track, 0, 0.5)
-        assert heats.track.sparsity(loaded) == pytest.approx(0.5, abs=0.02), arm.name
+        loaded = arm.cut(runner.setup, 0, 0.5)
+        assert runner.setup.sparsity(loaded) == pytest.approx(0.5, abs=0.02), arm.name
 
 
-def test_calibration_is_drawn_from_train_by_seed(heats):
-    track = heats.track
-    first, again, other = track.calibration(0), track.calibration(0), track.calibration(1)
+def test_calibration_is_drawn_from_train_by_seed(runner):
+    setup = runner.setup
+    first, again, other = setup.calibration(0), setup.calibration(0), setup.calibration(1)
     assert np.array_equal(first.inputs["input_values"], again.inputs["input_values"])
     assert not np.array_equal(first.inputs["input_values"], other.inputs["input_values"])
     assert len(first) == 12

@@ -8,38 +8,38 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.race.arms import kwon
-from benchmarks.race.track import Track
-from tests.unit.benchmarks.race.tracks import small_track
+from benchmarks.race.setup import Setup
+from tests.unit.benchmarks.race.setups import small_setup
 from tests.unit.engine.small import HEAD_DIM, HEADS, LAYERS
 from worker.engine.models.attention import attention_blocks
 
 
 @pytest.fixture
-def track(tmp_path) -> Track:
-    return small_track(tmp_path)
+def setup(tmp_path) -> Setup:
+    return small_setup(tmp_path)
 
 
-def outputs(track: Track) -> list[nn.Linear]:
-    dense = track.dense
+def outputs(setup: Setup) -> list[nn.Linear]:
+    dense = setup.dense
     return [block.projections["o"] for block in attention_blocks(dense.model, dense.model_spec, dense.widths)]
 
 
-def test_mask_gradients_are_those_of_a_real_mask_one_sample_at_a_time(track):
-    found = kwon.mask_gradients(track, 0)
+def test_mask_gradients_are_those_of_a_real_mask_one_sample_at_a_time(setup):
+    found = kwon.mask_gradients(setup, 0)
     mask_LH = torch.ones(LAYERS, HEADS, requires_grad=True)
 
     def apply(layer: int):
         return lambda _module, args: (args[0] * mask_LH[layer].repeat_interleave(HEAD_DIM),)
 
-    handles = [linear.register_forward_pre_hook(apply(layer)) for layer, linear in enumerate(outputs(track))]
+    handles = [linear.register_forward_pre_hook(apply(layer)) for layer, linear in enumerate(outputs(setup))]
     expected = []
-    for inputs, targets in track.batches(track.calibration(0), 1):
-        (gradient,) = torch.autograd.grad(track.loss(track.dense.model(**inputs).logits, targets).sum(), mask_LH)
+    for inputs, targets in setup.batches(setup.calibration(0), 1):
+        (gradient,) = torch.autograd.grad(setup.loss(setup.dense.model(**inputs).logits, targets).sum(), mask_LH)
         expected.append(gradient)
     for handle in handles:
         handle.remove()
     torch.testing.assert_close(found, torch.stack(expected).double(), rtol=1e-3, atol=1e-6)
-    assert all(parameter.grad is None for parameter in track.dense.model.parameters())
+    assert all(parameter.grad is None for parameter in setup.dense.model.parameters())
 
 
 def test_search_takes_the_least_fisher_over_all_layers():
@@ -75,19 +75,19 @@ def test_the_exchange_for_many_heads_never_ends_worse_than_it_began(monkeypatch)
         assert cost(gradients_NH, found) <= cost(gradients_NH, going) * (1 + 1e-12)
 
 
-def test_tuned_masks_of_the_first_layer_solve_the_least_squares_problem(track):
+def test_tuned_masks_of_the_first_layer_solve_the_least_squares_problem(setup):
     """In the first layer both models see the same input, so the wanted output is the dense layer's own."""
-    loaded = kwon.arms()[0].cut(track, 0, 0.5)
+    loaded = kwon.arms()[0].cut(setup, 0, 0.5)
     first = loaded.widths.layers[0].heads
-    gradients = kwon.mask_gradients(track, 0)
+    gradients = kwon.mask_gradients(setup, 0)
     removed = sum(HEADS - layer.heads for layer in loaded.widths.layers)
     going = kwon.rearrange(gradients[:, 0], kwon.search(gradients, removed)[0])
     left = [h for h in range(HEADS) if h not in going]
     assert len(left) == first
-    dense, contexts = outputs(track)[0], []
+    dense, contexts = outputs(setup)[0], []
     handle = dense.register_forward_pre_hook(lambda _module, args: contexts.append(args[0].detach()))
-    for inputs, _ in track.batches(track.calibration(0), 32):
-        track.dense.model(**inputs)
+    for inputs, _ in setup.batches(setup.calibration(0), 32):
+        setup.dense.model(**inputs)
     handle.remove()
     parts = []
     for h in range(HEADS):
@@ -104,12 +104,12 @@ def test_tuned_masks_of_the_first_layer_solve_the_least_squares_problem(track):
         torch.testing.assert_close(tuned, original * float(mask[position]), rtol=1e-4, atol=1e-5)
 
 
-def test_the_cut_removes_what_was_asked_and_tuning_brings_it_nearer_to_the_dense_model(track, monkeypatch):
-    tuned = kwon.arms()[0].cut(track, 0, 0.5)
-    assert track.sparsity(tuned) == pytest.approx(0.5, abs=0.01)
+def test_the_cut_removes_what_was_asked_and_tuning_brings_it_nearer_to_the_dense_model(setup, monkeypatch):
+    tuned = kwon.arms()[0].cut(setup, 0, 0.5)
+    assert setup.sparsity(tuned) == pytest.approx(0.5, abs=0.01)
     monkeypatch.setattr(kwon, "_tune", lambda *_: None)
-    plain = kwon.arms()[0].cut(track, 0, 0.5)
-    inputs, _ = track.calibration(0).batch(range(12))
+    plain = kwon.arms()[0].cut(setup, 0, 0.5)
+    inputs, _ = setup.calibration(0).batch(range(12))
     with torch.inference_mode():
-        dense, near, far = (m(**inputs).logits for m in (track.dense.model, tuned.model, plain.model))
+        dense, near, far = (m(**inputs).logits for m in (setup.dense.model, tuned.model, plain.model))
     assert (near - dense).square().mean() < (far - dense).square().mean()

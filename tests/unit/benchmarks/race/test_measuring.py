@@ -8,7 +8,7 @@ from api_schemas.enums import Split
 from benchmarks.race.evaluation import Predictions, measure
 from benchmarks.race.results.bootstrap import paired
 from benchmarks.race.spectrum import ranks, spectrum
-from tests.unit.benchmarks.race.tracks import small_track
+from tests.unit.benchmarks.race.setups import small_setup
 from tests.unit.engine.small import HEAD_DIM, HEADS
 from worker.engine.models.attention import attention_blocks
 
@@ -23,23 +23,23 @@ def test_bits_come_back_and_take_an_eighth():
 
 
 def test_measure_counts_the_clips_whose_first_class_is_the_label(tmp_path):
-    track = small_track(tmp_path)
-    split = track.split(Split.TEST)
+    setup = small_setup(tmp_path)
+    split = setup.split(Split.TEST)
     expected = []
     for row in range(len(split)):
         inputs, targets = split.batch([row])
         with torch.inference_mode():
-            expected.append(int(track.dense.model(**inputs).logits.argmax()) == int(targets))
-    found = measure(track, track.dense.model, Split.TEST)
+            expected.append(int(setup.dense.model(**inputs).logits.argmax()) == int(targets))
+    found = measure(setup, setup.dense.model, Split.TEST)
     assert found.right().tolist() == expected
     assert 0.5 < found.accuracy < 0.8
 
 
 def test_a_model_that_overflows_gets_nothing_right(tmp_path):
-    track = small_track(tmp_path)
+    setup = small_setup(tmp_path)
     with torch.no_grad():
-        track.dense.model.classifier.dense.bias.fill_(float("inf"))
-    assert measure(track, track.dense.model, Split.TEST).accuracy == 0.0
+        setup.dense.model.classifier.dense.bias.fill_(float("inf"))
+    assert measure(setup, setup.dense.model, Split.TEST).accuracy == 0.0
 
 
 def test_intervals_are_those_of_resampling_clips_one_by_one():
@@ -72,13 +72,13 @@ def test_ranks_count_the_largest_energies_first():
 
 def test_spectrum_is_that_of_the_logits_and_of_the_heads_output(tmp_path):
     """QK against the singular values of all tokens' Q Kᵀ; VO against the covariance of what the head adds, token by token."""
-    track = small_track(tmp_path, calibration=6)
+    setup = small_setup(tmp_path, calibration=6)
     with torch.no_grad():  # one head of the second layer uses two QK channels and three VO channels
-        blocks = attention_blocks(track.dense.model, track.dense.model_spec, track.dense.widths)
+        blocks = attention_blocks(setup.dense.model, setup.dense.model_spec, setup.dense.widths)
         blocks[1].projections["q"].weight[2:HEAD_DIM] = 0
         blocks[1].projections["q"].bias[2:HEAD_DIM] = 0
         blocks[1].projections["o"].weight[:, 3:HEAD_DIM] = 0
-    found = spectrum(track)
+    found = spectrum(setup)
     assert found[1].qk[0] <= 2
     assert found[1].vo[0] <= 3
     for number, block in enumerate(blocks):
@@ -89,9 +89,9 @@ def test_spectrum_is_that_of_the_logits_and_of_the_heads_output(tmp_path):
             )
             for side in "qko"
         ]
-        inputs, _ = track.calibration(0).batch(range(6))
+        inputs, _ = setup.calibration(0).batch(range(6))
         with torch.inference_mode():
-            track.dense.model(**inputs)
+            setup.dense.model(**inputs)
         for handle in handles:
             handle.remove()
         for head in range(HEADS):

@@ -1,4 +1,4 @@
-"""The language track: sentences that no two splits share, targets that are the package's own, arms that cut what they say."""
+"""The language setup: sentences that no two splits share, targets that are the package's own, arms that cut what they say."""
 
 from pathlib import Path
 
@@ -12,12 +12,12 @@ from transformers import AutoModel, AutoTokenizer, BertConfig, BertModel
 from api_schemas.enums import Criterion, Split
 from benchmarks.race.arms import paper
 from benchmarks.race.cells import Store
-from benchmarks.race.evaluation import Nearness, measure
+from benchmarks.race.evaluation import EmbeddingSimilarity, measure
 from benchmarks.race.minilm import benchmark, sentences, tables
 from benchmarks.race.results.summary import summarise
-from benchmarks.race.runs import Runs, select
+from benchmarks.race.runner import Runner, select
+from benchmarks.race.setup import Setup
 from benchmarks.race.spectrum import spectrum
-from benchmarks.race.track import Track
 from tests.support.checkpoints import preprocessors
 
 WORDS = ("the", "good", "bad", "films", "film", "Ada", "Lovelace", "sleeps", "in", "London")
@@ -29,7 +29,7 @@ def lines(count: int, seed: int) -> list[str]:
 
 
 @pytest.fixture
-def track(tmp_path: Path) -> Track:
+def setup(tmp_path: Path) -> Setup:
     folder = preprocessors.write("bert", tmp_path / "model")
     torch.manual_seed(0)
     config = BertConfig(
@@ -38,7 +38,7 @@ def track(tmp_path: Path) -> Track:
     )  # fmt: skip
     BertModel(config).save_pretrained(folder)
     texts = {Split.TRAIN: lines(40, 0), Split.VALIDATION: lines(20, 1), Split.TEST: lines(30, 2)}
-    return benchmark.lay(folder, texts, 24)
+    return benchmark.load_setup(folder, texts, 24)
 
 
 def test_no_two_splits_share_a_sentence_or_a_document() -> None:
@@ -67,48 +67,48 @@ def test_nearness_is_the_mean_cosine_and_scipys_rank_correlation_of_all_pairs() 
     torch.manual_seed(0)
     theirs = F.normalize(torch.randn(40, 8), dim=-1)
     ours = F.normalize(theirs + 0.3 * torch.randn(40, 8), dim=-1)
-    found = Nearness.model_validate_json(Nearness.of(ours, theirs).model_dump_json())
+    found = EmbeddingSimilarity.model_validate_json(EmbeddingSimilarity.of(ours, theirs).model_dump_json())
     pairs = np.triu_indices(40, 1)
     expected = spearmanr(*((side.double() @ side.double().T).numpy()[pairs] for side in (ours, theirs))).statistic
     assert found.correlation == pytest.approx(expected)
     assert found.by_sample() == pytest.approx(F.cosine_similarity(ours, theirs).numpy(), abs=1e-6)
     assert found.score == pytest.approx(found.by_sample().mean(), abs=1e-6)
     ours[3] = torch.nan
-    assert Nearness.of(ours, theirs).by_sample()[3] == 0
+    assert EmbeddingSimilarity.of(ours, theirs).by_sample()[3] == 0
 
 
-def test_the_dense_model_is_its_own_target(track: Track) -> None:
-    found = measure(track, track.dense.model, Split.TEST)
-    assert isinstance(found, Nearness)
+def test_the_dense_model_is_its_own_target(setup: Setup) -> None:
+    found = measure(setup, setup.dense.model, Split.TEST)
+    assert isinstance(found, EmbeddingSimilarity)
     assert found.cosine == pytest.approx(1, abs=1e-6)
     assert found.correlation == pytest.approx(1)
 
 
-def test_gradients_come_from_the_models_own_distribution(track: Track) -> None:
+def test_gradients_come_from_the_models_own_distribution(setup: Setup) -> None:
     """The loss itself has none at the original: every Fisher score would be zero."""
-    for layer in paper.scores(track, Criterion.FISHER, 0):
+    for layer in paper.scores(setup, Criterion.FISHER, 0):
         assert min(float(vector.min()) for vector in (*layer.qk, *layer.vo)) > 0
 
 
-def test_every_arm_cuts_what_it_says(track: Track) -> None:
+def test_every_arm_cuts_what_it_says(setup: Setup) -> None:
     arms = benchmark.all_arms()
     assert len({arm.name for arm in arms}) == len(arms) == 17
     for arm in arms:
         target = 1 / 3 if "entire_head" in arm.name else 0.5
-        assert track.sparsity(arm.cut(track, 0, target)) == pytest.approx(target, abs=0.03), arm.name
+        assert setup.sparsity(arm.cut(setup, 0, target)) == pytest.approx(target, abs=0.03), arm.name
 
 
-def test_the_page_keeps_what_was_added_by_hand(track: Track, tmp_path: Path) -> None:
-    heats = Runs(track, Store(tmp_path / "out"))
+def test_the_page_keeps_what_was_added_by_hand(setup: Setup, tmp_path: Path) -> None:
+    runner = Runner(setup, Store(tmp_path / "out"))
     arms = select(benchmark.all_arms(), r"ours/best$|plain/principal")
-    heats.one_shot(arms, (0.5,), (0,))
-    entries = summarise(heats.current(arms))
+    runner.one_shot(arms, (0.5,), (0,))
+    entries = summarise(runner.current(arms))
     header = tables.Header("run", {"cores": 2}, 24, {"test": 30})
     page = tmp_path / "race-minilm.md"
-    tables.write(page, entries, spectrum(track), header)
+    tables.write(page, entries, spectrum(setup), header)
     first = page.read_text()
     page.write_text(f"{first}\nWhat we learnt.\n")
-    tables.write(page, entries, spectrum(track), header)
+    tables.write(page, entries, spectrum(setup), header)
     assert page.read_text() == f"{first}\nWhat we learnt.\n"
     best = next(entry for entry in entries if entry.arm == "ours/best")
     assert f"| ours/best | 1 | {best.test:.3f} / {best.correlation:.3f} |" in first
@@ -122,12 +122,12 @@ def test_the_packages_checkpoint_gives_the_embeddings_of_stock_transformers() ->
         "Each sentence is converted",
         "Whales sing to each other across oceans at night.",
     ]
-    track = benchmark.lay(benchmark.checkpoint(), {Split.TRAIN: texts, Split.TEST: texts}, 2)
-    assert {(len(layer.qk), *set(layer.qk), *set(layer.vo)) for layer in track.dense.widths.layers} == {(12, 32, 32)}
+    setup = benchmark.load_setup(benchmark.checkpoint(), {Split.TRAIN: texts, Split.TEST: texts}, 2)
+    assert {(len(layer.qk), *set(layer.qk), *set(layer.vo)) for layer in setup.dense.widths.layers} == {(12, 32, 32)}
     tokenizer, model = (kind.from_pretrained(benchmark.checkpoint()) for kind in (AutoTokenizer, AutoModel))
     inputs = tokenizer(texts, padding=True, return_tensors="pt")
     with torch.inference_mode():
         hidden_BTD = model(**inputs).last_hidden_state
     real_BT1 = inputs["attention_mask"][..., None]
     expected_BD = F.normalize((hidden_BTD * real_BT1).sum(1) / real_BT1.sum(1), dim=-1)
-    torch.testing.assert_close(track.split(Split.TEST).all_targets(), expected_BD, rtol=0, atol=1e-5)
+    torch.testing.assert_close(setup.split(Split.TEST).all_targets(), expected_BD, rtol=0, atol=1e-5)

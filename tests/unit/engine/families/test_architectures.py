@@ -8,9 +8,9 @@ import torch
 
 from api_schemas.enums import Head
 from api_schemas.spec.recovery import Lora
-from benchmarks.families import reference, strangers
+from benchmarks.families import fresh_process, reference
 from benchmarks.families.examples import LABELS
-from benchmarks.families.tiny import MODELS
+from benchmarks.families.tiny_models import MODELS
 from checkpoints.describe import describe_folder
 from checkpoints.families import FAMILIES
 from checkpoints.sizes import accounting
@@ -164,9 +164,11 @@ def test_strangers_load_what_was_cut(tmp_path):
                     tokens = again.generate(inputs[again.main_input_name], max_new_tokens=12, do_sample=False)
                     texts[str(folder)] = tokens.tolist()
             packages.append(
-                strangers.Packaged(folder, tiny.model_spec.family.architectures[tiny.name].auto_class, inputs, expected)
+                fresh_process.Packaged(
+                    folder, tiny.model_spec.family.architectures[tiny.name].auto_class, inputs, expected
+                )
             )
-    results = strangers.load_as_strangers(packages, tmp_path)
+    results = fresh_process.load_in_fresh_process(packages, tmp_path)
     assert {folder for folder, result in results.items() if not result["code"]} == stock_layouts
     assert stock_layouts
     assert {folder: result["written"] for folder, result in results.items() if "written" in result} == texts

@@ -6,7 +6,7 @@ from safetensors.torch import load_file, save_file
 
 from api_schemas.errors import ErrorCode, SecateurError
 from benchmarks.families import reference
-from benchmarks.families.tiny import MODELS
+from benchmarks.families.tiny_models import MODELS
 from checkpoints.describe import describe_folder
 from checkpoints.sizes import accounting
 from worker.engine.checkpoint.load import load_original

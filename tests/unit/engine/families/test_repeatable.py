@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from benchmarks.families import reference
-from benchmarks.families.tiny import WAVEFORMS
+from benchmarks.families.tiny_models import WAVEFORMS
 from worker.engine.checkpoint.load import load_original
 from worker.engine.checkpoint.save import save_checkpoint
 

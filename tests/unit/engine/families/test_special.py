@@ -7,7 +7,7 @@ import torch
 
 from api_schemas.errors import ErrorCode, SecateurError
 from benchmarks.families import reference
-from benchmarks.families.tiny import SPECIAL, WAVLM_CTC
+from benchmarks.families.tiny_models import SPECIAL, WAVLM_CTC
 from checkpoints.config.checkpoint_config import read_config
 from tests.unit.engine.families import cut_checks
 from worker.engine.models import pruned_layers

@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 from transformers import DynamicCache, GenerationConfig
 
 from benchmarks.families import reference
-from benchmarks.families.tiny import SPECIAL
+from benchmarks.families.tiny_models import SPECIAL
 from checkpoints.describe import describe_folder
 from checkpoints.sizes import accounting
 from worker.engine.checkpoint.load import load_original

@@ -8,7 +8,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import delete, update
 
-from api_schemas.api.labels import selected
 from api_schemas.enums import JobState
 from api_schemas.errors import ErrorCode, SecateurError
 from store.database.clock import now
@@ -86,7 +85,7 @@ def test_pages_hold_whatever_is_inserted_between_them(
             return jobs.create(session, DEFAULT_TENANT, job_request(labels=wanted), {}).id
 
     def matches(wanted: dict[str, str]) -> bool:
-        return all(key in wanted and value in (None, wanted[key]) for key, value in map(selected, labels))
+        return all(key in wanted and value in (None, wanted[key]) for key, value in map(parse_selector, labels))
 
     there = [job_id for job_id, wanted in [(labelled(wanted), wanted) for wanted in before] if matches(wanted)]
     # All of one moment, so that the id decides.

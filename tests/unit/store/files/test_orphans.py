@@ -17,7 +17,7 @@ from store.files.artifacts import Artifacts
 from store.jobs import transitions
 from store.jobs.transitions import Lease, LeaseLost, StepFile
 from store.uploads import uploads
-from tests.support.jobs.moves import cancel, claim, commit, crash, expire, pause, release, running, succeed
+from tests.support.jobs.job_transitions import cancel, claim, commit, crash, expire, pause, release, running, succeed
 from tests.support.jobs.records import step_metrics
 
 GRACE = 3600.0

@@ -7,7 +7,7 @@ from store.database.tenancy import DEFAULT_TENANT
 from store.jobs import logs
 from store.jobs.logs import LogPiece
 from store.jobs.transitions import Lease, LeaseLost
-from tests.support.jobs.moves import cancel, claim, expire, release, running, succeed
+from tests.support.jobs.job_transitions import cancel, claim, expire, release, running, succeed
 
 PLENTY = 2**20
 

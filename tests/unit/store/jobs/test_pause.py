@@ -12,7 +12,7 @@ from store.database.connection import Database
 from store.database.tables import Job
 from store.jobs import transitions
 from store.jobs.transitions import Lease, LeaseLost
-from tests.support.jobs.moves import (
+from tests.support.jobs.job_transitions import (
     CAP,
     CRASH,
     cancel,

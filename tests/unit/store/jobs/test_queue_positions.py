@@ -11,7 +11,7 @@ from store.database.clock import now
 from store.database.connection import Database
 from store.database.tables import Job
 from store.jobs.queue_positions import KEPT_SECONDS, QueuePositions, queue_positions
-from tests.support.jobs.moves import CAP, cancel, crash, load, pause
+from tests.support.jobs.job_transitions import CAP, cancel, crash, load, pause
 from tests.unit.store.jobs.test_turns import begin, queue
 
 QUEUED = st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 1)), min_size=1, max_size=7)

@@ -31,7 +31,7 @@ from store.jobs import logs, transitions
 from store.jobs.transitions import Lease, LeaseLost
 from tests.support.jobs.job_model import HELD, JobModel, next_to_claim
 from tests.support.jobs.job_rows import assert_as_modelled
-from tests.support.jobs.moves import CAP, CRASH, LEASE_SECONDS, claim, submit, sweep
+from tests.support.jobs.job_transitions import CAP, CRASH, LEASE_SECONDS, claim, submit, sweep
 from tests.support.jobs.records import step_file, step_metrics
 
 SETTINGS = settings(

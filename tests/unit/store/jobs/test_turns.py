@@ -15,7 +15,7 @@ from store.database.connection import Database
 from store.database.tables import Job
 from store.jobs import jobs, transitions
 from store.jobs.transitions import Lease
-from tests.support.jobs.moves import (
+from tests.support.jobs.job_transitions import (
     CAP,
     LEASE_SECONDS,
     cancel,

@@ -17,7 +17,7 @@ from tests.support.jobs.records import step_metrics
 from tests.support.uploads import checkpoint_files, dataset_files, declared
 
 
-class Stock:
+class Fixtures:
     """Below `folder`; the service is to run with `environment`."""
 
     def __init__(self, folder: Path, broker_url: str) -> None:

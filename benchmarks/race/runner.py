@@ -13,7 +13,7 @@ from benchmarks.race import recovery
 from benchmarks.race.arms.arm import Arm
 from benchmarks.race.cells import Cell, Stage, Status, Store, key_of
 from benchmarks.race.evaluation import measure
-from benchmarks.race.track import Track, Unreachable
+from benchmarks.race.setup import Setup, Unreachable
 from worker.engine.checkpoint.load import LoadedModel
 
 DENSE = "dense"
@@ -23,11 +23,11 @@ VALIDATED = 0
 PAPER_JOB = "paper preset, 5 steps × 3 epochs"
 
 
-class Runs:
-    """A track, a store and a way to fill it."""
+class Runner:
+    """A setup, a store and a way to fill it."""
 
-    def __init__(self, track: Track, store: Store) -> None:
-        self.track, self.store = track, store
+    def __init__(self, setup: Setup, store: Store) -> None:
+        self.setup, self.store = setup, store
 
     def cell(
         self, stage: Stage, arm: str, family: str, target: float, seed: int | None, settings: dict[str, Any],
@@ -57,20 +57,20 @@ class Runs:
             # A peer that fails is a result too, with its reason; it is tried again the next time.
             cell.status, cell.detail = Status.NOT_RUNNABLE, f"{type(error).__name__}: {error}"
         else:
-            cell.achieved = self.track.sparsity(loaded)
+            cell.achieved = self.setup.sparsity(loaded)
             cell.widths = tuple((tuple(layer.qk), tuple(layer.vo)) for layer in loaded.widths.layers)
-            cell.validation = measure(self.track, loaded.model, Split.VALIDATION) if validate else None
-            cell.test = measure(self.track, loaded.model, Split.TEST)
+            cell.validation = measure(self.setup, loaded.model, Split.VALIDATION) if validate else None
+            cell.test = measure(self.setup, loaded.model, Split.TEST)
         cell.seconds = round(time.perf_counter() - started, 2)
         self.store.write(cell)
         _say(cell)
         return cell
 
     def _key(self, stage: Stage, target: float, seed: int | None, settings: Mapping[str, Any]) -> str:
-        return key_of({"track": self.track.identity, "stage": stage.value, "target": target, "seed": seed, **settings})
+        return key_of({"track": self.setup.identity, "stage": stage.value, "target": target, "seed": seed, **settings})
 
     def current(self, arms: Iterable[Arm]) -> list[Cell]:
-        """The cells of this track whose arm is still what it was: a folder may hold others' and older ones too."""
+        """The cells of this setup whose arm is still what it was: a folder may hold others' and older ones too."""
         identities = {arm.name: key_of(arm.identity()) for arm in arms}
 
         def is_current(cell: Cell) -> bool:
@@ -83,7 +83,7 @@ class Runs:
 
     def dense(self) -> Cell:
         """The model as it came."""
-        return self.cell(Stage.ONE_SHOT, DENSE, DENSE, 0.0, None, {}, lambda: self.track.dense)
+        return self.cell(Stage.ONE_SHOT, DENSE, DENSE, 0.0, None, {}, lambda: self.setup.dense)
 
     def one_shot(self, arms: Sequence[Arm], targets: Sequence[float], seeds: Sequence[int]) -> None:
         """Every arm at every target. Seed by seed and family by family, so that scoring is shared.
@@ -97,7 +97,7 @@ class Runs:
                 for target in targets:
                     self.cell(
                         Stage.ONE_SHOT, arm.name, arm.family, target, seed if arm.seeded else None, arm.identity(),
-                        partial(arm.cut, self.track, seed, target), validate=seed == VALIDATED or not arm.seeded,
+                        partial(arm.cut, self.setup, seed, target), validate=seed == VALIDATED or not arm.seeded,
                     )  # fmt: skip
 
     def recovered(
@@ -117,7 +117,7 @@ class Runs:
                 )  # fmt: skip
 
     def _cut_and_recovered(self, arm: Arm, target: float, seed: int, budget: Finetune) -> LoadedModel:
-        return recovery.recover(self.track, arm.cut(self.track, seed, target), seed, budget)
+        return recovery.recover(self.setup, arm.cut(self.setup, seed, target), seed, budget)
 
     def _contenders(self, arms: Sequence[Arm], target: float) -> Iterable[tuple[Arm, bool]]:
         """Ours, and of each other family the arm that one-shot did best on VALIDATION at this target."""
@@ -134,7 +134,7 @@ class Runs:
         spec = recovery.paper_job(target, seed)
         self.cell(
             Stage.ITERATIVE, PAPER_JOB, "paper", target, seed, {"spec": spec.model_dump(mode="json")},
-            lambda: recovery.iterate(self.track, data, cache, spec, threads),
+            lambda: recovery.iterate(self.setup, data, cache, spec, threads),
         )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""The track: what every arm gets alike. The dense model, the data, and the same calibration samples by seed."""
+"""The setup: what every arm gets alike. The dense model, the data, and the same calibration samples by seed."""
 
 import hashlib
 from collections.abc import Callable, Hashable, Iterator
@@ -32,7 +32,7 @@ class Unreachable(Exception):
 
 
 @dataclass
-class Track:
+class Setup:
     """One race: a dense checkpoint, its data, and how calibration samples are drawn."""
 
     model: Path
@@ -97,10 +97,10 @@ def digest(folder: Path, *, content: bool) -> str:
     return total.hexdigest()[:16]
 
 
-def lay(
+def load_setup(
     model: Path, data: Path, cache: Path, *, device: str, calibration_samples: int, measured_samples: int | None,
     training_samples: int | None = None,
-) -> Track:  # fmt: skip
+) -> Setup:  # fmt: skip
     """Read checkpoint and data; features come from `cache` where they are there already.
 
     `measured_samples` keeps only so many clips, drawn at random, of validation and test each; `training_samples` of train.
@@ -130,4 +130,4 @@ def lay(
     }
     if training_samples is not None:
         identity["training"] = training_samples
-    return Track(model, described, dense, prepared, where, calibration_samples, identity)
+    return Setup(model, described, dense, prepared, where, calibration_samples, identity)

@@ -1,4 +1,4 @@
-"""A track of random numbers: a small model, a few samples, and labels that the model gets mostly right."""
+"""A setup of random numbers: a small model, a few samples, and labels that the model gets mostly right."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ from transformers import ASTForAudioClassification
 
 from api_schemas.enums import Split
 from api_schemas.results.metrics import DataSummary
-from benchmarks.race.track import Track
+from benchmarks.race.setup import Setup
 from checkpoints.describe import describe_folder
 from tests.unit.engine.small import CLASSES, inputs, small_config, small_model
 from worker.engine.data import FeatureSplit, PreparedData
@@ -15,7 +15,7 @@ from worker.engine.data import FeatureSplit, PreparedData
 SAMPLES = {Split.TRAIN: 24, Split.VALIDATION: 16, Split.TEST: 20}
 
 
-def small_track(folder: Path, calibration: int = 12) -> Track:
+def small_setup(folder: Path, calibration: int = 12) -> Setup:
     """`folder` gets the model as a stock checkpoint, for those who read it themselves."""
     loaded = small_model()
     stock = ASTForAudioClassification(small_config())
@@ -31,4 +31,4 @@ def small_track(folder: Path, calibration: int = 12) -> Track:
     described = describe_folder(folder)
     summary = DataSummary(samples={role.value: count for role, count in SAMPLES.items()})
     data = PreparedData(summary, splits, pad_value=0.0)
-    return Track(folder, described, loaded, data, torch.device("cpu"), calibration, {"calibration": calibration})
+    return Setup(folder, described, loaded, data, torch.device("cpu"), calibration, {"calibration": calibration})

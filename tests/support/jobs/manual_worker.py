@@ -16,7 +16,7 @@ from tests.support.jobs.records import step_metrics
 
 
 @dataclass
-class HandWorker:
+class ManualWorker:
     """Of one job at a time."""
 
     database: Database

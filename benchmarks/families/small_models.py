@@ -3,7 +3,7 @@
 from typing import Any
 
 from benchmarks.families.examples import DISTILLED, TEXT, Example, image, spectrogram, text, waves
-from benchmarks.families.special import clap, whisper
+from benchmarks.families.special_models import clap, whisper
 
 SIZES: dict[str, Any] = {
     "hidden_size": 256,

@@ -1,7 +1,7 @@
 """Every class that is supported, tiny, and the variants of their configurations that change how attention is computed."""
 
 from benchmarks.families.examples import DISTILLED, TEXT, Example, image, spectrogram, text, waves
-from benchmarks.families.special import POSITIONS, clap, whisper
+from benchmarks.families.special_models import POSITIONS, clap, whisper
 
 SPECTROGRAMS = (spectrogram("ASTForAudioClassification"),)
 IMAGES = (

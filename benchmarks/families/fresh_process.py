@@ -52,7 +52,7 @@ for line in sys.stdin.read().splitlines():
 """
 
 
-def load_as_strangers(packages: Sequence[Packaged], scratch: Path) -> Mapping[str, dict[str, Any]]:
+def load_in_fresh_process(packages: Sequence[Packaged], scratch: Path) -> Mapping[str, dict[str, Any]]:
     """One fresh, isolated process loads every folder with transformers alone.
 
     By folder: its `error` as reference.distance has it, whether it took `code`, and what was `written` by what writes.
