@@ -8,6 +8,7 @@ from functools import lru_cache
 from sqlalchemy import Select, String, bindparam, func, select
 from sqlalchemy.orm import Session
 
+from api_schemas.api.labels import parse_selector
 from api_schemas.enums import JobState
 from api_schemas.results.events import JobEvent
 from api_schemas.results.metrics import StepMetrics

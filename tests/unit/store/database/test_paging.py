@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import delete, update
 
+from api_schemas.api.labels import parse_selector
 from api_schemas.enums import JobState
 from api_schemas.errors import ErrorCode, SecateurError
 from store.database.clock import now
