@@ -1,6 +1,6 @@
 """Sessions of browsers: who signed in with a key is known by a random token until the key ends, or the session does.
 
-The token is the browser's alone; here is its hash (docs/adr/0019-sessions.md).
+The token is the browser's alone; here is its hash (docs/adr/0018-sessions.md).
 """
 
 import hashlib

@@ -23,6 +23,13 @@ MADE = (
 )
 """Pages that scripts/site makes."""
 PAGES = tuple(sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]))
+ROOMS = "api_schemas|checkpoints|store|service|worker|secateur|demo|benchmarks"
+
+
+def prose(page: Path) -> str:
+    """The page's text. What was measured and what was changed stand as they were written, with the names of their day."""
+    dated = page.name == "CHANGELOG.md" or page.parent.name == "results"
+    return "" if dated else page.read_text(encoding="utf-8")
 
 
 def load_script(name: str) -> ModuleType:
@@ -68,9 +75,32 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_files_named_in_the_text_exist(page: Path) -> None:
-    rooms = "api_schemas|store|service|worker|secateur|demo|docker|scripts|tests|docs"
-    for name in re.findall(rf"`((?:{rooms})/[\w/.-]*)`", page.read_text(encoding="utf-8")):
-        assert (ROOT / name).exists(), name
+    rooms = f"{ROOMS}|docker|scripts|tests|docs"
+    for name in re.findall(rf"(?<![\w/.-])((?:{rooms})/[\w/.-]*[\w/])", prose(page)):
+        assert name == "docker/.env" or (ROOT / name).exists(), name
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_modules_named_in_the_text_exist(page: Path) -> None:
+    for name in re.findall(rf"(?<![\w/.-])((?:{ROOMS})(?:\.[a-z_]+)+)(?=[`:\s])", prose(page)):
+        path = ROOT / name.replace(".", "/")
+        # Or a name inside the module: an attribute, a setting, a function.
+        assert (
+            any(each.exists() for each in (path, path.with_suffix(".py"), path.parent.with_suffix(".py")))
+            or (path.parent / "__init__.py").exists()
+        ), name
+
+
+@pytest.mark.parametrize("room", ROOMS.split("|"))
+def test_files_named_in_the_code_exist(room: str) -> None:
+    named = {
+        (str(source.relative_to(ROOT)), name)
+        for source in (ROOT / room).rglob("*.py")
+        for name in re.findall(
+            rf"(?<![\w/.-])((?:{ROOMS}|docs|tests|scripts)/[\w/.-]*\.(?:py|md))", source.read_text("utf-8")
+        )
+    }
+    assert [(source, name) for source, name in sorted(named) if not (ROOT / name).exists()] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
