@@ -1,1 +1,1 @@
-"""config.json and a preprocessor's settings, judged key by key: only what is on a list is accepted."""
+"""config.json and a preprocessor's settings, checked field by field: only what is on a list is accepted."""

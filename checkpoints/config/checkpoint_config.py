@@ -1,4 +1,4 @@
-"""config.json, judged: which family it is, where its blocks are, and what its classes are called."""
+"""config.json, checked: which family it is, where its blocks are, and what its classes are called."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Config keys that make a loader run code, fetch something or read another file. None of them is wanted here."""
+"""Config fields that make a loader run code, fetch something or read another file. None of them is wanted here."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""Keys of the settings of a feature extractor or an image processor, with what each may be: an allow-list, as for config.json.
+"""Fields of the settings of a feature extractor or an image processor, with what each may be: an allow-list, as for config.json.
 
 As transformers 4 and 5 write them. What a family needs of them beyond their type is checked beside the config.
 """

@@ -114,7 +114,7 @@ class Family:
     layout: Callable[[Config, Architecture], Layout]
     """Raises UnusableConfigError."""
     defaults: Mapping[str, Any]
-    """The config keys that are read, and their values where config.json leaves them out, whose types are asked for."""
+    """The config fields that are read, and their values where config.json leaves them out, whose types are asked for."""
     required_files: tuple[str | tuple[str, ...], ...]
     """Files a checkpoint folder must have beside its safetensors; of those in a tuple, one."""
     optional_files: tuple[str, ...] = ()
@@ -133,16 +133,16 @@ class Family:
     no_export: str = ""
     """Why its models cannot be written as an ONNX graph, where they cannot."""
     heads_key: str | None = None
-    """With `head_dim_key`: config keys of number and width of heads, where the stock class reads a width: then uniform results
+    """With `head_dim_key`: config fields of number and width of heads, where the stock class reads a width: then uniform results
     load without custom code."""
     head_dim_key: str | None = None
     neurons_key: str | None = None
     """Config key of the number of neurons, where one key says it of all feed-forward blocks: then blocks that were cut alike load
     without custom code, with attention as it was or uniform."""
     refused: Mapping[str, tuple[Any, str]] = field(default_factory=dict)
-    """Config keys with the one value that is supported, and what to say of any other."""
+    """Config fields with the one value that is supported, and what to say of any other."""
     config_fields: Mapping[str, Rule] = field(default_factory=dict)
-    """Config keys that nothing here reads, beside those of any class, with what each may be: allowed, like those of `defaults`,
+    """Config fields that nothing here reads, beside those of any class, with what each may be: allowed, like those of `defaults`,
     `refused` and `head_dim_key`, and no others."""
     while_engaged: Mapping[str, Any] = field(default_factory=dict)
     """Config values that hold while the engine has the model, and that no file gets: what would make training unrepeatable."""

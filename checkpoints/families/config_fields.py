@@ -1,6 +1,6 @@
-"""Keys of config.json that no formula here reads and that checkpoints have all the same, with what each may be.
+"""Fields of config.json that no formula here reads and that checkpoints have all the same, with what each may be.
 
-config.json is read with an allow-list: a key that neither a family's own data nor these tables name is refused. They hold what
+config.json is read with an allow-list: a field that neither a family's own data nor these tables name is refused. They hold what
 transformers 4 and 5 write for the classes supported here, and what published checkpoints of them carry from older tools. To
 support another key, add it where it belongs, with a rule.
 """

@@ -1,1 +1,1 @@
-"""The commands of `secateur`, an idea a file; `secateur/cli.py` puts them together."""
+"""The commands of `secateur`, a file each or a few that belong together; `secateur/cli.py` puts them together."""

@@ -27,7 +27,7 @@ from secateur.commands.shared.group import HERE
 from secateur.commands.shared.session import with_errors
 from secateur.specs.overrides import overridden, placed
 from secateur.specs.spec_file import read_spec
-from secateur.specs.validation import checked
+from secateur.specs.validation import validated
 from secateur.terminal import consoles
 from secateur.terminal.metrics import steps_table
 
@@ -109,7 +109,7 @@ def prune(
             values = placed(values, {"pruning.target": share})
         elif not targeted and not any(each.startswith("pruning.target") for each in settings or ()):
             values = placed(values, {"pruning.target.attention_sparsity": 0.5})
-        wanted = checked(EngineSpec, overridden(values, settings or ()), spec)
+        wanted = validated(EngineSpec, overridden(values, settings or ()), spec)
         _give(prune_module.prune(model, data, out, wanted, device, threads, consoles.notes()), as_json)
 
     with_errors(as_json, run)

@@ -9,7 +9,7 @@ from secateur.commands.shared.group import JOBS
 from secateur.commands.shared.session import Session, served
 from secateur.commands.upload import uploaded
 from secateur.commands.wait import wait_for
-from secateur.specs.job_request import Options, Wanted, labels_of, wanted
+from secateur.specs.job_request import DraftRequest, Options, draft_request, labels_of
 from secateur.terminal.estimates import estimate_page
 
 
@@ -43,7 +43,7 @@ def submit(
     For example: `secateur submit --model ./my-ast --data ./my-data --sparsity 0.5 --set pruning.granularity=ragged --wait`
     """
     options = Options(model, data, preset, sparsity, name, labels_of(label or ()), priority)
-    body = uploaded(session, wanted(spec, options, settings or ()))
+    body = uploaded(session, draft_request(spec, options, settings or ()))
     job = session.client.submit(spec=body, idempotency_key=idempotency_key)
     if wait:
         session.note(f"{job.id} is {job.state.value}.")
@@ -63,6 +63,6 @@ def estimate(
     spec: arguments.Spec = None,
 ) -> None:
     """What a job would come to: parameters, FLOPs and bytes after every step; time and memory once such jobs have run."""
-    described: Wanted = wanted(spec, Options(model, data, preset, sparsity), settings or ())
+    described: DraftRequest = draft_request(spec, Options(model, data, preset, sparsity), settings or ())
     found = session.client.estimate(spec=uploaded(session, described))
     session.give(found, *estimate_page(found))

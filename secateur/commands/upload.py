@@ -8,7 +8,7 @@ import typer
 
 from api_schemas.api.resources import DatasetResource, ModelResource
 from secateur.commands.shared.session import Session, served
-from secateur.specs.job_request import Wanted
+from secateur.specs.job_request import DraftRequest
 from secateur.specs.references import What
 from secateur.terminal.progress_bars import transfer
 
@@ -65,7 +65,7 @@ def upload_dataset(
     session.give(found, found.id)
 
 
-def uploaded(session: Session, wanted: Wanted) -> dict[str, Any]:
+def uploaded(session: Session, wanted: DraftRequest) -> dict[str, Any]:
     """The request with everything in it uploaded that was only here."""
     ids: dict[What, str] = {}
     for what, path in wanted.uploads.items():

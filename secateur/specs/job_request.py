@@ -11,7 +11,7 @@ from secateur.errors import InvalidRequest
 from secateur.specs.overrides import overridden, placed
 from secateur.specs.references import FORMS, What, placeholder, reference
 from secateur.specs.spec_file import read_spec
-from secateur.specs.validation import checked
+from secateur.specs.validation import validated
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Options:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class DraftRequest:
     """The body of a request. `uploads`: what in it only stands for a folder of this machine."""
 
     body: dict[str, Any]
@@ -39,7 +39,7 @@ class Wanted:
         return {**self.body, **{what: {**self.body[what], "id": found} for what, found in ids.items()}}
 
 
-def wanted(spec: Path | None, options: Options, settings: Sequence[str]) -> Wanted:
+def draft_request(spec: Path | None, options: Options, settings: Sequence[str]) -> DraftRequest:
     """The request, held against the contract. Raises InvalidRequest."""
     body = read_spec(spec) if spec else {}
     given = {
@@ -54,8 +54,8 @@ def wanted(spec: Path | None, options: Options, settings: Sequence[str]) -> Want
     uploads = _named(body, options)
     body = overridden(body, settings)
     _complete(body)
-    checked(JobRequest, body, spec)
-    return Wanted(body, uploads)
+    validated(JobRequest, body, spec)
+    return DraftRequest(body, uploads)
 
 
 def labels_of(pairs: Sequence[str]) -> dict[str, str]:

@@ -16,7 +16,7 @@ M = TypeVar("M", bound=BaseModel)
 _SHOWN = 12
 
 
-def checked(kind: type[M], spec: Mapping[str, Any], file: Path | None) -> M:
+def validated(kind: type[M], spec: Mapping[str, Any], file: Path | None) -> M:
     """The spec as the contract has it, defaults filled in; `file` is where most of it stands.
 
     Raises InvalidRequest with a pointer for everything that is wrong.

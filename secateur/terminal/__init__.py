@@ -1,1 +1,1 @@
-"""What the command line shows: consoles, words, tables and bars."""
+"""What the command line shows: consoles, tables, progress bars, numbers as people write them."""

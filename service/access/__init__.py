@@ -1,1 +1,1 @@
-"""Who calls and what they may: scopes, rate limits, refused keys, sessions of browsers."""
+"""Who calls and what they may: the caller, rate limits, addresses that send wrong keys, sessions of browsers and their cookie."""

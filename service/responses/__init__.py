@@ -1,1 +1,1 @@
-"""Forms that answers take beside plain JSON: problems, files and ranges, event streams, conditional and repeated requests."""
+"""Forms that answers take beside plain JSON: files and ranges, conditional and repeated requests."""

@@ -1,1 +1,1 @@
-"""Stored bytes: the artifact store, the buckets that models are read from, and what is removed when."""
+"""Stored bytes: the artifact store, the buckets that models are read from, and the removal of what no row names."""

@@ -159,7 +159,7 @@ def claimable(failure_cap: int, max_running: int | None = None) -> ColumnElement
     return ready if max_running is None else and_(ready, running_of_tenant() < max_running)
 
 
-def turn() -> Sequence[SQLColumnExpression[Any]]:
+def claim_order() -> Sequence[SQLColumnExpression[Any]]:
     """The order of the queue: priority; then the tenant that has fewer jobs running now, then the one that waited longer
     since a job of its own was last begun; then age. store/jobs/queue_positions.py forecasts by it."""
     return [
@@ -182,7 +182,7 @@ def claim(
 ) -> Job | None:
     """queued, or running with an expired lease → running. The best job there is, or None.
 
-    The first by `turn`, of the tenants that have fewer than `max_running` jobs running. Two claimers never get the same
+    The first by `claim_order`, of the tenants that have fewer than `max_running` jobs running. Two claimers never get the same
     job: on PostgreSQL the second skips the locked row, on SQLite it waits for the first one's transaction and then finds
     the row changed.
     """
@@ -192,7 +192,7 @@ def claim(
     best = (
         select(Job.id)
         .where(claimable(failure_cap, max_running))
-        .order_by(*turn())
+        .order_by(*claim_order())
         .limit(1)
         .with_for_update(skip_locked=True, of=Job)
         .scalar_subquery()

@@ -10,11 +10,11 @@ import yaml
 
 from api_schemas.spec.job import EngineSpec, JobRequest
 from secateur.errors import InvalidRequest
-from secateur.specs.job_request import Options, labels_of, wanted
+from secateur.specs.job_request import Options, draft_request, labels_of
 from secateur.specs.overrides import overridden, read_value
 from secateur.specs.references import placeholder, reference
 from secateur.specs.spec_file import read_spec
-from secateur.specs.validation import checked
+from secateur.specs.validation import validated
 from secateur.specs.yaml_values import read_yaml
 
 MODEL, DATA = placeholder("model"), placeholder("dataset")
@@ -126,7 +126,7 @@ def test_a_setting_without_path_or_value_is_refused(setting: str) -> None:
 def test_an_unknown_path_is_refused_with_the_near_match(setting: str, pointer: str, meant: str) -> None:
     body = {"model": MODEL, "dataset": DATA, "pruning": {"target": {"flops": 0.5}}, "stop": {"max_drop": 0.1}}
     with pytest.raises(InvalidRequest) as caught:
-        checked(JobRequest, overridden(body, [setting]), None)
+        validated(JobRequest, overridden(body, [setting]), None)
     assert caught.value.pointers == (pointer,)
     assert meant in str(caught.value)
 
@@ -139,14 +139,14 @@ def test_everything_that_is_wrong_is_said_by_its_place() -> None:
         "seed": math.nan,
     }
     with pytest.raises(InvalidRequest) as caught:
-        checked(JobRequest, body, None)
+        validated(JobRequest, body, None)
     assert set(caught.value.pointers) == {"/model/job", "/pruning/target/flops", "/seed"}
 
 
 def test_a_spec_of_the_engine_is_checked_by_its_own_fields() -> None:
     with pytest.raises(InvalidRequest, match="/model: there is no such field"):
-        checked(EngineSpec, {"pruning": {"target": {"flops": 0.5}}, "model": MODEL}, None)
-    spec = checked(EngineSpec, {k: v for k, v in SPEC.items() if k != "labels"}, None)
+        validated(EngineSpec, {"pruning": {"target": {"flops": 0.5}}, "model": MODEL}, None)
+    spec = validated(EngineSpec, {k: v for k, v in SPEC.items() if k != "labels"}, None)
     assert spec.finetune is not None
     assert (spec.finetune.learning_rate, spec.pruning.exclude_layers) == (0.001, (0, 1))
 
@@ -173,7 +173,7 @@ def test_options_win_over_the_file_and_settings_over_options(tmp_path: Path) -> 
         AS_YAML + f"dataset: {{columns: {{label: word}}, type: upload, id: {DATA['id']}}}\n"
     )
     options = Options(MODEL["id"], str(tmp_path), "best", 0.5, "mine", {"team": "speech"}, 3)
-    found = wanted(tmp_path / "spec.yaml", options, ["pruning.target.attention_sparsity=0.75", "priority=4"])
+    found = draft_request(tmp_path / "spec.yaml", options, ["pruning.target.attention_sparsity=0.75", "priority=4"])
     assert found.body["pruning"] == {"preset": "best", "target": {"attention_sparsity": 0.75}, "exclude_layers": [0, 1]}
     assert (found.body["name"], found.body["priority"]) == ("mine", 4)
     assert found.body["labels"] == {**SPEC["labels"], "team": "speech"}
@@ -190,7 +190,7 @@ def test_what_is_not_there_yet_is_asked_for() -> None:
         (Options(model=MODEL["id"], data=DATA["id"]), "Give --sparsity"),
     ):
         with pytest.raises(InvalidRequest, match=said):
-            wanted(None, options, ())
+            draft_request(None, options, ())
 
 
 def test_labels() -> None:
