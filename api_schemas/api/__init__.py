@@ -1,1 +1,1 @@
-"""What the API takes and answers: resources, errors, keys, webhooks, labels."""
+"""What the API takes and answers: resources, errors, keys, webhooks."""

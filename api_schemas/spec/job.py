@@ -7,12 +7,12 @@ from typing import Annotated, Any
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from api_schemas.api.labels import Labels
 from api_schemas.base import StrictModel
 from api_schemas.enums import ExportFormat
 from api_schemas.ids import Name
 from api_schemas.spec.inputs import Columns, HubDataset, ModelReference, Splits, UploadedDataset
 from api_schemas.spec.job_limits import JobLimits
+from api_schemas.spec.labels import Labels
 from api_schemas.spec.presets import DEFAULT, FINETUNE, filled
 from api_schemas.spec.pruning import Pruning
 from api_schemas.spec.recovery import Finetune

@@ -7,8 +7,8 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import TypeAdapter, ValidationError
 
-from api_schemas.api.labels import LabelSelector
 from api_schemas.enums import TERMINAL_STATES, JobState
+from api_schemas.spec.labels import LabelSelector
 from service.core import jobs
 from service.dependencies import ToReadJobs
 from service.page.rendering import answer, part_wanted

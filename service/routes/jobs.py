@@ -6,13 +6,13 @@ from typing import Annotated
 from fastapi import APIRouter, BackgroundTasks, Body, Query, Request, Response
 from sqlalchemy.orm import Session
 
-from api_schemas.api.labels import LabelSelector
 from api_schemas.api.resources import JobResource, Page
 from api_schemas.enums import TERMINAL_STATES, JobState
 from api_schemas.errors import ErrorCode
 from api_schemas.ids import ModelId
 from api_schemas.results.estimate import JobEstimate, JobPreview
 from api_schemas.spec.job import JobRequest
+from api_schemas.spec.labels import LabelSelector
 from service.core import checkpoints, jobs, resources, submit
 from service.core import estimate as estimates
 from service.dependencies import ToReadJobs, ToWriteJobs

@@ -8,11 +8,11 @@ from functools import lru_cache
 from sqlalchemy import Select, String, bindparam, func, select
 from sqlalchemy.orm import Session
 
-from api_schemas.api.labels import parse_selector
 from api_schemas.enums import JobState
 from api_schemas.results.events import JobEvent
 from api_schemas.results.metrics import StepMetrics
 from api_schemas.spec.job import JobRequest
+from api_schemas.spec.labels import parse_selector
 from store.database.paging import Rows, fetch_page
 from store.database.tables import Job, JobEventRow, JobLabel, JobStep
 from store.database.tenancy import select_owned

@@ -42,9 +42,9 @@ def queue_positions(session: Session, failure_cap: int) -> dict[str, int]:
     """Place in the queue of every job that is queued and due, 1 for the next one. One query, whatever their number.
 
     A claim raises its tenant's count of running jobs, so a tenant's n-th job goes as if n-1 more were running
-    (transitions.claim_order). Of tenants that are equal then, the one whose claim before that comes first goes first: the one that
-    has had fewer claims at this priority, or in all; where there are none, the one whose turn it is now. Jobs of three and more
-    priorities at once can tie in ways that this does not tell apart.
+    (transitions.claim_order). Of tenants that are equal then, the one whose claim before that comes first goes first: the one
+    that has had fewer claims at this priority, or in all; where there are none, the one whose turn it is now. Jobs of three
+    and more priorities at once can tie in ways that this does not tell apart.
     """
     rows = session.execute(_statement(failure_cap))
     return {row.id: row.place for row in rows}

@@ -15,12 +15,12 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from api_schemas.api.labels import LABEL_KEY_LENGTH, LABEL_VALUE_LENGTH
 from api_schemas.api.resources import JobError, JobProgress
 from api_schemas.enums import JobState, Phase
 from api_schemas.results.events import JOB_EVENT_BODY, JobEventBody
 from api_schemas.results.metrics import DataSummary, JobResult, StepMetrics
 from api_schemas.spec.job import JobRequest
+from api_schemas.spec.labels import LABEL_KEY_LENGTH, LABEL_VALUE_LENGTH
 from checkpoints.sizes.cost_model import JobCost
 from store.database.clock import now
 from store.database.json_columns import PydanticJSON

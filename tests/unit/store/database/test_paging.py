@@ -8,9 +8,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import delete, update
 
-from api_schemas.api.labels import parse_selector
 from api_schemas.enums import JobState
 from api_schemas.errors import ErrorCode, SecateurError
+from api_schemas.spec.labels import parse_selector
 from store.database.clock import now
 from store.database.connection import Database
 from store.database.tables import Job
