@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from api_schemas.spec.json_schema import spec_schema
+from api_schemas.spec.job import spec_schema
 
 SCHEMA = Path(__file__).parents[1] / "docs" / "reference" / "spec.schema.json"
 

@@ -137,3 +137,13 @@ class JobRequest(JobSettings):
             splits=self.dataset.splits,
             lineage=lineage,
         )
+
+
+def spec_schema() -> dict[str, Any]:
+    """The JSON Schema (2020-12) of a job request, for editors: `secateur schema`, docs/reference/spec.schema.json."""
+    head = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Secateur: a pruning job",
+        "description": "The body of POST /v1/jobs. Every field but model, dataset and a target has a default.",
+    }
+    return head | {name: value for name, value in JobRequest.model_json_schema().items() if name not in head}

@@ -11,7 +11,8 @@ import torch
 from api_schemas.enums import Split
 from benchmarks import race
 from benchmarks.race import machine, recovery
-from benchmarks.race.arms.all_arms import all_arms
+from benchmarks.race.arms import kwon, ours, paper, torch_pruning
+from benchmarks.race.arms.arm import Arm
 from benchmarks.race.cells import Store
 from benchmarks.race.minilm import benchmark
 from benchmarks.race.results import plot, tables
@@ -21,6 +22,11 @@ from benchmarks.race.setup import Setup, load_setup
 from benchmarks.race.spectrum import spectrum
 
 STAGES = ("one_shot", "recovered", "iterative")
+
+
+def all_arms() -> tuple[Arm, ...]:
+    """Every arm that enters, family by family."""
+    return (*paper.arms(), *ours.arms(), *torch_pruning.arms(), *kwon.arms())
 
 
 @dataclass(frozen=True)

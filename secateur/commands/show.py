@@ -7,7 +7,7 @@ import typer
 from rich.table import Table
 
 from api_schemas.api.resources import Limits, Quota
-from api_schemas.spec.json_schema import spec_schema
+from api_schemas.spec.job import spec_schema
 from secateur.commands.shared import arguments, completion
 from secateur.commands.shared.arguments import kind_of
 from secateur.commands.shared.exit_status import write_json

@@ -10,7 +10,7 @@ from secateur.commands.shared.session import Session, served
 from secateur.commands.upload import uploaded
 from secateur.commands.wait import wait_for
 from secateur.specs.job_request import DraftRequest, Options, draft_request, labels_of
-from secateur.terminal.estimates import estimate_page
+from secateur.terminal.details import estimate_page
 
 
 def register(app: typer.Typer) -> None:

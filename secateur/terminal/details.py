@@ -1,4 +1,4 @@
-"""One thing in full: a job, a model, a dataset."""
+"""One thing in full: a job, a model, a dataset, and what a job would come to."""
 
 from collections.abc import Iterator
 
@@ -7,10 +7,12 @@ from rich.table import Table
 from rich.text import Text
 
 from api_schemas.api.resources import DatasetResource, JobResource, ModelResource
+from api_schemas.results.estimate import JobEstimate
 from api_schemas.spec.inputs import BucketModel, HubDataset, HubModel, StepModel, UploadedDataset, UploadedModel
 from secateur.terminal.comparison import comparison
 from secateur.terminal.consoles import clean
 from secateur.terminal.formatting import job_state, moment, size, target, upload_state
+from secateur.terminal.job_bar import duration
 from secateur.terminal.metrics import count, percent
 from secateur.terminal.progress_bars import where
 
@@ -131,3 +133,28 @@ def _source(given: UploadedModel | StepModel | HubModel | BucketModel | Uploaded
             return f"hf:{given.id}@{given.revision}"
         case _:
             return given.id
+
+
+def estimate_page(found: JobEstimate) -> Iterator[RenderableType]:
+    """A row a step, then time and memory."""
+    neurons = any(step.ffn_sparsity for step in found.steps)
+    table = Table("step", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for name in ("attn. gone", *(["FFN gone"] if neurons else []), "params", "FLOPs", "bytes"):
+        table.add_column(name, justify="right")
+    for step in found.steps:
+        table.add_row(
+            str(step.step),
+            percent(step.attention_sparsity),
+            *([percent(step.ffn_sparsity)] if neurons else []),
+            count(step.total_parameters),
+            count(step.flops),
+            size(step.file_bytes),
+        )
+    yield table
+    needs = [f"about {duration(found.seconds)}"] if found.seconds is not None else []
+    needs += [f"{size(found.host_memory_bytes)} of memory"] if found.host_memory_bytes is not None else []
+    needs += [f"{size(found.device_memory_bytes)} on the GPU"] if found.device_memory_bytes is not None else []
+    if needs:
+        yield f"{', '.join(needs)} on {clean(found.device or 'such a worker')}, from {found.jobs_observed} finished jobs."
+    for note in (*([found.reason] if found.reason else []), *found.notes):
+        yield clean(note)

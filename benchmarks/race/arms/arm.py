@@ -1,4 +1,4 @@
-"""What an arm is, and the list of all of them."""
+"""What an arm is: one way of cutting."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
