@@ -35,9 +35,11 @@ def fork_fake_engines(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("worker.supervisor.engines.WARM", "tests.support.jobs.forked_fake_engine")
 
 
-def in_background(bench: Bench, shutdown: threading.Event | None = None) -> threading.Thread:
-    """One job."""
-    thread = threading.Thread(target=supervisor(bench, shutdown).run_one)
+def in_background(
+    bench: Bench, shutdown: threading.Event | None = None, runner: Supervisor | None = None
+) -> threading.Thread:
+    """One job, by `runner` or by a supervisor of its own."""
+    thread = threading.Thread(target=(runner or supervisor(bench, shutdown)).run_one)
     thread.start()
     return thread
 
