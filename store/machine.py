@@ -1,12 +1,21 @@
-"""What this machine has, or the container that we are in."""
+"""What this machine has, or the container that we are in, and what of it an engine gets."""
 
 import os
+import socket
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
+from api_schemas.cpu_cores import affine_cores, cpu_quota, omp_threads
+
 _LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 """Of the container, in the two versions of control groups."""
+_SOCKETS = Path("/proc/net/unix")
+_RUNNING = "secateur-engine-"
 
 
 def memory_bytes() -> int:
@@ -20,6 +29,59 @@ def memory_bytes() -> int:
     return total
 
 
-def cores() -> int:
-    """Those that this process may run on."""
-    return len(os.sched_getaffinity(0))
+@dataclass(frozen=True)
+class EngineThreads:
+    """CPU threads of an engine, and why so many."""
+
+    count: int
+    why: str
+
+
+def engine_threads(
+    setting: int | None, engines: int, environment: Mapping[str, str] = os.environ, quota: float | None = None
+) -> EngineThreads:
+    """What an engine gets that runs beside others, `engines` with it.
+
+    `setting` (SECATEUR_ENGINE_THREADS), else OMP_NUM_THREADS, else the cores, never more than the control group's `quota`,
+    divided by the engines: threads beyond the cores make each of them several times slower.
+    """
+    if setting is not None:
+        return EngineThreads(setting, "SECATEUR_ENGINE_THREADS says so")
+    if (asked := omp_threads(environment)) is not None:
+        return EngineThreads(asked, "OMP_NUM_THREADS says so")
+    here = affine_cores()
+    why = "the cores there are"
+    cores = float(here)
+    if quota is not None and quota < here:
+        cores, why = quota, f"the control group's quota is {quota:g} cores"
+    if engines > 1:
+        why += f", shared by {engines} engines"
+    return EngineThreads(max(1, int(cores / engines)), why)
+
+
+@contextmanager
+def running_engine(setting: int | None) -> Iterator[EngineThreads]:
+    """For as long as an engine runs: it counts among those that share the machine. What it gets, decided at its start.
+
+    What counts is a bound socket of this process, in Linux' abstract namespace: it is seen by every process of the machine,
+    whoever's and with whatever scratch folder, leaves no file, and is gone with the process, however that ends. A container
+    sees those of its own network alone; beside others it has its quota.
+    """
+    with socket.socket(socket.AF_UNIX) as held:
+        with suppress(OSError):  # Not Linux: nobody is counted.
+            held.bind(f"\0{_RUNNING}{uuid.uuid4().hex}")
+        yield engine_threads(setting, max(1, engines_running()), quota=cpu_quota())
+
+
+def threads_of_next(setting: int | None) -> EngineThreads:
+    """What an engine would get that started now."""
+    return engine_threads(setting, engines_running() + 1, quota=cpu_quota())
+
+
+def engines_running(sockets: Path = _SOCKETS) -> int:
+    """How many engines run on this machine now; 0 where that cannot be seen."""
+    try:
+        lines = sockets.read_text(errors="replace").splitlines()
+    except OSError:
+        return 0
+    return len({name for line in lines if (name := line.rpartition(" ")[2]).startswith(f"@{_RUNNING}")})

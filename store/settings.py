@@ -3,7 +3,6 @@
 The defaults run everything on one machine below `data_dir`; production points the three URLs elsewhere.
 """
 
-import os
 import sys
 from functools import lru_cache
 from pathlib import Path
@@ -116,8 +115,11 @@ class Settings(BaseSettings):
 
     # The engine
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where the engine runs.")
-    engine_threads: int = Field(
-        default_factory=lambda: os.cpu_count() or 1, ge=1, description="CPU threads of the engine. Default: all cores."
+    engine_threads: int | None = Field(
+        None,
+        ge=1,
+        description="CPU threads of an engine. Default: OMP_NUM_THREADS of the worker; else the cores, or the CPU quota of the "
+        "container where that is less, divided by the engines that run on the machine when it starts.",
     )
     cancel_grace_seconds: float = Field(30, ge=0, description="Between TERM and KILL when an engine has to end.")
     engine_command: tuple[str, ...] = Field(

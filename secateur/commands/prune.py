@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from api_schemas.cpu_cores import threads_alone
 from api_schemas.enums import (
     Balance,
     Basis,
@@ -73,7 +74,14 @@ def prune(
     settings: arguments.Settings = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Default: 0.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 or auto.")] = "auto",
-    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = os.cpu_count() or 1,
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            envvar="SECATEUR_ENGINE_THREADS",
+            help="CPU threads. Default: OMP_NUM_THREADS, else the cores or the container's CPU quota.",
+        ),
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="The metrics as JSON; errors as JSON on standard error.")
     ] = False,
@@ -110,7 +118,8 @@ def prune(
         elif not targeted and not any(each.startswith("pruning.target") for each in settings or ()):
             values = placed(values, {"pruning.target.attention_sparsity": 0.5})
         wanted = validated(EngineSpec, overridden(values, settings or ()), spec)
-        _give(prune_module.prune(model, data, out, wanted, device, threads, consoles.notes()), as_json)
+        used = threads or threads_alone(os.environ)
+        _give(prune_module.prune(model, data, out, wanted, device, used, consoles.notes()), as_json)
 
     with_errors(as_json, run)
 

@@ -5,6 +5,7 @@ from importlib.metadata import distribution
 from pathlib import Path
 
 from api_schemas.api.checkup import Finding, ok, warning, wrong
+from api_schemas.cpu_cores import usable_cores
 from store import machine
 from store.cage import Layer, trial
 from store.settings import Settings
@@ -28,12 +29,15 @@ def memory(settings: Settings) -> list[Finding]:
 
 
 def cores(settings: Settings) -> list[Finding]:
-    """Threads beyond the cores make an engine several times slower, not faster."""
-    here = machine.cores()
-    if settings.engine_threads > here:
-        remedy = f"Set SECATEUR_ENGINE_THREADS to {here}: more threads than cores cost a factor of five."
-        return [warning("cores", f"{here}, and engines use {settings.engine_threads} threads", remedy)]
-    return [ok("cores", f"{here}, engines use {settings.engine_threads} threads")]
+    """What an engine would get of them, and why. Threads beyond the cores make it several times slower, not faster."""
+    here = usable_cores()
+    gets = machine.threads_of_next(settings.engine_threads)
+    number = f"{gets.count} thread{'' if gets.count == 1 else 's'}"
+    found = f"{here:g}, an engine would get {number}: {gets.why}"
+    if gets.count > max(1, here):
+        remedy = f"Set SECATEUR_ENGINE_THREADS to {max(1, int(here))}: more threads than cores cost a factor of five."
+        return [warning("cores", found, remedy)]
+    return [ok("cores", found)]
 
 
 def cage(settings: Settings) -> list[Finding]:

@@ -22,6 +22,7 @@ from store.database.connection import Database
 from store.database.tables import Job, JobStepFile, TrainingFile, UploadFile
 from store.files.artifacts import Artifacts
 from store.jobs import jobs
+from store.machine import threads_of_next
 from store.settings import Settings
 from store.uploads import uploads
 from worker.children import confinement
@@ -162,7 +163,7 @@ class Inputs:
             str(place.data),
         ]
         command += ["--config", dataset.config] if dataset.config else []
-        environment = minimal_environment(place.home, settings.engine_threads)
+        environment = minimal_environment(place.home, threads_of_next(settings.engine_threads).count)
         child = Child(spawned(command, confinement.of_reader(place, settings), place.root, environment), job_log)
         beat.kill_when_lost(child.kill)
         try:

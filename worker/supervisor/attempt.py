@@ -58,10 +58,11 @@ class Attempt:
         beat: Heartbeat,
         job_log: JobLog,
         engines: Engines,
+        threads: int,
         claimed_at: float,
     ) -> None:
-        """`claimed_at`: by this process's monotonic clock."""
-        self._settings, self._database, self._engines = settings, database, engines
+        """`threads`: of the engine. `claimed_at`: by this process's monotonic clock."""
+        self._settings, self._database, self._engines, self._threads = settings, database, engines, threads
         self._job, self._place, self._beat, self._log = job, place, beat, job_log
         self._lease = Lease(job.id, job.epoch)
         self._uploads = Uploads(artifacts, self._lease, beat, settings.storage_patience_seconds)
@@ -85,8 +86,7 @@ class Attempt:
         self._engines.furnish(place.home)
         confinement.hand_over(place, self._settings)
         cage = confinement.of_engine(place, self._settings)
-        threads = self._settings.engine_threads
-        child = Child(self._engines.start(self._arguments(), cage, place.root, place.home, threads), self._log)
+        child = Child(self._engines.start(self._arguments(), cage, place.root, place.home, self._threads), self._log)
         self._beat.kill_when_lost(child.kill)
         try:
             last = self._watch(child)
@@ -113,7 +113,7 @@ class Attempt:
             "--spec": place.spec,
             "--out": place.out,
             "--cache": place.cache,
-            "--threads": settings.engine_threads,
+            "--threads": self._threads,
             "--device": settings.device,
             "--training-seconds": settings.training_seconds,
             "--microbatch": job.microbatch,

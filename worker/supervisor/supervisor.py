@@ -37,6 +37,7 @@ from store.database.tables import Job
 from store.files.artifacts import Artifacts
 from store.jobs import job_costs, transitions
 from store.jobs.transitions import Lease, LeaseLost
+from store.machine import running_engine
 from store.settings import Settings
 from worker.inputs.inputs import SCRATCH_FULL, Inputs
 from worker.inputs.remote_models import TransientFailure
@@ -157,10 +158,21 @@ class Supervisor:
         """Returns what the job comes to when the engine has finished; raises in every other case."""
         self._inputs.fetch(job, place, beat, job_log)
         beat.check()
-        attempt = Attempt(
-            self._settings, self._database, self._artifacts, job, place, beat, job_log, self._engines, claimed_at
-        )
-        return attempt.run()
+        with running_engine(self._settings.engine_threads) as threads:
+            log.info("job %s: its engine gets %d threads: %s", job.id, threads.count, threads.why)
+            attempt = Attempt(
+                self._settings,
+                self._database,
+                self._artifacts,
+                job,
+                place,
+                beat,
+                job_log,
+                self._engines,
+                threads.count,
+                claimed_at,
+            )
+            return attempt.run()
 
     # --- the end ---
 

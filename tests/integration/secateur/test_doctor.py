@@ -265,7 +265,9 @@ def test_settings_that_cannot_be_and_names_that_are_none(tmp_path: Path) -> None
 def test_engines_that_ask_for_more_than_there_is(tmp_path: Path) -> None:
     asked = {"data_dir": tmp_path, "engine_threads": 4096, "engine_memory_bytes": 2**50, "engine_user": "no-such-user"}
     findings = checkup(asked, "--embedded")
-    found(findings, "cores", Verdict.WARNING, "4096 threads", "SECATEUR_ENGINE_THREADS")
+    found(
+        findings, "cores", Verdict.WARNING, "4096 threads: SECATEUR_ENGINE_THREADS says so", "SECATEUR_ENGINE_THREADS"
+    )
     found(findings, "memory", Verdict.WRONG, "SECATEUR_ENGINE_MEMORY_BYTES")
     if os.getuid() == 0:
         found(findings, "cage", Verdict.WRONG, "no-such-user")
