@@ -73,7 +73,7 @@ def main() -> int:
     parser.add_argument("--data", type=Path, help="a dataset folder")
     parser.add_argument("--sparsity", type=float, default=0.5)
     parser.add_argument("--steps", type=int, default=2)
-    parser.add_argument("--epochs", type=int, default=1, help="of recovery, a step")
+    parser.add_argument("--epochs", type=int, default=3, help="of recovery, a step")
     parser.add_argument("--submits", type=int, default=7, help="to an idle worker")
     parser.add_argument("--label", default="now", help="of this run among those on the page")
     parser.add_argument(

@@ -15,7 +15,7 @@ def test_everything_is_measured(tmp_path: Path) -> None:
     page = tmp_path / "overhead.md"
     earlier = tmp_path / "overhead.json"
     command = [sys.executable, "-m", "benchmarks.overhead", "--model", str(tiny_model()), "--data", str(tiny_data())]
-    options = ["--steps", "1", "--submits", "1", "--write", str(page), "--label"]
+    options = ["--steps", "1", "--epochs", "1", "--submits", "1", "--write", str(page), "--label"]
     done = subprocess.run([*command, *options, "before"], capture_output=True, text=True, timeout=600)
     assert done.returncode in (0, 1), done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
