@@ -56,6 +56,23 @@ def test_options_win_over_the_file_and_leave_the_rest_of_it(tmp_path: Path, spec
     assert spec.finetune.epochs == 1
 
 
+def test_threads_are_the_options_else_the_environments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+
+    def remember(model: Path, data: Path, out: Path, spec: EngineSpec, device: str, threads: int, *_: Any) -> Any:
+        del model, data, spec, device
+        seen.append(threads)
+        return prune.Pruned(out, (step_metrics(0), step_metrics(1)), None)
+
+    monkeypatch.setattr(prune, "prune", remember)
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert invoke(tmp_path).exit_code == 0
+    monkeypatch.setenv("SECATEUR_ENGINE_THREADS", "4")
+    assert invoke(tmp_path).exit_code == 0
+    assert invoke(tmp_path, "--threads", "5").exit_code == 0
+    assert seen == [3, 4, 5]
+
+
 def test_settings_and_a_file_in_yaml_are_read_as_submit_reads_them(tmp_path: Path, specs: list[EngineSpec]) -> None:
     (tmp_path / "spec.yaml").write_text("finetune: {learning_rate: 1e-3}\nseed: 5\n")
     options = ["--spec", str(tmp_path / "spec.yaml"), "--set", "pruning.target.flops=0.25", "--set", "seed=6", "--json"]

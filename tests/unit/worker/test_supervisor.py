@@ -78,6 +78,20 @@ def test_the_engine_sees_its_inputs_and_no_secret(make_bench: MakeBench, monkeyp
     assert sorted(Path(path).name for path in seen["data"]) == sorted(FILES["dataset"])
 
 
+def test_without_a_setting_the_engine_gets_what_the_workers_environment_says(
+    make_bench: MakeBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    bench = make_bench("finish", engine_threads=None)
+    job_id = bench.submit()
+    supervisor(bench).run_one()
+    with bench.database.read() as session:
+        [file] = [file for file in jobs.steps(session, DEFAULT_TENANT, job_id)[0].files if file.name == "pruning.json"]
+    seen = json.loads(b"".join(bench.artifacts.read(file.key)))["seen"]
+    assert seen["argv"][seen["argv"].index("--threads") + 1] == "3"
+    assert {seen["environment"][f"{name}_NUM_THREADS"] for name in ("OMP", "MKL", "OPENBLAS")} == {"3"}
+
+
 def test_an_engine_that_crashes_is_tried_up_to_the_cap(make_bench: MakeBench) -> None:
     bench = make_bench("fail", "engine_error")
     job_id = bench.submit()
