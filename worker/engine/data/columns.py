@@ -1,29 +1,35 @@
-"""Which column of a dataset is what, from the features that `datasets` gives its columns."""
+"""Which column of a dataset is what, from the features that `datasets` gives its columns.
 
-from typing import Any
+`datasets` is imported inside the functions: it takes seconds and starts a thread, and whoever forks this process must have one.
+"""
 
-import datasets
+from typing import TYPE_CHECKING, Any
 
 from api_schemas.enums import ColumnKind
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
 from checkpoints.data.columns import columns_error
 
+if TYPE_CHECKING:
+    import datasets
+
 _TEXT = ("string", "large_string")
 
 
-def kinds_of(features: datasets.Features) -> dict[str, ColumnKind]:
+def kinds_of(features: "datasets.Features") -> dict[str, ColumnKind]:
     """The kind of every column."""
     return {name: _kind(feature) for name, feature in features.items()}
 
 
 def element(feature: Any) -> Any:
     """What a list feature is a list of; None for a feature that is no list."""
+    import datasets
+
     if isinstance(feature, datasets.List | datasets.LargeList):
         return feature.feature
     return feature[0] if isinstance(feature, list) and feature else None
 
 
-def schema_error(reason: str, features: datasets.Features, pointer: str = "") -> SecateurError:
+def schema_error(reason: str, features: "datasets.Features", pointer: str = "") -> SecateurError:
     """DATASET_SCHEMA; the reason, then the columns there are."""
     return columns_error(kinds_of(features), reason, pointer)
 
@@ -35,6 +41,8 @@ def row_error(where: str, reason: str) -> SecateurError:
 
 
 def _kind(feature: Any) -> ColumnKind:
+    import datasets
+
     if isinstance(feature, datasets.Audio):
         return ColumnKind.AUDIO
     if isinstance(feature, datasets.Image):

@@ -1,21 +1,22 @@
 """Labels of the data, by name, as class numbers of the checkpoint."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import datasets
 import torch
 from torch import Tensor
 
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
 from worker.engine.data.columns import element, schema_error
-from worker.engine.data.sources import Source
+
+if TYPE_CHECKING:
+    from worker.engine.data.sources import Source
 
 # Label sets can have hundreds of names; an error shows this many of each.
 SHOWN = 60
 
 
-def label_names(source: Source, column: str, split: str) -> list[tuple[str, ...]]:
+def label_names(source: "Source", column: str, split: str) -> list[tuple[str, ...]]:
     """Names of every row's labels: exactly one a row where the column holds single labels. Raises DATASET_SCHEMA."""
     feature = source.features[column]
     several = element(feature) is not None
@@ -32,8 +33,10 @@ def label_names(source: Source, column: str, split: str) -> list[tuple[str, ...]
     return names
 
 
-def _naming(source: Source, column: str) -> dict[int, str] | None:
+def _naming(source: "Source", column: str) -> dict[int, str] | None:
     """Names by id where the column holds ids, None where it holds the names themselves."""
+    import datasets
+
     feature = source.features[column]
     kind = feature if element(feature) is None else element(feature)
     if isinstance(kind, datasets.ClassLabel):

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -21,10 +21,12 @@ from worker.engine.data.columns import kinds_of
 from worker.engine.data.featurizers.choose import Featurizer, choose
 from worker.engine.data.featurizers.embedded import Value
 from worker.engine.data.featurizers.transcripts import Decode, Transcripts, check_alignable, shifted
-from worker.engine.data.sources import Source, open_source
 from worker.engine.data.split import FeatureSplit, Ragged
 from worker.engine.data.splits import Role, assign_roles
 from worker.engine.data.targets import Answers, Reading, Targets, groups_of, read_answers
+
+if TYPE_CHECKING:
+    from worker.engine.data.sources import Source
 
 # Rows decoded together: enough for all threads, few enough to stay small in memory.
 CHUNK = 64
@@ -76,6 +78,9 @@ def prepare(
     entry = cache_dir / cache.entry_name(layout, data_dir, model_dir, options)
     found = cache.load(entry)
     if found is None:
+        # Imported only where data is read: it brings `datasets`, which takes seconds and starts a thread.
+        from worker.engine.data.sources import open_source
+
         cache_dir.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(prefix="rows-", dir=cache_dir, ignore_cleanup_errors=True) as scratch:
             source = open_source(layout, Path(scratch))
@@ -95,7 +100,7 @@ def prepare(
 
 
 def _compute(
-    source: Source,
+    source: "Source",
     columns: FoundColumns,
     splits: Splits,
     reading: Reading,
@@ -156,7 +161,7 @@ def _finish(folder: Path, role: Split, assigned: Role, targets: Targets, reading
 
 
 def _write_inputs(
-    source: Source,
+    source: "Source",
     column: str,
     roles: Mapping[Split, Role],
     featurizer: Featurizer,
@@ -175,7 +180,7 @@ def _write_inputs(
 
 
 def _featurized(
-    source: Source, column: str, assigned: Role, featurizer: Featurizer, pool: ThreadPoolExecutor
+    source: "Source", column: str, assigned: Role, featurizer: Featurizer, pool: ThreadPoolExecutor
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     """Inputs of the role's rows in order, some at a time; threads decode, and change neither order nor result."""
     dataset = source.splits[assigned.split].select_columns([column])

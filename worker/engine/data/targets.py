@@ -3,6 +3,7 @@
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -13,8 +14,10 @@ from worker.engine.data.columns import row_error, schema_error
 from worker.engine.data.featurizers.texts import Texts
 from worker.engine.data.featurizers.transcripts import Transcripts
 from worker.engine.data.labels import label_names, numbered, targets_of
-from worker.engine.data.sources import Source
 from worker.engine.data.split import Ragged
+
+if TYPE_CHECKING:
+    from worker.engine.data.sources import Source
 
 Targets = Tensor | Ragged
 
@@ -39,7 +42,7 @@ class Answers:
     unknown_characters: float = 0.0
 
 
-def read_answers(source: Source, columns: FoundColumns, splits: Sequence[str], reading: Reading) -> Answers:
+def read_answers(source: "Source", columns: FoundColumns, splits: Sequence[str], reading: Reading) -> Answers:
     """Raises DATASET_SCHEMA or LABELS_MISMATCH; CONFIG_INVALID or CODE_REFUSED for a tokenizer that cannot be used."""
     if columns.label is None:
         lengths = {split: len(source.splits[split]) for split in splits}
@@ -59,7 +62,7 @@ def read_answers(source: Source, columns: FoundColumns, splits: Sequence[str], r
 
 
 def _tags(
-    source: Source, column: str, names: Mapping[str, Sequence[tuple[str, ...]]], reading: Reading
+    source: "Source", column: str, names: Mapping[str, Sequence[tuple[str, ...]]], reading: Reading
 ) -> dict[str, Targets]:
     """Every word's label at its first token."""
     number = numbered(names, reading.labels)
@@ -74,7 +77,7 @@ def _tags(
     return targets
 
 
-def groups_of(source: Source, column: str | None, split: str) -> list[Hashable] | None:
+def groups_of(source: "Source", column: str | None, split: str) -> list[Hashable] | None:
     """The group of every row. Raises DATASET_SCHEMA where one has none."""
     if column is None:
         return None

@@ -1,17 +1,23 @@
-"""Low-rank adapters (Hu et al., arXiv 2106.09685) by peft: put on exactly the named projections, and merged."""
+"""Low-rank adapters (Hu et al., arXiv 2106.09685) by peft: put on exactly the named projections, and merged.
+
+peft is imported inside the functions: a job that does not fine-tune does without it, and it imports classes of transformers that
+import torchaudio.
+"""
 
 import re
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Union
 
-import peft
-from peft.tuners.lora import LoraLayer
 from torch import nn
 from transformers import PreTrainedModel
 
 from api_schemas.errors import ErrorCode, SecateurError
 from api_schemas.spec.recovery import Lora
 
-Adapted = peft.PeftModel | PreTrainedModel
+if TYPE_CHECKING:
+    import peft
+
+Adapted = Union["peft.PeftModel", PreTrainedModel]
 """A model with adapters; or without, where there is nothing to adapt."""
 
 
@@ -20,12 +26,14 @@ def capped_ranks(projections: Mapping[str, nn.Linear], rank: int) -> dict[str, i
     return {name: min(rank, linear.in_features, linear.out_features) for name, linear in projections.items()}
 
 
-def _config(ranks: Mapping[str, int], lora: Lora) -> peft.LoraConfig:
+def _config(ranks: Mapping[str, int], lora: Lora) -> "peft.LoraConfig":
     """Patterns that match each name whole: peft otherwise matches by suffix, and takes dots for any character.
 
     Where a rank is capped, alpha is scaled with it: the adapter's output is multiplied by alpha / rank, and that
     factor, which acts like a learning rate, stays the one asked for.
     """
+    import peft
+
     exact = {name: f"^{re.escape(name)}" for name in ranks}
     return peft.LoraConfig(
         target_modules="|".join(re.escape(name) for name in ranks),
@@ -47,6 +55,9 @@ def attach(
     `modules_to_save`, which matches names by how they end (`pre_classifier` for `classifier`) and trains a copy.
     Raises ENGINE_ERROR where any named module was not found or got no adapter: peft passes over those in silence.
     """
+    import peft
+    from peft.tuners.lora import LoraLayer
+
     ranks = capped_ranks(projections, lora.rank)
     adapted = peft.get_peft_model(model, _config(ranks, lora)) if ranks else model.requires_grad_(False)
     modules = dict(base_of(adapted).named_modules())
@@ -65,12 +76,16 @@ def attach(
 
 def base_of(adapted: Adapted) -> nn.Module:
     """The model under the adapters, if there are any."""
+    import peft
+
     base: nn.Module = adapted.get_base_model() if isinstance(adapted, peft.PeftModel) else adapted
     return base
 
 
 def merge(adapted: Adapted) -> PreTrainedModel:
     """The model with its adapters added into its weights, in eval mode, gradients on everywhere (peft froze it)."""
+    import peft
+
     merged: PreTrainedModel = adapted.merge_and_unload() if isinstance(adapted, peft.PeftModel) else adapted
     merged.requires_grad_(True)
     merged.train(False)
