@@ -4,6 +4,7 @@ A process that has imported it once can then be forked for every job: a fork cop
 """
 
 import json
+import os
 import subprocess
 import sys
 
@@ -32,7 +33,10 @@ print(json.dumps({"modules": sorted(sys.modules), "threads": int(threads)}))
 
 @pytest.fixture(scope="module")
 def imported():
-    run = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True)
+    # The OpenBLAS that comes with numpy, and scipy's, start their threads when they are loaded, unless they are told not to.
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
+    environment.pop("OMP_NUM_THREADS", None)
+    run = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True, env=environment)
     return json.loads(run.stdout.splitlines()[-1])
 
 
