@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from accelerate import init_empty_weights
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -62,7 +63,8 @@ def build(
 ) -> PreTrainedModel:
     """A pruned-class model with these widths and weights, float32, in eval mode.
 
-    `config` is any configuration of the class, stock or pruned, as a mapping; `state` is in the module tree's names, whole.
+    `config` is any configuration of the class, stock or pruned, as a mapping; `state` is in the module tree's names, whole, and
+    is copied: nothing that is done to the model reaches it.
     """
     classes = model_spec.classes
     foreign = {"model_type", "auto_map", "architectures", "dtype", "transformers_version"}
@@ -75,8 +77,15 @@ def build(
         {"first": site.first, "second": site.second, "neurons": neurons}
         for site, neurons in zip(layout.feed_forward, widths.feed_forward, strict=True)
     ]
-    model: PreTrainedModel = classes.pruned(classes.config(**values))
-    model.load_state_dict(dict(state), strict=True)
+    # Parameters are made without memory, on the meta device: to draw all of them at random, only to overwrite them, takes
+    # seconds. Buffers are made as always, since a state dict lacks those that are not persistent (positions, say).
+    with init_empty_weights(include_buffers=False):
+        model: PreTrainedModel = classes.pruned(classes.config(**values))
+    # Assigned tensors are shared with whoever has them: another model that is still in use, or a file mapped into memory.
+    copies = {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in state.items()}
+    model.load_state_dict(copies, strict=True, assign=True)
+    # Where two names are one weight, each has become a parameter of its own.
+    model.tie_weights()
     on_device(model, torch.float32).eval()
     return model
 
