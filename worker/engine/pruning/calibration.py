@@ -23,17 +23,15 @@ def draw(split: FeatureSplit, settings: Calibration, seed: int) -> FeatureSplit:
 
 
 def batches(
-    split: FeatureSplit, device: torch.device, repeats: int = 1, *, microbatch: int | None = None
+    split: FeatureSplit, device: torch.device, *, microbatch: int | None = None
 ) -> Iterator[tuple[Inputs, Tensor]]:
-    """(inputs, targets) as FeatureSplit.batches has them, on the device, each `repeats` times; none above `microbatch`."""
+    """(inputs, targets) as FeatureSplit.batches has them, on the device; none above `microbatch`."""
     size = at_most(BATCH.get(device.type, BATCH["cpu"]), microbatch)
-    for inputs, targets in BatchLoader(split, device).batches(split.batches(size)):
-        for _ in range(repeats):
-            yield inputs, targets
+    return BatchLoader(split, device).batches(split.batches(size))
 
 
-def passes(settings: Calibration) -> int:
-    """How often each sample is scored: once, or as often as the spec draws for it."""
+def draws(settings: Calibration) -> int:
+    """How many losses each sample is scored by: one of the data's labels, or as many as the spec draws of the model's own."""
     return settings.draws if settings.labels is LabelSource.MODEL else 1
 
 

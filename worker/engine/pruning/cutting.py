@@ -32,7 +32,6 @@ from worker.engine.scoring import (
     score,
     score_neurons,
 )
-from worker.engine.scoring.observations import NEEDS_GRADIENTS
 from worker.engine.tasks import Task
 
 FROM_MOMENTS = frozenset({Criterion.ENERGY, Criterion.FISHER_ENERGY})
@@ -197,16 +196,15 @@ class Cutting:
         self, loaded: LoadedModel, samples: FeatureSplit, statistics: frozenset[Statistic], step: int
     ) -> Observations:
         settings = self.spec.pruning.calibration
-        # Without a backward pass labels are not read, and a second look sees nothing new.
-        repeats = calibration.passes(settings) if statistics & NEEDS_GRADIENTS else 1
         seed = step_seed(self.spec.seed, step, "labels")
         return observe(
             loaded.model,
             _blocks(loaded) if Part.ATTENTION in self.spec.pruning.cuts else (),
-            calibration.batches(samples, self.device, repeats, microbatch=self.microbatch),
+            calibration.batches(samples, self.device, microbatch=self.microbatch),
             calibration.loss_for(self.task, settings.labels, seed),
             statistics,
-            lambda done: self.reporter.progress(done, repeats * len(samples)),
+            lambda done: self.reporter.progress(done, len(samples)),
             neurons=_feed_forward(loaded) if Part.FEED_FORWARD in self.spec.pruning.cuts else (),
             outputs=self.task.outputs,
+            draws=calibration.draws(settings),
         )

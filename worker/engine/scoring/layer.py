@@ -163,17 +163,17 @@ class LayerObserver:
         if weighted_O is not None:
             self.saliency[pair] += weighted_O
 
-    def result(self, samples: int) -> LayerObservations:
-        """The means over what was added."""
-        statistics = self.statistics
+    def result(self, samples: int, draws: int = 1) -> LayerObservations:
+        """The means over what was added; of gradients `draws` times, each time all samples."""
+        statistics, passes = self.statistics, samples * draws
         tokens = {side: max(1, count) for side, count in self.seen.items()}
 
         def channels(sums: dict[str, Tensor]) -> Channels:
-            return Channels((sums["qk"] / samples).cpu(), (sums["vo"] / samples).cpu())
+            return Channels((sums["qk"] / passes).cpu(), (sums["vo"] / passes).cpu())
 
         gates, qk, context, gradients = None, None, None, None
         if Statistic.GATES in statistics:
-            (qk_mean_C, qk_CC), (vo_mean_C, vo_CC) = (self.gates[side].mean(samples) for side in ("qk", "vo"))
+            (qk_mean_C, qk_CC), (vo_mean_C, vo_CC) = (self.gates[side].mean(passes) for side in ("qk", "vo"))
             gates = Gates(Channels(qk_mean_C, vo_mean_C), qk_CC, vo_CC)
         if Statistic.QK_MOMENTS in statistics:
             k_mean_C = (self.k_sum_C / tokens["k"]).cpu()
@@ -181,7 +181,7 @@ class LayerObserver:
         if Statistic.CONTEXT in statistics:
             context = Context(*self.context.mean(tokens["o"]))
         if Statistic.GRADIENTS in statistics:
-            gradients = GradientMoments(*(self.gradients[side].mean(tokens[side]) for side in "qko"))
+            gradients = GradientMoments(*(self.gradients[side].mean(tokens[side] * draws) for side in "qko"))
         return LayerObservations(
             fisher=channels(self.fisher) if Statistic.FISHER in statistics else None,
             saliency=channels(self.saliency) if Statistic.SALIENCY in statistics else None,
@@ -189,7 +189,7 @@ class LayerObserver:
             qk=qk,
             context=context,
             gradients=gradients,
-            output_gradient=self.output_gradient.mean(tokens["o"])[1]
+            output_gradient=self.output_gradient.mean(tokens["o"] * draws)[1]
             if Statistic.OUTPUT_GRADIENT in statistics
             else None,
         )

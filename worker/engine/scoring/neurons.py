@@ -95,11 +95,11 @@ class NeuronObserver:
         if weighted_N is not None:
             self._sums["saliency"] += weighted_N
 
-    def result(self, samples: int) -> NeuronObservations:
-        """The means over what was added."""
-        tokens = max(1, self._tokens)
-        of_tokens = ("sum", "square", "gradient")
-        means = {name: (total / (tokens if name in of_tokens else samples)).cpu() for name, total in self._sums.items()}
+    def result(self, samples: int, draws: int = 1) -> NeuronObservations:
+        """The means over what was added; of gradients `draws` times, each time all samples."""
+        tokens, passes = max(1, self._tokens), samples * draws
+        counts = {"sum": tokens, "square": tokens, "gradient": tokens * draws}
+        means = {name: (total / counts.get(name, passes)).cpu() for name, total in self._sums.items()}
         return NeuronObservations(
             fisher=means["fisher"],
             saliency=means["saliency"],

@@ -30,6 +30,7 @@ def observe(
     *,
     neurons: Sequence[FeedForwardBlock] = (),
     outputs: Callable[[nn.Module, Inputs], Tensor] = logits_of,
+    draws: int = 1,
     autocast: torch.dtype | None = None,
 ) -> Observations:
     """Run the model once over all batches, backwards too where a statistic needs gradients.
@@ -44,6 +45,8 @@ def observe(
         progress: called after each batch with the number of samples seen so far. On a device, that batch may still run.
         neurons: feed-forward blocks to observe as well.
         outputs: (model, inputs) -> the model's answers: one forward pass, see tasks.Task.
+        draws: how often the loss of each batch is asked for, where it draws labels at random: as many backward passes on
+            the graph of one forward pass. Means of gradients are over all of them.
         autocast: dtype of the forward and backward products (bfloat16, say); sums are made in float32 and float64.
 
     Raises ValueError where no statistic is asked for, or `batches` is empty.
@@ -65,15 +68,9 @@ def observe(
         for observer in observers:
             handles += observer.attach()
         for inputs, targets in batches:
-            device = next(iter(inputs.values())).device.type
             for observer in observers:
                 observer.samples = rows(inputs)
-            with torch.set_grad_enabled(backward), torch.autocast(device, autocast, enabled=autocast is not None):
-                answers = outputs(model, inputs)
-                total = loss(answers.float() if autocast else answers, targets).sum() if backward else None
-            # Without a single head left there is no graph, and nothing to see.
-            if total is not None and total.requires_grad:
-                total.backward()
+            _run(model, inputs, targets, outputs, loss, draws if backward else 0, autocast)
             samples += rows(inputs)
             progress(samples)
     finally:
@@ -84,6 +81,29 @@ def observe(
         model.train(training)
     if not samples:
         raise ValueError("no samples to observe")
-    layers = tuple(observer.result(samples) for observer in of_layers)
+    layers = tuple(observer.result(samples, draws) for observer in of_layers)
     tokens = max((observer.seen["o"] for observer in of_layers), default=0)
-    return Observations(layers, samples, tokens, tuple(observer.result(samples) for observer in of_neurons))
+    return Observations(layers, samples, tokens, tuple(observer.result(samples, draws) for observer in of_neurons))
+
+
+def _run(
+    model: nn.Module,
+    inputs: Inputs,
+    targets: Targets,
+    outputs: Callable[[nn.Module, Inputs], Tensor],
+    loss: Callable[[Tensor, Targets], Tensor],
+    draws: int,
+    autocast: torch.dtype | None,
+) -> None:
+    """One batch: a forward pass and `draws` backward passes on its graph, which is gone when this returns."""
+    precision = torch.autocast(next(iter(inputs.values())).device.type, autocast, enabled=autocast is not None)
+    with torch.set_grad_enabled(draws > 0):
+        with precision:
+            answers = outputs(model, inputs)
+            answers = answers.float() if autocast else answers
+        for left in reversed(range(draws)):
+            with precision:
+                total = loss(answers, targets).sum()
+            # Without a single head left there is no graph, and nothing to see.
+            if total.requires_grad:
+                total.backward(retain_graph=left > 0)
