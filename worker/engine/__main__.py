@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
 from api_schemas.results.events import EngineEvent, Failed
 from api_schemas.spec.job import EngineSpec
-from worker.engine.runtime.shortage import shortage
+from worker.engine.runtime.memory import shortage
 
 
 def _positive(text: str) -> int:

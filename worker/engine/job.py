@@ -27,7 +27,7 @@ from worker.engine.pruning.targets import neurons_met, requested_sparsity, targe
 from worker.engine.recovery.recover import Recovery
 from worker.engine.report import write_model_card, write_report
 from worker.engine.runtime.determinism import step_seed
-from worker.engine.runtime.memory_use import most_memory
+from worker.engine.runtime.memory import most_memory
 from worker.engine.runtime.progress import Reporter
 from worker.engine.stop import check_watchable, result_after
 

@@ -32,8 +32,7 @@ from worker.engine.pruning.cutting import Cutting, Scored
 from worker.engine.pruning.targets import check_latency
 from worker.engine.recovery.recover import Recovery
 from worker.engine.runtime.determinism import prepare_torch
-from worker.engine.runtime.memory_use import most_memory
-from worker.engine.runtime.microbatch import at_most
+from worker.engine.runtime.memory import at_most, most_memory
 from worker.engine.runtime.progress import Emit, Reporter
 from worker.engine.tasks import Task, task_for
 
@@ -51,7 +50,7 @@ class Inputs:
     resume: int | None = None
     """Last committed step; its folder lies in `out`."""
     microbatch: int | None = None
-    """The most samples that pass through the model together, at least 1; see worker.engine.runtime.microbatch."""
+    """The most samples that pass through the model together, at least 1; see worker.engine.runtime.memory."""
     training: Path | None = None
     """What an earlier attempt saved of the recovery after `resume`, see TrainingSaved. Ignored where it is of another."""
     training_seconds: float = 60.0

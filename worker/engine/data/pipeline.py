@@ -18,8 +18,8 @@ from checkpoints.data.layout import find_layout
 from checkpoints.data.split_names import name_splits
 from worker.engine.data import cache, column_files
 from worker.engine.data.columns import kinds_of
-from worker.engine.data.featurizers.choose import Featurizer, choose
-from worker.engine.data.featurizers.embedded import Value
+from worker.engine.data.featurizers import Featurizer, featurizer_for
+from worker.engine.data.featurizers.base import Value
 from worker.engine.data.featurizers.transcripts import Decode, Transcripts, check_alignable, shifted
 from worker.engine.data.split import FeatureSplit, Ragged
 from worker.engine.data.splits import Role, assign_roles
@@ -64,7 +64,7 @@ def prepare(
     row), and CONFIG_INVALID or CODE_REFUSED (settings of the extractor, the image processor or the tokenizer).
     """
     reading = Reading(model_dir, modality, head, labels, multi_label)
-    featurizer = choose(model_dir, modality, head)
+    featurizer = featurizer_for(model_dir, modality, head)
     layout = find_layout(data_dir, splits)
     options = {
         "labels": list(labels),

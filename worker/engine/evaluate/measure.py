@@ -16,7 +16,7 @@ from worker.engine.checkpoint.load import LoadedModel
 from worker.engine.data import FeatureSplit, PreparedData
 from worker.engine.evaluate import evaluate, measure_latency
 from worker.engine.models.model_spec import on_device
-from worker.engine.runtime.microbatch import at_most
+from worker.engine.runtime.memory import at_most
 from worker.engine.runtime.progress import Reporter
 from worker.engine.tasks import Task
 

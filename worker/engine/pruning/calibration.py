@@ -10,7 +10,7 @@ from api_schemas.spec.pruning import Calibration
 from worker.engine.data import FeatureSplit
 from worker.engine.data.loader import BatchLoader
 from worker.engine.data.split import Inputs
-from worker.engine.runtime.microbatch import at_most
+from worker.engine.runtime.memory import at_most
 from worker.engine.tasks import Loss, Task
 
 BATCH = {"cpu": 8, "cuda": 64}

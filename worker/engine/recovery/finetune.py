@@ -14,11 +14,10 @@ from worker.engine.data.augment import SPECTROGRAM, augmentation
 from worker.engine.data.loader import BatchLoader, fits, to_device
 from worker.engine.data.split import FeatureSplit, rows
 from worker.engine.recovery import lora
+from worker.engine.recovery.checkpointing import RecoverySaver, RecoverySaves
 from worker.engine.recovery.distill import Teacher, distillation
-from worker.engine.recovery.loss_tracker import CHECK_EVERY, LossTracker
 from worker.engine.recovery.memory_search import gradient
-from worker.engine.recovery.objective import Objective
-from worker.engine.recovery.saving import RecoverySaver, RecoverySaves
+from worker.engine.recovery.objective import CHECK_EVERY, LossTracker, Objective
 from worker.engine.recovery.training_state import Course, TrainingState, digest_of
 from worker.engine.tasks import Task
 

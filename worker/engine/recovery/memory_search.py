@@ -14,8 +14,7 @@ from torch import Tensor
 from api_schemas.errors import ErrorCode, SecateurError
 from worker.engine.data.split import Inputs, rows
 from worker.engine.recovery.objective import Objective, divided
-from worker.engine.runtime.microbatch import at_most
-from worker.engine.runtime.shortage import shortage
+from worker.engine.runtime.memory import at_most, shortage
 
 log = logging.getLogger(__name__)
 

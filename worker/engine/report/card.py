@@ -8,15 +8,14 @@ from pathlib import Path
 
 from huggingface_hub import ModelCardData
 
-from api_schemas.enums import Head, Modality, Part, TargetKind
+from api_schemas.enums import ExportFormat, Head, Modality, Part, TargetKind
 from api_schemas.formatting import count, file_size, markdown, milliseconds, percent
 from api_schemas.results import display, parts
-from api_schemas.results.metrics import LOSS, DataSummary, JobResult, StepMetrics
+from api_schemas.results.metrics import LOSS, DataSummary, ExportMetrics, JobResult, StepMetrics
 from api_schemas.spec.job import EngineSpec
 from api_schemas.spec.pruning import SHARE_OF
 from checkpoints.families import Architecture, Family
 from worker.engine.report import descriptions
-from worker.engine.report.exported import without_torch
 
 CARD_FILE = "README.md"
 MINIMUM_TRANSFORMERS = "5.10"
@@ -34,6 +33,7 @@ _ALSO = {
     "similarity_correlation": "rank correlation of similarities with the original's",
 }
 """Scores beside the task's own metric."""
+_EXPORTS = {ExportFormat.ONNX: "ONNX, float32", ExportFormat.ONNX_INT8: "ONNX, linear layers in eight bits"}
 _EMBEDDING = """An embedding is `audio_embeds` where the model has that output, else the mean of `last_hidden_state` over the
 tokens that are not padding; divided by its length, it is what was measured.
 """
@@ -210,10 +210,42 @@ removed, not masked, and {recovery}.
         intro,
         _loading(family, architecture, stock),
         _results(steps, shown),
-        without_torch(steps[-1].exports, metric_name),
+        _exports_section(steps[-1].exports, metric_name),
         _cutting(steps, spec, data),
         _limits(architecture, labels, data),
     )
     front = _front_matter(family, architecture, metric_name, shown)
     card = front + "\n".join(section for section in sections if section)
     (folder / CARD_FILE).write_text(card, encoding="utf-8", newline="\n")
+
+
+def _exports_section(exports: Sequence[ExportMetrics], metric_name: str) -> str:
+    """How to run the exported files without torch, and what was measured of each: Markdown, or nothing without exports."""
+    if not exports:
+        return ""
+    timed = [row.latency[0] for row in exports if row.latency]
+    columns = ["file", "what", "size", "same answers", metric_name]
+    columns += [f"latency at batch {timed[0].batch_size}, p50"] if timed else []
+    lines = [f"| {' | '.join(columns)} |", "|---|---|" + "---:|" * (len(columns) - 2)]
+    for row in exports:
+        cells = [f"`{row.file}`", _EXPORTS[row.format], file_size(row.file_bytes), percent(row.agreement)]
+        cells.append(display.written(row.scores))
+        cells += [f"{milliseconds(row.latency[0].p50_ms)} ({row.latency[0].speedup:.2f}x)"] if row.latency else []
+        lines.append(f"| {' | '.join(cells)} |")
+    table = "\n".join(lines)
+    output, given = exports[0].output, ", ".join(f'"{name}": {name}' for name in exports[0].inputs)
+    against = "; the factor is against this checkpoint in torch, in turn on the same CPU" if timed else ""
+    return f"""## Run without torch
+
+```python
+import onnxruntime
+session = onnxruntime.InferenceSession("path/to/this/folder/{exports[0].file}")
+{output} = session.run(["{output}"], {{{given}}})[0]
+```
+
+The inputs are what the files beside the weights make of a sample, with any number of samples first.
+
+{table}
+
+Checked with onnxruntime on {exports[0].samples} validation samples against this checkpoint's own answers{against}.
+"""

@@ -1,7 +1,31 @@
 """What differs by what a model answers with, one object a head: how it is called, its losses, its scores."""
 
+from transformers import PreTrainedConfig
+
+from api_schemas.enums import Head
 from worker.engine.tasks.base import Decode, Loss, MetricAccumulator, Task
-from worker.engine.tasks.choose import task_for
 from worker.engine.tasks.classification import Classification
+from worker.engine.tasks.ctc import Ctc
+from worker.engine.tasks.embedding import Embedding
+from worker.engine.tasks.sequences import SequenceToSequence
+from worker.engine.tasks.tokens import TokenClassification
 
 __all__ = ["Classification", "Decode", "Loss", "MetricAccumulator", "Task", "task_for"]
+
+
+def task_for(head: Head, config: PreTrainedConfig, *, multi_label: bool = False, decode: Decode | None = None) -> Task:
+    """The task of a model with this head and configuration.
+
+    `multi_label`: several labels a sample, in classification. `decode`: needed where the answer is a text.
+    """
+    if head is Head.CLASSIFICATION:
+        return Classification(several=multi_label)
+    if head is Head.TOKEN_CLASSIFICATION:
+        return TokenClassification()
+    if head is Head.EMBEDDING:
+        return Embedding()
+    if decode is None:
+        raise ValueError(f"{head.value} is judged by texts, which take a tokenizer to read")
+    if head is Head.CTC:
+        return Ctc(blank=int(config.pad_token_id), decode=decode)
+    return SequenceToSequence(decode=decode)

@@ -16,7 +16,7 @@ from worker.engine.data.split import IGNORED
 from worker.engine.tasks.base import Decode, Loss, MetricAccumulator, Task
 from worker.engine.tasks.classification import softened_divergence
 from worker.engine.tasks.label_sampling import LabelDraws
-from worker.engine.tasks.spoken import error_rates, text_of
+from worker.engine.tasks.metrics import error_rates, text_of
 
 
 def collapsed(path_BT: Tensor, blank: int) -> Tensor:

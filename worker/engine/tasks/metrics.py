@@ -4,6 +4,10 @@ from collections.abc import Hashable, Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
+
+from worker.engine.data.split import IGNORED
+from worker.engine.tasks.base import Decode
 
 
 def average_precision(scores: NDArray[np.floating], targets: NDArray[np.generic]) -> float:
@@ -64,6 +68,23 @@ def error_rate(pairs: Iterable[tuple[Sequence[Hashable], Sequence[Hashable]]]) -
         edits += edit_distance(given, wanted)
         total += len(wanted)
     return edits / total if total else None
+
+
+def text_of(ids: Tensor, decode: Decode) -> str:
+    """Of one row of label ids [L], padding left out."""
+    return decode([number for number in ids.tolist() if number != IGNORED])
+
+
+def error_rates(given: Sequence[str], wanted: Sequence[str]) -> dict[str, float | None]:
+    """`word_error_rate` and `character_error_rate` over all texts together; None where nothing was wanted.
+
+    Words are what white space divides; nothing is changed about case or punctuation, which the tokenizer has already settled.
+    """
+    pairs = list(zip(given, wanted, strict=True))
+    return {
+        "word_error_rate": error_rate((a.split(), b.split()) for a, b in pairs),
+        "character_error_rate": error_rate((" ".join(a.split()), " ".join(b.split())) for a, b in pairs),
+    }
 
 
 def ranks(values: NDArray[np.floating]) -> NDArray[np.float64]:

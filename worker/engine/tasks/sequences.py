@@ -14,7 +14,7 @@ from api_schemas.enums import Head
 from api_schemas.results.metrics import Scores
 from worker.engine.data.split import Inputs
 from worker.engine.tasks.base import Decode, MetricAccumulator
-from worker.engine.tasks.spoken import error_rates, text_of
+from worker.engine.tasks.metrics import error_rates, text_of
 from worker.engine.tasks.tokens import TokenTask
 
 GIVEN = "decoder_input_ids"

@@ -10,8 +10,7 @@ import torchaudio
 from api_schemas.errors import ErrorCode, SecateurError
 from tests.support.checkpoints.clips import RATE, encoded, tone
 from worker.engine.data.featurizers import audio
-from worker.engine.data.featurizers.audio import decode_mono, resample
-from worker.engine.data.featurizers.audio_library import REPAIR_SCRIPT, load_torchaudio
+from worker.engine.data.featurizers.audio import REPAIR_SCRIPT, decode_mono, load_torchaudio, resample
 
 
 def decode(data: bytes, seconds: float = 10.0, rate: int = RATE) -> np.ndarray:

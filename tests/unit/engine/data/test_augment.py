@@ -6,7 +6,7 @@ from torch import Tensor
 
 from api_schemas.spec.recovery import Augment
 from worker.engine.data.augment import MASK_VALUE, Augmentation, shift_in_time
-from worker.engine.data.featurizers.audio_library import load_torchaudio
+from worker.engine.data.featurizers.audio import load_torchaudio
 
 SAMPLES, FRAMES, MELS, PAD = 64, 40, 20, -7.0
 OFF = {"time_mask": 0.0, "frequency_mask": 0.0, "time_shift": 0.0}

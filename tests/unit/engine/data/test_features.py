@@ -132,7 +132,7 @@ def test_features_are_computed_once_and_found_again(
         path.unlink()
         path.write_bytes(content)
     monkeypatch.setattr(
-        "worker.engine.data.featurizers.clips.decode_mono", lambda *_, **__: pytest.fail("decoded again")
+        "worker.engine.data.featurizers.audio.decode_mono", lambda *_, **__: pytest.fail("decoded again")
     )
     again, counted = read(data_dir, model_dir)
     assert counted == [(40, 40)]

@@ -184,7 +184,7 @@ def test_configs_that_no_decoder_has_are_refused(tmp_path: Path, config: dict[st
 def test_prepared_once_and_found_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = prepared(tmp_path, "whisper", SPOKEN)
     monkeypatch.setattr(
-        "worker.engine.data.featurizers.clips.decode_mono", lambda *_, **__: pytest.fail("decoded again")
+        "worker.engine.data.featurizers.audio.decode_mono", lambda *_, **__: pytest.fail("decoded again")
     )
     again = read(tmp_path / "data", tmp_path / "model", Modality.AUDIO, Head.SEQUENCE_TO_SEQUENCE)
     assert again.summary == first.summary

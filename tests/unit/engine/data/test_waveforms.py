@@ -15,7 +15,7 @@ from tests.support.checkpoints import preprocessors
 from tests.support.checkpoints.clips import RATE, encoded, tone
 from tests.support.checkpoints.rows import CLIP, TEXT, read, write_splits
 from worker.engine.data import PreparedData
-from worker.engine.data.featurizers.choose import choose
+from worker.engine.data.featurizers import featurizer_for
 from worker.engine.data.featurizers.spectrograms import ClapFeatures, WhisperFeatures
 from worker.engine.data.featurizers.waveforms import MAX_SECONDS, Waveforms, frames
 from worker.engine.data.split import Ragged
@@ -167,7 +167,7 @@ def test_spectrograms_that_cannot_be_made_are_refused(
     (saved["feature_extractor"] if nested else saved).update(settings)
     path.write_text(json.dumps(saved))
     with pytest.raises(SecateurError) as caught:
-        choose(folder, Modality.AUDIO, Head.EMBEDDING)
+        featurizer_for(folder, Modality.AUDIO, Head.EMBEDDING)
     assert caught.value.code is ErrorCode.CONFIG_INVALID
 
 

@@ -8,7 +8,7 @@ from safetensors import SafetensorError
 
 from api_schemas.errors import ErrorCode, SecateurError
 from worker.engine.__main__ import _failure
-from worker.engine.runtime.shortage import shortage
+from worker.engine.runtime.memory import shortage
 
 ALLOCATOR = (
     "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate 9"

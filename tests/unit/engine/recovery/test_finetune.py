@@ -14,7 +14,7 @@ from api_schemas.spec.recovery import Augment, Lora
 from worker.engine.data.split import FeatureSplit
 from worker.engine.recovery.finetune import learning_rate_factor
 from worker.engine.recovery.lora import attach, capped_ranks, merge
-from worker.engine.recovery.loss_tracker import LossTracker
+from worker.engine.recovery.objective import LossTracker
 
 from .conftest import CLASSES, projections_of, train
 

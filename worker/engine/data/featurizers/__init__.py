@@ -1,1 +1,36 @@
-"""Rows of a dataset as a checkpoint's inputs: clips, images, texts, each by the checkpoint's own settings."""
+"""Rows of a dataset as a checkpoint's inputs: audio, images, texts, each by the checkpoint's own settings."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from api_schemas.enums import Head, Modality
+from worker.engine.data.featurizers.ast_features import AstFeatures
+from worker.engine.data.featurizers.audio import Clips, Extractor
+from worker.engine.data.featurizers.base import Featurizer
+from worker.engine.data.featurizers.images import Images
+from worker.engine.data.featurizers.spectrograms import ClapFeatures, WhisperFeatures
+from worker.engine.data.featurizers.texts import Texts
+from worker.engine.data.featurizers.waveforms import Waveforms
+from worker.engine.data.settings import read_config
+
+__all__ = ["Featurizer", "featurizer_for"]
+
+# By model_type; every other model of audio reads the wave itself.
+_EXTRACTORS: dict[str, Callable[[Path], Extractor]] = {
+    "audio-spectrogram-transformer": AstFeatures,
+    "whisper": WhisperFeatures,
+    "clap": ClapFeatures,
+    "clap_audio_model": ClapFeatures,
+}
+
+
+def featurizer_for(model_dir: Path, modality: Modality, head: Head) -> Featurizer:
+    """The featurizer of a checkpoint's folder. Raises CONFIG_INVALID or CODE_REFUSED for settings that cannot be used."""
+    match modality:
+        case Modality.IMAGE:
+            return Images(model_dir)
+        case Modality.TEXT:
+            return Texts(model_dir, words=head is Head.TOKEN_CLASSIFICATION)
+        case Modality.AUDIO:
+            extractor = _EXTRACTORS.get(str(read_config(model_dir).get("model_type")), Waveforms)(model_dir)
+            return Clips(extractor, whole=head in (Head.CTC, Head.SEQUENCE_TO_SEQUENCE))

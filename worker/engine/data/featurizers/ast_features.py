@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from checkpoints.data.media import SAMPLING_RATES
 from checkpoints.files.preprocessor_files import preprocessor_type
-from worker.engine.data.featurizers.audio_library import load_torchaudio
+from worker.engine.data.featurizers.audio import load_torchaudio
 from worker.engine.data.settings import check_type, first_line, invalid, read_config, read_preprocessor
 
 SUPPORTED = ("ASTFeatureExtractor",)

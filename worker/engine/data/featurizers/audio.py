@@ -1,8 +1,11 @@
-"""Bytes of a clip in, mono samples at the model's rate out."""
+"""Rows of audio as inputs: clips are decoded and resampled here, the checkpoint's own extractor makes features of them."""
 
 import io
 import math
+from collections.abc import Sequence
 from functools import lru_cache
+from importlib import import_module
+from typing import Any, Protocol
 
 import numpy as np
 import soundfile
@@ -13,13 +16,52 @@ from torch import nn
 
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
 from checkpoints.data.media import clip_trouble, frames_trouble
-from worker.engine.data.featurizers.audio_library import load_torchaudio
+from worker.engine.data.featurizers.base import Value, file_bytes
 
+REPAIR_SCRIPT = "scripts/repair_torchaudio.py"
 # Elements of torchaudio's resampling kernel; it holds a row for every phase, and two rates without a common factor have
 # as many phases as samples a second: gigabytes for 44,099 Hz to 16,000 Hz.
 MAX_KERNEL = 2**22
 # Read beyond what is used, so that the resampling filter sees what follows the last sample that counts.
 MARGIN_SECONDS = 0.1
+
+Clip = NDArray[np.float32]
+
+
+class Extractor(Protocol):
+    """Mono samples at `sampling_rate` in, features out; each clip by itself, so that a batch changes no bit of them."""
+
+    sampling_rate: int
+    seconds: float
+    """What the model can look at of one clip."""
+    keyword: str
+    """Name of the model's argument that the features are."""
+    pad_value: float
+    """What stands after a clip that is shorter than the features."""
+
+    def __call__(self, clips: Sequence[Clip]) -> NDArray[np.float32] | list[NDArray[np.float32]]:
+        """float32 [B, …], or B arrays [samples] where clips keep their lengths."""
+
+
+class Clips:
+    """The featurizer of audio. `whole`: clips that are longer than the model's input are refused, and not cut."""
+
+    def __init__(self, extractor: Extractor, *, whole: bool) -> None:
+        self._extractor, self._whole = extractor, whole
+        self.pad_value = extractor.pad_value
+
+    def decode(self, value: Value, where: str) -> Clip:
+        """Raises AUDIO_UNDECODABLE, naming `where`; DATASET_SCHEMA for a clip that may not be cut and is too long."""
+        data = file_bytes(value, where, undecodable)
+        return decode_mono(data, self._extractor.sampling_rate, self._extractor.seconds, where, whole=self._whole)
+
+    def __call__(self, decoded: Sequence[Any], places: Sequence[str]) -> dict[str, Any]:
+        """Raises AUDIO_UNDECODABLE where samples are too large for features."""
+        features = self._extractor(decoded)
+        for feature, where in zip(features, places, strict=True):
+            if not np.isfinite(feature).all():
+                raise undecodable(where, "its samples are too large for finite features")
+        return {self._extractor.keyword: features}
 
 
 def decode_mono(data: bytes, rate: int, seconds: float, where: str, *, whole: bool = False) -> NDArray[np.float32]:
@@ -84,3 +126,23 @@ def _resampler(native: int, rate: int) -> nn.Module:
     """Keeps its kernel, which takes longer to make than to apply."""
     resampler: nn.Module = load_torchaudio().transforms.Resample(native, rate)
     return resampler
+
+
+def load_torchaudio() -> Any:
+    """The torchaudio module, with `compliance.kaldi`, `functional` and `transforms` imported.
+
+    The published torchaudio wheel is built for CUDA. Beside a CPU build of torch its compiled half does not load, and
+    then transformers' audio feature extractors crash as well; the parts used here are written in Python and need no
+    compiled half. Raises ENGINE_ERROR with the name of the script that repairs the installation.
+    """
+    try:
+        torchaudio = import_module("torchaudio")
+        for part in ("compliance.kaldi", "functional", "transforms"):
+            import_module(f"torchaudio.{part}")
+    except (ImportError, OSError) as error:
+        detail = (
+            f"torchaudio cannot be imported on this machine ({error}). Its wheel is built for CUDA; beside a CPU build "
+            f"of torch run `python {REPAIR_SCRIPT}` (or `secateur doctor --fix`) once, which removes its compiled half."
+        )
+        raise SecateurError(ErrorCode.ENGINE_ERROR, detail) from error
+    return torchaudio

@@ -13,7 +13,7 @@ from PIL import Image, ImageOps
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
 from checkpoints.data.media import IMAGE_FORMATS, MAX_IMAGE_BYTES, MAX_PIXELS
 from checkpoints.files.preprocessor_files import preprocessor_type
-from worker.engine.data.featurizers.embedded import Value, file_bytes
+from worker.engine.data.featurizers.base import Value, file_bytes
 from worker.engine.data.settings import Settings, check_type, first_line, invalid, read_config, read_preprocessor
 
 # The names under which transformers has saved each, from the oldest on.

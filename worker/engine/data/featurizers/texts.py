@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from checkpoints.data.media import MAX_CHARACTERS
 from worker.engine.data.columns import row_error
-from worker.engine.data.featurizers.embedded import Value
+from worker.engine.data.featurizers.base import Value
 from worker.engine.data.featurizers.tokenizer import load_tokenizer, vocabulary_size
 from worker.engine.data.settings import invalid, number, read_config
 from worker.engine.data.split import IGNORED

@@ -1,9 +1,9 @@
-"""Files inside rows: a clip's or an image's bytes."""
+"""What all featurizers have in common: what they are given of a row, and what they make of it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from api_schemas.errors import SecateurError
 
@@ -14,6 +14,19 @@ class Value:
 
     value: Any
     from_files: bool
+
+
+class Featurizer(Protocol):
+    """Rows in, inputs out; every row by itself, so that neither threads nor batches change a bit of them."""
+
+    pad_value: float
+    """What stands in place of audio that is not there; 0 where inputs are not filled up."""
+
+    def decode(self, value: Value, where: str) -> Any:
+        """One row's value, ready for `__call__`; threads call it. `where`: split and row, for errors."""
+
+    def __call__(self, decoded: Sequence[Any], places: Sequence[str]) -> dict[str, Any]:
+        """By the model's keywords: an array [B, …], or a list of B arrays that differ in length."""
 
 
 def file_bytes(cell: Value, where: str, undecodable: Callable[[str, str], SecateurError]) -> bytes:

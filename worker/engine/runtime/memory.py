@@ -1,17 +1,51 @@
-"""Telling that memory or the scratch disk ran out, by whatever exception a library says it with.
+"""Memory: how much this process has needed, how many samples share a pass where that is bounded, and telling that it ran out.
 
-Without torch, so that it can be asked before torch is imported; torch's exceptions are known by their names and texts.
+Without torch, so that `shortage` can be asked before torch is imported; torch's exceptions are known by their names and texts.
 """
 
 import errno
 from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from api_schemas.errors import ErrorCode
+from api_schemas.results.metrics import Memory
 
+if TYPE_CHECKING:
+    import torch
+
+_STATUS = Path("/proc/self/status")
 _NO_MEMORY = ("can't allocate memory", "not enough memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
 """In the text of a RuntimeError: of torch's CPU allocator, of the CUDA runtime, of cuBLAS."""
 _NO_SPACE = ("No space left on device", "Disk quota exceeded")
 """In the text of any exception: safetensors, torch and child processes have types of their own for what the system said."""
+
+
+def most_memory(device: "torch.device") -> Memory:
+    """The peaks since the process began, in bytes."""
+    import torch
+
+    allocated = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
+    return Memory(host=most_resident(_STATUS), device=allocated)
+
+
+def most_resident(status: Path) -> int | None:
+    """VmHWM of a `status` of /proc: of this program alone, where getrusage counts what started it too. None elsewhere."""
+    try:
+        lines = status.read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
+    except (OSError, StopIteration):
+        return None
+
+
+def at_most(samples: int, microbatch: int | None) -> int:
+    """`samples`, or the bound on one pass through the model where there is one and it is lower.
+
+    A bound changes how much memory a job takes, not what it computes, but for the order of sums: results agree to float
+    tolerance, and with the same bound they are the same bits. Not bounded are the batches whose size is the point (latency) and
+    those that are small and on the CPU whatever the device (the checks of a packaged step and of its exports).
+    """
+    return samples if microbatch is None else min(samples, microbatch)
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
