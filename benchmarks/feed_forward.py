@@ -33,7 +33,7 @@ from worker.engine.evaluate import evaluate
 from worker.engine.latency.timing import inputs_of
 from worker.engine.pruning import calibration
 from worker.engine.pruning.compensation import RIDGE, UNPRUNED_RIDGE, Ridges, refit_outputs
-from worker.engine.pruning.cutting import Cutting, Scored
+from worker.engine.pruning.cutting import Cutting, ScoredModel
 from worker.engine.pruning.targets import choose
 from worker.engine.runtime.progress import Reporter
 
@@ -75,7 +75,7 @@ class Bench:
         quiet = Reporter(lambda _event: None, 1, {})
         return Cutting(spec, setup.described, setup.data, setup.task, setup.device, quiet)
 
-    def scored(self, cutting: Cutting) -> Scored:
+    def scored(self, cutting: Cutting) -> ScoredModel:
         """Once for all targets that cut the same parts: a share changes nothing in a score."""
         pruning = cutting.spec.pruning
         by = (pruning.criterion, pruning.basis, tuple(sorted(pruning.cuts)), pruning.compensation, cutting.spec.seed)
@@ -90,7 +90,7 @@ class Bench:
         """On the clips that are looked at; TEST is whole."""
         split = self.setup.split(role)
         if role is Split.VALIDATION and self.clips is not None:
-            split = split.drawn(self.clips, 0)
+            split = split.random_subset(self.clips, 0)
         return evaluate(loaded.model, split, self.setup.task, batch_size=32, device=self.setup.device).metric or 0.0
 
     def gone(self, loaded: LoadedModel) -> Row:

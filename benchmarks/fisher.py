@@ -28,7 +28,7 @@ from api_schemas.results.widths import AttentionWidths
 from checkpoints.families.ast import AST
 from worker.engine.data.split import Inputs
 from worker.engine.models.attention import AttentionBlock, attention_blocks, projections_by_name
-from worker.engine.models.model_spec import ModelSpec, build, on_device
+from worker.engine.models.model_spec import ModelSpec, build, move_model
 from worker.engine.scoring import Statistic, observe
 from worker.engine.tasks import Classification
 
@@ -57,7 +57,7 @@ class Case:
         layers, heads = config.num_hidden_layers, config.num_attention_heads
         widths = AttentionWidths.dense(layers, heads, 64, (config.intermediate_size,) * layers)
         stock = ASTForAudioClassification(config)
-        self.model: PreTrainedModel = on_device(build(kind, config.to_dict(), widths, stock.state_dict()), self.device)
+        self.model: PreTrainedModel = move_model(build(kind, config.to_dict(), widths, stock.state_dict()), self.device)
         self.blocks: tuple[AttentionBlock, ...] = attention_blocks(self.model, kind, widths)
         samples = batch * arguments.batches
         self.x = torch.randn(samples, frames, config.num_mel_bins, device=self.device)

@@ -32,8 +32,8 @@ from checkpoints.families.ast import AST
 from checkpoints.sizes import accounting
 from checkpoints.sizes.shape import ModelShape
 from worker.engine.data.split import Inputs
-from worker.engine.latency.timing import forward, undisturbed
-from worker.engine.models.model_spec import ModelSpec, build, on_device
+from worker.engine.latency.timing import forward, timing_mode
+from worker.engine.models.model_spec import ModelSpec, build, move_model
 from worker.engine.pruning.surgery import cut
 from worker.engine.pruning.targets import choose
 from worker.engine.scoring import LayerScores, NeuronScores
@@ -122,7 +122,7 @@ def contestants(
         model = cut(dense, kind, dense_widths, kept.heads, kept.neurons)
         found.append(Contestant(name, model, promise, widths))
     for each in found:
-        on_device(on_device(each.model, dtype), device)
+        move_model(move_model(each.model, dtype), device)
     return found
 
 
@@ -130,7 +130,7 @@ def timed(models: Sequence[nn.Module], inputs: Inputs, seconds: float) -> NDArra
     """Clock and process time in milliseconds, (rounds, models, 2): as many rounds as fit, within limits."""
     passes: list[Callable[[], object]] = [forward(model, inputs) for model in models]
     rounds: list[list[tuple[float, float]]] = []
-    with undisturbed(*models):
+    with timing_mode(*models):
         for run in passes:  # kernels are chosen, caches filled
             run()
         until = time.monotonic() + seconds

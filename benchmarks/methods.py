@@ -34,7 +34,7 @@ from worker.engine.tasks import task_for
 GRANULARITIES = (Granularity.ENTIRE_HEAD, Granularity.SAME_CHANNEL, Granularity.PER_HEAD)
 CRITERIA = (Criterion.MAGNITUDE, Criterion.FISHER, Criterion.RANDOM)
 SEEDS = 5
-"""LabelDraws of the random control; their mean is printed."""
+"""LabelGenerators of the random control; their mean is printed."""
 
 
 def batches(split: FeatureSplit, size: int = 8) -> Iterator[tuple[Inputs, Tensor]]:

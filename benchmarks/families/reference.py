@@ -20,7 +20,7 @@ from worker.engine.data.split import Inputs
 from worker.engine.models.attention import linear_at
 from worker.engine.models.feed_forward import all_neurons
 from worker.engine.models.model_spec import ModelSpec, build
-from worker.engine.pruning.selection import HeadKeep, Kept, keep_all
+from worker.engine.pruning.selection import KeptHead, Selection, keep_all
 from worker.engine.pruning.surgery import cut
 
 
@@ -54,24 +54,24 @@ def dense(kind: ModelSpec, stock: PreTrainedModel) -> LoadedModel:
     return LoadedModel(build(kind, stock.config.to_dict(), widths, stock.state_dict()), kind, widths, torch.float32)
 
 
-def cut_by(loaded: LoadedModel, kept: Kept) -> LoadedModel:
+def cut_by(loaded: LoadedModel, kept: Selection) -> LoadedModel:
     """A new one, smaller."""
     model = cut(loaded.model, loaded.model_spec, loaded.widths, kept.heads, kept.neurons)
     return replace(loaded, model=model, widths=kept.widths(loaded.widths))
 
 
-def keeps(widths: AttentionWidths) -> dict[str, Kept]:
+def keeps(widths: AttentionWidths) -> dict[str, Selection]:
     """Every kind of cut, by name, of a dense model with these widths."""
     draw = random.Random(0)
     whole = keep_all(widths)
 
-    def head(kept: HeadKeep, qk: int, vo: int) -> HeadKeep:
-        return HeadKeep(kept.head, tuple(sorted(draw.sample(kept.qk, qk))), tuple(sorted(draw.sample(kept.vo, vo))))
+    def head(kept: KeptHead, qk: int, vo: int) -> KeptHead:
+        return KeptHead(kept.head, tuple(sorted(draw.sample(kept.qk, qk))), tuple(sorted(draw.sample(kept.vo, vo))))
 
-    def ragged(layer: tuple[HeadKeep, ...]) -> tuple[HeadKeep, ...]:
+    def ragged(layer: tuple[KeptHead, ...]) -> tuple[KeptHead, ...]:
         return tuple(head(kept, draw.randint(1, len(kept.qk)), draw.randint(1, len(kept.vo))) for kept in layer)
 
-    def equal(layer: tuple[HeadKeep, ...], qk: int, vo: int) -> tuple[HeadKeep, ...]:
+    def equal(layer: tuple[KeptHead, ...], qk: int, vo: int) -> tuple[KeptHead, ...]:
         return tuple(head(kept, qk, vo) for kept in layer)
 
     every = all_neurons(widths)
@@ -93,11 +93,11 @@ def keeps(widths: AttentionWidths) -> dict[str, Kept]:
     alike = tuple(neurons[3:30] for neurons in every)
     fewer = dict.fromkeys(("heads and channels", "no heads first", "neurons"), some)
     fewer |= dict.fromkeys(("equal neurons", "equal, neurons too"), alike)
-    return {name: Kept(keep, fewer.get(name, every)) for name, keep in heads.items()}
+    return {name: Selection(keep, fewer.get(name, every)) for name, keep in heads.items()}
 
 
 @contextmanager
-def masked(kind: ModelSpec, stock: PreTrainedModel, kept: Kept) -> Iterator[PreTrainedModel]:
+def masked(kind: ModelSpec, stock: PreTrainedModel, kept: Selection) -> Iterator[PreTrainedModel]:
     """The stock model with zeros in its weights where `kept` leaves something out, while the block lasts."""
     whole = {name: tensor.clone() for name, tensor in stock.state_dict().items()}
     layout = kind.layout(stock.config.to_dict())

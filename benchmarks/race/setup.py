@@ -17,7 +17,7 @@ from worker.engine.checkpoint.load import LoadedModel, load_original
 from worker.engine.data import FeatureSplit, PreparedData, prepare
 from worker.engine.data.loader import BatchLoader
 from worker.engine.data.split import Inputs
-from worker.engine.models.model_spec import on_device
+from worker.engine.models.model_spec import move_model
 from worker.engine.runtime.determinism import step_seed
 from worker.engine.tasks import Classification, Loss, Task
 
@@ -69,9 +69,9 @@ class Setup:
         return self.task.loss(logits, targets)
 
     def scoring_loss(self, seed: int) -> Loss:
-        """What gradients are taken of: the loss; an original is at its own embeddings' minimum, so there it is `own_loss`."""
+        """What gradients are taken of: the loss; but an original is at the minimum of its own embeddings', which are sampled."""
         if self.task.head is Head.EMBEDDING:
-            return self.task.own_loss(step_seed(seed, 1, "labels"))
+            return self.task.sampled_label_loss(step_seed(seed, 1, "labels"))
         return self.task.loss
 
     def sparsity(self, loaded: LoadedModel) -> float:
@@ -121,7 +121,7 @@ def load_setup(
             splits[role] = splits[role].subset(order[:limit].sort().values)
     prepared = PreparedData(prepared.summary, splits, prepared.pad_value)
     dense, where = load_original(model), torch.device(device)
-    on_device(dense.model, where)
+    move_model(dense.model, where)
     identity = {
         "model": digest(model, content=True),
         "data": digest(data, content=False),

@@ -20,14 +20,14 @@ from worker.engine.evaluate.measure import Measure
 from worker.engine.exports import export
 from worker.engine.latency.table import write_latency_table
 from worker.engine.models.feed_forward import all_neurons
-from worker.engine.pruning.cutting import Cutting, Scored
-from worker.engine.pruning.selection import Kept
+from worker.engine.pruning.cutting import Cutting, ScoredModel
+from worker.engine.pruning.selection import Selection
 from worker.engine.pruning.sensitivity import analyse
 from worker.engine.pruning.targets import neurons_met, requested_sparsity, target_met
 from worker.engine.recovery.recover import Recovery
 from worker.engine.report import write_model_card, write_report
 from worker.engine.runtime.determinism import step_seed
-from worker.engine.runtime.memory import most_memory
+from worker.engine.runtime.memory import peak_memory
 from worker.engine.runtime.progress import Reporter
 from worker.engine.stop import check_watchable, result_after
 
@@ -54,7 +54,7 @@ class Job:
         """Where a step is written."""
         return self.out / f"step-{step}"
 
-    def baseline(self) -> tuple[StepMetrics, Kept, Scored | None]:
+    def baseline(self) -> tuple[StepMetrics, Selection, ScoredModel | None]:
         """Step 0: measure the model as it came. Its folder holds records and no weights.
 
         Also returns step 1's scores, where the sensitivity analysis needed them.
@@ -76,9 +76,9 @@ class Job:
         check_watchable(metrics, self.spec.stop)
         scored, sensitivity = self._sensitivity(dense)
         report.close()
-        measured = {"seconds": report.rounded_seconds(), "memory": most_memory(self.device)}
+        measured = {"seconds": report.rounded_seconds(), "memory": peak_memory(self.device)}
         metrics = metrics.model_copy(update={"sensitivity": sensitivity, **measured})
-        kept = Kept.all(dense.widths)
+        kept = Selection.all(dense.widths)
         folder = self.folder(0)
         folder.mkdir(parents=True, exist_ok=True)
         self._keep_latency_table(folder)
@@ -90,7 +90,7 @@ class Job:
         make_durable(folder)
         return metrics, kept, scored
 
-    def _sensitivity(self, dense: LoadedModel) -> tuple[Scored | None, Sensitivity | None]:
+    def _sensitivity(self, dense: LoadedModel) -> tuple[ScoredModel | None, Sensitivity | None]:
         """What each layer alone would cost, and the scores it was judged by: those of step 1. None where not asked for."""
         samples, report = self.spec.evaluate.sensitivity_samples, self.reporter
         if samples is None or Part.ATTENTION not in self.spec.pruning.cuts:
@@ -99,12 +99,12 @@ class Job:
         report.phase(Phase.SCORING, 0)
         scored = self.cutting.score(dense, 1)
         report.phase(Phase.ANALYSING, 0)
-        split = self.data.splits[Split.VALIDATION].drawn(samples, step_seed(self.spec.seed, 0, "sensitivity"))
+        split = self.data.splits[Split.VALIDATION].random_subset(samples, step_seed(self.spec.seed, 0, "sensitivity"))
         found = analyse(
             scored,
             self.described.shape,
             self.spec.pruning,
-            apply=lambda keep: self.cutting.apply(scored, Kept(keep, whole), refit=False),
+            apply=lambda keep: self.cutting.apply(scored, Selection(keep, whole), refit=False),
             evaluate=lambda loaded: self.measure.scores_on(loaded, split),
             progress=report.progress,
         )
@@ -116,11 +116,11 @@ class Job:
         target: float,
         before: LoadedModel,
         history: Sequence[StepMetrics],
-        kept: Kept,
+        kept: Selection,
         *,
         last: bool,
-        scored: Scored | None = None,
-    ) -> tuple[StepMetrics, Kept, JobResult | None]:
+        scored: ScoredModel | None = None,
+    ) -> tuple[StepMetrics, Selection, JobResult | None]:
         """Take `before`, the model of the step before, to `target` and write the step's folder, complete and on disk.
 
         `scored` are the step's scores where step 0 has made them already. `target` is a share in the unit of the spec's
@@ -181,7 +181,7 @@ class Job:
         )
         steps, result = self._result((*history, metrics), written, last=last)
         report.close()
-        measured = {"seconds": report.rounded_seconds(), "memory": most_memory(self.device)}
+        measured = {"seconds": report.rounded_seconds(), "memory": peak_memory(self.device)}
         metrics = steps[-1].model_copy(update=measured)
         self._describe(folder, record, (*steps[:-1], metrics), result)
         return metrics, kept, result

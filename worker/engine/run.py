@@ -27,12 +27,12 @@ from worker.engine.job import Job
 from worker.engine.latency.table import LatencyModel, read_latency_table
 from worker.engine.latency.table_measurement import measure_latency_table
 from worker.engine.latency.timing import inputs_of
-from worker.engine.models.model_spec import on_device
-from worker.engine.pruning.cutting import Cutting, Scored
+from worker.engine.models.model_spec import move_model
+from worker.engine.pruning.cutting import Cutting, ScoredModel
 from worker.engine.pruning.targets import check_latency
 from worker.engine.recovery.recover import Recovery
 from worker.engine.runtime.determinism import prepare_torch
-from worker.engine.runtime.memory import at_most, most_memory
+from worker.engine.runtime.memory import capped_batch_size, peak_memory
 from worker.engine.runtime.progress import Emit, Reporter
 from worker.engine.tasks import Task, task_for
 
@@ -95,7 +95,7 @@ def _ready(
     """The data as the task needs it."""
 
     def answers(split: FeatureSplit) -> Tensor:
-        size = at_most(spec.evaluate.batch_size, inputs.microbatch)
+        size = capped_batch_size(spec.evaluate.batch_size, inputs.microbatch)
         return answers_of(dense.model, split, task, batch_size=size, device=device)
 
     judged = {Split.VALIDATION, Split.TEST} | ({Split.TRAIN} if spec.finetune else set())
@@ -118,7 +118,7 @@ def _latency(
         return None
     if inputs.resume is not None:
         return LatencyModel(read_latency_table(inputs.out / f"step-{inputs.resume}"))
-    model = on_device(dense.model, device)
+    model = move_model(dense.model, device)
     batch = inputs_of(data.splits[Split.VALIDATION], spec.evaluate.latency_batch_sizes[0], model, device)
     latency = LatencyModel(measure_latency_table(model, dense.model_spec, dense.widths, batch))
     check_latency(latency, described.shape, spec.pruning)
@@ -147,7 +147,7 @@ def run(inputs: Inputs, spec: EngineSpec, emit: Emit) -> None:
             resumed_from=inputs.resume,
             versions=versions(spec),
             family=described.family.name,
-            memory=most_memory(device),
+            memory=peak_memory(device),
             tensor_bytes=tensor_bytes(spec, described.shape),
         )
     )
@@ -180,7 +180,7 @@ def run(inputs: Inputs, spec: EngineSpec, emit: Emit) -> None:
     )
     job = Job(spec, inputs.model, inputs.out, described, data, device, reporter, cutting, measure, recovery)
 
-    scored: Scored | None = None
+    scored: ScoredModel | None = None
     if inputs.resume is None:
         metrics, kept, scored = job.baseline()
         history: tuple[StepMetrics, ...] = (metrics,)

@@ -33,7 +33,7 @@ from checkpoints.sizes.accounting import attention_parameters, qk_channel_parame
 from worker.engine.checkpoint.load import LoadedModel
 from worker.engine.data.split import Inputs
 from worker.engine.models.attention import AttentionBlock, attention_blocks
-from worker.engine.pruning.selection import HeadKeep, Keep, widths_of
+from worker.engine.pruning.selection import KeptHead, KeptHeads, widths_of
 from worker.engine.pruning.surgery import cut
 
 VERSION = 1
@@ -116,7 +116,7 @@ def rearrange(gradients_NH: Tensor, going: set[int]) -> set[int]:
 
 
 @torch.no_grad()
-def _tune(setup: Setup, seed: int, keep: Keep, smaller: LoadedModel) -> None:
+def _tune(setup: Setup, seed: int, keep: KeptHeads, smaller: LoadedModel) -> None:
     """Scale the columns of W_o of the heads that are left, in place, first layer first."""
     split, dense = setup.calibration(seed), setup.dense
     for number, (block, layer) in enumerate(zip(_blocks(smaller), keep, strict=True)):
@@ -193,9 +193,9 @@ def _cut(setup: Setup, seed: int, target: float) -> LoadedModel:
     gradients_NLH = setup.once(("kwon", seed), lambda: mask_gradients(setup, seed))
     going = search(gradients_NLH, _count(setup, target))
     going = [rearrange(gradients_NLH[:, number], layer) for number, layer in enumerate(going)]
-    keep: Keep = tuple(
+    keep: KeptHeads = tuple(
         tuple(
-            HeadKeep(h, tuple(range(layer.qk[h])), tuple(range(layer.vo[h])))
+            KeptHead(h, tuple(range(layer.qk[h])), tuple(range(layer.vo[h])))
             for h in range(layer.heads)
             if h not in going[number]
         )

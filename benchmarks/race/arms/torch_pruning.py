@@ -25,7 +25,7 @@ from benchmarks.race.arms.arm import Arm, Cut
 from benchmarks.race.setup import Setup, Unreachable
 from checkpoints.sizes import accounting
 from worker.engine.checkpoint.load import LoadedModel
-from worker.engine.models.model_spec import build, on_device
+from worker.engine.models.model_spec import build, move_model
 
 VERSION = 1
 TOLERANCE = 1e-4
@@ -43,7 +43,7 @@ Gradients = dict[str, Tensor]
 def _stock(setup: Setup) -> PreTrainedModel:
     model: PreTrainedModel = ASTForAudioClassification.from_pretrained(setup.model, local_files_only=True)
     model.float().eval()
-    return on_device(model, setup.device)
+    return move_model(model, setup.device)
 
 
 def _attentions(model: nn.Module) -> list[Any]:

@@ -28,7 +28,7 @@ from benchmarks.race.spectrum import spectrum
 from checkpoints.describe import describe_folder
 from worker.engine.checkpoint.load import load_original
 from worker.engine.data import FeatureSplit, PreparedData
-from worker.engine.data.featurizers.texts import Texts
+from worker.engine.data.featurizers.texts import TextFeaturizer
 from worker.engine.data.split import Ragged
 from worker.engine.evaluate import answers_of
 from worker.engine.tasks import task_for
@@ -91,7 +91,7 @@ def load_setup(model: Path, texts: Mapping[Split, Sequence[str]], calibration: i
         raise ValueError(f"{described.name} gives no embeddings")
     device = torch.device("cpu")
     task = task_for(described.architecture.head, dense.model.config)
-    featurizer = Texts(model, words=False)
+    featurizer = TextFeaturizer(model, words=False)
     splits = {}
     for role, lines in texts.items():
         ids = featurizer(lines, [f"{role.value}[{row}]" for row in range(len(lines))])["input_ids"]

@@ -20,7 +20,7 @@ from worker.engine.checkpoint.records import StepRecord, write_pruning
 from worker.engine.checkpoint.save import make_durable, save_checkpoint
 from worker.engine.models.attention import attention_blocks
 from worker.engine.models.feed_forward import all_neurons
-from worker.engine.pruning.selection import HeadKeep, Kept, keep_all, select, widths_of
+from worker.engine.pruning.selection import KeptHead, Selection, keep_all, select, widths_of
 from worker.engine.pruning.surgery import cut
 from worker.engine.scoring import score
 
@@ -49,7 +49,7 @@ def write(folder, original, dtype=torch.float32, keep=None, neurons=None, **chan
     shape = describe_folder(tiny_model()).shape
     scores = score(pruning.criterion, attention_blocks(original.model, original.model_spec, original.widths))
     keep = keep or select(scores, original.widths, shape, pruning, share=0.5)
-    kept = Kept(keep, neurons or all_neurons(original.widths))
+    kept = Selection(keep, neurons or all_neurons(original.widths))
     widths = kept.widths(original.widths)
     smaller = cut(original.model, original.model_spec, original.widths, kept.heads, kept.neurons)
     loaded = replace(original, model=smaller, widths=widths, dtype=dtype)
@@ -100,9 +100,9 @@ def test_feed_forward_blocks_that_are_alike_need_no_code_where_attention_needs_n
 
 
 UNEVEN = (
-    (HeadKeep(0, (0, 5, 7), (1,)), HeadKeep(2, tuple(range(8)), (0, 2, 3, 6)), HeadKeep(3, (4,), (4, 5))),
+    (KeptHead(0, (0, 5, 7), (1,)), KeptHead(2, tuple(range(8)), (0, 2, 3, 6)), KeptHead(3, (4,), (4, 5))),
     (),
-    (HeadKeep(1, (1, 2), (3, 4, 5, 6, 7)), HeadKeep(3, (0, 1), (0, 1, 2, 3, 4))),
+    (KeptHead(1, (1, 2), (3, 4, 5, 6, 7)), KeptHead(3, (0, 1), (0, 1, 2, 3, 4))),
 )
 
 

@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 
 from api_schemas.errors import ErrorCode, SecateurError
 from worker.engine.data.split import Inputs
-from worker.engine.models.model_spec import on_device
+from worker.engine.models.model_spec import move_model
 
 TOLERANCE = 1e-5
 """Largest absolute error, as a share of max(1, largest absolute answer), float32."""
@@ -66,7 +66,7 @@ def check_reload(folder: Path, model: PreTrainedModel, auto_class: str, inputs: 
 
     Raises RELOAD_MISMATCH where the folder does not load, or loads to other answers.
     """
-    on_device(model, torch.device("cpu")).eval()
+    move_model(model, torch.device("cpu")).eval()
     with torch.inference_mode():
         output = model(**inputs)
     name = next(name for name in ANSWERS if getattr(output, name, None) is not None)

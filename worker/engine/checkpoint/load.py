@@ -16,7 +16,7 @@ from checkpoints.config.checkpoint_config import plain_values
 from checkpoints.describe import describe_folder
 from checkpoints.families import family_named
 from worker.engine.data.settings import read_config as read_settings
-from worker.engine.models.model_spec import ModelSpec, build, generate_alike
+from worker.engine.models.model_spec import ModelSpec, build, copy_generation_config
 
 PRUNING_FILE = "pruning.json"
 
@@ -66,7 +66,7 @@ def load_original(folder: Path) -> LoadedModel:
         # transformers drew them at random, from no seed of ours.
         state[name].zero_()
     model = build(model_spec, stock.config.to_dict(), widths, state)
-    generate_alike(model, stock)
+    copy_generation_config(model, stock)
     broken = [name for name, tensor in model.state_dict().items() if not torch.isfinite(tensor).all()]
     if broken:
         raise SecateurError(
@@ -115,5 +115,5 @@ def load_step(folder: Path) -> LoadedModel:
         queries = [site.q for site in model_spec.layout(config).attention]
         scale_queries(state, queries, 1.0 / record["query_scale"])
     built = build(model_spec, config, widths, state)
-    generate_alike(built, model)
+    copy_generation_config(built, model)
     return LoadedModel(built, model_spec, widths, dtype)

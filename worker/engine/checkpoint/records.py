@@ -21,7 +21,7 @@ from api_schemas.results.widths import AttentionWidths
 from api_schemas.spec.job import EngineSpec
 from worker.engine.checkpoint.load import PRUNING_FILE
 from worker.engine.checkpoint.save import write_json
-from worker.engine.pruning.selection import HeadKeep, Kept
+from worker.engine.pruning.selection import KeptHead, Selection
 
 METRICS_FILE = "metrics.json"
 _METRICS: TypeAdapter[tuple[StepMetrics, ...]] = TypeAdapter(tuple[StepMetrics, ...])
@@ -57,7 +57,7 @@ class StepRecord:
     """Name of the class of transformers."""
     spec: EngineSpec
     widths: AttentionWidths
-    kept: Kept
+    kept: Selection
     """In the numbers of the original model."""
     stock_layout: bool
     query_scale: float
@@ -125,7 +125,7 @@ class Committed:
     """A step that is done, as its folder says it. `metrics` are of all steps up to it; `result` where it ended the job."""
 
     metrics: tuple[StepMetrics, ...]
-    kept: Kept
+    kept: Selection
     result: JobResult | None
 
 
@@ -141,5 +141,5 @@ def read_step(folder: Path) -> Committed:
         raise SecateurError(
             ErrorCode.INPUT_LOST, f"The step to go on from ({folder.name}) cannot be read: {error}"
         ) from error
-    keep = tuple(tuple(HeadKeep(h["head"], tuple(h["qk"]), tuple(h["vo"])) for h in layer) for layer in kept)
-    return Committed(metrics, Kept(keep, neurons), result)
+    keep = tuple(tuple(KeptHead(h["head"], tuple(h["qk"]), tuple(h["vo"])) for h in layer) for layer in kept)
+    return Committed(metrics, Selection(keep, neurons), result)

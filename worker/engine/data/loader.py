@@ -12,7 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import torch
 from torch import Tensor
 
-from worker.engine.data.split import FeatureSplit, Inputs, each
+from worker.engine.data.split import FeatureSplit, Inputs, map_tensors
 
 RESIDENT_SHARE = 0.3
 """A split is held on the device where its inputs take up no more than this share of the device's free memory."""
@@ -58,7 +58,7 @@ class BatchLoader:
         else:
             for rows in order:
                 inputs, targets = self._split.batch(rows)
-                yield each(inputs, lambda tensor: tensor.to(self._device)), targets.to(self._device)
+                yield map_tensors(inputs, lambda tensor: tensor.to(self._device)), targets.to(self._device)
 
     def _load(self) -> Batch:
         """The whole split on the device, through a bounded part of host memory."""
@@ -80,11 +80,11 @@ class BatchLoader:
 
         def read(rows: Tensor) -> Batch:
             inputs, targets = self._split.batch(rows)
-            return each(inputs, Tensor.pin_memory), targets.pin_memory()
+            return map_tensors(inputs, Tensor.pin_memory), targets.pin_memory()
 
         def moved(reading: Future[Batch]) -> Batch:
             inputs, targets = reading.result()
-            return each(inputs, there), there(targets)
+            return map_tensors(inputs, there), there(targets)
 
         def there(tensor: Tensor) -> Tensor:
             return tensor.to(self._device, non_blocking=True)

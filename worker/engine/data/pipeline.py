@@ -23,7 +23,7 @@ from worker.engine.data.featurizers.base import Value
 from worker.engine.data.featurizers.transcripts import Decode, Transcripts, check_alignable, shifted
 from worker.engine.data.split import FeatureSplit, Ragged
 from worker.engine.data.splits import Role, assign_roles
-from worker.engine.data.targets import Answers, Reading, Targets, groups_of, read_answers
+from worker.engine.data.targets import SplitTargets, Targets, TargetSettings, groups_of, read_targets
 
 if TYPE_CHECKING:
     from worker.engine.data.sources import Source
@@ -63,7 +63,7 @@ def prepare(
     counts rows. Raises DATASET_EMPTY, DATASET_SCHEMA, LABELS_MISMATCH, AUDIO_UNDECODABLE or IMAGE_UNDECODABLE (with split and
     row), and CONFIG_INVALID or CODE_REFUSED (settings of the extractor, the image processor or the tokenizer).
     """
-    reading = Reading(model_dir, modality, head, labels, multi_label)
+    reading = TargetSettings(model_dir, modality, head, labels, multi_label)
     featurizer = featurizer_for(model_dir, modality, head)
     layout = find_layout(data_dir, splits)
     options = {
@@ -103,7 +103,7 @@ def _compute(
     source: "Source",
     columns: FoundColumns,
     splits: Splits,
-    reading: Reading,
+    reading: TargetSettings,
     seed: int,
     featurizer: Featurizer,
     entry: Path,
@@ -111,7 +111,7 @@ def _compute(
 ) -> None:
     """Everything that does not need the inputs first, so that a mismatch is refused within seconds; then the inputs."""
     named = name_splits(list(source.splits), splits)
-    answers = read_answers(source, columns, list(dict.fromkeys(named.values())), reading)
+    answers = read_targets(source, columns, list(dict.fromkeys(named.values())), reading)
     train = named[Split.TRAIN]
     roles = assign_roles(
         named,
@@ -131,7 +131,11 @@ def _compute(
 
 
 def _summary(
-    named: Mapping[Split, str], roles: Mapping[Split, Role], columns: FoundColumns, reading: Reading, answers: Answers
+    named: Mapping[Split, str],
+    roles: Mapping[Split, Role],
+    columns: FoundColumns,
+    reading: TargetSettings,
+    answers: SplitTargets,
 ) -> DataSummary:
     held_out = tuple(role.value for role in Split if role not in named)
     return DataSummary(
@@ -148,7 +152,7 @@ def _of_rows(targets: Targets, assigned: Role) -> Targets:
     return targets.take(assigned.rows) if isinstance(targets, Ragged) else targets[torch.from_numpy(assigned.rows)]
 
 
-def _finish(folder: Path, role: Split, assigned: Role, targets: Targets, reading: Reading) -> None:
+def _finish(folder: Path, role: Split, assigned: Role, targets: Targets, reading: TargetSettings) -> None:
     """What needs inputs and targets together: what a decoder reads, and whether CTC can align the two."""
     if not isinstance(targets, Ragged):
         return

@@ -26,14 +26,14 @@ def rows(inputs: Inputs) -> int:
     return len(next(iter(inputs.values())))
 
 
-def each(inputs: Inputs, change: Callable[[Tensor], Tensor]) -> Inputs:
+def map_tensors(inputs: Inputs, change: Callable[[Tensor], Tensor]) -> Inputs:
     """The same batch with every tensor changed, by part, by place, …"""
     return {name: change(tensor) for name, tensor in inputs.items()}
 
 
 def placed(inputs: Inputs, device: torch.device, dtype: torch.dtype) -> Inputs:
     """The batch on `device`; what is not whole numbers (ids, say) in `dtype`."""
-    return each(inputs, lambda tensor: tensor.to(device, dtype if tensor.is_floating_point() else tensor.dtype))
+    return map_tensors(inputs, lambda tensor: tensor.to(device, dtype if tensor.is_floating_point() else tensor.dtype))
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,7 @@ class FeatureSplit:
         """Numbers, in their order, of all rows of the bucket that the sample of median length has."""
         return torch.from_numpy(np.flatnonzero(self.length_buckets == np.sort(self.length_buckets)[len(self) // 2]))
 
-    def drawn(self, samples: int, seed: int) -> "FeatureSplit":
+    def random_subset(self, samples: int, seed: int) -> "FeatureSplit":
         """`samples` rows drawn by `seed`, in their order; the split itself where it has no more."""
         if samples >= len(self):
             return self

@@ -11,7 +11,7 @@ from torch import Tensor
 from api_schemas.enums import Head, Modality
 from checkpoints.data.columns import FoundColumns
 from worker.engine.data.columns import row_error, schema_error
-from worker.engine.data.featurizers.texts import Texts
+from worker.engine.data.featurizers.texts import TextFeaturizer
 from worker.engine.data.featurizers.transcripts import Transcripts
 from worker.engine.data.labels import label_names, numbered, targets_of
 from worker.engine.data.split import Ragged
@@ -23,7 +23,7 @@ Targets = Tensor | Ragged
 
 
 @dataclass(frozen=True)
-class Reading:
+class TargetSettings:
     """Which checkpoint reads the data, and what it does with it. `labels`: by class number."""
 
     model_dir: Path
@@ -34,7 +34,7 @@ class Reading:
 
 
 @dataclass(frozen=True)
-class Answers:
+class SplitTargets:
     """By the dataset's own splits. `strata` say of every row which rows are alike, for what is held out."""
 
     targets: Mapping[str, Targets]
@@ -42,31 +42,33 @@ class Answers:
     unknown_characters: float = 0.0
 
 
-def read_answers(source: "Source", columns: FoundColumns, splits: Sequence[str], reading: Reading) -> Answers:
+def read_targets(
+    source: "Source", columns: FoundColumns, splits: Sequence[str], reading: TargetSettings
+) -> SplitTargets:
     """Raises DATASET_SCHEMA or LABELS_MISMATCH; CONFIG_INVALID or CODE_REFUSED for a tokenizer that cannot be used."""
     if columns.label is None:
         lengths = {split: len(source.splits[split]) for split in splits}
         empty: dict[str, Targets] = {split: torch.zeros(length, 0) for split, length in lengths.items()}
-        return Answers(empty, {split: [()] * length for split, length in lengths.items()})
+        return SplitTargets(empty, {split: [()] * length for split, length in lengths.items()})
     if reading.head in (Head.CTC, Head.SEQUENCE_TO_SEQUENCE):
         texts = {split: list(source.splits[split][columns.label]) for split in splits}
         ids, unknown = Transcripts(reading.model_dir, reading.head).ids(texts)
-        return Answers(ids, {split: [()] * len(rows) for split, rows in texts.items()}, unknown)
+        return SplitTargets(ids, {split: [()] * len(rows) for split, rows in texts.items()}, unknown)
     names = {split: label_names(source, columns.label, split) for split in splits}
     if reading.head is Head.TOKEN_CLASSIFICATION:
-        return Answers(
+        return SplitTargets(
             _tags(source, columns.input, names, reading), {split: [()] * len(names[split]) for split in names}
         )
     targets: dict[str, Targets] = dict(targets_of(names, reading.labels, reading.multi_label))
-    return Answers(targets, {split: [tuple(sorted(row)) for row in rows] for split, rows in names.items()})
+    return SplitTargets(targets, {split: [tuple(sorted(row)) for row in rows] for split, rows in names.items()})
 
 
 def _tags(
-    source: "Source", column: str, names: Mapping[str, Sequence[tuple[str, ...]]], reading: Reading
+    source: "Source", column: str, names: Mapping[str, Sequence[tuple[str, ...]]], reading: TargetSettings
 ) -> dict[str, Targets]:
     """Every word's label at its first token."""
     number = numbered(names, reading.labels)
-    texts = Texts(reading.model_dir, words=True)
+    texts = TextFeaturizer(reading.model_dir, words=True)
     targets: dict[str, Targets] = {}
     for split, rows in names.items():
         words = list(source.splits[split][column])

@@ -15,8 +15,8 @@ from checkpoints.sizes import accounting
 from worker.engine.checkpoint.load import LoadedModel
 from worker.engine.data import FeatureSplit, PreparedData
 from worker.engine.evaluate import evaluate, measure_latency
-from worker.engine.models.model_spec import on_device
-from worker.engine.runtime.memory import at_most
+from worker.engine.models.model_spec import move_model
+from worker.engine.runtime.memory import capped_batch_size
 from worker.engine.runtime.progress import Reporter
 from worker.engine.tasks import Task
 
@@ -44,10 +44,10 @@ class Measure:
     ) -> Scores:
         """The same on any samples; `progress(done, total)` counts them."""
         return evaluate(
-            on_device(loaded.model, self.device),
+            move_model(loaded.model, self.device),
             split,
             self.task,
-            batch_size=at_most(self.settings.batch_size, self.microbatch),
+            batch_size=capped_batch_size(self.settings.batch_size, self.microbatch),
             device=self.device,
             progress=progress,
         )
@@ -55,8 +55,8 @@ class Measure:
     def latency(self, loaded: LoadedModel) -> tuple[Latency, ...]:
         """Forward passes of `loaded` and the dense model, in turn, on validation samples."""
         return measure_latency(
-            on_device(self.dense.model, self.device),
-            on_device(loaded.model, self.device),
+            move_model(self.dense.model, self.device),
+            move_model(loaded.model, self.device),
             self.data.splits[Split.VALIDATION],
             batch_sizes=self.settings.latency_batch_sizes,
             runs=self.settings.latency_runs,

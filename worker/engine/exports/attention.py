@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 from checkpoints.families import AttentionKind
 from worker.engine.checkpoint.load import LoadedModel
 from worker.engine.models.attention import AttentionBlock, attention_blocks
-from worker.engine.models.model_spec import on_device
+from worker.engine.models.model_spec import move_model
 
 PADDING = 0.25
 """Zeros that a layer's groups may add, as a share of its own attention parameters."""
@@ -52,7 +52,7 @@ def for_export(loaded: LoadedModel) -> PreTrainedModel:
     Taken head by head, as in the model's own code, a large model of unequal heads is a graph of ten thousand nodes, which takes
     minutes to make. Attention of other kinds (a decoder's, relative positions, windows) is left as it is.
     """
-    model: PreTrainedModel = on_device(copy.deepcopy(loaded.model), torch.device("cpu")).eval()
+    model: PreTrainedModel = move_model(copy.deepcopy(loaded.model), torch.device("cpu")).eval()
     sites = loaded.model_spec.layout_of(model).attention
     for site, block in zip(sites, attention_blocks(model, loaded.model_spec, loaded.widths), strict=True):
         if site.kind is not AttentionKind.SELF:

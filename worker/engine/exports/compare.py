@@ -14,8 +14,8 @@ from api_schemas.results.metrics import Latency
 from api_schemas.spec.job import Evaluate
 from worker.engine.data import FeatureSplit
 from worker.engine.exports.runtime import OnnxFile
-from worker.engine.latency.timing import inputs_of, summarise, time_in_turn, undisturbed
-from worker.engine.models.model_spec import on_device
+from worker.engine.latency.timing import inputs_of, summarise, time_in_turn, timing_mode
+from worker.engine.models.model_spec import move_model
 from worker.engine.tasks import MetricAccumulator, Task
 
 BATCH = 8
@@ -58,7 +58,7 @@ def compare(
     """
     found = {format: Compared(task.accumulator()) for format in files}
     largest = 0.0
-    on_device(model, torch.device("cpu")).eval()
+    move_model(model, torch.device("cpu")).eval()
     for numbers in [torch.tensor([0]), *samples.batches(BATCH, torch.arange(1, len(samples)))]:
         inputs, targets = samples.batch(numbers)
         with torch.inference_mode():
@@ -81,7 +81,7 @@ def latency_of_files(
     `settings.latency_runs` runs, or as many as a minute allows, but no fewer than five.
     """
     measured: list[list[Latency]] = [[] for _ in files]
-    with undisturbed(model):
+    with timing_mode(model):
         for batch_size in settings.latency_batch_sizes:
             inputs = inputs_of(samples, batch_size, model, torch.device("cpu"))
             runners: tuple[Callable[..., object], ...] = (model, *files)

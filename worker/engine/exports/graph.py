@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from worker.engine.checkpoint.load import LoadedModel
-from worker.engine.data.split import Inputs, each
+from worker.engine.data.split import Inputs, map_tensors
 from worker.engine.exports.attention import for_export
 from worker.engine.tasks import Task
 
@@ -41,7 +41,7 @@ def float_graph(loaded: LoadedModel, task: Task, example: Inputs, lengths: Colle
     taken out.
     """
     # Two rows: the exporter takes a size of one for a constant.
-    rows = each(example, lambda tensor: tensor[:1].expand(2, *tensor.shape[1:]).contiguous())
+    rows = map_tensors(example, lambda tensor: tensor[:1].expand(2, *tensor.shape[1:]).contiguous())
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     batch, length = torch.export.Dim("batch"), torch.export.Dim("length")
     sizes = {name: {0: batch, 1: length} if name in lengths else {0: batch} for name in rows}

@@ -20,7 +20,7 @@ from api_schemas.results.widths import AttentionWidths, LayerWidths
 from checkpoints.families import AttentionSite
 from worker.engine.data.split import Inputs, rows
 from worker.engine.latency.table import LatencyModel, LatencyTable
-from worker.engine.latency.timing import forward, time_in_turn, undisturbed
+from worker.engine.latency.timing import forward, time_in_turn, timing_mode
 from worker.engine.models import narrow_attention
 from worker.engine.models.model_spec import ModelSpec, attention_entry
 
@@ -94,7 +94,7 @@ def measure_latency_table(
     # Alternately one channel narrower: heads that share a call and have to be copied into it.
     uneven = [max(1, width - head % 2) for head, width in enumerate(layer.qk)]
     # Random weights and states are drawn here; the job's own draws stay as they would be without.
-    with undisturbed(model), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    with timing_mode(model), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         hidden_BTD = torch.randn(batch_size, tokens, site.shape.hidden, device=device, dtype=model.dtype)
         bench = _Bench(site, model.get_submodule(site.module), hidden_BTD)
         parts: dict[tuple[str, int, int], Callable[[], object]] = {

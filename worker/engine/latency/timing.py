@@ -18,7 +18,7 @@ WARM_UP = 3
 
 
 @contextmanager
-def undisturbed(*models: nn.Module) -> Iterator[None]:
+def timing_mode(*models: nn.Module) -> Iterator[None]:
     """Eval mode, no autograd, no garbage collection; afterwards everything as it was."""
     training = [model.training for model in models]
     collecting = gc.isenabled()
@@ -105,7 +105,7 @@ def measure_latency(
     dense.to(device)
     cut.to(device)
     measured: list[Latency] = []
-    with undisturbed(dense, cut):
+    with timing_mode(dense, cut):
         for batch_size in batch_sizes:
             dense_inputs, cut_inputs = (inputs_of(split, batch_size, model, device) for model in (dense, cut))
             times = time_in_turn((forward(dense, dense_inputs), forward(cut, cut_inputs)), runs)

@@ -86,26 +86,26 @@ def build(
     model.load_state_dict(copies, strict=True, assign=True)
     # Where two names are one weight, each has become a parameter of its own.
     model.tie_weights()
-    on_device(model, torch.float32).eval()
+    move_model(model, torch.float32).eval()
     return model
 
 
-def rebuilt(
+def rebuild(
     model: PreTrainedModel, model_spec: ModelSpec, widths: AttentionWidths, state: Mapping[str, Tensor]
 ) -> PreTrainedModel:
     """`model` with other widths and weights, as `build` has it, on its device. How it generates stays as it was."""
     other = build(model_spec, model.config.to_dict(), widths, state)
-    generate_alike(other, model)
-    return on_device(other, model.device)
+    copy_generation_config(other, model)
+    return move_model(other, model.device)
 
 
-def generate_alike(model: PreTrainedModel, other: PreTrainedModel) -> None:
+def copy_generation_config(model: PreTrainedModel, other: PreTrainedModel) -> None:
     """Give `model` the settings with which `other` generates, where it does: a checkpoint has them beside its config."""
     if other.can_generate():
         model.generation_config = other.generation_config
 
 
-def on_device(model: PreTrainedModel, where: torch.device | torch.dtype) -> PreTrainedModel:
+def move_model(model: PreTrainedModel, where: torch.device | torch.dtype) -> PreTrainedModel:
     """The same model, its tensors moved to a device or converted to a dtype."""
     nn.Module.to(model, where)
     return model

@@ -10,7 +10,7 @@ from api_schemas.spec.pruning import Calibration
 from worker.engine.data import FeatureSplit
 from worker.engine.data.loader import BatchLoader
 from worker.engine.data.split import Inputs
-from worker.engine.runtime.memory import at_most
+from worker.engine.runtime.memory import capped_batch_size
 from worker.engine.tasks import Loss, Task
 
 BATCH = {"cpu": 8, "cuda": 64}
@@ -19,14 +19,14 @@ BATCH = {"cpu": 8, "cuda": 64}
 
 def draw(split: FeatureSplit, settings: Calibration, seed: int) -> FeatureSplit:
     """The split, or as many of its samples as asked for, drawn by seed, in the split's order."""
-    return split if settings.samples is None else split.drawn(settings.samples, seed)
+    return split if settings.samples is None else split.random_subset(settings.samples, seed)
 
 
 def batches(
     split: FeatureSplit, device: torch.device, *, microbatch: int | None = None
 ) -> Iterator[tuple[Inputs, Tensor]]:
     """(inputs, targets) as FeatureSplit.batches has them, on the device; none above `microbatch`."""
-    size = at_most(BATCH.get(device.type, BATCH["cpu"]), microbatch)
+    size = capped_batch_size(BATCH.get(device.type, BATCH["cpu"]), microbatch)
     return BatchLoader(split, device).batches(split.batches(size))
 
 
@@ -37,4 +37,4 @@ def draws(settings: Calibration) -> int:
 
 def loss_for(task: Task, labels: LabelSource, seed: int) -> Loss:
     """(answers, targets) -> one loss a sample, with the data's labels or over the model's own distribution."""
-    return task.own_loss(seed) if labels is LabelSource.MODEL else task.loss
+    return task.sampled_label_loss(seed) if labels is LabelSource.MODEL else task.loss

@@ -24,7 +24,7 @@ from worker.engine.checkpoint.load import LoadedModel
 from worker.engine.data.split import Inputs
 from worker.engine.models.attention import attention_blocks, linear_at
 from worker.engine.models.feed_forward import Neurons, feed_forward_blocks
-from worker.engine.pruning.selection import Keep
+from worker.engine.pruning.selection import KeptHeads
 from worker.engine.scoring.observations import Observations
 
 RIDGE = 1e-3
@@ -37,7 +37,7 @@ TOKENS = 65_536
 """Enough to fit some hundred numbers a row; beyond it, calibration samples are left out to bound memory."""
 
 
-def fold_means(before: LoadedModel, cut: LoadedModel, keep: Keep, observed: Observations) -> None:
+def fold_means(before: LoadedModel, cut: LoadedModel, keep: KeptHeads, observed: Observations) -> None:
     """Add W_o·E[x] of every removed VO channel to the cut model's b_o, in place. A projection without bias is left alone.
 
     `observed`: contexts of `before`. Raises ValueError where they were not observed.
@@ -85,7 +85,7 @@ class Ridges(NamedTuple):
     feed_forward: float | None = None
 
 
-class _Reached(Exception):
+class _StopForward(Exception):
     """Ends a forward pass where nothing more of it is needed."""
 
 
@@ -98,44 +98,44 @@ def _hooked(*handles: Any) -> Iterator[None]:
             handle.remove()
 
 
-class _Layer(NamedTuple):
+class _LayerCall(NamedTuple):
     """A layer about to be called: its hidden states (B, T, D) and the rest of its arguments."""
 
     hidden: Tensor
     rest: tuple[Any, ...]
     kwargs: dict[str, Any]
 
-    def run(self, layer: nn.Module, carries: str | None = None) -> "_Layer":
+    def run(self, layer: nn.Module, carries: str | None = None) -> "_LayerCall":
         """The call of the layer after this one, where it follows directly."""
         output = layer(self.hidden, *self.rest, **self.kwargs)
         hidden = output[0] if isinstance(output, tuple) else output
         kwargs = self.kwargs if carries is None else {**self.kwargs, carries: output[1]}
-        return _Layer(hidden, self.rest, kwargs)
+        return _LayerCall(hidden, self.rest, kwargs)
 
     def run_until(self, layer: nn.Module) -> None:
         """Run it for its hooks, which may end it early."""
-        with suppress(_Reached):
+        with suppress(_StopForward):
             layer(self.hidden, *self.rest, **self.kwargs)
 
 
-def _first(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+def _hidden_states(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
     """A module's input, however it was handed over."""
     found: Tensor = args[0] if args else kwargs["hidden_states"]
     return found
 
 
-def _start(model: nn.Module, first: nn.Module, inputs: Inputs) -> _Layer:
+def _call_of_first_layer(model: nn.Module, first: nn.Module, inputs: Inputs) -> _LayerCall:
     """What a stack's first layer is called with."""
-    found: list[_Layer] = []
+    found: list[_LayerCall] = []
 
     def stop(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         others = {name: value for name, value in kwargs.items() if args or name != "hidden_states"}
         # A decoder's cache would grow each time its layer is run again.
         others |= {name: None for name in ("past_key_values", "use_cache") if name in others}
-        found.append(_Layer(_first(args, kwargs), args[1:], others))
-        raise _Reached
+        found.append(_LayerCall(_hidden_states(args, kwargs), args[1:], others))
+        raise _StopForward
 
-    with _hooked(first.register_forward_pre_hook(stop, with_kwargs=True)), suppress(_Reached):
+    with _hooked(first.register_forward_pre_hook(stop, with_kwargs=True)), suppress(_StopForward):
         model(**inputs)
     if not found:
         raise ValueError("the model never called its first layer")
@@ -143,7 +143,7 @@ def _start(model: nn.Module, first: nn.Module, inputs: Inputs) -> _Layer:
 
 
 @dataclass(frozen=True)
-class _Output:
+class _OutputProjection:
     """A linear map that writes to one model's residual stream: W_o of an attention, or the second of a feed-forward block."""
 
     linear: nn.Linear
@@ -158,38 +158,38 @@ class _Output:
             return ()
 
         def seen(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            found.append(_first(args, kwargs))
+            found.append(_hidden_states(args, kwargs))
 
         return (self.stream.register_forward_pre_hook(seen, with_kwargs=True),)
 
-    def sum_after(self, call: _Layer) -> Tensor:
+    def sum_after(self, call: _LayerCall) -> Tensor:
         """The residual stream with this map's output added, (B, T, D); without a stream, the output alone."""
         stream: list[Tensor] = []
         put_out: list[Tensor] = []
 
         def stop(_module: nn.Module, _args: object, output: Tensor) -> None:
             put_out.append(output)
-            raise _Reached
+            raise _StopForward
 
         with _hooked(*self._tap_stream(stream), self.linear.register_forward_hook(stop)):
             call.run_until(self.layer)
         return put_out[0] + stream[-1] if stream else put_out[0]
 
-    def input_and_stream(self, call: _Layer) -> tuple[Tensor, Tensor | None]:
+    def input_and_stream(self, call: _LayerCall) -> tuple[Tensor, Tensor | None]:
         """The map's input (B, T, C), and the residual stream that its output will be added to (B, T, D)."""
         stream: list[Tensor] = []
         taken: list[Tensor] = []
 
         def stop(_module: nn.Module, args: tuple[Any, ...]) -> None:
             taken.append(args[0])
-            raise _Reached
+            raise _StopForward
 
         with _hooked(*self._tap_stream(stream), self.linear.register_forward_pre_hook(stop)):
             call.run_until(self.layer)
         return taken[0], stream[-1] if stream else None
 
 
-class _Regression:
+class _RidgeRegression:
     """Normal equations of y ≈ W x + b, summed in float64."""
 
     def __init__(self, o: nn.Linear, product: torch.dtype = torch.float64) -> None:
@@ -247,16 +247,19 @@ def refit_outputs(
     layout = cut.model_spec.layout_of(cut.model)
     total, done = sum(map(len, layout.stacks)), 0
     with torch.no_grad():
-        taken = _some(batches, before.model, layout.stacks[0][0], tokens)
+        taken = _first_batches(batches, before.model, layout.stacks[0][0], tokens)
         for stack in layout.stacks:
             calls = [
-                tuple(_start(model, model.get_submodule(stack[0]), inputs) for model in (before.model, cut.model))
+                tuple(
+                    _call_of_first_layer(model, model.get_submodule(stack[0]), inputs)
+                    for model in (before.model, cut.model)
+                )
                 for inputs in taken
             ]
             for place, path in enumerate(stack):
                 outputs = zip(
-                    _outputs(before.model, layout, path, ridges),
-                    _outputs(cut.model, layout, path, ridges),
+                    _output_projections(before.model, layout, path, ridges),
+                    _output_projections(cut.model, layout, path, ridges),
                     strict=True,
                 )
                 for original, own in outputs:
@@ -271,30 +274,30 @@ def refit_outputs(
                 progress(done, total)
 
 
-def _some(batches: Iterable[Inputs], model: nn.Module, first: str, tokens: int) -> list[Inputs]:
+def _first_batches(batches: Iterable[Inputs], model: nn.Module, first: str, tokens: int) -> list[Inputs]:
     """Batches until so many tokens have been seen."""
     taken: list[Inputs] = []
     seen = 0
     for inputs in batches:
         taken.append(inputs)
-        hidden = _start(model, model.get_submodule(first), inputs).hidden
+        hidden = _call_of_first_layer(model, model.get_submodule(first), inputs).hidden
         seen += hidden[..., 0].numel()
         if seen >= tokens:
             break
     return taken
 
 
-def _outputs(model: nn.Module, layout: Layout, layer: str, ridges: Ridges) -> list[_Output]:
+def _output_projections(model: nn.Module, layout: Layout, layer: str, ridges: Ridges) -> list[_OutputProjection]:
     """What writes to the residual stream in a layer and is to be fitted, in the order in which it does."""
     module = model.get_submodule(layer)
 
-    def output(path: str, stream: str | None, pull: float, product: torch.dtype) -> _Output:
-        return _Output(
+    def output(path: str, stream: str | None, pull: float, product: torch.dtype) -> _OutputProjection:
+        return _OutputProjection(
             linear_at(model, path), None if stream is None else model.get_submodule(stream), module, pull, product
         )
 
     inside = f"{layer}."
-    found: list[_Output] = []
+    found: list[_OutputProjection] = []
     if ridges.attention is not None:
         found += [
             output(site.o, site.stream, ridges.attention, torch.float64)
@@ -311,9 +314,9 @@ def _outputs(model: nn.Module, layout: Layout, layer: str, ridges: Ridges) -> li
     return found
 
 
-def _refit(original: _Output, own: _Output, calls: Sequence[tuple[_Layer, ...]]) -> None:
+def _refit(original: _OutputProjection, own: _OutputProjection, calls: Sequence[tuple[_LayerCall, ...]]) -> None:
     """Fit `own` so that the stream after it comes near to the original's."""
-    regression = _Regression(own.linear, own.product)
+    regression = _RidgeRegression(own.linear, own.product)
     for wanted, call in calls:
         x_BTC, stream_BTD = own.input_and_stream(call)
         target_BTD = original.sum_after(wanted)

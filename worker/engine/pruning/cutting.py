@@ -15,9 +15,9 @@ from worker.engine.data import FeatureSplit, PreparedData
 from worker.engine.latency.table import LatencyModel
 from worker.engine.models.attention import AttentionBlock, attention_blocks
 from worker.engine.models.feed_forward import FeedForwardBlock, feed_forward_blocks
-from worker.engine.models.model_spec import on_device
+from worker.engine.models.model_spec import move_model
 from worker.engine.pruning import calibration, compensation, principal
-from worker.engine.pruning.selection import Kept
+from worker.engine.pruning.selection import Selection
 from worker.engine.pruning.surgery import cut
 from worker.engine.pruning.targets import choose
 from worker.engine.runtime.determinism import step_seed
@@ -39,7 +39,7 @@ FROM_MOMENTS = frozenset({Criterion.ENERGY, Criterion.FISHER_ENERGY})
 
 
 @dataclass(frozen=True)
-class Scored:
+class ScoredModel:
     """A model ready to be cut, any number of times."""
 
     loaded: LoadedModel
@@ -96,7 +96,7 @@ def _feed_forward(loaded: LoadedModel) -> tuple[FeedForwardBlock, ...]:
     return feed_forward_blocks(loaded.model, loaded.model_spec, loaded.widths)
 
 
-def in_energy_order(scores: Sequence[LayerScores]) -> tuple[LayerScores, ...]:
+def nonincreasing_scores(scores: Sequence[LayerScores]) -> tuple[LayerScores, ...]:
     """The same scores, none higher than one before it in its head: principal channels go least energy first."""
 
     def falling(vectors: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
@@ -120,10 +120,10 @@ class Cutting:
     microbatch: int | None = None
     """The most samples of one pass."""
 
-    def score(self, loaded: LoadedModel, step: int) -> Scored:
+    def score(self, loaded: LoadedModel, step: int) -> ScoredModel:
         """`loaded`, in the spec's basis, with scores by its criterion. Raises NUMERICAL where they are not finite."""
         pruning = self.spec.pruning
-        on_device(loaded.model, self.device)
+        move_model(loaded.model, self.device)
         first = required_statistics(pruning)
         samples = self._samples(step) if first or REQUIRED_STATISTICS[pruning.criterion] else None
         observed = self._observe(loaded, samples, first, step) if samples is not None and first else None
@@ -150,10 +150,10 @@ class Cutting:
                 "The scores are not finite: the loss or its gradients overflow on the calibration data.",
             )
         if rotates(pruning):
-            scores = in_energy_order(scores)
-        return Scored(loaded, scores, neurons, observed, samples)
+            scores = nonincreasing_scores(scores)
+        return ScoredModel(loaded, scores, neurons, observed, samples)
 
-    def prune(self, scored: Scored, share: float) -> tuple[LoadedModel, Kept]:
+    def prune(self, scored: ScoredModel, share: float) -> tuple[LoadedModel, Selection]:
         """The model with `share` of the original gone, in the target's unit, and what it kept of `scored`."""
         loaded = scored.loaded
         kept = choose(
@@ -167,7 +167,7 @@ class Cutting:
         )
         return self.apply(scored, kept), kept
 
-    def apply(self, scored: Scored, kept: Kept, *, refit: bool = True) -> LoadedModel:
+    def apply(self, scored: ScoredModel, kept: Selection, *, refit: bool = True) -> LoadedModel:
         """Cut to `kept` and compensate as the spec says; without `refit`, least squares does no more than bias."""
         loaded, how = scored.loaded, self.spec.pruning.compensation
         model = cut(loaded.model, loaded.model_spec, loaded.widths, kept.heads, kept.neurons)

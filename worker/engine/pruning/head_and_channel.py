@@ -54,7 +54,7 @@ class HeadAndChannel:
         """Of each feed-forward block that competes, least important first."""
         for structure in neurons:
             self.neurons[structure.layer].append(structure)
-        self._rests: dict[tuple[int, int, Side], list[float]] = {}
+        self._remaining: dict[tuple[int, int, Side], list[float]] = {}
         """Scores of what is left of a side after 0, 1, … blocks."""
         for number in included:
             of_layer = scores[number]
@@ -63,7 +63,9 @@ class HeadAndChannel:
                 size = self._sizes(number)[side]
                 self.blocks[number, head, side] = [(of_layer.per_parameter(score, size), m) for score, m in blocks]
                 order = [channel for _, members in blocks for _, channel in members]
-                self._rests[number, head, side] = of_layer.rests(side, head, order)[:: pruning.align].tolist()
+                self._remaining[number, head, side] = of_layer.remaining_scores(side, head, order)[
+                    :: pruning.align
+                ].tolist()
         self.scale = [1.0] * len(self.heads)
         if pruning.normalization is Normalization.LAYER:
             # The mean over the layer, as in structures(), of what is compared here.
@@ -100,7 +102,7 @@ class HeadAndChannel:
 
     def density(self, number: int, head: int, qk_taken: int, vo_taken: int) -> float:
         """Score per parameter, or cost, of what is left of a head after so many blocks."""
-        qk, vo = self._rests[number, head, "qk"], self._rests[number, head, "vo"]
+        qk, vo = self._remaining[number, head, "qk"], self._remaining[number, head, "vo"]
         sizes = self._sizes(number)
         parameters = (len(qk) - 1 - qk_taken) * sizes["qk"] + (len(vo) - 1 - vo_taken) * sizes["vo"]
         scores = self._scores[number]

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from worker.engine.checkpoint.load import LoadedModel
 from worker.engine.models.attention import AttentionBlock, attention_blocks
-from worker.engine.models.model_spec import rebuilt
+from worker.engine.models.model_spec import rebuild
 from worker.engine.scoring.observations import (
     Context,
     GradientMoments,
@@ -138,7 +138,7 @@ def rotate(loaded: LoadedModel, bases: Sequence[LayerBasis]) -> LoadedModel:
             state[f"{name}.weight"] = new.to(weight)
             if bias is not None and new_bias is not None:
                 state[f"{name}.bias"] = new_bias.to(bias)
-    return replace(loaded, model=rebuilt(loaded.model, loaded.model_spec, loaded.widths, state))
+    return replace(loaded, model=rebuild(loaded.model, loaded.model_spec, loaded.widths, state))
 
 
 def rotate_observations(observed: Observations, bases: Sequence[LayerBasis]) -> Observations:

@@ -22,7 +22,7 @@ from worker.engine.scoring import LayerScores, NeuronScores
 
 
 @dataclass(frozen=True)
-class HeadKeep:
+class KeptHead:
     """One head that stays: its number and its channels, all as the model before the cut counts them."""
 
     head: int
@@ -30,33 +30,33 @@ class HeadKeep:
     vo: tuple[int, ...]
 
 
-Keep = tuple[tuple[HeadKeep, ...], ...]
+KeptHeads = tuple[tuple[KeptHead, ...], ...]
 """By layer, the heads that stay."""
 
 
-def keep_all(widths: AttentionWidths) -> Keep:
+def keep_all(widths: AttentionWidths) -> KeptHeads:
     """Nothing is cut."""
     return tuple(
-        tuple(HeadKeep(h, tuple(range(layer.qk[h])), tuple(range(layer.vo[h]))) for h in range(layer.heads))
+        tuple(KeptHead(h, tuple(range(layer.qk[h])), tuple(range(layer.vo[h]))) for h in range(layer.heads))
         for layer in widths.layers
     )
 
 
 @dataclass(frozen=True)
-class Kept:
+class Selection:
     """What stays of a model: of every attention, and of every feed-forward block."""
 
-    heads: Keep
+    heads: KeptHeads
     neurons: Neurons
 
     @classmethod
-    def all(cls, widths: AttentionWidths) -> "Kept":
+    def all(cls, widths: AttentionWidths) -> "Selection":
         """Nothing is cut."""
         return cls(keep_all(widths), all_neurons(widths))
 
-    def then(self, second: "Kept") -> "Kept":
+    def then(self, second: "Selection") -> "Selection":
         """`second`, which counts in the model that this one left, in the numbers of the model before."""
-        return Kept(compose(self.heads, second.heads), compose_neurons(self.neurons, second.neurons))
+        return Selection(compose(self.heads, second.heads), compose_neurons(self.neurons, second.neurons))
 
     def widths(self, before: AttentionWidths) -> AttentionWidths:
         """The widths of the model that is left of one with the widths `before`."""
@@ -64,7 +64,7 @@ class Kept:
         return widths_of(self.heads, before).model_copy(update={"feed_forward": neurons})
 
 
-def widths_of(keep: Keep, before: AttentionWidths) -> AttentionWidths:
+def widths_of(keep: KeptHeads, before: AttentionWidths) -> AttentionWidths:
     """The widths of the model that `keep` leaves of one with the widths `before`, all of whose neurons stay."""
     layers = tuple(
         LayerWidths(
@@ -77,14 +77,14 @@ def widths_of(keep: Keep, before: AttentionWidths) -> AttentionWidths:
     return before.model_copy(update={"layers": layers})
 
 
-def compose(first: Keep, second: Keep) -> Keep:
+def compose(first: KeptHeads, second: KeptHeads) -> KeptHeads:
     """`second`, which counts in the model that `first` left, in the numbers of the model before `first`."""
     layers = []
     for before, after in zip(first, second, strict=True):
         heads = []
         for cut in after:
             old = before[cut.head]
-            heads.append(HeadKeep(old.head, tuple(old.qk[c] for c in cut.qk), tuple(old.vo[c] for c in cut.vo)))
+            heads.append(KeptHead(old.head, tuple(old.qk[c] for c in cut.qk), tuple(old.vo[c] for c in cut.vo)))
         layers.append(tuple(heads))
     return tuple(layers)
 
@@ -152,11 +152,11 @@ class Ranking:
         else:
             self._structures = structures(widths, scores, shape, unit, pruning, self._included)
 
-    def keep(self, share: float) -> Keep:
+    def keep(self, share: float) -> KeptHeads:
         """The heads and channels that stay once `share` of what the original had is gone, to the nearest structure."""
         return without(self._widths, self._chosen(share))
 
-    def kept(self, share: float) -> tuple[Keep, Neurons]:
+    def kept(self, share: float) -> tuple[KeptHeads, Neurons]:
         """The same and, of the same choice, the neurons that stay: all, where attention alone is cut, or a share of its own."""
         chosen = self._chosen(share)
         return without(self._widths, chosen), without_neurons(self._widths, chosen)
@@ -215,7 +215,7 @@ class Ranking:
 
 def select(
     scores: Sequence[LayerScores], widths: AttentionWidths, shape: ModelShape, pruning: Pruning, *, share: float
-) -> Keep:
+) -> KeptHeads:
     """The channels that stay once `share` of the ORIGINAL model is gone, in the target's unit: see Ranking."""
     return Ranking(scores, widths, shape, pruning).keep(share)
 
@@ -231,7 +231,7 @@ def without_neurons(widths: AttentionWidths, chosen: Iterable[Structure]) -> Neu
     )
 
 
-def without(widths: AttentionWidths, chosen: Iterable[Structure]) -> Keep:
+def without(widths: AttentionWidths, chosen: Iterable[Structure]) -> KeptHeads:
     """What stays when the chosen structures leave."""
     gone: dict[tuple[int, str], set[tuple[int, int]]] = defaultdict(set)
     for structure in chosen:
@@ -244,6 +244,6 @@ def without(widths: AttentionWidths, chosen: Iterable[Structure]) -> Keep:
                 continue
             qk = tuple(c for c in range(layer.qk[h]) if (h, c) not in gone[number, "qk"])
             vo = tuple(c for c in range(layer.vo[h]) if (h, c) not in gone[number, "vo"])
-            heads.append(HeadKeep(h, qk, vo))
+            heads.append(KeptHead(h, qk, vo))
         layers.append(tuple(heads))
     return tuple(layers)

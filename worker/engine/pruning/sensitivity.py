@@ -13,11 +13,11 @@ from checkpoints.sizes import accounting
 from checkpoints.sizes.cost_model import SENSITIVITY_SHARES
 from checkpoints.sizes.shape import ModelShape
 from worker.engine.checkpoint.load import LoadedModel
-from worker.engine.pruning.cutting import Scored
-from worker.engine.pruning.selection import Keep, Ranking, widths_of
+from worker.engine.pruning.cutting import ScoredModel
+from worker.engine.pruning.selection import KeptHeads, Ranking, widths_of
 
 
-def layer_rankings(scored: Scored, shape: ModelShape, pruning: Pruning) -> tuple[Ranking, ...]:
+def layer_rankings(scored: ScoredModel, shape: ModelShape, pruning: Pruning) -> tuple[Ranking, ...]:
     """For every attention, also those that the job leaves out, a ranking of its structures alone."""
     widths, kind = scored.loaded.widths, TargetKind.ATTENTION_SPARSITY
     return tuple(
@@ -26,11 +26,11 @@ def layer_rankings(scored: Scored, shape: ModelShape, pruning: Pruning) -> tuple
 
 
 def analyse(
-    scored: Scored,
+    scored: ScoredModel,
     shape: ModelShape,
     pruning: Pruning,
     *,
-    apply: Callable[[Keep], LoadedModel],
+    apply: Callable[[KeptHeads], LoadedModel],
     evaluate: Callable[[LoadedModel], Scores],
     progress: Callable[[int, int], None],
 ) -> Sensitivity:
@@ -46,7 +46,7 @@ def analyse(
     for layer, ranking in enumerate(layer_rankings(scored, shape, pruning)):
         block = shape.attention[layer]
         whole = accounting.layer_parameters(block, widths.layers[layer])
-        measured: dict[Keep, Scores] = {}
+        measured: dict[KeptHeads, Scores] = {}
         keeps = [ranking.keep(share * whole / everything) for share in SENSITIVITY_SHARES]
         for number, keep in enumerate(keeps, start=1):
             if keep not in measured:

@@ -7,8 +7,8 @@ from transformers import PreTrainedModel
 from api_schemas.results.widths import AttentionWidths
 from worker.engine.models.attention import attention_blocks
 from worker.engine.models.feed_forward import Neurons, all_neurons, feed_forward_blocks
-from worker.engine.models.model_spec import ModelSpec, rebuilt
-from worker.engine.pruning.selection import Keep, Kept
+from worker.engine.models.model_spec import ModelSpec, rebuild
+from worker.engine.pruning.selection import KeptHeads, Selection
 
 
 def _indices(keep_of_layer: tuple[tuple[int, tuple[int, ...]], ...], widths: tuple[int, ...]) -> Tensor:
@@ -18,7 +18,11 @@ def _indices(keep_of_layer: tuple[tuple[int, tuple[int, ...]], ...], widths: tup
 
 
 def cut(
-    model: PreTrainedModel, model_spec: ModelSpec, widths: AttentionWidths, keep: Keep, neurons: Neurons | None = None
+    model: PreTrainedModel,
+    model_spec: ModelSpec,
+    widths: AttentionWidths,
+    keep: KeptHeads,
+    neurons: Neurons | None = None,
 ) -> PreTrainedModel:
     """A new model without what `keep` and `neurons` leave out. `widths` are those of `model`, which is not changed.
 
@@ -44,7 +48,7 @@ def cut(
             table = state[f"{site.module}.{name}"]
             heads = torch.tensor([head.head for head in layer], dtype=torch.long, device=table.device)
             state[f"{site.module}.{name}"] = table.index_select(dimension, heads)
-    kept = Kept(keep, all_neurons(widths) if neurons is None else neurons)
+    kept = Selection(keep, all_neurons(widths) if neurons is None else neurons)
     for pair, stay in zip(feed_forward_blocks(model, model_spec, widths), kept.neurons, strict=True):
         first, second = pair.names
         rows = torch.tensor(stay, dtype=torch.long, device=pair.first.weight.device)
@@ -52,4 +56,4 @@ def cut(
         if f"{first}.bias" in state:
             state[f"{first}.bias"] = state[f"{first}.bias"].index_select(0, rows)
         state[f"{second}.weight"] = state[f"{second}.weight"].index_select(1, rows)
-    return rebuilt(model, model_spec, kept.widths(widths), state)
+    return rebuild(model, model_spec, kept.widths(widths), state)

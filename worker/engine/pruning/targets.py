@@ -17,7 +17,7 @@ from checkpoints.sizes.cost_unit import CostUnit
 from checkpoints.sizes.shape import ModelShape
 from worker.engine.latency.table import LatencyModel
 from worker.engine.models.feed_forward import all_neurons
-from worker.engine.pruning.selection import Keep, Kept, Ranking, keep_all, select, widths_of
+from worker.engine.pruning.selection import KeptHeads, Ranking, Selection, keep_all, select, widths_of
 from worker.engine.scoring import LayerScores, NeuronScores
 
 LATENCY_SLACK = 0.01
@@ -47,7 +47,7 @@ def choose(
     share: float,
     neurons: Sequence[NeuronScores] = (),
     latency: LatencyModel | None = None,
-) -> Kept:
+) -> Selection:
     """What stays once `share` of the ORIGINAL model is gone, in the target's unit, to the nearest structure.
 
     `widths` and `scores` are of the model as it is now; `scores` or `neurons` may be left out where the spec does not cut there.
@@ -58,7 +58,7 @@ def choose(
     """
     kind = pruning.target.kind
     if pruning.joint_parts:
-        return Kept(*Ranking(scores, widths, shape, pruning, neurons=neurons).kept(share))
+        return Selection(*Ranking(scores, widths, shape, pruning, neurons=neurons).kept(share))
     if kind is not TargetKind.LATENCY:
         heads, stay = keep_all(widths), all_neurons(widths)
         if Part.ATTENTION in pruning.cuts:
@@ -67,7 +67,7 @@ def choose(
             of_neurons = TargetKind.FFN_SPARSITY if pruning.target.ffn_sparsity is not None else kind
             ranking = Ranking((), widths, shape, pruning, of_neurons, included=(), neurons=neurons)
             stay = ranking.neurons(share_of_neurons(pruning, share))
-        return Kept(heads, stay)
+        return Selection(heads, stay)
     if latency is None:
         raise ValueError("a latency target needs a latency table")
     ranking = Ranking(scores, widths, shape, pruning, TargetKind.ATTENTION_SPARSITY)
@@ -80,12 +80,12 @@ def choose(
             f"Saving {share:.4g} of this model's latency on this worker is nearer to removing nothing than to any cut "
             f"{pruning.granularity.value} can make. Ask for more.",
         )
-    return Kept(keep, all_neurons(widths))
+    return Selection(keep, all_neurons(widths))
 
 
 def _nearest_latency(
     ranking: Ranking, widths: AttentionWidths, latency: LatencyModel, shape: ModelShape, saved: float
-) -> Keep:
+) -> KeptHeads:
     """Bisection over attention sparsity, down to a channel; of all selections tried the one nearest to `saved`.
 
     Latency falls in jumps (widths share a padded width) and not everywhere (heads made unequal have to be copied), so the

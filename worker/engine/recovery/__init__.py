@@ -1,7 +1,7 @@
 """Recovery after a cut: low-rank adapters on the attention projections, trained, with a teacher if wished, and merged."""
 
-from worker.engine.recovery.checkpointing import RecoverySaves
+from worker.engine.recovery.checkpointing import CheckpointSettings
 from worker.engine.recovery.distill import Teacher
 from worker.engine.recovery.finetune import finetune
 
-__all__ = ["RecoverySaves", "Teacher", "finetune"]
+__all__ = ["CheckpointSettings", "Teacher", "finetune"]

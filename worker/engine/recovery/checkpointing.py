@@ -9,7 +9,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from api_schemas.results.metrics import EpochLoss
-from worker.engine.recovery.training_state import Course, TrainingState, Unusable
+from worker.engine.recovery.training_state import TrainingIdentity, TrainingState, Unusable
 
 log = logging.getLogger(__name__)
 
@@ -17,7 +17,7 @@ _NAME = "step-{step}-epoch-{epoch}.safetensors"
 
 
 @dataclass(frozen=True)
-class RecoverySaves:
+class CheckpointSettings:
     """Where and how often a step's recovery is saved, and who is told."""
 
     folder: Path
@@ -34,32 +34,34 @@ class RecoverySaves:
 
 
 @dataclass
-class RecoverySaver:
-    """RecoverySaves one recovery. Time counts from here."""
+class RecoveryCheckpointer:
+    """Saves one recovery between its epochs. Time counts from here."""
 
-    saves: RecoverySaves
-    course: Course
+    settings: CheckpointSettings
+    identity: TrainingIdentity
     state: TrainingState
     _since: float = field(init=False)
 
     def __post_init__(self) -> None:
-        self._since = self.saves.clock()
+        self._since = self.settings.clock()
 
     def resumed(self, per_epoch: int) -> tuple[EpochLoss, ...]:
         """Go on from the earlier attempt's file where it is of this recovery; returns the losses of the epochs done.
 
         `per_epoch` is an epoch's number of batches. Without such a file, or with one that is of no use, nothing is done.
         """
-        earlier = self.saves.earlier
+        earlier = self.settings.earlier
         if earlier is None:
             return ()
         try:
-            losses = self.state.load(earlier, self.course)
+            losses = self.state.load(earlier, self.identity)
         except Unusable as error:
-            log.warning("recovery of step %d starts afresh; %s is not used: %s", self.course.step, earlier.name, error)
+            log.warning(
+                "recovery of step %d starts afresh; %s is not used: %s", self.identity.step, earlier.name, error
+            )
             return ()
-        log.info("recovery of step %d goes on after epoch %d", self.course.step, len(losses))
-        self.saves.on_resumed(losses, len(losses) * per_epoch, self.course.batches)
+        log.info("recovery of step %d goes on after epoch %d", self.identity.step, len(losses))
+        self.settings.on_resumed(losses, len(losses) * per_epoch, self.identity.batches)
         return losses
 
     def epoch_done(self, losses: Sequence[EpochLoss]) -> None:
@@ -67,16 +69,16 @@ class RecoverySaver:
 
         `losses` are of all epochs so far.
         """
-        if self.saves.clock() - self._since < self.saves.seconds:
+        if self.settings.clock() - self._since < self.settings.seconds:
             return
-        path = self.saves.folder / _NAME.format(step=self.course.step, epoch=len(losses))
+        path = self.settings.folder / _NAME.format(step=self.identity.step, epoch=len(losses))
         try:
-            self.state.save(path, self.course, losses)
-            for other in self.saves.folder.glob(f"{_NAME.format(step='*', epoch='*')}*"):
+            self.state.save(path, self.identity, losses)
+            for other in self.settings.folder.glob(f"{_NAME.format(step='*', epoch='*')}*"):
                 if other != path:
                     other.unlink(missing_ok=True)
         except (OSError, SafetensorError) as error:
             log.warning("%s could not be saved: %s", path.name, error)
         else:
-            self.saves.on_saved(len(losses), path)
-        self._since = self.saves.clock()
+            self.settings.on_saved(len(losses), path)
+        self._since = self.settings.clock()

@@ -14,11 +14,11 @@ from worker.engine.data.augment import SPECTROGRAM, augmentation
 from worker.engine.data.loader import BatchLoader, fits, to_device
 from worker.engine.data.split import FeatureSplit, rows
 from worker.engine.recovery import lora
-from worker.engine.recovery.checkpointing import RecoverySaver, RecoverySaves
+from worker.engine.recovery.checkpointing import CheckpointSettings, RecoveryCheckpointer
 from worker.engine.recovery.distill import Teacher, distillation
 from worker.engine.recovery.memory_search import gradient
 from worker.engine.recovery.objective import CHECK_EVERY, LossTracker, Objective
-from worker.engine.recovery.training_state import Course, TrainingState, digest_of
+from worker.engine.recovery.training_state import TrainingIdentity, TrainingState, digest_of
 from worker.engine.tasks import Task
 
 GRADIENT_NORM = 1.0
@@ -54,7 +54,7 @@ def _clipped(model: nn.Module) -> Tensor:
     return nn.utils.clip_grad_norm_(trained, GRADIENT_NORM)
 
 
-def in_training(model: nn.Module) -> None:
+def train_without_batch_norm(model: nn.Module) -> None:
     """Train mode, but for batch norms: samples must not see each other, and statistics stay those that the answers rest on."""
     model.train()
     for module in model.modules():
@@ -77,7 +77,7 @@ def finetune(
     on_epoch: Callable[[EpochLoss], None],
     teacher: Teacher | None = None,
     microbatch: int | None = None,
-    saves: RecoverySaves | None = None,
+    checkpointing: CheckpointSettings | None = None,
 ) -> tuple[PreTrainedModel, dict[str, int]]:
     """Train adapters on `projections` (module name to layer) and the `classifiers`, then merge.
 
@@ -85,8 +85,8 @@ def finetune(
     and the adapters' ranks by module name. `on_batch(done, total)` counts batches over all epochs; `on_epoch` gets
     epochs counted from 1, their mean loss by sample and the rate of their last step. `teacher` is the original model,
     on `device`, for `spec.distill`; it sees the same augmented inputs and is not changed. `microbatch` bounds the samples of
-    one pass; a larger batch's gradient is added up over several, and its dropout is drawn pass by pass. `saves` says where
-    the training is kept between epochs and where an earlier attempt kept it: gone on from there, the weights are the same
+    one pass; a larger batch's gradient is added up over several, and its dropout is drawn pass by pass. `checkpointing` says
+    where the training is kept between epochs and where an earlier attempt kept it: gone on from there, the weights are the same
     bits as in one go. `on_batch` and `on_epoch` hear nothing of epochs that are not done again.
 
     Everything random comes from `seed`: order and augmentation from a generator of their own, adapters' start and
@@ -102,24 +102,28 @@ def finetune(
     cuda = [device] if device.type == "cuda" else []
     feed = BatchLoader(split, device, resident=spec.epochs > 1 and fits(split, device))
     tracker = LossTracker(device, every=CHECK_EVERY if cuda else 1)
-    course = None
-    if saves is not None:
+    identity = None
+    if checkpointing is not None:
         start = digest_of(model.state_dict(), also=spec.model_dump_json())
-        course = Course(step=saves.step, seed=seed, batches=total, microbatch=microbatch, start=start)
+        identity = TrainingIdentity(
+            step=checkpointing.step, seed=seed, batches=total, microbatch=microbatch, start=start
+        )
     with torch.random.fork_rng(devices=cuda), ExitStack() as stack:
         torch.manual_seed(seed)
         adapted, ranks = lora.attach(model, projections, classifiers, spec.lora)
-        in_training(nn.Module.to(adapted, device))
+        train_without_batch_norm(nn.Module.to(adapted, device))
         base = lora.base_of(adapted)
         learning = stack.enter_context(distillation(spec.distill, teacher, base, task))
         objective = Objective(adapted, device, task, learning, microbatch)
         optimizer = _optimizer(adapted, spec)
-        keeper = None
+        checkpointer = None
         losses: list[EpochLoss] = []
-        if saves is not None and course is not None:
+        if checkpointing is not None and identity is not None:
             trained = {name: parameter for name, parameter in adapted.named_parameters() if parameter.requires_grad}
-            keeper = RecoverySaver(saves, course, TrainingState(trained, optimizer, generator, device))
-            losses += keeper.resumed(per_epoch)
+            checkpointer = RecoveryCheckpointer(
+                checkpointing, identity, TrainingState(trained, optimizer, generator, device)
+            )
+            losses += checkpointer.resumed(per_epoch)
         done = len(losses) * per_epoch
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: learning_rate_factor(min(step, total - 1), total, spec.warmup), last_epoch=done - 1
@@ -141,8 +145,8 @@ def finetune(
                 on_batch(done, total)
             losses.append(EpochLoss(epoch=epoch, train_loss=tracker.total() / len(split), learning_rate=rate))
             on_epoch(losses[-1])
-            if keeper is not None and epoch < spec.epochs:
-                keeper.epoch_done(losses)
+            if checkpointer is not None and epoch < spec.epochs:
+                checkpointer.epoch_done(losses)
         # Before the merge: hooks are not part of the model.
         stack.close()
         return lora.merge(adapted), ranks

@@ -14,7 +14,7 @@ from torch import Tensor
 from api_schemas.errors import ErrorCode, SecateurError
 from worker.engine.data.split import Inputs, rows
 from worker.engine.recovery.objective import Objective, divided
-from worker.engine.runtime.memory import at_most, shortage
+from worker.engine.runtime.memory import capped_batch_size, shortage
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ def _no_memory(error: Exception) -> bool:
 
 def _what_fits(objective: Objective, inputs: Inputs, targets: Tensor) -> str:
     """A half, a quarter, … of the samples, forward and backward and no step, until a pass goes through."""
-    tried = at_most(rows(inputs), objective.microbatch)
+    tried = capped_batch_size(rows(inputs), objective.microbatch)
     said, size = f"Fine-tuning ran out of memory with {tried} samples at a time.", tried // 2
     while size:
         if _fits(objective, *next(divided(inputs, targets, size))):

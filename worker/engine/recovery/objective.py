@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from api_schemas.errors import ErrorCode, SecateurError
 from worker.engine.data.split import Inputs, rows
 from worker.engine.recovery.distill import Distillation
-from worker.engine.runtime.memory import at_most
+from worker.engine.runtime.memory import capped_batch_size
 from worker.engine.tasks import Task
 
 CHECK_EVERY = 64
@@ -53,7 +53,7 @@ class Objective:
         Every part counts by its share of the samples, so the sum of the parts' gradients is the whole batch's.
         """
         samples = rows(inputs)
-        parts = list(divided(inputs, targets, at_most(samples, self.microbatch)))
+        parts = list(divided(inputs, targets, capped_batch_size(samples, self.microbatch)))
         if self.learning is not None:
             with _precision(self.device):
                 self.learning.survey([part for part, _ in parts])

@@ -19,8 +19,8 @@ from worker.engine.data.augment import augmentation
 from worker.engine.evaluate.measure import Measure
 from worker.engine.models.attention import attention_blocks, projections_by_name
 from worker.engine.models.feed_forward import feed_forward_blocks
-from worker.engine.models.model_spec import on_device
-from worker.engine.recovery import RecoverySaves, Teacher, finetune
+from worker.engine.models.model_spec import move_model
+from worker.engine.recovery import CheckpointSettings, Teacher, finetune
 from worker.engine.runtime.determinism import step_seed
 from worker.engine.runtime.progress import Reporter
 
@@ -87,7 +87,7 @@ class Recovery:
             on_epoch=on_epoch,
             teacher=self._teacher(loaded) if settings.distill else None,
             microbatch=self.microbatch,
-            saves=self._saves(step, settings.epochs, losses),
+            checkpointing=self._checkpointing(step, settings.epochs, losses),
         )
         recovered = replace(loaded, model=model)
         if spare is not None:
@@ -104,7 +104,7 @@ class Recovery:
                 found |= dict(zip(block.names, (block.first, block.second), strict=True))
         return found
 
-    def _saves(self, step: int, epochs: int, losses: list[EpochLoss]) -> RecoverySaves:
+    def _checkpointing(self, step: int, epochs: int, losses: list[EpochLoss]) -> CheckpointSettings:
         """Saving is said to the job's listener; what need not be done again is added to `losses`, and is not measured."""
 
         def on_saved(epoch: int, file: Path) -> None:
@@ -115,7 +115,7 @@ class Recovery:
             losses.extend(before)
             self.reporter.skip_part(done, total)
 
-        return RecoverySaves(
+        return CheckpointSettings(
             self.out / "training", step, self.save_seconds, self.earlier.get(step), on_saved, on_resumed
         )
 
@@ -124,4 +124,4 @@ class Recovery:
         dense = self.measure.dense
         blocks = attention_blocks(student.model, student.model_spec, student.widths)
         outputs = tuple(block.names["o"] for block in blocks if block.widths.heads)
-        return Teacher(on_device(dense.model, self.device), outputs)
+        return Teacher(move_model(dense.model, self.device), outputs)

@@ -24,7 +24,7 @@ _KEY = "training"
 _MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 
 
-class Course(StrictModel):
+class TrainingIdentity(StrictModel):
     """What two attempts must agree on for one to go on where the other was."""
 
     format: Literal[1] = 1
@@ -40,7 +40,7 @@ class Course(StrictModel):
 class Header(StrictModel):
     """What a file says of itself."""
 
-    course: Course
+    course: TrainingIdentity
     epoch: int
     """Epochs done."""
     losses: tuple[EpochLoss, ...]
@@ -72,14 +72,14 @@ class TrainingState:
     generator: torch.Generator
     device: torch.device
 
-    def save(self, path: Path, course: Course, losses: Sequence[EpochLoss]) -> None:
+    def save(self, path: Path, identity: TrainingIdentity, losses: Sequence[EpochLoss]) -> None:
         """Write `path` whole or not at all, flushed to disk. Raises OSError or SafetensorError where it cannot be written."""
         tensors = {f"parameter.{name}": parameter.detach() for name, parameter in self.parameters.items()}
         for name, parameter in self.parameters.items():
             tensors |= {f"{key}.{name}": value for key, value in self.optimizer.state.get(parameter, {}).items()}
         tensors |= self._random()
         tensors = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
-        header = Header(course=course, epoch=len(losses), losses=tuple(losses), digest=digest_of(tensors))
+        header = Header(course=identity, epoch=len(losses), losses=tuple(losses), digest=digest_of(tensors))
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(f"{path.name}.partial")
         try:
@@ -92,15 +92,15 @@ class TrainingState:
             partial.unlink(missing_ok=True)
         flush(path.parent)
 
-    def load(self, path: Path, course: Course) -> tuple[EpochLoss, ...]:
-        """Take everything over from a file of the same `course`; returns the losses of the epochs that are done.
+    def load(self, path: Path, identity: TrainingIdentity) -> tuple[EpochLoss, ...]:
+        """Take everything over from a file of the training with this `identity`; returns the losses of the epochs that are done.
 
-        Raises Unusable, and changes nothing, where the file is missing or damaged, of another course, or does not fit.
+        Raises Unusable, and changes nothing, where the file is missing or damaged, of another training, or does not fit.
         """
         header, tensors = _read(path)
-        if header.course != course:
+        if header.course != identity:
             theirs = header.course.model_dump()
-            other = ", ".join(name for name, ours in course.model_dump().items() if theirs[name] != ours)
+            other = ", ".join(name for name, ours in identity.model_dump().items() if theirs[name] != ours)
             raise Unusable(f"it is of another training: {other} differs")
         if not 0 < header.epoch == len(header.losses):
             raise Unusable("its epochs and its losses do not match")

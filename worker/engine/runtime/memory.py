@@ -21,15 +21,15 @@ _NO_SPACE = ("No space left on device", "Disk quota exceeded")
 """In the text of any exception: safetensors, torch and child processes have types of their own for what the system said."""
 
 
-def most_memory(device: "torch.device") -> Memory:
+def peak_memory(device: "torch.device") -> Memory:
     """The peaks since the process began, in bytes."""
     import torch
 
     allocated = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
-    return Memory(host=most_resident(_STATUS), device=allocated)
+    return Memory(host=peak_resident_bytes(_STATUS), device=allocated)
 
 
-def most_resident(status: Path) -> int | None:
+def peak_resident_bytes(status: Path) -> int | None:
     """VmHWM of a `status` of /proc: of this program alone, where getrusage counts what started it too. None elsewhere."""
     try:
         lines = status.read_text().splitlines()
@@ -38,7 +38,7 @@ def most_resident(status: Path) -> int | None:
         return None
 
 
-def at_most(samples: int, microbatch: int | None) -> int:
+def capped_batch_size(samples: int, microbatch: int | None) -> int:
     """`samples`, or the bound on one pass through the model where there is one and it is lower.
 
     A bound changes how much memory a job takes, not what it computes, but for the order of sums: results agree to float

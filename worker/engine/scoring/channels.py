@@ -42,9 +42,9 @@ class LayerScores:
             return sum(float(self.qk[h].sum() + self.vo[h].sum()) for h, _ in members)
         return sum(float(self.side(side)[h][c]) for h, c in members)
 
-    def rests(self, side: str, head: int, order: Sequence[int]) -> Tensor:
+    def remaining_scores(self, side: str, head: int, order: Sequence[int]) -> Tensor:
         """What is left of one side of a head scores so much, once the first 0, 1, … of `order`, all its channels, are gone."""
-        return _rests(self.side(side)[head][list(order)])
+        return _remaining_sums(self.side(side)[head][list(order)])
 
     def head_of(self, qk: float, vo: float) -> float:
         """What a head scores whose sides, or what is left of them, score `qk` and `vo`."""
@@ -77,8 +77,8 @@ class NormScores(LayerScores):
             squares = (float(self.side(side)[h][c]) ** 2 for h, c in members)
         return math.sqrt(sum(squares))
 
-    def rests(self, side: str, head: int, order: Sequence[int]) -> Tensor:
-        return _rests(self.side(side)[head][list(order)].square()).sqrt()
+    def remaining_scores(self, side: str, head: int, order: Sequence[int]) -> Tensor:
+        return _remaining_sums(self.side(side)[head][list(order)].square()).sqrt()
 
     def head_of(self, qk: float, vo: float) -> float:
         return math.hypot(qk, vo)
@@ -103,9 +103,9 @@ class SignedScores(LayerScores):
         total_C = self.qk_signed if side == "qk" else self.vo_signed
         return abs(float(total_C[self.positions(side, members)].sum()))
 
-    def rests(self, side: str, head: int, order: Sequence[int]) -> Tensor:
+    def remaining_scores(self, side: str, head: int, order: Sequence[int]) -> Tensor:
         total_C = self.qk_signed if side == "qk" else self.vo_signed
-        return _rests(total_C[self.positions(side, [(head, c) for c in order])]).abs()
+        return _remaining_sums(total_C[self.positions(side, [(head, c) for c in order])]).abs()
 
     def head_of(self, qk: float, vo: float) -> float:
         del qk
@@ -130,19 +130,19 @@ class GateScores(LayerScores):
         # A sum of squares: below zero only by rounding.
         return max(0.0, float(moment_CC[positions][:, positions].sum()))
 
-    def rests(self, side: str, head: int, order: Sequence[int]) -> Tensor:
+    def remaining_scores(self, side: str, head: int, order: Sequence[int]) -> Tensor:
         moment_CC = self.qk_gates if side == "qk" else self.vo_gates
         positions = self.positions(side, [(head, c) for c in order])
         square_KK = moment_CC[positions][:, positions]
         # From the last corner: each further channel adds its row and its column among those that are left.
-        return _rests(2 * _rests(square_KK.mT)[:-1].diagonal() - square_KK.diagonal()).clamp_min(0.0)
+        return _remaining_sums(2 * _remaining_sums(square_KK.mT)[:-1].diagonal() - square_KK.diagonal()).clamp_min(0.0)
 
     def head_of(self, qk: float, vo: float) -> float:
         del qk
         return vo
 
 
-def _rests(values: Tensor) -> Tensor:
+def _remaining_sums(values: Tensor) -> Tensor:
     """Sums of what is left along the first dimension once the first 0, 1, …, all are gone."""
     sums = values.flip(0).cumsum(0).flip(0)
     return torch.cat([sums, sums.new_zeros(1, *sums.shape[1:])])

@@ -15,7 +15,7 @@ from torch.utils.hooks import RemovableHandle
 from worker.engine.models.attention import AttentionBlock
 from worker.engine.scoring.channels import by_head
 from worker.engine.scoring.gradients import Factor
-from worker.engine.scoring.moments import ByHead, Whole
+from worker.engine.scoring.moments import SecondMoments, SecondMomentsByHead
 from worker.engine.scoring.observations import (
     NEEDS_GRADIENTS,
     Channels,
@@ -43,17 +43,17 @@ class LayerObserver:
         self.fisher = {side: self._zeros(sum(widths), device) for side, widths in self.widths.items()}
         self.saliency = {side: self._zeros(sum(widths), device) for side, widths in self.widths.items()}
         if Statistic.GATES in statistics:
-            self.gates = {side: Whole(sum(widths), device) for side, widths in self.widths.items()}
+            self.gates = {side: SecondMoments(sum(widths), device) for side, widths in self.widths.items()}
         if Statistic.QK_MOMENTS in statistics:
-            self.q, self.k = (ByHead(block.widths.qk, device) for _ in range(2))
+            self.q, self.k = (SecondMomentsByHead(block.widths.qk, device) for _ in range(2))
             self.k_sum_C = self._zeros(block.widths.qk_total, device)
         if Statistic.CONTEXT in statistics:
-            self.context = Whole(block.widths.vo_total, device)
+            self.context = SecondMoments(block.widths.vo_total, device)
         if Statistic.GRADIENTS in statistics:
-            self.gradients = {side: ByHead(block.widths.qk, device) for side in "qk"}
-            self.gradients["o"] = ByHead(block.widths.vo, device)
+            self.gradients = {side: SecondMomentsByHead(block.widths.qk, device) for side in "qk"}
+            self.gradients["o"] = SecondMomentsByHead(block.widths.vo, device)
         if Statistic.OUTPUT_GRADIENT in statistics:
-            self.output_gradient = Whole(block.projections["o"].out_features, device)
+            self.output_gradient = SecondMoments(block.projections["o"].out_features, device)
         self.samples = 1
         """Of the batch that runs now. Attention in windows sees each as many short sequences, one after another."""
         self.seen = {"q": 0, "k": 0, "o": 0}

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 
-class ByHead:
+class SecondMomentsByHead:
     """Σ x xᵀ within every head (K×K each), heads of any widths. Heads of one width are one batched product."""
 
     def __init__(self, widths: Sequence[int], device: torch.device) -> None:
@@ -46,7 +46,7 @@ class ByHead:
         return tuple(found[head] for head in range(self._heads))
 
 
-class Whole:
+class SecondMoments:
     """Σ x and Σ x xᵀ over all channels together (C, C×C)."""
 
     def __init__(self, width: int, device: torch.device) -> None:

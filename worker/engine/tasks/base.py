@@ -14,7 +14,7 @@ from api_schemas.enums import Head, Split
 from api_schemas.errors import ErrorCode, SecateurError
 from api_schemas.results.metrics import Scores
 from worker.engine.data.split import FeatureSplit, Inputs
-from worker.engine.tasks.label_sampling import LabelDraws
+from worker.engine.tasks.label_sampling import LabelGenerators
 
 Loss = Callable[[Tensor, Any], Tensor]
 """(answers, targets) -> one loss a sample [B]."""
@@ -33,9 +33,9 @@ def logits_of(model: nn.Module, inputs: Inputs) -> Tensor:
     return logits
 
 
-def by_draws(draw: Draw, seed: int) -> Loss:
+def sampled_gradient_loss(draw: Draw, seed: int) -> Loss:
     """A loss whose gradient at the answers is a draw: no further forward pass, whatever the answers."""
-    draws = LabelDraws(seed)
+    draws = LabelGenerators(seed)
 
     def drawn(answers: Tensor, targets: Any) -> Tensor:
         gradient = draw(answers.detach(), targets, draws.generator(answers.device))
@@ -96,7 +96,7 @@ class Task(ABC):
         """Loss of every sample, [B], in the dtype of the answers."""
 
     @abstractmethod
-    def own_loss(self, seed: int) -> Loss:
+    def sampled_label_loss(self, seed: int) -> Loss:
         """A loss over the model's own predictive distribution: its mean squared gradients are the Fisher information.
 
         Its value need not mean anything. Of targets, no more than where there are any is read.

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from api_schemas.enums import Head
 from api_schemas.results.metrics import Scores
-from worker.engine.tasks.base import Loss, MetricAccumulator, Task, by_draws
+from worker.engine.tasks.base import Loss, MetricAccumulator, Task, sampled_gradient_loss
 from worker.engine.tasks.label_sampling import sigmoid_gradients, softmax_gradients
 from worker.engine.tasks.metrics import mean_average_precision
 
@@ -35,9 +35,9 @@ class Classification(Task):
             return F.binary_cross_entropy_with_logits(answers, targets.to(answers.dtype), reduction="none").mean(dim=1)
         return F.cross_entropy(answers, targets, reduction="none")
 
-    def own_loss(self, seed: int) -> Loss:
+    def sampled_label_loss(self, seed: int) -> Loss:
         gradients = sigmoid_gradients if self.several else softmax_gradients
-        return by_draws(lambda answers, _targets, generator: gradients(answers, generator), seed)
+        return sampled_gradient_loss(lambda answers, _targets, generator: gradients(answers, generator), seed)
 
     def divergence(self, student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
         """KL(teacher ‖ student) of the classes' probabilities, in nats.

@@ -15,7 +15,7 @@ from api_schemas.results.metrics import Scores
 from worker.engine.data.split import IGNORED
 from worker.engine.tasks.base import Decode, Loss, MetricAccumulator, Task
 from worker.engine.tasks.classification import softened_divergence
-from worker.engine.tasks.label_sampling import LabelDraws
+from worker.engine.tasks.label_sampling import LabelGenerators
 from worker.engine.tasks.metrics import error_rates, text_of
 
 
@@ -56,13 +56,13 @@ class Ctc(Task):
             nll_B = F.ctc_loss(log_p_TBV, ids_BL, frames_B, lengths_B, blank=self.blank, reduction="none")
         return (nll_B / lengths_B.clamp_min(1)).to(device, answers.dtype)
 
-    def own_loss(self, seed: int) -> Loss:
+    def sampled_label_loss(self, seed: int) -> Loss:
         """The loss of a text drawn from the model's own p(text | input).
 
         Each frame's id is drawn from its softmax and the path is collapsed. That is exact: frames are independent given the
         input, and p(text) is by definition the probability of all paths that collapse to it.
         """
-        draws = LabelDraws(seed)
+        draws = LabelGenerators(seed)
 
         def drawn(answers: Tensor, _targets: object) -> Tensor:
             p_BTV = answers.detach().float().softmax(-1)

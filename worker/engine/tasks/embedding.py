@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from api_schemas.enums import Head, Split
 from api_schemas.results.metrics import Scores
 from worker.engine.data.split import FeatureSplit, Inputs
-from worker.engine.tasks.base import Loss, MetricAccumulator, Task, by_draws
+from worker.engine.tasks.base import Loss, MetricAccumulator, Task, sampled_gradient_loss
 from worker.engine.tasks.label_sampling import signs_like
 from worker.engine.tasks.metrics import spearman
 
@@ -55,13 +55,13 @@ class Embedding(Task):
         """1 − cosine similarity with the original's embedding."""
         return 1.0 - (answers * targets.to(answers.dtype)).sum(-1)
 
-    def own_loss(self, seed: int) -> Loss:
+    def sampled_label_loss(self, seed: int) -> Loss:
         """The embedding is taken for the mean of a Gaussian of unit variance, whose gradient there has covariance I.
 
         The Fisher information is then JᵀJ, J the Jacobian of the embedding: the Gauss-Newton matrix of the squared distance
         (Martens, arXiv 1412.1193, §8 and §9), which between directions is twice 1 − cosine.
         """
-        return by_draws(lambda answers, _targets, generator: signs_like(answers, generator), seed)
+        return sampled_gradient_loss(lambda answers, _targets, generator: signs_like(answers, generator), seed)
 
     def divergence(self, student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
         """1 − cosine similarity. Directions have no temperature: what the objective multiplies by is taken out again."""

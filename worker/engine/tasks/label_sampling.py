@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 
-class LabelDraws:
+class LabelGenerators:
     """A generator on every device that asks for one, each with the same seed: nothing waits for a device."""
 
     def __init__(self, seed: int) -> None:

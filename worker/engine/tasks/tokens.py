@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from api_schemas.enums import Head
 from api_schemas.results.metrics import Scores
 from worker.engine.data.split import IGNORED
-from worker.engine.tasks.base import Loss, MetricAccumulator, Task, by_draws
+from worker.engine.tasks.base import Loss, MetricAccumulator, Task, sampled_gradient_loss
 from worker.engine.tasks.classification import softened_divergence
 from worker.engine.tasks.label_sampling import softmax_gradients
 from worker.engine.tasks.metrics import macro_f1
@@ -26,7 +26,7 @@ class TokenTask(Task):
         by_token_BT = F.cross_entropy(answers.transpose(1, 2), targets, ignore_index=IGNORED, reduction="none")
         return by_token_BT.sum(1) / (targets != IGNORED).sum(1).clamp_min(1)
 
-    def own_loss(self, seed: int) -> Loss:
+    def sampled_label_loss(self, seed: int) -> Loss:
         """Tokens are drawn independently; only those that have a label count, whatever it is."""
 
         def draw(answers: Tensor, targets: Tensor, generator: torch.Generator) -> Tensor:
@@ -34,7 +34,7 @@ class TokenTask(Task):
             counts_BT = targets != IGNORED
             return drawn_BTC * (counts_BT / counts_BT.sum(1, keepdim=True).clamp_min(1))[..., None]
 
-        return by_draws(draw, seed)
+        return sampled_gradient_loss(draw, seed)
 
     def divergence(self, student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
         """KL(teacher ‖ student) in nats, mean over all tokens: the teacher has something to say at each."""

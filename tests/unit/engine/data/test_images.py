@@ -17,7 +17,7 @@ from tests.support.checkpoints import preprocessors
 from tests.support.checkpoints.rows import PICTURE, read, write_splits
 from tests.support.uploads import picture
 from worker.engine.data import PreparedData
-from worker.engine.data.featurizers.images import Images, decode_rgb
+from worker.engine.data.featurizers.images import ImageFeaturizer, decode_rgb
 
 NAMES = ("cat", "dog")
 FEATURES = {"image": PICTURE, "label": ClassLabel(names=list(NAMES))}
@@ -115,7 +115,7 @@ def test_settings_that_cannot_be_used_are_refused(
     saved = json.loads((folder / "preprocessor_config.json").read_text())
     (folder / "preprocessor_config.json").write_text(json.dumps(saved | settings))
     with pytest.raises(SecateurError) as caught:
-        Images(folder)
+        ImageFeaturizer(folder)
     assert caught.value.code is ErrorCode.CONFIG_INVALID
 
 
@@ -129,5 +129,5 @@ def test_settings_from_before_processors_had_names(tmp_path: Path) -> None:
         "size": preprocessors.SIDE,
     }
     (folder / "preprocessor_config.json").write_text(json.dumps(old))
-    pixels = Images(folder)._pixels(Image.new("RGB", (50, 50), (255, 255, 255)))
+    pixels = ImageFeaturizer(folder)._pixels(Image.new("RGB", (50, 50), (255, 255, 255)))
     np.testing.assert_allclose(pixels, 1.0, atol=1e-6)

@@ -91,7 +91,7 @@ def test_a_subset_is_a_split_of_its_own() -> None:
     assert split.batch([6])[0]["input_ids"].tolist() == [[6, 6, 6]]
     assert len(split.subset([])) == 0
     assert len(split.subset([]).batches(3)) == 0
-    drawn = split.drawn(3, seed=1)
+    drawn = split.random_subset(3, seed=1)
     assert len(drawn) == 3
     assert drawn.batches(1)[0].tolist() == [0]
 

@@ -14,7 +14,7 @@ from api_schemas.errors import ErrorCode, SecateurError
 from tests.support.checkpoints import preprocessors
 from tests.support.checkpoints.rows import TEXT, TEXTS, read, write_splits
 from worker.engine.data import PreparedData
-from worker.engine.data.featurizers.texts import Texts
+from worker.engine.data.featurizers.texts import TextFeaturizer
 from worker.engine.data.split import Ragged
 
 KINDS = ("bert", "distilbert", "roberta")
@@ -119,7 +119,7 @@ def test_texts_that_cannot_be_used_are_named(tmp_path: Path, text: str | None) -
 
 @pytest.mark.parametrize(("kind", "longest"), [("bert", 64), ("roberta", 64)])
 def test_long_texts_are_cut_to_what_the_model_has_positions_for(tmp_path: Path, kind: str, longest: int) -> None:
-    (ids,) = Texts(preprocessors.write(kind, tmp_path / "model"), words=False)(["a b " * 200], ["train[0]"])[
+    (ids,) = TextFeaturizer(preprocessors.write(kind, tmp_path / "model"), words=False)(["a b " * 200], ["train[0]"])[
         "input_ids"
     ]
     assert len(ids) == longest
@@ -144,7 +144,7 @@ def test_tokenizers_that_cannot_be_used_are_refused(
     folder = preprocessors.write("bert", tmp_path / "model")
     (folder / name).write_text(json.dumps(json.loads((folder / name).read_text()) | change))
     with pytest.raises(SecateurError) as caught:
-        Texts(folder, words=False)(["the good films"], ["train[0]"])
+        TextFeaturizer(folder, words=False)(["the good films"], ["train[0]"])
     assert caught.value.code is code
 
 
@@ -160,19 +160,19 @@ def test_a_path_in_the_settings_is_not_followed(tmp_path: Path) -> None:
         "special_tokens_map_file": "/home/somebody/map.json",
     }
     (folder / "tokenizer_config.json").write_text(json.dumps(settings | paths))
-    plain = Texts(preprocessors.write("bert", tmp_path / "plain"), words=False)(REVIEWS, REVIEWS)["input_ids"]
-    for found, expected in zip(Texts(folder, words=False)(REVIEWS, REVIEWS)["input_ids"], plain, strict=True):
+    plain = TextFeaturizer(preprocessors.write("bert", tmp_path / "plain"), words=False)(REVIEWS, REVIEWS)["input_ids"]
+    for found, expected in zip(TextFeaturizer(folder, words=False)(REVIEWS, REVIEWS)["input_ids"], plain, strict=True):
         np.testing.assert_array_equal(found, expected)
 
 
 def test_the_older_files_do_as_well(tmp_path: Path) -> None:
     folder = preprocessors.write("bert", tmp_path / "model")
-    plain = Texts(folder, words=False)(REVIEWS, REVIEWS)["input_ids"]
+    plain = TextFeaturizer(folder, words=False)(REVIEWS, REVIEWS)["input_ids"]
     (folder / "tokenizer.json").unlink()
     (folder / "tokenizer_config.json").write_text(json.dumps({"do_lower_case": True}))
     pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *preprocessors.WORD_PIECES]
     (folder / "vocab.txt").write_text("\n".join(pieces) + "\n")
-    for found, expected in zip(Texts(folder, words=False)(REVIEWS, REVIEWS)["input_ids"], plain, strict=True):
+    for found, expected in zip(TextFeaturizer(folder, words=False)(REVIEWS, REVIEWS)["input_ids"], plain, strict=True):
         np.testing.assert_array_equal(found, expected)
 
 

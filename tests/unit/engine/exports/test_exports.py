@@ -18,10 +18,10 @@ from api_schemas.results.events import Warned
 from api_schemas.spec.job import EngineSpec, Evaluate
 from tests.unit.engine.small import CLASSES, FRAMES, MELS, inputs, small_model, small_shape
 from worker.engine.data import FeatureSplit
-from worker.engine.exports import check_installed, export, installed
+from worker.engine.exports import check_installed, export, runtime
 from worker.engine.exports.attention import for_export, head_groups
 from worker.engine.exports.compare import check_samples
-from worker.engine.pruning.selection import HeadKeep, widths_of
+from worker.engine.pruning.selection import KeptHead, widths_of
 from worker.engine.pruning.surgery import cut
 from worker.engine.run import Inputs, run
 from worker.engine.runtime.progress import Reporter
@@ -33,7 +33,7 @@ BOTH = (ExportFormat.ONNX, ExportFormat.ONNX_INT8)
 
 
 def head(number, qk, vo):
-    return HeadKeep(number, tuple(range(qk)), tuple(range(vo)))
+    return KeptHead(number, tuple(range(qk)), tuple(range(vo)))
 
 
 LAYOUTS = {
@@ -280,7 +280,7 @@ def test_samples_are_spread_over_the_split_and_fewer_of_a_large_model(rows, flop
 
 def test_a_worker_without_the_extra_refuses_before_any_work(tmp_path, monkeypatch):
     check_installed(BOTH)
-    monkeypatch.setattr(installed, "PACKAGES", ("onnx", "no_such_package"))
+    monkeypatch.setattr(runtime, "PACKAGES", ("onnx", "no_such_package"))
     check_installed(())
     spec = EngineSpec.model_validate({"pruning": {"target": {"attention_sparsity": 0.5}}, "exports": ["onnx"]})
     nowhere = tmp_path / "nowhere"

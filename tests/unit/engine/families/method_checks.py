@@ -16,7 +16,7 @@ from worker.engine.models.feed_forward import feed_forward_blocks
 from worker.engine.models.model_spec import ModelSpec
 from worker.engine.pruning import principal
 from worker.engine.pruning.compensation import UNPRUNED_RIDGE, Ridges, fold_means, refit_outputs
-from worker.engine.pruning.selection import Kept
+from worker.engine.pruning.selection import Selection
 from worker.engine.scoring import Observations, Statistic, observe, score, score_neurons
 
 
@@ -139,7 +139,7 @@ def check_compensation(
 def check_uncut_stays(kind: ModelSpec, stock: PreTrainedModel, batches: Sequence[Inputs]) -> None:
     """Where nothing was lost there is nothing to make up for."""
     loaded = dense(kind, stock)
-    same = cut_by(loaded, Kept.all(loaded.widths))
+    same = cut_by(loaded, Selection.all(loaded.widths))
     refit_outputs(loaded, same, batches, Ridges(feed_forward=UNPRUNED_RIDGE))
     for a, b in zip(loaded.model.parameters(), same.model.parameters(), strict=True):
         torch.testing.assert_close(a, b, atol=1e-3, rtol=1e-3)

@@ -11,7 +11,7 @@ from benchmarks.families.tiny_models import SPECIAL, WAVLM_CTC
 from checkpoints.config.checkpoint_config import read_config
 from tests.unit.engine.families import cut_checks
 from worker.engine.models import pruned_layers
-from worker.engine.recovery.finetune import in_training
+from worker.engine.recovery.finetune import train_without_batch_norm
 
 every = pytest.mark.parametrize("tiny", SPECIAL, ids=lambda tiny: tiny.id)
 CLAP = next(tiny for tiny in SPECIAL if tiny.name == "ClapAudioModelWithProjection")
@@ -37,7 +37,7 @@ def test_in_training_a_sample_is_alone_and_statistics_stay():
     """A batch norm would take its mean from the batch, and a gradient in several passes would be another one."""
     model = replace(CLAP, config={**CLAP.config, "hidden_dropout_prob": 0.0}).stock()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    in_training(model)
+    train_without_batch_norm(model)
     assert model.training
     inputs = CLAP.inputs(4)
     with torch.no_grad():

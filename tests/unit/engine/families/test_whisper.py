@@ -16,7 +16,7 @@ from worker.engine.checkpoint.save import save_checkpoint
 from worker.engine.models.attention import attention_blocks
 from worker.engine.pruning import principal
 from worker.engine.pruning.compensation import UNPRUNED_RIDGE, Ridges, refit_outputs
-from worker.engine.pruning.selection import Kept
+from worker.engine.pruning.selection import Selection
 from worker.engine.scoring import observe
 
 TINY = SPECIAL[0]
@@ -44,7 +44,7 @@ def keep_of(how):
         return keeps[how]
     ragged = keeps["ragged"]
     heads = tuple(() if number == EMPTIED[how] else layer for number, layer in enumerate(ragged.heads))
-    return Kept(heads, ragged.neurons)
+    return Selection(heads, ragged.neurons)
 
 
 HOWS = ("whole heads", "ragged", "unequal sides", "no heads at all", "nothing cut", *EMPTIED)

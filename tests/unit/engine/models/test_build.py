@@ -8,7 +8,7 @@ from torch import nn
 
 from benchmarks.families import reference
 from benchmarks.families.tiny import MODELS
-from worker.engine.models.model_spec import build, on_device
+from worker.engine.models.model_spec import build, move_model
 
 every = pytest.mark.parametrize("tiny", MODELS, ids=lambda tiny: tiny.id)
 
@@ -17,7 +17,7 @@ def ordinary(model_spec, built, state):
     """The same without the meta device."""
     model = model_spec.classes.pruned(copy.deepcopy(built.config))
     model.load_state_dict(dict(state), strict=True)
-    return on_device(model, torch.float32).eval()
+    return move_model(model, torch.float32).eval()
 
 
 def tensors(model):

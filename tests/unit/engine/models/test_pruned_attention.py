@@ -25,7 +25,7 @@ from worker.engine.checkpoint.load import LoadedModel
 from worker.engine.models import pruned_layers
 from worker.engine.models.attention import attention_blocks, projections_by_name
 from worker.engine.models.model_spec import attention_entry, build
-from worker.engine.pruning.selection import HeadKeep, keep_all, widths_of
+from worker.engine.pruning.selection import KeptHead, keep_all, widths_of
 from worker.engine.pruning.surgery import cut
 from worker.engine.recovery.lora import attach, merge
 
@@ -36,7 +36,7 @@ DENSE = AttentionWidths.dense(LAYERS, HEADS, HEAD_DIM, (64,) * LAYERS)
 def head(number, qk, vo, seed=0):
     """A head that keeps so many channels of each side, scattered."""
     draw = random.Random(100 * number + seed)
-    return HeadKeep(number, *(tuple(sorted(draw.sample(range(HEAD_DIM), width))) for width in (qk, vo)))
+    return KeptHead(number, *(tuple(sorted(draw.sample(range(HEAD_DIM), width))) for width in (qk, vo)))
 
 
 ALL = keep_all(DENSE)[0]
@@ -262,9 +262,9 @@ def test_cutting_again_what_was_cut(stock, dense):
     """A ragged model with a layer without heads is cut on: other channels, another head, another layer's last head."""
     first = KEEPS["no heads in the middle"]
     once = replace(dense, model=smaller(dense, first), widths=widths_of(first, DENSE))
-    model = cut(once.model, KIND, once.widths, ((HeadKeep(1, (0, 3, 7), (1, 2)),), (), ()))
+    model = cut(once.model, KIND, once.widths, ((KeptHead(1, (0, 3, 7), (1, 2)),), (), ()))
     of_first = first[0][1]
-    same = ((HeadKeep(1, tuple(of_first.qk[c] for c in (0, 3, 7)), tuple(of_first.vo[c] for c in (1, 2))),), (), ())
+    same = ((KeptHead(1, tuple(of_first.qk[c] for c in (0, 3, 7)), tuple(of_first.vo[c] for c in (1, 2))),), (), ())
     x = inputs(2)
     with torch.inference_mode(), masked(stock, same) as reference:
         expected = reference(x).logits

@@ -10,19 +10,19 @@ from tests.unit.engine.small import DENSE, HEAD_DIM, HEADS, KIND, LAYERS, batche
 from worker.engine.checkpoint.load import LoadedModel
 from worker.engine.models.attention import attention_blocks
 from worker.engine.pruning.compensation import UNPRUNED_RIDGE, Ridges, fold_means, refit_outputs
-from worker.engine.pruning.selection import HeadKeep, Keep, widths_of
+from worker.engine.pruning.selection import KeptHead, KeptHeads, widths_of
 from worker.engine.pruning.surgery import cut
 from worker.engine.scoring import Statistic, observe
 
 ALL = tuple(range(HEAD_DIM))
-RAGGED: Keep = (
-    (HeadKeep(0, (0, 3), (1, 4, 5)), HeadKeep(1, ALL, (0,)), HeadKeep(3, (2, 6, 7), ALL)),
-    tuple(HeadKeep(h, ALL, (0, 2, 4, 6)) for h in range(HEADS)),
+RAGGED: KeptHeads = (
+    (KeptHead(0, (0, 3), (1, 4, 5)), KeptHead(1, ALL, (0,)), KeptHead(3, (2, 6, 7), ALL)),
+    tuple(KeptHead(h, ALL, (0, 2, 4, 6)) for h in range(HEADS)),
     (),
 )
 
 
-def _cut(loaded: LoadedModel, keep: Keep) -> LoadedModel:
+def _cut(loaded: LoadedModel, keep: KeptHeads) -> LoadedModel:
     model = cut(loaded.model, loaded.model_spec, loaded.widths, keep)
     return replace(loaded, model=model, widths=widths_of(keep, DENSE))
 
@@ -60,8 +60,8 @@ def _last_output(loaded: LoadedModel, x: Tensor) -> Tensor:
 
 def test_folded_means_keep_the_mean_of_the_output() -> None:
     loaded, x = small_model(), inputs(16)
-    everything = tuple(HeadKeep(h, ALL, ALL) for h in range(HEADS))
-    keep: Keep = (tuple(HeadKeep(h, ALL, (h, h + 2)) for h in (0, 1, 3)), everything, everything)
+    everything = tuple(KeptHead(h, ALL, ALL) for h in range(HEADS))
+    keep: KeptHeads = (tuple(KeptHead(h, ALL, (h, h + 2)) for h in (0, 1, 3)), everything, everything)
     blocks = attention_blocks(loaded.model, loaded.model_spec, loaded.widths)
     observed = observe(loaded.model, blocks, [({"input_values": x}, x)], lambda z, _: z.sum(1), {Statistic.CONTEXT})
     smaller = _cut(loaded, keep)
@@ -130,7 +130,7 @@ def test_refitting_brings_unseen_logits_nearer() -> None:
 def test_a_model_that_was_not_cut_stays_as_it_is() -> None:
     loaded = small_model()
     same = replace(loaded, model=cut(loaded.model, loaded.model_spec, loaded.widths, tuple(
-        tuple(HeadKeep(h, ALL, ALL) for h in range(HEADS)) for _ in range(LAYERS)
+        tuple(KeptHead(h, ALL, ALL) for h in range(HEADS)) for _ in range(LAYERS)
     )))  # fmt: skip
     refit_outputs(loaded, same, batches_of(inputs(16), 8), Ridges())
     for a, b in zip(loaded.model.parameters(), same.model.parameters(), strict=True):

@@ -18,7 +18,7 @@ from tests.unit.engine.small import DENSE, KIND, LAYERS, NEURONS, batches_of, in
 from worker.engine.models.attention import attention_blocks
 from worker.engine.models.feed_forward import all_neurons, compose_neurons, feed_forward_blocks
 from worker.engine.pruning.compensation import RIDGE, Ridges, fold_neurons, refit_outputs
-from worker.engine.pruning.selection import Kept, keep_all
+from worker.engine.pruning.selection import Selection, keep_all
 from worker.engine.pruning.surgery import cut
 from worker.engine.pruning.targets import choose, neurons_met
 from worker.engine.scoring import Statistic, observe, score, score_neurons
@@ -33,7 +33,7 @@ def blocks_of(loaded):
 
 
 def without(loaded, neurons):
-    kept = Kept(keep_all(loaded.widths), neurons)
+    kept = Selection(keep_all(loaded.widths), neurons)
     model = cut(loaded.model, loaded.model_spec, loaded.widths, kept.heads, kept.neurons)
     return replace(loaded, model=model, widths=kept.widths(loaded.widths))
 

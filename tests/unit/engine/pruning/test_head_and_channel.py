@@ -11,7 +11,7 @@ from api_schemas.enums import Granularity, Normalization
 from checkpoints.sizes import accounting
 from checkpoints.sizes.cost_unit import CostUnit
 from tests.unit.engine.pruning.selecting import DENSE, HEADS, KINDS, LAYERS, SHAPE, WIDTH, drawn_scores, pruning, specs
-from worker.engine.pruning.selection import HeadKeep, Keep, keep_all, select
+from worker.engine.pruning.selection import KeptHead, KeptHeads, keep_all, select
 from worker.engine.scoring.channels import LayerScores, NormScores, SignedScores
 
 SIDES = ("qk", "vo")
@@ -68,11 +68,11 @@ class Slow:
             self.left[number, head][kind].remove(channel)
         return True
 
-    def keep(self) -> Keep:
+    def keep(self) -> KeptHeads:
         whole = keep_all(DENSE)
         return tuple(
             whole[number] if number in self.spec.exclude_layers else tuple(
-                HeadKeep(head, *(tuple(sorted(self.left[number, head][side])) for side in SIDES))
+                KeptHead(head, *(tuple(sorted(self.left[number, head][side])) for side in SIDES))
                 for head in range(HEADS) if (number, head) in self.left
             )
             for number in range(LAYERS)

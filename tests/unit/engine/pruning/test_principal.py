@@ -13,7 +13,7 @@ from worker.engine.pruning.principal import (
     rotate,
     rotate_observations,
 )
-from worker.engine.pruning.selection import HeadKeep
+from worker.engine.pruning.selection import KeptHead
 from worker.engine.pruning.surgery import cut
 from worker.engine.scoring import Observations, Statistic, observe
 
@@ -123,9 +123,9 @@ def test_the_leading_channels_are_the_best_of_their_rank(rank: int) -> None:
 def test_ragged_and_empty_layers_can_be_rotated() -> None:
     loaded = small_model()
     keep = (
-        (HeadKeep(0, (0, 2, 5), (1,)), HeadKeep(3, tuple(range(HEAD_DIM)), (0, 1, 2, 3))),
+        (KeptHead(0, (0, 2, 5), (1,)), KeptHead(3, tuple(range(HEAD_DIM)), (0, 1, 2, 3))),
         (),
-        tuple(HeadKeep(h, (1, 2), tuple(range(HEAD_DIM))) for h in range(HEADS)),
+        tuple(KeptHead(h, (1, 2), tuple(range(HEAD_DIM))) for h in range(HEADS)),
     )
     from dataclasses import replace
 

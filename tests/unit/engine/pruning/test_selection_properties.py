@@ -27,17 +27,17 @@ from tests.unit.engine.pruning.selecting import (
     pruning,
     specs,
 )
-from worker.engine.pruning.selection import Keep, Ranking, compose, keep_all, select, widths_of
+from worker.engine.pruning.selection import KeptHeads, Ranking, compose, keep_all, select, widths_of
 from worker.engine.scoring.channels import LayerScores, SignedScores
 
 EXAMPLES = settings(max_examples=150, deadline=None)
 
 
-def share_of(keep: Keep, spec) -> float:
+def share_of(keep: KeptHeads, spec) -> float:
     return CostUnit.of(SHAPE, spec.target.kind).share(widths_of(keep, DENSE))
 
 
-def channels(keep: Keep) -> set[tuple[int, int, str, int]]:
+def channels(keep: KeptHeads) -> set[tuple[int, int, str, int]]:
     """Every channel that stays, by layer, head and side."""
     return {
         (number, head.head, side, channel)
@@ -104,7 +104,7 @@ def test_a_larger_target_takes_the_same_and_more(data):
     assert all(more <= less for less, more in itertools.pairwise(kept))
 
 
-def restricted(scores: list[LayerScores], keep: Keep) -> list[LayerScores]:
+def restricted(scores: list[LayerScores], keep: KeptHeads) -> list[LayerScores]:
     """The scores of what stays, as a second step would find them had nothing else changed."""
     return [
         LayerScores(
@@ -131,7 +131,7 @@ def test_steps_end_where_one_cut_would(data):
     assert kept == at_once
 
 
-def lost(scores: list[LayerScores], keep: Keep) -> float:
+def lost(scores: list[LayerScores], keep: KeptHeads) -> float:
     """The sum of the scores of every channel that is gone."""
     stay = channels(keep)
     return sum(

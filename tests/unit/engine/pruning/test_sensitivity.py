@@ -23,8 +23,8 @@ from worker.engine.checkpoint.load import LoadedModel
 from worker.engine.data.split import FeatureSplit
 from worker.engine.evaluate import evaluate
 from worker.engine.models.attention import attention_blocks
-from worker.engine.pruning.cutting import Scored
-from worker.engine.pruning.selection import Keep, widths_of
+from worker.engine.pruning.cutting import ScoredModel
+from worker.engine.pruning.selection import KeptHeads, widths_of
 from worker.engine.pruning.sensitivity import analyse
 from worker.engine.pruning.surgery import cut
 from worker.engine.run import Inputs, run
@@ -45,15 +45,15 @@ def split() -> FeatureSplit:
     return FeatureSplit({"input_values": inputs(SAMPLES).numpy()}, torch.arange(SAMPLES) % CLASSES)
 
 
-def analysed(dense: LoadedModel, split: FeatureSplit, **pruning: object) -> tuple[Sensitivity, list[Keep]]:
+def analysed(dense: LoadedModel, split: FeatureSplit, **pruning: object) -> tuple[Sensitivity, list[KeptHeads]]:
     """The analysis by magnitude, and every cut that was made for it."""
     given = {"preset": "paper", "target": {"attention_sparsity": 0.5}, "criterion": "magnitude", **pruning}
     spec = Pruning.model_validate(given)
     blocks = attention_blocks(dense.model, dense.model_spec, dense.widths)
-    scored = Scored(dense, score(Criterion.MAGNITUDE, blocks, observed=None, seed=0), (), None, None)
-    made: list[Keep] = []
+    scored = ScoredModel(dense, score(Criterion.MAGNITUDE, blocks, observed=None, seed=0), (), None, None)
+    made: list[KeptHeads] = []
 
-    def apply(keep: Keep) -> LoadedModel:
+    def apply(keep: KeptHeads) -> LoadedModel:
         made.append(keep)
         model = cut(dense.model, dense.model_spec, dense.widths, keep)
         return LoadedModel(model, dense.model_spec, widths_of(keep, dense.widths), dense.dtype)
@@ -147,11 +147,11 @@ def test_targets_of_other_kinds_are_analysed_by_attention_sparsity(dense: Loaded
 
 
 def test_the_samples_are_drawn_by_seed(split: FeatureSplit) -> None:
-    drawn = split.drawn(5, seed=1)
+    drawn = split.random_subset(5, seed=1)
     assert len(drawn) == 5
-    assert np.array_equal(drawn.inputs["input_values"], split.drawn(5, seed=1).inputs["input_values"])
-    assert not np.array_equal(drawn.inputs["input_values"], split.drawn(5, seed=2).inputs["input_values"])
-    assert split.drawn(SAMPLES, seed=1) is split
+    assert np.array_equal(drawn.inputs["input_values"], split.random_subset(5, seed=1).inputs["input_values"])
+    assert not np.array_equal(drawn.inputs["input_values"], split.random_subset(5, seed=2).inputs["input_values"])
+    assert split.random_subset(SAMPLES, seed=1) is split
 
 
 def prune(out: Path, samples: int | None, resume: int | None = None) -> list[EngineEvent]:

@@ -12,7 +12,7 @@ from transformers import ASTConfig, ASTForAudioClassification
 from api_schemas.results.metrics import EpochLoss
 from api_schemas.spec.recovery import Finetune
 from worker.engine.data.split import FeatureSplit
-from worker.engine.recovery import RecoverySaves, Teacher, finetune
+from worker.engine.recovery import CheckpointSettings, Teacher, finetune
 from worker.engine.tasks import Classification
 
 CLASSES, FRAMES, MELS = 3, 16, 16
@@ -64,7 +64,7 @@ def train(
     on_batch: Callable[[int, int], None] = lambda *_: None,
     projections: dict[str, nn.Linear] | None = None,
     microbatch: int | None = None,
-    saves: RecoverySaves | None = None,
+    checkpointing: CheckpointSettings | None = None,
     **changes: object,
 ) -> tuple[ASTForAudioClassification, dict[str, int], list[EpochLoss]]:
     losses: list[EpochLoss] = []
@@ -83,6 +83,6 @@ def train(
         on_epoch=losses.append,
         teacher=teacher,
         microbatch=microbatch,
-        saves=saves,
+        checkpointing=checkpointing,
     )
     return tuned, ranks, losses

@@ -20,7 +20,7 @@ from worker.engine.data import PreparedData, prepare
 from worker.engine.data.split import FeatureSplit
 from worker.engine.evaluate import answers_of
 from worker.engine.models.attention import attention_blocks, projections_by_name
-from worker.engine.pruning.selection import HeadKeep, widths_of
+from worker.engine.pruning.selection import KeptHead, widths_of
 from worker.engine.pruning.surgery import cut
 from worker.engine.recovery import Teacher, finetune
 from worker.engine.recovery.distill import attention_mismatch, distillation
@@ -181,7 +181,7 @@ def recovered(
     dense: LoadedModel, train_split: FeatureSplit, pad_value: float, distill: Distill | None, epochs: int
 ) -> nn.Module:
     """The student that is left with one head in four, after `epochs` of recovery."""
-    keep = tuple((HeadKeep(0, tuple(range(layer.qk[0])), tuple(range(layer.vo[0]))),) for layer in dense.widths.layers)
+    keep = tuple((KeptHead(0, tuple(range(layer.qk[0])), tuple(range(layer.vo[0]))),) for layer in dense.widths.layers)
     student = cut(dense.model, dense.model_spec, dense.widths, keep)
     blocks = attention_blocks(student, dense.model_spec, widths_of(keep, dense.widths))
     tuned, _ = finetune(

@@ -13,7 +13,7 @@ from transformers import ASTForAudioClassification
 
 from api_schemas.errors import ErrorCode, SecateurError
 from api_schemas.spec.recovery import Distill
-from worker.engine.data.split import FeatureSplit, Inputs, each
+from worker.engine.data.split import FeatureSplit, Inputs, map_tensors
 from worker.engine.recovery import Teacher
 from worker.engine.recovery.distill import distillation, pooled_variance
 from worker.engine.recovery.objective import Objective
@@ -46,7 +46,7 @@ def learnt(
     """Loss and gradients of one batch, without dropout, in float64 so that only a wrong formula makes a difference."""
     student = copy.deepcopy(model).double().eval()
     doubled = Teacher(copy.deepcopy(teacher.model).double(), teacher.outputs)
-    inputs, targets = each(batch[0], Tensor.double), batch[1]
+    inputs, targets = map_tensors(batch[0], Tensor.double), batch[1]
     task = Classification(several=targets.ndim == 2)
     with distillation(distill, doubled, student, task) as learning:
         loss = Objective(student, CPU, task, learning, microbatch).backward(inputs, targets)

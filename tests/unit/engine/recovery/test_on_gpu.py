@@ -11,7 +11,7 @@ from transformers import ASTForAudioClassification
 from api_schemas.errors import ErrorCode, SecateurError
 from api_schemas.spec.recovery import Distill
 from worker.engine.data.split import FeatureSplit
-from worker.engine.recovery import RecoverySaves, Teacher
+from worker.engine.recovery import CheckpointSettings, Teacher
 
 from .conftest import train
 
@@ -67,11 +67,11 @@ def test_gone_on_with_it_is_as_in_one_go(model: ASTForAudioClassification, split
             # The next saving deletes it.
             files.append(path.rename(tmp_path / f"kept-{epoch}.safetensors"))
 
-        saves = RecoverySaves(
+        checkpointing = CheckpointSettings(
             tmp_path, 1, 0.0, earlier, on_saved, lambda losses, _done, _total: resumed.append(len(losses))
         )
         start, settings = copy.deepcopy(model), {"epochs": 4, "distill": DISTILL, "microbatch": 4}
-        return train(start, split, device=CUDA, teacher=teacher_of(model), saves=saves, **settings)[0]
+        return train(start, split, device=CUDA, teacher=teacher_of(model), checkpointing=checkpointing, **settings)[0]
 
     whole = attempt(None).state_dict()
     again = attempt(files[1]).state_dict()

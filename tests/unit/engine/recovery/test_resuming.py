@@ -15,7 +15,7 @@ from transformers import ASTForAudioClassification
 from api_schemas.results.metrics import EpochLoss
 from api_schemas.spec.recovery import Augment, Distill
 from worker.engine.data.split import FeatureSplit
-from worker.engine.recovery import RecoverySaves, Teacher, training_state
+from worker.engine.recovery import CheckpointSettings, Teacher, training_state
 from worker.engine.recovery.training_state import digest_of
 
 from .conftest import train
@@ -48,7 +48,7 @@ class Attempt:
     losses: list[EpochLoss] = field(default_factory=list)
     weights: dict[str, torch.Tensor] = field(default_factory=dict)
 
-    def saves(self, folder: Path, earlier: Path | None = None, kill: int | None = None) -> RecoverySaves:
+    def checkpointing(self, folder: Path, earlier: Path | None = None, kill: int | None = None) -> CheckpointSettings:
         def on_saved(epoch: int, path: Path) -> None:
             self.saved.append((epoch, path))
             if epoch == kill:
@@ -57,9 +57,9 @@ class Attempt:
         def on_resumed(losses: Sequence[EpochLoss], done: int, total: int) -> None:
             self.resumed.append((tuple(losses), done, total))
 
-        return RecoverySaves(folder, 2, 0.0, earlier, on_saved, on_resumed)
+        return CheckpointSettings(folder, 2, 0.0, earlier, on_saved, on_resumed)
 
-    def run(self, saves: RecoverySaves | None) -> "Attempt":
+    def run(self, checkpointing: CheckpointSettings | None) -> "Attempt":
         teacher = Teacher(copy.deepcopy(self.start), OUTPUTS)
         with torch.no_grad():
             teacher.model.classifier.dense.weight.mul_(2.0)
@@ -67,7 +67,7 @@ class Attempt:
         torch.manual_seed(len(self.saved) + 77)
         settings = {"epochs": EPOCHS, "augment": Augment(), **VARIANTS[self.variant], **self.changes}
         tuned, _, self.losses = train(
-            copy.deepcopy(self.start), self.split, teacher=teacher, saves=saves,
+            copy.deepcopy(self.start), self.split, teacher=teacher, checkpointing=checkpointing,
             on_batch=lambda done, _: self.batches.append(done), **settings,
         )  # fmt: skip
         self.weights = tuned.state_dict()
@@ -89,7 +89,7 @@ def same(one: Attempt, two: Attempt) -> bool:
 
 def killed_after(epoch: int, attempted: Attempt, folder: Path) -> Path:
     with pytest.raises(Killed):
-        attempted.run(attempted.saves(folder, kill=epoch))
+        attempted.run(attempted.checkpointing(folder, kill=epoch))
     return attempted.saved[-1][1]
 
 
@@ -99,7 +99,7 @@ def test_gone_on_with_it_is_as_in_one_go(attempt: Attempts, tmp_path: Path, vari
     whole = attempt(variant).run(None)
     file = killed_after(epoch, attempt(variant), tmp_path / "first")
     again = attempt(variant)
-    again.run(again.saves(tmp_path / "second", file))
+    again.run(again.checkpointing(tmp_path / "second", file))
     assert same(again, whole)
     # Five batches an epoch. What is done is told once, and not by `on_epoch` again.
     assert again.resumed == [(tuple(whole.losses[:epoch]), epoch * 5, EPOCHS * 5)]
@@ -113,10 +113,10 @@ def test_twice_killed_is_as_in_one_go(attempt: Attempts, tmp_path: Path) -> None
     file = killed_after(1, attempt(), tmp_path)
     second = attempt()
     with pytest.raises(Killed):
-        second.run(second.saves(tmp_path, file, kill=4))
+        second.run(second.checkpointing(tmp_path, file, kill=4))
     assert [epoch for epoch, _ in second.saved] == [2, 3, 4]
     third = attempt()
-    third.run(third.saves(tmp_path, second.saved[-1][1]))
+    third.run(third.checkpointing(tmp_path, second.saved[-1][1]))
     assert same(third, whole)
     assert third.resumed[0][0] == tuple(whole.losses[:4])
 
@@ -124,7 +124,7 @@ def test_twice_killed_is_as_in_one_go(attempt: Attempts, tmp_path: Path) -> None
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_saving_changes_nothing(attempt: Attempts, tmp_path: Path, variant: str) -> None:
     silent, saving = attempt(variant).run(None), attempt(variant)
-    saving.run(saving.saves(tmp_path))
+    saving.run(saving.checkpointing(tmp_path))
     assert same(saving, silent)
     assert saving.losses == silent.losses
     # Nobody goes on after the last epoch; and one file is enough.
@@ -138,7 +138,7 @@ def test_what_others_put_there_is_not_deleted(attempt: Attempts, tmp_path: Path)
     (tmp_path / "recordings").mkdir()
     (tmp_path / "notes.txt").touch()
     saving = attempt(epochs=2)
-    saving.run(saving.saves(tmp_path))
+    saving.run(saving.checkpointing(tmp_path))
     assert {path.name for path in tmp_path.iterdir()} == {"recordings", "notes.txt", "step-2-epoch-1.safetensors"}
 
 
@@ -150,10 +150,10 @@ def test_saved_when_it_is_time(attempt: Attempts, tmp_path: Path) -> None:
     def on_saved(epoch: int, path: Path) -> None:
         saving.saved.append((epoch, path))
 
-    saves = replace(
-        saving.saves(tmp_path), seconds=60.0, on_saved=on_saved, clock=lambda: now + 8.0 * len(saving.batches)
+    checkpointing = replace(
+        saving.checkpointing(tmp_path), seconds=60.0, on_saved=on_saved, clock=lambda: now + 8.0 * len(saving.batches)
     )
-    saving.run(saves)
+    saving.run(checkpointing)
     assert [epoch for epoch, _ in saving.saved] == [2, 4, 6]
 
 
@@ -201,7 +201,7 @@ def test_a_damaged_file_is_not_used(
     file = killed_after(2, attempt(), tmp_path / "first")
     DAMAGE[damage](file)
     again = attempt()
-    again.run(again.saves(tmp_path / "second", file))
+    again.run(again.checkpointing(tmp_path / "second", file))
     assert not again.resumed
     assert again.losses == whole.losses
     assert same(again, whole)
@@ -219,8 +219,8 @@ def test_a_file_of_another_training_is_not_used(
         with torch.no_grad():
             again.start.classifier.dense.bias[0] += 1e-6
     whole = copy.deepcopy(again).run(None)
-    saves = again.saves(tmp_path / "second", file)
-    again.run(replace(saves, step=3) if other == "step" else saves)
+    checkpointing = again.checkpointing(tmp_path / "second", file)
+    again.run(replace(checkpointing, step=3) if other == "step" else checkpointing)
     assert not again.resumed
     assert same(again, whole)
     assert "it is of another training" in caplog.text
@@ -235,7 +235,7 @@ def test_a_disk_that_is_full_costs_the_file_and_not_the_job(
 
     monkeypatch.setattr(training_state, "save_file", full)
     saving = attempt()
-    saving.run(saving.saves(tmp_path))
+    saving.run(saving.checkpointing(tmp_path))
     assert same(saving, attempt().run(None))
     assert not saving.saved
     assert not list(tmp_path.iterdir())

@@ -7,7 +7,7 @@ import torch
 
 from tests.unit.engine.small import CLASSES, DENSE, HEAD_DIM, LAYERS, inputs, small_model
 from worker.engine.models.attention import SIDES, attention_blocks
-from worker.engine.pruning.selection import HeadKeep, widths_of
+from worker.engine.pruning.selection import KeptHead, widths_of
 from worker.engine.pruning.surgery import cut
 from worker.engine.scoring import Statistic
 from worker.engine.tasks import Classification
@@ -26,7 +26,7 @@ def build_case(kind: str, multi_label: bool = False, dtype=torch.float64):
             width = int(torch.randint(1, HEAD_DIM + 1, (1,), generator=generator))
             return tuple(torch.randperm(HEAD_DIM, generator=generator)[:width].sort().values.tolist())
 
-        keep = tuple(tuple(HeadKeep(h, some(), some()) for h in heads) for heads in ((0, 1, 3), (), (0, 1, 2, 3)))
+        keep = tuple(tuple(KeptHead(h, some(), some()) for h in heads) for heads in ((0, 1, 3), (), (0, 1, 2, 3)))
         assert len(keep) == LAYERS
         model = cut(loaded.model, loaded.model_spec, loaded.widths, keep)
         loaded = replace(loaded, model=model, widths=widths_of(keep, DENSE))

@@ -127,7 +127,7 @@ def test_what_is_left_of_a_head_scores_as_a_set(case, criterion):
         rests = {}
         for side in ("qk", "vo"):
             order = torch.randperm(len(scores.side(side)[h]), generator=torch.Generator().manual_seed(h)).tolist()
-            rests[side] = scores.rests(side, h, order).tolist()
+            rests[side] = scores.remaining_scores(side, h, order).tolist()
             sets = [scores.of(side, [(h, c) for c in order[gone:]]) for gone in range(len(order) + 1)]
             assert rests[side] == pytest.approx(sets, rel=1e-9, abs=1e-12 * sets[0])
         whole = scores.head_of(rests["qk"][0], rests["vo"][0])

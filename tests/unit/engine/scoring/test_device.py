@@ -28,7 +28,7 @@ class Watch(TorchDispatchMode):
 @pytest.mark.parametrize("kind", ["dense", "ragged"])
 def test_no_operator_in_the_loop_makes_the_host_read_a_number(kind):
     model, blocks, x, y = build_case(kind, dtype=torch.float32)
-    loss = Classification(several=False).own_loss(0)
+    loss = Classification(several=False).sampled_label_loss(0)
     watch = Watch()
 
     def watched():
@@ -63,6 +63,6 @@ def test_a_gpu_finds_the_same_without_waiting(kind):
             assert b.device.type == "cpu"
             assert (a - b).norm() <= 1e-3 * a.norm()
     # The same draws, in half precision, without waiting either.
-    drawn = Classification(several=False).own_loss(0)
+    drawn = Classification(several=False).sampled_label_loss(0)
     rough = observe(model, blocks, strict(), drawn, EVERYTHING, autocast=torch.bfloat16)
     assert all(torch.isfinite(t).all() for layer in rough.layers for t in tensors(layer))

@@ -11,7 +11,7 @@ from worker.engine.models.attention import attention_blocks
 from worker.engine.models.feed_forward import feed_forward_blocks
 from worker.engine.scoring import Statistic, observe
 from worker.engine.tasks import Classification
-from worker.engine.tasks.base import by_draws
+from worker.engine.tasks.base import sampled_gradient_loss
 from worker.engine.tasks.label_sampling import signs_like
 
 DRAWS = 3
@@ -46,7 +46,7 @@ def test_draws_are_what_as_many_whole_passes_see(kind, multi_label):
     neurons = feed_forward_blocks(model, KIND, widths)
 
     def loss():
-        return Classification(several=multi_label).own_loss(5)
+        return Classification(several=multi_label).sampled_label_loss(5)
 
     found = observe(model, blocks, batches(x, y), loss(), EVERYTHING, neurons=neurons, draws=DRAWS)
     repeated = (batch for batch in batches(x, y) for _ in range(DRAWS))
@@ -62,7 +62,7 @@ def test_they_are_in_every_class(tiny):
     several = [(tiny.inputs(2, seed), None) for seed in (1, 2)]
 
     def run(batches, draws):
-        loss = by_draws(lambda answers, _targets, generator: signs_like(answers, generator), 7)
+        loss = sampled_gradient_loss(lambda answers, _targets, generator: signs_like(answers, generator), 7)
         kwargs = {"neurons": neurons, "outputs": reference.answer, "draws": draws}
         return observe(dense.model, blocks, batches, loss, EVERYTHING, **kwargs)
 
@@ -73,7 +73,7 @@ def test_one_forward_pass_a_batch_and_none_of_its_graph_afterwards():
     model, blocks, x, y = build_case("dense", dtype=torch.float32)
     passes, answers, graphs = [], [], []
     model.register_forward_hook(lambda *_: passes.append(1))
-    loss = Classification(several=False).own_loss(0)
+    loss = Classification(several=False).sampled_label_loss(0)
 
     def watched(given, targets):
         answers.append(given)

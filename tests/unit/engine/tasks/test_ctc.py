@@ -73,10 +73,10 @@ def test_own_labels_are_drawn_as_the_model_would_say_them() -> None:
         expected += p * torch.outer(gradient.flatten(), gradient.flatten())
     draws = 40_000
     answers = logits.repeat(draws, 1, 1).requires_grad_()
-    (gradients,) = torch.autograd.grad(TASK.own_loss(0)(answers, None).sum(), answers)
+    (gradients,) = torch.autograd.grad(TASK.sampled_label_loss(0)(answers, None).sum(), answers)
     flat = gradients.flatten(1)
     assert (flat.T @ flat / draws - expected).abs().max() < 0.03 * expected.abs().max()
-    (again,) = torch.autograd.grad(TASK.own_loss(0)(answers, None).sum(), answers)
+    (again,) = torch.autograd.grad(TASK.sampled_label_loss(0)(answers, None).sum(), answers)
     assert torch.equal(gradients, again)
 
 

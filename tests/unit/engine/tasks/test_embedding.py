@@ -81,7 +81,7 @@ def test_draws_estimate_the_gauss_newton_matrix() -> None:
     jacobian = torch.autograd.functional.jacobian(embedding, weight).flatten(1)
     draws = 20_000
     answers = embedding(weight).repeat(draws, 1).requires_grad_()
-    (gradients,) = torch.autograd.grad(TASK.own_loss(0)(answers, None).sum(), answers)
+    (gradients,) = torch.autograd.grad(TASK.sampled_label_loss(0)(answers, None).sum(), answers)
     at_weight = gradients @ jacobian
     expected = jacobian.T @ jacobian
     assert (at_weight.T @ at_weight / draws - expected).abs().max() < 0.03 * expected.abs().max()

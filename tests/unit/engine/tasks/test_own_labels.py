@@ -56,7 +56,7 @@ def test_they_estimate_the_fisher_information_that_enumerating_labels_gives(mult
                 model, blocks, [({"input_values": x[[sample]]}, label[None])], loss_of(multi_label), {Statistic.FISHER}
             )
             expected += chance * one.layers[0].fisher.vo / 2
-    loss = Classification(several=multi_label).own_loss(0)
+    loss = Classification(several=multi_label).sampled_label_loss(0)
     batches = (({"input_values": x.repeat(100, 1, 1)}, None) for _ in range(times // 100))
     drawn = observe(model, blocks, batches, loss, {Statistic.FISHER}).layers[0].fisher.vo
     assert (drawn - expected).norm() / expected.norm() < 0.1
@@ -87,7 +87,7 @@ def test_the_same_seed_draws_the_same_and_needs_no_further_forward_pass():
     model.register_forward_hook(lambda *_: passes.append(1))
 
     def run(seed):
-        loss = Classification(several=False).own_loss(seed)
+        loss = Classification(several=False).sampled_label_loss(seed)
         found = observe(model, blocks, [({"input_values": x}, None)] * 2, loss, {Statistic.FISHER})
         return found.layers[0].fisher.vo
 

@@ -71,7 +71,7 @@ def test_error_rates_are_of_what_the_model_writes_by_itself() -> None:
 def test_own_labels_leave_padding_alone() -> None:
     answers = torch.randn(2, 3, 8, generator=torch.Generator().manual_seed(0)).requires_grad_()
     targets = torch.tensor([[4, 5, 1], [4, -100, -100]])
-    (gradient,) = torch.autograd.grad(TASK.own_loss(0)(answers, targets).sum(), answers)
+    (gradient,) = torch.autograd.grad(TASK.sampled_label_loss(0)(answers, targets).sum(), answers)
     assert gradient[0].abs().sum(-1).min() > 0
     assert gradient[1, 0].abs().sum() > 0
     assert not gradient[1, 1:].any()

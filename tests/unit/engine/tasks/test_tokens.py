@@ -68,7 +68,7 @@ def test_own_labels_have_the_covariance_that_enumerating_them_gives() -> None:
         (gradient,) = torch.autograd.grad(TASK.loss(answers, torch.tensor([[first, -100, last]])).sum(), answers)
         expected += p[0, first] * p[2, last] * torch.outer(gradient.flatten(), gradient.flatten())
     answers = logits.repeat(draws, 1, 1).requires_grad_()
-    (gradients,) = torch.autograd.grad(TASK.own_loss(0)(answers, counts.repeat(draws, 1)).sum(), answers)
+    (gradients,) = torch.autograd.grad(TASK.sampled_label_loss(0)(answers, counts.repeat(draws, 1)).sum(), answers)
     flat = gradients.flatten(1)
     assert (flat.T @ flat / draws - expected).abs().max() < 0.02 * expected.abs().max()
     assert not gradients[:, 1].any()

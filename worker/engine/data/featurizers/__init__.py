@@ -5,11 +5,11 @@ from pathlib import Path
 
 from api_schemas.enums import Head, Modality
 from worker.engine.data.featurizers.ast_features import AstFeatures
-from worker.engine.data.featurizers.audio import Clips, Extractor
+from worker.engine.data.featurizers.audio import AudioFeaturizer, Extractor
 from worker.engine.data.featurizers.base import Featurizer
-from worker.engine.data.featurizers.images import Images
+from worker.engine.data.featurizers.images import ImageFeaturizer
 from worker.engine.data.featurizers.spectrograms import ClapFeatures, WhisperFeatures
-from worker.engine.data.featurizers.texts import Texts
+from worker.engine.data.featurizers.texts import TextFeaturizer
 from worker.engine.data.featurizers.waveforms import Waveforms
 from worker.engine.data.settings import read_config
 
@@ -28,9 +28,9 @@ def featurizer_for(model_dir: Path, modality: Modality, head: Head) -> Featurize
     """The featurizer of a checkpoint's folder. Raises CONFIG_INVALID or CODE_REFUSED for settings that cannot be used."""
     match modality:
         case Modality.IMAGE:
-            return Images(model_dir)
+            return ImageFeaturizer(model_dir)
         case Modality.TEXT:
-            return Texts(model_dir, words=head is Head.TOKEN_CLASSIFICATION)
+            return TextFeaturizer(model_dir, words=head is Head.TOKEN_CLASSIFICATION)
         case Modality.AUDIO:
             extractor = _EXTRACTORS.get(str(read_config(model_dir).get("model_type")), Waveforms)(model_dir)
-            return Clips(extractor, whole=head in (Head.CTC, Head.SEQUENCE_TO_SEQUENCE))
+            return AudioFeaturizer(extractor, whole=head in (Head.CTC, Head.SEQUENCE_TO_SEQUENCE))

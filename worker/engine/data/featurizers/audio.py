@@ -43,7 +43,7 @@ class Extractor(Protocol):
         """float32 [B, …], or B arrays [samples] where clips keep their lengths."""
 
 
-class Clips:
+class AudioFeaturizer:
     """The featurizer of audio. `whole`: clips that are longer than the model's input are refused, and not cut."""
 
     def __init__(self, extractor: Extractor, *, whole: bool) -> None:

@@ -25,7 +25,7 @@ _SIZE_KEYS = ("size", "crop_size", "pad_size")
 Pixels = NDArray[np.float32]
 
 
-class Images:
+class ImageFeaturizer:
     """The featurizer of images: pixel_values float32 [channels, height, width]."""
 
     pad_value = 0.0

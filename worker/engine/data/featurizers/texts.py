@@ -26,7 +26,7 @@ MAX_POSITIONS = 2**20
 Ids = NDArray[np.int64]
 
 
-class Texts:
+class TextFeaturizer:
     """The featurizer of text: input_ids int64 [tokens]. `words`: rows are lists of words instead."""
 
     pad_value = 0.0
