@@ -34,7 +34,7 @@ from worker.engine.latency.timing import inputs_of
 from worker.engine.pruning import calibration
 from worker.engine.pruning.compensation import RIDGE, UNPRUNED_RIDGE, Ridges, refit_outputs
 from worker.engine.pruning.cutting import Cutting, ScoredModel
-from worker.engine.pruning.targets import choose
+from worker.engine.pruning.targets import selection_for
 from worker.engine.runtime.progress import Reporter
 
 SHARES = (0.25, 0.5, 0.75, 0.9)
@@ -139,7 +139,9 @@ def by_ridge(bench: Bench) -> Iterator[Row]:
             scored, pruning = bench.scored(cutting), cutting.spec.pruning
             assert scored.samples is not None
             widths, shape = scored.loaded.widths, bench.setup.described.shape
-            kept = choose(scored.scores, widths, shape, pruning, share=pruning.target.share, neurons=scored.neurons)
+            kept = selection_for(
+                scored.scores, widths, shape, pruning, share=pruning.target.share, neurons=scored.neurons
+            )
             smaller = cutting.apply(scored, kept, refit=False)
             batches = calibration.batches(scored.samples, bench.setup.device)
             refit_outputs(scored.loaded, smaller, (inputs for inputs, _ in batches), ridges)

@@ -35,7 +35,7 @@ from worker.engine.data.split import Inputs
 from worker.engine.latency.timing import forward, timing_mode
 from worker.engine.models.model_spec import ModelSpec, build, move_model
 from worker.engine.pruning.surgery import cut
-from worker.engine.pruning.targets import choose
+from worker.engine.pruning.targets import selection_for
 from worker.engine.scoring import LayerScores, NeuronScores
 
 SPARSITY = 0.5
@@ -116,7 +116,7 @@ def contestants(
     scores, neurons = uneven_scores(dense_widths, seed=0), uneven_neurons(dense_widths, seed=0)
     for name, asked in cuts.items():
         pruning = Pruning.model_validate({"preset": "paper", "criterion": "random", **asked})
-        kept = choose(scores, dense_widths, described, pruning, share=SPARSITY, neurons=neurons)
+        kept = selection_for(scores, dense_widths, described, pruning, share=SPARSITY, neurons=neurons)
         widths = kept.widths(dense_widths)
         promise = accounting.total_flops(described, dense_widths) / accounting.total_flops(described, widths)
         model = cut(dense, kind, dense_widths, kept.heads, kept.neurons)

@@ -15,7 +15,7 @@ from benchmarks.families.reference import dense, shape_of
 from benchmarks.latency import timed, uneven_scores
 from checkpoints.sizes import accounting
 from worker.engine.pruning.surgery import cut
-from worker.engine.pruning.targets import choose
+from worker.engine.pruning.targets import selection_for
 from worker.engine.scoring import LayerScores, NeuronScores
 
 EQUAL = {"granularity": "per_head", "scope": "local", "balance": "equal"}
@@ -59,7 +59,7 @@ def speeds(example: Example) -> tuple[float, list[Speed]]:
     models, promises = [], []
     for asked in CUTS.values():
         pruning = Pruning.model_validate({"criterion": "random", "basis": "native", **asked})
-        kept = choose(
+        kept = selection_for(
             uneven_scores(whole.widths, 0), whole.widths, shape, pruning,
             share=pruning.target.share, neurons=uneven_neurons(whole.widths, 0),
         )  # fmt: skip

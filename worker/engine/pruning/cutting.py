@@ -19,7 +19,7 @@ from worker.engine.models.model_spec import move_model
 from worker.engine.pruning import calibration, compensation, principal
 from worker.engine.pruning.selection import Selection
 from worker.engine.pruning.surgery import cut
-from worker.engine.pruning.targets import choose
+from worker.engine.pruning.targets import selection_for
 from worker.engine.runtime.determinism import step_seed
 from worker.engine.runtime.progress import Reporter
 from worker.engine.scoring import (
@@ -156,7 +156,7 @@ class Cutting:
     def prune(self, scored: ScoredModel, share: float) -> tuple[LoadedModel, Selection]:
         """The model with `share` of the original gone, in the target's unit, and what it kept of `scored`."""
         loaded = scored.loaded
-        kept = choose(
+        kept = selection_for(
             scored.scores,
             loaded.widths,
             self.described.shape,

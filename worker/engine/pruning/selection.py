@@ -116,7 +116,7 @@ def _equal_counts(candidates: Iterable[Structure], amount: float) -> list[Struct
 
 
 class Ranking:
-    """Structures of a model as it is now, scored once; `keep` may be asked for any share, any number of times.
+    """Structures of a model as it is now, scored once; `heads` may be asked for any share, any number of times.
 
     Args:
         scores: one a layer, of the model's present channels.
@@ -152,14 +152,14 @@ class Ranking:
         else:
             self._structures = structures(widths, scores, shape, unit, pruning, self._included)
 
-    def keep(self, share: float) -> KeptHeads:
+    def heads(self, share: float) -> KeptHeads:
         """The heads and channels that stay once `share` of what the original had is gone, to the nearest structure."""
-        return without(self._widths, self._chosen(share))
+        return remaining_heads(self._widths, self._chosen(share))
 
-    def kept(self, share: float) -> tuple[KeptHeads, Neurons]:
+    def heads_and_neurons(self, share: float) -> tuple[KeptHeads, Neurons]:
         """The same and, of the same choice, the neurons that stay: all, where attention alone is cut, or a share of its own."""
         chosen = self._chosen(share)
-        return without(self._widths, chosen), without_neurons(self._widths, chosen)
+        return remaining_heads(self._widths, chosen), remaining_neurons(self._widths, chosen)
 
     def neurons(self, share: float) -> Neurons:
         """The neurons that stay once `share` of what the original's feed-forward blocks had is gone, and they alone are cut."""
@@ -168,12 +168,12 @@ class Ranking:
         rankings = [(number,) for number in self._cut_neurons] if everywhere else [self._cut_neurons]
         if pruning.layout is Layout.STOCK:
             chosen = _equal_counts(self._of_neurons, self._neuron_budget(share, self._cut_neurons))
-            return without_neurons(self._widths, chosen)
+            return remaining_neurons(self._widths, chosen)
         chosen = []
         for numbers in rankings:
             members = [structure for structure in self._of_neurons if structure.layer in numbers]
             chosen += _nearest(members, self._neuron_budget(share, numbers))
-        return without_neurons(self._widths, chosen)
+        return remaining_neurons(self._widths, chosen)
 
     def _neuron_budget(self, share: float, numbers: Sequence[int]) -> float:
         part = self._unit.original(numbers, "neuron") / self._unit.original(self._cut_neurons, "neuron")
@@ -217,10 +217,10 @@ def select(
     scores: Sequence[LayerScores], widths: AttentionWidths, shape: ModelShape, pruning: Pruning, *, share: float
 ) -> KeptHeads:
     """The channels that stay once `share` of the ORIGINAL model is gone, in the target's unit: see Ranking."""
-    return Ranking(scores, widths, shape, pruning).keep(share)
+    return Ranking(scores, widths, shape, pruning).heads(share)
 
 
-def without_neurons(widths: AttentionWidths, chosen: Iterable[Structure]) -> Neurons:
+def remaining_neurons(widths: AttentionWidths, chosen: Iterable[Structure]) -> Neurons:
     """The neurons that stay when the chosen structures leave."""
     gone: dict[int, set[int]] = defaultdict(set)
     for structure in chosen:
@@ -231,7 +231,7 @@ def without_neurons(widths: AttentionWidths, chosen: Iterable[Structure]) -> Neu
     )
 
 
-def without(widths: AttentionWidths, chosen: Iterable[Structure]) -> KeptHeads:
+def remaining_heads(widths: AttentionWidths, chosen: Iterable[Structure]) -> KeptHeads:
     """What stays when the chosen structures leave."""
     gone: dict[tuple[int, str], set[tuple[int, int]]] = defaultdict(set)
     for structure in chosen:

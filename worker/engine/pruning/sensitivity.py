@@ -47,7 +47,7 @@ def analyse(
         block = shape.attention[layer]
         whole = accounting.layer_parameters(block, widths.layers[layer])
         measured: dict[KeptHeads, Scores] = {}
-        keeps = [ranking.keep(share * whole / everything) for share in SENSITIVITY_SHARES]
+        keeps = [ranking.heads(share * whole / everything) for share in SENSITIVITY_SHARES]
         for number, keep in enumerate(keeps, start=1):
             if keep not in measured:
                 measured[keep] = evaluate(apply(keep))

@@ -38,7 +38,7 @@ def check_latency(latency: LatencyModel, shape: ModelShape, pruning: Pruning) ->
         )
 
 
-def choose(
+def selection_for(
     scores: Sequence[LayerScores],
     widths: AttentionWidths,
     shape: ModelShape,
@@ -58,7 +58,7 @@ def choose(
     """
     kind = pruning.target.kind
     if pruning.joint_parts:
-        return Selection(*Ranking(scores, widths, shape, pruning, neurons=neurons).kept(share))
+        return Selection(*Ranking(scores, widths, shape, pruning, neurons=neurons).heads_and_neurons(share))
     if kind is not TargetKind.LATENCY:
         heads, stay = keep_all(widths), all_neurons(widths)
         if Part.ATTENTION in pruning.cuts:
@@ -98,7 +98,7 @@ def _nearest_latency(
     distance = abs(latency.saved(widths) - saved)
     while high - low > channel / 2:
         middle = (low + high) / 2
-        keep = ranking.keep(middle)
+        keep = ranking.heads(middle)
         found = latency.saved(widths_of(keep, widths))
         if abs(found - saved) < distance:
             best, distance = keep, abs(found - saved)

@@ -20,7 +20,7 @@ from worker.engine.models.feed_forward import all_neurons, compose_neurons, feed
 from worker.engine.pruning.compensation import RIDGE, Ridges, fold_neurons, refit_outputs
 from worker.engine.pruning.selection import Selection, keep_all
 from worker.engine.pruning.surgery import cut
-from worker.engine.pruning.targets import choose, neurons_met
+from worker.engine.pruning.targets import neurons_met, selection_for
 from worker.engine.scoring import Statistic, observe, score, score_neurons
 
 SHAPE = small_shape().model_copy(update={"other_flops": 10_000, "other_parameters": 1_000})
@@ -160,7 +160,7 @@ def chosen(spec, share=None):
     seen = observed(loaded)
     attention = score(spec.criterion, attention_blocks(loaded.model, KIND, DENSE), observed=seen)
     neurons = score_neurons(spec.criterion, blocks_of(loaded), seen.neurons)
-    kept = choose(attention, DENSE, SHAPE, spec, share=share or spec.target.share, neurons=neurons)
+    kept = selection_for(attention, DENSE, SHAPE, spec, share=share or spec.target.share, neurons=neurons)
     return kept, attention, neurons
 
 

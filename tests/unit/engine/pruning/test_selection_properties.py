@@ -100,7 +100,7 @@ def test_a_larger_target_takes_the_same_and_more(data):
     shares = sorted(data.draw(st.lists(st.floats(0, 1), min_size=2, max_size=4)))
     kind, seed = data.draw(st.sampled_from(KINDS)), data.draw(st.integers(0, 50))
     ranking = Ranking(drawn_scores(seed=seed, kind=kind), DENSE, SHAPE, spec)
-    kept = [channels(ranking.keep(share)) for share in shares]
+    kept = [channels(ranking.heads(share)) for share in shares]
     assert all(more <= less for less, more in itertools.pairwise(kept))
 
 

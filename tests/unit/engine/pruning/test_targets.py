@@ -27,7 +27,7 @@ from tests.unit.engine.pruning.selecting import (
 from worker.engine.latency.table import LatencyModel, LatencyTable, read_latency_table, write_latency_table
 from worker.engine.models import head_groups
 from worker.engine.pruning.selection import Ranking, keep_all, select, widths_of
-from worker.engine.pruning.targets import check_latency, choose, requested_sparsity, target_met
+from worker.engine.pruning.targets import check_latency, requested_sparsity, selection_for, target_met
 
 TABLE = LatencyTable(
     batch_size=1,
@@ -94,9 +94,9 @@ def test_latency_is_met_to_the_nearest_structure(data):
     share = data.draw(st.floats(0.05, 0.6))
     spec = pruning(share, "latency", granularity=granularity, scope=scope, min_heads=0)
     scores = drawn_scores(seed=seed)
-    keep = choose(scores, DENSE, SHAPE, spec, share=share / 2, latency=MODEL).heads
+    keep = selection_for(scores, DENSE, SHAPE, spec, share=share / 2, latency=MODEL).heads
     ranking = Ranking(scores, DENSE, SHAPE, spec, TargetKind.ATTENTION_SPARSITY)
-    saved = [MODEL.saved(widths_of(ranking.keep(step / 200), DENSE)) for step in range(201)]
+    saved = [MODEL.saved(widths_of(ranking.heads(step / 200), DENSE)) for step in range(201)]
     achieved = MODEL.saved(widths_of(keep, DENSE))
     crossed = [abs(b - a) for a, b in pairwise(saved) if min(a, b) <= share / 2 <= max(a, b)]
     assert abs(achieved - share / 2) <= max(crossed) / 2 + 0.005
@@ -104,8 +104,8 @@ def test_latency_is_met_to_the_nearest_structure(data):
 
 def test_latency_counts_from_the_original_in_later_steps():
     spec = pruning(0.5, "latency", granularity="per_head")
-    first = widths_of(choose(drawn_scores(), DENSE, SHAPE, spec, share=0.2, latency=MODEL).heads, DENSE)
-    second = widths_of(choose(drawn_scores(first, 1), first, SHAPE, spec, share=0.4, latency=MODEL).heads, DENSE)
+    first = widths_of(selection_for(drawn_scores(), DENSE, SHAPE, spec, share=0.2, latency=MODEL).heads, DENSE)
+    second = widths_of(selection_for(drawn_scores(first, 1), first, SHAPE, spec, share=0.4, latency=MODEL).heads, DENSE)
     assert MODEL.saved(first) == pytest.approx(0.2, abs=0.03)
     assert MODEL.saved(second) == pytest.approx(0.4, abs=0.03)
     assert all(max(after.qk) <= max(before.qk) for before, after in zip(first.layers, second.layers, strict=True))
@@ -124,14 +124,14 @@ def test_latency_out_of_reach_is_refused_with_the_maximum_on_this_worker():
 def test_a_latency_nearer_to_nothing_is_refused():
     spec = pruning(0.001, "latency", granularity="entire_head", scope="local")
     with pytest.raises(SecateurError, match="nearer to removing nothing") as caught:
-        choose(drawn_scores(), DENSE, SHAPE, spec, share=0.001, latency=MODEL)
+        selection_for(drawn_scores(), DENSE, SHAPE, spec, share=0.001, latency=MODEL)
     assert caught.value.code == "sparsity_out_of_reach"
 
 
 @pytest.mark.parametrize("kind", COUNTED)
 def test_counted_targets_need_no_table_and_say_what_was_met(kind):
     spec = pruning(0.1, kind, granularity="ragged")
-    keep = choose(drawn_scores(), DENSE, SHAPE, spec, share=0.1).heads
+    keep = selection_for(drawn_scores(), DENSE, SHAPE, spec, share=0.1).heads
     assert keep == select(drawn_scores(), DENSE, SHAPE, spec, share=0.1)
     left = widths_of(keep, DENSE)
     met = target_met(SHAPE, spec, 0.1, left)
@@ -167,10 +167,10 @@ def test_latency_met_is_the_time_that_was_measured():
     assert (met.kind, met.requested, met.achieved) == ("latency", 0.3, pytest.approx(0.4))
     assert requested_sparsity(SHAPE, spec, 0.3, DENSE) == 0
     with pytest.raises(ValueError, match="table"):
-        choose(drawn_scores(), DENSE, SHAPE, spec, share=0.3)
+        selection_for(drawn_scores(), DENSE, SHAPE, spec, share=0.3)
 
 
 def test_a_step_may_cut_nothing_where_the_next_is_to():
     """A first step of a tiny share is not the target: it is not refused."""
     spec = pruning(0.5, "latency", granularity="entire_head", scope="local")
-    assert choose(drawn_scores(), DENSE, SHAPE, spec, share=0.001, latency=MODEL).heads == keep_all(DENSE)
+    assert selection_for(drawn_scores(), DENSE, SHAPE, spec, share=0.001, latency=MODEL).heads == keep_all(DENSE)
