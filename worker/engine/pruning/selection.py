@@ -124,7 +124,7 @@ class Ranking:
         shape: of the ORIGINAL model: what shares are of.
         included: the attentions that may be cut; by default those that the spec does not leave out.
         neurons: scores of the feed-forward blocks, where these are cut.
-        kind: what shares count; the target's own by default. Latency is none: latency_table.py turns it into another.
+        kind: what shares count; the target's own by default. Latency is none: targets.py turns it into another.
 
     Raises ValueError for a granularity that needs heads of equal width where they differ, and for latency.
     """

@@ -1,6 +1,6 @@
 """Targets in their own unit: which channels stay at a share of it, and what was met.
 
-Parameters and FLOPs are counted, so selection meets them directly. Latency is looked up (latency_table.py): the attention
+Parameters and FLOPs are counted, so selection meets them directly. Latency is looked up (latency/table.py): the attention
 sparsity whose selection has the latency nearest to the target's is found by bisection.
 """
 

@@ -21,7 +21,7 @@ Loss = Callable[[Tensor, Any], Tensor]
 
 Draw = Callable[[Tensor, Any, torch.Generator], Tensor]
 """(answers, targets, generator) -> one draw a sample of a gradient at the answers, with the mean (0) and covariance that labels
-drawn from the model's own distribution would give; see `draws`."""
+drawn from the model's own distribution would give; see label_sampling.py."""
 
 Decode = Callable[[Sequence[int]], str]
 """Label ids, as they are and without padding, to text; special tokens give none."""
@@ -35,10 +35,10 @@ def logits_of(model: nn.Module, inputs: Inputs) -> Tensor:
 
 def sampled_gradient_loss(draw: Draw, seed: int) -> Loss:
     """A loss whose gradient at the answers is a draw: no further forward pass, whatever the answers."""
-    draws = LabelGenerators(seed)
+    generators = LabelGenerators(seed)
 
     def drawn(answers: Tensor, targets: Any) -> Tensor:
-        gradient = draw(answers.detach(), targets, draws.generator(answers.device))
+        gradient = draw(answers.detach(), targets, generators.generator(answers.device))
         return (answers * gradient.to(answers.dtype)).flatten(1).sum(1)
 
     return drawn

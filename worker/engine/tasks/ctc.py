@@ -62,11 +62,11 @@ class Ctc(Task):
         Each frame's id is drawn from its softmax and the path is collapsed. That is exact: frames are independent given the
         input, and p(text) is by definition the probability of all paths that collapse to it.
         """
-        draws = LabelGenerators(seed)
+        generators = LabelGenerators(seed)
 
         def drawn(answers: Tensor, _targets: object) -> Tensor:
             p_BTV = answers.detach().float().softmax(-1)
-            path_N = torch.multinomial(p_BTV.flatten(0, 1), 1, generator=draws.generator(answers.device))
+            path_N = torch.multinomial(p_BTV.flatten(0, 1), 1, generator=generators.generator(answers.device))
             return self.loss(answers, collapsed(path_N.view(p_BTV.shape[:2]), self.blank))
 
         return drawn
