@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from benchmarks.families import reference
-from benchmarks.families.tiny import MODELS
+from benchmarks.families.tiny_models import MODELS
 from worker.engine.models.model_spec import build, move_model
 
 every = pytest.mark.parametrize("tiny", MODELS, ids=lambda tiny: tiny.id)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from benchmarks.families import reference
-from benchmarks.families.tiny import MODELS as CLASSES
+from benchmarks.families.tiny_models import MODELS as CLASSES
 from tests.unit.engine.scoring.reference import EVERYTHING, MODELS, SAMPLES, batches, build_case
 from tests.unit.engine.small import DENSE, KIND
 from worker.engine.models.attention import attention_blocks
