@@ -9,13 +9,13 @@ import torch
 from safetensors.torch import load_file
 
 from api_schemas.enums import Head
-from api_schemas.results.events import DataReady, EngineEvent, Finished, StepDone
-from api_schemas.results.metrics import Scores, StepMetrics
+from api_schemas.results.events import DataReady, EngineEvent, Finished
+from api_schemas.results.metrics import Scores
 from api_schemas.spec.job import EngineSpec
 from checkpoints.families import FAMILIES
 from tests.families.folders import ARCHITECTURES, data_folder, model_folder
 from tests.families.fresh_process import PIPELINES, check_pipeline
-from worker.engine.run import Inputs, run
+from tests.support.jobs.engine import run_job, steps_of
 
 METRICS: Mapping[Head, str] = {
     Head.CLASSIFICATION: "accuracy",
@@ -47,14 +47,7 @@ def spec_for(name: str) -> EngineSpec:
 
 
 def job(name: str, out: Path, resume: int | None = None) -> list[EngineEvent]:
-    said: list[EngineEvent] = []
-    where = Inputs(model_folder(name), data_folder(name), out, out / "cache", device="cpu", threads=1, resume=resume)
-    run(where, spec_for(name), said.append)
-    return said
-
-
-def steps_of(said: list[EngineEvent]) -> list[StepMetrics]:
-    return [event.metrics for event in said if isinstance(event, StepDone)]
+    return run_job(out, spec_for(name), model=model_folder(name), data=data_folder(name), resume=resume)
 
 
 def measured(scores: Scores) -> set[str]:

@@ -1,4 +1,4 @@
-"""The engine as a program: folders and a spec in, events and step folders out; the same bytes every time."""
+"""The engine from inputs to steps, in this process and as a program: events and step folders, the same bytes every time."""
 
 import json
 import os
@@ -13,6 +13,7 @@ from sklearn.metrics import accuracy_score
 
 from api_schemas.results.events import ENGINE_EVENT
 from tests.support.checkpoints.tiny import tiny_data, tiny_model
+from tests.support.jobs.engine import failed_job, identity, run_job, steps_of
 from worker.engine.checkpoint.load import load_original
 
 TWO_STEPS = {
@@ -29,11 +30,12 @@ TWO_STEPS = {
 }
 
 
-def start(out: Path, spec: dict, *options: str, data: Path | None = None, model: Path | None = None):
+def start(out: Path, spec: dict, *options: str):
+    """The program."""
     out.mkdir(parents=True, exist_ok=True)
     (out / "spec.json").write_text(json.dumps(spec))
     command = [
-        sys.executable, "-m", "worker.engine", "--model", str(model or tiny_model()), "--data", str(data or tiny_data()),
+        sys.executable, "-m", "worker.engine", "--model", str(tiny_model()), "--data", str(tiny_data()),
         "--spec", str(out / "spec.json"), "--out", str(out), "--threads", "1", "--device", "cpu", *options,
     ]  # fmt: skip
     return subprocess.run(
@@ -45,19 +47,10 @@ def events(run):
     return [ENGINE_EVENT.validate_json(line) for line in run.stdout.splitlines()]
 
 
-def identity(folder: Path) -> dict[str, bytes]:
-    """The files of the identity promise: weights, exports, configs, code."""
-    names = ("model.safetensors", "model.onnx", "model.int8.onnx", "config.json", "pruning.json", "preprocessor_config.json",
-             "modeling_pruned.py", "configuration_pruned.py")  # fmt: skip
-    return {name: (folder / name).read_bytes() for name in names if (folder / name).exists()}
-
-
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     out = tmp_path_factory.mktemp("run")
-    run = start(out, TWO_STEPS)
-    assert run.returncode == 0, run.stderr
-    return out, events(run)
+    return out, run_job(out, TWO_STEPS, figures=True)
 
 
 def test_says_what_it_does_in_order(finished):
@@ -156,7 +149,7 @@ def test_the_accuracy_in_the_record_is_that_of_the_downloaded_file(finished):
 
 
 def test_same_inputs_same_bytes_and_resume_changes_nothing(finished, tmp_path):
-    """Taken up after step 1, in another folder and process, step 2 comes out bit for bit as in one go."""
+    """Taken up after step 1 by the program, in another folder, step 2 comes out bit for bit as in one go here."""
     out, _ = finished
     (tmp_path / "step-1").mkdir()
     for path in (out / "step-1").iterdir():
@@ -173,8 +166,7 @@ def test_another_seed_is_another_result(finished, tmp_path):
     out, _ = finished
     spec = {**TWO_STEPS, "seed": 4, "exports": []}
     spec["pruning"] = {**TWO_STEPS["pruning"], "target": {"attention_sparsity": 0.25}, "schedule": {"steps": 1}}
-    run = start(tmp_path, spec)
-    assert run.returncode == 0, run.stderr
+    run_job(tmp_path, spec)
     assert identity(tmp_path / "step-1")["model.safetensors"] != identity(out / "step-1")["model.safetensors"]
 
 
@@ -188,10 +180,8 @@ def test_one_shot_without_recovery_in_a_stock_layout(tmp_path, granularity):
         "finetune": None,
         "evaluate": {"latency_batch_sizes": [], "latency_runs": 5},
     }  # fmt: skip
-    run = start(tmp_path, spec)
-    assert run.returncode == 0, run.stderr
+    last = steps_of(run_job(tmp_path, spec))[-1]
     assert not list((tmp_path / "step-1").glob("*.py"))
-    last = [event.metrics for event in events(run) if event.type == "step"][-1]
     assert last.stock_layout
     # Which heads of the original are left, a stock configuration does not say, and the metrics do.
     kept = json.loads((tmp_path / "step-1" / "pruning.json").read_text())["kept"]
@@ -211,8 +201,7 @@ def test_kept_channels_are_counted_in_the_original_model(tmp_path):
         "finetune": None,
         "evaluate": {"latency_batch_sizes": [], "latency_runs": 5},
     }  # fmt: skip
-    run = start(tmp_path, spec)
-    assert run.returncode == 0, run.stderr
+    run_job(tmp_path, spec)
     before = load_original(tiny_model()).model.state_dict()
     after = load_file(tmp_path / "step-2" / "model.safetensors")
     kept = json.loads((tmp_path / "step-2" / "pruning.json").read_text())["kept"]
@@ -223,15 +212,8 @@ def test_kept_channels_are_counted_in_the_original_model(tmp_path):
             assert torch.equal(after[f"{name}.{side}_proj.weight"], before[f"{name}.{side}_proj.weight"][rows])
 
 
-def failure(run):
-    assert run.returncode == 1
-    last = events(run)[-1]
-    assert last.type == "failed"
-    return last
-
-
 def test_out_of_reach_fails_with_the_maximum(tmp_path):
-    failed = failure(start(tmp_path, {"pruning": {"preset": "paper", "target": {"attention_sparsity": 0.9}}}))
+    failed = failed_job(tmp_path, {"pruning": {"preset": "paper", "target": {"attention_sparsity": 0.9}}})
     assert failed.code == "sparsity_out_of_reach"
     assert "0.7" in failed.detail
 
@@ -245,21 +227,24 @@ def test_labels_the_checkpoint_does_not_know_fail_with_both_lists(tmp_path):
     config["id2label"] = {key: f"word{key}" for key in config["id2label"]}
     config["label2id"] = {name: int(key) for key, name in config["id2label"].items()}
     (model / "config.json").write_text(json.dumps(config))
-    failed = failure(start(tmp_path / "out", TWO_STEPS, model=model))
+    failed = failed_job(tmp_path / "out", TWO_STEPS, model=model)
     assert failed.code == "labels_mismatch"
     assert "word0" in failed.model_dump_json()
     assert "faro" in failed.model_dump_json()
 
 
 def test_a_spec_that_is_wrong_fails_before_torch_is_loaded(tmp_path):
-    failed = failure(start(tmp_path, {"pruning": {"target": {"attention_sparsity": 2}}}))
+    run = start(tmp_path, {"pruning": {"target": {"attention_sparsity": 2}}})
+    assert run.returncode == 1
+    failed = events(run)[-1]
+    assert failed.type == "failed"
     assert failed.code == "invalid_request"
     assert failed.errors[0].pointer == "/pruning/target/attention_sparsity"
 
 
 def test_an_empty_dataset_fails(tmp_path):
     (tmp_path / "data").mkdir()
-    failed = failure(start(tmp_path / "out", TWO_STEPS, data=tmp_path / "data"))
+    failed = failed_job(tmp_path / "out", TWO_STEPS, data=tmp_path / "data")
     assert failed.code == "dataset_empty"
 
 

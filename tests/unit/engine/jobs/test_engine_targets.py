@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.engine.jobs.test_engine import events, identity, start
+from tests.support.jobs.engine import failed_job, identity, run_job, steps_of
 from worker.engine.latency.table import LATENCY_FILE
 
 QUICK = {"latency_batch_sizes": [1], "latency_runs": 5, "sensitivity_samples": None}
@@ -26,8 +26,7 @@ def test_without_training_best_keeps_what_the_papers_method_loses(tmp_path: Path
                         "calibration": {"split": "train", "samples": 256}},
             "finetune": None, "evaluate": QUICK,
         }  # fmt: skip
-        run = start(tmp_path / preset, spec)
-        assert run.returncode == 0, run.stderr
+        run_job(tmp_path / preset, spec)
         reached[preset] = _accuracy(tmp_path / preset, 1)
         dense = _accuracy(tmp_path / preset, 0)
     assert reached["best"] > reached["paper"]
@@ -41,14 +40,11 @@ def test_best_in_steps_resumes_to_the_same_bytes(tmp_path: Path) -> None:
         "finetune": {"epochs": 1}, "evaluate": {**QUICK, "sensitivity_samples": 16}, "seed": 5,
     }  # fmt: skip
     whole, resumed = tmp_path / "whole", tmp_path / "resumed"
-    run = start(whole, spec)
-    assert run.returncode == 0, run.stderr
-    resumed.mkdir()
+    said = run_job(whole, spec)
     shutil.copytree(whole / "step-1", resumed / "step-1")
-    again = start(resumed, spec, "--resume", "1")
-    assert again.returncode == 0, again.stderr
+    run_job(resumed, spec, resume=1)
     assert identity(whole / "step-2") == identity(resumed / "step-2")
-    achieved = [event.metrics.achieved_sparsity for event in events(run) if event.type == "step"]
+    achieved = [metrics.achieved_sparsity for metrics in steps_of(said)]
     assert achieved == pytest.approx([0.0, 0.9 * (1 - 0.5**3), 0.9], abs=0.01)
 
 
@@ -58,9 +54,8 @@ def test_recovery_that_does_harm_is_not_kept_where_the_spec_says_so(tmp_path: Pa
     harm = {"epochs": 1, "learning_rate": 0.05}
     found = {}
     for name, finetune in (("none", None), ("always", harm), ("better", {**harm, "only_if_better": True})):
-        run = start(tmp_path / name, {"pruning": pruning, "finetune": finetune, "evaluate": QUICK})
-        assert run.returncode == 0, run.stderr
-        found[name] = [event.metrics for event in events(run) if event.type == "step"][-1]
+        spec = {"pruning": pruning, "finetune": finetune, "evaluate": QUICK}
+        found[name] = steps_of(run_job(tmp_path / name, spec))[-1]
     none, always, better = found["none"], found["always"], found["better"]
     assert always.validation.accuracy < none.validation.accuracy
     assert always.rejected_recovery is None
@@ -82,9 +77,7 @@ def test_a_latency_target_is_looked_up_in_one_table_also_after_resuming(tmp_path
         "finetune": None, "evaluate": QUICK,
     }  # fmt: skip
     whole, resumed = tmp_path / "whole", tmp_path / "resumed"
-    run = start(whole, spec)
-    assert run.returncode == 0, run.stderr
-    done = [event.metrics for event in events(run) if event.type == "step"]
+    done = steps_of(run_job(whole, spec))
     table = (whole / "step-0" / LATENCY_FILE).read_bytes()
     assert all((whole / f"step-{metrics.step}" / LATENCY_FILE).read_bytes() == table for metrics in done)
     last = done[-1]
@@ -92,17 +85,13 @@ def test_a_latency_target_is_looked_up_in_one_table_also_after_resuming(tmp_path
     assert (last.target.kind, last.target.requested) == ("latency", 0.1)
     assert 0 < last.achieved_sparsity < 1
     if len(done) == 3:
-        resumed.mkdir()
         shutil.copytree(whole / "step-1", resumed / "step-1")
-        again = start(resumed, spec, "--resume", "1")
-        assert again.returncode == 0, again.stderr
+        run_job(resumed, spec, resume=1)
         assert identity(whole / "step-2") == identity(resumed / "step-2")
 
 
 def test_a_latency_out_of_reach_fails_with_what_can_be_saved(tmp_path: Path) -> None:
     spec = {"pruning": {"target": {"latency": 0.55}, "granularity": "entire_head"}, "finetune": None, "evaluate": QUICK}
-    run = start(tmp_path, spec)
-    assert run.returncode == 1
-    failed = events(run)[-1]
+    failed = failed_job(tmp_path, spec)
     assert failed.code == "sparsity_out_of_reach"
     assert failed.errors[0].pointer == "/pruning/target/latency"

@@ -12,11 +12,11 @@ import torch
 import transformers
 
 from api_schemas.errors import ErrorCode, SecateurError
-from api_schemas.results.events import EngineEvent
 from api_schemas.spec.job import EngineSpec
 from tests.support.checkpoints import preprocessors
 from tests.support.checkpoints.clips import encoded, tone
 from tests.support.checkpoints.rows import CLIP, TEXT, TEXTS, write_splits
+from tests.support.jobs.engine import run_job, steps_of
 from worker.engine.run import Inputs, run
 
 SMALL = {
@@ -110,10 +110,8 @@ def spec(case: Case, **changes: Any) -> EngineSpec:
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_a_job(case: Case, tmp_path: Path) -> None:
     data = write_splits(tmp_path / "data", *case.data())
-    model, heard = checkpoint(case, tmp_path / "model"), list[EngineEvent]()
-    inputs = Inputs(model, data, tmp_path / "out", tmp_path / "cache", device="cpu")
-    run(inputs, spec(case), heard.append)
-    dense, cut = (event.metrics for event in heard if event.type == "step")
+    model = checkpoint(case, tmp_path / "model")
+    dense, cut = steps_of(run_job(tmp_path / "out", spec(case), model=model, data=data))
     assert cut.achieved_sparsity == pytest.approx(0.4, abs=0.05)
     assert cut.reload_max_abs_error is not None
     assert not cut.augmented

@@ -5,10 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from api_schemas.results.events import StepDone
 from checkpoints.file_names import checkpoint_names
 from store.uploads.inspection.local_model import judge_folder
-from tests.unit.engine.jobs.test_engine import events, start
+from tests.support.jobs.engine import run_job, steps_of
 
 STOCK = {
     "pruning": {
@@ -26,9 +25,7 @@ STOCK = {
 
 @pytest.mark.slow
 def test_a_stock_step_is_an_original_of_its_own(tmp_path: Path) -> None:
-    run = start(tmp_path / "first", STOCK)
-    assert run.returncode == 0, run.stderr
-    before = [event for event in events(run) if isinstance(event, StepDone)][-1].metrics
+    before = steps_of(run_job(tmp_path / "first", STOCK))[-1]
     step = tmp_path / "first" / "step-1"
     model = tmp_path / "model"
     model.mkdir()
@@ -37,9 +34,7 @@ def test_a_stock_step_is_an_original_of_its_own(tmp_path: Path) -> None:
     judged = judge_folder(model, 2**20).widths
     assert [(layer.qk, layer.vo) for layer in judged.layers] == [(layer.qk, layer.vo) for layer in before.widths.layers]
 
-    run = start(tmp_path / "second", STOCK, model=model)
-    assert run.returncode == 0, run.stderr
-    original, after = (event.metrics for event in events(run) if isinstance(event, StepDone))
+    original, after = steps_of(run_job(tmp_path / "second", STOCK, model=model))
     # The same weights, with the softmax scale that was folded into the queries: the same answers.
     assert original.validation.cross_entropy == pytest.approx(before.validation.cross_entropy, abs=1e-5)
     assert original.validation.accuracy == before.validation.accuracy

@@ -14,11 +14,9 @@ from torch import nn
 from api_schemas.enums import Phase
 from api_schemas.results.events import EngineEvent, Loss, Progress, StepDone, TrainingSaved
 from api_schemas.spec.job import EngineSpec
-from tests.support.checkpoints.tiny import tiny_data, tiny_model
-from tests.unit.engine.jobs.test_engine import events, identity, start
-from worker.engine import job
+from tests.support.jobs.engine import identity, run_job
+from tests.unit.engine.jobs.test_engine import events, start
 from worker.engine.models import pruned_classes
-from worker.engine.run import Inputs, run
 
 EPOCHS = 3
 SPEC = EngineSpec.model_validate({
@@ -36,32 +34,19 @@ class Killed(Exception):
     pass
 
 
-@pytest.fixture(autouse=True, scope="module")
-def without_a_fresh_process():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(job, "check_reload", lambda *_: 0.0)
-        yield
+def prune(
+    out: Path, said: list[EngineEvent], kill: Callable[[EngineEvent], bool] = lambda _: False, **options: object
+) -> None:
+    def hear(event: EngineEvent) -> None:
+        said.append(event)
+        if kill(event):
+            raise Killed
+
+    run_job(out, SPEC, fresh_process=False, hear=hear, **options)
 
 
 @pytest.fixture(scope="module")
-def prune(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., None]:
-    cache = tmp_path_factory.mktemp("cache")
-
-    def within(
-        out: Path, said: list[EngineEvent], kill: Callable[[EngineEvent], bool] = lambda _: False, **options: object
-    ) -> None:
-        def emit(event: EngineEvent) -> None:
-            said.append(event)
-            if kill(event):
-                raise Killed
-
-        run(Inputs(tiny_model(), tiny_data(), out, cache, device="cpu", threads=1, **options), SPEC, emit)
-
-    return within
-
-
-@pytest.fixture(scope="module")
-def whole(prune, tmp_path_factory):
+def whole(tmp_path_factory):
     """In one go; no recovery takes so long that it would be saved."""
     out, said = tmp_path_factory.mktemp("whole"), []
     prune(out, said)
@@ -71,7 +56,7 @@ def whole(prune, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def killed(prune, tmp_path_factory):
+def killed(tmp_path_factory):
     """Saved after every epoch, and killed in the second step when two of three are done."""
     out, said = tmp_path_factory.mktemp("killed"), []
     with pytest.raises(Killed):
@@ -103,7 +88,7 @@ def test_saving_changes_no_bit(whole, killed):
     assert identity(killed[0] / "step-1") == identity(whole[0] / "step-1")
 
 
-def test_gone_on_with_it_is_as_in_one_go(prune, whole, killed, tmp_path):
+def test_gone_on_with_it_is_as_in_one_go(whole, killed, tmp_path):
     """In another folder, with the files that a supervisor would bring there."""
     shutil.copytree(killed[0] / "step-1", tmp_path / "step-1")
     file = shutil.copy(killed[0] / "training" / "step-2-epoch-2.safetensors", tmp_path / "earlier.safetensors")
@@ -122,7 +107,7 @@ def test_gone_on_with_it_is_as_in_one_go(prune, whole, killed, tmp_path):
     assert 0.3 < fractions[0] < fractions[-1] == 1.0
 
 
-def test_a_file_of_another_step_is_ignored(prune, whole, killed, tmp_path, caplog):
+def test_a_file_of_another_step_is_ignored(whole, killed, tmp_path, caplog):
     """It lies about for the step that is recovered first here; the second step does not look at it at all."""
     file = killed[0] / "training" / "step-2-epoch-2.safetensors"
     said: list[EngineEvent] = []
@@ -134,7 +119,7 @@ def test_a_file_of_another_step_is_ignored(prune, whole, killed, tmp_path, caplo
     assert file.exists()
 
 
-def test_no_pass_is_larger_than_allowed(prune, whole, tmp_path, monkeypatch):
+def test_no_pass_is_larger_than_allowed(whole, tmp_path, monkeypatch):
     """Calibration, sensitivity, evaluation, student and teacher; and the job comes to about the same."""
     seen: list[int] = []
 

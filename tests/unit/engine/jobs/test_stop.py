@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,12 +18,10 @@ from api_schemas.spec.inputs import Columns, Splits
 from api_schemas.spec.job import EngineSpec, Stop
 from checkpoints.describe import describe_folder
 from tests.support.checkpoints.tiny import tiny_data, tiny_model
+from tests.support.jobs.engine import identity, run_job
 from tests.support.jobs.records import step_metrics
-from tests.unit.engine.jobs.test_engine import identity
-from worker.engine import job
 from worker.engine.checkpoint.load import load_step
 from worker.engine.data import prepare
-from worker.engine.run import Inputs, run
 from worker.engine.stop import check_watchable, drop, result_after
 
 
@@ -107,10 +105,8 @@ def prune(out: Path, max_drop: float, resume: int | None = None) -> list[EngineE
         "stop": {"max_drop": max_drop},
         "deterministic": False,
     })  # fmt: skip
-    said: list[EngineEvent] = []
-    inputs = Inputs(tiny_model(), tiny_data(), out, out.parent / "cache", device="cpu", resume=resume)
-    run(inputs, spec, said.append)
-    return said
+    # A process of its own that loads every step takes longer than all the rest, and has tests of its own.
+    return run_job(out, spec, fresh_process=False, resume=resume)
 
 
 def metrics_of(said: Sequence[EngineEvent]) -> list[StepMetrics]:
@@ -137,18 +133,15 @@ class Runs:
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
-    with pytest.MonkeyPatch.context() as patch:
-        # A process of its own that loads every step takes longer than all the rest, and has tests of its own.
-        patch.setattr(job, "check_reload", lambda *_: 0.0)
-        folder = tmp_path_factory.mktemp("stop")
-        free = prune(folder / "free", 0.99)
-        original, *cuts = metrics_of(free)
-        drops = [drop(original, step) for step in cuts]
-        assert 0 < drops[0] < drops[2], drops
-        bound = (drops[0] + drops[2]) / 2
-        broken = next(number for number, lost in enumerate(drops, start=1) if lost > bound)
-        yield Runs(folder, bound, broken, free, prune(folder / "bounded", bound))
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
+    folder = tmp_path_factory.mktemp("stop")
+    free = prune(folder / "free", 0.99)
+    original, *cuts = metrics_of(free)
+    drops = [drop(original, step) for step in cuts]
+    assert 0 < drops[0] < drops[2], drops
+    bound = (drops[0] + drops[2]) / 2
+    broken = next(number for number, lost in enumerate(drops, start=1) if lost > bound)
+    return Runs(folder, bound, broken, free, prune(folder / "bounded", bound))
 
 
 def test_a_job_ends_after_the_step_that_broke_the_bound(runs: Runs) -> None:

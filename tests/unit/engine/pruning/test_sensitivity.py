@@ -15,10 +15,8 @@ from api_schemas.results.metrics import Scores, Sensitivity
 from api_schemas.spec.job import EngineSpec
 from api_schemas.spec.pruning import Pruning
 from checkpoints.sizes.cost_model import SENSITIVITY_SHARES
-from tests.support.checkpoints.tiny import tiny_data, tiny_model
-from tests.unit.engine.jobs.test_engine import identity
+from tests.support.jobs.engine import identity, run_job
 from tests.unit.engine.small import CLASSES, HEAD_DIM, HEADS, LAYERS, inputs, small_model, small_shape
-from worker.engine import job
 from worker.engine.checkpoint.load import LoadedModel
 from worker.engine.data.split import FeatureSplit
 from worker.engine.evaluate import evaluate
@@ -27,7 +25,6 @@ from worker.engine.pruning.cutting import ScoredModel
 from worker.engine.pruning.selection import KeptHeads, widths_of
 from worker.engine.pruning.sensitivity import analyse
 from worker.engine.pruning.surgery import cut
-from worker.engine.run import Inputs, run
 from worker.engine.scoring import score
 from worker.engine.tasks import Classification
 
@@ -164,14 +161,11 @@ def prune(out: Path, samples: int | None, resume: int | None = None) -> list[Eng
         "evaluate": {"latency_batch_sizes": [], "sensitivity_samples": samples},
         "deterministic": False,
     })  # fmt: skip
-    said: list[EngineEvent] = []
-    run(Inputs(tiny_model(), tiny_data(), out, out.parent / "cache", device="cpu", resume=resume), spec, said.append)
-    return said
+    return run_job(out, spec, fresh_process=False, resume=resume)
 
 
-def test_a_job_says_it_and_comes_out_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_job_says_it_and_comes_out_the_same(tmp_path: Path) -> None:
     """With the analysis, without it, and taken up after it: step 1's weights are the same bits."""
-    monkeypatch.setattr(job, "check_reload", lambda *_: 0.0)
     said = prune(tmp_path / "with", 30)
     plain = prune(tmp_path / "without", None)
     first, last = (event.metrics for event in said if isinstance(event, StepDone))
