@@ -5,9 +5,12 @@ from pathlib import Path
 
 import psutil
 import pytest
+from sqlalchemy import update
 
 from api_schemas.enums import JobState
+from store.database.clock import now
 from store.database.connection import Database
+from store.database.tables import Job
 from store.database.tenancy import DEFAULT_TENANT
 from store.jobs import transitions
 from store.queue import broker
@@ -95,6 +98,8 @@ def test_the_job_of_a_killed_worker_is_finished_by_another(broker_url: str, tmp_
         assert engines
         dead.kill()
         wait_for(lambda: all(gone(engine.pid) for engine in engines), what="the end of the orphaned engine")
+        with bench.database.write() as session:
+            session.execute(update(Job).where(Job.id == job_id).values(lease_until=now(plus=-1)))
         marker.touch()
         wait_for_state(bench, job_id, *ENDED)
         job = bench.job(job_id)

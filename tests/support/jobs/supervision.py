@@ -4,21 +4,52 @@ import atexit
 import json
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+from sqlalchemy import update
 
 from api_schemas.results.events import JobEventBody, StateChanged
+from store.database.clock import now
+from store.database.tables import Job
 from store.database.tenancy import DEFAULT_TENANT
 from store.jobs import jobs, logs
 from tests.support.jobs.bench import FAKE_ENGINE, Bench
+from tests.support.servers.databases import wait_for
 from worker.supervisor.scratch import Scratch
 from worker.supervisor.supervisor import Supervisor
 
 MakeBench = Callable[..., Bench]
+
+
+class Clock:
+    """What a module may have instead of `time`: it runs as time does, and a test that would have to wait sets it forward."""
+
+    sleep = staticmethod(time.sleep)
+
+    def __init__(self) -> None:
+        self._ahead = 0.0
+
+    def monotonic(self) -> float:
+        return time.monotonic() + self._ahead
+
+    def forward(self, seconds: float) -> None:
+        self._ahead += seconds
+
+
+def let_a_lease_pass(bench: Bench, job_id: str, clock: Clock) -> None:
+    """More than one, in the worker's time and in the database's: a third of it at once, and then as long as a renewal takes."""
+    third = bench.settings.lease_seconds / 3
+    for _ in range(4):
+        clock.forward(third)
+        with bench.database.write() as session:
+            session.execute(update(Job).where(Job.id == job_id).values(lease_until=now(plus=2 * third)))
+        left = bench.job(job_id).lease_until
+        wait_for(lambda left=left: (bench.job(job_id).lease_until or left) > left, what="a renewal")
 
 
 def supervisor(bench: Bench, shutdown: threading.Event | None = None) -> Supervisor:

@@ -1,4 +1,4 @@
-"""Benches whose database is closed, and whose scratch folder is looked at, when the test ends."""
+"""Benches whose database is closed, and whose scratch folder is looked at, when the test ends; and a clock to set forward."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from tests.support.jobs.bench import Bench, fake_engine
-from tests.support.jobs.supervision import MakeBench
+from tests.support.jobs.supervision import Clock, MakeBench
+from worker.supervisor import attempt, heartbeat, retries, supervisor
 
 
 @pytest.fixture
@@ -23,3 +24,12 @@ def make_bench(tmp_path: Path) -> Iterator[MakeBench]:
     for bench in made:
         bench.database.close()
         assert list(bench.settings.scratch.glob("worker-*/job_*")) == [], "a job's scratch folder was left"
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The time of whatever supervises engines in this process."""
+    made = Clock()
+    for module in (supervisor, attempt, heartbeat, retries):
+        monkeypatch.setattr(module, "time", made)
+    return made

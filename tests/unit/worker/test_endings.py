@@ -12,6 +12,7 @@ from api_schemas.errors import ErrorCode
 from api_schemas.results.events import Warned
 from tests.support.jobs.bench import Bench
 from tests.support.jobs.supervision import (
+    Clock,
     MakeBench,
     attempts_with_a_log,
     epochs,
@@ -38,11 +39,14 @@ def warnings(bench: Bench, job_id: str) -> list[Warned]:
 
 
 def test_a_silent_engine_is_killed_with_all_it_started_and_the_job_tried_again(
-    make_bench: MakeBench, tmp_path: Path
+    make_bench: MakeBench, clock: Clock, tmp_path: Path
 ) -> None:
-    bench = make_bench("stuck", marker=tmp_path / "pids", stall_seconds=2)
+    bench = make_bench("stuck", marker=tmp_path / "pids", stall_seconds=15)
     job_id = bench.submit()
-    assert supervisor(bench).run_one()
+    thread = in_background(bench)
+    wait_for(lambda: (tmp_path / "pids").exists() and bench.steps(job_id) == [0], what="the engine's hang")
+    clock.forward(15)
+    finish(thread)
     pids = pids_in(tmp_path / "pids")
     wait_for(lambda: all(map(gone, pids)), what="the end of the process group")
     job = bench.job(job_id)
@@ -54,15 +58,24 @@ def test_a_silent_engine_is_killed_with_all_it_started_and_the_job_tried_again(
     assert (bench.job(job_id).state, epochs(bench, job_id)) == (JobState.SUCCEEDED, [1, 2, 2])
 
 
-def test_a_job_that_stalls_again_and_again_fails_with_the_end_of_its_log(make_bench: MakeBench) -> None:
-    bench = make_bench("silent", stall_seconds=2)
+def test_a_job_that_stalls_again_and_again_fails_with_the_end_of_its_log(make_bench: MakeBench, clock: Clock) -> None:
+    bench = make_bench("silent", stall_seconds=15)
     job_id = bench.submit()
-    assert supervisor(bench).run_until_empty() == 3
+    for number in (1, 2, 3):
+        thread = in_background(bench)
+        wait_for(lambda number=number: silent(bench, job_id, number), what="the engine's hang")
+        clock.forward(15)
+        finish(thread)
     job = bench.job(job_id)
     assert job.error is not None
     assert (job.state, job.failures, job.error.code) == (JobState.FAILED, 3, ErrorCode.STALLED)
     assert "nothing more will be said" in job.error.detail
     assert [warning.code for warning in warnings(bench, job_id)] == [ErrorCode.STALLED] * 3
+
+
+def silent(bench: Bench, job_id: str, number: int) -> bool:
+    """The engine of this attempt hangs, and has said so."""
+    return number in attempts_with_a_log(bench, job_id) and "nothing more will" in log_of(bench, job_id, number)
 
 
 def test_an_engine_that_speaks_often_enough_does_not_stall(make_bench: MakeBench) -> None:
@@ -114,49 +127,61 @@ def test_an_engine_that_finished_but_left_a_child_behind_has_finished(make_bench
 # --- a job's own time limit ---
 
 
-def test_a_job_over_its_time_fails_and_keeps_its_steps(make_bench: MakeBench, tmp_path: Path) -> None:
+def test_a_job_over_its_time_fails_and_keeps_its_steps(make_bench: MakeBench, clock: Clock, tmp_path: Path) -> None:
     bench = make_bench("stuck", marker=tmp_path / "pids")
-    job_id = bench.submit(limits={"max_runtime": 4})
-    assert supervisor(bench).run_until_empty() == 1
+    job_id = bench.submit(limits={"max_runtime": 15})
+    thread = in_background(bench)
+    wait_for(lambda: (tmp_path / "pids").exists() and bench.steps(job_id) == [0], what="the engine's hang")
+    clock.forward(15)
+    finish(thread)
+    assert not supervisor(bench).run_one()
     job = bench.job(job_id)
     assert job.error is not None
     assert (job.state, job.error.code) == (JobState.FAILED, ErrorCode.MAX_RUNTIME)
-    assert "4 seconds" in job.error.detail
+    assert "15 seconds" in job.error.detail
     assert bench.steps(job_id) == [0]
     assert states(bench, job_id) == ["queued", "running", "failed"]
     wait_for(lambda: all(map(gone, pids_in(tmp_path / "pids"))), what="the end of the process group")
 
 
-def test_the_time_of_a_job_is_that_of_all_its_attempts(make_bench: MakeBench, tmp_path: Path) -> None:
+def test_the_time_of_a_job_is_that_of_all_its_attempts(make_bench: MakeBench, clock: Clock, tmp_path: Path) -> None:
     bench = make_bench("stuck", marker=tmp_path / "pids")
-    job_id = bench.submit(limits={"max_runtime": 8})
+    job_id = bench.submit(limits={"max_runtime": 20})
     shutdown = threading.Event()
     thread = in_background(bench, shutdown)
-    wait_for(lambda: bench.job(job_id).ran_seconds > 3, what="more than three seconds of the first attempt")
+    wait_for(lambda: (tmp_path / "pids").exists() and bench.steps(job_id) == [0], what="the engine's hang")
+    clock.forward(10)
+    wait_for(lambda: bench.job(job_id).ran_seconds > 10, what="more than ten seconds of the first attempt")
     shutdown.set()
     finish(thread)
     job = bench.job(job_id)
     ran = job.ran_seconds
     assert (job.state, bench.steps(job_id)) == (JobState.QUEUED, [0])
-    assert 3 < ran < 8
-    time.sleep(1)
-    assert bench.job(job_id).ran_seconds == ran, "waiting in the queue was counted"
-    began = time.monotonic()
-    assert supervisor(make_bench("silent")).run_one()
-    took = time.monotonic() - began
+    assert 10 < ran < 20
+    clock.forward(100)
+    second = make_bench("silent")
+    thread = in_background(second)
+    wait_for(lambda: silent(bench, job_id, 2), what="the second attempt")
+    assert bench.job(job_id).ran_seconds < 20, "waiting in the queue was counted"
+    # Less than the whole limit again.
+    clock.forward(10)
+    finish(thread)
     job = bench.job(job_id)
     assert (job.state, job.error and job.error.code) == (JobState.FAILED, ErrorCode.MAX_RUNTIME)
-    assert took < 7.5, "the second attempt had the whole limit again"
 
 
-def test_the_time_since_the_last_heartbeat_counts_too(make_bench: MakeBench) -> None:
+def test_the_time_since_the_last_heartbeat_counts_too(make_bench: MakeBench, clock: Clock, tmp_path: Path) -> None:
     """A worker that is stopped between heartbeats, again and again, must not make a job's time stand still."""
-    bench = make_bench("slow", lease_seconds=60, heartbeat_seconds=30)
+    bench = make_bench("wait", marker=tmp_path / "go", lease_seconds=60, heartbeat_seconds=30)
     job_id = bench.submit()
     began = time.monotonic()
-    supervisor(bench).run_one()
+    thread = in_background(bench)
+    wait_for(lambda: bench.steps(job_id) == [0], what="the first step")
+    clock.forward(5)
+    (tmp_path / "go").touch()
+    finish(thread)
     took = time.monotonic() - began
-    assert 1.5 < bench.job(job_id).ran_seconds <= took
+    assert 5 < bench.job(job_id).ran_seconds <= 5 + took
 
 
 def test_a_job_within_its_time_is_not_disturbed(make_bench: MakeBench) -> None:
