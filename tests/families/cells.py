@@ -1,6 +1,9 @@
-"""The cells of the matrix: every class of every family × what is cut × granularity × criterion × basis, and who refuses which."""
+"""The cells of the matrix: every class of every family × what is cut × granularity × criterion × basis, and who refuses which.
 
-from collections.abc import Iterator
+And those of them that the gate has.
+"""
+
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -10,9 +13,11 @@ from api_schemas.enums import Basis, Criterion, Granularity, Head, LabelSource, 
 from api_schemas.errors import ErrorCode, SecateurError
 from api_schemas.spec.pruning import Pruning
 from checkpoints.describe import Checkpoint
+from checkpoints.families import FAMILIES
 from checkpoints.planning.feasibility import check_feasible, max_share
 from checkpoints.task_rules import WITHOUT_LOSS, check_labels, check_layout
 from tests.families.folders import ARCHITECTURES
+from tests.support.gate import covering
 
 SHARE = 0.4
 """Of the most that can be removed."""
@@ -44,6 +49,7 @@ REFUSED: dict[tuple[Head, Criterion, LabelSource], Refusal] = {
     },
 }
 """Every cell that is refused, whatever else it asks for; all others pass."""
+HEADS = {name: made.head for family in FAMILIES for name, made in family.architectures.items()}
 
 
 @dataclass(frozen=True)
@@ -61,6 +67,16 @@ class Cell:
     def id(self) -> str:
         parts = "+".join(self.parts)
         return f"{self.name}-{parts}-{self.granularity}-{self.criterion}-{self.basis}-{self.labels}"
+
+    @property
+    def factors(self) -> tuple[object, ...]:
+        """What is chosen, by place."""
+        return self.name, self.parts, self.granularity, self.criterion, self.basis, self.labels
+
+    @property
+    def refused(self) -> bool:
+        """Whether the table says so."""
+        return (HEADS[self.name], self.criterion, self.labels) in REFUSED
 
     def spec(self, share: float) -> dict[str, Any]:
         """What a request says under `pruning`."""
@@ -120,3 +136,12 @@ def cells() -> Iterator[Cell]:
             for labels in LabelSource:
                 if labels is LabelSource.DATA or criterion not in WITHOUT_LOSS:
                     yield Cell(name, parts, granularity, criterion, basis, labels)
+
+
+def in_gate(rows: Sequence[Cell]) -> list[Cell]:
+    """Those in which every two choices meet that can: among cells that pass, and among cells that are refused."""
+    return [cell for refused in (False, True) for cell in covering([c for c in rows if c.refused == refused], _factors)]
+
+
+def _factors(cell: Cell) -> tuple[object, ...]:
+    return cell.factors

@@ -1,4 +1,4 @@
-"""Every cell passes, or is refused with a code and what works instead.
+"""Every cell passes, or is refused with a code and what works instead. In the gate: cells in which every two choices meet.
 
 To pass is: the target is met within one structure, the smaller model says what the masked dense model says (in the principal
 basis: the rotated one), and it says something else than the whole model.
@@ -20,8 +20,9 @@ from api_schemas.enums import Basis, Granularity, Head, LabelSource, Part, Split
 from api_schemas.spec.job import EngineSpec
 from api_schemas.spec.pruning import Pruning, Target
 from benchmarks.families import reference
-from tests.families.cells import REFUSED, Cell, cells
+from tests.families.cells import REFUSED, Cell, cells, in_gate
 from tests.families.folders import CPU, Ready, data_folder, model_folder, ready
+from tests.support.gate import WHOLE
 from worker.engine.checkpoint.load import LoadedModel
 from worker.engine.data import FeatureSplit
 from worker.engine.data.split import Inputs
@@ -33,6 +34,7 @@ from worker.engine.scoring import Observations, Statistic
 
 ANSWERED = 3
 """Samples of validation on which the two models are compared."""
+CELLS = list(cells()) if WHOLE else in_gate(list(cells()))
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,7 @@ def largest_structure(found: Ready, cell: Cell) -> int:
     return max(sizes)
 
 
-@pytest.mark.parametrize("cell", list(cells()), ids=lambda cell: cell.id)
+@pytest.mark.parametrize("cell", CELLS, ids=lambda cell: cell.id)
 def test_cell(cell: Cell) -> None:
     at = bench(cell.name)
     found, kind = at.ready, at.ready.loaded.model_spec
