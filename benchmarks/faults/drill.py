@@ -85,14 +85,18 @@ class Drill:
         return self._reference
 
     def run(self, kills: int, seed: int, kinds: Mapping[str, float], say: Callable[[str], None] = log.info) -> Outcome:
-        """Kill `kills` times, the kind drawn by weight, with two jobs under way at all times; then wait and judge."""
+        """Kill `kills` times, with two jobs under way at all times; then wait and judge.
+
+        Every kind once, as far as there are kills enough, and then kinds drawn by weight.
+        """
         random_ = random.Random(seed)
+        first = random_.sample(list(kinds), len(kinds))
         self.reference()
         jobs: list[str] = []
         for number in range(kills):
             jobs += self._refill(jobs)
             time.sleep(random_.uniform(0.2, LONGEST_PAUSE))
-            (kind,) = random_.choices(list(kinds), list(kinds.values()))
+            kind = first.pop() if first else random_.choices(list(kinds), list(kinds.values()))[0]
             said = self._kill(kind)
             self.outcome.kills[kind] += 1
             say(f"{number + 1:>3} {kind:<12} {said}")

@@ -1,10 +1,10 @@
 """Random histories of a queue: workers that freeze and wake up late, users, the sweeper, and time, in any order.
 
 Every move is made twice, through store/jobs/transitions.py and on a model (tests/support/jobs/job_model.py), and after each
-one all rows must be what the model says. TEST_EXAMPLES says how many histories; a failure prints how to repeat it.
+one all rows must be what the model says. TEST_EXAMPLES says how many histories, more in `make test-faults` than in `make test`; a
+failure prints how to repeat it.
 """
 
-import os
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -29,13 +29,14 @@ from store.database.connection import Database
 from store.database.tables import Base, Job, TrainingFile
 from store.jobs import logs, transitions
 from store.jobs.transitions import Lease, LeaseLost
+from tests.support.gate import number
 from tests.support.jobs.job_model import HELD, JobModel, next_to_claim
 from tests.support.jobs.job_rows import assert_as_modelled
 from tests.support.jobs.job_transitions import CAP, CRASH, LEASE_SECONDS, claim, submit, sweep
 from tests.support.jobs.records import step_file, step_metrics
 
 SETTINGS = settings(
-    max_examples=int(os.environ.get("TEST_EXAMPLES", "15")),
+    max_examples=number("TEST_EXAMPLES", gate=6, whole=200),
     stateful_step_count=60,
     deadline=None,
     print_blob=True,
