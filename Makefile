@@ -1,11 +1,11 @@
 # Every habit of this project. `make help` lists them; the same commands run locally and in continuous integration.
-#   PYTHON=python3.12 names the Python to build .venv on, JOBS=4 the number of test processes.
+#   PYTHON=python3.12 names the Python to build .venv on, JOBS=4 the number of test processes (as many as there are cores).
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 
-JOBS ?= 2
+JOBS ?= $(shell nproc)
 PYTHON ?= python3
 export PYTHON TORCH_INDEX
 
@@ -14,7 +14,10 @@ BIN := .venv/bin
 STAMP := .venv/.installed-$(shell cat pyproject.toml scripts/install.sh scripts/repair_torchaudio.py | cksum | cut -d' ' -f1)
 # Suites that take long: targets of their own.
 APART := faults families ui docs
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS)
+# A process that has nothing left takes over a half of what another has: tests of a file mostly stay together, with what they share.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
+# Whole matrices and numbers instead of the gate's (tests/support/gate.py).
+TEST_WHOLE ?=
 
 .PHONY: help
 help: ## This list
@@ -37,8 +40,12 @@ up: install ## Run the service on this machine, http://127.0.0.1:8000
 	@$(BIN)/secateur up
 
 .PHONY: test
-test: install lint types contracts ## Everything: lint, types, import contracts and all tests
+test: install lint types contracts ## Lint, types, import contracts, unit, integration and end-to-end tests (10 minutes on 2 cores)
 	$(PYTEST) tests $(addprefix --ignore=tests/,$(APART))
+
+.PHONY: test-all
+test-all: export TEST_WHOLE := 1
+test-all: test $(addprefix test-,$(APART)) ## Every suite, and whole what the gate covers in part (CONTRIBUTING.md; about an hour)
 
 .PHONY: lint
 lint: install ## ruff: rules and format
@@ -72,10 +79,11 @@ e2e: install ## End-to-end tests: the real stack and a real job
 
 .PHONY: test-faults
 test-faults: install ## The stack broken on purpose: killed, frozen, restarted, out of disk
-	TEST_EXAMPLES=200 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -p no:xdist tests/faults tests/unit/store/jobs/test_state_machine.py
+	TEST_EXAMPLES=$(or $(TEST_EXAMPLES),$(if $(TEST_WHOLE),200,50)) OMP_NUM_THREADS=1 \
+		$(BIN)/python -m pytest -p no:xdist tests/faults tests/unit/store/jobs/test_state_machine.py
 
 .PHONY: test-families
-test-families: install ## Every model family with everything that can be asked of it, and a whole job of each class
+test-families: install ## Every model family with any two things that can be asked of it, and a whole job of each class
 	$(PYTEST) tests/families
 
 .PHONY: test-docs
@@ -91,6 +99,14 @@ test-ui: install ## The page in Chromium over the real stack: the whole story, b
 screenshots: export WRITE_SCREENSHOTS = 1
 screenshots: test-ui ## The same, and docs/images anew
 
+.PHONY: coverage
+coverage: install ## Lines and branches that unit and integration tests run, in their subprocesses too: .coverage-html
+	@rm -rf .coverage .coverage.* .coverage-html
+	OMP_NUM_THREADS=1 $(BIN)/python -m coverage run -m pytest -n $(JOBS) --dist worksteal tests/unit tests/integration
+	$(BIN)/python -m coverage combine --quiet
+	$(BIN)/python -m coverage html --quiet
+	$(BIN)/python -m coverage report
+
 .PHONY: bench
 bench: install ## Benchmarks on the demo's model and data, or DEMO_MODEL and DEMO_DATA: methods, several labels a clip
 	@read -r model data < <($(BIN)/python -m demo.inputs) && for name in methods mixtures; do \
@@ -103,5 +119,5 @@ docs: install ## The documentation as a site, in .site; every link in it leads s
 
 .PHONY: clean
 clean: ## Remove what was made here: .venv, .demo, caches (not .secateur, which is your data)
-	rm -rf .venv .demo .site .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis *.egg-info build dist
+	rm -rf .venv .demo .site .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage* *.egg-info build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
