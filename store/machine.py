@@ -38,12 +38,17 @@ class EngineThreads:
 
 
 def engine_threads(
-    setting: int | None, engines: int, environment: Mapping[str, str] = os.environ, quota: float | None = None
+    setting: int | None,
+    engines: int,
+    environment: Mapping[str, str] = os.environ,
+    quota: float | None = None,
+    earlier: int | None = None,
 ) -> EngineThreads:
     """What an engine gets that runs beside others, `engines` with it.
 
     `setting` (SECATEUR_ENGINE_THREADS), else OMP_NUM_THREADS, else the cores, never more than the control group's `quota`,
-    divided by the engines: threads beyond the cores make each of them several times slower.
+    divided by the engines: threads beyond the cores make each of them several times slower. An engine that goes on where an
+    `earlier` one stopped gets as many as that, where there are so many cores: with another number sums are in another order.
     """
     if setting is not None:
         return EngineThreads(setting, "SECATEUR_ENGINE_THREADS says so")
@@ -54,13 +59,15 @@ def engine_threads(
     cores = float(here)
     if quota is not None and quota < here:
         cores, why = quota, f"the control group's quota is {quota:g} cores"
+    if earlier is not None and earlier <= cores:
+        return EngineThreads(earlier, "the engine that it goes on from had as many")
     if engines > 1:
         why += f", shared by {engines} engines"
     return EngineThreads(max(1, int(cores / engines)), why)
 
 
 @contextmanager
-def running_engine(setting: int | None) -> Iterator[EngineThreads]:
+def running_engine(setting: int | None, earlier: int | None = None) -> Iterator[EngineThreads]:
     """For as long as an engine runs: it counts among those that share the machine. What it gets, decided at its start.
 
     What counts is a bound socket of this process, in Linux' abstract namespace: it is seen by every process of the machine,
@@ -70,7 +77,7 @@ def running_engine(setting: int | None) -> Iterator[EngineThreads]:
     with socket.socket(socket.AF_UNIX) as held:
         with suppress(OSError):  # Not Linux: nobody is counted.
             held.bind(f"\0{_RUNNING}{uuid.uuid4().hex}")
-        yield engine_threads(setting, max(1, engines_running()), quota=cpu_quota())
+        yield engine_threads(setting, max(1, engines_running()), quota=cpu_quota(), earlier=earlier)
 
 
 def threads_of_next(setting: int | None) -> EngineThreads:

@@ -33,7 +33,7 @@ def record(session: Session, job_id: str) -> None:
     """
     job = session.get_one(Job, job_id)
     steps = session.scalars(select(JobStep).where(JobStep.job_id == job_id).order_by(JobStep.step)).all()
-    started = _started(session, job_id)
+    started = first_started(session, job_id)
     if started is None or started.family is None or started.tensor_bytes is None:
         return
     if job.attempts != 1 or job.data is None or len(steps) < 2:
@@ -63,7 +63,8 @@ def recent(session: Session, family: str) -> RecentJobCosts | None:
     return RecentJobCosts(rows[0].device, [row.body for row in rows if row.device == rows[0].device]) if rows else None
 
 
-def _started(session: Session, job_id: str) -> Started | None:
+def first_started(session: Session, job_id: str) -> Started | None:
+    """What the job's first engine said when it started."""
     events = select(JobEventRow.body).where(JobEventRow.job_id == job_id, JobEventRow.seq <= _FIRST_EVENTS)
     found = (body for body in session.scalars(events.order_by(JobEventRow.seq)) if isinstance(body, Started))
     return next(found, None)

@@ -158,7 +158,7 @@ class Supervisor:
         """Returns what the job comes to when the engine has finished; raises in every other case."""
         self._inputs.fetch(job, place, beat, job_log)
         beat.check()
-        with running_engine(self._settings.engine_threads) as threads:
+        with running_engine(self._settings.engine_threads, self._earlier_threads(job)) as threads:
             log.info("job %s: its engine gets %d threads: %s", job.id, threads.count, threads.why)
             attempt = Attempt(
                 self._settings,
@@ -173,6 +173,13 @@ class Supervisor:
                 claimed_at,
             )
             return attempt.run()
+
+    def _earlier_threads(self, job: Job) -> int | None:
+        """Of the engine that this attempt goes on from; None where it begins anew."""
+        if job.last_step is None:
+            return None
+        started = self._write(lambda session: job_costs.first_started(session, job.id))
+        return None if started is None else started.threads
 
     # --- the end ---
 

@@ -44,6 +44,16 @@ def test_what_is_asked_for_is_given() -> None:
     assert engine_threads(None, 2, {"OMP_NUM_THREADS": "all"}, 2.0).count == 1
 
 
+@pytest.mark.parametrize(
+    ("earlier", "engines", "quota", "threads"), [(4, 3, None, 4), (1, 1, None, 1), (5, 1, None, 4), (3, 2, 2.0, 1)]
+)
+def test_an_engine_that_goes_on_gets_what_the_earlier_one_had_where_there_are_so_many_cores(
+    earlier: int, engines: int, quota: float | None, threads: int
+) -> None:
+    assert engine_threads(None, engines, {}, quota, earlier).count == threads
+    assert engine_threads(7, engines, {}, quota, earlier).count == 7
+
+
 def test_it_says_why() -> None:
     assert engine_threads(None, 1, {}).why == "the cores there are"
     assert engine_threads(None, 2, {}).why == "the cores there are, shared by 2 engines"

@@ -25,7 +25,9 @@ from tests.support.jobs.supervision import (
     gone,
     in_background,
     let_a_lease_pass,
+    option,
     pids_in,
+    seen_in,
     states,
     supervisor,
 )
@@ -100,6 +102,21 @@ def test_without_a_setting_the_engine_gets_what_the_workers_environment_says(
     seen = json.loads(b"".join(bench.artifacts.read(file.key)))["seen"]
     assert seen["argv"][seen["argv"].index("--threads") + 1] == "3"
     assert {seen["environment"][f"{name}_NUM_THREADS"] for name in ("OMP", "MKL", "OPENBLAS")} == {"3"}
+
+
+def test_an_engine_that_goes_on_gets_as_many_threads_as_the_one_before_it_had(
+    make_bench: MakeBench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    monkeypatch.setattr("store.machine.affine_cores", lambda: 4)
+    monkeypatch.setattr("store.machine.cpu_quota", lambda: None)
+    monkeypatch.setattr("store.machine.engines_running", lambda: 1)  # other tests may run engines at the moment
+    bench = make_bench("crash-once", marker=tmp_path / "marker", engine_threads=None)
+    job_id = bench.submit()
+    assert supervisor(bench).run_until_empty() == 2
+    # The fake engine says that it has one, whatever it was given.
+    argv = [seen_in(bench, job_id, step)["argv"] for step in (0, 2)]
+    assert [option(each, "--threads") for each in argv] == ["4", "1"]
 
 
 def test_an_engine_that_crashes_is_tried_up_to_the_cap(make_bench: MakeBench) -> None:
