@@ -80,7 +80,7 @@ class Artifacts:
 
     def __init__(self, url: str) -> None:
         # A bucket that refuses is to say so while a request waits; who can wait longer tries again
-        # (worker/supervisor/retries.py).
+        # (worker/lease/retries.py).
         options: dict[str, Any] = {"retry_config": {"max_retries": 5, "retry_timeout": RETRY_TIMEOUT}}
         if url.startswith("file:"):
             options = {"mkdir": True, "automatic_cleanup": True}

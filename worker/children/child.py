@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import IO
 
 from store.cage import Cage
+from worker.children.job_log import JobLog
 from worker.children.template import ForkedProcess
-from worker.supervisor.job_log import JobLog
 
 MAX_LINE = 8 * 2**20
 POLL_SECONDS = 0.05

@@ -7,8 +7,8 @@ from pathlib import Path
 from api_schemas.errors import ErrorCode
 from store.cage import Cage, read_report, trial
 from store.settings import Settings
-from worker.supervisor.engine_output import Crashed
-from worker.supervisor.job_folders import JobFolders
+from worker.children.engine_output import Crashed
+from worker.children.job_folders import JobFolders
 
 
 def of_engine(place: JobFolders, settings: Settings) -> Cage:

@@ -27,14 +27,14 @@ from store.settings import Settings
 from store.uploads import uploads
 from worker.children import confinement
 from worker.children.child import Child, minimal_environment, spawned
+from worker.children.job_folders import JobFolders
+from worker.children.job_log import JobLog
 from worker.inputs import remote_models
 from worker.inputs.hub import Away, Hub, Refused
 from worker.inputs.hub_dataset import fetch_dataset
 from worker.inputs.remote_models import TransientFailure
-from worker.supervisor.heartbeat import Heartbeat
-from worker.supervisor.job_folders import JobFolders
-from worker.supervisor.job_log import JobLog
-from worker.supervisor.retries import stored
+from worker.lease.heartbeat import Heartbeat
+from worker.lease.retries import stored
 
 log = logging.getLogger(__name__)
 

@@ -29,12 +29,12 @@ from store.jobs.transitions import Lease
 from store.settings import Settings
 from worker.children import confinement
 from worker.children.child import Child
-from worker.supervisor import retries
-from worker.supervisor.engine_output import Crashed, OutOfMemory, committed_result, obituary, parse_event, verdict
+from worker.children.engine_output import Crashed, OutOfMemory, committed_result, obituary, parse_event, verdict
+from worker.children.job_folders import JobFolders
+from worker.children.job_log import JobLog
+from worker.lease import retries
+from worker.lease.heartbeat import Heartbeat, Interrupted, Reason
 from worker.supervisor.engines import Engines
-from worker.supervisor.heartbeat import Heartbeat, Interrupted, Reason
-from worker.supervisor.job_folders import JobFolders
-from worker.supervisor.job_log import JobLog
 from worker.supervisor.memory import MemoryWatch, oom_kills, samples_at_once
 from worker.supervisor.step_files import Uploads
 

@@ -7,9 +7,9 @@ from api_schemas.results.events import StepDone, TrainingSaved
 from store.database.tables import TrainingFile
 from store.files.artifacts import KEY, Artifacts, Stored
 from store.jobs.transitions import Lease, StepFile
-from worker.supervisor.engine_output import Crashed
-from worker.supervisor.heartbeat import Heartbeat
-from worker.supervisor.retries import stored
+from worker.children.engine_output import Crashed
+from worker.lease.heartbeat import Heartbeat
+from worker.lease.retries import stored
 
 
 def staging_prefix(lease: Lease, step: int) -> str:

@@ -39,15 +39,15 @@ from store.jobs import job_costs, transitions
 from store.jobs.transitions import Lease, LeaseLost
 from store.machine import running_engine
 from store.settings import Settings
+from worker.children.engine_output import RETRIED, Crashed, OutOfMemory
+from worker.children.job_folders import JobFolders
+from worker.children.job_log import JobLog
 from worker.inputs.inputs import SCRATCH_FULL, Inputs
 from worker.inputs.remote_models import TransientFailure
-from worker.supervisor import retries
+from worker.lease import retries
+from worker.lease.heartbeat import Heartbeat, Interrupted, Reason
 from worker.supervisor.attempt import Attempt
-from worker.supervisor.engine_output import RETRIED, Crashed, OutOfMemory
 from worker.supervisor.engines import Engines
-from worker.supervisor.heartbeat import Heartbeat, Interrupted, Reason
-from worker.supervisor.job_folders import JobFolders
-from worker.supervisor.job_log import JobLog
 from worker.supervisor.scratch import Scratch
 
 log = logging.getLogger(__name__)

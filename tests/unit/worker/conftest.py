@@ -8,7 +8,8 @@ import pytest
 
 from tests.support.jobs.bench import Bench, fake_engine
 from tests.support.jobs.supervision import Clock, MakeBench
-from worker.supervisor import attempt, heartbeat, retries, supervisor
+from worker.lease import heartbeat, retries
+from worker.supervisor import attempt, supervisor
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from worker.supervisor.job_log import PIECE_BYTES, TAIL_BYTES, JobLog, Piece
+from worker.children.job_log import PIECE_BYTES, TAIL_BYTES, JobLog, Piece
 
 PLENTY = 2**30
 

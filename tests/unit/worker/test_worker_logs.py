@@ -45,7 +45,7 @@ def test_lines_of_every_thread_name_the_job(
     logging.getLogger("worker").info("between jobs")
     lines = [json.loads(line) for line in capsys.readouterr().err.splitlines() if line.startswith("{")]
     ours = [line for line in lines if line["logger"].startswith("worker.")]
-    assert {"worker.supervisor.supervisor", "worker.supervisor.attempt", "worker.supervisor.heartbeat"} <= {
+    assert {"worker.supervisor.supervisor", "worker.supervisor.attempt", "worker.lease.heartbeat"} <= {
         line["logger"] for line in ours
     }
     assert all((line["job_id"], line["attempt"]) == (job_id, 1) for line in ours)

@@ -24,7 +24,7 @@ from api_schemas.enums import JobState
 from store.database.connection import Database
 from store.jobs import logs, transitions
 from store.settings import Settings
-from worker.supervisor.job_log import JobLog
+from worker.children.job_log import JobLog
 
 log = logging.getLogger(__name__)
 

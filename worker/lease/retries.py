@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from api_schemas.errors import ErrorCode, SecateurError
 from store.database.connection import Database
 from store.jobs.transitions import LeaseLost
-from worker.supervisor.heartbeat import Heartbeat
+from worker.lease.heartbeat import Heartbeat
 
 log = logging.getLogger(__name__)
 
