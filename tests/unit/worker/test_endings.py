@@ -41,12 +41,11 @@ def warnings(bench: Bench, job_id: str) -> list[Warned]:
 def test_a_silent_engine_is_killed_with_all_it_started_and_the_job_tried_again(
     make_bench: MakeBench, clock: Clock, tmp_path: Path
 ) -> None:
-    bench = make_bench("stuck", marker=tmp_path / "pids", stall_seconds=15)
+    bench = make_bench("stuck", marker=tmp_path / "pids", stall_seconds=15, lease_seconds=600)
     job_id = bench.submit()
     thread = in_background(bench)
     wait_for(lambda: (tmp_path / "pids").exists() and bench.steps(job_id) == [0], what="the engine's hang")
-    clock.forward(15)
-    finish(thread)
+    stall(thread, clock)
     pids = pids_in(tmp_path / "pids")
     wait_for(lambda: all(map(gone, pids)), what="the end of the process group")
     job = bench.job(job_id)
@@ -59,13 +58,12 @@ def test_a_silent_engine_is_killed_with_all_it_started_and_the_job_tried_again(
 
 
 def test_a_job_that_stalls_again_and_again_fails_with_the_end_of_its_log(make_bench: MakeBench, clock: Clock) -> None:
-    bench = make_bench("silent", stall_seconds=15)
+    bench = make_bench("silent", stall_seconds=15, lease_seconds=600)
     job_id = bench.submit()
     for number in (1, 2, 3):
         thread = in_background(bench)
         wait_for(lambda number=number: silent(bench, job_id, number), what="the engine's hang")
-        clock.forward(15)
-        finish(thread)
+        stall(thread, clock)
     job = bench.job(job_id)
     assert job.error is not None
     assert (job.state, job.failures, job.error.code) == (JobState.FAILED, 3, ErrorCode.STALLED)
@@ -76,6 +74,16 @@ def test_a_job_that_stalls_again_and_again_fails_with_the_end_of_its_log(make_be
 def silent(bench: Bench, job_id: str, number: int) -> bool:
     """The engine of this attempt hangs, and has said so."""
     return number in attempts_with_a_log(bench, job_id) and "nothing more will" in log_of(bench, job_id, number)
+
+
+def stall(thread: threading.Thread, clock: Clock) -> None:
+    """Silence for as long as is allowed, counted from whenever the supervisor has acted on what was said before it."""
+    for _ in range(40):
+        clock.forward(15)
+        thread.join(0.5)
+        if not thread.is_alive():
+            return
+    raise AssertionError("the supervisor does not notice that its engine is silent")
 
 
 def test_an_engine_that_speaks_often_enough_does_not_stall(make_bench: MakeBench) -> None:
