@@ -7,8 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.gate import WHOLE
 
-@pytest.mark.slow
+
+@pytest.mark.skipif(
+    not WHOLE, reason="make test-all runs it: it shows that a benchmark runs, and nothing of the service"
+)
 def test_everything_is_measured(tmp_path: Path) -> None:
     page = tmp_path / "api.md"
     command = [sys.executable, "-m", "benchmarks.api", "--seconds", "0.2", "--gib", "0.01", "--streams", "12"]

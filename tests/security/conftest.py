@@ -1,6 +1,7 @@
 """A service with keys that holds everything of one tenant, and keys of that tenant and of another, good and bad."""
 
 import shutil
+import sqlite3
 from base64 import b64encode
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -134,12 +135,29 @@ def _fill(client: TestClient, house: House, services: Services, folder: Path) ->
     house.ids |= {"step": "1", "name": "model.safetensors"}
 
 
-@pytest.fixture
-def copy(house: House, tmp_path: Path) -> Iterator[TestClient]:
-    """A client of a service over a copy of the house, with no key."""
-    app: FastAPI = create_app(house.settings(shutil.copytree(house.folder, tmp_path / "house")))
+def copy_database(source: Path, target: Path) -> None:
+    """Over one that may be in use."""
+    with sqlite3.connect(source / "secateur.db") as here, sqlite3.connect(target / "secateur.db") as there:
+        here.backup(there)
+
+
+@pytest.fixture(scope="session")
+def _copied(house: House, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[TestClient, Path]]:
+    folder = shutil.copytree(house.folder, tmp_path_factory.mktemp("copied") / "house")
+    app: FastAPI = create_app(house.settings(folder))
     with local_client(app, raise_server_exceptions=False) as client:
-        yield client
+        yield client, folder
+
+
+@pytest.fixture
+def copy(house: House, _copied: tuple[TestClient, Path]) -> TestClient:
+    """A client of a service over a copy of the house, as it was whatever earlier tests did to it, with no key."""
+    client, folder = _copied
+    copy_database(house.folder, folder)
+    shutil.rmtree(folder / "artifacts")
+    shutil.copytree(house.folder / "artifacts", folder / "artifacts")
+    client.cookies.clear()
+    return client
 
 
 @pytest.fixture(scope="session")

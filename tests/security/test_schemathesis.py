@@ -8,7 +8,6 @@ requests are drawn for an operation beyond those that are always made: every exa
 import hashlib
 import re
 import shutil
-import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -25,7 +24,7 @@ from service.services import Services
 from store.jobs import logs, transitions
 from store.jobs.transitions import Lease
 from store.settings import Settings
-from tests.security.conftest import OWNER, House, bearer, rows_of
+from tests.security.conftest import OWNER, House, bearer, copy_database, rows_of
 from tests.security.test_tenant_matrix import DOCUMENT, KEYED, OPERATIONS
 from tests.support.gate import WHOLE, number
 from tests.support.servers.databases import valkey_server
@@ -83,13 +82,8 @@ class Server:
     def restore(self) -> None:
         """Database and artifacts as they were; the server may hold connections to them."""
         folder = self.settings.data_dir
-        _copy_database(self.before, folder)
+        copy_database(self.before, folder)
         shutil.copytree(self.before / "artifacts", folder / "artifacts", dirs_exist_ok=True)
-
-
-def _copy_database(source: Path, target: Path) -> None:
-    with sqlite3.connect(source / "secateur.db") as here, sqlite3.connect(target / "secateur.db") as there:
-        here.backup(there)
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +109,7 @@ def server(house: House, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
                 name: tuple(dict.fromkeys((known, house.uploads.get(name, known)))) for name, known in house.ids.items()
             }
             shutil.copytree(folder / "artifacts", root / "before" / "artifacts")
-            _copy_database(folder, root / "before")
+            copy_database(folder, root / "before")
             ids |= {
                 "job_id": (house.ids["job_id"], waits),
                 "model": ids["model_id"][:1],

@@ -17,6 +17,7 @@ from store.jobs import jobs
 from store.settings import Settings
 from store.uploads import uploads
 from tests.support.jobs.records import job_request
+from tests.support.servers.databases import migrated
 
 FAKE_ENGINE = Path(__file__).with_name("fake_engine.py")
 FILES: dict[uploads.UploadKind, dict[str, bytes]] = {
@@ -45,9 +46,7 @@ class Bench:
         reachable = {"engine_folders": (folder,)}
         quick = {"lease_seconds": 20, "heartbeat_seconds": 0.2, "cancel_grace_seconds": 0.3, "retry_delay_seconds": 0}
         made = Settings(**{"data_dir": folder, "engine_threads": 1} | reachable | quick | settings)
-        database = Database(made.database_url)
-        database.migrate()
-        return cls(made, database, Artifacts(made.artifacts_url))
+        return cls(made, migrated(made.database_url), Artifacts(made.artifacts_url))
 
     def upload(self, kind: uploads.UploadKind) -> str:
         """A ready upload of small files."""

@@ -11,6 +11,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 
 import pytest
@@ -143,11 +144,33 @@ def migrated_template(postgres_url: str) -> Iterator[str]:
         yield make_url(url).database or ""
 
 
+@lru_cache(maxsize=1)
+def _newest_schema() -> bytes:
+    """Of SQLite, as a file: a copy of it costs less than all migrations."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "template.db"
+        database = Database(f"sqlite:///{path}")
+        database.migrate()
+        database.close()
+        return path.read_bytes()
+
+
+def migrated(url: str) -> Database:
+    """A database with the newest schema, made where there is none yet."""
+    database = Database(url)
+    path = Path(database.url.database or "")
+    if database.sqlite and not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(_newest_schema())
+    else:
+        database.migrate()
+    return database
+
+
 @pytest.fixture
 def sqlite_database(tmp_path: Path) -> Iterator[Database]:
     """A migrated SQLite database."""
-    database = Database(f"sqlite:///{tmp_path / 'test.db'}")
-    database.migrate()
+    database = migrated(f"sqlite:///{tmp_path / 'test.db'}")
     yield database
     database.close()
 
