@@ -26,7 +26,7 @@ PAUSE_SECONDS = 1.0
 
 
 class GateWatch:
-    """Adds up how long gates live below a process: programs with `reload` in their command line."""
+    """Adds up how long gates live below a process: what the server of the reload gate forks for each folder."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
@@ -44,26 +44,29 @@ class GateWatch:
             watcher.join()
 
     def _watch(self, root: psutil.Process, ended: threading.Event) -> None:
-        seen: dict[int, bool] = {}
         before = time.monotonic()
         while not ended.wait(LOOK_SECONDS):
             now = time.monotonic()
             try:
-                alive = [process for process in root.children(recursive=True) if _is_gate(process, seen)]
+                alive = [process for process in root.children(recursive=True) if _is_gate(process)]
             except psutil.Error:
                 alive = []
             self.seconds += (now - before) if alive else 0.0
             before = now
 
 
-def _is_gate(process: psutil.Process, seen: dict[int, bool]) -> bool:
-    """Its command line is read again until it is one: a process has its parent's until it runs a program of its own."""
-    if not seen.get(process.pid):
-        try:
-            seen[process.pid] = any("reload" in part for part in process.cmdline())
-        except psutil.Error:
-            return False
-    return seen[process.pid]
+def _is_gate(process: psutil.Process) -> bool:
+    """Whether it loads a checkpoint for the reload gate: a child of the gate's server, which is there for the whole job."""
+    try:
+        parent = process.parent()
+        return parent is not None and _is_reload(process) and _is_reload(parent)
+    except psutil.Error:
+        return False
+
+
+def _is_reload(process: psutil.Process) -> bool:
+    """By its name where it was forked from a template, by its program where it was not."""
+    return "reload" in process.name() or any(part.endswith("reload.py") for part in process.cmdline())
 
 
 def in_service(client: Secateur, folder: Path, model: str, data: str, fields: Mapping[str, Any]) -> tuple[Run, Job]:

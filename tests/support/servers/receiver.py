@@ -83,7 +83,12 @@ def receiver(reply: Callable[[Received], Reply] = lambda _: Reply()) -> Iterator
         def log_message(self, *_: object) -> None:
             """Quiet."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    class Server(ThreadingHTTPServer):
+        request_queue_size = (
+            128  # Of the standard library's five a burst of connections overflows where the machine is busy.
+        )
+
+    server = Server(("127.0.0.1", 0), Handler)
     made.port = server.server_port
     with serving(server):
         yield made

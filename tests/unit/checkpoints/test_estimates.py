@@ -68,6 +68,10 @@ def test_the_target_is_met_to_a_structure_and_what_must_stay_stays(pruning: Prun
         if pruning.joint_parts:
             # The smallest may be a neuron where what is over is less than a head.
             slack += CostUnit.of(SHAPE, kind).original([0]) / HEADS / CostUnit.of(SHAPE, kind).total
+        if pruning.granularity is Granularity.HEAD_AND_CHANNEL:
+            # Where every head is as narrow as may be, a whole one is the next that can go.
+            unit = CostUnit.of(SHAPE, kind)
+            slack += least_channels(pruning) / WIDTH * unit.original([0]) / HEADS / unit.total
         if kind is TargetKind.ATTENTION_SPARSITY:
             # Whose denominator counts the output biases, which stay.
             slack += 1 - CostUnit.of(SHAPE, kind).original(range(LAYERS)) / CostUnit.of(SHAPE, kind).total
