@@ -70,7 +70,7 @@ class Settings(BaseSettings):
     # Event streams
     max_event_streams: int = Field(2000, ge=1, description="Most event streams open in one process of the service.")
     max_event_streams_per_tenant: int = Field(200, ge=1, description="The same of one tenant.")
-    event_poll_seconds: float = Field(1, gt=0, description="How often the database is asked for events to stream.")
+    event_poll_seconds: float = Field(0.5, gt=0, description="How often the database is asked for events to stream.")
     # Who may call (docs/deploy.md)
     auth: Literal["none", "keys"] = Field(
         "none", description="`none`: whoever is on this machine, and nobody else. `keys`: whoever has an API key."

@@ -12,8 +12,8 @@ SENSITIVITY_SHARES = (0.25, 0.5, 0.75)
 """Of each layer alone, removed before the first step to see what that would cost."""
 BACKWARD = 3.0
 """A forward and a backward pass, in forward passes."""
-_PACKAGING = 1000.0
-"""Mostly the start of the fresh process that loads the result: some seconds, whatever the model."""
+_PACKAGING = 500.0
+"""Files written and loaded by a fresh process; once they are measured, described with figures: a second, whatever the model."""
 _TRAINED_COPIES = 4
 """Of the weights: themselves, the original beside them, gradients, an optimizer's state of adapters."""
 
@@ -31,7 +31,7 @@ def passes(spec: JobSettings, layers: int, steps: int, samples: Mapping[str, int
         Phase.ANALYSING: (1 if analysed else 0, float(analysed * len(SENSITIVITY_SHARES) * layers)),
         Phase.FINETUNING: (steps, BACKWARD * train * epochs),
         Phase.EVALUATING: (2 * steps + 1, float(validation)),
-        Phase.PACKAGING: (steps, _PACKAGING),
+        Phase.PACKAGING: (2 * steps, _PACKAGING),
     }
 
 

@@ -180,10 +180,16 @@ class Job:
             exports=exports,
         )
         steps, result = self._result((*history, metrics), written, last=last)
+        report.phase(Phase.PACKAGING, number)
+        self._describe(folder, record, steps, result)
+        report.progress(1, 1)
         report.close()
         measured = {"seconds": report.rounded_seconds(), "memory": peak_memory(self.device)}
         metrics = steps[-1].model_copy(update=measured)
-        self._describe(folder, record, (*steps[:-1], metrics), result)
+        steps = (*steps[:-1], metrics)
+        write_metrics(folder, self.data.summary, steps, result)
+        write_pruning(folder, record, steps, result)
+        make_durable(folder)
         return metrics, kept, result
 
     def _result(
@@ -226,7 +232,7 @@ class Job:
     def _describe(
         self, folder: Path, record: StepRecord, steps: Sequence[StepMetrics], result: JobResult | None
     ) -> None:
-        """Everything beside the weights that a person reads, then flush the folder."""
+        """Everything beside the weights that a person reads."""
         summary = self.data.summary
         title = f"Step {record.step}"
         write_report(
@@ -249,6 +255,3 @@ class Job:
             stock=record.stock_layout,
             result=result,
         )
-        write_metrics(folder, summary, steps, result)
-        write_pruning(folder, record, steps, result)
-        make_durable(folder)

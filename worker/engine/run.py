@@ -190,7 +190,7 @@ def run(inputs: Inputs, spec: EngineSpec, emit: Emit) -> None:
         done = inputs.resume
         committed = read_step(job.folder(done))
         history, kept, result = committed.metrics, committed.kept, committed.result
-        for phase, pieces in ((Phase.SCORING, 1), (Phase.FINETUNING, 1), (Phase.EVALUATING, 2), (Phase.PACKAGING, 1)):
+        for phase, pieces in ((Phase.SCORING, 1), (Phase.FINETUNING, 1), (Phase.EVALUATING, 2), (Phase.PACKAGING, 2)):
             reporter.skip(phase, pieces * done + (phase is Phase.EVALUATING))
         analysed = spec.evaluate.sensitivity_samples and Part.ATTENTION in spec.pruning.cuts
         reporter.skip(Phase.ANALYSING, 1 if analysed else 0)

@@ -63,7 +63,7 @@ def test_says_what_it_does_in_order(finished):
     phases = [[event.phase for event in said if event.type == "phase" and event.step == step] for step in (0, 1, 2)]
     # The first step's scores are made before it: every layer's sensitivity rests on them.
     assert phases[0] == ["preparing", "evaluating", "scoring", "analysing"]
-    assert phases[1] == ["pruning", "evaluating", "finetuning", "packaging", "evaluating"]
+    assert phases[1] == ["pruning", "evaluating", "finetuning", "packaging", "evaluating", "packaging"]
     assert phases[2] == ["scoring", *phases[1]]
     fractions = [event.fraction for event in said if event.type == "progress"]
     assert all(0 <= fraction <= 1 for fraction in fractions)
