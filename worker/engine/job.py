@@ -13,7 +13,6 @@ from checkpoints.describe import Checkpoint
 from checkpoints.sizes import accounting
 from worker.engine.checkpoint.gate import check_reload
 from worker.engine.checkpoint.load import LoadedModel, load_step
-from worker.engine.checkpoint.records import StepRecord, write_metrics, write_pruning
 from worker.engine.checkpoint.save import make_durable, save_checkpoint
 from worker.engine.data import PreparedData
 from worker.engine.evaluate.measure import Measure
@@ -24,6 +23,7 @@ from worker.engine.pruning.cutting import Cutting, ScoredModel
 from worker.engine.pruning.selection import Selection
 from worker.engine.pruning.sensitivity import analyse
 from worker.engine.pruning.targets import neurons_met, requested_sparsity, target_met
+from worker.engine.records import StepRecord, write_metrics, write_pruning
 from worker.engine.recovery.recover import Recovery
 from worker.engine.report import write_model_card, write_report
 from worker.engine.runtime.determinism import step_seed

@@ -18,7 +18,6 @@ from checkpoints.sizes.cost_model import passes, tensor_bytes
 from checkpoints.task_rules import check_exports, check_labels, check_layout
 from worker.engine.checkpoint.gate import start_server
 from worker.engine.checkpoint.load import LoadedModel, load_original, load_step
-from worker.engine.checkpoint.records import read_step, versions
 from worker.engine.data import FeatureSplit, PreparedData, prepare
 from worker.engine.evaluate import answers_of
 from worker.engine.evaluate.measure import Measure
@@ -30,6 +29,7 @@ from worker.engine.latency.timing import inputs_of
 from worker.engine.models.model_spec import move_model
 from worker.engine.pruning.cutting import Cutting, ScoredModel
 from worker.engine.pruning.targets import check_latency
+from worker.engine.records import read_step, versions
 from worker.engine.recovery.recover import Recovery
 from worker.engine.runtime.determinism import prepare_torch
 from worker.engine.runtime.memory import capped_batch_size, peak_memory

@@ -16,12 +16,12 @@ from checkpoints.describe import describe_folder
 from tests.support.checkpoints.tiny import tiny_model
 from worker.engine.checkpoint.gate import check_reload
 from worker.engine.checkpoint.load import load_original, load_step
-from worker.engine.checkpoint.records import StepRecord, write_pruning
 from worker.engine.checkpoint.save import make_durable, save_checkpoint
 from worker.engine.models.attention import attention_blocks
 from worker.engine.models.feed_forward import all_neurons
 from worker.engine.pruning.selection import KeptHead, Selection, keep_all, select, widths_of
 from worker.engine.pruning.surgery import cut
+from worker.engine.records import StepRecord, write_pruning
 from worker.engine.scoring import score
 
 
