@@ -40,12 +40,12 @@ up: install ## Run the service on this machine, http://127.0.0.1:8000
 	@$(BIN)/secateur up
 
 .PHONY: test
-test: install lint types contracts ## Lint, types, import contracts, unit, integration and end-to-end tests (10 minutes on 2 cores)
+test: install lint types contracts ## Lint, types, import contracts, unit, integration and end-to-end tests (12 minutes on 2 cores)
 	$(PYTEST) tests $(addprefix --ignore=tests/,$(APART))
 
 .PHONY: test-all
 test-all: export TEST_WHOLE := 1
-test-all: test $(addprefix test-,$(APART)) ## Every suite, and whole what the gate covers in part (CONTRIBUTING.md; about an hour)
+test-all: test $(addprefix test-,$(APART)) ## Every suite, and whole what the gate covers in part (CONTRIBUTING.md)
 
 .PHONY: lint
 lint: install ## ruff: rules and format

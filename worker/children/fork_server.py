@@ -84,6 +84,10 @@ def main(module_name: str, control: socket.socket) -> int:
 def _serve(control: socket.socket) -> Request | None:
     """Fork a child for every request. Returns None in this process at the end, and in a child what it is to be."""
     children: dict[int, socket.socket] = {}
+    told: set[int] = set()
+    """Of whose end has been told."""
+    released: set[int] = set()
+    """Whom nobody will signal any more, and who are not reaped yet."""
     awake, alarm = socket.socketpair()
     alarm.setblocking(False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
@@ -113,10 +117,11 @@ def _serve(control: socket.socket) -> Request | None:
                     # Nothing is ever sent here: the other end was closed, and nobody will signal this child any more.
                     selector.unregister(key.fileobj)
                     children.pop(key.data).close()
-                    with suppress(ChildProcessError):
-                        os.waitpid(key.data, os.WNOHANG)
-            for child, status in children.items():
-                _say_ended(child, status)
+                    told.discard(key.data)
+                    released.add(key.data)
+            told |= {child for child in children.keys() - told if _say_ended(child, children[child])}
+            # One that was let go while it ran is reaped when it ends.
+            released -= {child for child in released if os.waitpid(child, os.WNOHANG)[0]}
 
 
 def _parsed(message: bytes, files: list[int]) -> Request:
@@ -134,16 +139,16 @@ def _parsed(message: bytes, files: list[int]) -> Request:
 
 def _say(status: socket.socket, what: Mapping[str, int]) -> None:
     with suppress(OSError):  # Nobody listens any more.
-        status.send(json.dumps(what).encode())
+        status.send(json.dumps(what).encode(), socket.MSG_DONTWAIT)
 
 
-def _say_ended(child: int, status: socket.socket) -> None:
-    """Tell of a child's end, once; it stays unreaped."""
-    with suppress(ChildProcessError):
-        ended = os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-        if ended is not None:
-            code = ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status
-            _say(status, {"status": code})
+def _say_ended(child: int, status: socket.socket) -> bool:
+    """Whether a child has ended, and if so tell how; it stays unreaped."""
+    ended = os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    if ended is None:
+        return False
+    _say(status, {"status": ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status})
+    return True
 
 
 def _become(request: Request) -> None:

@@ -156,6 +156,16 @@ def test_a_weight_that_differs_is_caught(tmp_path, original):
     assert caught.value.code == "reload_mismatch"
 
 
+@pytest.mark.parametrize("package", ["worker", "checkpoints"])
+def test_code_that_needs_secateur_is_caught_although_it_is_installed_here(tmp_path, original, package):
+    write(tmp_path, original, layout=Layout.ANY)
+    written = load_step(tmp_path)
+    code = tmp_path / "modeling_pruned.py"
+    code.write_text(f"__import__({package!r})\n{code.read_text()}")
+    with pytest.raises(SecateurError, match=f"No module named '{package}'"):
+        check_reload(tmp_path, written.model, "AutoModelForAudioClassification", {"input_values": probe(original)})
+
+
 def test_a_missing_weight_is_caught(tmp_path, original):
     write(tmp_path, original)
     written = load_step(tmp_path)

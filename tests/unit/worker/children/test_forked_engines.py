@@ -113,6 +113,23 @@ def test_without_a_template_the_engine_is_a_program(
     assert "without a template" in caplog.text
 
 
+def test_a_jobs_home_gets_the_list_of_fonts_that_the_worker_made_once(
+    make_bench: MakeBench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    made = "import os, pathlib; place = pathlib.Path(os.environ['XDG_CACHE_HOME'], 'matplotlib'); place.mkdir(parents=True);"
+    monkeypatch.setattr(engines, "_FONTS", f"{made} (place / 'fontlist.json').write_text('fonts')")
+    (tmp_path / "worker").mkdir()
+    starter = engines.Engines(make_bench("finish").settings, tmp_path / "worker")
+    starter.warm_up()
+
+    def furnished() -> bool:
+        starter.furnish(tmp_path / "home")
+        return (tmp_path / "home" / "cache" / "matplotlib" / "fontlist.json").exists()
+
+    wait_for(furnished)
+    starter.close()
+
+
 def test_starting_is_a_phase_and_its_time_is_told_with_the_first_step(make_bench: MakeBench) -> None:
     bench = make_bench("finish")
     job_id = bench.submit()

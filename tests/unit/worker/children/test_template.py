@@ -97,6 +97,26 @@ def test_a_child_can_be_killed_as_soon_as_it_is_known(template: Template, tmp_pa
         wait_for(lambda child=child: not psutil.pid_exists(child.pid))
 
 
+def test_an_end_is_told_once_however_long_nobody_listens(template: Template, tmp_path: Path) -> None:
+    """Else an ended child that is not let go would fill its socket, and the template would wait for a reader for ever."""
+    first = forked(template, tmp_path, "status", "7")
+    for _ in range(20):
+        assert ended(forked(template, tmp_path, "status", "0"))[0] == 0
+    assert first.wait(20) == 7
+    first._status.settimeout(0.05)
+    with pytest.raises(TimeoutError):
+        first._status.recv(1024)
+    first.release()
+
+
+def test_a_child_that_is_let_go_while_it_runs_is_reaped_when_it_ends(template: Template, tmp_path: Path) -> None:
+    child = forked(template, tmp_path, "hang")
+    child.stdout.readline()
+    child.release()
+    os.killpg(child.pid, signal.SIGKILL)
+    wait_for(lambda: not psutil.pid_exists(child.pid))
+
+
 def test_waiting_has_an_end(template: Template, tmp_path: Path) -> None:
     child = forked(template, tmp_path, "hang")
     with pytest.raises(subprocess.TimeoutExpired):
