@@ -9,6 +9,8 @@ import pytest
 from sqlalchemy import delete, func, select
 from starlette.testclient import TestClient
 
+from api_schemas.results.metrics import Memory
+from checkpoints.sizes.cost_model import JobCost
 from service.app import create_app
 from service.services import Services
 from store.database.tables import JobCostRow
@@ -110,6 +112,9 @@ def test_where_the_worker_fetches_the_data_time_is_not_known(
 ) -> None:
     client, services = app
     hub = {"type": "hf", "id": "somebody/data", "revision": "a" * 40}
+    cost = JobCost(phases={}, outside_seconds=0.0, base=Memory(), peak=Memory(), tensor_bytes=1)
+    with services.database.write() as session:
+        session.add(JobCostRow(family="ast", device="cpu", body=cost))
     found = client.post("/v1/jobs:estimate", json=job(uploads, 0.3, 1, 1) | {"dataset": hub}).json()
     assert found["seconds"] is None
     assert "fetched by the worker" in found["reason"]
