@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 
-from fastapi import APIRouter, FastAPI
+from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 from starlette.concurrency import run_in_threadpool
 
@@ -62,15 +62,14 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(PageAnswers)
     app.add_middleware(RequestLog, application=app, metrics=metrics.HttpMetrics(registry))
     app.add_middleware(HeadAsGet)
-    v1 = APIRouter(prefix=V1)
     # Routes are looked through in turn, and jobs are asked for most.
     v1_routers = (
         *(jobs.router, events.router, checkpoints.router, models.router, datasets.router, resumable.router),
         *(webhooks.router, api_keys.router, audit.router, health.limits_router),
     )
+    # Each by itself: FastAPI works out every route again for each router that stands around it.
     for router in v1_routers:
-        v1.include_router(router)
-    app.include_router(v1)
+        app.include_router(router, prefix=V1)
     app.include_router(health.router)
     install_page(app)
     webhooks.describe_calls(app)

@@ -8,9 +8,12 @@ from pathlib import Path
 import pytest
 
 from tests.support.checkpoints.tiny import tiny_data, tiny_model
+from tests.support.gate import WHOLE
 
 
-@pytest.mark.slow
+@pytest.mark.skipif(
+    not WHOLE, reason="make test-all runs it: it shows that a benchmark runs, and nothing of the service"
+)
 def test_everything_is_measured(tmp_path: Path) -> None:
     page = tmp_path / "overhead.md"
     earlier = tmp_path / "overhead.json"

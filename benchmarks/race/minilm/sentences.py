@@ -6,6 +6,7 @@ results name it.
 """
 
 import ast
+import functools
 import inspect
 import random
 import re
@@ -47,8 +48,9 @@ def _is_plain(word: str) -> bool:
     return not re.search(r"[a-z][A-Z]|[a-zA-Z][./()]+[a-zA-Z]|\d", core) and bool(core)
 
 
+@functools.cache
 def documents() -> dict[str, list[str]]:
-    """Sentences by document, a top-level module or a topic; nothing twice."""
+    """Sentences by document, a top-level module or a topic; nothing twice. Not to be changed: read once a process."""
     library = Path(sysconfig.get_path("stdlib"))
     texts: dict[str, list[str]] = {}
     for path in sorted(library.rglob("*.py")):

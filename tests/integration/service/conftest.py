@@ -44,10 +44,18 @@ def _settings(folder: Path) -> Settings:
     return Settings(data_dir=folder, broker_url="redis://127.0.0.1:1/0")
 
 
+@pytest.fixture(scope="session")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder of a service that holds nothing: migrations take longer than most tests."""
+    folder = tmp_path_factory.mktemp("empty")
+    with local_client(create_app(_settings(folder))):
+        return folder
+
+
 @pytest.fixture
-def data_dir(tmp_path: Path) -> Path:
-    """Empty. Modules whose tests need the stock override it with `stocked`."""
-    return tmp_path / "data"
+def data_dir(tmp_path: Path, empty: Path) -> Path:
+    """Of a service that holds nothing. Modules whose tests need the stock override it with `stocked`."""
+    return shutil.copytree(empty, tmp_path / "data")
 
 
 @pytest.fixture
