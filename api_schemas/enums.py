@@ -39,12 +39,14 @@ class StopReason(StrEnum):
 
 
 class UploadState(StrEnum):
-    """An upload is `open` until `complete` has checked it; only `ready` ones can be used by a job.
+    """An upload is `open` until it is complete; only `ready` ones can be used by a job.
 
-    An `expired` one has lost its files, a `deleted` one was removed by its owner.
+    A dataset is `checking` while its rows are read, and `open` again where they were refused. An `expired` upload has lost its
+    files, a `deleted` one was removed by its owner.
     """
 
     OPEN = "open"
+    CHECKING = "checking"
     READY = "ready"
     EXPIRED = "expired"
     DELETED = "deleted"

@@ -191,6 +191,18 @@ class Settings(BaseSettings):
     )
     max_file_bytes: int = Field(8 * 2**30, ge=1, description="Largest uploaded file.")
     max_files: int = Field(256, ge=1, description="Most files of one upload.")
+    max_inspections: int = Field(
+        2, ge=1, description="Most uploaded datasets that a maintenance worker reads at once; of a tenant one."
+    )
+    check_wait_seconds: float = Field(
+        1, ge=0, description="How long `complete` waits for a dataset to be checked before it answers 202."
+    )
+    inspection_seconds: int = Field(900, ge=1, description="Longest reading of an uploaded dataset.")
+    inspection_memory_bytes: int = Field(4 * 2**30, ge=2**28, description="Most memory of that reading.")
+    max_dataset_rows: int = Field(10_000_000, ge=1, description="Most rows of an uploaded dataset, all its shards.")
+    max_unpacked_bytes: int = Field(
+        64 * 2**30, ge=1, description="Most bytes that the columns a job reads of an uploaded dataset may unpack to."
+    )
     max_json_bytes: int = Field(2**20, ge=1024, description="Largest JSON request body and uploaded JSON file.")
 
     @model_validator(mode="before")

@@ -17,6 +17,8 @@ os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 for name in [name for name in os.environ if name.startswith("SECATEUR_")]:
     del os.environ[name]  # a developer's settings are not the tests'
+# On a busy machine no dataset is small enough to be checked within a second: the answer is waited for.
+os.environ["SECATEUR_CHECK_WAIT_SECONDS"] = "600"
 
 
 def pytest_collection_finish() -> None:

@@ -5,7 +5,12 @@
 A small process of its own, without torch. Every task is idempotent: two beats, or two of these workers, may overlap.
 """
 
+import atexit
 import logging
+import threading
+from functools import lru_cache
+
+from celery.signals import worker_shutting_down
 
 from store import retention
 from store.database.connection import Database
@@ -18,6 +23,8 @@ from store.queue import broker
 from store.settings import Settings, get_settings
 from store.webhooks import deliveries
 from worker import worker_logs as worker_logs  # listens from here on
+from worker.checks import Checker
+from worker.supervisor.scratch import Scratch
 from worker.webhooks import Sender
 
 log = logging.getLogger(__name__)
@@ -78,10 +85,31 @@ for name in ("celery.worker.strategy", "celery.app.trace", "celery.beat", "httpx
     logging.getLogger(name).setLevel(logging.WARNING)
 
 app = broker.make_celery(get_settings())
-# Looking for orphans may take minutes in a large bucket, sending to slow receivers too, and no sweep may wait for either.
-app.conf.worker_concurrency = 3
+# Looking for orphans may take minutes in a large bucket, sending to slow receivers too, and so may reading a dataset: no sweep
+# waits for any of them.
+app.conf.worker_concurrency = 3 + get_settings().max_inspections
 _database = Database(get_settings().database_url)
 _sender = Sender(_database, get_settings(), OutboundClient(UrlRules.of(get_settings())))
+
+
+_stop = threading.Event()
+
+
+@lru_cache(maxsize=1)
+def _checker() -> Checker:
+    """Made in the worker, and not in beat, which imports this as well."""
+    settings = get_settings()
+    scratch = Scratch(settings.scratch)
+    atexit.register(scratch.close)
+    return Checker(settings, _database, Artifacts(settings.artifacts_url), scratch, _stop)
+
+
+def stop_checks(**_: object) -> None:
+    """SIGTERM came: datasets that are being read are put back, and read again from their beginning by whoever comes next."""
+    _stop.set()
+
+
+worker_shutting_down.connect(stop_checks)
 
 
 # Named functions: Celery writes a header from a task's name, and `<lambda>` is none.
@@ -115,6 +143,12 @@ def run_send_webhooks() -> int:
     return _sender.send_due()
 
 
+def run_check_uploads() -> int:
+    """Check the datasets that wait in this process's database."""
+    return _checker().check_waiting()
+
+
+app.task(name=broker.CHECK_UPLOADS)(run_check_uploads)
 app.task(name=broker.SEND_WEBHOOKS)(run_send_webhooks)
 app.task(name=broker.SWEEP)(run_sweep)
 app.task(name=broker.DISPATCH_OUTBOX)(run_dispatch_outbox)

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from api_schemas.base import FrozenModel, StrictModel
 from api_schemas.enums import ColumnKind, Granularity, Head, JobState, KeyScope, Modality, Phase, UploadState
-from api_schemas.errors import ErrorCode, ErrorItem
+from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
 from api_schemas.ids import FileName, Name, Sha256
 from api_schemas.results.metrics import DataSummary, JobResult, StepMetrics
 from api_schemas.results.widths import AttentionWidths
@@ -125,6 +125,17 @@ class DatasetContents(FrozenModel):
         return self.kinds or {name: known.get(name, ColumnKind.OTHER) for name in self.columns}
 
 
+class JobError(FrozenModel):
+    code: ErrorCode
+    detail: str
+    errors: tuple[ErrorItem, ...] = ()
+
+    @classmethod
+    def of(cls, error: SecateurError) -> "JobError":
+        """The same, to be kept."""
+        return cls(code=error.code, detail=error.detail, errors=error.errors)
+
+
 class DatasetResource(FrozenModel):
     id: str
     name: str | None
@@ -135,7 +146,9 @@ class DatasetResource(FrozenModel):
     not ended needs it. Null: never."""
     files: tuple[UploadedFile, ...]
     contents: DatasetContents | None = None
-    """Null until `complete`."""
+    """Null until it is `ready`."""
+    error: JobError | None = None
+    """Of an `open` one that was completed: what is wrong with it. Send its files again, or complete it with other columns."""
 
 
 class JobProgress(FrozenModel):
@@ -148,12 +161,6 @@ class JobProgress(FrozenModel):
     total: int
     fraction: float
     eta_seconds: float | None
-
-
-class JobError(FrozenModel):
-    code: ErrorCode
-    detail: str
-    errors: tuple[ErrorItem, ...] = ()
 
 
 class JobResource(FrozenModel):

@@ -22,6 +22,7 @@ _SIGNS = {
 }
 _UPLOAD_SIGNS = {
     UploadState.OPEN: ("○", "yellow"),
+    UploadState.CHECKING: ("…", "yellow"),
     UploadState.READY: ("✓", "green"),
     UploadState.EXPIRED: ("–", "dim"),
     UploadState.DELETED: ("–", "dim"),

@@ -1,26 +1,34 @@
-"""`complete`: an upload whose files are all there is judged as a whole and becomes usable, or is refused and stays open."""
+"""`complete`: an upload whose files are all there is judged as a whole and becomes usable, or is refused and stays open.
 
-import tempfile
+Of a model only headers are read, here. The rows of a dataset are read by maintenance (worker/checks.py): that takes up to many
+minutes, and no request does.
+"""
+
+import asyncio
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
+from starlette.concurrency import run_in_threadpool
+
+from api_schemas.api.resources import JobError
 from api_schemas.enums import AuditAction, UploadState
 from api_schemas.errors import ErrorCode, SecateurError
 from api_schemas.spec.inputs import Columns
-from service.core import resources
+from service.core import resources, waking
 from service.core import uploads as core
 from service.services import Services
 from store.database.tables import Upload
 from store.files.artifacts import Artifacts
-from store.uploads import uploads
-from store.uploads.inspection.dataset_process import inspect_in_process
+from store.uploads import checks, uploads
 from store.uploads.inspection.model_folder import describe_model
-from store.uploads.uploads import UploadKind
 
-_COMPLETED = {"model": AuditAction.COMPLETE_MODEL, "dataset": AuditAction.COMPLETE_DATASET}
+FIRST_LOOK, LAST_LOOK = 0.05, 0.25
+"""Seconds between two looks at it."""
+
+
+_waking: set[asyncio.Task[None]] = set()
+"""The event loop itself keeps no hold of its tasks."""
 
 
 @dataclass(frozen=True)
@@ -46,24 +54,51 @@ def complete_model(services: Services, upload_id: str) -> Upload:
     sizes = {file.name: file.size for file in upload.files}
     with _unchanged(upload_id):
         checkpoint = describe_model(StoredFiles(services.artifacts, keys, sizes))
-    return _ready(services, "model", upload_id, resources.model_description(checkpoint))
+    # Of two that complete at once one marks it; both found the same, since the files cannot have changed between.
+    with services.database.write() as session:
+        if uploads.mark_ready(session, services.tenant, upload_id, resources.model_description(checkpoint)):
+            services.note(session, AuditAction.COMPLETE_MODEL, upload_id)
+    return core.get(services, "model", upload_id)
 
 
-def complete_dataset(services: Services, upload_id: str, columns: Columns) -> Upload:
-    """Raises what is wrong with the dataset, UPLOAD_INCOMPLETE or CONFLICT. A ready one is returned as it is."""
+def request_check(services: Services, upload_id: str, columns: Columns) -> Upload:
+    """Ask for a dataset's check, where none is being made. `wait_for_check` is to follow. A ready one is returned as it is.
+
+    Raises UPLOAD_INCOMPLETE, or CONFLICT where it is being checked with other columns.
+    """
     upload = core.get(services, "dataset", upload_id)
     if upload.state is UploadState.READY:
         return upload
     core.require_kept(upload)
     core.require_all_files(upload)
-    services.settings.scratch.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="inspect-", dir=services.settings.scratch) as folder:
-        with _unchanged(upload_id):
-            for file in upload.files:
-                if file.key is not None:
-                    services.artifacts.fetch(file.key, Path(folder, file.name), file.sha256)
-        contents = inspect_in_process(Path(folder), columns)
-    return _ready(services, "dataset", upload_id, contents.model_dump(mode="json"))
+    with services.database.write() as session:
+        if checks.request(session, services.tenant, upload_id, columns):
+            services.note(session, AuditAction.COMPLETE_DATASET, upload_id)
+        elif checks.columns_of(session, services.tenant, upload_id) not in (None, columns):
+            detail = f"{upload_id} is being checked with other columns. Wait until it is not `checking` any more."
+            raise SecateurError(ErrorCode.CONFLICT, detail)
+    return core.get(services, "dataset", upload_id)
+
+
+async def wait_for_check(services: Services, upload: Upload) -> Upload:
+    """The dataset when its check has ended, or after `check_wait_seconds`, in which a small one is ready. Raises what is wrong with it.
+
+    No thread waits: a dataset may take as long as it takes, and other requests have the threads.
+    """
+    if upload.state is UploadState.CHECKING:
+        # Not waited for: a broker that does not answer is no reason to keep the caller.
+        waking_up = asyncio.create_task(run_in_threadpool(waking.wake, services))
+        _waking.add(waking_up)
+        waking_up.add_done_callback(_waking.discard)
+    look, left = FIRST_LOOK, services.settings.check_wait_seconds
+    while upload.state is UploadState.CHECKING and left > 0:
+        await asyncio.sleep(min(look, left))
+        look, left = min(look * 1.5, LAST_LOOK), left - look
+        upload = await run_in_threadpool(core.get, services, "dataset", upload.id)
+    if upload.state is UploadState.OPEN and upload.error is not None:
+        error = JobError.model_validate(upload.error)
+        raise SecateurError(error.code, error.detail, error.errors)
+    return upload
 
 
 @contextmanager
@@ -76,11 +111,3 @@ def _unchanged(upload_id: str) -> Iterator[None]:
             f"Files of {upload_id} were sent again or removed while it was checked. Complete it once all are there."
         )
         raise SecateurError(ErrorCode.CONFLICT, detail) from None
-
-
-def _ready(services: Services, kind: UploadKind, upload_id: str, description: dict[str, Any]) -> Upload:
-    # Of two that complete at once one marks it; both found the same, since the files cannot have changed between.
-    with services.database.write() as session:
-        if uploads.mark_ready(session, services.tenant, upload_id, description):
-            services.note(session, _COMPLETED[kind], upload_id)
-    return core.get(services, kind, upload_id)

@@ -90,6 +90,8 @@ def ready_upload(services: Services, kind: UploadKind, upload_id: str) -> Upload
             pointer=pointer, code=ErrorCode.UPLOAD_INCOMPLETE, detail=f"the {kind} is {upload.state.value}"
         )
         detail = f"{upload_id} is not ready. Upload all its files and POST /v1/{kind}s/{upload_id}/complete first."
+        if upload.state is UploadState.CHECKING:
+            detail = f"{upload_id} is being checked. Submit the job once GET /v1/{kind}s/{upload_id} says `ready`."
         raise SecateurError(ErrorCode.UPLOAD_INCOMPLETE, detail, (item,))
     return upload
 

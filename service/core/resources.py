@@ -10,6 +10,7 @@ from api_schemas.api.resources import (
     CheckpointResource,
     DatasetContents,
     DatasetResource,
+    JobError,
     JobResource,
     ModelLayout,
     ModelResource,
@@ -63,6 +64,7 @@ def dataset(row: Upload, settings: Settings) -> DatasetResource:
         expires_at=upload_expires_at(row, settings),
         files=tuple(map(file, row.files)),
         contents=None if row.description is None else DatasetContents.model_validate(row.description),
+        error=None if row.error is None else JobError.model_validate(row.error),
     )
 
 

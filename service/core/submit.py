@@ -1,6 +1,5 @@
 """A job is accepted only if it can run: its inputs are there, its target is within reach, its labels are the model's."""
 
-import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -21,10 +20,7 @@ from service.services import Services
 from store.access import quotas
 from store.database.tables import Job
 from store.jobs import jobs
-from store.queue import broker
 from store.uploads import uploads
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -66,7 +62,7 @@ def check(services: Services, request: JobRequest) -> Accepted:
 
 
 def submit(services: Services, request: JobRequest, also: Callable[[Session, Job], None]) -> Job:
-    """Create the job; `wake` is to follow. `also` writes in its transaction. Raises what `check` does, and EXPIRED."""
+    """Create the job; `waking.wake` is to follow. `also` writes in its transaction. Raises what `check` does, and EXPIRED."""
     accepted = check(services, request)
     with services.database.write() as session:
         held = uploads.hold_ready(session, services.tenant, accepted.inputs)
@@ -77,23 +73,6 @@ def submit(services: Services, request: JobRequest, also: Callable[[Session, Job
         services.note(session, AuditAction.CREATE_JOB, job.id)
         also(session, job)
     return job
-
-
-def wake(services: Services) -> None:
-    """Publish what the commit left in the outbox. The job is safe without it: maintenance publishes what stays there.
-
-    Returns at once where another thread is publishing, which then looks once more.
-    """
-    services.wake_wanted.set()
-    while services.wake_wanted.is_set() and services.waking.acquire(blocking=False):
-        try:
-            services.wake_wanted.clear()
-            broker.publish_outbox(services.database, services.settings)
-        except Exception as error:
-            # The request has succeeded with its commit; nothing that happens here may turn it into a failure.
-            log.warning("no worker was woken, maintenance will do it: %s", error)
-        finally:
-            services.waking.release()
 
 
 def _check_roles(splits: Splits) -> None:

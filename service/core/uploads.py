@@ -112,7 +112,7 @@ def discard(services: Services, kind: UploadKind, upload_id: str) -> None:
         if not gone:
             raise SecateurError(ErrorCode.CONFLICT, f"{upload_id} has changed just now. Look at it and try again.")
         services.note(session, _DISCARDED[kind], upload_id)
-    if upload.state is UploadState.OPEN:
+    if upload.state is not UploadState.READY:
         below = {found.key for found in services.artifacts.list(uploads.artifact_prefix(upload_id))}
         _let_go(services, below | {file.key for file in upload.files if file.key is not None})
 
@@ -120,6 +120,11 @@ def discard(services: Services, kind: UploadKind, upload_id: str) -> None:
 def require_open(upload: Upload) -> None:
     """Raises UPLOAD_CLOSED, or EXPIRED."""
     require_kept(upload)
+    if upload.state is UploadState.CHECKING:
+        detail = (
+            f"{upload.id} is being checked and cannot change. Wait until it is not `checking` any more, or delete it."
+        )
+        raise SecateurError(ErrorCode.UPLOAD_CLOSED, detail)
     if upload.state is not UploadState.OPEN:
         raise SecateurError(ErrorCode.UPLOAD_CLOSED, f"{upload.id} is complete and cannot change. Start a new upload.")
 

@@ -4,19 +4,24 @@ from functools import partial
 
 from fastapi import APIRouter, Request, Response
 from sqlalchemy.orm import Session
+from starlette.concurrency import run_in_threadpool
 
 from api_schemas.api.resources import DatasetCompletion, DatasetResource, Page, UploadedFile, UploadRequest
+from api_schemas.enums import UploadState
 from api_schemas.errors import ErrorCode
 from api_schemas.spec.inputs import Columns
 from service.core import complete, resources, uploads
 from service.dependencies import ToReadUploads, ToWriteModels
-from service.openapi.document import LOCATION, problems
+from service.openapi.document import LOCATION, RETRY_AFTER, problems
 from service.paths import V1
 from service.responses.idempotency import CODES, REPLAYED, Key, once
 from service.routes.parameters import FILE_BODY, Cursor, DatasetPath, FilePath, Limit, content_length
 from store.access.idempotency import Answer
 from store.database.tables import Upload
 from store.uploads import uploads as stored
+
+CHECK_RETRY_SECONDS = 2
+"""Until somebody asks again for a dataset that is being checked."""
 
 router = APIRouter(prefix="/datasets", tags=["datasets"])
 
@@ -131,21 +136,39 @@ async def upload_dataset_file(
     "/{dataset_id}/complete",
     operation_id="complete_dataset",
     summary="Check a dataset and make it usable",
-    responses=problems(
-        ErrorCode.NOT_FOUND,
-        ErrorCode.UPLOAD_INCOMPLETE,
-        ErrorCode.DELETED,
-        ErrorCode.EXPIRED,
-        ErrorCode.CONFLICT,
-        ErrorCode.DATASET_EMPTY,
-        ErrorCode.DATASET_SCHEMA,
-        ErrorCode.AUDIO_UNDECODABLE,
-        ErrorCode.IMAGE_UNDECODABLE,
-    ),
+    response_description="The dataset is ready.",
+    responses={
+        202: {
+            "model": DatasetResource,
+            "description": "It is `checking`. Ask for it again until it is not: `ready`, or `open` with the `error`.",
+            "headers": LOCATION | RETRY_AFTER,
+        },
+        **problems(
+            ErrorCode.NOT_FOUND,
+            ErrorCode.UPLOAD_INCOMPLETE,
+            ErrorCode.DELETED,
+            ErrorCode.EXPIRED,
+            ErrorCode.CONFLICT,
+            ErrorCode.DATASET_EMPTY,
+            ErrorCode.DATASET_SCHEMA,
+            ErrorCode.AUDIO_UNDECODABLE,
+            ErrorCode.IMAGE_UNDECODABLE,
+        ),
+    },
 )
-def complete_dataset(
-    services: ToWriteModels, dataset_id: DatasetPath, request: DatasetCompletion | None = None
+async def complete_dataset(
+    services: ToWriteModels, dataset_id: DatasetPath, response: Response, request: DatasetCompletion | None = None
 ) -> DatasetResource:
-    """Read every shard: schema, labels, texts, the header of every clip or image, and a sample of these in full."""
+    """Read every shard: schema, labels, texts, the header of every clip or image, and a sample of these in full.
+
+    A small dataset is `ready`, or refused, with the answer. The check of a larger one goes on after it. Repeating the call waits
+    once more, and changes nothing while the dataset is `checking` or `ready`.
+    """
     columns = request.columns if request else Columns()
-    return resources.dataset(complete.complete_dataset(services, dataset_id, columns), services.settings)
+    upload = await run_in_threadpool(complete.request_check, services, dataset_id, columns)
+    upload = await complete.wait_for_check(services, upload)
+    if upload.state is UploadState.CHECKING:
+        response.status_code = 202
+        response.headers["Location"] = f"{V1}/datasets/{upload.id}"
+        response.headers["Retry-After"] = str(CHECK_RETRY_SECONDS)
+    return resources.dataset(upload, services.settings)

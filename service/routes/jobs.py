@@ -13,7 +13,7 @@ from api_schemas.ids import ModelId
 from api_schemas.results.estimate import JobEstimate, JobPreview
 from api_schemas.spec.job import JobRequest
 from api_schemas.spec.labels import LabelSelector
-from service.core import checkpoints, jobs, resources, submit
+from service.core import checkpoints, jobs, resources, submit, waking
 from service.core import estimate as estimates
 from service.dependencies import ToReadJobs, ToWriteJobs
 from service.openapi.document import (
@@ -102,7 +102,7 @@ def create_job(
         return Answer(202, headers, resource.model_dump_json())
 
     # After the answer: a broker that does not answer must not hold it up.
-    background.add_task(submit.wake, services)
+    background.add_task(waking.wake, services)
     return once(services, request, key, body, partial(submit.submit, services, body), answer)
 
 
@@ -229,7 +229,7 @@ def pause_job(services: ToWriteJobs, job_id: JobPath) -> JobResource:
 def resume_job(services: ToWriteJobs, job_id: JobPath, background: BackgroundTasks) -> JobResource:
     """It is queued again and goes on after its last finished step; a pause that was still to come is taken back."""
     job = jobs.resume(services, job_id)
-    background.add_task(submit.wake, services)
+    background.add_task(waking.wake, services)
     return job
 
 

@@ -15,6 +15,7 @@ from store.settings import Settings
 
 WAITING = (JobState.QUEUED, JobState.PAUSED)
 RUNNING = (JobState.RUNNING, JobState.CANCELLING)
+KEPT = (UploadState.OPEN, UploadState.CHECKING, UploadState.READY)
 RETRY_SECONDS = 60
 """Room comes when something ends or is removed; nobody knows when that is."""
 
@@ -66,7 +67,7 @@ def check_job(session: Session, tenant: str, settings: Settings) -> None:
 
 
 def _stored(session: Session, tenant: str) -> int:
-    kept = select(Upload.id).where(owned_by(Upload, tenant), Upload.state.in_([UploadState.OPEN, UploadState.READY]))
+    kept = select(Upload.id).where(owned_by(Upload, tenant), Upload.state.in_(KEPT))
     uploaded = select(func.sum(UploadFile.size)).where(UploadFile.upload_id.in_(kept))
     results = select(func.sum(JobStepFile.size)).where(owned_by(JobStepFile, tenant))
     # PostgreSQL answers a sum of big integers as a decimal.

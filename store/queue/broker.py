@@ -23,6 +23,7 @@ DISPATCH_OUTBOX = "secateur.dispatch_outbox"
 REDISPATCH = "secateur.redispatch"
 EXPIRE = "secateur.expire"
 SEND_WEBHOOKS = "secateur.send_webhooks"
+CHECK_UPLOADS = "secateur.check_uploads"
 COLLECT_ORPHANS = "secateur.collect_orphans"
 
 CONNECT_SECONDS = 2
@@ -39,7 +40,7 @@ def make_celery(settings: Settings) -> Celery:
 
 def celery_settings(settings: Settings) -> dict[str, Any]:
     """All that differs from Celery's defaults."""
-    intervals = dict.fromkeys((SWEEP, DISPATCH_OUTBOX, REDISPATCH), settings.sweep_seconds)
+    intervals = dict.fromkeys((SWEEP, DISPATCH_OUTBOX, REDISPATCH, CHECK_UPLOADS), settings.sweep_seconds)
     intervals |= dict.fromkeys((EXPIRE, COLLECT_ORPHANS), settings.collect_seconds)
     intervals |= {SEND_WEBHOOKS: settings.webhook_seconds}
     return {
@@ -110,15 +111,20 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
 
 def publish_wake(settings: Settings) -> None:
     """Tell one worker to look for work. Raises ConnectionError, soon, where the broker does not answer."""
-    try:
-        make_celery(settings).send_task(RUN_JOBS, queue=JOBS)
-    except OperationalError as error:
-        raise ConnectionError(str(error)) from error
+    _publish(settings, RUN_JOBS, JOBS)
 
 
 def publish_outbox(database: Database, settings: Settings) -> int:
     """Publish what the last transactions left in the outbox; what the broker does not take now, maintenance sends later."""
-    return outbox.dispatch(database, lambda: publish_wake(settings))
+    tasks = {outbox.WAKE: (RUN_JOBS, JOBS), outbox.CHECK: (CHECK_UPLOADS, MAINTENANCE)}
+    return outbox.dispatch(database, lambda topic: _publish(settings, *tasks[topic]))
+
+
+def _publish(settings: Settings, task: str, queue: str) -> None:
+    try:
+        make_celery(settings).send_task(task, queue=queue)
+    except OperationalError as error:
+        raise ConnectionError(str(error)) from error
 
 
 def waiting_wakes(settings: Settings, queue: str = JOBS) -> int:

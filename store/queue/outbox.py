@@ -16,7 +16,7 @@ from store.database.tables import OutboxMessage
 
 log = logging.getLogger(__name__)
 
-WAKE = "wake"
+WAKE, CHECK = "wake", "check"
 BATCH = 100
 
 
@@ -25,14 +25,20 @@ def add_wake(session: Session, tenant: str) -> None:
     session.add(OutboxMessage(tenant=tenant, topic=WAKE))
 
 
-def dispatch(database: Database, publish: Callable[[], None]) -> int:
-    """Publish what waits, oldest first; returns how many. Stops quietly at the first failure: the rest waits on."""
+def add_check(session: Session, tenant: str) -> None:
+    """Maintenance should look for datasets to check once this transaction has committed."""
+    session.add(OutboxMessage(tenant=tenant, topic=CHECK))
+
+
+def dispatch(database: Database, publish: Callable[[str], None]) -> int:
+    """Publish the topics that wait, oldest first; returns how many. Stops quietly at the first failure: the rest waits on."""
+    oldest = select(OutboxMessage.id, OutboxMessage.topic).order_by(OutboxMessage.id).limit(BATCH)
     with database.read() as session:
-        waiting = session.scalars(select(OutboxMessage.id).order_by(OutboxMessage.id).limit(BATCH)).all()
+        waiting = session.execute(oldest).all()
     sent: list[int] = []
-    for message_id in waiting:
+    for message_id, topic in waiting:
         try:
-            publish()
+            publish(topic)
         except OSError as error:
             log.warning("the broker does not answer, %d messages wait: %s", len(waiting) - len(sent), error)
             break

@@ -71,7 +71,7 @@ def get(session: Session, tenant: str, kind: UploadKind, upload_id: str) -> Uplo
 
 def page(session: Session, tenant: str, kind: UploadKind, cursor: str | None, limit: int) -> Rows[Upload]:
     """Newest first, those left out whose files are gone."""
-    there = Upload.state.in_([UploadState.OPEN, UploadState.READY])
+    there = Upload.state.in_([UploadState.OPEN, UploadState.CHECKING, UploadState.READY])
     query = select_owned(Upload, tenant).where(Upload.kind == kind, there)
     return fetch_page(session, Upload, query, cursor, limit)
 
@@ -117,12 +117,11 @@ def mark_ready(session: Session, tenant: str, upload_id: str, description: dict[
 
 
 def discard(session: Session, tenant: str, kind: UploadKind, upload_id: str) -> bool:
-    """Remove an open upload and its files' rows; the bytes are the caller's to remove after the commit (`unnamed`). False:
-    not open.
+    """Remove an upload that is not ready, its files' rows and its check; the bytes are the caller's to remove after the commit
+    (`unnamed`). False: it is ready, or no more.
     """
-    statement = delete(Upload).where(
-        owned_by(Upload, tenant), Upload.id == upload_id, Upload.kind == kind, Upload.state == UploadState.OPEN
-    )
+    unready = Upload.state.in_([UploadState.OPEN, UploadState.CHECKING])
+    statement = delete(Upload).where(owned_by(Upload, tenant), Upload.id == upload_id, Upload.kind == kind, unready)
     return _changed(session, statement)
 
 

@@ -21,6 +21,7 @@ from store.access import api_keys
 from store.database.tables import ApiKey, Base
 from store.settings import Settings
 from tests.integration.service.conftest import claim, commit
+from tests.support.checks import datasets_are_checked as datasets_are_checked
 from tests.support.local import local_client
 from tests.support.uploads import checkpoint_files, dataset_files, declared, send
 

@@ -17,13 +17,16 @@ from secateur import errors
 from secateur.client.files.digests import Digest, digested
 from secateur.client.progress import ProgressCallback, tell
 from secateur.client.transport.connection import Connection, delay, segment
+from secateur.client.transport.problems import refusal
 
 PIECE = 16 * 2**20
 """Bytes of one request: what a broken connection costs at most, and what is in memory."""
 SLOWEST = 2**22
 """Bytes a second: with the last piece the service reads the whole file once more, and answers after that."""
 CHECK_SECONDS = 3600.0
-"""Until `complete` is answered: every shard of a dataset is opened."""
+"""The longest wait for what `complete` began: every shard of a dataset is read, once its turn has come."""
+LONGEST_LOOK = 5.0
+"""Seconds between two looks at it."""
 _TUS = {"Tus-Resumable": "1.0.0"}
 _PIECE_TYPE = "application/offset+octet-stream"
 
@@ -81,6 +84,7 @@ async def upload(
                 done += file.size
         tell(progress, "checking", 0, len(sent), "files")
         ready = await connection.post(as_, f"{where}/complete", completion, patience=CHECK_SECONDS)
+        ready = await _checked(connection, as_, where, ready)
     except errors.Conflict as error:
         # Another call with the same files may have finished it.
         ready = await connection.get(as_, where)
@@ -88,6 +92,22 @@ async def upload(
             raise
     tell(progress, "checking", len(sent), len(sent), "files")
     return ready
+
+
+async def _checked(connection: Connection, as_: type[R], where: str, found: R) -> R:
+    """The upload when its check has ended. Raises what is wrong with it, or Unavailable after CHECK_SECONDS."""
+    waited, looks = 0.0, 0
+    while found.state is UploadState.CHECKING:
+        if waited > CHECK_SECONDS:
+            detail = f"The check of {found.id} has not ended after {waited:.0f} seconds. It goes on; look at it later."
+            raise errors.Unavailable(detail, code="still_checking")
+        pause = min(LONGEST_LOOK, delay(looks))
+        await connection.backend.sleep(pause)
+        waited, looks = waited + pause, looks + 1
+        found = await connection.get(as_, where)
+    if isinstance(found, DatasetResource) and found.state is UploadState.OPEN and found.error is not None:
+        raise refusal(found.error)
+    return found
 
 
 async def _hashed(connection: Connection, files: Sequence[LocalFile], progress: ProgressCallback | None) -> list[_Sent]:

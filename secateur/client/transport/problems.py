@@ -6,7 +6,8 @@ from collections.abc import Mapping
 import httpx
 from pydantic import ValidationError
 
-from api_schemas.errors import ErrorItem
+from api_schemas.api.resources import JobError
+from api_schemas.errors import ErrorCode, ErrorItem
 from secateur import errors
 from secateur.errors import SecateurError
 
@@ -50,6 +51,12 @@ def error_of(response: httpx.Response) -> SecateurError:
         request_id=body.get("request_id") or request_id,
         retry_after=retry_after,
     )
+
+
+def refusal(error: JobError) -> SecateurError:
+    """What a resource says was wrong with it, as the answer to a request would have been."""
+    kind = errors.Conflict if error.code is ErrorCode.CONFLICT else errors.InvalidRequest
+    return kind(error.detail, code=error.code.value, items=error.errors)
 
 
 def retry_after_of(response: httpx.Response) -> float | None:

@@ -16,7 +16,7 @@ from store.database.tables.jobs import (
     TrainingFile,
 )
 from store.database.tables.queue import OutboxMessage
-from store.database.tables.uploads import ResumablePart, ResumableUpload, Upload, UploadFile
+from store.database.tables.uploads import ResumablePart, ResumableUpload, Upload, UploadCheck, UploadFile
 from store.database.tables.webhooks import Webhook, WebhookDelivery
 
 __all__ = [
@@ -42,6 +42,7 @@ __all__ = [
     "ResumableUpload",
     "TrainingFile",
     "Upload",
+    "UploadCheck",
     "UploadFile",
     "Webhook",
     "WebhookDelivery",

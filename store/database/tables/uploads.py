@@ -30,6 +30,8 @@ class Upload(Owned, Base):
     state: Mapped[UploadState]
     description: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     """What `complete` found: a ModelLayout or DatasetContents as JSON."""
+    error: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    """What was wrong when it was checked last: a JobError as JSON."""
     created_at: Mapped[datetime] = mapped_column(default=now())
     files: Mapped[list["UploadFile"]] = relationship(
         back_populates="upload", order_by="UploadFile.position", cascade="all, delete-orphan", lazy="selectin"
@@ -50,6 +52,26 @@ class UploadFile(Owned, Base):
     sha256: Mapped[str] = mapped_column(String(64))
     key: Mapped[str | None] = mapped_column(String(KEY_LENGTH))
     upload: Mapped[Upload] = relationship(back_populates="files")
+
+
+class UploadCheck(Owned, Base):
+    """A dataset that is `checking` (store/uploads/checks.py). The row goes with the answer."""
+
+    __tablename__ = "upload_checks"
+    __table_args__ = (Index(None, "tenant", "lease_until"), Index(None, "waits_since"))
+
+    upload_id: Mapped[str] = mapped_column(ForeignKey("uploads.id", ondelete="CASCADE"), primary_key=True)
+    columns: Mapped[dict[str, Any]] = mapped_column(JSON)
+    """As `complete` was told."""
+    asked_at: Mapped[datetime] = mapped_column(default=now())
+    waits_since: Mapped[datetime] = mapped_column(default=now())
+    """Since when it waits for its tenant's turn: since it was asked for, or since the tenant had one."""
+    epoch: Mapped[int] = mapped_column(Integer, default=0)
+    """Fencing token: rises with every process that takes it."""
+    failures: Mapped[int] = mapped_column(Integer, default=0)
+    """Of processes that took it and vanished."""
+    lease_until: Mapped[datetime | None]
+    """Until when it is with one; null while it waits."""
 
 
 class ResumableUpload(Owned, Base):

@@ -6,6 +6,7 @@ the service's (inspector.py starts it, with limits). FrozenModel: {"contents": â
 
 import argparse
 import json
+import os
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -33,7 +34,6 @@ BATCH_ROWS = 64
 DECODED = 16
 MAGIC_BYTES = 12
 # A few kilobytes of metadata or of repeated values can claim anything; what is claimed is bounded before it is unpacked.
-MAX_ROWS = 10_000_000
 MAX_COLUMNS = 256
 MAX_ROW_GROUPS = 65_536
 MAX_GROUP_BYTES = 2 * 2**30
@@ -50,10 +50,36 @@ class _Sounds:
     rates: set[int] = field(default_factory=set)
 
 
-def inspect(folder: Path, columns: Columns) -> DatasetContents:
+@dataclass
+class _Left:
+    """How much more may be read: the footer of a few kilobytes may claim less than its repeated values unpack to."""
+
+    rows: int
+    unpacked: int
+
+    def __post_init__(self) -> None:
+        self._most = (self.rows, self.unpacked)
+
+    def require_rows(self, count: int) -> None:
+        if count > self.rows:
+            raise schema_error(f"it has {count} rows in all; {self._most[0]} are read")
+
+    def take(self, batch: pa.RecordBatch) -> None:
+        self.rows -= batch.num_rows
+        self.unpacked -= batch.nbytes
+        if self.rows < 0:
+            raise schema_error(f"it has more than {self._most[0]} rows in all")
+        if self.unpacked < 0:
+            raise schema_error(f"its rows unpack to more than {self._most[1]} bytes")
+
+
+def inspect(
+    folder: Path, columns: Columns, most_rows: int = sys.maxsize, most_bytes: int = sys.maxsize
+) -> DatasetContents:
     """Read every shard of `folder`: schema, labels, texts and the header of every clip or image, and decode a sample of them.
 
-    Raises DATASET_EMPTY, DATASET_SCHEMA, AUDIO_UNDECODABLE or IMAGE_UNDECODABLE.
+    Raises DATASET_EMPTY, DATASET_SCHEMA (also beyond `most_rows`, or where what is read unpacks to more than `most_bytes`),
+    AUDIO_UNDECODABLE or IMAGE_UNDECODABLE.
     """
     files = [(path, _open(path)) for path in sorted(folder.glob("*.parquet"))]
     total = sum(file.metadata.num_rows for _, file in files)
@@ -61,6 +87,8 @@ def inspect(folder: Path, columns: Columns) -> DatasetContents:
         raise SecateurError(
             ErrorCode.DATASET_EMPTY, "The dataset has no rows. Upload parquet shards with rows in them."
         )
+    left = _Left(most_rows, most_bytes)
+    left.require_rows(total)
     kinds = _common_kinds(files)
     modality, found = inspected_columns(kinds, columns)
     labels = _labels(files, found, kinds, modality)
@@ -69,7 +97,7 @@ def inspect(folder: Path, columns: Columns) -> DatasetContents:
     every = max(1, total // DECODED)
     for path, file in files:
         split = split_of(path.name)
-        for value, label in _rows(file, found, path.name):
+        for value, label in _rows(file, found, path.name, left):
             where = f"{split}[{rows[split]}]"
             answers = labels.take(label, where) if labels else None
             decode = rows.total() % every == 0
@@ -117,7 +145,7 @@ def _open(path: Path) -> pq.ParquetFile:
 
 def _check_claims(name: str, said: pq.FileMetaData) -> None:
     for what, count, most in (
-        ("rows", said.num_rows, MAX_ROWS),
+        ("rows", said.num_rows, sys.maxsize),
         ("columns", said.num_columns, MAX_COLUMNS),
         ("row groups", said.num_row_groups, MAX_ROW_GROUPS),
     ):
@@ -169,11 +197,12 @@ def _first_bytes(files: Files, column: str) -> bytes:
     return b""
 
 
-def _rows(file: pq.ParquetFile, found: FoundColumns, name: str) -> Iterator[tuple[Any, Any]]:
+def _rows(file: pq.ParquetFile, found: FoundColumns, name: str, left: _Left) -> Iterator[tuple[Any, Any]]:
     """(input as an Arrow scalar, label) of every row; a few rows at a time are in memory."""
     columns = [found.input] if found.label is None else [found.input, found.label]
     try:
         for batch in file.iter_batches(BATCH_ROWS, columns=columns):
+            left.take(batch)
             inputs = batch.column(found.input)
             labels = None if found.label is None else batch.column(found.label)
             for index in range(batch.num_rows):
@@ -193,11 +222,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--columns", default="{}", help="JSON: {input, label, group}")
+    parser.add_argument("--rows", type=int, required=True, help="most rows that are read")
+    parser.add_argument("--bytes", type=int, required=True, help="most bytes that they may unpack to")
     arguments = parser.parse_args()
     pa.set_cpu_count(1)
+    os.nice(10)  # Requests that share the machine come first.
     answer: dict[str, Any]
     try:
-        contents = inspect(arguments.folder, Columns.model_validate_json(arguments.columns))
+        columns = Columns.model_validate_json(arguments.columns)
+        contents = inspect(arguments.folder, columns, arguments.rows, arguments.bytes)
         answer = {"contents": contents.model_dump(mode="json")}
     except SecateurError as error:
         items = [item.model_dump() for item in error.errors]

@@ -3,6 +3,9 @@
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import BaseModel
@@ -12,9 +15,23 @@ from api_schemas.errors import ErrorCode, SecateurError
 from api_schemas.spec.inputs import Columns
 from store.cage import Cage, read_report
 
-TIMEOUT_SECONDS = 900
-MEMORY_BYTES = 4 * 2**30
 OUTPUT_BYTES = 32 * 2**20
+LOOK_SECONDS = 0.25
+"""How often it is asked whether the answer is still wanted."""
+
+
+class InspectionStopped(Exception):
+    """Nobody wants the answer any more; the process was killed."""
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What the reading of one dataset may take."""
+
+    seconds: int
+    memory_bytes: int
+    rows: int
+    unpacked_bytes: int
 
 
 class _Answer(BaseModel):
@@ -23,9 +40,10 @@ class _Answer(BaseModel):
 
 
 def inspect_in_process(
-    folder: Path, columns: Columns, timeout_seconds: int = TIMEOUT_SECONDS, memory_bytes: int = MEMORY_BYTES
+    folder: Path, columns: Columns, bounds: Bounds, wanted: Callable[[], bool] = lambda: True
 ) -> DatasetContents:
-    """What `folder` holds. Raises the inspector's errors, and DATASET_SCHEMA where it crashed or hit a limit."""
+    """What `folder` holds. Raises the inspector's errors, DATASET_SCHEMA where it crashed or hit a bound, and
+    InspectionStopped once the answer is not `wanted`."""
     command = [
         sys.executable,
         "-m",
@@ -33,12 +51,14 @@ def inspect_in_process(
         str(folder),
         "--columns",
         columns.model_dump_json(),
+        f"--rows={bounds.rows}",
+        f"--bytes={bounds.unpacked_bytes}",
     ]
     # No credentials and no proxies: it needs the interpreter and one thread.
     environment = {"PATH": os.defpath, "OMP_NUM_THREADS": "1", "ARROW_DEFAULT_MEMORY_POOL": "system", "LANG": "C.UTF-8"}
     if "PYTHONPATH" in os.environ:
         environment["PYTHONPATH"] = os.environ["PYTHONPATH"]
-    cage = Cage(read=(str(folder.resolve()),), memory_bytes=memory_bytes, cpu_seconds=timeout_seconds)
+    cage = Cage(read=(str(folder.resolve()),), memory_bytes=bounds.memory_bytes, cpu_seconds=bounds.seconds)
     process = subprocess.Popen(
         cage.command(command),
         stdin=subprocess.DEVNULL,
@@ -48,12 +68,7 @@ def inspect_in_process(
         start_new_session=True,
         cwd=Path(__file__).parents[3],
     )
-    try:
-        output, log = process.communicate(timeout=timeout_seconds)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.communicate()
-        raise _stopped(f"it took longer than {timeout_seconds} seconds") from None
+    output, log = _answered(process, bounds.seconds, wanted)
     if process.returncode != 0 or len(output) > OUTPUT_BYTES:
         reason = f"signal {-process.returncode}" if process.returncode < 0 else _last_line(log)
         raise _stopped(f"reading it ended with {reason}")
@@ -67,6 +82,21 @@ def inspect_in_process(
         error = answer.error or JobError(code=ErrorCode.DATASET_SCHEMA, detail="The dataset could not be read.")
         raise SecateurError(error.code, error.detail, error.errors)
     return answer.contents
+
+
+def _answered(process: "subprocess.Popen[bytes]", seconds: float, wanted: Callable[[], bool]) -> tuple[bytes, bytes]:
+    """What it wrote on stdout and stderr when it had ended; killed where it takes too long or is not `wanted`."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            return process.communicate(timeout=max(0.0, min(LOOK_SECONDS, deadline - time.monotonic())))
+        except subprocess.TimeoutExpired:
+            over = time.monotonic() >= deadline
+            if not over and wanted():
+                continue
+        process.kill()
+        process.communicate()
+        raise _stopped(f"it took longer than {seconds} seconds") if over else InspectionStopped
 
 
 def _last_line(log: bytes) -> str:

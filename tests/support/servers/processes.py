@@ -14,6 +14,7 @@ import httpx
 import psutil
 
 from store.settings import Settings
+from tests.support.checks import checking
 from tests.support.servers.databases import wait_for
 
 
@@ -30,7 +31,8 @@ def environment(settings: Settings) -> dict[str, str]:
 
 @contextmanager
 def service_process(settings: Settings, log: Path, host: str = "127.0.0.1") -> Iterator[httpx.Client]:
-    """The service under uvicorn, bound to a port of its own, and a client of it. It answers when the block begins."""
+    """The service under uvicorn, bound to a port of its own, and a client of it. It answers when the block begins. Datasets are
+    checked as if a maintenance worker ran."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
@@ -39,7 +41,7 @@ def service_process(settings: Settings, log: Path, host: str = "127.0.0.1") -> I
     with log.open("ab") as output:
         process = subprocess.Popen(command, env=environment(settings), stdout=output, stderr=output)
     try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
+        with checking(settings), httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
             wait_for(lambda: _answers(client) or process.poll() is not None, 30, "the service")
             assert process.poll() is None, log.read_text()
             yield client

@@ -59,7 +59,8 @@ def test_a_failure_in_the_middle_keeps_the_rest(sqlite_database: Database) -> No
         submit(sqlite_database)
     answers = iter([None, ConnectionError("gone")])
 
-    def publish() -> None:
+    def publish(topic: str) -> None:
+        assert topic == outbox.WAKE
         if error := next(answers):
             raise error
 
@@ -76,7 +77,7 @@ def test_messages_are_json_and_settings_are_the_measured_ones(tmp_path: Path) ->
     assert conf.broker_transport_options["socket_connect_timeout"] == 2
     assert conf.broker_transport_options["socket_timeout"] == 5
     assert conf.task_publish_retry_policy["max_retries"] == 1
-    often = {broker.SWEEP, broker.DISPATCH_OUTBOX, broker.REDISPATCH, broker.SEND_WEBHOOKS}
+    often = {broker.SWEEP, broker.DISPATCH_OUTBOX, broker.REDISPATCH, broker.SEND_WEBHOOKS, broker.CHECK_UPLOADS}
     assert set(conf.beat_schedule) == often | {broker.EXPIRE, broker.COLLECT_ORPHANS}
 
 

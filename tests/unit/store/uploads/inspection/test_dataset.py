@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,8 @@ from api_schemas.api.resources import DatasetContents
 from api_schemas.errors import ErrorCode, SecateurError
 from api_schemas.spec.inputs import Columns
 from store.uploads.inspection.dataset import inspect
-from store.uploads.inspection.dataset_process import inspect_in_process
-from tests.support.uploads import LABELS, class_label, dataset_files, shard, tone
+from store.uploads.inspection.dataset_process import Bounds, InspectionStopped, inspect_in_process
+from tests.support.uploads import LABELS, class_label, dataset_files, shard, table, tone
 
 IDS = pa.int64()
 
@@ -171,21 +172,46 @@ def test_pages_that_are_broken_behind_a_good_footer(refusal: Any) -> None:
     )
 
 
+BOUNDS = Bounds(seconds=900, memory_bytes=4 * 2**30, rows=1000, unpacked_bytes=2**30)
+
+
 def test_in_a_process_of_its_own(tmp_path: Path) -> None:
-    assert inspect_in_process(write(tmp_path, dataset_files()), Columns()).labels == LABELS
+    assert inspect_in_process(write(tmp_path, dataset_files()), Columns(), BOUNDS).labels == LABELS
+
+
+def test_nobody_wants_the_answer_any_more(tmp_path: Path) -> None:
+    with pytest.raises(InspectionStopped):
+        inspect_in_process(write(tmp_path, dataset_files()), Columns(), BOUNDS, lambda: False)
+
+
+def test_bounds_hold_over_all_shards_and_while_reading(tmp_path: Path) -> None:
+    folder = write(tmp_path, dataset_files())
+    with pytest.raises(SecateurError, match="12 rows in all; 11 are read"):
+        inspect(folder, Columns(), most_rows=11)
+    assert inspect(folder, Columns(), most_rows=12).rows == {"test": 4, "train": 4, "validation": 4}
+    with pytest.raises(SecateurError, match="unpack to more than 20000 bytes"):
+        inspect(folder, Columns(), most_bytes=20000)
+
+
+def test_repeated_values_count_as_often_as_they_are_there(tmp_path: Path) -> None:
+    """A shard keeps equal values once: what it unpacks to is another matter than its size."""
+    texts = table(text=(pa.string(), ["so " * 1000] * 2000), label=(pa.string(), ["a"] * 2000))
+    assert len(texts) < 50_000
+    with pytest.raises(SecateurError, match="unpack to more than 5000000 bytes"):
+        inspect(write(tmp_path, {"train.parquet": texts}), Columns(), most_bytes=5_000_000)
 
 
 def test_errors_come_through_the_process(tmp_path: Path) -> None:
     with pytest.raises(SecateurError) as caught:
-        inspect_in_process(write(tmp_path, {"train.parquet": shard([b"noise"], ["a"])}), Columns())
+        inspect_in_process(write(tmp_path, {"train.parquet": shard([b"noise"], ["a"])}), Columns(), BOUNDS)
     assert caught.value.code is ErrorCode.AUDIO_UNDECODABLE
     assert caught.value.errors[0].pointer == "train[0]"
 
 
 def test_limits_of_the_process_end_as_an_error_and_not_as_ours(tmp_path: Path) -> None:
     folder = write(tmp_path, dataset_files())
-    for limits in ({"timeout_seconds": 0}, {"memory_bytes": 2**26}):
+    for limits in ({"seconds": 0}, {"memory_bytes": 2**26}):
         with pytest.raises(SecateurError, match="could not be inspected") as caught:
-            inspect_in_process(folder, Columns(), **limits)
+            inspect_in_process(folder, Columns(), replace(BOUNDS, **limits))
         assert caught.value.code is ErrorCode.DATASET_SCHEMA
         assert str(tmp_path) not in caught.value.detail

@@ -1,0 +1,25 @@
+"""After a commit: whoever is to act on it is told, if the broker answers."""
+
+import logging
+
+from service.services import Services
+from store.queue import broker
+
+log = logging.getLogger(__name__)
+
+
+def wake(services: Services) -> None:
+    """Publish what the commit left in the outbox. Nothing is lost without it: maintenance publishes what stays there.
+
+    Returns at once where another thread is publishing, which then looks once more.
+    """
+    services.wake_wanted.set()
+    while services.wake_wanted.is_set() and services.waking.acquire(blocking=False):
+        try:
+            services.wake_wanted.clear()
+            broker.publish_outbox(services.database, services.settings)
+        except Exception as error:
+            # The request has succeeded with its commit; nothing that happens here may turn it into a failure.
+            log.warning("nobody was woken, maintenance will do it: %s", error)
+        finally:
+            services.waking.release()
