@@ -14,8 +14,7 @@ from starlette.concurrency import run_in_threadpool
 
 from api_schemas.enums import AuditAction, AuditOutcome, KeyScope
 from api_schemas.errors import ErrorCode, SecateurError
-from service.access.caller import Caller
-from service.middleware.authentication import CALLER_KEY
+from service.access.caller import CALLER_KEY, Caller
 from service.services import Services
 from store.access import audit
 

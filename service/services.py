@@ -10,11 +10,14 @@ from api_schemas.enums import AuditAction
 from service.access.caller import ANYBODY, Caller
 from service.access.failed_attempts import FailedAttempts
 from service.access.rate_limits import RateLimits
+from service.access.turns import MOST_THREADS, Turns
 from service.event_streams import EventStreams
+from service.readiness import Readiness
 from store.access import audit
 from store.database.connection import Database
 from store.files.artifacts import Artifacts
 from store.jobs.queue_positions import QueuePositions
+from store.queue import broker
 from store.settings import Settings
 
 
@@ -31,6 +34,10 @@ class Services:
     """Of events; used on the event loop alone."""
     queue_positions: QueuePositions
     """In the queue."""
+    readiness: Readiness
+    turns: Turns = field(default_factory=lambda: Turns(MOST_THREADS))
+    long_turns: Turns = field(default_factory=lambda: Turns(1))
+    """Of what takes seconds of a processor."""
     waking: threading.Lock = field(default_factory=threading.Lock)
     """Held by the one thread that publishes: a broker that does not answer costs no more than that one."""
     wake_wanted: threading.Event = field(default_factory=threading.Event)
@@ -42,6 +49,13 @@ class Services:
         database = Database(settings.database_url)
         artifacts, streams = Artifacts(settings.artifacts_url), EventStreams(settings, database)
         queue_positions = QueuePositions(database, settings.failure_cap)
+        readiness = Readiness(
+            {
+                "database": database.ping,
+                "broker": lambda: broker.waiting_wakes(settings),
+                "artifacts": lambda: artifacts.exists("ready"),
+            }
+        )
         return cls(
             settings,
             database,
@@ -50,6 +64,7 @@ class Services:
             FailedAttempts.of(settings),
             streams,
             queue_positions,
+            readiness,
         )
 
     @property

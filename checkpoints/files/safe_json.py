@@ -5,6 +5,10 @@ from math import isfinite
 from typing import Any, NoReturn
 
 MAX_DEPTH = 32
+MAX_CONTAINERS = 500_000
+"""Objects and lists in one text. Three for each tensor that a header may name, or a pair for each word of a large vocabulary, are
+about half as many."""
+MAX_VALUES = 2_000_000
 
 
 class UnsafeJsonError(ValueError):
@@ -15,6 +19,9 @@ def load_object(data: bytes, max_bytes: int, max_depth: int = MAX_DEPTH) -> dict
     """Parse `data`, which must be one JSON object. Raises UnsafeJsonError."""
     if len(data) > max_bytes:
         raise UnsafeJsonError(f"is larger than the {max_bytes} bytes allowed for JSON")
+    # Before it is parsed: a megabyte of empty lists takes as long as a hundred of numbers. Brackets in texts count, too.
+    if data.count(b"[") + data.count(b"{") > MAX_CONTAINERS or data.count(b",") > MAX_VALUES:
+        raise UnsafeJsonError(f"holds more than {MAX_CONTAINERS} objects and lists or {MAX_VALUES} values")
     try:
         value = json.loads(
             data.decode("utf-8"), object_pairs_hook=_without_repeats, parse_constant=_no_constant, parse_float=_finite
@@ -57,9 +64,14 @@ def _finite(text: str) -> float:
 
 
 def _deeper_than(value: Any, depth: int) -> bool:
-    if not isinstance(value, dict | list):
-        return False
-    if depth == 0:
-        return True
-    children = value.values() if isinstance(value, dict) else value
-    return any(_deeper_than(child, depth - 1) for child in children)
+    level = [value]
+    for _ in range(depth):
+        level = [
+            child
+            for parent in level
+            for child in (parent.values() if isinstance(parent, dict) else parent)
+            if isinstance(child, dict | list)
+        ]
+        if not level:
+            return False
+    return True

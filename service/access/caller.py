@@ -5,6 +5,9 @@ from dataclasses import dataclass
 from api_schemas.enums import KeyScope
 from store.database.tenancy import DEFAULT_TENANT
 
+CALLER_KEY = "caller"
+"""Of `request.state`: where the caller is found once the key was looked at."""
+
 
 @dataclass(frozen=True)
 class Caller:

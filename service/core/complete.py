@@ -81,7 +81,7 @@ def request_check(services: Services, upload_id: str, columns: Columns) -> Uploa
 
 
 async def wait_for_check(services: Services, upload: Upload) -> Upload:
-    """The dataset when its check has ended, or after `check_wait_seconds`, in which a small one is ready. Raises what is wrong with it.
+    """The dataset when its check has ended, or after `check_wait_seconds`. Raises what is wrong with it.
 
     No thread waits: a dataset may take as long as it takes, and other requests have the threads.
     """

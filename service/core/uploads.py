@@ -2,6 +2,7 @@
 
 import secrets
 from collections.abc import AsyncIterator, Callable
+from typing import ParamSpec
 
 from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
@@ -18,6 +19,7 @@ from store.uploads.inspection import dataset_names, model_folder
 from store.uploads.inspection.incoming_file import IncomingFile
 from store.uploads.uploads import UploadKind
 
+P = ParamSpec("P")
 _DECLARED = {"model": AuditAction.CREATE_MODEL, "dataset": AuditAction.CREATE_DATASET}
 _RECEIVED = {"model": AuditAction.UPLOAD_MODEL_FILE, "dataset": AuditAction.UPLOAD_DATASET_FILE}
 _DISCARDED = {"model": AuditAction.DELETE_MODEL, "dataset": AuditAction.DELETE_DATASET}
@@ -171,10 +173,18 @@ async def _judged(body: AsyncIterator[bytes], incoming: IncomingFile, size: int)
     async for chunk in body:
         received += len(chunk)
         if chunk and received <= size:
-            incoming.feed(chunk)
+            await _beside(incoming.parses(len(chunk)), incoming.feed, chunk)
         yield chunk
     if received == size:  # Otherwise the artifacts say what came; half a file is not worth judging.
-        incoming.finish()
+        await _beside(incoming.parses(0), incoming.finish)
+
+
+async def _beside(long: bool, work: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
+    """Do it, where it may take long in a thread: a header of megabytes would keep every other request waiting."""
+    if long:
+        await run_in_threadpool(work, *args, **kwargs)
+    else:
+        work(*args, **kwargs)
 
 
 def _record(services: Services, kind: UploadKind, upload_id: str, name: str, key: str) -> str | None:

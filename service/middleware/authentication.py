@@ -1,13 +1,13 @@
 """Who calls, found out before anything else of a request is read: its body, its address, its parameters."""
 
 import structlog
-from starlette.concurrency import run_in_threadpool
+from anyio import CapacityLimiter, to_thread
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api_schemas.errors import ErrorCode, SecateurError
 from service.access import cookies
-from service.access.caller import ANYBODY, Caller
+from service.access.caller import ANYBODY, CALLER_KEY, Caller
 from service.access.sessions import CSRF_HEADER, CSRF_KEY, check_own_page
 from service.paths import V1, needs_caller
 from service.problems import answer_to
@@ -15,7 +15,7 @@ from service.services import Services
 from store.access import api_keys, sessions
 from store.database.tables import ApiKey
 
-CALLER_KEY = "caller"
+THREADS = 8
 
 
 class Authenticate:
@@ -28,6 +28,7 @@ class Authenticate:
     def __init__(self, app: ASGIApp, services: Services) -> None:
         self.app = app
         self.services = services
+        self.threads = CapacityLimiter(THREADS)
         self.waits = services.settings.auth != "none" or services.rate_limits.remote
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -36,8 +37,12 @@ class Authenticate:
             return
         request = Request(scope)
         try:
-            # A thread costs more than all the rest where there is nothing to wait for.
-            caller = await run_in_threadpool(self._caller, request) if self.waits else self._caller(request)
+            # A thread costs more than all the rest where there is nothing to wait for. Else it is one of their own: whose turn it
+            # is can only be said of somebody who is known.
+            if self.waits:
+                caller = await to_thread.run_sync(self._caller, request, limiter=self.threads)
+            else:
+                caller = self._caller(request)
         except Exception as error:
             await (await answer_to(request, error))(scope, receive, send)
             return

@@ -5,6 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 
 from api_schemas.ids import JobId
+from service.access.turns import FairRoute
 from service.core import jobs
 from service.dependencies import ToReadJobs
 from service.page.figures import comparison
@@ -14,7 +15,7 @@ from store.jobs.jobs import JobFilter
 FEWEST, MOST = 2, 4
 OFFERED = 50
 
-router = APIRouter()
+router = APIRouter(route_class=FairRoute)
 
 
 @router.get("/compare", include_in_schema=False)

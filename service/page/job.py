@@ -13,6 +13,7 @@ from api_schemas.errors import ErrorCode, SecateurError
 from api_schemas.results import display, parts
 from api_schemas.results.metrics import StepMetrics
 from api_schemas.spec.pruning import SHARE_OF
+from service.access.turns import FairRoute
 from service.core import checkpoints, jobs
 from service.dependencies import ToReadJobs
 from service.page import new
@@ -33,7 +34,7 @@ TABS = {
     "request": "Request",
 }
 
-router = APIRouter()
+router = APIRouter(route_class=FairRoute)
 
 
 @router.get("/jobs/{job_id}", include_in_schema=False)

@@ -9,6 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from api_schemas.enums import TERMINAL_STATES, JobState
 from api_schemas.spec.labels import LabelSelector
+from service.access.turns import FairRoute
 from service.core import jobs
 from service.dependencies import ToReadJobs
 from service.page.rendering import answer, part_wanted
@@ -19,7 +20,7 @@ PAGE = 50
 LIVING_SECONDS, RESTING_SECONDS = 2, 15
 _SELECTOR: TypeAdapter[LabelSelector] = TypeAdapter(LabelSelector)
 
-router = APIRouter()
+router = APIRouter(route_class=FairRoute)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from api_schemas.spec.inputs import UploadedDataset, UploadedModel
 from api_schemas.spec.job import JobRequest
 from api_schemas.spec.presets import PRESETS
 from api_schemas.spec.pruning import SHARE_OF
+from service.access.turns import FairRoute
 from service.core import resources, uploads
 from service.dependencies import ToReadUploads
 from service.page.rendering import answer
@@ -26,7 +27,7 @@ DEFAULTS = {
 }  # fmt: skip
 """Fields of the form, as the address carries them."""
 
-router = APIRouter()
+router = APIRouter(route_class=FairRoute)
 
 
 @router.get("/new", include_in_schema=False)

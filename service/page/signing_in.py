@@ -10,6 +10,7 @@ from starlette.concurrency import run_in_threadpool
 from api_schemas.errors import ErrorCode, SecateurError
 from service.access import cookies
 from service.access.sessions import check_own_page, same_origin
+from service.access.turns import FairRoute
 from service.dependencies import Public
 from service.page.rendering import answer
 from service.paths import local_path
@@ -17,7 +18,7 @@ from service.problems import status_of
 from service.services import Services
 from store.access import api_keys, sessions
 
-router = APIRouter()
+router = APIRouter(route_class=FairRoute)
 
 
 @router.get("/signin", include_in_schema=False)

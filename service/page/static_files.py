@@ -10,6 +10,7 @@ from pathlib import Path
 from fastapi import APIRouter, Response
 
 from api_schemas.errors import ErrorCode, SecateurError
+from service.access.turns import FairRoute
 
 FOLDER = Path(__file__).parent / "static"
 CACHING = "public, max-age=31536000, immutable"
@@ -26,7 +27,7 @@ VERSION = hashlib.sha256(
     b"".join(name.encode() + hashlib.sha256(data).digest() for name, data in _FILES.items())
 ).hexdigest()[:16]
 
-router = APIRouter()
+router = APIRouter(route_class=FairRoute)
 
 
 def address(name: str) -> str:

@@ -4,13 +4,14 @@ from fastapi import APIRouter
 
 from api_schemas.api.access import AuditEntry
 from api_schemas.api.resources import Page
+from service.access.turns import FairRoute
 from service.core import resources
 from service.dependencies import ToAdminister
 from service.openapi.document import problems
 from service.routes.parameters import Cursor, Limit
 from store.access import audit
 
-router = APIRouter(prefix="/audit", tags=["access"])
+router = APIRouter(prefix="/audit", tags=["access"], route_class=FairRoute)
 
 
 @router.get("", operation_id="list_audit", summary="Who changed what", responses=problems())

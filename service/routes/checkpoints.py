@@ -6,6 +6,7 @@ from fastapi import APIRouter, Path, Request, Response
 
 from api_schemas.api.resources import CheckpointResource, Page
 from api_schemas.errors import ErrorCode
+from service.access.turns import FairRoute
 from service.core import checkpoints
 from service.core.archive import StepArchive
 from service.dependencies import ToReadJobs
@@ -13,7 +14,7 @@ from service.openapi.document import CONTENT_RANGE, ETAG, problems, request_head
 from service.responses.downloads import MEDIA_TYPES, archive_response, file_response
 from service.routes.parameters import JobPath, StepPath
 
-router = APIRouter(prefix="/jobs/{job_id}/checkpoints", tags=["checkpoints"])
+router = APIRouter(prefix="/jobs/{job_id}/checkpoints", tags=["checkpoints"], route_class=FairRoute)
 
 _BINARY: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
 # The kind that the file's name says. Generators of clients take the first: bytes, whatever the name.

@@ -10,6 +10,7 @@ from api_schemas.api.resources import Page
 from api_schemas.enums import TERMINAL_STATES
 from api_schemas.errors import ErrorCode
 from api_schemas.results.events import JobEvent
+from service.access.turns import FairRoute
 from service.core import jobs
 from service.dependencies import ToReadJobs
 from service.event_streams import EventStreamResponse
@@ -19,7 +20,7 @@ from service.responses.polling import NOT_MODIFIED, IfNoneMatch, polled
 from service.routes.parameters import JobPath
 from service.services import Services
 
-router = APIRouter(prefix="/jobs/{job_id}/events", tags=["jobs"])
+router = APIRouter(prefix="/jobs/{job_id}/events", tags=["jobs"], route_class=FairRoute)
 
 _LARGEST = 2**31 - 1
 _STREAM = "text/event-stream"

@@ -1,28 +1,24 @@
 """Whether the service lives, whether it can do its work, and what it accepts."""
 
-import logging
-from collections.abc import Callable
-
 from fastapi import APIRouter, Response
 
 from api_schemas.api.resources import Health, Limits, Quota, Quotas
 from checkpoints.families import FAMILIES
+from service.access.turns import FairRoute
 from service.dependencies import Public, ToLookAround
 from service.openapi.document import RETRY_AFTER, problems
 from service.problems import RETRY_SECONDS
+from service.readiness import OK
 from store.access import quotas
 from store.files.model_buckets import parse_buckets
-from store.queue import broker
 from store.uploads.inspection import dataset_names, model_folder
 
-log = logging.getLogger(__name__)
-
-router = APIRouter(tags=["service"])
-limits_router = APIRouter(tags=["service"])
+router = APIRouter(tags=["service"], route_class=FairRoute)
+limits_router = APIRouter(tags=["service"], route_class=FairRoute)
 
 
 @router.get("/healthz", operation_id="get_health", summary="Is the process alive", responses=problems())
-def get_health() -> Health:
+async def get_health() -> Health:
     """Asks nothing of anybody: for restarting a process that hangs."""
     return Health(status="ok")
 
@@ -40,21 +36,17 @@ def get_health() -> Health:
         **{status: body for status, body in problems().items() if status != 503},
     },
 )
-def get_readiness(services: Public, response: Response) -> Health:
+async def get_readiness(services: Public, response: Response) -> Health:
     """Database, broker and artifacts, each asked now: for deciding whether to send requests here.
 
     Without the broker jobs are still accepted, and start when it is back; the answer is 503 nevertheless.
     """
-    checks = {
-        "database": _check("database", services.database.ping),
-        "broker": _check("broker", lambda: broker.waiting_wakes(services.settings)),
-        "artifacts": _check("artifacts", lambda: services.artifacts.exists("ready")),
-    }
-    ready = all(answer == "ok" for answer in checks.values())
+    checks = await services.readiness.ask()
+    ready = all(answer == OK for answer in checks.values())
     if not ready:
         response.status_code = 503
         response.headers["Retry-After"] = str(RETRY_SECONDS)
-    return Health(status="ok" if ready else "unavailable", checks=checks)
+    return Health(status=OK if ready else "unavailable", checks=checks)
 
 
 @limits_router.get("/limits", operation_id="get_limits", summary="What this server accepts", responses=problems())
@@ -81,13 +73,3 @@ def get_limits(services: ToLookAround) -> Limits:
             running_jobs=Quota(limit=settings.max_running_jobs, used=used.running_jobs),
         ),
     )
-
-
-def _check(name: str, ask: Callable[[], object]) -> str:
-    try:
-        ask()
-    except Exception as error:
-        # Whatever a driver raises, the answer is the same; the log has the details, a stranger does not.
-        log.warning("%s does not answer: %s", name, error)
-        return "unreachable"
-    return "ok"

@@ -13,6 +13,7 @@ from api_schemas.ids import ModelId
 from api_schemas.results.estimate import JobEstimate, JobPreview
 from api_schemas.spec.job import JobRequest
 from api_schemas.spec.labels import LabelSelector
+from service.access.turns import FairRoute
 from service.core import checkpoints, jobs, resources, submit, waking
 from service.core import estimate as estimates
 from service.dependencies import ToReadJobs, ToWriteJobs
@@ -36,7 +37,7 @@ from store.access.idempotency import Answer
 from store.database.tables import Job
 from store.jobs.jobs import JobFilter
 
-router = APIRouter(prefix="/jobs", tags=["jobs"])
+router = APIRouter(prefix="/jobs", tags=["jobs"], route_class=FairRoute)
 
 _REFUSED = (
     ErrorCode.NOT_FOUND,

@@ -4,9 +4,11 @@ from functools import partial
 
 from fastapi import APIRouter, Request, Response
 from sqlalchemy.orm import Session
+from starlette.concurrency import run_in_threadpool
 
 from api_schemas.api.resources import ModelResource, Page, UploadedFile, UploadRequest
 from api_schemas.errors import ErrorCode
+from service.access.turns import FairRoute
 from service.core import complete, resources, uploads
 from service.dependencies import ToReadUploads, ToWriteModels
 from service.openapi.document import LOCATION, problems
@@ -17,7 +19,7 @@ from store.access.idempotency import Answer
 from store.database.tables import Upload
 from store.uploads import uploads as stored
 
-router = APIRouter(prefix="/models", tags=["models"])
+router = APIRouter(prefix="/models", tags=["models"], route_class=FairRoute)
 
 _EXAMPLE = {
     "ast": {
@@ -152,6 +154,9 @@ async def upload_model_file(
         ErrorCode.WEIGHTS_MISMATCH,
     ),
 )
-def complete_model(services: ToWriteModels, model_id: ModelPath) -> ModelResource:
+async def complete_model(services: ToWriteModels, model_id: ModelPath) -> ModelResource:
     """Read config and safetensors headers, without loading anything. Repeating it on a ready model changes nothing."""
-    return resources.model(complete.complete_model(services, model_id), services.settings)
+    # Hundreds of headers of megabytes are seconds of work.
+    async with services.long_turns.one(services.tenant):
+        upload = await run_in_threadpool(complete.complete_model, services, model_id)
+    return resources.model(upload, services.settings)

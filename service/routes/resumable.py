@@ -9,11 +9,11 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.routing import APIRoute
 from starlette.concurrency import run_in_threadpool
 
 from api_schemas.api.resources import Page, ResumableFile
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
+from service.access.turns import FairRoute
 from service.core import resources, resumable
 from service.dependencies import ToReadUploads, ToWriteModels
 from service.middleware.head import STATE_KEY
@@ -49,7 +49,7 @@ _PIECE_BODY: dict[str, Any] = {
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
 
-class TusRoute(APIRoute):
+class TusRoute(FairRoute):
     """Speaks the protocol's version: asks for it, and says it in every answer, refusals included."""
 
     def get_route_handler(self) -> Handler:

@@ -10,6 +10,8 @@ from store.uploads.inspection.finite_weights import FiniteWeights
 from store.uploads.inspection.model_folder import about, check_json
 
 PARQUET_MAGIC = b"PAR1"
+QUICK_BYTES = 64 * 2**10
+"""Of JSON, which are parsed in a millisecond or two."""
 TEXT_SUFFIXES = (".json", ".md", ".txt")
 
 
@@ -38,6 +40,13 @@ class IncomingFile:
                 raise SecateurError(ErrorCode.REQUEST_TOO_LARGE, detail)
         else:
             self._limit = LENGTH_BYTES + MAX_HEADER_BYTES if name.endswith(".safetensors") else MAGIC_BYTES
+
+    def parses(self, size: int) -> bool:
+        """Whether taking the next `size` bytes, or with 0 finishing, takes long enough to keep an event loop from others."""
+        if size == 0:
+            return self._name.endswith(".json") and self._size > QUICK_BYTES
+        comes = self._name.endswith(".safetensors") and not self._header_seen
+        return comes and len(self._head) + size >= min(self._limit, QUICK_BYTES)
 
     def feed(self, chunk: bytes) -> None:
         """Take the next bytes. Refuses as soon as it can: a pickle at its first bytes, weights at the end of their header."""

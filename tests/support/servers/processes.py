@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -53,10 +53,11 @@ def service_process(settings: Settings, log: Path, host: str = "127.0.0.1") -> I
 def process_of(client: httpx.Client) -> psutil.Process:
     """Of the service that the client calls."""
     port = str(client.base_url.port)
-    [found] = [
-        child for child in psutil.Process().children() if {"service.app:create_app", port} <= set(child.cmdline())
-    ]
-    return found
+    for child in psutil.Process().children():
+        with suppress(psutil.NoSuchProcess):  # One that checked a dataset has just ended.
+            if {"service.app:create_app", port} <= set(child.cmdline()):
+                return child
+    raise AssertionError(f"no service at port {port}")
 
 
 def _answers(client: httpx.Client) -> bool:
