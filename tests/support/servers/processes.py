@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 import httpx
@@ -30,9 +30,11 @@ def environment(settings: Settings) -> dict[str, str]:
 
 
 @contextmanager
-def service_process(settings: Settings, log: Path, host: str = "127.0.0.1") -> Iterator[httpx.Client]:
+def service_process(
+    settings: Settings, log: Path, host: str = "127.0.0.1", *, maintained: bool = False
+) -> Iterator[httpx.Client]:
     """The service under uvicorn, bound to a port of its own, and a client of it. It answers when the block begins. Datasets are
-    checked as if a maintenance worker ran."""
+    checked as if a maintenance worker ran, unless one does (`maintained`)."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
@@ -41,7 +43,10 @@ def service_process(settings: Settings, log: Path, host: str = "127.0.0.1") -> I
     with log.open("ab") as output:
         process = subprocess.Popen(command, env=environment(settings), stdout=output, stderr=output)
     try:
-        with checking(settings), httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
+        with (
+            nullcontext() if maintained else checking(settings),
+            httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client,
+        ):
             wait_for(lambda: _answers(client) or process.poll() is not None, 30, "the service")
             assert process.poll() is None, log.read_text()
             yield client

@@ -1,0 +1,155 @@
+"""Nobody can keep others waiting: not with requests that take long, and not with datasets that take longer."""
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import anyio
+import httpx
+import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from fastapi import FastAPI
+
+from service.access.turns import MOST_THREADS
+from service.app import create_app
+from service.services import Services
+from store.database.tenancy import DEFAULT_TENANT
+from store.settings import Settings
+from store.uploads import uploads
+from tests.security.conftest import OWNER, STRANGER, bearer, token_of
+from tests.support.servers.databases import wait_for
+from tests.support.servers.processes import maintenance_worker, service_process
+from tests.support.uploads import dataset_files, declared
+
+PATIENCE = 60
+ROWS = 3_000_000
+
+
+@pytest.fixture
+def app(tmp_path: Path) -> FastAPI:
+    app = create_app(Settings(data_dir=tmp_path, broker_url="redis://127.0.0.1:1/0", auth="keys"))
+    app.state.services.database.migrate()
+    return app
+
+
+def asking(app: FastAPI) -> httpx.AsyncClient:
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://127.0.0.1:8000", timeout=PATIENCE)
+
+
+def test_health_and_readiness_wait_for_no_thread(app: FastAPI) -> None:
+    async def story() -> None:
+        threads = anyio.to_thread.current_default_thread_limiter()
+        for _ in range(int(threads.total_tokens)):
+            await threads.acquire_on_behalf_of(object())
+        async with asking(app) as client:
+            assert (await client.get("/healthz")).json()["status"] == "ok"
+            checks = (await client.get("/readyz")).json()["checks"]
+            assert checks == {"database": "ok", "broker": "unreachable", "artifacts": "ok"}
+
+    asyncio.run(asyncio.wait_for(story(), PATIENCE))
+
+
+def test_a_tenant_whose_requests_hang_keeps_nobody_else_waiting(app: FastAPI, monkeypatch: pytest.MonkeyPatch) -> None:
+    services: Services = app.state.services
+    keys = {tenant: bearer(token_of(services, tenant)) for tenant in (OWNER, STRANGER)}
+    go_on, inside = threading.Event(), threading.Semaphore(0)
+    page = uploads.page
+
+    def slow(session: Any, tenant: str, *more: Any) -> Any:
+        if tenant == OWNER:
+            inside.release()
+            go_on.wait()
+        return page(session, tenant, *more)
+
+    monkeypatch.setattr(uploads, "page", slow)
+
+    async def story() -> None:
+        async with asking(app) as client:
+            stuck = [asyncio.create_task(client.get("/v1/models", headers=keys[OWNER])) for _ in range(60)]
+            try:
+                for _ in range(MOST_THREADS):
+                    await asyncio.to_thread(inside.acquire)
+                for _ in range(20):
+                    assert (await client.get("/v1/models", headers=keys[STRANGER])).status_code == 200
+                assert not any(task.done() for task in stuck)
+            finally:
+                go_on.set()
+            assert {answer.status_code for answer in await asyncio.gather(*stuck)} == {200}
+
+    asyncio.run(asyncio.wait_for(story(), PATIENCE))
+
+
+@pytest.fixture
+def running(valkey_url: str, tmp_path: Path) -> Iterator[tuple[Settings, httpx.Client, psutil.Process]]:
+    """A service and its maintenance worker. `complete` waits for nothing."""
+    settings = Settings(data_dir=tmp_path, broker_url=valkey_url, auth="keys", check_wait_seconds=0, sweep_seconds=1)
+    with (
+        service_process(settings, tmp_path / "service.log", maintained=True) as client,
+        maintenance_worker(settings, tmp_path / "maintenance.log") as maintenance,
+    ):
+        wait_for(lambda: maintenance.ready, PATIENCE, "maintenance")
+        yield settings, client, psutil.Process(maintenance.process.pid)
+
+
+def repeated_rows() -> bytes:
+    """A few hundred kilobytes that take the better part of a minute to read."""
+    same = pa.array(["so"]).dictionary_encode()
+    column = pa.DictionaryArray.from_arrays(pa.repeat(pa.scalar(0, pa.int32()), ROWS), same.dictionary)
+    buffer = BytesIO()
+    pq.write_table(pa.table({"text": column, "label": column}), buffer)
+    return buffer.getvalue()
+
+
+def sent(client: httpx.Client, files: dict[str, bytes]) -> str:
+    """The address of a dataset whose check was asked for."""
+    address = str(client.post("/v1/datasets", json={"files": declared(files)}).headers["location"])
+    for name, data in files.items():
+        client.put(f"{address}/files/{name}", content=data).raise_for_status()
+    answer = client.post(f"{address}/complete")
+    assert (answer.status_code, answer.json()["state"]) == (202, "checking"), answer.text
+    assert answer.headers["location"] == address
+    assert int(answer.headers["retry-after"]) > 0
+    return address
+
+
+def inspectors(maintenance: psutil.Process) -> list[psutil.Process]:
+    found = []
+    for child in maintenance.children(recursive=True):
+        try:
+            if "store.uploads.inspection.dataset" in child.cmdline() and child.status() != psutil.STATUS_ZOMBIE:
+                found.append(child)
+        except psutil.NoSuchProcess:
+            continue
+    return found
+
+
+def test_datasets_that_take_long_keep_no_other_tenant_waiting(
+    running: tuple[Settings, httpx.Client, psutil.Process],
+) -> None:
+    settings, client, maintenance = running
+    services = Services.of(settings)
+    client.headers = bearer(token_of(services, "hostile"))
+    data = repeated_rows()
+    assert len(data) < 2**20
+    # The same bytes need no second sending: each is another dataset nevertheless.
+    addresses = [sent(client, {"train.parquet": data}) for _ in range(20)]
+    wait_for(lambda: len(inspectors(maintenance)) == 1, PATIENCE, "an inspector")
+    client.headers = bearer(token_of(services, DEFAULT_TENANT))
+    small = sent(client, dataset_files())
+    wait_for(lambda: client.get(small).json()["state"] == "ready", PATIENCE, "the small dataset of another tenant")
+    client.headers = bearer(token_of(services, "hostile"))
+    states = [client.get(address).json()["state"] for address in addresses]
+    assert states.count("checking") >= 19
+    assert len(inspectors(maintenance)) <= 1
+    assert client.put(f"{addresses[-1]}/files/train.parquet", content=data).json()["code"] == "upload_closed"
+    for address in addresses:
+        assert client.delete(address).status_code == 204
+    wait_for(lambda: not inspectors(maintenance), PATIENCE, "the end of the inspectors")
+    with services.database.read() as session:
+        assert uploads.page(session, "hostile", "dataset", None, 20).items == []
+    services.database.close()
