@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 from api_schemas.enums import AuditAction
 from service.access.caller import ANYBODY, Caller
 from service.access.failed_attempts import FailedAttempts
+from service.access.long_requests import LongRequests
 from service.access.rate_limits import RateLimits
 from service.access.turns import MOST_THREADS, Turns
 from service.event_streams import EventStreams
@@ -32,6 +33,8 @@ class Services:
     failed_attempts: FailedAttempts
     streams: EventStreams
     """Of events; used on the event loop alone."""
+    long_requests: LongRequests
+    """Whose keys are asked for again; used on the event loop alone."""
     queue_positions: QueuePositions
     """In the queue."""
     readiness: Readiness
@@ -63,6 +66,7 @@ class Services:
             RateLimits.of(settings),
             FailedAttempts.of(settings),
             streams,
+            LongRequests(database),
             queue_positions,
             readiness,
         )

@@ -1,6 +1,6 @@
 """Who calls: everything a request may see or change follows from this."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from api_schemas.enums import KeyScope
 from store.database.tenancy import DEFAULT_TENANT
@@ -17,6 +17,8 @@ class Caller:
     scopes: frozenset[KeyScope]
     key_id: str | None = None
     request_id: str | None = None
+    session: str | None = field(default=None, repr=False)
+    """Token of the browser's session, where that stands for the key."""
 
 
 ANYBODY = Caller(DEFAULT_TENANT, frozenset(KeyScope))

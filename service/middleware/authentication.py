@@ -48,22 +48,25 @@ class Authenticate:
             return
         setattr(request.state, CALLER_KEY, caller)
         structlog.contextvars.bind_contextvars(tenant=caller.tenant, key_id=caller.key_id)
-        await self.app(scope, receive, send)
+        if caller.key_id is None:
+            await self.app(scope, receive, send)
+        else:
+            await self.services.long_requests.run(caller, self.app, scope, receive, send)
 
     def _caller(self, request: Request) -> Caller:
         request_id = getattr(request.state, "request_id", None)
         if self.services.settings.auth == "none":
             caller = Caller(ANYBODY.tenant, ANYBODY.scopes, request_id=request_id)
         else:
-            key = self._key(request)
-            caller = Caller(key.tenant, frozenset(key.scopes), key.id, request_id)
+            session = None if "authorization" in request.headers else cookies.token_of(request)
+            key = self._key(request, session)
+            caller = Caller(key.tenant, frozenset(key.scopes), key.id, request_id, session)
         self.services.rate_limits.count(caller.tenant)
         return caller
 
-    def _key(self, request: Request) -> ApiKey:
-        """The key that was sent, or that the browser's session was begun with."""
+    def _key(self, request: Request, session: str | None) -> ApiKey:
+        """The key that was sent, or that the browser's `session` was begun with."""
         address = request.client.host if request.client else None
-        session = None if "authorization" in request.headers else cookies.token_of(request)
         if session is None:
             token = _token(request)
             with self.services.failed_attempts.counted(address, token):

@@ -5,7 +5,7 @@ import hashlib
 import hmac
 import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any, cast
 
@@ -69,6 +69,14 @@ def authenticate(database: Database, token: str) -> ApiKey:
 def still_valid(database: Database, key_id: str) -> ApiKey:
     """The key of somebody who has shown before that it is theirs. Raises UNAUTHENTICATED."""
     return _opened(database, key_id, None)
+
+
+def still_valid_of(session: Session, key_ids: Collection[str]) -> frozenset[str]:
+    """Those of `key_ids` that still open something; for keys that were shown before."""
+    valid = select(ApiKey.id).where(
+        ApiKey.revoked_at.is_(None), or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > now())
+    )
+    return frozenset(session.scalars(valid.where(ApiKey.id.in_(key_ids))))
 
 
 def _opened(database: Database, key_id: str, sha256: str | None) -> ApiKey:

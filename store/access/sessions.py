@@ -7,6 +7,7 @@ import hashlib
 import hmac
 import re
 import secrets
+from collections.abc import Collection
 from typing import Any, cast
 
 from sqlalchemy import CursorResult, delete, select
@@ -39,6 +40,13 @@ def authenticate(database: Database, token: str) -> ApiKey:
     if found is None:
         raise SecateurError(ErrorCode.UNAUTHENTICATED, "The session is over. Sign in again.")
     return api_keys.still_valid(database, found)
+
+
+def living_of(session: Session, tokens: Collection[str]) -> frozenset[str]:
+    """Those of `tokens` whose session has not ended; whether their keys have is asked of those."""
+    by_hash = {_hash(token): token for token in tokens}
+    living = select(BrowserSession.sha256).where(BrowserSession.expires_at > now())
+    return frozenset(by_hash[found] for found in session.scalars(living.where(BrowserSession.sha256.in_(by_hash))))
 
 
 def end(session: Session, token: str) -> None:
