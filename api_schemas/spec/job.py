@@ -5,7 +5,7 @@ Every field but model, dataset and a target has a default; a preset fills what t
 
 from typing import Annotated, Any
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from api_schemas.base import StrictModel
 from api_schemas.enums import ExportFormat
@@ -46,8 +46,16 @@ class Stop(StrictModel):
     )
 
 
+def _leave_recovery_to_the_preset(schema: dict[str, Any]) -> None:
+    field = schema["properties"]["finetune"]
+    del field["default"]
+    field["description"] += " Default: the object, with its own defaults and what the preset says."
+
+
 class JobSettings(StrictModel):
     """What both a job request and an engine spec carry."""
+
+    model_config = ConfigDict(json_schema_extra=_leave_recovery_to_the_preset)
 
     pruning: Pruning
     finetune: Finetune | None = Field(Finetune(), description="null: one-shot, no recovery.")

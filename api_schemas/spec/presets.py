@@ -1,5 +1,7 @@
 """Named starting points, as plain data: they fill what the request leaves out of `pruning`, and of `finetune`."""
 
+import json
+from collections.abc import Mapping
 from typing import Any, Literal
 
 PresetName = Literal["best", "paper"]
@@ -49,3 +51,31 @@ def filled(preset: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
         if isinstance(inner, dict) and isinstance(given.get(key), dict):
             result[key] = {**inner, **given[key]}
     return result
+
+
+def tell(schema: dict[str, Any], by_preset: Mapping[str, Mapping[str, Any]]) -> None:
+    """Say in a model's JSON Schema what each preset gives its fields.
+
+    Such a field has no `default` there: programs that are generated from the schema would send it, and so undo the preset.
+    """
+    fields: dict[str, dict[str, Any]] = schema["properties"]
+    for name in {name: None for given in by_preset.values() for name in given}:
+        field, values = fields[name], [given.get(name) for given in by_preset.values()]
+        if all(value == field.get("default") for value in values):
+            continue
+        field.pop("default", None)
+        told = "; ".join(f"`{preset}` {_in_words(value)}" for preset, value in zip(by_preset, values, strict=True))
+        # Of an object that every preset has, the fields say it.
+        told = f"by preset: {told}" if not all(isinstance(value, dict) for value in values) else "what the preset says"
+        field["description"] = f"{field.get('description', '')} Default: {told}.".strip()
+
+
+def of_part(presets: Mapping[str, Mapping[str, Any]], part: str) -> dict[str, dict[str, Any]]:
+    """What each preset says of an object in it."""
+    return {name: given[part] for name, given in presets.items()}
+
+
+def _in_words(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_in_words(inner)}" for key, inner in value.items())
+    return value if isinstance(value, str) else json.dumps(value)

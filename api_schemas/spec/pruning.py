@@ -3,7 +3,7 @@
 from math import ceil
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from api_schemas.base import StrictModel
 from api_schemas.enums import (
@@ -21,7 +21,7 @@ from api_schemas.enums import (
     Split,
     TargetKind,
 )
-from api_schemas.spec.presets import DEFAULT, PRESETS, PresetName, filled
+from api_schemas.spec.presets import DEFAULT, PRESETS, PresetName, filled, of_part, tell
 
 RAGGED = (Granularity.RAGGED, Granularity.HEAD_AND_CHANNEL)
 """These leave the heads of a layer unequal."""
@@ -94,6 +94,8 @@ def _cut_parts(target: Target, parts: tuple[Part, ...] | None) -> frozenset[Part
 class Schedule(StrictModel):
     """How the target is approached: removal, recovery, removal, …"""
 
+    model_config = ConfigDict(json_schema_extra=lambda schema: tell(schema, of_part(PRESETS, "schedule")))
+
     steps: int | None = Field(None, ge=1, le=100, description="Number of steps. Default: as `largest_step` says.")
     largest_step: float = Field(
         0.1,
@@ -107,6 +109,8 @@ class Schedule(StrictModel):
 class Calibration(StrictModel):
     """The samples on which criterion, basis and compensation are computed."""
 
+    model_config = ConfigDict(json_schema_extra=lambda schema: tell(schema, of_part(PRESETS, "calibration")))
+
     split: Literal[Split.TRAIN, Split.VALIDATION] = Split.VALIDATION
     """Where they are from."""
     samples: int | None = Field(
@@ -119,7 +123,9 @@ class Calibration(StrictModel):
 
 
 class Pruning(StrictModel):
-    """What is removed, how it is chosen, and in how many steps. The defaults shown are those of the preset `best`."""
+    """What is removed, how it is chosen, and in how many steps."""
+
+    model_config = ConfigDict(json_schema_extra=lambda schema: tell(schema, PRESETS))
 
     preset: PresetName = DEFAULT
     """What fills whatever is left out: `best`, or `paper`, the method of arXiv 2509.26207."""

@@ -1,8 +1,9 @@
 """Recovery: how a cut model is trained after every step, the `finetune` part of a spec."""
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from api_schemas.base import StrictModel
+from api_schemas.spec.presets import FINETUNE, tell
 
 
 class Lora(StrictModel):
@@ -46,6 +47,8 @@ class Distill(StrictModel):
 
 class Finetune(StrictModel):
     """Recovery after every step."""
+
+    model_config = ConfigDict(json_schema_extra=lambda schema: tell(schema, FINETUNE))
 
     epochs: int = Field(3, ge=1, le=1000)
     """Passes over the training split, after every step."""

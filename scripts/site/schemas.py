@@ -66,7 +66,10 @@ def fields(schema: Schema, anchors: Anchors, page: str) -> str:
     lines = ["| field | type | default | |", "|---|---|---|---|"]
     for name, field in schema["properties"].items():
         default = "*needed*" if name in required and "default" not in field else shown_default(field)
-        text = cell(field.get("description") or anchors.gist(field))
+        text = field.get("description", "")
+        if not text or text.startswith("Default: "):
+            text = f"{anchors.gist(field)} {text}"
+        text = cell(text)
         lines.append(f"| `{name}` | {kind(field, anchors, page)} | {default} | {text} |")
     return "\n".join(lines)
 

@@ -6,8 +6,8 @@ PAGE = "spec.md"
 _HEAD = """# The spec
 
 What a job is asked to do: the body of `POST /v1/jobs`, or the same in a file. Every field but `model`, `dataset` and a target has
-a default; a preset fills what is left out, and the defaults shown are those of `best`. What the choices mean is on the
-page of the [method](../method.md).
+a default; where presets differ, the field says what each of them fills in. What the choices mean is on the page of the
+[method](../method.md).
 
 [spec.schema.json](spec.schema.json) is this page as JSON Schema (draft 2020-12), for editors and other programs. `secateur prune
 --spec` takes `pruning`, `finetune`, `evaluate`, `exports`, `stop`, `deterministic` and `seed` of it, and `columns` and `splits`

@@ -14,6 +14,8 @@ import pytest
 from fastapi import FastAPI
 from jsonschema import Draft202012Validator
 
+from api_schemas.spec.job import JobRequest
+from api_schemas.spec.presets import PRESETS
 from service.services import Services
 from store.settings import Settings
 from tests.integration.service.test_service import operations
@@ -144,3 +146,32 @@ def test_a_generated_client_runs_the_main_job(generated: ModuleType, settings: S
         call("jobs.delete_job", job.id, client=client)
         missing = importlib.import_module("secateur_client.api.jobs.get_job").sync(job.id, client=client)
         assert missing.code == "deleted"
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_generated_client_sends_no_default_that_undoes_a_preset(generated: ModuleType, preset: str) -> None:
+    """Nor where its user makes every object that holds the rest."""
+    models = importlib.import_module(f"{generated.__name__}.models")
+    inputs = {
+        "model": {"type": "upload", "id": f"mdl_{'a' * 26}"},
+        "dataset": {"type": "upload", "id": f"dst_{'a' * 26}"},
+    }
+    pruning = models.Pruning(
+        preset=models.PruningPreset(preset),
+        target=models.Target(attention_sparsity=0.5),
+        schedule=models.Schedule(),
+        calibration=models.Calibration(),
+    )
+    whole = models.JobRequest(
+        model=models.UploadedModel.from_dict(inputs["model"]),
+        dataset=models.UploadedDataset.from_dict(inputs["dataset"]),
+        pruning=pruning,
+        finetune=models.Finetune(lora=models.Lora(), augment=models.Augment()),
+        evaluate=models.Evaluate(),
+        limits=models.JobLimits(),
+    )
+    bare = inputs | {"pruning": {"preset": preset, "target": {"attention_sparsity": 0.5}}}
+    sent = whole.to_dict()
+    assert sent["pruning"]["min_channels"] == 1, "the client sends the defaults that it knows"
+    for body in (sent, model_of("JobRequest", bare).to_dict()):
+        assert JobRequest.model_validate(body) == JobRequest.model_validate(bare)

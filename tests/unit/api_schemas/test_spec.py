@@ -43,7 +43,7 @@ def test_a_preset_fills_what_is_left_out_and_half_of_an_object_too():
     assert paper.finetune.distill is None
 
 
-def test_what_is_shown_as_default_is_the_best_preset():
+def test_what_a_field_has_by_itself_is_the_best_preset():
     shown = {name: field.get_default() for name, field in type(_best()).model_fields.items() if not field.is_required()}
     assert {name: getattr(_best(), name) for name in shown} == shown
 
