@@ -4,10 +4,12 @@ Codes are stable: clients branch on them. The text beside one may change.
 """
 
 from enum import StrEnum
+from typing import Self
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from api_schemas.base import FrozenModel
+from api_schemas.validation_messages import json_pointer
 
 
 class ErrorCode(StrEnum):
@@ -83,11 +85,25 @@ class ErrorCode(StrEnum):
 
 
 class ErrorItem(FrozenModel):
-    """One thing that is wrong, and where: `pointer` is an RFC 6901 JSON pointer into the request, or a file's name."""
+    """One thing that is wrong, and where."""
 
     pointer: str = ""
+    """An RFC 6901 JSON pointer: into the request's body (`/files/3/name`), to a parameter (`/query/limit`,
+    `/header/upload-offset`), or into what was read, with the file, tensor, column or row as its first part
+    (`/config.json/num_labels`, `/train[3]`)."""
     code: str
     detail: str
+
+    @classmethod
+    def at(cls, *parts: str | int, code: str, detail: str) -> Self:
+        """At the place that these names and numbers lead to, one below the other."""
+        return cls(pointer=json_pointer(parts), code=code, detail=detail)
+
+    @field_validator("pointer")
+    @classmethod
+    def _always_a_pointer(cls, pointer: str) -> str:
+        # Earlier versions said, and stored with jobs that failed, bare names of files, columns and rows.
+        return pointer if pointer == "" or pointer.startswith("/") else json_pointer((pointer,))
 
 
 class Problem(FrozenModel):

@@ -141,7 +141,7 @@ def _naming(known: CheckpointConfig, tensors: Tensors) -> Callable[[str], str]:
     for naming in range(len(known.family.saved_names)):
         if known.family.saved_as(naming, first) in tensors:
             return partial(known.family.saved_as, naming)
-    item = ErrorItem(pointer=first, code=ErrorCode.WEIGHTS_MISMATCH, detail="not in the file")
+    item = ErrorItem.at(first, code=ErrorCode.WEIGHTS_MISMATCH, detail="not in the file")
     detail = f"The file holds no attention of {known.name}: {first} was looked for. Is it another model's file?"
     raise SecateurError(ErrorCode.WEIGHTS_MISMATCH, detail, (item,))
 
@@ -162,7 +162,7 @@ def _compare(expected: Mapping[str, tuple[int, ...]], tensors: Tensors) -> None:
     if wrong:
         more = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
         items = tuple(
-            ErrorItem(pointer=name, code=ErrorCode.WEIGHTS_MISMATCH, detail=detail)
+            ErrorItem.at(name, code=ErrorCode.WEIGHTS_MISMATCH, detail=detail)
             for name, detail in wrong[:MAX_MISMATCHES]
         )
         detail = f"The weights do not fit config.json: {wrong[0][0]}: {wrong[0][1]}{more}. Is it another model's file?"
@@ -172,7 +172,7 @@ def _compare(expected: Mapping[str, tuple[int, ...]], tensors: Tensors) -> None:
 def _existing(folder: Path, name: str) -> Path:
     if not (folder / name).is_file():
         detail = f"{name} is missing; a checkpoint is config.json with {WEIGHTS_NAME}, or shards with {INDEX_NAME}."
-        raise SecateurError(ErrorCode.FILE_MISSING, detail, (ErrorItem(pointer=name, code="file_missing", detail=""),))
+        raise SecateurError(ErrorCode.FILE_MISSING, detail, (ErrorItem.at(name, code="file_missing", detail=""),))
     return folder / name
 
 

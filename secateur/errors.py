@@ -62,12 +62,12 @@ class SecateurError(Exception):
 
     @property
     def pointers(self) -> tuple[str, ...]:
-        """JSON pointers into the request, or names of files."""
+        """JSON pointers (RFC 6901): into the request, or into what was read, such as `/config.json/num_labels`."""
         return tuple(item.pointer for item in self.items if item.pointer)
 
     def __str__(self) -> str:
         # The detail mostly speaks of the first item; what it does not name is added.
-        more = [item for item in self.items if item.pointer and item.pointer not in self.detail][:10]
+        more = [item for item in self.items if item.pointer and item.pointer.strip("/") not in self.detail][:10]
         lines = [f"\n  {item.pointer}" + ("" if item.detail in self.detail else f": {item.detail}") for item in more]
         return f"{self.detail}{''.join(lines)}"
 

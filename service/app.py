@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from prometheus_client import CollectorRegistry
 from starlette.concurrency import run_in_threadpool
 
@@ -52,6 +52,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        dependencies=[Depends(dependencies.known_parameters)],
     )
     app.state.services = services
     # The last one added is the first to see a request.
@@ -76,5 +77,5 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     docs_page.install(app)
     problems.install(app)
     # Last, so that no route is added unseen.
-    document.install(app, tuple(dependencies.declared(app)))
+    document.install(app, settings, tuple(dependencies.declared(app)))
     return app

@@ -9,11 +9,13 @@ from dataclasses import dataclass, replace
 from typing import Annotated
 
 from fastapi import Depends, FastAPI, Request
+from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute, iter_route_contexts
+from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 
 from api_schemas.enums import AuditAction, AuditOutcome, KeyScope
-from api_schemas.errors import ErrorCode, SecateurError
+from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
 from service.access.caller import CALLER_KEY, Caller
 from service.services import Services
 from store.access import audit
@@ -64,6 +66,33 @@ async def _public_services(request: Request) -> Services:
 
 Public = Annotated[Services, Depends(_public_services)]
 """For the routes in PUBLIC: nobody in particular asks."""
+
+
+async def known_parameters(request: Request) -> None:
+    """Of every route: what it does not know in the address is refused, and not passed over as if it had been obeyed.
+
+    Raises INVALID_REQUEST.
+    """
+    if not request.query_params:
+        return
+    names = frozenset(_query_names(request.scope["route"].dependant))
+    unknown = sorted(set(request.query_params) - names)
+    if unknown:
+        known = ", ".join(sorted(names)) or "none"
+        items = tuple(
+            ErrorItem.at("query", name, code=ErrorCode.INVALID_REQUEST, detail="there is no such parameter")
+            for name in unknown
+        )
+        detail = f"This call has no parameter {unknown[0][:100]!r}; it has: {known}."
+        raise SecateurError(ErrorCode.INVALID_REQUEST, detail, items)
+
+
+def _query_names(dependant: Dependant) -> Iterator[str]:
+    for field in dependant.query_params:
+        kind = field.field_info.annotation
+        yield from kind.model_fields if isinstance(kind, type) and issubclass(kind, BaseModel) else (field.alias,)
+    for inner in dependant.dependencies:
+        yield from _query_names(inner)
 
 
 def declared(app: FastAPI) -> Iterator[tuple[str, frozenset[str], tuple[KeyScope, ...]]]:

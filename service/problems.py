@@ -55,6 +55,16 @@ _STATUS = {
     ErrorCode.STORAGE_UNAVAILABLE: 503,
     ErrorCode.STORAGE_FULL: 507,
 }
+
+
+class BodyRefused(HTTPException):
+    """An error that is found while the body is read: the framework lets no other through from there."""
+
+    def __init__(self, error: SecateurError) -> None:
+        super().__init__(status_of(error.code), error.detail)
+        self.error = error
+
+
 _CODE_BY_STATUS = {404: ErrorCode.NOT_FOUND, 405: ErrorCode.METHOD_NOT_ALLOWED, 413: ErrorCode.REQUEST_TOO_LARGE}
 
 
@@ -123,8 +133,12 @@ async def _not_valid(request: Request, error: Exception) -> Response:
     # An identifier in the path that is not one of ours names nothing: to a client that is simply absent.
     if any(item["loc"][:1] == ("path",) for item in found):
         return problem(request, SecateurError(ErrorCode.NOT_FOUND, f"There is nothing at {request.url.path}."))
+    # What is left as bytes was not read as JSON, since it does not say that it is.
+    if isinstance(error.body, bytes):
+        detail = f"JSON is needed here, with the header `Content-Type: application/json`; {_kind_of(request)} came."
+        return problem(request, SecateurError(ErrorCode.MEDIA_TYPE_REFUSED, detail))
     items = tuple(_item(item, error.body) for item in found)
-    if all(item.pointer == "" for item in items) and not _is_json(request):
+    if all(item.pointer == "" for item in items) and not error.body:
         detail = "A JSON object is needed as the body, with the header `Content-Type: application/json`."
         return problem(request, SecateurError(ErrorCode.INVALID_REQUEST, detail))
     first = f"{items[0].pointer}: {items[0].detail}".lstrip(": ")
@@ -136,6 +150,8 @@ async def _not_valid(request: Request, error: Exception) -> Response:
 
 async def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
+    if isinstance(error, BodyRefused):
+        return problem(request, error.error)
     status, headers = error.status_code, error.headers
     if status == 405:
         allowed = ", ".join(sorted(_methods_at(request)))
@@ -146,7 +162,7 @@ async def _http(request: Request, error: Exception) -> Response:
     elif status == 400:
         status, detail = (
             422,
-            "The body cannot be read: it must be JSON in UTF-8, and not nested thousands of levels deep.",
+            "The body cannot be read: it must be JSON, with numbers of a sane length and not nested thousands of levels deep.",
         )
     else:
         detail = str(error.detail)
@@ -190,10 +206,10 @@ async def _unexpected(request: Request, error: Exception) -> Response:
     return problem(request, SecateurError(ErrorCode.INTERNAL, detail), headers=headers)
 
 
-def _is_json(request: Request) -> bool:
-    """Whether the body says that it is JSON; what does not is never read as such."""
-    kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
-    return kind == "application/json" or (kind.startswith("application/") and kind.endswith("+json"))
+def _kind_of(request: Request) -> str:
+    """What the body says that it is, in words."""
+    kind = request.headers.get("content-type", "").split(";")[0].strip()
+    return f"a body of type {kind[:100]}" if kind else "a body without a type"
 
 
 def _item(item: Mapping[str, Any], body: Any) -> ErrorItem:
@@ -204,11 +220,9 @@ def _item(item: Mapping[str, Any], body: Any) -> ErrorItem:
     if item["type"] == "json_invalid":
         reason = str(item.get("ctx", {}).get("error", "syntax error"))
         return ErrorItem(code=code, detail=f"the body is not JSON (at character {location[-1]}: {reason})")
-    pointer = validation_messages.pointer(location[1:], body) if location[0] == "body" else str(location[-1])
-    return ErrorItem(pointer=pointer, code=code, detail=_reason(item, refused)[:500])
-
-
-def _reason(item: Mapping[str, Any], file_name_refused: bool) -> str:
-    if file_name_refused:
-        return "a file name is 1 to 128 letters a-z or A-Z, digits, `.`, `_`, `-`; no path, and no `.` or `-` at its beginning"
-    return validation_messages.reason(item)
+    # Of a parameter that may be given several times the place among them is left out: addresses do not number them.
+    in_body = location[0] == "body"
+    pointer = (
+        validation_messages.pointer(location[1:], body) if in_body else validation_messages.json_pointer(location[:2])
+    )
+    return ErrorItem(pointer=pointer, code=code, detail=validation_messages.reason(item)[:500])

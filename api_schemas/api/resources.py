@@ -36,7 +36,8 @@ class UploadRequest(StrictModel):
     """`POST /v1/models` and `POST /v1/datasets`: what will follow, file by file."""
 
     name: Name | None = None
-    files: tuple[DeclaredFile, ...] = Field(min_length=1, max_length=512)
+    files: tuple[DeclaredFile, ...] = Field(min_length=1)
+    """At most as many as `max_files` of `GET /v1/limits`."""
 
 
 class DatasetCompletion(StrictModel):

@@ -6,15 +6,21 @@ from pydantic import Field, StringConstraints
 
 from api_schemas.base import StrictModel
 from api_schemas.ids import DatasetId, JobId, ModelId, Name
+from api_schemas.validation_messages import worded
 
 Repository = Annotated[
     str,
-    StringConstraints(pattern=r"^[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}$"),
+    StringConstraints(
+        pattern=worded(
+            r"^[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}$",
+            "a repository's name is needed, `owner/name`, each 1 to 96 letters, digits, `_`, `.` and `-`",
+        )
+    ),
     Field(description="`owner/name` on the Hugging Face hub.", examples=["MIT/ast-finetuned-speech-commands-v2"]),
 ]
 Commit = Annotated[
     str,
-    StringConstraints(pattern=r"^[0-9a-f]{40}$"),
+    StringConstraints(pattern=worded(r"^[0-9a-f]{40}$", "a whole commit is needed: 40 of 0-9 and a-f")),
     Field(description="A commit, whole: branches and tags move, and a result must say what it came from."),
 ]
 
@@ -51,12 +57,21 @@ class BucketModel(StrictModel):
     """A folder of a bucket that the operator has named."""
 
     type: Literal["s3"]
-    bucket: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")] = Field(
-        description="The operator's name for it; `GET /v1/limits` lists them."
-    )
+    bucket: Annotated[
+        str,
+        StringConstraints(
+            pattern=worded(r"^[a-z0-9][a-z0-9._-]{0,62}$", "1 to 63 of a-z, 0-9, `.`, `_` and `-` are needed")
+        ),
+    ] = Field(description="The operator's name for it; `GET /v1/limits` lists them.")
     prefix: Annotated[
         str,
-        StringConstraints(max_length=180, pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*$"),
+        StringConstraints(
+            max_length=180,
+            pattern=worded(
+                r"^[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*$",
+                "a folder is needed: names of letters, digits, `.`, `_` and `-`, with `/` between them and not at the ends",
+            ),
+        ),
     ] = Field(description="The folder, without a slash at its end.")
 
 

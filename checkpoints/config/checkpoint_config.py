@@ -114,9 +114,7 @@ def _check_keys(family: Family, config: Mapping[str, Any]) -> None:
     unknown = sorted(set(config) - allowed_fields(family))
     if unknown:
         items = tuple(
-            ErrorItem(
-                pointer=f"config.json/{key[:100]}", code=ErrorCode.CONFIG_INVALID, detail="not a key of this family"
-            )
+            ErrorItem.at("config.json", key[:100], code=ErrorCode.CONFIG_INVALID, detail="not a key of this family")
             for key in unknown
         )
         names = ", ".join(f"`{key[:100]}`" for key in unknown[:10])
@@ -173,5 +171,5 @@ def _labels(config: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _refuse(key: str, reason: str) -> NoReturn:
-    item = ErrorItem(pointer=f"config.json/{key}", code=ErrorCode.CONFIG_INVALID, detail=reason)
+    item = ErrorItem.at("config.json", key, code=ErrorCode.CONFIG_INVALID, detail=reason)
     raise SecateurError(ErrorCode.CONFIG_INVALID, f"config.json: `{key}`: {reason}.", (item,))

@@ -30,29 +30,29 @@ def refuse_code(config: Mapping[str, Any], file_name: str = "config.json") -> No
     """Raise CODE_REFUSED or CONFIG_INVALID where `config`, at any depth, holds such a key with a value."""
     code: list[ErrorItem] = []
     storage: list[ErrorItem] = []
-    for path, key, value in _entries(config, file_name):
+    for path, key, value in _entries(config, (file_name,)):
         if value is None or value is False or value == {}:
             continue
         if key in CODE_FIELDS or (key in ATTENTION_FIELDS and value not in ATTENTION):
-            code.append(ErrorItem(pointer=path, code=ErrorCode.CODE_REFUSED, detail=f"`{key}` is not allowed"))
+            code.append(ErrorItem.at(*path, code=ErrorCode.CODE_REFUSED, detail=f"`{key}` is not allowed"))
         elif key in STORAGE_KEYS:
-            storage.append(ErrorItem(pointer=path, code=ErrorCode.CONFIG_INVALID, detail=f"`{key}` is not supported"))
+            storage.append(ErrorItem.at(*path, code=ErrorCode.CONFIG_INVALID, detail=f"`{key}` is not supported"))
     if code:
-        names = ", ".join(item.pointer for item in code)
+        names = ", ".join(item.pointer.removeprefix("/") for item in code)
         detail = f"Checkpoints that bring their own code are refused: {names}. Remove it and use a stock architecture."
         raise SecateurError(ErrorCode.CODE_REFUSED, detail, tuple(code))
     if storage:
-        names = ", ".join(item.pointer for item in storage)
+        names = ", ".join(item.pointer.removeprefix("/") for item in storage)
         detail = f"Quantized, compressed or adapter checkpoints cannot be pruned: {names}. Send plain weights."
         raise SecateurError(ErrorCode.CONFIG_INVALID, detail, tuple(storage))
 
 
-def _entries(value: Any, path: str) -> Iterator[tuple[str, str, Any]]:
+def _entries(value: Any, path: tuple[str | int, ...]) -> Iterator[tuple[tuple[str | int, ...], str, Any]]:
     if isinstance(value, Mapping):
         for key, child in value.items():
-            child_path = f"{path}/{str(key)[:100].replace('~', '~0').replace('/', '~1')}"
+            child_path = (*path, str(key)[:100])
             yield child_path, str(key), child
             yield from _entries(child, child_path)
     elif isinstance(value, list):
         for index, child in enumerate(value):
-            yield from _entries(child, f"{path}/{index}")
+            yield from _entries(child, (*path, index))

@@ -80,10 +80,10 @@ def inspected_columns(kinds: Kinds, wanted: Columns) -> tuple[Modality, FoundCol
     return modality, find_columns(kinds, wanted, modality, Head.EMBEDDING)
 
 
-def columns_error(kinds: Kinds, reason: str, pointer: str = "") -> SecateurError:
-    """DATASET_SCHEMA: the reason, then the columns there are."""
+def columns_error(kinds: Kinds, reason: str, *place: str) -> SecateurError:
+    """DATASET_SCHEMA: the reason, then the columns there are. `place`: as of `ErrorItem.at`."""
     columns = ", ".join(f"{name} ({_KIND_WORDS[kind]})" for name, kind in kinds.items())
-    item = ErrorItem(pointer=pointer, code=ErrorCode.DATASET_SCHEMA, detail=reason)
+    item = ErrorItem.at(*place, code=ErrorCode.DATASET_SCHEMA, detail=reason)
     detail = f"The dataset cannot be used: {reason}. Its columns are: {columns}."
     return SecateurError(ErrorCode.DATASET_SCHEMA, detail, (item,))
 
@@ -92,9 +92,9 @@ def check_named(kinds: Kinds, wanted: Columns) -> None:
     """Raises DATASET_SCHEMA where a column that the user names is not there, or is to be two things."""
     for field, name in wanted.model_dump().items():
         if name is not None and name not in kinds:
-            raise columns_error(kinds, f"there is no column {name!r} for `columns.{field}`", name)
+            raise columns_error(kinds, f"there is no column {name!r} for `columns.{field}`", "columns", field)
     if wanted.input is not None and wanted.input == wanted.label:
-        raise columns_error(kinds, f"column {wanted.input!r} cannot be both input and label", wanted.input)
+        raise columns_error(kinds, f"column {wanted.input!r} cannot be both input and label", "columns", "input")
 
 
 def _modality(kinds: Kinds, wanted: Columns) -> Modality:
@@ -113,7 +113,7 @@ def _modality(kinds: Kinds, wanted: Columns) -> Modality:
             return modality
     which = "no column" if wanted.input is None else f"not column {wanted.input!r}"
     reason = f"{which} holds audio or images (a struct with `bytes` inside), texts, or lists of words"
-    raise columns_error(kinds, reason, wanted.input or "")
+    raise columns_error(kinds, reason, *(() if wanted.input is None else ("columns", "input")))
 
 
 def _input(kinds: Kinds, wanted: Columns, kind: ColumnKind, label: str | None) -> str:
@@ -122,9 +122,8 @@ def _input(kinds: Kinds, wanted: Columns, kind: ColumnKind, label: str | None) -
     fitting = (kind, ColumnKind.EMBEDDED) if embedded else (kind,)
     if wanted.input is not None:
         if kinds[wanted.input] not in fitting:
-            raise columns_error(
-                kinds, f"column {wanted.input!r} holds no {what}, which the checkpoint reads", wanted.input
-            )
+            reason = f"column {wanted.input!r} holds no {what}, which the checkpoint reads"
+            raise columns_error(kinds, reason, "columns", "input")
         return wanted.input
     taken = (label, wanted.group, *(() if embedded else TAG_NAMES))
     found: list[str] = []
@@ -151,10 +150,10 @@ def _label(kinds: Kinds, wanted: Columns, head: Head) -> str | None:
         needed = (ColumnKind.TEXT,) if head in _SPOKEN else _TAG_KINDS if head is Head.TOKEN_CLASSIFICATION else None
         if needed is not None and kinds[wanted.label] not in needed:
             what = "texts: what was said" if head in _SPOKEN else "a list of labels, one a word"
-            raise columns_error(kinds, f"column {wanted.label!r} does not hold {what}", wanted.label)
+            raise columns_error(kinds, f"column {wanted.label!r} does not hold {what}", "columns", "label")
         if kinds[wanted.label] in _EMBEDDED:
             reason = f"column {wanted.label!r} holds no labels, which are matched with the checkpoint's by name"
-            raise columns_error(kinds, reason, wanted.label)
+            raise columns_error(kinds, reason, "columns", "label")
         return wanted.label
     if head in _SPOKEN:
         found = _first(kinds, TRANSCRIPT_NAMES, (ColumnKind.TEXT,))

@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api_schemas.errors import ErrorCode, SecateurError
 from service.access.caller import Caller
+from service.problems import BodyRefused
 from store.access import api_keys, sessions
 from store.database.connection import Database
 
@@ -58,7 +59,7 @@ class LongRequests:
             if request.ended.is_set():
                 # Raised where the body is read, inside the application, so that it is answered like any other error.
                 detail = "The key was revoked, has expired, or the session is over, while the body was being sent."
-                raise SecateurError(ErrorCode.UNAUTHENTICATED, detail)
+                raise BodyRefused(SecateurError(ErrorCode.UNAUTHENTICATED, detail))
             request.received = message["type"] != "http.request" or not message.get("more_body", False)
             return message
 

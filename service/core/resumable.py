@@ -323,7 +323,7 @@ def _checksum(header: str | None) -> _Digest | None:
         wanted = b""
     if name not in ALGORITHMS or len(wanted) != hashlib.new(name).digest_size:
         detail = f"Upload-Checksum is an algorithm ({', '.join(ALGORITHMS)}), a space, and the checksum in base64."
-        item = ErrorItem(pointer="upload-checksum", code=ErrorCode.INVALID_REQUEST, detail=detail)
+        item = ErrorItem.at("header", "upload-checksum", code=ErrorCode.INVALID_REQUEST, detail=detail)
         raise SecateurError(ErrorCode.INVALID_REQUEST, detail, (item,))
     return _Digest(hashlib.new(name), wanted)
 

@@ -10,6 +10,7 @@ from starlette.concurrency import run_in_threadpool
 from api_schemas.api.resources import UploadedFile, UploadRequest
 from api_schemas.enums import AuditAction, UploadState
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
+from api_schemas.validation_messages import json_pointer
 from service.services import Services
 from store.access import quotas
 from store.database.tables import Upload, UploadFile
@@ -34,13 +35,17 @@ def declare(
     settings = services.settings
     if len(request.files) > settings.max_files:
         detail = f"{len(request.files)} files are declared; {settings.max_files} are allowed."
-        raise SecateurError(ErrorCode.REQUEST_TOO_LARGE, detail)
+        item = ErrorItem.at("files", code=ErrorCode.REQUEST_TOO_LARGE, detail=detail)
+        raise SecateurError(ErrorCode.REQUEST_TOO_LARGE, detail, (item,))
     for index, file in enumerate(request.files):
         if file.size > settings.max_file_bytes:
             detail = f"{file.name} has {file.size} bytes; {settings.max_file_bytes} are allowed a file."
             item = ErrorItem(pointer=f"/files/{index}/size", code=ErrorCode.REQUEST_TOO_LARGE, detail=detail)
             raise SecateurError(ErrorCode.REQUEST_TOO_LARGE, detail, (item,))
-    _CHECK_NAMES[kind](file.name for file in request.files)
+    try:
+        _CHECK_NAMES[kind](file.name for file in request.files)
+    except SecateurError as error:
+        raise SecateurError(error.code, error.detail, _in_request(error.errors, request)) from None
     with services.database.write() as session:
         quotas.check_upload(session, services.tenant, settings, sum(file.size for file in request.files))
         upload = uploads.create(session, services.tenant, kind, request.name, request.files)
@@ -147,9 +152,7 @@ def require_all_files(upload: Upload) -> None:
     """Raises UPLOAD_INCOMPLETE, naming the files that have not come."""
     missing = [file.name for file in upload.files if file.key is None]
     if missing:
-        items = tuple(
-            ErrorItem(pointer=name, code=ErrorCode.UPLOAD_INCOMPLETE, detail="not uploaded") for name in missing
-        )
+        items = tuple(ErrorItem.at(name, code=ErrorCode.UPLOAD_INCOMPLETE, detail="not uploaded") for name in missing)
         detail = (
             f"{len(missing)} of {len(upload.files)} files have not come: {', '.join(missing[:10])}. Send them first."
         )
@@ -166,6 +169,21 @@ def expected(services: Services, kind: UploadKind, upload_id: str, name: str) ->
     declared = ", ".join(file.name for file in upload.files[:10])
     detail = f"{name!r} was not declared for {upload_id}; declared were: {declared}."
     raise SecateurError(ErrorCode.FILE_UNEXPECTED, detail)
+
+
+def _in_request(items: tuple[ErrorItem, ...], request: UploadRequest) -> tuple[ErrorItem, ...]:
+    """What is wrong with names, at the place where each is declared; what is missing, at the list."""
+    # Of a name that is declared twice it is the last one that is too many.
+    places = {json_pointer((file.name,)): index for index, file in enumerate(request.files)}
+    return tuple(
+        ErrorItem.at(
+            "files",
+            *((places[item.pointer], "name") if item.pointer in places else ()),
+            code=item.code,
+            detail=item.detail,
+        )
+        for item in items
+    )
 
 
 async def _judged(body: AsyncIterator[bytes], incoming: IncomingFile, size: int) -> AsyncIterator[bytes]:

@@ -14,7 +14,7 @@ class BodyLimit:
         self.max_bytes = max_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or _is_file(scope):
+        if scope["type"] != "http" or is_file(scope):
             await self.app(scope, receive, send)
             return
         received = 0
@@ -31,7 +31,8 @@ class BodyLimit:
         await self.app(scope, counted, send)
 
 
-def _is_file(scope: Scope) -> bool:
+def is_file(scope: Scope) -> bool:
+    """Whether the body is bytes of a file, which its route bounds."""
     method: str = scope["method"]
     path: str = scope["path"]
     return method == "PUT" or (method == "PATCH" and path.startswith(f"{V1}/uploads/"))

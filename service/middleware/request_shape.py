@@ -1,14 +1,17 @@
-"""What is refused of every request before anything of its body is read: too many headers, and forms."""
+"""What is refused of every request before anything of its body is read: too many headers, forms and texts, what is compressed."""
 
 from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api_schemas.errors import ErrorCode, SecateurError
+from service.middleware.body_limit import is_file
+from service.paths import V1
 from service.problems import problem
 
 MAX_HEADERS = 100
 """How many; together they have at most the 16 KiB that the HTTP library reads."""
+_FORM = "application/x-www-form-urlencoded"
 
 
 class RequestShape:
@@ -29,8 +32,21 @@ def _refusal(scope: Scope) -> SecateurError | None:
     if len(scope["headers"]) > MAX_HEADERS:
         detail = f"The request has {len(scope['headers'])} headers; {MAX_HEADERS} are read."
         return SecateurError(ErrorCode.HEADERS_TOO_LARGE, detail)
-    kind = Headers(scope=scope).get("content-type", "")
-    if kind.strip().lower().startswith("multipart/"):
-        detail = "Forms are not read. Send JSON as JSON, and a file as the whole body of its PUT."
+    headers = Headers(scope=scope)
+    coding = headers.get("content-encoding", "identity").strip().lower()
+    if coding not in ("", "identity"):
+        detail = f"Bodies are read as they are, and this one is announced as {coding[:100]}. Send it without Content-Encoding."
+        return SecateurError(ErrorCode.MEDIA_TYPE_REFUSED, detail)
+    kind = headers.get("content-type", "").split(";")[0].strip().lower()
+    # A file is what its name and its bytes say, whatever its type says; on the page browsers send forms of their own.
+    is_json = scope["path"].startswith(f"{V1}/") and not is_file(scope) and _has_body(headers)
+    if kind.startswith("multipart/") or (is_json and (kind == _FORM or kind.startswith("text/"))):
+        detail = (
+            f"{kind[:100]} is not read here. Send JSON as application/json, and a file as the whole body of its PUT."
+        )
         return SecateurError(ErrorCode.MEDIA_TYPE_REFUSED, detail)
     return None
+
+
+def _has_body(headers: Headers) -> bool:
+    return headers.get("content-length", "0") != "0" or "transfer-encoding" in headers

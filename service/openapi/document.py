@@ -11,6 +11,7 @@ from api_schemas.enums import KeyScope
 from api_schemas.errors import ErrorCode, Problem
 from service.openapi.examples.answers import PREVIEW, answers
 from service.problems import MEDIA_TYPE, status_of
+from store.settings import Settings
 
 TITLE = "Secateur"
 SUMMARY = "Makes transformer checkpoints smaller and faster by structured pruning of attention."
@@ -25,8 +26,9 @@ Send a checkpoint and a dataset, ask for a sparsity, poll, download. Three steps
 
 Errors are `application/problem+json` (RFC 9457) with a stable `code`; `errors` points at what was wrong. HEAD is answered
 wherever GET is, and any other method that is not listed with 405 and `Allow`. Whatever the call, 408 answers a request that comes
-too slowly, 415 a form, and 431 more than 100 headers. Every answer but 408 carries `X-Request-ID`: the one that was sent, or a
-new one; the operator's log knows the request by it.
+too slowly, 415 a body that is compressed or of another kind than the call takes, 422 a query parameter that it does not have, and
+431 more than 100 headers. Every answer but 408 carries `X-Request-ID`: the one that was sent, or a new one; the operator's log
+knows the request by it.
 """
 TAGS = [
     {"name": "models", "description": "Checkpoints to prune: safetensors and JSON, never pickles, never code."},
@@ -122,7 +124,9 @@ def _headers(status: int | str, codes: list[ErrorCode]) -> dict[str, Any]:
     return {"headers": sometimes(RETRY_AFTER)} if ErrorCode.IDEMPOTENCY_IN_PROGRESS in codes else {}
 
 
-def install(app: FastAPI, needed: Sequence[tuple[str, frozenset[str], tuple[KeyScope, ...]]]) -> None:
+def install(
+    app: FastAPI, settings: Settings, needed: Sequence[tuple[str, frozenset[str], tuple[KeyScope, ...]]]
+) -> None:
     """Make `app` serve this document; `needed`: path, methods, and scopes of which a key needs one (service/dependencies.py)."""
 
     def document() -> dict[str, Any]:
@@ -147,6 +151,7 @@ def install(app: FastAPI, needed: Sequence[tuple[str, frozenset[str], tuple[KeyS
                     _secure(schema["paths"][path][method.lower()], scopes)
             _show_answers(schema["paths"])
             _tell_defaults(components)
+            _tell_limits(components, settings)
             app.openapi_schema = schema
         return app.openapi_schema
 
@@ -174,6 +179,12 @@ def _tell_defaults(node: Any) -> None:
     if isinstance(node, list):
         for each in node:
             _tell_defaults(each)
+
+
+def _tell_limits(schemas: dict[str, Any], settings: Settings) -> None:
+    """Bounds that are this server's own, as `GET /v1/limits` says them."""
+    schemas["UploadRequest"]["properties"]["files"]["maxItems"] = settings.max_files
+    schemas["DeclaredFile"]["properties"]["size"]["maximum"] = settings.max_file_bytes
 
 
 def _secure(operation: dict[str, Any], any_of: Sequence[KeyScope]) -> None:

@@ -4,6 +4,7 @@ from typing import Annotated
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Query, Request, Response
+from pydantic import BaseModel, Field
 
 from api_schemas.api.resources import DatasetResource, ModelResource
 from api_schemas.enums import ExportFormat, Layout, TargetKind, UploadState
@@ -21,31 +22,43 @@ from service.services import Services
 
 OFFERED = 100
 MOST_STEPS = 12
-DEFAULTS = {
-    "model": "", "dataset": "", "preset": "best", "kind": "attention_sparsity", "share": "50", "steps": "0", "epochs": "",
-    "drop": "", "layout": "", "exports": "", "name": "", "labels": "",
-}  # fmt: skip
-"""Fields of the form, as the address carries them."""
+
+
+class Filled(BaseModel):
+    """What the address fills in: fields of the form, and uploads that are to go on."""
+
+    model: str = ""
+    dataset: str = ""
+    preset: str = "best"
+    kind: str = "attention_sparsity"
+    share: str = "50"
+    steps: str = "0"
+    epochs: str = ""
+    drop: str = ""
+    layout: str = ""
+    exports: str = ""
+    name: str = ""
+    labels: str = ""
+    model_upload: str = Field("", max_length=64)
+    dataset_upload: str = Field("", max_length=64)
+
 
 router = APIRouter(route_class=FairRoute)
 
 
 @router.get("/new", include_in_schema=False)
-def new_page(
-    services: ToReadUploads,
-    request: Request,
-    model_upload: Annotated[str, Query(max_length=64)] = "",
-    dataset_upload: Annotated[str, Query(max_length=64)] = "",
-) -> Response:
-    """The form, filled in as the address says. `model_upload`, `dataset_upload`: uploads that are to go on."""
-    given = {name: request.query_params.get(name, value)[:2000] for name, value in DEFAULTS.items()}
+def new_page(services: ToReadUploads, request: Request, filled: Annotated[Filled, Query()]) -> Response:
+    """The form, filled in as the address says."""
+    given = {
+        name: value[:2000] for name, value in filled.model_dump(exclude={"model_upload", "dataset_upload"}).items()
+    }
     return answer(
         request,
         "new.html.j2",
         given=given,
         models=_models(services, given["model"]),
         datasets=_datasets(services, given["dataset"]),
-        uploads={"model": model_upload, "dataset": dataset_upload},
+        uploads={"model": filled.model_upload, "dataset": filled.dataset_upload},
         presets=tuple(PRESETS),
         kinds={kind: SHARE_OF[kind] for kind in TargetKind},
         formats=tuple(ExportFormat),

@@ -5,14 +5,14 @@ from fastapi import APIRouter, Response
 from api_schemas.api.access import KeyRequest, KeyResource, NewKey
 from api_schemas.api.resources import Page
 from api_schemas.errors import ErrorCode
-from service.access.turns import FairRoute
 from service.core import api_keys
 from service.dependencies import ToAdminister
 from service.openapi.document import LOCATION, problems
 from service.paths import V1
+from service.routes.json_bodies import JsonRoute
 from service.routes.parameters import Cursor, KeyPath, Limit
 
-router = APIRouter(prefix="/keys", tags=["access"], route_class=FairRoute)
+router = APIRouter(prefix="/keys", tags=["access"], route_class=JsonRoute)
 
 
 @router.post(

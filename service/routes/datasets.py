@@ -10,12 +10,12 @@ from api_schemas.api.resources import DatasetCompletion, DatasetResource, Page, 
 from api_schemas.enums import UploadState
 from api_schemas.errors import ErrorCode
 from api_schemas.spec.inputs import Columns
-from service.access.turns import FairRoute
 from service.core import complete, resources, uploads
 from service.dependencies import ToReadUploads, ToWriteModels
 from service.openapi.document import LOCATION, RETRY_AFTER, problems
 from service.paths import V1
 from service.responses.idempotency import CODES, REPLAYED, Key, once
+from service.routes.json_bodies import JsonRoute
 from service.routes.parameters import FILE_BODY, Cursor, DatasetPath, FilePath, Limit, content_length
 from store.access.idempotency import Answer
 from store.database.tables import Upload
@@ -24,7 +24,7 @@ from store.uploads import uploads as stored
 CHECK_RETRY_SECONDS = 2
 """Until somebody asks again for a dataset that is being checked."""
 
-router = APIRouter(prefix="/datasets", tags=["datasets"], route_class=FairRoute)
+router = APIRouter(prefix="/datasets", tags=["datasets"], route_class=JsonRoute)
 
 _EXAMPLE = {
     "splits": {

@@ -13,7 +13,6 @@ from api_schemas.ids import ModelId
 from api_schemas.results.estimate import JobEstimate, JobPreview
 from api_schemas.spec.job import JobRequest
 from api_schemas.spec.labels import LabelSelector
-from service.access.turns import FairRoute
 from service.core import checkpoints, jobs, resources, submit, waking
 from service.core import estimate as estimates
 from service.dependencies import ToReadJobs, ToWriteJobs
@@ -32,12 +31,13 @@ from service.paths import V1
 from service.responses.downloads import file_response
 from service.responses.idempotency import CODES, REPLAYED, Key, once
 from service.responses.polling import NOT_MODIFIED, POLL_SECONDS, IfNoneMatch, polled
+from service.routes.json_bodies import JsonRoute
 from service.routes.parameters import Cursor, JobPath, Limit, Moment
 from store.access.idempotency import Answer
 from store.database.tables import Job
 from store.jobs.jobs import JobFilter
 
-router = APIRouter(prefix="/jobs", tags=["jobs"], route_class=FairRoute)
+router = APIRouter(prefix="/jobs", tags=["jobs"], route_class=JsonRoute)
 
 _REFUSED = (
     ErrorCode.NOT_FOUND,

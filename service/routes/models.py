@@ -8,18 +8,18 @@ from starlette.concurrency import run_in_threadpool
 
 from api_schemas.api.resources import ModelResource, Page, UploadedFile, UploadRequest
 from api_schemas.errors import ErrorCode
-from service.access.turns import FairRoute
 from service.core import complete, resources, uploads
 from service.dependencies import ToReadUploads, ToWriteModels
 from service.openapi.document import LOCATION, problems
 from service.paths import V1
 from service.responses.idempotency import CODES, REPLAYED, Key, once
+from service.routes.json_bodies import JsonRoute
 from service.routes.parameters import FILE_BODY, Cursor, FilePath, Limit, ModelPath, content_length
 from store.access.idempotency import Answer
 from store.database.tables import Upload
 from store.uploads import uploads as stored
 
-router = APIRouter(prefix="/models", tags=["models"], route_class=FairRoute)
+router = APIRouter(prefix="/models", tags=["models"], route_class=JsonRoute)
 
 _EXAMPLE = {
     "ast": {

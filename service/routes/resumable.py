@@ -294,5 +294,5 @@ def _file_name(metadata: str) -> str:
             if name:
                 return name
     detail = "Upload-Metadata needs `filename` and the declared name of the file in base64."
-    item = ErrorItem(pointer="upload-metadata", code=ErrorCode.INVALID_REQUEST, detail=detail)
+    item = ErrorItem.at("header", "upload-metadata", code=ErrorCode.INVALID_REQUEST, detail=detail)
     raise SecateurError(ErrorCode.INVALID_REQUEST, detail, (item,))

@@ -15,14 +15,14 @@ from api_schemas.api.webhooks import (
     WebhookUpdate,
 )
 from api_schemas.errors import ErrorCode
-from service.access.turns import FairRoute
 from service.core import webhooks
 from service.dependencies import ToReadJobs, ToWriteJobs
 from service.openapi.document import LOCATION, problems
 from service.paths import V1
+from service.routes.json_bodies import JsonRoute
 from service.routes.parameters import Cursor, DeliveryPath, Limit, WebhookPath
 
-router = APIRouter(prefix="/webhooks", tags=["webhooks"], route_class=FairRoute)
+router = APIRouter(prefix="/webhooks", tags=["webhooks"], route_class=JsonRoute)
 
 
 @router.post(

@@ -55,7 +55,7 @@ def _decode(cursor: str) -> tuple[datetime, str]:
         if created_at.tzinfo is None or "\0" in row_id:
             raise ValueError(cursor)
     except (ValueError, binascii.Error) as error:
-        item = ErrorItem(pointer="cursor", code=ErrorCode.INVALID_REQUEST, detail="not a cursor of this service")
+        item = ErrorItem.at("query", "cursor", code=ErrorCode.INVALID_REQUEST, detail="not a cursor of this service")
         detail = "The cursor is not one that this service gave out. Take `next_cursor` of the page before, unchanged."
         raise SecateurError(ErrorCode.INVALID_REQUEST, detail, (item,)) from error
     return created_at, row_id

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from api_schemas import validation_messages
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
 from api_schemas.results.events import EngineEvent, Failed
 from api_schemas.spec.job import EngineSpec
@@ -63,8 +64,8 @@ def _read_spec(path: Path) -> EngineSpec:
         return EngineSpec.model_validate_json(path.read_bytes())
     except ValidationError as error:
         items = tuple(
-            ErrorItem(pointer="/" + "/".join(map(str, e["loc"])), code=e["type"], detail=e["msg"])
-            for e in error.errors()
+            ErrorItem.at(*each["loc"], code=each["type"], detail=validation_messages.reason(each))
+            for each in error.errors()
         )
         raise SecateurError(ErrorCode.INVALID_REQUEST, f"{path} is not a valid engine spec.", items) from error
 

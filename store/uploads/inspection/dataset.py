@@ -213,7 +213,7 @@ def _rows(file: pq.ParquetFile, found: FoundColumns, name: str, left: _Left) -> 
 
 def _unreadable(name: str, error: Exception) -> SecateurError:
     reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-    item = ErrorItem(pointer=name, code=ErrorCode.DATASET_SCHEMA, detail=reason)
+    item = ErrorItem.at(name, code=ErrorCode.DATASET_SCHEMA, detail=reason)
     return SecateurError(ErrorCode.DATASET_SCHEMA, f"{name} is not a parquet file that can be read: {reason}.", (item,))
 
 

@@ -47,5 +47,5 @@ def _reason(error: Exception) -> str:
 
 def _undecodable(where: str, reason: str) -> SecateurError:
     detail = f"The audio at {where} cannot be decoded: {reason}. Send wav, flac, ogg or mp3."
-    item = ErrorItem(pointer=where, code=ErrorCode.AUDIO_UNDECODABLE, detail=reason)
+    item = ErrorItem.at(where, code=ErrorCode.AUDIO_UNDECODABLE, detail=reason)
     return SecateurError(ErrorCode.AUDIO_UNDECODABLE, detail, (item,))

@@ -37,5 +37,5 @@ def _reason(error: Exception) -> str:
 
 def _undecodable(where: str, reason: str) -> SecateurError:
     detail = f"The image at {where} cannot be decoded: {reason}. Send PNG, JPEG, WebP, GIF or BMP."
-    item = ErrorItem(pointer=where, code=ErrorCode.IMAGE_UNDECODABLE, detail=reason)
+    item = ErrorItem.at(where, code=ErrorCode.IMAGE_UNDECODABLE, detail=reason)
     return SecateurError(ErrorCode.IMAGE_UNDECODABLE, detail, (item,))

@@ -21,5 +21,5 @@ def check_names(names: Iterable[str]) -> None:
         elif given.count(name) > 1:
             reason = "it is declared twice"
         if reason:
-            item = ErrorItem(pointer=name, code=ErrorCode.FILE_UNEXPECTED, detail=reason)
+            item = ErrorItem.at(name, code=ErrorCode.FILE_UNEXPECTED, detail=reason)
             raise SecateurError(ErrorCode.FILE_UNEXPECTED, f"{name} does not belong here: {reason}.", (item,))

@@ -46,9 +46,9 @@ def read_label_names(schema: pa.Schema, column: str) -> Names | None:
     return tuple(names)
 
 
-def schema_error(reason: str, pointer: str = "") -> SecateurError:
-    """DATASET_SCHEMA with a reason that fits after `The dataset cannot be used: …`."""
-    item = ErrorItem(pointer=pointer, code=ErrorCode.DATASET_SCHEMA, detail=reason)
+def schema_error(reason: str, *place: str) -> SecateurError:
+    """DATASET_SCHEMA with a reason that fits after `The dataset cannot be used: …`. `place`: as of `ErrorItem.at`."""
+    item = ErrorItem.at(*place, code=ErrorCode.DATASET_SCHEMA, detail=reason)
     return SecateurError(ErrorCode.DATASET_SCHEMA, f"The dataset cannot be used: {reason}.", (item,))
 
 

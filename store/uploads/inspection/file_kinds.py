@@ -44,7 +44,7 @@ def refuse_name(name: str) -> None:
     FILE_NAME_REFUSED for one that no file can have on some systems.
     """
     if _DEVICES.fullmatch(name):
-        item = ErrorItem(pointer=name, code=ErrorCode.FILE_NAME_REFUSED, detail="the name of a device on Windows")
+        item = ErrorItem.at(name, code=ErrorCode.FILE_NAME_REFUSED, detail="the name of a device on Windows")
         raise SecateurError(
             ErrorCode.FILE_NAME_REFUSED, f"{name} is a device's name on Windows; give it another.", (item,)
         )
@@ -69,7 +69,7 @@ def refuse_magic(name: str, head: bytes) -> None:
 
 
 def refused(name: str, reason: str) -> SecateurError:
-    item = ErrorItem(pointer=name, code=ErrorCode.FILE_TYPE_REFUSED, detail=reason)
+    item = ErrorItem.at(name, code=ErrorCode.FILE_TYPE_REFUSED, detail=reason)
     return SecateurError(ErrorCode.FILE_TYPE_REFUSED, f"{name} is refused: {reason}.", (item,))
 
 

@@ -59,7 +59,7 @@ class FiniteWeights:
         if len(bits) and bits.max() == exponent:
             offset = self._position + int(np.argmax(bits == exponent)) * exponent.itemsize
             name = self._names[bisect_right(self._starts, offset) - 1]
-            item = ErrorItem(pointer=name, code=ErrorCode.WEIGHTS_NOT_FINITE, detail="it holds a NaN or an infinity")
+            item = ErrorItem.at(name, code=ErrorCode.WEIGHTS_NOT_FINITE, detail="it holds a NaN or an infinity")
             detail = f"Tensor {name!r} holds a NaN or an infinity. Save a checkpoint whose weights are all numbers."
             raise SecateurError(ErrorCode.WEIGHTS_NOT_FINITE, detail, (item,))
         self._position += whole

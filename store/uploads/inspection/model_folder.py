@@ -109,7 +109,7 @@ def about(name: str) -> Iterator[None]:
     try:
         yield
     except SecateurError as error:
-        item = ErrorItem(pointer=name, code=error.code, detail=error.detail)
+        item = ErrorItem.at(name, code=error.code, detail=error.detail)
         raise SecateurError(error.code, f"{name}: {error.detail}", error.errors or (item,)) from None
 
 
@@ -118,7 +118,7 @@ def check_json(name: str, data: bytes, max_bytes: int) -> dict[str, Any]:
     try:
         value = load_object(data, max_bytes)
     except UnsafeJsonError as error:
-        item = ErrorItem(pointer=name, code=ErrorCode.CONFIG_INVALID, detail=str(error))
+        item = ErrorItem.at(name, code=ErrorCode.CONFIG_INVALID, detail=str(error))
         raise SecateurError(ErrorCode.CONFIG_INVALID, f"{name} {error}.", (item,)) from None
     if name != INDEX_NAME:
         check_settings(name, value)
@@ -151,10 +151,10 @@ def _header(files: ModelFiles, name: str) -> dict[str, TensorInfo]:
 
 
 def _missing(name: str) -> SecateurError:
-    item = ErrorItem(pointer=name, code=ErrorCode.FILE_MISSING, detail="needed and not there")
+    item = ErrorItem.at(name, code=ErrorCode.FILE_MISSING, detail="needed and not there")
     return SecateurError(ErrorCode.FILE_MISSING, f"{name} is missing. Declare and upload it with the others.", (item,))
 
 
 def _unexpected(name: str, reason: str) -> SecateurError:
-    item = ErrorItem(pointer=name, code=ErrorCode.FILE_UNEXPECTED, detail=reason)
+    item = ErrorItem.at(name, code=ErrorCode.FILE_UNEXPECTED, detail=reason)
     return SecateurError(ErrorCode.FILE_UNEXPECTED, f"{name} does not belong here: {reason}.", (item,))

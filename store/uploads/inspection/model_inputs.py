@@ -68,7 +68,7 @@ def check_tokenizer(checkpoint: Checkpoint, config: Config, settings: Config | N
         return
     if not any(name in names for name in VOCABULARIES):
         one_of = " or ".join(VOCABULARIES)
-        item = ErrorItem(pointer=VOCABULARIES[0], code=ErrorCode.FILE_MISSING, detail="needed and not there")
+        item = ErrorItem.at(VOCABULARIES[0], code=ErrorCode.FILE_MISSING, detail="needed and not there")
         detail = f"{one_of} is missing: {checkpoint.name} needs its tokenizer. Declare and upload it with the others."
         raise SecateurError(ErrorCode.FILE_MISSING, detail, (item,))
     allowed = tokenizer_classes(str(config.get("model_type")))
@@ -89,7 +89,7 @@ def check_settings(name: str, value: dict[str, Any]) -> None:
             entry for words in value.values() for entry in (words.values() if isinstance(words, dict) else (words,))
         ]
         if not all(type(entry) is int and entry >= 0 for entry in entries):
-            item = ErrorItem(pointer=name, code=ErrorCode.CONFIG_INVALID, detail="an entry is no whole number")
+            item = ErrorItem.at(name, code=ErrorCode.CONFIG_INVALID, detail="an entry is no whole number")
             raise SecateurError(ErrorCode.CONFIG_INVALID, f"{name} does not give every token a number.", (item,))
         return
     model = value.get("model")
@@ -100,5 +100,5 @@ def check_settings(name: str, value: dict[str, Any]) -> None:
 
 def invalid(file: str, key: str, reason: str) -> SecateurError:
     """CONFIG_INVALID for one key of a file."""
-    item = ErrorItem(pointer=f"{file}/{key}", code=ErrorCode.CONFIG_INVALID, detail=reason)
+    item = ErrorItem.at(file, key, code=ErrorCode.CONFIG_INVALID, detail=reason)
     return SecateurError(ErrorCode.CONFIG_INVALID, f"{file}: `{key}`: {reason}.", (item,))

@@ -72,7 +72,7 @@ def test_a_request_is_one_line_without_its_secrets(
     written = capsys.readouterr().err
     [line] = lines(written)
     assert {name: line[name] for name in ("method", "path", "route", "status", "request_id", "tenant", "client")} == {
-        **{"method": "GET", "path": f"/v1/jobs/{job_id}", "route": "/v1/jobs/{job_id}", "status": 200},
+        **{"method": "GET", "path": f"/v1/jobs/{job_id}", "route": "/v1/jobs/{job_id}", "status": 422},
         **{"request_id": "mine-1", "tenant": "default", "client": "127.0.0.1"},
     }
     assert line["key_id"] == f"key_{token.split('_')[1]}"

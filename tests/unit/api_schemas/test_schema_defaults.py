@@ -42,7 +42,7 @@ def with_defaults(schema: dict[str, Any], given: dict[str, Any], *, build: bool)
         inner = objects(field, result.get(name))
         # What may be null and is so by some preset is not built: that would ask for something else.
         nullable = any(one.get("type") == "null" for one in field.get("anyOf", ()))
-        if not inner or (name not in given and (nullable and name != "finetune" or not build)):
+        if not inner or (name not in given and ((nullable and name != "finetune") or not build)):
             continue
         if name in given or build:
             result[name] = with_defaults(inner[0], result.get(name) or {}, build=build)
@@ -73,4 +73,6 @@ def test_each_preset_is_told_where_they_differ() -> None:
                 assert field["default"] == values[0], key
             else:
                 assert "default" not in field, key
-                assert isinstance(values[1], dict) or all(f"`{preset}`" in field["description"] for preset in table), key
+                assert isinstance(values[1], dict) or all(f"`{preset}`" in field["description"] for preset in table), (
+                    key
+                )

@@ -275,7 +275,7 @@ def test_what_was_published_passes(name: str) -> None:
 def test_an_unknown_key_is_refused_by_its_name(name: str) -> None:
     error = refusal(written(name, whole=True) | {"text_config": {"a": 1}, "zz": None})
     assert error.code is ErrorCode.CONFIG_INVALID
-    assert [item.pointer for item in error.errors] == ["config.json/text_config", "config.json/zz"]
+    assert [item.pointer for item in error.errors] == ["/config.json/text_config", "/config.json/zz"]
     assert "Remove them" in error.detail
 
 
@@ -292,4 +292,4 @@ def test_no_key_takes_just_anything(family: Family, name: str) -> None:
 @pytest.mark.parametrize("key", ["hidden_size", "num_hidden_layers", "intermediate_size", "num_attention_heads"])
 def test_widths_are_whole_numbers_within_bounds(key: str, value: Any) -> None:
     error = refusal(written("ASTForAudioClassification", whole=True) | {key: value})
-    assert [item.pointer for item in error.errors] == [f"config.json/{key}"]
+    assert [item.pointer for item in error.errors] == [f"/config.json/{key}"]

@@ -58,7 +58,7 @@ def test_what_cannot_be_pruned_is_refused_by_its_key(name, key, value):
     with pytest.raises(SecateurError) as raised:
         read_config(config_of(name, **{key: value}))
     assert raised.value.code == ErrorCode.CONFIG_INVALID
-    assert [item.pointer for item in raised.value.errors] == [f"config.json/{key}"]
+    assert [item.pointer for item in raised.value.errors] == [f"/config.json/{key}"]
 
 
 @pytest.mark.parametrize("value", [None, False])

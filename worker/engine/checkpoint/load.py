@@ -87,7 +87,7 @@ def _check_complete(model_spec: ModelSpec, info: Mapping[str, Any]) -> list[str]
         return keys["missing"]
     said = "; ".join(f"{what}: {', '.join(keys[:5])}" for what, keys in found.items() if keys)
     items = tuple(
-        ErrorItem(pointer=key[:200], code=ErrorCode.WEIGHTS_MISMATCH, detail=what)
+        ErrorItem.at(key[:200], code=ErrorCode.WEIGHTS_MISMATCH, detail=what)
         for what, keys in found.items()
         for key in keys[:20]
     )

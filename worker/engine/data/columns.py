@@ -29,14 +29,14 @@ def element(feature: Any) -> Any:
     return feature[0] if isinstance(feature, list) and feature else None
 
 
-def schema_error(reason: str, features: "datasets.Features", pointer: str = "") -> SecateurError:
-    """DATASET_SCHEMA; the reason, then the columns there are."""
-    return columns_error(kinds_of(features), reason, pointer)
+def schema_error(reason: str, features: "datasets.Features", *place: str) -> SecateurError:
+    """DATASET_SCHEMA; the reason, then the columns there are. `place`: as of `ErrorItem.at`."""
+    return columns_error(kinds_of(features), reason, *place)
 
 
 def row_error(where: str, reason: str) -> SecateurError:
     """DATASET_SCHEMA for the row at `where` (split and row)."""
-    item = ErrorItem(pointer=where, code=ErrorCode.DATASET_SCHEMA, detail=reason)
+    item = ErrorItem.at(where, code=ErrorCode.DATASET_SCHEMA, detail=reason)
     return SecateurError(ErrorCode.DATASET_SCHEMA, f"The dataset cannot be used: at {where}, {reason}.", (item,))
 
 

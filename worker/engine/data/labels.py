@@ -24,12 +24,12 @@ def label_names(source: "Source", column: str, split: str) -> list[tuple[str, ..
     names: list[tuple[str, ...]] = []
     for row, value in enumerate(source.splits[split][column]):
         if value is None:
-            raise schema_error(f"the row {split}[{row}] has no label", source.features, pointer=column)
+            raise schema_error(f"the row {split}[{row}] has no label", source.features, column)
         try:
             names.append(tuple(name_of[item] if name_of else _text(item) for item in (value if several else [value])))
         except (KeyError, TypeError, ValueError):
             reason = f"the label at {split}[{row}] is {value!r}, which is not one of the column's labels"
-            raise schema_error(reason, source.features, pointer=column) from None
+            raise schema_error(reason, source.features, column) from None
     return names
 
 
@@ -47,7 +47,7 @@ def _naming(source: "Source", column: str) -> dict[int, str] | None:
     if source.from_files and isinstance(kind, datasets.Value) and kind.dtype == "int64":
         return None
     reason = f"column {column!r} holds neither text nor ids of a ClassLabel; labels are matched with the checkpoint's by name"
-    raise schema_error(reason, source.features, pointer=column)
+    raise schema_error(reason, source.features, column)
 
 
 def _text(value: Any) -> str:
@@ -103,8 +103,8 @@ def _mismatch(used: set[str], labels: Sequence[str]) -> SecateurError:
         f"{_listed(unknown)}. The data's labels: {_listed(sorted(used))}. The checkpoint's labels: {_listed(labels)}."
     )
     items = tuple(
-        ErrorItem(pointer=pointer, code=ErrorCode.LABELS_MISMATCH, detail=text)
-        for pointer, text in (
+        ErrorItem.at(list_, code=ErrorCode.LABELS_MISMATCH, detail=text)
+        for list_, text in (
             ("unknown", ", ".join(unknown)),
             ("dataset", ", ".join(sorted(used))),
             ("checkpoint", ", ".join(labels)),

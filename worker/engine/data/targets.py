@@ -85,5 +85,5 @@ def groups_of(source: "Source", column: str | None, split: str) -> list[Hashable
         return None
     groups = list(source.splits[split][column])
     if not all(isinstance(group, str | int) for group in groups):
-        raise schema_error(f"column {column!r} does not name a group in every row", source.features, pointer=column)
+        raise schema_error(f"column {column!r} does not name a group in every row", source.features, column)
     return groups

@@ -182,7 +182,7 @@ def test_bytes_that_are_not_the_declared_ones(client: TestClient, services: Serv
 def test_missing_and_undeclared_files(client: TestClient, services: Services) -> None:
     address = declare(client, checkpoint_files())
     body = problem(client.post(f"{address}/complete"), 409, "upload_incomplete")
-    assert [item["pointer"] for item in body["errors"]] == list(checkpoint_files())
+    assert [item["pointer"] for item in body["errors"]] == [f"/{name}" for name in checkpoint_files()]
     problem(client.put(f"{address}/files/README.md", content=b"x"), 422, "file_unexpected")
     assert stored(services) == []
     for kind, files, code in (
@@ -274,7 +274,7 @@ def test_pages(client: TestClient) -> None:
     problem(client.get("/v1/models", params={"cursor": "rubbish"}), 422, "invalid_request")
     assert (
         problem(client.get("/v1/models", params={"limit": 0}), 422, "invalid_request")["errors"][0]["pointer"]
-        == "limit"
+        == "/query/limit"
     )
 
 

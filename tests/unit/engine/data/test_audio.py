@@ -95,7 +95,7 @@ def test_what_is_no_audio_is_refused_with_its_place(data: bytes, reason: str) ->
     with pytest.raises(SecateurError) as caught:
         decode(data)
     assert caught.value.code is ErrorCode.AUDIO_UNDECODABLE
-    assert caught.value.errors[0].pointer == "train[3]"
+    assert caught.value.errors[0].pointer == "/train[3]"
     assert "train[3]" in caught.value.detail
     assert reason in caught.value.detail
 

@@ -88,7 +88,7 @@ def test_an_image_that_cannot_be_decoded_is_named(tmp_path: Path, broken: bytes)
     with pytest.raises(SecateurError) as caught:
         prepared(tmp_path, [picture(), broken])
     assert caught.value.code is ErrorCode.IMAGE_UNDECODABLE
-    assert caught.value.errors[0].pointer == "train[1]"
+    assert caught.value.errors[0].pointer == "/train[1]"
     assert list((tmp_path / "cache").iterdir()) == []
 
 

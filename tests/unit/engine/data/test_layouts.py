@@ -265,7 +265,7 @@ def test_a_path_in_a_shard_is_not_followed(folder: Path) -> None:
     write_shard(folder / "train.parquet", shard)
     error = refusal(folder)
     assert error.code is ErrorCode.AUDIO_UNDECODABLE
-    assert error.errors[0].pointer == "train[4]"
+    assert error.errors[0].pointer == "/train[4]"
 
 
 def test_an_undecodable_clip_is_refused_with_split_and_row(folder: Path) -> None:
@@ -274,7 +274,7 @@ def test_an_undecodable_clip_is_refused_with_split_and_row(folder: Path) -> None
     write_shard(folder / "train.parquet", shard)
     error = refusal(folder)
     assert error.code is ErrorCode.AUDIO_UNDECODABLE
-    assert error.errors[0].pointer == "train[70]"
+    assert error.errors[0].pointer == "/train[70]"
 
 
 def test_a_shard_without_rows_among_others_is_passed_over(folder: Path) -> None:

@@ -114,7 +114,7 @@ def test_texts_that_cannot_be_used_are_named(tmp_path: Path, text: str | None) -
     with pytest.raises(SecateurError) as caught:
         read(data, preprocessors.write("bert", tmp_path / "model"), Modality.TEXT, Head.EMBEDDING)
     assert caught.value.code is ErrorCode.DATASET_SCHEMA
-    assert caught.value.errors[0].pointer == "train[1]"
+    assert caught.value.errors[0].pointer == "/train[1]"
 
 
 @pytest.mark.parametrize(("kind", "longest"), [("bert", 64), ("roberta", 64)])

@@ -127,19 +127,19 @@ def test_an_unknown_character_without_a_token_for_it_is_refused(tmp_path: Path) 
 def test_a_row_without_a_transcript_is_named(tmp_path: Path, kind: str, text: str | None) -> None:
     error = refusal(tmp_path, kind, ["GO UP", text])
     assert error.code is ErrorCode.DATASET_SCHEMA
-    assert error.errors[0].pointer == "train[1]"
+    assert error.errors[0].pointer == "/train[1]"
 
 
 def test_a_transcript_that_spells_a_blank_is_named(tmp_path: Path) -> None:
     error = refusal(tmp_path, "ctc", ["GO UP", "GO<pad>UP"])
     assert error.code is ErrorCode.DATASET_SCHEMA
-    assert error.errors[0].pointer == "train[1]"
+    assert error.errors[0].pointer == "/train[1]"
 
 
 def test_speech_too_long_to_be_read_whole_is_named(tmp_path: Path) -> None:
     error = refusal(tmp_path, "whisper", ["GO UP"], seconds=2.05)
     assert error.code is ErrorCode.DATASET_SCHEMA
-    assert error.errors[0].pointer == "train[0]"
+    assert error.errors[0].pointer == "/train[0]"
     assert "longer than 2 s" in error.detail
 
 
@@ -149,7 +149,7 @@ def test_a_transcript_longer_than_its_clip_is_named(tmp_path: Path, seconds: flo
     prepared(tmp_path / "fits", "ctc", [fits], seconds=seconds)
     error = refusal(tmp_path / "not", "ctc", [fits, too_long], seconds=seconds)
     assert error.code is ErrorCode.DATASET_SCHEMA
-    assert error.errors[0].pointer == "train[1]"
+    assert error.errors[0].pointer == "/train[1]"
     # torch agrees: there is no way to spell it in so many frames.
     ids = torch.tensor([[1 + ord(letter) - 64 for letter in too_long]])
     logits = torch.zeros(frames, 1, 30).log_softmax(-1)
@@ -160,7 +160,7 @@ def test_a_transcript_longer_than_its_clip_is_named(tmp_path: Path, seconds: flo
 def test_more_tokens_than_whispers_decoder_reads_are_refused(tmp_path: Path) -> None:
     error = refusal(tmp_path, "whisper", ["go up", "qz" * 30])
     assert error.code is ErrorCode.DATASET_SCHEMA
-    assert error.errors[0].pointer == "train[1]"
+    assert error.errors[0].pointer == "/train[1]"
     assert "decoder reads 40" in error.detail
 
 

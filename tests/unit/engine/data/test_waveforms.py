@@ -176,7 +176,7 @@ def test_samples_too_large_for_features_are_refused(tmp_path: Path) -> None:
     with pytest.raises(SecateurError) as caught:
         prepared(tmp_path, "waveform", [tone(300.0), loud])
     assert caught.value.code is ErrorCode.AUDIO_UNDECODABLE
-    assert caught.value.errors[0].pointer == "train[1]"
+    assert caught.value.errors[0].pointer == "/train[1]"
 
 
 def test_a_checkpoint_that_reads_audio_refuses_texts(tmp_path: Path) -> None:

@@ -92,4 +92,4 @@ def test_what_cannot_be_pruned_is_refused_by_its_key(tiny, changes, key):
     with pytest.raises(SecateurError) as refused:
         read_config({**config, **changes})
     assert refused.value.code is ErrorCode.CONFIG_INVALID
-    assert refused.value.errors[0].pointer == f"config.json/{key}"
+    assert refused.value.errors[0].pointer == f"/config.json/{key}"

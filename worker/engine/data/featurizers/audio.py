@@ -85,7 +85,7 @@ def decode_mono(data: bytes, rate: int, seconds: float, where: str, *, whole: bo
         reason = (
             f"the clip at {where} is longer than {seconds:g} s, and cutting speech would leave its transcript too long"
         )
-        item = ErrorItem(pointer=where, code=ErrorCode.DATASET_SCHEMA, detail=reason)
+        item = ErrorItem.at(where, code=ErrorCode.DATASET_SCHEMA, detail=reason)
         raise SecateurError(ErrorCode.DATASET_SCHEMA, f"The dataset cannot be used: {reason}. Cut both.", (item,))
     if not len(samples):
         raise undecodable(where, "it holds no samples")
@@ -110,7 +110,7 @@ def resample(samples: NDArray[np.float32], native: int, rate: int) -> NDArray[np
 def undecodable(where: str, reason: str) -> SecateurError:
     """AUDIO_UNDECODABLE for the clip at `where`, as the upload's inspector words it."""
     detail = f"The audio at {where} cannot be decoded: {reason}. Send wav, flac, ogg or mp3."
-    item = ErrorItem(pointer=where, code=ErrorCode.AUDIO_UNDECODABLE, detail=reason)
+    item = ErrorItem.at(where, code=ErrorCode.AUDIO_UNDECODABLE, detail=reason)
     return SecateurError(ErrorCode.AUDIO_UNDECODABLE, detail, (item,))
 
 

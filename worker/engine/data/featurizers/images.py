@@ -98,7 +98,7 @@ def decode_rgb(data: bytes, where: str) -> Image.Image:
 def undecodable(where: str, reason: str) -> SecateurError:
     """IMAGE_UNDECODABLE for the image at `where`, as the upload's inspector words it."""
     detail = f"The image at {where} cannot be decoded: {reason}. Send PNG, JPEG, WebP, GIF or BMP."
-    item = ErrorItem(pointer=where, code=ErrorCode.IMAGE_UNDECODABLE, detail=reason)
+    item = ErrorItem.at(where, code=ErrorCode.IMAGE_UNDECODABLE, detail=reason)
     return SecateurError(ErrorCode.IMAGE_UNDECODABLE, detail, (item,))
 
 

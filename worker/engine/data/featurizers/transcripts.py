@@ -131,5 +131,5 @@ def _unknown_characters(unknown: set[str], share: float, vocabulary: Sequence[st
         f"{share:.1%} of the transcripts' characters are not in the checkpoint's vocabulary: {shown['unknown']}. It has: "
         f"{shown['checkpoint']}. Write the transcripts as the checkpoint does, in its case and without other signs."
     )
-    items = tuple(ErrorItem(pointer=key, code=ErrorCode.LABELS_MISMATCH, detail=text) for key, text in shown.items())
+    items = tuple(ErrorItem.at(key, code=ErrorCode.LABELS_MISMATCH, detail=text) for key, text in shown.items())
     return SecateurError(ErrorCode.LABELS_MISMATCH, detail, items)

@@ -142,7 +142,7 @@ def test_rows_that_cannot_be_used_are_named(
 def test_audio_that_cannot_be_decoded_is_named_by_split_and_row(refusal: Any) -> None:
     error = refusal({"validation.parquet": shard([tone(), tone(), b"RIFF no wave at all"], ["a", "b", "c"])})
     assert error.code is ErrorCode.AUDIO_UNDECODABLE
-    assert error.errors[0].pointer == "validation[2]"
+    assert error.errors[0].pointer == "/validation[2]"
     assert "object at" not in error.detail, "an address in this process is nobody's business"
 
 
@@ -205,7 +205,7 @@ def test_errors_come_through_the_process(tmp_path: Path) -> None:
     with pytest.raises(SecateurError) as caught:
         inspect_in_process(write(tmp_path, {"train.parquet": shard([b"noise"], ["a"])}), Columns(), BOUNDS)
     assert caught.value.code is ErrorCode.AUDIO_UNDECODABLE
-    assert caught.value.errors[0].pointer == "train[0]"
+    assert caught.value.errors[0].pointer == "/train[0]"
 
 
 def test_limits_of_the_process_end_as_an_error_and_not_as_ours(tmp_path: Path) -> None:

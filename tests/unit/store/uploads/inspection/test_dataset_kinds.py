@@ -83,7 +83,7 @@ def test_images_as_datasets_writes_them(inspected: Inspect) -> None:
 def test_images_that_cannot_be_used_are_named(refusal: Refuse, data: bytes, said: str) -> None:
     error = refusal(table(image=(EMBEDDED, [picture(), data]), label=(TEXT, ["a", "b"])))
     assert error.code is ErrorCode.IMAGE_UNDECODABLE
-    assert error.errors[0].pointer == "train[1]"
+    assert error.errors[0].pointer == "/train[1]"
     assert said in error.detail
     assert "object at" not in error.detail
 
@@ -112,7 +112,7 @@ def test_of_several_texts_the_one_with_the_usual_name(inspected: Inspect, refusa
 def test_texts_that_cannot_be_used_are_named(refusal: Refuse, value: str | None) -> None:
     error = refusal(table(text=(TEXT, ["good", value]), label=(TEXT, ["a", "b"])))
     assert error.code is ErrorCode.DATASET_SCHEMA
-    assert error.errors[0].pointer == "train[1]"
+    assert error.errors[0].pointer == "/train[1]"
 
 
 def test_words_with_tags(inspected: Inspect) -> None:

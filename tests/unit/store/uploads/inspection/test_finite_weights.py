@@ -42,7 +42,7 @@ def test_one_bad_number_among_a_thousand(kind: str, bad: float, place: int) -> N
         with pytest.raises(SecateurError) as caught:
             judged(file, pieces)
         assert caught.value.code is ErrorCode.WEIGHTS_NOT_FINITE
-        assert caught.value.errors[0].pointer == "second"
+        assert caught.value.errors[0].pointer == "/second"
         assert "model.safetensors" in caught.value.detail
 
 

@@ -72,7 +72,7 @@ def test_names_that_do_not_belong() -> None:
 
 def test_the_family_says_what_else_is_needed() -> None:
     error = refusal(checkpoint_files(preprocessor=None))
-    assert (error.code, error.errors[0].pointer) == (ErrorCode.FILE_MISSING, "preprocessor_config.json")
+    assert (error.code, error.errors[0].pointer) == (ErrorCode.FILE_MISSING, "/preprocessor_config.json")
 
 
 @pytest.mark.parametrize(

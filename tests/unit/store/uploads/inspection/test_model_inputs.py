@@ -49,7 +49,7 @@ def test_the_extractor_is_the_familys_own() -> None:
         check_preprocessor, WHISPER, {}, {"feature_extractor_type": "ASTFeatureExtractor"}, "processor_config.json"
     )
     assert error.code is ErrorCode.CONFIG_INVALID
-    assert error.errors[0].pointer == "processor_config.json/feature_extractor_type"
+    assert error.errors[0].pointer == "/processor_config.json/feature_extractor_type"
     assert refusal(check_preprocessor, WHISPER, {}, {}, "x").code is ErrorCode.CONFIG_INVALID
 
 
@@ -92,7 +92,7 @@ def test_the_tokenizer_is_of_the_models_line(model_type: str, named: Any, allowe
     else:
         error = refusal(check_tokenizer, *arguments)
         assert error.code is ErrorCode.CONFIG_INVALID
-        assert error.errors[0].pointer == "tokenizer_config.json/tokenizer_class"
+        assert error.errors[0].pointer == "/tokenizer_config.json/tokenizer_class"
 
 
 @pytest.mark.parametrize(
@@ -128,4 +128,4 @@ def test_what_transformers_writes_of_its_own_passes(extractor: str) -> None:
 def test_other_settings_are_refused_by_their_name(model: Checkpoint, settings: dict[str, Any], key: str) -> None:
     kind = {"feature_extractor_type": "WhisperFeatureExtractor"} if model is WHISPER else {}
     error = refusal(check_preprocessor, model, {}, kind | settings, "preprocessor_config.json")
-    assert (error.code, error.errors[0].pointer) == (ErrorCode.CONFIG_INVALID, f"preprocessor_config.json/{key}")
+    assert (error.code, error.errors[0].pointer) == (ErrorCode.CONFIG_INVALID, f"/preprocessor_config.json/{key}")
