@@ -89,7 +89,7 @@ _WORDS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "string_pattern_mismatch": _pattern,
     "too_long": _count,
     "too_short": _count,
-    "union_tag_invalid": lambda context: f"`type` is {context['tag']!r}; it can be {context['expected_tags']}",
+    "union_tag_invalid": lambda context: f"`type` has to be one of {context['expected_tags']}",
     "union_tag_not_found": _always("`type` is missing, which says what it is"),
     "timezone_aware": _always("the moment needs its offset from UTC, such as Z or +01:00"),
     **dict.fromkeys(

@@ -57,9 +57,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.services = services
     # The last one added is the first to see a request.
     app.add_middleware(BodyLimit, max_bytes=settings.max_json_bytes)
+    app.add_middleware(RequestShape)
     app.add_middleware(Authenticate, services=services)
     app.add_middleware(KnownHosts, settings=settings)
-    app.add_middleware(RequestShape)
     app.add_middleware(PageAnswers)
     app.add_middleware(RequestLog, application=app, metrics=metrics.HttpMetrics(registry))
     app.add_middleware(HeadAsGet)

@@ -167,7 +167,8 @@ def expected(services: Services, kind: UploadKind, upload_id: str, name: str) ->
         if file.name == name:
             return file
     declared = ", ".join(file.name for file in upload.files[:10])
-    detail = f"{name!r} was not declared for {upload_id}; declared were: {declared}."
+    more = f" and {len(upload.files) - 10} more" if len(upload.files) > 10 else ""
+    detail = f"{name!r} was not declared for {upload_id}; declared were: {declared}{more}. Declare all files at once."
     raise SecateurError(ErrorCode.FILE_UNEXPECTED, detail)
 
 

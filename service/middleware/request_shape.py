@@ -34,7 +34,7 @@ def _refusal(scope: Scope) -> SecateurError | None:
         return SecateurError(ErrorCode.HEADERS_TOO_LARGE, detail)
     headers = Headers(scope=scope)
     coding = headers.get("content-encoding", "identity").strip().lower()
-    if coding not in ("", "identity"):
+    if coding not in ("", "identity") and _has_body(headers):
         detail = f"Bodies are read as they are, and this one is announced as {coding[:100]}. Send it without Content-Encoding."
         return SecateurError(ErrorCode.MEDIA_TYPE_REFUSED, detail)
     kind = headers.get("content-type", "").split(";")[0].strip().lower()

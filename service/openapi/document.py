@@ -149,6 +149,9 @@ def install(
             for path, methods, scopes in needed:
                 for method in methods & {name.upper() for name in schema["paths"].get(path, ())}:
                     _secure(schema["paths"][path][method.lower()], scopes)
+            for operation in (operation for item in schema["paths"].values() for operation in item.values()):
+                if "requestBody" in operation:
+                    _may_answer(operation, ErrorCode.MEDIA_TYPE_REFUSED)
             _show_answers(schema["paths"])
             _tell_defaults(components)
             _tell_limits(components, settings)
@@ -191,10 +194,15 @@ def _secure(operation: dict[str, Any], any_of: Sequence[KeyScope]) -> None:
     """Say that one of these scopes is needed, and what is answered without."""
     operation["security"] = [{SECURITY: [scope.value]} for scope in any_of]
     for code in (ErrorCode.UNAUTHENTICATED, ErrorCode.RATE_LIMITED):
-        status = str(status_of(code))
-        line = f"- `{code.value}`: {ERROR_TEXTS[code].title}."
-        before = operation["responses"].get(status)
-        answer = problems(code)[status_of(code)]
-        if before is not None and line not in before["description"]:
-            answer = {**before, "description": f"{before['description']}\n{line}"}
-        operation["responses"][status] = answer
+        _may_answer(operation, code)
+
+
+def _may_answer(operation: dict[str, Any], code: ErrorCode) -> None:
+    status = str(status_of(code))
+    line = f"- `{code.value}`: {ERROR_TEXTS[code].title}."
+    before = operation["responses"].get(status)
+    answer = problems(code)[status_of(code)]
+    if before is not None:
+        told = before["description"]
+        answer = {**before, "description": told if line in told else f"{told}\n{line}"}
+    operation["responses"][status] = answer

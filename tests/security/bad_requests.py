@@ -1,5 +1,7 @@
 """Requests that must change nothing: bytes of HTTP, identifiers, bodies and specs."""
 
+import gzip
+import json
 from typing import Any
 
 import httpx
@@ -45,6 +47,32 @@ def put(what: str, code: str, announced: bytes, sent: bytes) -> Row:
 def undeclared(target: Target) -> httpx.Response:
     address = target.declare(checkpoint_files()).headers["location"]
     return target.client.put(f"{address}/files/README.md", content=b"x")
+
+
+def kind(what: str, content_type: str, body: bytes, **headers: str) -> Row:
+    """A body of another kind than JSON in UTF-8."""
+    given = {"content-type": content_type, **headers}
+    return Row(
+        what, lambda target: target.client.post("/v1/jobs", content=body, headers=given), 415, "media_type_refused"
+    )
+
+
+def as_utf_16(target: Target) -> httpx.Response:
+    """A request that would be accepted, but for its encoding."""
+    body = json.dumps(target.job()).encode("utf-16")
+    return target.client.post("/v1/jobs", content=body, headers=JSON)
+
+
+def packed_file(target: Target) -> httpx.Response:
+    address = target.declare(checkpoint_files()).headers["location"]
+    packed = gzip.compress(checkpoint_files()["config.json"])
+    return target.client.put(f"{address}/files/config.json", content=packed, headers={"content-encoding": "gzip"})
+
+
+def twice(target: Target) -> httpx.Response:
+    """The last value of two would be a job."""
+    body = json.dumps(target.job(seed=1)).replace('"seed": 1', '"seed": 1, "seed": 2')
+    return target.client.post("/v1/jobs", content=body, headers=JSON)
 
 
 def form(target: Target) -> httpx.Response:
@@ -94,10 +122,24 @@ REQUEST_ROWS = (
     post("a body nested 50,000 levels deep", deep(50_000)),
     post("a body nested 500 levels deep", deep(500)),
     post("half a body", b'{"model": {"type": '),
-    post("a body in another encoding", '{"name": "ü"}'.encode("utf-16")),
+    Row("a job in UTF-16", as_utf_16, 415, "media_type_refused"),
+    kind("a body in UTF-32", "application/json", b'{"name": 1}'.decode().encode("utf-32")),
+    kind("a charset that is not UTF-8", "application/json; charset=utf-7", b"{}"),
+    kind("a compressed body", "application/json", gzip.compress(b"{}"), **{"content-encoding": "gzip"}),
+    kind("a text", "text/plain", b"{}"),
+    kind("a form in the address's way", "application/x-www-form-urlencoded", b"model=x"),
+    kind("XML", "application/xml", b"<job/>"),
+    kind("no type at all", "", b"{}"),
+    Row("a compressed file", packed_file, 415, "media_type_refused"),
+    Row("a name that stands twice", twice, 422, "invalid_request"),
+    post("a byte that is not UTF-8", b'{"name": "\xff"}'),
+    get("a parameter that is not there", "/v1/jobs?stat=done", 422, "invalid_request"),
+    get("a parameter where there are none", "/v1/jobs/JOB?fields=state", 422, "invalid_request"),
+    get("a parameter that the page does not have", "/?debug=1", 422, "invalid_request"),
+    get("a state that is none", "/v1/jobs?state=done", 422, "invalid_request"),
     post("a body that is null", b"null"),
     post("a number of 100,000 digits", b'{"seed": ' + b"9" * 100_000 + b"}"),
-    upload("an upload of 600 files", "invalid_request", 422, *(file(f"f{number}") for number in range(600))),
+    upload("an upload of 600 files", "request_too_large", 413, *(file(f"f{number}") for number in range(600))),
     upload("a file of 2^70 bytes", "request_too_large", 413, file("config.json", 2**70)),
     upload("a file of less than nothing", "invalid_request", 422, file("config.json", -1)),
     Row("a form", form, 415, "media_type_refused"),

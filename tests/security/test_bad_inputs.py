@@ -1,6 +1,8 @@
 """Everything of the tables, sent over HTTP to a real server: its answer, and that it leaves nothing behind and harms nothing."""
 
 import hashlib
+import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,8 @@ from tests.support.servers.processes import process_of, service_process
 from tests.support.uploads import checkpoint_files, dataset_files
 
 ROWS = (*bad_checkpoints.ROWS, *bad_datasets.ROWS, *bad_requests.ROWS)
+# Of pydantic and of patterns.
+WORDS_OF_THE_INSIDE = re.compile(r"Value error|pattern|Tuple|\[a-z0-9|\{\d+,?\d*\}")
 # Of one row, and of all of them one after another; the allocator keeps some of what was once needed.
 ROW_BYTES = 96 * 2**20
 ALL_BYTES = 192 * 2**20
@@ -109,6 +113,8 @@ def test_it_is_refused_and_leaves_nothing(row: Row, target: Target, settings: Se
     assert (answer.status_code, body["status"], body["code"]) == (row.status, row.status, row.code), body
     assert body["title"]
     assert body["detail"]
+    assert not WORDS_OF_THE_INSIDE.search(json.dumps(body["errors"]) + body["detail"])
+    assert all(item["pointer"] == "" or item["pointer"].startswith("/") for item in body["errors"]), body["errors"]
     assert len(answer.content) < 2**16
     assert str(settings.data_dir) not in answer.text
     assert in_use(target.client) == resources

@@ -52,7 +52,7 @@ def check_names(names: Iterable[str]) -> None:
     for name in given:
         refuse_name(name)
         if name not in allowed and name not in (WEIGHTS_NAME, INDEX_NAME) and not SHARD_NAME.fullmatch(name):
-            raise _unexpected(name, f"a checkpoint has {', '.join(sorted(allowed))} and safetensors, nothing else")
+            raise _unexpected(name, f"a checkpoint may hold {_list_of(allowed)}")
         if given.count(name) > 1:
             raise _unexpected(name, "it is declared twice")
     if "config.json" not in given:
@@ -82,7 +82,7 @@ def describe_model(files: ModelFiles) -> Checkpoint:
             raise _missing(" or ".join(one_of))
     for name in files.sizes:
         if not name.endswith((".safetensors", INDEX_NAME)) and name not in family.files:
-            raise _unexpected(name, f"{family.name} checkpoints do not have it")
+            raise _unexpected(name, f"a checkpoint of {family.name} may hold {_list_of(family.files)}")
     _check_inputs(files, checkpoint, config)
     return checkpoint
 
@@ -148,6 +148,12 @@ def _header(files: ModelFiles, name: str) -> dict[str, TensorInfo]:
     with about(name):
         first = files.read(name, 0, min(size, LENGTH_BYTES))
         return parse_header(files.read(name, 0, LENGTH_BYTES + header_length(first, size)), size)
+
+
+def _list_of(files: Iterable[str]) -> str:
+    """What may be beside the weights, and the names of these."""
+    weights = f"{WEIGHTS_NAME}, or {INDEX_NAME} with shards called model-00001-of-00002.safetensors"
+    return f"{', '.join(sorted({*files}))}; and its weights as {weights}"
 
 
 def _missing(name: str) -> SecateurError:
