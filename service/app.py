@@ -52,7 +52,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        dependencies=[Depends(dependencies.known_parameters)],
+        dependencies=[Depends(dependencies.well_formed)],
     )
     app.state.services = services
     # The last one added is the first to see a request.

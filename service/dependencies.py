@@ -17,6 +17,7 @@ from starlette.concurrency import run_in_threadpool
 from api_schemas.enums import AuditAction, AuditOutcome, KeyScope
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
 from service.access.caller import CALLER_KEY, Caller
+from service.middleware.request_shape import has_body
 from service.services import Services
 from store.access import audit
 
@@ -68,11 +69,12 @@ Public = Annotated[Services, Depends(_public_services)]
 """For the routes in PUBLIC: nobody in particular asks."""
 
 
-async def known_parameters(request: Request) -> None:
+async def well_formed(request: Request) -> None:
     """Of every route: what it does not know in the address is refused, and not passed over as if it had been obeyed.
 
-    Raises INVALID_REQUEST.
+    Raises INVALID_REQUEST, and MEDIA_TYPE_REFUSED for a compressed body.
     """
+    refuse_compression(request)
     if not request.query_params:
         return
     names = frozenset(_query_names(request.scope["route"].dependant))
@@ -85,6 +87,14 @@ async def known_parameters(request: Request) -> None:
         )
         detail = f"This call has no parameter {unknown[0][:100]!r}; it has: {known}."
         raise SecateurError(ErrorCode.INVALID_REQUEST, detail, items)
+
+
+def refuse_compression(request: Request) -> None:
+    """Bodies are read as they are: nobody says how large they will be unpacked. Raises MEDIA_TYPE_REFUSED."""
+    coding = request.headers.get("content-encoding", "").strip().lower()
+    if coding not in ("", "identity") and has_body(request.headers):
+        detail = f"Bodies are read as they are, and this one is announced as {coding[:100]}. Send it without Content-Encoding."
+        raise SecateurError(ErrorCode.MEDIA_TYPE_REFUSED, detail)
 
 
 def _query_names(dependant: Dependant) -> Iterator[str]:

@@ -45,7 +45,13 @@ class Connection:
 
     async def put(self, path: str, chunks: AsyncIterator[bytes], size: int) -> Answer:
         """A file as the body."""
-        self._begin("PUT", path, size, {"content-type": "application/octet-stream"})
+        return await self.send("PUT", path, chunks, size, {"content-type": "application/octet-stream"})
+
+    async def send(
+        self, method: str, path: str, chunks: AsyncIterator[bytes], size: int, headers: Mapping[str, str]
+    ) -> Answer:
+        """A request with a large body, and its answer."""
+        self._begin(method, path, size, headers)
         async for chunk in chunks:
             self._writer.write(chunk)
             await self._writer.drain()

@@ -26,11 +26,15 @@ def page(found: dict[str, Any]) -> str:
         _rate("jobs submitted a second", submit, "–"),
         _slowest("submitting, p99, ms", submit, "–"),
     ]
-    for way, name in (("up", "upload"), ("down", "download")):
+    for way, name, goal in (
+        ("up", "upload", "at least 0.60"),
+        ("pieces", "resumable upload", "–"),
+        ("down", "download", "at least 0.60"),
+    ):
         row = found["transfer"][way]
         lines.append(
             f"| {name} of {found['gib']:g} GiB, MiB/s | {row['ours']:.0f} | {row['bare']:.0f} | {row['share']:.2f} "
-            "| at least 0.60 |"
+            f"| {goal} |"
         )
         lines.append(f"| memory that it takes, MiB | {row['growth_mib']:.0f} | | | under 64 |")
     lines += [

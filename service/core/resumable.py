@@ -1,8 +1,8 @@
 """Files that come in pieces and go on where they stopped, behind the tus protocol (https://tus.io, 1.0.0).
 
-What a request brings is kept in pieces of PIECE bytes, each stored and recorded before the next one is read: whatever ends
-the request, its client goes on after the last. The last piece completes the file: all of them are read once more, judged
-as a file that came at once, and kept as one artifact.
+What a request brings is kept in pieces of PIECE bytes. While one comes the one before is stored, flushed and recorded: whatever
+ends the request, or this process, its client goes on after the last that was, and sends at most two of them again. The last piece
+completes the file: all of them are read once more, judged as a file that came at once, and kept as one artifact.
 """
 
 import asyncio
@@ -11,9 +11,11 @@ import binascii
 import contextlib
 import hashlib
 import secrets
+from collections import deque
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from itertools import islice
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
@@ -31,7 +33,11 @@ from store.uploads import uploads as stored
 from store.uploads.inspection.incoming_file import IncomingFile
 from store.uploads.uploads import UploadKind
 
-PIECE = 64 * 2**20
+PIECE = 2 * 2**20
+GLANCED = 64 * 2**20
+"""Bytes at the beginning of a file that are judged as they come."""
+OPENED_AHEAD = 4
+"""Pieces that are being opened while one is read: a bucket takes its time to answer."""
 ALGORITHMS = ("sha1", "sha256")
 SETTLE_SECONDS = 1.0
 _CREATED: dict[UploadKind, AuditAction] = {
@@ -161,14 +167,13 @@ class _Body:
         """Its client went away before its end."""
         self.too_long = False
 
-    async def piece(self, size: int) -> AsyncIterator[bytes]:
-        """At most `size` bytes more."""
-        while size > 0 and not self.ended:
-            chunk = self._rest or await self._next()
-            taken, self._rest = chunk[:size], chunk[size:]
-            size -= len(taken)
-            if taken:
-                yield taken
+    async def take(self, size: int) -> bytes:
+        """At most `size` bytes more; fewer only at the end."""
+        taken = bytearray(self._rest)
+        while len(taken) < size and not self.ended:
+            taken += await self._next()
+        self._rest = bytes(taken[size:])
+        return bytes(taken[:size])
 
     async def _next(self) -> bytes:
         try:
@@ -201,49 +206,63 @@ class _Request:
     digest: _Digest | None
     held: list[tuple[int, int, str]] = field(default_factory=list)
     """Pieces that are stored and not recorded yet: (start, size, key)."""
+    storing: asyncio.Task[None] | None = None
+    """Of the newest piece. One at a time, so that they are recorded in their order."""
+    incoming: IncomingFile | None = None
+    """Judges what comes while it is the beginning of the file."""
+    noted: bool = False
+    """The audit log knows of this request."""
 
     async def receive(self) -> int:
         """Take the body piece by piece; returns the new offset."""
+        came = self.offset
+        if came == 0:
+            self.incoming = IncomingFile(self.row.name, self.row.size, self.services.settings.max_json_bytes)
         try:
-            while not self.body.ended and self.offset < self.row.size:
-                await self._piece()
-                # A checksum is of all the body: nothing counts before it was found right.
-                if self.digest is None and self.held and self.offset < self.row.size:
-                    await run_in_threadpool(self._record)
+            while came < self.row.size and (data := await self.body.take(PIECE)):
+                self._glance_at(data, came)
+                await self._stored()
+                self.storing = asyncio.create_task(self._store(came, data))
+                came += len(data)
+            await self._stored()
             await self._check_end()
             if self.held and self.offset < self.row.size:
                 await run_in_threadpool(self._record)
             if self.offset == self.row.size:
                 await self._complete()
         except BaseException:
+            if self.storing is not None:
+                await asyncio.gather(self.storing, return_exceptions=True)
             await run_in_threadpool(self._drop)
             raise
         return self.offset
 
-    async def _piece(self) -> None:
-        key = f"{_prefix(self.row)}/{self.offset}-{secrets.token_hex(8)}"
-        chunks = self.body.piece(PIECE)
-        if self.offset == 0:
-            chunks = self._glanced_at(chunks)
-        size = await self.services.artifacts.put_piece(key, chunks)
-        if size:
-            self.held.append((self.offset, size, key))
-            self.offset += size
-        else:
-            await run_in_threadpool(self.services.artifacts.delete, key)
-
-    async def _glanced_at(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    def _glance_at(self, data: bytes, start: int) -> None:
         """What the first bytes give away is refused at once, not after hours."""
-        incoming = IncomingFile(self.row.name, self.row.size, self.services.settings.max_json_bytes)
-        async for chunk in chunks:
-            incoming.feed(chunk)
-            yield chunk
+        if self.incoming is not None:
+            self.incoming.feed(data)
+            if start + len(data) >= GLANCED:
+                self.incoming = None
+
+    async def _store(self, start: int, data: bytes) -> None:
+        key = f"{_prefix(self.row)}/{start}-{secrets.token_hex(8)}"
+        await self.services.artifacts.put_piece(key, data)
+        self.held.append((start, len(data), key))
+        self.offset = start + len(data)
+        # A checksum is of all the body: nothing counts before it was found right. Nor does the last piece before the whole file.
+        if self.digest is None and self.offset < self.row.size:
+            await run_in_threadpool(self._record)
+
+    async def _stored(self) -> None:
+        """Wait for the newest piece."""
+        if self.storing is not None:
+            await self.storing
+            self.storing = None
 
     async def _check_end(self) -> None:
         if not self.body.ended:
             # The file is full; a body that goes on is too long, and a checksum covers all of it.
-            async for _ in self.body.piece(1):
-                pass
+            await self.body.take(1)
         if self.body.too_long:
             raise _too_much(self.row)
         if self.digest is not None and self.digest.running.digest() != self.digest.wanted:
@@ -258,14 +277,24 @@ class _Request:
         except FileNotFoundError:
             raise _moved_on(self.row) from None
         await run_in_threadpool(self._finish)
-        for key in keys:
-            await run_in_threadpool(self.services.artifacts.delete, key)
+        await run_in_threadpool(self.services.artifacts.delete, *keys)
         self.held.clear()
 
     async def _joined(self, keys: list[str]) -> AsyncIterator[bytes]:
-        for key in keys:
-            async for chunk in await self.services.artifacts.stream(key):
-                yield chunk
+        opened: deque[asyncio.Task[AsyncIterator[bytes]]] = deque()
+        left = iter(keys)
+        try:
+            while True:
+                for key in islice(left, OPENED_AHEAD - len(opened)):
+                    opened.append(asyncio.create_task(self.services.artifacts.stream(key)))
+                if not opened:
+                    return
+                async for chunk in await opened.popleft():
+                    yield chunk
+        finally:
+            for task in opened:
+                task.cancel()
+            await asyncio.gather(*opened, return_exceptions=True)
 
     def _recorded(self) -> list[str]:
         with self.services.database.read() as session:
@@ -275,7 +304,9 @@ class _Request:
         with self.services.database.write() as session:
             if not resumable.append(session, self.services.tenant, self.row.id, self.epoch, self.held):
                 raise _moved_on(self.row)
-            self.services.note(session, AuditAction.APPEND_TO_FILE_UPLOAD, self.row.id)
+            if not self.noted:
+                self.services.note(session, AuditAction.APPEND_TO_FILE_UPLOAD, self.row.id)
+        self.noted = True
         self.held.clear()
 
     def _finish(self) -> None:
@@ -284,8 +315,7 @@ class _Request:
             resumable.finish(session, self.services.tenant, self.row.id, self.epoch, start, self.row.size)
 
     def _drop(self) -> None:
-        for _, _, key in self.held:
-            self.services.artifacts.delete(key)
+        self.services.artifacts.delete(*(key for _, _, key in self.held))
 
 
 def kind_of(row: ResumableUpload) -> UploadKind:

@@ -1,4 +1,4 @@
-"""What is refused of every request before anything of its body is read: too many headers, forms and texts, what is compressed."""
+"""What is refused of every request before anything of its body is read: too many headers, forms and texts."""
 
 from starlette.datastructures import Headers
 from starlette.requests import Request
@@ -33,13 +33,9 @@ def _refusal(scope: Scope) -> SecateurError | None:
         detail = f"The request has {len(scope['headers'])} headers; {MAX_HEADERS} are read."
         return SecateurError(ErrorCode.HEADERS_TOO_LARGE, detail)
     headers = Headers(scope=scope)
-    coding = headers.get("content-encoding", "identity").strip().lower()
-    if coding not in ("", "identity") and _has_body(headers):
-        detail = f"Bodies are read as they are, and this one is announced as {coding[:100]}. Send it without Content-Encoding."
-        return SecateurError(ErrorCode.MEDIA_TYPE_REFUSED, detail)
     kind = headers.get("content-type", "").split(";")[0].strip().lower()
     # A file is what its name and its bytes say, whatever its type says; on the page browsers send forms of their own.
-    is_json = scope["path"].startswith(f"{V1}/") and not is_file(scope) and _has_body(headers)
+    is_json = scope["path"].startswith(f"{V1}/") and not is_file(scope) and has_body(headers)
     if kind.startswith("multipart/") or (is_json and (kind == _FORM or kind.startswith("text/"))):
         detail = (
             f"{kind[:100]} is not read here. Send JSON as application/json, and a file as the whole body of its PUT."
@@ -48,5 +44,6 @@ def _refusal(scope: Scope) -> SecateurError | None:
     return None
 
 
-def _has_body(headers: Headers) -> bool:
+def has_body(headers: Headers) -> bool:
+    """Whether one is announced that is not empty."""
     return headers.get("content-length", "0") != "0" or "transfer-encoding" in headers

@@ -11,6 +11,7 @@ from fastapi import Request, Response
 
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
 from service.access.turns import FairRoute
+from service.dependencies import refuse_compression
 from service.problems import BodyRefused
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
@@ -25,6 +26,8 @@ class JsonRoute(FairRoute):
         original = super().get_route_handler()
 
         async def handler(request: Request) -> Response:
+            # The framework reads the body before it asks what a route depends on.
+            refuse_compression(request)
             return await original(_JsonRequest(request.scope, request.receive))
 
         return handler

@@ -5,6 +5,7 @@ disk before a write returns, so that a row that names a key never outlives its b
 """
 
 import asyncio
+import contextlib
 import errno
 import hashlib
 import logging
@@ -29,6 +30,8 @@ CHUNK = 2**20
 PART = 8 * 2**20  # Of a multipart upload; S3 allows 10 000 parts of at least 5 MiB.
 # Four parts at a time are what an upload may hold in memory, whatever its size.
 _PARTS: Any = {"chunk_size": PART, "max_concurrency": 4}
+DELETED, LOCAL_DELETED = 1000, 1
+"""Objects of one deletion; S3 takes a thousand."""
 RETRY_TIMEOUT = timedelta(seconds=60)
 # In what obstore says: Rust's names of ENOSPC and EDQUOT and the texts of the two; MinIO and Ceph use the names, too.
 FULL = ("StorageFull", "QuotaExceeded", "No space left on device", "quota exceeded")
@@ -100,21 +103,12 @@ class Artifacts:
             await asyncio.to_thread(self._flush, key)
         return Stored(key, size, sha256)
 
-    async def put_piece(self, key: str, chunks: AsyncIterator[bytes]) -> int:
-        """Store whatever comes, which nobody has said the size of; returns how many bytes it was."""
-        size = 0
-
-        async def counted() -> AsyncIterator[bytes]:
-            nonlocal size
-            async for chunk in chunks:
-                size += len(chunk)
-                yield chunk
-
+    async def put_piece(self, key: str, data: bytes) -> None:
+        """Store a few bytes that are all there."""
         with _said_plainly(BaseError, FileNotFoundError, PermissionError, writing=True):
-            await obstore.put_async(self._store, _checked(key), counted(), **_PARTS)
+            await obstore.put_async(self._store, _checked(key), data, use_multipart=False)
         with _said_plainly():
             await asyncio.to_thread(self._flush, key)
-        return size
 
     def put_file(self, key: str, path: Path) -> Stored:
         """Store a local file; hashes what it reads."""
@@ -180,19 +174,18 @@ class Artifacts:
             for batch in obstore.list(self._store, _checked(prefix)):
                 yield from (Found(item["path"], item["last_modified"]) for item in batch)
 
-    def delete(self, key: str) -> None:
-        """Remove one object; nothing happens where there is none."""
-        try:
-            with _said_plainly():
-                obstore.delete(self._store, _checked(key))
-        except FileNotFoundError:
-            return
+    def delete(self, *keys: str) -> None:
+        """Remove objects, those of a bucket many at a time; nothing happens where there is none."""
+        # A local folder has no deletion of many, and one that is not there would end it.
+        at_once = LOCAL_DELETED if self._root is not None else DELETED
+        for start in range(0, len(keys), at_once):
+            with _said_plainly(), contextlib.suppress(FileNotFoundError):
+                obstore.delete(self._store, [_checked(key) for key in keys[start : start + at_once]])
 
     def delete_prefix(self, prefix: str) -> int:
         """Remove all objects below `prefix/`; returns how many there were."""
         keys = [found.key for found in self.list(prefix)]
-        for key in keys:
-            self.delete(key)
+        self.delete(*keys)
         return len(keys)
 
     def _flush(self, key: str) -> None:

@@ -79,7 +79,8 @@ def test_no_more_is_taken_from_a_client_than_the_store_takes(monkeypatch: pytest
             await asyncio.sleep(0)
 
     async def until_it_waits(url: str) -> None:
-        task = asyncio.create_task(Artifacts(url).put_piece("uploads/a/one.bin", endless()))
+        upload = Artifacts(url).put_stream("uploads/a/one.bin", endless(), size=2**40, sha256=SHA256)
+        task = asyncio.create_task(upload)
         before = -1
         while taken != before:
             before = taken
