@@ -45,9 +45,9 @@ Every error of the API is an `application/problem+json` document (RFC 9457):
 
 Branch on `code`: it is stable, and the same in a response, in `error` of a failed job, and in the `failed` event of the
 engine. `title` is the same for every error of a code; `detail` says what was wrong this time and what to do. `errors` lists
-each thing that is wrong, with a JSON pointer (RFC 6901): into the body of the request (`/files/3/name`), to a parameter (`/query/limit`,
-`/header/upload-offset`), or into what was read, with the file, tensor, column or row as its first part (`/config.json/num_labels`,
-`/train[3]`; [why](adr/0024-pointers.md)).
+each thing that is wrong, with a JSON pointer (RFC 6901): into the body of the request (`/files/3/name`), to a parameter
+(`/query/limit`, `/header/upload-offset`), or into what was read, with the file, tensor, column or row as its first part
+(`/config.json/num_labels`, `/train[3]`; [why](adr/0024-pointers.md)).
 
 The status is the one of a response; `job` marks what only the worker can find out and what therefore ends a job as `failed`.
 Codes with a status can end a job too, where the worker sees more than the checks before it did.

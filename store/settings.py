@@ -135,6 +135,11 @@ class Settings(BaseSettings):
         "has run out of memory. Default: nine tenths of what the machine or the container has.",
     )
     engine_file_bytes: int = Field(64 * 2**30, ge=2**20, description="Largest file that an engine may write.")
+    engine_processes: int = Field(
+        4096,
+        ge=64,
+        description="Most processes and threads, together, of an engine and what it starts; beyond it the engine is ended.",
+    )
     engine_folders: tuple[Path, ...] = Field(
         (), description="Folders beyond its scratch that an engine may read and write, as a JSON list: a shared cache."
     )

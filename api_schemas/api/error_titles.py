@@ -65,7 +65,8 @@ ERROR_TEXTS: Mapping[ErrorCode, ErrorText] = {
     ),
     _C.MEDIA_TYPE_REFUSED: ErrorText(
         "The body is of a kind that is not read",
-        "JSON with `Content-Type: application/json`; files as they are, one a request, as the body of their PUT. No forms.",
+        "JSON in UTF-8 with `Content-Type: application/json`; files as they are, one a request, as the body of their PUT. "
+        "No forms, and nothing compressed.",
     ),
     _C.TOO_SLOW: ErrorText(
         "The request came too slowly", "Nothing of it was kept. Send it again, over a connection that does not stall."

@@ -28,10 +28,14 @@ class Layer(StrEnum):
     PRIVILEGES = "no_new_privileges"
     """No capabilities, also as root, and no set-user-id program gives any."""
     SECCOMP = "seccomp"
-    """No sockets, no tracing, no mounts, no kernel interfaces that a computation has no use for, and no way out of its process
-    group."""
+    """No sockets, no System V IPC, no tracing, no mounts, no kernel interfaces that a computation has no use for, and no way out
+    of its process group."""
     NETWORK = "network_namespace"
     """A network without interfaces."""
+    SHARED_MEMORY = "private_shared_memory"
+    """A `/dev/shm` of its own, bounded, which goes with its last process, and System V IPC of its own."""
+    PROCESSES = "process_limit"
+    """No more processes and threads than it was given."""
     USER = "other_user"
     """Another user than the worker's."""
     LANDLOCK = "landlock"
@@ -51,6 +55,8 @@ class Cage:
     memory_bytes: int | None = None
     """Bound of its address space. Not for CUDA, which reserves more than it uses."""
     cpu_seconds: int | None = None
+    processes: int | None = None
+    """Most processes and threads, where the kernel can count those of this cage alone."""
     user: str | None = None
     """Who it becomes, where the launcher is root."""
     strict: bool = False

@@ -7,6 +7,8 @@ from collections.abc import Callable
 
 from store.cage import Cage, Layer, kernel, landlock, paths, seccomp
 
+SHARED_MEMORY_BYTES = 2**30
+"""Of a `/dev/shm`: nothing that runs in a cage needs much of one."""
 REFUSED = 70
 """The exit status of a program whose cage could not be closed."""
 
@@ -26,8 +28,15 @@ def close(cage: Cage) -> tuple[Layer, ...]:
     held = [Layer.ENVIRONMENT]
     _limit(cage)
     held.append(Layer.RESOURCES)
+    users = kernel.user_namespace()
     if _tried(kernel.leave_network):
         held.append(Layer.NETWORK)
+    if _tried(lambda: kernel.own_shared_memory(paths.SHARED_MEMORY, SHARED_MEMORY_BYTES)):
+        held.append(Layer.SHARED_MEMORY)
+    # Among all that a user runs elsewhere the limit would bound others as well.
+    if cage.processes is not None and kernel.user_namespace() != users and kernel.counts_by_namespace():
+        _bound(resource.RLIMIT_NPROC, cage.processes)
+        held.append(Layer.PROCESSES)
     kernel.empty_bounding_set()
     if cage.user is not None and os.getuid() == 0:
         _become(cage.user)
@@ -56,9 +65,13 @@ def _limit(cage: Cage) -> None:
     }
     for kind, limit in limits.items():
         if limit is not None:
-            _, most = resource.getrlimit(kind)
-            limit = limit if most == resource.RLIM_INFINITY else min(limit, most)
-            resource.setrlimit(kind, (limit, limit))
+            _bound(kind, limit)
+
+
+def _bound(kind: int, limit: int) -> None:
+    _, most = resource.getrlimit(kind)
+    limit = limit if most == resource.RLIM_INFINITY else min(limit, most)
+    resource.setrlimit(kind, (limit, limit))
 
 
 def _become(name: str) -> None:

@@ -10,6 +10,9 @@ DENIED = (
     *("ptrace", "process_vm_readv", "process_vm_writev", "kcmp", "pidfd_getfd", "process_madvise"),
     # Out of the process group, whose KILL is the last word over whatever was started.
     *("setsid", "setpgid"),
+    # Memory and queues that outlive a process and are found by whoever knows their number or name.
+    *("shmget", "shmat", "shmctl", "shmdt", "semget", "semop", "semtimedop", "semctl"),
+    *("msgget", "msgsnd", "msgrcv", "msgctl", "mq_open", "mq_unlink"),
     # File systems and namespaces.
     *("mount", "umount2", "pivot_root", "chroot", "move_mount", "open_tree", "mount_setattr", "open_by_handle_at"),
     *("fsopen", "fsconfig", "fsmount", "fspick", "unshare", "setns", "swapon", "swapoff", "quotactl"),

@@ -13,12 +13,12 @@ class NoCageError(Exception):
     """No cage like this can be had here; the text says why and what to do."""
 
 
-def layers_here(user: str | None, *, strict: bool) -> tuple[str, ...]:
-    """In the words of `Layer`. `user`, `strict`: as of a Cage. Raises NoCageError."""
+def layers_here(user: str | None, *, strict: bool, processes: int | None = None) -> tuple[str, ...]:
+    """In the words of `Layer`. `user`, `strict`, `processes`: as of a Cage. Raises NoCageError."""
     true = shutil.which("true") or "/bin/true"
     try:
         run = subprocess.run(
-            Cage(user=user, strict=strict).command([true]),
+            Cage(user=user, strict=strict, processes=processes).command([true]),
             env={name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ},
             capture_output=True,
             text=True,

@@ -43,10 +43,12 @@ def cores(settings: Settings) -> list[Finding]:
 def cage(settings: Settings) -> list[Finding]:
     """The layers of docs/sandbox.md that hold here."""
     try:
-        held = trial.layers_here(settings.engine_user, strict=settings.auth == "keys")
+        held = trial.layers_here(
+            settings.engine_user, strict=settings.auth == "keys", processes=settings.engine_processes
+        )
     except trial.NoCageError as error:
         return [wrong("cage", f"a worker does not start here: {error}", "docs/sandbox.md says what each layer takes.")]
-    missing = {Layer.SECCOMP, Layer.NETWORK, Layer.LANDLOCK} - set(held)
+    missing = {Layer.SECCOMP, Layer.NETWORK, Layer.LANDLOCK, Layer.SHARED_MEMORY} - set(held)
     if missing:
         remedy = "docs/sandbox.md says what each takes; without them strangers' files are less far from the rest."
         return [warning("cage", f"without {', '.join(sorted(missing))}", remedy)]

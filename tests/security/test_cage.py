@@ -1,6 +1,7 @@
 """The engine's cage: a stand-in that tries to get out of it, and what becomes of its job."""
 
 import os
+import shutil
 import subprocess
 import sys
 from importlib.metadata import version
@@ -25,6 +26,7 @@ ALWAYS = {Layer.ENVIRONMENT, Layer.RESOURCES, Layer.PRIVILEGES}
 KEPT_OUT_BY_SECCOMP = (
     *("internet socket", "internet socket, version 6", "unix socket", "netlink socket", "packet socket"),
     *("trace the parent", "io_uring", "user namespace", "leave the session"),
+    *("System V memory", "System V semaphores", "System V queue"),
 )
 KEPT_OUT_BY_LANDLOCK = (
     *("environment of the parent", "signal to the parent", "read outside", "write outside", "write to the model"),
@@ -94,6 +96,17 @@ def test_an_engine_that_takes_too_much_memory_has_run_out_of_it(make_bench: Make
 
 
 @pytest.mark.usefixtures("started")
+def test_an_engine_that_starts_too_many_processes_is_ended(make_bench: MakeBench) -> None:  # noqa: F811
+    bench = make_bench("crowd", engine_processes=64, failure_cap=1)
+    job_id = bench.submit()
+    supervisor(bench).run_one()
+    job = bench.job(job_id)
+    assert job.error is not None
+    assert (job.state, job.error.code) == (JobState.FAILED, ErrorCode.ENGINE_CRASHED)
+    assert "64 are allowed" in job.error.detail
+
+
+@pytest.mark.usefixtures("started")
 def test_an_engine_that_writes_too_large_a_file_is_stopped(make_bench: MakeBench) -> None:  # noqa: F811
     bench = make_bench("large", engine_file_bytes=2**20, failure_cap=1)
     job_id = bench.submit()
@@ -104,15 +117,36 @@ def test_an_engine_that_writes_too_large_a_file_is_stopped(make_bench: MakeBench
     assert bench.steps(job_id) == [0]
 
 
-def caged(cage: Cage, *command: str) -> subprocess.CompletedProcess[str]:
+def caged(cage: Cage, *command: str, starter: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+    """`starter`: what starts it, of UNPRIVILEGED."""
     return subprocess.run(
-        cage.command(command),
+        [*starter, *cage.command(command)],
         env={"PYTHONPATH": os.pathsep.join(sys.path), "PATH": os.environ["PATH"]},
         capture_output=True,
         text=True,
         check=False,
         timeout=60,
     )
+
+
+UNPRIVILEGED = (
+    *("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"),
+    # The interpreter may lie where only root looks.
+    *(
+        "--inh-caps=-all,+dac_read_search",
+        "--ambient-caps=-all,+dac_read_search",
+        "--bounding-set=-all,+dac_read_search",
+    ),
+)
+
+
+def by_others() -> tuple[str, ...]:
+    """What makes somebody without rights of whoever runs the tests."""
+    if os.getuid() != 0:
+        return ()
+    if shutil.which("setpriv") is None:
+        pytest.skip("nothing here makes another user of root")
+    return UNPRIVILEGED
 
 
 def test_root_becomes_another_user_without_capabilities() -> None:
@@ -122,6 +156,36 @@ def test_root_becomes_another_user_without_capabilities() -> None:
     assert Layer.USER in read_report(said[0])
     assert said[1] == "nobody"
     assert int(said[2].split()[1], 16) == 0
+
+
+@pytest.mark.parametrize("rights", ["as we are", "without rights"])
+def test_shared_memory_is_a_cage_s_own_and_goes_with_it(rights: str) -> None:
+    before = paths.SHARED_MEMORY / f"secateur-test-{os.getpid()}"
+    left = before.with_name(f"{before.name}-left")
+    before.write_text("somebody else's")
+    try:
+        script = f"ls {before.parent}; echo mine > {left}; cat {left}; df -P -k {before.parent} | tail -1"
+        starter = () if rights == "as we are" else by_others()
+        said = caged(Cage(file_bytes=2**20), "sh", "-c", script, starter=starter)
+        held = read_report(said.stdout.splitlines()[0])
+        if Layer.SHARED_MEMORY not in held:
+            pytest.skip("no mounts of one's own are to be had here")
+        assert said.stdout.splitlines()[1] == "mine", said
+        assert int(said.stdout.split()[-5]) == 2**20, "a GiB, in KiB"
+        assert not left.exists()
+    finally:
+        before.unlink()
+        left.unlink(missing_ok=True)
+
+
+def test_processes_are_bounded_by_the_kernel_where_it_counts_a_cage_s_own() -> None:
+    script = "i=0; while [ $i -lt 200 ]; do sleep 2 </dev/null >/dev/null 2>&1 & i=$((i + 1)); echo $i; done"
+    said = caged(Cage(processes=64), "sh", "-c", script, starter=by_others())
+    held, *counted = said.stdout.splitlines()
+    if Layer.PROCESSES not in read_report(held):
+        pytest.skip("no user namespace is to be had here, or the kernel counts across them")
+    # The shell itself is one of them.
+    assert counted[-1] == "63"
 
 
 def test_an_unknown_user_is_an_error() -> None:

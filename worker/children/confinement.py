@@ -19,6 +19,7 @@ def of_engine(place: JobFolders, settings: Settings) -> Cage:
         write=(*map(str, (place.out, place.cache, place.home)), *map(str, settings.engine_folders)),
         read=(str(place.root), *program),
         file_bytes=settings.engine_file_bytes,
+        processes=settings.engine_processes,
         user=settings.engine_user,
         strict=settings.auth == "keys",
     )
@@ -26,7 +27,11 @@ def of_engine(place: JobFolders, settings: Settings) -> Cage:
 
 def of_reader(place: JobFolders, settings: Settings) -> Cage:
     """Reads a hub dataset's files and writes them anew; no network."""
-    return Cage(write=(str(place.root),), file_bytes=max(settings.engine_file_bytes, settings.max_dataset_bytes))
+    return Cage(
+        write=(str(place.root),),
+        file_bytes=max(settings.engine_file_bytes, settings.max_dataset_bytes),
+        processes=settings.engine_processes,
+    )
 
 
 def hand_over(place: JobFolders, settings: Settings) -> None:
@@ -52,6 +57,8 @@ def report(line: str) -> tuple[str, ...]:
 def check(settings: Settings) -> tuple[str, ...]:
     """The layers that hold on this machine. Raises SystemExit, with the launcher's reason, where a worker must not run here."""
     try:
-        return trial.layers_here(settings.engine_user, strict=settings.auth == "keys")
+        return trial.layers_here(
+            settings.engine_user, strict=settings.auth == "keys", processes=settings.engine_processes
+        )
     except trial.NoCageError as error:
         raise SystemExit(f"This worker does not start: {error}") from error

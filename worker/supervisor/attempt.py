@@ -35,7 +35,7 @@ from worker.children.job_log import JobLog
 from worker.lease import retries
 from worker.lease.heartbeat import Heartbeat, Interrupted, Reason
 from worker.supervisor.engines import Engines
-from worker.supervisor.memory import MemoryWatch, oom_kills, samples_at_once
+from worker.supervisor.memory import SessionWatch, oom_kills, samples_at_once
 from worker.supervisor.step_files import Uploads
 
 log = logging.getLogger(__name__)
@@ -128,11 +128,11 @@ class Attempt:
         last: EngineEvent | None = None
         heard = time.monotonic()
         orphaned = False
-        memory = MemoryWatch(child.process.pid, self._settings.engine_memory_bytes)
+        taken = SessionWatch(child.process.pid, self._settings.engine_memory_bytes, self._settings.engine_processes)
         while True:
             self._beat.check()
-            if (held := memory.excess()) is not None:
-                raise self._out_of_memory(f"The engine held {held} bytes; {memory.most} are allowed.")
+            if (detail := taken.too_much_memory()) is not None:
+                raise self._out_of_memory(detail)
             try:
                 line = child.next_line(timeout=POLL_SECONDS)
             except queue.Empty:

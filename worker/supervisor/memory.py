@@ -1,14 +1,17 @@
-"""Engines that run out of memory: how that shows, and how many samples at a time they are given next."""
+"""Engines that take too much: how that shows, and how many samples at a time those are given next that ran out of memory."""
 
 import os
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
 from api_schemas.enums import Phase
+from api_schemas.errors import ErrorCode
 from api_schemas.spec.job import JobRequest
-from store.machine import memory_bytes
+from store import machine
+from worker.children.engine_output import Crashed
 
 SCORED_TOGETHER = {"cpu": 8, "cuda": 64}
 """As the engine scores; a test holds the two together."""
@@ -35,37 +38,56 @@ def oom_kills(events: Path = _EVENTS) -> int:
         return 0
 
 
-class MemoryWatch:
-    """How much a session of processes holds, where no limit of the kernel's can be set: one of address space breaks CUDA.
+@dataclass(frozen=True)
+class Usage:
+    """Of every process of a session."""
+
+    memory_bytes: int
+    """Pages of mapped files left out; of processes that share some, each counts."""
+    processes: int
+    """And threads, together."""
+
+
+class SessionWatch:
+    """What a session of processes takes, where no limit of the kernel's can be set: one of address space breaks CUDA, and one of
+    processes counts whatever else their user runs.
 
     Two looks are `LOOK_SECONDS` apart. What grows faster than that is the container's own limit to bound.
     """
 
-    def __init__(self, leader: int, most: int | None) -> None:
-        """`leader`: who began the session; a caged process cannot leave it. `most`: bytes; by default nine tenths of all."""
+    def __init__(self, leader: int, memory_bytes: int | None, processes: int) -> None:
+        """`leader`: who began the session; a caged process cannot leave it. `memory_bytes`: by default nine tenths of all."""
         self._leader = leader
-        self.most = memory_bytes() * 9 // 10 if most is None else most
+        self._memory_bytes = machine.memory_bytes() * 9 // 10 if memory_bytes is None else memory_bytes
+        self._processes = processes
         self._next_look = 0.0
 
-    def excess(self) -> int | None:
-        """The bytes it holds where they are more than `most`, and it is time for a look; else None."""
+    def too_much_memory(self) -> str | None:
+        """What to say of it, where it is time for a look and there is. Raises Crashed for too many processes."""
         if time.monotonic() < self._next_look:
             return None
-        held = session_memory(self._leader)
+        used = session_usage(self._leader)
         self._next_look = time.monotonic() + LOOK_SECONDS
-        return held if held > self.most else None
+        if used.processes > self._processes:
+            detail = f"The engine had {used.processes} processes and threads; {self._processes} are allowed."
+            raise Crashed(ErrorCode.ENGINE_CRASHED, detail)
+        if used.memory_bytes > self._memory_bytes:
+            return f"The engine held {used.memory_bytes} bytes; {self._memory_bytes} are allowed."
+        return None
 
 
-def session_memory(leader: int) -> int:
-    """Bytes of memory, pages of mapped files left out, of every process of a session; of those that share some, each counts."""
-    total = 0
+def session_usage(leader: int) -> Usage:
+    """Of all processes that are in the session of `leader`."""
+    memory_bytes = processes = 0
     for pid in psutil.pids():
         try:
             if os.getsid(pid) == leader:
-                total += _own_pages(Path(f"/proc/{pid}/status").read_text())
-        except (OSError, ValueError):
+                status = Path(f"/proc/{pid}/status").read_text()
+                memory_bytes += _own_pages(status)
+                processes += next(int(line.split()[1]) for line in status.splitlines() if line.startswith("Threads:"))
+        except (OSError, ValueError, StopIteration):
             continue  # It has ended meanwhile.
-    return total
+    return Usage(memory_bytes, processes)
 
 
 def _own_pages(status: str) -> int:

@@ -16,6 +16,8 @@ from api_schemas.spec.inputs import Columns
 from store.cage import Cage, read_report
 
 OUTPUT_BYTES = 32 * 2**20
+PROCESSES = 1024
+"""And threads: a library starts some for every core."""
 LOOK_SECONDS = 0.25
 """How often it is asked whether the answer is still wanted."""
 
@@ -58,7 +60,12 @@ def inspect_in_process(
     environment = {"PATH": os.defpath, "OMP_NUM_THREADS": "1", "ARROW_DEFAULT_MEMORY_POOL": "system", "LANG": "C.UTF-8"}
     if "PYTHONPATH" in os.environ:
         environment["PYTHONPATH"] = os.environ["PYTHONPATH"]
-    cage = Cage(read=(str(folder.resolve()),), memory_bytes=bounds.memory_bytes, cpu_seconds=bounds.seconds)
+    cage = Cage(
+        read=(str(folder.resolve()),),
+        memory_bytes=bounds.memory_bytes,
+        cpu_seconds=bounds.seconds,
+        processes=PROCESSES,
+    )
     process = subprocess.Popen(
         cage.command(command),
         stdin=subprocess.DEVNULL,

@@ -36,6 +36,7 @@ Written against the interface alone (standard library only), so it also shows wh
     lost            names a step as its result that it never announced
     trespass DIR    tries what an engine must not: sockets, other processes, files in DIR; step 0 says what came of each
     fat             takes a gigabyte of memory
+    crowd           starts a hundred processes
     large           writes a file of a gigabyte
     quiet           ends well without having said `finished`
 """
@@ -92,6 +93,9 @@ def trespass(folder: Path) -> dict[str, str]:
         "internet socket, version 6": lambda: socket.socket(socket.AF_INET6),
         "unix socket": lambda: socket.socket(socket.AF_UNIX),
         "netlink socket": lambda: socket.socket(socket.AF_NETLINK, socket.SOCK_RAW),
+        "System V memory": lambda: call("shmget", 0, 4096, 0o1600),
+        "System V semaphores": lambda: call("semget", 0, 1, 0o1600),
+        "System V queue": lambda: call("msgget", 0, 0o1600),
         "packet socket": lambda: socket.socket(socket.AF_PACKET, socket.SOCK_RAW),
         "trace the parent": lambda: call("ptrace", 16, os.getppid(), 0, 0),
         "io_uring": lambda: call("syscall", 425, 1, 0),
@@ -201,6 +205,11 @@ def before_step(step: int, arguments: argparse.Namespace) -> None:
         case "fat", 1:
             held = [bytes(2**20) * 2**4 for _ in range(2**6)]
             time.sleep(30 * len(held))
+        case "crowd", 1:
+            for _ in range(100):
+                if os.fork() == 0:
+                    hang()
+            hang()
         case "large", 1:
             (arguments.out / "large").write_bytes(bytes(2**30))
         case "oom", 1:

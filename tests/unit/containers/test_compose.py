@@ -1,6 +1,7 @@
 """docker-compose.yml: valid by the Compose schema, and safe: what is published, what waits for what, which settings are set."""
 
 import copy
+import ipaddress
 import json
 import re
 from pathlib import Path
@@ -159,6 +160,24 @@ def test_images_are_pinned_to_a_release() -> None:
 
 
 def test_who_calls_out_has_a_way_out_and_nobody_else() -> None:
-    out = {name for name, service in SERVICES.items() if "outside" in service["networks"]}
-    # The API is published and reads models in buckets; the worker fetches; maintenance calls webhooks.
+    out = {name for name, service in SERVICES.items() if {"outside", "front"} & set(service["networks"])}
+    # The API is published and reads models in buckets; the worker fetches; maintenance calls webhooks; the proxy gets certificates.
     assert out == {"api", "worker", "maintenance", "proxy"}
+
+
+def test_only_the_proxy_s_word_about_addresses_is_taken() -> None:
+    """And it is at that address, on the one network that it shares with the API."""
+    proxy = SERVICES["proxy"]["networks"]
+    assert list(proxy) == ["front"]
+    trusted = SERVICES["api"]["environment"]["FORWARDED_ALLOW_IPS"]
+    assert trusted.partition(":-")[2] == proxy["front"]["ipv4_address"].partition(":-")[2] != ""
+    assert [name for name, service in SERVICES.items() if "front" in service["networks"]] == ["api", "proxy"]
+    defaults = dict(re.findall(r"\$\{(PROXY_\w+):-([^}]+)\}", json.dumps(COMPOSE)))
+    network = ipaddress.ip_network(defaults["PROXY_SUBNET"])
+    assert ipaddress.ip_address(defaults["PROXY_ADDRESS"]) in list(network.hosts())[1:], "the first is the gateway's"
+
+
+def test_every_container_has_a_bound_of_processes_and_the_worker_s_is_above_an_engine_s() -> None:
+    assert {name for name, service in SERVICES.items() if "pids_limit" not in service} == set()
+    most = Settings.model_fields["engine_processes"].default
+    assert SERVICES["worker"]["pids_limit"] >= most + 1024
