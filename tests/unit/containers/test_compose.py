@@ -161,7 +161,7 @@ def test_images_are_pinned_to_a_release() -> None:
 
 def test_who_calls_out_has_a_way_out_and_nobody_else() -> None:
     out = {name for name, service in SERVICES.items() if {"outside", "front"} & set(service["networks"])}
-    # The API is published and reads models in buckets; the worker fetches; maintenance calls webhooks; the proxy gets certificates.
+    # The API is published and reads buckets; the worker fetches; maintenance calls webhooks; the proxy gets certificates.
     assert out == {"api", "worker", "maintenance", "proxy"}
 
 

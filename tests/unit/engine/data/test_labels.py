@@ -91,7 +91,7 @@ def test_a_mismatch_is_refused_with_both_lists(multi_label: bool) -> None:
     assert "Stop, left, yes" in error.detail
     assert "yes, no, stop" in error.detail
     assert {item.pointer: item.detail for item in error.errors} == {
-        "unknown": "Stop, left",
-        "dataset": "Stop, left, yes",
-        "checkpoint": "yes, no, stop",
+        "/unknown": "Stop, left",
+        "/dataset": "Stop, left, yes",
+        "/checkpoint": "yes, no, stop",
     }

@@ -105,7 +105,7 @@ def test_a_stray_sign_becomes_unknown_and_is_counted(tmp_path: Path) -> None:
 def test_transcripts_in_another_case_are_refused_with_both_lists(tmp_path: Path) -> None:
     error = refusal(tmp_path, "ctc", ["go up", "go down"])
     assert error.code is ErrorCode.LABELS_MISMATCH
-    assert {item.pointer: item.detail for item in error.errors}["unknown"] == "d g n o p u w"
+    assert {item.pointer: item.detail for item in error.errors}["/unknown"] == "d g n o p u w"
     assert "in its case" in error.detail
 
 
