@@ -211,6 +211,14 @@ class TargetKind(StrEnum):
     LATENCY = "latency"
 
 
+class SpeedVerdict(StrEnum):
+    """What can be said of a cut model's speed beside the original's, given how much timings vary on the machine."""
+
+    FASTER = "faster"
+    SLOWER = "slower"
+    NOT_MEASURABLE = "not_measurable"
+
+
 class ExportFormat(StrEnum):
     """Further files beside a step's safetensors."""
 

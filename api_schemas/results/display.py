@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Literal
 
+from api_schemas.results import speed
 from api_schemas.results.metrics import LOSS, Latency, Scores, StepMetrics
 from api_schemas.results.widths import AttentionWidths, LayerWidths
 
@@ -79,8 +80,9 @@ def allowed(original: Scores, max_drop: float) -> float | None:
     return found.value - max_drop if found.higher_is_better else found.value + max_drop
 
 
-def goal(step: StepMetrics) -> tuple[float, float]:
-    """What the step should have removed and what it has, as shares in the target's own unit."""
-    if step.target is None:
-        return step.requested_sparsity, step.achieved_sparsity
-    return step.target.requested, step.target.achieved
+def goal(step: StepMetrics) -> tuple[float, float | None]:
+    """What the step should have removed and what it has, as shares in the target's own unit.
+
+    The latter is None for a latency that the machine's noise covers.
+    """
+    return step.requested_sparsity if step.target is None else step.target.requested, speed.achieved(step)

@@ -5,7 +5,7 @@ from typing import NamedTuple
 from pydantic import Field
 
 from api_schemas.base import FrozenModel
-from api_schemas.enums import ExportFormat, StopReason, TargetKind
+from api_schemas.enums import ExportFormat, SpeedVerdict, StopReason, TargetKind
 from api_schemas.results.widths import AttentionWidths
 
 
@@ -85,11 +85,30 @@ _HEADLINES = (
 _NO_RATES = ("cosine similarity", LOSS)
 
 
+class PairedSpeedup(FrozenModel):
+    """How many times as fast as the dense model, from pairs: both were timed in every round, and divided within it.
+
+    The intervals are of the median at 95%, whatever the times' distribution.
+    """
+
+    ratio: float
+    """Median over rounds of the dense model's time divided by the cut model's."""
+    low: float
+    high: float
+    noise_low: float
+    """Ends of the interval of the dense model's time divided by that of its own copy, in the same rounds: what the machine makes
+    of two models that are equally fast."""
+    noise_high: float
+    verdict: SpeedVerdict
+    """`faster` or `slower` only where the interval of `ratio` is outside of that of the noise, in either direction."""
+
+
 class Latency(FrozenModel):
-    """Forward passes on the worker's device; dense and cut were timed in turn, so `speedup` is a ratio from one run."""
+    """Forward passes on the worker's device; in every round the dense model, the cut one and a copy of the dense one once."""
 
     batch_size: int
     runs: int
+    """Rounds."""
     p50_ms: float
     p95_ms: float
     throughput: float
@@ -97,7 +116,9 @@ class Latency(FrozenModel):
     dense_p50_ms: float
     dense_p95_ms: float
     speedup: float
-    """dense_p50_ms / p50_ms."""
+    """dense_p50_ms / p50_ms, which a busy machine may put far off; `paired` says what can be relied on."""
+    paired: PairedSpeedup | None = None
+    """Null in jobs of versions that did not measure it."""
 
 
 class Size(FrozenModel):
@@ -159,7 +180,7 @@ class ExportMetrics(FrozenModel):
     token, the share of tokens; of texts, the whole greedy one; of embeddings, the mean cosine similarity."""
     scores: Scores
     latency: tuple[Latency, ...] = ()
-    """`dense_*` and `speedup` compare with the cut model in torch on the same CPU."""
+    """`dense_*`, `speedup` and `paired` compare with the cut model in torch on the same CPU."""
 
 
 class Memory(FrozenModel):

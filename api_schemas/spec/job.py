@@ -25,7 +25,16 @@ class Evaluate(StrictModel):
     """Samples of one pass while scores are measured."""
     latency_batch_sizes: tuple[Annotated[int, Field(ge=1, le=1024)], ...] = Field((1, 8), max_length=8)
     """The sizes at which the latency of a pass is measured, original and cut in turn; none: it is not."""
-    latency_runs: int = Field(30, ge=5, le=1000, description="Timed runs a batch size, dense and cut in turn.")
+    latency_runs: int = Field(
+        30,
+        ge=5,
+        le=1000,
+        description="Timed rounds a batch size, original and cut once in each. Where the machine is too busy to tell after so "
+        "many, there are more: up to ten times as many, within `latency_seconds`.",
+    )
+    latency_seconds: float = Field(
+        10.0, ge=0, le=3600, description="Time a batch size for rounds beyond `latency_runs`, which are always made."
+    )
     sensitivity_samples: int | None = Field(
         128,
         ge=1,

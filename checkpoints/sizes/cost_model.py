@@ -61,9 +61,9 @@ def phase_work(spec: JobSettings, layers: int, samples: Mapping[str, int], flops
         Phase.ANALYSING: analysed[0] * analysed[1] * original,
         Phase.PRUNING: scored * sum(flops[:-1]),
         Phase.FINETUNING: trained[1] * sum(cut),
-        # Of every model its latency beside the original's; of a cut one the scores before and after recovery.
-        Phase.EVALUATING: (validation + test + 2 * timed) * original
-        + sum((2 * validation + timed) * each + timed * original for each in cut)
+        # Of every model its latency beside the original's, timed twice; of a cut one the scores before and after recovery.
+        Phase.EVALUATING: (validation + test + 3 * timed) * original
+        + sum((2 * validation + timed) * each + 2 * timed * original for each in cut)
         + test * flops[-1],
         Phase.PACKAGING: float(steps),
     }

@@ -19,6 +19,7 @@ from api_schemas.enums import (
     Scope,
     TargetKind,
 )
+from api_schemas.results import speed
 from api_schemas.spec.job import EngineSpec
 from api_schemas.spec.presets import PresetName
 from secateur import prune as prune_module
@@ -119,15 +120,17 @@ def prune(
             values = placed(values, {"pruning.target.attention_sparsity": 0.5})
         wanted = validated(EngineSpec, overridden(values, settings or ()), spec)
         used = threads or threads_alone(os.environ)
-        _give(prune_module.prune(model, data, out, wanted, device, used, consoles.notes()), as_json)
+        _give(prune_module.prune(model, data, out, wanted, device, used, consoles.notes()), wanted, as_json)
 
     with_errors(as_json, run)
 
 
-def _give(found: prune_module.Pruned, as_json: bool) -> None:
+def _give(found: prune_module.Pruned, spec: EngineSpec, as_json: bool) -> None:
     console = consoles.results()
     if as_json:
         write_json({"out": str(found.out), "result": found.result, "steps": found.steps}, console)
         return
     console.print(steps_table(found.steps))
+    for said in filter(None, (speed.slower(step, spec.pruning) for step in found.steps)):
+        console.print(said, highlight=False)
     prune_module.say_result(found.result, found.out, found.steps[-1].step, console)

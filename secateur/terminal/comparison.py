@@ -6,11 +6,13 @@ from typing import Any
 from rich.table import Table
 
 from api_schemas.api.resources import JobResource
+from api_schemas.results import speed
 from api_schemas.results.metrics import Scores, StepMetrics
 from secateur.terminal.formatting import named, size
 from secateur.terminal.metrics import count, percent, with_test
 
 _NEVER = 10**6
+_SPEED = "speed-up"
 
 
 def comparison(jobs: Sequence[JobResource], width: int) -> Table:
@@ -31,15 +33,16 @@ def comparison(jobs: Sequence[JobResource], width: int) -> Table:
         ("params", 50, lambda _, step, __: count(step.size.total_parameters)),
         ("FLOPs", 70, lambda _, step, __: count(step.size.flops)),
         ("bytes", 60, lambda _, step, __: size(step.size.file_bytes)),
-        ("speed-up", 80, lambda _, step, __: f"{step.latency[0].speedup:.2f}×" if step.latency and step.step else ""),
+        (_SPEED, 80, lambda _, step, __: speed.speed(step.latency[0]).text if step.latency and step.step else ""),
     ]
     shown = [column for column in columns if width >= column[1]]
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for name, _, _ in shown:
-        left = name in ("step", "job")
+        left, words = name in ("step", "job"), name == _SPEED
         table.add_column(
-            name, justify="left" if left else "right", no_wrap=True, overflow="ellipsis", max_width=14 if left else None
-        )
+            name, justify="left" if left else "right", no_wrap=not words, overflow="ellipsis",
+            max_width=14 if left or words else None,
+        )  # fmt: skip
     for job, step, dense in sorted(steps, key=lambda row: (row[1].step, jobs.index(row[0]))):
         cells = (cell(job, step, dense) for _, _, cell in shown)
         table.add_row(*cells, style="bold" if _chosen(job, step) else None)
@@ -101,4 +104,5 @@ def _step_document(step: StepMetrics, dense: StepMetrics) -> dict[str, Any]:
         "flops": step.size.flops,
         "bytes": step.size.file_bytes,
         "speedup": step.latency[0].speedup if step.latency else None,
+        "speedup_paired": paired.model_dump(mode="json") if step.latency and (paired := step.latency[0].paired) else None,
     }

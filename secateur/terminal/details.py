@@ -7,6 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from api_schemas.api.resources import DatasetResource, JobResource, ModelResource
+from api_schemas.results import speed
 from api_schemas.results.estimate import JobEstimate
 from api_schemas.spec.inputs import BucketModel, HubDataset, HubModel, StepModel, UploadedDataset, UploadedModel
 from secateur.terminal.comparison import comparison
@@ -44,6 +45,7 @@ def _job_end(job: JobResource, width: int) -> Iterator[RenderableType]:
     if job.metrics:
         yield ""
         yield comparison([job], width)
+        yield from (Text(said) for step in job.metrics if (said := speed.slower(step, job.request.pruning)))
     if job.error is not None:
         yield ""
         yield Text.assemble((job.error.code.value, "red"), f": {clean(job.error.detail)}")

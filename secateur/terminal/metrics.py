@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
+from api_schemas.results import speed
 from api_schemas.results.metrics import JobResult, Scores, StepMetrics
 
 
@@ -58,6 +59,6 @@ def steps_table(steps: Sequence[StepMetrics]) -> Table:
             count(step.size.flops),
             f"{step.size.file_bytes / 1e6:.2f} MB",
             f"{first.p50_ms:.2f}" if first else "",
-            f"{first.speedup:.2f}×" if first else "",
+            speed.written(step, first),
         )
     return table

@@ -9,7 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from api_schemas import formatting
 from api_schemas.enums import TERMINAL_STATES, JobState
-from api_schemas.results import display, parts
+from api_schemas.results import display, parts, speed
 from service.access.sessions import CSRF_KEY
 from service.page import static_files
 from service.page.figures.types import format_value
@@ -57,6 +57,10 @@ def _environment() -> Environment:
         metric_name=display.metric_name,
         latency_at=display.latency_at,
         goal=display.goal,
+        achieved_written=speed.achieved_written,
+        speed_of=speed.speed,
+        speed_written=speed.written,
+        slower=speed.slower,
         removed=parts.removed,
         part_names=parts.NAMES,
         JobState=JobState,

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from api_schemas.enums import Part, Phase, Split, TargetKind
-from api_schemas.results.events import DataReady, Finished, Started, StepDone
+from api_schemas.formatting import percent
+from api_schemas.results.events import DataReady, Finished, Started, StepDone, Warned
 from api_schemas.results.metrics import StepMetrics
 from api_schemas.spec.job import EngineSpec
 from checkpoints.describe import Checkpoint, describe_folder
@@ -109,10 +110,12 @@ def _latency(
     dense: LoadedModel,
     data: PreparedData,
     device: torch.device,
+    reporter: Reporter,
 ) -> LatencyModel | None:
     """For a latency target, what latencies are looked up in: measured here, or as it was committed when the job resumes.
 
-    Raises SPARSITY_OUT_OF_REACH where no cut is fast enough on this device.
+    Warns where the machine is too busy to meet the target. Raises SPARSITY_OUT_OF_REACH where no cut is fast enough on this
+    device.
     """
     if spec.pruning.target.kind is not TargetKind.LATENCY:
         return None
@@ -122,6 +125,13 @@ def _latency(
     batch = inputs_of(data.splits[Split.VALIDATION], spec.evaluate.latency_batch_sizes[0], model, device)
     latency = LatencyModel(measure_latency_table(model, dense.model_spec, dense.widths, batch))
     check_latency(latency, described.shape, spec.pruning)
+    noise, share = latency.table.noise, spec.pruning.target.share
+    if noise > share / 2:
+        detail = (
+            f"This worker is busy: two timings of the original differ by up to {percent(noise)}, where the target is a latency lower "
+            f"by {percent(share)}. What is cut may miss it by as much; a target in flops counts, and is met whatever the load."
+        )
+        reporter.emit(Warned(code="latency_noisy", detail=detail))
     return latency
 
 
@@ -161,7 +171,7 @@ def run(inputs: Inputs, spec: EngineSpec, emit: Emit) -> None:
     config = dense.model.config
     task = task_for(described.architecture.head, config, multi_label=described.multi_label, decode=data.decode)
     data = _ready(inputs, spec, task, dense, data, device)
-    latency = _latency(inputs, spec, described, dense, data, device)
+    latency = _latency(inputs, spec, described, dense, data, device, reporter)
     cutting = Cutting(spec, described, data, task, device, reporter, latency, inputs.microbatch)
     measure = Measure(spec.evaluate, described, data, dense, task, device, reporter, inputs.microbatch)
     # A recovery that was under way can only be that of the first step which is not committed.

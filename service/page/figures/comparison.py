@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 from api_schemas import formatting
 from api_schemas.api.resources import JobResource
-from api_schemas.results import display, parts
+from api_schemas.results import display, parts, speed
 from api_schemas.results.metrics import StepMetrics
 from service.page.figures.step_curves import capitalised, metric_unit, value_of
 from service.page.figures.types import Curves, Series, Unit
@@ -54,11 +54,10 @@ def comparison(jobs: Sequence[JobResource]) -> tuple[Curves, ...]:
     sizes = set.intersection(*(set(display.batch_sizes(job.metrics)) for _, job in begun))
     for size in sorted(sizes, reverse=True):
 
-        def speed(step: StepMetrics, size: int = size) -> float | None:
-            row = display.latency_at(step, size)
-            return None if row is None else row.speedup
+        def times(step: StepMetrics, size: int = size) -> float | None:
+            return speed.point(step, display.latency_at(step, size))
 
-        made.insert(1, _figure(f"speed-{size}", f"Speed-up at batch {size}", "times as fast", "ratio", begun, speed))
+        made.insert(1, _figure(f"speed-{size}", f"Speed-up at batch {size}", "times as fast", "ratio", begun, times))
     return tuple(made)
 
 

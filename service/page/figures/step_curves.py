@@ -5,7 +5,7 @@ from itertools import zip_longest
 
 from api_schemas.api.resources import JobResource
 from api_schemas.enums import Part
-from api_schemas.results import display, parts
+from api_schemas.results import display, parts, speed
 from api_schemas.results.metrics import Scores, StepMetrics
 from api_schemas.spec.job import JobRequest
 from api_schemas.spec.pruning import SHARE_OF
@@ -75,7 +75,7 @@ def _speed(steps: Sequence[StepMetrics], cut: Sequence[Part]) -> list[Curves]:
         return []
     timed = {size: [display.latency_at(step, size) for step in steps] for size in sizes}
     ratios = [
-        Series(f"batch {size}", tuple(None if row is None else row.speedup for row in found))
+        Series(f"batch {size}", tuple(speed.point(step, row) for step, row in zip(steps, found, strict=True)))
         for size, found in timed.items()
     ]
     times = [
@@ -85,7 +85,7 @@ def _speed(steps: Sequence[StepMetrics], cut: Sequence[Part]) -> list[Curves]:
     level = Series("original", (1.0,) * len(steps), "level")
     return [
         Curves(
-            "speed", "Speed-up", "Original and cut model timed in turn on the worker's device; the ratio of the medians.",
+            "speed", "Speed-up", f"{speed.CAPTION} Such a step has no point.",
             label, x, "share", "times as fast as the original", "ratio", (*ratios, level), rows,
         ),
         Curves(

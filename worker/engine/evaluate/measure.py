@@ -53,13 +53,14 @@ class Measure:
         )
 
     def latency(self, loaded: LoadedModel) -> tuple[Latency, ...]:
-        """Forward passes of `loaded` and the dense model, in turn, on validation samples."""
+        """Forward passes of `loaded` and the dense model, in turn, on validation samples; how sure their ratio is."""
         return measure_latency(
             move_model(self.dense.model, self.device),
             move_model(loaded.model, self.device),
             self.data.splits[Split.VALIDATION],
             batch_sizes=self.settings.latency_batch_sizes,
             runs=self.settings.latency_runs,
+            seconds=self.settings.latency_seconds,
             device=self.device,
         )
 

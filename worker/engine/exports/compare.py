@@ -1,5 +1,6 @@
 """An exported file against torch: the same samples, the same answers? And how fast, in turn on the same CPU?"""
 
+import copy
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from api_schemas.results.metrics import Latency
 from api_schemas.spec.job import Evaluate
 from worker.engine.data import FeatureSplit
 from worker.engine.exports.runtime import OnnxFile
-from worker.engine.latency.timing import inputs_of, summarise, time_in_turn, timing_mode
+from worker.engine.latency.timing import MORE_ROUNDS, inputs_of, summarise, sure, time_in_turn, timing_mode
 from worker.engine.models.model_spec import move_model
 from worker.engine.tasks import MetricAccumulator, Task
 
@@ -76,21 +77,23 @@ def compare(
 def latency_of_files(
     model: PreTrainedModel, files: Sequence[OnnxFile], samples: FeatureSplit, settings: Evaluate
 ) -> tuple[tuple[Latency, ...], ...]:
-    """For each file its latency by batch size, beside `model` in torch, all timed in turn on the CPU.
+    """For each file its latency by batch size, beside `model` in torch and its copy, all timed in turn on the CPU.
 
-    `settings.latency_runs` runs, or as many as a minute allows, but no fewer than five.
+    `settings.latency_runs` rounds, or as many as a minute allows, but no fewer than five; more as `measure_latency` makes them.
     """
     measured: list[list[Latency]] = [[] for _ in files]
-    with timing_mode(model):
+    again = copy.deepcopy(model)
+    with timing_mode(model, again):
         for batch_size in settings.latency_batch_sizes:
             inputs = inputs_of(samples, batch_size, model, torch.device("cpu"))
-            runners: tuple[Callable[..., object], ...] = (model, *files)
+            runners: tuple[Callable[..., object], ...] = (model, *files, again)
             passes = [partial(run, **inputs) for run in runners]
             start = time.perf_counter()
             for run_once in passes:
                 run_once()
             affordable = int(LATENCY_SECONDS / (time.perf_counter() - start))
-            times = time_in_turn(passes, max(MIN_RUNS, min(settings.latency_runs, affordable)))
+            least, seconds = max(MIN_RUNS, min(settings.latency_runs, affordable)), settings.latency_seconds
+            times = time_in_turn(passes, least, most=MORE_ROUNDS * least, seconds=seconds, enough=sure)
             for place, rows in enumerate(measured, start=1):
-                rows.append(summarise(batch_size, times[:, 0], times[:, place]))
+                rows.append(summarise(batch_size, times[:, 0], times[:, place], times[:, -1]))
     return tuple(map(tuple, measured))

@@ -40,6 +40,8 @@ class LatencyTable(FrozenModel):
     """Everything but the layers' attention."""
     dense_ms: float
     """The whole dense model."""
+    noise: float = 0.0
+    """Share by which two timings of the whole dense model in the same rounds may differ: a smaller saving is not measurable."""
 
 
 @dataclass(frozen=True)

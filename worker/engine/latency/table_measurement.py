@@ -1,7 +1,9 @@
 """Measuring a latency table: the parts of an attention layer on a small grid of widths, and the whole dense model.
 
-All of it is timed in turn, round after round, and medians are kept: what else the machine does hits every point alike.
-Everything outside attention is the whole dense model less its dense layers.
+All of it is timed in turn, round after round, and medians are kept once what a whole round was slower than others is taken out:
+what else the machine does hits every point alike. On a busy machine there are more rounds; what it makes of the whole dense
+model timed twice in every round is kept beside the table. Everything outside attention is the whole dense model less its dense
+layers.
 """
 
 import copy
@@ -19,13 +21,14 @@ from transformers import PreTrainedModel
 from api_schemas.results.widths import AttentionWidths, LayerWidths
 from checkpoints.families import AttentionSite
 from worker.engine.data.split import Inputs, rows
+from worker.engine.latency.paired import is_narrow, median_interval, without_load
 from worker.engine.latency.table import LatencyModel, LatencyTable
 from worker.engine.latency.timing import forward, time_in_turn, timing_mode
 from worker.engine.models import narrow_attention
 from worker.engine.models.model_spec import ModelSpec, attention_entry
 
-MIN_RUNS, MAX_RUNS, SECONDS = 5, 30, 30.0
-"""Rounds of timing: as many as fit into so many seconds, within these limits."""
+MIN_RUNS, ENOUGH_RUNS, MAX_RUNS, SECONDS = 5, 30, 100, 30.0
+"""Rounds of timing: until there are enough and every median is sure, or so many seconds have passed, within these limits."""
 LONG_ENOUGH = 20.0
 """Milliseconds that a part is timed for in one go, where the model's layers take as long."""
 ALIGN, NARROWEST = 8, 16
@@ -103,7 +106,7 @@ def measure_latency_table(
             **{("kernel", h, w): bench.kernel([w] * h) for h in heads for w in shared},
             ("uneven", 0, 0): bench.kernel(uneven),
         }
-        whole, *each = _medians([forward(model, inputs), *parts.values()], layers, device)
+        noise, whole, *each = _medians([forward(model, inputs), *parts.values()], layers, device)
     found = dict(zip(parts, each, strict=True))
     table = LatencyTable(
         batch_size=batch_size,
@@ -118,6 +121,7 @@ def measure_latency_table(
         copy_ms=0.0,
         other_ms=0.0,
         dense_ms=whole,
+        noise=noise,
     )
     looked_up = LatencyModel(table)
     uneven_layer = LayerWidths(qk=tuple(uneven), vo=tuple(uneven))
@@ -154,7 +158,7 @@ def _repeated(part: Callable[[], object], times: int, device: torch.device) -> C
 
 
 def _medians(passes: Sequence[Callable[[], object]], layers: int, device: torch.device) -> list[float]:
-    """Milliseconds of every call, the first the whole model, timed in turn for about SECONDS.
+    """The noise of the first call, the whole model, and milliseconds of every call, timed in turn for about SECONDS at most.
 
     A part is called several times in a row: on a GPU, where work is only queued, as often as the model has layers, so that the
     wait at the end weighs as it does in the model; on a CPU, up to as often, for LONG_ENOUGH, so that what else the machine
@@ -162,8 +166,15 @@ def _medians(passes: Sequence[Callable[[], object]], layers: int, device: torch.
     """
     once = np.median(time_in_turn([_repeated(part, 1, device) for part in passes], 3), axis=0)
     on_cpu = np.clip(np.ceil(LONG_ENOUGH / np.maximum(once, 1e-6)), 1, layers).astype(int)
-    times = [1, *(on_cpu[1:] if device.type == "cpu" else [layers] * (len(passes) - 1))]
-    runs = int(SECONDS * 1000 / float(np.dot(once, times)))
-    blocks = [_repeated(part, int(count), device) for part, count in zip(passes, times, strict=True)]
-    medians = np.median(time_in_turn(blocks, min(max(runs, MIN_RUNS), MAX_RUNS)), axis=0)
-    return [float(ms / count) for ms, count in zip(medians, times, strict=True)]
+    counts = [1, *(on_cpu[1:] if device.type == "cpu" else [layers] * (len(passes) - 1))]
+    blocks = [_repeated(part, int(count), device) for part, count in zip(passes, counts, strict=True)]
+    times = time_in_turn([*blocks, blocks[0]], MIN_RUNS, most=MAX_RUNS, seconds=SECONDS, enough=_sure)
+    whole, *_, again = times.T
+    low, high = median_interval(whole / again)
+    medians = np.median(without_load(times)[:, :-1], axis=0)
+    return [max(high - 1.0, 1.0 / low - 1.0), *(float(ms / n) for ms, n in zip(medians, counts, strict=True))]
+
+
+def _sure(times: NDArray[np.float64]) -> bool:
+    """Whether more rounds would hardly move any median."""
+    return len(times) >= ENOUGH_RUNS and all(map(is_narrow, without_load(times).T))

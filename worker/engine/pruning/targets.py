@@ -7,6 +7,7 @@ sparsity whose selection has the latency nearest to the target's is found by bis
 from collections.abc import Sequence
 
 from api_schemas.enums import Part, TargetKind
+from api_schemas.results import speed
 from api_schemas.results.metrics import Latency, TargetMet
 from api_schemas.results.widths import AttentionWidths
 from api_schemas.spec.pruning import Pruning
@@ -21,14 +22,15 @@ from worker.engine.pruning.selection import KeptHeads, Ranking, Selection, keep_
 from worker.engine.scoring import LayerScores, NeuronScores
 
 LATENCY_SLACK = 0.01
-"""A latency target beyond reach by less than this gets the most there is: two measurements differ by as much."""
+"""A latency target beyond reach by less than this, or than the noise of the table, gets the most there is: two measurements
+differ by as much."""
 
 
 def check_latency(latency: LatencyModel, shape: ModelShape, pruning: Pruning) -> None:
     """Raise SPARSITY_OUT_OF_REACH with the maximum where no selection from the original is fast enough."""
     most = max(0.0, latency.saved(narrowest(shape, shape.dense, pruning)))
-    if pruning.target.share > most + LATENCY_SLACK:
-        table = latency.table
+    table = latency.table
+    if pruning.target.share > most + max(LATENCY_SLACK, table.noise):
         raise infeasible(
             TargetKind.LATENCY,
             f"maximum {most:.4f}",
@@ -115,7 +117,7 @@ def target_met(
     """Requested against achieved, in the target's unit. Latency is what was `timed` at the target's batch size, the first."""
     kind = pruning.target.kind
     measured = kind is TargetKind.LATENCY
-    achieved = 1.0 - timed[0].p50_ms / timed[0].dense_p50_ms if measured else CostUnit.of(shape, kind).share(widths)
+    achieved = 1.0 - 1.0 / speed.ratio(timed[0]) if measured else CostUnit.of(shape, kind).share(widths)
     return TargetMet(kind=kind, requested=requested, achieved=achieved)
 
 

@@ -10,10 +10,10 @@ from huggingface_hub import ModelCardData
 
 from api_schemas.enums import ExportFormat, Head, Modality, Part, TargetKind
 from api_schemas.formatting import count, file_size, markdown, milliseconds, percent
-from api_schemas.results import display, parts
+from api_schemas.results import display, parts, speed
 from api_schemas.results.metrics import LOSS, DataSummary, ExportMetrics, JobResult, StepMetrics
 from api_schemas.spec.job import EngineSpec
-from api_schemas.spec.pruning import SHARE_OF
+from api_schemas.spec.pruning import SHARE_OF, Pruning
 from checkpoints.families import Architecture, Family
 from worker.engine.report import descriptions
 
@@ -108,20 +108,20 @@ def _sizes(dense: StepMetrics, cut: StepMetrics, shown: Sequence[Part]) -> list[
 
 
 def _speeds(cut: StepMetrics) -> list[Row]:
-    return [
-        (
-            f"latency at batch {row.batch_size}, p50",
-            milliseconds(row.dense_p50_ms),
-            f"{milliseconds(row.p50_ms)} ({row.speedup:.2f}x), p95 {milliseconds(row.p95_ms)}",
-        )
-        for row in cut.latency
-    ]
+    rows: list[Row] = []
+    for row in cut.latency:
+        now = f"{milliseconds(row.p50_ms)}, p95 {milliseconds(row.p95_ms)}"
+        rows.append((f"latency at batch {row.batch_size}, p50", milliseconds(row.dense_p50_ms), now))
+        rows.append((f"speed-up at batch {row.batch_size}", "–", speed.written(cut, row)))
+    return rows
 
 
-def _results(steps: Sequence[StepMetrics], shown: Sequence[Part]) -> str:
+def _results(steps: Sequence[StepMetrics], shown: Sequence[Part], pruning: Pruning) -> str:
     dense, cut = steps[0], steps[-1]
+    slower = speed.slower(cut, pruning)
     rows = [*_scores(steps), *_sizes(dense, cut, shown), *_speeds(cut)]
     table = "\n".join(f"| {name} | {before} | {after} |" for name, before, after in rows)
+    note = f"\n{slower}\n" if slower else ""
     return f"""## Results
 
 | | original | this checkpoint |
@@ -129,7 +129,7 @@ def _results(steps: Sequence[StepMetrics], shown: Sequence[Part]) -> str:
 {table}
 
 Latency was measured on the machine that pruned the model; yours will differ. `report.html` shows every step.
-"""
+{note}"""
 
 
 def _cutting(steps: Sequence[StepMetrics], spec: EngineSpec, data: DataSummary) -> str:
@@ -144,8 +144,8 @@ def _cutting(steps: Sequence[StepMetrics], spec: EngineSpec, data: DataSummary) 
             else f"asked for {percent(wanted, 2)} {of_it} at this step, removed {gone}"
         )
     if last.target is not None and last.target.kind not in (TargetKind.ATTENTION_SPARSITY, TargetKind.FFN_SPARSITY):
-        asked, met = percent(last.target.requested, 2), percent(last.target.achieved, 2)
-        lines.append(f"of the original {SHARE_OF[last.target.kind]}: {asked} asked for at this step, {met} saved")
+        asked, met = percent(last.target.requested, 2), speed.achieved_written(last)
+        lines.append(f"of the original {SHARE_OF[last.target.kind]}: {asked} asked for at this step, saved {met}")
     for what, how in descriptions.method(spec, last):
         code = f" (`{pruning.granularity.value}`)" if what == "removed" else ""
         lines.append(f"{what}: {how}{code}")
@@ -209,7 +209,7 @@ removed, not masked, and {recovery}.
     sections = (
         intro,
         _loading(family, architecture, stock),
-        _results(steps, shown),
+        _results(steps, shown, spec.pruning),
         _exports_section(steps[-1].exports, metric_name),
         _cutting(steps, spec, data),
         _limits(architecture, labels, data),
@@ -230,7 +230,7 @@ def _exports_section(exports: Sequence[ExportMetrics], metric_name: str) -> str:
     for row in exports:
         cells = [f"`{row.file}`", _EXPORTS[row.format], file_size(row.file_bytes), percent(row.agreement)]
         cells.append(display.written(row.scores))
-        cells += [f"{milliseconds(row.latency[0].p50_ms)} ({row.latency[0].speedup:.2f}x)"] if row.latency else []
+        cells += [f"{milliseconds(row.latency[0].p50_ms)}, {speed.speed(row.latency[0]).text}"] if row.latency else []
         lines.append(f"| {' | '.join(cells)} |")
     table = "\n".join(lines)
     output, given = exports[0].output, ", ".join(f'"{name}": {name}' for name in exports[0].inputs)

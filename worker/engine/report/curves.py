@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from api_schemas.enums import Part
 from api_schemas.results import parts as cut
+from api_schemas.results import speed
 from api_schemas.results.display import allowed, batch_sizes, goal, latency_at, metric_name
 from api_schemas.results.metrics import Scores, StepMetrics
 from worker.engine.report.style import COLOURS, INK, MARKERS, MUTED, percent_axis
@@ -58,13 +59,18 @@ def draw_tradeoff(
 
 
 def draw_speed(figure: "Figure", steps: Sequence[StepMetrics], parts: Sequence[Part]) -> None:
-    """Speed-up and time an input, by batch size."""
+    """Speed-up, with the interval where it was measured and the point left out where noise covers it, and time an input."""
     ratio, times = figure.subplots(1, 2)
     for index, batch_size in enumerate(batch_sizes(steps)):
         timed = [(step, row) for step in steps if (row := latency_at(step, batch_size))]
         x = [100 * cut.together(steps[0], step, parts) for step, _ in timed]
         look = {"color": COLOURS[index % len(COLOURS)], "marker": MARKERS[index % len(MARKERS)]}
-        ratio.plot(x, [row.speedup for _, row in timed], label=f"batch {batch_size}", **look)
+        points = [speed.point(step, row) for step, row in timed]
+        shown = [(place, value) for place, value in zip(x, points, strict=True) if value is not None]
+        ratio.plot([place for place, _ in shown], [value for _, value in shown], label=f"batch {batch_size}", **look)
+        for place, (step, row) in zip(x, timed, strict=True):
+            if step.step:
+                ratio.plot([place] * 2, speed.interval(row), color=look["color"], linewidth=1.0, alpha=0.6)
         # Milliseconds for one input, so that batch sizes can be compared on one axis.
         median = [row.p50_ms / batch_size for _, row in timed]
         times.plot(x, median, label=f"batch {batch_size}", **look)
@@ -101,7 +107,8 @@ def draw_reached(figure: "Figure", steps: Sequence[StepMetrics], counted: str) -
     axes = figure.add_subplot()
     numbers = [step.step for step in steps[1:]]
     goals = [goal(step) for step in steps[1:]]
-    axes.plot(numbers, [100 * achieved for _, achieved in goals], color=COLOURS[0], marker="o", label="removed")
+    met = [(number, 100 * achieved) for number, (_, achieved) in zip(numbers, goals, strict=True) if achieved is not None]
+    axes.plot([number for number, _ in met], [share for _, share in met], color=COLOURS[0], marker="o", label="removed")
     asked = [100 * requested for requested, _ in goals]
     axes.plot(numbers, asked, color=COLOURS[1], marker="s", linestyle="--", label="asked for")
     axes.set_xlabel("step")

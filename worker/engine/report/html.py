@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from api_schemas import formatting
 from api_schemas.enums import Part, TargetKind
-from api_schemas.results import display, parts
+from api_schemas.results import display, parts, speed
 from api_schemas.results.metrics import DataSummary, JobResult, StepMetrics
 from api_schemas.spec.job import EngineSpec
 from api_schemas.spec.pruning import SHARE_OF
@@ -50,6 +50,12 @@ def _environment() -> Environment:
     )
     environment.globals.update(
         latency_at=display.latency_at,
+        goal=display.goal,
+        achieved_written=speed.achieved_written,
+        speed_of=speed.speed,
+        speed_written=speed.written,
+        noise_written=speed.noise,
+        timing_caption=speed.CAPTION,
         written=display.written,
         loss_written=display.loss_written,
         removed=parts.removed,
@@ -97,6 +103,7 @@ def write_report(
             data=data,
             result=result,
             beyond=descriptions.beyond(steps, result),
+            slower=[said for step in steps if (said := speed.slower(step, spec.pruning))],
             method=descriptions.method(spec, steps[-1]),
             parts=shown,
             removed_in_words=parts.removed_in_words(steps[-1], spec.pruning),

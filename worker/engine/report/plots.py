@@ -67,7 +67,7 @@ def available(steps: Sequence[StepMetrics], spec: EngineSpec) -> Iterator[Plot]:
         yield Plot(
             "speed",
             f"Speed against {cut.name_of(parts)} sparsity",
-            "Timed on the worker's own device, original and cut model in turn. Above 1 is faster than the original.",
+            "Above 1 is faster than the original; a thin line is the interval, and has no point where timing noise covers it.",
             Drawing((_WIDTH, 3.4), lambda figure: draw_speed(figure, steps, parts)),
         )
     if len(steps) > 1:

@@ -1,5 +1,6 @@
 """Measuring a latency table on a small model: complete, consistent with itself, and nothing else disturbed."""
 
+from functools import partial
 from itertools import pairwise
 
 import pytest
@@ -7,9 +8,12 @@ import torch
 from transformers import ASTForAudioClassification
 
 from api_schemas.results.widths import AttentionWidths
+from tests.unit.engine.latency.machines import LOADS, Machine
 from tests.unit.engine.small import HEAD_DIM, HEADS, KIND, LAYERS, TOKENS, inputs, small_config, small_model
+from worker.engine.latency import table_measurement
 from worker.engine.latency.table import LatencyModel
 from worker.engine.latency.table_measurement import measure_latency_table
+from worker.engine.latency.timing import time_in_turn
 from worker.engine.models.model_spec import build
 
 
@@ -43,6 +47,20 @@ def test_the_dense_model_takes_its_own_time_and_less_takes_less(measured):
     nothing = AttentionWidths.of(HEAD_DIM, [((), ())] * LAYERS)
     assert latency.milliseconds(nothing) == pytest.approx(table.other_ms)
     assert 0 <= latency.saved(one_head) < latency.saved(nothing) < 1
+
+
+@pytest.mark.parametrize("load", ["quiet", "drift", "bursts"])
+def test_a_busy_machine_does_not_move_the_table(load: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every part by its share of the whole, which takes 40 ms: load that comes and goes, and drift, hit all alike."""
+    parts = (0.5, 1.0, 2.0, 4.0, 8.0)
+    for seed in range(5):
+        machine = Machine(seed, **LOADS[load])
+        monkeypatch.setattr(table_measurement, "time_in_turn", partial(time_in_turn, clock=machine.clock))
+        passes = [machine.passes(milliseconds) for milliseconds in (40.0, *parts)]
+        noise, whole, *each = table_measurement._medians(passes, 4, torch.device("cpu"))
+        found = [ms / whole * 40.0 for ms in each]
+        assert found == pytest.approx(parts, rel=0.06)
+        assert 0.0 <= noise < 0.05
 
 
 def test_wide_heads_get_a_grid_of_the_widths_they_can_share():
