@@ -5,7 +5,8 @@ its attention parameters at every granularity, globally, and with `--halved` of 
 channels and feed-forward neurons. Scores are random too, but as uneven as real ones: every layer,
 side and head has its own scale, so a global ranking leaves widths that differ between layers, between QK and VO and, where
 heads may be ragged, between heads. In every round all models run once, in changing order, and each is divided into the
-stock dense model's time of that round; printed is the median over rounds. With one thread the process's own time stands
+stock dense model's time of that round; printed is the median over rounds, with its 95% interval. The engine's own class,
+dense, is the noise floor: a cut whose interval meets its is not measurably faster or slower. With one thread the process's own time stands
 beside the clock's: neighbours disturb it less.
 
     python -m benchmarks.latency [--threads 1] [--batch 1 8] [--tokens 146 1214] [--shape base] [--device cpu] [--quick]
@@ -32,6 +33,7 @@ from checkpoints.families.ast import AST
 from checkpoints.sizes import accounting
 from checkpoints.sizes.shape import ModelShape
 from worker.engine.data.split import Inputs
+from worker.engine.latency.paired import median_interval
 from worker.engine.latency.timing import forward, timing_mode
 from worker.engine.models.model_spec import ModelSpec, build, move_model
 from worker.engine.pruning.surgery import cut
@@ -156,12 +158,18 @@ def measure(found: Sequence[Contestant], tokens: int, batch: int, inputs: Inputs
     rows = []
     for number, each in enumerate(found):
         milliseconds = np.median(times[:, number], axis=0)
-        speedup = np.median(times[:, 0] / times[:, number], axis=0)
-        row = {"model": each.name, "ms": round(float(milliseconds[0]), 2), "promise": round(each.promise, 3)}
+        ratios = times[:, 0] / times[:, number]
+        row: dict[str, Any] = {
+            "model": each.name,
+            "ms": round(float(milliseconds[0]), 2),
+            "promise": round(each.promise, 3),
+        }
         cells = []
-        for clock, value in zip(clocks, speedup, strict=False):
-            row |= {f"speedup_{clock}": round(float(value), 3), f"ratio_{clock}": round(float(value) / each.promise, 3)}
-            cells.append(f"{value:.2f} | {value / each.promise:.2f}")
+        for which, clock in enumerate(clocks):
+            value, (low, high) = float(np.median(ratios[:, which])), median_interval(ratios[:, which])
+            row |= {f"speedup_{clock}": round(value, 3), f"ratio_{clock}": round(value / each.promise, 3)}
+            row[f"interval_{clock}"] = [round(low, 3), round(high, 3)]
+            cells.append(f"{value:.2f} ({low:.2f} to {high:.2f}) | {value / each.promise:.2f}")
         rows.append(row)
         print(f"| {each.name} | {milliseconds[0]:.1f} | {each.promise:.2f} | " + " | ".join(cells) + " |", flush=True)
     return {"tokens": tokens, "batch": batch, "rounds": len(times), "models": rows}
@@ -175,6 +183,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, nargs="+", default=[146, 1214], help="12 n + 2: 146 is a second of sound")
     parser.add_argument("--shape", choices=SHAPES, default="base")
     parser.add_argument("--granularity", type=Granularity, nargs="+", default=list(Granularity))
+    parser.add_argument("--align", type=int, nargs="+", choices=[1, 8, 16], default=[1])
     parser.add_argument("--halved", action="store_true", help="also a cut to half of all FLOPs")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16", "float16"])
@@ -187,7 +196,11 @@ def main() -> None:
     device, dtype = torch.device(arguments.device), getattr(torch, arguments.dtype)
     cases = []
     half = {"target": {"attention_sparsity": SPARSITY}}
-    cuts: dict[str, Mapping[str, Any]] = {name.value: half | {"granularity": name} for name in arguments.granularity}
+    cuts: dict[str, Mapping[str, Any]] = {
+        name.value if align == 1 else f"{name.value}, align {align}": half | {"granularity": name, "align": align}
+        for name in arguments.granularity
+        for align in arguments.align
+    }
     if arguments.halved:
         cuts["halved"] = HALVED
     for tokens in arguments.tokens:

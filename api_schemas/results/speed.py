@@ -13,8 +13,8 @@ from api_schemas.spec.pruning import RAGGED, Pruning
 
 NOT_MEASURABLE = "not measurable here"
 CAPTION = (
-    "Original, cut model and a copy of the original timed in turn on the worker's device, in random order, round after round; the "
-    "speed-up is the median of the rounds' ratios, with its 95% interval. It is not measurable where the original comes out "
+    "Original, cut model and a copy of the original timed in turn on the worker's device, in random order, round after round; "
+    "the speed-up is the median of the rounds' ratios, with its 95% interval. It is not measurable where the original comes out "
     "as far from its own copy."
 )
 _EVEN = 4

@@ -104,5 +104,7 @@ def _step_document(step: StepMetrics, dense: StepMetrics) -> dict[str, Any]:
         "flops": step.size.flops,
         "bytes": step.size.file_bytes,
         "speedup": step.latency[0].speedup if step.latency else None,
-        "speedup_paired": paired.model_dump(mode="json") if step.latency and (paired := step.latency[0].paired) else None,
+        "speedup_paired": paired.model_dump(mode="json")
+        if step.latency and (paired := step.latency[0].paired)
+        else None,
     }

@@ -3,8 +3,8 @@
 from datetime import UTC, datetime
 
 from api_schemas.api.resources import JobProgress, JobResource
-from api_schemas.enums import JobState, Phase
-from api_schemas.results.metrics import DataSummary, EpochLoss, Latency, Scores, Size, StepMetrics
+from api_schemas.enums import JobState, Phase, SpeedVerdict
+from api_schemas.results.metrics import DataSummary, EpochLoss, Latency, PairedSpeedup, Scores, Size, StepMetrics
 from api_schemas.results.widths import AttentionWidths
 from api_schemas.spec.job import JobRequest
 from service.openapi.examples.requests import JOB_EXAMPLES
@@ -18,6 +18,10 @@ def _latency(milliseconds: float) -> Latency:
     return Latency(
         batch_size=1, runs=30, p50_ms=milliseconds, p95_ms=milliseconds * 1.2, throughput=1000 / milliseconds,
         dense_p50_ms=2.0, dense_p95_ms=2.4, speedup=2.0 / milliseconds,
+        paired=PairedSpeedup(
+            ratio=2.0 / milliseconds, low=1.97 / milliseconds, high=2.03 / milliseconds, noise_low=0.985, noise_high=1.015,
+            verdict=SpeedVerdict.FASTER if milliseconds < 1.9 else SpeedVerdict.NOT_MEASURABLE,
+        ),
     )  # fmt: skip
 
 

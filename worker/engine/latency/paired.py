@@ -1,4 +1,4 @@
-"""Two models' times from the same rounds: the median of their ratios, how sure it is, and whether the machine's noise covers it."""
+"""Two models' times from the same rounds: the median of their ratios, how sure it is, and whether noise covers it."""
 
 from functools import cache
 

@@ -145,7 +145,7 @@ def _cutting(steps: Sequence[StepMetrics], spec: EngineSpec, data: DataSummary) 
         )
     if last.target is not None and last.target.kind not in (TargetKind.ATTENTION_SPARSITY, TargetKind.FFN_SPARSITY):
         asked, met = percent(last.target.requested, 2), speed.achieved_written(last)
-        lines.append(f"of the original {SHARE_OF[last.target.kind]}: {asked} asked for at this step, saved {met}")
+        lines.append(f"of the original {SHARE_OF[last.target.kind]}: {asked} asked for at this step, {met} saved")
     for what, how in descriptions.method(spec, last):
         code = f" (`{pruning.granularity.value}`)" if what == "removed" else ""
         lines.append(f"{what}: {how}{code}")

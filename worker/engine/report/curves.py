@@ -107,7 +107,9 @@ def draw_reached(figure: "Figure", steps: Sequence[StepMetrics], counted: str) -
     axes = figure.add_subplot()
     numbers = [step.step for step in steps[1:]]
     goals = [goal(step) for step in steps[1:]]
-    met = [(number, 100 * achieved) for number, (_, achieved) in zip(numbers, goals, strict=True) if achieved is not None]
+    met = [
+        (number, 100 * achieved) for number, (_, achieved) in zip(numbers, goals, strict=True) if achieved is not None
+    ]
     axes.plot([number for number, _ in met], [share for _, share in met], color=COLOURS[0], marker="o", label="removed")
     asked = [100 * requested for requested, _ in goals]
     axes.plot(numbers, asked, color=COLOURS[1], marker="s", linestyle="--", label="asked for")

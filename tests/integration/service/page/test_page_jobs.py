@@ -148,6 +148,10 @@ def test_results_are_the_numbers_of_the_api(client: TestClient, services: Servic
     assert curves["original, validation"] == [accuracy[0]] * 3
     assert curves["lowest allowed"] == [pytest.approx(accuracy[0] - 0.05)] * 3
     assert drawn(answer.text, "speed")["batch 8"] == [step["latency"][1]["speedup"] for step in metrics]
+    # Step 2 at batch 1 was not measurable: no point, and words for a number.
+    assert drawn(answer.text, "speed")["batch 1"] == [1.0, 1.2, None]
+    assert answer.text.count("not measurable here (0.98 to 1.82×)") == 1
+    assert "1.20× (1.17 to 1.23×)" in answer.text
     assert drawn(answer.text, "times")["batch 8"] == [step["latency"][1]["p50_ms"] / 8 for step in metrics]
     sizes = [step["size"]["file_bytes"] for step in metrics]
     assert drawn(answer.text, "size")["file"] == [size / sizes[0] for size in sizes]

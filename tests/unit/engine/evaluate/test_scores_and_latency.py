@@ -110,14 +110,19 @@ def test_latency_times_both_models_in_turn(model: Pooled, split: FeatureSplit) -
     assert gc.isenabled()
     assert model.training
     assert [entry.batch_size for entry in measured] == [2, 50]
-    assert order.count("dense") == order.count("cut") == 2 * (6 + 3)
-    timed = order[6:18]  # after the warm-up of the first batch size
-    assert timed[:4] == ["dense", "cut", "cut", "dense"]
+    # In every round, warm-up included, the original twice: its copy takes its hooks along.
+    assert [order.count("dense"), order.count("cut")] == [2 * 2 * (6 + 3), 2 * (6 + 3)]
+    rounds = [order[at : at + 3] for at in range(0, len(order), 3)]
+    assert all(sorted(round_) == ["cut", "dense", "dense"] for round_ in rounds)
+    assert len({tuple(round_) for round_ in rounds}) == 3  # the cut one first, second and last
     for entry in measured:
         assert entry.runs == 6
         assert 0 < entry.p50_ms <= entry.p95_ms
         assert 0 < entry.dense_p50_ms <= entry.dense_p95_ms
         assert entry.speedup == pytest.approx(entry.dense_p50_ms / entry.p50_ms)
+        assert entry.paired is not None
+        assert entry.paired.low <= entry.paired.ratio <= entry.paired.high
+        assert entry.paired.noise_low <= entry.paired.noise_high
         assert entry.throughput == pytest.approx(entry.batch_size / entry.p50_ms * 1000)
     # 50 rows of a split of 23: the rows repeat.
     last = cut.seen[-1]
@@ -135,3 +140,5 @@ def test_latency_sees_a_slower_model(split: FeatureSplit) -> None:
 
     (entry,) = measure_latency(Slow(4, 3), Pooled(4, 3), split, batch_sizes=(1,), runs=5, device=CPU)
     assert entry.speedup > 2
+    assert entry.paired is not None
+    assert entry.paired.ratio > 2

@@ -1,6 +1,7 @@
 """How passes are timed in turn: in which order, how often, and when it is enough. No clock but a simulated one."""
 
 from collections import Counter
+from itertools import pairwise
 
 import numpy as np
 
@@ -17,15 +18,13 @@ def test_every_pass_is_as_often_in_every_place_and_order_is_drawn() -> None:
         assert Counter(rounds[:, place].tolist()) == {0: 20, 1: 20, 2: 20}
     assert len({tuple(row) for row in rounds.tolist()}) == 6
     # Each follows each of the others about as often: what one leaves in the caches helps no one more.
-    after = Counter((one, other) for one, other in zip(called[9:], called[10:], strict=False) if one != other)
+    after = Counter((one, other) for one, other in pairwise(called[9:]) if one != other)
     assert min(after.values()) > 0.6 * max(after.values())
 
 
 def test_a_quiet_machine_is_done_after_the_rounds_asked_for() -> None:
     machine = Machine(0)
-    times = time_in_turn(
-        [machine.passes(6.0)] * 3, 30, most=300, seconds=10.0, enough=sure, clock=machine.clock
-    )
+    times = time_in_turn([machine.passes(6.0)] * 3, 30, most=300, seconds=10.0, enough=sure, clock=machine.clock)
     assert times.shape == (30, 3)
     assert 5.5 < np.median(times) < 6.5
 

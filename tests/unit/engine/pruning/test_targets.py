@@ -3,6 +3,7 @@
 import json
 from itertools import pairwise
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -24,6 +25,7 @@ from tests.unit.engine.pruning.selecting import (
     drawn_scores,
     pruning,
 )
+from worker.engine.latency.paired import compare
 from worker.engine.latency.table import LatencyModel, LatencyTable, read_latency_table, write_latency_table
 from worker.engine.models import head_groups
 from worker.engine.pruning.selection import Ranking, keep_all, select, widths_of
@@ -121,6 +123,18 @@ def test_latency_out_of_reach_is_refused_with_the_maximum_on_this_worker():
     assert (caught.value.code, caught.value.errors[0].pointer) == ("sparsity_out_of_reach", "/pruning/target/latency")
 
 
+def test_what_noise_covers_is_not_out_of_reach():
+    """Up to ten points: what is far beyond is, on the busiest machine."""
+    most = MODEL.saved(AttentionWidths(head_dim=WIDTH, layers=AttentionWidths.dense(LAYERS, HEADS, 2).layers))
+    near, far = (pruning(most + past, "latency", granularity="per_head", min_channels=2) for past in (0.05, 0.15))
+    with pytest.raises(SecateurError):
+        check_latency(MODEL, SHAPE, near)
+    noisy = LatencyModel(TABLE.model_copy(update={"noise": 0.5}))
+    check_latency(noisy, SHAPE, near)
+    with pytest.raises(SecateurError):
+        check_latency(noisy, SHAPE, far)
+
+
 def test_a_latency_nearer_to_nothing_is_refused():
     spec = pruning(0.001, "latency", granularity="entire_head", scope="local")
     with pytest.raises(SecateurError, match="nearer to removing nothing") as caught:
@@ -165,6 +179,10 @@ def test_latency_met_is_the_time_that_was_measured():
     spec = pruning(0.5, "latency", granularity="ragged")
     met = target_met(SHAPE, spec, 0.3, DENSE, (timed,))
     assert (met.kind, met.requested, met.achieved) == ("latency", 0.3, pytest.approx(0.4))
+    # Where it was timed in pairs, the ratio of the medians does not count.
+    paired = compare(np.full(30, 10.0), np.full(30, 8.0), np.full(30, 10.0))
+    met = target_met(SHAPE, spec, 0.3, DENSE, (timed.model_copy(update={"paired": paired}),))
+    assert met.achieved == pytest.approx(0.2)
     assert requested_sparsity(SHAPE, spec, 0.3, DENSE) == 0
     with pytest.raises(ValueError, match="table"):
         selection_for(drawn_scores(), DENSE, SHAPE, spec, share=0.3)

@@ -71,7 +71,7 @@ def test_the_table_compares_original_and_cut(tmp_path: Path, job: Job) -> None:
     assert last.test is not None
     assert last.test.accuracy is not None
     assert f"| accuracy, test (380 samples) | 92.0% | {100 * last.test.accuracy:.1f}% |" in body
-    assert f"({last.latency[0].speedup:.2f}x)" in body
+    assert f"| speed-up at batch 1 | – | {last.latency[0].speedup:.2f}× |" in body
     assert "| weights file | 7.34 MB |" in body
     assert "held out of train by seed: validation" in body
 
@@ -84,7 +84,7 @@ def test_exports_are_shown_with_how_to_run_them(tmp_path: Path, job: Job, export
     compile(fence.content, "card", "exec")
     assert "model.onnx" in fence.content
     assert (
-        "| `model.int8.onnx` | ONNX, linear layers in eight bits | 1.91 MB | 98.8% | 81.1% | 5.41 ms (1.48x) |" in body
+        "| `model.int8.onnx` | ONNX, linear layers in eight bits | 1.91 MB | 98.8% | 81.1% | 5.41 ms, 1.48× |" in body
     )
     assert sum(token.type == "table_open" for token in _tokens(body)) == 2
 
