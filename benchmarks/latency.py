@@ -6,7 +6,8 @@ channels and feed-forward neurons. Scores are random too, but as uneven as real 
 side and head has its own scale, so a global ranking leaves widths that differ between layers, between QK and VO and, where
 heads may be ragged, between heads. In every round all models run once, in changing order, and each is divided into the
 stock dense model's time of that round; printed is the median over rounds, with its 95% interval. The engine's own class,
-dense, is the noise floor: a cut whose interval meets its is not measurably faster or slower. With one thread the process's own time stands
+dense, is the noise floor: a cut whose interval meets its is not measurably faster or slower. With
+one thread the process's own time stands
 beside the clock's: neighbours disturb it less.
 
     python -m benchmarks.latency [--threads 1] [--batch 1 8] [--tokens 146 1214] [--shape base] [--device cpu] [--quick]

@@ -126,11 +126,14 @@ def _widths_in_words(step: StepMetrics, pruning: Pruning) -> str:
 
 
 def _batches_in_words(rows: Mapping[int, Latency], slow: int) -> str:
-    """Whether larger batches do better than the largest that is `slow`: what a call costs by itself weighs less in them."""
+    """What larger batches than the largest `slow` one come to: what a call costs by itself weighs less in them."""
     better = [size for size, row in rows.items() if size > slow]
     if not better:
         return "Larger batches were not measured; evaluate.latency_batch_sizes names them."
-    return f"With more samples a batch it does better, at batch {max(better)}: {speed(rows[max(better)]).text}."
+    largest = rows[max(better)]
+    if _verdict(largest) is SpeedVerdict.FASTER:
+        return f"With more samples a batch it is faster: at batch {largest.batch_size}, {speed(largest).text}."
+    return f"At batch {largest.batch_size} it is {speed(largest).text}."
 
 
 def _measured(row: Latency) -> bool:

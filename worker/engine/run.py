@@ -129,7 +129,7 @@ def _latency(
     if noise > share / 2:
         detail = (
             f"This worker is busy: two timings of the original differ by up to {percent(noise)}, where the target is a latency "
-            f"lower by {percent(share)}. What is cut may miss it by as much; a target in flops counts, and is met whatever the load."
+            f"lower by {percent(share)}. What is cut may miss it by as much; a target in flops is met whatever the load."
         )
         reporter.emit(Warned(code="latency_noisy", detail=detail))
     return latency

@@ -79,7 +79,10 @@ def test_a_slower_step_says_why_and_what_to_ask_for(
     assert said is not None
     assert said.startswith("Step 1 is slower than the original at batch 1 (0.80×).")
     assert reason in said
-    assert said.endswith("With more samples a batch it does better, at batch 8: 1.30× (1.27 to 1.33×).")
+    assert said.endswith("With more samples a batch it is faster: at batch 8, 1.30× (1.27 to 1.33×).")
+    covered = speed.slower(step(timed(0.8), timed(1.0, 0.4, batch_size=8), widths=widths), pruning)
+    assert covered is not None
+    assert covered.endswith("At batch 8 it is not measurable here (0.80 to 1.20×).")
     alone = speed.slower(step(timed(0.8), widths=widths), pruning)
     assert alone is not None
     assert "Larger batches were not measured" in alone

@@ -27,7 +27,7 @@ from worker.engine.run import Inputs, run
 from worker.engine.runtime.progress import Reporter
 from worker.engine.tasks import Classification
 
-SETTINGS = Evaluate(latency_batch_sizes=(1, 3), latency_runs=5)
+SETTINGS = Evaluate(latency_batch_sizes=(1, 3), latency_runs=5, latency_seconds=0)
 ONE, SEVERAL = Classification(several=False), Classification(several=True)
 BOTH = (ExportFormat.ONNX, ExportFormat.ONNX_INT8)
 
@@ -124,6 +124,7 @@ def test_what_is_measured_is_what_the_files_do(case):
         assert row.file_bytes == (folder / row.file).stat().st_size
         assert row.samples == row.scores.samples == 40
         assert [(time.batch_size, time.runs) for time in row.latency] == [(1, 5), (3, 5)]
+        assert all(time.paired is not None for time in row.latency)
         assert all(time.p50_ms > 0 and time.dense_p50_ms > 0 for time in row.latency)
         # One run of torch, beside which both are timed.
         assert [time.dense_p50_ms for time in row.latency] == [time.dense_p50_ms for time in whole.latency]
