@@ -41,7 +41,7 @@ def comparison(jobs: Sequence[JobResource], width: int) -> Table:
         left, words = name in ("step", "job"), name == _SPEED
         table.add_column(
             name, justify="left" if left else "right", no_wrap=not words, overflow="ellipsis",
-            max_width=14 if left or words else None,
+            max_width=14 if left or (words and width < 120) else None,
         )  # fmt: skip
     for job, step, dense in sorted(steps, key=lambda row: (row[1].step, jobs.index(row[0]))):
         cells = (cell(job, step, dense) for _, _, cell in shown)
