@@ -6,8 +6,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from sqlalchemy.exc import DataError, InterfaceError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.exc import DataError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.routing import Match
@@ -15,14 +14,13 @@ from starlette.routing import Match
 from api_schemas import validation_messages
 from api_schemas.api.error_titles import ERROR_TEXTS
 from api_schemas.errors import ErrorCode, ErrorItem, Problem, SecateurError
+from store.database.connection import UNREACHABLE
 
 log = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_SECONDS = 5
 MAX_ITEMS = 100
-UNREACHABLE = (OperationalError, InterfaceError, PoolTimeout)
-"""How a database that does not answer is said."""
 
 # Refused content is 422, whatever was wrong with it; only these differ.
 _STATUS = {

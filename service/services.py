@@ -49,7 +49,7 @@ class Services:
 
     @classmethod
     def of(cls, settings: Settings) -> "Services":
-        database = Database(settings.database_url)
+        database = Database(settings.database_url, settings.database_seconds)
         artifacts, streams = Artifacts(settings.artifacts_url), EventStreams(settings, database)
         queue_positions = QueuePositions(database, settings.failure_cap)
         readiness = Readiness(

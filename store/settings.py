@@ -32,8 +32,21 @@ class Settings(BaseSettings):
     broker_url: str = Field(
         "redis://127.0.0.1:6379/0", description="Redis or Valkey: `redis://host:port/0` or `redis+socket:///path`."
     )
+    database_seconds: float = Field(
+        15,
+        gt=0,
+        description="Longest wait of a transaction for the database, its locks and a connection to it, and of PostgreSQL for a "
+        "client that is silent in one.",
+    )
     scratch_dir: Path | None = Field(
         None, description="Where a worker keeps the files of the job it runs. Default: `scratch` in data_dir."
+    )
+    worker_name: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z0-9._-]{1,64}$",
+        description="What a worker is called after every restart, and no other: where its scratch folder is a new one, too, it "
+        "then hands back at its start what the one before it held. Default: the name of its host, from which that is not "
+        "concluded.",
     )
 
     # Leases

@@ -88,7 +88,7 @@ app = broker.make_celery(get_settings())
 # Looking for orphans may take minutes in a large bucket, sending to slow receivers too, and so may reading a dataset: no sweep
 # waits for any of them.
 app.conf.worker_concurrency = 3 + get_settings().max_inspections
-_database = Database(get_settings().database_url)
+_database = Database(get_settings().database_url, get_settings().database_seconds)
 _sender = Sender(_database, get_settings(), OutboundClient(UrlRules.of(get_settings())))
 
 

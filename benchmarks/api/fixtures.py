@@ -31,7 +31,7 @@ class Fixtures:
             "SECATEUR_MAX_EVENT_STREAMS_PER_TENANT": "2000",
         }
         settings = Settings(data_dir=data_dir)
-        self._database = Database(settings.database_url)
+        self._database = Database(settings.database_url, settings.database_seconds)
         self._artifacts_url = settings.artifacts_url
         self.job: dict[str, Any] = {"pruning": {"target": {"attention_sparsity": 0.5}}}
 

@@ -67,7 +67,7 @@ class Stack:
         self.settings = Settings(**{**here, **SETTINGS, **url, **more})
         self.postgres = server
         self.url = f"http://127.0.0.1:{_free_port()}"
-        self.database = Database(self.settings.database_url)
+        self.database = Database(self.settings.database_url, self.settings.database_seconds)
         self.artifacts = Artifacts(self.settings.artifacts_url)
         shared = _environment(self.settings)
         self.programs = {program.name: program for program in [broker, *_programs(folder, self.url)]}

@@ -109,7 +109,8 @@ def revoke(
 @contextmanager
 def _database() -> Iterator[Database]:
     """Of the settings, at the newest schema. An expected failure ends the program with its sentence and status 1."""
-    database = Database(get_settings().database_url)
+    settings = get_settings()
+    database = Database(settings.database_url, settings.database_seconds)
     try:
         database.migrate()
         yield database

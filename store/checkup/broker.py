@@ -66,7 +66,7 @@ def workers(settings: Settings) -> list[Finding]:
 
 def _jobs(settings: Settings) -> tuple[int, int]:
     """How many jobs workers hold, and how many wait for one now; none where the database does not say."""
-    database = Database(settings.database_url)
+    database = Database(settings.database_url, settings.database_seconds)
     count = select(func.count()).select_from(Job)
     try:
         with database.read() as session:

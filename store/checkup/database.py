@@ -18,7 +18,7 @@ _MIGRATE = "Start the API, which migrates it (`secateur up`; with containers `do
 
 def check_database(settings: Settings, *, may_be_absent: bool) -> list[Finding]:
     """Of the settings. `may_be_absent`: `secateur up` will make it."""
-    database = Database(settings.database_url)
+    database = Database(settings.database_url, settings.database_seconds)
     shown = database.url.render_as_string(hide_password=True)
     file = Path(database.url.database or "") if database.sqlite else None
     if file is not None and not file.exists():
@@ -36,7 +36,8 @@ def check_database(settings: Settings, *, may_be_absent: bool) -> list[Finding]:
 
 
 def _of(database: Database, shown: str) -> list[Finding]:
-    with database.engine.connect() as connection:
+    with database.read() as session:
+        connection = session.connection()
         scripts = ScriptDirectory.from_config(alembic_config(connection))
         current = MigrationContext.configure(connection).get_current_revision()
         theirs: datetime = connection.execute(now().select()).scalar_one()

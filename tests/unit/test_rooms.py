@@ -14,6 +14,7 @@ ALLOWED = {
             "pydantic_settings",
             "sqlalchemy",
             "alembic",
+            "psycopg",
             "celery",
             "kombu",
             "obstore",

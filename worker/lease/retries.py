@@ -5,11 +5,10 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from api_schemas.errors import ErrorCode, SecateurError
-from store.database.connection import Database
+from store.database.connection import UNREACHABLE, Database
 from store.jobs.transitions import LeaseLost
 from worker.lease.heartbeat import Heartbeat
 
@@ -27,12 +26,12 @@ def write(database: Database, action: Callable[[Session], T], seconds: float) ->
     give_up = time.monotonic() + seconds
     while True:
         try:
-            with database.write() as session:
+            with database.write(give_up - time.monotonic()) as session:
                 return action(session)
-        except OperationalError as error:
+        except UNREACHABLE as error:
             if time.monotonic() > give_up:
                 raise LeaseLost from error
-            log.warning("the database does not answer, trying again: %s", error.orig)
+            log.warning("the database does not answer, trying again: %s", error)
             time.sleep(POLL_SECONDS)
 
 

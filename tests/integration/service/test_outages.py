@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,13 @@ from store.queue import broker
 from store.settings import Settings
 from tests.integration.service.conftest import claim, commit, problem
 from tests.support.local import local_client
-from tests.support.servers.databases import StoppablePostgres, silent_server, stoppable_postgres, valkey_server
+from tests.support.servers.databases import (
+    StoppablePostgres,
+    silent_server,
+    stoppable_postgres,
+    valkey_server,
+    wait_for,
+)
 from tests.support.servers.processes import service_process
 from tests.support.servers.storage import fill, small_disk
 from tests.support.uploads import ast_config, checkpoint_files, dataset_files, declared, send
@@ -126,6 +133,23 @@ def test_a_database_that_was_away_is_used_again_once_it_is_back(postgres: Stoppa
         assert client.post("/v1/jobs", json=body).status_code == 202
         assert len(client.get("/v1/jobs").json()["items"]) == 2
         assert client.get(first.headers["location"]).json()["pause_requested"] is False
+
+
+def test_no_request_waits_for_a_database_that_stands_still(postgres: StoppablePostgres, tmp_path: Path) -> None:
+    """It takes connections and answers nothing. More requests than the pool has connections, and than there are threads."""
+    settings = Settings(
+        data_dir=tmp_path, database_url=postgres.url, database_seconds=1, broker_url="redis://127.0.0.1:1/0"
+    )
+    with local_client(create_app(settings), raise_server_exceptions=False) as client:
+        assert client.get("/v1/jobs").status_code == 200
+        with postgres.frozen(), ThreadPoolExecutor(POOL) as pool:
+            began = time.monotonic()
+            answers = list(pool.map(client.get, ["/v1/jobs"] * POOL))
+            took = time.monotonic() - began
+        for answer in answers:
+            problem(answer, 503, "unavailable")
+        assert took < 20, took
+        wait_for(lambda: client.get("/v1/jobs").status_code == 200, what="the database, again")
 
 
 # --- an artifact store that is full, or refuses ---

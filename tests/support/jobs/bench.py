@@ -46,7 +46,7 @@ class Bench:
         reachable = {"engine_folders": (folder,)}
         quick = {"lease_seconds": 20, "heartbeat_seconds": 0.2, "cancel_grace_seconds": 0.3, "retry_delay_seconds": 0}
         made = Settings(**{"data_dir": folder, "engine_threads": 1} | reachable | quick | settings)
-        return cls(made, migrated(made.database_url), Artifacts(made.artifacts_url))
+        return cls(made, migrated(made.database_url, made.database_seconds), Artifacts(made.artifacts_url))
 
     def upload(self, kind: uploads.UploadKind) -> str:
         """A ready upload of small files."""

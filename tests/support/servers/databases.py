@@ -4,6 +4,7 @@ Plain context managers, and pytest fixtures on top of them for all tests: one se
 """
 
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -14,11 +15,12 @@ from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 
+import psutil
 import pytest
 import redis
 from sqlalchemy import create_engine, make_url, text
 
-from store.database.connection import Database
+from store.database.connection import SECONDS, Database
 
 
 def wait_for(condition: Callable[[], object], seconds: float = 20.0, what: str = "the condition") -> None:
@@ -80,6 +82,20 @@ class StoppablePostgres:
 
     def stop(self) -> None:
         self._server.cleanup()
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """It takes connections and bytes, and answers nothing, until the block ends."""
+        main = psutil.Process(self._server.get_pid())
+        # The parent first: it would start no other meanwhile.
+        processes = [main, *main.children(recursive=True)]
+        for process in processes:
+            process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for process in processes:
+                process.send_signal(signal.SIGCONT)
 
     @property
     def url(self) -> str:
@@ -155,9 +171,9 @@ def _newest_schema() -> bytes:
         return path.read_bytes()
 
 
-def migrated(url: str) -> Database:
+def migrated(url: str, seconds: float = SECONDS) -> Database:
     """A database with the newest schema, made where there is none yet."""
-    database = Database(url)
+    database = Database(url, seconds)
     path = Path(database.url.database or "")
     if database.sqlite and not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
