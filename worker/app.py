@@ -32,9 +32,9 @@ shutdown = threading.Event()
 def supervisor() -> Supervisor:
     """This process's supervisor, made when the worker is ready and not at import."""
     settings = get_settings()
-    scratch = Scratch(settings.scratch)
+    scratch = Scratch(settings.scratch, settings.worker_name)
     atexit.register(scratch.close)
-    database, artifacts = Database(settings.database_url), Artifacts(settings.artifacts_url)
+    database, artifacts = Database(settings.database_url, settings.database_seconds), Artifacts(settings.artifacts_url)
     made = Supervisor(settings, database, artifacts, scratch, shutdown)
     atexit.register(made.close)
     return made

@@ -40,6 +40,8 @@ WORKER_LOST = JobError(
     "The operator's worker log says why (often memory); a smaller batch_size may help.",
 )
 
+HANDED_BACK = "its worker had lost it"
+
 
 class LeaseLost(Exception):
     """The job is no longer this worker's, or not in the state the write needs: stop at once, publish nothing."""
@@ -359,6 +361,30 @@ def release(session: Session, lease: Lease) -> JobState:
 def confirm_cancel(session: Session, lease: Lease, events: Sequence[JobEventBody] = ()) -> None:
     """cancelling → cancelled: the engine has ended. Raises LeaseLost."""
     _fenced(session, lease, (CANCELLING,), events, **_end(CANCELLED))
+
+
+def hand_back(session: Session, workers: Sequence[str], failure_cap: int, *, planned: bool = False) -> int:
+    """Whatever these workers hold: running → queued and due at once, paused where that was asked for, failed at the cap;
+    cancelling → cancelled. An unplanned end, as when a lease runs out, unless `planned`. Returns how many jobs it were.
+
+    Only for workers that are gone, or that hold nothing as they say themselves; to one that lives nevertheless its lease is
+    lost. A name stands also for those that have more after it: `gpu-1` for `gpu-1:…`.
+    """
+    named = or_(*(or_(Job.worker == name, Job.worker.startswith(f"{name}:", autoescape=True)) for name in workers))
+    running = Job.state == RUNNING
+    failures = Job.failures + case((running, 0 if planned else 1), else_=0)
+    at_cap = and_(running, literal(not planned), failures >= failure_cap)
+    state = _either((~running, CANCELLED), (at_cap, FAILED), (Job.pause_requested, PAUSED), otherwise=QUEUED)
+    values = _end(state) | {
+        "finished_at": case((or_(~running, at_cap), now()), else_=None),
+        "error": case((at_cap, literal(WORKER_LOST, Job.error.type)), else_=None),
+        "failures": failures,
+    }
+    changed = _update(session, and_(Job.state.in_([RUNNING, CANCELLING]), named), detail=HANDED_BACK, **values)
+    for job in changed:
+        if job.state == QUEUED:
+            outbox.add_wake(session, job.tenant)
+    return len(changed)
 
 
 # --- by maintenance --------------------------------------------------------------------------------------------------

@@ -2,7 +2,9 @@
 
 It also fences this worker off by itself: the moment a lease was last renewed is taken before the renewal is sent, in
 this machine's monotonic clock, so the lease ends here no later than in the database. Where no renewal gets through by
-then the job counts as lost, and the engine is killed before another worker may have started one.
+then the job counts as lost, and the engine is killed before another worker may have started one. A renewal is waited for
+until that moment and no longer: what a frozen database does of it afterwards is undone by the supervisor, which hands the job
+back.
 """
 
 import contextvars
@@ -16,7 +18,7 @@ from functools import partial
 from types import TracebackType
 from typing import Self
 
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from api_schemas.api.resources import JobProgress
@@ -75,6 +77,7 @@ class Heartbeat:
         self._progress: JobProgress | None = None
         self._cancelled = False
         self._lost = False
+        self._unanswered = False
         self._kill: Callable[[], None] | None = None
         self._done = threading.Event()
         # What is bound to the lines of log goes along into the thread.
@@ -102,6 +105,11 @@ class Heartbeat:
         if now > self._overtime:
             return Reason.OVERTIME
         return Reason.SHUTDOWN if self._shutdown.is_set() else None
+
+    @property
+    def unanswered(self) -> bool:
+        """Whether the last renewal that was tried got no answer: where the lease is lost then, it is by the database's fault."""
+        return self._unanswered
 
     def check(self) -> None:
         """Raise Interrupted where the work has to stop."""
@@ -131,6 +139,11 @@ class Heartbeat:
                     self._kill()
                 return
 
+    def _still_mine(self) -> None:
+        """Raise LeaseLost after the deadline: what was lost for a moment, which others may have seen, stays lost."""
+        if self.reason is Reason.LOST:
+            raise transitions.LeaseLost(self._lease)
+
     def flush(self) -> None:
         """Count the time that is left to count and write the rest of the log, while the job is still this worker's.
 
@@ -146,8 +159,8 @@ class Heartbeat:
                     self._log.taken(end)
         except transitions.LeaseLost:
             self._lost = True
-        except DBAPIError as error:
-            log.warning("the end of the log of job %s could not be kept: %s", self._lease.job_id, error.orig)
+        except SQLAlchemyError as error:
+            log.warning("the end of the log of job %s could not be kept: %s", self._lease.job_id, error)
 
     def _keep_log(self, session: Session) -> int:
         """Write a piece of what the log has gathered; returns its end, to be said `taken` after the commit."""
@@ -158,21 +171,26 @@ class Heartbeat:
         return piece.end
 
     def _renew(self, now: float) -> bool:
+        """False where the database did not answer. What the work has given up by then, or may have, is not renewed."""
         progress, self._progress = self._progress, None
         try:
             with self._shipping:
                 ran = max(0.0, now - self._counted)
-                with self._database.write() as session:
+                self._still_mine()
+                self._unanswered = True
+                with self._database.write(self._deadline - now) as session:
                     state = transitions.renew(session, self._lease, self._settings.lease_seconds, progress, ran)
                     end = self._keep_log(session)
+                    self._still_mine()
+                self._still_mine()
                 self._log.taken(end)
                 self._counted += ran
         except transitions.LeaseLost:
             self._lost = True
-        except DBAPIError as error:
-            log.warning("the lease of job %s could not be renewed, trying again: %s", self._lease.job_id, error.orig)
+        except SQLAlchemyError as error:
+            log.warning("the lease of job %s could not be renewed, trying again: %s", self._lease.job_id, error)
             return False
         else:
-            self._deadline = now + self._settings.lease_seconds
+            self._deadline, self._unanswered = now + self._settings.lease_seconds, False
             self._cancelled = state is JobState.CANCELLING
         return True

@@ -1,32 +1,57 @@
-"""The scratch folder of a worker process: one subfolder a job, removed when the job leaves, whatever happened.
+"""The scratch folder of a worker process: one subfolder a job, removed when the job leaves, whatever happened. And who it is.
 
-A worker holds a lock on its folder for as long as it lives; a folder whose lock is free was left by one that was
-killed, and the next worker to start on this machine removes it.
+A worker holds a lock on its folder for as long as it lives; a folder whose lock is free was left by one that was killed. It
+names that worker, so that the next one to start on this machine knows whose jobs nobody works on any more, and hands them back
+(worker/supervisor/supervisor.py). The folder goes once that is done.
 """
 
 import fcntl
+import logging
 import os
 import shutil
+import socket
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-LOCK = "lock"
+import psutil
+
+log = logging.getLogger(__name__)
+
+LOCK, NAME = "lock", "name"
+ENGINE_SECONDS = 5.0
+"""In which the engine of a worker that was killed ends by itself; it has only to see that nobody holds its input open."""
+HOST_LENGTH = 64
 
 
 class Scratch:
-    """This process's folder below `root`; made at once, with what dead workers left removed."""
+    """This process's folder below `root`; made at once, with what dead workers left in theirs removed."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, called: str | None = None) -> None:
+        """`called`: SECATEUR_WORKER_NAME. Then the worker of that name is known to be gone, wherever its folder is."""
         root.mkdir(parents=True, exist_ok=True)
-        self.folder = root / f"worker-{uuid.uuid4().hex[:12]}"
-        self.folder.mkdir(mode=0o700)
-        self._lock = os.open(self.folder / LOCK, os.O_CREAT | os.O_RDWR)
-        fcntl.flock(self._lock, fcntl.LOCK_EX)
-        for other in root.glob("worker-*"):
-            if other != self.folder:
-                _remove_if_dead(other)
+        process = uuid.uuid4().hex[:12]
+        self.name = f"{called or socket.gethostname()[:HOST_LENGTH]}:{process}:{os.getpid()}"
+        """What this process claims jobs as; no other has it, before or after."""
+        self.folder = root / f"worker-{process}"
+        self._remembered = False
+        with _nobody_else_starts(root):
+            self.folder.mkdir(mode=0o700)
+            self._lock = os.open(self.folder / LOCK, os.O_CREAT | os.O_RDWR)
+            fcntl.flock(self._lock, fcntl.LOCK_EX)
+            (self.folder / NAME).write_text(self.name)
+            others = {folder: _has_ended(folder) for folder in root.glob("worker-*") if folder != self.folder}
+            self._dead = [folder for folder, dead in others.items() if dead]
+            for folder in self._dead:
+                _clear(folder)
+        self.predecessors = {name for folder in self._dead if (name := _name(folder))}
+        """Of workers that are gone, as they claimed jobs; or a name that all of them had."""
+        if called is not None:
+            if any(_name(folder).startswith(f"{called}:") for folder, dead in others.items() if not dead):
+                log.error("another worker is called %s, too: give each its own SECATEUR_WORKER_NAME", called)
+            else:
+                self.predecessors.add(called)
 
     @contextmanager
     def job(self, name: str) -> Iterator[Path]:
@@ -39,23 +64,78 @@ class Scratch:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
+    def remember(self) -> None:
+        """A job may still be this worker's in the database: from now on whoever comes after it has to know its name."""
+        self._remembered = True
+
+    def forget(self) -> None:
+        """Nothing is left in the database of this worker's, nor of those before it."""
+        self._remembered = False
+        while self._dead:
+            shutil.rmtree(self._dead.pop(), ignore_errors=True)
+
     def close(self) -> None:
-        """Remove the folder."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        """Remove the folder; all but the name where that is still of use."""
+        _clear(self.folder) if self._remembered else shutil.rmtree(self.folder, ignore_errors=True)
         with suppress(OSError):
             os.close(self._lock)
 
 
-def _remove_if_dead(folder: Path) -> None:
+@contextmanager
+def _nobody_else_starts(root: Path) -> Iterator[None]:
+    """Between making its folder and locking it a worker would look dead to another."""
+    lock = os.open(root, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # A network's file system may not lock folders; then the moment is short.
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)
+
+
+def _has_ended(folder: Path) -> bool:
+    """Whether the worker of the folder is gone; not where that cannot be told."""
     try:
         lock = os.open(folder / LOCK, os.O_RDWR)
     except OSError:
-        return  # Being made or removed at this moment.
+        return False
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
-        return  # Its worker lives.
-    else:
-        shutil.rmtree(folder, ignore_errors=True)
+        return False
     finally:
         os.close(lock)
+    return True
+
+
+def _name(folder: Path) -> str:
+    """Empty where there is none."""
+    try:
+        return (folder / NAME).read_text()
+    except OSError:
+        return ""
+
+
+def _clear(folder: Path) -> None:
+    """End what still works in a folder and remove all of it but whose it was."""
+    _end_engines(folder)
+    for path in folder.iterdir():
+        if path.name in (LOCK, NAME):
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _end_engines(folder: Path) -> None:
+    """An engine that stands still would outlive its worker, and keep the memory of the device from the next one."""
+    left = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error, OSError):
+            if process.pid != os.getpid() and Path(process.cwd()).is_relative_to(folder):
+                left.append(process)
+    for process in psutil.wait_procs(left, timeout=ENGINE_SECONDS)[1] if left else ():
+        log.warning("process %d, left by a worker that is gone, is killed", process.pid)
+        with suppress(psutil.Error):
+            process.kill()

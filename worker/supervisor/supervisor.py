@@ -10,13 +10,12 @@ The supervisor never computes: it watches a child process and a lease. Whatever 
     a pause was asked for                  → after the step that runs the engine is ended, then paused
     it ran out of memory                   → queued again with half as many samples in a pass, failed the next time
     its time limit is over                 → failed
-    the lease was lost                     → the engine is killed and nothing is written: the job is somebody else's
+    the lease was lost                     → the engine is killed, nothing is written; before the next claim the job is handed
+                                             back where it is still this worker's, as are those of workers that were killed
 """
 
 import errno
 import logging
-import os
-import socket
 import sys
 import threading
 import time
@@ -32,7 +31,7 @@ from api_schemas.enums import Phase
 from api_schemas.errors import ErrorCode, SecateurError
 from api_schemas.results.events import PhaseChanged
 from api_schemas.results.metrics import JobResult
-from store.database.connection import Database
+from store.database.connection import UNREACHABLE, Database
 from store.database.tables import Job
 from store.files.artifacts import Artifacts
 from store.jobs import job_costs, transitions
@@ -73,7 +72,8 @@ class Supervisor:
         self._shutdown = shutdown
         self._inputs = Inputs(database, artifacts, settings)
         self._engines = Engines(settings, scratch.folder)
-        self._name = f"{socket.gethostname()}:{os.getpid()}"
+        # Whose jobs are to be handed back before anything is claimed, and whether that is a planned end of theirs.
+        self._owed = dict.fromkeys(scratch.predecessors, False)
 
     def warm_up(self) -> None:
         """Begin with what the first job would wait for; returns at once."""
@@ -91,18 +91,55 @@ class Supervisor:
         return begun
 
     def run_one(self) -> bool:
-        """Claim the best job and see it to its end. False where there was none."""
-        claimed_at = time.monotonic()
-        settings = self._settings
-        with self._database.write() as session:
-            job = transitions.claim(
-                session, self._name, settings.lease_seconds, settings.failure_cap, settings.max_running_jobs
-            )
+        """Claim the best job and see it to its end. False where there was none, or the worker shuts down first."""
+        wait = retries.POLL_SECONDS
+        while True:
+            claimed_at = time.monotonic()
+            try:
+                self._hand_back()
+                job = self._claim()
+                break
+            except UNREACHABLE as error:
+                log.warning("no job can be claimed, the database does not answer: %s", error)
+            if self._shutdown.wait(wait):
+                return False
+            wait = min(2 * wait, retries.LONGEST_WAIT)
         if job is None:
             return False
         with structlog.contextvars.bound_contextvars(job_id=job.id, attempt=job.epoch):
             self._hold(job, claimed_at)
         return True
+
+    def _claim(self) -> Job | None:
+        settings = self._settings
+        # Where no answer comes it may have been made all the same.
+        self._owe(planned=True)
+        with self._database.write() as session:
+            job = transitions.claim(
+                session, self._scratch.name, settings.lease_seconds, settings.failure_cap, settings.max_running_jobs
+            )
+        self._settled()
+        return job
+
+    def _hand_back(self) -> None:
+        """What nobody works on any more: of workers that are gone, and what this one has lost. It holds nothing now."""
+        if not self._owed:
+            return
+        with self._database.write() as session:
+            for planned in set(self._owed.values()):
+                names = [name for name, end in self._owed.items() if end is planned]
+                count = transitions.hand_back(session, names, self._settings.failure_cap, planned=planned)
+                if count:
+                    log.warning("handed back %d jobs of %s", count, ", ".join(names))
+        self._settled()
+
+    def _owe(self, *, planned: bool) -> None:
+        self._owed[self._scratch.name] = planned
+        self._scratch.remember()
+
+    def _settled(self) -> None:
+        self._owed.clear()
+        self._scratch.forget()
 
     def _hold(self, job: Job, claimed_at: float) -> None:
         """Run the job under a heartbeat. Whatever is logged meanwhile names it."""
@@ -118,6 +155,11 @@ class Supervisor:
                 self._run(job, lease, beat, job_log, claimed_at)
             except LeaseLost:
                 log.warning("job %s is no longer this worker's (epoch %d)", job.id, job.epoch)
+                # A database that did not answer is not the job's doing, nor the worker's.
+                self._owe(planned=beat.unanswered)
+            except BaseException:
+                self._owe(planned=False)
+                raise
 
     def _say_starting(self, job: Job, lease: Lease) -> None:
         step = 0 if job.last_step is None else job.last_step + 1

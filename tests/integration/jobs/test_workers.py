@@ -110,6 +110,27 @@ def test_the_job_of_a_killed_worker_is_finished_by_another(broker_url: str, tmp_
     bench.database.close()
 
 
+def test_a_worker_that_is_started_again_after_a_kill_goes_on_at_once(broker_url: str, tmp_path: Path) -> None:
+    """The lease has an hour to go, and nobody sweeps or wakes: the new worker alone knows that the old one is gone."""
+    marker = tmp_path / "go"
+    bench = Bench.make(
+        tmp_path, broker_url=broker_url, engine_command=fake_engine("wait", marker=marker), lease_seconds=3600
+    )
+    job_id = bench.submit()
+    with job_worker(bench.settings, tmp_path / "first.log") as first:
+        wait_for(lambda: bench.steps(job_id) == [0], 30, "the first step")
+        engines = psutil.Process(first.process.pid).children(recursive=True)
+        first.kill()
+        marker.touch()
+        with job_worker(bench.settings, tmp_path / "second.log"):
+            wait_for_state(bench, job_id, *ENDED)
+            assert all(gone(engine.pid) for engine in engines)
+        job = bench.job(job_id)
+        assert (job.state, job.attempts) == (JobState.SUCCEEDED, 2)
+    assert list(bench.settings.scratch.iterdir()) == []
+    bench.database.close()
+
+
 def test_maintenance_publishes_what_the_broker_refused_and_ends_what_nobody_will(
     broker_url: str, tmp_path: Path
 ) -> None:

@@ -11,7 +11,7 @@ from api_schemas.api.resources import JobError
 from api_schemas.enums import TERMINAL_STATES, JobState
 from api_schemas.results.events import JobEventBody, StateChanged, Warned
 from store.database.tables import TrainingFile
-from store.jobs.transitions import WORKER_LOST, Lease
+from store.jobs.transitions import HANDED_BACK, WORKER_LOST, Lease
 
 HELD = (JobState.RUNNING, JobState.CANCELLING)
 
@@ -28,6 +28,7 @@ class JobModel:
     begun: datetime | None = None
     state: JobState = JobState.QUEUED
     epoch: int = 0
+    worker: str | None = None
     failures: int = 0
     pause_requested: bool = False
     lease_ran_out: bool = False
@@ -72,7 +73,8 @@ class JobModel:
         if state not in HELD:
             self.lease_ran_out = self.pause_requested = False
 
-    def claimed(self, at: datetime) -> None:
+    def claimed(self, at: datetime, worker: str) -> None:
+        self.worker = worker
         self.failures += self.state is JobState.RUNNING
         self.epoch += 1
         self.begun = at
@@ -100,6 +102,20 @@ class JobModel:
         else:
             self.wakes += 1
             self.become(JobState.QUEUED)
+
+    def handed_back(self, planned: bool) -> None:
+        if self.state is JobState.CANCELLING:
+            self.become(JobState.CANCELLED, HANDED_BACK)
+            return
+        self.failures += not planned
+        if not planned and self.failures >= self.cap:
+            self.error = WORKER_LOST
+            self.become(JobState.FAILED)
+        elif self.pause_requested:
+            self.become(JobState.PAUSED, HANDED_BACK)
+        else:
+            self.wakes += 1
+            self.become(JobState.QUEUED, HANDED_BACK)
 
     def swept(self) -> bool:
         """Whether the sweeper had to do anything."""

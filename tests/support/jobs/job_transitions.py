@@ -63,6 +63,11 @@ def release(database: Database, lease: Lease) -> JobState:
         return transitions.release(session, lease)
 
 
+def hand_back(database: Database, workers: Sequence[str], *, planned: bool = False) -> int:
+    with database.write() as session:
+        return transitions.hand_back(session, workers, CAP, planned=planned)
+
+
 def succeed(database: Database, lease: Lease) -> None:
     with database.write() as session:
         transitions.succeed(session, lease)

@@ -348,10 +348,13 @@ def test_a_step_of_another_claim_is_staged_apart(make_bench: MakeBench) -> None:
 def test_folders_of_dead_workers_are_removed_and_those_of_living_ones_are_not(tmp_path: Path) -> None:
     living = Scratch(tmp_path)
     dead = Scratch(tmp_path)
+    (dead.folder / "job_1").mkdir()
     os.close(dead._lock)
     newest = Scratch(tmp_path)
     assert living.folder.exists()
     assert newest.folder.exists()
+    assert sorted(path.name for path in dead.folder.iterdir()) == ["lock", "name"]  # until its jobs are handed back
+    newest.forget()
     assert not dead.folder.exists()
     living.close()
     newest.close()

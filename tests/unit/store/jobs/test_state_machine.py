@@ -32,7 +32,7 @@ from store.jobs.transitions import Lease, LeaseLost
 from tests.support.gate import number
 from tests.support.jobs.job_model import HELD, JobModel, next_to_claim
 from tests.support.jobs.job_rows import assert_as_modelled
-from tests.support.jobs.job_transitions import CAP, CRASH, LEASE_SECONDS, claim, submit, sweep
+from tests.support.jobs.job_transitions import CAP, CRASH, LEASE_SECONDS, claim, hand_back, submit, sweep
 from tests.support.jobs.records import step_file, step_metrics
 
 SETTINGS = settings(
@@ -133,7 +133,7 @@ class Queue(RuleBasedStateMachine):
             assert row.claimed_at is not None
             assert all(other.begun is None or other.begun <= row.claimed_at for other in self.models.values())
             assert (row.worker, row.phase, row.progress) == (worker, Phase.STARTING, None)
-            job.claimed(row.claimed_at)
+            job.claimed(row.claimed_at, worker)
             assert lease.epoch == job.epoch
 
     def at_work_on(self, number: int) -> JobModel:
@@ -217,6 +217,14 @@ class Queue(RuleBasedStateMachine):
         for state in self.write(job, late, HELD, transitions.release):
             job.released()
             assert state is job.state
+
+    @move(2, workers=st.sets(st.sampled_from("xyz"), min_size=1), planned=st.booleans())
+    def hands_back(self, workers: set[str], planned: bool) -> None:
+        """Somebody who knows that these workers are gone, or one of them that lost its lease; it may even live and go on."""
+        held = [job for job in self.models.values() if job.state in HELD and job.worker in workers]
+        for job in held:
+            job.handed_back(planned)
+        assert hand_back(self.database, sorted(workers), planned=planned) == len(held)
 
     @move(pick=PICK, late=LATE, how=st.sampled_from([JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED]))
     def ends(self, pick: int, late: int, how: JobState) -> None:
