@@ -9,6 +9,7 @@ import atexit
 import logging
 import threading
 from functools import lru_cache
+from typing import Any
 
 from celery.signals import worker_shutting_down
 
@@ -85,8 +86,8 @@ for name in ("celery.worker.strategy", "celery.app.trace", "celery.beat", "httpx
     logging.getLogger(name).setLevel(logging.WARNING)
 
 app = broker.make_celery(get_settings())
-# Looking for orphans may take minutes in a large bucket, sending to slow receivers too, and so may reading a dataset: no sweep
-# waits for any of them.
+# Looking for orphans and expiring may take minutes in a large bucket, reading a dataset too, and no sweep may wait for any of them.
+# Webhooks are sent by threads of their own: here a few slow receivers would take all of these.
 app.conf.worker_concurrency = 3 + get_settings().max_inspections
 _database = Database(get_settings().database_url, get_settings().database_seconds)
 _sender = Sender(_database, get_settings(), OutboundClient(UrlRules.of(get_settings())))
@@ -138,9 +139,14 @@ def run_collect_orphans() -> int:
     return collect_orphans(_database, get_settings())
 
 
-def run_send_webhooks() -> int:
-    """Send what is due, from this process's database."""
-    return _sender.send_due()
+def run_send_webhooks() -> None:
+    """Have sent what is due, from this process's database."""
+    _sender.send_due()
+
+
+def stop_sending(**_: Any) -> None:
+    """TERM came: no further call is begun."""
+    _sender.close()
 
 
 def run_check_uploads() -> int:
@@ -155,3 +161,4 @@ app.task(name=broker.DISPATCH_OUTBOX)(run_dispatch_outbox)
 app.task(name=broker.REDISPATCH)(run_redispatch)
 app.task(name=broker.EXPIRE)(run_expire)
 app.task(name=broker.COLLECT_ORPHANS)(run_collect_orphans)
+worker_shutting_down.connect(stop_sending)

@@ -1,5 +1,6 @@
 """Sends deliveries that are due: signed by the Standard Webhooks rules, several at once, each for a bounded time."""
 
+import logging
 import random
 import threading
 import time
@@ -10,21 +11,20 @@ from datetime import UTC, datetime
 from standardwebhooks.webhooks import Webhook as Signer
 
 from api_schemas.errors import SecateurError
-from store.database.connection import Database
+from store.database.connection import UNREACHABLE, Database
 from store.outbound.client import OutboundClient, Unreachable
 from store.settings import Settings
 from store.webhooks import deliveries
 from store.webhooks.deliveries import Claimed, Outcome
 
-AT_ONCE = 8
-MOST = 200
-"""Deliveries of one tick; more wait for the next."""
-LEASE_MARGIN = 30.0
-"""Seconds that a try may take beyond its call."""
+log = logging.getLogger(__name__)
+
+AT_ONCE = 16
+"""Calls of one process. More than a tenant may have under way (store/webhooks/deliveries.py): a slow one leaves room."""
 
 
 class Sender:
-    """The deliveries of one process. A tick that comes while one runs does nothing."""
+    """The deliveries of one process, sent by threads of its own: nothing else waits for a receiver."""
 
     def __init__(
         self,
@@ -37,28 +37,54 @@ class Sender:
         self._settings = settings
         self._outbound = outbound
         self._jitter = jitter
-        self._running = threading.Lock()
+        self._threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="webhooks")
+        self._changed = threading.Condition()
+        self._busy = 0
+        self._tries = 0
+        self._closing = False
 
-    def send_due(self) -> int:
-        """Send until nothing is due; returns how many tries were made."""
-        if not self._running.acquire(blocking=False):
-            return 0
+    def send_due(self) -> None:
+        """Let threads that have nothing to do send what is due. Returns at once."""
+        with self._changed:
+            if self._closing or self._busy == AT_ONCE:
+                return
+            self._busy += 1
+        self._threads.submit(self._send_some)
+
+    def wait(self) -> int:
+        """Until no thread sends any more; returns how many tries were made since this was last called."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._busy)
+            tries, self._tries = self._tries, 0
+        return tries
+
+    def close(self) -> None:
+        """Begin nothing more. What is under way is sent to its end, which Python waits for when the process ends."""
+        with self._changed:
+            self._closing = True
+
+    def _send_some(self) -> None:
+        """One after the other while there is any that may be sent; each that is there calls for another thread to look."""
         try:
-            with ThreadPoolExecutor(AT_ONCE) as pool:
-                return sum(pool.map(lambda _: self._send_some(), range(AT_ONCE)))
+            while not self._closing and (claimed := self._claim()) is not None:
+                self.send_due()
+                outcome = self._send(claimed)
+                with self._database.write() as session:
+                    deliveries.record(session, claimed, outcome, self._settings, self._jitter())
+                with self._changed:
+                    self._tries += 1
+        except UNREACHABLE as error:
+            log.warning("webhooks wait, the database does not answer: %s", error)
+        except Exception:
+            log.exception("webhooks wait for the next tick")
         finally:
-            self._running.release()
+            with self._changed:
+                self._busy -= 1
+                self._changed.notify_all()
 
-    def _send_some(self) -> int:
-        for sent in range(MOST // AT_ONCE):
-            with self._database.write() as session:
-                claimed = deliveries.claim(session, self._settings.webhook_timeout_seconds + LEASE_MARGIN)
-            if claimed is None:
-                return sent
-            outcome = self._send(claimed)
-            with self._database.write() as session:
-                deliveries.record(session, claimed, outcome, self._settings, self._jitter())
-        return MOST // AT_ONCE
+    def _claim(self) -> Claimed | None:
+        with self._database.write() as session:
+            return deliveries.claim(session, self._settings.webhook_timeout_seconds)
 
     def _send(self, claimed: Claimed) -> Outcome:
         """One call. The answer's body is not read: nobody learns from us what a stranger's server says."""
@@ -76,7 +102,7 @@ class Sender:
             with self._outbound.stream(
                 "POST",
                 claimed.url,
-                seconds=self._settings.webhook_timeout_seconds,
+                seconds=claimed.seconds,
                 headers=headers,
                 content=claimed.body.encode(),
             ) as response:
@@ -87,4 +113,6 @@ class Sender:
             error = refusal.detail
         except Unreachable as failure:
             error = str(failure)
-        return Outcome(status, error, round(time.monotonic() - begun, 3))
+        took = time.monotonic() - begun
+        # An address that takes no connection is given up before the whole time is over.
+        return Outcome(status, error, round(took, 3), timed_out=status is None and took > claimed.seconds / 2)

@@ -1,4 +1,8 @@
-"""Deliveries: claimed under a lease so that no two processes send one at once, and what came of each try.
+"""Deliveries: claimed in turns and under a lease, so that no two processes send one at once, and what came of each try.
+
+Receivers belong to strangers, and some answer slowly or never. So few tries are under way to one address and to one tenant's at
+a time, the tenant with the fewest of them comes next, and whoever does not answer in time is given less of it
+(docs/adr/0022-turns-of-webhooks.md).
 
 A try that begins raises `attempts` and moves `due_at` on by the lease; what it writes afterwards names its number. A process
 that dies in between leaves a delivery that is simply due again.
@@ -7,12 +11,13 @@ that dies in between leaves a delivery that is simply due again.
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, case, delete, func, literal, or_, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, Select, and_, case, delete, func, literal, or_, select, update
+from sqlalchemy.orm import Session, aliased
 
 from api_schemas.api.webhooks import DeliveryState
 from api_schemas.errors import ErrorCode, SecateurError
 from store.database.clock import now
+from store.database.locks import one_at_a_time
 from store.database.paging import Rows, fetch_page
 from store.database.tables import Webhook, WebhookDelivery
 from store.database.tenancy import select_owned
@@ -21,6 +26,15 @@ from store.webhooks import webhooks
 
 GONE = 410
 LOG_BATCH = 1000
+MOST_OF_AN_ADDRESS = 2
+MOST_OF_A_TENANT = 8
+"""Tries that are under way at once."""
+LEASE_MARGIN = 30.0
+"""Seconds that a try may take beyond its call."""
+LEAST_SECONDS = 2.0
+"""However often a receiver did not answer in time, it has as many."""
+FORGIVEN_SECONDS = 3600.0
+"""So long after a time-out a receiver has all its time again."""
 
 
 @dataclass(frozen=True)
@@ -34,37 +48,58 @@ class Claimed:
     body: str
     url: str
     secrets: tuple[str, ...]
+    seconds: float
+    """How long the call may take, all of it."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a try. `error` is None where the receiver took it."""
+    """What came of a try. `error` is None where the receiver took it; `timed_out` where no answer came for most of its time."""
 
     status: int | None
     error: str | None
     latency_seconds: float
+    timed_out: bool = False
 
 
-def claim(session: Session, lease_seconds: float) -> Claimed | None:
-    """The delivery that has been due for longest, or None. Nobody else gets it for `lease_seconds`."""
-    due = and_(WebhookDelivery.state == DeliveryState.PENDING, WebhookDelivery.due_at <= now())
+def claim(session: Session, timeout_seconds: float) -> Claimed | None:
+    """The delivery whose turn it is, or None where nothing is due that may be sent now. Nobody else gets it meanwhile.
+
+    `timeout_seconds`: of a receiver that answers; half as many for every time that one lately did not.
+    """
+    # Otherwise two that claim at once would each count without the other's try.
+    one_at_a_time(session, "webhooks")
+    webhook_id = session.scalar(_next_webhook())
+    if webhook_id is None:
+        return None
+    # The webhook before its deliveries, as everybody does who changes both: two that end at once must not wait for each other.
+    turn = update(Webhook).where(Webhook.id == webhook_id).values(tried_at=now()).returning(Webhook)
+    options = {"synchronize_session": False, "populate_existing": True}
+    webhook = session.scalars(turn, execution_options=options).one_or_none()
+    if webhook is None:
+        return None
+    forgiven = Webhook.timed_out_at < now(plus=-FORGIVEN_SECONDS)
+    still = Webhook.previous_secret_until > now()
+    lately, previous = session.execute(
+        select(case((forgiven, 0), else_=Webhook.timeouts), case((still, Webhook.previous_secret))).where(
+            Webhook.id == webhook_id
+        )
+    ).one()
+    seconds = max(min(LEAST_SECONDS, timeout_seconds), timeout_seconds / 2.0 ** min(lately, 16))
     first = (
         select(WebhookDelivery.id)
-        .where(due)
+        .where(WebhookDelivery.webhook_id == webhook_id, _due())
         .order_by(WebhookDelivery.due_at, WebhookDelivery.id)
         .limit(1)
         .with_for_update(skip_locked=True, of=WebhookDelivery)
         .scalar_subquery()
     )
-    values = {"attempts": WebhookDelivery.attempts + 1, "due_at": now(plus=lease_seconds)}
-    statement = update(WebhookDelivery).where(WebhookDelivery.id == first, due).values(values)
-    options = {"synchronize_session": False, "populate_existing": True}
+    lease = now(plus=seconds + LEASE_MARGIN)
+    values = {"attempts": WebhookDelivery.attempts + 1, "due_at": lease, "sending_until": lease}
+    statement = update(WebhookDelivery).where(WebhookDelivery.id == first, _due()).values(values)
     delivery = session.scalars(statement.returning(WebhookDelivery), execution_options=options).one_or_none()
     if delivery is None:
         return None
-    webhook = session.get_one(Webhook, delivery.webhook_id)
-    still = Webhook.previous_secret_until > now()
-    previous = session.scalar(select(Webhook.previous_secret).where(Webhook.id == webhook.id, still))
     return Claimed(
         id=delivery.id,
         attempt=delivery.attempts,
@@ -73,6 +108,30 @@ def claim(session: Session, lease_seconds: float) -> Claimed | None:
         body=delivery.body,
         url=webhook.url,
         secrets=(webhook.secret, *([previous] if previous else [])),
+        seconds=seconds,
+    )
+
+
+def _due() -> ColumnElement[bool]:
+    return and_(WebhookDelivery.state == DeliveryState.PENDING, WebhookDelivery.due_at <= now())
+
+
+def _next_webhook() -> Select[str]:
+    """Of those with something due and room for a try: first of the tenant that has the fewest under way, then of the tenant, and
+    the webhook, that waited longest. A query of webhooks, not of deliveries: of those somebody may have very many waiting."""
+    sibling, sending = aliased(Webhook), aliased(WebhookDelivery)
+    of_tenant = (
+        select(func.count()).select_from(sending).where(sending.tenant == Webhook.tenant, sending.sending_until > now())
+    )
+    of_address = of_tenant.join(sibling, sibling.id == sending.webhook_id).where(sibling.url == Webhook.url)
+    tried = select(func.max(sibling.tried_at)).where(sibling.tenant == Webhook.tenant)
+    under_way, here, last = (each.correlate(Webhook).scalar_subquery() for each in (of_tenant, of_address, tried))
+    waiting = select(WebhookDelivery.id).where(WebhookDelivery.webhook_id == Webhook.id, _due()).exists()
+    return (
+        select(Webhook.id)
+        .where(waiting, under_way < MOST_OF_A_TENANT, here < MOST_OF_AN_ADDRESS)
+        .order_by(under_way, last.asc().nulls_first(), Webhook.tried_at.asc().nulls_first(), Webhook.id)
+        .limit(1)
     )
 
 
@@ -81,9 +140,9 @@ def record(session: Session, claimed: Claimed, outcome: Outcome, settings: Setti
 
     `jitter` in [0, 1] spreads the waits, so that what failed together is not tried together.
     """
-    # The webhook before its deliveries, as everybody does who changes both: two that end at once must not wait for each other.
+    # The webhook first, as in `claim`.
     session.execute(select(Webhook.id).where(Webhook.id == claimed.webhook_id).with_for_update(key_share=True))
-    values: dict[str, Any] = {"last_status": outcome.status, "last_error": outcome.error}
+    values: dict[str, Any] = {"last_status": outcome.status, "last_error": outcome.error, "sending_until": None}
     values["last_latency"] = outcome.latency_seconds
     if outcome.error is None:
         values |= {"state": DeliveryState.DELIVERED, "delivered_at": now()}
@@ -100,6 +159,8 @@ def record(session: Session, claimed: Claimed, outcome: Outcome, settings: Setti
     statement = update(WebhookDelivery).where(mine).values(values).returning(WebhookDelivery.id)
     if session.execute(statement.execution_options(synchronize_session=False)).scalar_one_or_none() is None:
         return
+    counted = {"timeouts": Webhook.timeouts + 1, "timed_out_at": now()} if outcome.timed_out else {"timeouts": 0}
+    session.execute(update(Webhook).where(Webhook.id == claimed.webhook_id).values(counted))
     if outcome.error is None:
         session.execute(update(Webhook).where(Webhook.id == claimed.webhook_id).values(failing_since=None))
     else:

@@ -29,6 +29,12 @@ class Webhook(Owned, Base):
     enabled: Mapped[bool] = mapped_column(default=True)
     disabled_reason: Mapped[str | None] = mapped_column(Text)
     failing_since: Mapped[datetime | None]
+    tried_at: Mapped[datetime | None]
+    """When a try last began: who waited longest has its turn next."""
+    timeouts: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
+    """Tries without an answer in time, since the last that ended otherwise."""
+    timed_out_at: Mapped[datetime | None]
+    """When the newest of them ended."""
     secret: Mapped[str] = mapped_column(String(NAME_LENGTH))
     previous_secret: Mapped[str | None] = mapped_column(String(NAME_LENGTH))
     previous_secret_until: Mapped[datetime | None]
@@ -39,7 +45,11 @@ class WebhookDelivery(Owned, Base):
     """An event on its way to a webhook, with what came of the last try."""
 
     __tablename__ = "webhook_deliveries"
-    __table_args__ = (Index(None, "state", "due_at"), Index(None, "webhook_id", "created_at"))
+    __table_args__ = (
+        Index(None, "webhook_id", "created_at"),
+        Index(None, "webhook_id", "state", "due_at"),
+        Index(None, "tenant", "sending_until"),
+    )
 
     id: Mapped[str] = mapped_column(String(ID_LENGTH), primary_key=True)
     webhook_id: Mapped[str] = mapped_column(ForeignKey("webhooks.id", ondelete="CASCADE"))
@@ -51,6 +61,8 @@ class WebhookDelivery(Owned, Base):
     """Rises with every try that begins; what is written of a try names its number."""
     due_at: Mapped[datetime] = mapped_column(default=now())
     """Of a pending one: not before this moment. A try that begins moves it on by its lease."""
+    sending_until: Mapped[datetime | None]
+    """Set while a try is under way: to the end of its lease, which counts where its process has died."""
     delivered_at: Mapped[datetime | None]
     last_status: Mapped[int | None] = mapped_column(Integer)
     last_error: Mapped[str | None] = mapped_column(Text)

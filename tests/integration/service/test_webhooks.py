@@ -52,7 +52,9 @@ def create(client: TestClient, receiving: Receiver, **more: Any) -> dict[str, An
 
 def send(services: Services) -> int:
     settings = services.settings
-    return Sender(services.database, settings, OutboundClient(UrlRules.of(settings))).send_due()
+    sender = Sender(services.database, settings, OutboundClient(UrlRules.of(settings)))
+    sender.send_due()
+    return sender.wait()
 
 
 def test_a_job_is_cancelled_and_its_owner_told(
