@@ -92,9 +92,12 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         # sees the shutdown event, so that SIGTERM ends the engine and hands the job back. One job at a time a device.
         "worker_pool": "threads",
         "worker_concurrency": 1,
-        # No broadcast commands: `revoke` reaches only workers that are up; cancelling is a row. Saves the gossip, too.
+        # No broadcast commands: `revoke` reaches only workers that are up; cancelling is a row.
         "worker_enable_remote_control": False,
         "worker_send_task_events": False,
+        # However a worker is started, it neither greets others (mingle) nor tells them how it is (gossip, event heartbeats): the
+        # database knows. Celery has options of the command line for that, and no setting.
+        "worker_consumer": "store.queue.consumer:Consumer",
         "worker_hijack_root_logger": True,
         "timezone": "UTC",
         # --- Beat

@@ -48,7 +48,7 @@ class WebhookDelivery(Owned, Base):
     __table_args__ = (
         Index(None, "webhook_id", "created_at"),
         Index(None, "webhook_id", "state", "due_at"),
-        Index(None, "tenant", "sending_until"),
+        Index(None, "sending_until"),
     )
 
     id: Mapped[str] = mapped_column(String(ID_LENGTH), primary_key=True)

@@ -2,9 +2,11 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psutil
 import pytest
+from redis import Redis
 from sqlalchemy import update
 
 from api_schemas.enums import JobState
@@ -16,7 +18,7 @@ from store.jobs import transitions
 from store.queue import broker
 from tests.support.jobs.bench import Bench, fake_engine
 from tests.support.servers.databases import valkey_server, wait_for
-from tests.support.servers.processes import job_worker, maintenance_worker
+from tests.support.servers.processes import CeleryProcess, job_worker, maintenance_worker
 
 ENDED = {JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED}
 
@@ -35,6 +37,14 @@ def wait_for_state(bench: Bench, job_id: str, *states: JobState) -> None:
     wait_for(lambda: bench.job(job_id).state in states, 30, f"one of {[state.value for state in states]}")
 
 
+def assert_says_nothing_to_others(worker: CeleryProcess, broker_url: str) -> None:
+    """Who gossips listens to a channel that all workers share, and who mingles says so."""
+    wait_for(lambda: worker.ready, 30, "the worker")
+    with Redis(unix_socket_path=urlsplit(broker_url).path) as valkey:
+        assert (valkey.pubsub_channels(), valkey.pubsub_numpat()) == ([], 0)
+    assert "mingle" not in worker.log.read_text()
+
+
 def gone(pid: int) -> bool:
     return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
 
@@ -43,7 +53,7 @@ def test_a_wake_up_makes_a_worker_run_all_jobs(broker_url: str, postgres_databas
     url = postgres_database.url.render_as_string(hide_password=False)
     bench = Bench.make(tmp_path, broker_url=broker_url, database_url=url, engine_command=fake_engine("finish"))
     with job_worker(bench.settings, tmp_path / "worker.log") as worker:
-        wait_for(lambda: worker.ready, 30, "the worker")
+        assert_says_nothing_to_others(worker, broker_url)
         submitted = [bench.submit(), bench.submit()]
         wake(bench)
         for job_id in submitted:
@@ -139,8 +149,9 @@ def test_maintenance_publishes_what_the_broker_refused_and_ends_what_nobody_will
     with bench.database.write() as session:
         transitions.claim(session, "a worker that died", 0.1, 3)
         transitions.cancel(session, DEFAULT_TENANT, abandoned)
-    with maintenance_worker(bench.settings, tmp_path / "maintenance.log"):
+    with maintenance_worker(bench.settings, tmp_path / "maintenance.log") as maintenance:
         wait_for_state(bench, abandoned, JobState.CANCELLED)
+        assert_says_nothing_to_others(maintenance, broker_url)
         with job_worker(bench.settings, tmp_path / "worker.log") as worker:
             wait_for(lambda: worker.ready, 30, "the worker")
             job_id = bench.submit()  # Its wake-up stays in the outbox.

@@ -17,7 +17,7 @@ def upgrade() -> None:
     op.add_column("webhooks", sa.Column("timed_out_at", Instant(), nullable=True))
     op.add_column("webhook_deliveries", sa.Column("sending_until", Instant(), nullable=True))
     op.drop_index("ix_webhook_deliveries_state_due_at", "webhook_deliveries")
-    op.create_index("ix_webhook_deliveries_tenant_sending_until", "webhook_deliveries", ["tenant", "sending_until"])
+    op.create_index("ix_webhook_deliveries_sending_until", "webhook_deliveries", ["sending_until"])
     op.create_index(
         "ix_webhook_deliveries_webhook_id_state_due_at", "webhook_deliveries", ["webhook_id", "state", "due_at"]
     )
@@ -25,7 +25,7 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.drop_index("ix_webhook_deliveries_webhook_id_state_due_at", "webhook_deliveries")
-    op.drop_index("ix_webhook_deliveries_tenant_sending_until", "webhook_deliveries")
+    op.drop_index("ix_webhook_deliveries_sending_until", "webhook_deliveries")
     op.create_index("ix_webhook_deliveries_state_due_at", "webhook_deliveries", ["state", "due_at"])
     op.drop_column("webhook_deliveries", "sending_until")
     op.drop_column("webhooks", "timed_out_at")
