@@ -1,4 +1,4 @@
-"""Celery's consumer without what workers tell each other; named by a setting (store/queue/broker.py), imported by workers alone."""
+"""Celery's consumer without what workers tell each other. A setting names it (store/queue/broker.py); workers alone import it."""
 
 from collections.abc import Mapping
 from typing import Any
