@@ -75,6 +75,15 @@ def freeze_supervisor(stack: Stack) -> Sequence[int]:
     return [worker.pid]
 
 
+def freeze_database(stack: Stack) -> Sequence[int]:
+    """PostgreSQL stands still for longer than a lease: every worker loses its job, and nobody can say so."""
+    assert stack.postgres is not None
+    stack.postgres.freeze()
+    time.sleep(stack.settings.lease_seconds + FREEZE_MARGIN)
+    stack.postgres.thaw()
+    return [stack.pid(name) for name in WORKERS]
+
+
 def _kill(name: str) -> Fault:
     def fault(stack: Stack) -> Sequence[int]:
         stack.kill(name)

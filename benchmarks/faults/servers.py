@@ -35,11 +35,22 @@ class Postgres:
 
     def kill(self) -> None:
         """KILL of the server and of every process it has; returns once they are gone."""
+        psutil.wait_procs(self._signal(signal.SIGKILL), timeout=10)
+
+    def freeze(self) -> None:
+        """From now on it takes connections and bytes, and answers nothing."""
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """It goes on as if nothing had been."""
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> list[psutil.Process]:
         main = psutil.Process(self._server.get_pid())
         processes = [main, *main.children(recursive=True)]
         for process in processes:
-            process.send_signal(signal.SIGKILL)
-        psutil.wait_procs(processes, timeout=10)
+            process.send_signal(number)
+        return processes
 
     def start(self) -> None:
         """Returns once it answers."""

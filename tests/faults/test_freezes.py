@@ -1,11 +1,12 @@
-"""A worker that stands still beyond its lease and then goes on: what it still writes is refused, and its engine ends."""
+"""What stands still beyond a lease and then goes on: a worker, whose writes are refused and whose engine ends; the database."""
 
 from itertools import product
+from pathlib import Path
 
 import pytest
 
 from benchmarks.faults.drill import Drill
-from benchmarks.faults.faults import Fault, freeze_supervisor, freeze_worker
+from benchmarks.faults.faults import Fault, freeze_database, freeze_supervisor, freeze_worker
 from benchmarks.faults.stack import wait_until
 from tests.support.gate import WHOLE
 
@@ -29,3 +30,22 @@ def test_a_frozen_worker_that_thaws_harms_nothing(drill: Drill, fault: Fault, ph
     outcome = drill.outcome
     assert (outcome.lost, outcome.duplicated, outcome.differing) == ([], [], [])
     wait_until(lambda: len(drill.stack.engines()) == 0, 10, "the end of every engine")
+
+
+def test_after_a_database_that_stood_still_every_job_goes_on(drill: Drill) -> None:
+    """Two workers lose their jobs at once."""
+    client, stack = drill.client, drill.stack
+    jobs = [drill.submit() for _ in range(2)]
+    wait_until(lambda: sum(client.job(job_id)["state"] == "running" for job_id in jobs) == 2, 90, "two jobs that run")
+    freeze_database(stack)
+
+    def held_by_nobody() -> list[str]:
+        """Whether a worker works on a job is seen by its engine."""
+        running = [job_id for job_id in jobs if client.job(job_id)["state"] == "running"]
+        worked_on = {Path(engine.cwd()).name for engine in stack.engines()}
+        return [job_id for job_id in running if job_id not in worked_on]
+
+    wait_until(lambda: not held_by_nobody(), stack.settings.lease_seconds + 10, "an engine for each job that runs")
+    for job_id in jobs:
+        drill.judge(job_id)
+    assert (drill.outcome.lost, drill.outcome.duplicated, drill.outcome.differing) == ([], [], [])
