@@ -40,7 +40,7 @@ WORKER_LOST = JobError(
     "The operator's worker log says why (often memory); a smaller batch_size may help.",
 )
 
-HANDED_BACK = "its worker had lost it"
+HANDED_BACK = "the worker that ran it was lost"
 
 
 class LeaseLost(Exception):
