@@ -65,7 +65,7 @@ def _check(settings: Settings, stop: threading.Event) -> None:
 
 @contextmanager
 def _checker(settings: Settings, database: Database, stop: threading.Event) -> Iterator[Checker]:
-    scratch = Scratch(settings.scratch)
+    scratch = Scratch(settings.scratch / "checks")
     try:
         yield Checker(settings, database, Artifacts(settings.artifacts_url), scratch, stop)
     finally:
