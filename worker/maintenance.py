@@ -86,8 +86,8 @@ for name in ("celery.worker.strategy", "celery.app.trace", "celery.beat", "httpx
     logging.getLogger(name).setLevel(logging.WARNING)
 
 app = broker.make_celery(get_settings())
-# Looking for orphans, expiring, and reading a dataset may take minutes, and no sweep may wait for any of them. Webhooks are sent by
-# threads of their own: here a few slow receivers would take all of these.
+# Looking for orphans, expiring, and reading a dataset may take minutes, and no sweep may wait for any of them. Webhooks are sent
+# by threads of their own: here a few slow receivers would take all of these.
 app.conf.worker_concurrency = 3 + get_settings().max_inspections
 _database = Database(get_settings().database_url, get_settings().database_seconds)
 _sender = Sender(_database, get_settings(), OutboundClient(UrlRules.of(get_settings())))
