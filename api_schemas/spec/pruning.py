@@ -118,7 +118,7 @@ class Calibration(StrictModel):
     )
     labels: LabelSource = LabelSource.DATA
     draws: int = Field(
-        1, ge=1, le=64, description="With labels `model`: passes over the samples, each with draws of its own."
+        1, ge=1, le=64, description="With labels `model`: draws a sample, each a backward pass after one forward pass."
     )
 
 

@@ -3,15 +3,21 @@
 from collections.abc import Mapping, Sequence
 
 from api_schemas.base import FrozenModel
-from api_schemas.enums import LabelSource, Part, Phase, Split
+from api_schemas.enums import Basis, Compensation, Criterion, LabelSource, Part, Phase, Split
 from api_schemas.results.metrics import Memory
 from api_schemas.spec.job import JobSettings
+from api_schemas.spec.pruning import Pruning
 from checkpoints.sizes.shape import ModelShape
 
 SENSITIVITY_SHARES = (0.25, 0.5, 0.75)
 """Of each layer alone, removed before the first step to see what that would cost."""
-BACKWARD = 3.0
-"""A forward and a backward pass, in forward passes."""
+BACKWARD = 2.0
+"""A backward pass, in forward passes."""
+_TRAINED = 1.0 + BACKWARD
+_WITHOUT_SAMPLES = frozenset({Criterion.MAGNITUDE, Criterion.RANDOM})
+_BY_GRADIENTS = frozenset(Criterion) - _WITHOUT_SAMPLES - {Criterion.ENERGY}
+_BY_MOMENTS = frozenset({Criterion.ENERGY, Criterion.FISHER_ENERGY})
+"""Moments turn with the basis: the pass that the basis is made from does for the criterion too."""
 _PACKAGING = 500.0
 """Files written and loaded by a fresh process; once they are measured, described with figures: a second, whatever the model."""
 _TRAINED_COPIES = 4
@@ -21,18 +27,32 @@ _TRAINED_COPIES = 4
 def passes(spec: JobSettings, layers: int, steps: int, samples: Mapping[str, int]) -> dict[Phase, tuple[int, float]]:
     """By phase, how many pieces of work there are and a guess of one's cost in forward passes. `samples` by split."""
     train, validation = samples[Split.TRAIN], samples[Split.VALIDATION]
-    scored = calibration_samples(spec, samples)
+    scored = calibration_samples(spec, samples) * scoring_passes(spec.pruning)
     epochs = spec.finetune.epochs if spec.finetune else 0
     analysed = min(spec.evaluate.sensitivity_samples or 0, validation) if Part.ATTENTION in spec.pruning.cuts else 0
     return {
         # Decoding a clip and computing its features takes about as long as a forward pass of a small model.
         Phase.PREPARING: (1, float(sum(samples.values()))),
-        Phase.SCORING: (steps, BACKWARD * scored),
+        Phase.SCORING: (steps, scored),
         Phase.ANALYSING: (1 if analysed else 0, float(analysed * len(SENSITIVITY_SHARES) * layers)),
-        Phase.FINETUNING: (steps, BACKWARD * train * epochs),
+        Phase.FINETUNING: (steps, _TRAINED * train * epochs),
         Phase.EVALUATING: (2 * steps + 1, float(validation)),
         Phase.PACKAGING: (2 * steps, _PACKAGING),
     }
+
+
+def scoring_passes(pruning: Pruning) -> float:
+    """What scoring takes of every calibration sample, in forward passes.
+
+    Backward passes, one a draw of labels, are on the graph of one forward pass. The principal basis is made from a forward pass
+    of its own, after which the model is another; compensation alone takes one as well, to see what comes out of each channel.
+    """
+    principal = pruning.basis is Basis.PRINCIPAL and Part.ATTENTION in pruning.cuts
+    by_samples = pruning.criterion not in _WITHOUT_SAMPLES
+    seen_first = principal or by_samples or pruning.compensation is not Compensation.NONE
+    forward = int(seen_first) + int(principal and by_samples and pruning.criterion not in _BY_MOMENTS)
+    draws = pruning.calibration.draws if pruning.calibration.labels is LabelSource.MODEL else 1
+    return forward + BACKWARD * draws * (pruning.criterion in _BY_GRADIENTS)
 
 
 def calibration_samples(spec: JobSettings, samples: Mapping[str, int]) -> int:
@@ -45,11 +65,12 @@ def calibration_samples(spec: JobSettings, samples: Mapping[str, int]) -> int:
 def phase_work(spec: JobSettings, layers: int, samples: Mapping[str, int], flops: Sequence[int]) -> dict[Phase, float]:
     """By phase, the work of a whole job: samples · FLOPs of the models they pass through, the latter of step 0, 1, ….
 
-    A job starts, data are prepared and results packaged whatever the model: these count jobs, samples and steps.
+    A job starts, data are prepared and results packaged whatever the model: these count jobs, samples and steps. 0 where nothing
+    passes through a model: scores of weights alone, a cut that is not refitted.
     """
     original, cut, steps = flops[0], flops[1:], len(flops) - 1
     scored = float(calibration_samples(spec, samples))
-    draws = spec.pruning.calibration.draws if spec.pruning.calibration.labels is LabelSource.MODEL else 1
+    refitted = spec.pruning.compensation not in (Compensation.NONE, Compensation.BIAS)
     plan = passes(spec, layers, steps, samples)
     analysed, trained = plan[Phase.ANALYSING], plan[Phase.FINETUNING]
     timed = float(spec.evaluate.latency_runs * sum(spec.evaluate.latency_batch_sizes))
@@ -57,9 +78,9 @@ def phase_work(spec: JobSettings, layers: int, samples: Mapping[str, int], flops
     return {
         Phase.STARTING: 1.0,
         Phase.PREPARING: float(sum(samples.values())),
-        Phase.SCORING: BACKWARD * scored * draws * sum(flops[:-1]),
+        Phase.SCORING: plan[Phase.SCORING][1] * sum(flops[:-1]),
         Phase.ANALYSING: analysed[0] * analysed[1] * original,
-        Phase.PRUNING: scored * sum(flops[:-1]),
+        Phase.PRUNING: scored * refitted * sum(flops[:-1]),
         Phase.FINETUNING: trained[1] * sum(cut),
         # Of every model its latency beside the original's, timed twice; of a cut one the scores before and after recovery.
         Phase.EVALUATING: (validation + test + 3 * timed) * original

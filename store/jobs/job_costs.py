@@ -40,10 +40,11 @@ def record(session: Session, job_id: str) -> None:
         return
     metrics = [step.metrics for step in steps]
     layers, flops = len(metrics[0].widths.layers), [step.size.flops for step in metrics]
-    work = phase_work(job.request, layers, job.data.samples, flops)
+    counted = phase_work(job.request, layers, job.data.samples, flops)
+    work = {phase: amount for phase, amount in counted.items() if amount}
     seconds = {phase: sum(step.seconds.get(phase, 0.0) for step in metrics) for phase in work}
     observation = JobCost(
-        phases={phase: PhaseTime(seconds=seconds[phase], work=done) for phase, done in work.items() if done},
+        phases={phase: PhaseTime(seconds=seconds[phase], work=amount) for phase, amount in work.items()},
         outside_seconds=max(0.0, job.ran_seconds - sum(seconds.values())),
         base=started.memory or Memory(),
         peak=metrics[-1].memory or Memory(),
