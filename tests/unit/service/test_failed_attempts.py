@@ -92,3 +92,17 @@ def test_without_a_bound_nobody_counts(tmp_path: Path) -> None:
     unbounded = FailedAttempts.of(Settings(data_dir=tmp_path, refused_keys_per_minute=None))
     for _ in range(200):
         guess(unbounded, "192.0.2.1")
+    with unbounded.counted("192.0.2.1", "right"):
+        pass
+
+
+def test_a_broker_that_does_not_answer_lets_keys_be_looked_up(tmp_path: Path) -> None:
+    away = FailedAttempts.of(
+        Settings(
+            data_dir=tmp_path, broker_url="redis://127.0.0.1:1/0", rate_storage="broker", refused_keys_per_minute=1
+        )
+    )
+    guess(away, "192.0.2.1")
+    guess(away, "192.0.2.1")
+    with away.counted("192.0.2.1", "right"):
+        pass

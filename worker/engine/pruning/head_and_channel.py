@@ -132,8 +132,8 @@ class _Selection:
         while self._heap:
             density, kind, number, head, stamp = heapq.heappop(self._heap)
             if kind == "neuron":
-                if self._neurons[number] == head:
-                    self._consider_neurons(number)
+                # A block has one entry at a time, its next neurons: none is ever out of date.
+                self._consider_neurons(number)
             elif head in self._alive[number] and self._stamp(number, head, kind) == stamp:
                 self._consider(density, kind, number, head, patient)
 

@@ -99,18 +99,24 @@ def head_basis(q_KK: Tensor, k_KK: Tensor, k_mean_K: Tensor, covariance_KK: Tens
     )
 
 
+def _moments(layer: LayerObservations) -> tuple[QKMoments, Context]:
+    """What REQUIRED_STATISTICS gathered of a layer. ValueError where they were not asked for."""
+    if layer.qk is None or layer.context is None:
+        raise ValueError(f"the principal basis needs {', '.join(sorted(REQUIRED_STATISTICS))} observed")
+    return layer.qk, layer.context
+
+
 def principal_bases(blocks: Sequence[AttentionBlock], observed: Observations) -> tuple[LayerBasis, ...]:
     """The basis of every head of every layer. Raises ValueError where `observed` lacks REQUIRED_STATISTICS."""
     bases = []
     for block, layer in zip(blocks, observed.layers, strict=True):
-        if layer.qk is None or layer.context is None:
-            raise ValueError(f"the principal basis needs {', '.join(sorted(REQUIRED_STATISTICS))} observed")
+        qk, context = _moments(layer)
         output_DC = block.projections["o"].weight.detach().double().cpu()
-        covariance_CC = layer.context.covariance
+        covariance_CC = context.covariance
         heads = []
         for h in range(block.widths.heads):
             at = block.rows("v", h)
-            moments = layer.qk.q[h], layer.qk.k[h], layer.qk.k_mean[h]
+            moments = qk.q[h], qk.k[h], qk.k_mean[h]
             heads.append(head_basis(*moments, covariance_CC[at, at], output_DC[:, at]))
         bases.append(tuple(heads))
     return tuple(bases)
@@ -146,6 +152,8 @@ def rotate_observations(observed: Observations, bases: Sequence[LayerBasis]) -> 
 
     Gradients turn the other way round: at q with B (as AᵀB = I), at k with A; at the context they are Uᵀ times those at the
     layer's output, where those were observed. What is no moment (Fisher, gates) cannot be turned and is left out.
+
+    Raises ValueError where `observed` lacks REQUIRED_STATISTICS.
     """
     layers = tuple(_turned(layer, basis) for layer, basis in zip(observed.layers, bases, strict=True))
     return replace(observed, layers=layers)
@@ -156,13 +164,12 @@ def _turned(layer: LayerObservations, basis: LayerBasis) -> LayerObservations:
         return tuple(turn @ moment @ turn.mT for moment, turn in zip(moments, by, strict=True))
 
     queries, keys, values = ([getattr(head, name) for head in basis] for name in ("query", "key", "value"))
-    qk = context = gradients = None
-    if layer.qk is not None:
-        zeros = tuple(torch.zeros_like(mean_K) for mean_K in layer.qk.k_mean)
-        qk = QKMoments(turned(layer.qk.q, queries), turned(layer.qk.k, keys), zeros)
-    if layer.context is not None:
-        turn_CC = torch.block_diag(*values) if values else torch.zeros(0, 0, dtype=torch.float64)
-        context = Context(turn_CC @ layer.context.mean, turn_CC @ layer.context.second @ turn_CC.mT)
+    before, seen = _moments(layer)
+    zeros = tuple(torch.zeros_like(mean_K) for mean_K in before.k_mean)
+    qk = QKMoments(turned(before.q, queries), turned(before.k, keys), zeros)
+    turn_CC = torch.block_diag(*values) if values else torch.zeros(0, 0, dtype=torch.float64)
+    context = Context(turn_CC @ seen.mean, turn_CC @ seen.second @ turn_CC.mT)
+    gradients = None
     if layer.gradients is not None and layer.output_gradient is not None:
         at_output_DD = layer.output_gradient
         gradients = GradientMoments(

@@ -9,7 +9,8 @@ from torch import Tensor
 from tests.unit.engine.small import DENSE, HEAD_DIM, HEADS, KIND, LAYERS, batches_of, inputs, small_model
 from worker.engine.checkpoint.load import LoadedModel
 from worker.engine.models.attention import attention_blocks
-from worker.engine.pruning.compensation import UNPRUNED_RIDGE, Ridges, fold_means, refit_outputs
+from worker.engine.models.feed_forward import feed_forward_blocks
+from worker.engine.pruning.compensation import RIDGE, UNPRUNED_RIDGE, Ridges, fold_means, refit_outputs
 from worker.engine.pruning.selection import KeptHead, KeptHeads, widths_of
 from worker.engine.pruning.surgery import cut
 from worker.engine.scoring import Statistic, observe
@@ -159,3 +160,71 @@ def test_bias_needs_the_context() -> None:
     observed = observe(loaded.model, blocks, [({"input_values": x}, x)], lambda z, _: z.sum(1), {Statistic.QK_MOMENTS})
     with pytest.raises(ValueError, match="context"):
         fold_means(loaded, _cut(loaded, RAGGED), RAGGED, observed)
+
+
+def _without_output_biases(loaded: LoadedModel) -> LoadedModel:
+    """The same, as a family without them would have it."""
+    for block in attention_blocks(loaded.model, loaded.model_spec, loaded.widths):
+        block.projections["o"].bias = None  # type: ignore[assignment]
+    return loaded
+
+
+def test_without_a_bias_means_have_nowhere_to_go_and_least_squares_go_without() -> None:
+    loaded, x = _without_output_biases(small_model()), inputs(16)
+    smaller = _without_output_biases(_cut(small_model(), RAGGED))
+    blocks = attention_blocks(loaded.model, loaded.model_spec, loaded.widths)
+    observed = observe(loaded.model, blocks, [({"input_values": x}, x)], lambda z, _: z.sum(1), {Statistic.CONTEXT})
+    before = [parameter.clone() for parameter in smaller.model.parameters()]
+    fold_means(loaded, smaller, RAGGED, observed)
+    assert all(map(torch.equal, smaller.model.parameters(), before))
+    _, context, _ = _streams(smaller, x)[0]
+    attended = _streams(loaded, x)[0][2]
+    refit_outputs(loaded, smaller, batches_of(x, 5), Ridges(0.0))
+    solution = torch.linalg.lstsq(context, attended).solution
+    o = attention_blocks(smaller.model, smaller.model_spec, smaller.widths)[0].projections["o"]
+    torch.testing.assert_close(o.weight.detach().double(), solution.mT, atol=1e-3, rtol=1e-3)
+
+
+def test_a_layer_that_had_no_heads_gets_no_means() -> None:
+    loaded, x = _cut(small_model(), RAGGED), inputs(4)
+    blocks = attention_blocks(loaded.model, loaded.model_spec, loaded.widths)
+    observed = observe(loaded.model, blocks, [({"input_values": x}, x)], lambda z, _: z.sum(1), {Statistic.CONTEXT})
+    keep: KeptHeads = tuple(
+        tuple(KeptHead(h, tuple(range(layer.qk[h])), (0,)) for h in range(layer.heads))
+        for layer in loaded.widths.layers
+    )
+    model = cut(loaded.model, loaded.model_spec, loaded.widths, keep)
+    smaller = replace(loaded, model=model, widths=widths_of(keep, loaded.widths))
+    fold_means(loaded, smaller, keep, observed)
+    moved = [
+        float((new.projections["o"].bias - old.projections["o"].bias).detach().abs().max())
+        for old, new in zip(blocks, attention_blocks(model, loaded.model_spec, smaller.widths), strict=True)
+    ]
+    assert min(moved[:2]) > 1e-3
+    assert moved[2] == 0
+
+
+def test_what_has_no_ridge_is_not_fitted() -> None:
+    loaded, x = small_model(), inputs(16)
+    smaller = _cut(loaded, RAGGED)
+    before = {name: parameter.clone() for name, parameter in smaller.model.named_parameters()}
+    refit_outputs(loaded, smaller, batches_of(x, 8), Ridges(None, RIDGE))
+    changed = {name for name, parameter in smaller.model.named_parameters() if not torch.equal(parameter, before[name])}
+    second = {block.names[1] for block in feed_forward_blocks(smaller.model, smaller.model_spec, smaller.widths)}
+    assert changed == {f"{path}.{kind}" for path in second for kind in ("weight", "bias")}
+
+
+def test_activations_that_overflow_leave_the_projections_as_they_are() -> None:
+    loaded, x = small_model(), inputs(8)
+    smaller = _cut(loaded, RAGGED)
+    before = [parameter.clone() for parameter in smaller.model.parameters()]
+    x[3, 5, 7] = torch.inf
+    refit_outputs(loaded, smaller, batches_of(x, 4), Ridges(feed_forward=RIDGE))
+    assert all(map(torch.equal, smaller.model.parameters(), before))
+
+
+def test_a_layer_that_is_never_called_cannot_be_followed() -> None:
+    loaded = small_model()
+    loaded.model.forward = lambda **_inputs: None  # type: ignore[method-assign]
+    with pytest.raises(ValueError, match="first layer"):
+        refit_outputs(loaded, _cut(small_model(), RAGGED), batches_of(inputs(4), 4), Ridges())

@@ -17,11 +17,13 @@ from checkpoints.sizes.cost_unit import CostUnit
 from tests.unit.engine.small import DENSE, KIND, LAYERS, NEURONS, batches_of, inputs, small_model, small_shape
 from worker.engine.models.attention import attention_blocks
 from worker.engine.models.feed_forward import all_neurons, compose_neurons, feed_forward_blocks
+from worker.engine.pruning import surgery
 from worker.engine.pruning.compensation import RIDGE, Ridges, fold_neurons, refit_outputs
 from worker.engine.pruning.selection import Selection, keep_all
 from worker.engine.pruning.surgery import cut
-from worker.engine.pruning.targets import neurons_met, selection_for
-from worker.engine.scoring import Statistic, observe, score, score_neurons
+from worker.engine.pruning.targets import neurons_met, requested_sparsity, selection_for
+from worker.engine.scoring import LayerScores, NeuronScores, Statistic, observe, score, score_neurons
+from worker.engine.scoring.channels import NormScores
 
 SHAPE = small_shape().model_copy(update={"other_flops": 10_000, "other_parameters": 1_000})
 EVERYTHING = frozenset({Statistic.FISHER, Statistic.SALIENCY, Statistic.GATES, Statistic.CONTEXT, Statistic.GRADIENTS})
@@ -84,6 +86,20 @@ def test_a_cut_model_is_the_masked_dense_one():
         p.numel() for block in blocks_of(smaller) for p in (*block.first.parameters(), *block.second.parameters())
     )
     assert counted == held
+
+
+def test_a_first_map_without_bias_loses_its_rows_alone(monkeypatch):
+    """No family has one yet."""
+    loaded = small_model()
+    for block in blocks_of(loaded):
+        block.first.bias = None
+    monkeypatch.setattr(surgery, "rebuild", lambda _model, _model_spec, _widths, state: state)
+    state = cut(loaded.model, loaded.model_spec, loaded.widths, keep_all(loaded.widths), SOME)
+    for block, stay in zip(blocks_of(loaded), SOME, strict=True):
+        first, second = block.names
+        assert torch.equal(state[f"{first}.weight"], block.first.weight[list(stay)])
+        assert torch.equal(state[f"{second}.weight"], block.second.weight[:, list(stay)])
+        assert f"{first}.bias" not in state
 
 
 def test_cutting_twice_counts_in_the_original():
@@ -182,6 +198,51 @@ def test_feed_forward_blocks_alone(scope, align):
         assert scope == "local" or max(gone) <= min(stay)
 
 
+def test_a_stock_layout_takes_as_many_of_every_block():
+    spec = pruning({"ffn_sparsity": 0.5}, layout="stock", granularity="per_head")
+    kept, _, neurons = chosen(spec)
+    assert kept.heads == keep_all(DENSE)
+    assert set(map(len, kept.neurons)) == {NEURONS // 2}
+    for block, stay in zip(neurons, kept.neurons, strict=True):
+        assert set(stay) == set(torch.topk(block.vector, NEURONS // 2).indices.tolist())
+    assert requested_sparsity(SHAPE, spec, 0.5, kept.widths(DENSE)) == 0
+
+
+SCALES = torch.tensor([1.0, 100.0, 0.01], dtype=torch.float64)
+
+
+@pytest.mark.parametrize("kind", [LayerScores, NormScores])
+@pytest.mark.parametrize("normalization", ["none", "layer", "parameters"])
+def test_blocks_of_other_scale_and_size_compare_as_the_spec_says(kind, normalization):
+    """Against one sorted list: a block's scores by their mean, or by the parameters that go with a neuron of it."""
+    generator = torch.Generator().manual_seed(5)
+    vectors = torch.rand(LAYERS, NEURONS, generator=generator, dtype=torch.float64) * SCALES[:, None]
+    scored = [NeuronScores(kind((), (vector,))) for vector in vectors]
+    wider = tuple(
+        block.model_copy(update={"hidden": block.hidden * times})
+        for block, times in zip(SHAPE.feed_forward, (1, 2, 3), strict=True)
+    )
+    shape = SHAPE.model_copy(update={"feed_forward": wider})
+    spec = pruning({"ffn_sparsity": 0.4}, normalization=normalization, granularity="per_head")
+    kept = selection_for((), DENSE, shape, spec, share=0.4, neurons=scored).neurons
+
+    sizes = torch.tensor([accounting.neuron_parameters(block) for block in wider], dtype=torch.float64)
+    values = {
+        "none": vectors,
+        "layer": vectors / vectors.mean(1, keepdim=True),
+        "parameters": (vectors.square() if kind is NormScores else vectors) / sizes[:, None],
+    }[normalization]
+    # One neuron stays in every block, the best.
+    best = values.argmax(1).tolist()
+    order = [divmod(place, NEURONS) for place in values.flatten().argsort().tolist()]
+    order = [(block, neuron) for block, neuron in order if best[block] != neuron]
+    budget = 0.4 * accounting.feed_forward_parameters(shape, shape.dense)
+    removed = torch.cumsum(torch.tensor([0.0, *(float(sizes[block]) for block, _ in order)]).double(), 0)
+    gone = order[: int((removed - budget).abs().argmin())]
+    assert 10 < len(gone) < len(order) - 10
+    assert {(b, n) for b, stay in enumerate(kept) for n in range(NEURONS) if n not in stay} == set(gone)
+
+
 def test_a_share_of_each_is_met_by_each_also_half_way():
     spec = pruning({"attention_sparsity": 0.5, "ffn_sparsity": 0.3}, granularity="ragged")
     for progress in (0.5, 1.0):
@@ -221,6 +282,17 @@ def test_one_ranking_takes_what_is_cheapest_by_cost(granularity, kind):
         assert max(gone) <= min(stayed) * (1 + 1e-9)
         # A head keeps a channel of each side whatever it scores.
         assert sum(stays and value < max(gone) for value, stays in by_cost) <= 2 * 4 * LAYERS
+
+
+def test_blocks_that_have_no_more_to_give_leave_the_rest_to_attention():
+    spec = pruning({"parameters": 0.6}, parts=["attention", "feed_forward"], granularity="head_and_channel")
+    seen = observed(small_model())
+    attention = score(spec.criterion, attention_blocks(small_model().model, KIND, DENSE), observed=seen)
+    worthless = [NeuronScores(LayerScores((), (torch.zeros(NEURONS, dtype=torch.float64),))) for _ in range(LAYERS)]
+    kept = selection_for(attention, DENSE, SHAPE, spec, share=0.6, neurons=worthless)
+    assert set(map(len, kept.neurons)) == {spec.min_neurons}
+    unit = CostUnit.of(SHAPE, TargetKind.PARAMETERS)
+    assert unit.share(kept.widths(DENSE)) == pytest.approx(0.6, abs=max(unit.qk) / unit.total)
 
 
 @pytest.mark.parametrize(

@@ -146,3 +146,13 @@ def test_ranks_for_energy_counts_the_leading_channels() -> None:
     assert ranks_for_energy(torch.tensor([90.0, 8.9, 1.1]).double()) == 3
     assert ranks_for_energy(torch.tensor([1.0, 0.0]).double()) == 1
     assert ranks_for_energy(torch.zeros(3).double()) == 0
+
+
+@pytest.mark.parametrize("seen", [Statistic.QK_MOMENTS, Statistic.CONTEXT])
+def test_both_moments_are_needed(seen: Statistic) -> None:
+    loaded = small_model()
+    lacking = _observed(loaded, {seen}, samples=8)
+    with pytest.raises(ValueError, match="context, qk_moments"):
+        principal_bases(_blocks(loaded), lacking)
+    with pytest.raises(ValueError, match="context, qk_moments"):
+        rotate_observations(lacking, principal_bases(_blocks(loaded), _observed(loaded, samples=8)))

@@ -13,8 +13,10 @@ from checkpoints.planning.feasibility import check_feasible, max_sparsity
 from checkpoints.planning.schedule import step_targets
 from checkpoints.sizes import accounting
 from checkpoints.sizes.accounting import qk_channel_parameters, vo_channel_parameters
+from checkpoints.sizes.cost_unit import CostUnit
 from tests.unit.engine.small import HEAD_DIM, HEADS, HIDDEN, LAYERS, small_shape
 from worker.engine.pruning.selection import compose, keep_all, select, widths_of
+from worker.engine.pruning.structures import structures
 from worker.engine.scoring.channels import LayerScores
 
 DENSE = AttentionWidths.dense(LAYERS, HEADS, HEAD_DIM)
@@ -173,3 +175,18 @@ def test_steps_that_would_cut_nothing_are_left_out():
     targets = step_targets(SHAPE, DENSE, pruning(0.5, scope="local"))
     assert len(targets) == 2
     assert targets[-1] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("granularity", "reason"),
+    [
+        (Granularity.SAME_CHANNEL, "equal width"),
+        (Granularity.PER_HEAD, "equal width"),
+        (Granularity.HEAD_AND_CHANNEL, "fixed order"),
+    ],
+)
+def test_structures_that_a_layer_does_not_have(granularity, reason):
+    uneven = AttentionWidths.of(HEAD_DIM, [((4, 2), (4, 4))] * LAYERS)
+    spec = pruning(granularity=granularity)
+    with pytest.raises(ValueError, match=reason):
+        structures(uneven, scores(uneven), SHAPE, CostUnit.of(SHAPE, spec.target.kind), spec, range(LAYERS))
