@@ -78,6 +78,21 @@ class Settings(BaseSettings):
         None, gt=0, description="How long checkpoints are kept after their job has ended; its metrics stay."
     )
 
+    job_retention_seconds: float | None = Field(
+        365 * 86400, gt=0, description="How long a job is kept after its end; then it goes as by DELETE, with its checkpoints."
+    )
+    event_retention_seconds: float | None = Field(
+        180 * 86400, gt=0, description="How long the events of a job are kept after its end."
+    )
+    log_retention_seconds: float | None = Field(
+        90 * 86400, gt=0, description="How long a piece of a job's log is kept after it was written."
+    )
+    tombstone_seconds: float | None = Field(
+        90 * 86400, gt=0, description="How long what was deleted or has expired is known as such (410); then it never was (404)."
+    )
+    audit_retention_seconds: float | None = Field(
+        2 * 365 * 86400, gt=0, description="How long the record of who changed what is kept."
+    )
     idempotency_seconds: float = Field(86400, gt=0, description="How long the answer to an Idempotency-Key is kept.")
 
     # Event streams
@@ -122,9 +137,6 @@ class Settings(BaseSettings):
         description="Where the API serves metrics for Prometheus, apart from HTTP. Default: nowhere.",
     )
     metrics_host: str = Field("127.0.0.1", description="The address of that port; metrics need no key.")
-    audit_retention_seconds: float | None = Field(
-        None, gt=0, description="How long the record of who changed what is kept; null: for ever."
-    )
 
     # The engine
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where the engine runs.")

@@ -46,12 +46,12 @@ def sweep(database: Database, settings: Settings) -> int:
 def redispatch(database: Database, settings: Settings) -> int:
     """Wake workers for jobs that wait, where wake-ups were lost or a wait has ended; returns how many were published."""
     with database.read() as session:
-        claimable = jobs.count_claimable(session, settings.failure_cap, settings.max_running_jobs)
+        claimable = jobs.count_claimable(session, settings.failure_cap, settings.max_running_jobs, MOST_WAKES)
     if not claimable:
         return 0
     try:
         # Counting what is under way keeps the queue short while all workers are busy.
-        missing = max(0, min(claimable, MOST_WAKES) - broker.waiting_wakes(settings))
+        missing = max(0, claimable - broker.waiting_wakes(settings))
         for _ in range(missing):
             broker.publish_wake(settings)
     except ConnectionError as error:
@@ -61,15 +61,21 @@ def redispatch(database: Database, settings: Settings) -> int:
 
 
 def expire(database: Database, settings: Settings) -> int:
-    """Let go of uploads, checkpoints and deliveries whose time is over; returns how many uploads and jobs it were."""
+    """Let go of what is kept for a time that is over; returns how many rows or jobs it were, those beside the log left out."""
     expired = retention.expire(database, settings)
-    with database.write() as session:
-        deliveries.expire(session, settings.webhook_log_seconds)
-    if expired.uploads or expired.jobs:
-        log.info("%d uploads and the checkpoints of %d jobs have expired", expired.uploads, expired.jobs)
-    if expired.audit:
-        log.info("%d entries of the audit log have expired", expired.audit)
-    return expired.uploads + expired.jobs + expired.audit
+    deliveries.expire(database, settings.webhook_log_seconds)
+    said = {
+        "uploads": expired.uploads,
+        "jobs, whole": expired.ended_jobs,
+        "jobs, their checkpoints": expired.jobs,
+        "jobs, their events": expired.events,
+        "pieces of logs": expired.logs,
+        "tombstones": expired.tombstones,
+        "entries of the audit log": expired.audit,
+    }
+    if any(said.values()):
+        log.info("expired: %s", ", ".join(f"{count} {what}" for what, count in said.items() if count))
+    return sum(said.values())
 
 
 def collect_orphans(database: Database, settings: Settings) -> int:

@@ -1,13 +1,10 @@
 """The record of who changed what: a row beside every change, in its transaction; read by a tenant's administrators."""
 
-from typing import Any, cast
-
-from sqlalchemy import CursorResult, delete
 from sqlalchemy.orm import Session
 
 from api_schemas import ids
 from api_schemas.enums import AuditAction, AuditOutcome
-from store.database.clock import now
+from store.database import batches
 from store.database.connection import Database
 from store.database.paging import Rows, fetch_page
 from store.database.tables import AuditRow
@@ -46,6 +43,4 @@ def page(session: Session, tenant: str, cursor: str | None, limit: int) -> Rows[
 
 def expire(database: Database, seconds: float) -> int:
     """Remove what is older; returns how many."""
-    with database.write() as session:
-        old = delete(AuditRow).where(AuditRow.created_at < now(plus=-seconds))
-        return cast("CursorResult[Any]", session.execute(old)).rowcount
+    return batches.remove(database, AuditRow, AuditRow.created_at, seconds)

@@ -14,7 +14,9 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from api_schemas.errors import ErrorCode, SecateurError
+from store.database import batches
 from store.database.clock import now
+from store.database.connection import Database
 from store.database.tables import IdempotencyKey
 from store.database.tenancy import owned_by, select_owned
 
@@ -80,10 +82,9 @@ def give_back(session: Session, tenant: str, reservation: Reservation) -> None:
     session.execute(delete(IdempotencyKey).where(*_held(tenant, reservation)))
 
 
-def sweep(session: Session) -> int:
+def sweep(database: Database) -> int:
     """Forget keys whose time is over; returns how many."""
-    result = cast("CursorResult[Any]", session.execute(delete(IdempotencyKey).where(IdempotencyKey.expires_at < now())))
-    return result.rowcount
+    return batches.remove(database, IdempotencyKey, IdempotencyKey.expires_at, 0)
 
 
 def in_progress() -> SecateurError:

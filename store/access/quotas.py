@@ -6,16 +6,16 @@ from dataclasses import dataclass
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from api_schemas.enums import JobState, UploadState
+from api_schemas.enums import JobState
 from api_schemas.errors import ErrorCode, SecateurError
+from store.database import stored_bytes
 from store.database.locks import one_at_a_time
-from store.database.tables import Job, JobStepFile, Upload, UploadFile
+from store.database.tables import Job
 from store.database.tenancy import owned_by
 from store.settings import Settings
 
 WAITING = (JobState.QUEUED, JobState.PAUSED)
 RUNNING = (JobState.RUNNING, JobState.CANCELLING)
-KEPT = (UploadState.OPEN, UploadState.CHECKING, UploadState.READY)
 RETRY_SECONDS = 60
 """Room comes when something ends or is removed; nobody knows when that is."""
 
@@ -31,7 +31,7 @@ class Usage:
 
 def usage(session: Session, tenant: str) -> Usage:
     """What counts against the quotas."""
-    return Usage(_stored(session, tenant), _jobs(session, tenant, WAITING), _jobs(session, tenant, RUNNING))
+    return Usage(stored_bytes.of(session, tenant), _jobs(session, tenant, WAITING), _jobs(session, tenant, RUNNING))
 
 
 def check_upload(session: Session, tenant: str, settings: Settings, size: int) -> None:
@@ -40,7 +40,7 @@ def check_upload(session: Session, tenant: str, settings: Settings, size: int) -
     if most is None:
         return
     one_at_a_time(session, f"bytes of {tenant}")
-    used = _stored(session, tenant)
+    used = stored_bytes.of(session, tenant)
     if used + size > most:
         detail = (
             f"{size} bytes are announced, {used} of {most} are in use by uploads, announced ones included, and checkpoints. "
@@ -58,7 +58,7 @@ def check_job(session: Session, tenant: str, settings: Settings) -> None:
         if waiting >= most:
             detail = f"{waiting} jobs wait, {most} may. Cancel one, or submit once another has begun."
             raise SecateurError(ErrorCode.QUOTA_EXCEEDED, detail, retry_after=RETRY_SECONDS)
-    if settings.max_stored_bytes is not None and (used := _stored(session, tenant)) >= settings.max_stored_bytes:
+    if settings.max_stored_bytes is not None and (used := stored_bytes.of(session, tenant)) >= settings.max_stored_bytes:
         detail = (
             f"{used} of {settings.max_stored_bytes} bytes are in use, and a job's checkpoints need more. Delete uploads or "
             "jobs that you do not need any more."
@@ -66,15 +66,7 @@ def check_job(session: Session, tenant: str, settings: Settings) -> None:
         raise SecateurError(ErrorCode.QUOTA_EXCEEDED, detail, retry_after=RETRY_SECONDS)
 
 
-def _stored(session: Session, tenant: str) -> int:
-    kept = select(Upload.id).where(owned_by(Upload, tenant), Upload.state.in_(KEPT))
-    uploaded = select(func.sum(UploadFile.size)).where(UploadFile.upload_id.in_(kept))
-    results = select(func.sum(JobStepFile.size)).where(owned_by(JobStepFile, tenant))
-    # PostgreSQL answers a sum of big integers as a decimal.
-    return int(session.scalar(uploaded) or 0) + int(session.scalar(results) or 0)
-
-
 def _jobs(session: Session, tenant: str, states: tuple[JobState, ...]) -> int:
-    return (
-        session.scalar(select(func.count()).select_from(Job).where(owned_by(Job, tenant), Job.state.in_(states))) or 0
-    )
+    # None of these can have been deleted; said for the sake of the index.
+    mine = (owned_by(Job, tenant), Job.state.in_(states), Job.deleted_at.is_(None))
+    return session.scalar(select(func.count()).select_from(Job).where(*mine)) or 0

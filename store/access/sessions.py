@@ -8,13 +8,14 @@ import hmac
 import re
 import secrets
 from collections.abc import Collection
-from typing import Any, cast
+from typing import Any
 
-from sqlalchemy import CursorResult, delete, select
+from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from api_schemas.errors import ErrorCode, SecateurError
 from store.access import api_keys
+from store.database import batches
 from store.database.clock import now
 from store.database.connection import Database
 from store.database.tables import ApiKey, BrowserSession
@@ -54,10 +55,9 @@ def end(session: Session, token: str) -> None:
     session.execute(delete(BrowserSession).where(BrowserSession.sha256 == _hash(token)))
 
 
-def sweep(session: Session) -> int:
+def sweep(database: Database) -> int:
     """Forget sessions whose time is over; returns how many."""
-    result = cast("CursorResult[Any]", session.execute(delete(BrowserSession).where(BrowserSession.expires_at < now())))
-    return result.rowcount
+    return batches.remove(database, BrowserSession, BrowserSession.expires_at, 0)
 
 
 def csrf_of(token: str) -> str:

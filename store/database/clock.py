@@ -10,6 +10,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, DateTime, Dialect, Float, String, cast
 from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.orm import Session
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeDecorator, TypeEngine
@@ -47,6 +48,12 @@ class _Now(FunctionElement[datetime]):
 def now(plus: float | ColumnElement[Any] = 0.0) -> _Now:
     """An SQL expression: the database's present moment, `plus` seconds later."""
     return _Now(cast(plus, Float))
+
+
+def moment(session: Session, plus: float = 0.0) -> datetime:
+    """The same as a value. PostgreSQL looks nothing up in an index by a time that goes on while it looks."""
+    found: datetime = session.execute(now(plus).select()).scalar_one()
+    return found
 
 
 @compiles(_Now, "sqlite")

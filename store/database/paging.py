@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Generic, Protocol, TypeVar
 
-from sqlalchemy import Select, and_, or_
+from sqlalchemy import Select, Tuple, literal, tuple_
 from sqlalchemy.orm import Session
 
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
@@ -21,6 +21,7 @@ class Paged(Protocol):
 
 
 T = TypeVar("T", bound=Paged)
+Q = TypeVar("Q", bound=Select[Any])
 
 
 @dataclass(frozen=True)
@@ -33,12 +34,29 @@ class Rows(Generic[T]):
 
 def fetch_page(session: Session, table: type[T], query: Select[T], cursor: str | None, limit: int) -> Rows[T]:
     """At most `limit` rows of `query` after `cursor`. Raises INVALID_REQUEST for a cursor that is none of ours."""
+    query = newest_first(query, (table.created_at, table.id), cursor, limit)
+    return as_page(session.scalars(query).all(), limit)
+
+
+def newest_first(query: Q, by: tuple[Any, Any], cursor: str | None, limit: int) -> Q:
+    """The rows of a page, in order, and one more, which says whether there is another page. `by`: moment and identifier.
+
+    Raises INVALID_REQUEST for a cursor that is none of ours.
+    """
     if cursor is not None:
-        created_at, row_id = _decode(cursor)
-        older = table.created_at < created_at
-        query = query.where(or_(older, and_(table.created_at == created_at, table.id < row_id)))
-    query = query.order_by(table.created_at.desc(), table.id.desc()).limit(limit + 1)
-    rows = session.scalars(query).all()
+        # One comparison of the pair, which an index that has both begins at; two in an OR would be tried on row after row.
+        query = query.where(tuple_(*by) < at(_decode(cursor), by))
+    moment, row_id = by
+    return query.order_by(moment.desc(), row_id.desc()).limit(limit + 1)
+
+
+def at(position: tuple[Any, ...], by: tuple[Any, ...]) -> Tuple:
+    """Values to compare the columns `by` with, all at once."""
+    return tuple_(*(literal(value, column.type) for value, column in zip(position, by, strict=True)))
+
+
+def as_page(rows: Sequence[T], limit: int) -> Rows[T]:
+    """The page that `newest_first` found."""
     items = rows[:limit]
     return Rows(items, _encode(items[-1]) if len(rows) > limit else None)
 

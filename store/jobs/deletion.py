@@ -1,12 +1,26 @@
 """Removing what its owner does not want any more. A row stays as a tombstone; store/files/orphans.py removes the bytes."""
 
-from sqlalchemy import delete, select, update
+from collections.abc import Collection
+from typing import Any
+
+from sqlalchemy import delete, select, text, update
 from sqlalchemy.orm import Session
 
 from api_schemas.enums import TERMINAL_STATES, UploadState
 from api_schemas.errors import ErrorCode, SecateurError
+from store.database import stored_bytes
 from store.database.clock import now
-from store.database.tables import Job, JobEventRow, JobLabel, JobLogRow, JobStep, Upload, UploadFile
+from store.database.tables import (
+    Job,
+    JobEventRow,
+    JobLabel,
+    JobLogRow,
+    JobStep,
+    ResumableUpload,
+    Upload,
+    UploadFile,
+)
+from store.database.tables.jobs import LIVING
 from store.database.tenancy import owned_by
 
 
@@ -16,22 +30,30 @@ def delete_job(session: Session, tenant: str, job_id: str) -> bool:
     Raises CONFLICT where a job that has not ended goes on from one of its steps.
     """
     # Locked before the jobs are read, as below.
-    session.execute(select(Job.id).where(owned_by(Job, tenant), Job.id == job_id).with_for_update(of=Job))
-    if job_id in needed_inputs(session):
+    ended = (owned_by(Job, tenant), Job.id == job_id, Job.state.in_(TERMINAL_STATES), Job.deleted_at.is_(None))
+    if session.scalar(select(Job.id).where(*ended).with_for_update(of=Job)) is None:
+        return False
+    if needed_among(session, {job_id}):
         detail = (
             f"A job that has not ended goes on from a step of {job_id}. Cancel it or wait for its end, then delete."
         )
         raise SecateurError(ErrorCode.CONFLICT, detail)
-    ended = (owned_by(Job, tenant), Job.id == job_id, Job.state.in_(TERMINAL_STATES), Job.deleted_at.is_(None))
-    gone = update(Job).where(*ended).values(deleted_at=now(), name=None, training=None, result=None, data=None)
-    if (
-        session.execute(gone.returning(Job.id).execution_options(synchronize_session=False)).scalar_one_or_none()
-        is None
-    ):
-        return False
-    for table in (JobStep, JobEventRow, JobLogRow, JobLabel):
-        session.execute(delete(table).where(owned_by(table, tenant), table.job_id == job_id))
+    bury(session, {job_id})
     return True
+
+
+def bury(session: Session, job_ids: Collection[str]) -> None:
+    """Leave nothing of these jobs but their tombstones; they are locked, and have ended."""
+    mine = Job.id.in_(job_ids)
+    freed: dict[str, int] = {}
+    for tenant, size in session.execute(select(Job.tenant, Job.stored_bytes).where(mine)):
+        freed[tenant] = freed.get(tenant, 0) - size
+    gone: dict[str, Any] = {"name": None, "training": None, "result": None, "data": None, "stored_bytes": 0}
+    gone |= {"deleted_at": now(), "events_gone_at": now()}
+    session.execute(update(Job).where(mine).values(gone).execution_options(synchronize_session=False))
+    for table in (JobStep, JobEventRow, JobLogRow, JobLabel):
+        session.execute(delete(table).where(table.job_id.in_(job_ids)).execution_options(synchronize_session=False))
+    stored_bytes.add_all(session, freed)
 
 
 def delete_ready_upload(session: Session, tenant: str, upload_id: str) -> bool:
@@ -43,18 +65,30 @@ def delete_ready_upload(session: Session, tenant: str, upload_id: str) -> bool:
     # Locked before the jobs are read: a job that is being submitted holds its inputs until it is there to be read.
     if session.scalar(select(Upload.id).where(*mine).with_for_update(of=Upload)) is None:
         return False
-    if upload_id in needed_inputs(session):
+    if needed_among(session, {upload_id}):
         detail = f"A job that has not ended needs {upload_id}. Cancel it or wait for its end, then delete."
         raise SecateurError(ErrorCode.CONFLICT, detail)
-    session.execute(update(Upload).where(*mine).values(state=UploadState.DELETED, name=None))
-    files = update(UploadFile).where(owned_by(UploadFile, tenant), UploadFile.upload_id == upload_id)
-    session.execute(files.values(key=None))
+    session.execute(update(Upload).where(*mine).values(name=None))
+    give_up(session, {upload_id}, UploadState.DELETED)
     return True
 
 
-def needed_inputs(session: Session) -> set[str]:
-    """Uploads that jobs need which have not ended, and jobs that they go on from a step of."""
-    needed = set()
-    for lineage in session.scalars(select(Job.lineage).where(Job.state.not_in(TERMINAL_STATES))):
-        needed |= {lineage[kind] for kind in ("model", "dataset") if kind in lineage}
+def give_up(session: Session, upload_ids: Collection[str], state: UploadState) -> None:
+    """Let go of the files of these uploads, which are locked; their rows stay as tombstones in `state`."""
+    mine = Upload.id.in_(upload_ids)
+    freed: dict[str, int] = {}
+    for tenant, size in session.execute(select(Upload.tenant, Upload.size).where(mine)):
+        freed[tenant] = freed.get(tenant, 0) - size
+    session.execute(update(Upload).where(mine).values(state=state, gone_at=now()))
+    session.execute(update(UploadFile).where(UploadFile.upload_id.in_(upload_ids)).values(key=None))
+    session.execute(delete(ResumableUpload).where(ResumableUpload.upload_id.in_(upload_ids)))
+    stored_bytes.add_all(session, freed)
+
+
+def needed_among(session: Session, found: Collection[str]) -> set[str]:
+    """Those of `found` that jobs need which have not ended: uploads, and jobs that they go on from a step of."""
+    needed: set[str] = set()
+    for column in (Job.model_id, Job.dataset_id):
+        living = select(column).where(column.in_(found), text(LIVING)).distinct()
+        needed |= {each for each in session.scalars(living) if each is not None}
     return needed

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 
-from sqlalchemy import Select, String, bindparam, func, select
+from sqlalchemy import Select, String, and_, bindparam, func, select
 from sqlalchemy.orm import Session
 
 from api_schemas.enums import JobState
@@ -16,7 +16,7 @@ from api_schemas.spec.labels import parse_selector
 from store.database.paging import Rows, fetch_page
 from store.database.tables import Job, JobEventRow, JobLabel, JobStep
 from store.database.tenancy import select_owned
-from store.jobs import transitions
+from store.jobs import transitions, turns
 
 
 def create(session: Session, tenant: str, request: JobRequest, lineage: Mapping[str, str]) -> Job:
@@ -106,7 +106,13 @@ def events_after(session: Session, tenant: str, job_id: str, seq: int, limit: in
     return [JobEvent(seq=row.seq, created_at=row.created_at, body=row.body) for row in rows]
 
 
-def count_claimable(session: Session, failure_cap: int, max_running: int | None = None) -> int:
-    """How many jobs workers that asked now would get, as far as `max_running` of a tenant is not reached meanwhile."""
-    query = select(func.count()).select_from(Job).where(transitions.claimable(failure_cap, max_running))
-    return session.scalar(query) or 0
+def count_claimable(session: Session, failure_cap: int, max_running: int | None = None, most: int | None = None) -> int:
+    """How many jobs workers that asked now would get, as far as `max_running` of a tenant is not reached meanwhile; counted no
+    further than `most`."""
+    found = 0
+    for ready in (turns.due(), turns.lost(failure_cap)):
+        if max_running is not None:
+            ready = and_(ready, Job.tenant.not_in(turns.at_their_most(max_running)))
+        some = select(Job.id).where(ready).limit(None if most is None else most - found).subquery()
+        found += session.scalar(select(func.count()).select_from(some)) or 0
+    return found

@@ -1,92 +1,117 @@
 """How many jobs go before a queued one: the order in which claims would take them all, if none came and none ended."""
 
 import time
-from collections.abc import Collection
-from functools import lru_cache
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
 
-from sqlalchemy import Select, func, select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from api_schemas.enums import JobState
 from store.database.connection import Database
 from store.database.tables import Job
-from store.jobs.transitions import claimable, last_begun_of_tenant, running_of_tenant
+from store.jobs.turns import due, fronts, last_begun_of_tenant, lost, running_of_tenant
 
 KEPT_SECONDS = 1.0
+_NEVER = datetime(1, 1, 1, tzinfo=UTC)
 
 
 class QueuePositions:
     """Queue positions for many who poll: asked for once a second, or after this process wrote. Safe to share between threads.
 
-    What other processes did is seen a second late at most. The whole queue is looked through whoever asks, so that each
-    poll would cost more the more jobs wait.
+    What other processes did is seen a second late at most.
     """
 
     def __init__(self, database: Database, failure_cap: int) -> None:
         self._database = database
         self._failure_cap = failure_cap
-        self._seen: tuple[int, float, dict[str, int]] = (-1, 0.0, {})
+        self._seen: tuple[int, float, Mapping[str, int]] = (-1, 0.0, {})
 
     def of(self, session: Session, job_ids: Collection[str]) -> dict[str, int]:
         """As `queue_positions`, of these jobs."""
-        writes, now = self._database.writes, time.monotonic()
+        writes, moment = self._database.writes, time.monotonic()
         seen_writes, seen_at, found = self._seen
-        current = writes == seen_writes and now - seen_at < KEPT_SECONDS
+        current = writes == seen_writes and moment - seen_at < KEPT_SECONDS
         if not (current and all(job_id in found for job_id in job_ids)):
-            found = queue_positions(session, self._failure_cap)
-            self._seen = (writes, now, found)
+            owners = set(session.scalars(select(Job.tenant).where(Job.id.in_(job_ids)).distinct()))
+            asked = queue_positions(session, self._failure_cap, owners)
+            # Of other tenants what was seen stays, for as long as it would have.
+            found, moment = ({**found, **asked}, seen_at) if current else (asked, moment)
+            self._seen = (writes, moment, found)
         return {job_id: found[job_id] for job_id in job_ids if job_id in found}
 
 
-def queue_positions(session: Session, failure_cap: int) -> dict[str, int]:
-    """Place in the queue of every job that is queued and due, 1 for the next one. One query, whatever their number.
+@dataclass
+class _Tenant:
+    """What the order of claims knows of a tenant that has jobs waiting."""
+
+    waiting: dict[int, int] = field(default_factory=dict)
+    """By priority."""
+    running: int = 0
+    begun: datetime = _NEVER
+    """When a job of its own was last claimed."""
+    first: tuple[int, datetime, str] = (0, _NEVER, "")
+    """The one that stands first: priority, the highest as the least number, then age."""
+
+    def above(self, priority: int) -> int:
+        """How many wait at a higher priority."""
+        return sum(count for at, count in self.waiting.items() if at > priority)
+
+
+def queue_positions(session: Session, failure_cap: int, tenants: Collection[str] | None = None) -> dict[str, int]:
+    """Place in the queue of every job of `tenants`, or of all, that is queued and due; 1 for the next one. Four queries, whatever
+    their number: of other tenants only how many jobs wait at each priority is looked at.
 
     A claim raises its tenant's count of running jobs, so a tenant's n-th job goes as if n-1 more were running
-    (transitions.claim_order). Of tenants that are equal then, the one whose claim before that comes first goes first: the one
+    (turns.claim_order). Of tenants that are equal then, the one whose claim before that comes first goes first: the one
     that has had fewer claims at this priority, or in all; where there are none, the one whose turn it is now. Jobs of three
     and more priorities at once can tie in ways that this does not tell apart.
     """
-    rows = session.execute(_statement(failure_cap))
-    return {row.id: row.place for row in rows}
+    gone = session.execute(select(Job.id, Job.tenant, Job.priority, Job.created_at).where(lost(failure_cap))).all()
+    known = _tenants(session, failure_cap, gone)
+    order = (Job.created_at, Job.id)
+    number = func.row_number().over(partition_by=(Job.tenant, Job.priority), order_by=order)
+    query = select(Job.id, Job.tenant, Job.priority, Job.created_at, number.label("number")).where(due())
+    found = {}
+    for row in session.execute(query if tenants is None else query.where(Job.tenant.in_(tenants))):
+        alike = (each for each in gone if (each.tenant, each.priority) == (row.tenant, row.priority))
+        before = sum((each.created_at, each.id) < (row.created_at, row.id) for each in alike)
+        found[row.id] = _place(known, row.tenant, row.priority, row.number + before)
+    return found
 
 
-@lru_cache
-def _statement(failure_cap: int) -> Select[tuple[str, int]]:
-    """Built once: that takes ten times as long as running it does."""
-    own = (Job.priority.desc(), Job.created_at, Job.id)
-    alike = (Job.tenant, Job.priority)
-    waiting = (
-        select(
-            Job.id,
-            Job.state,
-            Job.priority,
-            Job.tenant,
-            func.row_number().over(partition_by=Job.tenant, order_by=own).label("number"),
-            func.row_number().over(partition_by=alike, order_by=own).label("at_priority"),
-            func.first_value(Job.created_at).over(partition_by=Job.tenant, order_by=own).label("first_created_at"),
-            func.first_value(Job.id).over(partition_by=Job.tenant, order_by=own).label("first_id"),
-        )
-        .where(claimable(failure_cap))
-        .subquery()
-    )
-    tenants = (
-        select(Job.tenant, running_of_tenant().label("running"), last_begun_of_tenant().label("begun"))
-        .where(claimable(failure_cap))
-        .group_by(Job.tenant)
-        .subquery()
-    )
-    order = (
-        waiting.c.priority.desc(),
-        tenants.c.running + waiting.c.number,
-        waiting.c.at_priority,
-        waiting.c.number,
-        tenants.c.begun.asc().nulls_first(),
-        waiting.c.first_created_at,
-        waiting.c.first_id,
-    )
-    placed = (
-        select(waiting.c.id, waiting.c.state, func.row_number().over(order_by=order).label("place"))
-        .join(tenants, tenants.c.tenant == waiting.c.tenant)
-        .subquery()
-    )
-    return select(placed.c.id, placed.c.place).where(placed.c.state == JobState.QUEUED)
+def _tenants(session: Session, failure_cap: int, gone: Iterable[Any]) -> dict[str, _Tenant]:
+    known: dict[str, _Tenant] = defaultdict(_Tenant)
+    counts = select(Job.tenant, Job.priority, func.count().label("count")).where(due())
+    for row in session.execute(counts.group_by(Job.tenant, Job.priority)):
+        known[row.tenant].waiting[row.priority] = row.count
+    for row in gone:
+        waiting = known[row.tenant].waiting
+        waiting[row.priority] = waiting.get(row.priority, 0) + 1
+    running, begun = running_of_tenant().label("running"), last_begun_of_tenant().label("begun")
+    firsts = select(Job.id, Job.tenant, Job.priority, Job.created_at, running, begun)
+    for row in session.execute(firsts.where(Job.id.in_(fronts(failure_cap)))):
+        tenant, first = known[row.tenant], (-row.priority, row.created_at, row.id)
+        tenant.first = min(tenant.first, first) if tenant.first[2] else first
+        tenant.running, tenant.begun = row.running, row.begun or _NEVER
+    return known
+
+
+def _place(known: Mapping[str, _Tenant], owner: str, priority: int, at_priority: int) -> int:
+    """Of the `at_priority`-th job of its owner at its priority."""
+    mine = known[owner]
+    number = mine.above(priority) + at_priority
+    place = number
+    for name, other in known.items():
+        if name == owner:
+            continue
+        above, alike = other.above(priority), other.waiting.get(priority, 0)
+        # The other's k-th job at this priority goes first while it would be one of fewer running: where k is below this.
+        level = mine.running + number - other.running - above
+        place += above + max(0, min(alike, level - 1))
+        if 1 <= level <= alike:
+            theirs = (level, above + level, other.begun, other.first[1:])
+            place += theirs < (at_priority, number, mine.begun, mine.first[1:])
+    return place

@@ -5,13 +5,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, ColumnElement, Row, Select, func, select, type_coerce
+from sqlalchemy import JSON, ColumnElement, Row, Select, func, literal_column, select, type_coerce
 from sqlalchemy.orm import Session
 
 from api_schemas.enums import TERMINAL_STATES, JobState
 from api_schemas.errors import ErrorCode
-from store.database.clock import now
-from store.database.tables import Job, JobEventRow, JobStepFile, UploadFile
+from store.database import stored_bytes
+from store.database.clock import moment
+from store.database.tables import Job, JobEventRow
 
 RECENT_SECONDS = 86_400
 MOST_JOBS = 2000
@@ -36,27 +37,20 @@ def read(session: Session) -> Statistics:
     """On one snapshot."""
     states = dict.fromkeys((state.value for state in JobState), 0.0)
     states |= {state.value: float(count) for state, count in session.execute(_count(Job.__table__.c.state))}
-    moment, oldest = session.execute(
-        select(now(), select(func.min(Job.created_at)).where(Job.state == JobState.QUEUED).scalar_subquery())
-    ).one()
+    here = moment(session)
+    oldest = session.scalar(select(func.min(Job.created_at)).where(Job.state == literal_column("'queued'")))
     code = _member(Job.error, "code")
     failures = session.execute(_count(code).where(Job.state == JobState.FAILED, code.is_not(None)))
     seconds, times, crashes = _of_events(session)
     return Statistics(
         jobs_by_state=states,
         queued=int(states[JobState.QUEUED.value]),
-        oldest_queued_seconds=(moment - oldest).total_seconds() if oldest else 0.0,
+        oldest_queued_seconds=(here - oldest).total_seconds() if oldest else 0.0,
         failures_by_code={code: float(count) for code, count in failures},
         crashes_by_code=crashes,
         phase_seconds=seconds,
         phase_times=times,
-        stored_bytes=sum(
-            int(session.scalar(total) or 0)
-            for total in (
-                select(func.sum(UploadFile.size)).where(UploadFile.key.is_not(None)),
-                select(func.sum(JobStepFile.size)),
-            )
-        ),
+        stored_bytes=stored_bytes.total(session),
     )
 
 
@@ -64,7 +58,7 @@ def _of_events(session: Session) -> tuple[dict[str, float], dict[str, float], di
     """Seconds in each phase, how often each was begun, and unplanned ends by code."""
     recent = (
         select(Job.id)
-        .where(Job.claimed_at > now(plus=-RECENT_SECONDS))
+        .where(Job.claimed_at > moment(session, -RECENT_SECONDS))
         .order_by(Job.claimed_at.desc())
         .limit(MOST_JOBS)
         .scalar_subquery()
@@ -95,7 +89,7 @@ def _added_up(
     job: str | None = None
     phase: str | None = None
     began: datetime | None = None
-    for job_id, moment, next_phase, state, code in rows:
+    for job_id, at, next_phase, state, code in rows:
         if job_id != job:
             job, phase, began = job_id, None, None
         if code in known:
@@ -103,9 +97,9 @@ def _added_up(
         if next_phase is None and state not in idle:
             continue
         if phase is not None and began is not None:
-            seconds[phase] = seconds.get(phase, 0.0) + (moment - began).total_seconds()
+            seconds[phase] = seconds.get(phase, 0.0) + (at - began).total_seconds()
             times[phase] = times.get(phase, 0.0) + 1
-        phase, began = next_phase, moment
+        phase, began = next_phase, at
     return seconds, times, crashes
 
 

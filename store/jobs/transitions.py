@@ -9,11 +9,10 @@ Each transition appends its event, and its wake-up where one is due, in the same
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, ScalarSelect, SQLColumnExpression, and_, case, func, literal, or_, select, update
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy import ColumnElement, SQLColumnExpression, and_, case, func, literal, or_, select, update
+from sqlalchemy.orm import Session
 
 from api_schemas import ids
 from api_schemas.api.resources import JobError, JobProgress
@@ -22,10 +21,12 @@ from api_schemas.errors import ErrorCode, SecateurError
 from api_schemas.results.events import JobEventBody, StateChanged, Warned
 from api_schemas.results.metrics import DataSummary, JobResult, StepMetrics
 from api_schemas.spec.job import JobRequest
+from store.database import stored_bytes
 from store.database.clock import now
 from store.database.locks import one_at_a_time
 from store.database.tables import Job, JobEventRow, JobLabel, JobStep, JobStepFile, TrainingFile
 from store.database.tenancy import owned_by
+from store.jobs.turns import claim_order, claimable, fronts
 from store.queue import outbox
 from store.webhooks import enqueue
 
@@ -77,14 +78,16 @@ def submit(session: Session, tenant: str, request: JobRequest, lineage: Mapping[
         request=request,
         lineage=dict(lineage),
         model_id=lineage.get("model"),
+        dataset_id=lineage.get("dataset"),
         priority=request.priority,
         state=QUEUED,
     )
     job.last_seq = 1
     session.add(job)
     session.flush()
+    labels = request.labels.items()
     session.add_all(
-        JobLabel(job_id=job.id, tenant=tenant, key=key, value=value) for key, value in request.labels.items()
+        JobLabel(job_id=job.id, tenant=tenant, key=key, value=value, created_at=job.created_at) for key, value in labels
     )
     session.add(JobEventRow(job_id=job.id, tenant=tenant, seq=1, body=StateChanged(state=QUEUED)))
     outbox.add_wake(session, tenant)
@@ -150,58 +153,34 @@ def resume(session: Session, tenant: str, job_id: str) -> Job:
 # --- by a worker -----------------------------------------------------------------------------------------------------
 
 
-def claimable(failure_cap: int, max_running: int | None = None) -> ColumnElement[bool]:
-    """Queued and due, or running under a lease that ran out: its worker is gone, which counts as a failure.
-
-    A lost job that is at the cap, or that was to be paused, is the sweeper's. A tenant with `max_running` jobs is passed over.
-    """
-    due = and_(Job.state == QUEUED, or_(Job.available_at.is_(None), Job.available_at <= now()))
-    lost = and_(Job.state == RUNNING, Job.lease_until < now(), Job.failures + 1 < failure_cap, ~Job.pause_requested)
-    ready = or_(due, lost)
-    return ready if max_running is None else and_(ready, running_of_tenant() < max_running)
-
-
-def claim_order() -> Sequence[SQLColumnExpression[Any]]:
-    """The order of the queue: priority; then the tenant that has fewer jobs running now, then the one that waited longer
-    since a job of its own was last begun; then age. store/jobs/queue_positions.py forecasts by it."""
-    return [
-        Job.priority.desc(),
-        running_of_tenant(),
-        last_begun_of_tenant().asc().nulls_first(),
-        Job.created_at,
-        Job.id,
-    ]
-
-
-def last_begun_of_tenant() -> ScalarSelect[datetime | None]:
-    """When a job of a job's tenant was last claimed."""
-    other = aliased(Job)
-    return select(func.max(other.claimed_at)).where(other.tenant == Job.tenant).correlate(Job).scalar_subquery()
-
-
 def claim(
     session: Session, worker: str, lease_seconds: float, failure_cap: int, max_running: int | None = None
 ) -> Job | None:
     """queued, or running with an expired lease → running. The best job there is, or None.
 
-    The first by `claim_order`, of the tenants that have fewer than `max_running` jobs running. Two claimers never get the same
-    job: on PostgreSQL the second skips the locked row, on SQLite it waits for the first one's transaction and then finds
+    The first by `turns.claim_order`, of the tenants that have fewer than `max_running` jobs running. Two claimers never get the
+    same job: on PostgreSQL the second skips the locked row, on SQLite it waits for the first one's transaction and then finds
     the row changed.
     """
     if max_running is not None:
         # Otherwise two that claim at once would each count without the other's job.
         one_at_a_time(session, "claim")
-    best = (
-        select(Job.id)
-        .where(claimable(failure_cap, max_running))
-        .order_by(*claim_order())
-        .limit(1)
-        .with_for_update(skip_locked=True, of=Job)
-        .scalar_subquery()
-    )
+    ready = claimable(failure_cap, max_running)
+    front = and_(ready, Job.id.in_(fronts(failure_cap)))
+    claimed = _claim(session, front, ready, worker, lease_seconds)
+    if claimed is None and session.scalar(select(Job.id).where(front).limit(1)) is not None:
+        # Others are about to claim what stands first of every tenant; what comes after it is for whoever asks now.
+        claimed = _claim(session, ready, ready, worker, lease_seconds)
+    return claimed
+
+
+def _claim(
+    session: Session, among: ColumnElement[bool], ready: ColumnElement[bool], worker: str, lease_seconds: float
+) -> Job | None:
+    best = select(Job.id).where(among).order_by(*claim_order()).limit(1)
     changed = _update(
         session,
-        and_(Job.id == best, claimable(failure_cap, max_running)),
+        and_(Job.id == best.with_for_update(skip_locked=True, of=Job).scalar_subquery(), ready),
         state=RUNNING,
         epoch=Job.epoch + 1,
         failures=Job.failures + case((Job.state == RUNNING, 1), else_=0),
@@ -277,7 +256,9 @@ def commit_step(
     """
     step = metrics.step
     follows = Job.last_step.is_(None) if step == 0 else Job.last_step == step - 1
-    job = _fenced(session, lease, (RUNNING,), events, follows, last_step=step, failures=0, training=None)
+    size = sum(file.size for file in files)
+    values = {"last_step": step, "failures": 0, "training": None, "stored_bytes": Job.stored_bytes + size}
+    job = _fenced(session, lease, (RUNNING,), events, follows, **values)
     row = JobStep(
         job_id=job.id, tenant=job.tenant, step=step, epoch=lease.epoch, metrics=metrics, downloadable=downloadable
     )
@@ -297,6 +278,7 @@ def commit_step(
     session.flush()
     if downloadable:
         enqueue.step_committed(session, job, step)
+    stored_bytes.add(session, job.tenant, size)
     return job
 
 
@@ -404,13 +386,6 @@ def sweep(session: Session, failure_cap: int) -> int:
 
 
 # --- how it is done --------------------------------------------------------------------------------------------------
-
-
-def running_of_tenant() -> ScalarSelect[int]:
-    """How many jobs of the tenant of the job at hand are with a worker that is alive."""
-    other = aliased(Job)
-    held = and_(other.state.in_([RUNNING, CANCELLING]), other.lease_until >= now())
-    return select(func.count()).where(other.tenant == Job.tenant, held).correlate(Job).scalar_subquery()
 
 
 def _held(lease: Lease, *states: JobState) -> ColumnElement[bool]:

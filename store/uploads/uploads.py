@@ -4,24 +4,29 @@ from collections.abc import Collection, Sequence
 from pathlib import PurePosixPath
 from typing import Any, Literal, cast
 
-from sqlalchemy import CursorResult, delete, select, update
+from sqlalchemy import CursorResult, Row, Select, delete, exists, select, text, tuple_, union_all, update
 from sqlalchemy.orm import Session
 
 from api_schemas import ids
 from api_schemas.api.resources import DeclaredFile
 from api_schemas.enums import UploadState
+from store.database import stored_bytes
 from store.database.paging import Rows, fetch_page
 from store.database.tables import Upload, UploadFile
+from store.database.tables.uploads import THERE
 from store.database.tenancy import owned_by, select_owned
 
 UploadKind = Literal["model", "dataset"]
+FILES_A_QUERY = 50
+_SUFFIXES = (".safetensors", ".parquet")
 PREFIXES: dict[UploadKind, str] = {"model": ids.MODEL, "dataset": ids.DATASET}
 
 
 def create(session: Session, tenant: str, kind: UploadKind, name: str | None, files: Sequence[DeclaredFile]) -> Upload:
     """A new, open upload that expects `files`, but for those whose bytes the tenant has sent before."""
+    size = sum(file.size for file in files)
     upload = Upload(
-        id=ids.new_id(PREFIXES[kind]), tenant=tenant, kind=kind, name=name, state=UploadState.OPEN, description=None
+        id=ids.new_id(PREFIXES[kind]), tenant=tenant, kind=kind, name=name, state=UploadState.OPEN, size=size
     )
     known = _known(session, tenant, kind, files)
     upload.files = [
@@ -37,6 +42,7 @@ def create(session: Session, tenant: str, kind: UploadKind, name: str | None, fi
     ]
     session.add(upload)
     session.flush()
+    stored_bytes.add(session, tenant, size)
     session.refresh(upload)
     return upload
 
@@ -48,20 +54,49 @@ def _known(
 
     Locked: whoever gives up the upload they came with waits, and then sees that they have another name.
     """
-    of_kind = select(Upload.id).where(owned_by(Upload, tenant), Upload.kind == kind)
-    sent = select_owned(UploadFile, tenant).where(
-        UploadFile.sha256.in_({file.sha256 for file in files}),
-        UploadFile.key.is_not(None),
-        UploadFile.upload_id.in_(of_kind),
+    found = sent_before(session, tenant, kind, files)
+    if not found:
+        return {}
+    named = tuple_(UploadFile.upload_id, UploadFile.name).in_([(row.upload_id, row.name) for row in found])
+    rows = session.scalars(
+        select_owned(UploadFile, tenant)
+        .where(named, UploadFile.key.is_not(None))
+        .order_by(UploadFile.upload_id, UploadFile.name)
+        .with_for_update(of=UploadFile)
+        .execution_options(populate_existing=True)
     )
-    rows = session.scalars(sent.order_by(UploadFile.upload_id, UploadFile.name).with_for_update(of=UploadFile))
     return {(_judged_as(row.name), row.size, row.sha256): row.key for row in rows if row.key is not None}
+
+
+def sent_before(
+    session: Session, tenant: str, kind: UploadKind, files: Sequence[DeclaredFile]
+) -> list[Row[str, str, int, str]]:
+    """A file of the tenant's (upload_id, name, size, key) with the same bytes, judged as the same, for each of `files` that there
+    is one for.
+
+    One each, whatever their number: what goes with every model is in as many uploads as there are models.
+    """
+    alike = sorted({(_judged_as(file.name), file.size, file.sha256) for file in files})
+    found: list[Row[str, str, int, str]] = []
+    for at in range(0, len(alike), FILES_A_QUERY):
+        some = (select(_like(tenant, kind, *file).subquery()) for file in alike[at : at + FILES_A_QUERY])
+        found += session.execute(union_all(*some)).all()
+    return found
+
+
+def _like(tenant: str, kind: UploadKind, judged_as: str, size: int, sha256: str) -> Select[str, str, int, str]:
+    of_kind = exists().where(Upload.id == UploadFile.upload_id, Upload.kind == kind)
+    whole = UploadFile.name == judged_as
+    named = UploadFile.name.endswith(judged_as, autoescape=True) if judged_as in _SUFFIXES else whole
+    columns = select(UploadFile.upload_id, UploadFile.name, UploadFile.size, UploadFile.key)
+    bytes_of = (owned_by(UploadFile, tenant), UploadFile.sha256 == sha256, UploadFile.size == size)
+    return columns.where(*bytes_of, UploadFile.key.is_not(None), named, of_kind).limit(1)
 
 
 def _judged_as(name: str) -> str:
     """A file's bytes were checked for what its name says they are: weights and shards by suffix, all else by name."""
     suffix = PurePosixPath(name).suffix
-    return suffix if suffix in (".safetensors", ".parquet") else name
+    return suffix if suffix in _SUFFIXES else name
 
 
 def get(session: Session, tenant: str, kind: UploadKind, upload_id: str) -> Upload | None:
@@ -71,8 +106,7 @@ def get(session: Session, tenant: str, kind: UploadKind, upload_id: str) -> Uplo
 
 def page(session: Session, tenant: str, kind: UploadKind, cursor: str | None, limit: int) -> Rows[Upload]:
     """Newest first, those left out whose files are gone."""
-    there = Upload.state.in_([UploadState.OPEN, UploadState.CHECKING, UploadState.READY])
-    query = select_owned(Upload, tenant).where(Upload.kind == kind, there)
+    query = select_owned(Upload, tenant).where(Upload.kind == kind, text(THERE))
     return fetch_page(session, Upload, query, cursor, limit)
 
 
@@ -122,7 +156,12 @@ def discard(session: Session, tenant: str, kind: UploadKind, upload_id: str) -> 
     """
     unready = Upload.state.in_([UploadState.OPEN, UploadState.CHECKING])
     statement = delete(Upload).where(owned_by(Upload, tenant), Upload.id == upload_id, Upload.kind == kind, unready)
-    return _changed(session, statement)
+    size = session.scalar(statement.returning(Upload.size).execution_options(synchronize_session=False))
+    session.expire_all()
+    if size is None:
+        return False
+    stored_bytes.add(session, tenant, -size)
+    return True
 
 
 def unnamed(session: Session, keys: Collection[str]) -> set[str]:

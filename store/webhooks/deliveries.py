@@ -16,7 +16,9 @@ from sqlalchemy.orm import Session, aliased
 
 from api_schemas.api.webhooks import DeliveryState
 from api_schemas.errors import ErrorCode, SecateurError
+from store.database import batches
 from store.database.clock import now
+from store.database.connection import Database
 from store.database.locks import one_at_a_time
 from store.database.paging import Rows, fetch_page
 from store.database.tables import Webhook, WebhookDelivery
@@ -25,7 +27,6 @@ from store.settings import Settings
 from store.webhooks import webhooks
 
 GONE = 410
-LOG_BATCH = 1000
 MOST_OF_AN_ADDRESS = 2
 MOST_OF_A_TENANT = 8
 """Tries that are under way at once."""
@@ -191,16 +192,10 @@ def page(
     return fetch_page(session, WebhookDelivery, query, cursor, limit)
 
 
-def expire(session: Session, log_seconds: float) -> int:
+def expire(database: Database, log_seconds: float) -> int:
     """Forget what was delivered or given up and is older than `log_seconds`; returns how many."""
-    old = (
-        select(WebhookDelivery.id)
-        .where(WebhookDelivery.state != DeliveryState.PENDING, WebhookDelivery.created_at < now(plus=-log_seconds))
-        .limit(LOG_BATCH)
-    )
-    gone = session.scalars(old).all()
-    session.execute(delete(WebhookDelivery).where(WebhookDelivery.id.in_(gone)))
-    return len(gone)
+    ended = WebhookDelivery.state.in_([DeliveryState.DELIVERED, DeliveryState.FAILED])
+    return batches.remove(database, WebhookDelivery, WebhookDelivery.created_at, log_seconds, ended)
 
 
 def _given_up_if(condition: ColumnElement[bool]) -> ColumnElement[DeliveryState]:

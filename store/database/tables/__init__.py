@@ -3,7 +3,7 @@
 Only store/jobs/transitions.py writes `jobs.state`, and it alone inserts into `job_steps` and `job_events`.
 """
 
-from store.database.tables.access import ApiKey, AuditRow, BrowserSession, IdempotencyKey
+from store.database.tables.access import ApiKey, AuditRow, BrowserSession, IdempotencyKey, StoredBytes
 from store.database.tables.base import ID_LENGTH, KEY_LENGTH, NAME_LENGTH, NAMING, Base, Owned
 from store.database.tables.jobs import (
     Job,
@@ -15,7 +15,7 @@ from store.database.tables.jobs import (
     JobStepFile,
     TrainingFile,
 )
-from store.database.tables.queue import OutboxMessage
+from store.database.tables.queue import MaintenanceMark, OutboxMessage
 from store.database.tables.uploads import ResumablePart, ResumableUpload, Upload, UploadCheck, UploadFile
 from store.database.tables.webhooks import Webhook, WebhookDelivery
 
@@ -36,10 +36,12 @@ __all__ = [
     "JobLogRow",
     "JobStep",
     "JobStepFile",
+    "MaintenanceMark",
     "OutboxMessage",
     "Owned",
     "ResumablePart",
     "ResumableUpload",
+    "StoredBytes",
     "TrainingFile",
     "Upload",
     "UploadCheck",

@@ -4,6 +4,7 @@ from datetime import datetime
 
 from sqlalchemy import (
     JSON,
+    BigInteger,
     ForeignKey,
     Index,
     Integer,
@@ -45,6 +46,15 @@ class BrowserSession(Owned, Base):
     key_id: Mapped[str] = mapped_column(ForeignKey("api_keys.id", ondelete="CASCADE"))
     created_at: Mapped[datetime] = mapped_column(default=now())
     expires_at: Mapped[datetime]
+
+
+class StoredBytes(Owned, Base):
+    """What a tenant's files come to: counted as they come and go, since adding them up takes longer the more there are."""
+
+    __tablename__ = "stored_bytes"
+
+    tenant: Mapped[str] = mapped_column(String(64), primary_key=True)
+    size: Mapped[int] = mapped_column(BigInteger)
 
 
 class AuditRow(Owned, Base):

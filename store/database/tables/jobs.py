@@ -12,6 +12,7 @@ from sqlalchemy import (
     Integer,
     String,
     Text,
+    text,
 )
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
@@ -25,6 +26,16 @@ from checkpoints.sizes.cost_model import JobCost
 from store.database.clock import now
 from store.database.json_columns import PydanticJSON
 from store.database.tables.base import ID_LENGTH, KEY_LENGTH, NAME_LENGTH, Base, Owned
+
+
+LIVING = "state IN ('queued', 'running', 'cancelling', 'paused')"
+"""Of a job that has not ended. In words and not in parameters: only so is a query known to need no more than a partial index."""
+QUEUED = "state = 'queued'"
+
+
+def _partial(name: str, where: str, *columns: str) -> Index:
+    """An index of some rows: what has ended, or was deleted, is not in the way of what is looked for."""
+    return Index(name, *columns, postgresql_where=text(where), sqlite_where=text(where))
 
 
 class TrainingFile(BaseModel):
@@ -45,11 +56,24 @@ class Job(Owned, Base):
 
     __tablename__ = "jobs"
     __table_args__ = (
-        Index(None, "tenant", "created_at"),
-        Index("ix_jobs_claim", "state", "priority", "created_at"),
-        Index(None, "tenant", "state"),
+        # Lists
+        _partial("ix_jobs_listed", "deleted_at IS NULL", "tenant", "created_at", "id"),
+        _partial("ix_jobs_listed_by_state", "deleted_at IS NULL", "tenant", "state", "created_at", "id"),
+        _partial("ix_jobs_listed_by_model", "deleted_at IS NULL", "tenant", "model_id", "created_at", "id"),
+        # Whose turn it is
+        _partial("ix_jobs_queued", QUEUED, "tenant", "priority", "created_at", "id", "available_at"),
         Index(None, "tenant", "claimed_at"),
-        Index(None, "tenant", "model_id"),
+        # What jobs that have not ended need
+        _partial("ix_jobs_needed_model", LIVING, "model_id"),
+        _partial("ix_jobs_needed_dataset", LIVING, "dataset_id"),
+        # Retention: each has what is still to be let go of, the oldest end first
+        _partial("ix_jobs_ended", "deleted_at IS NULL AND finished_at IS NOT NULL", "finished_at", "id"),
+        _partial("ix_jobs_with_files", "stored_bytes > 0", "finished_at", "id"),
+        _partial("ix_jobs_with_events", "events_gone_at IS NULL AND finished_at IS NOT NULL", "finished_at", "id"),
+        _partial("ix_jobs_tombstones", "deleted_at IS NOT NULL", "deleted_at", "id"),
+        # Numbers for the operator, leases that have run out
+        Index(None, "state"),
+        Index(None, "claimed_at"),
     )
 
     id: Mapped[str] = mapped_column(String(ID_LENGTH), primary_key=True)
@@ -59,6 +83,8 @@ class Job(Owned, Base):
     """Where model and data came from; ends up in pruning.json."""
     model_id: Mapped[str | None] = mapped_column(String(255))
     """`lineage["model"]`, to be searched by."""
+    dataset_id: Mapped[str | None] = mapped_column(String(255))
+    """Likewise."""
     priority: Mapped[int] = mapped_column(Integer, default=0)
     created_at: Mapped[datetime] = mapped_column(default=now())
     started_at: Mapped[datetime | None]
@@ -94,6 +120,10 @@ class Job(Owned, Base):
     """The newest committed step; 0 is the original model's."""
     last_seq: Mapped[int] = mapped_column(Integer, default=0)
     """Number of the newest event."""
+    events_gone_at: Mapped[datetime | None]
+    """Since when its events are gone, which are kept for a time after its end."""
+    stored_bytes: Mapped[int] = mapped_column(BigInteger, default=0)
+    """Of the files of its steps, as they count against the tenant's quota (store/database/stored_bytes.py)."""
     deleted_at: Mapped[datetime | None]
     """Since when nothing but this row is left of the job."""
 
@@ -107,11 +137,16 @@ class JobLabel(Owned, Base):
     """A label of a job, beside the request that it came with: for selecting by."""
 
     __tablename__ = "job_labels"
-    __table_args__ = (Index(None, "tenant", "key", "value"),)
+    __table_args__ = (
+        Index(None, "tenant", "key", "value", "created_at", "job_id"),
+        Index(None, "tenant", "key", "created_at", "job_id"),
+    )
 
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
     key: Mapped[str] = mapped_column(String(LABEL_KEY_LENGTH), primary_key=True)
     value: Mapped[str] = mapped_column(String(LABEL_VALUE_LENGTH))
+    created_at: Mapped[datetime] = mapped_column(default=now())
+    """As of the job, so that a list by label is in order without looking at the jobs."""
 
 
 class JobStep(Owned, Base):
@@ -164,6 +199,7 @@ class JobLogRow(Owned, Base):
     """A piece of what the engine wrote to its log in one attempt (epoch); `start` counts bytes from the attempt's first."""
 
     __tablename__ = "job_logs"
+    __table_args__ = (Index(None, "created_at"),)
 
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
     attempt: Mapped[int] = mapped_column(Integer, primary_key=True)

@@ -1,4 +1,4 @@
-"""Messages that wait to be published."""
+"""Messages that wait to be published, and what maintenance remembers."""
 
 from datetime import datetime
 
@@ -21,3 +21,13 @@ class OutboxMessage(Owned, Base):
     id: Mapped[int] = mapped_column(BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True)
     topic: Mapped[str] = mapped_column(String(32))
     created_at: Mapped[datetime] = mapped_column(default=now())
+
+
+class MaintenanceMark(Base):
+    """What a task of maintenance remembers from one time to the next."""
+
+    __tablename__ = "maintenance_marks"
+
+    name: Mapped[str] = mapped_column(String(32), primary_key=True)
+    number: Mapped[int] = mapped_column(BigInteger)
+    wait_until: Mapped[datetime | None]

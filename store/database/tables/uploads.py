@@ -10,6 +10,7 @@ from sqlalchemy import (
     Index,
     Integer,
     String,
+    text,
 )
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
@@ -18,11 +19,21 @@ from store.database.clock import now
 from store.database.tables.base import ID_LENGTH, KEY_LENGTH, NAME_LENGTH, Base, Owned
 
 
+THERE = "state IN ('open', 'checking', 'ready')"
+"""Of an upload that has not expired and was not deleted. In words, for the sake of partial indexes."""
+
+
 class Upload(Owned, Base):
     """A model or a dataset, uploaded file by file; immutable once `ready`."""
 
     __tablename__ = "uploads"
-    __table_args__ = (Index(None, "tenant", "kind", "created_at"),)
+    __table_args__ = (
+        Index(
+            "ix_uploads_listed", "tenant", "kind", "created_at", "id", postgresql_where=text(THERE), sqlite_where=text(THERE)
+        ),
+        Index(None, "state", "created_at", "id"),
+        Index(None, "gone_at", "id"),
+    )
 
     id: Mapped[str] = mapped_column(String(ID_LENGTH), primary_key=True)
     kind: Mapped[str] = mapped_column(String(16))
@@ -32,10 +43,17 @@ class Upload(Owned, Base):
     """What `complete` found: a ModelLayout or DatasetContents as JSON."""
     error: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     """What was wrong when it was checked last: a JobError as JSON."""
+    size: Mapped[int] = mapped_column(BigInteger, default=0)
+    """Bytes of all files together, as they were declared."""
     created_at: Mapped[datetime] = mapped_column(default=now())
+    gone_at: Mapped[datetime | None]
+    """Since when its files are gone: it has expired or was deleted."""
     files: Mapped[list["UploadFile"]] = relationship(
         back_populates="upload", order_by="UploadFile.position", cascade="all, delete-orphan", lazy="selectin"
     )
+
+
+SENT = "key IS NOT NULL"
 
 
 class UploadFile(Owned, Base):
@@ -43,7 +61,12 @@ class UploadFile(Owned, Base):
     may share one."""
 
     __tablename__ = "upload_files"
-    __table_args__ = (Index(None, "tenant", "sha256"), Index(None, "key"))
+    __table_args__ = (
+        Index(
+            "ix_upload_files_sent", "tenant", "sha256", postgresql_where=text(SENT), sqlite_where=text(SENT)
+        ),
+        Index(None, "key"),
+    )
 
     upload_id: Mapped[str] = mapped_column(ForeignKey("uploads.id", ondelete="CASCADE"), primary_key=True)
     name: Mapped[str] = mapped_column(String(NAME_LENGTH), primary_key=True)

@@ -46,9 +46,11 @@ class WebhookDelivery(Owned, Base):
 
     __tablename__ = "webhook_deliveries"
     __table_args__ = (
-        Index(None, "webhook_id", "created_at"),
         Index(None, "webhook_id", "state", "due_at"),
         Index(None, "sending_until"),
+        Index(None, "webhook_id", "created_at", "id"),
+        Index(None, "webhook_id", "state", "created_at", "id"),
+        Index(None, "state", "created_at", "id"),
     )
 
     id: Mapped[str] = mapped_column(String(ID_LENGTH), primary_key=True)

@@ -17,8 +17,8 @@ from api_schemas.errors import ErrorCode, SecateurError
 from store.access import quotas
 from store.database.clock import now
 from store.database.connection import Database
-from store.database.tables import Job, Upload
-from store.jobs import jobs, transitions
+from store.database.tables import Job
+from store.jobs import deletion, jobs, transitions
 from store.jobs.transitions import Lease
 from store.settings import Settings
 from store.uploads import uploads
@@ -65,7 +65,7 @@ def test_announced_bytes_count_until_they_are_given_up_or_expire(database: Datab
     with database.write() as session:
         assert uploads.discard(session, "a", "model", first)
         declare(session, settings, "a", 600)
-        session.execute(update(Upload).where(Upload.id == second).values(state=UploadState.EXPIRED))
+        deletion.give_up(session, {second}, UploadState.EXPIRED)
     with database.read() as session:
         assert quotas.usage(session, "a").stored_bytes == 600
 

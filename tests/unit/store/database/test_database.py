@@ -9,6 +9,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import JSON, column, create_engine, insert, inspect, text
 from sqlalchemy import table as named_table
+from sqlalchemy.engine.interfaces import ReflectedIndex
 from sqlalchemy.exc import DBAPIError
 
 from api_schemas.enums import JobState
@@ -34,8 +35,15 @@ def test_migrated_and_declared_indexes_and_keys_are_the_same(sqlite_database: Da
     ours, theirs = inspect(sqlite_database.engine), inspect(declared)
     for table in Base.metadata.tables:
         assert ours.get_pk_constraint(table) == theirs.get_pk_constraint(table)
-        assert ours.get_indexes(table) == theirs.get_indexes(table)
+        assert [_in_words(index) for index in ours.get_indexes(table)] == [
+            _in_words(index) for index in theirs.get_indexes(table)
+        ]
         assert ours.get_foreign_keys(table) == theirs.get_foreign_keys(table)
+
+
+def _in_words(index: ReflectedIndex) -> dict[str, object]:
+    """A condition is an object that equals no other."""
+    return {**index, "dialect_options": str(index.get("dialect_options", {}).get("sqlite_where"))}
 
 
 def test_several_processes_may_migrate_at_once(tmp_path: Path, postgres_url: str) -> None:

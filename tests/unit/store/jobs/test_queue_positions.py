@@ -81,14 +81,27 @@ def test_a_job_whose_worker_is_gone_counts_among_those_before(database: Database
     assert asked(database, [lost, waiting]) == {waiting: 2}
 
 
-def test_any_number_of_places_is_one_query(database: Database) -> None:
-    job_ids = queued(database, [("a", 0)] * 20)
+def test_any_number_of_places_is_as_many_queries(database: Database) -> None:
     queries: list[str] = []
+    event.listen(database.engine, "before_cursor_execute", lambda *given: queries.append(given[2]))
+
+    def asked_for(count: int) -> int:
+        job_ids = queued(database, [("a", 0), ("b", 1)] * count)
+        with database.read() as session:
+            session.connection()
+            queries.clear()
+            assert queue_positions(session, CAP).keys() >= set(job_ids)
+            return len(queries)
+
+    assert asked_for(20) == asked_for(1) == 4
+
+
+def test_of_one_tenant_the_places_are_those_among_all(database: Database) -> None:
+    job_ids = queued(database, [("a", 0), ("b", 0), ("c", 1), ("a", 0), ("b", 1), ("a", 1)])
+    everybodys = asked(database, job_ids)
     with database.read() as session:
-        session.connection()
-        event.listen(database.engine, "before_cursor_execute", lambda *given: queries.append(given[2]))
-        assert queue_positions(session, CAP).keys() == set(job_ids)
-    assert len(queries) == 1
+        mine = queue_positions(session, CAP, {"a"})
+    assert mine == {job_ids[at]: everybodys[job_ids[at]] for at in (0, 3, 5)}
 
 
 def test_many_who_poll_are_one_query(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
