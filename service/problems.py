@@ -36,6 +36,7 @@ _STATUS = {
     ErrorCode.UPLOAD_INCOMPLETE: 409,
     ErrorCode.IDEMPOTENCY_IN_PROGRESS: 409,
     ErrorCode.DELETED: 410,
+    ErrorCode.ARTIFACT_LOST: 410,
     ErrorCode.UPLOAD_OFFSET: 409,
     ErrorCode.EXPIRED: 410,
     ErrorCode.TUS_VERSION: 412,

@@ -67,7 +67,14 @@ class Settings(BaseSettings):
     )
     sweep_seconds: float = Field(10, gt=0, description="How often maintenance looks for expired leases and lost wakes.")
     collect_seconds: float = Field(3600, gt=0, description="How often artifacts that nothing names are looked for.")
-    orphan_seconds: float = Field(3600, ge=0, description="How old such an artifact is before it is removed.")
+    orphan_seconds: float = Field(86400, ge=0, description="How old such an artifact is before it is removed.")
+    orphan_dry_run: bool = Field(False, description="Only log how many would be removed.")
+    restored_seconds: float = Field(
+        7 * 86400,
+        ge=0,
+        description="How long none is removed after the database was found to be older than the artifact store has seen: it was "
+        "restored from a backup.",
+    )
 
     # How long things are kept; null: for ever
     open_upload_seconds: float = Field(7 * 86400, gt=0, description="How long an upload may stay incomplete.")
@@ -79,7 +86,9 @@ class Settings(BaseSettings):
     )
 
     job_retention_seconds: float | None = Field(
-        365 * 86400, gt=0, description="How long a job is kept after its end; then it goes as by DELETE, with its checkpoints."
+        365 * 86400,
+        gt=0,
+        description="How long a job is kept after its end; then it goes as by DELETE, with its checkpoints.",
     )
     event_retention_seconds: float | None = Field(
         180 * 86400, gt=0, description="How long the events of a job are kept after its end."
@@ -88,7 +97,9 @@ class Settings(BaseSettings):
         90 * 86400, gt=0, description="How long a piece of a job's log is kept after it was written."
     )
     tombstone_seconds: float | None = Field(
-        90 * 86400, gt=0, description="How long what was deleted or has expired is known as such (410); then it never was (404)."
+        90 * 86400,
+        gt=0,
+        description="How long what was deleted or has expired is known as such (410); then it never was (404).",
     )
     audit_retention_seconds: float | None = Field(
         2 * 365 * 86400, gt=0, description="How long the record of who changed what is kept."

@@ -79,10 +79,17 @@ def expire(database: Database, settings: Settings) -> int:
 
 
 def collect_orphans(database: Database, settings: Settings) -> int:
-    """Remove artifacts that no row names; returns how many."""
-    removed = orphans.collect(database, Artifacts(settings.artifacts_url), settings.orphan_seconds)
+    """Remove artifacts that no row names; returns how many, of a dry run how many it would be."""
+    dry_run = settings.orphan_dry_run
+    removed = orphans.collect(
+        database,
+        Artifacts(settings.artifacts_url),
+        settings.orphan_seconds,
+        settings.restored_seconds,
+        dry_run=dry_run,
+    )
     if removed:
-        log.info("removed %d artifacts that nothing named", removed)
+        log.info("%s %d artifacts that nothing named", "would remove" if dry_run else "removed", removed)
     return removed
 
 

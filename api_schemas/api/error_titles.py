@@ -42,7 +42,15 @@ ERROR_TEXTS: Mapping[ErrorCode, ErrorText] = {
     _C.EXPIRED: ErrorText(
         "This was kept for its time and is gone", "Upload it again, or run the job again; its metrics are still there."
     ),
-    _C.DELETED: ErrorText("This was deleted", "Its owner removed it; nothing of it can be had any more."),
+    _C.DELETED: ErrorText(
+        "This was deleted",
+        "Its owner removed it, or its time after its end was over; nothing of it can be had any more.",
+    ),
+    _C.ARTIFACT_LOST: ErrorText(
+        "A stored file is gone",
+        "The server knows the file, and its store has lost or damaged it. Its operator may restore it from a backup; else upload "
+        "it again, or run the job again.",
+    ),
     _C.IDEMPOTENCY_KEY_INVALID: ErrorText(
         "The `Idempotency-Key` cannot be used",
         "1 to 255 visible ASCII characters, in double quotes or without; a fresh UUID is best.",

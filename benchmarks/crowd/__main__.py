@@ -28,10 +28,10 @@ from service.app import create_app
 from service.services import Services
 from store.database.connection import Database
 from store.settings import Settings
+from tests.support.checks import checking
 from tests.support.local import local_client
 from tests.support.servers.databases import fresh_database, postgres_server
 from tests.support.uploads import checkpoint_files, dataset_files, declared, send
-from tests.support.checks import checking
 
 GOALS = {calls.REQUEST: 20.0, calls.WORKER: 20.0, calls.PERIODIC: 200.0}
 """Milliseconds of database time."""

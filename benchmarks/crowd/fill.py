@@ -6,6 +6,7 @@ ended, the oldest first; of those that live most wait. Everything follows from t
 
 import json
 from base64 import b32encode
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -29,6 +30,8 @@ DAYS = 60
 FILES_A_STEP, FILES_AN_UPLOAD, EVENTS_A_JOB = 8, 10, 10
 PAUSED_INPUTS = 520
 """Uploads, the first of all by identifier, that paused jobs need; fewer where there are few."""
+UPLOAD_BYTES = sum(range(1000, 1000 + FILES_AN_UPLOAD))
+STEP_BYTES = 1000 * FILES_A_STEP
 BATCH = 20_000
 Row = dict[str, Any]
 
@@ -132,6 +135,7 @@ class _World:
 
 def _tables(crowd: Crowd, jobs: int) -> Iterator[tuple[str, Iterator[Row]]]:
     world = _World(jobs)
+    yield "stored_bytes", _stored_bytes(world)
     yield "uploads", _uploads(world, crowd)
     yield "upload_files", _upload_files(world)
     yield "jobs", _jobs(world, crowd)
@@ -144,6 +148,18 @@ def _tables(crowd: Crowd, jobs: int) -> Iterator[tuple[str, Iterator[Row]]]:
     yield "webhooks", _webhooks(world, crowd)
     yield "webhook_deliveries", _deliveries(world, crowd)
     yield "idempotency_keys", _idempotency(world)
+
+
+def _stored_bytes(world: _World) -> Iterator[Row]:
+    sizes: Counter[str] = Counter()
+    for number in range(world.uploads):
+        if _upload_state(world, number) in ("ready", "open"):
+            sizes[world.tenant(number)] += UPLOAD_BYTES
+    for number in range(world.jobs):
+        if _has_steps(world, number):
+            sizes[world.tenant(number)] += STEP_BYTES
+    for tenant, size in sizes.items():
+        yield {"tenant": tenant, "size": size}
 
 
 def _upload_state(world: _World, number: int) -> str:
@@ -161,7 +177,8 @@ def _uploads(world: _World, crowd: Crowd) -> Iterator[Row]:
             crowd.models.append(row_id)
         yield {
             "id": row_id, "tenant": tenant, "kind": "model" if _is_model(number) else "dataset", "name": f"upload {number}",
-            "state": state, "created_at": world.made(number, world.uploads),
+            "state": state, "created_at": world.made(number, world.uploads), "size": UPLOAD_BYTES,
+            "gone_at": world.now if state in ("deleted", "expired") else None,
         }  # fmt: skip
 
 
@@ -193,7 +210,13 @@ def _upload_files(world: _World) -> Iterator[Row]:
 def _job_state(world: _World, number: int) -> str:
     share = number / world.jobs
     if share >= 0.96:
-        return ("paused", "running")[number % 2] if number % 1000 in (1, 2, 500, 501) else "paused" if number % 10 == 4 else "queued"
+        return (
+            ("paused", "running")[number % 2]
+            if number % 1000 in (1, 2, 500, 501)
+            else "paused"
+            if number % 10 == 4
+            else "queued"
+        )
     return {0: "failed", 1: "cancelled"}.get(number % 12, "succeeded")
 
 
@@ -233,14 +256,17 @@ def _jobs(world: _World, crowd: Crowd) -> Iterator[Row]:
         yield {
             "id": job_id, "tenant": tenant, "name": f"job {number}",
             "request": request.model_copy(update={"labels": labels}).model_dump_json(),
-            "lineage": json.dumps({"model": model, "model_sha256": "ab" * 32, "dataset": dataset}), "model_id": model,
-            "priority": number % 3 if state == "queued" else 0, "created_at": made, "started_at": made if state != "queued" else None,
-            "finished_at": made + timedelta(seconds=30) if ended else None, "state": state,
+            "lineage": json.dumps({"model": model, "model_sha256": "ab" * 32, "dataset": dataset}),
+            "model_id": model, "dataset_id": dataset,
+            "priority": number % 3 if state == "queued" else 0, "created_at": made,
+            "started_at": made if state != "queued" else None, "finished_at": made + timedelta(seconds=30) if ended else None, "state": state,
             "error": json.dumps(error) if state == "failed" else None, "epoch": int(state != "queued"),
             "worker": None if state == "queued" else "worker", "claimed_at": made if state != "queued" else None,
             "lease_until": world.now + timedelta(hours=2) if state == "running" else None, "failures": 0,
             "pause_requested": False, "ran_seconds": 30.0, "last_step": 1 if ended else None,
             "last_seq": EVENTS_A_JOB, "deleted_at": made + timedelta(minutes=1) if deleted else None,
+            "events_gone_at": made + timedelta(minutes=1) if deleted else None,
+            "stored_bytes": STEP_BYTES if _has_steps(world, number) else 0,
         }  # fmt: skip
 
 
@@ -258,7 +284,13 @@ def _labels(world: _World) -> Iterator[Row]:
     for number in range(world.jobs):
         if not _is_deleted(world, number):
             for key, value in _labels_of(world, number):
-                yield {"job_id": _job_id(number), "tenant": world.tenant(number), "key": key, "value": value}
+                yield {
+                    "job_id": _job_id(number),
+                    "tenant": world.tenant(number),
+                    "key": key,
+                    "value": value,
+                    "created_at": world.made(number, world.jobs),
+                }
 
 
 def _events(world: _World) -> Iterator[Row]:

@@ -55,6 +55,9 @@ def doctor(
     ] = None,
     port: Annotated[int, typer.Option(min=1, max=65535, help="The port that `secateur up` is to have.")] = 8000,
     fix: Annotated[bool, typer.Option("--fix", help="Mend what is safe to mend.")] = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Compare every row of a file with the artifact store; may take hours.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Findings as JSON.")] = False,
 ) -> None:
     """Look over the installation, and say what is wrong and what to do. Exit status 1 where something is wrong.
@@ -62,7 +65,9 @@ def doctor(
     With --data-dir or SECATEUR_… settings the parts of a server are looked at, too.
     """
     console = Console(width=None if sys.stdout.isatty() else 200)
-    raise typer.Exit(doctor_module.doctor(url, data_dir, port, fix=fix, as_json=as_json, console=console))
+    raise typer.Exit(
+        doctor_module.doctor(url, data_dir, port, fix=fix, verify=verify, as_json=as_json, console=console)
+    )
 
 
 def version(as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False) -> None:

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from api_schemas.api.checkup import FINDINGS, CheckFunction, Finding, Verdict, examine, ok
+from api_schemas.api.checkup import FINDINGS, CheckFunction, Finding, Verdict, examine, ok, wrong
 from secateur.doctor import accelerator, client_side, installation, server_side
 from secateur.doctor.torchaudio import repair_torchaudio
 
@@ -27,9 +27,18 @@ class Check:
     mend: Callable[[], str] | None = None
 
 
-def doctor(url: str | None, data_dir: Path | None, port: int, *, fix: bool, as_json: bool, console: Console) -> int:
-    """Check, with `fix` mend, show; the exit status: 1 where something is wrong."""
+def doctor(
+    url: str | None, data_dir: Path | None, port: int, *, fix: bool, verify: bool, as_json: bool, console: Console
+) -> int:
+    """Check, with `fix` mend, with `verify` compare rows with objects, show; the exit status: 1 where something is wrong."""
     found = list(_findings(_checks(url, data_dir, port), fix))
+    if verify and server_side.wanted(data_dir):
+        found += _verified(data_dir, fix)
+    elif verify:
+        remedy = (
+            "Name the folder of `secateur up` (--data-dir), or set SECATEUR_DATABASE_URL and SECATEUR_ARTIFACTS_URL."
+        )
+        found.append(wrong("stored files", "no server here was named, to compare its rows with its objects", remedy))
     if as_json:
         print(json.dumps(FINDINGS.dump_python(found, mode="json"), indent=2))
     else:
@@ -58,6 +67,11 @@ def _findings(checks: Iterator[Check], fix: bool) -> Iterator[Finding]:
             yield from examine("mended", _mending(check.mend), check.seconds)
             found = examine(check.name, check.function, check.seconds)
         yield from found
+
+
+def _verified(data_dir: Path | None, fix: bool) -> list[Finding]:
+    seconds = server_side.VERIFY_SECONDS
+    return examine("stored files", lambda: server_side.verified(data_dir, recount=fix), seconds)
 
 
 def _mending(mend: Callable[[], str]) -> CheckFunction:

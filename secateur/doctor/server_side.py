@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from secateur.doctor.client_side import KEY, URL
 from secateur.local_server import services
 
 SECONDS = 120
+VERIFY_SECONDS = 24 * 3600
 _NO_SETTINGS = (URL, KEY)
 
 
@@ -36,7 +38,20 @@ def stack_parts(data_dir: Path | None, port: int) -> list[Finding]:
         if not os.environ.get("SECATEUR_BROKER_URL"):
             command += ["--embedded"]
             environment |= {"SECATEUR_BROKER_URL": running["broker"]} if running else {}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=SECONDS - 5, check=False)
+    return _checkup(command, environment, SECONDS)
+
+
+def verified(data_dir: Path | None, *, recount: bool) -> list[Finding]:
+    """Rows compared with objects, for as long as that takes; with `recount` the bytes of every tenant are counted anew before."""
+    command = [sys.executable, "-m", "store.checkup", "--verify", *(["--recount"] if recount else [])]
+    environment = dict(os.environ)
+    if data_dir is not None:
+        environment["SECATEUR_DATA_DIR"] = str(data_dir.expanduser().absolute())
+    return _checkup(command, environment, VERIFY_SECONDS)
+
+
+def _checkup(command: list[str], environment: Mapping[str, str], seconds: float) -> list[Finding]:
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=seconds - 5, check=False)
     try:
         return FINDINGS.validate_json(done.stdout)
     except ValidationError:

@@ -28,6 +28,11 @@ class StepArchive:
         text = "".join(f"{file.sha256} {file.name}\n" for _, file in self._entries)
         return f'"tar-{hashlib.sha256(text.encode()).hexdigest()}"'
 
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Bytes of its files by key, as the artifact store should have them."""
+        return {file.key: file.size for _, file in self._entries}
+
     def stream(self, artifacts: Artifacts) -> Iterator[bytes]:
         """The archive, a chunk at a time."""
         for header, file in self._entries:

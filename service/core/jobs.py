@@ -10,9 +10,10 @@ from api_schemas.errors import ErrorCode, SecateurError
 from api_schemas.results.events import JobEvent
 from service.core import resources
 from service.services import Services
+from store.database.clock import moment
 from store.database.tables import Job
-from store.jobs import deletion, jobs, logs, transitions
-from store.jobs.jobs import JobFilter
+from store.jobs import deletion, job_lists, jobs, logs, transitions
+from store.jobs.job_lists import JobFilter
 from store.jobs.logs import LogPiece
 
 LOG_PIECE_BYTES = 2**20
@@ -29,7 +30,7 @@ def get(services: Services, job_id: str) -> JobResource:
 def page(services: Services, cursor: str | None, limit: int, wanted: JobFilter) -> Page[JobResource]:
     """Newest first."""
     with services.database.read() as session:
-        rows = jobs.page(session, services.tenant, cursor, limit, wanted)
+        rows = job_lists.page(session, services.tenant, cursor, limit, wanted)
         metrics = jobs.metrics(session, services.tenant, rows.items)
         queued = [job.id for job in rows.items if job.state is JobState.QUEUED]
         position = services.queue_positions.of(session, queued) if queued else {}
@@ -38,10 +39,20 @@ def page(services: Services, cursor: str | None, limit: int, wanted: JobFilter) 
 
 
 def events(services: Services, job_id: str, after: int, limit: int) -> tuple[Sequence[JobEvent], JobState]:
-    """And the state of the job. Raises NOT_FOUND, or DELETED."""
+    """And the state of the job. Raises NOT_FOUND, DELETED, or EXPIRED."""
     with services.database.read() as session:
-        state = find_job(session, services, job_id).state
-        return jobs.events_after(session, services.tenant, job_id, after, limit), state
+        job = find_job(session, services, job_id)
+        _require_events(job)
+        return jobs.events_after(session, services.tenant, job_id, after, limit), job.state
+
+
+def stream_from(services: Services, job_id: str, after: int) -> tuple[int, bool]:
+    """Number of the newest event, and whether there is nothing to send above `after`, now or later: the job has ended, and those
+    events were sent or are gone. Raises NOT_FOUND, or DELETED."""
+    with services.database.read() as session:
+        job = find_job(session, services, job_id)
+        done = after >= job.last_seq or job.events_gone_at is not None
+        return job.last_seq, done and job.state in TERMINAL_STATES
 
 
 def last_event(services: Services, job_id: str) -> tuple[int, bool]:
@@ -81,11 +92,14 @@ def resume(services: Services, job_id: str) -> JobResource:
 def log_of(services: Services, job_id: str, attempt: int | None, offset: int | None) -> tuple[LogPiece, Sequence[int]]:
     """A piece of the log of an attempt, the newest by default, and which attempts have one. Without `offset` its end.
 
-    Raises NOT_FOUND, or DELETED.
+    Raises NOT_FOUND, DELETED, or EXPIRED.
     """
     with services.database.read() as session:
-        find_job(session, services, job_id)
+        job = find_job(session, services, job_id)
         attempts = logs.attempts(session, services.tenant, job_id)
+        kept = resources.logs_expire_at(job, services.settings)
+        if not attempts and kept is not None and kept < moment(session):
+            raise SecateurError(ErrorCode.EXPIRED, "The log of this job was kept for its time and is gone.")
         if attempt is not None and attempt not in attempts:
             raise SecateurError(
                 ErrorCode.NOT_FOUND, f"Attempt {attempt} of the job has no log; there are {list(attempts)}."
@@ -112,8 +126,14 @@ def find_job(session: Session, services: Services, job_id: str) -> Job:
     if job is None:
         raise SecateurError(ErrorCode.NOT_FOUND, f"There is no job {job_id}.")
     if job.deleted_at is not None:
-        raise SecateurError(ErrorCode.DELETED, f"Job {job_id} was deleted.")
+        detail = f"Job {job_id} was deleted, by its owner or because its time after its end was over."
+        raise SecateurError(ErrorCode.DELETED, detail)
     return job
+
+
+def _require_events(job: Job) -> None:
+    if job.events_gone_at is not None:
+        raise SecateurError(ErrorCode.EXPIRED, "The events of this job were kept for their time and are gone.")
 
 
 def queue_position(session: Session, services: Services, job: Job) -> int | None:

@@ -13,7 +13,7 @@ from api_schemas.spec.inputs import BucketModel, HubModel, ModelReference, StepM
 from checkpoints.file_names import checkpoint_names
 from checkpoints.files.shards import INDEX_NAME, WEIGHTS_NAME
 from checkpoints.sizes.shape import ModelShape
-from service.core import resources
+from service.core import lost_files, resources
 from service.core.complete import StoredFiles
 from service.core.uploads import require_kept
 from service.services import Services
@@ -59,8 +59,8 @@ class ModelSource:
 
 
 def find(services: Services, reference: ModelReference) -> ModelSource:
-    """Raises NOT_FOUND, UPLOAD_INCOMPLETE, DELETED, EXPIRED, NO_CHECKPOINT, STEP_NOT_PRUNABLE, STORAGE_UNAVAILABLE, or
-    what is wrong with the checkpoint."""
+    """Raises NOT_FOUND, UPLOAD_INCOMPLETE, DELETED, EXPIRED, ARTIFACT_LOST, NO_CHECKPOINT, STEP_NOT_PRUNABLE,
+    STORAGE_UNAVAILABLE, or what is wrong with the checkpoint."""
     match reference:
         case UploadedModel():
             upload = ready_upload(services, "model", reference.id)
@@ -77,7 +77,7 @@ def find(services: Services, reference: ModelReference) -> ModelSource:
 
 
 def ready_upload(services: Services, kind: UploadKind, upload_id: str) -> Upload:
-    """Raises NOT_FOUND, DELETED, EXPIRED or UPLOAD_INCOMPLETE."""
+    """Raises NOT_FOUND, DELETED, EXPIRED, UPLOAD_INCOMPLETE or ARTIFACT_LOST."""
     with services.database.read() as session:
         upload = uploads.get(session, services.tenant, kind, upload_id)
     pointer = f"/{kind}/id"
@@ -93,7 +93,18 @@ def ready_upload(services: Services, kind: UploadKind, upload_id: str) -> Upload
         if upload.state is UploadState.CHECKING:
             detail = f"{upload_id} is being checked. Submit the job once GET /v1/{kind}s/{upload_id} says `ready`."
         raise SecateurError(ErrorCode.UPLOAD_INCOMPLETE, detail, (item,))
+    _require_stored(services, upload, pointer)
     return upload
+
+
+def _require_stored(services: Services, upload: Upload, pointer: str) -> None:
+    """Raises ARTIFACT_LOST. A store that does not answer is waited for by the worker, which then finds out."""
+    try:
+        gone = services.artifacts.damaged({file.key: file.size for file in upload.files if file.key is not None})
+    except SecateurError:
+        return
+    if gone:
+        raise lost_files.lost(gone, f"Else delete {upload.id} and upload it again.", pointer)
 
 
 def _step(services: Services, reference: StepModel) -> ModelSource:
@@ -129,6 +140,10 @@ def _described(services: Services, step: JobStep) -> KnownModel:
     try:
         checkpoint = describe_model(StoredFiles(services.artifacts, keys, sizes))
     except FileNotFoundError:
+        with services.database.read() as session:
+            steps = jobs.steps(session, services.tenant, step.job_id)
+        if any(row.step == step.step and not row.expired for row in steps):
+            raise lost_files.lost(list(keys.values()), "Else run that job again.", "/model/step") from None
         detail = "The checkpoint's files are being removed, their time is over. Run that job again."
         raise _refused(ErrorCode.EXPIRED, "/model/step", detail) from None
     return KnownModel(resources.model_description(checkpoint), _weight_bytes(sizes))

@@ -140,8 +140,14 @@ def upload_expires_at(row: Upload, settings: Settings) -> datetime | None:
 
 
 def result_expires_at(row: Job, settings: Settings) -> datetime | None:
-    """The same, of the checkpoints of a job that has ended."""
-    return _later(row.finished_at, settings.result_retention_seconds)
+    """The same, of the checkpoints of a job that has ended: they go with the whole job at the latest."""
+    kept = [each for each in (settings.result_retention_seconds, settings.job_retention_seconds) if each is not None]
+    return _later(row.finished_at, min(kept, default=None))
+
+
+def logs_expire_at(row: Job, settings: Settings) -> datetime | None:
+    """The same, of the newest piece of its log."""
+    return _later(row.finished_at, settings.log_retention_seconds)
 
 
 def _later(moment: datetime | None, seconds: float | None) -> datetime | None:

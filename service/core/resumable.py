@@ -24,7 +24,7 @@ from starlette.requests import ClientDisconnect
 from api_schemas import ids
 from api_schemas.enums import AuditAction
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
-from service.core import uploads
+from service.core import lost_files, uploads
 from service.services import Services
 from store.database.paging import Rows
 from store.database.tables import ResumableUpload, UploadFile
@@ -142,6 +142,7 @@ _REFUSED = (
     ErrorCode.WEIGHTS_NOT_FINITE,
     ErrorCode.CONFIG_INVALID,
     ErrorCode.CODE_REFUSED,
+    ErrorCode.ARTIFACT_LOST,
 )
 
 
@@ -271,10 +272,13 @@ class _Request:
 
     async def _complete(self) -> None:
         """Keep the file as one that came at once. Its last piece counts only then: what fails can be tried again."""
-        keys = await run_in_threadpool(self._recorded) + [key for _, _, key in self.held]
+        recorded = await run_in_threadpool(self._recorded)
+        keys = recorded + [key for _, _, key in self.held]
         try:
             await uploads.keep(self.services, kind_of(self.row), self.row.upload_id, self.declared, self._joined(keys))
         except FileNotFoundError:
+            if recorded and await run_in_threadpool(self._recorded) == recorded:
+                raise lost_files.lost([self.row.name], "Else begin to send the file again.") from None
             raise _moved_on(self.row) from None
         await run_in_threadpool(self._finish)
         await run_in_threadpool(self.services.artifacts.delete, *keys)

@@ -46,12 +46,23 @@ def declare(
         _CHECK_NAMES[kind](file.name for file in request.files)
     except SecateurError as error:
         raise SecateurError(error.code, error.detail, _in_request(error.errors, request)) from None
+    stored = _still_stored(services, kind, request)
     with services.database.write() as session:
         quotas.check_upload(session, services.tenant, settings, sum(file.size for file in request.files))
-        upload = uploads.create(session, services.tenant, kind, request.name, request.files)
+        upload = uploads.create(session, services.tenant, kind, request.name, request.files, stored)
         services.note(session, _DECLARED[kind], upload.id)
         also(session, upload)
     return upload
+
+
+def _still_stored(services: Services, kind: UploadKind, request: UploadRequest) -> frozenset[str]:
+    """Keys of the files that were sent before and are there: what is lost has to be sent again, and what nobody can tell."""
+    with services.database.read() as session:
+        sent = {row.key: row.size for row in uploads.sent_before(session, services.tenant, kind, request.files)}
+    try:
+        return frozenset(sent) - frozenset(services.artifacts.damaged(sent))
+    except SecateurError:
+        return frozenset()
 
 
 def get(services: Services, kind: UploadKind, upload_id: str) -> Upload:

@@ -10,7 +10,7 @@ from service.core import jobs
 from service.dependencies import ToReadJobs
 from service.page.figures import comparison
 from service.page.rendering import answer
-from store.jobs.jobs import JobFilter
+from store.jobs.job_lists import JobFilter
 
 FEWEST, MOST = 2, 4
 OFFERED = 50

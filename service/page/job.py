@@ -2,12 +2,12 @@
 
 import json
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 
-from api_schemas.api.resources import CheckpointResource, JobResource
+from api_schemas.api.resources import JobResource
 from api_schemas.enums import TERMINAL_STATES, JobState
 from api_schemas.errors import ErrorCode, SecateurError
 from api_schemas.results import display, parts
@@ -110,17 +110,24 @@ def _training(_: Services, job: JobResource, *__: int | None) -> dict[str, Any]:
     return {"losses": step_curves.losses(job)}
 
 
+def _unless_gone(tab: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
+    """Of what was kept for its time the page says so, as far as it shows the rest."""
+
+    def shown(*given: Any) -> dict[str, Any]:
+        try:
+            return tab(*given)
+        except SecateurError as error:
+            if error.code is not ErrorCode.EXPIRED:
+                raise
+            return {"gone": error.detail}
+
+    return shown
+
+
 def _files(services: Services, job: JobResource, *_: int | None) -> dict[str, Any]:
-    kept: Sequence[CheckpointResource] = ()
-    gone = None
-    try:
-        kept = checkpoints.described(services, job.id, checkpoints.all_of(services, job.id))
-    except SecateurError as error:
-        if error.code is not ErrorCode.EXPIRED:
-            raise
-        gone = error.detail
+    kept = checkpoints.described(services, job.id, checkpoints.all_of(services, job.id))
     has_report = any(file.name == checkpoints.REPORT for step in kept for file in step.files)
-    return {"checkpoints": kept, "gone": gone, "has_report": has_report}
+    return {"checkpoints": kept, "has_report": has_report}
 
 
 def _log(services: Services, job: JobResource, _: int | None, attempt: int | None, *__: int | None) -> dict[str, Any]:
@@ -158,8 +165,8 @@ _IN_TAB: dict[str, Callable[..., dict[str, Any]]] = {
     "results": _results,
     "layers": _layers,
     "training": _training,
-    "files": _files,
-    "log": _log,
-    "events": _events,
+    "files": _unless_gone(_files),
+    "log": _unless_gone(_log),
+    "events": _unless_gone(_events),
     "request": _request,
 }

@@ -14,7 +14,7 @@ from service.core import jobs
 from service.dependencies import ToReadJobs
 from service.page.rendering import answer, part_wanted
 from service.routes.parameters import Cursor
-from store.jobs.jobs import JobFilter
+from store.jobs.job_lists import JobFilter
 
 PAGE = 50
 LIVING_SECONDS, RESTING_SECONDS = 2, 15

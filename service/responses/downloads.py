@@ -6,6 +6,7 @@ from pathlib import PurePosixPath
 from fastapi import Request, Response
 from fastapi.responses import StreamingResponse
 
+from service.core import lost_files
 from service.core.archive import StepArchive
 from service.middleware.head import STATE_KEY
 from service.problems import problem
@@ -26,6 +27,7 @@ CONTENT_POLICY = (
     "default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; sandbox"
 )
+RUN_AGAIN = "Else run the job again; its metrics are still there."
 # Checkpoints never change under their address.
 CACHING = "private, max-age=31536000, immutable"
 
@@ -33,7 +35,7 @@ CACHING = "private, max-age=31536000, immutable"
 def file_response(
     request: Request, services: Services, file: JobStepFile, *, inline: bool = False, caching: str = CACHING
 ) -> Response:
-    """One stored file. 200, 206, 304 or 416; HEAD has the headers of GET."""
+    """One stored file. 200, 206, 304 or 416; HEAD has the headers of GET. Raises ARTIFACT_LOST or STORAGE_UNAVAILABLE."""
     etag = f'"{file.sha256}"'
     name = PurePosixPath(file.name).name
     headers = {
@@ -57,13 +59,17 @@ def file_response(
     media_type = MEDIA_TYPES.get(PurePosixPath(file.name).suffix, "application/octet-stream")
     headers["Content-Type"] = media_type
     if _head_only(request):
+        lost_files.require(services, {file.key: file.size}, RUN_AGAIN)
         return Response(headers=headers)
-    body = services.artifacts.read(file.key, span.start, span.end)
+    try:
+        body = services.artifacts.read(file.key, span.start, span.end, size=file.size)
+    except FileNotFoundError:
+        raise lost_files.lost([file.key], RUN_AGAIN) from None
     return StreamingResponse(body, 206 if span.partial else 200, headers)
 
 
 def archive_response(request: Request, services: Services, archive: StepArchive, name: str) -> Response:
-    """A whole step as a tar. 200 or 304."""
+    """A whole step as a tar. 200 or 304. Raises ARTIFACT_LOST or STORAGE_UNAVAILABLE."""
     headers = {
         "ETag": archive.etag,
         "Cache-Control": CACHING,
@@ -72,6 +78,8 @@ def archive_response(request: Request, services: Services, archive: StepArchive,
     }
     if ranges.matches(archive.etag, request.headers.get("if-none-match")):
         return Response(status_code=304, headers=_validators(headers))
+    # All of them now: an archive that breaks off after its headers tells nobody why.
+    lost_files.require(services, archive.sizes, RUN_AGAIN)
     headers |= {"Content-Length": str(archive.size), "Content-Type": "application/x-tar"}
     if _head_only(request):
         return Response(headers=headers)

@@ -64,6 +64,8 @@ def get_checkpoint(services: ToReadJobs, job_id: JobPath, step: StepPath) -> Che
             ErrorCode.NO_CHECKPOINT,
             ErrorCode.DELETED,
             ErrorCode.EXPIRED,
+            ErrorCode.ARTIFACT_LOST,
+            ErrorCode.STORAGE_UNAVAILABLE,
             ErrorCode.RANGE_NOT_SATISFIABLE,
         ),
     },
@@ -88,7 +90,14 @@ def download_checkpoint_file(
     responses={
         200: {"description": "All files below one folder.", "content": {"application/x-tar": _BINARY}, "headers": ETAG},
         304: _NOT_MODIFIED,
-        **problems(ErrorCode.NOT_FOUND, ErrorCode.NO_CHECKPOINT, ErrorCode.DELETED, ErrorCode.EXPIRED),
+        **problems(
+            ErrorCode.NOT_FOUND,
+            ErrorCode.NO_CHECKPOINT,
+            ErrorCode.DELETED,
+            ErrorCode.EXPIRED,
+            ErrorCode.ARTIFACT_LOST,
+            ErrorCode.STORAGE_UNAVAILABLE,
+        ),
     },
     openapi_extra=request_headers(If_None_Match="`ETag` of the archive you have: 304 where it is the same."),
 )

@@ -39,9 +39,11 @@ _STREAM = "text/event-stream"
             "content": {_STREAM: {}},
             "headers": sometimes(ETAG | RETRY_AFTER),
         },
-        204: {"description": "As a stream: the job has ended and all its events are known. Do not connect again."},
+        204: {
+            "description": "As a stream: the job has ended, and its events are known or are gone. Do not connect again."
+        },
         304: {"description": NOT_MODIFIED, "headers": ETAG | sometimes(RETRY_AFTER)},
-        **problems(ErrorCode.NOT_FOUND, ErrorCode.DELETED, ErrorCode.TOO_MANY_STREAMS),
+        **problems(ErrorCode.NOT_FOUND, ErrorCode.DELETED, ErrorCode.EXPIRED, ErrorCode.TOO_MANY_STREAMS),
     },
 )
 async def list_job_events(
@@ -70,8 +72,8 @@ async def list_job_events(
 
 
 async def _stream(services: Services, request: Request, job_id: str, after: int) -> Response:
-    newest, ended = await run_in_threadpool(jobs.last_event, services, job_id)
-    if ended and after >= newest:
+    newest, over = await run_in_threadpool(jobs.stream_from, services, job_id, after)
+    if over:
         return Response(status_code=204)
     if getattr(request.state, STATE_KEY, False):
         return Response(media_type=_STREAM)

@@ -35,7 +35,7 @@ from service.routes.json_bodies import JsonRoute
 from service.routes.parameters import Cursor, JobPath, Limit, Moment
 from store.access.idempotency import Answer
 from store.database.tables import Job
-from store.jobs.jobs import JobFilter
+from store.jobs.job_lists import JobFilter
 
 router = APIRouter(prefix="/jobs", tags=["jobs"], route_class=JsonRoute)
 
@@ -44,6 +44,7 @@ _REFUSED = (
     ErrorCode.UPLOAD_INCOMPLETE,
     ErrorCode.DELETED,
     ErrorCode.EXPIRED,
+    ErrorCode.ARTIFACT_LOST,
     ErrorCode.NO_CHECKPOINT,
     ErrorCode.STEP_NOT_PRUNABLE,
     ErrorCode.INPUT_LOST,
@@ -245,7 +246,7 @@ def resume_job(services: ToWriteJobs, job_id: JobPath, background: BackgroundTas
             "content": {"text/plain": {"schema": {"type": "string"}}},
             "headers": LOG_HEADERS,
         },
-        **problems(ErrorCode.NOT_FOUND, ErrorCode.DELETED),
+        **problems(ErrorCode.NOT_FOUND, ErrorCode.DELETED, ErrorCode.EXPIRED),
     },
 )
 def get_job_log(
@@ -292,6 +293,8 @@ def get_job_log(
             ErrorCode.NO_CHECKPOINT,
             ErrorCode.DELETED,
             ErrorCode.EXPIRED,
+            ErrorCode.ARTIFACT_LOST,
+            ErrorCode.STORAGE_UNAVAILABLE,
             ErrorCode.RANGE_NOT_SATISFIABLE,
         ),
     },

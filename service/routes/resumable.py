@@ -213,6 +213,7 @@ async def get_upload(services: ToReadUploads, upload_id: ResumablePath, response
             ErrorCode.UPLOAD_OFFSET,
             ErrorCode.UPLOAD_CLOSED,
             ErrorCode.EXPIRED,
+            ErrorCode.ARTIFACT_LOST,
             ErrorCode.TUS_VERSION,
             ErrorCode.MEDIA_TYPE_REFUSED,
             ErrorCode.PIECE_CHECKSUM_MISMATCH,

@@ -58,7 +58,10 @@ def check_job(session: Session, tenant: str, settings: Settings) -> None:
         if waiting >= most:
             detail = f"{waiting} jobs wait, {most} may. Cancel one, or submit once another has begun."
             raise SecateurError(ErrorCode.QUOTA_EXCEEDED, detail, retry_after=RETRY_SECONDS)
-    if settings.max_stored_bytes is not None and (used := stored_bytes.of(session, tenant)) >= settings.max_stored_bytes:
+    if (
+        settings.max_stored_bytes is not None
+        and (used := stored_bytes.of(session, tenant)) >= settings.max_stored_bytes
+    ):
         detail = (
             f"{used} of {settings.max_stored_bytes} bytes are in use, and a job's checkpoints need more. Delete uploads or "
             "jobs that you do not need any more."

@@ -8,7 +8,6 @@ import hmac
 import re
 import secrets
 from collections.abc import Collection
-from typing import Any
 
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session

@@ -1,19 +1,22 @@
-"""`python -m store.checkup [--embedded] [--running] [--port PORT]`: findings as JSON, by the settings of the environment.
+"""`python -m store.checkup [--embedded] [--running] [--port PORT] [--verify] [--recount]`: findings as JSON, by the settings
+of the environment.
 
---embedded: database, broker and folder are those of a `secateur up`; --running: it runs; --port: the one it is to have.
+--embedded: database, broker and folder are those of a `secateur up`; --running: it runs; --port: the one it is to have. --verify:
+rows are compared with objects instead, which may take hours; --recount: before that the bytes of every tenant are counted anew.
 """
 
 import argparse
 import sys
 from collections.abc import Iterator
+from functools import partial
 
 from pydantic import ValidationError
 
-from api_schemas.api.checkup import FINDINGS, CheckFunction, Finding, Verdict, examine, wrong
-from store.checkup import broker, database, environment, network, resources, storage
+from api_schemas.api.checkup import FINDINGS, CheckFunction, Finding, Verdict, examine, ok, wrong
+from store.checkup import broker, database, environment, network, resources, storage, verify
 from store.settings import Settings
 
-QUICK, SLOW = 10, 30
+QUICK, SLOW, HOURS = 10, 30, 12 * 3600
 
 
 def main() -> None:
@@ -21,8 +24,23 @@ def main() -> None:
     parser.add_argument("--embedded", action="store_true")
     parser.add_argument("--running", action="store_true")
     parser.add_argument("--port", type=int)
+    parser.add_argument("--verify", action="store_true")
+    parser.add_argument("--recount", action="store_true")
     arguments = parser.parse_args()
-    sys.stdout.buffer.write(FINDINGS.dump_json(list(_findings(arguments))))
+    found = _verified(recount=arguments.recount) if arguments.verify else _findings(arguments)
+    sys.stdout.buffer.write(FINDINGS.dump_json(list(found)))
+
+
+def _verified(*, recount: bool) -> Iterator[Finding]:
+    settings = Settings()
+    if recount:
+        yield from examine("mended", lambda: [ok("mended", verify.count_anew(settings))], SLOW)
+    for check, look in (
+        ("stored files", verify.stored_files),
+        ("unnamed objects", verify.unnamed_objects),
+        ("counted bytes", verify.counted_bytes),
+    ):
+        yield from examine(check, partial(look, settings), HOURS)
 
 
 def _findings(arguments: argparse.Namespace) -> Iterator[Finding]:

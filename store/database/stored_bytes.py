@@ -7,11 +7,12 @@ tenant wait, and it must not wait for them. Whoever changes several tenants' doe
 
 from collections.abc import Mapping
 
-from sqlalchemy import func, select
+from sqlalchemy import Select, delete, func, insert, select, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
-from store.database.tables import StoredBytes
+from store.database.tables import JobStepFile, StoredBytes, Upload, UploadFile
+from store.database.tables.uploads import THERE
 from store.database.tenancy import owned_by
 
 
@@ -19,10 +20,12 @@ def add(session: Session, tenant: str, size: int) -> None:
     """`size` more; less where it is negative."""
     if not size:
         return
-    insert = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
-    counted = insert(StoredBytes).values(tenant=tenant, size=size)
+    upsert = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
+    counted = upsert(StoredBytes).values(tenant=tenant, size=size)
     session.execute(
-        counted.on_conflict_do_update(index_elements=["tenant"], set_={"size": StoredBytes.size + counted.excluded.size})
+        counted.on_conflict_do_update(
+            index_elements=["tenant"], set_={"size": StoredBytes.size + counted.excluded.size}
+        )
     )
 
 
@@ -41,3 +44,25 @@ def total(session: Session) -> int:
     """Of all tenants."""
     # PostgreSQL answers a sum of big integers as a decimal.
     return int(session.scalar(select(func.sum(StoredBytes.size))) or 0)
+
+
+def differing(session: Session) -> set[str]:
+    """Tenants whose number is not what their rows of files add up to: reads them all."""
+    counted = {row.tenant: row.size for row in session.execute(select(StoredBytes.tenant, StoredBytes.size))}
+    there = {tenant: int(size) for tenant, size in session.execute(_by_rows())}
+    return {tenant for tenant in counted.keys() | there.keys() if counted.get(tenant, 0) != there.get(tenant, 0)}
+
+
+def count_anew(session: Session) -> None:
+    """Set every number to what the rows of files add up to. Whoever adds or removes files waits until this transaction ends."""
+    if session.get_bind().dialect.name == "postgresql":
+        session.execute(text("LOCK TABLE stored_bytes IN EXCLUSIVE MODE"))
+    session.execute(delete(StoredBytes))
+    session.execute(insert(StoredBytes).from_select(["tenant", "size"], _by_rows()))
+
+
+def _by_rows() -> Select[str, int]:
+    kept = select(Upload.id).where(text(THERE))
+    uploaded = select(UploadFile.tenant, UploadFile.size).where(UploadFile.upload_id.in_(kept))
+    files = uploaded.union_all(select(JobStepFile.tenant, JobStepFile.size)).subquery()
+    return select(files.c.tenant, func.sum(files.c.size)).group_by(files.c.tenant)

@@ -11,7 +11,8 @@ import hashlib
 import logging
 import os
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -32,6 +33,7 @@ PART = 8 * 2**20  # Of a multipart upload; S3 allows 10 000 parts of at least 5 
 _PARTS: Any = {"chunk_size": PART, "max_concurrency": 4}
 DELETED, LOCAL_DELETED = 1000, 1
 """Objects of one deletion; S3 takes a thousand."""
+LOOKS_AT_ONCE = 16
 RETRY_TIMEOUT = timedelta(seconds=60)
 # In what obstore says: Rust's names of ENOSPC and EDQUOT and the texts of the two; MinIO and Ceph use the names, too.
 FULL = ("StorageFull", "QuotaExceeded", "No space left on device", "quota exceeded")
@@ -53,6 +55,7 @@ class Found:
     """An object of a listing."""
 
     key: str
+    size: int
     written_at: datetime
 
 
@@ -110,6 +113,12 @@ class Artifacts:
         with _said_plainly():
             await asyncio.to_thread(self._flush, key)
 
+    def put_bytes(self, key: str, data: bytes) -> None:
+        """Store what is small."""
+        with _said_plainly(writing=True):
+            obstore.put(self._store, _checked(key), data)
+            self._flush(key)
+
     def put_file(self, key: str, path: Path) -> Stored:
         """Store a local file; hashes what it reads."""
         digest = hashlib.sha256()
@@ -140,12 +149,37 @@ class Artifacts:
             return False
         return True
 
-    def read(self, key: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
-        """Bytes [start, end) in chunks; to the end of the object by default. Raises FileNotFoundError at once."""
+    def whole(self, files: Mapping[str, int]) -> bool:
+        """Whether all these objects, sizes by key, are there in their size."""
+        return not self.damaged(files)
+
+    def damaged(self, files: Mapping[str, int]) -> list[str]:
+        """Keys of those objects, sizes by key, that are not there, or not in their size."""
+        with ThreadPoolExecutor(min(LOOKS_AT_ONCE, len(files)) or 1) as pool:
+            sizes = dict(zip(files, pool.map(self._size_or_none, files), strict=True))
+        return [key for key, size in files.items() if sizes[key] != size]
+
+    def _size_or_none(self, key: str) -> int | None:
+        try:
+            return self.size(key)
+        except FileNotFoundError:
+            return None
+
+    def read(self, key: str, start: int = 0, end: int | None = None, size: int | None = None) -> Iterator[bytes]:
+        """Bytes [start, end) in chunks; to the end of the object by default. Raises FileNotFoundError at once, with `size` also
+        where the object has another."""
         if end is not None and end <= start:
             return iter(())
         with _said_plainly():
-            result = obstore.get(self._store, _checked(key), options=_options(start, end))
+            try:
+                result = obstore.get(self._store, _checked(key), options=_options(start, end))
+            except BaseError:
+                # One that ends before the range begins is refused for that.
+                if size is not None and self.size(key) != size:
+                    raise FileNotFoundError(key) from None
+                raise
+        if size is not None and result.meta["size"] != size:
+            raise FileNotFoundError(key)
         return _chunks(result)
 
     async def stream(self, key: str, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
@@ -172,7 +206,7 @@ class Artifacts:
         """Objects below `prefix/`, as they come."""
         with _said_plainly():
             for batch in obstore.list(self._store, _checked(prefix)):
-                yield from (Found(item["path"], item["last_modified"]) for item in batch)
+                yield from (Found(item["path"], item["size"], item["last_modified"]) for item in batch)
 
     def delete(self, *keys: str) -> None:
         """Remove objects, those of a bucket many at a time; nothing happens where there is none."""

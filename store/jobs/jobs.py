@@ -1,20 +1,15 @@
 """Reading jobs, and creating one. Everything that changes a job's state is in store/jobs/transitions.py."""
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 from sqlalchemy import Select, String, and_, bindparam, func, select
 from sqlalchemy.orm import Session
 
-from api_schemas.enums import JobState
 from api_schemas.results.events import JobEvent
 from api_schemas.results.metrics import StepMetrics
 from api_schemas.spec.job import JobRequest
-from api_schemas.spec.labels import parse_selector
-from store.database.paging import Rows, fetch_page
-from store.database.tables import Job, JobEventRow, JobLabel, JobStep
+from store.database.tables import Job, JobEventRow, JobStep
 from store.database.tenancy import select_owned
 from store.jobs import transitions, turns
 
@@ -33,44 +28,6 @@ def get(session: Session, tenant: str, job_id: str) -> Job | None:
 def _one() -> Select[Job]:
     """Made once, since every poll asks."""
     return select_owned(Job, bindparam("tenant", type_=String)).where(Job.id == bindparam("job_id"))
-
-
-@dataclass(frozen=True)
-class JobFilter:
-    """Which jobs a list is of: those that meet all that is given."""
-
-    states: Collection[JobState] = ()
-    """In one of these; in any, where there are none."""
-    labels: Collection[str] = ()
-    """A `LabelSelector` each."""
-    model_id: str | None = None
-    created_after: datetime | None = None
-    """At that moment, too."""
-    created_before: datetime | None = None
-
-    def narrow(self, query: Select[Job], tenant: str) -> Select[Job]:
-        """The rows of `query` that meet it."""
-        if self.states:
-            query = query.where(Job.state.in_(self.states))
-        if self.model_id is not None:
-            query = query.where(Job.model_id == self.model_id)
-        if self.created_after is not None:
-            query = query.where(Job.created_at >= self.created_after)
-        if self.created_before is not None:
-            query = query.where(Job.created_at < self.created_before)
-        for key, value in map(parse_selector, self.labels):
-            found = select_owned(JobLabel, tenant).where(JobLabel.job_id == Job.id, JobLabel.key == key)
-            query = query.where((found if value is None else found.where(JobLabel.value == value)).exists())
-        return query
-
-
-EVERY_JOB = JobFilter()
-
-
-def page(session: Session, tenant: str, cursor: str | None, limit: int, wanted: JobFilter = EVERY_JOB) -> Rows[Job]:
-    """Newest first, those left out that were deleted."""
-    query = select_owned(Job, tenant).where(Job.deleted_at.is_(None))
-    return fetch_page(session, Job, wanted.narrow(query, tenant), cursor, limit)
 
 
 def steps(session: Session, tenant: str, job_id: str) -> Sequence[JobStep]:

@@ -84,12 +84,12 @@ def queue_positions(session: Session, failure_cap: int, tenants: Collection[str]
 
 def _tenants(session: Session, failure_cap: int, gone: Iterable[Any]) -> dict[str, _Tenant]:
     known: dict[str, _Tenant] = defaultdict(_Tenant)
-    counts = select(Job.tenant, Job.priority, func.count().label("count")).where(due())
-    for row in session.execute(counts.group_by(Job.tenant, Job.priority)):
-        known[row.tenant].waiting[row.priority] = row.count
-    for row in gone:
-        waiting = known[row.tenant].waiting
-        waiting[row.priority] = waiting.get(row.priority, 0) + 1
+    counts = select(Job.tenant, Job.priority, func.count().label("jobs")).where(due())
+    for name, priority, waiting in session.execute(counts.group_by(Job.tenant, Job.priority)):
+        known[name].waiting[priority] = waiting
+    for lost_job in gone:
+        at_priority = known[lost_job.tenant].waiting
+        at_priority[lost_job.priority] = at_priority.get(lost_job.priority, 0) + 1
     running, begun = running_of_tenant().label("running"), last_begun_of_tenant().label("begun")
     firsts = select(Job.id, Job.tenant, Job.priority, Job.created_at, running, begun)
     for row in session.execute(firsts.where(Job.id.in_(fronts(failure_cap)))):

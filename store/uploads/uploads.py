@@ -22,13 +22,21 @@ _SUFFIXES = (".safetensors", ".parquet")
 PREFIXES: dict[UploadKind, str] = {"model": ids.MODEL, "dataset": ids.DATASET}
 
 
-def create(session: Session, tenant: str, kind: UploadKind, name: str | None, files: Sequence[DeclaredFile]) -> Upload:
-    """A new, open upload that expects `files`, but for those whose bytes the tenant has sent before."""
+def create(
+    session: Session,
+    tenant: str,
+    kind: UploadKind,
+    name: str | None,
+    files: Sequence[DeclaredFile],
+    stored: Collection[str] | None = None,
+) -> Upload:
+    """A new, open upload that expects `files`, but for those whose bytes the tenant has sent before. `stored`: keys that have
+    been found to be there; others do not count."""
     size = sum(file.size for file in files)
     upload = Upload(
         id=ids.new_id(PREFIXES[kind]), tenant=tenant, kind=kind, name=name, state=UploadState.OPEN, size=size
     )
-    known = _known(session, tenant, kind, files)
+    known = _known(session, tenant, kind, files, stored)
     upload.files = [
         UploadFile(
             tenant=tenant,
@@ -48,13 +56,13 @@ def create(session: Session, tenant: str, kind: UploadKind, name: str | None, fi
 
 
 def _known(
-    session: Session, tenant: str, kind: UploadKind, files: Sequence[DeclaredFile]
+    session: Session, tenant: str, kind: UploadKind, files: Sequence[DeclaredFile], stored: Collection[str] | None
 ) -> dict[tuple[str, int, str], str]:
     """Where bytes lie that the tenant has sent before, by what they were judged as, size and sha256.
 
     Locked: whoever gives up the upload they came with waits, and then sees that they have another name.
     """
-    found = sent_before(session, tenant, kind, files)
+    found = [row for row in sent_before(session, tenant, kind, files) if stored is None or row.key in stored]
     if not found:
         return {}
     named = tuple_(UploadFile.upload_id, UploadFile.name).in_([(row.upload_id, row.name) for row in found])
@@ -70,21 +78,21 @@ def _known(
 
 def sent_before(
     session: Session, tenant: str, kind: UploadKind, files: Sequence[DeclaredFile]
-) -> list[Row[str, str, int, str]]:
+) -> list[Row[str, str, int, str | None]]:
     """A file of the tenant's (upload_id, name, size, key) with the same bytes, judged as the same, for each of `files` that there
     is one for.
 
     One each, whatever their number: what goes with every model is in as many uploads as there are models.
     """
     alike = sorted({(_judged_as(file.name), file.size, file.sha256) for file in files})
-    found: list[Row[str, str, int, str]] = []
+    found: list[Row[str, str, int, str | None]] = []
     for at in range(0, len(alike), FILES_A_QUERY):
         some = (select(_like(tenant, kind, *file).subquery()) for file in alike[at : at + FILES_A_QUERY])
         found += session.execute(union_all(*some)).all()
     return found
 
 
-def _like(tenant: str, kind: UploadKind, judged_as: str, size: int, sha256: str) -> Select[str, str, int, str]:
+def _like(tenant: str, kind: UploadKind, judged_as: str, size: int, sha256: str) -> Select[str, str, int, str | None]:
     of_kind = exists().where(Upload.id == UploadFile.upload_id, Upload.kind == kind)
     whole = UploadFile.name == judged_as
     named = UploadFile.name.endswith(judged_as, autoescape=True) if judged_as in _SUFFIXES else whole

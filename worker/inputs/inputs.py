@@ -95,7 +95,8 @@ class Inputs:
             detail = f"Step {reference.step} of {reference.job} is no longer there; run that job again."
             raise SecateurError(ErrorCode.INPUT_LOST, detail)
         chosen = set(checkpoint_names(file.name for file in files))
-        self._fetch_files([file for file in files if file.name in chosen], folder, beat)
+        wanted = [file for file in files if file.name in chosen]
+        self._fetch_files(wanted, folder, beat, f"run {reference.job} again and submit a new job")
 
     def _fetch_upload(
         self, kind: uploads.UploadKind, upload_id: str, tenant: str, folder: Path, beat: Heartbeat
@@ -104,7 +105,7 @@ class Inputs:
             upload = uploads.get(session, tenant, kind, upload_id)
         if upload is None or upload.state is not UploadState.READY:
             raise SecateurError(ErrorCode.INPUT_LOST, f"The {kind} {upload_id} is no longer there; upload it again.")
-        self._fetch_files(upload.files, folder, beat)
+        self._fetch_files(upload.files, folder, beat, f"delete {upload_id}, upload it again and submit a new job")
 
     def _fetch_step(self, job: Job, number: int, out: Path, beat: Heartbeat) -> None:
         """The last committed step alone: its records carry those of the steps before it."""
@@ -113,9 +114,12 @@ class Inputs:
         step = next(step for step in steps if step.step == number)
         folder = out / f"step-{number}"
         folder.mkdir()
-        self._fetch_files(step.files, folder, beat)
+        self._fetch_files(step.files, folder, beat, "submit the job again")
 
-    def _fetch_files(self, files: Sequence[UploadFile] | Sequence[JobStepFile], folder: Path, beat: Heartbeat) -> None:
+    def _fetch_files(
+        self, files: Sequence[UploadFile] | Sequence[JobStepFile], folder: Path, beat: Heartbeat, remedy: str
+    ) -> None:
+        """Raises INPUT_LOST, with what can be done about it, where the store has lost or damaged one."""
         for file in files:
             beat.check()
             try:
@@ -123,9 +127,9 @@ class Inputs:
                     raise FileNotFoundError(file.name)
                 self._fetch(file.key, folder / file.name, file.sha256, beat)
             except FileNotFoundError as error:
-                raise _lost(file.name) from error
+                raise _lost(file.name, remedy) from error
             except SecateurError as error:
-                raise _lost(file.name) if error.code is ErrorCode.CHECKSUM_MISMATCH else error from error
+                raise _lost(file.name, remedy) if error.code is ErrorCode.CHECKSUM_MISMATCH else error from error
 
     def _fetch_training(self, training: TrainingFile, place: JobFolders, beat: Heartbeat) -> None:
         """Where it is gone or damaged the recovery begins anew."""
@@ -205,8 +209,8 @@ def _reported(dataset: HubDataset, child: Child, job_log: JobLog) -> Exception:
     return TransientFailure(error) if failure.transient else error
 
 
-def _lost(name: str) -> SecateurError:
-    detail = f"The stored file {name} is gone or has changed; upload it again and submit a new job."
+def _lost(name: str, remedy: str) -> SecateurError:
+    detail = f"The artifact store has lost or damaged {name}. Its operator may have a backup; else {remedy}."
     return SecateurError(ErrorCode.INPUT_LOST, detail)
 
 

@@ -27,7 +27,6 @@ from store.database.clock import now
 from store.database.json_columns import PydanticJSON
 from store.database.tables.base import ID_LENGTH, KEY_LENGTH, NAME_LENGTH, Base, Owned
 
-
 LIVING = "state IN ('queued', 'running', 'cancelling', 'paused')"
 """Of a job that has not ended. In words and not in parameters: only so is a query known to need no more than a partial index."""
 QUEUED = "state = 'queued'"

@@ -18,7 +18,6 @@ from api_schemas.enums import UploadState
 from store.database.clock import now
 from store.database.tables.base import ID_LENGTH, KEY_LENGTH, NAME_LENGTH, Base, Owned
 
-
 THERE = "state IN ('open', 'checking', 'ready')"
 """Of an upload that has not expired and was not deleted. In words, for the sake of partial indexes."""
 
@@ -29,7 +28,13 @@ class Upload(Owned, Base):
     __tablename__ = "uploads"
     __table_args__ = (
         Index(
-            "ix_uploads_listed", "tenant", "kind", "created_at", "id", postgresql_where=text(THERE), sqlite_where=text(THERE)
+            "ix_uploads_listed",
+            "tenant",
+            "kind",
+            "created_at",
+            "id",
+            postgresql_where=text(THERE),
+            sqlite_where=text(THERE),
         ),
         Index(None, "state", "created_at", "id"),
         Index(None, "gone_at", "id"),
@@ -62,9 +67,7 @@ class UploadFile(Owned, Base):
 
     __tablename__ = "upload_files"
     __table_args__ = (
-        Index(
-            "ix_upload_files_sent", "tenant", "sha256", postgresql_where=text(SENT), sqlite_where=text(SENT)
-        ),
+        Index("ix_upload_files_sent", "tenant", "sha256", postgresql_where=text(SENT), sqlite_where=text(SENT)),
         Index(None, "key"),
     )
 
@@ -116,6 +119,7 @@ class ResumablePart(Owned, Base):
     """A piece that has come: bytes [start, start + size) of the file."""
 
     __tablename__ = "resumable_parts"
+    __table_args__ = (Index(None, "key"),)
 
     resumable_id: Mapped[str] = mapped_column(ForeignKey("resumable_uploads.id", ondelete="CASCADE"), primary_key=True)
     start: Mapped[int] = mapped_column(BigInteger, primary_key=True)

@@ -1,5 +1,7 @@
 """Bytes that are counted and not added up, indexes of what is looked for among much that is over, and what retention goes by."""
 
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -30,9 +32,14 @@ _PARTIAL = (
 _WHOLE = (
     ("ix_jobs_state", "jobs", ["state"]),
     ("ix_jobs_claimed_at", "jobs", ["claimed_at"]),
-    ("ix_job_labels_tenant_key_value_created_at_job_id", "job_labels", ["tenant", "key", "value", "created_at", "job_id"]),
+    (
+        "ix_job_labels_tenant_key_value_created_at_job_id",
+        "job_labels",
+        ["tenant", "key", "value", "created_at", "job_id"],
+    ),
     ("ix_job_labels_tenant_key_created_at_job_id", "job_labels", ["tenant", "key", "created_at", "job_id"]),
     ("ix_job_logs_created_at", "job_logs", ["created_at"]),
+    ("ix_resumable_parts_key", "resumable_parts", ["key"]),
     ("ix_uploads_state_created_at_id", "uploads", ["state", "created_at", "id"]),
     ("ix_uploads_gone_at_id", "uploads", ["gone_at", "id"]),
     ("ix_webhook_deliveries_webhook_id_created_at_id", "webhook_deliveries", ["webhook_id", "created_at", "id"]),
@@ -53,7 +60,7 @@ _BEFORE = (
     ("ix_upload_files_tenant_sha256", "upload_files", ["tenant", "sha256"]),
     ("ix_webhook_deliveries_webhook_id_created_at", "webhook_deliveries", ["webhook_id", "created_at"]),
 )
-_COLUMNS = (
+_COLUMNS: tuple[tuple[str, sa.Column[Any]], ...] = (
     ("jobs", sa.Column("dataset_id", sa.String(length=255), nullable=True)),
     ("jobs", sa.Column("events_gone_at", Instant(), nullable=True)),
     ("jobs", sa.Column("stored_bytes", sa.BigInteger(), nullable=False, server_default="0")),

@@ -13,10 +13,10 @@ from api_schemas.errors import ErrorCode, SecateurError
 from api_schemas.spec.labels import parse_selector
 from store.database.clock import now
 from store.database.connection import Database
-from store.database.tables import Job
+from store.database.tables import Job, JobLabel
 from store.database.tenancy import DEFAULT_TENANT
-from store.jobs import jobs, transitions
-from store.jobs.jobs import JobFilter
+from store.jobs import job_lists, jobs, transitions
+from store.jobs.job_lists import JobFilter
 from tests.support.jobs.records import job_request
 
 
@@ -32,7 +32,7 @@ def test_pages_together_hold_every_job_once_newest_first(database: Database) -> 
     cursor = None
     while True:
         with database.read() as session:
-            page = jobs.page(session, DEFAULT_TENANT, cursor, 3)
+            page = job_lists.page(session, DEFAULT_TENANT, cursor, 3)
         seen += [job.id for job in page.items]
         moments += [job.created_at for job in page.items]
         if page.next_cursor is None:
@@ -49,7 +49,7 @@ def test_a_state_narrows_the_page(database: Database) -> None:
         transitions.cancel(session, DEFAULT_TENANT, cancelled)
     only = JobFilter(states=[JobState.QUEUED])
     with database.read() as session:
-        assert [job.id for job in jobs.page(session, DEFAULT_TENANT, None, 10, only).items] == [kept]
+        assert [job.id for job in job_lists.page(session, DEFAULT_TENANT, None, 10, only).items] == [kept]
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_a_state_narrows_the_page(database: Database) -> None:
 def test_a_cursor_that_is_none_is_refused(sqlite_database: Database, text: str) -> None:
     for cursor in (text, base64.urlsafe_b64encode(text.encode()).decode()):
         with pytest.raises(SecateurError) as refused, sqlite_database.read() as session:
-            jobs.page(session, DEFAULT_TENANT, cursor, 10)
+            job_lists.page(session, DEFAULT_TENANT, cursor, 10)
         assert refused.value.code is ErrorCode.INVALID_REQUEST
 
 
@@ -93,6 +93,7 @@ def test_pages_hold_whatever_is_inserted_between_them(
     with database.write() as session:
         moment = session.execute(now(plus=-60).select()).scalar_one()
         session.execute(update(Job).values(created_at=moment))
+        session.execute(update(JobLabel).values(created_at=moment))
     seen: list[str] = []
     cursor, ended, begun = None, False, False
     for move, argument in [*moves, *[("page", 3)] * 10]:
@@ -100,7 +101,7 @@ def test_pages_hold_whatever_is_inserted_between_them(
             labelled(argument)
         elif move == "page" and not ended:
             with database.read() as session:
-                page = jobs.page(session, DEFAULT_TENANT, cursor, argument, JobFilter(labels=labels))
+                page = job_lists.page(session, DEFAULT_TENANT, cursor, argument, JobFilter(labels=labels))
             begun, cursor, ended = True, page.next_cursor, page.next_cursor is None
             seen += [job.id for job in page.items]
     assert seen == sorted(there, reverse=True)

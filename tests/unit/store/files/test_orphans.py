@@ -49,7 +49,7 @@ def shelf(tmp_path: Path) -> Shelf:
 
 
 def collect(database: Database, shelf: Shelf) -> int:
-    return orphans.collect(database, shelf.artifacts, GRACE)
+    return orphans.collect(database, shelf.artifacts, GRACE, GRACE)
 
 
 def step_key(lease: Lease, step: int) -> str:

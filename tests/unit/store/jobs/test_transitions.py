@@ -17,7 +17,7 @@ from store.database.clock import now
 from store.database.connection import Database
 from store.database.tables import Job, OutboxMessage
 from store.database.tenancy import DEFAULT_TENANT
-from store.jobs import jobs, transitions
+from store.jobs import job_lists, jobs, transitions
 from store.jobs.transitions import Lease, LeaseLost
 from tests.support.jobs.records import job_request, step_file, step_metrics
 
@@ -97,7 +97,7 @@ def test_a_submit_that_is_rolled_back_leaves_nothing(database: Database) -> None
     with pytest.raises(RuntimeError):
         submit_and_raise()
     with database.read() as session:
-        assert jobs.page(session, DEFAULT_TENANT, None, 10).items == []
+        assert job_lists.page(session, DEFAULT_TENANT, None, 10).items == []
     assert wakes(database) == 0
 
 
@@ -381,7 +381,7 @@ def test_another_tenant_cannot_see_or_cancel(database: Database) -> None:
     job_id = submit(database)
     with database.read() as session:
         assert jobs.get(session, "other", job_id) is None
-        assert jobs.page(session, "other", None, 10).items == []
+        assert job_lists.page(session, "other", None, 10).items == []
     with pytest.raises(SecateurError) as refused, database.write() as session:
         transitions.cancel(session, "other", job_id)
     assert refused.value.code is ErrorCode.NOT_FOUND
