@@ -11,7 +11,7 @@ that dies in between leaves a delivery that is simply due again.
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, case, delete, func, literal, or_, select, update
+from sqlalchemy import ColumnElement, Select, and_, case, func, literal, or_, select, update
 from sqlalchemy.orm import Session, aliased
 
 from api_schemas.api.webhooks import DeliveryState
