@@ -9,7 +9,7 @@ from api_schemas.base import FrozenModel, StrictModel
 from api_schemas.enums import ColumnKind, Granularity, Head, JobState, KeyScope, Modality, Phase, UploadState
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
 from api_schemas.ids import FileName, Name, Sha256
-from api_schemas.results.metrics import DataSummary, JobResult, StepMetrics
+from api_schemas.results.metrics import DataSummary, JobResult, JobWarning, StepMetrics
 from api_schemas.results.widths import AttentionWidths
 from api_schemas.spec.inputs import Columns
 from api_schemas.spec.job import JobRequest
@@ -99,6 +99,17 @@ class ModelResource(FrozenModel):
     """Null until `complete`."""
 
 
+class LabelColumn(FrozenModel):
+    """A column that a job may name in `columns.label`."""
+
+    labels: dict[str, tuple[str, ...]]
+    """By split, the names in use: some hundred of them at most."""
+    complete: bool
+    """Whether these are all."""
+    unusable: dict[str, str] = Field(default_factory=dict)
+    """By split, what is wrong with the first row whose value is no label."""
+
+
 class DatasetContents(FrozenModel):
     """What `complete` found in the shards."""
 
@@ -115,6 +126,11 @@ class DatasetContents(FrozenModel):
     input_column: str
     label_column: str | None
     """Null where there is neither a label column nor a transcript: data for checkpoints that give embeddings."""
+    label_columns: dict[str, LabelColumn] = Field(default_factory=dict)
+    """By name, `label_column` and others of texts or ClassLabel, sixteen at most. None of what was completed by version 1.0."""
+    shared_rows: dict[str, dict[str, int]] | None = None
+    """How many rows have an input that another split has, too: `shared_rows.test.train` of those of test are also in train, and
+    `shared_rows.train.train` of train's repeat an earlier one; none where it is not named. Null where they were not compared."""
     seconds: float
     """Total duration of the audio."""
     sampling_rates: tuple[int, ...]
@@ -184,6 +200,8 @@ class JobResource(FrozenModel):
     expires_at: datetime | None = None
     """When the checkpoints of a job that has ended go by themselves; its metrics stay. Null: never."""
     progress: JobProgress | None
+    warnings: tuple[JobWarning, ...] = ()
+    """What is wrong with its inputs and does not stop it: known at submission, or found by the worker."""
     data: DataSummary | None
     metrics: tuple[StepMetrics, ...]
     """One entry for step 0 (the original model) and for every committed step."""

@@ -4,6 +4,7 @@ from pydantic import Field
 
 from api_schemas.base import FrozenModel
 from api_schemas.enums import Phase
+from api_schemas.results.metrics import JobWarning
 from api_schemas.spec.job import JobRequest
 
 
@@ -45,6 +46,8 @@ class JobEstimate(FrozenModel):
     """Why time or memory are not known yet."""
     notes: tuple[str, ...] = ()
     """What else to know of these numbers."""
+    warnings: tuple[JobWarning, ...] = ()
+    """Those that the job would have."""
 
 
 class JobPreview(FrozenModel):
@@ -54,3 +57,5 @@ class JobPreview(FrozenModel):
     """With every default and the preset filled in."""
     estimate: JobEstimate | None
     """Null for a model of the hub, which is not known before a worker has fetched it."""
+    warnings: tuple[JobWarning, ...] = ()
+    """Those that the job would have."""

@@ -260,6 +260,16 @@ class JobResult(FrozenModel):
     """Of the result's own step; of the original where `step` is 0."""
 
 
+class JobWarning(FrozenModel):
+    """Something about a job's inputs that does not stop it, and that whoever reads its numbers should know."""
+
+    code: str = Field(
+        description="`few_rows`, `one_class`, `shared_rows` or `repeated_rows`; more may come (docs/data.md)."
+    )
+    pointer: str = Field("", description="An RFC 6901 JSON pointer to the field of the request that it is about.")
+    detail: str
+
+
 class DataSummary(FrozenModel):
     """Which data was used for what."""
 
@@ -272,3 +282,6 @@ class DataSummary(FrozenModel):
     labels: tuple[str, ...] = ()
     unknown_characters: float = 0.0
     """Share of the transcripts' characters that the checkpoint's vocabulary lacks and that became its unknown token."""
+    classes: dict[str, int] = Field(default_factory=dict)
+    """By role: how many different labels it has. Where every row or every word has exactly one."""
+    warnings: tuple[JobWarning, ...] = ()

@@ -167,7 +167,24 @@ def _labels(config: Mapping[str, Any]) -> tuple[str, ...]:
         _refuse("id2label", "labels are matched with the dataset's by name: no two may be the same")
     if count is not None and count != len(labels):
         _refuse("num_labels", f"it says {count}, id2label has {len(labels)}")
+    _check_label_ids(config, labels)
     return labels
+
+
+def _check_label_ids(config: Mapping[str, Any], labels: tuple[str, ...]) -> None:
+    """`label2id` says the same as `id2label`, as far as it says anything: who reads it would be told another class.
+
+    `LABEL_3` as number 3 is what transformers leaves there when `id2label` alone was given names, and says nothing.
+    """
+    label2id: Mapping[str, int | str] = config.get("label2id") or {}
+    for label, number in label2id.items():
+        if not str(number).isdecimal():
+            _refuse("label2id", f"{label[:100]!r} has the id {str(number)[:100]!r}, which is no number")
+        index = int(number)
+        named = labels[index] if index < len(labels) else None
+        if label not in (named, f"LABEL_{index}"):
+            told = f"calls that {named!r}" if named is not None else "has no such id"
+            _refuse("label2id", f"it gives {label[:100]!r} the id {index}, and id2label {told}; write both alike")
 
 
 def _refuse(key: str, reason: str) -> NoReturn:

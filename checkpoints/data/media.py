@@ -7,6 +7,9 @@ MAX_SAMPLES_A_SECOND = 2**22
 SAMPLES_A_BYTE = 8_192
 """Of one channel, at most: a frame of FLAC, which packs tightest of what is read, has up to 65,535 samples and takes 8 bytes."""
 
+NOT_FINITE = "it holds samples that are not finite numbers"
+"""What is said of a clip with a NaN or an infinity in it."""
+
 IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 """By Pillow's names. Of an animation the first frame counts."""
 MAX_IMAGE_BYTES = 64 * 2**20

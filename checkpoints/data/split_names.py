@@ -45,3 +45,14 @@ def name_splits(available: Sequence[str], splits: Splits) -> dict[Split, str]:
 def held_out(rows: int) -> int:
     """How many of train's rows a role takes that has no split: a tenth."""
     return max(1, round(HELD_OUT_SHARE * rows))
+
+
+def samples_by_role(rows: Mapping[str, int], named: Mapping[Split, str]) -> dict[Split, int]:
+    """How many rows each role gets of splits of so many `rows`: those of its split, or its tenth of train's.
+
+    None of train's may be left, or fewer than none. Where rows are grouped, what is held out is about as many.
+    """
+    train = rows[named[Split.TRAIN]]
+    held = held_out(train)
+    counts = {role: rows[named[role]] if role in named else held for role in Split}
+    return counts | {Split.TRAIN: train - held * (len(Split) - len(named))}

@@ -123,12 +123,14 @@ def _smallest_of(unit: CostUnit, number: int, layer: LayerWidths, pruning: Pruni
 def check_feasible(shape: ModelShape, widths: AttentionWidths, pruning: Pruning) -> None:
     """Refuse a spec that cannot be met on this model, before anything is queued.
 
-    Raises INVALID_REQUEST (a layer that is not there, or none left to cut), WIDTH_MISALIGNED (head widths that are no
-    multiple of `align`) and SPARSITY_OUT_OF_REACH, naming the maximum or the smallest cut in the target's unit.
+    Raises INVALID_REQUEST (a layer that is not there, or none left to cut; more heads, channels or neurons that are to stay
+    than there are), WIDTH_MISALIGNED (head widths that are no multiple of `align`) and SPARSITY_OUT_OF_REACH, naming the
+    maximum or the smallest cut in the target's unit.
 
     A target is met to the nearest structure, so one below half of the smallest cut would remove nothing. The output bias is
     never removed but counts in the denominator of attention sparsity, so five heads of six are 83.2%, not 83.3%. That target
-    is compared without this rounding: asking for 5/6 is met within one structure and is accepted.
+    is compared without this rounding: asking for 5/6 is met within one structure and is accepted. Where all may go there is
+    no such share below 1 to be rounded, and what is asked for is within a structure of what can go, or refused.
 
     What a latency target can reach is known when the worker has measured. Refused here is only what no layer without
     attention would reach: more than attention's share of the FLOPs.
@@ -140,6 +142,7 @@ def check_feasible(shape: ModelShape, widths: AttentionWidths, pruning: Pruning)
             _check_latency(shape, widths, pruning)
         else:
             _check_goal(shape, widths, pruning, kind, target)
+    _check_least(shape, widths, pruning)
 
 
 def _check_latency(shape: ModelShape, widths: AttentionWidths, pruning: Pruning) -> None:
@@ -166,7 +169,9 @@ def _check_goal(shape: ModelShape, widths: AttentionWidths, pruning: Pruning, ki
         nominal = most * whole.total / whole.original(range(len(shape.attention)))
     if kind is TargetKind.FFN_SPARSITY:
         nominal = most * whole.total / whole.original(range(len(shape.feed_forward)), "neuron")
-    if target > nominal + 1e-9:
+    least = smallest_cut(shape, widths, pruning, kind)
+    everything = nominal > 1 - 1e-9
+    if target > (most + least if everything else nominal) + 1e-9:
         stays = []
         if Part.ATTENTION in whole.counts & pruning.cuts:
             stays += [f"min_heads={least_heads(pruning)}", f"min_channels={least_channels(pruning)}"]
@@ -176,13 +181,14 @@ def _check_goal(shape: ModelShape, widths: AttentionWidths, pruning: Pruning, ki
         further = ""
         if kind in (TargetKind.PARAMETERS, TargetKind.FLOPS) and Part.FEED_FORWARD not in pruning.cuts:
             further = ' "parts": ["attention", "feed_forward"] goes further.'
+        if everything and kind is TargetKind.ATTENTION_SPARSITY:
+            further = " Output biases stay when every head goes."
         raise infeasible(
             kind,
             f"maximum {most:.4f}",
             f"{pruning.granularity.value} can remove at most {most:.4f} of this model's {SHARE_OF[kind]} with "
             f"{', '.join(stays)}{excluded}; {target:.4f} was asked for.{further}",
         )
-    least = smallest_cut(shape, widths, pruning, kind)
     if round(target / least) < 1:
         raise infeasible(
             kind,
@@ -217,6 +223,25 @@ def _check_alignment(widths: AttentionWidths, pruning: Pruning) -> None:
         detail = f"{what} {width} cannot be cut in blocks of {pruning.align}; take a smaller align."
         item = ErrorItem(pointer="/pruning/align", code=ErrorCode.WIDTH_MISALIGNED, detail=f"width {width}")
         raise SecateurError(ErrorCode.WIDTH_MISALIGNED, detail, (item,))
+
+
+def _check_least(shape: ModelShape, widths: AttentionWidths, pruning: Pruning) -> None:
+    """What has to stay is there: a spec with more heads than any layer has was written for another model."""
+    layers = [widths.layers[number] for number in included_blocks(shape, pruning)]
+    found: list[tuple[str, int, int, str]] = []
+    if Part.ATTENTION in pruning.cuts:
+        heads = max(layer.heads for layer in layers)
+        channels = max((width for layer in layers for width in (*layer.qk, *layer.vo)), default=0)
+        found.append(("min_heads", pruning.min_heads, heads, "heads in every layer"))
+        found.append(("min_channels", pruning.min_channels, channels, "channels in every head"))
+    if Part.FEED_FORWARD in pruning.cuts:
+        neurons = max((widths.feed_forward[number] for number in included_neurons(shape, pruning)), default=0)
+        found.append(("min_neurons", pruning.min_neurons, neurons, "neurons in every feed-forward block"))
+    for field, asked, most, what in found:
+        if asked > most:
+            detail = f"{asked} {what} are to stay, and the model has at most {most}; take a smaller {field}."
+            item = ErrorItem(pointer=f"/pruning/{field}", code=ErrorCode.INVALID_REQUEST, detail=f"at most {most}")
+            raise SecateurError(ErrorCode.INVALID_REQUEST, detail, (item,))
 
 
 def infeasible(kind: TargetKind, limit: str, detail: str) -> SecateurError:

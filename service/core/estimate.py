@@ -8,11 +8,11 @@ jobs needed above what the engine has when it starts, scaled by the tensors that
 from collections.abc import Mapping, Sequence
 from statistics import median
 
-from api_schemas.enums import Phase, Split, TargetKind
+from api_schemas.enums import Phase, TargetKind
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
 from api_schemas.results.estimate import JobEstimate
 from api_schemas.spec.job import JobRequest
-from checkpoints.data.split_names import held_out, name_splits
+from checkpoints.data.split_names import name_splits, samples_by_role
 from checkpoints.planning.estimates import estimated_steps
 from checkpoints.sizes.cost_model import JobCost, phase_work, tensor_bytes
 from checkpoints.sizes.shape import ModelShape
@@ -60,6 +60,7 @@ def estimate(services: Services, accepted: Accepted) -> JobEstimate:
         jobs_observed=0 if observed is None else len(observed.jobs),
         reason=_reason(layout.family, observed, samples),
         notes=(_LATENCY,) if request.pruning.target.kind is TargetKind.LATENCY else (),
+        warnings=accepted.warnings,
     )
 
 
@@ -67,12 +68,9 @@ def _samples(accepted: Accepted) -> dict[str, int] | None:
     """By role, those held out of train included. None where only the worker can count."""
     if accepted.dataset is None:
         return None
+    splits = accepted.request.dataset.splits
     rows = accepted.dataset.rows
-    named = name_splits(list(rows), accepted.request.dataset.splits)
-    missing = [role for role in Split if role not in named]
-    left = rows[named[Split.TRAIN]]
-    counts = {role.value: held_out(left) for role in missing} | {role.value: rows[name] for role, name in named.items()}
-    return counts | {Split.TRAIN.value: left - len(missing) * held_out(left)}
+    return {role.value: count for role, count in samples_by_role(rows, name_splits(list(rows), splits)).items()}
 
 
 def _seconds(work: Mapping[Phase, float], jobs: Sequence[JobCost]) -> dict[Phase, float]:

@@ -111,6 +111,7 @@ def job(row: Job, metrics: Sequence[StepMetrics], settings: Settings, place: int
         queue_position=place,
         expires_at=result_expires_at(row, settings),
         progress=row.progress,
+        warnings=tuple(dict.fromkeys((*(row.warnings or ()), *(row.data.warnings if row.data else ())))),
         data=row.data,
         metrics=tuple(metrics),
         result=row.result,

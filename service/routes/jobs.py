@@ -95,7 +95,7 @@ def create_job(
     if validate_only:
         accepted = submit.check(services, body)
         estimate = None if accepted.model.known is None else estimates.estimate(services, accepted)
-        preview = JobPreview(request=body, estimate=estimate)
+        preview = JobPreview(request=body, estimate=estimate, warnings=accepted.warnings)
         return Response(preview.model_dump_json(), media_type="application/json")
 
     def answer(session: Session, job: Job) -> Answer:

@@ -7,16 +7,22 @@ from sqlalchemy import Select, String, and_, bindparam, func, select
 from sqlalchemy.orm import Session
 
 from api_schemas.results.events import JobEvent
-from api_schemas.results.metrics import StepMetrics
+from api_schemas.results.metrics import JobWarning, StepMetrics
 from api_schemas.spec.job import JobRequest
 from store.database.tables import Job, JobEventRow, JobStep
 from store.database.tenancy import select_owned
 from store.jobs import transitions, turns
 
 
-def create(session: Session, tenant: str, request: JobRequest, lineage: Mapping[str, str]) -> Job:
+def create(
+    session: Session,
+    tenant: str,
+    request: JobRequest,
+    lineage: Mapping[str, str],
+    warnings: tuple[JobWarning, ...] = (),
+) -> Job:
     """A queued job, its first event, and the message that wakes a worker (after the commit: outbox.dispatch)."""
-    return transitions.submit(session, tenant, request, lineage)
+    return transitions.submit(session, tenant, request, lineage, warnings)
 
 
 def get(session: Session, tenant: str, job_id: str) -> Job | None:

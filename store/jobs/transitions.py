@@ -19,7 +19,7 @@ from api_schemas.api.resources import JobError, JobProgress
 from api_schemas.enums import TERMINAL_STATES, JobState, Phase
 from api_schemas.errors import ErrorCode, SecateurError
 from api_schemas.results.events import JobEventBody, StateChanged, Warned
-from api_schemas.results.metrics import DataSummary, JobResult, StepMetrics
+from api_schemas.results.metrics import DataSummary, JobResult, JobWarning, StepMetrics
 from api_schemas.spec.job import JobRequest
 from store.database import stored_bytes
 from store.database.clock import now
@@ -69,7 +69,13 @@ class StepFile:
 # --- by the service --------------------------------------------------------------------------------------------------
 
 
-def submit(session: Session, tenant: str, request: JobRequest, lineage: Mapping[str, str]) -> Job:
+def submit(
+    session: Session,
+    tenant: str,
+    request: JobRequest,
+    lineage: Mapping[str, str],
+    warnings: tuple[JobWarning, ...] = (),
+) -> Job:
     """→ queued. One transaction: the job, its first event, the message that wakes a worker."""
     job = Job(
         id=ids.new_id(ids.JOB),
@@ -77,6 +83,7 @@ def submit(session: Session, tenant: str, request: JobRequest, lineage: Mapping[
         name=request.name,
         request=request,
         lineage=dict(lineage),
+        warnings=warnings or None,
         model_id=lineage.get("model"),
         dataset_id=lineage.get("dataset"),
         priority=request.priority,

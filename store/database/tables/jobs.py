@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, TypeAdapter
 from sqlalchemy import (
     JSON,
     BigInteger,
@@ -19,7 +19,7 @@ from sqlalchemy.orm import Mapped, mapped_column, relationship
 from api_schemas.api.resources import JobError, JobProgress
 from api_schemas.enums import JobState, Phase
 from api_schemas.results.events import JOB_EVENT_BODY, JobEventBody
-from api_schemas.results.metrics import DataSummary, JobResult, StepMetrics
+from api_schemas.results.metrics import DataSummary, JobResult, JobWarning, StepMetrics
 from api_schemas.spec.job import JobRequest
 from api_schemas.spec.labels import LABEL_KEY_LENGTH, LABEL_VALUE_LENGTH
 from checkpoints.sizes.cost_model import JobCost
@@ -95,6 +95,8 @@ class Job(Owned, Base):
     data: Mapped[DataSummary | None] = mapped_column(PydanticJSON(DataSummary))
     result: Mapped[JobResult | None] = mapped_column(PydanticJSON(JobResult))
     error: Mapped[JobError | None] = mapped_column(PydanticJSON(JobError))
+    warnings: Mapped[tuple[JobWarning, ...] | None] = mapped_column(PydanticJSON(TypeAdapter(tuple[JobWarning, ...])))
+    """What was known of its inputs when it was submitted; what the engine finds is in `data`."""
 
     epoch: Mapped[int] = mapped_column(Integer, default=0)
     """Fencing token: rises at every claim, and every later write of the claimer must name it."""

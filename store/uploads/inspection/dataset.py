@@ -23,10 +23,12 @@ from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
 from api_schemas.spec.inputs import Columns
 from checkpoints.data.columns import FoundColumns, inspected_columns
 from checkpoints.data.media import looks_like_image
+from checkpoints.data.row_hashes import RowHashes
 from checkpoints.data.split_names import split_of
 from store.uploads.inspection import dataset_rows
 from store.uploads.inspection.dataset_audio import read_clip
 from store.uploads.inspection.dataset_image import check_image
+from store.uploads.inspection.dataset_label_columns import label_columns
 from store.uploads.inspection.dataset_labels import Labels
 from store.uploads.inspection.dataset_schema import read_kinds, read_label_names, schema_error
 
@@ -94,6 +96,7 @@ def inspect(
     labels = _labels(files, found, kinds, modality)
     rows: Counter[str] = Counter()
     sounds = _Sounds()
+    hashes = RowHashes()
     every = max(1, total // DECODED)
     for path, file in files:
         split = split_of(path.name)
@@ -103,10 +106,11 @@ def inspect(
             decode = rows.total() % every == 0
             if kinds[found.input] is ColumnKind.TEXTS:
                 words = dataset_rows.words(value.as_py(), where)
+                hashes.add(split, tuple(words))
                 if answers is not None and answers != len(words):
                     raise schema_error(f"the row {where} has {len(words)} words and {answers} labels", where)
             else:
-                _check_input(value, modality, sounds, where, decode=decode)
+                hashes.add(split, _checked_input(value, modality, sounds, where, decode=decode))
             rows[split] += 1
     return DatasetContents(
         rows=dict(rows),
@@ -117,21 +121,28 @@ def inspect(
         kinds=kinds,
         input_column=found.input,
         label_column=found.label,
+        label_columns=label_columns(files, kinds, found.input, found.label),
+        shared_rows=hashes.shared(),
         seconds=round(sounds.seconds, 3),
         sampling_rates=tuple(sorted(sounds.rates)),
     )
 
 
-def _check_input(value: Any, modality: Modality, sounds: _Sounds, where: str, decode: bool) -> None:
+def _checked_input(value: Any, modality: Modality, sounds: _Sounds, where: str, decode: bool) -> bytes | str:
+    """What the row holds, which can be used."""
     match modality:
         case Modality.AUDIO:
-            clip = read_clip(dataset_rows.embedded(value, "clip", where), decode=decode, where=where)
+            data = dataset_rows.embedded(value, "clip", where)
+            clip = read_clip(data, decode=decode, where=where)
             sounds.seconds += clip.seconds
             sounds.rates.add(clip.sampling_rate)
+            return data
         case Modality.IMAGE:
-            check_image(dataset_rows.embedded(value, "image", where), decode=decode, where=where)
+            data = dataset_rows.embedded(value, "image", where)
+            check_image(data, decode=decode, where=where)
+            return data
         case Modality.TEXT:
-            dataset_rows.text(value.as_py(), where)
+            return dataset_rows.text(value.as_py(), where)
 
 
 def _open(path: Path) -> pq.ParquetFile:

@@ -1,15 +1,18 @@
-"""One clip: its header always, its samples for a few. libsndfile reads wav, flac, ogg (Vorbis, Opus) and mp3."""
+"""One clip: its header always, its samples for a few and where they are floats. libsndfile reads wav, flac, ogg (Vorbis, Opus) and mp3."""
 
 import io
 from dataclasses import dataclass
 
+import numpy as np
 import soundfile
 
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
-from checkpoints.data.media import clip_trouble, frames_trouble
+from checkpoints.data.media import NOT_FINITE, clip_trouble, frames_trouble
 
 MAX_SECONDS = 3600
 BLOCK_FRAMES = 2**16
+FLOATS = ("FLOAT", "DOUBLE")
+"""By libsndfile's names."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +24,7 @@ class Clip:
 
 
 def read_clip(data: bytes, decode: bool, where: str) -> Clip:
-    """Read a clip's header, and with `decode` all its samples. Raises AUDIO_UNDECODABLE, naming `where` (split, row)."""
+    """Read a clip's header, and with `decode` all its samples; those that are floats always. Raises AUDIO_UNDECODABLE, naming `where` (split, row)."""
     try:
         with soundfile.SoundFile(io.BytesIO(data)) as sound:
             rate, frames, channels = sound.samplerate, sound.frames, sound.channels
@@ -29,14 +32,26 @@ def read_clip(data: bytes, decode: bool, where: str) -> Clip:
                 raise _undecodable(where, trouble)
             if not 0 < frames <= MAX_SECONDS * rate:
                 raise _undecodable(where, f"its header says {frames} samples; from 1 to an hour of them are read")
-            if decode:
-                # In blocks: what a few kilobytes unpack to is not known before.
-                got = sum(len(block) for block in sound.blocks(BLOCK_FRAMES, dtype="float32", always_2d=True))
-                if got == 0:
-                    raise _undecodable(where, "it holds no samples")
+            # Of floats every sample: nothing else can hold a NaN or an infinity, and reading them unpacks nothing.
+            if decode or sound.subtype in FLOATS:
+                _check_samples(sound, where)
     except (soundfile.SoundFileError, RuntimeError, ValueError, OverflowError) as error:
         raise _undecodable(where, _reason(error)) from None
     return Clip(frames / rate, rate)
+
+
+def _check_samples(sound: soundfile.SoundFile, where: str) -> None:
+    # In blocks: what a few kilobytes unpack to is not known before.
+    got = 0
+    for block in sound.blocks(BLOCK_FRAMES, dtype="float32", always_2d=True):
+        got += len(block)
+        # Of all channels together, as the engine adds them up.
+        with np.errstate(over="ignore", invalid="ignore"):
+            finite = np.isfinite(block.sum(axis=1)).all()
+        if not finite:
+            raise _undecodable(where, NOT_FINITE)
+    if got == 0:
+        raise _undecodable(where, "it holds no samples")
 
 
 def _reason(error: Exception) -> str:

@@ -54,18 +54,19 @@ class Labels:
         if self._texts:
             return
         self._used.add(value)
-        self._texts = not _is_label(value) or len(self._used) > MAX_UNDECLARED
+        self._texts = not is_label(value) or len(self._used) > MAX_UNDECLARED
 
     def _name(self, value: Any, where: str) -> str:
         if self._names is not None:
             if not isinstance(value, int) or not 0 <= value < len(self._names):
                 raise schema_error(f"the label at {where} is {value}, not an id of the {len(self._names)} names", where)
             value = self._names[value]
-        if not _is_label(value):
+        if not is_label(value):
             raise schema_error(f"the label at {where} is not a text of 1 to {MAX_LABEL_LENGTH} characters", where)
         return str(value)
 
 
-def _is_label(value: Any) -> bool:
+def is_label(value: Any) -> bool:
+    """Whether a text can be the name of a label."""
     # Without NUL and halves of surrogate pairs: neither every database nor JSON in UTF-8 can hold them.
     return isinstance(value, str) and 0 < len(value) <= MAX_LABEL_LENGTH and not _UNSTORABLE.search(value)

@@ -75,6 +75,34 @@ def test_labels_and_kind_of_task() -> None:
     assert describe(reordered).labels == ("a", "b", "c", "d")
 
 
+@pytest.mark.parametrize(
+    ("label2id", "said"),
+    [
+        ({"up": 0, "right": 1, "left": 2, "down": 3}, "it gives 'up' the id 0, and id2label calls that 'down'"),
+        ({"down": "3"}, "it gives 'down' the id 3, and id2label calls that 'up'"),
+        ({"sideways": 7}, "id2label has no such id"),
+        ({"down": -1}, "which is no number"),
+        ({"down": "first"}, "which is no number"),
+        ({"LABEL_3": 2}, "calls that 'right'"),
+    ],
+)
+def test_label2id_that_contradicts_id2label(label2id: dict[str, Any], said: str) -> None:
+    names = {"0": "down", "1": "left", "2": "right", "3": "up"}
+    error = refusal(ast_config(id2label=names, label2id=label2id))
+    assert error.code is ErrorCode.CONFIG_INVALID
+    assert error.errors[0].pointer == "config.json/label2id"
+    assert said in error.detail
+
+
+@pytest.mark.parametrize(
+    "label2id",
+    [None, {}, {"down": 0, "up": 3}, {"down": "0"}, {f"LABEL_{index}": index for index in range(4)}],
+    ids=["null", "empty", "some", "as text", "as transformers leaves it"],
+)
+def test_label2id_that_says_the_same_or_nothing(label2id: dict[str, Any] | None) -> None:
+    assert describe(ast_config(label2id=label2id)).labels == LABELS
+
+
 def test_integer_buffers_are_no_weights() -> None:
     arrays = ast_tensors(ast_config()) | {"position_ids": np.arange(7)}
     assert describe_checkpoint(ast_config(), header(arrays)).shape == describe(ast_config()).shape

@@ -130,8 +130,40 @@ def test_a_target_out_of_reach_names_the_maximum_in_its_own_unit(kind: str) -> N
 
 def test_all_of_attention_is_within_reach_where_no_head_has_to_stay() -> None:
     for granularity in ("entire_head", "head_and_channel"):
-        check_feasible(SHAPE, DENSE, pruning(0.999, granularity=granularity, min_heads=0))
+        most = max_share(SHAPE, DENSE, pruning(granularity=granularity, min_heads=0))
+        check_feasible(SHAPE, DENSE, pruning(most + 1e-4, granularity=granularity, min_heads=0))
         assert refused(pruning(0.999, granularity=granularity)).code == "sparsity_out_of_reach"
+    # A head is more than the output biases, which stay: the nearest structure is the last head.
+    check_feasible(SHAPE, DENSE, pruning(0.999, granularity="entire_head", min_heads=0))
+
+
+def test_more_than_all_there_is_to_remove_is_refused_with_the_maximum() -> None:
+    spec = pruning(0.9999, granularity="head_and_channel", min_heads=0)
+    most = max_share(SHAPE, DENSE, spec)
+    error = refused(spec)
+    assert (error.code, error.errors[0].pointer) == ("sparsity_out_of_reach", "/pruning/target/attention_sparsity")
+    assert error.errors[0].detail == f"maximum {most:.4f}"
+    assert "Output biases stay" in error.detail
+
+
+@pytest.mark.parametrize(
+    ("field", "asked", "most", "more"),
+    [
+        ("min_heads", HEADS + 1, HEADS, {"granularity": "per_head"}),
+        ("min_heads", 1024, HEADS, {"granularity": "head_and_channel", "target": {"attention_sparsity": 0.1}}),
+        ("min_channels", WIDTH + 1, WIDTH, {"granularity": "entire_head"}),
+        ("min_channels", 65, WIDTH, {"granularity": "head_and_channel", "min_heads": 0}),
+    ],
+)
+def test_more_that_is_to_stay_than_there_is(field: str, asked: int, most: int, more: dict[str, Any]) -> None:
+    error = refused(pruning(**{**more, field: asked}))
+    assert (error.code, error.errors[0].pointer) == ("invalid_request", f"/pruning/{field}")
+    assert f"the model has at most {most}" in error.detail
+    check_feasible(SHAPE, DENSE, pruning(0.1, **{**more, "target": {"attention_sparsity": 0.1}, field: 1}))
+
+
+def test_what_is_not_cut_has_no_least() -> None:
+    check_feasible(SHAPE, DENSE, pruning(min_neurons=10_000))
 
 
 def test_latency_is_refused_beyond_what_a_model_without_attention_would_save() -> None:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
-from checkpoints.data.media import clip_trouble, frames_trouble
+from checkpoints.data.media import NOT_FINITE, clip_trouble, frames_trouble
 from worker.engine.data.featurizers.base import Value, file_bytes
 
 REPAIR_SCRIPT = "scripts/repair_torchaudio.py"
@@ -91,7 +91,7 @@ def decode_mono(data: bytes, rate: int, seconds: float, where: str, *, whole: bo
         raise undecodable(where, "it holds no samples")
     mono = samples[:, 0] if channels == 1 else samples.mean(axis=1, dtype=np.float32)
     if not np.isfinite(mono).all():
-        raise undecodable(where, "it holds samples that are not finite numbers")
+        raise undecodable(where, NOT_FINITE)
     return resample(mono, native, rate)
 
 

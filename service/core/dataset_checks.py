@@ -1,0 +1,161 @@
+"""Whether a job can run on an uploaded dataset, by what was found in it: its splits, its columns, its labels."""
+
+from collections.abc import Mapping, Sequence
+
+from api_schemas.api.resources import DatasetContents, ModelLayout
+from api_schemas.enums import ColumnKind, Head, Split
+from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
+from api_schemas.results.metrics import JobWarning
+from api_schemas.spec.inputs import Splits, UploadedDataset
+from api_schemas.spec.job import JobRequest
+from checkpoints.data.columns import FoundColumns, find_columns
+from checkpoints.data.role_rules import check_roles, repeated_rows, same_rows
+from checkpoints.data.split_names import name_splits, samples_by_role
+
+
+def check_split_names(splits: Splits) -> None:
+    """No two roles are one split: scores would be of data that was trained or decided on. Raises INVALID_REQUEST."""
+    roles: dict[str, str] = {}
+    for role in ("train", "validation", "test"):
+        first = roles.setdefault(getattr(splits, role), role)
+        if first != role:
+            detail = (
+                f"{first} and {role} would both be the split {getattr(splits, role)!r}, and the scores would mean nothing. "
+                "Leave one out: a role without a split is held out of train."
+            )
+            raise _wrong(f"/dataset/splits/{role}", ErrorCode.INVALID_REQUEST, detail)
+
+
+def check_dataset(
+    job: JobRequest, request: UploadedDataset, contents: DatasetContents, model: ModelLayout | None
+) -> tuple[JobWarning, ...]:
+    """What to know of the pair that does not stop it. `model` is None where only the worker can look.
+
+    Raises DATASET_SCHEMA, DATASET_EMPTY or LABELS_MISMATCH.
+    """
+    found = None if model is None else _find_columns(request, contents, model)
+    named = _named_splits(request.splits, contents)
+    classes: Mapping[Split, int] = {}
+    if model is not None and found is not None and model.head in (Head.CLASSIFICATION, Head.TOKEN_CLASSIFICATION):
+        labels = _labels_by_split(contents, found, named)
+        _check_labels(contents, model, found, labels)
+        if not model.multi_label:
+            classes = {role: len(labels[split]) for role, split in named.items() if split in labels}
+    samples = samples_by_role(contents.rows, named)
+    held_out = [role for role in Split if role not in named]
+    trains = job.finetune is not None or job.pruning.calibration.split is Split.TRAIN
+    warnings = check_roles(samples, classes, held_out, trains=trains)
+    if contents.shared_rows is None or (found is not None and found.input != contents.input_column):
+        return warnings
+    shared = {
+        role.value: {other.value: contents.shared_rows.get(split, {}).get(named[other], 0) for other in named}
+        for role, split in named.items()
+    }
+    repeated = 0 if request.columns.group else shared[Split.TRAIN.value][Split.TRAIN.value]
+    return (
+        *warnings,
+        *same_rows(samples, shared),
+        *repeated_rows(contents.rows[named[Split.TRAIN]], repeated, held_out),
+    )
+
+
+def _named_splits(splits: Splits, contents: DatasetContents) -> dict[Split, str]:
+    """The dataset's split for every role that has one. Raises DATASET_SCHEMA where one that is asked for is not there."""
+    for role in Split:
+        split = getattr(splits, role.value)
+        if role.value in splits.model_fields_set and split not in contents.rows:
+            detail = f"The dataset has no split {split!r} for {role.value}; it has {', '.join(contents.rows)}."
+            raise _wrong(f"/dataset/splits/{role.value}", ErrorCode.DATASET_SCHEMA, detail)
+    try:
+        return name_splits(list(contents.rows), splits)
+    except SecateurError as error:
+        raise _wrong("/dataset/splits/train", error.code, error.detail) from None
+
+
+def _find_columns(request: UploadedDataset, contents: DatasetContents, model: ModelLayout) -> FoundColumns:
+    """The pair of checkpoint and data, judged by the kinds of the columns."""
+    for field in ("input", "label", "group"):
+        column = getattr(request.columns, field)
+        if column is not None and column not in contents.columns:
+            detail = f"The dataset has no column {column!r}; it has {', '.join(contents.columns)}."
+            raise _wrong(f"/dataset/columns/{field}", ErrorCode.DATASET_SCHEMA, detail)
+    try:
+        return find_columns(contents.column_kinds, request.columns, model.modality, model.head)
+    except SecateurError as error:
+        detail = f"{error.detail} The checkpoint is {model.architecture}."
+        items = tuple(_item("/dataset/columns", error.code, item.detail) for item in error.errors)
+        raise SecateurError(error.code, detail, items) from None
+
+
+def _labels_by_split(
+    contents: DatasetContents, found: FoundColumns, named: Mapping[Split, str]
+) -> dict[str, tuple[str, ...]]:
+    """Names in use in the label column, of the splits that the job reads. Empty where they were not looked at.
+
+    Raises DATASET_SCHEMA where a row of these splits has no label.
+    """
+    column = found.label or ""
+    if contents.kinds.get(column) is ColumnKind.OTHER:
+        detail = f"Column {column!r} holds neither texts nor ids of a ClassLabel; labels are matched by name."
+        raise _wrong("/dataset/columns/label", ErrorCode.DATASET_SCHEMA, detail)
+    known = contents.label_columns.get(column)
+    if known is None:
+        return {}
+    for split in named.values():
+        # Of the inspected column: that it holds texts of all kinds is said by `labels`, and better.
+        if split in known.unusable and (column != contents.label_column or contents.labels):
+            detail = f"Column {column!r} cannot be the label column: {known.unusable[split]}."
+            raise _wrong("/dataset/columns/label", ErrorCode.DATASET_SCHEMA, detail)
+    return {split: known.labels[split] for split in named.values() if split in known.labels}
+
+
+def _check_labels(
+    contents: DatasetContents, model: ModelLayout, found: FoundColumns, by_split: Mapping[str, Sequence[str]]
+) -> None:
+    """Raises DATASET_SCHEMA where the column holds no labels, LABELS_MISMATCH where they are not the checkpoint's."""
+    inspected = found.label == contents.label_column
+    if inspected and not contents.labels:
+        detail = (
+            f"Column {contents.label_column!r} holds texts of all kinds and not the names of labels, which the checkpoint "
+            "gives. Name the label column in `columns.label`."
+        )
+        raise _wrong("/dataset/columns/label", ErrorCode.DATASET_SCHEMA, detail)
+    # The other way round is fine: one label a row is a list of one.
+    several = contents.kinds.get(found.label or "") in (ColumnKind.LABELS, ColumnKind.TEXTS)
+    if (contents.multi_label if inspected else several) and model.head is Head.CLASSIFICATION and not model.multi_label:
+        detail = (
+            "The dataset has several labels a row, the checkpoint gives one. Use a checkpoint whose config.json says "
+            '"problem_type": "multi_label_classification".'
+        )
+        raise _wrong("/dataset", ErrorCode.LABELS_MISMATCH, detail)
+    known = contents.label_columns.get(found.label or "")
+    whole = known is not None and known.complete
+    used = {label for labels in by_split.values() for label in labels}
+    labels = tuple(sorted(used))
+    if inspected:
+        # In the order of their ids; splits that the job does not read may have others.
+        labels = tuple(label for label in contents.labels if label in used or not whole)
+    unknown = sorted(set(labels) - set(model.labels))
+    if unknown:
+        items = (
+            _item("/dataset/columns/label", ErrorCode.LABELS_MISMATCH, _listed(labels)),
+            _item("/model", ErrorCode.LABELS_MISMATCH, _listed(model.labels)),
+        )
+        of_column = "" if inspected else f" in column {found.label!r}"
+        detail = (
+            f"{len(unknown)} labels of the dataset{of_column} are not the checkpoint's: {_listed(unknown[:10])}. Labels are "
+            f"matched by name with id2label. The dataset has {_listed(labels)}; the checkpoint has {_listed(model.labels)}."
+        )
+        raise SecateurError(ErrorCode.LABELS_MISMATCH, detail, items)
+
+
+def _listed(labels: Sequence[str]) -> str:
+    return "[" + ", ".join(repr(label) for label in labels) + "]"
+
+
+def _item(pointer: str, code: ErrorCode, detail: str) -> ErrorItem:
+    return ErrorItem(pointer=pointer, code=code, detail=detail)
+
+
+def _wrong(pointer: str, code: ErrorCode, detail: str) -> SecateurError:
+    return SecateurError(code, detail, (_item(pointer, code, detail),))

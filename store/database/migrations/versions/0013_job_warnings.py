@@ -1,0 +1,17 @@
+"""What is to be known of a job's inputs, though it does not stop it."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0013"
+down_revision = "0008"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.add_column("jobs", sa.Column("warnings", sa.JSON(), nullable=True))
+
+
+def downgrade() -> None:
+    op.drop_column("jobs", "warnings")

@@ -1,0 +1,125 @@
+"""Every column that a job may name as its labels: a sample of the labels in it, split by split, and rows without one.
+
+Which column that will be is said when a job is submitted; then a wrong one is refused at once, and not by a worker.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from api_schemas.api.resources import LabelColumn
+from api_schemas.enums import ColumnKind
+from api_schemas.errors import SecateurError
+from checkpoints.data.split_names import split_of
+from store.uploads.inspection.dataset_labels import MAX_LABEL_LENGTH, is_label
+from store.uploads.inspection.dataset_schema import Names, read_label_names
+
+# One label that the checkpoint does not know is enough to refuse a column, so a sample of each split's is kept.
+MAX_SAMPLE = 100
+MAX_CHARACTERS = 2**13
+# Beyond so many of one column no further split is looked at: whatever the shards hold, what is found goes into a row.
+MAX_COLUMN_CHARACTERS = 2**16
+MAX_COLUMNS = 16
+BATCH_ROWS = 256
+LABEL_KINDS = (ColumnKind.LABEL, ColumnKind.LABELS, ColumnKind.TEXT, ColumnKind.TEXTS)
+
+Files = Sequence[tuple[Path, pq.ParquetFile]]
+
+
+def label_columns(
+    files: Files, kinds: Mapping[str, ColumnKind], taken: str, first: str | None
+) -> dict[str, LabelColumn]:
+    """By name; `first` is among them where it can be, `taken` (the input) is not.
+
+    A column that cannot be read is left out: perhaps nobody will ask for it.
+    """
+    names = [name for name, kind in kinds.items() if kind in LABEL_KINDS and name != taken]
+    names.sort(key=lambda name: name != first)
+    found: dict[str, LabelColumn] = {}
+    for name in names[:MAX_COLUMNS]:
+        try:
+            found[name] = _column(files, name, kinds[name])
+        # Names of ids that differ from shard to shard, or are no names.
+        except (pa.ArrowException, OSError, ValueError, SecateurError):
+            continue
+    return found
+
+
+def _column(files: Files, column: str, kind: ColumnKind) -> LabelColumn:
+    sample = _Sample(kind in (ColumnKind.LABELS, ColumnKind.TEXTS), read_label_names(files[0][1].schema_arrow, column))
+    rows: dict[str, int] = {}
+    for path, file in files:
+        split = split_of(path.name)
+        start = rows.setdefault(split, 0)
+        rows[split] += file.metadata.num_rows
+        if read_label_names(file.schema_arrow, column) != sample.names:
+            raise ValueError(column)
+        if not sample.begin(split):
+            continue
+        for values in _batches(file, column):
+            # A column of texts is known to be one after its first rows; the rest of it may be gigabytes.
+            if sample.full(split):
+                break
+            sample.take(values, split, start)
+            start += len(values)
+    return LabelColumn(
+        labels={split: tuple(sorted(used)) for split, used in sample.used.items()},
+        complete=len(sample.used) == len(rows) and not any(map(sample.full, sample.used)),
+        unusable=sample.unusable,
+    )
+
+
+def _batches(file: pq.ParquetFile, column: str) -> Iterator[pa.Array]:
+    for batch in file.iter_batches(BATCH_ROWS, columns=[column]):
+        yield batch.column(column)
+
+
+class _Sample:
+    """What a column holds, as far as it was looked at."""
+
+    def __init__(self, several: bool, names: Names | None) -> None:
+        self.names = names
+        self.used: dict[str, set[str]] = {}
+        self.unusable: dict[str, str] = {}
+        self._several = several
+        self._characters: Counter[str] = Counter()
+
+    def begin(self, split: str) -> bool:
+        """Whether this split is looked at."""
+        if split not in self.used and self._characters.total() < MAX_COLUMN_CHARACTERS:
+            self.used[split] = set()
+        return split in self.used
+
+    def full(self, split: str) -> bool:
+        return len(self.used[split]) >= MAX_SAMPLE or self._characters[split] >= MAX_CHARACTERS
+
+    def take(self, values: pa.Array, split: str, start: int) -> None:
+        used = self.used[split]
+        found = pc.unique(pc.list_flatten(values) if self._several else values).to_pylist()
+        labels = [self._label(value) for value in found]
+        new = {label for label in labels if label is not None} - used
+        used |= new
+        self._characters[split] += sum(map(len, new))
+        if split not in self.unusable and (values.null_count or None in labels):
+            row = next(row for row, value in enumerate(values.to_pylist()) if not self._usable(value))
+            self.unusable[split] = f"the label at {split}[{start + row}] is {self._needed()}"
+
+    def _usable(self, value: Any) -> bool:
+        if value is None:
+            return False
+        return all(self._label(each) is not None for each in (value if self._several else [value]))
+
+    def _label(self, value: Any) -> str | None:
+        if self.names is not None:
+            value = self.names[value] if isinstance(value, int) and 0 <= value < len(self.names) else None
+        return value if is_label(value) else None
+
+    def _needed(self) -> str:
+        if self.names is not None:
+            return "not there, or not one of the column's ids"
+        return f"not a text of 1 to {MAX_LABEL_LENGTH} characters"
