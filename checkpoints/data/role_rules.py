@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping
 from api_schemas.enums import Split
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
 from api_schemas.results.metrics import JobWarning
+from api_schemas.spec.job import JobSettings
 from checkpoints.data.row_hashes import SharedRows
 
 _WHY = {
@@ -16,6 +17,11 @@ _WHY = {
     Split.VALIDATION: "What is decided by it says nothing of other data",
     Split.TEST: "A score on it says nothing of other data",
 }
+
+
+def uses_train(job: JobSettings) -> bool:
+    """Whether a job learns of its train rows: to recover, or what it cuts."""
+    return job.finetune is not None or job.pruning.calibration.split is Split.TRAIN
 
 
 def check_roles(
@@ -30,7 +36,7 @@ def check_roles(
         samples: rows of every role; what is held out is not in train's.
         classes: different labels of the roles for which that is known, and where every row or every word has exactly one.
         held_out: the roles that have no split.
-        trains: whether the job uses train.
+        trains: whether the job learns of train, see `uses_train`.
 
     Raises DATASET_EMPTY (no row, one, or too few to hold the others out) and DATASET_SCHEMA (one class).
     """

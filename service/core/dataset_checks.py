@@ -9,7 +9,7 @@ from api_schemas.results.metrics import JobWarning
 from api_schemas.spec.inputs import Splits, UploadedDataset
 from api_schemas.spec.job import JobRequest
 from checkpoints.data.columns import FoundColumns, find_columns
-from checkpoints.data.role_rules import check_roles, repeated_rows, same_rows
+from checkpoints.data.role_rules import check_roles, repeated_rows, same_rows, uses_train
 from checkpoints.data.split_names import name_splits, samples_by_role
 
 
@@ -43,8 +43,7 @@ def check_dataset(
             classes = {role: len(labels[split]) for role, split in named.items() if split in labels}
     samples = samples_by_role(contents.rows, named)
     held_out = [role for role in Split if role not in named]
-    trains = job.finetune is not None or job.pruning.calibration.split is Split.TRAIN
-    warnings = check_roles(samples, classes, held_out, trains=trains)
+    warnings = check_roles(samples, classes, held_out, trains=uses_train(job))
     if contents.shared_rows is None or (found is not None and found.input != contents.input_column):
         return warnings
     shared = {

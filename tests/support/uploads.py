@@ -23,7 +23,7 @@ EMBEDDED = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
 
 def ast_config(**changes: Any) -> dict[str, Any]:
-    """config.json of an AST with two layers of four heads of width eight. `label2id` follows `id2label` where it is not changed."""
+    """config.json of an AST with two layers of four heads of width eight. `label2id` follows `id2label`."""
     config = {
         "architectures": ["ASTForAudioClassification"],
         "model_type": "audio-spectrogram-transformer",

@@ -12,6 +12,7 @@ from api_schemas.formatting import percent
 from api_schemas.results.events import DataReady, Finished, Started, StepDone, Warned
 from api_schemas.results.metrics import StepMetrics
 from api_schemas.spec.job import EngineSpec
+from checkpoints.data.role_rules import check_roles, uses_train
 from checkpoints.describe import Checkpoint, describe_folder
 from checkpoints.planning.feasibility import check_feasible
 from checkpoints.planning.schedule import step_targets
@@ -86,6 +87,14 @@ def _prepare(inputs: Inputs, spec: EngineSpec, described: Checkpoint, reporter: 
         progress=reporter.progress,
     )
     reporter.close()
+    summary = data.summary
+    warnings = check_roles(
+        {role: summary.samples[role] for role in Split},
+        {Split(role): count for role, count in summary.classes.items()},
+        [Split(role) for role in summary.held_out],
+        trains=uses_train(spec),
+    )
+    data = replace(data, summary=summary.model_copy(update={"warnings": (*warnings, *summary.warnings)}))
     reporter.emit(DataReady(data=data.summary))
     return data
 

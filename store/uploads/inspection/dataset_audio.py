@@ -1,4 +1,7 @@
-"""One clip: its header always, its samples for a few and where they are floats. libsndfile reads wav, flac, ogg (Vorbis, Opus) and mp3."""
+"""One clip: its header always, its samples for a few and where they are floats.
+
+libsndfile reads wav, flac, ogg (Vorbis, Opus) and mp3.
+"""
 
 import io
 from dataclasses import dataclass
@@ -24,7 +27,10 @@ class Clip:
 
 
 def read_clip(data: bytes, decode: bool, where: str) -> Clip:
-    """Read a clip's header, and with `decode` all its samples; those that are floats always. Raises AUDIO_UNDECODABLE, naming `where` (split, row)."""
+    """Read a clip's header, and with `decode` all its samples; those that are floats always.
+
+    Raises AUDIO_UNDECODABLE, naming `where` (split, row).
+    """
     try:
         with soundfile.SoundFile(io.BytesIO(data)) as sound:
             rate, frames, channels = sound.samplerate, sound.frames, sound.channels

@@ -1,27 +1,31 @@
 """From a data folder to splits ready for the model: find, match, divide, decode, featurize; once a job."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from api_schemas.enums import Head, Modality, Split
 from api_schemas.errors import ErrorCode, SecateurError
 from api_schemas.results.metrics import DataSummary
 from api_schemas.spec.inputs import Columns, Splits
+from checkpoints.config.checkpoint_config import LABELLED
 from checkpoints.data.columns import FoundColumns, find_columns
 from checkpoints.data.layout import find_layout
+from checkpoints.data.role_rules import same_rows
+from checkpoints.data.row_hashes import RowHashes
 from checkpoints.data.split_names import name_splits
 from worker.engine.data import cache, column_files
 from worker.engine.data.columns import kinds_of
 from worker.engine.data.featurizers import Featurizer, featurizer_for
-from worker.engine.data.featurizers.base import Value
+from worker.engine.data.featurizers.base import Value, content
 from worker.engine.data.featurizers.transcripts import Decode, Transcripts, check_alignable, shifted
-from worker.engine.data.split import FeatureSplit, Ragged
+from worker.engine.data.split import IGNORED, FeatureSplit, Ragged
 from worker.engine.data.splits import Role, assign_roles
 from worker.engine.data.targets import SplitTargets, Targets, TargetSettings, groups_of, read_targets
 
@@ -121,12 +125,18 @@ def _compute(
         seed,
     )
     with cache.writing(entry) as folder:
-        _write_inputs(source, columns.input, roles, featurizer, folder, progress)
+        hashes = _write_inputs(source, columns.input, roles, featurizer, folder, progress)
+        classes: dict[str, int] = {}
         for role, assigned in roles.items():
             targets = _of_rows(answers.targets[assigned.split], assigned)
             column_files.write_targets(folder, role.value, targets)
             _finish(folder, role, assigned, targets, reading)
-        summary = _summary(named, roles, columns, reading, answers)
+            if reading.head in LABELLED and not reading.multi_label:
+                classes[role.value] = _count_classes(targets)
+        warnings = same_rows({role: len(assigned.rows) for role, assigned in roles.items()}, hashes.shared() or {})
+        summary = _summary(named, roles, columns, reading, answers).model_copy(
+            update={"classes": classes, "warnings": warnings}
+        )
         (folder / cache.MANIFEST).write_text(summary.model_dump_json())
 
 
@@ -146,6 +156,11 @@ def _summary(
         labels=tuple(reading.labels),
         unknown_characters=answers.unknown_characters,
     )
+
+
+def _count_classes(targets: Targets) -> int:
+    values = torch.from_numpy(np.array(targets.values)) if isinstance(targets, Ragged) else targets
+    return len(torch.unique(values[values != IGNORED]))
 
 
 def _of_rows(targets: Targets, assigned: Role) -> Targets:
@@ -171,28 +186,33 @@ def _write_inputs(
     featurizer: Featurizer,
     folder: Path,
     progress: Callable[[int, int], None],
-) -> None:
-    """The inputs of every role, some rows at a time: none is ever whole in memory."""
+) -> RowHashes:
+    """The inputs of every role, some rows at a time: none is ever whole in memory. Returns what they are
+    made of, to be compared."""
+    hashes = RowHashes()
     total, done = sum(len(assigned.rows) for assigned in roles.values()), 0
     with ThreadPoolExecutor(max_workers=torch.get_num_threads()) as pool:
         for role, assigned in roles.items():
             with column_files.InputsWriter(folder, role.value, len(assigned.rows)) as writer:
-                for rows, inputs in _featurized(source, column, assigned, featurizer, pool):
+                for contents, inputs in _featurized(source, column, assigned, featurizer, pool):
                     writer.write(inputs)
-                    done += rows
+                    for each in contents:
+                        hashes.add(role.value, each)
+                    done += len(contents)
                     progress(done, total)
+    return hashes
 
 
 def _featurized(
     source: "Source", column: str, assigned: Role, featurizer: Featurizer, pool: ThreadPoolExecutor
-) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Inputs of the role's rows in order, some at a time; threads decode, and change neither order nor result."""
+) -> Iterator[tuple[list[Hashable], dict[str, Any]]]:
+    """What the role's rows hold and inputs made of it, in order; threads decode, and change neither order nor result."""
     dataset = source.splits[assigned.split].select_columns([column])
     for start in range(0, len(assigned.rows), CHUNK):
         rows = assigned.rows[start : start + CHUNK].tolist()
         places = _places(assigned, rows)
         values = [Value(value, source.from_files) for value in dataset[rows][column]]
-        yield len(rows), featurizer(list(pool.map(featurizer.decode, values, places)), places)
+        yield list(pool.map(content, values)), featurizer(list(pool.map(featurizer.decode, values, places)), places)
 
 
 def _places(assigned: Role, rows: Sequence[int]) -> list[str]:

@@ -109,7 +109,7 @@ def test_a_subset_of_the_labels_is_fine(client: TestClient, job_body: dict[str, 
 
 
 def test_several_labels_a_clip_need_a_checkpoint_for_them(client: TestClient, job_body: dict[str, Any]) -> None:
-    data = shard([tone(), tone()], [["up", "left"], ["up"]], label_type=pa.list_(pa.string()))
+    data = shard([tone()] * 4, [["up", "left"], ["up"]] * 2, label_type=pa.list_(pa.string()))
     several = {"type": "upload", "id": send(client, "datasets", {"train.parquet": data}).json()["id"]}
     answer = client.post("/v1/jobs", json=job_body | {"dataset": several})
     assert "problem_type" in problem(answer, 422, "labels_mismatch")["detail"]
@@ -130,7 +130,7 @@ def test_splits_and_columns_that_are_not_there(client: TestClient, job_body: dic
     ):
         body = problem(client.post("/v1/jobs", json=with_dataset(**changes)), 422, "dataset_schema")
         assert body["errors"][0]["pointer"] == pointer
-    only = send(client, "datasets", {"train.parquet": shard([tone(), tone()], ["up", "down"])}).json()["id"]
+    only = send(client, "datasets", {"train.parquet": shard([tone()] * 4, ["up", "down"] * 2)}).json()["id"]
     assert client.post("/v1/jobs", json=with_dataset(id=only)).status_code == 202
 
 

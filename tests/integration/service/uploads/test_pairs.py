@@ -15,8 +15,8 @@ from tests.support.uploads import EMBEDDED, LABELS, checkpoint_files, picture, s
 TEXT, TEXTS = pa.string(), pa.list_(pa.string())
 PHOTOS = table(image=(EMBEDDED, [picture()] * 4), label=(TEXT, LABELS))
 REVIEWS = table(text=(TEXT, ["a b", "c", "d e f", "g"]), label=(TEXT, LABELS))
-WORDS = table(tokens=(TEXTS, [["go", "up"], ["down"]]), tags=(TEXTS, [["left", "up"], ["down"]]))
-SPEECH = table(audio=(EMBEDDED, [tone()] * 2), sentence=(TEXT, ["go up", "go down"]))
+WORDS = table(tokens=(TEXTS, [["go", "up"], ["down"]] * 2), tags=(TEXTS, [["left", "up"], ["down"]] * 2))
+SPEECH = table(audio=(EMBEDDED, [tone()] * 4), sentence=(TEXT, ["go up", "go down"] * 2))
 DATA = {"photos": PHOTOS, "reviews": REVIEWS, "words": WORDS, "speech": SPEECH}
 
 

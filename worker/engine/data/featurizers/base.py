@@ -1,6 +1,6 @@
 """What all featurizers have in common: what they are given of a row, and what they make of it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,6 +14,19 @@ class Value:
 
     value: Any
     from_files: bool
+
+
+def content(cell: Value) -> Hashable:
+    """What the row holds, to be compared with others: bytes, a text or its words. None where there is nothing to be read."""
+    value = cell.value
+    if isinstance(value, Mapping):
+        if value.get("bytes") or not cell.from_files or not value.get("path"):
+            return value.get("bytes")
+        try:
+            return Path(value["path"]).read_bytes()
+        except OSError:
+            return None  # Decoding says what is wrong with it.
+    return tuple(value) if isinstance(value, list) else str(value)
 
 
 class Featurizer(Protocol):

@@ -1,0 +1,197 @@
+"""What an upload has told the service already is said when a job is submitted, and not by a worker: errors and warnings."""
+
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import soundfile
+from starlette.testclient import TestClient
+
+from api_schemas.api.resources import JobResource
+from api_schemas.enums import Head, Modality
+from api_schemas.results.estimate import JobEstimate, JobPreview
+from service.services import Services
+from store.database.tables import Upload
+from tests.integration.service.conftest import problem
+from tests.integration.service.uploads.test_pairs import a_model, submit, upload
+from tests.support.uploads import EMBEDDED, LABELS, ast_config, checkpoint_files, send, shard, table, tone
+
+TEXT, TEXTS = pa.string(), pa.list_(pa.string())
+MANY = 12
+
+
+def clips(first: int = 0, rows: int = MANY) -> list[bytes]:
+    """No two alike, none in a call with another `first`."""
+    return [tone(200.0 + 10 * (first + row)) for row in range(rows)]
+
+
+def labelled(first: int = 0, rows: int = MANY, labels: Sequence[str] = LABELS) -> bytes:
+    return shard(clips(first, rows), [labels[row % len(labels)] for row in range(rows)])
+
+
+@pytest.fixture
+def model(client: TestClient) -> str:
+    return str(upload(client, "models", checkpoint_files())["id"])
+
+
+def warned(answer: Any) -> list[tuple[str, str]]:
+    assert answer.status_code in (200, 202), answer.text
+    return [(found["code"], found["pointer"]) for found in answer.json()["warnings"]]
+
+
+@pytest.mark.parametrize(
+    ("splits", "role", "code"),
+    [
+        ({"train": labelled(0, 1), "validation": labelled(20), "test": labelled(40)}, "train", "dataset_empty"),
+        ({"train": labelled(), "validation": labelled(20, 1), "test": labelled(40)}, "validation", "dataset_empty"),
+        ({"train": labelled(), "validation": labelled(20), "test": labelled(40, 1)}, "test", "dataset_empty"),
+        ({"train": labelled(0, 2)}, "train", "dataset_empty"),
+        ({"train": labelled(0, 3)}, "train", "dataset_empty"),
+        ({"train": labelled(labels=["up"]), "test": labelled(20)}, "train", "dataset_schema"),
+        ({"train": labelled(), "test": labelled(20, labels=["up"])}, "test", "dataset_schema"),
+        ({"train": labelled(), "dev": labelled(20, labels=["up"])}, "validation", "dataset_schema"),
+    ],
+    ids=["one to train on", "one to decide by", "one to score", "none left", "one left", "train", "test", "alias"],
+)
+def test_splits_with_one_row_or_one_class(
+    client: TestClient, model: str, splits: dict[str, bytes], role: str, code: str
+) -> None:
+    dataset = upload(client, "datasets", {f"{name}.parquet": data for name, data in splits.items()})["id"]
+    body = problem(submit(client, model, dataset), 422, code)
+    assert [item["pointer"] for item in body["errors"]] == [f"/dataset/splits/{role}"]
+
+
+def test_train_may_be_of_one_class_where_nothing_is_learnt_of_it(client: TestClient, model: str) -> None:
+    files = {"train": labelled(labels=["up"]), "validation": labelled(20), "test": labelled(40)}
+    dataset = upload(client, "datasets", {f"{name}.parquet": data for name, data in files.items()})["id"]
+    job = {
+        "model": {"type": "upload", "id": model},
+        "dataset": {"type": "upload", "id": dataset},
+        "pruning": {"target": {"attention_sparsity": 0.5}, "calibration": {"split": "validation"}},
+        "finetune": None,
+    }
+    assert client.post("/v1/jobs", json=job).status_code == 202
+    problem(client.post("/v1/jobs", json=job | {"finetune": {}}), 422, "dataset_schema")
+
+
+@pytest.mark.parametrize(
+    ("data", "modality", "head"),
+    [
+        (table(audio=(EMBEDDED, clips()), text=(TEXT, ["go"] * MANY)), Modality.AUDIO, Head.CTC),
+        (table(audio=(EMBEDDED, clips()), text=(TEXT, ["go"] * MANY)), Modality.AUDIO, Head.SEQUENCE_TO_SEQUENCE),
+        (table(audio=(EMBEDDED, clips()), label=(TEXT, ["up"] * MANY)), Modality.AUDIO, Head.EMBEDDING),
+    ],
+    ids=["ctc", "generation", "embedding"],
+)
+def test_answers_without_classes_may_be_all_alike(
+    client: TestClient, services: Services, data: bytes, modality: Modality, head: Head
+) -> None:
+    dataset = upload(client, "datasets", {"train.parquet": data})["id"]
+    assert submit(client, a_model(client, services, modality, head), dataset).status_code == 202
+
+
+def test_one_label_a_word_is_a_class_and_several_a_row_are_not(client: TestClient, services: Services) -> None:
+    words = table(tokens=(TEXTS, [["go", str(row)] for row in range(MANY)]), tags=(TEXTS, [["up", "up"]] * MANY))
+    dataset = upload(client, "datasets", {"train.parquet": words})["id"]
+    tagger = a_model(client, services, Modality.TEXT, Head.TOKEN_CLASSIFICATION)
+    problem(submit(client, tagger, dataset), 422, "dataset_schema")
+    several = table(audio=(EMBEDDED, clips()), label=(TEXTS, [["up"], []] * (MANY // 2)))
+    dataset = upload(client, "datasets", {"train.parquet": several})["id"]
+    files = checkpoint_files(ast_config(problem_type="multi_label_classification"))
+    assert submit(client, upload(client, "models", files)["id"], dataset).status_code == 202
+
+
+def test_any_column_is_judged_by_its_labels(client: TestClient, model: str) -> None:
+    columns = {
+        "label": (TEXT, list(LABELS) * 3),
+        "speaker": (TEXT, ["ann", "bob"] * 6),
+        "said": (TEXT, ["w" * 300] * MANY),
+        "again": (TEXT, list(LABELS) * 3),
+        "some": (TEXT, [*LABELS, None] * 2 + ["up", "up"]),
+        "both": (TEXTS, [["up", "down"]] * MANY),
+        "age": (pa.int64(), list(range(MANY))),
+    }
+    dataset = upload(client, "datasets", {"train.parquet": table(audio=(EMBEDDED, clips()), **columns)})["id"]
+    assert submit(client, model, dataset, columns={"label": "again"}).status_code == 202
+    for column, code, said in (
+        ("speaker", "labels_mismatch", "2 labels of the dataset in column 'speaker'"),
+        ("said", "dataset_schema", "train[0] is not a text of 1 to 256"),
+        ("some", "dataset_schema", "train[4] is not a text"),
+        ("both", "labels_mismatch", "several labels a row"),
+        ("age", "dataset_schema", "neither texts nor ids"),
+    ):
+        body = problem(submit(client, model, dataset, columns={"label": column}), 422, code)
+        assert said in body["detail"]
+        assert body["errors"][0]["pointer"] in ("/dataset/columns/label", "/dataset")
+
+
+def test_only_splits_that_the_job_reads_are_judged(client: TestClient, model: str) -> None:
+    files = {"train": labelled(), "other": labelled(20, labels=["sideways"])}
+    dataset = upload(client, "datasets", {f"{name}.parquet": data for name, data in files.items()})["id"]
+    assert submit(client, model, dataset).status_code == 202
+    body = problem(submit(client, model, dataset, splits={"test": "other"}), 422, "labels_mismatch")
+    assert "sideways" in body["detail"]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("subtype", ["FLOAT", "DOUBLE"])
+def test_audio_that_is_not_finite(client: TestClient, value: float, subtype: str) -> None:
+    samples = np.zeros((1600, 2))
+    samples[700, 1] = value
+    buffer = io.BytesIO()
+    soundfile.write(buffer, samples, 16000, format="WAV", subtype=subtype)
+    # Not among the few that are decoded to the end in any case.
+    data = shard([*clips(rows=40), buffer.getvalue()], ["up"] * 41)
+    body = problem(send(client, "datasets", {"train.parquet": data}), 422, "audio_undecodable")
+    assert body["errors"][0]["pointer"] == "train[40]"
+    assert "not finite numbers" in body["detail"]
+
+
+def test_inputs_in_two_splits_are_warned_of(client: TestClient, services: Services, model: str) -> None:
+    train, test = clips(), [*clips(20, 4), *clips(0, 3)]
+    files = {
+        "train.parquet": shard(train, list(LABELS) * 3),
+        "validation.parquet": labelled(40),
+        "test.parquet": shard(test, [*LABELS, *LABELS[:3]]),
+    }
+    dataset = upload(client, "datasets", files)["id"]
+    contents = client.get(f"/v1/datasets/{dataset}").json()["contents"]
+    assert contents["shared_rows"] == {"test": {"train": 3}, "train": {"test": 3}}
+    expected = [("shared_rows", "/dataset/splits/test")]
+    answer = submit(client, model, dataset)
+    assert warned(answer) == expected
+    assert "3 of the 7 rows of test" in answer.json()["warnings"][0]["detail"]
+    job = JobResource.model_validate_json(client.get(f"/v1/jobs/{answer.json()['id']}").text)
+    assert [found.code for found in job.warnings] == ["shared_rows"]
+    body = {key: answer.json()["request"][key] for key in ("model", "dataset", "pruning")}
+    preview = client.post("/v1/jobs?validate_only=true", json=body)
+    assert warned(preview) == expected
+    assert JobPreview.model_validate_json(preview.text).estimate is not None
+    estimate = client.post("/v1/jobs:estimate", json=body)
+    assert warned(estimate) == expected
+    assert JobEstimate.model_validate_json(estimate.text).warnings == job.warnings
+    with services.database.write() as session:
+        row = session.get_one(Upload, dataset)
+        old = ("shared_rows", "label_columns")
+        row.description = {key: value for key, value in (row.description or {}).items() if key not in old}
+    assert warned(submit(client, model, dataset)) == [], "completed before it was looked for"
+
+
+def test_rows_that_repeat_are_warned_of_where_the_rest_is_held_out_of_them(client: TestClient, model: str) -> None:
+    data = table(
+        audio=(EMBEDDED, clips(rows=10) * 2), label=(TEXT, list(LABELS) * 5), speaker=(TEXT, ["ann", "bob"] * 10)
+    )
+    dataset = upload(client, "datasets", {"train.parquet": data})["id"]
+    answer = submit(client, model, dataset)
+    assert warned(answer) == [("repeated_rows", "/dataset/splits/train")]
+    assert "10 of the 20 rows" in answer.json()["warnings"][0]["detail"]
+    assert warned(submit(client, model, dataset, columns={"group": "speaker"})) == []
+
+
+def test_a_few_rows_to_try_with_are_warned_of(client: TestClient, model: str) -> None:
+    dataset = upload(client, "datasets", {"train.parquet": labelled(0, 8)})["id"]
+    expected = [("few_rows", "/dataset/splits/validation"), ("few_rows", "/dataset/splits/test")]
+    assert warned(submit(client, model, dataset)) == expected
