@@ -88,6 +88,8 @@ def _follow(process: subprocess.Popen[str], bar: JobBar) -> tuple[list[StepMetri
                 bar.note(f"engine on {event.device}, {event.threads} threads, {event.steps} steps")
             case DataReady():
                 bar.note("data: " + ", ".join(f"{count} {role}" for role, count in event.data.samples.items()))
+                for found in event.data.warnings:
+                    bar.note(f"warning: {found.detail}")
             case ProgressEvent():
                 bar.update(**event.model_dump(exclude={"type"}))
             case Loss():

@@ -148,7 +148,9 @@ ERROR_TEXTS: Mapping[ErrorCode, ErrorText] = {
         "The step cannot be pruned further",
         'Take a step whose `stock_layout` is true, or prune the original again with `"layout": "stock"` or a higher target.',
     ),
-    _C.DATASET_EMPTY: ErrorText("The dataset has no rows", "Every split that is used needs at least one row."),
+    _C.DATASET_EMPTY: ErrorText(
+        "The dataset has too few rows", "Every split that is used needs rows, and more than one; the detail names it."
+    ),
     _C.DATASET_SCHEMA: ErrorText(
         "The dataset's columns cannot be used",
         "It needs a column of what the checkpoint reads (audio or images with their bytes inside, texts, lists of words) and one "

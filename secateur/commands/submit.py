@@ -45,6 +45,8 @@ def submit(
     options = Options(model, data, preset, sparsity, name, labels_of(label or ()), priority)
     body = uploaded(session, draft_request(spec, options, settings or ()))
     job = session.client.submit(spec=body, idempotency_key=idempotency_key)
+    for found in job.view.warnings:
+        session.note(f"warning: {found.detail}")
     if wait:
         session.note(f"{job.id} is {job.state.value}.")
         wait_for(session, [job.id], timeout, alone=True)

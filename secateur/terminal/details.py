@@ -1,6 +1,6 @@
 """One thing in full: a job, a model, a dataset, and what a job would come to."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -9,6 +9,7 @@ from rich.text import Text
 from api_schemas.api.resources import DatasetResource, JobResource, ModelResource
 from api_schemas.results import speed
 from api_schemas.results.estimate import JobEstimate
+from api_schemas.results.metrics import JobWarning
 from api_schemas.spec.inputs import BucketModel, HubDataset, HubModel, StepModel, UploadedDataset, UploadedModel
 from secateur.terminal.comparison import comparison
 from secateur.terminal.consoles import clean
@@ -38,7 +39,13 @@ def job_page(job: JobResource, width: int) -> Group:
         ("ended", moment(job.finished_at)),
         ("goes by itself", moment(job.expires_at)),
     ]
-    return Group(_facts(rows), *_job_end(job, width))
+    return Group(_facts(rows), *warning_lines(job.warnings), *_job_end(job, width))
+
+
+def warning_lines(warnings: Iterable[JobWarning]) -> Iterator[RenderableType]:
+    """A line for each, with what it is about."""
+    for found in warnings:
+        yield Text.assemble(("warning", "yellow"), f": {clean(found.detail)} ({clean(found.pointer)})")
 
 
 def _job_end(job: JobResource, width: int) -> Iterator[RenderableType]:
@@ -160,3 +167,4 @@ def estimate_page(found: JobEstimate) -> Iterator[RenderableType]:
         yield f"{', '.join(needs)} on {clean(found.device or 'such a worker')}, from {found.jobs_observed} finished jobs."
     for note in (*([found.reason] if found.reason else []), *found.notes):
         yield clean(note)
+    yield from warning_lines(found.warnings)

@@ -21,7 +21,8 @@ def _said(body: JobEventBody) -> str:
             again = "" if body.resumed_from is None else f", goes on after step {body.resumed_from}"
             return f"{body.device}, {body.threads} threads, {body.steps} steps{again}"
         case events.DataReady():
-            return ", ".join(f"{number} {role}" for role, number in body.data.samples.items())
+            samples = ", ".join(f"{number} {role}" for role, number in body.data.samples.items())
+            return "; ".join([samples, *(f"warning: {found.detail}" for found in body.data.warnings)])
         case events.PhaseChanged():
             return f"step {body.step}/{body.steps} {body.phase.value}"
         case events.Progress():

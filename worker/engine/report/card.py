@@ -154,6 +154,7 @@ def _cutting(steps: Sequence[StepMetrics], spec: EngineSpec, data: DataSummary) 
         lines.append("held out of train by seed: " + ", ".join(markdown(role) for role in data.held_out))
     if data.grouped_by:
         lines.append(f"held-out splits keep together rows of one: {markdown(data.grouped_by)}")
+    lines += [f"warning: {markdown(found.detail)}" for found in data.warnings]
     if last.reload_max_abs_error is not None:
         lines.append(f"reloaded in a fresh process: largest difference of an answer {last.reload_max_abs_error:.2g}")
     lines += [f"{markdown(key)}: {markdown(value)}" for key, value in sorted(spec.lineage.items())]
