@@ -77,7 +77,5 @@ def submit(services: Services, request: JobRequest, also: Callable[[Session, Job
     return job
 
 
-
-
 def _hub_lineage(dataset: HubDataset) -> dict[str, str]:
     return {"dataset": f"hf:{dataset.id}", "dataset_revision": dataset.revision}
