@@ -72,10 +72,8 @@ class Checker:
                 found = None
             except FileNotFoundError:
                 log.warning("files of %s are not in the artifact store", claimed.upload_id)
-                detail = (
-                    f"The artifact store has lost files of {claimed.upload_id}. Complete it once they were sent again."
-                )
-                found = JobError(code=ErrorCode.ARTIFACT_LOST, detail=detail)
+                detail = f"Files of {claimed.upload_id} are gone. Complete it once they were sent again."
+                found = JobError(code=ErrorCode.CONFLICT, detail=detail)
             except SecateurError as error:
                 found = None if error.code in _PASSING else JobError.of(error)
         with self._database.write() as session:

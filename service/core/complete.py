@@ -15,7 +15,7 @@ from api_schemas.api.resources import JobError
 from api_schemas.enums import AuditAction, UploadState
 from api_schemas.errors import ErrorCode, SecateurError
 from api_schemas.spec.inputs import Columns
-from service.core import lost_files, resources, waking
+from service.core import resources, waking
 from service.core import uploads as core
 from service.services import Services
 from store.database.tables import Upload
@@ -44,7 +44,7 @@ class StoredFiles:
 
 
 def complete_model(services: Services, upload_id: str) -> Upload:
-    """A ready one is returned as it is. Raises what is wrong with the checkpoint, UPLOAD_INCOMPLETE, CONFLICT, ARTIFACT_LOST."""
+    """A ready one is returned as it is. Raises what is wrong with the checkpoint, UPLOAD_INCOMPLETE or CONFLICT."""
     upload = core.get(services, "model", upload_id)
     if upload.state is UploadState.READY:
         return upload
@@ -52,7 +52,7 @@ def complete_model(services: Services, upload_id: str) -> Upload:
     core.require_all_files(upload)
     keys = {file.name: file.key for file in upload.files if file.key is not None}
     sizes = {file.name: file.size for file in upload.files}
-    with _unchanged(services, upload):
+    with _unchanged(upload_id):
         checkpoint = describe_model(StoredFiles(services.artifacts, keys, sizes))
     # Of two that complete at once one marks it; both found the same, since the files cannot have changed between.
     with services.database.write() as session:
@@ -102,16 +102,16 @@ async def wait_for_check(services: Services, upload: Upload) -> Upload:
 
 
 @contextmanager
-def _unchanged(services: Services, upload: Upload) -> Iterator[None]:
-    """Bytes that go while they are read: a file was sent again, or the upload given up, by another request; or they are lost."""
+def _unchanged(upload_id: str) -> Iterator[None]:
+    """Bytes that go while they are read: a file was sent again, or the upload given up, by another request; or the store lost them.
+
+    Either way the upload is still open, and takes them once more.
+    """
     try:
         yield
     except FileNotFoundError:
-        keys = {file.key: file.size for file in upload.files if file.key is not None}
-        now = core.get(services, "model", upload.id)
-        if [file.key for file in now.files] == [file.key for file in upload.files]:
-            lost_files.require(services, keys, f"Else send these files of {upload.id} again, and complete it then.")
         detail = (
-            f"Files of {upload.id} were sent again or removed while it was checked. Complete it once all are there."
+            f"Files of {upload_id} were sent again or removed while it was checked, or the artifact store has lost them. Complete "
+            "it once all are there; what was lost has to be sent again."
         )
         raise SecateurError(ErrorCode.CONFLICT, detail) from None

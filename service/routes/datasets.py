@@ -149,7 +149,6 @@ async def upload_dataset_file(
             ErrorCode.UPLOAD_INCOMPLETE,
             ErrorCode.DELETED,
             ErrorCode.EXPIRED,
-            ErrorCode.ARTIFACT_LOST,
             ErrorCode.CONFLICT,
             ErrorCode.DATASET_EMPTY,
             ErrorCode.DATASET_SCHEMA,

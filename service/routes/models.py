@@ -143,7 +143,6 @@ async def upload_model_file(
         ErrorCode.UPLOAD_INCOMPLETE,
         ErrorCode.DELETED,
         ErrorCode.EXPIRED,
-        ErrorCode.ARTIFACT_LOST,
         ErrorCode.STORAGE_UNAVAILABLE,
         ErrorCode.CONFLICT,
         ErrorCode.FILE_TYPE_REFUSED,

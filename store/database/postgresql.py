@@ -29,6 +29,8 @@ _CONNECT: dict[str, Any] = {
     "keepalives_interval": 5,
     "keepalives_count": 2,
 }
+# What is asked here is a few rows by an index: to start workers for it takes longer than to find them.
+_ALONE = "-c max_parallel_workers_per_gather=0"
 
 T = TypeVar("T")
 
@@ -57,7 +59,7 @@ class BoundedConnection(psycopg.Connection[Any]):
 
 def engine(url: URL, seconds: float) -> Engine:
     """`seconds`: the longest statement, the longest silence of a client in a transaction, the longest wait for a connection."""
-    limits = " ".join(f"-c {name}={ceil(seconds * 1000)}" for name in LIMITS)
+    limits = " ".join([*(f"-c {name}={ceil(seconds * 1000)}" for name in LIMITS), _ALONE])
     given = url.query.get("options", ())
     options = " ".join(
         [limits, *((given,) if isinstance(given, str) else given)]

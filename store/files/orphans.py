@@ -33,7 +33,12 @@ _STAGED = re.compile(r"jobs/([^/]+)/epoch-(\d+)/.*")
 
 
 def collect(
-    database: Database, artifacts: Artifacts, grace_seconds: float, restored_seconds: float, *, dry_run: bool = False
+    database: Database,
+    artifacts: Artifacts,
+    grace_seconds: float,
+    restored_seconds: float = 0,
+    *,
+    dry_run: bool = False,
 ) -> int:
     """Delete every orphan older than `grace_seconds`; returns how many. Several may run at once.
 

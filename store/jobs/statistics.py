@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, ColumnElement, Row, Select, func, literal_column, select, type_coerce
+from sqlalchemy import JSON, ColumnElement, Row, func, literal_column, select, type_coerce
 from sqlalchemy.orm import Session
 
 from api_schemas.enums import TERMINAL_STATES, JobState
@@ -15,7 +15,7 @@ from store.database.clock import moment
 from store.database.tables import Job, JobEventRow
 
 RECENT_SECONDS = 86_400
-MOST_JOBS = 2000
+MOST_JOBS = 500
 """Of the recent ones, the newest, whose events are read: a scrape stays short however busy the service is."""
 
 
@@ -36,17 +36,20 @@ class Statistics:
 def read(session: Session) -> Statistics:
     """On one snapshot."""
     states = dict.fromkeys((state.value for state in JobState), 0.0)
-    states |= {state.value: float(count) for state, count in session.execute(_count(Job.__table__.c.state))}
+    failures: dict[str, float] = {}
+    ended = select(Job.state, Job.error_code, func.count()).group_by(Job.state, Job.error_code)
+    for state, code, count in session.execute(ended):
+        states[state.value] += count
+        if state is JobState.FAILED and code is not None:
+            failures[code] = float(count)
     here = moment(session)
     oldest = session.scalar(select(func.min(Job.created_at)).where(Job.state == literal_column("'queued'")))
-    code = _member(Job.error, "code")
-    failures = session.execute(_count(code).where(Job.state == JobState.FAILED, code.is_not(None)))
     seconds, times, crashes = _of_events(session)
     return Statistics(
         jobs_by_state=states,
         queued=int(states[JobState.QUEUED.value]),
         oldest_queued_seconds=(here - oldest).total_seconds() if oldest else 0.0,
-        failures_by_code={code: float(count) for code, count in failures},
+        failures_by_code=failures,
         crashes_by_code=crashes,
         phase_seconds=seconds,
         phase_times=times,
@@ -101,10 +104,6 @@ def _added_up(
             times[phase] = times.get(phase, 0.0) + 1
         phase, began = next_phase, at
     return seconds, times, crashes
-
-
-def _count(by: ColumnElement[Any]) -> Select[Any, int]:
-    return select(by, func.count()).select_from(Job).group_by(by)
 
 
 def _member(document: Any, name: str) -> ColumnElement[str]:

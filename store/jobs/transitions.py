@@ -457,6 +457,7 @@ def _update(
             JobEventRow(job_id=job.id, tenant=job.tenant, seq=seq, body=body) for seq, body in enumerate(bodies, first)
         )
         if moved:
+            job.error_code = job.error.code if job.error and job.state == FAILED else None
             enqueue.state_changed(session, job)
     session.flush()
     return changed

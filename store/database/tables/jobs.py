@@ -71,7 +71,7 @@ class Job(Owned, Base):
         _partial("ix_jobs_with_events", "events_gone_at IS NULL AND finished_at IS NOT NULL", "finished_at", "id"),
         _partial("ix_jobs_tombstones", "deleted_at IS NOT NULL", "deleted_at", "id"),
         # Numbers for the operator, leases that have run out
-        Index(None, "state"),
+        Index(None, "state", "error_code"),
         Index(None, "claimed_at"),
     )
 
@@ -97,6 +97,8 @@ class Job(Owned, Base):
     error: Mapped[JobError | None] = mapped_column(PydanticJSON(JobError))
     warnings: Mapped[tuple[JobWarning, ...] | None] = mapped_column(PydanticJSON(TypeAdapter(tuple[JobWarning, ...])))
     """What was known of its inputs when it was submitted; what the engine finds is in `data`."""
+    error_code: Mapped[str | None] = mapped_column(String(64))
+    """Of `error`, where the job has failed: to be counted by."""
 
     epoch: Mapped[int] = mapped_column(Integer, default=0)
     """Fencing token: rises at every claim, and every later write of the claimer must name it."""

@@ -30,7 +30,7 @@ _PARTIAL = (
     ("ix_upload_files_sent", "upload_files", ["tenant", "sha256"], "key IS NOT NULL"),
 )
 _WHOLE = (
-    ("ix_jobs_state", "jobs", ["state"]),
+    ("ix_jobs_state_error_code", "jobs", ["state", "error_code"]),
     ("ix_jobs_claimed_at", "jobs", ["claimed_at"]),
     (
         "ix_job_labels_tenant_key_value_created_at_job_id",
@@ -62,6 +62,7 @@ _BEFORE = (
 )
 _COLUMNS: tuple[tuple[str, sa.Column[Any]], ...] = (
     ("jobs", sa.Column("dataset_id", sa.String(length=255), nullable=True)),
+    ("jobs", sa.Column("error_code", sa.String(length=64), nullable=True)),
     ("jobs", sa.Column("events_gone_at", Instant(), nullable=True)),
     ("jobs", sa.Column("stored_bytes", sa.BigInteger(), nullable=False, server_default="0")),
     ("job_labels", sa.Column("created_at", Instant(), nullable=False, server_default="1970-01-01 00:00:00.000")),
@@ -97,6 +98,7 @@ def upgrade() -> None:
 
 def _fill() -> None:
     op.execute("UPDATE jobs SET dataset_id = lineage ->> 'dataset', events_gone_at = deleted_at")
+    op.execute("UPDATE jobs SET error_code = error ->> 'code' WHERE state = 'failed'")
     of_steps = "SELECT job_id, sum(size) AS size FROM job_step_files GROUP BY job_id"
     op.execute(f"UPDATE jobs SET stored_bytes = steps.size FROM ({of_steps}) AS steps WHERE steps.job_id = jobs.id")
     op.execute("UPDATE job_labels SET created_at = jobs.created_at FROM jobs WHERE jobs.id = job_labels.job_id")

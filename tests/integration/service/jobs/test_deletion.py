@@ -118,6 +118,8 @@ def test_when_things_go_by_themselves(data_dir: Path, stock: Stock, job_body: di
         assert step["expires_at"] == ended["expires_at"]
 
 
-def test_nothing_goes_by_itself_where_no_setting_says_so(client: TestClient, stock: Stock, finished: str) -> None:
+def test_what_goes_by_itself_says_when(client: TestClient, stock: Stock, finished: str) -> None:
     assert client.get(f"/v1/models/{stock.model_id}").json()["expires_at"] is None
-    assert client.get(f"/v1/jobs/{finished}").json()["expires_at"] is None
+    job = client.get(f"/v1/jobs/{finished}").json()
+    ended, goes = (datetime.fromisoformat(job[moment]) for moment in ("finished_at", "expires_at"))
+    assert goes - ended == timedelta(days=365)
