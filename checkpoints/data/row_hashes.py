@@ -5,9 +5,10 @@ the same ones with a probability of about 3e-6, and then a warning counts one ro
 """
 
 from array import array
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Hashable, Mapping
-from itertools import pairwise
+from functools import partial
+from itertools import chain, pairwise
 
 MAX_ROWS = 10_000_000
 
@@ -20,7 +21,7 @@ class RowHashes:
     """`add` the input of every row: its bytes, its text, or a tuple of its words."""
 
     def __init__(self) -> None:
-        self._of_split: dict[str, array[int]] = {}
+        self._of_split: defaultdict[str, array[int]] = defaultdict(partial(array, "q"))
         self._rows = 0
 
     def add(self, split: str, value: Hashable) -> None:
@@ -29,7 +30,7 @@ class RowHashes:
         if self._rows <= MAX_ROWS:
             # Python's own hash of bytes and texts: keyed anew in every process, so that nobody can choose inputs that collide,
             # and three times as fast as the fastest of hashlib.
-            self._of_split.setdefault(split, array("q")).append(hash(value))
+            self._of_split[split].append(hash(value))
 
     def shared(self) -> SharedRows | None:
         """None where there were too many rows to be compared."""
@@ -37,9 +38,11 @@ class RowHashes:
             return None
         splits = list(self._of_split)
         # Most inputs occur once; only of the others it matters where.
-        ordered = sorted(each for hashes in self._of_split.values() for each in hashes)
+        ordered = sorted(chain.from_iterable(self._of_split.values()))
         places = {one: 0 for one, next_one in pairwise(ordered) if one == next_one}
         del ordered
+        if not places:
+            return {}
         counts: dict[str, Counter[int]] = {}
         for number, split in enumerate(splits):
             counts[split] = Counter(each for each in self._of_split[split] if each in places)

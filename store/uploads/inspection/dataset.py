@@ -97,13 +97,13 @@ def inspect(
     rows: Counter[str] = Counter()
     sounds = _Sounds()
     hashes = RowHashes()
-    every = max(1, total // DECODED)
+    every, seen = max(1, total // DECODED), 0
     for path, file in files:
         split = split_of(path.name)
         for value, label in _rows(file, found, path.name, left):
             where = f"{split}[{rows[split]}]"
             answers = labels.take(label, where) if labels else None
-            decode = rows.total() % every == 0
+            decode, seen = seen % every == 0, seen + 1
             if kinds[found.input] is ColumnKind.TEXTS:
                 words = dataset_rows.words(value.as_py(), where)
                 hashes.add(split, tuple(words))
