@@ -55,9 +55,7 @@ def metrics(session: Session, tenant: str, found: Sequence[Job]) -> dict[str, li
 def hold_step(session: Session, tenant: str, job_id: str, step: int) -> bool:
     """Whether the step has a checkpoint; if so its files do not expire before this transaction ends."""
     # KEY SHARE: against expiry, which locks the job, and not against the worker that may still run it.
-    held = select_owned(Job, tenant).where(Job.id == job_id).with_for_update(read=True, key_share=True)
-    if session.scalar(held) is None:
-        return False
+    session.scalar(select_owned(Job, tenant).where(Job.id == job_id).with_for_update(read=True, key_share=True))
     kept = select_owned(JobStep, tenant).where(JobStep.job_id == job_id, JobStep.step == step)
     return session.scalar(kept.where(JobStep.downloadable, ~JobStep.expired)) is not None
 
