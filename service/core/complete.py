@@ -103,7 +103,7 @@ async def wait_for_check(services: Services, upload: Upload) -> Upload:
 
 @contextmanager
 def _unchanged(upload_id: str) -> Iterator[None]:
-    """Bytes that go while they are read: a file was sent again, or the upload given up, by another request; or the store lost them.
+    """Bytes that go while they are read: a file was sent again, or the upload given up, by another request; or they were lost.
 
     Either way the upload is still open, and takes them once more.
     """
@@ -111,7 +111,7 @@ def _unchanged(upload_id: str) -> Iterator[None]:
         yield
     except FileNotFoundError:
         detail = (
-            f"Files of {upload_id} were sent again or removed while it was checked, or the artifact store has lost them. Complete "
-            "it once all are there; what was lost has to be sent again."
+            f"Files of {upload_id} were sent again or removed while it was checked, or the artifact store has lost them. "
+            "Complete it once all are there; what was lost has to be sent again."
         )
         raise SecateurError(ErrorCode.CONFLICT, detail) from None
