@@ -11,13 +11,18 @@ from checkpoints.sizes.shape import ModelShape
 
 SENSITIVITY_SHARES = (0.25, 0.5, 0.75)
 """Of each layer alone, removed before the first step to see what that would cost."""
-BACKWARD = 2.0
-"""A backward pass, in forward passes."""
-_TRAINED = 1.0 + BACKWARD
+BACKWARD = 1.0
+"""A backward pass of scoring, in forward passes: no weight asks for a gradient, so activations alone get theirs."""
+_TRAINING = 3.0
+"""A forward and a backward pass of recovery."""
 _WITHOUT_SAMPLES = frozenset({Criterion.MAGNITUDE, Criterion.RANDOM})
 _BY_GRADIENTS = frozenset(Criterion) - _WITHOUT_SAMPLES - {Criterion.ENERGY}
 _BY_MOMENTS = frozenset({Criterion.ENERGY, Criterion.FISHER_ENERGY})
 """Moments turn with the basis: the pass that the basis is made from does for the criterion too."""
+COUNTED = 2
+"""Which `phase_work` this is: rises when it counts a phase another way."""
+_COUNTED_SO_SINCE = {Phase.SCORING: 2, Phase.PRUNING: 2}
+"""Of the phases that were once counted another way; work of before is of another unit."""
 _PACKAGING = 500.0
 """Files written and loaded by a fresh process; once they are measured, described with figures: a second, whatever the model."""
 _TRAINED_COPIES = 4
@@ -35,7 +40,7 @@ def passes(spec: JobSettings, layers: int, steps: int, samples: Mapping[str, int
         Phase.PREPARING: (1, float(sum(samples.values()))),
         Phase.SCORING: (steps, scored),
         Phase.ANALYSING: (1 if analysed else 0, float(analysed * len(SENSITIVITY_SHARES) * layers)),
-        Phase.FINETUNING: (steps, _TRAINED * train * epochs),
+        Phase.FINETUNING: (steps, _TRAINING * train * epochs),
         Phase.EVALUATING: (2 * steps + 1, float(validation)),
         Phase.PACKAGING: (2 * steps, _PACKAGING),
     }
@@ -130,3 +135,10 @@ class JobCost(FrozenModel):
     peak: Memory
     tensor_bytes: int
     """What the memory above the base is taken to be proportional to."""
+    counted: int = 1
+    """`COUNTED` when it was noted."""
+
+    @property
+    def comparable(self) -> dict[Phase, PhaseTime]:
+        """The phases whose work is counted today as it was then."""
+        return {phase: each for phase, each in self.phases.items() if self.counted >= _COUNTED_SO_SINCE.get(phase, 1)}

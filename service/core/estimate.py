@@ -75,11 +75,11 @@ def _samples(accepted: Accepted) -> dict[str, int] | None:
 
 def _seconds(work: Mapping[Phase, float], jobs: Sequence[JobCost]) -> dict[Phase, float]:
     """By phase: its work at the speed that was measured."""
-    passes = [each for job in jobs for phase, each in job.phases.items() if phase not in _NOT_PASSES]
+    passes = [each for job in jobs for phase, each in job.comparable.items() if phase not in _NOT_PASSES]
     overall = sum(each.seconds for each in passes) / sum(each.work for each in passes)
     found: dict[Phase, float] = {}
     for phase, amount in work.items():
-        same = [job.phases[phase] for job in jobs if phase in job.phases]
+        same = [job.comparable[phase] for job in jobs if phase in job.comparable]
         rate = sum(each.seconds for each in same) / sum(each.work for each in same) if same else overall
         found[phase] = amount * rate
     return {phase: spent for phase, spent in found.items() if spent}

@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from api_schemas.results.events import Started
 from api_schemas.results.metrics import Memory
-from checkpoints.sizes.cost_model import JobCost, PhaseTime, phase_work
+from checkpoints.sizes.cost_model import COUNTED, JobCost, PhaseTime, phase_work
 from store.database.tables import Job, JobCostRow, JobEventRow, JobStep
 
 KEPT = 100
@@ -49,6 +49,7 @@ def record(session: Session, job_id: str) -> None:
         base=started.memory or Memory(),
         peak=metrics[-1].memory or Memory(),
         tensor_bytes=started.tensor_bytes,
+        counted=COUNTED,
     )
     session.add(JobCostRow(family=started.family, device=started.device, body=observation))
     session.flush()
