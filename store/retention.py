@@ -106,13 +106,14 @@ def _results(seconds: float) -> Batch:
         found = _next(session, Job, Job.finished_at, seconds, old, position, batches.ROWS)
         gone = {row.id for row in found}
         gone -= needed_among(session, gone)
-        freed: dict[str, int] = {}
-        for tenant, size in session.execute(select(Job.tenant, Job.stored_bytes).where(Job.id.in_(gone))):
-            freed[tenant] = freed.get(tenant, 0) - size
-        _quietly(session, delete(JobStepFile).where(JobStepFile.job_id.in_(gone)))
-        _quietly(session, update(JobStep).where(JobStep.job_id.in_(gone)).values(expired=True))
-        _quietly(session, update(Job).where(Job.id.in_(gone)).values(stored_bytes=0))
-        stored_bytes.add_all(session, freed)
+        if gone:
+            freed: dict[str, int] = {}
+            for tenant, size in session.execute(select(Job.tenant, Job.stored_bytes).where(Job.id.in_(gone))):
+                freed[tenant] = freed.get(tenant, 0) - size
+            _quietly(session, delete(JobStepFile).where(JobStepFile.job_id.in_(gone)))
+            _quietly(session, update(JobStep).where(JobStep.job_id.in_(gone)).values(expired=True))
+            _quietly(session, update(Job).where(Job.id.in_(gone)).values(stored_bytes=0))
+            stored_bytes.add_all(session, freed)
         return len(gone), _end(found, batches.ROWS)
 
     return some
@@ -124,8 +125,9 @@ def _events(seconds: float) -> Batch:
     def some(session: Session, position: Position | None) -> tuple[int, Position | None]:
         found = _next(session, Job, Job.finished_at, seconds, old, position, batches.ROWS)
         gone = {row.id for row in found}
-        _quietly(session, delete(JobEventRow).where(JobEventRow.job_id.in_(gone)))
-        _quietly(session, update(Job).where(Job.id.in_(gone)).values(events_gone_at=now()))
+        if gone:
+            _quietly(session, delete(JobEventRow).where(JobEventRow.job_id.in_(gone)))
+            _quietly(session, update(Job).where(Job.id.in_(gone)).values(events_gone_at=now()))
         return len(gone), _end(found, batches.ROWS)
 
     return some

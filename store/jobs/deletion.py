@@ -44,6 +44,8 @@ def delete_job(session: Session, tenant: str, job_id: str) -> bool:
 
 def bury(session: Session, job_ids: Collection[str]) -> None:
     """Leave nothing of these jobs but their tombstones; they are locked, and have ended."""
+    if not job_ids:
+        return
     mine = Job.id.in_(job_ids)
     freed: dict[str, int] = {}
     for tenant, size in session.execute(select(Job.tenant, Job.stored_bytes).where(mine)):
@@ -75,6 +77,8 @@ def delete_ready_upload(session: Session, tenant: str, upload_id: str) -> bool:
 
 def give_up(session: Session, upload_ids: Collection[str], state: UploadState) -> None:
     """Let go of the files of these uploads, which are locked; their rows stay as tombstones in `state`."""
+    if not upload_ids:
+        return
     mine = Upload.id.in_(upload_ids)
     freed: dict[str, int] = {}
     for tenant, size in session.execute(select(Upload.tenant, Upload.size).where(mine)):
@@ -88,6 +92,8 @@ def give_up(session: Session, upload_ids: Collection[str], state: UploadState) -
 def needed_among(session: Session, found: Collection[str]) -> set[str]:
     """Those of `found` that jobs need which have not ended: uploads, and jobs that they go on from a step of."""
     needed: set[str] = set()
+    if not found:
+        return needed
     for column in (Job.model_id, Job.dataset_id):
         living = select(column).where(column.in_(found), text(LIVING)).distinct()
         needed |= {each for each in session.scalars(living) if each is not None}

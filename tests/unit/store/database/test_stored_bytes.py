@@ -24,7 +24,11 @@ FILES = [DeclaredFile(name="a", size=700, sha256="ab" * 32), DeclaredFile(name="
 def counted(database: Database, tenant: str = "default") -> int:
     with database.read() as session:
         assert stored_bytes.differing(session) == set()
-        assert stored_bytes.total(session) >= stored_bytes.of(session, tenant) == quotas.usage(session, tenant).stored_bytes
+        assert (
+            stored_bytes.total(session)
+            >= stored_bytes.of(session, tenant)
+            == quotas.usage(session, tenant).stored_bytes
+        )
         return stored_bytes.of(session, tenant)
 
 
@@ -53,7 +57,9 @@ def test_uploads_count_from_their_declaration_until_they_are_given_up(database: 
 def test_steps_count_until_their_job_is_deleted(database: Database) -> None:
     lease = running(database)
     for step in (0, 1):
-        files = [StepFile(f"{name}.bin", 10**12, "ab" * 32, f"jobs/{lease.job_id}/epoch-1/{step}/{name}") for name in "ab"]
+        files = [
+            StepFile(f"{name}.bin", 10**12, "ab" * 32, f"jobs/{lease.job_id}/epoch-1/{step}/{name}") for name in "ab"
+        ]
         with database.write() as session:
             transitions.commit_step(session, lease, step_metrics(step), files, downloadable=step > 0)
     assert counted(database) == 4 * 10**12

@@ -6,11 +6,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from sqlalchemy import update
 
 from api_schemas import ids
 from api_schemas.api.resources import DeclaredFile
+from store.database.clock import now
 from store.database.connection import Database
-from store.database.tables import TrainingFile
+from store.database.tables import MaintenanceMark, TrainingFile
 from store.database.tenancy import DEFAULT_TENANT
 from store.files import orphans
 from store.files.artifacts import Artifacts
@@ -238,3 +240,55 @@ def test_it_goes_through_all_files_batch_by_batch(
     assert shelf.keys() == living
     assert collect(database, shelf) == 0
     assert shelf.keys() == living
+
+
+def orphan() -> str:
+    return f"uploads/{ids.new_id(ids.MODEL)}/1/config.json"
+
+
+def test_a_database_that_was_restored_keeps_what_it_does_not_know(database: Database, shelf: Shelf) -> None:
+    """Found by the number of a run that the store has and the older database has not; then nothing goes for a time."""
+    known, unknown = orphan(), orphan()
+    shelf.put(known)
+    assert orphans.collect(database, shelf.artifacts, GRACE, GRACE) == 1
+    assert orphans.collect(database, shelf.artifacts, GRACE, GRACE) == 0
+    # Out of a backup that was made after the first run; what was uploaded since is in the store alone.
+    with database.write() as session:
+        session.execute(update(MaintenanceMark).values(number=MaintenanceMark.number - 1))
+    shelf.put(unknown)
+    assert orphans.collect(database, shelf.artifacts, GRACE, GRACE) == 0
+    assert orphans.collect(database, shelf.artifacts, GRACE, GRACE) == 0
+    assert shelf.keys() == {unknown}
+    with database.write() as session:
+        session.execute(update(MaintenanceMark).values(wait_until=now(plus=-1)))
+    assert orphans.collect(database, shelf.artifacts, GRACE, GRACE) == 1
+    assert shelf.keys() == set()
+
+
+def test_a_new_database_beside_an_old_store_keeps_it(
+    sqlite_database: Database, postgres_database: Database, shelf: Shelf
+) -> None:
+    assert orphans.collect(sqlite_database, shelf.artifacts, GRACE, GRACE) == 0
+    key = orphan()
+    shelf.put(key)
+    assert orphans.collect(postgres_database, shelf.artifacts, GRACE, GRACE) == 0
+    assert shelf.keys() == {key}
+
+
+def test_a_newer_database_beside_an_older_store_waits_for_nothing(database: Database, shelf: Shelf) -> None:
+    for _ in range(3):
+        orphans.collect(database, shelf.artifacts, GRACE, GRACE)
+    marks = [found.key for found in shelf.artifacts.list(orphans.MARKS)]
+    assert marks == ["marks/collected-3"]
+    shelf.artifacts.delete(marks[0])
+    shelf.artifacts.put_bytes("marks/collected-1", b"")
+    shelf.put(orphan())
+    assert orphans.collect(database, shelf.artifacts, GRACE, GRACE) == 1
+
+
+def test_a_dry_run_removes_and_marks_nothing(database: Database, shelf: Shelf) -> None:
+    keys = {orphan(), orphan()}
+    shelf.put(*keys)
+    assert orphans.collect(database, shelf.artifacts, GRACE, GRACE, dry_run=True) == 2
+    assert shelf.keys() == keys
+    assert not list(shelf.artifacts.list(orphans.MARKS))
