@@ -1,4 +1,4 @@
-"""Files that rows name and the artifact store has lost: 410 with a code of its own wherever they are asked for, before the first byte.
+"""Files that rows name and the artifact store has lost: 410 with a code of its own wherever they are asked for, at once.
 
 A store that refuses is another matter: 503, try again.
 """
@@ -25,7 +25,7 @@ def data_dir(stocked: Path) -> Path:
 
 
 @pytest.fixture
-def step(client: TestClient, services: Services, job_id: str, tmp_path: Path) -> str:
+def step(services: Services, job_id: str, tmp_path: Path) -> str:
     """Address of a job with a finished step."""
     lease = claim(services)
     commit(services, lease, 0, {"pruning.json": b"{}"}, tmp_path)
@@ -93,9 +93,7 @@ def test_an_archive_is_whole_or_nothing(client: TestClient, services: Services, 
     assert "config.json, report.html" in detail
 
 
-def test_a_store_that_refuses_may_answer_later(
-    client: TestClient, services: Services, step: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_store_that_refuses_may_answer_later(client: TestClient, step: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise PermissionError("Access Denied")
 
