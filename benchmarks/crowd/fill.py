@@ -19,6 +19,7 @@ from sqlalchemy import Connection, Table
 
 from api_schemas.enums import Phase
 from api_schemas.results.events import PhaseChanged, StateChanged
+from store.database import postgresql
 from store.database.connection import Database
 from store.database.tables import Base
 from store.database.tenancy import DEFAULT_TENANT
@@ -66,14 +67,23 @@ def fill(database: Database, jobs: int) -> Crowd:
     with database.engine.execution_options(secateur_write=True).connect() as connection:
         connection.begin()
         if not database.sqlite:
+            _without_limits(connection)
             # Of this session: rows are made whole, and looking up each one's parent would take longer than writing it.
             connection.exec_driver_sql("SET session_replication_role = replica")
         for name, rows in _tables(crowd, jobs):
             crowd.counts[name] = _write(connection, Base.metadata.tables[name], rows)
         connection.commit()
     with database.engine.execution_options(isolation_level="AUTOCOMMIT", secateur_write=True).connect() as connection:
+        if not database.sqlite:
+            _without_limits(connection)
         connection.exec_driver_sql("ANALYZE" if database.sqlite else "VACUUM ANALYZE")
     return crowd
+
+
+def _without_limits(connection: Connection) -> None:
+    """This is no request, and takes as long as it takes."""
+    for name in postgresql.LIMITS:
+        connection.exec_driver_sql(f"SET {name} = 0")
 
 
 def _write(connection: Connection, table: Table, rows: Iterator[Row]) -> int:

@@ -143,7 +143,8 @@ def _described(services: Services, step: JobStep) -> KnownModel:
         with services.database.read() as session:
             steps = jobs.steps(session, services.tenant, step.job_id)
         if any(row.step == step.step and not row.expired for row in steps):
-            raise lost_files.lost(list(keys.values()), "Else run that job again.", "/model/step") from None
+            gone = services.artifacts.damaged({file.key: file.size for file in files})
+            raise lost_files.lost(gone, "Else run that job again.", "/model/step") from None
         detail = "The checkpoint's files are being removed, their time is over. Run that job again."
         raise _refused(ErrorCode.EXPIRED, "/model/step", detail) from None
     return KnownModel(resources.model_description(checkpoint), _weight_bytes(sizes))

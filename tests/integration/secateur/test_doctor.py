@@ -15,6 +15,7 @@ from sqlalchemy import text, update
 from typer.testing import CliRunner
 
 from api_schemas.api.checkup import FINDINGS, Finding, Verdict, examine, ok
+from api_schemas.api.resources import DeclaredFile
 from api_schemas.enums import KeyScope
 from secateur.cli import app
 from secateur.doctor import client_side, server_side
@@ -22,8 +23,9 @@ from store.access import api_keys
 from store.checkup import broker
 from store.database.clock import now
 from store.database.connection import Database
-from store.database.tables import ApiKey
+from store.database.tables import ApiKey, StoredBytes
 from store.settings import Settings
+from store.uploads import uploads
 from tests.support.servers.databases import valkey_server
 from tests.support.servers.processes import service_process
 from tests.support.servers.receiver import Reply, receiver
@@ -322,3 +324,29 @@ def test_the_table_has_a_line_a_finding_and_the_status_says_whether_something_is
     assert done.exit_code == 1
     assert "[bold]as it is[/]" in done.stdout
     assert "something else" in done.stdout
+
+
+def test_rows_are_compared_with_objects_where_that_is_asked_for(tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path)
+    database = Database(settings.database_url)
+    database.migrate()
+    with database.write() as session:
+        declared = [DeclaredFile(name="config.json", size=4, sha256="ab" * 32)]
+        upload_id = uploads.create(session, "default", "model", None, declared).id
+        assert uploads.record_file(session, "default", upload_id, "config.json", f"uploads/{upload_id}/1/config.json")
+        session.execute(update(StoredBytes).values(size=1))
+    database.close()
+    status, findings = run_doctor("--data-dir", str(tmp_path), "--verify")
+    assert status == 1
+    found(findings, "stored files", Verdict.WRONG, "1 of 1", upload_id, "artifact_lost")
+    found(findings, "unnamed objects", Verdict.OK)
+    found(findings, "counted bytes", Verdict.WRONG, "default", "--fix")
+    _, findings = run_doctor("--data-dir", str(tmp_path), "--verify", "--fix")
+    found(findings, "counted bytes", Verdict.OK)
+    assert not any(finding.check == "stored files" for finding in run_doctor("--data-dir", str(tmp_path))[1])
+
+
+def test_rows_of_no_server_cannot_be_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("SECATEUR_")]:
+        monkeypatch.delenv(name)
+    found(run_doctor("--verify")[1], "stored files", Verdict.WRONG, "--data-dir")

@@ -10,9 +10,9 @@ from starlette.testclient import TestClient
 from service.services import Services
 from store import retention
 from store.database.clock import now
-from store.database.tables import Job, Upload
+from store.database.tables import Job, JobLogRow, Upload
 from store.files import orphans
-from store.jobs import transitions
+from store.jobs import logs, transitions
 from store.settings import Settings
 from tests.integration.service.conftest import Stock, claim, commit, problem
 
@@ -64,3 +64,48 @@ def test_expired_checkpoints_are_gone_and_metrics_stay(
     job = client.get(f"/v1/jobs/{job_id}").json()
     assert [metrics["step"] for metrics in job["metrics"]] == [0, 1]
     assert orphans.collect(services.database, services.artifacts, grace_seconds=-60) == 3
+
+
+KEPT = Settings(event_retention_seconds=3600, log_retention_seconds=3600)
+
+
+def test_events_and_logs_that_are_gone_say_so_and_the_job_stays(
+    client: TestClient, services: Services, job_id: str, tmp_path: Path
+) -> None:
+    lease = claim(services)
+    commit(services, lease, 0, {"pruning.json": b"{}"}, tmp_path)
+    with services.database.write() as session:
+        logs.append(session, lease, 0, "what the engine wrote", 2**20)
+        transitions.succeed(session, lease)
+    job = f"/v1/jobs/{job_id}"
+    assert client.get(f"{job}/logs").text == "what the engine wrote"
+    newest = client.get(f"{job}/events").json()["items"][-1]["seq"]
+    long_ago = now(plus=-100 * 86_400)
+    with services.database.write() as session:
+        session.execute(update(Job).values(finished_at=long_ago))
+        session.execute(update(JobLogRow).values(created_at=long_ago))
+    expired = retention.expire(services.database, KEPT)
+    assert (expired.events, expired.logs) == (1, 1)
+    for after in (0, newest):
+        problem(client.get(f"{job}/events", params={"after": after}), 410, "expired")
+    problem(client.get(f"{job}/logs"), 410, "expired")
+    # Whoever follows or waits for it is told that it has ended, as of every job that has.
+    assert client.get(f"{job}/events", headers={"Accept": "text/event-stream"}).status_code == 204
+    answer = client.get(job).json()
+    assert (answer["state"], [metrics["step"] for metrics in answer["metrics"]]) == ("succeeded", [0])
+    for tab in ("events", "log"):
+        page = client.get(f"/jobs/{job_id}?tab={tab}", headers={"Accept": "text/html"})
+        assert (page.status_code, "kept for" in page.text) == (200, True)
+
+
+def test_a_job_whose_time_is_over_answers_as_a_deleted_one_and_later_not_at_all(
+    client: TestClient, services: Services, job_id: str
+) -> None:
+    client.post(f"/v1/jobs/{job_id}/cancel")
+    kept = Settings(job_retention_seconds=3600, tombstone_seconds=3600)
+    for column, expected in (("finished_at", (410, "deleted")), ("deleted_at", (404, "not_found"))):
+        with services.database.write() as session:
+            session.execute(update(Job).values({column: now(plus=-7200)}))
+        retention.expire(services.database, kept)
+        for path in ("", "/events", "/checkpoints"):
+            problem(client.get(f"/v1/jobs/{job_id}{path}"), *expected)

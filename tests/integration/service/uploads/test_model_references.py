@@ -137,6 +137,26 @@ def test_a_step_keeps_its_files_while_a_living_job_needs_them(
     assert problem(deleted, 410, "deleted")["errors"][0]["pointer"] == "/model/job"
 
 
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_step_that_the_store_has_lost_is_said_at_once_or_ends_the_job(
+    client: TestClient, services: Services, settings: Settings, source: str, job_body: dict[str, Any], when: str
+) -> None:
+    """Before the job is submitted, and after it was."""
+    body = job_body | {"model": {"type": "step", "job": source, "step": 1}}
+    lost = next(found.key for found in services.artifacts.list("jobs") if found.key.endswith("/model.safetensors"))
+    if when == "before":
+        services.artifacts.delete(lost)
+        error = problem(client.post("/v1/jobs", json=body), 410, "artifact_lost")
+        assert error["errors"][0]["pointer"] == "/model/step"
+        return
+    job_id = client.post("/v1/jobs", json=body).json()["id"]
+    services.artifacts.delete(lost)
+    work(services, settings)
+    job = client.get(f"/v1/jobs/{job_id}").json()
+    assert (job["state"], job["error"]["code"]) == ("failed", "input_lost")
+    assert f"run {source} again" in job["error"]["detail"]
+
+
 def test_steps_that_cannot_be_taken(
     client: TestClient, services: Services, source: str, job_body: dict[str, Any]
 ) -> None:
