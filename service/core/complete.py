@@ -103,7 +103,7 @@ async def wait_for_check(services: Services, upload: Upload) -> Upload:
 
 @contextmanager
 def _unchanged(upload_id: str) -> Iterator[None]:
-    """Bytes that go while they are read: a file was sent again, or the upload given up, by another request; or they were lost.
+    """Bytes that go while they are read: a file was sent again, or the upload given up, by another request, or they are lost.
 
     Either way the upload is still open, and takes them once more.
     """

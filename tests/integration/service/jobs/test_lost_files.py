@@ -1,4 +1,4 @@
-"""Files that rows name and the artifact store has lost: 410 with a code of its own wherever they are asked for, at once.
+"""Files that rows name and the artifact store has lost: 410 with a code of its own, before the first byte, whoever asks.
 
 A store that refuses is another matter: 503, try again.
 """
