@@ -1,5 +1,6 @@
 """What the service holds while it is measured: a model, a dataset, queued jobs, and a step with one large file."""
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from store.files.artifacts import Artifacts
 from store.jobs import jobs, transitions
 from store.jobs.transitions import Lease, StepFile
 from store.settings import Settings
+from tests.support.checks import checking
 from tests.support.jobs.records import step_metrics
 from tests.support.uploads import checkpoint_files, dataset_files, declared
 
@@ -30,19 +32,22 @@ class Fixtures:
             # One tenant opens all streams here.
             "SECATEUR_MAX_EVENT_STREAMS_PER_TENANT": "2000",
         }
-        settings = Settings(data_dir=data_dir)
+        self._settings = settings = Settings(data_dir=data_dir)
         self._database = Database(settings.database_url, settings.database_seconds)
         self._artifacts_url = settings.artifacts_url
         self.job: dict[str, Any] = {"pruning": {"target": {"attention_sparsity": 0.5}}}
 
     def fill(self, url: str) -> None:
         """Upload the inputs that jobs name."""
-        with httpx.Client(base_url=f"{url}/v1", trust_env=False) as client:
+        with checking(self._settings), httpx.Client(base_url=f"{url}/v1", trust_env=False) as client:
             for kind, files in (("model", checkpoint_files()), ("dataset", dataset_files())):
                 made = client.post(f"/{kind}s", json={"files": declared(files)}).raise_for_status().json()["id"]
                 for name, data in files.items():
                     client.put(f"/{kind}s/{made}/files/{name}", content=data).raise_for_status()
-                client.post(f"/{kind}s/{made}/complete").raise_for_status()
+                found = client.post(f"/{kind}s/{made}/complete").raise_for_status().json()
+                while found["state"] == "checking":
+                    time.sleep(0.2)
+                    found = client.get(f"/{kind}s/{made}").raise_for_status().json()
                 self.job[kind] = {"type": "upload", "id": made}
 
     def declaration(self, weights: Weights) -> dict[str, Any]:

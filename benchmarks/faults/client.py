@@ -60,7 +60,15 @@ class Client:
         upload_id = str(self.call("POST", f"/{kind}", json={"files": declared}).json()["id"])
         for name, data in files.items():
             self.call("PUT", f"/{kind}/{upload_id}/files/{name}", content=data)
-        self.call("POST", f"/{kind}/{upload_id}/complete")
+        found = self.call("POST", f"/{kind}/{upload_id}/complete").json()
+        deadline = time.monotonic() + 5 * PATIENCE_SECONDS
+        while found["state"] == "checking":
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{upload_id} is still being checked")
+            time.sleep(0.2)
+            found = self.call("GET", f"/{kind}/{upload_id}").json()
+        if found["state"] != "ready":
+            raise ValueError(f"{upload_id} was refused: {found}")
         return upload_id
 
     def submit(self, model: str, dataset: str, **changes: Any) -> str:

@@ -16,6 +16,7 @@ from service.services import Services
 from store.database.tables import JobCostRow
 from store.settings import Settings
 from tests.support.checkpoints.tiny import tiny_data, tiny_model
+from tests.support.checks import datasets_are_checked as datasets_are_checked
 from tests.support.local import local_client
 from tests.support.uploads import send
 from worker.supervisor.scratch import Scratch
