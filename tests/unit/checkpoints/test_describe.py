@@ -90,7 +90,7 @@ def test_label2id_that_contradicts_id2label(label2id: dict[str, Any], said: str)
     names = {"0": "down", "1": "left", "2": "right", "3": "up"}
     error = refusal(ast_config(id2label=names, label2id=label2id))
     assert error.code is ErrorCode.CONFIG_INVALID
-    assert error.errors[0].pointer == "config.json/label2id"
+    assert error.errors[0].pointer == "/config.json/label2id"
     assert said in error.detail
 
 

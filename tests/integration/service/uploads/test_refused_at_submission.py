@@ -146,7 +146,7 @@ def test_audio_that_is_not_finite(client: TestClient, value: float, subtype: str
     # Not among the few that are decoded to the end in any case.
     data = shard([*clips(rows=40), buffer.getvalue()], ["up"] * 41)
     body = problem(send(client, "datasets", {"train.parquet": data}), 422, "audio_undecodable")
-    assert body["errors"][0]["pointer"] == "train[40]"
+    assert body["errors"][0]["pointer"] == "/train[40]"
     assert "not finite numbers" in body["detail"]
 
 

@@ -64,7 +64,7 @@ def test_a_dataset_goes_in_and_is_inspected(client: TestClient, services: Servic
     assert dataset["contents"]["rows"] == {"train": 4, "validation": 4, "test": 4}
     assert dataset["contents"]["labels"] == list(LABELS)
     assert client.get(f"/v1/datasets/{dataset['id']}").json() == dataset
-    assert list(services.settings.scratch.iterdir()) == []
+    assert [path for path in services.settings.scratch.rglob("*") if path.is_file()] == []
 
 
 def test_columns_named_at_completion(client: TestClient) -> None:
