@@ -80,7 +80,7 @@ def test_a_thousand_streams_cost_a_few_queries_and_no_threads(
         began = time.monotonic()
         await asyncio.sleep(1)
         idle, rounds = len(queries), (time.monotonic() - began) / 0.05 + 1
-        # Two for the jobs, 500 at a time, and two of the session.
+        # Two for the jobs, 500 at a time, and three of the session.
         assert idle <= rounds * (jobs_count // 500 + 4), queries[:10]
         assert threads < 50
         with sqlite_database.write() as session:
