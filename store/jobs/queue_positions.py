@@ -27,20 +27,25 @@ class QueuePositions:
     def __init__(self, database: Database, failure_cap: int) -> None:
         self._database = database
         self._failure_cap = failure_cap
-        self._seen: tuple[int, float, Mapping[str, int]] = (-1, 0.0, {})
+        self._seen: tuple[int, float, dict[str, Queue]] = (-1, 0.0, {})
+        """Of each tenant that asked: its jobs, and what the others have waiting."""
 
     def of(self, session: Session, job_ids: Collection[str]) -> dict[str, int]:
         """As `queue_positions`, of these jobs."""
         writes, moment = self._database.writes, time.monotonic()
-        seen_writes, seen_at, found = self._seen
-        current = writes == seen_writes and moment - seen_at < KEPT_SECONDS
-        if not (current and all(job_id in found for job_id in job_ids)):
-            owners = set(session.scalars(select(Job.tenant).where(Job.id.in_(job_ids)).distinct()))
-            asked = queue_positions(session, self._failure_cap, owners)
-            # Of other tenants what was seen stays, for as long as it would have.
-            found, moment = ({**found, **asked}, seen_at) if current else (asked, moment)
-            self._seen = (writes, moment, found)
-        return {job_id: found[job_id] for job_id in job_ids if job_id in found}
+        seen_writes, seen_at, queues = self._seen
+        if writes != seen_writes or moment - seen_at >= KEPT_SECONDS:
+            queues, seen_at = {}, moment
+        places: dict[str, int] = {}
+        for job_id, tenant in session.execute(select(Job.id, Job.tenant).where(Job.id.in_(job_ids))):
+            queue = queues.get(tenant)
+            if queue is None or job_id not in queue.jobs:
+                queue = read(session, self._failure_cap, {tenant})
+                queues = {**queues, tenant: queue}
+                self._seen = (writes, seen_at, queues)
+            if job_id in queue.jobs:
+                places[job_id] = queue.place(job_id)
+        return places
 
 
 @dataclass
@@ -60,17 +65,48 @@ class _Tenant:
         return sum(count for at, count in self.waiting.items() if at > priority)
 
 
-def queue_positions(session: Session, failure_cap: int, tenants: Collection[str] | None = None) -> dict[str, int]:
-    """Place in the queue of every job of `tenants`, or of all, that is queued and due; 1 for the next one. Four queries, whatever
-    their number: of other tenants only how many jobs wait at each priority is looked at.
+@dataclass(frozen=True)
+class Queue:
+    """What is needed to say the place of some tenants' jobs among everybody's."""
 
-    A claim raises its tenant's count of running jobs, so a tenant's n-th job goes as if n-1 more were running
-    (turns.claim_order). Of tenants that are equal then, the one whose claim before that comes first goes first: the one
-    that has had fewer claims at this priority, or in all; where there are none, the one whose turn it is now. Jobs of three
-    and more priorities at once can tie in ways that this does not tell apart.
-    """
+    jobs: Mapping[str, tuple[str, int, int]]
+    """Tenant, priority, and the how-manieth of the tenant's at that priority, by job."""
+    tenants: Mapping[str, _Tenant]
+
+    def place(self, job_id: str) -> int:
+        """1 for the next one.
+
+        A claim raises its tenant's count of running jobs, so a tenant's n-th job goes as if n-1 more were running
+        (turns.claim_order). Of tenants that are equal then, the one whose claim before that comes first goes first: the one
+        that has had fewer claims at this priority, or in all; where there are none, the one whose turn it is now. Jobs of
+        three and more priorities at once can tie in ways that this does not tell apart.
+        """
+        owner, priority, at_priority = self.jobs[job_id]
+        mine = self.tenants[owner]
+        number = mine.above(priority) + at_priority
+        place = number
+        for name, other in self.tenants.items():
+            if name == owner:
+                continue
+            above, alike = other.above(priority), other.waiting.get(priority, 0)
+            # The other's k-th job at this priority goes first while it would be one of fewer running: where k is below this.
+            level = mine.running + number - other.running - above
+            place += above + max(0, min(alike, level - 1))
+            if 1 <= level <= alike:
+                theirs = (level, above + level, other.begun, other.first[1:])
+                place += theirs < (at_priority, number, mine.begun, mine.first[1:])
+        return place
+
+
+def queue_positions(session: Session, failure_cap: int, tenants: Collection[str] | None = None) -> dict[str, int]:
+    """Place in the queue of every job of `tenants`, or of all, that is queued and due."""
+    queue = read(session, failure_cap, tenants)
+    return {job_id: queue.place(job_id) for job_id in queue.jobs}
+
+
+def read(session: Session, failure_cap: int, tenants: Collection[str] | None = None) -> Queue:
+    """Four queries, whatever the number of jobs; of others than `tenants` only how many wait at each priority is looked at."""
     gone = session.execute(select(Job.id, Job.tenant, Job.priority, Job.created_at).where(lost(failure_cap))).all()
-    known = _tenants(session, failure_cap, gone)
     order = (Job.created_at, Job.id)
     number = func.row_number().over(partition_by=(Job.tenant, Job.priority), order_by=order)
     query = select(Job.id, Job.tenant, Job.priority, Job.created_at, number.label("number")).where(due())
@@ -78,8 +114,8 @@ def queue_positions(session: Session, failure_cap: int, tenants: Collection[str]
     for row in session.execute(query if tenants is None else query.where(Job.tenant.in_(tenants))):
         alike = (each for each in gone if (each.tenant, each.priority) == (row.tenant, row.priority))
         before = sum((each.created_at, each.id) < (row.created_at, row.id) for each in alike)
-        found[row.id] = _place(known, row.tenant, row.priority, row.number + before)
-    return found
+        found[row.id] = (row.tenant, row.priority, row.number + before)
+    return Queue(found, _tenants(session, failure_cap, gone))
 
 
 def _tenants(session: Session, failure_cap: int, gone: Iterable[Any]) -> dict[str, _Tenant]:
@@ -97,21 +133,3 @@ def _tenants(session: Session, failure_cap: int, gone: Iterable[Any]) -> dict[st
         tenant.first = min(tenant.first, first) if tenant.first[2] else first
         tenant.running, tenant.begun = row.running, row.begun or _NEVER
     return known
-
-
-def _place(known: Mapping[str, _Tenant], owner: str, priority: int, at_priority: int) -> int:
-    """Of the `at_priority`-th job of its owner at its priority."""
-    mine = known[owner]
-    number = mine.above(priority) + at_priority
-    place = number
-    for name, other in known.items():
-        if name == owner:
-            continue
-        above, alike = other.above(priority), other.waiting.get(priority, 0)
-        # The other's k-th job at this priority goes first while it would be one of fewer running: where k is below this.
-        level = mine.running + number - other.running - above
-        place += above + max(0, min(alike, level - 1))
-        if 1 <= level <= alike:
-            theirs = (level, above + level, other.begun, other.first[1:])
-            place += theirs < (at_priority, number, mine.begun, mine.first[1:])
-    return place
