@@ -104,8 +104,6 @@ app = broker.make_celery(get_settings())
 app.conf.worker_concurrency = 3 + get_settings().max_inspections
 _database = Database(get_settings().database_url, get_settings().database_seconds)
 _sender = Sender(_database, get_settings(), OutboundClient(UrlRules.of(get_settings())))
-
-
 _stop = threading.Event()
 
 
@@ -118,14 +116,6 @@ def _checker() -> Checker:
     scratch.forget()
     atexit.register(scratch.close)
     return Checker(settings, _database, Artifacts(settings.artifacts_url), scratch, _stop)
-
-
-def stop_checks(**_: object) -> None:
-    """SIGTERM came: datasets that are being read are put back, and read again from their beginning by whoever comes next."""
-    _stop.set()
-
-
-worker_shutting_down.connect(stop_checks)
 
 
 # Named functions: Celery writes a header from a task's name, and `<lambda>` is none.
@@ -159,8 +149,9 @@ def run_send_webhooks() -> None:
     _sender.send_due()
 
 
-def stop_sending(**_: Any) -> None:
-    """TERM came: no further call is begun."""
+def stop(**_: Any) -> None:
+    """TERM came: no further call is begun, and datasets that are being read are put back for whoever comes next."""
+    _stop.set()
     _sender.close()
 
 
@@ -176,4 +167,4 @@ app.task(name=broker.DISPATCH_OUTBOX)(run_dispatch_outbox)
 app.task(name=broker.REDISPATCH)(run_redispatch)
 app.task(name=broker.EXPIRE)(run_expire)
 app.task(name=broker.COLLECT_ORPHANS)(run_collect_orphans)
-worker_shutting_down.connect(stop_sending)
+worker_shutting_down.connect(stop)

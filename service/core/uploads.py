@@ -104,7 +104,7 @@ async def keep(
     name, size = declared.name, declared.size
     incoming = IncomingFile(name, size, services.settings.max_json_bytes)
     key = uploads.artifact_key(upload_id, name, secrets.token_hex(8))
-    await services.artifacts.put_stream(key, _judged(chunks, incoming, size), size=size, sha256=declared.sha256)
+    await services.artifacts.put_stream(key, judged(chunks, incoming, size), size=size, sha256=declared.sha256)
     try:
         replaced = await run_in_threadpool(_record, services, kind, upload_id, name, key)
     except BaseException:
@@ -198,7 +198,8 @@ def _in_request(items: tuple[ErrorItem, ...], request: UploadRequest) -> tuple[E
     )
 
 
-async def _judged(body: AsyncIterator[bytes], incoming: IncomingFile, size: int) -> AsyncIterator[bytes]:
+async def judged(body: AsyncIterator[bytes], incoming: IncomingFile, size: int) -> AsyncIterator[bytes]:
+    """The chunks of a file of `size` bytes as they come, each judged before it is passed on. Raises what `incoming` does."""
     received = 0
     async for chunk in body:
         received += len(chunk)

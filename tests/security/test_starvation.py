@@ -1,8 +1,9 @@
 """Nobody can keep others waiting: not with requests that take long, and not with datasets that take longer."""
 
 import asyncio
+import json
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -17,14 +18,16 @@ from fastapi import FastAPI
 
 from service.access.turns import MOST_THREADS
 from service.app import create_app
+from service.core.uploads import judged
 from service.services import Services
 from store.database.tenancy import DEFAULT_TENANT
 from store.settings import Settings
 from store.uploads import uploads
+from store.uploads.inspection.incoming_file import IncomingFile
 from tests.security.conftest import OWNER, STRANGER, bearer, token_of
 from tests.support.servers.databases import wait_for
 from tests.support.servers.processes import maintenance_worker, service_process
-from tests.support.uploads import dataset_files, declared
+from tests.support.uploads import dataset_files, declared, safetensors_bytes
 
 PATIENCE = 60
 ROWS = 3_000_000
@@ -52,6 +55,40 @@ def test_health_and_readiness_wait_for_no_thread(app: FastAPI) -> None:
             assert checks == {"database": "ok", "broker": "unreachable", "artifacts": "ok"}
 
     asyncio.run(asyncio.wait_for(story(), PATIENCE))
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json"])
+def test_megabytes_of_json_are_parsed_beside_the_event_loop(name: str) -> None:
+    header = {f"layer.{index}": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]} for index in range(20_000)}
+    text = json.dumps(header)
+    data = safetensors_bytes(text, b"") if name.endswith(".safetensors") else text.encode()
+    incoming, threads = IncomingFile(name, len(data), 2**24), set()
+
+    class Watched(IncomingFile):
+        def __init__(self) -> None:
+            vars(self).update(vars(incoming))
+
+        def feed(self, chunk: bytes) -> None:
+            super().feed(chunk)
+            if self._header_seen:
+                threads.add(threading.current_thread())
+
+        def finish(self) -> None:
+            super().finish()
+            if name.endswith(".json"):
+                threads.add(threading.current_thread())
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for start in range(0, len(data), 2**16):
+            yield data[start : start + 2**16]
+
+    async def story() -> bytes:
+        assert len(text) > 2**20
+        return b"".join([chunk async for chunk in judged(pieces(), Watched(), len(data))])
+
+    assert asyncio.run(asyncio.wait_for(story(), PATIENCE)) == data
+    assert threads
+    assert threading.main_thread() not in threads
 
 
 def test_a_tenant_whose_requests_hang_keeps_nobody_else_waiting(app: FastAPI, monkeypatch: pytest.MonkeyPatch) -> None:
