@@ -24,6 +24,7 @@ from benchmarks.crowd import calls
 from benchmarks.crowd.calls import Call
 from benchmarks.crowd.fill import fill
 from benchmarks.crowd.page import page, table
+from benchmarks.kept_runs import keep
 from service.app import create_app
 from service.services import Services
 from store.database.connection import Database
@@ -144,11 +145,7 @@ def main() -> int:
     found = {**measure(arguments), "command": " ".join(["python -m benchmarks.crowd", *sys.argv[1:]])}
     print(table({arguments.label: found}))
     if arguments.write:
-        kept = arguments.write.with_suffix(".json")
-        runs = json.loads(kept.read_text()) if kept.exists() else {}
-        runs[arguments.label] = found
-        kept.write_text(json.dumps(runs, indent=1) + "\n")
-        arguments.write.write_text(page(runs))
+        keep(arguments.write, arguments.label, found, page)
     print(json.dumps(found))
     return 0 if all(call["met"] for call in found["calls"].values()) else 1
 

@@ -18,6 +18,7 @@ from typing import Any
 
 from rich.console import Console
 
+from benchmarks.kept_runs import keep
 from benchmarks.overhead.division import divide
 from benchmarks.overhead.page import page, table
 from benchmarks.overhead.runs import alone, first_events, in_service
@@ -83,11 +84,7 @@ def main() -> int:
     found = {**measure(arguments), "command": " ".join(["python -m benchmarks.overhead", *sys.argv[1:]])}
     print(table(found))
     if arguments.write:
-        kept = arguments.write.with_suffix(".json")
-        runs = json.loads(kept.read_text()) if kept.exists() else {}
-        runs[arguments.label] = found
-        kept.write_text(json.dumps(runs, indent=1) + "\n")
-        arguments.write.write_text(page(runs))
+        keep(arguments.write, arguments.label, found, page)
     print(json.dumps(found))
     return 0 if all(found["goals"].values()) else 1
 
