@@ -4,15 +4,18 @@ import contextlib
 import socket
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+
+from tests.support.servers.databases import wait_for
 
 
 class CuttingProxy:
     """Listens on a port of its own and passes bytes on."""
 
-    def __init__(self, port: int, after: int, times: int, answers: bool) -> None:
+    def __init__(self, port: int, after: int, times: int, answers: bool, ready: Callable[[int], bool]) -> None:
         self._target, self._answers = port, answers
+        self._ready = ready
         self._after = after
         self._left = times
         self._lock = threading.Lock()
@@ -56,6 +59,7 @@ class CuttingProxy:
                 client.sendall(data)
                 passed += len(data)
                 if self._answers and passed > self._after and self._may_cut():
+                    wait_for(lambda: self._ready(self.cuts), 30, "what was sent before the cut")
                     _reset(client)
                     break
         with contextlib.suppress(OSError):
@@ -80,9 +84,14 @@ def _reset(client: socket.socket) -> None:
 
 
 @contextmanager
-def cutting_proxy(port: int, after: int, times: int, *, answers: bool = False) -> Iterator[CuttingProxy]:
-    """Ends connections to `port` once more than `after` bytes were sent, or with `answers` came, `times` times in all."""
-    proxy = CuttingProxy(port, after, times, answers)
+def cutting_proxy(
+    port: int, after: int, times: int, *, answers: bool = False, ready: Callable[[int], bool] = lambda _: True
+) -> Iterator[CuttingProxy]:
+    """Ends connections to `port` once more than `after` bytes were sent, or with `answers` came, `times` times in all.
+
+    An end takes with it what the client has not read yet, which on a busy machine may be all of it: the n-th waits until `ready(n)`.
+    """
+    proxy = CuttingProxy(port, after, times, answers, ready)
     try:
         yield proxy
     finally:
