@@ -89,7 +89,7 @@ def cutting_proxy(
 ) -> Iterator[CuttingProxy]:
     """Ends connections to `port` once more than `after` bytes were sent, or with `answers` came, `times` times in all.
 
-    An end takes with it what the client has not read yet, which on a busy machine may be all of it: the n-th waits until `ready(n)`.
+    An end takes with it what the client has not read yet, on a busy machine all of it: the n-th waits until `ready(n)`.
     """
     proxy = CuttingProxy(port, after, times, answers, ready)
     try:
