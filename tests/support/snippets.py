@@ -20,7 +20,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 PAGES = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md")))
-RUN, SHOWN = ("bash", "python"), ("json", "text", "")
+RUN, SHOWN = ("bash", "python"), ("json", "yaml", "text", "")
 """Languages of blocks: programs, and what is only read."""
 _BLOCK = re.compile(
     r"(?:<!-- (?P<key>not run|run with|run in): (?P<value>.+?) -->\n)?^```(?P<language>\w*)\n(?P<text>.*?)^```$",
@@ -87,10 +87,12 @@ def run_page(
     script = folder / "page.sh"
     programs = [block for block in blocks(page) if block.runs and block.module is None]
     script.write_text(_script(programs, folder, replaced, before or {}, session) + last)
+    # A newcomer's shell has none of the settings that the tests run under.
+    newcomers = {name: value for name, value in os.environ.items() if not name.startswith("SECATEUR_")}
     process = subprocess.Popen(
         ["bash", str(script)],
         cwd=folder,
-        env={**os.environ, **environment, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"},
+        env={**newcomers, **environment, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
