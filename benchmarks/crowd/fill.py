@@ -146,6 +146,7 @@ class _World:
 def _tables(crowd: Crowd, jobs: int) -> Iterator[tuple[str, Iterator[Row]]]:
     world = _World(jobs)
     yield "stored_bytes", _stored_bytes(world)
+    yield "tenant_turns", _tenant_turns(world)
     yield "uploads", _uploads(world, crowd)
     yield "upload_files", _upload_files(world)
     yield "jobs", _jobs(world, crowd)
@@ -170,6 +171,15 @@ def _stored_bytes(world: _World) -> Iterator[Row]:
             sizes[world.tenant(number)] += STEP_BYTES
     for tenant, size in sizes.items():
         yield {"tenant": tenant, "size": size}
+
+
+def _tenant_turns(world: _World) -> Iterator[Row]:
+    begun: dict[str, datetime] = {}
+    for number in range(world.jobs):
+        if _job_state(world, number) != "queued":
+            begun[world.tenant(number)] = world.made(number, world.jobs)
+    for tenant, moment in begun.items():
+        yield {"tenant": tenant, "begun_at": moment}
 
 
 def _upload_state(world: _World, number: int) -> str:

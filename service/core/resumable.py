@@ -146,6 +146,10 @@ _REFUSED = (
 )
 
 
+class _PieceGoneError(Exception):
+    """A stored piece is not there any more."""
+
+
 @dataclass
 class _Digest:
     """What `Upload-Checksum` promises of one request's body."""
@@ -276,7 +280,7 @@ class _Request:
         keys = recorded + [key for _, _, key in self.held]
         try:
             await uploads.keep(self.services, kind_of(self.row), self.row.upload_id, self.declared, self._joined(keys))
-        except FileNotFoundError:
+        except _PieceGoneError:
             if recorded and await run_in_threadpool(self._recorded) == recorded:
                 raise lost_files.lost([self.row.name], "Else begin to send the file again.") from None
             raise _moved_on(self.row) from None
@@ -293,7 +297,12 @@ class _Request:
                     opened.append(asyncio.create_task(self.services.artifacts.stream(key)))
                 if not opened:
                     return
-                async for chunk in await opened.popleft():
+                try:
+                    piece = await opened.popleft()
+                except FileNotFoundError as error:
+                    # Under its own name: who writes what this yields takes an absent file for one of the writing.
+                    raise _PieceGoneError from error
+                async for chunk in piece:
                     yield chunk
         finally:
             for task in opened:

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from sqlalchemy import CursorResult, delete, update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from api_schemas.errors import ErrorCode, SecateurError
@@ -19,6 +18,7 @@ from store.database.clock import now
 from store.database.connection import Database
 from store.database.tables import IdempotencyKey
 from store.database.tenancy import owned_by, select_owned
+from store.database.upsert import insert_into
 
 HOLD_SECONDS = 60.0
 """Well above what a request takes that has a key."""
@@ -50,8 +50,7 @@ def reserve(session: Session, tenant: str, key: str, fingerprint: str, keep_seco
     session.execute(delete(IdempotencyKey).where(*mine, IdempotencyKey.expires_at < now()))
     token = secrets.token_hex(16)
     held = {"token": token, "held_until": now(plus=HOLD_SECONDS), "expires_at": now(plus=keep_seconds)}
-    insert = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
-    new = insert(IdempotencyKey).values(tenant=tenant, key=key, fingerprint=fingerprint, **held)
+    new = insert_into(session, IdempotencyKey).values(tenant=tenant, key=key, fingerprint=fingerprint, **held)
     if session.scalar(new.on_conflict_do_nothing().returning(IdempotencyKey.key)) is not None:
         return Reservation(key, token)
     row = session.scalars(select_owned(IdempotencyKey, tenant).where(*mine).with_for_update()).one_or_none()

@@ -8,20 +8,19 @@ tenant wait, and it must not wait for them. Whoever changes several tenants' doe
 from collections.abc import Mapping
 
 from sqlalchemy import Select, delete, func, insert, select, text
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from store.database.tables import JobStepFile, StoredBytes, Upload, UploadFile
 from store.database.tables.uploads import THERE
 from store.database.tenancy import owned_by
+from store.database.upsert import insert_into
 
 
 def add(session: Session, tenant: str, size: int) -> None:
     """`size` more; less where it is negative."""
     if not size:
         return
-    upsert = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
-    counted = upsert(StoredBytes).values(tenant=tenant, size=size)
+    counted = insert_into(session, StoredBytes).values(tenant=tenant, size=size)
     session.execute(
         counted.on_conflict_do_update(
             index_elements=["tenant"], set_={"size": StoredBytes.size + counted.excluded.size}

@@ -2,8 +2,8 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -27,25 +27,19 @@ class QueuePositions:
     def __init__(self, database: Database, failure_cap: int) -> None:
         self._database = database
         self._failure_cap = failure_cap
-        self._seen: tuple[int, float, dict[str, Queue]] = (-1, 0.0, {})
-        """Of each tenant that asked: its jobs, and what the others have waiting."""
+        self._seen: tuple[int, float, Queue | None] = (-1, 0.0, None)
 
     def of(self, session: Session, job_ids: Collection[str]) -> dict[str, int]:
-        """As `queue_positions`, of these jobs."""
+        """As `queue_positions`."""
         writes, moment = self._database.writes, time.monotonic()
-        seen_writes, seen_at, queues = self._seen
-        if writes != seen_writes or moment - seen_at >= KEPT_SECONDS:
-            queues, seen_at = {}, moment
-        places: dict[str, int] = {}
-        for job_id, tenant in session.execute(select(Job.id, Job.tenant).where(Job.id.in_(job_ids))):
-            queue = queues.get(tenant)
-            if queue is None or job_id not in queue.jobs:
-                queue = read(session, self._failure_cap, {tenant})
-                queues = {**queues, tenant: queue}
-                self._seen = (writes, seen_at, queues)
-            if job_id in queue.jobs:
-                places[job_id] = queue.place(job_id)
-        return places
+        seen_writes, seen_at, queue = self._seen
+        if queue is None or writes != seen_writes or moment - seen_at >= KEPT_SECONDS:
+            queue, seen_at = _read(session, self._failure_cap, job_ids), moment
+        elif missing := set(job_ids) - queue.jobs.keys():
+            more = _places_within_tenants(session, missing, _lost_jobs(session, self._failure_cap))
+            queue = replace(queue, jobs={**queue.jobs, **more})
+        self._seen = (writes, seen_at, queue)
+        return queue.places(job_ids)
 
 
 @dataclass
@@ -67,13 +61,18 @@ class _Tenant:
 
 @dataclass(frozen=True)
 class Queue:
-    """What is needed to say the place of some tenants' jobs among everybody's."""
+    """What is needed to say the place of some jobs among everybody's."""
 
-    jobs: Mapping[str, tuple[str, int, int]]
-    """Tenant, priority, and the how-manieth of the tenant's at that priority, by job."""
+    jobs: Mapping[str, tuple[str, int, int] | None]
+    """Tenant, priority, and the how-manieth of the tenant's at that priority, by job; None for one that is not queued and due."""
     tenants: Mapping[str, _Tenant]
 
-    def place(self, job_id: str) -> int:
+    def places(self, job_ids: Iterable[str]) -> dict[str, int]:
+        """Of those of them that are queued and due, by job."""
+        found = ((job_id, self.jobs[job_id]) for job_id in job_ids)
+        return {job_id: self._place(*standing) for job_id, standing in found if standing is not None}
+
+    def _place(self, owner: str, priority: int, at_priority: int) -> int:
         """1 for the next one.
 
         A claim raises its tenant's count of running jobs, so a tenant's n-th job goes as if n-1 more were running
@@ -81,7 +80,6 @@ class Queue:
         that has had fewer claims at this priority, or in all; where there are none, the one whose turn it is now. Jobs of
         three and more priorities at once can tie in ways that this does not tell apart.
         """
-        owner, priority, at_priority = self.jobs[job_id]
         mine = self.tenants[owner]
         number = mine.above(priority) + at_priority
         place = number
@@ -98,24 +96,34 @@ class Queue:
         return place
 
 
-def queue_positions(session: Session, failure_cap: int, tenants: Collection[str] | None = None) -> dict[str, int]:
-    """Place in the queue of every job of `tenants`, or of all, that is queued and due."""
-    queue = read(session, failure_cap, tenants)
-    return {job_id: queue.place(job_id) for job_id in queue.jobs}
+def queue_positions(session: Session, failure_cap: int, job_ids: Collection[str]) -> dict[str, int]:
+    """Place in the queue, 1 for the next one, of those of these jobs that are queued and due. Four queries, however many."""
+    return _read(session, failure_cap, job_ids).places(job_ids)
 
 
-def read(session: Session, failure_cap: int, tenants: Collection[str] | None = None) -> Queue:
-    """Four queries, whatever the number of jobs; of others than `tenants` only how many wait at each priority is looked at."""
-    gone = session.execute(select(Job.id, Job.tenant, Job.priority, Job.created_at).where(lost(failure_cap))).all()
-    order = (Job.created_at, Job.id)
-    number = func.row_number().over(partition_by=(Job.tenant, Job.priority), order_by=order)
-    query = select(Job.id, Job.tenant, Job.priority, Job.created_at, number.label("number")).where(due())
-    found = {}
-    for row in session.execute(query if tenants is None else query.where(Job.tenant.in_(tenants))):
+def _read(session: Session, failure_cap: int, job_ids: Collection[str]) -> Queue:
+    gone = _lost_jobs(session, failure_cap)
+    return Queue(_places_within_tenants(session, job_ids, gone), _tenants(session, failure_cap, gone))
+
+
+def _lost_jobs(session: Session, failure_cap: int) -> Sequence[Any]:
+    return session.execute(select(Job.id, Job.tenant, Job.priority, Job.created_at).where(lost(failure_cap))).all()
+
+
+def _places_within_tenants(
+    session: Session, job_ids: Collection[str], gone: Iterable[Any]
+) -> dict[str, tuple[str, int, int] | None]:
+    """`Queue.jobs`. The rows before them are counted by the database: a tenant may have thousands."""
+    theirs = select(Job.tenant).where(Job.id.in_(job_ids))
+    number = func.row_number().over(partition_by=(Job.tenant, Job.priority), order_by=(Job.created_at, Job.id))
+    columns = select(Job.id, Job.tenant, Job.priority, Job.created_at, number.label("number"))
+    numbered = columns.where(due(), Job.tenant.in_(theirs)).subquery()
+    found: dict[str, tuple[str, int, int] | None] = dict.fromkeys(job_ids)
+    for row in session.execute(select(numbered).where(numbered.c.id.in_(job_ids))):
         alike = (each for each in gone if (each.tenant, each.priority) == (row.tenant, row.priority))
         before = sum((each.created_at, each.id) < (row.created_at, row.id) for each in alike)
         found[row.id] = (row.tenant, row.priority, row.number + before)
-    return Queue(found, _tenants(session, failure_cap, gone))
+    return found
 
 
 def _tenants(session: Session, failure_cap: int, gone: Iterable[Any]) -> dict[str, _Tenant]:

@@ -26,6 +26,7 @@ from store.database.clock import now
 from store.database.locks import one_at_a_time
 from store.database.tables import Job, JobEventRow, JobLabel, JobStep, JobStepFile, TrainingFile
 from store.database.tenancy import owned_by
+from store.jobs import turns
 from store.jobs.turns import claim_order, claimable, fronts
 from store.queue import outbox
 from store.webhooks import enqueue
@@ -199,7 +200,10 @@ def _claim(
         phase=Phase.STARTING,
         progress=None,
     )
-    return changed[0] if changed else None
+    if not changed:
+        return None
+    turns.begun(session, changed[0])
+    return changed[0]
 
 
 def renew(

@@ -19,11 +19,12 @@ from sqlalchemy import (
     or_,
     select,
 )
-from sqlalchemy.orm import aliased
+from sqlalchemy.orm import Session, aliased
 
 from api_schemas.enums import JobState
 from store.database.clock import now
-from store.database.tables import Job
+from store.database.tables import Job, TenantTurn
+from store.database.upsert import insert_into
 
 HELD = (JobState.RUNNING, JobState.CANCELLING)
 
@@ -93,7 +94,12 @@ def at_their_most(max_running: int) -> Select[str]:
     return held.group_by(Job.tenant).having(func.count() >= max_running)
 
 
-def last_begun_of_tenant() -> ScalarSelect[datetime | None]:
-    """When a job of a job's tenant was last claimed."""
-    other = aliased(Job)
-    return select(func.max(other.claimed_at)).where(other.tenant == Job.tenant).correlate(Job).scalar_subquery()
+def last_begun_of_tenant() -> ScalarSelect[datetime]:
+    """When a job of a job's tenant was last claimed; NULL where none was."""
+    return select(TenantTurn.begun_at).where(TenantTurn.tenant == Job.tenant).correlate(Job).scalar_subquery()
+
+
+def begun(session: Session, job: Job) -> None:
+    """This job was claimed: it was its tenant's turn. The last write of a claim, since others of the tenant wait for its end."""
+    turn = insert_into(session, TenantTurn).values(tenant=job.tenant, begun_at=job.claimed_at)
+    session.execute(turn.on_conflict_do_update(index_elements=["tenant"], set_={"begun_at": turn.excluded.begun_at}))

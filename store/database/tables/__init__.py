@@ -13,6 +13,7 @@ from store.database.tables.jobs import (
     JobLogRow,
     JobStep,
     JobStepFile,
+    TenantTurn,
     TrainingFile,
 )
 from store.database.tables.queue import MaintenanceMark, OutboxMessage
@@ -42,6 +43,7 @@ __all__ = [
     "ResumablePart",
     "ResumableUpload",
     "StoredBytes",
+    "TenantTurn",
     "TrainingFile",
     "Upload",
     "UploadCheck",

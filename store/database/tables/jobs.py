@@ -61,7 +61,6 @@ class Job(Owned, Base):
         _partial("ix_jobs_listed_by_model", "deleted_at IS NULL", "tenant", "model_id", "created_at", "id"),
         # Whose turn it is
         _partial("ix_jobs_queued", QUEUED, "tenant", "priority", "created_at", "id", "available_at"),
-        Index(None, "tenant", "claimed_at"),
         # What jobs that have not ended need
         _partial("ix_jobs_needed_model", LIVING, "model_id"),
         _partial("ix_jobs_needed_dataset", LIVING, "dataset_id"),
@@ -211,6 +210,15 @@ class JobLogRow(Owned, Base):
     """Bytes of `text` in UTF-8."""
     text: Mapped[str] = mapped_column(Text)
     created_at: Mapped[datetime] = mapped_column(default=now())
+
+
+class TenantTurn(Owned, Base):
+    """When a job of the tenant was last claimed: whose turn it is goes by that, and jobs are too many to be asked."""
+
+    __tablename__ = "tenant_turns"
+
+    tenant: Mapped[str] = mapped_column(String(64), primary_key=True)
+    begun_at: Mapped[datetime]
 
 
 class JobCostRow(Base):

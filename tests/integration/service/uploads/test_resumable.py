@@ -265,6 +265,21 @@ def test_termination_leaves_nothing(client: TestClient, services: Services, file
     assert send(client, begun(client, address, NAME, len(files[NAME])), 0, files[NAME]).status_code == 204
 
 
+def test_a_piece_that_the_store_lost_is_said_to_be_lost(
+    client: TestClient, services: Services, files: dict[str, bytes]
+) -> None:
+    address, data = declare(client, files), files[NAME]
+    place = begun(client, address, NAME, len(data))
+    assert send(client, place, 0, data[:100]).status_code == 204
+    services.artifacts.delete(*stored(services))
+    answer = problem(send(client, place, 100, data[100:]), 410, "artifact_lost")
+    assert NAME in answer["detail"]
+    assert stored(services) == []
+    # As the answer says: the file is begun again.
+    assert send(client, begun(client, address, NAME, len(data)), 0, data).status_code == 204
+    assert client.get(address).json()["files"]
+
+
 def test_pieces_expire_with_their_upload_and_are_nobodys_orphans_before(
     client: TestClient, services: Services, files: dict[str, bytes]
 ) -> None:

@@ -7,7 +7,7 @@ import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import JSON, column, create_engine, insert, inspect, text
+from sqlalchemy import JSON, column, create_engine, insert, inspect, select, text
 from sqlalchemy import table as named_table
 from sqlalchemy.engine.interfaces import ReflectedIndex
 from sqlalchemy.exc import DBAPIError
@@ -15,7 +15,7 @@ from sqlalchemy.exc import DBAPIError
 from api_schemas.enums import JobState
 from store.database.clock import now
 from store.database.connection import Database, alembic_config
-from store.database.tables import Base, OutboxMessage
+from store.database.tables import Base, Job, OutboxMessage, TenantTurn
 from store.database.tenancy import DEFAULT_TENANT
 from store.jobs import jobs
 from tests.support.jobs.records import job_request
@@ -79,6 +79,34 @@ def test_jobs_of_the_first_schema_are_read_after_the_newest_migration(
             job = jobs.get(session, DEFAULT_TENANT, "job_1")
             assert job is not None
             assert (job.state, job.result, job.request.pruning.target.share) == (JobState.SUCCEEDED, None, 0.5)
+        database.close()
+
+
+@pytest.mark.parametrize("server", ["sqlite", "postgresql"])
+def test_whose_turn_it_is_stays_after_the_migration(tmp_path: Path, postgres_url: str, server: str) -> None:
+    """Until then it was looked for among the jobs."""
+    begun = [("a", now(plus=-30)), ("a", now(plus=-10)), ("b", now(plus=-20)), ("c", None)]
+    shared = {
+        "request": job_request().model_dump(mode="json"), "lineage": {}, "priority": 0, "created_at": now(),
+        "state": "queued", "epoch": 1, "failures": 0, "last_seq": 0, "ran_seconds": 0, "pause_requested": False,
+        "stored_bytes": 0,
+    }  # fmt: skip
+    names = ["id", "tenant", "claimed_at", *shared]
+    jobs_before = named_table(
+        "jobs", *(column(name, JSON() if name in ("request", "lineage") else None) for name in names)
+    )
+    with fresh_database(postgres_url) as postgres:
+        database = Database(postgres if server == "postgresql" else f"sqlite:///{tmp_path / 'before.db'}")
+        with database.engine.execution_options(secateur_write=True).begin() as connection:
+            command.upgrade(alembic_config(connection), "0012")
+            for number, (tenant, claimed_at) in enumerate(begun):
+                row = {"id": f"job_{number}", "tenant": tenant, "claimed_at": claimed_at}
+                connection.execute(insert(jobs_before).values(row | shared))
+        database.migrate()
+        with database.read() as session:
+            last = {job.id: job.claimed_at for job in session.scalars(select(Job))}
+            turns = {turn.tenant: turn.begun_at for turn in session.scalars(select(TenantTurn))}
+        assert turns == {"a": last["job_1"], "b": last["job_2"]}
         database.close()
 
 

@@ -46,7 +46,7 @@ ASKED: dict[str, Ask] = {
         session, T, None, 20, JobFilter(labels=["team=a"], states=[JobState.FAILED])
     ),
     "jobs of a model": lambda session: job_lists.page(session, T, None, 20, JobFilter(model_id="mdl_a")),
-    "places in the queue": lambda session: queue_positions(session, 3, {T}),
+    "places in the queue": lambda session: queue_positions(session, 3, ["job_a", "job_b"]),
     "jobs for workers": lambda session: jobs.count_claimable(session, 3, 2, 32),
     "claiming": lambda session: transitions.claim(session, "worker", 60, 3),
     "claiming, tenants bounded": lambda session: transitions.claim(session, "worker", 60, 3, 2),

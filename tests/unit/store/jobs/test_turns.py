@@ -12,7 +12,7 @@ from api_schemas import ids
 from api_schemas.enums import JobState
 from store.database.clock import now
 from store.database.connection import Database
-from store.database.tables import Job
+from store.database.tables import Job, TenantTurn
 from store.jobs import jobs, transitions
 from store.jobs.transitions import Lease
 from tests.support.jobs.job_transitions import (
@@ -46,9 +46,8 @@ def queue(database: Database, tenants: Iterable[str], priority: int = 0) -> list
 def begin(database: Database) -> Lease:
     """Claim the next job; all earlier claims are a second further away, since a clock may count in milliseconds."""
     with database.write() as session:
-        for job in session.scalars(select(Job).where(Job.claimed_at.is_not(None))):
-            assert job.claimed_at is not None
-            job.claimed_at -= timedelta(seconds=1)
+        for turn in session.scalars(select(TenantTurn)):
+            turn.begun_at -= timedelta(seconds=1)
     lease = claim(database)
     assert lease is not None
     return lease
