@@ -1,4 +1,5 @@
-"""The API beside the least that could do the same work: submitting and polling, large files, many event streams.
+"""The API beside the least that could do the same work: submitting and polling, large files, many event streams; and one
+tenant's requests beside another's forty datasets that take long to check.
 
     python -m benchmarks.api [--seconds 10] [--gib 2] [--streams 1000] [--out docs/results/api.md]
 
@@ -15,6 +16,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from benchmarks.api import neighbour
 from benchmarks.api.connection import Answer, Connection
 from benchmarks.api.fixtures import Fixtures
 from benchmarks.api.load import Timed, in_turn
@@ -24,7 +26,15 @@ from benchmarks.api.streams import listen
 from benchmarks.api.transfer import Weights, download, upload, upload_in_pieces
 from tests.support.servers.databases import valkey_server
 
-GOALS = {"polling": 0.5, "p99": 5.0, "transfer": 0.6, "growth_mib": 64.0, "streams": 1000}
+GOALS = {
+    "polling": 0.5,
+    "p99": 5.0,
+    "transfer": 0.6,
+    "growth_mib": 64.0,
+    "streams": 1000,
+    "neighbour": 2.0,
+    "health_ms": 100.0,
+}
 ROUNDS = 3
 TRANSFERS = 3
 BOUNDED = ("--http", "service.middleware.slow_clients:BoundedProtocol", "--ws", "none")
@@ -140,12 +150,17 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         found["transfer"] = asyncio.run(transfers(ours, bare, fixtures, 4 * int(arguments.gib * 2**28)))
         jobs = fixtures.queue(10)
         found["streams"] = vars(asyncio.run(listen(ours, jobs, arguments.streams, LIMIT_SECONDS)))
+        found["neighbour"] = neighbour.measure(
+            folder / "neighbour", scope.enter_context(valkey_server()), arguments.seconds
+        )
     found["goals"] = {
         "polling": found["poll"]["throughput"] >= GOALS["polling"],
         "p99": found["poll"]["p99"] < GOALS["p99"],
         "transfer": min(found["transfer"][way]["share"] for way in ("up", "down")) >= GOALS["transfer"],
         "growth": max(found["transfer"][way]["growth_mib"] for way in ("up", "pieces", "down")) < GOALS["growth_mib"],
         "streams": found["streams"]["reached"] >= min(GOALS["streams"], arguments.streams),
+        "neighbour": found["neighbour"]["ratio"] < GOALS["neighbour"],
+        "health": found["neighbour"]["rows"]["/healthz"]["beside_p99_ms"] < GOALS["health_ms"],
     }
     return {**found, "gib": arguments.gib, "seconds": round(time.monotonic() - began)}
 

@@ -45,8 +45,29 @@ def page(found: dict[str, Any]) -> str:
         f"the last after {streams['last_seconds']:.2f} s.",
         f"A poll meanwhile took {streams['poll_ms']:.0f} ms.",
         "",
+        *_neighbour(found["neighbour"]),
+        "",
     ]
     return "\n".join(lines)
+
+
+def _neighbour(found: dict[str, Any]) -> list[str]:
+    """One tenant's requests while another's datasets are checked."""
+    lines = [
+        "## Beside another tenant",
+        "",
+        f"One tenant polls over one connection, alone and while another has {found['hostile']} datasets of three million",
+        "rows each checked, by a maintenance worker that shares the cores; in turn, three times. Goals: the p99 of the list",
+        "under twice what it is alone, that of `/healthz` under 100 ms.",
+        "",
+        "| ms | alone, p50 | p99 | most | beside, p50 | p99 | most | p99, times alone |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    for path, row in found["rows"].items():
+        times = [row[f"{state}_{name}"] for state in ("idle", "beside") for name in ("p50_ms", "p99_ms", "most_ms")]
+        cells = " | ".join(f"{value:.1f}" for value in times)
+        lines.append(f"| `{path}` | {cells} | {row['beside_p99_ms'] / row['idle_p99_ms']:.2f} |")
+    return lines
 
 
 def _rate(name: str, row: dict[str, Any], goal: str) -> str:

@@ -22,7 +22,7 @@ def test_everything_is_measured(tmp_path: Path) -> None:
     assert done.returncode in (0, 1), done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
     assert done.returncode == (0 if all(found["goals"].values()) else 1)
-    assert set(found["goals"]) == {"polling", "p99", "transfer", "growth", "streams"}
+    assert set(found["goals"]) == {"polling", "p99", "transfer", "growth", "streams", "neighbour", "health"}
     assert found["streams"]["reached"] == 12
     assert min(found[kind][name]["per_second"] for kind in ("poll", "submit") for name in ("ours", "bare")) > 0
     assert found["poll"]["throughput"] == found["poll"]["ours"]["per_second"] / found["poll"]["bare"]["per_second"]

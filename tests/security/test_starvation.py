@@ -4,15 +4,12 @@ import asyncio
 import json
 import threading
 from collections.abc import AsyncIterator, Iterator
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import anyio
 import httpx
 import psutil
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from fastapi import FastAPI
 
@@ -27,10 +24,9 @@ from store.uploads.inspection.incoming_file import IncomingFile
 from tests.security.conftest import OWNER, STRANGER, bearer, token_of
 from tests.support.servers.databases import wait_for
 from tests.support.servers.processes import maintenance_worker, service_process
-from tests.support.uploads import dataset_files, declared, safetensors_bytes
+from tests.support.uploads import dataset_files, declared, repeated_rows, safetensors_bytes
 
 PATIENCE = 60
-ROWS = 3_000_000
 
 
 @pytest.fixture
@@ -131,15 +127,6 @@ def running(valkey_url: str, tmp_path: Path) -> Iterator[tuple[Settings, httpx.C
     ):
         wait_for(lambda: maintenance.ready, PATIENCE, "maintenance")
         yield settings, client, psutil.Process(maintenance.process.pid)
-
-
-def repeated_rows() -> bytes:
-    """A few hundred kilobytes that take the better part of a minute to read."""
-    same = pa.array(["so"]).dictionary_encode()
-    column = pa.DictionaryArray.from_arrays(pa.repeat(pa.scalar(0, pa.int32()), ROWS), same.dictionary)
-    buffer = BytesIO()
-    pq.write_table(pa.table({"text": column, "label": column}), buffer)
-    return buffer.getvalue()
 
 
 def sent(client: httpx.Client, files: dict[str, bytes]) -> str:

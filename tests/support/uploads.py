@@ -136,6 +136,15 @@ def class_label(names: Sequence[str] = LABELS) -> dict[str, Any]:
     return {"audio": {"_type": "Audio"}, "label": {"names": list(names), "_type": "ClassLabel"}}
 
 
+def repeated_rows(rows: int = 3_000_000) -> bytes:
+    """A shard of a few hundred kilobytes that takes the better part of a minute to read."""
+    same = pa.array(["so"]).dictionary_encode()
+    column = pa.DictionaryArray.from_arrays(pa.repeat(pa.scalar(0, pa.int32()), rows), same.dictionary)
+    buffer = io.BytesIO()
+    pq.write_table(pa.table({"text": column, "label": column}), buffer)
+    return buffer.getvalue()
+
+
 def dataset_files(labels: Sequence[str] = LABELS) -> dict[str, bytes]:
     """Three splits with a clip a label."""
     clips = [tone(200.0 + 50 * index) for index in range(len(labels))]
