@@ -12,7 +12,7 @@ from starlette.testclient import TestClient
 from api_schemas.enums import JobState, StopReason
 from api_schemas.results.display import head_sparsity
 from api_schemas.results.events import StepDone
-from api_schemas.results.metrics import JobResult
+from api_schemas.results.metrics import JobResult, JobWarning
 from service.services import Services
 from store.database.tables import Job
 from store.jobs import transitions
@@ -178,6 +178,13 @@ def test_a_job_that_stopped_shows_the_step_that_was_taken(
     assert "1.40×" not in tiles
     assert len(page.all("tr", class_="chosen")) == 1
     assert "93.0%" in look(client, "/").text
+
+
+def test_what_is_to_be_known_of_the_data_is_said(client: TestClient, services: Services, job_id: str) -> None:
+    found = JobWarning(code="shared_rows", pointer="/dataset/splits/test", detail="7 rows are in <train>, too.")
+    with services.database.write() as session:
+        session.execute(update(Job).where(Job.id == job_id).values(warnings=(found,)))
+    assert "Warning: 7 rows are in <train>, too." in look(client, f"/jobs/{job_id}").text
 
 
 def test_maps_show_every_layer_and_every_head_of_the_original(

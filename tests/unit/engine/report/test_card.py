@@ -9,7 +9,7 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 from api_schemas.enums import Granularity, Head, Modality, TargetKind
-from api_schemas.results.metrics import TargetMet
+from api_schemas.results.metrics import JobWarning, TargetMet
 from api_schemas.spec.pruning import Pruning
 from checkpoints.families import Architecture
 from checkpoints.families.ast import AST
@@ -74,6 +74,14 @@ def test_the_table_compares_original_and_cut(tmp_path: Path, job: Job) -> None:
     assert f"| speed-up at batch 1 | – | {last.latency[0].speedup:.2f}× |" in body
     assert "| weights file | 7.34 MB |" in body
     assert "held out of train by seed: validation" in body
+
+
+def test_what_is_to_be_known_of_the_data_is_said(tmp_path: Path, job: Job) -> None:
+    found = JobWarning(code="shared_rows", pointer="/dataset/splits/test", detail="7 rows *are* in <train>, too.")
+    data = job.data.model_copy(update={"warnings": (found,)})
+    _, body = _write(tmp_path, replace(job, data=data))
+    said = [token.content for token in _tokens(body) if token.type == "inline" and "warning" in token.content]
+    assert [text.replace("\\", "") for text in said] == [f"warning: {found.detail}"]
 
 
 def test_exports_are_shown_with_how_to_run_them(tmp_path: Path, job: Job, exported_job: Job) -> None:

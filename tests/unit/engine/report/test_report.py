@@ -22,7 +22,7 @@ from api_schemas.enums import (
     TargetKind,
 )
 from api_schemas.results.display import head_sparsity
-from api_schemas.results.metrics import TargetMet
+from api_schemas.results.metrics import JobWarning, TargetMet
 from api_schemas.results.parts import together
 from api_schemas.results.widths import AttentionWidths, LayerWidths
 from api_schemas.spec.job import EngineSpec
@@ -153,6 +153,13 @@ def test_the_tables_hold_the_measurements(tmp_path: Path, job: Job) -> None:
         "Grouped by speaker",
     ):
         assert shown in text, shown
+
+
+def test_what_is_to_be_known_of_the_data_is_said(tmp_path: Path, job: Job) -> None:
+    found = JobWarning(code="shared_rows", pointer="/dataset/splits/test", detail="7 rows are in <train>, too.")
+    page = _write(tmp_path, replace(job, data=job.data.model_copy(update={"warnings": (found,)})))
+    assert "Warning" in page.text
+    assert found.detail in page.text
 
 
 def test_exports_have_a_table_where_there_are_some(tmp_path: Path, job: Job, exported_job: Job) -> None:
