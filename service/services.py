@@ -2,9 +2,13 @@
 (service/dependencies.py)."""
 
 import threading
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import ParamSpec, TypeVar
 
 from sqlalchemy.orm import Session
+from starlette.concurrency import run_in_threadpool
 
 from api_schemas.enums import AuditAction
 from service.access.caller import ANYBODY, Caller
@@ -20,6 +24,9 @@ from store.files.artifacts import Artifacts
 from store.jobs.queue_positions import QueuePositions
 from store.queue import broker
 from store.settings import Settings
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -41,6 +48,8 @@ class Services:
     turns: Turns = field(default_factory=lambda: Turns(MOST_THREADS))
     long_turns: Turns = field(default_factory=lambda: Turns(1))
     """Of what takes seconds of a processor."""
+    check_waits: Counter[str] = field(default_factory=Counter)
+    """Requests of each tenant that wait for a check; used on the event loop alone."""
     waking: threading.Lock = field(default_factory=threading.Lock)
     """Held by the one thread that publishes: a broker that does not answer costs no more than that one."""
     wake_wanted: threading.Event = field(default_factory=threading.Event)
@@ -70,6 +79,11 @@ class Services:
             queue_positions,
             readiness,
         )
+
+    async def in_thread(self, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """`work` in a thread, which is one of those that the tenant may have at once. For coroutines: a plain route is in one."""
+        async with self.turns.one(self.tenant):
+            return await run_in_threadpool(work, *args, **kwargs)
 
     @property
     def tenant(self) -> str:

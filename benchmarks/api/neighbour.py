@@ -27,7 +27,8 @@ PATHS = ("/v1/datasets", "/healthz")
 
 def measure(folder: Path, broker_url: str, seconds: float) -> dict[str, Any]:
     """Latencies in milliseconds of each of PATHS, idle and beside the forty, in turn."""
-    settings = Settings(data_dir=folder, broker_url=broker_url, auth="keys", max_inspections=2, log_level="error")
+    folder.mkdir(exist_ok=True)
+    settings = Settings(data_dir=folder, broker_url=broker_url, auth="keys")
     found = {state: {path: Timed() for path in PATHS} for state in ("idle", "beside")}
     with (
         service_process(settings, folder / "service.log", maintained=True) as client,

@@ -25,6 +25,7 @@ from store.uploads.inspection.model_folder import describe_model
 
 FIRST_LOOK, LAST_LOOK = 0.05, 0.25
 """Seconds between two looks at it."""
+MOST_WAITING = 4
 
 
 _waking: set[asyncio.Task[None]] = set()
@@ -83,7 +84,8 @@ def request_check(services: Services, upload_id: str, columns: Columns) -> Uploa
 async def wait_for_check(services: Services, upload: Upload) -> Upload:
     """The dataset when its check has ended, or after `check_wait_seconds`. Raises what is wrong with it.
 
-    No thread waits: a dataset may take as long as it takes, and other requests have the threads.
+    No thread waits: a dataset may take as long as it takes, and other requests have the threads. Of a tenant only `MOST_WAITING`
+    do, since one check of a tenant's is made at a time: more would look again and again for what cannot have ended.
     """
     if upload.state is UploadState.CHECKING:
         # Not waited for: a broker that does not answer is no reason to keep the caller.
@@ -91,10 +93,19 @@ async def wait_for_check(services: Services, upload: Upload) -> Upload:
         _waking.add(waking_up)
         waking_up.add_done_callback(_waking.discard)
     look, left = FIRST_LOOK, services.settings.check_wait_seconds
-    while upload.state is UploadState.CHECKING and left > 0:
-        await asyncio.sleep(min(look, left))
-        look, left = min(look * 1.5, LAST_LOOK), left - look
-        upload = await run_in_threadpool(core.get, services, "dataset", upload.id)
+    waits = services.check_waits
+    if waits[services.tenant] >= MOST_WAITING:
+        left = 0
+    waits[services.tenant] += 1
+    try:
+        while upload.state is UploadState.CHECKING and left > 0:
+            await asyncio.sleep(min(look, left))
+            look, left = min(look * 1.5, LAST_LOOK), left - look
+            upload = await services.in_thread(core.get, services, "dataset", upload.id)
+    finally:
+        waits[services.tenant] -= 1
+        if not waits[services.tenant]:
+            del waits[services.tenant]
     if upload.state is UploadState.OPEN and upload.error is not None:
         error = JobError.model_validate(upload.error)
         raise SecateurError(error.code, error.detail, error.errors)

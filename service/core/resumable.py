@@ -18,7 +18,6 @@ from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any
 
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
 from api_schemas import ids
@@ -109,10 +108,10 @@ async def receive(
     await settled(resumable_id)
     ended = _running[resumable_id] = asyncio.Event()
     try:
-        row = await run_in_threadpool(get, services, resumable_id)
-        declared = await run_in_threadpool(uploads.expected, services, kind_of(row), row.upload_id, row.name)
+        row = await services.in_thread(get, services, resumable_id)
+        declared = await services.in_thread(uploads.expected, services, kind_of(row), row.upload_id, row.name)
         digest = _checksum(checksum)
-        epoch = await run_in_threadpool(_begin, services, row, offset)
+        epoch = await services.in_thread(_begin, services, row, offset)
         if length is not None and offset + length > row.size:
             raise _too_much(row)
         taken = _Body(body, row.size - offset, digest)
@@ -120,7 +119,7 @@ async def receive(
             return await _Request(services, row, declared, epoch, offset, taken, digest).receive()
         except SecateurError as error:
             if error.code in _REFUSED:
-                await run_in_threadpool(_forget, services, row)
+                await services.in_thread(_forget, services, row)
             raise
     finally:
         ended.set()
@@ -232,13 +231,13 @@ class _Request:
             await self._stored()
             await self._check_end()
             if self.held and self.offset < self.row.size:
-                await run_in_threadpool(self._record)
+                await self.services.in_thread(self._record)
             if self.offset == self.row.size:
                 await self._complete()
         except BaseException:
             if self.storing is not None:
                 await asyncio.gather(self.storing, return_exceptions=True)
-            await run_in_threadpool(self._drop)
+            await self.services.in_thread(self._drop)
             raise
         return self.offset
 
@@ -256,7 +255,7 @@ class _Request:
         self.offset = start + len(data)
         # A checksum is of all the body: nothing counts before it was found right. Nor does the last piece before the whole file.
         if self.digest is None and self.offset < self.row.size:
-            await run_in_threadpool(self._record)
+            await self.services.in_thread(self._record)
 
     async def _stored(self) -> None:
         """Wait for the newest piece."""
@@ -276,16 +275,16 @@ class _Request:
 
     async def _complete(self) -> None:
         """Keep the file as one that came at once. Its last piece counts only then: what fails can be tried again."""
-        recorded = await run_in_threadpool(self._recorded)
+        recorded = await self.services.in_thread(self._recorded)
         keys = recorded + [key for _, _, key in self.held]
         try:
             await uploads.keep(self.services, kind_of(self.row), self.row.upload_id, self.declared, self._joined(keys))
         except _PieceGoneError:
-            if recorded and await run_in_threadpool(self._recorded) == recorded:
+            if recorded and await self.services.in_thread(self._recorded) == recorded:
                 raise lost_files.lost([self.row.name], "Else begin to send the file again.") from None
             raise _moved_on(self.row) from None
-        await run_in_threadpool(self._finish)
-        await run_in_threadpool(self.services.artifacts.delete, *keys)
+        await self.services.in_thread(self._finish)
+        await self.services.in_thread(self.services.artifacts.delete, *keys)
         self.held.clear()
 
     async def _joined(self, keys: list[str]) -> AsyncIterator[bytes]:

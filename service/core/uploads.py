@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator, Callable
 from typing import ParamSpec
 
 from sqlalchemy.orm import Session
-from starlette.concurrency import run_in_threadpool
 
 from api_schemas.api.resources import UploadedFile, UploadRequest
 from api_schemas.enums import AuditAction, UploadState
@@ -88,7 +87,7 @@ async def receive(
 
     Where anything is wrong (name, length, sha256, content, a connection that breaks) nothing is stored.
     """
-    declared = await run_in_threadpool(expected, services, kind, upload_id, name)
+    declared = await services.in_thread(expected, services, kind, upload_id, name)
     if content_length is not None and content_length != declared.size:
         detail = (
             f"{content_length} bytes are announced, {declared.size} were declared for {name}; send the declared file."
@@ -104,14 +103,16 @@ async def keep(
     name, size = declared.name, declared.size
     incoming = IncomingFile(name, size, services.settings.max_json_bytes)
     key = uploads.artifact_key(upload_id, name, secrets.token_hex(8))
-    await services.artifacts.put_stream(key, judged(chunks, incoming, size), size=size, sha256=declared.sha256)
+    await services.artifacts.put_stream(
+        key, judged(services, chunks, incoming, size), size=size, sha256=declared.sha256
+    )
     try:
-        replaced = await run_in_threadpool(_record, services, kind, upload_id, name, key)
+        replaced = await services.in_thread(_record, services, kind, upload_id, name, key)
     except BaseException:
-        await run_in_threadpool(services.artifacts.delete, key)
+        await services.in_thread(services.artifacts.delete, key)
         raise
     if replaced is not None:
-        await run_in_threadpool(_let_go, services, {replaced})
+        await services.in_thread(_let_go, services, {replaced})
     return UploadedFile(name=name, size=size, sha256=declared.sha256, uploaded=True)
 
 
@@ -198,22 +199,24 @@ def _in_request(items: tuple[ErrorItem, ...], request: UploadRequest) -> tuple[E
     )
 
 
-async def judged(body: AsyncIterator[bytes], incoming: IncomingFile, size: int) -> AsyncIterator[bytes]:
+async def judged(
+    services: Services, body: AsyncIterator[bytes], incoming: IncomingFile, size: int
+) -> AsyncIterator[bytes]:
     """The chunks of a file of `size` bytes as they come, each judged before it is passed on. Raises what `incoming` does."""
     received = 0
     async for chunk in body:
         received += len(chunk)
         if chunk and received <= size:
-            await _beside(incoming.parses(len(chunk)), incoming.feed, chunk)
+            await _beside(services, incoming.parses(len(chunk)), incoming.feed, chunk)
         yield chunk
     if received == size:  # Otherwise the artifacts say what came; half a file is not worth judging.
-        await _beside(incoming.parses(0), incoming.finish)
+        await _beside(services, incoming.parses(0), incoming.finish)
 
 
-async def _beside(long: bool, work: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
+async def _beside(services: Services, long: bool, work: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
     """Do it, where it may take long in a thread: a header of megabytes would keep every other request waiting."""
     if long:
-        await run_in_threadpool(work, *args, **kwargs)
+        await services.in_thread(work, *args, **kwargs)
     else:
         work(*args, **kwargs)
 

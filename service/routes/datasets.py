@@ -4,7 +4,6 @@ from functools import partial
 
 from fastapi import APIRouter, Request, Response
 from sqlalchemy.orm import Session
-from starlette.concurrency import run_in_threadpool
 
 from api_schemas.api.resources import DatasetCompletion, DatasetResource, Page, UploadedFile, UploadRequest
 from api_schemas.enums import UploadState
@@ -166,7 +165,7 @@ async def complete_dataset(
     once more, and changes nothing while the dataset is `checking` or `ready`.
     """
     columns = request.columns if request else Columns()
-    upload = await run_in_threadpool(complete.request_check, services, dataset_id, columns)
+    upload = await services.in_thread(complete.request_check, services, dataset_id, columns)
     upload = await complete.wait_for_check(services, upload)
     if upload.state is UploadState.CHECKING:
         response.status_code = 202

@@ -4,7 +4,6 @@ from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Request, Response
-from starlette.concurrency import run_in_threadpool
 
 from api_schemas.api.resources import Page
 from api_schemas.enums import TERMINAL_STATES
@@ -68,11 +67,11 @@ async def list_job_events(
     """
     if any(kind.split(";")[0].strip().lower() == _STREAM for kind in (accept or "").split(",")):
         return await _stream(services, request, job_id, after if last_event_id is None else last_event_id)
-    return await run_in_threadpool(_page, services, job_id, after, limit, if_none_match)
+    return await services.in_thread(_page, services, job_id, after, limit, if_none_match)
 
 
 async def _stream(services: Services, request: Request, job_id: str, after: int) -> Response:
-    newest, over = await run_in_threadpool(jobs.stream_from, services, job_id, after)
+    newest, over = await services.in_thread(jobs.stream_from, services, job_id, after)
     if over:
         return Response(status_code=204)
     if getattr(request.state, STATE_KEY, False):

@@ -4,7 +4,6 @@ from functools import partial
 
 from fastapi import APIRouter, Request, Response
 from sqlalchemy.orm import Session
-from starlette.concurrency import run_in_threadpool
 
 from api_schemas.api.resources import ModelResource, Page, UploadedFile, UploadRequest
 from api_schemas.errors import ErrorCode
@@ -159,5 +158,5 @@ async def complete_model(services: ToWriteModels, model_id: ModelPath) -> ModelR
     """Read config and safetensors headers, without loading anything. Repeating it on a ready model changes nothing."""
     # Hundreds of headers of megabytes are seconds of work.
     async with services.long_turns.one(services.tenant):
-        upload = await run_in_threadpool(complete.complete_model, services, model_id)
+        upload = await services.in_thread(complete.complete_model, services, model_id)
     return resources.model(upload, services.settings)

@@ -9,7 +9,6 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Request, Response
 from fastapi.exceptions import RequestValidationError
-from starlette.concurrency import run_in_threadpool
 
 from api_schemas.api.resources import Page, ResumableFile
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
@@ -194,7 +193,7 @@ def list_for_dataset(
 async def get_upload(services: ToReadUploads, upload_id: ResumablePath, response: Response) -> ResumableFile:
     """HEAD, as tus clients ask, has the same headers. Once all of it has come it stays until the model or dataset is complete."""
     await resumable.settled(upload_id)
-    row = await run_in_threadpool(resumable.get, services, upload_id)
+    row = await services.in_thread(resumable.get, services, upload_id)
     response.headers.update({**_headers(services, row), "Upload-Length": str(row.size), "Cache-Control": "no-store"})
     return resources.resumable_file(row, resumable.expires_at(services, row))
 
@@ -244,7 +243,7 @@ async def append(
     if request.headers.get("content-type", "").split(";")[0].strip().lower() != MEDIA_TYPE:
         raise SecateurError(ErrorCode.MEDIA_TYPE_REFUSED, f"Send the bytes with `Content-Type: {MEDIA_TYPE}`.")
     length = content_length(request)
-    row = await run_in_threadpool(resumable.get, services, upload_id)
+    row = await services.in_thread(resumable.get, services, upload_id)
     row.offset = await resumable.receive(services, upload_id, upload_offset, length, upload_checksum, request.stream())
     return Response(status_code=204, headers=_headers(services, row))
 

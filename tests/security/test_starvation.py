@@ -4,6 +4,7 @@ import asyncio
 import json
 import threading
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,14 @@ import psutil
 import pytest
 from fastapi import FastAPI
 
+from api_schemas import ids
+from api_schemas.enums import UploadState
 from service.access.turns import MOST_THREADS
 from service.app import create_app
+from service.core import complete
 from service.core.uploads import judged
 from service.services import Services
+from store.database.tables import Upload
 from store.database.tenancy import DEFAULT_TENANT
 from store.settings import Settings
 from store.uploads import uploads
@@ -54,7 +59,8 @@ def test_health_and_readiness_wait_for_no_thread(app: FastAPI) -> None:
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json"])
-def test_megabytes_of_json_are_parsed_beside_the_event_loop(name: str) -> None:
+def test_megabytes_of_json_are_parsed_beside_the_event_loop(app: FastAPI, name: str) -> None:
+    services: Services = app.state.services
     header = {f"layer.{index}": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]} for index in range(20_000)}
     text = json.dumps(header)
     data = safetensors_bytes(text, b"") if name.endswith(".safetensors") else text.encode()
@@ -80,39 +86,79 @@ def test_megabytes_of_json_are_parsed_beside_the_event_loop(name: str) -> None:
 
     async def story() -> bytes:
         assert len(text) > 2**20
-        return b"".join([chunk async for chunk in judged(pieces(), Watched(), len(data))])
+        return b"".join([chunk async for chunk in judged(services, pieces(), Watched(), len(data))])
 
     assert asyncio.run(asyncio.wait_for(story(), PATIENCE)) == data
     assert threads
     assert threading.main_thread() not in threads
 
 
-def test_a_tenant_whose_requests_hang_keeps_nobody_else_waiting(app: FastAPI, monkeypatch: pytest.MonkeyPatch) -> None:
+HANGING: dict[str, tuple[Any, str, str, str]] = {
+    "route": (uploads, "page", "GET", "/v1/models"),
+    "coroutine": (complete, "request_check", "POST", f"/v1/datasets/{ids.new_id(ids.DATASET)}/complete"),
+}
+"""What a request of each kind does in a thread: a function of a module, method, path."""
+
+
+@pytest.mark.parametrize("kind", HANGING)
+def test_a_tenant_whose_requests_hang_keeps_nobody_else_waiting(
+    app: FastAPI, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
     services: Services = app.state.services
     keys = {tenant: bearer(token_of(services, tenant)) for tenant in (OWNER, STRANGER)}
     go_on, inside = threading.Event(), threading.Semaphore(0)
-    page = uploads.page
+    module, name, method, path = HANGING[kind]
+    work = getattr(module, name)
 
-    def slow(session: Any, tenant: str, *more: Any) -> Any:
-        if tenant == OWNER:
+    def slow(*given: Any) -> Any:
+        if OWNER in given or getattr(given[0], "tenant", None) == OWNER:
             inside.release()
             go_on.wait()
-        return page(session, tenant, *more)
+        return work(*given)
 
-    monkeypatch.setattr(uploads, "page", slow)
+    monkeypatch.setattr(module, name, slow)
 
     async def story() -> None:
         async with asking(app) as client:
-            stuck = [asyncio.create_task(client.get("/v1/models", headers=keys[OWNER])) for _ in range(60)]
+            stuck = [asyncio.create_task(client.request(method, path, headers=keys[OWNER])) for _ in range(60)]
             try:
                 for _ in range(MOST_THREADS):
                     await asyncio.to_thread(inside.acquire)
                 for _ in range(20):
-                    assert (await client.get("/v1/models", headers=keys[STRANGER])).status_code == 200
+                    assert (await client.request(method, path, headers=keys[STRANGER])).status_code in (200, 404)
                 assert not any(task.done() for task in stuck)
+                assert not inside.acquire(blocking=False)
             finally:
                 go_on.set()
-            assert {answer.status_code for answer in await asyncio.gather(*stuck)} == {200}
+            assert {answer.status_code for answer in await asyncio.gather(*stuck)} <= {200, 404}
+
+    asyncio.run(asyncio.wait_for(story(), PATIENCE))
+
+
+def test_a_few_requests_of_a_tenant_wait_for_checks_and_others_are_answered(
+    app: FastAPI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = app.state.services.settings.model_copy(update={"check_wait_seconds": 10 * PATIENCE})
+    services = replace(app.state.services, settings=settings)
+    monkeypatch.setattr(complete.waking, "wake", lambda _: None)
+    ended = threading.Event()
+
+    def get(_: Services, __: str, upload_id: str) -> Upload:
+        return Upload(id=upload_id, state=UploadState.READY if ended.is_set() else UploadState.CHECKING)
+
+    monkeypatch.setattr(complete.core, "get", get)
+
+    async def asked(number: int) -> UploadState:
+        upload = Upload(id=f"dst_{number}", state=UploadState.CHECKING)
+        return (await complete.wait_for_check(services, upload)).state
+
+    async def story() -> None:
+        waiting = [asyncio.create_task(asked(number)) for number in range(complete.MOST_WAITING)]
+        await asyncio.sleep(0)
+        assert await asked(99) is UploadState.CHECKING
+        ended.set()
+        assert set(await asyncio.gather(*waiting)) == {UploadState.READY}
+        assert not services.check_waits
 
     asyncio.run(asyncio.wait_for(story(), PATIENCE))
 
