@@ -2,13 +2,15 @@
 
 import hashlib
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 from store.database.tables import JobStepFile
 from store.files.artifacts import Artifacts
 
 BLOCK = tarfile.BLOCKSIZE
 END = bytes(2 * BLOCK)
+_Read = Callable[[int, int], Iterator[bytes]]
 
 
 class StepArchive:
@@ -33,13 +35,26 @@ class StepArchive:
         """Bytes of its files by key, as the artifact store should have them."""
         return {file.key: file.size for _, file in self._entries}
 
-    def stream(self, artifacts: Artifacts) -> Iterator[bytes]:
-        """The archive, a chunk at a time."""
+    def stream(self, artifacts: Artifacts, start: int = 0, end: int | None = None) -> Iterator[bytes]:
+        """Bytes [start, end) of the archive, a chunk at a time; of files before them nothing is read."""
+        at, last = 0, self.size if end is None else end
+        for size, read in self._parts(artifacts):
+            first, stop = max(start - at, 0), min(last - at, size)
+            if first < stop:
+                yield from read(first, stop)
+            at += size
+
+    def _parts(self, artifacts: Artifacts) -> Iterator[tuple[int, _Read]]:
+        """What it is made of: bytes, and how those between two places are had."""
         for header, file in self._entries:
-            yield header
-            yield from artifacts.read(file.key, 0, file.size)
-            yield bytes(_padding(file.size))
-        yield END
+            yield len(header), _reader(header)
+            yield file.size, partial(artifacts.read, file.key)
+            yield _padding(file.size), _reader(bytes(_padding(file.size)))
+        yield len(END), _reader(END)
+
+
+def _reader(data: bytes) -> _Read:
+    return lambda start, end: iter((data[start:end],))
 
 
 def _name(file: JobStepFile) -> str:

@@ -1,6 +1,6 @@
 """Stored bytes as HTTP responses: whole or a range, with validators, never a script in our own origin."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import PurePosixPath
 
 from fastapi import Request, Response
@@ -36,59 +36,70 @@ def file_response(
     request: Request, services: Services, file: JobStepFile, *, inline: bool = False, caching: str = CACHING
 ) -> Response:
     """One stored file. 200, 206, 304 or 416; HEAD has the headers of GET. Raises ARTIFACT_LOST or STORAGE_UNAVAILABLE."""
-    etag = f'"{file.sha256}"'
     name = PurePosixPath(file.name).name
     headers = {
-        "ETag": etag,
-        "Accept-Ranges": "bytes",
+        "ETag": f'"{file.sha256}"',
         "Cache-Control": caching,
         "Content-Security-Policy": CONTENT_POLICY,
-        "X-Content-Type-Options": "nosniff",
         "Content-Disposition": f'{"inline" if inline else "attachment"}; filename="{name}"',
+        "Content-Type": MEDIA_TYPES.get(PurePosixPath(file.name).suffix, "application/octet-stream"),
     }
-    if ranges.matches(etag, request.headers.get("if-none-match")):
-        return Response(status_code=304, headers=_validators(headers))
-    try:
-        asked = None if _head_only(request) else request.headers.get("range")
-        span = ranges.select(file.size, etag, asked, request.headers.get("if-range"))
-    except ranges.RangeError as error:
-        return problem(request, error, headers={"Content-Range": f"bytes */{error.size}", "Accept-Ranges": "bytes"})
-    headers["Content-Length"] = str(span.end - span.start)
-    if span.partial:
-        headers["Content-Range"] = span.content_range
-    media_type = MEDIA_TYPES.get(PurePosixPath(file.name).suffix, "application/octet-stream")
-    headers["Content-Type"] = media_type
-    if _head_only(request):
-        lost_files.require(services, {file.key: file.size}, RUN_AGAIN)
-        return Response(headers=headers)
-    try:
-        body = services.artifacts.read(file.key, span.start, span.end, size=file.size)
-    except FileNotFoundError:
-        raise lost_files.lost([file.key], RUN_AGAIN) from None
-    return StreamingResponse(body, 206 if span.partial else 200, headers)
+
+    def body(span: ranges.Span) -> Iterator[bytes]:
+        try:
+            return services.artifacts.read(file.key, span.start, span.end, size=file.size)
+        except FileNotFoundError:
+            raise lost_files.lost([file.key], RUN_AGAIN) from None
+
+    return _answer(request, headers, file.size, lambda: _require(services, {file.key: file.size}), body)
 
 
 def archive_response(request: Request, services: Services, archive: StepArchive, name: str) -> Response:
-    """A whole step as a tar. 200 or 304. Raises ARTIFACT_LOST or STORAGE_UNAVAILABLE."""
+    """A whole step as a tar. 200, 206, 304 or 416; HEAD has the headers of GET. Raises ARTIFACT_LOST or STORAGE_UNAVAILABLE."""
     headers = {
         "ETag": archive.etag,
         "Cache-Control": CACHING,
-        "X-Content-Type-Options": "nosniff",
         "Content-Disposition": f'attachment; filename="{name}.tar"',
+        "Content-Type": "application/x-tar",
     }
-    if ranges.matches(archive.etag, request.headers.get("if-none-match")):
-        return Response(status_code=304, headers=_validators(headers))
-    # All of them now: an archive that breaks off after its headers tells nobody why.
-    lost_files.require(services, archive.sizes, RUN_AGAIN)
-    headers |= {"Content-Length": str(archive.size), "Content-Type": "application/x-tar"}
-    if _head_only(request):
-        return Response(headers=headers)
-    return StreamingResponse(archive.stream(services.artifacts), headers=headers)
+
+    def body(span: ranges.Span) -> Iterator[bytes]:
+        # All of them now: an archive that breaks off after its headers tells nobody why.
+        _require(services, archive.sizes)
+        return archive.stream(services.artifacts, span.start, span.end)
+
+    return _answer(request, headers, archive.size, lambda: _require(services, archive.sizes), body)
 
 
-def _head_only(request: Request) -> bool:
-    return getattr(request.state, STATE_KEY, False)
+def _require(services: Services, sizes: Mapping[str, int]) -> None:
+    lost_files.require(services, sizes, RUN_AGAIN)
 
 
-def _validators(headers: Mapping[str, str]) -> dict[str, str]:
-    return {name: headers[name] for name in ("ETag", "Cache-Control")}
+def _answer(
+    request: Request,
+    headers: Mapping[str, str],
+    size: int,
+    require: Callable[[], None],
+    body: Callable[[ranges.Span], Iterator[bytes]],
+) -> Response:
+    """What the request asks for of `size` bytes. `require` is called for HEAD, which has no body that would show what is lost."""
+    etag, head_only = headers["ETag"], getattr(request.state, STATE_KEY, False)
+    if ranges.matches(etag, request.headers.get("if-none-match")):
+        return Response(status_code=304, headers={name: headers[name] for name in ("ETag", "Cache-Control")})
+    try:
+        asked = None if head_only else request.headers.get("range")
+        span = ranges.select(size, etag, asked, request.headers.get("if-range"))
+    except ranges.RangeError as error:
+        return problem(request, error, headers={"Content-Range": f"bytes */{error.size}", "Accept-Ranges": "bytes"})
+    sent = {
+        **headers,
+        "Accept-Ranges": "bytes",
+        "X-Content-Type-Options": "nosniff",
+        "Content-Length": str(span.end - span.start),
+    }
+    if span.partial:
+        sent["Content-Range"] = span.content_range
+    if head_only:
+        require()
+        return Response(headers=sent)
+    return StreamingResponse(body(span), 206 if span.partial else 200, sent)

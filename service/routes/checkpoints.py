@@ -21,6 +21,12 @@ _BINARY: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
 _FILE = dict.fromkeys(
     ("application/octet-stream", *sorted({kind.split(";")[0] for kind in MEDIA_TYPES.values()})), _BINARY
 )
+_TAR: dict[str, Any] = {"application/x-tar": _BINARY}
+_RANGES = request_headers(
+    Range="One range of bytes, `bytes=0-1023`, `bytes=1024-` or `bytes=-1024`. Several mean the whole file.",
+    If_Range="`ETag` of the part you have: the whole file comes where it is another.",
+    If_None_Match="`ETag` of the file you have: 304 where it is the same.",
+)
 _NOT_MODIFIED = {"description": "The client has it already (`If-None-Match`)."}
 StoredName = Annotated[
     str, Path(max_length=255, description="Name of a file of the step.", examples=["model.safetensors"])
@@ -69,11 +75,7 @@ def get_checkpoint(services: ToReadJobs, job_id: JobPath, step: StepPath) -> Che
             ErrorCode.RANGE_NOT_SATISFIABLE,
         ),
     },
-    openapi_extra=request_headers(
-        Range="One range of bytes, `bytes=0-1023`, `bytes=1024-` or `bytes=-1024`. Several mean the whole file.",
-        If_Range="`ETag` of the part you have: the whole file comes where it is another.",
-        If_None_Match="`ETag` of the file you have: 304 where it is the same.",
-    ),
+    openapi_extra=_RANGES,
 )
 def download_checkpoint_file(
     services: ToReadJobs, job_id: JobPath, step: StepPath, name: StoredName, request: Request
@@ -88,7 +90,8 @@ def download_checkpoint_file(
     summary="Download a checkpoint as a tar",
     response_class=Response,
     responses={
-        200: {"description": "All files below one folder.", "content": {"application/x-tar": _BINARY}, "headers": ETAG},
+        200: {"description": "All files below one folder.", "content": _TAR, "headers": ETAG},
+        206: {"description": "The bytes of `Range`.", "content": _TAR, "headers": ETAG | CONTENT_RANGE},
         304: _NOT_MODIFIED,
         **problems(
             ErrorCode.NOT_FOUND,
@@ -97,12 +100,13 @@ def download_checkpoint_file(
             ErrorCode.EXPIRED,
             ErrorCode.ARTIFACT_LOST,
             ErrorCode.STORAGE_UNAVAILABLE,
+            ErrorCode.RANGE_NOT_SATISFIABLE,
         ),
     },
-    openapi_extra=request_headers(If_None_Match="`ETag` of the archive you have: 304 where it is the same."),
+    openapi_extra=_RANGES,
 )
 def download_checkpoint_archive(services: ToReadJobs, job_id: JobPath, step: StepPath, request: Request) -> Response:
-    """Streamed, of known length, and the same bytes every time."""
+    """Streamed, of known length, and the same bytes every time, so that a download that broke off goes on with `Range`."""
     row = checkpoints.one(services, job_id, step)
     folder = f"{job_id}-step-{step}"
     return archive_response(request, services, StepArchive(folder, row.files), folder)

@@ -126,6 +126,21 @@ def test_the_archive_holds_every_file_and_is_the_same_every_time(client: TestCli
     assert client.head(f"{checkpoint}/archive").headers["content-length"] == str(len(answer.content))
 
 
+@pytest.mark.parametrize("first", [0, 1, 511, 512, 513, 700, 1100])
+def test_a_part_of_an_archive_is_that_of_the_whole(client: TestClient, checkpoint: str, first: int) -> None:
+    whole = client.get(f"{checkpoint}/archive")
+    size, tag = len(whole.content), whole.headers["etag"]
+    assert whole.headers["accept-ranges"] == "bytes"
+    for last in {first, first + 1, first + 600, size - 1}:
+        answer = client.get(f"{checkpoint}/archive", headers={"range": f"bytes={first}-{last}", "if-range": tag})
+        assert (answer.status_code, answer.content) == (206, whole.content[first : last + 1])
+        assert answer.headers["content-range"] == f"bytes {first}-{last}/{size}"
+    rest = client.get(f"{checkpoint}/archive", headers={"range": f"bytes=-{first + 1}"})
+    assert rest.content == whole.content[-first - 1 :]
+    assert client.get(f"{checkpoint}/archive", headers={"range": "bytes=0-0", "if-range": '"other"'}).status_code == 200
+    problem(client.get(f"{checkpoint}/archive", headers={"range": f"bytes={size}-"}), 416, "range_not_satisfiable")
+
+
 def test_the_report_is_shown_but_may_not_do_anything(client: TestClient, checkpoint: str, job_id: str) -> None:
     answer = client.get(f"/v1/jobs/{job_id}/report")
     assert answer.content == FILES["report.html"]
