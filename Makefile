@@ -79,8 +79,8 @@ e2e: install ## End-to-end tests: the real stack and a real job
 
 .PHONY: test-faults
 test-faults: install ## The stack broken on purpose: killed, frozen, restarted, out of disk
-	TEST_EXAMPLES=$(or $(TEST_EXAMPLES),$(if $(TEST_WHOLE),200,50)) OMP_NUM_THREADS=1 \
-		$(BIN)/python -m pytest -n 2 --dist loadgroup tests/faults tests/unit/store/jobs/test_state_machine.py
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -p no:xdist tests/faults
+	TEST_EXAMPLES=$(or $(TEST_EXAMPLES),$(if $(TEST_WHOLE),200,40)) $(PYTEST) tests/unit/store/jobs/test_state_machine.py
 
 .PHONY: test-families
 test-families: install ## Every model family with any two things that can be asked of it, and a whole job of each class

@@ -73,7 +73,7 @@ def _page(outcome: Outcome, server: str, seconds: float) -> str:
     return f"""# The drill
 
 KILL at random moments, on the whole stack with {NAMES[server]}: API, two job workers, maintenance, beat, Valkey without
-persistence. A job is three steps with three epochs of recovery each; two are under way at all times. Time to resume is
+persistence. A job is three steps with two epochs of recovery each; two are under way at all times. Time to resume is
 counted from the kill until a new engine has loaded its libraries and says that it goes on.
 
 | | |

@@ -21,10 +21,10 @@ SPEC: Mapping[str, Any] = {
         "schedule": {"steps": 3},
         "calibration": {"samples": 64},
     },
-    "finetune": {"epochs": 3, "batch_size": 16},
+    "finetune": {"epochs": 2, "batch_size": 16},
     "evaluate": {"latency_batch_sizes": [1], "latency_runs": 5, "sensitivity_samples": None},
 }
-"""A job of three steps with three epochs each; about half a minute for the tiny model of the tests."""
+"""A job of three steps with two epochs each; about twenty seconds for the tiny model of the tests."""
 
 Fingerprint = Mapping[int, Mapping[str, str]]
 """sha256 of every file that must not differ, by step and name."""

@@ -11,12 +11,8 @@ from tests.support.checkpoints.tiny import tiny_data, tiny_model
 
 @pytest.fixture(scope="session")
 def drill(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Drill]:
-    """PostgreSQL, Valkey without persistence, two workers; the undisturbed job has run.
-
-    What uses it is in one group, which one process of xdist runs: there is one of it. The lease is longer than the drill's own,
-    since the other tests keep the cores busy meanwhile.
-    """
-    with running_stack(tmp_path_factory.mktemp("rig"), "postgresql", lease_seconds=6) as stack:
+    """PostgreSQL, Valkey without persistence, two workers; the undisturbed job has run."""
+    with running_stack(tmp_path_factory.mktemp("rig"), "postgresql") as stack:
         made = Drill(stack, tiny_model(), tiny_data())
         made.reference()
         yield made

@@ -10,8 +10,6 @@ from benchmarks.faults.faults import Fault, freeze_database, freeze_supervisor, 
 from benchmarks.faults.stack import wait_until
 from tests.support.gate import WHOLE
 
-pytestmark = pytest.mark.xdist_group("drill")
-
 # Either fault and every phase at least once; each fault in each phase with TEST_WHOLE=1.
 GATE = ((freeze_worker, "scoring"), (freeze_supervisor, "finetuning"), (freeze_worker, "packaging"))
 ALL = tuple(product((freeze_worker, freeze_supervisor), ("scoring", "finetuning", "packaging")))

@@ -2,13 +2,9 @@
 
 import os
 
-import pytest
-
 from benchmarks.faults.__main__ import WEIGHTS
 from benchmarks.faults.drill import Drill
 from tests.support.gate import number
-
-pytestmark = pytest.mark.xdist_group("drill")
 
 KILLS = number("TEST_KILLS", gate=10, whole=30)
 

@@ -2,12 +2,8 @@
 
 import time
 
-import pytest
-
 from benchmarks.faults.drill import Drill
 from store.queue import broker
-
-pytestmark = pytest.mark.xdist_group("drill")
 
 
 def clean(drill: Drill) -> bool:

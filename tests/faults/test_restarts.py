@@ -1,11 +1,7 @@
 """A rolling restart of everything, as an upgrade does it, under a running job: TERM, wait, start again."""
 
-import pytest
-
 from benchmarks.faults.drill import Drill
 from benchmarks.faults.stack import WORKERS, wait_until
-
-pytestmark = pytest.mark.xdist_group("drill")
 
 DRAIN_SECONDS = 15.0
 
