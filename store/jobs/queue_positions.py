@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from store.database.connection import Database
 from store.database.tables import Job
-from store.jobs.turns import due, fronts, last_begun_of_tenant, lost, running_of_tenant
+from store.jobs.turns import due, fronts, lost, with_turns
 
 KEPT_SECONDS = 1.0
 _NEVER = datetime(1, 1, 1, tzinfo=UTC)
@@ -76,7 +76,7 @@ class Queue:
         """1 for the next one.
 
         A claim raises its tenant's count of running jobs, so a tenant's n-th job goes as if n-1 more were running
-        (turns.claim_order). Of tenants that are equal then, the one whose claim before that comes first goes first: the one
+        (turns.in_claim_order). Of tenants that are equal then, the one whose claim before that comes first goes first: the one
         that has had fewer claims at this priority, or in all; where there are none, the one whose turn it is now. Jobs of
         three and more priorities at once can tie in ways that this does not tell apart.
         """
@@ -134,9 +134,9 @@ def _tenants(session: Session, failure_cap: int, gone: Iterable[Any]) -> dict[st
     for lost_job in gone:
         at_priority = known[lost_job.tenant].waiting
         at_priority[lost_job.priority] = at_priority.get(lost_job.priority, 0) + 1
-    running, begun = running_of_tenant().label("running"), last_begun_of_tenant().label("begun")
-    firsts = select(Job.id, Job.tenant, Job.priority, Job.created_at, running, begun)
-    for row in session.execute(firsts.where(Job.id.in_(fronts(failure_cap)))):
+    columns = select(Job.id, Job.tenant, Job.priority, Job.created_at).where(Job.id.in_(fronts(failure_cap)))
+    firsts, running, begun = with_turns(columns)
+    for row in session.execute(firsts.add_columns(running.label("running"), begun.label("begun"))):
         tenant, first = known[row.tenant], (-row.priority, row.created_at, row.id)
         tenant.first = min(tenant.first, first) if tenant.first[2] else first
         tenant.running, tenant.begun = row.running, row.begun or _NEVER

@@ -27,7 +27,7 @@ from store.database.locks import one_at_a_time
 from store.database.tables import Job, JobEventRow, JobLabel, JobStep, JobStepFile, TrainingFile
 from store.database.tenancy import owned_by
 from store.jobs import turns
-from store.jobs.turns import claim_order, claimable, fronts
+from store.jobs.turns import claimable, fronts
 from store.queue import outbox
 from store.webhooks import enqueue
 
@@ -166,9 +166,9 @@ def claim(
 ) -> Job | None:
     """queued, or running with an expired lease → running. The best job there is, or None.
 
-    The first by `turns.claim_order`, of the tenants that have fewer than `max_running` jobs running. Two claimers never get the
-    same job: on PostgreSQL the second skips the locked row, on SQLite it waits for the first one's transaction and then finds
-    the row changed.
+    The first by `turns.in_claim_order`, of the tenants that have fewer than `max_running` jobs running. Two claimers never get
+    the same job: on PostgreSQL the second skips the locked row, on SQLite it waits for the first one's transaction and then
+    finds the row changed.
     """
     if max_running is not None:
         # Otherwise two that claim at once would each count without the other's job.
@@ -185,7 +185,7 @@ def claim(
 def _claim(
     session: Session, among: ColumnElement[bool], ready: ColumnElement[bool], worker: str, lease_seconds: float
 ) -> Job | None:
-    best = select(Job.id).where(among).order_by(*claim_order()).limit(1)
+    best = turns.in_claim_order(select(Job.id).where(among)).limit(1)
     changed = _update(
         session,
         and_(Job.id == best.with_for_update(skip_locked=True, of=Job).scalar_subquery(), ready),

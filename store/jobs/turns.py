@@ -3,14 +3,12 @@
 A claim looks at the front of every tenant's queue, one job each, and so takes no longer where a tenant has many jobs waiting.
 """
 
-from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import TypeVarTuple
 
 from sqlalchemy import (
     ColumnElement,
     CompoundSelect,
-    ScalarSelect,
     Select,
     SQLColumnExpression,
     and_,
@@ -26,6 +24,8 @@ from store.database.clock import now
 from store.database.tables import Job, TenantTurn
 from store.database.upsert import insert_into
 
+Ts = TypeVarTuple("Ts")
+
 HELD = (JobState.RUNNING, JobState.CANCELLING)
 
 
@@ -36,12 +36,17 @@ def claimable(failure_cap: int, max_running: int | None = None) -> ColumnElement
     """
     due = and_(Job.state == JobState.QUEUED, or_(Job.available_at.is_(None), Job.available_at <= now()))
     ready = or_(due, lost(failure_cap))
-    return ready if max_running is None else and_(ready, running_of_tenant() < max_running)
+    return ready if max_running is None else and_(ready, Job.tenant.not_in(at_their_most(max_running)))
 
 
 def due(row: type[Job] = Job) -> ColumnElement[bool]:
     """Queued, and not waiting for its time. The state is a word of the statement, not a parameter: ix_jobs_queued is for it."""
     return and_(row.state == literal_column("'queued'"), or_(row.available_at.is_(None), row.available_at <= now()))
+
+
+def _held_now() -> ColumnElement[bool]:
+    """With a worker that is alive."""
+    return and_(Job.state.in_(HELD), Job.lease_until >= now())
 
 
 def lost(failure_cap: int) -> ColumnElement[bool]:
@@ -50,16 +55,21 @@ def lost(failure_cap: int) -> ColumnElement[bool]:
     return and_(running, Job.failures + 1 < failure_cap, ~Job.pause_requested)
 
 
-def claim_order() -> Sequence[SQLColumnExpression[Any]]:
-    """The order of the queue: priority; then the tenant that has fewer jobs running now, then the one that waited longer
-    since a job of its own was last begun; then age. store/jobs/queue_positions.py forecasts by it."""
-    return [
-        Job.priority.desc(),
-        running_of_tenant(),
-        last_begun_of_tenant().asc().nulls_first(),
-        Job.created_at,
-        Job.id,
-    ]
+def in_claim_order(jobs: Select[*Ts]) -> Select[*Ts]:
+    """These jobs in the order of the queue: priority; then the tenant that has fewer jobs running now, then the one that waited
+    longer since a job of its own was last begun; then age. store/jobs/queue_positions.py forecasts by it."""
+    jobs, running, begun = with_turns(jobs)
+    return jobs.order_by(Job.priority.desc(), running, begun.asc().nulls_first(), Job.created_at, Job.id)
+
+
+def with_turns(
+    jobs: Select[*Ts],
+) -> tuple[Select[*Ts], SQLColumnExpression[int], SQLColumnExpression[datetime | None]]:
+    """The same jobs, joined with what is known of their tenants: how many jobs are with a worker that is alive, and when one was
+    last claimed, NULL where none was."""
+    held = select(Job.tenant, func.count().label("jobs")).where(_held_now()).group_by(Job.tenant).subquery()
+    joined = jobs.outerjoin(held, held.c.tenant == Job.tenant).outerjoin(TenantTurn, TenantTurn.tenant == Job.tenant)
+    return joined, func.coalesce(held.c.jobs, 0), TenantTurn.begun_at
 
 
 def fronts(failure_cap: int) -> CompoundSelect[str]:
@@ -81,22 +91,9 @@ def fronts(failure_cap: int) -> CompoundSelect[str]:
     return select(front.label("id")).select_from(waiting).union_all(select(Job.id).where(lost(failure_cap)))
 
 
-def running_of_tenant() -> ScalarSelect[int]:
-    """How many jobs of the tenant of the job at hand are with a worker that is alive."""
-    other = aliased(Job)
-    held = and_(other.deleted_at.is_(None), other.state.in_(HELD), other.lease_until >= now())
-    return select(func.count()).where(other.tenant == Job.tenant, held).correlate(Job).scalar_subquery()
-
-
 def at_their_most(max_running: int) -> Select[str]:
     """Tenants with `max_running` jobs running, found once and not for every job that waits."""
-    held = select(Job.tenant).where(Job.state.in_(HELD), Job.lease_until >= now())
-    return held.group_by(Job.tenant).having(func.count() >= max_running)
-
-
-def last_begun_of_tenant() -> ScalarSelect[datetime]:
-    """When a job of a job's tenant was last claimed; NULL where none was."""
-    return select(TenantTurn.begun_at).where(TenantTurn.tenant == Job.tenant).correlate(Job).scalar_subquery()
+    return select(Job.tenant).where(_held_now()).group_by(Job.tenant).having(func.count() >= max_running)
 
 
 def begun(session: Session, job: Job) -> None:

@@ -67,7 +67,12 @@ class UploadFile(Owned, Base):
 
     __tablename__ = "upload_files"
     __table_args__ = (
-        Index("ix_upload_files_sent", "tenant", "sha256", postgresql_where=text(SENT), sqlite_where=text(SENT)),
+        Index(
+            "ix_upload_files_sent",
+            *("tenant", "sha256", "size", "name"),
+            postgresql_where=text(SENT),
+            sqlite_where=text(SENT),
+        ),
         Index(None, "key"),
     )
 

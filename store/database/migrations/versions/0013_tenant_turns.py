@@ -1,4 +1,5 @@
-"""When a tenant had its last turn is written down, and not looked for among all its jobs."""
+"""When a tenant had its last turn is written down, and not looked for among all its jobs; files that were sent before are found
+however many have the same bytes."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -10,7 +11,7 @@ down_revision = "0012"
 branch_labels = None
 depends_on = None
 
-_INDEX = "ix_jobs_tenant_claimed_at"
+_INDEX, _SENT = "ix_jobs_tenant_claimed_at", "ix_upload_files_sent"
 
 
 def upgrade() -> None:
@@ -25,8 +26,16 @@ def upgrade() -> None:
         "SELECT tenant, max(claimed_at) FROM jobs WHERE claimed_at IS NOT NULL GROUP BY tenant"
     )
     op.drop_index(_INDEX, "jobs")
+    _sent_by("tenant", "sha256", "size", "name")
 
 
 def downgrade() -> None:
+    _sent_by("tenant", "sha256")
     op.create_index(_INDEX, "jobs", ["tenant", "claimed_at"])
     op.drop_table("tenant_turns")
+
+
+def _sent_by(*columns: str) -> None:
+    where = sa.text("key IS NOT NULL")
+    op.drop_index(_SENT, "upload_files")
+    op.create_index(_SENT, "upload_files", columns, postgresql_where=where, sqlite_where=where)

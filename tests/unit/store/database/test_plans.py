@@ -27,7 +27,7 @@ from store.webhooks import deliveries
 from tests.support.jobs.job_transitions import running, submit, succeed
 
 DAY = 86_400.0
-SMALL = ("outbox", "webhooks", "waiting", "anon_")
+SMALL = ("outbox", "webhooks", "tenant_turns", "waiting", "anon_")
 """Tables that stay small, and what a statement makes for itself."""
 T = "default"
 FILES = [DeclaredFile(name=name, size=1, sha256="ab" * 32) for name in ("config.json", "model.safetensors")]
