@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from service.access.caller import CALLER_KEY, Caller
 
-MOST_THREADS = 6
+MOST_THREADS = 16
 """Of the forty that answer requests in a process, those of one tenant at most."""
 
 
