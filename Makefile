@@ -40,7 +40,7 @@ up: install ## Run the service on this machine, http://127.0.0.1:8000
 	@$(BIN)/secateur up
 
 .PHONY: test
-test: install lint types contracts ## Lint, types, import contracts, unit, integration and end-to-end tests (12 minutes on 2 cores)
+test: install lint types contracts ## Lint, types, import contracts, unit, integration and end-to-end tests (17 minutes on 2 cores)
 	$(PYTEST) tests $(addprefix --ignore=tests/,$(APART))
 
 .PHONY: test-all
