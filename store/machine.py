@@ -29,6 +29,16 @@ def memory_bytes() -> int:
     return total
 
 
+def yield_cpu(process: int) -> None:
+    """Let a child that leads a session of its own, and what it starts, run only where nobody else needs the CPU.
+
+    Linux compares nice values within a session, and sessions by a value of their own (sched(7), autogroup): both are set.
+    """
+    with suppress(OSError):  # It may have ended.
+        os.setpriority(os.PRIO_PROCESS, process, 19)
+        Path(f"/proc/{process}/autogroup").write_text("19")
+
+
 @dataclass(frozen=True)
 class EngineThreads:
     """CPU threads of an engine, and why so many."""

@@ -48,6 +48,9 @@ SETTINGS: Mapping[str, Any] = {
 }
 """A lease of four seconds, and everything else as quick."""
 
+LONG_LEASE = 120
+"""For a stack in which no lease is to end: a busy machine stands still for four seconds now and then."""
+
 
 class Stack:
     """A running stack. `client` speaks to its API, `database` and `artifacts` look behind it."""

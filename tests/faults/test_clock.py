@@ -4,7 +4,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from benchmarks.faults.drill import Drill
-from benchmarks.faults.stack import WORKERS, running_stack, wait_until
+from benchmarks.faults.stack import LONG_LEASE, WORKERS, running_stack, wait_until
 from tests.support.checkpoints.tiny import tiny_data, tiny_model
 
 
@@ -25,13 +25,14 @@ def test_hours_forward_and_back_in_the_workers_neither_lose_a_lease_nor_change_t
         "FAKETIME_NO_CACHE": "1",
         "DONT_FAKE_MONOTONIC": "1",
     }
-    with running_stack(tmp_path / "rig", "postgresql", environments=dict.fromkeys(WORKERS, lies)) as stack:
+    environments = dict.fromkeys(WORKERS, lies)
+    with running_stack(tmp_path / "rig", "postgresql", environments, lease_seconds=LONG_LEASE) as stack:
         drill = Drill(stack, tiny_model(), tiny_data())
         drill.reference()
         client = drill.client
         job_id = drill.submit()
         for offset, step in (("+2h", 1), ("-26h", 2)):
-            wait_until(lambda step=step: len(client.job(job_id)["metrics"]) > step, 120, f"step {step}")
+            wait_until(lambda step=step: len(client.job(job_id)["metrics"]) > step, 300, f"step {step}")
             clock.write_text(offset)
         drill.judge(job_id)
         assert client.job(job_id)["attempts"] == 1

@@ -25,11 +25,11 @@ def test_a_frozen_worker_that_thaws_harms_nothing(drill: Drill, fault: Fault, ph
 
     wait_until(lambda: phases()[-1:] == [phase], 90, phase)
     fault(drill.stack)
-    wait_until(lambda: client.job(job_id)["attempts"] > 1, 30, "another claim")
+    wait_until(lambda: client.job(job_id)["attempts"] > 1, 120, "another claim")
     drill.judge(job_id)
     outcome = drill.outcome
     assert (outcome.lost, outcome.duplicated, outcome.differing) == ([], [], [])
-    wait_until(lambda: len(drill.stack.engines()) == 0, 10, "the end of every engine")
+    wait_until(lambda: len(drill.stack.engines()) == 0, 60, "the end of every engine")
 
 
 def test_after_a_database_that_stood_still_every_job_goes_on(drill: Drill) -> None:

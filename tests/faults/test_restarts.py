@@ -3,7 +3,7 @@
 from benchmarks.faults.drill import Drill
 from benchmarks.faults.stack import WORKERS, wait_until
 
-DRAIN_SECONDS = 15.0
+DRAIN_SECONDS = 60.0
 
 
 def test_a_rolling_restart_of_everything_loses_nothing_and_counts_no_failure(drill: Drill) -> None:

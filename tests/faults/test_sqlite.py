@@ -27,6 +27,6 @@ def test_a_job_whose_engine_and_worker_are_killed_ends_as_if_nothing_had_been(tm
         log = client.call("GET", f"/jobs/{job_id}/logs", params={"attempt": 2})
     outcome = drill.outcome
     assert (outcome.lost, outcome.duplicated, outcome.differing) == ([], [], [])
-    assert job["attempts"] == 3
+    assert job["attempts"] >= 3, "neither kill cost an attempt"
     assert job["ran_seconds"] > 1
     assert "goes on" in log.text, "the second attempt did not use the saved recovery"

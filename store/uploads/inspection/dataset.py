@@ -6,7 +6,6 @@ the service's (inspector.py starts it, with limits). FrozenModel: {"contents": â
 
 import argparse
 import json
-import os
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -237,7 +236,6 @@ def main() -> int:
     parser.add_argument("--bytes", type=int, required=True, help="most bytes that they may unpack to")
     arguments = parser.parse_args()
     pa.set_cpu_count(1)
-    os.nice(10)  # Requests that share the machine come first.
     answer: dict[str, Any]
     try:
         columns = Columns.model_validate_json(arguments.columns)

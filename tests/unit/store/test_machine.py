@@ -104,3 +104,15 @@ def test_engines_of_this_and_other_processes_count_until_they_are_dead(monkeypat
 def test_a_setting_counts_whoever_else_runs() -> None:
     with running_engine(3) as threads, running_engine(5) as more:
         assert (threads.count, more.count) == (3, 5)
+
+
+def test_a_child_that_yields_runs_after_everybody_else_also_across_sessions() -> None:
+    with subprocess.Popen(["sleep", "60"], start_new_session=True) as child:
+        machine.yield_cpu(child.pid)
+        group = Path(f"/proc/{child.pid}/autogroup")
+        said = group.read_text() if group.exists() else "nice 19"
+        priority = os.getpriority(os.PRIO_PROCESS, child.pid)
+        child.kill()
+    assert priority == 19
+    assert said.strip().endswith("nice 19")
+    machine.yield_cpu(child.pid)  # One that has ended is no error.
