@@ -12,8 +12,11 @@ export PYTHON TORCH_INDEX
 BIN := .venv/bin
 # Named by what the installation depends on: it runs again when one of these changes, and only then.
 STAMP := .venv/.installed-$(shell cat pyproject.toml scripts/install.sh scripts/repair_torchaudio.py | cksum | cut -d' ' -f1)
-# Suites that take long: targets of their own.
-APART := faults families ui docs
+# Suites that take long: targets of their own, whose tests `make test` leaves out.
+APART := jobs security families faults docs ui
+JOBS_TESTS := tests/e2e tests/unit/engine/jobs tests/integration/jobs tests/integration/secateur/test_prune.py
+FAMILIES_TESTS := tests/families tests/unit/engine/families
+SUITES := $(JOBS_TESTS) $(FAMILIES_TESTS) tests/security tests/faults tests/docs tests/ui
 # A process that has nothing left takes over a half of what another has: tests of a file mostly stay together, with what they share.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 # Whole matrices and numbers instead of the gate's (tests/support/gate.py).
@@ -40,8 +43,8 @@ up: install ## Run the service on this machine, http://127.0.0.1:8000
 	@$(BIN)/secateur up
 
 .PHONY: test
-test: install lint types contracts ## Lint, types, import contracts, unit, integration and end-to-end tests (17 minutes on 2 cores)
-	$(PYTEST) tests $(addprefix --ignore=tests/,$(APART))
+test: install lint types contracts ## Lint, types, import contracts, unit and integration tests (about 10 minutes on 2 cores)
+	$(PYTEST) tests $(addprefix --ignore=,$(SUITES))
 
 .PHONY: test-all
 test-all: export TEST_WHOLE := 1
@@ -67,15 +70,19 @@ contracts: install ## import-linter: which room may import which
 
 .PHONY: unit
 unit: install ## Unit tests
-	$(PYTEST) tests/unit
+	$(PYTEST) tests/unit $(addprefix --ignore=,$(SUITES))
 
 .PHONY: integration
 integration: install ## Integration tests: SQLite, PostgreSQL, Valkey, the API
-	$(PYTEST) tests/integration
+	$(PYTEST) tests/integration $(addprefix --ignore=,$(SUITES))
 
-.PHONY: e2e
-e2e: install ## End-to-end tests: the real stack and a real job
-	$(PYTEST) tests/e2e
+.PHONY: test-jobs
+test-jobs: install ## Whole jobs: the engine's, a worker's, the command line's, and over the real stack from upload to download
+	$(PYTEST) $(JOBS_TESTS)
+
+.PHONY: test-security
+test-security: install ## What strangers may send: malformed requests and files by the hundred, every route as another tenant
+	$(PYTEST) tests/security
 
 .PHONY: test-faults
 test-faults: install ## The stack broken on purpose: killed, frozen, restarted, out of disk
@@ -84,7 +91,7 @@ test-faults: install ## The stack broken on purpose: killed, frozen, restarted, 
 
 .PHONY: test-families
 test-families: install ## Every model family with any two things that can be asked of it, and a whole job of each class
-	$(PYTEST) tests/families
+	$(PYTEST) $(FAMILIES_TESTS)
 
 .PHONY: test-docs
 test-docs: install ## The demo, every snippet of README and docs, and the notebook, run against real services

@@ -18,18 +18,21 @@ if [[ ! -x .venv/bin/pip ]]; then
     fi
 fi
 
-pip() {
-    .venv/bin/python -m pip --disable-pip-version-check --quiet "$@"
+# pip compiles what it installs in one process; that is done below in as many as there are cores.
+pip_install() {
+    .venv/bin/python -m pip --disable-pip-version-check --quiet install --no-compile "$@"
 }
 
 # torch first and alone: pinned, so that what follows cannot replace a CPU build by another. 2.13.0 is the version that the
 # project is tested with.
 echo "Installing torch …"
 if [[ -n ${TORCH_INDEX:-} ]]; then
-    pip install "torch==2.13.0" --extra-index-url "$TORCH_INDEX"
+    pip_install "torch==2.13.0" --extra-index-url "$TORCH_INDEX"
 else
-    pip install "torch==2.13.0"
+    pip_install "torch==2.13.0"
 fi
 echo "Installing Secateur …"
-pip install "torch==2.13.0" --editable ".[server,worker,export,dev,docs]"
+pip_install "torch==2.13.0" --editable ".[server,worker,export,dev,docs]"
+# Some packages bring files for other versions of Python, which do not compile and are not run.
+.venv/bin/python -m compileall -q -j 0 .venv/lib > /dev/null || true
 .venv/bin/python scripts/repair_torchaudio.py

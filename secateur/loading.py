@@ -35,8 +35,7 @@ def load(folder: str | Path, *, trust_remote_code: bool = False, **options: Any)
                 "Look at them, and pass `trust_remote_code=True`."
             )
             raise TrustRequired(detail, code="trust_required")
-        found = [name for name in auto_map if str(name).startswith("AutoModel")]
-        auto_class = str(found[0]) if found else "AutoModel"
+        auto_class = _own_class(config, auto_map)
     else:
         auto_class = _stock_class(path, config)
     try:
@@ -56,6 +55,14 @@ def _config(folder: Path) -> dict[str, Any]:
         return load_object(file.read_bytes(), _MOST_CONFIG_BYTES)
     except UnsafeJsonError as error:
         raise InvalidRequest(f"{file} {error}.", code="config_invalid") from None
+
+
+def _own_class(config: dict[str, Any], auto_map: dict[str, Any]) -> str:
+    """Of the auto classes that find a class beside the weights, the one that finds the class that was saved."""
+    named = config.get("architectures") or [None]
+    found = [str(name) for name in auto_map if str(name).startswith("AutoModel")]
+    own = [name for name in found if str(auto_map[name]).rpartition(".")[2] == named[0]]
+    return (own or found or ["AutoModel"])[0]
 
 
 def _stock_class(folder: Path, config: dict[str, Any]) -> str:

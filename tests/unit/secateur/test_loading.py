@@ -11,7 +11,13 @@ import pytest
 from secateur import errors, load
 
 STOCK = {"model_type": "wav2vec2", "architectures": ["Wav2Vec2ForCTC"]}
-OWN = {"model_type": "pruned-ast", "auto_map": {"AutoConfig": "c.C", "AutoModelForAudioClassification": "m.M"}}
+OWN = {
+    "model_type": "audio-spectrogram-transformer",
+    "architectures": ["M"],
+    "auto_map": {"AutoConfig": "c.C", "AutoModel": "m.Base", "AutoModelForAudioClassification": "m.M"},
+}
+BEFORE = {"model_type": "pruned-ast", "auto_map": {"AutoConfig": "c.C", "AutoModelForAudioClassification": "m.M"}}
+"""As older files were written."""
 
 
 class Transformers:
@@ -53,8 +59,9 @@ def test_code_of_its_own_runs_only_where_that_was_said(tmp_path: Path, transform
     with pytest.raises(errors.TrustRequired, match=r"modeling_pruned\.py.*`trust_remote_code=True`"):
         load(checkpoint(tmp_path, OWN), trust_remote_code=trust)
     assert transformers.calls == []
-    load(tmp_path, trust_remote_code=True)
-    assert transformers.calls[0][0] == "AutoModelForAudioClassification"
+    for config in (OWN, BEFORE):
+        load(checkpoint(tmp_path, config), trust_remote_code=True)
+    assert [call[0] for call in transformers.calls] == ["AutoModelForAudioClassification"] * 2
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from api_schemas.results.widths import AttentionWidths
 from checkpoints.families import Family, Layout
 from worker.engine.checkpoint.load import LoadedModel, scale_queries
+from worker.engine.models.source import WITHOUT_CODE
 
 
 def save_checkpoint(folder: Path, loaded: LoadedModel, original: Path) -> tuple[bool, float]:
@@ -80,12 +81,14 @@ def _config(loaded: LoadedModel, stock: dict[str, int] | None, config: dict[str,
     pruned: Any = loaded.model.config
     auto_class = family.architectures[loaded.model_spec.name].auto_class
     config |= {
-        "model_type": classes.config.model_type,
         "architectures": [classes.pruned.__name__],
         "auto_map": {
             "AutoConfig": f"configuration_pruned.{classes.config.__name__}",
+            **{each: f"modeling_pruned.{pruned}" for each, pruned in classes.auto_classes.items()},
+            # What the model is loaded with, also where transformers knows no auto class of it.
             auto_class: f"modeling_pruned.{classes.pruned.__name__}",
         },
+        "_attn_implementation": WITHOUT_CODE,
         "pruned_attention": pruned.pruned_attention,
         "pruned_feed_forward": pruned.pruned_feed_forward,
     }

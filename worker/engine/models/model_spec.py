@@ -59,12 +59,18 @@ def attention_entry(site: AttentionSite, widths: LayerWidths) -> dict[str, Any]:
 
 
 def build(
-    model_spec: ModelSpec, config: Mapping[str, Any], widths: AttentionWidths, state: Mapping[str, Tensor]
+    model_spec: ModelSpec,
+    config: Mapping[str, Any],
+    widths: AttentionWidths,
+    state: Mapping[str, Tensor],
+    tied: Mapping[str, str] | None = None,
 ) -> PreTrainedModel:
     """A pruned-class model with these widths and weights, float32, in eval mode.
 
-    `config` is any configuration of the class, stock or pruned, as a mapping; `state` is in the module tree's names, whole, and
-    is copied: nothing that is done to the model reaches it.
+    Args:
+        config: any configuration of the class, stock or pruned.
+        state: in the module tree's names, whole. It is copied: nothing that is done to the model reaches it.
+        tied: by name in it, the name whose weight it is. None: as class and configuration say, which files may contradict.
     """
     classes = model_spec.classes
     foreign = {"model_type", "auto_map", "architectures", "dtype", "transformers_version"}
@@ -84,8 +90,10 @@ def build(
     # Assigned tensors are shared with whoever has them: another model that is still in use, or a file mapped into memory.
     copies = {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in state.items()}
     model.load_state_dict(copies, strict=True, assign=True)
+    if tied is not None:
+        model.all_tied_weights_keys = dict(tied)
     # Where two names are one weight, each has become a parameter of its own.
-    model.tie_weights()
+    model.tie_weights(recompute_mapping=False)
     move_model(model, torch.float32).eval()
     return model
 
@@ -94,7 +102,7 @@ def rebuild(
     model: PreTrainedModel, model_spec: ModelSpec, widths: AttentionWidths, state: Mapping[str, Tensor]
 ) -> PreTrainedModel:
     """`model` with other widths and weights, as `build` has it, on its device. How it generates stays as it was."""
-    other = build(model_spec, model.config.to_dict(), widths, state)
+    other = build(model_spec, model.config.to_dict(), widths, state, model.all_tied_weights_keys)
     copy_generation_config(other, model)
     return move_model(other, model.device)
 

@@ -6,7 +6,8 @@ D model width, H heads, C channels of all heads, K width of one head.
 """
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
 import torch
@@ -68,6 +69,7 @@ class PrunedAttention(nn.Module):
     `names` are the attributes of q, k, v and, where the module applies it itself, o.
     """
 
+    made_of: tuple[str, type[Any]]
     names: dict[str, str | None]
     qk_widths: list[int]
     vo_widths: list[int]
@@ -75,7 +77,7 @@ class PrunedAttention(nn.Module):
     fused_calls: list[Call]
     eager_calls: list[Call]
     # What the stock module brings.
-    config: Any
+    config: Any = None
     layer_idx: Any
     num_heads: int
     compute_bias: Any
@@ -83,6 +85,10 @@ class PrunedAttention(nn.Module):
     gru_rel_pos_const: Any
     relative_position_bias_table: Any
     relative_position_index: Any
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The class has no name that could be imported: it is made anew.
+        return _empty, self.made_of, self.__dict__
 
     def be_narrow(self, entry: dict[str, Any]) -> None:
         """Take the widths of a configuration's entry; the projections are replaced by whoever owns them."""
@@ -151,10 +157,37 @@ class PrunedAttention(nn.Module):
             )
             contexts.append(context_BTHK)
             weights.append(weights_BHTS)
-        order = [head for call in calls for head in call.heads]
-        if eager and len(calls) > 1:
-            weights = [torch.cat(weights, dim=1)[:, [order.index(head) for head in range(len(order))]]]
-        return self.project("o", join_heads(contexts, self.vo_widths, calls)), weights[0]
+        attended = in_order(weights, calls) if eager else None
+        return self.project("o", join_heads(contexts, self.vo_widths, calls)), attended
+
+    def with_bias(
+        self, states_BTD: torch.Tensor, bias_BHTT: torch.Tensor, *, weigh: bool
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Attention of `states` to themselves, with `bias` added to the scores.
+
+        Returns its output as `project` takes it, (B, T, C), and where it is to `weigh` the weights, (B, H, T, T).
+        """
+        query_BTC, key_BTC, value_BTC = (self.project(side, states_BTD) for side in "qkv")
+        calls = self.eager_calls if weigh else self.fused_calls
+        contexts, weights = [], []
+        for heads, qk, vo in calls:
+            parts = (
+                split_heads(query_BTC, self.qk_widths, heads, qk),
+                split_heads(key_BTC, self.qk_widths, heads, qk),
+                split_heads(value_BTC, self.vo_widths, heads, vo),
+            )
+            own_BHTT = bias_BHTT if len(heads) == len(self.heads) else bias_BHTT[:, list(heads)]
+            scale, dropout = self.softmax_scale(), self.dropout_now()
+            if weigh:
+                context_BTHK, weights_BHTT = eager_attention(self, *parts, own_BHTT, scaling=scale, dropout=dropout)
+                weights.append(weights_BHTT)
+            else:
+                context_BHTK = functional.scaled_dot_product_attention(
+                    *parts, attn_mask=own_BHTT, dropout_p=dropout, scale=scale
+                )
+                context_BTHK = context_BHTK.transpose(1, 2)
+            contexts.append(context_BTHK)
+        return join_heads(contexts, self.vo_widths, calls), in_order(weights, calls) if weigh else None
 
 
 class PrunedSelfAttention(PrunedAttention):
@@ -223,6 +256,7 @@ class PrunedGatedAttention(PrunedAttention):
     """WavLM's: relative positions, gated by the layer's input, are added to the scores.
 
     The first layer computes the positions of all the original's heads and hands them on, so each layer takes out its own.
+    Weights, which are computed where `output_attentions` asks for them, are each head's; the stock class gives their mean.
     """
 
     def forward(
@@ -233,7 +267,8 @@ class PrunedGatedAttention(PrunedAttention):
         index: int = 0,
         **kwargs: Any,
     ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor]:
-        del index, kwargs
+        del index
+        weigh = bool(kwargs.get("output_attentions", getattr(self.config, "output_attentions", False)))
         batch, tokens, _ = hidden_states.shape
         original = self.num_heads
         if position_bias is None:
@@ -242,7 +277,8 @@ class PrunedGatedAttention(PrunedAttention):
             position_bias = position_bias.view(batch, original, tokens, tokens)
         handed_on = position_bias.reshape(-1, tokens, tokens)
         if not self.heads:
-            return self.project("o", hidden_states.new_zeros(batch, tokens, 0)), None, handed_on
+            nothing = hidden_states.new_zeros(batch, 0, tokens, tokens) if weigh else None
+            return self.project("o", hidden_states.new_zeros(batch, tokens, 0)), nothing, handed_on
         own_BHTK = hidden_states.view(batch, tokens, original, -1)[:, :, self.heads].transpose(1, 2)
         gates_BHT24 = self.gru_rel_pos_linear(own_BHTK).unflatten(-1, (2, 4))
         first_BHT1, second_BHT1 = torch.sigmoid(gates_BHT24.sum(-1)).chunk(2, dim=-1)
@@ -250,20 +286,8 @@ class PrunedGatedAttention(PrunedAttention):
         bias_BHTT = gate_BHT1 * position_bias[:, self.heads]
         if attention_mask is not None:
             bias_BHTT = bias_BHTT.masked_fill(attention_mask.ne(1)[:, None, None], float("-inf"))
-        query_BTC, key_BTC, value_BTC = (self.project(side, hidden_states) for side in "qkv")
-        contexts = []
-        for heads, qk, vo in self.fused_calls:
-            whole = len(heads) == len(self.heads)
-            context_BHTK = functional.scaled_dot_product_attention(
-                split_heads(query_BTC, self.qk_widths, heads, qk),
-                split_heads(key_BTC, self.qk_widths, heads, qk),
-                split_heads(value_BTC, self.vo_widths, heads, vo),
-                attn_mask=bias_BHTT if whole else bias_BHTT[:, list(heads)],
-                dropout_p=self.dropout_now(),
-                scale=self.softmax_scale(),
-            )
-            contexts.append(context_BHTK.transpose(1, 2))
-        return self.project("o", join_heads(contexts, self.vo_widths, self.fused_calls)), None, handed_on
+        context_BTC, weights = self.with_bias(hidden_states, bias_BHTT, weigh=weigh)
+        return self.project("o", context_BTC), weights, handed_on
 
 
 class PrunedWindowAttention(PrunedAttention):
@@ -276,30 +300,21 @@ class PrunedWindowAttention(PrunedAttention):
         output_attentions: bool | None = False,
     ) -> tuple[torch.Tensor, ...]:
         """(B · windows, T, D), the windows of one input one after another; `attention_mask` is (windows, T, T)."""
-        if output_attentions:
-            raise ValueError("pruned windowed attention computes no attention weights; leave output_attentions out")
         rows, tokens, _ = hidden_states.shape
-        query_BTC, key_BTC, value_BTC = (self.project(side, hidden_states) for side in "qkv")
         if not self.heads:
-            return (hidden_states.new_zeros(rows, tokens, 0),)
+            context, weights = (
+                hidden_states.new_zeros(rows, tokens, 0),
+                hidden_states.new_zeros(rows, 0, tokens, tokens),
+            )
+            return (context, weights) if output_attentions else (context,)
         table = self.relative_position_bias_table[self.relative_position_index.view(-1)]
         bias_1HTT = table.view(tokens, tokens, -1).permute(2, 0, 1)[None]
         if attention_mask is not None:
             windows = attention_mask.shape[0]
             bias_1HTT = (bias_1HTT + attention_mask[:, None]).repeat(rows // windows, 1, 1, 1)
-        contexts = []
-        for heads, qk, vo in self.fused_calls:
-            whole = len(heads) == len(self.heads)
-            context_BHTK = functional.scaled_dot_product_attention(
-                split_heads(query_BTC, self.qk_widths, heads, qk),
-                split_heads(key_BTC, self.qk_widths, heads, qk),
-                split_heads(value_BTC, self.vo_widths, heads, vo),
-                attn_mask=bias_1HTT if whole else bias_1HTT[:, list(heads)],
-                dropout_p=self.dropout_now(),
-                scale=self.softmax_scale(),
-            )
-            contexts.append(context_BHTK.transpose(1, 2))
-        return (self.project("o", join_heads(contexts, self.vo_widths, self.fused_calls)),)
+        context_BTC, weights_BHTT = self.with_bias(hidden_states, bias_1HTT, weigh=bool(output_attentions))
+        context_BTC = self.project("o", context_BTC)
+        return (context_BTC,) if weights_BHTT is None else (context_BTC, weights_BHTT)
 
 
 def eager_attention(
@@ -361,6 +376,14 @@ def join_heads(contexts_BTHK: list[torch.Tensor], widths: list[int], calls: Sequ
     return torch.cat([own[head] for head in range(len(widths))], dim=-1)
 
 
+def in_order(weights_BHTS: list[torch.Tensor], calls: Sequence[Call]) -> torch.Tensor:
+    """Each call's weights of its heads -> those of all heads, in their order, (B, H, T, S)."""
+    if len(calls) == 1:
+        return weights_BHTS[0]
+    order = [head for call in calls for head in call.heads]
+    return torch.cat(weights_BHTS, dim=1)[:, [order.index(head) for head in range(len(order))]]
+
+
 KINDS: dict[str, type[PrunedAttention]] = {
     "self": PrunedSelfAttention,
     "cached": PrunedCachedAttention,
@@ -373,24 +396,59 @@ def narrow(model: nn.Module, attention: Sequence[dict[str, Any]], feed_forward: 
     """Give a stock model the widths of its configuration, in place; weights that change shape become new ones, to be loaded.
 
     Each attention stays the module it was, with its other parts; its class becomes one that is both a pruned attention and the
-    stock one.
+    stock one. Paths are those of the class that was pruned: `model` may as well be its encoder alone, or that under another head.
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Initializing zero-element tensors")  # a layer without heads
-        for entry in attention:
-            narrow_attention(model.get_submodule(entry["module"]), entry)
+        for entry in placed(model, attention, ("module", *"qkvo")):
+            module: Any = model.get_submodule(entry["module"])
+            narrow_attention(module, entry)
+            if module.config is None:
+                module.config = model.config
             for side, widths in (("q", entry["qk"]), ("k", entry["qk"]), ("v", entry["vo"]), ("o", entry["vo"])):
                 _resize(model, entry[side], sum(widths), rows=side != "o")
-        for entry in feed_forward:
+        for entry in placed(model, feed_forward, ("first", "second")):
             _resize(model, entry["first"], entry["neurons"], rows=True)
             _resize(model, entry["second"], entry["neurons"], rows=False)
 
 
+def placed(model: nn.Module, entries: Sequence[dict[str, Any]], paths: tuple[str, ...]) -> Iterator[dict[str, Any]]:
+    """Entries with their paths as they are in `model`, without those of parts that it does not have (an encoder's decoder)."""
+    prefix = f"{model.base_model_prefix}."
+    for entry in entries:
+        for place in (str, lambda path: path.removeprefix(prefix), lambda path: prefix + path):
+            own = {**entry, **{path: place(entry[path]) for path in paths}}
+            if has(model, own[paths[0]]):
+                yield own
+                break
+
+
+def has(model: nn.Module, path: str) -> bool:
+    """Whether there is a module at a path."""
+    try:
+        model.get_submodule(path)
+    except AttributeError:
+        return False
+    return True
+
+
+@cache
+def pruned_class(kind: str, stock: Any) -> Any:
+    """A class that is both the pruned attention of a kind and a stock one."""
+    return type(f"Pruned{stock.__name__}", (KINDS[kind], stock), {"__module__": __name__, "made_of": (kind, stock)})
+
+
+def _empty(kind: str, stock: Any) -> Any:
+    """An object of that class with nothing in it yet: what `pickle` and `copy` start from."""
+    made = pruned_class(kind, stock)
+    return made.__new__(made)
+
+
 def narrow_attention(module: nn.Module, entry: dict[str, Any]) -> None:
     """The attention itself, without its projections."""
-    stock, kind = type(module), KINDS[entry["kind"]]
-    if not issubclass(stock, kind):
-        module.__class__ = type(f"Pruned{stock.__name__}", (kind, stock), {"__module__": __name__})
+    if not isinstance(module, KINDS[entry["kind"]]):
+        stock: Any = type(module)
+        module.__class__ = pruned_class(entry["kind"], stock)
     assert isinstance(module, PrunedAttention)
     module.be_narrow(entry)
     for name, dimension in entry.get("per_head", {}).items():

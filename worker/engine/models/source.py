@@ -5,6 +5,7 @@ The engine runs these very texts, so what was measured is what travels.
 
 import linecache
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -31,26 +32,35 @@ class Pruned{config}({config}):
         pruned_feed_forward: one entry a feed-forward block: `first`, `second` (paths), `neurons`.
     """
 
-    model_type = "pruned-{model_type}"
-
     pruned_attention: list[dict[str, Any]] | None = None
     pruned_feed_forward: list[dict[str, Any]] | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
+        # Files say this, which ends {stock} with a sentence where somebody loads it without this code.
+        kwargs.pop("_attn_implementation", None)
         super().__post_init__(**kwargs)
-        # Files say "pruned-{model_type}", so that nobody takes them for a {model_type}. In memory the type is {model_type}'s:
-        # generation and pipelines ask for it, and treat the model as what it is.
+        # Older files say "pruned-{model_type}".
         self.model_type = "{model_type}"
 '''
-MODELING = '''"""{stock} with structurally pruned blocks (made by Secateur). Needs transformers >= 5.10."""
+WITHOUT_CODE = "pruned: load it with trust_remote_code=True"
+"""Stands in a configuration as the implementation of attention, so that a stock class says it when it refuses to load, instead of
+filling layers whose shape is another with random numbers where `ignore_mismatched_sizes` lets it."""
 
-from transformers import {stock}
+MODELING = '''"""{stock} with structurally pruned blocks, and its encoder under other heads (made by Secateur).
+
+Needs transformers >= 5.10.
+"""
+
+from transformers import (
+    {imports},
+)
 
 from .configuration_pruned import Pruned{config}
 from .pruned_layers import narrow
+'''
+MODELING_CLASS = '''
 
-
-class Pruned{stock}({stock}):
+class Pruned{stock}({bases}):
     """{stock} with every attention and feed-forward block as wide as the configuration says."""
 
     config_class = Pruned{config}
@@ -73,6 +83,8 @@ class PrunedClasses:
     """Text of configuration_pruned.py."""
     modeling: str
     """Text of modeling_pruned.py."""
+    auto_classes: Mapping[str, str]
+    """Each of transformers' auto classes that the stock model answers to, and the name of the pruned class that it finds."""
 
     def files(self) -> dict[str, str]:
         """Everything that travels, by file name."""
@@ -90,7 +102,18 @@ def pruned_classes(name: str) -> PrunedClasses:
     stock: type[PreTrainedModel] = getattr(transformers, name)
     config: Any = stock.config_class
     words = {"stock": name, "config": config.__name__, "model_type": config.model_type}
-    configuration, modeling = CONFIGURATION.format(**words), MODELING.format(**words)
+    heads = _heads(stock)
+    every = sorted({name, *heads.values()})
+    # Those that generate say so by name: transformers makes another class, which cannot be pickled, of one that does not.
+    bases = {
+        each: (each, *(("GenerationMixin",) if getattr(transformers, each).can_generate() else ())) for each in every
+    }
+    configuration = CONFIGURATION.format(**words)
+    modeling = MODELING.format(
+        imports=",\n    ".join(sorted({base for of_class in bases.values() for base in of_class})), **words
+    )
+    for each, of_class in bases.items():
+        modeling += MODELING_CLASS.format(stock=each, bases=", ".join(of_class), config=config.__name__)
     # A package of its own for each class: relative imports work as they do in the folder of a checkpoint.
     package = f"{__package__}.of_{name.lower()}"
     _module(package, "", path=[])
@@ -103,7 +126,20 @@ def pruned_classes(name: str) -> PrunedClasses:
         config=getattr(configured, f"Pruned{config.__name__}"),
         configuration=configuration,
         modeling=modeling,
+        auto_classes={auto_class: f"Pruned{head}" for auto_class, head in heads.items()},
     )
+
+
+def _heads(stock: type[PreTrainedModel]) -> dict[str, str]:
+    """By auto class, the class of transformers that it finds for the configuration of `stock`; itself where it is one of them."""
+    found = {}
+    for auto_class in (name for name in dir(transformers) if name.startswith("AutoModel")):
+        mapping: Any = getattr(getattr(transformers, auto_class), "_model_mapping", {})
+        if stock.config_class in mapping:
+            classes = mapping[stock.config_class]
+            known = classes if isinstance(classes, tuple | list) else (classes,)
+            found[auto_class] = (stock if stock in known else known[0]).__name__
+    return found
 
 
 def _module(name: str, text: str, path: list[str] | None = None) -> ModuleType:

@@ -45,7 +45,9 @@ def test_the_engine_has_classes_for_every_architecture(kind):
     classes = kind.classes
     assert classes.stock.config_class.model_type in kind.family.model_types
     assert classes.stock.__name__ == kind.name
-    assert classes.config.model_type == f"pruned-{classes.stock.config_class.model_type}"
+    assert classes.config.model_type == classes.stock.config_class.model_type
+    own = kind.family.architectures[kind.name].auto_class
+    assert classes.auto_classes.get(own, classes.pruned.__name__) == classes.pruned.__name__
     assert set(classes.files()) == {"configuration_pruned.py", "modeling_pruned.py", "pruned_layers.py"}
 
 
