@@ -80,7 +80,10 @@ def uploaded(session: Session, wanted: DraftRequest) -> dict[str, Any]:
 
 def _send_model(session: Session, path: Path, name: str | None) -> ModelResource:
     with transfer(session.err, path.name) as told:
-        return session.client.upload_model(path, name=name, progress=told)
+        found = session.client.upload_model(path, name=name, progress=told)
+    for warning in found.warnings:
+        session.note(f"warning: {warning.detail}")
+    return found
 
 
 def _send_dataset(

@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 from api_schemas.api.resources import ModelLayout
 from api_schemas.enums import UploadState
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
+from api_schemas.results.metrics import JobWarning
 from api_schemas.spec.inputs import BucketModel, HubModel, ModelReference, StepModel, UploadedModel
 from checkpoints.file_names import checkpoint_names
 from checkpoints.files.shards import INDEX_NAME, WEIGHTS_NAME
@@ -40,6 +41,12 @@ class KnownModel:
     @property
     def shape(self) -> ModelShape:
         return resources.model_shape(dict(self.description))
+
+    @property
+    def warnings(self) -> tuple[JobWarning, ...]:
+        """What of it is not used, as of an input of a job."""
+        found = resources.model_warnings(self.description)
+        return tuple(warning.model_copy(update={"pointer": "/model"}) for warning in found)
 
 
 @dataclass(frozen=True)

@@ -152,7 +152,7 @@ def test_pickles_under_another_name_are_refused_and_not_kept(client: TestClient,
 
 
 def test_code_and_rubbish_are_refused_and_not_kept(client: TestClient, services: Services) -> None:
-    config = json.dumps(ast_config(auto_map={"AutoConfig": "evil.Config"})).encode()
+    config = json.dumps(ast_config(auto_map={"AutoConfig": "evil.Config"}, architectures=["EvilModel"])).encode()
     assert refused_at_put(client, services, "config.json", config) == "code_refused"
     assert refused_at_put(client, services, "config.json", b"{") == "config_invalid"
     assert refused_at_put(client, services, "model.safetensors", bytes(100)) == "safetensors_invalid"
