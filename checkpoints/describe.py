@@ -16,6 +16,7 @@ from api_schemas.results.metrics import JobWarning
 from api_schemas.results.widths import AttentionWidths
 from checkpoints.config.checkpoint_config import CheckpointConfig, read_config
 from checkpoints.families import Architecture, Family, Layout
+from checkpoints.file_names import require_weights
 from checkpoints.files.safe_json import UnsafeJsonError, load_object
 from checkpoints.files.safetensors_header import DTYPE_BYTES, TensorInfo, read_header
 from checkpoints.files.shards import INDEX_NAME, WEIGHTS_NAME, merge_shards, shard_names
@@ -54,6 +55,7 @@ def describe_folder(folder: Path) -> Checkpoint:
 
 
 def _read_folder(folder: Path) -> tuple[dict[str, Any], Tensors]:
+    require_weights([path.name for path in folder.iterdir()] if folder.is_dir() else [], str(folder))
     config = _read_object(folder, "config.json", MAX_CONFIG_BYTES)
     if (folder / WEIGHTS_NAME).is_file():
         return config, read_header(folder / WEIGHTS_NAME)

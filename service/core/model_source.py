@@ -11,7 +11,7 @@ from api_schemas.enums import UploadState
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
 from api_schemas.results.metrics import JobWarning
 from api_schemas.spec.inputs import BucketModel, HubModel, ModelReference, StepModel, UploadedModel
-from checkpoints.file_names import checkpoint_names
+from checkpoints.file_names import checkpoint_names, require_weights
 from checkpoints.files.shards import INDEX_NAME, WEIGHTS_NAME
 from checkpoints.sizes.shape import ModelShape
 from service.core import lost_files, resources
@@ -164,6 +164,7 @@ def _step_lineage(step: JobStep) -> dict[str, str]:
 
 def _bucket(services: Services, reference: BucketModel) -> ModelSource:
     folder = BucketFolder(parse_buckets(services.settings.model_buckets), reference)
+    require_weights(folder.sizes, f"The folder {reference.prefix} of the bucket {reference.bucket}")
     folder = folder.narrowed(checkpoint_names(folder.sizes))
     check_sizes(folder.sizes, services.settings.max_file_bytes, services.settings.max_model_bytes)
     lineage = {"model": f"s3:{reference.bucket}/{reference.prefix}", "model_state": folder.state}

@@ -316,6 +316,16 @@ def test_shards_and_index_must_say_the_same(tmp_path: Path) -> None:
         assert caught.value.code is ErrorCode.CONFIG_INVALID
 
 
+def test_a_folder_of_pickles_or_of_a_trainer_is_told_so(tmp_path: Path) -> None:
+    (tmp_path / "checkpoint-500").mkdir()
+    with pytest.raises(SecateurError, match="checkpoint-500 is the last"):
+        describe_folder(tmp_path)
+    (tmp_path / "pytorch_model.bin").write_bytes(b"x")
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(SecateurError, match=r"but pytorch_model\.bin, a pickle.*secateur convert"):
+        describe_folder(tmp_path)
+
+
 def test_missing_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(SecateurError, match=r"config\.json"):
         describe_folder(tmp_path)

@@ -6,18 +6,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from checkpoints.file_names import checkpoint_names
+from checkpoints.file_names import ADAPTER, checkpoint_names
 from checkpoints.files.shards import INDEX_NAME
-
-ADAPTER = "adapter_config.json"
-"""With it transformers would load an adapter on top."""
 
 
 @contextmanager
 def as_stock_reads(folder: Path) -> Iterator[Path]:
     """The folder itself, or for as long as this lasts one that links to the checkpoint's own files.
 
-    An index need not have `metadata`, which the loader takes for granted, and it goes by a dtype that stands there.
+    An index need not have `metadata`, which the loader takes for granted, and it goes by a dtype that stands there. An adapter
+    beside the weights would be loaded on top.
     """
     names = checkpoint_names(path.name for path in folder.iterdir())
     if INDEX_NAME not in names and not (folder / ADAPTER).exists():
