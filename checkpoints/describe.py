@@ -4,19 +4,23 @@ The service calls it to judge an upload without torch; the engine calls it to fi
 """
 
 import math
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
+from api_schemas.results.metrics import JobWarning
 from api_schemas.results.widths import AttentionWidths
 from checkpoints.config.checkpoint_config import CheckpointConfig, read_config
 from checkpoints.families import Architecture, Family, Layout
+from checkpoints.file_names import require_weights
 from checkpoints.files.safe_json import UnsafeJsonError, load_object
 from checkpoints.files.safetensors_header import DTYPE_BYTES, TensorInfo, read_header
 from checkpoints.files.shards import INDEX_NAME, WEIGHTS_NAME, merge_shards, shard_names
+from checkpoints.files.tensor_names import renamed, renamings
 from checkpoints.sizes.shape import ModelShape
 
 MAX_CONFIG_BYTES = 2**20
@@ -41,42 +45,46 @@ class Checkpoint:
     multi_label: bool
     shape: ModelShape
     widths: AttentionWidths
+    warnings: tuple[JobWarning, ...] = ()
+    """What of its files is not used, and what cannot be had for it."""
 
 
 def describe_folder(folder: Path) -> Checkpoint:
     """`describe_checkpoint` of a folder with config.json and model.safetensors, or shards and their index."""
+    return describe_checkpoint(*_read_folder(folder))
+
+
+def _read_folder(folder: Path) -> tuple[dict[str, Any], Tensors]:
+    require_weights([path.name for path in folder.iterdir()] if folder.is_dir() else [], str(folder))
     config = _read_object(folder, "config.json", MAX_CONFIG_BYTES)
     if (folder / WEIGHTS_NAME).is_file():
-        return describe_checkpoint(config, read_header(folder / WEIGHTS_NAME))
+        return config, read_header(folder / WEIGHTS_NAME)
     index = _read_object(folder, INDEX_NAME, MAX_INDEX_BYTES)
     headers = {name: read_header(_existing(folder, name)) for name in shard_names(index)}
-    return describe_checkpoint(config, merge_shards(index, headers))
+    return config, merge_shards(index, headers)
 
 
 def describe_checkpoint(config: Mapping[str, Any], tensors: Tensors) -> Checkpoint:
     """Judge a checkpoint. Raises CODE_REFUSED, CONFIG_INVALID, ARCHITECTURE_UNSUPPORTED or WEIGHTS_MISMATCH."""
-    known = read_config(config)
-    dtype = _one_dtype(tensors)
+    tensors = renamed(tensors, renamings(tensors))
+    known = read_config(config, tensors)
+    tensors = renamed(tensors, _misplaced(known, tensors))
     saved_as = _naming(known, tensors)
     layout = known.layout
-    blocks = {saved_as(name): shape for name, shape in block_tensors(layout).items()}
-    named = known.family.other_tensors
-    if named is None:
-        counted = {*blocks, *(map(saved_as, known.family.tied) if config.get("tie_word_embeddings", True) else ())}
-        rest = [tensor for name, tensor in tensors.items() if name not in counted and _is_parameter(name, tensor)]
-        others = sum(tensor.elements for tensor in rest)
-        _compare(blocks, {name: tensor for name, tensor in tensors.items() if name in blocks})
-    else:
-        expected = {
-            saved_as(name): shape for name, shape in named(config, known.architecture, len(known.labels)).items()
-        }
-        spare = {name for name in {*expected, *tensors} if known.architecture.dispenses_with(name)}
-        needed = {name: shape for name, shape in expected.items() if name not in spare or name in tensors}
-        _compare(
-            {**blocks, **needed}, {name: tensors[name] for name in tensors if name in expected or name not in spare}
-        )
-        # What the file lacks the class has all the same, and so will the result.
-        others = sum(math.prod(shape) for shape in expected.values())
+    expected = {
+        saved_as(name): shape
+        for name, shape in known.family.tensors(config, known.architecture, len(known.labels)).items()
+    }
+    tied = set(map(saved_as, known.family.tied)) - set(expected)
+    roots = {name.partition(".")[0] for name in expected}
+    unused = {name for name in tensors if name not in expected and (name in tied or _is_spare(known, roots, name))}
+    dispensable = {name for name in expected if known.architecture.dispenses_with(name) and name not in tensors}
+    used = {name: tensor for name, tensor in tensors.items() if name not in unused}
+    _compare({name: shape for name, shape in expected.items() if name not in dispensable}, used)
+    dtype = _one_dtype(used)
+    # What the file lacks the class has all the same, and so will the result.
+    others = sum(math.prod(shape) for name, shape in expected.items() if not name.endswith(STATISTICS))
+    others -= sum(math.prod(shape) for shape in layout.tensors().values())
     of_heads = sum(site.shape.heads * site.shape.head_parameters for site in layout.attention)
     shape = ModelShape(
         attention=tuple(site.shape for site in layout.attention),
@@ -93,34 +101,55 @@ def describe_checkpoint(config: Mapping[str, Any], tensors: Tensors) -> Checkpoi
         multi_label=known.multi_label,
         shape=shape,
         widths=shape.dense,
+        warnings=(*known.warnings, *_of_tensors(known.name, sorted(unused - tied))),
     )
 
 
-def _is_parameter(name: str, tensor: TensorInfo) -> bool:
-    """A weight, not a statistic of batch norm."""
-    return tensor.dtype in FLOAT_DTYPES and not name.endswith(STATISTICS)
+def key_mapping(folder: Path) -> dict[str, str]:
+    """For `from_pretrained` of a folder that `describe_folder` takes: patterns in names of its tensors, and what comes there.
+
+    Raises as `describe_folder`.
+    """
+    config, tensors = _read_folder(folder)
+    found = renamings(tensors)
+    tensors = renamed(tensors, found)
+    return found | _misplaced(read_config(config, tensors), tensors)
 
 
 def block_tensors(layout: Layout) -> dict[str, tuple[int, ...]]:
     """Every weight and bias of the blocks: its name in the module tree, and its shape."""
-    shapes: dict[str, tuple[int, ...]] = {}
+    return layout.tensors()
 
-    def add(name: str, rows: int, columns: int, bias: bool) -> None:
-        shapes[f"{name}.weight"] = (rows, columns)
-        if bias:
-            shapes[f"{name}.bias"] = (rows,)
 
-    for site in layout.attention:
-        block = site.shape
-        inner = block.heads * block.head_dim
-        add(site.q, inner, block.hidden, block.q_bias)
-        add(site.k, inner, block.source, block.k_bias)
-        add(site.v, inner, block.source, block.v_bias)
-        add(site.o, block.hidden, inner, block.o_bias)
-    for pair in layout.feed_forward:
-        add(pair.first, pair.shape.neurons, pair.shape.hidden, pair.shape.first_bias)
-        add(pair.second, pair.shape.hidden, pair.shape.neurons, pair.shape.second_bias)
-    return shapes
+def _misplaced(known: CheckpointConfig, tensors: Tensors) -> dict[str, str]:
+    """One pattern, and what is to stand there, where the file's encoder is named as in a class with another head; else nothing.
+
+    A plain encoder has no prefix, and in a class with a head it has.
+    """
+    first = f"{known.layout.attention[0].q}.weight"
+    found = (
+        []
+        if first in tensors
+        else [each for each in known.family.prefixes(known.architecture) if each + first in tensors]
+    )
+    return {f"^{re.escape(each)}": "" for each in found[:1]}
+
+
+def _is_spare(known: CheckpointConfig, roots: Collection[str], name: str) -> bool:
+    """Whether no answer of the class depends on the tensor: it is of a head of another class, or was there to pretrain.
+
+    Heads stand beside the encoder, so their names begin otherwise than the class's own, which are `roots`. What lies inside of
+    the encoder and is not its own is another model's.
+    """
+    return name.partition(".")[0] not in roots or known.architecture.dispenses_with(name)
+
+
+def _of_tensors(name: str, unused: Sequence[str]) -> tuple[JobWarning, ...]:
+    if not unused:
+        return ()
+    shown = ", ".join(unused[:5]) + (f" and {len(unused) - 5} more" if len(unused) > 5 else "")
+    detail = f"The file holds tensors that {name} does not have: {shown}. They are left out of the result."
+    return (JobWarning(code="tensors_ignored", pointer=f"/{WEIGHTS_NAME}", detail=detail),)
 
 
 def _one_dtype(tensors: Tensors) -> str:

@@ -1,9 +1,26 @@
-"""Which files of a folder make a checkpoint, from their names alone."""
+"""Which files of a folder make a checkpoint, from their names alone, and what lies there where none do."""
 
-from collections.abc import Iterable
+import re
+from collections.abc import Collection, Iterable
 
+from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
 from checkpoints.families import FAMILIES, Family
 from checkpoints.files.shards import INDEX_NAME, SHARD_NAME, WEIGHTS_NAME
+
+CONFIG = "config.json"
+ADAPTER = "adapter_config.json"
+"""Of what is put on top of a model and is none."""
+PICKLES = re.compile(r"pytorch_model(-\d{5}-of-\d{5})?\.bin|model\.(pt|pth|ckpt)")
+CONVERT = "secateur convert"
+_OTHERS = (
+    (re.compile(r"(shared_|source_|target_)?vocabulary\.(json|txt)"), "a model of CTranslate2"),
+    (re.compile(r".*\.gguf"), "a GGUF file"),
+    (re.compile(r"onnx|.*\.onnx"), "an ONNX graph"),
+    (re.compile(r"tf_model\.h5|.*\.tflite"), "a model of TensorFlow"),
+    (re.compile(r"flax_model.*\.msgpack"), "a model of Flax"),
+)
+"""What cannot be pruned, as it is or at all, by a name that lies in its folder."""
+_TRAINER = re.compile(r"checkpoint-(\d{1,9})")
 
 
 def checkpoint_names(names: Iterable[str], family: Family | None = None) -> list[str]:
@@ -18,3 +35,32 @@ def checkpoint_names(names: Iterable[str], family: Family | None = None) -> list
         # Some publish one file and its shards: one of the two is enough.
         return [name for name in found if name != INDEX_NAME and not SHARD_NAME.fullmatch(name)]
     return found
+
+
+def require_weights(names: Collection[str], where: str) -> None:
+    """Raise FILE_MISSING where no weights are among the names of files and folders, with what is there and what to do with it.
+
+    `where` begins the sentence: a folder, a repository.
+    """
+    if any(name in (WEIGHTS_NAME, INDEX_NAME) or SHARD_NAME.fullmatch(name) for name in names):
+        return
+    lacks = WEIGHTS_NAME if CONFIG in names else f"{WEIGHTS_NAME} and no {CONFIG}"
+    detail = f"{where} has no {lacks}{_instead(names)}"
+    item = ErrorItem.at(WEIGHTS_NAME, code=ErrorCode.FILE_MISSING, detail="needed and not there")
+    raise SecateurError(ErrorCode.FILE_MISSING, detail, (item,))
+
+
+def _instead(names: Collection[str]) -> str:
+    steps = sorted(int(match[1]) for name in names if (match := _TRAINER.fullmatch(name)))
+    pickles = sorted(filter(PICKLES.fullmatch, names))
+    others = [what for pattern, what in _OTHERS if any(map(pattern.fullmatch, names))]
+    if ADAPTER in names:
+        return f" but an adapter. Merge it into its model: {CONVERT} FOLDER --base FOLDER_OF_THE_MODEL."
+    if pickles and CONFIG in names:
+        return f" but {pickles[0]}, a pickle, which could run code. Make a folder with safetensors of it: {CONVERT} FOLDER."
+    if others:
+        return f" but {others[0]}, which cannot be pruned. Take the checkpoint of transformers that it was made from."
+    if steps:
+        last = f"checkpoint-{steps[-1]}"
+        return f". It holds checkpoints that a Trainer wrote: take one of them, {last} is the last."
+    return ". Load the model with transformers and save it with `save_pretrained`."

@@ -97,6 +97,8 @@ class ModelResource(FrozenModel):
     files: tuple[UploadedFile, ...]
     layout: ModelLayout | None = None
     """Null until `complete`."""
+    warnings: tuple[JobWarning, ...] = ()
+    """What `complete` found that is not used, and what cannot be had for it: the model is taken all the same."""
 
 
 class LabelColumn(FrozenModel):

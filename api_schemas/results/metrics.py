@@ -264,9 +264,14 @@ class JobWarning(FrozenModel):
     """Something about a job's inputs that does not stop it, and that whoever reads its numbers should know."""
 
     code: str = Field(
-        description="`few_rows`, `one_class`, `shared_rows` or `repeated_rows`; more may come (docs/data.md)."
+        description="`few_rows`, `one_class`, `shared_rows` or `repeated_rows` (docs/data.md); of a model `config_ignored`, "
+        "`settings_ignored`, `code_ignored`, `tensors_ignored`, `labels_repeated` or `architecture_assumed` (docs/families.md). "
+        "More may come."
     )
-    pointer: str = Field("", description="An RFC 6901 JSON pointer to the field of the request that it is about.")
+    pointer: str = Field(
+        "",
+        description="An RFC 6901 JSON pointer to the field of the request that it is about; of a model, to its file.",
+    )
     detail: str
 
 

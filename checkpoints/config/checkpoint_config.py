@@ -1,14 +1,18 @@
 """config.json, checked: which family it is, where its blocks are, and what its classes are called."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
 from typing import Any, NoReturn
 
 from api_schemas.enums import Head
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
+from api_schemas.results.metrics import JobWarning
+from checkpoints.config import architectures
 from checkpoints.config.forbidden_fields import ATTENTION_FIELDS, refuse_code
-from checkpoints.families import FAMILIES, Architecture, Family, Layout, UnusableConfigError, family_of
-from checkpoints.families.config_fields import ANY
+from checkpoints.families import Architecture, Family, Layout, UnusableConfigError
+from checkpoints.families.config_fields import ANY, ANYWHERE, NOTES
 
 MAX_SIZE = 2**20
 MAX_PARTS = 64
@@ -16,10 +20,7 @@ MAX_LABELS = 65_536
 MAX_LABEL_LENGTH = 256
 LABELLED = (Head.CLASSIFICATION, Head.TOKEN_CLASSIFICATION)
 """Heads whose classes config.json names."""
-NEAREST = {
-    "clap": "Of a CLAP the audio encoder can be pruned: save it alone, as ClapAudioModelWithProjection. ",
-}
-"""What to do instead, where a part of a model is supported."""
+EMPTY: tuple[Any, ...] = (None, [], {}, "")
 PROBLEM_TYPES = ("single_label_classification", "multi_label_classification")
 
 
@@ -33,15 +34,29 @@ class CheckpointConfig:
     architecture: Architecture
     layout: Layout
     labels: tuple[str, ...]
-    """Empty where the head has none."""
+    """Empty where the head has none. Two classes may have one name."""
     multi_label: bool
+    warnings: tuple[JobWarning, ...] = ()
+    """What of it is not used, and what cannot be had for it."""
 
 
-def read_config(config: Mapping[str, Any]) -> CheckpointConfig:
-    """Raises CODE_REFUSED, ARCHITECTURE_UNSUPPORTED or CONFIG_INVALID."""
-    refuse_code(config)
-    family, name = _family(config)
-    _check_keys(family, config)
+def read_config(config: Mapping[str, Any], names: Collection[str] = ()) -> CheckpointConfig:
+    """What the config says, and where it does not say which class it is of, the `names` of the weights in the module tree.
+
+    Raises CODE_REFUSED, ARCHITECTURE_UNSUPPORTED or CONFIG_INVALID.
+    """
+    refuse_code(architectures.without_code_map(config))
+    said = architectures.said_by(config)
+    if said is None and architectures.is_silent(config):
+        said = _by_weights(config, names)
+    if said is None:
+        raise architectures.unsupported(config)
+    return _read_of(config, *said)
+
+
+def _read_of(config: Mapping[str, Any], family: Family, name: str) -> CheckpointConfig:
+    # Nothing is lost with what is empty.
+    ignored = [key for key, value in config.items() if value not in EMPTY and not is_used(family, key, value)]
     _check_values(family, config)
     architecture = family.architectures[name]
     try:
@@ -55,52 +70,134 @@ def read_config(config: Mapping[str, Any]) -> CheckpointConfig:
     problem = config.get("problem_type")
     if problem is not None and problem not in PROBLEM_TYPES:
         _refuse("problem_type", f"null or one of {', '.join(PROBLEM_TYPES)} is needed")
-    return CheckpointConfig(
+    labels = _labels(config) if architecture.head in LABELLED else ()
+    found = CheckpointConfig(
         family=family,
         name=name,
         architecture=architecture,
         layout=layout,
-        labels=_labels(config) if architecture.head in LABELLED else (),
+        labels=labels,
         multi_label=architecture.head is Head.CLASSIFICATION and problem == "multi_label_classification",
     )
+    return replace(found, warnings=(*_of_keys(name, ignored), *_of_labels(labels), *_of_class(config, family, name)))
 
 
-def plain_values(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Of a config that `read_config` has judged, what a class of transformers is built from: how attention runs, and under what
-    name the folder once lay, is for whoever loads it to say.
+def used_values(family: Family, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a config that `read_config` has judged, what was checked: the rest is nobody's to read, nor to hand on."""
+    return {key: value for key, value in config.items() if is_used(family, key, value)}
+
+
+def plain_values(family: Family, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Of that, what a class of transformers is built from: how attention runs, and under what name the folder once lay, is for
+    whoever loads it to say.
     """
-    return {
-        key: value for key, value in config.items() if key not in {*ATTENTION_FIELDS, "_name_or_path", "name_or_path"}
-    }
+    left_out = {*ATTENTION_FIELDS, "_name_or_path", "name_or_path"}
+    return {key: value for key, value in used_values(family, config).items() if key not in left_out}
 
 
-def _family(config: Mapping[str, Any]) -> tuple[Family, str]:
-    model_type, architectures = config.get("model_type"), config.get("architectures")
-    family = family_of(model_type) if isinstance(model_type, str) else None
-    known = ", ".join(sorted(name for family in FAMILIES for name in family.architectures))
-    if family is None:
-        near = NEAREST.get(model_type, "") if isinstance(model_type, str) else ""
-        detail = f"config.json says model_type {str(model_type)[:100]!r}. {near}Supported architectures: {known}."
-    elif not isinstance(architectures, list) or architectures not in [[name] for name in family.architectures]:
-        nearest = ", ".join(family.architectures)
+def is_used(family: Family, key: str, value: Any) -> bool:
+    """Whether anything reads this entry of a config. One that is a note of its author's is used where it is well formed."""
+    if key not in allowed_fields(family):
+        return False
+    if key in ("dtype", "torch_dtype") and value == "auto":
+        return False
+    return key not in NOTES or {**ANY, **family.config_fields}[key].allows(value)
+
+
+def _by_weights(config: Mapping[str, Any], names: Collection[str]) -> tuple[Family, str]:
+    """The class whose every tensor the file holds: of several, the one that leaves least of it. Raises as `read_config`."""
+    file, found = set(names), []
+    for family, name in architectures.candidates(config) if file else ():
+        architecture = family.architectures[name]
+        try:
+            _check_values(family, config)
+            family.layout(config, architecture)
+            needed = family.tensors(config, architecture, 1)
+        except (SecateurError, ArithmeticError, KeyError, TypeError, ValueError):
+            continue
+        for naming, prefix in product(range(len(family.saved_names)), ("", *family.prefixes(architecture))):
+            named = {prefix + family.saved_as(naming, each): each for each in needed}
+            if all(each in file or architecture.dispenses_with(own) for each, own in named.items()):
+                found.append((len(file & named.keys()), family, name))
+    most = max((held for held, _, _ in found), default=0)
+    best = {name: family for held, family, name in found if held == most}
+    if len(best) != 1:
+        raise architectures.unsupported(config)
+    ((name, family),) = best.items()
+    return family, name
+
+
+def _of_keys(name: str, ignored: list[str]) -> tuple[JobWarning, ...]:
+    """Of keys that were left out, in one warning; of code, in one of its own."""
+    found: list[JobWarning] = []
+    if "auto_map" in ignored:
         detail = (
-            f"config.json says architectures {str(architectures)[:200]}; exactly one is needed. Of model_type {model_type!r} "
-            f"these can be pruned: {nearest}. Of all: {known}."
+            f"config.json names code of its own in `auto_map`. It is left out: the model is read as transformers' {name}, and so "
+            "is the result."
         )
-    else:
-        return family, str(architectures[0])
-    raise SecateurError(ErrorCode.ARCHITECTURE_UNSUPPORTED, detail)
+        found.append(JobWarning(code="code_ignored", pointer="/config.json/auto_map", detail=detail))
+    others = sorted(set(ignored) - {"auto_map"})
+    if others:
+        shown = ", ".join(f"`{key[:100]}`" for key in others[:10])
+        more = f" and {len(others) - 10} more" if len(others) > 10 else ""
+        detail = f"config.json has entries that {name} does not read: {shown}{more}. They are left out of the result."
+        found.append(JobWarning(code="config_ignored", pointer="/config.json", detail=detail))
+    return tuple(found)
+
+
+def repeated(labels: Collection[str]) -> list[str]:
+    """Names that more than one class has, in order."""
+    return sorted(label for label, classes in Counter(labels).items() if classes > 1)
+
+
+def check_names(labels: Sequence[str], used: Collection[str], pointer: str) -> None:
+    """Labels of data, which are matched by name, each mean one class of a checkpoint. Raises LABELS_MISMATCH."""
+    unclear = sorted(set(used) & set(repeated(labels)))
+    if not unclear:
+        return
+    said = "; ".join(
+        f"{label!r} is the name of the classes {', '.join(str(n) for n, each in enumerate(labels) if each == label)}"
+        for label in unclear[:10]
+    )
+    detail = (
+        f"The data has labels that more than one class of the checkpoint is called by: {said}. Give these classes names of their "
+        "own in id2label and label2id of config.json, and the data the same; or leave such rows out."
+    )
+    item = ErrorItem(pointer=pointer, code=ErrorCode.LABELS_MISMATCH, detail=said)
+    raise SecateurError(ErrorCode.LABELS_MISMATCH, detail, (item,))
+
+
+def _of_labels(labels: tuple[str, ...]) -> tuple[JobWarning, ...]:
+    shared = repeated(labels)
+    if not shared:
+        return ()
+    shown = ", ".join(repr(label) for label in shared[:10])
+    detail = (
+        f"id2label gives one name to several classes: {shown}. Labels of data are matched by name, so data that has one of these "
+        "is refused; give the classes names of their own to use it."
+    )
+    return (JobWarning(code="labels_repeated", pointer="/config.json/id2label", detail=detail),)
+
+
+def _of_class(config: Mapping[str, Any], family: Family, name: str) -> tuple[JobWarning, ...]:
+    if config.get("architectures") == [name] and config.get("model_type") in family.model_types:
+        return ()
+    detail = f"config.json does not say which class it is of; it is read as {name}, whose weights the file holds."
+    return (JobWarning(code="architecture_assumed", pointer="/config.json/architectures", detail=detail),)
 
 
 def _check_values(family: Family, config: Mapping[str, Any]) -> None:
     """Every key the family reads has a usable value, so that its formulas neither divide by zero nor overflow."""
     for key, default in family.defaults.items():
         _check_value(key, config.get(key, default), default)
-    rules = {**ANY, **family.config_fields}
+    rules = {**ANYWHERE, **ANY, **family.config_fields}
     for key in config:
-        rule = None if key in family.defaults else rules.get(key)
+        rule = None if key in family.defaults or key in NOTES else rules.get(key)
         if rule is not None and not rule.allows(config[key]):
             _refuse(key, f"{rule.needed} is needed")
+    for key, meant in family.aliases.items():
+        if key in config and config[key] != family.value(config, meant):
+            _refuse(key, f"it is another name for `{meant}`, and says another value")
     for key, (supported, reason) in family.refused.items():
         if config.get(key, supported) not in (supported, None):
             _refuse(key, reason)
@@ -109,23 +206,11 @@ def _check_values(family: Family, config: Mapping[str, Any]) -> None:
         _refuse(str(family.head_dim_key), f"a whole number from 1 to {MAX_SIZE} is needed")
 
 
-def _check_keys(family: Family, config: Mapping[str, Any]) -> None:
-    """Nothing but what is known: what a loader might do with another key is not ours to guess."""
-    unknown = sorted(set(config) - allowed_fields(family))
-    if unknown:
-        items = tuple(
-            ErrorItem.at("config.json", key[:100], code=ErrorCode.CONFIG_INVALID, detail="not a key of this family")
-            for key in unknown
-        )
-        names = ", ".join(f"`{key[:100]}`" for key in unknown[:10])
-        detail = f"config.json has keys that {family.name} checkpoints do not have: {names}. Remove them; nothing reads them."
-        raise SecateurError(ErrorCode.CONFIG_INVALID, detail, items)
-
-
 def allowed_fields(family: Family) -> frozenset[str]:
-    """Every key that a configuration of this family may have."""
+    """Every key of a configuration that is read by somebody, or that transformers itself writes."""
     head_dim = {family.head_dim_key} if family.head_dim_key else set()
-    return frozenset({*ANY, *family.config_fields, *family.defaults, *family.refused, *head_dim, "id2label"})
+    own = (*family.config_fields, *family.defaults, *family.refused, *family.aliases, *head_dim)
+    return frozenset({*ANY, *own, "id2label"})
 
 
 def _check_value(key: str, value: Any, default: Any) -> None:
@@ -163,8 +248,6 @@ def _labels(config: Mapping[str, Any]) -> tuple[str, ...]:
     labels = tuple(id2label[str(index)] for index in range(len(id2label)))
     if not all(isinstance(label, str) and 0 < len(label) <= MAX_LABEL_LENGTH for label in labels):
         _refuse("id2label", f"every label must be a text of 1 to {MAX_LABEL_LENGTH} characters")
-    if len(set(labels)) != len(labels):
-        _refuse("id2label", "labels are matched with the dataset's by name: no two may be the same")
     if count is not None and count != len(labels):
         _refuse("num_labels", f"it says {count}, id2label has {len(labels)}")
     _check_label_ids(config, labels)

@@ -1,12 +1,15 @@
-"""Fields of the settings of a feature extractor or an image processor, with what each may be: an allow-list, as for config.json.
+"""Fields of the settings of a feature extractor or an image processor, with what each may be; others are left out.
 
 As transformers 4 and 5 write them. What a family needs of them beyond their type is checked beside the config.
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 from api_schemas.enums import Modality
 from checkpoints.config_rules import AnyOf, Boolean, Integer, ListOf, Number, Rule, Sides, String
+from checkpoints.families import Family
+from checkpoints.files.preprocessor_files import preprocessor_type
 
 _ANY: Mapping[str, Rule] = {
     **dict.fromkeys(
@@ -45,3 +48,20 @@ PREPROCESSOR_FIELDS: Mapping[Modality, Mapping[str, Rule]] = {
     Modality.TEXT: {},
 }
 """By what the checkpoint reads; text has a tokenizer instead."""
+
+UNREAD = frozenset({"_valid_processor_keys", "do_feature_extract"})
+"""Written by some versions of transformers and tools, and read by none: nobody needs to be told that they are left out."""
+
+
+def named_settings(family: Family, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings, with the family's own class where they name none, as up to transformers 4.5 (of images up to 4.24)."""
+    if preprocessor_type(settings) is not None or not family.preprocessors:
+        return dict(settings)
+    key = "image_processor_type" if family.modality is Modality.IMAGE else "feature_extractor_type"
+    return {**settings, key: family.preprocessors[0]}
+
+
+def used_settings(family: Family, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Of `named_settings` what the class reads."""
+    known = PREPROCESSOR_FIELDS[family.modality]
+    return {key: value for key, value in named_settings(family, settings).items() if key in known}

@@ -80,6 +80,27 @@ class Layout:
     carries: str | None = None
     """Name of an argument that every layer gets from the second output of the one before."""
 
+    def tensors(self) -> dict[str, tuple[int, ...]]:
+        """Every weight and bias of the blocks: its name in the module tree, and its shape."""
+        shapes: dict[str, tuple[int, ...]] = {}
+
+        def add(name: str, rows: int, columns: int, bias: bool) -> None:
+            shapes[f"{name}.weight"] = (rows, columns)
+            if bias:
+                shapes[f"{name}.bias"] = (rows,)
+
+        for site in self.attention:
+            block = site.shape
+            inner = block.heads * block.head_dim
+            add(site.q, inner, block.hidden, block.q_bias)
+            add(site.k, inner, block.source, block.k_bias)
+            add(site.v, inner, block.source, block.v_bias)
+            add(site.o, block.hidden, inner, block.o_bias)
+        for pair in self.feed_forward:
+            add(pair.first, pair.shape.neurons, pair.shape.hidden, pair.shape.first_bias)
+            add(pair.second, pair.shape.hidden, pair.shape.neurons, pair.shape.second_bias)
+        return shapes
+
 
 @dataclass(frozen=True)
 class Architecture:
@@ -115,6 +136,9 @@ class Family:
     """Raises UnusableConfigError."""
     defaults: Mapping[str, Any]
     """The config fields that are read, and their values where config.json leaves them out, whose types are asked for."""
+    other_tensors: Callable[[Config, Architecture, int], Mapping[str, tuple[int, ...]]]
+    """Every tensor outside the blocks but integers and what is tied, given the number of labels: its name in the module tree, and
+    its shape."""
     required_files: tuple[str | tuple[str, ...], ...]
     """Files a checkpoint folder must have beside its safetensors; of those in a tuple, one."""
     optional_files: tuple[str, ...] = ()
@@ -125,9 +149,6 @@ class Family:
     saved_names: tuple[tuple[tuple[str, str], ...], ...] = ((),)
     """Every way in which transformers has named this family's tensors in files: replacements (pattern, by what) in the names of
     the module tree, in turn. The first is none: the module tree of transformers 5."""
-    other_tensors: Callable[[Config, Architecture, int], Mapping[str, tuple[int, ...]]] | None = None
-    """Every tensor outside the blocks, given the number of labels: its name in the module tree, and its shape. Without it the
-    worker finds out whether the rest of the file fits."""
     tied: tuple[str, ...] = ()
     """Tensors that are another's, unless `tie_word_embeddings` is false: a file may hold a copy, which counts for nothing."""
     no_export: str = ""
@@ -142,8 +163,9 @@ class Family:
     refused: Mapping[str, tuple[Any, str]] = field(default_factory=dict)
     """Config fields with the one value that is supported, and what to say of any other."""
     config_fields: Mapping[str, Rule] = field(default_factory=dict)
-    """Config fields that nothing here reads, beside those of any class, with what each may be: allowed, like those of `defaults`,
-    `refused` and `head_dim_key`, and no others."""
+    """Config fields that nothing here reads and the class does, beside those of any class, with what each may be."""
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    """Other names by which the class reads a field of `defaults` (its `attribute_map`): both must say the same."""
     while_engaged: Mapping[str, Any] = field(default_factory=dict)
     """Config values that hold while the engine has the model, and that no file gets: what would make training unrepeatable."""
 
@@ -158,6 +180,15 @@ class Family:
         for pattern, by in self.saved_names[naming]:
             name = re.sub(pattern, by, name)
         return name
+
+    def tensors(self, config: Config, architecture: Architecture, labels: int) -> dict[str, tuple[int, ...]]:
+        """All tensors of a class, as `other_tensors` has them, those of its blocks included. Raises UnusableConfigError."""
+        blocks = self.layout(config, architecture).tensors()
+        return {**blocks, **self.other_tensors(config, architecture, labels)}
+
+    def prefixes(self, architecture: Architecture) -> list[str]:
+        """What may stand before the encoder's names in a file of a class that has nothing there: the other classes' prefixes."""
+        return [] if architecture.prefix else sorted({each.prefix for each in self.architectures.values()} - {""})
 
     def value(self, config: Config, key: str) -> Any:
         """A config value, or the family's default for it. KeyError where there is neither."""

@@ -21,6 +21,7 @@ from checkpoints.families.encoder import MAX_LAYERS, head_width
 from checkpoints.families.patch_encoder import pair
 from checkpoints.families.text_encoder import OTHER_FILES
 from checkpoints.families.waveform_encoder import REQUIRED_FILES
+from checkpoints.families.waveform_tensors import Shapes, linear, norm
 from checkpoints.sizes.shape import AttentionShape, FeedForwardShape
 
 
@@ -149,6 +150,35 @@ def _other_flops(config: Config, architecture: Architecture, stages: list[_Stage
     return 2 * int(products)
 
 
+def _other_tensors(config: Config, architecture: Architecture, labels: int) -> Shapes:
+    del labels
+    at, stages = f"{architecture.prefix}audio_encoder", _stages(config)
+    mels, positions = CLAP.value(config, "num_mel_bins"), (2 * CLAP.value(config, "window_size") - 1) ** 2
+    shapes: Shapes = {
+        f"{at}.patch_embed.proj.weight": (stages[0].hidden, 1, *pair(CLAP.value(config, "patch_size"))),
+        f"{at}.patch_embed.proj.bias": (stages[0].hidden,),
+        f"{at}.batch_norm.running_mean": (mels,),
+        f"{at}.batch_norm.running_var": (mels,),
+        **norm(f"{at}.batch_norm", mels),
+        **norm(f"{at}.norm", stages[-1].hidden),
+    }
+    if CLAP.value(config, "enable_patch_layer_norm"):
+        shapes |= norm(f"{at}.patch_embed.norm", stages[0].hidden)
+    for number, stage in enumerate(stages):
+        for block in range(stage.depth):
+            layer = f"{at}.layers.{number}.blocks.{block}"
+            shapes |= norm(f"{layer}.layernorm_before", stage.hidden) | norm(f"{layer}.layernorm_after", stage.hidden)
+            shapes[f"{layer}.attention.self.relative_position_bias_table"] = (positions, stage.heads)
+        if stage is not stages[-1]:
+            shapes[f"{at}.layers.{number}.downsample.reduction.weight"] = (2 * stage.hidden, 4 * stage.hidden)
+            shapes |= norm(f"{at}.layers.{number}.downsample.norm", 4 * stage.hidden)
+    if architecture.prefix:
+        projection = CLAP.value(config, "projection_dim")
+        shapes |= linear("audio_projection.linear1", projection, stages[-1].hidden)
+        shapes |= linear("audio_projection.linear2", projection, projection)
+    return shapes
+
+
 CLAP = Family(
     name="clap",
     model_types=("clap_audio_model",),
@@ -178,6 +208,7 @@ CLAP = Family(
     required_files=REQUIRED_FILES,
     optional_files=OTHER_FILES,
     preprocessors=("ClapFeatureExtractor",),
+    other_tensors=_other_tensors,
     refused={
         "enable_fusion": (
             False,

@@ -1,8 +1,9 @@
 """Fields of config.json that no formula here reads and that checkpoints have all the same, with what each may be.
 
-config.json is read with an allow-list: a field that neither a family's own data nor these tables name is refused. They hold what
-transformers 4 and 5 write for the classes supported here, and what published checkpoints of them carry from older tools. To
-support another key, add it where it belongs, with a rule.
+What neither a family's own data nor these tables name is left out, with a warning, before any class of transformers sees it: all
+kinds of tools write into a config, and no stock class reads that. The tables hold what transformers 4 and 5 write for the classes
+supported here, and what published checkpoints of them carry from older tools. A key that a new version of transformers reads goes
+where it belongs, with a rule; tests/unit/checkpoints/test_config_fields.py looks for such keys in its sources.
 """
 
 from collections.abc import Mapping
@@ -76,7 +77,7 @@ ANY: Mapping[str, Rule] = {
     **dict.fromkeys(
         ("_name_or_path", "name_or_path", "transformers_version", "tokenizer_class", "finetuning_task"), SHORT
     ),
-    **dict.fromkeys(("dtype", "torch_dtype"), OneOf(("float32", "float16", "bfloat16"), null=True)),
+    **dict.fromkeys(("dtype", "torch_dtype"), OneOf(("auto", "float32", "float16", "bfloat16"), null=True)),
     **dict.fromkeys(
         ("attn_implementation", "_attn_implementation", "_attn_implementation_internal"), OneOf(ATTENTION, null=True)
     ),
@@ -87,7 +88,7 @@ ANY: Mapping[str, Rule] = {
     **dict.fromkeys(("is_encoder_decoder", "is_decoder", "use_cache", "output_past", "gradient_checkpointing"), FLAG),
     **dict.fromkeys(("add_cross_attention", "xla_device"), Null()),
     **dict.fromkeys(("pruned_heads", "cross_attention_hidden_size"), Null()),
-    **dict.fromkeys(("auto_map", "custom_pipelines", "quantization_config"), Null()),
+    **dict.fromkeys(("custom_pipelines", "quantization_config"), Null()),
     "chunk_size_feed_forward": COUNT,
     "label2id": Numbering(),
     "problem_type": SHORT,
@@ -99,6 +100,22 @@ ANY: Mapping[str, Rule] = {
     "hidden_act": ACTIVATION,
 }
 """Of any class."""
+
+ANYWHERE: Mapping[str, Rule] = dict.fromkeys(
+    (
+        "attention_chunk_size",
+        "distributed_config",
+        "fusion_config",
+        "is_causal",
+        "layer_types",
+        "per_layer_config",
+        "rope_parameters",
+        "rope_scaling",
+        "sliding_window",
+    ),
+    Null(),
+)
+"""What transformers' code for all classes reads of any configuration, and what would be computed otherwise by it."""
 
 PATCHES: Mapping[str, Rule] = {
     "encoder_stride": SIZE,
@@ -180,3 +197,43 @@ CLAP: Mapping[str, Rule] = {
     ),
     "projection_hidden_act": ACTIVATION,
 }
+
+NOTES = frozenset(
+    {
+        *("_name_or_path", "name_or_path", "transformers_version", "tokenizer_class", "finetuning_task", "_num_labels"),
+        *(
+            "task_specific_params",
+            "prefix",
+            "xla_device",
+            "torchscript",
+            "use_bfloat16",
+            "tf_legacy_loss",
+            "output_past",
+        ),
+        *(
+            "directionality",
+            "pooler_fc_size",
+            "pooler_num_attention_heads",
+            "pooler_num_fc_layers",
+            "pooler_size_per_head",
+        ),
+        *("pooler_type", "language", "model_max_length", "tie_weights_", "_attn_implementation_autoset"),
+        *(
+            "mask_channel_length",
+            "mask_channel_min_space",
+            "mask_time_min_space",
+            "mask_channel_other",
+            "mask_channel_prob",
+        ),
+        *(
+            "mask_time_other",
+            "replace_prob",
+            "mask_channel_selection",
+            "mask_time_selection",
+            "extractor_mode",
+            "final_dim",
+        ),
+        *("no_mask_channel_overlap", "no_mask_time_overlap", "feat_proj_norm"),
+    }
+)
+"""Of all these, the keys that no class reads: with a value that its rule does not allow, one is left out like any other key."""

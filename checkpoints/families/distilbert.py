@@ -77,6 +77,7 @@ DISTILBERT = Family(
         "max_position_embeddings": 512,
     },
     config_fields={**TEXT, **DISTILLED},
+    aliases={"hidden_size": "dim", "num_attention_heads": "n_heads", "num_hidden_layers": "n_layers"},
     required_files=("config.json", VOCABULARIES),
     optional_files=OTHER_FILES,
     other_tensors=_other_tensors,

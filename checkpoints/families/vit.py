@@ -18,6 +18,8 @@ DEFAULTS = {
     "qkv_bias": True,
 }
 
+# Of pretraining, or of the plain encoder: no class of an image is computed with either.
+UNREAD = r"\w+\.(pooler\.dense\.(weight|bias)|embeddings\.mask_token)"
 PROCESSORS = ("ImageProcessor", "ImageProcessorFast", "ImageProcessorPil", "FeatureExtractor")
 
 
@@ -73,10 +75,11 @@ def _classifier(prefix: str, *modules: str) -> Architecture:
         auto_class="AutoModelForImageClassification",
         classifiers=modules,
         prefix=prefix,
+        dispensable=UNREAD,
     )
 
 
-def _family(name: str, architectures: dict[str, Architecture]) -> Family:
+def _family(name: str, architectures: dict[str, Architecture], *lines: str) -> Family:
     return Family(
         name=name,
         model_types=(name,),
@@ -87,8 +90,8 @@ def _family(name: str, architectures: dict[str, Architecture]) -> Family:
         config_fields=PATCHES,
         required_files=("config.json", (PREPROCESSOR, PROCESSOR)),
         optional_files=("README.md",),
-        # Either reads images for either: DeiT without distillation is published as a ViT.
-        preprocessors=tuple(f"{line}{kind}" for line in ("ViT", "DeiT") for kind in PROCESSORS),
+        # Either reads images for either: DeiT without distillation is published as a ViT. The family's own first.
+        preprocessors=tuple(f"{line}{kind}" for line in lines for kind in PROCESSORS),
         saved_names=((), OLD_NAMES),
         other_tensors=_other_tensors,
         heads_key="num_attention_heads",
@@ -97,11 +100,13 @@ def _family(name: str, architectures: dict[str, Architecture]) -> Family:
     )
 
 
-VIT = _family("vit", {"ViTForImageClassification": _classifier("vit.", "classifier")})
+VIT = _family("vit", {"ViTForImageClassification": _classifier("vit.", "classifier")}, "ViT", "DeiT")
 DEIT = _family(
     "deit",
     {
         "DeiTForImageClassification": _classifier("deit.", "classifier"),
         "DeiTForImageClassificationWithTeacher": _classifier("deit.", "cls_classifier", "distillation_classifier"),
     },
+    "DeiT",
+    "ViT",
 )

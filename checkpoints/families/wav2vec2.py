@@ -4,6 +4,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from api_schemas.enums import Head, Modality
@@ -21,6 +22,16 @@ from checkpoints.families.waveform_encoder import (
     positional,
     waveform_classes,
     waveform_layout,
+)
+from checkpoints.families.waveform_tensors import (
+    Own,
+    Shapes,
+    Value,
+    linear,
+    norm,
+    positions,
+    projected,
+    waveform_tensors,
 )
 
 
@@ -58,11 +69,46 @@ def _sew(config: Config, architecture: Architecture) -> Layout:
     return waveform_layout(config, architecture, SEW, clip)
 
 
+def _of_wav2vec2(value: Value, prefix: str) -> Shapes:
+    return projected(value, prefix) | positions(value, prefix)
+
+
+def _of_hubert(value: Value, prefix: str) -> Shapes:
+    shapes = _of_wav2vec2(value, prefix)
+    absent = () if value("feat_proj_layer_norm") else norm(f"{prefix}feature_projection.layer_norm", 0)
+    return {name: shape for name, shape in shapes.items() if name not in absent}
+
+
+def _of_data2vec(value: Value, prefix: str) -> Shapes:
+    """Convolutions of positions with plain weights, one after another; and a norm behind every one that makes features."""
+    hidden, groups = value("hidden_size"), value("num_conv_pos_embedding_groups")
+    shapes = projected(value, prefix)
+    for number, width in enumerate(value("conv_dim")):
+        shapes |= norm(f"{prefix}feature_extractor.conv_layers.{number}.layer_norm", width)
+    for number in range(value("num_conv_pos_embeddings")):
+        at = f"{prefix}encoder.pos_conv_embed.layers.{number}.conv"
+        shapes |= {
+            f"{at}.weight": (hidden, hidden // groups, value("conv_pos_kernel_size")),
+            f"{at}.bias": (hidden,),
+        }
+    return shapes
+
+
+def _of_sew(value: Value, prefix: str) -> Shapes:
+    """No map to the hidden size where features have it already; and one that makes one token several."""
+    hidden, width = value("hidden_size"), value("conv_dim")[-1]
+    shapes = norm(f"{prefix}layer_norm", width) | positions(value, prefix)
+    if width != hidden:
+        shapes |= linear(f"{prefix}feature_projection", hidden, width)
+    return shapes | linear(f"{prefix}encoder.upsample.projection", hidden * value("squeeze_factor"), hidden)
+
+
 def _family(
     name: str,
     stock: str,
     prefix: str,
     layout: Callable[[Config, Architecture], Layout],
+    own: Own,
     defaults: Mapping[str, Any],
 ) -> Family:
     return Family(
@@ -76,19 +122,28 @@ def _family(
         required_files=REQUIRED_FILES,
         optional_files=OTHER_FILES,
         preprocessors=PREPROCESSORS,
+        other_tensors=partial(waveform_tensors, defaults={**DEFAULTS, **defaults}, own=own),
         refused=REFUSED,
         neurons_key="intermediate_size",
         while_engaged=WHILE_ENGAGED,
     )
 
 
-WAV2VEC2 = _family("wav2vec2", "Wav2Vec2", "wav2vec2.", _wav2vec2, {"do_stable_layer_norm": False})
-HUBERT = _family("hubert", "Hubert", "hubert.", _wav2vec2, {"do_stable_layer_norm": False})
+WAV2VEC2 = _family("wav2vec2", "Wav2Vec2", "wav2vec2.", _wav2vec2, _of_wav2vec2, {"do_stable_layer_norm": False})
+HUBERT = _family(
+    "hubert",
+    "Hubert",
+    "hubert.",
+    _wav2vec2,
+    _of_hubert,
+    {"do_stable_layer_norm": False, "feat_proj_layer_norm": True},
+)
 DATA2VEC_AUDIO = _family(
     "data2vec-audio",
     "Data2VecAudio",
     "data2vec_audio.",
     _data2vec,
+    _of_data2vec,
     {"conv_pos_kernel_size": 19, "num_conv_pos_embeddings": 5},
 )
 SEW = replace(
@@ -97,6 +152,7 @@ SEW = replace(
         "SEW",
         "sew.",
         _sew,
+        _of_sew,
         {
             "squeeze_factor": 2,
             "conv_dim": (64, 128, 128, 128, 128, 256, 256, 256, 256, 512, 512, 512, 512),

@@ -1,6 +1,7 @@
 """WavLM (Chen et al., arXiv 2110.13900): wav2vec 2.0 whose attention adds relative positions, gated by a layer's input."""
 
 from dataclasses import replace
+from functools import partial
 
 from api_schemas.enums import Modality
 from checkpoints.families.base import Architecture, AttentionKind, AttentionSite, Config, Family, Layout
@@ -18,7 +19,9 @@ from checkpoints.families.waveform_encoder import (
     waveform_classes,
     waveform_layout,
 )
+from checkpoints.families.waveform_tensors import Shapes, Value, linear, positions, projected, waveform_tensors
 
+VALUES = {**DEFAULTS, "do_stable_layer_norm": False, "num_buckets": 320, "max_bucket_distance": 800}
 GATES = 8
 """Numbers that a head's part of a layer's input becomes, of which its two gates are made."""
 
@@ -43,17 +46,30 @@ def _layout(config: Config, architecture: Architecture) -> Layout:
     return replace(layout, attention=tuple(map(_gated, layout.attention)), carries="position_bias")
 
 
+def _own(value: Value, prefix: str) -> Shapes:
+    """Gates of every layer, and the table of positions, which the first layer has."""
+    heads = value("num_attention_heads")
+    shapes = projected(value, prefix) | positions(value, prefix)
+    for layer in range(value("num_hidden_layers")):
+        at = f"{prefix}encoder.layers.{layer}.attention"
+        shapes[f"{at}.gru_rel_pos_const"] = (1, heads, 1, 1)
+        shapes |= linear(f"{at}.gru_rel_pos_linear", GATES, value("hidden_size") // heads)
+    shapes[f"{prefix}encoder.layers.0.attention.rel_attn_embed.weight"] = (value("num_buckets"), heads)
+    return shapes
+
+
 WAVLM = Family(
     name="wavlm",
     model_types=("wavlm",),
     modality=Modality.AUDIO,
     architectures=waveform_classes("WavLM", "wavlm."),
     layout=_layout,
-    defaults={**DEFAULTS, "do_stable_layer_norm": False, "num_buckets": 320, "max_bucket_distance": 800},
+    defaults=VALUES,
     config_fields=WAVEFORM,
     required_files=REQUIRED_FILES,
     optional_files=OTHER_FILES,
     preprocessors=PREPROCESSORS,
+    other_tensors=partial(waveform_tensors, defaults=VALUES, own=_own),
     refused=REFUSED,
     neurons_key="intermediate_size",
     while_engaged=WHILE_ENGAGED,

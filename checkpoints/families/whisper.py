@@ -15,6 +15,7 @@ from checkpoints.families.config_fields import WHISPER as CONFIG_KEYS
 from checkpoints.families.encoder import MAX_LAYERS, head_width
 from checkpoints.families.text_encoder import OTHER_FILES
 from checkpoints.families.waveform_encoder import REQUIRED_FILES
+from checkpoints.families.waveform_tensors import Shapes, norm
 from checkpoints.sizes.shape import AttentionShape, FeedForwardShape
 
 DECODER_TOKENS = 64
@@ -111,6 +112,32 @@ def _layout(config: Config, architecture: Architecture) -> Layout:
     )
 
 
+def _other_tensors(config: Config, architecture: Architecture, labels: int) -> Shapes:
+    del labels
+    hidden, mels = WHISPER.value(config, "d_model"), WHISPER.value(config, "num_mel_bins")
+    words = WHISPER.value(config, "vocab_size")
+    encoder, decoder = (f"{architecture.prefix}{side}" for side in ("encoder", "decoder"))
+    shapes: Shapes = {
+        f"{encoder}.conv1.weight": (hidden, mels, CONVOLUTION),
+        f"{encoder}.conv1.bias": (hidden,),
+        f"{encoder}.conv2.weight": (hidden, hidden, CONVOLUTION),
+        f"{encoder}.conv2.bias": (hidden,),
+        f"{encoder}.embed_positions.weight": (WHISPER.value(config, "max_source_positions"), hidden),
+        f"{decoder}.embed_positions.weight": (WHISPER.value(config, "max_target_positions"), hidden),
+        f"{decoder}.embed_tokens.weight": (words, hidden),
+        **norm(f"{encoder}.layer_norm", hidden),
+        **norm(f"{decoder}.layer_norm", hidden),
+    }
+    if config.get("tie_word_embeddings", True) is False:
+        shapes["proj_out.weight"] = (words, hidden)
+    sides = ((encoder, "encoder_layers", ("self_attn",)), (decoder, "decoder_layers", ("self_attn", "encoder_attn")))
+    for side, key, attentions in sides:
+        for layer in range(WHISPER.value(config, key)):
+            for name in (*(f"{attention}_layer_norm" for attention in attentions), "final_layer_norm"):
+                shapes |= norm(f"{side}.layers.{layer}.{name}", hidden)
+    return shapes
+
+
 WHISPER = Family(
     name="whisper",
     model_types=("whisper",),
@@ -138,9 +165,16 @@ WHISPER = Family(
         "vocab_size": 51865,
     },
     config_fields=CONFIG_KEYS,
+    aliases={
+        "hidden_size": "d_model",
+        "num_attention_heads": "encoder_attention_heads",
+        "num_hidden_layers": "encoder_layers",
+        "num_key_value_heads": "encoder_attention_heads",
+    },
     required_files=(*REQUIRED_FILES, ("tokenizer.json", "vocab.json")),
     optional_files=(*OTHER_FILES, "generation_config.json", "normalizer.json"),
     preprocessors=("WhisperFeatureExtractor",),
+    other_tensors=_other_tensors,
     tied=("proj_out.weight",),
     # As for the other encoders of speech: no masks that no seed sets, and the whole model.
     while_engaged={"apply_spec_augment": False, "encoder_layerdrop": 0.0, "decoder_layerdrop": 0.0},

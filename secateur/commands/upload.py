@@ -7,9 +7,11 @@ from typing import Annotated, Any
 import typer
 
 from api_schemas.api.resources import DatasetResource, ModelResource
+from secateur.client.files.model_files import left_out, model_files
 from secateur.commands.shared.session import Session, served
 from secateur.specs.job_request import DraftRequest
 from secateur.specs.references import What
+from secateur.terminal.consoles import clean
 from secateur.terminal.progress_bars import transfer
 
 app = typer.Typer(
@@ -79,8 +81,14 @@ def uploaded(session: Session, wanted: DraftRequest) -> dict[str, Any]:
 
 
 def _send_model(session: Session, path: Path, name: str | None) -> ModelResource:
+    if others := left_out(path, model_files(path)):
+        more = f" and {len(others) - 5} more" if len(others) > 5 else ""
+        session.note(f"Not sent, since no model is read from them: {', '.join(map(clean, others[:5]))}{more}.")
     with transfer(session.err, path.name) as told:
-        return session.client.upload_model(path, name=name, progress=told)
+        found = session.client.upload_model(path, name=name, progress=told)
+    for warning in found.warnings:
+        session.note(f"warning: {warning.detail}")
+    return found
 
 
 def _send_dataset(

@@ -88,7 +88,7 @@ def model_page(model: ModelResource) -> Group:
             ("weights", size(found.weight_bytes)),
             ("at most", most),
         ]
-    return Group(_facts(rows), "", _files(model))
+    return Group(_facts(rows), *warning_lines(model.warnings), "", _files(model))
 
 
 def dataset_page(dataset: DatasetResource) -> Group:

@@ -8,6 +8,7 @@ from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
 from api_schemas.results.metrics import JobWarning
 from api_schemas.spec.inputs import Splits, UploadedDataset
 from api_schemas.spec.job import JobRequest
+from checkpoints.config.checkpoint_config import check_names
 from checkpoints.data.columns import FoundColumns, find_columns
 from checkpoints.data.role_rules import check_roles, repeated_rows, same_rows, uses_train
 from checkpoints.data.split_names import name_splits, samples_by_role
@@ -134,6 +135,7 @@ def _check_labels(
     if inspected:
         # In the order of their ids; splits that the job does not read may have others.
         labels = tuple(label for label in contents.labels if label in used or not whole)
+    check_names(model.labels, labels, "/dataset/columns/label")
     unknown = sorted(set(labels) - set(model.labels))
     if unknown:
         items = (

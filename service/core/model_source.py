@@ -9,8 +9,9 @@ from sqlalchemy.orm import Session
 from api_schemas.api.resources import ModelLayout
 from api_schemas.enums import UploadState
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
+from api_schemas.results.metrics import JobWarning
 from api_schemas.spec.inputs import BucketModel, HubModel, ModelReference, StepModel, UploadedModel
-from checkpoints.file_names import checkpoint_names
+from checkpoints.file_names import checkpoint_names, require_weights
 from checkpoints.files.shards import INDEX_NAME, WEIGHTS_NAME
 from checkpoints.sizes.shape import ModelShape
 from service.core import lost_files, resources
@@ -40,6 +41,12 @@ class KnownModel:
     @property
     def shape(self) -> ModelShape:
         return resources.model_shape(dict(self.description))
+
+    @property
+    def warnings(self) -> tuple[JobWarning, ...]:
+        """What of it is not used, as of an input of a job."""
+        found = resources.model_warnings(self.description)
+        return tuple(warning.model_copy(update={"pointer": "/model"}) for warning in found)
 
 
 @dataclass(frozen=True)
@@ -157,6 +164,7 @@ def _step_lineage(step: JobStep) -> dict[str, str]:
 
 def _bucket(services: Services, reference: BucketModel) -> ModelSource:
     folder = BucketFolder(parse_buckets(services.settings.model_buckets), reference)
+    require_weights(folder.sizes, f"The folder {reference.prefix} of the bucket {reference.bucket}")
     folder = folder.narrowed(checkpoint_names(folder.sizes))
     check_sizes(folder.sizes, services.settings.max_file_bytes, services.settings.max_model_bytes)
     lineage = {"model": f"s3:{reference.bucket}/{reference.prefix}", "model_state": folder.state}

@@ -1,6 +1,6 @@
 """Rows of the store as the resources of the API."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
@@ -19,7 +19,7 @@ from api_schemas.api.resources import (
     UploadedFile,
 )
 from api_schemas.enums import Granularity, UploadState
-from api_schemas.results.metrics import StepMetrics
+from api_schemas.results.metrics import JobWarning, StepMetrics
 from checkpoints.describe import Checkpoint
 from checkpoints.planning.feasibility import max_sparsity
 from checkpoints.sizes import accounting
@@ -52,6 +52,7 @@ def model(row: Upload, settings: Settings) -> ModelResource:
         expires_at=upload_expires_at(row, settings),
         files=tuple(map(file, row.files)),
         layout=None if row.description is None else ModelLayout.model_validate(row.description),
+        warnings=model_warnings(row.description or {}),
     )
 
 
@@ -69,7 +70,8 @@ def dataset(row: Upload, settings: Settings) -> DatasetResource:
 
 
 def model_description(checkpoint: Checkpoint) -> dict[str, Any]:
-    """What is stored of a checkpoint that passed: its ModelLayout, and beside it the shape that `model_shape` reads."""
+    """What is stored of a checkpoint that passed: its ModelLayout, and beside it the shape that `model_shape` reads and what
+    `model_warnings` does."""
     shape, widths = checkpoint.shape, checkpoint.widths
     layout = ModelLayout(
         family=checkpoint.family.name,
@@ -87,12 +89,18 @@ def model_description(checkpoint: Checkpoint) -> dict[str, Any]:
         weight_bytes=accounting.weight_bytes(shape, widths),
         max_sparsity={granularity: max_sparsity(shape, widths, granularity) for granularity in Granularity},
     )
-    return {**layout.model_dump(mode="json"), "shape": shape.model_dump(mode="json")}
+    said = [warning.model_dump(mode="json") for warning in checkpoint.warnings]
+    return {**layout.model_dump(mode="json"), "shape": shape.model_dump(mode="json"), "warnings": said}
 
 
 def model_shape(description: dict[str, Any]) -> ModelShape:
     """The accounting shape stored by `model_description`."""
     return ModelShape.model_validate(description["shape"])
+
+
+def model_warnings(description: Mapping[str, Any]) -> tuple[JobWarning, ...]:
+    """What is not used of a model, as stored by `model_description`; nothing is known of one that was completed before."""
+    return tuple(map(JobWarning.model_validate, description.get("warnings", ())))
 
 
 def job(row: Job, metrics: Sequence[StepMetrics], settings: Settings, place: int | None = None) -> JobResource:

@@ -53,14 +53,15 @@ def check(services: Services, request: JobRequest) -> Accepted:
         check_exports(family_named(layout.family), layout.head, request.exports)
         check_layout(family_named(layout.family), request.pruning)
         check_feasible(known.shape, layout.widths, request.pruning)
+    said = () if known is None else known.warnings
     check_split_names(request.dataset.splits)
     if not isinstance(request.dataset, UploadedDataset):
-        return Accepted(request, model, None, model.uploads, {**model.lineage, **_hub_lineage(request.dataset)})
+        return Accepted(request, model, None, model.uploads, {**model.lineage, **_hub_lineage(request.dataset)}, said)
     dataset = model_source.ready_upload(services, "dataset", request.dataset.id)
     contents = DatasetContents.model_validate(dataset.description)
     warnings = check_dataset(request, request.dataset, contents, None if known is None else known.layout)
     lineage = {**model.lineage, "dataset": dataset.id}
-    return Accepted(request, model, contents, model.uploads | {dataset.id}, lineage, warnings)
+    return Accepted(request, model, contents, model.uploads | {dataset.id}, lineage, (*said, *warnings))
 
 
 def submit(services: Services, request: JobRequest, also: Callable[[Session, Job], None]) -> Job:

@@ -131,10 +131,12 @@ CONFIG_ROWS = (
     config("a width in a text", hidden_size="32"),
     config("a patch larger than the input", patch_size=2**19),
     config("an activation that is code", hidden_act="os.system"),
-    config("an unknown key", remote_weights="https://example.org/x"),
+    config("a mixed-up attention", sliding_window=4),
     config("an object where a number belongs", layer_norm_eps={"a": 1}),
     config("labels with a gap", id2label={"0": "a", "2": "b"}),
-    config("auto_map", "code_refused", auto_map={"AutoModel": "evil.Model"}),
+    config(
+        "auto_map of an own class", "code_refused", auto_map={"AutoModel": "evil.Model"}, architectures=["EvilModel"]
+    ),
     config("auto_map, eight levels deep", "code_refused", label2id=nested(4, {"auto_map": {"AutoModel": "x.Y"}})),
     config("custom_pipelines", "code_refused", custom_pipelines={"x": {"impl": "evil.Pipeline"}}),
     config("trust_remote_code", "code_refused", trust_remote_code=True),
@@ -150,7 +152,7 @@ CONFIG_ROWS = (
     config_text("config.json in another encoding", '{"a": "ü"}'.encode("utf-16")),
     config_text("config.json of 20 MB", b'{"a": "' + b"x" * 20 * 10**6 + b'"}', "request_too_large", 413),
     settings("auto_map in the preprocessor", "code_refused", auto_map={"AutoFeatureExtractor": "evil.Extractor"}),
-    settings("an unknown setting of the preprocessor", plugin="evil"),
+    settings("an unknown padding of the preprocessor", padding_side=["evil"]),
     settings("another extractor", feature_extractor_type="SpeechT5FeatureExtractor"),
     settings("a sampling rate of 10^9", sampling_rate=10**9),
     settings("a standard deviation of 0", std=0.0),

@@ -170,6 +170,8 @@ def run(inputs: Inputs, spec: EngineSpec, emit: Emit) -> None:
             tensor_bytes=tensor_bytes(spec, described.shape),
         )
     )
+    for found in described.warnings:
+        emit(Warned(code=found.code, detail=found.detail))
     dense = load_original(inputs.model)
     # Imports what the first step's reload gate needs while the data is read, where no template process has done so.
     start_server()

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from api_schemas.errors import ErrorCode, SecateurError
 from api_schemas.spec.inputs import BucketModel, HubModel
-from checkpoints.file_names import checkpoint_names
+from checkpoints.file_names import checkpoint_names, require_weights
 from store.files.model_buckets import BucketFolder, parse_buckets
 from store.settings import Settings
 from store.uploads.inspection.local_model import judge_folder
@@ -30,6 +30,7 @@ def from_hub(reference: HubModel, folder: Path, settings: Settings, check: Calla
     try:
         listed = {file.name: file for file in hub.files("models", reference.id, reference.revision)}
         chosen = checkpoint_names(listed)
+        require_weights(listed, f"The repository {reference.id}")
         check_names(chosen)
         check_sizes({name: listed[name].size for name in chosen}, settings.max_file_bytes, settings.max_model_bytes)
         hub.fetch_all("models", reference.id, reference.revision, (listed[name] for name in chosen), folder)

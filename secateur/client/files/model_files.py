@@ -1,20 +1,19 @@
 """Which files of a checkpoint folder are sent; and a model that lives in memory, as a folder."""
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
+from api_schemas.errors import SecateurError
 from checkpoints.families import family_of
-from checkpoints.file_names import checkpoint_names
+from checkpoints.file_names import CONFIG, checkpoint_names, require_weights
 from checkpoints.files.safe_json import UnsafeJsonError, load_object
 from secateur.client.files.uploads import LocalFile
 from secateur.errors import InvalidRequest
 
-CONFIG = "config.json"
 _MOST_CONFIG_BYTES = 2**24
-_PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 
 
 class Saves(Protocol):
@@ -24,13 +23,20 @@ class Saves(Protocol):
 
 
 def model_files(folder: Path) -> list[LocalFile]:
-    """Config, weights and what inputs are made with; cards, reports and weights of other frameworks stay here.
+    """Config, weights and what inputs are made with; cards, reports and weights of other frameworks stay here (`left_out`).
+
+    config.json first and weights last: a service that cannot take such a model says so before gigabytes are sent.
 
     Raises InvalidRequest where the folder holds no checkpoint.
     """
     if not folder.is_dir():
         raise _unusable(f"{folder} is no folder. Give a folder as `save_pretrained` writes it.", "file_missing")
-    names = sorted(path.name for path in folder.iterdir() if path.is_file())
+    every = sorted(path.name for path in folder.iterdir())
+    names = [name for name in every if (folder / name).is_file()]
+    try:
+        require_weights(every, str(folder))
+    except SecateurError as error:
+        raise _unusable(error.detail, error.code.value) from None
     if CONFIG not in names:
         raise _unusable(f"{folder} has no {CONFIG}. Give a folder as `save_pretrained` writes it.", "file_missing")
     try:
@@ -38,14 +44,15 @@ def model_files(folder: Path) -> list[LocalFile]:
     except UnsafeJsonError as error:
         raise _unusable(f"{folder / CONFIG} {error}.", "config_invalid") from None
     chosen = checkpoint_names(names, family_of(str(config.get("model_type"))))
-    if not any(name.endswith(".safetensors") for name in chosen):
-        pickles = [name for name in names if name.endswith(_PICKLES)]
-        found = f" ({', '.join(pickles[:3])} are pickles, which are not accepted)" if pickles else ""
-        detail = (
-            f"{folder} has no safetensors{found}. Load the model with transformers and save it with `save_pretrained`."
-        )
-        raise _unusable(detail, "file_missing")
+    # config.json before all others.
+    chosen.sort(key=lambda name: (name.endswith(".safetensors"), name != CONFIG, name))
     return [LocalFile(name, folder / name) for name in chosen]
+
+
+def left_out(folder: Path, sent: Collection[LocalFile]) -> list[str]:
+    """Files and folders beside those that are sent, by name; what is hidden is not counted."""
+    names = {file.name for file in sent}
+    return sorted(path.name for path in folder.iterdir() if path.name not in names and not path.name.startswith("."))
 
 
 @contextmanager

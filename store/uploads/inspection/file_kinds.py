@@ -3,6 +3,7 @@
 import re
 
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
+from checkpoints.file_names import CONVERT
 
 PICKLE_SUFFIXES = (".bin", ".ckpt", ".joblib", ".npy", ".npz", ".pickle", ".pkl", ".pt", ".pt2", ".pth")
 # Code, archives and other frameworks' weights: no pickle perhaps, and no more welcome.
@@ -49,7 +50,9 @@ def refuse_name(name: str) -> None:
             ErrorCode.FILE_NAME_REFUSED, f"{name} is a device's name on Windows; give it another.", (item,)
         )
     if name.lower().endswith(PICKLE_SUFFIXES):
-        raise refused(name, "pickles run code when they are read. Save the weights as safetensors")
+        raise refused(
+            name, f"pickles run code when they are read. `{CONVERT} FOLDER` makes safetensors of such weights"
+        )
     if name.lower().endswith(OTHER_SUFFIXES):
         raise refused(
             name,

@@ -1,7 +1,10 @@
 """One file judged while it arrives: what can be known of it alone, before it is kept."""
 
 from api_schemas.errors import ErrorCode, SecateurError
+from checkpoints.config.architectures import is_silent
+from checkpoints.config.checkpoint_config import read_config
 from checkpoints.describe import MAX_INDEX_BYTES
+from checkpoints.file_names import CONFIG
 from checkpoints.files.preprocessor_files import MAX_VOCABULARY_BYTES, VOCABULARY_FILES
 from checkpoints.files.safetensors_header import LENGTH_BYTES, MAX_HEADER_BYTES, header_length, parse_header
 from checkpoints.files.shards import INDEX_NAME
@@ -69,7 +72,10 @@ class IncomingFile:
             self._check_magic()
         self._check_header()
         if self._name.endswith(".json"):
-            check_json(self._name, head, self._max_text)
+            value = check_json(self._name, head, self._max_text)
+            # Before the weights are sent; where they say which class it is, they are waited for.
+            if self._name == CONFIG and not is_silent(value):
+                read_config(value)
         elif self._name.endswith(".parquet"):
             if not (head.startswith(PARQUET_MAGIC) and self._tail == PARQUET_MAGIC):
                 raise refused(self._name, "it does not begin and end as parquet files do")

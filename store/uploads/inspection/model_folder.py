@@ -5,9 +5,11 @@ Reads through `ModelFiles`, so that weights in an object store are judged by the
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, Protocol
 
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
+from api_schemas.results.metrics import JobWarning
 from checkpoints.describe import MAX_CONFIG_BYTES, MAX_INDEX_BYTES, Checkpoint, describe_checkpoint
 from checkpoints.families import FAMILIES
 from checkpoints.files.preprocessor_files import PREPROCESSOR, PROCESSOR, TOKENIZER_CONFIG, preprocessor_settings
@@ -76,6 +78,7 @@ def describe_model(files: ModelFiles) -> Checkpoint:
     config = _read_object(files, "config.json", MAX_CONFIG_BYTES)
     checkpoint = describe_checkpoint(config, _tensors(files))
     family = checkpoint.family
+    config["model_type"] = config.get("model_type") or family.model_types[0]
     for entry in family.required_files:
         one_of = (entry,) if isinstance(entry, str) else entry
         if not any(name in files.sizes for name in one_of):
@@ -83,12 +86,13 @@ def describe_model(files: ModelFiles) -> Checkpoint:
     for name in files.sizes:
         if not name.endswith((".safetensors", INDEX_NAME)) and name not in family.files:
             raise _unexpected(name, f"a checkpoint of {family.name} may hold {_list_of(family.files)}")
-    _check_inputs(files, checkpoint, config)
-    return checkpoint
+    found = _check_inputs(files, checkpoint, config)
+    return replace(checkpoint, warnings=(*checkpoint.warnings, *found))
 
 
-def _check_inputs(files: ModelFiles, checkpoint: Checkpoint, config: Mapping[str, Any]) -> None:
-    """Of the files that say how inputs are made, those that are there."""
+def _check_inputs(files: ModelFiles, checkpoint: Checkpoint, config: Mapping[str, Any]) -> tuple[JobWarning, ...]:
+    """Of the files that say how inputs are made, those that are there. Returns what of them is not used."""
+    found: tuple[JobWarning, ...] = ()
 
     def settings(name: str) -> dict[str, Any] | None:
         return _read_object(files, name, MAX_CONFIG_BYTES) if name in files.sizes else None
@@ -99,8 +103,9 @@ def _check_inputs(files: ModelFiles, checkpoint: Checkpoint, config: Mapping[str
         if preprocessor is None:
             raise _missing(f"{PREPROCESSOR} or {PROCESSOR}")
         file = PROCESSOR if processor is not None and preprocessor in processor.values() else PREPROCESSOR
-        check_preprocessor(checkpoint, config, preprocessor, file)
+        found = check_preprocessor(checkpoint, config, preprocessor, file)
     check_tokenizer(checkpoint, config, settings(TOKENIZER_CONFIG), files.sizes)
+    return found
 
 
 @contextmanager

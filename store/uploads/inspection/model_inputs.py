@@ -3,10 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
-from api_schemas.enums import Modality
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
+from api_schemas.results.metrics import JobWarning
+from checkpoints.config.architectures import without_code_map
 from checkpoints.config.forbidden_fields import refuse_code
-from checkpoints.config.preprocessor_fields import PREPROCESSOR_FIELDS
+from checkpoints.config.preprocessor_fields import PREPROCESSOR_FIELDS, UNREAD, named_settings
 from checkpoints.describe import Checkpoint
 from checkpoints.files.preprocessor_files import (
     TOKENIZER_CONFIG,
@@ -20,16 +21,17 @@ from checkpoints.files.preprocessor_files import (
 MAX_STATISTIC = 1e6
 MIN_STD = 1e-6
 SAMPLING_RATES = range(1_000, 384_001)
+CONFIG = "config.json"
 PIECES = "vocab.json"
 WHOLE = "tokenizer.json"
 
 Config = Mapping[str, Any]
 
 
-def check_preprocessor(checkpoint: Checkpoint, config: Config, settings: Config, file: str) -> None:
+def check_preprocessor(checkpoint: Checkpoint, config: Config, settings: Config, file: str) -> tuple[JobWarning, ...]:
     """The extractor or image processor is the family's own, and makes inputs of the size the model was built for.
 
-    Raises CONFIG_INVALID.
+    Returns what of the settings is not used. Raises CONFIG_INVALID.
     """
     family = checkpoint.family
 
@@ -38,12 +40,10 @@ def check_preprocessor(checkpoint: Checkpoint, config: Config, settings: Config,
 
     rules = PREPROCESSOR_FIELDS[family.modality]
     for key, value in settings.items():
-        if key not in rules:
-            raise wrong(key[:100], "it is no setting of this family's; remove it")
-        if not rules[key].allows(value):
+        if key in rules and not rules[key].allows(value):
             raise wrong(key, f"{rules[key].needed} is needed")
-    kind = preprocessor_type(settings)
-    if kind not in family.preprocessors and not (kind is None and family.modality is Modality.IMAGE):
+    kind = preprocessor_type(named_settings(family, settings))
+    if kind not in family.preprocessors:
         wanted = " or ".join(family.preprocessors)
         raise wrong("feature_extractor_type", f"{wanted} is needed, it says {str(kind)[:100]!r}")
     rate = settings.get("sampling_rate", SAMPLING_RATES.start)
@@ -57,6 +57,14 @@ def check_preprocessor(checkpoint: Checkpoint, config: Config, settings: Config,
         model, features = family.value(config, key), settings.get(key, family.defaults[key])
         if type(features) is not int or features != model:
             raise wrong(key, f"config.json says {model}, it says {str(features)[:100]}")
+    unread = sorted(key for key in settings if key not in rules and key not in UNREAD)
+    if not unread:
+        return ()
+    shown = ", ".join(f"`{key[:100]}`" for key in unread[:10]) + (
+        f" and {len(unread) - 10} more" if len(unread) > 10 else ""
+    )
+    detail = f"{file} has settings that {kind} does not read: {shown}. Inputs are made without them."
+    return (JobWarning(code="settings_ignored", pointer=f"/{file}", detail=detail),)
 
 
 def check_tokenizer(checkpoint: Checkpoint, config: Config, settings: Config | None, names: Mapping[str, int]) -> None:
@@ -91,6 +99,9 @@ def check_settings(name: str, value: dict[str, Any]) -> None:
         if not all(type(entry) is int and entry >= 0 for entry in entries):
             item = ErrorItem.at(name, code=ErrorCode.CONFIG_INVALID, detail="an entry is no whole number")
             raise SecateurError(ErrorCode.CONFIG_INVALID, f"{name} does not give every token a number.", (item,))
+        return
+    if name == CONFIG:
+        refuse_code(without_code_map(value), name)
         return
     model = value.get("model")
     if name == WHOLE and isinstance(model, dict):

@@ -15,6 +15,7 @@ import pytest
 
 from secateur import Progress, errors
 from secateur.client.files import uploads
+from secateur.client.files.model_files import left_out, model_files
 from tests.integration.secateur.conftest import Connect, written
 from tests.support.checkpoints.clips import word
 from tests.support.servers.cutting_proxy import cutting_proxy
@@ -98,6 +99,17 @@ def test_a_file_that_changes_while_it_is_sent_is_refused(connect: Connect, url: 
         connect(url, naps=[]).upload_model(changed, progress=spoil)
 
 
+def test_the_config_goes_first_and_what_is_no_checkpoints_stays(client: Any, tmp_path: Path) -> None:
+    folder = written(
+        tmp_path, checkpoint_files() | {"training_args.bin": b"x", "optimizer.pt": b"x", "README.md": b"hello"}
+    )
+    (folder / "checkpoint-500").mkdir()
+    sent = model_files(folder)
+    assert [file.name for file in sent] == ["config.json", "preprocessor_config.json", "model.safetensors"]
+    assert left_out(folder, sent) == ["README.md", "checkpoint-500", "optimizer.pt", "training_args.bin"]
+    assert client.upload_model(folder).state == "ready"
+
+
 def test_a_folder_that_is_no_checkpoint(client: Any, tmp_path: Path) -> None:
     with pytest.raises(errors.InvalidRequest, match="no folder"):
         client.upload_model(tmp_path / "nowhere")
@@ -105,7 +117,7 @@ def test_a_folder_that_is_no_checkpoint(client: Any, tmp_path: Path) -> None:
         client.upload_model(tmp_path)
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / "pytorch_model.bin").write_bytes(b"x")
-    with pytest.raises(errors.InvalidRequest, match=r"pytorch_model\.bin are pickles"):
+    with pytest.raises(errors.InvalidRequest, match=r"but pytorch_model\.bin, a pickle.*secateur convert FOLDER"):
         client.upload_model(tmp_path)
     with pytest.raises(errors.InvalidRequest, match="int is no model"):
         client.upload_model(3)

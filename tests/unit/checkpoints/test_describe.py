@@ -9,6 +9,7 @@ import pytest
 from safetensors.numpy import save
 
 from api_schemas.errors import ErrorCode, SecateurError
+from checkpoints.config.checkpoint_config import check_names
 from checkpoints.describe import Checkpoint, describe_checkpoint, describe_folder
 from checkpoints.files.safetensors_header import TensorInfo, parse_header
 from checkpoints.sizes import accounting
@@ -110,7 +111,7 @@ def test_integer_buffers_are_no_weights() -> None:
 
 @pytest.mark.parametrize(
     "key",
-    ["auto_map", "custom_pipelines", "trust_remote_code", "custom_generate", "transformers_weights", "use_kernels"],
+    ["custom_pipelines", "trust_remote_code", "custom_generate", "transformers_weights", "use_kernels"],
 )
 @pytest.mark.parametrize("nested", [False, True])
 def test_code_bearing_keys_are_refused_at_any_depth(key: str, nested: bool) -> None:
@@ -143,7 +144,6 @@ def test_attention_from_a_hub_repository_is_refused_and_a_built_in_one_is_not() 
         {"head_dim": -8},
         {"problem_type": "regression"},
         {"id2label": {"0": "a", "2": "b"}},
-        {"id2label": {"0": "a", "1": "a"}},
         {"id2label": {"0": ""}},
         {"id2label": {"0": 1}},
         {"id2label": []},
@@ -166,15 +166,13 @@ def test_unusable_values_are_config_invalid(changes: dict[str, Any]) -> None:
     "changes",
     [
         {"model_type": "gpt2"},
-        {"model_type": None},
         {"model_type": ["audio-spectrogram-transformer"]},
         {"architectures": ["ASTModel"]},
-        {"architectures": None},
         {"architectures": ["ASTForAudioClassification", "ASTModel"]},
         {"architectures": [{}]},
     ],
 )
-def test_unknown_architectures_are_refused_with_the_known_ones(changes: dict[str, Any]) -> None:
+def test_unknown_architectures_are_refused_with_the_nearest(changes: dict[str, Any]) -> None:
     error = refusal(ast_config(**changes))
     assert error.code is ErrorCode.ARCHITECTURE_UNSUPPORTED
     assert "ASTForAudioClassification" in error.detail
@@ -204,7 +202,8 @@ def test_missing_foreign_and_oddly_stored_weights() -> None:
     without = {name: array for name, array in arrays.items() if name != "classifier.dense.bias"}
     assert "classifier.dense.bias" in refusal(ast_config(), header(without)).detail
     assert "attention" in refusal(ast_config(), header({"h.0.attn.weight": np.zeros((2, 2), "float32")})).detail
-    assert "no such tensor" in refusal(ast_config(), header(arrays | {"x": np.zeros(2, "float32")})).detail
+    inside = {"audio_spectrogram_transformer.x": np.zeros(2, "float32")}
+    assert "no such tensor" in refusal(ast_config(), header(arrays | inside)).detail
     mixed = arrays | {QUERY: arrays[QUERY].astype("float16")}
     assert refusal(ast_config(), header(mixed)).code is ErrorCode.WEIGHTS_MISMATCH
     doubles = {name: array.astype("float64") for name, array in arrays.items()}
@@ -212,6 +211,69 @@ def test_missing_foreign_and_oddly_stored_weights() -> None:
     integers = arrays | {QUERY: np.zeros((32, 32), "int32")}
     assert "I32" in refusal(ast_config(), header(integers)).detail
     assert refusal(ast_config(), {}).code is ErrorCode.WEIGHTS_MISMATCH
+
+
+def test_heads_of_other_classes_are_left_out_and_said() -> None:
+    plain = describe(ast_config())
+    others = {"cls.predictions.bias": np.zeros(9, "float64"), "quantizer.codevectors": np.zeros((1, 2), "float32")}
+    found = describe_checkpoint(ast_config(), header(ast_tensors(ast_config()) | others))
+    (warning,) = found.warnings
+    assert (warning.code, warning.pointer) == ("tensors_ignored", "/model.safetensors")
+    assert "cls.predictions.bias, quantizer.codevectors" in warning.detail
+    assert (found.shape, plain.warnings) == (plain.shape, ())
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module."])
+def test_what_wrappers_put_before_every_name_is_taken_off(prefix: str) -> None:
+    arrays = ast_tensors(ast_config(), naming=1)
+    wrapped = {prefix + name: array for name, array in arrays.items()}
+    assert describe_checkpoint(ast_config(), header(wrapped)) == describe(ast_config())
+    half = dict(list(wrapped.items())[:9] + list(arrays.items())[9:])
+    assert refusal(ast_config(), header(half)).code is ErrorCode.WEIGHTS_MISMATCH
+
+
+def test_one_tensor_under_two_names_is_refused() -> None:
+    arrays = ast_tensors(ast_config())
+    twice = {"classifier.layernorm.gamma": arrays["classifier.layernorm.weight"]}
+    error = refusal(ast_config(), header(arrays | twice))
+    assert error.code is ErrorCode.WEIGHTS_MISMATCH
+    assert "twice" in error.detail
+    old = {name.replace("layernorm.weight", "layernorm.gamma"): array for name, array in arrays.items()}
+    assert describe_checkpoint(ast_config(), header(old)) == describe(ast_config())
+
+
+@pytest.mark.parametrize("absent", [("model_type",), ("architectures",), ("model_type", "architectures")])
+def test_the_weights_say_which_class_it_is_where_the_config_does_not(absent: tuple[str, ...]) -> None:
+    config = {key: value for key, value in ast_config().items() if key not in absent}
+    found = describe_checkpoint(config, header(ast_tensors(ast_config(), naming=1)))
+    assert (found.name, found.shape) == ("ASTForAudioClassification", describe(ast_config()).shape)
+    assert [warning.code for warning in found.warnings] == ["architecture_assumed"]
+
+
+def test_weights_of_no_known_class_do_not_say_it() -> None:
+    config = ast_config(architectures=None)
+    error = refusal(config, header({"h.0.attn.weight": np.zeros((2, 2), "float32")}))
+    assert error.code is ErrorCode.ARCHITECTURE_UNSUPPORTED
+    assert "do not make plain" in error.detail
+
+
+def test_classes_may_share_a_name() -> None:
+    names = {"0": "crane", "1": "heron", "2": "crane", "3": "maillot"}
+    found = describe(ast_config(id2label=names))
+    assert found.labels == ("crane", "heron", "crane", "maillot")
+    assert [warning.code for warning in found.warnings] == ["labels_repeated"]
+    check_names(found.labels, ["heron", "maillot"], "/dataset")
+    with pytest.raises(SecateurError) as caught:
+        check_names(found.labels, ["heron", "crane"], "/dataset")
+    assert caught.value.code is ErrorCode.LABELS_MISMATCH
+    assert "'crane' is the name of the classes 0, 2" in caught.value.detail
+
+
+def test_code_that_a_stock_class_does_not_need_is_left_out() -> None:
+    found = describe(ast_config(auto_map={"AutoModel": "evil.Model"}))
+    assert [warning.code for warning in found.warnings] == ["code_ignored"]
+    assert refusal(ast_config(auto_map={"AutoModel": "a.B"}, architectures=["B"])).code is ErrorCode.CODE_REFUSED
+    assert refusal(ast_config(text_config={"auto_map": {"AutoModel": "a.B"}})).code is ErrorCode.CODE_REFUSED
 
 
 def write(folder: Path, files: dict[str, bytes]) -> Path:
@@ -252,6 +314,16 @@ def test_shards_and_index_must_say_the_same(tmp_path: Path) -> None:
         with pytest.raises(SecateurError) as caught:
             describe_folder(write(tmp_path, files))
         assert caught.value.code is ErrorCode.CONFIG_INVALID
+
+
+def test_a_folder_of_pickles_or_of_a_trainer_is_told_so(tmp_path: Path) -> None:
+    (tmp_path / "checkpoint-500").mkdir()
+    with pytest.raises(SecateurError, match="checkpoint-500 is the last"):
+        describe_folder(tmp_path)
+    (tmp_path / "pytorch_model.bin").write_bytes(b"x")
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(SecateurError, match=r"but pytorch_model\.bin, a pickle.*secateur convert"):
+        describe_folder(tmp_path)
 
 
 def test_missing_files_are_named(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """Reading a checkpoint folder into the engine: the original upload, or a step that the engine wrote."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,9 @@ from transformers import PreTrainedModel
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
 from api_schemas.results.widths import AttentionWidths
 from checkpoints.config.checkpoint_config import plain_values
-from checkpoints.describe import describe_folder
+from checkpoints.describe import describe_folder, key_mapping
 from checkpoints.families import family_named
+from worker.engine.checkpoint.stock_folder import as_stock_reads
 from worker.engine.data.settings import read_config as read_settings
 from worker.engine.models.model_spec import ModelSpec, build, copy_generation_config
 
@@ -51,15 +52,17 @@ def load_original(folder: Path) -> LoadedModel:
     # Not AutoConfig, which lets the file decide what is built from it.
     config_class: Any = model_spec.classes.stock.config_class
     try:
-        config = config_class.from_dict(plain_values(read_settings(folder)))
+        config = config_class.from_dict(plain_values(described.family, read_settings(folder)))
     except Exception as error:  # whatever a wrongly typed value meets first in transformers
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise SecateurError(ErrorCode.CONFIG_INVALID, f"transformers cannot read config.json: {reason[0]}") from error
     loading: Any = (
         model_spec.classes.stock.from_pretrained
     )  # with loading info it returns a pair, which its annotation leaves out
-    stock, info = loading(folder, config=config, local_files_only=True, output_loading_info=True)
-    absent = _check_complete(model_spec, info)
+    names = key_mapping(folder) or None
+    with as_stock_reads(folder) as place:
+        stock, info = loading(place, config=config, key_mapping=names, local_files_only=True, output_loading_info=True)
+    absent = _check_complete(model_spec, info, {name.partition(".")[0] for name in stock.state_dict()})
     dtype = stock.dtype
     state = stock.float().state_dict()
     for name in absent:
@@ -75,12 +78,16 @@ def load_original(folder: Path) -> LoadedModel:
     return LoadedModel(model, model_spec, widths, dtype)
 
 
-def _check_complete(model_spec: ModelSpec, info: Mapping[str, Any]) -> list[str]:
+def _check_complete(model_spec: ModelSpec, info: Mapping[str, Any], roots: Collection[str]) -> list[str]:
     """Nothing of the class is missing from the file, and the file holds nothing else: else random weights would be pruned.
 
-    Returns what is missing and dispensable.
+    Heads of other classes, outside of the class's own `roots`, are left in the file. Returns what is missing and dispensable.
     """
-    spare = model_spec.family.architectures[model_spec.name].dispenses_with
+    dispensable = model_spec.family.architectures[model_spec.name].dispenses_with
+
+    def spare(key: str) -> bool:
+        return dispensable(key) or key.partition(".")[0] not in roots
+
     keys = {what: sorted(map(str, info.get(f"{what}_keys") or ())) for what in ("missing", "unexpected", "mismatched")}
     found = {what: [key for key in of_kind if what == "mismatched" or not spare(key)] for what, of_kind in keys.items()}
     if not any(found.values()):

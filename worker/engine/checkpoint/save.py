@@ -14,7 +14,10 @@ from typing import Any
 from safetensors.torch import save_file
 
 from api_schemas.results.widths import AttentionWidths
+from checkpoints.config.checkpoint_config import used_values
+from checkpoints.config.preprocessor_fields import named_settings
 from checkpoints.families import Family, Layout
+from checkpoints.files.preprocessor_files import PREPROCESSOR, preprocessor_type
 from worker.engine.checkpoint.load import LoadedModel, scale_queries
 from worker.engine.models.source import WITHOUT_CODE
 
@@ -46,6 +49,7 @@ def save_checkpoint(folder: Path, loaded: LoadedModel, original: Path) -> tuple[
     for path in sorted(original.iterdir()):
         if path.name in loaded.model_spec.family.files - {"config.json", "README.md"}:
             shutil.copyfile(path, folder / path.name)
+    _name_preprocessor(folder / PREPROCESSOR, loaded.model_spec.family)
     if stock is None:
         for name, text in loaded.model_spec.classes.files().items():
             (folder / name).write_text(text)
@@ -71,9 +75,17 @@ def stock_values(family: Family, original: Layout, widths: AttentionWidths) -> d
     return values
 
 
+def _name_preprocessor(path: Path, family: Family) -> None:
+    """Old settings do not name their class, which `model_type` says. A result may have a type of its own, so it names it."""
+    settings = json.loads(path.read_bytes()) if path.is_file() else {}
+    if settings and family.preprocessors and preprocessor_type(settings) is None:
+        write_json(path, named_settings(family, settings))
+
+
 def _config(loaded: LoadedModel, stock: dict[str, int] | None, config: dict[str, Any]) -> dict[str, Any]:
-    """The original's config.json, changed only where it has to be."""
+    """What was checked of the original's config.json, changed only where it has to be."""
     family, classes = loaded.model_spec.family, loaded.model_spec.classes
+    config = used_values(family, config) | {"model_type": family.model_types[0]}
     config["dtype"] = str(loaded.dtype).removeprefix("torch.")
     config.pop("torch_dtype", None)
     if stock is not None:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
+from checkpoints.config.checkpoint_config import check_names
 from worker.engine.data.columns import element, schema_error
 
 if TYPE_CHECKING:
@@ -88,9 +89,14 @@ def targets_of(
 
 
 def numbered(names: Mapping[str, Sequence[tuple[str, ...]]], labels: Sequence[str]) -> dict[str, int]:
-    """Class numbers by name. Raises LABELS_MISMATCH, with both lists, where the data has a label that the checkpoint lacks."""
+    """Class numbers by name.
+
+    Raises LABELS_MISMATCH, with both lists, where the data has a label that the checkpoint lacks, and where it has one that is
+    the name of several classes.
+    """
     number = {name: index for index, name in enumerate(labels)}
     used = {name for rows in names.values() for row in rows for name in row}
+    check_names(labels, used, "/dataset")
     if used - number.keys():
         raise _mismatch(used, labels)
     return number

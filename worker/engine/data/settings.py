@@ -5,6 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from api_schemas.errors import ErrorCode, SecateurError
+from checkpoints.config.preprocessor_fields import used_settings
+from checkpoints.describe import describe_folder
+from checkpoints.families import family_of
 from checkpoints.files.preprocessor_files import PREPROCESSOR, PROCESSOR, preprocessor_settings
 
 CONFIG = "config.json"
@@ -13,19 +16,23 @@ Settings = dict[str, Any]
 
 
 def read_config(model_dir: Path) -> Settings:
-    """config.json. Raises CONFIG_INVALID."""
-    return read_object(model_dir / CONFIG)
+    """config.json, with the `model_type` that the weights make plain where it says none. Raises CONFIG_INVALID."""
+    config = read_object(model_dir / CONFIG)
+    if config.get("model_type") is None:
+        config["model_type"] = describe_folder(model_dir).family.model_types[0]
+    return config
 
 
 def read_preprocessor(model_dir: Path) -> Settings:
-    """Settings of the feature extractor or image processor. Raises CONFIG_INVALID where there are none."""
+    """Settings of the feature extractor or image processor, those that it reads. Raises CONFIG_INVALID where there are none."""
     both = [
         read_object(model_dir / name) if (model_dir / name).is_file() else None for name in (PROCESSOR, PREPROCESSOR)
     ]
     settings = preprocessor_settings(*both)
     if settings is None:
         raise invalid(f"there is no {PREPROCESSOR}; upload the checkpoint's")
-    return dict(settings)
+    family = family_of(str(read_config(model_dir).get("model_type")))
+    return dict(settings) if family is None else used_settings(family, settings)
 
 
 def read_object(path: Path) -> Settings:

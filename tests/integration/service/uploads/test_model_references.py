@@ -290,7 +290,7 @@ def test_a_model_of_the_hub(
         (BESIDE, "file_missing"),
         (checkpoint_files(weights=b"junk"), "safetensors_invalid"),
         (checkpoint_files(config=None) | {"config.json": b"{"}, "config_invalid"),
-        (checkpoint_files(ast_config(auto_map={"AutoModel": "a.B"})), "code_refused"),
+        (checkpoint_files(ast_config(custom_pipelines={"a": {"impl": "a.B"}})), "code_refused"),
         (checkpoint_files(ast_config(model_type="nobody-knows")), "architecture_unsupported"),
         (FILES | {"config.json": json.dumps(ast_config(intermediate_size=65)).encode()}, "weights_mismatch"),
     ],

@@ -195,3 +195,26 @@ def test_a_few_rows_to_try_with_are_warned_of(client: TestClient, model: str) ->
     dataset = upload(client, "datasets", {"train.parquet": labelled(0, 8)})["id"]
     expected = [("few_rows", "/dataset/splits/validation"), ("few_rows", "/dataset/splits/test")]
     assert warned(submit(client, model, dataset)) == expected
+
+
+def dataset(client: TestClient) -> str:
+    shards = {"train": labelled(), "validation": labelled(20), "test": labelled(40)}
+    return str(upload(client, "datasets", {f"{split}.parquet": data for split, data in shards.items()})["id"])
+
+
+def test_a_job_carries_what_is_said_of_its_model(client: TestClient) -> None:
+    model = str(upload(client, "models", checkpoint_files(ast_config(num_class=4)))["id"])
+    assert warned(submit(client, model, dataset(client))) == [("config_ignored", "/model")]
+
+
+@pytest.mark.parametrize("names", [(*LABELS, LABELS[1]), (*LABELS, "heron", "heron")], ids=["in the data", "elsewhere"])
+def test_a_name_of_several_classes_is_refused_where_the_data_has_it(client: TestClient, names: Sequence[str]) -> None:
+    config = ast_config(id2label={str(at): name for at, name in enumerate(names)}, label2id=None)
+    model = str(upload(client, "models", checkpoint_files(config))["id"])
+    answer = submit(client, model, dataset(client))
+    if names[-1] == "heron":
+        assert warned(answer) == [("labels_repeated", "/model")]
+    else:
+        body = problem(answer, 422, "labels_mismatch")
+        assert f"{LABELS[1]!r} is the name of the classes 1, 4" in body["detail"]
+        assert body["errors"][0]["pointer"] == "/dataset/columns/label"

@@ -7,12 +7,14 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 from starlette.testclient import TestClient
 
 import store.uploads.uploads
 from api_schemas.api.resources import DeclaredFile, UploadedFile
 from service.core import uploads
 from service.services import Services
+from store.database.tables import Upload
 from tests.integration.service.conftest import problem
 from tests.support.uploads import (
     LABELS,
@@ -21,6 +23,7 @@ from tests.support.uploads import (
     checkpoint_files,
     dataset_files,
     declared,
+    preprocessor_config,
     send,
     shard,
     tone,
@@ -57,6 +60,30 @@ def test_a_model_goes_in_and_is_described(client: TestClient) -> None:
     assert client.get(address).json() == model
     assert client.post(f"{address}/complete").json() == model
     assert [item["id"] for item in client.get("/v1/models").json()["items"]] == [model["id"]]
+
+
+def test_what_of_a_model_is_not_used_is_said(client: TestClient, services: Services) -> None:
+    config = ast_config(
+        num_class=4, auto_map={"AutoModel": "own.Own"}, id2label=dict.fromkeys("0123", "up"), label2id=None
+    )
+    settings = json.dumps(preprocessor_config(crop=1)).encode()
+    model = send(client, "models", checkpoint_files(config, preprocessor=settings)).json()
+    codes = ["code_ignored", "config_ignored", "labels_repeated", "settings_ignored"]
+    assert [warning["code"] for warning in model["warnings"]] == codes
+    assert client.get(f"/v1/models/{model['id']}").json() == model
+    # As it was stored before there were any.
+    with services.database.write() as session:
+        row = session.scalar(select(Upload).where(Upload.id == model["id"]))
+        assert row is not None
+        row.description = {key: value for key, value in (row.description or {}).items() if key != "warnings"}
+    assert client.get(f"/v1/models/{model['id']}").json() == model | {"warnings": []}
+
+
+def test_a_model_that_cannot_be_taken_is_refused_before_its_weights_come(
+    client: TestClient, services: Services
+) -> None:
+    config = json.dumps(ast_config(model_type="gpt2")).encode()
+    assert refused_at_put(client, services, "config.json", config) == "architecture_unsupported"
 
 
 def test_a_dataset_goes_in_and_is_inspected(client: TestClient, services: Services) -> None:
@@ -152,7 +179,7 @@ def test_pickles_under_another_name_are_refused_and_not_kept(client: TestClient,
 
 
 def test_code_and_rubbish_are_refused_and_not_kept(client: TestClient, services: Services) -> None:
-    config = json.dumps(ast_config(auto_map={"AutoConfig": "evil.Config"})).encode()
+    config = json.dumps(ast_config(auto_map={"AutoConfig": "evil.Config"}, architectures=["EvilModel"])).encode()
     assert refused_at_put(client, services, "config.json", config) == "code_refused"
     assert refused_at_put(client, services, "config.json", b"{") == "config_invalid"
     assert refused_at_put(client, services, "model.safetensors", bytes(100)) == "safetensors_invalid"

@@ -78,7 +78,8 @@ def test_each_kind_has_its_code() -> None:
     assert refusal("config.json", b'{"a": NaN}') is ErrorCode.CONFIG_INVALID
     assert refusal("config.json", b'{"a": 1, "a": 2}') is ErrorCode.CONFIG_INVALID
     assert refusal("config.json", b'{"a":' * 40 + b"1" + b"}" * 40) is ErrorCode.CONFIG_INVALID
-    assert refusal("config.json", json.dumps(ast_config(auto_map={"a": "b"})).encode()) is ErrorCode.CODE_REFUSED
+    own = ast_config(auto_map={"a": "b"}, architectures=["OwnModel"])
+    assert refusal("config.json", json.dumps(own).encode()) is ErrorCode.CODE_REFUSED
     assert refusal("preprocessor_config.json", b'{"auto_map": {"a": "b"}}') is ErrorCode.CODE_REFUSED
     assert refusal("train.parquet", b"PAR1 and more") is ErrorCode.FILE_TYPE_REFUSED
     assert refusal("README.md", b"text\0") is ErrorCode.FILE_TYPE_REFUSED

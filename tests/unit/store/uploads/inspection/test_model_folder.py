@@ -79,7 +79,6 @@ def test_the_family_says_what_else_is_needed() -> None:
     "changes",
     [
         {"feature_extractor_type": "Wav2Vec2FeatureExtractor"},
-        {"feature_extractor_type": None},
         {"max_length": 64},
         {"num_mel_bins": "32"},
         {"sampling_rate": 10},

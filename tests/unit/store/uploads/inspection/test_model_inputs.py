@@ -10,10 +10,13 @@ import transformers
 from api_schemas.enums import Head, Modality
 from api_schemas.errors import ErrorCode, SecateurError
 from api_schemas.results.widths import AttentionWidths
+from checkpoints.config.preprocessor_fields import used_settings
 from checkpoints.describe import Checkpoint
-from checkpoints.families import AST
+from checkpoints.families import AST, Family
 from checkpoints.families.base import Architecture
-from checkpoints.files.preprocessor_files import TYPE_FIELDS, preprocessor_settings
+from checkpoints.families.vit import DEIT
+from checkpoints.families.wav2vec2 import WAV2VEC2
+from checkpoints.files.preprocessor_files import TYPE_FIELDS, preprocessor_settings, preprocessor_type
 from checkpoints.sizes.accounting import ModelShape
 from store.uploads.inspection.model_inputs import check_preprocessor, check_tokenizer
 
@@ -50,7 +53,11 @@ def test_the_extractor_is_the_familys_own() -> None:
     )
     assert error.code is ErrorCode.CONFIG_INVALID
     assert error.errors[0].pointer == "/processor_config.json/feature_extractor_type"
-    assert refusal(check_preprocessor, WHISPER, {}, {}, "x").code is ErrorCode.CONFIG_INVALID
+
+
+def test_settings_that_name_no_class_are_the_familys_own() -> None:
+    """As up to transformers 4.5, and in many fine-tuned models since."""
+    assert check_preprocessor(WHISPER, {}, {"sampling_rate": 16000}, "preprocessor_config.json") == ()
 
 
 def test_old_image_processors_name_no_class() -> None:
@@ -116,16 +123,34 @@ def test_what_transformers_writes_of_its_own_passes(extractor: str) -> None:
         (WHISPER, {"hop_length": 10**9}, "hop_length"),
         (WHISPER, {"n_samples": 1.5}, "n_samples"),
         (WHISPER, {"dither": "much"}, "dither"),
-        (WHISPER, {"download": "https://example.org"}, "download"),
         (WHISPER, {"mel_filters": [[[1.0]]]}, "mel_filters"),
         (VIT, {"size": {"height": 10**9}}, "size"),
         (VIT, {"size": {"height": {"height": 2}}}, "size"),
         (VIT, {"resample": 99}, "resample"),
         (VIT, {"image_mean": [0.5] * 5}, "image_mean"),
-        (VIT, {"custom_backend": True}, "custom_backend"),
     ],
 )
-def test_other_settings_are_refused_by_their_name(model: Checkpoint, settings: dict[str, Any], key: str) -> None:
+def test_settings_of_the_wrong_kind_are_refused_by_their_name(
+    model: Checkpoint, settings: dict[str, Any], key: str
+) -> None:
     kind = {"feature_extractor_type": "WhisperFeatureExtractor"} if model is WHISPER else {}
     error = refusal(check_preprocessor, model, {}, kind | settings, "preprocessor_config.json")
     assert (error.code, error.errors[0].pointer) == (ErrorCode.CONFIG_INVALID, f"/preprocessor_config.json/{key}")
+
+
+def test_settings_that_nobody_reads_are_left_out_and_said() -> None:
+    settings = {"image_processor_type": "ViTImageProcessor", "crop_pct": 0.9, "label": {"a": [1]}}
+    (warning,) = check_preprocessor(VIT, {}, settings, "preprocessor_config.json")
+    assert (warning.code, warning.pointer) == ("settings_ignored", "/preprocessor_config.json")
+    assert "`crop_pct`, `label`" in warning.detail
+    assert used_settings(VIT.family, settings) == {"image_processor_type": "ViTImageProcessor"}
+
+
+@pytest.mark.parametrize("key", ["do_feature_extract", "_valid_processor_keys"])
+def test_what_versions_of_transformers_left_there_is_no_news(key: str) -> None:
+    assert check_preprocessor(VIT, {}, {"size": 224, key: ["images"]}, "preprocessor_config.json") == ()
+
+
+@pytest.mark.parametrize(("family", "named"), [(DEIT, "DeiTImageProcessor"), (WAV2VEC2, "Wav2Vec2FeatureExtractor")])
+def test_each_family_has_a_class_for_settings_that_name_none(family: Family, named: str) -> None:
+    assert preprocessor_type(used_settings(family, {"do_normalize": True})) == named

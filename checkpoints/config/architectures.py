@@ -1,0 +1,98 @@
+"""Which class of transformers a checkpoint is of: what its config says or, where that says nothing, the names of its weights."""
+
+from collections.abc import Collection, Mapping
+from difflib import get_close_matches
+from typing import Any
+
+from api_schemas.enums import Head
+from api_schemas.errors import ErrorCode, SecateurError
+from checkpoints.families import FAMILIES, Architecture, Family, family_of
+
+PARTS = {
+    "clap": "Of a CLAP the audio encoder can be pruned: save it alone, as ClapAudioModelWithProjection. ",
+}
+"""What to do instead, where a part of a model is supported."""
+WHOLE_LIST = "docs/families.md lists every class that can be pruned; GET /v1/limits names the families."
+
+
+def said_by(config: Mapping[str, Any]) -> tuple[Family, str] | None:
+    """Family and class as `model_type` and `architectures` have them; None where they say nothing, or nothing that is known."""
+    model_type, architectures = config.get("model_type"), config.get("architectures")
+    name = architectures[0] if isinstance(architectures, list) and len(architectures) == 1 else None
+    if not isinstance(name, str):
+        return None
+    if model_type is None:
+        found = (family for family in FAMILIES if name in family.architectures)
+        return next(((family, name) for family in found), None)
+    family = family_of(model_type) if isinstance(model_type, str) else None
+    return (family, name) if family is not None and name in family.architectures else None
+
+
+def is_silent(config: Mapping[str, Any]) -> bool:
+    """Whether one of the two is left out, so that the weights are asked."""
+    return config.get("model_type") is None or config.get("architectures") in (None, [])
+
+
+def without_code_map(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The config without `auto_map`, where a class of transformers is named: that one needs no other code, and none is run."""
+    if said_by(config) is None and not is_silent(config):
+        return config
+    return {key: value for key, value in config.items() if key != "auto_map"}
+
+
+def candidates(config: Mapping[str, Any]) -> list[tuple[Family, str]]:
+    """The classes that a config which is silent leaves possible."""
+    model_type, architectures = config.get("model_type"), config.get("architectures")
+    if architectures not in (None, []):
+        return []
+    families = FAMILIES if model_type is None else tuple(filter(None, [family_of(str(model_type))]))
+    return [(family, name) for family in families for name in family.architectures]
+
+
+def unsupported(config: Mapping[str, Any]) -> SecateurError:
+    """ARCHITECTURE_UNSUPPORTED, with the nearest class that can be pruned and how to get there."""
+    model_type, architectures = config.get("model_type"), config.get("architectures")
+    family = family_of(model_type) if isinstance(model_type, str) else None
+    said = f"config.json says architectures {str(architectures)[:200]} and model_type {str(model_type)[:100]!r}."
+    name = architectures[0] if isinstance(architectures, list) and len(architectures) == 1 else None
+    if architectures in (None, []) and (model_type is None or family is not None):
+        detail = f"{said} The names of the weights do not make plain which class it is: write it into `architectures`."
+    elif isinstance(model_type, str) and model_type in PARTS:
+        detail = f"{said} {PARTS[model_type]}".rstrip()
+    elif family is not None and isinstance(name, str):
+        near = nearest(name, family.architectures)
+        detail = f"{said} {name[:100]} cannot be pruned: {_way_to(near, family.architectures[near])}"
+    elif family is not None:
+        detail = f"{said} Exactly one architecture is needed, of {', '.join(family.architectures)}."
+    else:
+        detail = f"{said} {_near_family(name)}"
+    return SecateurError(ErrorCode.ARCHITECTURE_UNSUPPORTED, f"{detail} {WHOLE_LIST}")
+
+
+def nearest(name: str, architectures: Collection[str]) -> str:
+    """Of a family's classes the one that is most like `name`: by its head and, where that says nothing, the plain encoder."""
+    names = list(architectures)
+    plain = [each for each in names if each.endswith("Model")]
+    of_labels = [each for each in names if "Classification" in each]
+    if "Classification" in name and of_labels:
+        return get_close_matches(name, of_labels, 1, 0.0)[0]
+    return get_close_matches(name, plain or names, 1, 0.0)[0]
+
+
+def _way_to(near: str, architecture: Architecture) -> str:
+    if architecture.head is Head.EMBEDDING:
+        return (
+            f"save it as {near} (`{near}.from_pretrained(folder).save_pretrained(other)`), which leaves its head out."
+        )
+    return (
+        f"the nearest that can be is {near}. Load the weights as that, train what of its head is new, and save it with "
+        "`save_pretrained`."
+    )
+
+
+def _near_family(name: Any) -> str:
+    every = {each: family for family in FAMILIES for each in family.architectures}
+    close = get_close_matches(name, list(every), 1, 0.75) if isinstance(name, str) else []
+    near = f"The nearest by name is {close[0]}, of model_type {every[close[0]].model_types[0]!r}; " if close else ""
+    supported = ", ".join(model_type for family in FAMILIES for model_type in family.model_types)
+    return f"{near}{'t' if near else 'T'}hese model types can be pruned: {supported}."

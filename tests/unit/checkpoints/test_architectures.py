@@ -1,0 +1,41 @@
+"""A class that cannot be pruned is told the nearest that can, and how to get there."""
+
+from typing import Any
+
+import pytest
+
+from api_schemas.errors import ErrorCode, SecateurError
+from checkpoints.config.checkpoint_config import read_config
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        (
+            {"model_type": "bert", "architectures": ["BertForMaskedLM"]},
+            "BertForMaskedLM cannot be pruned: save it as BertModel",
+        ),
+        ({"model_type": "bert", "architectures": ["BertForPreTraining"]}, "save it as BertModel"),
+        ({"model_type": "roberta", "architectures": ["RobertaForQuestionAnswering"]}, "save it as RobertaModel"),
+        (
+            {"model_type": "hubert", "architectures": ["HubertForSpeechClassification"]},
+            "HubertForSequenceClassification",
+        ),
+        ({"model_type": "wav2vec2", "architectures": ["Wav2Vec2Model"]}, "the nearest that can be is Wav2Vec2For"),
+        ({"model_type": "vit", "architectures": ["ViTModel"]}, "ViTForImageClassification"),
+        ({"model_type": "clap", "architectures": ["ClapModel"]}, "save it alone, as ClapAudioModelWithProjection"),
+        (
+            {"model_type": "camembert", "architectures": ["CamembertForTokenClassification"]},
+            "these model types can be pruned",
+        ),
+        ({"model_type": "bert", "architectures": ["BertModel", "BertModel"]}, "Exactly one architecture is needed"),
+        ({"model_type": "bert"}, "write it into `architectures`"),
+    ],
+)
+def test_the_nearest_class_and_the_way_to_it(config: dict[str, Any], said: str) -> None:
+    with pytest.raises(SecateurError) as caught:
+        read_config(config)
+    assert caught.value.code is ErrorCode.ARCHITECTURE_UNSUPPORTED
+    assert said in caught.value.detail
+    assert "docs/families.md" in caught.value.detail
+    assert len(caught.value.detail) < 500

@@ -1,0 +1,113 @@
+"""Folders as people bring them: what the service takes of config, index and settings, the engine reads as well."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from benchmarks.families import reference
+from benchmarks.families.tiny_models import MODELS
+from checkpoints.describe import describe_folder
+from worker.engine.checkpoint.load import load_original
+from worker.engine.checkpoint.save import save_checkpoint
+from worker.engine.data.settings import read_config, read_preprocessor
+
+INDEX = "model.safetensors.index.json"
+UNREAD = {
+    "sentence_transformers": {"version": "2"},
+    "num_class": 2,
+    "xla_device": True,
+    "auto_map": {"AutoModel": "own.Own"},
+}
+
+
+def tiny_of(name):
+    return next(tiny for tiny in MODELS if tiny.name == name)
+
+
+def changed(path, *absent, **changes):
+    kept = {key: value for key, value in json.loads(path.read_text()).items() if key not in absent}
+    path.write_text(json.dumps(kept | changes))
+
+
+def answers_as(loaded, stock, inputs):
+    with torch.inference_mode():
+        reference.assert_near(reference.answer(loaded.model, inputs), reference.answer(stock, inputs))
+
+
+@pytest.mark.parametrize("tiny", MODELS, ids=lambda tiny: tiny.id)
+def test_every_tensor_of_a_class_is_known(tiny):
+    stock = tiny.stock()
+    config = json.loads(stock.config.to_json_string(use_diff=False))
+    family, architecture = tiny.model_spec.family, tiny.model_spec.family.architectures[tiny.name]
+    held = {
+        name: tuple(tensor.shape)
+        for name, tensor in stock.state_dict().items()
+        if tensor.is_floating_point() and name not in stock.all_tied_weights_keys
+    }
+    assert family.tensors(config, architecture, stock.config.num_labels) == held
+
+
+@pytest.mark.parametrize("metadata", [{}, {"metadata": None}, {"metadata": []}, {"metadata": {"dtype": "os.system"}}])
+def test_an_index_need_say_nothing_but_where_tensors_are(metadata, tmp_path):
+    tiny = tiny_of("BertForTokenClassification")
+    stock = tiny.stock()
+    tiny.save(stock, tmp_path)
+    tensors = load_file(tmp_path / "model.safetensors")
+    (tmp_path / "model.safetensors").unlink()
+    places = {name: f"model-0000{1 + at % 2}-of-00002.safetensors" for at, name in enumerate(sorted(tensors))}
+    for place in set(places.values()):
+        save_file(
+            {name: tensors[name] for name in tensors if places[name] == place}, tmp_path / place, {"format": "pt"}
+        )
+    (tmp_path / INDEX).write_text(json.dumps({"weight_map": places, **metadata}))
+    changed(tmp_path / "config.json", "dtype")
+    answers_as(load_original(tmp_path), stock, tiny.inputs(2))
+    assert json.loads((tmp_path / INDEX).read_text()) == {"weight_map": places, **metadata}
+
+
+@pytest.mark.parametrize("name", ["BertModel", "ViTForImageClassification", "Wav2Vec2ForCTC"])
+def test_what_no_class_reads_of_a_config_is_in_no_result(name, tmp_path):
+    tiny = tiny_of(name)
+    stock = tiny.stock()
+    changed(tiny.save(stock, tmp_path) / "config.json", **UNREAD, dtype="auto", name_or_path="/root/x", pad=["a"])
+    loaded = load_original(tmp_path)
+    answers_as(loaded, stock, tiny.inputs(2))
+    save_checkpoint(tmp_path / "step", loaded, tmp_path)
+    written = json.loads((tmp_path / "step" / "config.json").read_text())
+    assert not written.keys() & UNREAD.keys()
+    assert (written["dtype"], written["architectures"]) == ("float32", [name])
+
+
+@pytest.mark.parametrize("name", ["BertForSequenceClassification", "WavLMForCTC", "WhisperForConditionalGeneration"])
+def test_a_config_that_names_no_class_is_the_weights(name, tmp_path):
+    tiny = tiny_of(name)
+    stock = tiny.stock()
+    changed(tiny.save(stock, tmp_path) / "config.json", "model_type", "architectures")
+    assert describe_folder(tmp_path).name == name
+    loaded = load_original(tmp_path)
+    answers_as(loaded, stock, tiny.inputs(2))
+    assert read_config(tmp_path)["model_type"] == stock.config.model_type
+    save_checkpoint(tmp_path / "step", loaded, tmp_path)
+    written = json.loads((tmp_path / "step" / "config.json").read_text())
+    assert (written["model_type"], written["architectures"]) == (stock.config.model_type, [name])
+
+
+def test_settings_that_name_no_class_say_it_in_the_result(tmp_path):
+    tiny = tiny_of("Wav2Vec2ForCTC")
+    tiny.save(tiny.stock(), tmp_path)
+    settings = tmp_path / "preprocessor_config.json"
+    settings.write_text(json.dumps({"sampling_rate": 16000, "do_feature_extract": True, "pad": 1}))
+    named = {"sampling_rate": 16000, "feature_extractor_type": "Wav2Vec2FeatureExtractor"}
+    assert read_preprocessor(tmp_path) == named
+    save_checkpoint(tmp_path / "step", load_original(tmp_path), tmp_path)
+    assert named.items() <= json.loads((tmp_path / "step" / settings.name).read_text()).items()
+
+
+def test_an_adapter_beside_the_weights_is_not_loaded(tmp_path):
+    tiny = tiny_of("BertModel")
+    stock = tiny.stock()
+    tiny.save(stock, tmp_path)
+    (tmp_path / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "base_model_name_or_path": "x/y"}))
+    answers_as(load_original(tmp_path), stock, tiny.inputs(2))
