@@ -72,6 +72,7 @@ class ErrorCode(StrEnum):
     SPARSITY_OUT_OF_REACH = "sparsity_out_of_reach"
     WIDTH_MISALIGNED = "width_misaligned"
     NO_CHECKPOINT = "no_checkpoint"
+    ORIGINAL_MISMATCH = "original_mismatch"
     RELOAD_MISMATCH = "reload_mismatch"
     EXPORT_UNAVAILABLE = "export_unavailable"
     EXPORT_FAILED = "export_failed"

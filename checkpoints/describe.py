@@ -5,6 +5,7 @@ The service calls it to judge an upload without torch; the engine calls it to fi
 
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -20,12 +21,15 @@ from checkpoints.file_names import require_weights
 from checkpoints.files.safe_json import UnsafeJsonError, load_object
 from checkpoints.files.safetensors_header import DTYPE_BYTES, TensorInfo, read_header
 from checkpoints.files.shards import INDEX_NAME, WEIGHTS_NAME, merge_shards, shard_names
+from checkpoints.files.tensor_bytes import Reader, same_bytes
 from checkpoints.files.tensor_names import renamed, renamings
 from checkpoints.sizes.shape import ModelShape
 
 MAX_CONFIG_BYTES = 2**20
 MAX_INDEX_BYTES = 16 * 2**20
-FLOAT_DTYPES = ("F32", "F16", "BF16")
+FLOAT_DTYPES = ("F32", "F16", "BF16", "F64")
+KEPT_DTYPES = {"F32": "F32", "F16": "F16", "BF16": "BF16", "F64": "F32"}
+"""What a result stores of each: nothing is computed in more than single precision."""
 MAX_MISMATCHES = 20
 STATISTICS = (".running_mean", ".running_var")
 
@@ -45,13 +49,23 @@ class Checkpoint:
     multi_label: bool
     shape: ModelShape
     widths: AttentionWidths
+    dtype: str
+    """What most weights are stored as, and stay, whatever config.json says: F32, F16 or BF16."""
+    other_dtypes: Mapping[str, str]
+    """By name in the module tree, weights that are stored as another: norms, where training was in mixed precision."""
     warnings: tuple[JobWarning, ...] = ()
     """What of its files is not used, and what cannot be had for it."""
 
 
 def describe_folder(folder: Path) -> Checkpoint:
     """`describe_checkpoint` of a folder with config.json and model.safetensors, or shards and their index."""
-    return describe_checkpoint(*_read_folder(folder))
+
+    def read(name: str, start: int, end: int) -> bytes:
+        with (folder / name).open("rb") as file:
+            file.seek(start)
+            return file.read(end - start)
+
+    return describe_checkpoint(*_read_folder(folder), read)
 
 
 def _read_folder(folder: Path) -> tuple[dict[str, Any], Tensors]:
@@ -64,24 +78,27 @@ def _read_folder(folder: Path) -> tuple[dict[str, Any], Tensors]:
     return config, merge_shards(index, headers)
 
 
-def describe_checkpoint(config: Mapping[str, Any], tensors: Tensors) -> Checkpoint:
-    """Judge a checkpoint. Raises CODE_REFUSED, CONFIG_INVALID, ARCHITECTURE_UNSUPPORTED or WEIGHTS_MISMATCH."""
+def describe_checkpoint(config: Mapping[str, Any], tensors: Tensors, read: Reader | None = None) -> Checkpoint:
+    """Judge a checkpoint. Raises CODE_REFUSED, CONFIG_INVALID, ARCHITECTURE_UNSUPPORTED or WEIGHTS_MISMATCH.
+
+    `read` tells whether what the configuration ties is one weight in the files, too; without it, it is believed.
+    """
     tensors = renamed(tensors, renamings(tensors))
     known = read_config(config, tensors)
     tensors = renamed(tensors, _misplaced(known, tensors))
     saved_as = _naming(known, tensors)
     layout = known.layout
-    expected = {
-        saved_as(name): shape
-        for name, shape in known.family.tensors(config, known.architecture, len(known.labels)).items()
-    }
+    own = known.family.tensors(config, known.architecture, len(known.labels))
+    own |= {name: own[known.family.tied[name]] for name in _apart(known, own, tensors, saved_as, read)}
+    expected = {saved_as(name): shape for name, shape in own.items()}
     tied = set(map(saved_as, known.family.tied)) - set(expected)
     roots = {name.partition(".")[0] for name in expected}
     unused = {name for name in tensors if name not in expected and (name in tied or _is_spare(known, roots, name))}
     dispensable = {name for name in expected if known.architecture.dispenses_with(name) and name not in tensors}
     used = {name: tensor for name, tensor in tensors.items() if name not in unused}
     _compare({name: shape for name, shape in expected.items() if name not in dispensable}, used)
-    dtype = _one_dtype(used)
+    dtype = main_dtype(used)
+    stored = {name: used[saved_as(name)].dtype for name in own if saved_as(name) in used}
     # What the file lacks the class has all the same, and so will the result.
     others = sum(math.prod(shape) for name, shape in expected.items() if not name.endswith(STATISTICS))
     others -= sum(math.prod(shape) for shape in layout.tensors().values())
@@ -101,6 +118,8 @@ def describe_checkpoint(config: Mapping[str, Any], tensors: Tensors) -> Checkpoi
         multi_label=known.multi_label,
         shape=shape,
         widths=shape.dense,
+        dtype=dtype,
+        other_dtypes={name: KEPT_DTYPES[of] for name, of in stored.items() if KEPT_DTYPES[of] != dtype},
         warnings=(*known.warnings, *_of_tensors(known.name, sorted(unused - tied))),
     )
 
@@ -152,16 +171,39 @@ def _of_tensors(name: str, unused: Sequence[str]) -> tuple[JobWarning, ...]:
     return (JobWarning(code="tensors_ignored", pointer=f"/{WEIGHTS_NAME}", detail=detail),)
 
 
-def _one_dtype(tensors: Tensors) -> str:
-    """The dtype of all weights. Integer buffers are not weights and do not count."""
-    found = sorted({tensor.dtype for tensor in tensors.values() if tensor.dtype.startswith(("F", "BF"))})
-    if len(found) != 1 or found[0] not in FLOAT_DTYPES:
+def _apart(
+    known: CheckpointConfig,
+    own: Mapping[str, tuple[int, ...]],
+    tensors: Tensors,
+    saved_as: Callable[[str], str],
+    read: Reader | None,
+) -> list[str]:
+    """What the configuration ties and the file has twice, with other values: transformers goes by the file, and unties them."""
+    found = []
+    for name, source in known.family.tied.items():
+        both = [tensors[saved_as(each)] for each in (name, source) if saved_as(each) in tensors]
+        if read is not None and name not in own and len(both) == 2 and not same_bytes(read, *both):
+            found.append(name)
+    return found
+
+
+def main_dtype(tensors: Tensors) -> str:
+    """What most of the weights stay stored as, each counting by its size. Integer buffers are not weights and do not count.
+
+    Raises WEIGHTS_MISMATCH where there are none, or some are no plain numbers (of eight bits).
+    """
+    sizes: Counter[str] = Counter()
+    for tensor in tensors.values():
+        if tensor.dtype.startswith(("F", "BF")):
+            sizes[KEPT_DTYPES.get(tensor.dtype, tensor.dtype)] += tensor.elements
+    unknown = sorted(set(sizes) - set(FLOAT_DTYPES))
+    if unknown or not sizes:
         detail = (
-            f"The weights are stored as {', '.join(found) or 'nothing'}; one of {', '.join(FLOAT_DTYPES)} for all of "
-            "them is needed. Convert the model before saving it."
+            f"Weights are stored as {', '.join(unknown) or 'nothing'}; {', '.join(FLOAT_DTYPES)} can be read. "
+            "Convert the model before saving it."
         )
         raise SecateurError(ErrorCode.WEIGHTS_MISMATCH, detail)
-    return found[0]
+    return max(sorted(sizes), key=sizes.__getitem__)
 
 
 def _naming(known: CheckpointConfig, tensors: Tensors) -> Callable[[str], str]:

@@ -11,6 +11,7 @@ from service.problems import status_of
 # Only the worker can find these out: they end a job and are never the status of a response.
 _ONLY_OF_JOBS = {
     ErrorCode.DATASET_FETCH_FAILED,
+    ErrorCode.ORIGINAL_MISMATCH,
     ErrorCode.RELOAD_MISMATCH,
     ErrorCode.EXPORT_UNAVAILABLE,
     ErrorCode.EXPORT_FAILED,

@@ -179,6 +179,10 @@ ERROR_TEXTS: Mapping[ErrorCode, ErrorText] = {
     _C.NO_CHECKPOINT: ErrorText(
         "The job has no such checkpoint", "List the job's checkpoints; a step is there once it is done."
     ),
+    _C.ORIGINAL_MISMATCH: ErrorText(
+        "The engine does not read the checkpoint as transformers does",
+        "Nothing was cut. Load the model with transformers, save it with `save_pretrained`, and send that.",
+    ),
     _C.RELOAD_MISMATCH: ErrorText(
         "The packaged checkpoint did not give the same logits",
         "The job was stopped rather than hand out a wrong model. Please report it with the job's id.",

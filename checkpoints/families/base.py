@@ -149,7 +149,7 @@ class Family:
     saved_names: tuple[tuple[tuple[str, str], ...], ...] = ((),)
     """Every way in which transformers has named this family's tensors in files: replacements (pattern, by what) in the names of
     the module tree, in turn. The first is none: the module tree of transformers 5."""
-    tied: tuple[str, ...] = ()
+    tied: Mapping[str, str] = field(default_factory=dict)
     """Tensors that are another's, unless `tie_word_embeddings` is false: a file may hold a copy, which counts for nothing."""
     no_export: str = ""
     """Why its models cannot be written as an ONNX graph, where they cannot."""

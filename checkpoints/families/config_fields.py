@@ -77,7 +77,7 @@ ANY: Mapping[str, Rule] = {
     **dict.fromkeys(
         ("_name_or_path", "name_or_path", "transformers_version", "tokenizer_class", "finetuning_task"), SHORT
     ),
-    **dict.fromkeys(("dtype", "torch_dtype"), OneOf(("auto", "float32", "float16", "bfloat16"), null=True)),
+    **dict.fromkeys(("dtype", "torch_dtype"), OneOf(("auto", "float32", "float16", "bfloat16", "float64"), null=True)),
     **dict.fromkeys(
         ("attn_implementation", "_attn_implementation", "_attn_implementation_internal"), OneOf(ATTENTION, null=True)
     ),

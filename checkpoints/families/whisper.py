@@ -175,7 +175,7 @@ WHISPER = Family(
     optional_files=(*OTHER_FILES, "generation_config.json", "normalizer.json"),
     preprocessors=("WhisperFeatureExtractor",),
     other_tensors=_other_tensors,
-    tied=("proj_out.weight",),
+    tied={"proj_out.weight": "model.decoder.embed_tokens.weight"},
     # As for the other encoders of speech: no masks that no seed sets, and the whole model.
     while_engaged={"apply_spec_augment": False, "encoder_layerdrop": 0.0, "decoder_layerdrop": 0.0},
 )

@@ -36,6 +36,9 @@ class TensorInfo(FrozenModel):
     shape: tuple[int, ...]
     start: int
     end: int
+    data: int = 0
+    """Bytes of the file before that part."""
+    file: str = "model.safetensors"
 
     @property
     def elements(self) -> int:
@@ -72,8 +75,9 @@ def parse_header(prefix: bytes, file_size: int) -> dict[str, TensorInfo]:
     _check_metadata(header.pop("__metadata__", {}))
     if len(header) > MAX_TENSORS:
         raise _invalid(f"it names {len(header)} tensors; {MAX_TENSORS} are allowed")
-    data_size = file_size - LENGTH_BYTES - length
-    tensors = {name: _tensor(name, entry, data_size) for name, entry in header.items()}
+    data = LENGTH_BYTES + length
+    data_size = file_size - data
+    tensors = {name: _tensor(name, entry, data_size, data) for name, entry in header.items()}
     ordered = sorted(tensors.items(), key=lambda item: (item[1].start, item[1].end))
     position = 0
     for name, tensor in ordered:
@@ -98,7 +102,7 @@ def _check_metadata(metadata: Any) -> None:
         raise _invalid("its __metadata__ is not an object of strings")
 
 
-def _tensor(name: str, entry: Any, data_size: int) -> TensorInfo:
+def _tensor(name: str, entry: Any, data_size: int, data: int) -> TensorInfo:
     if len(name) > 512 or not _NAME.fullmatch(name):
         raise _invalid(f"{name[:100]!r} is not a tensor name (letters, digits, `_` and `-`, parted by single dots)")
     if not isinstance(entry, dict) or set(entry) != _ENTRY_KEYS:
@@ -114,7 +118,7 @@ def _tensor(name: str, entry: Any, data_size: int) -> TensorInfo:
     expected = prod(shape) * DTYPE_BYTES[dtype]
     if offsets[1] - offsets[0] != expected:
         raise _invalid(f"tensor {name!r} needs {expected} bytes, its data_offsets give {offsets[1] - offsets[0]}")
-    return TensorInfo(dtype=dtype, shape=tuple(shape), start=offsets[0], end=offsets[1])
+    return TensorInfo(dtype=dtype, shape=tuple(shape), start=offsets[0], end=offsets[1], data=data)
 
 
 def _naturals(value: Any) -> bool:

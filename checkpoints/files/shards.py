@@ -38,7 +38,7 @@ def merge_shards(index: Mapping[str, Any], headers: Mapping[str, Mapping[str, Te
         for name, tensor in headers[shard].items():
             if weight_map.get(name) != shard:
                 raise _invalid(f"tensor {name!r} lies in {shard}, the index says {weight_map.get(name)}")
-            merged[name] = tensor
+            merged[name] = tensor.model_copy(update={"file": shard})
     for name in weight_map:
         if name not in merged:
             raise _invalid(f"tensor {name[:100]!r} is in no shard")

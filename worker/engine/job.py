@@ -11,10 +11,11 @@ from api_schemas.results.metrics import ExportMetrics, JobResult, Sensitivity, S
 from api_schemas.spec.job import EngineSpec
 from checkpoints.describe import Checkpoint
 from checkpoints.sizes import accounting
-from worker.engine.checkpoint.gate import check_reload
+from worker.engine.checkpoint.gate import check_original, check_reload
 from worker.engine.checkpoint.load import LoadedModel, load_step
 from worker.engine.checkpoint.save import make_durable, save_checkpoint
 from worker.engine.data import PreparedData
+from worker.engine.data.split import Inputs
 from worker.engine.evaluate.measure import Measure
 from worker.engine.exports import export
 from worker.engine.latency.table import write_latency_table
@@ -62,6 +63,7 @@ class Job:
         report, measure = self.reporter, self.measure
         dense = measure.dense
         report.phase(Phase.EVALUATING, 0)
+        check_original(self.original, dense, self._probe())
         metrics = StepMetrics(
             step=0,
             requested_sparsity=0.0,
@@ -89,6 +91,11 @@ class Job:
         write_metrics(folder, self.data.summary, [metrics])
         make_durable(folder)
         return metrics, kept, scored
+
+    def _probe(self) -> Inputs:
+        """A few real samples."""
+        validation = self.data.splits[Split.VALIDATION]
+        return validation.batch(validation.batches(PROBE_SAMPLES)[0])[0]
 
     def _sensitivity(self, dense: LoadedModel) -> tuple[ScoredModel | None, Sensitivity | None]:
         """What each layer alone would cost, and the scores it was judged by: those of step 1. None where not asked for."""
@@ -150,9 +157,7 @@ class Job:
         write_pruning(folder, record, history)
         # From here on the file is the model: what is measured is what is downloaded, rounding included.
         written = load_step(folder)
-        validation = self.data.splits[Split.VALIDATION]
-        probe, _ = validation.batch(validation.batches(PROBE_SAMPLES)[0])
-        reload_error = check_reload(folder, written.model, self.described.architecture.auto_class, probe)
+        reload_error = check_reload(folder, written.model, self.described.architecture.auto_class, self._probe())
         exports = self._export(folder, written) if last or self.spec.stop else ()
 
         report.phase(Phase.EVALUATING, number)

@@ -76,7 +76,7 @@ def describe_model(files: ModelFiles) -> Checkpoint:
     for name, size in files.sizes.items():
         refuse_magic(name, files.read(name, 0, min(size, MAGIC_BYTES)))
     config = _read_object(files, "config.json", MAX_CONFIG_BYTES)
-    checkpoint = describe_checkpoint(config, _tensors(files))
+    checkpoint = describe_checkpoint(config, _tensors(files), files.read)
     family = checkpoint.family
     config["model_type"] = config.get("model_type") or family.model_types[0]
     for entry in family.required_files:

@@ -48,7 +48,7 @@ def test_a_header_of_640_bytes_is_not_taken_for_another_thing() -> None:
     text = json.dumps({"a": entry([1], 0, 4)}).ljust(640)
     data = safetensors_bytes(text, bytes(4))
     assert data[:2] == b"\x80\x02"
-    assert parse_header(data, len(data)) == {"a": TensorInfo(dtype="F32", shape=(1,), start=0, end=4)}
+    assert parse_header(data, len(data)) == {"a": TensorInfo(dtype="F32", shape=(1,), start=0, end=4, data=648)}
 
 
 def test_repeated_keys_are_refused() -> None:

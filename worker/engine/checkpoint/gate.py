@@ -1,4 +1,4 @@
-"""The gate every step passes before it is announced: a fresh process loads the folder and gets the engine's answers."""
+"""The gates of a job: what it begins with answers as stock transformers does, and every step does so in a fresh process."""
 
 import json
 import os
@@ -11,9 +11,11 @@ from typing import Any
 
 import torch
 from safetensors.torch import save_file
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from api_schemas.errors import ErrorCode, SecateurError
+from worker.engine.checkpoint.load import LoadedModel, load_stock
 from worker.engine.data.split import Inputs
 from worker.engine.models.model_spec import move_model
 
@@ -54,6 +56,38 @@ def start_server() -> None:
     use_server(ours)
 
 
+def check_original(folder: Path, loaded: LoadedModel, inputs: Inputs) -> None:
+    """The engine's model of a folder that was uploaded answers as the class of transformers does that is loaded from it.
+
+    Args:
+        loaded: of that folder, with nothing cut.
+        inputs: a few real samples, each tensor (B, …).
+
+    Raises ORIGINAL_MISMATCH: a file holds something that is read in two ways, and nothing that is cut from it could be trusted.
+    """
+    stock = load_stock(folder, loaded.model_spec).eval()
+    stock.set_attn_implementation(loaded.model.config._attn_implementation)
+    name, answers = _answers(loaded.model, inputs)
+    _, expected = _answers(stock, inputs)
+    error = (answers - expected).abs().max().item()
+    bound = TOLERANCE * max(1.0, expected.abs().max().item())
+    if not error <= bound:  # also where it is NaN
+        detail = (
+            f"The engine's model of this checkpoint does not answer as transformers' own does: {name} differ by {error:.3g}; "
+            f"{bound:.3g} is allowed. Load it with transformers, save it with save_pretrained, and send that."
+        )
+        raise SecateurError(ErrorCode.ORIGINAL_MISMATCH, detail)
+
+
+def _answers(model: PreTrainedModel, inputs: Inputs) -> tuple[str, Tensor]:
+    """What a model says of inputs, on the CPU, and what that is called in its output."""
+    move_model(model, torch.device("cpu")).eval()
+    with torch.inference_mode():
+        output = model(**inputs)
+    name = next(name for name in ANSWERS if getattr(output, name, None) is not None)
+    return name, getattr(output, name)
+
+
 def check_reload(folder: Path, model: PreTrainedModel, auto_class: str, inputs: Inputs) -> float:
     """Largest absolute difference between `model`'s answers and a fresh process's that loaded `folder` with transformers.
 
@@ -66,14 +100,11 @@ def check_reload(folder: Path, model: PreTrainedModel, auto_class: str, inputs: 
 
     Raises RELOAD_MISMATCH where the folder does not load, or loads to other answers.
     """
-    move_model(model, torch.device("cpu")).eval()
-    with torch.inference_mode():
-        output = model(**inputs)
-    name = next(name for name in ANSWERS if getattr(output, name, None) is not None)
+    name, answers = _answers(model, inputs)
     with tempfile.TemporaryDirectory(prefix="secateur-gate-") as scratch:
         probe = Path(scratch) / "probe.safetensors"
         tensors = {f"inputs.{name}": tensor.contiguous() for name, tensor in inputs.items()}
-        save_file({**tensors, "answers": getattr(output, name).clone()}, probe)
+        save_file({**tensors, "answers": answers.clone()}, probe)
         result = _ask(
             {
                 "folder": str(folder.absolute()),

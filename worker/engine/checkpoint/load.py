@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,17 @@ from transformers import PreTrainedModel
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
 from api_schemas.results.widths import AttentionWidths
 from checkpoints.config.checkpoint_config import plain_values
-from checkpoints.describe import describe_folder, key_mapping
+from checkpoints.config.forbidden_fields import ATTENTION_FIELDS
+from checkpoints.describe import describe_folder, key_mapping, main_dtype
 from checkpoints.families import family_named
+from checkpoints.files.safetensors_header import read_header
+from checkpoints.files.shards import WEIGHTS_NAME
 from worker.engine.checkpoint.stock_folder import as_stock_reads
 from worker.engine.data.settings import read_config as read_settings
 from worker.engine.models.model_spec import ModelSpec, build, copy_generation_config
 
 PRUNING_FILE = "pruning.json"
+DTYPES: Mapping[str, torch.dtype] = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
 
 @dataclass(frozen=True)
@@ -30,7 +34,9 @@ class LoadedModel:
     model_spec: ModelSpec
     widths: AttentionWidths
     dtype: torch.dtype
-    """The dtype its file stores, and its successors' files will."""
+    """What its file stores most weights as, and its successors' files will."""
+    other_dtypes: Mapping[str, torch.dtype] = field(default_factory=dict)
+    """By name, what is stored as another."""
 
 
 def scale_queries(state: dict[str, Tensor], queries: Iterable[str], factor: float) -> None:
@@ -49,33 +55,57 @@ def load_original(folder: Path) -> LoadedModel:
     """
     described = describe_folder(folder)
     model_spec, widths = ModelSpec(described.family, described.name), described.widths
-    # Not AutoConfig, which lets the file decide what is built from it.
-    config_class: Any = model_spec.classes.stock.config_class
-    try:
-        config = config_class.from_dict(plain_values(described.family, read_settings(folder)))
-    except Exception as error:  # whatever a wrongly typed value meets first in transformers
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise SecateurError(ErrorCode.CONFIG_INVALID, f"transformers cannot read config.json: {reason[0]}") from error
-    loading: Any = (
-        model_spec.classes.stock.from_pretrained
-    )  # with loading info it returns a pair, which its annotation leaves out
-    names = key_mapping(folder) or None
-    with as_stock_reads(folder) as place:
-        stock, info = loading(place, config=config, key_mapping=names, local_files_only=True, output_loading_info=True)
+    stock, info = _load(folder, model_spec, plain_values(described.family, read_settings(folder)))
     absent = _check_complete(model_spec, info, {name.partition(".")[0] for name in stock.state_dict()})
-    dtype = stock.dtype
-    state = stock.float().state_dict()
+    state = stock.state_dict()
     for name in absent:
         # transformers drew them at random, from no seed of ours.
         state[name].zero_()
-    model = build(model_spec, stock.config.to_dict(), widths, state)
+    model = build(model_spec, stock.config.to_dict(), widths, state, stock.all_tied_weights_keys)
     copy_generation_config(model, stock)
     broken = [name for name, tensor in model.state_dict().items() if not torch.isfinite(tensor).all()]
     if broken:
         raise SecateurError(
             ErrorCode.NUMERICAL, f"{len(broken)} tensors hold NaN or infinite values, the first is {broken[0]}."
         )
-    return LoadedModel(model, model_spec, widths, dtype)
+    others = {name: DTYPES[dtype] for name, dtype in described.other_dtypes.items()}
+    return LoadedModel(model, model_spec, widths, DTYPES[described.dtype], others)
+
+
+def load_stock(folder: Path, model_spec: ModelSpec) -> PreTrainedModel:
+    """What transformers alone makes of an upload, with all of its config.json where that can be read; float32."""
+    settings = {
+        key: value for key, value in read_settings(folder).items() if key not in {*ATTENTION_FIELDS, "auto_map"}
+    }
+    try:
+        return _load(folder, model_spec, settings)[0]
+    except SecateurError:
+        return _load(folder, model_spec, plain_values(model_spec.family, settings))[0]
+
+
+def _load(
+    folder: Path, model_spec: ModelSpec, settings: Mapping[str, Any]
+) -> tuple[PreTrainedModel, Mapping[str, Any]]:
+    """The stock class and what transformers says of the loading. Raises CONFIG_INVALID."""
+    # Not AutoConfig, which lets the file decide what is built from it.
+    config_class: Any = model_spec.classes.stock.config_class
+    try:
+        config = config_class.from_dict(settings)
+    except Exception as error:  # whatever a wrongly typed value meets first in transformers
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise SecateurError(ErrorCode.CONFIG_INVALID, f"transformers cannot read config.json: {reason[0]}") from error
+    # With loading info it returns a pair, which its annotation leaves out.
+    loading: Any = model_spec.classes.stock.from_pretrained
+    with as_stock_reads(folder) as place:
+        pair: tuple[PreTrainedModel, Mapping[str, Any]] = loading(
+            place,
+            config=config,
+            key_mapping=key_mapping(folder) or None,
+            dtype=torch.float32,
+            local_files_only=True,
+            output_loading_info=True,
+        )
+    return pair
 
 
 def _check_complete(model_spec: ModelSpec, info: Mapping[str, Any], roots: Collection[str]) -> list[str]:
@@ -111,9 +141,8 @@ def load_step(folder: Path) -> LoadedModel:
     model_spec = ModelSpec(family, record["architecture"])
     widths = AttentionWidths.model_validate(record["widths"])
     source = model_spec.classes.stock if record["stock_layout"] else model_spec.classes.pruned
-    model = source.from_pretrained(folder, local_files_only=True)
-    dtype = model.dtype
-    state = dict(model.float().state_dict())
+    model = source.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
+    state = dict(model.state_dict())
     config = model.config.to_dict()
     if record["stock_layout"]:
         if family.head_dim_key is not None:
@@ -121,6 +150,9 @@ def load_step(folder: Path) -> LoadedModel:
             config[family.head_dim_key] = widths.head_dim
         queries = [site.q for site in model_spec.layout(config).attention]
         scale_queries(state, queries, 1.0 / record["query_scale"])
-    built = build(model_spec, config, widths, state)
+    built = build(model_spec, config, widths, state, model.all_tied_weights_keys)
     copy_generation_config(built, model)
-    return LoadedModel(built, model_spec, widths, dtype)
+    tensors = read_header(folder / WEIGHTS_NAME)
+    dtype = main_dtype(tensors)
+    others = {name: DTYPES[tensor.dtype] for name, tensor in tensors.items() if tensor.dtype in set(DTYPES) - {dtype}}
+    return LoadedModel(built, model_spec, widths, DTYPES[dtype], others)

@@ -21,6 +21,9 @@ from checkpoints.files.preprocessor_files import PREPROCESSOR, preprocessor_type
 from worker.engine.checkpoint.load import LoadedModel, scale_queries
 from worker.engine.models.source import WITHOUT_CODE
 
+LOADED_AS = ("float32", "float16", "bfloat16")
+"""What a configuration may say of it."""
+
 
 def save_checkpoint(folder: Path, loaded: LoadedModel, original: Path) -> tuple[bool, float]:
     """Write config.json, model.safetensors, the original's preprocessor files and, where needed, code.
@@ -40,10 +43,10 @@ def save_checkpoint(folder: Path, loaded: LoadedModel, original: Path) -> tuple[
         factor = math.sqrt(width / loaded.widths.head_dim)
         scale_queries(state, (site.q for site in layout.attention), factor)
     # A copy each: a safetensors file holds no two names for one storage, and slices of a larger tensor would be written whole.
-    tensors = {
-        name: (tensor.to(loaded.dtype) if tensor.is_floating_point() else tensor).clone().contiguous()
-        for name, tensor in state.items()
-    }
+    tensors = {name: tensor.clone().contiguous() for name, tensor in state.items()}
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point():
+            tensors[name] = tensor.to(loaded.other_dtypes.get(name, loaded.dtype))
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     write_json(folder / "config.json", _config(loaded, stock, config))
     for path in sorted(original.iterdir()):
@@ -86,8 +89,15 @@ def _config(loaded: LoadedModel, stock: dict[str, int] | None, config: dict[str,
     """What was checked of the original's config.json, changed only where it has to be."""
     family, classes = loaded.model_spec.family, loaded.model_spec.classes
     config = used_values(family, config) | {"model_type": family.model_types[0]}
-    config["dtype"] = str(loaded.dtype).removeprefix("torch.")
-    config.pop("torch_dtype", None)
+    # What the weights are loaded as stays what the original's file says, and is not what they are stored as.
+    said = config.pop("torch_dtype", None)
+    if config.get("dtype", said) not in LOADED_AS:
+        config["dtype"] = str(loaded.dtype).removeprefix("torch.")
+    else:
+        config["dtype"] = config.get("dtype", said)
+    model: Any = loaded.model
+    if not model.all_tied_weights_keys and model.get_expanded_tied_weights_keys(all_submodels=True):
+        config["tie_word_embeddings"] = False
     if stock is not None:
         return config | {"architectures": [classes.stock.__name__], **stock}
     pruned: Any = loaded.model.config
