@@ -48,7 +48,8 @@ def save_checkpoint(folder: Path, loaded: LoadedModel, original: Path) -> tuple[
         if tensor.is_floating_point():
             tensors[name] = tensor.to(loaded.other_dtypes.get(name, loaded.dtype))
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-    write_json(folder / "config.json", _config(loaded, stock, config))
+    written = dict(sorted(_config(loaded, stock, config).items()))
+    (folder / "config.json").write_text(json.dumps(written, indent=2) + "\n")
     for path in sorted(original.iterdir()):
         if path.name in loaded.model_spec.family.files - {"config.json", "README.md"}:
             shutil.copyfile(path, folder / path.name)
@@ -106,9 +107,9 @@ def _config(loaded: LoadedModel, stock: dict[str, int] | None, config: dict[str,
         "architectures": [classes.pruned.__name__],
         "auto_map": {
             "AutoConfig": f"configuration_pruned.{classes.config.__name__}",
-            **{each: f"modeling_pruned.{pruned}" for each, pruned in classes.auto_classes.items()},
-            # What the model is loaded with, also where transformers knows no auto class of it.
+            # First, for who takes the first that there is; and it is one where transformers knows no auto class of the model.
             auto_class: f"modeling_pruned.{classes.pruned.__name__}",
+            **{each: f"modeling_pruned.{head}" for each, head in classes.auto_classes.items() if each != auto_class},
         },
         "_attn_implementation": WITHOUT_CODE,
         "pruned_attention": pruned.pruned_attention,
