@@ -18,6 +18,7 @@ from starlette.types import Receive, Scope, Send
 
 from api_schemas.errors import ErrorCode, SecateurError
 from api_schemas.results.events import JobEvent
+from service.access.turns import Turns
 from store.database.connection import Database
 from store.jobs import event_feed, jobs
 from store.jobs.event_feed import NewEvents
@@ -88,8 +89,9 @@ class EventStreamResponse(StreamingResponse):
 class EventStreams:
     """All streams of this process."""
 
-    def __init__(self, settings: Settings, database: Database) -> None:
-        self._settings, self._database = settings, database
+    def __init__(self, settings: Settings, database: Database, turns: Turns) -> None:
+        """Pages of events are read by threads of the stream's tenant, in its `turns`."""
+        self._settings, self._database, self._turns = settings, database, turns
         self._feeds: dict[str, _Feed] = {}
         self._open: Counter[str] = Counter()
         self._watcher: asyncio.Task[None] | None = None
@@ -133,7 +135,8 @@ class EventStreams:
                 changed = feed.changed
                 ready = feed.after(after)
                 if ready is None:
-                    ready = await run_in_threadpool(self._page, tenant, job_id, after)
+                    async with self._turns.one(tenant):
+                        ready = await run_in_threadpool(self._page, tenant, job_id, after)
                 for seq, text in ready:
                     yield text
                     after = seq

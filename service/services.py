@@ -45,7 +45,7 @@ class Services:
     queue_positions: QueuePositions
     """In the queue."""
     readiness: Readiness
-    turns: Turns = field(default_factory=lambda: Turns(MOST_THREADS))
+    turns: Turns
     long_turns: Turns = field(default_factory=lambda: Turns(1))
     """Of what takes seconds of a processor."""
     check_waits: Counter[str] = field(default_factory=Counter)
@@ -59,7 +59,7 @@ class Services:
     @classmethod
     def of(cls, settings: Settings) -> "Services":
         database = Database(settings.database_url, settings.database_seconds)
-        artifacts, streams = Artifacts(settings.artifacts_url), EventStreams(settings, database)
+        artifacts, turns = Artifacts(settings.artifacts_url), Turns(MOST_THREADS)
         queue_positions = QueuePositions(database, settings.failure_cap)
         readiness = Readiness(
             {
@@ -74,10 +74,11 @@ class Services:
             artifacts,
             RateLimits.of(settings),
             FailedAttempts.of(settings),
-            streams,
+            EventStreams(settings, database, turns),
             LongRequests(database),
             queue_positions,
             readiness,
+            turns,
         )
 
     async def in_thread(self, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:

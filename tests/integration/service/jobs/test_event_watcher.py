@@ -15,6 +15,7 @@ from api_schemas.enums import JobState
 from api_schemas.errors import ErrorCode, SecateurError
 from api_schemas.results.events import StateChanged
 from service import event_streams
+from service.access.turns import Turns
 from service.event_streams import EventStreams
 from store.database.connection import Database
 from store.database.tables import Job, JobEventRow
@@ -65,7 +66,9 @@ def test_a_thousand_streams_cost_a_few_queries_and_no_threads(
 ) -> None:
     """One watcher asks for all of them; a new event of one job is read once, however many wait for it."""
     job_ids = made(sqlite_database, jobs_count)
-    streams = EventStreams(fast(settings, max_event_streams=1000, max_event_streams_per_tenant=1000), sqlite_database)
+    streams = EventStreams(
+        fast(settings, max_event_streams=1000, max_event_streams_per_tenant=1000), sqlite_database, Turns(2)
+    )
     queries: list[str] = []
 
     async def run() -> None:
@@ -101,7 +104,9 @@ def test_a_thousand_streams_cost_a_few_queries_and_no_threads(
 
 
 def test_streams_are_bounded_by_process_and_tenant(settings: Settings, sqlite_database: Database) -> None:
-    streams = EventStreams(fast(settings, max_event_streams=3, max_event_streams_per_tenant=2), sqlite_database)
+    streams = EventStreams(
+        fast(settings, max_event_streams=3, max_event_streams_per_tenant=2), sqlite_database, Turns(2)
+    )
     for tenant in ("a", "a", "b"):
         streams.reserve(tenant)
     with pytest.raises(SecateurError, match="This server") as refused:
@@ -123,7 +128,7 @@ def test_a_stream_where_nothing_happens_says_that_it_lives(
 ) -> None:
     monkeypatch.setattr(event_streams, "KEEPALIVE_SECONDS", 0.05)
     (job_id,) = made(sqlite_database, 1)
-    streams = EventStreams(fast(settings), sqlite_database)
+    streams = EventStreams(fast(settings), sqlite_database, Turns(2))
 
     async def run() -> list[bytes]:
         streams.reserve(DEFAULT_TENANT)
@@ -139,7 +144,7 @@ def test_a_database_that_was_away_is_asked_again(
     settings: Settings, sqlite_database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (job_id,) = made(sqlite_database, 1)
-    streams = EventStreams(fast(settings), sqlite_database)
+    streams = EventStreams(fast(settings), sqlite_database, Turns(2))
     failures = 0
     new_events = streams._new_events
 
@@ -165,7 +170,7 @@ def test_a_database_that_was_away_is_asked_again(
 
 def test_a_job_deleted_under_its_stream_ends_it(settings: Settings, sqlite_database: Database) -> None:
     (job_id,) = made(sqlite_database, 1)
-    streams = EventStreams(fast(settings), sqlite_database)
+    streams = EventStreams(fast(settings), sqlite_database, Turns(2))
 
     async def run() -> None:
         streams.reserve(DEFAULT_TENANT)
