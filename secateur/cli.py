@@ -2,7 +2,20 @@
 
 import typer
 
-from secateur.commands import download, job_control, keys, lists, logs, prune, server, show, submit, upload, wait
+from secateur.commands import (
+    convert,
+    download,
+    job_control,
+    keys,
+    lists,
+    logs,
+    prune,
+    server,
+    show,
+    submit,
+    upload,
+    wait,
+)
 from secateur.commands.shared.exit_status import EXPLAINED
 from secateur.commands.shared.group import SERVICE, UPLOADS, Commands
 
@@ -20,4 +33,5 @@ job_control.register(app)
 app.add_typer(upload.app, name="upload", rich_help_panel=UPLOADS)
 app.add_typer(keys.app, name="keys", rich_help_panel=SERVICE)
 prune.register(app)
+convert.register(app)
 server.register(app)

@@ -1,0 +1,121 @@
+"""A LoRA adapter added to the weights of its model (Hu et al., arXiv 2106.09685): W + s B A, s as peft's settings say.
+
+From the tensors' names alone, without building a model: nothing that the settings name is loaded or run.
+"""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from api_schemas.errors import ErrorCode, SecateurError
+from checkpoints.families import Family, family_of
+from checkpoints.file_names import ADAPTER
+from worker.engine.data.settings import read_object
+
+WEIGHTS = "adapter_model.safetensors"
+BEFORE = "base_model.model."
+"""What peft puts before the names of the model's own tensors."""
+ENDS = {"SEQ_CLS": "ForSequenceClassification", "TOKEN_CLS": "ForTokenClassification", "FEATURE_EXTRACTION": "Model"}
+"""What peft calls a task, and how a class of transformers for it ends."""
+PLAIN: Mapping[str, Any] = {
+    "use_dora": False,
+    "fan_in_fan_out": False,
+    "bias": "none",
+    "rank_pattern": {},
+    "alpha_pattern": {},
+}
+"""Settings under which the formula is that one."""
+
+
+def adapted(folder: Path, base: Path, tensors: Mapping[str, Tensor]) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """config.json and tensors of the model in `base`, whose weights are `tensors`, with the adapter in `folder`.
+
+    Raises FILE_MISSING, CONFIG_INVALID where the adapter is of another kind, and WEIGHTS_MISMATCH where it is another model's.
+    """
+    settings, config = read_object(folder / ADAPTER), read_object(base / "config.json")
+    scale = _scale(settings)
+    if not (folder / WEIGHTS).is_file():
+        raise SecateurError(ErrorCode.FILE_MISSING, f"{folder} has no {WEIGHTS}. Save the adapter again with peft.")
+    family = family_of(str(config.get("model_type")))
+    if family is None:
+        raise _wrong(f"no model of type {str(config.get('model_type'))[:100]!r} can be pruned")
+    name = _class_of(family, config, settings)
+    prefix = family.architectures[name].prefix
+    found = dict(tensors)
+    if prefix and not any(each.startswith(prefix) for each in found):
+        # A plain encoder, which a head comes to.
+        found = {prefix + each: tensor for each, tensor in found.items()}
+    added = {key.removeprefix(BEFORE): tensor for key, tensor in load_file(folder / WEIGHTS).items()}
+    for key in [each for each in added if each.endswith(".lora_A.weight")]:
+        module = key.removesuffix(".lora_A.weight")
+        inner, outer = added.pop(key), added.pop(f"{module}.lora_B.weight", None)
+        own = _own_name(family, f"{module}.weight", found)
+        if own is None or outer is None or found[own].shape != (len(outer), inner.shape[-1]):
+            detail = f"The adapter changes {module}, and the model in {base} has no such map. Is it another model's?"
+            raise SecateurError(ErrorCode.WEIGHTS_MISMATCH, detail)
+        change = scale * (outer.to(torch.float64) @ inner.to(torch.float64))
+        found[own] = (found[own].to(torch.float64) + change).to(found[own].dtype)
+    if strange := [each for each in added if "lora_" in each]:
+        raise _wrong(f"it holds {strange[0]}, which is no plain LoRA")
+    whole = {_own_name(family, each, found) or each: tensor for each, tensor in added.items()}
+    dtype = next(iter(tensors.values())).dtype
+    found |= {each: tensor.to(dtype) for each, tensor in whole.items()}
+    return {**_labelled(config, family, name, whole), "architectures": [name]}, found
+
+
+def _scale(settings: Mapping[str, Any]) -> float:
+    if settings.get("peft_type") != "LORA":
+        raise _wrong(f"it is of type {str(settings.get('peft_type'))[:100]!r}, not LORA")
+    for key, value in PLAIN.items():
+        if settings.get(key) not in (value, None):
+            raise _wrong(f"its {key} is {str(settings[key])[:100]}")
+    rank, alpha = settings.get("r"), settings.get("lora_alpha")
+    if type(rank) is not int or rank < 1 or not isinstance(alpha, int | float):
+        raise _wrong("r and lora_alpha are no numbers")
+    return float(alpha) / (math.sqrt(rank) if settings.get("use_rslora") else rank)
+
+
+def _class_of(family: Family, config: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
+    """The class that the adapter was trained in, by its task; without one, the model's own."""
+    end = ENDS.get(str(settings.get("task_type")))
+    own = config.get("architectures") or [""]
+    for name in family.architectures:
+        if name.endswith(end) if end else name == own[0]:
+            return name
+    raise _wrong(
+        f"its task is {str(settings.get('task_type'))[:100]!r}, for which {family.name} has no class that can be pruned"
+    )
+
+
+def _own_name(family: Family, name: str, tensors: Mapping[str, Tensor]) -> str | None:
+    """What a tensor of the module tree, of now or of an earlier transformers, is called in the file."""
+    said = {name, *(family.saved_as(naming, name) for naming in range(len(family.saved_names)))}
+    return next((each for each in tensors if each in said or said & _forms(family, each)), None)
+
+
+def _forms(family: Family, name: str) -> set[str]:
+    return {family.saved_as(naming, name) for naming in range(len(family.saved_names))}
+
+
+def _labelled(config: Mapping[str, Any], family: Family, name: str, whole: Mapping[str, Tensor]) -> dict[str, Any]:
+    """The config with as many labels as the adapter's own head has, named by number where the model's are others."""
+    heads = family.architectures[name].classifiers[-1:]
+    maps = [
+        key for key in sorted(whole) if key.startswith(tuple(f"{head}." for head in heads)) and whole[key].ndim == 2
+    ]
+    if not maps or len(whole[maps[-1]]) == len(config.get("id2label") or {}):
+        return dict(config)
+    kept = {key: value for key, value in config.items() if key not in ("id2label", "label2id")}
+    return {**kept, "num_labels": len(whole[maps[-1]])}
+
+
+def _wrong(reason: str) -> SecateurError:
+    detail = (
+        f"The adapter cannot be merged here: {reason}. Merge it with peft (`merge_and_unload`), and save the model."
+    )
+    return SecateurError(ErrorCode.CONFIG_INVALID, detail)
