@@ -16,11 +16,14 @@ Settings = dict[str, Any]
 
 
 def read_config(model_dir: Path) -> Settings:
-    """config.json, with the `model_type` that the weights make plain where it says none. Raises CONFIG_INVALID."""
-    config = read_object(model_dir / CONFIG)
-    if config.get("model_type") is None:
-        config["model_type"] = describe_folder(model_dir).family.model_types[0]
-    return config
+    """config.json. Raises CONFIG_INVALID."""
+    return read_object(model_dir / CONFIG)
+
+
+def model_type(model_dir: Path) -> str:
+    """`model_type` of config.json, or where it says none the one that the weights make plain. Raises as `describe_folder`."""
+    said = read_config(model_dir).get("model_type")
+    return describe_folder(model_dir).family.model_types[0] if said is None else str(said)
 
 
 def read_preprocessor(model_dir: Path) -> Settings:
@@ -31,7 +34,7 @@ def read_preprocessor(model_dir: Path) -> Settings:
     settings = preprocessor_settings(*both)
     if settings is None:
         raise invalid(f"there is no {PREPROCESSOR}; upload the checkpoint's")
-    family = family_of(str(read_config(model_dir).get("model_type")))
+    family = family_of(model_type(model_dir))
     return dict(settings) if family is None else used_settings(family, settings)
 
 

@@ -95,3 +95,12 @@ def test_a_mismatch_is_refused_with_both_lists(multi_label: bool) -> None:
         "/dataset": "Stop, left, yes",
         "/checkpoint": "yes, no, stop",
     }
+
+
+def test_a_name_of_several_classes_is_refused_where_the_data_has_it() -> None:
+    labels = ("crane", "heron", "crane")
+    assert targets_of({"train": [("heron",)]}, labels, multi_label=False)["train"].tolist() == [1]
+    with pytest.raises(SecateurError) as caught:
+        targets_of({"train": [("heron",), ("crane",)]}, labels, multi_label=False)
+    assert caught.value.code is ErrorCode.LABELS_MISMATCH
+    assert "'crane' is the name of the classes 0, 2" in caught.value.detail

@@ -77,7 +77,6 @@ def test_settings_that_do_not_normalise(tmp_path: Path) -> None:
     "change",
     [
         {"feature_extractor_type": "WhisperFeatureExtractor"},
-        {"feature_extractor_type": None},
         {"sampling_rate": 10**9},
         {"sampling_rate": "fast"},
         {"feature_size": 2},

@@ -11,7 +11,7 @@ from benchmarks.families.tiny_models import MODELS
 from checkpoints.describe import describe_folder
 from worker.engine.checkpoint.load import load_original
 from worker.engine.checkpoint.save import save_checkpoint
-from worker.engine.data.settings import read_config, read_preprocessor
+from worker.engine.data.settings import model_type, read_preprocessor
 
 INDEX = "model.safetensors.index.json"
 UNREAD = {
@@ -88,7 +88,7 @@ def test_a_config_that_names_no_class_is_the_weights(name, tmp_path):
     assert describe_folder(tmp_path).name == name
     loaded = load_original(tmp_path)
     answers_as(loaded, stock, tiny.inputs(2))
-    assert read_config(tmp_path)["model_type"] == stock.config.model_type
+    assert model_type(tmp_path) == stock.config.model_type
     save_checkpoint(tmp_path / "step", loaded, tmp_path)
     written = json.loads((tmp_path / "step" / "config.json").read_text())
     assert (written["model_type"], written["architectures"]) == (stock.config.model_type, [name])

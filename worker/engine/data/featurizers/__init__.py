@@ -11,7 +11,7 @@ from worker.engine.data.featurizers.images import ImageFeaturizer
 from worker.engine.data.featurizers.spectrograms import ClapFeatures, WhisperFeatures
 from worker.engine.data.featurizers.texts import TextFeaturizer
 from worker.engine.data.featurizers.waveforms import Waveforms
-from worker.engine.data.settings import read_config
+from worker.engine.data.settings import model_type
 
 __all__ = ["Featurizer", "featurizer_for"]
 
@@ -32,5 +32,5 @@ def featurizer_for(model_dir: Path, modality: Modality, head: Head) -> Featurize
         case Modality.TEXT:
             return TextFeaturizer(model_dir, words=head is Head.TOKEN_CLASSIFICATION)
         case Modality.AUDIO:
-            extractor = _EXTRACTORS.get(str(read_config(model_dir).get("model_type")), Waveforms)(model_dir)
+            extractor = _EXTRACTORS.get(model_type(model_dir), Waveforms)(model_dir)
             return AudioFeaturizer(extractor, whole=head in (Head.CTC, Head.SEQUENCE_TO_SEQUENCE))

@@ -35,9 +35,7 @@ class ImageFeaturizer:
         from transformers import DeiTImageProcessorPil, ViTImageProcessorPil
 
         settings, config = read_preprocessor(model_dir), read_config(model_dir)
-        # Checkpoints from before transformers 4.25 may name no class; then the family's own.
-        own = "DeiTImageProcessor" if config.get("model_type") == "deit" else "ViTImageProcessor"
-        kind = preprocessor_type(settings) or own
+        kind = preprocessor_type(settings)
         check_type(kind, VIT + DEIT)
         for key in _SIZE_KEYS:
             _check_size(settings, key)

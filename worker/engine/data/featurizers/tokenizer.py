@@ -15,14 +15,14 @@ from worker.engine.data.settings import (
     check_type,
     first_line,
     invalid,
-    read_config,
+    model_type,
     read_object,
 )
 
 
 def load_tokenizer(model_dir: Path, **options: Any) -> Any:
     """A tokenizer of transformers. `options` go to its constructor. Raises CONFIG_INVALID or CODE_REFUSED."""
-    allowed = tokenizer_classes(str(read_config(model_dir).get("model_type")))
+    allowed = tokenizer_classes(model_type(model_dir))
     path = model_dir / TOKENIZER_CONFIG
     settings = read_object(path) if path.is_file() else {}
     refuse_code(settings, TOKENIZER_CONFIG)
