@@ -1,1 +1,1 @@
-"""config.json and a preprocessor's settings, checked field by field: only what is on a list is accepted."""
+"""config.json and a preprocessor's settings, checked field by field: what is on no list is left out, and code is refused."""

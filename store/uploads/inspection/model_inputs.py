@@ -7,6 +7,7 @@ from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
 from api_schemas.results.metrics import JobWarning
 from checkpoints.config.architectures import without_code_map
 from checkpoints.config.forbidden_fields import refuse_code
+from checkpoints.config.input_sizes import misfit
 from checkpoints.config.preprocessor_fields import PREPROCESSOR_FIELDS, UNREAD, named_settings
 from checkpoints.describe import Checkpoint
 from checkpoints.files.preprocessor_files import (
@@ -57,6 +58,8 @@ def check_preprocessor(checkpoint: Checkpoint, config: Config, settings: Config,
         model, features = family.value(config, key), settings.get(key, family.defaults[key])
         if type(features) is not int or features != model:
             raise wrong(key, f"config.json says {model}, it says {str(features)[:100]}")
+    if (found := misfit(str(kind), config, settings)) is not None:
+        raise wrong(*found)
     unread = sorted(key for key in settings if key not in rules and key not in UNREAD)
     if not unread:
         return ()

@@ -110,6 +110,15 @@ def test_the_config_goes_first_and_what_is_no_checkpoints_stays(client: Any, tmp
     assert client.upload_model(folder).state == "ready"
 
 
+def test_a_model_that_cannot_be_taken_is_refused_before_its_weights_are_sent(client: Any, tmp_path: Path) -> None:
+    config = {"model_type": "gpt2", "architectures": ["GPT2LMHeadModel"]}
+    folder = written(tmp_path, checkpoint_files() | {"config.json": json.dumps(config).encode()})
+    told: list[Progress] = []
+    with pytest.raises(errors.InvalidRequest, match="model types can be pruned"):
+        client.upload_model(folder, progress=told.append)
+    assert max(each.done for each in told if each.phase == "uploading") < (folder / "model.safetensors").stat().st_size
+
+
 def test_a_folder_that_is_no_checkpoint(client: Any, tmp_path: Path) -> None:
     with pytest.raises(errors.InvalidRequest, match="no folder"):
         client.upload_model(tmp_path / "nowhere")

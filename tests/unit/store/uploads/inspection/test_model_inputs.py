@@ -14,6 +14,7 @@ from checkpoints.config.preprocessor_fields import used_settings
 from checkpoints.describe import Checkpoint
 from checkpoints.families import AST, Family
 from checkpoints.families.base import Architecture
+from checkpoints.families.clap import CLAP
 from checkpoints.families.vit import DEIT
 from checkpoints.families.wav2vec2 import WAV2VEC2
 from checkpoints.files.preprocessor_files import TYPE_FIELDS, preprocessor_settings, preprocessor_type
@@ -25,7 +26,8 @@ def checkpoint(modality: Modality, head: Head, *preprocessors: str) -> Checkpoin
     family = replace(AST, modality=modality, preprocessors=preprocessors, preprocessor_fields=())
     architecture = Architecture(task="", head=head, auto_class="")
     empty: Any = ModelShape.model_construct()
-    return Checkpoint(family, "BertModel", architecture, (), False, empty, AttentionWidths.model_construct())
+    widths = AttentionWidths.model_construct()
+    return Checkpoint(family, "BertModel", architecture, (), False, empty, widths, "F32", {})
 
 
 def refusal(check: Any, *arguments: Any) -> SecateurError:
@@ -154,3 +156,38 @@ def test_what_versions_of_transformers_left_there_is_no_news(key: str) -> None:
 @pytest.mark.parametrize(("family", "named"), [(DEIT, "DeiTImageProcessor"), (WAV2VEC2, "Wav2Vec2FeatureExtractor")])
 def test_each_family_has_a_class_for_settings_that_name_none(family: Family, named: str) -> None:
     assert preprocessor_type(used_settings(family, {"do_normalize": True})) == named
+
+
+@pytest.mark.parametrize(
+    ("model", "config", "settings", "key"),
+    [
+        (WHISPER, {"num_mel_bins": 128}, {}, "feature_size"),
+        (WHISPER, {"max_source_positions": 750}, {}, "chunk_length"),
+        (VIT, {"image_size": 384}, {"size": 224}, "size"),
+        (VIT, {"image_size": 384}, {}, "size"),
+        (VIT, {"image_size": [32, 48]}, {"size": {"height": 48, "width": 32}}, "size"),
+        (VIT, {}, {"size": 224, "do_center_crop": True, "crop_size": 192}, "crop_size"),
+        (replace(VIT, family=DEIT), {}, {"crop_size": {"height": 256, "width": 256}}, "crop_size"),
+        (replace(VIT, family=WAV2VEC2), {}, {"feature_size": 80}, "feature_size"),
+        (replace(VIT, family=CLAP), {}, {"feature_size": 80}, "feature_size"),
+    ],
+)
+def test_inputs_of_another_size_are_refused_before_a_worker_has_them(
+    model: Checkpoint, config: dict[str, Any], settings: dict[str, Any], key: str
+) -> None:
+    error = refusal(check_preprocessor, model, config, settings, "preprocessor_config.json")
+    assert (error.code, error.errors[0].pointer) == (ErrorCode.CONFIG_INVALID, f"/preprocessor_config.json/{key}")
+
+
+@pytest.mark.parametrize(
+    ("model", "config", "settings"),
+    [
+        (WHISPER, {"num_mel_bins": 128}, {"feature_size": 128}),
+        (VIT, {"image_size": 384}, {"size": {"height": 384, "width": 384}}),
+        (VIT, {"image_size": [32, 48]}, {"size": [32, 48]}),
+        (VIT, {"image_size": 384}, {"size": {"shortest_edge": 400}}),
+        (replace(VIT, family=DEIT), {}, {"size": 256}),
+    ],
+)
+def test_inputs_of_the_models_size_pass(model: Checkpoint, config: dict[str, Any], settings: dict[str, Any]) -> None:
+    assert check_preprocessor(model, config, settings, "preprocessor_config.json") == ()
