@@ -50,6 +50,11 @@ def require_weights(names: Collection[str], where: str) -> None:
     raise SecateurError(ErrorCode.FILE_MISSING, detail, (item,))
 
 
+def foreign(name: str) -> str | None:
+    """What a file of this name is, where no checkpoint of transformers has it and none can be made of it."""
+    return next((what for pattern, what in _OTHERS if pattern.fullmatch(name)), None)
+
+
 def _instead(names: Collection[str]) -> str:
     steps = sorted(int(match[1]) for name in names if (match := _TRAINER.fullmatch(name)))
     pickles = sorted(filter(PICKLES.fullmatch, names))

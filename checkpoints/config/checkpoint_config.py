@@ -55,8 +55,9 @@ def read_config(config: Mapping[str, Any], names: Collection[str] = ()) -> Check
 
 
 def _read_of(config: Mapping[str, Any], family: Family, name: str) -> CheckpointConfig:
+    used = used_values(family, config)
     # Nothing is lost with what is empty.
-    ignored = [key for key, value in config.items() if value not in EMPTY and not is_used(family, key, value)]
+    ignored = [key for key, value in config.items() if key not in used and value not in EMPTY]
     _check_values(family, config)
     architecture = family.architectures[name]
     try:
@@ -83,8 +84,18 @@ def _read_of(config: Mapping[str, Any], family: Family, name: str) -> Checkpoint
 
 
 def used_values(family: Family, config: Mapping[str, Any]) -> dict[str, Any]:
-    """Of a config that `read_config` has judged, what was checked: the rest is nobody's to read, nor to hand on."""
-    return {key: value for key, value in config.items() if is_used(family, key, value)}
+    """Of a config that `read_config` has judged, what was checked: the rest is nobody's to read, nor to hand on.
+
+    A note of its author's stays where it is well formed.
+    """
+    allowed, rules = allowed_fields(family), {**ANY, **family.config_fields}
+
+    def is_used(key: str, value: Any) -> bool:
+        if key in ("dtype", "torch_dtype") and value == "auto":
+            return False
+        return key in allowed and (key not in NOTES or rules[key].allows(value))
+
+    return {key: value for key, value in config.items() if is_used(key, value)}
 
 
 def plain_values(family: Family, config: Mapping[str, Any]) -> dict[str, Any]:
@@ -95,15 +106,6 @@ def plain_values(family: Family, config: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in used_values(family, config).items() if key not in left_out}
 
 
-def is_used(family: Family, key: str, value: Any) -> bool:
-    """Whether anything reads this entry of a config. One that is a note of its author's is used where it is well formed."""
-    if key not in allowed_fields(family):
-        return False
-    if key in ("dtype", "torch_dtype") and value == "auto":
-        return False
-    return key not in NOTES or {**ANY, **family.config_fields}[key].allows(value)
-
-
 def _by_weights(config: Mapping[str, Any], names: Collection[str]) -> tuple[Family, str]:
     """The class whose every tensor the file holds: of several, the one that leaves least of it. Raises as `read_config`."""
     file, found = set(names), []
@@ -111,11 +113,14 @@ def _by_weights(config: Mapping[str, Any], names: Collection[str]) -> tuple[Fami
         architecture = family.architectures[name]
         try:
             _check_values(family, config)
-            family.layout(config, architecture)
-            needed = family.tensors(config, architecture, 1)
+            first = f"{family.layout(config, architecture).attention[0].q}.weight"
+            ways = product(range(len(family.saved_names)), ("", *family.prefixes(architecture)))
+            # Looked for before all names are made: a config may ask for a thousand layers.
+            here = [way for way in ways if way[1] + family.saved_as(way[0], first) in file]
+            needed = family.tensors(config, architecture, 1) if here else {}
         except (SecateurError, ArithmeticError, KeyError, TypeError, ValueError):
             continue
-        for naming, prefix in product(range(len(family.saved_names)), ("", *family.prefixes(architecture))):
+        for naming, prefix in here:
             named = {prefix + family.saved_as(naming, each): each for each in needed}
             if all(each in file or architecture.dispenses_with(own) for each, own in named.items()):
                 found.append((len(file & named.keys()), family, name))

@@ -10,6 +10,8 @@ T = TypeVar("T")
 
 WRAPPERS = ("module.", "_orig_mod.")
 """What torch's DataParallel and torch.compile put before every name of a model that is saved inside them."""
+MOST_WRAPPERS = 4
+"""Of one model: more are nobody's, and each is looked for in every name."""
 
 RENAMED = (
     # TensorFlow's names of a norm's weight and bias, which the first conversions kept.
@@ -24,7 +26,7 @@ RENAMED = (
 def wrapping(names: Iterable[str]) -> str:
     """What a wrapper put before all of the names, `module._orig_mod.` say; empty where there is nothing of the kind."""
     given, before = list(names), ""
-    while given:
+    for _ in range(MOST_WRAPPERS if given else 0):
         found = [each for each in WRAPPERS if all(name.startswith(before + each) for name in given)]
         if not found:
             break

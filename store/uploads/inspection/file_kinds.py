@@ -3,7 +3,7 @@
 import re
 
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
-from checkpoints.file_names import CONVERT
+from checkpoints.file_names import CONVERT, foreign
 
 PICKLE_SUFFIXES = (".bin", ".ckpt", ".joblib", ".npy", ".npz", ".pickle", ".pkl", ".pt", ".pt2", ".pth")
 # Code, archives and other frameworks' weights: no pickle perhaps, and no more welcome.
@@ -52,6 +52,10 @@ def refuse_name(name: str) -> None:
     if name.lower().endswith(PICKLE_SUFFIXES):
         raise refused(
             name, f"pickles run code when they are read. `{CONVERT} FOLDER` makes safetensors of such weights"
+        )
+    if name.lower().endswith(OTHER_SUFFIXES) and (what := foreign(name)) is not None:
+        raise refused(
+            name, f"it is {what}, which cannot be pruned. Send the checkpoint of transformers that it was made from"
         )
     if name.lower().endswith(OTHER_SUFFIXES):
         raise refused(

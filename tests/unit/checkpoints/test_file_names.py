@@ -3,7 +3,7 @@
 import pytest
 
 from api_schemas.errors import ErrorCode, SecateurError
-from checkpoints.file_names import require_weights
+from checkpoints.file_names import foreign, require_weights
 
 
 @pytest.mark.parametrize(
@@ -34,3 +34,16 @@ def test_a_folder_without_weights_is_told_what_it_has(names: list[str], said: st
 )
 def test_a_folder_with_weights_may_hold_anything_beside(name: str) -> None:
     require_weights([name, "onnx", "pytorch_model.bin", "adapter_config.json", "checkpoint-500"], "The folder")
+
+
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        ("model.gguf", "a GGUF file"),
+        ("model.onnx", "an ONNX graph"),
+        ("flax_model.msgpack", "a model of Flax"),
+        ("a.h5", None),
+    ],
+)
+def test_other_formats_are_known_by_name(name: str, what: str | None) -> None:
+    assert foreign(name) == what
