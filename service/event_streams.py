@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections import Counter, deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
@@ -18,13 +19,14 @@ from starlette.types import Receive, Scope, Send
 
 from api_schemas.errors import ErrorCode, SecateurError
 from api_schemas.results.events import JobEvent
-from service.access.turns import Turns
 from store.database.connection import Database
 from store.jobs import event_feed, jobs
 from store.jobs.event_feed import NewEvents
 from store.settings import Settings
 
 log = logging.getLogger(__name__)
+
+Turn = Callable[[str], AbstractAsyncContextManager[None]]
 
 KEEPALIVE_SECONDS = 15.0
 """Below what proxies commonly wait for a sign of life."""
@@ -89,9 +91,9 @@ class EventStreamResponse(StreamingResponse):
 class EventStreams:
     """All streams of this process."""
 
-    def __init__(self, settings: Settings, database: Database, turns: Turns) -> None:
-        """Pages of events are read by threads of the stream's tenant, in its `turns`."""
-        self._settings, self._database, self._turns = settings, database, turns
+    def __init__(self, settings: Settings, database: Database, turn: Turn) -> None:
+        """`turn` is entered, with the stream's tenant, around whatever takes a thread for one stream alone."""
+        self._settings, self._database, self._turn = settings, database, turn
         self._feeds: dict[str, _Feed] = {}
         self._open: Counter[str] = Counter()
         self._watcher: asyncio.Task[None] | None = None
@@ -135,7 +137,7 @@ class EventStreams:
                 changed = feed.changed
                 ready = feed.after(after)
                 if ready is None:
-                    async with self._turns.one(tenant):
+                    async with self._turn(tenant):
                         ready = await run_in_threadpool(self._page, tenant, job_id, after)
                 for seq, text in ready:
                     yield text

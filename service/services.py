@@ -74,7 +74,7 @@ class Services:
             artifacts,
             RateLimits.of(settings),
             FailedAttempts.of(settings),
-            EventStreams(settings, database, turns),
+            EventStreams(settings, database, turns.one),
             LongRequests(database),
             queue_positions,
             readiness,

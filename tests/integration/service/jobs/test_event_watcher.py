@@ -128,7 +128,7 @@ def test_a_stream_where_nothing_happens_says_that_it_lives(
 ) -> None:
     monkeypatch.setattr(event_streams, "KEEPALIVE_SECONDS", 0.05)
     (job_id,) = made(sqlite_database, 1)
-    streams = EventStreams(fast(settings), sqlite_database, Turns(2))
+    streams = EventStreams(fast(settings), sqlite_database, Turns(2).one)
 
     async def run() -> list[bytes]:
         streams.reserve(DEFAULT_TENANT)
@@ -144,7 +144,7 @@ def test_a_database_that_was_away_is_asked_again(
     settings: Settings, sqlite_database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (job_id,) = made(sqlite_database, 1)
-    streams = EventStreams(fast(settings), sqlite_database, Turns(2))
+    streams = EventStreams(fast(settings), sqlite_database, Turns(2).one)
     failures = 0
     new_events = streams._new_events
 
@@ -170,7 +170,7 @@ def test_a_database_that_was_away_is_asked_again(
 
 def test_a_job_deleted_under_its_stream_ends_it(settings: Settings, sqlite_database: Database) -> None:
     (job_id,) = made(sqlite_database, 1)
-    streams = EventStreams(fast(settings), sqlite_database, Turns(2))
+    streams = EventStreams(fast(settings), sqlite_database, Turns(2).one)
 
     async def run() -> None:
         streams.reserve(DEFAULT_TENANT)
