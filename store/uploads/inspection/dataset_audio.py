@@ -53,7 +53,8 @@ def _check_samples(sound: soundfile.SoundFile, where: str, *, whole: bool) -> bo
     """Whether the channels cancel out; judged by the first samples that are not silent, unless the clip is read `whole`."""
     # In blocks: what a few kilobytes unpack to is not known before.
     got, mixed, separate = 0, 0.0, 0.0
-    for block in sound.blocks(BLOCK_FRAMES, dtype="float32", always_2d=True):
+    # How many there are has to be said: some codecs (GSM) cannot be asked, since nobody can seek in them.
+    for block in sound.blocks(BLOCK_FRAMES, frames=sound.frames, dtype="float32", always_2d=True):
         got += len(block)
         # Of all channels together, as the engine adds them up.
         with np.errstate(over="ignore", invalid="ignore"):
