@@ -110,6 +110,9 @@ class LabelColumn(FrozenModel):
     """Whether these are all."""
     unusable: dict[str, str] = Field(default_factory=dict)
     """By split, what is wrong with the first row whose value is no label."""
+    unlabelled: tuple[str, ...] = ()
+    """Splits without a label in any row: null, empty or -1 everywhere, or no such column. Where labels are needed they are left
+    out."""
 
 
 class DatasetContents(FrozenModel):
@@ -125,7 +128,13 @@ class DatasetContents(FrozenModel):
     columns: tuple[str, ...]
     kinds: dict[str, ColumnKind] = Field(default_factory=dict)
     """By column. A job may use others than the two that were inspected."""
+    differing: dict[str, str] = Field(default_factory=dict)
+    """By column, why it cannot be read: it has several types or label names, or is not in all shards of a split."""
+    lacking: dict[str, str] = Field(default_factory=dict)
+    """By column, which shards are without it, where whole splits are. It cannot be an input; as labels those splits have none."""
     input_column: str
+    pair_column: str | None = None
+    """The second text of every row, where texts are read in pairs."""
     label_column: str | None
     """Null where there is neither a label column nor a transcript: data for checkpoints that give embeddings."""
     label_columns: dict[str, LabelColumn] = Field(default_factory=dict)
@@ -136,6 +145,9 @@ class DatasetContents(FrozenModel):
     seconds: float
     """Total duration of the audio."""
     sampling_rates: tuple[int, ...]
+    clip_flaws: dict[str, dict[str, int]] = Field(default_factory=dict)
+    """By split, how many clips end before their headers say (`clips_cut_short`), and of how many the channels cancel out when
+    they are averaged (`clips_cancelled`); none where it is not named."""
 
     @property
     def column_kinds(self) -> dict[str, ColumnKind]:

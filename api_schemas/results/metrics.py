@@ -264,7 +264,8 @@ class JobWarning(FrozenModel):
     """Something about a job's inputs that does not stop it, and that whoever reads its numbers should know."""
 
     code: str = Field(
-        description="`few_rows`, `one_class`, `shared_rows` or `repeated_rows` (docs/data.md); of a model `config_ignored`, "
+        description="`few_rows`, `one_class`, `shared_rows`, `repeated_rows`, `no_labels`, `clips_cut_short` or "
+        "`clips_cancelled` (docs/data.md); of a model `config_ignored`, "
         "`settings_ignored`, `code_ignored`, `tensors_ignored`, `labels_repeated` or `architecture_assumed` (docs/families.md). "
         "More may come."
     )

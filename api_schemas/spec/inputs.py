@@ -86,6 +86,12 @@ class Columns(StrictModel):
         description="What the checkpoint reads: audio, images, texts, or lists of words where every word has a label. "
         "Default: the only column of that type, or the one with a usual name (`text`, `tokens`).",
     )
+    input_pair: Name | None = Field(
+        None,
+        description="The second text of every row, for a checkpoint that classifies pairs: both are read, `input` first. "
+        "Default: found with `input` by usual names (`sentence1` and `sentence2`, `premise` and `hypothesis`, `question` "
+        "and `sentence`, `text` and `text_pair`, …, docs/data.md) unless `input` is named.",
+    )
     label: Name | None = Field(
         None,
         description="What it is to answer. Default: for classification `label`, else `labels`; for a label a word `tags`, else "

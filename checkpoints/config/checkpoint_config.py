@@ -71,14 +71,19 @@ def _read_of(config: Mapping[str, Any], family: Family, name: str) -> Checkpoint
     problem = config.get("problem_type")
     if problem is not None and problem not in PROBLEM_TYPES:
         _refuse("problem_type", f"null or one of {', '.join(PROBLEM_TYPES)} is needed")
+    multi_label = architecture.head is Head.CLASSIFICATION and problem == "multi_label_classification"
     labels = _labels(config) if architecture.head in LABELLED else ()
+    if architecture.head is Head.CLASSIFICATION and len(labels) == 1 and not multi_label:
+        # transformers takes it for a regression, whether problem_type says so or not.
+        reason = "one output is a number and not a class: regression is not supported, two labels or more are needed"
+        _refuse("num_labels" if config.get("id2label") is None else "id2label", reason)
     found = CheckpointConfig(
         family=family,
         name=name,
         architecture=architecture,
         layout=layout,
         labels=labels,
-        multi_label=architecture.head is Head.CLASSIFICATION and problem == "multi_label_classification",
+        multi_label=multi_label,
     )
     return replace(found, warnings=(*_of_keys(name, ignored), *_of_labels(labels), *_of_class(config, family, name)))
 

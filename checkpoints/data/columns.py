@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from api_schemas.enums import ColumnKind, Head, Modality
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
 from api_schemas.spec.inputs import Columns
+from checkpoints.data.shard_columns import Unlike
 
 Kinds = Mapping[str, ColumnKind]
 
@@ -18,6 +19,21 @@ TAG_NAMES = ("tags", "ner_tags", *LABEL_NAMES)
 TRANSCRIPT_NAMES = ("text", "transcript", "transcription", "sentence")
 TEXT_NAMES = ("text", "sentence")
 WORD_NAMES = ("tokens", "words")
+PAIR_NAMES = (
+    ("text", "text_pair"),
+    ("sentence1", "sentence2"),
+    ("sentence_a", "sentence_b"),
+    ("sentence_A", "sentence_B"),
+    ("text1", "text2"),
+    ("text_a", "text_b"),
+    ("question1", "question2"),
+    ("premise", "hypothesis"),
+    ("question", "sentence"),
+    ("question", "passage"),
+    ("question", "context"),
+    ("query", "passage"),
+)
+"""Texts that are read together, the first first: as GLUE, PAWS, SNLI and BoolQ call them, among others."""
 
 _SPOKEN = (Head.CTC, Head.SEQUENCE_TO_SEQUENCE)
 _EMBEDDED = (ColumnKind.AUDIO, ColumnKind.IMAGE, ColumnKind.EMBEDDED)
@@ -40,44 +56,92 @@ _INPUT_WORDS = {
 }
 
 
+USUAL_NAMES = frozenset(
+    {
+        *LABEL_NAMES,
+        *TAG_NAMES,
+        *TRANSCRIPT_NAMES,
+        *TEXT_NAMES,
+        *WORD_NAMES,
+        *(name for pair in PAIR_NAMES for name in pair),
+    }
+)
+_ALIKE = Unlike()
+
+
 @dataclass(frozen=True)
 class FoundColumns:
-    """`label` is None where nothing is to be answered, `group` where rows are not grouped."""
+    """None is `label` where nothing is to be answered, `group` where rows are not grouped, `pair` where rows are no pairs."""
 
     input: str
     label: str | None
     group: str | None
+    pair: str | None = None
 
 
-def find_columns(kinds: Kinds, wanted: Columns, modality: Modality, head: Head) -> FoundColumns:
-    """The columns that a checkpoint of this modality and head is given.
+def find_columns(
+    kinds: Kinds, wanted: Columns, modality: Modality, head: Head, unlike: Unlike = _ALIKE
+) -> FoundColumns:
+    """The columns that a checkpoint of this modality and head is given. `unlike`: in what the shards differ.
 
-    Raises DATASET_SCHEMA, saying what is needed and which columns there are, where one is missing, ambiguous or of another kind.
+    Raises DATASET_SCHEMA, saying what is needed and which columns there are, where one is missing, ambiguous, of another kind,
+    or not the same in all shards.
     """
     check_named(kinds, wanted)
-    label = _label(kinds, wanted, head)
-    kind = ColumnKind.TEXTS if head is Head.TOKEN_CLASSIFICATION else ColumnKind(modality.value)
-    return FoundColumns(_input(kinds, wanted, kind, label), label, wanted.group)
+    found = _find(kinds, wanted, modality, head, unlike)
+    if found.pair is not None and head is not Head.CLASSIFICATION:
+        gives = "labels words" if head is Head.TOKEN_CLASSIFICATION else "gives embeddings"
+        reason = (
+            f"columns {found.input!r} and {found.pair!r} are a pair of texts, and a checkpoint that {gives} reads one a row; "
+            "name it in `columns.input`, without `columns.input_pair`"
+        )
+        raise columns_error(kinds, reason, "columns", "input" if wanted.input_pair is None else "input_pair")
+    return found
 
 
-def inspected_columns(kinds: Kinds, wanted: Columns) -> tuple[Modality, FoundColumns]:
+def inspected_columns(kinds: Kinds, wanted: Columns, unlike: Unlike = _ALIKE) -> tuple[Modality, FoundColumns]:
     """The columns to inspect while no checkpoint is known yet, and what the first of them holds. Raises DATASET_SCHEMA.
 
     Audio comes before images and these before text, labels before transcripts; without either the data is for embeddings.
+    Whether a pair of texts can be read is for the checkpoint to say.
     """
     check_named(kinds, wanted)
-    modality = _modality(kinds, wanted)
+    offered = _offered(kinds, wanted, unlike)
+    modality = _modality(offered, wanted)
+    head = _inspected_head(offered, wanted, modality)
+    return modality, _find(kinds, wanted, modality, head, unlike)
+
+
+def _inspected_head(kinds: Kinds, wanted: Columns, modality: Modality) -> Head:
     if modality is Modality.TEXT:
         named = kinds.get(wanted.input or "")
         tagged = _first(kinds, TAG_NAMES, _TAG_KINDS) or _only(kinds, (ColumnKind.LABELS,)) or wanted.label
         words = any(kind is ColumnKind.TEXTS for name, kind in kinds.items() if name != tagged)
         if named is ColumnKind.TEXTS or (named is None and words and tagged and kinds[tagged] in _TAG_KINDS):
-            return modality, find_columns(kinds, wanted, modality, Head.TOKEN_CLASSIFICATION)
+            return Head.TOKEN_CLASSIFICATION
     if wanted.label is not None or _usual_label(kinds) is not None:
-        return modality, find_columns(kinds, wanted, modality, Head.CLASSIFICATION)
+        return Head.CLASSIFICATION
     if modality is Modality.AUDIO and _first(kinds, TRANSCRIPT_NAMES, (ColumnKind.TEXT,)):
-        return modality, find_columns(kinds, wanted, modality, Head.CTC)
-    return modality, find_columns(kinds, wanted, modality, Head.EMBEDDING)
+        return Head.CTC
+    return Head.EMBEDDING
+
+
+def _find(kinds: Kinds, wanted: Columns, modality: Modality, head: Head, unlike: Unlike) -> FoundColumns:
+    offered = _offered(kinds, wanted, unlike)
+    label = _label(offered, wanted, head)
+    kind = ColumnKind.TEXTS if head is Head.TOKEN_CLASSIFICATION else ColumnKind(modality.value)
+    pair = _pair(offered, wanted, kind, label)
+    if pair is None:
+        found = FoundColumns(_input(offered, wanted, kind, label), label, wanted.group)
+    else:
+        found = FoundColumns(pair[0], label, wanted.group, pair[1])
+    for field, name in (("input", found.input), ("input_pair", found.pair), ("label", label), ("group", wanted.group)):
+        # Splits without the label column are left out, and only rows of train are grouped.
+        read_everywhere = field in ("input", "input_pair")
+        reason = unlike.reasons(name or "") if read_everywhere else unlike.differing.get(name or "")
+        if reason is not None:
+            raise columns_error(kinds, f"{reason}; write all shards alike", "columns", field)
+    return found
 
 
 def columns_error(kinds: Kinds, reason: str, *place: str) -> SecateurError:
@@ -95,6 +159,46 @@ def check_named(kinds: Kinds, wanted: Columns) -> None:
             raise columns_error(kinds, f"there is no column {name!r} for `columns.{field}`", "columns", field)
     if wanted.input is not None and wanted.input == wanted.label:
         raise columns_error(kinds, f"column {wanted.input!r} cannot be both input and label", "columns", "input")
+    if wanted.input_pair is not None and wanted.input_pair in (wanted.input, wanted.label):
+        other = "input" if wanted.input_pair == wanted.input else "label"
+        reason = f"column {wanted.input_pair!r} cannot be both {other} and input_pair"
+        raise columns_error(kinds, reason, "columns", "input_pair")
+
+
+def _offered(kinds: Kinds, wanted: Columns, unlike: Unlike) -> Kinds:
+    """A column in which shards differ is not found by its type alone: most likely nobody means it. By a usual name it is, and is
+    refused then."""
+    named = (*USUAL_NAMES, *_named(wanted))
+    return {name: kind for name, kind in kinds.items() if unlike.reasons(name) is None or name in named}
+
+
+def _named(wanted: Columns) -> tuple[str, ...]:
+    return tuple(name for name in wanted.model_dump().values() if name is not None)
+
+
+def _pair(kinds: Kinds, wanted: Columns, kind: ColumnKind, label: str | None) -> tuple[str, str] | None:
+    """Two texts that are read together: those that are named, else the first usual pair where no single text is called `text`."""
+    second = wanted.input_pair
+    if second is not None and kinds[second] is not ColumnKind.TEXT:
+        raise columns_error(kinds, f"column {second!r} holds no texts, of which pairs are", "columns", "input_pair")
+    if kind is not ColumnKind.TEXT:
+        if second is not None:
+            reason = (
+                f"the checkpoint reads {_INPUT_WORDS[kind]}, and pairs are of texts; leave out `columns.input_pair`"
+            )
+            raise columns_error(kinds, reason, "columns", "input_pair")
+        return None
+    texts = [name for name, each in kinds.items() if each is ColumnKind.TEXT and name not in (label, wanted.group)]
+    if second is not None:
+        usual = [first for first, other in PAIR_NAMES if other == second and first in texts]
+        rest = {name: each for name, each in kinds.items() if name != second}
+        return (usual[0] if usual and wanted.input is None else _input(rest, wanted, kind, label)), second
+    if wanted.input is not None:
+        return None
+    found = [(first, other) for first, other in PAIR_NAMES if first in texts and other in texts]
+    if not found or ("text" in texts and found[0][0] != "text"):
+        return None
+    return found[0]
 
 
 def _modality(kinds: Kinds, wanted: Columns) -> Modality:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from api_schemas.errors import ErrorCode, SecateurError
 from api_schemas.spec.inputs import Splits
-from checkpoints.data.split_names import split_of
+from checkpoints.data.split_names import split_called, split_of
 
 AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".opus", ".mp3"})
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp"})
@@ -24,11 +24,23 @@ class Files(Enum):
     PARQUET = "parquet"
     CSV = "csv"
     JSON_LINES = "jsonl"
+    ARROW = "arrow"
+    """What `save_to_disk` of `datasets` writes: Arrow streams."""
     CLIPS = "clips"
     IMAGES = "images"
 
 
-_TEXT_ROWS = {".jsonl": Files.JSON_LINES, ".csv": Files.CSV}
+_TEXT_ROWS = {
+    Files.JSON_LINES: (".jsonl", ".jsonl.gz"),
+    Files.CSV: (".csv", ".csv.gz"),
+}
+_JSON = (".json", ".json.gz")
+SAVED_STATE = "state.json"
+"""Lies beside the Arrow files that `save_to_disk` wrote."""
+# What programs keep beside rows: no rows themselves.
+_NO_ROWS = frozenset(
+    {*METADATA_NAMES, SAVED_STATE, "dataset_info.json", "dataset_infos.json", "dataset_dict.json", "config.json"}
+)
 _EMBEDDABLE = {Files.CLIPS: AUDIO_SUFFIXES, Files.IMAGES: IMAGE_SUFFIXES}
 
 
@@ -42,34 +54,37 @@ class Layout:
 
 
 def find_layout(folder: Path, splits: Splits) -> Layout:
-    """Recognise parquet shards, recordings, images, or files of text rows, in this order.
+    """Recognise parquet shards, what `save_to_disk` wrote, recordings, images, or files of text rows, in this order.
 
     Recordings and images lie as list files say, with metadata, or in label folders. Raises DATASET_EMPTY where there is no file
     of any such kind, DATASET_SCHEMA where recordings or images lie outside label folders.
     """
     paths = list(_walk(folder))
-    shards = _rows_in(paths, ".parquet")
+    shards = _rows_in(paths, (".parquet",))
     if shards:
         return _layout_of_rows(Files.PARQUET, folder, shards, splits)
+    saved = [path for path in _rows_in(paths, (".arrow",)) if path.with_name(SAVED_STATE).is_file()]
+    if saved:
+        return Layout(Files.ARROW, _grouped((_split_of_saved(folder, path), path) for path in saved))
     for kind, suffixes in _EMBEDDABLE.items():
         found = [path for path in paths if path.suffix.lower() in suffixes]
         if found:
             return _layout_of_files(
                 kind, folder, found, [path for path in paths if path.name in METADATA_NAMES], splits
             )
-    for suffix, kind in _TEXT_ROWS.items():
-        tables = _rows_in(paths, suffix)
+    for kind, endings in (*_TEXT_ROWS.items(), (Files.JSON_LINES, _JSON)):
+        tables = _rows_in(paths, endings)
         if tables:
             return _layout_of_rows(kind, folder, tables, splits)
     detail = (
         "The data folder holds no parquet shards, no audio (wav, flac, ogg, opus, mp3), no images (png, jpg, webp, gif, bmp) "
-        "and no texts (jsonl, csv)."
+        "and no texts (jsonl, csv, json)."
     )
     raise SecateurError(ErrorCode.DATASET_EMPTY, detail)
 
 
-def _rows_in(paths: list[Path], suffix: str) -> list[Path]:
-    return [path for path in paths if path.suffix == suffix and path.name not in METADATA_NAMES]
+def _rows_in(paths: list[Path], endings: tuple[str, ...]) -> list[Path]:
+    return [path for path in paths if path.name.lower().endswith(endings) and path.name not in _NO_ROWS]
 
 
 def _layout_of_rows(kind: Files, folder: Path, paths: list[Path], splits: Splits) -> Layout:
@@ -85,7 +100,7 @@ def _layout_of_files(kind: Files, folder: Path, found: list[Path], metadata: lis
         _check_label_folders(folder, found, depth=3 if by_split else 2)
 
     def split(path: Path) -> str:
-        return path.relative_to(folder).parts[0] if by_split else TRAIN
+        return split_called(path.relative_to(folder).parts[0]) if by_split else TRAIN
 
     return Layout(kind, _grouped((split(path), path) for path in sorted(found + metadata)), metadata=bool(metadata))
 
@@ -109,8 +124,15 @@ def _grouped(pairs: Iterator[tuple[str, Path]]) -> dict[str, tuple[Path, ...]]:
 def _split_of_shard(folder: Path, path: Path, splits: Splits) -> str:
     """From the name; where that is only a number, as in `validation/0000.parquet`, from its folder if that is a split's."""
     split = split_of(path.name)
-    parent = path.parent.name if path.parent != folder else ""
-    return parent if split == TRAIN and parent in splits.model_dump().values() else split
+    parent = split_called(path.parent.name) if path.parent != folder else ""
+    return (
+        parent if split == TRAIN and parent in {split_called(name) for name in splits.model_dump().values()} else split
+    )
+
+
+def _split_of_saved(folder: Path, path: Path) -> str:
+    """A DatasetDict has a folder a split; a Dataset alone is what there is to train on."""
+    return TRAIN if path.parent == folder else split_called(path.parent.name)
 
 
 def _by_lists(folder: Path, files: list[Path]) -> dict[str, tuple[Path, ...]]:
@@ -124,8 +146,11 @@ def _by_lists(folder: Path, files: list[Path]) -> dict[str, tuple[Path, ...]]:
 
 def _has_split_folders(folder: Path, splits: Splits, metadata: list[Path]) -> bool:
     """True for `train/<label>/a.wav` and `train/metadata.csv`, false for `train/a.wav`: there, a label is called train."""
-    train = folder / splits.train
-    return train.is_dir() and (train in {path.parent for path in metadata} or any(p.is_dir() for p in train.iterdir()))
+    return any(
+        train in {path.parent for path in metadata} or any(path.is_dir() for path in train.iterdir())
+        for train in folder.iterdir()
+        if train.is_dir() and split_called(train.name) == split_called(splits.train)
+    )
 
 
 def _check_label_folders(folder: Path, files: list[Path], depth: int) -> None:

@@ -1,5 +1,7 @@
 """Bounds of clips, images and texts in a dataset: the inspector and the engine must agree on what they take."""
 
+from api_schemas.enums import ColumnKind
+
 SAMPLING_RATES = range(1_000, 768_001)
 MAX_CHANNELS = 64
 MAX_SAMPLES_A_SECOND = 2**22
@@ -18,12 +20,26 @@ MAX_PIXELS = 2**26
 MAX_CHARACTERS = 100_000
 """Of one text, and of all words of a row."""
 
+MAGIC_BYTES = 12
+_AUDIO_MAGIC = (b"RIFF", b"RIFX", b"RF64", b"riff", b"fLaC", b"OggS", b"ID3", b"FORM", b"caff", b".snd")
 _IMAGE_MAGIC = (b"\x89PNG\r\n", b"\xff\xd8\xff", b"GIF8", b"BM")
 
 
 def looks_like_image(head: bytes) -> bool:
     """Whether a file that begins so (12 bytes are enough) is an image of IMAGE_FORMATS."""
     return head.startswith(_IMAGE_MAGIC) or (head[:4] == b"RIFF" and head[8:12] == b"WEBP")
+
+
+def looks_like_audio(head: bytes) -> bool:
+    """Likewise of recordings. An mp3 may begin with its first frame: eleven bits that are set."""
+    return head.startswith(_AUDIO_MAGIC) or (len(head) > 1 and head[0] == 0xFF and head[1] >= 0xE0)
+
+
+def kind_of_files(head: bytes, *, raw: bool) -> ColumnKind:
+    """What a column of bytes holds whose first value begins so. `raw`: nothing says that they are files; they may be anything."""
+    if looks_like_image(head):
+        return ColumnKind.IMAGE
+    return ColumnKind.OTHER if raw and not looks_like_audio(head) else ColumnKind.AUDIO
 
 
 def clip_trouble(rate: int, channels: int) -> str | None:

@@ -3,6 +3,7 @@
 The inspector, the estimate and the engine must agree on it.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 
 from api_schemas.enums import Split
@@ -21,10 +22,27 @@ ALIASES: Mapping[Split, tuple[str, ...]] = {
 _PIECES = frozenset({"", "data", "dataset", "part", "shard", "chunk", "file"})
 
 
+_KNOWN = frozenset({role.value for role in Split} | {name for names in ALIASES.values() for name in names})
+_NUMBERED = re.compile(r"(.*?)[_.]\d+(_of_\d+)?")
+
+
 def split_of(file_name: str) -> str:
-    """`<split>.parquet` and `<split>-*.parquet` are of that split; a name without one (`0000.parquet`) is of `train`."""
-    split = file_name.rsplit(".", 1)[0].split("-", 1)[0]
+    """`<split>.parquet` and `<split>-*.parquet` are of that split; a name without one (`0000.parquet`) is of `train`.
+
+    So are `<split>_00.parquet` and `<Split>.parquet` where the split has a usual name.
+    """
+    name = file_name[:-3] if file_name.lower().endswith(".gz") else file_name
+    split = split_called(name.rsplit(".", 1)[0].split("-", 1)[0])
     return "train" if split.lower() in _PIECES or split.isdigit() else split
+
+
+def split_called(name: str) -> str:
+    """A split's usual name for one that only differs by capitals or by the number of a piece; else the name itself."""
+    numbered = _NUMBERED.fullmatch(name)
+    for each in (name, numbered[1] if numbered else name):
+        if each.lower() in _KNOWN | _PIECES:
+            return each.lower()
+    return name
 
 
 def name_splits(available: Sequence[str], splits: Splits) -> dict[Split, str]:
@@ -33,6 +51,8 @@ def name_splits(available: Sequence[str], splits: Splits) -> dict[Split, str]:
     for role in Split:
         wanted = str(getattr(splits, role.value))
         candidates = [wanted, *(ALIASES[role] if wanted == role.value else ())]
+        # Named as the files are, or as `split_of` calls what is in them.
+        candidates += [split_called(name) for name in candidates]
         found = [name for name in candidates if name in available]
         if found:
             named[role] = found[0]

@@ -49,13 +49,16 @@ def upload_dataset(
     input_column: Annotated[
         str | None, typer.Option(help="What the model reads, where its name does not say it.")
     ] = None,
+    pair_column: Annotated[
+        str | None, typer.Option(help="The second text of every row, where texts are read in pairs.")
+    ] = None,
     label_column: Annotated[str | None, typer.Option(help="What it is to answer.")] = None,
     group_column: Annotated[
         str | None, typer.Option(help="Rows of one group, a speaker say, stay in one split.")
     ] = None,
 ) -> None:
     """Send data; folders of files are packed to parquet first."""
-    given = {"input": input_column, "label": label_column, "group": group_column}
+    given = {"input": input_column, "input_pair": pair_column, "label": label_column, "group": group_column}
     columns = {role: column for role, column in given.items() if column is not None}
     found = _send_dataset(session, path, name, columns or None, None)
     rows = (

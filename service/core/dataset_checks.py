@@ -1,6 +1,7 @@
 """Whether a job can run on an uploaded dataset, by what was found in it: its splits, its columns, its labels."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from api_schemas.api.resources import DatasetContents, ModelLayout
 from api_schemas.enums import ColumnKind, Head, Split
@@ -9,16 +10,19 @@ from api_schemas.results.metrics import JobWarning
 from api_schemas.spec.inputs import Splits, UploadedDataset
 from api_schemas.spec.job import JobRequest
 from checkpoints.config.checkpoint_config import check_names
+from checkpoints.data.clip_flaws import clip_warnings
 from checkpoints.data.columns import FoundColumns, find_columns
+from checkpoints.data.missing_labels import labelled_splits
 from checkpoints.data.role_rules import check_roles, repeated_rows, same_rows, uses_train
-from checkpoints.data.split_names import name_splits, samples_by_role
+from checkpoints.data.shard_columns import Unlike
+from checkpoints.data.split_names import name_splits, samples_by_role, split_called
 
 
 def check_split_names(splits: Splits) -> None:
     """No two roles are one split: scores would be of data that was trained or decided on. Raises INVALID_REQUEST."""
     roles: dict[str, str] = {}
     for role in ("train", "validation", "test"):
-        first = roles.setdefault(getattr(splits, role), role)
+        first = roles.setdefault(split_called(getattr(splits, role)), role)
         if first != role:
             detail = (
                 f"{first} and {role} would both be the split {getattr(splits, role)!r}, and the scores would mean nothing. "
@@ -27,15 +31,23 @@ def check_split_names(splits: Splits) -> None:
             raise _wrong(f"/dataset/splits/{role}", ErrorCode.INVALID_REQUEST, detail)
 
 
+@dataclass(frozen=True)
+class CheckedDataset:
+    """`warnings`: what to know of the pair that does not stop it. `samples`: rows by role, before the worker has read them."""
+
+    warnings: tuple[JobWarning, ...]
+    samples: dict[Split, int]
+
+
 def check_dataset(
     job: JobRequest, request: UploadedDataset, contents: DatasetContents, model: ModelLayout | None
-) -> tuple[JobWarning, ...]:
-    """What to know of the pair that does not stop it. `model` is None where only the worker can look.
+) -> CheckedDataset:
+    """Judge a dataset for a job. `model` is None where only the worker can look.
 
     Raises DATASET_SCHEMA, DATASET_EMPTY or LABELS_MISMATCH.
     """
     found = None if model is None else _find_columns(request, contents, model)
-    named = _named_splits(request.splits, contents)
+    named, unlabelled = _used_splits(request.splits, contents, found)
     classes: Mapping[Split, int] = {}
     if model is not None and found is not None and model.head in (Head.CLASSIFICATION, Head.TOKEN_CLASSIFICATION):
         labels = _labels_by_split(contents, found, named)
@@ -45,25 +57,40 @@ def check_dataset(
     samples = samples_by_role(contents.rows, named)
     held_out = [role for role in Split if role not in named]
     warnings = check_roles(samples, classes, held_out, trains=uses_train(job))
-    if contents.shared_rows is None or (found is not None and found.input != contents.input_column):
-        return warnings
+    if found is not None and (found.input, found.pair) != (contents.input_column, contents.pair_column):
+        return CheckedDataset((*unlabelled, *warnings), samples)
+    found_warnings = (*unlabelled, *warnings, *clip_warnings(named, contents.clip_flaws))
+    if contents.shared_rows is None:
+        return CheckedDataset(found_warnings, samples)
     shared = {
         role.value: {other.value: contents.shared_rows.get(split, {}).get(named[other], 0) for other in named}
         for role, split in named.items()
     }
     repeated = 0 if request.columns.group else shared[Split.TRAIN.value][Split.TRAIN.value]
-    return (
-        *warnings,
-        *same_rows(samples, shared),
-        *repeated_rows(contents.rows[named[Split.TRAIN]], repeated, held_out),
-    )
+    repeats = repeated_rows(contents.rows[named[Split.TRAIN]], repeated, held_out)
+    return CheckedDataset((*found_warnings, *same_rows(samples, shared), *repeats), samples)
+
+
+def _used_splits(
+    splits: Splits, contents: DatasetContents, found: FoundColumns | None
+) -> tuple[dict[Split, str], tuple[JobWarning, ...]]:
+    """The dataset's split for every role that has one with what the checkpoint needs, and what to know of those left out.
+
+    `found` is None where only the worker knows which columns are read. Raises DATASET_SCHEMA.
+    """
+    named = _named_splits(splits, contents)
+    column = None if found is None else found.label
+    known = contents.label_columns.get(column or "")
+    if column is None or known is None:
+        return named, ()
+    return labelled_splits(named, known.unlabelled, column)
 
 
 def _named_splits(splits: Splits, contents: DatasetContents) -> dict[Split, str]:
     """The dataset's split for every role that has one. Raises DATASET_SCHEMA where one that is asked for is not there."""
     for role in Split:
         split = getattr(splits, role.value)
-        if role.value in splits.model_fields_set and split not in contents.rows:
+        if role.value in splits.model_fields_set and not {split, split_called(split)} & set(contents.rows):
             detail = f"The dataset has no split {split!r} for {role.value}; it has {', '.join(contents.rows)}."
             raise _wrong(f"/dataset/splits/{role.value}", ErrorCode.DATASET_SCHEMA, detail)
     try:
@@ -74,13 +101,14 @@ def _named_splits(splits: Splits, contents: DatasetContents) -> dict[Split, str]
 
 def _find_columns(request: UploadedDataset, contents: DatasetContents, model: ModelLayout) -> FoundColumns:
     """The pair of checkpoint and data, judged by the kinds of the columns."""
-    for field in ("input", "label", "group"):
+    for field in ("input", "input_pair", "label", "group"):
         column = getattr(request.columns, field)
         if column is not None and column not in contents.columns:
             detail = f"The dataset has no column {column!r}; it has {', '.join(contents.columns)}."
             raise _wrong(f"/dataset/columns/{field}", ErrorCode.DATASET_SCHEMA, detail)
     try:
-        return find_columns(contents.column_kinds, request.columns, model.modality, model.head)
+        unlike = Unlike(contents.differing, contents.lacking)
+        return find_columns(contents.column_kinds, request.columns, model.modality, model.head, unlike)
     except SecateurError as error:
         detail = f"{error.detail} The checkpoint is {model.architecture}."
         items = tuple(_item("/dataset/columns", error.code, item.detail) for item in error.errors)

@@ -12,7 +12,6 @@ from api_schemas.enums import Phase, TargetKind
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
 from api_schemas.results.estimate import JobEstimate
 from api_schemas.spec.job import JobRequest
-from checkpoints.data.split_names import name_splits, samples_by_role
 from checkpoints.planning.estimates import estimated_steps
 from checkpoints.sizes.cost_model import JobCost, phase_work, tensor_bytes
 from checkpoints.sizes.shape import ModelShape
@@ -39,7 +38,7 @@ def estimate(services: Services, accepted: Accepted) -> JobEstimate:
     steps = estimated_steps(shape, request.pruning, known.weight_file_bytes)
     with services.database.read() as session:
         observed = job_costs.recent(session, layout.family)
-    samples = _samples(accepted)
+    samples = None if accepted.samples is None else {role.value: rows for role, rows in accepted.samples.items()}
     seconds, by_phase, host, device = None, {}, None, None
     if observed is not None:
         host = _memory([(job.base.host, job.peak.host, job.tensor_bytes) for job in observed.jobs], request, shape)
@@ -62,15 +61,6 @@ def estimate(services: Services, accepted: Accepted) -> JobEstimate:
         notes=(_LATENCY,) if request.pruning.target.kind is TargetKind.LATENCY else (),
         warnings=accepted.warnings,
     )
-
-
-def _samples(accepted: Accepted) -> dict[str, int] | None:
-    """By role, those held out of train included. None where only the worker can count."""
-    if accepted.dataset is None:
-        return None
-    splits = accepted.request.dataset.splits
-    rows = accepted.dataset.rows
-    return {role.value: count for role, count in samples_by_role(rows, name_splits(list(rows), splits)).items()}
 
 
 def _seconds(work: Mapping[Phase, float], jobs: Sequence[JobCost]) -> dict[Phase, float]:

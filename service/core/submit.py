@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from sqlalchemy.orm import Session
 
 from api_schemas.api.resources import DatasetContents
-from api_schemas.enums import AuditAction
+from api_schemas.enums import AuditAction, Split
 from api_schemas.errors import ErrorCode, SecateurError
 from api_schemas.results.metrics import JobWarning
 from api_schemas.spec.inputs import HubDataset, UploadedDataset
@@ -30,8 +30,8 @@ class Accepted:
 
     request: JobRequest
     model: ModelSource
-    dataset: DatasetContents | None
-    """Null where the worker fetches it."""
+    samples: dict[Split, int] | None
+    """Of the dataset by role, what is held out included; null where only the worker can count."""
     inputs: frozenset[str]
     lineage: dict[str, str]
     warnings: tuple[JobWarning, ...] = ()
@@ -59,9 +59,10 @@ def check(services: Services, request: JobRequest) -> Accepted:
         return Accepted(request, model, None, model.uploads, {**model.lineage, **_hub_lineage(request.dataset)}, said)
     dataset = model_source.ready_upload(services, "dataset", request.dataset.id)
     contents = DatasetContents.model_validate(dataset.description)
-    warnings = check_dataset(request, request.dataset, contents, None if known is None else known.layout)
+    checked = check_dataset(request, request.dataset, contents, None if known is None else known.layout)
     lineage = {**model.lineage, "dataset": dataset.id}
-    return Accepted(request, model, contents, model.uploads | {dataset.id}, lineage, (*said, *warnings))
+    inputs = model.uploads | {dataset.id}
+    return Accepted(request, model, checked.samples, inputs, lineage, (*said, *checked.warnings))
 
 
 def submit(services: Services, request: JobRequest, also: Callable[[Session, Job], None]) -> Job:

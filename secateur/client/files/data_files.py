@@ -10,7 +10,7 @@ from typing import Any
 
 from api_schemas import errors as contract
 from api_schemas.enums import Split
-from api_schemas.spec.inputs import Splits
+from api_schemas.spec.inputs import Columns, Splits
 from checkpoints.data.layout import Files, Layout, find_layout
 from checkpoints.data.split_names import ALIASES, split_of
 from secateur.client.files.uploads import LocalFile
@@ -25,9 +25,11 @@ _BATCH_ROWS = 256
 
 @asynccontextmanager
 async def data_files(
-    backend: Backend, data: Any, splits: Splits, progress: ProgressCallback | None
+    backend: Backend, data: Any, splits: Splits, columns: Columns, progress: ProgressCallback | None
 ) -> AsyncGenerator[list[LocalFile]]:
     """The shards to upload. What has to be packed for it lies in a temporary folder until the end of the block.
+
+    `columns`: which are what.
 
     Raises InvalidRequest, or MissingDependency where packing needs the extra `data`.
     """
@@ -42,7 +44,9 @@ async def data_files(
             return
         with tempfile.TemporaryDirectory(prefix="secateur-data-") as folder:
             out = Path(folder)
-            await _told(backend, _packing(layout, path, out), sum(map(len, layout.files.values())), "files", progress)
+            await _told(
+                backend, _packing(layout, path, out, columns), sum(map(len, layout.files.values())), "files", progress
+            )
             yield _of(out)
     elif (hasattr(data, "with_format") and hasattr(data, "features")) or isinstance(data, Mapping):
         with tempfile.TemporaryDirectory(prefix="secateur-data-") as folder:
@@ -103,13 +107,13 @@ def _shards(layout: Layout) -> list[LocalFile]:
     return list(files.values())
 
 
-def _packing(layout: Layout, folder: Path, out: Path) -> Iterator[int]:
+def _packing(layout: Layout, folder: Path, out: Path, columns: Columns) -> Iterator[int]:
     try:
         packing = importlib.import_module("secateur.client.files.packing")
     except ImportError as error:
         what = f"Packing {folder} needs {error.name}: pip install 'secateur[data]'. Parquet shards need no packing."
         raise MissingDependency(what, code="missing_dependency") from error
-    steps: Iterator[int] = packing.packing(layout, folder, out)
+    steps: Iterator[int] = packing.packing(layout, folder, out, columns)
     return steps
 
 

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pyarrow as pa
-import pyarrow.csv
-import pyarrow.json
 import pyarrow.parquet as pq
 import soundfile
 
-from api_schemas.spec.inputs import Splits
+from api_schemas.spec.inputs import Columns, Splits
+from checkpoints.data.described_files import FILE_NAME, described_files, metadata_of
 from checkpoints.data.layout import Files, Layout, find_layout
+from checkpoints.data.text_rows import Cells, column_cells, is_text_file, read_rows
 
 SHARD_ROWS = 2048
 """Rows of a shard: 64 MB of one-second clips at 16 kHz."""
@@ -26,7 +26,16 @@ GROUP_ROWS = 256
 GROUP_BYTES = 2**26
 """Of files that are in memory together."""
 _EMBEDDED = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-_FILE_NAME = "file_name"
+_ARROW = {
+    Cells.TEXT: pa.string(),
+    Cells.TEXTS: pa.list_(pa.string()),
+    Cells.INTEGER: pa.int64(),
+    Cells.NUMBER: pa.float64(),
+    Cells.TRUTH: pa.bool_(),
+    Cells.DATE: pa.timestamp("us"),
+}
+TEXT_ROWS = 4096
+"""Rows of a row group of texts."""
 
 T = TypeVar("T")
 
@@ -36,17 +45,21 @@ def pack_folder(folder: Path, out: Path) -> None:
 
     Raises api_schemas.errors.SecateurError where it is laid out in no such way.
     """
-    for _ in packing(find_layout(folder, Splits()), folder, out):
+    for _ in packing(find_layout(folder, Splits()), folder, out, Columns()):
         pass
 
 
-def packing(layout: Layout, folder: Path, out: Path) -> Iterator[int]:
-    """The same, a group of rows at a time; yields how many files went into each."""
+def packing(layout: Layout, folder: Path, out: Path, columns: Columns) -> Iterator[int]:
+    """The same, a group of rows at a time; yields how many files went into each. `columns`: what the user calls them.
+
+    Raises ValueError where a file cannot be read.
+    """
     if layout.kind in (Files.CSV, Files.JSON_LINES):
-        for split, paths in layout.files.items():
-            yield from _texts(split, paths, out)
+        yield from _texts(layout, out, columns)
+    elif layout.kind is Files.ARROW:
+        yield from _saved(layout, out)
     elif layout.metadata:
-        yield from _described(layout, folder, out)
+        yield from _described(layout, folder, out, columns)
     else:
         yield from _labelled(layout, out)
 
@@ -70,23 +83,21 @@ def _labelled(layout: Layout, out: Path) -> Iterator[int]:
         yield from _embedded(split, rows, layout.kind, features, types, out)
 
 
-def _described(layout: Layout, folder: Path, out: Path) -> Iterator[int]:
+def _described(layout: Layout, folder: Path, out: Path, columns: Columns) -> Iterator[int]:
     """Recordings or images whose rows are in metadata files beside them."""
-    for split, paths in layout.files.items():
-        rows: list[tuple[Path, dict[str, Any]]] = []
+    described = metadata_of(layout)
+    cells = column_cells([p for paths in described.values() for p in paths if is_text_file(p)], columns, texts=False)
+    for split, paths in described.items():
+        rows: list[tuple[Path, Mapping[str, Any]]] = []
         types: dict[str, pa.DataType] = {}
         for path in paths:
-            if path.suffix not in (".csv", ".jsonl", ".parquet"):
-                continue
-            table = _table_of(path)
-            if _FILE_NAME not in table.column_names:
-                raise ValueError(f"{path} has no column {_FILE_NAME}, which says whose row it is.")
-            types |= {name: table.schema.field(name).type for name in table.column_names if name != _FILE_NAME}
-            for row in table.to_pylist():
-                file = path.parent / str(row.pop(_FILE_NAME))
-                if not file.resolve().is_relative_to(folder.resolve()) or not file.is_file():
-                    raise ValueError(f"{path} names {file}, which is no file in {folder}.")
-                rows.append((file, row))
+            if is_text_file(path):
+                schema, values = _schema(cells), read_rows(path, cells)
+            else:
+                table = pq.read_table(path)
+                schema, values = table.schema, iter(table.to_pylist())
+            types |= {field.name: field.type for field in schema if field.name != FILE_NAME}
+            rows += described_files(path, folder, values)
         yield from _embedded(split, rows, layout.kind, {}, types, out)
 
 
@@ -109,7 +120,7 @@ def _embedded(
     )
     shards = list(_bounded(rows, SHARD_ROWS, SHARD_BYTES))
     for number, shard in enumerate(shards):
-        with pq.ParquetWriter(out / f"{split}-{number:05d}-of-{len(shards):05d}.parquet", schema) as writer:
+        with pq.ParquetWriter(out / _name(split, number, len(shards)), schema) as writer:
             for group in _bounded(shard, GROUP_ROWS, GROUP_BYTES):
                 values = [
                     {column: {"bytes": path.read_bytes(), "path": path.name}, **further} for path, further in group
@@ -139,18 +150,40 @@ def _feature(type_: pa.DataType) -> dict[str, Any]:
     return {"dtype": {"double": "float64", "float": "float32"}.get(str(type_), str(type_)), "_type": "Value"}
 
 
-def _texts(split: str, paths: Sequence[Path], out: Path) -> Iterator[int]:
-    tables = [_table_of(path) for path in paths]
-    pq.write_table(pa.concat_tables(tables, promote_options="default"), out / f"{split}-00000-of-00001.parquet")
-    yield len(tables)
+def _texts(layout: Layout, out: Path, columns: Columns) -> Iterator[int]:
+    """A shard for every file."""
+    cells = column_cells([path for paths in layout.files.values() for path in paths], columns, texts=True)
+    schema = _schema(cells)
+    for split, paths in layout.files.items():
+        for number, path in enumerate(paths):
+            rows = read_rows(path, cells)
+            with pq.ParquetWriter(out / _name(split, number, len(paths)), schema) as writer:
+                while some := list(islice(rows, TEXT_ROWS)):
+                    writer.write_table(pa.Table.from_pylist(some, schema=schema))
+            yield 1
 
 
-def _table_of(path: Path) -> pa.Table:
-    if path.suffix == ".parquet":
-        return pq.read_table(path)
-    if path.suffix == ".csv":
-        return pyarrow.csv.read_csv(path, parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True))
-    return pyarrow.json.read_json(path)
+def _saved(layout: Layout, out: Path) -> Iterator[int]:
+    """A shard for every file that `save_to_disk` wrote."""
+    for split, paths in layout.files.items():
+        for number, path in enumerate(paths):
+            with (
+                pa.memory_map(str(path)) as file,
+                pa.ipc.open_stream(file) as stream,
+                pq.ParquetWriter(out / _name(split, number, len(paths)), stream.schema) as writer,
+            ):
+                for batch in stream:
+                    for start in range(0, batch.num_rows, GROUP_ROWS):
+                        writer.write_batch(batch.slice(start, GROUP_ROWS))
+            yield 1
+
+
+def _name(split: str, number: int, count: int) -> str:
+    return f"{split}-{number:05d}-of-{count:05d}.parquet"
+
+
+def _schema(cells: Mapping[str, Cells]) -> pa.Schema:
+    return pa.schema([(name, _ARROW[each]) for name, each in cells.items() if each in _ARROW])
 
 
 def _bounded(rows: Sequence[tuple[Path, T]], most: int, most_bytes: int) -> Iterator[list[tuple[Path, T]]]:

@@ -73,8 +73,9 @@ class ApiCalls:
         if name is None:
             name = Path(data).resolve().name if isinstance(data, str | Path) else type(data).__name__
         named = Splits.model_validate(splits or {})
-        body = None if columns is None else {"columns": Columns.model_validate(columns).model_dump(exclude_unset=True)}
-        async with data_files(self._connection.backend, data, named, progress) as files:
+        called = Columns.model_validate(columns or {})
+        body = None if columns is None else {"columns": called.model_dump(exclude_unset=True)}
+        async with data_files(self._connection.backend, data, named, called, progress) as files:
             return await upload(self._connection, "datasets", DatasetResource, name, files, body, progress)
 
     async def submit(

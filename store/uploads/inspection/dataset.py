@@ -7,7 +7,7 @@ the service's (inspector.py starts it, with limits). FrozenModel: {"contents": â
 import argparse
 import json
 import sys
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,19 +21,19 @@ from api_schemas.enums import ColumnKind, Modality
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
 from api_schemas.spec.inputs import Columns
 from checkpoints.data.columns import FoundColumns, inspected_columns
-from checkpoints.data.media import looks_like_image
+from checkpoints.data.media import MAGIC_BYTES, kind_of_files
 from checkpoints.data.row_hashes import RowHashes
+from checkpoints.data.shard_columns import CommonColumns, Shard, common_columns
 from checkpoints.data.split_names import split_of
 from store.uploads.inspection import dataset_rows
 from store.uploads.inspection.dataset_audio import read_clip
 from store.uploads.inspection.dataset_image import check_image
-from store.uploads.inspection.dataset_label_columns import label_columns
+from store.uploads.inspection.dataset_label_columns import label_columns, label_names, unlabelled_splits
 from store.uploads.inspection.dataset_labels import Labels
-from store.uploads.inspection.dataset_schema import read_kinds, read_label_names, schema_error
+from store.uploads.inspection.dataset_schema import plain, read_columns, schema_error
 
 BATCH_ROWS = 64
 DECODED = 16
-MAGIC_BYTES = 12
 # A few kilobytes of metadata or of repeated values can claim anything; what is claimed is bounded before it is unpacked.
 MAX_COLUMNS = 256
 MAX_ROW_GROUPS = 65_536
@@ -45,10 +45,12 @@ Files = list[tuple[Path, pq.ParquetFile]]
 
 @dataclass
 class _Sounds:
-    """What the headers of all clips say together."""
+    """What all clips say together."""
 
     seconds: float = 0.0
     rates: set[int] = field(default_factory=set)
+    flaws: defaultdict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+    """By split."""
 
 
 @dataclass
@@ -65,9 +67,9 @@ class _Left:
         if count > self.rows:
             raise schema_error(f"it has {count} rows in all; {self._most[0]} are read")
 
-    def take(self, batch: pa.RecordBatch) -> None:
-        self.rows -= batch.num_rows
-        self.unpacked -= batch.nbytes
+    def take(self, rows: int, unpacked: int) -> None:
+        self.rows -= rows
+        self.unpacked -= unpacked
         if self.rows < 0:
             raise schema_error(f"it has more than {self._most[0]} rows in all")
         if self.unpacked < 0:
@@ -90,27 +92,35 @@ def inspect(
         )
     left = _Left(most_rows, most_bytes)
     left.require_rows(total)
-    kinds = _common_kinds(files)
-    modality, found = inspected_columns(kinds, columns)
-    labels = _labels(files, found, kinds, modality)
+    common = _common_columns(files)
+    kinds = common.kinds
+    modality, found = inspected_columns(kinds, columns, common.unlike)
+    labels = None
+    if found.label is not None:
+        labels = Labels(found.label, kinds[found.label], label_names(files, found.label), modality)
+    unlabelled = () if found.label is None else unlabelled_splits(files, found.label)
     rows: Counter[str] = Counter()
     sounds = _Sounds()
     hashes = RowHashes()
     every, seen = max(1, total // DECODED), 0
     for path, file in files:
         split = split_of(path.name)
-        for value, label in _rows(file, found, path.name, left):
+        for value, second, label in _rows(file, found, path.name, left):
             where = f"{split}[{rows[split]}]"
-            answers = labels.take(label, where) if labels else None
+            answers = labels.take(label, where) if labels and split not in unlabelled else None
             decode, seen = seen % every == 0, seen + 1
             if kinds[found.input] is ColumnKind.TEXTS:
                 words = dataset_rows.words(value.as_py(), where)
                 hashes.add(split, tuple(words))
                 if answers is not None and answers != len(words):
                     raise schema_error(f"the row {where} has {len(words)} words and {answers} labels", where)
+            elif found.pair is not None:
+                hashes.add(split, tuple(dataset_rows.text(text.as_py(), where) for text in (value, second)))
             else:
                 hashes.add(split, _checked_input(value, modality, sounds, where, decode=decode))
             rows[split] += 1
+    # What a ClassLabel calls its ids is judged of each column by itself.
+    perhaps = {name: kind for name, kind in kinds.items() if name not in common.unlike.differing}
     return DatasetContents(
         rows=dict(rows),
         modality=modality,
@@ -118,12 +128,16 @@ def inspect(
         multi_label=labels is not None and labels.several and kinds[found.input] is not ColumnKind.TEXTS,
         columns=tuple(kinds),
         kinds=kinds,
+        differing=dict(common.unlike.differing),
+        lacking=dict(common.unlike.lacking),
         input_column=found.input,
+        pair_column=found.pair,
         label_column=found.label,
-        label_columns=label_columns(files, kinds, found.input, found.label),
+        label_columns=label_columns(files, perhaps, (found.input, found.pair or ""), found.label),
         shared_rows=hashes.shared(),
         seconds=round(sounds.seconds, 3),
         sampling_rates=tuple(sorted(sounds.rates)),
+        clip_flaws={split: dict(found) for split, found in sounds.flaws.items()},
     )
 
 
@@ -135,6 +149,8 @@ def _checked_input(value: Any, modality: Modality, sounds: _Sounds, where: str, 
             clip = read_clip(data, decode=decode, where=where)
             sounds.seconds += clip.seconds
             sounds.rates.add(clip.sampling_rate)
+            if clip.flaws:
+                sounds.flaws[where.rsplit("[", 1)[0]].update(flaw.value for flaw in clip.flaws)
             return data
         case Modality.IMAGE:
             data = dataset_rows.embedded(value, "image", where)
@@ -168,55 +184,46 @@ def _check_claims(name: str, said: pq.FileMetaData) -> None:
             raise schema_error(detail, name)
 
 
-def _common_kinds(files: Files) -> dict[str, ColumnKind]:
-    """The kind of every column; of bytes that no metadata describes, what the first of them are."""
-    kinds = read_kinds(files[0][1].schema_arrow)
-    for path, file in files[1:]:
-        if read_kinds(file.schema_arrow) != kinds:
-            raise schema_error(_unlike(path, files[0][0]), path.name)
-    for name, kind in kinds.items():
+def _common_columns(files: Files) -> CommonColumns:
+    """The columns of all shards with rows; of bytes that no metadata describes, what the first of them are."""
+    common = common_columns(
+        [
+            Shard(path.name, split_of(path.name), read_columns(file.schema_arrow))
+            for path, file in files
+            if file.metadata.num_rows
+        ]
+    )
+    for name, kind in common.kinds.items():
         if kind is ColumnKind.EMBEDDED:
-            kinds[name] = ColumnKind.IMAGE if looks_like_image(_first_bytes(files, name)) else ColumnKind.AUDIO
-    return kinds
-
-
-def _labels(files: Files, found: FoundColumns, kinds: dict[str, ColumnKind], modality: Modality) -> Labels | None:
-    if found.label is None:
-        return None
-    names = read_label_names(files[0][1].schema_arrow, found.label)
-    for path, file in files[1:]:
-        if read_label_names(file.schema_arrow, found.label) != names:
-            raise schema_error(_unlike(path, files[0][0]), path.name)
-    return Labels(found.label, kinds[found.label], names, modality)
-
-
-def _unlike(path: Path, first: Path) -> str:
-    return f"{path.name} has other columns or label names than {first.name}; write all shards alike"
+            common.kinds[name] = kind_of_files(_first_bytes(files, name), raw=common.columns[name].raw)
+    return common
 
 
 def _first_bytes(files: Files, column: str) -> bytes:
     for path, file in files:
+        if column not in file.schema_arrow.names:
+            continue
         try:
             for batch in file.iter_batches(1, columns=[column]):
-                value = batch.column(column)[0]
-                data = value["bytes"].as_py() if value.is_valid else None
+                data = dataset_rows.file_bytes(plain(batch.column(column))[0])
                 if data:
-                    return bytes(data[:MAGIC_BYTES])
+                    return data[:MAGIC_BYTES]
         except (pa.ArrowException, OSError) as error:
             raise _unreadable(path.name, error) from None
     return b""
 
 
-def _rows(file: pq.ParquetFile, found: FoundColumns, name: str, left: _Left) -> Iterator[tuple[Any, Any]]:
-    """(input as an Arrow scalar, label) of every row; a few rows at a time are in memory."""
-    columns = [found.input] if found.label is None else [found.input, found.label]
+def _rows(file: pq.ParquetFile, found: FoundColumns, name: str, left: _Left) -> Iterator[tuple[Any, Any, Any]]:
+    """(input, second text, label) of every row, the first two as Arrow scalars; None where there is none. A few are in memory."""
+    columns = [each for each in (found.input, found.pair, found.label) if each in file.schema_arrow.names]
     try:
         for batch in file.iter_batches(BATCH_ROWS, columns=columns):
-            left.take(batch)
-            inputs = batch.column(found.input)
-            labels = None if found.label is None else batch.column(found.label)
+            values = {each: plain(batch.column(each)) for each in columns}
+            left.take(batch.num_rows, sum(each.nbytes for each in values.values()))
+            inputs, pairs, labels = values[found.input], values.get(found.pair or ""), values.get(found.label or "")
             for index in range(batch.num_rows):
-                yield inputs[index], None if labels is None else labels[index].as_py()
+                second = None if pairs is None else pairs[index]
+                yield inputs[index], second, None if labels is None else labels[index].as_py()
     except (pa.ArrowException, OSError) as error:
         raise _unreadable(name, error) from None
 

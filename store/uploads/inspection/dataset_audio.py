@@ -10,6 +10,7 @@ import numpy as np
 import soundfile
 
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
+from checkpoints.data.clip_flaws import Flaw, channels_cancel, ends_early
 from checkpoints.data.media import NOT_FINITE, clip_trouble, frames_trouble
 
 MAX_SECONDS = 3600
@@ -20,14 +21,15 @@ FLOATS = ("FLOAT", "DOUBLE")
 
 @dataclass(frozen=True)
 class Clip:
-    """What a clip's header says."""
+    """What a clip's header says, and what is odd about the clip."""
 
     seconds: float
     sampling_rate: int
+    flaws: tuple[Flaw, ...] = ()
 
 
 def read_clip(data: bytes, decode: bool, where: str) -> Clip:
-    """Read a clip's header, and with `decode` all its samples; those that are floats always.
+    """Read a clip's header, and with `decode` all its samples; those that are floats always. Of several channels the first, too.
 
     Raises AUDIO_UNDECODABLE, naming `where` (split, row).
     """
@@ -39,25 +41,34 @@ def read_clip(data: bytes, decode: bool, where: str) -> Clip:
             if not 0 < frames <= MAX_SECONDS * rate:
                 raise _undecodable(where, f"its header says {frames} samples; from 1 to an hour of them are read")
             # Of floats every sample: nothing else can hold a NaN or an infinity, and reading them unpacks nothing.
-            if decode or sound.subtype in FLOATS:
-                _check_samples(sound, where)
+            whole = decode or sound.subtype in FLOATS
+            cancelled = (whole or channels > 1) and _check_samples(sound, where, whole=whole)
     except (soundfile.SoundFileError, RuntimeError, ValueError, OverflowError) as error:
         raise _undecodable(where, _reason(error)) from None
-    return Clip(frames / rate, rate)
+    found = {Flaw.CUT_SHORT: ends_early(data), Flaw.CANCELLED: cancelled}
+    return Clip(frames / rate, rate, tuple(flaw for flaw, there in found.items() if there))
 
 
-def _check_samples(sound: soundfile.SoundFile, where: str) -> None:
+def _check_samples(sound: soundfile.SoundFile, where: str, *, whole: bool) -> bool:
+    """Whether the channels cancel out; judged by the first samples that are not silent, unless the clip is read `whole`."""
     # In blocks: what a few kilobytes unpack to is not known before.
-    got = 0
-    for block in sound.blocks(BLOCK_FRAMES, dtype="float32", always_2d=True):
+    got, mixed, separate = 0, 0.0, 0.0
+    # How many there are has to be said: some codecs (GSM) cannot be asked, since nobody can seek in them.
+    for block in sound.blocks(BLOCK_FRAMES, frames=sound.frames, dtype="float32", always_2d=True):
         got += len(block)
         # Of all channels together, as the engine adds them up.
         with np.errstate(over="ignore", invalid="ignore"):
             finite = np.isfinite(block.sum(axis=1)).all()
         if not finite:
             raise _undecodable(where, NOT_FINITE)
+        if sound.channels > 1:
+            mixed += float(np.square(block.mean(axis=1, dtype=np.float64)).sum())
+            separate += float(np.square(block, dtype=np.float64).mean(axis=1).sum())
+        if not whole and separate > 0:
+            break
     if got == 0:
         raise _undecodable(where, "it holds no samples")
+    return channels_cancel(mixed, separate)
 
 
 def _reason(error: Exception) -> str:

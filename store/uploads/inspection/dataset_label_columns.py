@@ -4,7 +4,7 @@ Which column that will be is said when a job is submitted; then a wrong one is r
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,10 @@ import pyarrow.parquet as pq
 from api_schemas.api.resources import LabelColumn
 from api_schemas.enums import ColumnKind
 from api_schemas.errors import SecateurError
+from checkpoints.data.missing_labels import is_missing
 from checkpoints.data.split_names import split_of
 from store.uploads.inspection.dataset_labels import MAX_LABEL_LENGTH, is_label
-from store.uploads.inspection.dataset_schema import Names, read_label_names
+from store.uploads.inspection.dataset_schema import Names, plain, read_label_names
 
 # One label that the checkpoint does not know is enough to refuse a column, so a sample of each split's is kept.
 MAX_SAMPLE = 100
@@ -32,13 +33,13 @@ Files = Sequence[tuple[Path, pq.ParquetFile]]
 
 
 def label_columns(
-    files: Files, kinds: Mapping[str, ColumnKind], taken: str, first: str | None
+    files: Files, kinds: Mapping[str, ColumnKind], taken: Collection[str], first: str | None
 ) -> dict[str, LabelColumn]:
-    """By name; `first` is among them where it can be, `taken` (the input) is not.
+    """By name; `first` is among them where it can be, `taken` (what is read) is not.
 
     A column that cannot be read is left out: perhaps nobody will ask for it.
     """
-    names = [name for name, kind in kinds.items() if kind in LABEL_KINDS and name != taken]
+    names = [name for name, kind in kinds.items() if kind in LABEL_KINDS and name not in taken]
     names.sort(key=lambda name: name != first)
     found: dict[str, LabelColumn] = {}
     for name in names[:MAX_COLUMNS]:
@@ -50,15 +51,40 @@ def label_columns(
     return found
 
 
+def unlabelled_splits(files: Files, column: str) -> tuple[str, ...]:
+    """The splits in which no row has a label; none where that is so in all of them, and the column is just a wrong one."""
+    labelled = dict.fromkeys((split_of(path.name) for path, file in files if file.metadata.num_rows), False)
+    for path, file in files:
+        split = split_of(path.name)
+        if labelled.get(split, True) or column not in file.schema_arrow.names:
+            continue
+        # Mostly the first rows say it, and reading ends with them: the rest may be gigabytes.
+        try:
+            labelled[split] = any(
+                not is_missing(value) for values in _batches(file, column) for value in _distinct(values)
+            )
+        except (pa.ArrowException, OSError):
+            labelled[split] = True  # Whoever reads the rows says what is wrong with them.
+    return tuple(split for split, has in labelled.items() if not has) if any(labelled.values()) else ()
+
+
+def label_names(files: Files, column: str) -> Names | None:
+    """As `read_label_names` of the first shard that has values in the column. Raises DATASET_SCHEMA."""
+    schemas = [file.schema_arrow for _, file in files if column in file.schema_arrow.names]
+    told = [schema for schema in schemas if not pa.types.is_null(schema.field(column).type)]
+    return read_label_names((told or schemas)[0], column)
+
+
 def _column(files: Files, column: str, kind: ColumnKind) -> LabelColumn:
-    sample = _Sample(kind in (ColumnKind.LABELS, ColumnKind.TEXTS), read_label_names(files[0][1].schema_arrow, column))
+    sample = _Sample(kind in (ColumnKind.LABELS, ColumnKind.TEXTS), label_names(files, column))
+    unlabelled = unlabelled_splits(files, column)
     rows: dict[str, int] = {}
     for path, file in files:
         split = split_of(path.name)
+        if split in unlabelled or not file.metadata.num_rows:
+            continue
         start = rows.setdefault(split, 0)
         rows[split] += file.metadata.num_rows
-        if read_label_names(file.schema_arrow, column) != sample.names:
-            raise ValueError(column)
         if not sample.begin(split):
             continue
         for values in _batches(file, column):
@@ -71,12 +97,19 @@ def _column(files: Files, column: str, kind: ColumnKind) -> LabelColumn:
         labels={split: tuple(sorted(used)) for split, used in sample.used.items()},
         complete=len(sample.used) == len(rows) and not any(map(sample.full, sample.used)),
         unusable=sample.unusable,
+        unlabelled=unlabelled,
     )
+
+
+def _distinct(values: pa.Array) -> list[Any]:
+    listed = pa.types.is_list(values.type) or pa.types.is_large_list(values.type)
+    found: list[Any] = (values if listed else pc.unique(values)).to_pylist()
+    return found
 
 
 def _batches(file: pq.ParquetFile, column: str) -> Iterator[pa.Array]:
     for batch in file.iter_batches(BATCH_ROWS, columns=[column]):
-        yield batch.column(column)
+        yield plain(batch.column(column))
 
 
 class _Sample:

@@ -2,16 +2,26 @@
 
 from typing import Any
 
+import pyarrow as pa
+
 from checkpoints.data.media import MAX_CHARACTERS
 from store.uploads.inspection.dataset_schema import schema_error
 
 MAX_FILE_BYTES = 256 * 2**20
 
 
-def embedded(value: Any, what: str, where: str) -> bytes:
-    """The bytes inside an Arrow struct. `what`: clip or image."""
+def file_bytes(value: Any) -> bytes | None:
+    """The bytes inside an Arrow struct, or alone."""
     # A null struct has no bytes either, whatever lies in its child array.
-    data: bytes | None = value["bytes"].as_py() if value.is_valid else None
+    if not value.is_valid:
+        return None
+    data: bytes | None = (value["bytes"] if pa.types.is_struct(value.type) else value).as_py()
+    return data
+
+
+def embedded(value: Any, what: str, where: str) -> bytes:
+    """The bytes of a file, as Arrow has them. `what`: clip or image."""
+    data = file_bytes(value)
     if not data:
         raise schema_error(f"the {what} at {where} has no embedded bytes; write them into the shard, not a path", where)
     if len(data) > MAX_FILE_BYTES:

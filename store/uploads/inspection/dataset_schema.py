@@ -3,13 +3,11 @@
 Read from the Arrow schema and, where there is one, from the `huggingface` metadata that `datasets` writes beside it.
 """
 
-import json
-from typing import Any
-
 import pyarrow as pa
 
-from api_schemas.enums import ColumnKind
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
+from checkpoints.data.shard_columns import ShardColumn
+from checkpoints.data.shard_types import ArrowType, Holds, class_names, declared_features, shard_column
 
 MAX_COLUMNS = 256
 MAX_LABELS = 65_536
@@ -17,24 +15,30 @@ MAX_LABELS = 65_536
 Names = tuple[str, ...]
 
 
-def read_kinds(schema: pa.Schema) -> dict[str, ColumnKind]:
-    """The kind of every column. Raises DATASET_SCHEMA where names repeat or are too many."""
+def read_columns(schema: pa.Schema) -> dict[str, ShardColumn]:
+    """Every column of a shard. Raises DATASET_SCHEMA where names repeat or are too many."""
     columns = schema.names
     if len(columns) > MAX_COLUMNS or len(set(columns)) != len(columns):
         raise schema_error(f"a shard needs distinct column names, at most {MAX_COLUMNS}")
-    features = _features(schema)
-    return {name: _kind(schema.field(name).type, features.get(name)) for name in columns}
+    features = declared_features(schema.metadata)
+    return {name: shard_column(_arrow_type(schema.field(name).type), features.get(name)) for name in columns}
+
+
+def plain(values: pa.Array) -> pa.Array:
+    """The same values where they are views of others, or lists of a kind that Arrow's functions do not take, as plain ones."""
+    type_ = _plain_type(values.type)
+    return values if type_ == values.type else values.cast(type_)
 
 
 def read_label_names(schema: pa.Schema, column: str) -> Names | None:
     """Names of a label column's ids, or None where it holds the names themselves. Raises DATASET_SCHEMA for another type."""
     type_ = schema.field(column).type
-    value = _plain(type_)
+    value = _element_type(type_)
     if _is_text(value):
         return None
     if not pa.types.is_integer(value):
         raise schema_error(f"column {column!r} is {type_}; labels are text, or ids of a ClassLabel", column)
-    names = _class_names(_features(schema).get(column))
+    names = class_names(declared_features(schema.metadata).get(column))
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise schema_error(
             f"column {column!r} holds numbers without names; write labels as text, or with the ClassLabel feature of "
@@ -52,62 +56,55 @@ def schema_error(reason: str, *place: str) -> SecateurError:
     return SecateurError(ErrorCode.DATASET_SCHEMA, f"The dataset cannot be used: {reason}.", (item,))
 
 
-def _features(schema: pa.Schema) -> dict[str, Any]:
-    raw = (schema.metadata or {}).get(b"huggingface")
-    try:
-        features = json.loads(raw)["info"]["features"] if raw else {}
-    except (ValueError, KeyError, TypeError, RecursionError):
-        return {}  # Not what `datasets` writes: then the Arrow types alone speak.
-    return features if isinstance(features, dict) else {}
+def _arrow_type(type_: pa.DataType) -> ArrowType:
+    return ArrowType(_holds(_element_type(type_)), _is_list(type_), str(type_))
 
 
-def _kind(type_: pa.DataType, feature: Any) -> ColumnKind:
+def _holds(type_: pa.DataType) -> Holds:
     if pa.types.is_struct(type_):
-        if not _embeds(type_):
-            return ColumnKind.OTHER
-        declared = {"Audio": ColumnKind.AUDIO, "Image": ColumnKind.IMAGE}
-        return declared.get(_declared(feature) or "", ColumnKind.EMBEDDED)
-    several, value = _is_list(type_), _plain(type_)
-    if _is_text(value):
-        return ColumnKind.TEXTS if several else ColumnKind.TEXT
-    if pa.types.is_integer(value) and _class_names(feature) is not None:
-        return ColumnKind.LABELS if several else ColumnKind.LABEL
-    return ColumnKind.OTHER
+        index = type_.get_field_index("bytes")
+        return Holds.FILE if index >= 0 and _is_binary(type_[index].type) else Holds.OTHER
+    kinds = {
+        Holds.TEXT: _is_text,
+        Holds.INTEGER: pa.types.is_integer,
+        Holds.BYTES: _is_binary,
+        Holds.NULL: pa.types.is_null,
+    }
+    return next((holds for holds, is_kind in kinds.items() if is_kind(type_)), Holds.OTHER)
 
 
-def _embeds(type_: pa.DataType) -> bool:
-    index = type_.get_field_index("bytes")
-    return bool(index >= 0 and (pa.types.is_binary(type_[index].type) or pa.types.is_large_binary(type_[index].type)))
+def _is_binary(type_: pa.DataType) -> bool:
+    return bool(pa.types.is_binary(type_) or pa.types.is_large_binary(type_) or pa.types.is_binary_view(type_))
 
 
 def _is_list(type_: pa.DataType) -> bool:
-    return bool(pa.types.is_list(type_) or pa.types.is_large_list(type_))
+    return bool(pa.types.is_list(type_) or pa.types.is_large_list(type_) or _is_other_list(type_))
 
 
-def _plain(type_: pa.DataType) -> pa.DataType:
+def _is_other_list(type_: pa.DataType) -> bool:
+    return bool(
+        pa.types.is_fixed_size_list(type_) or pa.types.is_list_view(type_) or pa.types.is_large_list_view(type_)
+    )
+
+
+def _element_type(type_: pa.DataType) -> pa.DataType:
     """The type of a value: of a list's elements, of a dictionary's entries."""
     value = type_.value_type if _is_list(type_) else type_
     return value.value_type if pa.types.is_dictionary(value) else value
 
 
+def _plain_type(type_: pa.DataType) -> pa.DataType:
+    if pa.types.is_string_view(type_):
+        return pa.large_string()
+    if pa.types.is_binary_view(type_):
+        return pa.large_binary()
+    if pa.types.is_struct(type_):
+        return pa.struct([field.with_type(_plain_type(field.type)) for field in type_])
+    if _is_list(type_):
+        value = _plain_type(type_.value_type)
+        return pa.large_list(value) if _is_other_list(type_) or value != type_.value_type else type_
+    return type_
+
+
 def _is_text(type_: pa.DataType) -> bool:
-    return bool(pa.types.is_string(type_) or pa.types.is_large_string(type_))
-
-
-def _class_names(feature: Any) -> Any:
-    element = _element(feature)
-    return element.get("names") if _declared(element) == "ClassLabel" else None
-
-
-def _declared(feature: Any) -> str | None:
-    kind = feature.get("_type") if isinstance(feature, dict) else None
-    return kind if isinstance(kind, str) else None
-
-
-def _element(feature: Any) -> Any:
-    """What a list feature is a list of: `datasets` has written it in three ways. A feature that is none comes back."""
-    if isinstance(feature, list) and len(feature) == 1:
-        return feature[0]
-    if _declared(feature) in ("Sequence", "List", "LargeList"):
-        return feature.get("feature")
-    return feature if isinstance(feature, dict) else {}
+    return bool(pa.types.is_string(type_) or pa.types.is_large_string(type_) or pa.types.is_string_view(type_))

@@ -163,6 +163,26 @@ def test_unusable_values_are_config_invalid(changes: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
+    ("changes", "key"),
+    [
+        ({"id2label": {"0": "LABEL_0"}}, "id2label"),
+        ({"id2label": None, "num_labels": 1}, "num_labels"),
+        ({"id2label": {"0": "LABEL_0"}, "problem_type": "single_label_classification"}, "id2label"),
+    ],
+)
+def test_a_regression_head_is_refused(changes: dict[str, Any], key: str) -> None:
+    error = refusal(ast_config(**changes))
+    assert error.code is ErrorCode.CONFIG_INVALID
+    assert "regression is not supported" in error.detail
+    assert error.errors[0].pointer == f"/config.json/{key}"
+
+
+def test_one_label_of_several_is_a_class() -> None:
+    config = ast_config(id2label={"0": "speech"}, problem_type="multi_label_classification")
+    assert describe(config).labels == ("speech",)
+
+
+@pytest.mark.parametrize(
     "changes",
     [
         {"model_type": "gpt2"},
@@ -187,7 +207,7 @@ def test_unknown_architectures_are_refused_with_the_nearest(changes: dict[str, A
         ({"num_attention_heads": 2, "head_dim": 8}, QUERY, "expected shape [16, 32], found [32, 32]"),
         ({"intermediate_size": 128}, "mlp.fc1.weight", "[64, 32]"),
         ({"max_length": 64}, "position_embeddings", "[1, 6, 32]"),
-        ({"id2label": {"0": "a"}}, "classifier.dense.weight", "expected shape [1, 32], found [4, 32]"),
+        ({"id2label": {"0": "a", "1": "b"}}, "classifier.dense.weight", "expected shape [2, 32], found [4, 32]"),
         ({"qkv_bias": False}, "q_proj.bias", "expected no such tensor"),
     ],
 )

@@ -23,7 +23,7 @@ from worker.engine.data.settings import CONFIG
 from worker.engine.data.split import FeatureSplit
 
 # Raise it where a change in this package changes what is stored.
-FORMAT = 2
+FORMAT = 3
 MANIFEST = "manifest.json"
 
 

@@ -1,6 +1,6 @@
 """Labels of the data, by name, as class numbers of the checkpoint."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -8,6 +8,7 @@ from torch import Tensor
 
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
 from checkpoints.config.checkpoint_config import check_names
+from checkpoints.data.missing_labels import is_missing
 from worker.engine.data.columns import element, schema_error
 
 if TYPE_CHECKING:
@@ -34,6 +35,11 @@ def label_names(source: "Source", column: str, split: str) -> list[tuple[str, ..
     return names
 
 
+def unlabelled_splits(source: "Source", column: str, splits: Collection[str]) -> list[str]:
+    """Those of `splits` in which no row has a label."""
+    return [split for split in splits if all(map(is_missing, source.splits[split][column]))]
+
+
 def _naming(source: "Source", column: str) -> dict[int, str] | None:
     """Names by id where the column holds ids, None where it holds the names themselves."""
     import datasets
@@ -44,7 +50,7 @@ def _naming(source: "Source", column: str) -> dict[int, str] | None:
         return dict(enumerate(kind.names))
     if isinstance(kind, datasets.Value) and kind.dtype in ("string", "large_string"):
         return None
-    # A csv cannot say that its 7 is a text. In a parquet file a number is an id, and needs a name.
+    # Of a metadata file beside recordings: a number is what the label is called. In shards it is an id, and needs a name.
     if source.from_files and isinstance(kind, datasets.Value) and kind.dtype == "int64":
         return None
     reason = f"column {column!r} holds neither text nor ids of a ClassLabel; labels are matched with the checkpoint's by name"

@@ -1,5 +1,6 @@
 """From a data folder to splits ready for the model: find, match, divide, decode, featurize; once a job."""
 
+from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -12,19 +13,22 @@ import torch
 
 from api_schemas.enums import Head, Modality, Split
 from api_schemas.errors import ErrorCode, SecateurError
-from api_schemas.results.metrics import DataSummary
+from api_schemas.results.metrics import DataSummary, JobWarning
 from api_schemas.spec.inputs import Columns, Splits
 from checkpoints.config.checkpoint_config import LABELLED
+from checkpoints.data.clip_flaws import ClipFlaws, clip_warnings
 from checkpoints.data.columns import FoundColumns, find_columns
 from checkpoints.data.layout import find_layout
+from checkpoints.data.missing_labels import labelled_splits
 from checkpoints.data.role_rules import same_rows
 from checkpoints.data.row_hashes import RowHashes
+from checkpoints.data.shard_columns import CommonColumns
 from checkpoints.data.split_names import name_splits
 from worker.engine.data import cache, column_files
-from worker.engine.data.columns import kinds_of
 from worker.engine.data.featurizers import Featurizer, featurizer_for
 from worker.engine.data.featurizers.base import Value, content
 from worker.engine.data.featurizers.transcripts import Decode, Transcripts, check_alignable, shifted
+from worker.engine.data.labels import unlabelled_splits
 from worker.engine.data.split import IGNORED, FeatureSplit, Ragged
 from worker.engine.data.splits import Role, assign_roles
 from worker.engine.data.targets import SplitTargets, Targets, TargetSettings, groups_of, read_targets
@@ -87,9 +91,12 @@ def prepare(
 
         cache_dir.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(prefix="rows-", dir=cache_dir, ignore_cleanup_errors=True) as scratch:
-            source = open_source(layout, Path(scratch))
-            wanted = find_columns(kinds_of(source.features), columns, modality, head)
-            _compute(source, wanted, splits, reading, seed, featurizer, entry, progress)
+
+            def choose(common: CommonColumns) -> FoundColumns:
+                return find_columns(common.kinds, columns, modality, head, common.unlike)
+
+            source, found_columns = open_source(layout, data_dir, Path(scratch), columns, choose)
+            _compute(source, found_columns, splits, reading, seed, featurizer, entry, progress)
         found = cache.load(entry)
         if found is None:
             raise SecateurError(
@@ -115,6 +122,11 @@ def _compute(
 ) -> None:
     """Everything that does not need the inputs first, so that a mismatch is refused within seconds; then the inputs."""
     named = name_splits(list(source.splits), splits)
+    left_out: tuple[JobWarning, ...] = ()
+    if columns.label is not None:
+        named, left_out = labelled_splits(
+            named, unlabelled_splits(source, columns.label, set(named.values())), columns.label
+        )
     answers = read_targets(source, columns, list(dict.fromkeys(named.values())), reading)
     train = named[Split.TRAIN]
     roles = assign_roles(
@@ -125,7 +137,7 @@ def _compute(
         seed,
     )
     with cache.writing(entry) as folder:
-        hashes = _write_inputs(source, columns.input, roles, featurizer, folder, progress)
+        hashes, flaws = _write_inputs(source, columns, roles, featurizer, folder, progress)
         classes: dict[str, int] = {}
         for role, assigned in roles.items():
             targets = _of_rows(answers.targets[assigned.split], assigned)
@@ -135,7 +147,7 @@ def _compute(
                 classes[role.value] = _count_classes(targets)
         warnings = same_rows({role: len(assigned.rows) for role, assigned in roles.items()}, hashes.shared() or {})
         summary = _summary(named, roles, columns, reading, answers).model_copy(
-            update={"classes": classes, "warnings": warnings}
+            update={"classes": classes, "warnings": (*left_out, *clip_warnings(named, flaws), *warnings)}
         )
         (folder / cache.MANIFEST).write_text(summary.model_dump_json())
 
@@ -181,37 +193,45 @@ def _finish(folder: Path, role: Split, assigned: Role, targets: Targets, reading
 
 def _write_inputs(
     source: "Source",
-    column: str,
+    columns: FoundColumns,
     roles: Mapping[Split, Role],
     featurizer: Featurizer,
     folder: Path,
     progress: Callable[[int, int], None],
-) -> RowHashes:
+) -> tuple[RowHashes, ClipFlaws]:
     """The inputs of every role, some rows at a time: none is ever whole in memory. Returns what they are
-    made of, to be compared."""
+    made of, to be compared, and by split what is odd about it."""
     hashes = RowHashes()
+    flaws: defaultdict[str, Counter[str]] = defaultdict(Counter)
     total, done = sum(len(assigned.rows) for assigned in roles.values()), 0
     with ThreadPoolExecutor(max_workers=torch.get_num_threads()) as pool:
         for role, assigned in roles.items():
             with column_files.InputsWriter(folder, role.value, len(assigned.rows)) as writer:
-                for contents, inputs in _featurized(source, column, assigned, featurizer, pool):
+                for contents, inputs in _featurized(source, columns, assigned, featurizer, pool):
                     writer.write(inputs)
                     for each in contents:
                         hashes.add(role.value, each)
                     done += len(contents)
                     progress(done, total)
-    return hashes
+            flaws[assigned.split].update(flaw.value for flaw in featurizer.flaws)
+            featurizer.flaws.clear()
+    return hashes, flaws
 
 
 def _featurized(
-    source: "Source", column: str, assigned: Role, featurizer: Featurizer, pool: ThreadPoolExecutor
+    source: "Source", columns: FoundColumns, assigned: Role, featurizer: Featurizer, pool: ThreadPoolExecutor
 ) -> Iterator[tuple[list[Hashable], dict[str, Any]]]:
     """What the role's rows hold and inputs made of it, in order; threads decode, and change neither order nor result."""
-    dataset = source.splits[assigned.split].select_columns([column])
+    names = [columns.input] if columns.pair is None else [columns.input, columns.pair]
+    dataset = source.splits[assigned.split].select_columns(names)
     for start in range(0, len(assigned.rows), CHUNK):
         rows = assigned.rows[start : start + CHUNK].tolist()
         places = _places(assigned, rows)
-        values = [Value(value, source.from_files) for value in dataset[rows][column]]
+        read = dataset[rows]
+        found = (
+            read[columns.input] if columns.pair is None else zip(read[columns.input], read[columns.pair], strict=True)
+        )
+        values = [Value(value, source.from_files) for value in found]
         yield list(pool.map(content, values)), featurizer(list(pool.map(featurizer.decode, values, places)), places)
 
 

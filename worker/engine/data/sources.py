@@ -1,26 +1,34 @@
-"""A data folder as rows by split, read by the builders of the `datasets` library. Nothing is decoded, no network is used."""
+"""A data folder as rows by split: the columns that are read, of shards that agree on them. Nothing is decoded or fetched."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import datasets
-import pyarrow.parquet as pq
+import pyarrow as pa
 from datasets.data_files import DataFilesDict, DataFilesList
 from datasets.packaged_modules.audiofolder.audiofolder import AudioFolder
-from datasets.packaged_modules.csv.csv import Csv
 from datasets.packaged_modules.imagefolder.imagefolder import ImageFolder
-from datasets.packaged_modules.json.json import Json
-from datasets.packaged_modules.parquet.parquet import Parquet
 
+from api_schemas.enums import ColumnKind
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
+from api_schemas.spec.inputs import Columns
+from checkpoints.data.columns import FoundColumns
 from checkpoints.data.layout import Files, Layout
+from checkpoints.data.media import MAGIC_BYTES, kind_of_files
+from checkpoints.data.shard_columns import CommonColumns, Unlike, common_columns
+from worker.engine.data.columns import kinds_of
+from worker.engine.data.shard_files import EMBEDDED, ShardFile, shard_files
+
+Choose = Callable[[CommonColumns], FoundColumns]
+"""Which columns are read, of those that there are."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """Rows by the dataset's own split names. `from_files`: they come from files that cannot type their columns; clips and images
-    are files of the folder, not bytes inside the rows."""
+    """Rows by the dataset's own split names, in the columns that are read. `features`: of all columns. `from_files`: clips and
+    images are files of the folder, not bytes inside the rows."""
 
     splits: Mapping[str, datasets.Dataset]
     features: datasets.Features
@@ -50,64 +58,118 @@ class _ImageFolder(ImageFolder):  # type: ignore[misc]
         return datasets.Image(decode=False)
 
 
-_FOLDERS = {Files.CLIPS: _ClipFolder, Files.IMAGES: _ImageFolder}
-_TEXT_ROWS = {Files.CSV: Csv, Files.JSON_LINES: Json}
+_FOLDERS: Mapping[Files, Any] = {Files.CLIPS: _ClipFolder, Files.IMAGES: _ImageFolder}
 
 
-def open_source(layout: Layout, scratch: Path) -> Source:
-    """Read `layout` into Arrow files under `scratch`, which must outlive the source.
+def open_source(
+    layout: Layout, folder: Path, scratch: Path, columns: Columns, choose: Choose
+) -> tuple[Source, FoundColumns]:
+    """Read `layout` into Arrow files under `scratch`, which must outlive the source. `columns`: what the user calls them.
 
-    Raises DATASET_SCHEMA where the files cannot be read as one dataset, DATASET_EMPTY where a split has no rows.
+    Raises what `choose` does; DATASET_SCHEMA where the files cannot be read as one dataset, DATASET_EMPTY for an empty split.
     """
     datasets.disable_progress_bars()
     try:
-        builder = _builder(layout, scratch)
-        builder.download_and_prepare(verification_mode="no_checks")
-        splits = {split: builder.as_dataset(split=split) for split in layout.files}
+        if layout.kind in _FOLDERS and not layout.metadata:
+            return _label_folders(layout, scratch, choose)
+        return _shards(layout, folder, scratch, columns, choose)
     except SecateurError:
         raise
-    # What Arrow, pandas and datasets raise on files from strangers is not a closed list.
+    # What Arrow and datasets raise on files from strangers is not a closed list.
     except Exception as error:
         raise _unreadable(error) from error
+
+
+def _label_folders(layout: Layout, scratch: Path, choose: Choose) -> tuple[Source, FoundColumns]:
+    builder = _FOLDERS[layout.kind](
+        cache_dir=str(scratch), data_files=_data_files(layout.files), drop_labels=False, drop_metadata=True
+    )
+    builder.download_and_prepare(verification_mode="no_checks")
+    splits = {split: builder.as_dataset(split=split) for split in layout.files}
     features = next(iter(splits.values())).features
-    return Source(splits=splits, features=features, from_files=layout.kind is not Files.PARQUET)
+    found = choose(CommonColumns(kinds_of(features), Unlike()))
+    return Source(splits, features, from_files=True), found
 
 
-def _builder(layout: Layout, scratch: Path) -> datasets.DatasetBuilder:
-    if layout.kind is Files.PARQUET:
-        return _shard_builder(layout, scratch)
-    files = _data_files(layout.files)
-    if layout.kind in _TEXT_ROWS:
-        return _TEXT_ROWS[layout.kind](cache_dir=str(scratch), data_files=files)
-    # Labels from metadata files where there are any, else from the folders.
-    options = {"drop_labels": layout.metadata, "drop_metadata": not layout.metadata}
-    return _FOLDERS[layout.kind](cache_dir=str(scratch), data_files=files, **options)
-
-
-def _shard_builder(layout: Layout, scratch: Path) -> Parquet:
-    """Checks that all shards have the same features, which the builder does not: it takes those of the first, and would
-    give ids from another list of label names the first one's names. Shards without rows, which it cannot read, are left
-    out."""
-    common: datasets.Features | None = None
-    files: dict[str, tuple[Path, ...]] = {}
-    for split, paths in layout.files.items():
-        metadata = {path: pq.read_metadata(path) for path in paths}
-        files[split] = tuple(path for path in paths if metadata[path].num_rows)
-        if not files[split]:
-            raise SecateurError(
-                ErrorCode.DATASET_EMPTY, f"The split {split!r} has no rows; give it some, or leave it out."
-            )
-        for path in paths:
-            features = datasets.Features.from_arrow_schema(metadata[path].schema.to_arrow_schema())
-            if common is not None and features != common:
-                reason = f"{path.name} has other columns or label names than the shards before it; write all alike"
-                raise SecateurError(ErrorCode.DATASET_SCHEMA, f"The dataset cannot be used: {reason}.")
-            common = features
-    undecoded = {
-        name: type(feature)(decode=False) if isinstance(feature, datasets.Audio | datasets.Image) else feature
-        for name, feature in (common or {}).items()
+def _shards(
+    layout: Layout, folder: Path, scratch: Path, columns: Columns, choose: Choose
+) -> tuple[Source, FoundColumns]:
+    files = [file for file in shard_files(layout, folder, columns, scratch) if file.has_rows()]
+    empty = set(layout.files) - {file.split for file in files}
+    if empty:
+        detail = f"The split {min(empty)!r} has no rows; give it some, or leave it out."
+        raise SecateurError(ErrorCode.DATASET_EMPTY, detail)
+    common = common_columns([file.shard() for file in files])
+    for name, kind in common.kinds.items():
+        if kind is ColumnKind.EMBEDDED and common.columns[name].raw:
+            common.kinds[name] = kind_of_files(_first_bytes(files, name), raw=True)
+    found = choose(common)
+    features = {name: _feature(name, common, files) for name in common.kinds}
+    read = {name: features[name] for name in (found.input, found.pair, found.label, found.group) if name is not None}
+    splits = {
+        split: _written(
+            [file for file in files if file.split == split], datasets.Features(read), scratch / f"{number}.arrow"
+        )
+        for number, split in enumerate(layout.files)
     }
-    return Parquet(cache_dir=str(scratch), data_files=_data_files(files), features=datasets.Features(undecoded))
+    return Source(splits, datasets.Features(features), from_files=layout.metadata), found
+
+
+def _written(files: Sequence[ShardFile], features: datasets.Features, path: Path) -> datasets.Dataset:
+    """The rows of a split in one Arrow file, which is read where it lies."""
+    schema = pa.schema([(name, features.arrow_schema.field(name).type) for name in features])
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, schema) as stream:
+        for shard in files:
+            for batch in shard.batches(schema):
+                stream.write_batch(batch)
+    return datasets.Dataset.from_file(str(path), info=datasets.DatasetInfo(features=features))
+
+
+def _feature(name: str, common: CommonColumns, files: Sequence[ShardFile]) -> Any:
+    text, names = datasets.Value("string"), common.columns[name].names
+    match common.kinds[name]:
+        case ColumnKind.AUDIO:
+            return datasets.Audio(decode=False)
+        case ColumnKind.IMAGE:
+            return datasets.Image(decode=False)
+        case ColumnKind.EMBEDDED:
+            return {"bytes": datasets.Value("binary"), "path": text}
+        case ColumnKind.TEXT:
+            return text
+        case ColumnKind.TEXTS:
+            return datasets.List(text)
+        case ColumnKind.LABEL:
+            return _class_label(names)
+        case ColumnKind.LABELS:
+            return datasets.List(_class_label(names))
+        case ColumnKind.OTHER:
+            return _other_feature(name, files)
+
+
+def _class_label(names: Sequence[str] | None) -> Any:
+    try:
+        return datasets.ClassLabel(names=list(names or ()))
+    except ValueError:  # Two labels of one name: ids, which only whoever reads the column refuses.
+        return datasets.Value("int64")
+
+
+def _other_feature(name: str, files: Sequence[ShardFile]) -> Any:
+    """Of a column that only groups can be read from: what `datasets` calls its type, if it knows it."""
+    schema = next(schema for file in files if name in (schema := file.schema()).names)
+    try:
+        return datasets.Features.from_arrow_schema(pa.schema([pa.field(name, schema.field(name).type)]))[name]
+    except (ValueError, NotImplementedError):
+        return datasets.Value("null")
+
+
+def _first_bytes(files: Sequence[ShardFile], column: str) -> bytes:
+    schema = pa.schema([(column, EMBEDDED)])
+    for file in files:
+        for batch in file.batches(schema):
+            data = batch.column(column)[0]["bytes"].as_py()
+            if data:
+                return bytes(data[:MAGIC_BYTES])
+    return b""
 
 
 def _data_files(files: Mapping[str, tuple[Path, ...]]) -> DataFilesDict:

@@ -218,3 +218,47 @@ def test_a_name_of_several_classes_is_refused_where_the_data_has_it(client: Test
         body = problem(answer, 422, "labels_mismatch")
         assert f"{LABELS[1]!r} is the name of the classes 1, 4" in body["detail"]
         assert body["errors"][0]["pointer"] == "/dataset/columns/label"
+
+
+def test_a_split_without_labels_is_left_out_with_a_warning(client: TestClient, model: str) -> None:
+    files = {
+        "train.parquet": labelled(),
+        "validation.parquet": labelled(20),
+        "test.parquet": shard(clips(40), [None] * MANY),
+    }
+    dataset = upload(client, "datasets", files)["id"]
+    contents = client.get(f"/v1/datasets/{dataset}").json()["contents"]
+    assert contents["rows"]["test"] == MANY
+    assert contents["label_columns"]["label"]["unlabelled"] == ["test"]
+    answer = submit(client, model, dataset)
+    assert warned(answer) == [("no_labels", "/dataset/splits/test"), ("few_rows", "/dataset/splits/test")]
+    assert "No row of the split 'test' has a label in column 'label'" in answer.json()["warnings"][0]["detail"]
+    train = submit(client, model, dataset, splits={"train": "test", "test": "train"})
+    body = problem(train, 422, "dataset_schema")
+    assert [item["pointer"] for item in body["errors"]] == ["/dataset/splits/train"]
+
+
+def test_a_column_that_differs_between_shards_is_refused_where_it_is_named(client: TestClient, model: str) -> None:
+    more = table(audio=(EMBEDDED, clips(40)), label=(TEXT, list(LABELS) * 3), other=(EMBEDDED, clips(60)))
+    dataset = upload(client, "datasets", {"train.parquet": labelled(), "test.parquet": more})["id"]
+    assert ("no_labels", "/dataset/splits/test") not in warned(submit(client, model, dataset))
+    body = problem(submit(client, model, dataset, columns={"input": "other"}), 422, "dataset_schema")
+    assert "column 'other' is in test.parquet and not in train.parquet" in body["detail"]
+
+
+def test_clips_that_end_early_or_cancel_out_are_counted_and_warned_of(client: TestClient, model: str) -> None:
+    sound = 0.3 * np.sin(np.arange(1600) / 5)
+    written = io.BytesIO()
+    soundfile.write(written, np.stack([sound, -sound], axis=1), 16000, format="WAV")
+    odd = [*clips(rows=MANY - 3), clips(rows=1)[0][:-1000], tone(999)[:-7], written.getvalue()]
+    files = {
+        "train.parquet": shard(odd, list(LABELS) * 3),
+        "validation.parquet": labelled(20),
+        "test.parquet": labelled(40),
+    }
+    dataset = upload(client, "datasets", files)["id"]
+    contents = client.get(f"/v1/datasets/{dataset}").json()["contents"]
+    assert contents["clip_flaws"] == {"train": {"clips_cut_short": 2, "clips_cancelled": 1}}
+    answer = submit(client, model, dataset)
+    assert warned(answer) == [(code, "/dataset/splits/train") for code in ("clips_cut_short", "clips_cancelled")]
+    assert answer.json()["warnings"][0]["detail"].startswith("2 of the clips of the split 'train' end before")

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
+from checkpoints.data.clip_flaws import Flaw, channels_cancel, ends_early
 from checkpoints.data.media import NOT_FINITE, clip_trouble, frames_trouble
 from worker.engine.data.featurizers.base import Value, file_bytes
 
@@ -49,11 +50,15 @@ class AudioFeaturizer:
     def __init__(self, extractor: Extractor, *, whole: bool) -> None:
         self._extractor, self._whole = extractor, whole
         self.pad_value = extractor.pad_value
+        self.flaws: list[Flaw] = []
 
     def decode(self, value: Value, where: str) -> Clip:
         """Raises AUDIO_UNDECODABLE, naming `where`; DATASET_SCHEMA for a clip that may not be cut and is too long."""
         data = file_bytes(value, where, undecodable)
-        return decode_mono(data, self._extractor.sampling_rate, self._extractor.seconds, where, whole=self._whole)
+        if ends_early(data):
+            self.flaws.append(Flaw.CUT_SHORT)
+        rate, seconds = self._extractor.sampling_rate, self._extractor.seconds
+        return decode_mono(data, rate, seconds, where, whole=self._whole, flaws=self.flaws)
 
     def __call__(self, decoded: Sequence[Any], places: Sequence[str]) -> dict[str, Any]:
         """Raises AUDIO_UNDECODABLE where samples are too large for features."""
@@ -64,12 +69,14 @@ class AudioFeaturizer:
         return {self._extractor.keyword: features}
 
 
-def decode_mono(data: bytes, rate: int, seconds: float, where: str, *, whole: bool = False) -> NDArray[np.float32]:
+def decode_mono(
+    data: bytes, rate: int, seconds: float, where: str, *, whole: bool = False, flaws: list[Flaw] | None = None
+) -> NDArray[np.float32]:
     """The first `seconds` of a clip (and a little more) as float32 [samples] in mono at `rate` Hz.
 
     wav, flac, ogg (Vorbis, Opus) and mp3, whatever libsndfile reads. Channels are averaged. Raises AUDIO_UNDECODABLE,
     naming `where` (split and row), for what is no audio, is empty, or holds samples that are no numbers; with `whole`
-    DATASET_SCHEMA for a clip that is longer.
+    DATASET_SCHEMA for a clip that is longer. To `flaws` is added where the channels cancel out.
     """
     try:
         with soundfile.SoundFile(io.BytesIO(data)) as sound:
@@ -92,6 +99,9 @@ def decode_mono(data: bytes, rate: int, seconds: float, where: str, *, whole: bo
     mono = samples[:, 0] if channels == 1 else samples.mean(axis=1, dtype=np.float32)
     if not np.isfinite(mono).all():
         raise undecodable(where, NOT_FINITE)
+    if channels > 1 and flaws is not None:
+        power = [float(np.square(each, dtype=np.float64).mean()) for each in (mono, samples)]
+        flaws += [Flaw.CANCELLED] if channels_cancel(*power) else []
     return resample(mono, native, rate)
 
 

@@ -6,18 +6,19 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from api_schemas.errors import SecateurError
+from checkpoints.data.clip_flaws import Flaw
 
 
 @dataclass(frozen=True)
 class Value:
-    """One row's value of the input column. `from_files`: its path comes from our own listing of the data folder."""
+    """One row's value of the input column; pairs of texts are tuples. `from_files`: its path comes from our own listing."""
 
     value: Any
     from_files: bool
 
 
 def content(cell: Value) -> Hashable:
-    """What the row holds, to be compared with others: bytes, a text or its words. None where there is nothing to be read."""
+    """What the row holds, to be compared: bytes, a text, words or a pair. None where there is nothing to be read."""
     value = cell.value
     if isinstance(value, Mapping):
         if value.get("bytes") or not cell.from_files or not value.get("path"):
@@ -26,7 +27,7 @@ def content(cell: Value) -> Hashable:
             return Path(value["path"]).read_bytes()
         except OSError:
             return None  # Decoding says what is wrong with it.
-    return tuple(value) if isinstance(value, list) else str(value)
+    return tuple(value) if isinstance(value, list | tuple) else str(value)
 
 
 class Featurizer(Protocol):
@@ -34,6 +35,8 @@ class Featurizer(Protocol):
 
     pad_value: float
     """What stands in place of audio that is not there; 0 where inputs are not filled up."""
+    flaws: list[Flaw]
+    """What is odd about recordings that were decoded; whoever counts it takes it out. Threads add to it."""
 
     def decode(self, value: Value, where: str) -> Any:
         """One row's value, ready for `__call__`; threads call it. `where`: split and row, for errors."""

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
+from checkpoints.data.clip_flaws import Flaw
 from checkpoints.data.media import IMAGE_FORMATS, MAX_IMAGE_BYTES, MAX_PIXELS
 from checkpoints.files.preprocessor_files import preprocessor_type
 from worker.engine.data.featurizers.base import Value, file_bytes
@@ -34,6 +35,7 @@ class ImageFeaturizer:
         """Raises CONFIG_INVALID where the settings are unusable, or make images unlike those config.json describes."""
         from transformers import DeiTImageProcessorPil, ViTImageProcessorPil
 
+        self.flaws: list[Flaw] = []
         settings, config = read_preprocessor(model_dir), read_config(model_dir)
         kind = preprocessor_type(settings)
         check_type(kind, VIT + DEIT)

@@ -1,6 +1,7 @@
 """Inputs of BERT, RoBERTa and DistilBERT: token ids by the checkpoint's tokenizer, each text its own number of them.
 
-Nothing is padded, so no attention mask is needed; one text a row, so no token types are either: a model's default is the first.
+Nothing is padded, so no attention mask is needed. Nor are token types where a row is one text: a model's default is the first.
+Of a pair of texts the model is told which tokens are of the second, if it was made for it.
 """
 
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from checkpoints.data.clip_flaws import Flaw
 from checkpoints.data.media import MAX_CHARACTERS
 from worker.engine.data.columns import row_error
 from worker.engine.data.featurizers.base import Value
@@ -21,24 +23,35 @@ from worker.engine.data.split import IGNORED
 MAX_TOKENS = 512
 # Special tokens at both ends, and something between them.
 LEAST_TOKENS = 4
+LEAST_TOKENS_OF_PAIR = 6
 MAX_POSITIONS = 2**20
+_TYPES = 2
+_TYPE_IDS = "token_type_ids"
 
 Ids = NDArray[np.int64]
 
 
 class TextFeaturizer:
-    """The featurizer of text: input_ids int64 [tokens]. `words`: rows are lists of words instead."""
+    """The featurizer of text: input_ids int64 [tokens]. `words`: rows are lists of words instead.
+
+    A row that is a tuple is a pair of texts: for BERT token_type_ids int64 [tokens] come beside the ids. What is too long is cut
+    from the longer text first.
+    """
 
     pad_value = 0.0
 
     def __init__(self, model_dir: Path, *, words: bool) -> None:
         """Raises CONFIG_INVALID or CODE_REFUSED."""
+        self.flaws: list[Flaw] = []
         config = read_config(model_dir)
         roberta = config.get("model_type") == "roberta"
         # RoBERTa's tokens know whether a space was before them; words in a list have had one.
         self._tokenizer = load_tokenizer(model_dir, **({"add_prefix_space": True} if words and roberta else {}))
         self._words = words
         self._vocabulary = vocabulary_size(config)
+        # RoBERTa and DistilBERT know no token types, nor does a BERT that was made with a single one.
+        types = config.get("type_vocab_size", _TYPES)
+        self._typed = config.get("model_type") == "bert" and type(types) is int and types >= _TYPES
         positions = number(config, "max_position_embeddings", MAX_TOKENS, MAX_POSITIONS)
         # RoBERTa counts its positions from the padding token's id on.
         offset = number(config, "pad_token_id", 1, positions - 1) + 1 if roberta else 0
@@ -50,20 +63,21 @@ class TextFeaturizer:
     def decode(self, value: Value, where: str) -> Any:
         """The row as it is. Raises DATASET_SCHEMA, naming `where`, where it is missing, empty or too long."""
         text = value.value
-        parts = text if self._words and isinstance(text, list) else [text]
+        parts = text if (self._words and isinstance(text, list)) or isinstance(text, tuple) else [text]
         if not parts or not all(isinstance(part, str) and part for part in parts):
             raise row_error(where, "the text is missing or empty")
-        if sum(map(len, parts)) > MAX_CHARACTERS:
+        if (max if isinstance(text, tuple) else sum)(map(len, parts)) > MAX_CHARACTERS:
             raise row_error(where, f"the text has more than {MAX_CHARACTERS} characters")
         return text
 
     def __call__(self, decoded: Sequence[Any], places: Sequence[str]) -> dict[str, Any]:
         """Raises CONFIG_INVALID where an id is outside the model's vocabulary."""
-        ids = [np.asarray(row, dtype=np.int64) for row in self._encoded(decoded)["input_ids"]]
+        encoded = self._encoded(decoded)
+        ids = _arrays(encoded["input_ids"])
         for row, where in zip(ids, places, strict=True):
             if not len(row) or row.max() >= self._vocabulary:
                 raise invalid(f"the tokenizer's ids do not fit vocab_size {self._vocabulary} ({where})")
-        return {"input_ids": ids}
+        return {"input_ids": ids} | ({_TYPE_IDS: _arrays(encoded[_TYPE_IDS])} if _TYPE_IDS in encoded else {})
 
     def tags(self, rows: Sequence[Sequence[str]], tags: Sequence[Sequence[int]]) -> list[Ids]:
         """Of every row the targets [tokens]: each word's tag at its first token, IGNORED everywhere else."""
@@ -78,12 +92,20 @@ class TextFeaturizer:
         return found
 
     def _encoded(self, rows: Sequence[Any]) -> Any:
+        pairs = isinstance(rows[0], tuple)
+        if pairs and self._longest < LEAST_TOKENS_OF_PAIR:
+            raise invalid(f"only {self._longest} tokens of a pair of texts could be read")
+        texts = tuple(map(list, zip(*rows, strict=True))) if pairs else (list(rows),)
         return self._tokenizer(
-            list(rows),
+            *texts,
             is_split_into_words=self._words,
             truncation=True,
             max_length=self._longest,
             padding=False,
             return_attention_mask=False,
-            return_token_type_ids=False,
+            return_token_type_ids=pairs and self._typed,
         )
+
+
+def _arrays(rows: Sequence[Sequence[int]]) -> list[Ids]:
+    return [np.asarray(row, dtype=np.int64) for row in rows]

@@ -215,3 +215,12 @@ def test_limits_of_the_process_end_as_an_error_and_not_as_ours(tmp_path: Path) -
             inspect_in_process(folder, Columns(), replace(BOUNDS, **limits))
         assert caught.value.code is ErrorCode.DATASET_SCHEMA
         assert str(tmp_path) not in caught.value.detail
+
+
+def test_files_of_splits_with_capitals_and_numbers(inspected: Any) -> None:
+    files = {
+        "Train.parquet": shard([tone()], ["a"]),
+        "train_01.parquet": shard([tone()], ["b"]),
+        "Test_0.parquet": shard([tone()], ["a"]),
+    }
+    assert inspected(files).rows == {"test": 1, "train": 2}

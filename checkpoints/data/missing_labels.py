@@ -1,0 +1,51 @@
+"""Splits whose rows have no labels: a benchmark keeps those of its test split to itself, and writes null or -1 in their place.
+
+The inspector, the service and the engine must agree on it: such a split is left out where labels are needed.
+"""
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from api_schemas.enums import Split
+from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
+from api_schemas.results.metrics import JobWarning
+
+NO_LABEL = -1
+"""What GLUE and others write as the id where there is no label."""
+
+
+def is_missing(value: Any) -> bool:
+    """Whether a label is not there: null, an empty text, the id -1, or a list of nothing else. An empty list says: no label."""
+    if isinstance(value, list):
+        return bool(value) and all(map(is_missing, value))
+    return value is None or value == "" or (type(value) is int and value == NO_LABEL)
+
+
+def labelled_splits(
+    named: Mapping[Split, str], unlabelled: Collection[str], column: str
+) -> tuple[dict[Split, str], tuple[JobWarning, ...]]:
+    """The roles whose splits have labels in `column`, and a warning for each of the others, which are held out of train.
+
+    Raises DATASET_SCHEMA where train has none.
+    """
+    pointer = "/dataset/splits"
+    kept = {role: split for role, split in named.items() if split not in unlabelled}
+    if Split.TRAIN not in kept:
+        detail = (
+            f"No row of the split {named[Split.TRAIN]!r}, which is to be trained on, has a label in column {column!r}."
+        )
+        item = ErrorItem(pointer=f"{pointer}/{Split.TRAIN.value}", code=ErrorCode.DATASET_SCHEMA, detail=detail)
+        raise SecateurError(ErrorCode.DATASET_SCHEMA, detail, (item,))
+    warnings = tuple(
+        JobWarning(
+            code="no_labels",
+            pointer=f"{pointer}/{role.value}",
+            detail=(
+                f"No row of the split {split!r} has a label in column {column!r} (all are null, empty or {NO_LABEL}). It is "
+                f"left out, and {role.value} is held out of train: name another split for it, or upload one with labels."
+            ),
+        )
+        for role, split in named.items()
+        if role not in kept
+    )
+    return kept, warnings
