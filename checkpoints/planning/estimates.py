@@ -48,7 +48,7 @@ def estimate_widths(shape: ModelShape, pruning: Pruning, share: float) -> Attent
     gone: dict[Key, int] = {}
     if pruning.joint_parts:
         blocks = (*_attention(shape, pruning, unit), *_neurons(shape, pruning, unit))
-        gone = _with_heads(shape, pruning, unit, blocks, share * unit.total)
+        gone = _with_heads(shape, pruning, unit, blocks, {"": share * unit.total})
         return _widths(shape, pruning, gone)
     if Part.ATTENTION in pruning.cuts:
         gone |= _cut_attention(shape, pruning, unit, share)
@@ -68,10 +68,9 @@ def _cut_attention(shape: ModelShape, pruning: Pruning, unit: CostUnit, share: f
     apart = pruning.balance is Balance.EQUAL and pruning.granularity is not Granularity.ENTIRE_HEAD
     gone: dict[Key, int] = {}
     for numbers in rankings:
-        for side in SIDES if apart else ("",):
-            amount = share * unit.total * unit.original(numbers, side) / whole
-            mine = [group for group in groups if group.key[0] in numbers and side in ("", group.key[1])]
-            gone |= _spread(mine, amount) if apart else _with_heads(shape, pruning, unit, mine, amount)
+        sides = SIDES if apart else ("",)
+        amounts = {side: share * unit.total * unit.original(numbers, side) / whole for side in sides}
+        gone |= _with_heads(shape, pruning, unit, [group for group in groups if group.key[0] in numbers], amounts)
     return gone
 
 
@@ -117,11 +116,15 @@ def _neurons(shape: ModelShape, pruning: Pruning, unit: CostUnit) -> tuple[_Grou
 
 
 def _with_heads(
-    shape: ModelShape, pruning: Pruning, unit: CostUnit, groups: Sequence[_Group], amount: float
+    shape: ModelShape, pruning: Pruning, unit: CostUnit, groups: Sequence[_Group], amounts: Mapping[str, float]
 ) -> dict[Key, int]:
-    """As `_spread`; where channels alone are not enough and heads may go too, what is left of heads goes with them."""
-    gone = _spread(groups, amount)
-    beyond = amount - sum(group.all for group in groups)
+    """As `_spread`, an amount for each side (or "", both); where channels are not enough and heads may go, the rest of heads goes."""
+    gone: dict[Key, int] = {}
+    beyond = 0.0
+    for side, amount in amounts.items():
+        mine = [group for group in groups if side in ("", group.key[1])]
+        gone |= _spread(mine, amount)
+        beyond += max(0.0, amount - sum(group.all for group in mine))
     if pruning.granularity is not Granularity.HEAD_AND_CHANNEL or beyond <= 0:
         return gone
     kept = least_channels(pruning)

@@ -111,3 +111,17 @@ def test_half_of_four_layers_by_hand(granularity: str, layers: list[tuple[tuple[
     spec = Pruning.model_validate({"target": {"attention_sparsity": half}, "granularity": granularity, "min_heads": 1})
     found = estimate_widths(SHAPE, spec, spec.target.share)
     assert sorted((layer.qk, layer.vo) for layer in found.layers) == sorted(layers)
+
+
+@pytest.mark.parametrize("scope", ["global", "local"])
+def test_heads_go_where_sides_with_shares_of_their_own_have_no_channels_left(scope: str) -> None:
+    body = {
+        "target": {"parameters": 0.43},
+        "granularity": "head_and_channel",
+        "balance": "equal",
+        "scope": scope,
+        "min_heads": 0,
+    }
+    widths = estimate_widths(SHAPE, Pruning.model_validate({**body, "min_channels": 1, "parts": ["attention"]}), 0.43)
+    assert [layer.heads for layer in widths.layers] == [1] * LAYERS
+    assert all(width == 1 for layer in widths.layers for width in (*layer.qk, *layer.vo))
