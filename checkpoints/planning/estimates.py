@@ -118,7 +118,7 @@ def _neurons(shape: ModelShape, pruning: Pruning, unit: CostUnit) -> tuple[_Grou
 def _with_heads(
     shape: ModelShape, pruning: Pruning, unit: CostUnit, groups: Sequence[_Group], amounts: Mapping[str, float]
 ) -> dict[Key, int]:
-    """As `_spread`, an amount for each side or of "", both; where channels are not enough and heads may go, heads go for the rest."""
+    """As `_spread`, an amount for each side or of "", both. What channels cannot bear heads do, where these may go."""
     gone: dict[Key, int] = {}
     beyond = 0.0
     for side, amount in amounts.items():
