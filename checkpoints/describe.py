@@ -6,7 +6,7 @@ The service calls it to judge an upload without torch; the engine calls it to fi
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -28,6 +28,7 @@ from checkpoints.sizes.shape import ModelShape
 MAX_CONFIG_BYTES = 2**20
 MAX_INDEX_BYTES = 16 * 2**20
 FLOAT_DTYPES = ("F32", "F16", "BF16", "F64")
+DTYPE_NAMES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 KEPT_DTYPES = {"F32": "F32", "F16": "F16", "BF16": "BF16", "F64": "F32"}
 """What a result stores of each: nothing is computed in more than single precision."""
 MAX_MISMATCHES = 20
@@ -120,7 +121,11 @@ def describe_checkpoint(config: Mapping[str, Any], tensors: Tensors, read: Reade
         widths=shape.dense,
         dtype=dtype,
         other_dtypes={name: KEPT_DTYPES[of] for name, of in stored.items() if KEPT_DTYPES[of] != dtype},
-        warnings=(*known.warnings, *_of_tensors(known.name, sorted(unused - tied))),
+        warnings=(
+            *known.warnings,
+            *_of_tensors(known.name, sorted(unused - tied)),
+            *_of_dtypes(config, dtype, {tensor.dtype for tensor in used.values()}),
+        ),
     )
 
 
@@ -169,6 +174,20 @@ def _of_tensors(name: str, unused: Sequence[str]) -> tuple[JobWarning, ...]:
     shown = ", ".join(unused[:5]) + (f" and {len(unused) - 5} more" if len(unused) > 5 else "")
     detail = f"The file holds tensors that {name} does not have: {shown}. They are left out of the result."
     return (JobWarning(code="tensors_ignored", pointer=f"/{WEIGHTS_NAME}", detail=detail),)
+
+
+def _of_dtypes(config: Mapping[str, Any], main: str, stored: Collection[str]) -> Iterator[JobWarning]:
+    """Where what weights are stored as is not what a reader of config.json would think, or is not kept."""
+    said = config.get("dtype") or config.get("torch_dtype") or "auto"
+    if said not in ("auto", "float64", DTYPE_NAMES[main]):
+        detail = (
+            f"config.json says {said}, and the weights are stored as {DTYPE_NAMES[main]}: so are the results', whose sizes are "
+            f"compared with the file's. They are loaded as {said}, as before."
+        )
+        yield JobWarning(code="dtype_differs", pointer="/config.json/dtype", detail=detail)
+    if "F64" in stored:
+        detail = "Weights are stored in double precision. Results store them in single precision, which is what is computed in."
+        yield JobWarning(code="double_precision", pointer=f"/{WEIGHTS_NAME}", detail=detail)
 
 
 def _apart(

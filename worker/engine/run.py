@@ -94,7 +94,8 @@ def _prepare(inputs: Inputs, spec: EngineSpec, described: Checkpoint, reporter: 
         [Split(role) for role in summary.held_out],
         trains=uses_train(spec),
     )
-    data = replace(data, summary=summary.model_copy(update={"warnings": (*warnings, *summary.warnings)}))
+    warnings = (*described.warnings, *warnings, *summary.warnings)
+    data = replace(data, summary=summary.model_copy(update={"warnings": warnings}))
     reporter.emit(DataReady(data=data.summary))
     return data
 
@@ -170,8 +171,6 @@ def run(inputs: Inputs, spec: EngineSpec, emit: Emit) -> None:
             tensor_bytes=tensor_bytes(spec, described.shape),
         )
     )
-    for found in described.warnings:
-        emit(Warned(code=found.code, detail=found.detail))
     dense = load_original(inputs.model)
     # Imports what the first step's reload gate needs while the data is read, where no template process has done so.
     start_server()

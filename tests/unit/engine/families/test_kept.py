@@ -41,12 +41,15 @@ def test_weights_stay_stored_as_they_were_whatever_the_config_says(dtype, said, 
     stored(tmp_path / "original", BERT, lambda _: dtype, said)
     described, loaded = describe_folder(tmp_path / "original"), load_original(tmp_path / "original")
     assert described.shape.bytes_per_parameter == dtype.itemsize
+    stored_as = str(dtype).removeprefix("torch.")
+    differs = ["dtype_differs"] if said not in (None, stored_as) else []
+    assert [warning.code for warning in described.warnings] == differs
     save_checkpoint(tmp_path / "step", loaded, tmp_path / "original")
     before, after = (load_file(tmp_path / name / "model.safetensors") for name in ("original", "step"))
     assert {name: tensor.dtype for name, tensor in after.items()} == dict.fromkeys(before, dtype)
     assert all(torch.equal(after[name], before[name]) for name in before)
     config = json.loads((tmp_path / "step" / "config.json").read_text())
-    assert config["dtype"] == (str(dtype).removeprefix("torch.") if said is None else said)
+    assert config["dtype"] == (stored_as if said is None else said)
 
 
 def test_norms_in_single_precision_stay_so_beside_halves(tmp_path):
@@ -60,7 +63,9 @@ def test_norms_in_single_precision_stay_so_beside_halves(tmp_path):
 
 def test_double_precision_comes_back_as_single(tmp_path):
     stored(tmp_path / "original", BERT, lambda _: torch.float64, "float64")
-    assert describe_folder(tmp_path / "original").shape.bytes_per_parameter == 4
+    described = describe_folder(tmp_path / "original")
+    assert described.shape.bytes_per_parameter == 4
+    assert [warning.code for warning in described.warnings] == ["double_precision"]
     save_checkpoint(tmp_path / "step", load_original(tmp_path / "original"), tmp_path / "original")
     assert {tensor.dtype for tensor in load_file(tmp_path / "step" / "model.safetensors").values()} == {torch.float32}
     assert json.loads((tmp_path / "step" / "config.json").read_text())["dtype"] == "float32"
