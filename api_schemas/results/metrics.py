@@ -264,9 +264,10 @@ class JobWarning(FrozenModel):
     """Something about a job's inputs that does not stop it, and that whoever reads its numbers should know."""
 
     code: str = Field(
-        description="`few_rows`, `one_class`, `shared_rows`, `repeated_rows`, `no_labels`, `clips_cut_short` or "
-        "`clips_cancelled` (docs/data.md); of a model `config_ignored`, "
-        "`settings_ignored`, `code_ignored`, `tensors_ignored`, `labels_repeated` or `architecture_assumed` (docs/families.md). "
+        description="`few_rows`, `one_class`, `shared_rows`, `repeated_rows`, `no_labels`, `clips_cut_short`, "
+        "`clips_cancelled` or `language_unsaid` (docs/data.md); of a model `config_ignored`, "
+        "`settings_ignored`, `code_ignored`, `tensors_ignored`, `labels_repeated`, `architecture_assumed`, `dtype_differs` or "
+        "`double_precision` (docs/families.md). "
         "More may come."
     )
     pointer: str = Field(
@@ -288,6 +289,8 @@ class DataSummary(FrozenModel):
     labels: tuple[str, ...] = ()
     unknown_characters: float = 0.0
     """Share of the transcripts' characters that the checkpoint's vocabulary lacks and that became its unknown token."""
+    prompt: tuple[str, ...] = ()
+    """Tokens that a decoder is given before every text, behind the one that starts it: language, task, no timestamps."""
     classes: dict[str, int] = Field(default_factory=dict)
     """By role: how many different labels it has. Where every row or every word has exactly one."""
     warnings: tuple[JobWarning, ...] = ()

@@ -3,7 +3,7 @@
 Every field but model, dataset and a target has a default; a preset fills what the request leaves out.
 """
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
@@ -16,6 +16,7 @@ from api_schemas.spec.labels import Labels
 from api_schemas.spec.presets import DEFAULT, FINETUNE, filled
 from api_schemas.spec.pruning import Pruning
 from api_schemas.spec.recovery import Finetune
+from api_schemas.validation_messages import worded
 
 
 class Evaluate(StrictModel):
@@ -41,6 +42,24 @@ class Evaluate(StrictModel):
         le=10_000_000,
         description="Before the first step, measure on so many validation samples what removing 25, 50 and 75% of each "
         "layer alone would cost; null leaves it out.",
+    )
+
+
+class Speech(StrictModel):
+    """What is asked of a model that writes what it hears in many languages (Whisper)."""
+
+    language: str | None = Field(
+        None,
+        max_length=32,
+        pattern=worded(r"^[A-Za-z][A-Za-z ]*$", "a language's code or English name is needed, `de` or `german`"),
+        description="Of the transcripts: a code (`de`) or an English name (`german`). Default: what generation_config.json says, "
+        "else what it or config.json forces, else what the tokenizer's settings say.",
+        examples=["de"],
+    )
+    task: Literal["transcribe", "translate"] | None = Field(
+        None,
+        description="Whether transcripts are in the language of the recordings, or in English. Default: as for the language, "
+        "else transcribe.",
     )
 
 
@@ -77,6 +96,7 @@ class JobSettings(StrictModel):
         json_schema_extra={"uniqueItems": True},
     )
     stop: Stop | None = None
+    speech: Speech = Speech()
     deterministic: bool = True
     """The same inputs give the same bytes, on CUDA too, where that costs some speed."""
     seed: int = Field(0, ge=0, lt=2**31)

@@ -8,6 +8,7 @@ from api_schemas.enums import Head, Modality
 PREPROCESSOR = "preprocessor_config.json"
 # What transformers 5 saves of a processor with a tokenizer: the same settings, one level down.
 PROCESSOR = "processor_config.json"
+GENERATION = "generation_config.json"
 _PARTS = ("feature_extractor", "image_processor")
 TYPE_FIELDS = ("image_processor_type", "feature_extractor_type")
 

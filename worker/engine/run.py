@@ -82,6 +82,7 @@ def _prepare(inputs: Inputs, spec: EngineSpec, described: Checkpoint, reporter: 
         multi_label=described.multi_label,
         columns=spec.columns,
         splits=spec.splits,
+        speech=spec.speech,
         seed=spec.seed,
         cache_dir=inputs.cache,
         progress=reporter.progress,

@@ -15,6 +15,7 @@ from api_schemas.enums import Head, Modality, Split
 from api_schemas.errors import ErrorCode, SecateurError
 from api_schemas.results.metrics import DataSummary, JobWarning
 from api_schemas.spec.inputs import Columns, Splits
+from api_schemas.spec.job import Speech
 from checkpoints.config.checkpoint_config import LABELLED
 from checkpoints.data.clip_flaws import ClipFlaws, clip_warnings
 from checkpoints.data.columns import FoundColumns, find_columns
@@ -27,6 +28,7 @@ from checkpoints.data.split_names import name_splits
 from worker.engine.data import cache, column_files
 from worker.engine.data.featurizers import Featurizer, featurizer_for
 from worker.engine.data.featurizers.base import Value, content
+from worker.engine.data.featurizers.prompts import UNSAID
 from worker.engine.data.featurizers.transcripts import Decode, Transcripts, check_alignable, shifted
 from worker.engine.data.labels import unlabelled_splits
 from worker.engine.data.split import IGNORED, FeatureSplit, Ragged
@@ -64,6 +66,7 @@ def prepare(
     progress: Callable[[int, int], None],
     modality: Modality = Modality.AUDIO,
     head: Head = Head.CLASSIFICATION,
+    speech: Speech = UNSAID,
 ) -> PreparedData:
     """Read `data_dir`, and make inputs as the files of `model_dir` say, or find them in `cache_dir`.
 
@@ -71,7 +74,7 @@ def prepare(
     counts rows. Raises DATASET_EMPTY, DATASET_SCHEMA, LABELS_MISMATCH, AUDIO_UNDECODABLE or IMAGE_UNDECODABLE (with split and
     row), and CONFIG_INVALID or CODE_REFUSED (settings of the extractor, the image processor or the tokenizer).
     """
-    reading = TargetSettings(model_dir, modality, head, labels, multi_label)
+    reading = TargetSettings(model_dir, modality, head, labels, multi_label, speech)
     featurizer = featurizer_for(model_dir, modality, head)
     layout = find_layout(data_dir, splits)
     options = {
@@ -82,6 +85,7 @@ def prepare(
         "seed": seed,
         "modality": modality,
         "head": head,
+        "speech": speech.model_dump(),
     }
     entry = cache_dir / cache.entry_name(layout, data_dir, model_dir, options)
     found = cache.load(entry)
@@ -147,7 +151,10 @@ def _compute(
                 classes[role.value] = _count_classes(targets)
         warnings = same_rows({role: len(assigned.rows) for role, assigned in roles.items()}, hashes.shared() or {})
         summary = _summary(named, roles, columns, reading, answers).model_copy(
-            update={"classes": classes, "warnings": (*left_out, *clip_warnings(named, flaws), *warnings)}
+            update={
+                "classes": classes,
+                "warnings": (*left_out, *clip_warnings(named, flaws), *warnings, *_language_unsaid(answers)),
+            }
         )
         (folder / cache.MANIFEST).write_text(summary.model_dump_json())
 
@@ -167,7 +174,17 @@ def _summary(
         multi_label=reading.multi_label,
         labels=tuple(reading.labels),
         unknown_characters=answers.unknown_characters,
+        prompt=() if answers.prompt is None else answers.prompt.tokens,
     )
+
+
+def _language_unsaid(answers: SplitTargets) -> Iterator[JobWarning]:
+    if answers.prompt is not None and answers.prompt.unsaid:
+        detail = (
+            "The checkpoint writes many languages, and neither the job's `speech.language` nor one of its own files says which "
+            "they are in here. It is given none, which is not how it is used: name it."
+        )
+        yield JobWarning(code="language_unsaid", pointer="/speech/language", detail=detail)
 
 
 def _count_classes(targets: Targets) -> int:

@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 
 from api_schemas.enums import Head, Modality
+from api_schemas.spec.job import Speech
 from checkpoints.data.columns import FoundColumns
 from worker.engine.data.columns import row_error, schema_error
+from worker.engine.data.featurizers.prompts import Prompt
 from worker.engine.data.featurizers.texts import TextFeaturizer
 from worker.engine.data.featurizers.transcripts import Transcripts
 from worker.engine.data.labels import label_names, numbered, targets_of
@@ -31,6 +33,7 @@ class TargetSettings:
     head: Head
     labels: Sequence[str]
     multi_label: bool
+    speech: Speech
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,7 @@ class SplitTargets:
     targets: Mapping[str, Targets]
     strata: Mapping[str, Sequence[Hashable]]
     unknown_characters: float = 0.0
+    prompt: Prompt | None = None
 
 
 def read_targets(
@@ -52,8 +56,10 @@ def read_targets(
         return SplitTargets(empty, {split: [()] * length for split, length in lengths.items()})
     if reading.head in (Head.CTC, Head.SEQUENCE_TO_SEQUENCE):
         texts = {split: list(source.splits[split][columns.label]) for split in splits}
-        ids, unknown = Transcripts(reading.model_dir, reading.head).ids(texts)
-        return SplitTargets(ids, {split: [()] * len(rows) for split, rows in texts.items()}, unknown)
+        transcripts = Transcripts(reading.model_dir, reading.head, reading.speech)
+        ids, unknown = transcripts.ids(texts)
+        alike: dict[str, Sequence[Hashable]] = {split: [()] * len(rows) for split, rows in texts.items()}
+        return SplitTargets(ids, alike, unknown, transcripts.prompt)
     names = {split: label_names(source, columns.label, split) for split in splits}
     if reading.head is Head.TOKEN_CLASSIFICATION:
         return SplitTargets(

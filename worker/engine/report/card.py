@@ -154,6 +154,8 @@ def _cutting(steps: Sequence[StepMetrics], spec: EngineSpec, data: DataSummary) 
         lines.append("held out of train by seed: " + ", ".join(markdown(role) for role in data.held_out))
     if data.grouped_by:
         lines.append(f"held-out splits keep together rows of one: {markdown(data.grouped_by)}")
+    if data.prompt:
+        lines.append(f"before every text the decoder is given {markdown(''.join(data.prompt))}")
     lines += [f"warning: {markdown(found.detail)}" for found in data.warnings]
     if last.reload_max_abs_error is not None:
         lines.append(f"reloaded in a fresh process: largest difference of an answer {last.reload_max_abs_error:.2g}")

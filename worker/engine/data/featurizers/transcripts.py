@@ -9,8 +9,10 @@ from numpy.typing import NDArray
 
 from api_schemas.enums import Head
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
+from api_schemas.spec.job import Speech
 from checkpoints.data.media import MAX_CHARACTERS
 from worker.engine.data.columns import row_error
+from worker.engine.data.featurizers.prompts import UNSAID, Prompt, prompt_of
 from worker.engine.data.featurizers.tokenizer import load_tokenizer, vocabulary_size
 from worker.engine.data.featurizers.waveforms import frames
 from worker.engine.data.settings import Settings, invalid, number, read_config
@@ -29,11 +31,13 @@ Decode = Callable[[Sequence[int]], str]
 class Transcripts:
     """Label ids of texts, for one checkpoint."""
 
-    def __init__(self, model_dir: Path, head: Head) -> None:
-        """Raises CONFIG_INVALID or CODE_REFUSED."""
+    def __init__(self, model_dir: Path, head: Head, speech: Speech = UNSAID) -> None:
+        """Raises CONFIG_INVALID or CODE_REFUSED, and INVALID_REQUEST where `speech` asks for what the checkpoint cannot."""
         self._config = read_config(model_dir)
         self._ctc = head is Head.CTC
         self._tokenizer = load_tokenizer(model_dir)
+        self.prompt = None if self._ctc else prompt_of(model_dir, self._config, self._tokenizer, speech)
+        """What comes before every text; None where the tokenizer's own settings say it."""
         special = (getattr(self._tokenizer, f"{name}_token_id") for name in ("pad", "bos", "eos", "unk"))
         self._silent = frozenset(each for each in special if each is not None)
         self._vocabulary = vocabulary_size(self._config)
@@ -66,9 +70,7 @@ class Transcripts:
     def _one(self, text: Any, where: str) -> Ids:
         if not isinstance(text, str) or not 0 < len(text) <= MAX_CHARACTERS:
             raise row_error(where, f"the transcript is missing, empty or longer than {MAX_CHARACTERS} characters")
-        ids = self._tokenizer(text)["input_ids"]
-        if not self._ctc and ids[:1] == [_start(self._config)]:
-            ids = ids[1:]  # The decoder is given it, and does not answer it.
+        ids = self._unprompted(text) if self.prompt is None else self._prompted(text, self.prompt)
         if not ids:
             raise row_error(where, "nothing of the transcript is left once the checkpoint's tokenizer has read it")
         if any(not isinstance(each, int) or not 0 <= each < self._vocabulary for each in ids):
@@ -81,6 +83,17 @@ class Transcripts:
                 where, f"the transcript has {len(ids)} tokens, and the checkpoint's decoder reads {longest}"
             )
         return np.array(ids, dtype=np.int64)
+
+    def _unprompted(self, text: str) -> list[int]:
+        ids: list[int] = self._tokenizer(text)["input_ids"]
+        if not self._ctc and ids[:1] == [_start(self._config)]:
+            return ids[1:]  # The decoder is given it, and does not answer it.
+        return ids
+
+    def _prompted(self, text: str, prompt: Prompt) -> list[int]:
+        before = self._tokenizer.convert_tokens_to_ids(list(prompt.tokens))
+        own: list[int] = self._tokenizer(text, add_special_tokens=False)["input_ids"]
+        return [*before, *own, self._tokenizer.eos_token_id]
 
     def _check_characters(self, texts: Sequence[str]) -> float:
         vocabulary = self._tokenizer.get_vocab()
