@@ -10,8 +10,8 @@ a default; where presets differ, the field says what each of them fills in. What
 [method](../method.md).
 
 [spec.schema.json](spec.schema.json) is this page as JSON Schema (draft 2020-12), for editors and other programs. `secateur prune
---spec` takes `pruning`, `finetune`, `evaluate`, `exports`, `stop`, `deterministic` and `seed` of it, and `columns` and `splits`
-at the top.
+--spec` takes `pruning`, `finetune`, `evaluate`, `exports`, `stop`, `speech`, `deterministic` and `seed` of it, and `columns` and
+`splits` at the top.
 
 ```json
 {
