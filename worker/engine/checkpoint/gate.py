@@ -70,7 +70,7 @@ def check_original(folder: Path, loaded: LoadedModel, inputs: Inputs) -> None:
     name, answers = _answers(loaded.model, inputs)
     _, expected = _answers(stock, inputs)
     if not (torch.isfinite(answers).all() or torch.isfinite(expected).all()):
-        return  # Neither has numbers for answers: not a matter of how files are read, and told as what it is once they are scored.
+        return  # Neither answers with numbers: that is no matter of reading, and is told as what it is once they are scored.
     error = (answers - expected).abs().max().item()
     bound = TOLERANCE * max(1.0, expected.abs().max().item())
     if not error <= bound:  # also where it is NaN
