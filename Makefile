@@ -43,7 +43,7 @@ up: install ## Run the service on this machine, http://127.0.0.1:8000
 	@$(BIN)/secateur up
 
 .PHONY: test
-test: install lint types contracts ## Lint, types, import contracts, unit and integration tests (about 15 minutes on 2 cores)
+test: install lint types contracts ## Lint, types, import contracts, unit and integration tests
 	$(PYTEST) tests $(addprefix --ignore=,$(SUITES))
 
 .PHONY: test-all
