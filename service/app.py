@@ -3,6 +3,7 @@
 Settings come from the environment (store/settings.py).
 """
 
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
@@ -27,6 +28,8 @@ from service.services import Services
 from service.shutdown import on_shutdown
 from store.settings import Settings, get_settings
 
+SWITCH_SECONDS = 0.001
+
 
 def create_app(settings: Settings | None = None) -> FastAPI:
     """The service over the database, artifacts and broker of `settings`; brings the schema up to date when it starts."""
@@ -39,6 +42,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        # A request goes from the event loop to threads and back several times, and waits this long at each where others compute.
+        sys.setswitchinterval(SWITCH_SECONDS)
         await run_in_threadpool(services.database.migrate)
         # A server waits for its answers before it ends, and a stream is one that lasts as long as its job.
         with metrics.served(settings, registry), on_shutdown(services.streams.close):

@@ -47,7 +47,7 @@ class Services:
     readiness: Readiness
     turns: Turns
     long_turns: Turns = field(default_factory=lambda: Turns(1))
-    """Of what takes seconds of a processor."""
+    """Of what a tenant does one after another: it takes seconds of a processor, or comes by the dozen."""
     check_waits: Counter[str] = field(default_factory=Counter)
     """Requests of each tenant that wait for a check; used on the event loop alone."""
     waking: threading.Lock = field(default_factory=threading.Lock)

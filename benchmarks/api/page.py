@@ -57,15 +57,16 @@ def _neighbour(found: dict[str, Any]) -> list[str]:
         "## Beside another tenant",
         "",
         f"One tenant polls over one connection, alone and while another has {found['hostile']} datasets of three million",
-        "rows each checked, by a maintenance worker that shares the cores; in turn, three times. Goals: the p99 of the list",
-        "under twice what it is alone, that of `/healthz` under 100 ms.",
+        "rows each checked, by a maintenance worker that shares the cores; in turn, twice, for about as long as one check",
+        "takes. Goals: the p99 of the list under twice what it is alone, that of `/healthz` under 100 ms. All are completed in",
+        "the same moment, and the requests of the first second after it feel that: their median is given too.",
         "",
-        "| ms | alone, p50 | p99 | most | beside, p50 | p99 | most | p99, times alone |",
-        "|---|---:|---:|---:|---:|---:|---:|---:|",
+        "| ms | alone, p50 | p99 | most | beside, p50 | p99 | most | first second, p50 | p99, times alone |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for path, row in found["rows"].items():
         times = [row[f"{state}_{name}"] for state in ("idle", "beside") for name in ("p50_ms", "p99_ms", "most_ms")]
-        cells = " | ".join(f"{value:.1f}" for value in times)
+        cells = " | ".join(f"{value:.1f}" for value in (*times, row["first_p50_ms"]))
         lines.append(f"| `{path}` | {cells} | {row['beside_p99_ms'] / row['idle_p99_ms']:.2f} |")
     return lines
 

@@ -1,13 +1,15 @@
 """How many jobs go before a queued one: the order in which claims would take them all, if none came and none ended."""
 
+import threading
 import time
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
 from store.database.connection import Database
@@ -16,6 +18,8 @@ from store.jobs.turns import due, fronts, lost, with_turns
 
 KEPT_SECONDS = 1.0
 _NEVER = datetime(1, 1, 1, tzinfo=UTC)
+_STANDING = select(Job.id, Job.tenant, Job.priority, Job.created_at)
+_WAITING = select(Job.tenant, Job.priority, func.count().label("jobs")).where(due()).group_by(Job.tenant, Job.priority)
 
 
 class QueuePositions:
@@ -28,17 +32,20 @@ class QueuePositions:
         self._database = database
         self._failure_cap = failure_cap
         self._seen: tuple[int, float, Queue | None] = (-1, 0.0, None)
+        self._reading = threading.Lock()
 
     def of(self, session: Session, job_ids: Collection[str]) -> dict[str, int]:
         """As `queue_positions`."""
-        writes, moment = self._database.writes, time.monotonic()
-        seen_writes, seen_at, queue = self._seen
-        if queue is None or writes != seen_writes or moment - seen_at >= KEPT_SECONDS:
-            queue, seen_at = _read(session, self._failure_cap, job_ids), moment
-        elif missing := set(job_ids) - queue.jobs.keys():
-            more = _places_within_tenants(session, missing, _lost_jobs(session, self._failure_cap))
-            queue = replace(queue, jobs={**queue.jobs, **more})
-        self._seen = (writes, seen_at, queue)
+        # One at a time: those who waited mostly find what they would have asked for.
+        with self._reading:
+            writes, moment = self._database.writes, time.monotonic()
+            seen_writes, seen_at, queue = self._seen
+            if queue is None or writes != seen_writes or moment - seen_at >= KEPT_SECONDS:
+                queue, seen_at = _read(session, self._failure_cap, job_ids), moment
+            elif missing := set(job_ids) - queue.jobs.keys():
+                more = _places_within_tenants(session, missing, _lost_jobs(session, self._failure_cap))
+                queue = replace(queue, jobs={**queue.jobs, **more})
+            self._seen = (writes, seen_at, queue)
         return queue.places(job_ids)
 
 
@@ -107,7 +114,7 @@ def _read(session: Session, failure_cap: int, job_ids: Collection[str]) -> Queue
 
 
 def _lost_jobs(session: Session, failure_cap: int) -> Sequence[Any]:
-    return session.execute(select(Job.id, Job.tenant, Job.priority, Job.created_at).where(lost(failure_cap))).all()
+    return session.execute(_STANDING.where(lost(failure_cap))).all()
 
 
 def _places_within_tenants(
@@ -128,16 +135,20 @@ def _places_within_tenants(
 
 def _tenants(session: Session, failure_cap: int, gone: Iterable[Any]) -> dict[str, _Tenant]:
     known: dict[str, _Tenant] = defaultdict(_Tenant)
-    counts = select(Job.tenant, Job.priority, func.count().label("jobs")).where(due())
-    for name, priority, waiting in session.execute(counts.group_by(Job.tenant, Job.priority)):
+    for name, priority, waiting in session.execute(_WAITING):
         known[name].waiting[priority] = waiting
     for lost_job in gone:
         at_priority = known[lost_job.tenant].waiting
         at_priority[lost_job.priority] = at_priority.get(lost_job.priority, 0) + 1
-    columns = select(Job.id, Job.tenant, Job.priority, Job.created_at).where(Job.id.in_(fronts(failure_cap)))
-    firsts, running, begun = with_turns(columns)
-    for row in session.execute(firsts.add_columns(running.label("running"), begun.label("begun"))):
+    for row in session.execute(_firsts(failure_cap)):
         tenant, first = known[row.tenant], (-row.priority, row.created_at, row.id)
         tenant.first = min(tenant.first, first) if tenant.first[2] else first
         tenant.running, tenant.begun = row.running, row.begun or _NEVER
     return known
+
+
+@lru_cache(maxsize=8)
+def _firsts(failure_cap: int) -> Select[Any]:
+    """The job in front of every tenant's, and how many of the tenant's run. Made once, as `fronts` is."""
+    firsts, running, begun = with_turns(_STANDING.where(Job.id.in_(fronts(failure_cap))))
+    return firsts.add_columns(running.label("running"), begun.label("begun"))

@@ -4,6 +4,7 @@ A claim looks at the front of every tenant's queue, one job each, and so takes n
 """
 
 from datetime import datetime
+from functools import lru_cache
 from typing import TypeVarTuple
 
 from sqlalchemy import (
@@ -72,10 +73,12 @@ def with_turns(
     return joined, func.coalesce(held.c.jobs, 0), TenantTurn.begun_at
 
 
+@lru_cache(maxsize=8)
 def fronts(failure_cap: int) -> CompoundSelect[str]:
     """Identifiers of the first job of every tenant that has one due, by priority and age, and of all lost ones.
 
     The first by `claim_order` is among them. Tenants are found one after the other in the index, without reading their queues.
+    Made once: four aliases of a wide table take longer to make than the database takes to answer.
     """
     first, later, one, top = (aliased(Job) for _ in range(4))
     waiting = select(func.min(first.tenant).label("tenant")).where(due(first)).cte("waiting", recursive=True)
