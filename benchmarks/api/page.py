@@ -49,10 +49,11 @@ def page(found: dict[str, Any]) -> str:
         "",
         "## What a poll is spent on",
         "",
-        "Sampled with py-spy (`py-spy record --gil`) while eight clients poll: a quarter in FastAPI's and Starlette's routing,",
-        "dependencies and validation, which the bare server pays as well; a sixth in reading the job by SQLAlchemy's ORM; a seventh",
-        "in the request's line of the log, which the bare server does not write; the rest in middleware (key, host, sizes, metrics)",
-        "and in handing the request to a thread. Without the line in the log it would be above half of the bare server.",
+        "Sampled with py-spy (`py-spy record --gil`) while eight clients poll: a quarter in FastAPI's and Starlette's",
+        "routing, dependencies and validation, which the bare server pays as well; a sixth in reading the job by SQLAlchemy's",
+        "ORM; a seventh in the request's line of the log, which the bare server does not write; the rest in middleware (key,",
+        "host, sizes, metrics) and in handing the request to a thread. By these shares, without that line it would be above",
+        "half of the bare server.",
         "",
     ]
     return "\n".join(lines)
