@@ -32,6 +32,17 @@ class Phase(StrEnum):
     PACKAGING = "packaging"
 
 
+class TextNormalizer(StrEnum):
+    """How texts are made alike before words are counted as wrong."""
+
+    WHISPER_ENGLISH = "whisper_english"
+    """Case, punctuation, fillers and spellings are no errors, and numbers are figures."""
+    WHISPER_BASIC = "whisper_basic"
+    """Case and punctuation are no errors."""
+    WHISPER_LETTERS = "whisper_letters"
+    """As basic, and every letter is a word: of languages that put no space between words."""
+
+
 class StopReason(StrEnum):
     """Why a job ended before its target was reached within its bounds."""
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 from pydantic import Field
 
 from api_schemas.base import FrozenModel
-from api_schemas.enums import ExportFormat, SpeedVerdict, StopReason, TargetKind
+from api_schemas.enums import ExportFormat, SpeedVerdict, StopReason, TargetKind, TextNormalizer
 from api_schemas.results.widths import AttentionWidths
 
 
@@ -291,6 +291,8 @@ class DataSummary(FrozenModel):
     """Share of the transcripts' characters that the checkpoint's vocabulary lacks and that became its unknown token."""
     prompt: tuple[str, ...] = ()
     """Tokens that a decoder is given before every text, behind the one that starts it: language, task, no timestamps."""
+    text_normalizer: TextNormalizer | None = None
+    """What makes texts alike before wrong words and characters are counted; None: they are compared as they are."""
     classes: dict[str, int] = Field(default_factory=dict)
     """By role: how many different labels it has. Where every row or every word has exactly one."""
     warnings: tuple[JobWarning, ...] = ()

@@ -16,7 +16,7 @@ from checkpoints.families.encoder import MAX_LAYERS, head_width
 from checkpoints.families.text_encoder import OTHER_FILES
 from checkpoints.families.waveform_encoder import REQUIRED_FILES
 from checkpoints.families.waveform_tensors import Shapes, norm
-from checkpoints.files.preprocessor_files import GENERATION
+from checkpoints.files.preprocessor_files import GENERATION, SPELLINGS
 from checkpoints.sizes.shape import AttentionShape, FeedForwardShape
 
 DECODER_TOKENS = 64
@@ -173,7 +173,7 @@ WHISPER = Family(
         "num_key_value_heads": "encoder_attention_heads",
     },
     required_files=(*REQUIRED_FILES, ("tokenizer.json", "vocab.json")),
-    optional_files=(*OTHER_FILES, GENERATION, "normalizer.json"),
+    optional_files=(*OTHER_FILES, GENERATION, SPELLINGS),
     preprocessors=("WhisperFeatureExtractor",),
     other_tensors=_other_tensors,
     tied={"proj_out.weight": "model.decoder.embed_tokens.weight"},

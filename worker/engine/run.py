@@ -180,7 +180,13 @@ def run(inputs: Inputs, spec: EngineSpec, emit: Emit) -> None:
     data = _prepare(inputs, spec, described, reporter)
     reporter.replan(passes(spec, layers, len(targets), data.summary.samples))
     config = dense.model.config
-    task = task_for(described.architecture.head, config, multi_label=described.multi_label, decode=data.decode)
+    task = task_for(
+        described.architecture.head,
+        config,
+        multi_label=described.multi_label,
+        decode=data.decode,
+        normalize=data.normalize,
+    )
     data = _ready(inputs, spec, task, dense, data, device)
     latency = _latency(inputs, spec, described, dense, data, device, reporter)
     cutting = Cutting(spec, described, data, task, device, reporter, latency, inputs.microbatch)

@@ -28,6 +28,7 @@ from checkpoints.data.split_names import name_splits
 from worker.engine.data import cache, column_files
 from worker.engine.data.featurizers import Featurizer, featurizer_for
 from worker.engine.data.featurizers.base import Value, content
+from worker.engine.data.featurizers.normalizers import Normalize
 from worker.engine.data.featurizers.prompts import UNSAID
 from worker.engine.data.featurizers.transcripts import Decode, Transcripts, check_alignable, shifted
 from worker.engine.data.labels import unlabelled_splits
@@ -45,12 +46,14 @@ CHUNK = 64
 @dataclass(frozen=True)
 class PreparedData:
     """`pad_value` is what the extractor puts after a clip that is shorter than the model's input. `decode` gives the text of
-    label ids, special tokens left out, where targets are texts; the ids are taken as they are, none are merged."""
+    label ids, special tokens left out, where targets are texts; the ids are taken as they are, none are merged. `normalize` makes
+    texts alike before they are compared."""
 
     summary: DataSummary
     splits: dict[Split, FeatureSplit]
     pad_value: float
     decode: Decode | None = None
+    normalize: Normalize | None = None
 
 
 def prepare(
@@ -109,9 +112,11 @@ def prepare(
     else:
         total = sum(found.summary.samples.values())
         progress(total, total)
-    spoken = head in (Head.CTC, Head.SEQUENCE_TO_SEQUENCE)
-    decode = Transcripts(model_dir, head).decode if spoken else None
-    return PreparedData(found.summary, found.splits, featurizer.pad_value, decode)
+    if head not in (Head.CTC, Head.SEQUENCE_TO_SEQUENCE):
+        return PreparedData(found.summary, found.splits, featurizer.pad_value)
+    texts = Transcripts(model_dir, head)
+    normalize = texts.normalize(found.summary.text_normalizer)
+    return PreparedData(found.summary, found.splits, featurizer.pad_value, texts.decode, normalize)
 
 
 def _compute(
@@ -175,6 +180,7 @@ def _summary(
         labels=tuple(reading.labels),
         unknown_characters=answers.unknown_characters,
         prompt=() if answers.prompt is None else answers.prompt.tokens,
+        text_normalizer=None if answers.prompt is None else answers.prompt.normalizer,
     )
 
 

@@ -156,6 +156,8 @@ def _cutting(steps: Sequence[StepMetrics], spec: EngineSpec, data: DataSummary) 
         lines.append(f"held-out splits keep together rows of one: {markdown(data.grouped_by)}")
     if data.prompt:
         lines.append(f"before every text the decoder is given {markdown(''.join(data.prompt))}")
+    if data.text_normalizer is not None:
+        lines.append(f"before words are counted as wrong, both texts are normalized (`{data.text_normalizer.value}`)")
     lines += [f"warning: {markdown(found.detail)}" for found in data.warnings]
     if last.reload_max_abs_error is not None:
         lines.append(f"reloaded in a fresh process: largest difference of an answer {last.reload_max_abs_error:.2g}")

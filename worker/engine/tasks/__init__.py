@@ -3,6 +3,7 @@
 from transformers import PreTrainedConfig
 
 from api_schemas.enums import Head
+from worker.engine.data.featurizers.normalizers import Normalize
 from worker.engine.tasks.base import Decode, Loss, MetricAccumulator, Task
 from worker.engine.tasks.classification import Classification
 from worker.engine.tasks.ctc import Ctc
@@ -13,10 +14,18 @@ from worker.engine.tasks.tokens import TokenClassification
 __all__ = ["Classification", "Decode", "Loss", "MetricAccumulator", "Task", "task_for"]
 
 
-def task_for(head: Head, config: PreTrainedConfig, *, multi_label: bool = False, decode: Decode | None = None) -> Task:
+def task_for(
+    head: Head,
+    config: PreTrainedConfig,
+    *,
+    multi_label: bool = False,
+    decode: Decode | None = None,
+    normalize: Normalize | None = None,
+) -> Task:
     """The task of a model with this head and configuration.
 
-    `multi_label`: several labels a sample, in classification. `decode`: needed where the answer is a text.
+    `multi_label`: several labels a sample, in classification. `decode`: needed where the answer is a text. `normalize`: makes two
+    texts alike before they are compared, where a decoder writes them.
     """
     if head is Head.CLASSIFICATION:
         return Classification(several=multi_label)
@@ -28,4 +37,4 @@ def task_for(head: Head, config: PreTrainedConfig, *, multi_label: bool = False,
         raise ValueError(f"{head.value} is judged by texts, which take a tokenizer to read")
     if head is Head.CTC:
         return Ctc(blank=int(config.pad_token_id), decode=decode)
-    return SequenceToSequence(decode=decode)
+    return SequenceToSequence(decode=decode, normalize=normalize)

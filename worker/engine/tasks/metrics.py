@@ -78,7 +78,8 @@ def text_of(ids: Tensor, decode: Decode) -> str:
 def error_rates(given: Sequence[str], wanted: Sequence[str]) -> dict[str, float | None]:
     """`word_error_rate` and `character_error_rate` over all texts together; None where nothing was wanted.
 
-    Words are what white space divides; nothing is changed about case or punctuation, which the tokenizer has already settled.
+    Words are what white space divides. Case and punctuation stay: a CTC model's tokenizer has settled them, and a Whisper's
+    texts come normalized.
     """
     pairs = list(zip(given, wanted, strict=True))
     return {

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from api_schemas.enums import Head
 from api_schemas.results.metrics import Scores
+from worker.engine.data.featurizers.normalizers import Normalize
 from worker.engine.data.split import Inputs
 from worker.engine.tasks.base import Decode, MetricAccumulator
 from worker.engine.tasks.metrics import error_rates, text_of
@@ -25,8 +26,10 @@ class SequenceToSequence(TokenTask):
 
     head = Head.SEQUENCE_TO_SEQUENCE
 
-    def __init__(self, *, decode: Decode) -> None:
+    def __init__(self, *, decode: Decode, normalize: Normalize | None = None) -> None:
+        """`normalize` makes two texts alike before they are compared."""
         self.decode = decode
+        self.normalize = normalize or str
 
     def outputs(self, model: nn.Module, inputs: Inputs) -> Tensor:
         """With the text as it should be behind every token; nothing is kept for a next call."""
@@ -81,4 +84,5 @@ class _SequenceAccumulator(MetricAccumulator):
     def _scores(self, order: Tensor) -> Scores:
         losses = torch.cat(self._losses).cpu()[order]
         wanted = [text_of(row, self._task.decode) for batch in self._wanted for row in batch.cpu()]
-        return Scores(samples=len(losses), cross_entropy=float(losses.mean()), **error_rates(self._given, wanted))
+        given, wanted = ([self._task.normalize(text) for text in texts] for texts in (self._given, wanted))
+        return Scores(samples=len(losses), cross_entropy=float(losses.mean()), **error_rates(given, wanted))

@@ -32,6 +32,18 @@ def test_a_samples_loss_is_the_models_own_for_it_alone() -> None:
             torch.testing.assert_close(losses[row], alone)
 
 
+def test_both_texts_are_normalized_before_they_are_compared() -> None:
+    model, split = whisper(), recorded()
+    raw = evaluate(model, split, TASK, batch_size=4, device=CPU)
+    # As if every letter were the same one: only lengths are left to differ.
+    alike = SequenceToSequence(decode=read, normalize=lambda text: "a " * len(text.split()))
+    scores = evaluate(model, split, alike, batch_size=4, device=CPU)
+    assert scores.cross_entropy == raw.cross_entropy
+    assert raw.word_error_rate is not None
+    assert scores.word_error_rate is not None
+    assert scores.word_error_rate < raw.word_error_rate
+
+
 def test_the_wanted_text_has_to_be_shifted_as_transformers_shifts_it() -> None:
     model, (inputs, targets) = whisper(), recorded().batch([1, 3])
     with torch.no_grad():

@@ -9,9 +9,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from api_schemas.enums import TextNormalizer
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
 from api_schemas.spec.job import Speech
 from checkpoints.files.preprocessor_files import GENERATION
+from worker.engine.data.featurizers.normalizers import choose
 from worker.engine.data.settings import Settings, read_object
 
 START, QUIET = "<|startoftranscript|>", "<|notimestamps|>"
@@ -26,6 +28,8 @@ class Prompt:
     tokens: tuple[str, ...]
     unsaid: bool = False
     """The model knows many languages, and nobody says which one this is."""
+    normalizer: TextNormalizer = TextNormalizer.WHISPER_ENGLISH
+    """Of texts in that language, before they are compared."""
 
 
 def prompt_of(model_dir: Path, config: Settings, tokenizer: Any, speech: Speech) -> Prompt | None:
@@ -62,8 +66,8 @@ def prompt_of(model_dir: Path, config: Settings, tokenizer: Any, speech: Speech)
     if f"<|{task}|>" not in vocabulary or task not in TASKS:
         raise _refused("task", f"this checkpoint knows no task {str(task)[:40]!r}")
     if code is None:
-        return Prompt((QUIET,), unsaid=True)
-    return Prompt((f"<|{code}|>", f"<|{task}|>", QUIET))
+        return Prompt((QUIET,), unsaid=True, normalizer=choose(None, task))
+    return Prompt((f"<|{code}|>", f"<|{task}|>", QUIET), normalizer=choose(code, task))
 
 
 @cache

@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from api_schemas.enums import Head
+from api_schemas.enums import Head, TextNormalizer
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
 from api_schemas.spec.job import Speech
 from checkpoints.data.media import MAX_CHARACTERS
 from worker.engine.data.columns import row_error
+from worker.engine.data.featurizers.normalizers import Normalize, normalizer
 from worker.engine.data.featurizers.prompts import UNSAID, Prompt, prompt_of
 from worker.engine.data.featurizers.tokenizer import load_tokenizer, vocabulary_size
 from worker.engine.data.featurizers.waveforms import frames
@@ -33,6 +34,7 @@ class Transcripts:
 
     def __init__(self, model_dir: Path, head: Head, speech: Speech = UNSAID) -> None:
         """Raises CONFIG_INVALID or CODE_REFUSED, and INVALID_REQUEST where `speech` asks for what the checkpoint cannot."""
+        self._model_dir = model_dir
         self._config = read_config(model_dir)
         self._ctc = head is Head.CTC
         self._tokenizer = load_tokenizer(model_dir)
@@ -66,6 +68,10 @@ class Transcripts:
         # Not by the tokenizer, whose saved settings call the sign between words special, too.
         kept = [each for each in ids if each not in self._silent]
         return str(self._tokenizer.decode(kept, skip_special_tokens=False, group_tokens=False))
+
+    def normalize(self, which: TextNormalizer | None) -> Normalize | None:
+        """What makes two texts alike before they are compared; None where they are compared as they are."""
+        return normalizer(which, self._model_dir)
 
     def _one(self, text: Any, where: str) -> Ids:
         if not isinstance(text, str) or not 0 < len(text) <= MAX_CHARACTERS:
