@@ -13,10 +13,11 @@ BIN := .venv/bin
 # Named by what the installation depends on: it runs again when one of these changes, and only then.
 STAMP := .venv/.installed-$(shell cat pyproject.toml scripts/install.sh scripts/repair_torchaudio.py | cksum | cut -d' ' -f1)
 # Suites that take long: targets of their own, whose tests `make test` leaves out.
-APART := jobs security families faults docs ui
-JOBS_TESTS := tests/e2e tests/unit/engine/jobs tests/integration/jobs tests/integration/secateur/test_prune.py
+APART := jobs clients security families faults docs ui
+JOBS_TESTS := tests/e2e $(addprefix tests/unit/engine/,jobs recovery report exports) tests/integration/jobs
+CLIENTS_TESTS := tests/integration/secateur
 FAMILIES_TESTS := tests/families tests/unit/engine/families
-SUITES := $(JOBS_TESTS) $(FAMILIES_TESTS) tests/security tests/faults tests/docs tests/ui
+SUITES := $(JOBS_TESTS) $(CLIENTS_TESTS) $(FAMILIES_TESTS) tests/security tests/faults tests/docs tests/ui
 # A process that has nothing left takes over a half of what another has: tests of a file mostly stay together, with what they share.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 # Whole matrices and numbers instead of the gate's (tests/support/gate.py).
@@ -77,8 +78,12 @@ integration: install ## Integration tests: SQLite, PostgreSQL, Valkey, the API
 	$(PYTEST) tests/integration $(addprefix --ignore=,$(SUITES))
 
 .PHONY: test-jobs
-test-jobs: install ## Whole jobs: the engine's, a worker's, the command line's, and over the real stack from upload to download
+test-jobs: install ## Whole jobs, an engine's, a worker's, and over the real stack; recovery, reports and exports
 	$(PYTEST) $(JOBS_TESTS)
+
+.PHONY: test-clients
+test-clients: install ## The command line and the Python client against real services
+	$(PYTEST) $(CLIENTS_TESTS)
 
 .PHONY: test-security
 test-security: install ## What strangers may send: malformed requests and files by the hundred, every route as another tenant
@@ -87,7 +92,8 @@ test-security: install ## What strangers may send: malformed requests and files 
 .PHONY: test-faults
 test-faults: install ## The stack broken on purpose: killed, frozen, restarted, out of disk
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -p no:xdist tests/faults
-	TEST_EXAMPLES=$(or $(TEST_EXAMPLES),$(if $(TEST_WHOLE),200,40)) $(PYTEST) tests/unit/store/jobs/test_state_machine.py
+	OMP_NUM_THREADS=1 TEST_EXAMPLES=$(or $(TEST_EXAMPLES),$(if $(TEST_WHOLE),200,40)) $(BIN)/python -m pytest -p no:xdist \
+		tests/unit/store/jobs/test_state_machine.py
 
 .PHONY: test-families
 test-families: install ## Every model family with any two things that can be asked of it, and a whole job of each class

@@ -7,7 +7,7 @@ rows are compared with objects instead, which may take hours; --recount: before 
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 from pydantic import ValidationError
@@ -19,16 +19,16 @@ from store.settings import Settings
 QUICK, SLOW, HOURS = 10, 30, 12 * 3600
 
 
-def main() -> None:
+def findings(given: Sequence[str] | None = None) -> Iterator[Finding]:
+    """Each when its check has ended. `given`: the options, those of the process where it is None."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--embedded", action="store_true")
     parser.add_argument("--running", action="store_true")
     parser.add_argument("--port", type=int)
     parser.add_argument("--verify", action="store_true")
     parser.add_argument("--recount", action="store_true")
-    arguments = parser.parse_args()
-    found = _verified(recount=arguments.recount) if arguments.verify else _findings(arguments)
-    sys.stdout.buffer.write(FINDINGS.dump_json(list(found)))
+    arguments = parser.parse_args(given)
+    return _verified(recount=arguments.recount) if arguments.verify else _findings(arguments)
 
 
 def _verified(*, recount: bool) -> Iterator[Finding]:
@@ -83,4 +83,4 @@ def _findings(arguments: argparse.Namespace) -> Iterator[Finding]:
 
 
 if __name__ == "__main__":
-    main()
+    sys.stdout.buffer.write(FINDINGS.dump_json(list(findings())))

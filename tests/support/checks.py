@@ -1,13 +1,16 @@
 """What a maintenance worker does about datasets, for services that are tested without one."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from sqlalchemy import delete, select
 from sqlalchemy.exc import DBAPIError
 
+from api_schemas.api.resources import DatasetContents
+from api_schemas.spec.inputs import Columns
 from service.core import waking
 from service.services import Services
 from store.database.connection import Database
@@ -15,6 +18,9 @@ from store.database.tables import OutboxMessage, UploadCheck
 from store.files.artifacts import Artifacts
 from store.queue import outbox
 from store.settings import Settings
+from store.uploads.inspection.dataset import inspect
+from store.uploads.inspection.dataset_process import Bounds
+from worker import checks
 from worker.checks import Checker
 from worker.supervisor.scratch import Scratch
 
@@ -33,6 +39,18 @@ def datasets_are_checked() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(waking, "wake", wake)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def inspected_here() -> Iterator[None]:
+    """Without the process and its cage, which take longer than such small datasets and have tests of their own."""
+
+    def inspect_here(folder: Path, columns: Columns, bounds: Bounds, _: Callable[[], bool]) -> DatasetContents:
+        return inspect(folder, columns, bounds.rows, bounds.unpacked_bytes)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checks, "inspect_in_process", inspect_here)
         yield
 
 

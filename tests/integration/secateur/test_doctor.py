@@ -21,6 +21,7 @@ from secateur.cli import app
 from secateur.doctor import client_side, server_side
 from store.access import api_keys
 from store.checkup import broker
+from store.checkup.__main__ import findings as store_findings
 from store.database.clock import now
 from store.database.connection import Database
 from store.database.tables import ApiKey, StoredBytes
@@ -60,9 +61,24 @@ def run_doctor(*options: str, ahead: Path | None = None) -> tuple[int, list[Find
     return done.returncode, FINDINGS.validate_json(done.stdout)
 
 
+def doctor_here(*options: str) -> tuple[int, list[Finding]]:
+    """The same in this process, without a look at torch, which takes seconds to load."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("secateur.doctor.accelerator.torch", list)
+        patched.setattr("secateur.doctor.accelerator.torchaudio", list)
+        done = CliRunner().invoke(app, ["doctor", "--json", *options])
+    assert done.exit_code in (0, 1), (done.output, done.exception)
+    return done.exit_code, FINDINGS.validate_json(done.stdout)
+
+
 def checkup(settings: Mapping[str, object], *options: str, prefix: Sequence[str] = ()) -> list[Finding]:
-    """`python -m store.checkup` under these settings, by name."""
+    """What `python -m store.checkup` finds under these settings, by name; in a process of its own where that has a prefix."""
     given = {f"SECATEUR_{name.upper()}": str(value) for name, value in settings.items()}
+    if not prefix:
+        with pytest.MonkeyPatch.context() as patched:
+            for name, value in given.items():
+                patched.setenv(name, value)
+            return list(store_findings(options))
     command = [*prefix, sys.executable, "-m", "store.checkup", *options]
     done = subprocess.run(
         command,
@@ -336,17 +352,17 @@ def test_rows_are_compared_with_objects_where_that_is_asked_for(tmp_path: Path) 
         assert uploads.record_file(session, "default", upload_id, "config.json", f"uploads/{upload_id}/1/config.json")
         session.execute(update(StoredBytes).values(size=1))
     database.close()
-    status, findings = run_doctor("--data-dir", str(tmp_path), "--verify")
+    status, findings = doctor_here("--data-dir", str(tmp_path), "--verify")
     assert status == 1
     found(findings, "stored files", Verdict.WRONG, "1 of 1", upload_id, "artifact_lost")
     found(findings, "unnamed objects", Verdict.OK)
     found(findings, "counted bytes", Verdict.WRONG, "default", "--fix")
-    _, findings = run_doctor("--data-dir", str(tmp_path), "--verify", "--fix")
-    found(findings, "counted bytes", Verdict.OK)
-    assert not any(finding.check == "stored files" for finding in run_doctor("--data-dir", str(tmp_path))[1])
+    found(doctor_here("--data-dir", str(tmp_path), "--verify", "--fix")[1], "counted bytes", Verdict.OK)
+    usual = checkup({"data_dir": tmp_path}, "--embedded")
+    assert not any(finding.check == "stored files" for finding in usual)
 
 
 def test_rows_of_no_server_cannot_be_compared(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.startswith("SECATEUR_")]:
         monkeypatch.delenv(name)
-    found(run_doctor("--verify")[1], "stored files", Verdict.WRONG, "--data-dir")
+    found(doctor_here("--verify")[1], "stored files", Verdict.WRONG, "--data-dir")

@@ -17,6 +17,7 @@ from store.jobs import transitions
 from store.jobs.transitions import Lease, StepFile
 from store.settings import Settings
 from tests.support.checks import datasets_are_checked as datasets_are_checked
+from tests.support.checks import inspected_here as inspected_here
 from tests.support.jobs.records import step_metrics
 from tests.support.local import local_client
 from tests.support.uploads import checkpoint_files, dataset_files, send
