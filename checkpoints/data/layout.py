@@ -8,7 +8,7 @@ from pathlib import Path
 
 from api_schemas.errors import ErrorCode, SecateurError
 from api_schemas.spec.inputs import Splits
-from checkpoints.data.split_names import split_called, split_of
+from checkpoints.data.split_names import lone_split, split_called, split_of
 
 AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".opus", ".mp3"})
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp"})
@@ -81,6 +81,14 @@ def find_layout(folder: Path, splits: Splits) -> Layout:
         "and no texts (jsonl, csv, json)."
     )
     raise SecateurError(ErrorCode.DATASET_EMPTY, detail)
+
+
+def layout_of_table(path: Path) -> Layout | None:
+    """Of a lone file of text rows; None where its name says that it is none."""
+    for kind, endings in (*_TEXT_ROWS.items(), (Files.JSON_LINES, _JSON)):
+        if _rows_in([path], endings):
+            return Layout(kind, {lone_split(split_of(path.name)): (path,)})
+    return None
 
 
 def _rows_in(paths: list[Path], endings: tuple[str, ...]) -> list[Path]:

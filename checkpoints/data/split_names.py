@@ -36,6 +36,11 @@ def split_of(file_name: str) -> str:
     return "train" if split.lower() in _PIECES or split.isdigit() else split
 
 
+def lone_split(name: str | None) -> str:
+    """Of the only rows there are, whose split is called so: that where it is a usual name, else what there is to train on."""
+    return name if name is not None and name.lower() in _KNOWN else Split.TRAIN.value
+
+
 def split_called(name: str) -> str:
     """A split's usual name for one that only differs by capitals or by the number of a piece; else the name itself."""
     numbered = _NUMBERED.fullmatch(name)

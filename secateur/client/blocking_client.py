@@ -128,8 +128,8 @@ class Secateur:
 
         Args:
             data: a folder of parquet shards; a folder of recordings or images, as `<split>/<label>/<file>` or with a
-                `metadata.csv`, or of texts, which is packed first (`pip install 'secateur[data]'`); one parquet file; a
-                `datasets.Dataset` or `DatasetDict`.
+                `metadata.csv`, or of texts, which is packed first (`pip install 'secateur[data]'`); one parquet, csv
+                or jsonl file; a `datasets.Dataset` or `DatasetDict`.
             columns: which columns are what, where their names do not say it (docs/data.md).
             splits: names of splits by role, where a folder has others than usual.
 

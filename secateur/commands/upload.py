@@ -42,7 +42,7 @@ def upload_dataset(
         Path,
         typer.Argument(
             exists=True,
-            help="A folder of parquet, of <split>/<label>/<recordings or images>, of texts; or a parquet file.",
+            help="A folder of parquet, of <split>/<label>/<recordings or images>, of texts; or a file (parquet, csv, jsonl).",
         ),
     ],
     name: Name = None,

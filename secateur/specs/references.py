@@ -13,7 +13,7 @@ _HUB = re.compile(r"hf:([^@\s]+)@([0-9a-f]{40})")
 _BUCKET = re.compile(r"s3:/{0,2}([^/\s]+)/(\S+?)/?")
 FORMS = {
     "model": "an id (mdl_…), a local folder, a step of a job (job_…/3), hf:owner/name@<commit>, or s3:bucket/folder",
-    "dataset": "an id (dst_…), a local folder or parquet file, or hf:owner/name@<commit>",
+    "dataset": "an id (dst_…), a local folder or file (parquet, csv, jsonl), or hf:owner/name@<commit>",
 }
 
 

@@ -9,16 +9,14 @@ from types import ModuleType
 from typing import Any
 
 from api_schemas import errors as contract
-from api_schemas.enums import Split
 from api_schemas.spec.inputs import Columns, Splits
-from checkpoints.data.layout import Files, Layout, find_layout
-from checkpoints.data.split_names import ALIASES, split_of
+from checkpoints.data.layout import Files, Layout, find_layout, layout_of_table
+from checkpoints.data.split_names import lone_split, split_of
 from secateur.client.files.uploads import LocalFile
 from secateur.client.progress import ProgressCallback, tell
 from secateur.client.transport.backend import Backend
 from secateur.errors import InvalidRequest, MissingDependency
 
-_SPLITS = frozenset({split.value for split in Split} | {name for names in ALIASES.values() for name in names})
 _SHARD_BYTES = 2**29
 _BATCH_ROWS = 256
 
@@ -35,10 +33,11 @@ async def data_files(
     """
     if isinstance(data, str | Path):
         path = Path(data)
-        if path.is_file():
+        table = layout_of_table(path) if path.is_file() else None
+        if path.is_file() and table is None:
             yield [_single(path)]
             return
-        layout = _layout(path, splits)
+        layout = table or _layout(path, splits)
         if layout.kind is Files.PARQUET:
             yield _shards(layout)
             return
@@ -56,9 +55,8 @@ async def data_files(
             await _told(backend, _writing(by_split, out), rows, "rows", progress)
             yield _of(out)
     else:
-        detail = (
-            f"A {type(data).__name__} is no data: give a folder, a parquet file, a datasets.Dataset or a DatasetDict."
-        )
+        usable = "a folder, a parquet, csv or jsonl file, a datasets.Dataset or a DatasetDict"
+        detail = f"A {type(data).__name__} is no data: give {usable}."
         raise _unusable(detail, "dataset_schema")
 
 
@@ -79,11 +77,10 @@ async def _told(
 
 def _single(path: Path) -> LocalFile:
     if path.suffix != ".parquet":
-        detail = f"{path} is no parquet file. Give a folder, a parquet file, a datasets.Dataset or a DatasetDict."
+        detail = f"{path} is no file of rows. Give a folder, a parquet, csv or jsonl file, a datasets.Dataset or a DatasetDict."
         raise _unusable(detail, "file_type_refused")
-    # A lone file of whatever name is what there is to train on.
-    known = split_of(path.name).lower() in _SPLITS
-    return LocalFile(path.name if known else "train.parquet", path)
+    split = split_of(path.name)
+    return LocalFile(path.name if lone_split(split) == split else "train.parquet", path)
 
 
 def _layout(folder: Path, splits: Splits) -> Layout:
@@ -121,7 +118,7 @@ def _by_split(data: Any) -> dict[str, Any]:
     if isinstance(data, Mapping):
         found = {str(name): each for name, each in data.items()}
     else:
-        found = {str(data.split) if str(getattr(data, "split", None)) in _SPLITS else "train": data}
+        found = {lone_split(str(getattr(data, "split", None))): data}
     for name, each in found.items():
         if not hasattr(each, "with_format") or not hasattr(each, "__len__"):
             detail = f"Split {name} is a {type(each).__name__}; a datasets.Dataset is needed, with all its rows on this machine."

@@ -32,7 +32,7 @@ Model = Annotated[
 Data = Annotated[
     str | None,
     typer.Option(
-        help="dst_…, a local folder or parquet file (uploaded first), or hf:owner/name@commit.",
+        help="dst_…, a local folder or file (parquet, csv, jsonl) (uploaded first), or hf:owner/name@commit.",
         autocompletion=completion.datasets,
         show_default=False,
     ),

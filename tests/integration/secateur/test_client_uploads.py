@@ -217,6 +217,23 @@ def test_shards_keep_their_names_or_get_those_of_their_folders(client: Any, tmp_
     assert client.upload_dataset(alone).contents.rows == {"train": 4}
 
 
+@pytest.mark.parametrize(
+    ("name", "data", "split"),
+    [
+        ("reviews.csv", b"text,label\none,a\ntwo,b\n", "train"),
+        ("dev.jsonl", b'{"text": "one", "label": "a"}\n{"text": "two", "label": "b"}\n', "dev"),
+        ("all.json", b'[{"text": "one", "label": "a"}, {"text": "two", "label": "b"}]', "train"),
+    ],
+)
+def test_a_lone_file_of_rows_is_what_there_is_to_train_on(
+    client: Any, tmp_path: Path, name: str, data: bytes, split: str
+) -> None:
+    """Whatever lies beside it is no part of it."""
+    folder = written(tmp_path / "alone", {name: data, "other.csv": b"text,label\nthree,c\n"})
+    found = client.upload_dataset(folder / name).contents
+    assert (found.rows, found.labels) == ({split: 2}, ("a", "b"))
+
+
 def test_columns_are_named_where_they_are_ambiguous(client: Any, tmp_path: Path) -> None:
     text = pa.string()
     shard = table(

@@ -1,6 +1,6 @@
 """The calibration samples of a step: which they are, in which batches they come, and the loss they are scored by."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -23,11 +23,33 @@ def draw(split: FeatureSplit, settings: Calibration, seed: int) -> FeatureSplit:
 
 
 def batches(
-    split: FeatureSplit, device: torch.device, *, microbatch: int | None = None
+    split: FeatureSplit, device: torch.device, *, microbatch: int | None = None, rows: Tensor | None = None
 ) -> Iterator[tuple[Inputs, Tensor]]:
-    """(inputs, targets) as FeatureSplit.batches has them, on the device; none above `microbatch`."""
+    """(inputs, targets) as FeatureSplit.batches has them, on the device; none above `microbatch`. `rows`: these alone."""
     size = capped_batch_size(BATCH.get(device.type, BATCH["cpu"]), microbatch)
-    return BatchLoader(split, device).batches(split.batches(size))
+    return BatchLoader(split, device).batches(split.batches(size, rows))
+
+
+def rows_within(
+    split: FeatureSplit, device: torch.device, most: int, tokens_in: Callable[[Inputs], int], seed: int
+) -> Tensor:
+    """Numbers of rows, in order, until they have `most` tokens together: all where that is not reached.
+
+    Drawn by `seed`, since splits are often sorted by what they say: their first rows would be of a few labels. `tokens_in`: of a
+    batch's inputs; asked once for every length that rows have.
+    """
+    order = torch.randperm(len(split), generator=torch.Generator().manual_seed(seed))
+    by_bucket: dict[int, int] = {}
+    total = 0
+    for place, row in enumerate(order.tolist(), start=1):
+        bucket = int(split.length_buckets[row])
+        if bucket not in by_bucket:
+            one, _ = next(BatchLoader(split, device).batches([torch.tensor([row])]))
+            by_bucket[bucket] = tokens_in(one)
+        total += by_bucket[bucket]
+        if total >= most:
+            return order[:place].sort().values
+    return torch.arange(len(split))
 
 
 def draws(settings: Calibration) -> int:

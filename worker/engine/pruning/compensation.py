@@ -33,9 +33,6 @@ RIDGE = 1e-3
 UNPRUNED_RIDGE = 1e-1
 """The same of a map from which nothing was cut: it moves only for good reasons."""
 
-TOKENS = 65_536
-"""Enough to fit some hundred numbers a row; beyond it, calibration samples are left out to bound memory."""
-
 
 def fold_means(before: LoadedModel, cut: LoadedModel, keep: KeptHeads, observed: Observations) -> None:
     """Add W_o·E[x] of every removed VO channel to the cut model's b_o, in place. A projection without bias is left alone.
@@ -233,21 +230,20 @@ def refit_outputs(
     batches: Iterable[Inputs],
     ridges: Ridges,
     *,
-    tokens: int = TOKENS,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> None:
     """Fit what writes to the residual stream of `cut` anew, in place, so that the stream follows that of `before`.
 
     Args:
         before: the model that was cut, of any basis: only its hidden states are used.
-        batches: calibration inputs on the models' device; taken until `tokens` tokens have entered the first layer.
+        batches: calibration inputs on the models' device. The hidden states of all of them are held in memory.
         ridges: what is fitted, and how freely it moves.
         progress: called with layers done and in all.
     """
     layout = cut.model_spec.layout_of(cut.model)
     total, done = sum(map(len, layout.stacks)), 0
     with torch.no_grad():
-        taken = _first_batches(batches, before.model, layout.stacks[0][0], tokens)
+        taken = list(batches)
         for stack in layout.stacks:
             calls = [
                 tuple(
@@ -274,17 +270,11 @@ def refit_outputs(
                 progress(done, total)
 
 
-def _first_batches(batches: Iterable[Inputs], model: nn.Module, first: str, tokens: int) -> list[Inputs]:
-    """Batches until so many tokens have been seen."""
-    taken: list[Inputs] = []
-    seen = 0
-    for inputs in batches:
-        taken.append(inputs)
-        hidden = _call_of_first_layer(model, model.get_submodule(first), inputs).hidden
-        seen += hidden[..., 0].numel()
-        if seen >= tokens:
-            break
-    return taken
+def tokens_in(loaded: LoadedModel, inputs: Inputs) -> int:
+    """How many tokens enter the first layer, of all samples of a batch together."""
+    first = loaded.model_spec.layout_of(loaded.model).stacks[0][0]
+    with torch.no_grad():
+        return _call_of_first_layer(loaded.model, loaded.model.get_submodule(first), inputs).hidden[..., 0].numel()
 
 
 def _output_projections(model: nn.Module, layout: Layout, layer: str, ridges: Ridges) -> list[_OutputProjection]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 
@@ -36,6 +37,9 @@ from worker.engine.tasks import Task
 
 FROM_MOMENTS = frozenset({Criterion.ENERGY, Criterion.FISHER_ENERGY})
 """Criteria that are functions of moments: these turn with the basis, so one pass does for both."""
+
+LEAST_SQUARES_TOKENS = 65_536
+"""Enough to fit some hundred numbers a row; beyond it, calibration samples are left out to bound memory."""
 
 
 @dataclass(frozen=True)
@@ -179,7 +183,14 @@ class Cutting:
         if Part.FEED_FORWARD in self.spec.pruning.cuts:
             compensation.fold_neurons(loaded, smaller, kept.neurons, scored.observed)
         if how is not Compensation.BIAS and refit:
-            batches = calibration.batches(scored.samples, self.device, microbatch=self.microbatch)
+            rows = calibration.rows_within(
+                scored.samples,
+                self.device,
+                LEAST_SQUARES_TOKENS,
+                partial(compensation.tokens_in, loaded),
+                step_seed(self.spec.seed, 0, "least squares"),
+            )
+            batches = calibration.batches(scored.samples, self.device, microbatch=self.microbatch, rows=rows)
             inputs = (inputs for inputs, _ in batches)
             compensation.refit_outputs(
                 loaded, smaller, inputs, ridges(self.spec.pruning), progress=self.reporter.progress
