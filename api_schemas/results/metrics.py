@@ -71,6 +71,14 @@ class Scores(FrozenModel):
             return None
         return found.value if found.higher_is_better else 1.0 - min(1.0, found.value)
 
+    @property
+    def rank(self) -> float:
+        """By which of two the better is chosen, higher is better: the headline, with a bound on neither side. 0 without one."""
+        found = self.headline
+        if found is None:
+            return 0.0
+        return found.value if found.higher_is_better else -found.value
+
 
 LOSS = "cross entropy"
 _HEADLINES = (

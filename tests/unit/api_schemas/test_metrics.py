@@ -34,3 +34,15 @@ def test_the_headline(
 def test_nothing_measured_has_none() -> None:
     assert Scores(samples=0).headline is None
     assert Scores(samples=0).metric is None
+
+
+def test_of_two_that_get_every_word_wrong_the_one_with_fewer_errors_is_the_better() -> None:
+    worse, better = (Scores(samples=1, cross_entropy=2.0, word_error_rate=rate) for rate in (1.4, 1.1))
+    assert worse.metric == better.metric == 0.0
+    assert worse.rank < better.rank
+
+
+def test_where_only_a_loss_is_defined_less_of_it_is_better() -> None:
+    assert Scores(samples=1, cross_entropy=2.0).rank < Scores(samples=1, cross_entropy=1.0).rank
+    assert Scores(samples=0).rank == 0.0
+    assert Scores(samples=1, accuracy=0.5, cross_entropy=9.0).rank == 0.5

@@ -92,7 +92,7 @@ class Recovery:
         recovered = replace(loaded, model=model)
         if spare is not None:
             after = self.measure.scores_on(recovered, self.data.splits[Split.VALIDATION])
-            if (after.metric or 0.0) < (before.metric or 0.0):
+            if after.rank < before.rank:
                 return replace(loaded, model=spare), RecoveryResult(tuple(losses), {}, augmented, after)
         return recovered, RecoveryResult(tuple(losses), ranks, augmented)
 

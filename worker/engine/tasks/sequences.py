@@ -77,7 +77,7 @@ class _SequenceAccumulator(MetricAccumulator):
         self._wanted: list[Tensor] = []
 
     def _keep(self, answers: Tensor, targets: Tensor, texts: Sequence[str] | None) -> None:
-        self._losses.append(self._task.loss(answers.double(), targets))
+        self._losses.append(self._task.measured_loss(answers, targets))
         self._given += texts or []
         self._wanted.append(targets)
 

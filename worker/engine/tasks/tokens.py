@@ -26,6 +26,15 @@ class TokenTask(Task):
         by_token_BT = F.cross_entropy(answers.transpose(1, 2), targets, ignore_index=IGNORED, reduction="none")
         return by_token_BT.sum(1) / (targets != IGNORED).sum(1).clamp_min(1)
 
+    def measured_loss(self, answers: Tensor, targets: Tensor) -> Tensor:
+        """The same for measuring: each token's in float32 at least, their mean in float64.
+
+        A vocabulary has tens of thousands of classes: their logits in float64 would take three times as long.
+        """
+        wide_NC = answers.to(torch.promote_types(answers.dtype, torch.float32)).flatten(0, 1)
+        by_token_N = F.cross_entropy(wide_NC, targets.flatten(), ignore_index=IGNORED, reduction="none")
+        return by_token_N.view_as(targets).double().sum(1) / (targets != IGNORED).sum(1).clamp_min(1)
+
     def sampled_label_loss(self, seed: int) -> Loss:
         """Tokens are drawn independently; only those that have a label count, whatever it is."""
 
@@ -65,7 +74,7 @@ class _TokenAccumulator(MetricAccumulator):
         self._true: list[Tensor] = []
 
     def _keep(self, answers: Tensor, targets: Tensor, texts: Sequence[str] | None) -> None:  # noqa: ARG002
-        self._losses.append(self._task.loss(answers.double(), targets))
+        self._losses.append(self._task.measured_loss(answers, targets))
         self._predicted.append(answers.argmax(-1).flatten())
         self._true.append(targets.flatten())
 

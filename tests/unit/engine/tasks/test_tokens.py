@@ -36,6 +36,19 @@ def test_a_samples_loss_is_the_models_own_for_it_alone() -> None:
     assert losses[2] == 0.0
 
 
+def test_the_measured_loss_is_that_of_float64_to_seven_digits() -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = 20 * torch.randn(3, 5, 5000, generator=generator)
+    targets = torch.randint(0, 5000, (3, 5), generator=generator)
+    targets[0, 3:] = targets[2] = -100
+    measured = TASK.measured_loss(logits, targets)
+    assert measured.dtype == torch.float64
+    torch.testing.assert_close(measured, TASK.loss(logits.double(), targets), rtol=1e-6, atol=0)
+    assert measured[2] == 0.0
+    low = TASK.measured_loss(logits.bfloat16(), targets)
+    torch.testing.assert_close(low, TASK.loss(logits.bfloat16().double(), targets), rtol=1e-6, atol=0)
+
+
 def test_scores_are_those_of_all_labelled_tokens_whatever_the_batches() -> None:
     model, split = bert(), tagged([6, 4, 6, 9, 4, 6, 9, 4])
     found = [evaluate(model, split, TASK, batch_size=size, device=CPU) for size in (1, 3)]
