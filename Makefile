@@ -77,6 +77,10 @@ unit: install ## Unit tests
 integration: install ## Integration tests: SQLite, PostgreSQL, Valkey, the API
 	$(PYTEST) tests/integration $(addprefix --ignore=,$(SUITES))
 
+.PHONY: test-long
+test-long: install ## test-jobs, test-clients, test-security and test-families in one run: the libraries are imported once
+	$(PYTEST) $(JOBS_TESTS) $(CLIENTS_TESTS) tests/security $(FAMILIES_TESTS)
+
 .PHONY: test-jobs
 test-jobs: install ## Whole jobs, an engine's, a worker's, and over the real stack; recovery, reports and exports
 	$(PYTEST) $(JOBS_TESTS)

@@ -42,9 +42,12 @@ def datasets_are_checked() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def inspected_here() -> Iterator[None]:
-    """Without the process and its cage, which take longer than such small datasets and have tests of their own."""
+    """Without the process and its cage, which take longer than such small datasets and have tests of their own.
+
+    For the conftest of a folder, and for no longer than each of its modules, or tests of the process itself would not start one.
+    """
 
     def inspect_here(folder: Path, columns: Columns, bounds: Bounds, _: Callable[[], bool]) -> DatasetContents:
         return inspect(folder, columns, bounds.rows, bounds.unpacked_bytes)
