@@ -96,8 +96,6 @@ test-security: install ## What strangers may send: malformed requests and files 
 .PHONY: test-faults
 test-faults: install ## The stack broken on purpose: killed, frozen, restarted, out of disk
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -p no:xdist tests/faults
-	OMP_NUM_THREADS=1 TEST_EXAMPLES=$(or $(TEST_EXAMPLES),$(if $(TEST_WHOLE),200,40)) $(BIN)/python -m pytest -p no:xdist \
-		tests/unit/store/jobs/test_state_machine.py
 
 .PHONY: test-families
 test-families: install ## Every model family with any two things that can be asked of it, and a whole job of each class

@@ -36,7 +36,7 @@ from tests.support.jobs.job_transitions import CAP, CRASH, LEASE_SECONDS, claim,
 from tests.support.jobs.records import step_file, step_metrics
 
 SETTINGS = settings(
-    max_examples=number("TEST_EXAMPLES", gate=6, whole=6),
+    max_examples=number("TEST_EXAMPLES", gate=6, whole=200),
     stateful_step_count=60,
     deadline=None,
     print_blob=True,
