@@ -13,11 +13,10 @@ BIN := .venv/bin
 # Named by what the installation depends on: it runs again when one of these changes, and only then.
 STAMP := .venv/.installed-$(shell cat pyproject.toml scripts/install.sh scripts/repair_torchaudio.py | cksum | cut -d' ' -f1)
 # Suites that take long: targets of their own, whose tests `make test` leaves out.
-APART := jobs clients security families faults docs ui
+APART := integration jobs security families faults docs ui
 JOBS_TESTS := tests/e2e $(addprefix tests/unit/engine/,jobs recovery report exports) tests/integration/jobs
-CLIENTS_TESTS := tests/integration/secateur
 FAMILIES_TESTS := tests/families tests/unit/engine/families
-SUITES := $(JOBS_TESTS) $(CLIENTS_TESTS) $(FAMILIES_TESTS) tests/security tests/faults tests/docs tests/ui
+SUITES := $(JOBS_TESTS) $(FAMILIES_TESTS) tests/integration tests/security tests/faults tests/docs tests/ui
 # A process that has nothing left takes over a half of what another has: tests of a file mostly stay together, with what they share.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 # Whole matrices and numbers instead of the gate's (tests/support/gate.py).
@@ -25,7 +24,7 @@ TEST_WHOLE ?=
 
 .PHONY: help
 help: ## This list
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(STAMP): pyproject.toml scripts/install.sh
 	@scripts/install.sh
@@ -44,7 +43,7 @@ up: install ## Run the service on this machine, http://127.0.0.1:8000
 	@$(BIN)/secateur up
 
 .PHONY: test
-test: install lint types contracts ## Lint, types, import contracts, unit and integration tests
+test: install lint types contracts ## Lint, types, import contracts, unit tests
 	$(PYTEST) tests $(addprefix --ignore=,$(SUITES))
 
 .PHONY: test-all
@@ -73,21 +72,17 @@ contracts: install ## import-linter: which room may import which
 unit: install ## Unit tests
 	$(PYTEST) tests/unit $(addprefix --ignore=,$(SUITES))
 
-.PHONY: integration
-integration: install ## Integration tests: SQLite, PostgreSQL, Valkey, the API
-	$(PYTEST) tests/integration $(addprefix --ignore=,$(SUITES))
-
 .PHONY: test-long
-test-long: install ## test-jobs, test-clients, test-security and test-families in one run: the libraries are imported once
-	$(PYTEST) $(JOBS_TESTS) $(CLIENTS_TESTS) tests/security $(FAMILIES_TESTS)
+test-long: install ## test-integration, test-jobs, test-security and test-families in one run: the libraries are imported once
+	$(PYTEST) tests/integration $(filter-out tests/integration/%,$(JOBS_TESTS)) tests/security $(FAMILIES_TESTS)
+
+.PHONY: test-integration
+test-integration: install ## The API over SQLite, PostgreSQL and Valkey; the command line and the Python client against real services
+	$(PYTEST) tests/integration --ignore=tests/integration/jobs
 
 .PHONY: test-jobs
 test-jobs: install ## Whole jobs, an engine's, a worker's, and over the real stack; recovery, reports and exports
 	$(PYTEST) $(JOBS_TESTS)
-
-.PHONY: test-clients
-test-clients: install ## The command line and the Python client against real services
-	$(PYTEST) $(CLIENTS_TESTS)
 
 .PHONY: test-security
 test-security: install ## What strangers may send: malformed requests and files by the hundred, every route as another tenant
