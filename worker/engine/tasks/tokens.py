@@ -29,7 +29,7 @@ class TokenTask(Task):
     def measured_loss(self, answers: Tensor, targets: Tensor) -> Tensor:
         """The same for measuring: each token's in float32 at least, their mean in float64.
 
-        A vocabulary has tens of thousands of classes: their logits in float64 would take three times as long.
+        A vocabulary has tens of thousands of classes, whose logits would take twice the memory in float64.
         """
         wide_NC = answers.to(torch.promote_types(answers.dtype, torch.float32)).flatten(0, 1)
         by_token_N = F.cross_entropy(wide_NC, targets.flatten(), ignore_index=IGNORED, reduction="none")
