@@ -71,10 +71,10 @@ class Client:
             raise ValueError(f"{upload_id} was refused: {found}")
         return upload_id
 
-    def submit(self, model: str, dataset: str, **changes: Any) -> str:
+    def submit(self, model: str, dataset: str, spec: Mapping[str, Any]) -> str:
         """The id of an accepted job. Raises httpx.HTTPError where it was not accepted, or may not have been."""
         inputs = {"model": {"type": "upload", "id": model}, "dataset": {"type": "upload", "id": dataset}}
-        answer = httpx.post(f"{self.url}/v1/jobs", json={**SPEC, **inputs, **changes}, timeout=30)
+        answer = httpx.post(f"{self.url}/v1/jobs", json={**spec, **inputs}, timeout=30)
         return str(answer.raise_for_status().json()["id"])
 
     def job(self, job_id: str) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import httpx
 from sqlalchemy import select
 
 from api_schemas.enums import JobState
-from benchmarks.faults.client import Client, Fingerprint
+from benchmarks.faults.client import SPEC, Client, Fingerprint
 from benchmarks.faults.faults import KILLS
 from benchmarks.faults.stack import Stack, wait_until
 from store.database.tables import Job
@@ -63,16 +63,25 @@ class Outcome:
 class Drill:
     """One stack, one model, one dataset, and one undisturbed job that all others are compared with."""
 
-    def __init__(self, stack: Stack, model: Path, data: Path) -> None:
+    def __init__(
+        self,
+        stack: Stack,
+        model: Path,
+        data: Path,
+        spec: Mapping[str, Any] = SPEC,
+        reference: Fingerprint | None = None,
+    ) -> None:
+        """`spec`: of every job. `reference`: of an undisturbed job with the same inputs in another stack; none runs here then."""
         self.stack = stack
+        self.spec = spec
         self.client = Client(stack.url)
         self.inputs = self.client.upload("models", model), self.client.upload("datasets", data)
         self.outcome = Outcome()
-        self._reference: Fingerprint | None = None
+        self._reference = reference
 
     def submit(self, **changes: Any) -> str:
         """An accepted job."""
-        job_id = self.client.submit(*self.inputs, **changes)
+        job_id = self.client.submit(*self.inputs, {**self.spec, **changes})
         self.outcome.jobs += 1
         return job_id
 

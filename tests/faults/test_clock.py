@@ -5,7 +5,7 @@ from pathlib import Path
 
 from benchmarks.faults.drill import Drill
 from benchmarks.faults.stack import LONG_LEASE, WORKERS, running_stack, wait_until
-from tests.support.checkpoints.tiny import tiny_data, tiny_model
+from tests.faults.conftest import drill_on
 
 
 def faketime() -> str:
@@ -16,7 +16,9 @@ def faketime() -> str:
     return str(Path(found.origin).parent / "vendor" / "libfaketime" / "src" / "libfaketime.so.1")
 
 
-def test_hours_forward_and_back_in_the_workers_neither_lose_a_lease_nor_change_the_result(tmp_path: Path) -> None:
+def test_hours_forward_and_back_in_the_workers_neither_lose_a_lease_nor_change_the_result(
+    drill: Drill, tmp_path: Path
+) -> None:
     clock = tmp_path / "clock"
     clock.write_text("+0")
     lies = {
@@ -27,16 +29,15 @@ def test_hours_forward_and_back_in_the_workers_neither_lose_a_lease_nor_change_t
     }
     environments = dict.fromkeys(WORKERS, lies)
     with running_stack(tmp_path / "rig", "postgresql", environments, lease_seconds=LONG_LEASE) as stack:
-        drill = Drill(stack, tiny_model(), tiny_data())
-        drill.reference()
-        client = drill.client
-        job_id = drill.submit()
-        for offset, step in (("+2h", 1), ("-26h", 2)):
+        here = drill_on(stack, like=drill)
+        client = here.client
+        job_id = here.submit()
+        for offset, step in (("+2h", 0), ("-26h", 1)):
             wait_until(lambda step=step: len(client.job(job_id)["metrics"]) > step, 300, f"step {step}")
             clock.write_text(offset)
-        drill.judge(job_id)
+        here.judge(job_id)
         assert client.job(job_id)["attempts"] == 1
-        assert (drill.outcome.lost, drill.outcome.duplicated, drill.outcome.differing) == ([], [], [])
+        assert (here.outcome.lost, here.outcome.duplicated, here.outcome.differing) == ([], [], [])
         said = [line for name in WORKERS for line in (tmp_path / "rig" / f"{name}.log").read_text().splitlines()]
         days = {line[:10] for line in said if line.startswith("20")}
         assert days != set(), "the workers said nothing"

@@ -7,15 +7,15 @@ from pathlib import Path
 from benchmarks.faults.client import Client
 from benchmarks.faults.drill import Drill
 from benchmarks.faults.stack import LONG_LEASE, running_stack, wait_until
-from tests.support.checkpoints.tiny import tiny_data, tiny_model
+from tests.faults.conftest import drill_on
 from tests.support.servers.storage import small_disk
 
 
-def test_a_job_waits_for_room_and_goes_on(tmp_path: Path) -> None:
+def test_a_job_waits_for_room_and_goes_on(drill: Drill, tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     settings = {"artifacts_url": disk.as_uri(), "lease_seconds": LONG_LEASE}
     with small_disk(disk, "100%"), running_stack(tmp_path / "rig", "sqlite", **settings) as stack:
-        here = Drill(stack, tiny_model(), tiny_data())
+        here = drill_on(stack, like=drill)
         client = Client(stack.url)
         expected = here.reference()
         used = int(subprocess.check_output(["df", "--output=used", "-k", str(disk)]).split()[-1])
