@@ -7,7 +7,7 @@ import pytest
 from nbclient import NotebookClient
 
 STORY = Path(__file__).parents[2] / "docs" / "notebooks" / "story.ipynb"
-SMALL = {"STORY_WORDS": "5", "STORY_CLIPS": "400", "STORY_STEPS": "1"}
+SMALL = {"STORY_WORDS": "5", "STORY_CLIPS": "240", "STORY_STEPS": "1"}
 CELL_SECONDS = 240
 
 
