@@ -14,15 +14,17 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
+from transformers import WhisperForConditionalGeneration
 
 from api_schemas.enums import Split
 from benchmarks.race.machine import describe
-from benchmarks.whisper.judging import Words, encoder_parameters, speed, words
+from benchmarks.whisper.judging import BATCH, Words, encoder_parameters, speed, words
 from benchmarks.whisper.lite_asr import LiteAsr
 from benchmarks.whisper.ours import Cutter, encoder_alone
 from benchmarks.whisper.page import page
@@ -75,30 +77,37 @@ class Arms:
         print(f"{name}: WER {rates}, encoder {self.found[name]['encoder_parameters']:,}", flush=True)
 
 
-def _lite_asr(setup: Setup, checkout: Path) -> Callable[[int], tuple[nn.Module, dict[str, Any]]]:
-    """Its model of about so many encoder parameters: of those with different thresholds the best on validation."""
-    from transformers import WhisperForConditionalGeneration
+class LiteArms:
+    """LiteASR's models by encoder parameters. The clips are heard once a run, when the first is made."""
 
-    stock = WhisperForConditionalGeneration.from_pretrained(setup.model, dtype=torch.float32).eval()
-    train, validation = setup.data.splits[Split.TRAIN], setup.data.splits[Split.VALIDATION]
-    clips = torch.cat([train.batch([row])[0]["input_features"] for row in range(len(train))])
-    lite = LiteAsr(checkout, stock, clips)
+    def __init__(self, setup: Setup, checkout: Path) -> None:
+        self._setup, self._checkout = setup, checkout
+        self._made: LiteAsr | None = None
 
-    def count(model: nn.Module) -> int:
-        return encoder_parameters(model, setup.task)
+    def of_size(self, size: int) -> tuple[nn.Module, dict[str, Any]]:
+        """Its model of about so many encoder parameters: of those with different thresholds the best on validation.
 
-    def loss(model: nn.Module) -> float:
-        return evaluate(model, validation, setup.task, batch_size=16, device=CPU, texts=False).cross_entropy or 0.0
-
-    def make(size: int) -> tuple[nn.Module, dict[str, Any]]:
-        candidates = lite.of_size(size, THRESHOLDS, count)
+        Raises ValueError where there is none.
+        """
+        if self._made is None:
+            stock = WhisperForConditionalGeneration.from_pretrained(self._setup.model, dtype=torch.float32).eval()
+            train = self._setup.data.splits[Split.TRAIN]
+            clips = torch.cat([train.batch([row])[0]["input_features"] for row in range(len(train))])
+            self._made = LiteAsr(self._checkout, stock, clips)
+        candidates = self._made.of_size(size, THRESHOLDS, lambda model: encoder_parameters(model, self._setup.task))
         if not candidates:
             raise ValueError(f"LiteASR meets {size:,} encoder parameters with none of {THRESHOLDS}")
-        losses = [loss(model) for _, _, model in candidates]
+        losses = [_loss(self._setup, model) for _, _, model in candidates]
         attention, feed_forward, model = candidates[losses.index(min(losses))]
         return model, {"thresholds": [attention, round(feed_forward, 6)], "validation loss": min(losses)}
 
-    return make
+
+def _loss(setup: Setup, model: nn.Module) -> float:
+    """On validation, with the texts given."""
+    split = setup.data.splits[Split.VALIDATION]
+    found = evaluate(model, split, setup.task, batch_size=BATCH, device=CPU, texts=False).cross_entropy
+    assert found is not None
+    return found
 
 
 def _ours(setup: Setup, cutter: Cutter, target: Mapping[str, float], changes: Mapping[str, Any], recover: bool) -> Make:
@@ -106,9 +115,7 @@ def _ours(setup: Setup, cutter: Cutter, target: Mapping[str, float], changes: Ma
         cut = cutter.cut(target, changes)
         if recover:
             cut = cutter.recovered(cut, feed_forward="parts" in changes)
-        validation = setup.data.splits[Split.VALIDATION]
-        found = evaluate(cut.model, validation, setup.task, batch_size=16, device=CPU, texts=False)
-        return cut.model, {"target": dict(target), "validation loss": found.cross_entropy}
+        return cut.model, {"target": dict(target), "validation loss": _loss(setup, cut.model)}
 
     return make
 
@@ -116,29 +123,16 @@ def _ours(setup: Setup, cutter: Cutter, target: Mapping[str, float], changes: Ma
 def measure(setup: Setup, arms: Arms, checkout: Path | None, sizes: Sequence[int]) -> None:
     """Everything that is missing."""
     arms.measure("dense", lambda: (setup.dense.model, {}))
-    cutter, made = Cutter(setup), _Once(lambda: _lite_asr(setup, checkout)) if checkout is not None else None
+    cutter, made = Cutter(setup), None if checkout is None else LiteArms(setup, checkout)
     for size in sizes:
         target, changes = encoder_alone(setup, size)
         arms.measure(f"ours, encoder of {size / 1e6:.2f} M", _ours(setup, cutter, target, changes, recover=False))
         if made is not None:
-            arms.measure(f"LiteASR, encoder of {size / 1e6:.2f} M", lambda size=size: made.get()(size))
+            arms.measure(f"LiteASR, encoder of {size / 1e6:.2f} M", partial(made.of_size, size))
     for recover in (False, True):
         for name, (target, changes) in reversed(CUTS.items()):
             full = f"ours, {name}{', LoRA' if recover else ''}"
             arms.measure(full, _ours(setup, cutter, target, changes, recover))
-
-
-class _Once:
-    """What takes long is made when it is first needed."""
-
-    def __init__(self, make: Callable[[], Callable[[int], tuple[nn.Module, dict[str, Any]]]]) -> None:
-        self._make = make
-        self._made: Callable[[int], tuple[nn.Module, dict[str, Any]]] | None = None
-
-    def get(self) -> Callable[[int], tuple[nn.Module, dict[str, Any]]]:
-        if self._made is None:
-            self._made = self._make()
-        return self._made
 
 
 def main() -> None:

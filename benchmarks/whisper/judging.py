@@ -1,7 +1,7 @@
 """What a cut Whisper is worth: wrong words by clip, with intervals, and how fast its encoder is beside the original's."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -113,8 +113,3 @@ def speed(dense: nn.Module, cut: nn.Module, features: Tensor, task: SequenceToSe
         times = time_in_turn(passes, ROUNDS, clock=time.process_time)
     ratios = times[:, 0] / times[:, 1]
     return Speed(1000.0 * WINDOW / float(np.median(times[:, 1])), float(np.median(ratios)), *median_interval(ratios))
-
-
-def audio_seconds(lengths: Sequence[int], rate: int) -> float:
-    """Of sound in all clips."""
-    return sum(lengths) / rate

@@ -52,7 +52,7 @@ class Cutter:
         pruning = asked.pruning
         key = f"{pruning.criterion} {pruning.basis} {sorted(pruning.cuts)} {pruning.calibration} {pruning.compensation}"
         if key not in self._scored:
-            self._scored = {key: cutting.score(setup.dense, 1)}
+            self._scored[key] = cutting.score(setup.dense, 1)
         return cutting.prune(self._scored[key], asked.pruning.target.share)[0]
 
     def recovered(self, smaller: LoadedModel, *, feed_forward: bool) -> LoadedModel:
