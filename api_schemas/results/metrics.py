@@ -154,7 +154,7 @@ class LayerSensitivity(FrozenModel):
     removed: tuple[float, ...]
     """Share of the layer's attention parameters that was really removed for each of `shares`, to the nearest structure."""
     metric: tuple[float | None, ...]
-    """None where no sample has a label."""
+    """None where no sample has a label, and of a model that writes token by token: that would take long, and its loss does."""
     cross_entropy: tuple[float | None, ...]
     """None where the task has none."""
 

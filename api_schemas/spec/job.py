@@ -31,10 +31,11 @@ class Evaluate(StrictModel):
         ge=5,
         le=1000,
         description="Timed rounds a batch size, original and cut once in each. Where the machine is too busy to tell after so "
-        "many, there are more: up to ten times as many, within `latency_seconds`.",
+        "many, there are more: up to ten times as many, within `latency_seconds`. Where passes are so long that they take over "
+        "half a minute, there are fewer, six at least: until it can be told, or a minute and a half have passed.",
     )
     latency_seconds: float = Field(
-        10.0, ge=0, le=3600, description="Time a batch size for rounds beyond `latency_runs`, which are always made."
+        10.0, ge=0, le=3600, description="Time a batch size for rounds beyond `latency_runs`."
     )
     sensitivity_samples: int | None = Field(
         128,

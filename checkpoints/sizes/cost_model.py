@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from api_schemas.base import FrozenModel
 from api_schemas.enums import Basis, Compensation, Criterion, LabelSource, Part, Phase, Split
 from api_schemas.results.metrics import Memory
-from api_schemas.spec.job import JobSettings
+from api_schemas.spec.job import Evaluate, JobSettings
 from api_schemas.spec.pruning import Pruning
 from checkpoints.sizes.shape import ModelShape
 
@@ -23,27 +23,54 @@ COUNTED = 2
 """Which `phase_work` this is: rises when it counts a phase another way."""
 _COUNTED_SO_SINCE = {Phase.SCORING: 2, Phase.PRUNING: 2}
 """Of the phases that were once counted another way; work of before is of another unit."""
+SAMPLE_FLOPS = {"cpu": 5e8, "cuda": 5e10}
+"""By kind of device, the FLOPs that it does while a sample is decoded and its features are made: some milliseconds."""
 _PACKAGING = 500.0
-"""Files written and loaded by a fresh process; once they are measured, described with figures: a second, whatever the model."""
+"""Files written and loaded by a fresh process; once they are measured, described with figures: so many samples' time."""
+_LONG = 6000.0
+"""The same of the time after which long passes are not timed as often as asked for, but so many times:"""
+LEAST_ROUNDS = 6
 _TRAINED_COPIES = 4
 """Of the weights: themselves, the original beside them, gradients, an optimizer's state of adapters."""
 
 
-def passes(spec: JobSettings, layers: int, steps: int, samples: Mapping[str, int]) -> dict[Phase, tuple[int, float]]:
-    """By phase, how many pieces of work there are and a guess of one's cost in forward passes. `samples` by split."""
-    train, validation = samples[Split.TRAIN], samples[Split.VALIDATION]
+def passes(
+    spec: JobSettings, layers: int, steps: int, samples: Mapping[str, int], flops: int, device: str = "cpu"
+) -> dict[Phase, tuple[int, float]]:
+    """By phase, how many pieces of work there are and a guess of one's cost in forward passes of the original, whose FLOPs are
+    `flops`. `samples` by split.
+    """
+    train, validation, test = (samples[split] for split in (Split.TRAIN, Split.VALIDATION, Split.TEST))
+    sample = SAMPLE_FLOPS[device] / max(flops, 1)
+    timed = timed_samples(spec.evaluate, flops)
+    pieces = 1 + steps * evaluations(spec)
+    evaluated = validation * pieces + 2 * test + timed * (2 + 3 * steps)
     scored = calibration_samples(spec, samples) * scoring_passes(spec.pruning)
     epochs = spec.finetune.epochs if spec.finetune else 0
     analysed = min(spec.evaluate.sensitivity_samples or 0, validation) if Part.ATTENTION in spec.pruning.cuts else 0
     return {
-        # Decoding a clip and computing its features takes about as long as a forward pass of a small model.
-        Phase.PREPARING: (1, float(sum(samples.values()))),
+        Phase.PREPARING: (1, sum(samples.values()) * sample),
         Phase.SCORING: (steps, scored),
         Phase.ANALYSING: (1 if analysed else 0, float(analysed * len(SENSITIVITY_SHARES) * layers)),
         Phase.FINETUNING: (steps, _TRAINING * train * epochs),
-        Phase.EVALUATING: (2 * steps + 1, float(validation)),
-        Phase.PACKAGING: (2 * steps, _PACKAGING),
+        Phase.EVALUATING: (pieces, evaluated / pieces),
+        Phase.PACKAGING: (2 * steps, _PACKAGING * sample),
     }
+
+
+def evaluations(spec: JobSettings) -> int:
+    """How many times a step is scored on validation: before and after recovery, where there is one."""
+    return 2 if spec.finetune else 1
+
+
+def timed_samples(evaluate: Evaluate, flops: int) -> float:
+    """Samples that pass through each of the models whose latency is measured side by side."""
+    rounds = (_LONG * SAMPLE_FLOPS["cpu"] / (3 * size * max(flops, 1)) for size in evaluate.latency_batch_sizes)
+    least = min(LEAST_ROUNDS, evaluate.latency_runs)
+    return sum(
+        size * min(evaluate.latency_runs, max(least, fitting))
+        for size, fitting in zip(evaluate.latency_batch_sizes, rounds, strict=True)
+    )
 
 
 def scoring_passes(pruning: Pruning) -> float:
@@ -76,9 +103,9 @@ def phase_work(spec: JobSettings, layers: int, samples: Mapping[str, int], flops
     original, cut, steps = flops[0], flops[1:], len(flops) - 1
     scored = float(calibration_samples(spec, samples))
     refitted = spec.pruning.compensation not in (Compensation.NONE, Compensation.BIAS)
-    plan = passes(spec, layers, steps, samples)
+    plan = passes(spec, layers, steps, samples, original)
     analysed, trained = plan[Phase.ANALYSING], plan[Phase.FINETUNING]
-    timed = float(spec.evaluate.latency_runs * sum(spec.evaluate.latency_batch_sizes))
+    timed = timed_samples(spec.evaluate, original)
     validation, test = samples[Split.VALIDATION], samples[Split.TEST]
     return {
         Phase.STARTING: 1.0,
@@ -88,8 +115,8 @@ def phase_work(spec: JobSettings, layers: int, samples: Mapping[str, int], flops
         Phase.PRUNING: scored * refitted * sum(flops[:-1]),
         Phase.FINETUNING: trained[1] * sum(cut),
         # Of every model its latency beside the original's, timed twice; of a cut one the scores before and after recovery.
-        Phase.EVALUATING: (validation + test + 3 * timed) * original
-        + sum((2 * validation + timed) * each + 2 * timed * original for each in cut)
+        Phase.EVALUATING: (validation + test + 2 * timed) * original
+        + sum((evaluations(spec) * validation + timed) * each + 2 * timed * original for each in cut)
         + test * flops[-1],
         Phase.PACKAGING: float(steps),
     }

@@ -7,10 +7,11 @@ from pathlib import Path
 import torch
 
 from api_schemas.enums import Part, Phase, Split
-from api_schemas.results.metrics import ExportMetrics, JobResult, Sensitivity, StepMetrics
+from api_schemas.results.metrics import ExportMetrics, JobResult, Scores, Sensitivity, StepMetrics
 from api_schemas.spec.job import EngineSpec
 from checkpoints.describe import Checkpoint
 from checkpoints.sizes import accounting
+from checkpoints.sizes.cost_model import timed_samples
 from worker.engine.checkpoint.gate import check_original, check_reload
 from worker.engine.checkpoint.load import LoadedModel, load_step
 from worker.engine.checkpoint.save import make_durable, save_checkpoint
@@ -64,14 +65,20 @@ class Job:
         dense = measure.dense
         report.phase(Phase.EVALUATING, 0)
         check_original(self.original, dense, self._probe())
+        splits, timed = self.data.splits, timed_samples(self.spec.evaluate, self._flops(dense))
+        report.divide(len(splits[Split.VALIDATION]), len(splits[Split.TEST]), 2 * timed)
+        validation = measure.scores(dense, Split.VALIDATION)
+        report.next_part()
+        test = measure.scores(dense, Split.TEST)
+        report.next_part()
         metrics = StepMetrics(
             step=0,
             requested_sparsity=0.0,
             achieved_sparsity=0.0,
             widths=dense.widths,
             size=measure.size(dense.widths, self.original),
-            validation=measure.scores(dense, Split.VALIDATION),
-            test=measure.scores(dense, Split.TEST),
+            validation=validation,
+            test=test,
             latency=measure.latency(dense),
             stock_layout=True,
         )
@@ -91,6 +98,10 @@ class Job:
         write_metrics(folder, self.data.summary, [metrics])
         make_durable(folder)
         return metrics, kept, scored
+
+    def _flops(self, loaded: LoadedModel) -> int:
+        """Of one forward pass of one sample."""
+        return accounting.total_flops(self.described.shape, loaded.widths)
 
     def _probe(self) -> Inputs:
         """A few real samples."""
@@ -112,7 +123,7 @@ class Job:
             self.described.shape,
             self.spec.pruning,
             apply=lambda keep: self.cutting.apply(scored, Selection(keep, whole), refit=False),
-            evaluate=lambda loaded: self.measure.scores_on(loaded, split),
+            evaluate=lambda loaded: self.measure.scores_on(loaded, split, texts=False),
             progress=report.progress,
         )
         return scored, found
@@ -141,8 +152,10 @@ class Job:
         report.phase(Phase.PRUNING, number)
         smaller, left = self.cutting.prune(scored, target)
         kept = kept.then(left)
-        report.phase(Phase.EVALUATING, number)
-        unrecovered = measure.scores(smaller, Split.VALIDATION)
+        unrecovered: Scores | None = None
+        if self.spec.finetune is not None:
+            report.phase(Phase.EVALUATING, number)
+            unrecovered = measure.scores(smaller, Split.VALIDATION)
         report.phase(Phase.FINETUNING, number)
         model, recovered = self.recovery.recover(smaller, number, unrecovered)
 
@@ -161,7 +174,13 @@ class Job:
         exports = self._export(folder, written) if last or self.spec.stop else ()
 
         report.phase(Phase.EVALUATING, number)
-        shape, pruning, latency = self.described.shape, self.spec.pruning, measure.latency(written)
+        shape, pruning = self.described.shape, self.spec.pruning
+        splits, timed = self.data.splits, timed_samples(self.spec.evaluate, self._flops(measure.dense))
+        report.divide(3 * timed, len(splits[Split.VALIDATION]), len(splits[Split.TEST]) if last else 0)
+        latency = measure.latency(written)
+        report.next_part()
+        validation = measure.scores(written, Split.VALIDATION)
+        report.next_part()
         metrics = StepMetrics(
             step=number,
             requested_sparsity=requested_sparsity(shape, pruning, target, written.widths),
@@ -170,8 +189,9 @@ class Job:
             # A stock configuration does not say which heads of the original are left.
             widths=kept.widths(history[0].widths),
             size=measure.size(written.widths, folder),
-            validation=measure.scores(written, Split.VALIDATION),
-            validation_before_recovery=unrecovered,
+            validation=validation,
+            # One-shot, nothing lies between the two.
+            validation_before_recovery=unrecovered or validation,
             latency=latency,
             target=target_met(shape, pruning, target, written.widths, latency),
             ffn_target=neurons_met(shape, pruning, target, written.widths),

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -16,7 +17,8 @@ from checkpoints.data.role_rules import check_roles, uses_train
 from checkpoints.describe import Checkpoint, describe_folder
 from checkpoints.planning.feasibility import check_feasible
 from checkpoints.planning.schedule import step_targets
-from checkpoints.sizes.cost_model import passes, tensor_bytes
+from checkpoints.sizes import accounting
+from checkpoints.sizes.cost_model import evaluations, passes, tensor_bytes
 from checkpoints.task_rules import check_exports, check_labels, check_layout
 from worker.engine.checkpoint.gate import start_server
 from worker.engine.checkpoint.load import LoadedModel, load_original, load_step
@@ -176,9 +178,11 @@ def run(inputs: Inputs, spec: EngineSpec, emit: Emit) -> None:
     # Imports what the first step's reload gate needs while the data is read, where no template process has done so.
     start_server()
     layers = len(described.widths.layers)
-    reporter = Reporter(emit, len(targets), passes(spec, layers, len(targets), UNKNOWN_YET))
+    flops = accounting.total_flops(described.shape, described.widths)
+    plan = partial(passes, spec, layers, len(targets), flops=flops, device=device.type)
+    reporter = Reporter(emit, len(targets), plan(UNKNOWN_YET))
     data = _prepare(inputs, spec, described, reporter)
-    reporter.replan(passes(spec, layers, len(targets), data.summary.samples))
+    reporter.replan(plan(data.summary.samples))
     config = dense.model.config
     task = task_for(
         described.architecture.head,
@@ -217,7 +221,8 @@ def run(inputs: Inputs, spec: EngineSpec, emit: Emit) -> None:
         done = inputs.resume
         committed = read_step(job.folder(done))
         history, kept, result = committed.metrics, committed.kept, committed.result
-        for phase, pieces in ((Phase.SCORING, 1), (Phase.FINETUNING, 1), (Phase.EVALUATING, 2), (Phase.PACKAGING, 2)):
+        of_step = {Phase.SCORING: 1, Phase.FINETUNING: 1, Phase.EVALUATING: evaluations(spec), Phase.PACKAGING: 2}
+        for phase, pieces in of_step.items():
             reporter.skip(phase, pieces * done + (phase is Phase.EVALUATING))
         analysed = spec.evaluate.sensitivity_samples and Part.ATTENTION in spec.pruning.cuts
         reporter.skip(Phase.ANALYSING, 1 if analysed else 0)

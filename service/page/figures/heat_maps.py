@@ -50,7 +50,7 @@ def heads(job: JobResource, step: StepMetrics) -> tuple[HeatMap, ...]:
 
 
 def sensitivity(job: JobResource) -> tuple[HeatMap, ...]:
-    """What cutting a share of each layer alone costs, in points of the metric and in cross entropy."""
+    """What cutting a share of each layer alone costs, in points of the metric and in cross entropy, where measured."""
     found = job.metrics[0].sensitivity if job.metrics else None
     headline = job.metrics[0].validation.headline if job.metrics else None
     if found is None:
@@ -58,7 +58,9 @@ def sensitivity(job: JobResource) -> tuple[HeatMap, ...]:
     columns = tuple(f"{100 * share:.0f}%" for share in found.shares)
     lost = headline is None or headline.higher_is_better
     title = f"{display.metric_name(job.metrics)} {'lost' if lost else 'gained'} (points)"
-    made = [_cost("sensitivity-metric", title, columns, _points(found), 1)]
+    made = []
+    if found.dense_metric is not None or found.dense_cross_entropy is None:
+        made.append(_cost("sensitivity-metric", title, columns, _points(found), 1))
     if found.dense_cross_entropy is not None:
         made.append(_cost("sensitivity-loss", "cross entropy gained (nats)", columns, _nats(found), 2))
     return tuple(made)

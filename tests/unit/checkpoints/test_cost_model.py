@@ -6,7 +6,7 @@ import pytest
 
 from api_schemas.enums import Phase
 from api_schemas.spec.job import EngineSpec
-from checkpoints.sizes.cost_model import passes, phase_work, scoring_passes
+from checkpoints.sizes.cost_model import LEAST_ROUNDS, passes, phase_work, scoring_passes, timed_samples
 
 SAMPLES = {"train": 1000, "validation": 100, "test": 50}
 FLOPS = (10, 8, 5)
@@ -40,7 +40,7 @@ def test_draws_of_labels_share_a_forward_pass(pruning: dict[str, Any], forward_p
     job = spec(**pruning)
     assert scoring_passes(job.pruning) == forward_passes
     scored = 512 if "preset" in pruning else 100
-    assert passes(job, LAYERS, 2, SAMPLES)[Phase.SCORING] == (2, forward_passes * scored)
+    assert passes(job, LAYERS, 2, SAMPLES, FLOPS[0])[Phase.SCORING] == (2, forward_passes * scored)
     assert phase_work(job, LAYERS, SAMPLES, FLOPS)[Phase.SCORING] == forward_passes * scored * (10 + 8)
 
 
@@ -50,6 +50,27 @@ def test_a_cut_that_is_not_refitted_passes_through_no_model() -> None:
         for how in ("none", "bias", "least_squares", "least_squares_feed_forward")
     }
     assert works == {"none": 0, "bias": 0, "least_squares": 1800, "least_squares_feed_forward": 1800}
+
+
+def test_every_model_is_scored_and_timed_beside_the_original() -> None:
+    recovered, one_shot = spec(), spec().model_copy(update={"finetune": None})
+    timed = recovered.evaluate.latency_runs * sum(recovered.evaluate.latency_batch_sizes)
+    assert timed_samples(recovered.evaluate, FLOPS[0]) == timed
+    of_original = (100 + 50 + 2 * timed) * 10
+    of_cut = timed * (8 + 5) + 2 * 2 * timed * 10 + 50 * 5
+    works = [phase_work(job, LAYERS, SAMPLES, FLOPS)[Phase.EVALUATING] for job in (recovered, one_shot)]
+    assert works == [of_original + of_cut + times * 100 * (8 + 5) for times in (2, 1)]
+    for job, pieces in ((recovered, 5), (one_shot, 3)):
+        assert passes(job, LAYERS, 2, SAMPLES, FLOPS[0])[Phase.EVALUATING][0] == pieces
+
+
+def test_a_model_whose_pass_takes_a_second_is_timed_less_often_and_nothing_else_is_as_slow() -> None:
+    job, second = spec(), 100 * 10**9
+    assert timed_samples(job.evaluate, second) == 10 * 1 + LEAST_ROUNDS * 8
+    slow, quick = (passes(job, LAYERS, 2, SAMPLES, flops) for flops in (second, 5 * 10**8))
+    for phase in (Phase.PREPARING, Phase.PACKAGING):
+        assert slow[phase][1] == pytest.approx(quick[phase][1] / 200)
+    assert quick[Phase.PREPARING] == (1, 1150)
 
 
 def test_training_is_a_forward_and_a_backward_pass_an_epoch() -> None:

@@ -1,11 +1,11 @@
 """One split of the data as the rest of the engine sees it: inputs that stay on disk, targets in memory.
 
-Rows may differ in length. Those that do never meet in one batch, so nothing is ever padded and no model needs a mask: what the
-engine sees are real samples and real tokens only.
+Rows may differ in length. Those that do never meet in one batch, so nothing is padded and no model needs a mask: what the
+engine sees are real samples and real tokens only. The exception is `filled_up`, for who asks for it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -99,6 +99,8 @@ class FeatureSplit:
 
     inputs: Mapping[str, Column]
     targets: Tensor | Ragged
+    fillable: frozenset[str] = frozenset()
+    """Ragged inputs of which rows of several lengths may be one batch: the shorter ones are filled up with zeros."""
 
     def __post_init__(self) -> None:
         for name, column in self.inputs.items():
@@ -120,12 +122,22 @@ class FeatureSplit:
 
     @cached_property
     def length_buckets(self) -> NDArray[np.int64]:
-        """[N], from 0: rows of one bucket have equal lengths in every column of the inputs. Longer rows have higher buckets."""
-        ragged = [column.lengths for column in self.inputs.values() if isinstance(column, Ragged)]
+        """[N], from 0: rows of one bucket have equal lengths in every column of the inputs that is not fillable. Longer rows have
+        higher buckets.
+        """
+        ragged = [
+            column.lengths
+            for name, column in self.inputs.items()
+            if isinstance(column, Ragged) and name not in self.fillable
+        ]
         if not ragged or not len(self):
             return np.zeros(len(self), np.int64)
         _, buckets = np.unique(np.stack(ragged, axis=1), axis=0, return_inverse=True)
         return buckets.astype(np.int64).reshape(-1)
+
+    def filled_up(self, names: frozenset[str]) -> "FeatureSplit":
+        """The same samples, where rows that differ in the length of these inputs alone may meet in a batch."""
+        return replace(self, fillable=names) if names != self.fillable else self
 
     def batch(self, indices: Sequence[int] | Tensor) -> tuple[Inputs, Tensor]:
         """(inputs, targets) on the CPU, in the order of `indices`; ragged targets [B, longest] are filled up with -100.
@@ -179,7 +191,7 @@ class FeatureSplit:
         chosen = numbers.numpy()
         inputs = {name: c.take(chosen) if isinstance(c, Ragged) else c[chosen] for name, c in self.inputs.items()}
         targets = self.targets.take(chosen) if isinstance(self.targets, Ragged) else self.targets[numbers]
-        return FeatureSplit(inputs, targets)
+        return replace(self, inputs=inputs, targets=targets)
 
 
 def _tensor(column: Column, numbers: NDArray[np.int64]) -> Tensor:

@@ -1,7 +1,7 @@
 """Measuring a model: the task's scores on a split, latency beside the dense model, exact sizes."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -15,6 +15,7 @@ from checkpoints.sizes import accounting
 from worker.engine.checkpoint.load import LoadedModel
 from worker.engine.data import FeatureSplit, PreparedData
 from worker.engine.evaluate import evaluate, measure_latency
+from worker.engine.evaluate.encoder_outputs import EncoderOutputs
 from worker.engine.models.model_spec import move_model
 from worker.engine.runtime.memory import capped_batch_size
 from worker.engine.runtime.progress import Reporter
@@ -34,15 +35,22 @@ class Measure:
     reporter: Reporter
     microbatch: int | None = None
     """The most samples of one pass that is not timed."""
+    encoder_outputs: EncoderOutputs = field(default_factory=EncoderOutputs)
+    """Of what was measured last."""
 
     def scores(self, loaded: LoadedModel, role: Split) -> Scores:
         """Loss and the task's metric on a whole split."""
         return self.scores_on(loaded, self.data.splits[role], self.reporter.progress)
 
     def scores_on(
-        self, loaded: LoadedModel, split: FeatureSplit, progress: Callable[[int, int], None] | None = None
+        self,
+        loaded: LoadedModel,
+        split: FeatureSplit,
+        progress: Callable[[int, int], None] | None = None,
+        *,
+        texts: bool = True,
     ) -> Scores:
-        """The same on any samples; `progress(done, total)` counts them."""
+        """The same on any samples; `progress(done, total)` counts them. Without `texts`, the loss of a model that writes."""
         return evaluate(
             move_model(loaded.model, self.device),
             split,
@@ -50,6 +58,8 @@ class Measure:
             batch_size=capped_batch_size(self.settings.batch_size, self.microbatch),
             device=self.device,
             progress=progress,
+            texts=texts,
+            encoder_outputs=self.encoder_outputs,
         )
 
     def latency(self, loaded: LoadedModel) -> tuple[Latency, ...]:
@@ -62,6 +72,7 @@ class Measure:
             runs=self.settings.latency_runs,
             seconds=self.settings.latency_seconds,
             device=self.device,
+            progress=self.reporter.progress,
         )
 
     def size(self, widths: AttentionWidths, folder: Path) -> Size:

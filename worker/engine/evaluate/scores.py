@@ -9,6 +9,7 @@ from api_schemas.errors import ErrorCode, SecateurError
 from api_schemas.results.metrics import Scores
 from worker.engine.data.loader import BatchLoader
 from worker.engine.data.split import FeatureSplit, Inputs, placed, rows
+from worker.engine.evaluate.encoder_outputs import EncoderOutputs
 from worker.engine.tasks import Task
 
 OnBatch = Callable[[Tensor, Inputs, Tensor, Tensor], None]
@@ -24,21 +25,26 @@ def run_over(
     batch_size: int,
     device: torch.device,
     progress: Callable[[int, int], None] | None = None,
+    encoder_outputs: EncoderOutputs | None = None,
 ) -> None:
     """Show `see` the float32 answers of `model` to every batch of the split; `progress(done, total)` counts samples.
 
-    The model runs on `device` at its own dtype, in eval mode and without autocast; its training flag is restored.
+    The model runs on `device` at its own dtype, in eval mode and without autocast; its training flag is restored. The inputs that
+    `see` gets are as `Task.encoded` leaves them; `encoder_outputs` may know them already.
     """
     training = model.training
     dtype = next(parameter.dtype for parameter in model.parameters() if parameter.is_floating_point())
-    order = split.batches(batch_size)
+    filled = split.filled_up(task.fillable)
+    order = filled.batches(batch_size)
     done = 0
+    known = encoder_outputs or EncoderOutputs(keeps=False)
     model.to(device)
+    known.begin(task, model, split)
     model.train(False)
     try:
         with torch.inference_mode(), torch.autocast(device.type, enabled=False):
-            for numbers, (inputs, targets) in zip(order, BatchLoader(split, device).batches(order), strict=True):
-                own = placed(inputs, device, dtype)
+            for numbers, (inputs, targets) in zip(order, BatchLoader(filled, device).batches(order), strict=True):
+                own = known.encoded(task, model, numbers, placed(inputs, device, dtype))
                 see(numbers, own, task.outputs(model, own).float(), targets)
                 done += rows(inputs)
                 if progress is not None:
@@ -76,8 +82,13 @@ def evaluate(
     batch_size: int,
     device: torch.device,
     progress: Callable[[int, int], None] | None = None,
+    texts: bool = True,
+    encoder_outputs: EncoderOutputs | None = None,
 ) -> Scores:
     """What `model` is worth on the whole split, by the task's measures.
+
+    Without `texts` nothing is written token by token: of a model that is judged by that, the loss is all there is.
+    `encoder_outputs`: what may be known already of what the encoder makes of the split; see there.
 
     Raises DATASET_EMPTY where there is nothing to score and NUMERICAL where the model's output is not finite.
     """
@@ -86,7 +97,16 @@ def evaluate(
     accumulator = task.accumulator()
 
     def see(numbers: Tensor, inputs: Inputs, answers: Tensor, targets: Tensor) -> None:
-        accumulator.add(numbers, answers, targets, task.texts(model, inputs))
+        accumulator.add(numbers, answers, targets, task.texts(model, inputs, targets) if texts else None)
 
-    run_over(model, split, task, see, batch_size=batch_size, device=device, progress=progress)
+    run_over(
+        model,
+        split,
+        task,
+        see,
+        batch_size=batch_size,
+        device=device,
+        progress=progress,
+        encoder_outputs=encoder_outputs,
+    )
     return accumulator.scores()

@@ -5,6 +5,7 @@ import gc
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from math import ceil
 
 import numpy as np
@@ -13,11 +14,19 @@ from numpy.typing import NDArray
 from torch import nn
 
 from api_schemas.results.metrics import Latency
+from checkpoints.sizes.cost_model import LEAST_ROUNDS
 from worker.engine.data.split import FeatureSplit, Inputs, placed
 from worker.engine.latency.paired import compare, is_narrow
 
 # Passes before the clock starts: kernels are chosen, caches filled, clocks raised.
 WARM_UP = 3
+WARM_SECONDS = 2.0
+"""One round is enough where it takes longer."""
+LONG = 30.0
+"""Seconds after which the rounds asked for are not all made: of passes over half a minute of speech a few say enough.
+LEAST_ROUNDS are made in any case: with fewer there is no interval of a median at 95% (paired.py)."""
+PATIENCE = 3
+"""How many times as long where the machine is too busy to tell by then."""
 MORE_ROUNDS = 10
 """How many times the rounds asked for a busy machine is given."""
 LOOK_AGAIN = 1.5
@@ -64,10 +73,13 @@ def time_in_turn(
     seconds: float = 0.0,
     enough: Callable[[NDArray[np.float64]], bool] = lambda _: False,
     clock: Callable[[], float] = time.perf_counter,
+    progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> NDArray[np.float64]:
     """Wall time in milliseconds of every call, [rounds, passes], after warm-up. A call returns when its work is done.
 
-    `least` rounds are made, and more up to `most` until `enough` is content with the times or `seconds` have passed.
+    `least` rounds are made, and more up to `most` until `enough` is content with the times or `seconds` have passed. Where
+    `least` take longer than LONG, there are fewer, but LEAST_ROUNDS: until `enough` is content, or PATIENCE times LONG have
+    passed. `progress` counts rounds, of those that are made at least.
 
     In every round all are called, in an order of its own: in as many rounds as there are passes each is once in every place, and
     which follows which is drawn anew then. So drift, the caches that the pass before has left, and load that comes and goes hit
@@ -75,19 +87,24 @@ def time_in_turn(
     """
     draw, order = np.random.default_rng(0), np.arange(len(passes))
     for _ in range(WARM_UP):
+        begun = clock()
         for run in passes:
             run()
+        if clock() - begun > WARM_SECONDS:
+            break
     rounds: list[NDArray[np.float64]] = []
-    until, look = clock() + seconds, least
-    while len(rounds) < (most or least):
-        # Looked at ever more seldom: an interval that is looked at often is once narrow by chance.
-        if len(rounds) >= look:
+    begun, look = clock(), 0
+    while (made := len(rounds)) < (most or least):
+        spent = clock() - begun
+        cut_short = LEAST_ROUNDS <= made < least and spent > LONG
+        if made >= max(least, look) or (cut_short and made >= look):
             if enough(np.array(rounds)):
                 break
-            look = ceil(LOOK_AGAIN * len(rounds))
-        if len(rounds) >= least and clock() >= until:
+            # Looked at ever more seldom: an interval that is looked at often is once narrow by chance.
+            look = ceil(LOOK_AGAIN * made)
+        if spent >= seconds if made >= least else cut_short and spent > PATIENCE * LONG:
             break
-        turn = len(rounds) % len(passes)
+        turn = made % len(passes)
         if turn == 0:
             order = draw.permutation(len(passes))
         row = np.empty(len(passes))
@@ -96,6 +113,7 @@ def time_in_turn(
             passes[which]()
             row[which] = (clock() - start) * 1000.0
         rounds.append(row)
+        progress(min(len(rounds), least), least)
     return np.array(rounds)
 
 
@@ -130,6 +148,13 @@ def inputs_of(split: FeatureSplit, batch_size: int, model: nn.Module, device: to
     return placed(inputs, device, dtype)
 
 
+def _count(
+    progress: Callable[[int, int], None], before: int, batch: int, everything: int, done: int, total: int
+) -> None:
+    """`done` of `total` rounds of a batch size, in samples of all of them; `before`: of a round of those that are done."""
+    progress(before * total + batch * done, everything * total)
+
+
 def measure_latency(
     dense: nn.Module,
     cut: nn.Module,
@@ -139,20 +164,24 @@ def measure_latency(
     runs: int,
     seconds: float = 0.0,
     device: torch.device,
+    progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> tuple[Latency, ...]:
     """Forward passes of `dense`, `cut` and a copy of `dense` in turn, for each batch size, real features as input.
 
-    At least `runs` rounds; more within `seconds` a batch size, up to MORE_ROUNDS times as many, while the machine's noise leaves
-    it open how they compare. `dense` and `cut` may be the same model, which then is its own copy.
+    At least `runs` rounds, fewer where they take long (time_in_turn); more within `seconds` a batch size, up to MORE_ROUNDS times
+    as many, while the machine's noise leaves it open how they compare. `dense` and `cut` may be the same model, which then is
+    its own copy, and timed twice a round. `progress(done, total)` counts samples.
     """
     dense.to(device)
     cut.to(device)
     # A copy and not the same module again: what one pass leaves in the caches must help no other.
-    models = (dense, cut, dense if cut is dense else copy.deepcopy(dense))
+    models = (dense, dense) if cut is dense else (dense, cut, copy.deepcopy(dense))
     measured: list[Latency] = []
     with timing_mode(*models):
         for batch_size in batch_sizes:
             passes = [forward(model, inputs_of(split, batch_size, model, device)) for model in models]
-            times = time_in_turn(passes, runs, most=MORE_ROUNDS * runs, seconds=seconds, enough=sure)
-            measured.append(summarise(batch_size, *times.T))
+            samples = batch_sizes[: len(measured)], (batch_size,), batch_sizes
+            on_round = partial(_count, progress, *map(sum, samples))
+            times = time_in_turn(passes, runs, most=MORE_ROUNDS * runs, seconds=seconds, enough=sure, progress=on_round)
+            measured.append(summarise(batch_size, times[:, 0], times[:, 1], times[:, -1]))
     return tuple(measured)

@@ -11,6 +11,7 @@ from api_schemas.errors import ErrorCode, SecateurError
 from api_schemas.spec.job import EngineSpec
 from api_schemas.spec.pruning import Pruning
 from checkpoints.describe import Checkpoint
+from checkpoints.sizes.cost_model import scoring_passes
 from worker.engine.checkpoint.load import LoadedModel
 from worker.engine.data import FeatureSplit, PreparedData
 from worker.engine.latency.table import LatencyModel
@@ -130,14 +131,17 @@ class Cutting:
         move_model(loaded.model, self.device)
         first = required_statistics(pruning)
         samples = self._samples(step) if first or REQUIRED_STATISTICS[pruning.criterion] else None
-        observed = self._observe(loaded, samples, first, step) if samples is not None and first else None
         from_moments = pruning.criterion in FROM_MOMENTS
+        if rotates(pruning) and first and REQUIRED_STATISTICS[pruning.criterion] and not from_moments:
+            self.reporter.divide(1.0, scoring_passes(pruning) - 1.0)
+        observed = self._observe(loaded, samples, first, step) if samples is not None and first else None
         scored_on = observed
         if rotates(pruning) and observed is not None:
             bases = principal.principal_bases(_blocks(loaded), observed)
             loaded = principal.rotate(loaded, bases)
             observed = scored_on = principal.rotate_observations(observed, bases)
             if samples is not None and REQUIRED_STATISTICS[pruning.criterion] and not from_moments:
+                self.reporter.next_part()
                 scored_on = self._observe(loaded, samples, REQUIRED_STATISTICS[pruning.criterion], step)
         seed = step_seed(self.spec.seed, step, "random")
         scores: tuple[LayerScores, ...] = ()

@@ -55,10 +55,11 @@ class Recovery:
     microbatch: int | None = None
     """The most samples of one pass."""
 
-    def recover(self, loaded: LoadedModel, step: int, before: Scores) -> tuple[LoadedModel, RecoveryResult]:
+    def recover(self, loaded: LoadedModel, step: int, before: Scores | None) -> tuple[LoadedModel, RecoveryResult]:
         """Fine-tune with adapters, merged. Nothing happens where the spec asks for no fine-tuning.
 
-        `before` is what `loaded` scores on validation; where the spec asks for it, `loaded` comes back if that is not met.
+        `before` is what `loaded` scores on validation, needed where something is trained; where the spec asks for it, `loaded`
+        comes back if that is not met.
         """
         settings = self.spec.finetune
         if settings is None:
@@ -90,7 +91,7 @@ class Recovery:
             checkpointing=self._checkpointing(step, settings.epochs, losses),
         )
         recovered = replace(loaded, model=model)
-        if spare is not None:
+        if spare is not None and before is not None:
             after = self.measure.scores_on(recovered, self.data.splits[Split.VALIDATION])
             if after.rank < before.rank:
                 return replace(loaded, model=spare), RecoveryResult(tuple(losses), {}, augmented, after)

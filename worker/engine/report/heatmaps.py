@@ -81,7 +81,9 @@ def draw_heads(figure: "Figure", steps: Sequence[StepMetrics]) -> None:
 
 
 def draw_sensitivity(figure: "Figure", found: Sensitivity, name: str, *, higher_is_better: bool) -> None:
-    """What cutting each layer alone costs, a column a share: in points of `Scores.metric`, and in cross entropy if there is one.
+    """What cutting each layer alone costs, a column a share: in points of `Scores.metric` and in cross entropy, where measured.
+
+    Of a model that writes token by token that is the latter alone.
 
     `name` is the task's; of a rate of errors, points lost are points gained.
     """
@@ -90,8 +92,9 @@ def draw_sensitivity(figure: "Figure", found: Sensitivity, name: str, *, higher_
         [nothing if m is None or found.dense_metric is None else 100 * (found.dense_metric - m) for m in layer.metric]
         for layer in found.layers
     ]
-    panels = [(lost, f"{name} lost (points)" if higher_is_better else f"{name} gained (points)", 1)]
-    dense = found.dense_cross_entropy
+    dense, panels = found.dense_cross_entropy, []
+    if found.dense_metric is not None or dense is None:
+        panels.append((lost, f"{name} lost (points)" if higher_is_better else f"{name} gained (points)", 1))
     if dense is not None:
         gained = [[nothing if loss is None else loss - dense for loss in layer.cross_entropy] for layer in found.layers]
         panels.append((gained, "cross entropy gained (nats)", 2))

@@ -46,6 +46,8 @@ class Reporter:
         self._said = float("-inf")
         self._skipped = 0.0
         """Share of the current piece that was done before."""
+        self._bounds = [0.0, 1.0]
+        """Where the parts of the current piece begin and end; the first two are of the part that is under way."""
 
     def rounded_seconds(self) -> dict[str, float]:
         """Wall time by phase since the last `restart`, in milliseconds' precision."""
@@ -60,7 +62,7 @@ class Reporter:
         """The previous piece of work ends, one of `phase` begins."""
         self.close()
         self._phase, self._step, self._began = phase, step, self.clock()
-        self._said, self._skipped = float("-inf"), 0.0
+        self._said, self._skipped, self._bounds = float("-inf"), 0.0, [0.0, 1.0]
         log.info("step %d of %d: %s", step, self.steps, phase.value)
         self.emit(PhaseChanged(phase=phase, step=step, steps=self.steps))
 
@@ -91,13 +93,25 @@ class Reporter:
         self._skipped = done / total
         self._kinds[self._phase].before += self._skipped
 
+    def divide(self, *work: float) -> None:
+        """The current piece has parts, each with its own count from 0 in `progress`, that take about so much work."""
+        whole = sum(work) or 1.0
+        self._bounds = [sum(work[:number]) / whole for number in range(len(work) + 1)]
+
+    def next_part(self) -> None:
+        """A part of the current piece ends, the next one begins."""
+        self._bounds = self._bounds[1:] if len(self._bounds) > 2 else [1.0, 1.0]
+
     def progress(self, done: int, total: int) -> None:
-        """`done` of `total` units of the current piece. Said at most twice a second, and at its end."""
+        """`done` of `total` units of the current piece, or of its part that is under way. Said at most twice a second, and at the
+        end.
+        """
         now = self.clock()
         if self._phase is None or (now - self._said < self.interval and done < total):
             return
         self._said = now
-        part = done / total if total else 1.0
+        start, end = self._bounds[:2]
+        part = start + (end - start) * (done / total if total else 1.0)
         fraction, left = self._estimate(part - self._skipped, now - self._began)
         self.emit(
             Progress(

@@ -82,13 +82,23 @@ class Task(ABC):
     head: ClassVar[Head]
     output: ClassVar[str] = "logits"
     """What the answers are called, in an exported file."""
+    fillable: ClassVar[frozenset[str]] = frozenset()
+    """Inputs whose rows may be filled up at the end while a model is judged: what stands there changes no answer that counts."""
 
     def outputs(self, model: nn.Module, inputs: Inputs) -> Tensor:
         """The model's answers to a batch: one forward pass. Class logits [B, C] or [B, T, C], or embeddings [B, D]."""
         return logits_of(model, inputs)
 
-    def texts(self, model: nn.Module, inputs: Inputs) -> Sequence[str] | None:  # noqa: ARG002 - most say nothing
-        """What the model says by itself, where that cannot be read off `outputs`; a text a sample."""
+    def encoder(self, model: nn.Module) -> nn.Module | None:  # noqa: ARG002 - most are one piece
+        """The part of the model that a decoder listens to, where there are two."""
+        return None
+
+    def encoded(self, model: nn.Module, inputs: Inputs) -> Inputs:  # noqa: ARG002
+        """The batch as the encoder leaves it, which `outputs` and `texts` take in its place; without an encoder, as it is."""
+        return inputs
+
+    def texts(self, model: nn.Module, inputs: Inputs, targets: Tensor) -> Sequence[str] | None:  # noqa: ARG002
+        """What the model says by itself, where that cannot be read off `outputs`; a text a sample. `targets` say how long."""
         return None
 
     @abstractmethod

@@ -13,51 +13,84 @@ from torch import Tensor, nn
 from api_schemas.enums import Head
 from api_schemas.results.metrics import Scores
 from worker.engine.data.featurizers.normalizers import Normalize
-from worker.engine.data.split import Inputs
+from worker.engine.data.split import IGNORED, Inputs
 from worker.engine.tasks.base import Decode, MetricAccumulator
 from worker.engine.tasks.metrics import error_rates, text_of
 from worker.engine.tasks.tokens import TokenTask
 
 GIVEN = "decoder_input_ids"
+HEARD = "encoder_outputs"
+"""The input that stands for the recording once the encoder has heard it, [B, frames, D]."""
 
 
 class SequenceToSequence(TokenTask):
     """Logits [B, L, V], each token's given those before it in the text."""
 
     head = Head.SEQUENCE_TO_SEQUENCE
+    # A decoder does not look ahead: what stands behind a text reaches none of its tokens.
+    fillable = frozenset({GIVEN})
 
     def __init__(self, *, decode: Decode, normalize: Normalize | None = None) -> None:
         """`normalize` makes two texts alike before they are compared."""
         self.decode = decode
         self.normalize = normalize or str
 
+    def encoder(self, model: nn.Module) -> nn.Module:
+        """What hears the recording."""
+        writer: Any = model
+        found: nn.Module = writer.get_encoder()
+        return found
+
+    def encoded(self, model: nn.Module, inputs: Inputs) -> Inputs:
+        """What the encoder hears [B, frames, D], beside the text; computed once for everything that is asked of a model."""
+        if HEARD in inputs:
+            return inputs
+        sound = (tensor for name, tensor in inputs.items() if name != GIVEN)
+        return {HEARD: self.encoder(model)(*sound).last_hidden_state, GIVEN: inputs[GIVEN]}
+
     def outputs(self, model: nn.Module, inputs: Inputs) -> Tensor:
         """With the text as it should be behind every token; nothing is kept for a next call."""
-        logits: Tensor = model(**inputs, use_cache=False).logits
+        kept = {name: (tensor,) if name == HEARD else tensor for name, tensor in inputs.items()}
+        logits: Tensor = model(**kept, use_cache=False).logits
         return logits
 
-    def texts(self, model: nn.Module, inputs: Inputs) -> Sequence[str]:
+    def texts(self, model: nn.Module, inputs: Inputs, targets: Tensor) -> Sequence[str]:
         """What the model writes by itself after the special tokens with which the wanted texts begin: greedily, with a cache.
 
         By the bare logits: what a generation_config.json suppresses or forces is no property of the weights. No longer than twice
-        the longest wanted text of the batch and eight tokens more: a model that has lost its way repeats itself up to the end of
-        its positions.
+        the wanted text and eight tokens more: a model that has lost its way repeats itself up to the end of its positions. A text
+        that has ended takes no more time: the others go on without it.
         """
         writer: Any = model
         given_BL = inputs[GIVEN]
         start = min(self._leading(row) for row in given_BL)
-        limit = min(2 * given_BL.shape[1] + 8, int(writer.config.max_target_positions))
-        stop, filler = writer.config.eos_token_id, writer.config.pad_token_id
-        heard = writer.get_encoder()(*(tensor for name, tensor in inputs.items() if name != GIVEN))
-        text_BL, cache = given_BL[:, :start], None
-        ended_B = torch.zeros(len(text_BL), dtype=torch.bool, device=text_BL.device)
-        while text_BL.shape[1] < limit and not bool(ended_B.all()):
-            latest_BL = text_BL if cache is None else text_BL[:, -1:]
-            output = writer(encoder_outputs=heard, decoder_input_ids=latest_BL, past_key_values=cache, use_cache=True)
-            next_B, cache = output.logits[:, -1].argmax(-1), output.past_key_values
-            text_BL = torch.cat([text_BL, next_B.masked_fill(ended_B, filler)[:, None]], 1)
-            ended_B |= next_B == stop
-        return [text_of(row, self.decode) for row in text_BL.cpu()]
+        places_L = torch.arange(1, targets.shape[1] + 1, device=targets.device)
+        lengths_B = ((targets != IGNORED) * places_L).amax(1)
+        limits_B = (2 * lengths_B + 8).clamp_max(int(writer.config.max_target_positions))
+        heard_BTD = self.encoded(model, inputs)[HEARD]
+        written = [row[:start] for row in given_BL]
+        going_G = torch.arange(len(given_BL), device=given_BL.device)
+        text_GL, cache = given_BL[:, :start], None
+        while len(going_G):
+            latest_GL = text_GL if cache is None else text_GL[:, -1:]
+            output = writer(
+                encoder_outputs=(heard_BTD[going_G],),
+                decoder_input_ids=latest_GL,
+                past_key_values=cache,
+                use_cache=True,
+            )
+            next_G, cache = output.logits[:, -1].argmax(-1), output.past_key_values
+            text_GL = torch.cat([text_GL, next_G[:, None]], 1)
+            ended_G = (next_G == writer.config.eos_token_id) | (text_GL.shape[1] >= limits_B[going_G])
+            if not bool(ended_G.any()):
+                continue
+            for place in ended_G.nonzero()[:, 0].tolist():
+                written[int(going_G[place])] = text_GL[place]
+            left = (~ended_G).nonzero()[:, 0]
+            going_G, text_GL = going_G[left], text_GL[left]
+            if len(left):
+                cache.batch_select_indices(left)
+        return [text_of(row, self.decode) for row in written]
 
     def _leading(self, ids_L: Tensor) -> int:
         """Tokens at the start that are no part of the text, one at least."""
@@ -74,6 +107,7 @@ class _SequenceAccumulator(MetricAccumulator):
         self._task = task
         self._losses: list[Tensor] = []
         self._given: list[str] = []
+        """Empty where nobody asked what the model writes by itself."""
         self._wanted: list[Tensor] = []
 
     def _keep(self, answers: Tensor, targets: Tensor, texts: Sequence[str] | None) -> None:
@@ -83,6 +117,9 @@ class _SequenceAccumulator(MetricAccumulator):
 
     def _scores(self, order: Tensor) -> Scores:
         losses = torch.cat(self._losses).cpu()[order]
+        loss = float(losses.mean())
+        if not self._given:
+            return Scores(samples=len(losses), cross_entropy=loss)
         wanted = [text_of(row, self._task.decode) for batch in self._wanted for row in batch.cpu()]
         given, wanted = ([self._task.normalize(text) for text in texts] for texts in (self._given, wanted))
-        return Scores(samples=len(losses), cross_entropy=float(losses.mean()), **error_rates(given, wanted))
+        return Scores(samples=len(losses), cross_entropy=loss, **error_rates(given, wanted))

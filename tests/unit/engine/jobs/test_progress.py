@@ -54,6 +54,26 @@ def test_time_left_from_measured_speed(reporter, said, clock):
     assert said[-1].fraction == pytest.approx(1)
 
 
+def test_parts_of_a_piece_count_by_their_work(reporter, said, clock):
+    """One of three parts done in 3 s, of a piece whose parts are 1, 3 and 2 long."""
+    reporter.phase(Phase.SCORING, 1)
+    reporter.divide(1, 3, 2)
+    shares = []
+    for done, total in ((5, 10), (10, 10), (1, 2), (2, 2), (1, 1), (1, 1)):
+        clock.now += 1
+        reporter.progress(done, total)
+        assert (said[-1].done, said[-1].total) == (done, total)
+        # Of two scorings and two fine-tunings, guessed to be three times as long.
+        shares.append(8 * said[-1].fraction)
+        if done == total:
+            reporter.next_part()
+    assert shares == pytest.approx([1 / 12, 1 / 6, 5 / 12, 4 / 6, 1.0, 1.0])
+    reporter.phase(Phase.SCORING, 2)
+    clock.now += 3
+    reporter.progress(1, 2)
+    assert said[-1].fraction == pytest.approx(1.5 / 8)
+
+
 def test_said_at_most_twice_a_second_and_at_the_end(reporter, said, clock):
     reporter.phase(Phase.SCORING, 1)
     for done in range(1, 101):

@@ -176,7 +176,7 @@ def test_a_job_says_it_and_comes_out_the_same(tmp_path: Path) -> None:
     assert next(event.metrics for event in plain if isinstance(event, StepDone)).sensitivity is None
     phases = [(event.step, event.phase) for event in said if isinstance(event, PhaseChanged)]
     assert phases[:6] == [
-        (0, "preparing"), (0, "evaluating"), (0, "scoring"), (0, "analysing"), (1, "pruning"), (1, "evaluating"),
+        (0, "preparing"), (0, "evaluating"), (0, "scoring"), (0, "analysing"), (1, "pruning"), (1, "finetuning"),
     ]  # fmt: skip
     recorded = json.loads((tmp_path / "with" / "step-1" / "pruning.json").read_text())["results"][0]["sensitivity"]
     assert Sensitivity.model_validate(recorded) == first.sensitivity

@@ -402,6 +402,18 @@ def test_errors_of_words_are_written_as_errors(tmp_path: Path, analysed_job: Job
     assert "WER gained (points)" in (tmp_path / "figure-sensitivity.svg").read_text(encoding="utf-8")
 
 
+def test_layers_of_a_model_that_writes_are_shown_by_their_loss_alone(tmp_path: Path, analysed_job: Job) -> None:
+    found = analysed_job.steps[0].sensitivity
+    assert found is not None
+    layers = tuple(layer.model_copy(update={"metric": (None,) * 3}) for layer in found.layers)
+    without = found.model_copy(update={"dense_metric": None, "layers": layers})
+    steps = (analysed_job.steps[0].model_copy(update={"sensitivity": without}), *analysed_job.steps[1:])
+    _write(tmp_path, measured_by(replace(analysed_job, steps=steps), cross_entropy=1.2, word_error_rate=0.1))
+    figure = (tmp_path / "figure-sensitivity.svg").read_text(encoding="utf-8")
+    assert "cross entropy gained (nats)" in figure
+    assert "(points)" not in figure
+
+
 def test_embeddings_have_no_cross_entropy(tmp_path: Path, analysed_job: Job) -> None:
     found = analysed_job.steps[0].sensitivity
     assert found is not None

@@ -1,13 +1,19 @@
 """Sequence to sequence: the loss against transformers' own, and what is written against a loop without a cache."""
 
+import copy
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 import torch
 from torchaudio.functional import edit_distance
+from transformers import GenerationMixin
 
+from api_schemas.results.metrics import Scores
 from tests.unit.engine.tasks.models import read, whisper
 from worker.engine.data.split import FeatureSplit, Ragged
-from worker.engine.evaluate import evaluate
+from worker.engine.evaluate import encoder_outputs, evaluate
+from worker.engine.evaluate.encoder_outputs import EncoderOutputs
 from worker.engine.tasks.sequences import SequenceToSequence
 
 TASK, CPU = SequenceToSequence(decode=read), torch.device("cpu")
@@ -78,6 +84,92 @@ def test_error_rates_are_of_what_the_model_writes_by_itself() -> None:
         assert scores.word_error_rate == pytest.approx(words / sum(len(text.split()) for text in wanted))
         assert scores.character_error_rate == pytest.approx(letters / sum(map(len, wanted)))
     assert found[0].cross_entropy == pytest.approx(found[1].cross_entropy, rel=1e-6)
+
+
+def as_stock_writes(model: torch.nn.Module, features: torch.Tensor) -> list[list[int]]:
+    """By transformers' own loop, greedily, up to the end of every text or of the positions."""
+    made = GenerationMixin.generate(
+        model, features, decoder_input_ids=torch.tensor([[0, 2]] * len(features)), do_sample=False, max_length=24
+    )
+    return [row[: row.index(1) + 1] if 1 in row else row for row in made.tolist()]
+
+
+def test_a_batch_of_texts_of_all_lengths_is_written_token_by_token_as_generate_does() -> None:
+    model, split = whisper(), recorded().filled_up(TASK.fillable)
+    inputs, targets = split.batch(range(len(TEXTS)))
+    assert inputs["decoder_input_ids"].shape == (4, 6)
+    limits = [2 * (len(text) + 2) + 8 for text in TEXTS]
+    seen: list[list[int]] = []
+
+    def keep(ids: Sequence[int]) -> str:
+        seen.append(list(ids))
+        return read(list(ids))
+
+    with torch.inference_mode():
+        SequenceToSequence(decode=keep).texts(model, inputs, targets)
+        stock = as_stock_writes(model, inputs["input_features"])
+    wanted = [ids[:limit] for ids, limit in zip(stock, limits, strict=True)]
+    assert len({len(ids) for ids in wanted}) > 2
+    assert seen[-len(TEXTS) :] == wanted
+
+
+def test_both_texts_and_losses_come_of_one_encoding_and_a_text_that_has_ended_costs_nothing() -> None:
+    model, split = whisper(), recorded()
+    heard: list[int] = []
+    decoded: list[int] = []
+    features = split.filled_up(TASK.fillable).batch(range(len(TEXTS)))[0]["input_features"]
+    stock = as_stock_writes(model, features)
+    limits = [2 * (len(text) + 2) + 8 for text in TEXTS]
+    tokens = [min(len(ids), limit) - 2 for ids, limit in zip(stock, limits, strict=True)]
+    model.get_encoder().register_forward_hook(lambda *call: heard.append(len(call[-1][0])))
+    model.get_decoder().register_forward_hook(lambda *call: decoded.append(len(call[-1][0])))
+    evaluate(model, split, TASK, batch_size=4, device=CPU)
+    assert heard == [4]
+    # First all at once with their texts given; then each token of those that are still at it.
+    assert decoded == [4, *(sum(count > step for count in tokens) for step in range(max(tokens)))]
+    assert len(set(decoded)) > 2
+
+
+def test_losses_alone_are_the_same_and_nothing_is_written() -> None:
+    model, split = whisper(), recorded()
+    both, alone = (evaluate(model, split, TASK, batch_size=4, device=CPU, texts=texts) for texts in (True, False))
+    assert alone.cross_entropy == both.cross_entropy
+    assert alone.word_error_rate is None
+    assert alone.metric is None
+
+
+def test_what_an_encoder_gave_serves_the_next_model_with_the_same_one_and_no_other() -> None:
+    model, split, known = whisper(), recorded(), EncoderOutputs()
+    heard: list[int] = []
+
+    def scores(cut: torch.nn.Module, on: FeatureSplit, kept: EncoderOutputs | None) -> Scores:
+        hook = cut.get_encoder().register_forward_hook(lambda *_: heard.append(1))  # type: ignore[operator]
+        found = evaluate(cut, on, TASK, batch_size=3, device=CPU, encoder_outputs=kept)
+        hook.remove()
+        return found
+
+    decoder_cut, encoder_cut = copy.deepcopy(model), copy.deepcopy(model)
+    with torch.no_grad():
+        decoder_cut.get_decoder().layers[0].encoder_attn.out_proj.weight[:, :8] = 0
+        encoder_cut.get_encoder().layers[0].fc1.weight[:4] = 0
+    counts = []
+    other = split.subset([0, 1, 2])
+    for cut, on in ((model, split), (decoder_cut, split), (encoder_cut, split), (model, split), (model, other)):
+        heard.clear()
+        found = scores(cut, on, known)
+        counts.append(len(heard))
+        assert found == scores(cut, on, None)
+    assert counts == [2, 0, 2, 2, 1]
+
+
+def test_outputs_that_take_too_much_memory_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(encoder_outputs, "MOST_BYTES", 4 * 10 * 16 * 4 - 1)
+    model, split, known = whisper(), recorded(), EncoderOutputs()
+    heard: list[int] = []
+    model.get_encoder().register_forward_hook(lambda *_: heard.append(1))
+    for _ in range(2):
+        evaluate(model, split, TASK, batch_size=4, device=CPU, encoder_outputs=known)
+    assert len(heard) == 2
 
 
 def test_own_labels_leave_padding_alone() -> None:

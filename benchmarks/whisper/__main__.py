@@ -1,0 +1,182 @@
+"""A real Whisper, cut: wrong words, speed and encoder parameters, beside LiteASR's low-rank encoder.
+
+    python -m benchmarks.whisper --model CHECKPOINT --out DIR [--lite-asr CHECKOUT] [--write docs/results/whisper.md]
+
+Speech comes from Debian's packages fortunes, flite, espeak-ng and pocketsphinx-testdata (speech.py). Every arm is calibrated on
+the same synthesised clips, choices are made on others of them, and the test clips are read for the results alone. What is
+measured is kept in DIR/arms, a JSON file an arm, and not measured again.
+"""
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import WhisperForConditionalGeneration
+
+from api_schemas.enums import Split
+from benchmarks.race.machine import describe
+from benchmarks.whisper.judging import BATCH, Words, encoder_parameters, speed, words
+from benchmarks.whisper.lite_asr import LiteAsr
+from benchmarks.whisper.ours import Cutter, encoder_alone
+from benchmarks.whisper.page import page
+from benchmarks.whisper.setup import CPU, Setup, load_setup
+from worker.engine.evaluate import evaluate
+
+SIZES = (6_480_000, 7_000_000, 7_410_000)
+"""Encoder parameters of LiteASR's three models of Whisper tiny."""
+THRESHOLDS = (0.95, 0.99, 0.999)
+"""Of LiteASR's attention; the feed-forward maps' is what meets a size. The best on validation is taken."""
+BOTH = {"parts": ["attention", "feed_forward"]}
+CUTS: dict[str, tuple[dict[str, float], dict[str, Any]]] = {
+    "25% of attention": ({"attention_sparsity": 0.25}, {}),
+    "50% of attention": ({"attention_sparsity": 0.5}, {}),
+    "50% of FLOPs": ({"flops": 0.5}, BOTH),
+}
+Make = Callable[[], tuple[nn.Module, dict[str, Any]]]
+"""A model, and what is to be said of how it was made."""
+
+
+class Arms:
+    """What is measured, kept in a folder."""
+
+    def __init__(self, setup: Setup, folder: Path) -> None:
+        self._setup, self._folder = setup, folder
+        folder.mkdir(parents=True, exist_ok=True)
+        self.found: dict[str, dict[str, Any]] = {}
+
+    def measure(self, name: str, make: Make) -> None:
+        """The arm `name`, from its file or anew."""
+        path = self._folder / f"{name.replace(' ', '-').replace('%', '')}.json"
+        if not path.is_file():
+            began = time.process_time()
+            model, about = make()
+            made = time.process_time() - began
+            setup = self._setup
+            judged = {test: words(model, split, setup.task).as_json() for test, split in setup.tests.items()}
+            window = setup.data.splits[Split.VALIDATION].batch([0])[0]["input_features"]
+            row = {
+                "about": about,
+                "encoder_parameters": encoder_parameters(model, setup.task),
+                "parameters": sum(each.numel() for each in model.parameters()),
+                "words": judged,
+                "speed": asdict(speed(setup.dense.model, model, window, setup.task)),
+                "seconds_to_make": round(made, 1),
+            }
+            path.write_text(json.dumps(row))
+        self.found[name] = json.loads(path.read_text())
+        rates = {test: f"{Words.from_json(each).rate:.1f}" for test, each in self.found[name]["words"].items()}
+        print(f"{name}: WER {rates}, encoder {self.found[name]['encoder_parameters']:,}", flush=True)
+
+
+class LiteArms:
+    """LiteASR's models by encoder parameters. The clips are heard once a run, when the first is made."""
+
+    def __init__(self, setup: Setup, checkout: Path) -> None:
+        self._setup, self._checkout = setup, checkout
+        self._made: LiteAsr | None = None
+
+    def of_size(self, size: int) -> tuple[nn.Module, dict[str, Any]]:
+        """Its model of about so many encoder parameters: of those with different thresholds the best on validation.
+
+        Raises ValueError where there is none.
+        """
+        if self._made is None:
+            stock = WhisperForConditionalGeneration.from_pretrained(self._setup.model, dtype=torch.float32).eval()
+            train = self._setup.data.splits[Split.TRAIN]
+            clips = torch.cat([train.batch([row])[0]["input_features"] for row in range(len(train))])
+            self._made = LiteAsr(self._checkout, stock, clips)
+        candidates = self._made.of_size(size, THRESHOLDS, lambda model: encoder_parameters(model, self._setup.task))
+        if not candidates:
+            raise ValueError(f"LiteASR meets {size:,} encoder parameters with none of {THRESHOLDS}")
+        losses = [_loss(self._setup, model) for _, _, model in candidates]
+        attention, feed_forward, model = candidates[losses.index(min(losses))]
+        return model, {"thresholds": [attention, round(feed_forward, 6)], "validation loss": min(losses)}
+
+
+def _loss(setup: Setup, model: nn.Module) -> float:
+    """On validation, with the texts given."""
+    split = setup.data.splits[Split.VALIDATION]
+    found = evaluate(model, split, setup.task, batch_size=BATCH, device=CPU, texts=False).cross_entropy
+    assert found is not None
+    return found
+
+
+def _ours(setup: Setup, cutter: Cutter, target: Mapping[str, float], changes: Mapping[str, Any], recover: bool) -> Make:
+    def make() -> tuple[nn.Module, dict[str, Any]]:
+        cut = cutter.cut(target, changes)
+        if recover:
+            cut = cutter.recovered(cut, feed_forward="parts" in changes)
+        return cut.model, {"target": dict(target), "validation loss": _loss(setup, cut.model)}
+
+    return make
+
+
+def measure(setup: Setup, arms: Arms, checkout: Path | None, sizes: Sequence[int]) -> None:
+    """Everything that is missing."""
+    arms.measure("dense", lambda: (setup.dense.model, {}))
+    cutter, made = Cutter(setup), None if checkout is None else LiteArms(setup, checkout)
+    for size in sizes:
+        target, changes = encoder_alone(setup, size)
+        arms.measure(f"ours, encoder of {size / 1e6:.2f} M", _ours(setup, cutter, target, changes, recover=False))
+        if made is not None:
+            arms.measure(f"LiteASR, encoder of {size / 1e6:.2f} M", partial(made.of_size, size))
+    for recover in (False, True):
+        for name, (target, changes) in reversed(CUTS.items()):
+            full = f"ours, {name}{', LoRA' if recover else ''}"
+            arms.measure(full, _ours(setup, cutter, target, changes, recover))
+
+
+def main() -> None:
+    """Measure, print, write."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.whisper", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model", type=Path, required=True, help="checkpoint folder of a Whisper")
+    parser.add_argument("--out", type=Path, required=True, help="where speech, features and arms are kept")
+    parser.add_argument("--fortunes", type=Path, default=Path("/usr/share/games/fortunes"))
+    parser.add_argument("--sphinx", type=Path, default=Path("/usr/share/pocketsphinx/test/data"))
+    parser.add_argument("--lite-asr", type=Path, help="a checkout of efeslab/LiteASR, to run beside ours")
+    parser.add_argument("--train", type=int, default=60, help="synthesised clips to calibrate and train on")
+    parser.add_argument("--validation", type=int, default=20)
+    parser.add_argument("--test", type=int, default=105)
+    parser.add_argument("--sizes", type=int, nargs="*", default=SIZES, help="encoder parameters")
+    parser.add_argument("--write", type=Path, help="the page; its JSON lies beside it")
+    parser.add_argument("--threads", type=int, default=1)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    counts = {Split.TRAIN: arguments.train, Split.VALIDATION: arguments.validation, Split.TEST: arguments.test}
+    setup = load_setup(arguments.model, arguments.fortunes, arguments.sphinx, arguments.out, counts)
+    arms = Arms(setup, arguments.out / "arms")
+    load = os.getloadavg()[0]
+    try:
+        measure(setup, arms, arguments.lite_asr, arguments.sizes)
+    finally:
+        if arguments.write is not None and "dense" in arms.found:
+            about = {
+                "command": " ".join(["python -m benchmarks.whisper", *_shown(sys.argv[1:])]),
+                "machine": describe(CPU, ("torch", "transformers", "peft")),
+                "load": round(load, 1),
+                "clips": {"train": arguments.train, "validation": arguments.validation, "test": arguments.test},
+            }
+            found = {**about, "arms": arms.found}
+            arguments.write.write_text(page(found))
+            arguments.write.with_suffix(".json").write_text(json.dumps(found, indent=1) + "\n")
+
+
+def _shown(argv: Sequence[str]) -> list[str]:
+    """The command line without the folders of this machine."""
+    places = {"--model": "CHECKPOINT", "--out": "DIR", "--lite-asr": "CHECKOUT", "--fortunes": "DIR", "--sphinx": "DIR"}
+    return [places.get(before, word) for before, word in zip(["", *argv], argv, strict=False)]
+
+
+if __name__ == "__main__":
+    main()
