@@ -167,7 +167,8 @@ def main() -> None:
                 "clips": {"train": arguments.train, "validation": arguments.validation, "test": arguments.test},
             }
             found = {**about, "arms": arms.found}
-            arguments.write.write_text(page(found))
+            before = arguments.write.read_text() if arguments.write.is_file() else ""
+            arguments.write.write_text(page(found, before))
             arguments.write.with_suffix(".json").write_text(json.dumps(found, indent=1) + "\n")
 
 
