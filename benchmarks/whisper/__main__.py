@@ -26,7 +26,7 @@ from api_schemas.enums import Split
 from benchmarks.race.machine import describe
 from benchmarks.whisper.judging import BATCH, Words, encoder_parameters, speed, words
 from benchmarks.whisper.lite_asr import LiteAsr
-from benchmarks.whisper.ours import Cutter, encoder_alone
+from benchmarks.whisper.ours import BOTH, Cutter, encoder_alone
 from benchmarks.whisper.page import page
 from benchmarks.whisper.setup import CPU, Setup, load_setup
 from worker.engine.evaluate import evaluate
@@ -35,7 +35,6 @@ SIZES = (6_480_000, 7_000_000, 7_410_000)
 """Encoder parameters of LiteASR's three models of Whisper tiny."""
 THRESHOLDS = (0.95, 0.99, 0.999)
 """Of LiteASR's attention; the feed-forward maps' is what meets a size. The best on validation is taken."""
-BOTH = {"parts": ["attention", "feed_forward"]}
 CUTS: dict[str, tuple[dict[str, float], dict[str, Any]]] = {
     "25% of attention": ({"attention_sparsity": 0.25}, {}),
     "50% of attention": ({"attention_sparsity": 0.5}, {}),
@@ -168,7 +167,8 @@ def main() -> None:
                 "clips": {"train": arguments.train, "validation": arguments.validation, "test": arguments.test},
             }
             found = {**about, "arms": arms.found}
-            arguments.write.write_text(page(found))
+            before = arguments.write.read_text() if arguments.write.is_file() else ""
+            arguments.write.write_text(page(found, before))
             arguments.write.with_suffix(".json").write_text(json.dumps(found, indent=1) + "\n")
 
 

@@ -18,6 +18,7 @@ from worker.engine.recovery import Teacher, finetune
 from worker.engine.runtime.determinism import step_seed
 from worker.engine.runtime.progress import Reporter
 
+BOTH = {"parts": ["attention", "feed_forward"]}
 SHORT = Finetune(epochs=1, learning_rate=3e-4, batch_size=8, augment=None, distill=Distill())
 """One epoch of LoRA on the calibration clips."""
 
@@ -34,26 +35,26 @@ def encoder_alone(setup: Setup, parameters: int) -> tuple[dict[str, float], dict
     decoder = sorted(layers - set(range(setup.dense.model.config.encoder_layers)))
     gone = encoder_parameters(setup.dense.model, setup.task) - parameters
     share = gone / accounting.total_parameters(setup.described.shape, setup.described.shape.dense)
-    return {"parameters": share}, {"parts": ["attention", "feed_forward"], "exclude_layers": decoder}
+    return {"parameters": share}, {**BOTH, "exclude_layers": decoder}
 
 
 class Cutter:
-    """Cuts by any target; what is scored alike is scored once."""
+    """Cuts by any target. Attention and neurons are scored in one pass, once for all targets."""
 
     def __init__(self, setup: Setup) -> None:
         self._setup = setup
-        self._scored: dict[str, ScoredModel] = {}
+        self._scored: ScoredModel | None = None
+
+    def _cutting(self, target: Mapping[str, float], changes: Mapping[str, Any]) -> Cutting:
+        setup, reporter = self._setup, Reporter(lambda _event: None, 1, {})
+        return Cutting(spec(target, changes), setup.described, setup.data, setup.task, CPU, reporter)
 
     def cut(self, target: Mapping[str, float], changes: Mapping[str, Any]) -> LoadedModel:
         """One-shot."""
-        setup, asked = self._setup, spec(target, changes)
-        reporter = Reporter(lambda _event: None, 1, {})
-        cutting = Cutting(asked, setup.described, setup.data, setup.task, CPU, reporter)
-        pruning = asked.pruning
-        key = f"{pruning.criterion} {pruning.basis} {sorted(pruning.cuts)} {pruning.calibration} {pruning.compensation}"
-        if key not in self._scored:
-            self._scored[key] = cutting.score(setup.dense, 1)
-        return cutting.prune(self._scored[key], asked.pruning.target.share)[0]
+        if self._scored is None:
+            self._scored = self._cutting({"flops": 0.5}, BOTH).score(self._setup.dense, 1)
+        cutting = self._cutting(target, changes)
+        return cutting.prune(self._scored, cutting.spec.pruning.target.share)[0]
 
     def recovered(self, smaller: LoadedModel, *, feed_forward: bool) -> LoadedModel:
         """`smaller`, trained for SHORT as a job trains its first step. Its own weights change."""

@@ -36,7 +36,7 @@ def load_setup(model: Path, fortunes: Path, sphinx: Path, out: Path, counts: dic
     described = describe_folder(model)
     speech.synthesise(out / "synthesised", fortunes, counts, seed)
     speech.real(out / "real", sphinx, out / "synthesised")
-    read = {name: _prepared(out / name, model, described, out / "cache") for name in ("synthesised", "real")}
+    read = {name: prepared(out / name, model, described, out / "cache") for name in ("synthesised", "real")}
     dense, data = load_original(model), read["synthesised"]
     options: dict[str, Any] = {"decode": data.decode, "normalize": data.normalize}
     task = task_for(described.architecture.head, dense.model.config, **options)
@@ -46,7 +46,8 @@ def load_setup(model: Path, fortunes: Path, sphinx: Path, out: Path, counts: dic
     return Setup(model, described, dense, data, tests, task)
 
 
-def _prepared(folder: Path, model: Path, described: Checkpoint, cache: Path) -> PreparedData:
+def prepared(folder: Path, model: Path, described: Checkpoint, cache: Path) -> PreparedData:
+    """Inputs and transcripts of a dataset folder."""
     return prepare(
         folder,
         model,
