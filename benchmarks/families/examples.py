@@ -135,7 +135,12 @@ WAVES = {
     **TINY, "vocab_size": 12, "conv_dim": (8, 16, 24), "conv_kernel": (10, 8, 8), "conv_stride": (10, 8, 8),
     "num_conv_pos_embeddings": 6, "num_conv_pos_embedding_groups": 4, "classifier_proj_size": 20,
 }  # fmt: skip
-CODES = {"num_codevector_groups": 2, "num_codevectors_per_group": 6, "codevector_dim": 8, "proj_codevector_dim": 10}
+CODES: Mapping[str, Any] = {
+    "num_codevector_groups": 2,
+    "num_codevectors_per_group": 6,
+    "codevector_dim": 8,
+    "proj_codevector_dim": 10,
+}
 """Of pretraining."""
 WAVE_FILES = {
     "preprocessor_config.json": {"feature_extractor_type": "Wav2Vec2FeatureExtractor", "sampling_rate": 16000},

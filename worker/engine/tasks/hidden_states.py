@@ -21,7 +21,8 @@ from worker.engine.tasks.label_sampling import LabelGenerators, signs_like
 
 def encoder_of(model: nn.Module) -> nn.Module:
     """The encoder itself, without what pretraining put on it, under adapters too: these are inside of its modules."""
-    whole: Any = model.get_base_model() if hasattr(model, "get_base_model") else model
+    adapted: Any = model
+    whole = adapted.get_base_model() if hasattr(adapted, "get_base_model") else adapted
     encoder: nn.Module = whole.base_model
     return encoder
 
