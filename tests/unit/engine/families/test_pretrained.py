@@ -89,6 +89,12 @@ PUBLISHED: Mapping[str, Any] = {
     "google/vit-base-patch16-224-in21k": (VIT, Head.HIDDEN_STATES, OLD_LAYERS, {}),
     "facebook/hubert-base-ls960": (HUBERT, Head.HIDDEN_STATES, OLD_WEIGHT_NORM, {}),
     "facebook/wav2vec2-base": (WAV2VEC2, Head.HIDDEN_STATES, OLD_WEIGHT_NORM, {}),
+    "the same, whose codes are those of the class": (
+        {key: value for key, value in WAV2VEC2.items() if "codevector" not in key},
+        Head.HIDDEN_STATES,
+        (),
+        {},
+    ),
 }
 """By its name on the hub: config.json, what it answers with, how the file names tensors, and which it has beside."""
 
