@@ -172,6 +172,8 @@ class Head(StrEnum):
     CTC = "ctc"
     SEQUENCE_TO_SEQUENCE = "sequence_to_sequence"
     EMBEDDING = "embedding"
+    MASKED_LM = "masked_lm"
+    HIDDEN_STATES = "hidden_states"
 
 
 class ColumnKind(StrEnum):

@@ -90,9 +90,9 @@ def describe_checkpoint(config: Mapping[str, Any], tensors: Tensors, read: Reade
     saved_as = _naming(known, tensors)
     layout = known.layout
     own = known.family.tensors(config, known.architecture, len(known.labels))
-    own |= {name: own[known.family.tied[name]] for name in _apart(known, own, tensors, saved_as, read)}
+    own |= {name: own[known.architecture.tied[name]] for name in _apart(known, own, tensors, saved_as, read)}
     expected = {saved_as(name): shape for name, shape in own.items()}
-    tied = set(map(saved_as, known.family.tied)) - set(expected)
+    tied = set(map(saved_as, known.architecture.tied)) - set(expected)
     roots = {name.partition(".")[0] for name in expected}
     unused = {name for name in tensors if name not in expected and (name in tied or _is_spare(known, roots, name))}
     dispensable = {name for name in expected if known.architecture.dispenses_with(name) and name not in tensors}
@@ -151,11 +151,12 @@ def _misplaced(known: CheckpointConfig, tensors: Tensors) -> dict[str, str]:
     A plain encoder has no prefix, and in a class with a head it has.
     """
     first = f"{known.layout.attention[0].q}.weight"
-    found = (
-        []
-        if first in tensors
-        else [each for each in known.family.prefixes(known.architecture) if each + first in tensors]
-    )
+    named = [known.family.saved_as(naming, first) for naming in range(len(known.family.saved_names))]
+    found = [
+        each
+        for each in known.family.prefixes(known.architecture)
+        if not tensors.keys() & set(named) and any(each + name in tensors for name in named)
+    ]
     return {f"^{re.escape(each)}": "" for each in found[:1]}
 
 
@@ -199,7 +200,7 @@ def _apart(
 ) -> list[str]:
     """What the configuration ties and the file has twice, with other values: transformers goes by the file, and unties them."""
     found = []
-    for name, source in known.family.tied.items():
+    for name, source in known.architecture.tied.items():
         both = [tensors[saved_as(each)] for each in (name, source) if saved_as(each) in tensors]
         if read is not None and name not in own and len(both) == 2 and not same_bytes(read, *both):
             found.append(name)

@@ -9,18 +9,21 @@ from checkpoints.families import FAMILIES, Family
 
 WITHOUT_LOSS = frozenset({Criterion.MAGNITUDE, Criterion.ENERGY, Criterion.RANDOM})
 """Criteria that look at no loss, and so at no label."""
+WITHOUT_LABELS: Mapping[Head, str] = {Head.EMBEDDING: "embeddings", Head.HIDDEN_STATES: "hidden states"}
+"""Heads that are judged by the original's answers, and what these are: there the loss is zero, and so is its gradient."""
 
 
 def check_labels(head: Head, pruning: Pruning) -> None:
     """Raises INVALID_REQUEST where a criterion asks for labels of the data and the model has none."""
-    if head is not Head.EMBEDDING or pruning.criterion in WITHOUT_LOSS:
+    if head not in WITHOUT_LABELS or pruning.criterion in WITHOUT_LOSS:
         return
     if pruning.calibration.labels is LabelSource.DATA:
         others = ", ".join(sorted(WITHOUT_LOSS))
         # A mean gradient is zero over the model's own labels, so they would be refused next.
         instead = "Take fisher_gate and set" if pruning.criterion is Criterion.TAYLOR else "Set"
         detail = (
-            f"This model gives embeddings, for which data has no labels, and {pruning.criterion.value} is computed from a loss. "
+            f"This model gives {WITHOUT_LABELS[head]}, for which data has no labels, and {pruning.criterion.value} is computed "
+            "from a loss. "
             f"{instead} pruning.calibration.labels to model, or take a criterion that needs no loss: {others}."
         )
         raise _refused(ErrorCode.INVALID_REQUEST, "/pruning/calibration/labels", detail)

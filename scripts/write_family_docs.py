@@ -16,6 +16,8 @@ _ANSWERS = {
     Head.CTC: "a transcript (CTC)",
     Head.SEQUENCE_TO_SEQUENCE: "text, generated",
     Head.EMBEDDING: "an embedding",
+    Head.MASKED_LM: "words that are masked",
+    Head.HIDDEN_STATES: "hidden states of every token",
 }
 
 

@@ -33,7 +33,8 @@ class Scores(FrozenModel):
     samples: int
     cross_entropy: float | None = None
     """The task's loss in nats, mean over samples: of a label's class, of a token's (mean over a sample's tokens), of a
-    transcript by CTC (a label id). Null for embeddings, which have no labels."""
+    transcript by CTC (a label id), of a masked word (mean over a sample's). Null for embeddings and hidden states, which have no
+    labels."""
     accuracy: float | None = None
     """One label a sample."""
     mean_average_precision: float | None = None
@@ -45,11 +46,19 @@ class Scores(FrozenModel):
     word_error_rate: float | None = None
     """A text: edits of words over words wanted, on the whole split; may exceed 1."""
     character_error_rate: float | None = None
+    masked_accuracy: float | None = None
+    """Masked words: share of the masked tokens of the whole split whose likeliest word is the one that stood there."""
+    perplexity: float | None = None
+    """Beside it: exp of the mean cross entropy over all masked tokens of the split."""
     cosine_similarity: float | None = None
-    """An embedding: with the original model's embedding of the same sample, mean over samples. Of the original, 1."""
+    """An embedding: with the original model's embedding of the same sample, mean over samples. Of the original, 1. Hidden states:
+    of every token's, mean over a sample's tokens, then over samples."""
     similarity_correlation: float | None = None
     """Beside it: Spearman's rank correlation of the similarities between samples, this model's with the original's, over pairs
     of at most a thousand samples."""
+    explained_variance: float | None = None
+    """Beside it, for hidden states: 1 − squared distance from the original's over the variance of these, over all tokens of the
+    split. Of the original, 1; what says the same of every token has 0 at most, and less is possible."""
 
     @property
     def headline(self) -> Headline | None:
@@ -85,6 +94,7 @@ _HEADLINES = (
     ("accuracy", "accuracy", True),
     ("mean_average_precision", "mAP", True),
     ("token_accuracy", "token accuracy", True),
+    ("masked_accuracy", "masked token accuracy", True),
     ("word_error_rate", "WER", False),
     ("cosine_similarity", "cosine similarity", True),
     ("cross_entropy", LOSS, False),
@@ -185,7 +195,8 @@ class ExportMetrics(FrozenModel):
     """Largest difference to torch's logits, or embeddings."""
     agreement: float
     """Share of samples on which the answer is torch's: the first class (several labels: every decision at 0.5); of a label a
-    token, the share of tokens; of texts, the whole greedy one; of embeddings, the mean cosine similarity."""
+    token or masked words, the share of tokens; of texts, the whole greedy one; of embeddings and hidden states, the mean cosine
+    similarity."""
     scores: Scores
     latency: tuple[Latency, ...] = ()
     """`dense_*`, `speedup` and `paired` compare with the cut model in torch on the same CPU."""

@@ -34,9 +34,12 @@ class Distill(StrictModel):
         0.5,
         ge=0,
         le=1,
-        description="Of the original's softened logits; the labels get the rest. Of embeddings, both are the original's.",
+        description="Of the original's softened logits; the labels get the rest. Of embeddings and hidden states, both are the "
+        "original's.",
     )
-    temperature: float = Field(2.0, gt=0, le=100, description="Embeddings have none: it is ignored for them.")
+    temperature: float = Field(
+        2.0, gt=0, le=100, description="Embeddings and hidden states have none: it is ignored for them."
+    )
     attention: float = Field(
         0.0,
         ge=0,

@@ -135,6 +135,13 @@ WAVES = {
     **TINY, "vocab_size": 12, "conv_dim": (8, 16, 24), "conv_kernel": (10, 8, 8), "conv_stride": (10, 8, 8),
     "num_conv_pos_embeddings": 6, "num_conv_pos_embedding_groups": 4, "classifier_proj_size": 20,
 }  # fmt: skip
+CODES: Mapping[str, Any] = {
+    "num_codevector_groups": 2,
+    "num_codevectors_per_group": 6,
+    "codevector_dim": 8,
+    "proj_codevector_dim": 10,
+}
+"""Of pretraining."""
 WAVE_FILES = {
     "preprocessor_config.json": {"feature_extractor_type": "Wav2Vec2FeatureExtractor", "sampling_rate": 16000},
     "vocab.json": {
@@ -161,7 +168,7 @@ def waves(name: str, variant: str = "", **changes: Any) -> Example:
         return _padding(*inputs["input_values"].shape)
 
     return Example(
-        name, config if name.endswith("CTC") else _labelled(config), draw, nominal, mask, variant, WAVE_FILES
+        name, _labelled(config) if name.endswith("Classification") else config, draw, nominal, mask, variant, WAVE_FILES
     )
 
 
@@ -187,7 +194,7 @@ def text(name: str, config: Mapping[str, Any], longest: int = 30, variant: str =
 
     return Example(
         name,
-        full if name.endswith("Model") else _labelled(full),
+        full if name.endswith(("Model", "MaskedLM")) else _labelled(full),
         lambda samples, generator: ids(samples, 11, generator),
         lambda: ids(1, min(longest, 128), torch.Generator().manual_seed(3)),
         mask,

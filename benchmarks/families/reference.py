@@ -27,7 +27,7 @@ from worker.engine.pruning.surgery import cut
 def answer(model: nn.Module, inputs: Inputs) -> Tensor:
     """Whatever a model answers with: logits, or what its embedding is made of."""
     output = model(**inputs)
-    for name in ("logits", "audio_embeds", "last_hidden_state"):
+    for name in ("logits", "audio_embeds", "last_hidden_state", "projected_states"):
         found: Tensor | None = getattr(output, name, None)
         if found is not None:
             return found

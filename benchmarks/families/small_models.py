@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from benchmarks.families.examples import DISTILLED, TEXT, Example, image, spectrogram, text, waves
+from benchmarks.families.examples import CODES, DISTILLED, TEXT, Example, image, spectrogram, text, waves
 from benchmarks.families.special_models import clap, whisper
 
 SIZES: dict[str, Any] = {
@@ -17,22 +17,31 @@ LISTENING: dict[str, Any] = {
     **SIZES, "conv_dim": (64,) * 7, "conv_kernel": (10, 3, 3, 3, 3, 2, 2), "conv_stride": (5, 2, 2, 2, 2, 2, 2),
     "num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 16, "classifier_proj_size": 256, "vocab_size": 32,
 }  # fmt: skip
-BOTH = ("SequenceClassification", "CTC")
-KINDS_OF_TEXT = ("ForSequenceClassification", "ForTokenClassification", "Model")
+KINDS_OF_SOUND = ("ForSequenceClassification", "ForCTC", "Model")
+KINDS_OF_TEXT = ("ForSequenceClassification", "ForTokenClassification", "ForMaskedLM", "Model")
 
 MODELS: tuple[Example, ...] = (
-    spectrogram(
-        "ASTForAudioClassification", **SIZES, max_length=256, num_mel_bins=128, frequency_stride=10, time_stride=10
+    *(
+        spectrogram(name, **SIZES, max_length=256, num_mel_bins=128, frequency_stride=10, time_stride=10)
+        for name in ("ASTForAudioClassification", "ASTModel")
     ),
-    image("ViTForImageClassification", "ViTImageProcessor", 1, image_size=224, patch_size=16, **SIZES),
+    *(
+        image(name, "ViTImageProcessor", 1, image_size=224, patch_size=16, **SIZES)
+        for name in ("ViTForImageClassification", "ViTModel")
+    ),
     image("DeiTForImageClassification", "DeiTImageProcessor", 2, image_size=224, patch_size=16, **SIZES),
     image("DeiTForImageClassificationWithTeacher", "DeiTImageProcessor", 2, image_size=224, patch_size=16, **SIZES),
-    *(waves(f"{stock}For{head}", **LISTENING) for stock in ("Wav2Vec2", "Hubert", "WavLM") for head in BOTH),
+    image("DeiTModel", "DeiTImageProcessor", 2, image_size=224, patch_size=16, **SIZES),
     *(
-        waves(f"Data2VecAudioFor{head}", **{**LISTENING, "conv_pos_kernel_size": 19, "num_conv_pos_embeddings": 5})
-        for head in BOTH
+        waves(f"{stock}{end}", **LISTENING)
+        for stock in ("Wav2Vec2", "Hubert", "WavLM", "SEW")
+        for end in KINDS_OF_SOUND
     ),
-    *(waves(f"SEWFor{head}", **LISTENING) for head in BOTH),
+    *(
+        waves(f"Data2VecAudio{end}", **{**LISTENING, "conv_pos_kernel_size": 19, "num_conv_pos_embeddings": 5})
+        for end in KINDS_OF_SOUND
+    ),
+    waves("Wav2Vec2ForPreTraining", **{**LISTENING, **CODES}),
     whisper(
         vocab_size=5000, num_mel_bins=80, d_model=256, encoder_layers=4, decoder_layers=4, encoder_attention_heads=8,
         decoder_attention_heads=8, encoder_ffn_dim=1024, decoder_ffn_dim=1024, max_source_positions=300, init_std=0.02,

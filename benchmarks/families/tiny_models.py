@@ -1,9 +1,9 @@
 """Every class that is supported, tiny, and the variants of their configurations that change how attention is computed."""
 
-from benchmarks.families.examples import DISTILLED, TEXT, Example, image, spectrogram, text, waves
+from benchmarks.families.examples import CODES, DISTILLED, TEXT, Example, image, spectrogram, text, waves
 from benchmarks.families.special_models import POSITIONS, clap, whisper
 
-SPECTROGRAMS = (spectrogram("ASTForAudioClassification"),)
+SPECTROGRAMS = (spectrogram("ASTForAudioClassification"), spectrogram("ASTModel"))
 IMAGES = (
     image("ViTForImageClassification", "ViTImageProcessor", 1),
     image(
@@ -11,29 +11,34 @@ IMAGES = (
     ),
     image("DeiTForImageClassification", "DeiTImageProcessor", 2),
     image("DeiTForImageClassificationWithTeacher", "DeiTImageProcessor", 2),
+    image("ViTModel", "ViTImageProcessor", 1),
+    image("DeiTModel", "DeiTImageProcessor", 2),
 )
+KINDS_OF_SOUND = ("ForSequenceClassification", "ForCTC", "Model")
 WAVEFORMS = (
-    *(waves(f"{stock}For{head}") for stock in ("Wav2Vec2", "Hubert") for head in ("SequenceClassification", "CTC")),
-    *(
-        waves(f"Data2VecAudioFor{head}", conv_pos_kernel_size=5, num_conv_pos_embeddings=2)
-        for head in ("SequenceClassification", "CTC")
-    ),
-    *(waves(f"SEWFor{head}") for head in ("SequenceClassification", "CTC")),
+    *(waves(f"{stock}{end}") for stock in ("Wav2Vec2", "Hubert", "SEW") for end in KINDS_OF_SOUND),
+    *(waves(f"Data2VecAudio{end}", conv_pos_kernel_size=5, num_conv_pos_embeddings=2) for end in KINDS_OF_SOUND),
     *(
         waves(
             name, "norms first", do_stable_layer_norm=True, feat_extract_norm="layer", conv_bias=True, num_conv_pos_embeddings=5,
         )
         for name in ("Wav2Vec2ForCTC", "HubertForCTC")
     ),
+    waves("Wav2Vec2ForPreTraining", **CODES),
     waves("Wav2Vec2ForSequenceClassification", "weighted sum", use_weighted_layer_sum=True),
     waves("HubertForCTC", "no first norm", feat_proj_layer_norm=False),
     waves("SEWForSequenceClassification", "squeezed by three", squeeze_factor=3, conv_dim=(8, 16, 32), num_conv_pos_embeddings=7),
     waves("SEWForSequenceClassification", "weighted sum", use_weighted_layer_sum=True),
 )  # fmt: skip
+KINDS_OF_TEXT = ("ForSequenceClassification", "ForTokenClassification", "ForMaskedLM", "Model")
 TEXTS = (
-    *(text(f"Bert{end}", TEXT) for end in ("ForSequenceClassification", "ForTokenClassification", "Model")),
-    *(text(f"Roberta{end}", TEXT, 28) for end in ("ForSequenceClassification", "ForTokenClassification", "Model")),
-    *(text(f"DistilBert{end}", DISTILLED) for end in ("ForSequenceClassification", "ForTokenClassification", "Model")),
+    *(text(f"Bert{end}", TEXT) for end in KINDS_OF_TEXT),
+    *(text(f"Roberta{end}", TEXT, 28) for end in KINDS_OF_TEXT),
+    *(text(f"DistilBert{end}", DISTILLED) for end in KINDS_OF_TEXT),
+    *(
+        text(f"{stock}ForMaskedLM", config, longest, "untied", tie_word_embeddings=False)
+        for stock, config, longest in (("Bert", TEXT, 30), ("Roberta", TEXT, 28), ("DistilBert", DISTILLED, 30))
+    ),
     text("BertForSequenceClassification", TEXT, 150, "long", max_position_embeddings=150),
 )
 WAVLM_CTC = waves(
@@ -43,6 +48,7 @@ SPECIAL: tuple[Example, ...] = (
     whisper(),
     whisper("untied", tie_word_embeddings=False),
     waves("WavLMForSequenceClassification", **POSITIONS),
+    waves("WavLMModel", **POSITIONS),
     WAVLM_CTC,
     clap("ClapAudioModelWithProjection"),
     clap("ClapAudioModel"),

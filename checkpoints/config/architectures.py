@@ -12,6 +12,9 @@ PARTS = {
     "clap": "Of a CLAP the audio encoder can be pruned: save it alone, as ClapAudioModelWithProjection. ",
 }
 """What to do instead, where a part of a model is supported."""
+WITHOUT_HEAD = (Head.EMBEDDING, Head.HIDDEN_STATES)
+WORDS = ("MaskedLM", "PreTraining", "LMHead")
+"""In names of classes of text that say what stands for masked words, beside something else or in another way."""
 WHOLE_LIST = "docs/families.md lists every class that can be pruned; GET /v1/limits names the families."
 
 
@@ -72,6 +75,9 @@ def unsupported(config: Mapping[str, Any]) -> SecateurError:
 def nearest(name: str, architectures: Collection[str]) -> str:
     """Of a family's classes the one that is most like `name`: by its head and, where that says nothing, the plain encoder."""
     names = list(architectures)
+    of_words = [each for each in names if each.endswith("ForMaskedLM")]
+    if of_words and any(word in name for word in WORDS):
+        return of_words[0]
     plain = [each for each in names if each.endswith("Model")]
     of_labels = [each for each in names if "Classification" in each]
     if "Classification" in name and of_labels:
@@ -80,7 +86,7 @@ def nearest(name: str, architectures: Collection[str]) -> str:
 
 
 def _way_to(near: str, architecture: Architecture) -> str:
-    if architecture.head is Head.EMBEDDING:
+    if architecture.head in WITHOUT_HEAD:
         return (
             f"save it as {near} (`{near}.from_pretrained(folder).save_pretrained(other)`), which leaves its head out."
         )

@@ -35,6 +35,8 @@ PAIR_NAMES = (
 )
 """Texts that are read together, the first first: as GLUE, PAWS, SNLI and BoolQ call them, among others."""
 
+UNLABELLED = (Head.EMBEDDING, Head.HIDDEN_STATES, Head.MASKED_LM)
+"""Heads of which nothing is asked that stands in a column of its own."""
 _SPOKEN = (Head.CTC, Head.SEQUENCE_TO_SEQUENCE)
 _EMBEDDED = (ColumnKind.AUDIO, ColumnKind.IMAGE, ColumnKind.EMBEDDED)
 _TAG_KINDS = (ColumnKind.LABELS, ColumnKind.TEXTS)
@@ -90,7 +92,9 @@ def find_columns(
     check_named(kinds, wanted)
     found = _find(kinds, wanted, modality, head, unlike)
     if found.pair is not None and head is not Head.CLASSIFICATION:
-        gives = "labels words" if head is Head.TOKEN_CLASSIFICATION else "gives embeddings"
+        gives = {Head.TOKEN_CLASSIFICATION: "labels words", Head.MASKED_LM: "fills in words"}.get(
+            head, "gives embeddings"
+        )
         reason = (
             f"columns {found.input!r} and {found.pair!r} are a pair of texts, and a checkpoint that {gives} reads one a row; "
             "name it in `columns.input`, without `columns.input_pair`"
@@ -248,7 +252,7 @@ def _input(kinds: Kinds, wanted: Columns, kind: ColumnKind, label: str | None) -
 
 
 def _label(kinds: Kinds, wanted: Columns, head: Head) -> str | None:
-    if head is Head.EMBEDDING:
+    if head in UNLABELLED:
         return None
     if wanted.label is not None:
         needed = (ColumnKind.TEXT,) if head in _SPOKEN else _TAG_KINDS if head is Head.TOKEN_CLASSIFICATION else None

@@ -29,21 +29,27 @@ def _layout(config: Config, architecture: Architecture) -> Layout:
         tokens=_patches(config) + 2,
         qkv_bias=AST.value(config, "qkv_bias"),
     )
-    other_flops = 2 * hidden * (_patches(config) * height * width + label_count(config))
+    labels = label_count(config) if architecture.classifiers else 0
+    other_flops = 2 * hidden * (_patches(config) * height * width + labels)
     return encoder(sizes, names(architecture.prefix), other_flops)
 
 
 def _other_tensors(config: Config, architecture: Architecture, labels: int) -> dict[str, tuple[int, ...]]:
     hidden, at = AST.value(config, "hidden_size"), f"{architecture.prefix}embeddings"
+    classifier: dict[str, tuple[int, ...]] = (
+        {"classifier.dense.weight": (labels, hidden), "classifier.dense.bias": (labels,)}
+        if architecture.classifiers
+        else {}
+    )
+    last = ["classifier.layernorm"] if architecture.classifiers else []
     return {
         f"{at}.cls_token": (1, 1, hidden),
         f"{at}.distillation_token": (1, 1, hidden),
         f"{at}.position_embeddings": (1, _patches(config) + 2, hidden),
         f"{at}.patch_embeddings.projection.weight": (hidden, 1, *pair(AST.value(config, "patch_size"))),
         f"{at}.patch_embeddings.projection.bias": (hidden,),
-        "classifier.dense.weight": (labels, hidden),
-        "classifier.dense.bias": (labels,),
-        **norms(architecture.prefix, AST.value(config, "num_hidden_layers"), hidden, ["classifier.layernorm"]),
+        **classifier,
+        **norms(architecture.prefix, AST.value(config, "num_hidden_layers"), hidden, last),
     }
 
 
@@ -58,7 +64,8 @@ AST = Family(
             auto_class="AutoModelForAudioClassification",
             classifiers=("classifier",),
             prefix="audio_spectrogram_transformer.",
-        )
+        ),
+        "ASTModel": Architecture(task="feature-extraction", head=Head.HIDDEN_STATES, auto_class="AutoModel"),
     },
     layout=_layout,
     defaults={

@@ -116,6 +116,8 @@ class Architecture:
     """What stands before the encoder's own names in the module tree, with its dot."""
     dispensable: str | None = None
     """A pattern of names in the module tree: tensors on which no answer depends, and which published files may lack or add."""
+    tied: Mapping[str, str] = field(default_factory=dict)
+    """Tensors that are another's, unless `tie_word_embeddings` is false: a file may hold a copy, which counts for nothing."""
 
     def dispenses_with(self, name: str) -> bool:
         """Whether a file may lack this tensor, or have it where the class does not."""
@@ -149,8 +151,6 @@ class Family:
     saved_names: tuple[tuple[tuple[str, str], ...], ...] = ((),)
     """Every way in which transformers has named this family's tensors in files: replacements (pattern, by what) in the names of
     the module tree, in turn. The first is none: the module tree of transformers 5."""
-    tied: Mapping[str, str] = field(default_factory=dict)
-    """Tensors that are another's, unless `tie_word_embeddings` is false: a file may hold a copy, which counts for nothing."""
     no_export: str = ""
     """Why its models cannot be written as an ONNX graph, where they cannot."""
     heads_key: str | None = None

@@ -6,7 +6,7 @@ from api_schemas.enums import Head, Modality
 from checkpoints.families.base import Architecture, Config, Family, Layout, UnusableConfigError
 from checkpoints.families.config_fields import TEXT
 from checkpoints.families.encoder import EncoderNames, EncoderSizes, encoder, head_width, label_count
-from checkpoints.families.text_encoder import OTHER_FILES, TOKENS, text_classes
+from checkpoints.families.text_encoder import OTHER_FILES, TOKENS, text_classes, untied
 from checkpoints.files.preprocessor_files import VOCABULARIES
 
 DEFAULTS = {
@@ -53,9 +53,11 @@ def _positions(config: Config, *, roberta: bool) -> int:
 
 
 def _maps(architecture: Architecture, *, roberta: bool) -> tuple[list[str], list[str]]:
-    """What comes after the layers: maps to the hidden size, and maps to the labels."""
+    """What comes after the layers: maps to the hidden size, and maps to the labels or to the words (that one is tied)."""
     pooler = f"{architecture.prefix}pooler.dense"
     match architecture.head:
+        case Head.MASKED_LM:
+            return ["lm_head.dense"] if roberta else ["cls.predictions.transform.dense"], []
         case Head.TOKEN_CLASSIFICATION:
             return [], ["classifier"]
         case Head.CLASSIFICATION:
@@ -75,8 +77,11 @@ def _layout(config: Config, architecture: Architecture, *, roberta: bool) -> Lay
         tokens=min(TOKENS, _positions(config, roberta=roberta)),
     )
     square, labelling = _maps(architecture, roberta=roberta)
-    answers = sizes.tokens if architecture.head is Head.TOKEN_CLASSIFICATION else 1
-    rows = len(square) * hidden + len(labelling) * answers * label_count(config)
+    if architecture.head is Head.MASKED_LM:
+        rows = sizes.tokens * (hidden + BERT.value(config, "vocab_size"))
+    else:
+        answers = sizes.tokens if architecture.head is Head.TOKEN_CLASSIFICATION else 1
+        rows = len(square) * hidden + len(labelling) * answers * label_count(config)
     return encoder(sizes, _names(architecture.prefix), 2 * hidden * rows)
 
 
@@ -97,6 +102,11 @@ def _other_tensors(
     for paths, rows in ((square, hidden), (labelling, labels)):
         for path in paths:
             shapes |= {f"{path}.weight": (rows, hidden), f"{path}.bias": (rows,)}
+    if architecture.head is Head.MASKED_LM:
+        norm, bias = ("lm_head.layer_norm", "lm_head.bias") if roberta else (_BERT_NORM, "cls.predictions.bias")
+        shapes |= {f"{norm}.{kind}": (hidden,) for kind in ("weight", "bias")}
+        shapes[bias] = (BERT.value(config, "vocab_size"),)
+        shapes |= untied(config, architecture, shapes)
     return shapes
 
 
@@ -117,5 +127,33 @@ def _family(name: str, architectures: dict[str, Architecture], *, roberta: bool)
     )
 
 
-BERT = _family("bert", text_classes("Bert", "bert.", ("classifier",), pooled=True), roberta=False)
-ROBERTA = _family("roberta", text_classes("Roberta", "roberta.", ("classifier",)), roberta=True)
+_BERT_NORM = "cls.predictions.transform.LayerNorm"
+BERT = _family(
+    "bert",
+    text_classes(
+        "Bert",
+        "bert.",
+        ("classifier",),
+        tied={
+            "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",
+            "cls.predictions.decoder.bias": "cls.predictions.bias",
+        },
+        # Whether one sentence follows another, which was pretrained as well.
+        spare=r"cls\.seq_relationship\.(weight|bias)",
+        pooled=True,
+    ),
+    roberta=False,
+)
+ROBERTA = _family(
+    "roberta",
+    text_classes(
+        "Roberta",
+        "roberta.",
+        ("classifier",),
+        tied={
+            "lm_head.decoder.weight": "roberta.embeddings.word_embeddings.weight",
+            "lm_head.decoder.bias": "lm_head.bias",
+        },
+    ),
+    roberta=True,
+)

@@ -4,7 +4,7 @@ from api_schemas.enums import Head, Modality
 from checkpoints.families.base import Architecture, Config, Family, Layout
 from checkpoints.families.config_fields import DISTILLED, TEXT
 from checkpoints.families.encoder import EncoderNames, EncoderSizes, encoder, head_width, label_count
-from checkpoints.families.text_encoder import OTHER_FILES, TOKENS, text_classes
+from checkpoints.families.text_encoder import OTHER_FILES, TOKENS, text_classes, untied
 from checkpoints.files.preprocessor_files import VOCABULARIES
 
 
@@ -39,6 +39,7 @@ def _layout(config: Config, architecture: Architecture) -> Layout:
         Head.CLASSIFICATION: hidden + label_count(config),
         Head.TOKEN_CLASSIFICATION: sizes.tokens * label_count(config),
         Head.EMBEDDING: 0,
+        Head.MASKED_LM: sizes.tokens * (hidden + DISTILBERT.value(config, "vocab_size")),
     }[architecture.head]
     return encoder(sizes, _names(architecture.prefix), 2 * hidden * rows)
 
@@ -59,6 +60,11 @@ def _other_tensors(config: Config, architecture: Architecture, labels: int) -> d
     for path in architecture.classifiers:
         rows = hidden if path == "pre_classifier" else labels
         shapes |= {f"{path}.weight": (rows, hidden), f"{path}.bias": (rows,)}
+    if architecture.head is Head.MASKED_LM:
+        shapes |= {"vocab_transform.weight": (hidden, hidden), "vocab_transform.bias": (hidden,)}
+        shapes |= {f"vocab_layer_norm.{kind}": (hidden,) for kind in ("weight", "bias")}
+        shapes["vocab_projector.bias"] = (DISTILBERT.value(config, "vocab_size"),)
+        shapes |= untied(config, architecture, shapes)
     return shapes
 
 
@@ -66,7 +72,12 @@ DISTILBERT = Family(
     name="distilbert",
     model_types=("distilbert",),
     modality=Modality.TEXT,
-    architectures=text_classes("DistilBert", "distilbert.", ("pre_classifier", "classifier")),
+    architectures=text_classes(
+        "DistilBert",
+        "distilbert.",
+        ("pre_classifier", "classifier"),
+        tied={"vocab_projector.weight": "distilbert.embeddings.word_embeddings.weight"},
+    ),
     layout=_layout,
     defaults={
         "vocab_size": 30522,

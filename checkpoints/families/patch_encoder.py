@@ -7,7 +7,8 @@ from checkpoints.families.encoder import EncoderNames
 
 # Before transformers 5, and still when it saves.
 OLD_NAMES = (
-    (r"\.layers\.(\d+)\.", r".encoder.layer.\1."),
+    # A plain encoder has nothing before.
+    (r"(^|\.)layers\.(\d+)\.", r"\1encoder.layer.\2."),
     (r"attention\.o_proj", "attention.output.dense"),
     (r"attention\.q_proj", "attention.attention.query"),
     (r"attention\.k_proj", "attention.attention.key"),

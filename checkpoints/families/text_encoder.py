@@ -1,26 +1,38 @@
-"""What encoders of text share: their files, the length that costs are counted for, and their three classes."""
+"""What encoders of text share: their files, the length that costs are counted for, and their classes."""
+
+from collections.abc import Mapping
 
 from api_schemas.enums import Head
-from checkpoints.families.base import Architecture
+from checkpoints.families.base import Architecture, Config
 from checkpoints.files.preprocessor_files import PROCESSOR, TOKENIZER_FILES
 
 TOKENS = 128
 """A text may have any length up to the model's positions: costs are those of a paragraph of so many tokens."""
 
+POOLER = r"(\w+\.)?pooler\.dense\.(weight|bias)"
+
 OTHER_FILES = ("README.md", PROCESSOR, *TOKENIZER_FILES)
 
 
 def text_classes(
-    stock: str, prefix: str, classifiers: tuple[str, ...], *, pooled: bool = False
+    stock: str,
+    prefix: str,
+    classifiers: tuple[str, ...],
+    *,
+    tied: Mapping[str, str],
+    spare: str = "",
+    pooled: bool = False,
 ) -> dict[str, Architecture]:
-    """The classes whose names start with `stock`: classifiers of texts and of tokens, and the plain encoder.
+    """The classes whose names start with `stock`: classifiers of texts and of tokens, what fills in masked words, and the plain
+    encoder.
 
     Args:
         prefix: before the encoder's names in the classifiers; the plain encoder has none.
         classifiers: modules after the encoder of the classifier of texts.
+        tied: of the head for masked words, what is another's: the embeddings of words read the other way.
+        spare: a pattern of names beside that head: of another that was pretrained together with it.
         pooled: that one reads the encoder's pooler. No other class does, embeddings being means over tokens.
     """
-    pooler = r"(\w+\.)?pooler\.dense\.(weight|bias)"
     return {
         f"{stock}ForSequenceClassification": Architecture(
             task="text-classification",
@@ -28,7 +40,7 @@ def text_classes(
             auto_class="AutoModelForSequenceClassification",
             classifiers=classifiers,
             prefix=prefix,
-            dispensable=None if pooled else pooler,
+            dispensable=None if pooled else POOLER,
         ),
         f"{stock}ForTokenClassification": Architecture(
             task="token-classification",
@@ -36,9 +48,27 @@ def text_classes(
             auto_class="AutoModelForTokenClassification",
             classifiers=("classifier",),
             prefix=prefix,
-            dispensable=pooler,
+            dispensable=POOLER,
+        ),
+        # Its head is left as it is in recovery: most often another comes in its place.
+        f"{stock}ForMaskedLM": Architecture(
+            task="fill-mask",
+            head=Head.MASKED_LM,
+            auto_class="AutoModelForMaskedLM",
+            prefix=prefix,
+            dispensable=f"{POOLER}|{spare}" if spare else POOLER,
+            tied=tied,
         ),
         f"{stock}Model": Architecture(
-            task="feature-extraction", head=Head.EMBEDDING, auto_class="AutoModel", dispensable=pooler
+            task="feature-extraction", head=Head.EMBEDDING, auto_class="AutoModel", dispensable=POOLER
         ),
     }
+
+
+def untied(
+    config: Config, architecture: Architecture, shapes: Mapping[str, tuple[int, ...]]
+) -> dict[str, tuple[int, ...]]:
+    """What the class ties, where the configuration makes of each a weight of its own. `shapes`: of what it would be tied to."""
+    if config.get("tie_word_embeddings", True) is not False:
+        return {}
+    return {name: shapes[source] for name, source in architecture.tied.items()}

@@ -13,6 +13,7 @@ from checkpoints.families.config_fields import WAVEFORM
 from checkpoints.families.text_encoder import OTHER_FILES
 from checkpoints.families.waveform_encoder import (
     DEFAULTS,
+    MASK,
     PREPROCESSORS,
     REFUSED,
     REQUIRED_FILES,
@@ -38,6 +39,8 @@ from checkpoints.families.waveform_tensors import (
 def _wav2vec2(config: Config, architecture: Architecture) -> Layout:
     frames, before = features(config, WAV2VEC2)
     _, positions = positional(config, WAV2VEC2, frames, WAV2VEC2.value(config, "num_conv_pos_embeddings"))
+    if architecture == PRETRAINING:
+        before += 2 * frames * sum(rows * columns for rows, columns in _codes(config).values())
     clip = Clip(frames, frames, before + positions)
     norms_first = WAV2VEC2.value(config, "do_stable_layer_norm")
     return waveform_layout(config, architecture, WAV2VEC2, clip, norms_first=norms_first)
@@ -67,6 +70,38 @@ def _sew(config: Config, architecture: Architecture) -> Layout:
         answered = tokens
     clip = Clip(tokens, answered, before + positions + 2 * tokens * hidden * hidden * squeeze)
     return waveform_layout(config, architecture, SEW, clip)
+
+
+def _codes(config: Config) -> dict[str, tuple[int, int]]:
+    """Maps of pretraining behind the encoder and beside it, rows and columns. Raises UnusableConfigError."""
+    groups, entries, width, shared = (
+        config.get(key) or default
+        for key, default in (
+            ("num_codevector_groups", 2),
+            ("num_codevectors_per_group", 320),
+            ("codevector_dim", 256),
+            ("proj_codevector_dim", 256),
+        )
+    )
+    if width % groups:
+        raise UnusableConfigError("num_codevector_groups", f"they do not divide codevector_dim {width}")
+    return {
+        "quantizer.weight_proj": (groups * entries, WAV2VEC2.value(config, "conv_dim")[-1]),
+        "project_hid": (shared, WAV2VEC2.value(config, "hidden_size")),
+        "project_q": (shared, width),
+    }
+
+
+def _wav2vec2_tensors(config: Config, architecture: Architecture, labels: int) -> Shapes:
+    """Those of any class and, of pretraining's, the codes that it tells frames by."""
+    shapes = waveform_tensors(config, architecture, labels, defaults=WAV2VEC2.defaults, own=_of_wav2vec2)
+    if architecture == PRETRAINING:
+        maps = _codes(config)
+        for path, (rows, columns) in maps.items():
+            shapes |= linear(path, rows, columns)
+        width, groups = maps["project_q"][1], config.get("num_codevector_groups") or 2
+        shapes["quantizer.codevectors"] = (1, maps["quantizer.weight_proj"][0], width // groups)
+    return shapes
 
 
 def _of_wav2vec2(value: Value, prefix: str) -> Shapes:
@@ -129,7 +164,20 @@ def _family(
     )
 
 
-WAV2VEC2 = _family("wav2vec2", "Wav2Vec2", "wav2vec2.", _wav2vec2, _of_wav2vec2, {"do_stable_layer_norm": False})
+PRETRAINING = Architecture(
+    task="feature-extraction",
+    head=Head.HIDDEN_STATES,
+    auto_class="AutoModelForPreTraining",
+    prefix="wav2vec2.",
+    dispensable=MASK,
+)
+"""The plain encoder, and what pretraining put on it, which stays as it is."""
+_PLAIN = _family("wav2vec2", "Wav2Vec2", "wav2vec2.", _wav2vec2, _of_wav2vec2, {"do_stable_layer_norm": False})
+WAV2VEC2 = replace(
+    _PLAIN,
+    architectures={**_PLAIN.architectures, "Wav2Vec2ForPreTraining": PRETRAINING},
+    other_tensors=_wav2vec2_tensors,
+)
 HUBERT = _family(
     "hubert",
     "Hubert",

@@ -34,7 +34,7 @@ REFUSED = {
 # Masks are drawn by a generator that no seed of a job sets; and what is recovered is the model that will be used: whole.
 WHILE_ENGAGED = {"apply_spec_augment": False, "layerdrop": 0.0}
 # Stands for what those masks hide: wav2vec2-base-960h was published without it.
-MASK = r"\w+\.masked_spec_embed"
+MASK = r"(\w+\.)?masked_spec_embed"
 PREPROCESSORS = ("Wav2Vec2FeatureExtractor",)
 REQUIRED_FILES = ("config.json", (PREPROCESSOR, PROCESSOR))
 
@@ -83,10 +83,13 @@ def positional(config: Config, family: Family, frames: int, kernel: int, stride:
 
 
 def head_flops(config: Config, architecture: Architecture, family: Family, tokens: int) -> int:
-    """CTC: a map of every token to the vocabulary. Classification: one of every token, and one of their mean to the labels."""
+    """CTC: a map of every token to the vocabulary. Classification: one of every token, and one of their mean to the labels. None
+    of the plain encoder."""
     hidden = int(family.value(config, "hidden_size"))
     if architecture.head is Head.CTC:
         return 2 * tokens * hidden * int(family.value(config, "vocab_size"))
+    if architecture.head is Head.HIDDEN_STATES:
+        return 0
     width = int(family.value(config, "classifier_proj_size"))
     return 2 * width * (tokens * hidden + label_count(config))
 
@@ -108,7 +111,7 @@ def waveform_names(prefix: str, *, norms_first: bool) -> EncoderNames:
 
 
 def waveform_classes(stock: str, prefix: str) -> dict[str, Architecture]:
-    """The two classes whose names start with `stock`."""
+    """The classes whose names start with `stock`: the plain encoder, and it with a head."""
     return {
         f"{stock}ForSequenceClassification": Architecture(
             task="audio-classification",
@@ -125,6 +128,9 @@ def waveform_classes(stock: str, prefix: str) -> dict[str, Architecture]:
             classifiers=("lm_head",),
             prefix=prefix,
             dispensable=MASK,
+        ),
+        f"{stock}Model": Architecture(
+            task="feature-extraction", head=Head.HIDDEN_STATES, auto_class="AutoModel", dispensable=MASK
         ),
     }
 

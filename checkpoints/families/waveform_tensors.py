@@ -32,6 +32,8 @@ def waveform_tensors(
         shapes |= norm(f"{layer}.layer_norm", hidden) | norm(f"{layer}.final_layer_norm", hidden)
     if architecture.head is Head.CTC:
         return shapes | linear("lm_head", value("vocab_size"), hidden)
+    if architecture.head is Head.HIDDEN_STATES:
+        return shapes
     if value("use_weighted_layer_sum"):
         shapes["layer_weights"] = (len(layers) + 1,)
     width = value("classifier_proj_size")

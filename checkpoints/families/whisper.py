@@ -149,6 +149,7 @@ WHISPER = Family(
             head=Head.SEQUENCE_TO_SEQUENCE,
             auto_class="AutoModelForSpeechSeq2Seq",
             prefix="model.",
+            tied={"proj_out.weight": "model.decoder.embed_tokens.weight"},
         )
     },
     layout=_layout,
@@ -176,7 +177,6 @@ WHISPER = Family(
     optional_files=(*OTHER_FILES, GENERATION, SPELLINGS),
     preprocessors=("WhisperFeatureExtractor",),
     other_tensors=_other_tensors,
-    tied={"proj_out.weight": "model.decoder.embed_tokens.weight"},
     # As for the other encoders of speech: no masks that no seed sets, and the whole model.
     while_engaged={"apply_spec_augment": False, "encoder_layerdrop": 0.0, "decoder_layerdrop": 0.0},
 )

@@ -1,8 +1,8 @@
 """A very small checkpoint folder of every supported class, as users have it, and data of its kind: made once a machine.
 
 Config, safetensors, and the files of extractor, image processor or tokenizer, all made here. Those that answer with labels or
-texts have learnt theirs: a cut model that equals the masked one on noise alone would prove little. Embeddings have nothing to
-learn from and keep weights drawn large enough that attention is far from uniform.
+texts have learnt theirs: a cut model that equals the masked one on noise alone would prove little. Embeddings and encoders
+without a head have nothing to learn from and keep weights drawn large enough that attention is far from uniform.
 """
 
 import json
@@ -32,6 +32,7 @@ from worker.engine.tasks import Task, task_for
 
 BATCH = 16
 CPU = torch.device("cpu")
+UNTAUGHT = (Head.EMBEDDING, Head.HIDDEN_STATES)
 LEARNT = 0.7
 """The task's metric on validation, above which a model has learnt: chance is a half or less."""
 
@@ -82,21 +83,25 @@ CLAP = {**special_models.CLAP, "spec_size": 64, "num_mel_bins": 16, "patch_size"
 def _recipe(family: Family, name: str, head: Head) -> Recipe:
     own = OWN.get(family.name, {})
     if family.modality is Modality.TEXT:
-        return Recipe(name, family.name, examples.DISTILLED if family.name == "distilbert" else examples.TINY)
+        config = examples.DISTILLED if family.name == "distilbert" else examples.TINY
+        return Recipe(name, family.name, config, epochs=20 if head is Head.MASKED_LM else 12)
     if family.modality is Modality.IMAGE:
         return Recipe(name, family.name, {**examples.TINY, "patch_size": 8})
+    if family.name == "ast":
+        return Recipe(name, "ast", {**examples.TINY, "frequency_stride": 8, "time_stride": 8})
     if family.name == "whisper":
         return Recipe(name, "whisper", WHISPER, epochs=20)
     if family.name == "clap":
         return Recipe(name, "clap", CLAP)
+    own = {**own, **examples.CODES} if name.endswith("ForPreTraining") else own
     return Recipe(name, "ctc" if head is Head.CTC else "waveform", {**WAVES, **own})
 
 
 RECIPES: Mapping[str, Recipe] = {
     name: _recipe(family, name, architecture.head)
-    for family in FAMILIES if family.name != "ast" for name, architecture in family.architectures.items()
+    for family in FAMILIES for name, architecture in family.architectures.items() if name != "ASTForAudioClassification"
 }  # fmt: skip
-"""By class; AST's folder is that of tests/support/checkpoints/tiny.py."""
+"""By class; the folder of the AST that classifies is that of tests/support/checkpoints/tiny.py."""
 ARCHITECTURES = tuple(name for family in FAMILIES for name in family.architectures)
 
 
@@ -137,7 +142,9 @@ def ready(model: Path, data: Path, cache_dir: Path) -> Ready:
         data, model, labels=described.labels, multi_label=described.multi_label, columns=Columns(), splits=Splits(), seed=0,
         cache_dir=cache_dir, progress=lambda *_: None, modality=modality, head=head,
     )  # fmt: skip
-    task = task_for(head, loaded.model.config, multi_label=described.multi_label, decode=found.decode)
+    task = task_for(
+        head, loaded.model.config, multi_label=described.multi_label, decode=found.decode, original=loaded.model
+    )
     return Ready(model, data, described, loaded, task, found)
 
 
@@ -153,7 +160,7 @@ def _make(recipe: Recipe, data: Path, folder: Path) -> None:
         config |= dict.fromkeys(("eos_token_id", "bos_token_id", "pad_token_id"), end)
     model = examples.random_model(recipe.name, config, recipe.seed)
     model.save_pretrained(folder)
-    if recipe.architecture.head is not Head.EMBEDDING:
+    if recipe.architecture.head not in UNTAUGHT:
         with TemporaryDirectory() as scratch:
             _teach(recipe, model, ready(folder, data, Path(scratch)))
         model.save_pretrained(folder)

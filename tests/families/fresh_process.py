@@ -22,14 +22,18 @@ PIPELINES: Mapping[str, tuple[str, Any]] = {
     "WhisperForConditionalGeneration": ("automatic-speech-recognition", "CAB"),
     "BertForSequenceClassification": ("text-classification", "good"),
     "BertForTokenClassification": ("token-classification", ["name", "verb", "word", "name"]),
+    "BertForMaskedLM": ("fill-mask", "film"),
+    "ViTModel": ("image-feature-extraction", (17, 32)),
     "DistilBertModel": ("feature-extraction", (6, 32)),
 }
-"""One class of each head: the hub's task, and what is right. The last is a shape: four words and two special tokens."""
+"""One class of each head: the hub's task, and what is right. The last two are shapes: of sixteen patches and the class token, and
+of four words and two special tokens."""
 
 SENTENCES = {
     "text-classification": "a good film",
     "token-classification": "ada sleep in london",
     "feature-extraction": "ada sleep in london",
+    "fill-mask": "ada sleep in the good [MASK] ada sleep in",
 }
 
 STRANGER = """
@@ -56,7 +60,9 @@ def check_pipeline(name: str, folder: Path, scratch: Path) -> None:
         found: Any = answer["text"].strip()
     elif task == "token-classification":
         found = [each["entity"] for each in answer]
-    elif task == "feature-extraction":
+    elif task == "fill-mask":
+        found = answer[0]["token_str"]
+    elif task.endswith("feature-extraction"):
         found = np.array(answer[0]).shape
     else:
         found = answer[0]["label"]

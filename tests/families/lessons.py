@@ -22,6 +22,7 @@ from tests.support.uploads import encoded_picture
 SPOKEN = ("ABE", "BED", "CAB")
 COLOURS = {"blue": (40, 60, 220), "green": (40, 200, 60), "red": (220, 40, 40)}
 NAMES, VERBS, OTHERS = ("ada", "london", "lovelace"), ("love", "sleep"), ("a", "film", "in", "the")
+CYCLE = ("ada", "sleep", "in", "the", "good", "film")
 LABELS = {
     (Modality.AUDIO, Head.CLASSIFICATION): tuple(word.lower() for word in SPOKEN),
     (Modality.IMAGE, Head.CLASSIFICATION): tuple(COLOURS),
@@ -71,6 +72,13 @@ def _sentences(draw: random.Random, rows: int) -> Iterator[dict[str, Any]]:
         yield {"text": " ".join(words), "label": label}
 
 
+def _cycles(draw: random.Random, rows: int) -> Iterator[dict[str, Any]]:
+    """Of several lengths and beginnings; a word that is missing is told by its neighbours."""
+    for _ in range(rows):
+        start, length = draw.randrange(len(CYCLE)), draw.randint(6, 16)
+        yield {"text": " ".join(CYCLE[(start + place) % len(CYCLE)] for place in range(length))}
+
+
 def _tagged(draw: random.Random, rows: int) -> Iterator[dict[str, Any]]:
     kind = {
         word: tag for tag, words in zip(("name", "verb", "word"), (NAMES, VERBS, OTHERS), strict=True) for word in words
@@ -84,6 +92,7 @@ _KINDS: Mapping[str, tuple[Mapping[str, Any], Any]] = {
     "sounds": ({"audio": CLIP, "text": TEXT, "label": TEXT}, _sounds),
     "shapes": ({"image": PICTURE, "label": TEXT}, _shapes),
     "sentences": ({"text": TEXT, "label": TEXT}, _sentences),
+    "cycles": ({"text": TEXT}, _cycles),
     "tagged": ({"tokens": TEXTS, "tags": TEXTS}, _tagged),
 }
 
@@ -100,6 +109,8 @@ class Lessons:
         """What such a checkpoint learns from."""
         if head is Head.TOKEN_CLASSIFICATION:
             return cls("tagged")
+        if head is Head.MASKED_LM:
+            return cls("cycles")
         return cls({Modality.AUDIO: "sounds", Modality.IMAGE: "shapes", Modality.TEXT: "sentences"}[modality])
 
     def write(self, folder: Path) -> None:

@@ -28,9 +28,13 @@ METRICS: Mapping[Head, str] = {
     Head.CTC: "word_error_rate",
     Head.SEQUENCE_TO_SEQUENCE: "word_error_rate",
     Head.EMBEDDING: "cosine_similarity",
+    Head.MASKED_LM: "masked_accuracy",
+    Head.HIDDEN_STATES: "cosine_similarity",
 }
 SHARE = 0.4
-STOCK = ("ViTForImageClassification", "DeiTForImageClassification", "DeiTForImageClassificationWithTeacher")
+STOCK = (
+    "ViTForImageClassification", "DeiTForImageClassification", "DeiTForImageClassificationWithTeacher", "ViTModel", "DeiTModel",
+)  # fmt: skip
 """These are asked for the layout that needs no code."""
 RESUMED = ("BertForSequenceClassification", "WhisperForConditionalGeneration")
 GATE = (
@@ -43,6 +47,9 @@ GATE = (
     "BertForSequenceClassification",
     "RobertaForTokenClassification",
     "DistilBertModel",
+    "BertForMaskedLM",
+    "ViTModel",
+    "Wav2Vec2ForPreTraining",
 )
 FAMILY_OF = {name: family for family in FAMILIES for name in family.architectures}
 

@@ -16,12 +16,12 @@ import transformers
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from api_schemas.enums import Basis, Granularity, Head, LabelSource, Part, Split
+from api_schemas.enums import Basis, Granularity, LabelSource, Part, Split
 from api_schemas.spec.job import EngineSpec
 from api_schemas.spec.pruning import Pruning, Target
 from benchmarks.families import reference
 from tests.families.cells import REFUSED, Cell, cells, in_gate
-from tests.families.folders import CPU, Ready, data_folder, model_folder, ready
+from tests.families.folders import CPU, UNTAUGHT, Ready, data_folder, model_folder, ready
 from tests.support.gate import WHOLE
 from worker.engine.checkpoint.load import LoadedModel
 from worker.engine.data import FeatureSplit
@@ -48,7 +48,7 @@ class Remembering(Cutting):
         self, loaded: LoadedModel, samples: FeatureSplit, _wants: frozenset[Statistic], step: int
     ) -> Observations:
         calibration = self.spec.pruning.calibration
-        if self.task.head is Head.EMBEDDING:
+        if self.task.head in UNTAUGHT:
             # No data labels: cells that ask for them read none, and see what the others see.
             calibration = calibration.model_copy(update={"labels": LabelSource.MODEL})
         # A rotated model is the same whatever it is rotated for: the basis is of the inputs alone.

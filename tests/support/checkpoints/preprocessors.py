@@ -9,6 +9,7 @@ from typing import Any
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
+    ASTFeatureExtractor,
     BertTokenizer,
     ClapFeatureExtractor,
     DeiTImageProcessorPil,
@@ -29,6 +30,7 @@ LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ'"
 WORD_PIECES = ("good", "bad", "film", "##s", "the", "ada", "love", "##lace", "sleep", "in", "london", "a", "b", ".")
 CORPUS = ("the good films", "a bad film", "ada lovelace sleeps in london", "go up and go down", "one two three")
 MODEL_TYPES = {
+    "ast": "audio-spectrogram-transformer",
     "bert": "bert",
     "distilbert": "distilbert",
     "roberta": "roberta",
@@ -129,6 +131,11 @@ def _whisper(folder: Path) -> dict[str, Any]:
     }
 
 
+def _ast(folder: Path) -> dict[str, Any]:
+    ASTFeatureExtractor(num_mel_bins=32, max_length=40).save_pretrained(folder)
+    return {"num_mel_bins": 32, "max_length": 40}
+
+
 def _clap(folder: Path) -> dict[str, Any]:
     extractor = ClapFeatureExtractor(
         feature_size=16, sampling_rate=RATE, hop_length=160, max_length_s=1, frequency_max=7000
@@ -138,6 +145,7 @@ def _clap(folder: Path) -> dict[str, Any]:
 
 
 _BUILDERS: Any = {
+    "ast": _ast,
     "bert": lambda folder: _word_piece(folder, BertTokenizer),
     "distilbert": lambda folder: _word_piece(folder, DistilBertTokenizer),
     "roberta": _roberta,

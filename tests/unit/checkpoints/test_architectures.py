@@ -12,17 +12,18 @@ from checkpoints.config.checkpoint_config import read_config
     ("config", "said"),
     [
         (
-            {"model_type": "bert", "architectures": ["BertForMaskedLM"]},
-            "BertForMaskedLM cannot be pruned: save it as BertModel",
+            {"model_type": "bert", "architectures": ["BertForMultipleChoice"]},
+            "BertForMultipleChoice cannot be pruned: save it as BertModel",
         ),
-        ({"model_type": "bert", "architectures": ["BertForPreTraining"]}, "save it as BertModel"),
+        ({"model_type": "bert", "architectures": ["BertForPreTraining"]}, "the nearest that can be is BertForMaskedLM"),
+        ({"model_type": "bert", "architectures": ["BertLMHeadModel"]}, "the nearest that can be is BertForMaskedLM"),
         ({"model_type": "roberta", "architectures": ["RobertaForQuestionAnswering"]}, "save it as RobertaModel"),
         (
             {"model_type": "hubert", "architectures": ["HubertForSpeechClassification"]},
             "HubertForSequenceClassification",
         ),
-        ({"model_type": "wav2vec2", "architectures": ["Wav2Vec2Model"]}, "the nearest that can be is Wav2Vec2For"),
-        ({"model_type": "vit", "architectures": ["ViTModel"]}, "ViTForImageClassification"),
+        ({"model_type": "wav2vec2", "architectures": ["Wav2Vec2ForXVector"]}, "save it as Wav2Vec2Model"),
+        ({"model_type": "vit", "architectures": ["ViTForMaskedImageModeling"]}, "save it as ViTModel"),
         ({"model_type": "clap", "architectures": ["ClapModel"]}, "save it alone, as ClapAudioModelWithProjection"),
         (
             {"model_type": "camembert", "architectures": ["CamembertForTokenClassification"]},

@@ -187,7 +187,7 @@ def test_one_label_of_several_is_a_class() -> None:
     [
         {"model_type": "gpt2"},
         {"model_type": ["audio-spectrogram-transformer"]},
-        {"architectures": ["ASTModel"]},
+        {"architectures": ["ASTForVideoClassification"]},
         {"architectures": ["ASTForAudioClassification", "ASTModel"]},
         {"architectures": [{}]},
     ],

@@ -31,6 +31,7 @@ REFUSED = [
     ("Wav2Vec2ForCTC", "feat_extract_norm", "batch"),
     ("Wav2Vec2ForCTC", "num_conv_pos_embedding_groups", 7),
     ("Wav2Vec2ForCTC", "feat_extract_activation", "softplus"),
+    ("Wav2Vec2ForPreTraining", "num_codevector_groups", 7),
     ("HubertForCTC", "conv_pos_batch_norm", True),
     ("SEWForCTC", "squeeze_factor", 4000),
     ("SEWForCTC", "squeeze_factor", 0),

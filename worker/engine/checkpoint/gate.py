@@ -22,7 +22,7 @@ from worker.engine.models.model_spec import move_model
 TOLERANCE = 1e-5
 """Largest absolute error, as a share of max(1, largest absolute answer), float32."""
 TIMEOUT_SECONDS = 600
-ANSWERS = ("logits", "audio_embeds", "last_hidden_state")
+ANSWERS = ("logits", "audio_embeds", "last_hidden_state", "projected_states")
 """Of a model's output, what it is compared by: the first that there is."""
 _MAX_MESSAGE = 2**16
 

@@ -89,6 +89,13 @@ def write_targets(folder: Path, split: str, targets: Tensor | Ragged) -> None:
     _save(folder / f"{split}.targets", targets)
 
 
+def turn_into_targets(folder: Path, split: str, keyword: str) -> None:
+    """What was written as an input becomes the split's targets."""
+    before = _path(folder / f"{split}.inputs", keyword, "").name
+    for path in folder.glob(f"{before}.*"):
+        path.rename(path.with_name(f"{split}.targets{path.name.removeprefix(before)}"))
+
+
 def read_split(folder: Path, split: str) -> FeatureSplit:
     """The split, its inputs memory-mapped read-only."""
     prefix = f"{split}.inputs."

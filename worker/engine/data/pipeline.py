@@ -27,7 +27,7 @@ from checkpoints.data.shard_columns import CommonColumns
 from checkpoints.data.split_names import name_splits
 from worker.engine.data import cache, column_files
 from worker.engine.data.featurizers import Featurizer, featurizer_for
-from worker.engine.data.featurizers.base import Value, content
+from worker.engine.data.featurizers.base import TARGETS, Value, content
 from worker.engine.data.featurizers.normalizers import Normalize
 from worker.engine.data.featurizers.prompts import UNSAID
 from worker.engine.data.featurizers.transcripts import Decode, Transcripts, check_alignable, shifted
@@ -73,12 +73,13 @@ def prepare(
 ) -> PreparedData:
     """Read `data_dir`, and make inputs as the files of `model_dir` say, or find them in `cache_dir`.
 
-    labels: the checkpoint's, by class number. seed: draws the rows of roles that have no split. progress(done, total)
-    counts rows. Raises DATASET_EMPTY, DATASET_SCHEMA, LABELS_MISMATCH, AUDIO_UNDECODABLE or IMAGE_UNDECODABLE (with split and
-    row), and CONFIG_INVALID or CODE_REFUSED (settings of the extractor, the image processor or the tokenizer).
+    labels: the checkpoint's, by class number. seed: draws the rows of roles that have no split, and the words that are masked.
+    progress(done, total) counts rows. Raises DATASET_EMPTY, DATASET_SCHEMA, LABELS_MISMATCH, AUDIO_UNDECODABLE or
+    IMAGE_UNDECODABLE (with split and row), and CONFIG_INVALID or CODE_REFUSED (settings of the extractor, the image processor or
+    the tokenizer).
     """
     reading = TargetSettings(model_dir, modality, head, labels, multi_label, speech)
-    featurizer = featurizer_for(model_dir, modality, head)
+    featurizer = featurizer_for(model_dir, modality, head, seed)
     layout = find_layout(data_dir, splits)
     options = {
         "labels": list(labels),
@@ -149,6 +150,9 @@ def _compute(
         hashes, flaws = _write_inputs(source, columns, roles, featurizer, folder, progress)
         classes: dict[str, int] = {}
         for role, assigned in roles.items():
+            if reading.head is Head.MASKED_LM:
+                column_files.turn_into_targets(folder, role.value, TARGETS)
+                continue
             targets = _of_rows(answers.targets[assigned.split], assigned)
             column_files.write_targets(folder, role.value, targets)
             _finish(folder, role, assigned, targets, reading)

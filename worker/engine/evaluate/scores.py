@@ -45,7 +45,7 @@ def run_over(
         with torch.inference_mode(), torch.autocast(device.type, enabled=False):
             for numbers, (inputs, targets) in zip(order, BatchLoader(filled, device).batches(order), strict=True):
                 own = known.encoded(task, model, numbers, placed(inputs, device, dtype))
-                see(numbers, own, task.outputs(model, own).float(), targets)
+                see(numbers, own, task.outputs(model, own).float(), task.asked(own, targets))
                 done += rows(inputs)
                 if progress is not None:
                     progress(done, len(split))

@@ -63,13 +63,13 @@ def compare(
     for numbers in [torch.tensor([0]), *samples.batches(BATCH, torch.arange(1, len(samples)))]:
         inputs, targets = samples.batch(numbers)
         with torch.inference_mode():
-            reference = task.outputs(model, inputs).float()
+            reference, wanted = task.outputs(model, inputs).float(), task.asked(inputs, targets)
         largest = max(largest, float(reference.abs().max()))
         for format, file in files.items():
             answers, own = file(**inputs), found[format]
             own.error = float(np.maximum(own.error, float((answers - reference).abs().max())))
             own.agreed += float(task.agreement(answers, reference).sum())
-            own.accumulator.add(numbers, answers, targets)
+            own.accumulator.add(numbers, answers, wanted)
         progress(len(numbers))
     return found, largest
 

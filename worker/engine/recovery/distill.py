@@ -85,7 +85,7 @@ class Distillation:
             for seen in moments.values()
         ]
 
-    def loss(self, on_labels: Tensor, inputs: Inputs, answers: Tensor) -> Tensor:
+    def loss(self, on_labels: Tensor, inputs: Inputs, answers: Tensor, targets: Tensor) -> Tensor:
         """(1 - weight) · on_labels + weight · T² · divergence + attention · mismatch, right after the student's pass.
 
         T² keeps the gradient's size when the temperature changes (section 2 of the paper).
@@ -93,7 +93,7 @@ class Distillation:
         spec = self.spec
         with torch.no_grad():
             taught = self.task.outputs(self.teacher.model, inputs).float()
-        softened = self.task.divergence(answers, taught, spec.temperature)
+        softened = self.task.divergence(answers, taught, spec.temperature, targets)
         total = (1.0 - spec.weight) * on_labels + spec.weight * spec.temperature**2 * softened
         if self._of_teacher:
             names = self.teacher.outputs

@@ -61,9 +61,10 @@ class Objective:
         for some_inputs, some_targets in parts:
             with _precision(self.device):
                 answers = self.task.outputs(self.model, some_inputs).float()
-                loss = self.task.loss(answers, some_targets).mean()
+                wanted = self.task.asked(some_inputs, some_targets)
+                loss = self.task.loss(answers, wanted).mean()
                 if self.learning is not None:
-                    loss = self.learning.loss(loss, some_inputs, answers)
+                    loss = self.learning.loss(loss, some_inputs, answers, wanted)
             loss = loss * (rows(some_inputs) / samples)
             torch.autograd.backward(loss)
             total += loss.detach()

@@ -30,6 +30,8 @@ _PREPARING = {
 _ALSO = {
     "macro_f1": "macro F1",
     "character_error_rate": "character error rate",
+    "perplexity": "perplexity of masked words",
+    "explained_variance": "share of the original's variance explained",
     "similarity_correlation": "rank correlation of similarities with the original's",
 }
 """Scores beside the task's own metric."""
@@ -37,6 +39,10 @@ _EXPORTS = {ExportFormat.ONNX: "ONNX, float32", ExportFormat.ONNX_INT8: "ONNX, l
 _EMBEDDING = """An embedding is `audio_embeds` where the model has that output, else the mean of `last_hidden_state` over the
 tokens that are not padding; divided by its length, it is what was measured.
 """
+
+_HIDDEN_STATES = """What was measured is the encoder's `last_hidden_state`, every token's beside the original's.
+"""
+_MEASURED_OF = {Head.EMBEDDING: _EMBEDDING, Head.HIDDEN_STATES: _HIDDEN_STATES}
 
 Row = tuple[str, str, str]
 
@@ -73,7 +79,7 @@ model = {auto}.from_pretrained("path/to/this/folder"{flag})
 
 Needs `transformers>={MINIMUM_TRANSFORMERS}`. {why}
 The {what} beside the weights: `{preparing}.from_pretrained("path/to/this/folder")`.
-{_EMBEDDING if architecture.head is Head.EMBEDDING else ""}"""
+{_MEASURED_OF.get(architecture.head, "")}"""
 
 
 def _scores(steps: Sequence[StepMetrics]) -> list[Row]:

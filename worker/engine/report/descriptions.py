@@ -53,6 +53,8 @@ _ANSWERS = {
     Head.CTC: "transcripts, by CTC; read off the likeliest id of every frame, without a language model",
     Head.SEQUENCE_TO_SEQUENCE: "transcripts, written greedily; the cross entropy is with the wanted text given so far",
     Head.EMBEDDING: "embeddings, measured by how near they stay to the original's",
+    Head.MASKED_LM: "the words that stood where 15% of a text's tokens were masked, the same ones at every step",
+    Head.HIDDEN_STATES: "hidden states of every token, patch or frame, measured by how near they stay to the original's",
 }
 
 _JOINT = ", in one ranking with the rest by score per parameter or FLOP"
@@ -69,6 +71,8 @@ def model(family: Family, architecture: Architecture) -> str:
         Head.CTC: "Speech recogniser",
         Head.SEQUENCE_TO_SEQUENCE: "Speech recogniser",
         Head.EMBEDDING: f"{modality} encoder",
+        Head.MASKED_LM: "Masked language model",
+        Head.HIDDEN_STATES: f"{modality} encoder",
     }[architecture.head]
 
 

@@ -1,5 +1,6 @@
 """What differs by what a model answers with, one object a head: how it is called, its losses, its scores."""
 
+from torch import nn
 from transformers import PreTrainedConfig
 
 from api_schemas.enums import Head
@@ -8,6 +9,8 @@ from worker.engine.tasks.base import Decode, Loss, MetricAccumulator, Task
 from worker.engine.tasks.classification import Classification
 from worker.engine.tasks.ctc import Ctc
 from worker.engine.tasks.embedding import Embedding
+from worker.engine.tasks.hidden_states import HiddenStates
+from worker.engine.tasks.masked import MaskedLm
 from worker.engine.tasks.sequences import SequenceToSequence
 from worker.engine.tasks.tokens import TokenClassification
 
@@ -21,11 +24,13 @@ def task_for(
     multi_label: bool = False,
     decode: Decode | None = None,
     normalize: Normalize | None = None,
+    original: nn.Module | None = None,
 ) -> Task:
     """The task of a model with this head and configuration.
 
     `multi_label`: several labels a sample, in classification. `decode`: needed where the answer is a text. `normalize`: makes two
-    texts alike before they are compared, where a decoder writes them.
+    texts alike before they are compared, where a decoder writes them. `original`: the model as it came, in eval mode; needed
+    where its hidden states are what is wanted.
     """
     if head is Head.CLASSIFICATION:
         return Classification(several=multi_label)
@@ -33,6 +38,12 @@ def task_for(
         return TokenClassification()
     if head is Head.EMBEDDING:
         return Embedding()
+    if head is Head.MASKED_LM:
+        return MaskedLm()
+    if head is Head.HIDDEN_STATES:
+        if original is None:
+            raise ValueError("hidden states are judged by the original's, which take the original to make")
+        return HiddenStates(original)
     if decode is None:
         raise ValueError(f"{head.value} is judged by texts, which take a tokenizer to read")
     if head is Head.CTC:

@@ -113,8 +113,15 @@ class Task(ABC):
         """
 
     @abstractmethod
-    def divergence(self, student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-        """How far the student's answers are from the teacher's at a temperature, mean over samples; a scalar."""
+    def divergence(self, student: Tensor, teacher: Tensor, temperature: float, targets: Tensor) -> Tensor:
+        """How far the student's answers are from the teacher's at a temperature, mean over samples; a scalar.
+
+        Of targets, no more than where there are any is read.
+        """
+
+    def asked(self, inputs: Inputs, targets: Tensor) -> Tensor:  # noqa: ARG002 - most have it in the data
+        """What the loss and the accumulator take for a batch's targets, given those of the data."""
+        return targets
 
     @abstractmethod
     def accumulator(self) -> MetricAccumulator:

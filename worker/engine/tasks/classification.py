@@ -39,7 +39,7 @@ class Classification(Task):
         gradients = sigmoid_gradients if self.several else softmax_gradients
         return sampled_gradient_loss(lambda answers, _targets, generator: gradients(answers, generator), seed)
 
-    def divergence(self, student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    def divergence(self, student: Tensor, teacher: Tensor, temperature: float, targets: Tensor) -> Tensor:  # noqa: ARG002
         """KL(teacher ‖ student) of the classes' probabilities, in nats.
 
         One label: of the softmax of logits / temperature. Several: of each class's own sigmoid (a Bernoulli distribution), the

@@ -71,7 +71,7 @@ class Ctc(Task):
 
         return drawn
 
-    def divergence(self, student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    def divergence(self, student: Tensor, teacher: Tensor, temperature: float, targets: Tensor) -> Tensor:  # noqa: ARG002
         """KL(teacher ‖ student) of each frame's ids in nats, mean over frames."""
         return softened_divergence(student, teacher, temperature)
 

@@ -63,7 +63,7 @@ class Embedding(Task):
         """
         return sampled_gradient_loss(lambda answers, _targets, generator: signs_like(answers, generator), seed)
 
-    def divergence(self, student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    def divergence(self, student: Tensor, teacher: Tensor, temperature: float, targets: Tensor) -> Tensor:  # noqa: ARG002
         """1 − cosine similarity. Directions have no temperature: what the objective multiplies by is taken out again."""
         return self.loss(student, teacher).mean() / temperature**2
 

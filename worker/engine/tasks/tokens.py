@@ -45,7 +45,7 @@ class TokenTask(Task):
 
         return sampled_gradient_loss(draw, seed)
 
-    def divergence(self, student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    def divergence(self, student: Tensor, teacher: Tensor, temperature: float, targets: Tensor) -> Tensor:  # noqa: ARG002
         """KL(teacher ‖ student) in nats, mean over all tokens: the teacher has something to say at each."""
         return softened_divergence(student, teacher, temperature)
 

@@ -58,6 +58,23 @@ def beside(**tensors):
     return lambda state: {**state, **{name.replace("__", "."): tensor for name, tensor in tensors.items()}}
 
 
+def each(*changes):
+    def change(state):
+        for every in changes:
+            state = every(state)
+        return state
+
+    return change
+
+
+def copied(**sources):
+    """Copies of other tensors, as files had them that were saved before ties were left out."""
+    return lambda state: {
+        **state, **{name.replace("__", "."): state[source].clone() for name, source in sources.items()}
+    }  # fmt: skip
+
+
+NORMS = named((r"LayerNorm\.weight", "LayerNorm.gamma"), (r"LayerNorm\.bias", "LayerNorm.beta"))
 HEADS = beside(
     cls__predictions__bias=torch.ones(40), lm_head__weight=torch.ones(40, 32), qa_outputs__bias=torch.ones(2)
 )
@@ -66,7 +83,7 @@ PRETRAINED = beside(quantizer__codevectors=torch.ones(1, 4, 2), project_q__weigh
 AS_PUBLISHED = {
     "the first bert has norms with gamma and beta": (
         "BertForSequenceClassification",
-        named((r"LayerNorm\.weight", "LayerNorm.gamma"), (r"LayerNorm\.bias", "LayerNorm.beta")),
+        NORMS,
     ),
     "norms of images with gamma": (
         "ViTForImageClassification",
@@ -88,6 +105,49 @@ AS_PUBLISHED = {
     "twitter-roberta-base-sentiment has a pooler": ("RobertaForSequenceClassification", pooler("roberta")),
     "all-MiniLM-L6-v2 has positions": ("BertModel", positions),
     "an encoder without pooler": ("BertModel", without("pooler")),
+    "bert-base-uncased says too whether sentences follow one another": (
+        "BertForMaskedLM",
+        each(
+            NORMS,
+            pooler("bert"),
+            beside(cls__seq_relationship__weight=torch.ones(2, 32), cls__seq_relationship__bias=torch.ones(2)),
+        ),
+    ),
+    "a BERT with copies of what is tied": (
+        "BertForMaskedLM",
+        copied(
+            cls__predictions__decoder__weight="bert.embeddings.word_embeddings.weight",
+            cls__predictions__decoder__bias="cls.predictions.bias",
+        ),
+    ),
+    "roberta-base has a pooler and positions": (
+        "RobertaForMaskedLM",
+        each(
+            pooler("roberta"),
+            lambda state: {**state, "roberta.embeddings.position_ids": torch.arange(30)[None]},
+            copied(lm_head__decoder__weight="roberta.embeddings.word_embeddings.weight"),
+        ),
+    ),
+    "distilbert-base-uncased with a copy of what is tied": (
+        "DistilBertForMaskedLM",
+        copied(vocab_projector__weight="distilbert.embeddings.word_embeddings.weight"),
+    ),
+    "a BERT of masked words read as its encoder": ("BertModel", each(named(("^", "bert.")), HEADS)),
+    "vit-base-patch16-224-in21k, the plain encoder": (
+        "ViTModel",
+        lambda state: {**state, "embeddings.mask_token": torch.ones(1, 1, 32)},
+    ),
+    "a ViT without pooler": ("ViTModel", without("pooler")),
+    "a ViT that classifies, read as its encoder": (
+        "ViTModel",
+        each(without("pooler"), named(("^", "vit.")), beside(classifier__weight=torch.ones(3, 32))),
+    ),
+    "hubert-base-ls960": ("HubertModel", weight_norm),
+    "wav2vec2-base, with what it was pretrained with": ("Wav2Vec2ForPreTraining", weight_norm),
+    "wav2vec2-base read as its encoder": (
+        "Wav2Vec2Model",
+        each(weight_norm, without("masked_spec_embed"), named(("^", "wav2vec2.")), PRETRAINED),
+    ),
 }
 
 
@@ -128,6 +188,10 @@ def test_what_is_missing_and_dispensable_is_the_same_each_time(tmp_path):
         ("Wav2Vec2ForCTC", beside(wav2vec2__adapter__proj__bias=torch.ones(3))),
         ("ViTForImageClassification", beside(vit__encoder__layer__2__layernorm_before__bias=torch.ones(32))),
         ("DistilBertModel", without("LayerNorm")),
+        ("BertForMaskedLM", without("cls.predictions.bias")),
+        ("BertForMaskedLM", beside(cls__other__weight=torch.ones(2))),
+        ("ViTModel", without("layernorm")),
+        ("Wav2Vec2ForPreTraining", without("codevectors")),
     ],
 )
 def test_another_models_file_is_refused(name, change, tmp_path):

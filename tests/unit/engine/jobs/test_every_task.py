@@ -71,11 +71,14 @@ class Case:
 
 
 SMALL_HUBERT = {**SMALL, "num_conv_pos_embeddings": 4, "num_conv_pos_embedding_groups": 2}
+SMALL_CODES = {**SMALL_HUBERT, "num_codevectors_per_group": 4, "codevector_dim": 8, "proj_codevector_dim": 6}
 CASES = (
     Case("BertForTokenClassification", "bert", {**SMALL, "id2label": dict(enumerate(TAGS))}, tagged, "token accuracy"),
     Case("HubertForCTC", "ctc", SMALL_HUBERT, said, "WER"),
     Case("WhisperForConditionalGeneration", "whisper", SMALL_WHISPER, said, "WER"),
     Case("BertModel", "bert", SMALL, written, "cosine similarity", exported=True),
+    Case("BertForMaskedLM", "bert", SMALL, written, "masked token accuracy"),
+    Case("Wav2Vec2ForPreTraining", "ctc", SMALL_CODES, said, "cosine similarity"),
 )
 
 
@@ -120,7 +123,7 @@ def test_a_job(case: Case, tmp_path: Path) -> None:
         assert scores.headline is not None
         assert scores.headline.name == case.metric
         assert scores.metric is not None
-    assert (dense.validation.cross_entropy is None) is (case.name == "BertModel")
+    assert (dense.validation.cross_entropy is None) is (case.metric == "cosine similarity")
     assert dense.sensitivity is not None
     card = (tmp_path / "out" / "step-1" / "README.md").read_text(encoding="utf-8")
     assert f"| {case.metric}, test" in card
@@ -131,12 +134,14 @@ def test_a_job(case: Case, tmp_path: Path) -> None:
         assert export.agreement == pytest.approx(1.0, abs=1e-4)
         # What was packaged is what is scored, and the original is what it is compared with.
         assert export.scores.cosine_similarity == pytest.approx(cut.validation.cosine_similarity, abs=1e-4)
+    if case.metric == "cosine similarity":
         assert dense.validation.cosine_similarity == pytest.approx(1.0, abs=1e-6)
 
 
 @pytest.mark.parametrize(
     ("case", "asked", "code"),
     [
+        (CASES[5], {"pruning": {"preset": "paper", "target": {"attention_sparsity": 0.5}}}, ErrorCode.INVALID_REQUEST),
         (CASES[3], {"pruning": {"preset": "paper", "target": {"attention_sparsity": 0.5}}}, ErrorCode.INVALID_REQUEST),
         (CASES[2], {"exports": ["onnx"]}, ErrorCode.EXPORT_UNAVAILABLE),
     ],

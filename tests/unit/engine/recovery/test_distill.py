@@ -29,6 +29,8 @@ from worker.engine.tasks import Classification
 from .conftest import projections_of, train
 
 CPU = torch.device("cpu")
+NONE = torch.empty(0)
+"""Targets, where they are not looked at."""
 ONE, SEVERAL = Classification(several=False), Classification(several=True)
 OUTPUTS = tuple(f"audio_spectrogram_transformer.layers.{layer}.attention.o_proj" for layer in (0, 1))
 STUDENT = torch.tensor([[1.0, 0.0, -1.0], [0.5, 2.0, 0.0]], dtype=torch.float64)
@@ -37,7 +39,7 @@ TEACHER = torch.tensor([[2.0, 1.0, 0.0], [0.0, 3.0, -3.0]], dtype=torch.float64)
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 4.0])
 def test_divergence_of_one_label_is_torchs(temperature: float) -> None:
-    ours = ONE.divergence(STUDENT, TEACHER, temperature)
+    ours = ONE.divergence(STUDENT, TEACHER, temperature, NONE)
     log_student, teacher = F.log_softmax(STUDENT / temperature, -1), F.softmax(TEACHER / temperature, -1)
     assert float(ours) == pytest.approx(float(F.kl_div(log_student, teacher, reduction="batchmean")), rel=1e-12)
 
@@ -46,9 +48,9 @@ def test_divergence_by_hand() -> None:
     """Teacher (ln 3, 0) is (3/4, 1/4), student (0, 0) is even: ¾ ln(¾ / ½) + ¼ ln(¼ / ½) = 0.1308…"""
     student, teacher = torch.zeros(1, 2, dtype=torch.float64), torch.tensor([[np.log(3.0), 0.0]])
     expected = 0.75 * np.log(1.5) + 0.25 * np.log(0.5)
-    assert float(ONE.divergence(student, teacher, 1.0)) == pytest.approx(expected)
+    assert float(ONE.divergence(student, teacher, 1.0, NONE)) == pytest.approx(expected)
     # Logits twice as large at twice the temperature are the same distributions.
-    assert float(ONE.divergence(student, 2 * teacher, 2.0)) == pytest.approx(expected)
+    assert float(ONE.divergence(student, 2 * teacher, 2.0, NONE)) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("temperature", [1.0, 3.0])
@@ -57,14 +59,14 @@ def test_divergence_of_several_labels_is_that_of_bernoullis(temperature: float) 
     reference = torch.distributions.kl_divergence(
         bernoulli(logits=TEACHER / temperature), bernoulli(logits=STUDENT / temperature)
     )
-    ours = SEVERAL.divergence(STUDENT, TEACHER, temperature)
+    ours = SEVERAL.divergence(STUDENT, TEACHER, temperature, NONE)
     assert float(ours) == pytest.approx(float(reference.mean()), rel=1e-6)
 
 
 def test_the_divergence_pulls_towards_the_teacher() -> None:
     """d KL / d student logits = (softmax(student/T) - softmax(teacher/T)) / T, mean over samples."""
     student = STUDENT.clone().requires_grad_()
-    (gradient,) = torch.autograd.grad(ONE.divergence(student, TEACHER, 2.0), student)
+    (gradient,) = torch.autograd.grad(ONE.divergence(student, TEACHER, 2.0, NONE), student)
     expected = (F.softmax(STUDENT / 2, -1) - F.softmax(TEACHER / 2, -1)) / 2 / len(STUDENT)
     assert torch.allclose(gradient, expected, rtol=1e-10)
 
@@ -108,7 +110,7 @@ def test_the_whole_loss_by_hand() -> None:
         assert learning is not None
         assert not teacher.training
         logits = student(inputs).logits
-        loss = learning.loss(task, {"input_values": inputs}, logits)
+        loss = learning.loss(task, {"input_values": inputs}, logits, NONE)
     assert teacher.training
     assert not student.between._forward_hooks
     assert not teacher.between._forward_hooks

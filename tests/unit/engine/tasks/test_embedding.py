@@ -94,5 +94,7 @@ def test_directions_have_no_temperature(temperature: float) -> None:
     )
     cosine = torch.nn.functional.cosine_similarity(student, teacher)
     # The objective multiplies by the temperature's square.
-    torch.testing.assert_close(temperature**2 * TASK.divergence(student, teacher, temperature), (1 - cosine).mean())
+    torch.testing.assert_close(
+        temperature**2 * TASK.divergence(student, teacher, temperature, teacher), (1 - cosine).mean()
+    )
     torch.testing.assert_close(TASK.agreement(student, teacher), cosine.double().clamp_min(0))

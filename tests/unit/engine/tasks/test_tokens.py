@@ -92,7 +92,7 @@ def test_divergence_is_the_mean_over_tokens() -> None:
     kl = torch.nn.functional.kl_div(
         (student / 2).log_softmax(-1).flatten(0, 1), (teacher / 2).softmax(-1).flatten(0, 1), reduction="batchmean"
     )
-    torch.testing.assert_close(TASK.divergence(student, teacher, 2.0), kl)
+    torch.testing.assert_close(TASK.divergence(student, teacher, 2.0, torch.empty(0)), kl)
 
 
 def test_agreement_is_the_share_of_tokens() -> None:

@@ -24,13 +24,17 @@ _EXTRACTORS: dict[str, Callable[[Path], Extractor]] = {
 }
 
 
-def featurizer_for(model_dir: Path, modality: Modality, head: Head) -> Featurizer:
-    """The featurizer of a checkpoint's folder. Raises CONFIG_INVALID or CODE_REFUSED for settings that cannot be used."""
+def featurizer_for(model_dir: Path, modality: Modality, head: Head, seed: int = 0) -> Featurizer:
+    """The featurizer of a checkpoint's folder. `seed` draws which words are masked, where some are.
+
+    Raises CONFIG_INVALID or CODE_REFUSED for settings that cannot be used.
+    """
     match modality:
         case Modality.IMAGE:
             return ImageFeaturizer(model_dir)
         case Modality.TEXT:
-            return TextFeaturizer(model_dir, words=head is Head.TOKEN_CLASSIFICATION)
+            masked = seed if head is Head.MASKED_LM else None
+            return TextFeaturizer(model_dir, words=head is Head.TOKEN_CLASSIFICATION, masked=masked)
         case Modality.AUDIO:
             extractor = _EXTRACTORS.get(model_type(model_dir), Waveforms)(model_dir)
             return AudioFeaturizer(extractor, whole=head in (Head.CTC, Head.SEQUENCE_TO_SEQUENCE))

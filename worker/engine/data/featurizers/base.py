@@ -8,6 +8,9 @@ from typing import Any, Protocol
 from api_schemas.errors import SecateurError
 from checkpoints.data.clip_flaws import Flaw
 
+TARGETS = "targets"
+"""Stands beside inputs where these are made together with what is asked of them: masked words."""
+
 
 @dataclass(frozen=True)
 class Value:
@@ -42,7 +45,7 @@ class Featurizer(Protocol):
         """One row's value, ready for `__call__`; threads call it. `where`: split and row, for errors."""
 
     def __call__(self, decoded: Sequence[Any], places: Sequence[str]) -> dict[str, Any]:
-        """By the model's keywords: an array [B, …], or a list of B arrays that differ in length."""
+        """By the model's keywords, and TARGETS: an array [B, …], or a list of B arrays that differ in length."""
 
 
 def file_bytes(cell: Value, where: str, undecodable: Callable[[str, str], SecateurError]) -> bytes:

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from checkpoints.data.clip_flaws import Flaw
 from checkpoints.data.media import MAX_CHARACTERS
 from worker.engine.data.columns import row_error
-from worker.engine.data.featurizers.base import Value
+from worker.engine.data.featurizers.base import TARGETS, Value
+from worker.engine.data.featurizers.masking import Masking
 from worker.engine.data.featurizers.tokenizer import load_tokenizer, vocabulary_size
 from worker.engine.data.settings import invalid, number, read_config
 from worker.engine.data.split import IGNORED
@@ -32,7 +33,8 @@ Ids = NDArray[np.int64]
 
 
 class TextFeaturizer:
-    """The featurizer of text: input_ids int64 [tokens]. `words`: rows are lists of words instead.
+    """The featurizer of text: input_ids int64 [tokens]. `words`: rows are lists of words instead. `masked`: a seed, by which some
+    tokens are replaced; what stood there comes beside the ids, as TARGETS.
 
     A row that is a tuple is a pair of texts: for BERT token_type_ids int64 [tokens] come beside the ids. What is too long is cut
     from the longer text first.
@@ -40,7 +42,7 @@ class TextFeaturizer:
 
     pad_value = 0.0
 
-    def __init__(self, model_dir: Path, *, words: bool) -> None:
+    def __init__(self, model_dir: Path, *, words: bool, masked: int | None = None) -> None:
         """Raises CONFIG_INVALID or CODE_REFUSED."""
         self.flaws: list[Flaw] = []
         config = read_config(model_dir)
@@ -49,6 +51,7 @@ class TextFeaturizer:
         self._tokenizer = load_tokenizer(model_dir, **({"add_prefix_space": True} if words and roberta else {}))
         self._words = words
         self._vocabulary = vocabulary_size(config)
+        self._masking = None if masked is None else Masking(self._tokenizer, self._vocabulary, masked)
         # RoBERTa and DistilBERT know no token types, nor does a BERT that was made with a single one.
         types = config.get("type_vocab_size", _TYPES)
         self._typed = config.get("model_type") == "bert" and type(types) is int and types >= _TYPES
@@ -77,6 +80,9 @@ class TextFeaturizer:
         for row, where in zip(ids, places, strict=True):
             if not len(row) or row.max() >= self._vocabulary:
                 raise invalid(f"the tokenizer's ids do not fit vocab_size {self._vocabulary} ({where})")
+        if self._masking is not None:
+            masked, targets = zip(*map(self._masking, ids), strict=True)
+            return {"input_ids": list(masked), TARGETS: list(targets)}
         return {"input_ids": ids} | ({_TYPE_IDS: _arrays(encoded[_TYPE_IDS])} if _TYPE_IDS in encoded else {})
 
     def tags(self, rows: Sequence[Sequence[str]], tags: Sequence[Sequence[int]]) -> list[Ids]:
