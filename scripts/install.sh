@@ -33,6 +33,8 @@ else
 fi
 echo "Installing Secateur …"
 pip_install "torch==2.13.0" --editable ".[server,worker,export,dev,docs]"
+# What quantizes results in a test, as users do: apart, since transformers and peft import it in every process that has it.
+pip_install --no-deps --upgrade --target .venv/apart "$(grep -o 'torchao==[0-9.]*' pyproject.toml)"
 # Some packages bring files for other versions of Python, which do not compile and are not run.
 .venv/bin/python -m compileall -q -j 0 .venv/lib > /dev/null || true
 .venv/bin/python scripts/repair_torchaudio.py
