@@ -179,7 +179,7 @@ def check_names(labels: Sequence[str], used: Collection[str], pointer: str) -> N
     )
     detail = (
         f"The data has labels that more than one class of the checkpoint is called by: {said}. Give these classes names of their "
-        "own in id2label and label2id of config.json, and the data the same; or leave such rows out."
+        "own in id2label and label2id of config.json, and the data the same; or write every label as the number of its class."
     )
     item = ErrorItem(pointer=pointer, code=ErrorCode.LABELS_MISMATCH, detail=said)
     raise SecateurError(ErrorCode.LABELS_MISMATCH, detail, (item,))
@@ -191,8 +191,8 @@ def _of_labels(labels: tuple[str, ...]) -> tuple[JobWarning, ...]:
         return ()
     shown = ", ".join(repr(label) for label in shared[:10])
     detail = (
-        f"id2label gives one name to several classes: {shown}. Labels of data are matched by name, so data that has one of these "
-        "is refused; give the classes names of their own to use it."
+        f"id2label gives one name to several classes: {shown}. Data that has one of these names is refused, since it does not say "
+        "which of them is meant: write labels as class numbers, or give the classes other names."
     )
     return (JobWarning(code="labels_repeated", pointer="/config.json/id2label", detail=detail),)
 

@@ -1,7 +1,7 @@
 """Reading a checkpoint folder into the engine: the original upload, or a step that the engine wrote."""
 
 import json
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -57,8 +57,8 @@ def load_original(folder: Path) -> LoadedModel:
     model_spec, widths = ModelSpec(described.family, described.name), described.widths
     pruned = described.shape.pruned
     stock, info = _load(folder, model_spec, plain_values(described.family, read_settings(folder)), pruned)
-    absent = _check_complete(model_spec, info, {name.partition(".")[0] for name in stock.state_dict()})
     state = stock.state_dict()
+    absent = _check_complete(model_spec, info, state)
     for name in absent:
         # transformers drew them at random, from no seed of ours.
         state[name].zero_()
@@ -116,17 +116,21 @@ def _load(
     return pair
 
 
-def _check_complete(model_spec: ModelSpec, info: Mapping[str, Any], roots: Collection[str]) -> list[str]:
-    """Nothing of the class is missing from the file, and the file holds nothing else: else random weights would be pruned.
+def _check_complete(model_spec: ModelSpec, info: Mapping[str, Any], state: Mapping[str, Tensor]) -> list[str]:
+    """Nothing of the class, whose `state` this is, is missing from the file, and the file holds nothing else: else random weights
+    would be pruned.
 
-    Heads of other classes, outside of the class's own `roots`, are left in the file. Returns what is missing and dispensable.
+    Heads of other classes, outside of the class's own roots, are left in the file; whole numbers, which index tables, the class
+    computes itself. Returns what is missing and dispensable.
     """
+    roots = {name.partition(".")[0] for name in state}
     dispensable = model_spec.family.architectures[model_spec.name].dispenses_with
 
     def spare(key: str) -> bool:
         return dispensable(key) or key.partition(".")[0] not in roots
 
     keys = {what: sorted(map(str, info.get(f"{what}_keys") or ())) for what in ("missing", "unexpected", "mismatched")}
+    keys["missing"] = [key for key in keys["missing"] if key not in state or state[key].is_floating_point()]
     found = {what: [key for key in of_kind if what == "mismatched" or not spare(key)] for what, of_kind in keys.items()}
     if not any(found.values()):
         return keys["missing"]
