@@ -191,7 +191,7 @@ def _of_labels(labels: tuple[str, ...]) -> tuple[JobWarning, ...]:
         return ()
     shown = ", ".join(repr(label) for label in shared[:10])
     detail = (
-        f"id2label gives one name to several classes: {shown}. Data that has one of these names is refused, since it does not say "
+        f"id2label gives one name to several classes: {shown}. Data with one of these names is refused, since it does not say "
         "which of them is meant: write labels as class numbers, or give the classes other names."
     )
     return (JobWarning(code="labels_repeated", pointer="/config.json/id2label", detail=detail),)

@@ -135,7 +135,7 @@ def test_a_model_that_cannot_be_taken_is_refused_before_its_weights_are_sent(cli
 
 def test_weights_that_do_not_fit_their_config_are_refused_before_anything_is_sent(tmp_path: Path) -> None:
     files = checkpoint_files(ast_config(intermediate_size=48), weights=save(ast_tensors(ast_config())))
-    with pytest.raises(errors.InvalidRequest, match="The weights do not fit config.json: .*mlp") as caught:
+    with pytest.raises(errors.InvalidRequest, match=r"The weights do not fit config\.json: .*mlp") as caught:
         model_files(written(tmp_path, files))
     assert caught.value.code == "weights_mismatch"
 
