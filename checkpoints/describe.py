@@ -16,13 +16,14 @@ from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
 from api_schemas.results.metrics import JobWarning
 from api_schemas.results.widths import AttentionWidths
 from checkpoints.config.checkpoint_config import CheckpointConfig, read_config
-from checkpoints.families import Architecture, Family, Layout
+from checkpoints.families import Architecture, Family
 from checkpoints.file_names import require_weights
 from checkpoints.files.safe_json import UnsafeJsonError, load_object
 from checkpoints.files.safetensors_header import DTYPE_BYTES, TensorInfo, read_header
 from checkpoints.files.shards import INDEX_NAME, WEIGHTS_NAME, merge_shards, shard_names
 from checkpoints.files.tensor_bytes import Reader, same_bytes
 from checkpoints.files.tensor_names import renamed, renamings
+from checkpoints.sizes import accounting
 from checkpoints.sizes.shape import ModelShape
 
 MAX_CONFIG_BYTES = 2**20
@@ -89,7 +90,7 @@ def describe_checkpoint(config: Mapping[str, Any], tensors: Tensors, read: Reade
     tensors = renamed(tensors, _misplaced(known, tensors))
     saved_as = _naming(known, tensors)
     layout = known.layout
-    own = known.family.tensors(config, known.architecture, len(known.labels))
+    own = known.family.tensors(config, known.architecture, len(known.labels), known.pruned)
     own |= {name: own[known.architecture.tied[name]] for name in _apart(known, own, tensors, saved_as, read)}
     expected = {saved_as(name): shape for name, shape in own.items()}
     tied = set(map(saved_as, known.architecture.tied)) - set(expected)
@@ -102,14 +103,18 @@ def describe_checkpoint(config: Mapping[str, Any], tensors: Tensors, read: Reade
     stored = {name: used[saved_as(name)].dtype for name in own if saved_as(name) in used}
     # What the file lacks the class has all the same, and so will the result.
     others = sum(math.prod(shape) for name, shape in expected.items() if not name.endswith(STATISTICS))
-    others -= sum(math.prod(shape) for shape in layout.tensors().values())
-    of_heads = sum(site.shape.heads * site.shape.head_parameters for site in layout.attention)
+    others -= sum(math.prod(shape) for shape in layout.tensors(known.pruned).values())
+    heads = [site.shape.heads for site in layout.attention]
+    if known.pruned is not None:
+        heads = [layer.heads for layer in known.pruned.layers]
+    of_heads = sum(count * site.shape.head_parameters for count, site in zip(heads, layout.attention, strict=True))
     shape = ModelShape(
         attention=tuple(site.shape for site in layout.attention),
         feed_forward=tuple(site.shape for site in layout.feed_forward),
         other_parameters=others - of_heads,
         other_flops=layout.other_flops,
         bytes_per_parameter=DTYPE_BYTES[dtype],
+        pruned=known.pruned,
     )
     return Checkpoint(
         family=known.family,
@@ -123,6 +128,7 @@ def describe_checkpoint(config: Mapping[str, Any], tensors: Tensors, read: Reade
         other_dtypes={name: KEPT_DTYPES[of] for name, of in stored.items() if KEPT_DTYPES[of] != dtype},
         warnings=(
             *known.warnings,
+            *_of_pruning(shape),
             *_of_tensors(known.name, sorted(unused - tied)),
             *_of_dtypes(config, dtype, {tensor.dtype for tensor in used.values()}),
         ),
@@ -138,11 +144,6 @@ def key_mapping(folder: Path) -> dict[str, str]:
     found = renamings(tensors)
     tensors = renamed(tensors, found)
     return found | _misplaced(read_config(config, tensors), tensors)
-
-
-def block_tensors(layout: Layout) -> dict[str, tuple[int, ...]]:
-    """Every weight and bias of the blocks: its name in the module tree, and its shape."""
-    return layout.tensors()
 
 
 def _misplaced(known: CheckpointConfig, tensors: Tensors) -> dict[str, str]:
@@ -167,6 +168,21 @@ def _is_spare(known: CheckpointConfig, roots: Collection[str], name: str) -> boo
     the encoder and is not its own is another model's.
     """
     return name.partition(".")[0] not in roots or known.architecture.dispenses_with(name)
+
+
+def _of_pruning(shape: ModelShape) -> Iterator[JobWarning]:
+    if shape.pruned is None:
+        return
+    attention = 1 - accounting.attention_parameters(shape, shape.pruned) / accounting.attention_parameters(
+        shape, shape.unpruned
+    )
+    neurons = 1 - sum(shape.pruned.feed_forward) / max(1, sum(shape.unpruned.feed_forward))
+    detail = (
+        f"The model was pruned before: {attention:.1%} of the parameters of its attention and {neurons:.1%} of its feed-forward "
+        "neurons are gone. It counts as it is: shares, drops and latency are against it. The code beside it is not read; results "
+        "get Secateur's own."
+    )
+    yield JobWarning(code="pruned_before", pointer="/config.json/pruned_attention", detail=detail)
 
 
 def _of_tensors(name: str, unused: Sequence[str]) -> tuple[JobWarning, ...]:

@@ -33,6 +33,8 @@ else
 fi
 echo "Installing Secateur …"
 pip_install "torch==2.13.0" --editable ".[server,worker,export,dev,docs]"
+# What quantizes results in a test, as users do: apart, since transformers and peft import it in every process that has it.
+pip_install --no-deps --upgrade --target .venv/apart "$(grep -o 'torchao==[0-9.]*' pyproject.toml)"
 # Some packages bring files for other versions of Python, which do not compile and are not run. Of the packages' own tests and of the
 # hundreds of models in transformers hardly any is imported; Python compiles those when they are.
 .venv/bin/python -m compileall -q -j 0 -x '/(tests|testing|transformers/models)/' .venv/lib > /dev/null || true

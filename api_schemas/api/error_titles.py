@@ -146,7 +146,7 @@ ERROR_TEXTS: Mapping[ErrorCode, ErrorText] = {
     ),
     _C.STEP_NOT_PRUNABLE: ErrorText(
         "The step cannot be pruned further",
-        'Take a step whose `stock_layout` is true, or prune the original again with `"layout": "stock"` or a higher target.',
+        "Said by older servers of steps whose `stock_layout` is false; take such a step on a newer one.",
     ),
     _C.DATASET_EMPTY: ErrorText(
         "The dataset has too few rows", "Every split that is used needs rows, and more than one; the detail names it."

@@ -34,7 +34,7 @@ class UploadedModel(StrictModel):
 
 
 class StepModel(StrictModel):
-    """A step of an earlier job, to go on from: one that loads without custom code (`stock_layout` in its metrics).
+    """A step of an earlier job, to go on from, in either layout.
 
     It counts as an original of its own: targets, sparsities and drops are measured against it.
     """

@@ -9,8 +9,10 @@ from typing import Any, NoReturn
 from api_schemas.enums import Head
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
 from api_schemas.results.metrics import JobWarning
+from api_schemas.results.widths import AttentionWidths
 from checkpoints.config import architectures
 from checkpoints.config.forbidden_fields import ATTENTION_FIELDS, refuse_code
+from checkpoints.config.pruned_layout import SaidWidths, stock_config
 from checkpoints.families import Architecture, Family, Layout, UnusableConfigError
 from checkpoints.families.config_fields import ANY, ANYWHERE, NOTES
 
@@ -33,6 +35,9 @@ class CheckpointConfig:
     """Of the class of transformers."""
     architecture: Architecture
     layout: Layout
+    """Its blocks before any pruning."""
+    pruned: AttentionWidths | None
+    """How wide they are, where the config is of a result in the layout of our own."""
     labels: tuple[str, ...]
     """Empty where the head has none. Two classes may have one name."""
     multi_label: bool
@@ -45,16 +50,17 @@ def read_config(config: Mapping[str, Any], names: Collection[str] = ()) -> Check
 
     Raises CODE_REFUSED, ARCHITECTURE_UNSUPPORTED or CONFIG_INVALID.
     """
+    config, widths = stock_config(config)
     refuse_code(architectures.without_code_map(config))
     said = architectures.said_by(config)
     if said is None and architectures.is_silent(config):
         said = _by_weights(config, names)
     if said is None:
         raise architectures.unsupported(config)
-    return _read_of(config, *said)
+    return _read_of(config, widths, *said)
 
 
-def _read_of(config: Mapping[str, Any], family: Family, name: str) -> CheckpointConfig:
+def _read_of(config: Mapping[str, Any], widths: SaidWidths | None, family: Family, name: str) -> CheckpointConfig:
     used = used_values(family, config)
     # Nothing is lost with what is empty.
     ignored = [key for key, value in config.items() if key not in used and value not in EMPTY]
@@ -62,6 +68,7 @@ def _read_of(config: Mapping[str, Any], family: Family, name: str) -> Checkpoint
     architecture = family.architectures[name]
     try:
         layout = family.layout(config, architecture)
+        pruned = None if widths is None else widths.read(layout)
     except UnusableConfigError as error:
         _refuse(error.key, error.reason)
     except (ArithmeticError, KeyError, TypeError, ValueError) as error:
@@ -82,6 +89,7 @@ def _read_of(config: Mapping[str, Any], family: Family, name: str) -> Checkpoint
         name=name,
         architecture=architecture,
         layout=layout,
+        pruned=pruned,
         labels=labels,
         multi_label=multi_label,
     )
@@ -91,7 +99,7 @@ def _read_of(config: Mapping[str, Any], family: Family, name: str) -> Checkpoint
 def used_values(family: Family, config: Mapping[str, Any]) -> dict[str, Any]:
     """Of a config that `read_config` has judged, what was checked: the rest is nobody's to read, nor to hand on.
 
-    A note of its author's stays where it is well formed.
+    Of one in the layout of our own, what `stock_config` makes of it. A note of its author's stays where it is well formed.
     """
     allowed, rules = allowed_fields(family), {**ANY, **family.config_fields}
 
@@ -171,7 +179,7 @@ def check_names(labels: Sequence[str], used: Collection[str], pointer: str) -> N
     )
     detail = (
         f"The data has labels that more than one class of the checkpoint is called by: {said}. Give these classes names of their "
-        "own in id2label and label2id of config.json, and the data the same; or leave such rows out."
+        "own in id2label and label2id of config.json, and the data the same; or write every label as the number of its class."
     )
     item = ErrorItem(pointer=pointer, code=ErrorCode.LABELS_MISMATCH, detail=said)
     raise SecateurError(ErrorCode.LABELS_MISMATCH, detail, (item,))
@@ -183,8 +191,8 @@ def _of_labels(labels: tuple[str, ...]) -> tuple[JobWarning, ...]:
         return ()
     shown = ", ".join(repr(label) for label in shared[:10])
     detail = (
-        f"id2label gives one name to several classes: {shown}. Labels of data are matched by name, so data that has one of these "
-        "is refused; give the classes names of their own to use it."
+        f"id2label gives one name to several classes: {shown}. Data with one of these names is refused, since it does not say "
+        "which of them is meant: write labels as class numbers, or give the classes other names."
     )
     return (JobWarning(code="labels_repeated", pointer="/config.json/id2label", detail=detail),)
 

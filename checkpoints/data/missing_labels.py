@@ -15,10 +15,15 @@ NO_LABEL = -1
 
 
 def is_missing(value: Any) -> bool:
-    """Whether a label is not there: null, an empty text, the id -1, or a list of nothing else. An empty list says: no label."""
+    """Whether a label is not there: null, an empty text, the id -1, also as a text, NaN, or a list of nothing else.
+
+    An empty list says: no label.
+    """
     if isinstance(value, list):
         return bool(value) and all(map(is_missing, value))
-    return value is None or value == "" or (type(value) is int and value == NO_LABEL)
+    if isinstance(value, float):
+        return value != value
+    return value is None or value in ("", str(NO_LABEL)) or (type(value) is int and value == NO_LABEL)
 
 
 def labelled_splits(

@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Any
 
 from api_schemas.enums import Head, Modality
+from api_schemas.results.widths import AttentionWidths
 from checkpoints.config_rules import Rule
 from checkpoints.sizes.shape import AttentionShape, FeedForwardShape
 
@@ -80,8 +81,8 @@ class Layout:
     carries: str | None = None
     """Name of an argument that every layer gets from the second output of the one before."""
 
-    def tensors(self) -> dict[str, tuple[int, ...]]:
-        """Every weight and bias of the blocks: its name in the module tree, and its shape."""
+    def tensors(self, widths: AttentionWidths | None = None) -> dict[str, tuple[int, ...]]:
+        """By name in the module tree, the shape of every weight and bias of the blocks; without `widths`, the stock class's."""
         shapes: dict[str, tuple[int, ...]] = {}
 
         def add(name: str, rows: int, columns: int, bias: bool) -> None:
@@ -89,16 +90,19 @@ class Layout:
             if bias:
                 shapes[f"{name}.bias"] = (rows,)
 
-        for site in self.attention:
+        for number, site in enumerate(self.attention):
             block = site.shape
-            inner = block.heads * block.head_dim
-            add(site.q, inner, block.hidden, block.q_bias)
-            add(site.k, inner, block.source, block.k_bias)
-            add(site.v, inner, block.source, block.v_bias)
-            add(site.o, block.hidden, inner, block.o_bias)
-        for pair in self.feed_forward:
-            add(pair.first, pair.shape.neurons, pair.shape.hidden, pair.shape.first_bias)
-            add(pair.second, pair.shape.hidden, pair.shape.neurons, pair.shape.second_bias)
+            qk = vo = block.heads * block.head_dim
+            if widths is not None:
+                qk, vo = widths.layers[number].qk_total, widths.layers[number].vo_total
+            add(site.q, qk, block.hidden, block.q_bias)
+            add(site.k, qk, block.source, block.k_bias)
+            add(site.v, vo, block.source, block.v_bias)
+            add(site.o, block.hidden, vo, block.o_bias)
+        for number, pair in enumerate(self.feed_forward):
+            neurons = pair.shape.neurons if widths is None else widths.feed_forward[number]
+            add(pair.first, neurons, pair.shape.hidden, pair.shape.first_bias)
+            add(pair.second, pair.shape.hidden, neurons, pair.shape.second_bias)
         return shapes
 
 
@@ -181,10 +185,21 @@ class Family:
             name = re.sub(pattern, by, name)
         return name
 
-    def tensors(self, config: Config, architecture: Architecture, labels: int) -> dict[str, tuple[int, ...]]:
-        """All tensors of a class, as `other_tensors` has them, those of its blocks included. Raises UnusableConfigError."""
-        blocks = self.layout(config, architecture).tensors()
-        return {**blocks, **self.other_tensors(config, architecture, labels)}
+    def tensors(
+        self, config: Config, architecture: Architecture, labels: int, widths: AttentionWidths | None = None
+    ) -> dict[str, tuple[int, ...]]:
+        """All tensors of a class, as `other_tensors` has them, those of its blocks included. Raises UnusableConfigError.
+
+        widths: of the blocks, where they are not the stock class's.
+        """
+        layout = self.layout(config, architecture)
+        shapes = {**layout.tensors(widths), **self.other_tensors(config, architecture, labels)}
+        for site, layer in zip(layout.attention, () if widths is None else widths.layers, strict=widths is not None):
+            for name, dimension in site.per_head.items():
+                whole = list(shapes[f"{site.module}.{name}"])
+                whole[dimension] = layer.heads
+                shapes[f"{site.module}.{name}"] = tuple(whole)
+        return shapes
 
     def prefixes(self, architecture: Architecture) -> list[str]:
         """What may stand before the encoder's names in a file of a class that has nothing there: the other classes' prefixes."""

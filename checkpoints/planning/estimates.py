@@ -12,6 +12,7 @@ from api_schemas.results.estimate import EstimatedStep
 from api_schemas.results.widths import AttentionWidths
 from api_schemas.spec.pruning import Pruning
 from checkpoints.planning.feasibility import (
+    OF_ALL_HEADS,
     included_blocks,
     included_neurons,
     least_channels,
@@ -91,26 +92,32 @@ def _cut_neurons(shape: ModelShape, pruning: Pruning, unit: CostUnit, share: flo
 def _attention(shape: ModelShape, pruning: Pruning, unit: CostUnit) -> tuple[_Group, ...]:
     """What may go of the attentions: heads, or channels of either side."""
     groups: list[_Group] = []
+    layers = shape.dense.layers
     for number in included_blocks(shape, pruning):
-        block = shape.attention[number]
+        layer = layers[number]
         costs = {side: unit.cost(number, side) for side in SIDES}
         if pruning.granularity is Granularity.ENTIRE_HEAD:
-            count = max(0, block.heads - least_heads(pruning))
-            groups.append(_Group((number, "head"), count, block.head_dim * sum(costs.values())))
+            count = max(0, layer.heads - least_heads(pruning))
+            # Where heads differ in width, as one does on average.
+            whole = layer.qk_total * costs["qk"] + layer.vo_total * costs["vo"]
+            groups.append(_Group((number, "head"), count, whole // layer.heads))
             continue
-        blocks = max(0, block.head_dim - least_channels(pruning)) // pruning.align
-        together = pruning.granularity in (Granularity.SAME_CHANNEL, Granularity.PER_HEAD)
-        count, size = (blocks, block.heads) if together else (blocks * block.heads, 1)
-        groups += [_Group((number, side), count, cost * size * pruning.align) for side, cost in costs.items()]
+        for side, widths in zip(SIDES, (layer.qk, layer.vo), strict=True):
+            free = _free(widths, pruning)
+            count, size = (min(free), layer.heads) if pruning.granularity in OF_ALL_HEADS else (sum(free), 1)
+            groups.append(_Group((number, side), count, costs[side] * size * pruning.align))
     return tuple(groups)
 
 
+def _free(widths: Sequence[int], pruning: Pruning) -> list[int]:
+    """By head, the blocks of channels that may go."""
+    return [max(0, width - least_channels(pruning)) // pruning.align for width in widths]
+
+
 def _neurons(shape: ModelShape, pruning: Pruning, unit: CostUnit) -> tuple[_Group, ...]:
-    least, align = least_neurons(pruning), pruning.align
+    least, align, neurons = least_neurons(pruning), pruning.align, shape.dense.feed_forward
     return tuple(
-        _Group(
-            (number, "neuron"), max(0, shape.feed_forward[number].neurons - least) // align, unit.neuron[number] * align
-        )
+        _Group((number, "neuron"), max(0, neurons[number] - least) // align, unit.neuron[number] * align)
         for number in included_neurons(shape, pruning)
     )
 
@@ -127,11 +134,11 @@ def _with_heads(
         beyond += max(0.0, amount - sum(group.all for group in mine))
     if pruning.granularity is not Granularity.HEAD_AND_CHANNEL or beyond <= 0:
         return gone
-    kept = least_channels(pruning)
+    kept, layers = least_channels(pruning), shape.dense.layers
     heads = [
         _Group(
             (number, "head"),
-            max(0, shape.attention[number].heads - least_heads(pruning)),
+            max(0, layers[number].heads - least_heads(pruning)),
             kept * sum(unit.cost(number, side) for side in SIDES),
         )
         for number in sorted({group.key[0] for group in groups if group.key[1] in SIDES})
@@ -163,23 +170,30 @@ def _equal(groups: Sequence[_Group], amount: float) -> dict[Key, int]:
 
 def _widths(shape: ModelShape, pruning: Pruning, gone: Mapping[Key, int]) -> AttentionWidths:
     layers: list[tuple[Iterable[int], Iterable[int]]] = []
-    for number, block in enumerate(shape.attention):
-        heads = block.heads - gone.get((number, "head"), 0)
-        sides = [_of_heads(block.heads, block.head_dim, gone.get((number, side), 0), pruning) for side in SIDES]
+    dense = shape.dense
+    for number, layer in enumerate(dense.layers):
+        heads = layer.heads - gone.get((number, "head"), 0)
+        sides = [
+            _of_heads(widths, gone.get((number, side), 0), pruning)
+            for side, widths in zip(SIDES, (layer.qk, layer.vo), strict=True)
+        ]
         layers.append((sides[0][:heads], sides[1][:heads]))
     neurons = tuple(
-        block.neurons - gone.get((number, "neuron"), 0) * pruning.align
-        for number, block in enumerate(shape.feed_forward)
+        before - gone.get((number, "neuron"), 0) * pruning.align for number, before in enumerate(dense.feed_forward)
     )
     return AttentionWidths.of(shape.attention[0].head_dim, layers, neurons)
 
 
-def _of_heads(heads: int, width: int, blocks: int, pruning: Pruning) -> list[int]:
-    """Widths of the heads of one side without so many blocks: of each the same, or in turn where heads may differ."""
-    if pruning.granularity in (Granularity.SAME_CHANNEL, Granularity.PER_HEAD):
-        return [width - blocks * pruning.align] * heads
-    each, more = divmod(blocks, heads)
-    return [width - (each + (head < more)) * pruning.align for head in range(heads)]
+def _of_heads(widths: Sequence[int], blocks: int, pruning: Pruning) -> list[int]:
+    """Widths of the heads of one side without so many blocks: of each the same, as far as each has as many."""
+    if pruning.granularity in OF_ALL_HEADS:
+        return [width - blocks * pruning.align for width in widths]
+    free, left = _free(widths, pruning), list(widths)
+    for place, head in enumerate(sorted(range(len(widths)), key=free.__getitem__)):
+        taken = min(free[head], -(-blocks // (len(widths) - place)))
+        left[head] -= taken * pruning.align
+        blocks -= taken
+    return left
 
 
 def estimated_steps(shape: ModelShape, pruning: Pruning, file_bytes: int) -> tuple[EstimatedStep, ...]:

@@ -11,6 +11,9 @@ from checkpoints.sizes import accounting
 from checkpoints.sizes.cost_unit import CostUnit
 from checkpoints.sizes.shape import ModelShape
 
+OF_ALL_HEADS = (Granularity.SAME_CHANNEL, Granularity.PER_HEAD)
+"""Granularities whose structures are of all heads of a layer at once."""
+
 
 def least_heads(pruning: Pruning) -> int:
     """Heads that stay in a layer. A stock layout has no way to say that a layer has none."""
@@ -23,8 +26,11 @@ def least_channels(pruning: Pruning) -> int:
 
 
 def included_blocks(shape: ModelShape, pruning: Pruning) -> tuple[int, ...]:
-    """Numbers of the attentions that may be cut: of those whose layer is not left out."""
-    return tuple(n for n, block in enumerate(shape.attention) if block.layer not in pruning.exclude_layers)
+    """Numbers of the attentions that may be cut: of those whose layer is not left out, and that have heads."""
+    pairs = zip(shape.attention, shape.dense.layers, strict=True)
+    return tuple(
+        n for n, (block, layer) in enumerate(pairs) if block.layer not in pruning.exclude_layers and layer.heads
+    )
 
 
 def included_neurons(shape: ModelShape, pruning: Pruning) -> tuple[int, ...]:
@@ -49,7 +55,9 @@ def smallest_widths(
     def of_layer(layer: LayerWidths) -> tuple[list[int], list[int]]:
         qk, vo = list(layer.qk), list(layer.vo)
         if granularity in (Granularity.ENTIRE_HEAD, Granularity.HEAD_AND_CHANNEL):
-            qk, vo = qk[:min_heads], vo[:min_heads]
+            # Of heads that differ in width the widest: which of them stay scores say, and so much can go whatever they say.
+            widest = sorted(zip(qk, vo, strict=True), key=sum, reverse=True)[:min_heads]
+            qk, vo = [pair[0] for pair in widest], [pair[1] for pair in widest]
         if granularity is not Granularity.ENTIRE_HEAD:
             qk, vo = ([min(width, min_channels) for width in side] for side in (qk, vo))
         return qk, vo
@@ -108,7 +116,7 @@ def _smallest_of(unit: CostUnit, number: int, layer: LayerWidths, pruning: Pruni
     qk, vo = unit.qk[number], unit.vo[number]
     both = Layout.STOCK is pruning.layout or Balance.EQUAL is pruning.balance
     channel = (qk + vo if both else max(qk, vo)) * pruning.align
-    head = layer.qk[0] * qk + layer.vo[0] * vo
+    head = min(width * qk + other * vo for width, other in zip(layer.qk, layer.vo, strict=True))
     match pruning.granularity:
         case Granularity.ENTIRE_HEAD:
             return head
@@ -117,15 +125,15 @@ def _smallest_of(unit: CostUnit, number: int, layer: LayerWidths, pruning: Pruni
         case Granularity.RAGGED:
             return channel
         case Granularity.HEAD_AND_CHANNEL:
-            return channel if layer.qk[0] > least_channels(pruning) else head
+            return channel if max(*layer.qk, *layer.vo) > least_channels(pruning) else head
 
 
 def check_feasible(shape: ModelShape, widths: AttentionWidths, pruning: Pruning) -> None:
     """Refuse a spec that cannot be met on this model, before anything is queued.
 
-    Raises INVALID_REQUEST (a layer that is not there, or none left to cut; more heads, channels or neurons that are to stay
-    than there are), WIDTH_MISALIGNED (head widths that are no multiple of `align`) and SPARSITY_OUT_OF_REACH, naming the
-    maximum or the smallest cut in the target's unit.
+    Raises INVALID_REQUEST (a layer that is not there, or none left to cut; heads that differ in width, or a layout that cannot
+    say so; more heads, channels or neurons that are to stay than there are), WIDTH_MISALIGNED (head widths that are no multiple
+    of `align`) and SPARSITY_OUT_OF_REACH, naming the maximum or the smallest cut in the target's unit.
 
     A target is met to the nearest structure, so one below half of the smallest cut would remove nothing. The output bias is
     never removed but counts in the denominator of attention sparsity, so five heads of six are 83.2%, not 83.3%. That target
@@ -136,6 +144,7 @@ def check_feasible(shape: ModelShape, widths: AttentionWidths, pruning: Pruning)
     attention would reach: more than attention's share of the FLOPs.
     """
     _check_layers(shape, pruning)
+    _check_pruned(shape, pruning)
     _check_alignment(widths, pruning)
     for kind, target in pruning.target.goals:
         if kind is TargetKind.LATENCY:
@@ -154,7 +163,8 @@ def _check_latency(shape: ModelShape, widths: AttentionWidths, pruning: Pruning)
             f"Attention is {attention:.4f} of this model's FLOPs, and nothing else is removed; a latency lower by "
             f"{pruning.target.share:.4f} was asked for. A target in flops with parts attention and feed_forward goes further.",
         )
-    if len({block.model_copy(update={"layer": 0}) for block in shape.attention}) > 1:
+    alike = {block.model_copy(update={"layer": 0}) for block in shape.attention}
+    if len(alike) > 1 or len({(layer.qk, layer.vo) for layer in widths.layers}) > 1 or not widths.stock_shape:
         detail = (
             "A latency target is looked up by layer, and this model's attentions are not all alike; take flops instead."
         )
@@ -203,11 +213,40 @@ def _check_layers(shape: ModelShape, pruning: Pruning) -> None:
     beyond = sorted(number for number in set(pruning.exclude_layers) if number >= shape.layers)
     if beyond:
         detail = f"The model has layers 0 to {shape.layers - 1}; there is no layer {', '.join(map(str, beyond))} to leave out."
-    elif not included_blocks(shape, pruning):
+    elif all(number in pruning.exclude_layers for number in range(shape.layers)):
         detail = f"All {shape.layers} layers are left out; nothing can be removed."
+    elif Part.ATTENTION in pruning.cuts and not included_blocks(shape, pruning):
+        detail = (
+            "No layer that may be cut has attention left: it is gone already. Parts feed_forward alone goes further."
+        )
+        item = ErrorItem(pointer="/pruning/parts", code=ErrorCode.INVALID_REQUEST, detail=detail)
+        raise SecateurError(ErrorCode.INVALID_REQUEST, detail, (item,))
     else:
         return
     item = ErrorItem(pointer="/pruning/exclude_layers", code=ErrorCode.INVALID_REQUEST, detail=detail)
+    raise SecateurError(ErrorCode.INVALID_REQUEST, detail, (item,))
+
+
+def _check_pruned(shape: ModelShape, pruning: Pruning) -> None:
+    """What a spec supposes of a model that was pruned before, and an earlier job may have left otherwise."""
+    if shape.pruned is None:
+        return
+    # Those that are left out as well: what cutting each layer alone costs is looked at.
+    uneven = [n for n, layer in enumerate(shape.pruned.layers) if not layer.uniform]
+    if pruning.layout is Layout.STOCK:
+        field = "layout"
+        detail = (
+            "This model was pruned to widths that a stock layout cannot say, and a further cut changes nothing in that."
+        )
+    elif Part.ATTENTION in pruning.cuts and uneven and pruning.granularity in OF_ALL_HEADS:
+        field = "granularity"
+        detail = (
+            f"{pruning.granularity.value} needs heads of equal width, and those of attention {uneven[0]} differ: this model was "
+            "pruned before. Take ragged, entire_head or head_and_channel."
+        )
+    else:
+        return
+    item = ErrorItem(pointer=f"/pruning/{field}", code=ErrorCode.INVALID_REQUEST, detail=detail)
     raise SecateurError(ErrorCode.INVALID_REQUEST, detail, (item,))
 
 

@@ -128,17 +128,15 @@ def tensor_bytes(spec: JobSettings, shape: ModelShape) -> int:
     Kept for a backward pass: what goes into every linear map and the attention probabilities. Not a forecast, but what memory
     grows with.
     """
-    weights = shape.other_parameters
+    weights, dense = shape.other_parameters, shape.dense
     activations = 0
-    for block in shape.attention:
-        inner = block.heads * block.head_dim
-        weights += 2 * inner * (block.hidden + block.source)
-        activations += (
-            block.queries * (2 * block.hidden + 2 * inner) + block.keys * 2 * inner + block.heads * block.pairs
-        )
-    for feed_forward in shape.feed_forward:
-        weights += 2 * feed_forward.hidden * feed_forward.neurons
-        activations += feed_forward.tokens * (2 * feed_forward.hidden + 2 * feed_forward.neurons)
+    for block, layer in zip(shape.attention, dense.layers, strict=True):
+        inner = layer.qk_total + layer.vo_total
+        weights += inner * (block.hidden + block.source)
+        activations += block.queries * (2 * block.hidden + inner) + block.keys * inner + layer.heads * block.pairs
+    for feed_forward, neurons in zip(shape.feed_forward, dense.feed_forward, strict=True):
+        weights += 2 * feed_forward.hidden * neurons
+        activations += feed_forward.tokens * (2 * feed_forward.hidden + 2 * neurons)
     trained = spec.finetune.batch_size if spec.finetune else 1
     batch = max(trained, spec.evaluate.batch_size, *spec.evaluate.latency_batch_sizes)
     return 4 * (_TRAINED_COPIES * weights + batch * activations)

@@ -52,10 +52,17 @@ class ModelShape(FrozenModel):
     other_flops: int
     """The same (patches, classifier), one input."""
     bytes_per_parameter: int
+    pruned: AttentionWidths | None = None
+    """Of an original that was pruned before and says its widths itself: those. The blocks above are as they once were."""
 
     @property
     def dense(self) -> AttentionWidths:
         """The original's widths."""
+        return self.unpruned if self.pruned is None else self.pruned
+
+    @property
+    def unpruned(self) -> AttentionWidths:
+        """The widths that the blocks have in a stock class."""
         return AttentionWidths.of(
             self.attention[0].head_dim,
             (((block.head_dim,) * block.heads,) * 2 for block in self.attention),

@@ -12,6 +12,7 @@ from api_schemas.spec.job import JobRequest
 from checkpoints.config.checkpoint_config import check_names
 from checkpoints.data.clip_flaws import clip_warnings
 from checkpoints.data.columns import FoundColumns, find_columns
+from checkpoints.data.label_numbers import by_number, class_numbers
 from checkpoints.data.missing_labels import labelled_splits
 from checkpoints.data.role_rules import check_roles, repeated_rows, same_rows, uses_train
 from checkpoints.data.shard_columns import Unlike
@@ -49,14 +50,16 @@ def check_dataset(
     found = None if model is None else _find_columns(request, contents, model)
     named, unlabelled = _used_splits(request.splits, contents, found)
     classes: Mapping[Split, int] = {}
+    numbered: tuple[JobWarning, ...] = ()
     if model is not None and found is not None and model.head in (Head.CLASSIFICATION, Head.TOKEN_CLASSIFICATION):
         labels = _labels_by_split(contents, found, named)
         _check_labels(contents, model, found, labels)
+        numbered = by_number(model.labels, {label for of_split in labels.values() for label in of_split})
         if not model.multi_label:
             classes = {role: len(labels[split]) for role, split in named.items() if split in labels}
     samples = samples_by_role(contents.rows, named)
     held_out = [role for role in Split if role not in named]
-    warnings = check_roles(samples, classes, held_out, trains=uses_train(job))
+    warnings = (*numbered, *check_roles(samples, classes, held_out, trains=uses_train(job)))
     if found is not None and (found.input, found.pair) != (contents.input_column, contents.pair_column):
         return CheckedDataset((*unlabelled, *warnings), samples)
     found_warnings = (*unlabelled, *warnings, *clip_warnings(named, contents.clip_flaws))
@@ -163,6 +166,8 @@ def _check_labels(
     if inspected:
         # In the order of their ids; splits that the job does not read may have others.
         labels = tuple(label for label in contents.labels if label in used or not whole)
+    if class_numbers(model.labels, labels) is not None:
+        return
     check_names(model.labels, labels, "/dataset/columns/label")
     unknown = sorted(set(labels) - set(model.labels))
     if unknown:

@@ -66,7 +66,7 @@ class ModelSource:
 
 
 def find(services: Services, reference: ModelReference) -> ModelSource:
-    """Raises NOT_FOUND, UPLOAD_INCOMPLETE, DELETED, EXPIRED, ARTIFACT_LOST, NO_CHECKPOINT, STEP_NOT_PRUNABLE,
+    """Raises NOT_FOUND, UPLOAD_INCOMPLETE, DELETED, EXPIRED, ARTIFACT_LOST, NO_CHECKPOINT,
     STORAGE_UNAVAILABLE, or what is wrong with the checkpoint."""
     match reference:
         case UploadedModel():
@@ -130,13 +130,6 @@ def _step(services: Services, reference: StepModel) -> ModelSource:
     if step.expired:
         detail = "The checkpoints of that job were kept for their time and are gone. Run the job again."
         raise _refused(ErrorCode.EXPIRED, "/model/step", detail)
-    if not step.metrics.stock_layout:
-        detail = (
-            f"Step {reference.step} of {reference.job} has blocks of unlike widths, which load by code of their own; only steps "
-            'whose `stock_layout` is true can be pruned further. Ask for `"layout": "stock"` where a step is to be gone on from, '
-            "or prune the original with a higher target."
-        )
-        raise _refused(ErrorCode.STEP_NOT_PRUNABLE, "/model/step", detail)
     return ModelSource(_described(services, step), _step_lineage(step), step=reference)
 
 

@@ -46,7 +46,6 @@ _REFUSED = (
     ErrorCode.EXPIRED,
     ErrorCode.ARTIFACT_LOST,
     ErrorCode.NO_CHECKPOINT,
-    ErrorCode.STEP_NOT_PRUNABLE,
     ErrorCode.INPUT_LOST,
     ErrorCode.STORAGE_UNAVAILABLE,
     ErrorCode.MODEL_FETCH_FAILED,

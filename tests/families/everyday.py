@@ -1,11 +1,13 @@
 """What people do every day with a model that they have loaded, done to a folder by somebody who has transformers and peft.
 
-Run by its path in an isolated interpreter: `python -I everyday.py`, with a line of JSON on standard input for each: the folder,
-the original's folder, the auto class. Each folder has a `probe.safetensors` of inputs. Prints a line of JSON for each: the
-folder, and by thing done what came of it ("right", or what went wrong). Who asks a question on the terminal finds nobody there.
+Run by its path in an isolated interpreter: `python -I everyday.py APART PUSHED`, with a line of JSON on standard input for each:
+the folder, the original's folder, the auto class. APART is where torchao lies, PUSHED where the hub at HF_ENDPOINT puts what it
+gets. Each folder has a `probe.safetensors` of inputs. Prints a line of JSON for each: the folder, and by thing done what came of
+it ("right", or what went wrong). Who asks a question on the terminal finds nobody there.
 """
 
 import copy
+import functools
 import io
 import json
 import multiprocessing
@@ -13,33 +15,50 @@ import pickle
 import sys
 import tempfile
 import traceback
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+# A process that was spawned imports this file, without arguments.
+sys.path += sys.argv[1:2]
+
+import onnxruntime
 import torch
 import transformers
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file
 
+MAKERS = ("AutoTokenizer", "AutoImageProcessor", "AutoFeatureExtractor", "AutoProcessor")
 OUTPUTS = ("logits", "audio_embeds", "last_hidden_state")
 
 
 def main() -> None:
     torch.set_num_threads(1)
     transformers.logging.set_verbosity_error()
+    warnings.simplefilter("ignore")
+    pushed = Path(sys.argv[2])
     for line in sys.stdin.read().splitlines():
         folder, original, auto_class = json.loads(line)
-        print(json.dumps([folder, Everyday(Path(folder), Path(original), auto_class).everything()]), flush=True)
+        print(json.dumps([folder, Everyday(Path(folder), Path(original), auto_class, pushed).everything()]), flush=True)
+
+
+@functools.cache
+def other_process() -> Any:
+    """One that was spawned once code of a folder was loaded, for all of them: it has to import everything itself."""
+    return multiprocessing.get_context("spawn").Pool(1)
 
 
 class Everyday:
     """One folder."""
 
-    def __init__(self, folder: Path, original: Path, auto_class: str) -> None:
+    def __init__(self, folder: Path, original: Path, auto_class: str, pushed: Path) -> None:
         self.folder, self.original, self.auto = folder, original, getattr(transformers, auto_class)
+        self.pushed = pushed
         self.config = json.loads((folder / "config.json").read_text())
         self.own = "auto_map" in self.config
+        # transformers' own WavLM hands weights on as plain tensors.
+        self.apart = not self.own and self.config["model_type"] == "wavlm"
         self.inputs = load_file(folder / "probe.safetensors")
         self.model = self.load()
         self.normed = any(torch.nn.utils.parametrize.is_parametrized(module) for module in self.model.modules())
@@ -58,6 +77,11 @@ class Everyday:
             "device_map": lambda: self.same(self.load(device_map="auto")),
             "LoRA": self.lora,
             "a step with checkpoints of activations": self.train,
+            "a Trainer's step": self.trainer,
+            "eight bits by torchao": self.torchao,
+            "eight bits by torch": self.dynamic,
+            "ONNX": self.onnx,
+            "pushed to a hub": self.push,
             "attention weights": self.attention,
             "every auto class": self.auto_classes,
             "without trust": self.without_trust,
@@ -116,11 +140,10 @@ class Everyday:
         self.same(torch.load(io.BytesIO(file.getvalue()), weights_only=False))
 
     def spawn(self) -> None:
-        if self.normed:
-            return
-        with multiprocessing.get_context("spawn").Pool(1) as pool:
-            given = pickle.dumps((self.model, self.inputs))
-            self.near((pool.apply(answered, (given,)) - self.expected).abs().max().item())
+        if self.normed or not self.own:
+            return  # A stock class is anywhere.
+        given = pickle.dumps((self.model, self.inputs))
+        self.near((other_process().apply(answered, (given,)) - self.expected).abs().max().item())
 
     def bfloat16(self) -> None:
         model = self.load(dtype="bfloat16")
@@ -151,6 +174,90 @@ class Everyday:
         assert gradients, "nothing was trained"
         assert all(torch.isfinite(gradient).all() for gradient in gradients)
         torch.optim.AdamW(model.parameters(), 1e-3).step()
+
+    def trainer(self) -> None:
+        """A loss of the answers' size, which every head has; the checkpoint that it writes loads, with what it learnt."""
+
+        class Trainer(transformers.Trainer):
+            def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **_: Any) -> Any:
+                output = model(**inputs)
+                loss = next(output[name] for name in OUTPUTS if name in output).float().square().mean()
+                return (loss, output) if return_outputs else loss
+
+        rows = [{key: value[row] for key, value in self.inputs.items()} for row in range(2)]
+        with tempfile.TemporaryDirectory() as scratch:
+            settings = transformers.TrainingArguments(
+                scratch,
+                max_steps=1,
+                per_device_train_batch_size=2,
+                learning_rate=1e-3,
+                save_steps=1,
+                report_to="none",
+                use_cpu=True,
+                disable_tqdm=True,
+                remove_unused_columns=False,
+            )
+            model = self.load()
+            assert Trainer(model, settings, train_dataset=rows).train().global_step == 1
+            learnt, again = self.answer(model.eval()), self.answer(self.load(Path(scratch) / "checkpoint-1"))
+        self.near((learnt - again).abs().max().item())
+        assert (learnt - self.expected).abs().max() > 0, "nothing was learnt"
+
+    def torchao(self) -> None:
+        from torchao.quantization import Int8WeightOnlyConfig, quantize_
+
+        if self.apart:
+            return
+        model = self.load()
+        quantize_(model, Int8WeightOnlyConfig())
+        self.roughly(
+            model, {type(module.weight).__name__ for module in model.modules() if isinstance(module, torch.nn.Linear)}
+        )
+
+    def dynamic(self) -> None:
+        if self.apart:
+            return
+        model = torch.ao.quantization.quantize_dynamic(self.load(), {torch.nn.Linear}, torch.qint8)
+        self.roughly(model, {f"{type(module).__module__}.{type(module).__name__}" for module in model.modules()})
+
+    def roughly(self, model: Any, kinds: set[str]) -> None:
+        """Of eight bits, and near."""
+        assert any("Int8" in kind or "quantized" in kind for kind in kinds), kinds
+        error = ((self.answer(model).float() - self.expected).abs().max() / self.expected.abs().max()).item()
+        assert 0 < error < 0.1, f"other answers: {error}"
+
+    def onnx(self) -> None:
+        """As torch exports it by itself; a stock class is transformers' own affair."""
+        if not self.own:
+            return
+        with tempfile.TemporaryDirectory() as scratch:
+            path = f"{scratch}/model.onnx"
+            torch.onnx.export(self.load(), (), path, kwargs=self.inputs, dynamo=True, verbose=False)
+            session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+            answers = session.run(None, {key: value.numpy() for key, value in self.inputs.items()})
+        alike = [torch.from_numpy(answer) for answer in answers if answer.shape == self.expected.shape]
+        self.near(min((answer - self.expected).abs().max().item() for answer in alike))
+
+    def push(self) -> None:
+        """What comes to lie there is whole: it loads as this folder does, with its code and what makes its inputs."""
+        repository = f"me/{self.folder.parent.name}-{self.folder.name}"
+        received = self.pushed / repository
+        self.load().push_to_hub(repository, token="hf_" + "a" * 34)
+        makers = [name for name in MAKERS if self.maker(name, self.folder) in dir(transformers)]
+        for name in makers:
+            maker = getattr(transformers, name).from_pretrained(self.folder, local_files_only=True)
+            maker.push_to_hub(repository, token="hf_" + "a" * 34)
+        self.same(self.load(received))
+        for name in makers:
+            found = self.maker(name, received)
+            assert found in dir(transformers), f"{name}: {found}"
+        ours = sorted(path.name for path in self.folder.glob("*.py"))
+        assert sorted(path.name for path in received.glob("*.py")) == ours
+        for name in ours:
+            assert (received / name).read_bytes() == (self.folder / name).read_bytes(), name
+        said = json.loads((received / "config.json").read_text())
+        for key in ("auto_map", "pruned_attention", "pruned_feed_forward", "model_type"):
+            assert said.get(key) == self.config.get(key), f"{key}: {said.get(key)}"
 
     def attention(self) -> None:
         model = self.load(attn_implementation="eager")
@@ -195,7 +302,7 @@ class Everyday:
 
     def makers(self) -> None:
         """What makes inputs is found as in the original's folder: nobody is asked whether code may run."""
-        for name in ("AutoTokenizer", "AutoImageProcessor", "AutoFeatureExtractor", "AutoProcessor"):
+        for name in MAKERS:
             found, right = (self.maker(name, folder) for folder in (self.folder, self.original))
             assert found == right, f"{name}: {found}, of the original {right}"
 

@@ -1,6 +1,6 @@
-"""Everyday things done to results: a class of each kind, in the stock layout, with ragged heads, and without any attention.
+"""Everyday things done to results: a class of each kind, in the stock layout, and in that of our own without heads in one layer.
 
-The gate does them to one of the three of each class, and to each of the three of some class.
+One process does them to several classes: whoever imports transformers, torchao and an exporter waits for ten seconds.
 """
 
 import json
@@ -15,64 +15,75 @@ from safetensors.torch import save_file
 from benchmarks.families import reference
 from benchmarks.families.tiny_models import MODELS
 from tests.support.gate import WHOLE
+from tests.support.servers.pushed import push_server
 from worker.engine.checkpoint.load import load_original
 from worker.engine.checkpoint.save import save_checkpoint
 
-NAMES = (
-    "ASTForAudioClassification",
-    "ViTForImageClassification",
-    "Wav2Vec2ForCTC",
-    "WavLMForSequenceClassification",
-    "WhisperForConditionalGeneration",
-    "ClapAudioModelWithProjection",
-    "BertForSequenceClassification",
-    "BertModel",
-)
-CUTS = ("nothing cut", "ragged", "no heads at all")
+APART = Path(sys.prefix) / "apart"
+"""Where scripts/install.sh puts torchao."""
+NAMES = {
+    "speech": ("Wav2Vec2ForCTC", "WavLMForSequenceClassification", "WhisperForConditionalGeneration"),
+    "images, sounds and texts": (
+        "ASTForAudioClassification",
+        "ViTForImageClassification",
+        "ClapAudioModelWithProjection",
+        "BertForSequenceClassification",
+        "BertModel",
+    ),
+}
+CUTS = ("nothing cut", "no heads first", *(("ragged", "no heads at all") if WHOLE else ()))
+"""The second in the layout of our own: the first layer without heads, the others with heads of unlike widths."""
 BY_ID = {tiny.id: tiny for tiny in MODELS}
 
 
-def do_everyday_things(folders: dict[Path, str], original: Path, scratch: Path) -> dict[str, dict[str, str]]:
+def do_everyday_things(folders: dict[Path, tuple[Path, str]], scratch: Path) -> dict[str, dict[str, str]]:
     script = shutil.copy(Path(__file__).with_name("everyday.py"), scratch)
-    run = subprocess.run(
-        [sys.executable, "-I", str(script)],
-        input="\n".join(json.dumps([str(folder), str(original), auto_class]) for folder, auto_class in folders.items()),
-        env={
-            "HOME": str(scratch),
-            "HF_HOME": str(scratch),
-            "HF_HUB_OFFLINE": "1",
-            "OMP_NUM_THREADS": "1",
-            "PATH": "/usr/bin:/bin",
-        },
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=900,
-    )
+    lines = [json.dumps([str(folder), str(original), auto]) for folder, (original, auto) in folders.items()]
+    with push_server(scratch / "pushed") as (endpoint, others):
+        run = subprocess.run(
+            [sys.executable, "-I", str(script), str(APART), str(scratch / "pushed")],
+            input="\n".join(lines),
+            env={
+                "HOME": str(scratch),
+                "HF_HOME": str(scratch),
+                "HF_ENDPOINT": endpoint,
+                "HF_HUB_DISABLE_XET": "1",
+                "HF_HUB_DISABLE_TELEMETRY": "1",
+                "OMP_NUM_THREADS": "1",
+                "PATH": "/usr/bin:/bin",
+            },
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=1800,
+        )
     assert run.returncode == 0, run.stderr[-3000:]
     assert "custom code" not in run.stdout + run.stderr
+    assert others == []
     return dict(json.loads(line) for line in run.stdout.splitlines() if line.startswith('["/'))
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_everyday_things(name: str, tmp_path: Path) -> None:
-    tiny = BY_ID[name]
-    original = tiny.save(tiny.stock(), tmp_path / "original")
-    loaded = load_original(original)
+@pytest.mark.parametrize("kind", NAMES)
+def test_everyday_things(kind: str, tmp_path: Path) -> None:
     folders = {}
-    # transformers has no auto class of a CLAP's audio encoder alone.
-    cuts = CUTS[1:] if name.startswith("Clap") else CUTS
-    if not WHOLE:
-        cuts = (cuts[NAMES.index(name) % len(cuts)],)
-    for cut in cuts:
-        folder = tmp_path / cut.replace(" ", "_")
-        save_checkpoint(folder, reference.cut_by(loaded, reference.keeps(loaded.widths)[cut]), original)
-        save_file({key: tensor.contiguous() for key, tensor in tiny.inputs(2).items()}, folder / "probe.safetensors")
-        folders[folder] = tiny.model_spec.family.architectures[tiny.name].auto_class
-    found = do_everyday_things(folders, original, tmp_path)
-    assert len(found) == len(cuts)
+    for name in NAMES[kind]:
+        tiny = BY_ID[name]
+        original = tiny.save(tiny.stock(), tmp_path / name / "original")
+        loaded = load_original(original)
+        auto_class = tiny.model_spec.family.architectures[name].auto_class
+        # transformers has no auto class of a CLAP's audio encoder alone.
+        for cut in CUTS[1:] if name.startswith("Clap") else CUTS:
+            folder = tmp_path / name / cut.replace(" ", "_")
+            stock, _ = save_checkpoint(folder, reference.cut_by(loaded, reference.keeps(loaded.widths)[cut]), original)
+            assert stock == (cut == "nothing cut")
+            save_file(
+                {key: tensor.contiguous() for key, tensor in tiny.inputs(2).items()}, folder / "probe.safetensors"
+            )
+            folders[folder] = original, auto_class
+    found = do_everyday_things(folders, tmp_path)
+    assert len(found) == len(folders)
     wrong = {
-        f"{Path(folder).name}: {what}": came
+        f"{Path(folder).parent.name}, {Path(folder).name}: {what}": came
         for folder, done in found.items()
         for what, came in done.items()
         if came != "right"

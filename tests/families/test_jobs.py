@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from api_schemas.enums import Head, Modality
-from api_schemas.results.events import DataReady, EngineEvent, Finished
+from api_schemas.results.events import DataReady, EngineEvent, Finished, Started
 from api_schemas.results.metrics import Scores
 from api_schemas.spec.job import EngineSpec
 from checkpoints.families import FAMILIES
@@ -21,6 +21,7 @@ from tests.families.folders import ARCHITECTURES, data_folder, model_folder
 from tests.families.fresh_process import PIPELINES, check_pipeline
 from tests.support.gate import WHOLE
 from tests.support.jobs.engine import run_job, steps_of
+from worker.engine.checkpoint.load import load_step
 
 METRICS: Mapping[Head, str] = {
     Head.CLASSIFICATION: "accuracy",
@@ -37,6 +38,8 @@ STOCK = (
 )  # fmt: skip
 """These are asked for the layout that needs no code."""
 RESUMED = ("BertForSequenceClassification", "WhisperForConditionalGeneration")
+AGAIN = "BertForSequenceClassification"
+"""Its result is pruned further."""
 GATE = (
     "ASTForAudioClassification",
     "ViTForImageClassification",
@@ -121,6 +124,26 @@ def test_a_whole_job(name: str, tmp_path: Path) -> None:
         check_pipeline(name, tmp_path / "step-2", tmp_path)
     if name in RESUMED:
         _check_resumed(name, tmp_path)
+    if name == AGAIN:
+        _check_pruned_again(name, tmp_path)
+
+
+def _check_pruned_again(name: str, whole: Path) -> None:
+    """What the job left is the model of another, as it lies there: with what it has, half of that goes."""
+    spec = spec_for(name).model_copy(update={"exports": ()})
+    said = run_job(whole / "further", spec, model=whole / "step-2", data=data_folder(name))
+    dense, _, cut = steps_of(said)
+    assert dense.widths == load_step(whole / "step-2").widths
+    assert dense.size.total_parameters == sum(
+        tensor.numel() for tensor in load_file(whole / "step-2" / "model.safetensors").values()
+    )
+    assert (dense.achieved_sparsity, dense.stock_layout) == (0, False)
+    assert cut.target is not None
+    assert abs(cut.target.achieved - SHARE) < 0.06
+    assert cut.size.total_parameters < dense.size.total_parameters
+    assert cut.test is not None
+    (started,) = [event for event in said if isinstance(event, Started)]
+    assert started.family == FAMILY_OF[name].name
 
 
 def _check_resumed(name: str, whole: Path) -> None:

@@ -15,7 +15,7 @@ from PIL import Image
 from safetensors.numpy import save
 from starlette.testclient import TestClient
 
-from checkpoints.describe import block_tensors
+from checkpoints.config.pruned_layout import stock_config
 from checkpoints.families import AST
 
 LABELS = ("down", "left", "right", "up")
@@ -38,6 +38,32 @@ def ast_config(**changes: Any) -> dict[str, Any]:
     return {"label2id": {label: int(index) for index, label in (config["id2label"] or {}).items()}} | config
 
 
+NARROW: tuple[tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]], ...] = (((), (), ()), ((3, 8), (5, 2), (1, 3)))
+"""Of `pruned_ast_config`, by layer: QK and VO widths of the heads that are left, and their numbers."""
+
+
+def pruned_ast_config(**changes: Any) -> dict[str, Any]:
+    """config.json of such an AST that a job left without attention in its first layer, in the layout of Secateur's own."""
+    config = ast_config()
+    sites = AST.layout(config, AST.architectures["ASTForAudioClassification"])
+    attention = [
+        {"module": site.module, "kind": "self", "q": site.q, "k": site.k, "v": site.v, "o": site.o, "pairs": 36,
+         "qk": list(qk), "vo": list(vo), "heads": list(heads)}
+        for site, (qk, vo, heads) in zip(sites.attention, NARROW, strict=True)
+    ]  # fmt: skip
+    neurons = [
+        {"first": pair.first, "second": pair.second, "neurons": count}
+        for pair, count in zip(sites.feed_forward, (7, 64), strict=True)
+    ]
+    return config | {
+        "architectures": ["PrunedASTForAudioClassification"],
+        "auto_map": {"AutoConfig": "configuration_pruned.PrunedASTConfig"},
+        "_attn_implementation": "pruned: load it with trust_remote_code=True",
+        "pruned_attention": attention,
+        "pruned_feed_forward": neurons,
+    } | changes  # fmt: skip
+
+
 def preprocessor_config(**changes: Any) -> dict[str, Any]:
     return {
         "feature_extractor_type": "ASTFeatureExtractor",
@@ -50,8 +76,9 @@ def preprocessor_config(**changes: Any) -> dict[str, Any]:
 def ast_tensors(config: Mapping[str, Any], naming: int = 0, dtype: str = "float32") -> dict[str, np.ndarray]:
     """The tensors of a config, under the family's `naming`-th way of naming them in the file."""
     architecture = AST.architectures["ASTForAudioClassification"]
-    others = AST.other_tensors(config, architecture, len(config.get("id2label", "12")))
-    shapes = {**block_tensors(AST.layout(config, architecture)), **others}
+    said, labels = stock_config(config)[1], len(config.get("id2label", "12"))
+    widths = None if said is None else said.read(AST.layout(config, architecture))
+    shapes = AST.tensors(config, architecture, labels, widths)
     random = np.random.default_rng(0)
     return {
         AST.saved_as(naming, name): random.normal(size=shape).astype(dtype) for name, shape in sorted(shapes.items())

@@ -1,9 +1,12 @@
 """A LoRA adapter added to the weights of its model (Hu et al., arXiv 2106.09685): W + s B A, s as peft's settings say.
 
+Of DoRA (Liu et al., arXiv 2402.09353, eq. 5) every row of that is then as long as the adapter says.
+
 From the tensors' names alone, without building a model: nothing that the settings name is loaded or run.
 """
 
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,14 +25,10 @@ BEFORE = "base_model.model."
 """What peft puts before the names of the model's own tensors."""
 ENDS = {"SEQ_CLS": "ForSequenceClassification", "TOKEN_CLS": "ForTokenClassification", "FEATURE_EXTRACTION": "Model"}
 """What peft calls a task, and how a class of transformers for it ends."""
-PLAIN: Mapping[str, Any] = {
-    "use_dora": False,
-    "fan_in_fan_out": False,
-    "bias": "none",
-    "rank_pattern": {},
-    "alpha_pattern": {},
-}
+PLAIN: Mapping[str, Any] = {"fan_in_fan_out": False, "bias": "none"}
 """Settings under which the formula is that one."""
+LENGTHS = (".lora_magnitude_vector", ".lora_magnitude_vector.weight")
+"""What peft calls the lengths of rows, now and before."""
 
 
 def adapted(folder: Path, base: Path, tensors: Mapping[str, Tensor]) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -38,7 +37,7 @@ def adapted(folder: Path, base: Path, tensors: Mapping[str, Tensor]) -> tuple[di
     Raises FILE_MISSING, CONFIG_INVALID where the adapter is of another kind, and WEIGHTS_MISMATCH where it is another model's.
     """
     settings, config = read_object(folder / ADAPTER), read_object(base / "config.json")
-    scale = _scale(settings)
+    _check_plain(settings)
     if not (folder / WEIGHTS).is_file():
         raise SecateurError(ErrorCode.FILE_MISSING, f"{folder} has no {WEIGHTS}. Save the adapter again with peft.")
     family = family_of(str(config.get("model_type")))
@@ -58,8 +57,16 @@ def adapted(folder: Path, base: Path, tensors: Mapping[str, Tensor]) -> tuple[di
         if own is None or outer is None or found[own].shape != (len(outer), inner.shape[-1]):
             detail = f"The adapter changes {module}, and the model in {base} has no such map. Is it another model's?"
             raise SecateurError(ErrorCode.WEIGHTS_MISMATCH, detail)
-        change = scale * (outer.to(torch.float64) @ inner.to(torch.float64))
-        found[own] = (found[own].to(torch.float64) + change).to(found[own].dtype)
+        change = _scale(settings, module, len(inner)) * (outer.to(torch.float64) @ inner.to(torch.float64))
+        changed = found[own].to(torch.float64) + change
+        lengths = next((added.pop(module + end) for end in LENGTHS if module + end in added), None)
+        if (lengths is None) == bool(settings.get("use_dora")):
+            raise _wrong(f"its use_dora and the tensors of {module} do not agree")
+        if lengths is not None:
+            if lengths.numel() != len(changed):
+                raise _wrong(f"it has {lengths.numel()} lengths for the {len(changed)} rows of {module}")
+            changed *= lengths.to(torch.float64).view(-1, 1) / torch.linalg.norm(changed, dim=1, keepdim=True)
+        found[own] = changed.to(found[own].dtype)
     if strange := [each for each in added if "lora_" in each]:
         raise _wrong(f"it holds {strange[0]}, which is no plain LoRA")
     whole = {_own_name(family, each, found) or each: tensor for each, tensor in added.items()}
@@ -68,15 +75,25 @@ def adapted(folder: Path, base: Path, tensors: Mapping[str, Tensor]) -> tuple[di
     return {**_labelled(config, family, name, whole), "architectures": [name]}, found
 
 
-def _scale(settings: Mapping[str, Any]) -> float:
+def _check_plain(settings: Mapping[str, Any]) -> None:
     if settings.get("peft_type") != "LORA":
         raise _wrong(f"it is of type {str(settings.get('peft_type'))[:100]!r}, not LORA")
     for key, value in PLAIN.items():
         if settings.get(key) not in (value, None):
             raise _wrong(f"its {key} is {str(settings[key])[:100]}")
-    rank, alpha = settings.get("r"), settings.get("lora_alpha")
-    if type(rank) is not int or rank < 1 or not isinstance(alpha, int | float):
+    rank, alphas = settings.get("r"), {"": settings.get("lora_alpha"), **(settings.get("alpha_pattern") or {})}
+    if type(rank) is not int or rank < 1 or not all(isinstance(alpha, int | float) for alpha in alphas.values()):
         raise _wrong("r and lora_alpha are no numbers")
+    # peft takes them for regular expressions, and what some of these match takes hours to say.
+    unclear = [name for name in alphas if not re.fullmatch(r"[\w.]*", name)]
+    if unclear:
+        raise _wrong(f"its alpha_pattern has {unclear[0][:100]!r}, where names of modules are read and no patterns")
+
+
+def _scale(settings: Mapping[str, Any], module: str, rank: int) -> float:
+    """Of a module's own alpha where it has one, under its whole name or the end of it."""
+    pattern = settings.get("alpha_pattern") or {}
+    alpha = next((pattern[key] for key in pattern if f".{module}".endswith(f".{key}")), settings["lora_alpha"])
     return float(alpha) / (math.sqrt(rank) if settings.get("use_rslora") else rank)
 
 

@@ -80,7 +80,7 @@ class Job:
             validation=validation,
             test=test,
             latency=measure.latency(dense),
-            stock_layout=True,
+            stock_layout=self.described.shape.pruned is None,
         )
         check_watchable(metrics, self.spec.stop)
         scored, sensitivity = self._sensitivity(dense)
@@ -92,7 +92,7 @@ class Job:
         folder.mkdir(parents=True, exist_ok=True)
         self._keep_latency_table(folder)
         record = StepRecord(
-            0, self.described.family.name, self.described.name, self.spec, dense.widths, kept, True, 1.0
+            0, self.described.family.name, self.described.name, self.spec, dense.widths, kept, metrics.stock_layout, 1.0
         )
         write_pruning(folder, record, [metrics])
         write_metrics(folder, self.data.summary, [metrics])

@@ -6,7 +6,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
-from api_schemas.errors import SecateurError
+from api_schemas.errors import ErrorCode, SecateurError
+from checkpoints.describe import describe_folder
 from checkpoints.families import family_of
 from checkpoints.file_names import CONFIG, checkpoint_names, require_weights
 from checkpoints.files.safe_json import UnsafeJsonError, load_object
@@ -27,7 +28,7 @@ def model_files(folder: Path) -> list[LocalFile]:
 
     config.json first and weights last: a service that cannot take such a model says so before gigabytes are sent.
 
-    Raises InvalidRequest where the folder holds no checkpoint.
+    Raises InvalidRequest where the folder holds no checkpoint, or weights that do not fit its config.json.
     """
     if not folder.is_dir():
         raise _unusable(f"{folder} is no folder. Give a folder as `save_pretrained` writes it.", "file_missing")
@@ -43,10 +44,23 @@ def model_files(folder: Path) -> list[LocalFile]:
         config = load_object((folder / CONFIG).read_bytes(), _MOST_CONFIG_BYTES)
     except UnsafeJsonError as error:
         raise _unusable(f"{folder / CONFIG} {error}.", "config_invalid") from None
+    _check_weights(folder)
     chosen = checkpoint_names(names, family_of(str(config.get("model_type"))))
     # config.json before all others.
     chosen.sort(key=lambda name: (name.endswith(".safetensors"), name != CONFIG, name))
     return [LocalFile(name, folder / name) for name in chosen]
+
+
+def _check_weights(folder: Path) -> None:
+    """What only headers and config.json together tell, which the service has once all of it is sent. The rest is for it to say.
+
+    Raises InvalidRequest where the weights do not fit config.json.
+    """
+    try:
+        describe_folder(folder)
+    except SecateurError as error:
+        if error.code is ErrorCode.WEIGHTS_MISMATCH:
+            raise _unusable(f"{folder}: {error.detail}", error.code.value) from None
 
 
 def left_out(folder: Path, sent: Collection[LocalFile]) -> list[str]:

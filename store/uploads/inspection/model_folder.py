@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
 from api_schemas.results.metrics import JobWarning
+from checkpoints.config.pruned_layout import stock_config
 from checkpoints.describe import MAX_CONFIG_BYTES, MAX_INDEX_BYTES, Checkpoint, describe_checkpoint
 from checkpoints.families import FAMILIES
 from checkpoints.files.preprocessor_files import PREPROCESSOR, PROCESSOR, TOKENIZER_CONFIG, preprocessor_settings
@@ -77,7 +78,7 @@ def describe_model(files: ModelFiles) -> Checkpoint:
         refuse_magic(name, files.read(name, 0, min(size, MAGIC_BYTES)))
     config = _read_object(files, "config.json", MAX_CONFIG_BYTES)
     checkpoint = describe_checkpoint(config, _tensors(files), files.read)
-    family = checkpoint.family
+    family, config = checkpoint.family, stock_config(config)[0]
     config["model_type"] = config.get("model_type") or family.model_types[0]
     for entry in family.required_files:
         one_of = (entry,) if isinstance(entry, str) else entry

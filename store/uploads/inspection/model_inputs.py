@@ -9,6 +9,7 @@ from checkpoints.config.architectures import without_code_map
 from checkpoints.config.forbidden_fields import refuse_code
 from checkpoints.config.input_sizes import misfit
 from checkpoints.config.preprocessor_fields import PREPROCESSOR_FIELDS, UNREAD, named_settings
+from checkpoints.config.pruned_layout import stock_config
 from checkpoints.describe import Checkpoint
 from checkpoints.files.preprocessor_files import (
     TOKENIZER_CONFIG,
@@ -104,7 +105,7 @@ def check_settings(name: str, value: dict[str, Any]) -> None:
             raise SecateurError(ErrorCode.CONFIG_INVALID, f"{name} does not give every token a number.", (item,))
         return
     if name == CONFIG:
-        refuse_code(without_code_map(value), name)
+        refuse_code(without_code_map(stock_config(value)[0]), name)
         return
     model = value.get("model")
     if name == WHOLE and isinstance(model, dict):

@@ -12,6 +12,7 @@ import httpx
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from safetensors.numpy import save
 
 from secateur import Progress, errors
 from secateur.client.files import uploads
@@ -19,7 +20,16 @@ from secateur.client.files.model_files import left_out, model_files
 from tests.integration.secateur.conftest import Connect, written
 from tests.support.checkpoints.clips import word
 from tests.support.servers.cutting_proxy import cutting_proxy
-from tests.support.uploads import EMBEDDED, ast_config, checkpoint_files, dataset_files, picture, table
+from tests.support.uploads import (
+    EMBEDDED,
+    ast_config,
+    ast_tensors,
+    checkpoint_files,
+    dataset_files,
+    picture,
+    pruned_ast_config,
+    table,
+)
 
 MIB = 2**20
 
@@ -121,6 +131,21 @@ def test_a_model_that_cannot_be_taken_is_refused_before_its_weights_are_sent(cli
     with pytest.raises(errors.InvalidRequest, match="model types can be pruned"):
         client.upload_model(folder, progress=told.append)
     assert max(each.done for each in told if each.phase == "uploading") < (folder / "model.safetensors").stat().st_size
+
+
+def test_weights_that_do_not_fit_their_config_are_refused_before_anything_is_sent(tmp_path: Path) -> None:
+    files = checkpoint_files(ast_config(intermediate_size=48), weights=save(ast_tensors(ast_config())))
+    with pytest.raises(errors.InvalidRequest, match=r"The weights do not fit config\.json: .*mlp") as caught:
+        model_files(written(tmp_path, files))
+    assert caught.value.code == "weights_mismatch"
+
+
+def test_of_a_result_its_code_stays(tmp_path: Path) -> None:
+    files = checkpoint_files(pruned_ast_config()) | {"modeling_pruned.py": b"", "pruning.json": b"{}"}
+    folder = written(tmp_path, files)
+    sent = model_files(folder)
+    assert [file.name for file in sent] == ["config.json", "preprocessor_config.json", "model.safetensors"]
+    assert left_out(folder, sent) == ["modeling_pruned.py", "pruning.json"]
 
 
 def test_a_folder_that_is_no_checkpoint(client: Any, tmp_path: Path) -> None:

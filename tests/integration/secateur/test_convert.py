@@ -6,6 +6,7 @@ import pickle
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -59,19 +60,33 @@ def test_code_in_a_pickle_is_not_run(pickled: Path, tmp_path: Path, monkeypatch:
     assert not (tmp_path / "out" / "model.safetensors").exists()
 
 
-@pytest.mark.parametrize("of", ["plain", "pretraining"])
+KINDS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "pretraining": {},
+    "of lengths, ranks and alphas": {
+        "use_dora": True,
+        "rank_pattern": {"query": 3, "layer.0.output.dense": 4},
+        "alpha_pattern": {"intermediate.dense": 9, "query": 5},
+        "use_rslora": True,
+    },
+}
+
+
+@pytest.mark.parametrize("of", list(KINDS))
 def test_an_adapter_is_merged_as_peft_merges_it(tmp_path: Path, of: str) -> None:
     from peft import LoraConfig, get_peft_model
 
     torch.manual_seed(3)
-    base = BERT.save(
-        {"plain": BertModel, "pretraining": BertForPreTraining}[of](BERT.stock().config), tmp_path / "base"
-    )
+    base = BERT.save((BertForPreTraining if of == "pretraining" else BertModel)(BERT.stock().config), tmp_path / "base")
     model = BertForSequenceClassification.from_pretrained(base, num_labels=5)
     wanted = LoraConfig(
-        r=2, lora_alpha=6, target_modules=["query", "dense"], task_type="SEQ_CLS", init_lora_weights=False
+        r=2, lora_alpha=6, target_modules=["query", "dense"], task_type="SEQ_CLS", init_lora_weights=False, **KINDS[of]
     )
     adapter = get_peft_model(model, wanted)
+    for name, parameter in adapter.named_parameters():
+        if "lora_magnitude_vector" in name:
+            # As if it had been trained: at first it is the length that the rows have anyway.
+            parameter.data *= 1 + torch.rand_like(parameter)
     adapter.save_pretrained(tmp_path / "adapter")
     done = secateur(tmp_path / "adapter", tmp_path / "out", "--base", base)
     assert done.returncode == 0, done.stderr

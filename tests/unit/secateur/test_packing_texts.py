@@ -136,10 +136,12 @@ def test_a_blank_cell_is_a_missing_label_and_leaves_the_others_as_they_are(tmp_p
     assert said == ["SecateurError"] * 2
 
 
-def test_a_csv_whose_test_split_has_no_labels(tmp_path: Path) -> None:
-    folder = written(tmp_path / "data", {"train.csv": csv_of(["1", "2", "1", "2"]), "test.csv": csv_of([""] * 4)})
+@pytest.mark.parametrize("written_as", ["", "-1"])
+@pytest.mark.parametrize("train", [["1", "2", "1", "2"], ["good", "bad", "good", "bad"]])
+def test_a_csv_whose_test_split_has_no_labels(train: list[str], written_as: str, tmp_path: Path) -> None:
+    folder = written(tmp_path / "data", {"train.csv": csv_of(train), "test.csv": csv_of([written_as] * 4)})
     assert packed(folder).label_columns["label"].unlabelled == ("test",)
-    assert len(answers(folder, ("1", "2"))) == 1
+    assert len(answers(folder, tuple(sorted(set(train))))) == 1
 
 
 def json_lines(rows: list[dict[str, Any]]) -> str:

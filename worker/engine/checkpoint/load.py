@@ -1,7 +1,7 @@
 """Reading a checkpoint folder into the engine: the original upload, or a step that the engine wrote."""
 
 import json
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from checkpoints.files.safetensors_header import read_header
 from checkpoints.files.shards import WEIGHTS_NAME
 from worker.engine.checkpoint.stock_folder import as_stock_reads
 from worker.engine.data.settings import read_config as read_settings
-from worker.engine.models.model_spec import ModelSpec, build, copy_generation_config
+from worker.engine.models.model_spec import ModelSpec, build, copy_generation_config, width_entries
 
 PRUNING_FILE = "pruning.json"
 DTYPES: Mapping[str, torch.dtype] = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
@@ -48,16 +48,17 @@ def scale_queries(state: dict[str, Tensor], queries: Iterable[str], factor: floa
 
 
 def load_original(folder: Path) -> LoadedModel:
-    """A checkpoint as uploaded, in its stock class.
+    """A checkpoint as uploaded, which its stock class reads or, where it is a result in the layout of our own, the pruned one.
 
     Raises SecateurError as describe_folder does, WEIGHTS_MISMATCH where the file lacks tensors of the class or holds others, and
     NUMERICAL where a weight is NaN or infinite.
     """
     described = describe_folder(folder)
     model_spec, widths = ModelSpec(described.family, described.name), described.widths
-    stock, info = _load(folder, model_spec, plain_values(described.family, read_settings(folder)))
-    absent = _check_complete(model_spec, info, {name.partition(".")[0] for name in stock.state_dict()})
+    pruned = described.shape.pruned
+    stock, info = _load(folder, model_spec, plain_values(described.family, read_settings(folder)), pruned)
     state = stock.state_dict()
+    absent = _check_complete(model_spec, info, state)
     for name in absent:
         # transformers drew them at random, from no seed of ours.
         state[name].zero_()
@@ -73,29 +74,36 @@ def load_original(folder: Path) -> LoadedModel:
 
 
 def load_stock(folder: Path, model_spec: ModelSpec) -> PreTrainedModel:
-    """What transformers alone makes of an upload, with all of its config.json where that can be read; float32."""
+    """What transformers alone makes of an upload, with all of its config.json where that can be read; float32.
+
+    Of a result in the layout of our own, what it makes of it with Secateur's code.
+    """
     settings = {
         key: value for key, value in read_settings(folder).items() if key not in {*ATTENTION_FIELDS, "auto_map"}
     }
+    pruned = describe_folder(folder).shape.pruned
     try:
-        return _load(folder, model_spec, settings)[0]
+        return _load(folder, model_spec, settings, pruned)[0]
     except SecateurError:
-        return _load(folder, model_spec, plain_values(model_spec.family, settings))[0]
+        return _load(folder, model_spec, plain_values(model_spec.family, settings), pruned)[0]
 
 
 def _load(
-    folder: Path, model_spec: ModelSpec, settings: Mapping[str, Any]
+    folder: Path, model_spec: ModelSpec, settings: Mapping[str, Any], pruned: AttentionWidths | None
 ) -> tuple[PreTrainedModel, Mapping[str, Any]]:
-    """The stock class and what transformers says of the loading. Raises CONFIG_INVALID."""
+    """The stock class, or the pruned one of these widths, and what transformers says of the loading. Raises CONFIG_INVALID."""
     # Not AutoConfig, which lets the file decide what is built from it.
-    config_class: Any = model_spec.classes.stock.config_class
+    classes = model_spec.classes
+    config_class: Any = classes.stock.config_class if pruned is None else classes.config
+    if pruned is not None:
+        settings = {**settings, **width_entries(model_spec.layout(settings), pruned)}
     try:
         config = config_class.from_dict(settings)
     except Exception as error:  # whatever a wrongly typed value meets first in transformers
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise SecateurError(ErrorCode.CONFIG_INVALID, f"transformers cannot read config.json: {reason[0]}") from error
     # With loading info it returns a pair, which its annotation leaves out.
-    loading: Any = model_spec.classes.stock.from_pretrained
+    loading: Any = (classes.stock if pruned is None else classes.pruned).from_pretrained
     with as_stock_reads(folder) as place:
         pair: tuple[PreTrainedModel, Mapping[str, Any]] = loading(
             place,
@@ -108,17 +116,21 @@ def _load(
     return pair
 
 
-def _check_complete(model_spec: ModelSpec, info: Mapping[str, Any], roots: Collection[str]) -> list[str]:
-    """Nothing of the class is missing from the file, and the file holds nothing else: else random weights would be pruned.
+def _check_complete(model_spec: ModelSpec, info: Mapping[str, Any], state: Mapping[str, Tensor]) -> list[str]:
+    """Nothing of the class, whose `state` this is, is missing from the file, and the file holds nothing else: else random weights
+    would be pruned.
 
-    Heads of other classes, outside of the class's own `roots`, are left in the file. Returns what is missing and dispensable.
+    Heads of other classes, outside of the class's own roots, are left in the file; whole numbers, which index tables, the class
+    computes itself. Returns what is missing and dispensable.
     """
+    roots = {name.partition(".")[0] for name in state}
     dispensable = model_spec.family.architectures[model_spec.name].dispenses_with
 
     def spare(key: str) -> bool:
         return dispensable(key) or key.partition(".")[0] not in roots
 
     keys = {what: sorted(map(str, info.get(f"{what}_keys") or ())) for what in ("missing", "unexpected", "mismatched")}
+    keys["missing"] = [key for key in keys["missing"] if key not in state or state[key].is_floating_point()]
     found = {what: [key for key in of_kind if what == "mismatched" or not spare(key)] for what, of_kind in keys.items()}
     if not any(found.values()):
         return keys["missing"]

@@ -16,10 +16,11 @@ from safetensors.torch import save_file
 from api_schemas.results.widths import AttentionWidths
 from checkpoints.config.checkpoint_config import used_values
 from checkpoints.config.preprocessor_fields import named_settings
+from checkpoints.config.pruned_layout import ATTENTION, FEED_FORWARD, WITHOUT_CODE
 from checkpoints.families import Family, Layout
 from checkpoints.files.preprocessor_files import PREPROCESSOR, preprocessor_type
 from worker.engine.checkpoint.load import LoadedModel, scale_queries
-from worker.engine.models.source import WITHOUT_CODE
+from worker.engine.data.settings import read_config
 
 LOADED_AS = ("float32", "float16", "bfloat16")
 """What a configuration may say of it."""
@@ -34,7 +35,7 @@ def save_checkpoint(folder: Path, loaded: LoadedModel, original: Path) -> tuple[
     folder.mkdir(parents=True, exist_ok=True)
     tied = set(loaded.model.all_tied_weights_keys)
     state = {name: tensor.detach().cpu() for name, tensor in loaded.model.state_dict().items() if name not in tied}
-    config: dict[str, Any] = json.loads((original / "config.json").read_text())
+    config = read_config(original)
     layout = loaded.model_spec.layout(config)
     stock = stock_values(loaded.model_spec.family, layout, loaded.widths)
     factor = 1.0
@@ -112,8 +113,8 @@ def _config(loaded: LoadedModel, stock: dict[str, int] | None, config: dict[str,
             **{each: f"modeling_pruned.{head}" for each, head in classes.auto_classes.items() if each != auto_class},
         },
         "_attn_implementation": WITHOUT_CODE,
-        "pruned_attention": pruned.pruned_attention,
-        "pruned_feed_forward": pruned.pruned_feed_forward,
+        ATTENTION: pruned.pruned_attention,
+        FEED_FORWARD: pruned.pruned_feed_forward,
     }
     return config
 

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
 from checkpoints.config.checkpoint_config import check_names
+from checkpoints.data.label_numbers import class_numbers
 from checkpoints.data.missing_labels import is_missing
 from worker.engine.data.columns import element, schema_error
 
@@ -95,13 +96,16 @@ def targets_of(
 
 
 def numbered(names: Mapping[str, Sequence[tuple[str, ...]]], labels: Sequence[str]) -> dict[str, int]:
-    """Class numbers by name.
+    """Class numbers by name, or by themselves where the data's labels are class numbers.
 
     Raises LABELS_MISMATCH, with both lists, where the data has a label that the checkpoint lacks, and where it has one that is
     the name of several classes.
     """
     number = {name: index for index, name in enumerate(labels)}
     used = {name for rows in names.values() for row in rows for name in row}
+    by_themselves = class_numbers(labels, used)
+    if by_themselves is not None:
+        return dict(by_themselves)
     check_names(labels, used, "/dataset")
     if used - number.keys():
         raise _mismatch(used, labels)

@@ -162,7 +162,13 @@ def _compute(
         summary = _summary(named, roles, columns, reading, answers).model_copy(
             update={
                 "classes": classes,
-                "warnings": (*left_out, *clip_warnings(named, flaws), *warnings, *_language_unsaid(answers)),
+                "warnings": (
+                    *left_out,
+                    *clip_warnings(named, flaws),
+                    *warnings,
+                    *answers.warnings,
+                    *_language_unsaid(answers),
+                ),
             }
         )
         (folder / cache.MANIFEST).write_text(summary.model_dump_json())

@@ -6,6 +6,7 @@ from typing import Any
 
 from api_schemas.errors import ErrorCode, SecateurError
 from checkpoints.config.preprocessor_fields import used_settings
+from checkpoints.config.pruned_layout import stock_config
 from checkpoints.describe import describe_folder
 from checkpoints.families import family_of
 from checkpoints.files.preprocessor_files import PREPROCESSOR, PROCESSOR, preprocessor_settings
@@ -16,8 +17,8 @@ Settings = dict[str, Any]
 
 
 def read_config(model_dir: Path) -> Settings:
-    """config.json. Raises CONFIG_INVALID."""
-    return read_object(model_dir / CONFIG)
+    """config.json, of a result in the layout of our own as its stock class has it. Raises CONFIG_INVALID."""
+    return stock_config(read_object(model_dir / CONFIG))[0]
 
 
 def model_type(model_dir: Path) -> str:

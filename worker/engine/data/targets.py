@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 
 from api_schemas.enums import Head, Modality
+from api_schemas.results.metrics import JobWarning
 from api_schemas.spec.job import Speech
 from checkpoints.data.columns import FoundColumns
+from checkpoints.data.label_numbers import by_number
 from worker.engine.data.columns import row_error, schema_error
 from worker.engine.data.featurizers.prompts import Prompt
 from worker.engine.data.featurizers.texts import TextFeaturizer
@@ -44,6 +46,7 @@ class SplitTargets:
     strata: Mapping[str, Sequence[Hashable]]
     unknown_characters: float = 0.0
     prompt: Prompt | None = None
+    warnings: tuple[JobWarning, ...] = ()
 
 
 def read_targets(
@@ -61,12 +64,16 @@ def read_targets(
         alike: dict[str, Sequence[Hashable]] = {split: [()] * len(rows) for split, rows in texts.items()}
         return SplitTargets(ids, alike, unknown, transcripts.prompt)
     names = {split: label_names(source, columns.label, split) for split in splits}
+    said = by_number(reading.labels, {name for rows in names.values() for row in rows for name in row})
     if reading.head is Head.TOKEN_CLASSIFICATION:
         return SplitTargets(
-            _tags(source, columns.input, names, reading), {split: [()] * len(names[split]) for split in names}
+            _tags(source, columns.input, names, reading),
+            {split: [()] * len(names[split]) for split in names},
+            warnings=said,
         )
     targets: dict[str, Targets] = dict(targets_of(names, reading.labels, reading.multi_label))
-    return SplitTargets(targets, {split: [tuple(sorted(row)) for row in rows] for split, rows in names.items()})
+    strata = {split: [tuple(sorted(row)) for row in rows] for split, rows in names.items()}
+    return SplitTargets(targets, strata, warnings=said)
 
 
 def _tags(

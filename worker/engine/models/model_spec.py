@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from api_schemas.results.widths import AttentionWidths, LayerWidths
+from checkpoints.config.pruned_layout import ATTENTION, FEED_FORWARD
 from checkpoints.families import AttentionSite, Family, Layout
 from worker.engine.models import PrunedClasses, pruned_classes
 
@@ -58,6 +59,17 @@ def attention_entry(site: AttentionSite, widths: LayerWidths) -> dict[str, Any]:
     }
 
 
+def width_entries(layout: Layout, widths: AttentionWidths) -> dict[str, Any]:
+    """What a pruned configuration says of all blocks, by its keys."""
+    return {
+        ATTENTION: [attention_entry(site, layer) for site, layer in zip(layout.attention, widths.layers, strict=True)],
+        FEED_FORWARD: [
+            {"first": site.first, "second": site.second, "neurons": neurons}
+            for site, neurons in zip(layout.feed_forward, widths.feed_forward, strict=True)
+        ],
+    }
+
+
 def build(
     model_spec: ModelSpec,
     config: Mapping[str, Any],
@@ -75,14 +87,7 @@ def build(
     classes = model_spec.classes
     foreign = {"model_type", "auto_map", "architectures", "dtype", "transformers_version"}
     values = {key: value for key, value in config.items() if key not in foreign} | dict(model_spec.family.while_engaged)
-    layout = model_spec.layout(config)
-    values["pruned_attention"] = [
-        attention_entry(site, layer) for site, layer in zip(layout.attention, widths.layers, strict=True)
-    ]
-    values["pruned_feed_forward"] = [
-        {"first": site.first, "second": site.second, "neurons": neurons}
-        for site, neurons in zip(layout.feed_forward, widths.feed_forward, strict=True)
-    ]
+    values |= width_entries(model_spec.layout(config), widths)
     # Parameters are made without memory, on the meta device: to draw all of them at random, only to overwrite them, takes
     # seconds. Buffers are made as always, since a state dict lacks those that are not persistent (positions, say).
     with init_empty_weights(include_buffers=False):

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 from transformers import EncoderDecoderCache
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
@@ -465,4 +466,6 @@ def _resize(model: nn.Module, path: str, channels: int, *, rows: bool) -> None:
     inputs, outputs = (stock.in_features, channels) if rows else (channels, stock.out_features)
     if (inputs, outputs) != (stock.in_features, stock.out_features):
         kept = {"device": stock.weight.device, "dtype": stock.weight.dtype}
-        model.set_submodule(path, nn.Linear(inputs, outputs, bias=stock.bias is not None, **kept))
+        # Tools that quantize linear maps have no range for one without channels, and leave this class of torch's alone.
+        made = nn.Linear if channels else NonDynamicallyQuantizableLinear
+        model.set_submodule(path, made(inputs, outputs, bias=stock.bias is not None, **kept))

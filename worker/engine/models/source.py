@@ -42,10 +42,6 @@ class Pruned{config}({config}):
         # Older files say "pruned-{model_type}".
         self.model_type = "{model_type}"
 '''
-WITHOUT_CODE = "pruned: load it with trust_remote_code=True"
-"""Stands in a configuration as the implementation of attention, so that a stock class says it when it refuses to load, instead of
-filling layers whose shape is another with random numbers where `ignore_mismatched_sizes` lets it."""
-
 MODELING = '''"""{stock} with structurally pruned blocks, and its encoder under other heads (made by Secateur).
 
 Needs transformers >= 5.10.

@@ -209,7 +209,8 @@ class Ranking:
         Those that may be cut bear the whole target, each in proportion to what it had; QK and VO, where each has a budget of
         its own, give up the same share of what they had.
         """
-        part = self._unit.original(numbers, side) / self._unit.original(self._included)
+        # Nothing to share where an earlier job left no heads.
+        part = self._unit.original(numbers, side) / max(1, self._unit.original(self._included))
         return share * self._unit.total * part - self._unit.removed(self._widths, numbers, side)
 
 

@@ -56,7 +56,10 @@ def analyse(
         found.append(
             LayerSensitivity(
                 layer=layer,
-                removed=tuple(1.0 - parameters / whole for parameters in left),
+                # A layer that an earlier job left without heads has nothing to lose.
+                removed=tuple(
+                    1.0 - parameters / max(whole, 1) if widths.layers[layer].heads else 0.0 for parameters in left
+                ),
                 metric=tuple(measured[keep].metric for keep in keeps),
                 cross_entropy=tuple(measured[keep].cross_entropy for keep in keeps),
             )

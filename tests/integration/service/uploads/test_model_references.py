@@ -16,22 +16,24 @@ from service.services import Services
 from store import retention
 from store.database.clock import now
 from store.database.connection import Database
-from store.database.tables import Job, JobStep
+from store.database.tables import Job
 from store.database.tenancy import DEFAULT_TENANT
 from store.jobs import jobs, transitions
 from store.settings import Settings
 from tests.integration.service.conftest import claim, commit, problem
 from tests.support.jobs.bench import fake_engine
-from tests.support.jobs.records import step_metrics
 from tests.support.local import local_client
 from tests.support.servers.bucket import Bucket, bucket_server
 from tests.support.servers.hub import REVISION, hub_server
-from tests.support.uploads import ast_config, checkpoint_files
+from tests.support.uploads import ast_config, checkpoint_files, pruned_ast_config
 from worker.supervisor.scratch import Scratch
 from worker.supervisor.supervisor import Supervisor
 
 REPO = "some/model"
 FILES = checkpoint_files()
+CODE = dict.fromkeys(("configuration_pruned.py", "modeling_pruned.py", "pruned_layers.py"), b"raise SystemExit('ran')")
+PRUNED = checkpoint_files(pruned_ast_config()) | CODE | {"README.md": b"# card", "pruning.json": b"{}"}
+FURTHER = {"pruning": {"target": {"attention_sparsity": 0.5}, "align": 1}}
 OURS = {"README.md": b"# card", "report.html": b"<html>", "pruning.json": b"{}"}
 BESIDE = OURS | {"pytorch_model.bin": b"\x80\x02pickle", "run.py": b"import os"}
 
@@ -74,19 +76,12 @@ def source(services: Services, job_id: str, tmp_path: Path) -> str:
         services,
         lease,
         1,
-        FILES | OURS,
+        PRUNED,
         tmp_path,
     )
-    stock(services, job_id, True)
     with services.database.write() as session:
         transitions.succeed(session, lease)
     return job_id
-
-
-def stock(services: Services, job_id: str, value: bool) -> None:
-    metrics = step_metrics(1).model_copy(update={"stock_layout": value})
-    with services.database.write() as session:
-        session.execute(update(JobStep).where(JobStep.job_id == job_id, JobStep.step == 1).values(metrics=metrics))
 
 
 def lineage(services: Services, job_id: str) -> dict[str, str]:
@@ -110,7 +105,7 @@ def work(services: Services, settings: Settings) -> None:
 def test_a_step_of_an_earlier_job_is_pruned_further(
     client: TestClient, services: Services, settings: Settings, source: str, job_body: dict[str, Any]
 ) -> None:
-    answer = client.post("/v1/jobs", json=job_body | {"model": {"type": "step", "job": source, "step": 1}})
+    answer = client.post("/v1/jobs", json=job_body | FURTHER | {"model": {"type": "step", "job": source, "step": 1}})
     assert answer.status_code == 202, answer.text
     submitted = answer.json()["id"]
     known = lineage(services, submitted)
@@ -123,17 +118,17 @@ def test_a_step_keeps_its_files_while_a_living_job_needs_them(
     client: TestClient, services: Services, source: str, job_body: dict[str, Any]
 ) -> None:
     short = Settings(result_retention_seconds=3600)
-    answer = client.post("/v1/jobs", json=job_body | {"model": {"type": "step", "job": source, "step": 1}})
+    answer = client.post("/v1/jobs", json=job_body | FURTHER | {"model": {"type": "step", "job": source, "step": 1}})
     with services.database.write() as session:
         session.execute(update(Job).where(Job.id == source).values(finished_at=now(plus=-7200)))
     assert retention.expire(services.database, short).jobs == 0
     problem(client.delete(f"/v1/jobs/{source}"), 409, "conflict")
     client.post(f"/v1/jobs/{answer.json()['id']}/cancel")
     assert retention.expire(services.database, short).jobs == 1
-    again = client.post("/v1/jobs", json=job_body | {"model": {"type": "step", "job": source, "step": 1}})
+    again = client.post("/v1/jobs", json=job_body | FURTHER | {"model": {"type": "step", "job": source, "step": 1}})
     assert problem(again, 410, "expired")["errors"][0]["pointer"] == "/model/step"
     assert client.delete(f"/v1/jobs/{source}").status_code == 204
-    deleted = client.post("/v1/jobs", json=job_body | {"model": {"type": "step", "job": source, "step": 1}})
+    deleted = client.post("/v1/jobs", json=job_body | FURTHER | {"model": {"type": "step", "job": source, "step": 1}})
     assert problem(deleted, 410, "deleted")["errors"][0]["pointer"] == "/model/job"
 
 
@@ -142,7 +137,7 @@ def test_a_step_that_the_store_has_lost_is_said_at_once_or_ends_the_job(
     client: TestClient, services: Services, settings: Settings, source: str, job_body: dict[str, Any], when: str
 ) -> None:
     """Before the job is submitted, and after it was."""
-    body = job_body | {"model": {"type": "step", "job": source, "step": 1}}
+    body = job_body | FURTHER | {"model": {"type": "step", "job": source, "step": 1}}
     lost = next(found.key for found in services.artifacts.list("jobs") if found.key.endswith("/model.safetensors"))
     if when == "before":
         services.artifacts.delete(lost)
@@ -161,7 +156,9 @@ def test_steps_that_cannot_be_taken(
     client: TestClient, services: Services, source: str, job_body: dict[str, Any]
 ) -> None:
     def refused(job: str, step: int, status: int, code: str, pointer: str) -> str:
-        answer = client.post("/v1/jobs", json=job_body | {"model": {"type": "step", "job": job, "step": step}})
+        answer = client.post(
+            "/v1/jobs", json=job_body | FURTHER | {"model": {"type": "step", "job": job, "step": step}}
+        )
         found = problem(answer, status, code)
         assert found["errors"][0]["pointer"] == pointer
         return str(found["detail"])
@@ -169,8 +166,6 @@ def test_steps_that_cannot_be_taken(
     refused("job_" + "a" * 26, 1, 404, "not_found", "/model/job")
     assert "there are: 1" in refused(source, 2, 404, "no_checkpoint", "/model/step")
     refused(source, 0, 422, "invalid_request", "/model/step")
-    stock(services, source, False)
-    assert "stock_layout" in refused(source, 1, 422, "step_not_prunable", "/model/step")
     with services.database.write() as session:
         session.execute(update(Job).where(Job.id == source).values(tenant="other"))
     refused(source, 1, 404, "not_found", "/model/job")

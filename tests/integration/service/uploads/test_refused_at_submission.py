@@ -220,6 +220,23 @@ def test_a_name_of_several_classes_is_refused_where_the_data_has_it(client: Test
         assert body["errors"][0]["pointer"] == "/dataset/columns/label"
 
 
+def test_labels_may_be_the_numbers_of_classes(client: TestClient) -> None:
+    """Which classes that share a name need; a number that no class has is a label like any other."""
+    config = ast_config(id2label=dict(zip("0123", ("crane", "heron", "crane", "wren"), strict=True)), label2id=None)
+    model = str(upload(client, "models", checkpoint_files(config))["id"])
+
+    def numbered(*labels: str) -> Any:
+        starts = {"train": 0, "validation": 20, "test": 40}
+        files = {f"{split}.parquet": labelled(start, labels=labels) for split, start in starts.items()}
+        return submit(client, model, str(upload(client, "datasets", files)["id"]))
+
+    answer = numbered("0", "1", "2", "3")
+    assert warned(answer) == [("labels_repeated", "/model"), ("labels_by_number", "/dataset/columns/label")]
+    assert "0 as 'crane'" in answer.json()["warnings"][1]["detail"]
+    problem(numbered("0", "1", "2", "4"), 422, "labels_mismatch")
+    problem(numbered("0", "1", "2", "wren"), 422, "labels_mismatch")
+
+
 def test_a_split_without_labels_is_left_out_with_a_warning(client: TestClient, model: str) -> None:
     files = {
         "train.parquet": labelled(),

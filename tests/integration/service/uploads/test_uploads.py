@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
+from safetensors.numpy import save
 from sqlalchemy import select
 from starlette.testclient import TestClient
 
@@ -18,12 +19,14 @@ from store.database.tables import Upload
 from tests.integration.service.conftest import problem
 from tests.support.uploads import (
     LABELS,
+    NARROW,
     ast_config,
     ast_tensors,
     checkpoint_files,
     dataset_files,
     declared,
     preprocessor_config,
+    pruned_ast_config,
     send,
     shard,
     tone,
@@ -60,6 +63,17 @@ def test_a_model_goes_in_and_is_described(client: TestClient) -> None:
     assert client.get(address).json() == model
     assert client.post(f"{address}/complete").json() == model
     assert [item["id"] for item in client.get("/v1/models").json()["items"]] == [model["id"]]
+
+
+def test_a_result_in_the_layout_of_our_own_is_taken_as_it_is(client: TestClient) -> None:
+    config = pruned_ast_config()
+    model = send(client, "models", checkpoint_files(config)).json()
+    assert model["state"] == "ready", model
+    assert [layer["qk"] for layer in model["layout"]["widths"]["layers"]] == [list(qk) for qk, _, _ in NARROW]
+    assert model["layout"]["total_parameters"] == sum(array.size for array in ast_tensors(config).values())
+    assert [warning["code"] for warning in model["warnings"]] == ["pruned_before"]
+    other = config | {"pruned_feed_forward": [each | {"neurons": 8} for each in config["pruned_feed_forward"]]}
+    problem(send(client, "models", checkpoint_files(other, weights=save(ast_tensors(config)))), 422, "weights_mismatch")
 
 
 def test_what_of_a_model_is_not_used_is_said(client: TestClient, services: Services) -> None:

@@ -104,3 +104,24 @@ def test_a_name_of_several_classes_is_refused_where_the_data_has_it() -> None:
         targets_of({"train": [("heron",), ("crane",)]}, labels, multi_label=False)
     assert caught.value.code is ErrorCode.LABELS_MISMATCH
     assert "'crane' is the name of the classes 0, 2" in caught.value.detail
+
+
+@pytest.mark.parametrize(
+    ("labels", "used", "expected"),
+    [
+        (CHECKPOINT, ["2", "0"], [2, 0]),
+        (("1", "0"), ["1", "0"], [0, 1]),
+        (("zero", "0", "two"), ["0"], [1]),
+    ],
+)
+def test_numbers_of_classes_are_labels_where_no_class_is_called_so(
+    labels: tuple[str, ...], used: list[str], expected: list[int]
+) -> None:
+    assert targets_of({"train": [(name,) for name in used]}, labels, False)["train"].tolist() == expected
+
+
+@pytest.mark.parametrize("used", [["0", "3"], ["0", "yes"], ["00"], ["-1"], ["1.0"]])
+def test_what_is_no_number_of_a_class_is_a_name(used: list[str]) -> None:
+    with pytest.raises(SecateurError) as caught:
+        targets_of({"train": [(name,) for name in used]}, CHECKPOINT, False)
+    assert caught.value.code is ErrorCode.LABELS_MISMATCH

@@ -6,11 +6,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from api_schemas.errors import SecateurError
 from benchmarks.families import reference
 from benchmarks.families.tiny_models import MODELS
 from checkpoints.describe import describe_folder
 from worker.engine.checkpoint.load import load_original
 from worker.engine.checkpoint.save import save_checkpoint
+from worker.engine.data.labels import targets_of
 from worker.engine.data.settings import model_type, read_preprocessor
 
 INDEX = "model.safetensors.index.json"
@@ -111,3 +113,34 @@ def test_an_adapter_beside_the_weights_is_not_loaded(tmp_path):
     tiny.save(stock, tmp_path)
     (tmp_path / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "base_model_name_or_path": "x/y"}))
     answers_as(load_original(tmp_path), stock, tiny.inputs(2))
+
+
+def test_indexes_of_tables_that_a_file_lacks_are_computed(tmp_path):
+    """As transformers does: they are no weights, and older tools left them out."""
+    tiny = tiny_of("ClapAudioModelWithProjection")
+    stock = tiny.stock()
+    tiny.save(stock, tmp_path)
+    tensors = load_file(tmp_path / "model.safetensors")
+    floats = {name: tensor for name, tensor in tensors.items() if tensor.is_floating_point()}
+    assert any("relative_position_index" in name for name in tensors.keys() - floats.keys())
+    save_file(floats, tmp_path / "model.safetensors", {"format": "pt"})
+    answers_as(load_original(tmp_path), stock, tiny.inputs(2))
+
+
+def test_classes_that_share_a_name_are_told_apart_by_number(tmp_path):
+    """As in ImageNet, where two are called crane."""
+    tiny = tiny_of("ViTForImageClassification")
+    stock = tiny.stock()
+    names = ["crane", *(f"bird {number}" for number in range(stock.config.num_labels - 2)), "crane"]
+    tiny.save(stock, tmp_path)
+    changed(tmp_path / "config.json", "label2id", id2label=dict(enumerate(names)))
+    described = describe_folder(tmp_path)
+    assert described.labels == tuple(names)
+    last = len(names) - 1
+    found = targets_of({"train": [("0",), (str(last),), ("1",)]}, described.labels, False)
+    assert found["train"].tolist() == [0, last, 1]
+    with pytest.raises(SecateurError, match="the name of the classes"):
+        targets_of({"train": [("crane",), ("bird 0",)]}, described.labels, False)
+    save_checkpoint(tmp_path / "step", load_original(tmp_path), tmp_path)
+    written = json.loads((tmp_path / "step" / "config.json").read_text())
+    assert written["id2label"] == {str(number): name for number, name in enumerate(names)}

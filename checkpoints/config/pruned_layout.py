@@ -1,0 +1,115 @@
+"""The layout of our own in which a result says how wide each of its blocks is: told apart, and its widths read and checked.
+
+Only numbers are taken out of such a config. The code beside the weights is not read, whatever it says: who loads the checkpoint
+here runs Secateur's own, and a result gets that again.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeGuard
+
+from api_schemas.results.widths import AttentionWidths, LayerWidths
+from checkpoints.families import FAMILIES, Layout, UnusableConfigError
+
+PREFIX = "Pruned"
+"""Stands before the name of a class of transformers in the name of the class that has its blocks narrower."""
+ATTENTION = "pruned_attention"
+FEED_FORWARD = "pruned_feed_forward"
+WITHOUT_CODE = "pruned: load it with trust_remote_code=True"
+"""Stands in a configuration as the implementation of attention, so that a stock class says it when it refuses to load, instead of
+filling layers whose shape is another with random numbers where `ignore_mismatched_sizes` lets it."""
+_OLDER_TYPE = "pruned-"
+"""Stood before the `model_type` of older results."""
+_CLASSES = {f"{PREFIX}{name}": name for family in FAMILIES for name in family.architectures}
+
+
+@dataclass(frozen=True)
+class SaidWidths:
+    """What such a config has of its blocks, as it stands there: nothing of it is checked yet."""
+
+    attention: Any
+    feed_forward: Any
+
+    def read(self, layout: Layout) -> AttentionWidths:
+        """The widths, of a model whose blocks before any pruning are `layout`'s. Raises UnusableConfigError."""
+        sites = layout.attention
+        entries = _entries(ATTENTION, self.attention, [site.module for site in sites], "module")
+        layers = tuple(
+            _layer(number, entry, site.shape.heads, site.shape.head_dim)
+            for number, (entry, site) in enumerate(zip(entries, sites, strict=True))
+        )
+        blocks = layout.feed_forward
+        neurons = tuple(block.shape.neurons for block in blocks)
+        if self.feed_forward is not None:
+            found = _entries(FEED_FORWARD, self.feed_forward, [block.first for block in blocks], "first")
+            neurons = tuple(
+                _neurons(number, entry, most) for number, (entry, most) in enumerate(zip(found, neurons, strict=True))
+            )
+        return AttentionWidths(head_dim=sites[0].shape.head_dim, layers=layers, feed_forward=neurons)
+
+
+def stock_config(config: Mapping[str, Any]) -> tuple[dict[str, Any], SaidWidths | None]:
+    """A config as its stock class has it and, where it is one of ours, what it says of widths; of any other, itself and None.
+
+    Ours names one of our classes, and its widths. Its code map is left out with them, and only it: what else of it names code is
+    refused like anybody's.
+    """
+    names = config.get("architectures")
+    known = (
+        _CLASSES.get(names[0]) if isinstance(names, list) and len(names) == 1 and isinstance(names[0], str) else None
+    )
+    if known is None or config.get(ATTENTION) is None:
+        return dict(config), None
+    plain = {key: value for key, value in config.items() if key not in ("auto_map", ATTENTION, FEED_FORWARD)}
+    plain["architectures"] = [known]
+    if plain.get("_attn_implementation") == WITHOUT_CODE:
+        del plain["_attn_implementation"]
+    if isinstance(plain.get("model_type"), str):
+        plain["model_type"] = plain["model_type"].removeprefix(_OLDER_TYPE)
+    return plain, SaidWidths(config[ATTENTION], config.get(FEED_FORWARD))
+
+
+def _entries(key: str, said: Any, paths: Sequence[str], of: str) -> list[Mapping[str, Any]]:
+    """One entry a block, in their order."""
+    if not isinstance(said, list) or len(said) != len(paths):
+        raise UnusableConfigError(
+            key, f"a list of {len(paths)} entries is needed, one for each block that the other keys tell of"
+        )
+    for number, (entry, path) in enumerate(zip(said, paths, strict=True)):
+        if not isinstance(entry, dict) or entry.get(of) != path:
+            raise UnusableConfigError(key, f"entry {number} has to be an object whose `{of}` is {path!r}")
+    return said
+
+
+def _layer(number: int, entry: Mapping[str, Any], heads: int, head_dim: int) -> LayerWidths:
+    at = f"of entry {number} has to be"
+    lists: dict[str, list[int]] = {}
+    for key, least, most in (("qk", 1, head_dim), ("vo", 1, head_dim), ("heads", 0, heads - 1)):
+        said = entry.get(key)
+        if not _numbers(said, least, most, heads):
+            needed = f"a list of at most {heads} whole numbers from {least} to {most}"
+            raise UnusableConfigError(ATTENTION, f"`{key}` {at} {needed}")
+        lists[key] = said
+    qk, vo, numbers = lists.values()
+    if not len(qk) == len(vo) == len(numbers):
+        raise UnusableConfigError(ATTENTION, f"`qk`, `vo` and `heads` of entry {number} have to be equally long")
+    if numbers != sorted(set(numbers)):
+        raise UnusableConfigError(ATTENTION, f"`heads` {at} rising numbers")
+    return LayerWidths(qk=tuple(qk), vo=tuple(vo), numbers=tuple(numbers))
+
+
+def _neurons(number: int, entry: Mapping[str, Any], most: int) -> int:
+    said = [entry.get("neurons")]
+    if not _numbers(said, 1, most, 1):
+        raise UnusableConfigError(
+            FEED_FORWARD, f"`neurons` of entry {number} has to be a whole number from 1 to {most}"
+        )
+    return said[0]
+
+
+def _numbers(said: Any, least: int, most: int, longest: int) -> TypeGuard[list[int]]:
+    return (
+        isinstance(said, list)
+        and len(said) <= longest
+        and all(type(each) is int and least <= each <= most for each in said)
+    )
