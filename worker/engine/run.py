@@ -186,6 +186,7 @@ def run(inputs: Inputs, spec: EngineSpec, emit: Emit) -> None:
         multi_label=described.multi_label,
         decode=data.decode,
         normalize=data.normalize,
+        pooling=described.pooling,
     )
     data = _ready(inputs, spec, task, dense, data, device)
     latency = _latency(inputs, spec, described, dense, data, device, reporter)

@@ -1,8 +1,11 @@
 """What differs by what a model answers with, one object a head: how it is called, its losses, its scores."""
 
+from collections.abc import Sequence
+
 from transformers import PreTrainedConfig
 
 from api_schemas.enums import Head
+from checkpoints.config.sentences import MEAN
 from worker.engine.data.featurizers.normalizers import Normalize
 from worker.engine.tasks.base import Decode, Loss, MetricAccumulator, Task
 from worker.engine.tasks.classification import Classification
@@ -21,18 +24,19 @@ def task_for(
     multi_label: bool = False,
     decode: Decode | None = None,
     normalize: Normalize | None = None,
+    pooling: Sequence[str] = (MEAN,),
 ) -> Task:
     """The task of a model with this head and configuration.
 
     `multi_label`: several labels a sample, in classification. `decode`: needed where the answer is a text. `normalize`: makes two
-    texts alike before they are compared, where a decoder writes them.
+    texts alike before they are compared, where a decoder writes them. `pooling`: what makes an embedding of a text's tokens.
     """
     if head is Head.CLASSIFICATION:
         return Classification(several=multi_label)
     if head is Head.TOKEN_CLASSIFICATION:
         return TokenClassification()
     if head is Head.EMBEDDING:
-        return Embedding()
+        return Embedding(pooling)
     if decode is None:
         raise ValueError(f"{head.value} is judged by texts, which take a tokenizer to read")
     if head is Head.CTC:
