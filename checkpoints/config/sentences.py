@@ -129,11 +129,9 @@ def _modules(data: bytes) -> list[Settings]:
         said = entry.get("type")
         match = _MODULE.fullmatch(said) if isinstance(said, str) else None
         if match is None:
-            _refuse(
-                MODULES,
-                place,
-                f"{str(said)[:100]!r} is no module of sentence-transformers; others are code, and not run",
-            )
+            detail = f"{str(said)[:100]!r} is no module of sentence-transformers, and other code is not run"
+            item = ErrorItem.at(MODULES, place, "type", code=ErrorCode.CODE_REFUSED, detail=detail)
+            raise SecateurError(ErrorCode.CODE_REFUSED, f"{MODULES}: {detail}.", (item,))
         if match[1] not in _PLACES:
             _refuse(
                 MODULES,
