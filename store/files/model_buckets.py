@@ -86,7 +86,7 @@ class BucketFolder:
         with self._said_plainly():
             self._store = bucket.open()
             self.objects = self._list(reference.prefix)
-        if not self.objects:
+        if all("/" in name for name in self.objects):
             item = ErrorItem(pointer="/model/prefix", code=ErrorCode.NOT_FOUND, detail="nothing there")
             raise SecateurError(ErrorCode.NOT_FOUND, f"There is nothing in {self._said}.", (item,))
 
