@@ -156,6 +156,8 @@ def test_results_are_folders_of_sentence_transformers(tmp_path: Path) -> None:
     for (step, original), found in zip(steps.items(), asked_elsewhere(codes, tmp_path), strict=True):
         torch.testing.assert_close(found, embedded(step, original, step=True), atol=1e-5, rtol=0)
         assert {MODULES, POOLING} <= set(names_in(step))
+        assert "SentenceTransformer(" in (step / "README.md").read_text(encoding="utf-8")
+        assert POOLING in json.loads((step / "pruning.json").read_text())["sha256"]
     # A stock step is a model of its own, pooled in the same way.
     stock, again = tmp_path / "stock" / "step-1", tmp_path / "again"
     for name in checkpoint_names(names_in(stock)):
