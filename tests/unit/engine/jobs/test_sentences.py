@@ -81,6 +81,8 @@ def encoder(folder: Path) -> Path:
     """A plain BertModel whose tokenizer keeps capitals."""
     made = json.loads((preprocessors.write("bert", folder) / "config.json").read_text())
     del made["model_type"]
+    vocabulary = transformers.BertTokenizer.from_pretrained(folder).get_vocab()
+    transformers.BertTokenizer(vocab=vocabulary, do_lower_case=False).save_pretrained(folder)
     torch.manual_seed(0)
     transformers.BertModel(transformers.BertConfig(**{**made, **SMALL})).save_pretrained(folder)
     return folder
@@ -177,7 +179,8 @@ def test_every_pooling_is_the_librarys_own(pooling: tuple[str, ...], tmp_path: P
 @pytest.mark.parametrize(
     "changes",
     [
-        {"sentence_bert_config.json": {"max_seq_length": 5, "do_lower_case": False}},
+        {"sentence_bert_config.json": {"max_seq_length": 5, "do_lower_case": True}},
+        {"sentence_bert_config.json": {"max_seq_length": LONGEST, "do_lower_case": False}},
         {"config_sentence_transformers.json": {"prompts": {"q": "a "}, "default_prompt_name": "q"}},
         {POOLING: {"word_embedding_dimension": 32, "pooling_mode_max_tokens": True, "pooling_mode_cls_token": True}},
         {POOLING: {"word_embedding_dimension": 32}},
