@@ -62,3 +62,15 @@ FileName = Annotated[
         )
     ),
 ]
+# The path of a file below a model's folder. No deep and no hidden one is kept; since they lie there, they may be named.
+FolderFileName = Annotated[
+    str,
+    StringConstraints(
+        max_length=255,
+        pattern=worded(
+            r"^(\.?[A-Za-z0-9_][A-Za-z0-9._-]{0,127}/){0,7}\.?[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$",
+            "a file name is 1 to 128 letters a-z or A-Z, digits, `.`, `_`, `-`, and names of at most seven folders may stand "
+            "before it, `/` between them; no `..`, and no `/` or `-` at the beginning",
+        ),
+    ),
+]

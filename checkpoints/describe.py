@@ -7,17 +7,20 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from api_schemas.enums import Head, Modality
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
 from api_schemas.results.metrics import JobWarning
 from api_schemas.results.widths import AttentionWidths
 from checkpoints.config.checkpoint_config import CheckpointConfig, read_config
+from checkpoints.config.sentences import MAX_BYTES, MEAN, Read, Sentences, read_sentences
 from checkpoints.families import Architecture, Family
 from checkpoints.file_names import require_weights
+from checkpoints.files.preprocessor_files import GENERAL
 from checkpoints.files.safe_json import UnsafeJsonError, load_object
 from checkpoints.files.safetensors_header import DTYPE_BYTES, TensorInfo, read_header
 from checkpoints.files.shards import INDEX_NAME, WEIGHTS_NAME, merge_shards, shard_names
@@ -57,6 +60,13 @@ class Checkpoint:
     """By name in the module tree, weights that are stored as another: norms, where training was in mixed precision."""
     warnings: tuple[JobWarning, ...] = ()
     """What of its files is not used, and what cannot be had for it."""
+    sentences: Sentences | None = None
+    """How a text becomes an embedding, where a folder of sentence-transformers says it."""
+
+    @property
+    def pooling(self) -> tuple[str, ...]:
+        """What makes one embedding of a text's tokens: the mean, where the folder says nothing."""
+        return (MEAN,) if self.sentences is None else self.sentences.pooling
 
 
 def describe_folder(folder: Path) -> Checkpoint:
@@ -67,7 +77,38 @@ def describe_folder(folder: Path) -> Checkpoint:
             file.seek(start)
             return file.read(end - start)
 
-    return describe_checkpoint(*_read_folder(folder), read)
+    return with_sentences(describe_checkpoint(*_read_folder(folder), read), partial(read_beside, folder))
+
+
+def read_beside(folder: Path, name: str) -> bytes | None:
+    """The bytes of a small file of a folder, as `read_sentences` asks for them."""
+    if not (folder / name).is_file():
+        return None
+    with (folder / name).open("rb") as file:
+        return file.read(MAX_BYTES + 1)
+
+
+def sentences_of(family: Family, architecture: Architecture, read: Read) -> Sentences | None:
+    """What the files of sentence-transformers say of a model of this class, None where it makes no embeddings of texts.
+
+    Raises CONFIG_INVALID, CODE_REFUSED or FILE_MISSING.
+    """
+    embeds = family.modality is Modality.TEXT and architecture.head is Head.EMBEDDING
+    return read_sentences(read) if embeds else None
+
+
+def with_sentences(checkpoint: Checkpoint, read: Read) -> Checkpoint:
+    """The same with what the files of sentence-transformers say of it. Raises as `sentences_of`."""
+    found = sentences_of(checkpoint.family, checkpoint.architecture, read)
+    if found is None:
+        return checkpoint
+    warnings = checkpoint.warnings
+    if found.unread:
+        detail = (
+            f"Settings of sentence-transformers that are not read: {', '.join(found.unread[:10])}. They are left out."
+        )
+        warnings = (*warnings, JobWarning(code="settings_ignored", pointer=f"/{GENERAL}", detail=detail))
+    return replace(checkpoint, sentences=found, warnings=warnings)
 
 
 def _read_folder(folder: Path) -> tuple[dict[str, Any], Tensors]:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Collection, Iterable
+from pathlib import Path
 
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
 from checkpoints.families import FAMILIES, Family
@@ -21,6 +22,24 @@ _OTHERS = (
 )
 """What cannot be pruned, as it is or at all, by a name that lies in its folder."""
 _TRAINER = re.compile(r"checkpoint-(\d{1,9})")
+
+
+ALLOWED = frozenset(name for family in FAMILIES for name in family.files)
+"""What may be kept of a folder beside its weights, whatever the family."""
+FOLDERS = tuple(sorted({name.rpartition("/")[0] for name in ALLOWED} - {""}))
+"""Folders below it with such files in them."""
+
+
+def is_of_checkpoint(name: str) -> bool:
+    """Whether a file of this name is kept: all else is not needed, and is left where it is."""
+    return name in ALLOWED or name in (WEIGHTS_NAME, INDEX_NAME) or SHARD_NAME.fullmatch(name) is not None
+
+
+def names_in(folder: Path) -> list[str]:
+    """The files in a folder, in order, and in those folders below it that a checkpoint's files may lie in."""
+    places = [folder, *(folder / below for below in FOLDERS if (folder / below).is_dir())]
+    files = (path for place in places for path in place.iterdir() if path.is_file())
+    return sorted(path.relative_to(folder).as_posix() for path in files)
 
 
 def checkpoint_names(names: Iterable[str], family: Family | None = None) -> list[str]:
@@ -56,9 +75,11 @@ def foreign(name: str) -> str | None:
 
 
 def _instead(names: Collection[str]) -> str:
-    steps = sorted(int(match[1]) for name in names if (match := _TRAINER.fullmatch(name)))
+    # A listing of a bucket or of the hub has no folders, only what lies in them.
+    folders = {name.partition("/")[0] for name in names}
+    steps = sorted(int(match[1]) for name in folders if (match := _TRAINER.fullmatch(name)))
     pickles = sorted(filter(PICKLES.fullmatch, names))
-    others = [what for pattern, what in _OTHERS if any(map(pattern.fullmatch, names))]
+    others = [what for pattern, what in _OTHERS if any(map(pattern.fullmatch, {*names, *folders}))]
     if ADAPTER in names:
         return f" but an adapter. Merge it into its model: {CONVERT} FOLDER --base FOLDER_OF_THE_MODEL."
     if pickles and CONFIG in names:

@@ -214,7 +214,7 @@ def _kind_of(request: Request) -> str:
 def _item(item: Mapping[str, Any], body: Any) -> ErrorItem:
     location: tuple[str | int, ...] = item["loc"]
     is_file_name = location[:1] == ("body",) and location[-1:] == ("name",) and "files" in location
-    refused = is_file_name and item["type"] == "string_pattern_mismatch"
+    refused = is_file_name and item["type"] in ("string_pattern_mismatch", "string_too_long")
     code = ErrorCode.FILE_NAME_REFUSED if refused else ErrorCode.INVALID_REQUEST
     if item["type"] == "json_invalid":
         reason = str(item.get("ctx", {}).get("error", "syntax error"))

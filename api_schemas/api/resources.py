@@ -8,7 +8,7 @@ from pydantic import Field
 from api_schemas.base import FrozenModel, StrictModel
 from api_schemas.enums import ColumnKind, Granularity, Head, JobState, KeyScope, Modality, Phase, UploadState
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
-from api_schemas.ids import FileName, Name, Sha256
+from api_schemas.ids import FileName, FolderFileName, Name, Sha256
 from api_schemas.results.metrics import DataSummary, JobResult, JobWarning, StepMetrics
 from api_schemas.results.widths import AttentionWidths
 from api_schemas.spec.inputs import Columns
@@ -32,11 +32,24 @@ class DeclaredFile(StrictModel):
     sha256: Sha256
 
 
+class DeclaredModelFile(DeclaredFile):
+    """A file of a model's folder, by its path there."""
+
+    name: FolderFileName
+
+
 class UploadRequest(StrictModel):
-    """`POST /v1/models` and `POST /v1/datasets`: what will follow, file by file."""
+    """`POST /v1/datasets`: what will follow, file by file."""
 
     name: Name | None = None
     files: tuple[DeclaredFile, ...] = Field(min_length=1)
+    """At most as many as `max_files` of `GET /v1/limits`."""
+
+
+class ModelUploadRequest(UploadRequest):
+    """`POST /v1/models`: the files of a folder. What no checkpoint needs is left out; the answer's `files` are to follow."""
+
+    files: tuple[DeclaredModelFile, ...] = Field(min_length=1)
     """At most as many as `max_files` of `GET /v1/limits`."""
 
 
@@ -84,6 +97,9 @@ class ModelLayout(FrozenModel):
     weight_bytes: int
     max_sparsity: dict[Granularity, float]
     """The most each granularity can remove with one head and one channel kept."""
+    pooling: tuple[str, ...] = ()
+    """How a text's tokens become its embedding, as the folder of sentence-transformers says it; several are put one after the
+    other. Empty where it says nothing: the mean."""
 
 
 class ModelResource(FrozenModel):
@@ -98,7 +114,8 @@ class ModelResource(FrozenModel):
     layout: ModelLayout | None = None
     """Null until `complete`."""
     warnings: tuple[JobWarning, ...] = ()
-    """What `complete` found that is not used, and what cannot be had for it: the model is taken all the same."""
+    """Which declared files are left out, and once complete what is not used and what cannot be had for it: the model is taken all
+    the same."""
 
 
 class LabelColumn(FrozenModel):

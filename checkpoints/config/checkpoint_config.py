@@ -82,7 +82,12 @@ def _read_of(config: Mapping[str, Any], widths: SaidWidths | None, family: Famil
     labels = _labels(config) if architecture.head in LABELLED else ()
     if architecture.head is Head.CLASSIFICATION and len(labels) == 1 and not multi_label:
         # transformers takes it for a regression, whether problem_type says so or not.
-        reason = "one output is a number and not a class: regression is not supported, two labels or more are needed"
+        reason = (
+            "one output is a number and not a class: regression is not supported, two labels or more are needed. Where the "
+            "number stands for a yes or no, as the score that a cross-encoder gives a pair of texts, write "
+            '"problem_type": "multi_label_classification" into config.json: its sigmoid is then the score of one label, which a '
+            "row has or has not"
+        )
         _refuse("num_labels" if config.get("id2label") is None else "id2label", reason)
     found = CheckpointConfig(
         family=family,

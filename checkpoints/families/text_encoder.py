@@ -4,14 +4,14 @@ from collections.abc import Mapping
 
 from api_schemas.enums import Head
 from checkpoints.families.base import Architecture, Config
-from checkpoints.files.preprocessor_files import PROCESSOR, TOKENIZER_FILES
+from checkpoints.files.preprocessor_files import PROCESSOR, SENTENCE_FILES, TOKENIZER_FILES
 
 TOKENS = 128
 """A text may have any length up to the model's positions: costs are those of a paragraph of so many tokens."""
 
 POOLER = r"(\w+\.)?pooler\.dense\.(weight|bias)"
 
-OTHER_FILES = ("README.md", PROCESSOR, *TOKENIZER_FILES)
+OTHER_FILES = ("README.md", PROCESSOR, *TOKENIZER_FILES, *SENTENCE_FILES)
 
 
 def text_classes(

@@ -21,6 +21,14 @@ TOKENIZER_FILES = (*VOCABULARIES, "merges.txt", TOKENIZER_CONFIG, "special_token
 MAX_VOCABULARY_BYTES = 16 * 2**20
 VOCABULARY_FILES = (*VOCABULARIES, "merges.txt", "added_tokens.json")
 
+# What sentence-transformers puts around an encoder of text; without modules.json it reads none of the others.
+MODULES = "modules.json"
+GENERAL = "config_sentence_transformers.json"
+# The first that has anything in it counts: older versions named it by the model's type.
+ENCODERS = ("sentence_bert_config.json", "sentence_roberta_config.json", "sentence_distilbert_config.json")
+POOLING, NORMALIZE = "1_Pooling/config.json", "2_Normalize/config.json"
+SENTENCE_FILES = (MODULES, GENERAL, *ENCODERS, POOLING, NORMALIZE)
+
 _CTC_TOKENIZERS = ("Wav2Vec2CTCTokenizer",)
 _TOKENIZERS = {
     "bert": ("BertTokenizer", "BertTokenizerFast"),

@@ -17,6 +17,21 @@ class UnsafeJsonError(ValueError):
 
 def load_object(data: bytes, max_bytes: int, max_depth: int = MAX_DEPTH) -> dict[str, Any]:
     """Parse `data`, which must be one JSON object. Raises UnsafeJsonError."""
+    value = _load(data, max_bytes, max_depth)
+    if not isinstance(value, dict):
+        raise UnsafeJsonError("is not a JSON object")
+    return value
+
+
+def load_list(data: bytes, max_bytes: int, max_depth: int = MAX_DEPTH) -> list[Any]:
+    """Parse `data`, which must be one JSON list. Raises UnsafeJsonError."""
+    value = _load(data, max_bytes, max_depth)
+    if not isinstance(value, list):
+        raise UnsafeJsonError("is not a JSON list")
+    return value
+
+
+def _load(data: bytes, max_bytes: int, max_depth: int) -> Any:
     if len(data) > max_bytes:
         raise UnsafeJsonError(f"is larger than the {max_bytes} bytes allowed for JSON")
     # Before it is parsed: a megabyte of empty lists takes as long as a hundred of numbers. Brackets in texts count, too.
@@ -34,9 +49,7 @@ def load_object(data: bytes, max_bytes: int, max_depth: int = MAX_DEPTH) -> dict
         raise
     except ValueError as error:
         raise UnsafeJsonError(f"is not valid JSON ({error})") from None
-    if not isinstance(value, dict):
-        raise UnsafeJsonError("is not a JSON object")
-    if _deeper_than(value, max_depth):
+    if isinstance(value, dict | list) and _deeper_than(value, max_depth):
         raise UnsafeJsonError(f"is nested more than {max_depth} levels deep")
     return value
 

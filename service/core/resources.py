@@ -1,6 +1,6 @@
 """Rows of the store as the resources of the API."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
@@ -52,7 +52,7 @@ def model(row: Upload, settings: Settings) -> ModelResource:
         expires_at=upload_expires_at(row, settings),
         files=tuple(map(file, row.files)),
         layout=None if row.description is None else ModelLayout.model_validate(row.description),
-        warnings=model_warnings(row.description or {}),
+        warnings=(*_of_left_out(row.left_out or ()), *model_warnings(row.description or {})),
     )
 
 
@@ -88,9 +88,17 @@ def model_description(checkpoint: Checkpoint) -> dict[str, Any]:
         flops=accounting.total_flops(shape, widths),
         weight_bytes=accounting.weight_bytes(shape, widths),
         max_sparsity={granularity: max_sparsity(shape, widths, granularity) for granularity in Granularity},
+        pooling=() if checkpoint.sentences is None else checkpoint.sentences.pooling,
     )
     said = [warning.model_dump(mode="json") for warning in checkpoint.warnings]
     return {**layout.model_dump(mode="json"), "shape": shape.model_dump(mode="json"), "warnings": said}
+
+
+def _of_left_out(names: Sequence[str]) -> Iterator[JobWarning]:
+    if names:
+        shown = ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
+        detail = f"Files that are not needed are left out, and nothing of them is stored: {shown}. Send those of `files` alone."
+        yield JobWarning(code="files_left_out", pointer="/files", detail=detail)
 
 
 def model_shape(description: dict[str, Any]) -> ModelShape:

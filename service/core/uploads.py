@@ -1,15 +1,16 @@
 """Uploads: declared, sent file by file, then judged as a whole. A file counts once all its bytes have been verified."""
 
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import ParamSpec
 
 from sqlalchemy.orm import Session
 
-from api_schemas.api.resources import UploadedFile, UploadRequest
+from api_schemas.api.resources import DeclaredFile, UploadedFile, UploadRequest
 from api_schemas.enums import AuditAction, UploadState
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
 from api_schemas.validation_messages import json_pointer
+from checkpoints.file_names import is_of_checkpoint
 from service.services import Services
 from store.access import quotas
 from store.database.tables import Upload, UploadFile
@@ -36,8 +37,9 @@ def declare(
         detail = f"{len(request.files)} files are declared; {settings.max_files} are allowed."
         item = ErrorItem.at("files", code=ErrorCode.REQUEST_TOO_LARGE, detail=detail)
         raise SecateurError(ErrorCode.REQUEST_TOO_LARGE, detail, (item,))
+    left_out = [file.name for file in request.files if kind == "model" and not is_of_checkpoint(file.name)]
     for index, file in enumerate(request.files):
-        if file.size > settings.max_file_bytes:
+        if file.size > settings.max_file_bytes and file.name not in left_out:
             detail = f"{file.name} has {file.size} bytes; {settings.max_file_bytes} are allowed a file."
             item = ErrorItem(pointer=f"/files/{index}/size", code=ErrorCode.REQUEST_TOO_LARGE, detail=detail)
             raise SecateurError(ErrorCode.REQUEST_TOO_LARGE, detail, (item,))
@@ -45,19 +47,20 @@ def declare(
         _CHECK_NAMES[kind](file.name for file in request.files)
     except SecateurError as error:
         raise SecateurError(error.code, error.detail, _in_request(error.errors, request)) from None
-    stored = _still_stored(services, kind, request)
+    files = [file for file in request.files if file.name not in left_out]
+    stored = _still_stored(services, kind, files)
     with services.database.write() as session:
-        quotas.check_upload(session, services.tenant, settings, sum(file.size for file in request.files))
-        upload = uploads.create(session, services.tenant, kind, request.name, request.files, stored)
+        quotas.check_upload(session, services.tenant, settings, sum(file.size for file in files))
+        upload = uploads.create(session, services.tenant, kind, request.name, files, stored, left_out)
         services.note(session, _DECLARED[kind], upload.id)
         also(session, upload)
     return upload
 
 
-def _still_stored(services: Services, kind: UploadKind, request: UploadRequest) -> frozenset[str]:
+def _still_stored(services: Services, kind: UploadKind, files: Sequence[DeclaredFile]) -> frozenset[str]:
     """Keys of the files that were sent before and are there: what is lost has to be sent again, and what nobody can tell."""
     with services.database.read() as session:
-        sent = {row.key: row.size for row in uploads.sent_before(session, services.tenant, kind, request.files)}
+        sent = {row.key: row.size for row in uploads.sent_before(session, services.tenant, kind, files)}
     try:
         return frozenset(sent) - frozenset(services.artifacts.damaged(sent))
     except SecateurError:
@@ -178,6 +181,9 @@ def expected(services: Services, kind: UploadKind, upload_id: str, name: str) ->
     for file in upload.files:
         if file.name == name:
             return file
+    if name in (upload.left_out or ()):
+        detail = f"{name} is not needed and not stored, as the warnings of {upload_id} say. Send the files that it lists alone."
+        raise SecateurError(ErrorCode.FILE_UNEXPECTED, detail)
     declared = ", ".join(file.name for file in upload.files[:10])
     more = f" and {len(upload.files) - 10} more" if len(upload.files) > 10 else ""
     detail = f"{name!r} was not declared for {upload_id}; declared were: {declared}{more}. Declare all files at once."

@@ -187,7 +187,9 @@ def _tell_defaults(node: Any) -> None:
 def _tell_limits(schemas: dict[str, Any], settings: Settings) -> None:
     """Bounds that are this server's own, as `GET /v1/limits` says them."""
     schemas["UploadRequest"]["properties"]["files"]["maxItems"] = settings.max_files
+    schemas["ModelUploadRequest"]["properties"]["files"]["maxItems"] = settings.max_files
     schemas["DeclaredFile"]["properties"]["size"]["maximum"] = settings.max_file_bytes
+    # A file that is left out may have any size.
 
 
 def _secure(operation: dict[str, Any], any_of: Sequence[KeyScope]) -> None:

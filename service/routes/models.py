@@ -5,7 +5,7 @@ from functools import partial
 from fastapi import APIRouter, Request, Response
 from sqlalchemy.orm import Session
 
-from api_schemas.api.resources import ModelResource, Page, UploadedFile, UploadRequest
+from api_schemas.api.resources import ModelResource, ModelUploadRequest, Page, UploadedFile
 from api_schemas.errors import ErrorCode
 from service.core import complete, resources, uploads
 from service.dependencies import ToReadUploads, ToWriteModels
@@ -13,7 +13,7 @@ from service.openapi.document import LOCATION, problems
 from service.paths import V1
 from service.responses.idempotency import CODES, REPLAYED, Key, once
 from service.routes.json_bodies import JsonRoute
-from service.routes.parameters import FILE_BODY, Cursor, FilePath, Limit, ModelPath, content_length
+from service.routes.parameters import FILE_BODY, Cursor, Limit, ModelFilePath, ModelPath, content_length
 from store.access.idempotency import Answer
 from store.database.tables import Upload
 from store.uploads import uploads as stored
@@ -56,11 +56,13 @@ _EXAMPLE = {
     },
     openapi_extra={"requestBody": {"content": {"application/json": {"examples": _EXAMPLE}}}},
 )
-def create_model(services: ToWriteModels, body: UploadRequest, key: Key, request: Request) -> Response:
+def create_model(services: ToWriteModels, body: ModelUploadRequest, key: Key, request: Request) -> Response:
     """Name the files that will follow, with their sizes and SHA-256.
 
     A checkpoint is `config.json`, `preprocessor_config.json` and `model.safetensors`, or shards
-    `model-0000x-of-0000y.safetensors` with `model.safetensors.index.json`; `README.md` may come along.
+    `model-0000x-of-0000y.safetensors` with `model.safetensors.index.json`; `README.md` may come along. A whole folder may be
+    declared, each file by its path in it, such as `1_Pooling/config.json`: what of it is not needed is left out, as `warnings`
+    say, and only what `files` of the answer lists is to be sent.
     """
 
     def answer(_: Session, upload: Upload) -> Answer:
@@ -103,7 +105,7 @@ def delete_model(services: ToWriteModels, model_id: ModelPath) -> None:
 
 
 @router.put(
-    "/{model_id}/files/{name}",
+    "/{model_id}/files/{name:path}",
     operation_id="upload_model_file",
     summary="Send a file of a model",
     openapi_extra=FILE_BODY,
@@ -124,11 +126,11 @@ def delete_model(services: ToWriteModels, model_id: ModelPath) -> None:
     ),
 )
 async def upload_model_file(
-    services: ToWriteModels, model_id: ModelPath, name: FilePath, request: Request
+    services: ToWriteModels, model_id: ModelPath, name: ModelFilePath, request: Request
 ) -> UploadedFile:
     """The body is the file itself. It is checked as it streams; where anything is wrong nothing is kept.
 
-    Sending a file again is fine until the upload is complete.
+    Sending a file again is fine until the upload is complete. A slash in its name stands in the address as it is, or as `%2F`.
     """
     return await uploads.receive(services, "model", model_id, name, content_length(request), request.stream())
 

@@ -6,7 +6,17 @@ from typing import Annotated, Any
 from fastapi import Path, Query, Request
 from pydantic import AwareDatetime, BeforeValidator
 
-from api_schemas.ids import DatasetId, DeliveryId, FileName, JobId, KeyId, ModelId, ResumableId, WebhookId
+from api_schemas.ids import (
+    DatasetId,
+    DeliveryId,
+    FileName,
+    FolderFileName,
+    JobId,
+    KeyId,
+    ModelId,
+    ResumableId,
+    WebhookId,
+)
 
 ModelPath = Annotated[ModelId, Path(description="Identifier of a model.", examples=["mdl_aaaaaaaaaaaaaaaaaaaaaaaaaa"])]
 DatasetPath = Annotated[
@@ -24,7 +34,11 @@ WebhookPath = Annotated[
 DeliveryPath = Annotated[
     DeliveryId, Path(description="Identifier of a delivery.", examples=["dlv_aaaaaaaaaaaaaaaaaaaaaaaaaa"])
 ]
-FilePath = Annotated[FileName, Path(description="Name of a declared file.", examples=["model.safetensors"])]
+FilePath = Annotated[FileName, Path(description="Name of a declared file.", examples=["train.parquet"])]
+ModelFilePath = Annotated[
+    FolderFileName,
+    Path(description="Path of a declared file in the model's folder.", examples=["1_Pooling/config.json"]),
+]
 StepPath = Annotated[int, Path(ge=0, le=10_000, description="Number of a step; the first cut is 1.", examples=[1])]
 Cursor = Annotated[
     str | None, Query(max_length=256, description="`next_cursor` of the page before. Left out: the newest page.")

@@ -72,7 +72,7 @@ class Object:
 
 
 class BucketFolder:
-    """The files directly in a prefix of a named bucket, at one moment: what has changed since is not read."""
+    """The files below a prefix of a named bucket, at one moment: what has changed since is not read."""
 
     def __init__(self, buckets: Mapping[str, ModelBucket], reference: BucketModel) -> None:
         """Raises NOT_FOUND where there is no such bucket or nothing in the folder, MODEL_FETCH_FAILED, STORAGE_UNAVAILABLE."""
@@ -86,7 +86,7 @@ class BucketFolder:
         with self._said_plainly():
             self._store = bucket.open()
             self.objects = self._list(reference.prefix)
-        if not self.objects:
+        if all("/" in name for name in self.objects):
             item = ErrorItem(pointer="/model/prefix", code=ErrorCode.NOT_FOUND, detail="nothing there")
             raise SecateurError(ErrorCode.NOT_FOUND, f"There is nothing in {self._said}.", (item,))
 
@@ -135,8 +135,7 @@ class BucketFolder:
                     )
                     raise SecateurError(ErrorCode.MODEL_FETCH_FAILED, detail)
                 name = str(item["path"]).removeprefix(f"{prefix}/")
-                if "/" not in name:
-                    found[name] = Object(str(item["path"]), int(item["size"]), str(item["e_tag"] or ""))
+                found[name] = Object(str(item["path"]), int(item["size"]), str(item["e_tag"] or ""))
         return found
 
     @contextmanager

@@ -29,13 +29,15 @@ def create(
     name: str | None,
     files: Sequence[DeclaredFile],
     stored: Collection[str] | None = None,
+    left_out: Sequence[str] = (),
 ) -> Upload:
     """A new, open upload that expects `files`, but for those whose bytes the tenant has sent before. `stored`: keys that have
-    been found to be there; others do not count."""
+    been found to be there; others do not count. `left_out`: names of files that were declared as well and are not needed."""
     size = sum(file.size for file in files)
     upload = Upload(
         id=ids.new_id(PREFIXES[kind]), tenant=tenant, kind=kind, name=name, state=UploadState.OPEN, size=size
     )
+    upload.left_out = list(left_out) or None
     known = _known(session, tenant, kind, files, stored)
     upload.files = [
         UploadFile(

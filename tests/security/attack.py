@@ -60,11 +60,22 @@ def dataset(what: str, code: str, make: Callable[[], bytes], name: str = "train.
     return Row(what, lambda target: target.send({name: make()}, "datasets"), 422, code)
 
 
-def names(what: str, code: str, *given: str, kind: str = "models") -> Row:
-    """An upload with these names beside those that are needed; nothing is sent."""
+def left_out(what: str, name: str, data: bytes) -> Row:
+    """A file that may be declared, and whose bytes are not taken."""
 
     def send(target: Target) -> httpx.Response:
-        needed = declared(checkpoint_files() if kind == "models" else {})
+        address = target.declare({**checkpoint_files(), name: data}).headers["location"]
+        return target.client.put(f"{address}/files/{name}", content=data)
+
+    return Row(what, send, 422, "file_unexpected")
+
+
+def names(what: str, code: str, *given: str, kind: str = "models", without: str = "") -> Row:
+    """An upload with these names beside those that are needed, but for one; nothing is sent."""
+
+    def send(target: Target) -> httpx.Response:
+        files = checkpoint_files() if kind == "models" else {}
+        needed = declared({name: data for name, data in files.items() if name != without})
         files = [*needed, *({"name": name, "size": 2, "sha256": "ab" * 32} for name in given)]
         return target.client.post(f"/v1/{kind}", json={"files": files})
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save
 
-from tests.security.attack import Row, checkpoint, names
+from tests.security.attack import Row, checkpoint, left_out, names
 from tests.support.uploads import ast_config, ast_tensors, preprocessor_config, safetensors_bytes
 
 WEIGHTS = "model.safetensors"
@@ -159,19 +159,33 @@ CONFIG_ROWS = (
 )
 
 NAME_ROWS = (
-    names("a pickle by name", "file_type_refused", "pytorch_model.bin"),
-    names("code", "file_type_refused", "modeling_evil.py"),
-    names("a library", "file_type_refused", "kernel.so"),
+    names("a pickle by name", "file_type_refused", "pytorch_model.bin", without=WEIGHTS),
+    names("code", "file_type_refused", "modeling_evil.py", without=WEIGHTS),
+    names("a library", "file_type_refused", "kernel.so", without=WEIGHTS),
+    left_out("a pickle beside weights", "pytorch_model.bin", pickle.dumps({"a": 1})),
+    left_out("code beside weights", "modeling_evil.py", b"import os"),
+    left_out("code in a folder that is kept of", "1_Pooling/modeling_evil.py", b"import os"),
+    left_out("a file that no checkpoint has", "notes.json", b"{}"),
     names("a name that leads outside", "file_name_refused", "../config.json"),
     names("an absolute name", "file_name_refused", "/etc/passwd"),
     names("a name of Windows that leads outside", "file_name_refused", "..\\..\\boot.ini"),
     names("a name with a NUL", "file_name_refused", "config\0.json"),
     names("a name that reads backwards", "file_name_refused", "config\u202enosj.json"),
     names("a name of 300 characters", "file_name_refused", "a" * 295 + ".json"),
-    names("a hidden name", "file_name_refused", ".config.json"),
+    names("a path of 300 characters", "file_name_refused", "/".join(["a" * 59] * 5)),
+    names("a path of nine names", "file_name_refused", "a/" * 8 + "b"),
+    names("a folder that leads outside", "file_name_refused", "1_Pooling/../../config.json"),
+    names("a folder that leads nowhere", "file_name_refused", "1_Pooling/./config.json"),
+    names("a folder without a name", "file_name_refused", "1_Pooling//config.json"),
+    names("a folder of Windows", "file_name_refused", "1_Pooling\\config.json"),
+    names("a slash in percents", "file_name_refused", "1_Pooling%2Fconfig.json"),
+    names("a folder alone", "file_name_refused", "1_Pooling/"),
+    names("a file that is a folder, too", "file_unexpected", "1_Pooling", "1_Pooling/config.json"),
+    names("a hidden name of a dataset", "file_name_refused", ".train.parquet", kind="datasets"),
+    names("a folder of a dataset", "file_name_refused", "data/train.parquet", kind="datasets"),
     names("a device of Windows", "file_name_refused", "CON.json"),
+    names("a device of Windows in a folder", "file_name_refused", "aux/config.json"),
     names("a device as the name of a split", "file_name_refused", "aux.parquet", kind="datasets"),
-    names("a file that no checkpoint has", "file_unexpected", "notes.json"),
     names("a file twice", "file_unexpected", "config.json"),
     names("a dataset of text", "file_unexpected", "train.csv", kind="datasets"),
     sharded({"a": "../../../etc/passwd"}),

@@ -17,6 +17,7 @@ from starlette.testclient import TestClient
 
 from checkpoints.config.pruned_layout import stock_config
 from checkpoints.families import AST
+from checkpoints.families.bert import BERT
 
 LABELS = ("down", "left", "right", "up")
 EMBEDDED = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
@@ -96,6 +97,38 @@ def checkpoint_files(config: dict[str, Any] | None = None, **replaced: bytes | N
     names = {"config": "config.json", "preprocessor": "preprocessor_config.json", "weights": "model.safetensors"}
     files |= {names[key]: data for key, data in replaced.items()}
     return {name: data for name, data in files.items() if data is not None}
+
+
+def sentence_files(**settings: Any) -> dict[str, bytes]:
+    """A folder of sentence-transformers with a BertModel of two layers; `settings` are those of its pooling."""
+    sizes = {
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "intermediate_size": 64,
+        "vocab_size": 30,
+    }
+    config = {"architectures": ["BertModel"], "model_type": "bert", **sizes}
+    random = np.random.default_rng(0)
+    shapes = BERT.tensors(config, BERT.architectures["BertModel"], 0)
+    kinds = {"": "Transformer", "1_Pooling": "Pooling", "2_Normalize": "Normalize"}
+    modules = [
+        {"idx": place, "name": str(place), "path": path, "type": f"sentence_transformers.models.{kind}"}
+        for place, (path, kind) in enumerate(kinds.items())
+    ]
+    said = {
+        "config.json": config,
+        "modules.json": modules,
+        "sentence_bert_config.json": {"max_seq_length": 64, "do_lower_case": False},
+        "1_Pooling/config.json": {"word_embedding_dimension": 32, **settings},
+    }
+    return {
+        **{name: json.dumps(value).encode() for name, value in said.items()},
+        "vocab.txt": b"[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\na\n",
+        "model.safetensors": save(
+            {name: random.normal(size=shape).astype("float32") for name, shape in shapes.items()}
+        ),
+    }
 
 
 def safetensors_bytes(header: str, data: bytes = b"") -> bytes:

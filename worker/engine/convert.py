@@ -18,7 +18,7 @@ from torch import Tensor
 
 from api_schemas.errors import ErrorCode, SecateurError
 from checkpoints.describe import describe_folder
-from checkpoints.file_names import PICKLES, checkpoint_names
+from checkpoints.file_names import PICKLES, checkpoint_names, names_in
 from checkpoints.files.shards import SHARD_NAME, WEIGHTS_NAME
 from worker.engine.adapters import adapted
 
@@ -75,8 +75,9 @@ def save(tensors: Mapping[str, Tensor], out: Path) -> None:
 
 def copy_beside(folder: Path, out: Path) -> None:
     """Config, and what makes inputs: of the files that a checkpoint may have, all but weights."""
-    for name in checkpoint_names(path.name for path in folder.iterdir() if path.is_file()):
+    for name in checkpoint_names(names_in(folder)):
         if not name.startswith("model"):
+            (out / name).parent.mkdir(exist_ok=True)
             shutil.copyfile(folder / name, out / name)
 
 

@@ -278,5 +278,6 @@ class Job:
             architecture=self.described.architecture,
             labels=self.described.labels,
             stock=record.stock_layout,
+            sentences=self.described.sentences is not None,
             result=result,
         )

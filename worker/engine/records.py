@@ -83,7 +83,7 @@ def write_pruning(
 
     `result` is the job's, on the step that ends it.
     """
-    files = sorted(path for path in folder.iterdir() if path.suffix in (".safetensors", ".onnx", ".py", ".json"))
+    files = sorted(path for path in folder.rglob("*") if path.suffix in (".safetensors", ".onnx", ".py", ".json"))
     results = [step.model_dump(mode="json", include=_REPEATABLE) for step in steps]
     value: dict[str, Any] = {
         "format": 1,
@@ -101,7 +101,11 @@ def write_pruning(
         "stock_layout": record.stock_layout,
         "query_scale": record.query_scale,
         "versions": versions(record.spec),
-        "sha256": {path.name: sha256_of(path) for path in files if path.name not in (PRUNING_FILE, METRICS_FILE)},
+        "sha256": {
+            path.relative_to(folder).as_posix(): sha256_of(path)
+            for path in files
+            if path.name not in (PRUNING_FILE, METRICS_FILE)
+        },
         "results": results,
         "result": None if result is None else result.model_dump(mode="json"),
     }

@@ -191,6 +191,7 @@ def run(inputs: Inputs, spec: EngineSpec, emit: Emit) -> None:
         decode=data.decode,
         normalize=data.normalize,
         original=dense.model,
+        pooling=described.pooling,
     )
     data = _ready(inputs, spec, task, dense, data, device)
     latency = _latency(inputs, spec, described, dense, data, device, reporter)

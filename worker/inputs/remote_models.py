@@ -56,6 +56,7 @@ def from_bucket(
         )
         raise SecateurError(ErrorCode.INPUT_LOST, detail)
     for name in found.sizes:
+        (folder / name).parent.mkdir(exist_ok=True)
         with (folder / name).open("wb") as out:
             for chunk in found.chunks(name):
                 check()

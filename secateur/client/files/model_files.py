@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from api_schemas.errors import ErrorCode, SecateurError
 from checkpoints.describe import describe_folder
 from checkpoints.families import family_of
-from checkpoints.file_names import CONFIG, checkpoint_names, require_weights
+from checkpoints.file_names import CONFIG, checkpoint_names, names_in, require_weights
 from checkpoints.files.safe_json import UnsafeJsonError, load_object
 from secateur.client.files.uploads import LocalFile
 from secateur.errors import InvalidRequest
@@ -33,7 +33,7 @@ def model_files(folder: Path) -> list[LocalFile]:
     if not folder.is_dir():
         raise _unusable(f"{folder} is no folder. Give a folder as `save_pretrained` writes it.", "file_missing")
     every = sorted(path.name for path in folder.iterdir())
-    names = [name for name in every if (folder / name).is_file()]
+    names = names_in(folder)
     try:
         require_weights(every, str(folder))
     except SecateurError as error:
@@ -65,7 +65,7 @@ def _check_weights(folder: Path) -> None:
 
 def left_out(folder: Path, sent: Collection[LocalFile]) -> list[str]:
     """Files and folders beside those that are sent, by name; what is hidden is not counted."""
-    names = {file.name for file in sent}
+    names = {file.name.partition("/")[0] for file in sent}
     return sorted(path.name for path in folder.iterdir() if path.name not in names and not path.name.startswith("."))
 
 

@@ -46,6 +46,8 @@ class Upload(Owned, Base):
     state: Mapped[UploadState]
     description: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     """What `complete` found: a ModelLayout or DatasetContents as JSON."""
+    left_out: Mapped[list[str] | None] = mapped_column(JSON(none_as_null=True))
+    """Names of declared files that are not needed: no bytes of theirs are taken."""
     error: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     """What was wrong when it was checked last: a JobError as JSON."""
     size: Mapped[int] = mapped_column(BigInteger, default=0)

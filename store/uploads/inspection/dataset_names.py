@@ -3,16 +3,17 @@
 from collections.abc import Iterable
 
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
-from store.uploads.inspection.file_kinds import refuse_name
+from store.uploads.inspection.file_kinds import refuse_device, refuse_kind
 
 SUFFIXES = (".parquet",)
 
 
 def check_names(names: Iterable[str]) -> None:
-    """Raises FILE_TYPE_REFUSED or FILE_UNEXPECTED."""
+    """Raises FILE_NAME_REFUSED, FILE_TYPE_REFUSED or FILE_UNEXPECTED."""
     given = list(names)
     for name in given:
-        refuse_name(name)
+        refuse_device(name)
+        refuse_kind(name)
         reason = None
         if not name.endswith(SUFFIXES):
             reason = (

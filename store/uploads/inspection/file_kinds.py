@@ -39,16 +39,17 @@ _DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 """Names that Windows takes for devices, whatever follows their first dot."""
 
 
-def refuse_name(name: str) -> None:
-    """Raise FILE_TYPE_REFUSED for a name that announces a pickle, an archive, code or another framework's weights.
-
-    FILE_NAME_REFUSED for one that no file can have on some systems.
-    """
-    if _DEVICES.fullmatch(name):
+def refuse_device(name: str) -> None:
+    """Raise FILE_NAME_REFUSED for a path with a name in it that no file can have on some systems."""
+    if any(map(_DEVICES.fullmatch, name.split("/"))):
         item = ErrorItem.at(name, code=ErrorCode.FILE_NAME_REFUSED, detail="the name of a device on Windows")
         raise SecateurError(
             ErrorCode.FILE_NAME_REFUSED, f"{name} is a device's name on Windows; give it another.", (item,)
         )
+
+
+def refuse_kind(name: str) -> None:
+    """Raise FILE_TYPE_REFUSED for a name that announces a pickle, an archive, code or another framework's weights."""
     if name.lower().endswith(PICKLE_SUFFIXES):
         raise refused(
             name, f"pickles run code when they are read. `{CONVERT} FOLDER` makes safetensors of such weights"

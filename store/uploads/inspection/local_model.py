@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from checkpoints.describe import Checkpoint
+from checkpoints.file_names import names_in
 from store.uploads.inspection.incoming_file import IncomingFile
 from store.uploads.inspection.model_folder import describe_model
 
@@ -13,13 +14,13 @@ CHUNK = 2**20
 
 @dataclass(frozen=True)
 class LocalFiles:
-    """The files of a folder, none in folders below."""
+    """The files of a folder, and of the folders below it that a checkpoint's may lie in."""
 
     folder: Path
 
     @property
     def sizes(self) -> Mapping[str, int]:
-        return {path.name: path.stat().st_size for path in sorted(self.folder.iterdir())}
+        return {name: (self.folder / name).stat().st_size for name in names_in(self.folder)}
 
     def read(self, name: str, start: int, end: int) -> bytes:
         with (self.folder / name).open("rb") as file:

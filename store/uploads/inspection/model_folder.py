@@ -3,21 +3,31 @@
 Reads through `ModelFiles`, so that weights in an object store are judged by their headers and never downloaded.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any, Protocol
 
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
 from api_schemas.results.metrics import JobWarning
 from checkpoints.config.pruned_layout import stock_config
-from checkpoints.describe import MAX_CONFIG_BYTES, MAX_INDEX_BYTES, Checkpoint, describe_checkpoint
-from checkpoints.families import FAMILIES
-from checkpoints.files.preprocessor_files import PREPROCESSOR, PROCESSOR, TOKENIZER_CONFIG, preprocessor_settings
-from checkpoints.files.safe_json import UnsafeJsonError, load_object
+from checkpoints.config.sentences import MAX_BYTES
+from checkpoints.describe import MAX_CONFIG_BYTES, MAX_INDEX_BYTES, Checkpoint, describe_checkpoint, with_sentences
+from checkpoints.file_names import is_of_checkpoint
+from checkpoints.files.preprocessor_files import (
+    MODULES,
+    PREPROCESSOR,
+    PROCESSOR,
+    SENTENCE_FILES,
+    TOKENIZER_CONFIG,
+    preprocessor_settings,
+)
+from checkpoints.files.safe_json import UnsafeJsonError, load_list, load_object
 from checkpoints.files.safetensors_header import LENGTH_BYTES, TensorInfo, header_length, parse_header
 from checkpoints.files.shards import INDEX_NAME, SHARD_NAME, WEIGHTS_NAME, merge_shards, shard_names
-from store.uploads.inspection.file_kinds import MAGIC_BYTES, refuse_magic, refuse_name
+from store.uploads.inspection.file_kinds import MAGIC_BYTES, refuse_device, refuse_kind, refuse_magic
 from store.uploads.inspection.model_inputs import check_preprocessor, check_settings, check_tokenizer
 
 SUFFIXES = (".safetensors", ".json", ".md", ".txt")
@@ -46,21 +56,27 @@ def check_sizes(sizes: Mapping[str, int], max_file_bytes: int, max_bytes: int) -
 
 
 def check_names(names: Iterable[str]) -> None:
-    """Judge the names of a checkpoint's files before any is sent.
+    """Judge the names of a model's folder before any file is sent. What no checkpoint has may be among them (`is_of_checkpoint`):
+    nothing of it is ever stored, be it code, a pickle or a picture.
 
-    Raises FILE_TYPE_REFUSED (pickles and the like), FILE_UNEXPECTED (not part of a checkpoint) or FILE_MISSING.
+    Raises FILE_NAME_REFUSED, FILE_UNEXPECTED (two of one name, or two sets of weights), FILE_MISSING, or FILE_TYPE_REFUSED where
+    weights are missing and others, pickles and the like, are there.
     """
-    given = list(names)
-    allowed = {name for family in FAMILIES for name in family.files}
-    for name in given:
-        refuse_name(name)
-        if name not in allowed and name not in (WEIGHTS_NAME, INDEX_NAME) and not SHARD_NAME.fullmatch(name):
-            raise _unexpected(name, f"a checkpoint may hold {_list_of(allowed)}")
-        if given.count(name) > 1:
+    every = list(names)
+    folders = {name[:end] for name in every for end, sign in enumerate(name) if sign == "/"}
+    for name, times in Counter(every).items():
+        refuse_device(name)
+        if times > 1:
             raise _unexpected(name, "it is declared twice")
+        if name in folders:
+            raise _unexpected(name, "it is declared as a folder, too")
+    given = list(filter(is_of_checkpoint, every))
+    shards = [name for name in given if SHARD_NAME.fullmatch(name)]
+    if WEIGHTS_NAME not in given and not shards:
+        for name in every:
+            refuse_kind(name)
     if "config.json" not in given:
         raise _missing("config.json")
-    shards = [name for name in given if SHARD_NAME.fullmatch(name)]
     if WEIGHTS_NAME in given:
         for name in (*shards, INDEX_NAME):
             if name in given:
@@ -84,11 +100,22 @@ def describe_model(files: ModelFiles) -> Checkpoint:
         one_of = (entry,) if isinstance(entry, str) else entry
         if not any(name in files.sizes for name in one_of):
             raise _missing(" or ".join(one_of))
-    for name in files.sizes:
-        if not name.endswith((".safetensors", INDEX_NAME)) and name not in family.files:
-            raise _unexpected(name, f"a checkpoint of {family.name} may hold {_list_of(family.files)}")
     found = _check_inputs(files, checkpoint, config)
-    return replace(checkpoint, warnings=(*checkpoint.warnings, *found))
+    checkpoint = with_sentences(checkpoint, partial(_read_beside, files))
+    return replace(checkpoint, warnings=(*checkpoint.warnings, *found, *_of_unused(files.sizes, checkpoint)))
+
+
+def _of_unused(names: Iterable[str], checkpoint: Checkpoint) -> Iterator[JobWarning]:
+    """Files of other families, and those of sentence-transformers where they say nothing of this model."""
+    used = checkpoint.family.files - (set() if checkpoint.sentences is not None else set(SENTENCE_FILES))
+    unused = [name for name in names if not name.endswith((".safetensors", INDEX_NAME)) and name not in used]
+    if unused:
+        detail = f"Files that {checkpoint.name} is not read from: {', '.join(unused)}. They are left out of the result."
+        yield JobWarning(code="files_ignored", pointer="/files", detail=detail)
+
+
+def _read_beside(files: ModelFiles, name: str) -> bytes | None:
+    return files.read(name, 0, min(files.sizes[name], MAX_BYTES + 1)) if name in files.sizes else None
 
 
 def _check_inputs(files: ModelFiles, checkpoint: Checkpoint, config: Mapping[str, Any]) -> tuple[JobWarning, ...]:
@@ -120,9 +147,15 @@ def about(name: str) -> Iterator[None]:
 
 
 def check_json(name: str, data: bytes, max_bytes: int) -> dict[str, Any]:
-    """A JSON file of a checkpoint: an object within bounds that brings no code. Raises CONFIG_INVALID or CODE_REFUSED."""
+    """A JSON file of a checkpoint: an object within bounds that brings no code. Raises CONFIG_INVALID or CODE_REFUSED.
+
+    A list, as sentence-transformers has one, is judged as an object of its entries.
+    """
     try:
-        value = load_object(data, max_bytes)
+        if name == MODULES:
+            value = {str(place): entry for place, entry in enumerate(load_list(data, max_bytes))}
+        else:
+            value = load_object(data, max_bytes)
     except UnsafeJsonError as error:
         item = ErrorItem.at(name, code=ErrorCode.CONFIG_INVALID, detail=str(error))
         raise SecateurError(ErrorCode.CONFIG_INVALID, f"{name} {error}.", (item,)) from None
@@ -154,12 +187,6 @@ def _header(files: ModelFiles, name: str) -> dict[str, TensorInfo]:
     with about(name):
         first = files.read(name, 0, min(size, LENGTH_BYTES))
         return parse_header(files.read(name, 0, LENGTH_BYTES + header_length(first, size)), size)
-
-
-def _list_of(files: Iterable[str]) -> str:
-    """What may be beside the weights, and the names of these."""
-    weights = f"{WEIGHTS_NAME}, or {INDEX_NAME} with shards called model-00001-of-00002.safetensors"
-    return f"{', '.join(sorted({*files}))}; and its weights as {weights}"
 
 
 def _missing(name: str) -> SecateurError:

@@ -28,6 +28,7 @@ from tests.support.uploads import (
     dataset_files,
     picture,
     pruned_ast_config,
+    sentence_files,
     table,
 )
 
@@ -313,3 +314,21 @@ def port(url: str) -> int:
     found = httpx.URL(url).port
     assert found is not None
     return found
+
+
+def test_a_folder_of_sentence_transformers_goes_whole(connect: Connect, url: str, tmp_path: Path) -> None:
+    files = sentence_files(pooling_mode="cls")
+    beside = {
+        "onnx/model.onnx": b"graph",
+        "1_Pooling/notes.txt": b"x",
+        "2_Dense/config.json": b"{}",
+        "model_card.json": b"{}",
+    }
+    for name, data in {**files, **beside}.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(data)
+    model = connect(url).upload_model(tmp_path)
+    assert model.layout is not None
+    assert (model.state, model.layout.pooling, model.warnings) == ("ready", ("cls",), ())
+    assert {file.name for file in model.files} == set(files)
+    assert left_out(tmp_path, model_files(tmp_path)) == ["2_Dense", "model_card.json", "onnx"]

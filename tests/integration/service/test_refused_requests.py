@@ -128,9 +128,10 @@ def test_declared_names_are_pointed_at_where_they_stand(client: TestClient) -> N
     good = {"size": 2, "sha256": "ab" * 32}
     needed = [{"name": name, **good} for name in ("config.json", "model.safetensors")]
     for files, code, pointer, words in (
-        ([*needed, {"name": "notes.txt", **good}], "file_unexpected", "/files/2/name", "preprocessor_config.json"),
+        ([*needed, *({"name": name, **good} for name in ("a", "a/b"))], "file_unexpected", "/files/2/name", "folder"),
+        ([*needed, {"name": "a/" * 8 + "b", **good}], "file_name_refused", "/files/2/name", ""),
         ([*needed, needed[0]], "file_unexpected", "/files/2/name", "twice"),
-        ([{"name": "model.bin", **good}, *needed], "file_type_refused", "/files/0/name", "safetensors"),
+        ([{"name": "model.bin", **good}, needed[0]], "file_type_refused", "/files/0/name", "safetensors"),
         ([{"name": "aux.json", **good}, *needed], "file_name_refused", "/files/0/name", "Windows"),
         (needed[1:], "file_missing", "/files", "config.json"),
     ):

@@ -6,13 +6,13 @@ from typing import Any
 import pytest
 
 from api_schemas.api.access import KeyRequest
-from api_schemas.api.resources import DatasetCompletion, UploadRequest
+from api_schemas.api.resources import DatasetCompletion, ModelUploadRequest, UploadRequest
 from api_schemas.api.webhooks import WebhookRequest, WebhookUpdate
 from api_schemas.base import StrictModel
 from api_schemas.spec.job import JobRequest
 
 # Bounded by a setting of the operator's, which GET /v1/limits tells.
-BY_SETTING = {"DeclaredFile.size"}
+BY_SETTING = {"DeclaredFile.size", "DeclaredModelFile.size"}
 
 
 def unbounded(node: Any, place: str) -> Iterator[str]:
@@ -32,7 +32,8 @@ def unbounded(node: Any, place: str) -> Iterator[str]:
 
 
 @pytest.mark.parametrize(
-    "model", [JobRequest, UploadRequest, DatasetCompletion, KeyRequest, WebhookRequest, WebhookUpdate]
+    "model",
+    [JobRequest, UploadRequest, ModelUploadRequest, DatasetCompletion, KeyRequest, WebhookRequest, WebhookUpdate],
 )
 def test_every_number_has_a_least_and_a_most(model: type[StrictModel]) -> None:
     assert set(unbounded(model.model_json_schema(), model.__name__)) <= BY_SETTING

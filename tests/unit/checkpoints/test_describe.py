@@ -174,12 +174,18 @@ def test_a_regression_head_is_refused(changes: dict[str, Any], key: str) -> None
     error = refusal(ast_config(**changes))
     assert error.code is ErrorCode.CONFIG_INVALID
     assert "regression is not supported" in error.detail
+    assert "cross-encoder" in error.detail
     assert error.errors[0].pointer == f"/config.json/{key}"
 
 
 def test_one_label_of_several_is_a_class() -> None:
     config = ast_config(id2label={"0": "speech"}, problem_type="multi_label_classification")
     assert describe(config).labels == ("speech",)
+    # A cross-encoder's settings of what it does with the number are no settings of the class.
+    own = {"sentence_transformers": {"activation_fn": "torch.nn.modules.linear.Identity", "version": "4.1.0"}}
+    found = describe(config | own | {"sbert_ce_default_activation_function": "torch.nn.modules.linear.Identity"})
+    (warning,) = found.warnings
+    assert (found.labels, warning.code) == (("speech",), "config_ignored")
 
 
 @pytest.mark.parametrize(

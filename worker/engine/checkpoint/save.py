@@ -8,6 +8,7 @@ import json
 import math
 import os
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,11 @@ from api_schemas.results.widths import AttentionWidths
 from checkpoints.config.checkpoint_config import used_values
 from checkpoints.config.preprocessor_fields import named_settings
 from checkpoints.config.pruned_layout import ATTENTION, FEED_FORWARD, WITHOUT_CODE
+from checkpoints.config.sentences import Sentences
+from checkpoints.describe import read_beside, sentences_of
 from checkpoints.families import Family, Layout
-from checkpoints.files.preprocessor_files import PREPROCESSOR, preprocessor_type
+from checkpoints.file_names import names_in
+from checkpoints.files.preprocessor_files import PREPROCESSOR, SENTENCE_FILES, preprocessor_type
 from worker.engine.checkpoint.load import LoadedModel, scale_queries
 from worker.engine.data.settings import read_config
 
@@ -51,9 +55,11 @@ def save_checkpoint(folder: Path, loaded: LoadedModel, original: Path) -> tuple[
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     written = dict(sorted(_config(loaded, stock, config).items()))
     (folder / "config.json").write_text(json.dumps(written, indent=2) + "\n")
-    for path in sorted(original.iterdir()):
-        if path.name in loaded.model_spec.family.files - {"config.json", "README.md"}:
-            shutil.copyfile(path, folder / path.name)
+    for name in names_in(original):
+        if name in loaded.model_spec.family.files - {"config.json", "README.md", *SENTENCE_FILES}:
+            shutil.copyfile(original / name, folder / name)
+    family, architecture = loaded.model_spec.family, loaded.model_spec.family.architectures[loaded.model_spec.name]
+    _write_sentences(folder, sentences_of(family, architecture, partial(read_beside, original)))
     _name_preprocessor(folder / PREPROCESSOR, loaded.model_spec.family)
     if stock is None:
         for name, text in loaded.model_spec.classes.files().items():
@@ -78,6 +84,13 @@ def stock_values(family: Family, original: Layout, widths: AttentionWidths) -> d
             return None
         values[family.neurons_key] = widths.feed_forward[0]
     return values
+
+
+def _write_sentences(folder: Path, sentences: Sentences | None) -> None:
+    """What the original's files of sentence-transformers say, as it was checked: none of their bytes is handed on."""
+    for name, value in ({} if sentences is None else sentences.files).items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(json.dumps(value, indent=2) + "\n")
 
 
 def _name_preprocessor(path: Path, family: Family) -> None:
@@ -126,10 +139,12 @@ def write_json(path: Path, value: Any) -> None:
 
 def make_durable(folder: Path) -> None:
     """Modes 0644, and everything flushed to disk: a step that is announced must survive a power cut."""
-    for path in sorted(folder.iterdir()):
-        path.chmod(0o644)
+    below = sorted(folder.rglob("*"))
+    for path in below:
+        if path.is_file():
+            path.chmod(0o644)
+    for path in (*below, folder):
         flush(path)
-    flush(folder)
 
 
 def flush(path: Path) -> None:

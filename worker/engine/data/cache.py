@@ -17,7 +17,7 @@ import soundfile
 from api_schemas.enums import Split
 from api_schemas.results.metrics import DataSummary
 from checkpoints.data.layout import Layout
-from checkpoints.files.preprocessor_files import GENERATION, PREPROCESSOR, PROCESSOR, TOKENIZER_FILES
+from checkpoints.files.preprocessor_files import GENERATION, PREPROCESSOR, PROCESSOR, SENTENCE_FILES, TOKENIZER_FILES
 from worker.engine.data.column_files import read_split
 from worker.engine.data.settings import CONFIG
 from worker.engine.data.split import FeatureSplit
@@ -57,7 +57,7 @@ def entry_name(layout: Layout, folder: Path, model_dir: Path, options: Mapping[s
     }
     versions = {"format": FORMAT, "sndfile": soundfile.__libsndfile_version__, **libraries}
     digest.update(json.dumps([versions, options, layout.kind.value, layout.metadata], sort_keys=True).encode())
-    for name in (CONFIG, GENERATION, PREPROCESSOR, PROCESSOR, *TOKENIZER_FILES):
+    for name in (CONFIG, GENERATION, PREPROCESSOR, PROCESSOR, *TOKENIZER_FILES, *SENTENCE_FILES):
         if (model_dir / name).is_file():
             digest.update(name.encode() + _file_digest(model_dir / name))
     for split in sorted(layout.files):

@@ -36,6 +36,14 @@ _ALSO = {
 }
 """Scores beside the task's own metric."""
 _EXPORTS = {ExportFormat.ONNX: "ONNX, float32", ExportFormat.ONNX_INT8: "ONNX, linear layers in eight bits"}
+_SENTENCES = """
+It is a folder of sentence-transformers as well, whose embedding is what was measured:
+
+```python
+from sentence_transformers import SentenceTransformer
+model = SentenceTransformer("path/to/this/folder"{flag})
+```
+"""
 _EMBEDDING = """An embedding is `audio_embeds` where the model has that output, else the mean of `last_hidden_state` over the
 tokens that are not padding; divided by its length, it is what was measured.
 """
@@ -58,7 +66,7 @@ def _front_matter(family: Family, architecture: Architecture, metric_name: str, 
     return f"---\n{data.to_yaml()}\n---\n"
 
 
-def _loading(family: Family, architecture: Architecture, stock: bool) -> str:
+def _loading(family: Family, architecture: Architecture, stock: bool, *, sentences: bool) -> str:
     flag = "" if stock else ", trust_remote_code=True"
     why = (
         "The layout is stock: no custom code is needed."
@@ -70,6 +78,9 @@ def _loading(family: Family, architecture: Architecture, stock: bool) -> str:
     what, preparing = _PREPARING[family.modality]
     if architecture.head in (Head.CTC, Head.SEQUENCE_TO_SEQUENCE):
         what, preparing = "feature extractor and the tokenizer lie", "AutoProcessor"
+    measured = _MEASURED_OF.get(architecture.head, "")
+    if sentences and architecture.head is Head.EMBEDDING:
+        measured = _SENTENCES.format(flag=flag)
     return f"""## Load
 
 ```python
@@ -79,7 +90,7 @@ model = {auto}.from_pretrained("path/to/this/folder"{flag})
 
 Needs `transformers>={MINIMUM_TRANSFORMERS}`. {why}
 The {what} beside the weights: `{preparing}.from_pretrained("path/to/this/folder")`.
-{_MEASURED_OF.get(architecture.head, "")}"""
+{measured}"""
 
 
 def _scores(steps: Sequence[StepMetrics]) -> list[Row]:
@@ -198,12 +209,13 @@ def write_model_card(
     architecture: Architecture,
     labels: Sequence[str],
     stock: bool,
+    sentences: bool = False,
     result: JobResult | None = None,
 ) -> None:
     """Write README.md for the last of `steps` (the first is step 0, the original) into `folder`.
 
     `result` is the job's, where this step ends it; `labels` are the checkpoint's in order of id; `stock` says that the folder
-    loads without custom code. ValueError without steps.
+    loads without custom code, `sentences` that it is one of sentence-transformers. ValueError without steps.
     """
     if not steps:
         raise ValueError("a model card needs at least step 0")
@@ -219,7 +231,7 @@ removed, not masked, and {recovery}.
         intro += f"\n**This step lies beyond the bound that the job was given.** {result.detail}\n"
     sections = (
         intro,
-        _loading(family, architecture, stock),
+        _loading(family, architecture, stock, sentences=sentences),
         _results(steps, shown, spec.pruning),
         _exports_section(steps[-1].exports, metric_name),
         _cutting(steps, spec, data),

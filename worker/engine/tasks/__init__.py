@@ -1,9 +1,12 @@
 """What differs by what a model answers with, one object a head: how it is called, its losses, its scores."""
 
+from collections.abc import Sequence
+
 from torch import nn
 from transformers import PreTrainedConfig
 
 from api_schemas.enums import Head
+from checkpoints.config.sentences import MEAN
 from worker.engine.data.featurizers.normalizers import Normalize
 from worker.engine.tasks.base import Decode, Loss, MetricAccumulator, Task
 from worker.engine.tasks.classification import Classification
@@ -25,19 +28,20 @@ def task_for(
     decode: Decode | None = None,
     normalize: Normalize | None = None,
     original: nn.Module | None = None,
+    pooling: Sequence[str] = (MEAN,),
 ) -> Task:
     """The task of a model with this head and configuration.
 
     `multi_label`: several labels a sample, in classification. `decode`: needed where the answer is a text. `normalize`: makes two
     texts alike before they are compared, where a decoder writes them. `original`: the model as it came, in eval mode; needed
-    where its hidden states are what is wanted.
+    where its hidden states are what is wanted. `pooling`: what makes an embedding of a text's tokens.
     """
     if head is Head.CLASSIFICATION:
         return Classification(several=multi_label)
     if head is Head.TOKEN_CLASSIFICATION:
         return TokenClassification()
     if head is Head.EMBEDDING:
-        return Embedding()
+        return Embedding(pooling)
     if head is Head.MASKED_LM:
         return MaskedLm()
     if head is Head.HIDDEN_STATES:

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from api_schemas.enums import Head, Split
 from api_schemas.results.metrics import Scores
+from checkpoints.config.sentences import MEAN
 from worker.engine.data.split import FeatureSplit, Inputs
 from worker.engine.tasks.base import Loss, MetricAccumulator, Task, sampled_gradient_loss
 from worker.engine.tasks.label_sampling import signs_like
@@ -22,11 +23,29 @@ MOST_PAIRED = 1000
 """Samples whose pairwise similarities are ranked: half a million pairs."""
 
 
-def embedding_of(output: object) -> Tensor:
-    """[B, D] of a model's output, not normalised.
+def _weighted_mean(hidden: Tensor) -> Tensor:
+    """Tokens count by their place: the first once, the second twice, as decoders are pooled."""
+    weights = torch.arange(1, hidden.shape[1] + 1, device=hidden.device, dtype=hidden.dtype)
+    return torch.einsum("btd,t->bd", hidden, weights) / weights.sum()
 
-    The projected embedding where the model has one (CLAP), else the mean of the last hidden states over all tokens, which are
-    real ones: nothing is padded. An encoder of feature maps (CLAP without projection) has pooled them itself.
+
+_POOLINGS: Mapping[str, Callable[[Tensor], Tensor]] = {
+    "cls": lambda hidden: hidden[:, 0],
+    "max": lambda hidden: hidden.amax(1),
+    MEAN: lambda hidden: hidden.mean(1),
+    "mean_sqrt_len_tokens": lambda hidden: hidden.sum(1) / hidden.shape[1] ** 0.5,
+    "weightedmean": _weighted_mean,
+    "lasttoken": lambda hidden: hidden[:, -1],
+}
+"""Last hidden states [B, T, D] to [B, D], under the names that sentence-transformers gives them. Nothing is padded: all
+tokens are real."""
+
+
+def embedding_of(output: object, pooling: Sequence[str] = (MEAN,)) -> Tensor:
+    """[B, D] of a model's output, not normalised; of several poolings, side by side, D is as many times the hidden size.
+
+    The projected embedding where the model has one (CLAP), else the last hidden states, pooled. An encoder of feature maps (CLAP
+    without projection) has pooled them itself.
     """
     projected = getattr(output, "audio_embeds", None)
     if projected is not None:
@@ -35,7 +54,7 @@ def embedding_of(output: object) -> Tensor:
     hidden = getattr(output, "last_hidden_state")  # noqa: B009 - any of transformers' outputs
     assert isinstance(hidden, Tensor)
     if hidden.ndim == 3:
-        return hidden.mean(1)
+        return torch.cat([_POOLINGS[each](hidden) for each in pooling], dim=-1)
     pooled = getattr(output, "pooler_output")  # noqa: B009
     assert isinstance(pooled, Tensor)
     return pooled
@@ -47,8 +66,12 @@ class Embedding(Task):
     head = Head.EMBEDDING
     output = "embeddings"
 
+    def __init__(self, pooling: Sequence[str] = (MEAN,)) -> None:
+        """`pooling`: of `checkpoints.config.sentences.POOLINGS`, what a folder says."""
+        self._pooling = tuple(pooling)
+
     def outputs(self, model: nn.Module, inputs: Inputs) -> Tensor:
-        raw = embedding_of(model(**inputs))
+        raw = embedding_of(model(**inputs), self._pooling)
         return F.normalize(raw.to(torch.promote_types(raw.dtype, torch.float32)), dim=-1)
 
     def loss(self, answers: Tensor, targets: Tensor) -> Tensor:

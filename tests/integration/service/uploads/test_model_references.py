@@ -11,6 +11,8 @@ from sqlalchemy import update
 from starlette.testclient import TestClient
 
 from api_schemas.enums import JobState
+from api_schemas.spec.inputs import BucketModel, HubModel
+from checkpoints.file_names import checkpoint_names
 from service.app import create_app
 from service.services import Services
 from store import retention
@@ -18,6 +20,7 @@ from store.database.clock import now
 from store.database.connection import Database
 from store.database.tables import Job
 from store.database.tenancy import DEFAULT_TENANT
+from store.files.model_buckets import BucketFolder, parse_buckets
 from store.jobs import jobs, transitions
 from store.settings import Settings
 from tests.integration.service.conftest import claim, commit, problem
@@ -26,16 +29,18 @@ from tests.support.local import local_client
 from tests.support.servers.bucket import Bucket, bucket_server
 from tests.support.servers.hub import REVISION, hub_server
 from tests.support.uploads import ast_config, checkpoint_files, pruned_ast_config
+from worker.inputs import remote_models
 from worker.supervisor.scratch import Scratch
 from worker.supervisor.supervisor import Supervisor
 
 REPO = "some/model"
-FILES = checkpoint_files()
+NESTED = {"modules.json": b"[]", "1_Pooling/config.json": b"{}"}
+FILES = checkpoint_files() | NESTED
 CODE = dict.fromkeys(("configuration_pruned.py", "modeling_pruned.py", "pruned_layers.py"), b"raise SystemExit('ran')")
 PRUNED = checkpoint_files(pruned_ast_config()) | CODE | {"README.md": b"# card", "pruning.json": b"{}"}
 FURTHER = {"pruning": {"target": {"attention_sparsity": 0.5}, "align": 1}}
 OURS = {"README.md": b"# card", "report.html": b"<html>", "pruning.json": b"{}"}
-BESIDE = OURS | {"pytorch_model.bin": b"\x80\x02pickle", "run.py": b"import os"}
+BESIDE = OURS | {"pytorch_model.bin": b"\x80\x02pickle", "run.py": b"import os", "onnx/model.onnx": b"graph"}
 
 
 @pytest.fixture
@@ -240,6 +245,23 @@ def test_what_a_bucket_holds_can_be_estimated(client: TestClient, job_body: dict
     model = {"type": "s3", "bucket": "models", "prefix": "good"}
     there = client.post("/v1/jobs:estimate", json=job_body | {"model": model}).json()
     assert there["steps"] == client.post("/v1/jobs:estimate", json=job_body).json()["steps"]
+
+
+def test_files_in_known_folders_are_fetched_and_no_others(settings: Settings, tmp_path: Path) -> None:
+    folders = tmp_path / "bucket", tmp_path / "hub"
+    for folder in folders:
+        folder.mkdir()
+    reference = BucketModel(type="s3", bucket="models", prefix="good")
+    found = BucketFolder(parse_buckets(settings.model_buckets), reference)
+    state = found.narrowed(checkpoint_names(found.sizes)).state
+    remote_models.from_bucket(reference, {"model_state": state}, folders[0], settings, lambda: None)
+    with hub_server({REPO: FILES | BESIDE}) as endpoint:
+        changes = {"hub_url": endpoint, "outbound_test_target": endpoint.removeprefix("http://")}
+        hub = HubModel(type="hf", id=REPO, revision=REVISION)
+        remote_models.from_hub(hub, folders[1], settings.model_copy(update=changes), lambda: None)
+    for folder in folders:
+        paths = (path for path in folder.rglob("*") if path.is_file())
+        assert {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths} == FILES
 
 
 # --- the hub ---

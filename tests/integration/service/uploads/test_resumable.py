@@ -19,7 +19,7 @@ from store import retention
 from store.files import orphans
 from tests.integration.service.conftest import problem
 from tests.integration.service.uploads.test_uploads import declare, stored
-from tests.support.uploads import checkpoint_files, dataset_files
+from tests.support.uploads import checkpoint_files, dataset_files, sentence_files
 
 TUS = {"Tus-Resumable": "1.0.0"}
 NAME = "model.safetensors"
@@ -100,6 +100,17 @@ def test_another_version_is_refused_before_anything_is_done(client: TestClient, 
     problem(client.delete(place), 412, "tus_version")
     assert client.head(place).status_code == 412
     assert offset_of(client, place) == 0
+
+
+def test_a_file_in_a_folder_comes_in_pieces(client: TestClient) -> None:
+    files, name = sentence_files(), "1_Pooling/config.json"
+    address = declare(client, files)
+    place = begun(client, address, name, len(files[name]))
+    assert send(client, place, 0, files[name][:5]).status_code == 204
+    assert [each["name"] for each in client.get(f"{address}/uploads").json()["items"]] == [name]
+    assert send(client, place, 5, files[name][5:]).headers["upload-offset"] == str(len(files[name]))
+    assert {file["name"] for file in client.get(address).json()["files"] if file["uploaded"]} == {name}
+    problem(create(client, address, "1_Pooling/../config.json", 1), 422, "file_unexpected")
 
 
 def test_what_cannot_be_begun(client: TestClient, files: dict[str, bytes]) -> None:

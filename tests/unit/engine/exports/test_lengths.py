@@ -10,6 +10,7 @@ import torch
 from transformers import BertModel
 
 from api_schemas.errors import ErrorCode, SecateurError
+from checkpoints.config.sentences import POOLINGS
 from tests.unit.engine.tasks.models import bert, ctc, spell
 from worker.engine.exports import graph
 from worker.engine.exports.runtime import OnnxFile
@@ -28,7 +29,7 @@ def sound(samples: int, length: int) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize(
     ("model", "task", "make"),
-    [(lambda: bert(BertModel), Embedding(), ids), (ctc, Ctc(blank=0, decode=spell), sound)],
+    [(lambda: bert(BertModel), Embedding(POOLINGS), ids), (ctc, Ctc(blank=0, decode=spell), sound)],
     ids=["text", "sound"],
 )
 def test_neither_batch_nor_length_is_fixed(monkeypatch: pytest.MonkeyPatch, model, task: Task, make) -> None:

@@ -1,9 +1,12 @@
 """Rows of a dataset as a checkpoint's inputs: audio, images, texts, each by the checkpoint's own settings."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from api_schemas.enums import Head, Modality
+from checkpoints.config.sentences import read_sentences
+from checkpoints.describe import read_beside
 from worker.engine.data.featurizers.ast_features import AstFeatures
 from worker.engine.data.featurizers.audio import AudioFeaturizer, Extractor
 from worker.engine.data.featurizers.base import Featurizer
@@ -34,7 +37,10 @@ def featurizer_for(model_dir: Path, modality: Modality, head: Head, seed: int = 
             return ImageFeaturizer(model_dir)
         case Modality.TEXT:
             masked = seed if head is Head.MASKED_LM else None
-            return TextFeaturizer(model_dir, words=head is Head.TOKEN_CLASSIFICATION, masked=masked)
+            sentences = read_sentences(partial(read_beside, model_dir)) if head is Head.EMBEDDING else None
+            return TextFeaturizer(
+                model_dir, words=head is Head.TOKEN_CLASSIFICATION, masked=masked, sentences=sentences
+            )
         case Modality.AUDIO:
             extractor = _EXTRACTORS.get(model_type(model_dir), Waveforms)(model_dir)
             return AudioFeaturizer(extractor, whole=head in (Head.CTC, Head.SEQUENCE_TO_SEQUENCE))

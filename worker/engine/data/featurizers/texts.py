@@ -10,7 +10,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from tokenizers.normalizers import Lowercase as _Lowercase
+from tokenizers.normalizers import Sequence as _Sequence
 
+from checkpoints.config.sentences import Sentences
 from checkpoints.data.clip_flaws import Flaw
 from checkpoints.data.media import MAX_CHARACTERS
 from worker.engine.data.columns import row_error
@@ -42,8 +45,10 @@ class TextFeaturizer:
 
     pad_value = 0.0
 
-    def __init__(self, model_dir: Path, *, words: bool, masked: int | None = None) -> None:
-        """Raises CONFIG_INVALID or CODE_REFUSED."""
+    def __init__(
+        self, model_dir: Path, *, words: bool, masked: int | None = None, sentences: Sentences | None = None
+    ) -> None:
+        """`sentences`: how a folder of sentence-transformers has texts read. Raises CONFIG_INVALID or CODE_REFUSED."""
         self.flaws: list[Flaw] = []
         config = read_config(model_dir)
         roberta = config.get("model_type") == "roberta"
@@ -58,7 +63,12 @@ class TextFeaturizer:
         positions = number(config, "max_position_embeddings", MAX_TOKENS, MAX_POSITIONS)
         # RoBERTa counts its positions from the padding token's id on.
         offset = number(config, "pad_token_id", 1, positions - 1) + 1 if roberta else 0
-        said = getattr(self._tokenizer, "model_max_length", MAX_TOKENS)
+        own = sentences or Sentences(pooling=())
+        self._prompt = own.prompt
+        if own.lower_case:
+            before = self._tokenizer.backend_tokenizer.normalizer
+            self._tokenizer.backend_tokenizer.normalizer = _Sequence([_Lowercase(), *([before] if before else [])])
+        said = own.longest or getattr(self._tokenizer, "model_max_length", MAX_TOKENS)
         self._longest = min(MAX_TOKENS, positions - offset, said if type(said) is int else MAX_TOKENS)
         if self._longest < LEAST_TOKENS:
             raise invalid(f"only {self._longest} tokens of a text could be read")
@@ -101,6 +111,8 @@ class TextFeaturizer:
         pairs = isinstance(rows[0], tuple)
         if pairs and self._longest < LEAST_TOKENS_OF_PAIR:
             raise invalid(f"only {self._longest} tokens of a pair of texts could be read")
+        if self._prompt:
+            rows = [(self._prompt + row[0], row[1]) if pairs else self._prompt + row for row in rows]
         texts = tuple(map(list, zip(*rows, strict=True))) if pairs else (list(rows),)
         return self._tokenizer(
             *texts,

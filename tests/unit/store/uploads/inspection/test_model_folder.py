@@ -9,6 +9,7 @@ import pytest
 from safetensors.numpy import save
 
 from api_schemas.errors import ErrorCode, SecateurError
+from checkpoints.file_names import is_of_checkpoint
 from store.uploads.inspection.model_folder import check_names, describe_model
 from tests.support.uploads import ast_config, ast_tensors, checkpoint_files, preprocessor_config
 
@@ -55,14 +56,51 @@ def test_a_whole_checkpoint_is_described_from_its_headers_alone() -> None:
     "name",
     ["pytorch_model.bin", "model.pt", "model.PTH", "weights.pkl", "model.ckpt", "modeling_ast.py", "a.zip", "a.h5"],
 )
-def test_pickles_code_and_archives_are_refused_by_name(name: str) -> None:
-    assert refused_names([*NEEDED, name]) is ErrorCode.FILE_TYPE_REFUSED
+def test_pickles_code_and_archives_are_refused_by_name_where_weights_are_missing(name: str) -> None:
+    assert refused_names([*NEEDED[:2], name]) is ErrorCode.FILE_TYPE_REFUSED
+    # Beside weights they are not needed, and so not kept.
+    check_names([*NEEDED, name])
+    assert not is_of_checkpoint(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(
+            "notes.txt",
+            "other.safetensors",
+            ".gitattributes",
+            "onnx/model.onnx",
+            "optimizer.pt",
+            "checkpoint-500/config.json",
+        ),
+        *(
+            "checkpoint-500/model.safetensors",
+            "1_Pooling/model.safetensors",
+            "1_pooling/config.json",
+            "2_Dense/config.json",
+        ),
+        *(
+            "1_Pooling/../config.json",
+            "./config.json",
+            "/config.json",
+            "1_Pooling//config.json",
+            "1_Pooling\\config.json",
+        ),
+        *("model.safetensors ", "Config.json", "1_Pooling/config.json/config.json"),
+    ],
+)
+def test_only_known_names_are_kept(name: str) -> None:
+    check_names([*NEEDED, name])
+    assert not is_of_checkpoint(name)
 
 
 def test_names_that_do_not_belong() -> None:
-    check_names([*NEEDED, "README.md"])
-    assert refused_names([*NEEDED, "notes.txt"]) is ErrorCode.FILE_UNEXPECTED
-    assert refused_names([*NEEDED, "other.safetensors"]) is ErrorCode.FILE_UNEXPECTED
+    check_names([*NEEDED, "README.md", "modules.json", "1_Pooling/config.json"])
+    assert refused_names([*NEEDED, "a/b", "a/b"]) is ErrorCode.FILE_UNEXPECTED
+    assert refused_names([*NEEDED, "a", "a/b/c"]) is ErrorCode.FILE_UNEXPECTED
+    assert refused_names([*NEEDED, "config.json/a"]) is ErrorCode.FILE_UNEXPECTED
+    assert refused_names([*NEEDED, "a/CON.json"]) is ErrorCode.FILE_NAME_REFUSED
     assert refused_names([*NEEDED, "config.json"]) is ErrorCode.FILE_UNEXPECTED
     assert refused_names([*NEEDED, "model-00001-of-00001.safetensors"]) is ErrorCode.FILE_UNEXPECTED
     assert refused_names(["config.json"]) is ErrorCode.FILE_MISSING
@@ -114,3 +152,10 @@ def test_shards_that_the_index_does_not_name_are_unexpected() -> None:
     more = files | {"model-00002-of-00002.safetensors": save(arrays)}
     assert refusal(more).code is ErrorCode.FILE_UNEXPECTED
     assert refusal({name: data for name, data in files.items() if name != shard}).code is ErrorCode.FILE_MISSING
+
+
+def test_files_of_other_families_are_not_used() -> None:
+    """Who publishes a model of sound may leave the tokenizer of another beside it."""
+    (warning,) = describe_model(InMemory(checkpoint_files() | {"vocab.txt": b"a\nb\n", "modules.json": b"[]"})).warnings
+    assert (warning.code, warning.pointer) == ("files_ignored", "/files")
+    assert "vocab.txt, modules.json" in warning.detail

@@ -1,0 +1,221 @@
+"""The files that sentence-transformers puts around an encoder of text, read without trust: what runs after it, and what before.
+
+A folder is one of theirs where `modules.json` lies in it. Of its modules an encoder, a pooling and a normalization are known;
+their settings are checked value by value, and what a result carries is written anew from what was checked.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
+from checkpoints.config.forbidden_fields import refuse_code
+from checkpoints.config_rules import Boolean, Integer, OneOf, Rule, String
+from checkpoints.files.preprocessor_files import ENCODERS, GENERAL, MODULES, NORMALIZE, POOLING
+from checkpoints.files.safe_json import UnsafeJsonError, load_list, load_object
+
+MAX_BYTES = 2**20
+MAX_PROMPTS = 64
+MAX_PROMPT = 2048
+MEAN = "mean"
+POOLINGS = ("cls", "max", MEAN, "mean_sqrt_len_tokens", "weightedmean", "lasttoken")
+"""In the order in which they stand in an embedding, where older settings switch on several."""
+_SWITCHES = {
+    "cls": "pooling_mode_cls_token",
+    "max": "pooling_mode_max_tokens",
+    MEAN: "pooling_mode_mean_tokens",
+    "mean_sqrt_len_tokens": "pooling_mode_mean_sqrt_len_tokens",
+    "weightedmean": "pooling_mode_weightedmean_tokens",
+    "lasttoken": "pooling_mode_lasttoken",
+}
+_MODULE = re.compile(r"sentence_transformers(?:\.[A-Za-z_]{1,64}){0,6}\.([A-Za-z_]{1,64})")
+"""A class of the library itself; anything else would be code of the folder's."""
+_PLACES = {"Transformer": "", "Pooling": "1_Pooling", "Normalize": "2_Normalize"}
+_ENCODER_RULES: Mapping[str, Rule] = {
+    "max_seq_length": Integer(1, 2**20),
+    "do_lower_case": Boolean(),
+    "transformer_task": OneOf(("feature-extraction",), null=True),
+    "module_output_name": OneOf(("token_embeddings",), null=True),
+}
+_TEXT_ALONE = {"text": {"method": "forward", "method_output_name": "last_hidden_state"}}
+_DIMENSIONS = ("word_embedding_dimension", "embedding_dimension")
+_POOLING_RULES: Mapping[str, Rule] = {
+    **dict.fromkeys(_DIMENSIONS, Integer(1, 2**20)),
+    **dict.fromkeys((*_SWITCHES.values(), "include_prompt"), Boolean()),
+}
+_NORMALIZE_RULES: Mapping[str, Rule] = {
+    f"module_{end}_name": OneOf(("sentence_embedding",), null=True) for end in ("input", "output")
+}
+_GENERAL_RULES: Mapping[str, Rule] = {
+    "model_type": OneOf(("SentenceTransformer",), null=True),
+    "default_prompt_name": String(),
+    "similarity_fn_name": OneOf(("cosine", "dot", "euclidean", "manhattan"), null=True),
+}
+
+Settings = dict[str, Any]
+Read = Callable[[str], bytes | None]
+"""The bytes of a file by name, MAX_BYTES and one at most; None where it is not there."""
+
+
+@dataclass(frozen=True)
+class Sentences:
+    """How a folder of sentence-transformers makes an embedding of a text."""
+
+    pooling: tuple[str, ...]
+    """Of POOLINGS, one or several that are put one after the other."""
+    longest: int | None = None
+    """Tokens of a text that are read; None where the tokenizer says it."""
+    lower_case: bool = False
+    prompt: str = ""
+    """Stands before every text."""
+    files: Mapping[str, Any] = field(default_factory=dict)
+    """Content by name, as checked: what the folder of a result carries."""
+    unread: tuple[str, ...] = ()
+    """Files with settings that are left out, as `file: key`."""
+
+
+def read_sentences(read: Read) -> Sentences | None:
+    """What the files say; None without modules.json, without which the library does not read the others either.
+
+    Raises CONFIG_INVALID, CODE_REFUSED or FILE_MISSING.
+    """
+    data = read(MODULES)
+    if data is None:
+        return None
+    files: dict[str, Any] = {MODULES: _modules(data)}
+    named = {module["path"] for module in files[MODULES]}
+    pooling = _object(read, POOLING)
+    if pooling is None:
+        item = ErrorItem.at(POOLING, code=ErrorCode.FILE_MISSING, detail="needed and not there")
+        detail = f"{POOLING} is missing, which {MODULES} names. Declare and upload it with the others."
+        raise SecateurError(ErrorCode.FILE_MISSING, detail, (item,))
+    files[POOLING] = pooling
+    modes = _pooling(pooling)
+    encoder: Settings = {}
+    for name in ENCODERS:
+        if not encoder and (found := _object(read, name)):
+            files[name] = encoder = _encoder(name, found)
+    if _PLACES["Normalize"] in named and (found := _object(read, NORMALIZE)):
+        _check(NORMALIZE, found, _NORMALIZE_RULES)
+        files[NORMALIZE] = found
+    prompt, unread = "", []
+    if (found := _object(read, GENERAL)) is not None:
+        files[GENERAL], prompt = _general(found)
+        unread = [f"{GENERAL}: {key[:100]}" for key in found if key not in files[GENERAL]]
+    if prompt and pooling.get("include_prompt") is False:
+        _refuse(POOLING, "include_prompt", f"false cannot be had with the default prompt that {GENERAL} names")
+    return Sentences(
+        pooling=modes,
+        longest=encoder.get("max_seq_length"),
+        lower_case=bool(encoder.get("do_lower_case")),
+        prompt=prompt,
+        files=files,
+        unread=tuple(unread),
+    )
+
+
+def _modules(data: bytes) -> list[Settings]:
+    """An encoder, a pooling, and perhaps a normalization, each in its place."""
+    try:
+        listed = load_list(data, MAX_BYTES)
+    except UnsafeJsonError as error:
+        _refuse(MODULES, "", str(error))
+    found: list[Settings] = []
+    for place, entry in enumerate(listed):
+        if not isinstance(entry, dict):
+            _refuse(MODULES, place, "an object is needed")
+        refuse_code(entry, MODULES)
+        said = entry.get("type")
+        match = _MODULE.fullmatch(said) if isinstance(said, str) else None
+        if match is None:
+            detail = f"{str(said)[:100]!r} is no module of sentence-transformers, and other code is not run"
+            item = ErrorItem.at(MODULES, place, "type", code=ErrorCode.CODE_REFUSED, detail=detail)
+            raise SecateurError(ErrorCode.CODE_REFUSED, f"{MODULES}: {detail}.", (item,))
+        if match[1] not in _PLACES:
+            _refuse(
+                MODULES,
+                place,
+                f"the module {match[1]} is not supported: after the encoder a Pooling and a Normalize can be had. Without the "
+                "files of sentence-transformers the model is pruned as a plain encoder, embedded by the mean of its tokens",
+            )
+        if entry.get("path") != _PLACES[match[1]]:
+            _refuse(MODULES, place, f"`path` must be {_PLACES[match[1]]!r} of the module {match[1]}")
+        if entry.get("kwargs"):
+            _refuse(MODULES, place, "`kwargs` are not supported")
+        found.append({"idx": place, "name": str(place), "path": entry["path"], "type": said})
+    if [each["path"] for each in found] not in (["", "1_Pooling"], ["", "1_Pooling", "2_Normalize"]):
+        _refuse(MODULES, "", "a Transformer, a Pooling and after them at most a Normalize are needed, in this order")
+    return found
+
+
+def _pooling(settings: Settings) -> tuple[str, ...]:
+    """The ways of pooling. `pooling_mode` counts, where it is there, and the switches of older versions where it is not."""
+    said = settings.get("pooling_mode")
+    _check(POOLING, {key: value for key, value in settings.items() if key != "pooling_mode"}, _POOLING_RULES)
+    if said is None:
+        return tuple(mode for mode in POOLINGS if settings.get(_SWITCHES[mode])) or (MEAN,)
+    modes = tuple(said) if isinstance(said, list) else (said,)
+    if not 1 <= len(modes) <= len(POOLINGS) or not all(isinstance(mode, str) and mode in POOLINGS for mode in modes):
+        _refuse(POOLING, "pooling_mode", f"one of {', '.join(POOLINGS)} is needed, or a list of them")
+    return modes
+
+
+def _encoder(name: str, settings: Settings) -> Settings:
+    """What of them changes nothing is left out: empty ones, and a modality that says text alone."""
+    kept = {
+        key: value
+        for key, value in settings.items()
+        if value not in (None, {}, []) and not (key == "modality_config" and value == _TEXT_ALONE)
+    }
+    if kept.get("unpad_inputs") is False:
+        del kept["unpad_inputs"]
+    _check(name, kept, _ENCODER_RULES)
+    # The two go together: who reads one of them asks for the other.
+    return {**kept, **({"modality_config": _TEXT_ALONE} if "module_output_name" in kept else {})}
+
+
+def _general(settings: Settings) -> tuple[Settings, str]:
+    """What a result carries of it, and the prompt that stands before every text."""
+    for key, rule in _GENERAL_RULES.items():
+        if not rule.allows(settings.get(key)):
+            _refuse(GENERAL, key, f"{rule.needed} is needed")
+    prompts, version = settings.get("prompts") or {}, settings.get("__version__") or {}
+    text, short = String(MAX_PROMPT), String(64)
+    usable = isinstance(prompts, dict) and len(prompts) <= MAX_PROMPTS
+    if not usable or not all(len(name) <= MAX_PROMPT and text.allows(value) for name, value in prompts.items()):
+        _refuse(GENERAL, "prompts", f"an object of at most {MAX_PROMPTS} texts of {MAX_PROMPT} characters is needed")
+    if not isinstance(version, dict) or len(version) > MAX_PROMPTS or not all(map(short.allows, version.values())):
+        _refuse(GENERAL, "__version__", "an object of short texts is needed")
+    name = settings.get("default_prompt_name")
+    if name is not None and name not in prompts:
+        _refuse(GENERAL, "default_prompt_name", "`prompts` has none of that name")
+    kept = {key: settings[key] for key in (*_GENERAL_RULES, "prompts", "__version__") if key in settings}
+    return kept, (prompts[name] or "") if name is not None else ""
+
+
+def _object(read: Read, name: str) -> Settings | None:
+    data = read(name)
+    if data is None:
+        return None
+    try:
+        found = load_object(data, MAX_BYTES)
+    except UnsafeJsonError as error:
+        _refuse(name, "", str(error))
+    refuse_code(found, name)
+    return found
+
+
+def _check(name: str, settings: Mapping[str, Any], rules: Mapping[str, Rule]) -> None:
+    """Every setting is known, and is what it may be."""
+    for key, value in settings.items():
+        if key not in rules:
+            _refuse(name, key[:100], "this setting is not supported; leave it out")
+        if not rules[key].allows(value):
+            _refuse(name, key, f"{rules[key].needed} is needed")
+
+
+def _refuse(name: str, key: str | int, reason: str) -> NoReturn:
+    item = ErrorItem.at(name, *([] if key == "" else [key]), code=ErrorCode.CONFIG_INVALID, detail=reason)
+    said = "" if key == "" else f" `{key}`:"
+    raise SecateurError(ErrorCode.CONFIG_INVALID, f"{name}:{said} {reason}.", (item,))
