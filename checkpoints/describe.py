@@ -16,11 +16,12 @@ from api_schemas.enums import Head, Modality
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
 from api_schemas.results.metrics import JobWarning
 from api_schemas.results.widths import AttentionWidths
+from checkpoints.config.architectures import of_sentences
 from checkpoints.config.checkpoint_config import CheckpointConfig, read_config
 from checkpoints.config.sentences import MAX_BYTES, MEAN, Read, Sentences, read_sentences
 from checkpoints.families import Architecture, Family
 from checkpoints.file_names import require_weights
-from checkpoints.files.preprocessor_files import GENERAL
+from checkpoints.files.preprocessor_files import GENERAL, MODULES
 from checkpoints.files.safe_json import UnsafeJsonError, load_object
 from checkpoints.files.safetensors_header import DTYPE_BYTES, TensorInfo, read_header
 from checkpoints.files.shards import INDEX_NAME, WEIGHTS_NAME, merge_shards, shard_names
@@ -114,6 +115,8 @@ def with_sentences(checkpoint: Checkpoint, read: Read) -> Checkpoint:
 def _read_folder(folder: Path) -> tuple[dict[str, Any], Tensors]:
     require_weights([path.name for path in folder.iterdir()] if folder.is_dir() else [], str(folder))
     config = _read_object(folder, "config.json", MAX_CONFIG_BYTES)
+    if (folder / MODULES).is_file():
+        config = of_sentences(config)
     if (folder / WEIGHTS_NAME).is_file():
         return config, read_header(folder / WEIGHTS_NAME)
     index = _read_object(folder, INDEX_NAME, MAX_INDEX_BYTES)

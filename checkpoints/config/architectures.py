@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping
 from difflib import get_close_matches
 from typing import Any
 
-from api_schemas.enums import Head
+from api_schemas.enums import Head, Modality
 from api_schemas.errors import ErrorCode, SecateurError
 from checkpoints.families import FAMILIES, Architecture, Family, family_of
 
@@ -41,6 +41,17 @@ def without_code_map(config: Mapping[str, Any]) -> Mapping[str, Any]:
     if said_by(config) is None and not is_silent(config):
         return config
     return {key: value for key, value in config.items() if key != "auto_map"}
+
+
+def of_sentences(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The config of a folder of sentence-transformers, whose library loads the plain encoder whatever class with masked words is
+    named: that encoder's.
+    """
+    said = said_by(config)
+    if said is not None and said[0].modality is Modality.TEXT and said[0].architectures[said[1]].head is Head.MASKED_LM:
+        plain = (name for name, each in said[0].architectures.items() if each.head is Head.EMBEDDING)
+        return {**config, "architectures": [next(plain)]}
+    return dict(config)
 
 
 def candidates(config: Mapping[str, Any]) -> list[tuple[Family, str]]:

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
 from api_schemas.results.metrics import JobWarning
+from checkpoints.config.architectures import of_sentences
 from checkpoints.config.pruned_layout import stock_config
 from checkpoints.config.sentences import MAX_BYTES
 from checkpoints.describe import MAX_CONFIG_BYTES, MAX_INDEX_BYTES, Checkpoint, describe_checkpoint, with_sentences
@@ -93,6 +94,8 @@ def describe_model(files: ModelFiles) -> Checkpoint:
     for name, size in files.sizes.items():
         refuse_magic(name, files.read(name, 0, min(size, MAGIC_BYTES)))
     config = _read_object(files, "config.json", MAX_CONFIG_BYTES)
+    if MODULES in files.sizes:
+        config = of_sentences(config)
     checkpoint = describe_checkpoint(config, _tensors(files), files.read)
     family, config = checkpoint.family, stock_config(config)[0]
     config["model_type"] = config.get("model_type") or family.model_types[0]

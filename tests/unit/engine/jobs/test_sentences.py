@@ -194,6 +194,17 @@ def test_texts_are_read_as_the_folder_says(changes: dict[str, Any], tmp_path: Pa
     assert found.shape != embedded(plain, plain).shape or (found - embedded(plain, plain)).abs().max() > 1e-3
 
 
+def test_an_encoder_that_is_saved_with_its_head_for_masked_words_is_the_plain_one(tmp_path: Path) -> None:
+    """As all-distilroberta-v1 is published."""
+    folder = older(tmp_path / "model")
+    config = transformers.BertConfig.from_pretrained(folder)
+    transformers.BertForMaskedLM(config).save_pretrained(folder)
+    assert json.loads((folder / "config.json").read_text())["architectures"] == ["BertForMaskedLM"]
+    judged = judge_folder(folder, 2**20)
+    assert (judged.name, judged.pooling) == ("BertModel", ("cls",))
+    torch.testing.assert_close(embedded(folder, folder), expected(folder), atol=1e-6, rtol=0)
+
+
 def test_without_modules_json_the_other_files_say_nothing(tmp_path: Path) -> None:
     folder = older(tmp_path / "model")
     (folder / MODULES).unlink()
