@@ -90,8 +90,9 @@ def goals(arms: Mapping[str, Any]) -> list[str]:
             name.removeprefix("ours, encoder of "),
         )
         other = arms.get(name.replace("ours", "LiteASR", 1))
-        for test in TESTS if other is not None else ():
-            found = difference(own[test], Words.from_json(other["words"][test]))
+        theirs = {} if other is None else {test: Words.from_json(other["words"][test]) for test in TESTS}
+        for test, words in theirs.items():
+            found = difference(own[test], words)
             met = "no" if found[1] > 0 else "yes"
             lines.append(f"| not significantly behind LiteASR at {size}, {test} | {_points_of(found)} | {met} |")
         if arm["encoder_parameters"] < LEAST_GONE * arms["dense"]["encoder_parameters"]:
