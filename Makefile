@@ -43,7 +43,8 @@ up: install ## Run the service on this machine, http://127.0.0.1:8000
 	@$(BIN)/secateur up
 
 .PHONY: test
-test: install lint types contracts ## Lint, types, import contracts, unit tests
+test: install ## Lint, types, import contracts, unit tests
+	@$(MAKE) --no-print-directory --jobs=$(JOBS) --output-sync=target lint types contracts
 	$(PYTEST) tests $(addprefix --ignore=,$(SUITES))
 
 .PHONY: test-all

@@ -18,7 +18,12 @@ if [[ ! -x .venv/bin/pip ]]; then
     fi
 fi
 
-# pip compiles what it installs in one process; that is done below in as many as there are cores.
+# pip compiles what it installs in one process, when all is there; here that is done beside it, and then in as many processes as
+# there are cores. Some packages bring files for other versions of Python, which do not compile and are not run. Of the packages'
+# own tests and of the hundreds of models in transformers hardly any is imported; Python compiles those when they are.
+compile_installed() {
+    .venv/bin/python -m compileall -q -j "$1" -x '/(tests|testing|transformers/models)/' .venv/lib > /dev/null || true
+}
 pip_install() {
     .venv/bin/python -m pip --disable-pip-version-check --quiet install --no-compile "$@"
 }
@@ -31,11 +36,11 @@ if [[ -n ${TORCH_INDEX:-} ]]; then
 else
     pip_install "torch==2.13.0"
 fi
+compile_installed 1 &
 echo "Installing Secateur …"
 pip_install "torch==2.13.0" --editable ".[server,worker,export,dev,docs]"
 # What quantizes results in a test, as users do: apart, since transformers and peft import it in every process that has it.
 pip_install --no-deps --upgrade --target .venv/apart "$(grep -o 'torchao==[0-9.]*' pyproject.toml)"
-# Some packages bring files for other versions of Python, which do not compile and are not run. Of the packages' own tests and of the
-# hundreds of models in transformers hardly any is imported; Python compiles those when they are.
-.venv/bin/python -m compileall -q -j 0 -x '/(tests|testing|transformers/models)/' .venv/lib > /dev/null || true
+wait
+compile_installed 0
 .venv/bin/python scripts/repair_torchaudio.py
