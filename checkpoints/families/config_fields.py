@@ -3,7 +3,7 @@
 What neither a family's own data nor these tables name is left out, with a warning, before any class of transformers sees it: all
 kinds of tools write into a config, and no stock class reads that. The tables hold what transformers 4 and 5 write for the classes
 supported here, and what published checkpoints of them carry from older tools. A key that a new version of transformers reads goes
-where it belongs, with a rule; tests/unit/checkpoints/test_config_fields.py looks for such keys in its sources.
+where it belongs, with a rule; tests/unit/checkpoints/config/test_config_fields.py looks for such keys in its sources.
 """
 
 from collections.abc import Mapping
