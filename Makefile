@@ -99,7 +99,7 @@ test-families: install ## Every model family with any two things that can be ask
 
 .PHONY: test-docs
 test-docs: install ## The demo, every snippet of README and docs, and the notebook, run against real services
-	$(PYTEST) tests/docs
+	$(PYTEST) --dist loadfile tests/docs
 
 .PHONY: test-ui
 test-ui: install ## The page in Chromium over the real stack: the whole story, by keyboard alone, 200 jobs, axe-core
