@@ -36,11 +36,11 @@ def ready(page: Page) -> None:
     expect(page.locator("#share-shown")).not_to_be_empty()
 
 
-def drop(page: Page, selector: str, folder: Path) -> None:
-    """The files of a folder, as if dropped with the mouse."""
+def drop(page: Page, selector: str, folder: Path, **beside: str) -> None:
+    """The files of a folder, as if dropped with the mouse, and some texts."""
     files = [
         {"name": path.name, "data": base64.b64encode(path.read_bytes()).decode()} for path in sorted(folder.iterdir())
-    ]
+    ] + [{"name": name, "data": base64.b64encode(text.encode()).decode()} for name, text in beside.items()]
     transfer = page.evaluate_handle(
         """async (files) => {
             const transfer = new DataTransfer();
@@ -53,6 +53,24 @@ def drop(page: Page, selector: str, folder: Path) -> None:
         files,
     )
     page.dispatch_event(selector, "drop", {"dataTransfer": transfer})
+
+
+def names_in_a_folder(page: Page) -> list[str]:
+    """What the page takes of a dropped folder of sentence-transformers, which no test can drop: a browser makes such entries."""
+    names: list[str] = page.evaluate(
+        """async () => {
+            const file = (name) => ({ name, isFile: true, file: (done) => done(new File(["{}"], name)) });
+            const folder = (name, ...inside) => ({ name, isDirectory: true, createReader: () => {
+                const batches = [inside, []];
+                return { readEntries: (done) => done(batches.shift()) };
+            } });
+            const { filesIn } = await import(document.querySelector("script[src*='/new/']").src.replace("new.js", "source.js"));
+            const [pooling, onnx] = [folder("1_Pooling", file("config.json")), folder("onnx", file("model.onnx"))];
+            const model = folder("model", file("modules.json"), pooling, onnx);
+            return (await filesIn(model, true)).map((each) => each.name);
+        }"""
+    )
+    return names
 
 
 def go_on_after_a_reload(page: Page) -> None:
@@ -131,8 +149,12 @@ def test_the_whole_story(seen: Watched, page: Page, house: tuple[str, str], tmp_
 
     page.route("**/v1/uploads/*", break_once)
     ready(page)
-    drop(page, ".source[data-kind=model] .drop", tiny_model())
+    assert names_in_a_folder(page) == ["modules.json", "1_Pooling/config.json"]
+    drop(page, ".source[data-kind=model] .drop", tiny_model(), **{"train.py": "import os", "model.onnx": "graph"})
     expect(page.locator("#model")).to_have_value(re.compile("^mdl_"))
+    model = page.locator(".source[data-kind=model] .upload")
+    assert model.locator("li", has_text="train.py").inner_text().endswith("not needed, left out")
+    assert "sent" in model.locator("li", has_text="config.json").first.inner_text()
     assert broken
     page.unroute("**/v1/uploads/*")
     go_on_after_a_reload(page)

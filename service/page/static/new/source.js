@@ -6,6 +6,8 @@ import { digestOf } from "./digest.js";
 import { Held, send } from "./sending.js";
 
 const NEEDLESS = /^\.|^(Thumbs\.db|training_args\.bin)$/;
+// A folder of sentence-transformers keeps the settings of a module in one of its own, such as 1_Pooling.
+const MODULE = /^\d+_[A-Za-z]+$/;
 
 export function watchSource(source, changed) {
   const drop = source.querySelector(".drop");
@@ -17,21 +19,34 @@ export function watchSource(source, changed) {
   drop.addEventListener("drop", async (event) => {
     event.preventDefault();
     drop.classList.remove("over");
-    const { files, name } = await dropped(event.dataTransfer);
+    const { files, name } = await dropped(event.dataTransfer, source.dataset.kind === "model");
     begin(source, files, name, changed);
   });
   source.querySelector("input[type=file]").addEventListener("change", (event) => begin(source, [...event.target.files], "", changed));
   if (source.dataset.upload) say(source, "An upload stopped here. Drop the same files again, and it goes on where it was.");
 }
 
-// The files of what was dropped; of a folder those directly in it, and what it is called.
-async function dropped(transfer) {
+// The files of what was dropped; of a folder those in it, and what it is called.
+async function dropped(transfer, modules) {
   const entries = [...transfer.items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
   const folder = entries.find((entry) => entry.isDirectory);
   if (!folder) return { files: [...transfer.files], name: "" };
-  const inside = await Promise.all(entries.map((entry) => (entry.isDirectory ? listed(entry) : [entry])));
-  const files = inside.flat().filter((entry) => entry.isFile);
-  return { files: await Promise.all(files.map((entry) => new Promise((resolve, reject) => entry.file(resolve, reject)))), name: folder.name };
+  const inside = await Promise.all(entries.map((entry) => (entry.isDirectory ? filesIn(entry, modules) : opened(entry))));
+  return { files: inside.flat(), name: folder.name };
+}
+
+// Those directly in a folder and, where asked for, in its folders of modules, which are named by their paths.
+export async function filesIn(folder, modules, above = "") {
+  const found = [];
+  for (const entry of await listed(folder)) {
+    if (entry.isFile) found.push(Object.defineProperty(await opened(entry), "name", { value: above + entry.name }));
+    else if (modules && !above && MODULE.test(entry.name)) found.push(...(await filesIn(entry, modules, `${entry.name}/`)));
+  }
+  return found;
+}
+
+function opened(entry) {
+  return new Promise((resolve, reject) => entry.file(resolve, reject));
 }
 
 async function listed(folder) {
@@ -71,10 +86,14 @@ async function begin(source, chosen, name, changed) {
     const upload = await open(source, kind, declared, name);
     source.dataset.upload = upload.id;
     changed();
-    const missing = new Set(upload.files.filter((file) => !file.uploaded).map((file) => file.name));
+    const uploaded = new Map(upload.files.map((file) => [file.name, file.uploaded]));
     for (const file of files) {
       const line = lines.get(file.name);
-      if (missing.has(file.name)) await send(kind, upload.id, file, (done, words) => line.tell(words ?? "sending", done), held);
+      if (!uploaded.has(file.name)) {
+        line.tell("left out", 0);
+        continue;
+      }
+      if (!uploaded.get(file.name)) await send(kind, upload.id, file, (done, words) => line.tell(words ?? "sending", done), held);
       line.tell("sent", file.size);
     }
     say(source, "It is being checked.", false);
@@ -108,10 +127,16 @@ async function begin(source, chosen, name, changed) {
 async function open(source, kind, files, name) {
   if (source.dataset.upload) {
     const before = await call("GET", `/v1/${kind}s/${source.dataset.upload}`).catch(() => null);
-    const same = before?.state === "open" && files.length === before.files.length && files.every((file) => before.files.some((each) => each.name === file.name && each.sha256 === file.sha256));
-    if (same) return before;
+    if (before?.state === "open" && isOf(before, files)) return before;
   }
   return call("POST", `/v1/${kind}s`, { body: { files, ...(name ? { name } : {}) } });
+}
+
+// Whether an upload is of these files: of some the service has said that they are not needed.
+function isOf(upload, files) {
+  const leftOut = upload.warnings?.some((warning) => warning.code === "files_left_out");
+  if (!leftOut && files.length !== upload.files.length) return false;
+  return upload.files.every((each) => files.some((file) => file.name === each.name && file.sha256 === each.sha256));
 }
 
 function lineOf(file) {
@@ -123,7 +148,8 @@ function lineOf(file) {
   bar.setAttribute("aria-label", `Progress of ${file.name}`);
   item.append(name, words, bar);
   const tell = (what, done) => {
-    words.textContent = what === "sent" ? `sent, ${bytes(file.size)}` : `${what}, ${bytes(done)} of ${bytes(file.size)}`;
+    const size = bytes(file.size);
+    words.textContent = { sent: `sent, ${size}`, "left out": "not needed, left out" }[what] ?? `${what}, ${bytes(done)} of ${size}`;
     bar.value = what === "sent" ? bar.max : done;
   };
   return { item, tell };
