@@ -35,6 +35,7 @@ def main() -> int:
     console = Console(width=None if sys.stdout.isatty() else 140)
     began = time.monotonic()
     try:
+        _check_numbers()
         model, data, own = inputs.model_and_data(console)
         # The demo's own model is so small that a second thread costs more than it gives.
         settings = {"SECATEUR_ENGINE_THREADS": "1"} if own else {}
@@ -55,6 +56,17 @@ def main() -> int:
     save(outcomes, about, inputs.ROOT)
     console.print(f"Also in {inputs.ROOT}/result.md and {inputs.ROOT}/result.json. Took {duration(seconds)}.")
     return 0
+
+
+def _check_numbers() -> None:
+    """Raises DemoError for a DEMO_ variable that should be a number: before anything is made or started."""
+    _sparsity()
+    _recovery()
+    inputs.test_clips()
+
+
+def _sparsity() -> float:
+    return inputs.number("DEMO_SPARSITY", 0.5)
 
 
 def _settings_given() -> dict[str, str]:
@@ -79,7 +91,7 @@ def _over_http(url: str, model: Path, data: Path, downloads: Path, console: Cons
                 uploaded,
                 dataset,
                 preset="paper",
-                sparsity=inputs.number("DEMO_SPARSITY", 0.5),
+                sparsity=_sparsity(),
                 pruning={"criterion": criterion},
                 finetune=_recovery().model_dump(),
                 name=f"demo, {criterion.value}",

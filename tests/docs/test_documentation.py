@@ -98,8 +98,11 @@ def test_readme(fake: Fake, inputs: Path) -> None:
         fake.go.touch()
         job, _ = wait(client, client.post("/jobs", json=request).json()["id"])
     said = {"mdl_…": model, "dst_…": data, "job_…": job["id"], "checkpoints/5": "checkpoints/2"}
-    # Three steps as they stand there; one epoch after each shows as much as three.
-    said |= {"--sparsity 0.75": "--sparsity 0.75 --epochs 1 --threads 1"}
+    # A step and an epoch show as much as three of each.
+    said |= {
+        "--sparsity 0.75": "--sparsity 0.75 --set pruning.schedule.steps=1 --epochs 1 --threads 1",
+        "step-3": "step-1",
+    }
     run_page(ROOT / "README.md", inputs, {"SECATEUR_URL": fake.url}, {ADDRESS: fake.url, **said})
     assert list(inputs.glob("*.tar"))
 
