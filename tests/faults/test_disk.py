@@ -26,7 +26,7 @@ def test_a_job_waits_for_room_and_goes_on(drill: Drill, tmp_path: Path) -> None:
         time.sleep(5)
         job = client.job(job_id)
         assert job["state"] == "running", "the job is not waiting for room"
-        assert client.fingerprint(job_id) == {k: v for k, v in expected.items() if k < len(job["metrics"])}
+        assert here.fingerprint(job_id) == {k: v for k, v in expected.items() if k < len(job["metrics"])}
         subprocess.run(["mount", "-o", "remount,size=100%", str(disk)], check=True)
         here.judge(job_id)
         assert (here.outcome.lost, here.outcome.duplicated, here.outcome.differing) == ([], [], [])
