@@ -11,7 +11,8 @@ def test_a_rolling_restart_of_everything_loses_nothing_and_counts_no_failure(dri
     jobs = [drill.submit(), drill.submit()]
     for job_id in jobs:
         wait_until(lambda job_id=job_id: client.job(job_id)["state"] == "running", 60, "a running job")
-    for name in ("api", *WORKERS, "maintenance", "beat"):
+    # Workers first: later the jobs might have ended.
+    for name in (*WORKERS, "api", "maintenance", "beat"):
         before = stack.pid(name)
         assert stack.terminate(name, DRAIN_SECONDS) in (0, -15), f"{name} did not end well"
         wait_until(lambda name=name, before=before: stack.pid(name) not in (-1, before), 30, f"{name}, again")
