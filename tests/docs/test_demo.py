@@ -32,7 +32,8 @@ def test_it_goes_to_its_end(tmp_path):
     assert models[1]["fresh"]["samples"] == 20
 
 
-def test_a_number_that_is_none_is_said_so(tmp_path):
+def test_a_number_that_is_none_is_said_so_before_anything_starts(tmp_path):
     done = demo(tmp_path, DEMO_SPARSITY="half")
     assert done.returncode == 1
     assert "DEMO_SPARSITY is 'half', which is no number." in done.stdout
+    assert "The service runs" not in done.stdout
