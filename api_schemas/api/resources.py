@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Generic, TypeVar
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from api_schemas.base import FrozenModel, StrictModel
 from api_schemas.enums import ColumnKind, Granularity, Head, JobState, KeyScope, Modality, Phase, UploadState
@@ -19,6 +19,10 @@ T = TypeVar("T")
 
 class Page(FrozenModel, Generic[T]):
     """Newest first. `next_cursor` is null on the last page."""
+
+    # For every `Page[…]` pydantic would look through all modules for docstrings of these fields, which have none: seconds, where
+    # torch has been imported.
+    model_config = ConfigDict(use_attribute_docstrings=False)
 
     items: tuple[T, ...]
     next_cursor: str | None = None
