@@ -81,9 +81,14 @@ def test_of_an_animation_the_first_frame() -> None:
     assert decode_rgb(buffer.getvalue(), "train[0]").getpixel((4, 4)) == (255, 0, 0)
 
 
-@pytest.mark.parametrize(
-    "broken", [picture()[:-30], b"BM nothing", noise(0, kind="TIFF"), picture(size=(9000, 9000), kind="GIF")]
-)
+def vast() -> bytes:
+    """More pixels than are read. Of indices: to find colours for so many would take seconds."""
+    buffer = io.BytesIO()
+    Image.new("P", (9000, 9000)).save(buffer, "GIF")
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("broken", [picture()[:-30], b"BM nothing", noise(0, kind="TIFF"), vast()])
 def test_an_image_that_cannot_be_decoded_is_named(tmp_path: Path, broken: bytes) -> None:
     with pytest.raises(SecateurError) as caught:
         prepared(tmp_path, [picture(), broken])
