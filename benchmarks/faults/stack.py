@@ -40,6 +40,8 @@ SETTINGS: Mapping[str, Any] = {
     # Faults come faster than steps here; a cap would end jobs that only had bad luck.
     "failure_cap": 1000,
     "cancel_grace_seconds": 2,
+    # The drill's client asks again itself; on a busy machine a check takes longer than a call may.
+    "check_wait_seconds": 1,
     "training_seconds": 0,
     # As eager as can be: a collector that took what somebody still needs would show.
     "collect_seconds": 5,
