@@ -7,7 +7,7 @@ from api_schemas.errors import SecateurError
 from api_schemas.results.widths import AttentionWidths
 from api_schemas.spec.job import JobSettings
 from api_schemas.spec.pruning import Pruning
-from checkpoints.planning.feasibility import check_feasible, included_blocks, included_neurons, smallest_cut
+from checkpoints.planning.feasibility import check_feasible, included_blocks, included_neurons, max_share, smallest_cut
 from checkpoints.sizes.shape import ModelShape
 
 FAST = (8, 4)
@@ -17,6 +17,8 @@ BLOCKS = 8
 """What every head has at least: with fewer to choose from, accuracy is worth more than time."""
 STRUCTURES = 4
 """What every step removes at least."""
+MOST = 0.8
+"""Share of all that may go, beyond which so few ranks are left that each has to be chosen by itself."""
 
 Settings = TypeVar("Settings", bound=JobSettings)
 
@@ -45,8 +47,10 @@ def _allows(pruning: Pruning, shape: ModelShape, widths: AttentionWidths) -> boo
     least = BLOCKS * pruning.multiple
     if min(narrow, default=least) < least:
         return False
-    counted = {TargetKind.LATENCY: TargetKind.FLOPS}
-    return all(
-        share / pruning.steps >= STRUCTURES * smallest_cut(shape, widths, pruning, counted.get(kind, kind))
-        for kind, share in pruning.target.goals
-    )
+    for kind, share in pruning.target.goals:
+        counted = TargetKind.FLOPS if kind is TargetKind.LATENCY else kind
+        if share > MOST * max_share(shape, widths, pruning, counted):
+            return False
+        if share / pruning.steps < STRUCTURES * smallest_cut(shape, widths, pruning, counted):
+            return False
+    return True

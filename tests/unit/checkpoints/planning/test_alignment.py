@@ -32,6 +32,8 @@ def align_of(shape: ModelShape, widths: AttentionWidths | None = None, **asked: 
         (66, {}, 1),
         (28, {}, 1),  # seven blocks of 4
         (64, {"target": {"attention_sparsity": 0.04}}, 4),  # two structures of 8
+        (64, {"target": {"attention_sparsity": 0.75}}, 8),
+        (64, {"target": {"attention_sparsity": 0.85}}, 1),
         (32, {"schedule": {"steps": 20}}, 1),  # as few a step
         (32, {"min_channels": 33}, 1),  # not feasible either way: refused in the words of what was asked
     ],
