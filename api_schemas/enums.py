@@ -117,6 +117,7 @@ class Granularity(StrEnum):
     PER_HEAD = "per_head"
     RAGGED = "ragged"
     HEAD_AND_CHANNEL = "head_and_channel"
+    HEAD_AND_WIDTH = "head_and_width"
 
 
 class Criterion(StrEnum):

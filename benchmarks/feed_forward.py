@@ -26,6 +26,7 @@ from api_schemas.spec.job import EngineSpec
 from benchmarks.latency import timed
 from benchmarks.race.machine import describe
 from benchmarks.race.setup import Setup, load_setup
+from checkpoints.planning.alignment import aligned
 from checkpoints.planning.feasibility import check_feasible
 from checkpoints.sizes import accounting
 from worker.engine.checkpoint.load import LoadedModel
@@ -69,8 +70,9 @@ class Bench:
         values["calibration"] = {"samples": self.setup.calibration_samples, **values.get("calibration", {})}
         if values.get("criterion") is Criterion.TAYLOR:
             values["calibration"] |= {"labels": "data"}
-        spec = EngineSpec.model_validate({"pruning": values, "finetune": None, "seed": seed})
         setup = self.setup
+        spec = EngineSpec.model_validate({"pruning": values, "finetune": None, "seed": seed})
+        spec = aligned(spec, setup.described.shape, setup.dense.widths)
         check_feasible(setup.described.shape, setup.dense.widths, spec.pruning)
         quiet = Reporter(lambda _event: None, 1, {})
         return Cutting(spec, setup.described, setup.data, setup.task, setup.device, quiet)

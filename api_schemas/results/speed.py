@@ -114,8 +114,8 @@ def _widths_in_words(step: StepMetrics, pruning: Pruning) -> str:
         return "Its heads' widths are equal and even, so they are not why."
     how = "heads differ in width, or QK from VO" if unequal else f"the width of heads is no multiple of {_EVEN}"
     if pruning.granularity in RAGGED:
-        instead = "Ask for granularity per_head with align 8, or for entire_head."
-    elif pruning.align == 1:
+        instead = "Ask for granularity head_and_width with align 8, or for entire_head."
+    elif pruning.multiple == 1:
         instead = "Ask for align 8."
     else:
         instead = "Ask for granularity entire_head, which leaves widths as they were."

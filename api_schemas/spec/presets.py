@@ -8,9 +8,11 @@ PresetName = Literal["best", "paper"]
 
 PRESETS: dict[str, dict[str, Any]] = {
     # What our own measurements rank first (docs/adr/0006): heads turned into their principal axes, ranks given out over the
-    # whole model by the Fisher information of their gates, whole heads and layers where they are worth least, W_o refitted.
+    # whole model by the Fisher information of their gates, the heads of a layer as wide as each other, which is faster, whole
+    # heads and layers gone where they are worth least, W_o refitted.
     "best": {
-        "granularity": "head_and_channel",
+        "granularity": "head_and_width",
+        "align": None,
         "criterion": "fisher_gate",
         "scope": "global",
         "basis": "principal",
@@ -24,6 +26,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     # 10% of the original attention parameters with LoRA between.
     "paper": {
         "granularity": "entire_head",
+        "align": 1,
         "criterion": "fisher",
         "scope": "global",
         "basis": "native",

@@ -26,6 +26,8 @@ from api_schemas.spec.presets import DEFAULT, PRESETS, PresetName, filled, of_pa
 RAGGED = (Granularity.RAGGED, Granularity.HEAD_AND_CHANNEL)
 """These leave the heads of a layer unequal."""
 
+_UNEQUAL_LAYERS = (*RAGGED, Granularity.HEAD_AND_WIDTH)
+
 SHARE_OF = {
     TargetKind.ATTENTION_SPARSITY: "attention parameters",
     TargetKind.FFN_SPARSITY: "feed-forward parameters",
@@ -137,7 +139,7 @@ class Pruning(StrictModel):
         description="What a target in parameters or FLOPs may cut: `attention` (the default), `feed_forward`, or both in one "
         "ranking by score per parameter or per FLOP. Other targets say it by themselves.",
     )
-    granularity: Granularity = Granularity.HEAD_AND_CHANNEL
+    granularity: Granularity = Granularity.HEAD_AND_WIDTH
     criterion: Criterion = Criterion.FISHER_GATE
     scope: Scope = Scope.GLOBAL
     normalization: Normalization = Normalization.NONE
@@ -145,7 +147,11 @@ class Pruning(StrictModel):
     compensation: Compensation = Compensation.LEAST_SQUARES_FEED_FORWARD
     balance: Balance = Balance.JOINT
     layout: Layout = Layout.ANY
-    align: Literal[1, 8, 16] = Field(1, description="Widths that are kept are multiples of this.")
+    align: Literal[1, 4, 8, 16] | None = Field(
+        None,
+        description="Widths that are kept are multiples of this. null: of 8, which processors are faster at, where all widths "
+        "are and the target leaves enough to choose from, else of 1; the job says which. 1 where `granularity` is given.",
+    )
     schedule: Schedule = Schedule(largest_step=0.25)
     calibration: Calibration = Calibration(split=Split.TRAIN, samples=512, labels=LabelSource.MODEL, draws=4)
     min_heads: int = Field(
@@ -162,8 +168,8 @@ class Pruning(StrictModel):
     def _heads_can_be_equal(cls, layout: Layout, info: ValidationInfo) -> Layout:
         granularity, target = info.data.get("granularity"), info.data.get("target")
         cuts = _cut_parts(target, info.data.get("parts")) if target is not None else frozenset(Part)
-        if layout is Layout.STOCK and granularity in RAGGED and Part.ATTENTION in cuts:
-            equal = ", ".join(each.value for each in Granularity if each not in RAGGED)
+        if layout is Layout.STOCK and granularity in _UNEQUAL_LAYERS and Part.ATTENTION in cuts:
+            equal = ", ".join(each.value for each in Granularity if each not in _UNEQUAL_LAYERS)
             raise ValueError(
                 f"a stock layout has equal heads in all layers, and {granularity.value} makes them differ; "
                 f"ask for another granularity with it: {equal}"
@@ -223,7 +229,15 @@ class Pruning(StrictModel):
         if not isinstance(data, dict):
             return data
         name = data.get("preset", DEFAULT)
+        if "granularity" in data:
+            # What is asked for by name stays as it was before there was a choice.
+            data = {"align": 1, **data}
         return filled(PRESETS.get(name, {}) if isinstance(name, str) else {}, data)
+
+    @property
+    def multiple(self) -> int:
+        """What widths that are kept are multiples of; 1 while `align` is open (checkpoints/planning/alignment.py)."""
+        return self.align or 1
 
     @property
     def cuts(self) -> frozenset[Part]:

@@ -9,6 +9,7 @@ from api_schemas.spec.job import EngineSpec
 from api_schemas.spec.recovery import Distill, Finetune
 from benchmarks.whisper.judging import encoder_parameters
 from benchmarks.whisper.setup import CPU, Setup
+from checkpoints.planning.alignment import aligned
 from checkpoints.sizes import accounting
 from worker.engine.checkpoint.load import LoadedModel
 from worker.engine.models.attention import attention_blocks, projections_by_name
@@ -47,7 +48,8 @@ class Cutter:
 
     def _cutting(self, target: Mapping[str, float], changes: Mapping[str, Any]) -> Cutting:
         setup, reporter = self._setup, Reporter(lambda _event: None, 1, {})
-        return Cutting(spec(target, changes), setup.described, setup.data, setup.task, CPU, reporter)
+        settled = aligned(spec(target, changes), setup.described.shape, setup.dense.widths)
+        return Cutting(settled, setup.described, setup.data, setup.task, CPU, reporter)
 
     def cut(self, target: Mapping[str, float], changes: Mapping[str, Any]) -> LoadedModel:
         """One-shot."""

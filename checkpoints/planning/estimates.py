@@ -12,7 +12,8 @@ from api_schemas.results.estimate import EstimatedStep
 from api_schemas.results.widths import AttentionWidths
 from api_schemas.spec.pruning import Pruning
 from checkpoints.planning.feasibility import (
-    OF_ALL_HEADS,
+    WITH_HEADS,
+    channels_together,
     included_blocks,
     included_neurons,
     least_channels,
@@ -104,18 +105,18 @@ def _attention(shape: ModelShape, pruning: Pruning, unit: CostUnit) -> tuple[_Gr
             continue
         for side, widths in zip(SIDES, (layer.qk, layer.vo), strict=True):
             free = _free(widths, pruning)
-            count, size = (min(free), layer.heads) if pruning.granularity in OF_ALL_HEADS else (sum(free), 1)
-            groups.append(_Group((number, side), count, costs[side] * size * pruning.align))
+            count, size = (min(free), layer.heads) if channels_together(layer, pruning) else (sum(free), 1)
+            groups.append(_Group((number, side), count, costs[side] * size * pruning.multiple))
     return tuple(groups)
 
 
 def _free(widths: Sequence[int], pruning: Pruning) -> list[int]:
     """By head, the blocks of channels that may go."""
-    return [max(0, width - least_channels(pruning)) // pruning.align for width in widths]
+    return [max(0, width - least_channels(pruning)) // pruning.multiple for width in widths]
 
 
 def _neurons(shape: ModelShape, pruning: Pruning, unit: CostUnit) -> tuple[_Group, ...]:
-    least, align, neurons = least_neurons(pruning), pruning.align, shape.dense.feed_forward
+    least, align, neurons = least_neurons(pruning), pruning.multiple, shape.dense.feed_forward
     return tuple(
         _Group((number, "neuron"), max(0, neurons[number] - least) // align, unit.neuron[number] * align)
         for number in included_neurons(shape, pruning)
@@ -132,7 +133,7 @@ def _with_heads(
         mine = [group for group in groups if side in ("", group.key[1])]
         gone |= _spread(mine, amount)
         beyond += max(0.0, amount - sum(group.all for group in mine))
-    if pruning.granularity is not Granularity.HEAD_AND_CHANNEL or beyond <= 0:
+    if pruning.granularity not in WITH_HEADS or beyond <= 0:
         return gone
     kept, layers = least_channels(pruning), shape.dense.layers
     heads = [
@@ -174,24 +175,24 @@ def _widths(shape: ModelShape, pruning: Pruning, gone: Mapping[Key, int]) -> Att
     for number, layer in enumerate(dense.layers):
         heads = layer.heads - gone.get((number, "head"), 0)
         sides = [
-            _of_heads(widths, gone.get((number, side), 0), pruning)
+            _of_heads(widths, gone.get((number, side), 0), pruning, together=channels_together(layer, pruning))
             for side, widths in zip(SIDES, (layer.qk, layer.vo), strict=True)
         ]
         layers.append((sides[0][:heads], sides[1][:heads]))
     neurons = tuple(
-        before - gone.get((number, "neuron"), 0) * pruning.align for number, before in enumerate(dense.feed_forward)
+        before - gone.get((number, "neuron"), 0) * pruning.multiple for number, before in enumerate(dense.feed_forward)
     )
     return AttentionWidths.of(shape.attention[0].head_dim, layers, neurons)
 
 
-def _of_heads(widths: Sequence[int], blocks: int, pruning: Pruning) -> list[int]:
+def _of_heads(widths: Sequence[int], blocks: int, pruning: Pruning, *, together: bool) -> list[int]:
     """Widths of the heads of one side without so many blocks: of each the same, as far as each has as many."""
-    if pruning.granularity in OF_ALL_HEADS:
-        return [width - blocks * pruning.align for width in widths]
+    if together:
+        return [width - blocks * pruning.multiple for width in widths]
     free, left = _free(widths, pruning), list(widths)
     for place, head in enumerate(sorted(range(len(widths)), key=free.__getitem__)):
         taken = min(free[head], -(-blocks // (len(widths) - place)))
-        left[head] -= taken * pruning.align
+        left[head] -= taken * pruning.multiple
         blocks -= taken
     return left
 

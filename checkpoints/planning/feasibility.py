@@ -13,6 +13,13 @@ from checkpoints.sizes.shape import ModelShape
 
 OF_ALL_HEADS = (Granularity.SAME_CHANNEL, Granularity.PER_HEAD)
 """Granularities whose structures are of all heads of a layer at once."""
+WITH_HEADS = (Granularity.HEAD_AND_CHANNEL, Granularity.HEAD_AND_WIDTH)
+"""Granularities that remove channels, and whole heads beside."""
+
+
+def channels_together(layer: LayerWidths, pruning: Pruning) -> bool:
+    """Whether channels leave all heads of a layer at once. `head_and_width` keeps heads alike that are alike."""
+    return pruning.granularity in OF_ALL_HEADS or (pruning.granularity is Granularity.HEAD_AND_WIDTH and layer.uniform)
 
 
 def least_heads(pruning: Pruning) -> int:
@@ -22,7 +29,7 @@ def least_heads(pruning: Pruning) -> int:
 
 def least_channels(pruning: Pruning) -> int:
     """Channels that stay in a surviving head, QK and VO each: `min_channels`, rounded up to `align`."""
-    return ceil(pruning.min_channels / pruning.align) * pruning.align
+    return ceil(pruning.min_channels / pruning.multiple) * pruning.multiple
 
 
 def included_blocks(shape: ModelShape, pruning: Pruning) -> tuple[int, ...]:
@@ -40,7 +47,7 @@ def included_neurons(shape: ModelShape, pruning: Pruning) -> tuple[int, ...]:
 
 def least_neurons(pruning: Pruning) -> int:
     """Neurons that stay in a feed-forward block: `min_neurons`, rounded up to `align`."""
-    return ceil(pruning.min_neurons / pruning.align) * pruning.align
+    return ceil(pruning.min_neurons / pruning.multiple) * pruning.multiple
 
 
 def smallest_widths(
@@ -54,7 +61,7 @@ def smallest_widths(
 
     def of_layer(layer: LayerWidths) -> tuple[list[int], list[int]]:
         qk, vo = list(layer.qk), list(layer.vo)
-        if granularity in (Granularity.ENTIRE_HEAD, Granularity.HEAD_AND_CHANNEL):
+        if granularity in (Granularity.ENTIRE_HEAD, *WITH_HEADS):
             # Of heads that differ in width the widest: which of them stay scores say, and so much can go whatever they say.
             widest = sorted(zip(qk, vo, strict=True), key=sum, reverse=True)[:min_heads]
             qk, vo = [pair[0] for pair in widest], [pair[1] for pair in widest]
@@ -106,7 +113,7 @@ def smallest_cut(shape: ModelShape, widths: AttentionWidths, pruning: Pruning, k
         included = included_blocks(shape, pruning)
         ones += [_smallest_of(unit, number, widths.layers[number], pruning) for number in included]
     if Part.FEED_FORWARD in unit.counts & pruning.cuts:
-        ones += [unit.neuron[number] * pruning.align for number in included_neurons(shape, pruning)]
+        ones += [unit.neuron[number] * pruning.multiple for number in included_neurons(shape, pruning)]
     everywhere = pruning.scope is Scope.LOCAL or pruning.layout is Layout.STOCK
     return (sum(ones) if everywhere else min(ones)) / unit.total
 
@@ -115,7 +122,7 @@ def _smallest_of(unit: CostUnit, number: int, layer: LayerWidths, pruning: Pruni
     """The same of one attention alone, in the unit."""
     qk, vo = unit.qk[number], unit.vo[number]
     both = Layout.STOCK is pruning.layout or Balance.EQUAL is pruning.balance
-    channel = (qk + vo if both else max(qk, vo)) * pruning.align
+    channel = (qk + vo if both else max(qk, vo)) * pruning.multiple
     head = min(width * qk + other * vo for width, other in zip(layer.qk, layer.vo, strict=True))
     match pruning.granularity:
         case Granularity.ENTIRE_HEAD:
@@ -126,6 +133,11 @@ def _smallest_of(unit: CostUnit, number: int, layer: LayerWidths, pruning: Pruni
             return channel
         case Granularity.HEAD_AND_CHANNEL:
             return channel if max(*layer.qk, *layer.vo) > least_channels(pruning) else head
+        case Granularity.HEAD_AND_WIDTH:
+            may_go = [head] if layer.heads > least_heads(pruning) else []
+            if max(*layer.qk, *layer.vo) > least_channels(pruning):
+                may_go.append(channel * (layer.heads if channels_together(layer, pruning) else 1))
+            return min(may_go, default=head)
 
 
 def check_feasible(shape: ModelShape, widths: AttentionWidths, pruning: Pruning) -> None:
@@ -242,7 +254,7 @@ def _check_pruned(shape: ModelShape, pruning: Pruning) -> None:
         field = "granularity"
         detail = (
             f"{pruning.granularity.value} needs heads of equal width, and those of attention {uneven[0]} differ: this model was "
-            "pruned before. Take ragged, entire_head or head_and_channel."
+            "pruned before. Take ragged, entire_head, head_and_channel or head_and_width."
         )
     else:
         return
@@ -256,10 +268,10 @@ def _check_alignment(widths: AttentionWidths, pruning: Pruning) -> None:
         found += [("A head of width", width) for layer in widths.layers for width in (*layer.qk, *layer.vo)]
     if Part.FEED_FORWARD in pruning.cuts:
         found += [("Feed-forward neurons, of which there are", neurons) for neurons in widths.feed_forward]
-    wrong = sorted({(width, what) for what, width in found if width % pruning.align})
+    wrong = sorted({(width, what) for what, width in found if width % pruning.multiple})
     if wrong:
         width, what = wrong[0]
-        detail = f"{what} {width} cannot be cut in blocks of {pruning.align}; take a smaller align."
+        detail = f"{what} {width} cannot be cut in blocks of {pruning.multiple}; take a smaller align."
         item = ErrorItem(pointer="/pruning/align", code=ErrorCode.WIDTH_MISALIGNED, detail=f"width {width}")
         raise SecateurError(ErrorCode.WIDTH_MISALIGNED, detail, (item,))
 

@@ -12,6 +12,7 @@ from api_schemas.results.metrics import JobWarning
 from api_schemas.spec.inputs import HubDataset, UploadedDataset
 from api_schemas.spec.job import JobRequest
 from checkpoints.families import family_named
+from checkpoints.planning.alignment import aligned
 from checkpoints.planning.feasibility import check_feasible
 from checkpoints.task_rules import check_exports, check_labels, check_layout
 from service.core import model_source
@@ -29,6 +30,7 @@ class Accepted:
     """A request that can run, as far as is known before a worker has it, and what it would run on."""
 
     request: JobRequest
+    """With what it leaves to the model settled, where the model is known."""
     model: ModelSource
     samples: dict[Split, int] | None
     """Of the dataset by role, what is held out included; null where only the worker can count."""
@@ -52,6 +54,7 @@ def check(services: Services, request: JobRequest) -> Accepted:
         check_labels(layout.head, request.pruning)
         check_exports(family_named(layout.family), layout.head, request.exports)
         check_layout(family_named(layout.family), request.pruning)
+        request = aligned(request, known.shape, layout.widths)
         check_feasible(known.shape, layout.widths, request.pruning)
     said = () if known is None else known.warnings
     check_split_names(request.dataset.splits)
@@ -73,7 +76,7 @@ def submit(services: Services, request: JobRequest, also: Callable[[Session, Job
         if not (held and accepted.model.hold(session, services.tenant)):
             raise SecateurError(ErrorCode.EXPIRED, "An input of the job has expired just now. Upload it again.")
         quotas.check_job(session, services.tenant, services.settings)
-        job = jobs.create(session, services.tenant, request, accepted.lineage, accepted.warnings)
+        job = jobs.create(session, services.tenant, accepted.request, accepted.lineage, accepted.warnings)
         services.note(session, AuditAction.CREATE_JOB, job.id)
         also(session, job)
     return job

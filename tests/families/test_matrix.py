@@ -115,6 +115,7 @@ def largest_structure(found: Ready, cell: Cell) -> int:
         sizes.append({
             Granularity.ENTIRE_HEAD: head, Granularity.HEAD_AND_CHANNEL: head, Granularity.RAGGED: channel,
             Granularity.SAME_CHANNEL: site.heads * channel, Granularity.PER_HEAD: site.heads * channel,
+            Granularity.HEAD_AND_WIDTH: max(head, site.heads * channel),
         }[cell.granularity])  # fmt: skip
     for pair in found.described.shape.feed_forward if Part.FEED_FORWARD in cell.parts else ():
         sizes.append(2 * pair.hidden + 1)

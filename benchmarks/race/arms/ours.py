@@ -5,17 +5,15 @@ from functools import partial
 from typing import Any
 
 from api_schemas.spec.job import EngineSpec
-from api_schemas.spec.presets import PRESETS
 from benchmarks.race.arms.arm import Arm
 from benchmarks.race.setup import Setup, Unreachable
+from checkpoints.planning.alignment import aligned
 from checkpoints.planning.feasibility import max_share
 from worker.engine.checkpoint.load import LoadedModel
 from worker.engine.pruning.cutting import Cutting, required_statistics
 from worker.engine.runtime.progress import Reporter
 
-VERSION = 2
-
-BEST: dict[str, Any] = PRESETS["best"]
+VERSION = 3
 
 ABLATIONS: dict[str, dict[str, Any]] = {
     "best": {},
@@ -27,24 +25,25 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "best, energy": {"criterion": "energy"},
     "best, Fisher energy": {"criterion": "fisher_energy"},
     "best, labels of the data": {"calibration": {"labels": "data"}},
+    # Heads of a layer differ in width, and widths are whatever they are.
+    "best, uneven heads": {"granularity": "head_and_channel"},
     # Every head of every layer keeps a channel of each kind.
     "best, no head removed": {"granularity": "ragged", "min_heads": 1},
     # The same rank in every head of every layer, QK and VO alike: what a plain truncation would keep.
     "best, equal ranks": {"granularity": "per_head", "scope": "local", "balance": "equal"},
 }
-"""What each arm changes in BEST. Distillation is taken away in the stage of recovery."""
+"""What each arm changes in the preset. Distillation is taken away in the stage of recovery."""
 
 
 def _spec(changes: Mapping[str, Any], samples: int, seed: int, target: float) -> EngineSpec:
     """One cut by these settings, on the samples that every arm gets, or as many as the settings say."""
-    pruning = {**BEST, **changes, "target": {"attention_sparsity": target}, "schedule": {"steps": 1}}
-    drawn = {"split": "train", "samples": samples}
-    pruning["calibration"] = {**BEST.get("calibration", {}), **drawn, **changes.get("calibration", {})}
+    pruning = {"preset": "best", **changes, "target": {"attention_sparsity": target}, "schedule": {"steps": 1}}
+    pruning["calibration"] = {"split": "train", "samples": samples, **changes.get("calibration", {})}
     return EngineSpec.model_validate({"pruning": pruning, "finetune": None, "seed": seed})
 
 
 def _cut(changes: Mapping[str, Any], setup: Setup, seed: int, target: float) -> LoadedModel:
-    spec = _spec(changes, setup.calibration_samples, seed, target)
+    spec = aligned(_spec(changes, setup.calibration_samples, seed, target), setup.described.shape, setup.dense.widths)
     pruning = spec.pruning
     limit = max_share(setup.described.shape, setup.dense.widths, pruning)
     if target > limit + 0.01:

@@ -30,7 +30,17 @@ def test_a_refusal_says_what_to_do(pruning, words):
 
 def test_where_neurons_alone_are_cut_heads_stay_equal_whatever_the_granularity():
     pruning = {"layout": "stock", "target": {"ffn_sparsity": 0.5}}
-    assert EngineSpec.model_validate({"pruning": pruning}).pruning.granularity is Granularity.HEAD_AND_CHANNEL
+    assert EngineSpec.model_validate({"pruning": pruning}).pruning.granularity is Granularity.HEAD_AND_WIDTH
+
+
+def test_widths_are_left_to_the_model_where_the_granularity_is_the_presets_own():
+    def align(**given):
+        return EngineSpec.model_validate({"pruning": TARGET | given}).pruning.align
+
+    assert align() is None
+    assert align(preset="paper") == align(granularity="per_head") == align(granularity="head_and_width") == 1
+    assert align(granularity="head_and_width", align=None) is None
+    assert align(align=16) == 16
 
 
 def test_a_preset_fills_what_is_left_out_and_half_of_an_object_too():

@@ -64,7 +64,7 @@ def test_a_latency_that_is_not_measurable_is_not_said_to_be_met() -> None:
     ("widths", "asked", "reason"),
     [
         (UNEVEN, {"granularity": "ragged"}, "In 1 of 2 layers heads differ in width, or QK from VO"),
-        (UNEVEN, {"granularity": "ragged"}, "Ask for granularity per_head with align 8, or for entire_head."),
+        (UNEVEN, {"granularity": "ragged"}, "Ask for granularity head_and_width with align 8, or for entire_head."),
         (UNEVEN, {"granularity": "per_head", "align": 1}, "Ask for align 8."),
         (UNEVEN, {"granularity": "per_head", "align": 8}, "Ask for granularity entire_head"),
         (ODD, {"granularity": "per_head", "align": 1}, "In 2 of 2 layers the width of heads is no multiple of 4"),

@@ -6,20 +6,23 @@ head is as dear a parameter as its mean channel: it goes once its cheap channels
 dearer. A gate knows more: a head costs its VO gate alone, its QK goes with it for nothing, and channels that cancel are
 cheaper together than one by one.
 
+With `head_and_width` the heads that stay in a layer keep one QK and one VO width, where they have one: channels go one rank of
+all of them at a time, each head its own, and the rank scores a parameter what these channels score on average.
+
 Neurons of feed-forward blocks may compete in the same ranking; scores are then divided by costs in the target's unit.
 
-Greedy, by a heap: every head holds its next QK block, its next VO block and itself; entries that a later decision has made
-stale are dropped when they come up.
+Greedy, by a heap: every head holds its next QK block, its next VO block and itself, or every layer the next rank of either
+side; entries that a later decision has made stale are dropped when they come up.
 """
 
 import heapq
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from api_schemas.enums import Normalization
 from api_schemas.results.widths import AttentionWidths
 from api_schemas.spec.pruning import Pruning
-from checkpoints.planning.feasibility import least_channels, least_heads
+from checkpoints.planning.feasibility import channels_together, least_channels, least_heads
 from checkpoints.sizes import accounting
 from checkpoints.sizes.cost_unit import CostUnit
 from checkpoints.sizes.shape import ModelShape
@@ -28,6 +31,8 @@ from worker.engine.scoring import LayerScores
 from worker.engine.scoring.channels import Side
 
 _CHANNELS: tuple[Side, Side] = ("qk", "vo")
+_ALL = -1
+"""In place of a head's number: all heads that the layer still has."""
 
 
 class HeadAndChannel:
@@ -44,8 +49,10 @@ class HeadAndChannel:
         neurons: Sequence[Structure] = (),
     ) -> None:
         self.heads = [layer.heads for layer in widths.layers]
-        self.least_heads, self.kept = least_heads(pruning), least_channels(pruning) // pruning.align
-        self._unit, self._shape, self._align = unit, shape, pruning.align
+        self.even = tuple(channels_together(layer, pruning) for layer in widths.layers)
+        """Of each layer, whether its heads keep one width."""
+        self.least_heads, self.kept = least_heads(pruning), least_channels(pruning) // pruning.multiple
+        self._unit, self._shape, self._align = unit, shape, pruning.multiple
         self.blocks: dict[tuple[int, int, Side], list[tuple[float, Members]]] = {}
         """Of layer, head and side, least important first: score per parameter, and channels."""
         self._scores = scores
@@ -64,7 +71,7 @@ class HeadAndChannel:
                 self.blocks[number, head, side] = [(of_layer.per_parameter(score, size), m) for score, m in blocks]
                 order = [channel for _, members in blocks for _, channel in members]
                 self._remaining[number, head, side] = of_layer.remaining_scores(side, head, order)[
-                    :: pruning.align
+                    :: pruning.multiple
                 ].tolist()
         self.scale = [1.0] * len(self.heads)
         if pruning.normalization is Normalization.LAYER:
@@ -119,14 +126,15 @@ class _Selection:
         self._alive = {number: set(range(of.heads[number])) for number in numbers}
         self._taken = {(n, head, side): 0 for n in numbers for head in self._alive[n] for side in _CHANNELS}
         self._neurons = dict.fromkeys(of.neurons, 0)
-        self._heap: list[tuple[float, Side, int, int, tuple[int, int]]] = []
+        self._heap: list[tuple[float, Side, int, int, tuple[int, ...]]] = []
 
     def go_on(self, *, patient: bool) -> None:
         """Take what brings the budgets nearer, least score per parameter first; `patient`: unless smaller will do."""
         for number, heads in self._alive.items():
-            for head in heads:
-                for kind in ("head", *_CHANNELS):
-                    self._offer(number, head, kind)
+            self._offer_heads(number, heads)
+            for head in (_ALL,) if self._of.even[number] else heads:
+                for side in _CHANNELS:
+                    self._offer(number, head, side)
         for number in self._neurons:
             self._offer_neurons(number)
         while self._heap:
@@ -134,24 +142,37 @@ class _Selection:
             if kind == "neuron":
                 # A block has one entry at a time, its next neurons: none is ever out of date.
                 self._consider_neurons(number)
-            elif head in self._alive[number] and self._stamp(number, head, kind) == stamp:
+            elif self._current(number, head) and self._stamp(number, head, kind) == stamp:
                 self._consider(density, kind, number, head, patient)
 
-    def _stamp(self, number: int, head: int, kind: Side) -> tuple[int, int]:
-        """Blocks taken of what a structure is made of; an entry with another stamp is out of date."""
-        qk, vo = self._taken[number, head, "qk"], self._taken[number, head, "vo"]
-        return (0 if kind == "vo" else qk, 0 if kind == "qk" else vo)
+    def _current(self, number: int, head: int) -> list[int]:
+        """The heads an entry is about, of those that are left."""
+        alive = self._alive[number]
+        return sorted(alive) if head == _ALL else [head] if head in alive else []
+
+    def _stamp(self, number: int, head: int, kind: Side) -> tuple[int, ...]:
+        """Blocks taken of what a structure is made of, and its heads; an entry with another stamp is out of date."""
+        heads = self._current(number, head)
+        qk, vo = self._taken[number, heads[0], "qk"], self._taken[number, heads[0], "vo"]
+        return (0 if kind == "vo" else qk, 0 if kind == "qk" else vo, len(heads))
+
+    def _offer_heads(self, number: int, heads: Iterable[int]) -> None:
+        for head in heads:
+            self._offer(number, head, "head")
 
     def _offer(self, number: int, head: int, kind: Side) -> None:
-        """Put a head, or the next block of a head's side, on the heap, if there is one to take."""
+        """Put a head, or the next block of a side of one head or of all, on the heap, if there is one to take."""
+        heads = self._current(number, head)
+        if not heads:
+            return
         stamp = self._stamp(number, head, kind)
         if kind == "head":
-            density = self._of.density(number, head, *stamp)
+            density = self._of.density(number, head, *stamp[:2])
         else:
-            blocks, at = self._of.blocks[number, head, kind], self._taken[number, head, kind]
-            if at >= len(blocks) - self._of.kept:
+            at = self._taken[number, heads[0], kind]
+            if at >= len(self._of.blocks[number, heads[0], kind]) - self._of.kept:
                 return
-            density = blocks[at][0]
+            density = sum(self._of.blocks[number, one, kind][at][0] for one in heads) / len(heads)
         heapq.heappush(self._heap, (density / self._of.scale[number], kind, number, head, stamp))
 
     def _offer_neurons(self, number: int) -> None:
@@ -169,7 +190,8 @@ class _Selection:
             self._offer_neurons(number)
 
     def _consider(self, density: float, kind: Side, number: int, head: int, patient: bool) -> None:
-        block_cost = self._of.block_cost(number)
+        heads = self._current(number, head)
+        block_cost = {side: cost * len(heads) for side, cost in self._of.block_cost(number).items()}
         costs = {side: cost for side, cost in block_cost.items() if kind in ("head", side)}
         if kind == "head":
             if len(self._alive[number]) <= self._of.least_heads:
@@ -178,7 +200,9 @@ class _Selection:
             costs = {side: cost * left[side] for side, cost in costs.items()}
         gaps = self._gaps
         charges = {"": sum(costs.values())} if "" in gaps else dict(costs)
-        slack = min(block_cost.values()) / 2
+        slack = (
+            min(block_cost.values()) / 2 * (len(self._alive[number]) if self._of.even[number] and kind == "head" else 1)
+        )
         for side, cost in charges.items():
             nearer = abs(gaps[side] - cost) < abs(gaps[side])
             if not nearer or (kind == "head" and patient and cost - gaps[side] > slack):
@@ -188,9 +212,14 @@ class _Selection:
         if kind == "head":
             members: Members = ((head, -1),)
             self._alive[number].remove(head)
+            if self._of.even[number]:
+                for side in _CHANNELS:
+                    self._offer(number, _ALL, side)
         else:
-            _, members = self._of.blocks[number, head, kind][self._taken[number, head, kind]]
-            self._taken[number, head, kind] += 1
+            at = self._taken[number, heads[0], kind]
+            members = tuple(pair for one in heads for pair in self._of.blocks[number, one, kind][at][1])
+            for one in heads:
+                self._taken[number, one, kind] = at + 1
             self._offer(number, head, kind)
-            self._offer(number, head, "head")
+            self._offer_heads(number, heads)
         self.chosen.append(Structure(number, kind, len(self.chosen), members, density, sum(costs.values())))

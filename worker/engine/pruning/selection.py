@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from api_schemas.enums import Balance, Granularity, Layout, Scope, TargetKind
 from api_schemas.results.widths import AttentionWidths, LayerWidths
 from api_schemas.spec.pruning import Pruning
-from checkpoints.planning.feasibility import included_blocks, included_neurons
+from checkpoints.planning.feasibility import WITH_HEADS, included_blocks, included_neurons
 from checkpoints.sizes.cost_unit import CostUnit
 from checkpoints.sizes.shape import ModelShape
 from worker.engine.models.feed_forward import Neurons, all_neurons, compose_neurons
@@ -146,7 +146,7 @@ class Ranking:
         self._included = included_blocks(shape, pruning) if included is None else tuple(included)
         self._mixed: HeadAndChannel | None = None
         self._structures: list[Structure] = []
-        if pruning.granularity is Granularity.HEAD_AND_CHANNEL:
+        if pruning.granularity in WITH_HEADS:
             competing = self._of_neurons if pruning.joint_parts else ()
             self._mixed = HeadAndChannel(widths, scores, shape, unit, pruning, self._included, competing)
         else:

@@ -53,7 +53,7 @@ def blocks_of(scores: LayerScores, side: Side, head: int, pruning: Pruning) -> l
     Native channels go by rising score. Principal ones are there in falling order of energy and go from the last: a block that
     scores less than one that has to go before it is no cheaper than that one.
     """
-    vector_K, align = scores.side(side)[head], pruning.align
+    vector_K, align = scores.side(side)[head], pruning.multiple
     if pruning.basis is Basis.PRINCIPAL:
         order = list(range(len(vector_K)))[::-1]
     else:
@@ -78,7 +78,7 @@ def _heads(scores: LayerScores, layer: LayerWidths, kept: int) -> list[_Group]:
 
 def _same_channel(scores: LayerScores, layer: LayerWidths, kept: int, pruning: Pruning) -> list[_Group]:
     """One channel index in every head."""
-    groups, align = [], pruning.align
+    groups, align = [], pruning.multiple
     for side, widths in _sides(layer):
         heads, width = range(layer.heads), widths[0]
         slices = _in_order([(scores.of(side, [(h, c) for h in heads]), ((0, c),)) for c in range(width)[::-1]], pruning)
@@ -95,7 +95,7 @@ def _per_head(scores: LayerScores, layer: LayerWidths, kept: int, pruning: Pruni
     for side, widths in _sides(layer):
         by_head = [blocks_of(scores, side, h, pruning) for h in range(layer.heads)]
         found = []
-        for rank in range(widths[0] // pruning.align):
+        for rank in range(widths[0] // pruning.multiple):
             parts = [blocks[rank] for blocks in by_head]
             found.append((sum(score for score, _ in parts), tuple(pair for _, block in parts for pair in block)))
         groups.append(_Group(side, found, kept))
@@ -116,7 +116,7 @@ def _sides(layer: LayerWidths) -> tuple[tuple[Side, tuple[int, ...]], tuple[Side
 
 
 def _groups(scores: LayerScores, layer: LayerWidths, pruning: Pruning) -> list[_Group]:
-    kept = least_channels(pruning) // pruning.align
+    kept = least_channels(pruning) // pruning.multiple
     match pruning.granularity:
         case Granularity.ENTIRE_HEAD:
             return _heads(scores, layer, least_heads(pruning))
@@ -128,7 +128,7 @@ def _groups(scores: LayerScores, layer: LayerWidths, pruning: Pruning) -> list[_
             return _per_head(scores, layer, kept, pruning)
         case Granularity.RAGGED:
             return _ragged(scores, layer, kept, pruning)
-        case Granularity.HEAD_AND_CHANNEL:
+        case Granularity.HEAD_AND_CHANNEL | Granularity.HEAD_AND_WIDTH:
             raise ValueError("heads and channels do not go in a fixed order: see head_and_channel.py")
 
 
@@ -183,7 +183,7 @@ def neuron_structures(
 ) -> list[Structure]:
     """Neurons, in blocks of `align`, that may still be removed; as `structures` otherwise. Members are (0, neuron)."""
     native = pruning.model_copy(update={"basis": Basis.NATIVE})
-    kept = least_neurons(pruning) // pruning.align
+    kept = least_neurons(pruning) // pruning.multiple
     result: list[Structure] = []
     for number in included_neurons(shape, pruning):
         of_block = scores[number].scores
@@ -191,8 +191,8 @@ def neuron_structures(
         scale = 1.0
         if pruning.normalization is Normalization.LAYER:
             scale = sum(score for score, _ in found) / max(len(found), 1) or 1.0
-        parameters = accounting.neuron_parameters(shape.feed_forward[number]) * pruning.align
-        cost = unit.neuron[number] * pruning.align
+        parameters = accounting.neuron_parameters(shape.feed_forward[number]) * pruning.multiple
+        cost = unit.neuron[number] * pruning.multiple
         for rank, (score, members) in enumerate(found[: max(0, len(found) - kept)]):
             value = score / scale
             if pruning.joint_parts:

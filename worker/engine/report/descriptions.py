@@ -28,6 +28,8 @@ STRUCTURES = {
     Granularity.PER_HEAD: "the same number of channels in every head of a layer, each head its own, QK and VO apart",
     Granularity.RAGGED: "any number of channels in any head, QK and VO apart",
     Granularity.HEAD_AND_CHANNEL: "whole heads and single channels, whichever matter least per parameter",
+    Granularity.HEAD_AND_WIDTH: "whole heads, and as many channels of every other head of the layer, whichever matter least per "
+    "parameter",
 }
 _SCOPES = {Scope.GLOBAL: "one ranking over all layers", Scope.LOCAL: "a ranking in every layer"}
 _BALANCE = {Balance.JOINT: "", Balance.EQUAL: ", QK and VO give up equal shares"}
@@ -104,8 +106,8 @@ def _structures(pruning: Pruning) -> str:
     extras = []
     if pruning.layout is Layout.STOCK:
         extras.append("equal widths in all layers, QK as wide as VO")
-    if pruning.align > 1:
-        extras.append(f"widths in multiples of {pruning.align}")
+    if pruning.multiple > 1:
+        extras.append(f"widths in multiples of {pruning.multiple}")
     if pruning.min_heads == 0 and Part.ATTENTION in pruning.cuts:
         extras.append("a layer may lose all of its heads")
     return "; ".join([*removed, *extras])

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
+from api_schemas.enums import Granularity
 from service.services import Services
 from store.database.tables import Upload
 from tests.integration.service.conftest import problem
@@ -33,7 +34,7 @@ REFUSED = [
     ({"granularity": "ragged", "layout": "stock"}, "invalid_request", "/pruning/layout"),
     ({"granularity": "head_and_channel", "layout": "stock"}, "invalid_request", "/pruning/layout"),
     ({"granularity": "ragged", "align": 16}, "width_misaligned", "/pruning/align"),
-    ({"align": 4}, "invalid_request", "/pruning/align"),
+    ({"align": 5}, "invalid_request", "/pruning/align"),
 ]
 
 
@@ -101,6 +102,6 @@ def test_accepted(client: TestClient, job_body: dict[str, Any], changes: dict[st
 
 def test_a_model_says_what_every_granularity_can_reach(client: TestClient, job_body: dict[str, Any]) -> None:
     layout = client.get(f"/v1/models/{job_body['model']['id']}").json()["layout"]
-    assert set(layout["max_sparsity"]) == {"entire_head", "same_channel", "per_head", "ragged", "head_and_channel"}
+    assert set(layout["max_sparsity"]) == set(Granularity)
     assert layout["max_sparsity"]["entire_head"] < layout["max_sparsity"]["ragged"]
     assert layout["max_sparsity"]["ragged"] < layout["max_sparsity"]["head_and_channel"] < 1

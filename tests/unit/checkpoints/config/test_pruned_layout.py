@@ -162,7 +162,11 @@ def test_what_is_estimated_is_of_the_model_as_it_is(granularity: str) -> None:
 @pytest.mark.parametrize(
     ("changes", "pointer", "said"),
     [
-        ({"granularity": "per_head"}, "/pruning/granularity", "ragged, entire_head or head_and_channel"),
+        (
+            {"granularity": "per_head"},
+            "/pruning/granularity",
+            "ragged, entire_head, head_and_channel or head_and_width",
+        ),
         ({"layout": "stock", "granularity": "entire_head"}, "/pruning/layout", "cannot say"),
         ({"align": 8}, "/pruning/align", "smaller align"),
         ({"kind": "latency", "share": 0.02}, "/pruning/target/latency", "not all alike"),

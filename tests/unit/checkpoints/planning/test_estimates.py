@@ -11,7 +11,14 @@ from api_schemas.enums import Granularity, Part, TargetKind
 from api_schemas.errors import SecateurError
 from api_schemas.spec.pruning import Pruning
 from checkpoints.planning.estimates import estimate_widths
-from checkpoints.planning.feasibility import check_feasible, least_channels, least_heads, least_neurons, smallest_cut
+from checkpoints.planning.feasibility import (
+    WITH_HEADS,
+    check_feasible,
+    least_channels,
+    least_heads,
+    least_neurons,
+    smallest_cut,
+)
 from checkpoints.sizes.cost_unit import CostUnit
 from checkpoints.sizes.shape import FeedForwardShape, ModelShape
 from tests.support.checkpoints.shapes import equal_shape
@@ -68,7 +75,11 @@ def test_the_target_is_met_to_a_structure_and_what_must_stay_stays(pruning: Prun
         if pruning.joint_parts:
             # The smallest may be a neuron where what is over is less than a head.
             slack += CostUnit.of(SHAPE, kind).original([0]) / HEADS / CostUnit.of(SHAPE, kind).total
-        if pruning.granularity is Granularity.HEAD_AND_CHANNEL:
+        if pruning.granularity is Granularity.HEAD_AND_WIDTH:
+            # The smallest may be a head, and what is over less than channels of all heads.
+            unit = CostUnit.of(SHAPE, kind)
+            slack += apart * pruning.multiple * HEADS * (unit.qk[0] + unit.vo[0]) / unit.total
+        if pruning.granularity in WITH_HEADS:
             # Where every head is as narrow as may be, a whole one is the next that can go.
             unit = CostUnit.of(SHAPE, kind)
             slack += least_channels(pruning) / WIDTH * unit.original([0]) / HEADS / unit.total
@@ -82,16 +93,16 @@ def test_the_target_is_met_to_a_structure_and_what_must_stay_stays(pruning: Prun
         if untouched or Part.ATTENTION not in pruning.cuts:
             assert heads == SHAPE.dense.layers[layer]
         else:
-            whole = pruning.granularity in (Granularity.ENTIRE_HEAD, Granularity.HEAD_AND_CHANNEL)
+            whole = pruning.granularity in (Granularity.ENTIRE_HEAD, *WITH_HEADS)
             assert heads.heads >= (least_heads(pruning) if whole else HEADS)
             assert all(width >= least_channels(pruning) for width in (*heads.qk, *heads.vo))
             if pruning.granularity is not Granularity.ENTIRE_HEAD:
-                assert all(width % pruning.align == 0 for width in (*heads.qk, *heads.vo))
+                assert all(width % pruning.multiple == 0 for width in (*heads.qk, *heads.vo))
         if untouched or Part.FEED_FORWARD not in pruning.cuts:
             assert neurons == NEURONS
         else:
             assert neurons >= least_neurons(pruning)
-            assert neurons % pruning.align == 0
+            assert neurons % pruning.multiple == 0
     if pruning.layout == "stock" and Part.ATTENTION in pruning.cuts:
         assert widths.stock_shape is not None
 

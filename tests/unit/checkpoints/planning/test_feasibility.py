@@ -86,12 +86,16 @@ def test_every_granularity_has_a_maximum() -> None:
     found = {granularity: max_sparsity(SHAPE, DENSE, granularity) for granularity in Granularity}
     assert found[Granularity.ENTIRE_HEAD] < found[Granularity.PER_HEAD] < found[Granularity.HEAD_AND_CHANNEL] < 1
     assert found[Granularity.SAME_CHANNEL] == found[Granularity.PER_HEAD] == found[Granularity.RAGGED]
+    assert found[Granularity.HEAD_AND_WIDTH] == found[Granularity.HEAD_AND_CHANNEL]
 
 
 LEAST = [
     ("entire_head", {}, WIDTH * (QK + VO)),
     ("entire_head", {"scope": "local", "balance": "equal"}, LAYERS * WIDTH * (QK + VO)),
     ("entire_head", {"layout": "stock"}, LAYERS * WIDTH * (QK + VO)),
+    ("head_and_width", {}, HEADS * QK),
+    ("head_and_width", {"min_channels": WIDTH}, WIDTH * (QK + VO)),
+    ("head_and_width", {"min_heads": 0, "align": WIDTH // 2}, min(WIDTH // 2 * HEADS * QK, WIDTH * (QK + VO))),
     ("per_head", {}, HEADS * QK),
     ("per_head", {"align": 8}, 8 * HEADS * QK),
     ("per_head", {"balance": "equal"}, HEADS * (QK + VO)),

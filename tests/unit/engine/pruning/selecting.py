@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from api_schemas.enums import Balance, Basis, Granularity, Normalization, Scope
 from api_schemas.results.widths import AttentionWidths
 from api_schemas.spec.pruning import Pruning
+from checkpoints.planning.feasibility import WITH_HEADS
 from tests.support.checkpoints.shapes import equal_shape
 from worker.engine.scoring.channels import GateScores, LayerScores, NormScores, SignedScores
 
@@ -47,7 +48,7 @@ def pruning(share: float = 0.5, kind: str = "attention_sparsity", **changes: Any
 def specs(draw: st.DrawFn, **fixed: Any) -> Pruning:
     """Any spec that the drawn model can be cut by."""
     granularity = fixed.get("granularity") or draw(st.sampled_from(Granularity))
-    heads = granularity in (Granularity.ENTIRE_HEAD, Granularity.HEAD_AND_CHANNEL)
+    heads = granularity in (Granularity.ENTIRE_HEAD, *WITH_HEADS)
     values = {
         "preset": "paper",
         "granularity": granularity,

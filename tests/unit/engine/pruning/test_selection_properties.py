@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from api_schemas.enums import Granularity, Normalization
 from api_schemas.results.widths import AttentionWidths
-from checkpoints.planning.feasibility import least_channels, max_share, smallest_cut
+from checkpoints.planning.feasibility import WITH_HEADS, least_channels, max_share, smallest_cut
 from checkpoints.sizes import accounting
 from checkpoints.sizes.cost_unit import CostUnit
 from tests.support.checkpoints.shapes import equal_shape
@@ -60,6 +60,12 @@ def test_the_target_is_met_to_the_nearest_structure(spec, seed, kind):
             unit = CostUnit.of(SHAPE, spec.target.kind)
             head = least_channels(spec) * (unit.qk[0] + unit.vo[0]) / unit.total
             least = head * (LAYERS - len(spec.exclude_layers) if spec.scope == "local" else 1)
+    if (
+        spec.granularity is Granularity.HEAD_AND_WIDTH
+    ):  # A head of which little is left is smaller than a rank of all heads.
+        unit = CostUnit.of(SHAPE, spec.target.kind)
+        rank = spec.multiple * HEADS * (unit.qk[0] + unit.vo[0]) / unit.total
+        least = max(least, rank * (LAYERS - len(spec.exclude_layers) if spec.scope == "local" else 1))
     assert abs(achieved - share) <= least / 2 + 1e-12
 
 
@@ -71,14 +77,14 @@ def test_what_has_to_stay_stays(spec, seed, kind):
     for number, layer in enumerate(keep):
         if number in spec.exclude_layers:
             assert layer == whole[number]
-        if spec.granularity in (Granularity.ENTIRE_HEAD, Granularity.HEAD_AND_CHANNEL):
+        if spec.granularity in (Granularity.ENTIRE_HEAD, *WITH_HEADS):
             assert len(layer) >= spec.min_heads
         else:
             assert len(layer) == HEADS
         for head in layer:
             assert min(len(head.qk), len(head.vo)) >= spec.min_channels
             if spec.granularity is not Granularity.ENTIRE_HEAD:
-                assert len(head.qk) % spec.align == len(head.vo) % spec.align == 0
+                assert len(head.qk) % spec.multiple == len(head.vo) % spec.multiple == 0
             assert set(head.qk) | set(head.vo) <= set(range(WIDTH))
             assert list(head.qk) == sorted(set(head.qk))
 
@@ -90,7 +96,7 @@ def test_the_maximum_is_what_selection_reaches_when_asked_for_everything(spec, s
     assert share_of(keep, spec) == pytest.approx(max_share(SHAPE, DENSE, spec), abs=1e-12)
 
 
-IN_ORDER = [granularity for granularity in Granularity if granularity is not Granularity.HEAD_AND_CHANNEL]
+IN_ORDER = [granularity for granularity in Granularity if granularity not in WITH_HEADS]
 
 
 @EXAMPLES

@@ -100,7 +100,7 @@ def test_heads_removed_from_one_layer_are_those_heads_masked(dense: LoadedModel,
             assert row.removed[column] == pytest.approx(SENSITIVITY_SHARES[column], abs=0.01)
 
 
-@pytest.mark.parametrize("granularity", ["same_channel", "per_head", "ragged", "head_and_channel"])
+@pytest.mark.parametrize("granularity", ["same_channel", "per_head", "ragged", "head_and_channel", "head_and_width"])
 def test_every_granularity_cuts_one_layer_alone(dense: LoadedModel, split: FeatureSplit, granularity: str) -> None:
     found, made = analysed(dense, split, granularity=granularity)
     assert len(made) == LAYERS * len(SENSITIVITY_SHARES)

@@ -1,0 +1,48 @@
+"""Widths in multiples of 8 where the model and the target allow it, by default."""
+
+import pytest
+
+from api_schemas.results.widths import AttentionWidths
+from api_schemas.spec.job import EngineSpec
+from checkpoints.planning.alignment import aligned
+from checkpoints.sizes.shape import ModelShape
+from tests.support.checkpoints.shapes import equal_shape
+
+
+def shape_of(width: int, heads: int = 6, layers: int = 6) -> ModelShape:
+    return equal_shape(layers, heads, width, width * heads, tokens=50, other_parameters=10_000, other_flops=10**6)
+
+
+def align_of(shape: ModelShape, widths: AttentionWidths | None = None, **asked: object) -> int | None:
+    spec = EngineSpec.model_validate({"pruning": {"target": {"attention_sparsity": 0.5}, **asked}})
+    return aligned(spec, shape, widths or shape.dense).pruning.align
+
+
+@pytest.mark.parametrize(
+    ("width", "asked", "align"),
+    [
+        (64, {}, 8),
+        (32, {}, 4),
+        (64, {"target": {"flops": 0.2}}, 8),
+        (64, {"target": {"latency": 0.2}}, 8),
+        (32, {"align": 1}, 1),
+        (16, {"align": 8}, 8),
+        (64, {"granularity": "per_head"}, 1),
+        (68, {}, 4),  # no multiple of 8
+        (66, {}, 1),
+        (28, {}, 1),  # seven blocks of 4
+        (64, {"target": {"attention_sparsity": 0.04}}, 4),  # two structures of 8
+        (64, {"target": {"attention_sparsity": 0.75}}, 8),
+        (64, {"target": {"attention_sparsity": 0.85}}, 1),
+        (32, {"schedule": {"steps": 20}}, 1),  # as few a step
+        (32, {"min_channels": 33}, 1),  # not feasible either way: refused in the words of what was asked
+    ],
+)
+def test_fast_widths_where_they_leave_a_choice(width: int, asked: dict[str, object], align: int) -> None:
+    assert align_of(shape_of(width), **asked) == align
+
+
+def test_a_model_that_was_cut_to_other_widths_goes_on_in_ones() -> None:
+    shape = shape_of(32)
+    cut = AttentionWidths.of(32, [([13] * 6, [18] * 6)] * 6)
+    assert align_of(shape, cut) == 1
