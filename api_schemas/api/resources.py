@@ -132,6 +132,15 @@ class LabelColumn(FrozenModel):
     out."""
 
 
+class BlankTexts(FrozenModel):
+    """Rows of a split without a text."""
+
+    rows: int
+    """Null, empty or of white space alone: left out where a checkpoint needs no labels."""
+    missing: int | None = None
+    """The first that is null or empty, by its number from 0. Where labels are needed it is refused."""
+
+
 class DatasetContents(FrozenModel):
     """What `complete` found in the shards."""
 
@@ -165,6 +174,8 @@ class DatasetContents(FrozenModel):
     clip_flaws: dict[str, dict[str, int]] = Field(default_factory=dict)
     """By split, how many clips end before their headers say (`clips_cut_short`), and of how many the channels cancel out when
     they are averaged (`clips_cancelled`); none where it is not named."""
+    blank_texts: dict[str, BlankTexts] = Field(default_factory=dict)
+    """By split, how many of `rows` have no text in `input_column`, or in one of the two; none where it is not named."""
 
     @property
     def column_kinds(self) -> dict[str, ColumnKind]:

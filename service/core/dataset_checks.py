@@ -10,6 +10,7 @@ from api_schemas.results.metrics import JobWarning
 from api_schemas.spec.inputs import Splits, UploadedDataset
 from api_schemas.spec.job import JobRequest
 from checkpoints.config.checkpoint_config import check_names
+from checkpoints.data.blank_texts import blank_warnings, leaves_out_blanks, missing_text
 from checkpoints.data.clip_flaws import clip_warnings
 from checkpoints.data.columns import FoundColumns, find_columns
 from checkpoints.data.label_numbers import by_number, class_numbers
@@ -57,12 +58,17 @@ def check_dataset(
         numbered = by_number(model.labels, {label for of_split in labels.values() for label in of_split})
         if not model.multi_label:
             classes = {role: len(labels[split]) for role, split in named.items() if split in labels}
-    samples = samples_by_role(contents.rows, named)
+    inspected = found is not None and (found.input, found.pair) == (contents.input_column, contents.pair_column)
+    rows = contents.rows
+    blank: tuple[JobWarning, ...] = ()
+    if inspected and model is not None:
+        rows, blank = _rows_with_texts(contents, named, leaves_out=leaves_out_blanks(model.modality, model.head))
+    samples = samples_by_role(rows, named)
     held_out = [role for role in Split if role not in named]
     warnings = (*numbered, *check_roles(samples, classes, held_out, trains=uses_train(job)))
-    if found is not None and (found.input, found.pair) != (contents.input_column, contents.pair_column):
+    if found is not None and not inspected:
         return CheckedDataset((*unlabelled, *warnings), samples)
-    found_warnings = (*unlabelled, *warnings, *clip_warnings(named, contents.clip_flaws))
+    found_warnings = (*unlabelled, *blank, *warnings, *clip_warnings(named, contents.clip_flaws))
     if contents.shared_rows is None:
         return CheckedDataset(found_warnings, samples)
     shared = {
@@ -70,7 +76,7 @@ def check_dataset(
         for role, split in named.items()
     }
     repeated = 0 if request.columns.group else shared[Split.TRAIN.value][Split.TRAIN.value]
-    repeats = repeated_rows(contents.rows[named[Split.TRAIN]], repeated, held_out)
+    repeats = repeated_rows(rows[named[Split.TRAIN]], repeated, held_out)
     return CheckedDataset((*found_warnings, *same_rows(samples, shared), *repeats), samples)
 
 
@@ -87,6 +93,22 @@ def _used_splits(
     if column is None or known is None:
         return named, ()
     return labelled_splits(named, known.unlabelled, column)
+
+
+def _rows_with_texts(
+    contents: DatasetContents, named: Mapping[Split, str], *, leaves_out: bool
+) -> tuple[dict[str, int], tuple[JobWarning, ...]]:
+    """How many rows of each split are read, and what to know of the others. Raises DATASET_SCHEMA where none may be left out."""
+    blank = contents.blank_texts
+    if leaves_out:
+        counts = {split: found.rows for split, found in blank.items()}
+        rows = {split: count - counts.get(split, 0) for split, count in contents.rows.items()}
+        return rows, blank_warnings(named, contents.rows, counts)
+    for split in named.values():
+        if split in blank and blank[split].missing is not None:
+            error = missing_text(f"{split}[{blank[split].missing}]")
+            raise _wrong("/dataset/columns/input", error.code, error.detail)
+    return contents.rows, ()
 
 
 def _named_splits(splits: Splits, contents: DatasetContents) -> dict[Split, str]:

@@ -1,6 +1,6 @@
 """What a checkpoint is to answer in every row: targets of all splits, read before any input is decoded."""
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -92,11 +92,12 @@ def _tags(
     return targets
 
 
-def groups_of(source: "Source", column: str | None, split: str) -> list[Hashable] | None:
-    """The group of every row. Raises DATASET_SCHEMA where one has none."""
+def groups_of(source: "Source", column: str | None, split: str, rows: Iterable[int]) -> list[Hashable] | None:
+    """The group of each of these rows. Raises DATASET_SCHEMA where one has none."""
     if column is None:
         return None
-    groups = list(source.splits[split][column])
+    of_all = list(source.splits[split][column])
+    groups = [of_all[row] for row in rows]
     if not all(isinstance(group, str | int) for group in groups):
         raise schema_error(f"column {column!r} does not name a group in every row", source.features, column)
     return groups

@@ -255,6 +255,29 @@ def test_a_split_without_labels_is_left_out_with_a_warning(client: TestClient, m
     assert [item["pointer"] for item in body["errors"]] == ["/dataset/splits/train"]
 
 
+def test_rows_without_a_text_are_left_out_or_refused(client: TestClient, services: Services) -> None:
+    """By what the checkpoint answers: with words, or with labels."""
+    texts = [text for number in range(MANY) for text in (f"a text {number}", "", " \n")]
+    files = {
+        "train.parquet": table(text=(TEXT, texts), label=(TEXT, list(LABELS) * 9)),
+        "test.parquet": table(text=(TEXT, [f"text {number}" for number in range(4)]), label=(TEXT, list(LABELS))),
+    }
+    dataset = str(upload(client, "datasets", files)["id"])
+    contents = client.get(f"/v1/datasets/{dataset}").json()["contents"]
+    assert contents["blank_texts"] == {"train": {"rows": 2 * MANY, "missing": 1}}
+    words = a_model(client, services, Modality.TEXT, Head.MASKED_LM)
+    answer = submit(client, words, dataset)
+    assert warned(answer) == [("blank_texts", "/dataset/splits/train"), ("few_rows", "/dataset/splits/validation")]
+    assert "24 of the 36 texts of the split 'train'" in answer.json()["warnings"][0]["detail"]
+    body = problem(
+        submit(client, a_model(client, services, Modality.TEXT, Head.CLASSIFICATION), dataset), 422, "dataset_schema"
+    )
+    assert body["errors"][0]["pointer"] == "/dataset/columns/input"
+    assert "train[1] is null or empty" in body["detail"]
+    nothing = {"train.parquet": table(text=(TEXT, ["", " "] * 9)), "test.parquet": files["test.parquet"]}
+    problem(submit(client, words, str(upload(client, "datasets", nothing)["id"])), 422, "dataset_empty")
+
+
 def test_a_column_that_differs_between_shards_is_refused_where_it_is_named(client: TestClient, model: str) -> None:
     more = table(audio=(EMBEDDED, clips(40)), label=(TEXT, list(LABELS) * 3), other=(EMBEDDED, clips(60)))
     dataset = upload(client, "datasets", {"train.parquet": labelled(), "test.parquet": more})["id"]
