@@ -130,6 +130,12 @@ class LabelColumn(FrozenModel):
     unlabelled: tuple[str, ...] = ()
     """Splits without a label in any row: null, empty or -1 everywhere, or no such column. Where labels are needed they are left
     out."""
+    highest_id: int | None = None
+    """Of a ClassLabel, the highest id in use, as far as it was looked at."""
+    repeated: tuple[str, ...] = ()
+    """Names in use that a ClassLabel gives to several ids."""
+    names_sha256: str | None = None
+    """Where a ClassLabel gives a name to several ids, of its whole list as JSON: a checkpoint with the same list counts alike."""
 
 
 class BlankTexts(FrozenModel):

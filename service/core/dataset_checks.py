@@ -1,6 +1,6 @@
 """Whether a job can run on an uploaded dataset, by what was found in it: its splits, its columns, its labels."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from api_schemas.api.resources import DatasetContents, ModelLayout
@@ -12,8 +12,8 @@ from api_schemas.spec.job import JobRequest
 from checkpoints.config.checkpoint_config import check_names
 from checkpoints.data.blank_texts import blank_warnings, leaves_out_blanks, missing_text
 from checkpoints.data.clip_flaws import clip_warnings
-from checkpoints.data.columns import FoundColumns, find_columns
-from checkpoints.data.label_numbers import by_number, class_numbers
+from checkpoints.data.columns import SEVERAL, FoundColumns, find_columns
+from checkpoints.data.label_numbers import by_number, class_numbers, list_digest, told_numbers, unclear_ids
 from checkpoints.data.missing_labels import labelled_splits
 from checkpoints.data.role_rules import check_roles, repeated_rows, same_rows, uses_train
 from checkpoints.data.shard_columns import Unlike
@@ -54,9 +54,17 @@ def check_dataset(
     numbered: tuple[JobWarning, ...] = ()
     if model is not None and found is not None and model.head in (Head.CLASSIFICATION, Head.TOKEN_CLASSIFICATION):
         labels = _labels_by_split(contents, found, named)
-        _check_labels(contents, model, found, labels)
-        numbered = by_number(model.labels, {label for of_split in labels.values() for label in of_split})
-        if not model.multi_label:
+        used = {label for of_split in labels.values() for label in of_split}
+        known = contents.label_columns.get(found.label or "")
+        _check_texts(contents, model, found)
+        if request.columns.label_ids:
+            _check_ids(contents, model, found, used)
+        elif known is None or known.names_sha256 != list_digest(model.labels):
+            if known is not None and used & set(known.repeated):
+                raise unclear_ids(used & set(known.repeated), "/dataset/columns/label")
+            _check_labels(contents, model, found, labels)
+            numbered = by_number(model.labels, used)
+        if not model.multi_label and (known is None or not known.repeated):
             classes = {role: len(labels[split]) for role, split in named.items() if split in labels}
     inspected = found is not None and (found.input, found.pair) == (contents.input_column, contents.pair_column)
     rows = contents.rows
@@ -149,7 +157,7 @@ def _labels_by_split(
     """
     column = found.label or ""
     if contents.kinds.get(column) is ColumnKind.OTHER:
-        detail = f"Column {column!r} holds neither texts nor ids of a ClassLabel; labels are matched by name."
+        detail = f"Column {column!r} holds neither texts nor whole numbers, which labels are."
         raise _wrong("/dataset/columns/label", ErrorCode.DATASET_SCHEMA, detail)
     known = contents.label_columns.get(column)
     if known is None:
@@ -162,10 +170,8 @@ def _labels_by_split(
     return {split: known.labels[split] for split in named.values() if split in known.labels}
 
 
-def _check_labels(
-    contents: DatasetContents, model: ModelLayout, found: FoundColumns, by_split: Mapping[str, Sequence[str]]
-) -> None:
-    """Raises DATASET_SCHEMA where the column holds no labels, LABELS_MISMATCH where they are not the checkpoint's."""
+def _check_texts(contents: DatasetContents, model: ModelLayout, found: FoundColumns) -> None:
+    """Raises DATASET_SCHEMA where the column holds no labels, LABELS_MISMATCH where rows have several and the checkpoint one."""
     inspected = found.label == contents.label_column
     if inspected and not contents.labels:
         detail = (
@@ -174,13 +180,30 @@ def _check_labels(
         )
         raise _wrong("/dataset/columns/label", ErrorCode.DATASET_SCHEMA, detail)
     # The other way round is fine: one label a row is a list of one.
-    several = contents.kinds.get(found.label or "") in (ColumnKind.LABELS, ColumnKind.TEXTS)
+    several = contents.kinds.get(found.label or "") in SEVERAL
     if (contents.multi_label if inspected else several) and model.head is Head.CLASSIFICATION and not model.multi_label:
         detail = (
             "The dataset has several labels a row, the checkpoint gives one. Use a checkpoint whose config.json says "
             '"problem_type": "multi_label_classification".'
         )
         raise _wrong("/dataset", ErrorCode.LABELS_MISMATCH, detail)
+
+
+def _check_ids(contents: DatasetContents, model: ModelLayout, found: FoundColumns, used: Collection[str]) -> None:
+    """Labels that are class numbers, as the user says. Raises LABELS_MISMATCH where one is none."""
+    known = contents.label_columns.get(found.label or "")
+    if contents.kinds.get(found.label or "") not in (ColumnKind.LABEL, ColumnKind.LABELS):
+        if used:
+            told_numbers(model.labels, used, "/dataset/columns/label_ids")
+    elif known is not None and known.highest_id is not None:
+        told_numbers(model.labels, {str(known.highest_id)}, "/dataset/columns/label_ids")
+
+
+def _check_labels(
+    contents: DatasetContents, model: ModelLayout, found: FoundColumns, by_split: Mapping[str, Sequence[str]]
+) -> None:
+    """Raises LABELS_MISMATCH where the labels are not the checkpoint's."""
+    inspected = found.label == contents.label_column
     known = contents.label_columns.get(found.label or "")
     whole = known is not None and known.complete
     used = {label for labels in by_split.values() for label in labels}

@@ -31,22 +31,25 @@ def plain(values: pa.Array) -> pa.Array:
 
 
 def read_label_names(schema: pa.Schema, column: str) -> Names | None:
-    """Names of a label column's ids, or None where it holds the names themselves. Raises DATASET_SCHEMA for another type."""
+    """Names of a label column's ids, as often as it gives them; None where it holds the names themselves, or numbers without.
+
+    Raises DATASET_SCHEMA for another type.
+    """
     type_ = schema.field(column).type
     value = _element_type(type_)
     if _is_text(value):
         return None
     if not pa.types.is_integer(value):
-        raise schema_error(f"column {column!r} is {type_}; labels are text, or ids of a ClassLabel", column)
-    names = class_names(declared_features(schema.metadata).get(column))
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise schema_error(
-            f"column {column!r} holds numbers without names; write labels as text, or with the ClassLabel feature of "
-            "`datasets`, since they are matched with the checkpoint's by name",
-            column,
+            f"column {column!r} is {type_}; labels are text, whole numbers, or ids of a ClassLabel", column
         )
-    if not 0 < len(names) <= MAX_LABELS or len(set(names)) != len(names):
-        raise schema_error(f"the label names of {column!r} are not distinct, or not 1 to {MAX_LABELS}", column)
+    names = class_names(declared_features(schema.metadata).get(column))
+    if names is None:
+        return None
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise schema_error(f"the label names of {column!r} are no list of texts", column)
+    if not 0 < len(names) <= MAX_LABELS:
+        raise schema_error(f"the label names of {column!r} are not 1 to {MAX_LABELS}", column)
     return tuple(names)
 
 

@@ -80,7 +80,7 @@ def prepare(
     IMAGE_UNDECODABLE (with split and row), and CONFIG_INVALID or CODE_REFUSED (settings of the extractor, the image processor or
     the tokenizer).
     """
-    reading = TargetSettings(model_dir, modality, head, labels, multi_label, speech)
+    reading = TargetSettings(model_dir, modality, head, labels, multi_label, speech, columns.label_ids)
     featurizer = featurizer_for(model_dir, modality, head, seed)
     layout = find_layout(data_dir, splits)
     options = {

@@ -316,6 +316,63 @@ def test_ids_of_every_width(tmp_path: Path, id_type: pa.DataType) -> None:
     assert targets.tolist() == [0, 1] * 3
 
 
+BIRDS = ("wren", "crane", "crane")
+
+
+@pytest.mark.parametrize(
+    ("names", "checkpoint", "told", "expected"),
+    [
+        (None, BIRDS, False, [0, 2, 1, 0, 2, 1]),
+        (None, ("2", "1", "0"), False, [2, 0, 1, 2, 0, 1]),
+        (None, ("2", "1", "0"), True, [0, 2, 1, 0, 2, 1]),
+        (BIRDS, BIRDS, False, [0, 2, 1, 0, 2, 1]),
+        (BIRDS, ("crane", "wren", "heron"), False, None),
+        (BIRDS, ("crane", "wren", "heron"), True, [0, 2, 1, 0, 2, 1]),
+        (("wren", "heron", "crane"), ("crane", "wren", "heron"), False, [1, 0, 2, 1, 0, 2]),
+        (("wren", "heron", "crane"), ("crane", "wren", "heron"), True, [0, 2, 1, 0, 2, 1]),
+        (("wren", "heron", "crane"), ("crane", "wren"), True, None),
+    ],
+)
+def test_ids_by_name_or_by_number(
+    tmp_path: Path, names: tuple[str, ...] | None, checkpoint: tuple[str, ...], told: bool, expected: list[int] | None
+) -> None:
+    shard = columns(label=pa.array([0, 2, 1] * 2))
+    features = {"label": {"names": list(names), "_type": "ClassLabel"}} if names else None
+    folder = write(tmp_path / "data", {"train": shard, "test": shard}, features)
+    wanted = Columns(label_ids=told)
+    contents = inspect(folder, wanted)
+    assert contents.labels == (tuple(dict.fromkeys(names)) if names else ("0", "1", "2"))
+    assert contents.label_columns["label"].repeated == (("crane",) if names == BIRDS else ())
+    model = preprocessors.write("bert", tmp_path / "model")
+    if expected is None:
+        with pytest.raises(SecateurError) as caught:
+            read(folder, model, Modality.TEXT, Head.CLASSIFICATION, checkpoint, columns=wanted)
+        assert caught.value.code is ErrorCode.LABELS_MISMATCH
+        return
+    data = read(folder, model, Modality.TEXT, Head.CLASSIFICATION, checkpoint, columns=wanted)
+    targets = data.splits[Split.TEST].targets
+    assert not isinstance(targets, Ragged)
+    assert targets.tolist() == expected
+    by_number = names is None and not told and checkpoint == BIRDS
+    assert any(one.code == "labels_by_number" for one in data.summary.warnings) == by_number
+
+
+@pytest.mark.parametrize("told", [False, True])
+def test_tags_without_names_are_class_numbers(tmp_path: Path, told: bool) -> None:
+    """As conll2003 is where the metadata of `datasets` are lost."""
+    words = pa.array([["ada", "sleep"], ["in", "london"]] * 3)
+    shard = {"tokens": words, "ner_tags": pa.array([[1, 0], [0, 2]] * 3)}
+    folder = write(tmp_path / "data", {"train": shard, "test": shard})
+    contents = inspect(folder, Columns(label_ids=told))
+    assert (contents.label_column, contents.labels) == ("ner_tags", ("0", "1", "2"))
+    model = preprocessors.write("bert", tmp_path / "model")
+    labels = ("O", "PER", "LOC")
+    data = read(folder, model, Modality.TEXT, Head.TOKEN_CLASSIFICATION, labels, columns=Columns(label_ids=told))
+    targets = data.splits[Split.TEST].targets
+    assert isinstance(targets, Ragged)
+    assert [label for label in targets.row(1).tolist() if label >= 0] == [0, 2]
+
+
 FILE = pa.struct([("bytes", pa.binary_view()), ("path", pa.string_view())])
 
 

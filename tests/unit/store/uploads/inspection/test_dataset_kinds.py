@@ -194,4 +194,4 @@ def test_inputs_alone_are_data_for_embeddings(inspected: Inspect) -> None:
 def test_data_that_nothing_here_reads(refusal: Refuse) -> None:
     error = refusal(table(x=(pa.float64(), [0.5]), y=(IDS, [1])))
     assert error.code is ErrorCode.DATASET_SCHEMA
-    assert "Its columns are: x (another type), y (another type)" in error.detail
+    assert "Its columns are: x (another type), y (whole numbers)" in error.detail
