@@ -100,6 +100,8 @@ class ModelLayout(FrozenModel):
     pooling: tuple[str, ...] = ()
     """How a text's tokens become its embedding, as the folder of sentence-transformers says it; several are put one after the
     other. Empty where it says nothing: the mean."""
+    dense: tuple[int, ...] = ()
+    """How wide the embedding is after each Dense module that follows the pooling."""
 
 
 class ModelResource(FrozenModel):

@@ -39,6 +39,7 @@ from worker.engine.runtime.determinism import prepare_torch
 from worker.engine.runtime.memory import capped_batch_size, peak_memory
 from worker.engine.runtime.progress import Emit, Reporter
 from worker.engine.tasks import Task, task_for
+from worker.engine.tasks.dense_layers import load_dense
 
 
 @dataclass(frozen=True)
@@ -192,6 +193,7 @@ def run(inputs: Inputs, spec: EngineSpec, emit: Emit) -> None:
         normalize=data.normalize,
         original=dense.model,
         pooling=described.pooling,
+        dense=load_dense(inputs.model, described.dense),
     )
     data = _ready(inputs, spec, task, dense, data, device)
     latency = _latency(inputs, spec, described, dense, data, device, reporter)
