@@ -23,7 +23,7 @@ def ids(samples: int, length: int) -> dict[str, torch.Tensor]:
     return {"input_ids": torch.randint(20, (samples, length)), "token_type_ids": torch.zeros(samples, length).long()}
 
 
-DENSE = [({"linear.weight": torch.eye(5, 6 * 32), "linear.bias": torch.arange(5.0)}, "Tanh")]
+DENSE = [({"linear.weight": torch.eye(5, 6 * 16), "linear.bias": torch.arange(5.0)}, "Tanh")]
 
 
 def sound(samples: int, length: int) -> dict[str, torch.Tensor]:
