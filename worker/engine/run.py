@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from api_schemas.enums import Part, Phase, Split, TargetKind
+from api_schemas.enums import Head, Part, Phase, Split, TargetKind
 from api_schemas.formatting import percent
 from api_schemas.results.events import DataReady, Finished, Started, StepDone, Warned
 from api_schemas.results.metrics import StepMetrics
@@ -180,7 +180,8 @@ def run(inputs: Inputs, spec: EngineSpec, emit: Emit) -> None:
     start_server()
     layers = len(described.widths.layers)
     flops = accounting.total_flops(described.shape, described.widths)
-    plan = partial(passes, spec, layers, len(targets), flops=flops, device=device.type)
+    beside = described.architecture.head is Head.HIDDEN_STATES
+    plan = partial(passes, spec, layers, len(targets), flops=flops, device=device.type, beside=beside)
     reporter = Reporter(emit, len(targets), plan(UNKNOWN_YET))
     data = _prepare(inputs, spec, described, reporter)
     reporter.replan(plan(data.summary.samples))
