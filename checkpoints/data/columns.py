@@ -5,7 +5,7 @@ three must find the same.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from api_schemas.enums import ColumnKind, Head, Modality
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
@@ -110,13 +110,18 @@ def inspected_columns(kinds: Kinds, wanted: Columns, unlike: Unlike = _ALIKE) ->
     """The columns to inspect while no checkpoint is known yet, and what the first of them holds. Raises DATASET_SCHEMA.
 
     Audio comes before images and these before text, labels before transcripts; without either the data is for embeddings.
-    Whether a pair of texts can be read is for the checkpoint to say.
+    Whether a pair of texts can be read is for the checkpoint to say. A column of a label's usual name whose type no label has is
+    none, unless it is named.
     """
     check_named(kinds, wanted)
     offered = _offered(kinds, wanted, unlike)
     modality = _modality(offered, wanted)
     head = _inspected_head(offered, wanted, modality)
-    return modality, _find(kinds, wanted, modality, head, unlike)
+    found = _find(kinds, wanted, modality, head, unlike)
+    if found.label is not None and wanted.label is None and kinds[found.label] is ColumnKind.OTHER:
+        # Scores of pairs, say: no labels, and whoever needs none does not mind them.
+        found = replace(found, label=None)
+    return modality, found
 
 
 def _inspected_head(kinds: Kinds, wanted: Columns, modality: Modality) -> Head:

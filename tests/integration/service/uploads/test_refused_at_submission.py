@@ -239,6 +239,15 @@ def test_labels_may_be_the_numbers_of_classes(client: TestClient) -> None:
     problem(numbered("0", "1", "2", "wren"), 422, "labels_mismatch")
 
 
+def test_scores_are_no_labels_and_refused_by_whoever_needs_some(client: TestClient, services: Services) -> None:
+    texts = table(text=(TEXT, [f"text {row}" for row in range(MANY)]), label=(pa.float64(), [0.5] * MANY))
+    dataset = str(upload(client, "datasets", {"train.parquet": texts})["id"])
+    assert submit(client, a_model(client, services, Modality.TEXT, Head.EMBEDDING), dataset).status_code == 202
+    classifier = a_model(client, services, Modality.TEXT, Head.CLASSIFICATION)
+    body = problem(submit(client, classifier, dataset), 422, "dataset_schema")
+    assert "neither texts nor whole numbers" in body["detail"]
+
+
 IDS = pa.int64()
 CRANES = ("crane", "heron", "crane", "wren")
 

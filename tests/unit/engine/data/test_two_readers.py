@@ -316,6 +316,27 @@ def test_ids_of_every_width(tmp_path: Path, id_type: pa.DataType) -> None:
     assert targets.tolist() == [0, 1] * 3
 
 
+SCORES: dict[str, Any] = {
+    "numbers": pa.array([0.0, 2.5, 5.0] * 2),
+    "truths": pa.array([True, False] * 3),
+    "structs": pa.array([{"a": 1}] * 6),
+}
+
+
+@pytest.mark.parametrize("kind", SCORES)
+def test_a_label_of_no_labels_type_does_no_harm_where_none_is_needed(tmp_path: Path, kind: str) -> None:
+    """As STS-B has the similarity of a pair."""
+    shard = columns(label=SCORES[kind])
+    folder = write(tmp_path / "data", {"train": shard, "test": shard})
+    contents = inspect(folder, Columns())
+    assert (contents.input_column, contents.label_column, contents.labels) == ("text", None, ())
+    assert engine(folder, Head.EMBEDDING).summary.samples["test"] == 6
+    for reader in (lambda: inspect(folder, Columns(label="label")), lambda: engine(folder)):
+        with pytest.raises(SecateurError, match="whole numbers") as caught:
+            reader()
+        assert caught.value.code is ErrorCode.DATASET_SCHEMA
+
+
 BIRDS = ("wren", "crane", "crane")
 
 

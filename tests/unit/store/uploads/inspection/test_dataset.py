@@ -120,7 +120,6 @@ def test_an_empty_dataset(refusal: Any) -> None:
         ([tone(), b""], ["a", "b"], {}, r"train\[1\] has no embedded bytes"),
         ([tone(), tone()], ["a", None], {}, r"train\[1\] has no label"),
         ([tone()], [""], {}, r"label at train\[0\]"),
-        ([tone()], [1.5], {"label_type": pa.float64()}, "double"),
         ([tone()], [4], {"label_type": IDS, "features": class_label()}, r"train\[0\] is 4"),
         ([tone()], [-1], {"label_type": IDS, "features": class_label()}, r"train\[0\] is -1"),
         ([tone()], [2], {"label_type": IDS, "features": class_label(["a", "a"])}, r"train\[0\] is 2"),
