@@ -191,6 +191,10 @@ class ColumnKind(StrEnum):
     """The number of a label whose name is known."""
     LABELS = "labels"
     """A list of such numbers."""
+    NUMBER = "number"
+    """A whole number without a name."""
+    NUMBERS = "numbers"
+    """A list of such numbers."""
     OTHER = "other"
 
 

@@ -18,6 +18,7 @@ from api_schemas.results.metrics import JobWarning
 from api_schemas.results.widths import AttentionWidths
 from checkpoints.config.architectures import of_sentences
 from checkpoints.config.checkpoint_config import CheckpointConfig, read_config
+from checkpoints.config.dense_modules import Dense, Header, check_dense
 from checkpoints.config.sentences import MAX_BYTES, MEAN, Read, Sentences, read_sentences
 from checkpoints.families import Architecture, Family
 from checkpoints.file_names import require_weights
@@ -69,6 +70,11 @@ class Checkpoint:
         """What makes one embedding of a text's tokens: the mean, where the folder says nothing."""
         return (MEAN,) if self.sentences is None else self.sentences.pooling
 
+    @property
+    def dense(self) -> tuple[Dense, ...]:
+        """What follows the pooling."""
+        return () if self.sentences is None else self.sentences.dense
+
 
 def describe_folder(folder: Path) -> Checkpoint:
     """`describe_checkpoint` of a folder with config.json and model.safetensors, or shards and their index."""
@@ -78,7 +84,10 @@ def describe_folder(folder: Path) -> Checkpoint:
             file.seek(start)
             return file.read(end - start)
 
-    return with_sentences(describe_checkpoint(*_read_folder(folder), read), partial(read_beside, folder))
+    def header(name: str) -> Tensors | None:
+        return read_header(folder / name) if (folder / name).is_file() else None
+
+    return with_sentences(describe_checkpoint(*_read_folder(folder), read), partial(read_beside, folder), header)
 
 
 def read_beside(folder: Path, name: str) -> bytes | None:
@@ -98,11 +107,12 @@ def sentences_of(family: Family, architecture: Architecture, read: Read) -> Sent
     return read_sentences(read) if embeds else None
 
 
-def with_sentences(checkpoint: Checkpoint, read: Read) -> Checkpoint:
-    """The same with what the files of sentence-transformers say of it. Raises as `sentences_of`."""
+def with_sentences(checkpoint: Checkpoint, read: Read, header: Header) -> Checkpoint:
+    """The same with what the files of sentence-transformers say of it. Raises as `sentences_of` and `check_dense`."""
     found = sentences_of(checkpoint.family, checkpoint.architecture, read)
     if found is None:
         return checkpoint
+    check_dense(found.dense, checkpoint.shape.attention[0].hidden * len(found.pooling), header)
     warnings = checkpoint.warnings
     if found.unread:
         detail = (

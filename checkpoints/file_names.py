@@ -32,7 +32,12 @@ FOLDERS = tuple(sorted({name.rpartition("/")[0] for name in ALLOWED} - {""}))
 
 def is_of_checkpoint(name: str) -> bool:
     """Whether a file of this name is kept: all else is not needed, and is left where it is."""
-    return name in ALLOWED or name in (WEIGHTS_NAME, INDEX_NAME) or SHARD_NAME.fullmatch(name) is not None
+    return name in ALLOWED or is_weights(name)
+
+
+def is_weights(name: str) -> bool:
+    """Whether it is the checkpoint's weights, one shard of them, or the index of its shards."""
+    return name in (WEIGHTS_NAME, INDEX_NAME) or SHARD_NAME.fullmatch(name) is not None
 
 
 def names_in(folder: Path) -> list[str]:
@@ -49,7 +54,7 @@ def checkpoint_names(names: Iterable[str], family: Family | None = None) -> list
     """
     families = FAMILIES if family is None else (family,)
     known = {name for each in families for name in each.files} - {"README.md"}
-    found = [name for name in names if name in (*known, WEIGHTS_NAME, INDEX_NAME) or SHARD_NAME.fullmatch(name)]
+    found = [name for name in names if name in known or is_weights(name)]
     if WEIGHTS_NAME in found:
         # Some publish one file and its shards: one of the two is enough.
         return [name for name in found if name != INDEX_NAME and not SHARD_NAME.fullmatch(name)]
@@ -61,7 +66,7 @@ def require_weights(names: Collection[str], where: str) -> None:
 
     `where` begins the sentence: a folder, a repository.
     """
-    if any(name in (WEIGHTS_NAME, INDEX_NAME) or SHARD_NAME.fullmatch(name) for name in names):
+    if any(map(is_weights, names)):
         return
     lacks = WEIGHTS_NAME if CONFIG in names else f"{WEIGHTS_NAME} and no {CONFIG}"
     detail = f"{where} has no {lacks}{_instead(names)}"

@@ -104,6 +104,8 @@ class ModelLayout(FrozenModel):
     pooling: tuple[str, ...] = ()
     """How a text's tokens become its embedding, as the folder of sentence-transformers says it; several are put one after the
     other. Empty where it says nothing: the mean."""
+    dense: tuple[int, ...] = ()
+    """How wide the embedding is after each Dense module that follows the pooling."""
 
 
 class ModelResource(FrozenModel):
@@ -134,6 +136,21 @@ class LabelColumn(FrozenModel):
     unlabelled: tuple[str, ...] = ()
     """Splits without a label in any row: null, empty or -1 everywhere, or no such column. Where labels are needed they are left
     out."""
+    highest_id: int | None = None
+    """Of a ClassLabel, the highest id in use, as far as it was looked at."""
+    repeated: tuple[str, ...] = ()
+    """Names in use that a ClassLabel gives to several ids."""
+    names_sha256: str | None = None
+    """Where a ClassLabel gives a name to several ids, of its whole list as JSON: a checkpoint with the same list counts alike."""
+
+
+class BlankTexts(FrozenModel):
+    """Rows of a split without a text."""
+
+    rows: int
+    """Null, empty or of white space alone: left out where a checkpoint needs no labels."""
+    missing: int | None = None
+    """The first that is null or empty, by its number from 0. Where labels are needed it is refused."""
 
 
 class DatasetContents(FrozenModel):
@@ -169,6 +186,8 @@ class DatasetContents(FrozenModel):
     clip_flaws: dict[str, dict[str, int]] = Field(default_factory=dict)
     """By split, how many clips end before their headers say (`clips_cut_short`), and of how many the channels cancel out when
     they are averaged (`clips_cancelled`); none where it is not named."""
+    blank_texts: dict[str, BlankTexts] = Field(default_factory=dict)
+    """By split, how many of `rows` have no text in `input_column`, or in one of the two; none where it is not named."""
 
     @property
     def column_kinds(self) -> dict[str, ColumnKind]:

@@ -97,7 +97,17 @@ class Columns(StrictModel):
         description="What it is to answer. Default: for classification `label`, else `labels`; for a label a word `tags`, else "
         "`ner_tags`; for speech recognition, what was said: `text`, `transcript`, `transcription` or `sentence`.",
     )
+    label_ids: bool = Field(
+        False,
+        description="Whether labels are the checkpoint's class numbers, counted from 0, whatever they or its classes are "
+        "called: whole numbers, their digits as text, or ids of a ClassLabel. By default numbers that no class is called by are, "
+        "with a warning, and everything else is matched by name.",
+    )
     group: Name | None = Field(None, description="Held-out splits keep rows of one group (a speaker, say) together.")
+
+    def named(self) -> dict[str, str]:
+        """The columns that are named, by what they are to be."""
+        return {role: name for role, name in self.model_dump().items() if isinstance(name, str)}
 
 
 class Splits(StrictModel):

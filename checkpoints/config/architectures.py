@@ -1,5 +1,6 @@
 """Which class of transformers a checkpoint is of: what its config says or, where that says nothing, the names of its weights."""
 
+import re
 from collections.abc import Collection, Mapping
 from difflib import get_close_matches
 from typing import Any
@@ -9,12 +10,18 @@ from api_schemas.errors import ErrorCode, SecateurError
 from checkpoints.families import FAMILIES, Architecture, Family, family_of
 
 PARTS = {
-    "clap": "Of a CLAP the audio encoder can be pruned: save it alone, as ClapAudioModelWithProjection. ",
+    "clap": "Of a CLAP the audio encoder can be pruned, and its embeddings stay comparable with the text encoder's. Save it "
+    "alone: `ClapAudioModelWithProjection.from_pretrained(folder).save_pretrained(other)` and "
+    "`AutoFeatureExtractor.from_pretrained(folder).save_pretrained(other)`.",
+    "clap_text_model": "Of a CLAP the audio encoder can be pruned, ClapAudioModelWithProjection, and not the text encoder.",
 }
 """What to do instead, where a part of a model is supported."""
 WITHOUT_HEAD = (Head.EMBEDDING, Head.HIDDEN_STATES)
 WORDS = ("MaskedLM", "PreTraining", "LMHead")
 """In names of classes of text that say what stands for masked words, beside something else or in another way."""
+LABELS = ("Classif", "Emotion")
+"""In names of classes that give labels to the whole, those that tutorials define among them."""
+NUMBERED = re.compile(r"LABEL_\d+")
 WHOLE_LIST = "docs/families.md lists every class that can be pruned; GET /v1/limits names the families."
 
 
@@ -74,7 +81,7 @@ def unsupported(config: Mapping[str, Any]) -> SecateurError:
     elif isinstance(model_type, str) and model_type in PARTS:
         detail = f"{said} {PARTS[model_type]}".rstrip()
     elif family is not None and isinstance(name, str):
-        near = nearest(name, family.architectures)
+        near = nearest(name, family.architectures, config)
         detail = f"{said} {name[:100]} cannot be pruned: {_way_to(near, family.architectures[near])}"
     elif family is not None:
         detail = f"{said} Exactly one architecture is needed, of {', '.join(family.architectures)}."
@@ -83,17 +90,27 @@ def unsupported(config: Mapping[str, Any]) -> SecateurError:
     return SecateurError(ErrorCode.ARCHITECTURE_UNSUPPORTED, f"{detail} {WHOLE_LIST}")
 
 
-def nearest(name: str, architectures: Collection[str]) -> str:
-    """Of a family's classes the one that is most like `name`: by its head and, where that says nothing, the plain encoder."""
+def nearest(name: str, architectures: Collection[str], config: Mapping[str, Any]) -> str:
+    """Of a family's classes the one that is most like `name`: by its head and, where that says nothing, the plain encoder.
+
+    A class that tutorials define may be called anything; that it gives labels, config.json says by naming them.
+    """
     names = list(architectures)
     of_words = [each for each in names if each.endswith("ForMaskedLM")]
     if of_words and any(word in name for word in WORDS):
         return of_words[0]
     plain = [each for each in names if each.endswith("Model")]
     of_labels = [each for each in names if "Classification" in each]
-    if "Classification" in name and of_labels:
+    gives_labels = any(word in name for word in LABELS) or _names_labels(config)
+    if gives_labels and of_labels and config.get("problem_type") != "regression":
         return get_close_matches(name, of_labels, 1, 0.0)[0]
     return get_close_matches(name, plain or names, 1, 0.0)[0]
+
+
+def _names_labels(config: Mapping[str, Any]) -> bool:
+    """Whether it calls its classes otherwise than transformers does by itself."""
+    names = config.get("id2label")
+    return isinstance(names, dict) and not all(NUMBERED.fullmatch(str(name)) for name in names.values())
 
 
 def _way_to(near: str, architecture: Architecture) -> str:
@@ -101,9 +118,11 @@ def _way_to(near: str, architecture: Architecture) -> str:
         return (
             f"save it as {near} (`{near}.from_pretrained(folder).save_pretrained(other)`), which leaves its head out."
         )
+    modules = " and ".join(f"`{module}`" for module in architecture.classifiers)
+    head = f"What its head ({modules})" if modules else "What it"
     return (
-        f"the nearest that can be is {near}. Load the weights as that, train what of its head is new, and save it with "
-        "`save_pretrained`."
+        f"the nearest that can be is {near}. Load it as that, `{near}.from_pretrained(folder, ignore_mismatched_sizes=True)`. "
+        f"{head} does not find in the weights by name and shape is new and random: train it, then `save_pretrained`."
     )
 
 

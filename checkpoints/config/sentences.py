@@ -1,18 +1,27 @@
 """The files that sentence-transformers puts around an encoder of text, read without trust: what runs after it, and what before.
 
-A folder is one of theirs where `modules.json` lies in it. Of its modules an encoder, a pooling and a normalization are known;
-their settings are checked value by value, and what a result carries is written anew from what was checked.
+A folder is one of theirs where `modules.json` lies in it. Of its modules an encoder, a pooling, dense maps and a normalization
+are known; their settings are checked value by value, and what a result carries is written anew from what was checked.
 """
 
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from typing import Any
 
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
+from checkpoints.config.dense_modules import MOST, Dense, read_dense, refuse
 from checkpoints.config.forbidden_fields import refuse_code
 from checkpoints.config_rules import Boolean, Integer, OneOf, Rule, String
-from checkpoints.files.preprocessor_files import ENCODERS, GENERAL, MODULES, NORMALIZE, POOLING
+from checkpoints.files.preprocessor_files import (
+    DENSE_FOLDERS,
+    ENCODERS,
+    GENERAL,
+    MODULES,
+    NORMALIZES,
+    POOLING,
+    SETTINGS,
+)
 from checkpoints.files.safe_json import UnsafeJsonError, load_list, load_object
 
 MAX_BYTES = 2**20
@@ -31,7 +40,7 @@ _SWITCHES = {
 }
 _MODULE = re.compile(r"sentence_transformers(?:\.[A-Za-z_]{1,64}){0,6}\.([A-Za-z_]{1,64})")
 """A class of the library itself; anything else would be code of the folder's."""
-_PLACES = {"Transformer": "", "Pooling": "1_Pooling", "Normalize": "2_Normalize"}
+_KNOWN = ("Transformer", "Pooling", "Dense", "Normalize")
 _ENCODER_RULES: Mapping[str, Rule] = {
     "max_seq_length": Integer(1, 2**20),
     "do_lower_case": Boolean(),
@@ -64,6 +73,8 @@ class Sentences:
 
     pooling: tuple[str, ...]
     """Of POOLINGS, one or several that are put one after the other."""
+    dense: tuple[Dense, ...] = ()
+    """Maps of what was pooled, one after another."""
     longest: int | None = None
     """Tokens of a text that are read; None where the tokenizer says it."""
     lower_case: bool = False
@@ -84,29 +95,30 @@ def read_sentences(read: Read) -> Sentences | None:
     if data is None:
         return None
     files: dict[str, Any] = {MODULES: _modules(data)}
-    named = {module["path"] for module in files[MODULES]}
-    pooling = _object(read, POOLING)
-    if pooling is None:
-        item = ErrorItem.at(POOLING, code=ErrorCode.FILE_MISSING, detail="needed and not there")
-        detail = f"{POOLING} is missing, which {MODULES} names. Declare and upload it with the others."
-        raise SecateurError(ErrorCode.FILE_MISSING, detail, (item,))
-    files[POOLING] = pooling
+    named = [module["path"] for module in files[MODULES]]
+    pooling = files[POOLING] = _needed(read, POOLING)
     modes = _pooling(pooling)
     encoder: Settings = {}
     for name in ENCODERS:
         if not encoder and (found := _object(read, name)):
             files[name] = encoder = _encoder(name, found)
-    if _PLACES["Normalize"] in named and (found := _object(read, NORMALIZE)):
-        _check(NORMALIZE, found, _NORMALIZE_RULES)
-        files[NORMALIZE] = found
+    dense: list[Dense] = []
+    for folder in (folder for folder in DENSE_FOLDERS if folder in named):
+        module, files[f"{folder}/{SETTINGS}"] = read_dense(folder, _needed(read, f"{folder}/{SETTINGS}"))
+        dense.append(module)
+    for name in NORMALIZES:
+        if name.partition("/")[0] in named and (found := _object(read, name)):
+            _check(name, found, _NORMALIZE_RULES)
+            files[name] = found
     prompt, unread = "", []
     if (found := _object(read, GENERAL)) is not None:
         files[GENERAL], prompt = _general(found)
         unread = [f"{GENERAL}: {key[:100]}" for key in found if key not in files[GENERAL]]
     if prompt and pooling.get("include_prompt") is False:
-        _refuse(POOLING, "include_prompt", f"false cannot be had with the default prompt that {GENERAL} names")
+        refuse(POOLING, "include_prompt", f"false cannot be had with the default prompt that {GENERAL} names")
     return Sentences(
         pooling=modes,
+        dense=tuple(dense),
         longest=encoder.get("max_seq_length"),
         lower_case=bool(encoder.get("do_lower_case")),
         prompt=prompt,
@@ -116,15 +128,15 @@ def read_sentences(read: Read) -> Sentences | None:
 
 
 def _modules(data: bytes) -> list[Settings]:
-    """An encoder, a pooling, and perhaps a normalization, each in its place."""
+    """An encoder, a pooling, perhaps dense maps and a normalization, each in its place."""
     try:
         listed = load_list(data, MAX_BYTES)
     except UnsafeJsonError as error:
-        _refuse(MODULES, "", str(error))
+        refuse(MODULES, "", str(error))
     found: list[Settings] = []
     for place, entry in enumerate(listed):
         if not isinstance(entry, dict):
-            _refuse(MODULES, place, "an object is needed")
+            refuse(MODULES, place, "an object is needed")
         refuse_code(entry, MODULES)
         said = entry.get("type")
         match = _MODULE.fullmatch(said) if isinstance(said, str) else None
@@ -132,20 +144,25 @@ def _modules(data: bytes) -> list[Settings]:
             detail = f"{str(said)[:100]!r} is no module of sentence-transformers, and other code is not run"
             item = ErrorItem.at(MODULES, place, "type", code=ErrorCode.CODE_REFUSED, detail=detail)
             raise SecateurError(ErrorCode.CODE_REFUSED, f"{MODULES}: {detail}.", (item,))
-        if match[1] not in _PLACES:
-            _refuse(
+        if match[1] not in _KNOWN:
+            refuse(
                 MODULES,
                 place,
-                f"the module {match[1]} is not supported: after the encoder a Pooling and a Normalize can be had. Without the "
+                f"the module {match[1]} is not supported: after the encoder Pooling, Dense and Normalize can be had. Without the "
                 "files of sentence-transformers the model is pruned as a plain encoder, embedded by the mean of its tokens",
             )
-        if entry.get("path") != _PLACES[match[1]]:
-            _refuse(MODULES, place, f"`path` must be {_PLACES[match[1]]!r} of the module {match[1]}")
         if entry.get("kwargs"):
-            _refuse(MODULES, place, "`kwargs` are not supported")
-        found.append({"idx": place, "name": str(place), "path": entry["path"], "type": said})
-    if [each["path"] for each in found] not in (["", "1_Pooling"], ["", "1_Pooling", "2_Normalize"]):
-        _refuse(MODULES, "", "a Transformer, a Pooling and after them at most a Normalize are needed, in this order")
+            refuse(MODULES, place, "`kwargs` are not supported")
+        found.append({"idx": place, "name": str(place), "path": entry.get("path"), "type": said})
+    classes = [each["type"].rpartition(".")[2] for each in found]
+    after = classes[2:-1] if classes[-1:] == ["Normalize"] else classes[2:]
+    if classes[:2] != list(_KNOWN[:2]) or after not in [["Dense"] * count for count in range(MOST + 1)]:
+        reason = f"a Transformer, a Pooling, up to {MOST} Dense and at most a Normalize are needed, in this order"
+        refuse(MODULES, "", reason)
+    for place, (module, name) in enumerate(zip(found, classes, strict=True)):
+        path = "" if place == 0 else f"{place}_{name}"
+        if module["path"] != path:
+            refuse(MODULES, place, f"`path` must be {path!r} of the module {name} in this place")
     return found
 
 
@@ -157,7 +174,7 @@ def _pooling(settings: Settings) -> tuple[str, ...]:
         return tuple(mode for mode in POOLINGS if settings.get(_SWITCHES[mode])) or (MEAN,)
     modes = tuple(said) if isinstance(said, list) else (said,)
     if not 1 <= len(modes) <= len(POOLINGS) or not all(isinstance(mode, str) and mode in POOLINGS for mode in modes):
-        _refuse(POOLING, "pooling_mode", f"one of {', '.join(POOLINGS)} is needed, or a list of them")
+        refuse(POOLING, "pooling_mode", f"one of {', '.join(POOLINGS)} is needed, or a list of them")
     return modes
 
 
@@ -179,19 +196,28 @@ def _general(settings: Settings) -> tuple[Settings, str]:
     """What a result carries of it, and the prompt that stands before every text."""
     for key, rule in _GENERAL_RULES.items():
         if not rule.allows(settings.get(key)):
-            _refuse(GENERAL, key, f"{rule.needed} is needed")
+            refuse(GENERAL, key, f"{rule.needed} is needed")
     prompts, version = settings.get("prompts") or {}, settings.get("__version__") or {}
     text, short = String(MAX_PROMPT), String(64)
     usable = isinstance(prompts, dict) and len(prompts) <= MAX_PROMPTS
     if not usable or not all(len(name) <= MAX_PROMPT and text.allows(value) for name, value in prompts.items()):
-        _refuse(GENERAL, "prompts", f"an object of at most {MAX_PROMPTS} texts of {MAX_PROMPT} characters is needed")
+        refuse(GENERAL, "prompts", f"an object of at most {MAX_PROMPTS} texts of {MAX_PROMPT} characters is needed")
     if not isinstance(version, dict) or len(version) > MAX_PROMPTS or not all(map(short.allows, version.values())):
-        _refuse(GENERAL, "__version__", "an object of short texts is needed")
+        refuse(GENERAL, "__version__", "an object of short texts is needed")
     name = settings.get("default_prompt_name")
     if name is not None and name not in prompts:
-        _refuse(GENERAL, "default_prompt_name", "`prompts` has none of that name")
+        refuse(GENERAL, "default_prompt_name", "`prompts` has none of that name")
     kept = {key: settings[key] for key in (*_GENERAL_RULES, "prompts", "__version__") if key in settings}
     return kept, (prompts[name] or "") if name is not None else ""
+
+
+def _needed(read: Read, name: str) -> Settings:
+    found = _object(read, name)
+    if found is None:
+        item = ErrorItem.at(name, code=ErrorCode.FILE_MISSING, detail="needed and not there")
+        detail = f"{name} is missing, which {MODULES} names. Declare and upload it with the others."
+        raise SecateurError(ErrorCode.FILE_MISSING, detail, (item,))
+    return found
 
 
 def _object(read: Read, name: str) -> Settings | None:
@@ -201,7 +227,7 @@ def _object(read: Read, name: str) -> Settings | None:
     try:
         found = load_object(data, MAX_BYTES)
     except UnsafeJsonError as error:
-        _refuse(name, "", str(error))
+        refuse(name, "", str(error))
     refuse_code(found, name)
     return found
 
@@ -210,12 +236,6 @@ def _check(name: str, settings: Mapping[str, Any], rules: Mapping[str, Rule]) ->
     """Every setting is known, and is what it may be."""
     for key, value in settings.items():
         if key not in rules:
-            _refuse(name, key[:100], "this setting is not supported; leave it out")
+            refuse(name, key[:100], "this setting is not supported; leave it out")
         if not rules[key].allows(value):
-            _refuse(name, key, f"{rules[key].needed} is needed")
-
-
-def _refuse(name: str, key: str | int, reason: str) -> NoReturn:
-    item = ErrorItem.at(name, *([] if key == "" else [key]), code=ErrorCode.CONFIG_INVALID, detail=reason)
-    said = "" if key == "" else f" `{key}`:"
-    raise SecateurError(ErrorCode.CONFIG_INVALID, f"{name}:{said} {reason}.", (item,))
+            refuse(name, key, f"{rules[key].needed} is needed")

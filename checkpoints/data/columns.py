@@ -5,7 +5,7 @@ three must find the same.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from api_schemas.enums import ColumnKind, Head, Modality
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
@@ -39,7 +39,8 @@ UNLABELLED = (Head.EMBEDDING, Head.HIDDEN_STATES, Head.MASKED_LM)
 """Heads of which nothing is asked that stands in a column of its own."""
 _SPOKEN = (Head.CTC, Head.SEQUENCE_TO_SEQUENCE)
 _EMBEDDED = (ColumnKind.AUDIO, ColumnKind.IMAGE, ColumnKind.EMBEDDED)
-_TAG_KINDS = (ColumnKind.LABELS, ColumnKind.TEXTS)
+SEVERAL = (ColumnKind.LABELS, ColumnKind.TEXTS, ColumnKind.NUMBERS)
+"""Kinds of columns whose rows have any number of labels."""
 _KIND_WORDS = {
     ColumnKind.AUDIO: "Audio",
     ColumnKind.IMAGE: "Image",
@@ -48,6 +49,8 @@ _KIND_WORDS = {
     ColumnKind.TEXTS: "lists of texts",
     ColumnKind.LABEL: "ClassLabel",
     ColumnKind.LABELS: "lists of ClassLabel",
+    ColumnKind.NUMBER: "whole numbers",
+    ColumnKind.NUMBERS: "lists of whole numbers",
     ColumnKind.OTHER: "another type",
 }
 _INPUT_WORDS = {
@@ -107,21 +110,26 @@ def inspected_columns(kinds: Kinds, wanted: Columns, unlike: Unlike = _ALIKE) ->
     """The columns to inspect while no checkpoint is known yet, and what the first of them holds. Raises DATASET_SCHEMA.
 
     Audio comes before images and these before text, labels before transcripts; without either the data is for embeddings.
-    Whether a pair of texts can be read is for the checkpoint to say.
+    Whether a pair of texts can be read is for the checkpoint to say. A column of a label's usual name whose type no label has is
+    none, unless it is named.
     """
     check_named(kinds, wanted)
     offered = _offered(kinds, wanted, unlike)
     modality = _modality(offered, wanted)
     head = _inspected_head(offered, wanted, modality)
-    return modality, _find(kinds, wanted, modality, head, unlike)
+    found = _find(kinds, wanted, modality, head, unlike)
+    if found.label is not None and wanted.label is None and kinds[found.label] is ColumnKind.OTHER:
+        # Scores of pairs, say: no labels, and whoever needs none does not mind them.
+        found = replace(found, label=None)
+    return modality, found
 
 
 def _inspected_head(kinds: Kinds, wanted: Columns, modality: Modality) -> Head:
     if modality is Modality.TEXT:
         named = kinds.get(wanted.input or "")
-        tagged = _first(kinds, TAG_NAMES, _TAG_KINDS) or _only(kinds, (ColumnKind.LABELS,)) or wanted.label
+        tagged = _first(kinds, TAG_NAMES, SEVERAL) or _only(kinds, (ColumnKind.LABELS,)) or wanted.label
         words = any(kind is ColumnKind.TEXTS for name, kind in kinds.items() if name != tagged)
-        if named is ColumnKind.TEXTS or (named is None and words and tagged and kinds[tagged] in _TAG_KINDS):
+        if named is ColumnKind.TEXTS or (named is None and words and tagged and kinds[tagged] in SEVERAL):
             return Head.TOKEN_CLASSIFICATION
     if wanted.label is not None or _usual_label(kinds) is not None:
         return Head.CLASSIFICATION
@@ -158,8 +166,8 @@ def columns_error(kinds: Kinds, reason: str, *place: str) -> SecateurError:
 
 def check_named(kinds: Kinds, wanted: Columns) -> None:
     """Raises DATASET_SCHEMA where a column that the user names is not there, or is to be two things."""
-    for field, name in wanted.model_dump().items():
-        if name is not None and name not in kinds:
+    for field, name in wanted.named().items():
+        if name not in kinds:
             raise columns_error(kinds, f"there is no column {name!r} for `columns.{field}`", "columns", field)
     if wanted.input is not None and wanted.input == wanted.label:
         raise columns_error(kinds, f"column {wanted.input!r} cannot be both input and label", "columns", "input")
@@ -172,12 +180,8 @@ def check_named(kinds: Kinds, wanted: Columns) -> None:
 def _offered(kinds: Kinds, wanted: Columns, unlike: Unlike) -> Kinds:
     """A column in which shards differ is not found by its type alone: most likely nobody means it. By a usual name it is, and is
     refused then."""
-    named = (*USUAL_NAMES, *_named(wanted))
+    named = (*USUAL_NAMES, *wanted.named().values())
     return {name: kind for name, kind in kinds.items() if unlike.reasons(name) is None or name in named}
-
-
-def _named(wanted: Columns) -> tuple[str, ...]:
-    return tuple(name for name in wanted.model_dump().values() if name is not None)
 
 
 def _pair(kinds: Kinds, wanted: Columns, kind: ColumnKind, label: str | None) -> tuple[str, str] | None:
@@ -255,7 +259,7 @@ def _label(kinds: Kinds, wanted: Columns, head: Head) -> str | None:
     if head in UNLABELLED:
         return None
     if wanted.label is not None:
-        needed = (ColumnKind.TEXT,) if head in _SPOKEN else _TAG_KINDS if head is Head.TOKEN_CLASSIFICATION else None
+        needed = (ColumnKind.TEXT,) if head in _SPOKEN else SEVERAL if head is Head.TOKEN_CLASSIFICATION else None
         if needed is not None and kinds[wanted.label] not in needed:
             what = "texts: what was said" if head in _SPOKEN else "a list of labels, one a word"
             raise columns_error(kinds, f"column {wanted.label!r} does not hold {what}", "columns", "label")
@@ -267,7 +271,7 @@ def _label(kinds: Kinds, wanted: Columns, head: Head) -> str | None:
         found = _first(kinds, TRANSCRIPT_NAMES, (ColumnKind.TEXT,))
         what = f"what was said: a text column called {_either(TRANSCRIPT_NAMES)}"
     elif head is Head.TOKEN_CLASSIFICATION:
-        found = _first(kinds, TAG_NAMES, _TAG_KINDS) or _only(kinds, (ColumnKind.LABELS,))
+        found = _first(kinds, TAG_NAMES, SEVERAL) or _only(kinds, (ColumnKind.LABELS,))
         what = f"a label for every word: a column of lists called {_either(TAG_NAMES)}"
     else:
         found = _usual_label(kinds)

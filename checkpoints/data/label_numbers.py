@@ -1,8 +1,14 @@
 """Labels that are the numbers of classes: what data has to say of classes that share a name, or whose names it never knew."""
 
+import hashlib
+import json
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 
+from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
 from api_schemas.results.metrics import JobWarning
+
+_SHOWN = 20
 
 
 def class_numbers(labels: Sequence[str], used: Collection[str]) -> Mapping[str, int] | None:
@@ -10,10 +16,49 @@ def class_numbers(labels: Sequence[str], used: Collection[str]) -> Mapping[str, 
 
     `labels`: the checkpoint's, by class number. One whose classes are called "0" to "9" is matched by name, like others.
     """
-    numbers = {str(number): number for number in range(len(labels))}
-    if not used or set(used) - numbers.keys() or set(used) & set(labels):
+    if set(used) & set(labels):
         return None
-    return {label: numbers[label] for label in used}
+    return _numbers(labels, used)
+
+
+def told_numbers(labels: Sequence[str], used: Collection[str], pointer: str) -> Mapping[str, int]:
+    """Class numbers by the labels that data has, where somebody says that they are. Raises LABELS_MISMATCH where one is none."""
+    found = _numbers(labels, used)
+    if found is None:
+        others = sorted(set(used) - {str(number) for number in range(len(labels))})[:_SHOWN]
+        detail = (
+            f"`columns.label_ids` says that labels are class numbers, which are 0 to {len(labels) - 1} here; the data has "
+            f"{', '.join(map(repr, others)) or 'none'}."
+        )
+        item = ErrorItem(pointer=pointer, code=ErrorCode.LABELS_MISMATCH, detail=detail)
+        raise SecateurError(ErrorCode.LABELS_MISMATCH, detail, (item,))
+    return found
+
+
+def _numbers(labels: Sequence[str], used: Collection[str]) -> Mapping[str, int] | None:
+    numbers = {str(number): number for number in range(len(labels))}
+    return {label: numbers[label] for label in used} if used and not set(used) - numbers.keys() else None
+
+
+def list_digest(names: Sequence[str]) -> str:
+    """What tells one list of names from another."""
+    return hashlib.sha256(json.dumps(list(names)).encode()).hexdigest()
+
+
+def several_ids(names: Sequence[str]) -> list[str]:
+    """Names that a column's ClassLabel gives to more than one of its ids, in order."""
+    return sorted(name for name, ids in Counter(names).items() if ids > 1)
+
+
+def unclear_ids(names: Collection[str], pointer: str) -> SecateurError:
+    """LABELS_MISMATCH for labels of data that are the name of several of its own ids, where its list is not the checkpoint's."""
+    detail = (
+        f"The label column calls several of its ids by one name: {', '.join(map(repr, sorted(names)[:_SHOWN]))}. Its list of "
+        "names is not the checkpoint's, so that nothing says which class each of them is. Where its ids are the checkpoint's "
+        "class numbers, say so: `columns.label_ids: true`."
+    )
+    item = ErrorItem(pointer=pointer, code=ErrorCode.LABELS_MISMATCH, detail=detail)
+    return SecateurError(ErrorCode.LABELS_MISMATCH, detail, (item,))
 
 
 def by_number(labels: Sequence[str], used: Collection[str]) -> tuple[JobWarning, ...]:
@@ -24,6 +69,6 @@ def by_number(labels: Sequence[str], used: Collection[str]) -> tuple[JobWarning,
     first = min(numbers.values())
     detail = (
         f"The data's labels are numbers, and none is the name of a class: they are taken as class numbers, {first} as "
-        f"{labels[first]!r}. Where the data counts otherwise, write names."
+        f"{labels[first]!r}. Where the data counts otherwise, write names; where it does not, `columns.label_ids: true` says so."
     )
     return (JobWarning(code="labels_by_number", pointer="/dataset/columns/label", detail=detail),)

@@ -10,6 +10,8 @@ from collections.abc import Hashable, Mapping
 from functools import partial
 from itertools import chain, pairwise
 
+from checkpoints.data.blank_texts import is_blank
+
 MAX_ROWS = 10_000_000
 
 SharedRows = Mapping[str, Mapping[str, int]]
@@ -18,7 +20,7 @@ train repeat an earlier one. Only where it is more than none."""
 
 
 class RowHashes:
-    """`add` the input of every row: its bytes, its text, or a tuple of its words."""
+    """`add` the input of every row: its bytes, its text, or a tuple of its words. A text that is blank is none."""
 
     def __init__(self) -> None:
         self._of_split: defaultdict[str, array[int]] = defaultdict(partial(array, "q"))
@@ -26,6 +28,8 @@ class RowHashes:
 
     def add(self, split: str, value: Hashable) -> None:
         """Remember an input. Beyond MAX_ROWS rows nothing is."""
+        if is_blank(value):
+            return
         self._rows += 1
         if self._rows <= MAX_ROWS:
             # Python's own hash of bytes and texts: keyed anew in every process, so that nobody can choose inputs that collide,

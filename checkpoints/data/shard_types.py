@@ -69,6 +69,8 @@ def _kind(type_: ArrowType, feature: Any) -> ColumnKind:
         return ColumnKind.TEXTS if type_.several else ColumnKind.TEXT
     if type_.holds is Holds.INTEGER and class_names(feature) is not None:
         return ColumnKind.LABELS if type_.several else ColumnKind.LABEL
+    if type_.holds is Holds.INTEGER:
+        return ColumnKind.NUMBERS if type_.several else ColumnKind.NUMBER
     return ColumnKind.OTHER
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from api_schemas.enums import Head, Modality
+from checkpoints.files.shards import WEIGHTS_NAME
 
 PREPROCESSOR = "preprocessor_config.json"
 # What transformers 5 saves of a processor with a tokenizer: the same settings, one level down.
@@ -26,8 +27,15 @@ MODULES = "modules.json"
 GENERAL = "config_sentence_transformers.json"
 # The first that has anything in it counts: older versions named it by the model's type.
 ENCODERS = ("sentence_bert_config.json", "sentence_roberta_config.json", "sentence_distilbert_config.json")
-POOLING, NORMALIZE = "1_Pooling/config.json", "2_Normalize/config.json"
-SENTENCE_FILES = (MODULES, GENERAL, *ENCODERS, POOLING, NORMALIZE)
+SETTINGS = "config.json"
+"""In a module's folder, which is called by the module's place and class."""
+POOLING = f"1_Pooling/{SETTINGS}"
+DENSE_FOLDERS = ("2_Dense", "3_Dense")
+NORMALIZE = f"2_Normalize/{SETTINGS}"
+NORMALIZES = (NORMALIZE, f"3_Normalize/{SETTINGS}", f"4_Normalize/{SETTINGS}")
+"""After no Dense module, one or two."""
+DENSE_FILES = tuple(f"{folder}/{name}" for folder in DENSE_FOLDERS for name in (SETTINGS, WEIGHTS_NAME))
+SENTENCE_FILES = (MODULES, GENERAL, *ENCODERS, POOLING, *DENSE_FILES, *NORMALIZES)
 
 _CTC_TOKENIZERS = ("Wav2Vec2CTCTokenizer",)
 _TOKENIZERS = {

@@ -35,24 +35,32 @@ _TRAINED_COPIES = 4
 
 
 def passes(
-    spec: JobSettings, layers: int, steps: int, samples: Mapping[str, int], flops: int, device: str = "cpu"
+    spec: JobSettings,
+    layers: int,
+    steps: int,
+    samples: Mapping[str, int],
+    flops: int,
+    device: str = "cpu",
+    *,
+    beside: bool = False,
 ) -> dict[Phase, tuple[int, float]]:
     """By phase, how many pieces of work there are and a guess of one's cost in forward passes of the original, whose FLOPs are
-    `flops`. `samples` by split.
+    `flops`. `samples` by split. `beside`: the original sees whatever is scored or trained on as well, as with hidden states.
     """
+    once = 1 + int(beside)
     train, validation, test = (samples[split] for split in (Split.TRAIN, Split.VALIDATION, Split.TEST))
     sample = SAMPLE_FLOPS[device] / max(flops, 1)
     timed = timed_samples(spec.evaluate, flops)
     pieces = 1 + steps * evaluations(spec)
-    evaluated = validation * pieces + 2 * test + timed * (2 + 3 * steps)
+    evaluated = once * (validation * pieces + 2 * test) + timed * (2 + 3 * steps)
     scored = calibration_samples(spec, samples) * scoring_passes(spec.pruning)
     epochs = spec.finetune.epochs if spec.finetune else 0
     analysed = min(spec.evaluate.sensitivity_samples or 0, validation) if Part.ATTENTION in spec.pruning.cuts else 0
     return {
         Phase.PREPARING: (1, sum(samples.values()) * sample),
         Phase.SCORING: (steps, scored),
-        Phase.ANALYSING: (1 if analysed else 0, float(analysed * len(SENSITIVITY_SHARES) * layers)),
-        Phase.FINETUNING: (steps, _TRAINING * train * epochs),
+        Phase.ANALYSING: (1 if analysed else 0, float(once * analysed * len(SENSITIVITY_SHARES) * layers)),
+        Phase.FINETUNING: (steps, (_TRAINING + int(beside)) * train * epochs),
         Phase.EVALUATING: (pieces, evaluated / pieces),
         Phase.PACKAGING: (2 * steps, _PACKAGING * sample),
     }
@@ -94,8 +102,11 @@ def calibration_samples(spec: JobSettings, samples: Mapping[str, int]) -> int:
     return of_split if calibration.samples is None else min(calibration.samples, of_split)
 
 
-def phase_work(spec: JobSettings, layers: int, samples: Mapping[str, int], flops: Sequence[int]) -> dict[Phase, float]:
+def phase_work(
+    spec: JobSettings, layers: int, samples: Mapping[str, int], flops: Sequence[int], *, beside: bool = False
+) -> dict[Phase, float]:
     """By phase, the work of a whole job: samples · FLOPs of the models they pass through, the latter of step 0, 1, ….
+    `beside`: as of `passes`.
 
     A job starts, data are prepared and results packaged whatever the model: these count jobs, samples and steps. 0 where nothing
     passes through a model: scores of weights alone, a cut that is not refitted.
@@ -103,21 +114,23 @@ def phase_work(spec: JobSettings, layers: int, samples: Mapping[str, int], flops
     original, cut, steps = flops[0], flops[1:], len(flops) - 1
     scored = float(calibration_samples(spec, samples))
     refitted = spec.pruning.compensation not in (Compensation.NONE, Compensation.BIAS)
-    plan = passes(spec, layers, steps, samples, original)
-    analysed, trained = plan[Phase.ANALYSING], plan[Phase.FINETUNING]
+    plan = passes(spec, layers, steps, samples, original, beside=beside)
+    analysed = plan[Phase.ANALYSING]
     timed = timed_samples(spec.evaluate, original)
-    validation, test = samples[Split.VALIDATION], samples[Split.TEST]
+    train, validation, test = (samples[split] for split in (Split.TRAIN, Split.VALIDATION, Split.TEST))
+    trained = train * (spec.finetune.epochs if spec.finetune else 0)
     return {
         Phase.STARTING: 1.0,
         Phase.PREPARING: float(sum(samples.values())),
         Phase.SCORING: plan[Phase.SCORING][1] * sum(flops[:-1]),
         Phase.ANALYSING: analysed[0] * analysed[1] * original,
         Phase.PRUNING: scored * refitted * sum(flops[:-1]),
-        Phase.FINETUNING: trained[1] * sum(cut),
+        Phase.FINETUNING: trained * (_TRAINING * sum(cut) + beside * steps * original),
         # Of every model its latency beside the original's, timed twice; of a cut one the scores before and after recovery.
         Phase.EVALUATING: (validation + test + 2 * timed) * original
         + sum((evaluations(spec) * validation + timed) * each + 2 * timed * original for each in cut)
-        + test * flops[-1],
+        + test * flops[-1]
+        + beside * (2 * test + (1 + steps * evaluations(spec)) * validation) * original,
         Phase.PACKAGING: float(steps),
     }
 

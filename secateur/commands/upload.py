@@ -56,10 +56,15 @@ def upload_dataset(
     group_column: Annotated[
         str | None, typer.Option(help="Rows of one group, a speaker say, stay in one split.")
     ] = None,
+    label_ids: Annotated[
+        bool, typer.Option("--label-ids", help="Labels are the model's class numbers, from 0 on.")
+    ] = False,
 ) -> None:
     """Send data; folders of files are packed to parquet first."""
     given = {"input": input_column, "input_pair": pair_column, "label": label_column, "group": group_column}
-    columns = {role: column for role, column in given.items() if column is not None}
+    columns: dict[str, Any] = {role: column for role, column in given.items() if column is not None}
+    if label_ids:
+        columns["label_ids"] = True
     found = _send_dataset(session, path, name, columns or None, None)
     rows = (
         ", ".join(f"{number:,} {split}" for split, number in found.contents.rows.items())

@@ -1,6 +1,6 @@
 """Whether a job can run on an uploaded dataset, by what was found in it: its splits, its columns, its labels."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from api_schemas.api.resources import DatasetContents, ModelLayout
@@ -10,9 +10,10 @@ from api_schemas.results.metrics import JobWarning
 from api_schemas.spec.inputs import Splits, UploadedDataset
 from api_schemas.spec.job import JobRequest
 from checkpoints.config.checkpoint_config import check_names
+from checkpoints.data.blank_texts import blank_warnings, leaves_out_blanks, missing_text
 from checkpoints.data.clip_flaws import clip_warnings
-from checkpoints.data.columns import FoundColumns, find_columns
-from checkpoints.data.label_numbers import by_number, class_numbers
+from checkpoints.data.columns import SEVERAL, FoundColumns, find_columns
+from checkpoints.data.label_numbers import by_number, class_numbers, list_digest, told_numbers, unclear_ids
 from checkpoints.data.missing_labels import labelled_splits
 from checkpoints.data.role_rules import check_roles, repeated_rows, same_rows, uses_train
 from checkpoints.data.shard_columns import Unlike
@@ -53,16 +54,29 @@ def check_dataset(
     numbered: tuple[JobWarning, ...] = ()
     if model is not None and found is not None and model.head in (Head.CLASSIFICATION, Head.TOKEN_CLASSIFICATION):
         labels = _labels_by_split(contents, found, named)
-        _check_labels(contents, model, found, labels)
-        numbered = by_number(model.labels, {label for of_split in labels.values() for label in of_split})
-        if not model.multi_label:
+        used = {label for of_split in labels.values() for label in of_split}
+        known = contents.label_columns.get(found.label or "")
+        _check_texts(contents, model, found)
+        if request.columns.label_ids:
+            _check_ids(contents, model, found, used)
+        elif known is None or known.names_sha256 != list_digest(model.labels):
+            if known is not None and used & set(known.repeated):
+                raise unclear_ids(used & set(known.repeated), "/dataset/columns/label")
+            _check_labels(contents, model, found, labels)
+            numbered = by_number(model.labels, used)
+        if not model.multi_label and (known is None or not known.repeated):
             classes = {role: len(labels[split]) for role, split in named.items() if split in labels}
-    samples = samples_by_role(contents.rows, named)
+    inspected = found is not None and (found.input, found.pair) == (contents.input_column, contents.pair_column)
+    rows = contents.rows
+    blank: tuple[JobWarning, ...] = ()
+    if inspected and model is not None:
+        rows, blank = _rows_with_texts(contents, named, leaves_out=leaves_out_blanks(model.modality, model.head))
+    samples = samples_by_role(rows, named)
     held_out = [role for role in Split if role not in named]
     warnings = (*numbered, *check_roles(samples, classes, held_out, trains=uses_train(job)))
-    if found is not None and (found.input, found.pair) != (contents.input_column, contents.pair_column):
+    if found is not None and not inspected:
         return CheckedDataset((*unlabelled, *warnings), samples)
-    found_warnings = (*unlabelled, *warnings, *clip_warnings(named, contents.clip_flaws))
+    found_warnings = (*unlabelled, *blank, *warnings, *clip_warnings(named, contents.clip_flaws))
     if contents.shared_rows is None:
         return CheckedDataset(found_warnings, samples)
     shared = {
@@ -70,7 +84,7 @@ def check_dataset(
         for role, split in named.items()
     }
     repeated = 0 if request.columns.group else shared[Split.TRAIN.value][Split.TRAIN.value]
-    repeats = repeated_rows(contents.rows[named[Split.TRAIN]], repeated, held_out)
+    repeats = repeated_rows(rows[named[Split.TRAIN]], repeated, held_out)
     return CheckedDataset((*found_warnings, *same_rows(samples, shared), *repeats), samples)
 
 
@@ -87,6 +101,22 @@ def _used_splits(
     if column is None or known is None:
         return named, ()
     return labelled_splits(named, known.unlabelled, column)
+
+
+def _rows_with_texts(
+    contents: DatasetContents, named: Mapping[Split, str], *, leaves_out: bool
+) -> tuple[dict[str, int], tuple[JobWarning, ...]]:
+    """How many rows of each split are read, and what to know of the others. Raises DATASET_SCHEMA where none may be left out."""
+    blank = contents.blank_texts
+    if leaves_out:
+        counts = {split: found.rows for split, found in blank.items()}
+        rows = {split: count - counts.get(split, 0) for split, count in contents.rows.items()}
+        return rows, blank_warnings(named, contents.rows, counts)
+    for split in named.values():
+        if split in blank and blank[split].missing is not None:
+            error = missing_text(f"{split}[{blank[split].missing}]")
+            raise _wrong("/dataset/columns/input", error.code, error.detail)
+    return contents.rows, ()
 
 
 def _named_splits(splits: Splits, contents: DatasetContents) -> dict[Split, str]:
@@ -127,7 +157,7 @@ def _labels_by_split(
     """
     column = found.label or ""
     if contents.kinds.get(column) is ColumnKind.OTHER:
-        detail = f"Column {column!r} holds neither texts nor ids of a ClassLabel; labels are matched by name."
+        detail = f"Column {column!r} holds neither texts nor whole numbers, which labels are."
         raise _wrong("/dataset/columns/label", ErrorCode.DATASET_SCHEMA, detail)
     known = contents.label_columns.get(column)
     if known is None:
@@ -140,10 +170,8 @@ def _labels_by_split(
     return {split: known.labels[split] for split in named.values() if split in known.labels}
 
 
-def _check_labels(
-    contents: DatasetContents, model: ModelLayout, found: FoundColumns, by_split: Mapping[str, Sequence[str]]
-) -> None:
-    """Raises DATASET_SCHEMA where the column holds no labels, LABELS_MISMATCH where they are not the checkpoint's."""
+def _check_texts(contents: DatasetContents, model: ModelLayout, found: FoundColumns) -> None:
+    """Raises DATASET_SCHEMA where the column holds no labels, LABELS_MISMATCH where rows have several and the checkpoint one."""
     inspected = found.label == contents.label_column
     if inspected and not contents.labels:
         detail = (
@@ -152,13 +180,30 @@ def _check_labels(
         )
         raise _wrong("/dataset/columns/label", ErrorCode.DATASET_SCHEMA, detail)
     # The other way round is fine: one label a row is a list of one.
-    several = contents.kinds.get(found.label or "") in (ColumnKind.LABELS, ColumnKind.TEXTS)
+    several = contents.kinds.get(found.label or "") in SEVERAL
     if (contents.multi_label if inspected else several) and model.head is Head.CLASSIFICATION and not model.multi_label:
         detail = (
             "The dataset has several labels a row, the checkpoint gives one. Use a checkpoint whose config.json says "
             '"problem_type": "multi_label_classification".'
         )
         raise _wrong("/dataset", ErrorCode.LABELS_MISMATCH, detail)
+
+
+def _check_ids(contents: DatasetContents, model: ModelLayout, found: FoundColumns, used: Collection[str]) -> None:
+    """Labels that are class numbers, as the user says. Raises LABELS_MISMATCH where one is none."""
+    known = contents.label_columns.get(found.label or "")
+    if contents.kinds.get(found.label or "") not in (ColumnKind.LABEL, ColumnKind.LABELS):
+        if used:
+            told_numbers(model.labels, used, "/dataset/columns/label_ids")
+    elif known is not None and known.highest_id is not None:
+        told_numbers(model.labels, {str(known.highest_id)}, "/dataset/columns/label_ids")
+
+
+def _check_labels(
+    contents: DatasetContents, model: ModelLayout, found: FoundColumns, by_split: Mapping[str, Sequence[str]]
+) -> None:
+    """Raises LABELS_MISMATCH where the labels are not the checkpoint's."""
+    inspected = found.label == contents.label_column
     known = contents.label_columns.get(found.label or "")
     whole = known is not None and known.complete
     used = {label for labels in by_split.values() for label in labels}

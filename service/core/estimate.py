@@ -8,7 +8,7 @@ jobs needed above what the engine has when it starts, scaled by the tensors that
 from collections.abc import Mapping, Sequence
 from statistics import median
 
-from api_schemas.enums import Phase, TargetKind
+from api_schemas.enums import Head, Phase, TargetKind
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
 from api_schemas.results.estimate import JobEstimate
 from api_schemas.spec.job import JobRequest
@@ -46,7 +46,8 @@ def estimate(services: Services, accepted: Accepted) -> JobEstimate:
             [(job.base.device, job.peak.device, job.tensor_bytes) for job in observed.jobs], request, shape
         )
         if samples is not None:
-            work = phase_work(request, len(shape.attention), samples, [step.flops for step in steps])
+            beside = layout.head is Head.HIDDEN_STATES
+            work = phase_work(request, len(shape.attention), samples, [step.flops for step in steps], beside=beside)
             by_phase = _seconds(work, observed.jobs)
             seconds = sum(by_phase.values()) + median(job.outside_seconds for job in observed.jobs)
     return JobEstimate(

@@ -89,6 +89,7 @@ def model_description(checkpoint: Checkpoint) -> dict[str, Any]:
         weight_bytes=accounting.weight_bytes(shape, widths),
         max_sparsity={granularity: max_sparsity(shape, widths, granularity) for granularity in Granularity},
         pooling=() if checkpoint.sentences is None else checkpoint.sentences.pooling,
+        dense=tuple(each.width_out for each in checkpoint.dense),
     )
     said = [warning.model_dump(mode="json") for warning in checkpoint.warnings]
     return {**layout.model_dump(mode="json"), "shape": shape.model_dump(mode="json"), "warnings": said}

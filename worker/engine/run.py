@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from api_schemas.enums import Part, Phase, Split, TargetKind
+from api_schemas.enums import Head, Part, Phase, Split, TargetKind
 from api_schemas.formatting import percent
 from api_schemas.results.events import DataReady, Finished, Started, StepDone, Warned
 from api_schemas.results.metrics import StepMetrics
@@ -40,6 +40,7 @@ from worker.engine.runtime.determinism import prepare_torch
 from worker.engine.runtime.memory import capped_batch_size, peak_memory
 from worker.engine.runtime.progress import Emit, Reporter
 from worker.engine.tasks import Task, task_for
+from worker.engine.tasks.dense_layers import load_dense
 
 
 @dataclass(frozen=True)
@@ -181,7 +182,8 @@ def run(inputs: Inputs, spec: EngineSpec, emit: Emit) -> None:
     start_server()
     layers = len(described.widths.layers)
     flops = accounting.total_flops(described.shape, described.widths)
-    plan = partial(passes, spec, layers, len(targets), flops=flops, device=device.type)
+    beside = described.architecture.head is Head.HIDDEN_STATES
+    plan = partial(passes, spec, layers, len(targets), flops=flops, device=device.type, beside=beside)
     reporter = Reporter(emit, len(targets), plan(UNKNOWN_YET))
     data = _prepare(inputs, spec, described, reporter)
     reporter.replan(plan(data.summary.samples))
@@ -194,6 +196,7 @@ def run(inputs: Inputs, spec: EngineSpec, emit: Emit) -> None:
         normalize=data.normalize,
         original=dense.model,
         pooling=described.pooling,
+        dense=load_dense(inputs.model, described.dense),
     )
     data = _ready(inputs, spec, task, dense, data, device)
     latency = _latency(inputs, spec, described, dense, data, device, reporter)

@@ -16,10 +16,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from api_schemas.api.resources import DatasetContents
+from api_schemas.api.resources import BlankTexts, DatasetContents
 from api_schemas.enums import ColumnKind, Modality
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
 from api_schemas.spec.inputs import Columns
+from checkpoints.data.blank_texts import is_blank, is_missing_text
 from checkpoints.data.columns import FoundColumns, inspected_columns
 from checkpoints.data.media import MAGIC_BYTES, kind_of_files
 from checkpoints.data.row_hashes import RowHashes
@@ -51,6 +52,20 @@ class _Sounds:
     rates: set[int] = field(default_factory=set)
     flaws: defaultdict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     """By split."""
+
+
+@dataclass
+class _Texts:
+    """What all texts say together."""
+
+    blank: dict[str, BlankTexts] = field(default_factory=dict)
+    """By split."""
+
+    def take(self, texts: tuple[str, ...], split: str, row: int) -> None:
+        if any(map(is_blank, texts)):
+            before = self.blank.get(split, BlankTexts(rows=0))
+            first = row if before.missing is None and any(map(is_missing_text, texts)) else before.missing
+            self.blank[split] = BlankTexts(rows=before.rows + 1, missing=first)
 
 
 @dataclass
@@ -100,7 +115,7 @@ def inspect(
         labels = Labels(found.label, kinds[found.label], label_names(files, found.label), modality)
     unlabelled = () if found.label is None else unlabelled_splits(files, found.label)
     rows: Counter[str] = Counter()
-    sounds = _Sounds()
+    sounds, texts = _Sounds(), _Texts()
     hashes = RowHashes()
     every, seen = max(1, total // DECODED), 0
     for path, file in files:
@@ -114,10 +129,13 @@ def inspect(
                 hashes.add(split, tuple(words))
                 if answers is not None and answers != len(words):
                     raise schema_error(f"the row {where} has {len(words)} words and {answers} labels", where)
-            elif found.pair is not None:
-                hashes.add(split, tuple(dataset_rows.text(text.as_py(), where) for text in (value, second)))
+            elif modality is Modality.TEXT:
+                read = (value,) if found.pair is None else (value, second)
+                row = tuple(dataset_rows.bounded_text(each.as_py(), where) for each in read)
+                texts.take(row, split, rows[split])
+                hashes.add(split, row if len(row) > 1 else row[0])
             else:
-                hashes.add(split, _checked_input(value, modality, sounds, where, decode=decode))
+                hashes.add(split, _checked_file(value, modality, sounds, where, decode=decode))
             rows[split] += 1
     # What a ClassLabel calls its ids is judged of each column by itself.
     perhaps = {name: kind for name, kind in kinds.items() if name not in common.unlike.differing}
@@ -138,26 +156,23 @@ def inspect(
         seconds=round(sounds.seconds, 3),
         sampling_rates=tuple(sorted(sounds.rates)),
         clip_flaws={split: dict(found) for split, found in sounds.flaws.items()},
+        blank_texts=texts.blank,
     )
 
 
-def _checked_input(value: Any, modality: Modality, sounds: _Sounds, where: str, decode: bool) -> bytes | str:
-    """What the row holds, which can be used."""
-    match modality:
-        case Modality.AUDIO:
-            data = dataset_rows.embedded(value, "clip", where)
-            clip = read_clip(data, decode=decode, where=where)
-            sounds.seconds += clip.seconds
-            sounds.rates.add(clip.sampling_rate)
-            if clip.flaws:
-                sounds.flaws[where.rsplit("[", 1)[0]].update(flaw.value for flaw in clip.flaws)
-            return data
-        case Modality.IMAGE:
-            data = dataset_rows.embedded(value, "image", where)
-            check_image(data, decode=decode, where=where)
-            return data
-        case Modality.TEXT:
-            return dataset_rows.text(value.as_py(), where)
+def _checked_file(value: Any, modality: Modality, sounds: _Sounds, where: str, decode: bool) -> bytes:
+    """The recording or image that the row holds, which can be used."""
+    if modality is Modality.IMAGE:
+        data = dataset_rows.embedded(value, "image", where)
+        check_image(data, decode=decode, where=where)
+        return data
+    data = dataset_rows.embedded(value, "clip", where)
+    clip = read_clip(data, decode=decode, where=where)
+    sounds.seconds += clip.seconds
+    sounds.rates.add(clip.sampling_rate)
+    if clip.flaws:
+        sounds.flaws[where.rsplit("[", 1)[0]].update(flaw.value for flaw in clip.flaws)
+    return data
 
 
 def _open(path: Path) -> pq.ParquetFile:

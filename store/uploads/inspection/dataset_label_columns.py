@@ -15,6 +15,8 @@ import pyarrow.parquet as pq
 from api_schemas.api.resources import LabelColumn
 from api_schemas.enums import ColumnKind
 from api_schemas.errors import SecateurError
+from checkpoints.data.columns import SEVERAL
+from checkpoints.data.label_numbers import list_digest, several_ids
 from checkpoints.data.missing_labels import is_missing
 from checkpoints.data.split_names import split_of
 from store.uploads.inspection.dataset_labels import MAX_LABEL_LENGTH, is_label
@@ -27,7 +29,8 @@ MAX_CHARACTERS = 2**13
 MAX_COLUMN_CHARACTERS = 2**16
 MAX_COLUMNS = 16
 BATCH_ROWS = 256
-LABEL_KINDS = (ColumnKind.LABEL, ColumnKind.LABELS, ColumnKind.TEXT, ColumnKind.TEXTS)
+_NUMBERS = (ColumnKind.NUMBER, ColumnKind.NUMBERS)
+LABEL_KINDS = (ColumnKind.LABEL, ColumnKind.LABELS, ColumnKind.TEXT, ColumnKind.TEXTS, *_NUMBERS)
 
 Files = Sequence[tuple[Path, pq.ParquetFile]]
 
@@ -40,7 +43,8 @@ def label_columns(
     A column that cannot be read is left out: perhaps nobody will ask for it.
     """
     names = [name for name, kind in kinds.items() if kind in LABEL_KINDS and name not in taken]
-    names.sort(key=lambda name: name != first)
+    # Numbers without names are most often something else.
+    names.sort(key=lambda name: (name != first, kinds[name] in _NUMBERS))
     found: dict[str, LabelColumn] = {}
     for name in names[:MAX_COLUMNS]:
         try:
@@ -76,7 +80,7 @@ def label_names(files: Files, column: str) -> Names | None:
 
 
 def _column(files: Files, column: str, kind: ColumnKind) -> LabelColumn:
-    sample = _Sample(kind in (ColumnKind.LABELS, ColumnKind.TEXTS), label_names(files, column))
+    sample = _Sample(kind in SEVERAL, label_names(files, column))
     unlabelled = unlabelled_splits(files, column)
     rows: dict[str, int] = {}
     for path, file in files:
@@ -93,11 +97,15 @@ def _column(files: Files, column: str, kind: ColumnKind) -> LabelColumn:
                 break
             sample.take(values, split, start)
             start += len(values)
+    shared = set(several_ids(sample.names or ()))
     return LabelColumn(
         labels={split: tuple(sorted(used)) for split, used in sample.used.items()},
         complete=len(sample.used) == len(rows) and not any(map(sample.full, sample.used)),
         unusable=sample.unusable,
         unlabelled=unlabelled,
+        highest_id=sample.highest_id,
+        repeated=tuple(sorted(shared & {name for used in sample.used.values() for name in used})),
+        names_sha256=list_digest(sample.names) if shared and sample.names else None,
     )
 
 
@@ -119,6 +127,7 @@ class _Sample:
         self.names = names
         self.used: dict[str, set[str]] = {}
         self.unusable: dict[str, str] = {}
+        self.highest_id: int | None = None
         self._several = several
         self._characters: Counter[str] = Counter()
 
@@ -149,7 +158,12 @@ class _Sample:
 
     def _label(self, value: Any) -> str | None:
         if self.names is not None:
-            value = self.names[value] if isinstance(value, int) and 0 <= value < len(self.names) else None
+            known = isinstance(value, int) and 0 <= value < len(self.names)
+            if known and (self.highest_id is None or value > self.highest_id):
+                self.highest_id = value
+            value = self.names[value] if known else None
+        elif isinstance(value, int):
+            value = str(value)
         return value if is_label(value) else None
 
     def _needed(self) -> str:

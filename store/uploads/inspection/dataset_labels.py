@@ -4,7 +4,7 @@ import re
 from typing import Any
 
 from api_schemas.enums import ColumnKind, Modality
-from checkpoints.data.columns import LABEL_NAMES, TRANSCRIPT_NAMES
+from checkpoints.data.columns import LABEL_NAMES, SEVERAL, TRANSCRIPT_NAMES
 from store.uploads.inspection import dataset_rows
 from store.uploads.inspection.dataset_schema import MAX_LABELS, Names, schema_error
 
@@ -18,7 +18,7 @@ class Labels:
     """What one label column holds; `take` every row's value in order."""
 
     def __init__(self, column: str, kind: ColumnKind, names: Names | None, modality: Modality) -> None:
-        self.several = kind in (ColumnKind.LABELS, ColumnKind.TEXTS)
+        self.several = kind in SEVERAL
         self._column = column
         self._names = names
         # A text column that is not called `label` may be either; no checkpoint has said yet which.
@@ -48,7 +48,7 @@ class Labels:
             return ()
         if not self._used:
             raise schema_error("no row has a label", self._column)
-        return tuple(name for name in self._names or sorted(self._used) if name in self._used)
+        return tuple(dict.fromkeys(name for name in self._names or sorted(self._used) if name in self._used))
 
     def _take_text(self, value: str) -> None:
         if self._texts:
@@ -61,6 +61,8 @@ class Labels:
             if not isinstance(value, int) or not 0 <= value < len(self._names):
                 raise schema_error(f"the label at {where} is {value}, not an id of the {len(self._names)} names", where)
             value = self._names[value]
+        elif isinstance(value, int):
+            value = str(value)
         if not is_label(value):
             raise schema_error(f"the label at {where} is not a text of 1 to {MAX_LABEL_LENGTH} characters", where)
         return str(value)

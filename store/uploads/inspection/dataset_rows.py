@@ -31,9 +31,17 @@ def embedded(value: Any, what: str, where: str) -> bytes:
 
 def text(value: Any, where: str) -> str:
     """A text that is not empty, within bounds."""
-    if not isinstance(value, str) or not 0 < len(value) <= MAX_CHARACTERS:
-        raise schema_error(f"the text at {where} is missing, empty or longer than {MAX_CHARACTERS} characters", where)
-    return value
+    if not value:
+        raise schema_error(f"the text at {where} is missing or empty", where)
+    return bounded_text(value, where)
+
+
+def bounded_text(value: Any, where: str) -> str:
+    """A text within bounds; an empty one where it is null."""
+    text = "" if value is None else value
+    if not isinstance(text, str) or len(text) > MAX_CHARACTERS:
+        raise schema_error(f"the text at {where} is longer than {MAX_CHARACTERS} characters", where)
+    return text
 
 
 def words(value: Any, where: str) -> list[str]:

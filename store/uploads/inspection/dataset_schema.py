@@ -6,8 +6,9 @@ Read from the Arrow schema and, where there is one, from the `huggingface` metad
 import pyarrow as pa
 
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
+from checkpoints.data.arrow_types import arrow_type, element_type, is_list, is_text
 from checkpoints.data.shard_columns import ShardColumn
-from checkpoints.data.shard_types import ArrowType, Holds, class_names, declared_features, shard_column
+from checkpoints.data.shard_types import class_names, declared_features, shard_column
 
 MAX_COLUMNS = 256
 MAX_LABELS = 65_536
@@ -21,7 +22,7 @@ def read_columns(schema: pa.Schema) -> dict[str, ShardColumn]:
     if len(columns) > MAX_COLUMNS or len(set(columns)) != len(columns):
         raise schema_error(f"a shard needs distinct column names, at most {MAX_COLUMNS}")
     features = declared_features(schema.metadata)
-    return {name: shard_column(_arrow_type(schema.field(name).type), features.get(name)) for name in columns}
+    return {name: shard_column(arrow_type(schema.field(name).type, pa.types), features.get(name)) for name in columns}
 
 
 def plain(values: pa.Array) -> pa.Array:
@@ -31,22 +32,25 @@ def plain(values: pa.Array) -> pa.Array:
 
 
 def read_label_names(schema: pa.Schema, column: str) -> Names | None:
-    """Names of a label column's ids, or None where it holds the names themselves. Raises DATASET_SCHEMA for another type."""
+    """Names of a label column's ids, as often as it gives them; None where it holds the names themselves, or numbers without.
+
+    Raises DATASET_SCHEMA for another type.
+    """
     type_ = schema.field(column).type
-    value = _element_type(type_)
-    if _is_text(value):
+    value = element_type(type_, pa.types)
+    if is_text(value, pa.types):
         return None
     if not pa.types.is_integer(value):
-        raise schema_error(f"column {column!r} is {type_}; labels are text, or ids of a ClassLabel", column)
-    names = class_names(declared_features(schema.metadata).get(column))
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise schema_error(
-            f"column {column!r} holds numbers without names; write labels as text, or with the ClassLabel feature of "
-            "`datasets`, since they are matched with the checkpoint's by name",
-            column,
+            f"column {column!r} is {type_}; labels are text, whole numbers, or ids of a ClassLabel", column
         )
-    if not 0 < len(names) <= MAX_LABELS or len(set(names)) != len(names):
-        raise schema_error(f"the label names of {column!r} are not distinct, or not 1 to {MAX_LABELS}", column)
+    names = class_names(declared_features(schema.metadata).get(column))
+    if names is None:
+        return None
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise schema_error(f"the label names of {column!r} are no list of texts", column)
+    if not 0 < len(names) <= MAX_LABELS:
+        raise schema_error(f"the label names of {column!r} are not 1 to {MAX_LABELS}", column)
     return tuple(names)
 
 
@@ -56,41 +60,10 @@ def schema_error(reason: str, *place: str) -> SecateurError:
     return SecateurError(ErrorCode.DATASET_SCHEMA, f"The dataset cannot be used: {reason}.", (item,))
 
 
-def _arrow_type(type_: pa.DataType) -> ArrowType:
-    return ArrowType(_holds(_element_type(type_)), _is_list(type_), str(type_))
-
-
-def _holds(type_: pa.DataType) -> Holds:
-    if pa.types.is_struct(type_):
-        index = type_.get_field_index("bytes")
-        return Holds.FILE if index >= 0 and _is_binary(type_[index].type) else Holds.OTHER
-    kinds = {
-        Holds.TEXT: _is_text,
-        Holds.INTEGER: pa.types.is_integer,
-        Holds.BYTES: _is_binary,
-        Holds.NULL: pa.types.is_null,
-    }
-    return next((holds for holds, is_kind in kinds.items() if is_kind(type_)), Holds.OTHER)
-
-
-def _is_binary(type_: pa.DataType) -> bool:
-    return bool(pa.types.is_binary(type_) or pa.types.is_large_binary(type_) or pa.types.is_binary_view(type_))
-
-
-def _is_list(type_: pa.DataType) -> bool:
-    return bool(pa.types.is_list(type_) or pa.types.is_large_list(type_) or _is_other_list(type_))
-
-
 def _is_other_list(type_: pa.DataType) -> bool:
     return bool(
         pa.types.is_fixed_size_list(type_) or pa.types.is_list_view(type_) or pa.types.is_large_list_view(type_)
     )
-
-
-def _element_type(type_: pa.DataType) -> pa.DataType:
-    """The type of a value: of a list's elements, of a dictionary's entries."""
-    value = type_.value_type if _is_list(type_) else type_
-    return value.value_type if pa.types.is_dictionary(value) else value
 
 
 def _plain_type(type_: pa.DataType) -> pa.DataType:
@@ -100,11 +73,7 @@ def _plain_type(type_: pa.DataType) -> pa.DataType:
         return pa.large_binary()
     if pa.types.is_struct(type_):
         return pa.struct([field.with_type(_plain_type(field.type)) for field in type_])
-    if _is_list(type_):
+    if is_list(type_, pa.types):
         value = _plain_type(type_.value_type)
         return pa.large_list(value) if _is_other_list(type_) or value != type_.value_type else type_
     return type_
-
-
-def _is_text(type_: pa.DataType) -> bool:
-    return bool(pa.types.is_string(type_) or pa.types.is_large_string(type_) or pa.types.is_string_view(type_))

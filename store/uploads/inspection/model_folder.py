@@ -16,7 +16,7 @@ from checkpoints.config.architectures import of_sentences
 from checkpoints.config.pruned_layout import stock_config
 from checkpoints.config.sentences import MAX_BYTES
 from checkpoints.describe import MAX_CONFIG_BYTES, MAX_INDEX_BYTES, Checkpoint, describe_checkpoint, with_sentences
-from checkpoints.file_names import is_of_checkpoint
+from checkpoints.file_names import is_of_checkpoint, is_weights
 from checkpoints.files.preprocessor_files import (
     MODULES,
     PREPROCESSOR,
@@ -104,14 +104,14 @@ def describe_model(files: ModelFiles) -> Checkpoint:
         if not any(name in files.sizes for name in one_of):
             raise _missing(" or ".join(one_of))
     found = _check_inputs(files, checkpoint, config)
-    checkpoint = with_sentences(checkpoint, partial(_read_beside, files))
+    checkpoint = with_sentences(checkpoint, partial(_read_beside, files), partial(_header_beside, files))
     return replace(checkpoint, warnings=(*checkpoint.warnings, *found, *_of_unused(files.sizes, checkpoint)))
 
 
 def _of_unused(names: Iterable[str], checkpoint: Checkpoint) -> Iterator[JobWarning]:
     """Files of other families, and those of sentence-transformers where they say nothing of this model."""
     used = checkpoint.family.files - (set() if checkpoint.sentences is not None else set(SENTENCE_FILES))
-    unused = [name for name in names if not name.endswith((".safetensors", INDEX_NAME)) and name not in used]
+    unused = [name for name in names if not is_weights(name) and name not in used]
     if unused:
         detail = f"Files that {checkpoint.name} is not read from: {', '.join(unused)}. They are left out of the result."
         yield JobWarning(code="files_ignored", pointer="/files", detail=detail)
@@ -119,6 +119,10 @@ def _of_unused(names: Iterable[str], checkpoint: Checkpoint) -> Iterator[JobWarn
 
 def _read_beside(files: ModelFiles, name: str) -> bytes | None:
     return files.read(name, 0, min(files.sizes[name], MAX_BYTES + 1)) if name in files.sizes else None
+
+
+def _header_beside(files: ModelFiles, name: str) -> dict[str, TensorInfo] | None:
+    return _header(files, name) if name in files.sizes else None
 
 
 def _check_inputs(files: ModelFiles, checkpoint: Checkpoint, config: Mapping[str, Any]) -> tuple[JobWarning, ...]:

@@ -321,7 +321,7 @@ def test_a_folder_of_sentence_transformers_goes_whole(connect: Connect, url: str
     beside = {
         "onnx/model.onnx": b"graph",
         "1_Pooling/notes.txt": b"x",
-        "2_Dense/config.json": b"{}",
+        "2_CNN/config.json": b"{}",
         "model_card.json": b"{}",
     }
     for name, data in {**files, **beside}.items():
@@ -331,4 +331,4 @@ def test_a_folder_of_sentence_transformers_goes_whole(connect: Connect, url: str
     assert model.layout is not None
     assert (model.state, model.layout.pooling, model.warnings) == ("ready", ("cls",), ())
     assert {file.name for file in model.files} == set(files)
-    assert left_out(tmp_path, model_files(tmp_path)) == ["2_Dense", "model_card.json", "onnx"]
+    assert left_out(tmp_path, model_files(tmp_path)) == ["2_CNN", "model_card.json", "onnx"]

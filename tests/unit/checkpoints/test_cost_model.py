@@ -75,3 +75,16 @@ def test_a_model_whose_pass_takes_a_second_is_timed_less_often_and_nothing_else_
 
 def test_training_is_a_forward_and_a_backward_pass_an_epoch() -> None:
     assert phase_work(spec(), LAYERS, SAMPLES, FLOPS)[Phase.FINETUNING] == 3 * 1000 * 2 * (8 + 5)
+
+
+def test_hidden_states_take_a_pass_of_the_original_wherever_they_are_asked() -> None:
+    """A step's two scores on validation, two epochs on train, and the test split of the first and the last model."""
+    job = spec()
+    alone, beside = (phase_work(job, LAYERS, SAMPLES, FLOPS, beside=beside) for beside in (False, True))
+    more = {phase: work - alone[phase] for phase, work in beside.items() if work != alone[phase]}
+    assert more.pop(Phase.ANALYSING, 0) == alone[Phase.ANALYSING]
+    assert more == {Phase.FINETUNING: 2 * 1000 * 2 * 10, Phase.EVALUATING: (5 * 100 + 2 * 50) * 10}
+    plans = [passes(job, LAYERS, 2, SAMPLES, FLOPS[0], beside=beside) for beside in (False, True)]
+    assert plans[1][Phase.FINETUNING] == (2, plans[0][Phase.FINETUNING][1] + 2 * 1000)
+    pieces, cost = plans[1][Phase.EVALUATING]
+    assert pieces * (cost - plans[0][Phase.EVALUATING][1]) == pytest.approx(5 * 100 + 2 * 50)

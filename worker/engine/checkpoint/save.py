@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from api_schemas.results.widths import AttentionWidths
 from checkpoints.config.checkpoint_config import used_values
@@ -59,7 +59,9 @@ def save_checkpoint(folder: Path, loaded: LoadedModel, original: Path) -> tuple[
         if name in loaded.model_spec.family.files - {"config.json", "README.md", *SENTENCE_FILES}:
             shutil.copyfile(original / name, folder / name)
     family, architecture = loaded.model_spec.family, loaded.model_spec.family.architectures[loaded.model_spec.name]
-    _write_sentences(folder, sentences_of(family, architecture, partial(read_beside, original)))
+    sentences = sentences_of(family, architecture, partial(read_beside, original))
+    if sentences is not None:
+        _write_sentences(original, folder, sentences)
     _name_preprocessor(folder / PREPROCESSOR, loaded.model_spec.family)
     if stock is None:
         for name, text in loaded.model_spec.classes.files().items():
@@ -86,11 +88,14 @@ def stock_values(family: Family, original: Layout, widths: AttentionWidths) -> d
     return values
 
 
-def _write_sentences(folder: Path, sentences: Sentences | None) -> None:
-    """What the original's files of sentence-transformers say, as it was checked: none of their bytes is handed on."""
-    for name, value in ({} if sentences is None else sentences.files).items():
+def _write_sentences(original: Path, folder: Path, sentences: Sentences) -> None:
+    """What the original's files of sentence-transformers say, as it was checked: of their bytes only numbers are handed on."""
+    for name, value in sentences.files.items():
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(json.dumps(value, indent=2) + "\n")
+    for dense in sentences.dense:
+        tensors = load_file(original / dense.weights_file)
+        save_file(tensors, folder / dense.weights_file, metadata={"format": "pt"})
 
 
 def _name_preprocessor(path: Path, family: Family) -> None:

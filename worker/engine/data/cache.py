@@ -23,7 +23,7 @@ from worker.engine.data.settings import CONFIG
 from worker.engine.data.split import FeatureSplit
 
 # Raise it where a change in this package changes what is stored.
-FORMAT = 4
+FORMAT = 5
 MANIFEST = "manifest.json"
 
 

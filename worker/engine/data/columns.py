@@ -29,6 +29,13 @@ def element(feature: Any) -> Any:
     return feature[0] if isinstance(feature, list) and feature else None
 
 
+def is_integer(feature: Any) -> bool:
+    """Whether it is of whole numbers without names."""
+    import datasets
+
+    return isinstance(feature, datasets.Value) and feature.dtype.startswith(("int", "uint"))
+
+
 def schema_error(reason: str, features: "datasets.Features", *place: str) -> SecateurError:
     """DATASET_SCHEMA; the reason, then the columns there are. `place`: as of `ErrorItem.at`."""
     return columns_error(kinds_of(features), reason, *place)
@@ -57,4 +64,6 @@ def _kind(feature: Any) -> ColumnKind:
         return ColumnKind.LABEL if inner is None else ColumnKind.LABELS
     if isinstance(value, datasets.Value) and value.dtype in _TEXT:
         return ColumnKind.TEXT if inner is None else ColumnKind.TEXTS
+    if is_integer(value):
+        return ColumnKind.NUMBER if inner is None else ColumnKind.NUMBERS
     return ColumnKind.OTHER

@@ -8,9 +8,9 @@ from torch import Tensor
 
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
 from checkpoints.config.checkpoint_config import check_names
-from checkpoints.data.label_numbers import class_numbers
+from checkpoints.data.label_numbers import class_numbers, several_ids, told_numbers, unclear_ids
 from checkpoints.data.missing_labels import is_missing
-from worker.engine.data.columns import element, schema_error
+from worker.engine.data.columns import element, is_integer, schema_error
 
 if TYPE_CHECKING:
     from worker.engine.data.sources import Source
@@ -19,11 +19,16 @@ if TYPE_CHECKING:
 SHOWN = 60
 
 
-def label_names(source: "Source", column: str, split: str) -> list[tuple[str, ...]]:
-    """Names of every row's labels: exactly one a row where the column holds single labels. Raises DATASET_SCHEMA."""
+def label_names(source: "Source", column: str, split: str, *, as_ids: bool = False) -> list[tuple[str, ...]]:
+    """Names of every row's labels: exactly one a row where the column holds single labels. Raises DATASET_SCHEMA.
+
+    as_ids: the digits of ids, and not what the column calls them.
+    """
     feature = source.features[column]
     several = element(feature) is not None
     name_of = _naming(source, column)
+    if as_ids and name_of:
+        name_of = {each: str(each) for each in name_of}
     names: list[tuple[str, ...]] = []
     for row, value in enumerate(source.splits[split][column]):
         if value is None:
@@ -34,6 +39,20 @@ def label_names(source: "Source", column: str, split: str) -> list[tuple[str, ..
             reason = f"the label at {split}[{row}] is {value!r}, which is not one of the column's labels"
             raise schema_error(reason, source.features, column) from None
     return names
+
+
+def has_list(source: "Source", column: str, labels: Sequence[str]) -> bool:
+    """Whether the column's ClassLabel is the checkpoint's own list, with names that several classes have: then its ids are the
+    class numbers."""
+    return column in source.names and list(source.names[column]) == list(labels)
+
+
+def check_ids(source: "Source", column: str, names: Mapping[str, Sequence[tuple[str, ...]]]) -> None:
+    """Raises LABELS_MISMATCH where the data has a label that the column calls several of its ids by."""
+    used = {name for rows in names.values() for row in rows for name in row}
+    unclear = used & set(several_ids(source.names.get(column, ())))
+    if unclear:
+        raise unclear_ids(unclear, "/dataset")
 
 
 def unlabelled_splits(source: "Source", column: str, splits: Collection[str]) -> list[str]:
@@ -49,12 +68,12 @@ def _naming(source: "Source", column: str) -> dict[int, str] | None:
     kind = feature if element(feature) is None else element(feature)
     if isinstance(kind, datasets.ClassLabel):
         return dict(enumerate(kind.names))
-    if isinstance(kind, datasets.Value) and kind.dtype in ("string", "large_string"):
+    if column in source.names:
+        return dict(enumerate(source.names[column]))
+    # A number without a name is called by its digits.
+    if is_integer(kind) or (isinstance(kind, datasets.Value) and kind.dtype in ("string", "large_string")):
         return None
-    # Of a metadata file beside recordings: a number is what the label is called. In shards it is an id, and needs a name.
-    if source.from_files and isinstance(kind, datasets.Value) and kind.dtype == "int64":
-        return None
-    reason = f"column {column!r} holds neither text nor ids of a ClassLabel; labels are matched with the checkpoint's by name"
+    reason = f"column {column!r} holds neither text nor whole numbers, which labels are"
     raise schema_error(reason, source.features, column)
 
 
@@ -67,15 +86,18 @@ def _text(value: Any) -> str:
 
 
 def targets_of(
-    names: Mapping[str, Sequence[tuple[str, ...]]], labels: Sequence[str], multi_label: bool
+    names: Mapping[str, Sequence[tuple[str, ...]]],
+    labels: Sequence[str],
+    multi_label: bool,
+    number: Mapping[str, int] | None = None,
 ) -> dict[str, Tensor]:
     """Targets by split: int64 [N], or for a multi-label checkpoint float32 [N, C] of zeros and ones.
 
-    `names`: by split, the labels of every row; `labels`: the checkpoint's, by class number. A checkpoint may know labels
-    that the data lacks. Raises LABELS_MISMATCH, with both lists, where the data has others, and DATASET_SCHEMA where a
-    row has several labels, or none, and the checkpoint gives one.
+    `names`: by split, the labels of every row; `labels`: the checkpoint's, by class number. `number`: as `numbered` has it, which
+    is asked where it is None. A checkpoint may know labels that the data lacks. Raises LABELS_MISMATCH, with both lists, where
+    the data has others, and DATASET_SCHEMA where a row has several labels, or none, and the checkpoint gives one.
     """
-    number = numbered(names, labels)
+    number = numbered(names, labels) if number is None else number
     targets: dict[str, Tensor] = {}
     for split, rows in names.items():
         if multi_label:
@@ -95,15 +117,17 @@ def targets_of(
     return targets
 
 
-def numbered(names: Mapping[str, Sequence[tuple[str, ...]]], labels: Sequence[str]) -> dict[str, int]:
-    """Class numbers by name, or by themselves where the data's labels are class numbers.
+def numbered(
+    names: Mapping[str, Sequence[tuple[str, ...]]], labels: Sequence[str], *, told: bool = False
+) -> dict[str, int]:
+    """Class numbers by name, or by themselves where the data's labels are class numbers, as they are where that is `told`.
 
     Raises LABELS_MISMATCH, with both lists, where the data has a label that the checkpoint lacks, and where it has one that is
     the name of several classes.
     """
     number = {name: index for index, name in enumerate(labels)}
     used = {name for rows in names.values() for row in rows for name in row}
-    by_themselves = class_numbers(labels, used)
+    by_themselves = told_numbers(labels, used, "/dataset") if told else class_numbers(labels, used)
     if by_themselves is not None:
         return dict(by_themselves)
     check_names(labels, used, "/dataset")

@@ -1,7 +1,7 @@
 """From a data folder to splits ready for the model: find, match, divide, decode, featurize; once a job."""
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from api_schemas.enums import Head, Modality, Split
 from api_schemas.errors import ErrorCode, SecateurError
@@ -17,6 +18,7 @@ from api_schemas.results.metrics import DataSummary, JobWarning
 from api_schemas.spec.inputs import Columns, Splits
 from api_schemas.spec.job import Speech
 from checkpoints.config.checkpoint_config import LABELLED
+from checkpoints.data.blank_texts import blank_warnings, is_blank, leaves_out_blanks
 from checkpoints.data.clip_flaws import ClipFlaws, clip_warnings
 from checkpoints.data.columns import FoundColumns, find_columns
 from checkpoints.data.layout import find_layout
@@ -78,7 +80,7 @@ def prepare(
     IMAGE_UNDECODABLE (with split and row), and CONFIG_INVALID or CODE_REFUSED (settings of the extractor, the image processor or
     the tokenizer).
     """
-    reading = TargetSettings(model_dir, modality, head, labels, multi_label, speech)
+    reading = TargetSettings(model_dir, modality, head, labels, multi_label, speech, columns.label_ids)
     featurizer = featurizer_for(model_dir, modality, head, seed)
     layout = find_layout(data_dir, splits)
     options = {
@@ -139,13 +141,16 @@ def _compute(
         )
     answers = read_targets(source, columns, list(dict.fromkeys(named.values())), reading)
     train = named[Split.TRAIN]
-    roles = assign_roles(
+    kept = _read_rows(source, columns, answers.strata, reading)
+    assigned_roles = assign_roles(
         named,
-        {split: len(rows) for split, rows in answers.strata.items()},
-        answers.strata[train],
-        groups_of(source, columns.group, train),
+        {split: len(rows) for split, rows in kept.items()},
+        [answers.strata[train][row] for row in kept[train]],
+        groups_of(source, columns.group, train, kept[train]),
         seed,
     )
+    # Drawn among the rows that are read, and known by their places in the data.
+    roles = {role: Role(each.split, kept[each.split][each.rows]) for role, each in assigned_roles.items()}
     with cache.writing(entry) as folder:
         hashes, flaws = _write_inputs(source, columns, roles, featurizer, folder, progress)
         classes: dict[str, int] = {}
@@ -164,6 +169,7 @@ def _compute(
                 "classes": classes,
                 "warnings": (
                     *left_out,
+                    *_blanks(named, source, kept),
                     *clip_warnings(named, flaws),
                     *warnings,
                     *answers.warnings,
@@ -172,6 +178,23 @@ def _compute(
             }
         )
         (folder / cache.MANIFEST).write_text(summary.model_dump_json())
+
+
+def _read_rows(
+    source: "Source", columns: FoundColumns, splits: Iterable[str], reading: TargetSettings
+) -> dict[str, NDArray[np.int64]]:
+    """By split, the numbers of the rows that are read, in ascending order: all but blank texts of which nothing is asked."""
+    if not leaves_out_blanks(reading.modality, reading.head):
+        return {split: np.arange(len(source.splits[split])) for split in splits}
+    texts = {split: source.splits[split][columns.input] for split in splits}
+    return {split: np.flatnonzero([not is_blank(text) for text in rows]) for split, rows in texts.items()}
+
+
+def _blanks(
+    named: Mapping[Split, str], source: "Source", kept: Mapping[str, NDArray[np.int64]]
+) -> tuple[JobWarning, ...]:
+    rows = {split: len(source.splits[split]) for split in kept}
+    return blank_warnings(named, rows, {split: rows[split] - len(kept[split]) for split in kept})
 
 
 def _summary(

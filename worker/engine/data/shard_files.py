@@ -12,10 +12,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from api_schemas.spec.inputs import Columns
+from checkpoints.data.arrow_types import arrow_type
 from checkpoints.data.described_files import FILE_NAME, described_files, metadata_of
 from checkpoints.data.layout import Files, Layout
 from checkpoints.data.shard_columns import Shard
-from checkpoints.data.shard_types import ArrowType, Holds, declared_features, shard_column
+from checkpoints.data.shard_types import declared_features, shard_column
 from checkpoints.data.text_rows import Cells, column_cells, is_text_file, read_rows
 
 BATCH_ROWS = 64
@@ -47,7 +48,10 @@ class ShardFile:
         """Its columns."""
         schema = self.schema()
         features = declared_features(schema.metadata)
-        columns = {name: shard_column(arrow_type(schema.field(name).type), features.get(name)) for name in schema.names}
+        columns = {
+            name: shard_column(arrow_type(schema.field(name).type, pa.types), features.get(name))
+            for name in schema.names
+        }
         if len(columns) != len(schema.names):
             raise ValueError(f"{self.path.name} has two columns of one name")
         return Shard(self.path.name, self.split, columns)
@@ -96,13 +100,6 @@ def shard_files(layout: Layout, folder: Path, columns: Columns, scratch: Path) -
     if layout.metadata:
         return list(_described(layout, folder, columns, scratch))
     return list(_texts(layout, columns, scratch))
-
-
-def arrow_type(type_: pa.DataType) -> ArrowType:
-    """In the words of checkpoints/data/shard_types.py, as the inspector tells it."""
-    several = _is_list(type_)
-    value = type_.value_type if several else type_
-    return ArrowType(_holds(value.value_type if pa.types.is_dictionary(value) else value), several, str(type_))
 
 
 def _texts(layout: Layout, columns: Columns, scratch: Path) -> Iterator[ShardFile]:
@@ -167,35 +164,3 @@ def _cast(values: pa.Array, type_: pa.DataType) -> pa.Array:
         for field in EMBEDDED
     ]
     return pa.StructArray.from_arrays(parts, fields=list(EMBEDDED))
-
-
-def _holds(type_: pa.DataType) -> Holds:
-    if pa.types.is_struct(type_):
-        index = type_.get_field_index("bytes")
-        return Holds.FILE if index >= 0 and _is_binary(type_[index].type) else Holds.OTHER
-    kinds = {
-        Holds.TEXT: _is_text,
-        Holds.INTEGER: pa.types.is_integer,
-        Holds.BYTES: _is_binary,
-        Holds.NULL: pa.types.is_null,
-    }
-    return next((holds for holds, is_kind in kinds.items() if is_kind(type_)), Holds.OTHER)
-
-
-def _is_list(type_: pa.DataType) -> bool:
-    kinds = (
-        pa.types.is_list,
-        pa.types.is_large_list,
-        pa.types.is_fixed_size_list,
-        pa.types.is_list_view,
-        pa.types.is_large_list_view,
-    )
-    return any(is_kind(type_) for is_kind in kinds)
-
-
-def _is_text(type_: pa.DataType) -> bool:
-    return bool(pa.types.is_string(type_) or pa.types.is_large_string(type_) or pa.types.is_string_view(type_))
-
-
-def _is_binary(type_: pa.DataType) -> bool:
-    return bool(pa.types.is_binary(type_) or pa.types.is_large_binary(type_) or pa.types.is_binary_view(type_))

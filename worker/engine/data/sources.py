@@ -1,7 +1,7 @@
 """A data folder as rows by split: the columns that are read, of shards that agree on them. Nothing is decoded or fetched."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from api_schemas.enums import ColumnKind
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
 from api_schemas.spec.inputs import Columns
 from checkpoints.data.columns import FoundColumns
+from checkpoints.data.label_numbers import several_ids
 from checkpoints.data.layout import Files, Layout
 from checkpoints.data.media import MAGIC_BYTES, kind_of_files
 from checkpoints.data.shard_columns import CommonColumns, Unlike, common_columns
@@ -28,11 +29,13 @@ Choose = Callable[[CommonColumns], FoundColumns]
 @dataclass(frozen=True)
 class Source:
     """Rows by the dataset's own split names, in the columns that are read. `features`: of all columns. `from_files`: clips and
-    images are files of the folder, not bytes inside the rows."""
+    images are files of the folder, not bytes inside the rows. `names`: by column, what a ClassLabel calls its ids, where two
+    of them have one name, which `datasets` has no feature for."""
 
     splits: Mapping[str, datasets.Dataset]
     features: datasets.Features
     from_files: bool
+    names: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 class _ClipPath(datasets.Audio):  # type: ignore[misc]
@@ -112,7 +115,8 @@ def _shards(
         )
         for number, split in enumerate(layout.files)
     }
-    return Source(splits, datasets.Features(features), from_files=layout.metadata), found
+    repeated = {name: each.names for name, each in common.columns.items() if each.names and several_ids(each.names)}
+    return Source(splits, datasets.Features(features), from_files=layout.metadata, names=repeated), found
 
 
 def _written(files: Sequence[ShardFile], features: datasets.Features, path: Path) -> datasets.Dataset:
@@ -142,19 +146,19 @@ def _feature(name: str, common: CommonColumns, files: Sequence[ShardFile]) -> An
             return _class_label(names)
         case ColumnKind.LABELS:
             return datasets.List(_class_label(names))
-        case ColumnKind.OTHER:
+        case ColumnKind.NUMBER | ColumnKind.NUMBERS | ColumnKind.OTHER:
             return _other_feature(name, files)
 
 
 def _class_label(names: Sequence[str] | None) -> Any:
     try:
         return datasets.ClassLabel(names=list(names or ()))
-    except ValueError:  # Two labels of one name: ids, which only whoever reads the column refuses.
+    except ValueError:  # Two labels of one name: the source has them.
         return datasets.Value("int64")
 
 
 def _other_feature(name: str, files: Sequence[ShardFile]) -> Any:
-    """Of a column that only groups can be read from: what `datasets` calls its type, if it knows it."""
+    """Of numbers, and of a column that only groups can be read from: what `datasets` calls its type, if it knows it."""
     schema = next(schema for file in files if name in (schema := file.schema()).names)
     try:
         return datasets.Features.from_arrow_schema(pa.schema([pa.field(name, schema.field(name).type)]))[name]

@@ -1,6 +1,6 @@
 """What a checkpoint is to answer in every row: targets of all splits, read before any input is decoded."""
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +17,7 @@ from worker.engine.data.columns import row_error, schema_error
 from worker.engine.data.featurizers.prompts import Prompt
 from worker.engine.data.featurizers.texts import TextFeaturizer
 from worker.engine.data.featurizers.transcripts import Transcripts
-from worker.engine.data.labels import label_names, numbered, targets_of
+from worker.engine.data.labels import check_ids, has_list, label_names, numbered, targets_of
 from worker.engine.data.split import Ragged
 
 if TYPE_CHECKING:
@@ -36,6 +36,8 @@ class TargetSettings:
     labels: Sequence[str]
     multi_label: bool
     speech: Speech
+    label_ids: bool = False
+    """Whether labels are class numbers, as the user says."""
 
 
 @dataclass(frozen=True)
@@ -63,24 +65,32 @@ def read_targets(
         ids, unknown = transcripts.ids(texts)
         alike: dict[str, Sequence[Hashable]] = {split: [()] * len(rows) for split, rows in texts.items()}
         return SplitTargets(ids, alike, unknown, transcripts.prompt)
-    names = {split: label_names(source, columns.label, split) for split in splits}
-    said = by_number(reading.labels, {name for rows in names.values() for row in rows for name in row})
+    told = reading.label_ids or has_list(source, columns.label, reading.labels)
+    names = {split: label_names(source, columns.label, split, as_ids=told) for split in splits}
+    said: tuple[JobWarning, ...] = ()
+    if not told:
+        check_ids(source, columns.label, names)
+        said = by_number(reading.labels, {name for rows in names.values() for row in rows for name in row})
+    number = numbered(names, reading.labels, told=told)
     if reading.head is Head.TOKEN_CLASSIFICATION:
         return SplitTargets(
-            _tags(source, columns.input, names, reading),
+            _tags(source, columns.input, names, number, reading),
             {split: [()] * len(names[split]) for split in names},
             warnings=said,
         )
-    targets: dict[str, Targets] = dict(targets_of(names, reading.labels, reading.multi_label))
+    targets: dict[str, Targets] = dict(targets_of(names, reading.labels, reading.multi_label, number))
     strata = {split: [tuple(sorted(row)) for row in rows] for split, rows in names.items()}
     return SplitTargets(targets, strata, warnings=said)
 
 
 def _tags(
-    source: "Source", column: str, names: Mapping[str, Sequence[tuple[str, ...]]], reading: TargetSettings
+    source: "Source",
+    column: str,
+    names: Mapping[str, Sequence[tuple[str, ...]]],
+    number: Mapping[str, int],
+    reading: TargetSettings,
 ) -> dict[str, Targets]:
     """Every word's label at its first token."""
-    number = numbered(names, reading.labels)
     texts = TextFeaturizer(reading.model_dir, words=True)
     targets: dict[str, Targets] = {}
     for split, rows in names.items():
@@ -92,11 +102,12 @@ def _tags(
     return targets
 
 
-def groups_of(source: "Source", column: str | None, split: str) -> list[Hashable] | None:
-    """The group of every row. Raises DATASET_SCHEMA where one has none."""
+def groups_of(source: "Source", column: str | None, split: str, rows: Iterable[int]) -> list[Hashable] | None:
+    """The group of each of these rows. Raises DATASET_SCHEMA where one has none."""
     if column is None:
         return None
-    groups = list(source.splits[split][column])
+    of_all = list(source.splits[split][column])
+    groups = [of_all[row] for row in rows]
     if not all(isinstance(group, str | int) for group in groups):
         raise schema_error(f"column {column!r} does not name a group in every row", source.features, column)
     return groups

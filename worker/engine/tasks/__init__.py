@@ -11,6 +11,7 @@ from worker.engine.data.featurizers.normalizers import Normalize
 from worker.engine.tasks.base import Decode, Loss, MetricAccumulator, Task
 from worker.engine.tasks.classification import Classification
 from worker.engine.tasks.ctc import Ctc
+from worker.engine.tasks.dense_layers import Layers
 from worker.engine.tasks.embedding import Embedding
 from worker.engine.tasks.hidden_states import HiddenStates
 from worker.engine.tasks.masked import MaskedLm
@@ -29,19 +30,21 @@ def task_for(
     normalize: Normalize | None = None,
     original: nn.Module | None = None,
     pooling: Sequence[str] = (MEAN,),
+    dense: Layers = (),
 ) -> Task:
     """The task of a model with this head and configuration.
 
     `multi_label`: several labels a sample, in classification. `decode`: needed where the answer is a text. `normalize`: makes two
     texts alike before they are compared, where a decoder writes them. `original`: the model as it came, in eval mode; needed
-    where its hidden states are what is wanted. `pooling`: what makes an embedding of a text's tokens.
+    where its hidden states are what is wanted. `pooling`: what makes an embedding of a text's tokens, and `dense` what comes
+    after that.
     """
     if head is Head.CLASSIFICATION:
         return Classification(several=multi_label)
     if head is Head.TOKEN_CLASSIFICATION:
         return TokenClassification()
     if head is Head.EMBEDDING:
-        return Embedding(pooling)
+        return Embedding(pooling, dense)
     if head is Head.MASKED_LM:
         return MaskedLm()
     if head is Head.HIDDEN_STATES:

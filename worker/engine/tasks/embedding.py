@@ -16,6 +16,7 @@ from api_schemas.results.metrics import Scores
 from checkpoints.config.sentences import MEAN
 from worker.engine.data.split import FeatureSplit, Inputs
 from worker.engine.tasks.base import Loss, MetricAccumulator, Task, sampled_gradient_loss
+from worker.engine.tasks.dense_layers import Layers, apply_dense
 from worker.engine.tasks.label_sampling import signs_like
 from worker.engine.tasks.metrics import spearman
 
@@ -66,13 +67,14 @@ class Embedding(Task):
     head = Head.EMBEDDING
     output = "embeddings"
 
-    def __init__(self, pooling: Sequence[str] = (MEAN,)) -> None:
-        """`pooling`: of `checkpoints.config.sentences.POOLINGS`, what a folder says."""
-        self._pooling = tuple(pooling)
+    def __init__(self, pooling: Sequence[str] = (MEAN,), dense: Layers = ()) -> None:
+        """`pooling`: of `checkpoints.config.sentences.POOLINGS`, what a folder says. `dense`: applied after it."""
+        self._pooling, self._dense = tuple(pooling), dense
 
     def outputs(self, model: nn.Module, inputs: Inputs) -> Tensor:
         raw = embedding_of(model(**inputs), self._pooling)
-        return F.normalize(raw.to(torch.promote_types(raw.dtype, torch.float32)), dim=-1)
+        pooled = raw.to(torch.promote_types(raw.dtype, torch.float32))
+        return F.normalize(apply_dense(self._dense, pooled), dim=-1)
 
     def loss(self, answers: Tensor, targets: Tensor) -> Tensor:
         """1 − cosine similarity with the original's embedding."""

@@ -113,6 +113,7 @@ def test_any_column_is_judged_by_its_labels(client: TestClient, model: str) -> N
         "some": (TEXT, [*LABELS, None] * 2 + ["up", "up"]),
         "both": (TEXTS, [["up", "down"]] * MANY),
         "age": (pa.int64(), list(range(MANY))),
+        "height": (pa.float64(), [1.5] * MANY),
     }
     dataset = upload(client, "datasets", {"train.parquet": table(audio=(EMBEDDED, clips()), **columns)})["id"]
     assert submit(client, model, dataset, columns={"label": "again"}).status_code == 202
@@ -121,7 +122,8 @@ def test_any_column_is_judged_by_its_labels(client: TestClient, model: str) -> N
         ("said", "dataset_schema", "train[0] is not a text of 1 to 256"),
         ("some", "dataset_schema", "train[4] is not a text"),
         ("both", "labels_mismatch", "several labels a row"),
-        ("age", "dataset_schema", "neither texts nor ids"),
+        ("age", "labels_mismatch", "12 labels of the dataset in column 'age'"),
+        ("height", "dataset_schema", "neither texts nor whole numbers"),
     ):
         body = problem(submit(client, model, dataset, columns={"label": column}), 422, code)
         assert said in body["detail"]
@@ -237,6 +239,59 @@ def test_labels_may_be_the_numbers_of_classes(client: TestClient) -> None:
     problem(numbered("0", "1", "2", "wren"), 422, "labels_mismatch")
 
 
+def test_scores_are_no_labels_and_refused_by_whoever_needs_some(client: TestClient, services: Services) -> None:
+    texts = table(text=(TEXT, [f"text {row}" for row in range(MANY)]), label=(pa.float64(), [0.5] * MANY))
+    dataset = str(upload(client, "datasets", {"train.parquet": texts})["id"])
+    assert submit(client, a_model(client, services, Modality.TEXT, Head.EMBEDDING), dataset).status_code == 202
+    classifier = a_model(client, services, Modality.TEXT, Head.CLASSIFICATION)
+    body = problem(submit(client, classifier, dataset), 422, "dataset_schema")
+    assert "neither texts nor whole numbers" in body["detail"]
+
+
+IDS = pa.int64()
+CRANES = ("crane", "heron", "crane", "wren")
+
+
+def ids_of(values: Sequence[int], names: Sequence[str] | None = None) -> dict[str, bytes]:
+    features = {"label": {"names": list(names), "_type": "ClassLabel"}} if names else None
+    starts = {"train": 0, "validation": 20, "test": 40}
+    return {
+        f"{split}.parquet": table(features, audio=(EMBEDDED, clips(start)), label=(IDS, values))
+        for split, start in starts.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("names", "told", "values", "expected"),
+    [
+        (None, False, [0, 1, 2, 3], ["labels_repeated", "labels_by_number"]),
+        (None, True, [0, 1, 2, 3], ["labels_repeated"]),
+        (None, False, [1, 2, 3, 4], "labels_mismatch"),
+        (None, True, [1, 2, 3, 4], "labels_mismatch"),
+        (CRANES, False, [0, 1, 2, 3], ["labels_repeated"]),
+        (CRANES, False, [0, 2, 0, 2], ["labels_repeated"]),
+        (CRANES, True, [0, 1, 2, 3], ["labels_repeated"]),
+        (CRANES[::-1], False, [0, 1, 2, 3], "labels_mismatch"),
+        (CRANES[::-1], False, [0, 2, 0, 2], ["labels_repeated"]),
+        (CRANES[::-1], True, [0, 1, 2, 3], ["labels_repeated"]),
+        (("a", "b", "c", "d"), True, [0, 1, 2, 3], ["labels_repeated"]),
+        (("a", "b", "c", "d", "e"), True, [0, 1, 2, 4], "labels_mismatch"),
+    ],
+)
+def test_ids_are_class_numbers_where_it_is_told_or_the_lists_agree(
+    client: TestClient, names: Sequence[str] | None, told: bool, values: list[int], expected: Any
+) -> None:
+    config = ast_config(id2label={str(at): name for at, name in enumerate(CRANES)}, label2id=None)
+    model = str(upload(client, "models", checkpoint_files(config))["id"])
+    dataset = str(upload(client, "datasets", ids_of(values * 3, names))["id"])
+    answer = submit(client, model, dataset, columns={"label_ids": told})
+    if isinstance(expected, str):
+        body = problem(answer, 422, expected)
+        assert body["errors"][0]["pointer"].startswith("/dataset/columns/label")
+    else:
+        assert [code for code, _ in warned(answer)] == expected
+
+
 def test_a_split_without_labels_is_left_out_with_a_warning(client: TestClient, model: str) -> None:
     files = {
         "train.parquet": labelled(),
@@ -253,6 +308,29 @@ def test_a_split_without_labels_is_left_out_with_a_warning(client: TestClient, m
     train = submit(client, model, dataset, splits={"train": "test", "test": "train"})
     body = problem(train, 422, "dataset_schema")
     assert [item["pointer"] for item in body["errors"]] == ["/dataset/splits/train"]
+
+
+def test_rows_without_a_text_are_left_out_or_refused(client: TestClient, services: Services) -> None:
+    """By what the checkpoint answers: with words, or with labels."""
+    texts = [text for number in range(MANY) for text in (f"a text {number}", "", " \n")]
+    files = {
+        "train.parquet": table(text=(TEXT, texts), label=(TEXT, list(LABELS) * 9)),
+        "test.parquet": table(text=(TEXT, [f"text {number}" for number in range(4)]), label=(TEXT, list(LABELS))),
+    }
+    dataset = str(upload(client, "datasets", files)["id"])
+    contents = client.get(f"/v1/datasets/{dataset}").json()["contents"]
+    assert contents["blank_texts"] == {"train": {"rows": 2 * MANY, "missing": 1}}
+    words = a_model(client, services, Modality.TEXT, Head.MASKED_LM)
+    answer = submit(client, words, dataset)
+    assert warned(answer) == [("blank_texts", "/dataset/splits/train"), ("few_rows", "/dataset/splits/validation")]
+    assert "24 of the 36 texts of the split 'train'" in answer.json()["warnings"][0]["detail"]
+    body = problem(
+        submit(client, a_model(client, services, Modality.TEXT, Head.CLASSIFICATION), dataset), 422, "dataset_schema"
+    )
+    assert body["errors"][0]["pointer"] == "/dataset/columns/input"
+    assert "train[1] is null or empty" in body["detail"]
+    nothing = {"train.parquet": table(text=(TEXT, ["", " "] * 9)), "test.parquet": files["test.parquet"]}
+    problem(submit(client, words, str(upload(client, "datasets", nothing)["id"])), 422, "dataset_empty")
 
 
 def test_a_column_that_differs_between_shards_is_refused_where_it_is_named(client: TestClient, model: str) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from api_schemas.errors import ErrorCode, SecateurError
+from checkpoints.config.dense_modules import check_dense
 from checkpoints.config.sentences import MAX_BYTES, read_sentences
 from checkpoints.files.preprocessor_files import ENCODERS, GENERAL, MODULES, NORMALIZE, POOLING
 
@@ -18,6 +19,8 @@ def module(place: int, **changes: Any) -> dict[str, Any]:
     return {"idx": place, "name": str(place), "path": PLACES[place], "type": name, **changes}
 
 
+DENSE_MODULES = [module(3), module(3, path="3_Dense")]
+DENSE = {"in_features": 32, "out_features": 24, "bias": True, "activation_function": "torch.nn.modules.activation.Tanh"}
 GOOD: dict[str, Any] = {
     MODULES: [module(0), module(1), module(2)],
     POOLING: {"word_embedding_dimension": 32, "pooling_mode_cls_token": True, "pooling_mode_mean_tokens": False},
@@ -66,6 +69,51 @@ def test_ways_of_pooling(settings: dict[str, Any], pooling: tuple[str, ...]) -> 
     assert read(**{POOLING: settings}).pooling == pooling
 
 
+def dense(**changes: Any) -> Any:
+    files = {MODULES: [module(0), module(1), module(3)], "2_Dense/config.json": {**DENSE, **changes}}
+    return read(**files)
+
+
+def test_dense_modules_are_read_by_name() -> None:
+    found = dense(use_residual=False, module_output_name="sentence_embedding")
+    (module_,) = found.dense
+    assert (module_.width_in, module_.width_out, module_.bias, module_.activation) == (32, 24, True, "Tanh")
+    assert found.files["2_Dense/config.json"] == DENSE
+    assert dense(activation_function="torch.nn.modules.linear.Identity").dense[0].activation == "Identity"
+    two = [module(0), module(1), *DENSE_MODULES, module(2, path="4_Normalize")]
+    files = {f"{folder}/config.json": DENSE for folder in ("2_Dense", "3_Dense")}
+    assert len(read(**{MODULES: two, **files}).dense) == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"activation_function": "torch.nn.modules.module.Module"}, "one of torch.nn.Tanh"),
+        ({"activation_function": "os.system"}, "one of torch.nn.Tanh"),
+        ({"activation_function": ["torch.nn.Tanh"]}, "one of torch.nn.Tanh"),
+        ({"in_features": 0}, "a whole number from 1"),
+        ({"in_features": None}, "a whole number from 1"),
+        ({"bias": 1}, "true or false"),
+        ({"bias": None}, "true or false"),
+        ({"use_residual": True}, "adds its input"),
+        ({"module_input_name": "token_embeddings"}, "one of sentence_embedding"),
+        ({"own": 1}, "not supported"),
+    ],
+)
+def test_other_settings_of_a_dense_module_are_refused(changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(SecateurError) as caught:
+        dense(**changes)
+    assert caught.value.code is ErrorCode.CONFIG_INVALID
+    assert said in caught.value.detail
+    assert "2_Dense/config.json" in caught.value.detail
+
+
+def test_dense_modules_follow_from_the_poolings_width() -> None:
+    modules = dense().dense
+    with pytest.raises(SecateurError, match="`in_features`: 64 is needed"):
+        check_dense(modules, 64, lambda _name: None)
+
+
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [
@@ -73,7 +121,11 @@ def test_ways_of_pooling(settings: dict[str, Any], pooling: tuple[str, ...]) -> 
         (MODULES, [], "a Transformer, a Pooling"),
         (MODULES, [module(0)], "a Transformer, a Pooling"),
         (MODULES, [module(1), module(0)], "in this order"),
-        (MODULES, [module(0), module(1), module(3), module(2)], "the module Dense is not supported"),
+        (MODULES, [module(0), module(1), module(2), module(3)], "in this order"),
+        (MODULES, [module(0), module(1), module(3), module(3)], "`path` must be '3_Dense'"),
+        (MODULES, [module(0), module(1), module(2), module(3, path="3_Dense")], "in this order"),
+        (MODULES, [module(0), module(1), *DENSE_MODULES, module(3, path="4_Dense")], "up to 2 Dense"),
+        (MODULES, [module(0), module(1), module(3, type="sentence_transformers.models.CNN")], "the module CNN is not supported"),
         (MODULES, [module(0, path="../0"), module(1)], "`path` must be ''"),
         (MODULES, [module(0), module(1, path="/etc")], "`path` must be '1_Pooling'"),
         (MODULES, [module(0, kwargs=["trust"]), module(1)], "`kwargs` are not supported"),

@@ -34,6 +34,8 @@ TEXT, IDS = datasets.Value("string"), datasets.ClassLabel(names=["stop", "yes"])
         ([["no", "yes"], []], datasets.List(TEXT), [("no", "yes"), ()]),
         ([[1, 0], [0]], datasets.List(IDS), [("yes", "stop"), ("stop",)]),
         ([[1], []], datasets.LargeList(IDS), [("yes",), ()]),
+        ([1, -7], datasets.Value("int16"), [("1",), ("-7",)]),
+        ([[1], []], datasets.List(datasets.Value("uint8")), [("1",), ()]),
     ],
 )
 def test_names_from_every_kind_of_column(values: list[Any], feature: Any, expected: list[tuple[str, ...]]) -> None:
@@ -46,8 +48,8 @@ def test_names_from_every_kind_of_column(values: list[Any], feature: Any, expect
         (["no", None], TEXT, "train[1]"),
         (["no", ""], TEXT, "train[1]"),
         ([0, -1], IDS, "train[1]"),
-        ([0, 1], datasets.Value("int64"), "by name"),
-        ([0.5], datasets.Value("float32"), "by name"),
+        ([0.5], datasets.Value("float32"), "neither text nor whole numbers"),
+        ([True], datasets.Value("bool"), "neither text nor whole numbers"),
     ],
 )
 def test_labels_that_name_nothing_are_refused(values: list[Any], feature: Any, place: str) -> None:

@@ -238,9 +238,10 @@ def test_columns_that_are_not_there_are_refused_with_those_that_are(
     assert "audio (Audio), label (ClassLabel)" in error.detail
 
 
-def test_numbers_without_names_in_parquet_are_refused(folder: Path) -> None:
-    write_shard(folder / "train.parquet", rows(12), features=None)
-    assert refusal(folder).code is ErrorCode.DATASET_SCHEMA
+def test_numbers_without_names_that_no_class_has_are_refused(folder: Path) -> None:
+    spoilt = [{**row, "label": row["label"] + 1} for row in rows(12)]
+    write_shard(folder / "train.parquet", spoilt, features=None)
+    assert refusal(folder).code is ErrorCode.LABELS_MISMATCH
 
 
 def test_shards_that_name_labels_differently_are_refused(folder: Path) -> None:

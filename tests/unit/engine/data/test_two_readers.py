@@ -12,6 +12,7 @@ import pytest
 from api_schemas.enums import Head, Modality, Split
 from api_schemas.errors import ErrorCode, SecateurError
 from api_schemas.spec.inputs import Columns
+from checkpoints.data.split_names import samples_by_role
 from store.uploads.inspection.dataset import inspect
 from tests.support.checkpoints import preprocessors
 from tests.support.checkpoints.clips import WORDS, word, write_checkpoint
@@ -204,9 +205,85 @@ def test_a_pair_may_have_any_names(tmp_path: Path) -> None:
 def test_a_text_of_a_pair_that_is_missing_is_named(tmp_path: Path) -> None:
     shard = pairs("premise", "hypothesis") | {"hypothesis": pa.array([*REVIEWS[:5], None])}
     folder = write(tmp_path / "data", {"train": shard, "test": pairs("premise", "hypothesis")})
-    for reader in (lambda: inspect(folder, Columns()), lambda: engine(folder)):
-        with pytest.raises(SecateurError, match=r"train\[5\]"):
-            reader()
+    assert inspect(folder, Columns()).blank_texts["train"].missing == 5
+    with pytest.raises(SecateurError, match=r"train\[5\]"):
+        engine(folder)
+
+
+ARTICLES = [
+    "",
+    " = The films = \n",
+    "",
+    " the good film \n",
+    None,
+    "in london .",
+    "\t\u2003\n",
+    "a b",
+    "ada sleep",
+    *REVIEWS,
+]
+"""As corpora keep them: of three rows one is blank, or so."""
+
+
+@pytest.mark.parametrize("head", [Head.MASKED_LM, Head.EMBEDDING])
+def test_blank_rows_are_left_out_where_nothing_is_asked_of_them(tmp_path: Path, head: Head) -> None:
+    """Rows, their order, draws and masks are those of the data without them."""
+    texts = [text for text in ARTICLES if text and text.strip()]
+    group = [str(number // 2) for number in range(len(ARTICLES))]
+    groups = [group[number] for number, text in enumerate(ARTICLES) if text in texts]
+    shards = {
+        "blank": {"train": (ARTICLES * 2, group * 2), "validation": (ARTICLES, group)},
+        "bare": {"train": (texts * 2, groups * 2), "validation": (texts, groups)},
+    }
+    found = {}
+    for name, splits in shards.items():
+        folder = tmp_path / name / "data"
+        folder.parent.mkdir()
+        write(folder, {split: {"text": pa.array(of), "who": pa.array(by)} for split, (of, by) in splits.items()})
+        found[name] = engine(folder, head, Columns(group="who"))
+    contents = inspect(tmp_path / "blank" / "data", Columns())
+    left_out = {split: blank.rows for split, blank in contents.blank_texts.items()}
+    assert left_out == {"train": 8, "validation": 4}
+    expected = samples_by_role(
+        {"train": 30 - 8, "validation": 15 - 4}, {Split.TRAIN: "train", Split.VALIDATION: "validation"}
+    )
+    blank, bare = found["blank"], found["bare"]
+    assert blank.summary.samples == bare.summary.samples
+    assert sum(blank.summary.samples.values()) == sum(expected.values())
+    said = [(one.code, one.pointer, one.detail.split(" texts")[0]) for one in blank.summary.warnings]
+    assert said[:2] == [
+        ("blank_texts", "/dataset/splits/train", "8 of the 30"),
+        ("blank_texts", "/dataset/splits/validation", "4 of the 15"),
+    ]
+    assert blank.summary.warnings[2:] == bare.summary.warnings
+    for role, split in bare.splits.items():
+        for name in split.inputs:
+            one, other = blank.splits[role].inputs[name], split.inputs[name]
+            assert isinstance(one, Ragged)
+            assert isinstance(other, Ragged)
+            assert [one.row(row).tolist() for row in range(len(one))] == [
+                other.row(row).tolist() for row in range(len(other))
+            ]
+
+
+def test_blank_rows_with_a_label_are_not(tmp_path: Path) -> None:
+    """White space is a text, though a poor one; no text is a mistake beside a label."""
+    for name, value in {"space": " ", "null": None, "empty": ""}.items():
+        folder = tmp_path / name / "data"
+        folder.parent.mkdir()
+        write(folder, {"train": columns(text=pa.array([*REVIEWS[:5], value])), "test": columns()})
+        if name == "space":
+            assert engine(folder).summary.samples["train"] == 5
+            continue
+        with pytest.raises(SecateurError, match=r"the text at train\[5\] is null or empty"):
+            engine(folder)
+
+
+def test_a_split_of_blank_rows_alone_is_refused(tmp_path: Path) -> None:
+    folder = write(tmp_path / "data", {"train": {"text": pa.array(REVIEWS)}, "test": {"text": pa.array(["", " "])}})
+    with pytest.raises(SecateurError, match="'test' has no rows") as caught:
+        engine(folder, Head.EMBEDDING)
+    assert caught.value.code is ErrorCode.DATASET_EMPTY
 
 
 @pytest.mark.parametrize("kind", ["roberta", "distilbert"])
@@ -237,6 +314,84 @@ def test_ids_of_every_width(tmp_path: Path, id_type: pa.DataType) -> None:
     targets = engine(folder).splits[Split.TEST].targets
     assert not isinstance(targets, Ragged)
     assert targets.tolist() == [0, 1] * 3
+
+
+SCORES: dict[str, Any] = {
+    "numbers": pa.array([0.0, 2.5, 5.0] * 2),
+    "truths": pa.array([True, False] * 3),
+    "structs": pa.array([{"a": 1}] * 6),
+}
+
+
+@pytest.mark.parametrize("kind", SCORES)
+def test_a_label_of_no_labels_type_does_no_harm_where_none_is_needed(tmp_path: Path, kind: str) -> None:
+    """As STS-B has the similarity of a pair."""
+    shard = columns(label=SCORES[kind])
+    folder = write(tmp_path / "data", {"train": shard, "test": shard})
+    contents = inspect(folder, Columns())
+    assert (contents.input_column, contents.label_column, contents.labels) == ("text", None, ())
+    assert engine(folder, Head.EMBEDDING).summary.samples["test"] == 6
+    for reader in (lambda: inspect(folder, Columns(label="label")), lambda: engine(folder)):
+        with pytest.raises(SecateurError, match="whole numbers") as caught:
+            reader()
+        assert caught.value.code is ErrorCode.DATASET_SCHEMA
+
+
+BIRDS = ("wren", "crane", "crane")
+
+
+@pytest.mark.parametrize(
+    ("names", "checkpoint", "told", "expected"),
+    [
+        (None, BIRDS, False, [0, 2, 1, 0, 2, 1]),
+        (None, ("2", "1", "0"), False, [2, 0, 1, 2, 0, 1]),
+        (None, ("2", "1", "0"), True, [0, 2, 1, 0, 2, 1]),
+        (BIRDS, BIRDS, False, [0, 2, 1, 0, 2, 1]),
+        (BIRDS, ("crane", "wren", "heron"), False, None),
+        (BIRDS, ("crane", "wren", "heron"), True, [0, 2, 1, 0, 2, 1]),
+        (("wren", "heron", "crane"), ("crane", "wren", "heron"), False, [1, 0, 2, 1, 0, 2]),
+        (("wren", "heron", "crane"), ("crane", "wren", "heron"), True, [0, 2, 1, 0, 2, 1]),
+        (("wren", "heron", "crane"), ("crane", "wren"), True, None),
+    ],
+)
+def test_ids_by_name_or_by_number(
+    tmp_path: Path, names: tuple[str, ...] | None, checkpoint: tuple[str, ...], told: bool, expected: list[int] | None
+) -> None:
+    shard = columns(label=pa.array([0, 2, 1] * 2))
+    features = {"label": {"names": list(names), "_type": "ClassLabel"}} if names else None
+    folder = write(tmp_path / "data", {"train": shard, "test": shard}, features)
+    wanted = Columns(label_ids=told)
+    contents = inspect(folder, wanted)
+    assert contents.labels == (tuple(dict.fromkeys(names)) if names else ("0", "1", "2"))
+    assert contents.label_columns["label"].repeated == (("crane",) if names == BIRDS else ())
+    model = preprocessors.write("bert", tmp_path / "model")
+    if expected is None:
+        with pytest.raises(SecateurError) as caught:
+            read(folder, model, Modality.TEXT, Head.CLASSIFICATION, checkpoint, columns=wanted)
+        assert caught.value.code is ErrorCode.LABELS_MISMATCH
+        return
+    data = read(folder, model, Modality.TEXT, Head.CLASSIFICATION, checkpoint, columns=wanted)
+    targets = data.splits[Split.TEST].targets
+    assert not isinstance(targets, Ragged)
+    assert targets.tolist() == expected
+    by_number = names is None and not told and checkpoint == BIRDS
+    assert any(one.code == "labels_by_number" for one in data.summary.warnings) == by_number
+
+
+@pytest.mark.parametrize("told", [False, True])
+def test_tags_without_names_are_class_numbers(tmp_path: Path, told: bool) -> None:
+    """As conll2003 is where the metadata of `datasets` are lost."""
+    words = pa.array([["ada", "sleep"], ["in", "london"]] * 3)
+    shard = {"tokens": words, "ner_tags": pa.array([[1, 0], [0, 2]] * 3)}
+    folder = write(tmp_path / "data", {"train": shard, "test": shard})
+    contents = inspect(folder, Columns(label_ids=told))
+    assert (contents.label_column, contents.labels) == ("ner_tags", ("0", "1", "2"))
+    model = preprocessors.write("bert", tmp_path / "model")
+    labels = ("O", "PER", "LOC")
+    data = read(folder, model, Modality.TEXT, Head.TOKEN_CLASSIFICATION, labels, columns=Columns(label_ids=told))
+    targets = data.splits[Split.TEST].targets
+    assert isinstance(targets, Ragged)
+    assert [label for label in targets.row(1).tolist() if label >= 0] == [0, 2]
 
 
 FILE = pa.struct([("bytes", pa.binary_view()), ("path", pa.string_view())])

@@ -23,13 +23,16 @@ def ids(samples: int, length: int) -> dict[str, torch.Tensor]:
     return {"input_ids": torch.randint(20, (samples, length)), "token_type_ids": torch.zeros(samples, length).long()}
 
 
+DENSE = [({"linear.weight": torch.eye(5, 6 * 16), "linear.bias": torch.arange(5.0)}, "Tanh")]
+
+
 def sound(samples: int, length: int) -> dict[str, torch.Tensor]:
     return {"input_values": torch.randn(samples, 50 * length)}
 
 
 @pytest.mark.parametrize(
     ("model", "task", "make"),
-    [(lambda: bert(BertModel), Embedding(POOLINGS), ids), (ctc, Ctc(blank=0, decode=spell), sound)],
+    [(lambda: bert(BertModel), Embedding(POOLINGS, DENSE), ids), (ctc, Ctc(blank=0, decode=spell), sound)],
     ids=["text", "sound"],
 )
 def test_neither_batch_nor_length_is_fixed(monkeypatch: pytest.MonkeyPatch, model, task: Task, make) -> None:

@@ -3,18 +3,21 @@
 import json
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import transformers
+from safetensors.torch import save_file
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Normalize, Transformer
-from sentence_transformers.sentence_transformer.modules import Pooling
+from sentence_transformers.sentence_transformer.modules import Dense, Pooling
 
 from api_schemas.enums import Head, Modality
+from api_schemas.errors import SecateurError
+from checkpoints.config.dense_modules import ACTIVATIONS
 from checkpoints.config.sentences import POOLINGS
 from checkpoints.describe import describe_folder
 from checkpoints.file_names import checkpoint_names, names_in
@@ -27,6 +30,7 @@ from worker.engine.checkpoint.load import load_original, load_step
 from worker.engine.checkpoint.stock_folder import as_stock_reads
 from worker.engine.data.featurizers import featurizer_for
 from worker.engine.tasks import task_for
+from worker.engine.tasks.dense_layers import load_dense
 
 CPU = torch.device("cpu")
 LONGEST = 7
@@ -97,10 +101,10 @@ def older(folder: Path, **changes: Any) -> Path:
     return folder
 
 
-def newer(folder: Path, *pooling: str, prompt: str | None = None) -> Path:
+def newer(folder: Path, *pooling: str, prompt: str | None = None, dense: Sequence[Dense] = ()) -> Path:
     """A folder as the library writes it now."""
     begin = Transformer(str(encoder(folder / "encoder")), processor_kwargs={"model_max_length": LONGEST})
-    modules = [begin, Pooling(32, pooling_mode=pooling), Normalize()]  # type: ignore[arg-type]
+    modules = [begin, Pooling(32, pooling_mode=pooling), *dense, Normalize()]  # type: ignore[arg-type]
     prompts = {} if prompt is None else {"prompts": {"told": prompt}, "default_prompt_name": "told"}
     SentenceTransformer(modules=modules, device="cpu", **prompts).save(str(folder / "model"))  # type: ignore[arg-type]
     return folder / "model"
@@ -110,7 +114,8 @@ def embedded(folder: Path, original: Path, *, step: bool = False) -> torch.Tenso
     """What the engine makes of TEXTS with a folder's weights and the `original`'s other files, [B, D]."""
     described = describe_folder(original)
     loaded = load_step(folder) if step else load_original(folder)
-    task = task_for(Head.EMBEDDING, loaded.model.config, pooling=described.pooling)
+    dense = load_dense(original, described.dense)
+    task = task_for(Head.EMBEDDING, loaded.model.config, pooling=described.pooling, dense=dense)
     made = featurizer_for(original, Modality.TEXT, Head.EMBEDDING)(TEXTS, TEXTS)["input_ids"]
     with torch.inference_mode():
         rows = [task.outputs(loaded.model.eval(), {"input_ids": torch.from_numpy(row)[None]}) for row in made]
@@ -151,7 +156,9 @@ def job(out: Path, model: Path, data: Path, pruning: Mapping[str, Any]) -> Path:
 
 def test_results_are_folders_of_sentence_transformers(tmp_path: Path) -> None:
     data = write_splits(tmp_path / "data", {"text": TEXT}, [{"text": text} for text in TEXTS])
-    first, mean = older(tmp_path / "first"), newer(tmp_path / "mean", "mean")
+    first = older(tmp_path / "first")
+    torch.manual_seed(3)
+    mean = newer(tmp_path / "mean", "mean", dense=[Dense(32, 24), Dense(24, 12, bias=False, activation_function=None)])
     steps = {job(tmp_path / "own", mean, data, OWN): mean, job(tmp_path / "stock", first, data, STOCK): first}
     codes = {step: bool(list(step.glob("*.py"))) for step in steps}
     assert list(codes.values()) == [True, False]
@@ -159,7 +166,8 @@ def test_results_are_folders_of_sentence_transformers(tmp_path: Path) -> None:
         torch.testing.assert_close(found, embedded(step, original, step=True), atol=1e-5, rtol=0)
         assert {MODULES, POOLING} <= set(names_in(step))
         assert "SentenceTransformer(" in (step / "README.md").read_text(encoding="utf-8")
-        assert POOLING in json.loads((step / "pruning.json").read_text())["sha256"]
+        digests = json.loads((step / "pruning.json").read_text())["sha256"]
+        assert {POOLING, *(each.weights_file for each in describe_folder(original).dense)} <= set(digests)
     # A stock step is a model of its own, pooled in the same way.
     stock, again = tmp_path / "stock" / "step-1", tmp_path / "again"
     for name in checkpoint_names(names_in(stock)):
@@ -174,6 +182,47 @@ def test_every_pooling_is_the_librarys_own(pooling: tuple[str, ...], tmp_path: P
     assert judge_folder(folder, 2**20).pooling == pooling
     assert NORMALIZE in names_in(folder)
     torch.testing.assert_close(embedded(folder, folder), expected(folder), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_dense_modules_are_the_librarys_own(activation: str, tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    dense = [Dense(64, 24, activation_function=getattr(torch.nn, activation)()), Dense(24, 48, bias=False)]
+    folder = newer(tmp_path, "cls", "mean", dense=dense)
+    assert [each.width_out for each in judge_folder(folder, 2**20).dense] == [24, 48]
+    assert "4_Normalize/config.json" in names_in(folder)
+    torch.testing.assert_close(embedded(folder, folder), expected(folder), atol=1e-6, rtol=0)
+
+
+def test_a_dense_module_of_half_precision(tmp_path: Path) -> None:
+    """The library computes with it in float32 all the same."""
+    folder = newer(tmp_path, "mean", dense=[Dense(32, 24).half()])
+    torch.testing.assert_close(embedded(folder, folder), expected(folder), atol=1e-6, rtol=0)
+
+
+def spoilt(width: int, value: float) -> dict[str, torch.Tensor]:
+    return {"linear.weight": torch.full((width, 32), value), "linear.bias": torch.ones(24)}
+
+
+@pytest.mark.parametrize(
+    ("tensors", "code", "said"),
+    [
+        (None, "file_missing", "2_Dense/model.safetensors is missing"),
+        ({"linear.weight": torch.ones(24, 32)}, "weights_mismatch", "linear.bias [24]"),
+        (spoilt(3, 1.0), "weights_mismatch", "[24, 32]"),
+        (spoilt(24, torch.nan), "weights_not_finite", ""),
+    ],
+    ids=["not there", "no bias", "shape", "nan"],
+)
+def test_weights_of_a_dense_module_that_cannot_be_used(tensors: Any, code: str, said: str, tmp_path: Path) -> None:
+    folder = newer(tmp_path, "mean", dense=[Dense(32, 24)])
+    (folder / "2_Dense/model.safetensors").unlink()
+    if tensors:
+        save_file(tensors, folder / "2_Dense/model.safetensors")
+    with pytest.raises(SecateurError) as caught:
+        judge_folder(folder, 2**20)
+    assert caught.value.code == code
+    assert said in caught.value.detail
 
 
 @pytest.mark.parametrize(

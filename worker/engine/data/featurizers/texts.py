@@ -14,6 +14,7 @@ from tokenizers.normalizers import Lowercase as _Lowercase
 from tokenizers.normalizers import Sequence as _Sequence
 
 from checkpoints.config.sentences import Sentences
+from checkpoints.data.blank_texts import missing_text
 from checkpoints.data.clip_flaws import Flaw
 from checkpoints.data.media import MAX_CHARACTERS
 from worker.engine.data.columns import row_error
@@ -78,7 +79,7 @@ class TextFeaturizer:
         text = value.value
         parts = text if (self._words and isinstance(text, list)) or isinstance(text, tuple) else [text]
         if not parts or not all(isinstance(part, str) and part for part in parts):
-            raise row_error(where, "the text is missing or empty")
+            raise row_error(where, "the words are missing, or one is empty") if self._words else missing_text(where)
         if (max if isinstance(text, tuple) else sum)(map(len, parts)) > MAX_CHARACTERS:
             raise row_error(where, f"the text has more than {MAX_CHARACTERS} characters")
         return text

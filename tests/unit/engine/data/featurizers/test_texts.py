@@ -108,9 +108,8 @@ def test_words_that_cannot_be_used_are_named(tmp_path: Path, row: dict[str, Any]
     assert "[1]" in caught.value.detail
 
 
-@pytest.mark.parametrize("text", ["", None, "a " * 60_000])
-def test_texts_that_cannot_be_used_are_named(tmp_path: Path, text: str | None) -> None:
-    data = write_splits(tmp_path / "data", {"text": TEXT}, [{"text": "good"}, {"text": text}])
+def test_texts_that_are_too_long_are_named(tmp_path: Path) -> None:
+    data = write_splits(tmp_path / "data", {"text": TEXT}, [{"text": "good"}, {"text": "a " * 60_000}])
     with pytest.raises(SecateurError) as caught:
         read(data, preprocessors.write("bert", tmp_path / "model"), Modality.TEXT, Head.EMBEDDING)
     assert caught.value.code is ErrorCode.DATASET_SCHEMA

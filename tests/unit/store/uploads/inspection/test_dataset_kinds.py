@@ -108,11 +108,27 @@ def test_of_several_texts_the_one_with_the_usual_name(inspected: Inspect, refusa
     assert inspected(table(**columns), input="body").input_column == "body"
 
 
-@pytest.mark.parametrize("value", [None, "", "a" * 100_001])
-def test_texts_that_cannot_be_used_are_named(refusal: Refuse, value: str | None) -> None:
-    error = refusal(table(text=(TEXT, ["good", value]), label=(TEXT, ["a", "b"])))
+def test_texts_that_are_too_long_are_named(refusal: Refuse) -> None:
+    error = refusal(table(text=(TEXT, ["good", "a" * 100_001]), label=(TEXT, ["a", "b"])))
     assert error.code is ErrorCode.DATASET_SCHEMA
     assert error.errors[0].pointer == "/train[1]"
+
+
+@pytest.mark.parametrize(
+    ("texts", "expected"),
+    [
+        (["good", " \n", None, ""], {"train": {"rows": 3, "missing": 2}}),
+        (["\u2003", "good", "\u200b"], {"train": {"rows": 1, "missing": None}}),
+        (["good", "bad"], {}),
+    ],
+)
+def test_texts_that_are_not_there_are_counted(inspected: Inspect, texts: list[Any], expected: dict[str, Any]) -> None:
+    """Whether rows may be without one is for the checkpoint to say, which is not known yet."""
+    for more in ({}, {"label": (TEXT, ["a"] * len(texts))}, {"text_pair": (TEXT, ["c"] * len(texts))}):
+        contents = inspected(table(text=(TEXT, texts), **more))
+        assert contents.rows == {"train": len(texts)}
+        assert {split: found.model_dump() for split, found in contents.blank_texts.items()} == expected
+        assert not contents.shared_rows or more.keys() == {"text_pair"}, "blank rows are not one input that repeats"
 
 
 def test_words_with_tags(inspected: Inspect) -> None:
@@ -178,4 +194,4 @@ def test_inputs_alone_are_data_for_embeddings(inspected: Inspect) -> None:
 def test_data_that_nothing_here_reads(refusal: Refuse) -> None:
     error = refusal(table(x=(pa.float64(), [0.5]), y=(IDS, [1])))
     assert error.code is ErrorCode.DATASET_SCHEMA
-    assert "Its columns are: x (another type), y (another type)" in error.detail
+    assert "Its columns are: x (another type), y (whole numbers)" in error.detail

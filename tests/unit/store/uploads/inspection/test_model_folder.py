@@ -78,7 +78,7 @@ def test_pickles_code_and_archives_are_refused_by_name_where_weights_are_missing
             "checkpoint-500/model.safetensors",
             "1_Pooling/model.safetensors",
             "1_pooling/config.json",
-            "2_Dense/config.json",
+            "2_CNN/config.json",
         ),
         *(
             "1_Pooling/../config.json",

@@ -1,0 +1,105 @@
+"""What the refusal of a class tells to do, done: what comes of it is taken, and has the weights that it was promised."""
+
+import json
+import re
+
+import pytest
+import torch
+import transformers
+from safetensors.torch import load_file
+from torch import nn
+from transformers import (
+    ClapConfig,
+    ClapFeatureExtractor,
+    ClapModel,
+    HubertConfig,
+    HubertModel,
+    HubertPreTrainedModel,
+    Wav2Vec2Config,
+    Wav2Vec2ForXVector,
+)
+
+from api_schemas.errors import ErrorCode, SecateurError
+from benchmarks.families.examples import LABELS, WAVES
+from benchmarks.families.special_models import CLAP
+from checkpoints.describe import describe_folder
+
+CODE = re.compile(r"`(\w+\.from_pretrained\([^`]*)`")
+NAMED = {"id2label": dict(enumerate(LABELS)), "label2id": {name: number for number, name in enumerate(LABELS)}}
+WORDS = {
+    **{"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32},
+    "vocab_size": 40,
+}
+
+
+class SpeechClassificationHead(nn.Module):
+    """As a widely copied notebook has it (github.com/m3hrdadfi/soxan)."""
+
+    def __init__(self, config):
+        super().__init__()
+        self.dense = nn.Linear(config.hidden_size, config.hidden_size)
+        self.dropout = nn.Dropout(config.final_dropout)
+        self.out_proj = nn.Linear(config.hidden_size, config.num_labels)
+
+
+class HubertForSpeechClassification(HubertPreTrainedModel):
+    def __init__(self, config):
+        super().__init__(config)
+        self.hubert = HubertModel(config)
+        self.classifier = SpeechClassificationHead(config)
+        self.post_init()
+
+
+def follow(folder, other):
+    """Run what the refusal of `folder` says, as written, and return what it made."""
+    with pytest.raises(SecateurError) as caught:
+        describe_folder(folder)
+    assert caught.value.code is ErrorCode.ARCHITECTURE_UNSUPPORTED
+    steps = CODE.findall(caught.value.detail)
+    assert steps
+    names = {name: getattr(transformers, name) for name in re.findall(r"(\w+)\.from_pretrained", caught.value.detail)}
+    return [eval(step, {"folder": folder, "other": other, **names}) for step in steps]
+
+
+def test_a_class_of_a_tutorial(tmp_path):
+    model = HubertForSpeechClassification(HubertConfig(**WAVES, **NAMED))
+    model.config.pooling_mode = "mean"
+    model.save_pretrained(tmp_path / "own")
+    assert json.loads((tmp_path / "own/config.json").read_text())["architectures"] == ["HubertForSpeechClassification"]
+    (loaded,) = follow(tmp_path / "own", tmp_path / "stock")
+    loaded.save_pretrained(tmp_path / "stock")
+    found = describe_folder(tmp_path / "stock")
+    assert (found.name, found.labels) == ("HubertForSequenceClassification", LABELS)
+    before, after = (load_file(tmp_path / name / "model.safetensors") for name in ("own", "stock"))
+    kept = {name for name in before if name.startswith("hubert.")}
+    assert kept
+    assert all(torch.equal(before[name], after[name]) for name in kept)
+    assert {name.split(".")[0] for name in after.keys() - kept} == {"projector", "classifier"}, "as the text says"
+
+
+def test_a_head_of_other_shapes(tmp_path):
+    """Labels by name make a classifier of it; its own head stands in the file under the same names."""
+    Wav2Vec2ForXVector(
+        Wav2Vec2Config(**WAVES, **NAMED, tdnn_dim=(8, 8, 8, 8, 8), xvector_output_dim=8)
+    ).save_pretrained(tmp_path / "own")
+    (loaded,) = follow(tmp_path / "own", tmp_path / "stock")
+    loaded.save_pretrained(tmp_path / "stock")
+    assert describe_folder(tmp_path / "stock").name == "Wav2Vec2ForSequenceClassification"
+
+
+def test_the_audio_encoder_of_a_clap(tmp_path):
+    clap = ClapModel(ClapConfig(audio_config=CLAP, text_config=WORDS, projection_dim=20)).eval()
+    clap.save_pretrained(tmp_path / "whole")
+    ClapFeatureExtractor(feature_size=CLAP["num_mel_bins"]).save_pretrained(tmp_path / "whole")
+    follow(tmp_path / "whole", tmp_path / "audio")
+    found = describe_folder(tmp_path / "audio")
+    assert found.name == "ClapAudioModelWithProjection"
+    assert (tmp_path / "audio/preprocessor_config.json").is_file()
+    sounds = {
+        "input_features": torch.randn(2, 1, CLAP["spec_size"] ** 2 // CLAP["num_mel_bins"], CLAP["num_mel_bins"]),
+        "is_longer": torch.zeros(2, 1, dtype=torch.bool),
+    }
+    alone = transformers.ClapAudioModelWithProjection.from_pretrained(tmp_path / "audio").eval()
+    with torch.inference_mode():
+        whole = clap.get_audio_features(**sounds).pooler_output
+        torch.testing.assert_close(nn.functional.normalize(alone(**sounds).audio_embeds, dim=-1), whole)
