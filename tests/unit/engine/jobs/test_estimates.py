@@ -55,7 +55,7 @@ def drawn(described, seed):
 def test_sizes_are_within_a_tenth_of_what_is_cut(name, tmp_path):
     folder = model_folder(name)
     described = describe_folder(folder)
-    specs = drawn(described, seed=11)
+    specs = drawn(described, seed=12)
     weights = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
     for number in range(SPECS_EACH):
         spec = next(specs)
