@@ -40,7 +40,7 @@ def record(session: Session, job_id: str) -> None:
         return
     metrics = [step.metrics for step in steps]
     layers, flops = len(metrics[0].widths.layers), [step.size.flops for step in metrics]
-    counted = phase_work(job.request, layers, job.data.samples, flops)
+    counted = phase_work(job.request, layers, job.data.windows or job.data.samples, flops)
     work = {phase: amount for phase, amount in counted.items() if amount}
     seconds = {phase: sum(step.seconds.get(phase, 0.0) for step in metrics) for phase in work}
     observation = JobCost(

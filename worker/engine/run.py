@@ -182,7 +182,7 @@ def run(inputs: Inputs, spec: EngineSpec, emit: Emit) -> None:
     plan = partial(passes, spec, layers, len(targets), flops=flops, device=device.type)
     reporter = Reporter(emit, len(targets), plan(UNKNOWN_YET))
     data = _prepare(inputs, spec, described, reporter)
-    reporter.replan(plan(data.summary.samples))
+    reporter.replan(plan(data.summary.windows or data.summary.samples))
     config = dense.model.config
     task = task_for(
         described.architecture.head,
@@ -192,6 +192,7 @@ def run(inputs: Inputs, spec: EngineSpec, emit: Emit) -> None:
         normalize=data.normalize,
         original=dense.model,
         pooling=described.pooling,
+        questions=data.questions,
     )
     data = _ready(inputs, spec, task, dense, data, device)
     latency = _latency(inputs, spec, described, dense, data, device, reporter)

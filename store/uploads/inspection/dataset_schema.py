@@ -6,6 +6,7 @@ Read from the Arrow schema and, where there is one, from the `huggingface` metad
 import pyarrow as pa
 
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
+from checkpoints.data.answers import START, TEXT
 from checkpoints.data.shard_columns import ShardColumn
 from checkpoints.data.shard_types import ArrowType, Holds, class_names, declared_features, shard_column
 
@@ -63,7 +64,9 @@ def _arrow_type(type_: pa.DataType) -> ArrowType:
 def _holds(type_: pa.DataType) -> Holds:
     if pa.types.is_struct(type_):
         index = type_.get_field_index("bytes")
-        return Holds.FILE if index >= 0 and _is_binary(type_[index].type) else Holds.OTHER
+        if index >= 0 and _is_binary(type_[index].type):
+            return Holds.FILE
+        return _holds_answers(type_)
     kinds = {
         Holds.TEXT: _is_text,
         Holds.INTEGER: pa.types.is_integer,
@@ -75,6 +78,21 @@ def _holds(type_: pa.DataType) -> Holds:
 
 def _is_binary(type_: pa.DataType) -> bool:
     return bool(pa.types.is_binary(type_) or pa.types.is_large_binary(type_) or pa.types.is_binary_view(type_))
+
+
+def _holds_answers(type_: pa.StructType) -> Holds:
+    """Of a struct without bytes."""
+    places = [type_.get_field_index(name) for name in (TEXT, START)]
+    if min(places) < 0:
+        return Holds.OTHER
+    text, start = (type_[place].type for place in places)
+    listed = _is_list(text) and _is_list(start)
+    if listed:
+        text, start = text.value_type, start.value_type
+    # Of lists that are all empty Arrow does not know what is in them.
+    texts = _is_text(text) or (listed and pa.types.is_null(text))
+    starts = pa.types.is_integer(start) or (listed and pa.types.is_null(start))
+    return (Holds.ANSWERS if listed else Holds.ANSWER) if texts and starts else Holds.OTHER
 
 
 def _is_list(type_: pa.DataType) -> bool:

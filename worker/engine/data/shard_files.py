@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from api_schemas.spec.inputs import Columns
+from checkpoints.data.answers import START, TEXT, in_lists
 from checkpoints.data.described_files import FILE_NAME, described_files, metadata_of
 from checkpoints.data.layout import Files, Layout
 from checkpoints.data.shard_columns import Shard
@@ -21,9 +22,11 @@ from checkpoints.data.text_rows import Cells, column_cells, is_text_file, read_r
 BATCH_ROWS = 64
 """Few enough that as many recordings are small in memory."""
 WRITTEN_ROWS = 1024
+ANSWERS = pa.struct([(TEXT, pa.list_(pa.string())), (START, pa.list_(pa.int64()))])
 _ARROW = {
     Cells.TEXT: pa.string(),
     Cells.TEXTS: pa.list_(pa.string()),
+    Cells.ANSWERS: ANSWERS,
     Cells.INTEGER: pa.int64(),
     Cells.NUMBER: pa.float64(),
     Cells.TRUTH: pa.bool_(),
@@ -154,6 +157,8 @@ def _write(file: Path, rows: Iterator[Mapping[str, Any]], schema: pa.Schema) -> 
 
 
 def _cast(values: pa.Array, type_: pa.DataType) -> pa.Array:
+    if type_ == ANSWERS and values.type != type_:
+        return pa.array([in_lists(each) for each in values.to_pylist()], type_)
     if type_ != EMBEDDED:
         return values if values.type == type_ else values.cast(type_)
     if not pa.types.is_struct(values.type):  # Bytes alone, or nulls.
@@ -172,7 +177,9 @@ def _cast(values: pa.Array, type_: pa.DataType) -> pa.Array:
 def _holds(type_: pa.DataType) -> Holds:
     if pa.types.is_struct(type_):
         index = type_.get_field_index("bytes")
-        return Holds.FILE if index >= 0 and _is_binary(type_[index].type) else Holds.OTHER
+        if index >= 0 and _is_binary(type_[index].type):
+            return Holds.FILE
+        return _holds_answers(type_)
     kinds = {
         Holds.TEXT: _is_text,
         Holds.INTEGER: pa.types.is_integer,
@@ -180,6 +187,21 @@ def _holds(type_: pa.DataType) -> Holds:
         Holds.NULL: pa.types.is_null,
     }
     return next((holds for holds, is_kind in kinds.items() if is_kind(type_)), Holds.OTHER)
+
+
+def _holds_answers(type_: pa.StructType) -> Holds:
+    """Of a struct without bytes."""
+    places = [type_.get_field_index(name) for name in (TEXT, START)]
+    if min(places) < 0:
+        return Holds.OTHER
+    text, start = (type_[place].type for place in places)
+    listed = _is_list(text) and _is_list(start)
+    if listed:
+        text, start = text.value_type, start.value_type
+    # Of lists that are all empty Arrow does not know what is in them.
+    texts = _is_text(text) or (listed and pa.types.is_null(text))
+    starts = pa.types.is_integer(start) or (listed and pa.types.is_null(start))
+    return (Holds.ANSWERS if listed else Holds.ANSWER) if texts and starts else Holds.OTHER
 
 
 def _is_list(type_: pa.DataType) -> bool:

@@ -11,6 +11,7 @@ from torch import Tensor
 from api_schemas.enums import Head, Modality
 from api_schemas.results.metrics import JobWarning
 from api_schemas.spec.job import Speech
+from checkpoints.data.answers import answers_in
 from checkpoints.data.columns import FoundColumns
 from checkpoints.data.label_numbers import by_number
 from worker.engine.data.columns import row_error, schema_error
@@ -63,6 +64,8 @@ def read_targets(
         ids, unknown = transcripts.ids(texts)
         alike: dict[str, Sequence[Hashable]] = {split: [()] * len(rows) for split, rows in texts.items()}
         return SplitTargets(ids, alike, unknown, transcripts.prompt)
+    if reading.head is Head.QUESTION_ANSWERING:
+        return SplitTargets({}, {split: _answered(source, columns, split) for split in splits})
     names = {split: label_names(source, columns.label, split) for split in splits}
     said = by_number(reading.labels, {name for rows in names.values() for row in rows for name in row})
     if reading.head is Head.TOKEN_CLASSIFICATION:
@@ -74,6 +77,20 @@ def read_targets(
     targets: dict[str, Targets] = dict(targets_of(names, reading.labels, reading.multi_label))
     strata = {split: [tuple(sorted(row)) for row in rows] for split, rows in names.items()}
     return SplitTargets(targets, strata, warnings=said)
+
+
+def _answered(source: "Source", columns: FoundColumns, split: str) -> list[Hashable]:
+    """Of every question whether it has an answer. Raises DATASET_SCHEMA where one is not where the row says."""
+    found: list[Hashable] = []
+    rows = source.splits[split].select_columns([str(columns.pair), str(columns.label)])
+    for number, row in enumerate(rows):
+        if not isinstance(row[columns.pair], str):
+            raise row_error(f"{split}[{number}]", "the context is missing")
+        try:
+            found.append(bool(answers_in(row[columns.label], row[columns.pair])))
+        except ValueError as error:
+            raise row_error(f"{split}[{number}]", str(error)) from None
+    return found
 
 
 def _tags(

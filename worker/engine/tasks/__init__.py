@@ -8,12 +8,14 @@ from transformers import PreTrainedConfig
 from api_schemas.enums import Head
 from checkpoints.config.sentences import MEAN
 from worker.engine.data.featurizers.normalizers import Normalize
+from worker.engine.data.questions import Questions
 from worker.engine.tasks.base import Decode, Loss, MetricAccumulator, Task
 from worker.engine.tasks.classification import Classification
 from worker.engine.tasks.ctc import Ctc
 from worker.engine.tasks.embedding import Embedding
 from worker.engine.tasks.hidden_states import HiddenStates
 from worker.engine.tasks.masked import MaskedLm
+from worker.engine.tasks.question_answering import QuestionAnswering
 from worker.engine.tasks.sequences import SequenceToSequence
 from worker.engine.tasks.tokens import TokenClassification
 
@@ -29,12 +31,14 @@ def task_for(
     normalize: Normalize | None = None,
     original: nn.Module | None = None,
     pooling: Sequence[str] = (MEAN,),
+    questions: Questions | None = None,
 ) -> Task:
     """The task of a model with this head and configuration.
 
     `multi_label`: several labels a sample, in classification. `decode`: needed where the answer is a text. `normalize`: makes two
     texts alike before they are compared, where a decoder writes them. `original`: the model as it came, in eval mode; needed
-    where its hidden states are what is wanted. `pooling`: what makes an embedding of a text's tokens.
+    where its hidden states are what is wanted. `pooling`: what makes an embedding of a text's tokens. `questions`: needed where
+    the answer is looked for in a context.
     """
     if head is Head.CLASSIFICATION:
         return Classification(several=multi_label)
@@ -48,6 +52,10 @@ def task_for(
         if original is None:
             raise ValueError("hidden states are judged by the original's, which take the original to make")
         return HiddenStates(original)
+    if head is Head.QUESTION_ANSWERING:
+        if questions is None:
+            raise ValueError("answers are read off contexts, which come with the data")
+        return QuestionAnswering(questions)
     if decode is None:
         raise ValueError(f"{head.value} is judged by texts, which take a tokenizer to read")
     if head is Head.CTC:

@@ -64,7 +64,7 @@ class Embedding(Task):
     """Embeddings [B, D] of length 1."""
 
     head = Head.EMBEDDING
-    output = "embeddings"
+    outputs_called = ("embeddings",)
 
     def __init__(self, pooling: Sequence[str] = (MEAN,)) -> None:
         """`pooling`: of `checkpoints.config.sentences.POOLINGS`, what a folder says."""
