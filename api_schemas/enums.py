@@ -175,6 +175,8 @@ class Head(StrEnum):
     EMBEDDING = "embedding"
     MASKED_LM = "masked_lm"
     HIDDEN_STATES = "hidden_states"
+    QUESTION_ANSWERING = "question_answering"
+    """Extractive: where in a text the answer to a question begins and ends."""
 
 
 class ColumnKind(StrEnum):
@@ -195,6 +197,8 @@ class ColumnKind(StrEnum):
     """A whole number without a name."""
     NUMBERS = "numbers"
     """A list of such numbers."""
+    ANSWERS = "answers"
+    """Answers to a question and where they begin, as SQuAD has them: lists `text` and `answer_start`, or a list of structs."""
     OTHER = "other"
 
 

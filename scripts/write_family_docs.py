@@ -18,6 +18,7 @@ _ANSWERS = {
     Head.EMBEDDING: "an embedding",
     Head.MASKED_LM: "words that are masked",
     Head.HIDDEN_STATES: "hidden states of every token",
+    Head.QUESTION_ANSWERING: "where in a text the answer to a question is",
 }
 
 

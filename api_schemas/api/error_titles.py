@@ -154,8 +154,8 @@ ERROR_TEXTS: Mapping[ErrorCode, ErrorText] = {
     _C.DATASET_SCHEMA: ErrorText(
         "The dataset's columns cannot be used",
         "It needs a column of what the checkpoint reads (audio or images with their bytes inside, texts, lists of words) and one "
-        "of what it answers (labels, tags, transcripts; none for embeddings, hidden states and masked words); name them in "
-        "`columns` where they are ambiguous.",
+        "of what it answers (labels, tags, transcripts, answers; none for embeddings, hidden states and masked words); name them "
+        "in `columns` where they are ambiguous.",
     ),
     _C.LABELS_MISMATCH: ErrorText(
         "The dataset's labels are not the checkpoint's",

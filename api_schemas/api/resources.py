@@ -97,7 +97,8 @@ class ModelLayout(FrozenModel):
     feed_forward_parameters: int = 0
     total_parameters: int
     flops: int
-    """Of one input: an image or spectrogram of the model's size, five seconds of a waveform, a text of 128 tokens."""
+    """Of one input: an image or spectrogram of the model's size, five seconds of a waveform, a text of 128 tokens, a question
+    with its context of 384."""
     weight_bytes: int
     max_sparsity: dict[Granularity, float]
     """The most each granularity can remove with one head and one channel kept."""
@@ -142,6 +143,8 @@ class LabelColumn(FrozenModel):
     """Names in use that a ClassLabel gives to several ids."""
     names_sha256: str | None = None
     """Where a ClassLabel gives a name to several ids, of its whole list as JSON: a checkpoint with the same list counts alike."""
+    context: str | None = None
+    """Of answers to questions, the column of the texts in which they were looked for; null for labels."""
 
 
 class BlankTexts(FrozenModel):
@@ -176,7 +179,8 @@ class DatasetContents(FrozenModel):
     label_column: str | None
     """Null where there is neither a label column nor a transcript: data for checkpoints that give embeddings."""
     label_columns: dict[str, LabelColumn] = Field(default_factory=dict)
-    """By name, `label_column` and others of texts or ClassLabel, sixteen at most. None of what was completed by version 1.0."""
+    """By name, `label_column` and others of texts or ClassLabel, sixteen at most. None of what was completed by version 1.0.
+    Beside them columns of answers to questions, four at most."""
     shared_rows: dict[str, dict[str, int]] | None = None
     """How many rows have an input that another split has, too: `shared_rows.test.train` of those of test are also in train, and
     `shared_rows.train.train` of train's repeat an earlier one; none where it is not named. Null where they were not compared."""

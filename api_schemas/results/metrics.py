@@ -31,10 +31,11 @@ class Scores(FrozenModel):
     """One split. Which fields are set depends on what the model answers with."""
 
     samples: int
+    """Of question answering, questions; everywhere else what one row is."""
     cross_entropy: float | None = None
     """The task's loss in nats, mean over samples: of a label's class, of a token's (mean over a sample's tokens), of a
-    transcript by CTC (a label id), of a masked word (mean over a sample's). Null for embeddings and hidden states, which have no
-    labels."""
+    transcript by CTC (a label id), of a masked word (mean over a sample's), of an answer's first and last token (mean of the two,
+    then over windows). Null for embeddings and hidden states, which have no labels."""
     accuracy: float | None = None
     """One label a sample."""
     mean_average_precision: float | None = None
@@ -50,6 +51,11 @@ class Scores(FrozenModel):
     """Masked words: share of the masked tokens of the whole split whose likeliest word is the one that stood there."""
     perplexity: float | None = None
     """Beside it: exp of the mean cross entropy over all masked tokens of the split."""
+    f1: float | None = None
+    """Question answering: of the words of an answer and of the wanted one that is most like it, mean over questions, as SQuAD's
+    official script counts it."""
+    exact_match: float | None = None
+    """Beside it: share of the questions whose answer is a wanted one, apart from case, punctuation, articles and white space."""
     cosine_similarity: float | None = None
     """An embedding: with the original model's embedding of the same sample, mean over samples. Of the original, 1. Hidden states:
     of every token's, mean over a sample's tokens, then over samples."""
@@ -95,6 +101,7 @@ _HEADLINES = (
     ("mean_average_precision", "mAP", True),
     ("token_accuracy", "token accuracy", True),
     ("masked_accuracy", "masked token accuracy", True),
+    ("f1", "F1", True),
     ("word_error_rate", "WER", False),
     ("cosine_similarity", "cosine similarity", True),
     ("cross_entropy", LOSS, False),
@@ -188,15 +195,17 @@ class ExportMetrics(FrozenModel):
     inputs: tuple[str, ...] = ("input_values",)
     """Names of the graph's inputs, which are the model's keywords."""
     output: str = "logits"
-    """Name of its one output."""
+    """Name of its output; of two, the first."""
+    outputs: tuple[str, ...] = ()
+    """Names of all, where there are two: `start_logits` and `end_logits` of question answering. Empty for one."""
     file_bytes: int
     samples: int
     max_abs_error: float
     """Largest difference to torch's logits, or embeddings."""
     agreement: float
     """Share of samples on which the answer is torch's: the first class (several labels: every decision at 0.5); of a label a
-    token or masked words, the share of tokens; of texts, the whole greedy one; of embeddings and hidden states, the mean cosine
-    similarity."""
+    token or masked words, the share of tokens; of question answering, whether both likeliest ends are; of texts, the whole
+    greedy one; of embeddings and hidden states, the mean cosine similarity."""
     scores: Scores
     latency: tuple[Latency, ...] = ()
     """`dense_*`, `speedup` and `paired` compare with the cut model in torch on the same CPU."""
@@ -312,6 +321,11 @@ class DataSummary(FrozenModel):
     """Tokens that a decoder is given before every text, behind the one that starts it: language, task, no timestamps."""
     text_normalizer: TextNormalizer | None = None
     """What makes texts alike before wrong words and characters are counted; None: they are compared as they are."""
+    windows: dict[str, int] = Field(default_factory=dict)
+    """Question answering, by role: into how many windows its questions with their contexts were divided. Each is one sample of
+    calibration and recovery."""
+    unanswerable: dict[str, int] = Field(default_factory=dict)
+    """Question answering, by role: how many questions have no answer. Where any has none, a model may say so of each."""
     classes: dict[str, int] = Field(default_factory=dict)
     """By role: how many different labels it has. Where every row or every word has exactly one."""
     warnings: tuple[JobWarning, ...] = ()

@@ -84,18 +84,21 @@ class Columns(StrictModel):
     input: Name | None = Field(
         None,
         description="What the checkpoint reads: audio, images, texts, or lists of words where every word has a label. "
-        "Default: the only column of that type, or the one with a usual name (`text`, `tokens`).",
+        "For question answering, the questions. Default: the only column of that type, or the one with a usual name (`text`, "
+        "`tokens`, `question`).",
     )
     input_pair: Name | None = Field(
         None,
-        description="The second text of every row, for a checkpoint that classifies pairs: both are read, `input` first. "
+        description="The second text of every row, for a checkpoint that classifies pairs: both are read, `input` first. For "
+        "question answering, the texts that the answers stand in (default: `context`). "
         "Default: found with `input` by usual names (`sentence1` and `sentence2`, `premise` and `hypothesis`, `question` "
         "and `sentence`, `text` and `text_pair`, …, docs/data.md) unless `input` is named.",
     )
     label: Name | None = Field(
         None,
         description="What it is to answer. Default: for classification `label`, else `labels`; for a label a word `tags`, else "
-        "`ner_tags`; for speech recognition, what was said: `text`, `transcript`, `transcription` or `sentence`.",
+        "`ner_tags`; for speech recognition, what was said: `text`, `transcript`, `transcription` or `sentence`; for question "
+        "answering `answers`, with their texts and where in the context each begins, as SQuAD has them.",
     )
     label_ids: bool = Field(
         False,

@@ -12,6 +12,7 @@ import transformers
 from transformers import PreTrainedModel
 
 from checkpoints.families import FAMILIES
+from checkpoints.families.text_encoder import TOKENS, WINDOW
 from worker.engine.data.split import Inputs
 from worker.engine.models.model_spec import ModelSpec
 
@@ -194,9 +195,11 @@ def text(name: str, config: Mapping[str, Any], longest: int = 30, variant: str =
 
     return Example(
         name,
-        full if name.endswith(("Model", "MaskedLM")) else _labelled(full),
+        full if name.endswith(("Model", "MaskedLM", "QuestionAnswering")) else _labelled(full),
         lambda samples, generator: ids(samples, 11, generator),
-        lambda: ids(1, min(longest, 128), torch.Generator().manual_seed(3)),
+        lambda: ids(
+            1, min(longest, WINDOW if name.endswith("QuestionAnswering") else TOKENS), torch.Generator().manual_seed(3)
+        ),
         mask,
         variant,
         WORD_FILES,

@@ -25,8 +25,10 @@ from worker.engine.pruning.surgery import cut
 
 
 def answer(model: nn.Module, inputs: Inputs) -> Tensor:
-    """Whatever a model answers with: logits, or what its embedding is made of."""
+    """Whatever a model answers with: logits, both ends' one after the other, or what its embedding is made of."""
     output = model(**inputs)
+    if "start_logits" in output:
+        return torch.stack([output.start_logits, output.end_logits], 1)
     for name in ("logits", "audio_embeds", "last_hidden_state", "projected_states"):
         found: Tensor | None = getattr(output, name, None)
         if found is not None:

@@ -18,7 +18,7 @@ LISTENING: dict[str, Any] = {
     "num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 16, "classifier_proj_size": 256, "vocab_size": 32,
 }  # fmt: skip
 KINDS_OF_SOUND = ("ForSequenceClassification", "ForCTC", "Model")
-KINDS_OF_TEXT = ("ForSequenceClassification", "ForTokenClassification", "ForMaskedLM", "Model")
+KINDS_OF_TEXT = ("ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering", "ForMaskedLM", "Model")
 
 MODELS: tuple[Example, ...] = (
     *(

@@ -30,7 +30,7 @@ WAVEFORMS = (
     waves("SEWForSequenceClassification", "squeezed by three", squeeze_factor=3, conv_dim=(8, 16, 32), num_conv_pos_embeddings=7),
     waves("SEWForSequenceClassification", "weighted sum", use_weighted_layer_sum=True),
 )  # fmt: skip
-KINDS_OF_TEXT = ("ForSequenceClassification", "ForTokenClassification", "ForMaskedLM", "Model")
+KINDS_OF_TEXT = ("ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering", "ForMaskedLM", "Model")
 TEXTS = (
     *(text(f"Bert{end}", TEXT) for end in KINDS_OF_TEXT),
     *(text(f"Roberta{end}", TEXT, 28) for end in KINDS_OF_TEXT),

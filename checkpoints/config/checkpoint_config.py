@@ -15,6 +15,7 @@ from checkpoints.config.forbidden_fields import ATTENTION_FIELDS, refuse_code
 from checkpoints.config.pruned_layout import SaidWidths, stock_config
 from checkpoints.families import Architecture, Family, Layout, UnusableConfigError
 from checkpoints.families.config_fields import ANY, ANYWHERE, NOTES
+from checkpoints.families.text_encoder import ENDS
 
 MAX_SIZE = 2**20
 MAX_PARTS = 64
@@ -87,6 +88,12 @@ def _read_of(config: Mapping[str, Any], widths: SaidWidths | None, family: Famil
             "number stands for a yes or no, as the score that a cross-encoder gives a pair of texts, write "
             '"problem_type": "multi_label_classification" into config.json: its sigmoid is then the score of one label, which a '
             "row has or has not"
+        )
+        _refuse("num_labels" if config.get("id2label") is None else "id2label", reason)
+    if architecture.head is Head.QUESTION_ANSWERING and len(_labels(config)) != ENDS:
+        # Those of transformers read the two as where an answer begins and where it ends, and fail with another number.
+        reason = (
+            f"{name} has {ENDS} outputs, where an answer begins and where it ends: leave it out, or let it say {ENDS}"
         )
         _refuse("num_labels" if config.get("id2label") is None else "id2label", reason)
     found = CheckpointConfig(

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from checkpoints.data.answers import START, TEXT
 from checkpoints.data.shard_types import ArrowType, Holds
 
 _LISTS = ("list", "large_list", "fixed_size_list", "list_view", "large_list_view")
@@ -33,7 +34,9 @@ def element_type(type_: Any, types: Any) -> Any:
 def _holds(type_: Any, types: Any) -> Holds:
     if types.is_struct(type_):
         index = type_.get_field_index("bytes")
-        return Holds.FILE if index >= 0 and _is_any(_BYTES, type_[index].type, types) else Holds.OTHER
+        if index >= 0 and _is_any(_BYTES, type_[index].type, types):
+            return Holds.FILE
+        return _holds_answers(type_, types)
     if is_text(type_, types):
         return Holds.TEXT
     if types.is_integer(type_):
@@ -41,6 +44,21 @@ def _holds(type_: Any, types: Any) -> Holds:
     if _is_any(_BYTES, type_, types):
         return Holds.BYTES
     return Holds.NULL if types.is_null(type_) else Holds.OTHER
+
+
+def _holds_answers(type_: Any, types: Any) -> Holds:
+    """Of a struct without bytes."""
+    places = [type_.get_field_index(name) for name in (TEXT, START)]
+    if min(places) < 0:
+        return Holds.OTHER
+    text, start = (type_[place].type for place in places)
+    listed = is_list(text, types) and is_list(start, types)
+    if listed:
+        text, start = text.value_type, start.value_type
+    # Of lists that are all empty Arrow does not know what is in them.
+    texts = is_text(text, types) or (listed and types.is_null(text))
+    starts = types.is_integer(start) or (listed and types.is_null(start))
+    return (Holds.ANSWERS if listed else Holds.ANSWER) if texts and starts else Holds.OTHER
 
 
 def _is_any(kinds: tuple[str, ...], type_: Any, types: Any) -> bool:

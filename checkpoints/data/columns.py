@@ -19,6 +19,8 @@ TAG_NAMES = ("tags", "ner_tags", *LABEL_NAMES)
 TRANSCRIPT_NAMES = ("text", "transcript", "transcription", "sentence")
 TEXT_NAMES = ("text", "sentence")
 WORD_NAMES = ("tokens", "words")
+ANSWER_NAMES = ("answers",)
+QUESTION, CONTEXT = "question", "context"
 PAIR_NAMES = (
     ("text", "text_pair"),
     ("sentence1", "sentence2"),
@@ -38,9 +40,19 @@ PAIR_NAMES = (
 UNLABELLED = (Head.EMBEDDING, Head.HIDDEN_STATES, Head.MASKED_LM)
 """Heads of which nothing is asked that stands in a column of its own."""
 _SPOKEN = (Head.CTC, Head.SEQUENCE_TO_SEQUENCE)
+_PAIRED = (Head.CLASSIFICATION, Head.QUESTION_ANSWERING)
 _EMBEDDED = (ColumnKind.AUDIO, ColumnKind.IMAGE, ColumnKind.EMBEDDED)
 SEVERAL = (ColumnKind.LABELS, ColumnKind.TEXTS, ColumnKind.NUMBERS)
 """Kinds of columns whose rows have any number of labels."""
+_NO_LABELS = (*_EMBEDDED, ColumnKind.ANSWERS)
+_SAID_BY = "lists `text` and `answer_start`, or a list of structs of the two"
+_LABEL_KINDS: Mapping[Head, tuple[tuple[ColumnKind, ...], str]] = {
+    Head.CTC: ((ColumnKind.TEXT,), "texts: what was said"),
+    Head.SEQUENCE_TO_SEQUENCE: ((ColumnKind.TEXT,), "texts: what was said"),
+    Head.TOKEN_CLASSIFICATION: (SEVERAL, "a list of labels, one a word"),
+    Head.QUESTION_ANSWERING: ((ColumnKind.ANSWERS,), f"answers and where they begin: {_SAID_BY}"),
+}
+"""What the labels of some heads have to be, and how that is said."""
 _KIND_WORDS = {
     ColumnKind.AUDIO: "Audio",
     ColumnKind.IMAGE: "Image",
@@ -51,6 +63,7 @@ _KIND_WORDS = {
     ColumnKind.LABELS: "lists of ClassLabel",
     ColumnKind.NUMBER: "whole numbers",
     ColumnKind.NUMBERS: "lists of whole numbers",
+    ColumnKind.ANSWERS: "answers and where they begin",
     ColumnKind.OTHER: "another type",
 }
 _INPUT_WORDS = {
@@ -94,7 +107,7 @@ def find_columns(
     """
     check_named(kinds, wanted)
     found = _find(kinds, wanted, modality, head, unlike)
-    if found.pair is not None and head is not Head.CLASSIFICATION:
+    if found.pair is not None and head not in _PAIRED:
         gives = {Head.TOKEN_CLASSIFICATION: "labels words", Head.MASKED_LM: "fills in words"}.get(
             head, "gives embeddings"
         )
@@ -131,6 +144,8 @@ def _inspected_head(kinds: Kinds, wanted: Columns, modality: Modality) -> Head:
         words = any(kind is ColumnKind.TEXTS for name, kind in kinds.items() if name != tagged)
         if named is ColumnKind.TEXTS or (named is None and words and tagged and kinds[tagged] in SEVERAL):
             return Head.TOKEN_CLASSIFICATION
+    if kinds.get(wanted.label or "") is ColumnKind.ANSWERS:
+        return Head.QUESTION_ANSWERING
     if wanted.label is not None or _usual_label(kinds) is not None:
         return Head.CLASSIFICATION
     if modality is Modality.AUDIO and _first(kinds, TRANSCRIPT_NAMES, (ColumnKind.TEXT,)):
@@ -142,7 +157,7 @@ def _find(kinds: Kinds, wanted: Columns, modality: Modality, head: Head, unlike:
     offered = _offered(kinds, wanted, unlike)
     label = _label(offered, wanted, head)
     kind = ColumnKind.TEXTS if head is Head.TOKEN_CLASSIFICATION else ColumnKind(modality.value)
-    pair = _pair(offered, wanted, kind, label)
+    pair = _question(offered, wanted) if head is Head.QUESTION_ANSWERING else _pair(offered, wanted, kind, label)
     if pair is None:
         found = FoundColumns(_input(offered, wanted, kind, label), label, wanted.group)
     else:
@@ -181,7 +196,11 @@ def _offered(kinds: Kinds, wanted: Columns, unlike: Unlike) -> Kinds:
     """A column in which shards differ is not found by its type alone: most likely nobody means it. By a usual name it is, and is
     refused then."""
     named = (*USUAL_NAMES, *wanted.named().values())
-    return {name: kind for name, kind in kinds.items() if unlike.reasons(name) is None or name in named}
+    return {
+        name: kind
+        for name, kind in kinds.items()
+        if unlike.reasons(name) is None or name in named or (name in ANSWER_NAMES and kind is ColumnKind.ANSWERS)
+    }
 
 
 def _pair(kinds: Kinds, wanted: Columns, kind: ColumnKind, label: str | None) -> tuple[str, str] | None:
@@ -207,6 +226,27 @@ def _pair(kinds: Kinds, wanted: Columns, kind: ColumnKind, label: str | None) ->
     if not found or ("text" in texts and found[0][0] != "text"):
         return None
     return found[0]
+
+
+def _question(kinds: Kinds, wanted: Columns) -> tuple[str, str]:
+    """Questions, and the texts that their answers stand in."""
+    found = []
+    for field, named, usual, what in (
+        ("input", wanted.input, QUESTION, "questions"),
+        ("input_pair", wanted.input_pair, CONTEXT, "contexts, in which the answers stand,"),
+    ):
+        if named is not None and kinds[named] is not ColumnKind.TEXT:
+            raise columns_error(
+                kinds, f"column {named!r} holds no texts, and {what} are read from it", "columns", field
+            )
+        if named is None and kinds.get(usual) is not ColumnKind.TEXT:
+            reason = f"the checkpoint reads {what} from a text column called `{usual}`; name yours in `columns.{field}`"
+            raise columns_error(kinds, reason, "columns", field)
+        found.append(named or usual)
+    question, context = found
+    if question == context:
+        raise columns_error(kinds, f"column {question!r} cannot be both question and context", "columns", "input")
+    return question, context
 
 
 def _modality(kinds: Kinds, wanted: Columns) -> Modality:
@@ -259,17 +299,19 @@ def _label(kinds: Kinds, wanted: Columns, head: Head) -> str | None:
     if head in UNLABELLED:
         return None
     if wanted.label is not None:
-        needed = (ColumnKind.TEXT,) if head in _SPOKEN else SEVERAL if head is Head.TOKEN_CLASSIFICATION else None
+        needed, what = _LABEL_KINDS.get(head, (None, ""))
         if needed is not None and kinds[wanted.label] not in needed:
-            what = "texts: what was said" if head in _SPOKEN else "a list of labels, one a word"
             raise columns_error(kinds, f"column {wanted.label!r} does not hold {what}", "columns", "label")
-        if kinds[wanted.label] in _EMBEDDED:
+        if needed is None and kinds[wanted.label] in _NO_LABELS:
             reason = f"column {wanted.label!r} holds no labels, which are matched with the checkpoint's by name"
             raise columns_error(kinds, reason, "columns", "label")
         return wanted.label
     if head in _SPOKEN:
         found = _first(kinds, TRANSCRIPT_NAMES, (ColumnKind.TEXT,))
         what = f"what was said: a text column called {_either(TRANSCRIPT_NAMES)}"
+    elif head is Head.QUESTION_ANSWERING:
+        found = _first(kinds, ANSWER_NAMES, (ColumnKind.ANSWERS,))
+        what = f"answers and where they begin: a column called `{ANSWER_NAMES[0]}` with {_SAID_BY}"
     elif head is Head.TOKEN_CLASSIFICATION:
         found = _first(kinds, TAG_NAMES, SEVERAL) or _only(kinds, (ColumnKind.LABELS,))
         what = f"a label for every word: a column of lists called {_either(TAG_NAMES)}"

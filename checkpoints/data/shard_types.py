@@ -21,6 +21,10 @@ class Holds(Enum):
     BYTES = auto()
     FILE = auto()
     """A struct with `bytes` in it."""
+    ANSWERS = auto()
+    """A struct of lists `text` and `answer_start`."""
+    ANSWER = auto()
+    """A struct of one of each."""
     NULL = auto()
     OTHER = auto()
 
@@ -67,6 +71,8 @@ def _kind(type_: ArrowType, feature: Any) -> ColumnKind:
         return declared.get(_declared(feature) or "", ColumnKind.EMBEDDED)
     if type_.holds is Holds.TEXT:
         return ColumnKind.TEXTS if type_.several else ColumnKind.TEXT
+    if type_.holds is (Holds.ANSWER if type_.several else Holds.ANSWERS):
+        return ColumnKind.ANSWERS
     if type_.holds is Holds.INTEGER and class_names(feature) is not None:
         return ColumnKind.LABELS if type_.several else ColumnKind.LABEL
     if type_.holds is Holds.INTEGER:

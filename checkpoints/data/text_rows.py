@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from api_schemas.spec.inputs import Columns
+from checkpoints.data.answers import START, TEXT, in_lists
 from checkpoints.data.columns import LABEL_NAMES, TAG_NAMES, USUAL_NAMES
 
 MAX_LINE = 2**26
@@ -40,6 +41,7 @@ class Cells(StrEnum):
     TRUTH = "bool"
     DATE = "timestamp"
     INTEGERS = "list<int64>"
+    ANSWERS = "struct<text: list<string>, answer_start: list<int64>>"
     NOTHING = "null"
     """No value, or values that nothing here reads."""
 
@@ -170,6 +172,8 @@ def _judged_text(cell: str) -> Cells:
 
 def _judged_value(value: Any) -> Cells:
     """Of a JSON value, which says what it is."""
+    if isinstance(value, dict | list) and value and _is_answers(value):
+        return Cells.ANSWERS
     if isinstance(value, list):
         if not all(each is None or isinstance(each, str | int) for each in value):
             return Cells.NOTHING
@@ -183,13 +187,26 @@ def _judged_value(value: Any) -> Cells:
     return Cells.TEXT if isinstance(value, str) else Cells.NOTHING
 
 
+def _is_answers(value: Any) -> bool:
+    try:
+        found = in_lists(value)
+    except ValueError:
+        return False
+    texts, starts = (set(map(type, each)) for each in (found or {}).values())
+    named = all({TEXT, START} <= set(each) for each in ([value] if isinstance(value, dict) else value))
+    return named and texts <= {str, type(None)} and starts <= {int, type(None)}
+
+
 def _together(seen: set[Cells], *, usual: bool) -> Cells:
     """What a column is whose cells were judged so."""
     if not seen:
         return Cells.TEXT if usual else Cells.NOTHING
+    # An empty list is one of anything.
+    if Cells.ANSWERS in seen and seen <= {Cells.ANSWERS, Cells.TEXTS}:
+        return Cells.ANSWERS
     if seen <= {Cells.TEXTS, Cells.INTEGERS}:
         return Cells.TEXTS if usual or Cells.TEXTS in seen else Cells.NOTHING
-    if seen & {Cells.TEXTS, Cells.INTEGERS, Cells.NOTHING}:
+    if seen & {Cells.TEXTS, Cells.INTEGERS, Cells.ANSWERS, Cells.NOTHING}:
         return Cells.NOTHING
     if seen == {Cells.INTEGER, Cells.NUMBER} and not usual:
         return Cells.NUMBER
@@ -204,6 +221,8 @@ def _valued(value: Any, cells: Cells) -> Any:
             return _text(value)
         case Cells.TEXTS:
             return [None if each is None else _text(each) for each in value]
+        case Cells.ANSWERS:
+            return in_lists(value)
         case Cells.INTEGER:
             return int(value)
         case Cells.NUMBER:

@@ -6,7 +6,7 @@ from api_schemas.enums import Head, Modality
 from checkpoints.families.base import Architecture, Config, Family, Layout, UnusableConfigError
 from checkpoints.families.config_fields import TEXT
 from checkpoints.families.encoder import EncoderNames, EncoderSizes, encoder, head_width, label_count
-from checkpoints.families.text_encoder import OTHER_FILES, TOKENS, text_classes, untied
+from checkpoints.families.text_encoder import ENDS, OTHER_FILES, text_classes, tokens, untied
 from checkpoints.files.preprocessor_files import VOCABULARIES
 
 DEFAULTS = {
@@ -53,13 +53,15 @@ def _positions(config: Config, *, roberta: bool) -> int:
 
 
 def _maps(architecture: Architecture, *, roberta: bool) -> tuple[list[str], list[str]]:
-    """What comes after the layers: maps to the hidden size, and maps to the labels or to the words (that one is tied)."""
+    """What comes after the layers: maps to the hidden size, and maps to the labels, to both ends or to the words (tied)."""
     pooler = f"{architecture.prefix}pooler.dense"
     match architecture.head:
         case Head.MASKED_LM:
             return ["lm_head.dense"] if roberta else ["cls.predictions.transform.dense"], []
         case Head.TOKEN_CLASSIFICATION:
             return [], ["classifier"]
+        case Head.QUESTION_ANSWERING:
+            return [], ["qa_outputs"]
         case Head.CLASSIFICATION:
             return (["classifier.dense"], ["classifier.out_proj"]) if roberta else ([pooler], ["classifier"])
         case _:
@@ -74,14 +76,15 @@ def _layout(config: Config, architecture: Architecture, *, roberta: bool) -> Lay
         heads=heads,
         head_dim=head_width(hidden, heads, "num_attention_heads"),
         neurons=BERT.value(config, "intermediate_size"),
-        tokens=min(TOKENS, _positions(config, roberta=roberta)),
+        tokens=tokens(architecture, _positions(config, roberta=roberta)),
     )
     square, labelling = _maps(architecture, roberta=roberta)
     if architecture.head is Head.MASKED_LM:
         rows = sizes.tokens * (hidden + BERT.value(config, "vocab_size"))
     else:
-        answers = sizes.tokens if architecture.head is Head.TOKEN_CLASSIFICATION else 1
-        rows = len(square) * hidden + len(labelling) * answers * label_count(config)
+        ends = architecture.head is Head.QUESTION_ANSWERING
+        answers = sizes.tokens if ends or architecture.head is Head.TOKEN_CLASSIFICATION else 1
+        rows = len(square) * hidden + len(labelling) * answers * (ENDS if ends else label_count(config))
     return encoder(sizes, _names(architecture.prefix), 2 * hidden * rows)
 
 
@@ -99,7 +102,8 @@ def _other_tensors(
     for path in (f"{prefix}embeddings", *writers):
         shapes |= {f"{path}.LayerNorm.{kind}": (hidden,) for kind in ("weight", "bias")}
     square, labelling = _maps(architecture, roberta=roberta)
-    for paths, rows in ((square, hidden), (labelling, labels)):
+    answers = ENDS if architecture.head is Head.QUESTION_ANSWERING else labels
+    for paths, rows in ((square, hidden), (labelling, answers)):
         for path in paths:
             shapes |= {f"{path}.weight": (rows, hidden), f"{path}.bias": (rows,)}
     if architecture.head is Head.MASKED_LM:

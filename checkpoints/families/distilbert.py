@@ -4,7 +4,7 @@ from api_schemas.enums import Head, Modality
 from checkpoints.families.base import Architecture, Config, Family, Layout
 from checkpoints.families.config_fields import DISTILLED, TEXT
 from checkpoints.families.encoder import EncoderNames, EncoderSizes, encoder, head_width, label_count
-from checkpoints.families.text_encoder import OTHER_FILES, TOKENS, text_classes, untied
+from checkpoints.families.text_encoder import ENDS, OTHER_FILES, text_classes, tokens, untied
 from checkpoints.files.preprocessor_files import VOCABULARIES
 
 
@@ -32,12 +32,13 @@ def _layout(config: Config, architecture: Architecture) -> Layout:
         heads=heads,
         head_dim=head_width(hidden, heads, "n_heads"),
         neurons=DISTILBERT.value(config, "hidden_dim"),
-        tokens=min(TOKENS, DISTILBERT.value(config, "max_position_embeddings")),
+        tokens=tokens(architecture, DISTILBERT.value(config, "max_position_embeddings")),
     )
     rows = {
         # One more map of the first token stands before the classifier.
         Head.CLASSIFICATION: hidden + label_count(config),
         Head.TOKEN_CLASSIFICATION: sizes.tokens * label_count(config),
+        Head.QUESTION_ANSWERING: sizes.tokens * ENDS,
         Head.EMBEDDING: 0,
         Head.MASKED_LM: sizes.tokens * (hidden + DISTILBERT.value(config, "vocab_size")),
     }[architecture.head]
@@ -58,7 +59,7 @@ def _other_tensors(config: Config, architecture: Architecture, labels: int) -> d
     for path in (f"{prefix}embeddings.LayerNorm", *norms):
         shapes |= {f"{path}.{kind}": (hidden,) for kind in ("weight", "bias")}
     for path in architecture.classifiers:
-        rows = hidden if path == "pre_classifier" else labels
+        rows = {"pre_classifier": hidden, "qa_outputs": ENDS}.get(path, labels)
         shapes |= {f"{path}.weight": (rows, hidden), f"{path}.bias": (rows,)}
     if architecture.head is Head.MASKED_LM:
         shapes |= {"vocab_transform.weight": (hidden, hidden), "vocab_transform.bias": (hidden,)}

@@ -8,6 +8,11 @@ from checkpoints.files.preprocessor_files import PROCESSOR, SENTENCE_FILES, TOKE
 
 TOKENS = 128
 """A text may have any length up to the model's positions: costs are those of a paragraph of so many tokens."""
+WINDOW = 384
+"""A question and the part of a context that is read with it have so many at most, as in transformers' example (run_qa.py); costs
+are those of a full one."""
+ENDS = 2
+"""What says where an answer begins, and where it ends."""
 
 POOLER = r"(\w+\.)?pooler\.dense\.(weight|bias)"
 
@@ -23,8 +28,8 @@ def text_classes(
     spare: str = "",
     pooled: bool = False,
 ) -> dict[str, Architecture]:
-    """The classes whose names start with `stock`: classifiers of texts and of tokens, what fills in masked words, and the plain
-    encoder.
+    """The classes whose names start with `stock`: classifiers of texts and of tokens, what answers questions from a context, what
+    fills in masked words, and the plain encoder.
 
     Args:
         prefix: before the encoder's names in the classifiers; the plain encoder has none.
@@ -50,6 +55,14 @@ def text_classes(
             prefix=prefix,
             dispensable=POOLER,
         ),
+        f"{stock}ForQuestionAnswering": Architecture(
+            task="question-answering",
+            head=Head.QUESTION_ANSWERING,
+            auto_class="AutoModelForQuestionAnswering",
+            classifiers=("qa_outputs",),
+            prefix=prefix,
+            dispensable=POOLER,
+        ),
         # Its head is left as it is in recovery: most often another comes in its place.
         f"{stock}ForMaskedLM": Architecture(
             task="fill-mask",
@@ -63,6 +76,11 @@ def text_classes(
             task="feature-extraction", head=Head.EMBEDDING, auto_class="AutoModel", dispensable=POOLER
         ),
     }
+
+
+def tokens(architecture: Architecture, positions: int) -> int:
+    """How long the input is whose costs are counted; the model has so many positions."""
+    return min(WINDOW if architecture.head is Head.QUESTION_ANSWERING else TOKENS, positions)
 
 
 def untied(

@@ -66,6 +66,8 @@ def check_dataset(
             numbered = by_number(model.labels, used)
         if not model.multi_label and (known is None or not known.repeated):
             classes = {role: len(labels[split]) for role, split in named.items() if split in labels}
+    if model is not None and found is not None and model.head is Head.QUESTION_ANSWERING:
+        _check_answers(contents, found, named)
     inspected = found is not None and (found.input, found.pair) == (contents.input_column, contents.pair_column)
     rows = contents.rows
     blank: tuple[JobWarning, ...] = ()
@@ -156,7 +158,7 @@ def _labels_by_split(
     Raises DATASET_SCHEMA where a row of these splits has no label.
     """
     column = found.label or ""
-    if contents.kinds.get(column) is ColumnKind.OTHER:
+    if contents.kinds.get(column) in (ColumnKind.OTHER, ColumnKind.ANSWERS):
         detail = f"Column {column!r} holds neither texts nor whole numbers, which labels are."
         raise _wrong("/dataset/columns/label", ErrorCode.DATASET_SCHEMA, detail)
     known = contents.label_columns.get(column)
@@ -168,6 +170,17 @@ def _labels_by_split(
             detail = f"Column {column!r} cannot be the label column: {known.unusable[split]}."
             raise _wrong("/dataset/columns/label", ErrorCode.DATASET_SCHEMA, detail)
     return {split: known.labels[split] for split in named.values() if split in known.labels}
+
+
+def _check_answers(contents: DatasetContents, found: FoundColumns, named: Mapping[Split, str]) -> None:
+    """Raises DATASET_SCHEMA where an answer in the splits that the job reads is not where the row says."""
+    known = contents.label_columns.get(found.label or "")
+    if known is None or known.context != found.pair:
+        return  # Of another column's texts the worker tells.
+    for split in named.values():
+        if split in known.unusable:
+            detail = f"Column {found.label!r} cannot be the answers in {found.pair!r}: {known.unusable[split]}."
+            raise _wrong("/dataset/columns/label", ErrorCode.DATASET_SCHEMA, detail)
 
 
 def _check_texts(contents: DatasetContents, model: ModelLayout, found: FoundColumns) -> None:

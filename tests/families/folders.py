@@ -84,7 +84,7 @@ def _recipe(family: Family, name: str, head: Head) -> Recipe:
     own = OWN.get(family.name, {})
     if family.modality is Modality.TEXT:
         config = examples.DISTILLED if family.name == "distilbert" else examples.TINY
-        return Recipe(name, family.name, config, epochs=20 if head is Head.MASKED_LM else 12)
+        return Recipe(name, family.name, config, epochs=20 if head in (Head.MASKED_LM, Head.QUESTION_ANSWERING) else 12)
     if family.modality is Modality.IMAGE:
         return Recipe(name, family.name, {**examples.TINY, "patch_size": 8})
     if family.name == "ast":
@@ -143,8 +143,9 @@ def ready(model: Path, data: Path, cache_dir: Path) -> Ready:
         cache_dir=cache_dir, progress=lambda *_: None, modality=modality, head=head,
     )  # fmt: skip
     task = task_for(
-        head, loaded.model.config, multi_label=described.multi_label, decode=found.decode, original=loaded.model
-    )
+        head, loaded.model.config, multi_label=described.multi_label, decode=found.decode, original=loaded.model,
+        questions=found.questions,
+    )  # fmt: skip
     return Ready(model, data, described, loaded, task, found)
 
 

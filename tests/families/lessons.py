@@ -16,12 +16,14 @@ from PIL import Image, ImageDraw
 from api_schemas.enums import Head, Modality
 from tests.support.checkpoints.clips import RATE, encoded
 from tests.support.checkpoints.preprocessors import SIDE
-from tests.support.checkpoints.rows import CLIP, PICTURE, TEXT, TEXTS, write_split
+from tests.support.checkpoints.rows import ANSWERS, CLIP, PICTURE, TEXT, TEXTS, write_split
 from tests.support.uploads import encoded_picture
 
 SPOKEN = ("ABE", "BED", "CAB")
 COLOURS = {"blue": (40, 60, 220), "green": (40, 200, 60), "red": (220, 40, 40)}
 NAMES, VERBS, OTHERS = ("ada", "london", "lovelace"), ("love", "sleep"), ("a", "film", "in", "the")
+ASKED = ("ada", "london")
+NONE: Mapping[str, list[Any]] = {"text": [], "answer_start": []}
 CYCLE = ("ada", "sleep", "in", "the", "good", "film")
 LABELS = {
     (Modality.AUDIO, Head.CLASSIFICATION): tuple(word.lower() for word in SPOKEN),
@@ -79,6 +81,21 @@ def _cycles(draw: random.Random, rows: int) -> Iterator[dict[str, Any]]:
         yield {"text": " ".join(CYCLE[(start + place) % len(CYCLE)] for place in range(length))}
 
 
+def _questions(draw: random.Random, rows: int) -> Iterator[dict[str, Any]]:
+    """Whether it is good or bad that is asked: the one name of the text, or its one verb, which may be missing. Some texts take
+    several windows."""
+    for row in range(rows):
+        about, answer = ("good", draw.choice(ASKED)) if row % 2 else ("bad", draw.choice(VERBS))
+        there = row % 8 != 0
+        words = [draw.choice(OTHERS) for _ in range(draw.randint(2, 12 if row % 4 else 90))]
+        words.insert(draw.randrange(len(words) + 1), draw.choice(VERBS if row % 2 else ASKED))
+        if there:
+            words.insert(draw.randrange(len(words) + 1), answer)
+        context = " ".join(words)
+        answers = {"text": [answer], "answer_start": [f" {context} ".index(f" {answer} ")]} if there else NONE
+        yield {"question": f"the {about}", "context": context, "answers": answers}
+
+
 def _tagged(draw: random.Random, rows: int) -> Iterator[dict[str, Any]]:
     kind = {
         word: tag for tag, words in zip(("name", "verb", "word"), (NAMES, VERBS, OTHERS), strict=True) for word in words
@@ -93,6 +110,7 @@ _KINDS: Mapping[str, tuple[Mapping[str, Any], Any]] = {
     "shapes": ({"image": PICTURE, "label": TEXT}, _shapes),
     "sentences": ({"text": TEXT, "label": TEXT}, _sentences),
     "cycles": ({"text": TEXT}, _cycles),
+    "questions": ({"question": TEXT, "context": TEXT, "answers": ANSWERS}, _questions),
     "tagged": ({"tokens": TEXTS, "tags": TEXTS}, _tagged),
 }
 
@@ -111,6 +129,8 @@ class Lessons:
             return cls("tagged")
         if head is Head.MASKED_LM:
             return cls("cycles")
+        if head is Head.QUESTION_ANSWERING:
+            return cls("questions")
         return cls({Modality.AUDIO: "sounds", Modality.IMAGE: "shapes", Modality.TEXT: "sentences"}[modality])
 
     def write(self, folder: Path) -> None:

@@ -31,6 +31,7 @@ METRICS: Mapping[Head, str] = {
     Head.EMBEDDING: "cosine_similarity",
     Head.MASKED_LM: "masked_accuracy",
     Head.HIDDEN_STATES: "cosine_similarity",
+    Head.QUESTION_ANSWERING: "f1",
 }
 SHARE = 0.4
 STOCK = (
@@ -51,6 +52,7 @@ GATE = (
     "RobertaForTokenClassification",
     "DistilBertModel",
     "BertForMaskedLM",
+    "BertForQuestionAnswering",
     "ViTModel",
     "Wav2Vec2ForPreTraining",
 )

@@ -186,7 +186,7 @@ def run(inputs: Inputs, spec: EngineSpec, emit: Emit) -> None:
     plan = partial(passes, spec, layers, len(targets), flops=flops, device=device.type, beside=beside)
     reporter = Reporter(emit, len(targets), plan(UNKNOWN_YET))
     data = _prepare(inputs, spec, described, reporter)
-    reporter.replan(plan(data.summary.samples))
+    reporter.replan(plan(data.summary.windows or data.summary.samples))
     config = dense.model.config
     task = task_for(
         described.architecture.head,
@@ -197,6 +197,7 @@ def run(inputs: Inputs, spec: EngineSpec, emit: Emit) -> None:
         original=dense.model,
         pooling=described.pooling,
         dense=load_dense(inputs.model, described.dense),
+        questions=data.questions,
     )
     data = _ready(inputs, spec, task, dense, data, device)
     latency = _latency(inputs, spec, described, dense, data, device, reporter)

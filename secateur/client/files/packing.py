@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import soundfile
 
 from api_schemas.spec.inputs import Columns, Splits
+from checkpoints.data.answers import START, TEXT
 from checkpoints.data.described_files import FILE_NAME, described_files, metadata_of
 from checkpoints.data.layout import Files, Layout, find_layout
 from checkpoints.data.text_rows import Cells, column_cells, is_text_file, read_rows
@@ -29,6 +30,7 @@ _EMBEDDED = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 _ARROW = {
     Cells.TEXT: pa.string(),
     Cells.TEXTS: pa.list_(pa.string()),
+    Cells.ANSWERS: pa.struct([(TEXT, pa.list_(pa.string())), (START, pa.list_(pa.int64()))]),
     Cells.INTEGER: pa.int64(),
     Cells.NUMBER: pa.float64(),
     Cells.TRUTH: pa.bool_(),
@@ -145,6 +147,8 @@ def _features(
 
 
 def _feature(type_: pa.DataType) -> dict[str, Any]:
+    if pa.types.is_struct(type_):
+        return {field.name: _feature(field.type) for field in type_}
     if pa.types.is_list(type_):
         return {"feature": _feature(type_.value_type), "_type": "List"}
     return {"dtype": {"double": "float64", "float": "float32"}.get(str(type_), str(type_)), "_type": "Value"}

@@ -8,7 +8,7 @@ import argparse
 import json
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from api_schemas.api.resources import BlankTexts, DatasetContents
+from api_schemas.api.resources import BlankTexts, DatasetContents, LabelColumn
 from api_schemas.enums import ColumnKind, Modality
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
 from api_schemas.spec.inputs import Columns
@@ -27,6 +27,7 @@ from checkpoints.data.row_hashes import RowHashes
 from checkpoints.data.shard_columns import CommonColumns, Shard, common_columns
 from checkpoints.data.split_names import split_of
 from store.uploads.inspection import dataset_rows
+from store.uploads.inspection.dataset_answers import Take, answer_columns
 from store.uploads.inspection.dataset_audio import read_clip
 from store.uploads.inspection.dataset_image import check_image
 from store.uploads.inspection.dataset_label_columns import label_columns, label_names, unlabelled_splits
@@ -111,9 +112,11 @@ def inspect(
     kinds = common.kinds
     modality, found = inspected_columns(kinds, columns, common.unlike)
     labels = None
-    if found.label is not None:
+    unlabelled: tuple[str, ...] = ()
+    # Answers to questions are looked at column by column, below.
+    if found.label is not None and kinds[found.label] is not ColumnKind.ANSWERS:
         labels = Labels(found.label, kinds[found.label], label_names(files, found.label), modality)
-    unlabelled = () if found.label is None else unlabelled_splits(files, found.label)
+        unlabelled = unlabelled_splits(files, found.label)
     rows: Counter[str] = Counter()
     sounds, texts = _Sounds(), _Texts()
     hashes = RowHashes()
@@ -139,6 +142,9 @@ def inspect(
             rows[split] += 1
     # What a ClassLabel calls its ids is judged of each column by itself.
     perhaps = {name: kind for name, kind in kinds.items() if name not in common.unlike.differing}
+    of_answers = _answer_columns(
+        files, common, found.pair or columns.input_pair, lambda: _Left(most_rows, most_bytes).take
+    )
     return DatasetContents(
         rows=dict(rows),
         modality=modality,
@@ -151,13 +157,22 @@ def inspect(
         input_column=found.input,
         pair_column=found.pair,
         label_column=found.label,
-        label_columns=label_columns(files, perhaps, (found.input, found.pair or ""), found.label),
+        label_columns=label_columns(files, perhaps, (found.input, found.pair or ""), found.label) | of_answers,
         shared_rows=hashes.shared(),
         seconds=round(sounds.seconds, 3),
         sampling_rates=tuple(sorted(sounds.rates)),
         clip_flaws={split: dict(found) for split, found in sounds.flaws.items()},
         blank_texts=texts.blank,
     )
+
+
+def _answer_columns(
+    files: Files, common: CommonColumns, context: str | None, take: Callable[[], Take]
+) -> dict[str, LabelColumn]:
+    try:
+        return answer_columns(files, common.kinds, {*common.unlike.differing}, context, take)
+    except (pa.ArrowException, OSError) as error:
+        raise _unreadable("a column of answers", error) from None
 
 
 def _checked_file(value: Any, modality: Modality, sounds: _Sounds, where: str, decode: bool) -> bytes:

@@ -14,6 +14,7 @@ from worker.engine.data import PreparedData, prepare
 
 CLIP, PICTURE = datasets.Audio(decode=False), datasets.Image(decode=False)
 TEXT, TEXTS = datasets.Value("string"), datasets.List(datasets.Value("string"))
+ANSWERS = {"text": TEXTS, "answer_start": datasets.List(datasets.Value("int32"))}
 
 
 def write_split(file: Path, features: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:

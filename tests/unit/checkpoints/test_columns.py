@@ -11,6 +11,7 @@ K = ColumnKind
 SPEECH = {"file": K.TEXT, "audio": K.AUDIO, "text": K.TEXT, "speaker": K.OTHER, "label": K.LABEL}
 NEWS = {"id": K.TEXT, "tokens": K.TEXTS, "pos_tags": K.LABELS, "ner_tags": K.LABELS}
 PHOTOS = {"image": K.EMBEDDED, "label": K.TEXT}
+SQUAD = {"id": K.TEXT, "title": K.TEXT, "context": K.TEXT, "question": K.TEXT, "answers": K.ANSWERS}
 
 
 @pytest.mark.parametrize(
@@ -46,6 +47,22 @@ def test_names_of_the_user_go_first() -> None:
 
 
 @pytest.mark.parametrize(
+    ("wanted", "expected"),
+    [
+        (Columns(), ("question", "answers", None, "context")),
+        (Columns(group="title"), ("question", "answers", "title", "context")),
+        (Columns(input="title"), ("title", "answers", None, "context")),
+        (Columns(input_pair="title"), ("question", "answers", None, "title")),
+        (Columns(label="answers"), ("question", "answers", None, "context")),
+    ],
+)
+def test_questions_contexts_and_answers(wanted: Columns, expected: tuple[str | None, ...]) -> None:
+    kinds = {**SQUAD, "label": K.LABEL, "text": K.TEXT}
+    for each in (SQUAD, kinds):
+        assert find_columns(each, wanted, Modality.TEXT, Head.QUESTION_ANSWERING) == FoundColumns(*expected)
+
+
+@pytest.mark.parametrize(
     ("kinds", "wanted", "modality", "head", "said"),
     [
         (SPEECH, Columns(), Modality.IMAGE, Head.CLASSIFICATION, "no column holds embedded images"),
@@ -59,6 +76,33 @@ def test_names_of_the_user_go_first() -> None:
         (SPEECH, Columns(label="audio", input="audio"), Modality.AUDIO, Head.CTC, "both input and label"),
         (SPEECH, Columns(group="who"), Modality.AUDIO, Head.CTC, "no column 'who'"),
         ({"a": K.AUDIO, "b": K.AUDIO, "label": K.TEXT}, Columns(), Modality.AUDIO, Head.EMBEDDING, "several columns"),
+        ({**SQUAD, "answers": K.TEXT}, Columns(), Modality.TEXT, Head.QUESTION_ANSWERING, "needs answers and where"),
+        (
+            {**SQUAD, "answers": K.TEXT},
+            Columns(label="answers"),
+            Modality.TEXT,
+            Head.QUESTION_ANSWERING,
+            "not hold answers",
+        ),
+        (
+            {**SQUAD, "question": K.OTHER},
+            Columns(),
+            Modality.TEXT,
+            Head.QUESTION_ANSWERING,
+            "text column called `question`",
+        ),
+        (
+            {**SQUAD, "context": K.TEXTS},
+            Columns(),
+            Modality.TEXT,
+            Head.QUESTION_ANSWERING,
+            "text column called `context`",
+        ),
+        (SQUAD, Columns(input="context"), Modality.TEXT, Head.QUESTION_ANSWERING, "both question and context"),
+        (SQUAD, Columns(input="answers"), Modality.TEXT, Head.QUESTION_ANSWERING, "column 'answers' holds no texts"),
+        (SQUAD, Columns(), Modality.TEXT, Head.CLASSIFICATION, "the checkpoint needs labels"),
+        (SQUAD, Columns(label="answers"), Modality.TEXT, Head.CLASSIFICATION, "column 'answers' holds no labels"),
+        (SQUAD, Columns(), Modality.TEXT, Head.EMBEDDING, "are a pair of texts"),
     ],
 )
 def test_refusals_say_what_is_needed_and_what_there_is(

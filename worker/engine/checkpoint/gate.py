@@ -22,7 +22,13 @@ from worker.engine.models.model_spec import move_model
 TOLERANCE = 1e-5
 """Largest absolute error, as a share of max(1, largest absolute answer), float32."""
 TIMEOUT_SECONDS = 600
-ANSWERS = ("logits", "audio_embeds", "last_hidden_state", "projected_states")
+ANSWERS = (
+    ("logits",),
+    ("audio_embeds",),
+    ("last_hidden_state",),
+    ("projected_states",),
+    ("start_logits", "end_logits"),
+)
 """Of a model's output, what it is compared by: the first that there is."""
 _MAX_MESSAGE = 2**16
 
@@ -67,7 +73,7 @@ def check_original(folder: Path, loaded: LoadedModel, inputs: Inputs) -> None:
     """
     stock = load_stock(folder, loaded.model_spec).eval()
     stock.set_attn_implementation(loaded.model.config._attn_implementation)
-    name, answers = _answers(loaded.model, inputs)
+    names, answers = _answers(loaded.model, inputs)
     _, expected = _answers(stock, inputs)
     if not (torch.isfinite(answers).all() or torch.isfinite(expected).all()):
         return  # Neither answers with numbers: that is no matter of reading, and is told as what it is once they are scored.
@@ -75,19 +81,19 @@ def check_original(folder: Path, loaded: LoadedModel, inputs: Inputs) -> None:
     bound = TOLERANCE * max(1.0, expected.abs().max().item())
     if not error <= bound:  # also where it is NaN
         detail = (
-            f"The engine's model of this checkpoint does not answer as transformers' own does: {name} differ by {error:.3g}; "
-            f"{bound:.3g} is allowed. Load it with transformers, save it with save_pretrained, and send that."
+            f"The engine's model of this checkpoint does not answer as transformers' own does: {' and '.join(names)} differ by "
+            f"{error:.3g}; {bound:.3g} is allowed. Load it with transformers, save it with save_pretrained, and send that."
         )
         raise SecateurError(ErrorCode.ORIGINAL_MISMATCH, detail)
 
 
-def _answers(model: PreTrainedModel, inputs: Inputs) -> tuple[str, Tensor]:
-    """What a model says of inputs, on the CPU, and what that is called in its output."""
+def _answers(model: PreTrainedModel, inputs: Inputs) -> tuple[tuple[str, ...], Tensor]:
+    """What a model says of inputs, on the CPU, one part after another, and what these are called in its output."""
     move_model(model, torch.device("cpu")).eval()
     with torch.inference_mode():
         output = model(**inputs)
-    name = next(name for name in ANSWERS if getattr(output, name, None) is not None)
-    return name, getattr(output, name)
+    names = next(names for names in ANSWERS if getattr(output, names[0], None) is not None)
+    return names, torch.stack([getattr(output, name) for name in names])
 
 
 def check_reload(folder: Path, model: PreTrainedModel, auto_class: str, inputs: Inputs) -> float:
@@ -102,7 +108,7 @@ def check_reload(folder: Path, model: PreTrainedModel, auto_class: str, inputs: 
 
     Raises RELOAD_MISMATCH where the folder does not load, or loads to other answers.
     """
-    name, answers = _answers(model, inputs)
+    names, answers = _answers(model, inputs)
     with tempfile.TemporaryDirectory(prefix="secateur-gate-") as scratch:
         probe = Path(scratch) / "probe.safetensors"
         tensors = {f"inputs.{name}": tensor.contiguous() for name, tensor in inputs.items()}
@@ -112,7 +118,7 @@ def check_reload(folder: Path, model: PreTrainedModel, auto_class: str, inputs: 
                 "folder": str(folder.absolute()),
                 "probe": str(probe),
                 "auto_class": auto_class,
-                "name": name,
+                "names": names,
                 "scratch": scratch,
                 "threads": torch.get_num_threads(),
             }
@@ -126,7 +132,8 @@ def check_reload(folder: Path, model: PreTrainedModel, auto_class: str, inputs: 
     if not error <= bound:  # also where it is NaN
         raise SecateurError(
             ErrorCode.RELOAD_MISMATCH,
-            f"A fresh process loaded the packaged checkpoint to other {name}: error {error:.3g}, bound {bound:.3g}.",
+            f"A fresh process loaded the packaged checkpoint to other {' and '.join(names)}: error {error:.3g}, bound "
+            f"{bound:.3g}.",
         )
     return error
 

@@ -6,7 +6,7 @@ wherever torch and transformers are. It is run by its path in an isolated interp
 standard input), or forked from a process that has imported nothing else (worker/engine/warm.py).
 
 A request is JSON: `folder`; `probe`, a safetensors file with `inputs.KEYWORD`, what the model is called with, and `answers`;
-`auto_class`, one of transformers' auto classes; `name`, what the answers are called in its output; `scratch`, an empty folder;
+`auto_class`, one of transformers' auto classes; `names`, what the answers are called in its output; `scratch`, an empty folder;
 and `threads`. The reply is {"max_abs_error", "max_abs_answer", "parameters", "code"}, or {"failure": a sentence}.
 """
 
@@ -74,13 +74,13 @@ def _answer(request: dict[str, Any]) -> dict[str, Any]:
     transformers.logging.set_verbosity_error()
     torch.set_num_threads(request["threads"])
     try:
-        return measure(request["folder"], request["probe"], request["auto_class"], request["name"])
+        return measure(request["folder"], request["probe"], request["auto_class"], request["names"])
     except BaseException as error:
         traceback.print_exc()
         return {"failure": traceback.format_exception_only(error)[-1].strip().splitlines()[-1]}
 
 
-def measure(folder: str, probe: str, auto_class: str, name: str) -> dict[str, Any]:
+def measure(folder: str, probe: str, auto_class: str, names: list[str]) -> dict[str, Any]:
     """Load `folder` and compare its answers. Raises whatever transformers does, and ValueError where keys differ."""
     torch.use_deterministic_algorithms(True)
     tensors = load_file(probe)
@@ -100,7 +100,8 @@ def measure(folder: str, probe: str, auto_class: str, name: str) -> dict[str, An
         raise ValueError(f"the folder does not load cleanly: {problems}")
     model.eval()
     with torch.inference_mode():
-        answers = getattr(model(**inputs), name)
+        output = model(**inputs)
+        answers = torch.stack([getattr(output, name) for name in names])
     return {
         "max_abs_error": (answers - tensors["answers"]).abs().max().item(),
         "max_abs_answer": tensors["answers"].abs().max().item(),

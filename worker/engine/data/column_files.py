@@ -89,11 +89,18 @@ def write_targets(folder: Path, split: str, targets: Tensor | Ragged) -> None:
     _save(folder / f"{split}.targets", targets)
 
 
-def turn_into_targets(folder: Path, split: str, keyword: str) -> None:
-    """What was written as an input becomes the split's targets."""
+def set_apart(folder: Path, split: str, keyword: str) -> None:
+    """What was written as an input is none, but the split's targets or what `read_column` finds by its name."""
     before = _path(folder / f"{split}.inputs", keyword, "").name
     for path in folder.glob(f"{before}.*"):
-        path.rename(path.with_name(f"{split}.targets{path.name.removeprefix(before)}"))
+        path.rename(path.with_name(f"{split}.{keyword}{path.name.removeprefix(before)}"))
+
+
+def read_column(folder: Path, split: str, keyword: str) -> Ragged:
+    """What was set apart and is no target, memory-mapped read-only."""
+    column = _load(folder / f"{split}.{keyword}", "r")
+    assert isinstance(column, Ragged)
+    return column
 
 
 def read_split(folder: Path, split: str) -> FeatureSplit:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from api_schemas.enums import ColumnKind
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
+from checkpoints.data.answers import START, TEXT
 from checkpoints.data.columns import columns_error
 
 if TYPE_CHECKING:
@@ -56,8 +57,9 @@ def _kind(feature: Any) -> ColumnKind:
         return ColumnKind.IMAGE
     if isinstance(feature, dict):
         data = feature.get("bytes")
-        embeds = isinstance(data, datasets.Value) and data.dtype in ("binary", "large_binary")
-        return ColumnKind.EMBEDDED if embeds else ColumnKind.OTHER
+        if isinstance(data, datasets.Value) and data.dtype in ("binary", "large_binary"):
+            return ColumnKind.EMBEDDED
+        return ColumnKind.ANSWERS if {TEXT, START} == set(feature) else ColumnKind.OTHER
     inner = element(feature)
     value = feature if inner is None else inner
     if isinstance(value, datasets.ClassLabel):

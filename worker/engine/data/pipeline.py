@@ -4,6 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -29,11 +30,12 @@ from checkpoints.data.shard_columns import CommonColumns
 from checkpoints.data.split_names import name_splits
 from worker.engine.data import cache, column_files
 from worker.engine.data.featurizers import Featurizer, featurizer_for
-from worker.engine.data.featurizers.base import TARGETS, Value, content
+from worker.engine.data.featurizers.base import SPANS, TARGETS, Value, content
 from worker.engine.data.featurizers.normalizers import Normalize
 from worker.engine.data.featurizers.prompts import UNSAID
 from worker.engine.data.featurizers.transcripts import Decode, Transcripts, check_alignable, shifted
 from worker.engine.data.labels import unlabelled_splits
+from worker.engine.data.questions import Questions, write_questions
 from worker.engine.data.split import IGNORED, FeatureSplit, Ragged
 from worker.engine.data.splits import Role, assign_roles
 from worker.engine.data.targets import SplitTargets, Targets, TargetSettings, groups_of, read_targets
@@ -41,6 +43,8 @@ from worker.engine.data.targets import SplitTargets, Targets, TargetSettings, gr
 if TYPE_CHECKING:
     from worker.engine.data.sources import Source
 
+MADE_TOGETHER = (Head.MASKED_LM, Head.QUESTION_ANSWERING)
+"""Of these, what is asked is made together with the inputs."""
 # Rows decoded together: enough for all threads, few enough to stay small in memory.
 CHUNK = 64
 
@@ -49,13 +53,14 @@ CHUNK = 64
 class PreparedData:
     """`pad_value` is what the extractor puts after a clip that is shorter than the model's input. `decode` gives the text of
     label ids, special tokens left out, where targets are texts; the ids are taken as they are, none are merged. `normalize` makes
-    texts alike before they are compared."""
+    texts alike before they are compared. `questions` are what answers are read off and compared by, where these are asked for."""
 
     summary: DataSummary
     splits: dict[Split, FeatureSplit]
     pad_value: float
     decode: Decode | None = None
     normalize: Normalize | None = None
+    questions: Questions | None = None
 
 
 def prepare(
@@ -115,6 +120,9 @@ def prepare(
     else:
         total = sum(found.summary.samples.values())
         progress(total, total)
+    if head is Head.QUESTION_ANSWERING:
+        questions = Questions(entry, unanswerable=any(found.summary.unanswerable.values()))
+        return PreparedData(found.summary, found.splits, featurizer.pad_value, questions=questions)
     if head not in (Head.CTC, Head.SEQUENCE_TO_SEQUENCE):
         return PreparedData(found.summary, found.splits, featurizer.pad_value)
     texts = Transcripts(model_dir, head)
@@ -152,11 +160,12 @@ def _compute(
     # Drawn among the rows that are read, and known by their places in the data.
     roles = {role: Role(each.split, kept[each.split][each.rows]) for role, each in assigned_roles.items()}
     with cache.writing(entry) as folder:
-        hashes, flaws = _write_inputs(source, columns, roles, featurizer, folder, progress)
+        asked = columns.label if reading.head in MADE_TOGETHER else None
+        hashes, flaws = _write_inputs(source, columns, asked, roles, featurizer, folder, progress)
         classes: dict[str, int] = {}
         for role, assigned in roles.items():
-            if reading.head is Head.MASKED_LM:
-                column_files.turn_into_targets(folder, role.value, TARGETS)
+            if reading.head in MADE_TOGETHER:
+                column_files.set_apart(folder, role.value, TARGETS)
                 continue
             targets = _of_rows(answers.targets[assigned.split], assigned)
             column_files.write_targets(folder, role.value, targets)
@@ -164,8 +173,12 @@ def _compute(
             if reading.head in LABELLED and not reading.multi_label:
                 classes[role.value] = _count_classes(targets)
         warnings = same_rows({role: len(assigned.rows) for role, assigned in roles.items()}, hashes.shared() or {})
+        of_questions = (
+            _write_questions(source, columns, roles, folder) if reading.head is Head.QUESTION_ANSWERING else {}
+        )
         summary = _summary(named, roles, columns, reading, answers).model_copy(
             update={
+                **of_questions,
                 "classes": classes,
                 "warnings": (
                     *left_out,
@@ -195,6 +208,20 @@ def _blanks(
 ) -> tuple[JobWarning, ...]:
     rows = {split: len(source.splits[split]) for split in kept}
     return blank_warnings(named, rows, {split: rows[split] - len(kept[split]) for split in kept})
+
+
+def _write_questions(
+    source: "Source", columns: FoundColumns, roles: Mapping[Split, Role], folder: Path
+) -> dict[str, dict[str, int]]:
+    """What scoring needs of questions beside their inputs. Returns what DataSummary says of them."""
+    windows, without = {}, {}
+    for role, assigned in roles.items():
+        column_files.set_apart(folder, role.value, SPANS)
+        windows[role.value] = len(column_files.read_column(folder, role.value, SPANS))
+        names = [str(columns.pair), str(columns.label)]
+        rows = source.splits[assigned.split].select_columns(names).select(assigned.rows)
+        without[role.value] = write_questions(folder, role, (tuple(row[name] for name in names) for row in rows))
+    return {"windows": windows, "unanswerable": without}
 
 
 def _summary(
@@ -250,6 +277,7 @@ def _finish(folder: Path, role: Split, assigned: Role, targets: Targets, reading
 def _write_inputs(
     source: "Source",
     columns: FoundColumns,
+    asked: str | None,
     roles: Mapping[Split, Role],
     featurizer: Featurizer,
     folder: Path,
@@ -263,7 +291,7 @@ def _write_inputs(
     with ThreadPoolExecutor(max_workers=torch.get_num_threads()) as pool:
         for role, assigned in roles.items():
             with column_files.InputsWriter(folder, role.value, len(assigned.rows)) as writer:
-                for contents, inputs in _featurized(source, columns, assigned, featurizer, pool):
+                for contents, inputs in _featurized(source, columns, asked, assigned, featurizer, pool):
                     writer.write(inputs)
                     for each in contents:
                         hashes.add(role.value, each)
@@ -275,10 +303,15 @@ def _write_inputs(
 
 
 def _featurized(
-    source: "Source", columns: FoundColumns, assigned: Role, featurizer: Featurizer, pool: ThreadPoolExecutor
+    source: "Source",
+    columns: FoundColumns,
+    asked: str | None,
+    assigned: Role,
+    featurizer: Featurizer,
+    pool: ThreadPoolExecutor,
 ) -> Iterator[tuple[list[Hashable], dict[str, Any]]]:
     """What the role's rows hold and inputs made of it, in order; threads decode, and change neither order nor result."""
-    names = [columns.input] if columns.pair is None else [columns.input, columns.pair]
+    names = [name for name in (columns.input, columns.pair, asked) if name is not None]
     dataset = source.splits[assigned.split].select_columns(names)
     for start in range(0, len(assigned.rows), CHUNK):
         rows = assigned.rows[start : start + CHUNK].tolist()
@@ -287,7 +320,8 @@ def _featurized(
         found = (
             read[columns.input] if columns.pair is None else zip(read[columns.input], read[columns.pair], strict=True)
         )
-        values = [Value(value, source.from_files) for value in found]
+        wanted = repeat(None) if asked is None else read[asked]
+        values = [Value(value, source.from_files, answers) for value, answers in zip(found, wanted, strict=False)]
         yield list(pool.map(content, values)), featurizer(list(pool.map(featurizer.decode, values, places)), places)
 
 

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from api_schemas.spec.inputs import Columns
+from checkpoints.data.answers import START, TEXT, in_lists
 from checkpoints.data.arrow_types import arrow_type
 from checkpoints.data.described_files import FILE_NAME, described_files, metadata_of
 from checkpoints.data.layout import Files, Layout
@@ -22,9 +23,11 @@ from checkpoints.data.text_rows import Cells, column_cells, is_text_file, read_r
 BATCH_ROWS = 64
 """Few enough that as many recordings are small in memory."""
 WRITTEN_ROWS = 1024
+ANSWERS = pa.struct([(TEXT, pa.list_(pa.string())), (START, pa.list_(pa.int64()))])
 _ARROW = {
     Cells.TEXT: pa.string(),
     Cells.TEXTS: pa.list_(pa.string()),
+    Cells.ANSWERS: ANSWERS,
     Cells.INTEGER: pa.int64(),
     Cells.NUMBER: pa.float64(),
     Cells.TRUTH: pa.bool_(),
@@ -151,6 +154,8 @@ def _write(file: Path, rows: Iterator[Mapping[str, Any]], schema: pa.Schema) -> 
 
 
 def _cast(values: pa.Array, type_: pa.DataType) -> pa.Array:
+    if type_ == ANSWERS and values.type != type_:
+        return pa.array([in_lists(each) for each in values.to_pylist()], type_)
     if type_ != EMBEDDED:
         return values if values.type == type_ else values.cast(type_)
     if not pa.types.is_struct(values.type):  # Bytes alone, or nulls.

@@ -14,6 +14,7 @@ from datasets.packaged_modules.imagefolder.imagefolder import ImageFolder
 from api_schemas.enums import ColumnKind
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
 from api_schemas.spec.inputs import Columns
+from checkpoints.data.answers import START, TEXT
 from checkpoints.data.columns import FoundColumns
 from checkpoints.data.label_numbers import several_ids
 from checkpoints.data.layout import Files, Layout
@@ -146,6 +147,8 @@ def _feature(name: str, common: CommonColumns, files: Sequence[ShardFile]) -> An
             return _class_label(names)
         case ColumnKind.LABELS:
             return datasets.List(_class_label(names))
+        case ColumnKind.ANSWERS:
+            return {TEXT: datasets.List(text), START: datasets.List(datasets.Value("int64"))}
         case ColumnKind.NUMBER | ColumnKind.NUMBERS | ColumnKind.OTHER:
             return _other_feature(name, files)
 

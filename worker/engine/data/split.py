@@ -93,8 +93,9 @@ class FeatureSplit:
 
     inputs: by the model's keywords, a column each of N rows, usually read-only memory maps, so that a split may be larger than
         memory. Floating point goes to the model as float32, whole numbers as int64.
-    targets: int64 [N] for one label a sample; float32 [N, C] of zeros and ones for several; Ragged int64 for a label a token
-        and for label ids (CTC, sequence to sequence); float32 [N, 0] where there is nothing to answer.
+    targets: int64 [N] for one label a sample; float32 [N, C] of zeros and ones for several; Ragged int64 for a label a token,
+        for label ids (CTC, sequence to sequence) and, four a row, for answers to questions; float32 [N, 0] where there is
+        nothing to answer.
     """
 
     inputs: Mapping[str, Column]

@@ -11,6 +11,7 @@ from torch import Tensor
 from api_schemas.enums import Head, Modality
 from api_schemas.results.metrics import JobWarning
 from api_schemas.spec.job import Speech
+from checkpoints.data.answers import answers_in
 from checkpoints.data.columns import FoundColumns
 from checkpoints.data.label_numbers import by_number
 from worker.engine.data.columns import row_error, schema_error
@@ -65,6 +66,8 @@ def read_targets(
         ids, unknown = transcripts.ids(texts)
         alike: dict[str, Sequence[Hashable]] = {split: [()] * len(rows) for split, rows in texts.items()}
         return SplitTargets(ids, alike, unknown, transcripts.prompt)
+    if reading.head is Head.QUESTION_ANSWERING:
+        return SplitTargets({}, {split: _answered(source, columns, split) for split in splits})
     told = reading.label_ids or has_list(source, columns.label, reading.labels)
     names = {split: label_names(source, columns.label, split, as_ids=told) for split in splits}
     said: tuple[JobWarning, ...] = ()
@@ -81,6 +84,20 @@ def read_targets(
     targets: dict[str, Targets] = dict(targets_of(names, reading.labels, reading.multi_label, number))
     strata = {split: [tuple(sorted(row)) for row in rows] for split, rows in names.items()}
     return SplitTargets(targets, strata, warnings=said)
+
+
+def _answered(source: "Source", columns: FoundColumns, split: str) -> list[Hashable]:
+    """Of every question whether it has an answer. Raises DATASET_SCHEMA where one is not where the row says."""
+    found: list[Hashable] = []
+    rows = source.splits[split].select_columns([str(columns.pair), str(columns.label)])
+    for number, row in enumerate(rows):
+        if not isinstance(row[columns.pair], str):
+            raise row_error(f"{split}[{number}]", "the context is missing")
+        try:
+            found.append(bool(answers_in(row[columns.label], row[columns.pair])))
+        except ValueError as error:
+            raise row_error(f"{split}[{number}]", str(error)) from None
+    return found
 
 
 def _tags(

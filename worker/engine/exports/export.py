@@ -68,7 +68,8 @@ def export(
         if not error <= bound:  # also where it is NaN
             raise SecateurError(
                 ErrorCode.EXPORT_FAILED,
-                f"model.onnx gives other {task.output} than the checkpoint: error {error:.3g}, bound {bound:.3g}.",
+                f"model.onnx gives other {' and '.join(task.outputs_called)} than the checkpoint: error {error:.3g}, bound "
+                f"{bound:.3g}.",
             )
         latencies = latency_of_files(model, [files[format] for format in formats], samples, settings)
     metrics = tuple(
@@ -76,7 +77,8 @@ def export(
             format=format,
             file=FILES[format],
             inputs=tuple(samples.inputs),
-            output=task.output,
+            output=task.outputs_called[0],
+            outputs=task.outputs_called if len(task.outputs_called) > 1 else (),
             file_bytes=paths[format].stat().st_size,
             samples=len(samples),
             max_abs_error=compared[format].error,

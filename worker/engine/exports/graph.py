@@ -22,14 +22,14 @@ OPSET = 20
 
 
 class _Answers(nn.Module):
-    """The model as a function of tensors to one tensor; transformers' output object is no part of a graph."""
+    """The model as a function of tensors to tensors; transformers' output object is no part of a graph."""
 
     def __init__(self, model: PreTrainedModel, task: Task) -> None:
         super().__init__()
         self.model, self.task = model, task
 
-    def forward(self, inputs: Inputs) -> Tensor:
-        return self.task.outputs(self.model, inputs)
+    def forward(self, inputs: Inputs) -> tuple[Tensor, ...]:
+        return self.task.parts(self.model, inputs)
 
 
 def float_graph(loaded: LoadedModel, task: Task, example: Inputs, lengths: Collection[str] = ()) -> "ModelProto":
@@ -52,7 +52,7 @@ def float_graph(loaded: LoadedModel, task: Task, example: Inputs, lengths: Colle
             # A mapping that comes last is taken for keywords.
             (rows, {}),
             input_names=list(rows),
-            output_names=[task.output],
+            output_names=list(task.outputs_called),
             dynamic_shapes={"inputs": sizes},
             opset_version=OPSET,
             dynamo=True,

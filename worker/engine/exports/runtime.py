@@ -29,7 +29,7 @@ def check_installed(formats: Sequence[ExportFormat]) -> None:
 
 
 class OnnxFile:
-    """Called with the model's inputs by keyword, it gives its answers, float32 with the samples first; all on the CPU."""
+    """Called with the model's inputs by keyword, it gives answers as a Task does, float32 with the samples first, on the CPU."""
 
     def __init__(self, path: Path) -> None:
         import onnxruntime
@@ -45,10 +45,11 @@ class OnnxFile:
     def __call__(self, **inputs: Tensor) -> Tensor:
         """Raises EXPORT_FAILED where the graph does not run on these inputs."""
         try:
-            (answers,) = self._session.run(None, {name: tensor.numpy() for name, tensor in inputs.items()})
+            found = self._session.run(None, {name: tensor.numpy() for name, tensor in inputs.items()})
         except Exception as error:  # onnxruntime's exceptions share no base of their own
             shapes = ", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in inputs.items())
             reason = next(iter(str(error).splitlines()), type(error).__name__)
             detail = f"onnxruntime does not run {self._name} on {shapes}: {reason[:300]}"
             raise SecateurError(ErrorCode.EXPORT_FAILED, detail) from error
-        return torch.from_numpy(answers)
+        parts = [torch.from_numpy(each) for each in found]
+        return parts[0] if len(parts) == 1 else torch.stack(parts, 1)

@@ -29,6 +29,7 @@ _PREPARING = {
 """What makes a model's inputs, and the class that loads it."""
 _ALSO = {
     "macro_f1": "macro F1",
+    "exact_match": "exact match",
     "character_error_rate": "character error rate",
     "perplexity": "perplexity of masked words",
     "explained_variance": "share of the original's variance explained",
@@ -50,7 +51,11 @@ tokens that are not padding; divided by its length, it is what was measured.
 
 _HIDDEN_STATES = """What was measured is the encoder's `last_hidden_state`, every token's beside the original's.
 """
-_MEASURED_OF = {Head.EMBEDDING: _EMBEDDING, Head.HIDDEN_STATES: _HIDDEN_STATES}
+_ANSWERS = """It says of every token how likely an answer begins there (`start_logits`) and ends there (`end_logits`), of the
+class token how likely there is none. Question and context go in together, the question first; a context that is longer goes in as
+overlapping windows.
+"""
+_MEASURED_OF = {Head.EMBEDDING: _EMBEDDING, Head.HIDDEN_STATES: _HIDDEN_STATES, Head.QUESTION_ANSWERING: _ANSWERS}
 
 Row = tuple[str, str, str]
 
@@ -173,6 +178,12 @@ def _cutting(steps: Sequence[StepMetrics], spec: EngineSpec, data: DataSummary) 
         lines.append(f"held-out splits keep together rows of one: {markdown(data.grouped_by)}")
     if data.prompt:
         lines.append(f"before every text the decoder is given {markdown(''.join(data.prompt))}")
+    if data.windows:
+        shares = ", ".join(f"{role} {data.windows[role]}" for role in sorted(data.windows))
+        lines.append(f"questions with their contexts, divided into windows: {shares}")
+    if any(data.unanswerable.values()):
+        without = ", ".join(f"{role} {data.unanswerable[role]}" for role in sorted(data.unanswerable))
+        lines.append(f"questions without an answer, so that none may be the answer to any: {without}")
     if data.text_normalizer is not None:
         lines.append(f"before words are counted as wrong, both texts are normalized (`{data.text_normalizer.value}`)")
     lines += [f"warning: {markdown(found.detail)}" for found in data.warnings]
@@ -256,14 +267,19 @@ def _exports_section(exports: Sequence[ExportMetrics], metric_name: str) -> str:
         cells += [f"{milliseconds(row.latency[0].p50_ms)}, {speed.speed(row.latency[0]).text}"] if row.latency else []
         lines.append(f"| {' | '.join(cells)} |")
     table = "\n".join(lines)
-    output, given = exports[0].output, ", ".join(f'"{name}": {name}' for name in exports[0].inputs)
+    outputs, given = (
+        exports[0].outputs or (exports[0].output,),
+        ", ".join(f'"{name}": {name}' for name in exports[0].inputs),
+    )
+    names = ", ".join(f'"{name}"' for name in outputs)
+    first = "[0]" if len(outputs) == 1 else ""
     against = "; the factor is against this checkpoint in torch, in turn on the same CPU" if timed else ""
     return f"""## Run without torch
 
 ```python
 import onnxruntime
 session = onnxruntime.InferenceSession("path/to/this/folder/{exports[0].file}")
-{output} = session.run(["{output}"], {{{given}}})[0]
+{", ".join(outputs)} = session.run([{names}], {{{given}}}){first}
 ```
 
 The inputs are what the files beside the weights make of a sample, with any number of samples first.

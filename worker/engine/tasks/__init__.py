@@ -8,6 +8,7 @@ from transformers import PreTrainedConfig
 from api_schemas.enums import Head
 from checkpoints.config.sentences import MEAN
 from worker.engine.data.featurizers.normalizers import Normalize
+from worker.engine.data.questions import Questions
 from worker.engine.tasks.base import Decode, Loss, MetricAccumulator, Task
 from worker.engine.tasks.classification import Classification
 from worker.engine.tasks.ctc import Ctc
@@ -15,6 +16,7 @@ from worker.engine.tasks.dense_layers import Layers
 from worker.engine.tasks.embedding import Embedding
 from worker.engine.tasks.hidden_states import HiddenStates
 from worker.engine.tasks.masked import MaskedLm
+from worker.engine.tasks.question_answering import QuestionAnswering
 from worker.engine.tasks.sequences import SequenceToSequence
 from worker.engine.tasks.tokens import TokenClassification
 
@@ -31,13 +33,14 @@ def task_for(
     original: nn.Module | None = None,
     pooling: Sequence[str] = (MEAN,),
     dense: Layers = (),
+    questions: Questions | None = None,
 ) -> Task:
     """The task of a model with this head and configuration.
 
     `multi_label`: several labels a sample, in classification. `decode`: needed where the answer is a text. `normalize`: makes two
     texts alike before they are compared, where a decoder writes them. `original`: the model as it came, in eval mode; needed
     where its hidden states are what is wanted. `pooling`: what makes an embedding of a text's tokens, and `dense` what comes
-    after that.
+    after that. `questions`: needed where the answer is looked for in a context.
     """
     if head is Head.CLASSIFICATION:
         return Classification(several=multi_label)
@@ -51,6 +54,10 @@ def task_for(
         if original is None:
             raise ValueError("hidden states are judged by the original's, which take the original to make")
         return HiddenStates(original)
+    if head is Head.QUESTION_ANSWERING:
+        if questions is None:
+            raise ValueError("answers are read off contexts, which come with the data")
+        return QuestionAnswering(questions)
     if decode is None:
         raise ValueError(f"{head.value} is judged by texts, which take a tokenizer to read")
     if head is Head.CTC:

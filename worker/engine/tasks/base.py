@@ -80,14 +80,18 @@ class Task(ABC):
     """One head: everything in the engine that depends on what a model answers with."""
 
     head: ClassVar[Head]
-    output: ClassVar[str] = "logits"
-    """What the answers are called, in an exported file."""
+    outputs_called: ClassVar[tuple[str, ...]] = ("logits",)
+    """What the answers are called in an exported file. Several parts stand one after another in their second dimension."""
     fillable: ClassVar[frozenset[str]] = frozenset()
     """Inputs whose rows may be filled up at the end while a model is judged: what stands there changes no answer that counts."""
 
     def outputs(self, model: nn.Module, inputs: Inputs) -> Tensor:
-        """The model's answers to a batch: one forward pass. Class logits [B, C] or [B, T, C], or embeddings [B, D]."""
+        """The model's answers to a batch: one forward pass. Logits [B, C] or [B, T, C], embeddings [B, D], or parts [B, P, …]."""
         return logits_of(model, inputs)
+
+    def parts(self, model: nn.Module, inputs: Inputs) -> tuple[Tensor, ...]:
+        """The same in the parts that an exported file gives."""
+        return (self.outputs(model, inputs),)
 
     def encoder(self, model: nn.Module) -> nn.Module | None:  # noqa: ARG002 - most are one piece
         """The part of the model that a decoder listens to, where there are two."""

@@ -65,7 +65,7 @@ class Embedding(Task):
     """Embeddings [B, D] of length 1."""
 
     head = Head.EMBEDDING
-    output = "embeddings"
+    outputs_called = ("embeddings",)
 
     def __init__(self, pooling: Sequence[str] = (MEAN,), dense: Layers = ()) -> None:
         """`pooling`: of `checkpoints.config.sentences.POOLINGS`, what a folder says. `dense`: applied after it."""

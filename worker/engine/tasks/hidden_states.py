@@ -35,7 +35,7 @@ class HiddenStates(Task):
     """The last hidden states [B, T, D]. Targets: the original's, of the same shape."""
 
     head = Head.HIDDEN_STATES
-    output = "last_hidden_state"
+    outputs_called = ("last_hidden_state",)
 
     def __init__(self, original: nn.Module) -> None:
         """`original`: in eval mode, whichever device it is on."""

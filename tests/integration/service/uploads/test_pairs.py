@@ -17,7 +17,24 @@ PHOTOS = table(image=(EMBEDDED, [picture()] * 4), label=(TEXT, LABELS))
 REVIEWS = table(text=(TEXT, ["a b", "c", "d e f", "g"]), label=(TEXT, LABELS))
 WORDS = table(tokens=(TEXTS, [["go", "up"], ["down"]] * 2), tags=(TEXTS, [["left", "up"], ["down"]] * 2))
 SPEECH = table(audio=(EMBEDDED, [tone()] * 4), sentence=(TEXT, ["go up", "go down"] * 2))
-DATA = {"photos": PHOTOS, "reviews": REVIEWS, "words": WORDS, "speech": SPEECH}
+ANSWERS = pa.struct([("text", TEXTS), ("answer_start", pa.list_(pa.int32()))])
+SAID = ["go up now", "then down", "up", "down and up"]
+
+
+def questions(*starts: int) -> bytes:
+    """Where is up, or down?"""
+    words = ["up", "down", "up", "down"]
+    answers = [{"text": [word], "answer_start": [at]} for word, at in zip(words, starts, strict=True)]
+    return table(question=(TEXT, ["where", "how", "what", "why"]), context=(TEXT, SAID), answers=(ANSWERS, answers))
+
+
+DATA = {
+    "photos": PHOTOS,
+    "reviews": REVIEWS,
+    "words": WORDS,
+    "speech": SPEECH,
+    "questions": questions(3, 5, 0, 0),
+}
 
 
 def upload(client: TestClient, kind: str, files: dict[str, bytes]) -> dict[str, Any]:
@@ -62,6 +79,7 @@ def test_a_dataset_says_what_it_holds(client: TestClient, name: str, expected: d
         ("reviews", Modality.TEXT, Head.CLASSIFICATION),
         ("reviews", Modality.TEXT, Head.EMBEDDING),
         ("words", Modality.TEXT, Head.TOKEN_CLASSIFICATION),
+        ("questions", Modality.TEXT, Head.QUESTION_ANSWERING),
         ("speech", Modality.AUDIO, Head.CTC),
         ("speech", Modality.AUDIO, Head.SEQUENCE_TO_SEQUENCE),
         ("speech", Modality.AUDIO, Head.EMBEDDING),
@@ -80,6 +98,8 @@ def test_pairs_that_fit(client: TestClient, services: Services, name: str, modal
         ("reviews", Modality.IMAGE, Head.CLASSIFICATION, "no column holds embedded images"),
         ("reviews", Modality.TEXT, Head.TOKEN_CLASSIFICATION, "a label for every word"),
         ("words", Modality.TEXT, Head.CLASSIFICATION, "needs labels"),
+        ("questions", Modality.TEXT, Head.CLASSIFICATION, "needs labels"),
+        ("reviews", Modality.TEXT, Head.QUESTION_ANSWERING, "needs answers and where they begin"),
         ("speech", Modality.AUDIO, Head.CLASSIFICATION, "needs labels"),
     ],
 )
@@ -91,6 +111,19 @@ def test_pairs_that_do_not(
     assert said in body["detail"]
     assert "Its columns are: " in body["detail"]
     assert "ASTForAudioClassification" in body["detail"]
+
+
+def test_answers_that_are_somewhere_else_are_refused_where_they_are_read(
+    client: TestClient, services: Services
+) -> None:
+    """The texts can be used for something else."""
+    dataset = upload(client, "datasets", {"train.parquet": questions(3, 5, 1, 0)})["id"]
+    answering = a_model(client, services, Modality.TEXT, Head.QUESTION_ANSWERING)
+    body = problem(submit(client, answering, dataset), 422, "dataset_schema")
+    assert "at train[2], the answer 'up' does not begin at character 1 of the context: there is 'p'" in body["detail"]
+    assert body["errors"][0]["pointer"] == "/dataset/columns/label"
+    encoder = a_model(client, services, Modality.TEXT, Head.MASKED_LM)
+    assert submit(client, encoder, dataset, columns={"input": "context"}).status_code == 202
 
 
 def test_labels_of_images_are_matched_by_name(client: TestClient, services: Services) -> None:

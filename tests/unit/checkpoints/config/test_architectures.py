@@ -17,7 +17,7 @@ from checkpoints.config.checkpoint_config import read_config
         ),
         ({"model_type": "bert", "architectures": ["BertForPreTraining"]}, "the nearest that can be is BertForMaskedLM"),
         ({"model_type": "bert", "architectures": ["BertLMHeadModel"]}, "the nearest that can be is BertForMaskedLM"),
-        ({"model_type": "roberta", "architectures": ["RobertaForQuestionAnswering"]}, "save it as RobertaModel"),
+        ({"model_type": "roberta", "architectures": ["RobertaForMultipleChoice"]}, "save it as RobertaModel"),
         (
             {"model_type": "hubert", "architectures": ["HubertForSpeechClassification"]},
             "`HubertForSequenceClassification.from_pretrained(folder, ignore_mismatched_sizes=True)`. What its head "

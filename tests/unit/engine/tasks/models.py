@@ -4,6 +4,7 @@ import torch
 from transformers import (
     BertConfig,
     BertForMaskedLM,
+    BertForQuestionAnswering,
     BertForSequenceClassification,
     BertForTokenClassification,
     BertModel,
@@ -39,7 +40,8 @@ def seeded(model: type[PreTrainedModel], config: object) -> PreTrainedModel:
 
 
 def bert(model: type[PreTrainedModel] = BertForTokenClassification, labels: int = 3) -> PreTrainedModel:
-    assert model in (BertForTokenClassification, BertForSequenceClassification, BertForMaskedLM, BertModel)
+    answering = (BertForTokenClassification, BertForSequenceClassification, BertForQuestionAnswering, BertForMaskedLM)
+    assert model in (*answering, BertModel)
     config = BertConfig(
         vocab_size=20, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=24,
         max_position_embeddings=16, num_labels=labels, initializer_range=0.3,

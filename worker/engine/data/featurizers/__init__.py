@@ -11,6 +11,7 @@ from worker.engine.data.featurizers.ast_features import AstFeatures
 from worker.engine.data.featurizers.audio import AudioFeaturizer, Extractor
 from worker.engine.data.featurizers.base import Featurizer
 from worker.engine.data.featurizers.images import ImageFeaturizer
+from worker.engine.data.featurizers.questions import QuestionFeaturizer
 from worker.engine.data.featurizers.spectrograms import ClapFeatures, WhisperFeatures
 from worker.engine.data.featurizers.texts import TextFeaturizer
 from worker.engine.data.featurizers.waveforms import Waveforms
@@ -35,6 +36,8 @@ def featurizer_for(model_dir: Path, modality: Modality, head: Head, seed: int = 
     match modality:
         case Modality.IMAGE:
             return ImageFeaturizer(model_dir)
+        case Modality.TEXT if head is Head.QUESTION_ANSWERING:
+            return QuestionFeaturizer(model_dir)
         case Modality.TEXT:
             masked = seed if head is Head.MASKED_LM else None
             sentences = read_sentences(partial(read_beside, model_dir)) if head is Head.EMBEDDING else None

@@ -9,7 +9,9 @@ from api_schemas.errors import SecateurError
 from checkpoints.data.clip_flaws import Flaw
 
 TARGETS = "targets"
-"""Stands beside inputs where these are made together with what is asked of them: masked words."""
+"""Stands beside inputs where these are made together with what is asked of them: masked words, answers to questions."""
+SPANS = "spans"
+"""Beside them, where in its text each token is; no input either."""
 
 
 @dataclass(frozen=True)
@@ -18,6 +20,8 @@ class Value:
 
     value: Any
     from_files: bool
+    asked: Any = None
+    """The label column's, where that is looked for in the input."""
 
 
 def content(cell: Value) -> Hashable:
@@ -45,7 +49,10 @@ class Featurizer(Protocol):
         """One row's value, ready for `__call__`; threads call it. `where`: split and row, for errors."""
 
     def __call__(self, decoded: Sequence[Any], places: Sequence[str]) -> dict[str, Any]:
-        """By the model's keywords, and TARGETS: an array [B, …], or a list of B arrays that differ in length."""
+        """By the model's keywords, TARGETS and SPANS: an array [B, …], or a list of B arrays that differ in length.
+
+        Of a question with a long context there is more than one row, and then all are lists.
+        """
 
 
 def file_bytes(cell: Value, where: str, undecodable: Callable[[str, str], SecateurError]) -> bytes:

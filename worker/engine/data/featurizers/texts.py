@@ -31,7 +31,7 @@ LEAST_TOKENS = 4
 LEAST_TOKENS_OF_PAIR = 6
 MAX_POSITIONS = 2**20
 _TYPES = 2
-_TYPE_IDS = "token_type_ids"
+TYPE_IDS = "token_type_ids"
 
 Ids = NDArray[np.int64]
 
@@ -87,14 +87,17 @@ class TextFeaturizer:
     def __call__(self, decoded: Sequence[Any], places: Sequence[str]) -> dict[str, Any]:
         """Raises CONFIG_INVALID where an id is outside the model's vocabulary."""
         encoded = self._encoded(decoded)
-        ids = _arrays(encoded["input_ids"])
-        for row, where in zip(ids, places, strict=True):
-            if not len(row) or row.max() >= self._vocabulary:
-                raise invalid(f"the tokenizer's ids do not fit vocab_size {self._vocabulary} ({where})")
+        ids = arrays(encoded["input_ids"])
+        self._check(ids, places)
         if self._masking is not None:
             masked, targets = zip(*map(self._masking, ids), strict=True)
             return {"input_ids": list(masked), TARGETS: list(targets)}
-        return {"input_ids": ids} | ({_TYPE_IDS: _arrays(encoded[_TYPE_IDS])} if _TYPE_IDS in encoded else {})
+        return {"input_ids": ids} | ({TYPE_IDS: arrays(encoded[TYPE_IDS])} if TYPE_IDS in encoded else {})
+
+    def _check(self, ids: Sequence[Ids], places: Sequence[str]) -> None:
+        for row, where in zip(ids, places, strict=True):
+            if not len(row) or row.max() >= self._vocabulary:
+                raise invalid(f"the tokenizer's ids do not fit vocab_size {self._vocabulary} ({where})")
 
     def tags(self, rows: Sequence[Sequence[str]], tags: Sequence[Sequence[int]]) -> list[Ids]:
         """Of every row the targets [tokens]: each word's tag at its first token, IGNORED everywhere else."""
@@ -126,5 +129,6 @@ class TextFeaturizer:
         )
 
 
-def _arrays(rows: Sequence[Sequence[int]]) -> list[Ids]:
+def arrays(rows: Sequence[Sequence[int]]) -> list[Ids]:
+    """Each row as int64 [tokens]."""
     return [np.asarray(row, dtype=np.int64) for row in rows]

@@ -1,0 +1,84 @@
+"""Answers to questions as SQuAD has them (Rajpurkar et al., arXiv 1606.05250): texts, and where in the context each begins.
+
+Files have them as a struct of lists, `{"text": […], "answer_start": […]}`, as `datasets` writes SQuAD, or as a list of structs,
+`[{"text": …, "answer_start": …}]`, as SQuAD's own files do. No answer is an empty list (SQuAD 2.0, arXiv 1806.03822). The
+inspector and the engine both come here.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+TEXT, START = "text", "answer_start"
+MAX_ANSWERS = 100
+"""Of one question. SQuAD has six at most."""
+_SHOWN = 60
+_NEEDED = f"answers are lists `{TEXT}` and `{START}`, or a list of structs of the two"
+
+
+class Answer(NamedTuple):
+    """What stands in a context from the character `start` on."""
+
+    text: str
+    start: int
+
+
+def has_answer(value: Any) -> bool:
+    """Whether a row says where there is an answer, rightly or not."""
+    return bool(value.get(TEXT) if isinstance(value, Mapping) else value)
+
+
+def in_lists(value: Any) -> dict[str, list[Any]] | None:
+    """A value of either form as a struct of lists; null stays null. Raises ValueError where it is neither."""
+    if value is None:
+        return None
+    if isinstance(value, Mapping):
+        texts, starts = (_listed(value.get(key)) for key in (TEXT, START))
+    elif isinstance(value, list | tuple) and all(isinstance(each, Mapping) for each in value):
+        texts, starts = ([each.get(key) for each in value] for key in (TEXT, START))
+    else:
+        raise ValueError(_NEEDED)
+    return {TEXT: texts, START: starts}
+
+
+def answers_in(value: Any, context: str) -> tuple[Answer, ...]:
+    """The answers of a row, each found where it is said to stand; none where there is none.
+
+    Raises ValueError, whose message is a clause that says what is wrong.
+    """
+    found = in_lists(value)
+    if found is None:
+        raise ValueError("the question's answers are missing; where there is none, the lists are empty")
+    texts, starts = found[TEXT], found[START]
+    if len(texts) != len(starts):
+        raise ValueError(f"there are {len(texts)} answers and {len(starts)} beginnings of answers")
+    if len(texts) > MAX_ANSWERS:
+        raise ValueError(f"the question has {len(texts)} answers; {MAX_ANSWERS} are read")
+    return tuple(_checked(text, start, context) for text, start in zip(texts, starts, strict=True))
+
+
+def _checked(text: Any, start: Any, context: str) -> Answer:
+    if not isinstance(text, str) or not text.strip():
+        raise ValueError("an answer is missing or empty; where there is none, the lists are empty")
+    if type(start) is not int:
+        raise ValueError(f"the answer {_short(text)} has no `{START}`")
+    there = context[start : start + len(text)] if start >= 0 else ""
+    if there != text:
+        at = context.find(text)
+        instead = "it is not in the context" if at < 0 else f"it is at {at}"
+        raise ValueError(
+            f"the answer {_short(text)} does not begin at character {start} of the context: there is {_short(there)}, and "
+            f"{instead}"
+        )
+    return Answer(text, start)
+
+
+def _listed(value: Any) -> list[Any]:
+    if value is None:
+        return []
+    if not isinstance(value, list | tuple):
+        raise ValueError(_NEEDED)
+    return list(value)
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…")

@@ -1,0 +1,82 @@
+"""Columns of answers to questions: whether every one stands where it is said to in the row's context.
+
+A dataset with an answer that does not may be meant for something else, so that it is written down here and refused at submission.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from api_schemas.api.resources import LabelColumn
+from api_schemas.enums import ColumnKind
+from checkpoints.data.answers import answers_in, has_answer
+from checkpoints.data.columns import CONTEXT
+from checkpoints.data.split_names import split_of
+from store.uploads.inspection.dataset_schema import plain
+
+BATCH_ROWS = 64
+MAX_COLUMNS = 4
+
+Files = Sequence[tuple[Path, pq.ParquetFile]]
+Take = Callable[[int, int], None]
+"""(rows, bytes) that were unpacked. Raises DATASET_SCHEMA where they are too many."""
+
+
+def answer_columns(
+    files: Files,
+    kinds: Mapping[str, ColumnKind],
+    unread: Collection[str],
+    context: str | None,
+    take: Callable[[], Take],
+) -> dict[str, LabelColumn]:
+    """By name, the columns of answers; none where there are no contexts to look into.
+
+    context: the column that the user says they stand in. unread: columns that differ from shard to shard. take: gives a bound for
+    reading everything once.
+    """
+    context = context or CONTEXT
+    if kinds.get(context) is not ColumnKind.TEXT or context in unread:
+        return {}
+    names = [name for name, kind in kinds.items() if kind is ColumnKind.ANSWERS and name not in unread]
+    return {name: _column(files, name, context, take()) for name in names[:MAX_COLUMNS]}
+
+
+def _column(files: Files, column: str, context: str, take: Take) -> LabelColumn:
+    rows: Counter[str] = Counter()
+    answered: dict[str, bool] = {}
+    unusable: dict[str, str] = {}
+    for path, file in files:
+        split = split_of(path.name)
+        if not file.metadata.num_rows:
+            continue
+        answered.setdefault(split, False)
+        if column not in file.schema_arrow.names:
+            continue
+        for batch in file.iter_batches(BATCH_ROWS, columns=[column, context]):
+            texts, values = plain(batch.column(context)), plain(batch.column(column))
+            take(batch.num_rows, texts.nbytes + values.nbytes)
+            for text, value in zip(texts.to_pylist(), values.to_pylist(), strict=True):
+                where, rows[split] = f"{split}[{rows[split]}]", rows[split] + 1
+                answered[split] = answered[split] or has_answer(value)
+                if split not in unusable and (wrong := _flaw(value, text)) is not None:
+                    unusable[split] = f"at {where}, {wrong}"
+    return LabelColumn(
+        labels={},
+        complete=True,
+        unusable=unusable,
+        unlabelled=tuple(split for split, has in answered.items() if not has),
+        context=context,
+    )
+
+
+def _flaw(value: object, context: object) -> str | None:
+    """What is wrong with a row, in a clause."""
+    if not isinstance(context, str):
+        return "the context is missing"
+    try:
+        answers_in(value, context)
+    except ValueError as error:
+        return str(error)
+    return None
