@@ -1,8 +1,8 @@
 """Which neurons go: those that score least, or those that the others make up for best (`neuron_selection`).
 
-One cut by the preset `best`, no training, on an audio classifier of the race and on its sentence encoder, everything else alike: the
-same calibration samples by seed, the same split of a target of FLOPs between attention and neurons. Decided on VALIDATION; `--test`
-measures TEST as well, for once. Writes FOLDER/neurons.json, and the page from everything that is in it.
+One cut by the preset `best`, no training, on an audio classifier of the race and on its sentence encoder, everything else
+alike: the same calibration samples by seed, the same split of a target of FLOPs between attention and neurons. Decided on
+VALIDATION; `--test` measures TEST as well, for once. Writes FOLDER/neurons.json, and the page from everything that is in it.
 
     python -m benchmarks.neurons ast --model CHECKPOINT --data DATA --cache FOLDER --out FOLDER [--test]
     python -m benchmarks.neurons minilm --out FOLDER [--test]          # needs the packages of benchmarks.race.minilm

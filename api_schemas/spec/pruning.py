@@ -147,8 +147,8 @@ class Pruning(StrictModel):
     neuron_selection: NeuronSelection = Field(
         NeuronSelection.BRAIN_SURGEON,
         description="Which neurons go. `ranked`: those that score least by `criterion`. `brain_surgeon`: the same share of every "
-        "block, one after another the neuron whose loss the others make up for best; it needs a compensation by least squares, and "
-        "the criterion only where attention and feed-forward blocks share one target. Where `criterion` or `compensation` is "
+        "block, one after another the neuron whose loss the others make up for best; it needs a compensation by least squares, "
+        "and the criterion only where attention and feed-forward blocks share one target. Where `criterion` or `compensation` is "
         "given and this is not: `ranked`.",
     )
     balance: Balance = Balance.JOINT
