@@ -63,12 +63,15 @@ def _cut(setup: Setup, target: dict[str, float], selection: NeuronSelection, see
     return cutting.prune(scored, spec.pruning.target.share)[0].model
 
 
-def compare(setup: Setup, name: str, *, test: bool) -> Row:
+def compare(setup: Setup, name: str, draws: int, *, test: bool) -> Row:
     """By target and split, both choices and their difference, seed by seed on the same calibration samples."""
     roles = (Split.VALIDATION, Split.TEST) if test else (Split.VALIDATION,)
-    found: Row = {"dense": {role.value: 100 * measure(setup, setup.dense.model, role).score for role in roles}}
+    found: Row = {
+        "draws": draws,
+        "dense": {role.value: 100 * measure(setup, setup.dense.model, role).score for role in roles},
+    }
     by_sample: dict[tuple[str, str, str], list[NDArray[np.float64]]] = {}
-    for seed in range(DRAWS):
+    for seed in range(draws):
         for label, target in TARGETS[name].items():
             for selection in NeuronSelection:
                 model = _cut(setup, target, selection, seed)
@@ -111,7 +114,7 @@ def page(results: Row) -> str:
         "`neuron_selection`: `ranked` takes those that score least by the criterion, in one ranking; `brain_surgeon` the same",
         "share of every block, one after another the neuron whose loss the others make up for best",
         "([method](../method.md#feed-forward-blocks)). One cut by the preset `best`, no training,",
-        f"{SAMPLES} calibration samples, mean of {DRAWS} draws of them. Difference in points with its 95% interval (paired",
+        f"{SAMPLES} calibration samples. Difference in points with its 95% interval (paired",
         "bootstrap over samples). Decided on validation. Written by `python -m benchmarks.neurons`.",
     ]
     for name, title in MODELS.items():
@@ -119,7 +122,13 @@ def page(results: Row) -> str:
             continue
         dense = results[name]["dense"]
         told = ", ".join(f"{role} {value:.2f}" for role, value in dense.items())
-        lines += ["", f"## {title}", "", f"Dense: {told}. {results[name]['machine']}", ""]
+        lines += [
+            "",
+            f"## {title}",
+            "",
+            f"Dense: {told}. Mean of {results[name]['draws']} draws of calibration samples. {results[name]['machine']}",
+            "",
+        ]
         lines += ["| removed | split | `ranked` | `brain_surgeon` | difference |", "|---|---|---:|---:|---:|"]
         for row in results[name]["rows"]:
             interval = f"{row['points']:+.2f} ({row['low']:+.2f} to {row['high']:+.2f})"
@@ -146,6 +155,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path)
     parser.add_argument("--cache", type=Path, help="where features are kept, from run to run")
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--draws", type=int, default=DRAWS, help="of calibration samples")
     parser.add_argument("--test", action="store_true")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -161,7 +171,7 @@ def main() -> None:
             )  # fmt: skip
         else:
             setup = load_encoder(checkpoint(), sentences.drawn(), SAMPLES)
-        found = compare(setup, arguments.what, test=arguments.test)
+        found = compare(setup, arguments.what, arguments.draws, test=arguments.test)
         results[arguments.what] = {**found, "machine": describe(setup.device)}
     arguments.out.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(results, indent=1) + "\n")
