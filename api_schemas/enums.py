@@ -157,6 +157,13 @@ class Compensation(StrEnum):
     LEAST_SQUARES_FEED_FORWARD = "least_squares_feed_forward"
 
 
+class NeuronSelection(StrEnum):
+    """Which neurons of feed-forward blocks go: those that score least, or those that the rest can best do without."""
+
+    RANKED = "ranked"
+    BRAIN_SURGEON = "brain_surgeon"
+
+
 class Modality(StrEnum):
     """What one input of a model is made from."""
 

@@ -80,7 +80,13 @@ class Bench:
     def scored(self, cutting: Cutting) -> ScoredModel:
         """Once for all targets that cut the same parts: a share changes nothing in a score."""
         pruning = cutting.spec.pruning
-        by = (pruning.criterion, pruning.basis, tuple(sorted(pruning.cuts)), pruning.compensation, cutting.spec.seed)
+        by = (
+            pruning.criterion,
+            pruning.basis,
+            tuple(sorted(pruning.scored_parts)),
+            pruning.compensation,
+            cutting.spec.seed,
+        )
         return self.setup.once(by, lambda: cutting.score(self.setup.dense, 1))
 
     def cut(self, pruning: Mapping[str, Any], seed: int = 0) -> LoadedModel:
@@ -137,7 +143,7 @@ def by_ridge(bench: Bench) -> Iterator[Row]:
     for ridges in (*(Ridges(RIDGE, ridge) for ridge in RIDGES), Ridges(UNPRUNED_RIDGE, RIDGE), Ridges(None, RIDGE)):
         row: Row = {"W_o": ridges.attention, "second": ridges.feed_forward}
         for name, asked in targets.items():
-            cutting = bench.cutting(asked)
+            cutting = bench.cutting({**asked, "neuron_selection": "ranked"})
             scored, pruning = bench.scored(cutting), cutting.spec.pruning
             assert scored.samples is not None
             widths, shape = scored.loaded.widths, bench.setup.described.shape
@@ -145,8 +151,8 @@ def by_ridge(bench: Bench) -> Iterator[Row]:
                 scored.scores, widths, shape, pruning, share=pruning.target.share, neurons=scored.neurons
             )
             smaller = cutting.apply(scored, kept, refit=False)
-            batches = calibration.batches(scored.samples, bench.setup.device)
-            refit_outputs(scored.loaded, smaller, (inputs for inputs, _ in batches), ridges)
+            batches = calibration.Batches(scored.samples, bench.setup.device)
+            refit_outputs(scored.loaded, smaller, calibration.InputsOf(batches), ridges)
             row[name] = bench.accuracy(smaller)
         yield row
 

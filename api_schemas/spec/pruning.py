@@ -14,6 +14,7 @@ from api_schemas.enums import (
     Granularity,
     LabelSource,
     Layout,
+    NeuronSelection,
     Normalization,
     Part,
     ScheduleShape,
@@ -145,6 +146,13 @@ class Pruning(StrictModel):
     normalization: Normalization = Normalization.NONE
     basis: Basis = Basis.PRINCIPAL
     compensation: Compensation = Compensation.LEAST_SQUARES_FEED_FORWARD
+    neuron_selection: NeuronSelection = Field(
+        NeuronSelection.BRAIN_SURGEON,
+        description="Which neurons go. `ranked`: those that score least by `criterion`. `brain_surgeon`: the same share of every "
+        "block, one after another the neuron whose loss the others make up for best; it needs a compensation by least squares, "
+        "and the criterion only where attention and feed-forward blocks share one target. Where `criterion` or `compensation` is "
+        "given and this is not: `ranked`.",
+    )
     balance: Balance = Balance.JOINT
     layout: Layout = Layout.ANY
     align: Literal[1, 4, 8, 16] | None = Field(
@@ -175,6 +183,17 @@ class Pruning(StrictModel):
                 f"ask for another granularity with it: {equal}"
             )
         return layout
+
+    @field_validator("neuron_selection")
+    @classmethod
+    def _surgeons_refit(cls, selection: NeuronSelection, info: ValidationInfo) -> NeuronSelection:
+        compensation = info.data.get("compensation")
+        if selection is NeuronSelection.BRAIN_SURGEON and compensation in (Compensation.NONE, Compensation.BIAS):
+            raise ValueError(
+                "brain_surgeon chooses neurons by what is left after least squares; set compensation to "
+                "least_squares or least_squares_feed_forward, or take ranked"
+            )
+        return selection
 
     @field_validator("calibration")
     @classmethod
@@ -228,6 +247,9 @@ class Pruning(StrictModel):
     def _fill_from_preset(cls, data: Any) -> Any:
         if not isinstance(data, dict):
             return data
+        if "neuron_selection" not in data and not {"criterion", "compensation"}.isdisjoint(data):
+            # What says how neurons are scored, or made up for, is meant for neurons too; so do all specs of before this field.
+            data = {**data, "neuron_selection": NeuronSelection.RANKED}
         name = data.get("preset", DEFAULT)
         if "granularity" in data:
             # What is asked for by name stays as it was before there was a choice.
@@ -243,6 +265,16 @@ class Pruning(StrictModel):
     def cuts(self) -> frozenset[Part]:
         """What of a layer is cut."""
         return _cut_parts(self.target, self.parts)
+
+    @property
+    def by_surgeon(self) -> bool:
+        """Whether neurons are cut, and chosen while they are refitted."""
+        return Part.FEED_FORWARD in self.cuts and self.neuron_selection is NeuronSelection.BRAIN_SURGEON
+
+    @property
+    def scored_parts(self) -> frozenset[Part]:
+        """What of a layer is scored by `criterion`."""
+        return self.cuts - {Part.FEED_FORWARD} if self.by_surgeon and not self.joint_parts else self.cuts
 
     @property
     def joint_parts(self) -> bool:

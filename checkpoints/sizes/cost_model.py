@@ -86,7 +86,10 @@ def scoring_passes(pruning: Pruning) -> float:
 
     Backward passes, one a draw of labels, are on the graph of one forward pass. The principal basis is made from a forward pass
     of its own, after which the model is another; compensation alone takes one as well, to see what comes out of each channel.
+    Neurons that are chosen while they are refitted need none.
     """
+    if not pruning.scored_parts:
+        return 0.0
     principal = pruning.basis is Basis.PRINCIPAL and Part.ATTENTION in pruning.cuts
     by_samples = pruning.criterion not in _WITHOUT_SAMPLES
     seen_first = principal or by_samples or pruning.compensation is not Compensation.NONE

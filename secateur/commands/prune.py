@@ -15,6 +15,7 @@ from api_schemas.enums import (
     ExportFormat,
     Granularity,
     Layout,
+    NeuronSelection,
     Normalization,
     Scope,
     TargetKind,
@@ -56,6 +57,10 @@ def prune(
         Basis | None, typer.Option(help="The model's own channels, or each head's principal axes.")
     ] = None,
     compensation: Annotated[Compensation | None, typer.Option(help="What is refitted at once after a cut.")] = None,
+    neuron_selection: Annotated[
+        NeuronSelection | None,
+        typer.Option(help="Which neurons go: by `--criterion`, or by what the others make up for."),
+    ] = None,
     normalization: Annotated[Normalization | None, typer.Option(help="Of scores, before layers are compared.")] = None,
     scope: Annotated[Scope | None, typer.Option(help="One threshold, or one a layer.")] = None,
     balance: Annotated[Balance | None, typer.Option(help="QK and VO in one ranking, or equal shares.")] = None,
@@ -94,6 +99,7 @@ def prune(
         "criterion": criterion,
         "basis": basis,
         "compensation": compensation,
+        "neuron_selection": neuron_selection,
         "normalization": normalization,
         "scope": scope,
         "balance": balance,

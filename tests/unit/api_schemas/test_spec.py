@@ -53,6 +53,35 @@ def test_a_preset_fills_what_is_left_out_and_half_of_an_object_too():
     assert paper.finetune.distill is None
 
 
+@pytest.mark.parametrize(
+    ("given", "selection"),
+    [
+        ({}, "brain_surgeon"),
+        ({"criterion": "energy"}, "ranked"),
+        ({"compensation": "bias"}, "ranked"),
+        ({"compensation": "least_squares", "neuron_selection": "brain_surgeon"}, "brain_surgeon"),
+        ({"preset": "paper"}, "ranked"),
+    ],
+    ids=str,
+)
+def test_who_says_how_neurons_are_scored_or_made_up_for_has_them_ranked(given, selection):
+    assert EngineSpec.model_validate({"pruning": TARGET | given}).pruning.neuron_selection == selection
+
+
+def test_specs_of_before_neurons_had_a_choice_keep_theirs():
+    stored = _best().model_dump(mode="json", exclude={"neuron_selection"})
+    assert stored["preset"] == "best"
+    assert EngineSpec.model_validate({"pruning": stored}).pruning.neuron_selection == "ranked"
+
+
+@pytest.mark.parametrize("compensation", ["none", "bias"])
+def test_a_surgeon_without_least_squares_is_refused(compensation):
+    with pytest.raises(ValidationError, match="set compensation to least_squares"):
+        EngineSpec.model_validate(
+            {"pruning": TARGET | {"compensation": compensation, "neuron_selection": "brain_surgeon"}}
+        )
+
+
 def test_what_a_field_has_by_itself_is_the_best_preset():
     shown = {name: field.get_default() for name, field in type(_best()).model_fields.items() if not field.is_required()}
     assert {name: getattr(_best(), name) for name in shown} == shown

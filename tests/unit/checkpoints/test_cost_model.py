@@ -33,6 +33,8 @@ def spec(**pruning: Any) -> EngineSpec:
         ({"criterion": "fisher_gate", "calibration": {"draws": 4, "labels": "model"}, "basis": "principal"}, 1 + 1 + 4),
         ({"criterion": "fisher_energy", "calibration": {"draws": 4, "labels": "model"}, "basis": "principal"}, 1 + 4),
         ({"preset": "best"}, 1 + 1 + 4),
+        ({"preset": "best", "target": {"ffn_sparsity": 0.5}}, 0),
+        ({"preset": "best", "target": {"flops": 0.5}, "parts": ["attention", "feed_forward"]}, 1 + 1 + 4),
     ],
     ids=str,
 )  # fmt: skip

@@ -1,6 +1,7 @@
 """The calibration samples of a step: which they are, in which batches they come, and the loss they are scored by."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -22,34 +23,28 @@ def draw(split: FeatureSplit, settings: Calibration, seed: int) -> FeatureSplit:
     return split if settings.samples is None else split.random_subset(settings.samples, seed)
 
 
-def batches(
-    split: FeatureSplit, device: torch.device, *, microbatch: int | None = None, rows: Tensor | None = None
-) -> Iterator[tuple[Inputs, Tensor]]:
-    """(inputs, targets) as FeatureSplit.batches has them, on the device; none above `microbatch`. `rows`: these alone."""
-    size = capped_batch_size(BATCH.get(device.type, BATCH["cpu"]), microbatch)
-    return BatchLoader(split, device).batches(split.batches(size, rows))
+@dataclass(frozen=True)
+class Batches:
+    """(inputs, targets) as FeatureSplit.batches has them, on the device; the same each time they are gone through."""
+
+    split: FeatureSplit
+    device: torch.device
+    microbatch: int | None = None
+    """The most samples of one batch."""
+
+    def __iter__(self) -> Iterator[tuple[Inputs, Tensor]]:
+        size = capped_batch_size(BATCH.get(self.device.type, BATCH["cpu"]), self.microbatch)
+        yield from BatchLoader(self.split, self.device).batches(self.split.batches(size))
 
 
-def rows_within(
-    split: FeatureSplit, device: torch.device, most: int, tokens_in: Callable[[Inputs], int], seed: int
-) -> Tensor:
-    """Numbers of rows, in order, until they have `most` tokens together: all where that is not reached.
+@dataclass(frozen=True)
+class InputsOf:
+    """The inputs of batches, alone."""
 
-    Drawn by `seed`, since splits are often sorted by what they say: their first rows would be of a few labels. `tokens_in`: of a
-    batch's inputs; asked once for every length that rows have.
-    """
-    order = torch.randperm(len(split), generator=torch.Generator().manual_seed(seed))
-    by_bucket: dict[int, int] = {}
-    total = 0
-    for place, row in enumerate(order.tolist(), start=1):
-        bucket = int(split.length_buckets[row])
-        if bucket not in by_bucket:
-            one, _ = next(BatchLoader(split, device).batches([torch.tensor([row])]))
-            by_bucket[bucket] = tokens_in(one)
-        total += by_bucket[bucket]
-        if total >= most:
-            return order[:place].sort().values
-    return torch.arange(len(split))
+    batches: Batches
+
+    def __iter__(self) -> Iterator[Inputs]:
+        return (inputs for inputs, _ in self.batches)
 
 
 def draws(settings: Calibration) -> int:

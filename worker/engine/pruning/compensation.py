@@ -6,14 +6,16 @@
   inputs that the layers already cut and refitted give it, so that a layer also makes up for those before it (mask tuning of
   Kwon et al., arXiv 2204.09656, §4.3, there by layer on the original's inputs and with one factor a head).
 - `least_squares_feed_forward`: so is the second projection of every feed-forward block, in its turn. It loses nothing itself,
-  but sees in its inputs some of what attention no longer brings.
+  but sees in its inputs some of what attention no longer brings. Where its neurons are to be cut by what remains after least
+  squares, they are chosen here, from the same normal equations.
 
 Shapes: B batch, T tokens, D model width, C channels of the cut layer, all heads.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, NamedTuple
 
 import torch
@@ -23,7 +25,17 @@ from checkpoints.families import Layout
 from worker.engine.checkpoint.load import LoadedModel
 from worker.engine.data.split import Inputs
 from worker.engine.models.attention import attention_blocks, linear_at
-from worker.engine.models.feed_forward import Neurons, feed_forward_blocks
+from worker.engine.models.feed_forward import Neurons, all_neurons, feed_forward_blocks
+from worker.engine.pruning.layer_calls import (
+    Calls,
+    CallStore,
+    LayerCall,
+    StopForward,
+    call_of_first_layer,
+    hidden_states,
+    hooked,
+)
+from worker.engine.pruning.regression import RidgeRegression
 from worker.engine.pruning.selection import KeptHeads
 from worker.engine.scoring.observations import Observations
 
@@ -82,67 +94,11 @@ class Ridges(NamedTuple):
     feed_forward: float | None = None
 
 
-class _StopForward(Exception):
-    """Ends a forward pass where nothing more of it is needed."""
-
-
-@contextmanager
-def _hooked(*handles: Any) -> Iterator[None]:
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-class _LayerCall(NamedTuple):
-    """A layer about to be called: its hidden states (B, T, D) and the rest of its arguments."""
-
-    hidden: Tensor
-    rest: tuple[Any, ...]
-    kwargs: dict[str, Any]
-
-    def run(self, layer: nn.Module, carries: str | None = None) -> "_LayerCall":
-        """The call of the layer after this one, where it follows directly."""
-        output = layer(self.hidden, *self.rest, **self.kwargs)
-        hidden = output[0] if isinstance(output, tuple) else output
-        kwargs = self.kwargs if carries is None else {**self.kwargs, carries: output[1]}
-        return _LayerCall(hidden, self.rest, kwargs)
-
-    def run_until(self, layer: nn.Module) -> None:
-        """Run it for its hooks, which may end it early."""
-        with suppress(_StopForward):
-            layer(self.hidden, *self.rest, **self.kwargs)
-
-
-def _hidden_states(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
-    """A module's input, however it was handed over."""
-    found: Tensor = args[0] if args else kwargs["hidden_states"]
-    return found
-
-
-def _call_of_first_layer(model: nn.Module, first: nn.Module, inputs: Inputs) -> _LayerCall:
-    """What a stack's first layer is called with."""
-    found: list[_LayerCall] = []
-
-    def stop(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        others = {name: value for name, value in kwargs.items() if args or name != "hidden_states"}
-        # A decoder's cache would grow each time its layer is run again.
-        others |= {name: None for name in ("past_key_values", "use_cache") if name in others}
-        found.append(_LayerCall(_hidden_states(args, kwargs), args[1:], others))
-        raise _StopForward
-
-    with _hooked(first.register_forward_pre_hook(stop, with_kwargs=True)), suppress(_StopForward):
-        model(**inputs)
-    if not found:
-        raise ValueError("the model never called its first layer")
-    return found[0]
-
-
 @dataclass(frozen=True)
 class _OutputProjection:
     """A linear map that writes to one model's residual stream: W_o of an attention, or the second of a feed-forward block."""
 
+    path: str
     linear: nn.Linear
     stream: nn.Module | None
     """Its input is what the map's output is added to."""
@@ -155,73 +111,35 @@ class _OutputProjection:
             return ()
 
         def seen(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            found.append(_hidden_states(args, kwargs))
+            found.append(hidden_states(args, kwargs))
 
         return (self.stream.register_forward_pre_hook(seen, with_kwargs=True),)
 
-    def sum_after(self, call: _LayerCall) -> Tensor:
+    def sum_after(self, call: LayerCall) -> Tensor:
         """The residual stream with this map's output added, (B, T, D); without a stream, the output alone."""
         stream: list[Tensor] = []
         put_out: list[Tensor] = []
 
         def stop(_module: nn.Module, _args: object, output: Tensor) -> None:
             put_out.append(output)
-            raise _StopForward
+            raise StopForward
 
-        with _hooked(*self._tap_stream(stream), self.linear.register_forward_hook(stop)):
+        with hooked(*self._tap_stream(stream), self.linear.register_forward_hook(stop)):
             call.run_until(self.layer)
         return put_out[0] + stream[-1] if stream else put_out[0]
 
-    def input_and_stream(self, call: _LayerCall) -> tuple[Tensor, Tensor | None]:
+    def input_and_stream(self, call: LayerCall) -> tuple[Tensor, Tensor | None]:
         """The map's input (B, T, C), and the residual stream that its output will be added to (B, T, D)."""
         stream: list[Tensor] = []
         taken: list[Tensor] = []
 
         def stop(_module: nn.Module, args: tuple[Any, ...]) -> None:
             taken.append(args[0])
-            raise _StopForward
+            raise StopForward
 
-        with _hooked(*self._tap_stream(stream), self.linear.register_forward_pre_hook(stop)):
+        with hooked(*self._tap_stream(stream), self.linear.register_forward_pre_hook(stop)):
             call.run_until(self.layer)
         return taken[0], stream[-1] if stream else None
-
-
-class _RidgeRegression:
-    """Normal equations of y ≈ W x + b, summed in float64."""
-
-    def __init__(self, o: nn.Linear, product: torch.dtype = torch.float64) -> None:
-        """`product`: the precision in which one batch's products are taken."""
-        self._o, self._product = o, product
-        size = o.in_features + (o.bias is not None)
-        device = o.weight.device
-        self._xx = torch.zeros(size, size, dtype=torch.float64, device=device)
-        self._xy = torch.zeros(size, o.out_features, dtype=torch.float64, device=device)
-
-    def add(self, x_BTC: Tensor, y_BTD: Tensor) -> None:
-        x_NC, y_ND = (states.flatten(0, -2).to(self._product) for states in (x_BTC, y_BTD))
-        if self._o.bias is not None:
-            x_NC = torch.cat([x_NC, x_NC.new_ones(len(x_NC), 1)], 1)
-        self._xx += x_NC.mT @ x_NC
-        self._xy += x_NC.mT @ y_ND
-
-    def fit(self, ridge: float) -> None:
-        """Write the solution of min Σ‖y − W x − b‖² + λ‖W − W_now‖² into the projection."""
-        weight, bias = self._o.weight, self._o.bias
-        channels = self._o.in_features
-        now = weight.detach().double().mT
-        if bias is not None:
-            now = torch.cat([now, bias.detach().double()[None]])
-        penalty = torch.zeros(len(now), dtype=torch.float64, device=now.device)
-        if channels:
-            # The floor keeps a layer of which nothing is ever active solvable.
-            penalty[:channels] = ridge * self._xx.diagonal()[:channels].mean() + torch.finfo(torch.float64).tiny
-        solved = torch.linalg.solve(self._xx + torch.diag(penalty), self._xy + penalty[:, None] * now)
-        if not torch.isfinite(solved).all():
-            return
-        with torch.no_grad():
-            weight.copy_(solved[:channels].mT)
-            if bias is not None:
-                bias.copy_(solved[channels])
 
 
 def refit_outputs(
@@ -230,51 +148,105 @@ def refit_outputs(
     batches: Iterable[Inputs],
     ridges: Ridges,
     *,
+    counts: Sequence[int] | None = None,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
-) -> None:
+) -> Neurons:
     """Fit what writes to the residual stream of `cut` anew, in place, so that the stream follows that of `before`.
+
+    Every batch counts, in memory that does not depend on how many there are. Each passes once through every layer of both models
+    as long as what goes into the next layer has room in memory or on disk; what has none starts from the inputs again.
 
     Args:
         before: the model that was cut, of any basis: only its hidden states are used.
-        batches: calibration inputs on the models' device. The hidden states of all of them are held in memory.
+        batches: calibration inputs on the models' device, the same each time they are gone through.
         ridges: what is fitted, and how freely it moves.
+        counts: how many neurons are to stay in each feed-forward block of `cut`. Which, is chosen here by what is left after
+            least squares (regression.py); the columns of the others become zero. Needs a ridge for feed-forward blocks.
         progress: called with layers done and in all.
+
+    Returns the neurons that stay: with `counts` those, else all.
+
+    Raises ValueError where `batches` can be gone through only once, or `counts` come without a ridge.
     """
+    if iter(batches) is batches:
+        raise ValueError("batches are gone through several times")
+    if counts is not None and ridges.feed_forward is None:
+        raise ValueError("neurons are chosen by a refit, which needs a ridge")
+    kept = list(all_neurons(cut.widths))
     layout = cut.model_spec.layout_of(cut.model)
     total, done = sum(map(len, layout.stacks)), 0
+    numbers = {site.second: number for number, site in enumerate(layout.feed_forward)}
+
+    def refit(projection: _OutputProjection, regression: RidgeRegression) -> None:
+        number = None if counts is None else numbers.get(projection.path)
+        if number is None or counts is None or counts[number] == len(kept[number]):
+            regression.fit(projection.ridge)
+            return
+        stay = regression.most_needed(projection.ridge, counts[number])
+        regression.fit(projection.ridge, stay)
+        kept[number] = tuple(stay.tolist())
+
     with torch.no_grad():
-        taken = list(batches)
         for stack in layout.stacks:
-            calls = [
-                tuple(
-                    _call_of_first_layer(model, model.get_submodule(stack[0]), inputs)
-                    for model in (before.model, cut.model)
-                )
-                for inputs in taken
-            ]
-            for place, path in enumerate(stack):
-                outputs = zip(
-                    _output_projections(before.model, layout, path, ridges),
-                    _output_projections(cut.model, layout, path, ridges),
-                    strict=True,
-                )
-                for original, own in outputs:
-                    _refit(original, own, calls)
-                if place < len(stack) - 1:
-                    layers = [model.get_submodule(path) for model in (before.model, cut.model)]
-                    calls = [
-                        tuple(call.run(layer, layout.carries) for call, layer in zip(pair, layers, strict=True))
-                        for pair in calls
-                    ]
-                done += 1
-                progress(done, total)
+            pairs = _Pairs(before.model, cut.model, stack, layout.carries, batches)
+            with ExitStack() as stores:
+                held = stores.enter_context(CallStore())
+                for pair in pairs.at(0, None):
+                    held.append(pair)
+                for place, path in enumerate(stack):
+                    outputs = zip(
+                        _output_projections(before.model, layout, path, ridges),
+                        _output_projections(cut.model, layout, path, ridges),
+                        strict=True,
+                    )
+                    for original, own in outputs:
+                        regression = RidgeRegression(own.linear, own.product)
+                        for wanted, call in pairs.at(place, held):
+                            x_BTC, stream_BTD = own.input_and_stream(call)
+                            target_BTD = original.sum_after(wanted)
+                            regression.add(x_BTC, target_BTD if stream_BTD is None else target_BTD - stream_BTD)
+                        refit(own, regression)
+                    if place < len(stack) - 1:
+                        following = stores.enter_context(CallStore())
+                        for pair in held:
+                            following.append(pairs.run(place, pair))
+                        following.full |= held.full
+                        held.close()
+                        held = following
+                    done += 1
+                    progress(done, total)
+    return tuple(kept)
 
 
-def tokens_in(loaded: LoadedModel, inputs: Inputs) -> int:
-    """How many tokens enter the first layer, of all samples of a batch together."""
-    first = loaded.model_spec.layout_of(loaded.model).stacks[0][0]
-    with torch.no_grad():
-        return _call_of_first_layer(loaded.model, loaded.model.get_submodule(first), inputs).hidden[..., 0].numel()
+@dataclass(frozen=True)
+class _Pairs:
+    """Calls of the layers of one stack in two models, batch by batch."""
+
+    before: nn.Module
+    cut: nn.Module
+    stack: Sequence[str]
+    carries: str | None
+    batches: Iterable[Inputs]
+
+    def run(self, place: int, pair: Calls) -> Calls:
+        """The calls of the next layer."""
+        layers = [model.get_submodule(self.stack[place]) for model in (self.before, self.cut)]
+        return tuple(call.run(layer, self.carries) for call, layer in zip(pair, layers, strict=True))
+
+    def at(self, place: int, held: CallStore | None) -> Iterator[Calls]:
+        """The calls of the layer at `place`: those that are held and, computed again, those of all batches after them."""
+        if held is not None:
+            yield from held
+            if not held.full:
+                return
+        for inputs in islice(self.batches, 0 if held is None else len(held), None):
+            pair: Calls = tuple(
+                call_of_first_layer(model, model.get_submodule(self.stack[0]), inputs)
+                for model in (self.before, self.cut)
+            )
+            for layer in range(place):
+                pair = self.run(layer, pair)
+            yield pair
 
 
 def _output_projections(model: nn.Module, layout: Layout, layer: str, ridges: Ridges) -> list[_OutputProjection]:
@@ -282,9 +254,8 @@ def _output_projections(model: nn.Module, layout: Layout, layer: str, ridges: Ri
     module = model.get_submodule(layer)
 
     def output(path: str, stream: str | None, pull: float, product: torch.dtype) -> _OutputProjection:
-        return _OutputProjection(
-            linear_at(model, path), None if stream is None else model.get_submodule(stream), module, pull, product
-        )
+        on = None if stream is None else model.get_submodule(stream)
+        return _OutputProjection(path, linear_at(model, path), on, module, pull, product)
 
     inside = f"{layer}."
     found: list[_OutputProjection] = []
@@ -302,13 +273,3 @@ def _output_projections(model: nn.Module, layout: Layout, layer: str, ridges: Ri
             if site.second.startswith(inside)
         ]
     return found
-
-
-def _refit(original: _OutputProjection, own: _OutputProjection, calls: Sequence[tuple[_LayerCall, ...]]) -> None:
-    """Fit `own` so that the stream after it comes near to the original's."""
-    regression = _RidgeRegression(own.linear, own.product)
-    for wanted, call in calls:
-        x_BTC, stream_BTD = own.input_and_stream(call)
-        target_BTD = original.sum_after(wanted)
-        regression.add(x_BTC, target_BTD if stream_BTD is None else target_BTD - stream_BTD)
-    regression.fit(own.ridge)

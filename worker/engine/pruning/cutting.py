@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 
 import torch
 
@@ -16,10 +15,10 @@ from worker.engine.checkpoint.load import LoadedModel
 from worker.engine.data import FeatureSplit, PreparedData
 from worker.engine.latency.table import LatencyModel
 from worker.engine.models.attention import AttentionBlock, attention_blocks
-from worker.engine.models.feed_forward import FeedForwardBlock, feed_forward_blocks
+from worker.engine.models.feed_forward import FeedForwardBlock, Neurons, all_neurons, feed_forward_blocks
 from worker.engine.models.model_spec import move_model
 from worker.engine.pruning import calibration, compensation, principal
-from worker.engine.pruning.selection import Selection
+from worker.engine.pruning.selection import Selection, keep_all
 from worker.engine.pruning.surgery import cut
 from worker.engine.pruning.targets import selection_for
 from worker.engine.runtime.determinism import step_seed
@@ -38,9 +37,6 @@ from worker.engine.tasks import Task
 
 FROM_MOMENTS = frozenset({Criterion.ENERGY, Criterion.FISHER_ENERGY})
 """Criteria that are functions of moments: these turn with the basis, so one pass does for both."""
-
-LEAST_SQUARES_TOKENS = 65_536
-"""Enough to fit some hundred numbers a row; beyond it, calibration samples are left out to bound memory."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +62,8 @@ class ScoredModel:
 
 def required_statistics(pruning: Pruning) -> frozenset[Statistic]:
     """What the first pass over the calibration samples has to gather; nothing: there is no need of one."""
+    if not pruning.scored_parts:
+        return frozenset()
     statistics: frozenset[Statistic] = frozenset()
     turned = rotates(pruning)
     if not turned or pruning.criterion in FROM_MOMENTS:
@@ -130,7 +128,8 @@ class Cutting:
         pruning = self.spec.pruning
         move_model(loaded.model, self.device)
         first = required_statistics(pruning)
-        samples = self._samples(step) if first or REQUIRED_STATISTICS[pruning.criterion] else None
+        needs_samples = bool(REQUIRED_STATISTICS[pruning.criterion]) or pruning.by_surgeon
+        samples = self._samples(step) if first or needs_samples else None
         from_moments = pruning.criterion in FROM_MOMENTS
         if rotates(pruning) and first and REQUIRED_STATISTICS[pruning.criterion] and not from_moments:
             self.reporter.divide(1.0, scoring_passes(pruning) - 1.0)
@@ -148,7 +147,7 @@ class Cutting:
         if Part.ATTENTION in pruning.cuts:
             scores = score(pruning.criterion, _blocks(loaded), observed=scored_on, seed=seed)
         neurons: tuple[NeuronScores, ...] = ()
-        if Part.FEED_FORWARD in pruning.cuts:
+        if Part.FEED_FORWARD in pruning.scored_parts:
             seen = () if scored_on is None else scored_on.neurons
             neurons = score_neurons(pruning.criterion, _feed_forward(loaded), seen, seed + 1)
         vectors = [vector for layer in scores for vector in (*layer.qk, *layer.vo)]
@@ -173,10 +172,12 @@ class Cutting:
             neurons=scored.neurons,
             latency=self.latency,
         )
-        return self.apply(scored, kept), kept
+        if not self.spec.pruning.by_surgeon:
+            return self.apply(scored, kept), kept
+        return self._apply_by_surgeon(scored, kept)
 
     def apply(self, scored: ScoredModel, kept: Selection, *, refit: bool = True) -> LoadedModel:
-        """Cut to `kept` and compensate as the spec says; without `refit`, least squares does no more than bias."""
+        """Cut to just `kept` and compensate as the spec says; without `refit`, least squares does no more than bias."""
         loaded, how = scored.loaded, self.spec.pruning.compensation
         model = cut(loaded.model, loaded.model_spec, loaded.widths, kept.heads, kept.neurons)
         smaller = replace(loaded, model=model, widths=kept.widths(loaded.widths))
@@ -184,22 +185,32 @@ class Cutting:
             return smaller
         if Part.ATTENTION in self.spec.pruning.cuts:
             compensation.fold_means(loaded, smaller, kept.heads, scored.observed)
-        if Part.FEED_FORWARD in self.spec.pruning.cuts:
+        if Part.FEED_FORWARD in self.spec.pruning.scored_parts:
             compensation.fold_neurons(loaded, smaller, kept.neurons, scored.observed)
         if how is not Compensation.BIAS and refit:
-            rows = calibration.rows_within(
-                scored.samples,
-                self.device,
-                LEAST_SQUARES_TOKENS,
-                partial(compensation.tokens_in, loaded),
-                step_seed(self.spec.seed, 0, "least squares"),
-            )
-            batches = calibration.batches(scored.samples, self.device, microbatch=self.microbatch, rows=rows)
-            inputs = (inputs for inputs, _ in batches)
-            compensation.refit_outputs(
-                loaded, smaller, inputs, ridges(self.spec.pruning), progress=self.reporter.progress
-            )
+            self._refit(scored, smaller, None)
         return smaller
+
+    def _apply_by_surgeon(self, scored: ScoredModel, kept: Selection) -> tuple[LoadedModel, Selection]:
+        """Cut to the heads of `kept` and to as many neurons as it has; returns which they are as well."""
+        loaded = scored.loaded
+        narrow = self.apply(scored, replace(kept, neurons=all_neurons(loaded.widths)), refit=False)
+        neurons = self._refit(scored, narrow, tuple(map(len, kept.neurons)))
+        model = cut(narrow.model, narrow.model_spec, narrow.widths, keep_all(narrow.widths), neurons)
+        chosen = replace(kept, neurons=neurons)
+        return replace(narrow, model=model, widths=chosen.widths(loaded.widths)), chosen
+
+    def _refit(self, scored: ScoredModel, smaller: LoadedModel, counts: tuple[int, ...] | None) -> Neurons:
+        assert scored.samples is not None
+        batches = calibration.Batches(scored.samples, self.device, self.microbatch)
+        return compensation.refit_outputs(
+            scored.loaded,
+            smaller,
+            calibration.InputsOf(batches),
+            ridges(self.spec.pruning),
+            counts=counts,
+            progress=self.reporter.progress,
+        )
 
     def _samples(self, step: int) -> FeatureSplit:
         settings = self.spec.pruning.calibration
@@ -215,11 +226,11 @@ class Cutting:
         return observe(
             loaded.model,
             _blocks(loaded) if Part.ATTENTION in self.spec.pruning.cuts else (),
-            calibration.batches(samples, self.device, microbatch=self.microbatch),
+            calibration.Batches(samples, self.device, self.microbatch),
             calibration.loss_for(self.task, settings.labels, seed),
             statistics,
             lambda done: self.reporter.progress(done, len(samples)),
-            neurons=_feed_forward(loaded) if Part.FEED_FORWARD in self.spec.pruning.cuts else (),
+            neurons=_feed_forward(loaded) if Part.FEED_FORWARD in self.spec.pruning.scored_parts else (),
             outputs=self.task.outputs,
             draws=calibration.draws(settings),
         )

@@ -6,18 +6,18 @@ sparsity whose selection has the latency nearest to the target's is found by bis
 
 from collections.abc import Sequence
 
-from api_schemas.enums import Part, TargetKind
+from api_schemas.enums import Layout, Part, TargetKind
 from api_schemas.results import speed
 from api_schemas.results.metrics import Latency, TargetMet
 from api_schemas.results.widths import AttentionWidths
 from api_schemas.spec.pruning import Pruning
-from checkpoints.planning.feasibility import infeasible, narrowest
+from checkpoints.planning.feasibility import included_neurons, infeasible, least_neurons, narrowest
 from checkpoints.planning.schedule import share_of_neurons
 from checkpoints.sizes import accounting
 from checkpoints.sizes.cost_unit import CostUnit
 from checkpoints.sizes.shape import ModelShape
 from worker.engine.latency.table import LatencyModel
-from worker.engine.models.feed_forward import all_neurons
+from worker.engine.models.feed_forward import Neurons, all_neurons
 from worker.engine.pruning.selection import KeptHeads, Ranking, Selection, keep_all, select, widths_of
 from worker.engine.scoring import LayerScores, NeuronScores
 
@@ -54,21 +54,33 @@ def selection_for(
 
     `widths` and `scores` are of the model as it is now; `scores` or `neurons` may be left out where the spec does not cut there.
     Where it has a share for each, the feed-forward blocks' follows attention's. `latency` is needed for a latency target, and
-    only there.
+    only there. Of neurons that are chosen while they are refitted (`brain_surgeon`), only how many there are is settled here: the
+    first stand for them.
 
     Raises SPARSITY_OUT_OF_REACH where a latency target, at its full share, is nearer to removing nothing at all.
     """
     kind = pruning.target.kind
     if pruning.joint_parts:
-        return Selection(*Ranking(scores, widths, shape, pruning, neurons=neurons).heads_and_neurons(share))
+        heads, stay = Ranking(scores, widths, shape, pruning, neurons=neurons).heads_and_neurons(share)
+        if pruning.by_surgeon:
+            unit, left = CostUnit.of(shape, kind), widths.model_copy(update={"feed_forward": tuple(map(len, stay))})
+            blocks = range(len(unit.neuron))
+            amount = unit.removed(left, blocks, "neuron") - unit.removed(widths, blocks, "neuron")
+            stay = even_neurons(widths, shape, pruning, unit, amount)
+        return Selection(heads, stay)
     if kind is not TargetKind.LATENCY:
         heads, stay = keep_all(widths), all_neurons(widths)
         if Part.ATTENTION in pruning.cuts:
             heads = select(scores, widths, shape, pruning, share=share)
         if Part.FEED_FORWARD in pruning.cuts:
             of_neurons = TargetKind.FFN_SPARSITY if pruning.target.ffn_sparsity is not None else kind
+            own = share_of_neurons(pruning, share)
+            if pruning.by_surgeon:
+                unit = CostUnit.of(shape, of_neurons)
+                gone = unit.removed(widths, included_neurons(shape, pruning), "neuron")
+                return Selection(heads, even_neurons(widths, shape, pruning, unit, own * unit.total - gone))
             ranking = Ranking((), widths, shape, pruning, of_neurons, included=(), neurons=neurons)
-            stay = ranking.neurons(share_of_neurons(pruning, share))
+            stay = ranking.neurons(own)
         return Selection(heads, stay)
     if latency is None:
         raise ValueError("a latency target needs a latency table")
@@ -83,6 +95,32 @@ def selection_for(
             f"{pruning.granularity.value} can make. Ask for more.",
         )
     return Selection(keep, all_neurons(widths))
+
+
+def even_neurons(
+    widths: AttentionWidths, shape: ModelShape, pruning: Pruning, unit: CostUnit, amount: float
+) -> Neurons:
+    """As many neurons of every block as stay once those blocks that may be cut have given up `amount` more, in the unit.
+
+    `align` at a time from the block that has lost the least share of what the original had; with a stock layout from all at once;
+    as long as one more comes nearer to `amount`. The first of each block stand for those that stay.
+    """
+    counts, included = list(widths.feed_forward), included_neurons(shape, pruning)
+    original, least = shape.dense.feed_forward, least_neurons(pruning)
+    together = [included] if pruning.layout is Layout.STOCK else [(number,) for number in included]
+    removed = 0
+    while True:
+        able = [group for group in together if all(counts[n] - pruning.align >= least for n in group)]
+        if not able:
+            break
+        group = max(able, key=lambda numbers: counts[numbers[0]] / original[numbers[0]])
+        cost = pruning.align * sum(unit.neuron[number] for number in group)
+        if abs(removed + cost - amount) >= abs(removed - amount):
+            break
+        removed += cost
+        for number in group:
+            counts[number] -= pruning.align
+    return tuple(tuple(range(count)) for count in counts)
 
 
 def _nearest_latency(

@@ -92,6 +92,9 @@ def answers(architecture: Architecture, data: DataSummary) -> str:
     return f"{said}, {len(data.labels)} labels" if has_labels(architecture) else said
 
 
+_SURGEON = "what is left of a block's least squares without each, the same share of every block (optimal brain surgeon)"
+
+
 def cut_parts(pruning: Pruning) -> str:
     """What was cut, of which blocks."""
     return {
@@ -145,14 +148,15 @@ def _recovery(finetune: Finetune | None, last: StepMetrics) -> list[Line]:
 def method(spec: EngineSpec, last: StepMetrics) -> list[Line]:
     """(what, how) of everything that decided `last`, in the order in which a job does it."""
     pruning = spec.pruning
+    scored = (
+        f"{pruning.criterion.value}, {_SCOPES[pruning.scope]}{_BALANCE[pruning.balance]}"
+        f"{_NORMALIZATION[pruning.normalization]}"
+    )
     steps = f"{pruning.steps} steps, {pruning.schedule.shape.value}" if pruning.steps > 1 else "one step"
     lines = [
         ("removed", _structures(pruning)),
-        (
-            "scored by",
-            f"{pruning.criterion.value}, {_SCOPES[pruning.scope]}{_BALANCE[pruning.balance]}"
-            f"{_NORMALIZATION[pruning.normalization]}",
-        ),
+        *([("scored by", scored)] if pruning.scored_parts else []),
+        *([("neurons chosen by", _SURGEON)] if pruning.by_surgeon else []),
         ("basis", _BASES[pruning.basis if Part.ATTENTION in pruning.cuts else Basis.NATIVE]),
         ("compensation", _COMPENSATION[_compensation(pruning)]),
         ("target", f"{parts.goals_in_words(pruning)}, in {steps}"),
@@ -160,7 +164,8 @@ def method(spec: EngineSpec, last: StepMetrics) -> list[Line]:
     if pruning.exclude_layers:
         lines.append(("left as they were", "layers " + ", ".join(map(str, pruning.exclude_layers))))
     if last.calibration_samples:
-        labels = " over the model's own labels" if pruning.calibration.labels is LabelSource.MODEL else ""
+        own = pruning.calibration.labels is LabelSource.MODEL and pruning.scored_parts
+        labels = " over the model's own labels" if own else ""
         samples = f"{last.calibration_samples} samples of {pruning.calibration.split.value}{labels}"
     else:
         samples = "none needed"

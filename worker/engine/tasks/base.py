@@ -60,7 +60,7 @@ class MetricAccumulator(ABC):
     def scores(self) -> Scores:
         """Of all rows, whatever order they came in. Raises NUMERICAL where an answer was not finite."""
         # A single NaN leaves an argmax defined, and wrong: look at all of them.
-        if not all(bool(finite) for finite in self._finite):
+        if not bool(torch.stack(self._finite).all()):
             detail = (
                 "The model's logits are not finite (NaN or infinity). Check the weights, or lower the learning rate."
             )

@@ -16,7 +16,7 @@ from worker.engine.data.split import IGNORED
 from worker.engine.tasks.base import Decode, Loss, MetricAccumulator, Task
 from worker.engine.tasks.classification import softened_divergence
 from worker.engine.tasks.label_sampling import LabelGenerators
-from worker.engine.tasks.metrics import error_rates, text_of
+from worker.engine.tasks.metrics import error_rates, texts_of
 
 
 def collapsed(path_BT: Tensor, blank: int) -> Tensor:
@@ -95,14 +95,12 @@ class _CtcAccumulator(MetricAccumulator):
         self._wanted: list[Tensor] = []
 
     def _keep(self, answers: Tensor, targets: Tensor, texts: Sequence[str] | None) -> None:  # noqa: ARG002
-        self._losses.append(self._task.loss(answers.double(), targets))
+        # By text in float32, which has half the room of float64; their mean is taken in float64.
+        self._losses.append(self._task.loss(answers, targets).double())
         self._given.append(collapsed(answers.argmax(-1), self._task.blank))
         self._wanted.append(targets)
 
     def _scores(self, order: Tensor) -> Scores:
         losses = torch.cat(self._losses).cpu()[order]
-        given, wanted = (
-            [text_of(row, self._task.decode) for batch in part for row in batch.cpu()]
-            for part in (self._given, self._wanted)
-        )
+        given, wanted = (texts_of(part, self._task.decode) for part in (self._given, self._wanted))
         return Scores(samples=len(losses), cross_entropy=float(losses.mean()), **error_rates(given, wanted))

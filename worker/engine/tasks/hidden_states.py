@@ -79,7 +79,7 @@ class HiddenStates(Task):
 
 
 class _HiddenStatesAccumulator(MetricAccumulator):
-    """Of every batch its sums in float64: states themselves would not fit in memory."""
+    """Of every batch its sums, in float64 of what is float32 by token: states themselves would not fit in memory."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -88,11 +88,12 @@ class _HiddenStatesAccumulator(MetricAccumulator):
         self._sums: list[tuple[Tensor, Tensor, Tensor]] = []
 
     def _keep(self, answers: Tensor, targets: Tensor, texts: Sequence[str] | None) -> None:  # noqa: ARG002
-        ours_ND, theirs_ND = (states.flatten(0, 1).double() for states in (answers, targets))
-        by_token_N = F.cosine_similarity(ours_ND, theirs_ND, dim=-1)
-        self._similar.append(by_token_N.view(answers.shape[:2]).mean(1))
+        ours_ND, theirs_ND = (states.flatten(0, 1) for states in (answers, targets))
+        by_token_N = (_directions(ours_ND) * _directions(theirs_ND)).sum(-1)
+        self._similar.append(by_token_N.view(answers.shape[:2]).double().mean(1))
         self._tokens += len(theirs_ND)
-        self._sums.append(((ours_ND - theirs_ND).square().sum(), theirs_ND.square().sum(), theirs_ND.sum(0)))
+        error, squares = (states.square().sum(dtype=torch.float64) for states in (ours_ND - theirs_ND, theirs_ND))
+        self._sums.append((error, squares, theirs_ND.sum(0, dtype=torch.float64)))
 
     def _scores(self, order: Tensor) -> Scores:
         similar = torch.cat(self._similar).cpu()[order]

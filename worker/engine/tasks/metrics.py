@@ -3,6 +3,7 @@
 from collections.abc import Hashable, Iterable, Sequence
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -73,6 +74,14 @@ def error_rate(pairs: Iterable[tuple[Sequence[Hashable], Sequence[Hashable]]]) -
 def text_of(ids: Tensor, decode: Decode) -> str:
     """Of one row of label ids [L], padding left out."""
     return decode([number for number in ids.tolist() if number != IGNORED])
+
+
+def texts_of(batches: Sequence[Tensor], decode: Decode) -> list[str]:
+    """Of batches [B, L] of label ids, each of its own length; brought to the CPU together, so a device is waited for once."""
+    if not batches:
+        return []
+    ids = torch.cat([batch.flatten() for batch in batches]).cpu().split([batch.numel() for batch in batches])
+    return [text_of(row, decode) for flat, batch in zip(ids, batches, strict=True) for row in flat.view(batch.shape)]
 
 
 def error_rates(given: Sequence[str], wanted: Sequence[str]) -> dict[str, float | None]:

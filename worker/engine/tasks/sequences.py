@@ -15,7 +15,7 @@ from api_schemas.results.metrics import Scores
 from worker.engine.data.featurizers.normalizers import Normalize
 from worker.engine.data.split import IGNORED, Inputs
 from worker.engine.tasks.base import Decode, MetricAccumulator
-from worker.engine.tasks.metrics import error_rates, text_of
+from worker.engine.tasks.metrics import error_rates, text_of, texts_of
 from worker.engine.tasks.tokens import TokenTask
 
 GIVEN = "decoder_input_ids"
@@ -120,6 +120,6 @@ class _SequenceAccumulator(MetricAccumulator):
         loss = float(losses.mean())
         if not self._given:
             return Scores(samples=len(losses), cross_entropy=loss)
-        wanted = [text_of(row, self._task.decode) for batch in self._wanted for row in batch.cpu()]
+        wanted = texts_of(self._wanted, self._task.decode)
         given, wanted = ([self._task.normalize(text) for text in texts] for texts in (self._given, wanted))
         return Scores(samples=len(losses), cross_entropy=loss, **error_rates(given, wanted))

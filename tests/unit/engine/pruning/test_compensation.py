@@ -16,7 +16,6 @@ from worker.engine.pruning.compensation import (
     Ridges,
     fold_means,
     refit_outputs,
-    tokens_in,
 )
 from worker.engine.pruning.selection import KeptHead, KeptHeads, widths_of
 from worker.engine.pruning.surgery import cut
@@ -145,8 +144,12 @@ def test_a_model_that_was_not_cut_stays_as_it_is() -> None:
         torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-3)
 
 
-def test_the_tokens_of_a_batch_are_those_of_the_first_layer() -> None:
-    assert tokens_in(small_model(), {"input_values": inputs(3)}) == 3 * 14
+def test_batches_are_gone_through_several_times() -> None:
+    loaded = small_model()
+    with pytest.raises(ValueError, match="several times"):
+        refit_outputs(loaded, _cut(loaded, RAGGED), iter(batches_of(inputs(4), 4)), Ridges())
+    with pytest.raises(ValueError, match="needs a ridge"):
+        refit_outputs(loaded, _cut(loaded, RAGGED), batches_of(inputs(4), 4), Ridges(), counts=(1, 2, 3))
 
 
 def test_bias_needs_the_context() -> None:

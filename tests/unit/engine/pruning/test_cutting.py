@@ -1,21 +1,40 @@
 """A model scored and cut as a spec says: how often samples pass through it, what is made up for, and scores that are none."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
+from transformers import ASTForAudioClassification
 
 from api_schemas.enums import Basis, Compensation, Criterion, LabelSource, Split
 from api_schemas.errors import ErrorCode, SecateurError
 from api_schemas.spec.job import EngineSpec
 from checkpoints.sizes.cost_model import BACKWARD, scoring_passes
-from tests.unit.engine.small import CLASSES, DENSE, LAYERS, inputs, small_model, small_shape
+from tests.unit.engine.small import (
+    CLASSES,
+    DENSE,
+    HEAD_DIM,
+    HEADS,
+    KIND,
+    LAYERS,
+    MELS,
+    NEURONS,
+    inputs,
+    small_config,
+    small_model,
+    small_shape,
+)  # fmt: skip
+from worker.engine.checkpoint.load import LoadedModel
 from worker.engine.data.pipeline import PreparedData
 from worker.engine.data.split import FeatureSplit, rows
-from worker.engine.models.feed_forward import feed_forward_blocks
+from worker.engine.models.attention import attention_blocks
+from worker.engine.models.feed_forward import all_neurons, feed_forward_blocks
+from worker.engine.models.model_spec import build
 from worker.engine.pruning.compensation import RIDGE, UNPRUNED_RIDGE, Ridges
 from worker.engine.pruning.cutting import Cutting, ridges
-from worker.engine.pruning.selection import keep_all
+from worker.engine.pruning.selection import KeptHead, Selection, keep_all
 from worker.engine.runtime.progress import Reporter
 from worker.engine.tasks import Classification
 
@@ -120,3 +139,99 @@ def test_scores_that_are_not_finite_are_refused(target):
     with pytest.raises(SecateurError, match="not finite") as caught:
         cutting_for(target=target, criterion="fisher").score(loaded, 1)
     assert caught.value.code is ErrorCode.NUMERICAL
+
+
+SURGEON = {"compensation": "least_squares", "neuron_selection": "brain_surgeon"}
+
+
+def activations_and_stream(loaded, number):
+    """Of the second map of a block: its input, and the residual stream after it, both float64, tokens in one dimension."""
+    block = feed_forward_blocks(loaded.model, loaded.model_spec, loaded.widths)[number]
+    layer = loaded.model.audio_spectrogram_transformer.layers[number]
+    seen = {}
+    handles = [
+        block.second.register_forward_pre_hook(lambda _m, args: seen.update(active=args[0])),
+        layer.register_forward_hook(lambda _m, _args, y: seen.update(stream=y[0] if isinstance(y, tuple) else y)),
+    ]
+    with torch.inference_mode():
+        loaded.model(inputs(SAMPLES))
+    for handle in handles:
+        handle.remove()
+    return seen["active"].double().flatten(0, 1), seen["stream"].double().flatten(0, 1)
+
+
+def test_a_surgeon_takes_as_many_of_every_block_and_scores_nothing():
+    task, loaded = CountingTask(), small_model()
+    cutting = cutting_for(task, target={"ffn_sparsity": 0.5}, **SURGEON)
+    scored = cutting.score(loaded, 1)
+    assert (task.forward, scored.scores, scored.neurons) == (0, (), ())
+    assert scoring_passes(cutting.spec.pruning) == 0
+    smaller, kept = cutting.prune(scored, 0.5)
+    assert smaller.widths == kept.widths(DENSE)
+    # The second biases stay and count, so half of the parameters are a neuron more than half of the neurons.
+    assert smaller.widths.feed_forward == (NEURONS // 2 - 1, *[NEURONS // 2] * (LAYERS - 1))
+    assert kept.heads == keep_all(DENSE)
+    before, after = (feed_forward_blocks(model.model, KIND, model.widths) for model in (loaded, smaller))
+    for old, new, stay in zip(before, after, kept.neurons, strict=True):
+        assert torch.equal(new.first.weight, old.first.weight[list(stay)])
+        assert torch.equal(new.first.bias, old.first.bias[list(stay)])
+    # Nothing linear in the activations is left of the stream's error, but for the ridge.
+    for number in range(LAYERS):
+        _, wanted = activations_and_stream(loaded, number)
+        active, stream = activations_and_stream(smaller, number)
+        left, centred = wanted - stream, active - active.mean(0)
+        assert left.mean(0).abs().max() < 1e-3
+        explained = torch.linalg.lstsq(centred, left).solution
+        assert (centred @ explained).square().mean() < 5e-2 * left.square().mean()
+
+
+def test_one_target_of_both_is_shared_by_scores_and_neurons_are_the_surgeons():
+    loaded = small_model()
+    found = {}
+    for selection in ("ranked", "brain_surgeon"):
+        asked = {**SURGEON, "neuron_selection": selection, "parts": ["attention", "feed_forward"]}
+        cutting = cutting_for(target={"parameters": 0.3}, criterion="energy", granularity="ragged", **asked)
+        found[selection] = cutting.prune(cutting.score(loaded, 1), 0.3)[1]
+    ranked, surgeon = found["ranked"], found["brain_surgeon"]
+    assert surgeon.heads == ranked.heads
+    counts = [len(stay) for stay in surgeon.neurons]
+    assert sum(counts) == sum(map(len, ranked.neurons)) < sum(DENSE.feed_forward)
+    assert max(counts) - min(counts) <= 1
+
+
+def test_all_samples_count_however_long_and_however_sorted():
+    """Clips of 66,600 tokens in all, sorted by label: W_o of the first layer as numpy fits it on all rows at once."""
+    frames, clips = 200, 900
+    torch.manual_seed(0)
+    config = small_config(max_length=frames, num_hidden_layers=1)
+    stock = ASTForAudioClassification(config)
+    widths = DENSE.model_copy(update={"layers": DENSE.layers[:1], "feed_forward": (NEURONS,)})
+    loaded = LoadedModel(build(KIND, config.to_dict(), widths, stock.state_dict()), KIND, widths, torch.float32)
+    labels = torch.arange(clips) * CLASSES // clips
+    generator = torch.Generator().manual_seed(1)
+    of_label = 3.0 * torch.randn(CLASSES, MELS, generator=generator)
+    clips_BTF = torch.randn(clips, frames, MELS, generator=generator) + of_label[labels][:, None]
+    split = FeatureSplit({"input_values": clips_BTF.numpy()}, labels)
+    cutting = cutting_for(target=ATTENTION, compensation="least_squares", criterion="energy")
+    cutting = replace(cutting, data=PreparedData(None, dict.fromkeys(Split, split), 0.0))
+    heads = (tuple(KeptHead(head, tuple(range(HEAD_DIM)), (0, 3, 5)) for head in range(HEADS)),)
+    kept = Selection(heads, all_neurons(widths))
+    smaller = cutting.apply(cutting.score(loaded, 1), kept)
+
+    o = attention_blocks(loaded.model, KIND, widths)[0].projections["o"]
+    seen = []
+    o.register_forward_hook(lambda _m, args, y: seen.append((args[0].flatten(0, 1), y.flatten(0, 1))))
+    with torch.inference_mode():
+        for some in clips_BTF.split(100):
+            loaded.model(some)
+    columns = [head * HEAD_DIM + channel for head in range(HEADS) for channel in (0, 3, 5)]
+    x_RC, y_RD = (torch.cat(part).double().numpy() for part in zip(*seen, strict=True))
+    x_RC = x_RC[:, columns]
+    assert len(x_RC) > 65_536
+    pull = np.sqrt(RIDGE * np.square(x_RC).sum(0).mean()) * np.eye(len(columns))
+    left = np.vstack([np.hstack([x_RC, np.ones((len(x_RC), 1))]), np.hstack([pull, np.zeros((len(columns), 1))])])
+    right = np.vstack([y_RD, pull @ o.weight.detach().double().numpy()[:, columns].T])
+    expected = np.linalg.lstsq(left, right, rcond=None)[0]
+    refitted = attention_blocks(smaller.model, KIND, smaller.widths)[0].projections["o"]
+    torch.testing.assert_close(refitted.weight.detach().double().numpy(), expected[:-1].T, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(refitted.bias.detach().double().numpy(), expected[-1], rtol=1e-4, atol=1e-5)

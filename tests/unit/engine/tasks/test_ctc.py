@@ -114,3 +114,22 @@ def test_agreement_is_the_same_text() -> None:
 
     reference, other = torch.stack([path(1, 1, 0), path(1, 2, 2)]), torch.stack([path(0, 1, 1), path(1, 2, 3)])
     assert TASK.agreement(other, reference).tolist() == [1.0, 0.0]
+
+
+def test_a_device_is_waited_for_once_however_many_batches_there_are(monkeypatch):
+    """Each time a tensor is asked for a truth value, or brought to the CPU, the host waits for a GPU."""
+    waits = []
+    for batches in (2, 5):
+        accumulator = Ctc(blank=0, decode=lambda ids: " ".join(map(str, ids))).accumulator()
+        for number in range(batches):
+            accumulator.add(torch.tensor([number]), torch.randn(1, 7 + number, 5), torch.tensor([[1, 2, -100]]))
+        counted = []
+        with monkeypatch.context() as patch:
+            for name in ("__bool__", "cpu", "item"):
+                own = getattr(torch.Tensor, name)
+                patch.setattr(
+                    torch.Tensor, name, lambda *args, own=own, counted=counted: counted.append(1) or own(*args)
+                )
+            accumulator.scores()
+        waits.append(len(counted))
+    assert waits[0] == waits[1] > 0
