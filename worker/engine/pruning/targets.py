@@ -110,16 +110,16 @@ def even_neurons(
     together = [included] if pruning.layout is Layout.STOCK else [(number,) for number in included]
     removed = 0
     while True:
-        able = [group for group in together if all(counts[n] - pruning.align >= least for n in group)]
+        able = [group for group in together if all(counts[n] - pruning.multiple >= least for n in group)]
         if not able:
             break
         group = max(able, key=lambda numbers: counts[numbers[0]] / original[numbers[0]])
-        cost = pruning.align * sum(unit.neuron[number] for number in group)
+        cost = pruning.multiple * sum(unit.neuron[number] for number in group)
         if abs(removed + cost - amount) >= abs(removed - amount):
             break
         removed += cost
         for number in group:
-            counts[number] -= pruning.align
+            counts[number] -= pruning.multiple
     return tuple(tuple(range(count)) for count in counts)
 
 
