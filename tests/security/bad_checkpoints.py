@@ -117,7 +117,7 @@ WEIGHT_ROWS = (
     whole("an old pickle named safetensors", b"cposix\nsystem\n(S'id'\ntR.", "file_type_refused"),
     whole("what torch.save writes, named safetensors", zipped(), "file_type_refused"),
     whole("a pickle named config.json", pickle.dumps({"a": 1}), "file_type_refused", "config.json"),
-    whole("a gzip named config.json", gzip.compress(b"{}"), "file_type_refused", "config.json"),
+    whole("a gzip named config.json", gzip.compress(b"{}", mtime=0), "file_type_refused", "config.json"),
 )
 
 CONFIG_ROWS = (
