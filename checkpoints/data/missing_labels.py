@@ -9,7 +9,7 @@ from typing import Any
 from api_schemas.enums import Split
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
 from api_schemas.results.metrics import JobWarning
-from checkpoints.data.answers import has_answer
+from checkpoints.data.answers import START, TEXT, has_answer
 
 NO_LABEL = -1
 """What GLUE and others write as the id where there is no label."""
@@ -18,10 +18,10 @@ NO_LABEL = -1
 def is_missing(value: Any) -> bool:
     """Whether a label is not there: null, an empty text, the id -1, also as a text, NaN, or a list of nothing else.
 
-    An empty list says: no label. A struct holds answers to a question: they are not there where it has none, since of a split in
+    An empty list says: no label. Answers to a question are not there where it has none, since of a split in
     which no question has an answer nothing can be said.
     """
-    if isinstance(value, Mapping):
+    if isinstance(value, Mapping) and {TEXT, START} <= value.keys():
         return not has_answer(value)
     if isinstance(value, list):
         return bool(value) and all(map(is_missing, value))

@@ -118,6 +118,7 @@ def test_numbers_and_dates_beside_a_text_are_not_taken_for_one(tmp_path: Path) -
     contents = packed(folder)
     assert contents.input_column == "review"
     assert {name: kind for name, kind in contents.kinds.items() if kind is not ColumnKind.OTHER} == {
+        "id": ColumnKind.NUMBER,
         "review": ColumnKind.TEXT,
         "label": ColumnKind.TEXT,
     }

@@ -175,8 +175,8 @@ def test_a_data_set_of_questions(tmp_path: Path) -> None:
         ({"answers": answer("paris", 0)}, "test[1], the answer 'paris' does not begin at character 0"),
         ({"answers": None}, "test[1], the question's answers are missing"),
         ({"context": None}, "test[1], the context is missing"),
-        ({"context": "", "answers": NONE}, "test[1], the text is missing or empty"),
-        ({"question": ""}, "test[1], the text is missing or empty"),
+        ({"context": "", "answers": NONE}, "the text at test[1] is null or empty"),
+        ({"question": ""}, "the text at test[1] is null or empty"),
     ],
 )
 def test_a_row_that_cannot_be_used_is_named(row: dict[str, Any], said: str, tmp_path: Path) -> None:
