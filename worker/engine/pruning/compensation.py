@@ -11,7 +11,7 @@
 Shapes: B batch, T tokens, D model width, C channels of the cut layer, all heads.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -150,7 +150,8 @@ class _OutputProjection:
     ridge: float
     product: torch.dtype = torch.float64
 
-    def _tap_stream(self, found: list[Tensor]) -> tuple[Any, ...]:
+    def tap_stream(self, found: list[Tensor]) -> tuple[Any, ...]:
+        """Handles of what puts the latest residual stream last in `found`."""
         if self.stream is None:
             return ()
 
@@ -158,19 +159,6 @@ class _OutputProjection:
             found.append(_hidden_states(args, kwargs))
 
         return (self.stream.register_forward_pre_hook(seen, with_kwargs=True),)
-
-    def sum_after(self, call: _LayerCall) -> Tensor:
-        """The residual stream with this map's output added, (B, T, D); without a stream, the output alone."""
-        stream: list[Tensor] = []
-        put_out: list[Tensor] = []
-
-        def stop(_module: nn.Module, _args: object, output: Tensor) -> None:
-            put_out.append(output)
-            raise _StopForward
-
-        with _hooked(*self._tap_stream(stream), self.linear.register_forward_hook(stop)):
-            call.run_until(self.layer)
-        return put_out[0] + stream[-1] if stream else put_out[0]
 
     def input_and_stream(self, call: _LayerCall) -> tuple[Tensor, Tensor | None]:
         """The map's input (B, T, C), and the residual stream that its output will be added to (B, T, D)."""
@@ -181,9 +169,37 @@ class _OutputProjection:
             taken.append(args[0])
             raise _StopForward
 
-        with _hooked(*self._tap_stream(stream), self.linear.register_forward_pre_hook(stop)):
+        with _hooked(*self.tap_stream(stream), self.linear.register_forward_pre_hook(stop)):
             call.run_until(self.layer)
         return taken[0], stream[-1] if stream else None
+
+
+class _Followed(NamedTuple):
+    """What the model before the cut shows of a layer."""
+
+    sums: dict[str, Tensor]
+    """By map, the residual stream (B, T, D) with its output added; where there is no stream, the output alone."""
+    after: _LayerCall
+    """Of the next layer."""
+
+
+def _follow(
+    outputs: Mapping[str, _OutputProjection], call: _LayerCall, layer: nn.Module, carries: str | None
+) -> _Followed:
+    """Run a layer once, and look at all its `outputs`."""
+    sums: dict[str, Tensor] = {}
+    handles: list[Any] = []
+    for path, output in outputs.items():
+        stream: list[Tensor] = []
+
+        def seen(
+            _module: nn.Module, _args: object, put_out: Tensor, path: str = path, stream: list[Tensor] = stream
+        ) -> None:
+            sums[path] = put_out + stream[-1] if stream else put_out
+
+        handles += [*output.tap_stream(stream), output.linear.register_forward_hook(seen)]
+    with _hooked(*handles):
+        return _Followed(sums, call.run(layer, carries))
 
 
 class _RidgeRegression:
@@ -230,14 +246,17 @@ def refit_outputs(
     batches: Iterable[Inputs],
     ridges: Ridges,
     *,
+    fixed: Collection[str] = (),
     progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> None:
     """Fit what writes to the residual stream of `cut` anew, in place, so that the stream follows that of `before`.
 
     Args:
         before: the model that was cut, of any basis: only its hidden states are used.
-        batches: calibration inputs on the models' device. The hidden states of all of them are held in memory.
+        batches: calibration inputs on the models' device. The hidden states of all of them are held in memory, at four
+            places of a layer.
         ridges: what is fitted, and how freely it moves.
+        fixed: paths of maps that stay as they are.
         progress: called with layers done and in all.
     """
     layout = cut.model_spec.layout_of(cut.model)
@@ -245,29 +264,20 @@ def refit_outputs(
     with torch.no_grad():
         taken = list(batches)
         for stack in layout.stacks:
+            places = [place for place, path in enumerate(stack) if _fitted(layout, path, ridges, fixed)]
+            # Behind the last layer that has something to fit nothing has to be known.
+            needed = stack[: places[-1] + 1] if places else ()
             calls = [
-                tuple(
-                    _call_of_first_layer(model, model.get_submodule(stack[0]), inputs)
-                    for model in (before.model, cut.model)
-                )
-                for inputs in taken
+                [_call_of_first_layer(model, model.get_submodule(stack[0]), inputs) for inputs in taken if needed]
+                for model in (before.model, cut.model)
             ]
-            for place, path in enumerate(stack):
-                outputs = zip(
-                    _output_projections(before.model, layout, path, ridges),
-                    _output_projections(cut.model, layout, path, ridges),
-                    strict=True,
+            for place, path in enumerate(needed):
+                calls = _refit_layer(
+                    before.model, cut.model, layout, path, ridges, fixed, calls, last=place == len(needed) - 1
                 )
-                for original, own in outputs:
-                    _refit(original, own, calls)
-                if place < len(stack) - 1:
-                    layers = [model.get_submodule(path) for model in (before.model, cut.model)]
-                    calls = [
-                        tuple(call.run(layer, layout.carries) for call, layer in zip(pair, layers, strict=True))
-                        for pair in calls
-                    ]
-                done += 1
-                progress(done, total)
+                progress(done + place + 1, total)
+            done += len(stack)
+            progress(done, total)
 
 
 def tokens_in(loaded: LoadedModel, inputs: Inputs) -> int:
@@ -277,38 +287,65 @@ def tokens_in(loaded: LoadedModel, inputs: Inputs) -> int:
         return _call_of_first_layer(loaded.model, loaded.model.get_submodule(first), inputs).hidden[..., 0].numel()
 
 
-def _output_projections(model: nn.Module, layout: Layout, layer: str, ridges: Ridges) -> list[_OutputProjection]:
+class _Fitted(NamedTuple):
+    """A map to be fitted: its path, the path of the stream it writes to, its ridge, and the precision of its products."""
+
+    path: str
+    stream: str | None
+    ridge: float
+    product: torch.dtype
+
+
+def _fitted(layout: Layout, layer: str, ridges: Ridges, fixed: Collection[str]) -> list[_Fitted]:
     """What writes to the residual stream in a layer and is to be fitted, in the order in which it does."""
-    module = model.get_submodule(layer)
-
-    def output(path: str, stream: str | None, pull: float, product: torch.dtype) -> _OutputProjection:
-        return _OutputProjection(
-            linear_at(model, path), None if stream is None else model.get_submodule(stream), module, pull, product
-        )
-
-    inside = f"{layer}."
-    found: list[_OutputProjection] = []
+    found: list[_Fitted] = []
     if ridges.attention is not None:
-        found += [
-            output(site.o, site.stream, ridges.attention, torch.float64)
-            for site in layout.attention
-            if site.o.startswith(inside)
-        ]
+        found += [_Fitted(site.o, site.stream, ridges.attention, torch.float64) for site in layout.attention]
     if ridges.feed_forward is not None:
         # Its rounding is far below the ridge here, and float64 would take half the time of the whole.
-        found += [
-            output(site.second, site.stream, ridges.feed_forward, torch.float32)
-            for site in layout.feed_forward
-            if site.second.startswith(inside)
-        ]
-    return found
+        found += [_Fitted(site.second, site.stream, ridges.feed_forward, torch.float32) for site in layout.feed_forward]
+    return [each for each in found if each.path.startswith(f"{layer}.") and each.path not in fixed]
 
 
-def _refit(original: _OutputProjection, own: _OutputProjection, calls: Sequence[tuple[_LayerCall, ...]]) -> None:
-    """Fit `own` so that the stream after it comes near to the original's."""
-    regression = _RidgeRegression(own.linear, own.product)
-    for wanted, call in calls:
-        x_BTC, stream_BTD = own.input_and_stream(call)
-        target_BTD = original.sum_after(wanted)
-        regression.add(x_BTC, target_BTD if stream_BTD is None else target_BTD - stream_BTD)
-    regression.fit(own.ridge)
+def _output_projection(model: nn.Module, layer: str, fitted: _Fitted) -> _OutputProjection:
+    stream = None if fitted.stream is None else model.get_submodule(fitted.stream)
+    return _OutputProjection(
+        linear_at(model, fitted.path), stream, model.get_submodule(layer), fitted.ridge, fitted.product
+    )
+
+
+def _refit_layer(
+    before: nn.Module,
+    cut: nn.Module,
+    layout: Layout,
+    layer: str,
+    ridges: Ridges,
+    fixed: Collection[str],
+    calls: list[list[_LayerCall]],
+    *,
+    last: bool,
+) -> list[list[_LayerCall]]:
+    """Fit the maps of one layer. `calls`: of the layer, by batch, of both models; of the next layer, unless it is the `last`.
+
+    The first list is emptied: what is behind is freed batch by batch, as what comes after it is kept.
+    """
+    chosen = _fitted(layout, layer, ridges, fixed)
+    originals = {fitted.path: _output_projection(before, layer, fitted) for fitted in chosen}
+    wanted, given = calls
+    module = before.get_submodule(layer)
+    wanted.reverse()
+    followed = []
+    while wanted:
+        followed.append(_follow(originals, wanted.pop(), module, layout.carries))
+    for fitted in chosen:
+        own = _output_projection(cut, layer, fitted)
+        regression = _RidgeRegression(own.linear, own.product)
+        for of_original, call in zip(followed, given, strict=True):
+            x_BTC, stream_BTD = own.input_and_stream(call)
+            target_BTD = of_original.sums[fitted.path]
+            regression.add(x_BTC, target_BTD if stream_BTD is None else target_BTD - stream_BTD)
+        regression.fit(own.ridge)
+    if last:
+        return [[], []]
+    module = cut.get_submodule(layer)
+    return [[each.after for each in followed], [call.run(module, layout.carries) for call in given]]

@@ -197,9 +197,28 @@ class Cutting:
             batches = calibration.batches(scored.samples, self.device, microbatch=self.microbatch, rows=rows)
             inputs = (inputs for inputs, _ in batches)
             compensation.refit_outputs(
-                loaded, smaller, inputs, ridges(self.spec.pruning), progress=self.reporter.progress
+                loaded,
+                smaller,
+                inputs,
+                ridges(self.spec.pruning),
+                fixed=self._left_out(loaded),
+                progress=self.reporter.progress,
             )
         return smaller
+
+    def _left_out(self, loaded: LoadedModel) -> frozenset[str]:
+        """Paths of the maps to the residual stream in layers that the spec leaves as they are."""
+        layout, shape, left = (
+            loaded.model_spec.layout_of(loaded.model),
+            self.described.shape,
+            self.spec.pruning.exclude_layers,
+        )
+        attention = zip(layout.attention, shape.attention, strict=True)
+        feed_forward = zip(layout.feed_forward, shape.feed_forward, strict=True)
+        return frozenset(
+            [site.o for site, block in attention if block.layer in left]
+            + [site.second for site, block in feed_forward if block.layer in left]
+        )
 
     def _samples(self, step: int) -> FeatureSplit:
         settings = self.spec.pruning.calibration
