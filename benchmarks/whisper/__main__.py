@@ -119,7 +119,7 @@ def _ours(setup: Setup, cutter: Cutter, target: Mapping[str, float], changes: Ma
     return make
 
 
-def measure(setup: Setup, arms: Arms, checkout: Path | None, sizes: Sequence[int]) -> None:
+def measure(setup: Setup, arms: Arms, checkout: Path | None, sizes: Sequence[int], cuts: Sequence[str]) -> None:
     """Everything that is missing."""
     arms.measure("dense", lambda: (setup.dense.model, {}))
     cutter, made = Cutter(setup), None if checkout is None else LiteArms(setup, checkout)
@@ -129,7 +129,8 @@ def measure(setup: Setup, arms: Arms, checkout: Path | None, sizes: Sequence[int
         if made is not None:
             arms.measure(f"LiteASR, encoder of {size / 1e6:.2f} M", partial(made.of_size, size))
     for recover in (False, True):
-        for name, (target, changes) in reversed(CUTS.items()):
+        for name in reversed(cuts):
+            target, changes = CUTS[name]
             full = f"ours, {name}{', LoRA' if recover else ''}"
             arms.measure(full, _ours(setup, cutter, target, changes, recover))
 
@@ -148,6 +149,9 @@ def main() -> None:
     parser.add_argument("--validation", type=int, default=20)
     parser.add_argument("--test", type=int, default=105)
     parser.add_argument("--sizes", type=int, nargs="*", default=SIZES, help="encoder parameters")
+    parser.add_argument(
+        "--cuts", nargs="*", default=list(CUTS), choices=list(CUTS), help="of the whole model, with and without LoRA"
+    )
     parser.add_argument("--write", type=Path, help="the page; its JSON lies beside it")
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
@@ -157,7 +161,7 @@ def main() -> None:
     arms = Arms(setup, arguments.out / "arms")
     load = os.getloadavg()[0]
     try:
-        measure(setup, arms, arguments.lite_asr, arguments.sizes)
+        measure(setup, arms, arguments.lite_asr, arguments.sizes, arguments.cuts)
     finally:
         if arguments.write is not None and "dense" in arms.found:
             about = {

@@ -12,7 +12,7 @@
 Shapes: B batch, T tokens, D model width, C channels of the cut layer, all heads.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import islice
@@ -149,6 +149,7 @@ def refit_outputs(
     ridges: Ridges,
     *,
     counts: Sequence[int] | None = None,
+    fixed: Collection[str] = (),
     progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> Neurons:
     """Fit what writes to the residual stream of `cut` anew, in place, so that the stream follows that of `before`.
@@ -162,6 +163,7 @@ def refit_outputs(
         ridges: what is fitted, and how freely it moves.
         counts: how many neurons are to stay in each feed-forward block of `cut`. Which, is chosen here by what is left after
             least squares (regression.py); the columns of the others become zero. Needs a ridge for feed-forward blocks.
+        fixed: paths of maps that stay as they are.
         progress: called with layers done and in all.
 
     Returns the neurons that stay: with `counts` those, else all.
@@ -188,25 +190,25 @@ def refit_outputs(
 
     with torch.no_grad():
         for stack in layout.stacks:
+            places = [place for place, path in enumerate(stack) if _fitted(layout, path, ridges, fixed)]
+            # Behind the last layer that has something to fit nothing has to be known.
+            needed = stack[: places[-1] + 1] if places else ()
+            done += len(stack) - len(needed)
             pairs = _Pairs(before.model, cut.model, stack, layout.carries, batches)
             with ExitStack() as stores:
                 held = stores.enter_context(CallStore())
-                for pair in pairs.at(0, None):
+                for pair in pairs.at(0, None) if needed else ():
                     held.append(pair)
-                for place, path in enumerate(stack):
-                    outputs = zip(
-                        _output_projections(before.model, layout, path, ridges),
-                        _output_projections(cut.model, layout, path, ridges),
-                        strict=True,
-                    )
-                    for original, own in outputs:
+                for place, path in enumerate(needed):
+                    for fitted in _fitted(layout, path, ridges, fixed):
+                        original, own = (_output_projection(each.model, path, fitted) for each in (before, cut))
                         regression = RidgeRegression(own.linear, own.product)
                         for wanted, call in pairs.at(place, held):
                             x_BTC, stream_BTD = own.input_and_stream(call)
                             target_BTD = original.sum_after(wanted)
                             regression.add(x_BTC, target_BTD if stream_BTD is None else target_BTD - stream_BTD)
                         refit(own, regression)
-                    if place < len(stack) - 1:
+                    if place < len(needed) - 1:
                         following = stores.enter_context(CallStore())
                         for pair in held:
                             following.append(pairs.run(place, pair))
@@ -249,27 +251,27 @@ class _Pairs:
             yield pair
 
 
-def _output_projections(model: nn.Module, layout: Layout, layer: str, ridges: Ridges) -> list[_OutputProjection]:
+class _Fitted(NamedTuple):
+    """A map to be fitted: its path, the path of the stream it writes to, its ridge, and the precision of its products."""
+
+    path: str
+    stream: str | None
+    ridge: float
+    product: torch.dtype
+
+
+def _fitted(layout: Layout, layer: str, ridges: Ridges, fixed: Collection[str]) -> list[_Fitted]:
     """What writes to the residual stream in a layer and is to be fitted, in the order in which it does."""
-    module = model.get_submodule(layer)
-
-    def output(path: str, stream: str | None, pull: float, product: torch.dtype) -> _OutputProjection:
-        on = None if stream is None else model.get_submodule(stream)
-        return _OutputProjection(path, linear_at(model, path), on, module, pull, product)
-
-    inside = f"{layer}."
-    found: list[_OutputProjection] = []
+    found: list[_Fitted] = []
     if ridges.attention is not None:
-        found += [
-            output(site.o, site.stream, ridges.attention, torch.float64)
-            for site in layout.attention
-            if site.o.startswith(inside)
-        ]
+        found += [_Fitted(site.o, site.stream, ridges.attention, torch.float64) for site in layout.attention]
     if ridges.feed_forward is not None:
         # Its rounding is far below the ridge here, and float64 would take half the time of the whole.
-        found += [
-            output(site.second, site.stream, ridges.feed_forward, torch.float32)
-            for site in layout.feed_forward
-            if site.second.startswith(inside)
-        ]
-    return found
+        found += [_Fitted(site.second, site.stream, ridges.feed_forward, torch.float32) for site in layout.feed_forward]
+    return [each for each in found if each.path.startswith(f"{layer}.") and each.path not in fixed]
+
+
+def _output_projection(model: nn.Module, layer: str, fitted: _Fitted) -> _OutputProjection:
+    stream = None if fitted.stream is None else model.get_submodule(fitted.stream)
+    linear, module = linear_at(model, fitted.path), model.get_submodule(layer)
+    return _OutputProjection(fitted.path, linear, stream, module, fitted.ridge, fitted.product)

@@ -209,7 +209,21 @@ class Cutting:
             calibration.InputsOf(batches),
             ridges(self.spec.pruning),
             counts=counts,
+            fixed=self._left_out(scored.loaded),
             progress=self.reporter.progress,
+        )
+
+    def _left_out(self, loaded: LoadedModel) -> frozenset[str]:
+        """Paths of the maps to the residual stream in layers that the spec leaves as they are."""
+        left, shape = self.spec.pruning.exclude_layers, self.described.shape
+        if not left:
+            return frozenset()
+        layout = loaded.model_spec.layout_of(loaded.model)
+        attention = zip(layout.attention, shape.attention, strict=True)
+        feed_forward = zip(layout.feed_forward, shape.feed_forward, strict=True)
+        return frozenset(
+            [site.o for site, block in attention if block.layer in left]
+            + [site.second for site, block in feed_forward if block.layer in left]
         )
 
     def _samples(self, step: int) -> FeatureSplit:

@@ -40,6 +40,10 @@ def test_an_encoder_of_the_size_asked_for_beside_the_decoder_as_it_was(setup: Se
     assert encoder_parameters(cut.model, setup.task) == pytest.approx(wanted, abs=60)
     layers = setup.dense.model.config.encoder_layers
     assert cut.widths.layers[layers:] == setup.dense.widths.layers[layers:]
+    original = setup.dense.model.state_dict()
+    seconds = {name: tensor for name, tensor in cut.model.state_dict().items() if "decoder" in name and ".fc2." in name}
+    assert seconds
+    assert all(torch.equal(tensor, original[name]) for name, tensor in seconds.items())
     attention = cutter.cut({"attention_sparsity": 0.5}, {})
     assert attention.widths.feed_forward == setup.dense.widths.feed_forward
     before = {name: tensor.clone() for name, tensor in cut.model.state_dict().items()}

@@ -132,6 +132,20 @@ def test_neurons_that_go_leave_their_mean_and_attention_stays():
 
 
 @pytest.mark.parametrize("target", [ATTENTION, FEED_FORWARD], ids=["attention", "feed_forward"])
+def test_layers_that_are_left_out_are_not_fitted_either(target):
+    cutting, loaded = cutting_for(target=target, preset="best", exclude_layers=[1]), small_model()
+    smaller, _ = cutting.prune(cutting.score(loaded, 1), 0.2)
+    changed = set()
+    for name, weight in smaller.model.state_dict().items():
+        _, _, rest = name.partition(".layers.")
+        original = loaded.model.state_dict()[name]
+        # Least squares move what writes to the stream; the principal basis turns the rest.
+        if rest.endswith(("o_proj.bias", "fc2.bias")) and not torch.equal(weight, original):
+            changed.add(int(rest[0]))
+    assert changed == {0, 2}
+
+
+@pytest.mark.parametrize("target", [ATTENTION, FEED_FORWARD], ids=["attention", "feed_forward"])
 def test_scores_that_are_not_finite_are_refused(target):
     loaded = small_model()
     with torch.no_grad():
