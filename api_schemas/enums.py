@@ -120,6 +120,13 @@ class Granularity(StrEnum):
     HEAD_AND_WIDTH = "head_and_width"
 
 
+class FinetuneMethod(StrEnum):
+    """What recovery trains (docs/method.md)."""
+
+    LORA = "lora"
+    FULL = "full"
+
+
 class Criterion(StrEnum):
     """How a structure is scored; the lowest scores are removed (docs/method.md has the formulas)."""
 

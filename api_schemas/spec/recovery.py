@@ -3,6 +3,7 @@
 from pydantic import ConfigDict, Field
 
 from api_schemas.base import StrictModel
+from api_schemas.enums import FinetuneMethod
 from api_schemas.spec.presets import FINETUNE, tell
 
 
@@ -53,6 +54,11 @@ class Finetune(StrictModel):
 
     model_config = ConfigDict(json_schema_extra=lambda schema: tell(schema, FINETUNE))
 
+    method: FinetuneMethod = Field(
+        FinetuneMethod.LORA,
+        description="`lora`: adapters on the projections, and the classifier; `full`: all weights, which takes the memory of "
+        "three copies of the model more, and mostly wants a lower `learning_rate`.",
+    )
     epochs: int = Field(3, ge=1, le=1000)
     """Passes over the training split, after every step."""
     learning_rate: float = Field(3e-4, gt=0, le=1)
@@ -62,7 +68,7 @@ class Finetune(StrictModel):
     weight_decay: float = Field(0.01, ge=0, le=100)
     """Of AdamW."""
     warmup: float = Field(0.1, ge=0, lt=1, description="Share of the steps over which the learning rate rises.")
-    lora: Lora = Lora()
+    lora: Lora = Field(Lora(), description="Of the method `lora`; `full` has none.")
     augment: Augment | None = Augment()
     distill: Distill | None = None
     only_if_better: bool = Field(

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from api_schemas.base import FrozenModel
-from api_schemas.enums import Basis, Compensation, Criterion, LabelSource, Part, Phase, Split
+from api_schemas.enums import Basis, Compensation, Criterion, FinetuneMethod, LabelSource, Part, Phase, Split
 from api_schemas.results.metrics import Memory
 from api_schemas.spec.job import Evaluate, JobSettings
 from api_schemas.spec.pruning import Pruning
@@ -32,6 +32,8 @@ _LONG = 6000.0
 LEAST_ROUNDS = 6
 _TRAINED_COPIES = 4
 """Of the weights: themselves, the original beside them, gradients, an optimizer's state of adapters."""
+_MOMENTS = 2
+"""More of them where all weights are trained: the optimizer's."""
 
 
 def passes(
@@ -155,7 +157,8 @@ def tensor_bytes(spec: JobSettings, shape: ModelShape) -> int:
         activations += feed_forward.tokens * (2 * feed_forward.hidden + 2 * neurons)
     trained = spec.finetune.batch_size if spec.finetune else 1
     batch = max(trained, spec.evaluate.batch_size, *spec.evaluate.latency_batch_sizes)
-    return 4 * (_TRAINED_COPIES * weights + batch * activations)
+    full = spec.finetune is not None and spec.finetune.method is FinetuneMethod.FULL
+    return 4 * ((_TRAINED_COPIES + full * _MOMENTS) * weights + batch * activations)
 
 
 class PhaseTime(FrozenModel):

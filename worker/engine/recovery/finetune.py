@@ -1,13 +1,15 @@
-"""The training loop of recovery, whole: adapters on, epochs over the train split, adapters merged."""
+"""The training loop of recovery, whole: adapters on, epochs over the train split, adapters merged; or all weights trained."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 
 import torch
+from accelerate import init_empty_weights
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from api_schemas.enums import FinetuneMethod
 from api_schemas.results.metrics import EpochLoss
 from api_schemas.spec.recovery import Finetune
 from worker.engine.data.augment import SPECTROGRAM, augmentation
@@ -62,6 +64,21 @@ def train_without_batch_norm(model: nn.Module) -> None:
             module.eval()
 
 
+def trainable(
+    model: PreTrainedModel, projections: Mapping[str, nn.Linear], classifiers: Sequence[str], spec: Finetune
+) -> tuple[lora.Adapted, dict[str, int]]:
+    """What is trained, of which the parameters to train want gradients, and the ranks of its adapters."""
+    if spec.method is FinetuneMethod.LORA:
+        return lora.attach(model, projections, classifiers, spec.lora)
+    # What the class itself holds fixed stays so, the positions of Whisper's encoder for one. Since then all may have been frozen.
+    with init_empty_weights():
+        fresh = type(model)(model.config)
+    fixed = {name for name, parameter in fresh.named_parameters() if not parameter.requires_grad}
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name not in fixed)
+    return model, {}
+
+
 def finetune(
     model: PreTrainedModel,
     split: FeatureSplit,
@@ -79,7 +96,7 @@ def finetune(
     microbatch: int | None = None,
     checkpointing: CheckpointSettings | None = None,
 ) -> tuple[PreTrainedModel, dict[str, int]]:
-    """Train adapters on `projections` (module name to layer) and the `classifiers`, then merge.
+    """Train adapters on `projections` (module name to layer) and the `classifiers`, then merge; or, by `spec`, all weights.
 
     Returns the merged model, which is `model` itself with new weights, in eval mode and with gradients on everywhere,
     and the adapters' ranks by module name. `on_batch(done, total)` counts batches over all epochs; `on_epoch` gets
@@ -104,13 +121,15 @@ def finetune(
     tracker = LossTracker(device, every=CHECK_EVERY if cuda else 1)
     identity = None
     if checkpointing is not None:
-        start = digest_of(model.state_dict(), also=spec.model_dump_json())
+        # Without the method where it is the only one there once was: what was saved then can be gone on from.
+        old = {"method"} if spec.method is FinetuneMethod.LORA else None
+        start = digest_of(model.state_dict(), also=spec.model_dump_json(exclude=old))
         identity = TrainingIdentity(
             step=checkpointing.step, seed=seed, batches=total, microbatch=microbatch, start=start
         )
     with torch.random.fork_rng(devices=cuda), ExitStack() as stack:
         torch.manual_seed(seed)
-        adapted, ranks = lora.attach(model, projections, classifiers, spec.lora)
+        adapted, ranks = trainable(model, projections, classifiers, spec)
         train_without_batch_norm(nn.Module.to(adapted, device))
         base = lora.base_of(adapted)
         learning = stack.enter_context(distillation(spec.distill, teacher, base, task))

@@ -1,6 +1,7 @@
 """A recovery between two of its epochs, in one safetensors file: all that its next epoch depends on.
 
-Tensors: `parameter.NAME`, and `exp_avg.NAME`, `exp_avg_sq.NAME`, `step.NAME` of AdamW, for every parameter that is trained;
+Tensors: `parameter.NAME`, and `exp_avg.NAME`, `exp_avg_sq.NAME`, `step.NAME` of AdamW, for every parameter that is trained (AdamW
+has none of one that no loss depends on, of which there are some where all weights are trained);
 `random.torch`, `random.data` and, on a GPU, `random.cuda`, the states of the generators. Metadata: `training`, a Header as
 JSON. Where the learning rate stands follows from the number of epochs done.
 """
@@ -108,11 +109,12 @@ class TrainingState:
         with torch.no_grad():
             for name, parameter in self.parameters.items():
                 parameter.copy_(tensors[f"parameter.{name}"])
-                self.optimizer.state[parameter] = {
-                    # As AdamW makes them: its count of steps stays on the CPU.
-                    key: tensors[f"{key}.{name}"].to(parameter.device if key != "step" else "cpu", copy=True)
-                    for key in _MOMENTS
-                }
+                if f"step.{name}" in tensors:
+                    self.optimizer.state[parameter] = {
+                        # As AdamW makes them: its count of steps stays on the CPU.
+                        key: tensors[f"{key}.{name}"].to(parameter.device if key != "step" else "cpu", copy=True)
+                        for key in _MOMENTS
+                    }
         self.generator.set_state(tensors["random.data"])
         torch.set_rng_state(tensors["random.torch"])
         if "random.cuda" in tensors:
@@ -129,9 +131,10 @@ class TrainingState:
         """Raises Unusable unless names, dtypes and shapes are what this training has."""
         expected = {name: (state.dtype, state.shape) for name, state in self._random().items()}
         for name, parameter in self.parameters.items():
-            for key in ("parameter", "exp_avg", "exp_avg_sq"):
-                expected[f"{key}.{name}"] = (parameter.dtype, parameter.shape)
-            expected[f"step.{name}"] = (torch.float32, torch.Size())
+            expected[f"parameter.{name}"] = (parameter.dtype, parameter.shape)
+            if any(f"{key}.{name}" in tensors for key in _MOMENTS):
+                expected |= {f"{key}.{name}": (parameter.dtype, parameter.shape) for key in ("exp_avg", "exp_avg_sq")}
+                expected[f"step.{name}"] = (torch.float32, torch.Size())
         found = {name: (tensor.dtype, tensor.shape) for name, tensor in tensors.items()}
         if found != expected:
             wrong = sorted(name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name))

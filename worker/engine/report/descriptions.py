@@ -6,6 +6,7 @@ from api_schemas.enums import (
     Balance,
     Basis,
     Compensation,
+    FinetuneMethod,
     Granularity,
     Head,
     LabelSource,
@@ -128,10 +129,12 @@ def _recovery(finetune: Finetune | None, last: StepMetrics) -> list[Line]:
     if finetune is None:
         return [("recovery", "none")]
     epochs = f"{finetune.epochs} epoch{'s' if finetune.epochs > 1 else ''}"
-    adapters = f"LoRA of rank {finetune.lora.rank} (capped at each width), merged into the weights"
+    trained = f"LoRA of rank {finetune.lora.rank} (capped at each width), merged into the weights"
+    if finetune.method is FinetuneMethod.FULL:
+        trained = "all weights"
     condition = ", unless validation was better without" if finetune.only_if_better else ""
     augmented = ", spectrograms masked and shifted at random" if last.augmented else ""
-    lines = [("recovery", f"after each step {epochs} on train, {adapters}{augmented}{condition}")]
+    lines = [("recovery", f"after each step {epochs} on train, {trained}{augmented}{condition}")]
     distill = finetune.distill
     if distill is not None and (distill.weight or distill.attention):
         said = []

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from transformers import ASTForAudioClassification
+from transformers import ASTForAudioClassification, WhisperConfig, WhisperForConditionalGeneration
 
 from api_schemas.errors import ErrorCode, SecateurError
-from api_schemas.spec.recovery import Augment, Lora
+from api_schemas.spec.recovery import Augment, Finetune, Lora
 from worker.engine.data.split import FeatureSplit
-from worker.engine.recovery.finetune import learning_rate_factor
+from worker.engine.recovery.finetune import learning_rate_factor, trainable
 from worker.engine.recovery.lora import attach, capped_ranks, merge
 from worker.engine.recovery.objective import LossTracker
 
@@ -43,6 +43,29 @@ def test_training_learns_and_changes_projections_and_classifier_alone(
     classifier = {name for name in before if name.startswith("classifier.")}
     # An adapter has no bias: the projections' stay.
     assert changed == {f"{name}.weight" for name in names} | classifier
+
+
+def test_all_weights_are_trained_where_that_is_asked_for(model: ASTForAudioClassification, split: FeatureSplit) -> None:
+    before = copy.deepcopy(model.state_dict())
+    model.requires_grad_(False)  # as scoring leaves it
+    tuned, ranks, losses = train(model, split, epochs=8, method="full")
+    assert tuned is model
+    assert ranks == {}
+    assert losses[-1].train_loss < 0.5 * losses[0].train_loss
+    assert all(not torch.equal(value, before[name]) for name, value in tuned.state_dict().items())
+
+
+def test_what_a_class_holds_fixed_is_not_trained() -> None:
+    """The sinusoids of Whisper's encoder are a parameter, which transformers does not train."""
+    config = WhisperConfig(
+        d_model=8, encoder_layers=1, decoder_layers=1, encoder_attention_heads=1, decoder_attention_heads=1, encoder_ffn_dim=8,
+        decoder_ffn_dim=8, vocab_size=16, max_source_positions=4, max_target_positions=4, num_mel_bins=4, pad_token_id=0,
+        bos_token_id=1, eos_token_id=2, decoder_start_token_id=1,
+    )  # fmt: skip
+    whisper = WhisperForConditionalGeneration(config).requires_grad_(False)
+    trained, _ = trainable(whisper, {}, [], Finetune(method="full"))
+    fixed = {name for name, parameter in trained.named_parameters() if not parameter.requires_grad}
+    assert fixed == {"model.encoder.embed_positions.weight"}
 
 
 def test_the_merged_model_is_whole_again(model: ASTForAudioClassification, split: FeatureSplit) -> None:

@@ -27,6 +27,7 @@ VARIANTS: dict[str, dict[str, object]] = {
     "distilled": {"distill": Distill(weight=0.5, attention=0.5)},
     "microbatch": {"distill": Distill(weight=0.5, attention=0.5), "microbatch": 4},
     "no attention": {"projections": {}},
+    "all weights": {"method": "full", "distill": Distill(weight=0.5)},
 }
 
 
@@ -155,6 +156,19 @@ def test_saved_when_it_is_time(attempt: Attempts, tmp_path: Path) -> None:
     )
     saving.run(checkpointing)
     assert [epoch for epoch, _ in saving.saved] == [2, 4, 6]
+
+
+def test_a_weight_without_a_gradient_is_no_hindrance(
+    attempt: Attempts, model: ASTForAudioClassification, tmp_path: Path
+) -> None:
+    """As the masked embedding of a wav2vec2 that classifies: it is one of all weights, and AdamW knows nothing of it."""
+    model.register_parameter("unused", torch.nn.Parameter(torch.ones(3)))
+    whole = attempt("all weights").run(None)
+    file = killed_after(2, attempt("all weights"), tmp_path / "first")
+    again = attempt("all weights")
+    again.run(again.checkpointing(tmp_path / "second", file))
+    assert same(again, whole)
+    assert again.resumed == [(tuple(whole.losses[:2]), 2 * 5, EPOCHS * 5)]
 
 
 def _rewritten(file: Path, change: Callable[[dict[str, torch.Tensor]], None], digest: bool) -> None:
