@@ -76,7 +76,7 @@ def _read_of(config: Mapping[str, Any], widths: SaidWidths | None, family: Famil
         raise SecateurError(
             ErrorCode.CONFIG_INVALID, "config.json describes an input that gives no usable sequence."
         ) from error
-    problem = config.get("problem_type")
+    problem = config.get("problem_type") or None
     if problem is not None and problem not in PROBLEM_TYPES:
         _refuse("problem_type", f"null or one of {', '.join(PROBLEM_TYPES)} is needed")
     multi_label = architecture.head is Head.CLASSIFICATION and problem == "multi_label_classification"
@@ -105,7 +105,15 @@ def _read_of(config: Mapping[str, Any], widths: SaidWidths | None, family: Famil
         labels=labels,
         multi_label=multi_label,
     )
-    return replace(found, warnings=(*_of_keys(name, ignored), *_of_labels(labels), *_of_class(config, family, name)))
+    return replace(
+        found,
+        warnings=(
+            *_of_keys(name, ignored),
+            *_of_names(config, labels),
+            *_of_labels(labels),
+            *_of_class(config, family, name),
+        ),
+    )
 
 
 def used_values(family: Family, config: Mapping[str, Any]) -> dict[str, Any]:
@@ -197,6 +205,16 @@ def check_names(labels: Sequence[str], used: Collection[str], pointer: str) -> N
     raise SecateurError(ErrorCode.LABELS_MISMATCH, detail, (item,))
 
 
+def _of_names(config: Mapping[str, Any], labels: tuple[str, ...]) -> tuple[JobWarning, ...]:
+    if not (labels and _contradicts(config)):
+        return ()
+    detail = (
+        f"id2label names {len(config['id2label'])} classes, num_labels says {len(labels)}. As in transformers, that number counts "
+        f"and the names are dropped: the classes are {labels[0]} to {labels[-1]}. Let both say the same to keep the names."
+    )
+    return (JobWarning(code="config_ignored", pointer="/config.json/id2label", detail=detail),)
+
+
 def _of_labels(labels: tuple[str, ...]) -> tuple[JobWarning, ...]:
     shared = repeated(labels)
     if not shared:
@@ -265,7 +283,9 @@ def _check_value(key: str, value: Any, default: Any) -> None:
 
 
 def _labels(config: Mapping[str, Any]) -> tuple[str, ...]:
-    """Label names by id. Without id2label: LABEL_0, LABEL_1, …, two of them unless num_labels says otherwise."""
+    """Label names by id, as transformers has them: LABEL_0, LABEL_1, …, two of them unless num_labels says otherwise, without
+    id2label and where that has another number of them than num_labels. A whole number is called by its digits.
+    """
     id2label, count = config.get("id2label"), config.get("num_labels")
     if count is not None and (type(count) is not int or not 1 <= count <= MAX_LABELS):
         _refuse("num_labels", f"a whole number from 1 to {MAX_LABELS} is needed")
@@ -275,13 +295,20 @@ def _labels(config: Mapping[str, Any]) -> tuple[str, ...]:
         _refuse("id2label", f"an object of 1 to {MAX_LABELS} labels is needed")
     if set(id2label) != {str(index) for index in range(len(id2label))}:
         _refuse("id2label", "its keys must be the ids from 0 to their count less one")
-    labels = tuple(id2label[str(index)] for index in range(len(id2label)))
+    if _contradicts(config):
+        return tuple(f"LABEL_{index}" for index in range(count or 0))
+    said = (id2label[str(index)] for index in range(len(id2label)))
+    labels = tuple(str(label) if type(label) is int else label for label in said)
     if not all(isinstance(label, str) and 0 < len(label) <= MAX_LABEL_LENGTH for label in labels):
         _refuse("id2label", f"every label must be a text of 1 to {MAX_LABEL_LENGTH} characters")
-    if count is not None and count != len(labels):
-        _refuse("num_labels", f"it says {count}, id2label has {len(labels)}")
     _check_label_ids(config, labels)
     return labels
+
+
+def _contradicts(config: Mapping[str, Any]) -> bool:
+    """Whether num_labels and id2label say two numbers of labels: transformers believes num_labels and drops the names."""
+    count, id2label = config.get("num_labels"), config.get("id2label")
+    return count is not None and isinstance(id2label, dict) and len(id2label) != count
 
 
 def _check_label_ids(config: Mapping[str, Any], labels: tuple[str, ...]) -> None:

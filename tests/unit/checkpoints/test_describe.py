@@ -74,6 +74,22 @@ def test_labels_and_kind_of_task() -> None:
     assert describe(ast_config(problem_type="multi_label_classification")).multi_label
     reordered = ast_config(id2label={"1": "b", "0": "a", "3": "d", "2": "c"})
     assert describe(reordered).labels == ("a", "b", "c", "d")
+    assert not describe(ast_config(problem_type="")).multi_label
+
+
+def test_labels_are_those_that_transformers_has() -> None:
+    """Of as many as num_labels says, whatever is named; numbers by their digits."""
+    names = {"0": "a", "1": "b", "2": "c"}
+    three = header(ast_tensors(ast_config(id2label=names, label2id=None)))
+    found = describe_checkpoint(ast_config(num_labels=3), three)
+    assert found.labels == ("LABEL_0", "LABEL_1", "LABEL_2")
+    (warning,) = found.warnings
+    assert (warning.code, warning.pointer) == ("config_ignored", "/config.json/id2label")
+    assert "id2label names 4 classes, num_labels says 3" in warning.detail
+    numbers = describe(ast_config(id2label={"0": 7, "1": 3, "2": 0, "3": 1}, label2id=None))
+    assert numbers.labels == ("7", "3", "0", "1")
+    assert numbers.warnings == ()
+    assert refusal(ast_config(num_labels=3)).code is ErrorCode.WEIGHTS_MISMATCH
 
 
 @pytest.mark.parametrize(
@@ -145,9 +161,10 @@ def test_attention_from_a_hub_repository_is_refused_and_a_built_in_one_is_not() 
         {"problem_type": "regression"},
         {"id2label": {"0": "a", "2": "b"}},
         {"id2label": {"0": ""}},
-        {"id2label": {"0": 1}},
         {"id2label": []},
-        {"num_labels": 3},
+        {"num_labels": "3"},
+        {"problem_type": 0.5},
+        {"id2label": {"0": True, "1": False}},
         {"hidden_act": "__import__"},
         {"hidden_act": ["gelu"]},
         {"layer_norm_eps": "1e-12"},
