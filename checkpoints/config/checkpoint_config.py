@@ -209,7 +209,7 @@ def _of_names(config: Mapping[str, Any], labels: tuple[str, ...]) -> tuple[JobWa
     if not (labels and _contradicts(config)):
         return ()
     detail = (
-        f"id2label names {len(config['id2label'])} classes, num_labels says {len(labels)}. As in transformers, that number counts "
+        f"id2label has {len(config['id2label'])} names, num_labels says {len(labels)}. As in transformers, the number counts "
         f"and the names are dropped: the classes are {labels[0]} to {labels[-1]}. Let both say the same to keep the names."
     )
     return (JobWarning(code="config_ignored", pointer="/config.json/id2label", detail=detail),)

@@ -85,7 +85,7 @@ def test_labels_are_those_that_transformers_has() -> None:
     assert found.labels == ("LABEL_0", "LABEL_1", "LABEL_2")
     (warning,) = found.warnings
     assert (warning.code, warning.pointer) == ("config_ignored", "/config.json/id2label")
-    assert "id2label names 4 classes, num_labels says 3" in warning.detail
+    assert "id2label has 4 names, num_labels says 3" in warning.detail
     numbers = describe(ast_config(id2label={"0": 7, "1": 3, "2": 0, "3": 1}, label2id=None))
     assert numbers.labels == ("7", "3", "0", "1")
     assert numbers.warnings == ()
