@@ -16,7 +16,7 @@ from api_schemas.enums import Head, Modality
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
 from api_schemas.results.metrics import JobWarning
 from api_schemas.results.widths import AttentionWidths
-from checkpoints.config.architectures import of_sentences
+from checkpoints.config.architectures import of_sentences, way_to
 from checkpoints.config.checkpoint_config import CheckpointConfig, read_config
 from checkpoints.config.dense_modules import Dense, Header, check_dense
 from checkpoints.config.sentences import MAX_BYTES, MEAN, Read, Sentences, read_sentences
@@ -152,7 +152,7 @@ def describe_checkpoint(config: Mapping[str, Any], tensors: Tensors, read: Reade
     unused = {name for name in tensors if name not in expected and (name in tied or _is_spare(known, roots, name))}
     dispensable = {name for name in expected if known.architecture.dispenses_with(name) and name not in tensors}
     used = {name: tensor for name, tensor in tensors.items() if name not in unused}
-    _compare({name: shape for name, shape in expected.items() if name not in dispensable}, used)
+    _compare(known, {name: shape for name, shape in expected.items() if name not in dispensable}, used)
     dtype = main_dtype(used)
     stored = {name: used[saved_as(name)].dtype for name in own if saved_as(name) in used}
     # What the file lacks the class has all the same, and so will the result.
@@ -307,7 +307,7 @@ def _naming(known: CheckpointConfig, tensors: Tensors) -> Callable[[str], str]:
     raise SecateurError(ErrorCode.WEIGHTS_MISMATCH, detail, (item,))
 
 
-def _compare(expected: Mapping[str, tuple[int, ...]], tensors: Tensors) -> None:
+def _compare(known: CheckpointConfig, expected: Mapping[str, tuple[int, ...]], tensors: Tensors) -> None:
     """Every expected tensor is there in its shape, and no other weight is."""
     wrong: list[tuple[str, str]] = []
     for name, shape in expected.items():
@@ -327,6 +327,12 @@ def _compare(expected: Mapping[str, tuple[int, ...]], tensors: Tensors) -> None:
             for name, detail in wrong[:MAX_MISMATCHES]
         )
         detail = f"The weights do not fit config.json: {wrong[0][0]}: {wrong[0][1]}{more}. Is it another model's file?"
+        head = tuple(f"{module}." for module in known.architecture.classifiers)
+        if all(name.startswith(head) for name, _ in wrong) and any(name not in tensors for name, _ in wrong):
+            detail = (
+                f"The weights are {known.name}'s but for the head: {wrong[0][0]}: {wrong[0][1]}{more}. Where a class of its own "
+                f"was trained, as tutorials define some, {way_to(known.name, known.architecture)}"
+            )
         raise SecateurError(ErrorCode.WEIGHTS_MISMATCH, detail, items)
 
 

@@ -82,7 +82,7 @@ def unsupported(config: Mapping[str, Any]) -> SecateurError:
         detail = f"{said} {PARTS[model_type]}".rstrip()
     elif family is not None and isinstance(name, str):
         near = nearest(name, family.architectures, config)
-        detail = f"{said} {name[:100]} cannot be pruned: {_way_to(near, family.architectures[near])}"
+        detail = f"{said} {name[:100]} cannot be pruned: {way_to(near, family.architectures[near])}"
     elif family is not None:
         detail = f"{said} Exactly one architecture is needed, of {', '.join(family.architectures)}."
     else:
@@ -113,7 +113,8 @@ def _names_labels(config: Mapping[str, Any]) -> bool:
     return isinstance(names, dict) and not all(NUMBERED.fullmatch(str(name)) for name in names.values())
 
 
-def _way_to(near: str, architecture: Architecture) -> str:
+def way_to(near: str, architecture: Architecture) -> str:
+    """How a folder of another class becomes one of the class `near`, in words that begin a sentence's second half."""
     if architecture.head in WITHOUT_HEAD:
         return (
             f"save it as {near} (`{near}.from_pretrained(folder).save_pretrained(other)`), which leaves its head out."

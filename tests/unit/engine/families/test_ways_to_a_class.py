@@ -50,11 +50,11 @@ class HubertForSpeechClassification(HubertPreTrainedModel):
         self.post_init()
 
 
-def follow(folder, other):
+def follow(folder, other, code=ErrorCode.ARCHITECTURE_UNSUPPORTED):
     """Run what the refusal of `folder` says, as written, and return what it made."""
     with pytest.raises(SecateurError) as caught:
         describe_folder(folder)
-    assert caught.value.code is ErrorCode.ARCHITECTURE_UNSUPPORTED
+    assert caught.value.code is code
     steps = CODE.findall(caught.value.detail)
     assert steps
     names = {name: getattr(transformers, name) for name in re.findall(r"(\w+)\.from_pretrained", caught.value.detail)}
@@ -75,6 +75,18 @@ def test_a_class_of_a_tutorial(tmp_path):
     assert kept
     assert all(torch.equal(before[name], after[name]) for name in kept)
     assert {name.split(".")[0] for name in after.keys() - kept} == {"projector", "classifier"}, "as the text says"
+
+
+def test_the_head_of_a_tutorial_under_the_name_of_a_stock_class(tmp_path):
+    """Somebody wrote the stock class into config.json: its encoder fits, its head does not."""
+    HubertForSpeechClassification(HubertConfig(**WAVES, **NAMED)).save_pretrained(tmp_path / "own")
+    config = json.loads((tmp_path / "own/config.json").read_text())
+    (tmp_path / "own/config.json").write_text(
+        json.dumps({**config, "architectures": ["HubertForSequenceClassification"]})
+    )
+    (loaded,) = follow(tmp_path / "own", tmp_path / "stock", ErrorCode.WEIGHTS_MISMATCH)
+    loaded.save_pretrained(tmp_path / "stock")
+    assert describe_folder(tmp_path / "stock").name == "HubertForSequenceClassification"
 
 
 def test_a_head_of_other_shapes(tmp_path):
