@@ -44,12 +44,18 @@ RIDGES = (1e-4, 1e-3, 1e-2, 1e-1)
 DRAWS = 3
 """Of the random control; their mean is printed."""
 BOTH = ("attention", "feed_forward")
+FORMER = {"granularity": "head_and_channel", "neuron_selection": "ranked"}
+"""What the preset was: heads of any width, neurons in the ranking of channels."""
 TIMED: dict[str, dict[str, Any]] = {
     "attention 50%": {"target": {"attention_sparsity": 0.5}},
+    "attention 50%, former": {"target": {"attention_sparsity": 0.5}, **FORMER},
+    "attention 75%": {"target": {"attention_sparsity": 0.75}},
+    "attention 75%, former": {"target": {"attention_sparsity": 0.75}, **FORMER},
     "feed-forward 50%": {"target": {"ffn_sparsity": 0.5}},
     "FLOPs 50%, both": {"target": {"flops": 0.5}, "parts": BOTH},
-    "FLOPs 50%, both, per head": {"target": {"flops": 0.5}, "parts": BOTH, "granularity": "per_head", "align": 8},
+    "FLOPs 50%, both, former": {"target": {"flops": 0.5}, "parts": BOTH, **FORMER},
     "FLOPs 75%, both": {"target": {"flops": 0.75}, "parts": BOTH},
+    "FLOPs 75%, both, former": {"target": {"flops": 0.75}, "parts": BOTH, **FORMER},
 }
 RECOMMENDED = "FLOPs 50%, both"
 OF = ("attention", "feed_forward", "parameters", "flops")

@@ -29,6 +29,7 @@ from benchmarks.race.minilm.benchmark import checkpoint
 from benchmarks.race.minilm.benchmark import load_setup as load_encoder
 from benchmarks.race.results.bootstrap import paired
 from benchmarks.race.setup import Setup, load_setup
+from checkpoints.planning.alignment import aligned
 from worker.engine.pruning.compensation import RIDGE
 from worker.engine.pruning.cutting import Cutting
 from worker.engine.pruning.regression import RidgeRegression
@@ -57,6 +58,7 @@ def _cut(setup: Setup, target: dict[str, float], selection: NeuronSelection, see
     pruning |= {"parts": ("attention", "feed_forward")} if "flops" in target else {}
     pruning["calibration"] = {"samples": setup.calibration_samples}
     spec = EngineSpec.model_validate({"pruning": pruning, "finetune": None, "seed": seed})
+    spec = aligned(spec, setup.described.shape, setup.dense.widths)
     quiet = Reporter(lambda _event: None, 1, {})
     cutting = Cutting(spec, setup.described, setup.data, setup.task, setup.device, quiet)
     scored = setup.once((tuple(sorted(spec.pruning.scored_parts)), seed), lambda: cutting.score(setup.dense, 1))
