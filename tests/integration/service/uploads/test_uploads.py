@@ -393,7 +393,7 @@ BESIDE = {
     "training_args.bin": b"x",
     "modeling_own.py": b"import os",
     "checkpoint-500/model.safetensors": b"x",
-    "2_Dense/model.safetensors": b"x",
+    "2_CNN/model.safetensors": b"x",
 }
 
 
@@ -453,9 +453,9 @@ def test_a_name_with_a_folder_in_the_address(client: TestClient, services: Servi
     ("changes", "code", "said"),
     [
         (
-            {"modules.json": b'[{"type": "sentence_transformers.models.Dense"}]'},
+            {"modules.json": b'[{"type": "sentence_transformers.models.CNN"}]'},
             "config_invalid",
-            "Dense is not supported",
+            "CNN",
         ),
         ({"modules.json": b'[{"type": "evil.Model", "path": ""}]'}, "code_refused", "evil.Model"),
         ({"1_Pooling/config.json": b'{"pooling_mode": "own"}'}, "config_invalid", "one of cls"),
