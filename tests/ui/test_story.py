@@ -167,7 +167,7 @@ def test_the_whole_story(seen: Watched, page: Page, house: tuple[str, str], tmp_
     page.get_by_role("radio", name="paper").check()
     page.locator("#steps").fill("2")
     expect(estimate.locator("tbody tr")).to_have_count(3)
-    expect(estimate.locator("tbody tr").last).to_contain_text("50.")
+    expect(estimate.locator("tbody tr").last).to_contain_text("49.6%")
     page.locator("#share").fill("95")
     expect(page.locator('.error[data-pointer="/pruning/target"]')).to_contain_text("can remove at most")
     expect(page.locator("#share")).to_have_attribute("aria-invalid", "true")
