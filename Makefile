@@ -98,8 +98,16 @@ test-families: install ## Every model family with any two things that can be ask
 	$(PYTEST) $(FAMILIES_TESTS)
 
 .PHONY: test-docs
-test-docs: install ## The demo, every snippet of README and docs, and the notebook, run against real services
-	$(PYTEST) --dist loadfile tests/docs
+test-docs: test-docs-pages test-docs-notebook ## The demo, every snippet of README and docs, and the notebook, run against real services
+
+# Apart, so that with --jobs one begins where another suite has ended.
+.PHONY: test-docs-pages
+test-docs-pages: install
+	$(PYTEST) --dist loadfile tests/docs --ignore=tests/docs/test_notebook.py
+
+.PHONY: test-docs-notebook
+test-docs-notebook: install
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -p no:xdist tests/docs/test_notebook.py
 
 .PHONY: test-ui
 test-ui: install ## The page in Chromium over the real stack: the whole story, by keyboard alone, 200 jobs, axe-core
