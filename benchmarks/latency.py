@@ -184,7 +184,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, nargs="+", default=[146, 1214], help="12 n + 2: 146 is a second of sound")
     parser.add_argument("--shape", choices=SHAPES, default="base")
     parser.add_argument("--granularity", type=Granularity, nargs="+", default=list(Granularity))
-    parser.add_argument("--align", type=int, nargs="+", choices=[1, 8, 16], default=[1])
+    parser.add_argument("--align", type=int, nargs="+", choices=[1, 4, 8, 16], default=[1])
     parser.add_argument("--halved", action="store_true", help="also a cut to half of all FLOPs")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16", "float16"])
