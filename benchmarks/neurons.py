@@ -124,11 +124,12 @@ def page(results: Row) -> str:
             continue
         dense = results[name]["dense"]
         told = ", ".join(f"{role} {value:.2f}" for role, value in dense.items())
+        machine = ", ".join(f"{part} {value}" for part, value in results[name]["machine"].items())
         lines += [
             "",
             f"## {title}",
             "",
-            f"Dense: {told}. Mean of {results[name]['draws']} draws of calibration samples. {results[name]['machine']}",
+            f"Dense: {told}. Draws of calibration samples, over which is averaged: {results[name]['draws']}. Machine: {machine}.",
             "",
         ]
         lines += ["| removed | split | `ranked` | `brain_surgeon` | difference |", "|---|---|---:|---:|---:|"]
