@@ -66,10 +66,7 @@ def prune(
     balance: Annotated[Balance | None, typer.Option(help="QK and VO in one ranking, or equal shares.")] = None,
     layout: Annotated[Layout | None, typer.Option(help="`stock` loads without custom code.")] = None,
     align: Annotated[
-        int | None,
-        typer.Option(
-            help="Widths kept are multiples of this: 1, 4, 8 or 16. By default of the preset: what is fast on the model."
-        ),
+        int | None, typer.Option(help="Widths kept are multiples of this: 1, 4, 8 or 16. Default: what is fast here.")
     ] = None,
     steps: Annotated[
         int | None, typer.Option(min=1, help="Cuts, with recovery between. Default: the preset's.")
