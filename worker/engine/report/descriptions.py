@@ -29,8 +29,8 @@ STRUCTURES = {
     Granularity.PER_HEAD: "the same number of channels in every head of a layer, each head its own, QK and VO apart",
     Granularity.RAGGED: "any number of channels in any head, QK and VO apart",
     Granularity.HEAD_AND_CHANNEL: "whole heads and single channels, whichever matter least per parameter",
-    Granularity.HEAD_AND_WIDTH: "whole heads, and the same number of channels from every head that stays in a layer, whichever matter "
-    "least per parameter",
+    Granularity.HEAD_AND_WIDTH: "whole heads, and the same number of channels from every head that stays in a layer, "
+    "whichever matter least per parameter",
 }
 _SCOPES = {Scope.GLOBAL: "one ranking over all layers", Scope.LOCAL: "a ranking in every layer"}
 _BALANCE = {Balance.JOINT: "", Balance.EQUAL: ", QK and VO give up equal shares"}
