@@ -9,7 +9,6 @@ from api_schemas.spec.job import EngineSpec
 from api_schemas.spec.recovery import Distill, Finetune
 from benchmarks.whisper.judging import encoder_parameters
 from benchmarks.whisper.setup import CPU, Setup
-from checkpoints.planning.alignment import aligned
 from checkpoints.sizes import accounting
 from worker.engine.checkpoint.load import LoadedModel
 from worker.engine.models.attention import attention_blocks, projections_by_name
@@ -23,13 +22,20 @@ BOTH = {"parts": ["attention", "feed_forward"]}
 CRITERION = "fisher_energy"
 """On validation the encoder of 6.48 M is nearer to the original than by the preset's `fisher_gate`, whose gates are summed over
 all frames of a window before they are squared."""
+GRANULARITY = "head_and_channel"
 SHORT = Finetune(epochs=1, learning_rate=3e-4, batch_size=8, augment=None, distill=Distill())
 """One epoch of LoRA on the calibration clips."""
 
 
 def spec(target: Mapping[str, float], changes: Mapping[str, Any]) -> EngineSpec:
-    """One cut."""
-    pruning = {"target": dict(target), "schedule": {"steps": 1}, "criterion": CRITERION, **changes}
+    """One cut, by heads of any width: it is size that is compared."""
+    pruning = {
+        "target": dict(target),
+        "schedule": {"steps": 1},
+        "criterion": CRITERION,
+        "granularity": GRANULARITY,
+        **changes,
+    }
     return EngineSpec.model_validate({"pruning": pruning, "finetune": None})
 
 
@@ -51,8 +57,7 @@ class Cutter:
 
     def _cutting(self, target: Mapping[str, float], changes: Mapping[str, Any]) -> Cutting:
         setup, reporter = self._setup, Reporter(lambda _event: None, 1, {})
-        settled = aligned(spec(target, changes), setup.described.shape, setup.dense.widths)
-        return Cutting(settled, setup.described, setup.data, setup.task, CPU, reporter)
+        return Cutting(spec(target, changes), setup.described, setup.data, setup.task, CPU, reporter)
 
     def cut(self, target: Mapping[str, float], changes: Mapping[str, Any]) -> LoadedModel:
         """One-shot."""

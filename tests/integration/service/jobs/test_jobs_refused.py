@@ -100,6 +100,14 @@ def test_accepted(client: TestClient, job_body: dict[str, Any], changes: dict[st
     }
 
 
+def test_what_is_left_to_the_model_is_settled_when_the_job_is_submitted(
+    client: TestClient, job_body: dict[str, Any]
+) -> None:
+    """Its heads are 8 wide: too narrow for multiples."""
+    pruning = client.post("/v1/jobs", json=job_body).json()["request"]["pruning"]
+    assert (pruning["granularity"], pruning["align"]) == ("head_and_width", 1)
+
+
 def test_a_model_says_what_every_granularity_can_reach(client: TestClient, job_body: dict[str, Any]) -> None:
     layout = client.get(f"/v1/models/{job_body['model']['id']}").json()["layout"]
     assert set(layout["max_sparsity"]) == set(Granularity)
