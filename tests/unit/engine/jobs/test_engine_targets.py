@@ -33,6 +33,16 @@ def test_without_training_best_keeps_what_the_papers_method_loses(tmp_path: Path
     assert reached["best"] > dense - 0.1
 
 
+def test_widths_that_are_left_to_the_model_are_multiples_where_it_is_wide_enough(tmp_path: Path) -> None:
+    """The spec says null: the engine settles it, as the service does for a model that it knows."""
+    pruning = {"target": {"ffn_sparsity": 0.3}, "schedule": {"steps": 1}, "calibration": {"samples": 16}}
+    dense, cut = steps_of(run_job(tmp_path, {"pruning": pruning, "finetune": None, "evaluate": QUICK}))
+    before, after = dense.widths.feed_forward, cut.widths.feed_forward
+    assert min(before) >= 32
+    assert all(neurons % 4 == 0 for neurons in after)
+    assert sum(after) < sum(before)
+
+
 def test_best_in_steps_resumes_to_the_same_bytes(tmp_path: Path) -> None:
     spec = {
         "pruning": {"target": {"attention_sparsity": 0.9}, "schedule": {"steps": 2, "shape": "cubic"},
