@@ -6,9 +6,11 @@ What it returns are the process numbers of the workers whose work it has ended.
 import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 
 import psutil
 
+from benchmarks.faults.servers import send_to_family
 from benchmarks.faults.stack import WORKERS, Stack
 
 Fault = Callable[[Stack], Sequence[int]]
@@ -54,15 +56,11 @@ def kill_machine(stack: Stack) -> Sequence[int]:
 def freeze_worker(stack: Stack) -> Sequence[int]:
     """A worker stands still, its engine too, for longer than its lease, and goes on as if nothing had been."""
     pid = stack.pid(_busy(stack))
-    family = _family(pid)
-    for process in family:
-        process.send_signal(signal.SIGSTOP)
+    family = send_to_family(psutil.Process(pid), signal.SIGSTOP)
     time.sleep(stack.settings.lease_seconds + FREEZE_MARGIN)
     for process in family:
-        try:
+        with suppress(psutil.NoSuchProcess):
             process.send_signal(signal.SIGCONT)
-        except psutil.Error:
-            continue
     return [pid]
 
 

@@ -4,7 +4,7 @@ import shutil
 import signal
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
 
@@ -20,6 +20,24 @@ def valkey(folder: Path, sockets: Path) -> tuple[Program, str]:
     command = [str(binary), "--port", "0", "--unixsocket", str(socket), "--dir", str(sockets)]
     command += ["--save", "", "--appendonly", "no"]
     return Program("valkey", command, folder / "valkey.log"), f"redis+socket://{socket}"
+
+
+def send_to_family(process: psutil.Process, number: signal.Signals) -> list[psutil.Process]:
+    """Send a signal to a process and to all that it started; returns those that got it.
+
+    One that ended of itself meanwhile (an autovacuum worker lives for a moment) is left out.
+    """
+    children = process.children(recursive=True)
+    if number == signal.SIGSTOP:
+        # One that stands still starts no other: its children are listed after that.
+        process.send_signal(number)
+        children = process.children(recursive=True)
+    reached = []
+    for member in (process, *children):
+        with suppress(psutil.NoSuchProcess):
+            member.send_signal(number)
+            reached.append(member)
+    return reached
 
 
 class Postgres:
@@ -46,11 +64,7 @@ class Postgres:
         self._signal(signal.SIGCONT)
 
     def _signal(self, number: signal.Signals) -> list[psutil.Process]:
-        main = psutil.Process(self._server.get_pid())
-        processes = [main, *main.children(recursive=True)]
-        for process in processes:
-            process.send_signal(number)
-        return processes
+        return send_to_family(psutil.Process(self._server.get_pid()), number)
 
     def start(self) -> None:
         """Returns once it answers."""

@@ -18,7 +18,7 @@ from store.jobs import transitions
 from store.queue import broker
 from tests.support.jobs.bench import Bench, fake_engine
 from tests.support.servers.databases import valkey_server, wait_for
-from tests.support.servers.processes import CeleryProcess, job_worker, maintenance_worker
+from tests.support.servers.processes import CeleryProcess, gone, job_worker, maintenance_worker
 
 ENDED = {JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED}
 
@@ -43,10 +43,6 @@ def assert_says_nothing_to_others(worker: CeleryProcess, broker_url: str) -> Non
     with Redis(unix_socket_path=urlsplit(broker_url).path) as valkey:
         assert (valkey.pubsub_channels(), valkey.pubsub_numpat()) == ([], 0)
     assert "mingle" not in worker.log.read_text()
-
-
-def gone(pid: int) -> bool:
-    return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
 
 
 def test_a_wake_up_makes_a_worker_run_all_jobs(broker_url: str, postgres_database: Database, tmp_path: Path) -> None:

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 from sqlalchemy import update
 
@@ -107,10 +106,6 @@ def log_of(bench: Bench, job_id: str, attempt: int) -> str:
 def attempts_with_a_log(bench: Bench, job_id: str) -> list[int]:
     with bench.database.read() as session:
         return list(logs.attempts(session, DEFAULT_TENANT, job_id))
-
-
-def gone(pid: int) -> bool:
-    return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
 
 
 def pids_in(marker: Path) -> list[int]:

@@ -20,6 +20,7 @@ import pytest
 import redis
 from sqlalchemy import create_engine, make_url, text
 
+from benchmarks.faults.servers import send_to_family
 from store.database.connection import SECONDS, Database
 
 
@@ -86,15 +87,11 @@ class StoppablePostgres:
     @contextmanager
     def frozen(self) -> Iterator[None]:
         """It takes connections and bytes, and answers nothing, until the block ends."""
-        main = psutil.Process(self._server.get_pid())
-        # The parent first: it would start no other meanwhile.
-        processes = [main, *main.children(recursive=True)]
-        for process in processes:
-            process.send_signal(signal.SIGSTOP)
+        stopped = send_to_family(psutil.Process(self._server.get_pid()), signal.SIGSTOP)
         try:
             yield
         finally:
-            for process in processes:
+            for process in stopped:
                 process.send_signal(signal.SIGCONT)
 
     @property

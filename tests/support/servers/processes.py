@@ -55,6 +55,14 @@ def service_process(
         process.wait()
 
 
+def gone(pid: int) -> bool:
+    """Ended; one that nobody has waited for yet counts as ended."""
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
 def process_of(client: httpx.Client) -> psutil.Process:
     """Of the service that the client calls."""
     port = str(client.base_url.port)

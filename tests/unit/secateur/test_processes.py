@@ -11,6 +11,7 @@ import pytest
 
 from secateur.local_server.processes import MAX_RESTARTS, CrashLoopError, Program, Programs
 from tests.support.servers.databases import wait_for
+from tests.support.servers.processes import gone
 
 STAYS = "import time; print('up', flush=True); time.sleep(600)"
 DEAF = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(600)"
@@ -19,14 +20,6 @@ PARENT = f"import subprocess, sys, time; subprocess.Popen([sys.executable, '-c',
 
 def python(code: str, log: Path, name: str = "program") -> Program:
     return Program(name, [sys.executable, "-c", code], log)
-
-
-def gone(pid: int) -> bool:
-    """Ended; one that nobody has waited for yet counts as ended."""
-    try:
-        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
 
 
 def pid_of(program: Program) -> int:

@@ -21,8 +21,9 @@ from store.database.tenancy import DEFAULT_TENANT
 from store.jobs import transitions
 from store.jobs.transitions import Lease, LeaseLost
 from tests.support.jobs.bench import Bench
-from tests.support.jobs.supervision import Clock, MakeBench, finish, gone, states, supervisor
+from tests.support.jobs.supervision import Clock, MakeBench, finish, states, supervisor
 from tests.support.servers.databases import StoppablePostgres, stoppable_postgres, wait_for
+from tests.support.servers.processes import gone
 from worker.children.job_log import JobLog
 from worker.lease.heartbeat import Heartbeat, Reason
 from worker.supervisor.scratch import Scratch

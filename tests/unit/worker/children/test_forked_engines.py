@@ -16,13 +16,13 @@ from tests.support.jobs.supervision import (
     events,
     finish,
     fork_fake_engines,
-    gone,
     in_background,
     log_of,
     pids_in,
     supervisor,
 )
 from tests.support.servers.databases import wait_for
+from tests.support.servers.processes import gone
 from worker.supervisor import engines
 
 
@@ -33,7 +33,7 @@ def _forked(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def templates() -> list[psutil.Process]:
     """Those of this process that live."""
-    living = [child for child in psutil.Process().children() if child.status() != psutil.STATUS_ZOMBIE]
+    living = [child for child in psutil.Process().children() if not gone(child.pid)]
     return [child for child in living if "worker.children.fork_server" in child.cmdline()]
 
 

@@ -11,8 +11,8 @@ import psutil
 import pytest
 
 from store.cage import Cage, Layer, read_report
-from tests.support.jobs.supervision import gone
 from tests.support.servers.databases import wait_for
+from tests.support.servers.processes import gone
 from worker.children.template import ForkedProcess, Template, TemplateLostError
 
 ROOT = Path(__file__).parents[4]
