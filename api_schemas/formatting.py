@@ -37,6 +37,11 @@ def percent(share: float, digits: int = 1) -> str:
     return f"{100 * share:.{digits}f}%"
 
 
+def points(share: float) -> str:
+    """A difference of two shares: 0.01 → `1 point`, 0.005 → `0.5 points`."""
+    return f"{100 * share:.12g} point{'s' if round(100 * share, 9) != 1 else ''}"
+
+
 def _three_digits(number: float) -> str:
     """12.345 → `12.3`, 12 → `12.0`, 590 → `590`."""
     return f"{number:#.3g}".rstrip(".")

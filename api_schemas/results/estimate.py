@@ -30,8 +30,13 @@ class JobEstimate(FrozenModel):
     """Counted from config, header and spec; time and memory from finished jobs of the same family."""
 
     steps: tuple[EstimatedStep, ...]
+    """Where the target is a bound on the drop, the original and the smallest model that the spec can make of it: the result lies
+    between the two."""
     seconds: float | None
     """From a worker's claim to the end of the job; waiting in the queue is not counted. Null: see `reason`."""
+    seconds_range: tuple[float, float] | None = None
+    """Where the target is a bound on the drop, whose search ends sooner or later: least and most, of which `seconds` is the
+    case that every cut is tried and the first is confirmed. Null for other targets, and where `seconds` is."""
     phase_seconds: dict[Phase, float] = Field(default_factory=dict)
     """The same by phase; what is left is inputs fetched, the engine started, files stored."""
     host_memory_bytes: int | None

@@ -187,6 +187,31 @@ class Sensitivity(FrozenModel):
     layers: tuple[LayerSensitivity, ...]
 
 
+class TriedCut(FrozenModel):
+    """One cut of the original, without recovery, tried for a bound on the drop."""
+
+    requested: float
+    """Share of the original, in the unit of the target's `of`."""
+    achieved: float
+    """The same, as it was met; of latency as looked up, not timed."""
+    validation: Scores
+    drop: float
+    """How far `Scores.metric` lies below the original's; negative where it lies above."""
+    within: bool
+    """Whether that is within the bound."""
+
+
+class DropSearch(FrozenModel):
+    """What was tried before the first step where the target is a bound on the drop, in order."""
+
+    of: TargetKind
+    """By which size the smallest model is meant."""
+    max_drop: float
+    reach: float
+    """The most that the spec can remove, in that unit."""
+    tried: tuple[TriedCut, ...]
+
+
 class ExportMetrics(FrozenModel):
     """One exported file, run by onnxruntime on the CPU beside torch."""
 
@@ -265,6 +290,8 @@ class StepMetrics(FrozenModel):
     the packaged folder."""
     sensitivity: Sensitivity | None = None
     """Only on step 0, where asked for."""
+    search: DropSearch | None = None
+    """Only on step 0, where the target is a bound on the drop."""
     exports: tuple[ExportMetrics, ...] = ()
     seconds: dict[str, float] = Field(default_factory=dict)
     """Wall time by phase."""
@@ -278,8 +305,8 @@ class JobResult(FrozenModel):
     """What a job that ended well comes to: which step to take, and how it does on test."""
 
     step: int
-    """The last step within `stop`, or the last step where there is no bound. 0 where no step was within it: then the
-    original is the best there is, which is not kept again."""
+    """The last step within `stop`, or the last step where there is no bound; the first within a target that is a bound. 0 where
+    no step was within it: then the original is the best there is, which is not kept again."""
     stopped: StopReason | None
     """Why this is not the step that reaches the target; null where it is."""
     detail: str

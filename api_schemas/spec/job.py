@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from api_schemas.base import StrictModel
-from api_schemas.enums import ExportFormat
+from api_schemas.enums import ExportFormat, TargetKind
 from api_schemas.ids import Name
 from api_schemas.spec.inputs import Columns, HubDataset, ModelReference, Splits, UploadedDataset
 from api_schemas.spec.job_limits import JobLimits
@@ -93,7 +93,7 @@ class JobSettings(StrictModel):
         (),
         max_length=len(ExportFormat),
         description="Further files beside the result's weights, checked against them: `onnx`, and `onnx_int8` with its "
-        "linear layers in eight bits. With `stop` every step gets them, since any may be the result.",
+        "linear layers in eight bits. With a bound on the drop every step gets them, since any may be the result.",
         json_schema_extra={"uniqueItems": True},
     )
     stop: Stop | None = None
@@ -120,13 +120,26 @@ class JobSettings(StrictModel):
             raise ValueError("name each format once")
         return exports
 
+    @field_validator("stop")
+    @classmethod
+    def _one_bound(cls, stop: Stop | None, info: ValidationInfo) -> Stop | None:
+        pruning = info.data.get("pruning")
+        if stop is not None and pruning is not None and pruning.target.max_drop is not None:
+            raise ValueError("the target is a bound on the drop already (pruning.target.max_drop); leave stop out")
+        return stop
+
     @field_validator("evaluate")
     @classmethod
     def _latency_can_be_met(cls, evaluate: Evaluate, info: ValidationInfo) -> Evaluate:
         pruning = info.data.get("pruning")
-        if pruning is not None and pruning.target.latency is not None and not evaluate.latency_batch_sizes:
+        if pruning is not None and pruning.target.kind is TargetKind.LATENCY and not evaluate.latency_batch_sizes:
             raise ValueError("a latency target counts at the first of latency_batch_sizes; name one")
         return evaluate
+
+    @property
+    def max_drop(self) -> float | None:
+        """The bound on the drop, whether it is the target or ends the job before it; None where there is none."""
+        return self.pruning.target.max_drop if self.stop is None else self.stop.max_drop
 
 
 class EngineSpec(JobSettings):

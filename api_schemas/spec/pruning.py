@@ -3,7 +3,7 @@
 from math import ceil
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from api_schemas.base import StrictModel
 from api_schemas.enums import (
@@ -22,6 +22,7 @@ from api_schemas.enums import (
     Split,
     TargetKind,
 )
+from api_schemas.formatting import points
 from api_schemas.spec.presets import DEFAULT, PRESETS, PresetName, filled, of_part, tell
 
 RAGGED = (Granularity.RAGGED, Granularity.HEAD_AND_CHANNEL)
@@ -43,9 +44,27 @@ _PARTS_OF = {TargetKind.ATTENTION_SPARSITY: Part.ATTENTION, TargetKind.FFN_SPARS
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 
+MOST_DROP = 0.2
+"""Beyond it a drop is taken to be meant in points, or in percent."""
+
+
+def _in_its_own_unit(drop: float) -> float:
+    if drop > MOST_DROP:
+        instead = f", so write {drop / 100:g} for {points(drop / 100)}" if drop <= 100 * MOST_DROP else ""
+        raise ValueError(
+            f"{drop:g} would allow a drop of {points(drop)}, and {points(MOST_DROP)} are the most; 0.01 is one point{instead}"
+        )
+    return drop
+
+
+Drop = Annotated[float, Field(gt=0, json_schema_extra={"maximum": MOST_DROP}), AfterValidator(_in_its_own_unit)]
+
 
 class Target(StrictModel):
-    """How much to remove: one share, in (0, 1), of what the original has; of attention and feed-forward blocks one each."""
+    """How much to remove: one share, in (0, 1), of what the original has; of attention and feed-forward blocks one each.
+
+    Or as much as a bound allows: the smallest model that loses no more than `max_drop`.
+    """
 
     attention_sparsity: Share | None = Field(
         None, description="Of the attention parameters (q, k, v, o; weights and biases)."
@@ -58,36 +77,69 @@ class Target(StrictModel):
     latency: Share | None = Field(
         None, description="Of the time of a forward pass at the first batch size of `evaluate`, on the worker's device."
     )
+    max_drop: Drop | None = Field(
+        None,
+        description="Instead of a share: the smallest model, by `of`, whose task's metric on validation lies no more than this "
+        "below the original's, absolute as `stop.max_drop` (0.01 is one point; of a word error rate, a rise by as much). Found "
+        "by bisection over cuts without recovery, and confirmed with it; one step.",
+    )
+    of: TargetKind | None = Field(
+        None,
+        validate_default=True,
+        description="With `max_drop`: by which size the smallest is meant. Default: `flops`.",
+    )
+
+    @field_validator("of")
+    @classmethod
+    def _of_belongs_to_a_bound(cls, of: TargetKind | None, info: ValidationInfo) -> TargetKind | None:
+        if info.data.get("max_drop") is not None:
+            return of or TargetKind.FLOPS
+        # Where `max_drop` is wrong itself, that is said.
+        if of is not None and "max_drop" in info.data:
+            raise ValueError(
+                "it says by what the smallest model is meant, beside max_drop; give max_drop, or leave it out"
+            )
+        return of
 
     @model_validator(mode="after")
     def _one_goal(self) -> Self:
         given = [kind for kind in TargetKind if getattr(self, kind) is not None]
-        if len(given) != 1 and given != [TargetKind.ATTENTION_SPARSITY, TargetKind.FFN_SPARSITY]:
+        if self.max_drop is not None:
+            if given:
+                raise ValueError(
+                    f"max_drop asks for the smallest model within a bound, and {given[0].value} for a share; give one of them "
+                    f"(stop.max_drop ends a job with a share early)"
+                )
+        elif len(given) != 1 and given != [TargetKind.ATTENTION_SPARSITY, TargetKind.FFN_SPARSITY]:
             names = ", ".join(TargetKind)
             raise ValueError(
-                f"name exactly one of {names}, or attention_sparsity and ffn_sparsity together; {len(given)} were given"
+                f"name exactly one of {names}, attention_sparsity and ffn_sparsity together, or max_drop; "
+                f"{len(given)} were given"
             )
         return self
 
     @property
     def kind(self) -> TargetKind:
-        """Which of the shares is set; of two the first, by which progress is counted."""
-        return next(kind for kind in TargetKind if getattr(self, kind) is not None)
+        """Which of the shares is set; of two the first, by which progress is counted. Of a bound, what it is the smallest by."""
+        return self.of or next(kind for kind in TargetKind if getattr(self, kind) is not None)
 
     @property
     def share(self) -> float:
-        """That share."""
+        """That share. ValueError of a bound, whose share is not known before cuts have been tried."""
+        if self.max_drop is not None:
+            raise ValueError("a target that is a bound on the drop has no share")
         return float(getattr(self, self.kind))
 
     @property
     def goals(self) -> tuple[tuple[TargetKind, float], ...]:
-        """Every share that is set."""
+        """Every share that is set; of a bound none."""
         shares = ((kind, getattr(self, kind)) for kind in TargetKind)
         return tuple((kind, float(share)) for kind, share in shares if share is not None)
 
 
 def _parts_of(target: Target) -> frozenset[Part]:
-    return frozenset(_PARTS_OF[kind] for kind, _ in target.goals)
+    kinds = [kind for kind, _ in target.goals] or [target.kind]
+    return frozenset(_PARTS_OF[kind] for kind in kinds)
 
 
 def _cut_parts(target: Target, parts: tuple[Part, ...] | None) -> frozenset[Part]:
@@ -195,6 +247,17 @@ class Pruning(StrictModel):
             )
         return selection
 
+    @field_validator("schedule")
+    @classmethod
+    def _a_bound_is_met_at_once(cls, schedule: Schedule, info: ValidationInfo) -> Schedule:
+        target = info.data.get("target")
+        if target is not None and target.max_drop is not None and (schedule.steps or 1) > 1:
+            raise ValueError(
+                "a target that is a bound on the drop is met in one cut, since what several would lose is known only after each "
+                "recovery; leave steps out, or take a share as target and stop.max_drop"
+            )
+        return schedule
+
     @field_validator("calibration")
     @classmethod
     def _labels_say_something(cls, calibration: Calibration, info: ValidationInfo) -> Calibration:
@@ -283,6 +346,8 @@ class Pruning(StrictModel):
 
     @property
     def steps(self) -> int:
-        """Steps of the schedule; by default as few as take no more than `largest_step` each."""
+        """Steps of the schedule; by default as few as take no more than `largest_step` each. Of a bound on the drop one."""
+        if self.target.max_drop is not None:
+            return 1
         # Rounded first: 0.3 / 0.1 is 2.9999999999999996 in binary, and 0.7 / 0.1 is above 7.
         return self.schedule.steps or ceil(round(self.target.share / self.schedule.largest_step, 9))

@@ -47,8 +47,10 @@ def _allows(pruning: Pruning, shape: ModelShape, widths: AttentionWidths) -> boo
     least = BLOCKS * pruning.multiple
     if min(narrow, default=least) < least:
         return False
-    for kind, share in pruning.target.goals:
+    for kind, share in pruning.target.goals or ((pruning.target.kind, None),):
         counted = TargetKind.FLOPS if kind is TargetKind.LATENCY else kind
+        # Of a bound on the drop nobody knows how much will go: as much as may be chosen in multiples at all.
+        share = MOST * max_share(shape, widths, pruning, counted) if share is None else share
         if share > MOST * max_share(shape, widths, pruning, counted):
             return False
         if share / pruning.steps < STRUCTURES * smallest_cut(shape, widths, pruning, counted):

@@ -152,8 +152,8 @@ def check_feasible(shape: ModelShape, widths: AttentionWidths, pruning: Pruning)
     is compared without this rounding: asking for 5/6 is met within one structure and is accepted. Where all may go there is
     no such share below 1 to be rounded, and what is asked for is within a structure of what can go, or refused.
 
-    What a latency target can reach is known when the worker has measured. Refused here is only what no layer without
-    attention would reach: more than attention's share of the FLOPs.
+    A bound on the drop can be met wherever anything can go. What a latency target can reach is known when the worker has
+    measured. Refused here is only what no layer without attention would reach: more than attention's share of the FLOPs.
     """
     _check_layers(shape, pruning)
     _check_pruned(shape, pruning)
@@ -164,6 +164,23 @@ def check_feasible(shape: ModelShape, widths: AttentionWidths, pruning: Pruning)
         else:
             _check_goal(shape, widths, pruning, kind, target)
     _check_least(shape, widths, pruning)
+    if pruning.target.max_drop is not None:
+        _check_bound(shape, widths, pruning)
+
+
+def _check_bound(shape: ModelShape, widths: AttentionWidths, pruning: Pruning) -> None:
+    """A bound on the drop is searched for up to what can be reached: something has to be able to go."""
+    kind = pruning.target.kind
+    if kind is TargetKind.LATENCY:
+        _check_alike(shape, widths, "/pruning/target/of")
+    counted = TargetKind.FLOPS if kind is TargetKind.LATENCY else kind
+    if max_share(shape, widths, pruning, counted) < smallest_cut(shape, widths, pruning, counted) / 2:
+        raise infeasible(
+            "max_drop",
+            "nothing can go",
+            f"{pruning.granularity.value} can remove nothing of this model's {SHARE_OF[kind]} with what has to stay "
+            "(min_heads, min_channels, min_neurons, exclude_layers), however much may be lost.",
+        )
 
 
 def _check_latency(shape: ModelShape, widths: AttentionWidths, pruning: Pruning) -> None:
@@ -175,12 +192,16 @@ def _check_latency(shape: ModelShape, widths: AttentionWidths, pruning: Pruning)
             f"Attention is {attention:.4f} of this model's FLOPs, and nothing else is removed; a latency lower by "
             f"{pruning.target.share:.4f} was asked for. A target in flops with parts attention and feed_forward goes further.",
         )
+    _check_alike(shape, widths, "/pruning/target/latency")
+
+
+def _check_alike(shape: ModelShape, widths: AttentionWidths, pointer: str) -> None:
     alike = {block.model_copy(update={"layer": 0}) for block in shape.attention}
     if len(alike) > 1 or len({(layer.qk, layer.vo) for layer in widths.layers}) > 1 or not widths.stock_shape:
         detail = (
             "A latency target is looked up by layer, and this model's attentions are not all alike; take flops instead."
         )
-        item = ErrorItem(pointer="/pruning/target/latency", code=ErrorCode.INVALID_REQUEST, detail=detail)
+        item = ErrorItem(pointer=pointer, code=ErrorCode.INVALID_REQUEST, detail=detail)
         raise SecateurError(ErrorCode.INVALID_REQUEST, detail, (item,))
 
 
@@ -295,7 +316,7 @@ def _check_least(shape: ModelShape, widths: AttentionWidths, pruning: Pruning) -
             raise SecateurError(ErrorCode.INVALID_REQUEST, detail, (item,))
 
 
-def infeasible(kind: TargetKind, limit: str, detail: str) -> SecateurError:
-    """SPARSITY_OUT_OF_REACH, pointing at the target. `limit` is the number in a few words."""
+def infeasible(field: str, limit: str, detail: str) -> SecateurError:
+    """SPARSITY_OUT_OF_REACH, pointing at a field of the target. `limit` is the number in a few words."""
     code = ErrorCode.SPARSITY_OUT_OF_REACH
-    return SecateurError(code, detail, (ErrorItem(pointer=f"/pruning/target/{kind.value}", code=code, detail=limit),))
+    return SecateurError(code, detail, (ErrorItem(pointer=f"/pruning/target/{field}", code=code, detail=limit),))

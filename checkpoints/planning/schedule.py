@@ -1,10 +1,14 @@
 """The schedule: which share of the target's kind is gone after each step."""
 
 from api_schemas.enums import ScheduleShape, TargetKind
+from api_schemas.results.metrics import DropSearch
 from api_schemas.results.widths import AttentionWidths
 from api_schemas.spec.pruning import Pruning
-from checkpoints.planning.feasibility import smallest_cut
+from checkpoints.planning.feasibility import max_share, smallest_cut
 from checkpoints.sizes.shape import ModelShape
+
+CONFIRMED_SHARES = (1.0, 0.75, 0.5)
+"""Of the cut that was found for a bound on the drop: what is recovered and measured, until one is within the bound."""
 
 
 def step_targets(shape: ModelShape, widths: AttentionWidths, pruning: Pruning) -> tuple[float, ...]:
@@ -16,9 +20,14 @@ def step_targets(shape: ModelShape, widths: AttentionWidths, pruning: Pruning) -
     A step that would remove no structure more than the one before it (the paper's 10% is less than one head a layer
     in a small model) is left out: recovery without a cut is not a step. For latency, which has no smallest cut before it
     is measured, the same share of the FLOPs stands in.
+
+    Of a bound on the drop, which is met in one step, all that can go: what it comes to lies between nothing and that.
     """
-    kind, target, steps = pruning.target.kind, pruning.target.share, pruning.steps
-    counted = TargetKind.FLOPS if kind is TargetKind.LATENCY else kind
+    kind, steps = pruning.target.kind, pruning.steps
+    counted = _counted(kind)
+    if pruning.target.max_drop is not None:
+        return (max_share(shape, widths, pruning, counted),)
+    target = pruning.target.share
     smallest = smallest_cut(shape, widths, pruning, counted)
     targets: list[float] = []
     counts: list[int] = []
@@ -30,6 +39,32 @@ def step_targets(shape: ModelShape, widths: AttentionWidths, pruning: Pruning) -
             targets.append(share)
             counts.append(count)
     return (*targets[:-1], target)
+
+
+def confirmation_targets(
+    shape: ModelShape, widths: AttentionWidths, pruning: Pruning, search: DropSearch
+) -> tuple[float, ...]:
+    """The shares that a bound on the drop is confirmed at, one step after another until one holds, each from the original.
+
+    The largest cut that held without recovery, then CONFIRMED_SHARES of it; where none held the least, which recovery may bring
+    within the bound. A share that would leave as many structures as the one before it, or all, is left out.
+    """
+    held = [cut for cut in search.tried if cut.within]
+    if not held:
+        return (min(cut.requested for cut in search.tried),)
+    smallest = smallest_cut(shape, widths, pruning, _counted(search.of))
+    first = max(held, key=lambda cut: (cut.achieved, cut.requested)).requested
+    shares, counts = [first], [round(first / smallest)]
+    for part in CONFIRMED_SHARES[1:]:
+        count = round(part * first / smallest)
+        if 0 < count < counts[-1]:
+            shares.append(part * first)
+            counts.append(count)
+    return tuple(shares)
+
+
+def _counted(kind: TargetKind) -> TargetKind:
+    return TargetKind.FLOPS if kind is TargetKind.LATENCY else kind
 
 
 def share_of_neurons(pruning: Pruning, share: float) -> float:

@@ -11,6 +11,8 @@ from checkpoints.sizes.shape import ModelShape
 
 SENSITIVITY_SHARES = (0.25, 0.5, 0.75)
 """Of each layer alone, removed before the first step to see what that would cost."""
+MOST_TRIALS = 8
+"""Cuts that are tried before the first step where the target is a bound on the drop: eight halvings of all that can go."""
 BACKWARD = 1.0
 """A backward pass of scoring, in forward passes: no weight asks for a gradient, so activations alone get theirs."""
 _TRAINING = 3.0
@@ -57,15 +59,43 @@ def passes(
     evaluated = once * (validation * pieces + 2 * test) + timed * (2 + 3 * steps)
     scored = calibration_samples(spec, samples) * scoring_passes(spec.pruning)
     epochs = spec.finetune.epochs if spec.finetune else 0
-    analysed = min(spec.evaluate.sensitivity_samples or 0, validation) if Part.ATTENTION in spec.pruning.cuts else 0
+    analysed = min(spec.evaluate.sensitivity_samples or 0, validation) if analyses_layers(spec) else 0
+    alone = once * analysed * len(SENSITIVITY_SHARES) * layers
+    tried = most_trials(spec.pruning) * _trial(spec, samples, once)
     return {
         Phase.PREPARING: (1, sum(samples.values()) * sample),
         Phase.SCORING: (steps, scored),
-        Phase.ANALYSING: (1 if analysed else 0, float(once * analysed * len(SENSITIVITY_SHARES) * layers)),
+        Phase.ANALYSING: (analyses(spec), float(alone + tried) / max(analyses(spec), 1)),
         Phase.FINETUNING: (steps, (_TRAINING + int(beside)) * train * epochs),
         Phase.EVALUATING: (pieces, evaluated / pieces),
         Phase.PACKAGING: (2 * steps, _PACKAGING * sample),
     }
+
+
+def analyses_layers(spec: JobSettings) -> bool:
+    """Whether every layer is cut alone before the first step, to see what that would cost."""
+    return spec.evaluate.sensitivity_samples is not None and Part.ATTENTION in spec.pruning.cuts
+
+
+def analyses(spec: JobSettings) -> int:
+    """Pieces of work between the original's scores and the first step: layers alone, cuts for a bound on the drop."""
+    return int(analyses_layers(spec)) + int(most_trials(spec.pruning) > 0)
+
+
+def most_trials(pruning: Pruning) -> int:
+    """How many cuts are tried before the first step, at most."""
+    return 0 if pruning.target.max_drop is None else MOST_TRIALS
+
+
+def _trial(spec: JobSettings, samples: Mapping[str, int], once: int) -> int:
+    """What trying one cut takes, in passes of a model of at most the original's size: refitted as a step's, and scored."""
+    return _refitted(spec, samples) + once * samples[Split.VALIDATION]
+
+
+def _refitted(spec: JobSettings, samples: Mapping[str, int]) -> int:
+    """Samples that a cut is refitted on."""
+    refits = spec.pruning.compensation not in (Compensation.NONE, Compensation.BIAS)
+    return refits * calibration_samples(spec, samples)
 
 
 def evaluations(spec: JobSettings) -> int:
@@ -108,17 +138,24 @@ def calibration_samples(spec: JobSettings, samples: Mapping[str, int]) -> int:
 
 
 def phase_work(
-    spec: JobSettings, layers: int, samples: Mapping[str, int], flops: Sequence[int], *, beside: bool = False
+    spec: JobSettings,
+    layers: int,
+    samples: Mapping[str, int],
+    flops: Sequence[int],
+    *,
+    beside: bool = False,
+    trials: int | None = None,
 ) -> dict[Phase, float]:
     """By phase, the work of a whole job: samples · FLOPs of the models they pass through, the latter of step 0, 1, ….
-    `beside`: as of `passes`.
+    `beside`: as of `passes`. `trials`: cuts that are tried before the first step; by default the most there may be.
 
     A job starts, data are prepared and results packaged whatever the model: these count jobs, samples and steps. 0 where nothing
     passes through a model: scores of weights alone, a cut that is not refitted.
     """
     original, cut, steps = flops[0], flops[1:], len(flops) - 1
-    scored = float(calibration_samples(spec, samples))
-    refitted = spec.pruning.compensation not in (Compensation.NONE, Compensation.BIAS)
+    # Steps that confirm a bound on the drop all begin with the original.
+    before = flops[:-1] if spec.pruning.target.max_drop is None else [original] * steps
+    fewer = 0 if trials is None else most_trials(spec.pruning) - trials
     plan = passes(spec, layers, steps, samples, original, beside=beside)
     analysed = plan[Phase.ANALYSING]
     timed = timed_samples(spec.evaluate, original)
@@ -127,9 +164,9 @@ def phase_work(
     return {
         Phase.STARTING: 1.0,
         Phase.PREPARING: float(sum(samples.values())),
-        Phase.SCORING: plan[Phase.SCORING][1] * sum(flops[:-1]),
-        Phase.ANALYSING: analysed[0] * analysed[1] * original,
-        Phase.PRUNING: scored * refitted * sum(flops[:-1]),
+        Phase.SCORING: plan[Phase.SCORING][1] * sum(before),
+        Phase.ANALYSING: (analysed[0] * analysed[1] - fewer * _trial(spec, samples, 1 + int(beside))) * original,
+        Phase.PRUNING: float(_refitted(spec, samples)) * sum(before),
         Phase.FINETUNING: trained * (_TRAINING * sum(cut) + beside * steps * original),
         # Of every model its latency beside the original's, timed twice; of a cut one the scores before and after recovery.
         Phase.EVALUATING: (validation + test + 2 * timed) * original

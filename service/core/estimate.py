@@ -6,6 +6,7 @@ jobs needed above what the engine has when it starts, scaled by the tensors that
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from statistics import median
 
 from api_schemas.enums import Head, Phase, TargetKind
@@ -13,6 +14,7 @@ from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
 from api_schemas.results.estimate import JobEstimate
 from api_schemas.spec.job import JobRequest
 from checkpoints.planning.estimates import estimated_steps
+from checkpoints.planning.schedule import CONFIRMED_SHARES
 from checkpoints.sizes.cost_model import JobCost, phase_work, tensor_bytes
 from checkpoints.sizes.shape import ModelShape
 from service.core.submit import Accepted
@@ -24,6 +26,11 @@ _NOT_PASSES = (Phase.STARTING, Phase.PREPARING, Phase.PACKAGING)
 _LATENCY = (
     "The target is a latency, which the worker measures: sizes are given for the same share of the FLOPs, and the job may have "
     "to remove more."
+)
+
+_BOUND = (
+    "The target is a bound on the drop: step 1 is the smallest model that this spec can make, and the result lies between it and "
+    "the original."
 )
 
 
@@ -39,29 +46,47 @@ def estimate(services: Services, accepted: Accepted) -> JobEstimate:
     with services.database.read() as session:
         observed = job_costs.recent(session, layout.family)
     samples = None if accepted.samples is None else {role.value: rows for role, rows in accepted.samples.items()}
-    seconds, by_phase, host, device = None, {}, None, None
+    seconds, span, by_phase, host, device = None, None, {}, None, None
+    bounded = request.pruning.target.max_drop is not None
     if observed is not None:
         host = _memory([(job.base.host, job.peak.host, job.tensor_bytes) for job in observed.jobs], request, shape)
         device = _memory(
             [(job.base.device, job.peak.device, job.tensor_bytes) for job in observed.jobs], request, shape
         )
         if samples is not None:
-            beside = layout.head is Head.HIDDEN_STATES
-            work = phase_work(request, len(shape.attention), samples, [step.flops for step in steps], beside=beside)
-            by_phase = _seconds(work, observed.jobs)
-            seconds = sum(by_phase.values()) + median(job.outside_seconds for job in observed.jobs)
+            work = partial(phase_work, request, len(shape.attention), samples, beside=layout.head is Head.HIDDEN_STATES)
+            flops = [step.flops for step in steps]
+            outside = median(job.outside_seconds for job in observed.jobs)
+            if bounded:
+                # Cut by nothing, a model takes longest.
+                least, most = work(flops, trials=1), work(flops[:1] * (1 + len(CONFIRMED_SHARES)))
+                span = _sum(_seconds(least, observed.jobs), outside), _sum(_seconds(most, observed.jobs), outside)
+                flops = [flops[0]] * 2
+            by_phase = _seconds(work(flops), observed.jobs)
+            seconds = _sum(by_phase, outside)
     return JobEstimate(
         steps=steps,
-        seconds=None if seconds is None else round(seconds, 1),
+        seconds=seconds,
+        seconds_range=span,
         phase_seconds={phase: round(spent, 1) for phase, spent in by_phase.items()},
         host_memory_bytes=host,
         device_memory_bytes=device,
         device=None if observed is None else observed.device,
         jobs_observed=0 if observed is None else len(observed.jobs),
         reason=_reason(layout.family, observed, samples),
-        notes=(_LATENCY,) if request.pruning.target.kind is TargetKind.LATENCY else (),
+        notes=_notes(request, bounded=bounded),
         warnings=accepted.warnings,
     )
+
+
+def _notes(request: JobRequest, *, bounded: bool) -> tuple[str, ...]:
+    if bounded:
+        return (_BOUND,)
+    return (_LATENCY,) if request.pruning.target.kind is TargetKind.LATENCY else ()
+
+
+def _sum(by_phase: Mapping[Phase, float], outside: float) -> float:
+    return round(sum(by_phase.values()) + outside, 1)
 
 
 def _seconds(work: Mapping[Phase, float], jobs: Sequence[JobCost]) -> dict[Phase, float]:

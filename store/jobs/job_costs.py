@@ -42,7 +42,15 @@ def record(session: Session, job_id: str) -> None:
     layers, flops = len(metrics[0].widths.layers), [step.size.flops for step in metrics]
     # Only hidden states have it; their original is asked beside whatever is scored.
     beside = metrics[0].validation.explained_variance is not None
-    counted = phase_work(job.request, layers, job.data.windows or job.data.samples, flops, beside=beside)
+    search = metrics[0].search
+    counted = phase_work(
+        job.request,
+        layers,
+        job.data.windows or job.data.samples,
+        flops,
+        beside=beside,
+        trials=None if search is None else len(search.tried),
+    )
     work = {phase: amount for phase, amount in counted.items() if amount}
     seconds = {phase: sum(step.seconds.get(phase, 0.0) for step in metrics) for phase in work}
     observation = JobCost(

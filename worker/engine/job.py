@@ -1,17 +1,17 @@
 """The steps of a job, one at a time: score, cut, recover, write, prove, measure."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
-from api_schemas.enums import Part, Phase, Split
-from api_schemas.results.metrics import ExportMetrics, JobResult, Scores, Sensitivity, StepMetrics
+from api_schemas.enums import Phase, Split
+from api_schemas.results.metrics import DropSearch, ExportMetrics, JobResult, Scores, Sensitivity, StepMetrics
 from api_schemas.spec.job import EngineSpec
 from checkpoints.describe import Checkpoint
 from checkpoints.sizes import accounting
-from checkpoints.sizes.cost_model import timed_samples
+from checkpoints.sizes.cost_model import analyses, analyses_layers, timed_samples
 from worker.engine.checkpoint.gate import check_original, check_reload
 from worker.engine.checkpoint.load import LoadedModel, load_step
 from worker.engine.checkpoint.save import make_durable, save_checkpoint
@@ -22,6 +22,7 @@ from worker.engine.exports import export
 from worker.engine.latency.table import write_latency_table
 from worker.engine.models.feed_forward import all_neurons
 from worker.engine.pruning.cutting import Cutting, ScoredModel
+from worker.engine.pruning.drop_search import search
 from worker.engine.pruning.selection import Selection
 from worker.engine.pruning.sensitivity import analyse
 from worker.engine.pruning.targets import neurons_met, requested_sparsity, target_met
@@ -31,7 +32,7 @@ from worker.engine.report import write_model_card, write_report
 from worker.engine.runtime.determinism import step_seed
 from worker.engine.runtime.memory import peak_memory
 from worker.engine.runtime.progress import Reporter
-from worker.engine.stop import check_watchable, result_after
+from worker.engine.stop import check_watchable, confirmed, result_after
 
 PROBE_SAMPLES = 4
 """The most samples on which a packaged checkpoint must repeat the engine's logits."""
@@ -59,7 +60,7 @@ class Job:
     def baseline(self) -> tuple[StepMetrics, Selection, ScoredModel | None]:
         """Step 0: measure the model as it came. Its folder holds records and no weights.
 
-        Also returns step 1's scores, where the sensitivity analysis needed them.
+        Also returns step 1's scores, where the sensitivity analysis or the search within a bound on the drop needed them.
         """
         report, measure = self.reporter, self.measure
         dense = measure.dense
@@ -82,11 +83,13 @@ class Job:
             latency=measure.latency(dense),
             stock_layout=self.described.shape.pruned is None,
         )
-        check_watchable(metrics, self.spec.stop)
-        scored, sensitivity = self._sensitivity(dense)
+        check_watchable(metrics, self.spec.stop, self.spec.pruning.target)
+        scored = self._scored(dense)
+        sensitivity = self._sensitivity(scored)
+        search = self._search(scored, validation)
         report.close()
         measured = {"seconds": report.rounded_seconds(), "memory": peak_memory(self.device)}
-        metrics = metrics.model_copy(update={"sensitivity": sensitivity, **measured})
+        metrics = metrics.model_copy(update={"sensitivity": sensitivity, "search": search, **measured})
         kept = Selection.all(dense.widths)
         folder = self.folder(0)
         folder.mkdir(parents=True, exist_ok=True)
@@ -108,17 +111,43 @@ class Job:
         validation = self.data.splits[Split.VALIDATION]
         return validation.batch(validation.batches(PROBE_SAMPLES)[0])[0]
 
-    def _sensitivity(self, dense: LoadedModel) -> tuple[ScoredModel | None, Sensitivity | None]:
-        """What each layer alone would cost, and the scores it was judged by: those of step 1. None where not asked for."""
+    def _scored(self, dense: LoadedModel) -> ScoredModel | None:
+        """The original with the scores of step 1; None where nothing is tried before it."""
+        if not analyses(self.spec):
+            return None
+        self.reporter.phase(Phase.SCORING, 0)
+        return self.cutting.score(dense, 1)
+
+    def _search(self, scored: ScoredModel | None, original: Scores) -> DropSearch | None:
+        """The cuts that were tried for a target that is a bound on the drop; None where it is a share."""
+        report = self.reporter
+        if scored is None or self.spec.pruning.target.max_drop is None:
+            return None
+        report.phase(Phase.ANALYSING, 0)
+        validation = self.data.splits[Split.VALIDATION]
+        # Progress counts the cuts that are tried, and not what each of them is refitted on.
+        cutting = replace(self.cutting, reporter=Reporter(lambda _: None, report.steps, {}))
+        return search(
+            scored.loaded,
+            original,
+            self.described.shape,
+            self.spec.pruning,
+            select=lambda share: cutting.select(scored, share),
+            cut=lambda kept: cutting.cut_to(scored, kept)[0],
+            evaluate=lambda loaded: self.measure.scores_on(loaded, validation),
+            latency=cutting.latency,
+            progress=report.progress,
+        )
+
+    def _sensitivity(self, scored: ScoredModel | None) -> Sensitivity | None:
+        """What each layer alone would cost, by the scores of step 1. None where not asked for."""
         samples, report = self.spec.evaluate.sensitivity_samples, self.reporter
-        if samples is None or Part.ATTENTION not in self.spec.pruning.cuts:
-            return None, None
-        whole = all_neurons(dense.widths)
-        report.phase(Phase.SCORING, 0)
-        scored = self.cutting.score(dense, 1)
+        if scored is None or not analyses_layers(self.spec) or samples is None:
+            return None
+        whole = all_neurons(scored.loaded.widths)
         report.phase(Phase.ANALYSING, 0)
         split = self.data.splits[Split.VALIDATION].random_subset(samples, step_seed(self.spec.seed, 0, "sensitivity"))
-        found = analyse(
+        return analyse(
             scored,
             self.described.shape,
             self.spec.pruning,
@@ -126,7 +155,6 @@ class Job:
             evaluate=lambda loaded: self.measure.scores_on(loaded, split, texts=False),
             progress=report.progress,
         )
-        return scored, found
 
     def step(
         self,
@@ -171,7 +199,7 @@ class Job:
         # From here on the file is the model: what is measured is what is downloaded, rounding included.
         written = load_step(folder)
         reload_error = check_reload(folder, written.model, self.described.architecture.auto_class, self._probe())
-        exports = self._export(folder, written) if last or self.spec.stop else ()
+        exports = self._export(folder, written) if last or self.spec.max_drop is not None else ()
 
         report.phase(Phase.EVALUATING, number)
         shape, pruning = self.described.shape, self.spec.pruning
@@ -224,7 +252,8 @@ class Job:
 
         Returns the steps with the test scores where they belong, and what the job comes to.
         """
-        result = result_after(steps, self.spec.stop, last=last)
+        bound = self.spec.pruning.target.max_drop
+        result = result_after(steps, self.spec.stop, last=last) if bound is None else confirmed(steps, bound, last=last)
         if result is None:
             return steps, None
         chosen = steps[result.step]

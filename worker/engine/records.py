@@ -41,6 +41,7 @@ _REPEATABLE = {
     "calibration_samples",
     "stock_layout",
     "sensitivity",
+    "search",
 }
 """The fields of StepMetrics that do not depend on how fast the machine was."""
 _PACKAGES = ("torch", "transformers", "peft", "safetensors", "torchaudio", "secateur")

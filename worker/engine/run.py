@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from api_schemas.enums import Head, Part, Phase, Split, TargetKind
+from api_schemas.enums import Head, Phase, Split, TargetKind
 from api_schemas.formatting import percent
 from api_schemas.results.events import DataReady, Finished, Started, StepDone, Warned
 from api_schemas.results.metrics import StepMetrics
@@ -17,9 +17,9 @@ from checkpoints.data.role_rules import check_roles, uses_train
 from checkpoints.describe import Checkpoint, describe_folder
 from checkpoints.planning.alignment import aligned
 from checkpoints.planning.feasibility import check_feasible
-from checkpoints.planning.schedule import step_targets
+from checkpoints.planning.schedule import confirmation_targets, step_targets
 from checkpoints.sizes import accounting
-from checkpoints.sizes.cost_model import evaluations, passes, tensor_bytes
+from checkpoints.sizes.cost_model import analyses, evaluations, passes, tensor_bytes
 from checkpoints.task_rules import check_exports, check_labels, check_layout
 from worker.engine.checkpoint.gate import start_server
 from worker.engine.checkpoint.load import LoadedModel, load_original, load_step
@@ -33,6 +33,7 @@ from worker.engine.latency.table_measurement import measure_latency_table
 from worker.engine.latency.timing import inputs_of
 from worker.engine.models.model_spec import move_model
 from worker.engine.pruning.cutting import Cutting, ScoredModel
+from worker.engine.pruning.selection import Selection
 from worker.engine.pruning.targets import check_latency
 from worker.engine.records import read_step, versions
 from worker.engine.recovery.recover import Recovery
@@ -139,6 +140,8 @@ def _latency(
     model = move_model(dense.model, device)
     batch = inputs_of(data.splits[Split.VALIDATION], spec.evaluate.latency_batch_sizes[0], model, device)
     latency = LatencyModel(measure_latency_table(model, dense.model_spec, dense.widths, batch))
+    if spec.pruning.target.max_drop is not None:
+        return latency
     check_latency(latency, described.shape, spec.pruning)
     noise, share = latency.table.noise, spec.pruning.target.share
     if noise > share / 2:
@@ -232,14 +235,20 @@ def run(inputs: Inputs, spec: EngineSpec, emit: Emit) -> None:
         of_step = {Phase.SCORING: 1, Phase.FINETUNING: 1, Phase.EVALUATING: evaluations(spec), Phase.PACKAGING: 2}
         for phase, pieces in of_step.items():
             reporter.skip(phase, pieces * done + (phase is Phase.EVALUATING))
-        analysed = spec.evaluate.sensitivity_samples and Part.ATTENTION in spec.pruning.cuts
-        reporter.skip(Phase.ANALYSING, 1 if analysed else 0)
+        reporter.skip(Phase.ANALYSING, analyses(spec))
 
+    search = history[0].search
+    if search is not None:
+        targets = confirmation_targets(described.shape, described.widths, spec.pruning, search)
     for number, target in enumerate(targets, start=1):
         if number <= done or result is not None:
             continue
+        reporter.steps = max(reporter.steps, number)
+        if search is not None:
+            # Each goes back to the original: what the one before it cut was too much.
+            kept = Selection.all(described.widths)
         # Read back from the file, also in one go: a resumed job must not differ from an uninterrupted one.
-        before = load_step(job.folder(number - 1)) if number > 1 else load_original(inputs.model)
+        before = load_step(job.folder(number - 1)) if number > 1 and search is None else load_original(inputs.model)
         last = number == len(targets)
         metrics, kept, result = job.step(number, target, before, history, kept, last=last, scored=scored)
         scored = None

@@ -1,36 +1,69 @@
-"""The stop rule: whether a job ends after a step, and which step is then its result. Decided on validation alone."""
+"""Bounds on the drop: whether a job ends after a step, and which step is then its result. Decided on validation alone."""
 
 from collections.abc import Sequence
 
 from api_schemas.enums import StopReason
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
-from api_schemas.results.metrics import JobResult, StepMetrics
+from api_schemas.formatting import points
+from api_schemas.results.metrics import JobResult, Scores, StepMetrics
 from api_schemas.spec.job import Stop
+from api_schemas.spec.pruning import Target
 
 # 0.89 - 0.88 is 0.010000000000000009 in binary: a drop of exactly the bound is within it.
 ROUNDING = 1e-9
 
 
-def check_watchable(original: StepMetrics, stop: Stop | None) -> None:
+def check_watchable(original: StepMetrics, stop: Stop | None, target: Target | None = None) -> None:
     """Raise DATASET_SCHEMA where there is a bound, and nothing on validation that could exceed it."""
-    if stop is not None and original.validation.metric is None:
-        detail = (
-            "stop.max_drop bounds the drop of the task's metric on validation, which is undefined: no validation sample "
-            "has a label, or a word. Give a validation split with labels, or leave stop out."
+    bounded = target is not None and target.max_drop is not None
+    if (stop is not None or bounded) and original.validation.metric is None:
+        field, instead = (
+            ("pruning.target.max_drop", "take a share as target") if bounded else ("stop.max_drop", "leave stop out")
         )
+        detail = (
+            f"{field} bounds the drop of the task's metric on validation, which is undefined: no validation sample "
+            f"has a label, or a word. Give a validation split with labels, or {instead}."
+        )
+        pointer = "/pruning/target/max_drop" if bounded else "/stop"
         raise SecateurError(
             ErrorCode.DATASET_SCHEMA,
             detail,
-            (ErrorItem(pointer="/stop", code=ErrorCode.DATASET_SCHEMA, detail=detail),),
+            (ErrorItem(pointer=pointer, code=ErrorCode.DATASET_SCHEMA, detail=detail),),
         )
 
 
-def drop(original: StepMetrics, step: StepMetrics) -> float:
-    """How far the task's metric on validation lies below the original's; negative where it lies above."""
-    before, after = original.validation.metric, step.validation.metric
+def drop(original: Scores, scores: Scores) -> float:
+    """How far the task's metric lies below the original's on the same split; negative where it lies above."""
+    before, after = original.metric, scores.metric
     if before is None or after is None:
         raise ValueError("the task's metric was not measured on validation")
     return before - after
+
+
+def within(original: Scores, scores: Scores, max_drop: float) -> bool:
+    """Whether that is no more than `max_drop`."""
+    return drop(original, scores) <= max_drop + ROUNDING
+
+
+def confirmed(steps: Sequence[StepMetrics], max_drop: float, *, last: bool) -> JobResult | None:
+    """What a job whose target is a bound comes to after `steps`, of which the first is the original; None where it goes on.
+
+    `last` says that no smaller cut is left to confirm. The result's `test` is left for the caller to measure.
+    """
+    newest = steps[-1]
+    if within(steps[0].validation, newest.validation, max_drop):
+        fact = f"{_fact(steps)}; {points(max_drop)} may be lost."
+        return JobResult(step=newest.step, stopped=None, detail=fact, test=None)
+    if not last:
+        return None
+    tried = (
+        "The cut that was confirmed loses" if newest.step == 1 else f"All {newest.step} cuts that were confirmed lose"
+    )
+    detail = (
+        f"{_fact(steps)}; {points(max_drop)} may be lost. {tried} more, so the result is the original model (step 0), which is "
+        "not kept again."
+    )
+    return JobResult(step=0, stopped=StopReason.MAX_DROP, detail=detail, test=None)
 
 
 def result_after(steps: Sequence[StepMetrics], stop: Stop | None, *, last: bool) -> JobResult | None:
@@ -39,7 +72,7 @@ def result_after(steps: Sequence[StepMetrics], stop: Stop | None, *, last: bool)
     `last` says that the schedule has no further step. The result's `test` is left for the caller to measure.
     """
     newest = steps[-1]
-    if stop is not None and drop(steps[0], newest) > stop.max_drop + ROUNDING:
+    if stop is not None and not within(steps[0].validation, newest.validation, stop.max_drop):
         return JobResult(step=newest.step - 1, stopped=StopReason.MAX_DROP, detail=_why(steps, stop), test=None)
     if not last:
         return None
@@ -47,17 +80,23 @@ def result_after(steps: Sequence[StepMetrics], stop: Stop | None, *, last: bool)
     return JobResult(step=newest.step, stopped=None, detail=detail, test=None)
 
 
-def _why(steps: Sequence[StepMetrics], stop: Stop) -> str:
+def _fact(steps: Sequence[StepMetrics]) -> str:
+    """The metric of the last step beside the original's."""
     newest = steps[-1]
     before, after = steps[0].validation.headline, newest.validation.headline
     if before is None or after is None:
         raise ValueError("the task's metric was not measured on validation")
-    side = "below" if after.higher_is_better else "above"
+    side = "below" if after.higher_is_better == (after.value <= before.value) else "above"
     then, now = (f"{each.value:.2%}" if each.rate else f"{each.value:.4f}" for each in (before, after))
-    fact = (
+    return (
         f"At step {newest.step} {after.name} on validation was {now}, {100 * abs(before.value - after.value):.2f} points {side} "
-        f"the original's {then}; stop.max_drop allows {100 * stop.max_drop:g}."
+        f"the original's {then}"
     )
+
+
+def _why(steps: Sequence[StepMetrics], stop: Stop) -> str:
+    newest = steps[-1]
+    fact = f"{_fact(steps)}; stop.max_drop allows {100 * stop.max_drop:g}."
     if newest.step > 1:
         return f"{fact} The result is step {newest.step - 1}, the last one within the bound."
     return f"{fact} No step is within the bound, so the result is the original model (step 0), which is not kept again."

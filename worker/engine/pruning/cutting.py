@@ -160,18 +160,24 @@ class Cutting:
             scores = nonincreasing_scores(scores)
         return ScoredModel(loaded, scores, neurons, observed, samples)
 
-    def prune(self, scored: ScoredModel, share: float) -> tuple[LoadedModel, Selection]:
-        """The model with `share` of the original gone, in the target's unit, and what it kept of `scored`."""
-        loaded = scored.loaded
-        kept = selection_for(
+    def select(self, scored: ScoredModel, share: float) -> Selection:
+        """What stays once `share` of the original is gone, in the target's unit; of neurons a surgeon chooses, how many."""
+        return selection_for(
             scored.scores,
-            loaded.widths,
+            scored.loaded.widths,
             self.described.shape,
             self.spec.pruning,
             share=share,
             neurons=scored.neurons,
             latency=self.latency,
         )
+
+    def prune(self, scored: ScoredModel, share: float) -> tuple[LoadedModel, Selection]:
+        """The model with `share` of the original gone, in the target's unit, and what it kept of `scored`."""
+        return self.cut_to(scored, self.select(scored, share))
+
+    def cut_to(self, scored: ScoredModel, kept: Selection) -> tuple[LoadedModel, Selection]:
+        """The same, of what `select` says."""
         if not self.spec.pruning.by_surgeon:
             return self.apply(scored, kept), kept
         return self._apply_by_surgeon(scored, kept)

@@ -87,7 +87,7 @@ def selection_for(
     ranking = Ranking(scores, widths, shape, pruning, TargetKind.ATTENTION_SPARSITY)
     keep = _nearest_latency(ranking, widths, latency, shape, share)
     untouched = widths == shape.dense
-    if share >= pruning.target.share and untouched and keep == keep_all(widths):
+    if pruning.target.max_drop is None and share >= pruning.target.share and untouched and keep == keep_all(widths):
         raise infeasible(
             TargetKind.LATENCY,
             "nearer to nothing",
