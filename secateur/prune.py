@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from api_schemas.errors import ErrorCode
+from api_schemas.results import parts
 from api_schemas.results.events import (
     ENGINE_EVENT,
     DataReady,
@@ -96,6 +97,8 @@ def _follow(process: subprocess.Popen[str], bar: JobBar) -> tuple[list[StepMetri
                 bar.note(f"step {event.step}: epoch {event.epoch}/{event.epochs}, training loss {event.train_loss:.3f}")
             case StepDone():
                 steps.append(event.metrics)
+                if event.metrics.search is not None:
+                    bar.note(parts.found_in_words(event.metrics.search))
                 bar.note(_step_line(event.metrics))
             case Warned():
                 bar.note(f"warning: {event.detail}")

@@ -3,8 +3,8 @@
 from collections.abc import Collection, Sequence
 
 from api_schemas.enums import Part, TargetKind
-from api_schemas.formatting import percent
-from api_schemas.results.metrics import StepMetrics
+from api_schemas.formatting import percent, points
+from api_schemas.results.metrics import DropSearch, StepMetrics, TriedCut
 from api_schemas.spec.pruning import SHARE_OF, Pruning
 
 NAMES = {Part.ATTENTION: "attention", Part.FEED_FORWARD: "feed-forward"}
@@ -60,8 +60,35 @@ def removed_in_words(step: StepMetrics, pruning: Pruning) -> str:
 
 
 def goals_in_words(pruning: Pruning) -> str:
-    """`50.0% of the original attention parameters and 25.0% of the original feed-forward parameters`."""
+    """`50.0% of the original attention parameters and 25.0% of the original feed-forward parameters`; of a bound `the smallest
+    model by FLOPs that loses no more than 1 point on validation`."""
+    target = pruning.target
+    if target.max_drop is not None:
+        return f"the smallest model by {SHARE_OF[target.kind]} that loses no more than {points(target.max_drop)} on validation"
     return " and ".join(f"{percent(share)} of the original {SHARE_OF[kind]}" for kind, share in pruning.target.goals)
+
+
+def found_in_words(search: DropSearch) -> str:
+    """What the cuts that were tried for a bound on the drop came to, in a sentence."""
+    of_it, number = f"of the original {SHARE_OF[search.of]}", len(search.tried)
+    held = [cut for cut in search.tried if cut.within]
+    if held:
+        best = max(held, key=lambda cut: (cut.achieved, cut.requested))
+        lost = f"loses {drop_written(best)}" if best.drop > 0 else "loses nothing"
+        return (
+            f"Of {number} cut{'s' if number > 1 else ''} tried without recovery, the largest within the bound removes "
+            f"{percent(best.achieved, 2)} {of_it} and {lost} on validation."
+        )
+    least = min(search.tried, key=lambda cut: cut.requested)
+    return (
+        f"No cut of {number} tried without recovery is within the bound; the smallest removes {percent(least.achieved, 2)} "
+        f"{of_it} and loses {drop_written(least)} on validation."
+    )
+
+
+def drop_written(cut: TriedCut) -> str:
+    """`1.67 points`."""
+    return f"{100 * cut.drop:.2f} points"
 
 
 def left(steps: Sequence[StepMetrics], parts: Collection[Part]) -> tuple[tuple[str, tuple[float, ...]], ...]:

@@ -28,7 +28,8 @@ class JobFields(TypedDict, total=False):
     sparsity: float
     """Share of the attention parameters to remove, in (0, 1): short for `pruning={"target": {"attention_sparsity": …}}`."""
     pruning: Pruning | Mapping[str, Any]
-    """Target, granularity, criterion, schedule, …: docs/method.md."""
+    """Target, granularity, criterion, schedule, …: docs/method.md. `{"target": {"max_drop": 0.01}}` asks for the smallest model
+    that loses no more than a point."""
     finetune: Finetune | Mapping[str, Any] | None
     """Recovery after every step; None for none."""
     evaluate: Evaluate | Mapping[str, Any]

@@ -28,6 +28,7 @@ from secateur.commands.shared import arguments
 from secateur.commands.shared.exit_status import write_json
 from secateur.commands.shared.group import HERE
 from secateur.commands.shared.session import with_errors
+from secateur.specs.job_request import target_of
 from secateur.specs.overrides import overridden, placed
 from secateur.specs.spec_file import read_spec
 from secateur.specs.validation import validated
@@ -47,8 +48,10 @@ def prune(
     ],
     out: Annotated[Path, typer.Option(file_okay=False, help="Where step-0, step-1, … are written.")],
     sparsity: Annotated[float | None, typer.Option(help="Share to remove, of what `--of` says. Default: 0.5.")] = None,
+    within: arguments.Within = None,
     of: Annotated[
-        TargetKind | None, typer.Option(help="What the share is of. Default: attention's parameters.")
+        TargetKind | None,
+        typer.Option(help="What the share is of (default: attention's parameters), or the smallest is by (FLOPs)."),
     ] = None,
     preset: Annotated[PresetName | None, typer.Option(help="What fills whatever is left out. Default: best.")] = None,
     granularity: Annotated[Granularity | None, typer.Option(help="What is removed as one.")] = None,
@@ -76,7 +79,8 @@ def prune(
         list[ExportFormat] | None, typer.Option(help="A further file beside the result's weights; may be repeated.")
     ] = None,
     max_drop: Annotated[
-        float | None, typer.Option(help="Stop before validation falls by more (0.01 is one point). Default: no bound.")
+        float | None,
+        typer.Option(help="Stop before validation falls by more (0.01 is one point). Default: no bound."),
     ] = None,
     spec: arguments.Spec = None,
     settings: arguments.Settings = None,
@@ -121,9 +125,8 @@ def prune(
     def run() -> None:
         values = placed(read_spec(spec) if spec else {}, chosen)
         targeted = isinstance(values.get("pruning"), dict) and "target" in values["pruning"]
-        if sparsity is not None or of is not None:
-            share = {of or TargetKind.ATTENTION_SPARSITY: 0.5 if sparsity is None else sparsity}
-            values = placed(values, {"pruning.target": share})
+        if (target := target_of(sparsity, of, within)) is not None:
+            values = placed(values, {"pruning.target": target})
         elif not targeted and not any(each.startswith("pruning.target") for each in settings or ()):
             values = placed(values, {"pruning.target.attention_sparsity": 0.5})
         wanted = validated(EngineSpec, overridden(values, settings or ()), spec)

@@ -25,6 +25,7 @@ def submit(
     data: arguments.Data = None,
     preset: arguments.Preset = None,
     sparsity: arguments.Sparsity = None,
+    within: arguments.Within = None,
     settings: arguments.Settings = None,
     spec: arguments.Spec = None,
     name: arguments.JobName = None,
@@ -42,7 +43,7 @@ def submit(
 
     For example: `secateur submit --model ./my-ast --data ./my-data --sparsity 0.5 --set pruning.granularity=ragged --wait`
     """
-    options = Options(model, data, preset, sparsity, name, labels_of(label or ()), priority)
+    options = Options(model, data, preset, sparsity, name, labels_of(label or ()), priority, within)
     body = uploaded(session, draft_request(spec, options, settings or ()))
     job = session.client.submit(spec=body, idempotency_key=idempotency_key)
     for found in job.view.warnings:
@@ -61,10 +62,11 @@ def estimate(
     data: arguments.Data = None,
     preset: arguments.Preset = None,
     sparsity: arguments.Sparsity = None,
+    within: arguments.Within = None,
     settings: arguments.Settings = None,
     spec: arguments.Spec = None,
 ) -> None:
     """What a job would come to: parameters, FLOPs and bytes after every step; time and memory once such jobs have run."""
-    described: DraftRequest = draft_request(spec, Options(model, data, preset, sparsity), settings or ())
+    described: DraftRequest = draft_request(spec, Options(model, data, preset, sparsity, within=within), settings or ())
     found = session.client.estimate(spec=uploaded(session, described))
     session.give(found, *estimate_page(found))

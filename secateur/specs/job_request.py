@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from api_schemas.enums import TargetKind
 from api_schemas.spec.job import JobRequest
 from api_schemas.spec.presets import PresetName
 from secateur.errors import InvalidRequest
@@ -25,6 +26,7 @@ class Options:
     name: str | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
     priority: int | None = None
+    within: float | None = None
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ def draft_request(spec: Path | None, options: Options, settings: Sequence[str]) 
     body = read_spec(spec) if spec else {}
     given = {
         "pruning.preset": options.preset,
-        "pruning.target": None if options.sparsity is None else {"attention_sparsity": options.sparsity},
+        "pruning.target": target_of(options.sparsity, None, options.within),
         "name": options.name,
         "priority": options.priority,
     }
@@ -56,6 +58,17 @@ def draft_request(spec: Path | None, options: Options, settings: Sequence[str]) 
     _complete(body)
     validated(JobRequest, body, spec)
     return DraftRequest(body, uploads)
+
+
+def target_of(sparsity: float | None, of: TargetKind | None, within: float | None) -> dict[str, Any] | None:
+    """The target that options ask for; None where none does. Raises InvalidRequest where two do."""
+    if within is not None:
+        if sparsity is not None:
+            raise InvalidRequest("--sparsity and --within both say how much: give one of them.", code="usage")
+        return {"max_drop": within} if of is None else {"max_drop": within, "of": of}
+    if sparsity is None and of is None:
+        return None
+    return {of or TargetKind.ATTENTION_SPARSITY: 0.5 if sparsity is None else sparsity}
 
 
 def labels_of(pairs: Sequence[str]) -> dict[str, str]:
@@ -96,5 +109,8 @@ def _complete(body: Mapping[str, Any]) -> None:
             raise InvalidRequest(f"Which {what}? Give {option}: {FORMS[what]}.", code="usage")
     pruning = body.get("pruning", {})
     if isinstance(pruning, dict) and "target" not in pruning:
-        detail = "How much is to be removed? Give --sparsity 0.5 (of the attention), or --set pruning.target.flops=0.5."
+        detail = (
+            "How much is to be removed? Give --sparsity 0.5 (of the attention), --within 0.01 (as much as costs no more than a "
+            "point), or --set pruning.target.flops=0.5."
+        )
         raise InvalidRequest(detail, code="usage")

@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from api_schemas.api.resources import DatasetResource, JobResource, ModelResource
-from api_schemas.results import speed
+from api_schemas.results import parts, speed
 from api_schemas.results.estimate import JobEstimate
 from api_schemas.results.metrics import JobWarning
 from api_schemas.spec.inputs import BucketModel, HubDataset, HubModel, StepModel, UploadedDataset, UploadedModel
@@ -52,6 +52,8 @@ def _job_end(job: JobResource, width: int) -> Iterator[RenderableType]:
     if job.metrics:
         yield ""
         yield comparison([job], width)
+        if job.metrics[0].search is not None:
+            yield Text(parts.found_in_words(job.metrics[0].search))
         yield from (Text(said) for step in job.metrics if (said := speed.slower(step, job.request.pruning)))
     if job.error is not None:
         yield ""
@@ -144,6 +146,10 @@ def _source(given: UploadedModel | StepModel | HubModel | BucketModel | Uploaded
             return given.id
 
 
+def _span(found: JobEstimate) -> str:
+    return "" if found.seconds_range is None else f" ({' to '.join(map(duration, found.seconds_range))})"
+
+
 def estimate_page(found: JobEstimate) -> Iterator[RenderableType]:
     """A row a step, then time and memory."""
     neurons = any(step.ffn_sparsity for step in found.steps)
@@ -160,7 +166,7 @@ def estimate_page(found: JobEstimate) -> Iterator[RenderableType]:
             size(step.file_bytes),
         )
     yield table
-    needs = [f"about {duration(found.seconds)}"] if found.seconds is not None else []
+    needs = [f"about {duration(found.seconds)}{_span(found)}"] if found.seconds is not None else []
     needs += [f"{size(found.host_memory_bytes)} of memory"] if found.host_memory_bytes is not None else []
     needs += [f"{size(found.device_memory_bytes)} on the GPU"] if found.device_memory_bytes is not None else []
     if needs:

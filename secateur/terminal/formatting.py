@@ -7,6 +7,7 @@ from rich.text import Text
 
 from api_schemas.api.resources import JobResource
 from api_schemas.enums import JobState, TargetKind, UploadState
+from api_schemas.formatting import points
 from api_schemas.spec.pruning import Target
 from secateur.terminal.consoles import clean
 from secateur.terminal.metrics import percent
@@ -76,7 +77,9 @@ def upload_state(state: UploadState) -> Text:
 
 
 def target(wanted: Target) -> str:
-    """`attention 50%`."""
+    """`attention 50%`; of a bound `FLOPs, at most 1 point lost`."""
+    if wanted.max_drop is not None:
+        return f"{_TARGETS[wanted.kind]}, at most {points(wanted.max_drop)} lost"
     return ", ".join(f"{_TARGETS[kind]} {percent(share)}".replace(".0%", "%") for kind, share in wanted.goals)
 
 

@@ -12,7 +12,6 @@ from api_schemas.enums import TERMINAL_STATES, JobState
 from api_schemas.errors import ErrorCode, SecateurError
 from api_schemas.results import display, parts
 from api_schemas.results.metrics import StepMetrics
-from api_schemas.spec.pruning import SHARE_OF
 from service.access.turns import FairRoute
 from service.core import checkpoints, jobs
 from service.dependencies import ToReadJobs
@@ -56,8 +55,7 @@ def job_page(
         "possible": _possible(found),
         "newest": jobs.last_event(services, job_id)[0],
         "cut": parts.cut_by(found.request.pruning),
-        "goals": found.request.pruning.target.goals,
-        "share_of": SHARE_OF,
+        "goals": parts.goals_in_words(found.request.pruning),
     }
     if part_wanted(request) == "status":
         return answer(request, "parts/job_status.html.j2", **context)

@@ -32,6 +32,8 @@ class Filled(BaseModel):
     preset: str = "best"
     kind: str = "attention_sparsity"
     share: str = "50"
+    goal: str = "share"
+    within: str = ""
     steps: str = "0"
     epochs: str = ""
     drop: str = ""
@@ -71,14 +73,16 @@ def like(request: JobRequest) -> str | None:
     model, dataset, pruning = request.model, request.dataset, request.pruning
     if not (isinstance(model, UploadedModel) and isinstance(dataset, UploadedDataset)):
         return None
-    steps = pruning.schedule.steps
+    steps, bound = pruning.schedule.steps, pruning.target.max_drop
     labels = [f"{key}={value}" if value else key for key, value in request.labels.items() if "," not in value]
     fields = {
         "model": model.id,
         "dataset": dataset.id,
         "preset": pruning.preset,
         "kind": pruning.target.kind.value,
-        "share": f"{100 * pruning.target.share:g}",
+        "share": f"{100 * pruning.target.share:g}" if bound is None else "",
+        "goal": "share" if bound is None else "within",
+        "within": "" if bound is None else f"{100 * bound:.12g}",
         "steps": str(steps) if steps is not None and steps <= MOST_STEPS else "",
         "epochs": "0" if request.finetune is None else str(request.finetune.epochs),
         "drop": "" if request.stop is None else f"{100 * request.stop.max_drop:g}",

@@ -47,8 +47,8 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        plain=formatting.plain, percent=formatting.percent, count=formatting.count, file_size=formatting.file_size,
-        milliseconds=formatting.milliseconds, line=formatting.line, when=when, when_exactly=when_exactly,
+        plain=formatting.plain, percent=formatting.percent, points=formatting.points, count=formatting.count,
+        file_size=formatting.file_size, milliseconds=formatting.milliseconds, line=formatting.line, when=when, when_exactly=when_exactly,
         duration=duration, format_value=format_value,
     )  # fmt: skip
     environment.globals.update(
@@ -63,6 +63,8 @@ def _environment() -> Environment:
         slower=speed.slower,
         removed=parts.removed,
         part_names=parts.NAMES,
+        found_in_words=parts.found_in_words,
+        drop_written=parts.drop_written,
         JobState=JobState,
         TERMINAL=TERMINAL_STATES,
     )

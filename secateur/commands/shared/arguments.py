@@ -43,6 +43,13 @@ Preset = Annotated[
 Sparsity = Annotated[
     float | None, typer.Option(help="Share of the attention to remove, such as 0.5.", show_default=False)
 ]
+Within = Annotated[
+    float | None,
+    typer.Option(
+        help="Instead of --sparsity: the smallest model that loses no more than this on validation (0.01 is one point).",
+        show_default=False,
+    ),
+]
 Settings = Annotated[
     list[str] | None,
     typer.Option(

@@ -59,8 +59,8 @@ def _tradeoff(steps: Sequence[StepMetrics], cut: Sequence[Part], request: JobReq
         series.append(Series("test, measured once", test, "dots"))
     if original is not None:
         series.append(Series("original, validation", (original.value,) * len(steps), "level"))
-        if request.stop is not None:
-            bound = display.allowed(steps[0].validation, request.stop.max_drop)
+        if request.max_drop is not None:
+            bound = display.allowed(steps[0].validation, request.max_drop)
             words = "lowest allowed" if original.higher_is_better else "highest allowed"
             series.append(Series(words, (bound,) * len(steps), "bound"))
     title = f"{capitalised(name)} against {parts.name_of(cut)} sparsity"

@@ -165,6 +165,8 @@ def _cutting(steps: Sequence[StepMetrics], spec: EngineSpec, data: DataSummary) 
             if wanted is None
             else f"asked for {percent(wanted, 2)} {of_it} at this step, removed {gone}"
         )
+    if steps[0].search is not None:
+        lines.append(parts.found_in_words(steps[0].search))
     if last.target is not None and last.target.kind not in (TargetKind.ATTENTION_SPARSITY, TargetKind.FFN_SPARSITY):
         asked, met = percent(last.target.requested, 2), speed.achieved_written(last)
         lines.append(f"of the original {SHARE_OF[last.target.kind]}: {asked} asked for at this step, {met} saved")

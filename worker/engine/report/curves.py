@@ -28,7 +28,7 @@ def _plotted(scores: Scores | None) -> float | None:
 def draw_tradeoff(
     figure: "Figure", steps: Sequence[StepMetrics], parts: Sequence[Part], max_drop: float | None
 ) -> None:
-    """The task's metric against the sparsity of what is cut, before and after recovery; and the drop that `stop` allows."""
+    """The task's metric against the sparsity of what is cut, before and after recovery; and the drop that is allowed."""
     shares = [cut.together(steps[0], step, parts) for step in steps]
     axes = figure.add_subplot()
     first = steps[0].validation.headline
@@ -41,9 +41,7 @@ def draw_tradeoff(
     bound = None if max_drop is None else allowed(steps[0].validation, max_drop)
     if bound is not None:
         dashes = (0, (7, 2, 1.5, 2))
-        axes.axhline(
-            100 * bound if rate else bound, color=MUTED, linestyle=dashes, linewidth=1.2, label="allowed by stop"
-        )
+        axes.axhline(100 * bound if rate else bound, color=MUTED, linestyle=dashes, linewidth=1.2, label="allowed")
     for values, label, colour, marker, dash in (
         (after, "after recovery, validation", COLOURS[0], "o", "-"),
         (before, "before recovery, validation", COLOURS[1], "s", "--"),

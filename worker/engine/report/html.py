@@ -61,6 +61,8 @@ def _environment() -> Environment:
         removed=parts.removed,
         parameters=parts.parameters,
         part_names=parts.NAMES,
+        found_in_words=parts.found_in_words,
+        drop_written=parts.drop_written,
     )
     return environment
 
@@ -108,6 +110,7 @@ def write_report(
             parts=shown,
             removed_in_words=parts.removed_in_words(steps[-1], spec.pruning),
             goals=parts.goals_in_words(spec.pruning),
+            search=steps[0].search,
             target_name=SHARE_OF[spec.pruning.target.kind],
             # Shares of single parts have their columns in the table of steps.
             other_target=spec.pruning.target.kind not in (TargetKind.ATTENTION_SPARSITY, TargetKind.FFN_SPARSITY),

@@ -54,7 +54,7 @@ def available(steps: Sequence[StepMetrics], spec: EngineSpec) -> Iterator[Plot]:
 
     `steps` begins with the original model (step 0).
     """
-    parts, max_drop = cut.cut_by(spec.pruning), None if spec.stop is None else spec.stop.max_drop
+    parts, max_drop = cut.cut_by(spec.pruning), spec.max_drop
     layers = len(steps[0].widths.layers)
     name = metric_name(steps)
     yield Plot(

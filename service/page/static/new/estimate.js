@@ -4,7 +4,7 @@ export function estimate(found) {
   const first = found.steps[0];
   const last = found.steps[found.steps.length - 1];
   const facts = [
-    ["Time", found.seconds === null ? null : duration(found.seconds)],
+    ["Time", found.seconds === null ? null : (found.seconds_range ?? [found.seconds]).map(duration).join(" to ")],
     ["Memory", found.host_memory_bytes === null ? null : bytes(found.host_memory_bytes)],
     ["On the GPU", found.device_memory_bytes === null ? null : bytes(found.device_memory_bytes)],
     ["All parameters", change(first.total_parameters, last.total_parameters)],

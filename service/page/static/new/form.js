@@ -1,11 +1,11 @@
 // Fields of the form, as the address carries them and as the request says them.
 
-const DEFAULTS = { preset: "best", kind: "attention_sparsity", share: "50", steps: "0" };
+const DEFAULTS = { preset: "best", kind: "attention_sparsity", share: "50", steps: "0", goal: "share" };
 
 export function fieldsOf(form) {
   const data = new FormData(form);
   const plain = Object.fromEntries(
-    ["model", "dataset", "preset", "kind", "share", "steps", "layout", "epochs", "drop", "name", "labels"].map((name) => [
+    ["model", "dataset", "preset", "kind", "share", "goal", "within", "steps", "layout", "epochs", "drop", "name", "labels"].map((name) => [
       name,
       (data.get(name) ?? "").trim(),
     ]),
@@ -22,8 +22,12 @@ export function address(fields) {
 
 export function bodyOf(fields) {
   const number = (text) => Number(text);
-  const pruning = { preset: fields.preset, target: { [fields.kind]: number(fields.share) / 100 } };
-  if (fields.steps !== "0") pruning.schedule = { steps: number(fields.steps) };
+  const bounded = fields.goal === "within";
+  // 0.7 / 100 is 0.006999999999999999 in binary.
+  const share = (text) => Number((number(text) / 100).toPrecision(12));
+  const target = bounded ? { max_drop: share(fields.within || "1"), of: fields.kind } : { [fields.kind]: number(fields.share) / 100 };
+  const pruning = { preset: fields.preset, target };
+  if (!bounded && fields.steps !== "0") pruning.schedule = { steps: number(fields.steps) };
   // Heads of one layer have to be alike in a stock layout; ranks that each head chooses itself lose least.
   if (fields.layout) Object.assign(pruning, { layout: "stock", granularity: "per_head" });
   const body = {
@@ -32,7 +36,7 @@ export function bodyOf(fields) {
     pruning,
   };
   if (fields.epochs !== "") body.finetune = number(fields.epochs) === 0 ? null : { epochs: number(fields.epochs) };
-  if (fields.drop !== "") body.stop = { max_drop: number(fields.drop) / 100 };
+  if (!bounded && fields.drop !== "") body.stop = { max_drop: number(fields.drop) / 100 };
   if (fields.exports) body.exports = fields.exports.split(",");
   if (fields.name) body.name = fields.name;
   if (fields.labels) body.labels = labelsOf(fields.labels);
@@ -52,10 +56,11 @@ export function showErrors(form, items, message = "") {
     place.textContent = "";
     mark(place, false);
   }
+  const shown = places.filter((place) => !place.closest("[data-goal][hidden]"));
   const all = items.length ? items : message ? [["", message]] : [];
   for (const [pointer, words] of all) {
-    const fits = places.filter((place) => pointer === place.dataset.pointer || pointer.startsWith(`${place.dataset.pointer}/`));
-    const place = fits.sort((a, b) => b.dataset.pointer.length - a.dataset.pointer.length)[0] ?? places[0];
+    const fits = shown.filter((place) => pointer === place.dataset.pointer || pointer.startsWith(`${place.dataset.pointer}/`));
+    const place = fits.sort((a, b) => b.dataset.pointer.length - a.dataset.pointer.length)[0] ?? shown[0];
     place.hidden = false;
     const exact = pointer === place.dataset.pointer || !pointer;
     // A general sentence may say more than the item does.

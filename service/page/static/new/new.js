@@ -12,6 +12,7 @@ let timer, running;
 
 function changed() {
   const fields = fieldsOf(form);
+  for (const field of form.querySelectorAll("[data-goal]")) field.hidden = field.dataset.goal !== fields.goal;
   history.replaceState(null, "", address(fields));
   document.getElementById("share-shown").textContent = `${fields.share}%`;
   document.getElementById("steps-shown").textContent = fields.steps === "0" ? "as the preset says" : fields.steps;

@@ -68,7 +68,7 @@ def test_where_no_step_is_within_the_bound_the_original_is_the_result() -> None:
 
 
 def test_the_drop_is_from_the_original_and_not_from_the_step_before() -> None:
-    assert drop(*steps(0.9, 0.85)) == pytest.approx(0.05)
+    assert drop(*(step.validation for step in steps(0.9, 0.85))) == pytest.approx(0.05)
     slow = steps(0.9, 0.896, 0.892, 0.888)
     assert result_after(slow[:3], Stop(max_drop=0.01), last=False) is None
     assert result_after(slow, Stop(max_drop=0.01), last=False) is not None
@@ -137,7 +137,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
     folder = tmp_path_factory.mktemp("stop")
     free = prune(folder / "free", 0.99)
     original, *cuts = metrics_of(free)
-    drops = [drop(original, step) for step in cuts]
+    drops = [drop(original.validation, step.validation) for step in cuts]
     assert 0 < drops[0] < drops[2], drops
     bound = (drops[0] + drops[2]) / 2
     broken = next(number for number, lost in enumerate(drops, start=1) if lost > bound)
@@ -206,7 +206,8 @@ def test_a_resumed_job_decides_the_same(runs: Runs, tmp_path: Path, missing: int
 
 
 def test_a_bound_that_no_step_meets(runs: Runs, tmp_path: Path) -> None:
-    said = prune(tmp_path, drop(*metrics_of(runs.free)[:2]) / 2)
+    original, first = (step.validation for step in metrics_of(runs.free)[:2])
+    said = prune(tmp_path, drop(original, first) / 2)
     taken, result = finished(said)
     assert (taken, result.step, result.test) == (1, 0, metrics_of(said)[0].test)
     assert metrics_of(said)[1].test is None
