@@ -81,7 +81,7 @@ def like(request: JobRequest) -> str | None:
         "preset": pruning.preset,
         "kind": pruning.target.kind.value,
         "share": f"{100 * pruning.target.share:g}" if bound is None else "",
-        "goal": "share" if bound is None else "within",
+        "goal": "" if bound is None else "within",
         "within": "" if bound is None else f"{100 * bound:.12g}",
         "steps": str(steps) if steps is not None and steps <= MOST_STEPS else "",
         "epochs": "0" if request.finetune is None else str(request.finetune.epochs),

@@ -48,8 +48,8 @@ def _environment() -> Environment:
     )
     environment.filters.update(
         plain=formatting.plain, percent=formatting.percent, points=formatting.points, count=formatting.count,
-        file_size=formatting.file_size, milliseconds=formatting.milliseconds, line=formatting.line, when=when, when_exactly=when_exactly,
-        duration=duration, format_value=format_value,
+        file_size=formatting.file_size, milliseconds=formatting.milliseconds, line=formatting.line, when=when,
+        when_exactly=when_exactly, duration=duration, format_value=format_value,
     )  # fmt: skip
     environment.globals.update(
         static=static_files.address,

@@ -211,8 +211,8 @@ class Attempt:
         self._next_step += 1
         self._starting_seconds = None
         log.info("job %s: step %d committed", self._job.id, step)
-        # After the last step there is nothing to hold back: the job ends by itself. Where the target is a bound on the drop, which
-        # is the last the engine alone knows.
+        # After the last step there is nothing to hold back: the job ends by itself. Where the target is a bound on the drop, the
+        # engine alone knows which is the last.
         bounded = self._job.request.pruning.target.max_drop is not None
         if job.pause_requested and (bounded or step != self._steps):
             raise Interrupted(Reason.PAUSED)

@@ -96,6 +96,17 @@ def test_a_whole_job_is_foreseen(app: tuple[TestClient, Services], uploads: dict
     assert preview.json()["request"]["seed"] == 0
     assert len(client.get("/v1/jobs").json()["items"]) == 1
 
+    # A bound on the drop: from one cut that is tried and confirmed to all of them, smaller and smaller ones confirmed.
+    asked = {**second["pruning"], "target": {"max_drop": 0.01}, "schedule": {"steps": 1}}
+    bound = client.post("/v1/jobs:estimate", json={**second, "pruning": asked}).json()
+    assert [step["requested"] for step in bound["steps"]] == pytest.approx([0.0, bound["steps"][1]["requested"]])
+    assert bound["steps"][1]["flops"] < known["steps"][-1]["flops"]
+    least, most = bound["seconds_range"]
+    assert least < bound["seconds"] < most
+    assert bound["phase_seconds"]["analysing"] > 0
+    assert "result lies between" in bound["notes"][0]
+    assert known["seconds_range"] is None
+
     done = run(app, second)
     for step, expected in zip(done["metrics"], known["steps"], strict=True):
         for field in ("total_parameters", "flops", "file_bytes"):

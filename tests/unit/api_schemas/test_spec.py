@@ -21,11 +21,42 @@ TARGET = {"target": {"attention_sparsity": 0.5}}
         ({"criterion": "taylor"}, "set labels to data, or take fisher_gate"),
         ({"preset": "none"}, "'best' or 'paper'"),
         ({"target": {"attention_sparsity": 0.5, "flops": 0.1}}, "one"),
+        ({"target": {"max_drop": 1.0}}, "write 0.01 for 1 point"),
+        ({"target": {"max_drop": 0.5}}, "a drop of 50 points.* write 0.005 for 0.5 points"),
+        ({"target": {"max_drop": 25}}, "20 points are the most; 0.01 is one point \\[type"),
+        ({"target": {"max_drop": 0.01, "flops": 0.5}}, "give one of them"),
+        ({"target": {"of": "flops"}}, "give max_drop"),
+        ({"target": {"max_drop": 0.01}, "schedule": {"steps": 2}}, "met in one cut.* leave steps out"),
+        ({"target": {"max_drop": 0.01, "of": "ffn_sparsity"}, "parts": ["attention"]}, "says by itself what is cut"),
+        ({"target": {"max_drop": 0.01, "of": "latency"}, "parts": ["feed_forward"]}, "cuts attention alone"),
     ],
 )
 def test_a_refusal_says_what_to_do(pruning, words):
     with pytest.raises(ValidationError, match=words):
         EngineSpec.model_validate({"pruning": TARGET | pruning})
+
+
+def test_a_bound_on_the_drop_is_the_smallest_by_flops_in_one_step():
+    spec = EngineSpec.model_validate({"pruning": {"target": {"max_drop": 0.01}}})
+    target = spec.pruning.target
+    assert (target.kind, target.goals, spec.pruning.steps, spec.max_drop) == ("flops", (), 1, 0.01)
+    assert EngineSpec.model_validate_json(spec.model_dump_json()) == spec
+    assert (
+        EngineSpec.model_validate({"pruning": {"target": {"max_drop": 0.2}, "schedule": {"steps": 1}}}).max_drop == 0.2
+    )
+    neurons = EngineSpec.model_validate({"pruning": {"target": {"max_drop": 0.01, "of": "ffn_sparsity"}}}).pruning
+    assert (neurons.cuts, neurons.joint_parts) == ({"feed_forward"}, False)
+    with pytest.raises(ValueError, match="has no share"):
+        _ = target.share
+
+
+def test_there_is_one_bound_on_the_drop():
+    for more, words in (
+        ({"stop": {"max_drop": 0.02}}, "leave stop out"),
+        ({"evaluate": {"latency_batch_sizes": []}}, "latency_batch_sizes"),
+    ):
+        with pytest.raises(ValidationError, match=words):
+            EngineSpec.model_validate({"pruning": {"target": {"max_drop": 0.01, "of": "latency"}}, **more})
 
 
 def test_where_neurons_alone_are_cut_heads_stay_equal_whatever_the_granularity():

@@ -6,7 +6,7 @@ import pytest
 
 from api_schemas.enums import Phase
 from api_schemas.spec.job import EngineSpec
-from checkpoints.sizes.cost_model import LEAST_ROUNDS, passes, phase_work, scoring_passes, timed_samples
+from checkpoints.sizes.cost_model import LEAST_ROUNDS, MOST_TRIALS, passes, phase_work, scoring_passes, timed_samples
 
 SAMPLES = {"train": 1000, "validation": 100, "test": 50}
 FLOPS = (10, 8, 5)
@@ -90,3 +90,24 @@ def test_hidden_states_take_a_pass_of_the_original_wherever_they_are_asked() -> 
     assert plans[1][Phase.FINETUNING] == (2, plans[0][Phase.FINETUNING][1] + 2 * 1000)
     pieces, cost = plans[1][Phase.EVALUATING]
     assert pieces * (cost - plans[0][Phase.EVALUATING][1]) == pytest.approx(5 * 100 + 2 * 50)
+
+
+@pytest.mark.parametrize(("compensation", "refitted"), [("none", 0), ("least_squares", 100)])
+def test_cuts_that_are_tried_for_a_bound_are_refitted_and_scored_on_validation(
+    compensation: str, refitted: int
+) -> None:
+    """Beside the sensitivity analysis, which looks at three cuts of every layer on all of validation; each from the original."""
+    asked = {"target": {"max_drop": 0.01}, "compensation": compensation, "criterion": "energy"}
+    job, share = spec(**asked), spec(**{**asked, "target": {"flops": 0.5}})
+    alone, trial = 3 * LAYERS * 100, 100 + refitted
+    assert phase_work(share, LAYERS, SAMPLES, FLOPS)[Phase.ANALYSING] == alone * 10
+    works = [phase_work(job, LAYERS, SAMPLES, FLOPS, trials=trials) for trials in (3, None)]
+    for work, trials in zip(works, (3, MOST_TRIALS), strict=True):
+        assert work[Phase.ANALYSING] == pytest.approx((alone + trials * trial) * 10)
+        assert work[Phase.SCORING] == 100 * 2 * 10
+        assert work[Phase.PRUNING] == refitted * 2 * 10
+    pieces, cost = passes(job, LAYERS, 1, SAMPLES, FLOPS[0])[Phase.ANALYSING]
+    assert pieces == 2
+    assert pieces * cost == pytest.approx(alone + MOST_TRIALS * trial)
+    unseen = job.model_copy(update={"evaluate": job.evaluate.model_copy(update={"sensitivity_samples": None})})
+    assert passes(unseen, LAYERS, 1, SAMPLES, FLOPS[0])[Phase.ANALYSING] == (1, MOST_TRIALS * trial)

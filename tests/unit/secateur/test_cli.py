@@ -94,6 +94,22 @@ def test_a_bound_on_the_drop(tmp_path: Path, specs: list[EngineSpec]) -> None:
     assert invoke(tmp_path, "--max-drop", "2").exit_code == 2
 
 
+def test_the_smallest_within_a_bound(tmp_path: Path, specs: list[EngineSpec]) -> None:
+    assert invoke(tmp_path, "--within", "0.02").exit_code == 0
+    assert invoke(tmp_path, "--within", "0.005", "--of", "latency").exit_code == 0
+    assert [(spec.pruning.target.max_drop, spec.pruning.target.of) for spec in specs] == [
+        (0.02, "flops"),
+        (0.005, "latency"),
+    ]
+    wrong = invoke(tmp_path, "--within", "1", "--json")
+    assert wrong.exit_code == 2
+    error = json.loads(wrong.stderr)["error"]
+    assert error["errors"][0]["pointer"] == "/pruning/target/max_drop"
+    assert "write 0.01 for 1 point" in error["detail"]
+    for other in (("--sparsity", "0.5"), ("--max-drop", "0.01")):
+        assert invoke(tmp_path, "--within", "0.02", *other).exit_code == 2
+
+
 def test_formats_of_export(tmp_path: Path, specs: list[EngineSpec]) -> None:
     assert invoke(tmp_path, "--export", "onnx", "--export", "onnx_int8").exit_code == 0
     assert specs[0].exports == (ExportFormat.ONNX, ExportFormat.ONNX_INT8)

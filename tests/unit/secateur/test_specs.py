@@ -193,6 +193,15 @@ def test_what_is_not_there_yet_is_asked_for() -> None:
             draft_request(None, options, ())
 
 
+def test_a_bound_on_the_drop_takes_the_place_of_the_files_target(tmp_path: Path) -> None:
+    (tmp_path / "spec.yaml").write_text("pruning: {target: {flops: 0.25}, parts: [feed_forward]}\n")
+    options = Options(MODEL["id"], DATA["id"], within=0.01)
+    found = draft_request(tmp_path / "spec.yaml", options, ["pruning.target.of=parameters"])
+    assert found.body["pruning"] == {"target": {"max_drop": 0.01, "of": "parameters"}, "parts": ["feed_forward"]}
+    with pytest.raises(InvalidRequest, match="give one of them"):
+        draft_request(None, Options(MODEL["id"], DATA["id"], sparsity=0.5, within=0.01), ())
+
+
 def test_labels() -> None:
     assert labels_of(["team=speech", "a.b/c=x=y", "empty="]) == {"team": "speech", "a.b/c": "x=y", "empty": ""}
     with pytest.raises(InvalidRequest, match="key=value"):

@@ -12,7 +12,7 @@ from starlette.testclient import TestClient
 from api_schemas.enums import JobState, StopReason
 from api_schemas.results.display import head_sparsity
 from api_schemas.results.events import StepDone
-from api_schemas.results.metrics import JobResult, JobWarning
+from api_schemas.results.metrics import DropSearch, JobResult, JobWarning, Scores, TriedCut
 from service.services import Services
 from store.database.tables import Job
 from store.jobs import transitions
@@ -247,6 +247,58 @@ def test_another_like_it_is_the_form_with_what_was_asked(
     }  # fmt: skip
 
 
+def test_a_bound_on_the_drop_is_shown_as_what_was_asked_and_what_was_tried(
+    client: TestClient, services: Services, job_body: dict[str, Any]
+) -> None:
+    pruning = {"target": {"max_drop": 0.015, "of": "parameters"}, "parts": ["attention", "feed_forward"]}
+    made = client.post("/v1/jobs", json={**job_body, "pruning": pruning})
+    assert made.status_code == 202, made.text
+    job_id = made.json()["id"]
+    held, lost = (
+        TriedCut(
+            requested=share,
+            achieved=share,
+            validation=Scores(samples=120, accuracy=0.95 - drop),
+            drop=drop,
+            within=within,
+        )
+        for share, drop, within in ((0.25, 0.005, True), (0.375, 0.03, False))
+    )
+    search = DropSearch(of="parameters", max_drop=0.015, reach=0.5, tried=(held, lost))
+    lease = claim(services)
+    for step in (0, 1):
+        metrics = measured_step(step).model_copy(update={"search": None if step else search})
+        told = (StepDone(folder=f"step-{step}", metrics=metrics),)
+        with services.database.write() as session:
+            transitions.commit_step(session, lease, metrics, [], downloadable=step > 0, events=told)
+    with services.database.write() as session:
+        result = JobResult(step=1, stopped=None, detail="It holds.", test=None)
+        transitions.succeed(session, lease, result=result)
+    page = client.get(f"/jobs/{job_id}", headers=BROWSER).text
+    assert "the smallest model by parameters that loses no more than 1.5 points on validation, 1 step<" in page
+    sentence = (
+        "the largest within the bound removes 25.00% of the original parameters and loses 0.50 points on validation."
+    )
+    assert sentence in page
+    tried = re.search(r'aria-labelledby="tried".*?</table>', page, re.DOTALL)
+    assert tried is not None
+    rows = [re.findall(r"<td>([^<]*)</td>", row) for row in tried[0].split("<tr>")[2:]]
+    assert rows == [
+        ["25.0%", "25.0%", "94.5%", "0.50 points", "within"], ["37.5%", "37.5%", "92.0%", "3.00 points", "beyond"],
+    ]  # fmt: skip
+    assert drawn(page, "tradeoff")["lowest allowed"] == [pytest.approx(0.95 - 0.015)] * 2
+    assert "≤ 1.5 points" in client.get("/", headers=BROWSER).text
+    other = finished(client, services, job_body)
+    assert "≤ 1.5 points lost, by parameters" in client.get(f"/compare?job={job_id}&job={other}", headers=BROWSER).text
+    [link] = look(client, f"/jobs/{job_id}?tab=request").all("a", id="like")
+    asked = {name: values[0] for name, values in parse_qs(urlsplit(link["href"]).query).items()}
+    assert (asked["goal"], asked["within"], asked["kind"]) == ("within", "1.5", "parameters")
+    assert "share" not in asked
+    form = look(client, link["href"])
+    assert "within" in {box["value"] for box in form.all("input", checked="")}
+    assert form.all("input", id="within")[0]["value"] == "1.5"
+
+
 def test_buttons_are_those_that_can_be_pressed(client: TestClient, services: Services, job_id: str) -> None:
     def buttons() -> set[str]:
         page = look(client, f"/jobs/{job_id}")
@@ -290,7 +342,7 @@ def test_the_form_is_filled_in_as_the_address_says(client: TestClient, stock: St
     chosen = {option["value"] for option in page.all("option", selected="")}
     assert chosen == {stock.model_id, stock.dataset_id, "flops"}
     ticked = {box["value"] for box in page.all("input", checked="")}
-    assert ticked == {"paper", "onnx"}
+    assert ticked == {"paper", "onnx", "share"}
     assert page.all("input", id="share")[0]["value"] == "30"
     assert page.all("input", id="name")[0]["value"] == "mine"
     assert look(client, f"/new?model=mdl_{'a' * 26}").all("select", id="model")

@@ -35,6 +35,9 @@ def align_of(shape: ModelShape, widths: AttentionWidths | None = None, **asked: 
         (64, {"target": {"attention_sparsity": 0.75}}, 8),
         (64, {"target": {"attention_sparsity": 0.85}}, 1),
         (32, {"schedule": {"steps": 20}}, 1),  # as few a step
+        (64, {"target": {"max_drop": 0.01}}, 8),  # how much will go nobody knows
+        (32, {"target": {"max_drop": 0.01, "of": "latency"}}, 4),
+        (66, {"target": {"max_drop": 0.01}}, 1),
         (32, {"min_channels": 33}, 1),  # not feasible either way: refused in the words of what was asked
     ],
 )

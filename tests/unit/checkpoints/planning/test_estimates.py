@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from api_schemas.enums import Granularity, Part, TargetKind
 from api_schemas.errors import SecateurError
 from api_schemas.spec.pruning import Pruning
-from checkpoints.planning.estimates import estimate_widths
+from checkpoints.planning.estimates import estimate_widths, estimated_steps
 from checkpoints.planning.feasibility import (
     WITH_HEADS,
     check_feasible,
@@ -19,6 +19,7 @@ from checkpoints.planning.feasibility import (
     least_neurons,
     smallest_cut,
 )
+from checkpoints.sizes.accounting import total_flops
 from checkpoints.sizes.cost_unit import CostUnit
 from checkpoints.sizes.shape import FeedForwardShape, ModelShape
 from tests.support.checkpoints.shapes import equal_shape
@@ -136,3 +137,13 @@ def test_heads_go_where_sides_with_shares_of_their_own_have_no_channels_left(sco
     widths = estimate_widths(SHAPE, Pruning.model_validate({**body, "min_channels": 1, "parts": ["attention"]}), 0.43)
     assert [layer.heads for layer in widths.layers] == [1] * LAYERS
     assert all(width == 1 for layer in widths.layers for width in (*layer.qk, *layer.vo))
+
+
+@pytest.mark.parametrize("of", ["flops", "parameters", "latency"])
+def test_of_a_bound_on_the_drop_the_range_goes_down_to_all_that_can_go(of: str) -> None:
+    spec = Pruning.model_validate(
+        {"target": {"max_drop": 0.01, "of": of}, "granularity": "entire_head", "min_heads": 1}
+    )
+    original, smallest = estimated_steps(SHAPE, spec, 10**6)
+    heads = AttentionWidths.of(WIDTH, [((WIDTH,), (WIDTH,))] * LAYERS, SHAPE.dense.feed_forward)
+    assert (original.flops, smallest.flops) == (total_flops(SHAPE, SHAPE.dense), total_flops(SHAPE, heads))

@@ -196,3 +196,26 @@ def test_widths_that_are_no_multiple_of_align() -> None:
         with pytest.raises(SecateurError, match="width 12") as caught:
             check_feasible(shape, odd, spec)
         assert (caught.value.code, caught.value.errors[0].pointer) == ("width_misaligned", "/pruning/align")
+
+
+@pytest.mark.parametrize("of", [kind for kind in TargetKind if kind is not TargetKind.FFN_SPARSITY])
+def test_a_bound_on_the_drop_can_be_met_wherever_anything_can_go(of: TargetKind) -> None:
+    check_feasible(SHAPE, DENSE, Pruning.model_validate({"preset": "paper", "target": {"max_drop": 0.01, "of": of}}))
+
+
+def test_a_bound_is_refused_where_nothing_can_go() -> None:
+    asked = {"preset": "paper", "target": {"max_drop": 0.01}, "min_heads": HEADS}
+    error = refused(Pruning.model_validate(asked))
+    assert (error.code, error.errors[0].pointer) == ("sparsity_out_of_reach", "/pruning/target/max_drop")
+    assert "can remove nothing of this model's FLOPs" in error.detail
+    check_feasible(SHAPE, DENSE, Pruning.model_validate({**asked, "min_heads": HEADS - 1}))
+    # More than there are is what was got wrong, and not the bound.
+    assert refused(Pruning.model_validate({**asked, "min_heads": HEADS + 1})).errors[0].pointer == "/pruning/min_heads"
+
+
+def test_the_smallest_latency_needs_layers_that_are_alike() -> None:
+    spec = Pruning.model_validate({"preset": "paper", "target": {"max_drop": 0.01, "of": "latency"}})
+    uneven = AttentionWidths.of(WIDTH, [((16, 3), (1, 9)), *[((16,) * 4, (16,) * 4)] * 3])
+    with pytest.raises(SecateurError) as caught:
+        check_feasible(SHAPE, uneven, spec)
+    assert caught.value.errors[0].pointer == "/pruning/target/of"
