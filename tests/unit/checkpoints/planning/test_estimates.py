@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from api_schemas.enums import Granularity, Part, TargetKind
 from api_schemas.errors import SecateurError
+from api_schemas.results.widths import AttentionWidths
 from api_schemas.spec.pruning import Pruning
 from checkpoints.planning.estimates import estimate_widths, estimated_steps
 from checkpoints.planning.feasibility import (
