@@ -100,6 +100,18 @@ def test_a_pause_during_the_last_step_lets_the_job_succeed(make_bench: MakeBench
     assert "paused" not in states(bench, job_id)
 
 
+def test_where_a_bound_is_the_target_any_step_may_be_followed_by_another(make_bench: MakeBench, tmp_path: Path) -> None:
+    """The engine says how many there are once it goes back from one: also the last that it spoke of ends in a pause."""
+    bench = make_bench("wait-before-last", marker=tmp_path / "go")
+    job_id = bench.submit(pruning={"target": {"max_drop": 0.01}})
+    thread = in_background(bench)
+    wait_for(lambda: bench.steps(job_id) == [0, 1], what="all steps but the last")
+    assert pause(bench, job_id).pause_requested
+    (tmp_path / "go").touch()
+    finish(thread)
+    assert (bench.job(job_id).state, bench.steps(job_id)) == (JobState.PAUSED, [0, 1, 2])
+
+
 def test_a_pause_that_was_taken_back_does_nothing(make_bench: MakeBench, tmp_path: Path) -> None:
     bench = make_bench("wait", marker=tmp_path / "go")
     job_id = bench.submit()
