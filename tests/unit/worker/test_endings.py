@@ -18,7 +18,6 @@ from tests.support.jobs.supervision import (
     epochs,
     events,
     finish,
-    gone,
     in_background,
     log_of,
     option,
@@ -28,6 +27,7 @@ from tests.support.jobs.supervision import (
     supervisor,
 )
 from tests.support.servers.databases import wait_for
+from tests.support.servers.processes import gone
 from worker.supervisor import attempt
 
 

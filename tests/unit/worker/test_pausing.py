@@ -14,7 +14,6 @@ from tests.support.jobs.supervision import (
     epochs,
     events,
     finish,
-    gone,
     in_background,
     option,
     pids_in,
@@ -23,6 +22,7 @@ from tests.support.jobs.supervision import (
     supervisor,
 )
 from tests.support.servers.databases import wait_for
+from tests.support.servers.processes import gone
 
 
 def pause(bench: Bench, job_id: str) -> Job:

@@ -22,7 +22,6 @@ from tests.support.jobs.supervision import (
     Clock,
     MakeBench,
     finish,
-    gone,
     in_background,
     let_a_lease_pass,
     option,
@@ -32,6 +31,7 @@ from tests.support.jobs.supervision import (
     supervisor,
 )
 from tests.support.servers.databases import wait_for
+from tests.support.servers.processes import gone
 from worker.supervisor.scratch import Scratch
 
 
