@@ -14,6 +14,7 @@ from api_schemas.errors import SecateurError
 from api_schemas.results.metrics import DropSearch, Scores
 from api_schemas.results.widths import AttentionWidths
 from api_schemas.spec.job import EngineSpec
+from api_schemas.spec.pruning import Pruning
 from checkpoints.describe import describe_folder
 from checkpoints.planning.feasibility import max_share, smallest_cut
 from checkpoints.sizes.cost_model import MOST_TRIALS
@@ -44,14 +45,18 @@ class Drawn:
 
     of: str
     lost: Callable[[float], float]
+    granularity: str = "ragged"
     shares: list[float] = field(default_factory=list)
     """Of the models that were scored."""
 
     def cut(self, share: float) -> Selection:
-        return selection_for(drawn_scores(), DENSE, SHAPE, spec(0.01, self.of).pruning, share=share)
+        return selection_for(drawn_scores(), DENSE, SHAPE, self.pruning(0.01), share=share)
+
+    def pruning(self, max_drop: float) -> Pruning:
+        return spec(max_drop, self.of, granularity=self.granularity).pruning
 
     def gone(self, widths: AttentionWidths) -> float:
-        return CostUnit.of(SHAPE, spec(0.01, self.of).pruning.target.kind).share(widths)
+        return CostUnit.of(SHAPE, self.pruning(0.01).target.kind).share(widths)
 
     def evaluate(self, loaded: Any) -> Scores:
         self.shares.append(self.gone(loaded.widths))
@@ -60,7 +65,7 @@ class Drawn:
     def search(self, max_drop: float, progress: Callable[[int, int], None] = lambda *_: None) -> DropSearch:
         dense: Any = SimpleNamespace(widths=DENSE)
         return search(
-            dense, ORIGINAL, SHAPE, spec(max_drop, self.of).pruning, select=self.cut,
+            dense, ORIGINAL, SHAPE, self.pruning(max_drop), select=self.cut,
             cut=lambda kept: SimpleNamespace(widths=kept.widths(DENSE)), evaluate=self.evaluate, progress=progress,
         )  # fmt: skip
 
@@ -122,6 +127,18 @@ def test_a_bound_that_nothing_meets_is_tried_down_to_the_smallest_cut() -> None:
     assert min(requested) < 0.02 * found.reach
     assert [done for done, _ in counted[:-1]] == list(range(1, len(found.tried) + 1))
     assert {most for _, most in counted} == {MOST_TRIALS}
+
+
+@pytest.mark.parametrize("bound", [0.0, 0.2, 0.6, 1.0])
+def test_of_a_few_heads_each_number_is_tried_at_most_once(bound: float) -> None:
+    """Two of three heads in each of three layers may go: halves of halves come to the same numbers, and to none."""
+    reach = max_share(SHAPE, DENSE, spec(0.01, granularity="entire_head").pruning)
+    drawn = Drawn("flops", lambda gone: 0.01 if gone <= bound * reach * 1.0001 else 0.5, "entire_head")
+    found = drawn.search(0.01)
+    heads = [round(6 * share / reach) for share in drawn.shares]
+    assert len(set(heads)) == len(heads) == len(found.tried) < 6
+    assert 0 not in heads
+    assert round(6 * held(found) / reach) == int(6 * bound + 1e-9)
 
 
 def test_a_model_of_which_no_share_comes_to_a_cut_is_refused() -> None:
