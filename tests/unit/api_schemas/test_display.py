@@ -3,9 +3,12 @@
 import pytest
 
 from api_schemas.enums import Part
+from api_schemas.results import parts
 from api_schemas.results.display import allowed, goal
-from api_schemas.results.metrics import Scores
+from api_schemas.results.metrics import DropSearch, Scores, TriedCut
 from api_schemas.results.parts import left
+from api_schemas.spec.pruning import Pruning
+from secateur.terminal.formatting import target
 from tests.support.jobs.sample_metrics import measured_step
 
 
@@ -28,3 +31,26 @@ def test_what_is_left_is_a_share_of_the_originals() -> None:
     assert found["all parameters"] == (1.0, 0.95, 0.9)
     # Counts that the original has none of are left out.
     assert "feed-forward parameters" not in dict(left(steps, tuple(Part)))
+
+
+def test_what_was_tried_for_a_bound_is_said_in_a_sentence() -> None:
+    def cut(share: float, drop: float, within: bool) -> TriedCut:
+        return TriedCut(
+            requested=share, achieved=share, validation=Scores(samples=1, accuracy=0.9), drop=drop, within=within
+        )
+
+    def said(*tried: TriedCut) -> str:
+        return parts.found_in_words(DropSearch(of="latency", max_drop=0.01, reach=0.5, tried=tried))
+
+    found = said(cut(0.25, -0.001, True), cut(0.375, 0.02, False))
+    assert (
+        "Of 2 cuts tried without recovery, the largest within the bound removes 25.00% of the original latency" in found
+    )
+    assert "loses nothing" in found
+    none = said(cut(0.25, 0.05, False), cut(0.125, 0.0167, False))
+    assert "No cut of 2 tried without recovery is within the bound; the smallest removes 12.50%" in none
+    assert "loses 1.67 points" in none
+    pruning = Pruning.model_validate({"target": {"max_drop": 0.005, "of": "parameters"}})
+    words = "the smallest model by parameters that loses no more than 0.5 points on validation"
+    assert parts.goals_in_words(pruning) == words
+    assert target(pruning.target) == "parameters, at most 0.5 points lost"
