@@ -119,7 +119,7 @@ def contestants(
     scores, neurons = uneven_scores(dense_widths, seed=0), uneven_neurons(dense_widths, seed=0)
     for name, asked in cuts.items():
         pruning = Pruning.model_validate({"preset": "paper", "criterion": "random", **asked})
-        kept = selection_for(scores, dense_widths, described, pruning, share=SPARSITY, neurons=neurons)
+        kept = selection_for(scores, dense_widths, described, pruning, share=pruning.target.share, neurons=neurons)
         widths = kept.widths(dense_widths)
         promise = accounting.total_flops(described, dense_widths) / accounting.total_flops(described, widths)
         model = cut(dense, kind, dense_widths, kept.heads, kept.neurons)
