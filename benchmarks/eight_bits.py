@@ -66,6 +66,8 @@ class _Answering(nn.Module):
     def __init__(self, file: Callable[..., Tensor]) -> None:
         super().__init__()
         self._file = file
+        # Inputs are made of the dtype of a model's parameters.
+        self.none = nn.Parameter(torch.empty(0))
 
     def forward(self, **inputs: Tensor) -> SequenceClassifierOutput:
         return SequenceClassifierOutput(logits=self._file(**inputs))
