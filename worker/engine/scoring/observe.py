@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from worker.engine.data.split import Inputs, rows
 from worker.engine.models.attention import AttentionBlock
 from worker.engine.models.feed_forward import FeedForwardBlock
+from worker.engine.runtime.precision import products_in
 from worker.engine.scoring.layer import LayerObserver
 from worker.engine.scoring.neurons import NeuronObserver
 from worker.engine.scoring.observations import NEEDS_GRADIENTS, Observations, Statistic
@@ -96,13 +97,13 @@ def _run(
     autocast: torch.dtype | None,
 ) -> None:
     """One batch: a forward pass and `draws` backward passes on its graph, which is gone when this returns."""
-    precision = torch.autocast(next(iter(inputs.values())).device.type, autocast, enabled=autocast is not None)
+    device = next(iter(inputs.values())).device
     with torch.set_grad_enabled(draws > 0):
-        with precision:
+        with products_in(autocast, device):
             answers = outputs(model, inputs)
             answers = answers.float() if autocast else answers
         for left in reversed(range(draws)):
-            with precision:
+            with products_in(autocast, device):
                 total = loss(answers, targets).sum()
             # Without a single head left there is no graph, and nothing to see.
             if total.requires_grad:
