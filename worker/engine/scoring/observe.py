@@ -33,6 +33,7 @@ def observe(
     outputs: Callable[[nn.Module, Inputs], Tensor] = logits_of,
     draws: int = 1,
     autocast: torch.dtype | None = None,
+    moments: torch.dtype = torch.float64,
 ) -> Observations:
     """Run the model once over all batches, backwards too where a statistic needs gradients.
 
@@ -48,7 +49,8 @@ def observe(
         outputs: (model, inputs) -> the model's answers: one forward pass, see tasks.Task.
         draws: how often the loss of each batch is asked for, where it draws labels at random: as many backward passes on
             the graph of one forward pass. Means of gradients are over all of them.
-        autocast: dtype of the forward and backward products (bfloat16, say); sums are made in float32 and float64.
+        autocast: dtype of the forward and backward products (bfloat16, say); what is made of them is float32 and float64.
+        moments: dtype of one batch's products in second moments; the sums over batches are float64.
 
     Raises ValueError where no statistic is asked for, or `batches` is empty.
     """
@@ -56,7 +58,7 @@ def observe(
         raise ValueError("no statistic is asked for")
     chosen = frozenset(statistics)
     backward = bool(chosen & NEEDS_GRADIENTS)
-    of_layers = [LayerObserver(block, chosen) for block in blocks]
+    of_layers = [LayerObserver(block, chosen, moments) for block in blocks]
     of_neurons = [NeuronObserver(block, chosen) for block in neurons]
     observers: tuple[LayerObserver | NeuronObserver, ...] = (*of_layers, *of_neurons)
     switches = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
