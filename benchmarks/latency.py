@@ -49,6 +49,7 @@ SPREAD = {"layer": 0.25, "head": 0.8}
 """Standard deviation of the logarithm of scales: of a layer's QK or VO side, and of a head."""
 SHAPES = {
     "base": {"num_hidden_layers": 12, "hidden_size": 768, "num_attention_heads": 12, "intermediate_size": 3072},
+    "tiny": {"num_hidden_layers": 2, "hidden_size": 32, "num_attention_heads": 4, "intermediate_size": 48},
     "small": {"num_hidden_layers": 6, "hidden_size": 192, "num_attention_heads": 6, "intermediate_size": 768},
 }
 HALVED: Mapping[str, Any] = {
