@@ -25,10 +25,12 @@ from torch import Tensor, nn
 from transformers import ASTConfig, ASTForAudioClassification, PreTrainedModel
 
 from api_schemas.results.widths import AttentionWidths
+from benchmarks.latency import SHAPES
 from checkpoints.families.ast import AST
 from worker.engine.data.split import Inputs
 from worker.engine.models.attention import AttentionBlock, attention_blocks, projections_by_name
 from worker.engine.models.model_spec import ModelSpec, build, move_model
+from worker.engine.runtime.precision import moment_dtype
 from worker.engine.scoring import Statistic, observe
 from worker.engine.tasks import Classification
 
@@ -46,20 +48,29 @@ OBSERVED: dict[str, frozenset[Statistic]] = {
 class Case:
     """A model and samples, and the passes over them."""
 
-    def __init__(self, arguments: argparse.Namespace, tokens: int, batch: int) -> None:
+    def __init__(
+        self,
+        tokens: int,
+        batch: int,
+        *,
+        device: torch.device,
+        autocast: torch.dtype | None = None,
+        batches: int = 1,
+        shape: str = "base",
+    ) -> None:
         torch.manual_seed(0)
-        self.device, self.batch = torch.device(arguments.device), batch
-        self.autocast = getattr(torch, arguments.autocast) if arguments.autocast else None
+        self.device, self.batch, self.autocast = device, batch, autocast
         # 12 patches high, at a stride of 10 mel bins; two special tokens.
         frames = ((tokens - 2) // 12 - 1) * 10 + 16
-        config = ASTConfig(max_length=frames, id2label={n: str(n) for n in range(CLASSES)})
+        sizes = {"max_length": frames, "id2label": {n: str(n) for n in range(CLASSES)}, **SHAPES[shape]}
+        config: ASTConfig = ASTConfig.from_dict(sizes)
         kind = ModelSpec(AST, "ASTForAudioClassification")
         layers, heads = config.num_hidden_layers, config.num_attention_heads
-        widths = AttentionWidths.dense(layers, heads, 64, (config.intermediate_size,) * layers)
+        widths = AttentionWidths.dense(layers, heads, config.hidden_size // heads, (config.intermediate_size,) * layers)
         stock = ASTForAudioClassification(config)
         self.model: PreTrainedModel = move_model(build(kind, config.to_dict(), widths, stock.state_dict()), self.device)
         self.blocks: tuple[AttentionBlock, ...] = attention_blocks(self.model, kind, widths)
-        samples = batch * arguments.batches
+        samples = batch * batches
         self.x = torch.randn(samples, frames, config.num_mel_bins, device=self.device)
         self.y = torch.randint(CLASSES, (samples,), device=self.device)
 
@@ -114,7 +125,9 @@ class Case:
 
     def observe(self, name: str) -> None:
         """One pass of observation."""
-        observe(self.model, self.blocks, self.batches(self.batch), self.loss, OBSERVED[name], autocast=self.autocast)
+        wanted, moments = OBSERVED[name], moment_dtype(self.device)
+        batches = self.batches(self.batch)
+        observe(self.model, self.blocks, batches, self.loss, wanted, autocast=self.autocast, moments=moments)
 
     def passes(self) -> dict[str, Callable[[], None]]:
         """Everything there is to time, by name."""
@@ -136,6 +149,12 @@ class Case:
         """Until the device has done what it was given."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
+
+
+def _case(arguments: argparse.Namespace, tokens: int, batch: int) -> Case:
+    autocast = getattr(torch, arguments.autocast) if arguments.autocast else None
+    device = torch.device(arguments.device)
+    return Case(tokens, batch, device=device, autocast=autocast, batches=arguments.batches)
 
 
 def resident(field: str) -> int:
@@ -177,7 +196,7 @@ def memory(arguments: argparse.Namespace, tokens: int, batch: int, names: list[s
 
 def measure(arguments: argparse.Namespace, tokens: int, batch: int) -> dict[str, object]:
     """Time and memory of one shape, printed as a table."""
-    case = Case(arguments, tokens, batch)
+    case = _case(arguments, tokens, batch)
     passes = {name: run for name, run in case.passes().items() if name in ESSENTIAL or not arguments.quick}
     case.bare()
     taken: dict[str, list[float]] = {name: [] for name in passes}
@@ -225,7 +244,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     if arguments.memory_of:
-        case = Case(arguments, arguments.tokens[0], arguments.batch[0])
+        case = _case(arguments, arguments.tokens[0], arguments.batch[0])
         print(memory_of(case, arguments.memory_of))
         return
     if arguments.quick:

@@ -49,6 +49,7 @@ SPREAD = {"layer": 0.25, "head": 0.8}
 """Standard deviation of the logarithm of scales: of a layer's QK or VO side, and of a head."""
 SHAPES = {
     "base": {"num_hidden_layers": 12, "hidden_size": 768, "num_attention_heads": 12, "intermediate_size": 3072},
+    "tiny": {"num_hidden_layers": 2, "hidden_size": 32, "num_attention_heads": 4, "intermediate_size": 48},
     "small": {"num_hidden_layers": 6, "hidden_size": 192, "num_attention_heads": 6, "intermediate_size": 768},
 }
 HALVED: Mapping[str, Any] = {
@@ -119,7 +120,7 @@ def contestants(
     scores, neurons = uneven_scores(dense_widths, seed=0), uneven_neurons(dense_widths, seed=0)
     for name, asked in cuts.items():
         pruning = Pruning.model_validate({"preset": "paper", "criterion": "random", **asked})
-        kept = selection_for(scores, dense_widths, described, pruning, share=SPARSITY, neurons=neurons)
+        kept = selection_for(scores, dense_widths, described, pruning, share=pruning.target.share, neurons=neurons)
         widths = kept.widths(dense_widths)
         promise = accounting.total_flops(described, dense_widths) / accounting.total_flops(described, widths)
         model = cut(dense, kind, dense_widths, kept.heads, kept.neurons)

@@ -1,36 +1,80 @@
-"""Every setting of the server side, in one place. Each is read from the environment as `SECATEUR_<NAME>`.
+"""Every setting of the server side, in one place. Each is read from the environment as `SECATEUR_<NAME>`, or from a file.
 
 The defaults run everything on one machine below `data_dir`; production points the three URLs elsewhere.
 """
 
+import os
+import re
 import sys
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import Field, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, SecretStr, model_validator
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
+from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError
 
 from store.files.model_buckets import parse_buckets
+
+PREFIX = "SECATEUR_"
+LARGEST_FILE = 2**16
+"""Bytes of a file that holds a setting."""
+
+
+class _Files(PydanticBaseSettingsSource):
+    """`SECATEUR_<NAME>_FILE`: the setting is what the file holds, without blanks at its ends. For secrets of containers."""
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        """Raises SettingsError where the file cannot be read, or the setting is given in the environment as well."""
+        variable = f"{PREFIX}{field_name.upper()}"
+        path = os.environ.get(f"{variable}_FILE")
+        if not path:
+            return None, field_name, False
+        if variable in os.environ:
+            raise SettingsError(f"{variable} and {variable}_FILE are both set; leave one out")
+        try:
+            with Path(path).open(encoding="utf-8") as file:
+                content = file.read(LARGEST_FILE + 1)
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
+            raise SettingsError(f"{variable}_FILE: {path} cannot be read: {reason}") from None
+        if len(content) > LARGEST_FILE:
+            raise SettingsError(f"{variable}_FILE: {path} is larger than {LARGEST_FILE} bytes")
+        return content.strip(), field_name, self.field_is_complex(field)
+
+    def __call__(self) -> dict[str, Any]:
+        """Of every setting that has a file, what it holds."""
+        found = {}
+        for name, field in self.settings_cls.model_fields.items():
+            value, _, is_complex = self.get_field_value(field, name)
+            if value is not None:
+                found[name] = self.prepare_field_value(name, field, value, is_complex)
+        return found
 
 
 class Settings(BaseSettings):
     """Times are in seconds, sizes in bytes."""
 
-    model_config = SettingsConfigDict(
-        env_prefix="SECATEUR_", frozen=True, validate_default=True, hide_input_in_errors=True
-    )
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, validate_default=True, hide_input_in_errors=True)
 
     # Where things are kept
     data_dir: Path = Field(Path(".secateur"), description="Root of everything kept on this machine.")
     database_url: str = Field(
         "", description="`sqlite:////abs/path` or `postgresql+psycopg://…`. Default: a SQLite file in data_dir."
     )
+    database_password: SecretStr | None = Field(
+        None, description="For PostgreSQL, where database_url has none: it can come from a file of its own."
+    )
     artifacts_url: str = Field(
         "", description="`file:///abs/folder` or `s3://bucket/prefix` (credentials from AWS_*). Default: in data_dir."
     )
     broker_url: str = Field(
         "redis://127.0.0.1:6379/0", description="Redis or Valkey: `redis://host:port/0` or `redis+socket:///path`."
+    )
+    broker_password: SecretStr | None = Field(
+        None, description="For Redis or Valkey over TCP, where broker_url has none: it can come from a file of its own."
     )
     database_seconds: float = Field(
         15,
@@ -246,6 +290,18 @@ class Settings(BaseSettings):
     )
     max_json_bytes: int = Field(2**20, ge=1024, description="Largest JSON request body and uploaded JSON file.")
 
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The usual ones; after the environment the files that it names."""
+        return (init_settings, env_settings, _Files(settings_cls), dotenv_settings, file_secret_settings)
+
     @model_validator(mode="before")
     @classmethod
     def _below_data_dir(cls, values: dict[str, object]) -> dict[str, object]:
@@ -257,6 +313,29 @@ class Settings(BaseSettings):
             "scratch_dir": root / "scratch",
         }
         return values | {name: value for name, value in here.items() if name == "data_dir" or not values.get(name)}
+
+    @model_validator(mode="after")
+    def _passwords_go_into_their_urls(self) -> Self:
+        for name, scheme in (("database", "postgresql"), ("broker", "rediss?")):
+            password: SecretStr | None = getattr(self, f"{name}_password")
+            if password is None:
+                continue
+            try:
+                url = make_url(getattr(self, f"{name}_url"))
+            except ArgumentError:
+                raise ValueError(f"{name}_url is no URL") from None
+            if not re.fullmatch(rf"{scheme}(\+psycopg)?", url.drivername):
+                raise ValueError(
+                    f"{name}_password is for a server that is reached over TCP; {name}_url names {url.drivername}"
+                )
+            if url.password is not None:
+                raise ValueError(f"{name}_url has a password already; leave {name}_password out")
+            if name == "database" and not url.username:
+                raise ValueError("database_url names no user whose password database_password could be")
+            whole = url.set(username=url.username or "", password=password.get_secret_value())
+            # The settings are frozen; what is put in is a part of one of them.
+            object.__setattr__(self, f"{name}_url", whole.render_as_string(hide_password=False))
+        return self
 
     @model_validator(mode="after")
     def _heartbeats_fit_in_a_lease(self) -> Self:

@@ -5,6 +5,7 @@ The environment is set before anything imports torch: one thread a process (xdis
 
 import gc
 import os
+from collections.abc import Generator
 
 import pytest
 
@@ -23,6 +24,19 @@ os.environ["SECATEUR_CHECK_WAIT_SECONDS"] = "600"
 
 def pytest_collection_finish() -> None:
     """Modules and tests stay until the end: without them a collection of garbage takes a hundredth of a second, not half."""
+    _keep_out_of_collections()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> Generator[None, object, object]:
+    """So does what the tests of a file have imported. The engine collects before every measurement of time."""
+    said = yield
+    if nextitem is None or nextitem.path != item.path:
+        _keep_out_of_collections()
+    return said
+
+
+def _keep_out_of_collections() -> None:
     gc.collect()
     gc.freeze()
 

@@ -125,6 +125,17 @@ class ModelResource(FrozenModel):
     the same."""
 
 
+class JobError(FrozenModel):
+    code: ErrorCode
+    detail: str
+    errors: tuple[ErrorItem, ...] = ()
+
+    @classmethod
+    def of(cls, error: SecateurError) -> "JobError":
+        """The same, to be kept."""
+        return cls(code=error.code, detail=error.detail, errors=error.errors)
+
+
 class LabelColumn(FrozenModel):
     """A column that a job may name in `columns.label`."""
 
@@ -178,6 +189,9 @@ class DatasetContents(FrozenModel):
     """The second text of every row, where texts are read in pairs."""
     label_column: str | None
     """Null where there is neither a label column nor a transcript: data for checkpoints that give embeddings."""
+    label_error: JobError | None = None
+    """What is wrong with `label_column`, where nobody named it: raised when a job is submitted that reads it. Null of what was
+    completed before, which would have been refused."""
     label_columns: dict[str, LabelColumn] = Field(default_factory=dict)
     """By name, `label_column` and others of texts or ClassLabel, sixteen at most. None of what was completed by version 1.0.
     Beside them columns of answers to questions, four at most."""
@@ -200,17 +214,6 @@ class DatasetContents(FrozenModel):
         return self.kinds or {name: known.get(name, ColumnKind.OTHER) for name in self.columns}
 
 
-class JobError(FrozenModel):
-    code: ErrorCode
-    detail: str
-    errors: tuple[ErrorItem, ...] = ()
-
-    @classmethod
-    def of(cls, error: SecateurError) -> "JobError":
-        """The same, to be kept."""
-        return cls(code=error.code, detail=error.detail, errors=error.errors)
-
-
 class DatasetResource(FrozenModel):
     id: str
     name: str | None
@@ -224,6 +227,8 @@ class DatasetResource(FrozenModel):
     """Null until it is `ready`."""
     error: JobError | None = None
     """Of an `open` one that was completed: what is wrong with it. Send its files again, or complete it with other columns."""
+    warnings: tuple[JobWarning, ...] = ()
+    """What is wrong with a ready one for some jobs: `label_column`, those that read labels."""
 
 
 class JobProgress(FrozenModel):

@@ -23,6 +23,8 @@ CRITERION = "fisher_energy"
 """On validation the encoder of 6.48 M is nearer to the original than by the preset's `fisher_gate`, whose gates are summed over
 all frames of a window before they are squared."""
 GRANULARITY = "head_and_channel"
+NEURONS = "brain_surgeon"
+"""As the preset has it; said because the preset's own is for its own criterion alone."""
 SHORT = Finetune(epochs=1, learning_rate=3e-4, batch_size=8, augment=None, distill=Distill())
 """One epoch of LoRA on the calibration clips."""
 
@@ -34,6 +36,7 @@ def spec(target: Mapping[str, float], changes: Mapping[str, Any]) -> EngineSpec:
         "schedule": {"steps": 1},
         "criterion": CRITERION,
         "granularity": GRANULARITY,
+        "neuron_selection": NEURONS,
         **changes,
     }
     return EngineSpec.model_validate({"pruning": pruning, "finetune": None})

@@ -2,15 +2,18 @@
 
 Files have them as a struct of lists, `{"text": […], "answer_start": […]}`, as `datasets` writes SQuAD, or as a list of structs,
 `[{"text": …, "answer_start": …}]`, as SQuAD's own files do. No answer is an empty list (SQuAD 2.0, arXiv 1806.03822). The
-inspector and the engine both come here.
+inspector and the engine both come here, and who reads SQuAD's own files: articles of paragraphs of questions.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 TEXT, START = "text", "answer_start"
+PARAGRAPHS = "paragraphs"
 MAX_ANSWERS = 100
 """Of one question. SQuAD has six at most."""
+MAX_REPEATED = 2**32
+"""Characters of contexts, each counted as often as something is asked of it: what rows made of articles may come to."""
 _SHOWN = 60
 _NEEDED = f"answers are lists `{TEXT}` and `{START}`, or a list of structs of the two"
 
@@ -38,6 +41,48 @@ def in_lists(value: Any) -> dict[str, list[Any]] | None:
     else:
         raise ValueError(_NEEDED)
     return {TEXT: texts, START: starts}
+
+
+def is_articles(value: Any) -> bool:
+    """Whether it is what SQuAD's own files have as `data`."""
+    return (
+        isinstance(value, list)
+        and bool(value)
+        and all(isinstance(each, Mapping) and PARAGRAPHS in each for each in value)
+    )
+
+
+def rows_of_articles(articles: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    """A row a question: `id`, `title`, `context`, `question` and `answers`, which are none where it cannot be answered.
+
+    Whatever else stands there (plausible answers, say) is left out. Raises ValueError, naming the place, where it is not built as
+    SQuAD is, or where contexts are too many characters to be repeated for every question.
+    """
+    left = MAX_REPEATED
+    for number, article in enumerate(articles):
+        at = f"data[{number}].{PARAGRAPHS}"
+        for place, paragraph in enumerate(_objects(article[PARAGRAPHS], at)):
+            context, here = paragraph.get("context"), f"{at}[{place}]"
+            if not isinstance(context, str):
+                raise ValueError(f"{here} has no text `context`")
+            for asked in _objects(paragraph.get("qas"), f"{here}.qas"):
+                left -= len(context)
+                if left < 0:
+                    raise ValueError(f"contexts, repeated for every question, are more than {MAX_REPEATED} characters")
+                without = asked.get("is_impossible") is True
+                yield {
+                    "id": asked.get("id"),
+                    "title": article.get("title"),
+                    "context": context,
+                    "question": asked.get("question"),
+                    "answers": [] if without else asked.get("answers"),
+                }
+
+
+def _objects(value: Any, at: str) -> Sequence[Mapping[str, Any]]:
+    if not isinstance(value, list) or not all(isinstance(each, Mapping) for each in value):
+        raise ValueError(f"{at} is no array of objects")
+    return value
 
 
 def answers_in(value: Any, context: str) -> tuple[Answer, ...]:

@@ -4,7 +4,7 @@ The service calls it when a job is submitted, the inspector when a dataset is co
 three must find the same.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 from api_schemas.enums import ColumnKind, Head, Modality
@@ -107,6 +107,7 @@ def find_columns(
     """
     check_named(kinds, wanted)
     found = _find(kinds, wanted, modality, head, unlike)
+    check_alike(kinds, found, unlike)
     if found.pair is not None and head not in _PAIRED:
         gives = {Head.TOKEN_CLASSIFICATION: "labels words", Head.MASKED_LM: "fills in words"}.get(
             head, "gives embeddings"
@@ -123,18 +124,34 @@ def inspected_columns(kinds: Kinds, wanted: Columns, unlike: Unlike = _ALIKE) ->
     """The columns to inspect while no checkpoint is known yet, and what the first of them holds. Raises DATASET_SCHEMA.
 
     Audio comes before images and these before text, labels before transcripts; without either the data is for embeddings.
-    Whether a pair of texts can be read is for the checkpoint to say. A column of a label's usual name whose type no label has is
-    none, unless it is named.
+    Whether a pair of texts can be read is for the checkpoint to say, and so is whether labels are: shards may differ in them. A
+    column of a label's usual name whose type no label has is none. Of a label column that is named both is refused.
     """
     check_named(kinds, wanted)
     offered = _offered(kinds, wanted, unlike)
     modality = _modality(offered, wanted)
     head = _inspected_head(offered, wanted, modality)
     found = _find(kinds, wanted, modality, head, unlike)
+    check_alike(kinds, found, unlike, but=() if wanted.label else ("label",))
     if found.label is not None and wanted.label is None and kinds[found.label] is ColumnKind.OTHER:
         # Scores of pairs, say: no labels, and whoever needs none does not mind them.
         found = replace(found, label=None)
     return modality, found
+
+
+def check_alike(kinds: Kinds, found: FoundColumns, unlike: Unlike, but: Collection[str] = ()) -> None:
+    """Raises DATASET_SCHEMA where a column that is read, for something else than `but`, is not the same in all shards."""
+    for field, name in (
+        ("input", found.input),
+        ("input_pair", found.pair),
+        ("label", found.label),
+        ("group", found.group),
+    ):
+        # Splits without the label column are left out, and only rows of train are grouped.
+        read_everywhere = field in ("input", "input_pair")
+        reason = unlike.reasons(name or "") if read_everywhere else unlike.differing.get(name or "")
+        if reason is not None and field not in but:
+            raise columns_error(kinds, f"{reason}; write all shards alike", "columns", field)
 
 
 def _inspected_head(kinds: Kinds, wanted: Columns, modality: Modality) -> Head:
@@ -159,16 +176,8 @@ def _find(kinds: Kinds, wanted: Columns, modality: Modality, head: Head, unlike:
     kind = ColumnKind.TEXTS if head is Head.TOKEN_CLASSIFICATION else ColumnKind(modality.value)
     pair = _question(offered, wanted) if head is Head.QUESTION_ANSWERING else _pair(offered, wanted, kind, label)
     if pair is None:
-        found = FoundColumns(_input(offered, wanted, kind, label), label, wanted.group)
-    else:
-        found = FoundColumns(pair[0], label, wanted.group, pair[1])
-    for field, name in (("input", found.input), ("input_pair", found.pair), ("label", label), ("group", wanted.group)):
-        # Splits without the label column are left out, and only rows of train are grouped.
-        read_everywhere = field in ("input", "input_pair")
-        reason = unlike.reasons(name or "") if read_everywhere else unlike.differing.get(name or "")
-        if reason is not None:
-            raise columns_error(kinds, f"{reason}; write all shards alike", "columns", field)
-    return found
+        return FoundColumns(_input(offered, wanted, kind, label), label, wanted.group)
+    return FoundColumns(pair[0], label, wanted.group, pair[1])
 
 
 def columns_error(kinds: Kinds, reason: str, *place: str) -> SecateurError:

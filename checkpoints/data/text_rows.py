@@ -13,15 +13,18 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
 from io import TextIOWrapper
+from itertools import chain
 from pathlib import Path
 from typing import Any, TextIO
 
 from api_schemas.spec.inputs import Columns
-from checkpoints.data.answers import START, TEXT, in_lists
+from checkpoints.data.answers import START, TEXT, in_lists, is_articles, rows_of_articles
 from checkpoints.data.columns import LABEL_NAMES, TAG_NAMES, USUAL_NAMES
 
 MAX_LINE = 2**26
 """Characters; and of one cell. What a few kilobytes unpack to is not known before."""
+DATA, VERSION = "data", "version"
+"""What SQuAD's own files, and those that transformers' run_qa.py takes, have: their rows under the first."""
 MAX_ARRAY_BYTES = 2**30
 """Of a JSON array, which is read whole."""
 _INTEGER = re.compile(r"-?(0|[1-9]\d{0,17})")
@@ -129,19 +132,50 @@ def _csv_rows(text: TextIO, file: Path) -> Iterator[dict[str, Any]]:
 
 
 def _json_rows(text: TextIO, file: Path) -> Iterator[dict[str, Any]]:
-    """One object a line, or an array of objects."""
+    """One object a line, an array of objects, or an object around such an array, as SQuAD's own files are."""
     lines = _lines(text, file)
     first = next((line for line in lines if line.strip()), "")
+    rows: Iterable[Any]
     if first.lstrip().startswith("["):
-        if file.stat().st_size > MAX_ARRAY_BYTES:
-            raise ValueError(f"{file.name} is an array of more than {MAX_ARRAY_BYTES} bytes; write an object a line")
-        rows = _parsed("".join(_bounded((first, *lines), file)), file)
+        rows = _parsed(_whole(first, lines, file), file)
+    elif first.lstrip().startswith("{") and not first.rstrip().endswith("}"):
+        rows = _rows_inside(_parsed(_whole(first, lines, file), file), file)
     else:
-        rows = (_parsed(line, file) for line in (first, *lines) if line.strip())
+        parsed = _parsed(first, file) if first else None
+        second = next((line for line in lines if line.strip()), None)
+        if second is None and isinstance(parsed, dict) and DATA in parsed and set(parsed) <= {DATA, VERSION}:
+            rows = _rows_inside(parsed, file)
+        else:
+            after = () if second is None else (second,)
+            rows = chain(
+                [parsed] if first else [], (_parsed(line, file) for line in chain(after, lines) if line.strip())
+            )
     for number, row in enumerate(rows):
         if not isinstance(row, dict):
             raise ValueError(f"row {number} of {file.name} is no JSON object")
         yield row
+
+
+def _whole(first: str, lines: Iterable[str], file: Path) -> str:
+    if file.stat().st_size > MAX_ARRAY_BYTES:
+        raise ValueError(f"{file.name} is an array of more than {MAX_ARRAY_BYTES} bytes; write an object a line")
+    return "".join(_bounded(chain((first,), lines), file))
+
+
+def _rows_inside(whole: Any, file: Path) -> Iterator[Any]:
+    """The rows that an object has as `data`; where these are SQuAD's articles, a row a question."""
+    inside = whole.get(DATA)
+    if not isinstance(inside, list):
+        raise ValueError(
+            f"{file.name} is one JSON object without an array `{DATA}`; write an array of objects, or an object a line"
+        )
+    if not is_articles(inside):
+        yield from inside
+        return
+    try:
+        yield from rows_of_articles(inside)
+    except ValueError as error:
+        raise ValueError(f"{file.name} has questions as SQuAD has them, but {error}") from None
 
 
 def _bounded(lines: Iterable[str], file: Path) -> Iterator[str]:

@@ -27,27 +27,27 @@ case $role in
             echo "A container is reached from outside, so the API needs keys: set SECATEUR_AUTH=keys (docs/deploy.md)." >&2
             exit 78
         fi
-        wait_for "${SECATEUR_DATABASE_URL:-}"
+        wait_for "$(setting.sh DATABASE_URL)"
         # Requests are answered to their end on a stop; the proxy in front, if any, is named by FORWARDED_ALLOW_IPS.
         exec uvicorn --factory service.app:create_app --host 0.0.0.0 --port "${API_PORT:-8000}" \
             --http service.middleware.slow_clients:BoundedProtocol --ws none --log-level "$log_level" --no-server-header \
             --timeout-graceful-shutdown 20
         ;;
     worker)
-        wait_for "${SECATEUR_DATABASE_URL:-}" "${SECATEUR_BROKER_URL:-}"
+        wait_for "$(setting.sh DATABASE_URL)" "$(setting.sh BROKER_URL)"
         exec celery --app worker.app worker --queues jobs --hostname "worker@%h" --loglevel "$log_level"
         ;;
     maintenance)
-        wait_for "${SECATEUR_DATABASE_URL:-}" "${SECATEUR_BROKER_URL:-}"
+        wait_for "$(setting.sh DATABASE_URL)" "$(setting.sh BROKER_URL)"
         exec celery --app worker.maintenance worker --queues maintenance --hostname "maintenance@%h" \
             --loglevel "$log_level"
         ;;
     beat)
-        wait_for "${SECATEUR_BROKER_URL:-}"
+        wait_for "$(setting.sh BROKER_URL)"
         exec celery --app worker.maintenance beat --loglevel "$log_level"
         ;;
     migrate)
-        wait_for "${SECATEUR_DATABASE_URL:-}"
+        wait_for "$(setting.sh DATABASE_URL)"
         exec migrate.sh
         ;;
     "")

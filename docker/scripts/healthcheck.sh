@@ -31,9 +31,9 @@ PYTHON
     worker | maintenance | beat)
         [[ -r $pid_file ]] || fail "the $role has not started"
         kill -0 "$(<"$pid_file")" 2>/dev/null || fail "the $role has ended"
-        wait-for.sh "${SECATEUR_BROKER_URL:-}" 3 || fail "no broker"
+        wait-for.sh "$(setting.sh BROKER_URL)" 3 || fail "no broker"
         if [[ $role != beat ]]; then
-            wait-for.sh "${SECATEUR_DATABASE_URL:-}" 3 || fail "no database"
+            wait-for.sh "$(setting.sh DATABASE_URL)" 3 || fail "no database"
         fi
         ;;
     *)

@@ -107,4 +107,7 @@ def _send_dataset(
     splits: Mapping[str, Any] | None,
 ) -> DatasetResource:
     with transfer(session.err, path.name) as told:
-        return session.client.upload_dataset(path, name=name, columns=columns, splits=splits, progress=told)
+        found = session.client.upload_dataset(path, name=name, columns=columns, splits=splits, progress=told)
+    for warning in found.warnings:
+        session.note(f"warning: {warning.detail}")
+    return found

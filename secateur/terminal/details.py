@@ -112,7 +112,7 @@ def dataset_page(dataset: DatasetResource) -> Group:
             ("answers", clean(found.label_column or "")),
             ("labels", f"{len(found.labels)}: {names}" if found.labels else ""),
         ]
-    return Group(_facts(rows), "", _files(dataset))
+    return Group(_facts(rows), *warning_lines(dataset.warnings), "", _files(dataset))
 
 
 def _facts(rows: list[Row]) -> Table:

@@ -49,6 +49,8 @@ def check_dataset(
     Raises DATASET_SCHEMA, DATASET_EMPTY or LABELS_MISMATCH.
     """
     found = None if model is None else _find_columns(request, contents, model)
+    if contents.label_error is not None and found is not None and found.label == contents.label_column:
+        raise _wrong("/dataset/columns/label", contents.label_error.code, contents.label_error.detail)
     named, unlabelled = _used_splits(request.splits, contents, found)
     classes: Mapping[Split, int] = {}
     numbered: tuple[JobWarning, ...] = ()

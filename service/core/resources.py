@@ -57,6 +57,7 @@ def model(row: Upload, settings: Settings) -> ModelResource:
 
 
 def dataset(row: Upload, settings: Settings) -> DatasetResource:
+    contents = None if row.description is None else DatasetContents.model_validate(row.description)
     return DatasetResource(
         id=row.id,
         name=row.name,
@@ -64,8 +65,9 @@ def dataset(row: Upload, settings: Settings) -> DatasetResource:
         created_at=row.created_at,
         expires_at=upload_expires_at(row, settings),
         files=tuple(map(file, row.files)),
-        contents=None if row.description is None else DatasetContents.model_validate(row.description),
+        contents=contents,
         error=None if row.error is None else JobError.model_validate(row.error),
+        warnings=() if contents is None else _of_labels(contents.label_error),
     )
 
 
@@ -93,6 +95,14 @@ def model_description(checkpoint: Checkpoint) -> dict[str, Any]:
     )
     said = [warning.model_dump(mode="json") for warning in checkpoint.warnings]
     return {**layout.model_dump(mode="json"), "shape": shape.model_dump(mode="json"), "warnings": said}
+
+
+def _of_labels(error: JobError | None) -> tuple[JobWarning, ...]:
+    """What is wrong with a label column, which stops only jobs that read it."""
+    if error is None:
+        return ()
+    detail = f"{error.detail} Jobs that read labels are refused with it; those that need none are not."
+    return (JobWarning(code="label_column", pointer="/contents/label_column", detail=detail),)
 
 
 def _of_left_out(names: Sequence[str]) -> Iterator[JobWarning]:

@@ -10,6 +10,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from api_schemas.api.checkup import Finding, ok, warning, wrong
 from store.database.clock import now
 from store.database.connection import Database, alembic_config
+from store.database.postgresql import EncodingError
 from store.settings import Settings
 
 SKEW_SECONDS = 30
@@ -27,6 +28,9 @@ def check_database(settings: Settings, *, may_be_absent: bool) -> list[Finding]:
         return [wrong("database", f"{shown}: there is no such file", f"{_MIGRATE} Or correct SECATEUR_DATABASE_URL.")]
     try:
         return _of(database, shown)
+    except EncodingError as error:
+        problem, _, remedy = str(error).partition(". ")
+        return [wrong("database", f"{shown}: {problem}", remedy)]
     except (SQLAlchemyError, ValueError) as error:
         said = str(getattr(error, "orig", None) or error).strip().partition("\n")[0]
         remedy = "Start it, correct SECATEUR_DATABASE_URL, or let this user read and write its files."

@@ -35,6 +35,10 @@ _ALONE = "-c max_parallel_workers_per_gather=0"
 T = TypeVar("T")
 
 
+class EncodingError(ValueError):
+    """The database cannot hold every text: its encoding is another than UTF-8."""
+
+
 class BoundedConnection(psycopg.Connection[Any]):
     """A connection that is closed where the server has not answered by the deadline of the session that asks it."""
 
@@ -72,7 +76,16 @@ def engine(url: URL, seconds: float) -> Engine:
 
 def _connect(_: Any, __: Any, arguments: Any, options: dict[str, Any]) -> psycopg.Connection[Any]:
     wait = max(_LEAST_CONNECT_SECONDS, min(CONNECT_SECONDS, deadline.left(CONNECT_SECONDS)))
-    return BoundedConnection.connect(*arguments, **{**options, "connect_timeout": ceil(wait)})
+    made = BoundedConnection.connect(*arguments, **{**options, "connect_timeout": ceil(wait)})
+    encoding = made.info.parameter_status("server_encoding")
+    if encoding != "UTF8":
+        name = made.info.dbname
+        made.close()
+        raise EncodingError(
+            f"The encoding of the PostgreSQL database {name} is {encoding}, and has to be UTF8. Make another and name it in "
+            f"SECATEUR_DATABASE_URL: CREATE DATABASE secateur ENCODING 'UTF8' TEMPLATE template0;"
+        )
+    return made
 
 
 def _said_as_unreachable(context: ExceptionContext) -> OperationalError | None:

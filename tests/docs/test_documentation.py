@@ -231,6 +231,15 @@ def test_loading_checkpoints(pruned: Path, tmp_path: Path) -> None:
     run_page(ROOT / "docs/checkpoint.md", tmp_path, {}, {}, session=True)
 
 
+@of("docs/howto/fewer-tokens.md")
+def test_fewer_tokens(pruned: Path, tmp_path: Path) -> None:
+    page = ROOT / "docs/howto/fewer-tokens.md"
+    (tmp_path / "pruned").symlink_to(pruned / "stock")
+    printed = [line for line in run_page(page, tmp_path, {}, {}, session=True).splitlines() if line.startswith("| ")]
+    assert len(printed) == 3
+    assert "\n".join(printed) in page.read_text(encoding="utf-8")
+
+
 @of("docs/howto/own-data.md")
 def test_own_data(fake: Fake, tmp_path: Path) -> None:
     for split in ("train", "validation", "test"):

@@ -31,6 +31,8 @@ from safetensors.torch import load_file
 
 MAKERS = ("AutoTokenizer", "AutoImageProcessor", "AutoFeatureExtractor", "AutoProcessor")
 OUTPUTS = ("logits", "audio_embeds", "last_hidden_state")
+ENDS = ("start_logits", "end_logits")
+"""What answers to questions are read off, both together."""
 
 
 def main() -> None:
@@ -104,8 +106,7 @@ class Everyday:
 
     def answer(self, model: Any, **more: Any) -> torch.Tensor:
         with torch.no_grad():
-            output = model(**self.inputs, **more)
-        return next(output[name] for name in OUTPUTS if name in output)
+            return answer_of(model(**self.inputs, **more))
 
     def same(self, model: Any) -> None:
         self.near((self.answer(model).float() - self.expected).abs().max().item())
@@ -150,8 +151,7 @@ class Everyday:
         assert {parameter.dtype for parameter in model.parameters()} == {torch.bfloat16}
         inputs = {key: value.bfloat16() if value.is_floating_point() else value for key, value in self.inputs.items()}
         with torch.no_grad():
-            output = model(**inputs)
-        assert torch.isfinite(next(output[name] for name in OUTPUTS if name in output)).all()
+            assert torch.isfinite(answer_of(model(**inputs))).all()
 
     def lora(self) -> None:
         model = self.load()
@@ -168,8 +168,7 @@ class Everyday:
         model = self.load().train()
         if model.supports_gradient_checkpointing:
             model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-        output = model(**self.inputs)
-        next(output[name] for name in OUTPUTS if name in output).float().square().mean().backward()
+        answer_of(model(**self.inputs)).float().square().mean().backward()
         gradients = [p.grad for p in model.parameters() if p.grad is not None]
         assert gradients, "nothing was trained"
         assert all(torch.isfinite(gradient).all() for gradient in gradients)
@@ -181,7 +180,7 @@ class Everyday:
         class Trainer(transformers.Trainer):
             def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **_: Any) -> Any:
                 output = model(**inputs)
-                loss = next(output[name] for name in OUTPUTS if name in output).float().square().mean()
+                loss = answer_of(output).float().square().mean()
                 return (loss, output) if return_outputs else loss
 
         rows = [{key: value[row] for key, value in self.inputs.items()} for row in range(2)]
@@ -235,7 +234,10 @@ class Everyday:
             torch.onnx.export(self.load(), (), path, kwargs=self.inputs, dynamo=True, verbose=False)
             session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
             answers = session.run(None, {key: value.numpy() for key, value in self.inputs.items()})
-        alike = [torch.from_numpy(answer) for answer in answers if answer.shape == self.expected.shape]
+            told = [torch.from_numpy(answer) for answer in answers]
+        if self.expected.shape == (*told[0].shape, len(ENDS)):
+            told = [torch.stack(told[: len(ENDS)], dim=-1)]
+        alike = [answer for answer in told if answer.shape == self.expected.shape]
         self.near(min((answer - self.expected).abs().max().item() for answer in alike))
 
     def push(self) -> None:
@@ -315,12 +317,19 @@ class Everyday:
             return type(error).__name__
 
 
+def answer_of(output: Any) -> torch.Tensor:
+    """What a model is asked for, of what it gives."""
+    if ENDS[0] in output:
+        return torch.stack([output[name] for name in ENDS], dim=-1)
+    found: torch.Tensor = next(output[name] for name in OUTPUTS if name in output)
+    return found
+
+
 def answered(given: bytes) -> torch.Tensor:
     """In a process of its own: what a pickled model says."""
     model, inputs = pickle.loads(given)
     with torch.no_grad():
-        output = model(**inputs)
-    return next(output[name] for name in OUTPUTS if name in output)
+        return answer_of(model(**inputs))
 
 
 if __name__ == "__main__":

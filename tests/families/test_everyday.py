@@ -27,8 +27,9 @@ NAMES = {
         "ASTForAudioClassification",
         "ViTForImageClassification",
         "ClapAudioModelWithProjection",
-        "BertForSequenceClassification",
+        "BertForQuestionAnswering",
         "BertModel",
+        *(("BertForSequenceClassification",) if WHOLE else ()),
     ),
 }
 CUTS = ("nothing cut", "no heads first", *(("ragged", "no heads at all") if WHOLE else ()))

@@ -21,15 +21,17 @@ class Target:
     def declare(self, files: Mapping[str, bytes], kind: str = "models") -> httpx.Response:
         return self.client.post(f"/v1/{kind}", json={"files": declared(files)})
 
-    def send(self, files: Mapping[str, bytes], kind: str) -> httpx.Response:
-        """Declare, send and complete; the first answer that is an error, else that of `complete`."""
+    def send(self, files: Mapping[str, bytes], kind: str, label: str | None = None) -> httpx.Response:
+        """Declare, send and complete, with the column of the labels named where there is one; the first answer that is an
+        error, else that of `complete`."""
         answer = self.declare(files, kind)
         address = answer.headers.get("location", "")
         for name, data in files.items():
             if answer.is_error:
                 return answer
             answer = self.client.put(f"{address}/files/{name}", content=data)
-        return answer if answer.is_error else self.client.post(f"{address}/complete")
+        body = None if label is None else {"columns": {"label": label}}
+        return answer if answer.is_error else self.client.post(f"{address}/complete", json=body)
 
     def job(self, **changes: Any) -> dict[str, Any]:
         """A request for a job that would be accepted, but for these fields."""
@@ -58,6 +60,11 @@ def checkpoint(what: str, code: str, make: Callable[[], Mapping[str, bytes]], st
 def dataset(what: str, code: str, make: Callable[[], bytes], name: str = "train.parquet") -> Row:
     """A dataset of one shard."""
     return Row(what, lambda target: target.send({name: make()}, "datasets"), 422, code)
+
+
+def labels(what: str, code: str, make: Callable[[], bytes]) -> Row:
+    """A dataset of one shard whose labels somebody wants."""
+    return Row(what, lambda target: target.send({"train.parquet": make()}, "datasets", "label"), 422, code)
 
 
 def left_out(what: str, name: str, data: bytes) -> Row:

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import soundfile
 
-from tests.security.attack import Row, dataset
+from tests.security.attack import Row, dataset, labels
 from tests.support.uploads import EMBEDDED, LABELS, picture, shard, table, tone
 
 
@@ -99,8 +99,8 @@ ROWS: tuple[Row, ...] = (
     dataset("a text of 64 MB, stored once for five thousand rows", "dataset_schema", one_word_of_megabytes),
     dataset("a row group that unpacks to gigabytes", "dataset_schema", wide_group),
     dataset("rows that name files of the server", "dataset_schema", lambda: one_clip(None)),
-    dataset("labels longer than labels are", "dataset_schema", lambda: shard([tone()], ["x" * 10**6])),
-    dataset("a label of NUL", "dataset_schema", lambda: shard([tone()], ["a\0b"])),
+    labels("labels longer than labels are", "dataset_schema", lambda: shard([tone()], ["x" * 10**6])),
+    labels("a label of NUL", "dataset_schema", lambda: shard([tone()], ["a\0b"])),
     dataset("a clip that is text", "audio_undecodable", lambda: one_clip(b"not a clip" * 100)),
     dataset("a clip that is a pickle", "audio_undecodable", lambda: one_clip(pickle.dumps(LABELS))),
     dataset("a clip cut off in its header", "audio_undecodable", lambda: one_clip(tone()[:30])),

@@ -36,7 +36,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
 @pytest.fixture(scope="module")
 def target(settings: Settings) -> Iterator[Target]:
     with service_process(settings, settings.data_dir / "service.log") as client:
-        client.timeout = httpx.Timeout(120)
+        client.timeout = httpx.Timeout(600)
         yield stocked(client, settings)
 
 

@@ -9,7 +9,8 @@ import json
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from api_schemas.enums import ColumnKind, Modality
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
 from api_schemas.spec.inputs import Columns
 from checkpoints.data.blank_texts import is_blank, is_missing_text
-from checkpoints.data.columns import FoundColumns, inspected_columns
+from checkpoints.data.columns import FoundColumns, check_alike, inspected_columns
 from checkpoints.data.media import MAGIC_BYTES, kind_of_files
 from checkpoints.data.row_hashes import RowHashes
 from checkpoints.data.shard_columns import CommonColumns, Shard, common_columns
@@ -31,7 +32,7 @@ from store.uploads.inspection.dataset_answers import Take, answer_columns
 from store.uploads.inspection.dataset_audio import read_clip
 from store.uploads.inspection.dataset_image import check_image
 from store.uploads.inspection.dataset_label_columns import label_columns, label_names, unlabelled_splits
-from store.uploads.inspection.dataset_labels import Labels
+from store.uploads.inspection.dataset_labels import LabelJudgement, Labels
 from store.uploads.inspection.dataset_schema import plain, read_columns, schema_error
 
 BATCH_ROWS = 64
@@ -111,34 +112,31 @@ def inspect(
     common = _common_columns(files)
     kinds = common.kinds
     modality, found = inspected_columns(kinds, columns, common.unlike)
-    labels = None
-    unlabelled: tuple[str, ...] = ()
-    # Answers to questions are looked at column by column, below.
-    if found.label is not None and kinds[found.label] is not ColumnKind.ANSWERS:
-        labels = Labels(found.label, kinds[found.label], label_names(files, found.label), modality)
-        unlabelled = unlabelled_splits(files, found.label)
+    judgement = LabelJudgement(named=columns.label is not None)
+    labels, unlabelled = judgement.of(lambda: _labels(files, common, found, modality)) or (None, ())
+    read = found if labels is not None else replace(found, label=None)
     rows: Counter[str] = Counter()
     sounds, texts = _Sounds(), _Texts()
     hashes = RowHashes()
     every, seen = max(1, total // DECODED), 0
     for path, file in files:
         split = split_of(path.name)
-        for value, second, label in _rows(file, found, path.name, left):
+        for value, second, label in _rows(file, read, path.name, left):
             where = f"{split}[{rows[split]}]"
-            answers = labels.take(label, where) if labels and split not in unlabelled else None
             decode, seen = seen % every == 0, seen + 1
+            words: list[str] | None = None
             if kinds[found.input] is ColumnKind.TEXTS:
                 words = dataset_rows.words(value.as_py(), where)
                 hashes.add(split, tuple(words))
-                if answers is not None and answers != len(words):
-                    raise schema_error(f"the row {where} has {len(words)} words and {answers} labels", where)
             elif modality is Modality.TEXT:
-                read = (value,) if found.pair is None else (value, second)
-                row = tuple(dataset_rows.bounded_text(each.as_py(), where) for each in read)
+                both = (value,) if found.pair is None else (value, second)
+                row = tuple(dataset_rows.bounded_text(each.as_py(), where) for each in both)
                 texts.take(row, split, rows[split])
                 hashes.add(split, row if len(row) > 1 else row[0])
             else:
                 hashes.add(split, _checked_file(value, modality, sounds, where, decode=decode))
+            if labels is not None and split not in unlabelled:
+                judgement.of(partial(labels.take, label, where, None if words is None else len(words)))
             rows[split] += 1
     # What a ClassLabel calls its ids is judged of each column by itself.
     perhaps = {name: kind for name, kind in kinds.items() if name not in common.unlike.differing}
@@ -148,7 +146,7 @@ def inspect(
     return DatasetContents(
         rows=dict(rows),
         modality=modality,
-        labels=labels.finish() if labels else (),
+        labels=(judgement.of(labels.finish) if labels else None) or (),
         multi_label=labels is not None and labels.several and kinds[found.input] is not ColumnKind.TEXTS,
         columns=tuple(kinds),
         kinds=kinds,
@@ -157,6 +155,7 @@ def inspect(
         input_column=found.input,
         pair_column=found.pair,
         label_column=found.label,
+        label_error=judgement.error,
         label_columns=label_columns(files, perhaps, (found.input, found.pair or ""), found.label) | of_answers,
         shared_rows=hashes.shared(),
         seconds=round(sounds.seconds, 3),
@@ -164,6 +163,19 @@ def inspect(
         clip_flaws={split: dict(found) for split, found in sounds.flaws.items()},
         blank_texts=texts.blank,
     )
+
+
+def _labels(
+    files: Files, common: CommonColumns, found: FoundColumns, modality: Modality
+) -> tuple[Labels | None, tuple[str, ...]]:
+    """What judges the values of the label column, and the splits without any. Raises DATASET_SCHEMA."""
+    kinds, column = common.kinds, found.label
+    # Answers to questions are looked at column by column.
+    if column is None or kinds[column] is ColumnKind.ANSWERS:
+        return None, ()
+    check_alike(kinds, found, common.unlike)
+    labels = Labels(column, kinds[column], label_names(files, column), modality)
+    return labels, unlabelled_splits(files, column)
 
 
 def _answer_columns(

@@ -1,17 +1,45 @@
 """The labels of a dataset, row by row: their names, and whether a text column holds labels at all or what was said."""
 
 import re
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
+from api_schemas.api.resources import JobError
 from api_schemas.enums import ColumnKind, Modality
+from api_schemas.errors import SecateurError
 from checkpoints.data.columns import LABEL_NAMES, SEVERAL, TRANSCRIPT_NAMES
 from store.uploads.inspection import dataset_rows
 from store.uploads.inspection.dataset_schema import MAX_LABELS, Names, schema_error
+
+T = TypeVar("T")
 
 MAX_LABEL_LENGTH = 256
 # A text column of another name than `label` holds texts, and not labels, from this many different ones on.
 MAX_UNDECLARED = 4096
 _UNSTORABLE = re.compile(r"[\x00\ud800-\udfff]")
+
+
+class LabelJudgement:
+    """What is wrong with the label column of a dataset: the first thing, after which it is not looked at any more.
+
+    Perhaps nobody will read it: which checkpoint the data is for is said with a job. Who named the column wants it read.
+    """
+
+    def __init__(self, *, named: bool) -> None:
+        self.error: JobError | None = None
+        self._named = named
+
+    def of(self, judge: Callable[[], T]) -> T | None:
+        """What `judge` gives; None where something was wrong, now or before. Raises what `judge` does where it was named."""
+        if self.error is not None:
+            return None
+        try:
+            return judge()
+        except SecateurError as error:
+            if self._named:
+                raise
+            self.error = JobError.of(error)
+            return None
 
 
 class Labels:
@@ -26,18 +54,19 @@ class Labels:
         self._texts = self._perhaps_text and modality is Modality.AUDIO and column in TRANSCRIPT_NAMES
         self._used: set[str] = set()
 
-    def take(self, value: Any, where: str) -> int:
-        """Judge one row's value and return how many labels it has. Raises DATASET_SCHEMA."""
+    def take(self, value: Any, where: str, words: int | None = None) -> None:
+        """Judge one row's value; there is a label for each of its `words`, where these are counted. Raises DATASET_SCHEMA."""
         if self._perhaps_text:
             self._take_text(dataset_rows.text(value, where))
-            return 1
+            return
         if not self.several and value is None:
             raise schema_error(f"the row {where} has no label", where)
         found = [self._name(each, where) for each in (value if self.several and value is not None else [value])]
         self._used.update(found)
         if len(self._used) > MAX_LABELS:
             raise schema_error(f"it has more than {MAX_LABELS} different labels", self._column)
-        return len(found)
+        if words is not None and words != len(found):
+            raise schema_error(f"the row {where} has {words} words and {len(found)} labels", where)
 
     def finish(self) -> Names:
         """The names in use: ids in their order, texts sorted; none where the column holds texts and not labels.

@@ -121,13 +121,13 @@ def silent_server() -> Iterator[int]:
 
 
 @contextmanager
-def fresh_database(server_url: str, template: str = "template1") -> Iterator[str]:
-    """A database of its own on a PostgreSQL server; yields its URL."""
+def fresh_database(server_url: str, template: str = "template1", how: str = "") -> Iterator[str]:
+    """A database of its own on a PostgreSQL server, made with `how` at the end of the statement; yields its URL."""
     name = f"t{uuid.uuid4().hex}"
     admin = create_engine(server_url, isolation_level="AUTOCOMMIT")
     try:
         with admin.connect() as connection:
-            connection.execute(text(f'CREATE DATABASE "{name}" TEMPLATE "{template}"'))
+            connection.execute(text(f'CREATE DATABASE "{name}" TEMPLATE "{template}" {how}'))
         yield make_url(server_url).set(database=name).render_as_string(hide_password=False)
     finally:
         with admin.connect() as connection:

@@ -65,7 +65,7 @@ def test_shellcheck_finds_nothing() -> None:
 
 
 def test_every_script_is_tested_here_and_can_be_run() -> None:
-    assert NAMES == ("entrypoint.sh", "healthcheck.sh", "migrate.sh", "wait-for.sh")
+    assert NAMES == ("entrypoint.sh", "healthcheck.sh", "migrate.sh", "setting.sh", "wait-for.sh")
     for name in NAMES:
         assert os.access(SCRIPTS / name, os.X_OK)
         assert "set -euo pipefail" in (SCRIPTS / name).read_text()
@@ -101,11 +101,16 @@ class TestEntrypoint:
         result = run("entrypoint.sh", "worker", path=stubs, PID_FILE=str(tmp_path / "pid"))
         assert (tmp_path / "pid").read_text() == result.stdout
 
-    def test_waits_for_database_and_broker(self, stubs: Path, tmp_path: Path, open_port: int) -> None:
+    @pytest.mark.parametrize("in_files", [False, True])
+    def test_waits_for_database_and_broker(self, stubs: Path, tmp_path: Path, open_port: int, in_files: bool) -> None:
         urls = {
             "SECATEUR_DATABASE_URL": f"postgresql+psycopg://u:p@127.0.0.1:{open_port}/x",
             "SECATEUR_BROKER_URL": f"redis://127.0.0.1:{closed_port()}/0",
         }
+        if in_files:
+            for name, url in urls.items():
+                (tmp_path / name).write_text(f"{url}\n")
+            urls = {f"{name}_FILE": str(tmp_path / name) for name in urls}
         result = run("entrypoint.sh", "worker", path=stubs, PID_FILE=str(tmp_path / "pid"), WAIT_SECONDS="0", **urls)
         assert result.returncode == 1
         assert "did not answer" in result.stderr
@@ -118,6 +123,23 @@ class TestEntrypoint:
         result = run("entrypoint.sh")
         assert result.returncode == 64
         assert "usage" in result.stderr
+
+
+class TestSetting:
+    def test_is_the_environments_or_a_files(self, tmp_path: Path) -> None:
+        (tmp_path / "url").write_text("redis://elsewhere\n")
+        assert run("setting.sh", "BROKER_URL", SECATEUR_BROKER_URL="redis://here").stdout == "redis://here"
+        assert (
+            run("setting.sh", "BROKER_URL", SECATEUR_BROKER_URL_FILE=str(tmp_path / "url")).stdout
+            == "redis://elsewhere\n"
+        )
+        unset = run("setting.sh", "BROKER_URL")
+        assert (unset.returncode, unset.stdout) == (0, "")
+
+    def test_a_file_that_is_not_there_is_named(self, tmp_path: Path) -> None:
+        missing = run("setting.sh", "BROKER_URL", SECATEUR_BROKER_URL_FILE=str(tmp_path / "url"))
+        assert missing.returncode == 1
+        assert str(tmp_path / "url") in missing.stderr
 
 
 class TestWaitFor:

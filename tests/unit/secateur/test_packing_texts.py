@@ -12,7 +12,9 @@ import pytest
 
 from api_schemas.api.resources import DatasetContents
 from api_schemas.enums import ColumnKind, Head, Modality, Split
+from api_schemas.errors import SecateurError
 from api_schemas.spec.inputs import Columns, Splits
+from checkpoints.data import answers as squad
 from checkpoints.data.layout import find_layout
 from secateur.client.files.packing import packing
 from store.uploads.inspection.dataset import inspect
@@ -129,12 +131,11 @@ def test_a_blank_cell_is_a_missing_label_and_leaves_the_others_as_they_are(tmp_p
     folder = written(
         tmp_path / "data", {"train.csv": csv_of(["1", "2", "1", "2"]), "test.csv": csv_of(["1", "", "2", "1"])}
     )
-    said = []
-    for reader in (packed, lambda folder: answers(folder, ("1", "2"))):
-        with pytest.raises(Exception, match=r"the row test\[1\] has no label") as caught:
-            reader(folder)
-        said.append(type(caught.value).__name__)
-    assert said == ["SecateurError"] * 2
+    error = packed(folder).label_error
+    assert error is not None
+    assert "the row test[1] has no label" in error.detail
+    with pytest.raises(SecateurError, match=r"the row test\[1\] has no label"):
+        answers(folder, ("1", "2"))
 
 
 @pytest.mark.parametrize("written_as", ["", "-1"])
@@ -196,6 +197,52 @@ def test_ways_in_which_rows_are_kept(tmp_path: Path, write: Callable[[Path], Pat
     assert answers(folder, ("no", "yes")) == [1, 0, 1, 0]
 
 
+def test_the_own_files_of_squad_are_a_row_a_question(tmp_path: Path) -> None:
+    """Version 2.0, and flat rows under `data`, as transformers' run_qa.py reads them; on a line, or on many."""
+    told = {"text": "the Pope", "answer_start": 6}
+    asked = [
+        {"id": "1", "question": "Who?", "answers": [told], "is_impossible": False},
+        {"id": "2", "question": "Why?", "answers": [], "plausible_answers": [told], "is_impossible": True},
+    ]
+    paragraphs = [
+        {"context": "Here, the Pope.", "qas": asked},
+        {"context": "It was the Pope", "qas": [{"id": "2", "question": "Why?", "is_impossible": True}]},
+    ]
+    nested = {"version": "v2.0", "data": [{"title": "Pope", "paragraphs": paragraphs}]}
+    flat = [
+        {"id": "1", "title": "Pope", "context": "Here, the Pope.", "question": "Who?", "answers": [told]},
+        {"id": "2", "title": "Pope", "context": "Here, the Pope.", "question": "Why?", "answers": []},
+        {"id": "2", "title": "Pope", "context": "It was the Pope", "question": "Why?", "answers": []},
+    ]
+    for number, name, text in (
+        (0, "train-v2.0.json", json.dumps(nested)),
+        (1, "train-v2.0.json", json.dumps(nested, indent=2)),
+        (2, "train.json", json.dumps({"version": "0.1", "data": flat})),
+        (3, "train.jsonl", json_lines(flat)),
+    ):
+        folder = written(tmp_path / str(number) / "data", {name: text})
+        contents = packed(folder)
+        assert contents.kinds["answers"] is ColumnKind.ANSWERS
+        assert contents.label_columns["answers"].unusable == {}
+        packed_rows = pq.read_table(folder.parent / "packed" / "train-00000-of-00001.parquet").to_pylist()
+        lists = {"text": ["the Pope"], "answer_start": [6]}
+        none: dict[str, list[Any]] = {"text": [], "answer_start": []}
+        assert packed_rows == [{**row, "answers": lists if row["answers"] else none} for row in flat]
+
+
+def test_contexts_are_not_repeated_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(squad, "MAX_REPEATED", 9)
+    paragraph = {"context": "abc", "qas": [{"question": "?", "answers": []}] * 4}
+    folder = written(tmp_path / "data", {"train.json": json.dumps({"data": [{"paragraphs": [paragraph]}]})})
+    with pytest.raises(ValueError, match=r"train\.json has .* repeated for every question, are more than 9 characters"):
+        packed(folder)
+
+
+def test_a_lone_row_may_have_a_column_of_data(tmp_path: Path) -> None:
+    folder = written(tmp_path / "data", {"train.jsonl": '{"text": "a", "data": ["b"]}'})
+    assert packed(folder).columns == ("text", "data")
+
+
 def test_a_dataset_that_was_saved_alone_is_train(tmp_path: Path) -> None:
     datasets.Dataset.from_list(ROWS * 5).save_to_disk(tmp_path / "data")
     assert packed(tmp_path / "data").rows == {"train": 20}
@@ -227,6 +274,10 @@ def test_dates_in_json_are_texts(tmp_path: Path) -> None:
         ("train.jsonl", "[1, 2]", "row 0 of train.jsonl is no JSON object"),
         ("train.jsonl", '{"text": ', "neither an array of JSON objects nor one a line"),
         ("train.jsonl", "[" * 100_000, "cannot be read"),
+        ("train.json", '{\n"rows": []}', "one JSON object without an array `data`"),
+        ("train.json", '{"data": [{"paragraphs": 1}]}', "data\\[0\\].paragraphs is no array of objects"),
+        ("train.json", '{"data": [{"paragraphs": [{"qas": []}]}]}', "paragraphs\\[0\\] has no text `context`"),
+        ("train.json", '{"data": [{"paragraphs": [{"context": "a", "qas": [1]}]}]}', "qas is no array of objects"),
         ("train.jsonl.gz", b"no archive", "cannot be read"),
         ("train.jsonl.gz", gzip.compress(b'{"text": "a"}', mtime=0)[:-9], "cannot be read"),
     ],

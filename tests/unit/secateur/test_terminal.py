@@ -8,16 +8,16 @@ from typing import Any
 import pytest
 from rich.console import Console, RenderableType
 
-from api_schemas.api.resources import JobProgress, JobResource, Quota
-from api_schemas.enums import JobState, StopReason
+from api_schemas.api.resources import DatasetResource, JobProgress, JobResource, Quota
+from api_schemas.enums import JobState, StopReason, UploadState
 from api_schemas.errors import ErrorItem
-from api_schemas.results.metrics import JobResult, Scores
+from api_schemas.results.metrics import JobResult, JobWarning, Scores
 from secateur import errors
 from secateur.commands.shared.exit_status import Interrupted, exit_status_of, say
 from secateur.commands.show import _used
 from secateur.terminal.comparison import comparison, comparison_document
 from secateur.terminal.consoles import clean
-from secateur.terminal.details import job_page
+from secateur.terminal.details import dataset_page, job_page
 from secateur.terminal.formatting import ago, size, target
 from secateur.terminal.listings import jobs_table
 from secateur.terminal.progress_bars import where
@@ -77,6 +77,17 @@ def test_sizes_targets_and_quotas() -> None:
 
 def test_signs_that_terminals_obey_are_left_out() -> None:
     assert clean("a\x1b[31mb\x07c\x9b0m\td\r\ne") == "a[31mbc0m\td\ne"
+
+
+def test_what_is_wrong_with_labels_stands_on_the_page_of_a_dataset() -> None:
+    warning = JobWarning(
+        code="label_column", pointer="/contents/label_column", detail="The row train[1] has no\x1b label."
+    )
+    dataset = DatasetResource(
+        id=f"dst_{'a' * 26}", name=None, state=UploadState.READY, created_at=NOW, files=(), warnings=(warning,)
+    )
+    said = drawn(dataset_page(dataset), 120)
+    assert "warning: The row train[1] has no label. (/contents/label_column)" in said
 
 
 def test_where_a_job_is() -> None:

@@ -177,7 +177,7 @@ class PrunedAttention(nn.Module):
                 split_heads(key_BTC, self.qk_widths, heads, qk),
                 split_heads(value_BTC, self.vo_widths, heads, vo),
             )
-            own_BHTT = bias_BHTT if len(heads) == len(self.heads) else bias_BHTT[:, list(heads)]
+            own_BHTT = bias_BHTT if len(heads) == len(self.heads) else take_heads(bias_BHTT, heads, 1)
             scale, dropout = self.softmax_scale(), self.dropout_now()
             if weigh:
                 context_BTHK, weights_BHTT = eager_attention(self, *parts, own_BHTT, scaling=scale, dropout=dropout)
@@ -280,11 +280,11 @@ class PrunedGatedAttention(PrunedAttention):
         if not self.heads:
             nothing = hidden_states.new_zeros(batch, 0, tokens, tokens) if weigh else None
             return self.project("o", hidden_states.new_zeros(batch, tokens, 0)), nothing, handed_on
-        own_BHTK = hidden_states.view(batch, tokens, original, -1)[:, :, self.heads].transpose(1, 2)
+        own_BHTK = take_heads(hidden_states.view(batch, tokens, original, -1), self.heads, 2).transpose(1, 2)
         gates_BHT24 = self.gru_rel_pos_linear(own_BHTK).unflatten(-1, (2, 4))
         first_BHT1, second_BHT1 = torch.sigmoid(gates_BHT24.sum(-1)).chunk(2, dim=-1)
         gate_BHT1 = first_BHT1 * (second_BHT1 * self.gru_rel_pos_const - 1.0) + 2.0
-        bias_BHTT = gate_BHT1 * position_bias[:, self.heads]
+        bias_BHTT = gate_BHT1 * take_heads(position_bias, self.heads, 1)
         if attention_mask is not None:
             bias_BHTT = bias_BHTT.masked_fill(attention_mask.ne(1)[:, None, None], float("-inf"))
         context_BTC, weights = self.with_bias(hidden_states, bias_BHTT, weigh=weigh)
@@ -382,7 +382,14 @@ def in_order(weights_BHTS: list[torch.Tensor], calls: Sequence[Call]) -> torch.T
     if len(calls) == 1:
         return weights_BHTS[0]
     order = [head for call in calls for head in call.heads]
-    return torch.cat(weights_BHTS, dim=1)[:, [order.index(head) for head in range(len(order))]]
+    return take_heads(torch.cat(weights_BHTS, dim=1), [order.index(head) for head in range(len(order))], 1)
+
+
+def take_heads(states: torch.Tensor, heads: Sequence[int], dim: int) -> torch.Tensor:
+    """These heads, one at least, along `dim`. Not by a list as index: a GPU is sent that at every call, while the host waits."""
+    if list(heads) == list(range(heads[0], heads[0] + len(heads))):
+        return states.narrow(dim, heads[0], len(heads))
+    return torch.stack([states.select(dim, head) for head in heads], dim)
 
 
 KINDS: dict[str, type[PrunedAttention]] = {

@@ -37,6 +37,7 @@ from worker.engine.pruning.layer_calls import (
 )
 from worker.engine.pruning.regression import RidgeRegression
 from worker.engine.pruning.selection import KeptHeads
+from worker.engine.runtime.precision import moment_dtype
 from worker.engine.scoring.observations import Observations
 
 RIDGE = 1e-3
@@ -190,7 +191,9 @@ def refit_outputs(
 
     with torch.no_grad():
         for stack in layout.stacks:
-            places = [place for place, path in enumerate(stack) if _fitted(layout, path, ridges, fixed)]
+            places = [
+                place for place, path in enumerate(stack) if _fitted(layout, path, ridges, fixed, cut.model.device)
+            ]
             # Behind the last layer that has something to fit nothing has to be known.
             needed = stack[: places[-1] + 1] if places else ()
             done += len(stack) - len(needed)
@@ -200,7 +203,7 @@ def refit_outputs(
                 for pair in pairs.at(0, None) if needed else ():
                     held.append(pair)
                 for place, path in enumerate(needed):
-                    for fitted in _fitted(layout, path, ridges, fixed):
+                    for fitted in _fitted(layout, path, ridges, fixed, cut.model.device):
                         original, own = (_output_projection(each.model, path, fitted) for each in (before, cut))
                         regression = RidgeRegression(own.linear, own.product)
                         for wanted, call in pairs.at(place, held):
@@ -260,11 +263,12 @@ class _Fitted(NamedTuple):
     product: torch.dtype
 
 
-def _fitted(layout: Layout, layer: str, ridges: Ridges, fixed: Collection[str]) -> list[_Fitted]:
+def _fitted(layout: Layout, layer: str, ridges: Ridges, fixed: Collection[str], device: torch.device) -> list[_Fitted]:
     """What writes to the residual stream in a layer and is to be fitted, in the order in which it does."""
     found: list[_Fitted] = []
     if ridges.attention is not None:
-        found += [_Fitted(site.o, site.stream, ridges.attention, torch.float64) for site in layout.attention]
+        product = moment_dtype(device)
+        found += [_Fitted(site.o, site.stream, ridges.attention, product) for site in layout.attention]
     if ridges.feed_forward is not None:
         # Its rounding is far below the ridge here, and float64 would take half the time of the whole.
         found += [_Fitted(site.second, site.stream, ridges.feed_forward, torch.float32) for site in layout.feed_forward]

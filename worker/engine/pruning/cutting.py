@@ -22,6 +22,7 @@ from worker.engine.pruning.selection import Selection, keep_all
 from worker.engine.pruning.surgery import cut
 from worker.engine.pruning.targets import selection_for
 from worker.engine.runtime.determinism import step_seed
+from worker.engine.runtime.precision import moment_dtype, native_half
 from worker.engine.runtime.progress import Reporter
 from worker.engine.scoring import (
     REQUIRED_STATISTICS,
@@ -253,4 +254,6 @@ class Cutting:
             neurons=_feed_forward(loaded) if Part.FEED_FORWARD in self.spec.pruning.scored_parts else (),
             outputs=self.task.outputs,
             draws=calibration.draws(settings),
+            autocast=native_half(self.device),
+            moments=moment_dtype(self.device),
         )

@@ -14,16 +14,11 @@ from api_schemas.errors import ErrorCode, SecateurError
 from worker.engine.data.split import Inputs, rows
 from worker.engine.recovery.distill import Distillation
 from worker.engine.runtime.memory import capped_batch_size
+from worker.engine.runtime.precision import native_half, products_in
 from worker.engine.tasks import Task
 
 CHECK_EVERY = 64
 """Batches on a GPU between two looks at whether the loss is finite: each look makes the host wait for the device."""
-
-
-def _precision(device: torch.device) -> torch.autocast:
-    """bfloat16 in the matrix products where a GPU computes them natively. The CPU stays in float32, weights everywhere."""
-    native = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-    return torch.autocast(device.type, torch.bfloat16, enabled=native)
 
 
 def divided(inputs: Inputs, targets: Tensor, size: int) -> Iterator[tuple[Inputs, Tensor]]:
@@ -55,11 +50,11 @@ class Objective:
         samples = rows(inputs)
         parts = list(divided(inputs, targets, capped_batch_size(samples, self.microbatch)))
         if self.learning is not None:
-            with _precision(self.device):
+            with products_in(native_half(self.device), self.device):
                 self.learning.survey([part for part, _ in parts])
         total = torch.zeros((), device=self.device)
         for some_inputs, some_targets in parts:
-            with _precision(self.device):
+            with products_in(native_half(self.device), self.device):
                 answers = self.task.outputs(self.model, some_inputs).float()
                 wanted = self.task.asked(some_inputs, some_targets)
                 loss = self.task.loss(answers, wanted).mean()

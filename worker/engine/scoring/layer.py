@@ -36,24 +36,25 @@ def _full(x: Tensor) -> Tensor:
 class LayerObserver:
     """Adds up the statistics of one layer. `attach` before the pass, `result` after it."""
 
-    def __init__(self, block: AttentionBlock, statistics: Set[Statistic]) -> None:
-        self.block, self.statistics = block, statistics
+    def __init__(self, block: AttentionBlock, statistics: Set[Statistic], product: torch.dtype = torch.float64) -> None:
+        """`product`: the precision in which one batch's products in second moments are taken."""
+        self.block, self.statistics, self._product = block, statistics, product
         device = block.projections["o"].weight.device
         self.widths = {"qk": block.widths.qk, "vo": block.widths.vo}
         self.fisher = {side: self._zeros(sum(widths), device) for side, widths in self.widths.items()}
         self.saliency = {side: self._zeros(sum(widths), device) for side, widths in self.widths.items()}
         if Statistic.GATES in statistics:
-            self.gates = {side: SecondMoments(sum(widths), device) for side, widths in self.widths.items()}
+            self.gates = {side: SecondMoments(sum(widths), device, product) for side, widths in self.widths.items()}
         if Statistic.QK_MOMENTS in statistics:
-            self.q, self.k = (SecondMomentsByHead(block.widths.qk, device) for _ in range(2))
+            self.q, self.k = (SecondMomentsByHead(block.widths.qk, device, product) for _ in range(2))
             self.k_sum_C = self._zeros(block.widths.qk_total, device)
         if Statistic.CONTEXT in statistics:
-            self.context = SecondMoments(block.widths.vo_total, device)
+            self.context = SecondMoments(block.widths.vo_total, device, product)
         if Statistic.GRADIENTS in statistics:
-            self.gradients = {side: SecondMomentsByHead(block.widths.qk, device) for side in "qk"}
-            self.gradients["o"] = SecondMomentsByHead(block.widths.vo, device)
+            self.gradients = {side: SecondMomentsByHead(block.widths.qk, device, product) for side in "qk"}
+            self.gradients["o"] = SecondMomentsByHead(block.widths.vo, device, product)
         if Statistic.OUTPUT_GRADIENT in statistics:
-            self.output_gradient = SecondMoments(block.projections["o"].out_features, device)
+            self.output_gradient = SecondMoments(block.projections["o"].out_features, device, product)
         self.samples = 1
         """Of the batch that runs now. Attention in windows sees each as many short sequences, one after another."""
         self.seen = {"q": 0, "k": 0, "o": 0}
@@ -101,7 +102,7 @@ class LayerObserver:
             if Statistic.QK_MOMENTS in statistics and side == "q":
                 self.q.add(y_BTO.detach().flatten(0, 1))
             if Statistic.QK_MOMENTS in statistics and side == "k":
-                k_BTC = y_BTO.detach().double()
+                k_BTC = y_BTO.detach().to(self._product)
                 mean_B1C = k_BTC.mean(1, keepdim=True)
                 self.k.add((k_BTC - mean_B1C).flatten(0, 1))
                 self.k_sum_C += mean_B1C.sum((0, 1)) * k_BTC.shape[1]

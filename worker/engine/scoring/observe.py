@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from worker.engine.data.split import Inputs, rows
 from worker.engine.models.attention import AttentionBlock
 from worker.engine.models.feed_forward import FeedForwardBlock
+from worker.engine.runtime.precision import products_in
 from worker.engine.scoring.layer import LayerObserver
 from worker.engine.scoring.neurons import NeuronObserver
 from worker.engine.scoring.observations import NEEDS_GRADIENTS, Observations, Statistic
@@ -32,6 +33,7 @@ def observe(
     outputs: Callable[[nn.Module, Inputs], Tensor] = logits_of,
     draws: int = 1,
     autocast: torch.dtype | None = None,
+    moments: torch.dtype = torch.float64,
 ) -> Observations:
     """Run the model once over all batches, backwards too where a statistic needs gradients.
 
@@ -47,7 +49,8 @@ def observe(
         outputs: (model, inputs) -> the model's answers: one forward pass, see tasks.Task.
         draws: how often the loss of each batch is asked for, where it draws labels at random: as many backward passes on
             the graph of one forward pass. Means of gradients are over all of them.
-        autocast: dtype of the forward and backward products (bfloat16, say); sums are made in float32 and float64.
+        autocast: dtype of the forward and backward products (bfloat16, say); what is made of them is float32 and float64.
+        moments: dtype of one batch's products in second moments; the sums over batches are float64.
 
     Raises ValueError where no statistic is asked for, or `batches` is empty.
     """
@@ -55,7 +58,7 @@ def observe(
         raise ValueError("no statistic is asked for")
     chosen = frozenset(statistics)
     backward = bool(chosen & NEEDS_GRADIENTS)
-    of_layers = [LayerObserver(block, chosen) for block in blocks]
+    of_layers = [LayerObserver(block, chosen, moments) for block in blocks]
     of_neurons = [NeuronObserver(block, chosen) for block in neurons]
     observers: tuple[LayerObserver | NeuronObserver, ...] = (*of_layers, *of_neurons)
     switches = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
@@ -96,13 +99,13 @@ def _run(
     autocast: torch.dtype | None,
 ) -> None:
     """One batch: a forward pass and `draws` backward passes on its graph, which is gone when this returns."""
-    precision = torch.autocast(next(iter(inputs.values())).device.type, autocast, enabled=autocast is not None)
+    device = next(iter(inputs.values())).device
     with torch.set_grad_enabled(draws > 0):
-        with precision:
+        with products_in(autocast, device):
             answers = outputs(model, inputs)
             answers = answers.float() if autocast else answers
         for left in reversed(range(draws)):
-            with precision:
+            with products_in(autocast, device):
                 total = loss(answers, targets).sum()
             # Without a single head left there is no graph, and nothing to see.
             if total.requires_grad:

@@ -49,8 +49,10 @@ class HiddenStates(Task):
         """One forward pass of the original."""
         device = next(iter(inputs.values())).device
         original: Any = self.original
+        if original.device != device:
+            move_model(original, device)
         with torch.no_grad():
-            return self.outputs(move_model(original, device), inputs).float()
+            return self.outputs(original, inputs).float()
 
     def loss(self, answers: Tensor, targets: Tensor) -> Tensor:
         """1 − cosine similarity with the original's state, mean over the sample's tokens."""

@@ -104,7 +104,8 @@ async function begin(source, chosen, name, changed) {
     source.querySelector("select").value = ready.id;
     source.dataset.upload = "";
     panel.hidden = true;
-    say(source, "Ready, and chosen above.", false);
+    const odd = (ready.warnings ?? []).filter((warning) => warning.code === "label_column").map((warning) => warning.detail);
+    say(source, ["Ready, and chosen above.", ...odd].join(" "), false);
   } catch (error) {
     if (error.name === "AbortError") {
       if (source.dataset.upload) await call("DELETE", `/v1/${kind}s/${source.dataset.upload}`).catch(() => null);

@@ -248,6 +248,43 @@ def test_scores_are_no_labels_and_refused_by_whoever_needs_some(client: TestClie
     assert "neither texts nor whole numbers" in body["detail"]
 
 
+@pytest.mark.parametrize(
+    ("label", "said"),
+    [
+        ((TEXT, [*LABELS, None] * 4), "the row train[4] has no label"),
+        ((TEXT, ["w" * 300] * 20), "the label at train[0] is not a text of 1 to 256 characters"),
+    ],
+    ids=["null", "long"],
+)
+def test_labels_that_cannot_be_used_stop_only_jobs_that_read_them(
+    client: TestClient, services: Services, label: Any, said: str
+) -> None:
+    rows = len(label[1])
+    files = {"train.parquet": table(text=(TEXT, [f"text {row}" for row in range(rows)]), label=label)}
+    body = upload(client, "datasets", files)
+    sentence = body["contents"]["label_error"]["detail"]
+    assert said in sentence
+    [warning] = body["warnings"]
+    assert (warning["code"], warning["pointer"]) == ("label_column", "/contents/label_column")
+    assert warning["detail"].startswith(sentence)
+    for head in (Head.MASKED_LM, Head.HIDDEN_STATES, Head.EMBEDDING):
+        assert warned(submit(client, a_model(client, services, Modality.TEXT, head), body["id"])) == []
+    classifier = a_model(client, services, Modality.TEXT, Head.CLASSIFICATION)
+    refused = submit(client, classifier, body["id"])
+    assert problem(refused, 422, "dataset_schema")["detail"] == sentence
+    assert [item["pointer"] for item in refused.json()["errors"]] == ["/dataset/columns/label"]
+    job = {
+        "model": {"type": "upload", "id": classifier},
+        "dataset": {"type": "upload", "id": body["id"]},
+        "pruning": {"target": {"attention_sparsity": 0.5}},
+    }
+    assert problem(client.post("/v1/jobs:estimate", json=job), 422, "dataset_schema")["detail"] == sentence
+    with services.database.write() as session:
+        row = session.get_one(Upload, body["id"])
+        row.description = {key: value for key, value in (row.description or {}).items() if key != "label_error"}
+    assert client.get(f"/v1/datasets/{body['id']}").json()["warnings"] == [], "completed before it was written down"
+
+
 IDS = pa.int64()
 CRANES = ("crane", "heron", "crane", "wren")
 

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from api_schemas.api.resources import DatasetContents
 from api_schemas.enums import Head, Modality, Split
 from api_schemas.errors import ErrorCode, SecateurError
 from api_schemas.spec.inputs import Columns
@@ -53,13 +54,22 @@ def engine(folder: Path, head: Head = Head.CLASSIFICATION, wanted: Columns = FOU
 def both_refuse(folder: Path, wanted: Columns = FOUND) -> str:
     """What the two say, which is the same."""
     said = []
-    for reader in (lambda: inspect(folder, wanted), lambda: engine(folder, wanted=wanted)):
+    for reader in (lambda: inspected(folder, wanted), lambda: engine(folder, wanted=wanted)):
         with pytest.raises(SecateurError) as caught:
             reader()
         assert caught.value.code is ErrorCode.DATASET_SCHEMA
         said.append(caught.value.detail)
     assert said[0] == said[1]
     return said[0]
+
+
+def inspected(folder: Path, wanted: Columns = FOUND) -> DatasetContents:
+    """Raises what is wrong with labels, too, as a job that reads them is told; then whoever reads none has read the data."""
+    contents = inspect(folder, wanted)
+    if contents.label_error is not None:
+        assert engine(folder, Head.MASKED_LM).summary.samples
+        raise SecateurError(contents.label_error.code, contents.label_error.detail)
+    return contents
 
 
 @pytest.mark.parametrize(
@@ -141,7 +151,7 @@ def test_a_split_without_the_column_of_labels_is_left_out_too(tmp_path: Path) ->
 def test_one_row_without_a_label_is_refused_as_before(tmp_path: Path) -> None:
     some = pa.array(["bad", None, *NAMES, *NAMES])
     folder = write(tmp_path / "data", {"train": columns(), "test": columns(label=some)})
-    for reader in (lambda: inspect(folder, Columns()), lambda: engine(folder)):
+    for reader in (lambda: inspected(folder), lambda: engine(folder)):
         with pytest.raises(SecateurError, match=r"test\[1\] has no label"):
             reader()
 

@@ -19,8 +19,13 @@ from worker.engine.pruning.compensation import UNPRUNED_RIDGE, Ridges, fold_mean
 from worker.engine.pruning.selection import Selection
 from worker.engine.scoring import Observations, Statistic, observe, score, score_neurons
 
+ROUGH = 0.2
+"""How far Fisher information in bfloat16 may be from that in float32, by norm: its products have eight bits."""
 
-def _seen(loaded: LoadedModel, batches: Sequence[Inputs], wants: Set[Statistic]) -> tuple[Observations, Tensor]:
+
+def _seen(
+    loaded: LoadedModel, batches: Sequence[Inputs], wants: Set[Statistic], autocast: torch.dtype | None = None
+) -> tuple[Observations, Tensor]:
     """Observations under a loss linear in the answers, whose weights are random, and those weights."""
     blocks = attention_blocks(loaded.model, loaded.model_spec, loaded.widths)
     with torch.no_grad():
@@ -34,12 +39,14 @@ def _seen(loaded: LoadedModel, batches: Sequence[Inputs], wants: Set[Statistic])
         wants,
         outputs=answer,
         neurons=feed_forward_blocks(loaded.model, loaded.model_spec, loaded.widths),
+        autocast=autocast,
     )
     return found, direction
 
 
 def check_scores(kind: ModelSpec, stock: PreTrainedModel, inputs: Inputs, name: str = "no heads last") -> None:
-    """Every criterion scores every channel and neuron, and what Fisher sums per sample is what a loop over samples finds."""
+    """Every criterion scores every channel and neuron; what Fisher sums per sample is what a loop over samples finds, and near
+    that in bfloat16."""
     loaded = cut_by(dense(kind, stock), keeps(shape_of(kind, stock).dense)[name])
     blocks = attention_blocks(loaded.model, kind, loaded.widths)
     pairs = feed_forward_blocks(loaded.model, kind, loaded.widths)
@@ -56,11 +63,15 @@ def check_scores(kind: ModelSpec, stock: PreTrainedModel, inputs: Inputs, name: 
             assert torch.isfinite(vector).all()
             assert (vector >= 0).all()
             assert vector.max() > 0, criterion
+    rough, _ = _seen(loaded, [inputs], {Statistic.FISHER}, torch.bfloat16)
     expected = _mean_squares(loaded, inputs, direction)
-    for block, layer in zip(blocks, observed.layers, strict=True):
+    for block, layer, near in zip(blocks, observed.layers, rough.layers, strict=True):
         if not block.widths.heads:
             continue
         assert layer.fisher is not None
+        assert near.fisher is not None
+        for exact, other in ((layer.fisher.qk, near.fisher.qk), (layer.fisher.vo, near.fisher.vo)):
+            assert 0 < (exact - other).norm() <= ROUGH * exact.norm()
         of = {side: sum(_summed(expected, path, columns=side == "o")) for side, path in block.names.items()}
         torch.testing.assert_close(layer.fisher.qk, of["q"] + of["k"], rtol=1e-3, atol=0)
         torch.testing.assert_close(layer.fisher.vo, of["v"] + of["o"], rtol=1e-3, atol=0)

@@ -115,3 +115,9 @@ def test_the_audio_encoder_of_a_clap(tmp_path):
     with torch.inference_mode():
         whole = clap.get_audio_features(**sounds).pooler_output
         torch.testing.assert_close(nn.functional.normalize(alone(**sounds).audio_embeds, dim=-1), whole)
+        # Beside the text encoder, as docs/families.md has it, it says what the whole model says.
+        words = {"input_ids": torch.randint(5, WORDS["vocab_size"], (3, 7))}
+        texts = transformers.ClapTextModelWithProjection.from_pretrained(tmp_path / "whole").eval()
+        similar = whole @ nn.functional.normalize(texts(**words).text_embeds, dim=-1).T
+        expected = clap(**sounds, **words).logits_per_audio
+        torch.testing.assert_close(similar * clap.logit_scale_a.exp(), expected, atol=1e-4, rtol=1e-4)

@@ -109,3 +109,16 @@ def test_half_precision_is_near_and_sums_are_double():
             assert not torch.equal(one, other)
         assert (a.fisher.qk - b.fisher.qk).norm() / a.fisher.qk.norm() < 0.1
         assert (a.context.second - b.context.second).norm() / a.context.second.norm() < 0.02
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_products_in_float32_are_near_and_sums_are_double(kind):
+    model, blocks, x, y = build_case(kind, dtype=torch.float32)
+    exact = observe(model, blocks, batches(x, y), loss_of(), EVERYTHING)
+    rough = observe(model, blocks, batches(x, y), loss_of(), EVERYTHING, moments=torch.float32)
+    for a, b in zip(exact.layers, rough.layers, strict=True):
+        for one, other in zip(tensors(a), tensors(b), strict=True):
+            assert other.dtype == torch.float64
+            assert (one - other).norm() <= 1e-6 * one.norm()
+        if a.context.second.numel():
+            assert not torch.equal(a.context.second, b.context.second)

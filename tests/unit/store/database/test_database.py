@@ -12,12 +12,16 @@ from sqlalchemy import table as named_table
 from sqlalchemy.engine.interfaces import ReflectedIndex
 from sqlalchemy.exc import DBAPIError
 
+from api_schemas.api.checkup import Verdict
 from api_schemas.enums import JobState
+from store.checkup.database import check_database
 from store.database.clock import now
 from store.database.connection import Database, alembic_config
+from store.database.postgresql import EncodingError
 from store.database.tables import Base, Job, OutboxMessage, TenantTurn
 from store.database.tenancy import DEFAULT_TENANT
 from store.jobs import jobs
+from store.settings import Settings
 from tests.support.jobs.records import job_request
 from tests.support.servers.databases import fresh_database
 
@@ -44,6 +48,18 @@ def test_migrated_and_declared_indexes_and_keys_are_the_same(sqlite_database: Da
 def _in_words(index: ReflectedIndex) -> dict[str, object]:
     """A condition is an object that equals no other."""
     return {**index, "dialect_options": str(index.get("dialect_options", {}).get("sqlite_where"))}
+
+
+def test_a_database_that_cannot_hold_every_text_is_refused_in_words(postgres_url: str, tmp_path: Path) -> None:
+    with fresh_database(postgres_url, "template0", "ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C'") as url:
+        database = Database(url)
+        with pytest.raises(EncodingError, match="is SQL_ASCII, and has to be UTF8"):
+            database.migrate()
+        database.close()
+        found = check_database(Settings(data_dir=tmp_path, database_url=url), may_be_absent=False)
+    assert [(each.verdict, (each.remedy or "").partition(":")[0]) for each in found] == [
+        (Verdict.WRONG, "Make another and name it in SECATEUR_DATABASE_URL")
+    ]
 
 
 def test_several_processes_may_migrate_at_once(tmp_path: Path, postgres_url: str) -> None:

@@ -23,6 +23,10 @@ OVERLAP = 128 / WINDOW
 """Share of a window's tokens that the one before it has, too: 128 of 384, as in run_qa.py."""
 LEAST_STEP = 1 / 6
 """Share of a window's tokens that the next one has not, at least: where a question leaves less room, its end is cut off."""
+MAX_WINDOWS = 1000
+"""Of one row. A quarter of a million tokens beside a short question; SQuAD's contexts make a few windows."""
+BYTES = 4
+"""Of a character in UTF-8: a tokenizer makes no more tokens of it, but for one that puts others in its place."""
 OUTSIDE = -1
 """As the place of a token that is not of the context."""
 
@@ -50,8 +54,8 @@ class QuestionFeaturizer(TextFeaturizer):
             raise invalid("the tokenizer cannot say where in a text its tokens are; a tokenizer.json is needed")
         self._longest = min(self._longest, WINDOW)
         self._overlap = int(OVERLAP * self._longest)
-        around = self._tokenizer.num_special_tokens_to_add(pair=True)
-        self._most_of_question = self._longest - around - self._overlap - max(1, int(LEAST_STEP * self._longest))
+        self._around = self._tokenizer.num_special_tokens_to_add(pair=True)
+        self._most_of_question = self._longest - self._around - self._overlap - max(1, int(LEAST_STEP * self._longest))
         if self._most_of_question < 1:
             raise invalid(f"only {self._longest} tokens of a question with its context could be read")
         self._questions = self._windows = 0
@@ -66,9 +70,12 @@ class QuestionFeaturizer(TextFeaturizer):
             raise row_error(where, str(error)) from None
 
     def __call__(self, decoded: Sequence[Question], places: Sequence[str]) -> dict[str, Any]:
-        """Raises CONFIG_INVALID where an id is outside the model's vocabulary."""
+        """Raises CONFIG_INVALID where an id is outside the model's vocabulary, DATASET_SCHEMA for a row of too many windows."""
+        asked = [self._short(question.text) for question in decoded]
+        for text, question, where in zip(asked, decoded, places, strict=True):
+            self._require_few(text, question.context, where)
         encoded = self._tokenizer(
-            [self._short(question.text) for question in decoded],
+            asked,
             [question.context for question in decoded],
             truncation="only_second",
             max_length=self._longest,
@@ -90,6 +97,22 @@ class QuestionFeaturizer(TextFeaturizer):
         self._questions += len(decoded)
         found: dict[str, Any] = {"input_ids": ids, TARGETS: targets, SPANS: spans}
         return found | ({TYPE_IDS: arrays(encoded[TYPE_IDS])} if self._typed else {})
+
+    def _require_few(self, question: str, context: str, where: str) -> None:
+        """Raises DATASET_SCHEMA where the row makes more than MAX_WINDOWS: before they are made, since they take gigabytes."""
+        if len(context) * BYTES <= MAX_WINDOWS * int(LEAST_STEP * self._longest):
+            return
+        asked, read = (
+            len(self._tokenizer(text, add_special_tokens=False)["input_ids"]) for text in (question, context)
+        )
+        room = self._longest - self._around - asked
+        windows = 1 + max(0, -(-(read - room) // (room - self._overlap)))
+        if windows > MAX_WINDOWS:
+            reason = (
+                f"the context's {read} tokens make {windows} windows of {self._longest} with the question; "
+                f"{MAX_WINDOWS} are read. Divide the context among several rows"
+            )
+            raise row_error(where, reason)
 
     def _short(self, question: str) -> str:
         """The question, without its end where it has too many tokens."""

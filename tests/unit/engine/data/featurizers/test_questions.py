@@ -12,6 +12,7 @@ from api_schemas.errors import ErrorCode, SecateurError
 from checkpoints.data.answers import Answer
 from tests.support.checkpoints import preprocessors
 from tests.support.checkpoints.rows import ANSWERS, TEXT, read, write_split
+from worker.engine.data.featurizers import questions
 from worker.engine.data.featurizers.base import SPANS, TARGETS, Value
 from worker.engine.data.featurizers.questions import QuestionFeaturizer, ends
 from worker.engine.data.split import Ragged
@@ -90,6 +91,26 @@ def test_the_answer_is_asked_for_in_the_windows_that_have_it_whole(kind: str, wh
             assert (spans[first, 0], spans[last, 1]) == (start, start + len("in london"))
             seen += 1
     assert 1 <= seen <= 2
+
+
+@pytest.mark.parametrize("question", ["ada", "ada sleeps in london " * 20])
+@pytest.mark.parametrize("kind", ["bert", "roberta"])
+def test_a_row_of_too_many_windows_is_named(
+    kind: str, question: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counted before they are made, and rightly: with a limit of as many as there are the row is read."""
+    folder = preprocessors.write(kind, tmp_path)
+    made = len(featurized(folder, (question, LONG, NONE))["input_ids"])
+    assert made > 2
+    monkeypatch.setattr(questions, "MAX_WINDOWS", made)
+    assert len(featurized(folder, (question, LONG, NONE))["input_ids"]) == made
+    monkeypatch.setattr(questions, "MAX_WINDOWS", made - 1)
+    with pytest.raises(
+        SecateurError, match=rf"at train\[1\], the context's \d+ tokens make {made} windows of 64"
+    ) as caught:
+        featurized(folder, ("ada", "the film", NONE), (question, LONG, NONE))
+    assert caught.value.code is ErrorCode.DATASET_SCHEMA
+    assert f"{made - 1} are read. Divide the context" in caught.value.detail
 
 
 def spans(*places: tuple[int, int]) -> np.ndarray:

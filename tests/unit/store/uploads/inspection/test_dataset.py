@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from api_schemas.api.resources import DatasetContents
+from api_schemas.api.resources import DatasetContents, JobError
 from api_schemas.errors import ErrorCode, SecateurError
 from api_schemas.spec.inputs import Columns
 from store.uploads.inspection.dataset import inspect
@@ -41,6 +41,21 @@ def refusal(tmp_path: Path) -> Any:
         return caught.value
 
     return refusal
+
+
+@pytest.fixture
+def label_error(tmp_path: Path) -> Any:
+    def label_error(files: Mapping[str, bytes]) -> JobError:
+        """What is wrong with the label column: kept, since nobody may read it, and raised in the same words where it is named."""
+        contents = inspect(write(tmp_path, files), Columns())
+        assert contents.label_error is not None
+        assert (contents.label_column, contents.labels) == ("label", ())
+        with pytest.raises(SecateurError) as caught:
+            inspect(tmp_path, Columns(label="label"))
+        assert JobError.of(caught.value) == contents.label_error
+        return contents.label_error
+
+    return label_error
 
 
 def test_counts_labels_and_durations(inspected: Any) -> None:
@@ -118,6 +133,20 @@ def test_an_empty_dataset(refusal: Any) -> None:
     [
         ([tone(), None], ["a", "b"], {}, r"train\[1\] has no embedded bytes"),
         ([tone(), b""], ["a", "b"], {}, r"train\[1\] has no embedded bytes"),
+        ([None], [None], {}, r"train\[0\] has no embedded bytes"),
+    ],
+)
+def test_rows_that_cannot_be_used_are_named(
+    refusal: Any, clips: list[Any], labels: list[Any], more: dict[str, Any], said: str
+) -> None:
+    error = refusal({"train.parquet": shard(clips, labels, **more)})
+    assert error.code is ErrorCode.DATASET_SCHEMA
+    assert re.search(said, error.detail)
+
+
+@pytest.mark.parametrize(
+    ("clips", "labels", "more", "said"),
+    [
         ([tone(), tone()], ["a", None], {}, r"train\[1\] has no label"),
         ([tone()], [""], {}, r"label at train\[0\]"),
         ([tone()], [4], {"label_type": IDS, "features": class_label()}, r"train\[0\] is 4"),
@@ -129,12 +158,17 @@ def test_an_empty_dataset(refusal: Any) -> None:
         ([tone()], [0], {"label_type": IDS, "features": class_label(["\ud800", "b"])}, r"label at train\[0\]"),
     ],
 )
-def test_rows_that_cannot_be_used_are_named(
-    refusal: Any, clips: list[Any], labels: list[Any], more: dict[str, Any], said: str
+def test_rows_whose_label_cannot_be_used_are_named(
+    label_error: Any, clips: list[Any], labels: list[Any], more: dict[str, Any], said: str
 ) -> None:
-    error = refusal({"train.parquet": shard(clips, labels, **more)})
+    error = label_error({"train.parquet": shard(clips, labels, **more)})
     assert error.code is ErrorCode.DATASET_SCHEMA
     assert re.search(said, error.detail)
+
+
+def test_clips_are_looked_at_behind_a_label_that_cannot_be_used(refusal: Any) -> None:
+    error = refusal({"train.parquet": shard([tone(), tone(), b"no clip"], ["a", None, "b"])})
+    assert (error.code, error.errors[0].pointer) == (ErrorCode.AUDIO_UNDECODABLE, "/train[2]")
 
 
 def test_audio_that_cannot_be_decoded_is_named_by_split_and_row(refusal: Any) -> None:
@@ -150,12 +184,12 @@ def test_audio_whose_samples_are_broken_behind_a_good_header(refusal: Any) -> No
     assert refusal({"train.parquet": shard([broken], ["a"])}).code is ErrorCode.AUDIO_UNDECODABLE
 
 
-def test_shards_must_be_alike(refusal: Any) -> None:
+def test_shards_must_be_alike(label_error: Any) -> None:
     files = {
         "train.parquet": shard([tone()], [0], label_type=IDS, features=class_label(["a", "b"])),
         "test.parquet": shard([tone()], [0], label_type=IDS, features=class_label(["b", "a"])),
     }
-    assert "write all shards alike" in refusal(files).detail
+    assert "write all shards alike" in label_error(files).detail
 
 
 def test_a_file_that_only_begins_and_ends_as_parquet(refusal: Any) -> None:

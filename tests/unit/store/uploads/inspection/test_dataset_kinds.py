@@ -149,13 +149,11 @@ def test_words_with_tags_of_text(inspected: Inspect) -> None:
 @pytest.mark.parametrize(
     ("words", "tags", "said"),
     [
-        ([["a", "b"]], [["O"]], "2 words and 1 labels"),
         ([["a", ""]], [["O", "O"]], "one of them is empty"),
         ([[]], [[]], "missing"),
         ([None], [["O"]], "missing"),
         ([["a", None]], [["O", "O"]], "one of them is empty"),
         ([["a" * 100_001]], [["O"]], "100000 characters"),
-        ([["a"]], [[None]], "not a text"),
     ],
 )
 def test_words_that_cannot_be_used_are_named(refusal: Refuse, words: list[Any], tags: list[Any], said: str) -> None:
@@ -163,6 +161,20 @@ def test_words_that_cannot_be_used_are_named(refusal: Refuse, words: list[Any], 
     assert error.code is ErrorCode.DATASET_SCHEMA
     assert said in error.detail
     assert "train[0]" in error.detail
+
+
+@pytest.mark.parametrize(
+    ("words", "tags", "said"),
+    [([["a", "b"]], [["O"]], "2 words and 1 labels"), ([["a"]], [[None]], "not a text")],
+)
+def test_tags_that_cannot_be_used_are_for_whoever_reads_them(
+    inspected: Inspect, refusal: Refuse, words: list[Any], tags: list[Any], said: str
+) -> None:
+    data = table(tokens=(TEXTS, words), tags=(TEXTS, tags), text=(TEXT, ["a b"]))
+    error = inspected(data).label_error
+    assert error is not None
+    assert said in error.detail
+    assert error.detail == refusal(data, label="tags").detail
 
 
 @pytest.mark.parametrize("name", ["text", "transcript", "transcription", "sentence"])
