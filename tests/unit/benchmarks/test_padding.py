@@ -4,11 +4,13 @@ import pytest
 
 from benchmarks import padding
 from tests.unit.engine.tasks.uneven import LENGTHS, uneven
+from worker.engine.data.split import PASS_COSTS
 
 
 @pytest.mark.parametrize("name", ["classes", "written"])
 def test_both_ways_are_counted_and_timed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(padding, "BATCH", 6)
+    monkeypatch.setitem(PASS_COSTS, "cpu", 4.0)
     small = uneven(name)
     found = padding.compare(padding.Case(small.model, small.task, small.split), 1)
     assert found["rows"] == len(LENGTHS)

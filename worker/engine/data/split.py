@@ -21,8 +21,9 @@ Inputs = dict[str, Tensor]
 
 LARGEST_RUN, LEAST_RUNS = 50, 4
 """Rows are sorted by length in runs of so many batches, and in so many runs at least (transformers' `LengthGroupedSampler`)."""
-TOLERATED = 0.25
-"""Of the usual length a row may be filled up by so much, if that is more than all it holds: small passes take time as well."""
+PASS_COSTS = {"cpu": 0.25, "cuda": 4.0}
+"""By kind of device, what one more pass takes, in rows of the usual length: kernels are started, and small matrices are slow. As
+measured on a CPU with BERT, 4 layers 256 wide; a guess for GPUs, which need more work at once."""
 IGNORED = -100
 """Stands in targets where there is nothing to answer, as in transformers."""
 
@@ -198,13 +199,15 @@ class FeatureSplit:
         places = [part for places in by_bucket for part in np.split(places, range(size, len(places), size))]
         return [order[torch.from_numpy(part)] for part in sorted(places, key=lambda part: int(part[0]))]
 
-    def passes(self, size: int) -> list[Tensor]:
-        """Numbers of all rows in few passes of at most `size`, of similar lengths, for who adds up over samples."""
+    def passes(self, size: int, device: str = "cpu") -> list[Tensor]:
+        """Numbers of all rows in few passes of at most `size`, of similar lengths, for who adds up over samples on a kind of
+        device (PASS_COSTS).
+        """
         if self.padding is None or self.alike:
             return self.batches(size)
-        return self._passes(self._longest_first(torch.arange(len(self))), size)
+        return self._passes(self._longest_first(torch.arange(len(self))), size, device)
 
-    def steps(self, size: int, order: Tensor, most: int | None = None) -> list[list[Tensor]]:
+    def steps(self, size: int, order: Tensor, most: int | None = None, device: str = "cpu") -> list[list[Tensor]]:
         """Numbers of the rows in `order` in batches to train on, of similar lengths, each divided into the passes that it takes,
         which hold no more than `most` samples of the usual length, without it `size`.
 
@@ -228,7 +231,7 @@ class FeatureSplit:
             ranked = self._longest_first(order[own[0] : own[-1]])
             batches += torch.tensor_split(ranked, [bound - own[0] for bound in own[1:-1]])
         batches.sort(key=lambda batch: int(place[batch].min()))
-        return [self._passes(batch, most or size) for batch in batches]
+        return [self._passes(batch, most or size, device) for batch in batches]
 
     def _longest_first(self, numbers: Tensor) -> Tensor:
         """The same rows by bucket and length, those that are alike in their sequence."""
@@ -236,21 +239,25 @@ class FeatureSplit:
         by_length = np.lexsort((-self.lengths[chosen], -self.length_buckets[chosen]))
         return numbers[torch.from_numpy(by_length)]
 
-    def _passes(self, ranked: Tensor, size: int) -> list[Tensor]:
-        """Rows that are sorted, divided where the next one is of another bucket or would mostly be filled up, and where a pass
-        would hold more than `size` rows or than as many of the usual length.
+    def _passes(self, ranked: Tensor, size: int, device: str) -> list[Tensor]:
+        """Rows that are sorted, longest first, divided into passes of at most `size` rows of one bucket.
+
+        With padding, of no more than `size` rows of the usual length either, and so that what all passes hold is least, a pass
+        being worth as many rows of that length as PASS_COSTS says.
         """
-        usual = self.padding.usual if self.padding else 0
         rows = ranked.numpy()
-        keys = list(zip(self.length_buckets[rows].tolist(), self.lengths[rows].tolist(), strict=True))
-        cuts, start = [], 0
-        for place, (bucket, length) in enumerate(keys):
-            held, (other, longest) = place - start + 1, keys[start]
-            wasteful = longest - length > max(length, usual * TOLERATED)
-            if held > 1 and (bucket != other or wasteful or held > size or held * longest > size * usual):
-                cuts.append(place)
-                start = place
-        return list(torch.tensor_split(ranked, cuts))
+        starts = np.flatnonzero(np.diff(self.length_buckets[rows], prepend=-1))
+        parts = [part for run in np.split(rows, starts[1:]) for part in np.split(run, range(size, len(run), size))]
+        if self.padding is not None:
+            usual = self.padding.usual
+            parts = [
+                pass_
+                for part in parts
+                for pass_ in np.split(
+                    part, _cuts(self.lengths[part].tolist(), usual * PASS_COSTS[device], size * usual)
+                )
+            ]
+        return [torch.from_numpy(part) for part in parts]
 
     def middle(self) -> Tensor:
         """Numbers, in their order, of all rows of the bucket that the sample of median length has."""
@@ -270,6 +277,23 @@ class FeatureSplit:
         inputs = {name: c.take(chosen) if isinstance(c, Ragged) else c[chosen] for name, c in self.inputs.items()}
         targets = self.targets.take(chosen) if isinstance(self.targets, Ragged) else self.targets[numbers]
         return replace(self, inputs=inputs, targets=targets)
+
+
+def _cuts(lengths: Sequence[int], overhead: float, room: int) -> list[int]:
+    """Where rows of falling lengths are divided so that what passes hold, rows times the longest, is least, each with `overhead`;
+    none but of one row holds more than `room`.
+    """
+    # best[n]: what the first n rows take, and where the last of their passes starts.
+    best: list[tuple[float, int]] = [(0.0, 0)]
+    for end in range(1, len(lengths) + 1):
+        held = ((lengths[start] * (end - start), start) for start in range(end))
+        allowed = ((each, start) for each, start in held if each <= room or end - start == 1)
+        best.append(min((best[start][0] + overhead + each, start) for each, start in allowed))
+    cuts: list[int] = []
+    end = len(lengths)
+    while end := best[end][1]:
+        cuts.insert(0, end)
+    return cuts
 
 
 def _tensor(column: Column, numbers: NDArray[np.int64], fill: float) -> Tensor:

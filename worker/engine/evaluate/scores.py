@@ -37,7 +37,7 @@ def run_over(
     training = model.training
     dtype = next(parameter.dtype for parameter in model.parameters() if parameter.is_floating_point())
     filled = split.padded(task.padding)
-    order = filled.passes(batch_size)
+    order = filled.passes(batch_size, device.type)
     done = 0
     known = encoder_outputs or EncoderOutputs(keeps=False)
     model.to(device)

@@ -162,7 +162,7 @@ def finetune(
         )
         for epoch in range(len(losses) + 1, spec.epochs + 1):
             rate = 0.0
-            steps = split.steps(spec.batch_size, torch.randperm(len(split), generator=generator), most)
+            steps = split.steps(spec.batch_size, torch.randperm(len(split), generator=generator), most, device.type)
             loaded = feed.batches(numbers for step in steps for numbers in step)
             for step in steps:
                 passes = list(islice(loaded, len(step)))

@@ -104,7 +104,10 @@ def check_pass(lengths: list[int], numbers: list[int], size: int, padding: Paddi
         assert len(set(own)) == 1
     else:
         assert len(own) == 1 or len(own) * max(own) <= size * padding.usual
-        assert all(max(own) - length <= max(length, padding.usual / 4) for length in own)
+        # It is not worth another pass: no cut saves more than that costs.
+        own.sort(reverse=True)
+        saved = [(own[0] - own[place]) * (len(own) - place) for place in range(len(own))]
+        assert max(saved) <= padding.usual * splitting.PASS_COSTS["cpu"]
 
 
 @given(
@@ -131,6 +134,23 @@ def test_steps_are_equally_large_and_their_passes_of_like_lengths(
     for step in steps:
         for numbers in step:
             check_pass(lengths, numbers.tolist(), most or size, padding)
+
+
+def cheapest(lengths: list[int], overhead: float, room: int) -> float:
+    """Of all divisions of the rows."""
+    if not lengths:
+        return 0.0
+    ends = [end for end in range(1, len(lengths) + 1) if end == 1 or end * lengths[0] <= room]
+    return min(overhead + end * lengths[0] + cheapest(lengths[end:], overhead, room) for end in ends)
+
+
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=9), st.integers(0, 60), st.integers(1, 200))
+@settings(deadline=None, max_examples=60)
+def test_no_other_division_of_a_batch_costs_less(lengths: list[int], overhead: int, room: int) -> None:
+    lengths.sort(reverse=True)
+    parts = np.split(np.array(lengths), splitting._cuts(lengths, overhead, room))
+    assert all(len(part) == 1 or len(part) * part[0] <= room for part in parts)
+    assert sum(overhead + len(part) * part[0] for part in parts) == cheapest(lengths, overhead, room)
 
 
 @given(LENGTH_LISTS, st.integers(1, 8))

@@ -15,7 +15,7 @@ from api_schemas.results.metrics import EpochLoss
 from api_schemas.spec.recovery import Distill, Finetune
 from tests.unit.engine.tasks.models import ctc
 from tests.unit.engine.tasks.uneven import CASES, LENGTHS, Uneven, uneven
-from worker.engine.data.split import IGNORED, FeatureSplit, Ragged, map_tensors
+from worker.engine.data.split import IGNORED, PASS_COSTS, FeatureSplit, Ragged, map_tensors
 from worker.engine.models.attention import linear_at
 from worker.engine.recovery import CheckpointSettings, Teacher, finetune
 from worker.engine.recovery.distill import attention_mismatch, distillation
@@ -97,8 +97,11 @@ def train(
 
 
 @pytest.mark.parametrize(("microbatch", "most"), [(None, 5 * 6), (3, 3 * 6), (1, max(LENGTHS))])
-def test_a_pass_holds_no_more_than_its_samples_of_the_usual_length(microbatch: int | None, most: int) -> None:
+def test_a_pass_holds_no_more_than_its_samples_of_the_usual_length(
+    microbatch: int | None, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Of six tokens; a longer text is a pass of its own."""
+    monkeypatch.setitem(PASS_COSTS, "cpu", 4.0)
     case = uneven("tokens")
     assert case.task.padding is not None
     case.task.padding = replace(case.task.padding, usual=6)
@@ -127,7 +130,10 @@ def saved_in(folder: Path, earlier: Path | None = None, *, killed: bool = False)
 
 
 @pytest.mark.parametrize("name", ["tokens", "ctc", "written"])
-def test_batches_are_full_and_a_training_gone_on_with_has_the_same_bits(name: str, tmp_path: Path) -> None:
+def test_batches_are_full_and_a_training_gone_on_with_has_the_same_bits(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(PASS_COSTS, "cpu", 4.0)
     case = uneven(name)
     passes: list[int] = []
     counting = case.model.register_forward_pre_hook(lambda *_: passes.append(1))
