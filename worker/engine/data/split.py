@@ -250,13 +250,9 @@ class FeatureSplit:
         parts = [part for run in np.split(rows, starts[1:]) for part in np.split(run, range(size, len(run), size))]
         if self.padding is not None:
             usual = self.padding.usual
-            parts = [
-                pass_
-                for part in parts
-                for pass_ in np.split(
-                    part, _cuts(self.lengths[part].tolist(), usual * PASS_COSTS[device], size * usual)
-                )
-            ]
+            cost = usual * PASS_COSTS.get(device, PASS_COSTS["cpu"])
+            cuts = [_cuts(self.lengths[part].tolist(), cost, size * usual) for part in parts]
+            parts = [own for part, places in zip(parts, cuts, strict=True) for own in np.split(part, places)]
         return [torch.from_numpy(part) for part in parts]
 
     def middle(self) -> Tensor:

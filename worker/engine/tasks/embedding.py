@@ -42,6 +42,10 @@ _POOLINGS: Mapping[str, Callable[[Tensor], Tensor]] = {
 """Last hidden states [B, T, D] to [B, D], under the names that sentence-transformers gives them. All tokens are real."""
 
 
+def _pooled(hidden: Tensor, pooling: Sequence[str]) -> Tensor:
+    return torch.cat([_POOLINGS[each](hidden) for each in pooling], dim=-1)
+
+
 def embedding_of(output: object, pooling: Sequence[str] = (MEAN,), real_BT: Tensor | None = None) -> Tensor:
     """[B, D] of a model's output, not normalised; of several poolings, side by side, D is as many times the hidden size.
     `real_BT`: which tokens are, where rows were filled up.
@@ -56,13 +60,11 @@ def embedding_of(output: object, pooling: Sequence[str] = (MEAN,), real_BT: Tens
     hidden = getattr(output, "last_hidden_state")  # noqa: B009 - any of transformers' outputs
     assert isinstance(hidden, Tensor)
     if hidden.ndim == 3:
+        if real_BT is None:
+            return _pooled(hidden, pooling)
         # Row by row where they were filled up: what a pooling is, is said once.
-        rows = (
-            [hidden]
-            if real_BT is None
-            else [hidden[row : row + 1, : int(real)] for row, real in enumerate(real_BT.sum(1).tolist())]
-        )
-        return torch.cat([torch.cat([_POOLINGS[each](row) for each in pooling], dim=-1) for row in rows])
+        lengths = real_BT.sum(1).tolist()
+        return torch.cat([_pooled(hidden[row : row + 1, :length], pooling) for row, length in enumerate(lengths)])
     pooled = getattr(output, "pooler_output")  # noqa: B009
     assert isinstance(pooled, Tensor)
     return pooled
