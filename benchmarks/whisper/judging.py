@@ -50,7 +50,7 @@ def words(model: nn.Module, split: FeatureSplit, task: SequenceToSequence) -> Wo
     """What the model writes by itself, greedily, against the transcripts; both normalized as Whisper's authors do."""
     edits, wanted = np.zeros(len(split), np.int64), np.zeros(len(split), np.int64)
 
-    def see(numbers: Tensor, inputs: Inputs, _answers: Tensor, targets: Tensor) -> None:
+    def see(numbers: Tensor, inputs: Inputs, _answers: Tensor, targets: Tensor, _real: Tensor | None) -> None:
         given = task.texts(model, inputs, targets)
         for number, text, row in zip(numbers.tolist(), given, targets, strict=True):
             right = task.normalize(text_of(row, task.decode)).split()

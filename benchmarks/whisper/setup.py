@@ -42,6 +42,7 @@ def load_setup(model: Path, fortunes: Path, sphinx: Path, out: Path, counts: dic
     task = task_for(described.architecture.head, dense.model.config, **options)
     if not isinstance(task, SequenceToSequence):
         raise ValueError(f"{described.name} writes no texts")
+    task.padding = dense.model_spec.padding_of(dense.model)
     tests = {name: each.splits[Split.TEST] for name, each in read.items()}
     return Setup(model, described, dense, data, tests, task)
 

@@ -129,6 +129,22 @@ class Architecture:
 
 
 @dataclass(frozen=True)
+class Padding:
+    """How inputs of several lengths share a pass: the shorter ones are filled up behind, and a mask says what is real.
+
+    What a model answers to the real part is then what it answers without padding (docs/adr/0037-padding.md).
+    """
+
+    fills: Mapping[str, float]
+    """By keyword of an input, what stands behind a shorter row."""
+    mask: str
+    """Keyword of the mask, int64 [B, T]: ones, and zeros where a row was filled up."""
+    usual: int
+    """Length of the inputs that costs are counted for: a pass holds no more than so much a row of the batch size that was asked
+    for, so that its memory is what `tensor_bytes` grows with."""
+
+
+@dataclass(frozen=True)
 class Family:
     """One family of checkpoints. Adding one is adding a file to this folder (docs/families.md)."""
 
@@ -170,6 +186,8 @@ class Family:
     """Config fields that nothing here reads and the class does, beside those of any class, with what each may be."""
     aliases: Mapping[str, str] = field(default_factory=dict)
     """Other names by which the class reads a field of `defaults` (its `attribute_map`): both must say the same."""
+    padding: Callable[[Config, Architecture], Padding | None] | None = None
+    """How inputs of several lengths share a pass; None: they are of one length, or the model's answers would change."""
     while_engaged: Mapping[str, Any] = field(default_factory=dict)
     """Config values that hold while the engine has the model, and that no file gets: what would make training unrepeatable."""
 

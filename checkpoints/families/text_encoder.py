@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from api_schemas.enums import Head
-from checkpoints.families.base import Architecture, Config
+from checkpoints.families.base import Architecture, Config, Padding
 from checkpoints.files.preprocessor_files import PROCESSOR, SENTENCE_FILES, TOKENIZER_FILES
 
 TOKENS = 128
@@ -76,6 +76,14 @@ def text_classes(
             task="feature-extraction", head=Head.EMBEDDING, auto_class="AutoModel", dispensable=POOLER
         ),
     }
+
+
+def text_padding(config: Config, architecture: Architecture) -> Padding:
+    """Padding tokens, which nothing attends to. Another id says as much: what stands there reaches no real token."""
+    padding, words = config.get("pad_token_id"), config.get("vocab_size")
+    filler = padding if isinstance(padding, int) and isinstance(words, int) and 0 <= padding < words else 0
+    usual = WINDOW if architecture.head is Head.QUESTION_ANSWERING else TOKENS
+    return Padding({"input_ids": filler, "token_type_ids": 0}, "attention_mask", usual)
 
 
 def tokens(architecture: Architecture, positions: int) -> int:

@@ -23,6 +23,7 @@ from checkpoints.families.waveform_encoder import (
     positional,
     waveform_classes,
     waveform_layout,
+    waveform_padding,
 )
 from checkpoints.families.waveform_tensors import (
     Own,
@@ -177,15 +178,20 @@ WAV2VEC2 = replace(
     _PLAIN,
     architectures={**_PLAIN.architectures, "Wav2Vec2ForPreTraining": PRETRAINING},
     other_tensors=_wav2vec2_tensors,
+    padding=waveform_padding,
 )
-HUBERT = _family(
-    "hubert",
-    "Hubert",
-    "hubert.",
-    _wav2vec2,
-    _of_hubert,
-    {"do_stable_layer_norm": False, "feat_proj_layer_norm": True},
+HUBERT = replace(
+    _family(
+        "hubert",
+        "Hubert",
+        "hubert.",
+        _wav2vec2,
+        _of_hubert,
+        {"do_stable_layer_norm": False, "feat_proj_layer_norm": True},
+    ),
+    padding=waveform_padding,
 )
+# Its positions are several convolutions, one after another: silence that a mask has hidden from the first reaches the next.
 DATA2VEC_AUDIO = _family(
     "data2vec-audio",
     "Data2VecAudio",

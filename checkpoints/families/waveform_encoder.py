@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from api_schemas.enums import Head
-from checkpoints.families.base import Architecture, Config, Family, Layout, UnusableConfigError
+from checkpoints.families.base import Architecture, Config, Family, Layout, Padding, UnusableConfigError
 from checkpoints.families.encoder import EncoderNames, EncoderSizes, encoder, head_width, label_count
 from checkpoints.files.preprocessor_files import PREPROCESSOR, PROCESSOR
 
@@ -92,6 +92,13 @@ def head_flops(config: Config, architecture: Architecture, family: Family, token
         return 0
     width = int(family.value(config, "classifier_proj_size"))
     return 2 * width * (tokens * hidden + label_count(config))
+
+
+def waveform_padding(config: Config, architecture: Architecture) -> Padding | None:
+    """Silence that a mask hides. Not with feat_extract_norm "group": a norm over all frames of a clip would hear it in each."""
+    del architecture
+    exact = config.get("feat_extract_norm", DEFAULTS["feat_extract_norm"]) == "layer"
+    return Padding({"input_values": 0.0}, "attention_mask", SAMPLES) if exact else None
 
 
 def waveform_names(prefix: str, *, norms_first: bool) -> EncoderNames:

@@ -18,6 +18,7 @@ from checkpoints.families.waveform_encoder import (
     positional,
     waveform_classes,
     waveform_layout,
+    waveform_padding,
 )
 from checkpoints.families.waveform_tensors import Shapes, Value, linear, positions, projected, waveform_tensors
 
@@ -72,5 +73,6 @@ WAVLM = Family(
     other_tensors=partial(waveform_tensors, defaults=VALUES, own=_own),
     refused=REFUSED,
     neurons_key="intermediate_size",
+    padding=waveform_padding,
     while_engaged=WHILE_ENGAGED,
 )

@@ -9,6 +9,7 @@ from checkpoints.families.base import (
     Family,
     FeedForwardSite,
     Layout,
+    Padding,
     UnusableConfigError,
 )
 from checkpoints.families.config_fields import WHISPER as CONFIG_KEYS
@@ -177,6 +178,10 @@ WHISPER = Family(
     optional_files=(*OTHER_FILES, GENERATION, SPELLINGS),
     preprocessors=("WhisperFeatureExtractor",),
     other_tensors=_other_tensors,
+    # A decoder does not look ahead: what stands behind a text reaches none of its tokens.
+    padding=lambda _config, _architecture: Padding(
+        {"decoder_input_ids": 0.0}, "decoder_attention_mask", DECODER_TOKENS
+    ),
     # As for the other encoders of speech: no masks that no seed sets, and the whole model.
     while_engaged={"apply_spec_augment": False, "encoder_layerdrop": 0.0, "decoder_layerdrop": 0.0},
 )

@@ -202,6 +202,7 @@ def run(inputs: Inputs, spec: EngineSpec, emit: Emit) -> None:
         dense=load_dense(inputs.model, described.dense),
         questions=data.questions,
     )
+    task.padding = dense.model_spec.padding_of(dense.model)
     data = _ready(inputs, spec, task, dense, data, device)
     latency = _latency(inputs, spec, described, dense, data, device, reporter)
     cutting = Cutting(spec, described, data, task, device, reporter, latency, inputs.microbatch)

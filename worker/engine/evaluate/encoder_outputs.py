@@ -47,7 +47,7 @@ class EncoderOutputs:
         if self._known is None:
             return task.encoded(model, inputs)
         if self._kept and bool(self._known[numbers].all()):
-            given = {name: tensor for name, tensor in inputs.items() if name in task.fillable}
+            given = {name: tensor for name, tensor in inputs.items() if name in task.given}
             device = next(iter(inputs.values())).device
             return {name: kept[numbers].to(device) for name, kept in self._kept.items()} | given
         found = task.encoded(model, inputs)

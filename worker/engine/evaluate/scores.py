@@ -11,9 +11,10 @@ from worker.engine.data.loader import BatchLoader
 from worker.engine.data.split import FeatureSplit, Inputs, placed, rows
 from worker.engine.evaluate.encoder_outputs import EncoderOutputs
 from worker.engine.tasks import Task
+from worker.engine.tasks.padding import real_positions
 
-OnBatch = Callable[[Tensor, Inputs, Tensor, Tensor], None]
-"""(row numbers, inputs, answers, targets) of a batch; all but the numbers on the device."""
+OnBatch = Callable[[Tensor, Inputs, Tensor, Tensor, Tensor | None], None]
+"""(row numbers, inputs, answers, targets, real positions) of a batch; all but the numbers on the device. See Task.loss."""
 
 
 def run_over(
@@ -30,12 +31,13 @@ def run_over(
     """Show `see` the float32 answers of `model` to every batch of the split; `progress(done, total)` counts samples.
 
     The model runs on `device` at its own dtype, in eval mode and without autocast; its training flag is restored. The inputs that
-    `see` gets are as `Task.encoded` leaves them; `encoder_outputs` may know them already.
+    `see` gets are as `Task.encoded` leaves them; `encoder_outputs` may know them already. Rows of several lengths are filled up
+    where `Task.padding` allows it.
     """
     training = model.training
     dtype = next(parameter.dtype for parameter in model.parameters() if parameter.is_floating_point())
-    filled = split.filled_up(task.fillable)
-    order = filled.batches(batch_size)
+    filled = split.padded(task.padding)
+    order = filled.passes(batch_size, device.type)
     done = 0
     known = encoder_outputs or EncoderOutputs(keeps=False)
     model.to(device)
@@ -45,7 +47,8 @@ def run_over(
         with torch.inference_mode(), torch.autocast(device.type, enabled=False):
             for numbers, (inputs, targets) in zip(order, BatchLoader(filled, device).batches(order), strict=True):
                 own = known.encoded(task, model, numbers, placed(inputs, device, dtype))
-                see(numbers, own, task.outputs(model, own).float(), task.asked(own, targets))
+                answers, real = task.outputs(model, own).float(), real_positions(model, own)
+                see(numbers, own, answers, task.asked(own, targets), real)
                 done += rows(inputs)
                 if progress is not None:
                     progress(done, len(split))
@@ -66,7 +69,7 @@ def answers_of(
     collected: list[Tensor] = []
     numbers: list[Tensor] = []
 
-    def see(these: Tensor, _inputs: Inputs, answers: Tensor, _targets: Tensor) -> None:
+    def see(these: Tensor, _inputs: Inputs, answers: Tensor, _targets: Tensor, _real: Tensor | None) -> None:
         numbers.append(these)
         collected.append(answers)
 
@@ -96,8 +99,9 @@ def evaluate(
         raise SecateurError(ErrorCode.DATASET_EMPTY, "A split without samples cannot be scored; give it rows.")
     accumulator = task.accumulator()
 
-    def see(numbers: Tensor, inputs: Inputs, answers: Tensor, targets: Tensor) -> None:
-        accumulator.add(numbers, answers, targets, task.texts(model, inputs, targets) if texts else None)
+    def see(numbers: Tensor, inputs: Inputs, answers: Tensor, targets: Tensor, real: Tensor | None) -> None:
+        written = task.texts(model, inputs, targets) if texts else None
+        accumulator.add(numbers, answers, targets, written, real)
 
     run_over(
         model,

@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 from api_schemas.results.widths import AttentionWidths, LayerWidths
 from checkpoints.config.pruned_layout import ATTENTION, FEED_FORWARD
 from checkpoints.families import AttentionSite, Family, Layout
+from checkpoints.families.base import Padding
 from worker.engine.models import PrunedClasses, pruned_classes
 
 
@@ -43,6 +44,11 @@ class ModelSpec:
     def layout_of(self, model: PreTrainedModel) -> Layout:
         """The same, of a model in memory."""
         return self.layout(model.config.to_dict())
+
+    def padding_of(self, model: PreTrainedModel) -> Padding | None:
+        """How inputs of several lengths share a pass of a model in memory, if they may."""
+        known = self.family.padding
+        return None if known is None else known(model.config.to_dict(), self.family.architectures[self.name])
 
 
 def attention_entry(site: AttentionSite, widths: LayerWidths) -> dict[str, Any]:

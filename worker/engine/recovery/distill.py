@@ -11,27 +11,38 @@ import torch
 from torch import Tensor, nn
 
 from api_schemas.spec.recovery import Distill
-from worker.engine.data.split import Inputs, rows
+from worker.engine.data.split import Inputs
 from worker.engine.tasks import Task
+from worker.engine.tasks.padding import mean_of_real, real_positions
 
 LEAST_VARIANCE = 1e-8
 """Of a teacher's attention output, below which it counts as this much: a layer that says nothing must not divide by it."""
 
 
 def attention_mismatch(
-    student: Sequence[Tensor], teacher: Sequence[Tensor], variances: Sequence[Tensor] | None = None
+    student: Sequence[Tensor],
+    teacher: Sequence[Tensor],
+    variances: Sequence[Tensor] | None = None,
+    real: Sequence[Tensor | None] | None = None,
 ) -> Tensor:
     """Mean over layers of the squared error between attention outputs [B, T, D], in units of the teacher's variance.
 
-    `variances` are those, one a layer, of the batch that these samples are a part of; without them, the samples' own.
+    `variances` are those, one a layer, of the batch that these samples are a part of; without them, the samples' own. `real`
+    [B, T], one a layer: which positions count, where samples were filled up; a sample's error is then the mean over its own.
     """
     layers = []
     for number, (student_BTD, teacher_BTD) in enumerate(zip(student, teacher, strict=True)):
+        own = None if real is None else real[number]
         target_BTD = teacher_BTD.float()
-        error = (student_BTD.float() - target_BTD).square().mean()
-        variance = target_BTD.var(correction=0) if variances is None else variances[number]
+        squared_BTD = (student_BTD.float() - target_BTD).square()
+        error = squared_BTD.mean() if own is None else mean_of_real(squared_BTD.mean(-1), own).mean()
+        variance = _of_real(target_BTD, own).var(correction=0) if variances is None else variances[number]
         layers.append(error / variance.clamp_min(LEAST_VARIANCE))
     return torch.stack(layers).mean()
+
+
+def _of_real(states_BTD: Tensor, real_BT: Tensor | None) -> Tensor:
+    return states_BTD if real_BT is None else states_BTD[real_BT]
 
 
 def pooled_variance(counts: Sequence[int], means: Sequence[Tensor], variances: Sequence[Tensor]) -> Tensor:
@@ -60,6 +71,8 @@ class Distillation:
     task: Task
     _of_student: dict[str, Tensor] = field(default_factory=dict)
     _of_teacher: dict[str, Tensor] = field(default_factory=dict)
+    _unfilled: frozenset[str] = frozenset()
+    """Of `teacher.outputs`, those of an encoder beside whose input only the decoder's was filled up."""
     _variances: list[Tensor] | None = None
     """Of the teacher's outputs over the whole batch, in the order of `teacher.outputs`, where it comes in parts."""
 
@@ -72,20 +85,23 @@ class Distillation:
         self._variances = None
         if len(parts) == 1 or not (self.spec.attention and self.teacher.outputs):
             return
-        moments: dict[str, list[tuple[Tensor, Tensor]]] = {name: [] for name in self.teacher.outputs}
+        moments: dict[str, list[tuple[int, Tensor, Tensor]]] = {name: [] for name in self.teacher.outputs}
         for inputs in parts:
             with torch.no_grad():
                 self.task.outputs(self.teacher.model, inputs)
-            for name, seen in moments.items():
-                output = self._of_teacher[name].float()
-                seen.append((output.mean(), output.var(correction=0)))
-        counts = [rows(inputs) for inputs in parts]
-        self._variances = [
-            pooled_variance(counts, [mean for mean, _ in seen], [variance for _, variance in seen])
-            for seen in moments.values()
-        ]
+            for (name, seen), real in zip(moments.items(), self._real(inputs), strict=True):
+                output = _of_real(self._of_teacher[name].float(), real)
+                seen.append((output.numel(), output.mean(), output.var(correction=0)))
+        self._variances = [pooled_variance(*zip(*seen, strict=True)) for seen in moments.values()]
 
-    def loss(self, on_labels: Tensor, inputs: Inputs, answers: Tensor, targets: Tensor) -> Tensor:
+    def _real(self, inputs: Inputs) -> list[Tensor | None]:
+        """By output, which positions are of the samples themselves."""
+        real = real_positions(self.teacher.model, inputs)
+        return [None if name in self._unfilled else real for name in self.teacher.outputs]
+
+    def loss(
+        self, on_labels: Tensor, inputs: Inputs, answers: Tensor, targets: Tensor, real: Tensor | None = None
+    ) -> Tensor:
         """(1 - weight) · on_labels + weight · T² · divergence + attention · mismatch, right after the student's pass.
 
         T² keeps the gradient's size when the temperature changes (section 2 of the paper).
@@ -93,12 +109,13 @@ class Distillation:
         spec = self.spec
         with torch.no_grad():
             taught = self.task.outputs(self.teacher.model, inputs).float()
-        softened = self.task.divergence(answers, taught, spec.temperature, targets)
+        softened = self.task.divergence(answers, taught, spec.temperature, targets, real)
         total = (1.0 - spec.weight) * on_labels + spec.weight * spec.temperature**2 * softened
         if self._of_teacher:
             names = self.teacher.outputs
             outputs = [self._of_student[name] for name in names], [self._of_teacher[name] for name in names]
-            total = total + spec.attention * attention_mismatch(*outputs, self._variances)
+            mismatch = attention_mismatch(*outputs, self._variances, self._real(inputs))
+            total = total + spec.attention * mismatch
         self.forget()
         return total
 
@@ -133,7 +150,10 @@ def distillation(
         return
     if teacher is None:
         raise ValueError("the spec asks for distillation, which needs the original model")
-    learning = Distillation(spec, teacher, task)
+    encoder = task.encoder(teacher.model)
+    heard = set() if encoder is None else set(encoder.modules())
+    unfilled = frozenset(name for name in teacher.outputs if teacher.model.get_submodule(name) in heard)
+    learning = Distillation(spec, teacher, task, _unfilled=unfilled)
     training = teacher.model.training
     teacher.model.train(False)
     names = teacher.outputs if spec.attention else ()

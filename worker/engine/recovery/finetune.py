@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from itertools import islice
 
 import torch
 from accelerate import init_empty_weights
@@ -12,18 +13,21 @@ from transformers import PreTrainedModel
 from api_schemas.enums import FinetuneMethod
 from api_schemas.results.metrics import EpochLoss
 from api_schemas.spec.recovery import Finetune
-from worker.engine.data.augment import SPECTROGRAM, augmentation
+from worker.engine.data.augment import SPECTROGRAM, Augmentation, augmentation
 from worker.engine.data.loader import BatchLoader, fits, to_device
-from worker.engine.data.split import FeatureSplit, rows
+from worker.engine.data.split import FeatureSplit, Inputs, rows
 from worker.engine.recovery import lora
 from worker.engine.recovery.checkpointing import CheckpointSettings, RecoveryCheckpointer
 from worker.engine.recovery.distill import Teacher, distillation
 from worker.engine.recovery.memory_search import gradient
 from worker.engine.recovery.objective import CHECK_EVERY, LossTracker, Objective
 from worker.engine.recovery.training_state import TrainingIdentity, TrainingState, digest_of
+from worker.engine.runtime.memory import capped_batch_size
 from worker.engine.tasks import Task
 
 GRADIENT_NORM = 1.0
+SEVERAL_LENGTHS = "similar lengths"
+"""How rows of several lengths are batched, in what a training is known by."""
 
 
 def learning_rate_factor(step: int, total: int, warmup: float) -> float:
@@ -54,6 +58,11 @@ def _clipped(model: nn.Module) -> Tensor:
     """Clip the gradients; returns their norm before that."""
     trained = [parameter for parameter in model.parameters() if parameter.grad is not None]
     return nn.utils.clip_grad_norm_(trained, GRADIENT_NORM)
+
+
+def _augmented(augment: Augmentation, inputs: Inputs, generator: torch.Generator, device: torch.device) -> Inputs:
+    drawn = to_device(augment.draw(rows(inputs), generator), device)
+    return inputs | {SPECTROGRAM: augment.apply(inputs[SPECTROGRAM], drawn)}
 
 
 def train_without_batch_norm(model: nn.Module) -> None:
@@ -114,7 +123,9 @@ def finetune(
     """
     generator = torch.Generator().manual_seed(seed)
     augment = augmentation(spec.augment, split, pad_value)
-    per_epoch = len(split.batches(spec.batch_size))
+    split = split.padded(task.padding)
+    most = capped_batch_size(spec.batch_size, microbatch)
+    per_epoch = len(split.steps(spec.batch_size, torch.arange(len(split))))
     total = spec.epochs * per_epoch
     cuda = [device] if device.type == "cuda" else []
     feed = BatchLoader(split, device, resident=spec.epochs > 1 and fits(split, device))
@@ -123,7 +134,9 @@ def finetune(
     if checkpointing is not None:
         # Without the method where it is the only one there once was: what was saved then can be gone on from.
         old = {"method"} if spec.method is FinetuneMethod.LORA else None
-        start = digest_of(model.state_dict(), also=spec.model_dump_json(exclude=old))
+        # Batches of several lengths were once others: what was saved of those is of another training.
+        settings = spec.model_dump_json(exclude=old) + ("" if split.alike else SEVERAL_LENGTHS)
+        start = digest_of(model.state_dict(), also=settings)
         identity = TrainingIdentity(
             step=checkpointing.step, seed=seed, batches=total, microbatch=microbatch, start=start
         )
@@ -149,14 +162,15 @@ def finetune(
         )
         for epoch in range(len(losses) + 1, spec.epochs + 1):
             rate = 0.0
-            order = split.batches(spec.batch_size, torch.randperm(len(split), generator=generator))
-            for inputs, targets in feed.batches(order):
+            steps = split.steps(spec.batch_size, torch.randperm(len(split), generator=generator), most, device.type)
+            loaded = feed.batches(numbers for step in steps for numbers in step)
+            for step in steps:
+                passes = list(islice(loaded, len(step)))
                 if augment is not None:
-                    drawn = to_device(augment.draw(rows(inputs), generator), device)
-                    inputs = inputs | {SPECTROGRAM: augment.apply(inputs[SPECTROGRAM], drawn)}
+                    passes = [(_augmented(augment, inputs, generator, device), targets) for inputs, targets in passes]
                 optimizer.zero_grad(set_to_none=True)
-                loss = gradient(objective, inputs, targets)
-                tracker.add(loss, _clipped(adapted), rows(inputs))
+                loss = gradient(objective, passes)
+                tracker.add(loss, _clipped(adapted), sum(map(len, step)))
                 rate = float(schedule.get_last_lr()[0])
                 optimizer.step()
                 schedule.step()

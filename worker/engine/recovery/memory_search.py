@@ -6,6 +6,7 @@ Of scoring and evaluation nothing is probed: they hold sums over batches that a 
 import gc
 import logging
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -13,22 +14,27 @@ from torch import Tensor
 
 from api_schemas.errors import ErrorCode, SecateurError
 from worker.engine.data.split import Inputs, rows
-from worker.engine.recovery.objective import Objective, divided
+from worker.engine.recovery.objective import Batch, Objective, divided
 from worker.engine.runtime.memory import capped_batch_size, shortage
 
 log = logging.getLogger(__name__)
 
 
-def gradient(objective: Objective, inputs: Inputs, targets: Tensor) -> Tensor:
+def gradient(objective: Objective, passes: Sequence[Batch]) -> Tensor:
     """As Objective.backward. Where memory runs out, OUT_OF_MEMORY that says how many samples do fit: the job ends there."""
     try:
-        return objective.backward(inputs, targets)
+        return objective.backward(passes)
     except Exception as error:
         if not _no_memory(error):
             raise
         log.warning("%s", "".join(traceback.format_exception(error)))
     # Out here the exception is gone, and with it the frames that held the tensors of the pass.
-    raise SecateurError(ErrorCode.OUT_OF_MEMORY, _what_fits(objective, inputs, targets))
+    raise SecateurError(ErrorCode.OUT_OF_MEMORY, _what_fits(objective, *max(passes, key=_held)))
+
+
+def _held(batch: Batch) -> int:
+    """Values of a batch's inputs: of the passes of a batch, the one with the most takes the most memory."""
+    return sum(tensor.numel() for tensor in batch[0].values())
 
 
 def _no_memory(error: Exception) -> bool:
@@ -50,7 +56,7 @@ def _what_fits(objective: Objective, inputs: Inputs, targets: Tensor) -> str:
 def _fits(objective: Objective, inputs: Inputs, targets: Tensor) -> bool:
     _release(objective)
     try:
-        objective.backward(inputs, targets)
+        objective.backward([(inputs, targets)])
     except Exception as error:
         if not _no_memory(error):
             raise

@@ -4,7 +4,7 @@ Losses are added up where they are computed: a GPU is not asked for each of them
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +16,7 @@ from worker.engine.recovery.distill import Distillation
 from worker.engine.runtime.memory import capped_batch_size
 from worker.engine.runtime.precision import native_half, products_in
 from worker.engine.tasks import Task
+from worker.engine.tasks.padding import real_positions
 
 CHECK_EVERY = 64
 """Batches on a GPU between two looks at whether the loss is finite: each look makes the host wait for the device."""
@@ -28,6 +29,9 @@ def divided(inputs: Inputs, targets: Tensor, size: int) -> Iterator[tuple[Inputs
         yield {name: tensor[these] for name, tensor in inputs.items()}, targets[these]
 
 
+Batch = tuple[Inputs, Tensor]
+
+
 @dataclass(frozen=True)
 class Objective:
     """The loss of `model` at `task` and, with `learning`, on a teacher's word. `microbatch` bounds one pass, in samples."""
@@ -38,17 +42,21 @@ class Objective:
     learning: Distillation | None
     microbatch: int | None
 
-    def backward(self, inputs: Inputs, targets: Tensor) -> Tensor:
+    def backward(self, passes: Sequence[Batch]) -> Tensor:
         """Add the gradient of the batch's mean loss to the parameters' `grad`; returns that loss, a scalar without graph.
 
         Args:
-            inputs: augmented, on the device.
-            targets: as the task has them, samples first.
+            passes: what the batch comes in, samples of like lengths together: inputs, augmented, on the device; targets as the
+                task has them, samples first.
 
         Every part counts by its share of the samples, so the sum of the parts' gradients is the whole batch's.
         """
-        samples = rows(inputs)
-        parts = list(divided(inputs, targets, capped_batch_size(samples, self.microbatch)))
+        samples = sum(rows(inputs) for inputs, _ in passes)
+        parts = [
+            part
+            for inputs, targets in passes
+            for part in divided(inputs, targets, capped_batch_size(rows(inputs), self.microbatch))
+        ]
         if self.learning is not None:
             with products_in(native_half(self.device), self.device):
                 self.learning.survey([part for part, _ in parts])
@@ -56,10 +64,10 @@ class Objective:
         for some_inputs, some_targets in parts:
             with products_in(native_half(self.device), self.device):
                 answers = self.task.outputs(self.model, some_inputs).float()
-                wanted = self.task.asked(some_inputs, some_targets)
-                loss = self.task.loss(answers, wanted).mean()
+                wanted, real = self.task.asked(some_inputs, some_targets), real_positions(self.model, some_inputs)
+                loss = self.task.loss(answers, wanted, real).mean()
                 if self.learning is not None:
-                    loss = self.learning.loss(loss, some_inputs, answers, wanted)
+                    loss = self.learning.loss(loss, some_inputs, answers, wanted, real)
             loss = loss * (rows(some_inputs) / samples)
             torch.autograd.backward(loss)
             total += loss.detach()

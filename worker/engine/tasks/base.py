@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from api_schemas.enums import Head, Split
 from api_schemas.errors import ErrorCode, SecateurError
 from api_schemas.results.metrics import Scores
+from checkpoints.families.base import Padding
 from worker.engine.data.split import FeatureSplit, Inputs
 from worker.engine.tasks.label_sampling import LabelGenerators
 
@@ -51,11 +52,20 @@ class MetricAccumulator(ABC):
         self._numbers: list[Tensor] = []
         self._finite: list[Tensor] = []
 
-    def add(self, numbers: Tensor, answers: Tensor, targets: Tensor, texts: Sequence[str] | None = None) -> None:
-        """Rows `numbers` of the split [B]: the model's answers, what was asked for, and `Task.texts`."""
+    def add(
+        self,
+        numbers: Tensor,
+        answers: Tensor,
+        targets: Tensor,
+        texts: Sequence[str] | None = None,
+        real: Tensor | None = None,
+    ) -> None:
+        """Rows `numbers` of the split [B]: the model's answers, what was asked for, `Task.texts`, and which positions of the
+        answers are real (padding.py); None: all.
+        """
         self._numbers.append(numbers)
         self._finite.append(torch.isfinite(answers).all())
-        self._keep(answers, targets, texts)
+        self._keep(answers, targets, texts, real)
 
     def scores(self) -> Scores:
         """Of all rows, whatever order they came in. Raises NUMERICAL where an answer was not finite."""
@@ -68,7 +78,7 @@ class MetricAccumulator(ABC):
         return self._scores(torch.cat(self._numbers).argsort())
 
     @abstractmethod
-    def _keep(self, answers: Tensor, targets: Tensor, texts: Sequence[str] | None) -> None:
+    def _keep(self, answers: Tensor, targets: Tensor, texts: Sequence[str] | None, real: Tensor | None) -> None:
         """What is needed of a batch."""
 
     @abstractmethod
@@ -82,8 +92,10 @@ class Task(ABC):
     head: ClassVar[Head]
     outputs_called: ClassVar[tuple[str, ...]] = ("logits",)
     """What the answers are called in an exported file. Several parts stand one after another in their second dimension."""
-    fillable: ClassVar[frozenset[str]] = frozenset()
-    """Inputs whose rows may be filled up at the end while a model is judged: what stands there changes no answer that counts."""
+    given: ClassVar[frozenset[str]] = frozenset()
+    """Inputs of a decoder, which what it listens to does not depend on."""
+    padding: Padding | None = None
+    """How inputs of several lengths share a pass of the model, in recovery and where it is judged; None: they do not."""
 
     def outputs(self, model: nn.Module, inputs: Inputs) -> Tensor:
         """The model's answers to a batch: one forward pass. Logits [B, C] or [B, T, C], embeddings [B, D], or parts [B, P, …]."""
@@ -106,8 +118,10 @@ class Task(ABC):
         return None
 
     @abstractmethod
-    def loss(self, answers: Tensor, targets: Tensor) -> Tensor:
-        """Loss of every sample, [B], in the dtype of the answers."""
+    def loss(self, answers: Tensor, targets: Tensor, real: Tensor | None = None) -> Tensor:
+        """Loss of every sample, [B], in the dtype of the answers. `real` [B, T]: the positions of the answers that count, where
+        rows were filled up (padding.py).
+        """
 
     @abstractmethod
     def sampled_label_loss(self, seed: int) -> Loss:
@@ -117,10 +131,12 @@ class Task(ABC):
         """
 
     @abstractmethod
-    def divergence(self, student: Tensor, teacher: Tensor, temperature: float, targets: Tensor) -> Tensor:
+    def divergence(
+        self, student: Tensor, teacher: Tensor, temperature: float, targets: Tensor, real: Tensor | None = None
+    ) -> Tensor:
         """How far the student's answers are from the teacher's at a temperature, mean over samples; a scalar.
 
-        Of targets, no more than where there are any is read.
+        Of targets, no more than where there are any is read. `real`: as of `loss`.
         """
 
     def asked(self, inputs: Inputs, targets: Tensor) -> Tensor:  # noqa: ARG002 - most have it in the data

@@ -12,13 +12,20 @@ from api_schemas.results.metrics import Scores
 from worker.engine.tasks.base import Loss, MetricAccumulator, Task, sampled_gradient_loss
 from worker.engine.tasks.label_sampling import sigmoid_gradients, softmax_gradients
 from worker.engine.tasks.metrics import mean_average_precision
+from worker.engine.tasks.padding import mean_of_real
 
 
-def softened_divergence(student_BC: Tensor, teacher_BC: Tensor, temperature: float) -> Tensor:
-    """KL(teacher ‖ student) in nats of softmax(logits / temperature) over the last dimension, mean over the others; a scalar."""
+def softened_divergence(
+    student_BC: Tensor, teacher_BC: Tensor, temperature: float, real_BT: Tensor | None = None
+) -> Tensor:
+    """KL(teacher ‖ student) in nats of softmax(logits / temperature) over the last dimension, mean over the others; a scalar.
+
+    With `real_BT`, of (B, T, C): mean over each sample's real positions, then over samples.
+    """
     log_teacher_BC = (teacher_BC / temperature).log_softmax(dim=-1)
     difference_BC = log_teacher_BC - (student_BC / temperature).log_softmax(dim=-1)
-    return (log_teacher_BC.exp() * difference_BC).sum(dim=-1).mean()
+    by_position = (log_teacher_BC.exp() * difference_BC).sum(dim=-1)
+    return by_position.mean() if real_BT is None else mean_of_real(by_position, real_BT).mean()
 
 
 class Classification(Task):
@@ -29,7 +36,7 @@ class Classification(Task):
     def __init__(self, *, several: bool) -> None:
         self.several = several
 
-    def loss(self, answers: Tensor, targets: Tensor) -> Tensor:
+    def loss(self, answers: Tensor, targets: Tensor, real: Tensor | None = None) -> Tensor:  # noqa: ARG002
         """Cross entropy in nats. With several labels, binary cross entropy of each class's sigmoid, the mean over classes."""
         if self.several:
             return F.binary_cross_entropy_with_logits(answers, targets.to(answers.dtype), reduction="none").mean(dim=1)
@@ -39,7 +46,14 @@ class Classification(Task):
         gradients = sigmoid_gradients if self.several else softmax_gradients
         return sampled_gradient_loss(lambda answers, _targets, generator: gradients(answers, generator), seed)
 
-    def divergence(self, student: Tensor, teacher: Tensor, temperature: float, targets: Tensor) -> Tensor:  # noqa: ARG002
+    def divergence(
+        self,
+        student: Tensor,
+        teacher: Tensor,
+        temperature: float,
+        targets: Tensor,  # noqa: ARG002
+        real: Tensor | None = None,  # noqa: ARG002
+    ) -> Tensor:
         """KL(teacher ‖ student) of the classes' probabilities, in nats.
 
         One label: of the softmax of logits / temperature. Several: of each class's own sigmoid (a Bernoulli distribution), the
@@ -69,7 +83,13 @@ class _ClassificationAccumulator(MetricAccumulator):
         self._logits: list[Tensor] = []
         self._targets: list[Tensor] = []
 
-    def _keep(self, answers: Tensor, targets: Tensor, texts: Sequence[str] | None) -> None:  # noqa: ARG002
+    def _keep(
+        self,
+        answers: Tensor,
+        targets: Tensor,
+        texts: Sequence[str] | None,  # noqa: ARG002
+        real: Tensor | None,  # noqa: ARG002
+    ) -> None:
         self._logits.append(answers)
         self._targets.append(targets)
 

@@ -38,15 +38,15 @@ class Ctc(Task):
     def __init__(self, *, blank: int, decode: Decode) -> None:
         self.blank, self.decode = blank, decode
 
-    def loss(self, answers: Tensor, targets: Tensor) -> Tensor:
+    def loss(self, answers: Tensor, targets: Tensor, real: Tensor | None = None) -> Tensor:
         """−log p(text | input) in nats, summed over all alignments, by the text's length (1 where it is empty).
 
         In float32 at least. Infinite where a text needs more frames than there are, which the data was checked
-        for when it was read.
+        for when it was read. Frames behind a clip that was filled up are not aligned.
         """
         device, lengths_B = answers.device, (targets != IGNORED).sum(1)
         log_p_TBV = answers.log_softmax(-1, torch.promote_types(answers.dtype, torch.float32)).transpose(0, 1)
-        frames_B = torch.full_like(lengths_B, len(log_p_TBV))
+        frames_B = torch.full_like(lengths_B, len(log_p_TBV)) if real is None else real.sum(1)
         ids_BL = F.pad(targets, (0, 1), value=IGNORED).clamp_min(0)
         if device.type == "cuda" and torch.are_deterministic_algorithms_enabled():
             # Its backward pass on a GPU adds up in any order, and refuses to run where that is forbidden.
@@ -71,9 +71,16 @@ class Ctc(Task):
 
         return drawn
 
-    def divergence(self, student: Tensor, teacher: Tensor, temperature: float, targets: Tensor) -> Tensor:  # noqa: ARG002
-        """KL(teacher ‖ student) of each frame's ids in nats, mean over frames."""
-        return softened_divergence(student, teacher, temperature)
+    def divergence(
+        self,
+        student: Tensor,
+        teacher: Tensor,
+        temperature: float,
+        targets: Tensor,  # noqa: ARG002
+        real: Tensor | None = None,
+    ) -> Tensor:
+        """KL(teacher ‖ student) of each frame's ids in nats, mean over real frames."""
+        return softened_divergence(student, teacher, temperature, real)
 
     def accumulator(self) -> MetricAccumulator:
         return _CtcAccumulator(self)
@@ -94,10 +101,19 @@ class _CtcAccumulator(MetricAccumulator):
         self._given: list[Tensor] = []
         self._wanted: list[Tensor] = []
 
-    def _keep(self, answers: Tensor, targets: Tensor, texts: Sequence[str] | None) -> None:  # noqa: ARG002
+    def _keep(
+        self,
+        answers: Tensor,
+        targets: Tensor,
+        texts: Sequence[str] | None,  # noqa: ARG002
+        real: Tensor | None,
+    ) -> None:
         # By text in float32, which has half the room of float64; their mean is taken in float64.
-        self._losses.append(self._task.loss(answers, targets).double())
-        self._given.append(collapsed(answers.argmax(-1), self._task.blank))
+        self._losses.append(self._task.loss(answers, targets, real).double())
+        path_BT = answers.argmax(-1)
+        # Nothing is said where nothing is heard.
+        path_BT = path_BT if real is None else path_BT.masked_fill(~real, self._task.blank)
+        self._given.append(collapsed(path_BT, self._task.blank))
         self._wanted.append(targets)
 
     def _scores(self, order: Tensor) -> Scores:

@@ -19,6 +19,7 @@ from worker.engine.tasks.base import Loss, MetricAccumulator, Task, sampled_grad
 from worker.engine.tasks.dense_layers import Layers, apply_dense
 from worker.engine.tasks.label_sampling import signs_like
 from worker.engine.tasks.metrics import spearman
+from worker.engine.tasks.padding import real_positions
 
 MOST_PAIRED = 1000
 """Samples whose pairwise similarities are ranked: half a million pairs."""
@@ -38,12 +39,16 @@ _POOLINGS: Mapping[str, Callable[[Tensor], Tensor]] = {
     "weightedmean": _weighted_mean,
     "lasttoken": lambda hidden: hidden[:, -1],
 }
-"""Last hidden states [B, T, D] to [B, D], under the names that sentence-transformers gives them. Nothing is padded: all
-tokens are real."""
+"""Last hidden states [B, T, D] to [B, D], under the names that sentence-transformers gives them. All tokens are real."""
 
 
-def embedding_of(output: object, pooling: Sequence[str] = (MEAN,)) -> Tensor:
+def _pooled(hidden: Tensor, pooling: Sequence[str]) -> Tensor:
+    return torch.cat([_POOLINGS[each](hidden) for each in pooling], dim=-1)
+
+
+def embedding_of(output: object, pooling: Sequence[str] = (MEAN,), real_BT: Tensor | None = None) -> Tensor:
     """[B, D] of a model's output, not normalised; of several poolings, side by side, D is as many times the hidden size.
+    `real_BT`: which tokens are, where rows were filled up.
 
     The projected embedding where the model has one (CLAP), else the last hidden states, pooled. An encoder of feature maps (CLAP
     without projection) has pooled them itself.
@@ -55,7 +60,11 @@ def embedding_of(output: object, pooling: Sequence[str] = (MEAN,)) -> Tensor:
     hidden = getattr(output, "last_hidden_state")  # noqa: B009 - any of transformers' outputs
     assert isinstance(hidden, Tensor)
     if hidden.ndim == 3:
-        return torch.cat([_POOLINGS[each](hidden) for each in pooling], dim=-1)
+        if real_BT is None:
+            return _pooled(hidden, pooling)
+        # Row by row where they were filled up: what a pooling is, is said once.
+        lengths = real_BT.sum(1).tolist()
+        return torch.cat([_pooled(hidden[row : row + 1, :length], pooling) for row, length in enumerate(lengths)])
     pooled = getattr(output, "pooler_output")  # noqa: B009
     assert isinstance(pooled, Tensor)
     return pooled
@@ -72,11 +81,11 @@ class Embedding(Task):
         self._pooling, self._dense = tuple(pooling), dense
 
     def outputs(self, model: nn.Module, inputs: Inputs) -> Tensor:
-        raw = embedding_of(model(**inputs), self._pooling)
+        raw = embedding_of(model(**inputs), self._pooling, real_positions(model, inputs))
         pooled = raw.to(torch.promote_types(raw.dtype, torch.float32))
         return F.normalize(apply_dense(self._dense, pooled), dim=-1)
 
-    def loss(self, answers: Tensor, targets: Tensor) -> Tensor:
+    def loss(self, answers: Tensor, targets: Tensor, real: Tensor | None = None) -> Tensor:  # noqa: ARG002
         """1 − cosine similarity with the original's embedding."""
         return 1.0 - (answers * targets.to(answers.dtype)).sum(-1)
 
@@ -88,7 +97,14 @@ class Embedding(Task):
         """
         return sampled_gradient_loss(lambda answers, _targets, generator: signs_like(answers, generator), seed)
 
-    def divergence(self, student: Tensor, teacher: Tensor, temperature: float, targets: Tensor) -> Tensor:  # noqa: ARG002
+    def divergence(
+        self,
+        student: Tensor,
+        teacher: Tensor,
+        temperature: float,
+        targets: Tensor,  # noqa: ARG002
+        real: Tensor | None = None,  # noqa: ARG002
+    ) -> Tensor:
         """1 − cosine similarity. Directions have no temperature: what the objective multiplies by is taken out again."""
         return self.loss(student, teacher).mean() / temperature**2
 
@@ -118,7 +134,13 @@ class _EmbeddingAccumulator(MetricAccumulator):
         self._answers: list[Tensor] = []
         self._targets: list[Tensor] = []
 
-    def _keep(self, answers: Tensor, targets: Tensor, texts: Sequence[str] | None) -> None:  # noqa: ARG002
+    def _keep(
+        self,
+        answers: Tensor,
+        targets: Tensor,
+        texts: Sequence[str] | None,  # noqa: ARG002
+        real: Tensor | None,  # noqa: ARG002
+    ) -> None:
         self._answers.append(answers)
         self._targets.append(targets)
 

@@ -17,6 +17,7 @@ from worker.engine.data.split import Inputs
 from worker.engine.models.model_spec import move_model
 from worker.engine.tasks.base import Loss, MetricAccumulator, Task
 from worker.engine.tasks.label_sampling import LabelGenerators, signs_like
+from worker.engine.tasks.padding import mean_of_real
 
 
 def encoder_of(model: nn.Module) -> nn.Module:
@@ -54,9 +55,9 @@ class HiddenStates(Task):
         with torch.no_grad():
             return self.outputs(original, inputs).float()
 
-    def loss(self, answers: Tensor, targets: Tensor) -> Tensor:
-        """1 − cosine similarity with the original's state, mean over the sample's tokens."""
-        return 1.0 - (_directions(answers) * _directions(targets)).sum(-1).mean(1)
+    def loss(self, answers: Tensor, targets: Tensor, real: Tensor | None = None) -> Tensor:
+        """1 − cosine similarity with the original's state, mean over the sample's real tokens."""
+        return 1.0 - mean_of_real((_directions(answers) * _directions(targets)).sum(-1), real)
 
     def sampled_label_loss(self, seed: int) -> Loss:
         """Every token's direction is taken for the mean of a Gaussian of unit variance, as an embedding's is (embedding.py)."""
@@ -68,9 +69,16 @@ class HiddenStates(Task):
 
         return drawn
 
-    def divergence(self, student: Tensor, teacher: Tensor, temperature: float, targets: Tensor) -> Tensor:  # noqa: ARG002
+    def divergence(
+        self,
+        student: Tensor,
+        teacher: Tensor,
+        temperature: float,
+        targets: Tensor,  # noqa: ARG002
+        real: Tensor | None = None,
+    ) -> Tensor:
         """As the loss. Directions have no temperature: what the objective multiplies by is taken out again."""
-        return self.loss(student, teacher).mean() / temperature**2
+        return self.loss(student, teacher, real).mean() / temperature**2
 
     def accumulator(self) -> MetricAccumulator:
         return _HiddenStatesAccumulator()
@@ -89,10 +97,16 @@ class _HiddenStatesAccumulator(MetricAccumulator):
         self._tokens = 0
         self._sums: list[tuple[Tensor, Tensor, Tensor]] = []
 
-    def _keep(self, answers: Tensor, targets: Tensor, texts: Sequence[str] | None) -> None:  # noqa: ARG002
-        ours_ND, theirs_ND = (states.flatten(0, 1) for states in (answers, targets))
-        by_token_N = (_directions(ours_ND) * _directions(theirs_ND)).sum(-1)
-        self._similar.append(by_token_N.view(answers.shape[:2]).double().mean(1))
+    def _keep(
+        self,
+        answers: Tensor,
+        targets: Tensor,
+        texts: Sequence[str] | None,  # noqa: ARG002
+        real: Tensor | None,
+    ) -> None:
+        by_token_BT = (_directions(answers) * _directions(targets)).sum(-1)
+        self._similar.append(mean_of_real(by_token_BT.double(), real))
+        ours_ND, theirs_ND = (states.flatten(0, 1) if real is None else states[real] for states in (answers, targets))
         self._tokens += len(theirs_ND)
         error, squares = (states.square().sum(dtype=torch.float64) for states in (ours_ND - theirs_ND, theirs_ND))
         self._sums.append((error, squares, theirs_ND.sum(0, dtype=torch.float64)))

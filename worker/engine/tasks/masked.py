@@ -40,7 +40,7 @@ class MaskedLm(TokenTask):
 
     head = Head.MASKED_LM
 
-    def loss(self, answers: Tensor, targets: Tensor) -> Tensor:
+    def loss(self, answers: Tensor, targets: Tensor, real: Tensor | None = None) -> Tensor:  # noqa: ARG002
         """Cross entropy in nats, mean over the sample's masked tokens; 0 for a sample without any."""
         places = _places(targets)
         by_token_M = F.cross_entropy(answers[places], targets[places], reduction="none")
@@ -58,7 +58,14 @@ class MaskedLm(TokenTask):
 
         return drawn
 
-    def divergence(self, student: Tensor, teacher: Tensor, temperature: float, targets: Tensor) -> Tensor:
+    def divergence(
+        self,
+        student: Tensor,
+        teacher: Tensor,
+        temperature: float,
+        targets: Tensor,
+        real: Tensor | None = None,  # noqa: ARG002
+    ) -> Tensor:
         """KL(teacher ‖ student) in nats, mean over each sample's masked tokens, then over samples."""
         places = _places(targets)
         log_teacher_MV = (teacher[places] / temperature).log_softmax(-1)
@@ -79,7 +86,13 @@ class _MaskedAccumulator(MetricAccumulator):
         self._by_token: list[Tensor] = []
         self._hits: list[Tensor] = []
 
-    def _keep(self, answers: Tensor, targets: Tensor, texts: Sequence[str] | None) -> None:  # noqa: ARG002
+    def _keep(
+        self,
+        answers: Tensor,
+        targets: Tensor,
+        texts: Sequence[str] | None,  # noqa: ARG002
+        real: Tensor | None,  # noqa: ARG002
+    ) -> None:
         places = _places(targets)
         logits_MV, asked_M = answers[places], targets[places]
         wide_MV = logits_MV.to(torch.promote_types(answers.dtype, torch.float32))

@@ -20,8 +20,11 @@ from worker.engine.tasks import squad
 from worker.engine.tasks.base import Loss, MetricAccumulator, Task, sampled_gradient_loss
 from worker.engine.tasks.classification import softened_divergence
 from worker.engine.tasks.label_sampling import softmax_gradients
+from worker.engine.tasks.padding import real_positions
 
 ENDS = 2
+NEVER = -1e6
+"""As the logit of a token that a window was filled up with: a softmax makes nothing of it, at any temperature."""
 _WINDOW, _QUESTION = 2, 3
 
 
@@ -39,9 +42,10 @@ class QuestionAnswering(Task):
         return output.start_logits, output.end_logits
 
     def outputs(self, model: nn.Module, inputs: Inputs) -> Tensor:
-        return torch.stack(self.parts(model, inputs), 1)
+        logits_BET, real_BT = torch.stack(self.parts(model, inputs), 1), real_positions(model, inputs)
+        return logits_BET if real_BT is None else logits_BET.masked_fill(~real_BT[:, None], NEVER)
 
-    def loss(self, answers: Tensor, targets: Tensor) -> Tensor:
+    def loss(self, answers: Tensor, targets: Tensor, real: Tensor | None = None) -> Tensor:  # noqa: ARG002
         """Cross entropy in nats, mean of both ends'."""
         by_end_N = F.cross_entropy(answers.flatten(0, 1), targets[:, :ENDS].flatten(), reduction="none")
         return by_end_N.view(-1, ENDS).mean(1)
@@ -54,7 +58,14 @@ class QuestionAnswering(Task):
 
         return sampled_gradient_loss(draw, seed)
 
-    def divergence(self, student: Tensor, teacher: Tensor, temperature: float, targets: Tensor) -> Tensor:  # noqa: ARG002
+    def divergence(
+        self,
+        student: Tensor,
+        teacher: Tensor,
+        temperature: float,
+        targets: Tensor,  # noqa: ARG002
+        real: Tensor | None = None,  # noqa: ARG002
+    ) -> Tensor:
         """KL(teacher ‖ student) in nats, mean of both ends'."""
         return softened_divergence(student, teacher, temperature)
 
@@ -75,7 +86,13 @@ class _AnswerAccumulator(MetricAccumulator):
         self._losses: list[Tensor] = []
         self._batches: list[tuple[Tensor, ...]] = []
 
-    def _keep(self, answers: Tensor, targets: Tensor, texts: Sequence[str] | None) -> None:  # noqa: ARG002
+    def _keep(
+        self,
+        answers: Tensor,
+        targets: Tensor,
+        texts: Sequence[str] | None,  # noqa: ARG002
+        real: Tensor | None,  # noqa: ARG002
+    ) -> None:
         self._losses.append(self._task.loss(answers.double(), targets))
         logits_BEK, tokens_BEK = answers.topk(min(squad.LIKELIEST, answers.shape[-1]), dim=-1)
         self._batches.append((tokens_BEK, logits_BEK, answers[..., 0].sum(1), targets))
@@ -85,8 +102,10 @@ class _AnswerAccumulator(MetricAccumulator):
         windows: defaultdict[int, list[squad.Ends]] = defaultdict(list)
         for batch in self._batches:
             for tokens_EK, logits_EK, none, targets in zip(*(each.cpu().numpy() for each in batch), strict=True):
-                first, last = zip(tokens_EK, logits_EK, strict=True)
                 spans_T2 = questions.spans(int(targets[_WINDOW]))
+                # A short window has fewer than K tokens, where others of its batch are longer.
+                own = min(tokens_EK.shape[1], len(spans_T2))
+                first, last = zip(tokens_EK[:, :own], logits_EK[:, :own], strict=True)
                 windows[int(targets[_QUESTION])].append(squad.Ends(*first, *last, float(none), spans_T2))
         marks = []
         for number, ends in windows.items():

@@ -16,6 +16,7 @@ from worker.engine.data.featurizers.normalizers import Normalize
 from worker.engine.data.split import IGNORED, Inputs
 from worker.engine.tasks.base import Decode, MetricAccumulator
 from worker.engine.tasks.metrics import error_rates, text_of, texts_of
+from worker.engine.tasks.padding import GIVEN_MASK
 from worker.engine.tasks.tokens import TokenTask
 
 GIVEN = "decoder_input_ids"
@@ -27,8 +28,7 @@ class SequenceToSequence(TokenTask):
     """Logits [B, L, V], each token's given those before it in the text."""
 
     head = Head.SEQUENCE_TO_SEQUENCE
-    # A decoder does not look ahead: what stands behind a text reaches none of its tokens.
-    fillable = frozenset({GIVEN})
+    given = frozenset({GIVEN, GIVEN_MASK})
 
     def __init__(self, *, decode: Decode, normalize: Normalize | None = None) -> None:
         """`normalize` makes two texts alike before they are compared."""
@@ -45,12 +45,16 @@ class SequenceToSequence(TokenTask):
         """What the encoder hears [B, frames, D], beside the text; computed once for everything that is asked of a model."""
         if HEARD in inputs:
             return inputs
-        sound = (tensor for name, tensor in inputs.items() if name != GIVEN)
-        return {HEARD: self.encoder(model)(*sound).last_hidden_state, GIVEN: inputs[GIVEN]}
+        sound = (tensor for name, tensor in inputs.items() if name not in self.given)
+        read = {name: tensor for name, tensor in inputs.items() if name in self.given}
+        return {HEARD: self.encoder(model)(*sound).last_hidden_state, **read}
 
     def outputs(self, model: nn.Module, inputs: Inputs) -> Tensor:
-        """With the text as it should be behind every token; nothing is kept for a next call."""
-        kept = {name: (tensor,) if name == HEARD else tensor for name, tensor in inputs.items()}
+        """With the text as it should be behind every token; nothing is kept for a next call.
+
+        The decoder needs no mask: it does not look ahead, and what stands behind a text reaches none of its tokens.
+        """
+        kept = {n: (tensor,) if n == HEARD else tensor for n, tensor in inputs.items() if n != GIVEN_MASK}
         logits: Tensor = model(**kept, use_cache=False).logits
         return logits
 
@@ -110,7 +114,13 @@ class _SequenceAccumulator(MetricAccumulator):
         """Empty where nobody asked what the model writes by itself."""
         self._wanted: list[Tensor] = []
 
-    def _keep(self, answers: Tensor, targets: Tensor, texts: Sequence[str] | None) -> None:
+    def _keep(
+        self,
+        answers: Tensor,
+        targets: Tensor,
+        texts: Sequence[str] | None,
+        real: Tensor | None,  # noqa: ARG002
+    ) -> None:
         self._losses.append(self._task.measured_loss(answers, targets))
         self._given += texts or []
         self._wanted.append(targets)

@@ -21,7 +21,7 @@ from worker.engine.tasks.metrics import macro_f1
 class TokenTask(Task):
     """Logits [B, T, C], each token's label on its own given what the model has seen."""
 
-    def loss(self, answers: Tensor, targets: Tensor) -> Tensor:
+    def loss(self, answers: Tensor, targets: Tensor, real: Tensor | None = None) -> Tensor:  # noqa: ARG002
         """Cross entropy in nats, mean over the tokens that have a label; 0 for a sample without any."""
         by_token_BT = F.cross_entropy(answers.transpose(1, 2), targets, ignore_index=IGNORED, reduction="none")
         return by_token_BT.sum(1) / (targets != IGNORED).sum(1).clamp_min(1)
@@ -45,9 +45,16 @@ class TokenTask(Task):
 
         return sampled_gradient_loss(draw, seed)
 
-    def divergence(self, student: Tensor, teacher: Tensor, temperature: float, targets: Tensor) -> Tensor:  # noqa: ARG002
-        """KL(teacher ‖ student) in nats, mean over all tokens: the teacher has something to say at each."""
-        return softened_divergence(student, teacher, temperature)
+    def divergence(
+        self,
+        student: Tensor,
+        teacher: Tensor,
+        temperature: float,
+        targets: Tensor,  # noqa: ARG002
+        real: Tensor | None = None,
+    ) -> Tensor:
+        """KL(teacher ‖ student) in nats, mean over all real tokens: the teacher has something to say at each."""
+        return softened_divergence(student, teacher, temperature, real)
 
     def agreement(self, answers: Tensor, reference: Tensor) -> Tensor:
         """Share of each sample's tokens with the same first class."""
@@ -73,7 +80,13 @@ class _TokenAccumulator(MetricAccumulator):
         self._predicted: list[Tensor] = []
         self._true: list[Tensor] = []
 
-    def _keep(self, answers: Tensor, targets: Tensor, texts: Sequence[str] | None) -> None:  # noqa: ARG002
+    def _keep(
+        self,
+        answers: Tensor,
+        targets: Tensor,
+        texts: Sequence[str] | None,  # noqa: ARG002
+        real: Tensor | None,  # noqa: ARG002
+    ) -> None:
         self._losses.append(self._task.measured_loss(answers, targets))
         self._predicted.append(answers.argmax(-1).flatten())
         self._true.append(targets.flatten())

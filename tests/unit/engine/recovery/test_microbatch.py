@@ -49,7 +49,7 @@ def learnt(
     inputs, targets = map_tensors(batch[0], Tensor.double), batch[1]
     task = Classification(several=targets.ndim == 2)
     with distillation(distill, doubled, student, task) as learning:
-        loss = Objective(student, CPU, task, learning, microbatch).backward(inputs, targets)
+        loss = Objective(student, CPU, task, learning, microbatch).backward([(inputs, targets)])
     return loss, {name: p.grad for name, p in student.named_parameters() if p.grad is not None}
 
 

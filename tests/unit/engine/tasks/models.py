@@ -49,12 +49,13 @@ def bert(model: type[PreTrainedModel] = BertForTokenClassification, labels: int 
     return seeded(model, config)
 
 
-def ctc(reduction: str = "mean") -> PreTrainedModel:
+def ctc(reduction: str = "mean", norm: str = "group") -> PreTrainedModel:
     """Five samples of sound a frame, one more to begin."""
     config = Wav2Vec2Config(
         vocab_size=len(LETTERS), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=24,
         conv_dim=(8, 8), conv_kernel=(5, 2), conv_stride=(5, 1), num_conv_pos_embeddings=4,
         num_conv_pos_embedding_groups=2, pad_token_id=0, ctc_loss_reduction=reduction, initializer_range=0.3,
+        feat_extract_norm=norm, apply_spec_augment=False, layerdrop=0.0,
     )  # fmt: skip
     return seeded(Wav2Vec2ForCTC, config)
 

@@ -10,6 +10,7 @@ from torchaudio.functional import edit_distance
 from transformers import GenerationMixin
 
 from api_schemas.results.metrics import Scores
+from checkpoints.families.whisper import WHISPER
 from tests.unit.engine.tasks.models import read, whisper
 from worker.engine.data.split import FeatureSplit, Ragged
 from worker.engine.evaluate import encoder_outputs, evaluate
@@ -17,6 +18,7 @@ from worker.engine.evaluate.encoder_outputs import EncoderOutputs
 from worker.engine.tasks.sequences import SequenceToSequence
 
 TASK, CPU = SequenceToSequence(decode=read), torch.device("cpu")
+TASK.padding = WHISPER.padding({}, WHISPER.architectures["WhisperForConditionalGeneration"])
 TEXTS = [[4, 3, 5], [6, 4, 3, 4], [7, 3, 7], [5, 5, 5, 5]]
 
 
@@ -95,7 +97,7 @@ def as_stock_writes(model: torch.nn.Module, features: torch.Tensor) -> list[list
 
 
 def test_a_batch_of_texts_of_all_lengths_is_written_token_by_token_as_generate_does() -> None:
-    model, split = whisper(), recorded().filled_up(TASK.fillable)
+    model, split = whisper(), recorded().padded(TASK.padding)
     inputs, targets = split.batch(range(len(TEXTS)))
     assert inputs["decoder_input_ids"].shape == (4, 6)
     limits = [2 * (len(text) + 2) + 8 for text in TEXTS]
@@ -117,7 +119,7 @@ def test_both_texts_and_losses_come_of_one_encoding_and_a_text_that_has_ended_co
     model, split = whisper(), recorded()
     heard: list[int] = []
     decoded: list[int] = []
-    features = split.filled_up(TASK.fillable).batch(range(len(TEXTS)))[0]["input_features"]
+    features = split.padded(TASK.padding).batch(range(len(TEXTS)))[0]["input_features"]
     stock = as_stock_writes(model, features)
     limits = [2 * (len(text) + 2) + 8 for text in TEXTS]
     tokens = [min(len(ids), limit) - 2 for ids, limit in zip(stock, limits, strict=True)]

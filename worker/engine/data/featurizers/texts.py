@@ -1,6 +1,7 @@
 """Inputs of BERT, RoBERTa and DistilBERT: token ids by the checkpoint's tokenizer, each text its own number of them.
 
-Nothing is padded, so no attention mask is needed. Nor are token types where a row is one text: a model's default is the first.
+Nothing is padded here: that is the batches' affair. Token types are not needed where a row is one text: a model's default is the
+first.
 Of a pair of texts the model is told which tokens are of the second, if it was made for it.
 """
 

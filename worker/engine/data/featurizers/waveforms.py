@@ -15,7 +15,7 @@ SUPPORTED = ("Wav2Vec2FeatureExtractor",)
 # Attention costs grow with the square of the length, and a batch holds clips of one length: half a minute is the longest that is
 # usual for these models, and what speech recognition data is cut to.
 MAX_SECONDS = 30.0
-# Lengths are rounded up to this, so that clips of about equal length share batches, which must be equally long. The models hear
+# Lengths are rounded up to this, so that clips of about equal length share batches where these have one length. The models hear
 # silence at the end of almost every recording; a quarter of a second more is 12 of their frames.
 STEP_SECONDS = 0.25
 
