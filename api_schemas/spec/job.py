@@ -176,18 +176,8 @@ class JobRequest(JobSettings):
 
     def engine_spec(self, lineage: dict[str, str]) -> EngineSpec:
         """The part of the request that the engine acts on."""
-        return EngineSpec(
-            pruning=self.pruning,
-            finetune=self.finetune,
-            evaluate=self.evaluate,
-            exports=self.exports,
-            stop=self.stop,
-            deterministic=self.deterministic,
-            seed=self.seed,
-            columns=self.dataset.columns,
-            splits=self.dataset.splits,
-            lineage=lineage,
-        )
+        settings = {name: getattr(self, name) for name in JobSettings.model_fields}
+        return EngineSpec(**settings, columns=self.dataset.columns, splits=self.dataset.splits, lineage=lineage)
 
 
 def spec_schema() -> dict[str, Any]:

@@ -4,7 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from api_schemas.enums import Granularity, LabelSource, Split
-from api_schemas.spec.job import EngineSpec
+from api_schemas.spec.job import EngineSpec, JobRequest, JobSettings
 
 TARGET = {"target": {"attention_sparsity": 0.5}}
 
@@ -120,3 +120,30 @@ def test_what_a_field_has_by_itself_is_the_best_preset():
 
 def _best():
     return EngineSpec.model_validate({"pruning": TARGET}).pruning
+
+
+def test_the_engine_is_told_everything_that_a_request_says_of_it() -> None:
+    """Each setting as it was sent, and none of them its default."""
+    said = {
+        "pruning": {"target": {"flops": 0.3}, "parts": ["attention", "feed_forward"], "exclude_layers": [1]},
+        "finetune": {"epochs": 2, "method": "full"},
+        "evaluate": {"batch_size": 7},
+        "exports": ["onnx_int8"],
+        "stop": {"max_drop": 0.03},
+        "speech": {"language": "de", "task": "translate"},
+        "deterministic": False,
+        "seed": 9,
+    }
+    assert said.keys() == JobSettings.model_fields.keys()
+    columns, splits = {"label": "word"}, {"test": "held-out"}
+    revision = 40 * "0"
+    dataset = {"type": "hf", "id": "a/b", "revision": revision, "columns": columns, "splits": splits}
+    request = JobRequest.model_validate(
+        {**said, "model": {"type": "hf", "id": "a/b", "revision": revision}, "dataset": dataset}
+    )
+    told = request.engine_spec({"model": "a/b"})
+    assert told == EngineSpec.model_validate(
+        {**said, "columns": columns, "splits": splits, "lineage": {"model": "a/b"}}
+    )
+    bare = EngineSpec.model_validate({"pruning": {"target": {"attention_sparsity": 0.5}}})
+    assert [name for name in JobSettings.model_fields if getattr(told, name) == getattr(bare, name)] == []
