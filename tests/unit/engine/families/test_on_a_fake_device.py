@@ -243,7 +243,7 @@ def train(tiny: Example, microbatch: int | None = None) -> tuple[Tensor, nn.Modu
                 augment = Augmentation(Augment(), frames=frames, mels=mels, pad_value=0.0)
                 drawn = inputs[SPECTROGRAM].new_zeros(SAMPLES, 5, dtype=torch.int64)
                 inputs = inputs | {SPECTROGRAM: augment.apply(inputs[SPECTROGRAM], drawn)}
-            loss = objective.backward(inputs, job.targets)
+            loss = objective.backward([(inputs, job.targets)])
             tracker.add(loss, _clipped(job.trained), SAMPLES)
     return loss, job.trained
 
