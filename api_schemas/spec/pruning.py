@@ -189,8 +189,8 @@ class Pruning(StrictModel):
         None,
         min_length=1,
         max_length=2,
-        description="What a target in parameters or FLOPs may cut: `attention` (the default), `feed_forward`, or both in one "
-        "ranking by score per parameter or per FLOP. Other targets say it by themselves.",
+        description="What a target in parameters, FLOPs or latency may cut: `attention` (the default), `feed_forward`, or both "
+        "in one ranking by score per parameter or, for the other two, per FLOP. Other targets say it by themselves.",
     )
     granularity: Granularity = Granularity.HEAD_AND_WIDTH
     criterion: Criterion = Criterion.FISHER_GATE
@@ -284,10 +284,8 @@ class Pruning(StrictModel):
             raise ValueError("name each part once")
         if target.kind in _PARTS_OF and set(parts) != _parts_of(target):
             raise ValueError(
-                f"{target.kind.value} says by itself what is cut; leave parts out, or take parameters or flops"
+                f"{target.kind.value} says by itself what is cut; leave parts out, or take parameters, flops or latency"
             )
-        if target.kind is TargetKind.LATENCY and Part.FEED_FORWARD in parts:
-            raise ValueError("a latency target cuts attention alone; take flops to cut feed-forward blocks too")
         return tuple(part for part in Part if part in parts)
 
     @model_validator(mode="after")

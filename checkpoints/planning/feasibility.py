@@ -153,7 +153,7 @@ def check_feasible(shape: ModelShape, widths: AttentionWidths, pruning: Pruning)
     no such share below 1 to be rounded, and what is asked for is within a structure of what can go, or refused.
 
     A bound on the drop can be met wherever anything can go. What a latency target can reach is known when the worker has
-    measured. Refused here is only what no layer without attention would reach: more than attention's share of the FLOPs.
+    measured. Refused here is only what would not be reached without what may be cut: more than its share of the FLOPs.
     """
     _check_layers(shape, pruning)
     _check_pruned(shape, pruning)
@@ -172,7 +172,7 @@ def _check_bound(shape: ModelShape, widths: AttentionWidths, pruning: Pruning) -
     """A bound on the drop is searched for up to what can be reached: something has to be able to go."""
     kind = pruning.target.kind
     if kind is TargetKind.LATENCY:
-        _check_alike(shape, widths, "/pruning/target/of")
+        _check_alike(shape, widths, pruning, "/pruning/target/of")
     counted = TargetKind.FLOPS if kind is TargetKind.LATENCY else kind
     if max_share(shape, widths, pruning, counted) < smallest_cut(shape, widths, pruning, counted) / 2:
         raise infeasible(
@@ -184,22 +184,30 @@ def _check_bound(shape: ModelShape, widths: AttentionWidths, pruning: Pruning) -
 
 
 def _check_latency(shape: ModelShape, widths: AttentionWidths, pruning: Pruning) -> None:
-    attention = accounting.attention_flops(shape, widths) / accounting.total_flops(shape, widths)
-    if pruning.target.share > attention:
+    flops = {Part.ATTENTION: accounting.attention_flops, Part.FEED_FORWARD: accounting.feed_forward_flops}
+    parts = [part for part in Part if part in pruning.cuts]
+    most = sum(flops[part](shape, widths) for part in parts) / accounting.total_flops(shape, widths)
+    if pruning.target.share > most:
+        named = {Part.ATTENTION: "attention", Part.FEED_FORWARD: "feed-forward blocks"}
+        further = "" if len(parts) > 1 else ' "parts": ["attention", "feed_forward"] goes further.'
         raise infeasible(
             TargetKind.LATENCY,
-            f"maximum {attention:.4f}",
-            f"Attention is {attention:.4f} of this model's FLOPs, and nothing else is removed; a latency lower by "
-            f"{pruning.target.share:.4f} was asked for. A target in flops with parts attention and feed_forward goes further.",
+            f"maximum {most:.4f}",
+            f"Of this model's FLOPs {most:.4f} are in {' and '.join(named[part] for part in parts)}, and nothing else is "
+            f"removed; a latency lower by {pruning.target.share:.4f} was asked for.{further}",
         )
-    _check_alike(shape, widths, "/pruning/target/latency")
+    _check_alike(shape, widths, pruning, "/pruning/target/latency")
 
 
-def _check_alike(shape: ModelShape, widths: AttentionWidths, pointer: str) -> None:
-    alike = {block.model_copy(update={"layer": 0}) for block in shape.attention}
-    if len(alike) > 1 or len({(layer.qk, layer.vo) for layer in widths.layers}) > 1 or not widths.stock_shape:
+def _check_alike(shape: ModelShape, widths: AttentionWidths, pruning: Pruning, pointer: str) -> None:
+    attentions = {block.model_copy(update={"layer": 0}) for block in shape.attention}
+    uneven = len(attentions) > 1 or len({(layer.qk, layer.vo) for layer in widths.layers}) > 1 or not widths.stock_shape
+    if Part.FEED_FORWARD in pruning.cuts:
+        blocks = {block.model_copy(update={"layer": 0}) for block in shape.feed_forward}
+        uneven = uneven or len(blocks) > 1 or len(set(widths.feed_forward)) > 1
+    if uneven:
         detail = (
-            "A latency target is looked up by layer, and this model's attentions are not all alike; take flops instead."
+            "A latency target is looked up by layer, and this model's layers are not all alike; take flops instead."
         )
         item = ErrorItem(pointer=pointer, code=ErrorCode.INVALID_REQUEST, detail=detail)
         raise SecateurError(ErrorCode.INVALID_REQUEST, detail, (item,))

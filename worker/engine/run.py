@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from api_schemas.enums import Head, Phase, Split, TargetKind
+from api_schemas.enums import Head, Part, Phase, Split, TargetKind
 from api_schemas.formatting import percent
 from api_schemas.results.events import DataReady, Finished, Started, StepDone, Warned
 from api_schemas.results.metrics import StepMetrics
@@ -139,7 +139,10 @@ def _latency(
         return LatencyModel(read_latency_table(inputs.out / f"step-{inputs.resume}"))
     model = move_model(dense.model, device)
     batch = inputs_of(data.splits[Split.VALIDATION], spec.evaluate.latency_batch_sizes[0], model, device)
-    latency = LatencyModel(measure_latency_table(model, dense.model_spec, dense.widths, batch))
+    feed_forward = Part.FEED_FORWARD in spec.pruning.cuts
+    latency = LatencyModel(
+        measure_latency_table(model, dense.model_spec, dense.widths, batch, feed_forward=feed_forward)
+    )
     if spec.pruning.target.max_drop is not None:
         return latency
     check_latency(latency, described.shape, spec.pruning)

@@ -28,7 +28,6 @@ TARGET = {"target": {"attention_sparsity": 0.5}}
         ({"target": {"of": "flops"}}, "give max_drop"),
         ({"target": {"max_drop": 0.01}, "schedule": {"steps": 2}}, "met in one cut.* leave steps out"),
         ({"target": {"max_drop": 0.01, "of": "ffn_sparsity"}, "parts": ["attention"]}, "says by itself what is cut"),
-        ({"target": {"max_drop": 0.01, "of": "latency"}, "parts": ["feed_forward"]}, "cuts attention alone"),
     ],
 )
 def test_a_refusal_says_what_to_do(pruning, words):

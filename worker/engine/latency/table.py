@@ -1,7 +1,8 @@
-"""How long attention takes by its widths, on one device: a table that was measured once, looked up for any widths.
+"""How long layers take by their widths, on one device: a table that was measured once, looked up for any widths.
 
-One layer's time is taken apart as the module does its work: projections, by their number of channels; calls of the attention
-kernel, by heads and the padded width they share; and the copying that heads of unequal width need to share a call.
+An attention's time is taken apart as the module does its work: projections, by their number of channels; calls of the attention
+kernel, by heads and the padded width they share; and the copying that heads of unequal width need to share a call. A
+feed-forward block's goes by its neurons, where these are cut.
 
 The table is committed with a step and reused when a job resumes: what is selected must not hang on a second measurement.
 """
@@ -36,8 +37,11 @@ class LatencyTable(FrozenModel):
     """By heads, then by the width they share: one call of the attention kernel."""
     copy_ms: float
     """A channel of a call, where its heads have unequal widths."""
+    neurons: tuple[int, ...] = ()
+    feed_forward_ms: tuple[float, ...] = ()
+    """A feed-forward block of so many neurons. Both are empty where these stay, and their time is in `other_ms`."""
     other_ms: float
-    """Everything but the layers' attention."""
+    """Everything but the layers' attention, and but their feed-forward blocks where these are cut."""
     dense_ms: float
     """The whole dense model."""
     noise: float = 0.0
@@ -52,7 +56,7 @@ class LatencyModel:
 
     def milliseconds(self, widths: AttentionWidths) -> float:
         """The predicted time of one forward pass."""
-        return self.table.other_ms + sum(self._layer(layer) for layer in widths.layers)
+        return self.table.other_ms + sum(map(self._layer, widths.layers)) + self._feed_forward(widths)
 
     def saved(self, widths: AttentionWidths) -> float:
         """The share of the dense model's predicted time that these widths save; below 0 where they are slower."""
@@ -66,6 +70,12 @@ class LatencyModel:
         projections += _between(table.channels, table.vo_ms, layer.vo_total)
         copied = 0 if layer.uniform else self.channels_in_calls(layer)
         return projections + self.kernels(layer) + table.copy_ms * copied
+
+    def _feed_forward(self, widths: AttentionWidths) -> float:
+        table = self.table
+        if not table.neurons:
+            return 0.0
+        return sum(_between(table.neurons, table.feed_forward_ms, neurons) for neurons in widths.feed_forward)
 
     def _calls(self, layer: LayerWidths) -> list[tuple[int, int]]:
         """(heads, width they share) of each call of the kernel."""

@@ -1,9 +1,9 @@
-"""Measuring a latency table: the parts of an attention layer on a small grid of widths, and the whole dense model.
+"""Measuring a latency table: the parts of a layer on a small grid of widths, and the whole dense model.
 
 All of it is timed in turn, round after round, and medians are kept once what a whole round was slower than others is taken out:
 what else the machine does hits every point alike. On a busy machine there are more rounds; what it makes of the whole dense
-model timed twice in every round is kept beside the table. Everything outside attention is the whole dense model less its dense
-layers.
+model timed twice in every round is kept beside the table. Everything outside what was measured is the whole dense model less its
+dense layers.
 """
 
 import copy
@@ -17,6 +17,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 from transformers import PreTrainedModel
+from transformers.activations import ACT2FN
 
 from api_schemas.results.widths import AttentionWidths, LayerWidths
 from checkpoints.families import AttentionSite
@@ -77,13 +78,25 @@ class _Bench:
         states_BTC = first(self.hidden)
         return lambda: (first(self.hidden), last(states_BTC) if output else second(self.hidden))
 
+    def feed_forward(self, neurons: int, activation: nn.Module) -> Callable[[], object]:
+        """A feed-forward block of so many neurons."""
+        hidden = self.hidden.shape[-1]
+        block = nn.Sequential(nn.Linear(hidden, neurons), activation, nn.Linear(neurons, hidden))
+        return partial(block.to(self.hidden.device, self.hidden.dtype), self.hidden)
+
 
 def measure_latency_table(
-    model: PreTrainedModel, model_spec: ModelSpec, widths: AttentionWidths, inputs: Inputs
+    model: PreTrainedModel,
+    model_spec: ModelSpec,
+    widths: AttentionWidths,
+    inputs: Inputs,
+    *,
+    feed_forward: bool = False,
 ) -> LatencyTable:
     """Time the dense `model`, which has `widths` and whose attentions are all alike, and the parts of its layers.
 
-    `inputs` is a batch on the model's device and of its dtype, of the size that counts.
+    `inputs` is a batch on the model's device and of its dtype, of the size that counts. With `feed_forward` the blocks, which
+    are then alike too, are timed by their neurons.
     """
     layer, layers = widths.layers[0], len(widths.layers)
     site = model_spec.layout_of(model).attention[0]
@@ -94,6 +107,7 @@ def measure_latency_table(
     widest = max(NARROWEST, ceil(layer.qk[0] / ALIGN) * ALIGN)
     shared = tuple(sorted({NARROWEST, *(ceil(widest / part / ALIGN) * ALIGN for part in (2, 4 / 3, 1))}))
     shared = tuple(width for width in shared if width >= NARROWEST)
+    neurons = _grid(widths.feed_forward[0], 16, 8, 4, 2, 1) if feed_forward else ()
     # Alternately one channel narrower: heads that share a call and have to be copied into it.
     uneven = [max(1, width - head % 2) for head, width in enumerate(layer.qk)]
     # Random weights and states are drawn here; the job's own draws stay as they would be without.
@@ -105,6 +119,7 @@ def measure_latency_table(
             **{("vo", n, 0): bench.projections(n, output=True) for n in channels},
             **{("kernel", h, w): bench.kernel([w] * h) for h in heads for w in shared},
             ("uneven", 0, 0): bench.kernel(uneven),
+            **{("neurons", n, 0): bench.feed_forward(n, _activation(model)) for n in neurons},
         }
         noise, whole, *each = _medians([forward(model, inputs), *parts.values()], layers, device)
     found = dict(zip(parts, each, strict=True))
@@ -119,6 +134,8 @@ def measure_latency_table(
         widths=shared,
         kernel_ms=tuple(map(tuple, _rising([_rising([found["kernel", h, w] for w in shared]) for h in heads]))),
         copy_ms=0.0,
+        neurons=(0, *neurons) if neurons else (),
+        feed_forward_ms=(0.0, *_rising([found["neurons", n, 0] for n in neurons])) if neurons else (),
         other_ms=0.0,
         dense_ms=whole,
         noise=noise,
@@ -135,6 +152,13 @@ def measure_latency_table(
             "dense_ms": max(whole, dense),
         }
     )
+
+
+def _activation(model: PreTrainedModel) -> nn.Module:
+    """Between the maps of a feed-forward block, by the name that the configuration has for it."""
+    names = (getattr(model.config, field, None) for field in ("hidden_act", "activation_function"))
+    made: nn.Module = ACT2FN[next((name for name in names if isinstance(name, str)), "gelu")]
+    return made
 
 
 def _grid(most: int, *parts: int) -> tuple[int, ...]:

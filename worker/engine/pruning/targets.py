@@ -1,10 +1,11 @@
 """Targets in their own unit: which channels stay at a share of it, and what was met.
 
-Parameters and FLOPs are counted, so selection meets them directly. Latency is looked up (latency/table.py): the attention
-sparsity whose selection has the latency nearest to the target's is found by bisection.
+Parameters and FLOPs are counted, so selection meets them directly. Latency is looked up (latency/table.py): the share of the
+attention parameters, or of the FLOPs where feed-forward blocks are cut, whose selection has the latency nearest to the target's
+is found by bisection.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from api_schemas.enums import Layout, Part, TargetKind
 from api_schemas.results import speed
@@ -18,7 +19,7 @@ from checkpoints.sizes.cost_unit import CostUnit
 from checkpoints.sizes.shape import ModelShape
 from worker.engine.latency.table import LatencyModel
 from worker.engine.models.feed_forward import Neurons, all_neurons
-from worker.engine.pruning.selection import KeptHeads, Ranking, Selection, keep_all, select, widths_of
+from worker.engine.pruning.selection import KeptHeads, Ranking, Selection, keep_all
 from worker.engine.scoring import LayerScores, NeuronScores
 
 LATENCY_SLACK, MOST_SLACK = 0.01, 0.1
@@ -35,7 +36,7 @@ def check_latency(latency: LatencyModel, shape: ModelShape, pruning: Pruning) ->
             TargetKind.LATENCY,
             f"maximum {most:.4f}",
             f"{pruning.granularity.value} can save at most {most:.4f} of this model's latency on this worker ({table.device}, "
-            f"batch size {table.batch_size}): {table.other_ms:.3g} of {table.dense_ms:.3g} ms are spent outside attention. "
+            f"batch size {table.batch_size}): {table.other_ms:.3g} of {table.dense_ms:.3g} ms are spent outside what may be cut. "
             f"{pruning.target.share:.4f} was asked for.",
         )
 
@@ -60,41 +61,71 @@ def selection_for(
     Raises SPARSITY_OUT_OF_REACH where a latency target, at its full share, is nearer to removing nothing at all.
     """
     kind = pruning.target.kind
-    if pruning.joint_parts:
-        heads, stay = Ranking(scores, widths, shape, pruning, neurons=neurons).heads_and_neurons(share)
-        if pruning.by_surgeon:
-            unit, left = CostUnit.of(shape, kind), widths.model_copy(update={"feed_forward": tuple(map(len, stay))})
-            blocks = range(len(unit.neuron))
-            amount = unit.removed(left, blocks, "neuron") - unit.removed(widths, blocks, "neuron")
-            stay = even_neurons(widths, shape, pruning, unit, amount)
-        return Selection(heads, stay)
     if kind is not TargetKind.LATENCY:
-        heads, stay = keep_all(widths), all_neurons(widths)
-        if Part.ATTENTION in pruning.cuts:
-            heads = select(scores, widths, shape, pruning, share=share)
-        if Part.FEED_FORWARD in pruning.cuts:
-            of_neurons = TargetKind.FFN_SPARSITY if pruning.target.ffn_sparsity is not None else kind
-            own = share_of_neurons(pruning, share)
-            if pruning.by_surgeon:
-                unit = CostUnit.of(shape, of_neurons)
-                gone = unit.removed(widths, included_neurons(shape, pruning), "neuron")
-                return Selection(heads, even_neurons(widths, shape, pruning, unit, own * unit.total - gone))
-            ranking = Ranking((), widths, shape, pruning, of_neurons, included=(), neurons=neurons)
-            stay = ranking.neurons(own)
-        return Selection(heads, stay)
+        return _selector(scores, widths, shape, pruning, kind, neurons)(share)
     if latency is None:
         raise ValueError("a latency target needs a latency table")
-    ranking = Ranking(scores, widths, shape, pruning, TargetKind.ATTENTION_SPARSITY)
-    keep = _nearest_latency(ranking, widths, latency, shape, share)
+    counted = TargetKind.ATTENTION_SPARSITY if pruning.cuts == {Part.ATTENTION} else TargetKind.FLOPS
+    select_share = _selector(scores, widths, shape, pruning, counted, neurons)
+    kept = _nearest_latency(select_share, widths, latency, shape, counted, share)
     untouched = widths == shape.dense
-    if pruning.target.max_drop is None and share >= pruning.target.share and untouched and keep == keep_all(widths):
+    if (
+        pruning.target.max_drop is None
+        and share >= pruning.target.share
+        and untouched
+        and kept == Selection.all(widths)
+    ):
         raise infeasible(
             TargetKind.LATENCY,
             "nearer to nothing",
             f"Saving {share:.4g} of this model's latency on this worker is nearer to removing nothing than to any cut "
             f"{pruning.granularity.value} can make. Ask for more.",
         )
-    return Selection(keep, all_neurons(widths))
+    return kept
+
+
+def _selector(
+    scores: Sequence[LayerScores],
+    widths: AttentionWidths,
+    shape: ModelShape,
+    pruning: Pruning,
+    kind: TargetKind,
+    neurons: Sequence[NeuronScores],
+) -> Callable[[float], Selection]:
+    """What stays once a share of the original, in the unit of `kind`, is gone; scores are ranked once for all shares."""
+    joint = pruning.joint_parts
+    of_neurons = TargetKind.FFN_SPARSITY if pruning.target.ffn_sparsity is not None else kind
+    ranking = blocks = None
+    if Part.ATTENTION in pruning.cuts:
+        ranking = Ranking(scores, widths, shape, pruning, kind, neurons=neurons if joint else ())
+    if Part.FEED_FORWARD in pruning.cuts and not joint and not pruning.by_surgeon:
+        blocks = Ranking((), widths, shape, pruning, of_neurons, included=(), neurons=neurons)
+
+    def select_share(share: float) -> Selection:
+        if ranking is not None and joint:
+            return together(*ranking.heads_and_neurons(share))
+        heads, stay = keep_all(widths), all_neurons(widths)
+        if ranking is not None:
+            heads = ranking.heads(share)
+        if Part.FEED_FORWARD in pruning.cuts:
+            own = share_of_neurons(pruning, share)
+            if blocks is not None:
+                stay = blocks.neurons(own)
+            else:
+                unit = CostUnit.of(shape, of_neurons)
+                gone = unit.removed(widths, included_neurons(shape, pruning), "neuron")
+                stay = even_neurons(widths, shape, pruning, unit, own * unit.total - gone)
+        return Selection(heads, stay)
+
+    def together(heads: KeptHeads, stay: Neurons) -> Selection:
+        if pruning.by_surgeon:
+            unit, left = CostUnit.of(shape, kind), widths.model_copy(update={"feed_forward": tuple(map(len, stay))})
+            numbers = range(len(unit.neuron))
+            amount = unit.removed(left, numbers, "neuron") - unit.removed(widths, numbers, "neuron")
+            stay = even_neurons(widths, shape, pruning, unit, amount)
+        return Selection(heads, stay)
+
+    return select_share
 
 
 def even_neurons(
@@ -124,24 +155,29 @@ def even_neurons(
 
 
 def _nearest_latency(
-    ranking: Ranking, widths: AttentionWidths, latency: LatencyModel, shape: ModelShape, saved: float
-) -> KeptHeads:
-    """Bisection over attention sparsity, down to a channel; of all selections tried the one nearest to `saved`.
+    select_share: Callable[[float], Selection],
+    widths: AttentionWidths,
+    latency: LatencyModel,
+    shape: ModelShape,
+    counted: TargetKind,
+    saved: float,
+) -> Selection:
+    """Bisection over shares of what is `counted`, down to a channel or neuron; of all that was tried the nearest to `saved`.
 
     Latency falls in jumps (widths share a padded width) and not everywhere (heads made unequal have to be copied), so the
     nearest is kept rather than the last.
     """
-    smallest = min(map(accounting.qk_channel_parameters, shape.attention))
-    channel = smallest / accounting.attention_parameters(shape, shape.dense)
-    low, high = accounting.attention_sparsity(shape, widths), 1.0
-    best = keep_all(widths)
+    unit = CostUnit.of(shape, counted)
+    finest = min(unit.qk if counted is TargetKind.ATTENTION_SPARSITY else (*unit.qk, *unit.neuron)) / unit.total
+    low, high = unit.share(widths), 1.0
+    best = Selection.all(widths)
     distance = abs(latency.saved(widths) - saved)
-    while high - low > channel / 2:
+    while high - low > finest / 2:
         middle = (low + high) / 2
-        keep = ranking.heads(middle)
-        found = latency.saved(widths_of(keep, widths))
+        kept = select_share(middle)
+        found = latency.saved(kept.widths(widths))
         if abs(found - saved) < distance:
-            best, distance = keep, abs(found - saved)
+            best, distance = kept, abs(found - saved)
         if found < saved:
             low = middle
         else:

@@ -11,6 +11,7 @@ from api_schemas.spec.pruning import Pruning
 from checkpoints.planning.feasibility import check_feasible, max_share, max_sparsity, narrowest, smallest_cut
 from checkpoints.sizes import accounting
 from checkpoints.sizes.cost_unit import CostUnit
+from checkpoints.sizes.shape import FeedForwardShape
 from tests.support.checkpoints.shapes import equal_shape
 
 LAYERS, HEADS, WIDTH, HIDDEN = 4, 4, 16, 64
@@ -176,6 +177,31 @@ def test_latency_is_refused_beyond_what_a_model_without_attention_would_save() -
     error = refused(pruning(attention + 0.01, "latency"))
     assert (error.code, error.errors[0].pointer) == ("sparsity_out_of_reach", "/pruning/target/latency")
     assert f"{attention:.4f}" in error.errors[0].detail
+
+
+def test_latency_of_feed_forward_blocks_goes_further_and_needs_them_alike() -> None:
+    blocks = tuple(
+        FeedForwardShape(layer=layer, hidden=HIDDEN, neurons=128, tokens=50, first_bias=True, second_bias=True)
+        for layer in range(LAYERS)
+    )
+    shape = SHAPE.model_copy(update={"feed_forward": blocks})
+    inside = {
+        "attention": accounting.attention_flops(shape, shape.dense),
+        "feed_forward": accounting.feed_forward_flops(shape, shape.dense),
+    }
+    whole = accounting.total_flops(shape, shape.dense)
+    for parts in (["attention"], ["feed_forward"], ["attention", "feed_forward"]):
+        most = sum(inside[part] for part in parts) / whole
+        check_feasible(shape, shape.dense, pruning(most - 0.01, "latency", parts=parts))
+        with pytest.raises(SecateurError) as caught:
+            check_feasible(shape, shape.dense, pruning(most + 0.01, "latency", parts=parts))
+        assert caught.value.errors[0].detail == f"maximum {most:.4f}"
+        assert ("goes further" in caught.value.detail) == (len(parts) == 1)
+    uneven = (*blocks[:-1], blocks[-1].model_copy(update={"neurons": 64}))
+    shape = SHAPE.model_copy(update={"feed_forward": uneven})
+    check_feasible(shape, shape.dense, pruning(0.01, "latency"))
+    with pytest.raises(SecateurError, match="not all alike"):
+        check_feasible(shape, shape.dense, pruning(0.01, "latency", parts=["attention", "feed_forward"]))
 
 
 @pytest.mark.parametrize("exclude", [[4], [0, 9, 9], [0, 1, 2, 3]])

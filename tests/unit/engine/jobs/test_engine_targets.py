@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.jobs.engine import failed_job, identity, run_job, steps_of
-from worker.engine.latency.table import LATENCY_FILE
+from worker.engine.latency.table import LATENCY_FILE, read_latency_table
 
 QUICK = {"latency_batch_sizes": [1], "latency_runs": 5, "sensitivity_samples": None}
 
@@ -82,8 +82,8 @@ def test_recovery_that_does_harm_is_not_kept_where_the_spec_says_so(tmp_path: Pa
 
 def test_a_latency_target_is_looked_up_in_one_table_also_after_resuming(tmp_path: Path) -> None:
     spec = {
-        "pruning": {"target": {"latency": 0.1}, "granularity": "entire_head", "schedule": {"steps": 2},
-                    "calibration": {"samples": 32}},
+        "pruning": {"target": {"latency": 0.2}, "parts": ["attention", "feed_forward"], "granularity": "entire_head",
+                    "schedule": {"steps": 2}, "calibration": {"samples": 32}},
         "finetune": None, "evaluate": QUICK,
     }  # fmt: skip
     whole, resumed = tmp_path / "whole", tmp_path / "resumed"
@@ -92,8 +92,9 @@ def test_a_latency_target_is_looked_up_in_one_table_also_after_resuming(tmp_path
     assert all((whole / f"step-{metrics.step}" / LATENCY_FILE).read_bytes() == table for metrics in done)
     last = done[-1]
     assert last.target is not None
-    assert (last.target.kind, last.target.requested) == ("latency", 0.1)
-    assert 0 < last.achieved_sparsity < 1
+    assert (last.target.kind, last.target.requested) == ("latency", 0.2)
+    assert 0 < last.achieved_sparsity + last.ffn_sparsity < 2
+    assert read_latency_table(whole / "step-0").neurons
     if len(done) == 3:
         shutil.copytree(whole / "step-1", resumed / "step-1")
         run_job(resumed, spec, resume=1)

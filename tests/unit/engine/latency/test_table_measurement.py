@@ -67,5 +67,12 @@ def test_wide_heads_get_a_grid_of_the_widths_they_can_share():
     config = small_config(hidden_size=64, num_attention_heads=2, intermediate_size=16, num_hidden_layers=1)
     widths = AttentionWidths.dense(1, 2, 32, (16,))
     model = build(KIND, config.to_dict(), widths, ASTForAudioClassification(config).state_dict())
-    table = measure_latency_table(model, KIND, widths, {"input_values": inputs(1)})
+    table = measure_latency_table(model, KIND, widths, {"input_values": inputs(1)}, feed_forward=True)
     assert (table.heads, table.widths) == ((1, 2), (16, 24, 32))
+    assert table.neurons == (0, 1, 2, 4, 8, 16)
+    assert all(first <= second for first, second in pairwise(table.feed_forward_ms))
+    assert table.feed_forward_ms[1] > 0
+    latency = LatencyModel(table)
+    assert latency.milliseconds(widths) == pytest.approx(table.dense_ms)
+    nothing = AttentionWidths.of(32, [((), ())], (0,))
+    assert latency.milliseconds(nothing) == pytest.approx(table.other_ms)

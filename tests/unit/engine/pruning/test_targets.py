@@ -5,6 +5,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -12,8 +13,11 @@ from api_schemas.enums import Granularity, TargetKind
 from api_schemas.errors import SecateurError
 from api_schemas.results.metrics import Latency
 from api_schemas.results.widths import AttentionWidths
+from api_schemas.spec.pruning import Pruning
 from checkpoints.planning.feasibility import max_share
 from checkpoints.sizes import accounting
+from checkpoints.sizes.cost_unit import CostUnit
+from tests.unit.engine import small
 from tests.unit.engine.pruning.selecting import (
     COUNTED,
     DENSE,
@@ -28,8 +32,9 @@ from tests.unit.engine.pruning.selecting import (
 from worker.engine.latency.paired import compare
 from worker.engine.latency.table import LatencyModel, LatencyTable, read_latency_table, write_latency_table
 from worker.engine.models import head_groups
-from worker.engine.pruning.selection import Ranking, keep_all, select, widths_of
+from worker.engine.pruning.selection import Ranking, Selection, keep_all, select, widths_of
 from worker.engine.pruning.targets import check_latency, requested_sparsity, selection_for, target_met
+from worker.engine.scoring import LayerScores, NeuronScores
 
 TABLE = LatencyTable(
     batch_size=1,
@@ -63,6 +68,15 @@ def test_a_layer_is_its_projections_its_calls_and_its_copies():
     uneven = widths(((20, 16), (10, 2)))
     assert _groups(uneven) == [(1, 16), (1, 24)]
     assert MODEL.milliseconds(uneven) == pytest.approx(10 + 2 + 1 + (1 + 1.5) + 0.01 * (16 + 24))
+
+
+def test_feed_forward_blocks_are_looked_up_where_they_are_in_the_table():
+    layer = ((6,), (6,))
+    attention = MODEL.milliseconds(widths(layer))
+    cut = AttentionWidths.of(WIDTH, [layer], (12, 4))
+    assert MODEL.milliseconds(cut) == attention
+    measured = TABLE.model_copy(update={"neurons": (0, 8, 16), "feed_forward_ms": (0.0, 1.0, 4.0)})
+    assert LatencyModel(measured).milliseconds(cut) == pytest.approx(attention + 2.5 + 0.5)
 
 
 def _groups(widths: AttentionWidths) -> list[tuple[int, int]]:
@@ -102,6 +116,41 @@ def test_latency_is_met_to_the_nearest_structure(data):
     achieved = MODEL.saved(widths_of(keep, DENSE))
     crossed = [abs(b - a) for a, b in pairwise(saved) if min(a, b) <= share / 2 <= max(a, b)]
     assert abs(achieved - share / 2) <= max(crossed) / 2 + 0.005
+
+
+@settings(max_examples=6, deadline=None)
+@given(st.data())
+def test_latency_of_whole_layers_is_met_to_the_nearest_structure(data):
+    """Against a walk through all shares of the FLOPs, which is how attention and neurons compete."""
+    parts = data.draw(st.sampled_from([["feed_forward"], ["attention", "feed_forward"]]))
+    chosen = data.draw(st.sampled_from(["ranked", "brain_surgeon"]))
+    granularity = data.draw(st.sampled_from(["head_and_width", "per_head"]))
+    share, generator = data.draw(st.floats(0.05, 0.5)), torch.Generator().manual_seed(data.draw(st.integers(0, 20)))
+    rises = {"neurons": (0, 32, 64), "feed_forward_ms": (0.0, 2.0, 6.0)}
+    dense = LatencyModel(TABLE.model_copy(update=rises)).milliseconds(small.DENSE)
+    latency = LatencyModel(TABLE.model_copy(update={**rises, "dense_ms": dense}))
+    scores = drawn_scores(small.DENSE, 1)
+    drawn = [torch.rand(small.NEURONS, generator=generator, dtype=torch.float64) for _ in range(small.LAYERS)]
+    neurons = [NeuronScores(LayerScores((), (each,))) for each in drawn]
+    asked = {"parts": parts, "neuron_selection": chosen, "granularity": granularity}
+
+    def kept(target: dict[str, float], at: float) -> Selection:
+        spec = Pruning.model_validate({**asked, "target": target})
+        shape = small.small_shape()
+        return selection_for(scores, small.DENSE, shape, spec, share=at, neurons=neurons, latency=latency)
+
+    def saved(selection: Selection) -> float:
+        return latency.saved(selection.widths(small.DENSE))
+
+    walk = [saved(kept({"flops": 0.99}, step / 100)) for step in range(101)]
+    share = min(share, 0.9 * max(walk))
+    found = kept({"latency": share}, share)
+    achieved = saved(found)
+    crossed = [abs(b - a) for a, b in pairwise(walk) if min(a, b) <= share <= max(a, b)]
+    assert abs(achieved - share) <= max(crossed) / 2 + 0.005
+    if chosen == "ranked":  # of which exactly so much can be asked for
+        flops = CostUnit.of(small.small_shape(), TargetKind.FLOPS).share(found.widths(small.DENSE))
+        assert kept({"flops": 0.99}, flops) == found
 
 
 def test_latency_counts_from_the_original_in_later_steps():
