@@ -34,7 +34,7 @@ from worker.engine.latency.timing import inputs_of
 from worker.engine.models.model_spec import move_model
 from worker.engine.pruning.cutting import Cutting, ScoredModel
 from worker.engine.pruning.selection import Selection
-from worker.engine.pruning.targets import check_latency
+from worker.engine.pruning.targets import check_latency, little_left
 from worker.engine.records import read_step, versions
 from worker.engine.recovery.recover import Recovery
 from worker.engine.runtime.determinism import prepare_torch
@@ -140,8 +140,10 @@ def _latency(
     model = move_model(dense.model, device)
     batch = inputs_of(data.splits[Split.VALIDATION], spec.evaluate.latency_batch_sizes[0], model, device)
     feed_forward = Part.FEED_FORWARD in spec.pruning.cuts
+    small = little_left(dense, spec.pruning)
+    move_model(small.model, device)
     latency = LatencyModel(
-        measure_latency_table(model, dense.model_spec, dense.widths, batch, feed_forward=feed_forward)
+        measure_latency_table(model, dense.model_spec, dense.widths, batch, small, feed_forward=feed_forward)
     )
     if spec.pruning.target.max_drop is not None:
         return latency

@@ -2,8 +2,11 @@
 
 All of it is timed in turn, round after round, and medians are kept once what a whole round was slower than others is taken out:
 what else the machine does hits every point alike. On a busy machine there are more rounds; what it makes of the whole dense
-model timed twice in every round is kept beside the table. Everything outside what was measured is the whole dense model less its
-dense layers.
+model timed twice in every round is kept beside the table.
+
+In a model a part takes longer than alone, with everything of it at hand in the cache. So a second whole model is timed, with
+little left of what may be cut, and all parts are taken as many times as long as makes the table right about both. Everything
+outside what was measured is the whole dense model less its dense layers.
 """
 
 import copy
@@ -21,6 +24,7 @@ from transformers.activations import ACT2FN
 
 from api_schemas.results.widths import AttentionWidths, LayerWidths
 from checkpoints.families import AttentionSite
+from worker.engine.checkpoint.load import LoadedModel
 from worker.engine.data.split import Inputs, rows
 from worker.engine.latency.paired import is_narrow, median_interval, without_load
 from worker.engine.latency.table import LatencyModel, LatencyTable
@@ -32,6 +36,8 @@ MIN_RUNS, ENOUGH_RUNS, MAX_RUNS, SECONDS = 5, 30, 100, 30.0
 """Rounds of timing: until there are enough and every median is sure, or so many seconds have passed, within these limits."""
 LONG_ENOUGH = 20.0
 """Milliseconds that a part is timed for in one go, where the model's layers take as long."""
+LEAST_TIMES, MOST_TIMES = 0.5, 4.0
+"""By how much parts in a model may be taken to be faster or slower than alone; beyond it the timings are wrong."""
 ALIGN, NARROWEST = 8, 16
 """The grid of padded widths starts at 16 and keeps to multiples of 8: narrower or odd ones are no faster."""
 
@@ -90,13 +96,16 @@ def measure_latency_table(
     model_spec: ModelSpec,
     widths: AttentionWidths,
     inputs: Inputs,
+    small: LoadedModel,
     *,
     feed_forward: bool = False,
 ) -> LatencyTable:
     """Time the dense `model`, which has `widths` and whose attentions are all alike, and the parts of its layers.
 
-    `inputs` is a batch on the model's device and of its dtype, of the size that counts. With `feed_forward` the blocks, which
-    are then alike too, are timed by their neurons.
+    Args:
+        inputs: a batch on the model's device and of its dtype, of the size that counts.
+        small: the model with little left of what may be cut, on the same device.
+        feed_forward: whether the blocks, which are then alike too, are timed by their neurons.
     """
     layer, layers = widths.layers[0], len(widths.layers)
     site = model_spec.layout_of(model).attention[0]
@@ -111,7 +120,7 @@ def measure_latency_table(
     # Alternately one channel narrower: heads that share a call and have to be copied into it.
     uneven = [max(1, width - head % 2) for head, width in enumerate(layer.qk)]
     # Random weights and states are drawn here; the job's own draws stay as they would be without.
-    with timing_mode(model), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    with timing_mode(model, small.model), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         hidden_BTD = torch.randn(batch_size, tokens, site.shape.hidden, device=device, dtype=model.dtype)
         bench = _Bench(site, model.get_submodule(site.module), hidden_BTD)
         parts: dict[tuple[str, int, int], Callable[[], object]] = {
@@ -121,7 +130,8 @@ def measure_latency_table(
             ("uneven", 0, 0): bench.kernel(uneven),
             **{("neurons", n, 0): bench.feed_forward(n, _activation(model)) for n in neurons},
         }
-        noise, whole, *each = _medians([forward(model, inputs), *parts.values()], layers, device)
+        passes = [forward(model, inputs), forward(small.model, inputs), *parts.values()]
+        noise, whole, little, *each = _medians(passes, 2, layers, device)
     found = dict(zip(parts, each, strict=True))
     table = LatencyTable(
         batch_size=batch_size,
@@ -143,13 +153,29 @@ def measure_latency_table(
     looked_up = LatencyModel(table)
     uneven_layer = LayerWidths(qk=tuple(uneven), vo=tuple(uneven))
     copied = found["uneven", 0, 0] - looked_up.kernels(uneven_layer)
-    dense = looked_up.milliseconds(widths)
+    table = table.model_copy(update={"copy_ms": max(0.0, copied / looked_up.channels_in_calls(uneven_layer))})
+    gone = LatencyModel(table).milliseconds(widths) - LatencyModel(table).milliseconds(small.widths)
+    times = (whole - little) / gone if gone > 0 else 1.0
+    table = _scaled(table, min(max(times, LEAST_TIMES), MOST_TIMES))
+    dense = LatencyModel(table).milliseconds(widths)
     return table.model_copy(
         update={
-            "copy_ms": max(0.0, copied / looked_up.channels_in_calls(uneven_layer)),
             # What the dense layers take by the table itself, so that the table gives the dense model its own time.
             "other_ms": max(0.0, whole - dense),
             "dense_ms": max(whole, dense),
+        }
+    )
+
+
+def _scaled(table: LatencyTable, times: float) -> LatencyTable:
+    """Every part that many times as long."""
+    return table.model_copy(
+        update={
+            "qk_ms": tuple(times * ms for ms in table.qk_ms),
+            "vo_ms": tuple(times * ms for ms in table.vo_ms),
+            "kernel_ms": tuple(tuple(times * ms for ms in row) for row in table.kernel_ms),
+            "feed_forward_ms": tuple(times * ms for ms in table.feed_forward_ms),
+            "copy_ms": times * table.copy_ms,
         }
     )
 
@@ -181,16 +207,17 @@ def _repeated(part: Callable[[], object], times: int, device: torch.device) -> C
     return call
 
 
-def _medians(passes: Sequence[Callable[[], object]], layers: int, device: torch.device) -> list[float]:
+def _medians(passes: Sequence[Callable[[], object]], models: int, layers: int, device: torch.device) -> list[float]:
     """The noise of the first call, the whole model, and milliseconds of every call, timed in turn for about SECONDS at most.
 
-    A part is called several times in a row: on a GPU, where work is only queued, as often as the model has layers, so that the
-    wait at the end weighs as it does in the model; on a CPU, up to as often, for LONG_ENOUGH, so that what else the machine
-    does slows it by as much as it slows the model.
+    The first `models` of the calls are whole models. A part is called several times in a row: on a GPU, where work is only
+    queued, as often as the model has layers, so that the wait at the end weighs as it does in the model; on a CPU, up to as
+    often, for LONG_ENOUGH, so that what else the machine does slows it by as much as it slows the model.
     """
     once = np.median(time_in_turn([_repeated(part, 1, device) for part in passes], 3), axis=0)
     on_cpu = np.clip(np.ceil(LONG_ENOUGH / np.maximum(once, 1e-6)), 1, layers).astype(int)
-    counts = [1, *(on_cpu[1:] if device.type == "cpu" else [layers] * (len(passes) - 1))]
+    parts = on_cpu[models:] if device.type == "cpu" else [layers] * (len(passes) - models)
+    counts = [*[1] * models, *parts]
     blocks = [_repeated(part, int(count), device) for part, count in zip(passes, counts, strict=True)]
     times = time_in_turn([*blocks, blocks[0]], MIN_RUNS, most=MAX_RUNS, seconds=SECONDS, enough=_sure)
     whole, *_, again = times.T
