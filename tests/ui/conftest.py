@@ -13,7 +13,7 @@ from tests.support.servers.up import stack_up
 from tests.ui.watching import Watched, watched
 
 CHROMIUM = "/usr/bin/chromium"
-PATIENCE = 30_000
+PATIENCE = 120_000
 """Milliseconds; a machine may be busy with other things."""
 expect.set_options(timeout=PATIENCE)
 

@@ -1,5 +1,6 @@
 """What every page has, whoever named what is on it: headers, escaping, errors that are pages."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,12 @@ def test_every_page_lets_a_browser_do_little(client: TestClient, job_id: str) ->
         assert page.all("main", id="main")
         for loaded in {src for src in page.addresses() if src.startswith("/static/")}:
             assert client.get(loaded).status_code == 200, loaded
+
+
+def test_what_is_drawn_anew_hears_at_once(client: TestClient, job_id: str) -> None:
+    """htmx listens to new elements once they have settled: a button pressed within that time would do nothing."""
+    (settings,) = Page(client.get(f"/jobs/{job_id}", headers=BROWSER)).all("meta", name="htmx-config")
+    assert json.loads(settings["content"])["defaultSettleDelay"] == 0
 
 
 def test_the_policy_allows_nothing_inline_and_nobody_else() -> None:
