@@ -112,7 +112,7 @@ def test_by_keyboard_alone(page: Page, house: tuple[str, str], tmp_path: Path) -
     press(page, "#epochs", "ControlOrMeta+A")
     page.keyboard.type("500")
     second = submit(page)
-    expect(page.locator("#status")).to_contain_text("finetuning", timeout=90_000)
+    expect(page.locator("#status")).to_contain_text("finetuning")
     to_tab(page, "events")
     press(page, "#pause")
     pausing = page.get_by_text("It pauses after the step that runs.")
@@ -122,7 +122,7 @@ def test_by_keyboard_alone(page: Page, house: tuple[str, str], tmp_path: Path) -
     expect(page.locator("#pause")).to_be_visible()
     page.once("dialog", lambda dialog: dialog.accept())
     press(page, "#cancel")
-    expect(page.locator("#status .state")).to_have_text("cancelled", timeout=60_000)
+    expect(page.locator("#status .state")).to_have_text("cancelled")
 
     # Compare the two.
     press(page, 'nav a[href="/"]')

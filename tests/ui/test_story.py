@@ -93,7 +93,7 @@ def go_on_after_a_reload(page: Page) -> None:
     begun: list[str] = []
     page.on("request", lambda asked: begun.append(asked.headers["upload-offset"]) if asked.method == "PATCH" else None)
     page.locator("#dataset-files").set_input_files(files)
-    expect(page.locator("#dataset")).to_have_value(re.compile("^dst_"), timeout=60_000)
+    expect(page.locator("#dataset")).to_have_value(re.compile("^dst_"))
     # The first piece is not sent again: only the rest of that file, and those that had not begun.
     assert begun.count(str(PIECE)) == 1
     assert begun.count("0") == sum(path.name > "train.parquet" for path in files)
@@ -205,7 +205,7 @@ def test_the_whole_story(seen: Watched, page: Page, house: tuple[str, str], tmp_
     expect(page).to_have_url(re.compile("/jobs/job_"))
     first = page.url
     page.evaluate("window.untouched = true")
-    expect(page.locator("#status .state")).to_have_text("running", timeout=60_000)
+    expect(page.locator("#status .state")).to_have_text("running")
     expect(page.locator("#status progress")).to_be_visible()
     picture(page, "live")
     expect(page.locator("#status .state")).to_have_text("succeeded", timeout=JOB)
@@ -231,11 +231,11 @@ def test_the_whole_story(seen: Watched, page: Page, house: tuple[str, str], tmp_
         expect(page).to_have_url(re.compile("/jobs/job_"))
         if name == "best, half":
             expect(page.locator("#status .state")).to_have_text("succeeded", timeout=JOB)
-    expect(page.locator("#status")).to_contain_text("finetuning", timeout=60_000)
+    expect(page.locator("#status")).to_contain_text("finetuning")
     picture(page, "running", height=560)
     page.once("dialog", lambda dialog: dialog.accept())
     page.get_by_role("button", name="Cancel").click()
-    expect(page.locator("#status .state")).to_have_text("cancelled", timeout=60_000)
+    expect(page.locator("#status .state")).to_have_text("cancelled")
     expect(page.get_by_role("button", name="Delete")).to_be_visible()
 
     # Every tab.
