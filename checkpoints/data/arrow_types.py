@@ -3,7 +3,7 @@
 from typing import Any
 
 from checkpoints.data.answers import START, TEXT
-from checkpoints.data.shard_types import ArrowType, Holds
+from checkpoints.data.shards.types import ArrowType, Holds
 
 _LISTS = ("list", "large_list", "fixed_size_list", "list_view", "large_list_view")
 _TEXTS = ("string", "large_string", "string_view")

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from api_schemas.enums import ColumnKind, Head, Modality
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
 from api_schemas.spec.inputs import Columns
-from checkpoints.data.shard_columns import Unlike
+from checkpoints.data.shards.columns import Unlike
 
 Kinds = Mapping[str, ColumnKind]
 

@@ -10,7 +10,7 @@ from api_schemas.enums import Split
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
 from api_schemas.results.metrics import JobWarning
 from api_schemas.spec.job import JobSettings
-from checkpoints.data.row_hashes import SharedRows
+from checkpoints.data.shards.row_hashes import SharedRows
 
 _WHY = {
     Split.TRAIN: "A model that is cut or trained by it learns it alone",

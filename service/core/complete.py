@@ -21,7 +21,7 @@ from service.services import Services
 from store.database.tables import Upload
 from store.files.artifacts import Artifacts
 from store.uploads import checks, uploads
-from store.uploads.inspection.model_folder import describe_model
+from store.uploads.inspection.models.folder import describe_model
 
 FIRST_LOOK, LAST_LOOK = 0.05, 0.25
 """Seconds between two looks at it."""

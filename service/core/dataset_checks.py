@@ -16,7 +16,7 @@ from checkpoints.data.columns import SEVERAL, FoundColumns, find_columns
 from checkpoints.data.label_numbers import by_number, class_numbers, list_digest, told_numbers, unclear_ids
 from checkpoints.data.missing_labels import labelled_splits
 from checkpoints.data.role_rules import check_roles, repeated_rows, same_rows, uses_train
-from checkpoints.data.shard_columns import Unlike
+from checkpoints.data.shards.columns import Unlike
 from checkpoints.data.split_names import name_splits, samples_by_role, split_called
 
 

@@ -22,7 +22,7 @@ from store.database.tables import JobStep, Upload, UploadFile
 from store.files.model_buckets import BucketFolder, parse_buckets
 from store.jobs import jobs
 from store.uploads import uploads
-from store.uploads.inspection.model_folder import check_sizes, describe_model
+from store.uploads.inspection.models.folder import check_sizes, describe_model
 from store.uploads.uploads import UploadKind
 
 

@@ -16,8 +16,9 @@ from store.access import quotas
 from store.database.tables import Upload, UploadFile
 from store.jobs import deletion
 from store.uploads import uploads
-from store.uploads.inspection import dataset_names, model_folder
+from store.uploads.inspection import dataset_names
 from store.uploads.inspection.incoming_file import IncomingFile
+from store.uploads.inspection.models import folder as model_folder
 from store.uploads.uploads import UploadKind
 
 P = ParamSpec("P")

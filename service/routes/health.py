@@ -11,7 +11,8 @@ from service.problems import RETRY_SECONDS
 from service.readiness import OK
 from store.access import quotas
 from store.files.model_buckets import parse_buckets
-from store.uploads.inspection import dataset_names, model_folder
+from store.uploads.inspection import dataset_names
+from store.uploads.inspection.models import folder as model_folder
 
 router = APIRouter(tags=["service"], route_class=FairRoute)
 limits_router = APIRouter(tags=["service"], route_class=FairRoute)

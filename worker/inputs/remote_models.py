@@ -8,8 +8,8 @@ from api_schemas.spec.inputs import BucketModel, HubModel
 from checkpoints.file_names import checkpoint_names, require_weights
 from store.files.model_buckets import BucketFolder, parse_buckets
 from store.settings import Settings
-from store.uploads.inspection.local_model import judge_folder
-from store.uploads.inspection.model_folder import check_names, check_sizes
+from store.uploads.inspection.models.folder import check_names, check_sizes
+from store.uploads.inspection.models.local import judge_folder
 from worker.inputs.hub import Away, Hub, Refused
 
 

@@ -22,7 +22,8 @@ from api_schemas.enums import AuditAction, AuditOutcome, JobState, KeyScope
 from checkpoints.families import FAMILIES
 from service.openapi.examples.job import JOB, NOON
 from store.settings import Settings
-from store.uploads.inspection import dataset_names, model_folder
+from store.uploads.inspection import dataset_names
+from store.uploads.inspection.models import folder as model_folder
 
 # Pydantic reads the source of the statement in which a page of something is named first: each has one of its own.
 _Pieces = Page[ResumableFile]

@@ -24,8 +24,8 @@ from api_schemas.spec.inputs import Columns
 from checkpoints.data.blank_texts import is_blank, is_missing_text
 from checkpoints.data.columns import FoundColumns, check_alike, inspected_columns
 from checkpoints.data.media import MAGIC_BYTES, kind_of_files
-from checkpoints.data.row_hashes import RowHashes
-from checkpoints.data.shard_columns import CommonColumns, Shard, common_columns
+from checkpoints.data.shards.columns import CommonColumns, Shard, common_columns
+from checkpoints.data.shards.row_hashes import RowHashes
 from checkpoints.data.split_names import split_of
 from store.uploads.inspection import dataset_rows
 from store.uploads.inspection.dataset_answers import Take, answer_columns

@@ -7,8 +7,8 @@ import pyarrow as pa
 
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
 from checkpoints.data.arrow_types import arrow_type, element_type, is_list, is_text
-from checkpoints.data.shard_columns import ShardColumn
-from checkpoints.data.shard_types import class_names, declared_features, shard_column
+from checkpoints.data.shards.columns import ShardColumn
+from checkpoints.data.shards.types import class_names, declared_features, shard_column
 
 MAX_COLUMNS = 256
 MAX_LABELS = 65_536

@@ -9,8 +9,8 @@ from checkpoints.files.preprocessor_files import MAX_VOCABULARY_BYTES, VOCABULAR
 from checkpoints.files.safetensors_header import LENGTH_BYTES, MAX_HEADER_BYTES, header_length, parse_header
 from checkpoints.files.shards import INDEX_NAME
 from store.uploads.inspection.file_kinds import MAGIC_BYTES, refuse_magic, refused
-from store.uploads.inspection.finite_weights import FiniteWeights
-from store.uploads.inspection.model_folder import about, check_json
+from store.uploads.inspection.models.finite_weights import FiniteWeights
+from store.uploads.inspection.models.folder import about, check_json
 
 PARQUET_MAGIC = b"PAR1"
 QUICK_BYTES = 64 * 2**10

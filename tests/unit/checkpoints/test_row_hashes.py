@@ -5,8 +5,8 @@ from random import Random
 
 import pytest
 
-from checkpoints.data import row_hashes
-from checkpoints.data.row_hashes import RowHashes
+from checkpoints.data.shards import row_hashes
+from checkpoints.data.shards.row_hashes import RowHashes
 
 
 @pytest.mark.parametrize("different", [1, 3, 40, 100_000])

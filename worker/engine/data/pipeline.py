@@ -25,8 +25,8 @@ from checkpoints.data.columns import FoundColumns, find_columns
 from checkpoints.data.layout import find_layout
 from checkpoints.data.missing_labels import labelled_splits
 from checkpoints.data.role_rules import same_rows
-from checkpoints.data.row_hashes import RowHashes
-from checkpoints.data.shard_columns import CommonColumns
+from checkpoints.data.shards.columns import CommonColumns
+from checkpoints.data.shards.row_hashes import RowHashes
 from checkpoints.data.split_names import name_splits
 from worker.engine.data import cache, column_files
 from worker.engine.data.featurizers import Featurizer, featurizer_for

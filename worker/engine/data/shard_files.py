@@ -16,8 +16,8 @@ from checkpoints.data.answers import START, TEXT, in_lists
 from checkpoints.data.arrow_types import arrow_type
 from checkpoints.data.described_files import FILE_NAME, described_files, metadata_of
 from checkpoints.data.layout import Files, Layout
-from checkpoints.data.shard_columns import Shard
-from checkpoints.data.shard_types import declared_features, shard_column
+from checkpoints.data.shards.columns import Shard
+from checkpoints.data.shards.types import declared_features, shard_column
 from checkpoints.data.text_rows import Cells, column_cells, is_text_file, read_rows
 
 BATCH_ROWS = 64

@@ -19,7 +19,7 @@ from checkpoints.data.columns import FoundColumns
 from checkpoints.data.label_numbers import several_ids
 from checkpoints.data.layout import Files, Layout
 from checkpoints.data.media import MAGIC_BYTES, kind_of_files
-from checkpoints.data.shard_columns import CommonColumns, Unlike, common_columns
+from checkpoints.data.shards.columns import CommonColumns, Unlike, common_columns
 from worker.engine.data.columns import kinds_of
 from worker.engine.data.shard_files import EMBEDDED, ShardFile, shard_files
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from checkpoints.file_names import checkpoint_names
-from store.uploads.inspection.local_model import judge_folder
+from store.uploads.inspection.models.local import judge_folder
 from tests.support.jobs.engine import run_job, steps_of
 
 STOCK = {

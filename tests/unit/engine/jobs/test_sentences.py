@@ -22,7 +22,7 @@ from checkpoints.config.sentences import POOLINGS
 from checkpoints.describe import describe_folder
 from checkpoints.file_names import checkpoint_names, names_in
 from checkpoints.files.preprocessor_files import MODULES, NORMALIZE, POOLING
-from store.uploads.inspection.local_model import judge_folder
+from store.uploads.inspection.models.local import judge_folder
 from tests.support.checkpoints import preprocessors
 from tests.support.checkpoints.rows import TEXT, write_splits
 from tests.support.jobs.engine import run_job, steps_of

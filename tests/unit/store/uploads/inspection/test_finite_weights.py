@@ -10,8 +10,8 @@ from safetensors.numpy import save
 
 from api_schemas.errors import ErrorCode, SecateurError
 from checkpoints.files.safetensors_header import TensorInfo
-from store.uploads.inspection.finite_weights import FiniteWeights
 from store.uploads.inspection.incoming_file import IncomingFile
+from store.uploads.inspection.models.finite_weights import FiniteWeights
 
 KINDS = {"F16": np.float16, "F32": np.float32, "F64": np.float64}
 

@@ -10,7 +10,7 @@ from safetensors.numpy import save
 
 from api_schemas.errors import ErrorCode, SecateurError
 from checkpoints.file_names import is_of_checkpoint
-from store.uploads.inspection.model_folder import check_names, describe_model
+from store.uploads.inspection.models.folder import check_names, describe_model
 from tests.support.uploads import ast_config, ast_tensors, checkpoint_files, preprocessor_config
 
 NEEDED = ["config.json", "preprocessor_config.json", "model.safetensors"]

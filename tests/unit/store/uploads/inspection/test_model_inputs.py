@@ -19,7 +19,7 @@ from checkpoints.families.vit import DEIT
 from checkpoints.families.wav2vec2 import WAV2VEC2
 from checkpoints.files.preprocessor_files import TYPE_FIELDS, preprocessor_settings, preprocessor_type
 from checkpoints.sizes.accounting import ModelShape
-from store.uploads.inspection.model_inputs import check_preprocessor, check_tokenizer
+from store.uploads.inspection.models.inputs import check_preprocessor, check_tokenizer
 
 
 def checkpoint(modality: Modality, head: Head, *preprocessors: str) -> Checkpoint:

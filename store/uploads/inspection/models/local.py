@@ -7,7 +7,7 @@ from pathlib import Path
 from checkpoints.describe import Checkpoint
 from checkpoints.file_names import names_in
 from store.uploads.inspection.incoming_file import IncomingFile
-from store.uploads.inspection.model_folder import describe_model
+from store.uploads.inspection.models.folder import describe_model
 
 CHUNK = 2**20
 

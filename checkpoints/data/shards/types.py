@@ -10,7 +10,7 @@ from enum import Enum, auto
 from typing import Any
 
 from api_schemas.enums import ColumnKind
-from checkpoints.data.shard_columns import ShardColumn
+from checkpoints.data.shards.columns import ShardColumn
 
 
 class Holds(Enum):

@@ -29,7 +29,7 @@ from checkpoints.files.safe_json import UnsafeJsonError, load_list, load_object
 from checkpoints.files.safetensors_header import LENGTH_BYTES, TensorInfo, header_length, parse_header
 from checkpoints.files.shards import INDEX_NAME, SHARD_NAME, WEIGHTS_NAME, merge_shards, shard_names
 from store.uploads.inspection.file_kinds import MAGIC_BYTES, refuse_device, refuse_kind, refuse_magic
-from store.uploads.inspection.model_inputs import check_preprocessor, check_settings, check_tokenizer
+from store.uploads.inspection.models.inputs import check_preprocessor, check_settings, check_tokenizer
 
 SUFFIXES = (".safetensors", ".json", ".md", ".txt")
 

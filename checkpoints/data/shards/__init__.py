@@ -1,0 +1,1 @@
+"""Parquet shards beside one another: columns, types, rows."""

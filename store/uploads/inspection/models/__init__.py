@@ -1,0 +1,1 @@
+"""Uploaded checkpoints: their files, their settings, their weights."""
