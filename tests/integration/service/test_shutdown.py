@@ -1,7 +1,9 @@
-"""SIGTERM to the service: what was begun is finished and answered, nothing new is taken."""
+"""SIGTERM to the service: what was begun is finished and answered, nothing new is taken. And what is left of it."""
 
+import gc
 import hashlib
 import time
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,7 +11,9 @@ import httpx
 import psutil
 import pytest
 
+from service.app import create_app
 from store.settings import Settings
+from tests.support.local import local_client
 from tests.support.servers.processes import process_of, service_process
 
 
@@ -37,3 +41,14 @@ def test_a_request_that_is_under_way_is_answered_before_the_service_ends(tmp_pat
         assert answer.json()["uploaded"]
         gone, _ = psutil.wait_procs([process], timeout=10)
         assert gone
+
+
+def test_nothing_keeps_an_application_that_is_closed(settings: Settings) -> None:
+    """FastAPI remembers every endpoint of the process: one that knows its application would keep all of it."""
+    app = create_app(settings)
+    with local_client(app) as client:
+        assert client.get("/docs").status_code == 200
+    closed = weakref.ref(app)
+    del app, client
+    gc.collect()
+    assert closed() is None
