@@ -30,6 +30,7 @@ from benchmarks.race.minilm.benchmark import load_setup as load_encoder
 from benchmarks.race.results.bootstrap import paired
 from benchmarks.race.setup import Setup, load_setup
 from checkpoints.planning.alignment import aligned
+from worker.engine.checkpoint.load import LoadedModel
 from worker.engine.pruning.compensation import RIDGE
 from worker.engine.pruning.cutting import Cutting
 from worker.engine.pruning.regression import RidgeRegression
@@ -53,16 +54,27 @@ WIDE = (3072, 768)
 Row = dict[str, Any]
 
 
-def _cut(setup: Setup, target: dict[str, float], selection: NeuronSelection, seed: int) -> nn.Module:
-    pruning: dict[str, Any] = {"target": target, "neuron_selection": selection, "schedule": {"steps": 1}}
-    pruning |= {"parts": ("attention", "feed_forward")} if "flops" in target else {}
-    pruning["calibration"] = {"samples": setup.calibration_samples}
+def load(name: str, model: Path | None, data: Path | None, cache: Path | None) -> Setup:
+    """The audio classifier at `model` with its data, or the packaged sentence encoder. ValueError where a path is missing."""
+    if name == "minilm":
+        return load_encoder(checkpoint(), sentences.drawn(), SAMPLES)
+    if model is None or data is None or cache is None:
+        raise ValueError("an audio classifier needs --model, --data and --cache")
+    return load_setup(model, data, cache, device="cpu", calibration_samples=SAMPLES, measured_samples=None)
+
+
+def cut(setup: Setup, asked: dict[str, Any], seed: int) -> LoadedModel:
+    """Cut once by the preset `best`, but for what `asked` says of `pruning`; a target of FLOPs cuts both parts."""
+    pruning: dict[str, Any] = {"schedule": {"steps": 1}, **asked}
+    pruning |= {"parts": ("attention", "feed_forward")} if "flops" in pruning["target"] else {}
+    pruning["calibration"] = {"samples": setup.calibration_samples, **asked.get("calibration", {})}
     spec = EngineSpec.model_validate({"pruning": pruning, "finetune": None, "seed": seed})
     spec = aligned(spec, setup.described.shape, setup.dense.widths)
     quiet = Reporter(lambda _event: None, 1, {})
     cutting = Cutting(spec, setup.described, setup.data, setup.task, setup.device, quiet)
-    scored = setup.once((tuple(sorted(spec.pruning.scored_parts)), seed), lambda: cutting.score(setup.dense, 1))
-    return cutting.prune(scored, spec.pruning.target.share)[0].model
+    by = (tuple(sorted(spec.pruning.scored_parts)), spec.pruning.calibration.model_dump_json(), seed)
+    scored = setup.once(by, lambda: cutting.score(setup.dense, 1))
+    return cutting.prune(scored, spec.pruning.target.share)[0]
 
 
 def compare(setup: Setup, name: str, draws: int, *, test: bool) -> Row:
@@ -76,7 +88,7 @@ def compare(setup: Setup, name: str, draws: int, *, test: bool) -> Row:
     for seed in range(draws):
         for label, target in TARGETS[name].items():
             for selection in NeuronSelection:
-                model = _cut(setup, target, selection, seed)
+                model = cut(setup, {"target": target, "neuron_selection": selection}, seed).model
                 for role in roles:
                     values = measure(setup, model, role).by_sample()
                     by_sample.setdefault((label, role.value, selection.value), []).append(values)
@@ -167,13 +179,7 @@ def main() -> None:
     if arguments.what == "cost":
         results["cost"] = cost()
     else:
-        if arguments.what == "ast":
-            setup = load_setup(
-                arguments.model, arguments.data, arguments.cache, device="cpu", calibration_samples=SAMPLES,
-                measured_samples=None,
-            )  # fmt: skip
-        else:
-            setup = load_encoder(checkpoint(), sentences.drawn(), SAMPLES)
+        setup = load(arguments.what, arguments.model, arguments.data, arguments.cache)
         found = compare(setup, arguments.what, arguments.draws, test=arguments.test)
         results[arguments.what] = {**found, "machine": describe(setup.device)}
     arguments.out.mkdir(parents=True, exist_ok=True)

@@ -283,6 +283,8 @@ class StepMetrics(FrozenModel):
     lora_ranks: dict[str, int] = Field(default_factory=dict)
     """Adapter rank by module name, after capping at the projection's width."""
     calibration_samples: int = 0
+    refit_samples: int = 0
+    """Samples that least squares took; 0 where nothing was refitted, and in metrics of before this was told."""
     stock_layout: bool = False
     """True where the folder loads without custom code."""
     reload_max_abs_error: float | None = None

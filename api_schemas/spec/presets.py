@@ -21,7 +21,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "balance": "joint",
         "min_heads": 0,
         "schedule": {"shape": "linear", "largest_step": 0.25},
-        "calibration": {"split": "train", "samples": 512, "labels": "model", "draws": 4},
+        "calibration": {"split": "train", "samples": 512, "refit_samples": 2048, "labels": "model", "draws": 4},
     },
     # arXiv 2509.26207: native channels, Fisher information on validation data, one global threshold, whole heads, steps of
     # 10% of the original attention parameters with LoRA between.
@@ -36,7 +36,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "balance": "joint",
         "min_heads": 1,
         "schedule": {"shape": "linear", "largest_step": 0.1},
-        "calibration": {"split": "validation", "samples": None, "labels": "data", "draws": 1},
+        "calibration": {"split": "validation", "samples": None, "refit_samples": None, "labels": "data", "draws": 1},
     },
 }
 

@@ -171,6 +171,13 @@ class Calibration(StrictModel):
     samples: int | None = Field(
         None, ge=1, le=10_000_000, description="How many, drawn by seed; null takes the whole split."
     )
+    refit_samples: int | None = Field(
+        None,
+        ge=1,
+        le=10_000_000,
+        description="The most that least squares take: those of `samples` and others, until there are 64 tokens for every input "
+        "of the widest linear map that is refitted. null, and where `samples` is given and this is not: those of `samples`.",
+    )
     labels: LabelSource = LabelSource.DATA
     draws: int = Field(
         1, ge=1, le=64, description="With labels `model`: draws a sample, each a backward pass after one forward pass."
@@ -213,7 +220,9 @@ class Pruning(StrictModel):
         "are and the target leaves enough to choose from, else of 1; the job says which. 1 where `granularity` is given.",
     )
     schedule: Schedule = Schedule(largest_step=0.25)
-    calibration: Calibration = Calibration(split=Split.TRAIN, samples=512, labels=LabelSource.MODEL, draws=4)
+    calibration: Calibration = Calibration(
+        split=Split.TRAIN, samples=512, refit_samples=2048, labels=LabelSource.MODEL, draws=4
+    )
     min_heads: int = Field(
         0, ge=0, le=1024, description="Heads left in every layer; 0 lets a layer's attention go altogether."
     )
@@ -315,6 +324,10 @@ class Pruning(StrictModel):
         if "granularity" in data:
             # What is asked for by name stays as it was before there was a choice.
             data = {"align": 1, **data}
+        calibration = data.get("calibration")
+        if isinstance(calibration, dict) and "samples" in calibration:
+            # So do all specs of before there were samples for the refit alone.
+            data = {**data, "calibration": {"refit_samples": None, **calibration}}
         return filled(PRESETS.get(name, {}) if isinstance(name, str) else {}, data)
 
     @property

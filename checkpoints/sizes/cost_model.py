@@ -93,9 +93,11 @@ def _trial(spec: JobSettings, samples: Mapping[str, int], once: int) -> int:
 
 
 def _refitted(spec: JobSettings, samples: Mapping[str, int]) -> int:
-    """Samples that a cut is refitted on."""
-    refits = spec.pruning.compensation not in (Compensation.NONE, Compensation.BIAS)
-    return refits * calibration_samples(spec, samples)
+    """Samples that a cut is refitted on, at most: long inputs need fewer."""
+    if spec.pruning.compensation in (Compensation.NONE, Compensation.BIAS):
+        return 0
+    calibration = spec.pruning.calibration
+    return max(calibration_samples(spec, samples), min(calibration.refit_samples or 0, samples[calibration.split]))
 
 
 def evaluations(spec: JobSettings) -> int:

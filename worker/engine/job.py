@@ -228,6 +228,7 @@ class Job:
             augmented=recovered.augmented,
             lora_ranks=recovered.ranks,
             calibration_samples=scored.count,
+            refit_samples=scored.refit_count,
             stock_layout=stock,
             reload_max_abs_error=reload_error,
             exports=exports,

@@ -39,6 +39,7 @@ _REPEATABLE = {
     "augmented",
     "lora_ranks",
     "calibration_samples",
+    "refit_samples",
     "stock_layout",
     "sensitivity",
     "search",

@@ -52,6 +52,8 @@ def test_a_cut_that_is_not_refitted_passes_through_no_model() -> None:
         for how in ("none", "bias", "least_squares", "least_squares_feed_forward")
     }
     assert works == {"none": 0, "bias": 0, "least_squares": 1800, "least_squares_feed_forward": 1800}
+    more = spec(calibration={"split": "train", "samples": 100, "refit_samples": 250}, compensation="least_squares")
+    assert phase_work(more, LAYERS, SAMPLES, FLOPS)[Phase.PRUNING] == 250 * (10 + 8)
 
 
 def test_every_model_is_scored_and_timed_beside_the_original() -> None:

@@ -261,10 +261,12 @@ class FeatureSplit:
 
     def random_subset(self, samples: int, seed: int) -> "FeatureSplit":
         """`samples` rows drawn by `seed`, in their order; the split itself where it has no more."""
-        if samples >= len(self):
-            return self
+        return self if samples >= len(self) else self.subset(self.random_rows(samples, seed))
+
+    def random_rows(self, samples: int, seed: int) -> Tensor:
+        """Rising numbers of `samples` rows drawn by `seed`: more of them by the same seed are these and others."""
         order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))
-        return self.subset(order[:samples].sort().values)
+        return order[:samples].sort().values
 
     def subset(self, indices: Sequence[int] | Tensor) -> "FeatureSplit":
         """A split of its own with these rows, copied into memory."""

@@ -1,7 +1,12 @@
-"""The calibration samples of a step: which they are, in which batches they come, and the loss they are scored by."""
+"""The calibration samples of a step: which they are, in which batches they come, and the loss they are scored by.
+
+Least squares take more than scores where inputs are short: a map is fitted to as many numbers as it has, and what a few hundred
+short texts say is soon learnt by heart (docs/adr/0042-samples-of-least-squares.md).
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import ceil
 
 import torch
 from torch import Tensor
@@ -17,10 +22,24 @@ from worker.engine.tasks import Loss, Task
 BATCH = {"cpu": 8, "cuda": 64}
 """Samples that pass through the model together, by device: on a CPU more of them only leave its caches."""
 
+TOKENS_AN_INPUT = 64
+"""What least squares take of the samples they may have, for every input of the widest map that is fitted."""
+
 
 def draw(split: FeatureSplit, settings: Calibration, seed: int) -> FeatureSplit:
     """The split, or as many of its samples as asked for, drawn by seed, in the split's order."""
     return split if settings.samples is None else split.random_subset(settings.samples, seed)
+
+
+def refit_samples(settings: Calibration, there: int, *, tokens: float | None, inputs: int) -> int:
+    """How many of the `there` samples of the split least squares take.
+
+    tokens: of a sample, on the average; None where nobody counted. inputs: of the widest map that is fitted.
+    """
+    scored = there if settings.samples is None else min(settings.samples, there)
+    most = scored if settings.refit_samples is None else min(settings.refit_samples, there)
+    enough = most if tokens is None else ceil(TOKENS_AN_INPUT * inputs / max(tokens, 1.0))
+    return max(scored, min(most, enough))
 
 
 @dataclass(frozen=True)
@@ -31,10 +50,12 @@ class Batches:
     device: torch.device
     microbatch: int | None = None
     """The most samples of one batch."""
+    rows: Tensor | None = None
+    """Numbers of the samples; None: all of the split."""
 
     def __iter__(self) -> Iterator[tuple[Inputs, Tensor]]:
         size = capped_batch_size(BATCH.get(self.device.type, BATCH["cpu"]), self.microbatch)
-        yield from BatchLoader(self.split, self.device).batches(self.split.batches(size))
+        yield from BatchLoader(self.split, self.device).batches(self.split.batches(size, self.rows))
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
+from torch import Tensor
 
 from api_schemas.enums import Basis, Compensation, Criterion, Part
 from api_schemas.errors import ErrorCode, SecateurError
@@ -54,11 +55,18 @@ class ScoredModel:
     """Of that basis; None where nothing needed samples."""
     samples: FeatureSplit | None
     """The calibration samples, where there were any."""
+    refit_rows: Tensor | None
+    """Numbers of the samples of their split that least squares take, where there are any."""
 
     @property
     def count(self) -> int:
         """How many samples the scores rest on."""
         return len(self.samples) if self.samples is not None else 0
+
+    @property
+    def refit_count(self) -> int:
+        """How many samples least squares take."""
+        return len(self.refit_rows) if self.refit_rows is not None else 0
 
 
 def required_statistics(pruning: Pruning) -> frozenset[Statistic]:
@@ -103,7 +111,7 @@ def _feed_forward(loaded: LoadedModel) -> tuple[FeedForwardBlock, ...]:
 def nonincreasing_scores(scores: Sequence[LayerScores]) -> tuple[LayerScores, ...]:
     """The same scores, none higher than one before it in its head: principal channels go least energy first."""
 
-    def falling(vectors: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+    def falling(vectors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         return tuple(vector.cummin(0).values for vector in vectors)
 
     return tuple(replace(layer, qk=falling(layer.qk), vo=falling(layer.vo)) for layer in scores)
@@ -159,7 +167,7 @@ class Cutting:
             )
         if rotates(pruning):
             scores = nonincreasing_scores(scores)
-        return ScoredModel(loaded, scores, neurons, observed, samples)
+        return ScoredModel(loaded, scores, neurons, observed, samples, self._refit_rows(loaded, observed, step))
 
     def select(self, scored: ScoredModel, share: float) -> Selection:
         """What stays once `share` of the original is gone, in the target's unit; of neurons a surgeon chooses, how many."""
@@ -208,8 +216,8 @@ class Cutting:
         return replace(narrow, model=model, widths=chosen.widths(loaded.widths)), chosen
 
     def _refit(self, scored: ScoredModel, smaller: LoadedModel, counts: tuple[int, ...] | None) -> Neurons:
-        assert scored.samples is not None
-        batches = calibration.Batches(scored.samples, self.device, self.microbatch)
+        assert scored.refit_rows is not None
+        batches = calibration.Batches(self._split, self.device, self.microbatch, scored.refit_rows)
         return compensation.refit_outputs(
             scored.loaded,
             smaller,
@@ -233,11 +241,24 @@ class Cutting:
             + [site.second for site, block in feed_forward if block.layer in left]
         )
 
+    @property
+    def _split(self) -> FeatureSplit:
+        return self.data.splits[self.spec.pruning.calibration.split]
+
     def _samples(self, step: int) -> FeatureSplit:
-        settings = self.spec.pruning.calibration
         return calibration.draw(
-            self.data.splits[settings.split], settings, step_seed(self.spec.seed, step, "calibration")
+            self._split, self.spec.pruning.calibration, step_seed(self.spec.seed, step, "calibration")
         )
+
+    def _refit_rows(self, loaded: LoadedModel, observed: Observations | None, step: int) -> Tensor | None:
+        pruning = self.spec.pruning
+        if pruning.compensation in (Compensation.NONE, Compensation.BIAS):
+            return None
+        fed = loaded.widths.feed_forward if ridges(pruning).feed_forward is not None else ()
+        inputs = max(*(layer.vo_total for layer in loaded.widths.layers), *fed, 1)
+        tokens = None if observed is None else observed.tokens / max(observed.samples, 1)
+        count = calibration.refit_samples(pruning.calibration, len(self._split), tokens=tokens, inputs=inputs)
+        return self._split.random_rows(count, step_seed(self.spec.seed, step, "calibration"))
 
     def _observe(
         self, loaded: LoadedModel, samples: FeatureSplit, statistics: frozenset[Statistic], step: int

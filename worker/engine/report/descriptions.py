@@ -170,6 +170,8 @@ def method(spec: EngineSpec, last: StepMetrics) -> list[Line]:
         own = pruning.calibration.labels is LabelSource.MODEL and pruning.scored_parts
         labels = " over the model's own labels" if own else ""
         samples = f"{last.calibration_samples} samples of {pruning.calibration.split.value}{labels}"
+        if last.refit_samples > last.calibration_samples:
+            samples += f"; least squares on {last.refit_samples}"
     else:
         samples = "none needed"
     lines += [("calibration", samples), *_recovery(spec.finetune, last)]

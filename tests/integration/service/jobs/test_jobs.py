@@ -147,11 +147,12 @@ def test_no_two_roles_are_one_split(client: TestClient, job_body: dict[str, Any]
 
 
 def test_what_the_preset_says_fills_what_is_left_out(client: TestClient, job_body: dict[str, Any]) -> None:
-    paper = {"split": "validation", "samples": None, "labels": "data", "draws": 1}
-    best = {"split": "train", "samples": 512, "labels": "model", "draws": 4}
+    paper = {"split": "validation", "samples": None, "refit_samples": None, "labels": "data", "draws": 1}
+    best = {"split": "train", "samples": 512, "refit_samples": 2048, "labels": "model", "draws": 4}
     for given, calibration in (
         ({}, best),
-        ({"calibration": {"samples": 64}}, best | {"samples": 64}),
+        ({"calibration": {"draws": 2}}, best | {"draws": 2}),
+        ({"calibration": {"samples": 64}}, best | {"samples": 64, "refit_samples": None}),
         ({"preset": "paper"}, paper),
         ({"preset": "paper", "calibration": {"samples": 64}}, paper | {"samples": 64}),
         (

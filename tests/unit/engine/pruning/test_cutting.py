@@ -11,6 +11,7 @@ from transformers import ASTForAudioClassification
 from api_schemas.enums import Basis, Compensation, Criterion, LabelSource, Split
 from api_schemas.errors import ErrorCode, SecateurError
 from api_schemas.spec.job import EngineSpec
+from api_schemas.spec.pruning import Calibration
 from checkpoints.sizes.cost_model import BACKWARD, scoring_passes
 from tests.unit.engine.small import (
     CLASSES,
@@ -32,6 +33,7 @@ from worker.engine.data.split import FeatureSplit, rows
 from worker.engine.models.attention import attention_blocks
 from worker.engine.models.feed_forward import all_neurons, feed_forward_blocks
 from worker.engine.models.model_spec import build
+from worker.engine.pruning.calibration import refit_samples
 from worker.engine.pruning.compensation import RIDGE, UNPRUNED_RIDGE, Ridges
 from worker.engine.pruning.cutting import Cutting, ridges
 from worker.engine.pruning.selection import KeptHead, Selection, keep_all
@@ -211,6 +213,42 @@ def test_one_target_of_both_is_shared_by_scores_and_neurons_are_the_surgeons():
     counts = [len(stay) for stay in surgeon.neurons]
     assert sum(counts) == sum(map(len, ranked.neurons)) < sum(DENSE.feed_forward)
     assert max(counts) - min(counts) <= 1
+
+
+def test_least_squares_take_samples_that_nothing_is_scored_on():
+    """By magnitude scores are the same whatever the samples, so only the refit can tell."""
+    cut = {}
+    for name, calibration in {
+        "few": {"samples": 2},
+        "more": {"samples": 2, "refit_samples": SAMPLES},
+        "all": {"samples": SAMPLES},
+    }.items():
+        cutting = cutting_for(
+            target=ATTENTION, compensation="least_squares", criterion="magnitude", calibration=calibration
+        )
+        scored = cutting.score(small_model(), 1)
+        assert scored.count == calibration["samples"]
+        assert scored.refit_count == (2 if name == "few" else SAMPLES)
+        cut[name] = cutting.prune(scored, 0.3)[0].model.state_dict()
+    assert all(torch.equal(weight, cut["all"][key]) for key, weight in cut["more"].items())
+    assert not all(torch.equal(weight, cut["all"][key]) for key, weight in cut["few"].items())
+
+
+@pytest.mark.parametrize(
+    ("settings", "tokens", "expected"),
+    [
+        ({"samples": 512}, 25.0, 512),
+        ({"samples": 512, "refit_samples": 2048}, 25.0, 2048),
+        ({"samples": 512, "refit_samples": 8192}, 25.0, 1 + 64 * 1536 // 25),
+        ({"samples": 512, "refit_samples": 2048}, 1214.0, 512),  # long inputs bring enough by themselves
+        ({"samples": 512, "refit_samples": 2048}, None, 2048),
+        ({"samples": 512, "refit_samples": 100}, 25.0, 512),
+        ({"samples": None, "refit_samples": 2048}, 25.0, 5000),
+        ({"samples": 512, "refit_samples": 9000}, None, 5000),
+    ],
+)
+def test_as_many_samples_as_least_squares_need(settings, tokens, expected):
+    assert refit_samples(Calibration(**settings), 5000, tokens=tokens, inputs=1536) == expected
 
 
 def test_all_samples_count_however_long_and_however_sorted():

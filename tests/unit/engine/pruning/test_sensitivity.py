@@ -47,7 +47,7 @@ def analysed(dense: LoadedModel, split: FeatureSplit, **pruning: object) -> tupl
     given = {"preset": "paper", "target": {"attention_sparsity": 0.5}, "criterion": "magnitude", **pruning}
     spec = Pruning.model_validate(given)
     blocks = attention_blocks(dense.model, dense.model_spec, dense.widths)
-    scored = ScoredModel(dense, score(Criterion.MAGNITUDE, blocks, observed=None, seed=0), (), None, None)
+    scored = ScoredModel(dense, score(Criterion.MAGNITUDE, blocks, observed=None, seed=0), (), None, None, None)
     made: list[KeptHeads] = []
 
     def apply(keep: KeptHeads) -> LoadedModel:
