@@ -345,11 +345,11 @@ def split_heads(states_BTC: torch.Tensor, widths: list[int], heads: tuple[int, .
         batch, tokens, _ = states_BTC.shape
         return states_BTC.new_zeros(batch, 0, tokens, padded)
     first, width = heads[0], widths[heads[0]]
-    if heads == tuple(range(first, first + len(heads))) and all(widths[head] == width for head in heads):
-        start = sum(widths[:first])
-        states_BTHK: torch.Tensor = states_BTC[..., start : start + width * len(heads)].unflatten(
-            -1, (len(heads), width)
-        )
+    if heads == tuple(range(first, first + len(heads))) and len(set(widths[first : first + len(heads)])) == 1:
+        if len(heads) < len(widths):
+            start = sum(widths[:first])
+            states_BTC = states_BTC[..., start : start + width * len(heads)]
+        states_BTHK: torch.Tensor = states_BTC.unflatten(-1, (len(heads), width))
         if width < padded:
             states_BTHK = functional.pad(states_BTHK, (0, padded - width))
         return states_BTHK.transpose(1, 2)
