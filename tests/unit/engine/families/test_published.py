@@ -131,7 +131,8 @@ AS_PUBLISHED = {
     "a RoBERTa whose words and bias have the names of its head": (
         "RobertaForMaskedLM",
         named(
-            (r"^roberta\.embeddings\.word_embeddings\.", "lm_head.decoder."), (r"^lm_head\.bias", "lm_head.decoder.bias")
+            (r"^roberta\.embeddings\.word_embeddings\.", "lm_head.decoder."),
+            (r"^lm_head\.bias", "lm_head.decoder.bias"),
         ),
     ),
     "a BERT in DataParallel whose words have the name of its head": (
