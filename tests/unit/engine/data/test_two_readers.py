@@ -243,6 +243,14 @@ def test_a_pair_is_never_read_by_half(tmp_path: Path) -> None:
     assert list(one) == ["input_ids"], "asked for by name, one of the two is what is wanted"
 
 
+@pytest.mark.parametrize("named", [False, True])
+def test_a_text_that_is_read_alone_beside_another_is_warned_of(tmp_path: Path, named: bool) -> None:
+    folder = write(tmp_path / "data", dict.fromkeys(("train", "test"), pairs("text", "hypothesis")))
+    wanted = Columns(input="text") if named else FOUND
+    warned = [(each.code, "'hypothesis'" in each.detail) for each in engine(folder, wanted=wanted).summary.warnings]
+    assert (("texts_unread", True) in warned) is not named
+
+
 def test_a_pair_may_have_any_names(tmp_path: Path) -> None:
     folder = write(tmp_path / "data", {split: pairs("claim", "source") for split in ("train", "test")})
     wanted = Columns(input="claim", input_pair="source")
