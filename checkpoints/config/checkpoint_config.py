@@ -17,6 +17,8 @@ from checkpoints.families import Architecture, Family, Layout, UnusableConfigErr
 from checkpoints.families.config_fields import ANY, ANYWHERE, NOTES
 from checkpoints.families.text_encoder import ENDS
 
+EVERYWHERE = "eager"
+"""The implementation of attention that every class has on every machine."""
 MAX_SIZE = 2**20
 MAX_PARTS = 64
 MAX_LABELS = 65_536
@@ -125,6 +127,9 @@ def used_values(family: Family, config: Mapping[str, Any]) -> dict[str, Any]:
 
     def is_used(key: str, value: Any) -> bool:
         if key in ("dtype", "torch_dtype") and value == "auto":
+            return False
+        # What a machine has for attention is that machine's: with flash attention in it a result would load nowhere else.
+        if key in ATTENTION_FIELDS and value != EVERYWHERE:
             return False
         return key in allowed and (key not in NOTES or rules[key].allows(value))
 

@@ -82,6 +82,19 @@ def test_what_no_class_reads_of_a_config_is_in_no_result(name, tmp_path):
     assert (written["dtype"], written["architectures"]) == ("float32", [name])
 
 
+@pytest.mark.parametrize("name", ["BertModel", "WavLMModel"])
+@pytest.mark.parametrize("said", ["flash_attention_2", "sdpa", "eager"])
+def test_a_result_asks_for_no_attention_that_a_machine_may_lack(name, said, tmp_path):
+    tiny = tiny_of(name)
+    stock = tiny.stock()
+    changed(tiny.save(stock, tmp_path) / "config.json", attn_implementation=said)
+    loaded = load_original(tmp_path)
+    save_checkpoint(tmp_path / "step", loaded, tmp_path)
+    answers_as(loaded, type(stock).from_pretrained(tmp_path / "step"), tiny.inputs(2))
+    kept = json.loads((tmp_path / "step" / "config.json").read_text()).get("attn_implementation")
+    assert kept == ("eager" if said == "eager" else None)
+
+
 @pytest.mark.parametrize("name", ["BertForSequenceClassification", "WavLMForCTC", "WhisperForConditionalGeneration"])
 def test_a_config_that_names_no_class_is_the_weights(name, tmp_path):
     tiny = tiny_of(name)
