@@ -13,10 +13,12 @@ from api_schemas.results.widths import AttentionWidths
 from checkpoints.config import architectures
 from checkpoints.config.forbidden_fields import ATTENTION_FIELDS, refuse_code
 from checkpoints.config.pruned_layout import SaidWidths, stock_config
+from checkpoints.config_rules import Boolean, Number
 from checkpoints.families import Architecture, Family, Layout, UnusableConfigError
 from checkpoints.families.config_fields import ANY, ANYWHERE, NOTES
 from checkpoints.families.text_encoder import ENDS
 
+NEVER_NULL = ("num_labels", "add_cross_attention")
 EVERYWHERE = "eager"
 """The implementation of attention that every class has on every machine."""
 MAX_SIZE = 2**20
@@ -128,12 +130,23 @@ def used_values(family: Family, config: Mapping[str, Any]) -> dict[str, Any]:
     def is_used(key: str, value: Any) -> bool:
         if key in ("dtype", "torch_dtype") and value == "auto":
             return False
+        rule = rules.get(key)
+        # transformers takes no null of these, which says no more here than a key that is not there.
+        if value is None and (isinstance(rule, Boolean) or key in NEVER_NULL or key in family.defaults):
+            return False
+        # How answers are handed over is the affair of whoever asks; and what is empty was never meant.
+        if key in ("return_dict", "quantization_config") and not value:
+            return False
         # What a machine has for attention is that machine's: with flash attention in it a result would load nowhere else.
         if key in ATTENTION_FIELDS and value != EVERYWHERE:
             return False
         return key in allowed and (key not in NOTES or rules[key].allows(value))
 
-    return {key: value for key, value in config.items() if is_used(key, value)}
+    def as_read(key: str, value: Any) -> Any:
+        """Where a fraction may be, transformers takes no whole number."""
+        return float(value) if isinstance(rules.get(key), Number) and type(value) is int else value
+
+    return {key: as_read(key, value) for key, value in config.items() if is_used(key, value)}
 
 
 def plain_values(family: Family, config: Mapping[str, Any]) -> dict[str, Any]:
@@ -280,7 +293,7 @@ def _check_value(key: str, value: Any, default: Any) -> None:
     if isinstance(default, tuple):
         usable = isinstance(value, list | tuple) and 1 <= len(value) <= MAX_PARTS
     else:
-        usable = value is parts[0] or (key in ("image_size", "patch_size") and len(parts) == 2)
+        usable = not isinstance(value, list | tuple) or (key in ("image_size", "patch_size") and len(parts) == 2)
     least = 0 if default == 0 else 1
     if not usable or not all(type(part) is int and least <= part <= MAX_SIZE for part in parts):
         many = f"a list of 1 to {MAX_PARTS} whole numbers" if isinstance(default, tuple) else "a whole number"
