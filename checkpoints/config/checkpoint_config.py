@@ -18,7 +18,10 @@ from checkpoints.families import Architecture, Family, Layout, UnusableConfigErr
 from checkpoints.families.config_fields import ANY, ANYWHERE, NOTES
 from checkpoints.families.text_encoder import ENDS
 
-NEVER_NULL = ("num_labels", "add_cross_attention")
+NEVER_NULL = (
+    *("num_labels", "add_cross_attention", "decoder_start_token_id", "classifier_proj_size", "median_filter_width"),
+    *(f"mask_{of}_{what}" for of in ("time", "feature") for what in ("length", "min_masks")),
+)
 EVERYWHERE = "eager"
 """The implementation of attention that every class has on every machine."""
 MAX_SIZE = 2**20
@@ -70,6 +73,7 @@ def _read_of(config: Mapping[str, Any], widths: SaidWidths | None, family: Famil
     # Nothing is lost with what is empty.
     ignored = [key for key, value in config.items() if key not in used and value not in EMPTY]
     _check_values(family, config)
+    _check_numbered(config)
     architecture = family.architectures[name]
     try:
         layout = family.layout(config, architecture)
@@ -132,7 +136,7 @@ def used_values(family: Family, config: Mapping[str, Any]) -> dict[str, Any]:
             return False
         rule = rules.get(key)
         # transformers takes no null of these, which says no more here than a key that is not there.
-        if value is None and (isinstance(rule, Boolean) or key in NEVER_NULL or key in family.defaults):
+        if value is None and (isinstance(rule, Boolean) or key in {*NEVER_NULL, *family.defaults}):
             return False
         # How answers are handed over is the affair of whoever asks; and what is empty was never meant.
         if key in ("return_dict", "quantization_config") and not value:
@@ -321,6 +325,13 @@ def _labels(config: Mapping[str, Any]) -> tuple[str, ...]:
         _refuse("id2label", f"every label must be a text of 1 to {MAX_LABEL_LENGTH} characters")
     _check_label_ids(config, labels)
     return labels
+
+
+def _check_numbered(config: Mapping[str, Any]) -> None:
+    """Of a class without labels as well, transformers makes numbers of what id2label has on the left."""
+    id2label = config.get("id2label")
+    if id2label is not None and not (isinstance(id2label, dict) and all(each.isdecimal() for each in id2label)):
+        _refuse("id2label", "an object of labels by their ids is needed")
 
 
 def _contradicts(config: Mapping[str, Any]) -> bool:

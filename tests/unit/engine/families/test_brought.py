@@ -148,6 +148,14 @@ def test_settings_that_name_no_class_say_it_in_the_result(tmp_path):
     assert named.items() <= json.loads((tmp_path / "step" / settings.name).read_text()).items()
 
 
+@pytest.mark.parametrize("names", [[], "LABEL_0", 2, {"first": "a"}], ids=str)
+def test_names_of_labels_are_looked_at_of_a_class_without_labels_too(names, tmp_path):
+    tiny = tiny_of("BertModel")
+    changed(tiny.save(tiny.stock(), tmp_path) / "config.json", id2label=names)
+    with pytest.raises(SecateurError, match="`id2label`"):
+        describe_folder(tmp_path)
+
+
 def test_an_adapter_beside_the_weights_is_not_loaded(tmp_path):
     tiny = tiny_of("BertModel")
     stock = tiny.stock()
