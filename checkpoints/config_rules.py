@@ -126,7 +126,7 @@ class Null:
         return "null, or nothing in it"
 
     def allows(self, value: Any) -> bool:
-        return value in (None, [], {}, False, "")
+        return value is None or value is False or value in ([], {}, "")
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -142,6 +143,7 @@ def describe_checkpoint(config: Mapping[str, Any], tensors: Tensors, read: Reade
     tensors = renamed(tensors, renamings(tensors))
     known = read_config(config, tensors)
     tensors = renamed(tensors, _misplaced(known, tensors))
+    tensors = renamed(tensors, _under_its_copy(config, known, tensors))
     saved_as = _naming(known, tensors)
     layout = known.layout
     own = known.family.tensors(config, known.architecture, len(known.labels), known.pruned)
@@ -197,7 +199,9 @@ def key_mapping(folder: Path) -> dict[str, str]:
     config, tensors = _read_folder(folder)
     found = renamings(tensors)
     tensors = renamed(tensors, found)
-    return found | _misplaced(read_config(config, tensors), tensors)
+    known = read_config(config, tensors)
+    misplaced = _misplaced(known, tensors)
+    return found | misplaced | _under_its_copy(config, known, renamed(tensors, misplaced))
 
 
 def _misplaced(known: CheckpointConfig, tensors: Tensors) -> dict[str, str]:
@@ -213,6 +217,21 @@ def _misplaced(known: CheckpointConfig, tensors: Tensors) -> dict[str, str]:
         if not tensors.keys() & set(named) and any(each + name in tensors for name in named)
     ]
     return {f"^{re.escape(each)}": "" for each in found[:1]}
+
+
+def _under_its_copy(config: Mapping[str, Any], known: CheckpointConfig, tensors: Tensors) -> dict[str, str]:
+    """The same for what the configuration ties and the file has under its other name alone, as transformers ties both ways.
+
+    Of names that share their memory `safetensors.torch.save_model` keeps the alphabet's first, which of a RoBERTa is the head's.
+    """
+    if config.get("tie_word_embeddings", True) is False:
+        return {}
+    found = {}
+    for naming, (copy, source) in product(range(len(known.family.saved_names)), known.architecture.tied.items()):
+        there, wanted = known.family.saved_as(naming, copy), known.family.saved_as(naming, source)
+        if there in tensors and wanted not in tensors:
+            found[f"^{re.escape(there)}$"] = wanted
+    return found
 
 
 def _is_spare(known: CheckpointConfig, roots: Collection[str], name: str) -> bool:

@@ -322,9 +322,9 @@ class JobWarning(FrozenModel):
 
     code: str = Field(
         description="`few_rows`, `one_class`, `shared_rows`, `repeated_rows`, `no_labels`, `clips_cut_short`, "
-        "`clips_cancelled`, `blank_texts`, `labels_by_number` or `language_unsaid` (docs/data.md); of a model `config_ignored`, "
-        "`settings_ignored`, `code_ignored`, `tensors_ignored`, `labels_repeated`, `architecture_assumed`, `dtype_differs`, "
-        "`double_precision` or `pruned_before` (docs/families.md). "
+        "`clips_cancelled`, `blank_texts`, `texts_unread`, `labels_by_number` or `language_unsaid` (docs/data.md); of a model "
+        "`config_ignored`, `settings_ignored`, `code_ignored`, `tensors_ignored`, `labels_repeated`, `architecture_assumed`, "
+        "`dtype_differs`, `double_precision` or `pruned_before` (docs/families.md). "
         "More may come."
     )
     pointer: str = Field(

@@ -16,11 +16,14 @@ PARTS = {
     "clap_text_model": "Of a CLAP the audio encoder can be pruned, ClapAudioModelWithProjection, and not the text encoder.",
 }
 """What to do instead, where a part of a model is supported."""
+TWINS = {"xlm-roberta": ("XLMRoberta", "Roberta"), "camembert": ("Camembert", "Roberta")}
+"""Families whose classes compute what another's do, under the same names of weights: how both begin their classes' names."""
 WITHOUT_HEAD = (Head.EMBEDDING, Head.HIDDEN_STATES)
 WORDS = ("MaskedLM", "PreTraining", "LMHead")
 """In names of classes of text that say what stands for masked words, beside something else or in another way."""
 LABELS = ("Classif", "Emotion")
 """In names of classes that give labels to the whole, those that tutorials define among them."""
+GENERATES = "ForConditionalGeneration"
 NUMBERED = re.compile(r"LABEL_\d+")
 WHOLE_LIST = "docs/families.md lists every class that can be pruned; GET /v1/limits names the families."
 
@@ -80,6 +83,8 @@ def unsupported(config: Mapping[str, Any]) -> SecateurError:
         detail = f"{said} The names of the weights do not make plain which class it is: write it into `architectures`."
     elif isinstance(model_type, str) and model_type in PARTS:
         detail = f"{said} {PARTS[model_type]}".rstrip()
+    elif isinstance(model_type, str) and model_type in TWINS and isinstance(name, str):
+        detail = f"{said} {_of_twins(model_type, name)}"
     elif family is not None and isinstance(name, str):
         near = nearest(name, family.architectures, config)
         detail = f"{said} {name[:100]} cannot be pruned: {way_to(near, family.architectures[near])}"
@@ -127,9 +132,30 @@ def way_to(near: str, architecture: Architecture) -> str:
     )
 
 
+def _of_twins(model_type: str, name: str) -> str:
+    """How a class of one family becomes the same of the other."""
+    own, other = TWINS[model_type]
+    architectures = next(family.architectures for family in FAMILIES if f"{other}Model" in family.architectures)
+    twin = name.replace(own, other, 1)
+    tokenizer = "Its tokenizer goes along by `AutoTokenizer.from_pretrained(folder).save_pretrained(other)`."
+    if twin not in architectures:
+        near = nearest(twin, architectures, {})
+        return f"{name[:100]} cannot be pruned: {way_to(near, architectures[near])} {tokenizer}"
+    return (
+        f"It computes what {twin} does: save it as that, `{twin}.from_pretrained(folder).save_pretrained(other)`, and no weight "
+        f"is lost. {tokenizer}"
+    )
+
+
 def _near_family(name: Any) -> str:
-    every = {each: family for family in FAMILIES for each in family.architectures}
+    # Most that generate text read text, and the one here listens.
+    every = {each: family for family in FAMILIES for each in family.architectures if not each.endswith(GENERATES)}
     close = get_close_matches(name, list(every), 1, 0.75) if isinstance(name, str) else []
-    near = f"The nearest by name is {close[0]}, of model_type {every[close[0]].model_types[0]!r}; " if close else ""
+    near = ""
+    if close:
+        near = (
+            f"The nearest by name is {close[0]}, of model_type {every[close[0]].model_types[0]!r}, which has other weights: find "
+            "or train a checkpoint of that. "
+        )
     supported = ", ".join(model_type for family in FAMILIES for model_type in family.model_types)
-    return f"{near}{'t' if near else 'T'}hese model types can be pruned: {supported}."
+    return f"{near}These model types can be pruned: {supported}."

@@ -13,10 +13,17 @@ from api_schemas.results.widths import AttentionWidths
 from checkpoints.config import architectures
 from checkpoints.config.forbidden_fields import ATTENTION_FIELDS, refuse_code
 from checkpoints.config.pruned_layout import SaidWidths, stock_config
+from checkpoints.config_rules import Boolean, Number
 from checkpoints.families import Architecture, Family, Layout, UnusableConfigError
 from checkpoints.families.config_fields import ANY, ANYWHERE, NOTES
 from checkpoints.families.text_encoder import ENDS
 
+NEVER_NULL = (
+    *("num_labels", "add_cross_attention", "decoder_start_token_id", "classifier_proj_size", "median_filter_width"),
+    *(f"mask_{of}_{what}" for of in ("time", "feature") for what in ("length", "min_masks")),
+)
+EVERYWHERE = "eager"
+"""The implementation of attention that every class has on every machine."""
 MAX_SIZE = 2**20
 MAX_PARTS = 64
 MAX_LABELS = 65_536
@@ -66,6 +73,7 @@ def _read_of(config: Mapping[str, Any], widths: SaidWidths | None, family: Famil
     # Nothing is lost with what is empty.
     ignored = [key for key, value in config.items() if key not in used and value not in EMPTY]
     _check_values(family, config)
+    _check_numbered(config)
     architecture = family.architectures[name]
     try:
         layout = family.layout(config, architecture)
@@ -126,9 +134,23 @@ def used_values(family: Family, config: Mapping[str, Any]) -> dict[str, Any]:
     def is_used(key: str, value: Any) -> bool:
         if key in ("dtype", "torch_dtype") and value == "auto":
             return False
+        rule = rules.get(key)
+        # transformers takes no null of these, which says no more here than a key that is not there.
+        if value is None and (isinstance(rule, Boolean) or key in {*NEVER_NULL, *family.defaults}):
+            return False
+        # How answers are handed over is the affair of whoever asks; and what is empty was never meant.
+        if key in ("return_dict", "quantization_config") and not value:
+            return False
+        # What a machine has for attention is that machine's: with flash attention in it a result would load nowhere else.
+        if key in ATTENTION_FIELDS and value != EVERYWHERE:
+            return False
         return key in allowed and (key not in NOTES or rules[key].allows(value))
 
-    return {key: value for key, value in config.items() if is_used(key, value)}
+    def as_read(key: str, value: Any) -> Any:
+        """Where a fraction may be, transformers takes no whole number."""
+        return float(value) if isinstance(rules.get(key), Number) and type(value) is int else value
+
+    return {key: as_read(key, value) for key, value in config.items() if is_used(key, value)}
 
 
 def plain_values(family: Family, config: Mapping[str, Any]) -> dict[str, Any]:
@@ -275,7 +297,7 @@ def _check_value(key: str, value: Any, default: Any) -> None:
     if isinstance(default, tuple):
         usable = isinstance(value, list | tuple) and 1 <= len(value) <= MAX_PARTS
     else:
-        usable = value is parts[0] or (key in ("image_size", "patch_size") and len(parts) == 2)
+        usable = not isinstance(value, list | tuple) or (key in ("image_size", "patch_size") and len(parts) == 2)
     least = 0 if default == 0 else 1
     if not usable or not all(type(part) is int and least <= part <= MAX_SIZE for part in parts):
         many = f"a list of 1 to {MAX_PARTS} whole numbers" if isinstance(default, tuple) else "a whole number"
@@ -303,6 +325,13 @@ def _labels(config: Mapping[str, Any]) -> tuple[str, ...]:
         _refuse("id2label", f"every label must be a text of 1 to {MAX_LABEL_LENGTH} characters")
     _check_label_ids(config, labels)
     return labels
+
+
+def _check_numbered(config: Mapping[str, Any]) -> None:
+    """Of a class without labels as well, transformers makes numbers of what id2label has on the left."""
+    id2label = config.get("id2label")
+    if id2label is not None and not (isinstance(id2label, dict) and all(each.isdecimal() for each in id2label)):
+        _refuse("id2label", "an object of labels by their ids is needed")
 
 
 def _contradicts(config: Mapping[str, Any]) -> bool:

@@ -4,11 +4,13 @@ The service calls it when a job is submitted, the inspector when a dataset is co
 three must find the same.
 """
 
+import dataclasses
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 from api_schemas.enums import ColumnKind, Head, Modality
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
+from api_schemas.results.metrics import JobWarning
 from api_schemas.spec.inputs import Columns
 from checkpoints.data.shards.columns import Unlike
 
@@ -95,6 +97,20 @@ class FoundColumns:
     label: str | None
     group: str | None
     pair: str | None = None
+    unread: tuple[str, ...] = dataclasses.field(default=(), compare=False)
+    """Other columns of texts, of a classifier of texts whose column nobody named."""
+
+    @property
+    def warnings(self) -> tuple[JobWarning, ...]:
+        """That rows may have more to say than what is read of them."""
+        if not self.unread:
+            return ()
+        others = ", ".join(repr(name) for name in self.unread[:5]) + (" and more" if len(self.unread) > 5 else "")
+        detail = (
+            f"Of every row the text in column {self.input!r} is read alone, and there are texts in {others}, too. Where two are "
+            "a pair, name them in columns.input and columns.input_pair; where not, say in columns.input that this one is meant."
+        )
+        return (JobWarning(code="texts_unread", pointer="/dataset/columns/input", detail=detail),)
 
 
 def find_columns(
@@ -176,7 +192,11 @@ def _find(kinds: Kinds, wanted: Columns, modality: Modality, head: Head, unlike:
     kind = ColumnKind.TEXTS if head is Head.TOKEN_CLASSIFICATION else ColumnKind(modality.value)
     pair = _question(offered, wanted) if head is Head.QUESTION_ANSWERING else _pair(offered, wanted, kind, label)
     if pair is None:
-        return FoundColumns(_input(offered, wanted, kind, label), label, wanted.group)
+        read = _input(offered, wanted, kind, label)
+        taken = (read, label, wanted.group)
+        more = [name for name, each in offered.items() if each is ColumnKind.TEXT and name not in taken]
+        asked = wanted.input is None and kind is ColumnKind.TEXT and head is Head.CLASSIFICATION
+        return FoundColumns(read, label, wanted.group, unread=tuple(more) if asked else ())
     return FoundColumns(pair[0], label, wanted.group, pair[1])
 
 

@@ -13,21 +13,22 @@ from checkpoints.data.answers import START, TEXT, has_answer
 
 NO_LABEL = -1
 """What GLUE and others write as the id where there is no label."""
+NO_LABELS = (NO_LABEL, -100)
+"""And what torch's losses pass over."""
 
 
 def is_missing(value: Any) -> bool:
-    """Whether a label is not there: null, an empty text, the id -1, also as a text, NaN, or a list of nothing else.
+    """Whether a label is not there: null, an empty text, the id -1, also as a text, -100, NaN, or a list of nothing else.
 
-    An empty list says: no label. Answers to a question are not there where it has none, since of a split in
-    which no question has an answer nothing can be said.
+    Of a split of nothing but that nothing can be said: an empty list is none, and nor are answers to a question that has none.
     """
     if isinstance(value, Mapping) and {TEXT, START} <= value.keys():
         return not has_answer(value)
     if isinstance(value, list):
-        return bool(value) and all(map(is_missing, value))
+        return all(map(is_missing, value))
     if isinstance(value, float):
         return value != value
-    return value is None or value in ("", str(NO_LABEL)) or (type(value) is int and value == NO_LABEL)
+    return value is None or value in ("", str(NO_LABEL)) or (type(value) is int and value in NO_LABELS)
 
 
 def labelled_splits(

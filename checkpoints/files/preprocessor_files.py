@@ -15,11 +15,12 @@ _PARTS = ("feature_extractor", "image_processor")
 TYPE_FIELDS = ("image_processor_type", "feature_extractor_type")
 
 TOKENIZER_CONFIG = "tokenizer_config.json"
-# Any one of them has the words; merges.txt stands beside vocab.json.
-VOCABULARIES = ("tokenizer.json", "vocab.json", "vocab.txt")
+WHOLE = "tokenizer.json"
+# One of them has the words; merges.txt stands beside vocab.json. Which of them a class reads, `vocabularies` says.
+VOCABULARIES = (WHOLE, "vocab.json", "vocab.txt")
 TOKENIZER_FILES = (*VOCABULARIES, "merges.txt", TOKENIZER_CONFIG, "special_tokens_map.json", "added_tokens.json")
-# Of one file with a vocabulary in it; the largest of the families here has 3 MB.
-MAX_VOCABULARY_BYTES = 16 * 2**20
+# Of one file with a vocabulary in it; XLM-RoBERTa's, which some BERTs have, has 17 MB.
+MAX_VOCABULARY_BYTES = 24 * 2**20
 VOCABULARY_FILES = (*VOCABULARIES, "merges.txt", "added_tokens.json")
 
 # What sentence-transformers puts around an encoder of text; without modules.json it reads none of the others.
@@ -38,14 +39,22 @@ DENSE_FILES = tuple(f"{folder}/{name}" for folder in DENSE_FOLDERS for name in (
 SENTENCE_FILES = (MODULES, GENERAL, *ENCODERS, POOLING, *DENSE_FILES, *NORMALIZES)
 
 _CTC_TOKENIZERS = ("Wav2Vec2CTCTokenizer",)
-_TOKENIZERS = {
-    "bert": ("BertTokenizer", "BertTokenizerFast"),
-    "distilbert": ("DistilBertTokenizer", "DistilBertTokenizerFast", "BertTokenizer", "BertTokenizerFast"),
-    "roberta": ("RobertaTokenizer", "RobertaTokenizerFast"),
-    "whisper": ("WhisperTokenizer", "WhisperTokenizerFast"),
-}
+_WORD_PIECES = ("BertTokenizer", "BertTokenizerFast", "DistilBertTokenizer", "DistilBertTokenizerFast")
+BYTE_PAIRS = ("RobertaTokenizer", "RobertaTokenizerFast")
+_WHISPER = ("WhisperTokenizer", "WhisperTokenizerFast")
+# Whose words are in tokenizer.json alone: the file that sentencepiece wrote is not read.
+_OTHERS = tuple(f"{line}Tokenizer{kind}" for line in ("XLMRoberta", "MPNet", "Camembert") for kind in ("", "Fast"))
+_OF_TEXT = (*_WORD_PIECES, "ElectraTokenizer", "ElectraTokenizerFast", *BYTE_PAIRS, *_OTHERS)
+"""An encoder may have been trained on any tokens: multilingual-e5-small is a BERT of XLM-RoBERTa's, klue/roberta-base a
+RoBERTa of BERT's."""
+_FIRST = {"bert": "BertTokenizer", "distilbert": "DistilBertTokenizer", "roberta": "RobertaTokenizer"}
 # These take tokenizer.json as it is, whatever the model.
-_GENERIC_TOKENIZERS = ("PreTrainedTokenizerFast", "TokenizersBackend")
+GENERIC = ("PreTrainedTokenizerFast", "TokenizersBackend")
+_VOCABULARIES: Mapping[str, tuple[tuple[str, ...], ...]] = {
+    **dict.fromkeys((*_WORD_PIECES, "ElectraTokenizer", "ElectraTokenizerFast"), ((WHOLE,), ("vocab.txt",))),
+    **dict.fromkeys((*BYTE_PAIRS, *_WHISPER), ((WHOLE,), ("vocab.json", "merges.txt"))),
+    **dict.fromkeys(_CTC_TOKENIZERS, (("vocab.json",),)),
+}
 
 
 def preprocessor_settings(processor: Mapping[str, Any] | None, preprocessor: Mapping[str, Any] | None) -> Any:
@@ -63,8 +72,23 @@ def preprocessor_type(settings: Mapping[str, Any]) -> Any:
 
 def tokenizer_classes(model_type: str) -> tuple[str, ...]:
     """Classes of transformers that may read the tokenizer of this model; the first where its settings name none."""
-    known = _TOKENIZERS.get(model_type)
-    return _CTC_TOKENIZERS if known is None else (*known, *_GENERIC_TOKENIZERS)
+    if model_type in _FIRST:
+        return (_FIRST[model_type], *(each for each in _OF_TEXT if each != _FIRST[model_type]), *GENERIC)
+    return (*_WHISPER, *GENERIC) if model_type == "whisper" else _CTC_TOKENIZERS
+
+
+def named_tokenizer(model_type: str, config: Mapping[str, Any], settings: Mapping[str, Any]) -> Any:
+    """The class that tokenizer_config.json (`settings`) names, or config.json, or else the model's own, as transformers goes by.
+
+    What config.json says counts where it can be: older versions wrote names there that no version has today.
+    """
+    allowed, said = tokenizer_classes(model_type), config.get("tokenizer_class")
+    return settings.get("tokenizer_class") or (said if said in allowed else allowed[0])
+
+
+def vocabularies(tokenizer: str) -> tuple[tuple[str, ...], ...]:
+    """Files that a tokenizer of this class has its words from: of the first that are all there."""
+    return _VOCABULARIES.get(tokenizer, ((WHOLE,),))
 
 
 def needs_tokenizer(modality: Modality, head: Head) -> bool:

@@ -77,7 +77,8 @@ def check_dataset(
         rows, blank = _rows_with_texts(contents, named, leaves_out=leaves_out_blanks(model.modality, model.head))
     samples = samples_by_role(rows, named)
     held_out = [role for role in Split if role not in named]
-    warnings = (*numbered, *check_roles(samples, classes, held_out, trains=uses_train(job)))
+    read = () if found is None else found.warnings
+    warnings = (*read, *numbered, *check_roles(samples, classes, held_out, trains=uses_train(job)))
     if found is not None and not inspected:
         return CheckedDataset((*unlabelled, *warnings), samples)
     found_warnings = (*unlabelled, *blank, *warnings, *clip_warnings(named, contents.clip_flaws))

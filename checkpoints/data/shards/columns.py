@@ -3,11 +3,17 @@
 The inspector and the engine ask it, each with the columns that it has read from the schemas.
 """
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from api_schemas.enums import ColumnKind
 
+_LABELS = frozenset(
+    {ColumnKind.LABEL, ColumnKind.LABELS, ColumnKind.NUMBER, ColumnKind.NUMBERS, ColumnKind.TEXT, ColumnKind.TEXTS}
+)
+_NUMBERS = re.compile(r"(large_)?(list<\w+: )?(halffloat|float|double|null)>?")
+"""As Arrow calls types of decimal numbers or of nothing, and lists of them."""
 _FILES = ((ColumnKind.EMBEDDED, ColumnKind.AUDIO), (ColumnKind.EMBEDDED, ColumnKind.IMAGE))
 
 
@@ -21,6 +27,12 @@ class ShardColumn:
     names: tuple[str, ...] | None = None
     empty: bool = False
     raw: bool = False
+
+    @property
+    def may_be_label(self) -> bool:
+        """Whether its values are texts or numbers, or lists of them: whole numbers of which some are null are often written as
+        decimal ones, and of lists that are all empty nothing is known."""
+        return self.kind in _LABELS or (self.kind is ColumnKind.OTHER and _NUMBERS.fullmatch(self.type) is not None)
 
 
 @dataclass(frozen=True)
@@ -54,17 +66,34 @@ class CommonColumns:
     kinds: dict[str, ColumnKind]
     unlike: Unlike
     columns: Mapping[str, ShardColumn] = field(default_factory=dict)
+    silent: Mapping[str, frozenset[int]] = field(default_factory=dict)
+    """Of columns that would differ without it: the numbers of shards in which no row has a label there, whatever its type."""
 
 
-def common_columns(shards: Sequence[Shard]) -> CommonColumns:
-    """What the shards say together. `shards`: at least one."""
+def common_columns(shards: Sequence[Shard], unlabelled: Callable[[int, str], bool]) -> CommonColumns:
+    """What the shards say together.
+
+    Args:
+        shards: at least one.
+        unlabelled: whether in the shard of this number no row has a label in this column. Asked of columns that may be labels and
+            differ: a shard without labels seldom has their type.
+    """
     kinds: dict[str, ColumnKind] = {}
     differing: dict[str, str] = {}
     lacking: dict[str, str] = {}
     columns: dict[str, ShardColumn] = {}
+    silent: dict[str, frozenset[int]] = {}
     for name in dict.fromkeys(name for shard in shards for name in shard.columns):
         holders = [shard for shard in shards if name in shard.columns]
         told = [shard for shard in holders if not shard.columns[name].empty] or holders
+        if any(not _alike(told[0].columns[name], shard.columns[name]) for shard in told):
+            without = {
+                number
+                for number, shard in enumerate(shards)
+                if name in shard.columns and shard.columns[name].may_be_label and unlabelled(number, name)
+            }
+            saying = [shard for number, shard in enumerate(shards) if number not in without and shard in told]
+            told, silent[name] = (saying, frozenset(without)) if saying else (told, frozenset())
         declared = [shard.columns[name].kind for shard in told]
         columns[name] = told[0].columns[name]
         kinds[name] = next((kind for kind in declared if kind is not ColumnKind.EMBEDDED), declared[0])
@@ -75,7 +104,7 @@ def common_columns(shards: Sequence[Shard]) -> CommonColumns:
             whole = not {shard.split for shard in holders} & {shard.split for shard in missing}
             reason = f"column {name!r} is in {holders[0].file} and not in {_listed([shard.file for shard in missing])}"
             (lacking if whole else differing)[name] = reason
-    return CommonColumns(kinds, Unlike(differing, lacking), columns)
+    return CommonColumns(kinds, Unlike(differing, lacking), columns, silent)
 
 
 def _missing(shards: Sequence[Shard], name: str) -> list[Shard]:

@@ -31,7 +31,12 @@ from store.uploads.inspection import dataset_rows
 from store.uploads.inspection.dataset_answers import Take, answer_columns
 from store.uploads.inspection.dataset_audio import read_clip
 from store.uploads.inspection.dataset_image import check_image
-from store.uploads.inspection.dataset_label_columns import label_columns, label_names, unlabelled_splits
+from store.uploads.inspection.dataset_label_columns import (
+    is_unlabelled,
+    label_columns,
+    label_names,
+    unlabelled_splits,
+)
 from store.uploads.inspection.dataset_labels import LabelJudgement, Labels
 from store.uploads.inspection.dataset_schema import plain, read_columns, schema_error
 
@@ -156,7 +161,8 @@ def inspect(
         pair_column=found.pair,
         label_column=found.label,
         label_error=judgement.error,
-        label_columns=label_columns(files, perhaps, (found.input, found.pair or ""), found.label) | of_answers,
+        label_columns=label_columns(files, common.columns, perhaps, (found.input, found.pair or ""), found.label)
+        | of_answers,
         shared_rows=hashes.shared(),
         seconds=round(sounds.seconds, 3),
         sampling_rates=tuple(sorted(sounds.rates)),
@@ -174,7 +180,7 @@ def _labels(
     if column is None or kinds[column] is ColumnKind.ANSWERS:
         return None, ()
     check_alike(kinds, found, common.unlike)
-    labels = Labels(column, kinds[column], label_names(files, column), modality)
+    labels = Labels(column, kinds[column], label_names(files, column, common.columns[column]), modality)
     return labels, unlabelled_splits(files, column)
 
 
@@ -228,12 +234,10 @@ def _check_claims(name: str, said: pq.FileMetaData) -> None:
 
 def _common_columns(files: Files) -> CommonColumns:
     """The columns of all shards with rows; of bytes that no metadata describes, what the first of them are."""
+    there = [(path, file) for path, file in files if file.metadata.num_rows]
     common = common_columns(
-        [
-            Shard(path.name, split_of(path.name), read_columns(file.schema_arrow))
-            for path, file in files
-            if file.metadata.num_rows
-        ]
+        [Shard(path.name, split_of(path.name), read_columns(file.schema_arrow)) for path, file in there],
+        lambda number, name: is_unlabelled(there[number][1], name),
     )
     for name, kind in common.kinds.items():
         if kind is ColumnKind.EMBEDDED:

@@ -18,9 +18,10 @@ from api_schemas.errors import SecateurError
 from checkpoints.data.columns import SEVERAL
 from checkpoints.data.label_numbers import list_digest, several_ids
 from checkpoints.data.missing_labels import is_missing
+from checkpoints.data.shards.columns import ShardColumn
 from checkpoints.data.split_names import split_of
 from store.uploads.inspection.dataset_labels import MAX_LABEL_LENGTH, is_label
-from store.uploads.inspection.dataset_schema import Names, plain, read_label_names
+from store.uploads.inspection.dataset_schema import Names, plain, read_columns, read_label_names
 
 # One label that the checkpoint does not know is enough to refuse a column, so a sample of each split's is kept.
 MAX_SAMPLE = 100
@@ -36,7 +37,11 @@ Files = Sequence[tuple[Path, pq.ParquetFile]]
 
 
 def label_columns(
-    files: Files, kinds: Mapping[str, ColumnKind], taken: Collection[str], first: str | None
+    files: Files,
+    columns: Mapping[str, ShardColumn],
+    kinds: Mapping[str, ColumnKind],
+    taken: Collection[str],
+    first: str | None,
 ) -> dict[str, LabelColumn]:
     """By name; `first` is among them where it can be, `taken` (what is read) is not.
 
@@ -48,7 +53,7 @@ def label_columns(
     found: dict[str, LabelColumn] = {}
     for name in names[:MAX_COLUMNS]:
         try:
-            found[name] = _column(files, name, kinds[name])
+            found[name] = _column(files, name, columns[name])
         # Names of ids that differ from shard to shard, or are no names.
         except (pa.ArrowException, OSError, ValueError, SecateurError):
             continue
@@ -62,25 +67,27 @@ def unlabelled_splits(files: Files, column: str) -> tuple[str, ...]:
         split = split_of(path.name)
         if labelled.get(split, True) or column not in file.schema_arrow.names:
             continue
-        # Mostly the first rows say it, and reading ends with them: the rest may be gigabytes.
-        try:
-            labelled[split] = any(
-                not is_missing(value) for values in _batches(file, column) for value in _distinct(values)
-            )
-        except (pa.ArrowException, OSError):
-            labelled[split] = True  # Whoever reads the rows says what is wrong with them.
+        labelled[split] = not is_unlabelled(file, column)
     return tuple(split for split, has in labelled.items() if not has) if any(labelled.values()) else ()
 
 
-def label_names(files: Files, column: str) -> Names | None:
-    """As `read_label_names` of the first shard that has values in the column. Raises DATASET_SCHEMA."""
+def is_unlabelled(file: pq.ParquetFile, column: str) -> bool:
+    """Whether no row of a shard has a label in the column."""
+    # Mostly the first rows say it, and reading ends with them: the rest may be gigabytes.
+    try:
+        return all(is_missing(value) for values in _batches(file, column) for value in _distinct(values))
+    except (pa.ArrowException, OSError):
+        return False  # Whoever reads the rows says what is wrong with them.
+
+
+def label_names(files: Files, column: str, told: ShardColumn) -> Names | None:
+    """As `read_label_names` of the first shard whose column is as `told`: one that has labels. Raises DATASET_SCHEMA."""
     schemas = [file.schema_arrow for _, file in files if column in file.schema_arrow.names]
-    told = [schema for schema in schemas if not pa.types.is_null(schema.field(column).type)]
-    return read_label_names((told or schemas)[0], column)
+    return read_label_names(next(each for each in schemas if read_columns(each)[column] == told), column)
 
 
-def _column(files: Files, column: str, kind: ColumnKind) -> LabelColumn:
-    sample = _Sample(kind in SEVERAL, label_names(files, column))
+def _column(files: Files, column: str, told: ShardColumn) -> LabelColumn:
+    sample = _Sample(told.kind in SEVERAL, label_names(files, column, told))
     unlabelled = unlabelled_splits(files, column)
     rows: dict[str, int] = {}
     for path, file in files:

@@ -79,7 +79,9 @@ def load_stock(folder: Path, model_spec: ModelSpec) -> PreTrainedModel:
     Of a result in the layout of our own, what it makes of it with Secateur's code.
     """
     settings = {
-        key: value for key, value in read_settings(folder).items() if key not in {*ATTENTION_FIELDS, "auto_map"}
+        key: value
+        for key, value in read_settings(folder).items()
+        if key not in {*ATTENTION_FIELDS, "auto_map", "return_dict"}
     }
     pruned = describe_folder(folder).shape.pruned
     try:

@@ -182,6 +182,7 @@ def _compute(
                 "classes": classes,
                 "warnings": (
                     *left_out,
+                    *columns.warnings,
                     *_blanks(named, source, kept),
                     *clip_warnings(named, flaws),
                     *warnings,

@@ -42,6 +42,8 @@ class ShardFile:
 
     path: Path
     split: str
+    silent: frozenset[str] = frozenset()
+    """Columns whose type is not the other shards', and that say nothing here: they are read as null."""
 
     @property
     def _stream(self) -> bool:
@@ -74,10 +76,8 @@ class ShardFile:
 
     def batches(self, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
         """All rows as columns of `schema`, a few at a time; null in those that the file is without."""
-        there = [name for name in schema.names if name in self.schema().names]
-        for batch in (
-            self._streamed() if self._stream else pq.ParquetFile(self.path).iter_batches(BATCH_ROWS, columns=there)
-        ):
+        there = [name for name in schema.names if name in self.schema().names and name not in self.silent]
+        for batch in self._read(there):
             arrays = [
                 _cast(batch.column(field.name), field.type)
                 if field.name in there
@@ -85,6 +85,16 @@ class ShardFile:
                 for field in schema
             ]
             yield pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+    def values(self, column: str) -> Iterator[Any]:
+        """Of one column, in order."""
+        return (value for batch in self._read([column]) for value in batch.column(column).to_pylist())
+
+    def _read(self, columns: list[str]) -> Iterator[pa.RecordBatch]:
+        """Batches with these columns at least, and the number of rows where these are none."""
+        if self._stream:
+            return self._streamed()
+        return iter(pq.ParquetFile(self.path).iter_batches(BATCH_ROWS, columns=columns))
 
     def _streamed(self) -> Iterator[pa.RecordBatch]:
         with pa.memory_map(str(self.path)) as file, pa.ipc.open_stream(file) as stream:

@@ -1,7 +1,7 @@
 """A data folder as rows by split: the columns that are read, of shards that agree on them. Nothing is decoded or fetched."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from checkpoints.data.columns import FoundColumns
 from checkpoints.data.label_numbers import several_ids
 from checkpoints.data.layout import Files, Layout
 from checkpoints.data.media import MAGIC_BYTES, kind_of_files
+from checkpoints.data.missing_labels import is_missing
 from checkpoints.data.shards.columns import CommonColumns, Unlike, common_columns
 from worker.engine.data.columns import kinds_of
 from worker.engine.data.shard_files import EMBEDDED, ShardFile, shard_files
@@ -103,7 +104,11 @@ def _shards(
     if empty:
         detail = f"The split {min(empty)!r} has no rows; give it some, or leave it out."
         raise SecateurError(ErrorCode.DATASET_EMPTY, detail)
-    common = common_columns([file.shard() for file in files])
+    common = common_columns(
+        [file.shard() for file in files], lambda number, name: all(map(is_missing, files[number].values(name)))
+    )
+    silent = [{name for name, numbers in common.silent.items() if number in numbers} for number in range(len(files))]
+    files = [replace(file, silent=frozenset(names)) for file, names in zip(files, silent, strict=True)]
     for name, kind in common.kinds.items():
         if kind is ColumnKind.EMBEDDED and common.columns[name].raw:
             common.kinds[name] = kind_of_files(_first_bytes(files, name), raw=True)
@@ -162,7 +167,7 @@ def _class_label(names: Sequence[str] | None) -> Any:
 
 def _other_feature(name: str, files: Sequence[ShardFile]) -> Any:
     """Of numbers, and of a column that only groups can be read from: what `datasets` calls its type, if it knows it."""
-    schema = next(schema for file in files if name in (schema := file.schema()).names)
+    schema = next(schema for file in files if name in (schema := file.schema()).names and name not in file.silent)
     try:
         return datasets.Features.from_arrow_schema(pa.schema([pa.field(name, schema.field(name).type)]))[name]
     except (ValueError, NotImplementedError):

@@ -13,10 +13,12 @@ from checkpoints.config.pruned_layout import stock_config
 from checkpoints.describe import Checkpoint
 from checkpoints.files.preprocessor_files import (
     TOKENIZER_CONFIG,
-    VOCABULARIES,
+    WHOLE,
+    named_tokenizer,
     needs_tokenizer,
     preprocessor_type,
     tokenizer_classes,
+    vocabularies,
 )
 
 # Of log-mel features, whose values are tens at most; and std is divided by.
@@ -25,7 +27,6 @@ MIN_STD = 1e-6
 SAMPLING_RATES = range(1_000, 384_001)
 CONFIG = "config.json"
 PIECES = "vocab.json"
-WHOLE = "tokenizer.json"
 
 Config = Mapping[str, Any]
 
@@ -72,23 +73,25 @@ def check_preprocessor(checkpoint: Checkpoint, config: Config, settings: Config,
 
 
 def check_tokenizer(checkpoint: Checkpoint, config: Config, settings: Config | None, names: Mapping[str, int]) -> None:
-    """A checkpoint that reads or writes text has a tokenizer of its line. `settings`: tokenizer_config.json.
+    """A checkpoint that reads or writes text has a tokenizer that can be its own, and the files which that one reads.
+
+    `settings`: tokenizer_config.json.
 
     Raises FILE_MISSING or CONFIG_INVALID.
     """
     if not needs_tokenizer(checkpoint.family.modality, checkpoint.architecture.head):
         return
-    if not any(name in names for name in VOCABULARIES):
-        one_of = " or ".join(VOCABULARIES)
-        item = ErrorItem.at(VOCABULARIES[0], code=ErrorCode.FILE_MISSING, detail="needed and not there")
-        detail = f"{one_of} is missing: {checkpoint.name} needs its tokenizer. Declare and upload it with the others."
+    model_type = str(config.get("model_type"))
+    allowed, named = tokenizer_classes(model_type), named_tokenizer(model_type, config, settings or {})
+    if named not in allowed:
+        one_of = " or ".join(each for each in allowed if not each.endswith("TokenizerFast"))
+        raise invalid(TOKENIZER_CONFIG, "tokenizer_class", f"{one_of} is needed, it says {str(named)[:100]!r}")
+    ways = vocabularies(named)
+    if not any(all(name in names for name in way) for way in ways):
+        one_of = " or ".join(" with ".join(way) for way in ways)
+        item = ErrorItem.at(ways[0][0], code=ErrorCode.FILE_MISSING, detail="needed and not there")
+        detail = f"{one_of} is missing: {checkpoint.name} needs its tokenizer, a {named}. Declare and upload it with the others."
         raise SecateurError(ErrorCode.FILE_MISSING, detail, (item,))
-    allowed = tokenizer_classes(str(config.get("model_type")))
-    named = (settings or {}).get("tokenizer_class")
-    if named is not None and named not in allowed:
-        raise invalid(
-            TOKENIZER_CONFIG, "tokenizer_class", f"{' or '.join(allowed)} is needed, it says {str(named)[:100]!r}"
-        )
 
 
 def check_settings(name: str, value: dict[str, Any]) -> None:

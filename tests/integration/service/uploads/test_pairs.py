@@ -133,6 +133,20 @@ def test_labels_of_images_are_matched_by_name(client: TestClient, services: Serv
     assert "sideways" in problem(answer, 422, "labels_mismatch")["detail"]
 
 
+def test_a_text_that_is_read_alone_beside_another_is_warned_of(client: TestClient, services: Services) -> None:
+    model = a_model(client, services, Modality.TEXT, Head.CLASSIFICATION)
+    texts = ["a b", "c", "d e f", "g"]
+    data = table(text=(TEXT, texts), hypothesis=(TEXT, texts[::-1]), label=(TEXT, LABELS))
+    dataset = str(upload(client, "datasets", {"train.parquet": data})["id"])
+    for columns, warns in (
+        ({}, True),
+        ({"input": "text"}, False),
+        ({"input": "text", "input_pair": "hypothesis"}, False),
+    ):
+        answer = submit(client, model, dataset, columns=columns).json()
+        assert ("texts_unread" in [each["code"] for each in answer["warnings"]]) is warns
+
+
 def test_texts_are_no_labels(client: TestClient, services: Services) -> None:
     dataset = upload(client, "datasets", {"train.parquet": SPEECH})["id"]
     model = a_model(client, services, Modality.AUDIO, Head.CLASSIFICATION)

@@ -45,7 +45,13 @@ from checkpoints.config.checkpoint_config import read_config
         ({"model_type": "clap_text_model", "architectures": ["ClapTextModelWithProjection"]}, "not the text encoder"),
         (
             {"model_type": "camembert", "architectures": ["CamembertForTokenClassification"]},
-            "these model types can be pruned",
+            "`RobertaForTokenClassification.from_pretrained(folder).save_pretrained(other)`, and no weight is lost",
+        ),
+        ({"model_type": "xlm-roberta", "architectures": ["XLMRobertaForMultipleChoice"]}, "save it as RobertaModel"),
+        ({"model_type": "mpnet", "architectures": ["MPNetForMaskedLM"]}, "The nearest by name is BertForMaskedLM"),
+        (
+            {"model_type": "t5", "architectures": ["T5ForConditionalGeneration"]},
+            "model_type 't5'. These model types can be pruned",
         ),
         ({"model_type": "bert", "architectures": ["BertModel", "BertModel"]}, "Exactly one architecture is needed"),
         ({"model_type": "bert"}, "write it into `architectures`"),

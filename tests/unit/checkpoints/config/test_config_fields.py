@@ -351,7 +351,7 @@ def test_what_would_be_computed_otherwise_is_refused(name: str, key: str, value:
     assert [item.pointer for item in error.errors] == [f"/config.json/{key}"]
 
 
-@pytest.mark.parametrize("value", [10**9, -1, 1.5, "12", float("nan"), True, [12], None])
+@pytest.mark.parametrize("value", [10**9, -1, 1.5, "12", float("nan"), True, [12], [], None])
 @pytest.mark.parametrize("key", ["hidden_size", "num_hidden_layers", "intermediate_size", "num_attention_heads"])
 def test_widths_are_whole_numbers_within_bounds(key: str, value: Any) -> None:
     error = refusal(written("ASTForAudioClassification", whole=True) | {key: value})

@@ -142,6 +142,47 @@ def test_a_split_without_labels_is_left_out_and_warned_of(tmp_path: Path, train:
     assert engine(folder, Head.EMBEDDING).summary.samples["test"] == 6, "nothing is to be answered, and it is read"
 
 
+@pytest.mark.parametrize("train", [pa.array([0, 1] * 3), pa.array(list(NAMES) * 3)], ids=["ids", "names"])
+@pytest.mark.parametrize(
+    "test",
+    [
+        pa.array([-1] * 6, pa.int32()),
+        pa.array([-100] * 6),
+        pa.array([float("nan")] * 6),
+        pa.nulls(6, pa.float32()),
+        pa.nulls(6, pa.string()),
+        pa.array([[]] * 6),
+    ],
+    ids=["-1", "-100", "NaN", "null numbers", "null texts", "empty lists"],
+)
+def test_a_split_without_labels_need_not_have_their_type(tmp_path: Path, train: Any, test: Any) -> None:
+    """Pandas has decimal numbers where some are missing, and what never had labels never had their names."""
+    features = CLASSES if pa.types.is_integer(train.type) else None
+    folder = write(tmp_path / "data", dict.fromkeys(("train", "validation"), columns(label=train)), features)
+    write(tmp_path / "more", {"test": columns(label=test)})
+    (tmp_path / "more" / "test.parquet").rename(folder / "test.parquet")
+    contents = inspected(folder)
+    assert (contents.label_columns["label"].unlabelled, contents.labels) == (("test",), NAMES)
+    data = engine(folder)
+    assert (data.summary.samples, data.summary.held_out) == ({"train": 5, "validation": 6, "test": 1}, ("test",))
+    assert data.splits[Split.VALIDATION].targets.tolist() == [0, 1] * 3
+
+
+@pytest.mark.parametrize("test", [[[]] * 6, [None] * 6, [[-100] * len(each.split()) for each in REVIEWS]], ids=str)
+def test_words_without_tags_are_left_out_too(tmp_path: Path, test: Any) -> None:
+    words = [each.split() for each in REVIEWS]
+    tags = [[at % 2 for at, _ in enumerate(each)] for each in words]
+    features = {"tags": {"_type": "List", "feature": CLASSES["label"]}}
+    tagged = {"tokens": pa.array(words), "tags": pa.array(tags)}
+    folder = write(tmp_path / "data", dict.fromkeys(("train", "validation"), tagged), features)
+    write(tmp_path / "more", {"test": tagged | {"tags": pa.array(test)}})
+    (tmp_path / "more" / "test.parquet").rename(folder / "test.parquet")
+    assert inspected(folder).label_columns["tags"].unlabelled == ("test",)
+    model = preprocessors.write("bert", tmp_path / "model")
+    data = read(folder, model, Modality.TEXT, Head.TOKEN_CLASSIFICATION, NAMES)
+    assert (data.summary.samples["test"], data.summary.held_out) == (1, ("test",))
+
+
 def test_a_split_without_the_column_of_labels_is_left_out_too(tmp_path: Path) -> None:
     folder = write(tmp_path / "data", {"train": columns(), "test": {"text": pa.array(REVIEWS)}})
     assert inspect(folder, Columns()).label_columns["label"].unlabelled == ("test",)
@@ -200,6 +241,14 @@ def test_a_pair_is_never_read_by_half(tmp_path: Path) -> None:
     assert caught.value.code is ErrorCode.DATASET_SCHEMA
     one = engine(folder, Head.EMBEDDING, Columns(input="sentence")).splits[Split.TRAIN].inputs
     assert list(one) == ["input_ids"], "asked for by name, one of the two is what is wanted"
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_a_text_that_is_read_alone_beside_another_is_warned_of(tmp_path: Path, named: bool) -> None:
+    folder = write(tmp_path / "data", dict.fromkeys(("train", "test"), pairs("text", "hypothesis")))
+    wanted = Columns(input="text") if named else FOUND
+    warned = [(each.code, "'hypothesis'" in each.detail) for each in engine(folder, wanted=wanted).summary.warnings]
+    assert (("texts_unread", True) in warned) is not named
 
 
 def test_a_pair_may_have_any_names(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from api_schemas.errors import SecateurError
 from benchmarks.families import reference
 from benchmarks.families.tiny_models import MODELS
 from checkpoints.describe import describe_folder
-from worker.engine.checkpoint.load import load_original
+from worker.engine.checkpoint.load import load_original, load_stock
 from worker.engine.checkpoint.save import save_checkpoint
 from worker.engine.data.labels import targets_of
 from worker.engine.data.settings import model_type, read_preprocessor
@@ -82,6 +82,47 @@ def test_what_no_class_reads_of_a_config_is_in_no_result(name, tmp_path):
     assert (written["dtype"], written["architectures"]) == ("float32", [name])
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {
+            "use_cache": None,
+            "is_decoder": None,
+            "num_labels": None,
+            "tie_word_embeddings": None,
+            "add_cross_attention": None,
+        },
+        {"layer_norm_eps": 1, "initializer_range": 1},
+        {"return_dict": False, "quantization_config": False},
+    ],
+    ids=["nulls", "whole numbers", "answers as tuples"],
+)
+def test_what_the_service_takes_of_a_config_the_engine_can_read(changes, tmp_path):
+    """transformers' classes are strict about types that its older versions wrote otherwise."""
+    tiny = tiny_of("BertForTokenClassification")
+    stock = tiny.stock(**{key: float(value) for key, value in changes.items() if type(value) is int})
+    changed(tiny.save(stock, tmp_path) / "config.json", **changes)
+    assert describe_folder(tmp_path).name == "BertForTokenClassification"
+    loaded = load_original(tmp_path)
+    answers_as(loaded, stock, tiny.inputs(2))
+    answers_as(loaded, load_stock(tmp_path, loaded.model_spec), tiny.inputs(2))
+    save_checkpoint(tmp_path / "step", loaded, tmp_path)
+    answers_as(loaded, type(stock).from_pretrained(tmp_path / "step"), tiny.inputs(2))
+
+
+@pytest.mark.parametrize("name", ["BertModel", "WavLMModel"])
+@pytest.mark.parametrize("said", ["flash_attention_2", "sdpa", "eager"])
+def test_a_result_asks_for_no_attention_that_a_machine_may_lack(name, said, tmp_path):
+    tiny = tiny_of(name)
+    stock = tiny.stock()
+    changed(tiny.save(stock, tmp_path) / "config.json", attn_implementation=said)
+    loaded = load_original(tmp_path)
+    save_checkpoint(tmp_path / "step", loaded, tmp_path)
+    answers_as(loaded, type(stock).from_pretrained(tmp_path / "step"), tiny.inputs(2))
+    kept = json.loads((tmp_path / "step" / "config.json").read_text()).get("attn_implementation")
+    assert kept == ("eager" if said == "eager" else None)
+
+
 @pytest.mark.parametrize("name", ["BertForSequenceClassification", "WavLMForCTC", "WhisperForConditionalGeneration"])
 def test_a_config_that_names_no_class_is_the_weights(name, tmp_path):
     tiny = tiny_of(name)
@@ -105,6 +146,14 @@ def test_settings_that_name_no_class_say_it_in_the_result(tmp_path):
     assert read_preprocessor(tmp_path) == named
     save_checkpoint(tmp_path / "step", load_original(tmp_path), tmp_path)
     assert named.items() <= json.loads((tmp_path / "step" / settings.name).read_text()).items()
+
+
+@pytest.mark.parametrize("names", [[], "LABEL_0", 2, {"first": "a"}], ids=str)
+def test_names_of_labels_are_looked_at_of_a_class_without_labels_too(names, tmp_path):
+    tiny = tiny_of("BertModel")
+    changed(tiny.save(tiny.stock(), tmp_path) / "config.json", id2label=names)
+    with pytest.raises(SecateurError, match="`id2label`"):
+        describe_folder(tmp_path)
 
 
 def test_an_adapter_beside_the_weights_is_not_loaded(tmp_path):

@@ -128,6 +128,21 @@ AS_PUBLISHED = {
             copied(lm_head__decoder__weight="roberta.embeddings.word_embeddings.weight"),
         ),
     ),
+    "a RoBERTa whose words and bias have the names of its head": (
+        "RobertaForMaskedLM",
+        named(
+            (r"^roberta\.embeddings\.word_embeddings\.", "lm_head.decoder."),
+            (r"^lm_head\.bias", "lm_head.decoder.bias"),
+        ),
+    ),
+    "a BERT in DataParallel whose words have the name of its head": (
+        "BertForMaskedLM",
+        named((r"^bert\.embeddings\.word_embeddings\.", "cls.predictions.decoder."), ("^", "module.")),
+    ),
+    "a Whisper whose words have the name of its head": (
+        "WhisperForConditionalGeneration",
+        named((r"^model\.decoder\.embed_tokens\.", "proj_out.")),
+    ),
     "distilbert-base-uncased with a copy of what is tied": (
         "DistilBertForMaskedLM",
         copied(vocab_projector__weight="distilbert.embeddings.word_embeddings.weight"),

@@ -23,6 +23,8 @@ from api_schemas.errors import ErrorCode, SecateurError
 from benchmarks.families.examples import LABELS, WAVES
 from benchmarks.families.special_models import CLAP
 from checkpoints.describe import describe_folder
+from store.uploads.inspection.models.local import judge_folder
+from worker.engine.checkpoint.load import load_original
 
 CODE = re.compile(r"`(\w+\.from_pretrained\([^`]*)`")
 NAMED = {"id2label": dict(enumerate(LABELS)), "label2id": {name: number for number, name in enumerate(LABELS)}}
@@ -75,6 +77,22 @@ def test_a_class_of_a_tutorial(tmp_path):
     assert kept
     assert all(torch.equal(before[name], after[name]) for name in kept)
     assert {name.split(".")[0] for name in after.keys() - kept} == {"projector", "classifier"}, "as the text says"
+
+
+@pytest.mark.parametrize(("line", "end"), [("XLMRoberta", "ForSequenceClassification"), ("Camembert", "ForMaskedLM")])
+def test_a_roberta_by_another_name(line, end, tmp_path):
+    stock, own, pruned = getattr(transformers, f"{line}{end}"), tmp_path / "own", tmp_path / "roberta"
+    torch.manual_seed(0)
+    model = stock(stock.config_class(**WORDS, max_position_embeddings=20, pad_token_id=1, num_labels=3)).eval()
+    model.save_pretrained(own)
+    pieces = ("<s>", "<pad>", "</s>", "<unk>", "▁good", "▁", "<mask>")
+    getattr(transformers, f"{line}Tokenizer")(vocab=[(piece, -1.0) for piece in pieces]).save_pretrained(own)
+    follow(own, pruned)
+    found = judge_folder(pruned, 2**20)
+    assert found.name == f"Roberta{end}"
+    ids = torch.arange(3, 15)[None]
+    with torch.inference_mode():
+        assert torch.equal(load_original(pruned).model(input_ids=ids).logits, model(input_ids=ids).logits)
 
 
 def test_the_head_of_a_tutorial_under_the_name_of_a_stock_class(tmp_path):

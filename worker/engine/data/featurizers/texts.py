@@ -54,8 +54,7 @@ class TextFeaturizer:
         self.flaws: list[Flaw] = []
         config = read_config(model_dir)
         roberta = config.get("model_type") == "roberta"
-        # RoBERTa's tokens know whether a space was before them; words in a list have had one.
-        self._tokenizer = load_tokenizer(model_dir, **({"add_prefix_space": True} if words and roberta else {}))
+        self._tokenizer = load_tokenizer(model_dir, words=words)
         self._words = words
         self._vocabulary = vocabulary_size(config)
         self._masking = None if masked is None else Masking(self._tokenizer, self._vocabulary, masked)

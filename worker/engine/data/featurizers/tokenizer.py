@@ -9,25 +9,39 @@ from typing import Any
 import transformers
 
 from checkpoints.config.forbidden_fields import refuse_code
-from checkpoints.files.preprocessor_files import TOKENIZER_CONFIG, TOKENIZER_FILES, tokenizer_classes
+from checkpoints.files.preprocessor_files import (
+    BYTE_PAIRS,
+    GENERIC,
+    TOKENIZER_CONFIG,
+    TOKENIZER_FILES,
+    named_tokenizer,
+    tokenizer_classes,
+)
 from worker.engine.data.settings import (
     Settings,
     check_type,
     first_line,
     invalid,
     model_type,
+    read_config,
     read_object,
 )
 
 
-def load_tokenizer(model_dir: Path, **options: Any) -> Any:
-    """A tokenizer of transformers. `options` go to its constructor. Raises CONFIG_INVALID or CODE_REFUSED."""
-    allowed = tokenizer_classes(model_type(model_dir))
+def load_tokenizer(model_dir: Path, *, words: bool = False) -> Any:
+    """A tokenizer of transformers. `words`: texts come as lists of words, each of which had a space before it.
+
+    Raises CONFIG_INVALID or CODE_REFUSED.
+    """
+    kind = model_type(model_dir)
     path = model_dir / TOKENIZER_CONFIG
     settings = read_object(path) if path.is_file() else {}
     refuse_code(settings, TOKENIZER_CONFIG)
-    named = settings.get("tokenizer_class") or allowed[0]
-    check_type(named, allowed)
+    named = named_tokenizer(kind, read_config(model_dir), settings)
+    check_type(named, tokenizer_classes(kind))
+    # RoBERTa's tokens know whether a space was before them; words in a list have had one.
+    spaced = named in BYTE_PAIRS or (kind == "roberta" and named in GENERIC)
+    options = {"add_prefix_space": True} if words and spaced else {}
     # Only files of known names, and of the settings nothing that names a file: old versions wrote paths of their own machines.
     with TemporaryDirectory(prefix="tokenizer-") as scratch:
         folder = Path(scratch)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from datasets import ClassLabel, List
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, BertTokenizer, CamembertTokenizer, XLMRobertaTokenizer
 
 from api_schemas.enums import Head, Modality, Split
 from api_schemas.errors import ErrorCode, SecateurError
@@ -129,7 +129,7 @@ def test_long_texts_are_cut_to_what_the_model_has_positions_for(tmp_path: Path, 
     [
         ("tokenizer_config.json", {"auto_map": {"AutoTokenizer": ["own.Own", None]}}, ErrorCode.CODE_REFUSED),
         ("tokenizer_config.json", {"tokenizer_class": "OwnTokenizer"}, ErrorCode.CONFIG_INVALID),
-        ("tokenizer_config.json", {"tokenizer_class": "RobertaTokenizer"}, ErrorCode.CONFIG_INVALID),
+        ("tokenizer_config.json", {"tokenizer_class": "WhisperTokenizer"}, ErrorCode.CONFIG_INVALID),
         ("tokenizer.json", {"model": {"type": "WordPiece", "vocab": 5}}, ErrorCode.CONFIG_INVALID),
         ("config.json", {"vocab_size": 6}, ErrorCode.CONFIG_INVALID),
         ("config.json", {"vocab_size": None}, ErrorCode.CONFIG_INVALID),
@@ -145,6 +145,43 @@ def test_tokenizers_that_cannot_be_used_are_refused(
     with pytest.raises(SecateurError) as caught:
         TextFeaturizer(folder, words=False)(["the good films"], ["train[0]"])
     assert caught.value.code is code
+
+
+WORDS_OF_BERT = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "good", "the", "film", "##s")
+PIECES = [(piece, -1.0) for piece in ("<s>", "<pad>", "</s>", "<unk>", "▁good", "▁the", "▁film", "s", "▁", "<mask>")]
+
+
+@pytest.mark.parametrize(
+    ("kind", "tokenizer"),
+    [
+        ("bert", XLMRobertaTokenizer(vocab=PIECES)),  # as multilingual-e5-small
+        ("distilbert", CamembertTokenizer(vocab=PIECES)),
+        (
+            "roberta",
+            BertTokenizer(vocab={word: number for number, word in enumerate(WORDS_OF_BERT)}),
+        ),  # as klue/roberta-base
+    ],
+    ids=lambda each: each if isinstance(each, str) else type(each).__name__,
+)
+@pytest.mark.parametrize("where", ["tokenizer_config.json", "config.json"])
+def test_tokens_of_another_line_are_what_transformers_makes(
+    tmp_path: Path, kind: str, tokenizer: Any, where: str
+) -> None:
+    folder = preprocessors.write(kind, tmp_path / "model")
+    tokenizer.save_pretrained(folder)
+    settings, config = (json.loads((folder / name).read_text()) for name in ("tokenizer_config.json", "config.json"))
+    named = {"tokenizer_class": settings.pop("tokenizer_class")}
+    said = {"tokenizer_config.json": settings, "config.json": config | {"vocab_size": 40}}
+    for name, content in said.items():
+        (folder / name).write_text(json.dumps(content | (named if name == where else {})))
+    text, pair = "the good films", ("the good", "films")
+    stock = AutoTokenizer.from_pretrained(folder)
+    featurizer = TextFeaturizer(folder, words=False)
+    assert featurizer([text], [""])["input_ids"][0].tolist() == stock(text)["input_ids"]
+    assert featurizer([pair], [""])["input_ids"][0].tolist() == stock(*pair)["input_ids"]
+    assert stock.unk_token_id not in stock("the good film")["input_ids"]
+    (tags,) = TextFeaturizer(folder, words=True).tags([["the", "good", "film"]], [[0, 1, 2]])
+    assert tags.tolist() == [-100, 0, 1, 2, -100]
 
 
 def test_a_path_in_the_settings_is_not_followed(tmp_path: Path) -> None:

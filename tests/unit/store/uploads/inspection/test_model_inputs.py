@@ -37,6 +37,7 @@ def refusal(check: Any, *arguments: Any) -> SecateurError:
 
 
 WHISPER = checkpoint(Modality.AUDIO, Head.SEQUENCE_TO_SEQUENCE, "WhisperFeatureExtractor")
+CTC = checkpoint(Modality.AUDIO, Head.CTC)
 VIT = checkpoint(Modality.IMAGE, Head.CLASSIFICATION, "ViTImageProcessor")
 BERT = checkpoint(Modality.TEXT, Head.EMBEDDING)
 
@@ -69,13 +70,38 @@ def test_old_image_processors_name_no_class() -> None:
     assert refusal(check_preprocessor, VIT, {}, other, "preprocessor_config.json").code is ErrorCode.CONFIG_INVALID
 
 
-@pytest.mark.parametrize("name", ["tokenizer.json", "vocab.txt", "vocab.json"])
-def test_any_vocabulary_will_do(name: str) -> None:
-    check_tokenizer(BERT, {"model_type": "bert"}, None, {name: 1})
+@pytest.mark.parametrize(
+    ("model_type", "named", "names", "enough"),
+    [
+        *(("bert", None, [name], name != "vocab.json") for name in ("tokenizer.json", "vocab.txt", "vocab.json")),
+        ("roberta", None, ["vocab.json"], False),
+        ("roberta", None, ["vocab.json", "merges.txt"], True),
+        ("roberta", "BertTokenizer", ["vocab.txt"], True),
+        ("roberta", "BertTokenizer", ["vocab.json", "merges.txt"], False),
+        ("bert", "XLMRobertaTokenizer", ["vocab.txt"], False),
+        ("bert", "XLMRobertaTokenizer", ["tokenizer.json"], True),
+        ("bert", "PreTrainedTokenizerFast", ["vocab.txt"], False),
+        ("whisper", None, ["vocab.json"], False),
+        ("whisper", None, ["merges.txt", "vocab.json"], True),
+        ("wav2vec2", None, ["tokenizer.json"], False),
+        ("wav2vec2", None, ["vocab.json"], True),
+    ],
+)
+def test_the_words_are_in_a_file_that_the_tokenizer_reads(
+    model_type: str, named: str | None, names: list[str], enough: bool
+) -> None:
+    """BERT's makes unknown words of a vocab.json without a word about it, and the others end in an error of a library's."""
+    found = CTC if model_type == "wav2vec2" else BERT
+    for config, settings in (({}, {"tokenizer_class": named}), ({"tokenizer_class": named}, None)):
+        arguments = (found, {"model_type": model_type, **config}, settings, dict.fromkeys(names, 1))
+        if enough:
+            check_tokenizer(*arguments)
+        else:
+            assert refusal(check_tokenizer, *arguments).code is ErrorCode.FILE_MISSING
 
 
 def test_a_checkpoint_that_reads_or_writes_text_needs_a_vocabulary() -> None:
-    for needing in (BERT, WHISPER, checkpoint(Modality.AUDIO, Head.CTC)):
+    for needing in (BERT, WHISPER, CTC):
         assert refusal(check_tokenizer, needing, {}, {}, {"config.json": 1}).code is ErrorCode.FILE_MISSING
     check_tokenizer(checkpoint(Modality.AUDIO, Head.CLASSIFICATION), {}, None, {"config.json": 1})
 
@@ -87,15 +113,24 @@ def test_a_checkpoint_that_reads_or_writes_text_needs_a_vocabulary() -> None:
         ("bert", "BertTokenizerFast", True),
         ("bert", "TokenizersBackend", True),
         ("bert", None, True),
-        ("bert", "RobertaTokenizer", False),
+        ("bert", "RobertaTokenizer", True),
+        ("bert", "XLMRobertaTokenizer", True),
+        ("roberta", "BertTokenizerFast", True),
+        ("bert", "WhisperTokenizer", False),
+        ("whisper", "BertTokenizer", False),
         ("bert", "OwnTokenizer", False),
         ("hubert", "Wav2Vec2CTCTokenizer", True),
         ("hubert", "PreTrainedTokenizerFast", False),
         ("bert", ["BertTokenizer"], False),
     ],
 )
-def test_the_tokenizer_is_of_the_models_line(model_type: str, named: Any, allowed: bool) -> None:
-    arguments = (BERT, {"model_type": model_type}, {"tokenizer_class": named}, {"tokenizer.json": 1})
+def test_the_tokenizer_is_one_that_such_a_model_can_have(model_type: str, named: Any, allowed: bool) -> None:
+    arguments = (
+        BERT,
+        {"model_type": model_type},
+        {"tokenizer_class": named},
+        dict.fromkeys(("tokenizer.json", "vocab.json"), 1),
+    )
     if allowed:
         check_tokenizer(*arguments)
     else:
