@@ -23,6 +23,7 @@ from torch import nn
 from transformers import WhisperForConditionalGeneration
 
 from api_schemas.enums import Split
+from benchmarks.command import shown
 from benchmarks.race.machine import describe
 from benchmarks.whisper.judging import BATCH, Words, encoder_parameters, speed, words
 from benchmarks.whisper.lite_asr import LiteAsr
@@ -140,11 +141,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.whisper", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--model", type=Path, required=True, help="checkpoint folder of a Whisper")
-    parser.add_argument("--out", type=Path, required=True, help="where speech, features and arms are kept")
+    parser.add_argument(
+        "--model", type=Path, metavar="CHECKPOINT", required=True, help="checkpoint folder of a Whisper"
+    )
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", required=True, help="where speech, features and arms are kept"
+    )
     parser.add_argument("--fortunes", type=Path, default=Path("/usr/share/games/fortunes"))
     parser.add_argument("--sphinx", type=Path, default=Path("/usr/share/pocketsphinx/test/data"))
-    parser.add_argument("--lite-asr", type=Path, help="a checkout of efeslab/LiteASR, to run beside ours")
+    parser.add_argument(
+        "--lite-asr", type=Path, metavar="CHECKOUT", help="a checkout of efeslab/LiteASR, to run beside ours"
+    )
     parser.add_argument("--train", type=int, default=60, help="synthesised clips to calibrate and train on")
     parser.add_argument("--validation", type=int, default=20)
     parser.add_argument("--test", type=int, default=105)
@@ -152,7 +159,7 @@ def main() -> None:
     parser.add_argument(
         "--cuts", nargs="*", default=list(CUTS), choices=list(CUTS), help="of the whole model, with and without LoRA"
     )
-    parser.add_argument("--write", type=Path, help="the page; its JSON lies beside it")
+    parser.add_argument("--write", type=Path, metavar="PAGE", help="the page; its JSON lies beside it")
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -165,7 +172,7 @@ def main() -> None:
     finally:
         if arguments.write is not None and "dense" in arms.found:
             about = {
-                "command": " ".join(["python -m benchmarks.whisper", *_shown(sys.argv[1:])]),
+                "command": shown(parser, sys.argv[1:]),
                 "machine": describe(CPU, ("torch", "transformers", "peft")),
                 "load": round(load, 1),
                 "clips": {"train": arguments.train, "validation": arguments.validation, "test": arguments.test},
@@ -174,12 +181,6 @@ def main() -> None:
             before = arguments.write.read_text() if arguments.write.is_file() else ""
             arguments.write.write_text(page(found, before))
             arguments.write.with_suffix(".json").write_text(json.dumps(found, indent=1) + "\n")
-
-
-def _shown(argv: Sequence[str]) -> list[str]:
-    """The command line without the folders of this machine."""
-    places = {"--model": "CHECKPOINT", "--out": "DIR", "--lite-asr": "CHECKOUT", "--fortunes": "DIR", "--sphinx": "DIR"}
-    return [places.get(before, word) for before, word in zip(["", *argv], argv, strict=False)]
 
 
 if __name__ == "__main__":
