@@ -93,7 +93,10 @@ def _prepare(inputs: Inputs, spec: EngineSpec, described: Checkpoint, reporter: 
         if total != planned:
             planned = total
             reporter.replan(plan(likely_splits(total)))
-        reporter.progress(done, total)
+        if done:
+            reporter.progress(done, total)
+        else:
+            reporter.work_begins()
 
     reporter.phase(Phase.PREPARING, 0)
     data = prepare(

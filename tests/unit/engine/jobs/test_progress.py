@@ -152,12 +152,14 @@ def test_what_was_done_before_is_neither_left_nor_measured(reporter, said, clock
 
 
 def test_while_data_is_read_its_rows_are_what_is_planned_with(said, clock, monkeypatch):
-    """Ten of a hundred rows in a second; then fifty samples, however many there are, six times through the model."""
+    """Ten of a hundred rows in the first second of reading; then fifty samples, six times through the model."""
 
     def plan(samples):
         return {Phase.PREPARING: (1, sum(samples.values())), Phase.SCORING: (1, 6 * min(50, samples[Split.TRAIN]))}
 
     def prepare(*_paths, progress, **_settings):
+        clock.now += 20  # libraries are loaded
+        progress(0, 100)
         clock.now += 1
         progress(10, 100)
         raise InterruptedError
