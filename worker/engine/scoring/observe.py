@@ -86,8 +86,8 @@ def observe(
         raise ValueError("no samples to observe")
     layers = tuple(observer.result(samples, draws) for observer in of_layers)
     activations = tuple(observer.result(samples, draws) for observer in of_neurons)
-    tokens = max((seen.tokens for seen in (*layers, *activations)), default=0)
-    return Observations(layers, samples, tokens, activations)
+    counts = [layer.tokens for layer in layers] + [block.tokens for block in activations]
+    return Observations(layers, samples, max(counts, default=0), activations)
 
 
 def _run(
