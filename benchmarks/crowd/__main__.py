@@ -20,6 +20,7 @@ from typing import Any
 
 from sqlalchemy import Engine, event
 
+from benchmarks.command import shown
 from benchmarks.crowd import calls
 from benchmarks.crowd.calls import Call
 from benchmarks.crowd.fill import fill
@@ -139,10 +140,13 @@ def main() -> int:
     parser.add_argument("--repetitions", type=int, default=7)
     parser.add_argument("--label", default="now", help="of this run among those on the page")
     parser.add_argument(
-        "--write", type=Path, help="the page, which keeps runs of other labels; their JSON lies beside it"
+        "--write",
+        type=Path,
+        metavar="PAGE",
+        help="the page, which keeps runs of other labels; their JSON lies beside it",
     )
     arguments = parser.parse_args()
-    found = {**measure(arguments), "command": " ".join(["python -m benchmarks.crowd", *sys.argv[1:]])}
+    found = {**measure(arguments), "command": shown(parser, sys.argv[1:])}
     print(table({arguments.label: found}))
     if arguments.write:
         keep(arguments.write, arguments.label, found, page)

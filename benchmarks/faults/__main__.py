@@ -16,6 +16,7 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.command import shown
 from benchmarks.faults.drill import Drill, Outcome
 from benchmarks.faults.stack import running_stack
 from benchmarks.race.machine import describe
@@ -49,12 +50,13 @@ def main(argv: list[str] | None = None) -> int:
     for what in (*outcome.lost, *outcome.duplicated, *outcome.differing):
         print(what)
     if arguments.results:
-        (arguments.results / "faults.md").write_text(_page(outcome, arguments.server, seconds))
+        command = shown(parser, sys.argv[1:] if argv is None else argv)
+        (arguments.results / "faults.md").write_text(_page(outcome, arguments.server, seconds, command))
     print(json.dumps({**outcome.as_json(), "server": arguments.server, "seconds": round(seconds)}))
     return 1 if outcome.lost or outcome.duplicated or outcome.differing or outcome.strays else 0
 
 
-def _page(outcome: Outcome, server: str, seconds: float) -> str:
+def _page(outcome: Outcome, server: str, seconds: float, command: str) -> str:
     found = outcome.as_json()
     kinds = ", ".join(f"{count} {kind}" for kind, count in found["by_kind"].items())
     rows = {
@@ -69,7 +71,6 @@ def _page(outcome: Outcome, server: str, seconds: float) -> str:
     }
     table = "\n".join(f"| {name} | {value} |" for name, value in rows.items())
     machine = ", ".join(f"{name} {value}" for name, value in describe(torch.device("cpu")).items())
-    command = "python -m benchmarks.faults " + " ".join(sys.argv[1:])
     return f"""# The drill
 
 KILL at random moments, on the whole stack with {NAMES[server]}: API, two job workers, maintenance, beat, Valkey without

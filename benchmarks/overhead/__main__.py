@@ -18,6 +18,7 @@ from typing import Any
 
 from rich.console import Console
 
+from benchmarks.command import shown
 from benchmarks.kept_runs import keep
 from benchmarks.overhead.division import divide
 from benchmarks.overhead.page import page, table
@@ -78,10 +79,13 @@ def main() -> int:
     parser.add_argument("--submits", type=int, default=7, help="to an idle worker")
     parser.add_argument("--label", default="now", help="of this run among those on the page")
     parser.add_argument(
-        "--write", type=Path, help="the page, which keeps runs of other labels; their JSON lies beside it"
+        "--write",
+        type=Path,
+        metavar="PAGE",
+        help="the page, which keeps runs of other labels; their JSON lies beside it",
     )
     arguments = parser.parse_args()
-    found = {**measure(arguments), "command": " ".join(["python -m benchmarks.overhead", *sys.argv[1:]])}
+    found = {**measure(arguments), "command": shown(parser, sys.argv[1:])}
     print(table(found))
     if arguments.write:
         keep(arguments.write, arguments.label, found, page)

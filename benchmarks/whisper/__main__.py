@@ -1,6 +1,6 @@
 """A real Whisper, cut: wrong words, speed and encoder parameters, beside LiteASR's low-rank encoder.
 
-    python -m benchmarks.whisper --model CHECKPOINT --out DIR [--lite-asr CHECKOUT] [--write docs/results/whisper.md]
+    python -m benchmarks.whisper --model CHECKPOINT --out DIR [--lite-asr CHECKOUT] [--job 100] [--write docs/results/whisper.md]
 
 Speech comes from Debian's packages fortunes, flite, espeak-ng and pocketsphinx-testdata (speech.py). Every arm is calibrated on
 the same synthesised clips, choices are made on others of them, and the test clips are read for the results alone. What is
@@ -13,7 +13,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,10 +23,12 @@ from torch import nn
 from transformers import WhisperForConditionalGeneration
 
 from api_schemas.enums import Split
+from benchmarks.command import shown
 from benchmarks.race.machine import describe
+from benchmarks.whisper import job
 from benchmarks.whisper.judging import BATCH, Words, encoder_parameters, speed, words
 from benchmarks.whisper.lite_asr import LiteAsr
-from benchmarks.whisper.ours import BOTH, Cutter, encoder_alone
+from benchmarks.whisper.ours import BOTH, ONE_DRAW, Cutter, encoder_alone
 from benchmarks.whisper.page import page
 from benchmarks.whisper.setup import CPU, Setup, load_setup
 from worker.engine.evaluate import evaluate
@@ -119,7 +121,9 @@ def _ours(setup: Setup, cutter: Cutter, target: Mapping[str, float], changes: Ma
     return make
 
 
-def measure(setup: Setup, arms: Arms, checkout: Path | None, sizes: Sequence[int], cuts: Sequence[str]) -> None:
+def measure(
+    setup: Setup, arms: Arms, checkout: Path | None, sizes: Sequence[int], cuts: Sequence[str], lora: Sequence[str]
+) -> None:
     """Everything that is missing."""
     arms.measure("dense", lambda: (setup.dense.model, {}))
     cutter, made = Cutter(setup), None if checkout is None else LiteArms(setup, checkout)
@@ -128,11 +132,27 @@ def measure(setup: Setup, arms: Arms, checkout: Path | None, sizes: Sequence[int
         arms.measure(f"ours, encoder of {size / 1e6:.2f} M", _ours(setup, cutter, target, changes, recover=False))
         if made is not None:
             arms.measure(f"LiteASR, encoder of {size / 1e6:.2f} M", partial(made.of_size, size))
-    for recover in (False, True):
-        for name in reversed(cuts):
+    if setup.further is not None:
+        size, clips = min(sizes), len(setup.further.splits[Split.TRAIN])
+        target, changes = encoder_alone(setup, size)
+        cutter_of_more = Cutter(replace(setup, data=setup.further), ONE_DRAW)
+        name = f"ours, encoder of {size / 1e6:.2f} M by {clips} clips"
+        arms.measure(name, _ours(setup, cutter_of_more, target, changes, recover=False))
+    for recover, names in ((False, cuts), (True, lora)):
+        for name in reversed(names):
             target, changes = CUTS[name]
             full = f"ours, {name}{', LoRA' if recover else ''}"
             arms.measure(full, _ours(setup, cutter, target, changes, recover))
+
+
+def measured_job(model: Path, fortunes: Path, out: Path, clips: int) -> dict[str, Any]:
+    """A job on so many clips, from its file or anew."""
+    path = out / f"job-{clips}.json"
+    if not path.is_file():
+        path.write_text(json.dumps(job.measure(model, fortunes, out, clips)))
+    found: dict[str, Any] = json.loads(path.read_text())
+    print(f"job: {found['processor']} s of processor, {found['wall']} s of wall, first estimates {found['estimates']}")
+    return found
 
 
 def main() -> None:
@@ -140,46 +160,53 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.whisper", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--model", type=Path, required=True, help="checkpoint folder of a Whisper")
-    parser.add_argument("--out", type=Path, required=True, help="where speech, features and arms are kept")
+    parser.add_argument(
+        "--model", type=Path, metavar="CHECKPOINT", required=True, help="checkpoint folder of a Whisper"
+    )
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", required=True, help="where speech, features and arms are kept"
+    )
     parser.add_argument("--fortunes", type=Path, default=Path("/usr/share/games/fortunes"))
     parser.add_argument("--sphinx", type=Path, default=Path("/usr/share/pocketsphinx/test/data"))
-    parser.add_argument("--lite-asr", type=Path, help="a checkout of efeslab/LiteASR, to run beside ours")
+    parser.add_argument(
+        "--lite-asr", type=Path, metavar="CHECKOUT", help="a checkout of efeslab/LiteASR, to run beside ours"
+    )
     parser.add_argument("--train", type=int, default=60, help="synthesised clips to calibrate and train on")
+    parser.add_argument(
+        "--further", type=int, default=0, help="clips more, by which the smallest encoder is calibrated once more"
+    )
     parser.add_argument("--validation", type=int, default=20)
     parser.add_argument("--test", type=int, default=105)
     parser.add_argument("--sizes", type=int, nargs="*", default=SIZES, help="encoder parameters")
-    parser.add_argument(
-        "--cuts", nargs="*", default=list(CUTS), choices=list(CUTS), help="of the whole model, with and without LoRA"
-    )
-    parser.add_argument("--write", type=Path, help="the page; its JSON lies beside it")
+    parser.add_argument("--cuts", nargs="*", default=list(CUTS), choices=list(CUTS), help="of the whole model")
+    parser.add_argument("--lora", nargs="*", default=list(CUTS), choices=list(CUTS), help="cuts with recovery")
+    parser.add_argument("--job", type=int, metavar="CLIPS", help="a whole job on so many clips as well; 5 at least")
+    parser.add_argument("--write", type=Path, metavar="PAGE", help="the page; its JSON lies beside it")
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     counts = {Split.TRAIN: arguments.train, Split.VALIDATION: arguments.validation, Split.TEST: arguments.test}
-    setup = load_setup(arguments.model, arguments.fortunes, arguments.sphinx, arguments.out, counts)
+    setup = load_setup(
+        arguments.model, arguments.fortunes, arguments.sphinx, arguments.out, counts, more=arguments.further
+    )
     arms = Arms(setup, arguments.out / "arms")
-    load = os.getloadavg()[0]
+    load, whole = os.getloadavg()[0], {}
     try:
-        measure(setup, arms, arguments.lite_asr, arguments.sizes, arguments.cuts)
+        measure(setup, arms, arguments.lite_asr, arguments.sizes, arguments.cuts, arguments.lora)
+        if arguments.job is not None:
+            whole = measured_job(arguments.model, arguments.fortunes, arguments.out, arguments.job)
     finally:
         if arguments.write is not None and "dense" in arms.found:
             about = {
-                "command": " ".join(["python -m benchmarks.whisper", *_shown(sys.argv[1:])]),
+                "command": shown(parser, sys.argv[1:]),
                 "machine": describe(CPU, ("torch", "transformers", "peft")),
                 "load": round(load, 1),
                 "clips": {"train": arguments.train, "validation": arguments.validation, "test": arguments.test},
             }
-            found = {**about, "arms": arms.found}
+            found = {**about, "arms": arms.found, **({"job": whole} if whole else {})}
             before = arguments.write.read_text() if arguments.write.is_file() else ""
             arguments.write.write_text(page(found, before))
             arguments.write.with_suffix(".json").write_text(json.dumps(found, indent=1) + "\n")
-
-
-def _shown(argv: Sequence[str]) -> list[str]:
-    """The command line without the folders of this machine."""
-    places = {"--model": "CHECKPOINT", "--out": "DIR", "--lite-asr": "CHECKOUT", "--fortunes": "DIR", "--sphinx": "DIR"}
-    return [places.get(before, word) for before, word in zip(["", *argv], argv, strict=False)]
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 from api_schemas.enums import Split
@@ -25,6 +26,8 @@ all frames of a window before they are squared."""
 GRANULARITY = "head_and_channel"
 NEURONS = "brain_surgeon"
 """As the preset has it; said because the preset's own is for its own criterion alone."""
+ONE_DRAW = {"calibration": {"draws": 1}}
+"""For four times as many clips, which then take as many backward passes as the preset's four draws of each."""
 SHORT = Finetune(epochs=1, learning_rate=3e-4, batch_size=8, augment=None, distill=Distill())
 """One epoch of LoRA on the calibration clips."""
 
@@ -54,13 +57,16 @@ def encoder_alone(setup: Setup, parameters: int) -> tuple[dict[str, float], dict
 class Cutter:
     """Cuts by any target. Attention and neurons are scored in one pass, once for all targets."""
 
-    def __init__(self, setup: Setup) -> None:
-        self._setup = setup
+    def __init__(self, setup: Setup, always: Mapping[str, Any] = MappingProxyType({})) -> None:
+        """`always`: settings of all its cuts."""
+        self._setup, self._always = setup, always
         self._scored: ScoredModel | None = None
 
     def _cutting(self, target: Mapping[str, float], changes: Mapping[str, Any]) -> Cutting:
         setup, reporter = self._setup, Reporter(lambda _event: None, 1, {})
-        return Cutting(spec(target, changes), setup.described, setup.data, setup.task, CPU, reporter)
+        return Cutting(
+            spec(target, {**self._always, **changes}), setup.described, setup.data, setup.task, CPU, reporter
+        )
 
     def cut(self, target: Mapping[str, float], changes: Mapping[str, Any]) -> LoadedModel:
         """One-shot."""

@@ -29,10 +29,17 @@ class Setup:
     tests: dict[str, FeatureSplit]
     """`real` and `synthesised`."""
     task: SequenceToSequence
+    further: PreparedData | None = None
+    """`data` with more clips to calibrate on."""
 
 
-def load_setup(model: Path, fortunes: Path, sphinx: Path, out: Path, counts: dict[Split, int], seed: int = 0) -> Setup:
-    """Make the speech under `out`, where it is not there yet, and read it. Raises ValueError for a model that writes nothing."""
+def load_setup(
+    model: Path, fortunes: Path, sphinx: Path, out: Path, counts: dict[Split, int], seed: int = 0, more: int = 0
+) -> Setup:
+    """Make the speech under `out`, where it is not there yet, and read it. `more`: clips of `further` beyond those of `counts`.
+
+    Raises ValueError for a model that writes nothing.
+    """
     described = describe_folder(model)
     speech.synthesise(out / "synthesised", fortunes, counts, seed)
     speech.real(out / "real", sphinx, out / "synthesised")
@@ -44,7 +51,11 @@ def load_setup(model: Path, fortunes: Path, sphinx: Path, out: Path, counts: dic
         raise ValueError(f"{described.name} writes no texts")
     task.padding = dense.model_spec.padding_of(dense.model)
     tests = {name: each.splits[Split.TEST] for name, each in read.items()}
-    return Setup(model, described, dense, data, tests, task)
+    further = None
+    if more:
+        speech.further(out / "further", fortunes, out / "synthesised", more, seed)
+        further = prepared(out / "further", model, described, out / "cache")
+    return Setup(model, described, dense, data, tests, task, further)
 
 
 def prepared(folder: Path, model: Path, described: Checkpoint, cache: Path) -> PreparedData:

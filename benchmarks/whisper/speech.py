@@ -104,13 +104,45 @@ def synthesise(folder: Path, fortunes: Path, counts: dict[Split, int], seed: int
     for split, count in counts.items():
         (folder / split.value).mkdir(parents=True, exist_ok=True)
         voices = (*HEARD, *UNHEARD) if split is Split.TEST else HEARD
-        rows = []
-        for number in range(count):
-            name, text = f"{number:03}.wav", texts[next(order)]
-            voices[number % len(voices)].say(text, folder / split.value / name)
-            _as_rate(folder / split.value / name)
-            rows.append((name, text))
-        _write(folder / split.value, rows)
+        _write(folder / split.value, _spoken(folder / split.value, [texts[next(order)] for _ in range(count)], voices))
+    done.write_text(key)
+
+
+def _spoken(folder: Path, texts: Sequence[str], voices: Sequence[Voice], first: int = 0) -> list[tuple[str, str]]:
+    """(name, text) of a wav file for each, numbered from `first`, the voices in turn."""
+    rows = []
+    for number, text in enumerate(texts, start=first):
+        name = f"{number:03}.wav"
+        voices[number % len(voices)].say(text, folder / name)
+        _as_rate(folder / name)
+        rows.append((name, text))
+    return rows
+
+
+def _rows(folder: Path) -> list[tuple[str, str]]:
+    with (folder / METADATA).open(newline="") as file:
+        return [(row["file_name"], row["text"]) for row in csv.DictReader(file)]
+
+
+def further(folder: Path, fortunes: Path, known: Path, clips: int, seed: int = 0) -> None:
+    """The dataset folder `known` with so many clips more in its train split, of sentences that none of its splits has.
+
+    A folder that is complete already is left as it is. Raises ValueError where there are too few sentences.
+    """
+    done, key = folder / "complete", f"{clips} more of {(known / 'complete').read_text()}"
+    if done.is_file() and done.read_text() == key:
+        return
+    taken = {text for split in Split for _, text in _rows(known / split.value)}
+    texts = sentences(fortunes)
+    order = np.random.default_rng(seed).permutation(len(texts)).tolist()
+    new = [texts[place] for place in order if texts[place] not in taken][:clips]
+    if len(new) < clips:
+        raise ValueError(f"{clips} sentences more are needed, and {fortunes} holds {len(new)}")
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(known, folder)
+    train = folder / Split.TRAIN.value
+    before = _rows(train)
+    _write(train, [*before, *_spoken(train, new, HEARD, first=len(before))])
     done.write_text(key)
 
 
@@ -142,8 +174,7 @@ def real(folder: Path, sphinx: Path, spare: Path) -> None:
     _write(target, rows)
     for split in ("train", "validation"):
         (folder / split).mkdir(exist_ok=True)
-        with (spare / split / METADATA).open(newline="") as file:
-            first = [(row["file_name"], row["text"]) for row in csv.DictReader(file)][:2]
+        first = _rows(spare / split)[:2]
         for name, _ in first:
             shutil.copy(spare / split / name, folder / split / name)
         _write(folder / split, first)

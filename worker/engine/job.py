@@ -66,6 +66,7 @@ class Job:
         dense = measure.dense
         report.phase(Phase.EVALUATING, 0)
         check_original(self.original, dense, self._probe())
+        report.work_begins()
         splits, timed = self.data.splits, timed_samples(self.spec.evaluate, self._flops(dense))
         report.divide(len(splits[Split.VALIDATION]), len(splits[Split.TEST]), 2 * timed)
         validation = measure.scores(dense, Split.VALIDATION)

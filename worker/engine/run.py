@@ -1,6 +1,6 @@
 """The job from its inputs to its last step. Reads top to bottom; each line's work has a file of its own."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -71,12 +71,33 @@ def choose_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-UNKNOWN_YET: Mapping[str, int] = {Split.TRAIN: 6000, Split.VALIDATION: 2000, Split.TEST: 2000}
-"""Sizes of the splits until the data has been read; only their proportions matter."""
+Plan = Callable[[Mapping[str, int]], Mapping[Phase, tuple[int, float]]]
+"""From the sizes of the splits what a Reporter plans with."""
+UNKNOWN_YET = 10_000
+"""Rows of all splits, until the first of them are read."""
 
 
-def _prepare(inputs: Inputs, spec: EngineSpec, described: Checkpoint, reporter: Reporter) -> PreparedData:
+def likely_splits(rows: int) -> dict[str, int]:
+    """Until it is known how so many rows are divided."""
+    held = rows // 5
+    return {Split.TRAIN: rows - 2 * held, Split.VALIDATION: held, Split.TEST: held}
+
+
+def _prepare(inputs: Inputs, spec: EngineSpec, described: Checkpoint, reporter: Reporter, plan: Plan) -> PreparedData:
     """Read the data and make inputs of it, saying how far it is."""
+    planned = UNKNOWN_YET
+
+    def progress(done: int, total: int) -> None:
+        nonlocal planned
+        # Most of what follows takes no more samples than the spec says, however many there are: their number matters.
+        if total != planned:
+            planned = total
+            reporter.replan(plan(likely_splits(total)))
+        if done:
+            reporter.progress(done, total)
+        else:
+            reporter.work_begins()
+
     reporter.phase(Phase.PREPARING, 0)
     data = prepare(
         inputs.data,
@@ -90,7 +111,7 @@ def _prepare(inputs: Inputs, spec: EngineSpec, described: Checkpoint, reporter: 
         speech=spec.speech,
         seed=spec.seed,
         cache_dir=inputs.cache,
-        progress=reporter.progress,
+        progress=progress,
     )
     reporter.close()
     summary = data.summary
@@ -192,8 +213,8 @@ def run(inputs: Inputs, spec: EngineSpec, emit: Emit) -> None:
     flops = accounting.total_flops(described.shape, described.widths)
     beside = described.architecture.head is Head.HIDDEN_STATES
     plan = partial(passes, spec, layers, len(targets), flops=flops, device=device.type, beside=beside)
-    reporter = Reporter(emit, len(targets), plan(UNKNOWN_YET))
-    data = _prepare(inputs, spec, described, reporter)
+    reporter = Reporter(emit, len(targets), plan(likely_splits(UNKNOWN_YET)))
+    data = _prepare(inputs, spec, described, reporter, plan)
     reporter.replan(plan(data.summary.windows or data.summary.samples))
     config = dense.model.config
     task = task_for(

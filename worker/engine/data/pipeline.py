@@ -81,7 +81,9 @@ def prepare(
     """Read `data_dir`, and make inputs as the files of `model_dir` say, or find them in `cache_dir`.
 
     labels: the checkpoint's, by class number. seed: draws the rows of roles that have no split, and the words that are masked.
-    progress(done, total) counts rows. Raises DATASET_EMPTY, DATASET_SCHEMA, LABELS_MISMATCH, AUDIO_UNDECODABLE or
+    progress(done, total) counts rows, from 0 where any have to be read.
+
+    Raises DATASET_EMPTY, DATASET_SCHEMA, LABELS_MISMATCH, AUDIO_UNDECODABLE or
     IMAGE_UNDECODABLE (with split and row), and CONFIG_INVALID or CODE_REFUSED (settings of the extractor, the image processor or
     the tokenizer).
     """
@@ -289,6 +291,7 @@ def _write_inputs(
     hashes = RowHashes()
     flaws: defaultdict[str, Counter[str]] = defaultdict(Counter)
     total, done = sum(len(assigned.rows) for assigned in roles.values()), 0
+    progress(0, total)
     with ThreadPoolExecutor(max_workers=torch.get_num_threads()) as pool:
         for role, assigned in roles.items():
             with column_files.InputsWriter(folder, role.value, len(assigned.rows)) as writer:

@@ -140,6 +140,11 @@ def sure(times: NDArray[np.float64]) -> bool:
     return all(is_narrow(times[:, 0] / times[:, other]) for other in range(1, times.shape[1]))
 
 
+def _any(_times: NDArray[np.float64]) -> bool:
+    """Whatever was measured is enough."""
+    return True
+
+
 def inputs_of(split: FeatureSplit, batch_size: int, model: nn.Module, device: torch.device) -> Inputs:
     """The first rows of the split, of those as long as its middle one; from the start again where there are too few."""
     numbers = split.middle()
@@ -170,18 +175,21 @@ def measure_latency(
 
     At least `runs` rounds, fewer where they take long (time_in_turn); more within `seconds` a batch size, up to MORE_ROUNDS times
     as many, while the machine's noise leaves it open how they compare. `dense` and `cut` may be the same model, which then is
-    its own copy, and timed twice a round. `progress(done, total)` counts samples.
+    its own copy, and timed twice a round; nothing is left open then, and no rounds are made for it. `progress(done, total)`
+    counts samples.
     """
     dense.to(device)
     cut.to(device)
     # A copy and not the same module again: what one pass leaves in the caches must help no other.
-    models = (dense, dense) if cut is dense else (dense, cut, copy.deepcopy(dense))
+    alone = cut is dense
+    models = (dense, dense) if alone else (dense, cut, copy.deepcopy(dense))
+    most, enough = (runs, _any) if alone else (MORE_ROUNDS * runs, sure)
     measured: list[Latency] = []
     with timing_mode(*models):
         for batch_size in batch_sizes:
             passes = [forward(model, inputs_of(split, batch_size, model, device)) for model in models]
             samples = batch_sizes[: len(measured)], (batch_size,), batch_sizes
             on_round = partial(_count, progress, *map(sum, samples))
-            times = time_in_turn(passes, runs, most=MORE_ROUNDS * runs, seconds=seconds, enough=sure, progress=on_round)
+            times = time_in_turn(passes, runs, most=most, seconds=seconds, enough=enough, progress=on_round)
             measured.append(summarise(batch_size, times[:, 0], times[:, 1], times[:, -1]))
     return tuple(measured)

@@ -157,8 +157,7 @@ class Cutting:
             scores = score(pruning.criterion, _blocks(loaded), observed=scored_on, seed=seed)
         neurons: tuple[NeuronScores, ...] = ()
         if Part.FEED_FORWARD in pruning.scored_parts:
-            seen = () if scored_on is None else scored_on.neurons
-            neurons = score_neurons(pruning.criterion, _feed_forward(loaded), seen, seed + 1)
+            neurons = score_neurons(pruning.criterion, _feed_forward(loaded), scored_on, seed + 1)
         vectors = [vector for layer in scores for vector in (*layer.qk, *layer.vo)]
         if not all(torch.isfinite(vector).all() for vector in (*vectors, *(block.vector for block in neurons))):
             raise SecateurError(

@@ -177,7 +177,7 @@ def _turned(layer: LayerObservations, basis: LayerBasis) -> LayerObservations:
             k=turned(layer.gradients.k, queries),
             context=tuple(head.output.mT @ at_output_DD @ head.output for head in basis),
         )
-    return LayerObservations(None, None, None, qk, context, gradients, layer.output_gradient)
+    return LayerObservations(None, None, None, qk, context, gradients, layer.output_gradient, layer.tokens)
 
 
 def ranks_for_energy(energy_K: Tensor, share: float = 0.99) -> int:

@@ -44,6 +44,8 @@ class Reporter:
         self._step = 0
         self._began = self.clock()
         self._said = float("-inf")
+        self._worked = self._began
+        """Since when the current piece's time counts for its speed."""
         self._skipped = 0.0
         """Share of the current piece that was done before."""
         self._bounds = [0.0, 1.0]
@@ -62,6 +64,7 @@ class Reporter:
         """The previous piece of work ends, one of `phase` begins."""
         self.close()
         self._phase, self._step, self._began = phase, step, self.clock()
+        self._worked = self._began
         self._said, self._skipped, self._bounds = float("-inf"), 0.0, [0.0, 1.0]
         log.info("step %d of %d: %s", step, self.steps, phase.value)
         self.emit(PhaseChanged(phase=phase, step=step, steps=self.steps))
@@ -73,7 +76,8 @@ class Reporter:
         spent = self.clock() - self._began
         kind = self._kinds.get(self._phase)
         if kind is not None:
-            kind.done, kind.seconds = kind.done + 1 - self._skipped, kind.seconds + spent
+            kind.done += 1 - self._skipped
+            kind.seconds += self.clock() - self._worked
         self.seconds[self._phase.value] = self.seconds.get(self._phase.value, 0.0) + spent
         self._phase = None
 
@@ -85,6 +89,10 @@ class Reporter:
     def skip(self, phase: Phase, pieces: int) -> None:
         """Pieces that an earlier attempt has done."""
         self._kinds[phase].before += pieces
+
+    def work_begins(self) -> None:
+        """What the current piece took so far, loading libraries say, does not grow with its work: it says nothing of speed."""
+        self._worked = self.clock()
 
     def skip_part(self, done: int, total: int) -> None:
         """`done` of `total` units of the current piece, which an earlier attempt has done: they took no time here."""
@@ -112,7 +120,7 @@ class Reporter:
         self._said = now
         start, end = self._bounds[:2]
         part = start + (end - start) * (done / total if total else 1.0)
-        fraction, left = self._estimate(part - self._skipped, now - self._began)
+        fraction, left = self._estimate(part - self._skipped, now - self._worked)
         self.emit(
             Progress(
                 phase=self._phase,

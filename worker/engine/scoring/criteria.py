@@ -45,10 +45,11 @@ def score(
     - `energy`: QK channel c: E[q_c²]·E[(k_c − k̄_c)²] over tokens, k̄ the mean over the sample's tokens: the energy it puts
       into the logits, up to what softmax ignores. VO channel c: Var[x_c]·‖W_o[:, c]‖², x the context: the energy it puts
       into the layer's output, up to what a bias can carry. Summed over a set.
-    - `fisher_energy`: QK channel c: E[q_c²]·E[(∂ℓ/∂q_c)²]; VO channel c: Var[x_c]·E[(∂ℓ/∂x_c)²], over tokens: what the channel
-      carries times how much the loss listens. It is the gate's Fisher information with activations and gradients taken as
+    - `fisher_energy`: QK channel c: E[q_c²]·E[(∂ℓ/∂q_c)²]·τ; VO channel c: Var[x_c]·E[(∂ℓ/∂x_c)²]·τ, over tokens: what the
+      channel carries times how much the loss listens. It is the gate's Fisher information with activations and gradients taken as
       independent (the Kronecker approximation of Martens and Grosse, arXiv 1503.05671, §3), so it comes from moments, which
-      turn with the basis. Summed over a set.
+      turn with the basis. A gate's gradient is a sum over tokens, so τ is their number, as a share of those of the longest layer:
+      1 everywhere in an encoder of one length. Summed over a set.
     - `random`: uniform draws from `seed`, a control; summed over a set.
 
     A whole head scores the sum over its QK and VO channels (the norm over both for `magnitude`), and its VO side alone
@@ -63,10 +64,13 @@ def score(
         return tuple(NormScores(*_split(block, _norms(block))) for block in blocks)
     if observed is None:
         raise ValueError(f"{criterion.value} needs observations")
-    return tuple(_observed(criterion, b, layer) for b, layer in zip(blocks, observed.layers, strict=True))
+    return tuple(
+        _observed(criterion, block, layer, layer.tokens / observed.tokens)
+        for block, layer in zip(blocks, observed.layers, strict=True)
+    )
 
 
-def _observed(criterion: Criterion, block: AttentionBlock, layer: LayerObservations) -> LayerScores:
+def _observed(criterion: Criterion, block: AttentionBlock, layer: LayerObservations, length: float) -> LayerScores:
     match criterion:
         case Criterion.FISHER if layer.fisher:
             return LayerScores(*_split(block, layer.fisher))
@@ -86,9 +90,10 @@ def _observed(criterion: Criterion, block: AttentionBlock, layer: LayerObservati
             return LayerScores(qk, by_head(block, "v", variance_C * columns_C))
         case Criterion.FISHER_ENERGY if layer.qk and layer.context and layer.gradients:
             gradients = layer.gradients
-            qk = tuple(q.diagonal() * g.diagonal() for q, g in zip(layer.qk.q, gradients.q, strict=True))
+            qk = tuple(q.diagonal() * g.diagonal() * length for q, g in zip(layer.qk.q, gradients.q, strict=True))
             variances = by_head(block, "v", layer.context.covariance.diagonal().clamp_min(0))
-            return LayerScores(qk, tuple(v * g.diagonal() for v, g in zip(variances, gradients.context, strict=True)))
+            pairs = zip(variances, gradients.context, strict=True)
+            return LayerScores(qk, tuple(v * g.diagonal() * length for v, g in pairs))
         case _:
             raise ValueError(f"{criterion.value} needs {', '.join(sorted(REQUIRED_STATISTICS[criterion]))} observed")
 

@@ -193,4 +193,5 @@ class LayerObserver:
             output_gradient=self.output_gradient.mean(tokens["o"] * draws)[1]
             if Statistic.OUTPUT_GRADIENT in statistics
             else None,
+            tokens=tokens["q"],
         )

@@ -18,7 +18,7 @@ from api_schemas.enums import Criterion
 from worker.engine.models.feed_forward import FeedForwardBlock
 from worker.engine.scoring.channels import LayerScores, NormScores
 from worker.engine.scoring.gradients import Factor
-from worker.engine.scoring.observations import NEEDS_GRADIENTS, NeuronObservations, Statistic
+from worker.engine.scoring.observations import NEEDS_GRADIENTS, NeuronObservations, Observations, Statistic
 
 _BY_WEIGHT = frozenset({Statistic.FISHER, Statistic.SALIENCY})
 
@@ -108,6 +108,7 @@ class NeuronObserver:
             mean=means["sum"],
             variance=(means["square"] - means["sum"].square()).clamp_min(0),
             gradient_square=means["gradient"],
+            tokens=tokens,
         )
 
 
@@ -132,7 +133,7 @@ class NeuronScores:
 def score_neurons(
     criterion: Criterion,
     blocks: Sequence[FeedForwardBlock],
-    observed: Sequence[NeuronObservations] = (),
+    observed: Observations | None = None,
     seed: int = 0,
 ) -> tuple[NeuronScores, ...]:
     """Scores of every block's neurons. ValueError where the criterion needs observations and there are none."""
@@ -142,13 +143,15 @@ def score_neurons(
         return tuple(NeuronScores(LayerScores((), (vector,))) for vector in drawn)
     if criterion is Criterion.MAGNITUDE:
         return tuple(NeuronScores(NormScores((), (_norms(block),))) for block in blocks)
-    if len(observed) != len(blocks):
+    if observed is None or len(observed.neurons) != len(blocks):
         raise ValueError(f"{criterion.value} needs observations of every feed-forward block")
-    pairs = zip(blocks, observed, strict=True)
-    return tuple(NeuronScores(LayerScores((), (_observed(criterion, block, seen),))) for block, seen in pairs)
+    return tuple(
+        NeuronScores(LayerScores((), (_observed(criterion, block, seen, seen.tokens / observed.tokens),)))
+        for block, seen in zip(blocks, observed.neurons, strict=True)
+    )
 
 
-def _observed(criterion: Criterion, block: FeedForwardBlock, seen: NeuronObservations) -> Tensor:
+def _observed(criterion: Criterion, block: FeedForwardBlock, seen: NeuronObservations, length: float) -> Tensor:
     match criterion:
         case Criterion.FISHER:
             return seen.fisher
@@ -161,7 +164,7 @@ def _observed(criterion: Criterion, block: FeedForwardBlock, seen: NeuronObserva
         case Criterion.ENERGY:
             return seen.variance * block.second.weight.detach().double().cpu().square().sum(0)
         case Criterion.FISHER_ENERGY:
-            return seen.variance * seen.gradient_square
+            return seen.variance * seen.gradient_square * length
     raise ValueError(f"{criterion.value} is not computed from observations")
 
 

@@ -100,6 +100,8 @@ class LayerObservations:
     context: Context | None
     gradients: GradientMoments | None
     output_gradient: Tensor | None
+    tokens: int
+    """Queries that passed, of all samples."""
 
 
 @dataclass(frozen=True)
@@ -118,6 +120,8 @@ class NeuronObservations:
     mean: Tensor
     variance: Tensor
     gradient_square: Tensor
+    tokens: int
+    """Activations that passed, of all samples."""
 
 
 @dataclass(frozen=True)
@@ -127,5 +131,6 @@ class Observations:
     layers: tuple[LayerObservations, ...]
     samples: int
     tokens: int
+    """Of the layer or block that saw most."""
     neurons: tuple[NeuronObservations, ...] = ()
     """Of every feed-forward block, where these were observed."""

@@ -85,8 +85,9 @@ def observe(
     if not samples:
         raise ValueError("no samples to observe")
     layers = tuple(observer.result(samples, draws) for observer in of_layers)
-    tokens = max((observer.seen["o"] for observer in of_layers), default=0)
-    return Observations(layers, samples, tokens, tuple(observer.result(samples, draws) for observer in of_neurons))
+    activations = tuple(observer.result(samples, draws) for observer in of_neurons)
+    counts = [layer.tokens for layer in layers] + [block.tokens for block in activations]
+    return Observations(layers, samples, max(counts, default=0), activations)
 
 
 def _run(

@@ -75,6 +75,24 @@ def test_no_sentence_is_in_two_splits_and_some_voices_speak_in_the_test_alone(
         speech.synthesise(tmp_path / "other", fortunes, {**COUNTS, Split.TRAIN: 5})
 
 
+def test_further_clips_are_of_sentences_that_no_split_has(
+    tmp_path: Path, fortunes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said(monkeypatch)
+    known, more = tmp_path / "known", tmp_path / "more"
+    speech.synthesise(known, fortunes, {Split.TRAIN: 2, Split.VALIDATION: 1, Split.TEST: 2})
+    speech.further(more, fortunes, known, 2)
+    found = rows(more / "train")
+    assert found[:2] == rows(known / "train")
+    assert [name for name, _ in found] == ["000.wav", "001.wav", "002.wav", "003.wav"]
+    assert all((more / "train" / name).is_file() for name, _ in found)
+    for split in ("validation", "test"):
+        assert rows(more / split) == rows(known / split)
+    assert len({text for split in ("train", "validation", "test") for _, text in rows(more / split)}) == 7
+    with pytest.raises(ValueError, match="3 sentences more"):
+        speech.further(tmp_path / "most", fortunes, known, 3)
+
+
 def test_real_recordings_keep_their_words(tmp_path: Path, fortunes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said(monkeypatch)
     speech.synthesise(tmp_path / "spare", fortunes, {Split.TRAIN: 2, Split.VALIDATION: 2, Split.TEST: 2})

@@ -10,8 +10,10 @@ from sklearn.metrics import accuracy_score, average_precision_score, log_loss
 from torch import Tensor, nn
 
 from api_schemas.errors import ErrorCode, SecateurError
+from checkpoints.sizes.cost_model import LEAST_ROUNDS
 from worker.engine.data.split import FeatureSplit
 from worker.engine.evaluate import evaluate, measure_latency
+from worker.engine.latency import timing
 from worker.engine.tasks import Classification
 
 CPU = torch.device("cpu")
@@ -128,6 +130,20 @@ def test_latency_times_both_models_in_turn(model: Pooled, split: FeatureSplit) -
     last = cut.seen[-1]
     assert last.shape == (50, 6, 4)
     assert torch.equal(last[:4], last[23:27])
+
+
+@pytest.mark.parametrize(("long", "runs"), [(60.0, 8), (1e-9, 20)], ids=["short", "long"])
+def test_no_rounds_are_made_to_tell_the_original_from_itself(
+    model: Pooled, split: FeatureSplit, long: float, runs: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(timing, "sure", lambda _times: False)
+    monkeypatch.setattr(timing, "LONG", long)
+    monkeypatch.setattr(timing, "PATIENCE", 1e15)
+    found = [
+        measure_latency(model, other, split, batch_sizes=(1,), runs=runs, seconds=1e6, device=CPU)[0].runs
+        for other in (model, Pooled(mels=4, classes=3))
+    ]
+    assert found == [8 if long > 1 else LEAST_ROUNDS, 10 * runs]
 
 
 def test_latency_sees_a_slower_model(split: FeatureSplit) -> None:

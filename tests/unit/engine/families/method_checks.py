@@ -57,7 +57,7 @@ def check_scores(kind: ModelSpec, stock: PreTrainedModel, inputs: Inputs, name: 
             assert [len(head) for head in scores.qk] == list(block.widths.qk)
             assert [len(head) for head in scores.vo] == list(block.widths.vo)
             found += [*scores.qk, *scores.vo]
-        neurons = [scores.vector for scores in score_neurons(criterion, pairs, observed.neurons)]
+        neurons = [scores.vector for scores in score_neurons(criterion, pairs, observed)]
         assert tuple(map(len, neurons)) == loaded.widths.feed_forward
         for vector in (*found, *neurons):
             assert torch.isfinite(vector).all()

@@ -1,9 +1,12 @@
 """Progress: the share done and the time left follow what was measured, not what was guessed."""
 
+from types import SimpleNamespace
+
 import pytest
 
-from api_schemas.enums import Phase
+from api_schemas.enums import Phase, Split
 from api_schemas.results.events import PhaseChanged, Progress
+from worker.engine import run
 from worker.engine.runtime.progress import Reporter
 
 
@@ -146,3 +149,28 @@ def test_what_was_done_before_is_neither_left_nor_measured(reporter, said, clock
     clock.now = 150
     reporter.progress(4, 4)
     assert said[-1].fraction == pytest.approx(1)
+
+
+def test_while_data_is_read_its_rows_are_what_is_planned_with(said, clock, monkeypatch):
+    """Ten of a hundred rows in the first second of reading; then fifty samples, six times through the model."""
+
+    def plan(samples):
+        return {Phase.PREPARING: (1, sum(samples.values())), Phase.SCORING: (1, 6 * min(50, samples[Split.TRAIN]))}
+
+    def prepare(*_paths, progress, **_settings):
+        clock.now += 20  # libraries are loaded
+        progress(0, 100)
+        clock.now += 1
+        progress(10, 100)
+        raise InterruptedError
+
+    monkeypatch.setattr(run, "prepare", prepare)
+    described = SimpleNamespace(family=SimpleNamespace(modality=None), architecture=SimpleNamespace(head=None))
+    described.labels = described.multi_label = None
+    spec = SimpleNamespace(columns=None, splits=None, speech=None, seed=0)
+    inputs = SimpleNamespace(data=None, model=None, cache=None)
+    reporter = Reporter(said.append, 1, plan(run.likely_splits(run.UNKNOWN_YET)), clock=clock)
+    with pytest.raises(InterruptedError):
+        run._prepare(inputs, spec, described, reporter, plan)
+    assert said[-1].eta_seconds == pytest.approx(9 + 30)
+    assert run.likely_splits(101) == {Split.TRAIN: 61, Split.VALIDATION: 20, Split.TEST: 20}

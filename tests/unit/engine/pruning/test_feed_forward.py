@@ -153,7 +153,7 @@ def test_scores_against_one_sample_at_a_time():
 
 def test_every_criterion_scores_every_neuron():
     loaded = small_model()
-    seen = observed(loaded).neurons
+    seen = observed(loaded)
     for criterion in Criterion:
         for block in score_neurons(criterion, blocks_of(loaded), seen):
             assert block.vector.shape == (NEURONS,)
@@ -175,7 +175,7 @@ def chosen(spec, share=None):
     loaded = small_model()
     seen = observed(loaded)
     attention = score(spec.criterion, attention_blocks(loaded.model, KIND, DENSE), observed=seen)
-    neurons = score_neurons(spec.criterion, blocks_of(loaded), seen.neurons)
+    neurons = score_neurons(spec.criterion, blocks_of(loaded), seen)
     kept = selection_for(attention, DENSE, SHAPE, spec, share=share or spec.target.share, neurons=neurons)
     return kept, attention, neurons
 

@@ -22,7 +22,9 @@ OF_NEURONS = ("fisher", "saliency", "gate", "gate_square", "gradient_square")
 def tensors(value):
     if isinstance(value, torch.Tensor):
         return [value]
-    parts = value if isinstance(value, tuple) else vars(value).values() if value is not None else ()
+    if value is None or isinstance(value, int):
+        return []
+    parts = value if isinstance(value, tuple) else vars(value).values()
     return [tensor for part in parts for tensor in tensors(part)]
 
 
