@@ -11,9 +11,9 @@ _HEAD = """# A real Whisper, cut
 OpenAI's Whisper tiny.en, greedy, words compared after Whisper's own normalizer. *Real* are the few sentences of Debian's
 pocketsphinx-testdata; *synthesised* are sentences of `fortunes` spoken by flite and espeak-ng, two of the voices in the test
 clips alone. WER is in percent, with a 95% interval by bootstrap over clips; points are differences on the same clips, with
-theirs. Every arm is calibrated on the same synthesised clips, one-shot, or with one epoch of LoRA on them. *Encoder* counts its
-parameters without positions; *speed* is of the encoder alone, seconds of sound a second of one thread's processor time, in 30 s
-windows, and the ratio to the original's in the same rounds.
+theirs. Every arm is calibrated on the same synthesised clips, but one that names another number of them, one-shot, or with one
+epoch of LoRA on them. *Encoder* counts its parameters without positions; *speed* is of the encoder alone, seconds of sound a
+second of one thread's processor time, in 30 s windows, and the ratio to the original's in the same rounds.
 
 LiteASR (arXiv 2502.20583) is its own code, in float32, on the same clips; its thresholds are those that meet the encoder's size
 and did best on validation. Its published average for Whisper tiny, on other data: 22.01 at 7.63 M, 22.97 at 7.41, 23.95 at 7.00,
