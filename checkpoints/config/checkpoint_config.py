@@ -18,8 +18,10 @@ from checkpoints.families import Architecture, Family, Layout, UnusableConfigErr
 from checkpoints.families.config_fields import ANY, ANYWHERE, NOTES
 from checkpoints.families.text_encoder import ENDS
 
-NEVER_NULL = (
+NEVER_NULL = (  # beside truths and what a family's formulas read
     *("num_labels", "add_cross_attention", "decoder_start_token_id", "classifier_proj_size", "median_filter_width"),
+    *("adapter_kernel_size", "adapter_stride", "add_adapter", "num_adapter_layers"),
+    *("contrastive_logits_temperature", "diversity_loss_weight"),
     *(f"mask_{of}_{what}" for of in ("time", "feature") for what in ("length", "min_masks")),
 )
 EVERYWHERE = "eager"
@@ -269,7 +271,9 @@ def _check_values(family: Family, config: Mapping[str, Any]) -> None:
         if key in config and config[key] != family.value(config, meant):
             _refuse(key, f"it is another name for `{meant}`, and says another value")
     for key, (supported, reason) in family.refused.items():
-        if config.get(key, supported) not in (supported, None):
+        value = config.get(key)
+        # 0 is not false to transformers' classes.
+        if value is not None and (value != supported or type(value) is not type(supported)):
             _refuse(key, reason)
     said = config.get(family.head_dim_key) if family.head_dim_key else None
     if said is not None and (type(said) is not int or not 1 <= said <= MAX_SIZE):
