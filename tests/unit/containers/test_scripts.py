@@ -308,7 +308,7 @@ class TestHealing:
         port = str(api.server_address[1])
         api.well = False
         for _ in range(3):
-            assert self.check("api", tmp_path, API_PORT=port).returncode == 1
+            assert "unhealthy: the API" in self.check("api", tmp_path, API_PORT=port).stderr
         assert still.poll() is None, "it was still starting"
         api.well = True
         assert self.check("api", tmp_path, API_PORT=port).returncode == 0
