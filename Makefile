@@ -13,10 +13,10 @@ BIN := .venv/bin
 # Named by what the installation depends on: it runs again when one of these changes, and only then.
 STAMP := .venv/.installed-$(shell cat pyproject.toml scripts/install.sh scripts/repair_torchaudio.py | cksum | cut -d' ' -f1)
 # Suites that take long: targets of their own, whose tests `make test` leaves out.
-APART := integration jobs security families faults docs ui
+APART := integration jobs security families faults docs ui containers
 JOBS_TESTS := tests/e2e $(addprefix tests/unit/engine/,jobs recovery report exports) tests/integration/jobs
 FAMILIES_TESTS := tests/families tests/unit/engine/families
-SUITES := $(JOBS_TESTS) $(FAMILIES_TESTS) tests/integration tests/security tests/faults tests/docs tests/ui
+SUITES := $(JOBS_TESTS) $(FAMILIES_TESTS) tests/integration tests/security tests/faults tests/docs tests/ui tests/containers
 # A process that has nothing left takes over a half of what another has: tests of a file mostly stay together, with what they share.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 # Whole matrices and numbers instead of the gate's (tests/support/gate.py).
@@ -114,6 +114,10 @@ test-ui: install ## The page in Chromium over the real stack: the whole story, b
 	@scripts/install_chromium.sh
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -p no:xdist tests/ui
 
+.PHONY: test-containers
+test-containers: install ## The images and Compose: a job while every container is killed, an upgrade, a backup; skipped without an engine
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -p no:xdist -s tests/containers
+
 .PHONY: screenshots
 screenshots: export WRITE_SCREENSHOTS = 1
 screenshots: test-ui ## The same, and docs/images anew
@@ -131,6 +135,24 @@ bench: install ## Benchmarks on the demo's model and data, or DEMO_MODEL and DEM
 	@read -r model data < <($(BIN)/python -m demo.inputs) && for name in methods mixtures; do \
 		$(BIN)/python -m benchmarks.$$name --model "$$model" --data "$$data"; done
 
+# Tools of a release, apart from what is installed with them.
+RELEASE := .venv/release
+$(RELEASE)/.installed: pyproject.toml | install
+	@$(BIN)/python -m venv $(RELEASE)
+	@$(RELEASE)/bin/pip install --quiet $$(grep -oE '(uv|cyclonedx-bom)==[0-9.]+' pyproject.toml)
+	@touch $@
+
+.PHONY: locks
+locks: $(RELEASE)/.installed ## docker/locks anew: versions and hashes of all that the images install
+	@$(BIN)/python scripts/write_locks.py $(RELEASE)/bin/uv
+
+.PHONY: sbom
+sbom: $(RELEASE)/.installed ## What is in the images, from their locks: .sbom/*.cdx.json, CycloneDX
+	@mkdir -p .sbom
+	@for image in api worker-cpu worker-cuda; do $(RELEASE)/bin/cyclonedx-py requirements --pyproject pyproject.toml \
+		--output-reproducible --output-file .sbom/$$image.cdx.json docker/locks/$$image.txt 2>/dev/null; done
+	@ls .sbom
+
 .PHONY: docs
 docs: install ## The documentation as a site, in .site; every link in it leads somewhere
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
@@ -138,5 +160,5 @@ docs: install ## The documentation as a site, in .site; every link in it leads s
 
 .PHONY: clean
 clean: ## Remove what was made here: .venv, .demo, caches (not .secateur, which is your data)
-	rm -rf .venv .demo .site .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage* *.egg-info build dist
+	rm -rf .venv .demo .site .sbom .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage* *.egg-info build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,12 +1,22 @@
 # The image of the API, the maintenance worker, beat and the migration: everything that needs no torch.
 # Build from the root of the repository: docker build -f docker/api.Dockerfile -t secateur/api .
 
-FROM python:3.12-slim-bookworm AS build
+ARG BASE_IMAGE=python:3.12-slim-bookworm
+
+FROM ${BASE_IMAGE} AS build
 
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
-RUN python -m venv /opt/secateur
-ENV PATH=/opt/secateur/bin:$PATH
+# What installs, and `strip` for docker/slim.py, stay in this stage. Debian drops old versions: a pin would stop building.
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends binutils \
+    && rm -rf /var/lib/apt/lists/* \
+    && python -m venv /opt/build && python -m venv --without-pip /opt/secateur
 WORKDIR /src
+# Every version and every file's hash: `make locks` writes them.
+COPY docker/locks/build.txt docker/locks/api.txt docker/locks/
+RUN /opt/build/bin/pip install --require-hashes --no-deps -r docker/locks/build.txt \
+    && /opt/build/bin/pip --python /opt/secateur/bin/python install --no-compile --require-hashes --no-deps -r docker/locks/api.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY api_schemas api_schemas
 COPY checkpoints checkpoints
@@ -14,12 +24,16 @@ COPY store store
 COPY service service
 COPY worker worker
 COPY secateur secateur
-# The versions are pinned in pyproject.toml.
-# hadolint ignore=DL3013
-RUN pip install ".[server]"
+COPY docker/slim.py docker/slim.py
+RUN /opt/build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /wheels . \
+    && /opt/build/bin/pip --python /opt/secateur/bin/python install --no-compile --no-deps /wheels/*.whl \
+    && /opt/build/bin/pip --python /opt/secateur/bin/python check
+# Elsewhere, so that what is imported is what was installed.
+WORKDIR /
+RUN /opt/secateur/bin/python /src/docker/slim.py
 
 
-FROM python:3.12-slim-bookworm
+FROM ${BASE_IMAGE}
 
 # A fixed number, so that the owner of a volume's files is the same in every image.
 RUN groupadd --gid 10001 secateur \

@@ -3,7 +3,7 @@
 import hashlib
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,16 +34,20 @@ Fingerprint = Mapping[int, Mapping[str, str]]
 
 @dataclass(frozen=True)
 class Client:
-    """Calls are repeated for a while, as clients do; a submission is not, since the answer may have been yes."""
+    """Calls are repeated for a while, as clients do; a submission is not, since the answer may have been yes.
+
+    `options` go to httpx with every call: certificates, the header with a key.
+    """
 
     url: str
+    options: Mapping[str, Any] = field(default_factory=lambda: PLAIN)
 
     def call(self, method: str, path: str, **more: Any) -> httpx.Response:
         """The first answer that is not 5xx. Raises TimeoutError."""
         give_up = time.monotonic() + PATIENCE_SECONDS
         while True:
             try:
-                answer = httpx.request(method, f"{self.url}/v1{path}", timeout=30, **PLAIN, **more)
+                answer = httpx.request(method, f"{self.url}/v1{path}", timeout=30, **self.options, **more)
             except httpx.HTTPError:
                 answer = None
             if answer is not None and answer.status_code < 500:
@@ -76,7 +80,7 @@ class Client:
     def submit(self, model: str, dataset: str, spec: Mapping[str, Any]) -> str:
         """The id of an accepted job. Raises httpx.HTTPError where it was not accepted, or may not have been."""
         inputs = {"model": {"type": "upload", "id": model}, "dataset": {"type": "upload", "id": dataset}}
-        answer = httpx.post(f"{self.url}/v1/jobs", json={**spec, **inputs}, timeout=30, **PLAIN)
+        answer = httpx.post(f"{self.url}/v1/jobs", json={**spec, **inputs}, timeout=30, **self.options)
         return str(answer.raise_for_status().json()["id"])
 
     def job(self, job_id: str) -> dict[str, Any]:

@@ -16,7 +16,9 @@ wait_for() {
 
 case $role in
     api | worker | maintenance | beat)
-        # A role keeps this process's number: `exec` below does not change it, and the health check asks for it.
+        # A role keeps this process's number: `exec` below does not change it, and the health check asks for it. All but the API
+        # touch the file that PID_FILE names as a sign of life (store/queue/sign_of_life.py).
+        export PID_FILE=$pid_file
         echo "$$" >"$pid_file"
         ;;
 esac

@@ -11,7 +11,7 @@ PREFIX = "SECATEUR_"
 
 def unknown() -> list[Finding]:
     """Variables that are no setting and look like one. Others of that prefix are the client's, or a container's."""
-    known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
+    known = {f"{PREFIX}{name.upper()}{end}" for name in Settings.model_fields for end in ("", "_FILE")}
     given = {name for name in os.environ if name.startswith(PREFIX)}
     findings = []
     for name in sorted(given - known):

@@ -102,7 +102,7 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         "timezone": "UTC",
         # --- Beat
         # Only intervals, so nothing needs remembering: no schedule file that two beats could quarrel over.
-        "beat_scheduler": "celery.beat:Scheduler",
+        "beat_scheduler": "store.queue.scheduler:Scheduler",
         "beat_max_loop_interval": max(1.0, min(settings.sweep_seconds, settings.webhook_seconds, 5.0)),
         # A tick that was not run before the next one came is dropped: after a pause one run is enough.
         "beat_schedule": {

@@ -17,7 +17,8 @@ ROOT = Path(__file__).parents[3]
 SCHEMA = json.loads((Path(__file__).parent / "compose-spec.json").read_text())
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
-OURS = ("api", "worker", "maintenance", "beat", "migrate")
+WORKERS = ("worker", "worker-cpu")
+OURS = ("api", *WORKERS, "maintenance", "beat", "migrate")
 EXAMPLE = (ROOT / "docker" / "env.example").read_text()
 
 
@@ -41,7 +42,8 @@ def test_the_schema_refuses_mistakes(service: str, key: str, value: Any) -> None
 
 def test_the_services_are_these() -> None:
     assert set(SERVICES) == {*OURS, "valkey", "postgres", "proxy"}
-    assert [name for name, service in SERVICES.items() if "profiles" in service] == ["proxy"]
+    profiles = {name: service["profiles"] for name, service in SERVICES.items() if "profiles" in service}
+    assert profiles == {"proxy": ["tls"], "worker": ["gpu"], "worker-cpu": ["cpu"]}
 
 
 def test_the_api_is_published_on_loopback_only_and_the_proxy_to_everybody() -> None:
@@ -68,10 +70,16 @@ def test_the_proxy_has_no_more_rights_than_its_ports_need() -> None:
     assert SERVICES["proxy"]["read_only"] is True
 
 
-def test_the_worker_reserves_a_gpu() -> None:
+def test_the_worker_for_gpus_reserves_one_and_no_other_needs_any() -> None:
     (device,) = SERVICES["worker"]["deploy"]["resources"]["reservations"]["devices"]
     assert device == {"driver": "nvidia", "count": 1, "capabilities": ["gpu"]}
     assert all("deploy" not in service for name, service in SERVICES.items() if name != "worker")
+    assert SERVICES["worker-cpu"]["build"]["args"] == {"TORCH": "cpu"}
+    alike = {name: {**SERVICES[name]} for name in WORKERS}
+    for worker in alike.values():
+        for own in ("profiles", "image", "build", "environment", "volumes", "deploy"):
+            worker.pop(own, None)
+    assert alike["worker"] == alike["worker-cpu"]
 
 
 def test_what_is_waited_for_exists_and_can_become_true() -> None:
@@ -82,7 +90,8 @@ def test_what_is_waited_for_exists_and_can_become_true() -> None:
             else:
                 assert wait["condition"] == "service_completed_successfully"
                 assert SERVICES[name]["restart"] in ("no", "on-failure")
-    assert set(SERVICES["worker"]["depends_on"]) == {"migrate", "postgres", "valkey"}
+    for name in WORKERS:
+        assert set(SERVICES[name]["depends_on"]) == {"migrate", "postgres", "valkey"}
 
 
 def test_every_lasting_service_restarts_and_says_whether_it_is_well() -> None:
@@ -105,34 +114,53 @@ def test_ours_run_without_privileges() -> None:
 def test_the_role_of_each_container_is_one_the_entrypoint_knows() -> None:
     entrypoint = (ROOT / "docker" / "scripts" / "entrypoint.sh").read_text()
     for name in OURS:
-        assert SERVICES[name]["command"] == [name]
-        assert re.search(rf"^    {name}\)$", entrypoint, re.MULTILINE)
+        (role,) = SERVICES[name]["command"]
+        assert role == name.removesuffix("-cpu")
+        assert re.search(rf"^    {role}\)$", entrypoint, re.MULTILINE)
 
 
 def test_every_setting_is_one_that_is_read() -> None:
-    fields = {f"SECATEUR_{name.upper()}" for name in Settings.model_fields}
+    fields = {f"SECATEUR_{name.upper()}{end}" for name in Settings.model_fields for end in ("", "_FILE")}
     for name in OURS:
         given = {key for key in SERVICES[name]["environment"] if key.startswith("SECATEUR_")}
         assert given <= fields
         assert {"SECATEUR_DATABASE_URL", "SECATEUR_BROKER_URL", "SECATEUR_ARTIFACTS_URL"} <= given
 
 
-@pytest.mark.parametrize("service", ["api", "worker"])
-def test_the_settings_are_accepted(monkeypatch: pytest.MonkeyPatch, service: str) -> None:
+@pytest.mark.parametrize("service", ["api", *WORKERS])
+def test_the_settings_are_accepted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, service: str) -> None:
+    (tmp_path / "password").write_text("s3cret\n")
     for key, value in SERVICES[service]["environment"].items():
-        filled = re.sub(r"\$\{(\w+):([-?])([^}]*)\}", lambda m: m[3] if m[2] == "-" else "s3cret", value)
-        monkeypatch.setenv(key, filled)
+        filled = re.sub(r"\$\{(\w+):-([^}]*)\}", lambda m: m[2], value)
+        monkeypatch.setenv(key, str(tmp_path / "password") if key.endswith("_PASSWORD_FILE") else filled)
     settings = Settings()
     assert settings.database_url == "postgresql+psycopg://secateur:s3cret@postgres:5432/secateur"
-    assert settings.device == ("cuda" if service == "worker" else "auto")
+    assert settings.broker_url == "redis://:s3cret@valkey:6379/0"
+    assert settings.device == {"api": "auto", "worker": "cuda", "worker-cpu": "cpu"}[service]
     assert settings.allowed_hosts == (("localhost",) if service == "api" else ())
     assert settings.max_running_jobs == 4
     assert SERVICES["worker"]["stop_grace_period"] == "60s"
     assert settings.cancel_grace_seconds < 60
 
 
+def test_secrets_are_files_that_only_who_needs_them_sees() -> None:
+    assert {name: secret["file"] for name, secret in COMPOSE["secrets"].items()} == {
+        name: f"docker/secrets/{name}" for name in ("database_password", "broker_password", "broker.conf")
+    }
+    given = {name: set(service.get("secrets", ())) for name, service in SERVICES.items()}
+    ours = {name: {"database_password", "broker_password"} for name in OURS}
+    assert given == {**ours, "postgres": {"database_password"}, "valkey": {"broker.conf"}, "proxy": set()}
+    assert "POSTGRES_PASSWORD:" not in (ROOT / "docker-compose.yml").read_text()
+
+
+def test_two_workers_share_neither_a_name_nor_a_scratch_folder() -> None:
+    names = [SERVICES[name]["environment"]["SECATEUR_WORKER_NAME"] for name in WORKERS]
+    scratch = [volume for name in WORKERS for volume in SERVICES[name]["volumes"] if volume.endswith(":/scratch")]
+    assert len(set(names)) == len(set(scratch)) == len(WORKERS)
+
+
 def test_api_worker_and_maintenance_share_the_artifacts() -> None:
-    for name in ("api", "worker", "maintenance"):
+    for name in ("api", *WORKERS, "maintenance"):
         assert "artifacts:/var/lib/secateur/artifacts" in SERVICES[name]["volumes"]
         assert SERVICES[name]["environment"]["SECATEUR_ARTIFACTS_URL"] == "file:///var/lib/secateur/artifacts"
     named = {volume.split(":")[0] for service in SERVICES.values() for volume in service.get("volumes", ())}
@@ -148,9 +176,9 @@ def test_valkey_keeps_its_queue() -> None:
 def test_the_example_names_every_variable_and_holds_no_secret() -> None:
     asked = set(re.findall(r"\$\{(\w+)", (ROOT / "docker-compose.yml").read_text()))
     named = dict(re.findall(r"^(\w+)=(.*)$", EXAMPLE, re.MULTILINE))
-    assert set(named) == asked | {"COMPOSE_PROJECT_NAME"}
-    assert named["POSTGRES_PASSWORD"] == ""
-    assert "docker/.env" in (ROOT / ".gitignore").read_text().splitlines()
+    assert set(named) == asked | {"COMPOSE_PROJECT_NAME", "COMPOSE_PROFILES"}
+    assert not [name for name in named if "PASSWORD" in name]
+    assert {"docker/.env", "docker/secrets/"} <= set((ROOT / ".gitignore").read_text().splitlines())
 
 
 def test_images_are_pinned_to_a_release() -> None:
@@ -162,7 +190,7 @@ def test_images_are_pinned_to_a_release() -> None:
 def test_who_calls_out_has_a_way_out_and_nobody_else() -> None:
     out = {name for name, service in SERVICES.items() if {"outside", "front"} & set(service["networks"])}
     # The API is published and reads buckets; the worker fetches; maintenance calls webhooks; the proxy gets certificates.
-    assert out == {"api", "worker", "maintenance", "proxy"}
+    assert out == {"api", *WORKERS, "maintenance", "proxy"}
 
 
 def test_only_the_proxy_s_word_about_addresses_is_taken() -> None:
@@ -175,9 +203,25 @@ def test_only_the_proxy_s_word_about_addresses_is_taken() -> None:
     defaults = dict(re.findall(r"\$\{(PROXY_\w+):-([^}]+)\}", json.dumps(COMPOSE)))
     network = ipaddress.ip_network(defaults["PROXY_SUBNET"])
     assert ipaddress.ip_address(defaults["PROXY_ADDRESS"]) in list(network.hosts())[1:], "the first is the gateway's"
+    # Docker gives who has no fixed address the first that is free: the proxy's, where the API starts before it.
+    api = SERVICES["api"]["networks"]["front"]["ipv4_address"].partition(":-")[2].rstrip("}")
+    assert ipaddress.ip_address(api) in list(network.hosts())[1:]
+    assert api != defaults["PROXY_ADDRESS"]
 
 
 def test_every_container_has_a_bound_of_processes_and_the_worker_s_is_above_an_engine_s() -> None:
     assert {name for name, service in SERVICES.items() if "pids_limit" not in service} == set()
     most = Settings.model_fields["engine_processes"].default
-    assert SERVICES["worker"]["pids_limit"] >= most + 1024
+    for name in WORKERS:
+        assert SERVICES[name]["pids_limit"] >= most + 1024
+
+
+def test_every_container_has_bounds_of_memory_and_of_its_log() -> None:
+    for name, service in SERVICES.items():
+        assert service["mem_limit"], name
+        assert service["logging"]["options"] == {"max-size": "20m", "max-file": "5"}, name
+    # More cores than a machine has are refused by the engine: a number here is one that every machine has, or a setting.
+    assert {str(service["cpus"]) for service in SERVICES.values() if "cpus" in service} == {"1", "${WORKER_CPUS:-0}"}
+    # What the broker holds ends in refused messages before the kernel ends the broker.
+    command = SERVICES["valkey"]["command"]
+    assert (command[command.index("--maxmemory") + 1], SERVICES["valkey"]["mem_limit"]) == ("768mb", "1g")

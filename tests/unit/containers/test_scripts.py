@@ -1,9 +1,11 @@
 """The shell steps of the images, each really run: the programs they call are stubs that write down how they were called."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -56,7 +58,7 @@ def run(script: str, *arguments: str, path: Path | None = None, **environment: s
 def test_shellcheck_finds_nothing() -> None:
     shellcheck = Path(sys.executable).with_name("shellcheck")
     result = subprocess.run(
-        [shellcheck, "--external-sources", *SCRIPTS.glob("*.sh"), ROOT / ".ci" / "run"],
+        [shellcheck, "--external-sources", *SCRIPTS.glob("*.sh"), ROOT / "docker" / "setup.sh", ROOT / ".ci" / "run"],
         capture_output=True,
         text=True,
         check=False,
@@ -253,3 +255,64 @@ class TestHealthcheck:
 
     def test_says_how_to_use_it(self) -> None:
         assert run("healthcheck.sh", "postgres").returncode == 64
+
+
+@pytest.fixture
+def still(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A process whose pid file is in `tmp_path`, and has not been touched for ten minutes."""
+    with subprocess.Popen(["sleep", "600"]) as process:
+        (tmp_path / "pid").write_text(f"{process.pid}\n")
+        os.utime(tmp_path / "pid", (time.time() - 600, time.time() - 600))
+        yield process
+        process.kill()
+
+
+class TestHealing:
+    def check(self, role: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+        return run("healthcheck.sh", role, PID_FILE=str(folder / "pid"), HEAL_AFTER="2", **environment)
+
+    @pytest.mark.parametrize("role", ["worker", "maintenance", "beat"])
+    def test_who_gives_no_sign_of_life_is_ended(
+        self, role: str, still: subprocess.Popen[bytes], tmp_path: Path
+    ) -> None:
+        (tmp_path / "pid.stuck").write_text("0\n")
+        first = self.check(role, tmp_path)
+        assert (first.returncode, still.poll()) == (1, None)
+        assert f"the {role} has given no sign of life for 60" in first.stderr
+        second = self.check(role, tmp_path)
+        assert "ended after 2 checks" in second.stderr
+        assert still.wait(timeout=20) == -signal.SIGKILL
+
+    def test_one_sign_in_between_starts_the_count_anew(self, still: subprocess.Popen[bytes], tmp_path: Path) -> None:
+        (tmp_path / "pid.stuck").write_text("0\n")
+        old = (tmp_path / "pid").stat().st_mtime
+        for _ in range(3):
+            self.check("worker", tmp_path)
+            os.utime(tmp_path / "pid")
+            assert self.check("worker", tmp_path).returncode == 0
+            os.utime(tmp_path / "pid", (old, old))
+        assert still.poll() is None
+
+    @pytest.mark.parametrize("lost", ["SECATEUR_BROKER_URL", "SECATEUR_DATABASE_URL"])
+    def test_who_waits_for_a_server_is_left_alone(
+        self, still: subprocess.Popen[bytes], tmp_path: Path, lost: str
+    ) -> None:
+        (tmp_path / "pid.stuck").write_text("0\n")
+        for _ in range(3):
+            assert self.check("worker", tmp_path, **{lost: f"redis://127.0.0.1:{closed_port()}/0"}).returncode == 1
+        assert still.poll() is None
+
+    def test_an_api_that_does_not_answer_is_ended(
+        self, still: subprocess.Popen[bytes], tmp_path: Path, api: Server
+    ) -> None:
+        port = str(api.server_address[1])
+        api.well = False
+        for _ in range(3):
+            assert "unhealthy: the API" in self.check("api", tmp_path, API_PORT=port).stderr
+        assert still.poll() is None, "it was still starting"
+        api.well = True
+        assert self.check("api", tmp_path, API_PORT=port).returncode == 0
+        api.well = False
+        for _ in range(2):
+            self.check("api", tmp_path, API_PORT=port)
+        assert still.wait(timeout=20) == -signal.SIGKILL
