@@ -35,15 +35,22 @@ ABLATIONS: dict[str, dict[str, Any]] = {
 """What each arm changes in the preset. Distillation is taken away in the stage of recovery."""
 
 
-def _spec(changes: Mapping[str, Any], samples: int, seed: int, target: float) -> EngineSpec:
+WHOLE: dict[str, dict[str, Any]] = {"best": {}, "best, ranked neurons": {"neuron_selection": "ranked"}}
+"""The same where feed-forward blocks are cut as well."""
+BOTH = ("attention", "feed_forward")
+
+
+def _spec(changes: Mapping[str, Any], samples: int, seed: int, target: float, *, whole: bool = False) -> EngineSpec:
     """One cut by these settings, on the samples that every arm gets, or as many as the settings say."""
-    pruning = {"preset": "best", **changes, "target": {"attention_sparsity": target}, "schedule": {"steps": 1}}
+    aim = {"target": {"flops": target}, "parts": BOTH} if whole else {"target": {"attention_sparsity": target}}
+    pruning = {"preset": "best", **changes, **aim, "schedule": {"steps": 1}}
     pruning["calibration"] = {"split": "train", "samples": samples, **changes.get("calibration", {})}
     return EngineSpec.model_validate({"pruning": pruning, "finetune": None, "seed": seed})
 
 
 def _cut(changes: Mapping[str, Any], setup: Setup, seed: int, target: float) -> LoadedModel:
-    spec = aligned(_spec(changes, setup.calibration_samples, seed, target), setup.described.shape, setup.dense.widths)
+    spec = _spec(changes, setup.calibration_samples, seed, target, whole=setup.whole)
+    spec = aligned(spec, setup.described.shape, setup.dense.widths)
     pruning = spec.pruning
     limit = max_share(setup.described.shape, setup.dense.widths, pruning)
     if target > limit + 0.01:
@@ -51,22 +58,30 @@ def _cut(changes: Mapping[str, Any], setup: Setup, seed: int, target: float) -> 
     cutting = Cutting(spec, setup.described, setup.data, setup.task, setup.device, Reporter(lambda _event: None, 1, {}))
     # What is observed and how it is scored does not depend on the target, nor on how ranks are given out.
     seen = tuple(sorted(required_statistics(pruning)))
-    scoring = (pruning.basis, pruning.criterion, seen, pruning.calibration.model_dump_json(), seed)
+    scoring = (
+        pruning.basis,
+        pruning.criterion,
+        tuple(sorted(pruning.scored_parts)),
+        seen,
+        pruning.calibration.model_dump_json(),
+        seed,
+    )
     scored = setup.once(("ours", *scoring), lambda: cutting.score(setup.dense, 1))
     return cutting.prune(scored, target)[0]
 
 
-def arm(name: str, family: str, changes: Mapping[str, Any]) -> Arm:
-    """One cut by the `best` settings with these changes."""
+def arm(name: str, family: str, changes: Mapping[str, Any], *, whole: bool = False) -> Arm:
+    """One cut by the `best` settings with these changes; `whole`: for a setup that is."""
     return Arm(
         name=name,
         family=family,
         cut=partial(_cut, changes),
         version=VERSION,
-        settings=_spec(changes, 1, 0, 0.5).pruning.model_dump(mode="json", exclude={"preset", "target"}),
+        settings=_spec(changes, 1, 0, 0.5, whole=whole).pruning.model_dump(mode="json", exclude={"preset", "target"}),
     )
 
 
-def arms() -> tuple[Arm, ...]:
+def arms(*, whole: bool = False) -> tuple[Arm, ...]:
     """`best` first, then what it is without each of its parts."""
-    return tuple(arm(f"ours/{name}", "ours", changes) for name, changes in ABLATIONS.items())
+    changed = WHOLE if whole else ABLATIONS
+    return tuple(arm(f"ours/{name}", "ours", changes, whole=whole) for name, changes in changed.items())
