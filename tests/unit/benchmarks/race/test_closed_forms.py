@@ -130,8 +130,9 @@ def test_each_time_the_group_goes_that_the_others_make_up_for_best(size, monkeyp
     assert float(left_over) == pytest.approx(lost_without(weight, hessian, others), rel=1e-8)
 
 
-def test_the_programme_finds_the_best_levels_that_fit():
-    generator = np.random.default_rng(0)
+@pytest.mark.parametrize("seed", range(6))
+def test_the_programme_finds_the_best_levels_that_fit(seed):
+    generator = np.random.default_rng(seed)
     costs = [sorted(generator.integers(1, 40, 4).tolist(), reverse=True) for _ in range(4)]
     errors = [sorted(generator.random(4).tolist()) for _ in range(4)]
     for budget in (50, 80, 100):
@@ -147,6 +148,20 @@ def test_the_programme_finds_the_best_levels_that_fit():
         assert sum(errors[m][level] for m, level in enumerate(found)) == pytest.approx(best)
     with pytest.raises(Unreachable):
         obs.programme(costs, errors, sum(min(own) for own in costs) - 1)
+
+
+def test_the_exchange_is_the_papers_one_by_one():
+    gradients = randn(30, 5, seed=1) @ randn(5, 14, seed=2)
+    fisher, going = gradients.mT @ gradients / 30, {1, 4, 6, 9}
+
+    def cost(chosen: list[int]) -> float:
+        return float(fisher[chosen][:, chosen].sum())
+
+    chosen = sorted(going)
+    for channel in sorted(set(range(14)) - going, key=lambda c: float(fisher[c, c])):
+        joined = [*chosen, channel]
+        chosen = min(([c for c in joined if c != left] for left in joined), key=cost)
+    assert kwon.exchange(fisher, going) == set(chosen) != going
 
 
 def test_heads_and_filters_are_those_that_lose_least_together():
