@@ -1,6 +1,7 @@
 """Ours: the `best` settings, and the same with one thing taken away at a time. All through the engine's own cutting."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -9,6 +10,7 @@ from benchmarks.race.arms.arm import Arm
 from benchmarks.race.setup import Setup, Unreachable
 from checkpoints.planning.alignment import aligned
 from checkpoints.planning.feasibility import max_share
+from checkpoints.sizes import accounting
 from worker.engine.checkpoint.load import LoadedModel
 from worker.engine.pruning.cutting import Cutting, required_statistics
 from worker.engine.runtime.progress import Reporter
@@ -35,8 +37,9 @@ ABLATIONS: dict[str, dict[str, Any]] = {
 """What each arm changes in the preset. Distillation is taken away in the stage of recovery."""
 
 
-WHOLE: dict[str, dict[str, Any]] = {"best": {}, "best, ranked neurons": {"neuron_selection": "ranked"}}
-"""The same where feed-forward blocks are cut as well."""
+EQUAL = "best, equal shares of both parts"
+WHOLE: dict[str, dict[str, Any]] = {"best": {}, "best, ranked neurons": {"neuron_selection": "ranked"}, EQUAL: {}}
+"""The same where feed-forward blocks are cut as well. EQUAL: attention and neurons give up the same share."""
 BOTH = ("attention", "feed_forward")
 
 
@@ -70,6 +73,22 @@ def _cut(changes: Mapping[str, Any], setup: Setup, seed: int, target: float) -> 
     return cutting.prune(scored, target)[0]
 
 
+def _cut_equally(setup: Setup, seed: int, target: float) -> LoadedModel:
+    shape, dense = setup.described.shape, setup.dense.widths
+    inside = accounting.attention_flops(shape, dense) + accounting.feed_forward_flops(shape, dense)
+    share = target * accounting.total_flops(shape, dense) / inside
+    if share > 1:
+        raise Unreachable("attention and feed-forward blocks are less than that")
+    spec = _spec({}, setup.calibration_samples, seed, target, whole=True).model_dump(mode="json")
+    spec["pruning"] |= {"target": {"attention_sparsity": share, "ffn_sparsity": share}, "parts": None}
+    asked = aligned(EngineSpec.model_validate(spec), shape, dense)
+    cutting = Cutting(
+        asked, setup.described, setup.data, setup.task, setup.device, Reporter(lambda _event: None, 1, {})
+    )
+    scored = setup.once(("ours", EQUAL, seed), lambda: cutting.score(setup.dense, 1))
+    return cutting.prune(scored, asked.pruning.target.share)[0]
+
+
 def arm(name: str, family: str, changes: Mapping[str, Any], *, whole: bool = False) -> Arm:
     """One cut by the `best` settings with these changes; `whole`: for a setup that is."""
     return Arm(
@@ -84,4 +103,5 @@ def arm(name: str, family: str, changes: Mapping[str, Any], *, whole: bool = Fal
 def arms(*, whole: bool = False) -> tuple[Arm, ...]:
     """`best` first, then what it is without each of its parts."""
     changed = WHOLE if whole else ABLATIONS
-    return tuple(arm(f"ours/{name}", "ours", changes, whole=whole) for name, changes in changed.items())
+    made = (arm(f"ours/{name}", "ours", changes, whole=whole) for name, changes in changed.items())
+    return tuple(replace(each, cut=_cut_equally) if each.name == f"ours/{EQUAL}" else each for each in made)

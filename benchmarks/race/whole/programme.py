@@ -30,6 +30,7 @@ class Programme:
     peers: int = 2
     """How many of others are recovered."""
     calibration: int = 512
+    learning_rate: float = recovery.ONE_EPOCH.learning_rate
 
 
 def all_arms() -> tuple[Arm, ...]:
@@ -73,7 +74,8 @@ def run(setup: Setup, out: Path, programme: Programme, stages: Sequence[str], pa
         runner.one_shot(entered, programme.targets, programme.seeds[:1])
         runner.one_shot(select(entered, REDRAWN), programme.targets, programme.seeds)
     if "recovered" in stages:
-        finetune = recovery.ONE_EPOCH.model_copy(update={"distill": recovery.DISTILL})
+        changed = {"distill": recovery.DISTILL, "learning_rate": programme.learning_rate}
+        finetune = recovery.ONE_EPOCH.model_copy(update=changed)
         for target in programme.recovered:
             peers = strongest(runner.current(all_arms()), target, programme.peers)
             for arm in entered:

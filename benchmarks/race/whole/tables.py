@@ -42,7 +42,7 @@ class Part:
 
 def _number(entry: Entry) -> str:
     assert entry.test is not None
-    return f"{entry.test:.3f}" if entry.correlation is not None else f"{entry.test:.1%}"
+    return f"{entry.test:.3f} / {entry.correlation:.3f}" if entry.correlation is not None else f"{entry.test:.1%}"
 
 
 def _cell(entry: Entry | None) -> str:
@@ -111,7 +111,7 @@ def goals(name: str, entries: Sequence[Entry]) -> list[str]:
         if entry.best_minus is not None and entry.best_minus.high < 0 and entry.family != "ours" and entry.matched
     ]
     said = f"**missed**: behind {', '.join(ahead)}" if ahead else "holds"
-    return [*lines, f"- Never significantly behind a peer: {said}."]
+    return [*lines, f"- Never significantly behind a peer that was run: {said}."]
 
 
 def _part(part: Part, entries: Sequence[Entry]) -> list[str]:
@@ -130,7 +130,7 @@ def _part(part: Part, entries: Sequence[Entry]) -> list[str]:
         if not raced:
             continue
         unit = (
-            "cosine to the dense model's embedding"
+            "cosine to the dense model's embedding / Spearman correlation of the similarities of all pairs"
             if any(e.correlation is not None for e in raced)
             else ("accuracy, and points to dense")
         )
@@ -142,14 +142,10 @@ def _part(part: Part, entries: Sequence[Entry]) -> list[str]:
             *_table(raced, _cell),
             "",
         ]
-        lines += ["`ours/best` minus the arm on test, 95% interval, bold where it leaves out zero:", ""]
-        lines += [
-            *_table(raced, _behind, without_best=True),
-            "",
-            "Validation (first draw), on which decisions were made:",
-            "",
-        ]
-        lines += [*_table(raced, _validated), ""]
+        if any(entry.best_minus for entry in raced):
+            lines += ["`ours/best` minus the arm on test, 95% interval, bold where it leaves out zero:", ""]
+            lines += [*_table(raced, _behind, without_best=True), ""]
+        lines += ["Validation (first draw), on which decisions were made:", "", *_table(raced, _validated), ""]
     return [*lines, f"### {part.name}: goals", "", *goals(part.name, entries), ""]
 
 
