@@ -164,7 +164,7 @@ def markdown(parts: Sequence[Sequence[str]]) -> str:
         "Attention and feed-forward blocks are cut together, once; columns are shares of the whole model's FLOPs that are",
         "gone, counted in every cut model as it runs. “at x%” is what was removed where it is more than a point off.",
         "Intervals: paired bootstrap over test samples of means over draws. `obs`, `a3`, `corp`, `slicegpt` and `kwon` are",
-        "re-implementations, not their authors' code: what was built stands at the top of `benchmarks/race/arms/NAME.py`.",
+        "re-implementations, not their authors' code: what was built stands at the top of each file in `benchmarks/race/arms`.",
         "`torch-pruning` is the package, its Hessian mended.",
         "",
         *(line for part in parts for line in part),
