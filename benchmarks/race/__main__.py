@@ -3,7 +3,7 @@
 import argparse
 import os
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -11,7 +11,7 @@ import torch
 from api_schemas.enums import Split
 from benchmarks import race
 from benchmarks.race import machine, recovery
-from benchmarks.race.arms import kwon, ours, paper, torch_pruning
+from benchmarks.race.arms import a3, corp, kwon, ours, paper, torch_pruning
 from benchmarks.race.arms.arm import Arm
 from benchmarks.race.cells import Store
 from benchmarks.race.minilm import benchmark
@@ -20,13 +20,14 @@ from benchmarks.race.results.summary import summarise
 from benchmarks.race.runner import Runner, select
 from benchmarks.race.setup import Setup, load_setup
 from benchmarks.race.spectrum import spectrum
+from benchmarks.race.whole import programme as whole
 
 STAGES = ("one_shot", "recovered", "iterative")
 
 
 def all_arms() -> tuple[Arm, ...]:
     """Every arm that enters, family by family."""
-    return (*paper.arms(), *ours.arms(), *torch_pruning.arms(), *kwon.arms())
+    return (*paper.arms(), *ours.arms(), *torch_pruning.arms(), *kwon.arms(), *corp.arms(), *a3.arms())
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--name", help="of the results: race-NAME.md, .json and .svg (default: the checkpoint's folder)"
     )
+    parser.add_argument("--whole", action="store_true", help="attention and feed-forward blocks together, by FLOPs")
     parser.add_argument("--quick", action="store_true", help=LOUD)
     parser.add_argument("--arms", default="", metavar="REGEX", help="only arms whose name it finds")
     parser.add_argument("--targets", type=float, nargs="+", help="shares removed in one cut")
@@ -135,6 +137,24 @@ def _report(setup: Setup, store: Store, arguments: argparse.Namespace) -> Path:
     return page
 
 
+def _race_whole(arguments: argparse.Namespace) -> Path:
+    encoder = arguments.model == Path(benchmark.NAME)
+    if encoder:
+        setup = whole.load_encoder()
+    else:
+        setup = load_setup(
+            arguments.model, arguments.data, arguments.cache, device=arguments.device,
+            calibration_samples=whole.Programme.calibration, measured_samples=None,
+        )  # fmt: skip
+    programme = whole.Programme(learning_rate=arguments.learning_rate)
+    if arguments.targets:
+        programme = replace(programme, targets=tuple(arguments.targets))
+    if arguments.seeds:
+        programme = replace(programme, seeds=tuple(arguments.seeds))
+    name = arguments.name or (benchmark.NAME if encoder else arguments.model.resolve().name)
+    return whole.race(setup, arguments.out, arguments.results, programme, arguments.stages, arguments.arms, name)
+
+
 def _race_encoder(arguments: argparse.Namespace) -> Path:
     packaged = arguments.model == Path(benchmark.NAME)
     name = arguments.name or (benchmark.NAME if packaged else arguments.model.resolve().name)
@@ -151,6 +171,9 @@ def main() -> None:
     """Run what is missing, then write the results of everything that is there."""
     arguments = _arguments()
     torch.set_num_threads(arguments.threads)
+    if arguments.whole:
+        print(f"results in {_race_whole(arguments)}")
+        return
     if arguments.data is None or arguments.model == Path(benchmark.NAME):
         print(f"results in {_race_encoder(arguments)}")
         return

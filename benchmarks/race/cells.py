@@ -46,6 +46,8 @@ class Cell(BaseModel):
     achieved: float | None = None
     widths: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...] = ()
     """By layer, the QK and the VO widths of the heads that are left."""
+    feed_forward: tuple[int, ...] = ()
+    """By block, the neurons that are left; empty in cells of before they were cut as well."""
     validation: Predictions | EmbeddingSimilarity | None = None
     test: Predictions | EmbeddingSimilarity | None = None
     seconds: float = 0.0

@@ -11,6 +11,7 @@ from api_schemas.spec.recovery import Distill, Finetune
 from benchmarks.race.setup import Setup
 from worker.engine.checkpoint.load import LoadedModel, load_step
 from worker.engine.models.attention import attention_blocks, projections_by_name
+from worker.engine.models.feed_forward import feed_forward_blocks
 from worker.engine.recovery import Teacher, finetune
 from worker.engine.run import Inputs, run
 from worker.engine.runtime.determinism import step_seed
@@ -21,13 +22,17 @@ DISTILL = Distill()
 
 
 def recover(setup: Setup, smaller: LoadedModel, seed: int, settings: Finetune) -> LoadedModel:
-    """`smaller`, trained as a job with this seed trains its first step. Its own weights change."""
+    """`smaller`, trained as a job with this seed trains its first step: what is raced gets adapters. Its own weights change."""
     blocks = attention_blocks(smaller.model, smaller.model_spec, smaller.widths)
+    adapted = projections_by_name(blocks)
+    if setup.whole:
+        for pair in feed_forward_blocks(smaller.model, smaller.model_spec, smaller.widths):
+            adapted |= dict(zip(pair.names, (pair.first, pair.second), strict=True))
     model, _ = finetune(
         smaller.model,
         setup.split(Split.TRAIN),
         settings,
-        projections=projections_by_name(blocks),
+        projections=adapted,
         classifiers=smaller.model_spec.classifiers,
         task=setup.task,
         pad_value=setup.data.pad_value,

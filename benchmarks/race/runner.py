@@ -59,6 +59,7 @@ class Runner:
         else:
             cell.achieved = self.setup.sparsity(loaded)
             cell.widths = tuple((tuple(layer.qk), tuple(layer.vo)) for layer in loaded.widths.layers)
+            cell.feed_forward = loaded.widths.feed_forward
             cell.validation = measure(self.setup, loaded.model, Split.VALIDATION) if validate else None
             cell.test = measure(self.setup, loaded.model, Split.TEST)
         cell.seconds = round(time.perf_counter() - started, 2)
@@ -108,13 +109,17 @@ class Runner:
             for arm, distils in self._contenders(arms, target):
                 budget = settings.model_copy(update={"distill": recovery.DISTILL}) if distils else settings
                 name = arm.name if distils or arm.name != BEST else f"{BEST}, no distillation"
-                # The race always keeps what was trained: that field of a job decides nothing here.
-                finetune = budget.model_dump(mode="json", exclude={"only_if_better"})
-                identity = {"arm": arm.identity(), "finetune": finetune}
-                self.cell(
-                    Stage.RECOVERED, name, arm.family, target, seed, identity,
-                    partial(self._cut_and_recovered, arm, target, seed, budget),
-                )  # fmt: skip
+                self.recovered_cell(arm, target, seed, budget, name)
+
+    def recovered_cell(self, arm: Arm, target: float, seed: int, budget: Finetune, name: str) -> Cell:
+        """One arm, cut and recovered with this budget."""
+        # The race always keeps what was trained: that field of a job decides nothing here.
+        finetune = budget.model_dump(mode="json", exclude={"only_if_better"})
+        identity = {"arm": arm.identity(), "finetune": finetune}
+        return self.cell(
+            Stage.RECOVERED, name, arm.family, target, seed, identity,
+            partial(self._cut_and_recovered, arm, target, seed, budget),
+        )  # fmt: skip
 
     def _cut_and_recovered(self, arm: Arm, target: float, seed: int, budget: Finetune) -> LoadedModel:
         return recovery.recover(self.setup, arm.cut(self.setup, seed, target), seed, budget)

@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 
 from api_schemas.enums import Head, Split
+from api_schemas.results.widths import AttentionWidths
 from api_schemas.spec.inputs import Columns, Splits
+from benchmarks.race.counting import flops
 from checkpoints.describe import Checkpoint, describe_folder
 from checkpoints.sizes import accounting
 from worker.engine.checkpoint.load import LoadedModel, load_original
@@ -44,6 +46,8 @@ class Setup:
     identity: dict[str, Any]
     """What of checkpoint and data decides a cell's outcome."""
     task: Task = field(default_factory=lambda: Classification(several=False))
+    whole: bool = False
+    """Shares are of the whole model's FLOPs, attention and feed-forward blocks cut together; else of attention's parameters."""
     _made: dict[Hashable, Any] = field(default_factory=dict)
 
     def split(self, role: Split) -> FeatureSplit:
@@ -74,9 +78,19 @@ class Setup:
             return self.task.sampled_label_loss(step_seed(seed, 1, "labels"))
         return self.task.loss
 
+    def share_gone(self, widths: AttentionWidths) -> float:
+        """Share of the dense model that is gone at these widths, in the unit of the race's targets."""
+        shape = self.described.shape
+        if not self.whole:
+            return accounting.attention_sparsity(shape, widths)
+        return 1.0 - accounting.total_flops(shape, widths) / accounting.total_flops(shape, shape.dense)
+
     def sparsity(self, loaded: LoadedModel) -> float:
-        """Share of the dense model's attention parameters that is gone."""
-        return accounting.attention_sparsity(self.described.shape, loaded.widths)
+        """The same of a cut model; FLOPs are counted as it runs, whatever its widths are said to be."""
+        if not self.whole:
+            return self.share_gone(loaded.widths)
+        dense = self.once("dense FLOPs", lambda: flops(self.dense.model, self.described.shape.attention[0].queries))
+        return 1.0 - flops(loaded.model, self.described.shape.attention[0].queries) / dense
 
     def once(self, key: Hashable, make: Callable[[], Made]) -> Made:
         """What `make` returns, remembered: scoring is done once for all shares of an arm family and seed."""

@@ -1,6 +1,7 @@
 """Ours: the `best` settings, and the same with one thing taken away at a time. All through the engine's own cutting."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -9,6 +10,7 @@ from benchmarks.race.arms.arm import Arm
 from benchmarks.race.setup import Setup, Unreachable
 from checkpoints.planning.alignment import aligned
 from checkpoints.planning.feasibility import max_share
+from checkpoints.sizes import accounting
 from worker.engine.checkpoint.load import LoadedModel
 from worker.engine.pruning.cutting import Cutting, required_statistics
 from worker.engine.runtime.progress import Reporter
@@ -35,15 +37,23 @@ ABLATIONS: dict[str, dict[str, Any]] = {
 """What each arm changes in the preset. Distillation is taken away in the stage of recovery."""
 
 
-def _spec(changes: Mapping[str, Any], samples: int, seed: int, target: float) -> EngineSpec:
+EQUAL = "best, equal shares of both parts"
+WHOLE: dict[str, dict[str, Any]] = {"best": {}, "best, ranked neurons": {"neuron_selection": "ranked"}, EQUAL: {}}
+"""The same where feed-forward blocks are cut as well. EQUAL: attention and neurons give up the same share."""
+BOTH = ("attention", "feed_forward")
+
+
+def _spec(changes: Mapping[str, Any], samples: int, seed: int, target: float, *, whole: bool = False) -> EngineSpec:
     """One cut by these settings, on the samples that every arm gets, or as many as the settings say."""
-    pruning = {"preset": "best", **changes, "target": {"attention_sparsity": target}, "schedule": {"steps": 1}}
+    aim = {"target": {"flops": target}, "parts": BOTH} if whole else {"target": {"attention_sparsity": target}}
+    pruning = {"preset": "best", **changes, **aim, "schedule": {"steps": 1}}
     pruning["calibration"] = {"split": "train", "samples": samples, **changes.get("calibration", {})}
     return EngineSpec.model_validate({"pruning": pruning, "finetune": None, "seed": seed})
 
 
 def _cut(changes: Mapping[str, Any], setup: Setup, seed: int, target: float) -> LoadedModel:
-    spec = aligned(_spec(changes, setup.calibration_samples, seed, target), setup.described.shape, setup.dense.widths)
+    spec = _spec(changes, setup.calibration_samples, seed, target, whole=setup.whole)
+    spec = aligned(spec, setup.described.shape, setup.dense.widths)
     pruning = spec.pruning
     limit = max_share(setup.described.shape, setup.dense.widths, pruning)
     if target > limit + 0.01:
@@ -51,22 +61,47 @@ def _cut(changes: Mapping[str, Any], setup: Setup, seed: int, target: float) -> 
     cutting = Cutting(spec, setup.described, setup.data, setup.task, setup.device, Reporter(lambda _event: None, 1, {}))
     # What is observed and how it is scored does not depend on the target, nor on how ranks are given out.
     seen = tuple(sorted(required_statistics(pruning)))
-    scoring = (pruning.basis, pruning.criterion, seen, pruning.calibration.model_dump_json(), seed)
+    scoring = (
+        pruning.basis,
+        pruning.criterion,
+        tuple(sorted(pruning.scored_parts)),
+        seen,
+        pruning.calibration.model_dump_json(),
+        seed,
+    )
     scored = setup.once(("ours", *scoring), lambda: cutting.score(setup.dense, 1))
     return cutting.prune(scored, target)[0]
 
 
-def arm(name: str, family: str, changes: Mapping[str, Any]) -> Arm:
-    """One cut by the `best` settings with these changes."""
+def _cut_equally(setup: Setup, seed: int, target: float) -> LoadedModel:
+    shape, dense = setup.described.shape, setup.dense.widths
+    inside = accounting.attention_flops(shape, dense) + accounting.feed_forward_flops(shape, dense)
+    share = target * accounting.total_flops(shape, dense) / inside
+    if share > 1:
+        raise Unreachable("attention and feed-forward blocks are less than that")
+    spec = _spec({}, setup.calibration_samples, seed, target, whole=True).model_dump(mode="json")
+    spec["pruning"] |= {"target": {"attention_sparsity": share, "ffn_sparsity": share}, "parts": None}
+    asked = aligned(EngineSpec.model_validate(spec), shape, dense)
+    cutting = Cutting(
+        asked, setup.described, setup.data, setup.task, setup.device, Reporter(lambda _event: None, 1, {})
+    )
+    scored = setup.once(("ours", EQUAL, seed), lambda: cutting.score(setup.dense, 1))
+    return cutting.prune(scored, asked.pruning.target.share)[0]
+
+
+def arm(name: str, family: str, changes: Mapping[str, Any], *, whole: bool = False) -> Arm:
+    """One cut by the `best` settings with these changes; `whole`: for a setup that is."""
     return Arm(
         name=name,
         family=family,
         cut=partial(_cut, changes),
         version=VERSION,
-        settings=_spec(changes, 1, 0, 0.5).pruning.model_dump(mode="json", exclude={"preset", "target"}),
+        settings=_spec(changes, 1, 0, 0.5, whole=whole).pruning.model_dump(mode="json", exclude={"preset", "target"}),
     )
 
 
-def arms() -> tuple[Arm, ...]:
+def arms(*, whole: bool = False) -> tuple[Arm, ...]:
     """`best` first, then what it is without each of its parts."""
-    return tuple(arm(f"ours/{name}", "ours", changes) for name, changes in ABLATIONS.items())
+    changed = WHOLE if whole else ABLATIONS
+    made = (arm(f"ours/{name}", "ours", changes, whole=whole) for name, changes in changed.items())
+    return tuple(replace(each, cut=_cut_equally) if each.name == f"ours/{EQUAL}" else each for each in made)

@@ -1,6 +1,7 @@
 """Torch-Pruning 1.6.1 (Fang et al., DepGraph, arXiv 2301.12900) as a peer: its own graph, importance and surgery.
 
-It prunes a stock ASTForAudioClassification, kept to attention by leaving every other linear layer out. Its graph couples q, k,
+It prunes a stock model, kept to attention by leaving every other linear layer out; in a race of whole models the first maps of
+feed-forward blocks are its roots as well, at the same ratio. Its graph couples q, k,
 v and o, so QK and VO lose the same channels; `heads` takes whole heads, `dims` the same channels of every head in a layer.
 What the library leaves to its user is done here: the layer's number of heads and head width are set from the weights that are
 left, and the softmax keeps the original scale. The result is carried over to the engine's class and must give the same logits.
@@ -18,13 +19,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import ASTForAudioClassification, PreTrainedModel
+from transformers import PreTrainedModel
 
 from api_schemas.results.widths import AttentionWidths
 from benchmarks.race.arms.arm import Arm, Cut
 from benchmarks.race.setup import Setup, Unreachable
-from checkpoints.sizes import accounting
-from worker.engine.checkpoint.load import LoadedModel
+from worker.engine.checkpoint.load import LoadedModel, load_stock
+from worker.engine.models.attention import linear_at
 from worker.engine.models.model_spec import build, move_model
 
 VERSION = 1
@@ -41,20 +42,33 @@ Gradients = dict[str, Tensor]
 
 
 def _stock(setup: Setup) -> PreTrainedModel:
-    model: PreTrainedModel = ASTForAudioClassification.from_pretrained(setup.model, local_files_only=True)
+    model = load_stock(setup.model, setup.dense.model_spec)
     model.float().eval()
     return move_model(model, setup.device)
 
 
 def _attentions(model: nn.Module) -> list[Any]:
-    return [layer.attention for layer in model.get_submodule("audio_spectrogram_transformer.layers").children()]
+    return [
+        module for module in model.modules() if hasattr(module, "num_attention_heads") and hasattr(module, "scaling")
+    ]
+
+
+def _projections(attention: Any) -> tuple[nn.Linear, ...]:
+    """q, k, v, under the names of AST and of BERT."""
+    names = ("q_proj", "k_proj", "v_proj") if hasattr(attention, "q_proj") else ("query", "key", "value")
+    return tuple(getattr(attention, name) for name in names)
+
+
+def _head_width(attention: Any) -> str:
+    """What its attribute is called."""
+    return "head_dim" if hasattr(attention, "head_dim") else "attention_head_size"
 
 
 def _mean_gradient(setup: Setup, seed: int) -> Gradients:
     """For GroupTaylor: the gradient of the mean loss over the calibration samples."""
-    model, split = _stock(setup), setup.calibration(seed)
+    model, split, loss = _stock(setup), setup.calibration(seed), setup.scoring_loss(seed)
     for inputs, targets in setup.batches(split, BATCH):
-        (setup.loss(model(**inputs).logits, targets).sum() / len(split)).backward()
+        (loss(setup.task.outputs(model, inputs), targets).sum() / len(split)).backward()
     return {name: p.grad.detach().cpu() for name, p in model.named_parameters() if p.grad is not None}
 
 
@@ -82,11 +96,11 @@ def _hessians(setup: Setup, seed: int) -> dict[str, Gradients]:
     """What the shipped and the mended importance have accumulated after the same per-sample backward passes."""
     import torch_pruning
 
-    model = _stock(setup)
+    model, loss = _stock(setup), setup.scoring_loss(seed)
     found = {"hessian": torch_pruning.importance.GroupHessianImportance(), "hessian_mended": _mended_hessian()}
     for inputs, targets in setup.batches(setup.calibration(seed), 1):
         model.zero_grad()
-        setup.loss(model(**inputs).logits, targets).sum().backward()
+        loss(setup.task.outputs(model, inputs), targets).sum().backward()
         for importance in found.values():
             importance.accumulate_grad(model)
     names = {parameter: name for name, parameter in model.named_parameters()}
@@ -119,7 +133,7 @@ def _importance(kind: str) -> Any:
 
 
 def _pruned(
-    dense: PreTrainedModel, gradients: Gradients, kind: str, mode: str, scope: str, ratio: float
+    setup: Setup, dense: PreTrainedModel, gradients: Gradients, kind: str, mode: str, scope: str, ratio: float
 ) -> PreTrainedModel:
     """A copy of the stock model, pruned, with the head counts and widths that its forward pass reads put right."""
     import torch_pruning
@@ -127,14 +141,19 @@ def _pruned(
     model = copy.deepcopy(dense)
     for name, parameter in model.named_parameters():
         parameter.grad = gradients[name].clone() if name in gradients else None
-    heads = {linear: a.num_attention_heads for a in _attentions(model) for linear in (a.q_proj, a.k_proj, a.v_proj)}
-    others = [m for m in model.modules() if isinstance(m, nn.Linear | nn.Conv2d) and m not in heads]
-    config = model.config
+    heads = {linear: a.num_attention_heads for a in _attentions(model) for linear in _projections(a)}
+    roots = set(heads)
+    if setup.whole:
+        roots |= {
+            linear_at(model, site.first) for site in setup.dense.model_spec.layout_of(setup.dense.model).feed_forward
+        }
+    others = [m for m in model.modules() if isinstance(m, nn.Linear | nn.Conv2d) and m not in roots]
+    example, _ = setup.calibration(0).batch(range(1))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it says which bare parameters it will not touch
         pruner = torch_pruning.pruner.BasePruner(
             model,
-            torch.zeros(1, config.max_length, config.num_mel_bins),
+            dict(example),
             importance=_importance(kind),
             global_pruning=scope == "global",
             # Also read where only heads are pruned: a ratio of zero would end the step before it comes to them.
@@ -148,25 +167,29 @@ def _pruned(
             out_channel_groups={},
             ignored_layers=others,
             root_module_types=[nn.Linear],
-            output_transform=lambda output: output.logits.sum(),
+            output_transform=lambda output: output[0].sum(),
         )
         pruner.step()
     for attention in _attentions(model):
-        left = attention.q_proj.out_features
+        left, width = _projections(attention)[0].out_features, _head_width(attention)
         if mode == "heads":
-            attention.num_attention_heads = left // attention.head_dim
+            attention.num_attention_heads = left // getattr(attention, width)
         else:
-            attention.head_dim = left // attention.num_attention_heads
+            setattr(attention, width, left // attention.num_attention_heads)
         # `scaling` stays that of the original head width.
     return model
 
 
-def _widths(model: PreTrainedModel, head_dim: int) -> AttentionWidths:
+def _widths(setup: Setup, model: PreTrainedModel) -> AttentionWidths:
     def layer(attention: Any) -> tuple[list[int], list[int]]:
         heads = attention.num_attention_heads
-        return [attention.q_proj.out_features // heads] * heads, [attention.v_proj.out_features // heads] * heads
+        query, _, value = _projections(attention)
+        return [query.out_features // heads] * heads, [value.out_features // heads] * heads
 
-    return AttentionWidths.of(head_dim, (layer(attention) for attention in _attentions(model)))
+    sites = setup.dense.model_spec.layout_of(setup.dense.model).feed_forward
+    neurons = tuple(linear_at(model, site.first).out_features for site in sites)
+    head_dim = setup.dense.widths.head_dim
+    return AttentionWidths.of(head_dim, (layer(attention) for attention in _attentions(model)), neurons)
 
 
 def _requests(target: float, mode: str, scope: str, layers: int, heads: int, width: int) -> Iterator[float]:
@@ -177,30 +200,40 @@ def _requests(target: float, mode: str, scope: str, layers: int, heads: int, wid
     yield from (count / units - 1e-6 for count in counts[: units if mode == "heads" else 16])
 
 
+def _halving(landed: dict[float, float], target: float) -> Iterator[float]:
+    """Ratios by bisection, where neurons make nearly every share reachable; `landed` is what they came to."""
+    low, high = 0.0, 1.0
+    for _ in range(12):
+        ratio = (low + high) / 2
+        yield ratio
+        low, high = (ratio, high) if landed[ratio] < target else (low, ratio)
+
+
 def _cut(kind: str, mode: str, scope: str) -> Cut:
     def run(setup: Setup, seed: int, target: float) -> LoadedModel:
-        shape, widths = setup.described.shape, setup.dense.widths
+        widths = setup.dense.widths
         gradients = _gradients(setup, kind, seed)
         dense = setup.once(("torch-pruning", "stock"), lambda: _stock(setup))
         # Where a request lands does not depend on the target: each is tried once for all of them.
         landed: dict[float, float] = setup.once(("torch-pruning", "landed", kind, mode, scope, seed), dict)
+        requests = _requests(target, mode, scope, len(widths.layers), widths.layers[0].heads, widths.head_dim)
         nearest = 0.0
-        for ratio in _requests(target, mode, scope, len(widths.layers), widths.layers[0].heads, widths.head_dim):
+        for ratio in _halving(landed, target) if setup.whole else requests:
             if ratio not in landed:
-                left = _widths(_pruned(dense, gradients, kind, mode, scope, ratio), widths.head_dim)
-                landed[ratio] = accounting.attention_sparsity(shape, left)
+                left = _widths(setup, _pruned(setup, dense, gradients, kind, mode, scope, ratio))
+                landed[ratio] = setup.share_gone(left)
             if abs(landed[ratio] - target) < abs(landed.get(nearest, 0.0) - target):
                 nearest = ratio
             if abs(landed[ratio] - target) <= NEAR:
                 break
         if abs(landed.get(nearest, 0.0) - target) > HOPELESS:
             raise Unreachable(f"of all requests the nearest lands at {landed.get(nearest, 0.0):.1%}")
-        model = _pruned(dense, gradients, kind, mode, scope, nearest)
-        # The library's arms prune attention alone.
-        left = _widths(model, widths.head_dim).model_copy(update={"feed_forward": widths.feed_forward})
+        model = _pruned(setup, dense, gradients, kind, mode, scope, nearest)
+        left = _widths(setup, model)
+        state = {name: tensor for name, tensor in model.state_dict().items() if name in setup.dense.model.state_dict()}
         loaded = replace(
             setup.dense,
-            model=build(setup.dense.model_spec, model.config.to_dict(), left, model.state_dict()),
+            model=build(setup.dense.model_spec, model.config.to_dict(), left, state),
             widths=left,
         )
         _check(setup, model, loaded.model)
@@ -213,15 +246,16 @@ def _check(setup: Setup, stock: PreTrainedModel, ours: PreTrainedModel) -> None:
     """The library's own pruned module and the model that is raced must be one function."""
     inputs, _ = setup.calibration(0).batch(range(8))
     with torch.inference_mode():
-        theirs, raced = stock(**inputs).logits, ours(**inputs).logits
+        theirs, raced = (setup.task.outputs(model, inputs) for model in (stock, ours))
     error, scale = float((theirs - raced).abs().max()), max(1.0, float(theirs.abs().max()))
     if not error <= TOLERANCE * scale:
         raise ValueError(f"the pruned model and its copy in the engine's class differ by {error:.2e}")
 
 
-def arms() -> tuple[Arm, ...]:
-    """Importance × heads or dims × global or local."""
-    kinds = ("l2", "taylor", "hessian", "hessian_mended")
+def arms(*, whole: bool = False) -> tuple[Arm, ...]:
+    """Importance × heads or dims × global or local; of whole models the mended Hessian alone, and no whole heads."""
+    kinds = ("l2", "taylor", "hessian_mended") if whole else ("l2", "taylor", "hessian", "hessian_mended")
+    modes = ("dims",) if whole else ("heads", "dims")
     return tuple(
         Arm(
             name=f"torch-pruning/{mode}/{kind}/{scope}",
@@ -231,5 +265,5 @@ def arms() -> tuple[Arm, ...]:
             settings={"importance": kind, "mode": mode, "scope": scope, "torch_pruning": "1.6.1"},
             seeded=kind != "l2",
         )
-        for kind, mode, scope in itertools.product(kinds, ("heads", "dims"), ("global", "local"))
+        for kind, mode, scope in itertools.product(kinds, modes, ("global", "local"))
     )

@@ -10,7 +10,7 @@ from benchmarks.race.results.summary import Entry
 from benchmarks.race.runner import DENSE
 from benchmarks.race.spectrum import LayerSpectrum
 
-FAMILIES = ("ours", "paper", "torch-pruning", "kwon", "control")
+FAMILIES = ("ours", "paper", "torch-pruning", "kwon", "corp", "a3", "control")
 
 
 def _points(difference: Difference | None) -> str:

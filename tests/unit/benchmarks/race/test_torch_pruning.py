@@ -55,7 +55,7 @@ def test_a_local_request_beyond_the_last_head_is_unreachable(setup):
 
 
 def test_a_wrong_head_width_is_noticed(setup):
-    model = peer._pruned(peer._stock(setup), {}, "l2", "dims", "local", 0.5)
+    model = peer._pruned(setup, peer._stock(setup), {}, "l2", "dims", "local", 0.5)
     ours = arm("dims/l2/local").cut(setup, 0, 0.5).model
     for attention in peer._attentions(model):
         attention.scaling = attention.head_dim**-0.5
