@@ -171,6 +171,13 @@ class NeuronSelection(StrEnum):
     BRAIN_SURGEON = "brain_surgeon"
 
 
+class PartShares(StrEnum):
+    """How one target is divided between attention and feed-forward blocks: by one ranking, or by a search that begins there."""
+
+    RANKED = "ranked"
+    SEARCHED = "searched"
+
+
 class Modality(StrEnum):
     """What one input of a model is made from."""
 

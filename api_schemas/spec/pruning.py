@@ -17,6 +17,7 @@ from api_schemas.enums import (
     NeuronSelection,
     Normalization,
     Part,
+    PartShares,
     ScheduleShape,
     Scope,
     Split,
@@ -212,6 +213,13 @@ class Pruning(StrictModel):
         "and the criterion only where attention and feed-forward blocks share one target. Where `criterion` or `compensation` is "
         "given and this is not: `ranked`.",
     )
+    part_shares: PartShares = Field(
+        PartShares.SEARCHED,
+        description="How a target in parameters, FLOPs or latency is divided where `parts` names both. `ranked`: as one ranking "
+        "by score says. `searched`: up to six divisions around that are cut and refitted in every step, and the one is taken "
+        "whose answers are nearest to those before the cut; only with `brain_surgeon`. Where `neuron_selection` is given and "
+        "this is not: `ranked`.",
+    )
     balance: Balance = Balance.JOINT
     layout: Layout = Layout.ANY
     align: Literal[1, 4, 8, 16] | None = Field(
@@ -320,6 +328,9 @@ class Pruning(StrictModel):
         if "neuron_selection" not in data and not {"criterion", "compensation"}.isdisjoint(data):
             # What says how neurons are scored, or made up for, is meant for neurons too; so do all specs of before this field.
             data = {**data, "neuron_selection": NeuronSelection.RANKED}
+        if "part_shares" not in data and "neuron_selection" in data:
+            # So do all specs of before there was a search.
+            data = {**data, "part_shares": PartShares.RANKED}
         name = data.get("preset", DEFAULT)
         if "granularity" in data:
             # What is asked for by name stays as it was before there was a choice.
@@ -354,6 +365,11 @@ class Pruning(StrictModel):
     def joint_parts(self) -> bool:
         """Whether attention and feed-forward blocks compete in one ranking."""
         return self.target.kind not in _PARTS_OF and len(self.cuts) == len(Part)
+
+    @property
+    def searches_shares(self) -> bool:
+        """Whether the division of one target between both parts is searched for."""
+        return self.joint_parts and self.by_surgeon and self.part_shares is PartShares.SEARCHED
 
     @property
     def steps(self) -> int:

@@ -13,6 +13,8 @@ SENSITIVITY_SHARES = (0.25, 0.5, 0.75)
 """Of each layer alone, removed before the first step to see what that would cost."""
 MOST_TRIALS = 8
 """Cuts that are tried before the first step where the target is a bound on the drop: eight halvings of all that can go."""
+MOST_DIVISIONS = 6
+"""Divisions of one target between attention and feed-forward blocks that are tried in each step, where they are searched for."""
 BACKWARD = 1.0
 """A backward pass of scoring, in forward passes: no weight asks for a gradient, so activations alone get theirs."""
 _TRAINING = 3.0
@@ -93,11 +95,12 @@ def _trial(spec: JobSettings, samples: Mapping[str, int], once: int) -> int:
 
 
 def _refitted(spec: JobSettings, samples: Mapping[str, int]) -> int:
-    """Samples that a cut is refitted on, at most: long inputs need fewer."""
+    """Samples that a step is refitted on, at most: long inputs need fewer."""
     if spec.pruning.compensation in (Compensation.NONE, Compensation.BIAS):
         return 0
-    calibration = spec.pruning.calibration
-    return max(calibration_samples(spec, samples), min(calibration.refit_samples or 0, samples[calibration.split]))
+    calibration, scored = spec.pruning.calibration, calibration_samples(spec, samples)
+    searched = MOST_DIVISIONS * spec.pruning.searches_shares * scored
+    return searched + max(scored, min(calibration.refit_samples or 0, samples[calibration.split]))
 
 
 def evaluations(spec: JobSettings) -> int:

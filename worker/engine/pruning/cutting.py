@@ -1,17 +1,20 @@
 """From a model and a target to a smaller model: observe, rotate, score, select, cut, compensate."""
 
+import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
-from api_schemas.enums import Basis, Compensation, Criterion, Part
+from api_schemas.enums import Basis, Compensation, Criterion, Part, TargetKind
 from api_schemas.errors import ErrorCode, SecateurError
+from api_schemas.formatting import percent
 from api_schemas.spec.job import EngineSpec
 from api_schemas.spec.pruning import Pruning
 from checkpoints.describe import Checkpoint
-from checkpoints.sizes.cost_model import scoring_passes
+from checkpoints.planning.feasibility import max_share
+from checkpoints.sizes.cost_model import MOST_DIVISIONS, scoring_passes
 from worker.engine.checkpoint.load import LoadedModel
 from worker.engine.data import FeatureSplit, PreparedData
 from worker.engine.latency.table import LatencyModel
@@ -19,6 +22,7 @@ from worker.engine.models.attention import AttentionBlock, attention_blocks
 from worker.engine.models.feed_forward import FeedForwardBlock, Neurons, all_neurons, feed_forward_blocks
 from worker.engine.models.model_spec import move_model
 from worker.engine.pruning import calibration, compensation, principal
+from worker.engine.pruning.part_shares import best_shift
 from worker.engine.pruning.selection import Selection, keep_all
 from worker.engine.pruning.surgery import cut
 from worker.engine.pruning.targets import selection_for
@@ -37,8 +41,14 @@ from worker.engine.scoring import (
 )
 from worker.engine.tasks import Task
 
+log = logging.getLogger(__name__)
+
 FROM_MOMENTS = frozenset({Criterion.ENERGY, Criterion.FISHER_ENERGY})
 """Criteria that are functions of moments: these turn with the basis, so one pass does for both."""
+
+
+JUDGED = 256
+"""Samples by which divisions between attention and neurons are judged."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +67,10 @@ class ScoredModel:
     """The calibration samples, where there were any."""
     refit_rows: Tensor | None
     """Numbers of the samples of their split that least squares take, where there are any."""
+    step: int = 1
+    """For which it was scored."""
+    shift: list[float] = field(default_factory=list, compare=False)
+    """What neurons give up beyond the ranking at a share of 1, once that has been searched for."""
 
     @property
     def count(self) -> int:
@@ -166,10 +180,18 @@ class Cutting:
             )
         if rotates(pruning):
             scores = nonincreasing_scores(scores)
-        return ScoredModel(loaded, scores, neurons, observed, samples, self._refit_rows(loaded, observed, step))
+        return ScoredModel(loaded, scores, neurons, observed, samples, self._refit_rows(loaded, observed, step), step)
 
     def select(self, scored: ScoredModel, share: float) -> Selection:
-        """What stays once `share` of the original is gone, in the target's unit; of neurons a surgeon chooses, how many."""
+        """What stays once `share` of the original is gone, in the target's unit; of neurons a surgeon chooses, how many.
+
+        Where the division between attention and neurons is searched for, the first question of a scored model takes that time.
+        """
+        if self.spec.pruning.searches_shares and not scored.shift:
+            scored.shift.append(self._search_shift(scored, share))
+        return self._select(scored, share, *scored.shift)
+
+    def _select(self, scored: ScoredModel, share: float, shift: float = 0.0) -> Selection:
         return selection_for(
             scored.scores,
             scored.loaded.widths,
@@ -178,7 +200,59 @@ class Cutting:
             share=share,
             neurons=scored.neurons,
             latency=self.latency,
+            shift=shift,
         )
+
+    def _search_shift(self, scored: ScoredModel, share: float) -> float:
+        """The shift whose cut answers most like the model that it is made from, on samples that its refit has not seen.
+
+        One for all cuts that are tried for a bound on the drop, whatever their order, so that a job that resumes finds the same.
+        """
+        pruning = self.spec.pruning
+        if pruning.target.max_drop is not None:
+            of = TargetKind.FLOPS if pruning.target.kind is TargetKind.LATENCY else None
+            share = max_share(self.described.shape, scored.loaded.widths, pruning, of) / 2
+        fit, judged = self._divided(scored)
+        if not len(judged):
+            return 0.0
+        tried: dict[Selection, float] = {}
+
+        def loss(shift: float) -> float:
+            kept = self._select(scored, share, shift / share)
+            if kept not in tried:
+                model, _ = self._apply_by_surgeon(replace(scored, refit_rows=fit), kept)
+                tried[kept] = self._divergence(scored.loaded, model, judged)
+            self.reporter.next_part()
+            return tried[kept]
+
+        self.reporter.divide(*[float(len(fit))] * MOST_DIVISIONS, float(scored.refit_count))
+        shift = best_shift(loss, MOST_DIVISIONS)
+        self.reporter.divide(float(len(fit)) * len(tried), float(scored.refit_count))
+        self.reporter.next_part()
+        log.info(
+            "of %d divisions between attention and neurons the best takes %s of all neurons more than the ranking",
+            len(tried),
+            percent(shift),
+        )
+        return shift / share
+
+    def _divided(self, scored: ScoredModel) -> tuple[Tensor, Tensor]:
+        """Rows to refit on and rows to judge by, of those that least squares take: twice as many of the first at least."""
+        seed, there = step_seed(self.spec.seed, scored.step, "calibration"), scored.refit_count
+        judged = min(JUDGED, there // 3)
+        fit = self._split.random_rows(min(scored.count or there, there - judged), seed)
+        both = self._split.random_rows(len(fit) + judged, seed)
+        return fit, both[~torch.isin(both, fit)]
+
+    def _divergence(self, reference: LoadedModel, loaded: LoadedModel, rows: Tensor) -> float:
+        """Mean over these samples of how far the answers of `loaded` are from those of `reference`."""
+        total = 0.0
+        for inputs, targets in calibration.Batches(self._split, self.device, self.microbatch, rows):
+            with torch.inference_mode():
+                taught, answers = (self.task.outputs(each.model, inputs).float() for each in (reference, loaded))
+                asked = self.task.asked(inputs, targets)
+                total += float(self.task.divergence(answers, taught, 1.0, asked)) * len(targets)
+        return total / len(rows)
 
     def prune(self, scored: ScoredModel, share: float) -> tuple[LoadedModel, Selection]:
         """The model with `share` of the original gone, in the target's unit, and what it kept of `scored`."""

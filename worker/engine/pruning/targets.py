@@ -30,6 +30,9 @@ LATENCY_SLACK, MOST_SLACK = 0.01, 0.1
 """A latency target beyond reach by less than the first gets the most there is: two measurements differ by as much. On a busy
 machine, by less than the noise of the table, up to the second."""
 
+SHIFT_SLACK = 0.005
+"""How far from the target a division between the parts may end without counting as one that cannot be had."""
+
 
 def little_left(dense: LoadedModel, pruning: Pruning) -> LoadedModel:
     """Of what may be cut a quarter of the heads, half as wide, and an eighth of the neurons: a second model to time."""
@@ -71,23 +74,25 @@ def selection_for(
     share: float,
     neurons: Sequence[NeuronScores] = (),
     latency: LatencyModel | None = None,
+    shift: float = 0.0,
 ) -> Selection:
     """What stays once `share` of the ORIGINAL model is gone, in the target's unit, to the nearest structure.
 
     `widths` and `scores` are of the model as it is now; `scores` or `neurons` may be left out where the spec does not cut there.
     Where it has a share for each, the feed-forward blocks' follows attention's. `latency` is needed for a latency target, and
     only there. Of neurons that are chosen while they are refitted (`brain_surgeon`), only how many there are is settled here: the
-    first stand for them.
+    first stand for them. Where they share a target with attention, `shift` times `share` of the original's go beyond what the
+    ranking of both says (part_shares.py).
 
     Raises SPARSITY_OUT_OF_REACH where a latency target, at its full share, is nearer to removing nothing at all.
     """
     kind = pruning.target.kind
     if kind is not TargetKind.LATENCY:
-        return _selector(scores, widths, shape, pruning, kind, neurons)(share)
+        return _selector(scores, widths, shape, pruning, kind, neurons, shift)(share)
     if latency is None:
         raise ValueError("a latency target needs a latency table")
     counted = TargetKind.ATTENTION_SPARSITY if pruning.cuts == {Part.ATTENTION} else TargetKind.FLOPS
-    select_share = _selector(scores, widths, shape, pruning, counted, neurons)
+    select_share = _selector(scores, widths, shape, pruning, counted, neurons, shift)
     kept = _nearest_latency(select_share, widths, latency, shape, counted, share)
     untouched = widths == shape.dense
     if (
@@ -112,19 +117,24 @@ def _selector(
     pruning: Pruning,
     kind: TargetKind,
     neurons: Sequence[NeuronScores],
+    shift: float,
 ) -> Callable[[float], Selection]:
     """What stays once a share of the original, in the unit of `kind`, is gone; scores are ranked once for all shares."""
     joint = pruning.joint_parts
+    unit, fed = CostUnit.of(shape, kind), range(len(shape.feed_forward))
     of_neurons = TargetKind.FFN_SPARSITY if pruning.target.ffn_sparsity is not None else kind
-    ranking = blocks = None
+    ranking = blocks = alone = None
     if Part.ATTENTION in pruning.cuts:
         ranking = Ranking(scores, widths, shape, pruning, kind, neurons=neurons if joint else ())
     if Part.FEED_FORWARD in pruning.cuts and not joint and not pruning.by_surgeon:
         blocks = Ranking((), widths, shape, pruning, of_neurons, included=(), neurons=neurons)
+    if joint and pruning.by_surgeon and shift:
+        alone = Ranking(scores, widths, shape, pruning.model_copy(update={"parts": (Part.ATTENTION,)}), kind)
 
     def select_share(share: float) -> Selection:
         if ranking is not None and joint:
-            return together(*ranking.heads_and_neurons(share))
+            ranked = by_ranking(*ranking.heads_and_neurons(share))
+            return ranked if alone is None else shifted(alone, ranked, share)
         heads, stay = keep_all(widths), all_neurons(widths)
         if ranking is not None:
             heads = ranking.heads(share)
@@ -133,18 +143,27 @@ def _selector(
             if blocks is not None:
                 stay = blocks.neurons(own)
             else:
-                unit = CostUnit.of(shape, of_neurons)
-                gone = unit.removed(widths, included_neurons(shape, pruning), "neuron")
-                stay = even_neurons(widths, shape, pruning, unit, own * unit.total - gone)
+                counted = CostUnit.of(shape, of_neurons)
+                gone = counted.removed(widths, included_neurons(shape, pruning), "neuron")
+                stay = even_neurons(widths, shape, pruning, counted, own * counted.total - gone)
         return Selection(heads, stay)
 
-    def together(heads: KeptHeads, stay: Neurons) -> Selection:
-        if pruning.by_surgeon:
-            unit, left = CostUnit.of(shape, kind), widths.model_copy(update={"feed_forward": tuple(map(len, stay))})
-            numbers = range(len(unit.neuron))
-            amount = unit.removed(left, numbers, "neuron") - unit.removed(widths, numbers, "neuron")
-            stay = even_neurons(widths, shape, pruning, unit, amount)
-        return Selection(heads, stay)
+    def gone(counts: Neurons) -> int:
+        """What neurons have given up of the original once only these stay."""
+        return unit.removed(widths.model_copy(update={"feed_forward": tuple(map(len, counts))}), fed, "neuron")
+
+    def even(amount: float) -> Neurons:
+        return even_neurons(widths, shape, pruning, unit, amount - gone(all_neurons(widths)))
+
+    def by_ranking(heads: KeptHeads, stay: Neurons) -> Selection:
+        return Selection(heads, even(gone(stay)) if pruning.by_surgeon else stay)
+
+    def shifted(attention: Ranking, ranked: Selection, share: float) -> Selection:
+        """The same share with more neurons gone, or fewer, and attention the rest; as it was where that cannot be had."""
+        stay = even(gone(ranked.neurons) + shift * share * unit.original(included_neurons(shape, pruning), "neuron"))
+        moved = Selection(attention.heads(share - gone(stay) / unit.total), stay)
+        off, before = (abs(unit.share(each.widths(widths)) - share) for each in (moved, ranked))
+        return moved if off <= max(before, SHIFT_SLACK) else ranked
 
     return select_share
 

@@ -8,11 +8,12 @@ import pytest
 import torch
 from transformers import ASTForAudioClassification
 
-from api_schemas.enums import Basis, Compensation, Criterion, LabelSource, Split
+from api_schemas.enums import Basis, Compensation, Criterion, LabelSource, Split, TargetKind
 from api_schemas.errors import ErrorCode, SecateurError
 from api_schemas.spec.job import EngineSpec
 from api_schemas.spec.pruning import Calibration
 from checkpoints.sizes.cost_model import BACKWARD, scoring_passes
+from checkpoints.sizes.cost_unit import CostUnit
 from tests.unit.engine.small import (
     CLASSES,
     DENSE,
@@ -36,6 +37,7 @@ from worker.engine.models.model_spec import build
 from worker.engine.pruning.calibration import refit_samples
 from worker.engine.pruning.compensation import RIDGE, UNPRUNED_RIDGE, Ridges
 from worker.engine.pruning.cutting import Cutting, ridges
+from worker.engine.pruning.part_shares import STEP
 from worker.engine.pruning.selection import KeptHead, Selection, keep_all
 from worker.engine.runtime.progress import Reporter
 from worker.engine.tasks import Classification
@@ -232,6 +234,41 @@ def test_least_squares_take_samples_that_nothing_is_scored_on():
         cut[name] = cutting.prune(scored, 0.3)[0].model.state_dict()
     assert all(torch.equal(weight, cut["all"][key]) for key, weight in cut["more"].items())
     assert not all(torch.equal(weight, cut["all"][key]) for key, weight in cut["few"].items())
+
+
+def test_the_division_between_the_parts_is_the_one_that_answers_most_alike():
+    """Of every shift that was tried, judged here by a cut of its own on the rows that its refit did not see."""
+    asked = {**SURGEON, "parts": ["attention", "feed_forward"], "part_shares": "searched", "granularity": "ragged"}
+    cutting = cutting_for(
+        target={"flops": 0.3}, criterion="energy", calibration={"samples": SAMPLES, "split": "train"}, **asked
+    )
+    scored = cutting.score(small_model(), 1)
+    fit, judged = cutting._divided(scored)
+    assert set(fit.tolist()) | set(judged.tolist()) == set(range(SAMPLES))
+    assert len(judged) == SAMPLES // 3
+    assert set(fit.tolist()).isdisjoint(judged.tolist())
+    inputs_of, _ = cutting.data.splits[Split.TRAIN].batch(judged)
+
+    def divergence(shift):
+        kept = cutting._select(scored, 0.3, shift)
+        model = cutting.cut_to(replace(scored, refit_rows=fit), kept)[0].model
+        with torch.inference_mode():
+            before, after = (each(**inputs_of).logits.log_softmax(-1) for each in (scored.loaded.model, model))
+        return float((before.exp() * (before - after)).sum(-1).mean())
+
+    kept = cutting.select(scored, 0.3)
+    (shift,) = scored.shift
+    assert shift != 0
+    assert kept == cutting._select(scored, 0.3, shift)
+    found, ranked = divergence(shift), divergence(0.0)
+    assert found < ranked
+    for other in (shift - STEP / 0.6, shift + STEP / 0.6):
+        assert found <= divergence(other) + 1e-9
+    # The target is met all the same, and another share asks for no other search.
+    unit = CostUnit.of(small_shape(), TargetKind.FLOPS)
+    assert unit.share(kept.widths(DENSE)) == pytest.approx(0.3, abs=0.01)
+    cutting.select(scored, 0.2)
+    assert scored.shift == [shift]
 
 
 @pytest.mark.parametrize(
