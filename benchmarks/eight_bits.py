@@ -91,7 +91,7 @@ def forms(loaded: LoadedModel, task: Task, example: Inputs) -> Iterator[dict[str
 def _by_torchao(model: nn.Module) -> tuple[nn.Module, nn.Module]:
     """With weights of eight bits, and with activations as well. The model itself stays as it is."""
     sys.path.append(str(APART))
-    from torchao.quantization import (  # type: ignore[import-not-found]
+    from torchao.quantization import (
         Int8DynamicActivationInt8WeightConfig,
         Int8WeightOnlyConfig,
         quantize_,

@@ -30,7 +30,7 @@ COPY store store
 COPY service service
 COPY worker worker
 COPY secateur secateur
-RUN pip install -c docker/worker-constraints.txt ".[server,worker,export]"
+RUN pip install -c docker/worker-constraints.txt ".[server,worker,export,torchao]"
 COPY docker/scripts /opt/secateur/scripts
 
 # Nothing is fetched while a model is loaded: what a job needs was fetched by the supervisor.

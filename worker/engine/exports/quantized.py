@@ -72,7 +72,7 @@ def write_quantized(
     model: PreTrainedModel = source.from_pretrained(folder, dtype=torch.float32, local_files_only=True).eval()
     how, names = _how(format), _linear_maps(model, example)
     quantize_(model, how, filter_fn=lambda _module, name: name in names)
-    target.mkdir()
+    target.mkdir(exist_ok=True)
     (target / WEIGHTS_NAME).write_bytes(_safetensors(model, loaded))
     config |= {"dtype": "float32", "quantization_config": _quantization_config(how)}
     (target / CONFIG).write_text(json.dumps(dict(sorted(config.items())), indent=2) + "\n")
