@@ -199,7 +199,8 @@ def page(results: Row) -> str:
         "",
         "A pruned model is an ordinary one, and quantizing it is a second step. Below, models as they are, as ONNX in float32",
         "and in eight bits as a job writes them (`exports`), and quantized by torchao 0.18 (`Int8WeightOnlyConfig`,",
-        "`Int8DynamicActivationInt8WeightConfig`, as a job's `torchao_int8_weights` and `torchao_int8`; without `torch.compile`). Written by `python -m benchmarks.eight_bits`.",
+        "`Int8DynamicActivationInt8WeightConfig`, as a job's `torchao_int8_weights` and `torchao_int8`; without",
+        "`torch.compile`). Written by `python -m benchmarks.eight_bits`.",
     ]  # fmt: skip
     if "time" in results:
         lines += [
