@@ -45,10 +45,14 @@ def torchao():
     sys.path += [] if str(APART) in sys.path else [str(APART)]
     before, gate._channel = gate._channel, None
     heard = Heard()
-    logging.getLogger().addHandler(heard)
+    # torch's own loggers hand nothing on to the root.
+    loggers = (logging.getLogger(), logging.getLogger("torch"))
+    for logger in loggers:
+        logger.addHandler(heard)
     import torchao.prototype.safetensors.safetensors_support  # noqa: F401
 
-    logging.getLogger().removeHandler(heard)
+    for logger in loggers:
+        logger.removeHandler(heard)
     yield heard.records
     if gate._channel is not None:
         gate._channel.close()
