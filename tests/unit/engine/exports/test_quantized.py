@@ -104,7 +104,8 @@ def by_hand(loaded, folder, format):
 
     def rounded(_module, arguments):
         step = arguments[0].abs().amax(-1, keepdim=True) / 127.5
-        return ((arguments[0] / step).round().clamp(-128, 127) * step,)
+        # Not divided by the step: the largest one lies at 127.5 of them, and its last bit decides.
+        return ((arguments[0] * (1 / step)).round().clamp(-128, 127) * step,)
 
     for name, (whole, scale) in weights_of(folder / format.value)[0].items():
         linear = model.get_submodule(name)
@@ -139,6 +140,16 @@ def test_weights_are_the_steps_own_rounded_by_row(case, format):
 
 
 @pytest.mark.parametrize("format", BOTH)
+def test_a_map_alone_is_the_one_rounded_by_hand(case, tmp_path, format):
+    folder, loaded, split, _ = case
+    model = write_quantized(folder, tmp_path / "again", loaded, format, split.batch(torch.tensor([0]))[0])
+    hand, name = by_hand(loaded, folder, format), "audio_spectrogram_transformer.layers.2.mlp.fc1"
+    x = torch.randn(3, 7, 32, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        torch.testing.assert_close(model.get_submodule(name)(x), hand.get_submodule(name)(x), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("format", BOTH)
 def test_what_is_measured_is_what_a_model_rounded_by_hand_does(case, format):
     folder, loaded, split, metrics = case
     row = metrics[BOTH.index(format)]
@@ -150,7 +161,8 @@ def test_what_is_measured_is_what_a_model_rounded_by_hand_does(case, format):
     assert row.samples == row.scores.samples == 40
     error = (answers - reference).abs().max().item()
     assert error > 1e-4
-    assert row.max_abs_error == pytest.approx(error, rel=1e-3 if format is WEIGHTS else 0.3)
+    # Through three layers an activation here and there falls to another of 256 values.
+    assert row.max_abs_error == pytest.approx(error, rel=1e-3 if format is WEIGHTS else 0.1)
     assert row.agreement == (answers.argmax(1) == reference.argmax(1)).double().mean().item()
     assert row.scores.accuracy == pytest.approx(accuracy_score(split.targets, answers.argmax(-1)))
     assert [(time.batch_size, time.runs) for time in row.latency] == [(1, 5), (3, 5)]
