@@ -267,6 +267,8 @@ class ExportFormat(StrEnum):
 
     ONNX = "onnx"
     ONNX_INT8 = "onnx_int8"
+    TORCHAO_INT8 = "torchao_int8"
+    TORCHAO_INT8_WEIGHTS = "torchao_int8_weights"
 
 
 class Scope(StrEnum):

@@ -91,7 +91,7 @@ def forms(loaded: LoadedModel, task: Task, example: Inputs) -> Iterator[dict[str
 def _by_torchao(model: nn.Module) -> tuple[nn.Module, nn.Module]:
     """With weights of eight bits, and with activations as well. The model itself stays as it is."""
     sys.path.append(str(APART))
-    from torchao.quantization import (  # type: ignore[import-not-found]
+    from torchao.quantization import (
         Int8DynamicActivationInt8WeightConfig,
         Int8WeightOnlyConfig,
         quantize_,
@@ -199,7 +199,8 @@ def page(results: Row) -> str:
         "",
         "A pruned model is an ordinary one, and quantizing it is a second step. Below, models as they are, as ONNX in float32",
         "and in eight bits as a job writes them (`exports`), and quantized by torchao 0.18 (`Int8WeightOnlyConfig`,",
-        "`Int8DynamicActivationInt8WeightConfig`; without `torch.compile`). Written by `python -m benchmarks.eight_bits`.",
+        "`Int8DynamicActivationInt8WeightConfig`, as a job's `torchao_int8_weights` and `torchao_int8`; without",
+        "`torch.compile`). Written by `python -m benchmarks.eight_bits`.",
     ]  # fmt: skip
     if "time" in results:
         lines += [

@@ -9,6 +9,8 @@ from checkpoints.families import FAMILIES, Family
 
 WITHOUT_LOSS = frozenset({Criterion.MAGNITUDE, Criterion.ENERGY, Criterion.RANDOM})
 """Criteria that look at no loss, and so at no label."""
+GRAPHS = frozenset({ExportFormat.ONNX, ExportFormat.ONNX_INT8})
+"""Formats that are a graph, which not every model is."""
 WITHOUT_LABELS: Mapping[Head, str] = {Head.EMBEDDING: "embeddings", Head.HIDDEN_STATES: "hidden states"}
 """Heads that are judged by the original's answers, and what these are: there the loss is zero, and so is its gradient."""
 
@@ -30,14 +32,15 @@ def check_labels(head: Head, pruning: Pruning) -> None:
 
 
 def check_exports(family: Family, head: Head, formats: Sequence[ExportFormat]) -> None:
-    """Raises EXPORT_UNAVAILABLE where the model cannot be exported as a single graph."""
-    if family.no_export and formats:
+    """Raises EXPORT_UNAVAILABLE where the model cannot be exported as a single graph, or not checked in a single pass."""
+    if family.no_export and GRAPHS & set(formats):
         detail = f"{family.no_export} Leave `exports` out; the checkpoint itself is unaffected."
         raise _refused(ErrorCode.EXPORT_UNAVAILABLE, "/exports", detail)
     if head is Head.SEQUENCE_TO_SEQUENCE and formats:
         detail = (
             "This model writes its answer token by token, each from those before: encoder, decoder and their loop are no "
-            "single graph, and Secateur exports single graphs only. Leave `exports` out; the checkpoint itself is unaffected."
+            "single graph, and Secateur exports only what one pass answers. Leave `exports` out; the checkpoint itself is "
+            "unaffected."
         )
         raise _refused(ErrorCode.EXPORT_UNAVAILABLE, "/exports", detail)
 

@@ -190,7 +190,8 @@ ERROR_TEXTS: Mapping[ErrorCode, ErrorText] = {
     ),
     _C.EXPORT_UNAVAILABLE: ErrorText(
         "The worker cannot write this export",
-        "Leave `exports` out, or have the operator install the extra: `pip install 'secateur[export]'`.",
+        "Leave `exports` out, or have the operator install the extra: `pip install 'secateur[export]'` for ONNX, "
+        "`'secateur[torchao]'` for torchao's formats.",
     ),
     _C.EXPORT_FAILED: ErrorText(
         "The exported file could not be made, or does not give the checkpoint's logits",

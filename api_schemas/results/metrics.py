@@ -213,10 +213,11 @@ class DropSearch(FrozenModel):
 
 
 class ExportMetrics(FrozenModel):
-    """One exported file, run by onnxruntime on the CPU beside torch."""
+    """One export, run on the CPU beside the step's model in torch: ONNX by onnxruntime, the others by torchao."""
 
     format: ExportFormat
     file: str
+    """By its path in the step's folder. Of torchao's the weights, in a folder that transformers loads."""
     inputs: tuple[str, ...] = ("input_values",)
     """Names of the graph's inputs, which are the model's keywords."""
     output: str = "logits"

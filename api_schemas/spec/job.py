@@ -93,7 +93,9 @@ class JobSettings(StrictModel):
         (),
         max_length=len(ExportFormat),
         description="Further files beside the result's weights, checked against them: `onnx`, and `onnx_int8` with its "
-        "linear layers in eight bits. With a bound on the drop every step gets them, since any may be the result.",
+        "linear layers in eight bits; `torchao_int8`, a folder for transformers with torchao whose linear layers are in eight "
+        "bits, activations too, and `torchao_int8_weights`, weights alone. With a bound on the drop every step gets them, since "
+        "any may be the result.",
         json_schema_extra={"uniqueItems": True},
     )
     stop: Stop | None = None

@@ -36,7 +36,7 @@ class JobFields(TypedDict, total=False):
     stop: Stop | Mapping[str, Any] | None
     """`{"max_drop": 0.01}` ends the job before it costs more than a point."""
     exports: Sequence[str]
-    """`onnx`, `onnx_int8`."""
+    """`onnx`, `onnx_int8`, `torchao_int8`, `torchao_int8_weights`."""
     columns: Columns | Mapping[str, Any]
     """Which columns of the dataset are what."""
     splits: Splits | Mapping[str, Any]

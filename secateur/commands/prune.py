@@ -33,7 +33,7 @@ from secateur.specs.overrides import overridden, placed
 from secateur.specs.spec_file import read_spec
 from secateur.specs.validation import validated
 from secateur.terminal import consoles
-from secateur.terminal.metrics import steps_table
+from secateur.terminal.metrics import exports_table, steps_table
 
 
 def register(app: typer.Typer) -> None:
@@ -142,6 +142,8 @@ def _give(found: prune_module.Pruned, spec: EngineSpec, as_json: bool) -> None:
         write_json({"out": str(found.out), "result": found.result, "steps": found.steps}, console)
         return
     console.print(steps_table(found.steps))
+    if exports := found.steps[-1].exports:
+        console.print(exports_table(exports))
     for said in filter(None, (speed.slower(step, spec.pruning) for step in found.steps)):
         console.print(said, highlight=False)
     prune_module.say_result(found.result, found.out, found.steps[-1].step, console)

@@ -15,7 +15,7 @@ from secateur.terminal.comparison import comparison
 from secateur.terminal.consoles import clean
 from secateur.terminal.formatting import job_state, moment, size, target, upload_state
 from secateur.terminal.job_bar import duration
-from secateur.terminal.metrics import count, percent
+from secateur.terminal.metrics import count, exports_table, percent
 from secateur.terminal.progress_bars import where
 
 Row = tuple[str, RenderableType]
@@ -52,6 +52,8 @@ def _job_end(job: JobResource, width: int) -> Iterator[RenderableType]:
     if job.metrics:
         yield ""
         yield comparison([job], width)
+        if exports := job.metrics[-1].exports:
+            yield exports_table(exports)
         if job.metrics[0].search is not None:
             yield Text(parts.found_in_words(job.metrics[0].search))
         yield from (Text(said) for step in job.metrics if (said := speed.slower(step, job.request.pruning)))

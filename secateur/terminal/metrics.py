@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from rich.table import Table
 
 from api_schemas.results import speed
-from api_schemas.results.metrics import JobResult, Scores, StepMetrics
+from api_schemas.results.metrics import ExportMetrics, JobResult, Scores, StepMetrics
 
 
 def percent(share: float) -> str:
@@ -60,5 +60,23 @@ def steps_table(steps: Sequence[StepMetrics]) -> Table:
             f"{step.size.file_bytes / 1e6:.2f} MB",
             f"{first.p50_ms:.2f}" if first else "",
             speed.written(step, first),
+        )
+    return table
+
+
+def exports_table(exports: Sequence[ExportMetrics]) -> Table:
+    """One row an export, beside the cut model in torch on the same CPU."""
+    table = Table("export", box=None, pad_edge=False)
+    for name in ("file", "same answers", "validation", "p50 ms", "speed-up"):
+        table.add_column(name, justify="right")
+    for row in exports:
+        first = row.latency[0] if row.latency else None
+        table.add_row(
+            row.format.value,
+            f"{row.file_bytes / 1e6:.2f} MB",
+            percent(row.agreement),
+            quality(row.scores),
+            f"{first.p50_ms:.2f}" if first else "",
+            speed.speed(first).text if first else "–",
         )
     return table

@@ -14,13 +14,12 @@ from safetensors.torch import save_file
 
 from benchmarks.families import reference
 from benchmarks.families.tiny_models import MODELS
+from tests.support.apart import APART
 from tests.support.gate import WHOLE
 from tests.support.servers.pushed import push_server
 from worker.engine.checkpoint.load import load_original
 from worker.engine.checkpoint.save import save_checkpoint
 
-APART = Path(sys.prefix) / "apart"
-"""Where scripts/install.sh puts torchao."""
 NAMES = {
     "speech": ("Wav2Vec2ForCTC", "WavLMForSequenceClassification", "WhisperForConditionalGeneration"),
     "images, sounds and texts": (

@@ -34,7 +34,11 @@ ALLOWED = {
         *("pydantic", "torch", "torchaudio", "transformers", "peft", "datasets", "safetensors", "huggingface_hub"),
         "tokenizers",  # a part of transformers
         *("accelerate", "numpy", "pyarrow", "soundfile", "soxr", "matplotlib", "jinja2", "markupsafe", "PIL"),
-        *("onnx", "onnxruntime"),  # imported where an export is made, and nowhere else: they come with an extra
+        *(
+            "onnx",
+            "onnxruntime",
+            "torchao",
+        ),  # imported where an export is made, and nowhere else: they come with extras
     },
 }
 

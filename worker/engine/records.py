@@ -21,6 +21,7 @@ from api_schemas.results.widths import AttentionWidths
 from api_schemas.spec.job import EngineSpec
 from worker.engine.checkpoint.load import PRUNING_FILE
 from worker.engine.checkpoint.save import write_json
+from worker.engine.exports import packages
 from worker.engine.pruning.selection import KeptHead, Selection
 
 METRICS_FILE = "metrics.json"
@@ -46,7 +47,6 @@ _REPEATABLE = {
 }
 """The fields of StepMetrics that do not depend on how fast the machine was."""
 _PACKAGES = ("torch", "transformers", "peft", "safetensors", "torchaudio", "secateur")
-_EXPORT_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 
 
 @dataclass(frozen=True)
@@ -68,8 +68,8 @@ class StepRecord:
 
 def versions(spec: EngineSpec) -> dict[str, str]:
     """Of Python and of the packages that decide the result."""
-    packages = (*_PACKAGES, *(_EXPORT_PACKAGES if spec.exports else ()))
-    return {"python": platform.python_version(), **{package: version(package) for package in packages}}
+    names = (*_PACKAGES, *packages(spec.exports))
+    return {"python": platform.python_version(), **{name: version(name) for name in names}}
 
 
 def sha256_of(path: Path) -> str:

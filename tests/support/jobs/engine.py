@@ -22,7 +22,7 @@ from worker.engine.run import Inputs, run
 
 IDENTICAL = (
     *("model.safetensors", "model.onnx", "model.int8.onnx", "config.json", "pruning.json", "preprocessor_config.json"),
-    *("modeling_pruned.py", "configuration_pruned.py"),
+    *("modeling_pruned.py", "configuration_pruned.py", "torchao_int8/model.safetensors", "torchao_int8/config.json"),
 )
 """The files of the identity promise: weights, exports, configs, code."""
 

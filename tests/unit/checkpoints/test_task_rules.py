@@ -43,9 +43,13 @@ def test_what_needs_none_or_has_some_is_accepted(head: Head, spec: Pruning) -> N
 def test_a_model_that_writes_is_no_single_graph() -> None:
     check_exports(FAMILIES_BY_NAME["ast"], Head.SEQUENCE_TO_SEQUENCE, ())
     check_exports(FAMILIES_BY_NAME["ast"], Head.CTC, [ExportFormat.ONNX])
+    # No graph, and so of any length.
+    check_exports(FAMILIES_BY_NAME["sew"], Head.CTC, [ExportFormat.TORCHAO_INT8])
     with pytest.raises(SecateurError, match="one length only") as squeezed:
         check_exports(FAMILIES_BY_NAME["sew"], Head.CTC, [ExportFormat.ONNX])
     assert squeezed.value.code == "export_unavailable"
+    with pytest.raises(SecateurError, match="token by token"):
+        check_exports(FAMILIES_BY_NAME["ast"], Head.SEQUENCE_TO_SEQUENCE, [ExportFormat.TORCHAO_INT8_WEIGHTS])
     with pytest.raises(SecateurError, match="token by token") as caught:
         check_exports(FAMILIES_BY_NAME["ast"], Head.SEQUENCE_TO_SEQUENCE, [ExportFormat.ONNX])
     assert caught.value.code is ErrorCode.EXPORT_UNAVAILABLE

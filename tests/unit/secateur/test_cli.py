@@ -113,6 +113,8 @@ def test_the_smallest_within_a_bound(tmp_path: Path, specs: list[EngineSpec]) ->
 def test_formats_of_export(tmp_path: Path, specs: list[EngineSpec]) -> None:
     assert invoke(tmp_path, "--export", "onnx", "--export", "onnx_int8").exit_code == 0
     assert specs[0].exports == (ExportFormat.ONNX, ExportFormat.ONNX_INT8)
+    assert invoke(tmp_path, "--export", "torchao_int8", "--export", "torchao_int8_weights").exit_code == 0
+    assert specs[1].exports == (ExportFormat.TORCHAO_INT8, ExportFormat.TORCHAO_INT8_WEIGHTS)
     assert invoke(tmp_path, "--export", "tflite").exit_code == 2
 
 

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from api_schemas.enums import StopReason
-from api_schemas.results.metrics import JobResult, Scores
+from api_schemas.enums import ExportFormat, StopReason
+from api_schemas.results.metrics import ExportMetrics, JobResult, Latency, Scores
 from secateur.prune import say_result
-from secateur.terminal.metrics import steps_table, with_test
+from secateur.terminal.metrics import exports_table, steps_table, with_test
 from tests.support.jobs.records import step_metrics
 
 TEST = Scores(samples=10, cross_entropy=0.5, accuracy=0.777)
@@ -68,3 +68,31 @@ def test_the_results_test_scores_are_in_its_row(step: int) -> None:
     table = steps_table(with_test(steps, stopped(step)))
     (column,) = [column for column in table.columns if column.header == "test"]
     assert list(column.cells) == ["77.7%" if number == step else "" for number in range(4)]
+
+
+def test_a_row_an_export_beside_the_cut_model() -> None:
+    timed = Latency(
+        batch_size=1, runs=5, p50_ms=2.5, p95_ms=3, throughput=400, dense_p50_ms=5, dense_p95_ms=6, speedup=2.0
+    )
+    rows = [
+        ExportMetrics(
+            format=format,
+            file=f"{format.value}/model.safetensors",
+            file_bytes=1_234_000,
+            samples=10,
+            max_abs_error=0.1,
+            agreement=0.984,
+            scores=TEST,
+            latency=latency,
+        )
+        for format, latency in ((ExportFormat.TORCHAO_INT8, (timed,)), (ExportFormat.TORCHAO_INT8_WEIGHTS, ()))
+    ]
+    columns = {str(column.header): list(column.cells) for column in exports_table(rows).columns}
+    assert columns == {
+        "export": ["torchao_int8", "torchao_int8_weights"],
+        "file": ["1.23 MB"] * 2,
+        "same answers": ["98.4%"] * 2,
+        "validation": ["77.7%"] * 2,
+        "p50 ms": ["2.50", ""],
+        "speed-up": ["2.00×", "–"],
+    }

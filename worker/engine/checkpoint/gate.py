@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,7 @@ def start_server() -> None:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with theirs:
         subprocess.Popen(
-            [sys.executable, "-I", str(Path(__file__).with_name("reload.py"))],
+            [sys.executable, "-I", str(Path(__file__).with_name("reload.py")), *_torchao()],
             env={
                 "PATH": os.environ.get("PATH", ""),
                 "HF_HUB_OFFLINE": "1",
@@ -60,6 +61,12 @@ def start_server() -> None:
             stdout=subprocess.DEVNULL,
         )
     use_server(ours)
+
+
+def _torchao() -> list[str]:
+    """The folder where torchao lies, if anywhere: one named by PYTHONPATH an isolated interpreter does not see by itself."""
+    found = find_spec("torchao")
+    return [] if found is None or found.origin is None else [str(Path(found.origin).parents[1])]
 
 
 def check_original(folder: Path, loaded: LoadedModel, inputs: Inputs) -> None:
@@ -108,6 +115,24 @@ def check_reload(folder: Path, model: PreTrainedModel, auto_class: str, inputs: 
 
     Raises RELOAD_MISMATCH where the folder does not load, or loads to other answers.
     """
+    error, largest, names, _ = reload_error(folder, model, auto_class, inputs)
+    bound = TOLERANCE * max(1.0, largest)
+    if not error <= bound:  # also where it is NaN
+        raise SecateurError(
+            ErrorCode.RELOAD_MISMATCH,
+            f"A fresh process loaded the packaged checkpoint to other {' and '.join(names)}: error {error:.3g}, bound "
+            f"{bound:.3g}.",
+        )
+    return error
+
+
+def reload_error(
+    folder: Path, model: PreTrainedModel, auto_class: str, inputs: Inputs
+) -> tuple[float, float, tuple[str, ...], Tensor]:
+    """As check_reload, and nothing is judged: the difference, the largest absolute answer, what answers are called, `model`'s.
+
+    Raises RELOAD_MISMATCH where the folder does not load.
+    """
     names, answers = _answers(model, inputs)
     with tempfile.TemporaryDirectory(prefix="secateur-gate-") as scratch:
         probe = Path(scratch) / "probe.safetensors"
@@ -127,15 +152,7 @@ def check_reload(folder: Path, model: PreTrainedModel, auto_class: str, inputs: 
         raise SecateurError(
             ErrorCode.RELOAD_MISMATCH, f"A fresh process could not load the packaged checkpoint: {result['failure']}"
         )
-    error: float = result["max_abs_error"]
-    bound = TOLERANCE * max(1.0, result["max_abs_answer"])
-    if not error <= bound:  # also where it is NaN
-        raise SecateurError(
-            ErrorCode.RELOAD_MISMATCH,
-            f"A fresh process loaded the packaged checkpoint to other {' and '.join(names)}: error {error:.3g}, bound "
-            f"{bound:.3g}.",
-        )
-    return error
+    return result["max_abs_error"], result["max_abs_answer"], names, answers
 
 
 def _ask(request: dict[str, Any]) -> dict[str, Any]:

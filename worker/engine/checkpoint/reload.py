@@ -3,7 +3,8 @@
 A server on a SOCK_SEQPACKET socket, which forks a process for every folder: torch and transformers are imported once, and each
 folder is loaded by a process that has seen no other. Nothing of Secateur can be imported in it, so what loads here loads
 wherever torch and transformers are. It is run by its path in an isolated interpreter (`python -I reload.py`, the socket as
-standard input), or forked from a process that has imported nothing else (worker/engine/warm.py).
+standard input, folders to import from beside its own as arguments), or forked from a process that has imported nothing else
+(worker/engine/warm.py).
 
 A request is JSON: `folder`; `probe`, a safetensors file with `inputs.KEYWORD`, what the model is called with, and `answers`;
 `auto_class`, one of transformers' auto classes; `names`, what the answers are called in its output; `scratch`, an empty folder;
@@ -12,12 +13,19 @@ and `threads`. The reply is {"max_abs_error", "max_abs_answer", "parameters", "c
 
 import importlib.abc
 import json
+import logging
 import os
 import socket
 import sys
 import traceback
 from pathlib import Path
 from typing import Any
+
+if __name__ == "__main__":
+    sys.path += sys.argv[1:]
+    # As in worker/engine/__init__.py, which is not imported here.
+    logging.getLogger("torchao").setLevel(logging.ERROR)
+    logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)
 
 import torch
 import transformers

@@ -1,6 +1,6 @@
-"""Files beside a checkpoint's safetensors that need no torch: ONNX, whole and in eight bits, checked against torch."""
+"""Further files beside a checkpoint's safetensors, checked against torch: ONNX, whole and in eight bits, and torchao's."""
 
-from worker.engine.exports.export import FILES, export
-from worker.engine.exports.runtime import check_installed
+from worker.engine.exports.export import export
+from worker.engine.exports.runtime import check_installed, packages
 
-__all__ = ["FILES", "check_installed", "export"]
+__all__ = ["check_installed", "export", "packages"]

@@ -1,4 +1,4 @@
-"""An exported file against torch: the same samples, the same answers? And how fast, in turn on the same CPU?"""
+"""An export against torch: the same samples, the same answers? And how fast, in turn on the same CPU?"""
 
 import copy
 import time
@@ -8,16 +8,19 @@ from functools import partial
 
 import numpy as np
 import torch
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from api_schemas.enums import ExportFormat
 from api_schemas.results.metrics import Latency
 from api_schemas.spec.job import Evaluate
 from worker.engine.data import FeatureSplit
-from worker.engine.exports.runtime import OnnxFile
 from worker.engine.latency.timing import MORE_ROUNDS, inputs_of, summarise, sure, time_in_turn, timing_mode
 from worker.engine.models.model_spec import move_model
 from worker.engine.tasks import MetricAccumulator, Task
+
+Runner = Callable[..., Tensor]
+"""An export: called with the model's inputs by keyword, it gives answers as the task does, float32, on the CPU."""
 
 BATCH = 8
 MAX_SAMPLES, MIN_SAMPLES = 256, 32
@@ -37,7 +40,7 @@ def check_samples(validation: FeatureSplit, flops: int) -> FeatureSplit:
 
 @dataclass
 class Compared:
-    """One file beside torch, so far."""
+    """One export beside torch, so far."""
 
     accumulator: MetricAccumulator
     error: float = 0.0
@@ -48,16 +51,16 @@ class Compared:
 
 def compare(
     model: PreTrainedModel,
-    files: Mapping[ExportFormat, OnnxFile],
+    exports: Mapping[ExportFormat, Runner],
     samples: FeatureSplit,
     task: Task,
     progress: Callable[[int], None],
 ) -> tuple[dict[ExportFormat, Compared], float]:
-    """Each file against `model` in torch on the CPU, and the largest absolute value among torch's answers.
+    """Each export against `model` in torch on the CPU, and the largest absolute value among torch's answers.
 
-    The first sample alone, then batches: a batch axis that is fixed in the file is found out.
+    The first sample alone, then batches: a batch axis that is fixed in a graph is found out.
     """
-    found = {format: Compared(task.accumulator()) for format in files}
+    found = {format: Compared(task.accumulator()) for format in exports}
     largest = 0.0
     move_model(model, torch.device("cpu")).eval()
     for numbers in [torch.tensor([0]), *samples.batches(BATCH, torch.arange(1, len(samples)))]:
@@ -65,8 +68,8 @@ def compare(
         with torch.inference_mode():
             reference, wanted = task.outputs(model, inputs).float(), task.asked(inputs, targets)
         largest = max(largest, float(reference.abs().max()))
-        for format, file in files.items():
-            answers, own = file(**inputs), found[format]
+        for format, run in exports.items():
+            answers, own = run(**inputs), found[format]
             own.error = float(np.maximum(own.error, float((answers - reference).abs().max())))
             own.agreed += float(task.agreement(answers, reference).sum())
             own.accumulator.add(numbers, answers, wanted)
@@ -74,19 +77,19 @@ def compare(
     return found, largest
 
 
-def latency_of_files(
-    model: PreTrainedModel, files: Sequence[OnnxFile], samples: FeatureSplit, settings: Evaluate
+def latency_of_exports(
+    model: PreTrainedModel, exports: Sequence[Runner], samples: FeatureSplit, settings: Evaluate
 ) -> tuple[tuple[Latency, ...], ...]:
-    """For each file its latency by batch size, beside `model` in torch and its copy, all timed in turn on the CPU.
+    """For each export its latency by batch size, beside `model` in torch and its copy, all timed in turn on the CPU.
 
     `settings.latency_runs` rounds, or as many as a minute allows, but no fewer than five; more as `measure_latency` makes them.
     """
-    measured: list[list[Latency]] = [[] for _ in files]
+    measured: list[list[Latency]] = [[] for _ in exports]
     again = copy.deepcopy(model)
     with timing_mode(model, again):
         for batch_size in settings.latency_batch_sizes:
             inputs = inputs_of(samples, batch_size, model, torch.device("cpu"))
-            runners: tuple[Callable[..., object], ...] = (model, *files, again)
+            runners: tuple[Callable[..., object], ...] = (model, *exports, again)
             passes = [partial(run, **inputs) for run in runners]
             start = time.perf_counter()
             for run_once in passes:

@@ -9,18 +9,25 @@ from api_schemas.errors import ErrorCode, SecateurError
 from api_schemas.results.events import Warned
 from api_schemas.results.metrics import ExportMetrics
 from api_schemas.spec.job import Evaluate
+from checkpoints.files.shards import WEIGHTS_NAME
 from checkpoints.sizes import accounting
 from checkpoints.sizes.shape import ModelShape
+from checkpoints.task_rules import GRAPHS
 from worker.engine.checkpoint.load import LoadedModel
 from worker.engine.data import FeatureSplit
 from worker.engine.data.split import Ragged
-from worker.engine.exports.compare import check_samples, compare, latency_of_files
+from worker.engine.exports.compare import Runner, check_samples, compare, latency_of_exports
 from worker.engine.exports.graph import float_graph, write_int8
+from worker.engine.exports.quantized import CONFIGS, QuantizedModel, check_quantized, write_quantized
 from worker.engine.exports.runtime import OnnxFile
 from worker.engine.runtime.progress import Reporter
 from worker.engine.tasks import Task
 
-FILES = {ExportFormat.ONNX: "model.onnx", ExportFormat.ONNX_INT8: "model.int8.onnx"}
+FILES = {
+    ExportFormat.ONNX: "model.onnx",
+    ExportFormat.ONNX_INT8: "model.int8.onnx",
+    **{format: f"{format.value}/{WEIGHTS_NAME}" for format in CONFIGS},
+}
 TOLERANCE = 1e-4
 """Of model.onnx: largest absolute error, as a share of max(1, largest absolute answer). Measured: 5e-6 and less; other
 processors fuse and sum in other ways."""
@@ -46,16 +53,21 @@ def export(
         validation: real samples; at most 256 are used (see check_samples).
         shape: the original's constants.
 
-    Raises EXPORT_FAILED where a graph cannot be made or run, or where model.onnx does not give torch's answers. Eight bits are
-    reported, and warned of where they change more than a tenth of the answers.
+    Raises EXPORT_FAILED where an export cannot be made or run, where model.onnx does not give torch's answers, or where a fresh
+    process does not load a folder of torchao's. Eight bits are reported, and warned of where they change more than a tenth of the
+    answers.
     """
     if not formats:
         return ()
     model = loaded.model
     samples = check_samples(validation, accounting.total_flops(shape, loaded.widths))
     with TemporaryDirectory(prefix="secateur-export-") as scratch:
-        paths = _write(folder, Path(scratch), loaded, task, formats, samples)
-        files = {format: _opened(path) for format, path in paths.items()}
+        runners: dict[ExportFormat, Runner] = {}
+        if graphs := [format for format in formats if format in GRAPHS]:
+            runners |= _graphs(folder, Path(scratch), loaded, task, graphs, samples)
+        for format in formats:
+            if format in CONFIGS:
+                runners[format] = _quantized(folder, loaded, task, format, samples)
         done = 0
 
         def advance(rows: int) -> None:
@@ -63,15 +75,10 @@ def export(
             done += rows
             reporter.progress(done, len(samples))
 
-        compared, largest = compare(model, files, samples, task, advance)
-        error, bound = compared[ExportFormat.ONNX].error, TOLERANCE * max(1.0, largest)
-        if not error <= bound:  # also where it is NaN
-            raise SecateurError(
-                ErrorCode.EXPORT_FAILED,
-                f"model.onnx gives other {' and '.join(task.outputs_called)} than the checkpoint: error {error:.3g}, bound "
-                f"{bound:.3g}.",
-            )
-        latencies = latency_of_files(model, [files[format] for format in formats], samples, settings)
+        compared, largest = compare(model, runners, samples, task, advance)
+        if ExportFormat.ONNX in compared:
+            _check_graph(compared[ExportFormat.ONNX].error, TOLERANCE * max(1.0, largest), task)
+        latencies = latency_of_exports(model, [runners[format] for format in formats], samples, settings)
     metrics = tuple(
         ExportMetrics(
             format=format,
@@ -79,7 +86,7 @@ def export(
             inputs=tuple(samples.inputs),
             output=task.outputs_called[0],
             outputs=task.outputs_called if len(task.outputs_called) > 1 else (),
-            file_bytes=paths[format].stat().st_size,
+            file_bytes=(folder / FILES[format]).stat().st_size,
             samples=len(samples),
             max_abs_error=compared[format].error,
             agreement=compared[format].agreed / len(samples),
@@ -90,23 +97,35 @@ def export(
     )
     for row in metrics:
         if row.agreement < LOW_AGREEMENT:
+            instead = "model.onnx" if row.format in GRAPHS else "the checkpoint itself"
             detail = (
                 f"{row.file} answers like the checkpoint on only {row.agreement:.1%} of {row.samples} validation samples; "
-                "prefer model.onnx."
+                f"prefer {instead}."
             )
             reporter.emit(Warned(code="export_disagrees", detail=detail))
     return metrics
 
 
-def _write(
+def _check_graph(error: float, bound: float, task: Task) -> None:
+    if not error <= bound:  # also where it is NaN
+        raise SecateurError(
+            ErrorCode.EXPORT_FAILED,
+            f"model.onnx gives other {' and '.join(task.outputs_called)} than the checkpoint: error {error:.3g}, bound "
+            f"{bound:.3g}.",
+        )
+
+
+def _graphs(
     folder: Path, scratch: Path, loaded: LoadedModel, task: Task, formats: Sequence[ExportFormat], samples: FeatureSplit
-) -> dict[ExportFormat, Path]:
-    """The files by format. The float graph is always among them, since the other is made from it; unasked, in `scratch`."""
+) -> dict[ExportFormat, Runner]:
+    """ONNX files by format, written and opened. The float graph is always among them, since the other is made from it; unasked,
+    in `scratch`.
+    """
     import onnx
 
     paths = {
         format: (folder if format in formats else scratch) / FILES[format]
-        for format in FILES
+        for format in (ExportFormat.ONNX, ExportFormat.ONNX_INT8)
         if format in formats or format is ExportFormat.ONNX
     }
     example, _ = samples.batch(samples.middle()[:1])
@@ -120,7 +139,22 @@ def _write(
         raise
     except Exception as error:  # whatever exporter or quantizer meets: a step like the others, but not exportable
         raise SecateurError(ErrorCode.EXPORT_FAILED, f"The ONNX graph cannot be made: {_first_line(error)}") from error
-    return paths
+    return {format: _opened(path) for format, path in paths.items()}
+
+
+def _quantized(folder: Path, loaded: LoadedModel, task: Task, format: ExportFormat, samples: FeatureSplit) -> Runner:
+    """The step's model as torchao quantizes it, written below `folder` and loaded again by a fresh process."""
+    example, _ = samples.batch(samples.middle()[:1])
+    target = folder / format.value
+    try:
+        model = write_quantized(folder, target, loaded, format, example)
+    except MemoryError:
+        raise
+    except Exception as error:  # whatever transformers or torchao meets
+        detail = f"torchao cannot write {target.name}: {_first_line(error)}"
+        raise SecateurError(ErrorCode.EXPORT_FAILED, detail) from error
+    check_quantized(target, model, loaded, example)
+    return QuantizedModel(model, task)
 
 
 def _opened(path: Path) -> OnnxFile:

@@ -1,9 +1,9 @@
-"""An ONNX file as onnxruntime runs it on the CPU, with as many threads as torch has here; and whether it is installed.
+"""An ONNX file as onnxruntime runs it on the CPU, with as many threads as torch has here; and whether libraries are installed.
 
-The libraries come with an extra of their own: most workers never export.
+They come with extras of their own: most workers never export.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -12,20 +12,38 @@ from torch import Tensor
 
 from api_schemas.enums import ExportFormat
 from api_schemas.errors import ErrorCode, SecateurError
+from checkpoints.task_rules import GRAPHS
 
-PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+PACKAGES: Mapping[str, tuple[str, ...]] = {"export": ("onnx", "onnxscript", "onnxruntime"), "torchao": ("torchao",)}
+"""By extra, what it installs."""
+
+
+def packages(formats: Sequence[ExportFormat]) -> tuple[str, ...]:
+    """The libraries that decide what these files are, beside torch and transformers."""
+    return tuple(package for extra in _extras(formats) for package in PACKAGES[extra])
+
+
+def _extra(format: ExportFormat) -> str:
+    return "export" if format in GRAPHS else "torchao"
+
+
+def _extras(formats: Sequence[ExportFormat]) -> list[str]:
+    return sorted(set(map(_extra, formats)))
 
 
 def check_installed(formats: Sequence[ExportFormat]) -> None:
     """Raises EXPORT_UNAVAILABLE where exports are asked for and a library is missing, without importing any."""
-    missing = [package for package in PACKAGES if find_spec(package) is None] if formats else []
-    if missing:
-        raise SecateurError(
-            ErrorCode.EXPORT_UNAVAILABLE,
-            f"This worker cannot write {', '.join(formats)}: {', '.join(missing)} "
-            f"{'is' if len(missing) == 1 else 'are'} not installed. Install the extra (pip install 'secateur[export]'), "
-            "or leave `exports` out.",
-        )
+    missing = [package for package in packages(formats) if find_spec(package) is None]
+    if not missing:
+        return
+    extras = [extra for extra in _extras(formats) if set(PACKAGES[extra]) & set(missing)]
+    without = [format for format in formats if _extra(format) in extras]
+    raise SecateurError(
+        ErrorCode.EXPORT_UNAVAILABLE,
+        f"This worker cannot write {', '.join(without)}: {', '.join(missing)} "
+        f"{'is' if len(missing) == 1 else 'are'} not installed. Install the extra{'s' if len(extras) > 1 else ''} "
+        f"(pip install 'secateur[{','.join(extras)}]'), or leave {'`exports`' if without == list(formats) else 'them'} out.",
+    )
 
 
 class OnnxFile:

@@ -15,10 +15,12 @@ from api_schemas.results.metrics import LOSS, DataSummary, ExportMetrics, JobRes
 from api_schemas.spec.job import EngineSpec
 from api_schemas.spec.pruning import SHARE_OF, Pruning
 from checkpoints.families import Architecture, Family
+from checkpoints.task_rules import GRAPHS
 from worker.engine.report import descriptions
 
 CARD_FILE = "README.md"
 MINIMUM_TRANSFORMERS = "5.10"
+MINIMUM_TORCHAO = "0.18"
 _SHOWN_LABELS = 60
 
 _PREPARING = {
@@ -36,7 +38,12 @@ _ALSO = {
     "similarity_correlation": "rank correlation of similarities with the original's",
 }
 """Scores beside the task's own metric."""
-_EXPORTS = {ExportFormat.ONNX: "ONNX, float32", ExportFormat.ONNX_INT8: "ONNX, linear layers in eight bits"}
+_EXPORTS = {
+    ExportFormat.ONNX: "ONNX, float32",
+    ExportFormat.ONNX_INT8: "ONNX, linear layers in eight bits",
+    ExportFormat.TORCHAO_INT8: "torchao, linear layers in eight bits",
+    ExportFormat.TORCHAO_INT8_WEIGHTS: "torchao, weights of linear layers in eight bits",
+}
 _SENTENCES = """
 It is a folder of sentence-transformers as well, whose embedding is what was measured:
 
@@ -246,7 +253,10 @@ removed, not masked, and {recovery}.
         intro,
         _loading(family, architecture, stock, sentences=sentences),
         _results(steps, shown, spec.pruning),
-        _exports_section(steps[-1].exports, metric_name),
+        _graphs_section([row for row in steps[-1].exports if row.format in GRAPHS], metric_name),
+        _quantized_section(
+            [row for row in steps[-1].exports if row.format not in GRAPHS], metric_name, architecture.auto_class, stock
+        ),
         _cutting(steps, spec, data),
         _limits(architecture, labels, data),
     )
@@ -255,27 +265,16 @@ removed, not masked, and {recovery}.
     (folder / CARD_FILE).write_text(card, encoding="utf-8", newline="\n")
 
 
-def _exports_section(exports: Sequence[ExportMetrics], metric_name: str) -> str:
-    """How to run the exported files without torch, and what was measured of each: Markdown, or nothing without exports."""
+def _graphs_section(exports: Sequence[ExportMetrics], metric_name: str) -> str:
+    """How to run the exported files without torch, and what was measured of each: Markdown, or nothing without such."""
     if not exports:
         return ""
-    timed = [row.latency[0] for row in exports if row.latency]
-    columns = ["file", "what", "size", "same answers", metric_name]
-    columns += [f"latency at batch {timed[0].batch_size}, p50"] if timed else []
-    lines = [f"| {' | '.join(columns)} |", "|---|---|" + "---:|" * (len(columns) - 2)]
-    for row in exports:
-        cells = [f"`{row.file}`", _EXPORTS[row.format], file_size(row.file_bytes), percent(row.agreement)]
-        cells.append(display.written(row.scores))
-        cells += [f"{milliseconds(row.latency[0].p50_ms)}, {speed.speed(row.latency[0]).text}"] if row.latency else []
-        lines.append(f"| {' | '.join(cells)} |")
-    table = "\n".join(lines)
     outputs, given = (
         exports[0].outputs or (exports[0].output,),
         ", ".join(f'"{name}": {name}' for name in exports[0].inputs),
     )
     names = ", ".join(f'"{name}"' for name in outputs)
     first = "[0]" if len(outputs) == 1 else ""
-    against = "; the factor is against this checkpoint in torch, in turn on the same CPU" if timed else ""
     return f"""## Run without torch
 
 ```python
@@ -286,7 +285,41 @@ session = onnxruntime.InferenceSession("path/to/this/folder/{exports[0].file}")
 
 The inputs are what the files beside the weights make of a sample, with any number of samples first.
 
-{table}
+{_exports_table(exports, metric_name, "onnxruntime")}"""
 
-Checked with onnxruntime on {exports[0].samples} validation samples against this checkpoint's own answers{against}.
+
+def _quantized_section(exports: Sequence[ExportMetrics], metric_name: str, auto: str, stock: bool) -> str:
+    """How to load the folders in eight bits, and what was measured of each: Markdown, or nothing without such."""
+    if not exports:
+        return ""
+    folder = exports[0].file.rpartition("/")[0]
+    return f"""## Load in eight bits
+
+```python
+from transformers import {auto}
+model = {auto}.from_pretrained("path/to/this/folder/{folder}"{"" if stock else ", trust_remote_code=True"})
+```
+
+Needs `transformers>={MINIMUM_TRANSFORMERS}` and `torchao>={MINIMUM_TORCHAO}`. What makes the inputs lies
+in that folder, too.
+
+{_exports_table(exports, metric_name, "torchao")}"""
+
+
+def _exports_table(exports: Sequence[ExportMetrics], metric_name: str, by: str) -> str:
+    """What was measured of each; `by`: the library that ran them."""
+    timed = [row.latency[0] for row in exports if row.latency]
+    columns = ["file", "what", "size", "same answers", metric_name]
+    columns += [f"latency at batch {timed[0].batch_size}, p50"] if timed else []
+    lines = [f"| {' | '.join(columns)} |", "|---|---|" + "---:|" * (len(columns) - 2)]
+    for row in exports:
+        cells = [f"`{row.file}`", _EXPORTS[row.format], file_size(row.file_bytes), percent(row.agreement)]
+        cells.append(display.written(row.scores))
+        cells += [f"{milliseconds(row.latency[0].p50_ms)}, {speed.speed(row.latency[0]).text}"] if row.latency else []
+        lines.append(f"| {' | '.join(cells)} |")
+    against = "; the factor is against this checkpoint in torch, in turn on the same CPU" if timed else ""
+    table = "\n".join(lines)
+    return f"""{table}
+
+Checked with {by} on {exports[0].samples} validation samples against this checkpoint's own answers{against}.
 """

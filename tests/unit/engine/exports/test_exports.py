@@ -281,7 +281,7 @@ def test_samples_are_spread_over_the_split_and_fewer_of_a_large_model(rows, flop
 
 def test_a_worker_without_the_extra_refuses_before_any_work(tmp_path, monkeypatch):
     check_installed(BOTH)
-    monkeypatch.setattr(runtime, "PACKAGES", ("onnx", "no_such_package"))
+    monkeypatch.setattr(runtime, "PACKAGES", {"export": ("onnx", "no_such_package"), "torchao": ()})
     check_installed(())
     spec = EngineSpec.model_validate({"pruning": {"target": {"attention_sparsity": 0.5}}, "exports": ["onnx"]})
     nowhere = tmp_path / "nowhere"

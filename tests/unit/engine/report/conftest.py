@@ -198,7 +198,7 @@ def stopped_job(job: Job) -> Job:
 
 @pytest.fixture
 def exported_job(job: Job) -> Job:
-    """Its last step was exported in both formats."""
+    """Its last step was exported in every format."""
     last = job.steps[-1]
     exports = tuple(
         ExportMetrics(
@@ -214,6 +214,15 @@ def exported_job(job: Job) -> Job:
         for format, file, size, error, agreement, score in (
             (ExportFormat.ONNX, "model.onnx", 7_350_000, 4.2e-6, 1.0, 0.822),
             (ExportFormat.ONNX_INT8, "model.int8.onnx", 1_910_000, 0.21, 0.9875, 0.811),
+            (ExportFormat.TORCHAO_INT8, "torchao_int8/model.safetensors", 1_950_000, 0.19, 0.9836, 0.812),
+            (
+                ExportFormat.TORCHAO_INT8_WEIGHTS,
+                "torchao_int8_weights/model.safetensors",
+                1_930_000,
+                0.12,
+                0.9922,
+                0.819,
+            ),
         )
     )
     return replace(job, steps=(*job.steps[:-1], last.model_copy(update={"exports": exports})))

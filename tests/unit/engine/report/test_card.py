@@ -88,13 +88,17 @@ def test_exports_are_shown_with_how_to_run_them(tmp_path: Path, job: Job, export
     _, body = _write(tmp_path, job)
     assert "onnx" not in body
     _, body = _write(tmp_path, exported_job)
-    *_, fence = [token for token in _tokens(body) if token.type == "fence"]
-    compile(fence.content, "card", "exec")
-    assert "model.onnx" in fence.content
+    *_, graph, folder = [token for token in _tokens(body) if token.type == "fence"]
+    for fence in (graph, folder):
+        compile(fence.content, "card", "exec")
+    assert "model.onnx" in graph.content
+    assert '.from_pretrained("path/to/this/folder/torchao_int8"' in folder.content
+    rounded = "| `torchao_int8_weights/model.safetensors` | torchao, weights of linear layers in eight bits | 1.93 MB | 99.2% |"
+    assert rounded in body
     assert (
         "| `model.int8.onnx` | ONNX, linear layers in eight bits | 1.91 MB | 98.8% | 81.1% | 5.41 ms, 1.48× |" in body
     )
-    assert sum(token.type == "table_open" for token in _tokens(body)) == 2
+    assert sum(token.type == "table_open" for token in _tokens(body)) == 3
 
 
 def test_a_step_beyond_the_bound_says_so(tmp_path: Path, stopped_job: Job, job: Job) -> None:

@@ -166,7 +166,8 @@ def test_exports_have_a_table_where_there_are_some(tmp_path: Path, job: Job, exp
     assert "onnx" not in _write(tmp_path, job).text
     page = _write(tmp_path, exported_job)
     assert page.open == []
-    for shown in ("model.onnx", "4.2e-06", "100.0%", "model.int8.onnx", "1.91 MB", "0.21", "98.8%", "81.1%", "1.48×"):
+    graphs = ("model.onnx", "4.2e-06", "100.0%", "model.int8.onnx", "1.91 MB", "0.21", "98.8%", "81.1%", "1.48×")
+    for shown in (*graphs, "torchao_int8/model.safetensors", "1.95 MB", "98.4%"):
         assert shown in page.text, shown
 
 
