@@ -43,7 +43,7 @@ def parts() -> tuple[Supervisor, Announcer]:
     who = announcement(settings, scratch)
     made = Supervisor(settings, database, artifacts, scratch, shutdown, who.capability)
     atexit.register(made.close)
-    announcer = Announcer(settings, database, who, scratch.predecessors, lambda: made.idle)
+    announcer = Announcer(settings, database, who, scratch.predecessors, lambda: made.idle and not shutdown.is_set())
     atexit.register(announcer.stop)
     return made, announcer
 

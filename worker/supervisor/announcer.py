@@ -57,6 +57,9 @@ class Announcer:
                     look()
             except UNREACHABLE as error:
                 log.warning("this worker cannot be announced, the database does not answer: %s", error)
+            except Exception:
+                # A thread that ended would have a worker counted as gone that works.
+                log.exception("this worker cannot be announced")
             if self._done.wait(self._settings.heartbeat_seconds):
                 return
 

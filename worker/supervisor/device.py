@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from api_schemas.enums import DeviceKind
 from store.settings import Settings
@@ -37,10 +38,19 @@ def of_engines(settings: Settings, home: Path) -> Device:
     """What an engine of these settings would choose. `home`: a folder of this worker's, for the process that is asked."""
     if settings.device == "cpu":
         return Device(DeviceKind.CPU)
-    if not any(driver.exists() for driver in _DRIVERS):
-        return Device(DeviceKind.CUDA if settings.device == "cuda" else DeviceKind.CPU)
+    found = _first_gpu(home) if any(driver.exists() for driver in _DRIVERS) else {}
+    if found:
+        return Device(DeviceKind.CUDA, found["name"], found["memory"])
+    if settings.device == "cuda":
+        log.warning("SECATEUR_DEVICE is cuda, and no GPU is seen: jobs fail here")
+        return Device(DeviceKind.CUDA)
+    return Device(None if found is None else DeviceKind.CPU)
+
+
+def _first_gpu(home: Path) -> dict[str, Any] | None:
+    """Name and memory of the one that an engine would take, empty where torch sees none; None where it cannot be asked."""
     try:
-        # What the engine's environment is: it says which of the GPUs is the first.
+        # In the engine's environment, which says which of the GPUs is the first.
         done = subprocess.run(
             [sys.executable, "-c", _ASK],
             env=minimal_environment(home, 1),
@@ -49,11 +59,9 @@ def of_engines(settings: Settings, home: Path) -> Device:
             timeout=SECONDS,
             check=True,
         )
-        found = json.loads(done.stdout)
+        found: dict[str, Any] = json.loads(done.stdout)
+        return found
     except (OSError, ValueError, subprocess.SubprocessError) as error:
-        said = getattr(error, "stderr", None) or str(error)
-        log.warning("what device this worker has cannot be told: %s", str(said).strip().rpartition("\n")[2])
-        return Device(DeviceKind.CUDA if settings.device == "cuda" else None)
-    if found:
-        return Device(DeviceKind.CUDA, found["name"], found["memory"])
-    return Device(DeviceKind.CUDA if settings.device == "cuda" else DeviceKind.CPU)
+        said = str(getattr(error, "stderr", None) or error).strip().rpartition("\n")[2]
+        log.warning("what device this worker has cannot be told: %s", said)
+        return None

@@ -5,12 +5,14 @@ from dataclasses import replace
 from sqlalchemy import func, select, update
 
 from api_schemas.enums import DeviceKind
+from store import retention
 from store.database.clock import now
 from store.database.connection import Database
 from store.database.tables import Worker
 from store.jobs import workers
 from store.jobs.capabilities import Capability, Fleet
 from store.jobs.workers import Announcement, LiveWorkers
+from store.settings import Settings
 from tests.support.jobs.job_transitions import claim, submit
 
 GPU = Announcement("gpu-1:a:1", "gpu-1", "host", DeviceKind.CUDA, "A GPU", 2**34, 2**36)
@@ -57,7 +59,7 @@ def test_announcing_again_keeps_the_row_and_silence_ends_it(database: Database) 
         assert (again.created_at, again.device_name) == (before.created_at, "Another GPU")
         assert again.seen_at >= before.seen_at
     assert listed(database) == {GPU.id: True, CPU.id: False}
-    assert workers.sweep(database) == 1
+    assert retention.expire(database, Settings()).workers == 1
     assert listed(database) == {GPU.id: True}
 
 
