@@ -32,6 +32,13 @@ class Phase(StrEnum):
     PACKAGING = "packaging"
 
 
+class DeviceKind(StrEnum):
+    """Where a worker's engines compute."""
+
+    CPU = "cpu"
+    CUDA = "cuda"
+
+
 class TextNormalizer(StrEnum):
     """How texts are made alike before words are counted as wrong."""
 

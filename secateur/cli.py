@@ -15,6 +15,7 @@ from secateur.commands import (
     submit,
     upload,
     wait,
+    workers,
 )
 from secateur.commands.shared.exit_status import EXPLAINED
 from secateur.commands.shared.group import SERVICE, UPLOADS, Commands
@@ -35,3 +36,4 @@ app.add_typer(keys.app, name="keys", rich_help_panel=SERVICE)
 prune.register(app)
 convert.register(app)
 server.register(app)
+workers.register(app)

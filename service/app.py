@@ -23,7 +23,19 @@ from service.openapi import docs_page, document
 from service.page.answers import PageAnswers
 from service.page.routers import install as install_page
 from service.paths import V1
-from service.routes import api_keys, audit, checkpoints, datasets, events, health, jobs, models, resumable, webhooks
+from service.routes import (
+    api_keys,
+    audit,
+    checkpoints,
+    datasets,
+    events,
+    health,
+    jobs,
+    models,
+    resumable,
+    webhooks,
+    workers,
+)
 from service.services import Services
 from service.shutdown import on_shutdown
 from store.settings import Settings, get_settings
@@ -71,7 +83,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     # Routes are looked through in turn, and jobs are asked for most.
     v1_routers = (
         *(jobs.router, events.router, checkpoints.router, models.router, datasets.router, resumable.router),
-        *(webhooks.router, api_keys.router, audit.router, health.limits_router),
+        *(webhooks.router, api_keys.router, audit.router, workers.router, health.limits_router),
     )
     # Each by itself: FastAPI works out every route again for each router that stands around it.
     for router in v1_routers:

@@ -22,6 +22,7 @@ from store.access import audit
 from store.database.connection import Database
 from store.files.artifacts import Artifacts
 from store.jobs.queue_positions import QueuePositions
+from store.jobs.workers import LiveWorkers
 from store.queue import broker
 from store.settings import Settings
 
@@ -44,6 +45,7 @@ class Services:
     """Whose keys are asked for again; used on the event loop alone."""
     queue_positions: QueuePositions
     """In the queue."""
+    workers: LiveWorkers
     readiness: Readiness
     turns: Turns
     long_turns: Turns = field(default_factory=lambda: Turns(1))
@@ -77,6 +79,7 @@ class Services:
             EventStreams(settings, database, turns.one),
             LongRequests(database),
             queue_positions,
+            LiveWorkers(database),
             readiness,
             turns,
         )

@@ -29,6 +29,11 @@ def memory_bytes() -> int:
     return total
 
 
+def engine_memory_bytes(setting: int | None) -> int:
+    """The most that an engine may take of it: SECATEUR_ENGINE_MEMORY_BYTES, else nine tenths."""
+    return memory_bytes() * 9 // 10 if setting is None else setting
+
+
 def yield_cpu(process: int) -> None:
     """Let a child that leads a session of its own, and what it starts, run only where nobody else needs the CPU.
 

@@ -1,5 +1,5 @@
 """What is kept for how long (docs/deploy.md): uploads, checkpoints, jobs and what is written of them, the audit log, answers to
-idempotency keys, sessions.
+idempotency keys, sessions, workers.
 
 What expires loses its files or its contents and keeps a row, a tombstone that says so; that goes, too, after a time of its own.
 Files lose their names here: store/files/orphans.py then removes bytes that nothing names. What a living job needs never expires,
@@ -21,6 +21,7 @@ from store.database.clock import moment, now
 from store.database.connection import Database
 from store.database.paging import at
 from store.database.tables import Job, JobEventRow, JobLogRow, JobStep, JobStepFile, Upload
+from store.jobs import workers
 from store.jobs.deletion import bury, give_up, needed_among
 from store.settings import Settings
 
@@ -47,6 +48,8 @@ class Expired:
     logs: int = 0
     """Pieces of logs."""
     tombstones: int = 0
+    workers: int = 0
+    """That have not announced themselves for longer than a lease."""
 
 
 def expire(database: Database, settings: Settings) -> Expired:
@@ -70,6 +73,7 @@ def expire(database: Database, settings: Settings) -> Expired:
         audit=after(settings.audit_retention_seconds, lambda seconds: audit.expire(database, seconds)),
         keys=idempotency.sweep(database),
         sessions=sessions.sweep(database),
+        workers=workers.sweep(database),
     )
 
 

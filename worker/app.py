@@ -7,6 +7,7 @@ No torch here: the engine is a process of its own. On SIGTERM the engine is ende
 
 import atexit
 import logging
+import socket
 import threading
 from functools import lru_cache
 from typing import Any
@@ -15,11 +16,15 @@ from celery.signals import worker_init, worker_ready, worker_shutting_down
 
 from store.database.connection import Database
 from store.files.artifacts import Artifacts
+from store.jobs.workers import Announcement
+from store.machine import engine_memory_bytes
 from store.queue import broker
-from store.settings import get_settings
+from store.settings import Settings, get_settings
 from worker import worker_logs as worker_logs  # listens from here on
 from worker.children import confinement
-from worker.supervisor.scratch import Scratch
+from worker.supervisor import device
+from worker.supervisor.announcer import Announcer
+from worker.supervisor.scratch import HOST_LENGTH, Scratch
 from worker.supervisor.supervisor import Supervisor
 
 log = logging.getLogger(__name__)
@@ -29,20 +34,39 @@ shutdown = threading.Event()
 
 
 @lru_cache(maxsize=1)
-def supervisor() -> Supervisor:
-    """This process's supervisor, made when the worker is ready and not at import."""
+def parts() -> tuple[Supervisor, Announcer]:
+    """This process's supervisor, and what tells of it; made when the worker is ready and not at import."""
     settings = get_settings()
     scratch = Scratch(settings.scratch, settings.worker_name)
     atexit.register(scratch.close)
     database, artifacts = Database(settings.database_url, settings.database_seconds), Artifacts(settings.artifacts_url)
-    made = Supervisor(settings, database, artifacts, scratch, shutdown)
+    who = announcement(settings, scratch)
+    made = Supervisor(settings, database, artifacts, scratch, shutdown, who.capability)
     atexit.register(made.close)
-    return made
+    announcer = Announcer(settings, database, who, scratch.predecessors, lambda: made.idle and not shutdown.is_set())
+    atexit.register(announcer.stop)
+    return made, announcer
+
+
+def announcement(settings: Settings, scratch: Scratch) -> Announcement:
+    """Who this worker is, and what its engines compute on."""
+    host = socket.gethostname()[:HOST_LENGTH]
+    found = device.of_engines(settings, scratch.folder)
+    log.info("this worker is %s: %s", scratch.name, found)
+    return Announcement(
+        id=scratch.name,
+        name=settings.worker_name or host,
+        host=host,
+        device=found.kind,
+        device_name=found.name,
+        device_memory_bytes=found.memory_bytes,
+        host_memory_bytes=engine_memory_bytes(settings.engine_memory_bytes),
+    )
 
 
 def run_jobs() -> None:
-    """A wake-up came: run jobs until none is left."""
-    supervisor().run_until_empty()
+    """A wake-up came, or something was seen that waits: run jobs until none is left."""
+    parts()[0].run_until_empty()
 
 
 app.task(name=broker.RUN_JOBS)(run_jobs)
@@ -53,10 +77,24 @@ def check_cage(**_: Any) -> None:
     log.info("engines are kept apart by %s", ", ".join(confinement.check(get_settings())))
 
 
-def look_for_work(**_: Any) -> None:
-    """A wake-up may have been lost while no worker was up: every worker looks once when it starts."""
-    supervisor().warm_up()
+def look_for_work(sender: Any, **_: Any) -> None:
+    """A wake-up may have been lost while no worker was up: every worker looks once when it starts.
+
+    Later it looks when its announcer sees something that it could run: in the pool, where wake-ups are acted on as well, so that
+    there is never more than one at it and Celery waits for it at the end.
+    """
+    runner, announcer = parts()
+    runner.warm_up()
     broker.publish_wake(get_settings())
+    announcer.start(lambda: sender.pool.apply_async(run_jobs_seen, (), {}, callback=lambda _: None))
+
+
+def run_jobs_seen() -> None:
+    """As `run_jobs`; there is no task whose failure Celery would log."""
+    try:
+        run_jobs()
+    except Exception:
+        log.exception("looking for work failed")
 
 
 def stop_work(**_: Any) -> None:

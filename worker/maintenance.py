@@ -17,7 +17,7 @@ from store import retention
 from store.database.connection import Database
 from store.files import orphans
 from store.files.artifacts import Artifacts
-from store.jobs import jobs, transitions
+from store.jobs import jobs, transitions, workers
 from store.outbound.client import OutboundClient
 from store.outbound.url_rules import UrlRules
 from store.queue import broker
@@ -46,7 +46,9 @@ def sweep(database: Database, settings: Settings) -> int:
 def redispatch(database: Database, settings: Settings) -> int:
     """Wake workers for jobs that wait, where wake-ups were lost or a wait has ended; returns how many were published."""
     with database.read() as session:
-        claimable = jobs.count_claimable(session, settings.failure_cap, settings.max_running_jobs, MOST_WAKES)
+        # What none of them can hold waits for one that can, who looks by itself when it starts.
+        held = workers.fleet(session).can_hold()
+        claimable = jobs.count_claimable(session, settings.failure_cap, settings.max_running_jobs, MOST_WAKES, held)
     if not claimable:
         return 0
     try:

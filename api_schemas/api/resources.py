@@ -260,6 +260,9 @@ class JobResource(FrozenModel):
     queue_position: int | None = None
     """How many jobs a free worker would take before this one is its, itself included: 1 is the next. Null where the job does
     not wait, or waits for its time after an unplanned end."""
+    waiting_reason: str | None = None
+    """Why no worker that lives now would take a queued job, however long it waits: `needs 22 GiB on a GPU; the largest worker has
+    16`. It begins once one comes that can hold it."""
     expires_at: datetime | None = None
     """When the checkpoints of a job that has ended go by themselves; its metrics stay. Null: never."""
     progress: JobProgress | None

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from api_schemas.base import StrictModel
+from api_schemas.enums import DeviceKind
 
 _UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
 _DURATION = r"^(?=.)([0-9]{1,5}d)?([0-9]{1,6}h)?([0-9]{1,8}m)?([0-9]{1,9}s)?$"
@@ -34,10 +35,15 @@ Duration = Annotated[
 
 
 class JobLimits(StrictModel):
-    """When a job ends before its work is done."""
+    """When a job ends before its work is done, and where it may run."""
 
     max_runtime: Duration | None = Field(
         None,
         description="How long workers may run the job in all, its attempts added up and waiting left out: seconds, or text "
         "such as `6h`. Beyond it the job fails with `max_runtime_exceeded`; its finished steps stay.",
+    )
+    device: DeviceKind | None = Field(
+        None,
+        description="Which workers may run the job: `cuda`, those with a GPU; `cpu`, those without. Default: any. Where there is "
+        "none the job waits, with a `waiting_reason`.",
     )

@@ -10,6 +10,7 @@ from typing import Any, Self, Unpack
 import httpx
 
 from api_schemas.api.resources import DatasetResource, Limits, ModelResource
+from api_schemas.api.workers import WorkerResource
 from api_schemas.results.estimate import JobEstimate, JobPreview
 from api_schemas.spec.inputs import Columns, Splits
 from secateur.client.blocking_administration import Keys, Webhooks
@@ -252,6 +253,13 @@ class Secateur:
         >>> client.limits().quotas.stored_bytes
         """
         return run(self._calls.limits())
+
+    def workers(self) -> Iterator[WorkerResource]:
+        """What runs jobs, and on what. Needs a key of scope `admin`.
+
+        >>> [(worker.name, worker.device, worker.busy) for worker in client.workers()]
+        """
+        return iterate(self._calls.workers())
 
     def delete_model(self, model: str | ModelResource) -> None:
         """Remove a model, or give up one that was not completed. While a job needs it: Conflict.

@@ -32,7 +32,8 @@ class Program:
 
     name: str
     command: Sequence[str]
-    log_file: Path
+    log_file: Path | None
+    """None: where this process writes."""
     environment: Mapping[str, str] = field(default_factory=dict)
     process: subprocess.Popen[bytes] | None = None
     crashes: deque[float] = field(default_factory=deque)
@@ -40,15 +41,15 @@ class Program:
 
     def start(self) -> None:
         """Start it, output appended to its log file."""
-        if self.log_file.exists() and self.log_file.stat().st_size > MAX_LOG_BYTES:
+        if self.log_file is not None and self.log_file.exists() and self.log_file.stat().st_size > MAX_LOG_BYTES:
             self.log_file.replace(self.log_file.with_suffix(".log.1"))
         leash = (sys.executable, "-m", "secateur.local_server.parent_watch", str(os.getpid()))
-        with self.log_file.open("ab") as log:
+        with contextlib.nullcontext() if self.log_file is None else self.log_file.open("ab") as log:
             self.process = subprocess.Popen(
                 [*leash, *self.command],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
-                stderr=subprocess.STDOUT,
+                stderr=None if log is None else subprocess.STDOUT,
                 env={**os.environ, **self.environment},
                 start_new_session=True,
             )
@@ -59,7 +60,9 @@ class Program:
         return self.process is not None and self.process.poll() is None
 
     def log_tail(self, lines: int = 12) -> str:
-        """The end of its log."""
+        """The end of its log, where it has a file of its own."""
+        if self.log_file is None:
+            return ""
         with self.log_file.open("rb") as log:
             log.seek(max(0, log.seek(0, os.SEEK_END) - 16_384))
             return "\n".join(log.read().decode(errors="replace").splitlines()[-lines:])
@@ -103,9 +106,10 @@ class Programs:
         while program.crashes and program.crashes[0] < now - RESTART_WINDOW:
             program.crashes.popleft()
         if len(program.crashes) > MAX_RESTARTS:
+            log = f" Its log, {program.log_file}, ends with:\n{program.log_tail()}" if program.log_file else ""
             raise CrashLoopError(
                 f"{program.name} ended {len(program.crashes)} times within {RESTART_WINDOW / 60:.0f} minutes, the last "
-                f"time with status {status}. Its log, {program.log_file}, ends with:\n{program.log_tail()}"
+                f"time with status {status}.{log}"
             )
         program.start_at = now + min(LONGEST_PAUSE, 0.5 * 2 ** (len(program.crashes) - 1))
         self._on_restart(program, status)

@@ -44,6 +44,11 @@ class Stop:
         self.signals += 1
 
 
+def stop_seconds() -> float:
+    """How long programs have, a worker among them, to end by themselves."""
+    return float(os.environ.get("SECATEUR_CANCEL_GRACE_SECONDS", "30")) + STOP_MARGIN
+
+
 def up(data_dir: Path, port: int, console: Console, told: TextIO | None = None) -> int:
     """Run until a signal or a failure; returns the exit status. `port` 0 takes a free one. `told`: where it is written as JSON
     that it is ready."""
@@ -72,8 +77,7 @@ def up(data_dir: Path, port: int, console: Console, told: TextIO | None = None) 
                 console.print("Stopping; a second signal stops at once.")
             finally:
                 (data_dir / "up.json").unlink(missing_ok=True)
-                grace = float(os.environ.get("SECATEUR_CANCEL_GRACE_SECONDS", "30")) + STOP_MARGIN
-                programs.stop(grace, hurry=lambda: stop.signals > 1)
+                programs.stop(stop_seconds(), hurry=lambda: stop.signals > 1)
     except (StartError, CrashLoopError) as error:
         console.print("[red]error:[/] ", end="")
         console.print(str(error), markup=False, highlight=False)

@@ -63,6 +63,11 @@ def size(number: float) -> str:
     return decimal(round(number))
 
 
+def memory(number: int | None) -> str:
+    """Bytes as GiB, as memory is sold."""
+    return "" if number is None else f"{number / 2**30:.1f} GiB"
+
+
 def job_state(job: JobResource) -> Text:
     """A sign and the word, with the share that is done."""
     sign, colour = _SIGNS[job.state]

@@ -1,4 +1,4 @@
-"""Lists: jobs, models, datasets, keys. Tables are made for a width: what is less needed is left out where there is no room."""
+"""Lists: jobs, models, datasets, keys, workers. Tables are made for a width: what is less needed goes where there is no room."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
@@ -8,14 +8,15 @@ from rich.text import Text
 
 from api_schemas.api.access import KeyResource
 from api_schemas.api.resources import DatasetResource, JobResource, ModelResource
+from api_schemas.api.workers import WorkerResource
 from secateur.terminal.consoles import clean
-from secateur.terminal.formatting import ago, job_state, size, target, upload_state
+from secateur.terminal.formatting import ago, job_state, memory, size, target, upload_state
 from secateur.terminal.metrics import count, quality
 
 T = TypeVar("T")
 Column = tuple[str, int, Callable[[T], str | Text]]
 """Header, the width of terminal from which it is shown, and what stands in it."""
-_NUMBERS = ("params", "rows", "bytes")
+_NUMBERS = ("params", "rows", "bytes", "memory", "host's")
 
 
 def jobs_table(jobs: Iterable[JobResource], width: int) -> Table:
@@ -70,6 +71,28 @@ def keys_table(keys: Iterable[KeyResource], width: int) -> Table:
         ("last used", 90, lambda key: ago(key.last_used_at)),
     ]
     return _table(columns, keys, width)
+
+
+def workers_table(workers: Iterable[WorkerResource], width: int) -> Table:
+    """The last one started first."""
+    columns: list[Column[WorkerResource]] = [
+        ("worker", 0, lambda worker: clean(worker.name)),
+        ("state", 0, _worker_state),
+        ("device", 0, lambda worker: worker.device.value if worker.device else "?"),
+        ("of", 100, lambda worker: clean(worker.device_name or "")),
+        ("memory", 60, lambda worker: memory(worker.device_memory_bytes)),
+        ("host's", 80, lambda worker: memory(worker.host_memory_bytes)),
+        ("job", 90, lambda worker: worker.job or ""),
+        ("since", 110, lambda worker: ago(worker.started_at)),
+        ("seen", 70, lambda worker: ago(worker.seen_at)),
+    ]
+    return _table(columns, workers, width)
+
+
+def _worker_state(worker: WorkerResource) -> Text:
+    if not worker.alive:
+        return Text("✗ silent", "red")
+    return Text("▶ busy", "cyan") if worker.busy else Text("✓ idle", "green")
 
 
 def _came_to(job: JobResource) -> str:

@@ -98,6 +98,8 @@ def where(job: JobResource) -> str:
             parts.append(f"{duration(now.eta_seconds)} left")
     elif job.queue_position is not None:
         parts.append(f"place {job.queue_position}")
+    if job.waiting_reason is not None:
+        parts.append(job.waiting_reason)
     if job.metrics:
         parts.insert(1, f"{quality(job.metrics[-1].validation)} on validation")
     return ", ".join(part for part in parts if part)

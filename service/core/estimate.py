@@ -15,8 +15,8 @@ from api_schemas.results.estimate import JobEstimate
 from api_schemas.spec.job import JobRequest
 from checkpoints.planning.estimates import estimated_steps
 from checkpoints.planning.schedule import CONFIRMED_SHARES
-from checkpoints.sizes.cost_model import JobCost, phase_work, tensor_bytes
-from checkpoints.sizes.shape import ModelShape
+from checkpoints.sizes.cost_model import JobCost, phase_work
+from service.core import needs
 from service.core.submit import Accepted
 from service.services import Services
 from store.jobs import job_costs
@@ -49,10 +49,8 @@ def estimate(services: Services, accepted: Accepted) -> JobEstimate:
     seconds, span, by_phase, host, device = None, None, {}, None, None
     bounded = request.pruning.target.max_drop is not None
     if observed is not None:
-        host = _memory([(job.base.host, job.peak.host, job.tensor_bytes) for job in observed.jobs], request, shape)
-        device = _memory(
-            [(job.base.device, job.peak.device, job.tensor_bytes) for job in observed.jobs], request, shape
-        )
+        host = needs.host_memory(observed.jobs, request, shape)
+        device = needs.device_memory(observed.jobs, request, shape)
         if samples is not None:
             work = partial(phase_work, request, len(shape.attention), samples, beside=layout.head is Head.HIDDEN_STATES)
             flops = [step.flops for step in steps]
@@ -99,17 +97,6 @@ def _seconds(work: Mapping[Phase, float], jobs: Sequence[JobCost]) -> dict[Phase
         rate = sum(each.seconds for each in same) / sum(each.work for each in same) if same else overall
         found[phase] = amount * rate
     return {phase: spent for phase, spent in found.items() if spent}
-
-
-def _memory(
-    measured: Sequence[tuple[int | None, int | None, int]], request: JobRequest, shape: ModelShape
-) -> int | None:
-    """From (before, most, tensors) of finished jobs, in bytes. None where it was not measured."""
-    known = [(base, peak, tensors) for base, peak, tensors in measured if base is not None and peak is not None]
-    if not known:
-        return None
-    growth = median((peak - base) / tensors for base, peak, tensors in known)
-    return round(median(base for base, _, _ in known) + growth * tensor_bytes(request, shape))
 
 
 def _reason(family: str, observed: RecentJobCosts | None, samples: Mapping[str, int] | None) -> str | None:

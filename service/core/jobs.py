@@ -8,11 +8,12 @@ from api_schemas.api.resources import JobResource, Page
 from api_schemas.enums import TERMINAL_STATES, AuditAction, JobState
 from api_schemas.errors import ErrorCode, SecateurError
 from api_schemas.results.events import JobEvent
+from api_schemas.results.metrics import StepMetrics
 from service.core import resources
 from service.services import Services
 from store.database.clock import moment
 from store.database.tables import Job
-from store.jobs import deletion, job_lists, jobs, logs, transitions
+from store.jobs import capabilities, deletion, job_lists, jobs, logs, transitions
 from store.jobs.job_lists import JobFilter
 from store.jobs.logs import LogPiece
 
@@ -24,7 +25,7 @@ def get(services: Services, job_id: str) -> JobResource:
     with services.database.read() as session:
         job = find_job(session, services, job_id)
         [metrics] = jobs.metrics(session, services.tenant, [job]).values()
-        return resources.job(job, metrics, services.settings, queue_position(session, services, job))
+        return _resource(session, services, job, metrics)
 
 
 def page(services: Services, cursor: str | None, limit: int, wanted: JobFilter) -> Page[JobResource]:
@@ -34,7 +35,12 @@ def page(services: Services, cursor: str | None, limit: int, wanted: JobFilter) 
         metrics = jobs.metrics(session, services.tenant, rows.items)
         queued = [job.id for job in rows.items if job.state is JobState.QUEUED]
         position = services.queue_positions.of(session, queued) if queued else {}
-        items = [resources.job(job, metrics[job.id], services.settings, position.get(job.id)) for job in rows.items]
+        items = [
+            resources.job(
+                job, metrics[job.id], services.settings, position.get(job.id), waiting_reason(session, services, job)
+            )
+            for job in rows.items
+        ]
         return resources.page(rows, items)
 
 
@@ -134,6 +140,23 @@ def find_job(session: Session, services: Services, job_id: str) -> Job:
 def _require_events(job: Job) -> None:
     if job.events_gone_at is not None:
         raise SecateurError(ErrorCode.EXPIRED, "The events of this job were kept for their time and are gone.")
+
+
+def submitted(session: Session, services: Services, job: Job) -> JobResource:
+    """One that has just been made."""
+    return _resource(session, services, job, ())
+
+
+def _resource(session: Session, services: Services, job: Job, metrics: Sequence[StepMetrics]) -> JobResource:
+    place, reason = queue_position(session, services, job), waiting_reason(session, services, job)
+    return resources.job(job, metrics, services.settings, place, reason)
+
+
+def waiting_reason(session: Session, services: Services, job: Job) -> str | None:
+    """What a queued job needs that no worker has; None where one could take it."""
+    if job.state is not JobState.QUEUED:
+        return None
+    return services.workers.fleet(session).waiting_reason(capabilities.of_job(job))
 
 
 def queue_position(session: Session, services: Services, job: Job) -> int | None:

@@ -122,8 +122,14 @@ def model_warnings(description: Mapping[str, Any]) -> tuple[JobWarning, ...]:
     return tuple(map(JobWarning.model_validate, description.get("warnings", ())))
 
 
-def job(row: Job, metrics: Sequence[StepMetrics], settings: Settings, place: int | None = None) -> JobResource:
-    """`metrics` of its committed steps, `place` in the queue."""
+def job(
+    row: Job,
+    metrics: Sequence[StepMetrics],
+    settings: Settings,
+    place: int | None = None,
+    waits_for: str | None = None,
+) -> JobResource:
+    """`metrics` of its committed steps, `place` in the queue, and what it `waits_for` that is not there."""
     return JobResource(
         id=row.id,
         name=row.name,
@@ -136,6 +142,7 @@ def job(row: Job, metrics: Sequence[StepMetrics], settings: Settings, place: int
         ran_seconds=round(row.ran_seconds, 1),
         pause_requested=row.pause_requested,
         queue_position=place,
+        waiting_reason=waits_for,
         expires_at=result_expires_at(row, settings),
         progress=row.progress,
         warnings=tuple(dict.fromkeys((*(row.warnings or ()), *(row.data.warnings if row.data else ())))),

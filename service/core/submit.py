@@ -15,7 +15,7 @@ from checkpoints.families import family_named
 from checkpoints.planning.alignment import aligned
 from checkpoints.planning.feasibility import check_feasible
 from checkpoints.task_rules import check_exports, check_labels, check_layout
-from service.core import model_source
+from service.core import model_source, needs
 from service.core.dataset_checks import check_dataset, check_split_names
 from service.core.model_source import ModelSource
 from service.services import Services
@@ -76,7 +76,14 @@ def submit(services: Services, request: JobRequest, also: Callable[[Session, Job
         if not (held and accepted.model.hold(session, services.tenant)):
             raise SecateurError(ErrorCode.EXPIRED, "An input of the job has expired just now. Upload it again.")
         quotas.check_job(session, services.tenant, services.settings)
-        job = jobs.create(session, services.tenant, accepted.request, accepted.lineage, accepted.warnings)
+        job = jobs.create(
+            session,
+            services.tenant,
+            accepted.request,
+            accepted.lineage,
+            accepted.warnings,
+            needs.of_job(session, accepted.request, accepted.model),
+        )
         services.note(session, AuditAction.CREATE_JOB, job.id)
         also(session, job)
     return job

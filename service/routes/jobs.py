@@ -13,7 +13,7 @@ from api_schemas.ids import ModelId
 from api_schemas.results.estimate import JobEstimate, JobPreview
 from api_schemas.spec.job import JobRequest
 from api_schemas.spec.labels import LabelSelector
-from service.core import checkpoints, jobs, resources, submit, waking
+from service.core import checkpoints, jobs, submit, waking
 from service.core import estimate as estimates
 from service.dependencies import ToReadJobs, ToWriteJobs
 from service.openapi.document import (
@@ -98,7 +98,7 @@ def create_job(
         return Response(preview.model_dump_json(), media_type="application/json")
 
     def answer(session: Session, job: Job) -> Answer:
-        resource = resources.job(job, (), services.settings, jobs.queue_position(session, services, job))
+        resource = jobs.submitted(session, services, job)
         headers = {"Location": f"{V1}/jobs/{job.id}", "Retry-After": str(POLL_SECONDS)}
         return Answer(202, headers, resource.model_dump_json())
 

@@ -1,11 +1,12 @@
 """What finished jobs took, kept for estimates: of every family and device the newest ones."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
+from api_schemas.enums import DeviceKind
 from api_schemas.results.events import Started
 from api_schemas.results.metrics import Memory
 from checkpoints.sizes.cost_model import COUNTED, JobCost, PhaseTime, phase_work
@@ -70,9 +71,19 @@ def record(session: Session, job_id: str) -> None:
 
 def recent(session: Session, family: str) -> RecentJobCosts | None:
     """Of the device that finished a job of the family last. None where none has."""
-    newest = select(JobCostRow).where(JobCostRow.family == family).order_by(JobCostRow.id.desc())
-    rows = session.scalars(newest.limit(READ)).all()
+    rows = _newest(session, family)
     return RecentJobCosts(rows[0].device, [row.body for row in rows if row.device == rows[0].device]) if rows else None
+
+
+def recent_by_kind(session: Session, family: str) -> Mapping[DeviceKind, Sequence[JobCost]]:
+    """The same by kind of device."""
+    rows = _newest(session, family)
+    return {kind: [row.body for row in rows if row.device.partition(":")[0] == kind] for kind in DeviceKind}
+
+
+def _newest(session: Session, family: str) -> Sequence[JobCostRow]:
+    newest = select(JobCostRow).where(JobCostRow.family == family).order_by(JobCostRow.id.desc())
+    return session.scalars(newest.limit(READ)).all()
 
 
 def first_started(session: Session, job_id: str) -> Started | None:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
-from sqlalchemy import Select, String, and_, bindparam, func, select
+from sqlalchemy import ColumnElement, Select, String, and_, bindparam, func, select, true
 from sqlalchemy.orm import Session
 
 from api_schemas.results.events import JobEvent
@@ -12,6 +12,7 @@ from api_schemas.spec.job import JobRequest
 from store.database.tables import Job, JobEventRow, JobStep
 from store.database.tenancy import select_owned
 from store.jobs import transitions, turns
+from store.jobs.capabilities import NOTHING, Needs
 
 
 def create(
@@ -20,9 +21,10 @@ def create(
     request: JobRequest,
     lineage: Mapping[str, str],
     warnings: tuple[JobWarning, ...] = (),
+    needs: Needs = NOTHING,
 ) -> Job:
     """A queued job, its first event, and the message that wakes a worker (after the commit: outbox.dispatch)."""
-    return transitions.submit(session, tenant, request, lineage, warnings)
+    return transitions.submit(session, tenant, request, lineage, warnings, needs)
 
 
 def get(session: Session, tenant: str, job_id: str) -> Job | None:
@@ -67,11 +69,18 @@ def events_after(session: Session, tenant: str, job_id: str, seq: int, limit: in
     return [JobEvent(seq=row.seq, created_at=row.created_at, body=row.body) for row in rows]
 
 
-def count_claimable(session: Session, failure_cap: int, max_running: int | None = None, most: int | None = None) -> int:
+def count_claimable(
+    session: Session,
+    failure_cap: int,
+    max_running: int | None = None,
+    most: int | None = None,
+    held: ColumnElement[bool] | None = None,
+) -> int:
     """How many jobs workers that asked now would get, as far as `max_running` of a tenant is not reached meanwhile; counted no
-    further than `most`."""
+    further than `most`. `held`: of those that these workers can hold (store/jobs/capabilities.py)."""
     found = 0
     for ready in (turns.due(), turns.lost(failure_cap)):
+        ready = and_(ready, true() if held is None else held)
         if max_running is not None:
             ready = and_(ready, Job.tenant.not_in(turns.at_their_most(max_running)))
         some = select(Job.id).where(ready).limit(None if most is None else most - found).subquery()

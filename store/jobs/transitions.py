@@ -27,7 +27,9 @@ from store.database.locks import one_at_a_time
 from store.database.tables import Job, JobEventRow, JobLabel, JobStep, JobStepFile, TrainingFile
 from store.database.tenancy import owned_by
 from store.jobs import turns
+from store.jobs.capabilities import ANY, NOTHING, Capability, Needs
 from store.jobs.turns import claimable, fronts
+from store.jobs.workers import called
 from store.queue import outbox
 from store.webhooks import enqueue
 
@@ -76,6 +78,7 @@ def submit(
     request: JobRequest,
     lineage: Mapping[str, str],
     warnings: tuple[JobWarning, ...] = (),
+    needs: Needs = NOTHING,
 ) -> Job:
     """→ queued. One transaction: the job, its first event, the message that wakes a worker."""
     job = Job(
@@ -88,6 +91,9 @@ def submit(
         model_id=lineage.get("model"),
         dataset_id=lineage.get("dataset"),
         priority=request.priority,
+        needs_device=needs.device,
+        needs_cpu_bytes=needs.cpu_bytes,
+        needs_gpu_bytes=needs.gpu_bytes,
         state=QUEUED,
     )
     job.last_seq = 1
@@ -162,9 +168,14 @@ def resume(session: Session, tenant: str, job_id: str) -> Job:
 
 
 def claim(
-    session: Session, worker: str, lease_seconds: float, failure_cap: int, max_running: int | None = None
+    session: Session,
+    worker: str,
+    lease_seconds: float,
+    failure_cap: int,
+    max_running: int | None = None,
+    has: Capability = ANY,
 ) -> Job | None:
-    """queued, or running with an expired lease → running. The best job there is, or None.
+    """queued, or running with an expired lease → running. The best job there is that a worker can hold who `has` this, or None.
 
     The first by `turns.in_claim_order`, of the tenants that have fewer than `max_running` jobs running. Two claimers never get
     the same job: on PostgreSQL the second skips the locked row, on SQLite it waits for the first one's transaction and then
@@ -173,8 +184,8 @@ def claim(
     if max_running is not None:
         # Otherwise two that claim at once would each count without the other's job.
         one_at_a_time(session, "claim")
-    ready = claimable(failure_cap, max_running)
-    front = and_(ready, Job.id.in_(fronts(failure_cap)))
+    ready = claimable(failure_cap, max_running, has)
+    front = and_(ready, Job.id.in_(fronts(failure_cap, has)))
     claimed = _claim(session, front, ready, worker, lease_seconds)
     if claimed is None and session.scalar(select(Job.id).where(front).limit(1)) is not None:
         # Others are about to claim what stands first of every tenant; what comes after it is for whoever asks now.
@@ -361,9 +372,8 @@ def hand_back(session: Session, workers: Sequence[str], failure_cap: int, *, pla
     cancelling → cancelled. An unplanned end, as when a lease runs out, unless `planned`. Returns how many jobs it were.
 
     Only for workers that are gone, or that hold nothing as they say themselves; to one that lives nevertheless its lease is
-    lost. A name stands also for those that have more after it: `gpu-1` for `gpu-1:…`.
+    lost. Names are as `called` takes them.
     """
-    named = or_(*(or_(Job.worker == name, Job.worker.startswith(f"{name}:", autoescape=True)) for name in workers))
     running = Job.state == RUNNING
     failures = Job.failures + case((running, 0 if planned else 1), else_=0)
     at_cap = and_(running, literal(not planned), failures >= failure_cap)
@@ -373,7 +383,9 @@ def hand_back(session: Session, workers: Sequence[str], failure_cap: int, *, pla
         "error": case((at_cap, literal(WORKER_LOST, Job.error.type)), else_=None),
         "failures": failures,
     }
-    changed = _update(session, and_(Job.state.in_([RUNNING, CANCELLING]), named), detail=HANDED_BACK, **values)
+    changed = _update(
+        session, and_(Job.state.in_([RUNNING, CANCELLING]), called(Job.worker, workers)), detail=HANDED_BACK, **values
+    )
     for job in changed:
         if job.state == QUEUED:
             outbox.add_wake(session, job.tenant)

@@ -1,6 +1,7 @@
 """Whose turn it is: which jobs a worker may claim, and in which order (docs/states.md).
 
 A claim looks at the front of every tenant's queue, one job each, and so takes no longer where a tenant has many jobs waiting.
+What the worker cannot hold (store/jobs/capabilities.py) is passed over as if it were not there.
 """
 
 from datetime import datetime
@@ -24,19 +25,21 @@ from api_schemas.enums import JobState
 from store.database.clock import now
 from store.database.tables import Job, TenantTurn
 from store.database.upsert import insert_into
+from store.jobs.capabilities import ANY, Capability, fits
 
 Ts = TypeVarTuple("Ts")
 
 HELD = (JobState.RUNNING, JobState.CANCELLING)
 
 
-def claimable(failure_cap: int, max_running: int | None = None) -> ColumnElement[bool]:
+def claimable(failure_cap: int, max_running: int | None = None, worker: Capability = ANY) -> ColumnElement[bool]:
     """Queued and due, or running under a lease that ran out: its worker is gone, which counts as a failure.
 
-    A lost job that is at the cap, or that was to be paused, is the sweeper's. A tenant with `max_running` jobs is passed over.
+    A lost job that is at the cap, or that was to be paused, is the sweeper's. A tenant with `max_running` jobs is passed over,
+    and so is what `worker` cannot hold.
     """
     due = and_(Job.state == JobState.QUEUED, or_(Job.available_at.is_(None), Job.available_at <= now()))
-    ready = or_(due, lost(failure_cap))
+    ready = and_(or_(due, lost(failure_cap)), fits(worker))
     return ready if max_running is None else and_(ready, Job.tenant.not_in(at_their_most(max_running)))
 
 
@@ -74,11 +77,12 @@ def with_turns(
 
 
 @lru_cache(maxsize=8)
-def fronts(failure_cap: int) -> CompoundSelect[str]:
-    """Identifiers of the first job of every tenant that has one due, by priority and age, and of all lost ones.
+def fronts(failure_cap: int, worker: Capability = ANY) -> CompoundSelect[str]:
+    """Identifiers of the first job that `worker` can hold of every tenant that has one due, by priority and age, and of all lost
+    ones.
 
-    The first by `claim_order` is among them. Tenants are found one after the other in the index, without reading their queues.
-    Made once: four aliases of a wide table take longer to make than the database takes to answer.
+    The first by `claim_order` is among them. Tenants are found one after the other in the index, without reading their queues;
+    what jobs need is in it, too. Made once: four aliases of a wide table take longer to make than the database takes to answer.
     """
     first, later, one, top = (aliased(Job) for _ in range(4))
     waiting = select(func.min(first.tenant).label("tenant")).where(due(first)).cte("waiting", recursive=True)
@@ -86,9 +90,13 @@ def fronts(failure_cap: int) -> CompoundSelect[str]:
     waiting = waiting.union_all(
         select(following.correlate(waiting).scalar_subquery()).where(waiting.c.tenant.is_not(None))
     )
-    urgent = select(top.priority).where(top.tenant == waiting.c.tenant, due(top)).order_by(top.priority.desc()).limit(1)
+    urgent = select(top.priority).where(top.tenant == waiting.c.tenant, due(top), fits(worker, top))
+    urgent = urgent.order_by(top.priority.desc()).limit(1)
     oldest = select(one.id).where(
-        one.tenant == waiting.c.tenant, due(one), one.priority == urgent.correlate(waiting).scalar_subquery()
+        one.tenant == waiting.c.tenant,
+        due(one),
+        fits(worker, one),
+        one.priority == urgent.correlate(waiting).scalar_subquery(),
     )
     front = oldest.order_by(one.created_at, one.id).limit(1).correlate(waiting).scalar_subquery()
     return select(front.label("id")).select_from(waiting).union_all(select(Job.id).where(lost(failure_cap)))

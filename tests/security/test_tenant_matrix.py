@@ -114,6 +114,7 @@ PROMISED: dict[str, tuple[set[KeyScope], set[KeyScope]]] = {
     "webhooks": ({READ, WRITE}, {WRITE}),
     "keys": ({ADMIN}, {ADMIN}),
     "audit": ({ADMIN}, set()),
+    "workers": ({ADMIN}, set()),
     "limits": ({SEND, READ, WRITE, ADMIN}, set()),
 }
 

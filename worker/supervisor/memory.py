@@ -56,9 +56,9 @@ class SessionWatch:
     """
 
     def __init__(self, leader: int, memory_bytes: int | None, processes: int) -> None:
-        """`leader`: who began the session; a caged process cannot leave it. `memory_bytes`: by default nine tenths of all."""
+        """`leader`: who began the session; a caged process cannot leave it. `memory_bytes`: the setting."""
         self._leader = leader
-        self._memory_bytes = machine.memory_bytes() * 9 // 10 if memory_bytes is None else memory_bytes
+        self._memory_bytes = machine.engine_memory_bytes(memory_bytes)
         self._processes = processes
         self._next_look = 0.0
 

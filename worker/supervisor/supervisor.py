@@ -35,6 +35,7 @@ from store.database.connection import UNREACHABLE, Database
 from store.database.tables import Job
 from store.files.artifacts import Artifacts
 from store.jobs import job_costs, transitions
+from store.jobs.capabilities import ANY, Capability
 from store.jobs.transitions import Lease, LeaseLost
 from store.machine import running_engine
 from store.settings import Settings
@@ -64,12 +65,17 @@ class Supervisor:
         artifacts: Artifacts,
         scratch: Scratch,
         shutdown: threading.Event,
+        has: Capability = ANY,
     ) -> None:
+        """`has`: only jobs are claimed that fit it."""
         self._settings = settings
         self._database = database
         self._artifacts = artifacts
         self._scratch = scratch
         self._shutdown = shutdown
+        self._has = has
+        self.idle = True
+        """Whether nobody is running jobs by it."""
         self._inputs = Inputs(database, artifacts, settings)
         self._engines = Engines(settings, scratch.folder)
         # Whose jobs are to be handed back before anything is claimed, and whether that is a planned end of theirs.
@@ -86,8 +92,12 @@ class Supervisor:
     def run_until_empty(self) -> int:
         """Run job after job until none is left or the worker shuts down; returns how many were begun."""
         begun = 0
-        while not self._shutdown.is_set() and self.run_one():
-            begun += 1
+        self.idle = False
+        try:
+            while not self._shutdown.is_set() and self.run_one():
+                begun += 1
+        finally:
+            self.idle = True
         return begun
 
     def run_one(self) -> bool:
@@ -116,7 +126,12 @@ class Supervisor:
         self._owe(planned=True)
         with self._database.write() as session:
             job = transitions.claim(
-                session, self._scratch.name, settings.lease_seconds, settings.failure_cap, settings.max_running_jobs
+                session,
+                self._scratch.name,
+                settings.lease_seconds,
+                settings.failure_cap,
+                settings.max_running_jobs,
+                self._has,
             )
         self._settled()
         return job

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from api_schemas.api.resources import DatasetResource, JobResource, Limits, ModelResource
+from api_schemas.api.workers import WorkerResource
 from api_schemas.results.estimate import JobEstimate, JobPreview
 from api_schemas.spec.inputs import Columns, Splits
 from api_schemas.spec.job import JobRequest
@@ -148,6 +149,10 @@ class ApiCalls:
     async def limits(self) -> Limits:
         """As `Secateur.limits`."""
         return await self._connection.get(Limits, "/limits")
+
+    def workers(self) -> AsyncGenerator[WorkerResource]:
+        """As `Secateur.workers`."""
+        return self._connection.pages(WorkerResource, "/workers")
 
     async def delete_model(self, model: str | ModelResource) -> None:
         """As `Secateur.delete_model`."""

@@ -18,7 +18,8 @@ from api_schemas.api.webhooks import (
     WebhookResource,
     WebhookSecret,
 )
-from api_schemas.enums import AuditAction, AuditOutcome, JobState, KeyScope
+from api_schemas.api.workers import WorkerResource
+from api_schemas.enums import AuditAction, AuditOutcome, DeviceKind, JobState, KeyScope
 from checkpoints.families import FAMILIES
 from service.openapi.examples.job import JOB, NOON
 from store.settings import Settings
@@ -31,6 +32,7 @@ _Webhooks = Page[WebhookResource]
 _Deliveries = Page[DeliveryResource]
 _Keys = Page[KeyResource]
 _Entries = Page[AuditEntry]
+_Workers = Page[WorkerResource]
 
 
 def _default(setting: str) -> int:
@@ -113,6 +115,12 @@ _AUDIT = AuditEntry(
     request_id="0b6f9c1e5d3a4f0f8a8b7d0c6e2f1a34",
 )
 
+_WORKER = WorkerResource(
+    id="gpu-7-cuda0:4f1d0c6a9b2e:811", name="gpu-7-cuda0", host="gpu-7", device=DeviceKind.CUDA, device_name="NVIDIA H200",
+    device_memory_bytes=150_109_880_320, host_memory_bytes=123_480_309_760, started_at=NOON, seen_at=NOON.replace(hour=14),
+    alive=True, busy=True, job=JOB.id,
+)  # fmt: skip
+
 _LIMITS = Limits(
     max_file_bytes=_default("max_file_bytes"),
     max_files=_default("max_files"),
@@ -149,6 +157,7 @@ ANSWERS: dict[str, BaseModel] = {
     "get_key": _KEY,
     "revoke_key": _KEY.model_copy(update={"revoked_at": NOON.replace(day=6)}),
     "list_audit": _Entries(items=(_AUDIT,)),
+    "list_workers": _Workers(items=(_WORKER,)),
     "get_limits": _LIMITS,
     "get_health": Health(status="ok"),
     "get_readiness": Health(status="ok", checks={"database": "ok", "broker": "ok", "artifacts": "ok"}),

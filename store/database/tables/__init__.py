@@ -19,6 +19,7 @@ from store.database.tables.jobs import (
 from store.database.tables.queue import MaintenanceMark, OutboxMessage
 from store.database.tables.uploads import ResumablePart, ResumableUpload, Upload, UploadCheck, UploadFile
 from store.database.tables.webhooks import Webhook, WebhookDelivery
+from store.database.tables.workers import Worker
 
 __all__ = [
     "ID_LENGTH",
@@ -50,4 +51,5 @@ __all__ = [
     "UploadFile",
     "Webhook",
     "WebhookDelivery",
+    "Worker",
 ]

@@ -12,7 +12,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from api_schemas.api.webhooks import DeliveryState
-from api_schemas.enums import AuditOutcome, JobState, Phase, UploadState
+from api_schemas.enums import AuditOutcome, DeviceKind, JobState, Phase, UploadState
 from store.database.clock import Instant
 from store.database.tenancy import DEFAULT_TENANT
 
@@ -43,6 +43,7 @@ class Base(DeclarativeBase):
         UploadState: _vocabulary(UploadState),
         DeliveryState: _vocabulary(DeliveryState),
         AuditOutcome: _vocabulary(AuditOutcome),
+        DeviceKind: _vocabulary(DeviceKind),
     }
 
 

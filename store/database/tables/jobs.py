@@ -17,7 +17,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from api_schemas.api.resources import JobError, JobProgress
-from api_schemas.enums import JobState, Phase
+from api_schemas.enums import DeviceKind, JobState, Phase
 from api_schemas.results.events import JOB_EVENT_BODY, JobEventBody
 from api_schemas.results.metrics import DataSummary, JobResult, JobWarning, StepMetrics
 from api_schemas.spec.job import JobRequest
@@ -30,6 +30,8 @@ from store.database.tables.base import ID_LENGTH, KEY_LENGTH, NAME_LENGTH, Base,
 LIVING = "state IN ('queued', 'running', 'cancelling', 'paused')"
 """Of a job that has not ended. In words and not in parameters: only so is a query known to need no more than a partial index."""
 QUEUED = "state = 'queued'"
+NEEDS = ("needs_device", "needs_cpu_bytes", "needs_gpu_bytes")
+"""In the index of what waits: a claim passes over jobs that its worker cannot hold without reading them."""
 
 
 def _partial(name: str, where: str, *columns: str) -> Index:
@@ -60,7 +62,7 @@ class Job(Owned, Base):
         _partial("ix_jobs_listed_by_state", "deleted_at IS NULL", "tenant", "state", "created_at", "id"),
         _partial("ix_jobs_listed_by_model", "deleted_at IS NULL", "tenant", "model_id", "created_at", "id"),
         # Whose turn it is
-        _partial("ix_jobs_queued", QUEUED, "tenant", "priority", "created_at", "id", "available_at"),
+        _partial("ix_jobs_queued", QUEUED, "tenant", "priority", "created_at", "id", "available_at", *NEEDS),
         # What jobs that have not ended need
         _partial("ix_jobs_needed_model", LIVING, "model_id"),
         _partial("ix_jobs_needed_dataset", LIVING, "dataset_id"),
@@ -84,6 +86,12 @@ class Job(Owned, Base):
     dataset_id: Mapped[str | None] = mapped_column(String(255))
     """Likewise."""
     priority: Mapped[int] = mapped_column(Integer, default=0)
+    needs_device: Mapped[DeviceKind | None]
+    """What a worker has to have (store/jobs/capabilities.py). NULL: nothing is known to be needed, as of jobs of before."""
+    needs_cpu_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    """Memory of the host, where it runs on a CPU."""
+    needs_gpu_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    """Memory of the GPU, where it runs on one."""
     created_at: Mapped[datetime] = mapped_column(default=now())
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]

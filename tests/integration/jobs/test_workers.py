@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import psutil
@@ -9,17 +10,21 @@ import pytest
 from redis import Redis
 from sqlalchemy import update
 
-from api_schemas.enums import JobState
+from api_schemas.enums import DeviceKind, JobState
 from store.database.clock import now
 from store.database.connection import Database
 from store.database.tables import Job
 from store.database.tenancy import DEFAULT_TENANT
-from store.jobs import transitions
+from store.jobs import jobs, transitions, workers
+from store.jobs.capabilities import Needs
 from store.queue import broker
 from tests.support.jobs.bench import Bench, fake_engine
+from tests.support.jobs.records import job_request
 from tests.support.servers.databases import valkey_server, wait_for
 from tests.support.servers.processes import CeleryProcess, gone, job_worker, maintenance_worker
 
+NEVER: Any = {"lease_seconds": 7200, "heartbeat_seconds": 3600}
+"""A worker does not look for work by itself again."""
 ENDED = {JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED}
 
 
@@ -47,7 +52,7 @@ def assert_says_nothing_to_others(worker: CeleryProcess, broker_url: str) -> Non
 
 def test_a_wake_up_makes_a_worker_run_all_jobs(broker_url: str, postgres_database: Database, tmp_path: Path) -> None:
     url = postgres_database.url.render_as_string(hide_password=False)
-    bench = Bench.make(tmp_path, broker_url=broker_url, database_url=url, engine_command=fake_engine("finish"))
+    bench = Bench.make(tmp_path, broker_url=broker_url, database_url=url, engine_command=fake_engine("finish"), **NEVER)
     with job_worker(bench.settings, tmp_path / "worker.log") as worker:
         assert_says_nothing_to_others(worker, broker_url)
         submitted = [bench.submit(), bench.submit()]
@@ -64,9 +69,26 @@ def test_a_wake_up_makes_a_worker_run_all_jobs(broker_url: str, postgres_databas
 def test_a_worker_that_starts_looks_for_work_whose_wake_up_was_lost(broker_url: str, tmp_path: Path) -> None:
     bench = Bench.make(tmp_path, broker_url=broker_url, engine_command=fake_engine("finish"))
     job_id = bench.submit()  # Nobody publishes.
-    with job_worker(bench.settings, tmp_path / "worker.log"):
+    with job_worker(bench.settings, tmp_path / "worker.log") as worker:
         wait_for_state(bench, job_id, JobState.SUCCEEDED)
+        # Later wake-ups are lost, too, or taken by workers that cannot hold the job.
+        with bench.database.write() as session:
+            too_much = jobs.create(
+                session, DEFAULT_TENANT, job_request(priority=5), {}, needs=Needs(DeviceKind.CUDA)
+            ).id
+        later = bench.submit()
+        wait_for_state(bench, later, JobState.SUCCEEDED)
+        assert bench.job(too_much).attempts == 0
+        assert announced(bench) == [(bench.job(job_id).worker, DeviceKind.CPU)]
+        worker.terminate()
+        assert worker.process.wait(10) == 0
+        assert announced(bench) == []
     bench.database.close()
+
+
+def announced(bench: Bench) -> list[tuple[str, DeviceKind | None]]:
+    with bench.database.read() as session:
+        return [(each.row.id, each.row.device) for each in workers.page(session, None, 20)[0]]
 
 
 def test_sigterm_ends_a_stuck_engine_and_hands_the_job_back(broker_url: str, tmp_path: Path) -> None:
@@ -140,7 +162,9 @@ def test_a_worker_that_is_started_again_after_a_kill_goes_on_at_once(broker_url:
 def test_maintenance_publishes_what_the_broker_refused_and_ends_what_nobody_will(
     broker_url: str, tmp_path: Path
 ) -> None:
-    bench = Bench.make(tmp_path, broker_url=broker_url, engine_command=fake_engine("finish"), sweep_seconds=0.5)
+    bench = Bench.make(
+        tmp_path, broker_url=broker_url, engine_command=fake_engine("finish"), sweep_seconds=0.5, **NEVER
+    )
     abandoned = bench.submit()
     with bench.database.write() as session:
         transitions.claim(session, "a worker that died", 0.1, 3)

@@ -122,6 +122,7 @@ def test_what_is_wrong_is_said_by_field(client: Any, pair: tuple[str, str]) -> N
 
 def test_limits(client: Any) -> None:
     assert "ast" in client.limits().families
+    assert list(client.workers()) == []
 
 
 def test_webhooks(client: Any) -> None:

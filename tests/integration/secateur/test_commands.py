@@ -237,6 +237,8 @@ def test_jobs_side_by_side(shell: Shell, worker: ManualWorker, pair: tuple[str, 
 def test_limits_schema_and_version(shell: Shell) -> None:
     assert "ast" in shell.json("limits")["families"]
     assert "largest file" in shell("limits").stdout
+    assert shell.json("workers") == []
+    assert "No worker" in shell("workers").stdout
     schema = json.loads(shell("schema").stdout)
     committed = Path(__file__).parents[3] / "docs" / "reference" / "spec.schema.json"
     assert schema == json.loads(committed.read_text())

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from api_schemas.api.resources import JobError
-from api_schemas.enums import TERMINAL_STATES, JobState
+from api_schemas.enums import TERMINAL_STATES, DeviceKind, JobState
 from api_schemas.results.events import JobEventBody, StateChanged, Warned
 from store.database.tables import TrainingFile
+from store.jobs.capabilities import ANY, NOTHING, Capability, Needs
 from store.jobs.transitions import HANDED_BACK, WORKER_LOST, Lease
 
 HELD = (JobState.RUNNING, JobState.CANCELLING)
@@ -25,6 +26,7 @@ class JobModel:
     priority: int
     cap: int
     born: datetime
+    needs: Needs = NOTHING
     begun: datetime | None = None
     state: JobState = JobState.QUEUED
     epoch: int = 0
@@ -62,6 +64,13 @@ class JobModel:
             return not self.waits
         lost = self.state is JobState.RUNNING and self.lease_ran_out
         return lost and self.failures + 1 < self.cap and not self.pause_requested
+
+    def fits(self, worker: Capability) -> bool:
+        """Whether a worker that has this can hold it."""
+        if worker.device is None:
+            return True
+        needed = self.needs.cpu_bytes if worker.device is DeviceKind.CPU else self.needs.gpu_bytes
+        return self.needs.device in (None, worker.device) and (needed or 0) <= (worker.memory_bytes or 0)
 
     def obeys(self, lease: Lease, *states: JobState) -> bool:
         """Whether a write under this lease must be taken, in one of these states."""
@@ -158,8 +167,8 @@ class JobModel:
         self.events.extend(events)
 
 
-def next_to_claim(jobs: Iterable[JobModel]) -> JobModel | None:
-    """The job that has its turn: by priority, by how many of its tenant's run, by its tenant's last turn, by age."""
+def next_to_claim(jobs: Iterable[JobModel], worker: Capability = ANY) -> JobModel | None:
+    """The job that has its turn with a worker: by priority, how many of its tenant's run, by its tenant's last turn, by age."""
     everybody = list(jobs)
 
     def turn(job: JobModel) -> tuple[int, int, bool, datetime, datetime, str]:
@@ -167,4 +176,4 @@ def next_to_claim(jobs: Iterable[JobModel]) -> JobModel | None:
         turns = [other.begun for other in everybody if other.tenant == job.tenant and other.begun is not None]
         return -job.priority, running, bool(turns), max(turns, default=job.born), job.born, job.id
 
-    return min((job for job in everybody if job.claimable), key=turn, default=None)
+    return min((job for job in everybody if job.claimable and job.fits(worker)), key=turn, default=None)

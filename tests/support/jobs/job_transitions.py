@@ -13,6 +13,7 @@ from store.database.connection import Database
 from store.database.tables import Job, JobEventRow, OutboxMessage
 from store.database.tenancy import DEFAULT_TENANT
 from store.jobs import jobs, transitions
+from store.jobs.capabilities import ANY, NOTHING, Capability, Needs
 from store.jobs.transitions import Lease
 from tests.support.jobs.records import job_request, step_file, step_metrics
 
@@ -21,14 +22,14 @@ LEASE_SECONDS = 3600.0
 CRASH = JobError(code=ErrorCode.ENGINE_CRASHED, detail="it crashed")
 
 
-def submit(database: Database, tenant: str = DEFAULT_TENANT, priority: int = 0) -> str:
+def submit(database: Database, tenant: str = DEFAULT_TENANT, priority: int = 0, needs: Needs = NOTHING) -> str:
     with database.write() as session:
-        return jobs.create(session, tenant, job_request(priority=priority), {}).id
+        return jobs.create(session, tenant, job_request(priority=priority), {}, needs=needs).id
 
 
-def claim(database: Database, worker: str = "a") -> Lease | None:
+def claim(database: Database, worker: str = "a", has: Capability = ANY) -> Lease | None:
     with database.write() as session:
-        job = transitions.claim(session, worker, LEASE_SECONDS, CAP)
+        job = transitions.claim(session, worker, LEASE_SECONDS, CAP, has=has)
         return Lease(job.id, job.epoch) if job else None
 
 

@@ -96,7 +96,10 @@ def test_where_a_job_is() -> None:
     )
     running = job(state=JobState.RUNNING, progress=at, result=None, finished_at=None)
     assert where(running) == "step 2/5 finetuning, 85.0% on validation, 1:15 left"
-    assert where(job(state=JobState.QUEUED, metrics=(), queue_position=3)) == "queued, place 3"
+    queued = job(state=JobState.QUEUED, metrics=(), queue_position=3)
+    assert where(queued) == "queued, place 3"
+    waits = queued.model_copy(update={"waiting_reason": "no worker is running"})
+    assert where(waits) == "queued, place 3, no worker is running"
 
 
 @pytest.mark.parametrize("width", [1, 10, 40, 60, 80, 140, 200])

@@ -13,12 +13,13 @@ from sqlalchemy.orm import Session
 from api_schemas import ids
 from api_schemas.api.resources import DeclaredFile
 from api_schemas.api.webhooks import DeliveryState
-from api_schemas.enums import JobState
+from api_schemas.enums import DeviceKind, JobState
 from store import retention
 from store.access import audit, idempotency, quotas, sessions
 from store.database.connection import Database
 from store.files import orphans
-from store.jobs import deletion, job_lists, jobs, transitions
+from store.jobs import deletion, job_lists, jobs, transitions, workers
+from store.jobs.capabilities import Capability
 from store.jobs.job_lists import JobFilter
 from store.jobs.queue_positions import queue_positions
 from store.settings import Settings
@@ -27,9 +28,10 @@ from store.webhooks import deliveries
 from tests.support.jobs.job_transitions import running, submit, succeed
 
 DAY = 86_400.0
-SMALL = ("outbox", "webhooks", "tenant_turns", "waiting", "anon_")
+SMALL = ("outbox", "webhooks", "workers", "tenant_turns", "waiting", "anon_")
 """Tables that stay small, and what a statement makes for itself."""
 T = "default"
+GPU = Capability(DeviceKind.CUDA, 2**34)
 FILES = [DeclaredFile(name=name, size=1, sha256="ab" * 32) for name in ("config.json", "model.safetensors")]
 KEYS = [f"jobs/{ids.new_id(ids.JOB)}/epoch-1/step-1/a", "uploads/x/1/a"]
 
@@ -50,6 +52,8 @@ ASKED: dict[str, Ask] = {
     "jobs for workers": lambda session: jobs.count_claimable(session, 3, 2, 32),
     "claiming": lambda session: transitions.claim(session, "worker", 60, 3),
     "claiming, tenants bounded": lambda session: transitions.claim(session, "worker", 60, 3, 2),
+    "claiming, by a GPU": lambda session: transitions.claim(session, "worker", 60, 3, has=GPU),
+    "workers": lambda session: workers.page(session, None, 20),
     "sweeping leases": lambda session: transitions.sweep(session, 3),
     "declaring": lambda session: uploads.create(session, T, "model", None, FILES),
     "uploads": lambda session: uploads.page(session, T, "model", None, 20),

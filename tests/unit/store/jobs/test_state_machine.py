@@ -21,13 +21,14 @@ from hypothesis.stateful import (
 from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
-from api_schemas.enums import TERMINAL_STATES, JobState, Phase
+from api_schemas.enums import TERMINAL_STATES, DeviceKind, JobState, Phase
 from api_schemas.errors import ErrorCode, SecateurError
 from api_schemas.results.events import Loss
 from store.database.clock import now
 from store.database.connection import Database
 from store.database.tables import Base, Job, TrainingFile
 from store.jobs import logs, transitions
+from store.jobs.capabilities import ANY, Capability, Needs
 from store.jobs.transitions import Lease, LeaseLost
 from tests.support.gate import number
 from tests.support.jobs.job_model import HELD, JobModel, next_to_claim
@@ -45,6 +46,14 @@ SETTINGS = settings(
 MOST_JOBS = 4
 RUNNING, CANCELLING = JobState.RUNNING, JobState.CANCELLING
 TENANTS = ("a", "b")
+WORKERS = {"x": ANY, "y": Capability(DeviceKind.CPU, 8), "z": Capability(DeviceKind.CUDA, 16)}
+NEEDS = st.sampled_from(
+    [
+        *[Needs()] * 3,
+        *(Needs(DeviceKind.CPU), Needs(DeviceKind.CUDA)),
+        *(Needs(cpu_bytes=9), Needs(gpu_bytes=17), Needs(cpu_bytes=8, gpu_bytes=16)),
+    ]
+)
 T = TypeVar("T")
 Action = Callable[[Session, Lease], T]
 MOVES: list[st.SearchStrategy[tuple[str, dict[str, Any]]]] = []
@@ -81,15 +90,15 @@ class Queue(RuleBasedStateMachine):
     @initialize(tenants=st.lists(st.sampled_from(TENANTS), min_size=1, max_size=3))
     def first(self, tenants: list[str]) -> None:
         for tenant in tenants:
-            self.submits(tenant, 0)
+            self.submits(tenant, 0, Needs())
             self.claims("x")
 
-    @move(2, tenant=st.sampled_from(TENANTS), priority=st.sampled_from([0, 0, 0, 1]))
-    def submits(self, tenant: str, priority: int) -> None:
+    @move(2, tenant=st.sampled_from(TENANTS), priority=st.sampled_from([0, 0, 0, 1]), needs=NEEDS)
+    def submits(self, tenant: str, priority: int, needs: Needs) -> None:
         if sum(not job.ended for job in self.models.values()) >= MOST_JOBS:
             return
-        job_id = submit(self.database, tenant, priority)
-        self.models[job_id] = JobModel(job_id, tenant, priority, CAP, self.row(job_id).created_at)
+        job_id = submit(self.database, tenant, priority, needs)
+        self.models[job_id] = JobModel(job_id, tenant, priority, CAP, self.row(job_id).created_at, needs)
 
     def picked(self, number: int) -> JobModel:
         """Any job; more often one that lives, and more often still one that a worker holds."""
@@ -125,8 +134,8 @@ class Queue(RuleBasedStateMachine):
 
     @move(4, worker=st.sampled_from("xyz"))
     def claims(self, worker: str) -> None:
-        expected = next_to_claim(self.models.values())
-        lease = claim(self.database, worker)
+        expected = next_to_claim(self.models.values(), WORKERS[worker])
+        lease = claim(self.database, worker, WORKERS[worker])
         assert (lease and lease.job_id) == (expected and expected.id)
         if lease is not None:
             row, job = self.row(lease.job_id), self.models[lease.job_id]

@@ -1,0 +1,75 @@
+"""`secateur worker --devices 0,1,2,3`: a job worker for each device of this machine, started, watched and stopped together.
+
+Each is the usual Celery worker (worker/app.py). What its engines see of the machine's GPUs, and its name, come from its
+environment; what it says goes where this process writes.
+"""
+
+import os
+import re
+import socket
+import sys
+import time
+from importlib.util import find_spec
+
+from rich.console import Console
+
+from secateur.local_server.processes import CrashLoopError, Program, Programs
+from secateur.local_server.up import POLL_SECONDS, Stop, stop_seconds
+
+MODULES = ("celery", "store", "worker")
+NAME_LENGTH = 64
+
+
+def run(devices: str, console: Console) -> int:
+    """Until a signal, or until one crashes too often; returns the exit status."""
+    if missing := [name for name in MODULES if find_spec(name) is None]:
+        console.print(f"Not installed: {', '.join(missing)}. Run: pip install 'secateur[server,worker]'")
+        return 1
+    try:
+        found = programs(devices, os.environ.get("SECATEUR_WORKER_NAME") or socket.gethostname())
+    except ValueError as error:
+        console.print(str(error), markup=False)
+        return 2
+    running = Programs(
+        lambda program, status: console.print(f"{program.name} ended with status {status}; it is started again.")
+    )
+    stop = Stop()
+    try:
+        for program in found:
+            running.add(program)
+        while not stop.signals:
+            running.restart_crashed()
+            time.sleep(POLL_SECONDS)
+    except CrashLoopError as error:
+        console.print(str(error), markup=False, highlight=False)
+        return 1
+    finally:
+        running.stop(stop_seconds(), hurry=lambda: stop.signals > 1)
+    return 0
+
+
+def programs(devices: str, called: str) -> list[Program]:
+    """One for each device of the list. Raises ValueError, which says what is wrong."""
+    wanted = [each.strip() for each in devices.split(",")]
+    if any(not re.fullmatch("cpu|[0-9]{1,3}", each) for each in wanted):
+        raise ValueError(f"--devices takes numbers of GPUs, as in 0,1,2,3, or cpu; not {devices!r}.")
+    names = [each if each == "cpu" else str(int(each)) for each in wanted]
+    if len(set(names)) < len(names):
+        raise ValueError(f"--devices {devices} names a device twice; it takes one worker.")
+    return [_program(device, called) for device in names]
+
+
+def _program(device: str, called: str) -> Program:
+    cpu = device == "cpu"
+    end = "-cpu" if cpu else f"-cuda{device}"
+    # Of a host's name only what a worker's name may have.
+    name = re.sub(r"[^A-Za-z0-9._-]", "-", called)[: NAME_LENGTH - len(end)] + end
+    environment = {
+        "SECATEUR_WORKER_NAME": name,
+        "SECATEUR_DEVICE": "cpu" if cpu else "cuda",
+        "CUDA_VISIBLE_DEVICES": "" if cpu else device,
+        # The numbers are nvidia-smi's; CUDA's own begin with the fastest.
+        "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
+    }
+    command = [sys.executable, "-m", "celery", "-A", "worker.app", "worker", "-Q", "jobs", "-n", f"{name}@%h"]
+    return Program(name, [*command, "--loglevel", "INFO"], None, environment)

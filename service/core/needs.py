@@ -1,0 +1,67 @@
+"""What a job needs of a worker: the device that its user asks for, and memory where finished jobs say how much.
+
+An estimate may be far off for a job that is much larger than those that were measured: part of what they took does not grow with
+the model. What would keep a job waiting has to be surer: only jobs count that had at least half as many bytes of tensors.
+"""
+
+from collections.abc import Iterable, Sequence
+from statistics import median
+
+from sqlalchemy.orm import Session
+
+from api_schemas.enums import DeviceKind
+from api_schemas.spec.job import JobRequest
+from checkpoints.sizes.cost_model import JobCost, tensor_bytes
+from checkpoints.sizes.shape import ModelShape
+from service.core.model_source import ModelSource
+from store.jobs import job_costs
+from store.jobs.capabilities import Needs
+
+LEAST_SHARE = 0.5
+
+_Measured = tuple[int | None, int | None, int]
+"""Of a finished job, in bytes: before it began, the most it had, its tensors."""
+
+
+def of_job(session: Session, request: JobRequest, model: ModelSource) -> Needs:
+    """Of a request that was found able to run."""
+    asked, known = request.limits.device, model.known
+    if known is None:
+        return Needs(asked)
+    least = LEAST_SHARE * tensor_bytes(request, known.shape)
+    alike = {
+        kind: [job for job in jobs if job.tensor_bytes >= least] if asked in (None, kind) else []
+        for kind, jobs in job_costs.recent_by_kind(session, known.layout.family).items()
+    }
+    return Needs(
+        asked,
+        cpu_bytes=host_memory(alike[DeviceKind.CPU], request, known.shape),
+        gpu_bytes=device_memory(alike[DeviceKind.CUDA], request, known.shape),
+    )
+
+
+def host_memory(jobs: Iterable[JobCost], request: JobRequest, shape: ModelShape) -> int | None:
+    """Of the engine's process, as these jobs say."""
+    return _memory([_on_host(job) for job in jobs], request, shape)
+
+
+def device_memory(jobs: Iterable[JobCost], request: JobRequest, shape: ModelShape) -> int | None:
+    """On the GPU."""
+    return _memory([_on_device(job) for job in jobs], request, shape)
+
+
+def _memory(measured: Sequence[_Measured], request: JobRequest, shape: ModelShape) -> int | None:
+    """As finished jobs grew with their tensors. None where it was not measured."""
+    known = [(base, peak, tensors) for base, peak, tensors in measured if base is not None and peak is not None]
+    if not known:
+        return None
+    growth = median((peak - base) / tensors for base, peak, tensors in known)
+    return round(median(base for base, _, _ in known) + growth * tensor_bytes(request, shape))
+
+
+def _on_host(job: JobCost) -> _Measured:
+    return job.base.host, job.peak.host, job.tensor_bytes
+
+
+def _on_device(job: JobCost) -> _Measured:
+    return job.base.device, job.peak.device, job.tensor_bytes

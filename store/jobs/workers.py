@@ -1,0 +1,119 @@
+"""Workers as they announce themselves: who there is, what they have, and what they run (docs/adr/0044-capabilities.md)."""
+
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ColumnElement, delete, false, func, or_, select
+from sqlalchemy.orm import Session
+
+from api_schemas.enums import DeviceKind
+from store.database import batches
+from store.database.clock import moment, now
+from store.database.connection import Database
+from store.database.paging import fetch_page
+from store.database.tables import Job, Worker
+from store.database.upsert import insert_into
+from store.jobs.capabilities import Capability, Fleet
+from store.jobs.turns import HELD
+
+KEPT_SECONDS = 1.0
+_ALIVE = Worker.alive_until >= now()
+
+
+@dataclass(frozen=True)
+class Announcement:
+    """Who a worker is and what it has; see `Worker`."""
+
+    id: str
+    name: str
+    host: str
+    device: DeviceKind | None
+    device_name: str | None
+    device_memory_bytes: int | None
+    host_memory_bytes: int
+
+    @property
+    def capability(self) -> Capability:
+        """What jobs are matched with."""
+        on_cpu = self.device is DeviceKind.CPU
+        return Capability(self.device, self.host_memory_bytes if on_cpu else self.device_memory_bytes)
+
+
+def announce(session: Session, worker: Announcement, seconds: float) -> None:
+    """It lives, and counts for so many seconds; the first time its row is made."""
+    values = {name: getattr(worker, name) for name in worker.__dataclass_fields__ if name != "id"}
+    seen = {**values, "seen_at": now(), "alive_until": now(plus=seconds)}
+    row = insert_into(session, Worker).values(id=worker.id, created_at=now(), **seen)
+    session.execute(row.on_conflict_do_update(index_elements=["id"], set_=seen))
+
+
+def called(column: Any, names: Iterable[str]) -> ColumnElement[bool]:
+    """Workers of these names. A name stands also for those that have more after it: `gpu-1` for `gpu-1:…`."""
+    return or_(false(), *(or_(column == name, column.startswith(f"{name}:", autoescape=True)) for name in names))
+
+
+def forget(session: Session, names: Iterable[str]) -> None:
+    """They are gone."""
+    gone = delete(Worker).where(called(Worker.id, names))
+    session.execute(gone.execution_options(synchronize_session=False))
+
+
+def sweep(database: Database) -> int:
+    """Remove those that counted as gone already; returns how many."""
+    return batches.remove(database, Worker, Worker.alive_until, 0)
+
+
+def fleet(session: Session) -> Fleet:
+    """What those have that live now: a row for each kind of device."""
+    memory = func.max(Worker.device_memory_bytes), func.max(Worker.host_memory_bytes)
+    # A GPU whose memory is not known is as large as one likes.
+    known = func.count(Worker.device_memory_bytes) == func.count()
+    rows = session.execute(select(Worker.device, *memory, known).where(_ALIVE).group_by(Worker.device))
+    return Fleet.of(
+        Capability(device, host if device is DeviceKind.CPU else gpu if all_known else None)
+        for device, gpu, host, all_known in rows
+    )
+
+
+class LiveWorkers:
+    """The fleet for many who poll: asked for once a second, or after this process wrote. Safe to share between threads."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._seen: tuple[int, float, Fleet | None] = (-1, 0.0, None)
+        self._reading = threading.Lock()
+
+    def fleet(self, session: Session) -> Fleet:
+        """As `fleet`."""
+        with self._reading:
+            writes, at = self._database.writes, time.monotonic()
+            seen_writes, seen_at, found = self._seen
+            if found is None or writes != seen_writes or at - seen_at >= KEPT_SECONDS:
+                found = fleet(session)
+                self._seen = (writes, at, found)
+            return found
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A worker, and whose job it runs."""
+
+    row: Worker
+    alive: bool
+    job: tuple[str, str] | None
+    """Tenant and identifier."""
+
+
+def page(session: Session, cursor: str | None, limit: int) -> tuple[Sequence[Listed], str | None]:
+    """The newest first, those that counted as gone and are not removed yet included; and the next cursor."""
+    rows = fetch_page(session, Worker, select(Worker), cursor, limit)
+    held = select(Job.worker, Job.tenant, Job.id).where(
+        Job.state.in_(HELD), Job.worker.in_([row.id for row in rows.items])
+    )
+    jobs = {worker: (tenant, job_id) for worker, tenant, job_id in session.execute(held)}
+    at = moment(session)
+    listed = [Listed(row, row.alive_until >= at, jobs.get(row.id)) for row in rows.items]
+    return listed, rows.next_cursor

@@ -1,0 +1,78 @@
+"""Says every few seconds that this worker lives and what it has; and looks for work where no wake-up may come.
+
+A wake-up says "look for work" to whoever takes it, which may be a worker that cannot hold the job. So each that has nothing to
+do asks now and then whether something waits that fits it (docs/adr/0044-capabilities.md).
+"""
+
+import logging
+import threading
+from collections.abc import Callable, Iterable
+
+from store.database.connection import UNREACHABLE, Database
+from store.jobs import jobs, workers
+from store.jobs.capabilities import fits
+from store.jobs.workers import Announcement
+from store.settings import Settings
+
+log = logging.getLogger(__name__)
+
+
+class Announcer:
+    """A thread from `start` to `stop`."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        database: Database,
+        who: Announcement,
+        predecessors: Iterable[str],
+        idle: Callable[[], bool],
+    ) -> None:
+        """`predecessors`: workers that are known to be gone. `idle`: whether nothing is being run."""
+        self._settings, self._database, self._who, self._idle = settings, database, who, idle
+        self._gone = set(predecessors)
+        self._done = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self, look: Callable[[], None]) -> None:
+        """Announce at once and then with every heartbeat. `look` is to begin to look for work, and returns at once."""
+        self._thread = threading.Thread(target=self._run, args=(look,), name="announcer", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """It is not there any more; where the database does not hear that, its time runs out."""
+        self._done.set()
+        if self._thread is not None:
+            self._thread.join()
+            try:
+                with self._database.write() as session:
+                    workers.forget(session, [self._who.id])
+            except UNREACHABLE as error:
+                log.warning("the end of this worker cannot be announced: %s", error)
+
+    def _run(self, look: Callable[[], None]) -> None:
+        while True:
+            try:
+                if self._announce():
+                    look()
+            except UNREACHABLE as error:
+                log.warning("this worker cannot be announced, the database does not answer: %s", error)
+            except Exception:
+                # A thread that ended would have a worker counted as gone that works.
+                log.exception("this worker cannot be announced")
+            if self._done.wait(self._settings.heartbeat_seconds):
+                return
+
+    def _announce(self) -> bool:
+        """Whether there is something to look for."""
+        settings = self._settings
+        with self._database.write() as session:
+            if self._gone:
+                workers.forget(session, self._gone)
+            workers.announce(session, self._who, settings.lease_seconds)
+        self._gone.clear()
+        if not self._idle():
+            return False
+        held = fits(self._who.capability)
+        with self._database.read() as session:
+            return jobs.count_claimable(session, settings.failure_cap, settings.max_running_jobs, 1, held) > 0
