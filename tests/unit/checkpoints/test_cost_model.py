@@ -6,7 +6,15 @@ import pytest
 
 from api_schemas.enums import Phase
 from api_schemas.spec.job import EngineSpec
-from checkpoints.sizes.cost_model import LEAST_ROUNDS, MOST_TRIALS, passes, phase_work, scoring_passes, timed_samples
+from checkpoints.sizes.cost_model import (
+    LEAST_ROUNDS,
+    MOST_DIVISIONS,
+    MOST_TRIALS,
+    passes,
+    phase_work,
+    scoring_passes,
+    timed_samples,
+)
 
 SAMPLES = {"train": 1000, "validation": 100, "test": 50}
 FLOPS = (10, 8, 5)
@@ -54,6 +62,12 @@ def test_a_cut_that_is_not_refitted_passes_through_no_model() -> None:
     assert works == {"none": 0, "bias": 0, "least_squares": 1800, "least_squares_feed_forward": 1800}
     more = spec(calibration={"split": "train", "samples": 100, "refit_samples": 250}, compensation="least_squares")
     assert phase_work(more, LAYERS, SAMPLES, FLOPS)[Phase.PRUNING] == 250 * (10 + 8)
+    both = {"preset": "best", "target": {"flops": 0.5}, "parts": ["attention", "feed_forward"]}
+    for given, divisions in (({}, MOST_DIVISIONS), ({"part_shares": "ranked"}, 0), ({"parts": ["attention"]}, 0)):
+        # Of 1,000 samples 512 are scored, and least squares take all.
+        assert phase_work(spec(**(both | given)), LAYERS, SAMPLES, FLOPS)[Phase.PRUNING] == (divisions * 512 + 1000) * (
+            10 + 8
+        )
 
 
 def test_every_model_is_scored_and_timed_beside_the_original() -> None:

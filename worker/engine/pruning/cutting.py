@@ -69,8 +69,8 @@ class ScoredModel:
     """Numbers of the samples of their split that least squares take, where there are any."""
     step: int = 1
     """For which it was scored."""
-    shift: list[float] = field(default_factory=list, compare=False)
-    """What neurons give up beyond the ranking at a share of 1, once that has been searched for."""
+    shifts: dict[float, float] = field(default_factory=dict, compare=False)
+    """By the share at which that was searched for, what neurons give up beyond the ranking at a share of 1."""
 
     @property
     def count(self) -> int:
@@ -185,11 +185,20 @@ class Cutting:
     def select(self, scored: ScoredModel, share: float) -> Selection:
         """What stays once `share` of the original is gone, in the target's unit; of neurons a surgeon chooses, how many.
 
-        Where the division between attention and neurons is searched for, the first question of a scored model takes that time.
+        Where the division between attention and neurons is searched for, that takes its time, once a share. For all cuts that
+        are tried for a bound on the drop it is done at one, so that a job that resumes finds the same.
         """
-        if self.spec.pruning.searches_shares and not scored.shift:
-            scored.shift.append(self._search_shift(scored, share))
-        return self._select(scored, share, *scored.shift)
+        if not self.spec.pruning.searches_shares:
+            return self._select(scored, share)
+        at = share if self.spec.pruning.target.max_drop is None else self._half_reach(scored)
+        if at not in scored.shifts:
+            scored.shifts[at] = self._search_shift(scored, at)
+        return self._select(scored, share, scored.shifts[at])
+
+    def _half_reach(self, scored: ScoredModel) -> float:
+        pruning = self.spec.pruning
+        counted = TargetKind.FLOPS if pruning.target.kind is TargetKind.LATENCY else None
+        return max_share(self.described.shape, scored.loaded.widths, pruning, counted) / 2
 
     def _select(self, scored: ScoredModel, share: float, shift: float = 0.0) -> Selection:
         return selection_for(
@@ -204,14 +213,7 @@ class Cutting:
         )
 
     def _search_shift(self, scored: ScoredModel, share: float) -> float:
-        """The shift whose cut answers most like the model that it is made from, on samples that its refit has not seen.
-
-        One for all cuts that are tried for a bound on the drop, whatever their order, so that a job that resumes finds the same.
-        """
-        pruning = self.spec.pruning
-        if pruning.target.max_drop is not None:
-            of = TargetKind.FLOPS if pruning.target.kind is TargetKind.LATENCY else None
-            share = max_share(self.described.shape, scored.loaded.widths, pruning, of) / 2
+        """The shift whose cut answers most like the model that it is made from, on samples that its refit has not seen."""
         fit, judged = self._divided(scored)
         if not len(judged):
             return 0.0

@@ -257,18 +257,28 @@ def test_the_division_between_the_parts_is_the_one_that_answers_most_alike():
         return float((before.exp() * (before - after)).sum(-1).mean())
 
     kept = cutting.select(scored, 0.3)
-    (shift,) = scored.shift
+    shift = scored.shifts[0.3]
     assert shift != 0
     assert kept == cutting._select(scored, 0.3, shift)
     found, ranked = divergence(shift), divergence(0.0)
     assert found < ranked
     for other in (shift - STEP / 0.6, shift + STEP / 0.6):
         assert found <= divergence(other) + 1e-9
-    # The target is met all the same, and another share asks for no other search.
+    # The target is met all the same.
     unit = CostUnit.of(small_shape(), TargetKind.FLOPS)
     assert unit.share(kept.widths(DENSE)) == pytest.approx(0.3, abs=0.01)
+
+
+def test_cuts_that_are_tried_for_a_bound_share_one_search():
+    asked = {**SURGEON, "parts": ["attention", "feed_forward"], "part_shares": "searched"}
+    target = {"max_drop": 0.1, "of": "flops"}
+    cutting = cutting_for(target=target, granularity="ragged", calibration={"split": "train"}, **asked)
+    scored = cutting.score(small_model(), 1)
+    cutting.select(scored, 0.3)
+    found = dict(scored.shifts)
     cutting.select(scored, 0.2)
-    assert scored.shift == [shift]
+    assert scored.shifts == found
+    assert len(found) == 1
 
 
 @pytest.mark.parametrize(
