@@ -45,6 +45,8 @@ def _names(prefix: str) -> EncoderNames:
 def _positions(config: Config, *, roberta: bool) -> int:
     """How long a text may be. RoBERTa counts from behind the padding token's number."""
     padding = config.get("pad_token_id")
+    if roberta and padding is not None and padding < 0:
+        raise UnusableConfigError("pad_token_id", "positions are counted from behind it: a number from 0 on is needed")
     before = (2 if padding is None else padding + 1) if roberta else 0
     positions: int = BERT.value(config, "max_position_embeddings") - before
     if positions < 1:
@@ -128,6 +130,8 @@ def _family(name: str, architectures: dict[str, Architecture], *, roberta: bool)
         other_tensors=partial(_other_tensors, roberta=roberta),
         refused=REFUSED,
         neurons_key="intermediate_size",
+        # RoBERTa counts positions from behind the padding token's number.
+        never_null=("pad_token_id",) if roberta else (),
         padding=text_padding,
     )
 

@@ -15,6 +15,7 @@ from checkpoints.families.waveform_encoder import (
     DEFAULTS,
     MASK,
     PREPROCESSORS,
+    NEVER_NULL,
     REFUSED,
     REQUIRED_FILES,
     WHILE_ENGAGED,
@@ -161,6 +162,7 @@ def _family(
         other_tensors=partial(waveform_tensors, defaults={**DEFAULTS, **defaults}, own=own),
         refused=REFUSED,
         neurons_key="intermediate_size",
+        never_null=NEVER_NULL,
         while_engaged=WHILE_ENGAGED,
     )
 

@@ -10,6 +10,7 @@ from checkpoints.families.text_encoder import OTHER_FILES
 from checkpoints.families.waveform_encoder import (
     DEFAULTS,
     PREPROCESSORS,
+    NEVER_NULL,
     REFUSED,
     REQUIRED_FILES,
     WHILE_ENGAGED,
@@ -74,5 +75,6 @@ WAVLM = Family(
     refused=REFUSED,
     neurons_key="intermediate_size",
     padding=waveform_padding,
+    never_null=NEVER_NULL,
     while_engaged=WHILE_ENGAGED,
 )
