@@ -187,7 +187,7 @@ class Family:
     aliases: Mapping[str, str] = field(default_factory=dict)
     """Other names by which the class reads a field of `defaults` (its `attribute_map`): both must say the same."""
     never_null: tuple[str, ...] = ()
-    """Tokens that a config cannot say there are none of: the class computes with their numbers, and null is read as its default."""
+    """Tokens that there cannot be none of: the class computes with their numbers, and null is read as its default."""
     padding: Callable[[Config, Architecture], Padding | None] | None = None
     """How inputs of several lengths share a pass; None: they are of one length, or the model's answers would change."""
     while_engaged: Mapping[str, Any] = field(default_factory=dict)

@@ -14,8 +14,8 @@ from checkpoints.families.text_encoder import OTHER_FILES
 from checkpoints.families.waveform_encoder import (
     DEFAULTS,
     MASK,
-    PREPROCESSORS,
     NEVER_NULL,
+    PREPROCESSORS,
     REFUSED,
     REQUIRED_FILES,
     WHILE_ENGAGED,

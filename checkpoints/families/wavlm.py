@@ -9,8 +9,8 @@ from checkpoints.families.config_fields import WAVEFORM
 from checkpoints.families.text_encoder import OTHER_FILES
 from checkpoints.families.waveform_encoder import (
     DEFAULTS,
-    PREPROCESSORS,
     NEVER_NULL,
+    PREPROCESSORS,
     REFUSED,
     REQUIRED_FILES,
     WHILE_ENGAGED,
