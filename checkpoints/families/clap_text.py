@@ -55,8 +55,8 @@ CLAP_TEXT = Family(
     # None of sentence-transformers: its library loads no such class.
     optional_files=TEXT_FILES,
     other_tensors=_other_tensors,
+    # No neurons_key: transformers has no auto class of it, and a result without code would load with none.
     refused=REFUSED,
-    neurons_key="intermediate_size",
     never_null=("pad_token_id",),
     padding=text_padding,
 )
