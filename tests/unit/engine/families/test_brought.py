@@ -6,13 +6,16 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from api_schemas.enums import Head, Modality
 from api_schemas.errors import SecateurError
 from benchmarks.families import reference
 from benchmarks.families.tiny_models import MODELS
 from checkpoints.config.checkpoint_config import allowed_fields, read_config
-from checkpoints.describe import describe_folder
+from checkpoints.describe import describe_folder, sentences_of
+from tests.support.checkpoints import preprocessors
 from worker.engine.checkpoint.load import load_original, load_stock
 from worker.engine.checkpoint.save import save_checkpoint
+from worker.engine.data.featurizers import featurizer_for
 from worker.engine.data.labels import targets_of
 from worker.engine.data.settings import model_type, read_preprocessor
 
@@ -190,6 +193,20 @@ def test_names_of_labels_are_looked_at_of_a_class_without_labels_too(names, tmp_
     changed(tiny.save(tiny.stock(), tmp_path) / "config.json", id2label=names)
     with pytest.raises(SecateurError, match="`id2label`"):
         describe_folder(tmp_path)
+
+
+def test_a_class_that_sentence_transformers_does_not_load_reads_none_of_its_files(tmp_path):
+    tiny = tiny_of("ClapTextModelWithProjection")
+    tiny.save(tiny.stock(), tmp_path)
+    preprocessors.write("clap_text", tmp_path, **{**tiny.config, "vocab_size": 400})
+    plain = featurizer_for(tmp_path, Modality.TEXT, Head.EMBEDDING)(["good films"], [""])["input_ids"]
+    kind = "sentence_transformers.models.Transformer"
+    (tmp_path / "modules.json").write_text(json.dumps([{"idx": 0, "name": "0", "path": "", "type": kind}]))
+    (tmp_path / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": 4}))
+    again = featurizer_for(tmp_path, Modality.TEXT, Head.EMBEDDING)(["good films"], [""])["input_ids"]
+    assert plain[0].tolist() == again[0].tolist()
+    assert len(plain[0]) > 4
+    assert sentences_of(tiny.model_spec.family, tiny.model_spec.family.architectures[tiny.name], None) is None
 
 
 def test_an_adapter_beside_the_weights_is_not_loaded(tmp_path):
