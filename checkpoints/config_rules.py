@@ -145,16 +145,30 @@ class Numbering:
         return all(type(number) is int or (isinstance(number, str) and len(number) <= 256) for number in value.values())
 
 
+EDGES = (
+    {"height", "width"},
+    {"shortest_edge"},
+    {"shortest_edge", "longest_edge"},
+    {"longest_edge"},
+    {"max_height", "max_width"},
+)
+
+
 @dataclass(frozen=True)
 class Sides:
-    """The size of an image: one number, two, or an object of them."""
+    """The size of an image: one number, height and width, or an object of them as transformers names them."""
 
     most: int
 
     @property
     def needed(self) -> str:
-        return f"a size, or an object of height and width, each a whole number from 1 to {self.most}"
+        return (
+            f"a size, or an object of height and width, or of shortest_edge, each a whole number from 1 to {self.most}"
+        )
 
     def allows(self, value: Any) -> bool:
+        if isinstance(value, dict) and value.keys() not in EDGES:
+            return False
         sides = list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else [value]
-        return len(sides) <= 4 and all(map(Integer(1, self.most).allows, sides))
+        usual = not isinstance(value, list) or len(value) == 2
+        return usual and all(map(Integer(1, self.most).allows, sides))

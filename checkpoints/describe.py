@@ -104,7 +104,7 @@ def sentences_of(family: Family, architecture: Architecture, read: Read) -> Sent
 
     Raises CONFIG_INVALID, CODE_REFUSED or FILE_MISSING.
     """
-    embeds = family.modality is Modality.TEXT and architecture.head is Head.EMBEDDING
+    embeds = family.modality is Modality.TEXT and architecture.head is Head.EMBEDDING and MODULES in family.files
     return read_sentences(read) if embeds else None
 
 

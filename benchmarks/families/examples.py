@@ -178,6 +178,7 @@ TEXT = {**TINY, "vocab_size": WORDS, "max_position_embeddings": 30}
 DISTILLED = {
     "dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 48, "vocab_size": WORDS, "max_position_embeddings": 30,
 }  # fmt: skip
+CLAP_TEXT: Mapping[str, Any] = {"projection_dim": 24, "initializer_factor": 2.0}
 WORD_FILES = {
     "vocab.txt": "\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"w{i}" for i in range(WORDS - 5))])
 }
@@ -195,7 +196,7 @@ def text(name: str, config: Mapping[str, Any], longest: int = 30, variant: str =
 
     return Example(
         name,
-        full if name.endswith(("Model", "MaskedLM", "QuestionAnswering")) else _labelled(full),
+        full if name.endswith(("Model", "MaskedLM", "QuestionAnswering", "WithProjection")) else _labelled(full),
         lambda samples, generator: ids(samples, 11, generator),
         lambda: ids(
             1, min(longest, WINDOW if name.endswith("QuestionAnswering") else TOKENS), torch.Generator().manual_seed(3)

@@ -43,8 +43,8 @@ for line in sys.stdin.read().splitlines():
         if "start_logits" in output:
             found = torch.stack([output["start_logits"], output["end_logits"]], 1)
         else:
-            found = next(output[name] for name in ("logits", "audio_embeds", "last_hidden_state", "projected_states")
-                         if name in output)
+            names = ("logits", "audio_embeds", "text_embeds", "last_hidden_state", "projected_states")
+            found = next(output[name] for name in names if name in output)
         error = (found - expected).abs().max().item() / max(1.0, expected.abs().max().item())
         result = {"error": error, "problems": problems, "code": code}
         if model.can_generate():

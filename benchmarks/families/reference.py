@@ -29,7 +29,7 @@ def answer(model: nn.Module, inputs: Inputs) -> Tensor:
     output = model(**inputs)
     if "start_logits" in output:
         return torch.stack([output.start_logits, output.end_logits], 1)
-    for name in ("logits", "audio_embeds", "last_hidden_state", "projected_states"):
+    for name in ("logits", "audio_embeds", "text_embeds", "last_hidden_state", "projected_states"):
         found: Tensor | None = getattr(output, name, None)
         if found is not None:
             return found

@@ -1,6 +1,6 @@
 """Every class that is supported, tiny, and the variants of their configurations that change how attention is computed."""
 
-from benchmarks.families.examples import CODES, DISTILLED, TEXT, Example, image, spectrogram, text, waves
+from benchmarks.families.examples import CLAP_TEXT, CODES, DISTILLED, TEXT, Example, image, spectrogram, text, waves
 from benchmarks.families.special_models import POSITIONS, clap, whisper
 
 SPECTROGRAMS = (spectrogram("ASTForAudioClassification"), spectrogram("ASTModel"))
@@ -39,6 +39,7 @@ TEXTS = (
         text(f"{stock}ForMaskedLM", config, longest, "untied", tie_word_embeddings=False)
         for stock, config, longest in (("Bert", TEXT, 30), ("Roberta", TEXT, 28), ("DistilBert", DISTILLED, 30))
     ),
+    text("ClapTextModelWithProjection", {**TEXT, **CLAP_TEXT}, 28),
     text("BertForSequenceClassification", TEXT, 150, "long", max_position_embeddings=150),
 )
 WAVLM_CTC = waves(

@@ -10,10 +10,13 @@ from api_schemas.errors import ErrorCode, SecateurError
 from checkpoints.families import FAMILIES, Architecture, Family, family_of
 
 PARTS = {
-    "clap": "Of a CLAP the audio encoder can be pruned, and its embeddings stay comparable with the text encoder's. Save it "
-    "alone: `ClapAudioModelWithProjection.from_pretrained(folder).save_pretrained(other)` and "
-    "`AutoFeatureExtractor.from_pretrained(folder).save_pretrained(other)`.",
-    "clap_text_model": "Of a CLAP the audio encoder can be pruned, ClapAudioModelWithProjection, and not the text encoder.",
+    "clap": "Of a CLAP either encoder can be pruned, and its embeddings stay comparable with the other's. Save it alone: "
+    "`ClapAudioModelWithProjection.from_pretrained(folder).save_pretrained(other)` and "
+    "`AutoFeatureExtractor.from_pretrained(folder).save_pretrained(other)`, or "
+    "`ClapTextModelWithProjection.from_pretrained(folder).save_pretrained(texts)` and "
+    "`AutoTokenizer.from_pretrained(folder).save_pretrained(texts)`.",
+    "clap_text_model": "Of a CLAP's text encoder the class with its projection can be pruned, ClapTextModelWithProjection: save "
+    "that from the whole model's folder.",
 }
 """What to do instead, where a part of a model is supported."""
 TWINS = {"xlm-roberta": ("XLMRoberta", "Roberta"), "camembert": ("Camembert", "Roberta")}

@@ -13,17 +13,13 @@ from api_schemas.results.widths import AttentionWidths
 from checkpoints.config import architectures
 from checkpoints.config.forbidden_fields import ATTENTION_FIELDS, refuse_code
 from checkpoints.config.pruned_layout import SaidWidths, stock_config
-from checkpoints.config_rules import Boolean, Number
+from checkpoints.config_rules import Number
 from checkpoints.families import Architecture, Family, Layout, UnusableConfigError
 from checkpoints.families.config_fields import ANY, ANYWHERE, NOTES
 from checkpoints.families.text_encoder import ENDS
 
-NEVER_NULL = (  # beside truths and what a family's formulas read
-    *("num_labels", "add_cross_attention", "decoder_start_token_id", "classifier_proj_size", "median_filter_width"),
-    *("adapter_kernel_size", "adapter_stride", "add_adapter", "num_adapter_layers"),
-    *("contrastive_logits_temperature", "diversity_loss_weight"),
-    *(f"mask_{of}_{what}" for of in ("time", "feature") for what in ("length", "min_masks")),
-)
+NULL_SAYS = ("bos_token_id", "eos_token_id", "pad_token_id", "begin_suppress_tokens")
+"""Where null is not the class's own value: there is no such token."""
 EVERYWHERE = "eager"
 """The implementation of attention that every class has on every machine."""
 MAX_SIZE = 2**20
@@ -91,6 +87,9 @@ def _read_of(config: Mapping[str, Any], widths: SaidWidths | None, family: Famil
         _refuse("problem_type", f"null or one of {', '.join(PROBLEM_TYPES)} is needed")
     multi_label = architecture.head is Head.CLASSIFICATION and problem == "multi_label_classification"
     labels = _labels(config) if architecture.head in LABELLED else ()
+    blank = config.get("pad_token_id")
+    if architecture.head is Head.CTC and blank is not None and not 0 <= blank < family.value(config, "vocab_size"):
+        _refuse("pad_token_id", "it is the blank of CTC: a whole number from 0 to vocab_size less one is needed")
     if architecture.head is Head.CLASSIFICATION and len(labels) == 1 and not multi_label:
         # transformers takes it for a regression, whether problem_type says so or not.
         reason = (
@@ -136,10 +135,6 @@ def used_values(family: Family, config: Mapping[str, Any]) -> dict[str, Any]:
     def is_used(key: str, value: Any) -> bool:
         if key in ("dtype", "torch_dtype") and value == "auto":
             return False
-        rule = rules.get(key)
-        # transformers takes no null of these, which says no more here than a key that is not there.
-        if value is None and (isinstance(rule, Boolean) or key in {*NEVER_NULL, *family.defaults}):
-            return False
         # How answers are handed over is the affair of whoever asks; and what is empty was never meant.
         if key in ("return_dict", "quantization_config") and not value:
             return False
@@ -152,7 +147,15 @@ def used_values(family: Family, config: Mapping[str, Any]) -> dict[str, Any]:
         """Where a fraction may be, transformers takes no whole number."""
         return float(value) if isinstance(rules.get(key), Number) and type(value) is int else value
 
-    return {key: as_read(key, value) for key, value in config.items() if is_used(key, value)}
+    return {key: as_read(key, value) for key, value in without_nulls(family, config).items() if is_used(key, value)}
+
+
+def without_nulls(family: Family | None, config: Mapping[str, Any]) -> dict[str, Any]:
+    """The config without what it says null of, which is no more than a key that is not there: transformers' classes take none of
+    most numbers and truths. Tokens of which there are none stay, where the class can do without.
+    """
+    kept = () if family is None else [key for key in NULL_SAYS if key not in family.never_null]
+    return {key: value for key, value in config.items() if value is not None or key in kept}
 
 
 def plain_values(family: Family, config: Mapping[str, Any]) -> dict[str, Any]:

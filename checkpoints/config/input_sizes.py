@@ -1,4 +1,4 @@
-"""Whether the inputs that a preprocessor makes are of the size that config.json describes, as far as both say it."""
+"""Whether a preprocessor makes inputs at all, and of the size that config.json describes, as far as both say it."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,6 +6,13 @@ from typing import Any
 Settings = Mapping[str, Any]
 Misfit = tuple[str, str]
 """The setting, and what is wrong with it."""
+MAX_CLIP_SECONDS = 120
+MAX_MELS = 1024
+MAX_WINDOW = 2**16
+MAX_VALUES = 2**24
+"""Of one clip's features: 64 MiB."""
+PADDINGS = ("repeatpad", "repeat", "pad")
+TRUNCATIONS = ("fusion", "rand_trunc")
 
 
 def misfit(kind: str, config: Settings, settings: Settings) -> Misfit | None:
@@ -14,29 +21,85 @@ def misfit(kind: str, config: Settings, settings: Settings) -> Misfit | None:
         return _unlike("feature_size", settings.get("feature_size", 1), 1, "the class reads waves of one channel")
     if kind == "WhisperFeatureExtractor":
         mels, positions = config.get("num_mel_bins", 80), config.get("max_source_positions", 1500)
-        seconds, hop = settings.get("chunk_length", 30), settings.get("hop_length", 160)
-        found = _unlike("feature_size", settings.get("feature_size", 80), mels, f"config.json says num_mel_bins {mels}")
-        if found is not None or not all(type(each) is int and each > 0 for each in (seconds, hop, positions)):
+        numbers = {"feature_size": 80, "n_fft": 400, "hop_length": 160, "chunk_length": 30, "sampling_rate": 16_000}
+        numbers |= {key: settings[key] for key in numbers if key in settings}
+        found = _unlike("feature_size", numbers["feature_size"], mels, f"config.json says num_mel_bins {mels}")
+        if (found := found or _unusable(numbers, "chunk_length")) is not None:
             return found
-        frames = seconds * settings.get("sampling_rate", 16_000) // hop
+        frames = numbers["chunk_length"] * numbers["sampling_rate"] // numbers["hop_length"]
         said = f"it makes {frames} frames, and config.json's max_source_positions {positions} are for {2 * positions}"
         return _unlike("chunk_length", frames, 2 * positions, said)
     if kind == "ClapFeatureExtractor":
-        mels = config.get("num_mel_bins", 64)
-        return _unlike("feature_size", settings.get("feature_size", 64), mels, f"config.json says num_mel_bins {mels}")
+        return _clap(config, settings)
     return _image(kind, config, settings) if kind.startswith(("ViT", "DeiT")) else None
+
+
+def _clap(config: Settings, settings: Settings) -> Misfit | None:
+    mels = config.get("num_mel_bins", 64)
+    for key, usual, known in (("padding", "repeatpad", PADDINGS), ("truncation", "fusion", TRUNCATIONS)):
+        if settings.get(key, usual) not in known:
+            return key, f"one of {', '.join(known)} is needed"
+    numbers = {
+        "feature_size": 64,
+        "fft_window_size": 1024,
+        "hop_length": 480,
+        "max_length_s": 10,
+        "sampling_rate": 48_000,
+    }
+    numbers |= {key: settings[key] for key in numbers if key in settings}
+    found = _unlike("feature_size", numbers["feature_size"], mels, f"config.json says num_mel_bins {mels}")
+    if (found := found or _unusable(numbers, "max_length_s")) is not None:
+        return found
+    if numbers["fft_window_size"] % 2:
+        # transformers counts the frames of an even one.
+        return "fft_window_size", "an even number is needed"
+    lowest, highest = settings.get("frequency_min", 0), settings.get("frequency_max", 14_000)
+    return (
+        None
+        if 0 <= lowest < highest
+        else ("frequency_max", "a number above frequency_min is needed, which is 0 at least")
+    )
+
+
+def _unusable(numbers: Mapping[str, Any], seconds: str) -> Misfit | None:
+    """The first of the `numbers` of a spectrogram that cannot be: libraries allocate by these before anybody looks.
+
+    seconds: the key of a clip's length.
+    """
+    for key, value in numbers.items():
+        most = MAX_CLIP_SECONDS if key == seconds else MAX_MELS if key == "feature_size" else MAX_WINDOW
+        if key != "sampling_rate" and (type(value) is not int or not 1 <= value <= most):
+            return key, f"a whole number from 1 to {most} is needed"
+    if numbers[seconds] * numbers["sampling_rate"] // numbers["hop_length"] * numbers["feature_size"] > MAX_VALUES:
+        return seconds, f"one clip's features would have more than {MAX_VALUES} values"
+    return None
 
 
 def _image(kind: str, config: Settings, settings: Settings) -> Misfit | None:
     wide = kind.startswith("DeiT")
     cropped = settings.get("do_center_crop", wide)
-    if not cropped and settings.get("do_resize") is False:
-        return None
+    if not cropped and not settings.get("do_resize", True):
+        return (
+            "do_resize",
+            "images would keep sizes of their own, and the model reads one: it must be true, or do_center_crop",
+        )
+    for name in ("image_mean", "image_std") if settings.get("do_normalize", True) else ():
+        said = settings.get(name, 0.5)
+        parts, channels = said if isinstance(said, list) else [said], config.get("num_channels", 3)
+        if isinstance(said, list) and len(said) != channels:
+            return name, f"one number, or one for each of {channels} channels, is needed"
+        if name == "image_std" and not all(parts):
+            return name, "it is divided by, and 0 is in it"
     key = "crop_size" if cropped else "size"
     found, wanted = (
         _sides(settings.get(key, 256 if wide and not cropped else 224)),
         _sides(config.get("image_size", 224)),
     )
+    if found is None and not cropped:
+        return (
+            key,
+            "images would come in many sizes, and the model reads one: height and width are needed, or do_center_crop",
+        )
     if found is None or wanted is None:
         return None
     made, read = (f"{height} × {width}" for height, width in (found, wanted))

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from api_schemas.enums import Modality
-from checkpoints.config_rules import AnyOf, Boolean, Integer, ListOf, Number, Rule, Sides, String
+from checkpoints.config_rules import AnyOf, Boolean, Integer, ListOf, Number, OneOf, Rule, Sides, String
 from checkpoints.families import Family
 from checkpoints.files.preprocessor_files import preprocessor_type
 
@@ -15,10 +15,12 @@ _ANY: Mapping[str, Rule] = {
     **dict.fromkeys(
         ("feature_extractor_type", "image_processor_type", "processor_class", "_processor_class"), String()
     ),
-    **dict.fromkeys(("return_tensors", "input_data_format", "data_format"), String()),
+    **dict.fromkeys(("input_data_format", "data_format"), String()),
     **dict.fromkeys(("do_normalize", "return_attention_mask"), Boolean()),
 }
 _SIZE = Integer(0, 2**24)
+MAX_SIDE = 4096
+"""Of an image: memory is taken by these."""
 _NUMBER = Number(-1e9, 1e9, null=True)
 
 PREPROCESSOR_FIELDS: Mapping[Modality, Mapping[str, Rule]] = {
@@ -30,7 +32,8 @@ PREPROCESSOR_FIELDS: Mapping[Modality, Mapping[str, Rule]] = {
         **dict.fromkeys(
             ("mean", "std", "padding_value", "dither", "top_db", "frequency_min", "frequency_max"), _NUMBER
         ),
-        **dict.fromkeys(("padding", "padding_side", "truncation"), String(32)),
+        **dict.fromkeys(("padding", "truncation"), AnyOf(String(32), Boolean())),
+        "padding_side": OneOf(("left", "right"), null=True),
         # Whisper's filters, before they were computed.
         "mel_filters": ListOf(ListOf(Number(-1e3, 1e3), 1024), 1024),
     },
@@ -38,10 +41,10 @@ PREPROCESSOR_FIELDS: Mapping[Modality, Mapping[str, Rule]] = {
         **_ANY,
         **dict.fromkeys(("do_resize", "do_rescale", "do_center_crop", "do_convert_rgb", "do_pad"), Boolean()),
         **dict.fromkeys(("default_to_square", "disable_grouping", "use_fast"), Boolean()),
-        **dict.fromkeys(("size", "crop_size", "pad_size"), Sides(2**16)),
+        **dict.fromkeys(("size", "crop_size", "pad_size"), Sides(MAX_SIDE)),
         "resample": Integer(0, 5),
         "rescale_factor": _NUMBER,
-        **dict.fromkeys(("image_mean", "image_std"), AnyOf(_NUMBER, ListOf(_NUMBER, 4))),
+        **dict.fromkeys(("image_mean", "image_std"), AnyOf(_NUMBER, ListOf(Number(-1e9, 1e9), 4))),
         "device": String(32),
         "image_seq_length": _SIZE,
     },
@@ -49,7 +52,9 @@ PREPROCESSOR_FIELDS: Mapping[Modality, Mapping[str, Rule]] = {
 }
 """By what the checkpoint reads; text has a tokenizer instead."""
 
-UNREAD = frozenset({"_valid_processor_keys", "do_feature_extract"})
+NULL_SAYS = ("padding", "truncation")
+"""Where null is not the class's own value, beside truths."""
+UNREAD = frozenset({"_valid_processor_keys", "do_feature_extract", "return_tensors"})
 """Written by some versions of transformers and tools, and read by none: nobody needs to be told that they are left out."""
 
 
@@ -62,6 +67,12 @@ def named_settings(family: Family, settings: Mapping[str, Any]) -> dict[str, Any
 
 
 def used_settings(family: Family, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Of `named_settings` what the class reads."""
+    """Of `named_settings` what the class reads; null of a number or a name is no more than a key that is not there."""
     known = PREPROCESSOR_FIELDS[family.modality]
-    return {key: value for key, value in named_settings(family, settings).items() if key in known}
+
+    def is_said(key: str, value: Any) -> bool:
+        return value is not None or key in NULL_SAYS or isinstance(known[key], Boolean)
+
+    return {
+        key: value for key, value in named_settings(family, settings).items() if key in known and is_said(key, value)
+    }

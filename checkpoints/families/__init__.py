@@ -13,6 +13,7 @@ from checkpoints.families.base import (
 )
 from checkpoints.families.bert import BERT, ROBERTA
 from checkpoints.families.clap import CLAP
+from checkpoints.families.clap_text import CLAP_TEXT
 from checkpoints.families.distilbert import DISTILBERT
 from checkpoints.families.vit import DEIT, VIT
 from checkpoints.families.wav2vec2 import DATA2VEC_AUDIO, HUBERT, SEW, WAV2VEC2
@@ -30,6 +31,7 @@ FAMILIES: tuple[Family, ...] = (
     WAVLM,
     WHISPER,
     CLAP,
+    CLAP_TEXT,
     BERT,
     ROBERTA,
     DISTILBERT,

@@ -186,6 +186,8 @@ class Family:
     """Config fields that nothing here reads and the class does, beside those of any class, with what each may be."""
     aliases: Mapping[str, str] = field(default_factory=dict)
     """Other names by which the class reads a field of `defaults` (its `attribute_map`): both must say the same."""
+    never_null: tuple[str, ...] = ()
+    """Tokens that there cannot be none of: the class computes with their numbers, and null is read as its default."""
     padding: Callable[[Config, Architecture], Padding | None] | None = None
     """How inputs of several lengths share a pass; None: they are of one length, or the model's answers would change."""
     while_engaged: Mapping[str, Any] = field(default_factory=dict)

@@ -45,6 +45,8 @@ def _names(prefix: str) -> EncoderNames:
 def _positions(config: Config, *, roberta: bool) -> int:
     """How long a text may be. RoBERTa counts from behind the padding token's number."""
     padding = config.get("pad_token_id")
+    if roberta and padding is not None and padding < 0:
+        raise UnusableConfigError("pad_token_id", "positions are counted from behind it: a number from 0 on is needed")
     before = (2 if padding is None else padding + 1) if roberta else 0
     positions: int = BERT.value(config, "max_position_embeddings") - before
     if positions < 1:
@@ -68,7 +70,8 @@ def _maps(architecture: Architecture, *, roberta: bool) -> tuple[list[str], list
             return [pooler], []
 
 
-def _layout(config: Config, architecture: Architecture, *, roberta: bool) -> Layout:
+def bert_layout(config: Config, architecture: Architecture, *, roberta: bool, further: int = 0) -> Layout:
+    """BERT's blocks, or RoBERTa's. `further`: FLOPs of what comes after these classes. Raises UnusableConfigError."""
     hidden, heads = BERT.value(config, "hidden_size"), BERT.value(config, "num_attention_heads")
     sizes = EncoderSizes(
         layers=BERT.value(config, "num_hidden_layers"),
@@ -85,12 +88,13 @@ def _layout(config: Config, architecture: Architecture, *, roberta: bool) -> Lay
         ends = architecture.head is Head.QUESTION_ANSWERING
         answers = sizes.tokens if ends or architecture.head is Head.TOKEN_CLASSIFICATION else 1
         rows = len(square) * hidden + len(labelling) * answers * (ENDS if ends else label_count(config))
-    return encoder(sizes, _names(architecture.prefix), 2 * hidden * rows)
+    return encoder(sizes, _names(architecture.prefix), 2 * hidden * rows + further)
 
 
-def _other_tensors(
+def bert_tensors(
     config: Config, architecture: Architecture, labels: int, *, roberta: bool
 ) -> dict[str, tuple[int, ...]]:
+    """Every tensor outside the blocks, as `Family.other_tensors` has them."""
     hidden, prefix = BERT.value(config, "hidden_size"), architecture.prefix
     tables = {"word": "vocab_size", "position": "max_position_embeddings", "token_type": "type_vocab_size"}
     shapes: dict[str, tuple[int, ...]] = {
@@ -120,14 +124,16 @@ def _family(name: str, architectures: dict[str, Architecture], *, roberta: bool)
         model_types=(name,),
         modality=Modality.TEXT,
         architectures=architectures,
-        layout=partial(_layout, roberta=roberta),
+        layout=partial(bert_layout, roberta=roberta),
         defaults=DEFAULTS,
         config_fields=TEXT,
         required_files=("config.json", VOCABULARIES),
         optional_files=OTHER_FILES,
-        other_tensors=partial(_other_tensors, roberta=roberta),
+        other_tensors=partial(bert_tensors, roberta=roberta),
         refused=REFUSED,
         neurons_key="intermediate_size",
+        # RoBERTa counts positions from behind the padding token's number.
+        never_null=("pad_token_id",) if roberta else (),
         padding=text_padding,
     )
 

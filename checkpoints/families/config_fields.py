@@ -199,6 +199,8 @@ CLAP: Mapping[str, Rule] = {
     "projection_hidden_act": ACTIVATION,
 }
 
+CLAP_TEXT: Mapping[str, Rule] = {**TEXT, "initializer_factor": SCALE, "projection_hidden_act": ACTIVATION}
+
 NOTES = frozenset(
     {
         *("_name_or_path", "name_or_path", "transformers_version", "tokenizer_class", "finetuning_task", "_num_labels"),

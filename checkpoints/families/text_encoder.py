@@ -16,7 +16,8 @@ ENDS = 2
 
 POOLER = r"(\w+\.)?pooler\.dense\.(weight|bias)"
 
-OTHER_FILES = ("README.md", PROCESSOR, *TOKENIZER_FILES, *SENTENCE_FILES)
+TEXT_FILES = ("README.md", PROCESSOR, *TOKENIZER_FILES)
+OTHER_FILES = (*TEXT_FILES, *SENTENCE_FILES)
 
 
 def text_classes(

@@ -14,6 +14,7 @@ from checkpoints.families.text_encoder import OTHER_FILES
 from checkpoints.families.waveform_encoder import (
     DEFAULTS,
     MASK,
+    NEVER_NULL,
     PREPROCESSORS,
     REFUSED,
     REQUIRED_FILES,
@@ -161,6 +162,7 @@ def _family(
         other_tensors=partial(waveform_tensors, defaults={**DEFAULTS, **defaults}, own=own),
         refused=REFUSED,
         neurons_key="intermediate_size",
+        never_null=NEVER_NULL,
         while_engaged=WHILE_ENGAGED,
     )
 

@@ -33,6 +33,8 @@ REFUSED = {
 }
 # Masks are drawn by a generator that no seed of a job sets; and what is recovered is the model that will be used: whole.
 WHILE_ENGAGED = {"apply_spec_augment": False, "layerdrop": 0.0}
+# The blank of CTC.
+NEVER_NULL = ("pad_token_id",)
 # Stands for what those masks hide: wav2vec2-base-960h was published without it.
 MASK = r"(\w+\.)?masked_spec_embed"
 PREPROCESSORS = ("Wav2Vec2FeatureExtractor",)

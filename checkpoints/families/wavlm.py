@@ -9,6 +9,7 @@ from checkpoints.families.config_fields import WAVEFORM
 from checkpoints.families.text_encoder import OTHER_FILES
 from checkpoints.families.waveform_encoder import (
     DEFAULTS,
+    NEVER_NULL,
     PREPROCESSORS,
     REFUSED,
     REQUIRED_FILES,
@@ -74,5 +75,6 @@ WAVLM = Family(
     refused=REFUSED,
     neurons_key="intermediate_size",
     padding=waveform_padding,
+    never_null=NEVER_NULL,
     while_engaged=WHILE_ENGAGED,
 )

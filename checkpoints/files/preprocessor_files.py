@@ -47,7 +47,9 @@ _OTHERS = tuple(f"{line}Tokenizer{kind}" for line in ("XLMRoberta", "MPNet", "Ca
 _OF_TEXT = (*_WORD_PIECES, "ElectraTokenizer", "ElectraTokenizerFast", *BYTE_PAIRS, *_OTHERS)
 """An encoder may have been trained on any tokens: multilingual-e5-small is a BERT of XLM-RoBERTa's, klue/roberta-base a
 RoBERTa of BERT's."""
-_FIRST = {"bert": "BertTokenizer", "distilbert": "DistilBertTokenizer", "roberta": "RobertaTokenizer"}
+ROBERTAS = ("roberta", "clap_text_model")
+"""Model types that count positions from behind the padding token's number."""
+_FIRST = {"bert": "BertTokenizer", "distilbert": "DistilBertTokenizer", **dict.fromkeys(ROBERTAS, "RobertaTokenizer")}
 # These take tokenizer.json as it is, whatever the model.
 GENERIC = ("PreTrainedTokenizerFast", "TokenizersBackend")
 _VOCABULARIES: Mapping[str, tuple[tuple[str, ...], ...]] = {

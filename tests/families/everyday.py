@@ -30,7 +30,7 @@ from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file
 
 MAKERS = ("AutoTokenizer", "AutoImageProcessor", "AutoFeatureExtractor", "AutoProcessor")
-OUTPUTS = ("logits", "audio_embeds", "last_hidden_state")
+OUTPUTS = ("logits", "audio_embeds", "text_embeds", "last_hidden_state")
 ENDS = ("start_logits", "end_logits")
 """What answers to questions are read off, both together."""
 

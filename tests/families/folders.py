@@ -82,6 +82,8 @@ CLAP = {**special_models.CLAP, "spec_size": 64, "num_mel_bins": 16, "patch_size"
 
 def _recipe(family: Family, name: str, head: Head) -> Recipe:
     own = OWN.get(family.name, {})
+    if family.name == "clap_text":
+        return Recipe(name, "clap_text", {**examples.TINY, **examples.CLAP_TEXT})
     if family.modality is Modality.TEXT:
         config = examples.DISTILLED if family.name == "distilbert" else examples.TINY
         return Recipe(name, family.name, config, epochs=20 if head in (Head.MASKED_LM, Head.QUESTION_ANSWERING) else 12)

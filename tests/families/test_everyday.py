@@ -71,7 +71,7 @@ def test_everyday_things(kind: str, tmp_path: Path) -> None:
         original = tiny.save(tiny.stock(), tmp_path / name / "original")
         loaded = load_original(original)
         auto_class = tiny.model_spec.family.architectures[name].auto_class
-        # transformers has no auto class of a CLAP's audio encoder alone.
+        # transformers has no auto class of a CLAP's encoders alone.
         for cut in CUTS[1:] if name.startswith("Clap") else CUTS:
             folder = tmp_path / name / cut.replace(" ", "_")
             stock, _ = save_checkpoint(folder, reference.cut_by(loaded, reference.keeps(loaded.widths)[cut]), original)

@@ -26,6 +26,7 @@ TIMEOUT_SECONDS = 600
 ANSWERS = (
     ("logits",),
     ("audio_embeds",),
+    ("text_embeds",),
     ("last_hidden_state",),
     ("projected_states",),
     ("start_logits", "end_logits"),

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from api_schemas.errors import ErrorCode, SecateurError
+from checkpoints.config.checkpoint_config import without_nulls
 from checkpoints.config.preprocessor_fields import used_settings
 from checkpoints.config.pruned_layout import stock_config
 from checkpoints.describe import describe_folder
@@ -17,8 +18,9 @@ Settings = dict[str, Any]
 
 
 def read_config(model_dir: Path) -> Settings:
-    """config.json, of a result in the layout of our own as its stock class has it. Raises CONFIG_INVALID."""
-    return stock_config(read_object(model_dir / CONFIG))[0]
+    """config.json without nulls, of a result in the layout of our own as its stock class has it. Raises CONFIG_INVALID."""
+    config = stock_config(read_object(model_dir / CONFIG))[0]
+    return without_nulls(family_of(str(config.get("model_type"))), config)
 
 
 def model_type(model_dir: Path) -> str:
@@ -58,11 +60,11 @@ def check_type(named: Any, allowed: tuple[str, ...]) -> None:
         raise invalid(f"they are of type {str(named)[:100]!r}, and {' or '.join(allowed)} is supported")
 
 
-def number(settings: Settings, key: str, default: int, most: int) -> int:
-    """A whole number from 1 to `most`: libraries allocate by these before anybody looks. Raises CONFIG_INVALID."""
+def number(settings: Settings, key: str, default: int, most: int, least: int = 1) -> int:
+    """A whole number from `least` to `most`: libraries allocate by these before anybody looks. Raises CONFIG_INVALID."""
     value = settings.get(key, default)
-    if type(value) is not int or not 1 <= value <= most:
-        raise invalid(f"{key} is {str(value)[:100]}; a whole number from 1 to {most} is needed")
+    if type(value) is not int or not least <= value <= most:
+        raise invalid(f"{key} is {str(value)[:100]}; a whole number from {least} to {most} is needed")
     return value
 
 

@@ -53,7 +53,9 @@ def embedding_of(output: object, pooling: Sequence[str] = (MEAN,), real_BT: Tens
     The projected embedding where the model has one (CLAP), else the last hidden states, pooled. An encoder of feature maps (CLAP
     without projection) has pooled them itself.
     """
-    projected = getattr(output, "audio_embeds", None)
+    projected = next(
+        (embeds for side in ("audio", "text") if (embeds := getattr(output, f"{side}_embeds", None)) is not None), None
+    )
     if projected is not None:
         assert isinstance(projected, Tensor)
         return projected

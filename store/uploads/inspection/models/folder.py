@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
 from api_schemas.results.metrics import JobWarning
 from checkpoints.config.architectures import of_sentences
+from checkpoints.config.checkpoint_config import without_nulls
 from checkpoints.config.pruned_layout import stock_config
 from checkpoints.config.sentences import MAX_BYTES
 from checkpoints.describe import MAX_CONFIG_BYTES, MAX_INDEX_BYTES, Checkpoint, describe_checkpoint, with_sentences
@@ -97,7 +98,8 @@ def describe_model(files: ModelFiles) -> Checkpoint:
     if MODULES in files.sizes:
         config = of_sentences(config)
     checkpoint = describe_checkpoint(config, _tensors(files), files.read)
-    family, config = checkpoint.family, stock_config(config)[0]
+    family = checkpoint.family
+    config = without_nulls(family, stock_config(config)[0])
     config["model_type"] = config.get("model_type") or family.model_types[0]
     for entry in family.required_files:
         one_of = (entry,) if isinstance(entry, str) else entry

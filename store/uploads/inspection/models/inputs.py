@@ -8,7 +8,7 @@ from api_schemas.results.metrics import JobWarning
 from checkpoints.config.architectures import without_code_map
 from checkpoints.config.forbidden_fields import refuse_code
 from checkpoints.config.input_sizes import misfit
-from checkpoints.config.preprocessor_fields import PREPROCESSOR_FIELDS, UNREAD, named_settings
+from checkpoints.config.preprocessor_fields import PREPROCESSOR_FIELDS, UNREAD, used_settings
 from checkpoints.config.pruned_layout import stock_config
 from checkpoints.describe import Checkpoint
 from checkpoints.files.preprocessor_files import (
@@ -45,7 +45,8 @@ def check_preprocessor(checkpoint: Checkpoint, config: Config, settings: Config,
     for key, value in settings.items():
         if key in rules and not rules[key].allows(value):
             raise wrong(key, f"{rules[key].needed} is needed")
-    kind = preprocessor_type(named_settings(family, settings))
+    given, settings = settings, used_settings(family, settings)
+    kind = preprocessor_type(settings)
     if kind not in family.preprocessors:
         wanted = " or ".join(family.preprocessors)
         raise wrong("feature_extractor_type", f"{wanted} is needed, it says {str(kind)[:100]!r}")
@@ -62,7 +63,7 @@ def check_preprocessor(checkpoint: Checkpoint, config: Config, settings: Config,
             raise wrong(key, f"config.json says {model}, it says {str(features)[:100]}")
     if (found := misfit(str(kind), config, settings)) is not None:
         raise wrong(*found)
-    unread = sorted(key for key in settings if key not in rules and key not in UNREAD)
+    unread = sorted(key for key in given if key not in rules and key not in UNREAD)
     if not unread:
         return ()
     shown = ", ".join(f"`{key[:100]}`" for key in unread[:10]) + (

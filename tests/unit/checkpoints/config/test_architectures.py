@@ -42,7 +42,8 @@ from checkpoints.config.checkpoint_config import read_config
         ({"model_type": "wav2vec2", "architectures": ["Wav2Vec2ForXVector"]}, "save it as Wav2Vec2Model"),
         ({"model_type": "vit", "architectures": ["ViTForMaskedImageModeling"]}, "save it as ViTModel"),
         ({"model_type": "clap", "architectures": ["ClapModel"]}, "Save it alone: `ClapAudioModelWithProjection"),
-        ({"model_type": "clap_text_model", "architectures": ["ClapTextModelWithProjection"]}, "not the text encoder"),
+        ({"model_type": "clap", "architectures": ["ClapModel"]}, "or `ClapTextModelWithProjection"),
+        ({"model_type": "clap_text_model", "architectures": ["ClapTextModel"]}, "the class with its projection"),
         (
             {"model_type": "camembert", "architectures": ["CamembertForTokenClassification"]},
             "`RobertaForTokenClassification.from_pretrained(folder).save_pretrained(other)`, and no weight is lost",

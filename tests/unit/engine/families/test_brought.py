@@ -6,12 +6,16 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from api_schemas.enums import Head, Modality
 from api_schemas.errors import SecateurError
 from benchmarks.families import reference
 from benchmarks.families.tiny_models import MODELS
-from checkpoints.describe import describe_folder
+from checkpoints.config.checkpoint_config import allowed_fields, read_config
+from checkpoints.describe import describe_folder, sentences_of
+from tests.support.checkpoints import preprocessors
 from worker.engine.checkpoint.load import load_original, load_stock
 from worker.engine.checkpoint.save import save_checkpoint
+from worker.engine.data.featurizers import featurizer_for
 from worker.engine.data.labels import targets_of
 from worker.engine.data.settings import model_type, read_preprocessor
 
@@ -110,6 +114,41 @@ def test_what_the_service_takes_of_a_config_the_engine_can_read(changes, tmp_pat
     answers_as(loaded, type(stock).from_pretrained(tmp_path / "step"), tiny.inputs(2))
 
 
+FIRST = {tiny.model_spec.family.name: tiny for tiny in reversed(MODELS)}
+
+
+@pytest.mark.parametrize("tiny", FIRST.values(), ids=FIRST.keys())
+def test_null_is_a_key_that_is_not_there(tiny, tmp_path):
+    """Of every key that may be null, `chunk_size_feed_forward` and `encoder_stride` among them."""
+    stock, family = tiny.stock(), tiny.model_spec.family
+    path = tiny.save(stock, tmp_path) / "config.json"
+    said, usual = json.loads(path.read_text()), type(stock.config)().to_dict()
+    own = {"architectures", "model_type"} | {key for key, value in said.items() if value != usual.get(key)}
+
+    def may_be_null(key):
+        try:
+            return bool(read_config({**said, key: None}))
+        except SecateurError:
+            return False
+
+    nulls = [key for key in sorted(allowed_fields(family) - own) if may_be_null(key)]
+    assert "chunk_size_feed_forward" in nulls
+    changed(path, **dict.fromkeys(nulls))
+    loaded = load_original(tmp_path)
+    answers_as(loaded, stock, tiny.inputs(2))
+    answers_as(loaded, load_stock(tmp_path, loaded.model_spec), tiny.inputs(2))
+
+
+@pytest.mark.parametrize(
+    ("name", "padding"), [("RobertaModel", -1), ("WavLMForCTC", -1), ("Wav2Vec2ForCTC", 2**20)], ids=str
+)
+def test_a_padding_token_that_is_counted_with_is_one(name, padding, tmp_path):
+    tiny = tiny_of(name)
+    changed(tiny.save(tiny.stock(), tmp_path) / "config.json", pad_token_id=padding)
+    with pytest.raises(SecateurError, match="`pad_token_id`"):
+        describe_folder(tmp_path)
+
+
 @pytest.mark.parametrize("name", ["BertModel", "WavLMModel"])
 @pytest.mark.parametrize("said", ["flash_attention_2", "sdpa", "eager"])
 def test_a_result_asks_for_no_attention_that_a_machine_may_lack(name, said, tmp_path):
@@ -154,6 +193,20 @@ def test_names_of_labels_are_looked_at_of_a_class_without_labels_too(names, tmp_
     changed(tiny.save(tiny.stock(), tmp_path) / "config.json", id2label=names)
     with pytest.raises(SecateurError, match="`id2label`"):
         describe_folder(tmp_path)
+
+
+def test_a_class_that_sentence_transformers_does_not_load_reads_none_of_its_files(tmp_path):
+    tiny = tiny_of("ClapTextModelWithProjection")
+    tiny.save(tiny.stock(), tmp_path)
+    preprocessors.write("clap_text", tmp_path, **{**tiny.config, "vocab_size": 400})
+    plain = featurizer_for(tmp_path, Modality.TEXT, Head.EMBEDDING)(["good films"], [""])["input_ids"]
+    kind = "sentence_transformers.models.Transformer"
+    (tmp_path / "modules.json").write_text(json.dumps([{"idx": 0, "name": "0", "path": "", "type": kind}]))
+    (tmp_path / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": 4}))
+    again = featurizer_for(tmp_path, Modality.TEXT, Head.EMBEDDING)(["good films"], [""])["input_ids"]
+    assert plain[0].tolist() == again[0].tolist()
+    assert len(plain[0]) > 4
+    assert sentences_of(tiny.model_spec.family, tiny.model_spec.family.architectures[tiny.name], None) is None
 
 
 def test_an_adapter_beside_the_weights_is_not_loaded(tmp_path):

@@ -60,7 +60,8 @@ def follow(folder, other, code=ErrorCode.ARCHITECTURE_UNSUPPORTED):
     steps = CODE.findall(caught.value.detail)
     assert steps
     names = {name: getattr(transformers, name) for name in re.findall(r"(\w+)\.from_pretrained", caught.value.detail)}
-    return [eval(step, {"folder": folder, "other": other, **names}) for step in steps]
+    places = {"folder": folder, "other": other, "texts": other / "texts"}
+    return [eval(step, {**places, **names}) for step in steps]
 
 
 def test_a_class_of_a_tutorial(tmp_path):
@@ -117,11 +118,15 @@ def test_a_head_of_other_shapes(tmp_path):
     assert describe_folder(tmp_path / "stock").name == "Wav2Vec2ForSequenceClassification"
 
 
-def test_the_audio_encoder_of_a_clap(tmp_path):
-    clap = ClapModel(ClapConfig(audio_config=CLAP, text_config=WORDS, projection_dim=20)).eval()
+def test_the_encoders_of_a_clap(tmp_path):
+    words_of = {**WORDS, "max_position_embeddings": 20}
+    clap = ClapModel(ClapConfig(audio_config=CLAP, text_config=words_of, projection_dim=20)).eval()
     clap.save_pretrained(tmp_path / "whole")
     ClapFeatureExtractor(feature_size=CLAP["num_mel_bins"]).save_pretrained(tmp_path / "whole")
+    pieces = {word: number for number, word in enumerate(("<s>", "<pad>", "</s>", "<unk>", "<mask>", "a", "b", "ab"))}
+    transformers.RobertaTokenizer(vocab=pieces, merges=[("a", "b")]).save_pretrained(tmp_path / "whole")
     follow(tmp_path / "whole", tmp_path / "audio")
+    assert judge_folder(tmp_path / "audio/texts", 2**20).name == "ClapTextModelWithProjection"
     found = describe_folder(tmp_path / "audio")
     assert found.name == "ClapAudioModelWithProjection"
     assert (tmp_path / "audio/preprocessor_config.json").is_file()
@@ -136,6 +141,8 @@ def test_the_audio_encoder_of_a_clap(tmp_path):
         # Beside the text encoder, as docs/families.md has it, it says what the whole model says.
         words = {"input_ids": torch.randint(5, WORDS["vocab_size"], (3, 7))}
         texts = transformers.ClapTextModelWithProjection.from_pretrained(tmp_path / "whole").eval()
+        texts_alone = load_original(tmp_path / "audio/texts").model
+        torch.testing.assert_close(texts_alone(**words).text_embeds, texts(**words).text_embeds)
         similar = whole @ nn.functional.normalize(texts(**words).text_embeds, dim=-1).T
         expected = clap(**sounds, **words).logits_per_audio
         torch.testing.assert_close(similar * clap.logit_scale_a.exp(), expected, atol=1e-4, rtol=1e-4)

@@ -9,6 +9,7 @@ from scipy.stats import spearmanr
 from transformers import BertModel
 
 from api_schemas.enums import Split
+from benchmarks.families.tiny_models import MODELS
 from tests.unit.engine.tasks.models import bert, clap
 from worker.engine.data.split import FeatureSplit, Ragged
 from worker.engine.evaluate import answers_of, evaluate
@@ -35,6 +36,16 @@ def test_a_projected_embedding_is_taken_as_it_is() -> None:
     with torch.no_grad():
         projected = model(input_features=features).audio_embeds
         found = TASK.outputs(model, {"input_features": features})
+    torch.testing.assert_close(found, projected / projected.norm(dim=1, keepdim=True))
+
+
+def test_so_is_that_of_a_text() -> None:
+    (tiny,) = (tiny for tiny in MODELS if tiny.name == "ClapTextModelWithProjection")
+    model, inputs = tiny.stock(), tiny.inputs(2)
+    with torch.no_grad():
+        first = model.text_model(**inputs).last_hidden_state[:, 0]
+        projected = model.text_projection(torch.tanh(model.text_model.pooler.dense(first)))
+        found = TASK.outputs(model, inputs)
     torch.testing.assert_close(found, projected / projected.norm(dim=1, keepdim=True))
 
 

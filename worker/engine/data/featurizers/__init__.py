@@ -7,6 +7,8 @@ from pathlib import Path
 from api_schemas.enums import Head, Modality
 from checkpoints.config.sentences import read_sentences
 from checkpoints.describe import read_beside
+from checkpoints.families import family_of
+from checkpoints.files.preprocessor_files import MODULES
 from worker.engine.data.featurizers.ast_features import AstFeatures
 from worker.engine.data.featurizers.audio import AudioFeaturizer, Extractor
 from worker.engine.data.featurizers.base import Featurizer
@@ -40,7 +42,9 @@ def featurizer_for(model_dir: Path, modality: Modality, head: Head, seed: int = 
             return QuestionFeaturizer(model_dir)
         case Modality.TEXT:
             masked = seed if head is Head.MASKED_LM else None
-            sentences = read_sentences(partial(read_beside, model_dir)) if head is Head.EMBEDDING else None
+            family = family_of(model_type(model_dir))
+            embeds = head is Head.EMBEDDING and family is not None and MODULES in family.files
+            sentences = read_sentences(partial(read_beside, model_dir)) if embeds else None
             return TextFeaturizer(
                 model_dir, words=head is Head.TOKEN_CLASSIFICATION, masked=masked, sentences=sentences
             )

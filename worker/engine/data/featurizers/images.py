@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
+from checkpoints.config.preprocessor_fields import MAX_SIDE
 from checkpoints.data.clip_flaws import Flaw
 from checkpoints.data.media import IMAGE_FORMATS, MAX_IMAGE_BYTES, MAX_PIXELS
 from checkpoints.files.preprocessor_files import preprocessor_type
@@ -20,7 +21,6 @@ from worker.engine.data.settings import Settings, check_type, first_line, invali
 # The names under which transformers has saved each, from the oldest on.
 VIT = ("ViTFeatureExtractor", "ViTImageProcessor", "ViTImageProcessorFast", "ViTImageProcessorPil")
 DEIT = ("DeiTFeatureExtractor", "DeiTImageProcessor", "DeiTImageProcessorFast", "DeiTImageProcessorPil")
-MAX_SIDE = 4096
 _SIZE_KEYS = ("size", "crop_size", "pad_size")
 
 Pixels = NDArray[np.float32]
@@ -109,7 +109,7 @@ def _pair(size: Any) -> tuple[Any, Any]:
 def _check_size(settings: Settings, key: str) -> None:
     """Every number in it is a side of an image: memory is taken by these."""
     value = settings.get(key)
-    sides = value.values() if isinstance(value, dict) else [value]
+    sides = value.values() if isinstance(value, dict) else value if isinstance(value, list) else [value]
     for side in sides:
         if side is not None and (type(side) is not int or not 1 <= side <= MAX_SIDE):
             raise invalid(f"{key} is {str(value)[:100]}; sides from 1 to {MAX_SIDE} are read")

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from checkpoints.config.input_sizes import MAX_CLIP_SECONDS, MAX_MELS, misfit
 from checkpoints.data.media import SAMPLING_RATES
 from checkpoints.files.preprocessor_files import preprocessor_type
 from worker.engine.data.settings import (
@@ -18,12 +19,6 @@ from worker.engine.data.settings import (
     read_config,
     read_preprocessor,
 )
-
-MAX_CLIP_SECONDS = 120
-MAX_MELS = 1024
-MAX_WINDOW = 2**16
-# Values of one clip's features: 64 MiB.
-MAX_VALUES = 2**24
 
 
 class WhisperFeatures:
@@ -40,7 +35,7 @@ class WhisperFeatures:
         check_type(preprocessor_type(settings), ("WhisperFeatureExtractor",))
         mels = number(settings, "feature_size", 80, MAX_MELS)
         self.seconds = float(number(settings, "chunk_length", 30, MAX_CLIP_SECONDS))
-        _check_window(settings, "n_fft", 400, "hop_length", 160, int(self.seconds), mels)
+        _check_fit("WhisperFeatureExtractor", config, settings)
         if settings.get("dither", 0.0) != 0.0:
             raise invalid("dither adds noise, and inputs must be the same every time; set it to 0")
         self._extract: Any = _built(WhisperFeatureExtractor, settings)
@@ -73,13 +68,9 @@ class ClapFeatures:
         check_type(preprocessor_type(settings), ("ClapFeatureExtractor",))
         if config.get("enable_fusion", False):
             raise invalid("enable_fusion is true: fusion draws parts of a clip by chance, and is not supported")
-        if settings.get("padding", "repeatpad") not in ("repeatpad", "repeat", "pad"):
-            raise invalid(f"padding is {str(settings['padding'])[:100]!r}")
         mels = number(settings, "feature_size", 64, MAX_MELS)
-        if mels != config.get("num_mel_bins", 64):
-            raise invalid(f"feature_size is {mels}, and num_mel_bins of config.json {config.get('num_mel_bins', 64)}")
         self.seconds = float(number(settings, "max_length_s", 10, MAX_CLIP_SECONDS))
-        _check_window(settings, "fft_window_size", 1024, "hop_length", 480, int(self.seconds), mels, 48_000)
+        _check_fit("ClapFeatureExtractor", config, settings)
         self._extract: Any = _built(ClapFeatureExtractor, settings)
         self.sampling_rate = int(self._extract.sampling_rate)
         self._samples = int(self._extract.nb_max_samples)
@@ -96,22 +87,13 @@ class ClapFeatures:
         return _stacked(features, self._shape)
 
 
-def _check_window(
-    settings: Settings,
-    window_key: str,
-    window: int,
-    hop_key: str,
-    hop: int,
-    seconds: int,
-    mels: int,
-    rate: int = 16_000,
-) -> None:
-    number(settings, window_key, window, MAX_WINDOW)
-    rate = number(settings, "sampling_rate", rate, SAMPLING_RATES[-1])
+def _check_fit(kind: str, config: Settings, settings: Settings) -> None:
+    """What the service asks of the settings at upload. Raises CONFIG_INVALID."""
+    rate = number(settings, "sampling_rate", SAMPLING_RATES[0], SAMPLING_RATES[-1])
     if rate not in SAMPLING_RATES:
         raise invalid(f"a sampling_rate of {rate} is outside {SAMPLING_RATES[0]} to {SAMPLING_RATES[-1]}")
-    if seconds * rate // number(settings, hop_key, hop, MAX_WINDOW) * mels > MAX_VALUES:
-        raise invalid(f"one clip's features would have more than {MAX_VALUES} values")
+    if (found := misfit(kind, config, settings)) is not None:
+        raise invalid(f"{found[0]}: {found[1]}")
 
 
 def _built(extractor: Any, settings: Settings) -> Any:

@@ -18,11 +18,12 @@ from checkpoints.config.sentences import Sentences
 from checkpoints.data.blank_texts import missing_text
 from checkpoints.data.clip_flaws import Flaw
 from checkpoints.data.media import MAX_CHARACTERS
+from checkpoints.files.preprocessor_files import ROBERTAS
 from worker.engine.data.columns import row_error
 from worker.engine.data.featurizers.base import TARGETS, Value
 from worker.engine.data.featurizers.masking import Masking
 from worker.engine.data.featurizers.tokenizer import load_tokenizer, vocabulary_size
-from worker.engine.data.settings import invalid, number, read_config
+from worker.engine.data.settings import invalid, model_type, number, read_config
 from worker.engine.data.split import IGNORED
 
 # Longer texts are cut: attention costs grow with the square of the length, and these models are made for no more.
@@ -53,17 +54,17 @@ class TextFeaturizer:
         """`sentences`: how a folder of sentence-transformers has texts read. Raises CONFIG_INVALID or CODE_REFUSED."""
         self.flaws: list[Flaw] = []
         config = read_config(model_dir)
-        roberta = config.get("model_type") == "roberta"
+        kind = model_type(model_dir)
         self._tokenizer = load_tokenizer(model_dir, words=words)
         self._words = words
         self._vocabulary = vocabulary_size(config)
         self._masking = None if masked is None else Masking(self._tokenizer, self._vocabulary, masked)
         # RoBERTa and DistilBERT know no token types, nor does a BERT that was made with a single one.
         types = config.get("type_vocab_size", _TYPES)
-        self._typed = config.get("model_type") == "bert" and type(types) is int and types >= _TYPES
+        self._typed = kind == "bert" and type(types) is int and types >= _TYPES
         positions = number(config, "max_position_embeddings", MAX_TOKENS, MAX_POSITIONS)
         # RoBERTa counts its positions from the padding token's id on.
-        offset = number(config, "pad_token_id", 1, positions - 1) + 1 if roberta else 0
+        offset = number(config, "pad_token_id", 1, positions - 1, 0) + 1 if kind in ROBERTAS else 0
         own = sentences or Sentences(pooling=())
         self._prompt = own.prompt
         if own.lower_case:

@@ -124,6 +124,17 @@ def test_long_texts_are_cut_to_what_the_model_has_positions_for(tmp_path: Path, 
     assert len(ids) == longest
 
 
+@pytest.mark.parametrize(("padding", "longest"), [(None, 64), (0, 65), (3, 62)])
+def test_a_roberta_counts_positions_from_behind_its_padding_token(
+    tmp_path: Path, padding: int | None, longest: int
+) -> None:
+    folder = preprocessors.write("roberta", tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"pad_token_id": padding}))
+    (ids,) = TextFeaturizer(folder, words=False)(["a b " * 200], ["train[0]"])["input_ids"]
+    assert len(ids) == longest
+
+
 @pytest.mark.parametrize(
     ("name", "change", "code"),
     [

@@ -173,7 +173,7 @@ def test_ids_beyond_the_models_vocabulary_are_refused(tmp_path: Path) -> None:
     [
         {"decoder_start_token_id": 10**6},
         {"decoder_start_token_id": "first"},
-        {"max_target_positions": None},
+        {"max_target_positions": 0},
         {"vocab_size": 0},
     ],
 )

@@ -152,7 +152,7 @@ def test_audio_alone_is_enough_for_embeddings(tmp_path: Path) -> None:
         ("clap", {"feature_size": 32}, {}),
         ("clap", {"max_length_s": 10**6}, {}),
         ("clap", {"fft_window_size": 10**9}, {}),
-        ("clap", {"padding": "noise"}, {}),
+        *(("clap", {key: "noise"}, {}) for key in ("padding", "truncation")),
         ("clap", {"sampling_rate": 10**9}, {}),
     ],
 )

@@ -40,6 +40,7 @@ WHISPER = checkpoint(Modality.AUDIO, Head.SEQUENCE_TO_SEQUENCE, "WhisperFeatureE
 CTC = checkpoint(Modality.AUDIO, Head.CTC)
 VIT = checkpoint(Modality.IMAGE, Head.CLASSIFICATION, "ViTImageProcessor")
 BERT = checkpoint(Modality.TEXT, Head.EMBEDDING)
+SOUND = replace(VIT, family=CLAP)
 
 
 def test_settings_lie_in_either_file() -> None:
@@ -165,6 +166,10 @@ def test_what_transformers_writes_of_its_own_passes(extractor: str) -> None:
         (VIT, {"size": {"height": {"height": 2}}}, "size"),
         (VIT, {"resample": 99}, "resample"),
         (VIT, {"image_mean": [0.5] * 5}, "image_mean"),
+        (VIT, {"image_mean": [None] * 3}, "image_mean"),
+        *((VIT, {"size": size}, "size") for size in ([], [224], {"a": 3}, {"height": 224}, 5000)),
+        *((WHISPER, {"padding_side": side}, "padding_side") for side in ("banana", True)),
+        *((WHISPER, {key: value}, key) for key in ("n_fft", "hop_length", "chunk_length") for value in (0, 2**20)),
     ],
 )
 def test_settings_of_the_wrong_kind_are_refused_by_their_name(
@@ -194,6 +199,27 @@ def test_each_family_has_a_class_for_settings_that_name_none(family: Family, nam
 
 
 @pytest.mark.parametrize(
+    ("model", "settings"),
+    [
+        *((SOUND, {key: value}) for key in ("padding", "truncation") for value in ("banana", "", True, None)),
+        *((SOUND, {key: 0}) for key in ("hop_length", "fft_window_size", "max_length_s", "frequency_max")),
+        (SOUND, {"fft_window_size": 1023}),
+        (VIT, {"do_resize": False}),
+        (VIT, {"do_resize": None}),
+        (VIT, {"size": {"shortest_edge": 224}}),
+        (VIT, {"image_mean": [0.5]}),
+        (VIT, {"image_std": [0.5, 0.5, 0]}),
+    ],
+)
+def test_settings_that_make_no_inputs_are_refused_before_a_worker_has_them(
+    model: Checkpoint, settings: dict[str, Any]
+) -> None:
+    error = refusal(check_preprocessor, model, {}, settings, "preprocessor_config.json")
+    (key,) = settings
+    assert (error.code, error.errors[0].pointer) == (ErrorCode.CONFIG_INVALID, f"/preprocessor_config.json/{key}")
+
+
+@pytest.mark.parametrize(
     ("model", "config", "settings", "key"),
     [
         (WHISPER, {"num_mel_bins": 128}, {}, "feature_size"),
@@ -204,7 +230,7 @@ def test_each_family_has_a_class_for_settings_that_name_none(family: Family, nam
         (VIT, {}, {"size": 224, "do_center_crop": True, "crop_size": 192}, "crop_size"),
         (replace(VIT, family=DEIT), {}, {"crop_size": {"height": 256, "width": 256}}, "crop_size"),
         (replace(VIT, family=WAV2VEC2), {}, {"feature_size": 80}, "feature_size"),
-        (replace(VIT, family=CLAP), {}, {"feature_size": 80}, "feature_size"),
+        (SOUND, {}, {"feature_size": 80}, "feature_size"),
     ],
 )
 def test_inputs_of_another_size_are_refused_before_a_worker_has_them(
@@ -220,7 +246,11 @@ def test_inputs_of_another_size_are_refused_before_a_worker_has_them(
         (WHISPER, {"num_mel_bins": 128}, {"feature_size": 128}),
         (VIT, {"image_size": 384}, {"size": {"height": 384, "width": 384}}),
         (VIT, {"image_size": [32, 48]}, {"size": [32, 48]}),
-        (VIT, {"image_size": 384}, {"size": {"shortest_edge": 400}}),
+        (VIT, {}, {"size": {"shortest_edge": 256}, "do_center_crop": True, "crop_size": 224}),
+        (VIT, {}, {"size": None, "resample": None, "image_mean": None, "rescale_factor": None, "image_std": 0.5}),
+        (SOUND, {}, {"feature_size": None, "hop_length": None, "max_length_s": None, "frequency_max": None}),
+        (SOUND, {}, {"padding": "repeat", "truncation": "rand_trunc", "padding_side": None, "return_tensors": "tf"}),
+        (replace(VIT, family=WAV2VEC2), {}, {"padding": True, "truncation": True}),
         (replace(VIT, family=DEIT), {}, {"size": 256}),
     ],
 )

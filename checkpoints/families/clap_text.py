@@ -1,0 +1,62 @@
+"""CLAP's text encoder (Wu et al., arXiv 2211.06687): RoBERTa's, and a projection of its pooled first token."""
+
+from typing import Any
+
+from api_schemas.enums import Head, Modality
+from checkpoints.families.base import Architecture, Config, Family, Layout
+from checkpoints.families.bert import DEFAULTS, REFUSED, bert_layout, bert_tensors
+from checkpoints.families.config_fields import CLAP_TEXT as CONFIG_KEYS
+from checkpoints.families.text_encoder import TEXT_FILES, text_padding
+from checkpoints.families.waveform_tensors import Shapes, linear
+from checkpoints.files.preprocessor_files import VOCABULARIES
+
+
+def _filled(config: Config) -> dict[str, Any]:
+    """The config with this class's values where it says none: RoBERTa's are others."""
+    return {**config, **{key: CLAP_TEXT.value(config, key) for key in CLAP_TEXT.defaults}}
+
+
+def _layout(config: Config, architecture: Architecture) -> Layout:
+    full = _filled(config)
+    projection = full["projection_dim"]
+    products = projection * (full["hidden_size"] + projection)
+    return bert_layout(full, architecture, roberta=True, further=2 * products)
+
+
+def _other_tensors(config: Config, architecture: Architecture, labels: int) -> Shapes:
+    full = _filled(config)
+    projection = full["projection_dim"]
+    return {
+        **bert_tensors(full, architecture, labels, roberta=True),
+        **linear("text_projection.linear1", projection, full["hidden_size"]),
+        **linear("text_projection.linear2", projection, projection),
+    }
+
+
+CLAP_TEXT = Family(
+    name="clap_text",
+    model_types=("clap_text_model",),
+    modality=Modality.TEXT,
+    architectures={
+        "ClapTextModelWithProjection": Architecture(
+            task="feature-extraction", head=Head.EMBEDDING, auto_class="AutoModel", prefix="text_model."
+        ),
+    },
+    layout=_layout,
+    defaults={
+        **DEFAULTS,
+        "vocab_size": 50265,
+        "max_position_embeddings": 514,
+        "type_vocab_size": 1,
+        "projection_dim": 512,
+    },
+    config_fields=CONFIG_KEYS,
+    required_files=("config.json", VOCABULARIES),
+    # None of sentence-transformers: its library loads no such class.
+    optional_files=TEXT_FILES,
+    other_tensors=_other_tensors,
+    # No neurons_key: transformers has no auto class of it, and a result without code would load with none.
+    refused=REFUSED,
+    never_null=("pad_token_id",),
+    padding=text_padding,
+)
