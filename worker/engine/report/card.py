@@ -52,8 +52,8 @@ from sentence_transformers import SentenceTransformer
 model = SentenceTransformer("path/to/this/folder"{flag})
 ```
 """
-_EMBEDDING = """An embedding is `audio_embeds` or `text_embeds` where the model has such an output, else the mean of
-`last_hidden_state` over the tokens that are not padding; divided by its length, it is what was measured.
+_EMBEDDING = """An embedding is `audio_embeds` or `text_embeds` where the model has such an output, else the
+mean of `last_hidden_state` over the tokens that are not padding; divided by its length, it is what was measured.
 """
 
 _HIDDEN_STATES = """What was measured is the encoder's `last_hidden_state`, every token's beside the original's.

@@ -159,7 +159,7 @@ def test_a_time_limit_is_answered_in_seconds(
     answer = client.post("/v1/jobs", json=job_body | {"limits": {"max_runtime": given}})
     assert answer.status_code == 202
     job = client.get(answer.headers["location"]).json()
-    assert (job["request"]["limits"], job["ran_seconds"]) == ({"max_runtime": shown}, 0)
+    assert (job["request"]["limits"]["max_runtime"], job["ran_seconds"]) == (shown, 0)
 
 
 @pytest.mark.parametrize("given", [0, -1, "", "6 h", "1.5h", True, "9999d"])
