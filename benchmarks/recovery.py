@@ -23,13 +23,10 @@ from api_schemas.spec.recovery import Distill, Finetune
 from benchmarks.neurons import Row, cut, load
 from benchmarks.race.evaluation import Predictions, measure
 from benchmarks.race.machine import describe
+from benchmarks.race.recovery import recover
 from benchmarks.race.results.bootstrap import paired
 from benchmarks.race.setup import Setup
 from worker.engine.checkpoint.load import LoadedModel
-from worker.engine.models.attention import attention_blocks, projections_by_name
-from worker.engine.models.feed_forward import feed_forward_blocks
-from worker.engine.recovery import Teacher, finetune
-from worker.engine.runtime.determinism import step_seed
 
 SEEDS = 3
 REFIT = {"refit_samples": PRESETS["best"]["calibration"]["refit_samples"]}
@@ -44,29 +41,6 @@ FIRST = (FinetuneMethod.LORA, 0.5)
 def _settings(method: FinetuneMethod, weight: float, rate: float) -> Finetune:
     distill = Distill(weight=weight) if weight else None
     return Finetune(method=method, epochs=1, learning_rate=rate, distill=distill)
-
-
-def _trained(setup: Setup, smaller: LoadedModel, settings: Finetune, seed: int, *, both: bool) -> LoadedModel:
-    """As worker.engine.recovery.recover does it for the first step of a job with this seed. `smaller` stays as it is."""
-    student = replace(smaller, model=copy.deepcopy(smaller.model))
-    adapted = projections_by_name(attention_blocks(student.model, student.model_spec, student.widths))
-    for block in feed_forward_blocks(student.model, student.model_spec, student.widths) if both else ():
-        adapted |= dict(zip(block.names, (block.first, block.second), strict=True))
-    model, _ = finetune(
-        student.model,
-        setup.split(Split.TRAIN),
-        settings,
-        projections=adapted,
-        classifiers=student.model_spec.classifiers,
-        task=setup.task,
-        pad_value=setup.data.pad_value,
-        seed=step_seed(seed, 1, "finetune"),
-        device=setup.device,
-        on_batch=lambda _done, _total: None,
-        on_epoch=lambda _loss: None,
-        teacher=Teacher(setup.dense.model) if settings.distill else None,
-    )
-    return replace(student, model=model)
 
 
 def _name(label: str, method: FinetuneMethod, weight: float, rate: float, seed: int) -> str:
@@ -93,7 +67,9 @@ class Runs:
                 continue
             model = smaller
             if how is not None:
-                model = _trained(self.setup, smaller, _settings(*how), seed, both="flops" in CUTS[label])
+                # What is trained is changed in place, and what is cut decides what gets adapters.
+                spare = replace(smaller, model=copy.deepcopy(smaller.model))
+                model = recover(replace(self.setup, whole="flops" in CUTS[label]), spare, seed, _settings(*how))
             self.kept[name] = {role.value: self._said(model, role) for role in self.roles}
             print(name, {role: row["accuracy"] for role, row in self.kept[name].items()}, flush=True)
             self.file.write_text(json.dumps(self.kept, indent=1) + "\n")
