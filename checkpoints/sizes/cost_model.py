@@ -95,12 +95,16 @@ def _trial(spec: JobSettings, samples: Mapping[str, int], once: int) -> int:
 
 
 def _refitted(spec: JobSettings, samples: Mapping[str, int]) -> int:
-    """Samples that a step is refitted on, at most: long inputs need fewer."""
+    """Samples that a cut is refitted on, at most: long inputs need fewer."""
     if spec.pruning.compensation in (Compensation.NONE, Compensation.BIAS):
         return 0
     calibration, scored = spec.pruning.calibration, calibration_samples(spec, samples)
-    searched = MOST_DIVISIONS * spec.pruning.searches_shares * scored
-    return searched + max(scored, min(calibration.refit_samples or 0, samples[calibration.split]))
+    return max(scored, min(calibration.refit_samples or 0, samples[calibration.split]))
+
+
+def _searched(spec: JobSettings, samples: Mapping[str, int]) -> int:
+    """Samples that cuts are refitted on while a step's division between the parts is searched for, at most."""
+    return MOST_DIVISIONS * spec.pruning.searches_shares * calibration_samples(spec, samples)
 
 
 def evaluations(spec: JobSettings) -> int:
@@ -171,7 +175,7 @@ def phase_work(
         Phase.PREPARING: float(sum(samples.values())),
         Phase.SCORING: plan[Phase.SCORING][1] * sum(before),
         Phase.ANALYSING: (analysed[0] * analysed[1] - fewer * _trial(spec, samples, 1 + int(beside))) * original,
-        Phase.PRUNING: float(_refitted(spec, samples)) * sum(before),
+        Phase.PRUNING: float(_searched(spec, samples) + _refitted(spec, samples)) * sum(before),
         Phase.FINETUNING: trained * (_TRAINING * sum(cut) + beside * steps * original),
         # Of every model its latency beside the original's, timed twice; of a cut one the scores before and after recovery.
         Phase.EVALUATING: (validation + test + 2 * timed) * original

@@ -30,9 +30,6 @@ LATENCY_SLACK, MOST_SLACK = 0.01, 0.1
 """A latency target beyond reach by less than the first gets the most there is: two measurements differ by as much. On a busy
 machine, by less than the noise of the table, up to the second."""
 
-SHIFT_SLACK = 0.005
-"""How far from the target a division between the parts may end without counting as one that cannot be had."""
-
 
 def little_left(dense: LoadedModel, pruning: Pruning) -> LoadedModel:
     """Of what may be cut a quarter of the heads, half as wide, and an eighth of the neurons: a second model to time."""
@@ -159,11 +156,11 @@ def _selector(
         return Selection(heads, even(gone(stay)) if pruning.by_surgeon else stay)
 
     def shifted(attention: Ranking, ranked: Selection, share: float) -> Selection:
-        """The same share with more neurons gone, or fewer, and attention the rest; as it was where that cannot be had."""
+        """More neurons gone, or fewer, attention as near to the rest as it comes, and neurons what is then left of the share."""
         stay = even(gone(ranked.neurons) + shift * share * unit.original(included_neurons(shape, pruning), "neuron"))
-        moved = Selection(attention.heads(share - gone(stay) / unit.total), stay)
-        off, before = (abs(unit.share(each.widths(widths)) - share) for each in (moved, ranked))
-        return moved if off <= max(before, SHIFT_SLACK) else ranked
+        heads = attention.heads(share - gone(stay) / unit.total)
+        of_attention = unit.removed(Selection(heads, stay).widths(widths), range(len(unit.qk)))
+        return Selection(heads, even(share * unit.total - of_attention))
 
     return select_share
 

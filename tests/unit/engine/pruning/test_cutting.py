@@ -240,7 +240,7 @@ def test_the_division_between_the_parts_is_the_one_that_answers_most_alike():
     """Of every shift that was tried, judged here by a cut of its own on the rows that its refit did not see."""
     asked = {**SURGEON, "parts": ["attention", "feed_forward"], "part_shares": "searched", "granularity": "ragged"}
     cutting = cutting_for(
-        target={"flops": 0.3}, criterion="energy", calibration={"samples": SAMPLES, "split": "train"}, **asked
+        target={"flops": 0.15}, criterion="energy", calibration={"samples": SAMPLES, "split": "train"}, **asked
     )
     scored = cutting.score(small_model(), 1)
     fit, judged = cutting._divided(scored)
@@ -250,23 +250,38 @@ def test_the_division_between_the_parts_is_the_one_that_answers_most_alike():
     inputs_of, _ = cutting.data.splits[Split.TRAIN].batch(judged)
 
     def divergence(shift):
-        kept = cutting._select(scored, 0.3, shift)
+        kept = cutting._select(scored, 0.15, shift)
         model = cutting.cut_to(replace(scored, refit_rows=fit), kept)[0].model
         with torch.inference_mode():
             before, after = (each(**inputs_of).logits.log_softmax(-1) for each in (scored.loaded.model, model))
         return float((before.exp() * (before - after)).sum(-1).mean())
 
-    kept = cutting.select(scored, 0.3)
-    shift = scored.shifts[0.3]
+    kept = cutting.select(scored, 0.15)
+    shift = scored.shifts[0.15]
     assert shift != 0
-    assert kept == cutting._select(scored, 0.3, shift)
+    assert kept == cutting._select(scored, 0.15, shift)
     found, ranked = divergence(shift), divergence(0.0)
     assert found < ranked
-    for other in (shift - STEP / 0.6, shift + STEP / 0.6):
+    for other in (shift - STEP / 0.3, shift + STEP / 0.3):
         assert found <= divergence(other) + 1e-9
     # The target is met all the same.
     unit = CostUnit.of(small_shape(), TargetKind.FLOPS)
-    assert unit.share(kept.widths(DENSE)) == pytest.approx(0.3, abs=0.01)
+    assert unit.share(kept.widths(DENSE)) == pytest.approx(0.15, abs=0.001)
+
+
+@pytest.mark.parametrize("share", [0.15, 0.3])
+def test_neurons_give_up_more_by_a_shift_and_the_target_is_met_all_the_same(share):
+    """At 0.3 attention has next to nothing left to give, so that fewer neurons cannot go."""
+    asked = {**SURGEON, "parts": ["attention", "feed_forward"], "part_shares": "searched", "granularity": "ragged"}
+    cutting = cutting_for(target={"flops": share}, criterion="energy", **asked)
+    scored, unit = cutting.score(small_model(), 1), CostUnit.of(small_shape(), TargetKind.FLOPS)
+    stay = []
+    for moved in (-2 * STEP, -STEP, 0.0, STEP, 2 * STEP):
+        kept = cutting._select(scored, share, moved / share)
+        assert abs(unit.share(kept.widths(DENSE)) - share) <= max(unit.neuron) / unit.total
+        stay.append(sum(map(len, kept.neurons)))
+    assert stay == sorted(stay, reverse=True)
+    assert stay[2] - stay[4] == pytest.approx(2 * STEP * sum(DENSE.feed_forward), abs=2)
 
 
 def test_cuts_that_are_tried_for_a_bound_share_one_search():
