@@ -229,3 +229,7 @@ class Family:
         """A config value, or the family's default for it. KeyError where there is neither."""
         found = config.get(key)
         return self.defaults[key] if found is None else found
+
+    def filled(self, config: Config) -> dict[str, Any]:
+        """The config with the family's defaults where it says nothing."""
+        return {**config, **{key: self.value(config, key) for key in self.defaults}}

@@ -1,7 +1,5 @@
 """BERT (Devlin et al., arXiv 1810.04805) and RoBERTa (Liu et al., arXiv 1907.11692), as transformers implements them."""
 
-from functools import partial
-
 from api_schemas.enums import Head, Modality
 from checkpoints.families.base import Architecture, Config, Family, Layout, UnusableConfigError
 from checkpoints.families.config_fields import TEXT
@@ -10,7 +8,6 @@ from checkpoints.families.text_encoder import ENDS, OTHER_FILES, text_classes, t
 from checkpoints.files.preprocessor_files import VOCABULARIES
 
 DEFAULTS = {
-    "vocab_size": 30522,
     "hidden_size": 768,
     "num_hidden_layers": 12,
     "num_attention_heads": 12,
@@ -48,7 +45,7 @@ def _positions(config: Config, *, roberta: bool) -> int:
     if roberta and padding is not None and padding < 0:
         raise UnusableConfigError("pad_token_id", "positions are counted from behind it: a number from 0 on is needed")
     before = (2 if padding is None else padding + 1) if roberta else 0
-    positions: int = BERT.value(config, "max_position_embeddings") - before
+    positions: int = config["max_position_embeddings"] - before
     if positions < 1:
         raise UnusableConfigError("max_position_embeddings", "it leaves no position for a token")
     return positions
@@ -71,19 +68,22 @@ def _maps(architecture: Architecture, *, roberta: bool) -> tuple[list[str], list
 
 
 def bert_layout(config: Config, architecture: Architecture, *, roberta: bool, further: int = 0) -> Layout:
-    """BERT's blocks, or RoBERTa's. `further`: FLOPs of what comes after these classes. Raises UnusableConfigError."""
-    hidden, heads = BERT.value(config, "hidden_size"), BERT.value(config, "num_attention_heads")
+    """BERT's blocks, or RoBERTa's, of a config that says everything. Raises UnusableConfigError.
+
+    further: FLOPs of what comes after these classes.
+    """
+    hidden, heads = config["hidden_size"], config["num_attention_heads"]
     sizes = EncoderSizes(
-        layers=BERT.value(config, "num_hidden_layers"),
+        layers=config["num_hidden_layers"],
         hidden=hidden,
         heads=heads,
         head_dim=head_width(hidden, heads, "num_attention_heads"),
-        neurons=BERT.value(config, "intermediate_size"),
+        neurons=config["intermediate_size"],
         tokens=tokens(architecture, _positions(config, roberta=roberta)),
     )
     square, labelling = _maps(architecture, roberta=roberta)
     if architecture.head is Head.MASKED_LM:
-        rows = sizes.tokens * (hidden + BERT.value(config, "vocab_size"))
+        rows = sizes.tokens * (hidden + config["vocab_size"])
     else:
         ends = architecture.head is Head.QUESTION_ANSWERING
         answers = sizes.tokens if ends or architecture.head is Head.TOKEN_CLASSIFICATION else 1
@@ -94,14 +94,13 @@ def bert_layout(config: Config, architecture: Architecture, *, roberta: bool, fu
 def bert_tensors(
     config: Config, architecture: Architecture, labels: int, *, roberta: bool
 ) -> dict[str, tuple[int, ...]]:
-    """Every tensor outside the blocks, as `Family.other_tensors` has them."""
-    hidden, prefix = BERT.value(config, "hidden_size"), architecture.prefix
+    """Every tensor outside the blocks, as `Family.other_tensors` has them, of a config that says everything."""
+    hidden, prefix = config["hidden_size"], architecture.prefix
     tables = {"word": "vocab_size", "position": "max_position_embeddings", "token_type": "type_vocab_size"}
     shapes: dict[str, tuple[int, ...]] = {
-        f"{prefix}embeddings.{table}_embeddings.weight": (BERT.value(config, key), hidden)
-        for table, key in tables.items()
+        f"{prefix}embeddings.{table}_embeddings.weight": (config[key], hidden) for table, key in tables.items()
     }
-    layers = [_names(prefix).layer.format(layer=layer) for layer in range(BERT.value(config, "num_hidden_layers"))]
+    layers = [_names(prefix).layer.format(layer=layer) for layer in range(config["num_hidden_layers"])]
     writers = [f"{layer}.{block}" for layer in layers for block in ("attention.output", "output")]
     for path in (f"{prefix}embeddings", *writers):
         shapes |= {f"{path}.LayerNorm.{kind}": (hidden,) for kind in ("weight", "bias")}
@@ -113,29 +112,38 @@ def bert_tensors(
     if architecture.head is Head.MASKED_LM:
         norm, bias = ("lm_head.layer_norm", "lm_head.bias") if roberta else (_BERT_NORM, "cls.predictions.bias")
         shapes |= {f"{norm}.{kind}": (hidden,) for kind in ("weight", "bias")}
-        shapes[bias] = (BERT.value(config, "vocab_size"),)
+        shapes[bias] = (config["vocab_size"],)
         shapes |= untied(config, architecture, shapes)
     return shapes
 
 
-def _family(name: str, architectures: dict[str, Architecture], *, roberta: bool) -> Family:
-    return Family(
+def _family(name: str, architectures: dict[str, Architecture], words: int, *, roberta: bool) -> Family:
+    """`words`: the vocabulary's size where a config says none."""
+
+    def layout(config: Config, architecture: Architecture) -> Layout:
+        return bert_layout(family.filled(config), architecture, roberta=roberta)
+
+    def other_tensors(config: Config, architecture: Architecture, labels: int) -> dict[str, tuple[int, ...]]:
+        return bert_tensors(family.filled(config), architecture, labels, roberta=roberta)
+
+    family = Family(
         name=name,
         model_types=(name,),
         modality=Modality.TEXT,
         architectures=architectures,
-        layout=partial(bert_layout, roberta=roberta),
-        defaults=DEFAULTS,
+        layout=layout,
+        defaults=DEFAULTS | {"vocab_size": words},
         config_fields=TEXT,
         required_files=("config.json", VOCABULARIES),
         optional_files=OTHER_FILES,
-        other_tensors=partial(bert_tensors, roberta=roberta),
+        other_tensors=other_tensors,
         refused=REFUSED,
         neurons_key="intermediate_size",
         # RoBERTa counts positions from behind the padding token's number.
         never_null=("pad_token_id",) if roberta else (),
         padding=text_padding,
     )
+    return family
 
 
 _BERT_NORM = "cls.predictions.transform.LayerNorm"
@@ -153,6 +161,7 @@ BERT = _family(
         spare=r"cls\.seq_relationship\.(weight|bias)",
         pooled=True,
     ),
+    30522,
     roberta=False,
 )
 ROBERTA = _family(
@@ -166,5 +175,6 @@ ROBERTA = _family(
             "lm_head.decoder.bias": "lm_head.bias",
         },
     ),
+    50265,
     roberta=True,
 )

@@ -1,7 +1,5 @@
 """CLAP's text encoder (Wu et al., arXiv 2211.06687): RoBERTa's, and a projection of its pooled first token."""
 
-from typing import Any
-
 from api_schemas.enums import Head, Modality
 from checkpoints.families.base import Architecture, Config, Family, Layout
 from checkpoints.families.bert import DEFAULTS, REFUSED, bert_layout, bert_tensors
@@ -11,20 +9,15 @@ from checkpoints.families.waveform_tensors import Shapes, linear
 from checkpoints.files.preprocessor_files import VOCABULARIES
 
 
-def _filled(config: Config) -> dict[str, Any]:
-    """The config with this class's values where it says none: RoBERTa's are others."""
-    return {**config, **{key: CLAP_TEXT.value(config, key) for key in CLAP_TEXT.defaults}}
-
-
 def _layout(config: Config, architecture: Architecture) -> Layout:
-    full = _filled(config)
+    full = CLAP_TEXT.filled(config)
     projection = full["projection_dim"]
     products = projection * (full["hidden_size"] + projection)
     return bert_layout(full, architecture, roberta=True, further=2 * products)
 
 
 def _other_tensors(config: Config, architecture: Architecture, labels: int) -> Shapes:
-    full = _filled(config)
+    full = CLAP_TEXT.filled(config)
     projection = full["projection_dim"]
     return {
         **bert_tensors(full, architecture, labels, roberta=True),

@@ -23,6 +23,12 @@ def read_config(model_dir: Path) -> Settings:
     return without_nulls(family_of(str(config.get("model_type"))), config)
 
 
+def full_config(model_dir: Path) -> Settings:
+    """That, with the family's defaults where it says nothing. Raises CONFIG_INVALID."""
+    config, family = read_config(model_dir), family_of(model_type(model_dir))
+    return config if family is None else family.filled(config)
+
+
 def model_type(model_dir: Path) -> str:
     """`model_type` of config.json, or where it says none the one that the weights make plain. Raises as `describe_folder`."""
     said = read_config(model_dir).get("model_type")

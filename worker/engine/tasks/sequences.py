@@ -71,6 +71,9 @@ class SequenceToSequence(TokenTask):
         places_L = torch.arange(1, targets.shape[1] + 1, device=targets.device)
         lengths_B = ((targets != IGNORED) * places_L).amax(1)
         limits_B = (2 * lengths_B + 8).clamp_max(int(writer.config.max_target_positions))
+        # One token ends a text, one of several, or none.
+        said = writer.config.eos_token_id
+        ends = torch.tensor([] if said is None else said, dtype=torch.long, device=given_BL.device)
         heard_BTD = self.encoded(model, inputs)[HEARD]
         written = [row[:start] for row in given_BL]
         going_G = torch.arange(len(given_BL), device=given_BL.device)
@@ -85,7 +88,7 @@ class SequenceToSequence(TokenTask):
             )
             next_G, cache = output.logits[:, -1].argmax(-1), output.past_key_values
             text_GL = torch.cat([text_GL, next_G[:, None]], 1)
-            ended_G = (next_G == writer.config.eos_token_id) | (text_GL.shape[1] >= limits_B[going_G])
+            ended_G = torch.isin(next_G, ends) | (text_GL.shape[1] >= limits_B[going_G])
             if not bool(ended_G.any()):
                 continue
             for place in ended_G.nonzero()[:, 0].tolist():

@@ -1,6 +1,9 @@
 """config.json of every family: what cannot be pruned is refused by name, with what can."""
 
+from typing import Any
+
 import pytest
+from transformers import CONFIG_MAPPING
 
 from api_schemas.enums import Head
 from api_schemas.errors import ErrorCode, SecateurError
@@ -52,6 +55,19 @@ def test_a_config_that_says_nothing_is_the_familys_default(name):
         or known.architecture.head is Head.SEQUENCE_TO_SEQUENCE
     )
     assert known.layout.other_flops > 0 or known.architecture.head is Head.EMBEDDING
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=[family.name for family in FAMILIES])
+def test_a_familys_defaults_are_those_of_its_stock_class(family):
+    def plain(value: Any) -> Any:
+        return tuple(value) if isinstance(value, list) else value
+
+    for model_type in family.model_types:
+        stock = CONFIG_MAPPING[model_type]()
+        # What other classes of a kind ask for, as data2vec's of wav2vec 2.0, a class may not have.
+        said = {key: plain(getattr(stock, key)) for key in family.defaults if hasattr(stock, key)}
+        assert said.keys() >= {"vocab_size"} & family.defaults.keys()
+        assert family.filled({}) == family.defaults | said
 
 
 @pytest.mark.parametrize(("name", "key", "value"), REFUSED)

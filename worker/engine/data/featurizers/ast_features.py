@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from checkpoints.data.media import SAMPLING_RATES
 from checkpoints.files.preprocessor_files import preprocessor_type
 from worker.engine.data.featurizers.audio import load_torchaudio
-from worker.engine.data.settings import check_type, first_line, invalid, read_config, read_preprocessor
+from worker.engine.data.settings import check_type, first_line, full_config, invalid, read_preprocessor
 
 SUPPORTED = ("ASTFeatureExtractor",)
 # Kaldi's framing, which ASTFeatureExtractor uses: a window of 25 ms every 10 ms.
@@ -54,9 +54,9 @@ class AstFeatures:
             raise invalid(
                 f"a sampling_rate of {self.sampling_rate} is outside {SAMPLING_RATES[0]} to {SAMPLING_RATES[-1]}"
             )
-        config = read_config(model_dir)
+        config = full_config(model_dir)
         # The defaults are ASTConfig's.
-        expected = (config.get("max_length", 1024), config.get("num_mel_bins", 128))
+        expected = (config["max_length"], config["num_mel_bins"])
         if self.shape != expected or min(self.shape) < 4 or self.shape[0] * self.shape[1] > MAX_VALUES:
             raise invalid(f"(max_length, num_mel_bins) is {self.shape}, and config.json expects {expected}")
 

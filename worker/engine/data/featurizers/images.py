@@ -16,7 +16,7 @@ from checkpoints.data.clip_flaws import Flaw
 from checkpoints.data.media import IMAGE_FORMATS, MAX_IMAGE_BYTES, MAX_PIXELS
 from checkpoints.files.preprocessor_files import preprocessor_type
 from worker.engine.data.featurizers.base import Value, file_bytes
-from worker.engine.data.settings import Settings, check_type, first_line, invalid, read_config, read_preprocessor
+from worker.engine.data.settings import Settings, check_type, first_line, full_config, invalid, read_preprocessor
 
 # The names under which transformers has saved each, from the oldest on.
 VIT = ("ViTFeatureExtractor", "ViTImageProcessor", "ViTImageProcessorFast", "ViTImageProcessorPil")
@@ -36,15 +36,15 @@ class ImageFeaturizer:
         from transformers import DeiTImageProcessorPil, ViTImageProcessorPil
 
         self.flaws: list[Flaw] = []
-        settings, config = read_preprocessor(model_dir), read_config(model_dir)
+        settings, config = read_preprocessor(model_dir), full_config(model_dir)
         kind = preprocessor_type(settings)
         check_type(kind, VIT + DEIT)
         for key in _SIZE_KEYS:
             _check_size(settings, key)
         # Always Pillow's: it is there on every machine, and the tensor backend rounds otherwise.
         processor = DeiTImageProcessorPil if kind in DEIT else ViTImageProcessorPil
-        height, width = _pair(config.get("image_size", 224))
-        self._shape = (config.get("num_channels", 3), height, width)
+        height, width = _pair(config["image_size"])
+        self._shape = (config["num_channels"], height, width)
         try:
             self._process: Any = processor.from_dict(settings)
             made = self._pixels(Image.new("RGB", (MAX_SIDE // 64, MAX_SIDE // 128)))

@@ -14,9 +14,9 @@ from worker.engine.data.settings import (
     Settings,
     check_type,
     first_line,
+    full_config,
     invalid,
     number,
-    read_config,
     read_preprocessor,
 )
 
@@ -31,7 +31,7 @@ class WhisperFeatures:
         """Raises CONFIG_INVALID where the settings are unusable, random, or not those of config.json."""
         from transformers import WhisperFeatureExtractor
 
-        settings, config = read_preprocessor(model_dir), read_config(model_dir)
+        settings, config = read_preprocessor(model_dir), full_config(model_dir)
         check_type(preprocessor_type(settings), ("WhisperFeatureExtractor",))
         mels = number(settings, "feature_size", 80, MAX_MELS)
         self.seconds = float(number(settings, "chunk_length", 30, MAX_CLIP_SECONDS))
@@ -42,7 +42,7 @@ class WhisperFeatures:
         self.sampling_rate = int(self._extract.sampling_rate)
         # The encoder's first convolutions halve the frames.
         self._shape = (mels, int(self._extract.nb_max_frames))
-        expected = (config.get("num_mel_bins", 80), 2 * config.get("max_source_positions", 1500))
+        expected = (config["num_mel_bins"], 2 * config["max_source_positions"])
         if self._shape != expected:
             raise invalid(f"features are (mels, frames) {self._shape}, and config.json expects {expected}")
 
@@ -63,7 +63,7 @@ class ClapFeatures:
         """Raises CONFIG_INVALID where the settings are unusable or not those of config.json."""
         from transformers import ClapFeatureExtractor
 
-        settings, config = read_preprocessor(model_dir), read_config(model_dir)
+        settings, config = read_preprocessor(model_dir), full_config(model_dir)
         config = config.get("audio_config") or config
         check_type(preprocessor_type(settings), ("ClapFeatureExtractor",))
         if config.get("enable_fusion", False):

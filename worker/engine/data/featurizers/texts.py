@@ -23,7 +23,7 @@ from worker.engine.data.columns import row_error
 from worker.engine.data.featurizers.base import TARGETS, Value
 from worker.engine.data.featurizers.masking import Masking
 from worker.engine.data.featurizers.tokenizer import load_tokenizer, vocabulary_size
-from worker.engine.data.settings import invalid, model_type, number, read_config
+from worker.engine.data.settings import full_config, invalid, model_type, number
 from worker.engine.data.split import IGNORED
 
 # Longer texts are cut: attention costs grow with the square of the length, and these models are made for no more.
@@ -53,14 +53,14 @@ class TextFeaturizer:
     ) -> None:
         """`sentences`: how a folder of sentence-transformers has texts read. Raises CONFIG_INVALID or CODE_REFUSED."""
         self.flaws: list[Flaw] = []
-        config = read_config(model_dir)
+        config = full_config(model_dir)
         kind = model_type(model_dir)
         self._tokenizer = load_tokenizer(model_dir, words=words)
         self._words = words
         self._vocabulary = vocabulary_size(config)
         self._masking = None if masked is None else Masking(self._tokenizer, self._vocabulary, masked)
         # RoBERTa and DistilBERT know no token types, nor does a BERT that was made with a single one.
-        types = config.get("type_vocab_size", _TYPES)
+        types = config.get("type_vocab_size")
         self._typed = kind == "bert" and type(types) is int and types >= _TYPES
         positions = number(config, "max_position_embeddings", MAX_TOKENS, MAX_POSITIONS)
         # RoBERTa counts its positions from the padding token's id on.

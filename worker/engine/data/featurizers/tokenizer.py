@@ -59,8 +59,8 @@ def load_tokenizer(model_dir: Path, *, words: bool = False) -> Any:
 
 
 def vocabulary_size(config: Settings) -> int:
-    """Ids from 0 up to this are the model's. Raises CONFIG_INVALID."""
+    """Ids from 0 up to this are the model's, whose full config it is. Raises CONFIG_INVALID."""
     size = config.get("vocab_size")
     if type(size) is not int or size < 1:
-        raise invalid("config.json has no vocab_size")
+        raise invalid(f"vocab_size is {str(size)[:100]}; a whole number from 1 on is needed")
     return size

@@ -16,14 +16,14 @@ from worker.engine.data.featurizers.normalizers import Normalize, normalizer
 from worker.engine.data.featurizers.prompts import UNSAID, Prompt, prompt_of
 from worker.engine.data.featurizers.tokenizer import load_tokenizer, vocabulary_size
 from worker.engine.data.featurizers.waveforms import frames
-from worker.engine.data.settings import Settings, invalid, number, read_config
+from worker.engine.data.settings import Settings, full_config, invalid, number
 from worker.engine.data.split import Ragged
 
 # A stray sign costs a letter; where more is unknown, transcripts and checkpoint are of different languages or cases.
 MAX_UNKNOWN_SHARE = 0.05
 SHOWN = 60
-# Whisper's defaults, which config.json may leave out.
-WHISPER_START, WHISPER_POSITIONS = 50_257, 448
+# Whisper's default, which config.json may leave out.
+WHISPER_START = 50_257
 
 Ids = NDArray[np.int64]
 Decode = Callable[[Sequence[int]], str]
@@ -35,7 +35,7 @@ class Transcripts:
     def __init__(self, model_dir: Path, head: Head, speech: Speech = UNSAID) -> None:
         """Raises CONFIG_INVALID or CODE_REFUSED, and INVALID_REQUEST where `speech` asks for what the checkpoint cannot."""
         self._model_dir = model_dir
-        self._config = read_config(model_dir)
+        self._config = full_config(model_dir)
         self._ctc = head is Head.CTC
         self._tokenizer = load_tokenizer(model_dir)
         self.prompt = None if self._ctc else prompt_of(model_dir, self._config, self._tokenizer, speech)
@@ -43,7 +43,9 @@ class Transcripts:
         special = (getattr(self._tokenizer, f"{name}_token_id") for name in ("pad", "bos", "eos", "unk"))
         self._silent = frozenset(each for each in special if each is not None)
         self._vocabulary = vocabulary_size(self._config)
-        self._longest = number(self._config, "max_target_positions", WHISPER_POSITIONS, MAX_CHARACTERS)
+        self._longest = (
+            None if self._ctc else number(self._config, "max_target_positions", MAX_CHARACTERS, MAX_CHARACTERS)
+        )
 
     def ids(self, texts: Mapping[str, Sequence[Any]]) -> tuple[dict[str, Ragged], float]:
         """By split: of every text its label ids [length ≥ 1], for CTC without blanks, for a decoder without the start token.
@@ -83,10 +85,9 @@ class Transcripts:
             raise invalid(f"the tokenizer's ids do not fit vocab_size {self._vocabulary} ({where})")
         if self._ctc and self._config.get("pad_token_id", 0) in ids:
             raise row_error(where, "the transcript spells the padding token, which stands for a blank")
-        longest = self._config.get("max_target_positions", WHISPER_POSITIONS)
-        if not self._ctc and len(ids) > longest:
+        if self._longest is not None and len(ids) > self._longest:
             raise row_error(
-                where, f"the transcript has {len(ids)} tokens, and the checkpoint's decoder reads {longest}"
+                where, f"the transcript has {len(ids)} tokens, and the checkpoint's decoder reads {self._longest}"
             )
         return np.array(ids, dtype=np.int64)
 
@@ -119,7 +120,7 @@ def shifted(model_dir: Path, labels: Ragged) -> Ragged:
     """What a decoder reads while it answers `labels`: the start token, then all of them but the last."""
     values = np.empty_like(labels.values)
     values[1:] = labels.values[:-1]
-    values[labels.starts[:-1]] = _start(read_config(model_dir))
+    values[labels.starts[:-1]] = _start(full_config(model_dir))
     return Ragged(values, labels.starts)
 
 

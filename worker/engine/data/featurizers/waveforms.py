@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from checkpoints.data.media import SAMPLING_RATES
 from checkpoints.files.preprocessor_files import preprocessor_type
-from worker.engine.data.settings import check_type, first_line, invalid, read_config, read_preprocessor
+from worker.engine.data.settings import check_type, first_line, full_config, invalid, read_preprocessor
 
 SUPPORTED = ("Wav2Vec2FeatureExtractor",)
 # Attention costs grow with the square of the length, and a batch holds clips of one length: half a minute is the longest that is
@@ -62,10 +62,10 @@ class Waveforms:
 
 def frames(model_dir: Path, samples: NDArray[np.int64]) -> NDArray[np.int64]:
     """How many frames the model's convolutions make of clips of `samples` samples [N]. Raises CONFIG_INVALID."""
-    config = read_config(model_dir)
-    kernels = config.get("conv_kernel", [10, 3, 3, 3, 3, 2, 2])
-    strides = config.get("conv_stride", [5, 2, 2, 2, 2, 2, 2])
-    sizes = [*kernels, *strides] if isinstance(kernels, list) and isinstance(strides, list) else []
+    config = full_config(model_dir)
+    kernels, strides = config["conv_kernel"], config["conv_stride"]
+    lists = isinstance(kernels, list | tuple) and isinstance(strides, list | tuple)
+    sizes = [*kernels, *strides] if lists else []
     if not sizes or len(kernels) != len(strides) or not all(type(size) is int and size > 0 for size in sizes):
         raise invalid("conv_kernel and conv_stride are not equally long lists of whole numbers")
     for kernel, stride in zip(kernels, strides, strict=True):

@@ -143,7 +143,7 @@ def test_a_roberta_counts_positions_from_behind_its_padding_token(
         ("tokenizer_config.json", {"tokenizer_class": "WhisperTokenizer"}, ErrorCode.CONFIG_INVALID),
         ("tokenizer.json", {"model": {"type": "WordPiece", "vocab": 5}}, ErrorCode.CONFIG_INVALID),
         ("config.json", {"vocab_size": 6}, ErrorCode.CONFIG_INVALID),
-        ("config.json", {"vocab_size": None}, ErrorCode.CONFIG_INVALID),
+        ("config.json", {"vocab_size": "many"}, ErrorCode.CONFIG_INVALID),
         ("config.json", {"max_position_embeddings": "many"}, ErrorCode.CONFIG_INVALID),
         ("config.json", {"max_position_embeddings": 3}, ErrorCode.CONFIG_INVALID),
     ],
@@ -229,3 +229,17 @@ def test_another_vocabulary_makes_another_entry(tmp_path: Path) -> None:
     settings.write_text(json.dumps(json.loads(settings.read_text()) | {"do_lower_case": False}))
     read(tmp_path / "data", tmp_path / "model", Modality.TEXT, Head.CLASSIFICATION, ("good", "bad"))
     assert len(list((tmp_path / "cache").iterdir())) == 2
+
+
+@pytest.mark.parametrize("kind", ["bert", "distilbert", "roberta", "clap_text"])
+def test_a_config_may_leave_out_what_its_class_has_a_default_for(tmp_path: Path, kind: str) -> None:
+    folder = preprocessors.write(kind, tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    texts, places = ["the good films", "a bad film"], ["train[0]", "train[1]"]
+    whole = TextFeaturizer(folder, words=False)(texts, places)
+    less = {key: value for key, value in config.items() if key in ("model_type", "pad_token_id")}
+    (folder / "config.json").write_text(json.dumps(less))
+    found = TextFeaturizer(folder, words=False)(texts, places)
+    assert found.keys() == whole.keys()
+    for name, rows in whole.items():
+        assert [row.tolist() for row in found[name]] == [row.tolist() for row in rows]

@@ -98,7 +98,7 @@ def test_frames_are_those_of_the_models_convolutions(tmp_path: Path) -> None:
         hidden_size=8, num_conv_pos_embedding_groups=2, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8
     )
     (tmp_path / "config.json").write_text(
-        json.dumps({"conv_kernel": config.conv_kernel, "conv_stride": config.conv_stride})
+        json.dumps({"model_type": "wav2vec2", "conv_kernel": config.conv_kernel, "conv_stride": config.conv_stride})
     )
     model = Wav2Vec2Model(config)
     lengths = np.array([4000, 8000, 16_000, 16_001, 480_000])
