@@ -174,3 +174,19 @@ def test_while_data_is_read_its_rows_are_what_is_planned_with(said, clock, monke
         run._prepare(inputs, spec, described, reporter, plan)
     assert said[-1].eta_seconds == pytest.approx(9 + 30)
     assert run.likely_splits(101) == {Split.TRAIN: 61, Split.VALIDATION: 20, Split.TEST: 20}
+
+
+def test_nothing_is_foretold_from_a_thousandth_of_the_work(said, clock):
+    reporter = Reporter(said.append, 1, {Phase.PREPARING: (1, 1.0), Phase.SCORING: (1, 999.0)}, clock=clock)
+    reporter.phase(Phase.PREPARING, 0)
+    clock.now = 8
+    reporter.progress(1, 1)
+    assert said[-1].eta_seconds is None
+    assert 0 < said[-1].fraction < 0.01
+    reporter.phase(Phase.SCORING, 1)
+    clock.now = 9
+    reporter.progress(8, 999)
+    assert said[-1].eta_seconds is None
+    clock.now = 10
+    reporter.progress(9, 999)
+    assert said[-1].eta_seconds == pytest.approx(990 * 2 / 9)
