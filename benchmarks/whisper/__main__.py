@@ -122,9 +122,15 @@ def _ours(setup: Setup, cutter: Cutter, target: Mapping[str, float], changes: Ma
 
 
 def measure(
-    setup: Setup, arms: Arms, checkout: Path | None, sizes: Sequence[int], cuts: Sequence[str], lora: Sequence[str]
+    setup: Setup,
+    arms: Arms,
+    checkout: Path | None,
+    sizes: Sequence[int],
+    cuts: Sequence[str],
+    lora: Sequence[str],
+    gates: Sequence[str] = (),
 ) -> None:
-    """Everything that is missing."""
+    """Everything that is missing. `gates`: cuts that are made by the preset's own criterion as well."""
     arms.measure("dense", lambda: (setup.dense.model, {}))
     cutter, made = Cutter(setup), None if checkout is None else LiteArms(setup, checkout)
     for size in sizes:
@@ -143,6 +149,10 @@ def measure(
             target, changes = CUTS[name]
             full = f"ours, {name}{', LoRA' if recover else ''}"
             arms.measure(full, _ours(setup, cutter, target, changes, recover))
+    by_gates = Cutter(setup, {"criterion": "fisher_gate"})
+    for name in gates:
+        target, changes = CUTS[name]
+        arms.measure(f"ours, {name} by fisher_gate", _ours(setup, by_gates, target, changes, recover=False))
 
 
 def measured_job(model: Path, fortunes: Path, out: Path, clips: int) -> dict[str, Any]:
@@ -180,6 +190,9 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="*", default=SIZES, help="encoder parameters")
     parser.add_argument("--cuts", nargs="*", default=list(CUTS), choices=list(CUTS), help="of the whole model")
     parser.add_argument("--lora", nargs="*", default=list(CUTS), choices=list(CUTS), help="cuts with recovery")
+    parser.add_argument(
+        "--gates", nargs="*", default=[], choices=list(CUTS), help="cuts by the preset's criterion as well"
+    )
     parser.add_argument("--job", type=int, metavar="CLIPS", help="a whole job on so many clips as well; 5 at least")
     parser.add_argument("--write", type=Path, metavar="PAGE", help="the page; its JSON lies beside it")
     parser.add_argument("--threads", type=int, default=1)
@@ -192,7 +205,8 @@ def main() -> None:
     arms = Arms(setup, arguments.out / "arms")
     load, whole = os.getloadavg()[0], {}
     try:
-        measure(setup, arms, arguments.lite_asr, arguments.sizes, arguments.cuts, arguments.lora)
+        asked = (arguments.sizes, arguments.cuts, arguments.lora, arguments.gates)
+        measure(setup, arms, arguments.lite_asr, *asked)
         if arguments.job is not None:
             whole = measured_job(arguments.model, arguments.fortunes, arguments.out, arguments.job)
     finally:

@@ -99,7 +99,9 @@ def as_stock_writes(model: torch.nn.Module, features: torch.Tensor) -> list[list
 
 
 @pytest.mark.parametrize("ends", [1, [1], [1, 7], None], ids=str)
-def test_a_batch_of_texts_of_all_lengths_is_written_token_by_token_as_generate_does(ends: int | list[int] | None) -> None:
+def test_a_batch_of_texts_of_all_lengths_is_written_token_by_token_as_generate_does(
+    ends: int | list[int] | None,
+) -> None:
     model, split = whisper(), recorded().padded(TASK.padding)
     model.config.eos_token_id = model.generation_config.eos_token_id = ends
     inputs, targets = split.batch(range(len(TEXTS)))
