@@ -54,7 +54,11 @@ MODELS: tuple[Example, ...] = (
         for name in ("ClapAudioModelWithProjection", "ClapAudioModel")
     ),
     *(text(f"Bert{end}", {**TEXT, **SIZES, **WORDS}, 128) for end in KINDS_OF_TEXT),
-    *(text(f"Roberta{end}", {**TEXT, **SIZES, **WORDS}, 128) for end in KINDS_OF_TEXT),
+    *(
+        text(f"{stock}{end}", {**TEXT, **SIZES, **WORDS}, 128)
+        for stock in ("Roberta", "XLMRoberta", "Camembert")
+        for end in KINDS_OF_TEXT
+    ),
     text("ClapTextModelWithProjection", {**TEXT, **SIZES, **WORDS, "projection_dim": 256}, 128),
     *(
         text(f"DistilBert{end}", {**DISTILLED, "dim": 256, "n_layers": 4, "n_heads": 8, "hidden_dim": 1024, **WORDS}, 128)

@@ -33,7 +33,7 @@ WAVEFORMS = (
 KINDS_OF_TEXT = ("ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering", "ForMaskedLM", "Model")
 TEXTS = (
     *(text(f"Bert{end}", TEXT) for end in KINDS_OF_TEXT),
-    *(text(f"Roberta{end}", TEXT, 28) for end in KINDS_OF_TEXT),
+    *(text(f"{stock}{end}", TEXT, 28) for stock in ("Roberta", "XLMRoberta", "Camembert") for end in KINDS_OF_TEXT),
     *(text(f"DistilBert{end}", DISTILLED) for end in KINDS_OF_TEXT),
     *(
         text(f"{stock}ForMaskedLM", config, longest, "untied", tie_word_embeddings=False)

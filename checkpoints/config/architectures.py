@@ -19,8 +19,6 @@ PARTS = {
     "that from the whole model's folder.",
 }
 """What to do instead, where a part of a model is supported."""
-TWINS = {"xlm-roberta": ("XLMRoberta", "Roberta"), "camembert": ("Camembert", "Roberta")}
-"""Families whose classes compute what another's do, under the same names of weights: how both begin their classes' names."""
 WITHOUT_HEAD = (Head.EMBEDDING, Head.HIDDEN_STATES)
 WORDS = ("MaskedLM", "PreTraining", "LMHead")
 """In names of classes of text that say what stands for masked words, beside something else or in another way."""
@@ -72,7 +70,8 @@ def candidates(config: Mapping[str, Any]) -> list[tuple[Family, str]]:
     model_type, architectures = config.get("model_type"), config.get("architectures")
     if architectures not in (None, []):
         return []
-    families = FAMILIES if model_type is None else tuple(filter(None, [family_of(str(model_type))]))
+    every = tuple(family for family in FAMILIES if not family.twin)
+    families = every if model_type is None else tuple(filter(None, [family_of(str(model_type))]))
     return [(family, name) for family in families for name in family.architectures]
 
 
@@ -86,8 +85,6 @@ def unsupported(config: Mapping[str, Any]) -> SecateurError:
         detail = f"{said} The names of the weights do not make plain which class it is: write it into `architectures`."
     elif isinstance(model_type, str) and model_type in PARTS:
         detail = f"{said} {PARTS[model_type]}".rstrip()
-    elif isinstance(model_type, str) and model_type in TWINS and isinstance(name, str):
-        detail = f"{said} {_of_twins(model_type, name)}"
     elif family is not None and isinstance(name, str):
         near = nearest(name, family.architectures, config)
         detail = f"{said} {name[:100]} cannot be pruned: {way_to(near, family.architectures[near])}"
@@ -132,21 +129,6 @@ def way_to(near: str, architecture: Architecture) -> str:
     return (
         f"the nearest that can be is {near}. Load it as that, `{near}.from_pretrained(folder, ignore_mismatched_sizes=True)`. "
         f"{head} does not find in the weights by name and shape is new and random: train it, then `save_pretrained`."
-    )
-
-
-def _of_twins(model_type: str, name: str) -> str:
-    """How a class of one family becomes the same of the other."""
-    own, other = TWINS[model_type]
-    architectures = next(family.architectures for family in FAMILIES if f"{other}Model" in family.architectures)
-    twin = name.replace(own, other, 1)
-    tokenizer = "Its tokenizer goes along by `AutoTokenizer.from_pretrained(folder).save_pretrained(other)`."
-    if twin not in architectures:
-        near = nearest(twin, architectures, {})
-        return f"{name[:100]} cannot be pruned: {way_to(near, architectures[near])} {tokenizer}"
-    return (
-        f"It computes what {twin} does: save it as that, `{twin}.from_pretrained(folder).save_pretrained(other)`, and no weight "
-        f"is lost. {tokenizer}"
     )
 
 

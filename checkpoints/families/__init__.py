@@ -11,7 +11,7 @@ from checkpoints.families.base import (
     Layout,
     UnusableConfigError,
 )
-from checkpoints.families.bert import BERT, ROBERTA
+from checkpoints.families.bert import BERT, CAMEMBERT, ROBERTA, XLM_ROBERTA
 from checkpoints.families.clap import CLAP
 from checkpoints.families.clap_text import CLAP_TEXT
 from checkpoints.families.distilbert import DISTILBERT
@@ -34,6 +34,8 @@ FAMILIES: tuple[Family, ...] = (
     CLAP_TEXT,
     BERT,
     ROBERTA,
+    XLM_ROBERTA,
+    CAMEMBERT,
     DISTILBERT,
 )
 _BY_NAME = {family.name: family for family in FAMILIES}

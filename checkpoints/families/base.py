@@ -190,6 +190,9 @@ class Family:
     """Tokens that there cannot be none of: the class computes with their numbers, and null is read as its default."""
     padding: Callable[[Config, Architecture], Padding | None] | None = None
     """How inputs of several lengths share a pass; None: they are of one length, or the model's answers would change."""
+    twin: bool = False
+    """Its classes compute what another family's do, under the same names of weights: where a config does not say which, the other
+    is assumed."""
     while_engaged: Mapping[str, Any] = field(default_factory=dict)
     """Config values that hold while the engine has the model, and that no file gets: what would make training unrepeatable."""
 

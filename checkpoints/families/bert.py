@@ -1,4 +1,9 @@
-"""BERT (Devlin et al., arXiv 1810.04805) and RoBERTa (Liu et al., arXiv 1907.11692), as transformers implements them."""
+"""BERT (Devlin et al., arXiv 1810.04805) and RoBERTa (Liu et al., arXiv 1907.11692), as transformers implements them.
+
+XLM-RoBERTa (Conneau et al., arXiv 1911.02116) and CamemBERT (Martin et al., arXiv 1911.03894) are RoBERTas of other words.
+"""
+
+from dataclasses import replace
 
 from api_schemas.enums import Head, Modality
 from checkpoints.families.base import Architecture, Config, Family, Layout, UnusableConfigError
@@ -164,17 +169,22 @@ BERT = _family(
     30522,
     roberta=False,
 )
-ROBERTA = _family(
-    "roberta",
-    text_classes(
-        "Roberta",
+
+
+def _as_roberta(name: str, stock: str, words: int) -> Family:
+    classes = text_classes(
+        stock,
         "roberta.",
         ("classifier",),
         tied={
             "lm_head.decoder.weight": "roberta.embeddings.word_embeddings.weight",
             "lm_head.decoder.bias": "lm_head.bias",
         },
-    ),
-    50265,
-    roberta=True,
-)
+    )
+    return _family(name, classes, words, roberta=True)
+
+
+ROBERTA = _as_roberta("roberta", "Roberta", 50265)
+# These compute what RoBERTa does, under the same names of weights: they differ in their tokenizers.
+XLM_ROBERTA = replace(_as_roberta("xlm-roberta", "XLMRoberta", 30522), twin=True)
+CAMEMBERT = replace(_as_roberta("camembert", "Camembert", 30522), twin=True)

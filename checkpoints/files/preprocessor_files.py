@@ -43,13 +43,19 @@ _WORD_PIECES = ("BertTokenizer", "BertTokenizerFast", "DistilBertTokenizer", "Di
 BYTE_PAIRS = ("RobertaTokenizer", "RobertaTokenizerFast")
 _WHISPER = ("WhisperTokenizer", "WhisperTokenizerFast")
 # Whose words are in tokenizer.json alone: the file that sentencepiece wrote is not read.
-_OTHERS = tuple(f"{line}Tokenizer{kind}" for line in ("XLMRoberta", "MPNet", "Camembert") for kind in ("", "Fast"))
-_OF_TEXT = (*_WORD_PIECES, "ElectraTokenizer", "ElectraTokenizerFast", *BYTE_PAIRS, *_OTHERS)
+_PIECES = tuple(f"{line}Tokenizer{kind}" for line in ("XLMRoberta", "MPNet", "Camembert") for kind in ("", "Fast"))
+_OF_TEXT = (*_WORD_PIECES, "ElectraTokenizer", "ElectraTokenizerFast", *BYTE_PAIRS, *_PIECES)
 """An encoder may have been trained on any tokens: multilingual-e5-small is a BERT of XLM-RoBERTa's, klue/roberta-base a
 RoBERTa of BERT's."""
-ROBERTAS = ("roberta", "clap_text_model")
+ROBERTAS = ("roberta", "xlm-roberta", "camembert", "clap_text_model")
 """Model types that count positions from behind the padding token's number."""
-_FIRST = {"bert": "BertTokenizer", "distilbert": "DistilBertTokenizer", **dict.fromkeys(ROBERTAS, "RobertaTokenizer")}
+_FIRST = {
+    "bert": "BertTokenizer",
+    "distilbert": "DistilBertTokenizer",
+    **dict.fromkeys(ROBERTAS, "RobertaTokenizer"),
+    "xlm-roberta": "XLMRobertaTokenizer",
+    "camembert": "CamembertTokenizer",
+}
 # These take tokenizer.json as it is, whatever the model.
 GENERIC = ("PreTrainedTokenizerFast", "TokenizersBackend")
 _VOCABULARIES: Mapping[str, tuple[tuple[str, ...], ...]] = {

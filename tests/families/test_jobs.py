@@ -49,7 +49,7 @@ GATE = (
     "WhisperForConditionalGeneration",
     "ClapAudioModelWithProjection",
     "BertForSequenceClassification",
-    "RobertaForTokenClassification",
+    "XLMRobertaForTokenClassification",
     "DistilBertModel",
     "BertForMaskedLM",
     "BertForQuestionAnswering",

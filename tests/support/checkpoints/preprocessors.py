@@ -11,6 +11,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
     ASTFeatureExtractor,
     BertTokenizer,
+    CamembertTokenizer,
     ClapFeatureExtractor,
     DeiTImageProcessorPil,
     DistilBertTokenizer,
@@ -22,6 +23,7 @@ from transformers import (
     WhisperFeatureExtractor,
     WhisperProcessor,
     WhisperTokenizer,
+    XLMRobertaTokenizer,
 )
 
 RATE = 16_000
@@ -34,6 +36,8 @@ MODEL_TYPES = {
     "bert": "bert",
     "distilbert": "distilbert",
     "roberta": "roberta",
+    "xlm-roberta": "xlm-roberta",
+    "camembert": "camembert",
     "clap_text": "clap_text_model",
     "vit": "vit",
     "deit": "deit",
@@ -76,6 +80,16 @@ def _roberta(folder: Path) -> dict[str, Any]:
     vocabulary, merges = _byte_pairs(["<s>", "<pad>", "</s>", "<unk>", "<mask>"])
     RobertaTokenizer(vocab=vocabulary, merges=merges).save_pretrained(folder)
     return {"vocab_size": len(vocabulary), "max_position_embeddings": 66, "pad_token_id": 1}
+
+
+def _pieces(folder: Path, kind: Any) -> dict[str, Any]:
+    """Of XLM-RoBERTa's line: what sentencepiece counted, whole words and every letter of CORPUS."""
+    words = sorted({f"▁{word}" for text in CORPUS for word in text.split()})
+    letters = sorted({letter for text in CORPUS for letter in text} - {" "})
+    special = ("<s>", "<pad>", "</s>", "<unk>")
+    pieces = [*special, "▁", *words, *letters, "<mask>"]
+    kind(vocab=[(piece, -float(number)) for number, piece in enumerate(pieces)]).save_pretrained(folder)
+    return {"vocab_size": len(pieces) + 3, "max_position_embeddings": 66, "pad_token_id": 1}
 
 
 def _vit(folder: Path) -> dict[str, Any]:
@@ -150,6 +164,8 @@ _BUILDERS: Any = {
     "bert": lambda folder: _word_piece(folder, BertTokenizer),
     "distilbert": lambda folder: _word_piece(folder, DistilBertTokenizer),
     "roberta": _roberta,
+    "xlm-roberta": lambda folder: _pieces(folder, XLMRobertaTokenizer),
+    "camembert": lambda folder: _pieces(folder, CamembertTokenizer),
     "clap_text": _roberta,
     "vit": _vit,
     "deit": _deit,

@@ -12,7 +12,6 @@ from checkpoints.config.forbidden_fields import refuse_code
 from checkpoints.files.preprocessor_files import (
     BYTE_PAIRS,
     GENERIC,
-    ROBERTAS,
     TOKENIZER_CONFIG,
     TOKENIZER_FILES,
     named_tokenizer,
@@ -41,7 +40,7 @@ def load_tokenizer(model_dir: Path, *, words: bool = False) -> Any:
     named = named_tokenizer(kind, read_config(model_dir), settings)
     check_type(named, tokenizer_classes(kind))
     # RoBERTa's tokens know whether a space was before them; words in a list have had one.
-    spaced = named in BYTE_PAIRS or (kind in ROBERTAS and named in GENERIC)
+    spaced = named in BYTE_PAIRS or (tokenizer_classes(kind)[0] in BYTE_PAIRS and named in GENERIC)
     options = {"add_prefix_space": True} if words and spaced else {}
     # Only files of known names, and of the settings nothing that names a file: old versions wrote paths of their own machines.
     with TemporaryDirectory(prefix="tokenizer-") as scratch:
