@@ -89,9 +89,20 @@ class Runs:
         return mean
 
 
+def tried(runs: Runs, label: str) -> list[FinetuneMethod]:
+    """The methods with rates that were run after a cut."""
+    return [
+        method
+        for method in FinetuneMethod
+        if any(_name(label, method, 0.5, rate, 0) in runs.kept for rate in RATES[method])
+    ]
+
+
 def best_rate(runs: Runs, label: str, method: FinetuneMethod) -> float:
-    """Of RATES, by validation with the first seed, at the weight 0.5; of those that were run."""
+    """Of RATES, by validation with the first seed, at the weight 0.5; of those that were run. ValueError where none was."""
     there = [rate for rate in RATES[method] if _name(label, method, 0.5, rate, 0) in runs.kept]
+    if not there:
+        raise ValueError(f"no rate of {method.value} was tried after {label}: run with --rates first")
     return max(there, key=lambda rate: runs.accuracy(_name(label, method, 0.5, rate, 0), Split.VALIDATION))
 
 
@@ -108,7 +119,7 @@ def page(runs: Runs) -> str:
         "",
         f"Machine: {machine}.",
     ]
-    for label in CUTS:
+    for label in (label for label in CUTS if FIRST[0] in tried(runs, label)):
         lines += [
             "",
             f"## {label}",
@@ -116,7 +127,7 @@ def page(runs: Runs) -> str:
             "| trained | distillation | rate | seeds | validation | points | test | points |",
         ]
         lines.append("|---|---:|---:|---:|---:|---:|---:|---:|")
-        rates = {method: best_rate(runs, label, method) for method in FinetuneMethod}
+        rates = {method: best_rate(runs, label, method) for method in tried(runs, label)}
         cells: dict[tuple[str, float], list[str]] = {
             (method.value, weight): [
                 name
@@ -124,14 +135,15 @@ def page(runs: Runs) -> str:
                 if (name := _name(label, method, weight, rates[method], seed)) in runs.kept
             ]
             for method, weight in TRIED
+            if method in rates
         }
         cells = {("as cut", 0.0): [name for name in runs.kept if name.startswith(f"{label}, as cut")], **cells}
         first = cells[FIRST[0].value, FIRST[1]]
         for (how, weight), names in cells.items():
             if not names:
                 continue
-            line = [how, f"{weight:g}", f"{rates[FinetuneMethod(how)]:g}", str(len(names))]
-            line = line if how != "as cut" else [how, "", "", str(len(names))]
+            settings = ("", "") if how == "as cut" else (f"{weight:g}", f"{rates[FinetuneMethod(how)]:g}")
+            line = [how, *settings, str(len(names))]
             for role in (Split.VALIDATION, Split.TEST):
                 there = all(role.value in runs.kept[name] for name in (*names, *first))
                 line.append(f"{100 * runs.by_sample(names, role).mean():.2f}" if there else "")
@@ -141,13 +153,13 @@ def page(runs: Runs) -> str:
                 difference = paired(runs.by_sample(names, role), runs.by_sample(first, role))
                 line.append(f"{difference.points:+.2f} ({difference.low:+.2f} to {difference.high:+.2f})")
             lines.append(f"| {' | '.join(line)} |")
-        tried = [
+        of_rates = [
             f"{method.value} {rate:g}: {100 * runs.accuracy(name, Split.VALIDATION):.2f}"
             for method in FinetuneMethod
             for rate in RATES[method]
             if (name := _name(label, method, 0.5, rate, 0)) in runs.kept
         ]
-        lines += ["", f"Rates, validation, first seed, distillation 0.5: {'; '.join(tried)}."]
+        lines += ["", f"Rates, validation, first seed, distillation 0.5: {'; '.join(of_rates)}."]
     return "\n".join([*lines, ""])
 
 
