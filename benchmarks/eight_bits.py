@@ -34,7 +34,7 @@ from benchmarks.race.machine import describe
 from benchmarks.race.results.bootstrap import paired
 from benchmarks.race.setup import Setup, load_setup
 from checkpoints.families.ast import AST
-from checkpoints.planning.alignment import aligned
+from checkpoints.planning.settled import settled
 from worker.engine.checkpoint.load import LoadedModel
 from worker.engine.data.split import Inputs
 from worker.engine.exports.graph import float_graph, write_int8
@@ -168,7 +168,7 @@ def _cut(setup: Setup, share: float) -> LoadedModel:
     """By the preset `best`, once, without training."""
     pruning = {**_asked(share), "schedule": {"steps": 1}, "calibration": {"samples": setup.calibration_samples}}
     spec = EngineSpec.model_validate({"pruning": pruning, "finetune": None})
-    spec = aligned(spec, setup.described.shape, setup.dense.widths)
+    spec = settled(spec, setup.described.shape, setup.dense.widths, setup.described.architecture.head)
     quiet = Reporter(lambda _event: None, 1, {})
     cutting = Cutting(spec, setup.described, setup.data, setup.task, setup.device, quiet)
     return cutting.prune(cutting.score(setup.dense, 1), share)[0]

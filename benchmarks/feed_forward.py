@@ -26,8 +26,8 @@ from api_schemas.spec.job import EngineSpec
 from benchmarks.latency import timed
 from benchmarks.race.machine import describe
 from benchmarks.race.setup import Setup, load_setup
-from checkpoints.planning.alignment import aligned
 from checkpoints.planning.feasibility import check_feasible
+from checkpoints.planning.settled import settled
 from checkpoints.sizes import accounting
 from worker.engine.checkpoint.load import LoadedModel
 from worker.engine.evaluate import evaluate
@@ -78,7 +78,7 @@ class Bench:
             values["calibration"] |= {"labels": "data"}
         setup = self.setup
         spec = EngineSpec.model_validate({"pruning": values, "finetune": None, "seed": seed})
-        spec = aligned(spec, setup.described.shape, setup.dense.widths)
+        spec = settled(spec, setup.described.shape, setup.dense.widths, setup.described.architecture.head)
         check_feasible(setup.described.shape, setup.dense.widths, spec.pruning)
         quiet = Reporter(lambda _event: None, 1, {})
         return Cutting(spec, setup.described, setup.data, setup.task, setup.device, quiet)

@@ -29,7 +29,7 @@ from benchmarks.race.minilm.benchmark import checkpoint
 from benchmarks.race.minilm.benchmark import load_setup as load_encoder
 from benchmarks.race.results.bootstrap import paired
 from benchmarks.race.setup import Setup, load_setup
-from checkpoints.planning.alignment import aligned
+from checkpoints.planning.settled import settled
 from worker.engine.checkpoint.load import LoadedModel
 from worker.engine.pruning.compensation import RIDGE
 from worker.engine.pruning.cutting import Cutting
@@ -69,7 +69,7 @@ def cut(setup: Setup, asked: dict[str, Any], seed: int) -> LoadedModel:
     pruning |= {"parts": ("attention", "feed_forward")} if "flops" in pruning["target"] else {}
     pruning["calibration"] = {"samples": setup.calibration_samples, **asked.get("calibration", {})}
     spec = EngineSpec.model_validate({"pruning": pruning, "finetune": None, "seed": seed})
-    spec = aligned(spec, setup.described.shape, setup.dense.widths)
+    spec = settled(spec, setup.described.shape, setup.dense.widths, setup.described.architecture.head)
     quiet = Reporter(lambda _event: None, 1, {})
     cutting = Cutting(spec, setup.described, setup.data, setup.task, setup.device, quiet)
     by = (tuple(sorted(spec.pruning.scored_parts)), spec.pruning.calibration.model_dump_json(), seed)

@@ -17,14 +17,14 @@ WITHOUT_LABELS: Mapping[Head, str] = {Head.EMBEDDING: "embeddings", Head.HIDDEN_
 
 def check_labels(head: Head, pruning: Pruning) -> None:
     """Raises INVALID_REQUEST where a criterion asks for labels of the data and the model has none."""
-    if head not in WITHOUT_LABELS or pruning.criterion in WITHOUT_LOSS:
+    if head not in WITHOUT_LABELS or pruning.scored_by in WITHOUT_LOSS:
         return
     if pruning.calibration.labels is LabelSource.DATA:
         others = ", ".join(sorted(WITHOUT_LOSS))
         # A mean gradient is zero over the model's own labels, so they would be refused next.
-        instead = "Take fisher_gate and set" if pruning.criterion is Criterion.TAYLOR else "Set"
+        instead = "Take fisher_gate and set" if pruning.scored_by is Criterion.TAYLOR else "Set"
         detail = (
-            f"This model gives {WITHOUT_LABELS[head]}, for which data has no labels, and {pruning.criterion.value} is computed "
+            f"This model gives {WITHOUT_LABELS[head]}, for which data has no labels, and {pruning.scored_by.value} is computed "
             "from a loss. "
             f"{instead} pruning.calibration.labels to model, or take a criterion that needs no loss: {others}."
         )

@@ -8,12 +8,12 @@ PresetName = Literal["best", "paper"]
 
 PRESETS: dict[str, dict[str, Any]] = {
     # What our own measurements rank first (docs/adr/0006): heads turned into their principal axes, ranks given out over the
-    # whole model by the Fisher information of their gates, the heads of a layer as wide as each other, which is faster, whole
+    # whole model by Fisher information (docs/adr/0052), the heads of a layer as wide as each other, which is faster, whole
     # heads and layers gone where they are worth least, W_o refitted.
     "best": {
         "granularity": "head_and_width",
         "align": None,
-        "criterion": "fisher_gate",
+        "criterion": None,
         "scope": "global",
         "basis": "principal",
         "compensation": "least_squares_feed_forward",

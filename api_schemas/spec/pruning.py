@@ -201,7 +201,11 @@ class Pruning(StrictModel):
         "in one ranking by score per parameter or, for the other two, per FLOP. Other targets say it by themselves.",
     )
     granularity: Granularity = Granularity.HEAD_AND_WIDTH
-    criterion: Criterion = Criterion.FISHER_GATE
+    criterion: Criterion | None = Field(
+        None,
+        description="How structures are scored. null: by `fisher_energy` for a model that writes text token by token (Whisper), "
+        "else by `fisher_gate`; the job says which.",
+    )
     scope: Scope = Scope.GLOBAL
     normalization: Normalization = Normalization.NONE
     basis: Basis = Basis.PRINCIPAL
@@ -325,7 +329,8 @@ class Pruning(StrictModel):
     def _fill_from_preset(cls, data: Any) -> Any:
         if not isinstance(data, dict):
             return data
-        if "neuron_selection" not in data and not {"criterion", "compensation"}.isdisjoint(data):
+        given = {key for key, value in data.items() if value is not None}
+        if "neuron_selection" not in data and not {"criterion", "compensation"}.isdisjoint(given):
             # What says how neurons are scored, or made up for, is meant for neurons too; so do all specs of before this field.
             data = {**data, "neuron_selection": NeuronSelection.RANKED}
         if "part_shares" not in data and "neuron_selection" in data:
@@ -342,8 +347,13 @@ class Pruning(StrictModel):
         return filled(PRESETS.get(name, {}) if isinstance(name, str) else {}, data)
 
     @property
+    def scored_by(self) -> Criterion:
+        """`criterion`, or what most models are scored by while that is open (checkpoints/planning/settled.py)."""
+        return self.criterion or Criterion.FISHER_GATE
+
+    @property
     def multiple(self) -> int:
-        """What widths that are kept are multiples of; 1 while `align` is open (checkpoints/planning/alignment.py)."""
+        """What widths that are kept are multiples of; 1 while `align` is open (checkpoints/planning/settled.py)."""
         return self.align or 1
 
     @property

@@ -132,11 +132,11 @@ def scoring_passes(pruning: Pruning) -> float:
     if not pruning.scored_parts:
         return 0.0
     principal = pruning.basis is Basis.PRINCIPAL and Part.ATTENTION in pruning.cuts
-    by_samples = pruning.criterion not in _WITHOUT_SAMPLES
+    by_samples = pruning.scored_by not in _WITHOUT_SAMPLES
     seen_first = principal or by_samples or pruning.compensation is not Compensation.NONE
-    forward = int(seen_first) + int(principal and by_samples and pruning.criterion not in _BY_MOMENTS)
+    forward = int(seen_first) + int(principal and by_samples and pruning.scored_by not in _BY_MOMENTS)
     draws = pruning.calibration.draws if pruning.calibration.labels is LabelSource.MODEL else 1
-    return forward + BACKWARD * draws * (pruning.criterion in _BY_GRADIENTS)
+    return forward + BACKWARD * draws * (pruning.scored_by in _BY_GRADIENTS)
 
 
 def calibration_samples(spec: JobSettings, samples: Mapping[str, int]) -> int:

@@ -27,7 +27,8 @@ def job_page(job: JobResource, width: int) -> Group:
     if not job.finished_at:
         rows.append(("", where(job)))
     asked = job.request.pruning
-    method = f"{asked.preset}: {asked.granularity.value}, {asked.criterion.value}, {asked.basis.value}"
+    criterion = asked.criterion.value if asked.criterion else "criterion by the model"
+    method = f"{asked.preset}: {asked.granularity.value}, {criterion}, {asked.basis.value}"
     rows += [
         ("model", _source(job.request.model)),
         ("data", _source(job.request.dataset)),

@@ -12,8 +12,8 @@ from api_schemas.results.metrics import JobWarning
 from api_schemas.spec.inputs import HubDataset, UploadedDataset
 from api_schemas.spec.job import JobRequest
 from checkpoints.families import family_named
-from checkpoints.planning.alignment import aligned
 from checkpoints.planning.feasibility import check_feasible
+from checkpoints.planning.settled import settled
 from checkpoints.task_rules import check_exports, check_labels, check_layout
 from service.core import model_source, needs
 from service.core.dataset_checks import check_dataset, check_split_names
@@ -54,7 +54,7 @@ def check(services: Services, request: JobRequest) -> Accepted:
         check_labels(layout.head, request.pruning)
         check_exports(family_named(layout.family), layout.head, request.exports)
         check_layout(family_named(layout.family), request.pruning)
-        request = aligned(request, known.shape, layout.widths)
+        request = settled(request, known.shape, layout.widths, layout.head)
         check_feasible(known.shape, layout.widths, request.pruning)
     said = () if known is None else known.warnings
     check_split_names(request.dataset.splits)

@@ -15,9 +15,9 @@ from api_schemas.results.metrics import StepMetrics
 from api_schemas.spec.job import EngineSpec
 from checkpoints.data.role_rules import check_roles, uses_train
 from checkpoints.describe import Checkpoint, describe_folder
-from checkpoints.planning.alignment import aligned
 from checkpoints.planning.feasibility import check_feasible
 from checkpoints.planning.schedule import confirmation_targets, step_targets
+from checkpoints.planning.settled import settled
 from checkpoints.sizes import accounting
 from checkpoints.sizes.cost_model import analyses, evaluations, passes, tensor_bytes
 from checkpoints.task_rules import check_exports, check_labels, check_layout
@@ -191,7 +191,7 @@ def run(inputs: Inputs, spec: EngineSpec, emit: Emit) -> None:
     check_labels(described.architecture.head, spec.pruning)
     check_exports(described.family, described.architecture.head, spec.exports)
     check_layout(described.family, spec.pruning)
-    spec = aligned(spec, described.shape, described.widths)
+    spec = settled(spec, described.shape, described.widths, described.architecture.head)
     check_feasible(described.shape, described.widths, spec.pruning)
     targets = step_targets(described.shape, described.widths, spec.pruning)
     emit(

@@ -8,8 +8,8 @@ from typing import Any
 from api_schemas.spec.job import EngineSpec
 from benchmarks.race.arms.arm import Arm
 from benchmarks.race.setup import Setup, Unreachable
-from checkpoints.planning.alignment import aligned
 from checkpoints.planning.feasibility import max_share
+from checkpoints.planning.settled import settled
 from checkpoints.sizes import accounting
 from worker.engine.checkpoint.load import LoadedModel
 from worker.engine.pruning.cutting import Cutting, required_statistics
@@ -53,7 +53,7 @@ def _spec(changes: Mapping[str, Any], samples: int, seed: int, target: float, *,
 
 def _cut(changes: Mapping[str, Any], setup: Setup, seed: int, target: float) -> LoadedModel:
     spec = _spec(changes, setup.calibration_samples, seed, target, whole=setup.whole)
-    spec = aligned(spec, setup.described.shape, setup.dense.widths)
+    spec = settled(spec, setup.described.shape, setup.dense.widths, setup.described.architecture.head)
     pruning = spec.pruning
     limit = max_share(setup.described.shape, setup.dense.widths, pruning)
     if target > limit + 0.01:
@@ -81,7 +81,7 @@ def _cut_equally(setup: Setup, seed: int, target: float) -> LoadedModel:
         raise Unreachable("attention and feed-forward blocks are less than that")
     spec = _spec({}, setup.calibration_samples, seed, target, whole=True).model_dump(mode="json")
     spec["pruning"] |= {"target": {"attention_sparsity": share, "ffn_sparsity": share}, "parts": None}
-    asked = aligned(EngineSpec.model_validate(spec), shape, dense)
+    asked = settled(EngineSpec.model_validate(spec), shape, dense, setup.described.architecture.head)
     cutting = Cutting(
         asked, setup.described, setup.data, setup.task, setup.device, Reporter(lambda _event: None, 1, {})
     )

@@ -89,8 +89,8 @@ def required_statistics(pruning: Pruning) -> frozenset[Statistic]:
         return frozenset()
     statistics: frozenset[Statistic] = frozenset()
     turned = rotates(pruning)
-    if not turned or pruning.criterion in FROM_MOMENTS:
-        statistics |= REQUIRED_STATISTICS[pruning.criterion]
+    if not turned or pruning.scored_by in FROM_MOMENTS:
+        statistics |= REQUIRED_STATISTICS[pruning.scored_by]
     if turned:
         statistics |= principal.REQUIRED_STATISTICS
         if Statistic.GRADIENTS in statistics:
@@ -151,10 +151,10 @@ class Cutting:
         pruning = self.spec.pruning
         move_model(loaded.model, self.device)
         first = required_statistics(pruning)
-        needs_samples = bool(REQUIRED_STATISTICS[pruning.criterion]) or pruning.by_surgeon
+        needs_samples = bool(REQUIRED_STATISTICS[pruning.scored_by]) or pruning.by_surgeon
         samples = self._samples(step) if first or needs_samples else None
-        from_moments = pruning.criterion in FROM_MOMENTS
-        if rotates(pruning) and first and REQUIRED_STATISTICS[pruning.criterion] and not from_moments:
+        from_moments = pruning.scored_by in FROM_MOMENTS
+        if rotates(pruning) and first and REQUIRED_STATISTICS[pruning.scored_by] and not from_moments:
             self.reporter.divide(1.0, scoring_passes(pruning) - 1.0)
         observed = self._observe(loaded, samples, first, step) if samples is not None and first else None
         scored_on = observed
@@ -162,16 +162,16 @@ class Cutting:
             bases = principal.principal_bases(_blocks(loaded), observed)
             loaded = principal.rotate(loaded, bases)
             observed = scored_on = principal.rotate_observations(observed, bases)
-            if samples is not None and REQUIRED_STATISTICS[pruning.criterion] and not from_moments:
+            if samples is not None and REQUIRED_STATISTICS[pruning.scored_by] and not from_moments:
                 self.reporter.next_part()
-                scored_on = self._observe(loaded, samples, REQUIRED_STATISTICS[pruning.criterion], step)
+                scored_on = self._observe(loaded, samples, REQUIRED_STATISTICS[pruning.scored_by], step)
         seed = step_seed(self.spec.seed, step, "random")
         scores: tuple[LayerScores, ...] = ()
         if Part.ATTENTION in pruning.cuts:
-            scores = score(pruning.criterion, _blocks(loaded), observed=scored_on, seed=seed)
+            scores = score(pruning.scored_by, _blocks(loaded), observed=scored_on, seed=seed)
         neurons: tuple[NeuronScores, ...] = ()
         if Part.FEED_FORWARD in pruning.scored_parts:
-            neurons = score_neurons(pruning.criterion, _feed_forward(loaded), scored_on, seed + 1)
+            neurons = score_neurons(pruning.scored_by, _feed_forward(loaded), scored_on, seed + 1)
         vectors = [vector for layer in scores for vector in (*layer.qk, *layer.vo)]
         if not all(torch.isfinite(vector).all() for vector in (*vectors, *(block.vector for block in neurons))):
             raise SecateurError(

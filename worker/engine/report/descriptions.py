@@ -152,7 +152,7 @@ def method(spec: EngineSpec, last: StepMetrics) -> list[Line]:
     """(what, how) of everything that decided `last`, in the order in which a job does it."""
     pruning = spec.pruning
     scored = (
-        f"{pruning.criterion.value}, {_SCOPES[pruning.scope]}{_BALANCE[pruning.balance]}"
+        f"{pruning.scored_by.value}, {_SCOPES[pruning.scope]}{_BALANCE[pruning.balance]}"
         f"{_NORMALIZATION[pruning.normalization]}"
     )
     steps = f"{pruning.steps} steps, {pruning.schedule.shape.value}" if pruning.steps > 1 else "one step"

@@ -1,10 +1,11 @@
-"""Widths in multiples of 8 where the model and the target allow it, by default."""
+"""What a spec leaves to the model: the criterion, and widths in multiples of 8 where the model and the target allow it."""
 
 import pytest
 
+from api_schemas.enums import Criterion, Head
 from api_schemas.results.widths import AttentionWidths
 from api_schemas.spec.job import EngineSpec
-from checkpoints.planning.alignment import aligned
+from checkpoints.planning.settled import settled
 from checkpoints.sizes.shape import ModelShape
 from tests.support.checkpoints.shapes import equal_shape
 
@@ -15,7 +16,7 @@ def shape_of(width: int, heads: int = 6, layers: int = 6) -> ModelShape:
 
 def align_of(shape: ModelShape, widths: AttentionWidths | None = None, **asked: object) -> int | None:
     spec = EngineSpec.model_validate({"pruning": {"target": {"attention_sparsity": 0.5}, **asked}})
-    return aligned(spec, shape, widths or shape.dense).pruning.align
+    return settled(spec, shape, widths or shape.dense, Head.CLASSIFICATION).pruning.align
 
 
 @pytest.mark.parametrize(
@@ -49,3 +50,16 @@ def test_a_model_that_was_cut_to_other_widths_goes_on_in_ones() -> None:
     shape = shape_of(32)
     cut = AttentionWidths.of(32, [([13] * 6, [18] * 6)] * 6)
     assert align_of(shape, cut) == 1
+
+
+@pytest.mark.parametrize("head", list(Head))
+@pytest.mark.parametrize("asked", [{}, {"criterion": None}, {"criterion": "magnitude"}, {"preset": "paper"}], ids=str)
+def test_a_model_that_writes_text_is_scored_by_energies(head: Head, asked: dict[str, object]) -> None:
+    shape = shape_of(64)
+    spec = EngineSpec.model_validate({"pruning": {"target": {"attention_sparsity": 0.5}, **asked}})
+    found = settled(spec, shape, shape.dense, head)
+    mine = Criterion.FISHER_ENERGY if head is Head.SEQUENCE_TO_SEQUENCE else Criterion.FISHER_GATE
+    own = {"magnitude": Criterion.MAGNITUDE, "paper": Criterion.FISHER}
+    assert found.pruning.criterion is found.pruning.scored_by is own.get(str(next(iter(asked.values()), None)), mine)
+    assert found.pruning.align is not None
+    assert settled(found, shape, shape.dense, head) == found

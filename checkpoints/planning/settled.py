@@ -1,8 +1,8 @@
-"""Which widths are fast and leave enough to choose from: what `align` is where a spec leaves it to the model."""
+"""What a spec leaves to the model, settled: by what it is scored, and which widths are fast and leave enough to choose from."""
 
 from typing import TypeVar
 
-from api_schemas.enums import Granularity, Part, TargetKind
+from api_schemas.enums import Criterion, Granularity, Head, Part, TargetKind
 from api_schemas.errors import SecateurError
 from api_schemas.results.widths import AttentionWidths
 from api_schemas.spec.job import JobSettings
@@ -23,14 +23,24 @@ MOST = 0.8
 Settings = TypeVar("Settings", bound=JobSettings)
 
 
-def aligned(settings: Settings, shape: ModelShape, widths: AttentionWidths) -> Settings:
-    """A request or spec with a number as `align`: its own; else the first of FAST that the model and the target allow, or 1."""
+def criterion_of(head: Head) -> Criterion:
+    """By what a model that answers so is scored where a spec leaves it open (docs/adr/0052)."""
+    return Criterion.FISHER_ENERGY if head is Head.SEQUENCE_TO_SEQUENCE else Criterion.FISHER_GATE
+
+
+def settled(settings: Settings, shape: ModelShape, widths: AttentionWidths, head: Head) -> Settings:
+    """A request or spec that leaves nothing to the model.
+
+    `criterion`: its own, else that of `criterion_of`. `align`: its own, else the first of FAST that the model and the target
+    allow, or 1.
+    """
     pruning = settings.pruning
-    if pruning.align is not None:
-        return settings
-    tried = [pruning.model_copy(update={"align": align}) for align in (*FAST, 1)]
-    found = next((each for each in tried[:-1] if _allows(each, shape, widths)), tried[-1])
-    return settings.model_copy(update={"pruning": found})
+    if pruning.criterion is None:
+        pruning = pruning.model_copy(update={"criterion": criterion_of(head)})
+    if pruning.align is None:
+        tried = [pruning.model_copy(update={"align": align}) for align in (*FAST, 1)]
+        pruning = next((each for each in tried[:-1] if _allows(each, shape, widths)), tried[-1])
+    return settings.model_copy(update={"pruning": pruning})
 
 
 def _allows(pruning: Pruning, shape: ModelShape, widths: AttentionWidths) -> bool:
