@@ -127,6 +127,7 @@ def test_a_job(case: Case, tmp_path: Path) -> None:
     assert dense.sensitivity is not None
     card = (tmp_path / "out" / "step-1" / "README.md").read_text(encoding="utf-8")
     assert f"| {case.metric}, test" in card
+    assert ("fisher_energy" if case.files == "whisper" else "fisher_gate") in card, "left to the model"
     assert f"{case.metric}, validation" in (tmp_path / "out" / "step-1" / "report.html").read_text(encoding="utf-8")
     if case.exported:
         (export,) = cut.exports
