@@ -68,7 +68,9 @@ class Settings(BaseSettings):
         None, description="For PostgreSQL, where database_url has none: it can come from a file of its own."
     )
     artifacts_url: str = Field(
-        "", description="`file:///abs/folder` or `s3://bucket/prefix` (credentials from AWS_*). Default: in data_dir."
+        "",
+        description="`file:///abs/folder`, `s3://bucket/prefix` (credentials from AWS_*), `az://container/prefix` (AZURE_*) or "
+        "`gs://bucket/prefix` (GOOGLE_*). Default: in data_dir.",
     )
     broker_url: str = Field(
         "redis://127.0.0.1:6379/0", description="Redis or Valkey: `redis://host:port/0` or `redis+socket:///path`."

@@ -47,7 +47,7 @@ def artifacts(settings: Settings) -> list[Finding]:
     return [ok("artifacts", f"{shown} takes and gives")]
 
 
-_WRITABLE = "Let this user write there, or correct SECATEUR_ARTIFACTS_URL, and for a bucket AWS_*."
+_WRITABLE = "Let this user write there, or correct SECATEUR_ARTIFACTS_URL, and for a bucket AWS_*, AZURE_* or GOOGLE_*."
 _MORE_ROOM = (
     "Make room (delete jobs and uploads, set the retention settings), or name another place: SECATEUR_ARTIFACTS_URL."
 )
