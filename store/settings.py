@@ -8,9 +8,9 @@ import re
 import sys
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, StringConstraints, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 from sqlalchemy import make_url
@@ -20,6 +20,7 @@ from store.files.model_buckets import parse_buckets
 
 PREFIX = "SECATEUR_"
 LARGEST_FILE = 2**16
+REPOSITORIES = r"^[A-Za-z0-9_.-]+/(\*|[A-Za-z0-9_.-]+)$"
 """Bytes of a file that holds a setting."""
 
 
@@ -229,6 +230,15 @@ class Settings(BaseSettings):
     hub_url: str = Field(
         "https://huggingface.co", description="Where models and datasets of type `hf` are fetched from."
     )
+    hub_token: SecretStr | None = Field(
+        None,
+        description="Read access to private and gated repositories of the hub, sent for hub_token_repositories alone.",
+    )
+    hub_token_repositories: tuple[Annotated[str, StringConstraints(pattern=REPOSITORIES)], ...] = Field(
+        (),
+        description="Repositories that the token is sent for, as a JSON list: `owner/name`, or `owner/*` for all of an owner. "
+        "Whoever may submit jobs may read them.",
+    )
     max_model_bytes: int = Field(32 * 2**30, ge=1, description="Largest model a worker fetches, all its files.")
     model_buckets: str = Field(
         "{}",
@@ -337,6 +347,14 @@ class Settings(BaseSettings):
             whole = url.set(username=url.username or "", password=password.get_secret_value())
             # The settings are frozen; what is put in is a part of one of them.
             object.__setattr__(self, f"{name}_url", whole.render_as_string(hide_password=False))
+        return self
+
+    @model_validator(mode="after")
+    def _the_token_is_for_something(self) -> Self:
+        if (self.hub_token is None) is bool(self.hub_token_repositories):
+            raise ValueError(
+                "hub_token and hub_token_repositories go together: the token is sent for these repositories alone"
+            )
         return self
 
     @model_validator(mode="after")

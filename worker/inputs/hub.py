@@ -1,6 +1,7 @@
 """Files of the Hugging Face hub at a commit: listed, then fetched one by one, each checked against the hash that the hub lists.
 
-Public repositories only: no token is sent. A download that breaks off goes on where it stopped.
+The operator's token is sent to the hub itself, for the repositories that it is meant for; others have to be public. A download
+that breaks off goes on where it stopped.
 """
 
 import hashlib
@@ -66,6 +67,7 @@ class Hub:
 
     def __init__(self, settings: Settings, check: Callable[[], None], outbound: OutboundClient | None = None) -> None:
         self._url = settings.hub_url.rstrip("/")
+        self._token, self._private = settings.hub_token, settings.hub_token_repositories
         self._hosts = (*settings.hub_hosts, httpx.URL(self._url).host)
         self._outbound = outbound or OutboundClient(UrlRules.of(settings))
         self._check = check
@@ -74,7 +76,7 @@ class Hub:
     def files(self, kind: Kind, repo: str, revision: str) -> list[HubFile]:
         """Every file of the commit. Raises Refused or Away."""
         url = f"{self._url}/api/{kind}/{repo}/revision/{revision}?blobs=true"
-        with self._stream(url, {}, LISTING_SECONDS) as response:
+        with self._stream(url, self._access(repo), LISTING_SECONDS) as response:
             text = b"".join(body(response, LISTING_BYTES))
         try:
             listed = _Repository.model_validate_json(text)
@@ -103,7 +105,7 @@ class Hub:
         failures = 0
         while (have := path.stat().st_size) < file.size:
             try:
-                self._go_on(url, path, have, file.size)
+                self._go_on(url, self._access(repo), path, have, file.size)
             except Away as error:
                 failures = failures + 1 if path.stat().st_size == have else 1
                 if failures >= TRIES:
@@ -113,9 +115,15 @@ class Hub:
             path.unlink()
             raise Away(f"{file.name} came with other bytes than the hub lists")
 
-    def _go_on(self, url: str, path: Path, have: int, size: int) -> None:
+    def _access(self, repo: str) -> dict[str, str]:
+        """The headers that let one in, where the token is for this repository: by whole names, as the hub reads them."""
+        owner = repo.partition("/")[0]
+        mine = {name.lower() for name in self._private} & {repo.lower(), f"{owner}/*".lower()}
+        return {"Authorization": f"Bearer {self._token.get_secret_value()}"} if mine and self._token else {}
+
+    def _go_on(self, url: str, access: dict[str, str], path: Path, have: int, size: int) -> None:
         """From byte `have` on, until the answer ends."""
-        headers = {"Range": f"bytes={have}-"} if have else {}
+        headers = {**access, "Range": f"bytes={have}-"} if have else access
         with self._stream(url, headers, self._left()) as response:
             starts = _CONTENT_RANGE.fullmatch(response.headers.get("content-range", ""))
             goes_on = response.status_code == 206 and starts is not None and int(starts[1]) == have

@@ -29,6 +29,8 @@ class Misbehaviour:
     ignores_ranges: bool = False
     spoil: bool = False
     """Files come with one bit changed."""
+    token: str | None = None
+    """Without it nothing is found."""
     asked: list[tuple[str, str | None]] = field(default_factory=list)
     """What was asked for: path and Range."""
 
@@ -54,6 +56,8 @@ def hub_server(
             wrong.asked.append((self.path, self.headers.get("Range")))
             if wrong.status is not None:
                 return self.answer(wrong.status)
+            if wrong.token is not None and self.headers.get("Authorization") != f"Bearer {wrong.token}":
+                return self.answer(401, headers={"X-Error-Code": "RepoNotFound"})
             parts = unquote(urlsplit(self.path).path).strip("/").split("/")
             match parts:
                 case ["api", "datasets" | "models", owner, name, "revision", revision]:

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from store.settings import Settings
 from tests.support.servers.hub import REVISION, Misbehaviour, hub_server
@@ -65,6 +66,34 @@ def test_bytes_that_are_not_the_listed_ones_are_not_kept(tmp_path: Path, name: s
     with spoilt as endpoint, pytest.raises(Away, match="other bytes"):
         fetch(hub_at(endpoint), tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("repositories", [["some/model"], ["some/*"], ["Some/Model", "other/x"]], ids=str)
+def test_a_private_repository_by_the_operators_token(tmp_path: Path, repositories: list[str]) -> None:
+    wrong = Misbehaviour(token="hf_secret", break_after=3000)
+    with hub_server({REPO: FILES}, misbehaviour=wrong) as endpoint:
+        hub = hub_at(endpoint, hub_token="hf_secret", hub_token_repositories=repositories)
+        assert fetch(hub, tmp_path) == FILES
+
+
+@pytest.mark.parametrize("repositories", [["some/model-2"], ["some/mod"], ["other/*"], ["som/*"]], ids=str)
+def test_the_token_is_not_sent_for_others(tmp_path: Path, repositories: list[str]) -> None:
+    with (
+        hub_server({REPO: FILES}, misbehaviour=Misbehaviour(token="hf_secret")) as endpoint,
+        pytest.raises(Refused, match="or it is private"),
+    ):
+        fetch(hub_at(endpoint, hub_token="hf_secret", hub_token_repositories=repositories), tmp_path)
+
+
+def test_a_token_is_for_something() -> None:
+    for settings in ({"hub_token": "hf_secret"}, {"hub_token_repositories": ["a/b"]}):
+        with pytest.raises(ValidationError, match="go together") as caught:
+            Settings(**settings)
+        assert "hf_secret" not in str(caught.value)
+    for repositories in (["*"], ["*/*"], ["a/b*"], ["a/b/c"], [""]):
+        with pytest.raises(ValidationError, match="hub_token_repositories"):
+            Settings(hub_token="hf_secret", hub_token_repositories=repositories)
+    assert "hf_secret" not in repr(Settings(hub_token="hf_secret", hub_token_repositories=["a/b"]))
 
 
 def test_a_redirect_leads_to_hosts_of_the_list_alone(tmp_path: Path) -> None:
