@@ -74,7 +74,9 @@ class Settings(BaseSettings):
         "`gs://bucket/prefix` (GOOGLE_*). Default: in data_dir.",
     )
     broker_url: str = Field(
-        "redis://127.0.0.1:6379/0", description="Redis or Valkey: `redis://host:port/0` or `redis+socket:///path`."
+        "redis://127.0.0.1:6379/0",
+        description="Redis or Valkey: `redis://host:port/0`, `redis+socket:///path`, or over TLS `rediss://host:port/0`, with "
+        "`?ssl_ca_certs=/path` where its certificate is of an authority of your own.",
     )
     broker_password: SecretStr | None = Field(
         None, description="For Redis or Valkey over TCP, where broker_url has none: it can come from a file of its own."
@@ -347,6 +349,14 @@ class Settings(BaseSettings):
             whole = url.set(username=url.username or "", password=password.get_secret_value())
             # The settings are frozen; what is put in is a part of one of them.
             object.__setattr__(self, f"{name}_url", whole.render_as_string(hide_password=False))
+        return self
+
+    @model_validator(mode="after")
+    def _certificates_are_verified(self) -> Self:
+        # Celery's default for a broker over TLS is to take any.
+        if self.broker_url.startswith("rediss://") and "ssl_cert_reqs" not in (url := make_url(self.broker_url)).query:
+            whole = url.update_query_dict({"ssl_cert_reqs": "required"}).render_as_string(hide_password=False)
+            object.__setattr__(self, "broker_url", whole)
         return self
 
     @model_validator(mode="after")
