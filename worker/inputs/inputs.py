@@ -60,8 +60,9 @@ class Inputs:
 
     def fetch(self, job: Job, place: JobFolders, beat: Heartbeat, job_log: JobLog) -> None:
         """Fill `place`. Raises SecateurError where the job cannot ever run, TransientFailure, or Interrupted."""
-        for folder in (place.model, place.data, place.out, place.cache, place.home):
+        for folder in (place.model, place.data, place.out, place.home):
             folder.mkdir()
+        place.cache.mkdir(exist_ok=True)  # An earlier job of the tenant may have left it.
         self._fetch_model(job, place.model, beat)
         if isinstance(job.request.dataset, HubDataset):
             self._fetch_hub_dataset(job.request.dataset, place, beat, job_log)

@@ -49,6 +49,7 @@ from worker.lease.heartbeat import Heartbeat, Interrupted, Reason
 from worker.supervisor.attempt import Attempt
 from worker.supervisor.engines import Engines
 from worker.supervisor.scratch import Scratch
+from worker.supervisor.tenant_caches import TenantCaches
 
 log = logging.getLogger(__name__)
 
@@ -78,6 +79,7 @@ class Supervisor:
         """Whether nobody is running jobs by it."""
         self._inputs = Inputs(database, artifacts, settings)
         self._engines = Engines(settings, scratch.folder)
+        self._caches = TenantCaches(scratch.folder / "caches", settings.shared_bytes)
         # Whose jobs are to be handed back before anything is claimed, and whether that is a planned end of theirs.
         self._owed = dict.fromkeys(scratch.predecessors, False)
 
@@ -186,7 +188,9 @@ class Supervisor:
         end: Callable[[], None]
         try:
             with self._scratch.job(job.id) as folder:
-                result = self._work(job, JobFolders(folder), beat, job_log, claimed_at)
+                place = JobFolders(folder)
+                with self._caches.lent(job.tenant, place.cache):
+                    result = self._work(job, place, beat, job_log, claimed_at)
         except Interrupted as stop:
             end = partial(self._stopped, job, lease, stop.reason)
         except SecateurError as error:

@@ -105,6 +105,9 @@ def test_who_counts_nothing_takes_none_of_a_sweep(postgres_database: Database, m
     assert claimed(postgres_database) == [single]
     monkeypatch.undo()
     assert claimed(postgres_database) == mine
+    expire(postgres_database, mine[0])
+    monkeypatch.setattr(transitions.turns, "sweeps_wait", lambda _: False)
+    assert claim(postgres_database) is None
 
 
 def test_a_released_job_comes_back_first(database: Database) -> None:
@@ -120,6 +123,10 @@ def test_jobs_of_a_full_sweep_have_places_in_the_queue(database: Database) -> No
     claim(database)
     with database.read() as session:
         assert queue_positions(session, CAP, mine) == {mine[1]: 1, mine[2]: 2}
+    theirs = submit(database, "b")
+    with database.read() as session:
+        # The other tenant has none running.
+        assert queue_positions(session, CAP, [*mine, theirs]) == {theirs: 1, mine[1]: 2, mine[2]: 3}
 
 
 @pytest.mark.parametrize(
