@@ -43,6 +43,7 @@ from worker.children.engine_output import RETRIED, Crashed, OutOfMemory
 from worker.children.job_folders import JobFolders
 from worker.children.job_log import JobLog
 from worker.inputs.inputs import SCRATCH_FULL, Inputs
+from worker.inputs.kept_inputs import KeptInputs
 from worker.inputs.remote_models import TransientFailure
 from worker.lease import retries
 from worker.lease.heartbeat import Heartbeat, Interrupted, Reason
@@ -77,9 +78,12 @@ class Supervisor:
         self._has = has
         self.idle = True
         """Whether nobody is running jobs by it."""
-        self._inputs = Inputs(database, artifacts, settings)
+        caches = scratch.folder / "caches"
+        # A store that is a folder is as near as a copy would be.
+        fetched = 0 if settings.artifacts_url.startswith("file:") else settings.shared_bytes
+        self._inputs = Inputs(database, artifacts, settings, KeptInputs(caches / "inputs", fetched))
         self._engines = Engines(settings, scratch.folder)
-        self._caches = TenantCaches(scratch.folder / "caches", settings.shared_bytes)
+        self._caches = TenantCaches(caches, settings.shared_bytes)
         # Whose jobs are to be handed back before anything is claimed, and whether that is a planned end of theirs.
         self._owed = dict.fromkeys(scratch.predecessors, False)
 

@@ -23,10 +23,14 @@ _ENTRY = re.compile(r"(features|scores|statistics)-[0-9a-f]{32}")
 
 
 class TenantCaches:
-    """Caches below `folder`, a tenant each, `most_bytes` in all; none are kept where that is 0."""
+    """Caches below `folder`, a tenant each, and beside them inputs that were fetched (worker/inputs/kept_inputs.py).
+
+    `most_bytes` in all; none are kept where that is 0.
+    """
 
     def __init__(self, folder: Path, most_bytes: int) -> None:
         self._folder, self._most_bytes = folder, most_bytes
+        self._folder.mkdir(mode=0o700, exist_ok=True)
 
     @contextmanager
     def lent(self, tenant: str, place: Path) -> Iterator[None]:
@@ -49,7 +53,6 @@ class TenantCaches:
         for entry in place.iterdir():
             if not _whole(entry):
                 _remove(entry)
-        self._folder.mkdir(mode=0o700, exist_ok=True)
         place.rename(own)
         self._make_room()
 

@@ -39,9 +39,10 @@ def row(job: str, rate: float, speedup: float, verdict: SpeedVerdict) -> SweepRo
         batch_size=1, runs=5, p50_ms=1, p95_ms=1, throughput=1, dense_p50_ms=2, dense_p95_ms=2, speedup=9, paired=paired
     )
     scores = Scores(samples=1, word_error_rate=rate)
+    state = JobState.SUCCEEDED
     return SweepRow(
-        index=0, label=job, changes={}, job=job, state=JobState.SUCCEEDED, step=1, size=size, validation=scores, latency=(latency,)
-    )  # fmt: skip
+        index=0, label=job, changes={}, job=job, state=state, step=1, size=size, validation=scores, latency=(latency,)
+    )
 
 
 def test_less_is_better_of_a_rate_of_errors_and_noise_is_no_speed() -> None:
