@@ -1,6 +1,6 @@
 """The paper's twelve methods as a sweep beside twelve jobs: processor seconds of the engine, by phase.
 
-    python -m benchmarks.sweep --model CHECKPOINT --data DATA [--every 8] [--sensitivity] [--page docs/results/sweep.md]
+    python -m benchmarks.sweep --model CHECKPOINT --data DATA [--every 8] [--sensitivity] [--page PAGE]
 
 One cut each and no recovery. Every job is the engine's `run` in this process, as in an engine that was forked from a template:
 what imports take is in neither. Twelve jobs have a cache of their own each, the jobs of the sweep one, as on one worker. Seconds

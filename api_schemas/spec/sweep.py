@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from api_schemas.base import StrictModel
 from api_schemas.enums import Criterion, Granularity, Scope
@@ -11,9 +11,25 @@ from api_schemas.spec.inputs import HubDataset, ModelReference, UploadedDataset
 
 MOST_JOBS = 64
 """Of one sweep."""
+MOST_LEVELS = 16
+"""Of objects and lists inside of each other, many more than a job has."""
 Methods = Literal["paper"]
-Fields = dict[str, Any]
+
+
+def _shallow(value: Any) -> Any:
+    level: list[Any] = [value]
+    for _ in range(MOST_LEVELS):
+        inner = ((each.values() if isinstance(each, dict) else each) for each in level)
+        level = [each for held in inner for each in held if isinstance(each, dict | list | tuple)]
+        if not level:
+            return value
+    raise ValueError(f"it is nested more than {MOST_LEVELS} levels deep, and no job is")
+
+
+Fields = Annotated[dict[str, Any], AfterValidator(_shallow)]
 """Some of the fields of a job, as `POST /v1/jobs` has them. They are checked once they are put together."""
+
+Values = Annotated[tuple[Any, ...], Field(min_length=1, max_length=MOST_JOBS), AfterValidator(_shallow)]
 
 METHODS: dict[Methods, tuple[tuple[str, Fields], ...]] = {
     # arXiv 2509.26207, table 1: what is removed, how it is scored, and over what it is ranked.
@@ -49,9 +65,7 @@ class SweepRequest(StrictModel):
         description="Named methods, a job each: `paper`, the twelve of arXiv 2509.26207 (three granularities, two criteria, two "
         "scopes) with the preset `paper`.",
     )
-    grid: dict[
-        Annotated[str, Field(max_length=128)], Annotated[tuple[Any, ...], Field(min_length=1, max_length=MOST_JOBS)]
-    ] = Field(
+    grid: dict[Annotated[str, Field(max_length=128)], Values] = Field(
         {},
         max_length=8,
         description="By the path of a field, `pruning.granularity`, the values that are tried. Every value with every other "

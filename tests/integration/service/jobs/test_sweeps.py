@@ -1,5 +1,6 @@
 """Sweeps over HTTP: all jobs or none, steered and deleted as wholes, answered as a table."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -208,3 +209,35 @@ def test_a_job_that_was_deleted_leaves_its_row_empty(
     assert [row["deleted"] for row in table["rows"]] == [True, False, False]
     assert table["rows"][0]["validation"] is None
     assert table["fronts"]["parameters"] == []
+
+
+def _nested(levels: int) -> Any:
+    return {"a": _nested(levels - 1)} if levels else 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"base": _nested(300)},
+        {"specs": [_nested(300)]},
+        {"grid": {"seed": [_nested(300)]}},
+        {"base": {"\ud800": 1}},
+        {"specs": [{"\ud800": 1, "name": "\ud800"}]},
+        {"grid": {"\ud800": ["\ud800", "\0"]}},
+        {"specs": [{"name": "\0", "pruning": {"target": {"flops": 0.2}}}]},
+        {"grid": {"name": ["\0", "a"]}, "base": PAPER},
+        {"specs": [{"pruning": []}, {"pruning": "x"}, {"labels": [1]}]},
+        {"base": {"pruning": []}, "grid": {"pruning.align": [1]}},
+        {"grid": {".": [1]}},
+        {"grid": {"": [1]}},
+        {"grid": {"seed": []}},
+        {"specs": [1]},
+        {"base": {"name": [], "priority": "high", "limits": {"device": "tpu"}}, "grid": SHARES},
+    ],
+    ids=range(15),
+)
+def test_hostile_sweeps_are_refused(client: TestClient, sweep_body: dict[str, Any], change: dict[str, Any]) -> None:
+    body = {"model": sweep_body["model"], "dataset": sweep_body["dataset"], **change}
+    answer = client.post("/v1/sweeps", content=json.dumps(body), headers={"Content-Type": "application/json"})
+    assert answer.status_code == 422, answer.text
+    assert answer.json()["code"] == "invalid_request"
