@@ -18,6 +18,19 @@ class JobState(StrEnum):
 TERMINAL_STATES = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED})
 
 
+class SweepState(StrEnum):
+    """Where a sweep stands, which follows from its jobs (docs/states.md)."""
+
+    QUEUED = "queued"
+    """None has begun."""
+    RUNNING = "running"
+    """Some have begun, or are to begin, and not all have ended."""
+    PAUSED = "paused"
+    """None runs or waits for a worker, and some are paused."""
+    ENDED = "ended"
+    """All have; the counts say how."""
+
+
 class Phase(StrEnum):
     """What a running job is doing; a field beside the state."""
 
@@ -99,6 +112,11 @@ class AuditAction(StrEnum):
     CANCEL_JOB = "cancel_job"
     PAUSE_JOB = "pause_job"
     RESUME_JOB = "resume_job"
+    CREATE_SWEEP = "create_sweep"
+    DELETE_SWEEP = "delete_sweep"
+    CANCEL_SWEEP = "cancel_sweep"
+    PAUSE_SWEEP = "pause_sweep"
+    RESUME_SWEEP = "resume_sweep"
     CREATE_WEBHOOK = "create_webhook"
     UPDATE_WEBHOOK = "update_webhook"
     DELETE_WEBHOOK = "delete_webhook"

@@ -11,6 +11,7 @@ from api_schemas.validation_messages import worded
 MODEL, DATASET, RESUMABLE, JOB, EVENT = "mdl", "dst", "upl", "job", "evt"
 KEY, AUDIT = "key", "aud"
 WEBHOOK, MESSAGE, DELIVERY = "whk", "msg", "dlv"
+SWEEP = "swp"
 
 
 def new_id(prefix: str) -> str:
@@ -27,6 +28,7 @@ ModelId = Annotated[str, _identifier(MODEL)]
 DatasetId = Annotated[str, _identifier(DATASET)]
 ResumableId = Annotated[str, _identifier(RESUMABLE)]
 JobId = Annotated[str, _identifier(JOB)]
+SweepId = Annotated[str, _identifier(SWEEP)]
 KeyId = Annotated[str, _identifier(KEY)]
 WebhookId = Annotated[str, _identifier(WEBHOOK)]
 DeliveryId = Annotated[str, _identifier(DELIVERY)]

@@ -17,11 +17,13 @@ if TYPE_CHECKING:
     from secateur.client.async_client import AsyncSecateur as AsyncSecateur
     from secateur.client.async_job import AsyncCheckpoint as AsyncCheckpoint
     from secateur.client.async_job import AsyncJob as AsyncJob
+    from secateur.client.async_sweep import AsyncSweep as AsyncSweep
     from secateur.client.blocking_client import Secateur as Secateur
     from secateur.client.job import Checkpoint as Checkpoint
     from secateur.client.job import Job as Job
     from secateur.client.job_request import JobFields as JobFields
     from secateur.client.progress import Progress as Progress
+    from secateur.client.sweep import Sweep as Sweep
     from secateur.errors import SecateurError as SecateurError
     from secateur.loading import load as load
 
@@ -29,6 +31,7 @@ _WHERE = {
     "AsyncCheckpoint": "secateur.client.async_job",
     "AsyncJob": "secateur.client.async_job",
     "AsyncSecateur": "secateur.client.async_client",
+    "AsyncSweep": "secateur.client.async_sweep",
     "BucketModel": "api_schemas.spec.inputs",
     "Checkpoint": "secateur.client.job",
     "HubDataset": "api_schemas.spec.inputs",
@@ -40,6 +43,7 @@ _WHERE = {
     "Secateur": "secateur.client.blocking_client",
     "SecateurError": "secateur.errors",
     "StepModel": "api_schemas.spec.inputs",
+    "Sweep": "secateur.client.sweep",
     "load": "secateur.loading",
 }
 __all__ = sorted(_WHERE)

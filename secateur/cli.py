@@ -13,6 +13,7 @@ from secateur.commands import (
     server,
     show,
     submit,
+    sweep,
     upload,
     wait,
     workers,
@@ -25,6 +26,7 @@ app = typer.Typer(cls=Commands, no_args_is_help=True, pretty_exceptions_enable=F
 
 # In this order they stand in the help.
 submit.register(app)
+sweep.register(app)
 wait.register(app)
 lists.register(app)
 show.register(app)

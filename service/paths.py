@@ -5,7 +5,7 @@ V1 = "/v1"
 
 _OTHERS = (V1, "/docs", "/openapi.json", "/healthz", "/readyz", "/metrics")
 _OPEN = ("/static/", "/signin", "/signout")
-_KEPT = ("/", "/new", "/compare")
+_KEPT = ("/", "/new", "/compare", "/sweeps")
 
 
 def is_page(path: str) -> bool:
@@ -15,7 +15,7 @@ def is_page(path: str) -> bool:
 
 def needs_caller(path: str) -> bool:
     """Whether it shows what belongs to somebody."""
-    return path in _KEPT or path.startswith("/jobs/")
+    return path in _KEPT or path.startswith(("/jobs/", "/sweeps/"))
 
 
 def local_path(given: str | None) -> str:

@@ -21,7 +21,7 @@ from store.database.clock import moment, now
 from store.database.connection import Database
 from store.database.paging import at
 from store.database.tables import Job, JobEventRow, JobLogRow, JobStep, JobStepFile, Upload
-from store.jobs import workers
+from store.jobs import sweeps, workers
 from store.jobs.deletion import bury, give_up, needed_among
 from store.settings import Settings
 
@@ -145,6 +145,9 @@ def _logs(database: Database, seconds: float) -> int:
 def _tombstones(database: Database, seconds: float) -> int:
     buried = Job.deleted_at.is_not(None)
     jobs = batches.remove(database, Job, Job.deleted_at, seconds, buried)
+    if jobs:
+        with database.write() as session:
+            jobs += sweeps.forget(session)
     return jobs + batches.remove(database, Upload, Upload.gone_at, seconds)
 
 

@@ -219,6 +219,12 @@ class Settings(BaseSettings):
         description="Most memory of an engine and what it starts, the GPU's left out; beyond it the engine is ended and the job "
         "has run out of memory. Default: nine tenths of what the machine or the container has.",
     )
+    shared_bytes: int = Field(
+        4 * 2**30,
+        ge=0,
+        description="Most that a worker keeps in its scratch folder of inputs and results, for later jobs of the same tenant; "
+        "0: none.",
+    )
     engine_file_bytes: int = Field(64 * 2**30, ge=2**20, description="Largest file that an engine may write.")
     engine_processes: int = Field(
         4096,

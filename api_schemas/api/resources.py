@@ -246,6 +246,8 @@ class JobProgress(FrozenModel):
 class JobResource(FrozenModel):
     id: str
     name: str | None
+    sweep_id: str | None = None
+    """The sweep that it is of; null for one that was submitted by itself."""
     state: JobState
     created_at: datetime
     started_at: datetime | None

@@ -298,6 +298,9 @@ class StepMetrics(FrozenModel):
     exports: tuple[ExportMetrics, ...] = ()
     seconds: dict[str, float] = Field(default_factory=dict)
     """Wall time by phase."""
+    reused: tuple[str, ...] = ()
+    """What an earlier job of the same worker had computed, to the same bits: `inputs` that were prepared, the original's scores
+    on `validation` and `test`, `statistics` of the first step. Their time is not in `seconds`."""
     memory: Memory | None = None
     """The most that the engine has needed so far."""
     isolation: tuple[str, ...] = ()

@@ -10,14 +10,17 @@ from typing import Any, Self, Unpack
 import httpx
 
 from api_schemas.api.resources import DatasetResource, Limits, ModelResource
+from api_schemas.api.sweeps import SweepResource
 from api_schemas.api.workers import WorkerResource
 from api_schemas.results.estimate import JobEstimate, JobPreview
 from api_schemas.spec.inputs import Columns, Splits
+from api_schemas.spec.sweep import Methods
 from secateur.client.blocking_administration import Keys, Webhooks
 from secateur.client.files.model_files import Saves
 from secateur.client.job import Job
 from secateur.client.job_request import JobFields
 from secateur.client.progress import ProgressCallback
+from secateur.client.sweep import Sweep
 from secateur.client.transport.api_calls import ApiCalls, JobSpec, LabelQuery
 from secateur.client.transport.backend import SyncBackend, iterate, run
 from secateur.client.transport.connection import address, http_options, open_connection
@@ -202,6 +205,7 @@ class Secateur:
         state: str | Iterable[str] | None = None,
         labels: LabelQuery | None = None,
         model: str | ModelResource | None = None,
+        sweep: str | None = None,
         created_after: datetime | None = None,
         created_before: datetime | None = None,
     ) -> Iterator[Job]:
@@ -215,9 +219,72 @@ class Secateur:
             created_after: and created_before need a time zone.
         """
         found = self._calls.jobs(
-            state=state, labels=labels, model=model, created_after=created_after, created_before=created_before
+            state=state,
+            labels=labels,
+            model=model,
+            sweep=sweep,
+            created_after=created_after,
+            created_before=created_before,
         )
         return (Job(job) for job in iterate(found))
+
+    def submit_sweep(
+        self,
+        model: Any = None,
+        data: Any = None,
+        *,
+        methods: Methods | None = None,
+        grid: Mapping[str, Iterable[Any]] | None = None,
+        specs: Iterable[Mapping[str, Any]] | None = None,
+        max_parallel: int | None = 4,
+        spec: Mapping[str, Any] | None = None,
+        idempotency_key: str | None = None,
+        **fields: Unpack[JobFields],
+    ) -> Sweep:
+        """Queue a job for every combination of `methods` and the values of `grid`, or for each of `specs`: all, or none.
+
+        >>> sweep = client.submit_sweep(model, data, methods="paper", sparsity=0.5, finetune=None)
+        >>> sweep = client.submit_sweep(model, data, grid={"pruning.target.flops": [0.25, 0.5], "seed": [0, 1, 2]})
+        >>> sweep = client.submit_sweep(model, data, sparsity=0.5, specs=[{"finetune": None}, {"finetune": {"epochs": 3}}])
+
+        Args:
+            model: and data: as `submit`.
+            methods: `paper`, the twelve of arXiv 2509.26207.
+            grid: by path of a field, the values that are tried.
+            specs: instead of both, what each job has beside `fields`.
+            max_parallel: the most of its jobs that run at once; None: as many as workers take.
+            spec: a whole request of a sweep, or the part that is not given otherwise; what is given by itself wins.
+            idempotency_key: as `submit`.
+            fields: what all jobs have, as `submit` takes it; `name` is the sweep's.
+
+        Raises InvalidRequest where any job could not succeed: `pointers` names the place.
+        """
+        submitted = self._calls.submit_sweep(
+            model,
+            data,
+            methods=methods,
+            grid=grid,
+            specs=specs,
+            max_parallel=max_parallel,
+            spec=spec,
+            idempotency_key=idempotency_key,
+            **fields,
+        )
+        return Sweep(run(submitted))
+
+    def sweep(self, sweep_id: str) -> Sweep:
+        """A sweep by its id.
+
+        >>> client.sweep("swp_…").fronts
+        """
+        return Sweep(run(self._calls.sweep(sweep_id)))
+
+    def sweeps(self) -> Iterator[SweepResource]:
+        """Sweeps without their tables, newest first.
+
+        >>> [(sweep.id, sweep.state) for sweep in client.sweeps()]
+        """
+        return iterate(self._calls.sweeps())
 
     def model(self, model_id: str) -> ModelResource:
         """A model by its id.
@@ -281,3 +348,10 @@ class Secateur:
         >>> client.delete_job("job_…")
         """
         run(self._calls.delete_job(job_id))
+
+    def delete_sweep(self, sweep_id: str) -> None:
+        """Remove a sweep whose jobs have all ended, with them; `Sweep.delete` without fetching it.
+
+        >>> client.delete_sweep("swp_…")
+        """
+        run(self._calls.delete_sweep(sweep_id))

@@ -4,7 +4,7 @@ The service fills in what is left out and judges the rest, so that a client of a
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypedDict
 
 from pydantic import BaseModel
@@ -55,19 +55,58 @@ def body_of(model: Any, data: Any, spec: JobRequest | Mapping[str, Any] | None, 
     """The JSON of a job request. What is given by itself wins over `spec`. Raises InvalidRequest."""
     body: dict[str, Any] = _plain(spec) if spec is not None else {}
     given: dict[str, Any] = {name: _plain(value) for name, value in fields.items()}
-    pruning = {**body.get("pruning", {}), **(given.pop("pruning", None) or {})}
+    pruning = _pruning(body.get("pruning", {}), given, spec is None)
+    if "target" not in pruning:
+        raise _unusable("/pruning/target", "Say how much to remove: `sparsity=0.5`, or `pruning={'target': {…}}`.")
+    of_data = _of_data(given)
+    return _with_inputs(body | {**given, "pruning": pruning}, model, data, of_data)
+
+
+def sweep_body_of(
+    model: Any,
+    data: Any,
+    spec: Mapping[str, Any] | None,
+    methods: str | None,
+    grid: Mapping[str, Iterable[Any]] | None,
+    specs: Iterable[Mapping[str, Any]] | None,
+    fields: JobFields,
+) -> dict[str, Any]:
+    """The JSON of a sweep's request. `fields` are what all jobs have, but `name`, which is the sweep's. Raises InvalidRequest."""
+    body: dict[str, Any] = _plain(spec) if spec is not None else {}
+    given: dict[str, Any] = {name: _plain(value) for name, value in fields.items()}
+    base = body.get("base", {})
+    pruning = _pruning(base.get("pruning", {}), given, spec is None)
+    of_data = _of_data(given)
+    differs = {
+        "name": given.pop("name", None),
+        "methods": methods,
+        "grid": None if grid is None else {path: _plain(list(values)) for path, values in grid.items()},
+        "specs": None if specs is None else _plain(list(specs)),
+    }
+    body |= {name: value for name, value in differs.items() if value is not None}
+    common = {**base, **given, **({"pruning": pruning} if pruning else {})}
+    return _with_inputs(body | ({"base": common} if common else {}), model, data, of_data)
+
+
+def _pruning(before: Mapping[str, Any], given: dict[str, Any], whole: bool) -> dict[str, Any]:
+    """What is `given` of it over what was there `before`; taken out of `given`. `whole`: nothing else says how much."""
+    pruning = {**before, **(given.pop("pruning", None) or {})}
     if "preset" in given:
         pruning["preset"] = given.pop("preset")
     if "sparsity" in given:
-        if "target" in pruning and spec is None:
+        if "target" in pruning and whole:
             raise _unusable(
                 "/pruning/target", "`sparsity` and `pruning['target']` both say how much: give one of them."
             )
         pruning["target"] = {"attention_sparsity": given.pop("sparsity")}
-    if "target" not in pruning:
-        raise _unusable("/pruning/target", "Say how much to remove: `sparsity=0.5`, or `pruning={'target': {…}}`.")
-    dataset = {name: given.pop(name) for name in ("columns", "splits") if name in given}
-    body |= {**given, "pruning": pruning}
+    return pruning
+
+
+def _of_data(given: dict[str, Any]) -> dict[str, Any]:
+    return {name: given.pop(name) for name in ("columns", "splits") if name in given}
+
+
+def _with_inputs(body: dict[str, Any], model: Any, data: Any, of_data: Mapping[str, Any]) -> dict[str, Any]:
     if model is not None:
         body["model"] = _reference(model, "model", "mdl")
     if data is not None:
@@ -77,8 +116,8 @@ def body_of(model: Any, data: Any, spec: JobRequest | Mapping[str, Any] | None, 
             raise _unusable(
                 f"/{name}", f"A job needs a {name}: what `client.upload_{name}(…)` returned, its id, or a reference."
             )
-    if dataset:
-        body["dataset"] = {**body["dataset"], **dataset}
+    if of_data:
+        body["dataset"] = {**body["dataset"], **of_data}
     return body
 
 

@@ -5,15 +5,19 @@ from collections.abc import Callable, Sequence
 from typing import Annotated
 
 import typer
+from rich.text import Text
 
 from api_schemas.api.resources import JobResource
+from api_schemas.api.sweeps import SweepDetail
 from secateur.client.job import Job
+from secateur.client.sweep import Sweep
 from secateur.commands.shared import arguments
 from secateur.commands.shared.arguments import kind_of
 from secateur.commands.shared.exit_status import ExitStatus
 from secateur.commands.shared.group import JOBS, UPLOADS
 from secateur.commands.shared.session import Session, served
 from secateur.terminal.formatting import job_state
+from secateur.terminal.sweeps import in_words
 
 
 def register(app: typer.Typer) -> None:
@@ -24,19 +28,19 @@ def register(app: typer.Typer) -> None:
     served(app, UPLOADS)(delete)
 
 
-def cancel(session: Session, ids: arguments.Jobs) -> None:
-    """End jobs; their finished steps stay."""
-    _move(session, ids, Job.cancel)
+def cancel(session: Session, ids: arguments.Steered) -> None:
+    """End jobs, or all of a sweep's; their finished steps stay."""
+    _move(session, ids, Job.cancel, Sweep.cancel)
 
 
-def pause(session: Session, ids: arguments.Jobs) -> None:
+def pause(session: Session, ids: arguments.Steered) -> None:
     """Pause jobs, each after the step that runs; nothing that is finished is lost."""
-    _move(session, ids, Job.pause)
+    _move(session, ids, Job.pause, Sweep.pause)
 
 
-def resume(session: Session, ids: arguments.Jobs) -> None:
+def resume(session: Session, ids: arguments.Steered) -> None:
     """Queue paused jobs again; each goes on after its last step."""
-    _move(session, ids, Job.resume)
+    _move(session, ids, Job.resume, Sweep.resume)
 
 
 def delete(
@@ -44,9 +48,10 @@ def delete(
     ids: arguments.Things,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask. Without a terminal nobody is asked.")] = False,
 ) -> None:
-    """Remove jobs that have ended, with their checkpoints; models and datasets that no job needs any more."""
+    """Remove jobs that have ended, with checkpoints, and sweeps with jobs; models and datasets that no job needs any more."""
     removers = {
         "job": session.client.delete_job,
+        "sweep": session.client.delete_sweep,
         "model": session.client.delete_model,
         "dataset": session.client.delete_dataset,
     }
@@ -65,11 +70,20 @@ def delete(
             session.give([{"id": each, "deleted": True} for each in gone], *(f"{each} is gone." for each in gone))
 
 
-def _move(session: Session, ids: Sequence[str], verb: Callable[[Job], Job]) -> None:
-    moved: list[JobResource] = []
+def _move(session: Session, ids: Sequence[str], verb: Callable[[Job], Job], of_sweep: Callable[[Sweep], Sweep]) -> None:
+    moved: list[JobResource | SweepDetail] = []
     try:
         for each in ids:
-            moved.append(verb(session.client.job(each)).view)
+            if each.startswith("swp_"):
+                moved.append(of_sweep(session.client.sweep(each)).view)
+            else:
+                moved.append(verb(session.client.job(each)).view)
     finally:
         if moved:
-            session.give(moved, *(job_state(view).append(f"  {view.id}", "default") for view in moved))
+            session.give(moved, *map(_line, moved))
+
+
+def _line(view: JobResource | SweepDetail) -> Text:
+    if isinstance(view, SweepDetail):
+        return Text(f"{in_words(view)}  {view.id}")
+    return job_state(view).append(f"  {view.id}", "default")

@@ -17,6 +17,7 @@ from secateur.terminal import consoles
 from secateur.terminal.comparison import comparison, comparison_document
 from secateur.terminal.details import dataset_page, job_page, model_page
 from secateur.terminal.formatting import size
+from secateur.terminal.sweeps import sweep_page
 
 
 def register(app: typer.Typer) -> None:
@@ -28,11 +29,14 @@ def register(app: typer.Typer) -> None:
 
 
 def show(session: Session, identifier: arguments.Anything) -> None:
-    """A job, a model or a dataset in full."""
+    """A job, a sweep, a model or a dataset in full."""
     match kind_of(identifier):
         case "job":
             job = session.client.job(identifier).view
             session.give(job, job_page(job, session.out.width))
+        case "sweep":
+            sweep = session.client.sweep(identifier).view
+            session.give(sweep, sweep_page(sweep, session.out.width))
         case "model":
             model = session.client.model(identifier)
             session.give(model, model_page(model))

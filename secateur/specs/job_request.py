@@ -53,7 +53,7 @@ def draft_request(spec: Path | None, options: Options, settings: Sequence[str]) 
     body = placed(body, {path: value for path, value in given.items() if value is not None})
     # Keys of labels may have dots.
     body |= {"labels": {**(body.get("labels") or {}), **options.labels}} if options.labels else {}
-    uploads = _named(body, options)
+    uploads = inputs_named(body, options)
     body = overridden(body, settings)
     _complete(body)
     validated(JobRequest, body, spec)
@@ -82,7 +82,7 @@ def labels_of(pairs: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def _named(body: dict[str, Any], options: Options) -> dict[What, Path]:
+def inputs_named(body: dict[str, Any], options: Options) -> dict[What, Path]:
     """Put model and dataset into the body; returns those that are to be uploaded."""
     uploads: dict[What, Path] = {}
     given: tuple[tuple[What, str | None], ...] = (("model", options.model), ("dataset", options.data))
@@ -101,12 +101,17 @@ def _named(body: dict[str, Any], options: Options) -> dict[What, Path]:
     return uploads
 
 
-def _complete(body: Mapping[str, Any]) -> None:
-    """What is simply not there yet is asked for in the words of the command line."""
+def require_inputs(body: Mapping[str, Any]) -> None:
+    """Raises InvalidRequest, in the words of the command line, where model or dataset is simply not there yet."""
     asked: tuple[tuple[What, str], ...] = (("model", "--model"), ("dataset", "--data"))
     for what, option in asked:
         if what not in body:
             raise InvalidRequest(f"Which {what}? Give {option}: {FORMS[what]}.", code="usage")
+
+
+def _complete(body: Mapping[str, Any]) -> None:
+    """The same, and how much is to be removed."""
+    require_inputs(body)
     pruning = body.get("pruning", {})
     if isinstance(pruning, dict) and "target" not in pruning:
         detail = (

@@ -70,9 +70,14 @@ def memory(number: int | None) -> str:
 
 def job_state(job: JobResource) -> Text:
     """A sign and the word, with the share that is done."""
-    sign, colour = _SIGNS[job.state]
     share = f" {job.progress.fraction:.0%}" if job.progress and job.state is JobState.RUNNING else ""
-    return Text(f"{sign} {job.state.value}{share}", colour)
+    return state_sign(job.state).append(share)
+
+
+def state_sign(state: JobState) -> Text:
+    """A sign and the word."""
+    sign, colour = _SIGNS[state]
+    return Text(f"{sign} {state.value}", colour)
 
 
 def upload_state(state: UploadState) -> Text:

@@ -133,6 +133,7 @@ def job(
     return JobResource(
         id=row.id,
         name=row.name,
+        sweep_id=row.sweep_id,
         state=row.state,
         created_at=row.created_at,
         started_at=row.started_at,

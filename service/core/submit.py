@@ -39,14 +39,14 @@ class Accepted:
     warnings: tuple[JobWarning, ...] = ()
 
 
-def check(services: Services, request: JobRequest) -> Accepted:
-    """Nothing is written.
+def check(services: Services, request: JobRequest, model: ModelSource | None = None) -> Accepted:
+    """Nothing is written. `model`: the request's, where it has been found before.
 
     Raises what `model_source.find` does; NOT_FOUND or UPLOAD_INCOMPLETE (a dataset that is not there or not ready),
     SPARSITY_OUT_OF_REACH, WIDTH_MISALIGNED, LABELS_MISMATCH, DATASET_SCHEMA, DATASET_EMPTY, INVALID_REQUEST and
     EXPORT_UNAVAILABLE (what the model's family or answers rule out), QUOTA_EXCEEDED.
     """
-    model = model_source.find(services, request.model)
+    model = model or model_source.find(services, request.model)
     # A model of the hub is judged by the worker, once it is there; the engine then checks what is checked here.
     known = model.known
     if known is not None:
@@ -72,21 +72,32 @@ def submit(services: Services, request: JobRequest, also: Callable[[Session, Job
     """Create the job; `waking.wake` is to follow. `also` writes in its transaction. Raises what `check` does, and EXPIRED."""
     accepted = check(services, request)
     with services.database.write() as session:
-        held = uploads.hold_ready(session, services.tenant, accepted.inputs)
-        if not (held and accepted.model.hold(session, services.tenant)):
-            raise SecateurError(ErrorCode.EXPIRED, "An input of the job has expired just now. Upload it again.")
-        quotas.check_job(session, services.tenant, services.settings)
-        job = jobs.create(
-            session,
-            services.tenant,
-            accepted.request,
-            accepted.lineage,
-            accepted.warnings,
-            needs.of_job(session, accepted.request, accepted.model),
-        )
+        hold(session, services, accepted)
+        quotas.check_jobs(session, services.tenant, services.settings)
+        job = create(session, services, accepted)
         services.note(session, AuditAction.CREATE_JOB, job.id)
         also(session, job)
     return job
+
+
+def hold(session: Session, services: Services, accepted: Accepted) -> None:
+    """Its inputs stay until this transaction ends. Raises EXPIRED where they have not."""
+    held = uploads.hold_ready(session, services.tenant, accepted.inputs)
+    if not (held and accepted.model.hold(session, services.tenant)):
+        raise SecateurError(ErrorCode.EXPIRED, "An input of the job has expired just now. Upload it again.")
+
+
+def create(session: Session, services: Services, accepted: Accepted, sweep: tuple[str, int] | None = None) -> Job:
+    """The job of what was accepted, of a `sweep` and at that place there."""
+    return jobs.create(
+        session,
+        services.tenant,
+        accepted.request,
+        accepted.lineage,
+        accepted.warnings,
+        needs.of_job(session, accepted.request, accepted.model),
+        sweep,
+    )
 
 
 def _hub_lineage(dataset: HubDataset) -> dict[str, str]:

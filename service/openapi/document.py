@@ -35,6 +35,10 @@ TAGS = [
     {"name": "datasets", "description": "Audio, images or texts to calibrate, recover and measure on."},
     {"name": "resumable uploads", "description": "Files that go on where they stopped, by tus 1.0.0 (https://tus.io)."},
     {"name": "jobs", "description": "Pruning jobs: submit, watch, cancel."},
+    {
+        "name": "sweeps",
+        "description": "Many jobs on one model and one dataset: submitted at once, answered as one table.",
+    },
     {"name": "checkpoints", "description": "What came out: every step's model, and the report."},
     {"name": "webhooks", "description": "Calls to a server of yours when something happens to a job."},
     {"name": "access", "description": "API keys, and the record of who changed what."},

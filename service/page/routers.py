@@ -2,10 +2,18 @@
 
 from fastapi import FastAPI
 
-from service.page import compare, job, jobs, new, signing_in, static_files
+from service.page import compare, job, jobs, new, signing_in, static_files, sweeps
 
 
 def install(app: FastAPI) -> None:
     """Serve the page at `/` and below."""
-    for router in (static_files.router, jobs.router, job.router, new.router, compare.router, signing_in.router):
+    for router in (
+        static_files.router,
+        jobs.router,
+        job.router,
+        new.router,
+        compare.router,
+        sweeps.router,
+        signing_in.router,
+    ):
         app.include_router(router)

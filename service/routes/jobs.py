@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 from api_schemas.api.resources import JobResource, Page
 from api_schemas.enums import TERMINAL_STATES, JobState
 from api_schemas.errors import ErrorCode
-from api_schemas.ids import ModelId
+from api_schemas.ids import ModelId, SweepId
 from api_schemas.results.estimate import JobEstimate, JobPreview
 from api_schemas.spec.job import JobRequest
 from api_schemas.spec.labels import LabelSelector
@@ -39,7 +39,7 @@ from store.jobs.job_lists import JobFilter
 
 router = APIRouter(prefix="/jobs", tags=["jobs"], route_class=JsonRoute)
 
-_REFUSED = (
+REFUSED = (
     ErrorCode.NOT_FOUND,
     ErrorCode.UPLOAD_INCOMPLETE,
     ErrorCode.DELETED,
@@ -64,6 +64,7 @@ _REFUSED = (
     ErrorCode.DATASET_EMPTY,
     ErrorCode.REQUEST_TOO_LARGE,
 )
+"""What a request that makes jobs is refused with."""
 JobBody = Annotated[JobRequest, Body(openapi_examples=JOB_EXAMPLES)]
 
 
@@ -77,7 +78,7 @@ JobBody = Annotated[JobRequest, Body(openapi_examples=JOB_EXAMPLES)]
     responses={
         200: {"description": "`validate_only`: the job could run, and this is what it would be.", "model": JobPreview},
         202: {"headers": LOCATION | RETRY_AFTER | REPLAYED},
-        **problems(*_REFUSED, *CODES, ErrorCode.QUOTA_EXCEEDED),
+        **problems(*REFUSED, *CODES, ErrorCode.QUOTA_EXCEEDED),
     },
 )
 def create_job(
@@ -111,7 +112,7 @@ def create_job(
     ":estimate",
     operation_id="estimate_job",
     summary="Estimate a job",
-    responses=problems(*_REFUSED),
+    responses=problems(*REFUSED),
 )
 def estimate_job(services: ToReadJobs, body: JobBody) -> JobEstimate:
     """What every step would leave in parameters, FLOPs and bytes, and what time and memory the job would take.
@@ -149,6 +150,7 @@ def list_jobs(
         ),
     ] = None,
     model: Annotated[ModelId | None, Query(description="Only jobs that prune this model.")] = None,
+    sweep: Annotated[SweepId | None, Query(description="Only jobs of this sweep.")] = None,
     created_after: Annotated[
         Moment | None, Query(description="Only jobs of this moment or later, RFC 3339 with its offset.")
     ] = None,
@@ -160,6 +162,7 @@ def list_jobs(
         states=state or (),
         labels=label or (),
         model_id=model,
+        sweep_id=sweep,
         created_after=created_after,
         created_before=created_before,
     )

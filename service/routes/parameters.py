@@ -15,6 +15,7 @@ from api_schemas.ids import (
     KeyId,
     ModelId,
     ResumableId,
+    SweepId,
     WebhookId,
 )
 
@@ -27,6 +28,7 @@ ResumablePath = Annotated[
     Path(description="Identifier of a file that comes in pieces.", examples=["upl_aaaaaaaaaaaaaaaaaaaaaaaaaa"]),
 ]
 JobPath = Annotated[JobId, Path(description="Identifier of a job.", examples=["job_aaaaaaaaaaaaaaaaaaaaaaaaaa"])]
+SweepPath = Annotated[SweepId, Path(description="Identifier of a sweep.", examples=["swp_aaaaaaaaaaaaaaaaaaaaaaaaaa"])]
 KeyPath = Annotated[KeyId, Path(description="Identifier of a key.", examples=["key_aaaaaaaaaaaaaaaaaaaaaaaaaa"])]
 WebhookPath = Annotated[
     WebhookId, Path(description="Identifier of a webhook.", examples=["whk_aaaaaaaaaaaaaaaaaaaaaaaaaa"])

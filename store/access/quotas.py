@@ -49,14 +49,15 @@ def check_upload(session: Session, tenant: str, settings: Settings, size: int) -
         raise SecateurError(ErrorCode.QUOTA_EXCEEDED, detail, retry_after=RETRY_SECONDS)
 
 
-def check_job(session: Session, tenant: str, settings: Settings) -> None:
-    """Room for one more job, kept until this transaction ends. Raises QUOTA_EXCEEDED."""
+def check_jobs(session: Session, tenant: str, settings: Settings, more: int = 1) -> None:
+    """Room for so many `more` jobs, kept until this transaction ends. Raises QUOTA_EXCEEDED."""
     most = settings.max_waiting_jobs
     if most is not None:
         one_at_a_time(session, f"jobs of {tenant}")
         waiting = _jobs(session, tenant, WAITING)
-        if waiting >= most:
-            detail = f"{waiting} jobs wait, {most} may. Cancel one, or submit once another has begun."
+        if waiting + more > most:
+            instead = "submit once another has begun" if more == 1 else f"submit fewer than {more} at once"
+            detail = f"{waiting} jobs wait, {most} may. Cancel one, or {instead}."
             raise SecateurError(ErrorCode.QUOTA_EXCEEDED, detail, retry_after=RETRY_SECONDS)
     if (
         settings.max_stored_bytes is not None

@@ -30,7 +30,7 @@ class RecentJobCosts:
 def record(session: Session, job_id: str) -> None:
     """Note what a job took that has just succeeded, in the transaction that says so.
 
-    Only of one that ran in one go: what was done twice, or waited for, says nothing of the next.
+    Only of one that ran in one go and did everything itself: what was done twice, waited for or found says nothing of the next.
     """
     job = session.get_one(Job, job_id)
     steps = session.scalars(select(JobStep).where(JobStep.job_id == job_id).order_by(JobStep.step)).all()
@@ -40,6 +40,8 @@ def record(session: Session, job_id: str) -> None:
     if job.attempts != 1 or job.data is None or len(steps) < 2:
         return
     metrics = [step.metrics for step in steps]
+    if any(step.reused for step in metrics):
+        return
     layers, flops = len(metrics[0].widths.layers), [step.size.flops for step in metrics]
     # Only hidden states have it; their original is asked beside whatever is scored.
     beside = metrics[0].validation.explained_variance is not None

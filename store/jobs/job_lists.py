@@ -31,6 +31,7 @@ class JobFilter:
     labels: Collection[str] = ()
     """A `LabelSelector` each."""
     model_id: str | None = None
+    sweep_id: str | None = None
     created_after: datetime | None = None
     """At that moment, too."""
     created_before: datetime | None = None
@@ -41,6 +42,8 @@ class JobFilter:
             query = query.where(Job.state.in_(self.states))
         if self.model_id is not None:
             query = query.where(Job.model_id == self.model_id)
+        if self.sweep_id is not None:
+            query = query.where(Job.sweep_id == self.sweep_id)
         if self.created_after is not None:
             query = query.where(made >= self.created_after)
         if self.created_before is not None:
@@ -113,6 +116,8 @@ def _other_ways(tenant: str, wanted: JobFilter) -> Iterator[Select[Any]]:
         yield listed.where(Job.state.in_(wanted.states))
     if wanted.model_id is not None:
         yield listed.where(Job.model_id == wanted.model_id)
+    if wanted.sweep_id is not None:
+        yield listed.where(Job.sweep_id == wanted.sweep_id)
 
 
 def _count(session: Session, rows: Select[Any]) -> int:

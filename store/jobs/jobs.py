@@ -22,9 +22,13 @@ def create(
     lineage: Mapping[str, str],
     warnings: tuple[JobWarning, ...] = (),
     needs: Needs = NOTHING,
+    sweep: tuple[str, int] | None = None,
 ) -> Job:
-    """A queued job, its first event, and the message that wakes a worker (after the commit: outbox.dispatch)."""
-    return transitions.submit(session, tenant, request, lineage, warnings, needs)
+    """A queued job, its first event, and the message that wakes a worker (after the commit: outbox.dispatch).
+
+    `sweep`: the sweep that it is of, and its place there.
+    """
+    return transitions.submit(session, tenant, request, lineage, warnings, needs, sweep)
 
 
 def get(session: Session, tenant: str, job_id: str) -> Job | None:
@@ -80,7 +84,7 @@ def count_claimable(
     further than `most`. `held`: of those that these workers can hold (store/jobs/capabilities.py)."""
     found = 0
     for ready in (turns.due(), turns.lost(failure_cap)):
-        ready = and_(ready, true() if held is None else held)
+        ready = and_(ready, turns.sweep_has_room(), true() if held is None else held)
         if max_running is not None:
             ready = and_(ready, Job.tenant.not_in(turns.at_their_most(max_running)))
         some = select(Job.id).where(ready).limit(None if most is None else most - found).subquery()

@@ -150,5 +150,5 @@ def _tenants(session: Session, failure_cap: int, gone: Iterable[Any]) -> dict[st
 @lru_cache(maxsize=8)
 def _firsts(failure_cap: int) -> Select[Any]:
     """The job in front of every tenant's, and how many of the tenant's run. Made once, as `fronts` is."""
-    firsts, running, begun = with_turns(_STANDING.where(Job.id.in_(fronts(failure_cap))))
+    firsts, running, begun = with_turns(_STANDING.where(Job.id.in_(fronts(failure_cap, sweeps=None))))
     return firsts.add_columns(running.label("running"), begun.label("begun"))

@@ -79,6 +79,7 @@ def submit(
     lineage: Mapping[str, str],
     warnings: tuple[JobWarning, ...] = (),
     needs: Needs = NOTHING,
+    sweep: tuple[str, int] | None = None,
 ) -> Job:
     """→ queued. One transaction: the job, its first event, the message that wakes a worker."""
     job = Job(
@@ -94,6 +95,8 @@ def submit(
         needs_device=needs.device,
         needs_cpu_bytes=needs.cpu_bytes,
         needs_gpu_bytes=needs.gpu_bytes,
+        sweep_id=sweep[0] if sweep else None,
+        sweep_index=sweep[1] if sweep else None,
         state=QUEUED,
     )
     job.last_seq = 1
@@ -181,11 +184,12 @@ def claim(
     the same job: on PostgreSQL the second skips the locked row, on SQLite it waits for the first one's transaction and then
     finds the row changed.
     """
-    if max_running is not None:
-        # Otherwise two that claim at once would each count without the other's job.
+    counts = max_running is not None or turns.sweeps_wait(session)
+    if counts:
+        # Otherwise two that claim at once would each count without the other's job. Who does not wait takes none of a sweep.
         one_at_a_time(session, "claim")
-    ready = claimable(failure_cap, max_running, has)
-    front = and_(ready, Job.id.in_(fronts(failure_cap, has)))
+    ready = claimable(failure_cap, max_running, has, sweeps=counts)
+    front = and_(ready, Job.id.in_(fronts(failure_cap, has, counts)))
     claimed = _claim(session, front, ready, worker, lease_seconds)
     if claimed is None and session.scalar(select(Job.id).where(front).limit(1)) is not None:
         # Others are about to claim what stands first of every tenant; what comes after it is for whoever asks now.

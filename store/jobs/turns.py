@@ -1,7 +1,8 @@
 """Whose turn it is: which jobs a worker may claim, and in which order (docs/states.md).
 
 A claim looks at the front of every tenant's queue, one job each, and so takes no longer where a tenant has many jobs waiting.
-What the worker cannot hold (store/jobs/capabilities.py) is passed over as if it were not there.
+What the worker cannot hold (store/jobs/capabilities.py) is passed over as if it were not there, and so are jobs of a sweep
+that has as many running as it may.
 """
 
 from datetime import datetime
@@ -18,12 +19,14 @@ from sqlalchemy import (
     literal_column,
     or_,
     select,
+    text,
 )
 from sqlalchemy.orm import Session, aliased
 
 from api_schemas.enums import JobState
 from store.database.clock import now
-from store.database.tables import Job, TenantTurn
+from store.database.tables import Job, Sweep, TenantTurn
+from store.database.tables.jobs import IN_SWEEPS
 from store.database.upsert import insert_into
 from store.jobs.capabilities import ANY, Capability, fits
 
@@ -32,20 +35,35 @@ Ts = TypeVarTuple("Ts")
 HELD = (JobState.RUNNING, JobState.CANCELLING)
 
 
-def claimable(failure_cap: int, max_running: int | None = None, worker: Capability = ANY) -> ColumnElement[bool]:
+def claimable(
+    failure_cap: int, max_running: int | None = None, worker: Capability = ANY, *, sweeps: bool = True
+) -> ColumnElement[bool]:
     """Queued and due, or running under a lease that ran out: its worker is gone, which counts as a failure.
 
     A lost job that is at the cap, or that was to be paused, is the sweeper's. A tenant with `max_running` jobs is passed over,
-    and so is what `worker` cannot hold.
+    and so is what `worker` cannot hold, and what is of a sweep that has as many running as it may; without `sweeps`, of any.
     """
     due = and_(Job.state == JobState.QUEUED, or_(Job.available_at.is_(None), Job.available_at <= now()))
-    ready = and_(or_(due, lost(failure_cap)), fits(worker))
+    ready = and_(or_(due, lost(failure_cap)), fits(worker), sweep_has_room() if sweeps else Job.sweep_id.is_(None))
     return ready if max_running is None else and_(ready, Job.tenant.not_in(at_their_most(max_running)))
 
 
 def due(row: type[Job] = Job) -> ColumnElement[bool]:
     """Queued, and not waiting for its time. The state is a word of the statement, not a parameter: ix_jobs_queued is for it."""
     return and_(row.state == literal_column("'queued'"), or_(row.available_at.is_(None), row.available_at <= now()))
+
+
+def sweep_has_room(row: type[Job] = Job) -> ColumnElement[bool]:
+    """Of no sweep, or of one that has fewer jobs running than it may."""
+    held = select(Job.sweep_id, func.count().label("jobs")).where(_held_now(), Job.sweep_id.is_not(None))
+    counted = held.group_by(Job.sweep_id).subquery()
+    full = select(Sweep.id).join(counted, counted.c.sweep_id == Sweep.id).where(counted.c.jobs >= Sweep.max_parallel)
+    return or_(row.sweep_id.is_(None), row.sweep_id.not_in(full))
+
+
+def sweeps_wait(session: Session) -> bool:
+    """Whether there is a job of a sweep that a claim might take."""
+    return session.scalar(select(Job.id).where(text(f"jobs.{IN_SWEEPS}")).limit(1)) is not None
 
 
 def _held_now() -> ColumnElement[bool]:
@@ -77,9 +95,9 @@ def with_turns(
 
 
 @lru_cache(maxsize=8)
-def fronts(failure_cap: int, worker: Capability = ANY) -> CompoundSelect[str]:
+def fronts(failure_cap: int, worker: Capability = ANY, sweeps: bool | None = True) -> CompoundSelect[str]:
     """Identifiers of the first job that `worker` can hold of every tenant that has one due, by priority and age, and of all lost
-    ones.
+    ones. `sweeps`: as `claimable` has it; None counts jobs of sweeps as any others.
 
     The first by `claim_order` is among them. Tenants are found one after the other in the index, without reading their queues;
     what jobs need is in it, too. Made once: four aliases of a wide table take longer to make than the database takes to answer.
@@ -90,16 +108,25 @@ def fronts(failure_cap: int, worker: Capability = ANY) -> CompoundSelect[str]:
     waiting = waiting.union_all(
         select(following.correlate(waiting).scalar_subquery()).where(waiting.c.tenant.is_not(None))
     )
-    urgent = select(top.priority).where(top.tenant == waiting.c.tenant, due(top), fits(worker, top))
+    urgent = select(top.priority).where(
+        top.tenant == waiting.c.tenant, due(top), fits(worker, top), *_of_sweeps(top, sweeps)
+    )
     urgent = urgent.order_by(top.priority.desc()).limit(1)
     oldest = select(one.id).where(
         one.tenant == waiting.c.tenant,
         due(one),
         fits(worker, one),
+        *_of_sweeps(one, sweeps),
         one.priority == urgent.correlate(waiting).scalar_subquery(),
     )
     front = oldest.order_by(one.created_at, one.id).limit(1).correlate(waiting).scalar_subquery()
     return select(front.label("id")).select_from(waiting).union_all(select(Job.id).where(lost(failure_cap)))
+
+
+def _of_sweeps(row: type[Job], sweeps: bool | None) -> tuple[ColumnElement[bool], ...]:
+    if sweeps is None:
+        return ()
+    return (sweep_has_room(row) if sweeps else row.sweep_id.is_(None),)
 
 
 def at_their_most(max_running: int) -> Select[str]:

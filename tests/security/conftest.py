@@ -128,6 +128,8 @@ def _fill(client: TestClient, house: House, services: Services, folder: Path) ->
     lease = claim(services)
     commit(services, lease, 0, {"pruning.json": b"{}"}, folder)
     commit(services, lease, 1, {"model.safetensors": b"weights", "report.html": b"<p>report"}, folder)
+    swept = {"model": body["model"], "dataset": body["dataset"], "specs": [{"pruning": body["pruning"]}]}
+    house.ids["sweep_id"] = client.post("/v1/sweeps", json=swept).json()["id"]
     house.ids["key_id"] = client.post("/v1/keys", json={"scopes": ["jobs:read"]}).json()["id"]
     webhook = client.post("/v1/webhooks", json={"url": f"http://{NOBODY_LISTENS}/hook"})
     house.ids["webhook_id"] = webhook.json()["id"]

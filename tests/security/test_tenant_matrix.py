@@ -36,7 +36,13 @@ OF_OPEN_UPLOADS = {
     *("create_model_file_upload", "create_dataset_file_upload"),
 }
 # Calls whose success needs more than the house holds; what they answer instead says that the key was let in.
-NOT_NOW = {"complete_model": 409, "complete_dataset": 409, "delete_job": 409, "redeliver_webhook_delivery": 409}
+NOT_NOW = {
+    "complete_model": 409,
+    "complete_dataset": 409,
+    "delete_job": 409,
+    "delete_sweep": 409,
+    "redeliver_webhook_delivery": 409,
+}
 
 
 def scopes_of(name: str) -> list[KeyScope]:
@@ -81,6 +87,7 @@ def _bodies(house: House) -> dict[str, dict[str, Any]]:
         "dataset": {"type": "upload", "id": house.ids["dataset_id"]},
         "pruning": {"target": {"attention_sparsity": 0.5}},
     }
+    swept = {"model": job["model"], "dataset": job["dataset"], "specs": [{"pruning": job["pruning"]}]}
     shards = [{"name": "train.parquet", "size": 1, "sha256": "ab" * 32}]
     return {
         "create_model": {"json": {"files": declared(files)}},
@@ -91,6 +98,7 @@ def _bodies(house: House) -> dict[str, dict[str, Any]]:
         "append_to_file_upload": {"content": files["model.safetensors"][:100]},
         "create_job": {"json": job},
         "estimate_job": {"json": job},
+        "create_sweep": {"json": swept},
         "create_webhook": {"json": {"url": f"http://{NOBODY_LISTENS}/hook"}},
         "update_webhook": {"json": {"enabled": False}},
         "create_key": {"json": {"scopes": ["jobs:read"]}},
@@ -110,6 +118,7 @@ PROMISED: dict[str, tuple[set[KeyScope], set[KeyScope]]] = {
     "datasets": ({SEND, READ, WRITE}, {SEND}),
     "uploads": ({SEND, READ, WRITE}, {SEND}),
     "jobs": ({READ, WRITE}, {WRITE}),
+    "sweeps": ({READ, WRITE}, {WRITE}),
     "jobs:estimate": (set(), {READ, WRITE}),  # It changes nothing, though it is a POST.
     "webhooks": ({READ, WRITE}, {WRITE}),
     "keys": ({ADMIN}, {ADMIN}),
@@ -161,7 +170,7 @@ def test_with_a_key_of_another_tenant(copy: TestClient, house: House, name: str)
     services = copy.app.state.services  # type: ignore[attr-defined]
     before = rows_of(services, OWNER)
     answer = call(copy, house, name, bearer(house.tokens["foreign"]))
-    if "{" in OPERATIONS[name][1] or name in ("create_job", "estimate_job"):
+    if "{" in OPERATIONS[name][1] or name in ("create_job", "estimate_job", "create_sweep"):
         problem(answer, 404, "not_found")
     else:
         assert answer.is_success, answer.text

@@ -8,10 +8,10 @@ import inspect
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
 from typing import Any
 
-from secateur import AsyncCheckpoint, AsyncJob, AsyncSecateur
+from secateur import AsyncCheckpoint, AsyncJob, AsyncSecateur, AsyncSweep
 from secateur.client.administration import AsyncKeys, AsyncWebhooks
 
-_OURS = (AsyncSecateur, AsyncJob, AsyncCheckpoint, AsyncKeys, AsyncWebhooks)
+_OURS = (AsyncSecateur, AsyncJob, AsyncSweep, AsyncCheckpoint, AsyncKeys, AsyncWebhooks)
 
 
 class Awaited:

@@ -90,7 +90,9 @@ class Job:
         search = self._search(scored, validation)
         report.close()
         measured = {"seconds": report.rounded_seconds(), "memory": peak_memory(self.device)}
-        metrics = metrics.model_copy(update={"sensitivity": sensitivity, "search": search, **measured})
+        metrics = metrics.model_copy(
+            update={"sensitivity": sensitivity, "search": search, "reused": self._reused(0), **measured}
+        )
         kept = Selection.all(dense.widths)
         folder = self.folder(0)
         folder.mkdir(parents=True, exist_ok=True)
@@ -102,6 +104,11 @@ class Job:
         write_metrics(folder, self.data.summary, [metrics])
         make_durable(folder)
         return metrics, kept, scored
+
+    def _reused(self, step: int) -> tuple[str, ...]:
+        kept = self.measure.kept
+        inputs = ("inputs",) if step == 0 and self.data.found else ()
+        return inputs if kept is None else kept.used(*inputs)
 
     def _flops(self, loaded: LoadedModel) -> int:
         """Of one forward pass of one sample."""
@@ -229,6 +236,7 @@ class Job:
             augmented=recovered.augmented,
             lora_ranks=recovered.ranks,
             calibration_samples=scored.count,
+            reused=self._reused(number),
             refit_samples=scored.refit_count,
             stock_layout=stock,
             reload_max_abs_error=reload_error,

@@ -28,6 +28,7 @@ from worker.engine.evaluate import answers_of
 from worker.engine.evaluate.measure import Measure
 from worker.engine.exports import check_installed
 from worker.engine.job import Job
+from worker.engine.kept_results import KeptResults
 from worker.engine.latency.table import LatencyModel, read_latency_table
 from worker.engine.latency.table_measurement import measure_latency_table
 from worker.engine.latency.timing import inputs_of
@@ -231,8 +232,16 @@ def run(inputs: Inputs, spec: EngineSpec, emit: Emit) -> None:
     task.padding = dense.model_spec.padding_of(dense.model)
     data = _ready(inputs, spec, task, dense, data, device)
     latency = _latency(inputs, spec, described, dense, data, device, reporter)
-    cutting = Cutting(spec, described, data, task, device, reporter, latency, inputs.microbatch)
-    measure = Measure(spec.evaluate, described, data, dense, task, device, reporter, inputs.microbatch)
+    results = KeptResults.of(
+        inputs.cache,
+        inputs.model,
+        data.name,
+        device,
+        deterministic=spec.deterministic,
+        batch_size=capped_batch_size(spec.evaluate.batch_size, inputs.microbatch),
+    )
+    cutting = Cutting(spec, described, data, task, device, reporter, latency, inputs.microbatch, results)
+    measure = Measure(spec.evaluate, described, data, dense, task, device, reporter, inputs.microbatch, results)
     # A recovery that was under way can only be that of the first step which is not committed.
     earlier = {(inputs.resume or 0) + 1: inputs.training} if inputs.training is not None else {}
     recovery = Recovery(

@@ -32,6 +32,7 @@ from worker.children.job_log import JobLog
 from worker.inputs import remote_models
 from worker.inputs.hub import Away, Hub, Refused
 from worker.inputs.hub_dataset import fetch_dataset
+from worker.inputs.kept_inputs import KeptInputs
 from worker.inputs.remote_models import TransientFailure
 from worker.lease.heartbeat import Heartbeat
 from worker.lease.retries import stored
@@ -53,15 +54,17 @@ class FetchFailure(BaseModel):
 class Inputs:
     """Fetches for one worker."""
 
-    def __init__(self, database: Database, artifacts: Artifacts, settings: Settings) -> None:
+    def __init__(self, database: Database, artifacts: Artifacts, settings: Settings, kept: KeptInputs) -> None:
         self._database = database
         self._artifacts = artifacts
         self._settings = settings
+        self._kept = kept
 
     def fetch(self, job: Job, place: JobFolders, beat: Heartbeat, job_log: JobLog) -> None:
         """Fill `place`. Raises SecateurError where the job cannot ever run, TransientFailure, or Interrupted."""
-        for folder in (place.model, place.data, place.out, place.cache, place.home):
+        for folder in (place.model, place.data, place.out, place.home):
             folder.mkdir()
+        place.cache.mkdir(exist_ok=True)  # An earlier job of the tenant may have left it.
         self._fetch_model(job, place.model, beat)
         if isinstance(job.request.dataset, HubDataset):
             self._fetch_hub_dataset(job.request.dataset, place, beat, job_log)
@@ -125,7 +128,7 @@ class Inputs:
             try:
                 if file.key is None:
                     raise FileNotFoundError(file.name)
-                self._fetch(file.key, folder / file.name, file.sha256, beat)
+                self._bring(file.key, folder / file.name, file.sha256, beat)
             except FileNotFoundError as error:
                 raise _lost(file.name, remedy) from error
             except SecateurError as error:
@@ -138,6 +141,11 @@ class Inputs:
         except (FileNotFoundError, SecateurError) as error:
             log.warning("the recovery begins anew, its saved state cannot be fetched: %s", error)
             place.training.unlink(missing_ok=True)
+
+    def _bring(self, key: str, path: Path, sha256: str, beat: Heartbeat) -> None:
+        """The same, of what another job may need as well."""
+        with _room():
+            self._kept.bring(key, sha256, path, lambda: self._fetch(key, path, sha256, beat))
 
     def _fetch(self, key: str, path: Path, sha256: str, beat: Heartbeat) -> None:
         """Raises FileNotFoundError, CHECKSUM_MISMATCH, SCRATCH_FULL, or what the store says after all patience."""

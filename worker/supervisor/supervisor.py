@@ -43,12 +43,14 @@ from worker.children.engine_output import RETRIED, Crashed, OutOfMemory
 from worker.children.job_folders import JobFolders
 from worker.children.job_log import JobLog
 from worker.inputs.inputs import SCRATCH_FULL, Inputs
+from worker.inputs.kept_inputs import KeptInputs
 from worker.inputs.remote_models import TransientFailure
 from worker.lease import retries
 from worker.lease.heartbeat import Heartbeat, Interrupted, Reason
 from worker.supervisor.attempt import Attempt
 from worker.supervisor.engines import Engines
 from worker.supervisor.scratch import Scratch
+from worker.supervisor.tenant_caches import TenantCaches
 
 log = logging.getLogger(__name__)
 
@@ -76,8 +78,12 @@ class Supervisor:
         self._has = has
         self.idle = True
         """Whether nobody is running jobs by it."""
-        self._inputs = Inputs(database, artifacts, settings)
+        caches = scratch.folder / "caches"
+        # A store that is a folder is as near as a copy would be.
+        fetched = 0 if settings.artifacts_url.startswith("file:") else settings.shared_bytes
+        self._inputs = Inputs(database, artifacts, settings, KeptInputs(caches / "inputs", fetched))
         self._engines = Engines(settings, scratch.folder)
+        self._caches = TenantCaches(caches, settings.shared_bytes)
         # Whose jobs are to be handed back before anything is claimed, and whether that is a planned end of theirs.
         self._owed = dict.fromkeys(scratch.predecessors, False)
 
@@ -186,7 +192,9 @@ class Supervisor:
         end: Callable[[], None]
         try:
             with self._scratch.job(job.id) as folder:
-                result = self._work(job, JobFolders(folder), beat, job_log, claimed_at)
+                place = JobFolders(folder)
+                with self._caches.lent(job.tenant, place.cache):
+                    result = self._work(job, place, beat, job_log, claimed_at)
         except Interrupted as stop:
             end = partial(self._stopped, job, lease, stop.reason)
         except SecateurError as error:

@@ -6,16 +6,19 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from api_schemas.api.resources import DatasetResource, JobResource, Limits, ModelResource
+from api_schemas.api.sweeps import SweepDetail, SweepResource
 from api_schemas.api.workers import WorkerResource
 from api_schemas.results.estimate import JobEstimate, JobPreview
 from api_schemas.spec.inputs import Columns, Splits
 from api_schemas.spec.job import JobRequest
+from api_schemas.spec.sweep import Methods
 from secateur.client.administration import AsyncKeys, AsyncWebhooks
 from secateur.client.async_job import AsyncJob
+from secateur.client.async_sweep import AsyncSweep
 from secateur.client.files.data_files import data_files
 from secateur.client.files.model_files import Saves, model_files, saved
 from secateur.client.files.uploads import upload
-from secateur.client.job_request import JobFields, body_of
+from secateur.client.job_request import JobFields, body_of, sweep_body_of
 from secateur.client.progress import ProgressCallback
 from secateur.client.transport.connection import Connection, parsed, segment
 from secateur.errors import InvalidRequest
@@ -116,6 +119,7 @@ class ApiCalls:
         state: str | Iterable[str] | None = None,
         labels: LabelQuery | None = None,
         model: str | ModelResource | None = None,
+        sweep: str | None = None,
         created_after: datetime | None = None,
         created_before: datetime | None = None,
     ) -> AsyncGenerator[AsyncJob]:
@@ -124,11 +128,42 @@ class ApiCalls:
             "state": [state] if isinstance(state, str) else [*(state or ())],
             "label": _selectors(labels or ()),
             "model": None if model is None else _id_of(model),
+            "sweep": sweep,
             "created_after": None if created_after is None else created_after.isoformat(),
             "created_before": None if created_before is None else created_before.isoformat(),
         }
         async for view in self._connection.pages(JobResource, "/jobs", **query):
             yield AsyncJob(self._connection, view)
+
+    async def submit_sweep(
+        self,
+        model: Any = None,
+        data: Any = None,
+        *,
+        methods: Methods | None = None,
+        grid: Mapping[str, Iterable[Any]] | None = None,
+        specs: Iterable[Mapping[str, Any]] | None = None,
+        max_parallel: int | None = 4,
+        spec: Mapping[str, Any] | None = None,
+        idempotency_key: str | None = None,
+        **fields: Unpack[JobFields],
+    ) -> AsyncSweep:
+        """As `Secateur.submit_sweep`."""
+        body = {"max_parallel": max_parallel, **sweep_body_of(model, data, spec, methods, grid, specs, fields)}
+        found = await self._connection.post(SweepDetail, "/sweeps", body, key=idempotency_key or True)
+        return AsyncSweep(self._connection, found)
+
+    async def sweep(self, sweep_id: str) -> AsyncSweep:
+        """As `Secateur.sweep`."""
+        return AsyncSweep(self._connection, await self._connection.get(SweepDetail, f"/sweeps/{segment(sweep_id)}"))
+
+    def sweeps(self) -> AsyncGenerator[SweepResource]:
+        """As `Secateur.sweeps`."""
+        return self._connection.pages(SweepResource, "/sweeps")
+
+    async def delete_sweep(self, sweep_id: str) -> None:
+        """As `Secateur.delete_sweep`."""
+        await self._connection.delete(f"/sweeps/{segment(sweep_id)}")
 
     async def model(self, model_id: str) -> ModelResource:
         """As `Secateur.model`."""

@@ -14,10 +14,15 @@ Jobs = Annotated[
     list[str], typer.Argument(metavar="JOB…", help="job_…, one or several.", autocompletion=completion.jobs)
 ]
 Anything = Annotated[
-    str, typer.Argument(metavar="ID", help="job_…, mdl_… or dst_….", autocompletion=completion.uploads_and_jobs)
+    str, typer.Argument(metavar="ID", help="job_…, swp_…, mdl_… or dst_….", autocompletion=completion.uploads_and_jobs)
 ]
 Things = Annotated[
-    list[str], typer.Argument(metavar="ID…", help="job_…, mdl_… or dst_….", autocompletion=completion.uploads_and_jobs)
+    list[str],
+    typer.Argument(metavar="ID…", help="job_…, swp_…, mdl_… or dst_….", autocompletion=completion.uploads_and_jobs),
+]
+Steered = Annotated[
+    list[str],
+    typer.Argument(metavar="JOB…", help="job_… or swp_…, one or several.", autocompletion=completion.jobs_and_sweeps),
 ]
 Limit = Annotated[int, typer.Option(min=1, help="How many, newest first.")]
 
@@ -59,8 +64,9 @@ Settings = Annotated[
         show_default=False,
     ),
 ]
+SpecFile = Path | None
 Spec = Annotated[
-    Path | None,
+    SpecFile,
     typer.Option(
         exists=True, dir_okay=False, help="A spec as YAML or JSON (`secateur schema`); options win.", show_default=False
     ),
@@ -80,13 +86,15 @@ Timeout = Annotated[
     typer.Option(min=0, metavar="SECONDS", help="Stop waiting after so long; the job goes on.", show_default=False),
 ]
 
-Kind = Literal["job", "model", "dataset"]
-_KINDS: dict[str, Kind] = {"job": "job", "mdl": "model", "dst": "dataset"}
+Kind = Literal["job", "sweep", "model", "dataset"]
+_KINDS: dict[str, Kind] = {"job": "job", "swp": "sweep", "mdl": "model", "dst": "dataset"}
 
 
 def kind_of(identifier: str) -> Kind:
     """By its prefix. Raises InvalidRequest."""
     prefix = identifier.partition("_")[0]
     if prefix not in _KINDS or prefix == identifier:
-        raise InvalidRequest(f"{identifier!r} is no identifier: they begin with job_, mdl_ or dst_.", code="usage")
+        raise InvalidRequest(
+            f"{identifier!r} is no identifier: they begin with job_, swp_, mdl_ or dst_.", code="usage"
+        )
     return _KINDS[prefix]

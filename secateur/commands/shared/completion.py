@@ -1,11 +1,12 @@
 """What the shell completes from the service: identifiers. Quick, or not at all; silent where nothing answers."""
 
 from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
+from itertools import chain, islice
 
 import typer
 
 from api_schemas.api.resources import DatasetResource, JobResource, ModelResource
+from api_schemas.api.sweeps import SweepResource
 from secateur.client.blocking_client import Secateur
 
 _MOST = 50
@@ -25,6 +26,11 @@ def uploads_and_jobs(context: typer.Context, incomplete: str) -> Candidates:
             yield from _found(context, incomplete, newest)
 
 
+def jobs_and_sweeps(context: typer.Context, incomplete: str) -> Candidates:
+    """The newest of both."""
+    return chain(jobs(context, incomplete), _found(context, incomplete, Secateur.sweeps))
+
+
 def models(context: typer.Context, incomplete: str) -> Candidates:
     """The newest models; the shell itself offers no folders then."""
     return _found(context, incomplete, Secateur.models)
@@ -35,9 +41,10 @@ def datasets(context: typer.Context, incomplete: str) -> Candidates:
     return _found(context, incomplete, Secateur.datasets)
 
 
-Thing = JobResource | ModelResource | DatasetResource
+Thing = JobResource | SweepResource | ModelResource | DatasetResource
 _BY_PREFIX: dict[str, Callable[[Secateur], Iterable[Thing]]] = {
     "job_": lambda client: (job.view for job in client.jobs()),
+    "swp_": Secateur.sweeps,
     "mdl_": Secateur.models,
     "dst_": Secateur.datasets,
 }

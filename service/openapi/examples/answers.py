@@ -26,6 +26,7 @@ from checkpoints.sizes.shape import AttentionShape, FeedForwardShape, ModelShape
 from service.openapi.examples.account_answers import ANSWERS as OTHERS
 from service.openapi.examples.job import FIRST_STEP, JOB, NOON
 from service.openapi.examples.requests import JOB_EXAMPLES
+from service.openapi.examples.sweep import ANSWERS as OF_SWEEPS
 
 _SHAPE = ModelShape(
     attention=tuple(
@@ -178,7 +179,7 @@ _ANSWERS: dict[str, BaseModel] = {
 
 def answers() -> dict[str, Any]:
     """By operation id, the JSON of its first success."""
-    return {operation: answer.model_dump(mode="json") for operation, answer in (_ANSWERS | OTHERS).items()}
+    return {operation: answer.model_dump(mode="json") for operation, answer in (_ANSWERS | OF_SWEEPS | OTHERS).items()}
 
 
 PREVIEW: dict[str, Any] = JobPreview(request=_REQUEST, estimate=_ESTIMATE).model_dump(mode="json")

@@ -57,3 +57,40 @@ JOB_EXAMPLES: dict[str, Example] = {
         },
     ),
 }
+
+
+SWEEP_EXAMPLES: dict[str, Example] = {
+    "paper": _example(
+        "The paper's twelve methods, one cut each and no recovery",
+        {
+            "methods": "paper",
+            "base": {
+                "pruning": {"target": {"attention_sparsity": 0.5}, "schedule": {"steps": 1}},
+                "finetune": None,
+            },
+        },
+    ),
+    "grid": _example(
+        "How much, with and without the search for equal heads",
+        {
+            "grid": {
+                "pruning.target.attention_sparsity": [0.25, 0.5, 0.75],
+                "pruning.granularity": ["head_and_width", "entire_head"],
+            },
+            "max_parallel": 2,
+        },
+    ),
+    "specs": _example(
+        "One by one",
+        {
+            "base": {"finetune": {"epochs": 1}},
+            "specs": [
+                {"name": "half of the attention", "pruning": {"target": {"attention_sparsity": 0.5}}},
+                {
+                    "name": "half of everything",
+                    "pruning": {"target": {"flops": 0.5}, "parts": ["attention", "feed_forward"]},
+                },
+            ],
+        },
+    ),
+}

@@ -17,6 +17,7 @@ from store.database.tables.jobs import (
     TrainingFile,
 )
 from store.database.tables.queue import MaintenanceMark, OutboxMessage
+from store.database.tables.sweeps import Sweep
 from store.database.tables.uploads import ResumablePart, ResumableUpload, Upload, UploadCheck, UploadFile
 from store.database.tables.webhooks import Webhook, WebhookDelivery
 from store.database.tables.workers import Worker
@@ -44,6 +45,7 @@ __all__ = [
     "ResumablePart",
     "ResumableUpload",
     "StoredBytes",
+    "Sweep",
     "TenantTurn",
     "TrainingFile",
     "Upload",

@@ -30,6 +30,8 @@ from store.database.tables.base import ID_LENGTH, KEY_LENGTH, NAME_LENGTH, Base,
 LIVING = "state IN ('queued', 'running', 'cancelling', 'paused')"
 """Of a job that has not ended. In words and not in parameters: only so is a query known to need no more than a partial index."""
 QUEUED = "state = 'queued'"
+IN_SWEEPS = f"{LIVING} AND sweep_id IS NOT NULL"
+"""Of a job of a sweep that has not ended."""
 NEEDS = ("needs_device", "needs_cpu_bytes", "needs_gpu_bytes")
 """In the index of what waits: a claim passes over jobs that its worker cannot hold without reading them."""
 
@@ -62,7 +64,12 @@ class Job(Owned, Base):
         _partial("ix_jobs_listed_by_state", "deleted_at IS NULL", "tenant", "state", "created_at", "id"),
         _partial("ix_jobs_listed_by_model", "deleted_at IS NULL", "tenant", "model_id", "created_at", "id"),
         # Whose turn it is
-        _partial("ix_jobs_queued", QUEUED, "tenant", "priority", "created_at", "id", "available_at", *NEEDS),
+        _partial(
+            "ix_jobs_queued", QUEUED, "tenant", "priority", "created_at", "id", "available_at", *NEEDS, "sweep_id"
+        ),
+        # Sweeps: their jobs in order, and whether any waits or runs
+        _partial("ix_jobs_of_sweep", "sweep_id IS NOT NULL", "sweep_id", "sweep_index"),
+        _partial("ix_jobs_in_sweeps", IN_SWEEPS, "sweep_id", "state"),
         # What jobs that have not ended need
         _partial("ix_jobs_needed_model", LIVING, "model_id"),
         _partial("ix_jobs_needed_dataset", LIVING, "dataset_id"),
@@ -92,6 +99,10 @@ class Job(Owned, Base):
     """Memory of the host, where it runs on a CPU."""
     needs_gpu_bytes: Mapped[int | None] = mapped_column(BigInteger)
     """Memory of the GPU, where it runs on one."""
+    sweep_id: Mapped[str | None] = mapped_column(String(ID_LENGTH))
+    """The sweep that it is of, whose `max_parallel` the claim keeps (store/jobs/turns.py)."""
+    sweep_index: Mapped[int | None] = mapped_column(Integer)
+    """Its place there, from 0."""
     created_at: Mapped[datetime] = mapped_column(default=now())
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]

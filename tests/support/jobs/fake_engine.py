@@ -11,6 +11,7 @@ Written against the interface alone (standard library only), so it also shows wh
     fail CODE       says `failed` with CODE
     stuck           after step 0 hangs and ignores TERM, as does a child it starts (its pid is written to FILE)
     clinging        ignores TERM, as does a child it starts (pids in FILE); waits for FILE.go after step 0, hangs after step 1
+    share           leaves an entry in its cache, named after the spec's seed
     silent          hangs before its first step
     slow            takes half a second more for each step
     wait            after step 0 waits for FILE
@@ -126,6 +127,7 @@ def write_step(out: Path, step: int, tour: Path | None, **more: Any) -> None:
         "descriptors": sorted(path.name for path in Path("/proc/self/fd").iterdir()),
         **more,
         "data": sorted(map(str, out.parent.glob("data/*"))),
+        "cache": sorted(path.name for path in out.parent.glob("cache/*")),
     }
     (folder / "pruning.json").write_text(json.dumps({"step": step, "seen": seen}))
     if step > 0:
@@ -194,6 +196,10 @@ def lie_about_training(out: Path, kind: str) -> None:
     say(type="training", step=2 if kind == "wrong-step" else 1, epoch=1, epochs=2, file=file)
 
 
+def spec_seed(arguments: argparse.Namespace) -> int:
+    return int(json.loads(arguments.spec.read_text())["seed"])
+
+
 def before_step(step: int, arguments: argparse.Namespace) -> None:
     """What the behaviour does in the recovery of `step`."""
     first_time = arguments.marker is not None and not arguments.marker.exists()
@@ -217,6 +223,10 @@ def before_step(step: int, arguments: argparse.Namespace) -> None:
             if arguments.microbatch is None or arguments.microbatch > int(arguments.code):
                 say(type="failed", code="out_of_memory", detail="The GPU is full.")
                 sys.exit(1)
+        case "share", 1:
+            entry = arguments.cache / f"scores-{spec_seed(arguments):032x}"
+            entry.mkdir(exist_ok=True)
+            (entry / "manifest.json").write_text("{}")
         case ("training", 1) if first_time:
             save_training(arguments.out, step)
             wait_for(arguments.marker.with_suffix(".go"))

@@ -24,6 +24,7 @@ HEAVY = {"torch", "transformers", "datasets", "pyarrow", "soundfile", "typer", "
 PAIRS = [
     (secateur.Secateur, secateur.AsyncSecateur),
     (secateur.Job, secateur.AsyncJob),
+    (secateur.Sweep, secateur.AsyncSweep),
     (secateur.Checkpoint, secateur.AsyncCheckpoint),
     (Webhooks, AsyncWebhooks),
     (Keys, AsyncKeys),

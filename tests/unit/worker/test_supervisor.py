@@ -76,6 +76,17 @@ def test_jobs_run_one_after_the_other_until_none_is_left(make_bench: MakeBench) 
     assert {bench.job(job_id).state for job_id in submitted} == {JobState.SUCCEEDED}
 
 
+def test_an_engine_finds_what_earlier_ones_of_its_tenant_have_left(make_bench: MakeBench) -> None:
+    bench = make_bench("share")
+    submitted = [bench.submit(seed=seed) for seed in (1, 2)]
+    assert supervisor(bench).run_until_empty() == 2
+    assert [seen_in(bench, job_id, 0)["cache"] for job_id in submitted] == [[], [f"scores-{1:032x}"]]
+    another = make_bench("share", shared_bytes=0)
+    submitted = [another.submit(seed=seed) for seed in (1, 2)]
+    assert supervisor(another).run_until_empty() == 2
+    assert [seen_in(another, job_id, 0)["cache"] for job_id in submitted] == [[], []]
+
+
 def test_the_engine_sees_its_inputs_and_no_secret(make_bench: MakeBench, monkeypatch: pytest.MonkeyPatch) -> None:
     bench = make_bench("finish")
     job_id = bench.submit()

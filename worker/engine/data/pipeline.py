@@ -1,5 +1,6 @@
 """From a data folder to splits ready for the model: find, match, divide, decode, featurize; once a job."""
 
+import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -61,6 +62,10 @@ class PreparedData:
     decode: Decode | None = None
     normalize: Normalize | None = None
     questions: Questions | None = None
+    name: str = ""
+    """Of the inputs in the cache: the hash of all that they were made from."""
+    found: bool = False
+    """Whether an earlier job has left them there."""
 
 
 def prepare(
@@ -102,6 +107,7 @@ def prepare(
     }
     entry = cache_dir / cache.entry_name(layout, data_dir, model_dir, options)
     found = cache.load(entry)
+    of_entry: dict[str, Any] = {"name": entry.name, "found": found is not None}
     if found is None:
         # Imported only where data is read: it brings `datasets`, which takes seconds and starts a thread.
         from worker.engine.data.sources import open_source
@@ -120,16 +126,17 @@ def prepare(
                 ErrorCode.ENGINE_ERROR, f"The inputs written to {entry} are gone; check the cache folder."
             )
     else:
+        os.utime(entry)  # Who makes room begins with what was not used for longest.
         total = sum(found.summary.samples.values())
         progress(total, total)
     if head is Head.QUESTION_ANSWERING:
         questions = Questions(entry, unanswerable=any(found.summary.unanswerable.values()))
-        return PreparedData(found.summary, found.splits, featurizer.pad_value, questions=questions)
+        return PreparedData(found.summary, found.splits, featurizer.pad_value, questions=questions, **of_entry)
     if head not in (Head.CTC, Head.SEQUENCE_TO_SEQUENCE):
-        return PreparedData(found.summary, found.splits, featurizer.pad_value)
+        return PreparedData(found.summary, found.splits, featurizer.pad_value, **of_entry)
     texts = Transcripts(model_dir, head)
     normalize = texts.normalize(found.summary.text_normalizer)
-    return PreparedData(found.summary, found.splits, featurizer.pad_value, texts.decode, normalize)
+    return PreparedData(found.summary, found.splits, featurizer.pad_value, texts.decode, normalize, **of_entry)
 
 
 def _compute(

@@ -16,6 +16,7 @@ from worker.engine.checkpoint.load import LoadedModel
 from worker.engine.data import FeatureSplit, PreparedData
 from worker.engine.evaluate import evaluate, measure_latency
 from worker.engine.evaluate.encoder_outputs import EncoderOutputs
+from worker.engine.kept_results import KeptResults
 from worker.engine.models.model_spec import move_model
 from worker.engine.runtime.memory import capped_batch_size
 from worker.engine.runtime.progress import Reporter
@@ -35,12 +36,20 @@ class Measure:
     reporter: Reporter
     microbatch: int | None = None
     """The most samples of one pass that is not timed."""
+    kept: KeptResults | None = None
+    """Of earlier jobs with the same original."""
     encoder_outputs: EncoderOutputs = field(default_factory=EncoderOutputs)
     """Of what was measured last."""
 
     def scores(self, loaded: LoadedModel, role: Split) -> Scores:
         """Loss and the task's metric on a whole split."""
-        return self.scores_on(loaded, self.data.splits[role], self.reporter.progress)
+        split, progress = self.data.splits[role], self.reporter.progress
+        if self.kept is None or loaded is not self.dense:
+            return self.scores_on(loaded, split, progress)
+        scores, there = self.kept.scores(role, lambda: self.scores_on(loaded, split, progress))
+        if there:
+            progress(len(split), len(split))
+        return scores
 
     def scores_on(
         self,

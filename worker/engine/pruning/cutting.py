@@ -17,6 +17,7 @@ from checkpoints.planning.feasibility import max_share
 from checkpoints.sizes.cost_model import MOST_DIVISIONS, scoring_passes
 from worker.engine.checkpoint.load import LoadedModel
 from worker.engine.data import FeatureSplit, PreparedData
+from worker.engine.kept_results import KeptResults
 from worker.engine.latency.table import LatencyModel
 from worker.engine.models.attention import AttentionBlock, attention_blocks
 from worker.engine.models.feed_forward import FeedForwardBlock, Neurons, all_neurons, feed_forward_blocks
@@ -145,6 +146,8 @@ class Cutting:
     """What a latency target is looked up in."""
     microbatch: int | None = None
     """The most samples of one pass."""
+    kept: KeptResults | None = None
+    """Of earlier jobs with the same original."""
 
     def score(self, loaded: LoadedModel, step: int) -> ScoredModel:
         """`loaded`, in the spec's basis, with scores by its criterion. Raises NUMERICAL where they are not finite."""
@@ -156,7 +159,7 @@ class Cutting:
         from_moments = pruning.scored_by in FROM_MOMENTS
         if rotates(pruning) and first and REQUIRED_STATISTICS[pruning.scored_by] and not from_moments:
             self.reporter.divide(1.0, scoring_passes(pruning) - 1.0)
-        observed = self._observe(loaded, samples, first, step) if samples is not None and first else None
+        observed = self._first_observed(loaded, samples, first, step) if samples is not None and first else None
         scored_on = observed
         if rotates(pruning) and observed is not None:
             bases = principal.principal_bases(_blocks(loaded), observed)
@@ -334,6 +337,26 @@ class Cutting:
         tokens = None if observed is None else observed.tokens / max(observed.samples, 1)
         count = calibration.refit_samples(pruning.calibration, len(self._split), tokens=tokens, inputs=inputs)
         return self._split.random_rows(count, step_seed(self.spec.seed, step, "calibration"))
+
+    def _first_observed(
+        self, loaded: LoadedModel, samples: FeatureSplit, statistics: frozenset[Statistic], step: int
+    ) -> Observations:
+        """In the basis that the model came in. The first step's are of the original, whatever the spec makes of them."""
+        if self.kept is None or step != 1:
+            return self._observe(loaded, samples, statistics, step)
+        pruning = self.spec.pruning
+        of = {
+            "statistics": sorted(statistics),
+            "calibration": pruning.calibration.model_dump(mode="json", exclude={"refit_samples"}),
+            "seed": self.spec.seed,
+            "parts": sorted(pruning.cuts),
+            "neurons": Part.FEED_FORWARD in pruning.scored_parts,
+            "microbatch": self.microbatch,
+        }
+        found, there = self.kept.observations(of, lambda: self._observe(loaded, samples, statistics, step))
+        if there:
+            self.reporter.progress(len(samples), len(samples))
+        return found
 
     def _observe(
         self, loaded: LoadedModel, samples: FeatureSplit, statistics: frozenset[Statistic], step: int

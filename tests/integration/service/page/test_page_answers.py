@@ -30,7 +30,15 @@ def data_dir(stocked: Path) -> Path:
 
 
 def test_every_page_lets_a_browser_do_little(client: TestClient, job_id: str) -> None:
-    addresses = ["/", "/new", "/compare", "/nothing", f"/jobs/{job_id}", *(f"/jobs/{job_id}?tab={tab}" for tab in TABS)]
+    addresses = [
+        "/",
+        "/new",
+        "/compare",
+        "/sweeps",
+        "/nothing",
+        f"/jobs/{job_id}",
+        *(f"/jobs/{job_id}?tab={tab}" for tab in TABS),
+    ]
     for address in addresses:
         answer = client.get(address, headers=BROWSER)
         assert answer.status_code == (404 if address == "/nothing" else 200), address

@@ -346,3 +346,24 @@ def test_the_form_is_filled_in_as_the_address_says(client: TestClient, stock: St
     assert page.all("input", id="share")[0]["value"] == "30"
     assert page.all("input", id="name")[0]["value"] == "mine"
     assert look(client, f"/new?model=mdl_{'a' * 26}").all("select", id="model")
+
+
+def test_a_sweep_is_a_table_with_its_fronts(client: TestClient, services: Services, job_body: dict[str, Any]) -> None:
+    assert "There are no sweeps" in look(client, "/sweeps").text
+    body = {"model": job_body["model"], "dataset": job_body["dataset"], "name": "<i>seeds</i>"}
+    shares = {"pruning.target.attention_sparsity": [0.25, 0.5]}
+    sweep = client.post("/v1/sweeps", json=body | {"grid": shares}).json()
+    address = f"/sweeps/{sweep['id']}"
+    assert "2 queued" in look(client, address).text
+    for _ in sweep["rows"]:
+        finish(services, claim(services))
+    page = look(client, address)
+    assert "attention_sparsity=0.25" in page.text
+    assert "Accuracy against FLOPs" in page.text
+    assert "<i>seeds" not in client.get(address, headers=BROWSER).text
+    part = client.get(address, headers=BROWSER | RENEW | {"HX-Target": "sweep"}).text
+    assert part.lstrip().startswith('<section id="sweep"')
+    assert "every 5s" not in part
+    assert sweep["id"] in client.get("/sweeps", headers=BROWSER).text
+    missing = client.get(f"/sweeps/swp_{'a' * 26}", headers=BROWSER)
+    assert missing.status_code == 404

@@ -39,7 +39,7 @@ def declare(session: Session, settings: Settings, tenant: str, size: int) -> str
 
 
 def submit(session: Session, settings: Settings, tenant: str) -> str:
-    quotas.check_job(session, tenant, settings)
+    quotas.check_jobs(session, tenant, settings)
     return jobs.create(session, tenant, job_request(), {}).id
 
 

@@ -32,6 +32,7 @@ def finished(
     started: dict[str, Any] | None = None,
     data: DataSummary | None = None,
     steps: int = 2,
+    reused: tuple[str, ...] = (),
 ) -> None:
     """A job that has succeeded, and been noted where it may be. By default one that is: a cut of half by magnitude."""
     lease = running(database)
@@ -49,7 +50,9 @@ def finished(
     for step in range(steps):
         with database.write() as session:
             took = {phase: seconds / 2 for phase, seconds in SECONDS.items()}
-            measured = step_metrics(step).model_copy(update={"seconds": took, "memory": Memory(host=70 + step)})
+            measured = step_metrics(step).model_copy(
+                update={"seconds": took, "memory": Memory(host=70 + step), "reused": reused}
+            )
             files = [step_file(lease.job_id, step)]
             transitions.commit_step(session, lease, measured, files, downloadable=step > 0)
     with database.write() as session:
@@ -92,6 +95,7 @@ def test_time_in_which_nothing_passed_through_a_model_is_no_speed(database: Data
     "changes",
     [
         {"twice": True},
+        {"reused": ("inputs",)},
         {"data": None},
         {"steps": 1},
         {"started": {"family": None}},

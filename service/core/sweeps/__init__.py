@@ -1,0 +1,1 @@
+"""Sweeps: planned, submitted, steered, and laid out as a table."""
