@@ -258,6 +258,13 @@ class Queue(RuleBasedStateMachine):
             job.error = CRASH if how is JobState.FAILED else None
             job.become(how)
 
+    @move(3)
+    def who_was_asked_hands_back(self) -> None:
+        for job in [job for job in self.models.values() if job.state is RUNNING and job.yields_to]:
+            [state] = self.write(job, 0, HELD, lambda s, lease: transitions.release(s, lease, preempted=True))
+            job.released(preempted=True)
+            assert state is job.state
+
     @move(pick=PICK)
     def everybody_who_ever_claimed_it_tries_to_write(self, pick: int) -> None:
         job = self.at_work_on(pick)
@@ -276,9 +283,15 @@ class Queue(RuleBasedStateMachine):
         most=st.sampled_from([1, 2]),
         bound=st.sampled_from([None, None, 1]),
         idle_there=st.sampled_from([True, False, False]),
+        urgent=st.sampled_from([None, *TENANTS, *TENANTS]),
     )
-    def high_priorities_ask(self, across: bool, most: int, bound: int | None, idle_there: bool) -> None:
+    def high_priorities_ask(
+        self, across: bool, most: int, bound: int | None, idle_there: bool, urgent: str | None
+    ) -> None:
         """Which jobs are asked is not modelled a second time; that each may be, and has to be, is."""
+        if urgent is not None:
+            self.claims("x")
+            self.submits(urgent, 3, Needs())
         busy = {job.worker for job in self.models.values() if job.busy}
         running = Counter(job.tenant for job in self.models.values() if job.busy)
         idle = [name for name in WORKERS if name not in busy]
