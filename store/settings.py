@@ -185,6 +185,14 @@ class Settings(BaseSettings):
     max_waiting_jobs: int | None = Field(None, ge=1, description="Most jobs of a tenant that are queued or paused.")
     max_running_jobs: int | None = Field(None, ge=1, description="Most jobs of a tenant that run at once.")
 
+    # Who goes before whom
+    preemption: Literal["off", "tenant", "all"] = Field(
+        "off",
+        description="Whether a job of higher priority may have a running one hand its worker back, at its next step or saved "
+        "epoch: `tenant`, one of its own tenant; `all`, also one of a tenant that runs more jobs.",
+    )
+    max_preemptions: int = Field(3, ge=1, description="How often a job hands its worker back to others at most.")
+
     # What the operator sees
     log_format: Literal["console", "json"] = Field("console", description="Lines of log for people, or for programs.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(

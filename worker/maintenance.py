@@ -17,7 +17,8 @@ from store import retention
 from store.database.connection import Database
 from store.files import orphans
 from store.files.artifacts import Artifacts
-from store.jobs import jobs, transitions, workers
+from store.jobs import jobs, preemption, transitions, workers
+from store.jobs.preemption import Rules
 from store.outbound.client import OutboundClient
 from store.outbound.url_rules import UrlRules
 from store.queue import broker
@@ -41,6 +42,19 @@ def sweep(database: Database, settings: Settings) -> int:
     if ended:
         log.warning("ended %d jobs whose worker had stopped answering", ended)
     return ended
+
+
+def preempt(database: Database, settings: Settings) -> int:
+    """Have jobs of low priority hand their workers to those of high priority, where the settings say so; returns how many are
+    asked to."""
+    if settings.preemption == "off":
+        return 0
+    rules = Rules(settings.preemption == "all", settings.max_preemptions, settings.max_running_jobs)
+    with database.write() as session:
+        asked = preemption.arrange(session, rules)
+    for job_id, other in asked:
+        log.info("job %s is asked to hand its worker to job %s", job_id, other)
+    return len(asked)
 
 
 def redispatch(database: Database, settings: Settings) -> int:
@@ -122,8 +136,8 @@ def _checker() -> Checker:
 
 # Named functions: Celery writes a header from a task's name, and `<lambda>` is none.
 def run_sweep() -> int:
-    """`sweep`, of this process's database."""
-    return sweep(_database, get_settings())
+    """`sweep` and `preempt`, of this process's database."""
+    return sweep(_database, get_settings()) + preempt(_database, get_settings())
 
 
 def run_dispatch_outbox() -> int:

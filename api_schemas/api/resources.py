@@ -259,12 +259,17 @@ class JobResource(FrozenModel):
     """How long workers have run it, its attempts added up; counts against `limits.max_runtime`."""
     pause_requested: bool = False
     """The job is to be paused after the step that runs."""
+    preempt_requested: bool = False
+    """The job is to hand its worker to one of higher priority after the step that runs, or the next saved epoch."""
+    preemptions: int = 0
+    """How often it has done so; each time it went on from there later."""
     queue_position: int | None = None
     """How many jobs a free worker would take before this one is its, itself included: 1 is the next. Null where the job does
     not wait, or waits for its time after an unplanned end."""
     waiting_reason: str | None = None
     """Why no worker that lives now would take a queued job, however long it waits: `needs 22 GiB on a GPU; the largest worker has
-    16`. It begins once one comes that can hold it."""
+    16`. It begins once one comes that can hold it. Or why one that ran waits again: it handed its worker to a job of higher
+    priority, and goes on when its turn comes."""
     expires_at: datetime | None = None
     """When the checkpoints of a job that has ended go by themselves; its metrics stay. Null: never."""
     progress: JobProgress | None

@@ -13,7 +13,7 @@ from service.core import resources
 from service.services import Services
 from store.database.clock import moment
 from store.database.tables import Job
-from store.jobs import capabilities, deletion, job_lists, jobs, logs, transitions
+from store.jobs import capabilities, deletion, job_lists, jobs, logs, preemption, transitions
 from store.jobs.job_lists import JobFilter
 from store.jobs.logs import LogPiece
 
@@ -153,10 +153,11 @@ def _resource(session: Session, services: Services, job: Job, metrics: Sequence[
 
 
 def waiting_reason(session: Session, services: Services, job: Job) -> str | None:
-    """What a queued job needs that no worker has; None where one could take it."""
+    """What a queued job needs that no worker has, or that it gave its worker to another; None where nothing is in its way."""
     if job.state is not JobState.QUEUED:
         return None
-    return services.workers.fleet(session).waiting_reason(capabilities.of_job(job))
+    missing = services.workers.fleet(session).waiting_reason(capabilities.of_job(job))
+    return missing or (preemption.REASON if job.yields_to is not None else None)
 
 
 def queue_position(session: Session, services: Services, job: Job) -> int | None:

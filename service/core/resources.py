@@ -18,7 +18,7 @@ from api_schemas.api.resources import (
     ResumableFile,
     UploadedFile,
 )
-from api_schemas.enums import Granularity, UploadState
+from api_schemas.enums import Granularity, JobState, UploadState
 from api_schemas.results.metrics import JobWarning, StepMetrics
 from checkpoints.describe import Checkpoint
 from checkpoints.planning.feasibility import max_sparsity
@@ -142,6 +142,8 @@ def job(
         attempts=row.attempts,
         ran_seconds=round(row.ran_seconds, 1),
         pause_requested=row.pause_requested,
+        preempt_requested=row.state is JobState.RUNNING and row.yields_to is not None,
+        preemptions=row.preemptions,
         queue_position=place,
         waiting_reason=waits_for,
         expires_at=result_expires_at(row, settings),

@@ -84,6 +84,11 @@ def fits(worker: Capability, row: type[Job] = Job) -> ColumnElement[bool]:
     return and_(*conditions)
 
 
+def can_hold(worker: Capability, needs: Needs) -> bool:
+    """As `fits`, of what was read."""
+    return _missing(worker, needs) is None
+
+
 def of_job(job: Job) -> Needs:
     """As they were when it was submitted."""
     return Needs(job.needs_device, job.needs_cpu_bytes, job.needs_gpu_bytes)

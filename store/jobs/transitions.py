@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, SQLColumnExpression, and_, case, func, literal, or_, select, update
+from sqlalchemy import ColumnElement, and_, case, func, literal, or_, select, update
 from sqlalchemy.orm import Session
 
 from api_schemas import ids
@@ -28,6 +28,7 @@ from store.database.tables import Job, JobEventRow, JobLabel, JobStep, JobStepFi
 from store.database.tenancy import owned_by
 from store.jobs import turns
 from store.jobs.capabilities import ANY, NOTHING, Capability, Needs
+from store.jobs.changes import at_rest, change_jobs, either
 from store.jobs.turns import claimable, fronts
 from store.jobs.workers import called
 from store.queue import outbox
@@ -45,6 +46,7 @@ WORKER_LOST = JobError(
 )
 
 HANDED_BACK = "the worker that ran it was lost"
+PREEMPTED = "it handed its worker to a job of higher priority"
 
 
 class LeaseLost(Exception):
@@ -118,11 +120,12 @@ def cancel(session: Session, tenant: str, job_id: str) -> Job:
 
     Raises NOT_FOUND, or CONFLICT where the job has already ended.
     """
-    changed = _update(
+    changed = change_jobs(
         session,
         and_(owned_by(Job, tenant), Job.id == job_id, Job.state.in_([QUEUED, PAUSED, RUNNING])),
-        state=_either((Job.state == RUNNING, CANCELLING), otherwise=CANCELLED),
+        state=either((Job.state == RUNNING, CANCELLING), otherwise=CANCELLED),
         finished_at=case((Job.state == RUNNING, None), else_=now()),
+        yields_to=None,
     )
     return changed[0] if changed else _unless_ended(session, job_id, tenant, "cancelled")
 
@@ -132,7 +135,7 @@ def pause(session: Session, tenant: str, job_id: str) -> Job:
 
     Raises NOT_FOUND, or CONFLICT where the job is ending or has ended.
     """
-    changed = _update(
+    changed = change_jobs(
         session,
         and_(
             owned_by(Job, tenant),
@@ -140,8 +143,9 @@ def pause(session: Session, tenant: str, job_id: str) -> Job:
             or_(Job.state == QUEUED, and_(Job.state == RUNNING, ~Job.pause_requested)),
         ),
         detail="a pause was asked for",
-        state=_either((Job.state == QUEUED, PAUSED), otherwise=RUNNING),
+        state=either((Job.state == QUEUED, PAUSED), otherwise=RUNNING),
         pause_requested=Job.state == RUNNING,
+        yields_to=None,
     )
     return changed[0] if changed else _unless_ended(session, job_id, tenant, "paused", CANCELLING)
 
@@ -151,7 +155,7 @@ def resume(session: Session, tenant: str, job_id: str) -> Job:
 
     Raises NOT_FOUND, or CONFLICT where the job is ending or has ended.
     """
-    changed = _update(
+    changed = change_jobs(
         session,
         and_(
             owned_by(Job, tenant),
@@ -159,7 +163,7 @@ def resume(session: Session, tenant: str, job_id: str) -> Job:
             or_(Job.state == PAUSED, and_(Job.state == RUNNING, Job.pause_requested)),
         ),
         detail="resumed",
-        state=_either((Job.state == PAUSED, QUEUED), otherwise=RUNNING),
+        state=either((Job.state == PAUSED, QUEUED), otherwise=RUNNING),
         pause_requested=False,
     )
     if changed and changed[0].state == QUEUED:
@@ -201,7 +205,7 @@ def _claim(
     session: Session, among: ColumnElement[bool], ready: ColumnElement[bool], worker: str, lease_seconds: float
 ) -> Job | None:
     best = turns.in_claim_order(select(Job.id).where(among)).limit(1)
-    changed = _update(
+    changed = change_jobs(
         session,
         and_(Job.id == best.with_for_update(skip_locked=True, of=Job).scalar_subquery(), ready),
         state=RUNNING,
@@ -214,6 +218,7 @@ def _claim(
         started_at=func.coalesce(Job.started_at, now()),
         phase=Phase.STARTING,
         progress=None,
+        yields_to=None,
     )
     if not changed:
         return None
@@ -260,10 +265,12 @@ def hold(session: Session, lease: Lease) -> Job:
     return _fenced(session, lease, (RUNNING, CANCELLING), ())
 
 
-def save_training(session: Session, lease: Lease, training: TrainingFile, events: Sequence[JobEventBody] = ()) -> None:
-    """The recovery of the next step can go on from `training`, which must already be durable. Raises LeaseLost."""
+def save_training(session: Session, lease: Lease, training: TrainingFile, events: Sequence[JobEventBody] = ()) -> Job:
+    """The recovery of the next step can go on from `training`, which must already be durable. Returns the job, which may have to
+    hand back now. Raises LeaseLost.
+    """
     follows = Job.last_step == training.step - 1
-    _fenced(session, lease, (RUNNING,), events, follows, training=training)
+    return _fenced(session, lease, (RUNNING,), events, follows, training=training)
 
 
 def commit_step(
@@ -275,7 +282,7 @@ def commit_step(
     downloadable: bool,
     events: Sequence[JobEventBody] = (),
 ) -> Job:
-    """A step exists from here on. Its files must already be durable. Returns the job, which may have to pause now.
+    """A step exists from here on. Its files must already be durable. Returns the job, which may have to stop now.
 
     First the fenced UPDATE of the job (which also says that this is the next step, and clears the failures), then the
     rows of the step. Raises LeaseLost.
@@ -283,7 +290,12 @@ def commit_step(
     step = metrics.step
     follows = Job.last_step.is_(None) if step == 0 else Job.last_step == step - 1
     size = sum(file.size for file in files)
-    values = {"last_step": step, "failures": 0, "training": None, "stored_bytes": Job.stored_bytes + size}
+    values: dict[str, Any] = {
+        "last_step": step,
+        "failures": 0,
+        "training": None,
+        "stored_bytes": Job.stored_bytes + size,
+    }
     job = _fenced(session, lease, (RUNNING,), events, follows, **values)
     row = JobStep(
         job_id=job.id, tenant=job.tenant, step=step, epoch=lease.epoch, metrics=metrics, downloadable=downloadable
@@ -312,12 +324,12 @@ def succeed(
     session: Session, lease: Lease, events: Sequence[JobEventBody] = (), *, result: JobResult | None = None
 ) -> None:
     """running → succeeded, with what the job comes to. Raises LeaseLost, also where a cancel came first."""
-    _fenced(session, lease, (RUNNING,), events, **_end(SUCCEEDED), result=result)
+    _fenced(session, lease, (RUNNING,), events, **at_rest(SUCCEEDED), result=result)
 
 
 def fail(session: Session, lease: Lease, error: JobError, events: Sequence[JobEventBody] = ()) -> None:
     """running → failed: trying again would not help. Raises LeaseLost, also where a cancel came first."""
-    _fenced(session, lease, (RUNNING,), events, **_end(FAILED), error=error)
+    _fenced(session, lease, (RUNNING,), events, **at_rest(FAILED), error=error)
 
 
 def crash(
@@ -342,8 +354,8 @@ def crash(
     doublings = case((Job.failures < MOST_DOUBLINGS, Job.failures), else_=MOST_DOUBLINGS)
     wait = retry_delay_seconds * literal(1).bitwise_lshift(doublings)
     over = or_(cancelled, at_cap)
-    state = _either((cancelled, CANCELLED), (at_cap, FAILED), (Job.pause_requested, PAUSED), otherwise=QUEUED)
-    values = _end(state) | {
+    state = either((cancelled, CANCELLED), (at_cap, FAILED), (Job.pause_requested, PAUSED), otherwise=QUEUED)
+    values = at_rest(state) | {
         "finished_at": case((over, now()), else_=None),
         "available_at": case((over, None), else_=now(plus=wait)),
         "error": case((and_(~cancelled, at_cap), literal(error, Job.error.type)), else_=None),
@@ -353,14 +365,18 @@ def crash(
     return _fenced(session, lease, (RUNNING, CANCELLING), events, **values).state
 
 
-def release(session: Session, lease: Lease) -> JobState:
-    """Hand the job back, planned (the worker stops, or a pause is due): running → queued, or paused where that was asked
-    for; cancelling → cancelled. No failure is counted. Returns the new state. Raises LeaseLost.
+def release(session: Session, lease: Lease, *, preempted: bool = False) -> JobState:
+    """Hand the job back, planned (the worker stops, a pause is due, or the job was `preempted`): running → queued, or paused
+    where that was asked for; cancelling → cancelled. No failure is counted. Returns the new state. Raises LeaseLost.
     """
     cancelled = Job.state == CANCELLING
-    values = _end(_either((cancelled, CANCELLED), (Job.pause_requested, PAUSED), otherwise=QUEUED))
+    values = at_rest(either((cancelled, CANCELLED), (Job.pause_requested, PAUSED), otherwise=QUEUED))
     values["finished_at"] = case((cancelled, now()), else_=None)
-    job = _fenced(session, lease, (RUNNING, CANCELLING), (), **values)
+    if preempted:
+        # What it has handed its worker to stays: it is why it waits.
+        values["yields_to"] = Job.yields_to
+        values["preemptions"] = Job.preemptions + case((Job.yields_to.is_not(None), 1), else_=0)
+    job = _fenced(session, lease, (RUNNING, CANCELLING), (), detail=PREEMPTED if preempted else None, **values)
     if job.state == QUEUED:
         outbox.add_wake(session, job.tenant)
     return job.state
@@ -368,7 +384,7 @@ def release(session: Session, lease: Lease) -> JobState:
 
 def confirm_cancel(session: Session, lease: Lease, events: Sequence[JobEventBody] = ()) -> None:
     """cancelling → cancelled: the engine has ended. Raises LeaseLost."""
-    _fenced(session, lease, (CANCELLING,), events, **_end(CANCELLED))
+    _fenced(session, lease, (CANCELLING,), events, **at_rest(CANCELLED))
 
 
 def hand_back(session: Session, workers: Sequence[str], failure_cap: int, *, planned: bool = False) -> int:
@@ -381,13 +397,13 @@ def hand_back(session: Session, workers: Sequence[str], failure_cap: int, *, pla
     running = Job.state == RUNNING
     failures = Job.failures + case((running, 0 if planned else 1), else_=0)
     at_cap = and_(running, literal(not planned), failures >= failure_cap)
-    state = _either((~running, CANCELLED), (at_cap, FAILED), (Job.pause_requested, PAUSED), otherwise=QUEUED)
-    values = _end(state) | {
+    state = either((~running, CANCELLED), (at_cap, FAILED), (Job.pause_requested, PAUSED), otherwise=QUEUED)
+    values = at_rest(state) | {
         "finished_at": case((or_(~running, at_cap), now()), else_=None),
         "error": case((at_cap, literal(WORKER_LOST, Job.error.type)), else_=None),
         "failures": failures,
     }
-    changed = _update(
+    changed = change_jobs(
         session, and_(Job.state.in_([RUNNING, CANCELLING]), called(Job.worker, workers)), detail=HANDED_BACK, **values
     )
     for job in changed:
@@ -404,11 +420,11 @@ def sweep(session: Session, failure_cap: int) -> int:
     was asked for. Returns how many. Other expired jobs need nothing: the next claim takes them.
     """
     expired = Job.lease_until < now()
-    cancelled = _update(session, and_(Job.state == CANCELLING, expired), **_end(CANCELLED))
+    cancelled = change_jobs(session, and_(Job.state == CANCELLING, expired), **at_rest(CANCELLED))
     at_cap = and_(Job.state == RUNNING, expired, Job.failures + 1 >= failure_cap)
-    failed = _update(session, at_cap, **_end(FAILED), error=WORKER_LOST, failures=Job.failures + 1)
-    stopped = _end(PAUSED) | {"finished_at": None, "failures": Job.failures + 1}
-    paused = _update(session, and_(Job.state == RUNNING, expired, Job.pause_requested), **stopped)
+    failed = change_jobs(session, at_cap, **at_rest(FAILED), error=WORKER_LOST, failures=Job.failures + 1)
+    stopped = at_rest(PAUSED) | {"finished_at": None, "failures": Job.failures + 1}
+    paused = change_jobs(session, and_(Job.state == RUNNING, expired, Job.pause_requested), **stopped)
     return len(cancelled) + len(failed) + len(paused)
 
 
@@ -420,67 +436,19 @@ def _held(lease: Lease, *states: JobState) -> ColumnElement[bool]:
     return and_(Job.id == lease.job_id, Job.epoch == lease.epoch, Job.state.in_(states))
 
 
-def _either(*choices: tuple[SQLColumnExpression[bool], JobState], otherwise: JobState) -> ColumnElement[JobState]:
-    """CASE over states, typed as the column is."""
-    column = Job.state.type
-    return case(
-        *((condition, literal(state, column)) for condition, state in choices), else_=literal(otherwise, column)
-    )
-
-
-def _end(state: JobState | ColumnElement[JobState]) -> dict[str, Any]:
-    """What a job that no worker holds looks like."""
-    return {
-        "state": state,
-        "finished_at": now(),
-        "lease_until": None,
-        "phase": None,
-        "progress": None,
-        "pause_requested": False,
-    }
-
-
 def _fenced(
     session: Session,
     lease: Lease,
     states: tuple[JobState, ...],
     events: Sequence[JobEventBody],
     *conditions: ColumnElement[bool],
+    detail: str | None = None,
     **values: Any,
 ) -> Job:
-    changed = _update(session, and_(_held(lease, *states), *conditions), events, **values)
+    changed = change_jobs(session, and_(_held(lease, *states), *conditions), events, detail, **values)
     if not changed:
         raise LeaseLost(lease)
     return changed[0]
-
-
-def _update(
-    session: Session,
-    condition: ColumnElement[bool],
-    events: Sequence[JobEventBody] = (),
-    detail: str | None = None,
-    **values: Any,
-) -> Sequence[Job]:
-    """The one conditional UPDATE … RETURNING, with the events it causes: `events`, then the change of state if any.
-
-    `detail` says what led to it, where that is not the job's error.
-    """
-    moved = int("state" in values)
-    statement = update(Job).where(condition).values(last_seq=Job.last_seq + len(events) + moved, **values)
-    options = {"synchronize_session": False, "populate_existing": True}
-    changed = session.scalars(statement.returning(Job), execution_options=options).all()
-    for job in changed:
-        why = job.error.detail if job.error else detail
-        bodies = [*events, StateChanged(state=job.state, detail=why)] if moved else events
-        first = job.last_seq - len(bodies) + 1
-        session.add_all(
-            JobEventRow(job_id=job.id, tenant=job.tenant, seq=seq, body=body) for seq, body in enumerate(bodies, first)
-        )
-        if moved:
-            job.error_code = job.error.code if job.error and job.state == FAILED else None
-            enqueue.state_changed(session, job)
-    session.flush()
-    return changed
 
 
 def _unless_ended(session: Session, job_id: str, tenant: str, wish: str, *refused: JobState) -> Job:

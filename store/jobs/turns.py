@@ -5,6 +5,7 @@ What the worker cannot hold (store/jobs/capabilities.py) is passed over as if it
 that has as many running as it may.
 """
 
+from collections.abc import Collection
 from datetime import datetime
 from functools import lru_cache
 from typing import TypeVarTuple
@@ -59,6 +60,16 @@ def sweep_has_room(row: type[Job] = Job) -> ColumnElement[bool]:
     counted = held.group_by(Job.sweep_id).subquery()
     full = select(Sweep.id).join(counted, counted.c.sweep_id == Sweep.id).where(counted.c.jobs >= Sweep.max_parallel)
     return or_(row.sweep_id.is_(None), row.sweep_id.not_in(full))
+
+
+def sweep_rooms(session: Session, sweeps: Collection[str]) -> dict[str, int]:
+    """Of those that have a bound, how many jobs more they may have running."""
+    held = select(Job.sweep_id, func.count().label("jobs")).where(_held_now(), Job.sweep_id.in_(sweeps))
+    counted = held.group_by(Job.sweep_id).subquery()
+    room = select(Sweep.id, Sweep.max_parallel - func.coalesce(counted.c.jobs, 0))
+    room = room.outerjoin(counted, counted.c.sweep_id == Sweep.id)
+    found = session.execute(room.where(Sweep.id.in_(sweeps), Sweep.max_parallel.is_not(None)))
+    return {sweep: max(0, left) for sweep, left in found}
 
 
 def sweeps_wait(session: Session) -> bool:

@@ -20,7 +20,8 @@ from store.jobs.capabilities import Capability, Fleet
 from store.jobs.turns import HELD
 
 KEPT_SECONDS = 1.0
-_ALIVE = Worker.alive_until >= now()
+ALIVE = Worker.alive_until >= now()
+"""Of a worker that counts."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +39,13 @@ class Announcement:
     @property
     def capability(self) -> Capability:
         """What jobs are matched with."""
-        on_cpu = self.device is DeviceKind.CPU
-        return Capability(self.device, self.host_memory_bytes if on_cpu else self.device_memory_bytes)
+        return capability(self)
+
+
+def capability(worker: Announcement | Worker) -> Capability:
+    """What jobs are matched with."""
+    on_cpu = worker.device is DeviceKind.CPU
+    return Capability(worker.device, worker.host_memory_bytes if on_cpu else worker.device_memory_bytes)
 
 
 def announce(session: Session, worker: Announcement, seconds: float) -> None:
@@ -71,7 +77,7 @@ def fleet(session: Session) -> Fleet:
     memory = func.max(Worker.device_memory_bytes), func.max(Worker.host_memory_bytes)
     # A GPU whose memory is not known is as large as one likes.
     known = func.count(Worker.device_memory_bytes) == func.count()
-    rows = session.execute(select(Worker.device, *memory, known).where(_ALIVE).group_by(Worker.device))
+    rows = session.execute(select(Worker.device, *memory, known).where(ALIVE).group_by(Worker.device))
     return Fleet.of(
         Capability(device, host if device is DeviceKind.CPU else gpu if all_known else None)
         for device, gpu, host, all_known in rows

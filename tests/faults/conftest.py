@@ -24,7 +24,7 @@ def drill_on(stack: Stack, like: Drill | None = None) -> Drill:
 @pytest.fixture(scope="session")
 def drill(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Drill]:
     """PostgreSQL, Valkey without persistence, two workers; the undisturbed job has run."""
-    with running_stack(tmp_path_factory.mktemp("rig"), "postgresql") as stack:
+    with running_stack(tmp_path_factory.mktemp("rig"), "postgresql", preemption="tenant") as stack:
         made = drill_on(stack)
         made.reference()
         yield made

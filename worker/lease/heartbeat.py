@@ -40,6 +40,7 @@ class Reason(StrEnum):
     LOST = "lost"
     OVERTIME = "overtime"
     PAUSED = "paused"
+    PREEMPTED = "preempted"
     SHUTDOWN = "shutdown"
 
 

@@ -6,6 +6,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy.orm import Session
+
 from api_schemas.api.resources import JobProgress
 from api_schemas.enums import Phase
 from api_schemas.errors import ErrorCode, SecateurError
@@ -24,7 +26,7 @@ from api_schemas.results.metrics import JobResult
 from store.database.connection import Database
 from store.database.tables import Job
 from store.files.artifacts import Artifacts
-from store.jobs import transitions
+from store.jobs import preemption, transitions
 from store.jobs.transitions import Lease
 from store.settings import Settings
 from worker.children import confinement
@@ -201,21 +203,25 @@ class Attempt:
         files = self._uploads.step(self._place.out, event)
         self._beat.check()
         downloadable = any(file.name.endswith(".safetensors") for file in files)
-        job = retries.write(
-            self._database,
-            lambda session: transitions.commit_step(
+
+        def commit(session: Session) -> tuple[Job, bool]:
+            committed = transitions.commit_step(
                 session, self._lease, event.metrics, files, downloadable=downloadable, events=[event]
-            ),
-            self._settings.lease_seconds,
-        )
+            )
+            return committed, preemption.must_yield(session, committed)
+
+        job, must_yield = retries.write(self._database, commit, self._settings.lease_seconds)
         self._next_step += 1
         self._starting_seconds = None
         log.info("job %s: step %d committed", self._job.id, step)
         # After the last step there is nothing to hold back: the job ends by itself. Where the target is a bound on the drop, the
         # engine alone knows which is the last.
         bounded = self._job.request.pruning.target.max_drop is not None
-        if job.pause_requested and (bounded or step != self._steps):
-            raise Interrupted(Reason.PAUSED)
+        if bounded or step != self._steps:
+            if job.pause_requested:
+                raise Interrupted(Reason.PAUSED)
+            if must_yield:
+                raise Interrupted(Reason.PREEMPTED)
 
     def _save_training(self, event: TrainingSaved) -> None:
         if event.step != self._next_step:
@@ -227,11 +233,12 @@ class Attempt:
             return
         if training is None:
             return
-        retries.write(
-            self._database,
-            lambda session: transitions.save_training(session, self._lease, training, [event]),
-            self._settings.lease_seconds,
-        )
+
+        def save(session: Session) -> bool:
+            return preemption.must_yield(session, transitions.save_training(session, self._lease, training, [event]))
+
+        if retries.write(self._database, save, self._settings.lease_seconds):
+            raise Interrupted(Reason.PREEMPTED)
 
     def _record(self, event: EngineEvent, **about_job: Any) -> None:
         retries.write(

@@ -8,6 +8,7 @@ The supervisor never computes: it watches a child process and a lease. Whatever 
     somebody cancelled                     → the engine is ended (TERM, wait, KILL), then cancelled
     this worker shuts down                 → the engine is ended, the job handed back, no failure counted
     a pause was asked for                  → after the step that runs the engine is ended, then paused
+    a job of higher priority needs it      → after the step that runs, or the next saved epoch, the engine is ended, queued again
     it ran out of memory                   → queued again with half as many samples in a pass, failed the next time
     its time limit is over                 → failed
     the lease was lost                     → the engine is killed, nothing is written; before the next claim the job is handed
@@ -259,6 +260,8 @@ class Supervisor:
                 self._fail(lease, JobError(code=ErrorCode.MAX_RUNTIME, detail=detail))
             case Reason.SHUTDOWN | Reason.PAUSED:
                 self._write(lambda session: transitions.release(session, lease))
+            case Reason.PREEMPTED:
+                self._write(lambda session: transitions.release(session, lease, preempted=True))
         log.info("job %s: %s", lease.job_id, reason.value)
 
     def _succeed(self, lease: Lease, result: JobResult | None, session: Session) -> None:

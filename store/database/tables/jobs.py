@@ -131,6 +131,10 @@ class Job(Owned, Base):
     """Unplanned ends since the last committed step."""
     pause_requested: Mapped[bool] = mapped_column(default=False)
     """A running job is to stop after the step that runs."""
+    yields_to: Mapped[str | None] = mapped_column(String(ID_LENGTH))
+    """The job of higher priority that it is to hand its worker to, while it runs; that it handed it to, while it is queued."""
+    preemptions: Mapped[int] = mapped_column(Integer, default=0)
+    """How often it has done so."""
     ran_seconds: Mapped[float] = mapped_column(default=0.0)
     """How long workers have held it, as their heartbeats counted."""
     microbatch: Mapped[int | None] = mapped_column(Integer)

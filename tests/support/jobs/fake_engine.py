@@ -15,7 +15,8 @@ Written against the interface alone (standard library only), so it also shows wh
     silent          hangs before its first step
     slow            takes half a second more for each step
     wait            after step 0 waits for FILE
-    tour            the same; every step has a report, and the model's own files: it loads
+    wait-training   the same; saves a state in the recovery of step 1
+    tour            as wait; every step has a report, and the model's own files: it loads
     wait-before-last  after the last step but one waits for FILE
     crash-before-1  after step 0 waits for FILE, then ends with status 3
     poison          ends with status 3 before its first step, where the spec's seed is 13
@@ -234,7 +235,7 @@ def before_step(step: int, arguments: argparse.Namespace) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         case "training-lie", 1:
             lie_about_training(arguments.out, arguments.code)
-        case (("training-saved" | "training-stuck"), 1):
+        case (("training-saved" | "training-stuck" | "wait-training"), 1):
             save_training(arguments.out, step)
 
 
@@ -260,7 +261,7 @@ def after_step(step: int, arguments: argparse.Namespace) -> None:
             wait_for(arguments.marker.with_suffix(".go"))
         case "clinging", 1:
             hang()
-        case (("wait" | "tour"), 0):
+        case (("wait" | "wait-training" | "tour"), 0):
             wait_for(arguments.marker)
         case "slow", _:
             time.sleep(1.0)

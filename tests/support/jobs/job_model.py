@@ -12,7 +12,8 @@ from api_schemas.enums import TERMINAL_STATES, DeviceKind, JobState
 from api_schemas.results.events import JobEventBody, StateChanged, Warned
 from store.database.tables import TrainingFile
 from store.jobs.capabilities import ANY, NOTHING, Capability, Needs
-from store.jobs.transitions import HANDED_BACK, WORKER_LOST, Lease
+from store.jobs.preemption import ASKED, NOT_ASKED
+from store.jobs.transitions import HANDED_BACK, PREEMPTED, WORKER_LOST, Lease
 
 HELD = (JobState.RUNNING, JobState.CANCELLING)
 
@@ -33,6 +34,8 @@ class JobModel:
     worker: str | None = None
     failures: int = 0
     pause_requested: bool = False
+    yields_to: str | None = None
+    preemptions: int = 0
     lease_ran_out: bool = False
     waits: bool = False
     """It crashed, and the wait is not over."""
@@ -81,6 +84,7 @@ class JobModel:
         self.events.append(StateChanged(state=state, detail=self.error.detail if self.error else why))
         if state not in HELD:
             self.lease_ran_out = self.pause_requested = False
+            self.yields_to = None
 
     def claimed(self, at: datetime, worker: str) -> None:
         self.worker = worker
@@ -88,6 +92,7 @@ class JobModel:
         self.epoch += 1
         self.begun = at
         self.lease_ran_out = self.waits = False
+        self.yields_to = None
         self.become(JobState.RUNNING)
 
     def crashed(self, error: JobError, microbatch: int | None, waits: bool) -> None:
@@ -103,14 +108,24 @@ class JobModel:
             self.waits = waits
             self.become(JobState.PAUSED if self.pause_requested else JobState.QUEUED)
 
-    def released(self) -> None:
+    def released(self, preempted: bool = False) -> None:
+        why = PREEMPTED if preempted else None
         if self.state is JobState.CANCELLING:
-            self.become(JobState.CANCELLED)
+            self.become(JobState.CANCELLED, why)
         elif self.pause_requested:
-            self.become(JobState.PAUSED)
+            self.become(JobState.PAUSED, why)
         else:
+            gave_to = self.yields_to if preempted else None
             self.wakes += 1
-            self.become(JobState.QUEUED)
+            self.become(JobState.QUEUED, why)
+            self.yields_to = gave_to
+            self.preemptions += gave_to is not None
+
+    def asked(self, other: str | None) -> None:
+        """To hand its worker to another job, or None: no more."""
+        if (self.yields_to is None) is not (other is None):
+            self.become(JobState.RUNNING, NOT_ASKED if other is None else ASKED)
+        self.yields_to = other
 
     def handed_back(self, planned: bool) -> None:
         if self.state is JobState.CANCELLING:
@@ -140,6 +155,7 @@ class JobModel:
         return True
 
     def cancelled(self) -> None:
+        self.yields_to = None
         if self.state is JobState.RUNNING:
             self.become(JobState.CANCELLING)
         elif self.state is not JobState.CANCELLING:
@@ -150,6 +166,7 @@ class JobModel:
             self.become(JobState.PAUSED, "a pause was asked for")
         elif self.state is JobState.RUNNING and not self.pause_requested:
             self.pause_requested = True
+            self.yields_to = None
             self.become(JobState.RUNNING, "a pause was asked for")
 
     def resumed(self) -> None:

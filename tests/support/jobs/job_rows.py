@@ -8,7 +8,18 @@ from store.database.connection import Database
 from store.database.tables import Job, JobEventRow, JobLogRow, JobStep, OutboxMessage
 from tests.support.jobs.job_model import JobModel
 
-SAME = ("state", "epoch", "failures", "pause_requested", "last_step", "microbatch", "training", "error")
+SAME = (
+    "state",
+    "epoch",
+    "failures",
+    "pause_requested",
+    "yields_to",
+    "preemptions",
+    "last_step",
+    "microbatch",
+    "training",
+    "error",
+)
 
 
 def assert_as_modelled(database: Database, models: Mapping[str, JobModel]) -> dict[str, Job]:

@@ -5,16 +5,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 from starlette.testclient import TestClient
 
-from api_schemas.enums import DeviceKind
+from api_schemas.enums import DeviceKind, JobState
 from api_schemas.results.metrics import Memory
 from checkpoints.sizes.cost_model import COUNTED, JobCost, tensor_bytes
 from service.core import resources
 from service.services import Services
 from store.database.tables import Job, JobCostRow, Upload
-from store.jobs import jobs, transitions, workers
+from store.jobs import jobs, preemption, transitions, workers
 from store.jobs.capabilities import Needs
+from store.jobs.preemption import Rules
 from store.jobs.workers import Announcement
 from tests.integration.service.conftest import Stock, problem
 from tests.support.jobs.records import job_request
@@ -99,6 +101,40 @@ def test_needs_are_those_of_jobs_of_about_the_same_size(
         assert found == pytest.approx(needs, abs=2), asked
     announce(services, replace(GPU, device_memory_bytes=tensors))
     assert "on a GPU; the largest worker has" in client.get(f"/v1/jobs/{submitted['id']}").json()["waiting_reason"]
+
+
+def test_a_job_that_makes_way_says_so_until_it_goes_on(
+    client: TestClient, services: Services, job_body: dict[str, Any]
+) -> None:
+    announce(services, CPU)
+    low = client.post("/v1/jobs", json=job_body | {"priority": -10}).json()
+    address = f"/v1/jobs/{low['id']}"
+    with services.database.write() as session:
+        # Others of these tests wait in front of it.
+        session.execute(
+            update(Job).where(Job.id != low["id"], Job.state == JobState.QUEUED).values(state=JobState.PAUSED)
+        )
+        taken = transitions.claim(session, CPU.id, 60, 3)
+    assert taken is not None
+    lease = transitions.Lease(taken.id, taken.epoch)
+    high = client.post("/v1/jobs", json=job_body | {"priority": 10}).json()
+    with services.database.write() as session:
+        assert preemption.arrange(session, Rules(False, 1)) == [(low["id"], high["id"])]
+    job = client.get(address).json()
+    assert (job["preempt_requested"], job["preemptions"], job["waiting_reason"]) == (True, 0, None)
+    assert "It hands its worker to a job of higher priority" in client.get(f"/jobs/{low['id']}").text
+    assert "hands back soon" in client.get("/").text
+    with services.database.write() as session:
+        transitions.release(session, lease, preempted=True)
+    job = client.get(address).json()
+    assert (job["preempt_requested"], job["preemptions"]) == (False, 1)
+    assert job["waiting_reason"] == preemption.REASON
+    assert f"It waits: {preemption.REASON}." in client.get(f"/jobs/{low['id']}").text
+    client.post(f"/v1/jobs/{high['id']}/cancel")
+    with services.database.write() as session:
+        transitions.claim(session, CPU.id, 60, 3)
+    job = client.get(address).json()
+    assert (job["state"], job["waiting_reason"], job["preemptions"]) == ("running", None, 1)
 
 
 def test_workers_are_listed_and_anothers_job_is_not_named(client: TestClient, services: Services, job_id: str) -> None:

@@ -5,7 +5,8 @@ one all rows must be what the model says. TEST_EXAMPLES says how many histories,
 failure prints how to repeat it.
 """
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 import pytest
@@ -27,9 +28,11 @@ from api_schemas.results.events import Loss
 from store.database.clock import now
 from store.database.connection import Database
 from store.database.tables import Base, Job, TrainingFile
-from store.jobs import logs, transitions
+from store.jobs import logs, preemption, transitions, workers
 from store.jobs.capabilities import ANY, Capability, Needs
+from store.jobs.preemption import Rules
 from store.jobs.transitions import Lease, LeaseLost
+from store.jobs.workers import Announcement
 from tests.support.gate import number
 from tests.support.jobs.job_model import HELD, JobModel, next_to_claim
 from tests.support.jobs.job_rows import assert_as_modelled
@@ -84,6 +87,14 @@ class Queue(RuleBasedStateMachine):
         with database.write() as session:
             for table in reversed(Base.metadata.sorted_tables):
                 session.execute(delete(table))
+        self.announces(WORKERS)
+
+    def announces(self, names: Iterable[str]) -> None:
+        with self.database.write() as session:
+            for name in names:
+                has = WORKERS[name]
+                who = Announcement(name, name, name, has.device, None, has.memory_bytes, has.memory_bytes or 0)
+                workers.announce(session, who, LEASE_SECONDS)
 
     # --- the service
 
@@ -93,7 +104,7 @@ class Queue(RuleBasedStateMachine):
             self.submits(tenant, 0, Needs())
             self.claims("x")
 
-    @move(2, tenant=st.sampled_from(TENANTS), priority=st.sampled_from([0, 0, 0, 1]), needs=NEEDS)
+    @move(2, tenant=st.sampled_from(TENANTS), priority=st.sampled_from([0, 0, 1, 2]), needs=NEEDS)
     def submits(self, tenant: str, priority: int, needs: Needs) -> None:
         if sum(not job.ended for job in self.models.values()) >= MOST_JOBS:
             return
@@ -220,11 +231,11 @@ class Queue(RuleBasedStateMachine):
             job.crashed(CRASH, microbatch, waits=delay > 0)
             assert state is job.state
 
-    @move(pick=PICK, late=LATE)
-    def releases(self, pick: int, late: int) -> None:
+    @move(2, pick=PICK, late=LATE, preempted=st.booleans())
+    def releases(self, pick: int, late: int, preempted: bool) -> None:
         job = self.at_work_on(pick)
-        for state in self.write(job, late, HELD, transitions.release):
-            job.released()
+        for state in self.write(job, late, HELD, lambda s, at: transitions.release(s, at, preempted=preempted)):
+            job.released(preempted)
             assert state is job.state
 
     @move(2, workers=st.sets(st.sampled_from("xyz"), min_size=1), planned=st.booleans())
@@ -247,6 +258,13 @@ class Queue(RuleBasedStateMachine):
             job.error = CRASH if how is JobState.FAILED else None
             job.become(how)
 
+    @move(3)
+    def who_was_asked_hands_back(self) -> None:
+        for job in [job for job in self.models.values() if job.state is RUNNING and job.yields_to]:
+            [state] = self.write(job, 0, HELD, lambda s, lease: transitions.release(s, lease, preempted=True))
+            job.released(preempted=True)
+            assert state is job.state
+
     @move(pick=PICK)
     def everybody_who_ever_claimed_it_tries_to_write(self, pick: int) -> None:
         job = self.at_work_on(pick)
@@ -258,6 +276,47 @@ class Queue(RuleBasedStateMachine):
     @move(2)
     def sweeps(self) -> None:
         assert sweep(self.database) == sum([job.swept() for job in self.models.values()])
+
+    @move(
+        4,
+        across=st.booleans(),
+        most=st.sampled_from([1, 2]),
+        bound=st.sampled_from([None, None, 1]),
+        idle_there=st.sampled_from([True, False, False]),
+        urgent=st.sampled_from([None, *TENANTS, *TENANTS]),
+    )
+    def high_priorities_ask(
+        self, across: bool, most: int, bound: int | None, idle_there: bool, urgent: str | None
+    ) -> None:
+        """Which jobs are asked is not modelled a second time; that each may be, and has to be, is."""
+        if urgent is not None:
+            self.claims("x")
+            self.submits(urgent, 3, Needs())
+        busy = {job.worker for job in self.models.values() if job.busy}
+        running = Counter(job.tenant for job in self.models.values() if job.busy)
+        idle = [name for name in WORKERS if name not in busy]
+        with self.database.write() as session:
+            workers.forget(session, () if idle_there else idle)
+            asked = dict(preemption.arrange(session, Rules(across, most, bound)))
+        self.announces(idle)
+        for job in self.models.values():
+            if job.state is not RUNNING or (other := self.row(job.id).yields_to) == job.yields_to:
+                continue
+            assert (job.yields_to is None and other is not None) == (job.id in asked)
+            job.asked(other)
+        for asked_one, high in ((self.models[one], self.models[other]) for one, other in asked.items()):
+            assert (asked_one.busy, high.state, high.waits) == (True, JobState.QUEUED, False)
+            assert asked_one.priority < high.priority
+            assert asked_one.preemptions < most
+            assert asked_one.worker is not None
+            assert high.fits(WORKERS[asked_one.worker])
+            assert across or asked_one.tenant == high.tenant
+            if len(asked) == 1 and asked_one.tenant != high.tenant:
+                assert running[asked_one.tenant] > running[high.tenant]
+            if bound is None and idle_there and "x" in idle:
+                # It takes anything, and so somebody else's job of at least this priority.
+                others = [each for each in self.models.values() if each.state is JobState.QUEUED and each is not high]
+                assert any(each.priority >= high.priority for each in others)
 
     @move(3, pick=PICK)
     def hours_pass_without_a_word(self, pick: int) -> None:
@@ -289,6 +348,7 @@ class Queue(RuleBasedStateMachine):
             )
             assert row.failures <= CAP
             assert held or not row.pause_requested
+            assert row.yields_to is None or row.state in (RUNNING, JobState.QUEUED)
             if (old := self.before.get(row.id)) is not None:
                 assert old.state not in TERMINAL_STATES or row.state is old.state
                 assert row.epoch == old.epoch or (
