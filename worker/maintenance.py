@@ -11,9 +11,9 @@ import threading
 from functools import lru_cache
 from typing import Any
 
-from celery.signals import worker_shutting_down
+from celery.signals import worker_init, worker_shutting_down
 
-from store import retention
+from store import retention, tracing
 from store.database.connection import Database
 from store.files import orphans
 from store.files.artifacts import Artifacts
@@ -151,6 +151,12 @@ def run_send_webhooks() -> None:
     _sender.send_due()
 
 
+def start_tracing(**_: Any) -> None:
+    """To the end of the worker's process; beat, which imports this as well, traces nothing."""
+    tracing.start("maintenance")
+    atexit.register(tracing.stop)
+
+
 def stop(**_: Any) -> None:
     """TERM came: no further call is begun, and datasets that are being read are put back for whoever comes next."""
     _stop.set()
@@ -169,4 +175,5 @@ app.task(name=broker.DISPATCH_OUTBOX)(run_dispatch_outbox)
 app.task(name=broker.REDISPATCH)(run_redispatch)
 app.task(name=broker.EXPIRE)(run_expire)
 app.task(name=broker.COLLECT_ORPHANS)(run_collect_orphans)
+worker_init.connect(start_tracing)
 worker_shutting_down.connect(stop)

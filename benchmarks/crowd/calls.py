@@ -177,7 +177,7 @@ def periodic(services: Services, crowd: Crowd, settings: Settings) -> Iterator[C
     yield Call("sweep of leases", PERIODIC, lambda _: maintenance.sweep(database, settings))
     yield Call("counting jobs that wait for a wake-up", PERIODIC, claimable(None))
     yield Call("the same, tenants bounded", PERIODIC, claimable(1000))
-    yield Call("outbox", PERIODIC, lambda _: outbox.dispatch(database, lambda _: None))
+    yield Call("outbox", PERIODIC, lambda _: outbox.dispatch(database, lambda *_: None))
     yield Call("retention", PERIODIC, lambda _: retention.expire(database, settings))
     yield Call("log of deliveries", PERIODIC, lambda _: deliveries.expire(database, settings.webhook_log_seconds))
     yield Call("answers to idempotency keys", PERIODIC, lambda _: idempotency.sweep(database))

@@ -21,6 +21,7 @@ from api_schemas.errors import ErrorCode, SecateurError
 from api_schemas.results.events import JobEventBody, StateChanged, Warned
 from api_schemas.results.metrics import DataSummary, JobResult, JobWarning, StepMetrics
 from api_schemas.spec.job import JobRequest
+from store import tracing
 from store.database import stored_bytes
 from store.database.clock import now
 from store.database.locks import one_at_a_time
@@ -95,6 +96,7 @@ def submit(
         needs_cpu_bytes=needs.cpu_bytes,
         needs_gpu_bytes=needs.gpu_bytes,
         state=QUEUED,
+        traceparent=tracing.traceparent(),
     )
     job.last_seq = 1
     session.add(job)
