@@ -50,7 +50,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     services = Services.of(settings)
 
     registry = CollectorRegistry()
-    registry.register(metrics.QueueMetrics(services.database))
+    registry.register(metrics.QueueMetrics(services.database, settings))
     server_logs.configure(settings)
 
     @asynccontextmanager

@@ -14,10 +14,13 @@ from typing import Any
 from celery.signals import worker_init, worker_shutting_down
 
 from store import retention, tracing
+from store.database import marks
+from store.database.clock import moment
 from store.database.connection import Database
 from store.files import orphans
 from store.files.artifacts import Artifacts
 from store.jobs import jobs, transitions, workers
+from store.machine import disk_of
 from store.outbound.client import OutboundClient
 from store.outbound.url_rules import UrlRules
 from store.queue import broker
@@ -35,9 +38,13 @@ MOST_WAKES = 32
 
 
 def sweep(database: Database, settings: Settings) -> int:
-    """End jobs whose worker is gone and that no worker will take again; returns how many."""
+    """End jobs whose worker is gone and that no worker will take again; returns how many. It leaves a mark, by which others see
+    that maintenance lives."""
+    disk = disk_of(settings.scratch)
     with database.write() as session:
         ended = transitions.sweep(session, settings.failure_cap)
+        left = {marks.SWEPT: int(moment(session).timestamp())}
+        marks.put(session, left if disk is None else left | {marks.DISK: disk.total, marks.DISK_FREE: disk.free})
     if ended:
         log.warning("ended %d jobs whose worker had stopped answering", ended)
     return ended
