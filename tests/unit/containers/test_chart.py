@@ -19,33 +19,48 @@ from store.files.artifacts import Artifacts
 from store.settings import PREFIX, Settings
 from tests.support.chart import (
     CHART,
-    EVERYTHING,
     NEEDED,
     ROOT,
+    ask,
     component,
     container,
     environment,
-    helm,
     pods,
     render,
+    rendered,
     selects,
 )
 from tests.support.local import local_client
 from tests.support.promql import Scrape, selectors
 from tests.support.servers.receiver import Reply, receiver
 
-LEAST, ALL = render(NEEDED), render(EVERYTHING)
-BOTH = pytest.mark.parametrize("documents", [LEAST, ALL], ids=["least", "everything"])
-TEMPLATES = [
-    pytest.param(template, id=f"{kind}-{name}")
-    for kind, documents in (("least", LEAST), ("everything", ALL))
-    for name, template in pods(documents)
-]
-EVERY_POD = pytest.mark.parametrize("template", TEMPLATES)
+PODS = {
+    "least": ("api", "beat", "maintenance", "migrate", "worker-cpu", "worker-gpu"),
+    "everything": ("api", "beat", "maintenance", "migrate", "worker-gpu"),
+}
+BOTH = pytest.mark.parametrize("said", PODS)
+EVERY_POD = pytest.mark.parametrize(
+    "which", [pytest.param((said, name), id=f"{said}-{name}") for said, names in PODS.items() for name in names]
+)
 ENTRYPOINT = (ROOT / "docker" / "scripts" / "entrypoint.sh").read_text()
 HEALTHCHECK = (ROOT / "docker" / "scripts" / "healthcheck.sh").read_text()
 DOCKERFILES = {name: (ROOT / "docker" / f"{name}.Dockerfile").read_text() for name in ("api", "worker")}
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+
+
+@pytest.fixture
+def documents(said: str) -> list[dict[str, Any]]:
+    return rendered(said)
+
+
+@pytest.fixture
+def template(which: tuple[str, str]) -> dict[str, Any]:
+    return dict(pods(rendered(which[0])))[f"secateur-{which[1]}"]
+
+
+@BOTH
+def test_its_pods_are_these(documents: list[dict[str, Any]], said: str) -> None:
+    assert sorted(name for name, _ in pods(documents)) == [f"secateur-{name}" for name in PODS[said]]
 
 
 def of_kind(documents: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
@@ -76,36 +91,34 @@ def test_the_schemas_refuse_mistakes() -> None:
 
 
 def test_is_clean_by_helms_linter() -> None:
-    said = helm.lint(str(CHART), NEEDED)
+    said = ask([NEEDED])["lint"]
     assert [message for message in said["messages"] if "icon" not in message["error"]] == []
     assert said["errors"] == []
 
 
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        {"database": {"url": ""}},
-        {"database": {"url": "postgresql+psycopg://secateur:password@db/secateur"}},
-        {"broker": {"url": "redis://:password@valkey:6379/0"}},
-        {"artifacts": {"url": "file:///data"}},
-        {"hosts": []},
-        {"settings": {"log_format": "json"}},
-        {"workers": {"gpu": {"scale": {"jobs": "all"}}}},
-        {"workers": {"Large_GPUs": {}}},
-        {"networkPolicies": {"enabled": False}},
-    ],
-    ids=str,
+WRONG: tuple[dict[str, Any], ...] = (
+    {"database": {"url": ""}},
+    {"database": {"url": "postgresql+psycopg://secateur:password@db/secateur"}},
+    {"broker": {"url": "redis://:password@valkey:6379/0"}},
+    {"artifacts": {"url": "file:///data"}},
+    {"hosts": []},
+    {"settings": {"log_format": "json"}},
+    {"workers": {"gpu": {"scale": {"jobs": "all"}}}},
+    {"workers": {"Large_GPUs": {}}},
+    {"networkPolicies": {"enabled": False}},
 )
-def test_values_that_cannot_be_meant_are_refused(wrong: dict[str, Any]) -> None:
-    with pytest.raises(helm.HelmError):
-        render({**NEEDED, **wrong})
+
+
+def test_values_that_cannot_be_meant_are_refused() -> None:
+    answers = ask([{**NEEDED, **wrong} for wrong in WRONG])["answers"]
+    assert [wrong for wrong, answer in zip(WRONG, answers, strict=True) if "refused" not in answer] == []
 
 
 def test_is_of_the_version_of_the_code() -> None:
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
     assert chart["version"] == chart["appVersion"] == version
-    assert {container(template)["image"] for _, template in pods(LEAST)} == {
+    assert {container(template)["image"] for _, template in pods(rendered("least"))} == {
         service["image"].replace("${SECATEUR_VERSION:-0.1.0}", version)
         for service in COMPOSE["services"].values()
         if service["image"].startswith("secateur/")
@@ -194,7 +207,7 @@ def test_a_process_without_a_port_is_asked_by_its_health_check(template: dict[st
 
 
 def test_the_api_is_probed_by_a_name_and_a_path_that_it_answers(tmp_path: Path) -> None:
-    (api,) = (template for name, template in pods(LEAST) if name == "secateur-api")
+    (api,) = (template for name, template in pods(rendered("least")) if name == "secateur-api")
     ports = {port["name"]: port["containerPort"] for port in container(api)["ports"]}
     assert f"${{API_PORT:-{ports['http']}}}" in ENTRYPOINT
     assert f"EXPOSE {ports['http']}\n" in DOCKERFILES["api"]
@@ -272,13 +285,13 @@ def test_every_variable_is_one_that_the_code_reads(
 def test_nothing_that_compose_sets_is_forgotten() -> None:
     """But for what has another way here, or is its default."""
     otherwise = {"SECATEUR_LOG_LEVEL", "SECATEUR_HUB_URL", "OTEL_EXPORTER_OTLP_ENDPOINT"}
-    here = {component(template): set(environment(template)) for _, template in pods(LEAST)}
+    here = {component(template): set(environment(template)) for _, template in pods(rendered("least"))}
     for name in ("api", "worker", "maintenance", "beat", "migrate"):
         assert set(COMPOSE["services"][name]["environment"]) - otherwise <= here[name], name
 
 
 def test_a_pool_has_its_own_settings() -> None:
-    (gpu,) = (template for _, template in pods(ALL) if component(template) == "worker")
+    (gpu,) = (template for _, template in pods(rendered("everything")) if component(template) == "worker")
     given = environment(gpu)
     assert (given["SECATEUR_MAX_MODEL_BYTES"], given["SECATEUR_LOG_FORMAT"]) == ("1000", "console")
     assert given["SECATEUR_DEVICE"] == "cuda"
@@ -318,11 +331,11 @@ def test_workers_are_scaled_by_a_number_that_the_api_tells(sqlite_database: Data
     registry = CollectorRegistry()
     registry.register(QueueMetrics(sqlite_database, Settings(data_dir=tmp_path)))
     told = Scrape.of(generate_latest(registry).decode())
-    scaled = of_kind(LEAST, "ScaledObject")
+    scaled = of_kind(rendered("least"), "ScaledObject")
     assert len(scaled) == 2
-    assert of_kind(ALL, "ScaledObject") == []
-    (service,) = (each for each in of_kind(LEAST, "Service") if each["metadata"]["name"] == "secateur-api")
-    sets = {each["metadata"]["name"]: each for each in of_kind(LEAST, "StatefulSet")}
+    assert of_kind(rendered("everything"), "ScaledObject") == []
+    (service,) = (each for each in of_kind(rendered("least"), "Service") if each["metadata"]["name"] == "secateur-api")
+    sets = {each["metadata"]["name"]: each for each in of_kind(rendered("least"), "StatefulSet")}
     for each in scaled:
         spec = each["spec"]
         target = sets[spec["scaleTargetRef"]["name"]]
@@ -345,7 +358,9 @@ def test_workers_are_scaled_by_a_number_that_the_api_tells(sqlite_database: Data
 
 
 def test_jobs_that_run_anywhere_start_workers_of_one_kind() -> None:
-    located = [each["spec"]["triggers"][0]["metadata"]["valueLocation"] for each in of_kind(LEAST, "ScaledObject")]
+    located = [
+        each["spec"]["triggers"][0]["metadata"]["valueLocation"] for each in of_kind(rendered("least"), "ScaledObject")
+    ]
     assert sum('jobs="any"' in each for each in located) == 1
 
 
@@ -400,9 +415,9 @@ def test_only_the_api_is_called(documents: list[dict[str, Any]]) -> None:
 
 
 @BOTH
-def test_each_calls_what_it_needs_and_no_more(documents: list[dict[str, Any]]) -> None:
+def test_each_calls_what_it_needs_and_no_more(documents: list[dict[str, Any]], said: str) -> None:
     every = {53, 5432, 6379}
-    bucket, traces = (443, set()) if documents is LEAST else (9000, {4318})
+    bucket, traces = (443, set()) if said == "least" else (9000, {4318})
     wanted = {
         "api": {*every, bucket, *traces},
         "worker": {*every, bucket, *traces, 443, 8443},
@@ -418,5 +433,5 @@ def test_each_calls_what_it_needs_and_no_more(documents: list[dict[str, Any]]) -
                 # By what webhooks and the hub may be called on at all; private networks are refused by the code, too.
                 assert Settings().outbound_ports == (443, 8443)
                 assert "169.254.0.0/16" in rule["to"][0]["ipBlock"]["except"]
-            elif documents is ALL and rule["ports"][0]["port"] != 53:
+            elif said == "everything" and rule["ports"][0]["port"] != 53:
                 assert rule["to"], "only to those who were named"
