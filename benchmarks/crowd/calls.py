@@ -8,11 +8,11 @@ from starlette.testclient import TestClient
 
 from benchmarks.crowd.fill import Crowd
 from service.services import Services
-from store import retention
+from store import backlogs, retention
 from store.access import idempotency
 from store.database.tables import Job
 from store.files import orphans
-from store.jobs import event_feed, jobs, statistics, transitions
+from store.jobs import event_feed, jobs, statistics, transitions, worker_statistics
 from store.jobs.transitions import Lease
 from store.queue import outbox
 from store.settings import Settings
@@ -148,6 +148,8 @@ def periodic(services: Services, crowd: Crowd, settings: Settings) -> Iterator[C
     def scrape(_: int) -> None:
         with database.read() as session:
             statistics.read(session)
+            worker_statistics.read(session, None)
+            backlogs.read(session)
 
     def watch(_: int) -> None:
         with database.read() as session:

@@ -23,4 +23,4 @@ def put(session: Session, numbers: Mapping[str, int]) -> None:
 
 def read(session: Session) -> dict[str, int]:
     """All there are."""
-    return dict(session.execute(select(MaintenanceMark.name, MaintenanceMark.number)).tuples().all())
+    return dict(session.execute(select(MaintenanceMark.name, MaintenanceMark.number)).all())

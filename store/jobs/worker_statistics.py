@@ -52,13 +52,8 @@ class WorkerStatistics:
 
 def read(session: Session, max_running: int | None) -> WorkerStatistics:
     """`max_running`: of a tenant; what it has beyond that waits for itself."""
-    held = dict(
-        session.execute(
-            select(Job.worker, Job.tenant).where(Job.state.in_(HELD), Job.lease_until >= now(), Job.worker.is_not(None))
-        )
-        .tuples()
-        .all()
-    )
+    by = select(Job.worker, Job.tenant).where(Job.state.in_(HELD), Job.lease_until >= now(), Job.worker.is_not(None))
+    held = dict(session.execute(by).all())
     living = session.scalars(select(Worker).where(Worker.alive_until >= now())).all()
     expired = select(func.count()).select_from(Job).where(Job.state.in_(HELD), Job.lease_until < now())
     queued = Job.state == literal_column("'queued'")
@@ -66,7 +61,7 @@ def read(session: Session, max_running: int | None) -> WorkerStatistics:
     unfit = select(func.count()).select_from(Job).where(queued, ~fleet.can_hold())
     waiting = session.execute(
         select(Job.tenant, Job.needs_device, func.count()).where(queued).group_by(Job.tenant, Job.needs_device)
-    ).tuples()
+    )
     return WorkerStatistics(
         workers=tuple(
             Standing(
