@@ -1,5 +1,6 @@
 """What makes spans and sends them. Imported only where traces are wanted, since OpenTelemetry comes with an extra."""
 
+import threading
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime
@@ -13,6 +14,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from store.tracing import TRACEPARENT, Kind, Span, Value
 
+SHUTDOWN_SECONDS = 5.0
 _W3C = TraceContextTextMapPropagator()
 
 
@@ -56,8 +58,10 @@ class Provider:
         self._tracer = self._sdk.get_tracer("secateur")
 
     def shutdown(self) -> None:
-        """Send what has ended."""
-        self._sdk.shutdown()
+        """Send what has ended, as far as a collector takes it soon: by itself the exporter would try for twenty seconds."""
+        sending = threading.Thread(target=self._sdk.shutdown, name="last-spans", daemon=True)
+        sending.start()
+        sending.join(SHUTDOWN_SECONDS)
 
     def traceparent(self) -> str | None:
         """Of the current span."""

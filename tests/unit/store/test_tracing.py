@@ -2,8 +2,12 @@
 
 import subprocess
 import sys
+import threading
+from collections.abc import Sequence
 
 import pytest
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from store import tracing
 from tests.support.servers.receiver import receiver
@@ -72,6 +76,25 @@ def test_what_cannot_be_sent_is_said_and_stops_nobody(
     tracing.start("api")
     assert "secateur[tracing] is not installed" in caplog.text
     assert tracing.begin("work", root=True) is tracing.UNTRACED
+
+
+def test_a_collector_that_does_not_answer_holds_up_no_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, answer, given_up = threading.Event(), threading.Event(), threading.Event()
+
+    class Stuck(SpanExporter):
+        def export(self, _: Sequence[ReadableSpan]) -> SpanExportResult:
+            asked.set()
+            answer.wait(10)
+            given_up.set()
+            return SpanExportResult.SUCCESS
+
+    monkeypatch.setattr("store.tracing.provider.SHUTDOWN_SECONDS", 0.1)
+    tracing.start_with(Stuck(), "test")
+    tracing.begin("work", root=True).end()
+    tracing.stop()
+    assert asked.wait(20)
+    assert not given_up.is_set()
+    answer.set()
 
 
 def test_an_error_is_named_by_its_type_alone(kept: Kept) -> None:
