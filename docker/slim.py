@@ -54,6 +54,8 @@ IMPORTED = (
     "celery.apps.beat",
     "store.queue.consumer",
     "store.queue.scheduler",
+    "store.tracing.provider",
+    "opentelemetry.exporter.otlp.proto.http.trace_exporter",
     "uvicorn.main",
     "uvicorn.protocols.http.h11_impl",
     "psycopg",

@@ -24,7 +24,8 @@ from packaging.requirements import Requirement
 ROOT = Path(__file__).resolve().parent.parent
 LOCKS = ROOT / "docker" / "locks"
 PROJECT = ROOT / "pyproject.toml"
-SERVER, WORKER = ("server",), ("server", "worker", "export", "torchao")
+SERVER = ("server", "tracing")
+WORKER = (*SERVER, "worker", "export", "torchao")
 # One release of torch and torchaudio for CUDA: the compiled half of torchaudio is built against its own torch, and PyPI's wheels
 # of this release are built for CUDA 13.0, like the base image. For the CPU what scripts/install.sh installs; there that half is
 # removed.

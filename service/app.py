@@ -39,6 +39,7 @@ from service.routes import (
 )
 from service.services import Services
 from service.shutdown import on_shutdown
+from store import tracing
 from store.settings import Settings, get_settings
 
 SWITCH_SECONDS = 0.001
@@ -50,7 +51,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     services = Services.of(settings)
 
     registry = CollectorRegistry()
-    registry.register(metrics.QueueMetrics(services.database))
+    registry.register(metrics.QueueMetrics(services.database, settings))
     server_logs.configure(settings)
 
     @asynccontextmanager
@@ -58,10 +59,12 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         # A request goes from the event loop to threads and back several times, and waits this long at each where others compute.
         sys.setswitchinterval(SWITCH_SECONDS)
         await run_in_threadpool(services.database.migrate)
+        tracing.start("api")
         # A server waits for its answers before it ends, and a stream is one that lasts as long as its job.
         with metrics.served(settings, registry), on_shutdown(services.streams.close):
             yield
         await run_in_threadpool(services.database.close)
+        await run_in_threadpool(tracing.stop)
 
     app = FastAPI(
         title=document.TITLE,

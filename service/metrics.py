@@ -6,14 +6,21 @@ No label names a tenant, a key or a job: what a scraper sees is the operator's, 
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, start_http_server
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from sqlalchemy.exc import SQLAlchemyError
 
+from api_schemas.enums import DeviceKind
+from store import backlogs
+from store.backlogs import Maintenance
 from store.database.connection import Database
-from store.jobs import statistics
+from store.jobs import statistics, worker_statistics
+from store.jobs.worker_statistics import WorkerStatistics
+from store.machine import disk_of
 from store.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -48,8 +55,10 @@ class HttpMetrics:
 class QueueMetrics(Collector):
     """What the database says now."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, settings: Settings) -> None:
         self._database = database
+        self._max_running = settings.max_running_jobs
+        self._artifacts = _folder(settings.artifacts_url)
 
     def collect(self) -> Iterator[Metric]:
         """Asked at every scrape."""
@@ -57,6 +66,8 @@ class QueueMetrics(Collector):
         try:
             with self._database.read() as session:
                 found = statistics.read(session)
+                workers = worker_statistics.read(session, self._max_running)
+                maintenance = backlogs.read(session)
         except SQLAlchemyError as error:
             log.warning("metrics without the database: %s", error)
             answers.add_metric((), 0)
@@ -86,6 +97,95 @@ class QueueMetrics(Collector):
         )
         yield _by("secateur_phase_times", "How often those jobs were in each phase.", "phase", found.phase_times)
         yield _gauge("secateur_stored_bytes", "Bytes of uploads and checkpoints.", found.stored_bytes)
+        yield _gauge(
+            "secateur_lease_expiries",
+            "How often, in the last day, a job was taken from a worker that had fallen silent.",
+            found.lease_expiries,
+        )
+        yield from _of_workers(workers)
+        yield from _of_maintenance(maintenance)
+        yield from self._of_disks(workers, maintenance)
+
+    def _of_disks(self, workers: WorkerStatistics, maintenance: Maintenance) -> Iterator[Metric]:
+        """The artifacts' where they are a folder, maintenance's, and every worker's; of workers of one name the fullest."""
+        disks: dict[tuple[str, str], tuple[int, int]] = {}
+        here = None if self._artifacts is None else disk_of(self._artifacts)
+        if here is not None:
+            disks["artifacts", ""] = (here.total, here.free)
+        if maintenance.disk is not None:
+            disks["maintenance", ""] = maintenance.disk
+        for each in workers.workers:
+            if each.disk_bytes is not None and each.disk_free_bytes is not None:
+                before = disks.get(("worker", each.name))
+                mine = (each.disk_bytes, each.disk_free_bytes)
+                disks["worker", each.name] = mine if before is None else min(before, mine, key=lambda disk: disk[1])
+        labels = ("volume", "worker")
+        total = GaugeMetricFamily("secateur_disk_bytes", "Size of the disk that a folder is on.", labels=labels)
+        free = GaugeMetricFamily("secateur_disk_free_bytes", "Of that, what is free.", labels=labels)
+        for where, (size, left) in sorted(disks.items()):
+            total.add_metric(where, size)
+            free.add_metric(where, left)
+        yield total
+        yield free
+
+
+def _of_workers(found: WorkerStatistics) -> Iterator[Metric]:
+    counts: dict[tuple[str, ...], int] = {(kind.value, state): 0 for kind in DeviceKind for state in ("busy", "idle")}
+    for each in found.workers:
+        where = (each.device, "busy" if each.busy else "idle")
+        counts[where] = counts.get(where, 0) + 1
+    alive = GaugeMetricFamily(
+        "secateur_workers", "Workers that are alive, by device and whether they run a job.", labels=("device", "state")
+    )
+    for kind_and_state, count in sorted(counts.items()):
+        alive.add_metric(kind_and_state, count)
+    yield alive
+    yield _gauge(
+        "secateur_expired_leases",
+        "Jobs whose worker has fallen silent, and that nobody has taken yet.",
+        found.expired_leases,
+    )
+    yield _gauge("secateur_unfit_jobs", "Queued jobs that none of the workers that are alive can hold.", found.unfit)
+    demand = GaugeMetricFamily(
+        "secateur_worker_demand",
+        "How many workers of a kind would have something to do, by the jobs that are bound to it, or by any that it can run.",
+        labels=("device", "jobs"),
+    )
+    for kind, wanted in found.demand.items():
+        demand.add_metric((kind.value, "bound"), wanted.bound)
+        demand.add_metric((kind.value, "any"), wanted.any)
+    yield demand
+
+
+def _of_maintenance(found: Maintenance) -> Iterator[Metric]:
+    yield _gauge(
+        "secateur_maintenance_silent_seconds",
+        "Since maintenance last swept, which takes beat, the broker and a maintenance worker; +Inf where it never did.",
+        found.silent_seconds,
+    )
+    yield _gauge("secateur_outbox_messages", "Messages that the broker has not taken yet.", found.outbox.waiting)
+    yield _gauge("secateur_oldest_outbox_seconds", "How long the oldest has waited.", found.outbox.oldest_seconds)
+    yield _gauge(
+        "secateur_webhook_deliveries_due", "Deliveries that are due and not being sent.", found.deliveries.waiting
+    )
+    yield _gauge(
+        "secateur_oldest_webhook_delivery_seconds",
+        "For how long the oldest of them has been due.",
+        found.deliveries.oldest_seconds,
+    )
+    checks = {"waiting": float(found.checks.waiting), "running": float(found.checks_running)}
+    yield _by("secateur_dataset_checks", "Uploaded datasets that are checked, or wait for it.", "state", checks)
+    yield _gauge(
+        "secateur_oldest_dataset_check_seconds",
+        "How long the oldest dataset has waited to be checked.",
+        found.checks.oldest_seconds,
+    )
+
+
+def _folder(artifacts_url: str) -> Path | None:
+    """Where artifacts lie, unless that is a bucket."""
+    url = urlsplit(artifacts_url)
+    return Path(unquote(url.path)) if url.scheme == "file" else None
 
 
 @contextmanager

@@ -34,6 +34,24 @@ def engine_memory_bytes(setting: int | None) -> int:
     return memory_bytes() * 9 // 10 if setting is None else setting
 
 
+@dataclass(frozen=True)
+class Disk:
+    """In bytes; `free` for a user who is not root."""
+
+    total: int
+    free: int
+
+
+def disk_of(folder: Path) -> Disk | None:
+    """That a folder is on, or will be once it is made; None where it cannot be asked."""
+    there = next((each for each in (folder, *folder.parents) if each.exists()), folder)
+    try:
+        found = psutil.disk_usage(str(there))
+    except OSError:
+        return None
+    return Disk(found.total, found.free)
+
+
 def yield_cpu(process: int) -> None:
     """Let a child that leads a session of its own, and what it starts, run only where nobody else needs the CPU.
 

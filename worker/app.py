@@ -14,6 +14,7 @@ from typing import Any
 
 from celery.signals import worker_init, worker_ready, worker_shutting_down
 
+from store import tracing
 from store.database.connection import Database
 from store.files.artifacts import Artifacts
 from store.jobs.workers import Announcement
@@ -64,12 +65,15 @@ def announcement(settings: Settings, scratch: Scratch) -> Announcement:
     )
 
 
-def run_jobs() -> None:
-    """A wake-up came, or something was seen that waits: run jobs until none is left."""
-    parts()[0].run_until_empty()
+def run_jobs(wake: str | None = None) -> None:
+    """A wake-up came, or something was seen that waits: run jobs until none is left. `wake`: the wake-up's `traceparent`."""
+    parts()[0].run_until_empty(wake)
 
 
-app.task(name=broker.RUN_JOBS)(run_jobs)
+@app.task(name=broker.RUN_JOBS, bind=True)  # type: ignore[untyped-decorator]
+def run_jobs_woken(task: Any) -> None:
+    """`run_jobs`, as messages call it."""
+    run_jobs((task.request.headers or {}).get(tracing.TRACEPARENT))
 
 
 def check_cage(**_: Any) -> None:
@@ -97,11 +101,18 @@ def run_jobs_seen() -> None:
         log.exception("looking for work failed")
 
 
+def start_tracing(**_: Any) -> None:
+    """To the end of the process, after what is to be traced of it."""
+    tracing.start("worker")
+    atexit.register(tracing.stop)
+
+
 def stop_work(**_: Any) -> None:
     """SIGTERM came: the supervisor's thread sees the event, ends the engine and hands the job back; Celery waits for it."""
     shutdown.set()
 
 
 worker_init.connect(check_cage)
+worker_init.connect(start_tracing)
 worker_ready.connect(look_for_work)
 worker_shutting_down.connect(stop_work)

@@ -11,14 +11,17 @@ import threading
 from functools import lru_cache
 from typing import Any
 
-from celery.signals import worker_shutting_down
+from celery.signals import worker_init, worker_shutting_down
 
-from store import retention
+from store import retention, tracing
+from store.database import marks
+from store.database.clock import moment
 from store.database.connection import Database
 from store.files import orphans
 from store.files.artifacts import Artifacts
 from store.jobs import jobs, preemption, transitions, workers
 from store.jobs.preemption import Rules
+from store.machine import disk_of
 from store.outbound.client import OutboundClient
 from store.outbound.url_rules import UrlRules
 from store.queue import broker
@@ -36,9 +39,13 @@ MOST_WAKES = 32
 
 
 def sweep(database: Database, settings: Settings) -> int:
-    """End jobs whose worker is gone and that no worker will take again; returns how many."""
+    """End jobs whose worker is gone and that no worker will take again; returns how many. It leaves a mark, by which others see
+    that maintenance lives."""
+    disk = disk_of(settings.scratch)
     with database.write() as session:
         ended = transitions.sweep(session, settings.failure_cap)
+        left = {marks.SWEPT: int(moment(session).timestamp())}
+        marks.put(session, left if disk is None else left | {marks.DISK: disk.total, marks.DISK_FREE: disk.free})
     if ended:
         log.warning("ended %d jobs whose worker had stopped answering", ended)
     return ended
@@ -165,6 +172,12 @@ def run_send_webhooks() -> None:
     _sender.send_due()
 
 
+def start_tracing(**_: Any) -> None:
+    """To the end of the worker's process; beat, which imports this as well, traces nothing."""
+    tracing.start("maintenance")
+    atexit.register(tracing.stop)
+
+
 def stop(**_: Any) -> None:
     """TERM came: no further call is begun, and datasets that are being read are put back for whoever comes next."""
     _stop.set()
@@ -183,4 +196,5 @@ app.task(name=broker.DISPATCH_OUTBOX)(run_dispatch_outbox)
 app.task(name=broker.REDISPATCH)(run_redispatch)
 app.task(name=broker.EXPIRE)(run_expire)
 app.task(name=broker.COLLECT_ORPHANS)(run_collect_orphans)
+worker_init.connect(start_tracing)
 worker_shutting_down.connect(stop)

@@ -8,11 +8,11 @@ from starlette.testclient import TestClient
 
 from benchmarks.crowd.fill import Crowd
 from service.services import Services
-from store import retention
+from store import backlogs, retention
 from store.access import idempotency
 from store.database.tables import Job
 from store.files import orphans
-from store.jobs import event_feed, jobs, statistics, transitions
+from store.jobs import event_feed, jobs, statistics, transitions, worker_statistics
 from store.jobs.transitions import Lease
 from store.queue import outbox
 from store.settings import Settings
@@ -148,6 +148,8 @@ def periodic(services: Services, crowd: Crowd, settings: Settings) -> Iterator[C
     def scrape(_: int) -> None:
         with database.read() as session:
             statistics.read(session)
+            worker_statistics.read(session, None)
+            backlogs.read(session)
 
     def watch(_: int) -> None:
         with database.read() as session:
@@ -177,7 +179,7 @@ def periodic(services: Services, crowd: Crowd, settings: Settings) -> Iterator[C
     yield Call("sweep of leases", PERIODIC, lambda _: maintenance.sweep(database, settings))
     yield Call("counting jobs that wait for a wake-up", PERIODIC, claimable(None))
     yield Call("the same, tenants bounded", PERIODIC, claimable(1000))
-    yield Call("outbox", PERIODIC, lambda _: outbox.dispatch(database, lambda _: None))
+    yield Call("outbox", PERIODIC, lambda _: outbox.dispatch(database, lambda *_: None))
     yield Call("retention", PERIODIC, lambda _: retention.expire(database, settings))
     yield Call("log of deliveries", PERIODIC, lambda _: deliveries.expire(database, settings.webhook_log_seconds))
     yield Call("answers to idempotency keys", PERIODIC, lambda _: idempotency.sweep(database))

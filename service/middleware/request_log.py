@@ -1,4 +1,4 @@
-"""Every request has a name, a line in the log and a place in the metrics."""
+"""Every request has a name, a line in the log and a place in the metrics; one that may change something is a trace."""
 
 import re
 import time
@@ -15,9 +15,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.metrics import HttpMetrics
 from service.middleware.head import STATE_KEY
+from store import tracing
+from store.tracing import Span
 
 REQUEST_ID = "X-Request-ID"
 _SANE = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_READS = frozenset({"GET", "HEAD", "OPTIONS"})
+"""Polls, most of what there is, which begin nothing: no traces."""
 _log = structlog.get_logger("service.requests")
 
 
@@ -53,16 +57,22 @@ class RequestLog:
                 MutableHeaders(scope=message)[REQUEST_ID] = request.state.request_id
             await send(message)
 
-        with structlog.contextvars.bound_contextvars(request_id=request.state.request_id):
-            try:
-                await self.app(scope, counted, named)
-            finally:
-                self._tell(request, status, time.perf_counter() - began, received)
+        with tracing.current(_begun(request)) as span:
+            about = {"request_id": request.state.request_id, **tracing.log_fields()}
+            with structlog.contextvars.bound_contextvars(**about):
+                try:
+                    await self.app(scope, counted, named)
+                finally:
+                    self._tell(request, status, time.perf_counter() - began, received, span)
 
-    def _tell(self, request: Request, status: int, seconds: float, received: int) -> None:
+    def _tell(self, request: Request, status: int, seconds: float, received: int, span: Span) -> None:
         route = self._template(request)
         method = "HEAD" if getattr(request.state, STATE_KEY, False) else request.method
         self.metrics.observe(method, route, status, seconds, received)
+        span.name(f"{method} {route}")
+        span.set({"http.request.method": method, "http.route": route, "http.response.status_code": status})
+        if status >= 500:
+            span.failed(str(status))
         caller = getattr(request.state, "caller", None)
         _log.info(
             "request",
@@ -86,3 +96,12 @@ class RequestLog:
                 if context.endpoint is not None and context.path_format is not None
             }
         return self._templates.get(request.scope.get("endpoint", None), "other")
+
+
+def _begun(request: Request) -> Span:
+    """A trace of its own, whatever the caller's may be: that one is linked. So nobody chooses what is sampled here, or joins
+    another's trace.
+    """
+    if request.method in _READS:
+        return tracing.UNTRACED
+    return tracing.begin("request", root=True, link=request.headers.get(tracing.TRACEPARENT), kind="server")

@@ -13,6 +13,7 @@ from api_schemas.errors import ErrorCode
 from store.database import stored_bytes
 from store.database.clock import moment
 from store.database.tables import Job, JobEventRow
+from store.jobs.transitions import WORKER_LOST
 
 RECENT_SECONDS = 86_400
 MOST_JOBS = 500
@@ -28,6 +29,8 @@ class Statistics:
     oldest_queued_seconds: float
     failures_by_code: dict[str, float]
     crashes_by_code: dict[str, float]
+    lease_expiries: int
+    """How often a job was taken from a worker that had fallen silent."""
     phase_seconds: dict[str, float]
     phase_times: dict[str, float]
     stored_bytes: int
@@ -44,21 +47,22 @@ def read(session: Session) -> Statistics:
             failures[code] = float(count)
     here = moment(session)
     oldest = session.scalar(select(func.min(Job.created_at)).where(Job.state == literal_column("'queued'")))
-    seconds, times, crashes = _of_events(session)
+    seconds, times, crashes, expiries = _of_events(session)
     return Statistics(
         jobs_by_state=states,
         queued=int(states[JobState.QUEUED.value]),
         oldest_queued_seconds=(here - oldest).total_seconds() if oldest else 0.0,
         failures_by_code=failures,
         crashes_by_code=crashes,
+        lease_expiries=expiries,
         phase_seconds=seconds,
         phase_times=times,
         stored_bytes=stored_bytes.total(session),
     )
 
 
-def _of_events(session: Session) -> tuple[dict[str, float], dict[str, float], dict[str, float]]:
-    """Seconds in each phase, how often each was begun, and unplanned ends by code."""
+def _of_events(session: Session) -> tuple[dict[str, float], dict[str, float], dict[str, float], int]:
+    """Seconds in each phase, how often each was begun, unplanned ends by code, and leases that ran out."""
     recent = (
         select(Job.id)
         .where(Job.claimed_at > moment(session, -RECENT_SECONDS))
@@ -74,6 +78,7 @@ def _of_events(session: Session) -> tuple[dict[str, float], dict[str, float], di
             _member(JobEventRow.body, "phase").label("phase"),
             _member(JobEventRow.body, "state").label("state"),
             _member(JobEventRow.body, "code").label("code"),
+            _member(JobEventRow.body, "detail").label("detail"),
         )
         .where(JobEventRow.job_id.in_(recent), kind.in_(("phase", "state", "warning")))
         .order_by(JobEventRow.job_id, JobEventRow.seq)
@@ -82,19 +87,25 @@ def _of_events(session: Session) -> tuple[dict[str, float], dict[str, float], di
 
 
 def _added_up(
-    rows: Iterable[Row[str, datetime, Any, Any, Any]],
-) -> tuple[dict[str, float], dict[str, float], dict[str, float]]:
+    rows: Iterable[Row[str, datetime, Any, Any, Any, Any]],
+) -> tuple[dict[str, float], dict[str, float], dict[str, float], int]:
     seconds: dict[str, float] = {}
     times: dict[str, float] = {}
     crashes: dict[str, float] = {}
     idle = {state.value for state in (*TERMINAL_STATES, JobState.QUEUED, JobState.PAUSED)}
     known = {code.value for code in ErrorCode}
+    expiries = 0
     job: str | None = None
     phase: str | None = None
     began: datetime | None = None
-    for job_id, at, next_phase, state, code in rows:
+    held = False
+    for job_id, at, next_phase, state, code, detail in rows:
         if job_id != job:
-            job, phase, began = job_id, None, None
+            job, phase, began, held = job_id, None, None, False
+        # Claimed by one while another held it, or ended by maintenance for want of its worker. A pause that is asked for or taken
+        # back says so.
+        expiries += (held and state == JobState.RUNNING and detail is None) or detail == WORKER_LOST.detail
+        held = held if state is None else state == JobState.RUNNING
         if code in known:
             crashes[code] = crashes.get(code, 0.0) + 1
         if next_phase is None and state not in idle:
@@ -103,7 +114,7 @@ def _added_up(
             seconds[phase] = seconds.get(phase, 0.0) + (at - began).total_seconds()
             times[phase] = times.get(phase, 0.0) + 1
         phase, began = next_phase, at
-    return seconds, times, crashes
+    return seconds, times, crashes, expiries
 
 
 def _member(document: Any, name: str) -> ColumnElement[str]:

@@ -21,6 +21,7 @@ from api_schemas.errors import ErrorCode, SecateurError
 from api_schemas.results.events import JobEventBody, StateChanged, Warned
 from api_schemas.results.metrics import DataSummary, JobResult, JobWarning, StepMetrics
 from api_schemas.spec.job import JobRequest
+from store import tracing
 from store.database import stored_bytes
 from store.database.clock import now
 from store.database.locks import one_at_a_time
@@ -100,6 +101,7 @@ def submit(
         sweep_id=sweep[0] if sweep else None,
         sweep_index=sweep[1] if sweep else None,
         state=QUEUED,
+        traceparent=tracing.traceparent(),
     )
     job.last_seq = 1
     session.add(job)

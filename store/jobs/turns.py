@@ -69,7 +69,7 @@ def sweep_rooms(session: Session, sweeps: Collection[str]) -> dict[str, int]:
     room = select(Sweep.id, Sweep.max_parallel - func.coalesce(counted.c.jobs, 0))
     room = room.outerjoin(counted, counted.c.sweep_id == Sweep.id)
     found = session.execute(room.where(Sweep.id.in_(sweeps), Sweep.max_parallel.is_not(None)))
-    return {sweep: max(0, left) for sweep, left in found}
+    return {sweep: max(0, left or 0) for sweep, left in found}
 
 
 def sweeps_wait(session: Session) -> bool:

@@ -18,6 +18,7 @@ from store.database.tables import Job, Worker
 from store.database.upsert import insert_into
 from store.jobs.capabilities import Capability, Fleet
 from store.jobs.turns import HELD
+from store.machine import Disk
 
 KEPT_SECONDS = 1.0
 ALIVE = Worker.alive_until >= now()
@@ -48,9 +49,11 @@ def capability(worker: Announcement | Worker) -> Capability:
     return Capability(worker.device, worker.host_memory_bytes if on_cpu else worker.device_memory_bytes)
 
 
-def announce(session: Session, worker: Announcement, seconds: float) -> None:
-    """It lives, and counts for so many seconds; the first time its row is made."""
+def announce(session: Session, worker: Announcement, seconds: float, disk: Disk | None = None) -> None:
+    """It lives, and counts for so many seconds; the first time its row is made. `disk`: that of its scratch folder."""
     values = {name: getattr(worker, name) for name in worker.__dataclass_fields__ if name != "id"}
+    if disk is not None:
+        values |= {"disk_bytes": disk.total, "disk_free_bytes": disk.free}
     seen = {**values, "seen_at": now(), "alive_until": now(plus=seconds)}
     row = insert_into(session, Worker).values(id=worker.id, created_at=now(), **seen)
     session.execute(row.on_conflict_do_update(index_elements=["id"], set_=seen))

@@ -10,6 +10,7 @@ from typing import Any
 from celery import Celery
 from kombu.exceptions import OperationalError
 
+from store import tracing
 from store.database.connection import Database
 from store.queue import outbox
 from store.settings import Settings
@@ -120,14 +121,21 @@ def publish_wake(settings: Settings) -> None:
 def publish_outbox(database: Database, settings: Settings) -> int:
     """Publish what the last transactions left in the outbox; what the broker does not take now, maintenance sends later."""
     tasks = {outbox.WAKE: (RUN_JOBS, JOBS), outbox.CHECK: (CHECK_UPLOADS, MAINTENANCE)}
-    return outbox.dispatch(database, lambda topic: _publish(settings, *tasks[topic]))
+    return outbox.dispatch(database, lambda topic, traceparent: _publish(settings, *tasks[topic], traceparent))
 
 
-def _publish(settings: Settings, task: str, queue: str) -> None:
-    try:
-        make_celery(settings).send_task(task, queue=queue)
-    except OperationalError as error:
-        raise ConnectionError(str(error)) from error
+def _publish(settings: Settings, task: str, queue: str, traceparent: str | None = None) -> None:
+    """`traceparent`: of what the message is a part of; the message carries its own."""
+    sending = tracing.UNTRACED
+    if traceparent is not None:
+        sent = {"messaging.system": "celery", "messaging.destination.name": queue}
+        sending = tracing.begin(f"publish {task}", sent, parent=traceparent, kind="producer")
+    with tracing.current(sending):
+        carried = {tracing.TRACEPARENT: sending.traceparent} if sending.traceparent else {}
+        try:
+            make_celery(settings).send_task(task, queue=queue, headers=carried)
+        except OperationalError as error:
+            raise ConnectionError(str(error)) from error
 
 
 def waiting_wakes(settings: Settings, queue: str = JOBS) -> int:

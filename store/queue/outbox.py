@@ -11,6 +11,7 @@ from collections.abc import Callable
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
+from store import tracing
 from store.database.connection import Database
 from store.database.tables import OutboxMessage
 
@@ -22,23 +23,26 @@ BATCH = 100
 
 def add_wake(session: Session, tenant: str) -> None:
     """A worker should look for work once this transaction has committed."""
-    session.add(OutboxMessage(tenant=tenant, topic=WAKE))
+    session.add(OutboxMessage(tenant=tenant, topic=WAKE, traceparent=tracing.traceparent()))
 
 
 def add_check(session: Session, tenant: str) -> None:
     """Maintenance should look for datasets to check once this transaction has committed."""
-    session.add(OutboxMessage(tenant=tenant, topic=CHECK))
+    session.add(OutboxMessage(tenant=tenant, topic=CHECK, traceparent=tracing.traceparent()))
 
 
-def dispatch(database: Database, publish: Callable[[str], None]) -> int:
-    """Publish the topics that wait, oldest first; returns how many. Stops quietly at the first failure: the rest waits on."""
-    oldest = select(OutboxMessage.id, OutboxMessage.topic).order_by(OutboxMessage.id).limit(BATCH)
+def dispatch(database: Database, publish: Callable[[str, str | None], None]) -> int:
+    """Publish the topics that wait, oldest first, each with its `traceparent`; returns how many. Stops quietly at the first
+    failure: the rest waits on."""
+    oldest = (
+        select(OutboxMessage.id, OutboxMessage.topic, OutboxMessage.traceparent).order_by(OutboxMessage.id).limit(BATCH)
+    )
     with database.read() as session:
         waiting = session.execute(oldest).all()
     sent: list[int] = []
-    for message_id, topic in waiting:
+    for message_id, topic, traceparent in waiting:
         try:
-            publish(topic)
+            publish(topic, traceparent)
         except OSError as error:
             log.warning("the broker does not answer, %d messages wait: %s", len(waiting) - len(sent), error)
             break

@@ -28,6 +28,7 @@ ALLOWED = {
             "httpcore",
             "standardwebhooks",
             "structlog",
+            "opentelemetry",  # comes with an extra
         ),
     },
     "worker.engine": {

@@ -97,6 +97,8 @@ def main(argv: list[str] | None = None) -> int:
     events = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1, encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    if traceparent := os.environ.get("TRACEPARENT"):
+        logging.getLogger("worker.engine").info("trace %s", traceparent)
     if arguments.watch_stdin:
         _follow_parent()
 

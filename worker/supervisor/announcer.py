@@ -12,6 +12,7 @@ from store.database.connection import UNREACHABLE, Database
 from store.jobs import jobs, workers
 from store.jobs.capabilities import fits
 from store.jobs.workers import Announcement
+from store.machine import disk_of
 from store.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -69,7 +70,7 @@ class Announcer:
         with self._database.write() as session:
             if self._gone:
                 workers.forget(session, self._gone)
-            workers.announce(session, self._who, settings.lease_seconds)
+            workers.announce(session, self._who, settings.lease_seconds, disk_of(settings.scratch))
         self._gone.clear()
         if not self._idle():
             return False

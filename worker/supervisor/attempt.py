@@ -37,6 +37,7 @@ from worker.children.job_log import JobLog
 from worker.lease import retries
 from worker.lease.heartbeat import Heartbeat, Interrupted, Reason
 from worker.supervisor.engines import Engines
+from worker.supervisor.job_trace import JobTrace
 from worker.supervisor.memory import SessionWatch, oom_kills, samples_at_once
 from worker.supervisor.step_files import Uploads
 
@@ -62,10 +63,12 @@ class Attempt:
         engines: Engines,
         threads: int,
         claimed_at: float,
+        trace: JobTrace,
     ) -> None:
         """`threads`: of the engine. `claimed_at`: by this process's monotonic clock."""
         self._settings, self._database, self._engines, self._threads = settings, database, engines, threads
         self._job, self._place, self._beat, self._log = job, place, beat, job_log
+        self._trace = trace
         self._lease = Lease(job.id, job.epoch)
         self._uploads = Uploads(artifacts, self._lease, beat, settings.storage_patience_seconds)
         self._next_step = 0 if job.last_step is None else job.last_step + 1
@@ -88,7 +91,10 @@ class Attempt:
         self._engines.furnish(place.home)
         confinement.hand_over(place, self._settings)
         cage = confinement.of_engine(place, self._settings)
-        child = Child(self._engines.start(self._arguments(), cage, place.root, place.home, self._threads), self._log)
+        started = self._engines.start(
+            self._arguments(), cage, place.root, place.home, self._threads, self._trace.traceparent
+        )
+        child = Child(started, self._log)
         self._beat.kill_when_lost(child.kill)
         try:
             last = self._watch(child)
@@ -168,7 +174,8 @@ class Attempt:
     def _handle(self, event: EngineEvent) -> None:
         match event:
             case StepDone():
-                self._commit_step(event)
+                with self._trace.committing(event.metrics.step):
+                    self._commit_step(event)
             case TrainingSaved():
                 self._save_training(event)
             case Progress():
@@ -181,11 +188,13 @@ class Attempt:
                 if self._phase is None:
                     self._starting_seconds = round(time.monotonic() - self._claimed_at, 3)
                 self._phase = event.phase
+                self._trace.phase(event.phase, event.step)
                 self._record(event, phase=event.phase)
             case DataReady():
                 self._record(event, data=event.data)
             case Started():
                 self._steps, self._device = event.steps, event.device
+                self._trace.started(event.device, self._threads)
                 self._record(event)
             case _:
                 self._record(event)

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from store import tracing
 from store.cage import Cage
 from store.settings import Settings
 from worker.children.child import minimal_environment, spawned
@@ -55,10 +56,18 @@ class Engines:
             shutil.copytree(made, home / "cache" / "matplotlib", dirs_exist_ok=True)
 
     def start(
-        self, arguments: Sequence[str], cage: Cage, folder: Path, home: Path, threads: int
+        self,
+        arguments: Sequence[str],
+        cage: Cage,
+        folder: Path,
+        home: Path,
+        threads: int,
+        traceparent: str | None = None,
     ) -> subprocess.Popen[bytes] | ForkedProcess:
         """An engine in `cage`, whose report is its first line of output; `folder` is its working directory."""
         environment = minimal_environment(home, threads)
+        if traceparent is not None:
+            environment[tracing.ENVIRONMENT] = traceparent
         if self._template is not None:
             try:
                 options = self._command[len(PROGRAM) :]

@@ -32,6 +32,7 @@ from api_schemas.enums import Phase
 from api_schemas.errors import ErrorCode, SecateurError
 from api_schemas.results.events import PhaseChanged
 from api_schemas.results.metrics import JobResult
+from store import tracing
 from store.database.connection import UNREACHABLE, Database
 from store.database.tables import Job
 from store.files.artifacts import Artifacts
@@ -50,6 +51,7 @@ from worker.lease import retries
 from worker.lease.heartbeat import Heartbeat, Interrupted, Reason
 from worker.supervisor.attempt import Attempt
 from worker.supervisor.engines import Engines
+from worker.supervisor.job_trace import JobTrace
 from worker.supervisor.scratch import Scratch
 from worker.supervisor.tenant_caches import TenantCaches
 
@@ -96,19 +98,22 @@ class Supervisor:
         """End what was started for jobs to come."""
         self._engines.close()
 
-    def run_until_empty(self) -> int:
-        """Run job after job until none is left or the worker shuts down; returns how many were begun."""
+    def run_until_empty(self, wake: str | None = None) -> int:
+        """Run job after job until none is left or the worker shuts down; returns how many were begun. `wake`: as of `run_one`."""
         begun = 0
         self.idle = False
         try:
-            while not self._shutdown.is_set() and self.run_one():
+            while not self._shutdown.is_set() and self.run_one(wake if begun == 0 else None):
                 begun += 1
         finally:
             self.idle = True
         return begun
 
-    def run_one(self) -> bool:
-        """Claim the best job and see it to its end. False where there was none, or the worker shuts down first."""
+    def run_one(self, wake: str | None = None) -> bool:
+        """Claim the best job and see it to its end. False where there was none, or the worker shuts down first.
+
+        `wake`: the `traceparent` of the message that led here.
+        """
         wait = retries.POLL_SECONDS
         while True:
             claimed_at = time.monotonic()
@@ -123,8 +128,11 @@ class Supervisor:
             wait = min(2 * wait, retries.LONGEST_WAIT)
         if job is None:
             return False
-        with structlog.contextvars.bound_contextvars(job_id=job.id, attempt=job.epoch):
-            self._hold(job, claimed_at)
+        with (
+            JobTrace(job, wake) as trace,
+            structlog.contextvars.bound_contextvars(job_id=job.id, attempt=job.epoch, **tracing.log_fields()),
+        ):
+            self._hold(job, claimed_at, trace)
         return True
 
     def _claim(self) -> Job | None:
@@ -163,7 +171,7 @@ class Supervisor:
         self._owed.clear()
         self._scratch.forget()
 
-    def _hold(self, job: Job, claimed_at: float) -> None:
+    def _hold(self, job: Job, claimed_at: float, trace: JobTrace) -> None:
         """Run the job under a heartbeat. Whatever is logged meanwhile names it."""
         settings = self._settings
         lease = Lease(job.id, job.epoch)
@@ -173,9 +181,10 @@ class Supervisor:
         left = None if limit is None else limit - job.ran_seconds
         with Heartbeat(self._database, settings, lease, self._shutdown, job_log, claimed_at, left) as beat:
             try:
-                self._say_starting(job, lease)
-                self._run(job, lease, beat, job_log, claimed_at)
+                self._say_starting(job, lease, trace)
+                self._run(job, lease, beat, job_log, claimed_at, trace)
             except LeaseLost:
+                trace.ended("lease_lost", failed=True)
                 log.warning("job %s is no longer this worker's (epoch %d)", job.id, job.epoch)
                 # A database that did not answer is not the job's doing, nor the worker's.
                 self._owe(planned=beat.unanswered)
@@ -183,46 +192,58 @@ class Supervisor:
                 self._owe(planned=False)
                 raise
 
-    def _say_starting(self, job: Job, lease: Lease) -> None:
+    def _say_starting(self, job: Job, lease: Lease, trace: JobTrace) -> None:
         step = 0 if job.last_step is None else job.last_step + 1
+        trace.phase(Phase.STARTING, step)
         starting = PhaseChanged(phase=Phase.STARTING, step=step, steps=job.request.pruning.steps)
         self._write(lambda session: transitions.record(session, lease, [starting]))
 
-    def _run(self, job: Job, lease: Lease, beat: Heartbeat, job_log: JobLog, claimed_at: float) -> None:
+    def _run(
+        self, job: Job, lease: Lease, beat: Heartbeat, job_log: JobLog, claimed_at: float, trace: JobTrace
+    ) -> None:
         """To the end of the work, and then the one transition that fits. Raises LeaseLost."""
         end: Callable[[], None]
         try:
             with self._scratch.job(job.id) as folder:
                 place = JobFolders(folder)
                 with self._caches.lent(job.tenant, place.cache):
-                    result = self._work(job, place, beat, job_log, claimed_at)
+                    result = self._work(job, place, beat, job_log, claimed_at, trace)
         except Interrupted as stop:
+            trace.ended(stop.reason.name.lower())
             end = partial(self._stopped, job, lease, stop.reason)
         except SecateurError as error:
             failure = JobError(code=error.code, detail=error.detail, errors=error.errors)
+            trace.ended(error.code.value, failed=True)
             end = partial(self._crash if error.code in RETRIED else self._fail, lease, failure)
         except TransientFailure as failure_now:
+            trace.ended(failure_now.error.code.value, failed=True)
             end = partial(self._crash, lease, JobError(code=failure_now.error.code, detail=failure_now.error.detail))
         except OutOfMemory as too_much:
+            trace.ended(ErrorCode.OUT_OF_MEMORY.value, failed=True)
             end = partial(self._too_much, job, lease, too_much)
         except Crashed as crash:
+            trace.ended(crash.error.code.value, failed=True)
             end = partial(self._crash, lease, crash.error)
         except LeaseLost:
             # The write was refused: because of a cancel that came first, or because the job is gone.
+            trace.ended("cancelled")
             end = partial(self._unless_cancelled, lease, None)
         except Exception as error:
             log.exception("job %s: the supervisor itself failed", job.id)
+            trace.ended(ErrorCode.INTERNAL.value, failed=True)
             end = partial(self._crash, lease, _own_failure(error))
         else:
+            trace.ended("succeeded")
             end = partial(self._unless_cancelled, lease, partial(self._succeed, lease, result))
         beat.flush()
         end()
 
     def _work(
-        self, job: Job, place: JobFolders, beat: Heartbeat, job_log: JobLog, claimed_at: float
+        self, job: Job, place: JobFolders, beat: Heartbeat, job_log: JobLog, claimed_at: float, trace: JobTrace
     ) -> JobResult | None:
         """Returns what the job comes to when the engine has finished; raises in every other case."""
-        self._inputs.fetch(job, place, beat, job_log)
+        with tracing.current(tracing.begin("fetch inputs")):
+            self._inputs.fetch(job, place, beat, job_log)
         beat.check()
         with running_engine(self._settings.engine_threads, self._earlier_threads(job)) as threads:
             log.info("job %s: its engine gets %d threads: %s", job.id, threads.count, threads.why)
@@ -237,6 +258,7 @@ class Supervisor:
                 self._engines,
                 threads.count,
                 claimed_at,
+                trace,
             )
             return attempt.run()
 

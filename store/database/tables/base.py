@@ -19,6 +19,7 @@ from store.database.tenancy import DEFAULT_TENANT
 ID_LENGTH = 32
 NAME_LENGTH = 128
 KEY_LENGTH = 512
+TRACEPARENT_LENGTH = 55
 
 # Names for every constraint, so that migrations can address them on both databases.
 NAMING = {

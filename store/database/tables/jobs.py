@@ -25,7 +25,7 @@ from api_schemas.spec.labels import LABEL_KEY_LENGTH, LABEL_VALUE_LENGTH
 from checkpoints.sizes.cost_model import JobCost
 from store.database.clock import now
 from store.database.json_columns import PydanticJSON
-from store.database.tables.base import ID_LENGTH, KEY_LENGTH, NAME_LENGTH, Base, Owned
+from store.database.tables.base import ID_LENGTH, KEY_LENGTH, NAME_LENGTH, TRACEPARENT_LENGTH, Base, Owned
 
 LIVING = "state IN ('queued', 'running', 'cancelling', 'paused')"
 """Of a job that has not ended. In words and not in parameters: only so is a query known to need no more than a partial index."""
@@ -151,6 +151,8 @@ class Job(Owned, Base):
     """Of the files of its steps, as they count against the tenant's quota (store/database/stored_bytes.py)."""
     deleted_at: Mapped[datetime | None]
     """Since when nothing but this row is left of the job."""
+    traceparent: Mapped[str | None] = mapped_column(String(TRACEPARENT_LENGTH))
+    """The span of the request that made it, of which its attempts are parts (store/tracing); NULL where nothing was traced."""
 
     @property
     def attempts(self) -> int:

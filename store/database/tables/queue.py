@@ -10,7 +10,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import Mapped, mapped_column
 
 from store.database.clock import now
-from store.database.tables.base import Base, Owned
+from store.database.tables.base import TRACEPARENT_LENGTH, Base, Owned
 
 
 class OutboxMessage(Owned, Base):
@@ -21,6 +21,8 @@ class OutboxMessage(Owned, Base):
     id: Mapped[int] = mapped_column(BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True)
     topic: Mapped[str] = mapped_column(String(32))
     created_at: Mapped[datetime] = mapped_column(default=now())
+    traceparent: Mapped[str | None] = mapped_column(String(TRACEPARENT_LENGTH))
+    """The span that the message is a part of (store/tracing)."""
 
 
 class MaintenanceMark(Base):

@@ -27,6 +27,9 @@ class Worker(Base):
     device_memory_bytes: Mapped[int | None] = mapped_column(BigInteger)
     host_memory_bytes: Mapped[int] = mapped_column(BigInteger)
     """Of the host, as much as an engine may take (store/machine.py)."""
+    disk_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    """Of the disk of its scratch folder; NULL of workers of before."""
+    disk_free_bytes: Mapped[int | None] = mapped_column(BigInteger)
     created_at: Mapped[datetime] = mapped_column(default=now())
     seen_at: Mapped[datetime]
     alive_until: Mapped[datetime]

@@ -65,7 +65,8 @@ def installed_by(requirements: list[str]) -> set[str]:
 @pytest.fixture(scope="module")
 def hidden() -> str:
     """Top-level modules that are installed here and would not be in the image."""
-    image = installed_by(PROJECT["dependencies"] + PROJECT["optional-dependencies"]["server"])
+    extras = PROJECT["optional-dependencies"]
+    image = installed_by(PROJECT["dependencies"] + extras["server"] + extras["tracing"])
     assert {"fastapi", "sqlalchemy", "celery", "pydantic"} <= image
     hidden = {
         module
@@ -98,6 +99,7 @@ def run(hidden: str, program: str, folder: Path) -> subprocess.CompletedProcess[
         "from worker.maintenance import app; app.finalize(); assert 'secateur.sweep' in app.tasks",
         "from store.database.connection import Database",
         "import secateur.cli",
+        "import store.tracing.provider, opentelemetry.exporter.otlp.proto.http.trace_exporter",
     ],
 )
 def test_starts_with_what_the_image_installs(program: str, hidden: str, tmp_path: Path) -> None:

@@ -32,7 +32,8 @@ def version(requirement: Requirement) -> str:
 
 
 @pytest.mark.parametrize(
-    ("lock", "extras"), [("api", ["server"]), *((name, ["server", "worker", "export"]) for name in WORKERS)]
+    ("lock", "extras"),
+    [("api", ["server", "tracing"]), *((name, ["server", "tracing", "worker", "export"]) for name in WORKERS)],
 )
 def test_a_lock_has_what_pyproject_asks_for(lock: str, extras: list[str]) -> None:
     have = locked(lock)

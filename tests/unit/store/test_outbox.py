@@ -59,7 +59,7 @@ def test_a_failure_in_the_middle_keeps_the_rest(sqlite_database: Database) -> No
         submit(sqlite_database)
     answers = iter([None, ConnectionError("gone")])
 
-    def publish(topic: str) -> None:
+    def publish(topic: str, _: str | None) -> None:
         assert topic == outbox.WAKE
         if error := next(answers):
             raise error

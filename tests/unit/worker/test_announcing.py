@@ -1,6 +1,7 @@
 """A worker says that it is there and what it has, and looks for work that nobody told it of."""
 
 import json
+import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from api_schemas.enums import DeviceKind
+from store.database.tables import Worker
 from store.database.tenancy import DEFAULT_TENANT
 from store.jobs import jobs, workers
 from store.jobs.capabilities import Capability, Needs
@@ -54,6 +56,10 @@ def test_it_is_there_from_its_start_to_its_end(make_bench: MakeBench) -> None:
         workers.announce(session, Announcement("gpu-2:else:1", "gpu-2", "host", None, None, None, 1), 60)
     with announced(made, threading.Event(), threading.Event()):
         wait_for(lambda: seen(made) == {GPU.id, "gpu-2:else:1"}, what="the new worker instead of the old one")
+        with made.database.read() as session:
+            row = session.get_one(Worker, GPU.id)
+        assert row.disk_bytes == shutil.disk_usage(made.settings.scratch.parent).total
+        assert 0 < (row.disk_free_bytes or 0) <= row.disk_bytes
     assert seen(made) == {"gpu-2:else:1"}
 
 

@@ -1,6 +1,8 @@
 """What the engine says when it fails: shortages are known by any name, and wherever they stand in a chain of exceptions."""
 
 import errno
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -86,3 +88,12 @@ def test_a_chain_that_bites_its_tail_ends() -> None:
     one, two = ValueError("one"), ValueError("two")
     one.__context__, two.__context__ = two, one
     assert shortage(one) is None
+
+
+def test_its_log_begins_with_what_it_is_a_part_of(tmp_path, monkeypatch):
+    monkeypatch.setenv("TRACEPARENT", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")
+    nowhere = [text for name in ("model", "data", "spec", "out") for text in (f"--{name}", str(tmp_path / name))]
+    command = [sys.executable, "-m", "worker.engine", *nowhere]
+    engine = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert engine.returncode == 1
+    assert engine.stderr.splitlines()[0].endswith("trace 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")

@@ -1,0 +1,99 @@
+"""Numbers for the operator about workers: who there is, what they hold, and how many more or fewer the jobs could use."""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from sqlalchemy import func, literal_column, select
+from sqlalchemy.orm import Session
+
+from api_schemas.enums import DeviceKind
+from store.database.clock import now
+from store.database.tables import Job, Worker
+from store.jobs import workers
+from store.jobs.turns import HELD
+
+UNKNOWN = "unknown"
+"""The device of a worker that could not tell."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A worker that lives."""
+
+    name: str
+    device: str
+    busy: bool
+    disk_bytes: int | None
+    disk_free_bytes: int | None
+
+
+@dataclass(frozen=True)
+class Demand:
+    """How many workers of a kind would all have something to do."""
+
+    bound: int
+    """By the jobs that wait for this kind, and those that run on it."""
+    any: int
+    """The same, with the jobs that any kind can run."""
+
+
+@dataclass(frozen=True)
+class WorkerStatistics:
+    """Of one moment."""
+
+    workers: tuple[Standing, ...]
+    expired_leases: int
+    """Jobs whose worker has fallen silent, and that nobody has taken yet."""
+    unfit: int
+    """Queued jobs that none of the workers that live can hold; 0 without any."""
+    demand: dict[DeviceKind, Demand]
+
+
+def read(session: Session, max_running: int | None) -> WorkerStatistics:
+    """`max_running`: of a tenant; what it has beyond that waits for itself."""
+    by = select(Job.worker, Job.tenant).where(Job.state.in_(HELD), Job.lease_until >= now(), Job.worker.is_not(None))
+    held = dict(session.execute(by).all())
+    living = session.scalars(select(Worker).where(Worker.alive_until >= now())).all()
+    expired = select(func.count()).select_from(Job).where(Job.state.in_(HELD), Job.lease_until < now())
+    queued = Job.state == literal_column("'queued'")
+    fleet = workers.fleet(session)
+    unfit = select(func.count()).select_from(Job).where(queued, ~fleet.can_hold())
+    waiting = session.execute(
+        select(Job.tenant, Job.needs_device, func.count()).where(queued).group_by(Job.tenant, Job.needs_device)
+    )
+    return WorkerStatistics(
+        workers=tuple(
+            Standing(
+                row.name,
+                row.device.value if row.device else UNKNOWN,
+                row.id in held,
+                row.disk_bytes,
+                row.disk_free_bytes,
+            )
+            for row in living
+        ),
+        expired_leases=session.scalar(expired) or 0,
+        unfit=(session.scalar(unfit) or 0) if fleet.kinds else 0,
+        demand=_demand(
+            waiting,
+            Counter(held.values()),
+            Counter(row.device for row in living if row.id in held),
+            max_running,
+        ),
+    )
+
+
+def _demand(
+    waiting: Iterable[tuple[str, DeviceKind | None, int]],
+    running: Counter[str],
+    on_devices: Counter[DeviceKind | None],
+    max_running: int | None,
+) -> dict[DeviceKind, Demand]:
+    """`running`: jobs by tenant; `on_devices`: by what they run on."""
+    wanted: Counter[DeviceKind | None] = Counter()
+    for tenant, device, count in waiting:
+        room = count if max_running is None else max(0, max_running - running[tenant])
+        wanted[device] += min(count, room)
+    bound = {kind: wanted[kind] + on_devices[kind] for kind in DeviceKind}
+    return {kind: Demand(bound[kind], bound[kind] + wanted[None]) for kind in DeviceKind}

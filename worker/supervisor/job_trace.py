@@ -1,0 +1,76 @@
+"""The spans of one attempt at a job: parts of the request that made it, with what the engine does between two of its events.
+
+The engine has no network and makes none itself; its phases are spans by what it says to its supervisor (docs/adr/0050-traces.md).
+"""
+
+from contextlib import AbstractContextManager, ExitStack
+from types import TracebackType
+from typing import Self
+
+from api_schemas.enums import Phase
+from store import tracing
+from store.database.tables import Job
+from store.tracing import Span
+
+
+class JobTrace:
+    """To be entered where the attempt begins, in the thread that runs it."""
+
+    def __init__(self, job: Job, wake: str | None = None) -> None:
+        """`wake`: the `traceparent` of the message that led to it, which may have been sent for another job."""
+        about: dict[str, tracing.Value] = {"secateur.job.id": job.id, "secateur.job.attempt": job.epoch}
+        if job.worker is not None:
+            about["secateur.worker"] = job.worker
+        first = job.epoch == 1
+        if first:
+            # It ends here; of later attempts nobody knows since when they waited.
+            tracing.begin("queued", about, parent=job.traceparent, root=_alone(job), since=job.created_at).end()
+        self._span = tracing.begin(
+            "attempt", about, parent=job.traceparent, root=_alone(job), link=wake, kind="consumer"
+        )
+        self._phase: Span = tracing.UNTRACED
+        self._open = ExitStack()
+
+    @property
+    def traceparent(self) -> str | None:
+        """Of the attempt."""
+        return self._span.traceparent
+
+    def __enter__(self) -> Self:
+        self._open.enter_context(tracing.current(self._span))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._next(tracing.UNTRACED)
+        self._open.__exit__(kind, error, trace)
+
+    def started(self, device: str, threads: int) -> None:
+        """The engine has said what it computes on."""
+        self._span.set({"secateur.device": device, "secateur.threads": threads})
+
+    def phase(self, phase: Phase, step: int) -> None:
+        """The phase before ends, this one begins."""
+        self._next(tracing.begin(phase.value, {"secateur.phase": phase.value, "secateur.step": step}))
+
+    def committing(self, step: int) -> AbstractContextManager[Span]:
+        """A packed step is stored; the phase that made it has ended."""
+        self._next(tracing.UNTRACED)
+        return tracing.current(tracing.begin("commit step", {"secateur.step": step}))
+
+    def ended(self, outcome: str, *, failed: bool = False) -> None:
+        """How the attempt ends: a code of an error, the reason of an interruption, or `succeeded`."""
+        self._next(tracing.UNTRACED)
+        self._span.set({"secateur.outcome": outcome})
+        if failed:
+            self._span.failed(outcome)
+
+    def _next(self, span: Span) -> None:
+        self._phase.end()
+        self._phase = span
+
+
+def _alone(job: Job) -> bool:
+    """Whether nobody traced the request that made it: then every attempt is a trace by itself."""
+    return job.traceparent is None
