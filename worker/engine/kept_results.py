@@ -47,9 +47,7 @@ class KeptResults:
     _used: list[str] = field(default_factory=list)
 
     @classmethod
-    def of(
-        cls, folder: Path, model: Path, features: str, device: torch.device, *, deterministic: bool, batch_size: int
-    ) -> "KeptResults":
+    def of(cls, folder: Path, model: Path, features: str, device: torch.device, batch_size: int) -> "KeptResults":
         """Of a job: its model's folder, the name of its prepared inputs, samples of one pass of evaluation."""
         files = sorted(path for path in model.rglob("*") if path.is_file())
         told = {
@@ -59,7 +57,6 @@ class KeptResults:
             "processor": [platform.machine(), torch.backends.cpu.get_cpu_capability()],
             "device": str(device) if device.type == "cpu" else torch.cuda.get_device_name(device),
             "threads": torch.get_num_threads(),
-            "deterministic": deterministic,
             "batch_size": batch_size,
             "features": features,
             "model": {path.relative_to(model).as_posix(): _digest(path) for path in files},
