@@ -7,7 +7,6 @@ name is the hash of everything that goes in (docs/adr/0047-what-jobs-share.md); 
 import hashlib
 import json
 import logging
-import os
 import platform
 import shutil
 from collections.abc import Callable, Mapping
@@ -22,7 +21,7 @@ from torch import Tensor
 
 from api_schemas.enums import Split
 from api_schemas.results.metrics import Scores
-from worker.engine.data.cache import MANIFEST, writing
+from worker.engine.data.cache import MANIFEST, touch, writing
 from worker.engine.scoring import observations
 from worker.engine.scoring.observations import Observations
 
@@ -112,7 +111,7 @@ class KeptResults:
         if entry.exists():
             try:
                 found = read(entry)
-                os.utime(entry)  # Who makes room begins with what was not used for longest.
+                touch(entry)
             except Exception:
                 log.warning("%s cannot be read and is computed anew", entry.name, exc_info=True)
                 shutil.rmtree(entry, ignore_errors=True)
