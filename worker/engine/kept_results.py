@@ -7,7 +7,6 @@ name is the hash of everything that goes in (docs/adr/0047-what-jobs-share.md); 
 import hashlib
 import json
 import logging
-import os
 import platform
 import shutil
 from collections.abc import Callable, Mapping
@@ -22,7 +21,7 @@ from torch import Tensor
 
 from api_schemas.enums import Split
 from api_schemas.results.metrics import Scores
-from worker.engine.data.cache import MANIFEST, writing
+from worker.engine.data.cache import MANIFEST, touch, writing
 from worker.engine.scoring import observations
 from worker.engine.scoring.observations import Observations
 
@@ -47,9 +46,7 @@ class KeptResults:
     _used: list[str] = field(default_factory=list)
 
     @classmethod
-    def of(
-        cls, folder: Path, model: Path, features: str, device: torch.device, *, deterministic: bool, batch_size: int
-    ) -> "KeptResults":
+    def of(cls, folder: Path, model: Path, features: str, device: torch.device, batch_size: int) -> "KeptResults":
         """Of a job: its model's folder, the name of its prepared inputs, samples of one pass of evaluation."""
         files = sorted(path for path in model.rglob("*") if path.is_file())
         told = {
@@ -59,7 +56,6 @@ class KeptResults:
             "processor": [platform.machine(), torch.backends.cpu.get_cpu_capability()],
             "device": str(device) if device.type == "cpu" else torch.cuda.get_device_name(device),
             "threads": torch.get_num_threads(),
-            "deterministic": deterministic,
             "batch_size": batch_size,
             "features": features,
             "model": {path.relative_to(model).as_posix(): _digest(path) for path in files},
@@ -115,7 +111,7 @@ class KeptResults:
         if entry.exists():
             try:
                 found = read(entry)
-                os.utime(entry)  # Who makes room begins with what was not used for longest.
+                touch(entry)
             except Exception:
                 log.warning("%s cannot be read and is computed anew", entry.name, exc_info=True)
                 shutil.rmtree(entry, ignore_errors=True)

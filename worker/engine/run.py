@@ -232,14 +232,9 @@ def run(inputs: Inputs, spec: EngineSpec, emit: Emit) -> None:
     task.padding = dense.model_spec.padding_of(dense.model)
     data = _ready(inputs, spec, task, dense, data, device)
     latency = _latency(inputs, spec, described, dense, data, device, reporter)
-    results = KeptResults.of(
-        inputs.cache,
-        inputs.model,
-        data.name,
-        device,
-        deterministic=spec.deterministic,
-        batch_size=capped_batch_size(spec.evaluate.batch_size, inputs.microbatch),
-    )
+    # What need not come out the same is not handed on.
+    size = capped_batch_size(spec.evaluate.batch_size, inputs.microbatch)
+    results = KeptResults.of(inputs.cache, inputs.model, data.name, device, size) if spec.deterministic else None
     cutting = Cutting(spec, described, data, task, device, reporter, latency, inputs.microbatch, results)
     measure = Measure(spec.evaluate, described, data, dense, task, device, reporter, inputs.microbatch, results)
     # A recovery that was under way can only be that of the first step which is not committed.

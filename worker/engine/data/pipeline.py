@@ -1,6 +1,5 @@
 """From a data folder to splits ready for the model: find, match, divide, decode, featurize; once a job."""
 
-import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -126,7 +125,7 @@ def prepare(
                 ErrorCode.ENGINE_ERROR, f"The inputs written to {entry} are gone; check the cache folder."
             )
     else:
-        os.utime(entry)  # Who makes room begins with what was not used for longest.
+        cache.touch(entry)
         total = sum(found.summary.samples.values())
         progress(total, total)
     if head is Head.QUESTION_ANSWERING:

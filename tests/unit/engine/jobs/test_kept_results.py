@@ -71,6 +71,13 @@ def test_nothing_is_found_that_another_seed_has_left(tmp_path: Path, shared: Pat
     assert job(tmp_path / "third", cache, SPEC | {"seed": 1})[1] == ((), ())
 
 
+def test_what_need_not_come_out_the_same_is_not_handed_on(tmp_path: Path, shared: Path) -> None:
+    cache = shutil.copytree(shared, tmp_path / "cache")
+    before = {entry.name for entry in cache.iterdir()}
+    assert job(tmp_path / "other", cache, SPEC | {"deterministic": False})[1] == (("inputs",), ())
+    assert {entry.name for entry in cache.iterdir()} == before
+
+
 def test_what_cannot_be_read_is_computed_anew(tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     alone, _ = job(tmp_path / "first", cache, SPEC)
@@ -86,10 +93,10 @@ def test_names_depend_on_all_that_results_depend_on(tmp_path: Path, monkeypatch:
     model = shutil.copytree(tiny_model(), tmp_path / "model")
     cpu = torch.device("cpu")
 
-    def common(features: str = "features-1", deterministic: bool = True, batch_size: int = 32) -> str:
-        return KeptResults.of(tmp_path, model, features, cpu, deterministic=deterministic, batch_size=batch_size).common
+    def common(features: str = "features-1", batch_size: int = 32) -> str:
+        return KeptResults.of(tmp_path, model, features, cpu, batch_size).common
 
-    names = [common(), common("features-2"), common(deterministic=False), common(batch_size=16)]
+    names = [common(), common("features-2"), common(batch_size=16)]
     (model / "config.json").write_bytes((model / "config.json").read_bytes() + b" ")
     names.append(common())
     monkeypatch.setattr(torch, "get_num_threads", lambda: 7)
