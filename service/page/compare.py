@@ -6,7 +6,7 @@ from fastapi import APIRouter, Query, Request, Response
 
 from api_schemas.ids import JobId
 from service.access.turns import FairRoute
-from service.core import jobs
+from service.core.jobs import jobs
 from service.dependencies import ToReadJobs
 from service.page.figures import comparison
 from service.page.rendering import answer

@@ -13,7 +13,7 @@ from api_schemas.errors import ErrorCode, SecateurError
 from api_schemas.results import display, parts
 from api_schemas.results.metrics import StepMetrics
 from service.access.turns import FairRoute
-from service.core import checkpoints, jobs
+from service.core.jobs import checkpoints, jobs
 from service.dependencies import ToReadJobs
 from service.page import new
 from service.page.figures import heat_maps, step_curves

@@ -10,7 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 from api_schemas.enums import TERMINAL_STATES, JobState
 from api_schemas.spec.labels import LabelSelector
 from service.access.turns import FairRoute
-from service.core import jobs
+from service.core.jobs import jobs
 from service.dependencies import ToReadJobs
 from service.page.rendering import answer, part_wanted
 from service.routes.parameters import Cursor

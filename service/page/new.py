@@ -14,7 +14,8 @@ from api_schemas.spec.job import JobRequest
 from api_schemas.spec.presets import PRESETS
 from api_schemas.spec.pruning import SHARE_OF
 from service.access.turns import FairRoute
-from service.core import resources, uploads
+from service.core import resources
+from service.core.uploads import uploads
 from service.dependencies import ToReadUploads
 from service.page.rendering import answer
 from service.routes import datasets, models

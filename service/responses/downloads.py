@@ -6,8 +6,8 @@ from pathlib import PurePosixPath
 from fastapi import Request, Response
 from fastapi.responses import StreamingResponse
 
-from service.core import lost_files
-from service.core.archive import StepArchive
+from service.core.jobs.archive import StepArchive
+from service.core.uploads import lost_files
 from service.middleware.head import STATE_KEY
 from service.problems import problem
 from service.responses import ranges

@@ -7,8 +7,8 @@ from fastapi import APIRouter, Path, Request, Response
 from api_schemas.api.resources import CheckpointResource, Page
 from api_schemas.errors import ErrorCode
 from service.access.turns import FairRoute
-from service.core import checkpoints
-from service.core.archive import StepArchive
+from service.core.jobs import checkpoints
+from service.core.jobs.archive import StepArchive
 from service.dependencies import ToReadJobs
 from service.openapi.document import CONTENT_RANGE, ETAG, problems, request_headers
 from service.responses.downloads import MEDIA_TYPES, archive_response, file_response

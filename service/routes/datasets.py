@@ -9,7 +9,8 @@ from api_schemas.api.resources import DatasetCompletion, DatasetResource, Page, 
 from api_schemas.enums import UploadState
 from api_schemas.errors import ErrorCode
 from api_schemas.spec.inputs import Columns
-from service.core import complete, resources, uploads
+from service.core import resources
+from service.core.uploads import complete, uploads
 from service.dependencies import ToReadUploads, ToWriteModels
 from service.openapi.document import LOCATION, RETRY_AFTER, problems
 from service.paths import V1

@@ -10,7 +10,7 @@ from api_schemas.enums import TERMINAL_STATES
 from api_schemas.errors import ErrorCode
 from api_schemas.results.events import JobEvent
 from service.access.turns import FairRoute
-from service.core import jobs
+from service.core.jobs import jobs
 from service.dependencies import ToReadJobs
 from service.event_streams import EventStreamResponse
 from service.middleware.head import STATE_KEY

@@ -13,8 +13,9 @@ from api_schemas.ids import ModelId, SweepId
 from api_schemas.results.estimate import JobEstimate, JobPreview
 from api_schemas.spec.job import JobRequest
 from api_schemas.spec.labels import LabelSelector
-from service.core import checkpoints, jobs, submit, waking
-from service.core import estimate as estimates
+from service.core import waking
+from service.core.jobs import checkpoints, jobs, submit
+from service.core.jobs import estimate as estimates
 from service.dependencies import ToReadJobs, ToWriteJobs
 from service.openapi.document import (
     CONTENT_RANGE,

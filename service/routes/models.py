@@ -7,7 +7,8 @@ from sqlalchemy.orm import Session
 
 from api_schemas.api.resources import ModelResource, ModelUploadRequest, Page, UploadedFile
 from api_schemas.errors import ErrorCode
-from service.core import complete, resources, uploads
+from service.core import resources
+from service.core.uploads import complete, uploads
 from service.dependencies import ToReadUploads, ToWriteModels
 from service.openapi.document import LOCATION, problems
 from service.paths import V1

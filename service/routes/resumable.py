@@ -13,7 +13,8 @@ from fastapi.exceptions import RequestValidationError
 from api_schemas.api.resources import Page, ResumableFile
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
 from service.access.turns import FairRoute
-from service.core import resources, resumable
+from service.core import resources
+from service.core.uploads import resumable
 from service.dependencies import ToReadUploads, ToWriteModels
 from service.middleware.head import STATE_KEY
 from service.openapi.document import LOCATION, TUS_RESUMABLE, UPLOAD_EXPIRES, UPLOAD_OFFSET, problems

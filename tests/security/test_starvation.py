@@ -18,8 +18,8 @@ from api_schemas import ids
 from api_schemas.enums import UploadState
 from service.access.turns import MOST_THREADS
 from service.app import create_app
-from service.core import complete
-from service.core.uploads import judged
+from service.core.uploads import complete
+from service.core.uploads.uploads import judged
 from service.services import Services
 from store.database.tables import Upload
 from store.database.tenancy import DEFAULT_TENANT

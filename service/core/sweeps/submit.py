@@ -10,8 +10,8 @@ from api_schemas.enums import AuditAction
 from api_schemas.errors import ErrorItem, SecateurError
 from api_schemas.spec.job import JobRequest
 from api_schemas.spec.sweep import SweepRequest
-from service.core import model_source
-from service.core import submit as single
+from service.core.jobs import model_source
+from service.core.jobs import submit as single
 from service.core.sweeps import plan
 from service.core.sweeps.plan import Spec
 from service.services import Services

@@ -5,7 +5,7 @@ import pytest
 from api_schemas.enums import Phase
 from api_schemas.results.metrics import Memory
 from checkpoints.sizes.cost_model import COUNTED, JobCost, PhaseTime
-from service.core.estimate import _seconds
+from service.core.jobs.estimate import _seconds
 
 WORK = {Phase.SCORING: 10.0, Phase.EVALUATING: 20.0, Phase.PACKAGING: 1.0}
 

@@ -13,7 +13,7 @@ from starlette.requests import ClientDisconnect
 from starlette.testclient import TestClient
 
 from api_schemas.errors import SecateurError
-from service.core import resumable
+from service.core.uploads import resumable
 from service.services import Services
 from store import retention
 from store.files import orphans

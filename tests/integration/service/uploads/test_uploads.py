@@ -14,7 +14,7 @@ from starlette.testclient import TestClient
 
 import store.uploads.uploads
 from api_schemas.api.resources import DeclaredFile, UploadedFile
-from service.core import uploads
+from service.core.uploads import uploads
 from service.services import Services
 from store.database.tables import Upload
 from tests.integration.service.conftest import problem

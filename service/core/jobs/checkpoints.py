@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from api_schemas.api.resources import CheckpointResource
 from api_schemas.errors import ErrorCode, SecateurError
 from service.core import resources
-from service.core.jobs import find_job
+from service.core.jobs.jobs import find_job
 from service.services import Services
 from store.database.tables import JobStep, JobStepFile
 from store.jobs import jobs

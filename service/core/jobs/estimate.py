@@ -16,8 +16,8 @@ from api_schemas.spec.job import JobRequest
 from checkpoints.planning.estimates import estimated_steps
 from checkpoints.planning.schedule import CONFIRMED_SHARES
 from checkpoints.sizes.cost_model import JobCost, phase_work
-from service.core import needs
-from service.core.submit import Accepted
+from service.core.jobs import needs
+from service.core.jobs.submit import Accepted
 from service.services import Services
 from store.jobs import job_costs
 from store.jobs.job_costs import RecentJobCosts

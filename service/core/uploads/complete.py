@@ -16,7 +16,7 @@ from api_schemas.enums import AuditAction, UploadState
 from api_schemas.errors import ErrorCode, SecateurError
 from api_schemas.spec.inputs import Columns
 from service.core import resources, waking
-from service.core import uploads as core
+from service.core.uploads import uploads as core
 from service.services import Services
 from store.database.tables import Upload
 from store.files.artifacts import Artifacts

@@ -23,7 +23,7 @@ from starlette.requests import ClientDisconnect
 from api_schemas import ids
 from api_schemas.enums import AuditAction
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
-from service.core import lost_files, uploads
+from service.core.uploads import lost_files, uploads
 from service.services import Services
 from store.database.paging import Rows
 from store.database.tables import ResumableUpload, UploadFile

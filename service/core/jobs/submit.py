@@ -15,9 +15,9 @@ from checkpoints.families import family_named
 from checkpoints.planning.feasibility import check_feasible
 from checkpoints.planning.settled import settled
 from checkpoints.task_rules import check_exports, check_labels, check_layout
-from service.core import model_source, needs
-from service.core.dataset_checks import check_dataset, check_split_names
-from service.core.model_source import ModelSource
+from service.core.jobs import model_source, needs
+from service.core.jobs.model_source import ModelSource
+from service.core.uploads.dataset_checks import check_dataset, check_split_names
 from service.services import Services
 from store.access import quotas
 from store.database.tables import Job

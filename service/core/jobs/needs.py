@@ -13,7 +13,7 @@ from api_schemas.enums import DeviceKind
 from api_schemas.spec.job import JobRequest
 from checkpoints.sizes.cost_model import JobCost, tensor_bytes
 from checkpoints.sizes.shape import ModelShape
-from service.core.model_source import ModelSource
+from service.core.jobs.model_source import ModelSource
 from store.jobs import job_costs
 from store.jobs.capabilities import Needs
 

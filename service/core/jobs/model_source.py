@@ -14,9 +14,10 @@ from api_schemas.spec.inputs import BucketModel, HubModel, ModelReference, StepM
 from checkpoints.file_names import checkpoint_names, require_weights
 from checkpoints.files.shards import INDEX_NAME, WEIGHTS_NAME
 from checkpoints.sizes.shape import ModelShape
-from service.core import lost_files, resources
-from service.core.complete import StoredFiles
-from service.core.uploads import require_kept
+from service.core import resources
+from service.core.uploads import lost_files
+from service.core.uploads.complete import StoredFiles
+from service.core.uploads.uploads import require_kept
 from service.services import Services
 from store.database.tables import JobStep, Upload, UploadFile
 from store.files.model_buckets import BucketFolder, parse_buckets

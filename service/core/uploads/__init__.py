@@ -1,0 +1,1 @@
+"""Uploads: announced, filled at once or in pieces, judged, and complete."""
