@@ -17,6 +17,7 @@ from worker.engine.data import FeatureSplit, PreparedData
 from worker.engine.evaluate import evaluate, measure_latency
 from worker.engine.evaluate.encoder_outputs import EncoderOutputs
 from worker.engine.models.model_spec import move_model
+from worker.engine.parallel.group import ALONE, Group
 from worker.engine.runtime.memory import capped_batch_size
 from worker.engine.runtime.progress import Reporter
 from worker.engine.tasks import Task
@@ -37,6 +38,8 @@ class Measure:
     """The most samples of one pass that is not timed."""
     encoder_outputs: EncoderOutputs = field(default_factory=EncoderOutputs)
     """Of what was measured last."""
+    group: Group = ALONE
+    """Who measures scores together."""
 
     def scores(self, loaded: LoadedModel, role: Split) -> Scores:
         """Loss and the task's metric on a whole split."""
@@ -60,6 +63,7 @@ class Measure:
             progress=progress,
             texts=texts,
             encoder_outputs=self.encoder_outputs,
+            group=self.group,
         )
 
     def latency(self, loaded: LoadedModel) -> tuple[Latency, ...]:
