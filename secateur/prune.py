@@ -44,8 +44,17 @@ class Pruned:
     result: JobResult | None
 
 
-def prune(model: Path, data: Path, out: Path, spec: EngineSpec, device: str, threads: int, console: Console) -> Pruned:
-    """Run the engine; `console` shows how it goes.
+def prune(
+    model: Path,
+    data: Path,
+    out: Path,
+    spec: EngineSpec,
+    device: str,
+    threads: int,
+    console: Console,
+    processes: int = 1,
+) -> Pruned:
+    """Run the engine; `console` shows how it goes. `threads`: of all its `processes` together.
 
     Raises MissingDependency without an engine, InvalidRequest where `out` holds steps, JobFailed with the engine's own code.
     """
@@ -59,7 +68,9 @@ def prune(model: Path, data: Path, out: Path, spec: EngineSpec, device: str, thr
     spec_file = out / "spec.json"
     spec_file.write_text(spec.model_dump_json(indent=2) + "\n")
     command = [sys.executable, "-m", "worker.engine", "--model", str(model), "--data", str(data), "--out", str(out)]
+    threads = max(1, threads // processes)
     command += ["--spec", str(spec_file), "--device", device, "--threads", str(threads), "--watch-stdin"]
+    command += ["--processes", str(processes)]
     with _engine(command, out / "engine.log", threads) as process, JobBar(console) as bar:
         steps, end = _follow(process, bar)
         status = process.wait()

@@ -208,11 +208,19 @@ class Settings(BaseSettings):
 
     # The engine
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where the engine runs.")
+    engine_devices: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description="GPUs that an engine computes on together, the first ones that it sees, with a process for each; without a "
+        "GPU, processes.",
+    )
     engine_threads: int | None = Field(
         None,
         ge=1,
         description="CPU threads of an engine. Default: OMP_NUM_THREADS of the worker; else the cores, or the CPU quota of the "
-        "container where that is less, divided by the engines that run on the machine when it starts.",
+        "container where that is less, divided by the engines that run on the machine when it starts. The processes of "
+        "engine_devices share them.",
     )
     cancel_grace_seconds: float = Field(30, ge=0, description="Between TERM and KILL when an engine has to end.")
     engine_command: tuple[str, ...] = Field(

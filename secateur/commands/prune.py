@@ -86,6 +86,7 @@ def prune(
     settings: arguments.Settings = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Default: 0.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 or auto.")] = "auto",
+    processes: Annotated[int, typer.Option(min=1, help="That share the work; on cuda each has a GPU of its own.")] = 1,
     threads: Annotated[
         int | None,
         typer.Option(
@@ -131,7 +132,8 @@ def prune(
             values = placed(values, {"pruning.target.attention_sparsity": 0.5})
         wanted = validated(EngineSpec, overridden(values, settings or ()), spec)
         used = threads or threads_alone(os.environ)
-        _give(prune_module.prune(model, data, out, wanted, device, used, consoles.notes()), wanted, as_json)
+        found = prune_module.prune(model, data, out, wanted, device, used, consoles.notes(), processes)
+        _give(found, wanted, as_json)
 
     with_errors(as_json, run)
 

@@ -34,9 +34,12 @@ def worker(
             metavar="LIST", help="GPUs by the numbers of nvidia-smi, `0,1,2,3`; or `cpu`.", show_default=False
         ),
     ],
+    together: Annotated[
+        bool, typer.Option("--together", help="One worker, whose jobs compute on all of these GPUs at once.")
+    ] = False,
 ) -> None:
     """Run workers of a server on this machine: one a device, each with a name that stays. Settings are SECATEUR_… variables.
 
     They are called after SECATEUR_WORKER_NAME, else the host: gpu-7-cuda0, gpu-7-cuda1.
     """
-    raise typer.Exit(local.run(devices, Console(soft_wrap=True, stderr=True)))
+    raise typer.Exit(local.run(devices, Console(soft_wrap=True, stderr=True), together=together))

@@ -1,4 +1,5 @@
-"""`secateur worker --devices 0,1,2,3`: a job worker for each device of this machine, started, watched and stopped together.
+"""`secateur worker --devices 0,1,2,3`: a job worker for each device of this machine, or one for all of them, started, watched and
+stopped together.
 
 Each is the usual Celery worker (worker/app.py). What its engines see of the machine's GPUs, and its name, come from its
 environment; what it says goes where this process writes.
@@ -20,13 +21,13 @@ MODULES = ("celery", "store", "worker")
 NAME_LENGTH = 64
 
 
-def run(devices: str, console: Console) -> int:
+def run(devices: str, console: Console, *, together: bool = False) -> int:
     """Until a signal, or until one crashes too often; returns the exit status."""
     if missing := [name for name in MODULES if find_spec(name) is None]:
         console.print(f"Not installed: {', '.join(missing)}. Run: pip install 'secateur[server,worker]'")
         return 1
     try:
-        found = programs(devices, os.environ.get("SECATEUR_WORKER_NAME") or socket.gethostname())
+        found = programs(devices, os.environ.get("SECATEUR_WORKER_NAME") or socket.gethostname(), together=together)
     except ValueError as error:
         console.print(str(error), markup=False)
         return 2
@@ -48,26 +49,34 @@ def run(devices: str, console: Console) -> int:
     return 0
 
 
-def programs(devices: str, called: str) -> list[Program]:
-    """One for each device of the list. Raises ValueError, which says what is wrong."""
+def programs(devices: str, called: str, *, together: bool = False) -> list[Program]:
+    """One for each device of the list, or one whose engines compute on all of them `together`. Raises ValueError, which says what
+    is wrong.
+    """
     wanted = [each.strip() for each in devices.split(",")]
     if any(not re.fullmatch("cpu|[0-9]{1,3}", each) for each in wanted):
         raise ValueError(f"--devices takes numbers of GPUs, as in 0,1,2,3, or cpu; not {devices!r}.")
     names = [each if each == "cpu" else str(int(each)) for each in wanted]
     if len(set(names)) < len(names):
         raise ValueError(f"--devices {devices} names a device twice; it takes one worker.")
-    return [_program(device, called) for device in names]
+    if not together:
+        return [_program([device], called) for device in names]
+    if "cpu" in names or len(names) == 1:
+        raise ValueError(f"--together takes several GPUs, as in --devices 0,1; not {devices!r}.")
+    return [_program(names, called)]
 
 
-def _program(device: str, called: str) -> Program:
-    cpu = device == "cpu"
-    end = "-cpu" if cpu else f"-cuda{device}"
+def _program(devices: list[str], called: str) -> Program:
+    """A worker whose engines compute on all of these."""
+    cpu = devices == ["cpu"]
+    end = "-cpu" if cpu else f"-cuda{'-'.join(devices)}"
     # Of a host's name only what a worker's name may have.
     name = re.sub(r"[^A-Za-z0-9._-]", "-", called)[: NAME_LENGTH - len(end)] + end
     environment = {
         "SECATEUR_WORKER_NAME": name,
         "SECATEUR_DEVICE": "cpu" if cpu else "cuda",
-        "CUDA_VISIBLE_DEVICES": "" if cpu else device,
+        "SECATEUR_ENGINE_DEVICES": str(len(devices)),
+        "CUDA_VISIBLE_DEVICES": "" if cpu else ",".join(devices),
         # The numbers are nvidia-smi's; CUDA's own begin with the fastest.
         "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
     }

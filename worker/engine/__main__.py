@@ -9,6 +9,7 @@ import os
 import sys
 import threading
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -17,6 +18,9 @@ from api_schemas import validation_messages
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
 from api_schemas.results.events import EngineEvent, Failed
 from api_schemas.spec.job import EngineSpec
+from worker.engine.parallel import failures, processes
+from worker.engine.parallel.failures import PeerLostError
+from worker.engine.parallel.processes import Member
 from worker.engine.runtime.memory import shortage
 
 
@@ -42,6 +46,9 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--microbatch", type=_positive, help="most samples of one pass when scoring, fine-tuning and evaluating"
+    )
+    parser.add_argument(
+        "--processes", type=_positive, default=1, help="share the work; on cuda each has a GPU of its own (default: 1)"
     )
     parser.add_argument("--watch-stdin", action="store_true", help="exit when stdin closes: the parent is gone")
     return parser.parse_args(argv)
@@ -93,13 +100,15 @@ def main(argv: list[str] | None = None) -> int:
     arguments = _arguments(argv)
     # Everything is a local file. Read by these libraries when they are imported, which happens below.
     os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1", HF_HUB_DISABLE_TELEMETRY="1")
+    # Before anything starts a thread.
+    member = processes.started(arguments.processes)
     # Events alone on stdout: a library that prints must not break the protocol.
     events = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1, encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     if traceparent := os.environ.get("TRACEPARENT"):
         logging.getLogger("worker.engine").info("trace %s", traceparent)
-    if arguments.watch_stdin:
+    if arguments.watch_stdin or member.rank:
         _follow_parent()
 
     def emit(event: EngineEvent) -> None:
@@ -108,6 +117,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         spec = _read_spec(arguments.spec)
         # Imported late: torch takes seconds, and a spec that is wrong should not wait for it.
+        from worker.engine.parallel.group import Group
         from worker.engine.run import Inputs, run
 
         inputs = Inputs(
@@ -122,12 +132,20 @@ def main(argv: list[str] | None = None) -> int:
             training=arguments.training,
             training_seconds=arguments.training_seconds,
         )
-        run(inputs, spec, emit)
+        run(inputs, spec, emit, Group(member))
     except Exception as error:
         logging.getLogger("worker.engine").exception("the engine failed")
-        emit(_failure(error))
+        _say(error, member, arguments.out, emit)
         return 1
     return 0
+
+
+def _say(error: Exception, member: Member, out: Path, emit: Callable[[EngineEvent], None]) -> None:
+    """Of several processes the first is heard; where it fails because another has, that one's reason, if it gave any."""
+    if not isinstance(error, PeerLostError):
+        emit(_failure(error)) if member.rank == 0 else failures.tell(out, member.rank, _failure(error))
+    elif member.rank == 0 and (reason := failures.told(out)) is not None:
+        emit(reason)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,8 @@ from worker.engine.evaluate.measure import Measure
 from worker.engine.exports import export
 from worker.engine.latency.table import write_latency_table
 from worker.engine.models.feed_forward import all_neurons
+from worker.engine.parallel.follow import portable
+from worker.engine.parallel.group import ALONE, Group
 from worker.engine.pruning.cutting import Cutting, ScoredModel
 from worker.engine.pruning.drop_search import search
 from worker.engine.pruning.selection import Selection
@@ -52,6 +54,8 @@ class Job:
     cutting: Cutting
     measure: Measure
     recovery: Recovery
+    group: Group = ALONE
+    """Who works on it. This is the first; the others are in worker/engine/parallel/follow.py, and join in line by line."""
 
     def folder(self, step: int) -> Path:
         """Where a step is written."""
@@ -103,6 +107,7 @@ class Job:
         write_pruning(folder, record, [metrics])
         write_metrics(folder, self.data.summary, [metrics])
         make_durable(folder)
+        self.group.from_first((metrics, kept))
         return metrics, kept, scored
 
     def _reused(self, step: int) -> tuple[str, ...]:
@@ -135,6 +140,7 @@ class Job:
         validation = self.data.splits[Split.VALIDATION]
         # Progress counts the cuts that are tried, and not what each of them is refitted on.
         cutting = replace(self.cutting, reporter=Reporter(lambda _: None, report.steps, {}))
+        measure = replace(self.measure, group=ALONE)
         return search(
             scored.loaded,
             original,
@@ -142,7 +148,7 @@ class Job:
             self.spec.pruning,
             select=lambda share: cutting.select(scored, share),
             cut=lambda kept: cutting.cut_to(scored, kept)[0],
-            evaluate=lambda loaded: self.measure.scores_on(loaded, validation),
+            evaluate=lambda loaded: measure.scores_on(loaded, validation),
             latency=cutting.latency,
             progress=report.progress,
         )
@@ -154,13 +160,14 @@ class Job:
             return None
         whole = all_neurons(scored.loaded.widths)
         report.phase(Phase.ANALYSING, 0)
+        measure = replace(self.measure, group=ALONE)
         split = self.data.splits[Split.VALIDATION].random_subset(samples, step_seed(self.spec.seed, 0, "sensitivity"))
         return analyse(
             scored,
             self.described.shape,
             self.spec.pruning,
             apply=lambda keep: self.cutting.apply(scored, Selection(keep, whole), refit=False),
-            evaluate=lambda loaded: self.measure.scores_on(loaded, split, texts=False),
+            evaluate=lambda loaded: measure.scores_on(loaded, split, texts=False),
             progress=report.progress,
         )
 
@@ -188,6 +195,7 @@ class Job:
         report.phase(Phase.PRUNING, number)
         smaller, left = self.cutting.prune(scored, target)
         kept = kept.then(left)
+        self.group.from_first(portable(smaller))
         unrecovered: Scores | None = None
         if self.spec.finetune is not None:
             report.phase(Phase.EVALUATING, number)
@@ -215,6 +223,7 @@ class Job:
         report.divide(3 * timed, len(splits[Split.VALIDATION]), len(splits[Split.TEST]) if last else 0)
         latency = measure.latency(written)
         report.next_part()
+        self.group.wait()
         validation = measure.scores(written, Split.VALIDATION)
         report.next_part()
         metrics = StepMetrics(
@@ -253,6 +262,7 @@ class Job:
         write_metrics(folder, self.data.summary, steps, result)
         write_pruning(folder, record, steps, result)
         make_durable(folder)
+        self.group.from_first((metrics, kept, result))
         return metrics, kept, result
 
     def _result(
@@ -265,12 +275,16 @@ class Job:
         bound = self.spec.pruning.target.max_drop
         result = result_after(steps, self.spec.stop, last=last) if bound is None else confirmed(steps, bound, last=last)
         if result is None:
+            self.group.from_first(None)
             return steps, None
         chosen = steps[result.step]
         test = chosen.test
         if test is None:
             loaded = newest if result.step == steps[-1].step else load_step(self.folder(result.step))
+            self.group.from_first(self.folder(result.step))
             test = self.measure.scores(loaded, Split.TEST)
+        else:
+            self.group.from_first(None)
         measured = chosen.model_copy(update={"test": test})
         steps = (*steps[: result.step], measured, *steps[result.step + 1 :])
         return steps, result.model_copy(update={"test": test})

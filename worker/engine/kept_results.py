@@ -22,6 +22,7 @@ from torch import Tensor
 from api_schemas.enums import Split
 from api_schemas.results.metrics import Scores
 from worker.engine.data.cache import MANIFEST, touch, writing
+from worker.engine.parallel.group import ALONE, Group
 from worker.engine.scoring import observations
 from worker.engine.scoring.observations import Observations
 
@@ -43,10 +44,14 @@ class KeptResults:
 
     folder: Path
     common: str
+    group: Group = ALONE
+    """Who computes together: the first of them looks, and keeps."""
     _used: list[str] = field(default_factory=list)
 
     @classmethod
-    def of(cls, folder: Path, model: Path, features: str, device: torch.device, batch_size: int) -> "KeptResults":
+    def of(
+        cls, folder: Path, model: Path, features: str, device: torch.device, batch_size: int, group: Group = ALONE
+    ) -> "KeptResults":
         """Of a job: its model's folder, the name of its prepared inputs, samples of one pass of evaluation."""
         files = sorted(path for path in model.rglob("*") if path.is_file())
         told = {
@@ -57,10 +62,11 @@ class KeptResults:
             "device": str(device) if device.type == "cpu" else torch.cuda.get_device_name(device),
             "threads": torch.get_num_threads(),
             "batch_size": batch_size,
+            "processes": group.size,
             "features": features,
             "model": {path.relative_to(model).as_posix(): _digest(path) for path in files},
         }
-        return cls(folder, json.dumps(told, sort_keys=True))
+        return cls(folder, json.dumps(told, sort_keys=True), group)
 
     def used(self, *more: str) -> tuple[str, ...]:
         """What was found since this was asked last, as StepMetrics.reused has it; `more` was found elsewhere."""
@@ -108,18 +114,13 @@ class KeptResults:
     ) -> tuple[T, bool]:
         name = hashlib.sha256(f"{self.common}\n{json.dumps(dict(of), sort_keys=True)}".encode()).hexdigest()[:32]
         entry = self.folder / f"{kind}-{name}"
-        if entry.exists():
-            try:
-                found = read(entry)
-                touch(entry)
-            except Exception:
-                log.warning("%s cannot be read and is computed anew", entry.name, exc_info=True)
-                shutil.rmtree(entry, ignore_errors=True)
-            else:
-                log.info("%s was there already", entry.name)
-                self._used.append(told_as)
-                return found, True
+        found = self.group.first_does(lambda: _read(entry, read))
+        if found is not None:
+            self._used.append(told_as)
+            return found, True
         made = compute()
+        if not self.group.first:
+            return made, False
         try:
             with writing(entry) as folder:
                 write(made, folder)
@@ -127,6 +128,20 @@ class KeptResults:
             # Nobody needs it: a disk that is full will be noticed by who does.
             log.warning("%s is not kept", entry.name, exc_info=True)
         return made, False
+
+
+def _read(entry: Path, read: Callable[[Path], T]) -> T | None:
+    if not entry.exists():
+        return None
+    try:
+        found = read(entry)
+        touch(entry)
+    except Exception:
+        log.warning("%s cannot be read and is computed anew", entry.name, exc_info=True)
+        shutil.rmtree(entry, ignore_errors=True)
+        return None
+    log.info("%s was there already", entry.name)
+    return found
 
 
 def _digest(path: Path) -> str:

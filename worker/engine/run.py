@@ -33,6 +33,8 @@ from worker.engine.latency.table import LatencyModel, read_latency_table
 from worker.engine.latency.table_measurement import measure_latency_table
 from worker.engine.latency.timing import inputs_of
 from worker.engine.models.model_spec import move_model
+from worker.engine.parallel.follow import Follower
+from worker.engine.parallel.group import ALONE, Group
 from worker.engine.pruning.cutting import Cutting, ScoredModel
 from worker.engine.pruning.selection import Selection
 from worker.engine.pruning.targets import check_latency, little_left
@@ -65,11 +67,15 @@ class Inputs:
     """The least between two savings of a recovery; 0 saves after every epoch but the last."""
 
 
-def choose_device(name: str) -> torch.device:
-    """`auto` is CUDA where there is one, else the CPU."""
+def choose_device(name: str, group: Group = ALONE) -> torch.device:
+    """`auto` is CUDA where there is one, else the CPU. Of several processes each has a GPU of its own."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)
+    if name != "cuda" or group.size == 1:
+        return torch.device(name)
+    if torch.cuda.device_count() < group.size:
+        raise RuntimeError(f"{group.size} processes have {torch.cuda.device_count()} GPUs; each takes one of its own")
+    return torch.device("cuda", group.rank)
 
 
 Plan = Callable[[Mapping[str, int]], Mapping[Phase, tuple[int, float]]]
@@ -180,14 +186,16 @@ def _latency(
     return latency
 
 
-def run(inputs: Inputs, spec: EngineSpec, emit: Emit) -> None:
+def run(inputs: Inputs, spec: EngineSpec, emit: Emit, group: Group = ALONE) -> None:
     """Prune as `spec` says. Every finished step is announced with StepDone once its folder is on disk.
+
+    Of the processes of a `group`, which all call this, the first alone should be heard and writes; see worker/engine/parallel.
 
     Raises SecateurError for everything that is wrong with the inputs.
     """
     prepare_torch(deterministic=spec.deterministic, threads=inputs.threads)
     check_installed(spec.exports)
-    device = choose_device(inputs.device)
+    device = choose_device(inputs.device, group)
     described = describe_folder(inputs.model)
     check_labels(described.architecture.head, spec.pruning)
     check_exports(described.family, described.architecture.head, spec.exports)
@@ -209,13 +217,19 @@ def run(inputs: Inputs, spec: EngineSpec, emit: Emit) -> None:
     )
     dense = load_original(inputs.model)
     # Imports what the first step's reload gate needs while the data is read, where no template process has done so.
-    start_server()
+    if group.first:
+        start_server()
     layers = len(described.widths.layers)
     flops = accounting.total_flops(described.shape, described.widths)
     beside = described.architecture.head is Head.HIDDEN_STATES
     plan = partial(passes, spec, layers, len(targets), flops=flops, device=device.type, beside=beside)
     reporter = Reporter(emit, len(targets), plan(likely_splits(UNKNOWN_YET)))
-    data = _prepare(inputs, spec, described, reporter, plan)
+    if group.first:
+        data = _prepare(inputs, spec, described, reporter, plan)
+    group.wait()
+    if not group.first:
+        # From the cache, where the first has put it.
+        data = _prepare(inputs, spec, described, reporter, plan)
     reporter.replan(plan(data.summary.windows or data.summary.samples))
     config = dense.model.config
     task = task_for(
@@ -231,12 +245,14 @@ def run(inputs: Inputs, spec: EngineSpec, emit: Emit) -> None:
     )
     task.padding = dense.model_spec.padding_of(dense.model)
     data = _ready(inputs, spec, task, dense, data, device)
-    latency = _latency(inputs, spec, described, dense, data, device, reporter)
+    latency = group.first_does(lambda: _latency(inputs, spec, described, dense, data, device, reporter))
     # What need not come out the same is not handed on.
     size = capped_batch_size(spec.evaluate.batch_size, inputs.microbatch)
-    results = KeptResults.of(inputs.cache, inputs.model, data.name, device, size) if spec.deterministic else None
-    cutting = Cutting(spec, described, data, task, device, reporter, latency, inputs.microbatch, results)
-    measure = Measure(spec.evaluate, described, data, dense, task, device, reporter, inputs.microbatch, results)
+    results = KeptResults.of(inputs.cache, inputs.model, data.name, device, size, group) if spec.deterministic else None
+    cutting = Cutting(spec, described, data, task, device, reporter, latency, inputs.microbatch, results, group)
+    measure = Measure(
+        spec.evaluate, described, data, dense, task, device, reporter, inputs.microbatch, results, group=group
+    )
     # A recovery that was under way can only be that of the first step which is not committed.
     earlier = {(inputs.resume or 0) + 1: inputs.training} if inputs.training is not None else {}
     recovery = Recovery(
@@ -250,12 +266,14 @@ def run(inputs: Inputs, spec: EngineSpec, emit: Emit) -> None:
         inputs.training_seconds,
         earlier,
         inputs.microbatch,
+        group,
     )
-    job = Job(spec, inputs.model, inputs.out, described, data, device, reporter, cutting, measure, recovery)
+    job = Job(spec, inputs.model, inputs.out, described, data, device, reporter, cutting, measure, recovery, group)
+    process = job if group.first else Follower(spec, group, cutting, measure, recovery)
 
     scored: ScoredModel | None = None
     if inputs.resume is None:
-        metrics, kept, scored = job.baseline()
+        metrics, kept, scored = process.baseline()
         history: tuple[StepMetrics, ...] = (metrics,)
         emit(StepDone(folder="step-0", metrics=metrics))
         done, result = 0, None
@@ -281,7 +299,7 @@ def run(inputs: Inputs, spec: EngineSpec, emit: Emit) -> None:
         # Read back from the file, also in one go: a resumed job must not differ from an uninterrupted one.
         before = load_step(job.folder(number - 1)) if number > 1 and search is None else load_original(inputs.model)
         last = number == len(targets)
-        metrics, kept, result = job.step(number, target, before, history, kept, last=last, scored=scored)
+        metrics, kept, result = process.step(number, target, before, history, kept, last=last, scored=scored)
         scored = None
         history = (*history, metrics)
         emit(StepDone(folder=f"step-{number}", metrics=metrics))

@@ -125,6 +125,7 @@ class Attempt:
             "--device": settings.device,
             "--training-seconds": settings.training_seconds,
             "--microbatch": job.microbatch,
+            "--processes": settings.engine_devices if settings.engine_devices > 1 else None,
             "--resume": job.last_step,
             "--training": place.training if place.training.exists() else None,
         }

@@ -256,7 +256,8 @@ class Supervisor:
                 beat,
                 job_log,
                 self._engines,
-                threads.count,
+                # Of each of its processes.
+                max(1, threads.count // self._settings.engine_devices),
                 claimed_at,
                 trace,
             )
@@ -267,7 +268,7 @@ class Supervisor:
         if job.last_step is None:
             return None
         started = self._write(lambda session: job_costs.first_started(session, job.id))
-        return None if started is None else started.threads
+        return None if started is None else started.threads * self._settings.engine_devices
 
     # --- the end ---
 

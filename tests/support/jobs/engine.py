@@ -17,6 +17,7 @@ from api_schemas.spec.job import EngineSpec
 from tests.support.checkpoints.tiny import tiny_data, tiny_model
 from worker.engine import job
 from worker.engine.__main__ import _failure
+from worker.engine.parallel.group import ALONE, Group
 from worker.engine.report import html
 from worker.engine.run import Inputs, run
 
@@ -47,6 +48,7 @@ def run_job(
     figures: bool = False,
     fresh_process: bool = True,
     hear: Callable[[EngineEvent], object] = lambda _: None,
+    group: Group = ALONE,
     **options: Any,
 ) -> list[EngineEvent]:
     """What the engine said, all of it; the steps lie in `out`. The tests' own model and data where no other is named.
@@ -54,6 +56,7 @@ def run_job(
     Args:
         figures: the report has its figures, whose drawing takes longer than the rest of a small job.
         fresh_process: every step is loaded by a fresh process, as always outside of tests.
+        group: the processes that share the work; each has to call this.
         hear: is told every event as it comes, and may raise to end the job there.
         options: of `Inputs`, such as `resume`.
 
@@ -73,7 +76,7 @@ def run_job(
             patch.setattr(html, "write_figures", lambda *_: ())
         if not fresh_process:
             patch.setattr(job, "check_reload", lambda *_: 0.0)
-        run(Inputs(model or tiny_model(), data or tiny_data(), out=out, **where), asked, emit)
+        run(Inputs(model or tiny_model(), data or tiny_data(), out=out, **where), asked, emit, group)
     return said
 
 

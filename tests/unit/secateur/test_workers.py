@@ -21,6 +21,7 @@ def test_each_device_has_a_process_a_name_and_an_environment_of_its_own() -> Non
     assert first.environment == {
         "SECATEUR_WORKER_NAME": "gpu-7-cuda0",
         "SECATEUR_DEVICE": "cuda",
+        "SECATEUR_ENGINE_DEVICES": "1",
         "CUDA_VISIBLE_DEVICES": "0",
         "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
     }
@@ -29,6 +30,20 @@ def test_each_device_has_a_process_a_name_and_an_environment_of_its_own() -> Non
         *("-m", "celery", "-A", "worker.app", "worker", "-Q", "jobs", "-n", "gpu-7-cuda0@%h", "--loglevel", "INFO")
     ]
     assert first.log_tail() == ""
+
+
+def test_devices_together_are_one_worker_whose_engines_see_all_of_them() -> None:
+    [program] = programs("0,3", "gpu-7", together=True)
+    environment = program.environment
+    assert (environment["SECATEUR_WORKER_NAME"], environment["CUDA_VISIBLE_DEVICES"]) == ("gpu-7-cuda0-3", "0,3")
+    assert Settings(engine_devices=environment["SECATEUR_ENGINE_DEVICES"]).engine_devices == 2
+
+
+@pytest.mark.parametrize("devices", ["0", "cpu", "0,cpu"])
+def test_what_cannot_work_together_is_refused(devices: str) -> None:
+    result = CliRunner().invoke(app, ["worker", "--together", "--devices", devices])
+    assert result.exit_code == 2
+    assert "--together takes several GPUs" in result.stderr
 
 
 @pytest.mark.parametrize("host", ["a" * 80, "host name/ü", "gpu.example.com"])

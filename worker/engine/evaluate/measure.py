@@ -18,6 +18,7 @@ from worker.engine.evaluate import evaluate, measure_latency
 from worker.engine.evaluate.encoder_outputs import EncoderOutputs
 from worker.engine.kept_results import KeptResults
 from worker.engine.models.model_spec import move_model
+from worker.engine.parallel.group import ALONE, Group
 from worker.engine.runtime.memory import capped_batch_size
 from worker.engine.runtime.progress import Reporter
 from worker.engine.tasks import Task
@@ -40,6 +41,8 @@ class Measure:
     """Of earlier jobs with the same original."""
     encoder_outputs: EncoderOutputs = field(default_factory=EncoderOutputs)
     """Of what was measured last."""
+    group: Group = ALONE
+    """Who measures scores together."""
 
     def scores(self, loaded: LoadedModel, role: Split) -> Scores:
         """Loss and the task's metric on a whole split."""
@@ -69,6 +72,7 @@ class Measure:
             progress=progress,
             texts=texts,
             encoder_outputs=self.encoder_outputs,
+            group=self.group,
         )
 
     def latency(self, loaded: LoadedModel) -> tuple[Latency, ...]:

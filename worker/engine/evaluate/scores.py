@@ -10,6 +10,7 @@ from api_schemas.results.metrics import Scores
 from worker.engine.data.loader import BatchLoader
 from worker.engine.data.split import FeatureSplit, Inputs, placed, rows
 from worker.engine.evaluate.encoder_outputs import EncoderOutputs
+from worker.engine.parallel.group import ALONE, Group
 from worker.engine.tasks import Task
 from worker.engine.tasks.padding import real_positions
 
@@ -27,17 +28,18 @@ def run_over(
     device: torch.device,
     progress: Callable[[int, int], None] | None = None,
     encoder_outputs: EncoderOutputs | None = None,
+    group: Group = ALONE,
 ) -> None:
     """Show `see` the float32 answers of `model` to every batch of the split; `progress(done, total)` counts samples.
 
     The model runs on `device` at its own dtype, in eval mode and without autocast; its training flag is restored. The inputs that
     `see` gets are as `Task.encoded` leaves them; `encoder_outputs` may know them already. Rows of several lengths are filled up
-    where `Task.padding` allows it.
+    where `Task.padding` allows it. Of a `group`, every process sees every so-manieth batch.
     """
     training = model.training
     dtype = next(parameter.dtype for parameter in model.parameters() if parameter.is_floating_point())
     filled = split.padded(task.padding)
-    order = filled.passes(batch_size, device.type)
+    order = filled.passes(batch_size, device.type)[group.rank :: group.size]
     done = 0
     known = encoder_outputs or EncoderOutputs(keeps=False)
     model.to(device)
@@ -49,9 +51,9 @@ def run_over(
                 own = known.encoded(task, model, numbers, placed(inputs, device, dtype))
                 answers, real = task.outputs(model, own).float(), real_positions(model, own)
                 see(numbers, own, answers, task.asked(own, targets), real)
-                done += rows(inputs)
+                done += rows(inputs) * group.size
                 if progress is not None:
-                    progress(done, len(split))
+                    progress(min(done, len(split)), len(split))
     finally:
         model.train(training)
 
@@ -87,11 +89,13 @@ def evaluate(
     progress: Callable[[int, int], None] | None = None,
     texts: bool = True,
     encoder_outputs: EncoderOutputs | None = None,
+    group: Group = ALONE,
 ) -> Scores:
     """What `model` is worth on the whole split, by the task's measures.
 
     Without `texts` nothing is written token by token: of a model that is judged by that, the loss is all there is.
-    `encoder_outputs`: what may be known already of what the encoder makes of the split; see there.
+    `encoder_outputs`: what may be known already of what the encoder makes of the split; see there. The processes of `group` share
+    the work, and each gets the scores of the whole split.
 
     Raises DATASET_EMPTY where there is nothing to score and NUMERICAL where the model's output is not finite.
     """
@@ -112,5 +116,11 @@ def evaluate(
         device=device,
         progress=progress,
         encoder_outputs=encoder_outputs,
+        group=group,
     )
+    if group.size > 1:
+        parts = group.gather(accumulator.kept())
+        accumulator = task.accumulator()
+        for part in parts:
+            accumulator.absorb(part)
     return accumulator.scores()

@@ -16,6 +16,8 @@ from api_schemas.spec.pruning import Calibration
 from worker.engine.data import FeatureSplit
 from worker.engine.data.loader import BatchLoader
 from worker.engine.data.split import Inputs
+from worker.engine.parallel.draws import SharedDraws, of_own
+from worker.engine.parallel.group import ALONE, Group
 from worker.engine.runtime.memory import capped_batch_size
 from worker.engine.tasks import Loss, Task
 
@@ -73,6 +75,9 @@ def draws(settings: Calibration) -> int:
     return settings.draws if settings.labels is LabelSource.MODEL else 1
 
 
-def loss_for(task: Task, labels: LabelSource, seed: int) -> Loss:
+def loss_for(task: Task, labels: LabelSource, seed: int, group: Group = ALONE) -> Loss:
     """(answers, targets) -> one loss a sample, with the data's labels or over the model's own distribution."""
-    return task.sampled_label_loss(seed) if labels is LabelSource.MODEL else task.loss
+    if labels is not LabelSource.MODEL:
+        return task.loss if group.size == 1 else of_own(task.loss)
+    drawn = task.sampled_label_loss(seed)
+    return drawn if group.size == 1 else SharedDraws(drawn, group)

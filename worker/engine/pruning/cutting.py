@@ -22,6 +22,7 @@ from worker.engine.latency.table import LatencyModel
 from worker.engine.models.attention import AttentionBlock, attention_blocks
 from worker.engine.models.feed_forward import FeedForwardBlock, Neurons, all_neurons, feed_forward_blocks
 from worker.engine.models.model_spec import move_model
+from worker.engine.parallel.group import ALONE, Group
 from worker.engine.pruning import calibration, compensation, principal
 from worker.engine.pruning.part_shares import best_shift
 from worker.engine.pruning.selection import Selection, keep_all
@@ -148,6 +149,8 @@ class Cutting:
     """The most samples of one pass."""
     kept: KeptResults | None = None
     """Of earlier jobs with the same original."""
+    group: Group = ALONE
+    """Who scores together."""
 
     def score(self, loaded: LoadedModel, step: int) -> ScoredModel:
         """`loaded`, in the spec's basis, with scores by its criterion. Raises NUMERICAL where they are not finite."""
@@ -367,7 +370,7 @@ class Cutting:
             loaded.model,
             _blocks(loaded) if Part.ATTENTION in self.spec.pruning.cuts else (),
             calibration.Batches(samples, self.device, self.microbatch),
-            calibration.loss_for(self.task, settings.labels, seed),
+            calibration.loss_for(self.task, settings.labels, seed, self.group),
             statistics,
             lambda done: self.reporter.progress(done, len(samples)),
             neurons=_feed_forward(loaded) if Part.FEED_FORWARD in self.spec.pruning.scored_parts else (),
@@ -375,4 +378,5 @@ class Cutting:
             draws=calibration.draws(settings),
             autocast=native_half(self.device),
             moments=moment_dtype(self.device),
+            group=self.group,
         )

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from api_schemas.spec.recovery import Distill
 from worker.engine.data.split import Inputs
+from worker.engine.parallel.group import ALONE, Group
 from worker.engine.tasks import Task
 from worker.engine.tasks.padding import mean_of_real, real_positions
 
@@ -69,6 +70,8 @@ class Distillation:
     spec: Distill
     teacher: Teacher
     task: Task
+    group: Group = ALONE
+    """Whose parts a batch comes in."""
     _of_student: dict[str, Tensor] = field(default_factory=dict)
     _of_teacher: dict[str, Tensor] = field(default_factory=dict)
     _unfilled: frozenset[str] = frozenset()
@@ -83,7 +86,8 @@ class Distillation:
         sees the batch once more. To keep what it says instead would take the memory that the parts are there to save.
         """
         self._variances = None
-        if len(parts) == 1 or not (self.spec.attention and self.teacher.outputs):
+        alone = len(parts) == self.group.size == 1
+        if alone or not (self.spec.attention and self.teacher.outputs):
             return
         moments: dict[str, list[tuple[int, Tensor, Tensor]]] = {name: [] for name in self.teacher.outputs}
         for inputs in parts:
@@ -92,7 +96,22 @@ class Distillation:
             for (name, seen), real in zip(moments.items(), self._real(inputs), strict=True):
                 output = _of_real(self._of_teacher[name].float(), real)
                 seen.append((output.numel(), output.mean(), output.var(correction=0)))
+        if self.group.size > 1:
+            moments = self._of_all(moments)
         self._variances = [pooled_variance(*zip(*seen, strict=True)) for seen in moments.values()]
+
+    def _of_all(
+        self, moments: dict[str, list[tuple[int, Tensor, Tensor]]]
+    ) -> dict[str, list[tuple[int, Tensor, Tensor]]]:
+        """The same of the parts that all processes have, in the order of ranks."""
+        device = next(self.teacher.model.parameters()).device
+        found = self.group.gather(
+            {name: [(n, mean.cpu(), variance.cpu()) for n, mean, variance in seen] for name, seen in moments.items()}
+        )
+        return {
+            name: [(n, mean.to(device), variance.to(device)) for each in found for n, mean, variance in each[name]]
+            for name in moments
+        }
 
     def _real(self, inputs: Inputs) -> list[Tensor | None]:
         """By output, which positions are of the samples themselves."""
@@ -139,7 +158,7 @@ def _remember(
 
 @contextmanager
 def distillation(
-    spec: Distill | None, teacher: Teacher | None, student: nn.Module, task: Task
+    spec: Distill | None, teacher: Teacher | None, student: nn.Module, task: Task, group: Group = ALONE
 ) -> Iterator[Distillation | None]:
     """A Distillation for the block, with the teacher in eval mode; None where nothing of the teacher would count.
 
@@ -153,7 +172,7 @@ def distillation(
     encoder = task.encoder(teacher.model)
     heard = set() if encoder is None else set(encoder.modules())
     unfilled = frozenset(name for name in teacher.outputs if teacher.model.get_submodule(name) in heard)
-    learning = Distillation(spec, teacher, task, _unfilled=unfilled)
+    learning = Distillation(spec, teacher, task, group, _unfilled=unfilled)
     training = teacher.model.training
     teacher.model.train(False)
     names = teacher.outputs if spec.attention else ()

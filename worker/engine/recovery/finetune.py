@@ -16,12 +16,14 @@ from api_schemas.spec.recovery import Finetune
 from worker.engine.data.augment import SPECTROGRAM, Augmentation, augmentation
 from worker.engine.data.loader import BatchLoader, fits, to_device
 from worker.engine.data.split import FeatureSplit, Inputs, rows
+from worker.engine.parallel.group import ALONE, Group
 from worker.engine.recovery import lora
 from worker.engine.recovery.checkpointing import CheckpointSettings, RecoveryCheckpointer
 from worker.engine.recovery.distill import Teacher, distillation
 from worker.engine.recovery.memory_search import gradient
 from worker.engine.recovery.objective import CHECK_EVERY, LossTracker, Objective
 from worker.engine.recovery.training_state import TrainingIdentity, TrainingState, digest_of
+from worker.engine.runtime.determinism import step_seed
 from worker.engine.runtime.memory import capped_batch_size
 from worker.engine.tasks import Task
 
@@ -104,6 +106,7 @@ def finetune(
     teacher: Teacher | None = None,
     microbatch: int | None = None,
     checkpointing: CheckpointSettings | None = None,
+    group: Group = ALONE,
 ) -> tuple[PreTrainedModel, dict[str, int]]:
     """Train adapters on `projections` (module name to layer) and the `classifiers`, then merge; or, by `spec`, all weights.
 
@@ -113,7 +116,8 @@ def finetune(
     on `device`, for `spec.distill`; it sees the same augmented inputs and is not changed. `microbatch` bounds the samples of
     one pass; a larger batch's gradient is added up over several, and its dropout is drawn pass by pass. `checkpointing` says
     where the training is kept between epochs and where an earlier attempt kept it: gone on from there, the weights are the same
-    bits as in one go. `on_batch` and `on_epoch` hear nothing of epochs that are not done again.
+    bits as in one go. `on_batch` and `on_epoch` hear nothing of epochs that are not done again. The processes of `group`,
+    whose models are the same, compute a part of every batch each, and train alike; each draws dropout of its own.
 
     Everything random comes from `seed`: order and augmentation from a generator of their own, adapters' start and
     dropout from torch's global generators, which are seeded here and restored afterwards. So the result does not depend
@@ -136,6 +140,7 @@ def finetune(
         old = {"method"} if spec.method is FinetuneMethod.LORA else None
         # Batches of several lengths were once others: what was saved of those is of another training.
         settings = spec.model_dump_json(exclude=old) + ("" if split.alike else SEVERAL_LENGTHS)
+        settings += "" if group.size == 1 else f"{group.size} processes"
         start = digest_of(model.state_dict(), also=settings)
         identity = TrainingIdentity(
             step=checkpointing.step, seed=seed, batches=total, microbatch=microbatch, start=start
@@ -145,8 +150,8 @@ def finetune(
         adapted, ranks = trainable(model, projections, classifiers, spec)
         train_without_batch_norm(nn.Module.to(adapted, device))
         base = lora.base_of(adapted)
-        learning = stack.enter_context(distillation(spec.distill, teacher, base, task))
-        objective = Objective(adapted, device, task, learning, microbatch)
+        learning = stack.enter_context(distillation(spec.distill, teacher, base, task, group))
+        objective = Objective(adapted, device, task, learning, microbatch, group)
         optimizer = _optimizer(adapted, spec)
         checkpointer = None
         losses: list[EpochLoss] = []
@@ -162,6 +167,9 @@ def finetune(
         )
         for epoch in range(len(losses) + 1, spec.epochs + 1):
             rate = 0.0
+            if group.size > 1:
+                # Apart from each other's, and known to whoever goes on after an epoch.
+                torch.manual_seed(step_seed(seed, epoch, f"process {group.rank}"))
             steps = split.steps(spec.batch_size, torch.randperm(len(split), generator=generator), most, device.type)
             loaded = feed.batches(numbers for step in steps for numbers in step)
             for step in steps:
@@ -178,7 +186,7 @@ def finetune(
                 on_batch(done, total)
             losses.append(EpochLoss(epoch=epoch, train_loss=tracker.total() / len(split), learning_rate=rate))
             on_epoch(losses[-1])
-            if checkpointer is not None and epoch < spec.epochs:
+            if checkpointer is not None and epoch < spec.epochs and group.first:
                 checkpointer.epoch_done(losses)
         # Before the merge: hooks are not part of the model.
         stack.close()

@@ -28,8 +28,9 @@ def gradient(objective: Objective, passes: Sequence[Batch]) -> Tensor:
         if not _no_memory(error):
             raise
         log.warning("%s", "".join(traceback.format_exception(error)))
+    mine = [objective.group.own(*batch) for batch in passes]
     # Out here the exception is gone, and with it the frames that held the tensors of the pass.
-    raise SecateurError(ErrorCode.OUT_OF_MEMORY, _what_fits(objective, *max(passes, key=_held)))
+    raise SecateurError(ErrorCode.OUT_OF_MEMORY, _what_fits(objective.alone(), *max(mine, key=_held)))
 
 
 def _held(batch: Batch) -> int:

@@ -5,13 +5,14 @@ Losses are added up where they are computed: a GPU is not asked for each of them
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
 from api_schemas.errors import ErrorCode, SecateurError
 from worker.engine.data.split import Inputs, rows
+from worker.engine.parallel.group import ALONE, Group
 from worker.engine.recovery.distill import Distillation
 from worker.engine.runtime.memory import capped_batch_size
 from worker.engine.runtime.precision import native_half, products_in
@@ -41,6 +42,8 @@ class Objective:
     task: Task
     learning: Distillation | None
     microbatch: int | None
+    group: Group = ALONE
+    """Who computes a batch's gradient together, each on its part of every pass."""
 
     def backward(self, passes: Sequence[Batch]) -> Tensor:
         """Add the gradient of the batch's mean loss to the parameters' `grad`; returns that loss, a scalar without graph.
@@ -54,7 +57,7 @@ class Objective:
         samples = sum(rows(inputs) for inputs, _ in passes)
         parts = [
             part
-            for inputs, targets in passes
+            for inputs, targets in (self.group.own(*batch) for batch in passes)
             for part in divided(inputs, targets, capped_batch_size(rows(inputs), self.microbatch))
         ]
         if self.learning is not None:
@@ -71,7 +74,27 @@ class Objective:
             loss = loss * (rows(some_inputs) / samples)
             torch.autograd.backward(loss)
             total += loss.detach()
+        if self.group.size > 1:
+            self._add_up(total)
         return total
+
+    def _add_up(self, total: Tensor) -> None:
+        """Gradients and loss of all processes, in all of them. What no process has a gradient of stays without one."""
+        trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        reached = torch.tensor([parameter.grad is not None for parameter in trained], dtype=torch.int64)
+        self.group.sum_in_place([reached])
+        gradients = [total]
+        for parameter, somewhere in zip(trained, reached.tolist(), strict=True):
+            if somewhere and parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+            if parameter.grad is not None:
+                gradients.append(parameter.grad)
+        self.group.sum_in_place(gradients)
+
+    def alone(self) -> "Objective":
+        """The same without the others of the group, who are not asked for anything."""
+        learning = None if self.learning is None else replace(self.learning, group=ALONE)
+        return replace(self, learning=learning, group=ALONE)
 
     def forget(self) -> None:
         """Let go of all tensors of the last pass and of its gradients."""

@@ -20,6 +20,7 @@ from worker.engine.evaluate.measure import Measure
 from worker.engine.models.attention import attention_blocks, projections_by_name
 from worker.engine.models.feed_forward import feed_forward_blocks
 from worker.engine.models.model_spec import move_model
+from worker.engine.parallel.group import ALONE, Group
 from worker.engine.recovery import CheckpointSettings, Teacher, finetune
 from worker.engine.runtime.determinism import step_seed
 from worker.engine.runtime.progress import Reporter
@@ -54,6 +55,8 @@ class Recovery:
     """By step, what an earlier attempt may have saved of its recovery."""
     microbatch: int | None = None
     """The most samples of one pass."""
+    group: Group = ALONE
+    """Who trains together."""
 
     def recover(self, loaded: LoadedModel, step: int, before: Scores | None) -> tuple[LoadedModel, RecoveryResult]:
         """Fine-tune with adapters, merged. Nothing happens where the spec asks for no fine-tuning.
@@ -89,6 +92,7 @@ class Recovery:
             teacher=self._teacher(loaded) if settings.distill else None,
             microbatch=self.microbatch,
             checkpointing=self._checkpointing(step, settings.epochs, losses),
+            group=self.group,
         )
         recovered = replace(loaded, model=model)
         if spare is not None and before is not None:

@@ -51,6 +51,10 @@ class SecondMomentsByHead:
             x_NHK = of_group_NC.unflatten(1, (len(heads), -1))
             _add_product(sum_HKK, x_NHK.permute(1, 2, 0), x_NHK.transpose(0, 1))
 
+    def sums(self) -> list[Tensor]:
+        """What has been added up so far, itself."""
+        return [sum_HKK for _, _, sum_HKK in self._groups]
+
     def mean(self, count: int) -> tuple[Tensor, ...]:
         """By head, the sum over `count`, on the CPU. Nothing can be added after it: the sum is not copied."""
         found: dict[int, Tensor] = {}
@@ -73,6 +77,10 @@ class SecondMoments:
         x_NC = x_NC.to(self._product)
         self.sum_C += x_NC.sum(0)
         _add_product(self.square_CC, x_NC.mT, x_NC)
+
+    def sums(self) -> list[Tensor]:
+        """What has been added up so far, itself."""
+        return [self.sum_C, self.square_CC]
 
     def mean(self, count: int) -> tuple[Tensor, Tensor]:
         """Mean (C) and second moment, not centred (C, C), over `count`, on the CPU. The last call: sums are not copied."""

@@ -30,7 +30,7 @@ class NeuronObserver:
         self.block, self.statistics = block, statistics
         self.samples = 1
         """Of the batch that runs now."""
-        self._tokens = 0
+        self._tokens = torch.zeros((), dtype=torch.int64)
         names = ("fisher", "saliency", "gate", "gate_square", "sum", "square", "gradient")
         shape, device = block.first.out_features, block.first.weight.device
         self._sums = {name: torch.zeros(shape, dtype=torch.float64, device=device) for name in names}
@@ -95,9 +95,13 @@ class NeuronObserver:
         if weighted_N is not None:
             self._sums["saliency"] += weighted_N
 
+    def sums(self) -> list[Tensor]:
+        """What has been added up so far, itself: processes that observe a part of the samples each add these."""
+        return [self._tokens, *self._sums.values()]
+
     def result(self, samples: int, draws: int = 1) -> NeuronObservations:
         """The means over what was added; of gradients `draws` times, each time all samples."""
-        tokens, passes = max(1, self._tokens), samples * draws
+        tokens, passes = max(1, int(self._tokens)), samples * draws
         counts = {"sum": tokens, "square": tokens, "gradient": tokens * draws}
         means = {name: (total / counts.get(name, passes)).cpu() for name, total in self._sums.items()}
         return NeuronObservations(

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from worker.engine.data.split import Inputs, rows
 from worker.engine.models.attention import AttentionBlock
 from worker.engine.models.feed_forward import FeedForwardBlock
+from worker.engine.parallel.group import ALONE, Group
 from worker.engine.runtime.precision import products_in
 from worker.engine.scoring.layer import LayerObserver
 from worker.engine.scoring.neurons import NeuronObserver
@@ -34,6 +35,7 @@ def observe(
     draws: int = 1,
     autocast: torch.dtype | None = None,
     moments: torch.dtype = torch.float64,
+    group: Group = ALONE,
 ) -> Observations:
     """Run the model once over all batches, backwards too where a statistic needs gradients.
 
@@ -51,6 +53,8 @@ def observe(
             the graph of one forward pass. Means of gradients are over all of them.
         autocast: dtype of the forward and backward products (bfloat16, say); what is made of them is float32 and float64.
         moments: dtype of one batch's products in second moments; the sums over batches are float64.
+        group: each process runs its part of every batch, and gets the observations of all of them. `loss` is asked in every
+            process for every batch, where this one has no sample of it with answers and targets of none.
 
     Raises ValueError where no statistic is asked for, or `batches` is empty.
     """
@@ -71,9 +75,10 @@ def observe(
         for observer in observers:
             handles += observer.attach()
         for inputs, targets in batches:
+            mine, asked = group.own(inputs, targets)
             for observer in observers:
-                observer.samples = rows(inputs)
-            _run(model, inputs, targets, outputs, loss, draws if backward else 0, autocast)
+                observer.samples = rows(mine)
+            _run(model, mine, asked, outputs, loss, draws if backward else 0, autocast)
             samples += rows(inputs)
             progress(samples)
     finally:
@@ -84,6 +89,7 @@ def observe(
         model.train(training)
     if not samples:
         raise ValueError("no samples to observe")
+    group.sum_in_place([tensor for observer in observers for tensor in observer.sums()])
     layers = tuple(observer.result(samples, draws) for observer in of_layers)
     activations = tuple(observer.result(samples, draws) for observer in of_neurons)
     counts = [layer.tokens for layer in layers] + [block.tokens for block in activations]
@@ -103,7 +109,7 @@ def _run(
     device = next(iter(inputs.values())).device
     with torch.set_grad_enabled(draws > 0):
         with products_in(autocast, device):
-            answers = outputs(model, inputs)
+            answers = outputs(model, inputs) if rows(inputs) else torch.zeros(0, device=device)
             answers = answers.float() if autocast else answers
         for left in reversed(range(draws)):
             with products_in(autocast, device):

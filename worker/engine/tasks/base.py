@@ -45,8 +45,18 @@ def sampled_gradient_loss(draw: Draw, seed: int) -> Loss:
     return drawn
 
 
+def _on_cpu(value: Any) -> Any:
+    """Tensors in lists and tuples."""
+    if isinstance(value, list | tuple):
+        return type(value)(map(_on_cpu, value))
+    return value.cpu() if isinstance(value, Tensor) else value
+
+
 class MetricAccumulator(ABC):
-    """What a model answered on a split, batch by batch in any order, until it can be scored. Waits for no device before that."""
+    """What a model answered on a split, batch by batch in any order, until it can be scored. Waits for no device before that.
+
+    Kept are lists, whose items are of batches or rows, and counts.
+    """
 
     def __init__(self) -> None:
         self._numbers: list[Tensor] = []
@@ -66,6 +76,15 @@ class MetricAccumulator(ABC):
         self._numbers.append(numbers)
         self._finite.append(torch.isfinite(answers).all())
         self._keep(answers, targets, texts, real)
+
+    def kept(self) -> dict[str, Any]:
+        """What has been kept so far, on the CPU, for another's `absorb`."""
+        return {name: _on_cpu(value) for name, value in vars(self).items() if isinstance(value, list | int)}
+
+    def absorb(self, kept: Mapping[str, Any]) -> None:
+        """Add what another accumulator of the task `kept` of other rows behind what this one has."""
+        for name, value in kept.items():
+            setattr(self, name, getattr(self, name) + value)
 
     def scores(self) -> Scores:
         """Of all rows, whatever order they came in. Raises NUMERICAL where an answer was not finite."""

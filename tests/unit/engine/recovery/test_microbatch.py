@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable
+from multiprocessing import Pipe
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,11 @@ from transformers import ASTForAudioClassification
 from api_schemas.errors import ErrorCode, SecateurError
 from api_schemas.spec.recovery import Distill
 from worker.engine.data.split import FeatureSplit, Inputs, map_tensors
+from worker.engine.parallel.group import Group
+from worker.engine.parallel.processes import Member
 from worker.engine.recovery import Teacher
 from worker.engine.recovery.distill import distillation, pooled_variance
+from worker.engine.recovery.memory_search import gradient
 from worker.engine.recovery.objective import Objective
 from worker.engine.tasks import Classification
 
@@ -160,6 +164,18 @@ def test_what_fits_is_found_out(
     assert f"with {microbatch or 10} samples at a time" in caught.value.detail
     assert f"A batch of {fits} samples at a time fits" in caught.value.detail
     assert not [module for module in teacher.model.modules() if module._forward_hooks]
+
+
+def test_one_of_several_processes_finds_it_out_without_the_others(
+    model: ASTForAudioClassification, split: FeatureSplit, room_for: Callable[[int, Exception], None]
+) -> None:
+    """They are in the midst of a batch, and would take what it sends for a part of that."""
+    room_for(2, RuntimeError(NO_MEMORY))
+    ours, theirs = Pipe()
+    theirs.close()  # Whoever asks is told.
+    objective = Objective(model, CPU, Classification(several=False), None, None, Group(Member(1, 2, (ours,))))
+    with pytest.raises(SecateurError, match=r"with 5 samples at a time\. A batch of 2 samples"):
+        gradient(objective, [split.batch(range(10))])
 
 
 @pytest.mark.skipif(not Path("/proc/meminfo").exists(), reason="the host does not say how much memory it has")
