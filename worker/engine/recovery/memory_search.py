@@ -15,7 +15,7 @@ from torch import Tensor
 from api_schemas.errors import ErrorCode, SecateurError
 from worker.engine.data.split import Inputs, rows
 from worker.engine.recovery.objective import Batch, Objective, divided
-from worker.engine.runtime.memory import capped_batch_size, shortage
+from worker.engine.runtime.memory import shortage
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +30,8 @@ def gradient(objective: Objective, passes: Sequence[Batch]) -> Tensor:
         log.warning("%s", "".join(traceback.format_exception(error)))
     mine = [objective.group.own(*batch) for batch in passes]
     # Out here the exception is gone, and with it the frames that held the tensors of the pass.
-    raise SecateurError(ErrorCode.OUT_OF_MEMORY, _what_fits(objective.alone(), *max(mine, key=_held)))
+    said = _what_fits(objective.alone(), *max(mine, key=_held), processes=objective.group.size)
+    raise SecateurError(ErrorCode.OUT_OF_MEMORY, said)
 
 
 def _held(batch: Batch) -> int:
@@ -43,13 +44,15 @@ def _no_memory(error: Exception) -> bool:
     return found is not None and found[0] is ErrorCode.OUT_OF_MEMORY
 
 
-def _what_fits(objective: Objective, inputs: Inputs, targets: Tensor) -> str:
-    """A half, a quarter, … of the samples, forward and backward and no step, until a pass goes through."""
-    tried = capped_batch_size(rows(inputs), objective.microbatch)
-    said, size = f"Fine-tuning ran out of memory with {tried} samples at a time.", tried // 2
+def _what_fits(objective: Objective, inputs: Inputs, targets: Tensor, *, processes: int) -> str:
+    """A half, a quarter, … of the samples, forward and backward and no step, until a pass goes through. Told in samples of all
+    `processes`, each of which has as many.
+    """
+    tried = objective.at_once(rows(inputs))
+    said, size = f"Fine-tuning ran out of memory with {tried * processes} samples at a time.", tried // 2
     while size:
         if _fits(objective, *next(divided(inputs, targets, size))):
-            return f"{said} A batch of {size} samples at a time fits; lower finetune.batch_size to that."
+            return f"{said} A batch of {size * processes} samples at a time fits; lower finetune.batch_size to that."
         size //= 2
     return f"{said} Not even a single sample fits: {_memory(objective.device)}."
 

@@ -35,7 +35,8 @@ Batch = tuple[Inputs, Tensor]
 
 @dataclass(frozen=True)
 class Objective:
-    """The loss of `model` at `task` and, with `learning`, on a teacher's word. `microbatch` bounds one pass, in samples."""
+    """The loss of `model` at `task` and, with `learning`, on a teacher's word. `microbatch` bounds one pass, in samples of all
+    processes together."""
 
     model: nn.Module
     device: torch.device
@@ -58,7 +59,7 @@ class Objective:
         parts = [
             part
             for inputs, targets in (self.group.own(*batch) for batch in passes)
-            for part in divided(inputs, targets, capped_batch_size(rows(inputs), self.microbatch))
+            for part in divided(inputs, targets, self.at_once(rows(inputs)))
         ]
         if self.learning is not None:
             with products_in(native_half(self.device), self.device):
@@ -91,10 +92,16 @@ class Objective:
                 gradients.append(parameter.grad)
         self.group.sum_in_place(gradients)
 
+    def at_once(self, samples: int) -> int:
+        """Of so many that this process has, how many pass together; one at least, also of none."""
+        bound = None if self.microbatch is None else self.microbatch // self.group.size
+        return max(1, capped_batch_size(samples, bound))
+
     def alone(self) -> "Objective":
-        """The same without the others of the group, who are not asked for anything."""
+        """The same on this process's part, without the others of the group, who are not asked for anything."""
         learning = None if self.learning is None else replace(self.learning, group=ALONE)
-        return replace(self, learning=learning, group=ALONE)
+        bound = None if self.microbatch is None else max(1, self.microbatch // self.group.size)
+        return replace(self, learning=learning, group=ALONE, microbatch=bound)
 
     def forget(self) -> None:
         """Let go of all tensors of the last pass and of its gradients."""

@@ -1,8 +1,5 @@
 """Exchanges between processes: sums in the order of ranks, draws and scores as of one process; here each is a thread."""
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from multiprocessing import Pipe
 from pathlib import Path
 from typing import TypeVar
 
@@ -12,6 +9,7 @@ import torch
 from api_schemas.enums import LabelSource
 from api_schemas.errors import ErrorCode, SecateurError
 from api_schemas.results.events import EngineEvent, Failed
+from tests.support.jobs.groups import by_each, groups
 from tests.unit.engine.tasks.uneven import CASES, uneven
 from worker.engine.__main__ import _say
 from worker.engine.evaluate import evaluate
@@ -23,18 +21,6 @@ from worker.engine.pruning.calibration import loss_for
 
 T = TypeVar("T")
 CPU = torch.device("cpu")
-
-
-def groups(size: int) -> list[Group]:
-    pipes = [Pipe() for _ in range(size - 1)]
-    others = [Group(Member(rank, size, (theirs,))) for rank, (_, theirs) in enumerate(pipes, start=1)]
-    return [Group(Member(0, size, tuple(ours for ours, _ in pipes))), *others]
-
-
-def by_each(size: int, work: Callable[[Group], T]) -> list[T]:
-    """What `work` returns in every one of `size` processes."""
-    with ThreadPoolExecutor(size) as pool:
-        return [future.result(60) for future in [pool.submit(work, each) for each in groups(size)]]
 
 
 def test_sums_are_taken_in_the_order_of_ranks(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,8 +14,9 @@ from transformers import ASTForAudioClassification
 
 from api_schemas.errors import ErrorCode, SecateurError
 from api_schemas.spec.recovery import Distill
+from tests.support.jobs.groups import by_each
 from worker.engine.data.split import FeatureSplit, Inputs, map_tensors
-from worker.engine.parallel.group import Group
+from worker.engine.parallel.group import ALONE, Group
 from worker.engine.parallel.processes import Member
 from worker.engine.recovery import Teacher
 from worker.engine.recovery.distill import distillation, pooled_variance
@@ -45,15 +46,20 @@ def several(split: FeatureSplit) -> FeatureSplit:
 
 
 def learnt(
-    model: nn.Module, batch: tuple[Inputs, Tensor], distill: Distill | None, teacher: Teacher, microbatch: int | None
+    model: nn.Module,
+    batch: tuple[Inputs, Tensor],
+    distill: Distill | None,
+    teacher: Teacher,
+    microbatch: int | None,
+    group: Group = ALONE,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Loss and gradients of one batch, without dropout, in float64 so that only a wrong formula makes a difference."""
     student = copy.deepcopy(model).double().eval()
     doubled = Teacher(copy.deepcopy(teacher.model).double(), teacher.outputs)
     inputs, targets = map_tensors(batch[0], Tensor.double), batch[1]
     task = Classification(several=targets.ndim == 2)
-    with distillation(distill, doubled, student, task) as learning:
-        loss = Objective(student, CPU, task, learning, microbatch).backward([(inputs, targets)])
+    with distillation(distill, doubled, student, task, group) as learning:
+        loss = Objective(student, CPU, task, learning, microbatch, group).backward([(inputs, targets)])
     return loss, {name: p.grad for name, p in student.named_parameters() if p.grad is not None}
 
 
@@ -79,6 +85,29 @@ def test_the_gradient_of_the_parts_is_that_of_the_whole(
     largest = max(float(expected.abs().max()) for expected in reference.values())
     for name, expected in reference.items():
         assert torch.allclose(gradients[name], expected, rtol=1e-4, atol=1e-7 * largest), name
+
+
+@pytest.mark.parametrize("distill", [None, TEACHING], ids=["labels", "teacher"])
+@pytest.mark.parametrize(("samples", "microbatch"), [(1, None), (1, 2), (2, 1), (7, None), (7, 4), (10, 2)])
+def test_several_processes_have_the_gradient_of_the_whole(
+    model: ASTForAudioClassification,
+    split: FeatureSplit,
+    teacher: Teacher,
+    samples: int,
+    microbatch: int | None,
+    distill: Distill | None,
+) -> None:
+    """Also of a batch with fewer samples than processes, and with a bound on what passes in all of them together."""
+    batch, seen = split.batch(range(samples)), list[int]()
+    whole, reference = learnt(model, batch, distill, teacher, None)
+    model.register_forward_pre_hook(lambda *given: seen.append(len(given[-1]["input_values"])), with_kwargs=True)
+    for loss, gradients in by_each(3, lambda mine: learnt(model, batch, distill, teacher, microbatch, mine)):
+        assert float(loss) == pytest.approx(float(whole), rel=1e-5)
+        assert gradients.keys() == reference.keys()
+        largest = max(float(expected.abs().max()) for expected in reference.values())
+        for name, expected in reference.items():
+            assert torch.allclose(gradients[name], expected, rtol=1e-4, atol=1e-7 * largest), name
+    assert max(seen) <= max(1, (microbatch or 12) // 3)
 
 
 def test_the_variance_of_a_whole_from_its_parts() -> None:
@@ -174,7 +203,7 @@ def test_one_of_several_processes_finds_it_out_without_the_others(
     ours, theirs = Pipe()
     theirs.close()  # Whoever asks is told.
     objective = Objective(model, CPU, Classification(several=False), None, None, Group(Member(1, 2, (ours,))))
-    with pytest.raises(SecateurError, match=r"with 5 samples at a time\. A batch of 2 samples"):
+    with pytest.raises(SecateurError, match=r"with 10 samples at a time\. A batch of 4 samples"):
         gradient(objective, [split.batch(range(10))])
 
 
