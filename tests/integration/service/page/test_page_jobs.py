@@ -336,6 +336,17 @@ def test_two_to_four_jobs_are_compared(client: TestClient, services: Services, j
     assert not many.all("figure", class_="plot card")
 
 
+def test_what_is_left_to_a_model_of_the_hub_is_said_so(client: TestClient, job_body: dict[str, Any]) -> None:
+    """Nor does JSON say it: programs of before take what is not there for the preset's."""
+    hub = {"type": "hf", "id": "someone/speech", "revision": "0" * 40}
+    first, second = (client.post("/v1/jobs", json=job_body | {"model": hub}).json() for _ in range(2))
+    assert "criterion" not in first["request"]["pruning"]
+    assert client.get(f"/v1/jobs/{first['id']}").json()["request"]["pruning"]["align"] is None
+    assert (
+        "criterion by the model" in client.get(f"/compare?job={first['id']}&job={second['id']}", headers=BROWSER).text
+    )
+
+
 def test_the_form_is_filled_in_as_the_address_says(client: TestClient, stock: Stock) -> None:
     query = f"model={stock.model_id}&dataset={stock.dataset_id}&preset=paper&kind=flops&share=30&steps=4&name=mine&exports=onnx"
     page = look(client, f"/new?{query}")
