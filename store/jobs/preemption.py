@@ -62,7 +62,9 @@ class Held:
     worker: Capability | None
     """None where it has not announced itself, or not lately."""
     leaves: bool
-    """It gives its worker up by itself: it was asked already, or is to pause, or is being cancelled."""
+    """It gives its worker up whoever waits: it is to pause, or is being cancelled."""
+    asked: bool
+    """It was asked before, and may go on being so."""
     can_be_asked: bool
     preemptions: int
     claimed_at: datetime
@@ -107,9 +109,9 @@ def plan(waiting: Iterable[Waiting], held: Iterable[Held], free: Iterable[Capabi
     Goes through those who wait, in the order of claims: each takes a worker that is free, else one that a job leaves anyway, else
     has one asked for.
 
-    Asked is a job of strictly lower priority whose worker can hold the one that waits: the lowest priority first, then of the
-    tenant that runs the most, then the one that was asked the least often, then the one that was claimed last. A tenant that
-    runs as many as it may waits for its own jobs alone.
+    Asked is a job of strictly lower priority whose worker can hold the one that waits: before all others one that is asked
+    already, then the lowest priority, then of the tenant that runs the most, then the one that was asked the least often, then
+    the one that was claimed last. A tenant that runs as many as it may waits for its own jobs alone.
     """
     held, free = list(held), list(free)
     running = Counter(job.tenant for job in held)
@@ -147,6 +149,7 @@ def plan(waiting: Iterable[Waiting], held: Iterable[Held], free: Iterable[Capabi
             chosen = min(
                 candidates,
                 key=lambda other: (
+                    not other.asked,
                     other.priority,
                     -running[other.tenant],
                     other.preemptions,
@@ -192,7 +195,7 @@ def _held(session: Session) -> list[Held]:
 
 def _as_held(job: Job, worker: Worker | None) -> Held:
     assert job.claimed_at is not None
-    leaves = job.state is JobState.CANCELLING or job.pause_requested or job.yields_to is not None
+    leaves = job.state is JobState.CANCELLING or job.pause_requested
     near = job.progress is not None and job.progress.fraction >= NEAR_END
     return Held(
         job.id,
@@ -200,6 +203,7 @@ def _as_held(job: Job, worker: Worker | None) -> Held:
         job.priority,
         None if worker is None else capability(worker),
         leaves,
+        not leaves and job.yields_to is not None,
         not near,
         job.preemptions,
         job.claimed_at,

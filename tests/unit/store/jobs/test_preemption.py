@@ -32,6 +32,7 @@ def held(name: str, priority: int = 0, tenant: str = "a", worker: Capability | N
     """A job under way; the names' last letters say in which order they were claimed."""
     age = {
         "leaves": False,
+        "asked": False,
         "can_be_asked": True,
         "preemptions": 0,
         "claimed_at": START + timedelta(seconds=ord(name[-1])),
@@ -56,6 +57,10 @@ def waiting(name: str, priority: int = 1, tenant: str = "a", needs: Needs | None
         ("a free worker", [waiting("h")], [held("l")], [ANY], OWN, {}),
         ("one is free, two wait", [waiting("h"), waiting("i")], [held("l")], [ANY], OWN, {"l": "i"}),
         ("two for two", [waiting("h"), waiting("i")], [held("l1"), held("l2")], [], OWN, {"l2": "h", "l1": "i"}),
+        ("asked already", [waiting("h", 3)], [held("l", 1), held("m", 2, asked=True)], [], OWN, {"m": "h"}),
+        ("asked for one that is gone: no lower", [waiting("h", 3)], [held("m", 3, asked=True), held("l", 3)], [], OWN, {}),
+        ("asked for one that is gone: another's", [waiting("h", tenant="b")], [held("l", asked=True)], [], OWN, {}),
+        ("asked for one that is gone: near its end", [waiting("h")], [held("l", asked=True, can_be_asked=False)], [], OWN, {}),
         ("leaves anyway", [waiting("h")], [held("l"), held("p", leaves=True)], [], OWN, {"p": "h"}),
         ("free one too small", [waiting("h", needs=LARGER)], [held("s", worker=SMALL), held("l", worker=LARGE)], [SMALL], OWN,
          {"l": "h"}),
