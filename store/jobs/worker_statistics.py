@@ -11,7 +11,7 @@ from api_schemas.enums import DeviceKind
 from store.database.clock import now
 from store.database.tables import Job, Worker
 from store.jobs import workers
-from store.jobs.turns import HELD
+from store.jobs.turns import HELD, sweep_rooms
 
 UNKNOWN = "unknown"
 """The device of a worker that could not tell."""
@@ -59,9 +59,9 @@ def read(session: Session, max_running: int | None) -> WorkerStatistics:
     queued = Job.state == literal_column("'queued'")
     fleet = workers.fleet(session)
     unfit = select(func.count()).select_from(Job).where(queued, ~fleet.can_hold())
-    waiting = session.execute(
-        select(Job.tenant, Job.needs_device, func.count()).where(queued).group_by(Job.tenant, Job.needs_device)
-    )
+    of = (Job.tenant, Job.needs_device, Job.sweep_id)
+    waiting = session.execute(select(*of, func.count()).where(queued).group_by(*of)).all()
+    rooms = sweep_rooms(session, {sweep for _, _, sweep, _ in waiting if sweep is not None})
     return WorkerStatistics(
         workers=tuple(
             Standing(
@@ -77,6 +77,7 @@ def read(session: Session, max_running: int | None) -> WorkerStatistics:
         unfit=(session.scalar(unfit) or 0) if fleet.kinds else 0,
         demand=_demand(
             waiting,
+            rooms,
             Counter(held.values()),
             Counter(row.device for row in living if row.id in held),
             max_running,
@@ -85,15 +86,25 @@ def read(session: Session, max_running: int | None) -> WorkerStatistics:
 
 
 def _demand(
-    waiting: Iterable[tuple[str, DeviceKind | None, int]],
+    waiting: Iterable[tuple[str, DeviceKind | None, str | None, int]],
+    rooms: dict[str, int],
     running: Counter[str],
     on_devices: Counter[DeviceKind | None],
     max_running: int | None,
 ) -> dict[DeviceKind, Demand]:
-    """`running`: jobs by tenant; `on_devices`: by what they run on."""
+    """`waiting`: how many by tenant, device and sweep; `rooms`: how many more of a sweep may run, where that is bounded;
+    `running`: jobs by tenant; `on_devices`: by what they run on. Those that one kind alone can run come first.
+    """
     wanted: Counter[DeviceKind | None] = Counter()
-    for tenant, device, count in waiting:
-        room = count if max_running is None else max(0, max_running - running[tenant])
-        wanted[device] += min(count, room)
+    left = dict(rooms)
+    taken = Counter(running)
+    for tenant, device, sweep, waits in sorted(waiting, key=lambda row: row[1] is None):
+        count = waits if sweep is None else min(waits, left.get(sweep, waits))
+        if max_running is not None:
+            count = min(count, max(0, max_running - taken[tenant]))
+        if sweep in left:
+            left[sweep] -= count
+        taken[tenant] += count
+        wanted[device] += count
     bound = {kind: wanted[kind] + on_devices[kind] for kind in DeviceKind}
     return {kind: Demand(bound[kind], bound[kind] + wanted[None]) for kind in DeviceKind}

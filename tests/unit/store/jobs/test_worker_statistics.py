@@ -2,11 +2,12 @@
 
 from sqlalchemy import update
 
+from api_schemas.api.sweeps import PlannedJob, SweepPlan
 from api_schemas.enums import DeviceKind
 from store.database.clock import now
 from store.database.connection import Database
 from store.database.tables import Job
-from store.jobs import jobs, statistics, transitions, worker_statistics, workers
+from store.jobs import jobs, statistics, sweeps, transitions, worker_statistics, workers
 from store.jobs.capabilities import NOTHING, Needs
 from store.jobs.worker_statistics import Demand, Standing, WorkerStatistics
 from store.jobs.workers import Announcement
@@ -112,3 +113,23 @@ def let_lease_end(database: Database) -> None:
 def expiries(database: Database) -> int:
     with database.read() as session:
         return statistics.read(session).lease_expiries
+
+
+def test_of_a_sweep_no_more_workers_are_wanted_than_it_may_use(database: Database) -> None:
+    with database.write() as session:
+        request = job_request()
+        planned = (PlannedJob(label="x", changes={}),) * 5
+        sweep = sweeps.create(
+            session, "a", None, SweepPlan(model=request.model, dataset=request.dataset, jobs=planned), 2
+        )
+        for index, needs in enumerate([GPU_NEED, GPU_NEED, GPU_NEED, NOTHING, NOTHING]):
+            jobs.create(session, "a", request, {}, needs=needs, sweep=(sweep.id, index))
+    assert demand(database) == (0, 0, 2, 2)
+    claim(database, "w")
+    assert sum(demand(database)[::2]) == 2 - 1, "the one that runs is on a worker of no known kind"
+
+
+def test_a_tenants_bound_is_one_for_all_devices(database: Database) -> None:
+    submit(database, GPU_NEED, GPU_NEED, NOTHING, Needs(CPU))
+    assert demand(database, max_running=3) == (1, 1, 2, 2)
+    assert demand(database, max_running=4) == (1, 2, 2, 3)
