@@ -84,7 +84,7 @@ class Supervisor:
         caches = scratch.folder / "caches"
         # A store that is a folder is as near as a copy would be.
         fetched = 0 if settings.artifacts_url.startswith("file:") else settings.shared_bytes
-        self._inputs = Inputs(database, artifacts, settings, KeptInputs(caches / "inputs", fetched))
+        self._inputs = Inputs(database, artifacts, settings, KeptInputs(caches, fetched))
         self._engines = Engines(settings, scratch.folder)
         self._caches = TenantCaches(caches, settings.shared_bytes)
         # Whose jobs are to be handed back before anything is claimed, and whether that is a planned end of theirs.

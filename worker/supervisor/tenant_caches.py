@@ -7,6 +7,7 @@ process's, so that no two jobs have it at once, and goes with it (docs/adr/0047-
 
 import hashlib
 import logging
+import os
 import re
 import shutil
 import stat
@@ -15,10 +16,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from worker.inputs.kept_inputs import make_room, remove
+
 log = logging.getLogger(__name__)
 
-UNUSED_SECONDS = 86_400.0
-"""After which an entry goes, whatever room there is: its data may have been deleted."""
 _ENTRY = re.compile(r"(features|scores|statistics)-[0-9a-f]{32}")
 
 
@@ -46,26 +47,20 @@ class TenantCaches:
             except OSError:
                 log.warning("the cache of a tenant is given up", exc_info=True)
                 shutil.rmtree(own, ignore_errors=True)
+            try:
+                make_room(self._folder, self._most_bytes)
+            except OSError:
+                log.warning("what a worker keeps cannot be looked through", exc_info=True)
 
     def _take_back(self, own: Path, place: Path) -> None:
         if not self._most_bytes or not _is_folder(place):
             return
         for entry in place.iterdir():
             if not _whole(entry):
-                _remove(entry)
+                remove(entry)
+            elif entry.stat().st_mtime > time.time():
+                os.utime(entry)  # An engine may say what it likes of when it was used.
         place.rename(own)
-        self._make_room()
-
-    def _make_room(self) -> None:
-        """Removes what was not used for long, and then for longest, whosever it is; half of what the disk has left stays free."""
-        entries = sorted((entry.lstat().st_mtime, _size(entry), entry) for entry in self._folder.glob("*/*"))
-        kept = sum(size for _, size, _ in entries)
-        most = min(self._most_bytes, (shutil.disk_usage(self._folder).free + kept) // 2)
-        for used, size, entry in entries:
-            if kept <= most and used > time.time() - UNUSED_SECONDS:
-                return
-            _remove(entry)
-            kept -= size
 
 
 def _whole(entry: Path) -> bool:
@@ -78,14 +73,3 @@ def _whole(entry: Path) -> bool:
 def _is_folder(path: Path) -> bool:
     """Itself, and no link to one."""
     return path.is_dir() and not path.is_symlink()
-
-
-def _size(entry: Path) -> int:
-    return sum(file.lstat().st_size for file in entry.iterdir())
-
-
-def _remove(entry: Path) -> None:
-    if _is_folder(entry):
-        shutil.rmtree(entry)
-    else:
-        entry.unlink()

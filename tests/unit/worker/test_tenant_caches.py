@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from worker.supervisor.tenant_caches import UNUSED_SECONDS, TenantCaches
+from worker.inputs.kept_inputs import UNUSED_SECONDS
+from worker.supervisor.tenant_caches import TenantCaches
 
 ONE, TWO, THREE = (f"{kind}-{'0' * 31}{kind[0] == 's':d}" for kind in ("features", "scores", "statistics"))
 
@@ -95,3 +96,15 @@ def test_none_is_kept_where_none_may_be(tmp_path: Path, place: Path) -> None:
         leave(place, ONE)
     assert place.exists()  # and goes with the job's folder
     assert found(caches, "a", tmp_path / "other") == set()
+
+
+def test_when_an_entry_was_used_is_not_its_engines_to_say(tmp_path: Path, place: Path) -> None:
+    caches = TenantCaches(tmp_path / "caches", 25)
+    with caches.lent("a", place):
+        leave(place, ONE, size=20, ago=-1e9)
+    os.utime(next((tmp_path / "caches").glob("*/*")), (time.time() - 100,) * 2)
+    with caches.lent("b", tmp_path / "other"):
+        leave(tmp_path / "other", TWO, size=20, ago=-1e9)
+    assert found(caches, "a", place) == set()
+    assert all(entry.stat().st_mtime <= time.time() for entry in (tmp_path / "caches").glob("*/*"))
+    assert found(caches, "b", tmp_path / "other") == {TWO}

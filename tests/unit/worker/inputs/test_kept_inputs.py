@@ -1,10 +1,13 @@
 """Inputs are fetched once a worker, and a copy that was damaged is fetched anew."""
 
 import hashlib
+import os
+import time
 from pathlib import Path
 
 import pytest
 
+from api_schemas.errors import ErrorCode, SecateurError
 from worker.inputs.kept_inputs import KeptInputs
 
 DATA = b"weights" * 100
@@ -13,7 +16,7 @@ SHA = hashlib.sha256(DATA).hexdigest()
 
 @pytest.mark.parametrize(("most_bytes", "fetches"), [(1000, 1), (10, 3), (0, 3)])
 def test_what_was_fetched_before_is_not_fetched_again(tmp_path: Path, most_bytes: int, fetches: int) -> None:
-    kept, fetched = KeptInputs(tmp_path / "inputs", most_bytes), []
+    kept, fetched = KeptInputs(tmp_path / "caches", most_bytes), []
     for number in range(3):
         path = tmp_path / f"job-{number}" / "model" / "w"
         path.parent.mkdir(parents=True)
@@ -29,7 +32,7 @@ def test_what_was_fetched_before_is_not_fetched_again(tmp_path: Path, most_bytes
 
 
 def test_what_was_damaged_is_fetched_anew(tmp_path: Path) -> None:
-    kept, path = KeptInputs(tmp_path / "inputs", 1000), tmp_path / "w"
+    kept, path = KeptInputs(tmp_path / "caches", 1000), tmp_path / "w"
     fetched = []
 
     def fetch() -> None:
@@ -37,7 +40,7 @@ def test_what_was_damaged_is_fetched_anew(tmp_path: Path) -> None:
         path.write_bytes(DATA)
 
     kept.bring("uploads/a", SHA, path, fetch)
-    [copy] = (tmp_path / "inputs").glob("*/bytes")
+    [copy] = (tmp_path / "caches" / "inputs").glob("*/bytes")
     copy.write_bytes(b"?")
     for _ in range(2):
         kept.bring("uploads/a", SHA, path, fetch)
@@ -48,7 +51,7 @@ def test_what_was_damaged_is_fetched_anew(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_fetched_is_not_there(tmp_path: Path) -> None:
-    kept = KeptInputs(tmp_path / "inputs", 1000)
+    kept = KeptInputs(tmp_path / "caches", 1000)
 
     def fetch() -> None:
         raise FileNotFoundError
@@ -56,3 +59,46 @@ def test_what_cannot_be_fetched_is_not_there(tmp_path: Path) -> None:
     for _ in range(2):
         with pytest.raises(FileNotFoundError):
             kept.bring("uploads/a", SHA, tmp_path / "w", fetch)
+
+
+def test_all_of_them_have_no_more_than_that_together(tmp_path: Path) -> None:
+    """Who was not used for longest makes room, and what others keep there counts."""
+    kept, fetched = KeptInputs(tmp_path / "caches", 2500), list[str]()
+    other = tmp_path / "caches" / "tenant" / "features"
+    other.mkdir(parents=True)
+    (other / "manifest.json").write_bytes(b"x" * 1000)
+    os.utime(other, (time.time() + 60,) * 2)
+
+    def bring(key: str) -> None:
+        path = tmp_path / "w"
+        kept.bring(key, SHA, path, lambda: (fetched.append(key), path.write_bytes(DATA))[0])
+        assert path.read_bytes() == DATA
+
+    for key in ("a", "b", "c"):
+        bring(key)
+        for copy in (tmp_path / "caches" / "inputs").iterdir():
+            os.utime(copy, (copy.stat().st_mtime - 10,) * 2)
+    assert sum(file.stat().st_size for file in (tmp_path / "caches").rglob("*") if file.is_file()) <= 2500
+    bring("c")
+    bring("b")
+    bring("a")
+    assert fetched == ["a", "b", "c", "a"]
+    assert other.exists()
+
+
+def test_where_the_disk_is_full_what_is_kept_goes_first(tmp_path: Path) -> None:
+    kept, path, tries = KeptInputs(tmp_path / "caches", 10_000), tmp_path / "w", list[int]()
+
+    def fetch() -> None:
+        tries.append(1)
+        if any((tmp_path / "caches").glob("*/*")):
+            raise SecateurError(ErrorCode.SCRATCH_FULL, "full")
+        path.write_bytes(DATA)
+
+    kept.bring("a", SHA, path, fetch)
+    kept.bring("b", SHA, path, fetch)
+    assert len(tries) == 3
+    full = KeptInputs(tmp_path / "empty", 10_000)
+    (tmp_path / "caches" / "x" / "y").mkdir(parents=True)
+    with pytest.raises(SecateurError):
+        full.bring("c", SHA, path, fetch)
