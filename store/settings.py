@@ -20,8 +20,9 @@ from store.files.model_buckets import parse_buckets
 
 PREFIX = "SECATEUR_"
 LARGEST_FILE = 2**16
-REPOSITORIES = r"^[A-Za-z0-9_.-]+/(\*|[A-Za-z0-9_.-]+)$"
 """Bytes of a file that holds a setting."""
+REPOSITORIES = r"^[A-Za-z0-9_.-]+/(\*|[A-Za-z0-9_.-]+)$"
+"""One of the hub, or all of an owner."""
 
 
 class _Files(PydanticBaseSettingsSource):

@@ -17,6 +17,8 @@ class Started(FrozenModel):
     type: Literal["started"] = "started"
     device: str
     threads: int
+    """Of each of its processes."""
+    processes: int = 1
     steps: int
     resumed_from: int | None = None
     versions: dict[str, str]

@@ -74,7 +74,9 @@ def sweep_rooms(session: Session, sweeps: Collection[str]) -> dict[str, int]:
 
 def sweeps_wait(session: Session) -> bool:
     """Whether there is a job of a sweep that a claim might take."""
-    return session.scalar(select(Job.id).where(text(f"jobs.{IN_SWEEPS}")).limit(1)) is not None
+    return (
+        session.scalar(select(Job.id).where(text(f"jobs.{IN_SWEEPS} AND jobs.state <> 'paused'")).limit(1)) is not None
+    )
 
 
 def _held_now() -> ColumnElement[bool]:

@@ -169,6 +169,7 @@ def _decoded(value: Any, tensors: Mapping[str, Tensor]) -> Any:
     if not isinstance(value, dict):
         return value
     if "tensor" in value:
-        return tensors[value["tensor"]]
+        # Copied, so that it begins where a computed one does: products of some sizes differ in their last bits elsewhere.
+        return tensors[value["tensor"]].clone()
     made = _CLASSES[value["class"]]
     return made(**{name: _decoded(each, tensors) for name, each in value["fields"].items()})

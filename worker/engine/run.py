@@ -207,6 +207,7 @@ def run(inputs: Inputs, spec: EngineSpec, emit: Emit, group: Group = ALONE) -> N
         Started(
             device=str(device),
             threads=torch.get_num_threads(),
+            processes=group.size,
             steps=len(targets),
             resumed_from=inputs.resume,
             versions=versions(spec),

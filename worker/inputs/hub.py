@@ -76,7 +76,7 @@ class Hub:
     def files(self, kind: Kind, repo: str, revision: str) -> list[HubFile]:
         """Every file of the commit. Raises Refused or Away."""
         url = f"{self._url}/api/{kind}/{repo}/revision/{revision}?blobs=true"
-        with self._stream(url, self._access(repo), LISTING_SECONDS) as response:
+        with self._stream(url, repo, {}, LISTING_SECONDS) as response:
             text = b"".join(body(response, LISTING_BYTES))
         try:
             listed = _Repository.model_validate_json(text)
@@ -105,7 +105,7 @@ class Hub:
         failures = 0
         while (have := path.stat().st_size) < file.size:
             try:
-                self._go_on(url, self._access(repo), path, have, file.size)
+                self._go_on(url, repo, path, have, file.size)
             except Away as error:
                 failures = failures + 1 if path.stat().st_size == have else 1
                 if failures >= TRIES:
@@ -121,10 +121,10 @@ class Hub:
         mine = {name.lower() for name in self._private} & {repo.lower(), f"{owner}/*".lower()}
         return {"Authorization": f"Bearer {self._token.get_secret_value()}"} if mine and self._token else {}
 
-    def _go_on(self, url: str, access: dict[str, str], path: Path, have: int, size: int) -> None:
+    def _go_on(self, url: str, repo: str, path: Path, have: int, size: int) -> None:
         """From byte `have` on, until the answer ends."""
-        headers = {**access, "Range": f"bytes={have}-"} if have else access
-        with self._stream(url, headers, self._left()) as response:
+        headers = {"Range": f"bytes={have}-"} if have else {}
+        with self._stream(url, repo, headers, self._left()) as response:
             starts = _CONTENT_RANGE.fullmatch(response.headers.get("content-range", ""))
             goes_on = response.status_code == 206 and starts is not None and int(starts[1]) == have
             with path.open("ab" if goes_on else "wb") as out:
@@ -145,11 +145,19 @@ class Hub:
         return left
 
     @contextmanager
-    def _stream(self, url: str, headers: dict[str, str], seconds: float) -> Iterator[httpx.Response]:
+    def _stream(self, url: str, repo: str, headers: dict[str, str], seconds: float) -> Iterator[httpx.Response]:
         self._check()
         rules: dict[str, Any] = {"redirects": REDIRECTS, "hosts": self._hosts}
+        access = self._access(repo)
         try:
-            with self._outbound.stream("GET", url, seconds=seconds, headers=headers, **rules) as response:
+            with self._outbound.stream("GET", url, seconds=seconds, headers={**headers, **access}, **rules) as response:
+                if (
+                    access
+                    and response.url.host == httpx.URL(url).host
+                    and f"/{repo}/".lower() not in response.url.path.lower()
+                ):
+                    # Renamed since, perhaps to an owner for whom the token is not meant.
+                    raise Refused("the hub led to another repository, for which this server's token is not meant.")
                 _judge(response)
                 yield response
         except SecateurError as error:

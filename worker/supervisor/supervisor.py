@@ -268,7 +268,9 @@ class Supervisor:
         if job.last_step is None:
             return None
         started = self._write(lambda session: job_costs.first_started(session, job.id))
-        return None if started is None else started.threads * self._settings.engine_devices
+        if started is None or started.processes != self._settings.engine_devices:
+            return None  # With another number of processes the sums are others anyway.
+        return started.threads * started.processes
 
     # --- the end ---
 

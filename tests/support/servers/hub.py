@@ -29,6 +29,8 @@ class Misbehaviour:
     ignores_ranges: bool = False
     spoil: bool = False
     """Files come with one bit changed."""
+    renamed: tuple[str, str] | None = None
+    """What is asked for under the first name is found under the second."""
     token: str | None = None
     """Without it nothing is found."""
     asked: list[tuple[str, str | None]] = field(default_factory=list)
@@ -58,6 +60,8 @@ def hub_server(
                 return self.answer(wrong.status)
             if wrong.token is not None and self.headers.get("Authorization") != f"Bearer {wrong.token}":
                 return self.answer(401, headers={"X-Error-Code": "RepoNotFound"})
+            if wrong.renamed is not None and f"/{wrong.renamed[0]}/" in self.path:
+                return self.answer(307, headers={"Location": self.path.replace(*wrong.renamed)})
             parts = unquote(urlsplit(self.path).path).strip("/").split("/")
             match parts:
                 case ["api", "datasets" | "models", owner, name, "revision", revision]:

@@ -85,6 +85,16 @@ def test_the_token_is_not_sent_for_others(tmp_path: Path, repositories: list[str
         fetch(hub_at(endpoint, hub_token="hf_secret", hub_token_repositories=repositories), tmp_path)
 
 
+def test_a_repository_that_was_renamed_is_not_fetched_by_the_token_for_its_old_name(tmp_path: Path) -> None:
+    wrong = Misbehaviour(token="hf_secret", renamed=("some/model", "other/model"))
+    with hub_server({"other/model": FILES}, misbehaviour=wrong) as endpoint:
+        hub = hub_at(endpoint, hub_token="hf_secret", hub_token_repositories=["some/*"])
+        with pytest.raises(Refused, match="led to another repository"):
+            fetch(hub, tmp_path)
+    with hub_server({"other/model": FILES}, misbehaviour=Misbehaviour(renamed=wrong.renamed)) as endpoint:
+        assert fetch(hub_at(endpoint), tmp_path) == FILES, "of public ones anybody may"
+
+
 def test_a_token_is_for_something() -> None:
     for settings in ({"hub_token": "hf_secret"}, {"hub_token_repositories": ["a/b"]}):
         with pytest.raises(ValidationError, match="go together") as caught:
