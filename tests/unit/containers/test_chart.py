@@ -1,5 +1,6 @@
 """The Helm chart: valid by Kubernetes' schemas, `restricted` by its pod security standards, and what code and images expect."""
 
+import json
 import os
 import re
 import tomllib
@@ -102,6 +103,7 @@ WRONG: tuple[dict[str, Any], ...] = (
     {"broker": {"url": "redis://:password@valkey:6379/0"}},
     {"artifacts": {"url": "file:///data"}},
     {"hosts": []},
+    {"hub": {"secret": "x", "repositories": ["*"]}},
     {"settings": {"log_format": "json"}},
     {"workers": {"gpu": {"scale": {"jobs": "all"}}}},
     {"workers": {"Large_GPUs": {}}},
@@ -295,6 +297,21 @@ def test_a_pool_has_its_own_settings() -> None:
     given = environment(gpu)
     assert (given["SECATEUR_MAX_MODEL_BYTES"], given["SECATEUR_LOG_FORMAT"]) == ("1000", "console")
     assert given["SECATEUR_DEVICE"] == "cuda"
+
+
+def test_only_workers_have_the_hubs_token_and_as_a_file() -> None:
+    hub = {"secret": "hub-access", "repositories": ["company/keywords", "company-speech/*"]}
+    for _, template in pods(render({**NEEDED, "hub": hub})):
+        given, worker = environment(template), component(template) == "worker"
+        mounted = [volume["secret"]["secretName"] for volume in template["spec"]["volumes"] if "secret" in volume]
+        assert mounted == (["hub-access"] if worker else [])
+        assert given.get("SECATEUR_HUB_TOKEN_FILE") == ("/run/secrets/hub/token" if worker else None)
+        assert "SECATEUR_HUB_TOKEN" not in given
+        if worker:
+            assert json.loads(given["SECATEUR_HUB_TOKEN_REPOSITORIES"]) == hub["repositories"]
+            assert {"name": "hub", "mountPath": "/run/secrets/hub", "readOnly": True} in container(template)[
+                "volumeMounts"
+            ]
 
 
 def test_the_store_reads_where_the_bucket_is_and_by_what_right(monkeypatch: pytest.MonkeyPatch) -> None:
