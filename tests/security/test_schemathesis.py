@@ -64,7 +64,7 @@ WEIRD: tuple[dict[str, str], ...] = (
     {"Origin": "null", "Referer": "javascript:0", "Expect": "nothing", "Upgrade": "h2c"},
     {"Last-Event-ID": "\xb2", "Accept-Language": "\xe9" * 500},
 )
-_ID = re.compile(r"(?:mdl|dst|job|upl|whk|key|dlv)_[a-z2-7]{26}")
+_ID = re.compile(r"(?:mdl|dst|job|swp|upl|whk|key|dlv)_[a-z2-7]{26}")
 _OF_WORK, _OF_WAITING = re.compile("/(checkpoints|events|logs|report)"), re.compile("/(cancel|pause|resume)$")
 _WELL_FORMED = {"step": re.compile(r"[0-9]{1,4}"), "name": re.compile(r"[A-Za-z0-9_-]{1,60}\.[a-z]{2,20}")}
 
@@ -97,7 +97,7 @@ def _constants_of_no_module() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def server(house: House, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """With a job that has succeeded and one that waits."""
+    """With a job that has ended and one that waits, and so two sweeps."""
     root = tmp_path_factory.mktemp("fuzzed")
     folder = shutil.copytree(house.folder, root / "data")
     with valkey_server() as broker_url:
@@ -114,6 +114,10 @@ def server(house: House, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
             client.headers.update(bearer(house.tokens["own"]))
             body = client.get(f"/v1/jobs/{house.ids['job_id']}").json()["request"]
             waits = client.post("/v1/jobs", json=body).json()["id"]
+            ended = house.ids["sweep_id"]
+            client.post(f"/v1/sweeps/{ended}/cancel")
+            swept = {"model": body["model"], "dataset": body["dataset"], "specs": [{"pruning": body["pruning"]}]}
+            sweep_waits = client.post("/v1/sweeps", json=swept).json()["id"]
             ids = {
                 name: tuple(dict.fromkeys((known, house.uploads.get(name, known)))) for name, known in house.ids.items()
             }
@@ -121,6 +125,7 @@ def server(house: House, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
             copy_database(folder, root / "before")
             ids |= {
                 "job_id": (house.ids["job_id"], waits),
+                "sweep_id": (ended, sweep_waits),
                 "model": ids["model_id"][:1],
                 "dataset": ids["dataset_id"][:1],
             }
@@ -165,6 +170,8 @@ def _about_what_exists(context: schemathesis.HookContext, case: schemathesis.Cas
             case.path_parameters["job_id"] = ended
         elif _OF_WAITING.search(context.operation.path):
             case.path_parameters["job_id"] = waiting
+    if case.path_parameters.get("sweep_id") in EXISTING["sweep_id"] and _OF_WAITING.search(context.operation.path):
+        case.path_parameters["sweep_id"] = EXISTING["sweep_id"][1]
     if isinstance(case.body, dict):
         for name in {"model", "dataset"} & case.body.keys():
             part = case.body[name]

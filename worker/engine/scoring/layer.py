@@ -27,8 +27,6 @@ from worker.engine.scoring.observations import (
     Statistic,
 )
 
-_SEEN = "qko"
-
 
 def _full(x: Tensor) -> Tensor:
     """Under autocast activations have half precision; sums of squares do not bear it."""
@@ -59,8 +57,9 @@ class LayerObserver:
             self.output_gradient = SecondMoments(block.projections["o"].out_features, device, product)
         self.samples = 1
         """Of the batch that runs now. Attention in windows sees each as many short sequences, one after another."""
-        self.seen = torch.zeros(3, dtype=torch.int64)
-        """Tokens that have passed, of q, k and o; those of queries and keys differ where they come from two streams."""
+        self.seen = {"q": 0, "k": 0, "o": 0}
+        """Tokens that have passed; those of queries and keys differ where they come from two streams."""
+        self._seen_by_all: Tensor | None = None
         self._last: tuple[Tensor, Factor] | None = None
 
     @staticmethod
@@ -100,7 +99,7 @@ class LayerObserver:
 
         def seen(linear: nn.Linear, args: tuple[Any, ...], y_BTO: Tensor) -> None:
             if side != "v":
-                self.seen[_SEEN.index(side)] += y_BTO.shape[0] * y_BTO.shape[1]
+                self.seen[side] += y_BTO.shape[0] * y_BTO.shape[1]
             if Statistic.QK_MOMENTS in statistics and side == "q":
                 self.q.add(y_BTO.detach().flatten(0, 1))
             if Statistic.QK_MOMENTS in statistics and side == "k":
@@ -138,7 +137,7 @@ class LayerObserver:
     def _output(self, linear: nn.Linear, args: tuple[Any, ...], y_BTD: Tensor) -> None:
         """The forward hook of o."""
         context_BTC: Tensor = args[0]
-        self.seen[_SEEN.index("o")] += context_BTC.shape[0] * context_BTC.shape[1]
+        self.seen["o"] += context_BTC.shape[0] * context_BTC.shape[1]
         # Held any longer, it would keep this batch's graph while the next one runs.
         self._last = None
         if Statistic.CONTEXT in self.statistics:
@@ -168,7 +167,8 @@ class LayerObserver:
 
     def sums(self) -> list[Tensor]:
         """What has been added up so far, itself: processes that observe a part of the samples each add these."""
-        found = [self.seen, *self.fisher.values(), *self.saliency.values()]
+        self._seen_by_all = torch.tensor(list(self.seen.values()))
+        found = [self._seen_by_all, *self.fisher.values(), *self.saliency.values()]
         moments: list[SecondMoments | SecondMomentsByHead] = []
         if Statistic.GATES in self.statistics:
             moments += self.gates.values()
@@ -186,7 +186,8 @@ class LayerObserver:
     def result(self, samples: int, draws: int = 1) -> LayerObservations:
         """The means over what was added; of gradients `draws` times, each time all samples."""
         statistics, passes = self.statistics, samples * draws
-        tokens = {side: max(1, int(count)) for side, count in zip(_SEEN, self.seen, strict=True)}
+        seen = self.seen.values() if self._seen_by_all is None else self._seen_by_all.tolist()
+        tokens = {side: max(1, count) for side, count in zip(self.seen, seen, strict=True)}
 
         def channels(sums: dict[str, Tensor]) -> Channels:
             return Channels((sums["qk"] / passes).cpu(), (sums["vo"] / passes).cpu())

@@ -30,7 +30,8 @@ class NeuronObserver:
         self.block, self.statistics = block, statistics
         self.samples = 1
         """Of the batch that runs now."""
-        self._tokens = torch.zeros((), dtype=torch.int64)
+        self._tokens = 0
+        self._tokens_of_all: Tensor | None = None
         names = ("fisher", "saliency", "gate", "gate_square", "sum", "square", "gradient")
         shape, device = block.first.out_features, block.first.weight.device
         self._sums = {name: torch.zeros(shape, dtype=torch.float64, device=device) for name in names}
@@ -97,11 +98,13 @@ class NeuronObserver:
 
     def sums(self) -> list[Tensor]:
         """What has been added up so far, itself: processes that observe a part of the samples each add these."""
-        return [self._tokens, *self._sums.values()]
+        self._tokens_of_all = torch.tensor(self._tokens)
+        return [self._tokens_of_all, *self._sums.values()]
 
     def result(self, samples: int, draws: int = 1) -> NeuronObservations:
         """The means over what was added; of gradients `draws` times, each time all samples."""
-        tokens, passes = max(1, int(self._tokens)), samples * draws
+        seen = self._tokens if self._tokens_of_all is None else int(self._tokens_of_all)
+        tokens, passes = max(1, seen), samples * draws
         counts = {"sum": tokens, "square": tokens, "gradient": tokens * draws}
         means = {name: (total / counts.get(name, passes)).cpu() for name, total in self._sums.items()}
         return NeuronObservations(

@@ -89,7 +89,8 @@ def observe(
         model.train(training)
     if not samples:
         raise ValueError("no samples to observe")
-    group.sum_in_place([tensor for observer in observers for tensor in observer.sums()])
+    if group.size > 1:
+        group.sum_in_place([tensor for observer in observers for tensor in observer.sums()])
     layers = tuple(observer.result(samples, draws) for observer in of_layers)
     activations = tuple(observer.result(samples, draws) for observer in of_neurons)
     counts = [layer.tokens for layer in layers] + [block.tokens for block in activations]
