@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -62,7 +63,7 @@ def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         "--skipApiVersionCheck",
         "--disableTelemetry",
     ]
-    with log.open("wb") as out, subprocess.Popen(command, stdout=out, stderr=out) as process:
+    with log.open("wb") as out, subprocess.Popen(command, stdout=out, stderr=out, start_new_session=True) as process:
         try:
             said = re.compile(r"listens on (http://[\d.:]+)")
             wait_for(lambda: said.search(log.read_text()), seconds=60, what="Azurite")
@@ -70,7 +71,7 @@ def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             assert found is not None
             yield found[1]
         finally:
-            process.terminate()
+            os.killpg(process.pid, signal.SIGTERM)  # `node` is a program that starts node.
 
 
 @pytest.fixture
