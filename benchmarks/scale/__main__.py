@@ -41,7 +41,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     with (
         tempfile.TemporaryDirectory(prefix="scale-") as place,
         hosts(most, arguments.network) as among,
-        running(Path(arguments.logs or place), among) as stack,
+        running(arguments.logs or Path(place), among) as stack,
     ):
         crowd = work.tenants(stack, Path(place), TENANTS)
         runs = []
@@ -88,6 +88,8 @@ def main() -> int:
     parser.add_argument("--logs", type=Path, help="an empty folder that keeps every program's log")
     parser.add_argument("--write", type=Path, metavar="PAGE", help="the page to write; its JSON lies beside it")
     arguments = parser.parse_args()
+    if arguments.logs and arguments.logs.exists() and any(arguments.logs.iterdir()):
+        parser.error("--logs: the folder is not empty, and what was logged before would be taken for now")
     # Ended by TERM, namespaces would stay.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     found = {**measure(arguments), "command": shown(parser, sys.argv[1:])}

@@ -149,6 +149,7 @@ class Stack:
 @contextmanager
 def running(folder: Path, hosts: Hosts) -> Iterator[Stack]:
     """Ended, whatever happened, with the block."""
+    folder.mkdir(parents=True, exist_ok=True)
     passwords = (secrets.token_hex(16), secrets.token_hex(16))
     with ExitStack() as scope:
         url, pid = scope.enter_context(servers.postgres(hosts.address, hosts.pool, passwords[0]))

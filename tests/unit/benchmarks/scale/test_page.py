@@ -45,6 +45,11 @@ def test_everything_that_was_measured_is_on_it() -> None:
     assert "Goal: under 20 ms: missed." in text
     assert "| 480 | 0 | 61 | 87% | 57 | grows | grows | 100% | 57 |" in text
     assert "loopback" not in text
+    assert "the machine was busier" not in text
+
+
+def test_more_than_can_be_is_said_to_be_chance() -> None:
+    assert "the machine was busier" in page(found(runs=[RUN, {**RUN, "workers": 4, "jobs_a_second": 0.9}]))
 
 
 def test_what_could_not_be_measured_is_said() -> None:
