@@ -18,8 +18,8 @@ class PydanticJSON(TypeDecorator[T]):
 
     def __init__(self, of: type[T] | TypeAdapter[T]) -> None:
         super().__init__(none_as_null=True)
-        # SQLAlchemy finds it by the parameter's name, for the key under which it keeps a compiled statement: compiling a claim takes
-        # longer than the database takes to answer it. An adapter is equal to itself alone.
+        # SQLAlchemy finds it by the parameter's name, for the key under which it keeps a compiled statement: compiling a claim
+        # takes longer than the database takes to answer it. An adapter is equal to itself alone.
         self.of = of
         self.adapter: TypeAdapter[T] = of if isinstance(of, TypeAdapter) else TypeAdapter(of)
 
