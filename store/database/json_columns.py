@@ -14,12 +14,13 @@ class PydanticJSON(TypeDecorator[T]):
     """`PydanticJSON(JobRequest)` or `PydanticJSON(adapter)`: Python sees the model, the database its JSON, NULL is None."""
 
     impl = JSON(none_as_null=True)
-    cache_ok = (
-        False  # The adapter is not hashable by value; statements with these columns are few and cheap to compile.
-    )
+    cache_ok = True
 
     def __init__(self, of: type[T] | TypeAdapter[T]) -> None:
         super().__init__(none_as_null=True)
+        # SQLAlchemy finds it by the parameter's name, for the key under which it keeps a compiled statement: compiling a claim
+        # takes longer than the database takes to answer it. An adapter is equal to itself alone.
+        self.of = of
         self.adapter: TypeAdapter[T] = of if isinstance(of, TypeAdapter) else TypeAdapter(of)
 
     def process_bind_param(self, value: T | None, dialect: Dialect) -> Any:  # noqa: ARG002
