@@ -19,5 +19,15 @@ def groups(size: int) -> list[Group]:
 
 def by_each(size: int, work: Callable[[Group], T]) -> list[T]:
     """What `work` returns in every one of `size` processes."""
+
+    def one(mine: Group) -> T:
+        try:
+            return work(mine)
+        except BaseException:
+            # As where a process ends: the others would wait for it.
+            for link in mine.member.links:
+                link.close()
+            raise
+
     with ThreadPoolExecutor(size) as pool:
-        return [future.result(60) for future in [pool.submit(work, each) for each in groups(size)]]
+        return [future.result(60) for future in [pool.submit(one, each) for each in groups(size)]]
