@@ -18,8 +18,9 @@ from api_schemas.enums import DeviceKind
 from store import backlogs
 from store.backlogs import Maintenance
 from store.database.connection import Database
-from store.jobs import statistics, worker_statistics
-from store.jobs.worker_statistics import WorkerStatistics
+from store.jobs import statistics
+from store.jobs.workers import statistics as worker_statistics
+from store.jobs.workers.statistics import WorkerStatistics
 from store.machine import disk_of
 from store.settings import Settings
 

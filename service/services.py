@@ -22,7 +22,7 @@ from store.access import audit
 from store.database.connection import Database
 from store.files.artifacts import Artifacts
 from store.jobs.queue_positions import QueuePositions
-from store.jobs.workers import LiveWorkers
+from store.jobs.workers.live_workers import LiveWorkers
 from store.queue import broker
 from store.settings import Settings
 

@@ -21,8 +21,9 @@ from store.database.clock import moment, now
 from store.database.connection import Database
 from store.database.paging import at
 from store.database.tables import Job, JobEventRow, JobLogRow, JobStep, JobStepFile, Upload
-from store.jobs import sweeps, workers
+from store.jobs import sweeps
 from store.jobs.deletion import bury, give_up, needed_among
+from store.jobs.workers import live_workers
 from store.settings import Settings
 
 JOBS = 50
@@ -73,7 +74,7 @@ def expire(database: Database, settings: Settings) -> Expired:
         audit=after(settings.audit_retention_seconds, lambda seconds: audit.expire(database, seconds)),
         keys=idempotency.sweep(database),
         sessions=sessions.sweep(database),
-        workers=workers.sweep(database),
+        workers=live_workers.sweep(database),
     )
 
 

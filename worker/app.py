@@ -17,7 +17,7 @@ from celery.signals import worker_init, worker_ready, worker_shutting_down
 from store import tracing
 from store.database.connection import Database
 from store.files.artifacts import Artifacts
-from store.jobs.workers import Announcement
+from store.jobs.workers.live_workers import Announcement
 from store.machine import engine_memory_bytes
 from store.queue import broker
 from store.settings import Settings, get_settings

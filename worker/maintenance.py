@@ -19,8 +19,9 @@ from store.database.clock import moment
 from store.database.connection import Database
 from store.files import orphans
 from store.files.artifacts import Artifacts
-from store.jobs import jobs, preemption, transitions, workers
+from store.jobs import jobs, preemption, transitions
 from store.jobs.preemption import Rules
+from store.jobs.workers import live_workers
 from store.machine import disk_of
 from store.outbound.client import OutboundClient
 from store.outbound.url_rules import UrlRules
@@ -68,7 +69,7 @@ def redispatch(database: Database, settings: Settings) -> int:
     """Wake workers for jobs that wait, where wake-ups were lost or a wait has ended; returns how many were published."""
     with database.read() as session:
         # What none of them can hold waits for one that can, who looks by itself when it starts.
-        held = workers.fleet(session).can_hold()
+        held = live_workers.fleet(session).can_hold()
         claimable = jobs.count_claimable(session, settings.failure_cap, settings.max_running_jobs, MOST_WAKES, held)
     if not claimable:
         return 0

@@ -12,8 +12,9 @@ from store import backlogs, retention
 from store.access import idempotency
 from store.database.tables import Job
 from store.files import orphans
-from store.jobs import event_feed, jobs, statistics, transitions, worker_statistics
+from store.jobs import event_feed, jobs, statistics, transitions
 from store.jobs.transitions import Lease
+from store.jobs.workers import statistics as worker_statistics
 from store.queue import outbox
 from store.settings import Settings
 from store.uploads import checks

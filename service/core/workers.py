@@ -3,14 +3,14 @@
 from api_schemas.api.resources import Page
 from api_schemas.api.workers import WorkerResource
 from service.services import Services
-from store.jobs import workers
-from store.jobs.workers import Listed
+from store.jobs.workers import live_workers
+from store.jobs.workers.live_workers import Listed
 
 
 def page(services: Services, cursor: str | None, limit: int) -> Page[WorkerResource]:
     """Newest first."""
     with services.database.read() as session:
-        found, next_cursor = workers.page(session, cursor, limit)
+        found, next_cursor = live_workers.page(session, cursor, limit)
     return Page(items=tuple(_resource(each, services.tenant) for each in found), next_cursor=next_cursor)
 
 

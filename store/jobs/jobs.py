@@ -12,7 +12,7 @@ from api_schemas.spec.job import JobRequest
 from store.database.tables import Job, JobEventRow, JobStep
 from store.database.tenancy import select_owned
 from store.jobs import transitions, turns
-from store.jobs.capabilities import NOTHING, Needs
+from store.jobs.workers.capabilities import NOTHING, Needs
 
 
 def create(
@@ -81,7 +81,7 @@ def count_claimable(
     held: ColumnElement[bool] | None = None,
 ) -> int:
     """How many jobs workers that asked now would get, as far as `max_running` of a tenant is not reached meanwhile; counted no
-    further than `most`. `held`: of those that these workers can hold (store/jobs/capabilities.py)."""
+    further than `most`. `held`: of those that these workers can hold (store/jobs/workers/capabilities.py)."""
     found = 0
     for ready in (turns.due(), turns.lost(failure_cap)):
         ready = and_(ready, turns.sweep_has_room(), true() if held is None else held)

@@ -15,11 +15,12 @@ from sqlalchemy.orm import Session
 from api_schemas.enums import JobState
 from store.database.clock import now
 from store.database.tables import Job, Worker
-from store.jobs import capabilities, turns
-from store.jobs.capabilities import Capability, Fleet, Needs, can_hold
+from store.jobs import turns
 from store.jobs.changes import change_jobs
 from store.jobs.turns import HELD
-from store.jobs.workers import ALIVE, capability
+from store.jobs.workers import capabilities
+from store.jobs.workers.capabilities import Capability, Fleet, Needs, can_hold
+from store.jobs.workers.live_workers import ALIVE, capability
 
 NEAR_END = 0.9
 """A job that has come so far, as a fraction of the whole, is left alone."""

@@ -28,10 +28,10 @@ from store.database.locks import one_at_a_time
 from store.database.tables import Job, JobEventRow, JobLabel, JobStep, JobStepFile, TrainingFile
 from store.database.tenancy import owned_by
 from store.jobs import turns
-from store.jobs.capabilities import ANY, NOTHING, Capability, Needs
 from store.jobs.changes import at_rest, change_jobs, either
 from store.jobs.turns import claimable, fronts
-from store.jobs.workers import called
+from store.jobs.workers.capabilities import ANY, NOTHING, Capability, Needs
+from store.jobs.workers.live_workers import called
 from store.queue import outbox
 from store.webhooks import enqueue
 

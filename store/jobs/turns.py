@@ -1,8 +1,8 @@
 """Whose turn it is: which jobs a worker may claim, and in which order (docs/states.md).
 
 A claim looks at the front of every tenant's queue, one job each, and so takes no longer where a tenant has many jobs waiting.
-What the worker cannot hold (store/jobs/capabilities.py) is passed over as if it were not there, and so are jobs of a sweep
-that has as many running as it may.
+What the worker cannot hold (store/jobs/workers/capabilities.py) is passed over as if it were not there, and so are jobs of a
+sweep that has as many running as it may.
 """
 
 from collections.abc import Collection
@@ -29,7 +29,7 @@ from store.database.clock import now
 from store.database.tables import Job, Sweep, TenantTurn
 from store.database.tables.jobs import IN_SWEEPS
 from store.database.upsert import insert_into
-from store.jobs.capabilities import ANY, Capability, fits
+from store.jobs.workers.capabilities import ANY, Capability, fits
 
 Ts = TypeVarTuple("Ts")
 

@@ -9,9 +9,10 @@ import threading
 from collections.abc import Callable, Iterable
 
 from store.database.connection import UNREACHABLE, Database
-from store.jobs import jobs, workers
-from store.jobs.capabilities import fits
-from store.jobs.workers import Announcement
+from store.jobs import jobs
+from store.jobs.workers import live_workers
+from store.jobs.workers.capabilities import fits
+from store.jobs.workers.live_workers import Announcement
 from store.machine import disk_of
 from store.settings import Settings
 
@@ -47,7 +48,7 @@ class Announcer:
             self._thread.join()
             try:
                 with self._database.write() as session:
-                    workers.forget(session, [self._who.id])
+                    live_workers.forget(session, [self._who.id])
             except UNREACHABLE as error:
                 log.warning("the end of this worker cannot be announced: %s", error)
 
@@ -69,8 +70,8 @@ class Announcer:
         settings = self._settings
         with self._database.write() as session:
             if self._gone:
-                workers.forget(session, self._gone)
-            workers.announce(session, self._who, settings.lease_seconds, disk_of(settings.scratch))
+                live_workers.forget(session, self._gone)
+            live_workers.announce(session, self._who, settings.lease_seconds, disk_of(settings.scratch))
         self._gone.clear()
         if not self._idle():
             return False

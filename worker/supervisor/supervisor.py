@@ -37,8 +37,8 @@ from store.database.connection import UNREACHABLE, Database
 from store.database.tables import Job
 from store.files.artifacts import Artifacts
 from store.jobs import job_costs, transitions
-from store.jobs.capabilities import ANY, Capability
 from store.jobs.transitions import Lease, LeaseLost
+from store.jobs.workers.capabilities import ANY, Capability
 from store.machine import running_engine
 from store.settings import Settings
 from worker.children.engine_output import RETRIED, Crashed, OutOfMemory

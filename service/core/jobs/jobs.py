@@ -13,9 +13,10 @@ from service.core import resources
 from service.services import Services
 from store.database.clock import moment
 from store.database.tables import Job
-from store.jobs import capabilities, deletion, job_lists, jobs, logs, preemption, transitions
+from store.jobs import deletion, job_lists, jobs, logs, preemption, transitions
 from store.jobs.job_lists import JobFilter
 from store.jobs.logs import LogPiece
+from store.jobs.workers import capabilities
 
 LOG_PIECE_BYTES = 2**20
 

@@ -15,7 +15,7 @@ from checkpoints.sizes.cost_model import JobCost, tensor_bytes
 from checkpoints.sizes.shape import ModelShape
 from service.core.jobs.model_source import ModelSource
 from store.jobs import job_costs
-from store.jobs.capabilities import Needs
+from store.jobs.workers.capabilities import Needs
 
 LEAST_SHARE = 0.5
 

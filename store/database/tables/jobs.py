@@ -94,7 +94,7 @@ class Job(Owned, Base):
     """Likewise."""
     priority: Mapped[int] = mapped_column(Integer, default=0)
     needs_device: Mapped[DeviceKind | None]
-    """What a worker has to have (store/jobs/capabilities.py). NULL: nothing is known to be needed, as of jobs of before."""
+    """What a worker has to have (store/jobs/workers/capabilities.py). NULL: nothing is known, as of jobs of before."""
     needs_cpu_bytes: Mapped[int | None] = mapped_column(BigInteger)
     """Memory of the host, where it runs on a CPU."""
     needs_gpu_bytes: Mapped[int | None] = mapped_column(BigInteger)

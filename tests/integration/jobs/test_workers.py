@@ -15,8 +15,9 @@ from store.database.clock import now
 from store.database.connection import Database
 from store.database.tables import Job
 from store.database.tenancy import DEFAULT_TENANT
-from store.jobs import jobs, transitions, workers
-from store.jobs.capabilities import Needs
+from store.jobs import jobs, transitions
+from store.jobs.workers import live_workers
+from store.jobs.workers.capabilities import Needs
 from store.queue import broker
 from tests.support.jobs.bench import Bench, fake_engine
 from tests.support.jobs.records import job_request
@@ -88,7 +89,7 @@ def test_a_worker_that_starts_looks_for_work_whose_wake_up_was_lost(broker_url: 
 
 def announced(bench: Bench) -> list[tuple[str, DeviceKind | None]]:
     with bench.database.read() as session:
-        return [(each.row.id, each.row.device) for each in workers.page(session, None, 20)[0]]
+        return [(each.row.id, each.row.device) for each in live_workers.page(session, None, 20)[0]]
 
 
 def test_sigterm_ends_a_stuck_engine_and_hands_the_job_back(broker_url: str, tmp_path: Path) -> None:

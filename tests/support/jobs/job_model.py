@@ -11,9 +11,9 @@ from api_schemas.api.resources import JobError
 from api_schemas.enums import TERMINAL_STATES, DeviceKind, JobState
 from api_schemas.results.events import JobEventBody, StateChanged, Warned
 from store.database.tables import TrainingFile
-from store.jobs.capabilities import ANY, NOTHING, Capability, Needs
 from store.jobs.preemption import ASKED, NOT_ASKED
 from store.jobs.transitions import HANDED_BACK, PREEMPTED, WORKER_LOST, Lease
+from store.jobs.workers.capabilities import ANY, NOTHING, Capability, Needs
 
 HELD = (JobState.RUNNING, JobState.CANCELLING)
 

@@ -13,8 +13,8 @@ from store.database.connection import Database
 from store.database.tables import Job, JobEventRow, OutboxMessage
 from store.database.tenancy import DEFAULT_TENANT
 from store.jobs import jobs, transitions
-from store.jobs.capabilities import ANY, NOTHING, Capability, Needs
 from store.jobs.transitions import Lease
+from store.jobs.workers.capabilities import ANY, NOTHING, Capability, Needs
 from tests.support.jobs.records import job_request, step_file, step_metrics
 
 CAP = 3

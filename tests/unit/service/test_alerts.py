@@ -26,10 +26,11 @@ from store.database.clock import now
 from store.database.connection import Database
 from store.database.tables import Job, MaintenanceMark, OutboxMessage, Upload, UploadCheck, Webhook, WebhookDelivery
 from store.database.tables import Worker as WorkerRow
-from store.jobs import jobs, transitions, workers
-from store.jobs.capabilities import Needs
+from store.jobs import jobs, transitions
 from store.jobs.transitions import Lease
-from store.jobs.workers import Announcement
+from store.jobs.workers import live_workers
+from store.jobs.workers.capabilities import Needs
+from store.jobs.workers.live_workers import Announcement
 from store.machine import Disk
 from store.settings import Settings
 from tests.support.jobs.records import job_request
@@ -67,7 +68,7 @@ class Service:
         (self.settings.data_dir / "artifacts").mkdir()
         with self.database.write() as session:
             for worker in (CPU, GPU):
-                workers.announce(session, worker, 3600, Disk(1000, 500))
+                live_workers.announce(session, worker, 3600, Disk(1000, 500))
         self.submit()
         self.claim()
         for code in (ErrorCode.LABELS_MISMATCH, ErrorCode.OUT_OF_MEMORY):
@@ -138,7 +139,7 @@ def service(well: Path, tmp_path: Path) -> Iterator[Service]:
 
 def test_disks_are_those_of_artifacts_maintenance_and_every_worker(service: Service) -> None:
     with service.database.write() as session:
-        workers.announce(session, replace(CPU, id="cpu-1:b:2"), 3600, Disk(1000, 400))
+        live_workers.announce(session, replace(CPU, id="cpu-1:b:2"), 3600, Disk(1000, 400))
     here = shutil.disk_usage(service.settings.data_dir)
     disks = {
         (dict(labels)["volume"], dict(labels).get("worker", "")): size

@@ -12,9 +12,10 @@ import pytest
 from api_schemas.enums import DeviceKind
 from store.database.tables import Worker
 from store.database.tenancy import DEFAULT_TENANT
-from store.jobs import jobs, workers
-from store.jobs.capabilities import Capability, Needs
-from store.jobs.workers import Announcement
+from store.jobs import jobs
+from store.jobs.workers import live_workers
+from store.jobs.workers.capabilities import Capability, Needs
+from store.jobs.workers.live_workers import Announcement
 from store.settings import Settings
 from tests.support.jobs.bench import Bench
 from tests.support.jobs.records import job_request
@@ -31,7 +32,7 @@ GPU = Announcement("gpu-1:new:1", "gpu-1", "host", DeviceKind.CUDA, "A GPU", 2**
 
 def seen(bench: Bench) -> set[str]:
     with bench.database.read() as session:
-        return {each.row.id for each in workers.page(session, None, 20)[0] if each.alive}
+        return {each.row.id for each in live_workers.page(session, None, 20)[0] if each.alive}
 
 
 def submit(bench: Bench, needs: Needs) -> str:
@@ -52,8 +53,8 @@ def announced(bench: Bench, idle: threading.Event, looks: threading.Event) -> It
 def test_it_is_there_from_its_start_to_its_end(make_bench: MakeBench) -> None:
     made = make_bench()
     with made.database.write() as session:
-        workers.announce(session, Announcement("gpu-1:old:1", "gpu-1", "host", None, None, None, 1), 60)
-        workers.announce(session, Announcement("gpu-2:else:1", "gpu-2", "host", None, None, None, 1), 60)
+        live_workers.announce(session, Announcement("gpu-1:old:1", "gpu-1", "host", None, None, None, 1), 60)
+        live_workers.announce(session, Announcement("gpu-2:else:1", "gpu-2", "host", None, None, None, 1), 60)
     with announced(made, threading.Event(), threading.Event()):
         wait_for(lambda: seen(made) == {GPU.id, "gpu-2:else:1"}, what="the new worker instead of the old one")
         with made.database.read() as session:

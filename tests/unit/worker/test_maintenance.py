@@ -10,9 +10,10 @@ from api_schemas.enums import DeviceKind, JobState
 from store.database.clock import now
 from store.database.tables import Job
 from store.database.tenancy import DEFAULT_TENANT
-from store.jobs import jobs, transitions, workers
-from store.jobs.capabilities import Needs
-from store.jobs.workers import Announcement
+from store.jobs import jobs, transitions
+from store.jobs.workers import live_workers
+from store.jobs.workers.capabilities import Needs
+from store.jobs.workers.live_workers import Announcement
 from store.queue import broker
 from tests.support.jobs.bench import Bench
 from tests.support.jobs.records import job_request
@@ -29,7 +30,7 @@ def broker_url() -> Iterator[str]:
 def test_as_many_wakes_as_jobs_wait_and_no_more_at_the_next_tick(broker_url: str, tmp_path: Path) -> None:
     bench = Bench.make(tmp_path, broker_url=broker_url)
     with bench.database.write() as session:
-        workers.announce(session, Announcement("a:1", "a", "a", DeviceKind.CPU, None, None, 1), 60)
+        live_workers.announce(session, Announcement("a:1", "a", "a", DeviceKind.CPU, None, None, 1), 60)
         jobs.create(session, DEFAULT_TENANT, job_request(), {}, needs=Needs(DeviceKind.CUDA))
     assert maintenance.redispatch(bench.database, bench.settings) == 0, "no worker can hold it"
     bench.submit()

@@ -8,8 +8,9 @@ import pytest
 from api_schemas.enums import DeviceKind, JobState
 from api_schemas.results.events import StateChanged
 from store.database.tenancy import DEFAULT_TENANT
-from store.jobs import preemption, transitions, workers
-from store.jobs.workers import Announcement
+from store.jobs import preemption, transitions
+from store.jobs.workers import live_workers
+from store.jobs.workers.live_workers import Announcement
 from tests.support.jobs.bench import Bench
 from tests.support.jobs.supervision import (
     MakeBench,
@@ -34,7 +35,7 @@ def low_and_high(bench: Bench) -> tuple[str, str, threading.Thread]:
     worker = bench.job(low).worker
     assert worker is not None
     with bench.database.write() as session:
-        workers.announce(session, Announcement(worker, "w", "w", DeviceKind.CPU, None, None, 2**40), 600)
+        live_workers.announce(session, Announcement(worker, "w", "w", DeviceKind.CPU, None, None, 2**40), 600)
     high = bench.submit(priority=3)
     assert maintenance.preempt(bench.database, bench.settings) == 1
     assert maintenance.preempt(bench.database, bench.settings) == 0, "asked once"

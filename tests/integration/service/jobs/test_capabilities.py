@@ -14,10 +14,11 @@ from checkpoints.sizes.cost_model import COUNTED, JobCost, tensor_bytes
 from service.core import resources
 from service.services import Services
 from store.database.tables import Job, JobCostRow, Upload
-from store.jobs import jobs, preemption, transitions, workers
-from store.jobs.capabilities import Needs
+from store.jobs import jobs, preemption, transitions
 from store.jobs.preemption import Rules
-from store.jobs.workers import Announcement
+from store.jobs.workers import live_workers
+from store.jobs.workers.capabilities import Needs
+from store.jobs.workers.live_workers import Announcement
 from tests.integration.service.conftest import Stock, problem
 from tests.support.jobs.records import job_request
 
@@ -33,7 +34,7 @@ def data_dir(stocked: Path) -> Path:
 def announce(services: Services, *who: Announcement) -> None:
     with services.database.write() as session:
         for each in who:
-            workers.announce(session, each, 60)
+            live_workers.announce(session, each, 60)
 
 
 def test_a_job_that_no_worker_can_hold_says_why_until_one_comes(
@@ -57,7 +58,7 @@ def test_a_job_that_no_worker_can_hold_says_why_until_one_comes(
     assert client.get(address, headers={"If-None-Match": tag}).json()["waiting_reason"] is None
     client.post(f"{address}/cancel")
     with services.database.write() as session:
-        workers.forget(session, [GPU.id])
+        live_workers.forget(session, [GPU.id])
     assert client.get(address).json()["waiting_reason"] is None
     wrong = client.post("/v1/jobs", json=job_body | {"limits": {"device": "tpu"}})
     assert problem(wrong, 422, "invalid_request")["errors"][0]["pointer"] == "/limits/device"

@@ -18,10 +18,11 @@ from store import retention
 from store.access import audit, idempotency, quotas, sessions
 from store.database.connection import Database
 from store.files import orphans
-from store.jobs import deletion, job_lists, jobs, transitions, workers
-from store.jobs.capabilities import Capability
+from store.jobs import deletion, job_lists, jobs, transitions
 from store.jobs.job_lists import JobFilter
 from store.jobs.queue_positions import queue_positions
+from store.jobs.workers import live_workers
+from store.jobs.workers.capabilities import Capability
 from store.settings import Settings
 from store.uploads import uploads
 from store.webhooks import deliveries
@@ -53,7 +54,7 @@ ASKED: dict[str, Ask] = {
     "claiming": lambda session: transitions.claim(session, "worker", 60, 3),
     "claiming, tenants bounded": lambda session: transitions.claim(session, "worker", 60, 3, 2),
     "claiming, by a GPU": lambda session: transitions.claim(session, "worker", 60, 3, has=GPU),
-    "workers": lambda session: workers.page(session, None, 20),
+    "workers": lambda session: live_workers.page(session, None, 20),
     "sweeping leases": lambda session: transitions.sweep(session, 3),
     "declaring": lambda session: uploads.create(session, T, "model", None, FILES),
     "uploads": lambda session: uploads.page(session, T, "model", None, 20),

@@ -12,11 +12,12 @@ from api_schemas.enums import DeviceKind, JobState, Phase
 from store.database.connection import Database
 from store.database.tables import Job
 from store.database.tenancy import DEFAULT_TENANT
-from store.jobs import jobs, preemption, sweeps, transitions, workers
-from store.jobs.capabilities import ANY, Capability, Needs
+from store.jobs import jobs, preemption, sweeps, transitions
 from store.jobs.preemption import Held, Rules, Waiting, plan
 from store.jobs.transitions import Lease
-from store.jobs.workers import Announcement
+from store.jobs.workers import live_workers
+from store.jobs.workers.capabilities import ANY, Capability, Needs
+from store.jobs.workers.live_workers import Announcement
 from tests.support.jobs.job_transitions import LEASE_SECONDS, cancel, claim, load, pause, submit
 from tests.support.jobs.records import job_request
 
@@ -88,7 +89,7 @@ def test_who_makes_way_for_whom(
 def announce(database: Database, name: str, has: Capability) -> None:
     with database.write() as session:
         who = Announcement(name, name, name, has.device, None, has.memory_bytes, has.memory_bytes or 0)
-        workers.announce(session, who, LEASE_SECONDS)
+        live_workers.announce(session, who, LEASE_SECONDS)
 
 
 def arrange(database: Database, rules: Rules = OWN) -> dict[str, str]:
@@ -122,7 +123,7 @@ def test_what_is_read_of_the_database_is_what_is_planned_with(
     announce(database, "idle", Capability(CPU, 8))
     assert arrange(database) == {}, "a worker is free"
     with database.write() as session:
-        workers.forget(session, ["idle"])
+        live_workers.forget(session, ["idle"])
     with database.write() as session:
         near = JobProgress(phase=Phase.FINETUNING, step=3, steps=3, done=1, total=2, fraction=0.9, eta_seconds=9)
         transitions.renew(session, lease, LEASE_SECONDS, near)

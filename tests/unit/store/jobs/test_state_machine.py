@@ -28,11 +28,12 @@ from api_schemas.results.events import Loss
 from store.database.clock import now
 from store.database.connection import Database
 from store.database.tables import Base, Job, TrainingFile
-from store.jobs import logs, preemption, transitions, workers
-from store.jobs.capabilities import ANY, Capability, Needs
+from store.jobs import logs, preemption, transitions
 from store.jobs.preemption import Rules
 from store.jobs.transitions import Lease, LeaseLost
-from store.jobs.workers import Announcement
+from store.jobs.workers import live_workers
+from store.jobs.workers.capabilities import ANY, Capability, Needs
+from store.jobs.workers.live_workers import Announcement
 from tests.support.gate import number
 from tests.support.jobs.job_model import HELD, JobModel, next_to_claim
 from tests.support.jobs.job_rows import assert_as_modelled
@@ -94,7 +95,7 @@ class Queue(RuleBasedStateMachine):
             for name in names:
                 has = WORKERS[name]
                 who = Announcement(name, name, name, has.device, None, has.memory_bytes, has.memory_bytes or 0)
-                workers.announce(session, who, LEASE_SECONDS)
+                live_workers.announce(session, who, LEASE_SECONDS)
 
     # --- the service
 
@@ -296,7 +297,7 @@ class Queue(RuleBasedStateMachine):
         running = Counter(job.tenant for job in self.models.values() if job.busy)
         idle = [name for name in WORKERS if name not in busy]
         with self.database.write() as session:
-            workers.forget(session, () if idle_there else idle)
+            live_workers.forget(session, () if idle_there else idle)
             asked = dict(preemption.arrange(session, Rules(across, most, bound)))
         self.announces(idle)
         for job in self.models.values():

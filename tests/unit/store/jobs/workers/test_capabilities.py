@@ -5,7 +5,7 @@ import pytest
 from api_schemas.enums import DeviceKind
 from store.database.connection import Database
 from store.jobs import jobs, transitions
-from store.jobs.capabilities import ANY, Capability, Fleet, Needs, fits
+from store.jobs.workers.capabilities import ANY, Capability, Fleet, Needs, fits
 from tests.support.jobs.job_transitions import CAP, LEASE_SECONDS, expire, load, submit
 
 GIB = 2**30

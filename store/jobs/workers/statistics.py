@@ -10,8 +10,8 @@ from sqlalchemy.orm import Session
 from api_schemas.enums import DeviceKind
 from store.database.clock import now
 from store.database.tables import Job, Worker
-from store.jobs import workers
 from store.jobs.turns import HELD, sweep_rooms
+from store.jobs.workers import live_workers
 
 UNKNOWN = "unknown"
 """The device of a worker that could not tell."""
@@ -57,7 +57,7 @@ def read(session: Session, max_running: int | None) -> WorkerStatistics:
     living = session.scalars(select(Worker).where(Worker.alive_until >= now())).all()
     expired = select(func.count()).select_from(Job).where(Job.state.in_(HELD), Job.lease_until < now())
     queued = Job.state == literal_column("'queued'")
-    fleet = workers.fleet(session)
+    fleet = live_workers.fleet(session)
     unfit = select(func.count()).select_from(Job).where(queued, ~fleet.can_hold())
     of = (Job.tenant, Job.needs_device, Job.sweep_id)
     waiting = session.execute(select(*of, func.count()).where(queued).group_by(*of)).all()

@@ -16,8 +16,8 @@ from store.database.connection import Database
 from store.database.paging import fetch_page
 from store.database.tables import Job, Worker
 from store.database.upsert import insert_into
-from store.jobs.capabilities import Capability, Fleet
 from store.jobs.turns import HELD
+from store.jobs.workers.capabilities import Capability, Fleet
 from store.machine import Disk
 
 KEPT_SECONDS = 1.0

@@ -9,9 +9,9 @@ from store import retention
 from store.database.clock import now
 from store.database.connection import Database
 from store.database.tables import Worker
-from store.jobs import workers
-from store.jobs.capabilities import Capability, Fleet
-from store.jobs.workers import Announcement, LiveWorkers
+from store.jobs.workers import live_workers
+from store.jobs.workers.capabilities import Capability, Fleet
+from store.jobs.workers.live_workers import Announcement, LiveWorkers
 from store.settings import Settings
 from tests.support.jobs.job_transitions import claim, submit
 
@@ -23,17 +23,17 @@ CPU = Announcement("host:c:3", "host", "host", DeviceKind.CPU, None, None, 2**33
 def announce(database: Database, *who: Announcement, seconds: float = 60) -> None:
     with database.write() as session:
         for each in who:
-            workers.announce(session, each, seconds)
+            live_workers.announce(session, each, seconds)
 
 
 def fleet(database: Database) -> Fleet:
     with database.read() as session:
-        return workers.fleet(session)
+        return live_workers.fleet(session)
 
 
 def listed(database: Database) -> dict[str, bool]:
     with database.read() as session:
-        return {each.row.id: each.alive for each in workers.page(session, None, 20)[0]}
+        return {each.row.id: each.alive for each in live_workers.page(session, None, 20)[0]}
 
 
 def test_those_that_live_count_and_the_largest_of_a_kind_says_what_there_is(database: Database) -> None:
@@ -66,11 +66,11 @@ def test_announcing_again_keeps_the_row_and_silence_ends_it(database: Database) 
 def test_a_name_is_forgotten_with_all_that_had_it_and_no_other(database: Database) -> None:
     announce(database, GPU, OTHER, CPU)
     with database.write() as session:
-        workers.forget(session, ["gpu-1"])
+        live_workers.forget(session, ["gpu-1"])
     assert set(listed(database)) == {OTHER.id, CPU.id}
     with database.write() as session:
-        workers.forget(session, [])
-        workers.forget(session, [CPU.id])
+        live_workers.forget(session, [])
+        live_workers.forget(session, [CPU.id])
     assert set(listed(database)) == {OTHER.id}
 
 
@@ -80,8 +80,8 @@ def test_a_list_says_what_each_runs_page_by_page(database: Database) -> None:
     job_id = submit(database, "a")
     assert claim(database, GPU.id) is not None
     with database.read() as session:
-        [first], cursor = workers.page(session, None, 1)
-        [second], end = workers.page(session, cursor, 1)
+        [first], cursor = live_workers.page(session, None, 1)
+        [second], end = live_workers.page(session, cursor, 1)
     assert {first.row.id: first.job, second.row.id: second.job} == {GPU.id: ("a", job_id), CPU.id: None}
     assert end is None
 
@@ -92,6 +92,6 @@ def test_many_who_ask_share_an_answer_until_something_is_written(database: Datab
         assert live.fleet(session).kinds == ()
     announce(database, CPU)
     with database.read() as session:
-        assert live.fleet(session) == workers.fleet(session)
+        assert live.fleet(session) == live_workers.fleet(session)
         assert live.fleet(session) is live.fleet(session)
         assert session.scalar(select(func.count()).select_from(Worker)) == 1

@@ -7,10 +7,12 @@ from api_schemas.enums import DeviceKind
 from store.database.clock import now
 from store.database.connection import Database
 from store.database.tables import Job
-from store.jobs import jobs, statistics, sweeps, transitions, worker_statistics, workers
-from store.jobs.capabilities import NOTHING, Needs
-from store.jobs.worker_statistics import Demand, Standing, WorkerStatistics
-from store.jobs.workers import Announcement
+from store.jobs import jobs, statistics, sweeps, transitions
+from store.jobs.workers import live_workers
+from store.jobs.workers import statistics as worker_statistics
+from store.jobs.workers.capabilities import NOTHING, Needs
+from store.jobs.workers.live_workers import Announcement
+from store.jobs.workers.statistics import Demand, Standing, WorkerStatistics
 from tests.support.jobs.records import job_request
 
 CPU, CUDA = DeviceKind.CPU, DeviceKind.CUDA
@@ -19,7 +21,7 @@ GPU_NEED = Needs(CUDA)
 
 def announce(database: Database, name: str, device: DeviceKind | None, seconds: float = 60) -> None:
     with database.write() as session:
-        workers.announce(session, Announcement(f"{name}:1", name, "host", device, None, 2**34, 2**34), seconds)
+        live_workers.announce(session, Announcement(f"{name}:1", name, "host", device, None, 2**34, 2**34), seconds)
 
 
 def submit(database: Database, *needs: Needs, tenant: str = "a") -> None:
