@@ -21,6 +21,7 @@ from api_schemas.errors import ErrorCode, SecateurError
 from store.outbound.client import OutboundClient, Unreachable, body
 from store.outbound.url_rules import UrlRules
 from store.settings import Settings
+from worker.inputs.kept_inputs import KeptInputs
 
 Kind = Literal["models", "datasets"]
 REDIRECTS = 5
@@ -65,12 +66,18 @@ class _Repository(BaseModel):
 class Hub:
     """One hub, for as long as one fetch may take. `check` is called all the time, and ends the fetch by raising."""
 
-    def __init__(self, settings: Settings, check: Callable[[], None], outbound: OutboundClient | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        check: Callable[[], None],
+        kept: KeptInputs,
+        outbound: OutboundClient | None = None,
+    ) -> None:
         self._url = settings.hub_url.rstrip("/")
         self._token, self._private = settings.hub_token, settings.hub_token_repositories
         self._hosts = (*settings.hub_hosts, httpx.URL(self._url).host)
         self._outbound = outbound or OutboundClient(UrlRules.of(settings))
-        self._check = check
+        self._check, self._kept = check, kept
         self._deadline = time.monotonic() + settings.fetch_timeout_seconds
 
     def files(self, kind: Kind, repo: str, revision: str) -> list[HubFile]:
@@ -97,7 +104,15 @@ class Hub:
                 raise
 
     def fetch(self, kind: Kind, repo: str, revision: str, file: HubFile, path: Path) -> None:
-        """Bring a file to `path`. Raises Refused, Away or OSError."""
+        """Bring a file to `path`. Raises Refused, Away, OSError, or SCRATCH_FULL."""
+        if file.lfs is None:
+            self._download(kind, repo, revision, file, path)
+            return
+        # Only who was just shown the list of this repository asks, and the list names the bytes.
+        key = f"hub {kind} {repo} {file.lfs.sha256}"
+        self._kept.bring(key, path, lambda: self._download(kind, repo, revision, file, path))
+
+    def _download(self, kind: Kind, repo: str, revision: str, file: HubFile, path: Path) -> None:
         folder = "" if kind == "models" else f"{kind}/"
         url = f"{self._url}/{folder}{repo}/resolve/{revision}/{quote(file.name)}"
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -3,13 +3,11 @@
 After this the engine sees local files only. Every byte that comes from the artifact store is checked against its sha256.
 """
 
-import errno
 import json
 import logging
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 from pydantic import BaseModel
@@ -32,14 +30,13 @@ from worker.children.job_log import JobLog
 from worker.inputs import remote_models
 from worker.inputs.hub import Away, Hub, Refused
 from worker.inputs.hub_dataset import fetch_dataset
-from worker.inputs.kept_inputs import KeptInputs
+from worker.inputs.kept_inputs import KeptInputs, room
 from worker.inputs.remote_models import TransientFailure
 from worker.lease.heartbeat import Heartbeat
 from worker.lease.retries import stored
 
 log = logging.getLogger(__name__)
 
-SCRATCH_FULL = "The worker's scratch disk is full."
 POLL_SECONDS = 0.5
 
 
@@ -83,11 +80,11 @@ class Inputs:
             case StepModel() as reference:
                 self._fetch_step_model(job, reference, folder, beat)
             case HubModel() as reference:
-                with _room():
-                    remote_models.from_hub(reference, folder, self._settings, beat.check)
+                with room():
+                    remote_models.from_hub(reference, folder, self._settings, beat.check, self._kept)
             case BucketModel() as reference:
-                with _room():
-                    remote_models.from_bucket(reference, job.lineage, folder, self._settings, beat.check)
+                with room():
+                    remote_models.from_bucket(reference, job.lineage, folder, self._settings, beat.check, self._kept)
 
     def _fetch_step_model(self, job: Job, reference: StepModel, folder: Path, beat: Heartbeat) -> None:
         """Of the step's files those that a checkpoint is read from."""
@@ -144,12 +141,12 @@ class Inputs:
 
     def _bring(self, key: str, path: Path, sha256: str, beat: Heartbeat) -> None:
         """The same, of what another job may need as well."""
-        with _room():
-            self._kept.bring(key, sha256, path, lambda: self._fetch(key, path, sha256, beat))
+        with room():
+            self._kept.bring(f"{key} {sha256}", path, lambda: self._fetch(key, path, sha256, beat))
 
     def _fetch(self, key: str, path: Path, sha256: str, beat: Heartbeat) -> None:
         """Raises FileNotFoundError, CHECKSUM_MISMATCH, SCRATCH_FULL, or what the store says after all patience."""
-        with _room():
+        with room():
             stored(lambda: self._artifacts.fetch(key, path, sha256), self._settings.storage_patience_seconds, beat)
 
     def _fetch_hub_dataset(self, dataset: HubDataset, place: JobFolders, beat: Heartbeat, job_log: JobLog) -> None:
@@ -158,8 +155,8 @@ class Inputs:
         settings = self._settings
         source = place.root / "download"
         try:
-            with _room():
-                hub = Hub(settings, beat.check)
+            with room():
+                hub = Hub(settings, beat.check, self._kept)
                 fetch_dataset(hub, dataset.id, dataset.revision, source, settings.max_dataset_bytes)
         except Refused as error:
             raise _fetch_failed(dataset, str(error)) from error
@@ -191,17 +188,6 @@ class Inputs:
             child.close()
             for leftover in (place.home / "huggingface", source, place.root / "converted"):
                 shutil.rmtree(leftover, ignore_errors=True)
-
-
-@contextmanager
-def _room() -> Iterator[None]:
-    """A full disk, said as such."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise SecateurError(ErrorCode.SCRATCH_FULL, SCRATCH_FULL) from error
-        raise
 
 
 def _reported(dataset: HubDataset, child: Child, job_log: JobLog) -> Exception:

@@ -1,16 +1,19 @@
 """Inputs that this worker has fetched before, so that twelve jobs on one model fetch it once.
 
-No engine can reach the copies here, and each is checked again when it is used. They are found by the key of an object, which a
-job is given only where it is its tenant's. What hubs and buckets of models send is not kept: nobody names its bytes beforehand.
+No engine can reach the copies here, and each is checked again when it is used. They are found by a key that only those are
+given who may read the object: of a tenant's own files that of the artifact store, else where it lies and which version it is, as
+the hub or the bucket has just told.
 """
 
+import errno
 import hashlib
 import logging
 import os
 import shutil
+import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from api_schemas.errors import ErrorCode, SecateurError
@@ -19,45 +22,65 @@ log = logging.getLogger(__name__)
 
 UNUSED_SECONDS = 86_400.0
 """After which an entry goes, whatever room there is: its data may have been deleted."""
-_BYTES = "bytes"
+LEAST_BYTES = 2**22
+"""Of a file that is kept. To make room all entries are looked at, and a folder of recordings may have 100,000 small ones."""
+SCRATCH_FULL = "The worker's scratch disk is full."
+_BYTES, _SHA256 = "bytes", "sha256"
+_SHA256_BYTES = 64
 _CHUNK = 2**20
 
 
 class KeptInputs:
-    """Copies in a folder of `caches`, an entry each; with all that lies there they have at most `most_bytes`. 0: none."""
+    """Copies in a folder of `caches`, an entry each; with all that lies there they have at most `most_bytes`. 0: none.
+
+    Several threads may bring files at once.
+    """
 
     def __init__(self, caches: Path, most_bytes: int) -> None:
         self._caches, self._folder, self._most_bytes = caches, caches / "inputs", most_bytes
+        self._lock = threading.Lock()
+        self._given_up = 0
 
-    def bring(self, key: str, sha256: str, path: Path, fetch: Callable[[], None]) -> None:
-        """Put the object at `path`: from here, or by `fetch`, which puts it there. Raises what that does."""
-        entry = self._folder / hashlib.sha256(f"{key} {sha256}".encode()).hexdigest()
-        if self._most_bytes and _copied(entry / _BYTES, path) == sha256:
-            os.utime(entry)  # Who makes room begins with what was not used for longest.
-            return
+    def bring(self, key: str, path: Path, fetch: Callable[[], None]) -> None:
+        """Put at `path` the bytes that `key` alone names: from here, or by `fetch`, which puts them there.
+
+        Raises what that does, and SCRATCH_FULL.
+        """
+        entry = self._folder / hashlib.sha256(key.encode()).hexdigest()
+        with self._lock:
+            given_up = self._given_up
+            if self._most_bytes and _copied(entry, path):
+                os.utime(entry)  # Who makes room begins with what was not used for longest.
+                return
         try:
-            fetch()
+            with room():
+                fetch()
         except SecateurError as error:
-            if error.code is not ErrorCode.SCRATCH_FULL or not self._give_up_all():
+            if error.code is not ErrorCode.SCRATCH_FULL or not self._give_up_all(given_up):
                 raise
-            fetch()
-        if self._most_bytes:
-            self._keep(entry, path)
+            with room():
+                fetch()
+        with self._lock:
+            if self._most_bytes and path.stat().st_size >= LEAST_BYTES:
+                self._keep(entry, path)
 
-    def _give_up_all(self) -> bool:
-        """Remove everything that is kept; whether there was anything."""
-        return self._caches.exists() and make_room(self._caches, 0) > 0
+    def _give_up_all(self, given_up: int) -> bool:
+        """Remove everything that is kept; whether there was anything, now or since this had happened `given_up` times."""
+        with self._lock:
+            if self._caches.exists() and make_room(self._caches, 0) > 0:
+                self._given_up += 1
+            return self._given_up > given_up
 
     def _keep(self, entry: Path, path: Path) -> None:
         unfinished = entry.with_suffix(".part")
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             shutil.rmtree(entry, ignore_errors=True)
-            size = path.stat().st_size
+            size = path.stat().st_size + _SHA256_BYTES
             if size > self._most_bytes or make_room(self._caches, self._most_bytes, size) < 0:
                 return
             unfinished.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, unfinished / _BYTES)
+            (unfinished / _SHA256).write_text(_copy(path, unfinished / _BYTES))
             unfinished.rename(entry)
         except OSError:
             # Nobody needs it; a disk that is full will be noticed by who does.
@@ -65,21 +88,37 @@ class KeptInputs:
             shutil.rmtree(unfinished, ignore_errors=True)
 
 
-def _copied(source: Path, path: Path) -> str | None:
-    """The SHA-256 of what was copied; None where there is nothing."""
-    digest = hashlib.sha256()
+@contextmanager
+def room() -> Iterator[None]:
+    """A full disk, said as such."""
     try:
-        with source.open("rb") as kept:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("wb") as file:
-                while chunk := kept.read(_CHUNK):
-                    digest.update(chunk)
-                    file.write(chunk)
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise SecateurError(ErrorCode.SCRATCH_FULL, SCRATCH_FULL) from error
+        raise
+
+
+def _copied(entry: Path, path: Path) -> bool:
+    """Whether an entry's bytes, as they were when they were kept, lie at `path` now."""
+    try:
+        expected = (entry / _SHA256).read_text()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return _copy(entry / _BYTES, path) == expected
     except FileNotFoundError:
-        return None
+        return False
     except OSError:
         log.warning("an input that was kept cannot be read", exc_info=True)
-        return None
+        return False
+
+
+def _copy(source: Path, path: Path) -> str:
+    """The SHA-256 of what was copied."""
+    digest = hashlib.sha256()
+    with source.open("rb") as kept, path.open("wb") as file:
+        while chunk := kept.read(_CHUNK):
+            digest.update(chunk)
+            file.write(chunk)
     return digest.hexdigest()
 
 

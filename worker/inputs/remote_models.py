@@ -1,6 +1,7 @@
 """Models that lie elsewhere: fetched into the model folder, and judged there as an upload is before the engine sees them."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 from api_schemas.errors import ErrorCode, SecateurError
@@ -11,6 +12,7 @@ from store.settings import Settings
 from store.uploads.inspection.models.folder import check_names, check_sizes
 from store.uploads.inspection.models.local import judge_folder
 from worker.inputs.hub import Away, Hub, Refused
+from worker.inputs.kept_inputs import KeptInputs
 
 
 class TransientFailure(Exception):
@@ -21,12 +23,14 @@ class TransientFailure(Exception):
         self.error = error
 
 
-def from_hub(reference: HubModel, folder: Path, settings: Settings, check: Callable[[], None]) -> None:
+def from_hub(
+    reference: HubModel, folder: Path, settings: Settings, check: Callable[[], None], kept: KeptInputs
+) -> None:
     """Of the repository's files those that a checkpoint is read from.
 
     Raises MODEL_FETCH_FAILED, the codes of an upload that is refused, TransientFailure, or what `check` raises.
     """
-    hub = Hub(settings, check)
+    hub = Hub(settings, check, kept)
     try:
         listed = {file.name: file for file in hub.files("models", reference.id, reference.revision)}
         chosen = checkpoint_names(listed)
@@ -42,7 +46,12 @@ def from_hub(reference: HubModel, folder: Path, settings: Settings, check: Calla
 
 
 def from_bucket(
-    reference: BucketModel, lineage: Mapping[str, str], folder: Path, settings: Settings, check: Callable[[], None]
+    reference: BucketModel,
+    lineage: Mapping[str, str],
+    folder: Path,
+    settings: Settings,
+    check: Callable[[], None],
+    kept: KeptInputs,
 ) -> None:
     """The files as they were when the job was submitted.
 
@@ -55,13 +64,22 @@ def from_bucket(
             f"Files in {reference.bucket}/{reference.prefix} have changed since the job was submitted; submit it again."
         )
         raise SecateurError(ErrorCode.INPUT_LOST, detail)
-    for name in found.sizes:
-        (folder / name).parent.mkdir(exist_ok=True)
-        with (folder / name).open("wb") as out:
-            for chunk in found.chunks(name):
-                check()
-                out.write(chunk)
+    for name, listed in found.objects.items():
+        path = folder / name
+        path.parent.mkdir(exist_ok=True)
+        download = partial(_download, found, name, path, check)
+        if listed.etag:
+            kept.bring(f"bucket {reference.bucket} {listed.key} {listed.size} {listed.etag}", path, download)
+        else:
+            download()
     judge_folder(folder, settings.max_json_bytes)
+
+
+def _download(found: BucketFolder, name: str, path: Path, check: Callable[[], None]) -> None:
+    with path.open("wb") as out:
+        for chunk in found.chunks(name):
+            check()
+            out.write(chunk)
 
 
 def _failed(reference: HubModel, why: str) -> SecateurError:

@@ -44,8 +44,8 @@ from store.settings import Settings
 from worker.children.engine_output import RETRIED, Crashed, OutOfMemory
 from worker.children.job_folders import JobFolders
 from worker.children.job_log import JobLog
-from worker.inputs.inputs import SCRATCH_FULL, Inputs
-from worker.inputs.kept_inputs import KeptInputs
+from worker.inputs.inputs import Inputs
+from worker.inputs.kept_inputs import SCRATCH_FULL, KeptInputs
 from worker.inputs.remote_models import TransientFailure
 from worker.lease import retries
 from worker.lease.heartbeat import Heartbeat, Interrupted, Reason

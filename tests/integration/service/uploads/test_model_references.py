@@ -29,7 +29,8 @@ from tests.support.local import local_client
 from tests.support.servers.bucket import Bucket, bucket_server
 from tests.support.servers.hub import REVISION, hub_server
 from tests.support.uploads import ast_config, checkpoint_files, pruned_ast_config
-from worker.inputs import remote_models
+from worker.inputs import kept_inputs, remote_models
+from worker.inputs.kept_inputs import KeptInputs
 from worker.supervisor.scratch import Scratch
 from worker.supervisor.supervisor import Supervisor
 
@@ -248,20 +249,47 @@ def test_what_a_bucket_holds_can_be_estimated(client: TestClient, job_body: dict
 
 
 def test_files_in_known_folders_are_fetched_and_no_others(settings: Settings, tmp_path: Path) -> None:
+    kept = KeptInputs(tmp_path / "caches", 0)
     folders = tmp_path / "bucket", tmp_path / "hub"
     for folder in folders:
         folder.mkdir()
     reference = BucketModel(type="s3", bucket="models", prefix="good")
     found = BucketFolder(parse_buckets(settings.model_buckets), reference)
     state = found.narrowed(checkpoint_names(found.sizes)).state
-    remote_models.from_bucket(reference, {"model_state": state}, folders[0], settings, lambda: None)
+    remote_models.from_bucket(reference, {"model_state": state}, folders[0], settings, lambda: None, kept)
     with hub_server({REPO: FILES | BESIDE}) as endpoint:
         changes = {"hub_url": endpoint, "outbound_test_target": endpoint.removeprefix("http://")}
         hub = HubModel(type="hf", id=REPO, revision=REVISION)
-        remote_models.from_hub(hub, folders[1], settings.model_copy(update=changes), lambda: None)
+        remote_models.from_hub(hub, folders[1], settings.model_copy(update=changes), lambda: None, kept)
     for folder in folders:
         paths = (path for path in folder.rglob("*") if path.is_file())
         assert {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths} == FILES
+
+
+def test_a_version_of_a_file_in_a_bucket_is_read_once_a_worker(
+    settings: Settings, bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket.put("changing", FILES)
+    monkeypatch.setattr(kept_inputs, "LEAST_BYTES", 1)
+    read: list[str] = []
+    chunks = BucketFolder.chunks
+    monkeypatch.setattr(BucketFolder, "chunks", lambda self, name: (read.append(name), chunks(self, name))[1])
+    kept, reference = KeptInputs(tmp_path / "caches", 10**9), BucketModel(type="s3", bucket="models", prefix="changing")
+
+    def fetched(name: str) -> bytes:
+        folder = tmp_path / name
+        folder.mkdir()
+        found = BucketFolder(parse_buckets(settings.model_buckets), reference)
+        state = found.narrowed(checkpoint_names(found.sizes)).state
+        remote_models.from_bucket(reference, {"model_state": state}, folder, settings, lambda: None, kept)
+        return (folder / "config.json").read_bytes()
+
+    before = fetched("first")
+    assert set(read) == set(FILES)
+    read.clear()
+    assert (fetched("second"), read) == (before, [])
+    bucket.put("changing", {"config.json": before + b" "})
+    assert (fetched("third"), read) == (before + b" ", ["config.json"])
 
 
 # --- the hub ---

@@ -10,11 +10,14 @@ from store.settings import Settings
 from tests.support.servers.hub import REVISION, Misbehaviour, hub_server
 from tests.support.servers.receiver import Reply, receiver
 from worker.inputs import hub as hub_module
+from worker.inputs import kept_inputs
 from worker.inputs.hub import Away, Hub, Refused
+from worker.inputs.kept_inputs import KeptInputs
 
 SMALL, LARGE = b"{}", bytes(range(256)) * 40
 FILES = {"config.json": SMALL, "model.safetensors": LARGE}
 REPO = "some/model"
+NOTHING_KEPT = KeptInputs(Path("nowhere"), 0)
 
 
 @pytest.fixture(autouse=True)
@@ -22,8 +25,9 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hub_module, "FIRST_WAIT", 0.001)
 
 
-def hub_at(endpoint: str, check: Any = lambda: None, **settings: Any) -> Hub:
-    return Hub(Settings(hub_url=endpoint, outbound_test_target=endpoint.removeprefix("http://"), **settings), check)
+def hub_at(endpoint: str, check: Any = lambda: None, *, kept: KeptInputs = NOTHING_KEPT, **settings: Any) -> Hub:
+    there = Settings(hub_url=endpoint, outbound_test_target=endpoint.removeprefix("http://"), **settings)
+    return Hub(there, check, kept)
 
 
 def fetch(hub: Hub, folder: Path) -> dict[str, bytes]:
@@ -42,6 +46,25 @@ def test_a_download_that_breaks_off_goes_on_where_it_stopped(tmp_path: Path) -> 
         assert fetch(hub_at(endpoint), tmp_path) == FILES
     asked = [ranges for path, ranges in wrong.asked if path.endswith("model.safetensors")]
     assert asked == [None, "bytes=3000-", "bytes=6000-", "bytes=9000-"]
+
+
+def test_large_files_come_once_a_worker_and_only_to_who_was_shown_their_list(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kept_inputs, "LEAST_BYTES", len(LARGE))
+    kept, asks = KeptInputs(tmp_path / "caches", 10**6), Misbehaviour()
+    with hub_server({REPO: FILES, "other/model": FILES}, misbehaviour=asks) as endpoint:
+        for job in ("first", "second"):
+            (tmp_path / job).mkdir()
+            assert fetch(hub_at(endpoint, kept=kept), tmp_path / job) == FILES
+        assert [path.rpartition("/")[2] for path, _ in asks.asked].count("model.safetensors") == 1
+        other = hub_at(endpoint, kept=kept)
+        large = [file for file in other.files("models", "other/model", REVISION) if file.lfs]
+        other.fetch_all("models", "other/model", REVISION, large, tmp_path / "third")
+        assert [path.rpartition("/")[2] for path, _ in asks.asked].count("model.safetensors") == 2
+        asks.status = 404
+        with pytest.raises(Refused):
+            fetch(hub_at(endpoint, kept=kept), tmp_path / "fourth")
 
 
 def test_a_hub_that_ignores_ranges_sends_it_all_again(tmp_path: Path) -> None:
@@ -164,5 +187,5 @@ def test_a_fetch_stops_when_it_is_told_to(tmp_path: Path) -> None:
 
 def test_no_hub_is_called_inside_unless_a_test_says_so() -> None:
     with receiver() as inside, pytest.raises(Refused, match="is not called"):
-        Hub(Settings(hub_url=inside.url), lambda: None).files("models", REPO, REVISION)
+        Hub(Settings(hub_url=inside.url), lambda: None, NOTHING_KEPT).files("models", REPO, REVISION)
     assert inside.connections == 0

@@ -21,6 +21,7 @@ from worker.inputs import read_dataset
 from worker.inputs.hub import Away, Hub, Refused
 from worker.inputs.hub_dataset import fetch_dataset
 from worker.inputs.inputs import FetchFailure
+from worker.inputs.kept_inputs import KeptInputs
 
 FEATURES = Features(
     {"audio": Audio(sampling_rate=8000), "label": ClassLabel(names=["yes", "no"]), "speaker": Value("string")}
@@ -73,7 +74,7 @@ def fetch(
     failure = None
     settings = Settings(hub_url=endpoint, outbound_test_target=endpoint.removeprefix("http://"))
     try:
-        fetch_dataset(Hub(settings, lambda: None), repo, revision, folder / "download", most)
+        fetch_dataset(Hub(settings, lambda: None, KeptInputs(folder, 0)), repo, revision, folder / "download", most)
         read_dataset.read(folder / "download", config or None, out)
     except Refused as error:
         failure = FetchFailure(detail=str(error), transient=False)
