@@ -150,18 +150,23 @@ class AsyncJob(JobBase):
         """As `Job.checkpoints`, to be awaited: `await job.checkpoints`."""
         return self._checkpoints()
 
-    async def checkpoint(self, step: int | None = None) -> AsyncCheckpoint:
+    async def checkpoint(self, step: int | None = None, *, partial: bool = False) -> AsyncCheckpoint:
         """As `Job.checkpoint`."""
         if step is None:
-            step = await self._best()
+            step = await self._result_step(partial=partial)
         found = await self._connection.get(CheckpointResource, f"{self._path}/checkpoints/{step}")
         return AsyncCheckpoint(self._connection, self.id, found)
 
     async def download(
-        self, folder: str | Path, step: int | None = None, progress: ProgressCallback | None = None
+        self,
+        folder: str | Path,
+        step: int | None = None,
+        progress: ProgressCallback | None = None,
+        *,
+        partial: bool = False,
     ) -> Path:
         """As `Job.download`."""
-        return await (await self.checkpoint(step)).download(folder, progress)
+        return await (await self.checkpoint(step, partial=partial)).download(folder, progress)
 
     async def report(self) -> str:
         """As `Job.report`."""
@@ -171,8 +176,8 @@ class AsyncJob(JobBase):
         page = await self._connection.get(Page[CheckpointResource], f"{self._path}/checkpoints")
         return [AsyncCheckpoint(self._connection, self.id, each) for each in page.items]
 
-    async def _best(self) -> int:
-        """The step that the job calls its result; of one that has none, its last."""
+    async def _result_step(self, *, partial: bool) -> int:
+        """The step that the job calls its result; with `partial`, of one that has none, its last."""
         if self.result is None:
             await self.refresh()
         if (result := self.result) is not None:
@@ -186,6 +191,15 @@ class AsyncJob(JobBase):
                 f"Job {self.id} is {self.state.value} and has no checkpoint yet. The first comes with its first step."
             )
             raise errors.NotFound(detail, code=ErrorCode.NO_CHECKPOINT)
+        if not partial:
+            state = f"ended as {self.state.value}" if self.ended else f"is {self.state.value}"
+            way = "Name a step" if self.ended else "Wait for its end, name a step"
+            steps = ", ".join(map(str, found))
+            detail = (
+                f"Job {self.id} {state} and has no result; the steps that it finished: {steps}. "
+                f"{way}, or ask for the last one with partial=True (--partial)."
+            )
+            raise errors.Conflict(detail, code="no_result")
         return max(found)
 
     async def _move(self, verb: str, reached: tuple[JobState, ...]) -> Self:
@@ -210,7 +224,9 @@ class AsyncJob(JobBase):
         view = self.view
         if view.state is JobState.CANCELLED:
             raise errors.JobCancelled(
-                f"Job {self.id} was cancelled. Its finished steps can be downloaded.", code="cancelled", job=self
+                f"Job {self.id} was cancelled. Its finished steps can be downloaded by number.",
+                code="cancelled",
+                job=self,
             )
         if view.state not in TERMINAL_STATES or view.error is None:
             return

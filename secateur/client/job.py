@@ -127,25 +127,33 @@ class Job(JobBase):
         """
         return [_blocking(each) for each in run(self._job.checkpoints)]
 
-    def checkpoint(self, step: int | None = None) -> Checkpoint:
-        """One step, by default the result; of a job without one its last.
+    def checkpoint(self, step: int | None = None, *, partial: bool = False) -> Checkpoint:
+        """One step, by default the result. With `partial`, of a job that has none (yet) the last step that it finished.
 
         >>> job.checkpoint(3).metrics.validation.accuracy
 
-        Raises NotFound where there is no such step, or where the result is the original (step 0).
+        Raises Conflict where the job has no result and neither a step nor `partial` is given, NotFound where there is no such
+        step, or where the result is the original (step 0).
         """
-        return _blocking(run(self._job.checkpoint(step)))
+        return _blocking(run(self._job.checkpoint(step, partial=partial)))
 
-    def download(self, folder: str | Path, step: int | None = None, progress: ProgressCallback | None = None) -> Path:
-        """The files of a step, by default of the result, into `folder`; returns it.
+    def download(
+        self,
+        folder: str | Path,
+        step: int | None = None,
+        progress: ProgressCallback | None = None,
+        *,
+        partial: bool = False,
+    ) -> Path:
+        """The files of a step, by default of the result, into `folder`; returns it. `partial` as in `checkpoint`.
 
         What an earlier call began is gone on with. Every file's SHA-256 is checked, and none has its name before all are right.
 
         >>> job.download("./pruned")
 
-        Raises NotFound where there is no such step, or where the result is the original (step 0); ChecksumMismatch.
+        Raises as `checkpoint` does, and ChecksumMismatch.
         """
-        return run(self._job.download(folder, step, progress))
+        return run(self._job.download(folder, step, progress, partial=partial))
 
     def report(self) -> str:
         """The report of its newest step: a page of HTML.

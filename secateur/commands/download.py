@@ -26,9 +26,12 @@ def download(
     to: Annotated[
         Path | None, typer.Option(file_okay=False, help="The folder. Default: JOB-step-N.", show_default=False)
     ] = None,
+    partial: Annotated[
+        bool, typer.Option("--partial", help="Of a job without a result (yet) the last step that it finished.")
+    ] = False,
 ) -> None:
     """Fetch the pruned checkpoint; prints the folder."""
-    found = session.client.job(identifier).checkpoint(step)
+    found = session.client.job(identifier).checkpoint(step, partial=partial)
     folder = to or Path(f"{identifier}-step-{found.step}")
     with transfer(session.err, f"step {found.step}") as told:
         found.download(folder, told)

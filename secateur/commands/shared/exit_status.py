@@ -45,7 +45,7 @@ def exit_status_of(error: SecateurError) -> ExitStatus:
             return ExitStatus.CANCELLED
         case errors.WaitTimeout():
             return ExitStatus.TIMED_OUT
-        case errors.InvalidRequest() | errors.NotFound():
+        case errors.InvalidRequest() | errors.NotFound() | errors.Conflict():
             return ExitStatus.REFUSED
     return ExitStatus.REFUSED if 400 <= (error.status or 0) < 500 else ExitStatus.UNEXPECTED
 

@@ -72,10 +72,27 @@ def test_a_job_whose_result_is_the_original_has_nothing_to_download(
     with pytest.raises(errors.NotFound, match="no checkpoint yet"):
         running.download(tmp_path / "pruned")
     worker.commit(1, FILES)
-    assert running.download(tmp_path / "so-far").is_dir()
     worker.succeed(0)
     with pytest.raises(errors.NotFound, match="step 0, the original"):
         running.download(tmp_path / "pruned")
+
+
+def test_a_job_without_a_result_gives_a_step_only_to_who_asks_for_one(
+    running: Any, worker: ManualWorker, tmp_path: Path
+) -> None:
+    worker.commit(0, {})
+    worker.commit(1, FILES)
+    for refused in (running.checkpoint, lambda: running.download(tmp_path / "pruned")):
+        with pytest.raises(errors.Conflict, match=r"is running and has no result; .* finished: 1\. Wait") as caught:
+            refused()
+        assert caught.value.code == "no_result"
+    assert not (tmp_path / "pruned").exists()
+    assert running.download(tmp_path / "so-far", partial=True).is_dir()
+    assert running.checkpoint(1).step == running.checkpoint(partial=True).step == 1
+    worker.fail(JobError(code=ErrorCode.NUMERICAL, detail="A loss became infinite.", errors=()))
+    with pytest.raises(errors.Conflict, match=r"ended as failed and has no result; .* Name a step, or"):
+        running.download(tmp_path / "pruned")
+    assert running.download(tmp_path / "pruned", partial=True).is_dir()
 
 
 @pytest.mark.parametrize(
@@ -137,6 +154,7 @@ def test_a_download_goes_on_where_it_broke_off(
 ) -> None:
     worker.commit(0, {})
     worker.commit(1, FILES)
+    worker.succeed(1)
     size = sum(map(len, FILES.values()))
 
     def kept(cuts: int) -> bool:
@@ -158,6 +176,7 @@ def test_a_later_call_goes_on_with_what_an_earlier_one_left(
 ) -> None:
     worker.commit(0, {})
     worker.commit(1, FILES)
+    worker.succeed(1)
     folder = tmp_path / "pruned"
     with cutting_proxy(httpx.URL(url).port or 0, after=3_000_000, times=1, answers=True) as proxy:
         job = connect(f"http://127.0.0.1:{proxy.port}", max_retries=0).job(running.id)
@@ -179,6 +198,7 @@ def test_a_later_call_goes_on_with_what_an_earlier_one_left(
 def test_a_part_of_something_else_is_fetched_anew(running: Any, worker: ManualWorker, tmp_path: Path) -> None:
     worker.commit(0, {})
     worker.commit(1, FILES)
+    worker.succeed(1)
     folder = running.download(tmp_path / "pruned")
     for number, entry in enumerate(running.checkpoints[0].view.files):
         (folder / entry.name).write_bytes(b"x")
@@ -194,6 +214,7 @@ def test_bytes_that_are_not_those_announced_are_not_kept(
     worker.commit(1, FILES)
     stored = settings.data_dir / "artifacts" / worker.key(1, "model.safetensors")
     stored.write_bytes(FILES["model.safetensors"][:-1] + b"?")
+    worker.succeed(1)
     folder = tmp_path / "pruned"
     with pytest.raises(errors.ChecksumMismatch, match=r"model\.safetensors"):
         running.download(folder)

@@ -93,6 +93,8 @@ def test_the_way_of_a_job(
     worker.log(0, "one\ntwo\x1b[2J\n")
     for step in range(3):
         worker.commit(step, FILES)
+    assert shell.refusal("download", job, "--to", tmp_path / "early")["code"] == "no_result"
+    assert shell.json("download", job, "--partial", "--to", tmp_path / "early")["step"] == 2
     worker.succeed(2)
     assert "✓ succeeded" in shell("wait", job).stdout
     (ended,) = shell.json("wait", job)
