@@ -12,7 +12,7 @@ import transformers
 from transformers import PreTrainedModel
 
 from checkpoints.families import FAMILIES
-from checkpoints.families.text_encoder import TOKENS, WINDOW
+from checkpoints.families.text.text_encoder import TOKENS, WINDOW
 from worker.engine.data.split import Inputs
 from worker.engine.models.model_spec import ModelSpec
 

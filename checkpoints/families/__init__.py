@@ -1,6 +1,10 @@
 """The registry of model families, by `model_type`."""
 
-from checkpoints.families.ast import AST
+from checkpoints.families.audio.ast import AST
+from checkpoints.families.audio.clap import CLAP
+from checkpoints.families.audio.wav2vec2 import DATA2VEC_AUDIO, HUBERT, SEW, WAV2VEC2
+from checkpoints.families.audio.wavlm import WAVLM
+from checkpoints.families.audio.whisper import WHISPER
 from checkpoints.families.base import (
     Architecture,
     AttentionKind,
@@ -11,14 +15,10 @@ from checkpoints.families.base import (
     Layout,
     UnusableConfigError,
 )
-from checkpoints.families.bert import BERT, CAMEMBERT, ROBERTA, XLM_ROBERTA
-from checkpoints.families.clap import CLAP
-from checkpoints.families.clap_text import CLAP_TEXT
-from checkpoints.families.distilbert import DISTILBERT
-from checkpoints.families.vit import DEIT, VIT
-from checkpoints.families.wav2vec2 import DATA2VEC_AUDIO, HUBERT, SEW, WAV2VEC2
-from checkpoints.families.wavlm import WAVLM
-from checkpoints.families.whisper import WHISPER
+from checkpoints.families.text.bert import BERT, CAMEMBERT, ROBERTA, XLM_ROBERTA
+from checkpoints.families.text.clap_text import CLAP_TEXT
+from checkpoints.families.text.distilbert import DISTILBERT
+from checkpoints.families.vision.vit import DEIT, VIT
 
 FAMILIES: tuple[Family, ...] = (
     AST,

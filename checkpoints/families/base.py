@@ -146,7 +146,7 @@ class Padding:
 
 @dataclass(frozen=True)
 class Family:
-    """One family of checkpoints. Adding one is adding a file to this folder (docs/families.md)."""
+    """One family of checkpoints. Adding one is adding a file to this folder's `text`, `vision` or `audio` (docs/families.md)."""
 
     name: str
     model_types: tuple[str, ...]

@@ -12,9 +12,9 @@ import transformers
 from api_schemas.errors import ErrorCode, SecateurError
 from checkpoints.config.checkpoint_config import allowed_fields, plain_values, read_config, used_values, without_nulls
 from checkpoints.families import FAMILIES, Family
-from checkpoints.families.clap import CLAP
-from checkpoints.families.clap_text import CLAP_TEXT
+from checkpoints.families.audio.clap import CLAP
 from checkpoints.families.config_fields import ANYWHERE, NOTES
+from checkpoints.families.text.clap_text import CLAP_TEXT
 
 CLASSES = [(family, name) for family in FAMILIES for name in family.architectures]
 

@@ -7,8 +7,8 @@ from torch import Tensor
 from api_schemas.enums import Head
 from benchmarks.families import reference
 from benchmarks.families.tiny_models import MODELS, WAVEFORMS
+from checkpoints.families.audio.waveform_encoder import SAMPLES
 from checkpoints.families.base import Padding
-from checkpoints.families.waveform_encoder import SAMPLES
 from worker.engine.data.split import FeatureSplit, Inputs, Ragged
 from worker.engine.tasks import task_for
 from worker.engine.tasks.padding import real_positions

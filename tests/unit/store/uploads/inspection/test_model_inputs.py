@@ -13,10 +13,10 @@ from api_schemas.results.widths import AttentionWidths
 from checkpoints.config.preprocessor_fields import used_settings
 from checkpoints.describe import Checkpoint
 from checkpoints.families import AST, Family
+from checkpoints.families.audio.clap import CLAP
+from checkpoints.families.audio.wav2vec2 import WAV2VEC2
 from checkpoints.families.base import Architecture
-from checkpoints.families.clap import CLAP
-from checkpoints.families.vit import DEIT
-from checkpoints.families.wav2vec2 import WAV2VEC2
+from checkpoints.families.vision.vit import DEIT
 from checkpoints.files.preprocessor_files import TYPE_FIELDS, preprocessor_settings, preprocessor_type
 from checkpoints.sizes.accounting import ModelShape
 from store.uploads.inspection.models.inputs import check_preprocessor, check_tokenizer

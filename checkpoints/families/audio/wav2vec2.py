@@ -8,10 +8,7 @@ from functools import partial
 from typing import Any
 
 from api_schemas.enums import Head, Modality
-from checkpoints.families.base import Architecture, Config, Family, Layout, UnusableConfigError
-from checkpoints.families.config_fields import WAVEFORM
-from checkpoints.families.text_encoder import OTHER_FILES
-from checkpoints.families.waveform_encoder import (
+from checkpoints.families.audio.waveform_encoder import (
     DEFAULTS,
     MASK,
     NEVER_NULL,
@@ -26,16 +23,11 @@ from checkpoints.families.waveform_encoder import (
     waveform_layout,
     waveform_padding,
 )
-from checkpoints.families.waveform_tensors import (
-    Own,
-    Shapes,
-    Value,
-    linear,
-    norm,
-    positions,
-    projected,
-    waveform_tensors,
-)
+from checkpoints.families.audio.waveform_tensors import Own, Value, positions, projected, waveform_tensors
+from checkpoints.families.base import Architecture, Config, Family, Layout, UnusableConfigError
+from checkpoints.families.config_fields import WAVEFORM
+from checkpoints.families.tensor_shapes import Shapes, linear, norm
+from checkpoints.families.text.text_encoder import OTHER_FILES
 
 
 def _wav2vec2(config: Config, architecture: Architecture) -> Layout:

@@ -1,6 +1,7 @@
 """Whisper (Radford et al., arXiv 2212.04356): an encoder of mel spectrograms, and a decoder that attends to it."""
 
 from api_schemas.enums import Head, Modality
+from checkpoints.families.audio.waveform_encoder import REQUIRED_FILES
 from checkpoints.families.base import (
     Architecture,
     AttentionKind,
@@ -14,9 +15,8 @@ from checkpoints.families.base import (
 )
 from checkpoints.families.config_fields import WHISPER as CONFIG_KEYS
 from checkpoints.families.encoder import MAX_LAYERS, head_width
-from checkpoints.families.text_encoder import OTHER_FILES
-from checkpoints.families.waveform_encoder import REQUIRED_FILES
-from checkpoints.families.waveform_tensors import Shapes, norm
+from checkpoints.families.tensor_shapes import Shapes, norm
+from checkpoints.families.text.text_encoder import OTHER_FILES
 from checkpoints.files.preprocessor_files import GENERATION, SPELLINGS
 from checkpoints.sizes.shape import AttentionShape, FeedForwardShape
 
