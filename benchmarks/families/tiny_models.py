@@ -35,6 +35,8 @@ TEXTS = (
     *(text(f"Bert{end}", TEXT) for end in KINDS_OF_TEXT),
     *(text(f"{stock}{end}", TEXT, 28) for stock in ("Roberta", "XLMRoberta", "Camembert") for end in KINDS_OF_TEXT),
     *(text(f"DistilBert{end}", DISTILLED) for end in KINDS_OF_TEXT),
+    *(text(f"Electra{end}", {**TEXT, "embedding_size": 20}) for end in KINDS_OF_TEXT),
+    text("ElectraForMaskedLM", {**TEXT, "embedding_size": 32}, 30, "untied", tie_word_embeddings=False),
     *(
         text(f"{stock}ForMaskedLM", config, longest, "untied", tie_word_embeddings=False)
         for stock, config, longest in (("Bert", TEXT, 30), ("Roberta", TEXT, 28), ("DistilBert", DISTILLED, 30))

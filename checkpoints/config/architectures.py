@@ -86,7 +86,7 @@ def unsupported(config: Mapping[str, Any]) -> SecateurError:
     elif isinstance(model_type, str) and model_type in PARTS:
         detail = f"{said} {PARTS[model_type]}".rstrip()
     elif family is not None and isinstance(name, str):
-        near = nearest(name, family.architectures, config)
+        near = family.ways.get(name) or nearest(name, family.architectures, config)
         detail = f"{said} {name[:100]} cannot be pruned: {way_to(near, family.architectures[near])}"
     elif family is not None:
         detail = f"{said} Exactly one architecture is needed, of {', '.join(family.architectures)}."

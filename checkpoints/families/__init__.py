@@ -18,6 +18,7 @@ from checkpoints.families.base import (
 from checkpoints.families.text.bert import BERT, CAMEMBERT, ROBERTA, XLM_ROBERTA
 from checkpoints.families.text.clap_text import CLAP_TEXT
 from checkpoints.families.text.distilbert import DISTILBERT
+from checkpoints.families.text.electra import ELECTRA
 from checkpoints.families.vision.vit import DEIT, VIT
 
 FAMILIES: tuple[Family, ...] = (
@@ -37,6 +38,7 @@ FAMILIES: tuple[Family, ...] = (
     XLM_ROBERTA,
     CAMEMBERT,
     DISTILBERT,
+    ELECTRA,
 )
 _BY_NAME = {family.name: family for family in FAMILIES}
 _BY_MODEL_TYPE = {model_type: family for family in FAMILIES for model_type in family.model_types}

@@ -135,6 +135,14 @@ TEXT: Mapping[str, Rule] = {
     "model_max_length": COUNT,
 }
 
+ELECTRA: Mapping[str, Rule] = {
+    **TEXT,
+    # How a summary of all tokens would be made, of which the classes here have none.
+    **dict.fromkeys(("summary_type", "summary_activation"), SHORT),
+    "summary_use_proj": FLAG,
+    "summary_last_dropout": RATE,
+}
+
 DISTILLED: Mapping[str, Rule] = {
     "activation": ACTIVATION,
     **dict.fromkeys(("attention_dropout", "dropout", "qa_dropout", "seq_classif_dropout"), RATE),

@@ -52,6 +52,7 @@ ROBERTAS = ("roberta", "xlm-roberta", "camembert", "clap_text_model")
 _FIRST = {
     "bert": "BertTokenizer",
     "distilbert": "DistilBertTokenizer",
+    "electra": "ElectraTokenizer",
     **dict.fromkeys(ROBERTAS, "RobertaTokenizer"),
     "xlm-roberta": "XLMRobertaTokenizer",
     "camembert": "CamembertTokenizer",

@@ -45,6 +45,11 @@ from checkpoints.config.checkpoint_config import read_config
         ({"model_type": "clap", "architectures": ["ClapModel"]}, "or `ClapTextModelWithProjection"),
         ({"model_type": "clap_text_model", "architectures": ["ClapTextModel"]}, "the class with its projection"),
         ({"model_type": "xlm-roberta", "architectures": ["XLMRobertaForMultipleChoice"]}, "save it as XLMRobertaModel"),
+        (
+            {"model_type": "electra", "architectures": ["ElectraForPreTraining"]},
+            "ElectraForPreTraining cannot be pruned: save it as ElectraModel",
+        ),
+        ({"model_type": "electra", "architectures": ["ElectraForCausalLM"]}, "save it as ElectraModel"),
         ({"model_type": "mpnet", "architectures": ["MPNetForMaskedLM"]}, "The nearest by name is BertForMaskedLM"),
         (
             {"model_type": "t5", "architectures": ["T5ForConditionalGeneration"]},

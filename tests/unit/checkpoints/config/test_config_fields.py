@@ -1,12 +1,14 @@
 """What transformers writes into config.json and what was published is read; what no class reads is left out, and said."""
 
 import json
+import math
 import re
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import transformers
 
 from api_schemas.errors import ErrorCode, SecateurError
@@ -130,6 +132,31 @@ PUBLISHED: dict[str, dict[str, Any]] = {
         "seq_classif_dropout": 0.2,
         "sinusoidal_pos_embds": False,
         "tie_weights_": True,
+        "vocab_size": 30522,
+    },
+    "google/electra-small-discriminator, its encoder": {
+        "architectures": ["ElectraModel"],
+        "attention_probs_dropout_prob": 0.1,
+        "embedding_size": 128,
+        "hidden_act": "gelu",
+        "hidden_dropout_prob": 0.1,
+        "hidden_size": 256,
+        "initializer_range": 0.02,
+        "intermediate_size": 1024,
+        "layer_norm_eps": 1e-12,
+        "max_position_embeddings": 512,
+        "model_type": "electra",
+        "num_attention_heads": 4,
+        "num_hidden_layers": 12,
+        "pad_token_id": 0,
+        "position_embedding_type": "absolute",
+        "summary_activation": "gelu",
+        "summary_last_dropout": 0.1,
+        "summary_type": "first",
+        "summary_use_proj": True,
+        "transformers_version": "4.6.0",
+        "type_vocab_size": 2,
+        "use_cache": True,
         "vocab_size": 30522,
     },
     "facebook/wav2vec2-base-960h": {
@@ -286,7 +313,7 @@ UNREAD: dict[str, Any] = {
     "num_class": 2,
     "pooling_mode": "mean",
     "sentence_transformers": {"version": "2.2.0"},
-    "summary_type": "first",
+    "train_batch_size": 32,
     "task_specific_params": {"summarization": {"max_length": 128}},
     "transformers.js_config": {"dtype": "q8"},
     "unsloth_version": "2024.9",
@@ -330,6 +357,8 @@ ELSEWHERE = {
         "text_config",
         "logit_scale_init_value",
     },
+    # Of a summary that a class for multiple choice makes.
+    "electra": {"summary_proj_to_labels", "summary_first_dropout"},
     "whisper": {"n_positions"},
 }
 
@@ -365,3 +394,25 @@ def test_what_would_be_computed_otherwise_is_refused(name: str, key: str, value:
 def test_widths_are_whole_numbers_within_bounds(key: str, value: Any) -> None:
     error = refusal(written("ASTForAudioClassification", whole=True) | {key: value})
     assert [item.pointer for item in error.errors] == [f"/config.json/{key}"]
+
+
+PARAMETERS = {
+    "google/vit-base-patch16-224": 86_567_656,
+    "sentence-transformers/all-MiniLM-L6-v2": 22_713_216,
+    "google/electra-small-discriminator, its encoder": 13_483_008,
+}
+"""As the hub counts them, without what no class reads and with the labels of ImageNet."""
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_what_was_published_is_as_large_as_it_is(name: str) -> None:
+    """Against the class itself, built without memory, and against a number that was written down."""
+    config = PUBLISHED[name]
+    stock: Any = getattr(transformers, config["architectures"][0])
+    labels = {"num_labels": 1000} if "ForImageClassification" in stock.__name__ else {}
+    with torch.device("meta"):
+        built = stock(stock.config_class(**config, **labels))
+    found = read_config({**config, **labels})
+    shapes = found.family.tensors(config, found.architecture, labels.get("num_labels", 2))
+    assert sum(math.prod(shape) for shape in shapes.values()) == PARAMETERS[name]
+    assert sum(parameter.numel() for parameter in built.parameters()) == PARAMETERS[name]
