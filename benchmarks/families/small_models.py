@@ -64,5 +64,6 @@ MODELS: tuple[Example, ...] = (
         text(f"DistilBert{end}", {**DISTILLED, "dim": 256, "n_layers": 4, "n_heads": 8, "hidden_dim": 1024, **WORDS}, 128)
         for end in KINDS_OF_TEXT
     ),
+    *(text(f"MPNet{end}", {**TEXT, **SIZES, **WORDS}, 128) for end in KINDS_OF_TEXT),
     *(text(f"Electra{end}", {**TEXT, **SIZES, **WORDS, "embedding_size": 128}, 128) for end in KINDS_OF_TEXT),
 )  # fmt: skip

@@ -36,6 +36,8 @@ TEXTS = (
     *(text(f"{stock}{end}", TEXT, 28) for stock in ("Roberta", "XLMRoberta", "Camembert") for end in KINDS_OF_TEXT),
     *(text(f"DistilBert{end}", DISTILLED) for end in KINDS_OF_TEXT),
     *(text(f"Electra{end}", {**TEXT, "embedding_size": 20}) for end in KINDS_OF_TEXT),
+    *(text(f"MPNet{end}", TEXT, 28) for end in KINDS_OF_TEXT[:-1]),
+    text("MPNetForMaskedLM", TEXT, 28, "untied", tie_word_embeddings=False),
     text("ElectraForMaskedLM", {**TEXT, "embedding_size": 32}, 30, "untied", tie_word_embeddings=False),
     *(
         text(f"{stock}ForMaskedLM", config, longest, "untied", tie_word_embeddings=False)
@@ -53,6 +55,7 @@ SPECIAL: tuple[Example, ...] = (
     waves("WavLMForSequenceClassification", **POSITIONS),
     waves("WavLMModel", **POSITIONS),
     WAVLM_CTC,
+    text("MPNetModel", TEXT, 28),
     clap("ClapAudioModelWithProjection"),
     clap("ClapAudioModel"),
     clap("ClapAudioModel", "no biases", qkv_bias=False, enable_patch_layer_norm=False),

@@ -33,6 +33,8 @@ class AttentionKind(StrEnum):
     """WavLM: relative positions, gated by the layer's input, are added to the scores."""
     WINDOWED = "windowed"
     """Swin: a table of relative positions is added to the scores, inside windows."""
+    SHARED_POSITIONS = "shared_positions"
+    """MPNet: relative positions, which the encoder gives to all layers, are added to the scores."""
 
 
 @dataclass(frozen=True)

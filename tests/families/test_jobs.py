@@ -49,7 +49,7 @@ GATE = (
     "WhisperForConditionalGeneration",
     "ClapAudioModelWithProjection",
     "BertForSequenceClassification",
-    "XLMRobertaForTokenClassification",
+    "MPNetForTokenClassification",
     "DistilBertModel",
     "BertForMaskedLM",
     "BertForQuestionAnswering",

@@ -16,6 +16,7 @@ from transformers import (
     DeiTImageProcessorPil,
     DistilBertTokenizer,
     ElectraTokenizer,
+    MPNetTokenizer,
     RobertaTokenizer,
     ViTImageProcessorPil,
     Wav2Vec2CTCTokenizer,
@@ -37,6 +38,7 @@ MODEL_TYPES = {
     "bert": "bert",
     "distilbert": "distilbert",
     "electra": "electra",
+    "mpnet": "mpnet",
     "roberta": "roberta",
     "xlm-roberta": "xlm-roberta",
     "camembert": "camembert",
@@ -62,6 +64,13 @@ def _word_piece(folder: Path, kind: Any) -> dict[str, Any]:
     vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORD_PIECES]
     kind(vocab={token: number for number, token in enumerate(vocabulary)}).save_pretrained(folder)
     return {"vocab_size": len(vocabulary), "max_position_embeddings": 64}
+
+
+def _mpnet(folder: Path) -> dict[str, Any]:
+    """BERT's words, with RoBERTa's special tokens before them."""
+    vocabulary = ["<s>", "<pad>", "</s>", "[UNK]", *WORD_PIECES, "<mask>"]
+    MPNetTokenizer(vocab={token: number for number, token in enumerate(vocabulary)}).save_pretrained(folder)
+    return {"vocab_size": len(vocabulary), "max_position_embeddings": 66, "pad_token_id": 1}
 
 
 def _byte_pairs(special: list[str]) -> tuple[dict[str, int], list[tuple[str, str]]]:
@@ -165,6 +174,7 @@ _BUILDERS: Any = {
     "ast": _ast,
     "bert": lambda folder: _word_piece(folder, BertTokenizer),
     "distilbert": lambda folder: _word_piece(folder, DistilBertTokenizer),
+    "mpnet": _mpnet,
     "electra": lambda folder: _word_piece(folder, ElectraTokenizer),
     "roberta": _roberta,
     "xlm-roberta": lambda folder: _pieces(folder, XLMRobertaTokenizer),

@@ -50,7 +50,8 @@ from checkpoints.config.checkpoint_config import read_config
             "ElectraForPreTraining cannot be pruned: save it as ElectraModel",
         ),
         ({"model_type": "electra", "architectures": ["ElectraForCausalLM"]}, "save it as ElectraModel"),
-        ({"model_type": "mpnet", "architectures": ["MPNetForMaskedLM"]}, "The nearest by name is BertForMaskedLM"),
+        ({"model_type": "nezha", "architectures": ["NezhaForMaskedLM"]}, "The nearest by name is MPNetForMaskedLM"),
+        ({"model_type": "mpnet", "architectures": ["MPNetForMultipleChoice"]}, "save it as MPNetModel"),
         (
             {"model_type": "t5", "architectures": ["T5ForConditionalGeneration"]},
             "model_type 't5'. These model types can be pruned",

@@ -134,6 +134,27 @@ PUBLISHED: dict[str, dict[str, Any]] = {
         "tie_weights_": True,
         "vocab_size": 30522,
     },
+    "sentence-transformers/all-mpnet-base-v2, its encoder": {
+        "_name_or_path": "microsoft/mpnet-base",
+        "architectures": ["MPNetModel"],
+        "attention_probs_dropout_prob": 0.1,
+        "bos_token_id": 0,
+        "eos_token_id": 2,
+        "hidden_act": "gelu",
+        "hidden_dropout_prob": 0.1,
+        "hidden_size": 768,
+        "initializer_range": 0.02,
+        "intermediate_size": 3072,
+        "layer_norm_eps": 1e-05,
+        "max_position_embeddings": 514,
+        "model_type": "mpnet",
+        "num_attention_heads": 12,
+        "num_hidden_layers": 12,
+        "pad_token_id": 1,
+        "relative_attention_num_buckets": 32,
+        "transformers_version": "4.8.2",
+        "vocab_size": 30527,
+    },
     "google/electra-small-discriminator, its encoder": {
         "architectures": ["ElectraModel"],
         "attention_probs_dropout_prob": 0.1,
@@ -399,6 +420,7 @@ def test_widths_are_whole_numbers_within_bounds(key: str, value: Any) -> None:
 PARAMETERS = {
     "google/vit-base-patch16-224": 86_567_656,
     "sentence-transformers/all-MiniLM-L6-v2": 22_713_216,
+    "sentence-transformers/all-mpnet-base-v2, its encoder": 109_486_464,
     "google/electra-small-discriminator, its encoder": 13_483_008,
 }
 """As the hub counts them, without what no class reads and with the labels of ImageNet."""

@@ -18,7 +18,7 @@ from checkpoints.config.sentences import Sentences
 from checkpoints.data.blank_texts import missing_text
 from checkpoints.data.clip_flaws import Flaw
 from checkpoints.data.media import MAX_CHARACTERS
-from checkpoints.files.preprocessor_files import ROBERTAS
+from checkpoints.files.preprocessor_files import FIRST_POSITION_OF_MPNET, ROBERTAS
 from worker.engine.data.columns import row_error
 from worker.engine.data.featurizers.base import TARGETS, Value
 from worker.engine.data.featurizers.masking import Masking
@@ -67,6 +67,7 @@ class TextFeaturizer:
         positions = number(config, "max_position_embeddings", MAX_TOKENS, MAX_POSITIONS)
         # RoBERTa counts its positions from the padding token's id on.
         offset = number(config, "pad_token_id", 1, positions - 1, 0) + 1 if kind in ROBERTAS else 0
+        offset = FIRST_POSITION_OF_MPNET if kind == "mpnet" else offset
         own = sentences or Sentences(pooling=())
         self._prompt = own.prompt
         if own.lower_case:
