@@ -122,7 +122,8 @@ def image(name: str, processor: str, special: int, variant: str = "", **changes:
     files = {
         "preprocessor_config.json": {"image_processor_type": processor, "size": {"height": height, "width": width}}
     }
-    return Example(name, config, draw, nominal, mask, variant, files)
+    takes_no_mask = name.startswith(("CLIP", "Siglip"))
+    return Example(name, config, draw, nominal, None if takes_no_mask else mask, variant, files)
 
 
 def _padding(rows: int, length: int) -> torch.Tensor:

@@ -33,6 +33,12 @@ MODELS: tuple[Example, ...] = (
     image("DeiTForImageClassificationWithTeacher", "DeiTImageProcessor", 2, image_size=224, patch_size=16, **SIZES),
     image("DeiTModel", "DeiTImageProcessor", 2, image_size=224, patch_size=16, **SIZES),
     *(
+        image(name, f"{line}ImageProcessor", special, image_size=224, patch_size=16, **SIZES)
+        for name, line, special in (
+            ("CLIPVisionModelWithProjection", "CLIP", 1), ("CLIPVisionModel", "CLIP", 1), ("SiglipVisionModel", "Siglip", 0),
+        )
+    ),
+    *(
         waves(f"{stock}{end}", **LISTENING)
         for stock in ("Wav2Vec2", "Hubert", "WavLM", "SEW")
         for end in KINDS_OF_SOUND

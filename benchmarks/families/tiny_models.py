@@ -13,6 +13,10 @@ IMAGES = (
     image("DeiTForImageClassificationWithTeacher", "DeiTImageProcessor", 2),
     image("ViTModel", "ViTImageProcessor", 1),
     image("DeiTModel", "DeiTImageProcessor", 2),
+    image("CLIPVisionModelWithProjection", "CLIPImageProcessor", 1, projection_dim=24, initializer_factor=4.0),
+    image("CLIPVisionModel", "CLIPImageProcessor", 1, initializer_factor=4.0),
+    image("SiglipVisionModel", "SiglipImageProcessor", 0),
+    image("SiglipVisionModel", "SiglipImageProcessor", 0, "no head", vision_use_head=False),
 )
 KINDS_OF_SOUND = ("ForSequenceClassification", "ForCTC", "Model")
 WAVEFORMS = (

@@ -15,6 +15,15 @@ PARTS = {
     "`AutoFeatureExtractor.from_pretrained(folder).save_pretrained(other)`, or "
     "`ClapTextModelWithProjection.from_pretrained(folder).save_pretrained(texts)` and "
     "`AutoTokenizer.from_pretrained(folder).save_pretrained(texts)`.",
+    "clip": "Of a CLIP the encoder of images can be pruned, and its embeddings stay comparable with those of texts. "
+    "Save it alone: "
+    "`CLIPVisionModelWithProjection.from_pretrained(folder).save_pretrained(other)` and "
+    "`AutoImageProcessor.from_pretrained(folder).save_pretrained(other)`. Its classifier of images, with two "
+    "configurations in one, cannot be.",
+    "siglip": "Of a SigLIP the encoder of images can be pruned. Save it alone: "
+    "`SiglipVisionModel.from_pretrained(folder).save_pretrained(other)` and "
+    "`AutoImageProcessor.from_pretrained(folder).save_pretrained(other)`. Its classifier of images, with two "
+    "configurations in one, cannot be.",
     "clap_text_model": "Of a CLAP's text encoder the class with its projection can be pruned, ClapTextModelWithProjection: save "
     "that from the whole model's folder.",
 }

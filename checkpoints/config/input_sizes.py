@@ -11,6 +11,11 @@ MAX_MELS = 1024
 MAX_WINDOW = 2**16
 MAX_VALUES = 2**24
 """Of one clip's features: 64 MiB."""
+CROPPED = ("DeiT", "CLIP", "Bit")
+"""Image processors that cut a square out of the middle, unless they are told not to."""
+IMAGES = ("ViT", "Siglip", *CROPPED)
+BY_THE_SHORTER = ("CLIP", "Bit")
+"""Of these, those that make the shorter side of an image 224 long."""
 PADDINGS = ("repeatpad", "repeat", "pad")
 TRUNCATIONS = ("fusion", "rand_trunc")
 
@@ -31,7 +36,7 @@ def misfit(kind: str, config: Settings, settings: Settings) -> Misfit | None:
         return _unlike("chunk_length", frames, 2 * positions, said)
     if kind == "ClapFeatureExtractor":
         return _clap(config, settings)
-    return _image(kind, config, settings) if kind.startswith(("ViT", "DeiT")) else None
+    return _image(kind, config, settings) if kind.startswith(IMAGES) else None
 
 
 def _clap(config: Settings, settings: Settings) -> Misfit | None:
@@ -76,8 +81,7 @@ def _unusable(numbers: Mapping[str, Any], seconds: str) -> Misfit | None:
 
 
 def _image(kind: str, config: Settings, settings: Settings) -> Misfit | None:
-    wide = kind.startswith("DeiT")
-    cropped = settings.get("do_center_crop", wide)
+    cropped = settings.get("do_center_crop", kind.startswith(CROPPED))
     if not cropped and not settings.get("do_resize", True):
         return (
             "do_resize",
@@ -91,10 +95,10 @@ def _image(kind: str, config: Settings, settings: Settings) -> Misfit | None:
         if name == "image_std" and not all(parts):
             return name, "it is divided by, and 0 is in it"
     key = "crop_size" if cropped else "size"
-    found, wanted = (
-        _sides(settings.get(key, 256 if wide and not cropped else 224)),
-        _sides(config.get("image_size", 224)),
-    )
+    usual: Any = 224 if cropped or not kind.startswith("DeiT") else 256
+    if not cropped and kind.startswith(BY_THE_SHORTER):
+        usual = {"shortest_edge": 224}
+    found, wanted = _sides(settings.get(key, usual)), _sides(config.get("image_size", 224))
     if found is None and not cropped:
         return (
             key,

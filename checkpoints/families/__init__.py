@@ -20,12 +20,15 @@ from checkpoints.families.text.clap_text import CLAP_TEXT
 from checkpoints.families.text.distilbert import DISTILBERT
 from checkpoints.families.text.electra import ELECTRA
 from checkpoints.families.text.mpnet import MPNET
+from checkpoints.families.vision.clip_vision import CLIP_VISION, SIGLIP_VISION
 from checkpoints.families.vision.vit import DEIT, VIT
 
 FAMILIES: tuple[Family, ...] = (
     AST,
     VIT,
     DEIT,
+    CLIP_VISION,
+    SIGLIP_VISION,
     WAV2VEC2,
     HUBERT,
     DATA2VEC_AUDIO,

@@ -124,6 +124,15 @@ PATCHES: Mapping[str, Rule] = {
     "pooler_output_size": SIZE,
 }
 
+CLIP_VISION: Mapping[str, Rule] = {
+    "attention_dropout": RATE,
+    "initializer_factor": SCALE,
+    # Of what transformers 4 wrote into a part of a whole CLIP.
+    **dict.fromkeys(("dropout", "projection_dim"), AnyOf(RATE, COUNT)),
+}
+
+SIGLIP_VISION: Mapping[str, Rule] = {"attention_dropout": RATE}
+
 TEXT: Mapping[str, Rule] = {
     "position_embedding_type": SHORT,
     "directionality": SHORT,

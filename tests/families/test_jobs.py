@@ -54,6 +54,7 @@ GATE = (
     "BertForMaskedLM",
     "BertForQuestionAnswering",
     "ViTModel",
+    "CLIPVisionModelWithProjection",
     "Wav2Vec2ForPreTraining",
 )
 DEPLOYED = (

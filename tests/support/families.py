@@ -2,8 +2,8 @@
 
 from checkpoints.families import FAMILIES
 
-ALIKE = frozenset({"xlm-roberta", "camembert", "electra"})
-"""`Family.name` of those whose layers transformers has copied from another's that is here."""
+ALIKE = frozenset({"xlm-roberta", "camembert", "electra", "clip_vision", "siglip_vision"})
+"""`Family.name` of those whose layers compute what another's do that is here."""
 SAME_HEADS = frozenset({"mpnet"})
 """Of those whose layers are their own, and whose heads are not."""
 LEFT_TO_WHOLE = frozenset(

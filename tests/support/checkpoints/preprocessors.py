@@ -13,11 +13,13 @@ from transformers import (
     BertTokenizer,
     CamembertTokenizer,
     ClapFeatureExtractor,
+    CLIPImageProcessorPil,
     DeiTImageProcessorPil,
     DistilBertTokenizer,
     ElectraTokenizer,
     MPNetTokenizer,
     RobertaTokenizer,
+    SiglipImageProcessorPil,
     ViTImageProcessorPil,
     Wav2Vec2CTCTokenizer,
     Wav2Vec2FeatureExtractor,
@@ -45,6 +47,8 @@ MODEL_TYPES = {
     "clap_text": "clap_text_model",
     "vit": "vit",
     "deit": "deit",
+    "clip_vision": "clip_vision_model",
+    "siglip_vision": "siglip_vision_model",
     "waveform": "wav2vec2",
     "ctc": "hubert",
     "whisper": "whisper",
@@ -111,6 +115,16 @@ def _vit(folder: Path) -> dict[str, Any]:
 def _deit(folder: Path) -> dict[str, Any]:
     larger = {"height": SIDE + 4, "width": SIDE + 4}
     DeiTImageProcessorPil(size=larger, crop_size={"height": SIDE, "width": SIDE}).save_pretrained(folder)
+    return {"image_size": SIDE}
+
+
+def _clip_vision(folder: Path) -> dict[str, Any]:
+    CLIPImageProcessorPil(size={"shortest_edge": SIDE}, crop_size=SIDE).save_pretrained(folder)
+    return {"image_size": SIDE}
+
+
+def _siglip_vision(folder: Path) -> dict[str, Any]:
+    SiglipImageProcessorPil(size={"height": SIDE, "width": SIDE}).save_pretrained(folder)
     return {"image_size": SIDE}
 
 
@@ -182,6 +196,8 @@ _BUILDERS: Any = {
     "clap_text": _roberta,
     "vit": _vit,
     "deit": _deit,
+    "clip_vision": _clip_vision,
+    "siglip_vision": _siglip_vision,
     "waveform": _waveform,
     "ctc": _ctc,
     "whisper": _whisper,

@@ -123,7 +123,7 @@ class PrunedAttention(nn.Module):
 
     def softmax_scale(self) -> float:
         """Of the original model: cutting channels must not change the temperature of the softmax."""
-        scale: Any = getattr(self, "scaling", None)
+        scale: Any = getattr(self, "scaling", getattr(self, "scale", None))
         size: Any = getattr(self, "attention_head_size", None)
         return float(size**-0.5 if scale is None else scale)
 
@@ -493,5 +493,8 @@ def _resize(model: nn.Module, path: str, channels: int, *, rows: bool) -> None:
     if (inputs, outputs) != (stock.in_features, stock.out_features):
         kept = {"device": stock.weight.device, "dtype": stock.weight.dtype}
         # Tools that quantize linear maps have no range for one without channels, and leave this class of torch's alone.
-        made = nn.Linear if channels else NonDynamicallyQuantizableLinear
-        model.set_submodule(path, made(inputs, outputs, bias=stock.bias is not None, **kept))
+        made: Any = (nn.Linear if channels else NonDynamicallyQuantizableLinear)(
+            inputs, outputs, bias=stock.bias is not None, **kept
+        )
+        made._is_hf_initialized = not channels  # SigLIP's class would draw it, and divide by the number of inputs
+        model.set_submodule(path, made)

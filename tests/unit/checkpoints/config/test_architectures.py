@@ -44,6 +44,12 @@ from checkpoints.config.checkpoint_config import read_config
         ({"model_type": "clap", "architectures": ["ClapModel"]}, "Save it alone: `ClapAudioModelWithProjection"),
         ({"model_type": "clap", "architectures": ["ClapModel"]}, "or `ClapTextModelWithProjection"),
         ({"model_type": "clap_text_model", "architectures": ["ClapTextModel"]}, "the class with its projection"),
+        (
+            {"model_type": "clip", "architectures": ["CLIPModel"]},
+            "`CLIPVisionModelWithProjection.from_pretrained(folder).save_pretrained(other)`",
+        ),
+        ({"model_type": "clip", "architectures": ["CLIPForImageClassification"]}, "two configurations"),
+        ({"model_type": "siglip", "architectures": ["SiglipModel"]}, "`SiglipVisionModel.from_pretrained(folder)"),
         ({"model_type": "xlm-roberta", "architectures": ["XLMRobertaForMultipleChoice"]}, "save it as XLMRobertaModel"),
         (
             {"model_type": "electra", "architectures": ["ElectraForPreTraining"]},

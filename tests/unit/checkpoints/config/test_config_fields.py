@@ -63,6 +63,41 @@ PUBLISHED: dict[str, dict[str, Any]] = {
         "qkv_bias": True,
         "transformers_version": "4.13.0.dev0",
     },
+    "openai/clip-vit-base-patch32, its encoder of images": {
+        "architectures": ["CLIPVisionModelWithProjection"],
+        "attention_dropout": 0.0,
+        "dropout": 0.0,
+        "hidden_act": "quick_gelu",
+        "hidden_size": 768,
+        "image_size": 224,
+        "initializer_factor": 1.0,
+        "initializer_range": 0.02,
+        "intermediate_size": 3072,
+        "layer_norm_eps": 1e-05,
+        "model_type": "clip_vision_model",
+        "num_attention_heads": 12,
+        "num_channels": 3,
+        "num_hidden_layers": 12,
+        "patch_size": 32,
+        "projection_dim": 512,
+        "torch_dtype": "float32",
+        "transformers_version": "4.28.0",
+    },
+    "google/siglip-base-patch16-224, its encoder of images": {
+        "architectures": ["SiglipVisionModel"],
+        "attention_dropout": 0.0,
+        "hidden_act": "gelu_pytorch_tanh",
+        "hidden_size": 768,
+        "image_size": 224,
+        "intermediate_size": 3072,
+        "layer_norm_eps": 1e-06,
+        "model_type": "siglip_vision_model",
+        "num_attention_heads": 12,
+        "num_channels": 3,
+        "num_hidden_layers": 12,
+        "patch_size": 16,
+        "transformers_version": "4.37.0",
+    },
     "bert-base-multilingual-cased, with a classifier": {
         "architectures": ["BertForSequenceClassification"],
         "attention_probs_dropout_prob": 0.1,
@@ -367,6 +402,10 @@ def test_no_key_that_is_read_takes_just_anything(family: Family, name: str) -> N
         assert code in (ErrorCode.CONFIG_INVALID, ErrorCode.CODE_REFUSED), key
 
 
+# The same files have a model of texts, and the two together.
+OF_IMAGES_AND_TEXTS = {
+    *("logit_scale_init_value", "text_config", "vision_config", "max_position_embeddings", "vocab_size")
+}
 # The same file has a model of images, of texts; the other names are attributes that no file sets.
 ELSEWHERE = {
     "clap": {"audio_config", "text_config", "logit_scale_init_value", "intermediate_size", "max_position_embeddings"}
@@ -378,6 +417,8 @@ ELSEWHERE = {
         "text_config",
         "logit_scale_init_value",
     },
+    "clip_vision": OF_IMAGES_AND_TEXTS,
+    "siglip_vision": {*OF_IMAGES_AND_TEXTS, "initializer_factor", "projection_size"},
     # Of a summary that a class for multiple choice makes.
     "electra": {"summary_proj_to_labels", "summary_first_dropout"},
     "whisper": {"n_positions"},
@@ -420,6 +461,8 @@ def test_widths_are_whole_numbers_within_bounds(key: str, value: Any) -> None:
 PARAMETERS = {
     "google/vit-base-patch16-224": 86_567_656,
     "sentence-transformers/all-MiniLM-L6-v2": 22_713_216,
+    "openai/clip-vit-base-patch32, its encoder of images": 87_849_216,
+    "google/siglip-base-patch16-224, its encoder of images": 92_884_224,
     "sentence-transformers/all-mpnet-base-v2, its encoder": 109_486_464,
     "google/electra-small-discriminator, its encoder": 13_483_008,
 }
