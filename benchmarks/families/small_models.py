@@ -40,7 +40,7 @@ MODELS: tuple[Example, ...] = (
     ),
     *(
         waves(f"{stock}{end}", **LISTENING)
-        for stock in ("Wav2Vec2", "Hubert", "WavLM", "SEW")
+        for stock in ("Wav2Vec2", "Hubert", "WavLM", "SEW", "UniSpeech", "UniSpeechSat")
         for end in KINDS_OF_SOUND
     ),
     *(

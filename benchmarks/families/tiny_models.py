@@ -20,13 +20,17 @@ IMAGES = (
 )
 KINDS_OF_SOUND = ("ForSequenceClassification", "ForCTC", "Model")
 WAVEFORMS = (
-    *(waves(f"{stock}{end}") for stock in ("Wav2Vec2", "Hubert", "SEW") for end in KINDS_OF_SOUND),
+    *(
+        waves(f"{stock}{end}")
+        for stock in ("Wav2Vec2", "Hubert", "SEW", "UniSpeech", "UniSpeechSat")
+        for end in KINDS_OF_SOUND
+    ),
     *(waves(f"Data2VecAudio{end}", conv_pos_kernel_size=5, num_conv_pos_embeddings=2) for end in KINDS_OF_SOUND),
     *(
         waves(
             name, "norms first", do_stable_layer_norm=True, feat_extract_norm="layer", conv_bias=True, num_conv_pos_embeddings=5,
         )
-        for name in ("Wav2Vec2ForCTC", "HubertForCTC")
+        for name in ("Wav2Vec2ForCTC", "HubertForCTC", "UniSpeechForCTC", "UniSpeechSatForCTC")
     ),
     waves("Wav2Vec2ForPreTraining", **CODES),
     waves("Wav2Vec2ForSequenceClassification", "weighted sum", use_weighted_layer_sum=True),

@@ -2,7 +2,7 @@
 
 from checkpoints.families.audio.ast import AST
 from checkpoints.families.audio.clap import CLAP
-from checkpoints.families.audio.wav2vec2 import DATA2VEC_AUDIO, HUBERT, SEW, WAV2VEC2
+from checkpoints.families.audio.wav2vec2 import DATA2VEC_AUDIO, HUBERT, SEW, UNISPEECH, UNISPEECH_SAT, WAV2VEC2
 from checkpoints.families.audio.wavlm import WAVLM
 from checkpoints.families.audio.whisper import WHISPER
 from checkpoints.families.base import (
@@ -33,6 +33,8 @@ FAMILIES: tuple[Family, ...] = (
     HUBERT,
     DATA2VEC_AUDIO,
     SEW,
+    UNISPEECH,
+    UNISPEECH_SAT,
     WAVLM,
     WHISPER,
     CLAP,

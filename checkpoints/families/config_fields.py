@@ -176,7 +176,9 @@ WAVEFORM: Mapping[str, Rule] = {
     ),
     "ctc_loss_reduction": OneOf(("sum", "mean")),
     **dict.fromkeys(("num_feat_extract_layers", "num_adapter_layers", "adapter_kernel_size", "adapter_stride"), COUNT),
-    **dict.fromkeys(("output_hidden_size", "xvector_output_dim", "num_ctc_classes", "num_negatives"), COUNT),
+    **dict.fromkeys(
+        ("output_hidden_size", "xvector_output_dim", "num_ctc_classes", "num_clusters", "num_negatives"), COUNT
+    ),
     **dict.fromkeys(
         ("codevector_dim", "proj_codevector_dim", "num_codevectors_per_group", "num_codevector_groups"), COUNT
     ),

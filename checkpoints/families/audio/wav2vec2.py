@@ -1,5 +1,6 @@
 """wav2vec 2.0 (Baevski et al., arXiv 2006.11477), HuBERT (Hsu et al., arXiv 2106.07447), data2vec (Baevski et al., arXiv
-2202.03555) and SEW (Wu et al., arXiv 2109.06870), as transformers implements them.
+2202.03555), SEW (Wu et al., arXiv 2109.06870), UniSpeech (Wang et al., arXiv 2101.07597) and UniSpeech-SAT (Chen et al., arXiv
+2110.05752), as transformers implements them.
 """
 
 from collections.abc import Callable, Mapping
@@ -184,6 +185,17 @@ HUBERT = replace(
         {"do_stable_layer_norm": False, "feat_proj_layer_norm": True},
     ),
     padding=waveform_padding,
+)
+UNISPEECH = replace(
+    _family("unispeech", "UniSpeech", "unispeech.", _wav2vec2, _of_wav2vec2, {"do_stable_layer_norm": False}),
+    padding=waveform_padding,
+)
+UNISPEECH_SAT = replace(
+    _family(
+        "unispeech-sat", "UniSpeechSat", "unispeech_sat.", _wav2vec2, _of_wav2vec2, {"do_stable_layer_norm": False}
+    ),
+    padding=waveform_padding,
+    never_null=(*NEVER_NULL, "bos_token_id", "eos_token_id"),
 )
 # Its positions are several convolutions, one after another: silence that a mask has hidden from the first reaches the next.
 DATA2VEC_AUDIO = _family(

@@ -40,6 +40,11 @@ from checkpoints.config.checkpoint_config import read_config
             "save it as Wav2Vec2Model",
         ),
         ({"model_type": "wav2vec2", "architectures": ["Wav2Vec2ForXVector"]}, "save it as Wav2Vec2Model"),
+        (
+            {"model_type": "unispeech-sat", "architectures": ["UniSpeechSatForXVector"]},
+            "save it as UniSpeechSatModel",
+        ),
+        ({"model_type": "unispeech", "architectures": ["UniSpeechForPreTraining"]}, "save it as UniSpeechModel"),
         ({"model_type": "vit", "architectures": ["ViTForMaskedImageModeling"]}, "save it as ViTModel"),
         ({"model_type": "clap", "architectures": ["ClapModel"]}, "Save it alone: `ClapAudioModelWithProjection"),
         ({"model_type": "clap", "architectures": ["ClapModel"]}, "or `ClapTextModelWithProjection"),

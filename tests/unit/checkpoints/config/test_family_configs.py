@@ -59,6 +59,12 @@ REFUSED = [
     ("Wav2Vec2ForCTC", "feat_extract_activation", "softplus"),
     ("Wav2Vec2ForPreTraining", "num_codevector_groups", 7),
     ("HubertForCTC", "conv_pos_batch_norm", True),
+    ("UniSpeechForCTC", "pad_token_id", 32),
+    ("UniSpeechForCTC", "conv_dim", [512, 512]),
+    ("UniSpeechSatForSequenceClassification", "classifier_proj_size", 0),
+    ("UniSpeechSatModel", "num_conv_pos_embedding_groups", 7),
+    ("UniSpeechSatModel", "num_clusters", "many"),
+    ("UniSpeechSatModel", "adapter_attn_dim", 16),
     ("SEWForCTC", "squeeze_factor", 4000),
     ("SEWForCTC", "squeeze_factor", 0),
 ]
