@@ -106,6 +106,8 @@ IMAGE = _labelled({**TINY, "image_size": 32, "patch_size": 8, "num_channels": 3}
 def image(name: str, processor: str, special: int, variant: str = "", **changes: Any) -> Example:
     """A class over images; `special` tokens stand beside those of the patches."""
     config = {**IMAGE, **changes}
+    if name.startswith("Dinov2"):
+        del config["intermediate_size"]
     size, patch = config["image_size"], config["patch_size"]
     height, width = (size, size) if isinstance(size, int) else size
 
@@ -119,9 +121,8 @@ def image(name: str, processor: str, special: int, variant: str = "", **changes:
     def nominal() -> Inputs:
         return draw(1, torch.Generator().manual_seed(3))
 
-    files = {
-        "preprocessor_config.json": {"image_processor_type": processor, "size": {"height": height, "width": width}}
-    }
+    sides = {"height": height, "width": width}
+    files = {"preprocessor_config.json": {"image_processor_type": processor, "size": sides, "crop_size": sides}}
     takes_no_mask = name.startswith(("CLIP", "Siglip"))
     return Example(name, config, draw, nominal, None if takes_no_mask else mask, variant, files)
 

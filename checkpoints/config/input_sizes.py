@@ -20,8 +20,11 @@ PADDINGS = ("repeatpad", "repeat", "pad")
 TRUNCATIONS = ("fusion", "rand_trunc")
 
 
-def misfit(kind: str, config: Settings, settings: Settings) -> Misfit | None:
-    """The first setting of a preprocessor of class `kind` that makes inputs of another size; defaults are transformers' own."""
+def misfit(kind: str, config: Settings, settings: Settings, largest: int | None = None) -> Misfit | None:
+    """The first setting of a preprocessor of class `kind` that makes inputs of another size; defaults are transformers' own.
+
+    largest: of images that may have any size, the longest side.
+    """
     if kind == "Wav2Vec2FeatureExtractor":
         return _unlike("feature_size", settings.get("feature_size", 1), 1, "the class reads waves of one channel")
     if kind == "WhisperFeatureExtractor":
@@ -36,7 +39,7 @@ def misfit(kind: str, config: Settings, settings: Settings) -> Misfit | None:
         return _unlike("chunk_length", frames, 2 * positions, said)
     if kind == "ClapFeatureExtractor":
         return _clap(config, settings)
-    return _image(kind, config, settings) if kind.startswith(IMAGES) else None
+    return _image(kind, config, settings, largest) if kind.startswith(IMAGES) else None
 
 
 def _clap(config: Settings, settings: Settings) -> Misfit | None:
@@ -80,7 +83,7 @@ def _unusable(numbers: Mapping[str, Any], seconds: str) -> Misfit | None:
     return None
 
 
-def _image(kind: str, config: Settings, settings: Settings) -> Misfit | None:
+def _image(kind: str, config: Settings, settings: Settings, largest: int | None) -> Misfit | None:
     cropped = settings.get("do_center_crop", kind.startswith(CROPPED))
     if not cropped and not settings.get("do_resize", True):
         return (
@@ -104,6 +107,8 @@ def _image(kind: str, config: Settings, settings: Settings) -> Misfit | None:
             key,
             "images would come in many sizes, and the model reads one: height and width are needed, or do_center_crop",
         )
+    if largest is not None and found is not None:
+        return None if max(found) <= largest else (key, f"images become larger than {largest} pixels a side")
     if found is None or wanted is None:
         return None
     made, read = (f"{height} × {width}" for height, width in (found, wanted))

@@ -21,12 +21,14 @@ from checkpoints.families.text.distilbert import DISTILBERT
 from checkpoints.families.text.electra import ELECTRA
 from checkpoints.families.text.mpnet import MPNET
 from checkpoints.families.vision.clip_vision import CLIP_VISION, SIGLIP_VISION
+from checkpoints.families.vision.dinov2 import DINOV2
 from checkpoints.families.vision.vit import DEIT, VIT
 
 FAMILIES: tuple[Family, ...] = (
     AST,
     VIT,
     DEIT,
+    DINOV2,
     CLIP_VISION,
     SIGLIP_VISION,
     WAV2VEC2,

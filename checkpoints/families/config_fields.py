@@ -131,6 +131,15 @@ CLIP_VISION: Mapping[str, Rule] = {
     **dict.fromkeys(("dropout", "projection_dim"), AnyOf(RATE, COUNT)),
 }
 
+DINOV2: Mapping[str, Rule] = {
+    "layerscale_value": SCALE,
+    "drop_path_rate": RATE,
+    **dict.fromkeys(("apply_layernorm", "reshape_hidden_states"), FLAG),
+    # Of a backbone.
+    **dict.fromkeys(("stage_names", "out_features"), ListOf(SHORT, 1025)),
+    "out_indices": ListOf(COUNT, 1025),
+}
+
 SIGLIP_VISION: Mapping[str, Rule] = {"attention_dropout": RATE}
 
 TEXT: Mapping[str, Rule] = {

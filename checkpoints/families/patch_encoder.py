@@ -7,6 +7,9 @@ from checkpoints.families.encoder import EncoderNames
 
 PROCESSORS = ("ImageProcessor", "ImageProcessorFast", "ImageProcessorPil", "FeatureExtractor")
 
+# Of pretraining, or of the plain encoder's pooler: neither a class of an image nor a hidden state is computed with either.
+UNREAD = r"(\w+\.)?(pooler\.dense\.(weight|bias)|embeddings\.mask_token)"
+
 # Before transformers 5, and still when it saves.
 OLD_NAMES = (
     # A plain encoder has nothing before.

@@ -2,7 +2,9 @@
 
 from checkpoints.families import FAMILIES
 
-ALIKE = frozenset({"xlm-roberta", "camembert", "electra", "clip_vision", "siglip_vision", "unispeech", "unispeech-sat"})
+ALIKE = frozenset(
+    {"xlm-roberta", "camembert", "electra", "dinov2", "clip_vision", "siglip_vision", "unispeech", "unispeech-sat"}
+)
 """`Family.name` of those whose layers compute what another's do that is here."""
 SAME_HEADS = frozenset({"mpnet"})
 """Of those whose layers are their own, and whose heads are not."""

@@ -6,7 +6,7 @@ from api_schemas.enums import Head, Modality
 from checkpoints.families.base import Architecture, Config, Family, Layout, UnusableConfigError
 from checkpoints.families.config_fields import PATCHES
 from checkpoints.families.encoder import EncoderSizes, encoder, head_width, label_count
-from checkpoints.families.patch_encoder import OLD_NAMES, names, norms, pair, processors
+from checkpoints.families.patch_encoder import OLD_NAMES, UNREAD, names, norms, pair, processors
 from checkpoints.files.preprocessor_files import PREPROCESSOR, PROCESSOR
 
 DEFAULTS = {
@@ -19,9 +19,6 @@ DEFAULTS = {
     "num_channels": 3,
     "qkv_bias": True,
 }
-
-# Of pretraining, or of the plain encoder's pooler: neither a class of an image nor a hidden state is computed with either.
-UNREAD = r"(\w+\.)?(pooler\.dense\.(weight|bias)|embeddings\.mask_token)"
 
 
 def _patches(config: Config) -> int:

@@ -11,6 +11,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
     ASTFeatureExtractor,
     BertTokenizer,
+    BitImageProcessorPil,
     CamembertTokenizer,
     ClapFeatureExtractor,
     CLIPImageProcessorPil,
@@ -48,6 +49,7 @@ MODEL_TYPES = {
     "vit": "vit",
     "deit": "deit",
     "clip_vision": "clip_vision_model",
+    "dinov2": "dinov2",
     "siglip_vision": "siglip_vision_model",
     "waveform": "wav2vec2",
     "ctc": "hubert",
@@ -121,6 +123,12 @@ def _deit(folder: Path) -> dict[str, Any]:
 def _clip_vision(folder: Path) -> dict[str, Any]:
     CLIPImageProcessorPil(size={"shortest_edge": SIDE}, crop_size=SIDE).save_pretrained(folder)
     return {"image_size": SIDE}
+
+
+def _dinov2(folder: Path) -> dict[str, Any]:
+    """Positions for larger images than are read, as in what was published."""
+    BitImageProcessorPil(size={"shortest_edge": SIDE + 4}, crop_size=SIDE).save_pretrained(folder)
+    return {"image_size": SIDE + 16}
 
 
 def _siglip_vision(folder: Path) -> dict[str, Any]:
@@ -197,6 +205,7 @@ _BUILDERS: Any = {
     "vit": _vit,
     "deit": _deit,
     "clip_vision": _clip_vision,
+    "dinov2": _dinov2,
     "siglip_vision": _siglip_vision,
     "waveform": _waveform,
     "ctc": _ctc,

@@ -45,6 +45,16 @@ from checkpoints.config.checkpoint_config import read_config
             "save it as UniSpeechSatModel",
         ),
         ({"model_type": "unispeech", "architectures": ["UniSpeechForPreTraining"]}, "save it as UniSpeechModel"),
+        (
+            {"model_type": "wav2vec2-conformer", "architectures": ["Wav2Vec2ConformerForSequenceClassification"]},
+            "The nearest by name is Wav2Vec2ForSequenceClassification",
+        ),
+        ({"model_type": "vit_mae", "architectures": ["ViTMAEForPreTraining"]}, "The nearest by name is ViTModel"),
+        ({"model_type": "dinov2", "architectures": ["Dinov2Backbone"]}, "save it as Dinov2Model"),
+        (
+            {"model_type": "dinov2_with_registers", "architectures": ["Dinov2WithRegistersModel"]},
+            "The nearest by name is Dinov2Model",
+        ),
         ({"model_type": "vit", "architectures": ["ViTForMaskedImageModeling"]}, "save it as ViTModel"),
         ({"model_type": "clap", "architectures": ["ClapModel"]}, "Save it alone: `ClapAudioModelWithProjection"),
         ({"model_type": "clap", "architectures": ["ClapModel"]}, "or `ClapTextModelWithProjection"),

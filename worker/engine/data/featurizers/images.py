@@ -14,10 +14,19 @@ from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
 from checkpoints.config.preprocessor_fields import MAX_SIDE
 from checkpoints.data.clip_flaws import Flaw
 from checkpoints.data.media import IMAGE_FORMATS, MAX_IMAGE_BYTES, MAX_PIXELS
+from checkpoints.families import family_of
 from checkpoints.families.patch_encoder import processors
 from checkpoints.files.preprocessor_files import preprocessor_type
 from worker.engine.data.featurizers.base import Value, file_bytes
-from worker.engine.data.settings import Settings, check_type, first_line, full_config, invalid, read_preprocessor
+from worker.engine.data.settings import (
+    Settings,
+    check_type,
+    first_line,
+    full_config,
+    invalid,
+    model_type,
+    read_preprocessor,
+)
 
 LINES = ("ViT", "DeiT", "CLIP", "Siglip", "Bit")
 """How the classes' names begin."""
@@ -44,13 +53,19 @@ class ImageFeaturizer:
         # Always Pillow's: it is there on every machine, and the tensor backend rounds otherwise.
         (line,) = (line for line in LINES if kind in processors(line))
         processor = getattr(transformers, f"{line}ImageProcessorPil")
-        height, width = _pair(config["image_size"])
+        family = family_of(model_type(model_dir))
+        largest, (height, width) = family.largest_side if family else None, _pair(config["image_size"])
         self._shape = (config["num_channels"], height, width)
         try:
             self._process: Any = processor.from_dict(settings)
             made = self._pixels(Image.new("RGB", (MAX_SIDE // 64, MAX_SIDE // 128)))
         except (ValueError, TypeError, AttributeError, ArithmeticError, KeyError, IndexError) as error:
             raise invalid(first_line(error)) from error
+        if largest is not None:
+            least = max(_pair(config["patch_size"]))
+            if made.ndim != len(self._shape) or not all(least <= side <= largest for side in made.shape[1:]):
+                raise invalid(f"images become {list(made.shape)}, and sides from {least} to {largest} are read")
+            self._shape = (self._shape[0], *made.shape[1:])
         if made.shape != self._shape or not np.isfinite(made).all():
             raise invalid(f"images become {list(made.shape)}, and config.json expects {list(self._shape)}")
 

@@ -9,7 +9,13 @@ import numpy as np
 import pytest
 from datasets import ClassLabel
 from PIL import Image
-from transformers import CLIPImageProcessorPil, DeiTImageProcessorPil, SiglipImageProcessorPil, ViTImageProcessorPil
+from transformers import (
+    BitImageProcessorPil,
+    CLIPImageProcessorPil,
+    DeiTImageProcessorPil,
+    SiglipImageProcessorPil,
+    ViTImageProcessorPil,
+)
 
 from api_schemas.enums import Head, Modality, Split
 from api_schemas.errors import ErrorCode, SecateurError
@@ -43,6 +49,7 @@ def prepared(tmp_path: Path, images: list[bytes], kind: str = "vit", **changes: 
         ("vit", ViTImageProcessorPil),
         ("deit", DeiTImageProcessorPil),
         ("clip_vision", CLIPImageProcessorPil),
+        ("dinov2", BitImageProcessorPil),
         ("siglip_vision", SiglipImageProcessorPil),
     ],
 )
