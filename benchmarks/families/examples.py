@@ -75,8 +75,11 @@ class Example:
         return folder
 
 
+LABELLED = {"id2label": dict(enumerate(LABELS)), "label2id": {name: i for i, name in enumerate(LABELS)}}
+
+
 def _labelled(config: Mapping[str, Any]) -> dict[str, Any]:
-    return {**config, "id2label": dict(enumerate(LABELS)), "label2id": {name: i for i, name in enumerate(LABELS)}}
+    return {**config, **LABELLED}
 
 
 # Spectrograms.

@@ -3,7 +3,7 @@
 from typing import Any
 
 from benchmarks.families.examples import CODES, DISTILLED, TEXT, Example, image, spectrogram, text, waves
-from benchmarks.families.special_models import clap, whisper
+from benchmarks.families.special_models import clap, whisper, whisper_classifier
 
 SIZES: dict[str, Any] = {
     "hidden_size": 256,
@@ -49,9 +49,12 @@ MODELS: tuple[Example, ...] = (
         for end in KINDS_OF_SOUND
     ),
     waves("Wav2Vec2ForPreTraining", **{**LISTENING, **CODES}),
-    whisper(
-        vocab_size=5000, num_mel_bins=80, d_model=256, encoder_layers=4, decoder_layers=4, encoder_attention_heads=8,
-        decoder_attention_heads=8, encoder_ffn_dim=1024, decoder_ffn_dim=1024, max_source_positions=300, init_std=0.02,
+    *(
+        made(
+            vocab_size=5000, num_mel_bins=80, d_model=256, encoder_layers=4, decoder_layers=4, encoder_attention_heads=8,
+            decoder_attention_heads=8, encoder_ffn_dim=1024, decoder_ffn_dim=1024, max_source_positions=300, init_std=0.02,
+        )
+        for made in (whisper, whisper_classifier)
     ),
     *(
         clap(

@@ -1,7 +1,7 @@
 """Every class that is supported, tiny, and the variants of their configurations that change how attention is computed."""
 
 from benchmarks.families.examples import CLAP_TEXT, CODES, DISTILLED, TEXT, Example, image, spectrogram, text, waves
-from benchmarks.families.special_models import POSITIONS, clap, whisper
+from benchmarks.families.special_models import POSITIONS, clap, whisper, whisper_classifier
 
 SPECTROGRAMS = (spectrogram("ASTForAudioClassification"), spectrogram("ASTModel"))
 IMAGES = (
@@ -62,6 +62,8 @@ WAVLM_CTC = waves(
 )  # fmt: skip
 SPECIAL: tuple[Example, ...] = (
     whisper(),
+    whisper_classifier(),
+    whisper_classifier("weighted sum", use_weighted_layer_sum=True),
     whisper("untied", tie_word_embeddings=False),
     waves("WavLMForSequenceClassification", **POSITIONS),
     waves("WavLMModel", **POSITIONS),

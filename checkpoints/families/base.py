@@ -192,6 +192,8 @@ class Family:
     """Tokens that there cannot be none of: the class computes with their numbers, and null is read as its default."""
     padding: Callable[[Config, Architecture], Padding | None] | None = None
     """How inputs of several lengths share a pass; None: they are of one length, or the model's answers would change."""
+    needs: str = "5.10"
+    """The first version of transformers in which its classes have the names in the module tree that are here."""
     largest_side: int | None = None
     """Of images that may have any size: pixels of the longest side that is read. None: they have the config's size."""
     ways: Mapping[str, str] = field(default_factory=dict)

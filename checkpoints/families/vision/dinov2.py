@@ -155,6 +155,7 @@ DINOV2 = Family(
             "gated feed-forward blocks, as DINOv2-giant has them, are not supported; the smaller DINOv2 have plain ones",
         ),
     },
+    needs="5.18",
     largest_side=LARGEST,
     heads_key="num_attention_heads",
     head_dim_key="head_dim",

@@ -78,6 +78,11 @@ REFUSED = [
     ("UniSpeechSatModel", "num_conv_pos_embedding_groups", 7),
     ("UniSpeechSatModel", "num_clusters", "many"),
     ("UniSpeechSatModel", "adapter_attn_dim", 16),
+    ("WhisperForAudioClassification", "classifier_proj_size", 0),
+    ("WhisperForAudioClassification", "encoder_attention_heads", 7),
+    ("WhisperForAudioClassification", "encoder_layers", 5000),
+    ("WhisperForAudioClassification", "use_weighted_layer_sum", "no"),
+    ("WhisperForAudioClassification", "num_labels", 1),
     ("SEWForCTC", "squeeze_factor", 4000),
     ("SEWForCTC", "squeeze_factor", 0),
 ]

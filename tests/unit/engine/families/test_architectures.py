@@ -24,10 +24,9 @@ from worker.engine.models.attention import attention_blocks, projections_by_name
 from worker.engine.recovery.lora import attach, merge
 
 every = pytest.mark.parametrize("tiny", MODELS, ids=lambda tiny: tiny.id)
-every_block = pytest.mark.parametrize(
-    "tiny", [tiny for tiny in MODELS if WHOLE or tiny.name not in LEFT_TO_WHOLE], ids=lambda tiny: tiny.id
-)
+BLOCKS = [tiny for tiny in MODELS if WHOLE or tiny.name not in LEFT_TO_WHOLE]
 """Every way to compute blocks; in whole, every class."""
+every_block = pytest.mark.parametrize("tiny", BLOCKS, ids=lambda tiny: tiny.id)
 KEEPS = ("whole heads", "ragged", "unequal sides", "no heads first", "no heads at all", "neurons", "nothing cut")
 
 
@@ -149,9 +148,9 @@ def _cuts(family):
 
 
 def test_strangers_load_what_was_cut(tmp_path):
-    """Every class with blocks of many widths, half of them in half precision; and with equal ones, where stock code will do."""
+    """Blocks of many widths, half of them in half precision; and with equal ones, where stock code will do."""
     packages, stock_layouts, texts = [], set(), {}
-    for number, tiny in enumerate(MODELS):
+    for number, tiny in enumerate(BLOCKS):
         stock, inputs = tiny.stock(), tiny.inputs(3)
         stock = stock.to(torch.bfloat16) if number % 2 else stock
         loaded = load_original(tiny.save(stock, tmp_path / f"original {number}"))
