@@ -33,7 +33,7 @@ from benchmarks.race.evaluation import measure
 from benchmarks.race.machine import describe
 from benchmarks.race.results.bootstrap import paired
 from benchmarks.race.setup import Setup, load_setup
-from checkpoints.families.ast import AST
+from checkpoints.families.audio.ast import AST
 from checkpoints.planning.settled import settled
 from worker.engine.checkpoint.load import LoadedModel
 from worker.engine.data.split import Inputs

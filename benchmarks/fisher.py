@@ -26,7 +26,7 @@ from transformers import ASTConfig, ASTForAudioClassification, PreTrainedModel
 
 from api_schemas.results.widths import AttentionWidths
 from benchmarks.latency import SHAPES
-from checkpoints.families.ast import AST
+from checkpoints.families.audio.ast import AST
 from worker.engine.data.split import Inputs
 from worker.engine.models.attention import AttentionBlock, attention_blocks, projections_by_name
 from worker.engine.models.model_spec import ModelSpec, build, move_model

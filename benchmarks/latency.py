@@ -30,7 +30,7 @@ from api_schemas.enums import Granularity
 from api_schemas.results.widths import AttentionWidths
 from api_schemas.spec.pruning import Pruning
 from benchmarks.race.machine import describe
-from checkpoints.families.ast import AST
+from checkpoints.families.audio.ast import AST
 from checkpoints.sizes import accounting
 from checkpoints.sizes.shape import ModelShape
 from worker.engine.data.split import Inputs

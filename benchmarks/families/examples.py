@@ -12,7 +12,7 @@ import transformers
 from transformers import PreTrainedModel
 
 from checkpoints.families import FAMILIES
-from checkpoints.families.text_encoder import TOKENS, WINDOW
+from checkpoints.families.text.text_encoder import TOKENS, WINDOW
 from worker.engine.data.split import Inputs
 from worker.engine.models.model_spec import ModelSpec
 
@@ -75,8 +75,11 @@ class Example:
         return folder
 
 
+LABELLED = {"id2label": dict(enumerate(LABELS)), "label2id": {name: i for i, name in enumerate(LABELS)}}
+
+
 def _labelled(config: Mapping[str, Any]) -> dict[str, Any]:
-    return {**config, "id2label": dict(enumerate(LABELS)), "label2id": {name: i for i, name in enumerate(LABELS)}}
+    return {**config, **LABELLED}
 
 
 # Spectrograms.
@@ -106,6 +109,8 @@ IMAGE = _labelled({**TINY, "image_size": 32, "patch_size": 8, "num_channels": 3}
 def image(name: str, processor: str, special: int, variant: str = "", **changes: Any) -> Example:
     """A class over images; `special` tokens stand beside those of the patches."""
     config = {**IMAGE, **changes}
+    if name.startswith("Dinov2"):
+        del config["intermediate_size"]
     size, patch = config["image_size"], config["patch_size"]
     height, width = (size, size) if isinstance(size, int) else size
 
@@ -119,10 +124,10 @@ def image(name: str, processor: str, special: int, variant: str = "", **changes:
     def nominal() -> Inputs:
         return draw(1, torch.Generator().manual_seed(3))
 
-    files = {
-        "preprocessor_config.json": {"image_processor_type": processor, "size": {"height": height, "width": width}}
-    }
-    return Example(name, config, draw, nominal, mask, variant, files)
+    sides = {"height": height, "width": width}
+    files = {"preprocessor_config.json": {"image_processor_type": processor, "size": sides, "crop_size": sides}}
+    takes_no_mask = name.startswith(("CLIP", "Siglip"))
+    return Example(name, config, draw, nominal, None if takes_no_mask else mask, variant, files)
 
 
 def _padding(rows: int, length: int) -> torch.Tensor:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from benchmarks.families.examples import CODES, DISTILLED, TEXT, Example, image, spectrogram, text, waves
-from benchmarks.families.special_models import clap, whisper
+from benchmarks.families.special_models import clap, whisper, whisper_classifier
 
 SIZES: dict[str, Any] = {
     "hidden_size": 256,
@@ -33,8 +33,15 @@ MODELS: tuple[Example, ...] = (
     image("DeiTForImageClassificationWithTeacher", "DeiTImageProcessor", 2, image_size=224, patch_size=16, **SIZES),
     image("DeiTModel", "DeiTImageProcessor", 2, image_size=224, patch_size=16, **SIZES),
     *(
+        image(name, f"{line}ImageProcessor", special, image_size=224, patch_size=16, **SIZES)
+        for name, line, special in (
+            ("Dinov2ForImageClassification", "Bit", 1), ("Dinov2Model", "Bit", 1),
+            ("CLIPVisionModelWithProjection", "CLIP", 1), ("CLIPVisionModel", "CLIP", 1), ("SiglipVisionModel", "Siglip", 0),
+        )
+    ),
+    *(
         waves(f"{stock}{end}", **LISTENING)
-        for stock in ("Wav2Vec2", "Hubert", "WavLM", "SEW")
+        for stock in ("Wav2Vec2", "Hubert", "WavLM", "SEW", "UniSpeech", "UniSpeechSat")
         for end in KINDS_OF_SOUND
     ),
     *(
@@ -42,9 +49,12 @@ MODELS: tuple[Example, ...] = (
         for end in KINDS_OF_SOUND
     ),
     waves("Wav2Vec2ForPreTraining", **{**LISTENING, **CODES}),
-    whisper(
-        vocab_size=5000, num_mel_bins=80, d_model=256, encoder_layers=4, decoder_layers=4, encoder_attention_heads=8,
-        decoder_attention_heads=8, encoder_ffn_dim=1024, decoder_ffn_dim=1024, max_source_positions=300, init_std=0.02,
+    *(
+        made(
+            vocab_size=5000, num_mel_bins=80, d_model=256, encoder_layers=4, decoder_layers=4, encoder_attention_heads=8,
+            decoder_attention_heads=8, encoder_ffn_dim=1024, decoder_ffn_dim=1024, max_source_positions=300, init_std=0.02,
+        )
+        for made in (whisper, whisper_classifier)
     ),
     *(
         clap(
@@ -64,4 +74,6 @@ MODELS: tuple[Example, ...] = (
         text(f"DistilBert{end}", {**DISTILLED, "dim": 256, "n_layers": 4, "n_heads": 8, "hidden_dim": 1024, **WORDS}, 128)
         for end in KINDS_OF_TEXT
     ),
+    *(text(f"MPNet{end}", {**TEXT, **SIZES, **WORDS}, 128) for end in KINDS_OF_TEXT),
+    *(text(f"Electra{end}", {**TEXT, **SIZES, **WORDS, "embedding_size": 128}, 128) for end in KINDS_OF_TEXT),
 )  # fmt: skip

@@ -1,10 +1,11 @@
 """Random models of the classes whose attention is more than scores and softmax, or sees two streams: Whisper, WavLM, CLAP."""
 
+from dataclasses import replace
 from typing import Any
 
 import torch
 
-from benchmarks.families.examples import Example
+from benchmarks.families.examples import LABELLED, Example
 from worker.engine.data.split import Inputs
 
 # Whisper: its encoder sees 20 frames whatever comes.
@@ -37,6 +38,23 @@ def whisper(variant: str = "", **changes: Any) -> Example:
         lambda: heard(1, 64, torch.Generator().manual_seed(3)),
         variant=variant,
         files=files,
+    )
+
+
+def whisper_classifier(variant: str = "", **changes: Any) -> Example:
+    """Whisper's encoder with a classifier: a spectrogram for each sample."""
+    base = whisper(variant, **changes)
+
+    def heard(inputs: Inputs) -> Inputs:
+        return {"input_features": inputs["input_features"]}
+
+    return replace(
+        base,
+        name="WhisperForAudioClassification",
+        config={**base.config, "classifier_proj_size": 20, **LABELLED},
+        draw=lambda samples, generator: heard(base.draw(samples, generator)),
+        nominal=lambda: heard(base.nominal()),
+        files={"preprocessor_config.json": base.files["preprocessor_config.json"]},
     )
 
 

@@ -1,7 +1,7 @@
 """Every class that is supported, tiny, and the variants of their configurations that change how attention is computed."""
 
 from benchmarks.families.examples import CLAP_TEXT, CODES, DISTILLED, TEXT, Example, image, spectrogram, text, waves
-from benchmarks.families.special_models import POSITIONS, clap, whisper
+from benchmarks.families.special_models import POSITIONS, clap, whisper, whisper_classifier
 
 SPECTROGRAMS = (spectrogram("ASTForAudioClassification"), spectrogram("ASTModel"))
 IMAGES = (
@@ -13,16 +13,27 @@ IMAGES = (
     image("DeiTForImageClassificationWithTeacher", "DeiTImageProcessor", 2),
     image("ViTModel", "ViTImageProcessor", 1),
     image("DeiTModel", "DeiTImageProcessor", 2),
+    image("Dinov2ForImageClassification", "BitImageProcessor", 1, mlp_ratio=2),
+    image("Dinov2ForImageClassification", "BitImageProcessor", 1, "wide", mlp_ratio=2, head_dim=12, qkv_bias=False),
+    image("Dinov2Model", "BitImageProcessor", 1, mlp_ratio=2),
+    image("CLIPVisionModelWithProjection", "CLIPImageProcessor", 1, projection_dim=24, initializer_factor=4.0),
+    image("CLIPVisionModel", "CLIPImageProcessor", 1, initializer_factor=4.0),
+    image("SiglipVisionModel", "SiglipImageProcessor", 0),
+    image("SiglipVisionModel", "SiglipImageProcessor", 0, "no head", vision_use_head=False),
 )
 KINDS_OF_SOUND = ("ForSequenceClassification", "ForCTC", "Model")
 WAVEFORMS = (
-    *(waves(f"{stock}{end}") for stock in ("Wav2Vec2", "Hubert", "SEW") for end in KINDS_OF_SOUND),
+    *(
+        waves(f"{stock}{end}")
+        for stock in ("Wav2Vec2", "Hubert", "SEW", "UniSpeech", "UniSpeechSat")
+        for end in KINDS_OF_SOUND
+    ),
     *(waves(f"Data2VecAudio{end}", conv_pos_kernel_size=5, num_conv_pos_embeddings=2) for end in KINDS_OF_SOUND),
     *(
         waves(
             name, "norms first", do_stable_layer_norm=True, feat_extract_norm="layer", conv_bias=True, num_conv_pos_embeddings=5,
         )
-        for name in ("Wav2Vec2ForCTC", "HubertForCTC")
+        for name in ("Wav2Vec2ForCTC", "HubertForCTC", "UniSpeechForCTC", "UniSpeechSatForCTC")
     ),
     waves("Wav2Vec2ForPreTraining", **CODES),
     waves("Wav2Vec2ForSequenceClassification", "weighted sum", use_weighted_layer_sum=True),
@@ -35,6 +46,10 @@ TEXTS = (
     *(text(f"Bert{end}", TEXT) for end in KINDS_OF_TEXT),
     *(text(f"{stock}{end}", TEXT, 28) for stock in ("Roberta", "XLMRoberta", "Camembert") for end in KINDS_OF_TEXT),
     *(text(f"DistilBert{end}", DISTILLED) for end in KINDS_OF_TEXT),
+    *(text(f"Electra{end}", {**TEXT, "embedding_size": 20}) for end in KINDS_OF_TEXT),
+    *(text(f"MPNet{end}", TEXT, 28) for end in KINDS_OF_TEXT[:-1]),
+    text("MPNetForMaskedLM", TEXT, 28, "untied", tie_word_embeddings=False),
+    text("ElectraForMaskedLM", {**TEXT, "embedding_size": 32}, 30, "untied", tie_word_embeddings=False),
     *(
         text(f"{stock}ForMaskedLM", config, longest, "untied", tie_word_embeddings=False)
         for stock, config, longest in (("Bert", TEXT, 30), ("Roberta", TEXT, 28), ("DistilBert", DISTILLED, 30))
@@ -47,10 +62,13 @@ WAVLM_CTC = waves(
 )  # fmt: skip
 SPECIAL: tuple[Example, ...] = (
     whisper(),
+    whisper_classifier(),
+    whisper_classifier("weighted sum", use_weighted_layer_sum=True),
     whisper("untied", tie_word_embeddings=False),
     waves("WavLMForSequenceClassification", **POSITIONS),
     waves("WavLMModel", **POSITIONS),
     WAVLM_CTC,
+    text("MPNetModel", TEXT, 28),
     clap("ClapAudioModelWithProjection"),
     clap("ClapAudioModel"),
     clap("ClapAudioModel", "no biases", qkv_bias=False, enable_patch_layer_norm=False),

@@ -21,7 +21,7 @@ from api_schemas.results.metrics import EpochLoss
 from api_schemas.spec.recovery import Distill, Finetune
 from benchmarks.gpu.sizes import Size
 from benchmarks.latency import Contestant, contestants
-from checkpoints.families.ast import AST
+from checkpoints.families.audio.ast import AST
 from worker.engine.data.loader import Batch, BatchLoader
 from worker.engine.data.split import FeatureSplit
 from worker.engine.models.attention import attention_blocks, projections_by_name

@@ -15,6 +15,15 @@ PARTS = {
     "`AutoFeatureExtractor.from_pretrained(folder).save_pretrained(other)`, or "
     "`ClapTextModelWithProjection.from_pretrained(folder).save_pretrained(texts)` and "
     "`AutoTokenizer.from_pretrained(folder).save_pretrained(texts)`.",
+    "clip": "Of a CLIP the encoder of images can be pruned, and its embeddings stay comparable with those of texts. "
+    "Save it alone: "
+    "`CLIPVisionModelWithProjection.from_pretrained(folder).save_pretrained(other)` and "
+    "`AutoImageProcessor.from_pretrained(folder).save_pretrained(other)`. Its classifier of images, with two "
+    "configurations in one, cannot be.",
+    "siglip": "Of a SigLIP the encoder of images can be pruned. Save it alone: "
+    "`SiglipVisionModel.from_pretrained(folder).save_pretrained(other)` and "
+    "`AutoImageProcessor.from_pretrained(folder).save_pretrained(other)`. Its classifier of images, with two "
+    "configurations in one, cannot be.",
     "clap_text_model": "Of a CLAP's text encoder the class with its projection can be pruned, ClapTextModelWithProjection: save "
     "that from the whole model's folder.",
 }
@@ -86,12 +95,12 @@ def unsupported(config: Mapping[str, Any]) -> SecateurError:
     elif isinstance(model_type, str) and model_type in PARTS:
         detail = f"{said} {PARTS[model_type]}".rstrip()
     elif family is not None and isinstance(name, str):
-        near = nearest(name, family.architectures, config)
+        near = family.ways.get(name) or nearest(name, family.architectures, config)
         detail = f"{said} {name[:100]} cannot be pruned: {way_to(near, family.architectures[near])}"
     elif family is not None:
         detail = f"{said} Exactly one architecture is needed, of {', '.join(family.architectures)}."
     else:
-        detail = f"{said} {_near_family(name)}"
+        detail = f"{said} {_near_family(name, model_type, config)}"
     return SecateurError(ErrorCode.ARCHITECTURE_UNSUPPORTED, f"{detail} {WHOLE_LIST}")
 
 
@@ -132,15 +141,19 @@ def way_to(near: str, architecture: Architecture) -> str:
     )
 
 
-def _near_family(name: Any) -> str:
+def _near_family(name: Any, model_type: Any, config: Mapping[str, Any]) -> str:
     # Most that generate text read text, and the one here listens.
-    every = {each: family for family in FAMILIES for each in family.architectures if not each.endswith(GENERATES)}
-    close = get_close_matches(name, list(every), 1, 0.75) if isinstance(name, str) else []
-    near = ""
+    named = {each: family for family in FAMILIES for each in family.architectures}
+    every = [each for each in named if not each.endswith(GENERATES)]
+    close = get_close_matches(name, every, 1, 0.75) if isinstance(name, str) else []
+    kin = {each: family for family in FAMILIES for each in family.model_types if str(model_type).startswith(each)}
+    if not close and kin and isinstance(name, str):
+        # Of the same line: a vit_mae, a wav2vec2-conformer.
+        close = [nearest(name, kin[max(kin, key=len)].architectures, config)]
     if close:
-        near = (
-            f"The nearest by name is {close[0]}, of model_type {every[close[0]].model_types[0]!r}, which has other weights: find "
-            "or train a checkpoint of that. "
+        return (
+            f"The nearest by name is {close[0]}, of model_type {named[close[0]].model_types[0]!r}, which has other weights: find "
+            "or train a checkpoint of that."
         )
     supported = ", ".join(model_type for family in FAMILIES for model_type in family.model_types)
-    return f"{near}These model types can be pruned: {supported}."
+    return f"These model types can be pruned: {supported}."

@@ -16,7 +16,7 @@ from checkpoints.config.pruned_layout import SaidWidths, stock_config
 from checkpoints.config_rules import Number
 from checkpoints.families import Architecture, Family, Layout, UnusableConfigError
 from checkpoints.families.config_fields import ANY, ANYWHERE, NOTES
-from checkpoints.families.text_encoder import ENDS
+from checkpoints.families.text.text_encoder import ENDS
 
 NULL_SAYS = ("bos_token_id", "eos_token_id", "pad_token_id", "begin_suppress_tokens")
 """Where null is not the class's own value: there is no such token."""

@@ -11,12 +11,20 @@ MAX_MELS = 1024
 MAX_WINDOW = 2**16
 MAX_VALUES = 2**24
 """Of one clip's features: 64 MiB."""
+CROPPED = ("DeiT", "CLIP", "Bit")
+"""Image processors that cut a square out of the middle, unless they are told not to."""
+IMAGES = ("ViT", "Siglip", *CROPPED)
+BY_THE_SHORTER = ("CLIP", "Bit")
+"""Of these, those that make the shorter side of an image 224 long."""
 PADDINGS = ("repeatpad", "repeat", "pad")
 TRUNCATIONS = ("fusion", "rand_trunc")
 
 
-def misfit(kind: str, config: Settings, settings: Settings) -> Misfit | None:
-    """The first setting of a preprocessor of class `kind` that makes inputs of another size; defaults are transformers' own."""
+def misfit(kind: str, config: Settings, settings: Settings, largest: int | None = None) -> Misfit | None:
+    """The first setting of a preprocessor of class `kind` that makes inputs of another size; defaults are transformers' own.
+
+    largest: of images that may have any size, the longest side.
+    """
     if kind == "Wav2Vec2FeatureExtractor":
         return _unlike("feature_size", settings.get("feature_size", 1), 1, "the class reads waves of one channel")
     if kind == "WhisperFeatureExtractor":
@@ -31,7 +39,7 @@ def misfit(kind: str, config: Settings, settings: Settings) -> Misfit | None:
         return _unlike("chunk_length", frames, 2 * positions, said)
     if kind == "ClapFeatureExtractor":
         return _clap(config, settings)
-    return _image(kind, config, settings) if kind.startswith(("ViT", "DeiT")) else None
+    return _image(kind, config, settings, largest) if kind.startswith(IMAGES) else None
 
 
 def _clap(config: Settings, settings: Settings) -> Misfit | None:
@@ -75,9 +83,8 @@ def _unusable(numbers: Mapping[str, Any], seconds: str) -> Misfit | None:
     return None
 
 
-def _image(kind: str, config: Settings, settings: Settings) -> Misfit | None:
-    wide = kind.startswith("DeiT")
-    cropped = settings.get("do_center_crop", wide)
+def _image(kind: str, config: Settings, settings: Settings, largest: int | None) -> Misfit | None:
+    cropped = settings.get("do_center_crop", kind.startswith(CROPPED))
     if not cropped and not settings.get("do_resize", True):
         return (
             "do_resize",
@@ -91,15 +98,17 @@ def _image(kind: str, config: Settings, settings: Settings) -> Misfit | None:
         if name == "image_std" and not all(parts):
             return name, "it is divided by, and 0 is in it"
     key = "crop_size" if cropped else "size"
-    found, wanted = (
-        _sides(settings.get(key, 256 if wide and not cropped else 224)),
-        _sides(config.get("image_size", 224)),
-    )
+    usual: Any = 224 if cropped or not kind.startswith("DeiT") else 256
+    if not cropped and kind.startswith(BY_THE_SHORTER):
+        usual = {"shortest_edge": 224}
+    found, wanted = _sides(settings.get(key, usual)), _sides(config.get("image_size", 224))
     if found is None and not cropped:
         return (
             key,
             "images would come in many sizes, and the model reads one: height and width are needed, or do_center_crop",
         )
+    if largest is not None and found is not None:
+        return None if max(found) <= largest else (key, f"images become larger than {largest} pixels a side")
     if found is None or wanted is None:
         return None
     made, read = (f"{height} × {width}" for height, width in (found, wanted))

@@ -1,6 +1,10 @@
 """The registry of model families, by `model_type`."""
 
-from checkpoints.families.ast import AST
+from checkpoints.families.audio.ast import AST
+from checkpoints.families.audio.clap import CLAP
+from checkpoints.families.audio.wav2vec2 import DATA2VEC_AUDIO, HUBERT, SEW, UNISPEECH, UNISPEECH_SAT, WAV2VEC2
+from checkpoints.families.audio.wavlm import WAVLM
+from checkpoints.families.audio.whisper import WHISPER
 from checkpoints.families.base import (
     Architecture,
     AttentionKind,
@@ -11,23 +15,28 @@ from checkpoints.families.base import (
     Layout,
     UnusableConfigError,
 )
-from checkpoints.families.bert import BERT, CAMEMBERT, ROBERTA, XLM_ROBERTA
-from checkpoints.families.clap import CLAP
-from checkpoints.families.clap_text import CLAP_TEXT
-from checkpoints.families.distilbert import DISTILBERT
-from checkpoints.families.vit import DEIT, VIT
-from checkpoints.families.wav2vec2 import DATA2VEC_AUDIO, HUBERT, SEW, WAV2VEC2
-from checkpoints.families.wavlm import WAVLM
-from checkpoints.families.whisper import WHISPER
+from checkpoints.families.text.bert import BERT, CAMEMBERT, ROBERTA, XLM_ROBERTA
+from checkpoints.families.text.clap_text import CLAP_TEXT
+from checkpoints.families.text.distilbert import DISTILBERT
+from checkpoints.families.text.electra import ELECTRA
+from checkpoints.families.text.mpnet import MPNET
+from checkpoints.families.vision.clip_vision import CLIP_VISION, SIGLIP_VISION
+from checkpoints.families.vision.dinov2 import DINOV2
+from checkpoints.families.vision.vit import DEIT, VIT
 
 FAMILIES: tuple[Family, ...] = (
     AST,
     VIT,
     DEIT,
+    DINOV2,
+    CLIP_VISION,
+    SIGLIP_VISION,
     WAV2VEC2,
     HUBERT,
     DATA2VEC_AUDIO,
     SEW,
+    UNISPEECH,
+    UNISPEECH_SAT,
     WAVLM,
     WHISPER,
     CLAP,
@@ -37,6 +46,8 @@ FAMILIES: tuple[Family, ...] = (
     XLM_ROBERTA,
     CAMEMBERT,
     DISTILBERT,
+    ELECTRA,
+    MPNET,
 )
 _BY_NAME = {family.name: family for family in FAMILIES}
 _BY_MODEL_TYPE = {model_type: family for family in FAMILIES for model_type in family.model_types}

@@ -33,6 +33,8 @@ class AttentionKind(StrEnum):
     """WavLM: relative positions, gated by the layer's input, are added to the scores."""
     WINDOWED = "windowed"
     """Swin: a table of relative positions is added to the scores, inside windows."""
+    SHARED_POSITIONS = "shared_positions"
+    """MPNet: relative positions, which the encoder gives to all layers, are added to the scores."""
 
 
 @dataclass(frozen=True)
@@ -146,7 +148,7 @@ class Padding:
 
 @dataclass(frozen=True)
 class Family:
-    """One family of checkpoints. Adding one is adding a file to this folder (docs/families.md)."""
+    """One family of checkpoints. Adding one is adding a file to this folder's `text`, `vision` or `audio` (docs/families.md)."""
 
     name: str
     model_types: tuple[str, ...]
@@ -190,6 +192,12 @@ class Family:
     """Tokens that there cannot be none of: the class computes with their numbers, and null is read as its default."""
     padding: Callable[[Config, Architecture], Padding | None] | None = None
     """How inputs of several lengths share a pass; None: they are of one length, or the model's answers would change."""
+    needs: str = "5.10"
+    """The first version of transformers in which its classes have the names in the module tree that are here."""
+    largest_side: int | None = None
+    """Of images that may have any size: pixels of the longest side that is read. None: they have the config's size."""
+    ways: Mapping[str, str] = field(default_factory=dict)
+    """Of classes of transformers that are not here: which of those that are is nearest, where its name would say another."""
     twin: bool = False
     """Its classes compute what another family's do, under the same names of weights: where a config does not say which, the other
     is assumed."""

@@ -124,6 +124,24 @@ PATCHES: Mapping[str, Rule] = {
     "pooler_output_size": SIZE,
 }
 
+CLIP_VISION: Mapping[str, Rule] = {
+    "attention_dropout": RATE,
+    "initializer_factor": SCALE,
+    # Of what transformers 4 wrote into a part of a whole CLIP.
+    **dict.fromkeys(("dropout", "projection_dim"), AnyOf(RATE, COUNT)),
+}
+
+DINOV2: Mapping[str, Rule] = {
+    "layerscale_value": SCALE,
+    "drop_path_rate": RATE,
+    **dict.fromkeys(("apply_layernorm", "reshape_hidden_states"), FLAG),
+    # Of a backbone.
+    **dict.fromkeys(("stage_names", "out_features"), ListOf(SHORT, 1025)),
+    "out_indices": ListOf(COUNT, 1025),
+}
+
+SIGLIP_VISION: Mapping[str, Rule] = {"attention_dropout": RATE}
+
 TEXT: Mapping[str, Rule] = {
     "position_embedding_type": SHORT,
     "directionality": SHORT,
@@ -133,6 +151,14 @@ TEXT: Mapping[str, Rule] = {
     "pooler_type": SHORT,
     "language": SHORT,
     "model_max_length": COUNT,
+}
+
+ELECTRA: Mapping[str, Rule] = {
+    **TEXT,
+    # How a summary of all tokens would be made, of which the classes here have none.
+    **dict.fromkeys(("summary_type", "summary_activation"), SHORT),
+    "summary_use_proj": FLAG,
+    "summary_last_dropout": RATE,
 }
 
 DISTILLED: Mapping[str, Rule] = {
@@ -159,7 +185,9 @@ WAVEFORM: Mapping[str, Rule] = {
     ),
     "ctc_loss_reduction": OneOf(("sum", "mean")),
     **dict.fromkeys(("num_feat_extract_layers", "num_adapter_layers", "adapter_kernel_size", "adapter_stride"), COUNT),
-    **dict.fromkeys(("output_hidden_size", "xvector_output_dim", "num_ctc_classes", "num_negatives"), COUNT),
+    **dict.fromkeys(
+        ("output_hidden_size", "xvector_output_dim", "num_ctc_classes", "num_clusters", "num_negatives"), COUNT
+    ),
     **dict.fromkeys(
         ("codevector_dim", "proj_codevector_dim", "num_codevectors_per_group", "num_codevector_groups"), COUNT
     ),

@@ -5,6 +5,11 @@ from typing import Any
 
 from checkpoints.families.encoder import EncoderNames
 
+PROCESSORS = ("ImageProcessor", "ImageProcessorFast", "ImageProcessorPil", "FeatureExtractor")
+
+# Of pretraining, or of the plain encoder's pooler: neither a class of an image nor a hidden state is computed with either.
+UNREAD = r"(\w+\.)?(pooler\.dense\.(weight|bias)|embeddings\.mask_token)"
+
 # Before transformers 5, and still when it saves.
 OLD_NAMES = (
     # A plain encoder has nothing before.
@@ -32,6 +37,11 @@ def names(prefix: str) -> EncoderNames:
         attention_stream="layernorm_before",
         feed_forward_stream="layernorm_after",
     )
+
+
+def processors(*lines: str) -> tuple[str, ...]:
+    """Image processors of these lines of classes, under every name that transformers has saved them by."""
+    return tuple(f"{line}{kind}" for line in lines for kind in PROCESSORS)
 
 
 def pair(size: Any) -> tuple[int, int]:

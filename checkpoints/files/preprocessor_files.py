@@ -49,9 +49,13 @@ _OF_TEXT = (*_WORD_PIECES, "ElectraTokenizer", "ElectraTokenizerFast", *BYTE_PAI
 RoBERTa of BERT's."""
 ROBERTAS = ("roberta", "xlm-roberta", "camembert", "clap_text_model")
 """Model types that count positions from behind the padding token's number."""
+FIRST_POSITION_OF_MPNET = 2
+"""As if its padding token were always the second word, as in what was published it is."""
 _FIRST = {
     "bert": "BertTokenizer",
     "distilbert": "DistilBertTokenizer",
+    "electra": "ElectraTokenizer",
+    "mpnet": "MPNetTokenizer",
     **dict.fromkeys(ROBERTAS, "RobertaTokenizer"),
     "xlm-roberta": "XLMRobertaTokenizer",
     "camembert": "CamembertTokenizer",

@@ -69,6 +69,9 @@ NORMS_FIRST = {"do_stable_layer_norm": True, "feat_extract_norm": "layer"}
 OWN: Mapping[str, Mapping[str, Any]] = {
     "data2vec_audio": {"conv_pos_kernel_size": 5, "num_conv_pos_embeddings": 2},
     "wavlm": special_models.POSITIONS,
+    "electra": {"embedding_size": 20},
+    "dinov2": {"mlp_ratio": 2},
+    "clip_vision": {"initializer_factor": 4.0},
 }
 """What the configurations of some families have beside."""
 WHISPER = {
@@ -85,10 +88,11 @@ def _recipe(family: Family, name: str, head: Head) -> Recipe:
     if family.name == "clap_text":
         return Recipe(name, "clap_text", {**examples.TINY, **examples.CLAP_TEXT})
     if family.modality is Modality.TEXT:
-        config = examples.DISTILLED if family.name == "distilbert" else examples.TINY
+        config = examples.DISTILLED if family.name == "distilbert" else {**examples.TINY, **own}
         return Recipe(name, family.name, config, epochs=20 if head in (Head.MASKED_LM, Head.QUESTION_ANSWERING) else 12)
     if family.modality is Modality.IMAGE:
-        return Recipe(name, family.name, {**examples.TINY, "patch_size": 8})
+        sizes = {key: value for key, value in examples.TINY.items() if key in family.defaults}
+        return Recipe(name, family.name, {**sizes, "patch_size": 8, **own})
     if family.name == "ast":
         return Recipe(name, "ast", {**examples.TINY, "frequency_stride": 8, "time_stride": 8})
     if family.name == "whisper":

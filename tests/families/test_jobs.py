@@ -49,11 +49,12 @@ GATE = (
     "WhisperForConditionalGeneration",
     "ClapAudioModelWithProjection",
     "BertForSequenceClassification",
-    "XLMRobertaForTokenClassification",
+    "MPNetForTokenClassification",
     "DistilBertModel",
     "BertForMaskedLM",
     "BertForQuestionAnswering",
     "ViTModel",
+    "CLIPVisionModelWithProjection",
     "Wav2Vec2ForPreTraining",
 )
 DEPLOYED = (

@@ -4,6 +4,8 @@ import httpx
 import pytest
 
 from tests.families.folders import ARCHITECTURES, RECIPES, data_folder, model_folder
+from tests.support.families import LEFT_TO_WHOLE
+from tests.support.gate import WHOLE
 from tests.support.servers.up import upload, wait
 
 JOB = {
@@ -18,13 +20,15 @@ JOB = {
 PAPER = {"preset": "paper", "target": {"attention_sparsity": 0.4}}
 IMAGES, TEXTS, TAGS = "ViTForImageClassification", "BertForSequenceClassification", "BertForTokenClassification"
 SPEECH, SOUNDS, EMBEDDED = "WhisperForConditionalGeneration", "WavLMForSequenceClassification", "DistilBertModel"
+TAKEN_UP = [name for name in ARCHITECTURES if WHOLE or name not in LEFT_TO_WHOLE]
+"""In whole, every class: whoever uploads one makes and teaches it first."""
 
 
 @pytest.fixture(scope="module")
 def models(service):
     """By class, the id of its upload."""
     with httpx.Client(base_url=f"{service}/v1", timeout=60) as client:
-        return {name: upload(client, "models", model_folder(name)) for name in ARCHITECTURES}
+        return {name: upload(client, "models", model_folder(name)) for name in TAKEN_UP}
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +46,8 @@ def post(client, model, dataset, **changes):
 
 def test_every_class_is_taken_up_and_described(client, models):
     for name, recipe in RECIPES.items():
+        if name not in models:
+            continue
         layout = client.get(f"/models/{models[name]}").json()["layout"]
         found = (layout["architecture"], layout["family"], layout["modality"], layout["head"], tuple(layout["labels"]))
         assert found == (

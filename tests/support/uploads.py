@@ -17,7 +17,7 @@ from starlette.testclient import TestClient
 
 from checkpoints.config.pruned_layout import stock_config
 from checkpoints.families import AST
-from checkpoints.families.bert import BERT
+from checkpoints.families.text.bert import BERT
 
 LABELS = ("down", "left", "right", "up")
 EMBEDDED = pa.struct([("bytes", pa.binary()), ("path", pa.string())])

@@ -11,11 +11,16 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
     ASTFeatureExtractor,
     BertTokenizer,
+    BitImageProcessorPil,
     CamembertTokenizer,
     ClapFeatureExtractor,
+    CLIPImageProcessorPil,
     DeiTImageProcessorPil,
     DistilBertTokenizer,
+    ElectraTokenizer,
+    MPNetTokenizer,
     RobertaTokenizer,
+    SiglipImageProcessorPil,
     ViTImageProcessorPil,
     Wav2Vec2CTCTokenizer,
     Wav2Vec2FeatureExtractor,
@@ -35,12 +40,17 @@ MODEL_TYPES = {
     "ast": "audio-spectrogram-transformer",
     "bert": "bert",
     "distilbert": "distilbert",
+    "electra": "electra",
+    "mpnet": "mpnet",
     "roberta": "roberta",
     "xlm-roberta": "xlm-roberta",
     "camembert": "camembert",
     "clap_text": "clap_text_model",
     "vit": "vit",
     "deit": "deit",
+    "clip_vision": "clip_vision_model",
+    "dinov2": "dinov2",
+    "siglip_vision": "siglip_vision_model",
     "waveform": "wav2vec2",
     "ctc": "hubert",
     "whisper": "whisper",
@@ -60,6 +70,13 @@ def _word_piece(folder: Path, kind: Any) -> dict[str, Any]:
     vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORD_PIECES]
     kind(vocab={token: number for number, token in enumerate(vocabulary)}).save_pretrained(folder)
     return {"vocab_size": len(vocabulary), "max_position_embeddings": 64}
+
+
+def _mpnet(folder: Path) -> dict[str, Any]:
+    """BERT's words, with RoBERTa's special tokens before them."""
+    vocabulary = ["<s>", "<pad>", "</s>", "[UNK]", *WORD_PIECES, "<mask>"]
+    MPNetTokenizer(vocab={token: number for number, token in enumerate(vocabulary)}).save_pretrained(folder)
+    return {"vocab_size": len(vocabulary), "max_position_embeddings": 66, "pad_token_id": 1}
 
 
 def _byte_pairs(special: list[str]) -> tuple[dict[str, int], list[tuple[str, str]]]:
@@ -100,6 +117,22 @@ def _vit(folder: Path) -> dict[str, Any]:
 def _deit(folder: Path) -> dict[str, Any]:
     larger = {"height": SIDE + 4, "width": SIDE + 4}
     DeiTImageProcessorPil(size=larger, crop_size={"height": SIDE, "width": SIDE}).save_pretrained(folder)
+    return {"image_size": SIDE}
+
+
+def _clip_vision(folder: Path) -> dict[str, Any]:
+    CLIPImageProcessorPil(size={"shortest_edge": SIDE}, crop_size=SIDE).save_pretrained(folder)
+    return {"image_size": SIDE}
+
+
+def _dinov2(folder: Path) -> dict[str, Any]:
+    """Positions for larger images than are read, as in what was published."""
+    BitImageProcessorPil(size={"shortest_edge": SIDE + 4}, crop_size=SIDE).save_pretrained(folder)
+    return {"image_size": SIDE + 16}
+
+
+def _siglip_vision(folder: Path) -> dict[str, Any]:
+    SiglipImageProcessorPil(size={"height": SIDE, "width": SIDE}).save_pretrained(folder)
     return {"image_size": SIDE}
 
 
@@ -163,12 +196,17 @@ _BUILDERS: Any = {
     "ast": _ast,
     "bert": lambda folder: _word_piece(folder, BertTokenizer),
     "distilbert": lambda folder: _word_piece(folder, DistilBertTokenizer),
+    "mpnet": _mpnet,
+    "electra": lambda folder: _word_piece(folder, ElectraTokenizer),
     "roberta": _roberta,
     "xlm-roberta": lambda folder: _pieces(folder, XLMRobertaTokenizer),
     "camembert": lambda folder: _pieces(folder, CamembertTokenizer),
     "clap_text": _roberta,
     "vit": _vit,
     "deit": _deit,
+    "clip_vision": _clip_vision,
+    "dinov2": _dinov2,
+    "siglip_vision": _siglip_vision,
     "waveform": _waveform,
     "ctc": _ctc,
     "whisper": _whisper,

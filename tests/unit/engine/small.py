@@ -4,7 +4,7 @@ import torch
 from transformers import ASTConfig, ASTForAudioClassification
 
 from api_schemas.results.widths import AttentionWidths
-from checkpoints.families.ast import AST
+from checkpoints.families.audio.ast import AST
 from checkpoints.sizes.shape import FeedForwardShape, ModelShape
 from tests.support.checkpoints.shapes import equal_shape
 from worker.engine.checkpoint.load import LoadedModel

@@ -123,9 +123,17 @@ class PrunedAttention(nn.Module):
 
     def softmax_scale(self) -> float:
         """Of the original model: cutting channels must not change the temperature of the softmax."""
-        scale: Any = getattr(self, "scaling", None)
+        scale: Any = getattr(self, "scaling", getattr(self, "scale", None))
         size: Any = getattr(self, "attention_head_size", None)
         return float(size**-0.5 if scale is None else scale)
+
+    def without_heads(
+        self, states_BTD: torch.Tensor, keys: int, *, weigh: bool
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """What comes of no heads at all; weights as well, empty, so that `outputs.attentions` has some of every layer."""
+        batch, tokens, _ = states_BTD.shape
+        weights = states_BTD.new_zeros(batch, 0, tokens, keys) if weigh else None
+        return self.project("o", states_BTD.new_zeros(batch, tokens, 0)), weights
 
     def in_calls(
         self, states_BTD: torch.Tensor, source_BSD: torch.Tensor, attention_mask: torch.Tensor | None, **kwargs: Any
@@ -137,10 +145,7 @@ class PrunedAttention(nn.Module):
         eager = self.config._attn_implementation == "eager"
         calls = self.eager_calls if eager else self.fused_calls
         if not calls:
-            batch, tokens, _ = states_BTD.shape
-            # An empty entry, so that `outputs.attentions` has one for every layer.
-            nothing = states_BTD.new_zeros(batch, 0, tokens, source_BSD.shape[1]) if eager else None
-            return self.project("o", states_BTD.new_zeros(batch, tokens, 0)), nothing
+            return self.without_heads(states_BTD, source_BSD.shape[1], weigh=eager)
         attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention)
         query_BTC = self.project("q", states_BTD)
         key_BSC, value_BSC = (self.project(side, source_BSD) for side in "kv")
@@ -278,8 +283,7 @@ class PrunedGatedAttention(PrunedAttention):
             position_bias = position_bias.view(batch, original, tokens, tokens)
         handed_on = position_bias.reshape(-1, tokens, tokens)
         if not self.heads:
-            nothing = hidden_states.new_zeros(batch, 0, tokens, tokens) if weigh else None
-            return self.project("o", hidden_states.new_zeros(batch, tokens, 0)), nothing, handed_on
+            return *self.without_heads(hidden_states, tokens, weigh=weigh), handed_on
         own_BHTK = take_heads(hidden_states.view(batch, tokens, original, -1), self.heads, 2).transpose(1, 2)
         gates_BHT24 = self.gru_rel_pos_linear(own_BHTK).unflatten(-1, (2, 4))
         first_BHT1, second_BHT1 = torch.sigmoid(gates_BHT24.sum(-1)).chunk(2, dim=-1)
@@ -303,11 +307,8 @@ class PrunedWindowAttention(PrunedAttention):
         """(B · windows, T, D), the windows of one input one after another; `attention_mask` is (windows, T, T)."""
         rows, tokens, _ = hidden_states.shape
         if not self.heads:
-            context, weights = (
-                hidden_states.new_zeros(rows, tokens, 0),
-                hidden_states.new_zeros(rows, 0, tokens, tokens),
-            )
-            return (context, weights) if output_attentions else (context,)
+            context, weights = self.without_heads(hidden_states, tokens, weigh=bool(output_attentions))
+            return (context,) if weights is None else (context, weights)
         table = self.relative_position_bias_table[self.relative_position_index.view(-1)]
         bias_1HTT = table.view(tokens, tokens, -1).permute(2, 0, 1)[None]
         if attention_mask is not None:
@@ -316,6 +317,23 @@ class PrunedWindowAttention(PrunedAttention):
         context_BTC, weights_BHTT = self.with_bias(hidden_states, bias_1HTT, weigh=bool(output_attentions))
         context_BTC = self.project("o", context_BTC)
         return (context_BTC,) if weights_BHTT is None else (context_BTC, weights_BHTT)
+
+
+class PrunedSharedAttention(PrunedAttention):
+    """MPNet's: relative positions, which the encoder has of all the original's heads for all layers, are added to the scores."""
+
+    def forward(
+        self, hidden_states: torch.Tensor, attention_mask: Any, position_bias: Any, output_attentions: bool = False
+    ) -> tuple[torch.Tensor, ...]:
+        if not self.heads:
+            context, weights = self.without_heads(hidden_states, hidden_states.shape[1], weigh=output_attentions)
+        else:
+            bias_BHTT = take_heads(position_bias, self.heads, 1)
+            if attention_mask is not None:
+                bias_BHTT = bias_BHTT + attention_mask
+            context_BTC, weights = self.with_bias(hidden_states, bias_BHTT, weigh=output_attentions)
+            context = self.project("o", context_BTC)
+        return (context,) if weights is None else (context, weights)
 
 
 def eager_attention(
@@ -397,6 +415,7 @@ KINDS: dict[str, type[PrunedAttention]] = {
     "cached": PrunedCachedAttention,
     "gated_positions": PrunedGatedAttention,
     "windowed": PrunedWindowAttention,
+    "shared_positions": PrunedSharedAttention,
 }
 
 
@@ -474,5 +493,8 @@ def _resize(model: nn.Module, path: str, channels: int, *, rows: bool) -> None:
     if (inputs, outputs) != (stock.in_features, stock.out_features):
         kept = {"device": stock.weight.device, "dtype": stock.weight.dtype}
         # Tools that quantize linear maps have no range for one without channels, and leave this class of torch's alone.
-        made = nn.Linear if channels else NonDynamicallyQuantizableLinear
-        model.set_submodule(path, made(inputs, outputs, bias=stock.bias is not None, **kept))
+        made: Any = (nn.Linear if channels else NonDynamicallyQuantizableLinear)(
+            inputs, outputs, bias=stock.bias is not None, **kept
+        )
+        made._is_hf_initialized = not channels  # SigLIP's class would draw it, and divide by the number of inputs
+        model.set_submodule(path, made)

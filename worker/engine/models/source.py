@@ -15,6 +15,8 @@ from typing import Any
 import transformers
 from transformers import PreTrainedConfig, PreTrainedModel
 
+from checkpoints.families import FAMILIES
+
 LAYERS_FILE = "pruned_layers.py"
 CONFIGURATION = '''"""Configuration of {stock} with structurally pruned blocks (made by Secateur)."""
 
@@ -44,7 +46,7 @@ class Pruned{config}({config}):
 '''
 MODELING = '''"""{stock} with structurally pruned blocks, and its encoder under other heads (made by Secateur).
 
-Needs transformers >= 5.10.
+Needs transformers >= {needs}.
 """
 
 from transformers import (
@@ -98,6 +100,7 @@ def pruned_classes(name: str) -> PrunedClasses:
     stock: type[PreTrainedModel] = getattr(transformers, name)
     config: Any = stock.config_class
     words = {"stock": name, "config": config.__name__, "model_type": config.model_type}
+    words["needs"] = next(family.needs for family in FAMILIES if name in family.architectures)
     heads = _heads(stock)
     every = sorted({name, *heads.values()})
     # Those that generate say so by name: transformers makes another class, which cannot be pickled, of one that does not.

@@ -19,7 +19,6 @@ from checkpoints.task_rules import GRAPHS
 from worker.engine.report import descriptions
 
 CARD_FILE = "README.md"
-MINIMUM_TRANSFORMERS = "5.10"
 MINIMUM_TORCHAO = "0.18"
 _SHOWN_LABELS = 60
 
@@ -100,7 +99,7 @@ from transformers import {auto}
 model = {auto}.from_pretrained("path/to/this/folder"{flag})
 ```
 
-Needs `transformers>={MINIMUM_TRANSFORMERS}`. {why}
+Needs `transformers>={family.needs}`. {why}
 The {what} beside the weights: `{preparing}.from_pretrained("path/to/this/folder")`.
 {measured}"""
 
@@ -255,7 +254,11 @@ removed, not masked, and {recovery}.
         _results(steps, shown, spec.pruning),
         _graphs_section([row for row in steps[-1].exports if row.format in GRAPHS], metric_name),
         _quantized_section(
-            [row for row in steps[-1].exports if row.format not in GRAPHS], metric_name, architecture.auto_class, stock
+            [row for row in steps[-1].exports if row.format not in GRAPHS],
+            metric_name,
+            architecture.auto_class,
+            family.needs,
+            stock=stock,
         ),
         _cutting(steps, spec, data),
         _limits(architecture, labels, data),
@@ -288,7 +291,9 @@ The inputs are what the files beside the weights make of a sample, with any numb
 {_exports_table(exports, metric_name, "onnxruntime")}"""
 
 
-def _quantized_section(exports: Sequence[ExportMetrics], metric_name: str, auto: str, stock: bool) -> str:
+def _quantized_section(
+    exports: Sequence[ExportMetrics], metric_name: str, auto: str, needs: str, *, stock: bool
+) -> str:
     """How to load the folders in eight bits, and what was measured of each: Markdown, or nothing without such."""
     if not exports:
         return ""
@@ -300,7 +305,7 @@ from transformers import {auto}
 model = {auto}.from_pretrained("path/to/this/folder/{folder}"{"" if stock else ", trust_remote_code=True"})
 ```
 
-Needs `transformers>={MINIMUM_TRANSFORMERS}` and `torchao>={MINIMUM_TORCHAO}`. What makes the inputs lies
+Needs `transformers>={needs}` and `torchao>={MINIMUM_TORCHAO}`. What makes the inputs lies
 in that folder, too.
 
 {_exports_table(exports, metric_name, "torchao")}"""

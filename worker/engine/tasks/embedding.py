@@ -50,11 +50,16 @@ def embedding_of(output: object, pooling: Sequence[str] = (MEAN,), real_BT: Tens
     """[B, D] of a model's output, not normalised; of several poolings, side by side, D is as many times the hidden size.
     `real_BT`: which tokens are, where rows were filled up.
 
-    The projected embedding where the model has one (CLAP), else the last hidden states, pooled. An encoder of feature maps (CLAP
-    without projection) has pooled them itself.
+    The projected embedding where the model has one (CLAP, CLIP), else the last hidden states, pooled. An encoder of feature maps
+    (CLAP without projection) has pooled them itself.
     """
     projected = next(
-        (embeds for side in ("audio", "text") if (embeds := getattr(output, f"{side}_embeds", None)) is not None), None
+        (
+            embeds
+            for side in ("audio", "text", "image")
+            if (embeds := getattr(output, f"{side}_embeds", None)) is not None
+        ),
+        None,
     )
     if projected is not None:
         assert isinstance(projected, Tensor)

@@ -1,20 +1,22 @@
 """What transformers writes into config.json and what was published is read; what no class reads is left out, and said."""
 
 import json
+import math
 import re
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import transformers
 
 from api_schemas.errors import ErrorCode, SecateurError
 from checkpoints.config.checkpoint_config import allowed_fields, plain_values, read_config, used_values, without_nulls
 from checkpoints.families import FAMILIES, Family
-from checkpoints.families.clap import CLAP
-from checkpoints.families.clap_text import CLAP_TEXT
+from checkpoints.families.audio.clap import CLAP
 from checkpoints.families.config_fields import ANYWHERE, NOTES
+from checkpoints.families.text.clap_text import CLAP_TEXT
 
 CLASSES = [(family, name) for family in FAMILIES for name in family.architectures]
 
@@ -60,6 +62,68 @@ PUBLISHED: dict[str, dict[str, Any]] = {
         "patch_size": 16,
         "qkv_bias": True,
         "transformers_version": "4.13.0.dev0",
+    },
+    "facebook/dinov2-small": {
+        "apply_layernorm": True,
+        "architectures": ["Dinov2Model"],
+        "attention_probs_dropout_prob": 0.0,
+        "drop_path_rate": 0.0,
+        "hidden_act": "gelu",
+        "hidden_dropout_prob": 0.0,
+        "hidden_size": 384,
+        "image_size": 518,
+        "initializer_range": 0.02,
+        "layer_norm_eps": 1e-06,
+        "layerscale_value": 1.0,
+        "mlp_ratio": 4,
+        "model_type": "dinov2",
+        "num_attention_heads": 6,
+        "num_channels": 3,
+        "num_hidden_layers": 12,
+        "out_features": ["stage12"],
+        "out_indices": [12],
+        "patch_size": 14,
+        "qkv_bias": True,
+        "reshape_hidden_states": True,
+        "stage_names": ["stem", *(f"stage{layer}" for layer in range(1, 13))],
+        "torch_dtype": "float32",
+        "transformers_version": "4.32.0.dev0",
+        "use_swiglu_ffn": False,
+    },
+    "openai/clip-vit-base-patch32, its encoder of images": {
+        "architectures": ["CLIPVisionModelWithProjection"],
+        "attention_dropout": 0.0,
+        "dropout": 0.0,
+        "hidden_act": "quick_gelu",
+        "hidden_size": 768,
+        "image_size": 224,
+        "initializer_factor": 1.0,
+        "initializer_range": 0.02,
+        "intermediate_size": 3072,
+        "layer_norm_eps": 1e-05,
+        "model_type": "clip_vision_model",
+        "num_attention_heads": 12,
+        "num_channels": 3,
+        "num_hidden_layers": 12,
+        "patch_size": 32,
+        "projection_dim": 512,
+        "torch_dtype": "float32",
+        "transformers_version": "4.28.0",
+    },
+    "google/siglip-base-patch16-224, its encoder of images": {
+        "architectures": ["SiglipVisionModel"],
+        "attention_dropout": 0.0,
+        "hidden_act": "gelu_pytorch_tanh",
+        "hidden_size": 768,
+        "image_size": 224,
+        "intermediate_size": 3072,
+        "layer_norm_eps": 1e-06,
+        "model_type": "siglip_vision_model",
+        "num_attention_heads": 12,
+        "num_channels": 3,
+        "num_hidden_layers": 12,
+        "patch_size": 16,
+        "transformers_version": "4.37.0",
     },
     "bert-base-multilingual-cased, with a classifier": {
         "architectures": ["BertForSequenceClassification"],
@@ -130,6 +194,52 @@ PUBLISHED: dict[str, dict[str, Any]] = {
         "seq_classif_dropout": 0.2,
         "sinusoidal_pos_embds": False,
         "tie_weights_": True,
+        "vocab_size": 30522,
+    },
+    "sentence-transformers/all-mpnet-base-v2, its encoder": {
+        "_name_or_path": "microsoft/mpnet-base",
+        "architectures": ["MPNetModel"],
+        "attention_probs_dropout_prob": 0.1,
+        "bos_token_id": 0,
+        "eos_token_id": 2,
+        "hidden_act": "gelu",
+        "hidden_dropout_prob": 0.1,
+        "hidden_size": 768,
+        "initializer_range": 0.02,
+        "intermediate_size": 3072,
+        "layer_norm_eps": 1e-05,
+        "max_position_embeddings": 514,
+        "model_type": "mpnet",
+        "num_attention_heads": 12,
+        "num_hidden_layers": 12,
+        "pad_token_id": 1,
+        "relative_attention_num_buckets": 32,
+        "transformers_version": "4.8.2",
+        "vocab_size": 30527,
+    },
+    "google/electra-small-discriminator, its encoder": {
+        "architectures": ["ElectraModel"],
+        "attention_probs_dropout_prob": 0.1,
+        "embedding_size": 128,
+        "hidden_act": "gelu",
+        "hidden_dropout_prob": 0.1,
+        "hidden_size": 256,
+        "initializer_range": 0.02,
+        "intermediate_size": 1024,
+        "layer_norm_eps": 1e-12,
+        "max_position_embeddings": 512,
+        "model_type": "electra",
+        "num_attention_heads": 4,
+        "num_hidden_layers": 12,
+        "pad_token_id": 0,
+        "position_embedding_type": "absolute",
+        "summary_activation": "gelu",
+        "summary_last_dropout": 0.1,
+        "summary_type": "first",
+        "summary_use_proj": True,
+        "transformers_version": "4.6.0",
+        "type_vocab_size": 2,
+        "use_cache": True,
         "vocab_size": 30522,
     },
     "facebook/wav2vec2-base-960h": {
@@ -214,6 +324,57 @@ PUBLISHED: dict[str, dict[str, Any]] = {
         "tokenizer_class": "Wav2Vec2CTCTokenizer",
         "torch_dtype": "float32",
     },
+    "microsoft/unispeech-sat-base-plus, its encoder": {
+        "architectures": ["UniSpeechSatModel"],
+        "activation_dropout": 0.0,
+        "apply_spec_augment": True,
+        "classifier_proj_size": 256,
+        "codevector_dim": 256,
+        "conv_bias": False,
+        "conv_dim": [512, 512, 512, 512, 512, 512, 512],
+        "conv_kernel": [10, 3, 3, 3, 3, 2, 2],
+        "conv_stride": [5, 2, 2, 2, 2, 2, 2],
+        "ctc_loss_reduction": "sum",
+        "do_stable_layer_norm": False,
+        "feat_extract_norm": "group",
+        "feat_proj_dropout": 0.1,
+        "feat_quantizer_dropout": 0.0,
+        "freeze_feat_extract_train": True,
+        "hidden_size": 768,
+        "initializer_range": 0.02,
+        "intermediate_size": 3072,
+        "layerdrop": 0.05,
+        "mask_channel_length": 10,
+        "mask_channel_selection": "static",
+        "model_type": "unispeech-sat",
+        "num_clusters": 504,
+        "num_codevectors_per_group": 320,
+        "num_feat_extract_layers": 7,
+        "tdnn_dilation": [1, 2, 3, 1, 1],
+        "tdnn_dim": [512, 512, 512, 512, 1500],
+        "tdnn_kernel": [5, 3, 3, 1, 1],
+        "tokenizer_class": "Wav2Vec2CTCTokenizer",
+        "vocab_size": 32,
+        "xvector_output_dim": 512,
+    },
+    "openai/whisper-tiny, with a classifier": {
+        "architectures": ["WhisperForAudioClassification"],
+        "classifier_proj_size": 256,
+        "d_model": 384,
+        "decoder_attention_heads": 6,
+        "decoder_layers": 4,
+        "encoder_attention_heads": 6,
+        "encoder_ffn_dim": 1536,
+        "encoder_layers": 4,
+        "id2label": {"0": "af", "1": "am"},
+        "is_encoder_decoder": True,
+        "label2id": {"af": "0", "am": "1"},
+        "max_source_positions": 1500,
+        "model_type": "whisper",
+        "num_mel_bins": 80,
+        "use_weighted_layer_sum": False,
+        "vocab_size": 51865,
+    },
     "openai/whisper-tiny": {
         "_name_or_path": "openai/whisper-tiny",
         "activation_dropout": 0.0,
@@ -286,7 +447,7 @@ UNREAD: dict[str, Any] = {
     "num_class": 2,
     "pooling_mode": "mean",
     "sentence_transformers": {"version": "2.2.0"},
-    "summary_type": "first",
+    "train_batch_size": 32,
     "task_specific_params": {"summarization": {"max_length": 128}},
     "transformers.js_config": {"dtype": "q8"},
     "unsloth_version": "2024.9",
@@ -319,6 +480,10 @@ def test_no_key_that_is_read_takes_just_anything(family: Family, name: str) -> N
         assert code in (ErrorCode.CONFIG_INVALID, ErrorCode.CODE_REFUSED), key
 
 
+# The same files have a model of texts, and the two together.
+OF_IMAGES_AND_TEXTS = {
+    *("logit_scale_init_value", "text_config", "vision_config", "max_position_embeddings", "vocab_size")
+}
 # The same file has a model of images, of texts; the other names are attributes that no file sets.
 ELSEWHERE = {
     "clap": {"audio_config", "text_config", "logit_scale_init_value", "intermediate_size", "max_position_embeddings"}
@@ -330,6 +495,10 @@ ELSEWHERE = {
         "text_config",
         "logit_scale_init_value",
     },
+    "clip_vision": OF_IMAGES_AND_TEXTS,
+    "siglip_vision": {*OF_IMAGES_AND_TEXTS, "initializer_factor", "projection_size"},
+    # Of a summary that a class for multiple choice makes.
+    "electra": {"summary_proj_to_labels", "summary_first_dropout"},
     "whisper": {"n_positions"},
 }
 
@@ -365,3 +534,31 @@ def test_what_would_be_computed_otherwise_is_refused(name: str, key: str, value:
 def test_widths_are_whole_numbers_within_bounds(key: str, value: Any) -> None:
     error = refusal(written("ASTForAudioClassification", whole=True) | {key: value})
     assert [item.pointer for item in error.errors] == [f"/config.json/{key}"]
+
+
+PARAMETERS = {
+    "google/vit-base-patch16-224": 86_567_656,
+    "sentence-transformers/all-MiniLM-L6-v2": 22_713_216,
+    "facebook/dinov2-small": 22_056_576,
+    "openai/clip-vit-base-patch32, its encoder of images": 87_849_216,
+    "google/siglip-base-patch16-224, its encoder of images": 92_884_224,
+    "facebook/wav2vec2-base-960h": 94_396_320,
+    "microsoft/unispeech-sat-base-plus, its encoder": 94_371_712,
+    "sentence-transformers/all-mpnet-base-v2, its encoder": 109_486_464,
+    "google/electra-small-discriminator, its encoder": 13_483_008,
+}
+"""As the hub counts them, without what no class reads and with the labels of ImageNet."""
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_what_was_published_is_as_large_as_it_is(name: str) -> None:
+    """Against the class itself, built without memory, and against a number that was written down."""
+    config = PUBLISHED[name]
+    stock: Any = getattr(transformers, config["architectures"][0])
+    labels = {"num_labels": 1000} if "ForImageClassification" in stock.__name__ else {}
+    with torch.device("meta"):
+        built = stock(stock.config_class(**config, **labels))
+    found = read_config({**config, **labels})
+    shapes = found.family.tensors(config, found.architecture, labels.get("num_labels", 2))
+    assert sum(math.prod(shape) for shape in shapes.values()) == PARAMETERS[name]
+    assert sum(parameter.numel() for parameter in built.parameters()) == PARAMETERS[name]

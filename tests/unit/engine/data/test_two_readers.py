@@ -345,7 +345,7 @@ def test_a_split_of_blank_rows_alone_is_refused(tmp_path: Path) -> None:
     assert caught.value.code is ErrorCode.DATASET_EMPTY
 
 
-@pytest.mark.parametrize("kind", ["roberta", "distilbert"])
+@pytest.mark.parametrize("kind", ["roberta", "distilbert", "mpnet"])
 def test_models_without_token_types_are_given_none(tmp_path: Path, kind: str) -> None:
     folder = write(tmp_path / "data", {split: pairs("sentence1", "sentence2") for split in ("train", "test")})
     model = preprocessors.write(kind, tmp_path / "model")

@@ -14,6 +14,8 @@ from benchmarks.families.tiny_models import MODELS
 from checkpoints.describe import describe_folder
 from checkpoints.families import FAMILIES
 from checkpoints.sizes import accounting
+from tests.support.families import LEFT_TO_WHOLE
+from tests.support.gate import WHOLE
 from tests.unit.engine.families import cut_checks, method_checks
 from worker.engine.checkpoint.load import PRUNING_FILE, load_original, load_step
 from worker.engine.checkpoint.save import save_checkpoint
@@ -22,6 +24,9 @@ from worker.engine.models.attention import attention_blocks, projections_by_name
 from worker.engine.recovery.lora import attach, merge
 
 every = pytest.mark.parametrize("tiny", MODELS, ids=lambda tiny: tiny.id)
+BLOCKS = [tiny for tiny in MODELS if WHOLE or tiny.name not in LEFT_TO_WHOLE]
+"""Every way to compute blocks; in whole, every class."""
+every_block = pytest.mark.parametrize("tiny", BLOCKS, ids=lambda tiny: tiny.id)
 KEEPS = ("whole heads", "ragged", "unequal sides", "no heads first", "no heads at all", "neurons", "nothing cut")
 
 
@@ -47,52 +52,52 @@ def test_a_saved_checkpoint_is_described_and_loaded(tiny, tmp_path):
 
 
 @pytest.mark.parametrize("name", KEEPS)
-@every
+@every_block
 def test_cut_equals_masked(tiny, name):
     inputs = tiny.inputs(3)
     cut_checks.check_cut(tiny.model_spec, tiny.stock(), inputs, name, None if tiny.mask is None else tiny.mask(inputs))
 
 
-@every
+@every_block
 def test_what_stays_gets_the_gradients_of_the_masked_model(tiny):
     cut_checks.check_gradients(tiny.model_spec, tiny.stock(), tiny.inputs(3), "heads and channels")
 
 
 @pytest.mark.parametrize("name", ["nothing cut", "no heads first"])
-@every
+@every_block
 def test_flops_and_parameters_are_torchs(tiny, name):
     cut_checks.check_flops(tiny.model_spec, tiny.stock(), tiny.nominal(), name)
 
 
-@every
+@every_block
 def test_every_criterion_and_fisher_against_a_loop(tiny):
     method_checks.check_scores(tiny.model_spec, tiny.stock(), tiny.inputs(3))
 
 
 @pytest.mark.parametrize("name", ["ragged", "no heads first"])
-@every
+@every_block
 def test_the_rotated_model_is_the_same_function(tiny, name):
     method_checks.check_rotation(tiny.model_spec, tiny.stock(), tiny.inputs(4), name)
 
 
-@every
+@every_block
 def test_streams_are_what_outputs_are_added_to(tiny):
     cut_checks.check_streams(tiny.model_spec, tiny.stock(), tiny.inputs(2))
 
 
-@every
+@every_block
 def test_least_squares_brings_unseen_inputs_nearer_than_bias(tiny):
     seen = [tiny.inputs(32, seed) for seed in range(10, 14)]
     method_checks.check_compensation(tiny.model_spec, tiny.stock(), seen, tiny.inputs(16, seed=2), "ragged")
 
 
-@every
+@every_block
 def test_a_model_that_was_not_cut_stays_as_it_is(tiny):
     method_checks.check_uncut_stays(tiny.model_spec, tiny.stock(), [tiny.inputs(8, seed) for seed in (10, 11)])
 
 
 @pytest.mark.parametrize("name", ["heads and channels", "no heads first"])
-@every
+@every_block
 def test_what_is_exported_is_the_same_function(tiny, name):
     whole, inputs = reference.dense(tiny.model_spec, tiny.stock()), tiny.inputs(3)
     loaded = reference.cut_by(whole, reference.keeps(whole.widths)[name])
@@ -100,7 +105,7 @@ def test_what_is_exported_is_the_same_function(tiny, name):
         reference.assert_near(reference.answer(for_export(loaded), inputs), reference.answer(loaded.model, inputs))
 
 
-@every
+@every_block
 def test_adapters_reach_attention_and_classifiers_and_merge_away(tiny):
     """Those of every projection that stays, under the names the modules really have."""
     kind, whole, inputs = tiny.model_spec, reference.dense(tiny.model_spec, tiny.stock()), tiny.inputs(3)
@@ -143,9 +148,9 @@ def _cuts(family):
 
 
 def test_strangers_load_what_was_cut(tmp_path):
-    """Every class with blocks of many widths, half of them in half precision; and with equal ones, where stock code will do."""
+    """Blocks of many widths, half of them in half precision; and with equal ones, where stock code will do."""
     packages, stock_layouts, texts = [], set(), {}
-    for number, tiny in enumerate(MODELS):
+    for number, tiny in enumerate(BLOCKS):
         stock, inputs = tiny.stock(), tiny.inputs(3)
         stock = stock.to(torch.bfloat16) if number % 2 else stock
         loaded = load_original(tiny.save(stock, tmp_path / f"original {number}"))

@@ -120,6 +120,27 @@ def test_a_head_of_other_shapes(tmp_path):
     assert describe_folder(tmp_path / "stock").name == "Wav2Vec2ForSequenceClassification"
 
 
+@pytest.mark.parametrize("line", ["CLIP", "Siglip"])
+def test_the_encoder_of_images_of_a_model_of_images_and_texts(line, tmp_path):
+    sees = {**{key: WORDS[key] for key in WORDS if key != "vocab_size"}, "image_size": 32, "patch_size": 8}
+    sees |= {"projection_dim": 20} if line == "CLIP" else {}
+    config = getattr(transformers, f"{line}Config")(
+        vision_config=sees, text_config={**WORDS, "projection_size": 32}, projection_dim=20
+    )
+    whole = getattr(transformers, f"{line}Model")(config).eval()
+    whole.save_pretrained(tmp_path / "whole")
+    processor = getattr(transformers, f"{line}ImageProcessorPil")
+    processor(size={"height": 32, "width": 32}, crop_size=32).save_pretrained(tmp_path / "whole")
+    follow(tmp_path / "whole", tmp_path / "images")
+    found = judge_folder(tmp_path / "images", 2**20)
+    assert found.name == {"CLIP": "CLIPVisionModelWithProjection", "Siglip": "SiglipVisionModel"}[line]
+    images = {"pixel_values": torch.randn(2, 3, 32, 32)}
+    with torch.inference_mode():
+        alone = load_original(tmp_path / "images").model(**images)
+        expected = whole.get_image_features(**images).pooler_output
+        torch.testing.assert_close(alone.image_embeds if line == "CLIP" else alone.pooler_output, expected)
+
+
 def test_the_encoders_of_a_clap(tmp_path):
     words_of = {**WORDS, "max_position_embeddings": 20}
     clap = ClapModel(ClapConfig(audio_config=CLAP, text_config=words_of, projection_dim=20)).eval()

@@ -20,7 +20,7 @@ from api_schemas.results.metrics import (
 )
 from api_schemas.results.widths import AttentionWidths, LayerWidths
 from api_schemas.spec.job import EngineSpec, Stop
-from checkpoints.families.ast import AST
+from checkpoints.families.audio.ast import AST
 
 ARCHITECTURE = AST.architectures["ASTForAudioClassification"]
 HOSTILE = (

@@ -12,7 +12,7 @@ from api_schemas.enums import Granularity, Head, Modality, TargetKind
 from api_schemas.results.metrics import JobWarning, TargetMet
 from api_schemas.spec.pruning import Pruning
 from checkpoints.families import Architecture
-from checkpoints.families.ast import AST
+from checkpoints.families.audio.ast import AST
 from worker.engine.report import write_model_card
 
 from .conftest import ARCHITECTURE, HOSTILE, Job, cutting_both, make_job, measured_by

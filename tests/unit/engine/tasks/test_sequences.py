@@ -10,7 +10,7 @@ from torchaudio.functional import edit_distance
 from transformers import GenerationMixin
 
 from api_schemas.results.metrics import Scores
-from checkpoints.families.whisper import WHISPER
+from checkpoints.families.audio.whisper import WHISPER
 from tests.unit.engine.tasks.models import read, whisper
 from worker.engine.data.split import FeatureSplit, Ragged
 from worker.engine.evaluate import encoder_outputs, evaluate

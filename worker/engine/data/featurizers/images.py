@@ -1,4 +1,4 @@
-"""Inputs of ViT and DeiT: RGB images of the model's size, by the checkpoint's own image processor."""
+"""Inputs of encoders of images: RGB images of the model's size, by the checkpoint's own image processor."""
 
 import io
 import warnings
@@ -14,13 +14,22 @@ from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
 from checkpoints.config.preprocessor_fields import MAX_SIDE
 from checkpoints.data.clip_flaws import Flaw
 from checkpoints.data.media import IMAGE_FORMATS, MAX_IMAGE_BYTES, MAX_PIXELS
+from checkpoints.families import family_of
+from checkpoints.families.patch_encoder import processors
 from checkpoints.files.preprocessor_files import preprocessor_type
 from worker.engine.data.featurizers.base import Value, file_bytes
-from worker.engine.data.settings import Settings, check_type, first_line, full_config, invalid, read_preprocessor
+from worker.engine.data.settings import (
+    Settings,
+    check_type,
+    first_line,
+    full_config,
+    invalid,
+    model_type,
+    read_preprocessor,
+)
 
-# The names under which transformers has saved each, from the oldest on.
-VIT = ("ViTFeatureExtractor", "ViTImageProcessor", "ViTImageProcessorFast", "ViTImageProcessorPil")
-DEIT = ("DeiTFeatureExtractor", "DeiTImageProcessor", "DeiTImageProcessorFast", "DeiTImageProcessorPil")
+LINES = ("ViT", "DeiT", "CLIP", "Siglip", "Bit")
+"""How the classes' names begin."""
 _SIZE_KEYS = ("size", "crop_size", "pad_size")
 
 Pixels = NDArray[np.float32]
@@ -33,23 +42,30 @@ class ImageFeaturizer:
 
     def __init__(self, model_dir: Path) -> None:
         """Raises CONFIG_INVALID where the settings are unusable, or make images unlike those config.json describes."""
-        from transformers import DeiTImageProcessorPil, ViTImageProcessorPil
+        import transformers
 
         self.flaws: list[Flaw] = []
         settings, config = read_preprocessor(model_dir), full_config(model_dir)
         kind = preprocessor_type(settings)
-        check_type(kind, VIT + DEIT)
+        check_type(kind, processors(*LINES))
         for key in _SIZE_KEYS:
             _check_size(settings, key)
         # Always Pillow's: it is there on every machine, and the tensor backend rounds otherwise.
-        processor = DeiTImageProcessorPil if kind in DEIT else ViTImageProcessorPil
-        height, width = _pair(config["image_size"])
+        (line,) = (line for line in LINES if kind in processors(line))
+        processor = getattr(transformers, f"{line}ImageProcessorPil")
+        family = family_of(model_type(model_dir))
+        largest, (height, width) = family.largest_side if family else None, _pair(config["image_size"])
         self._shape = (config["num_channels"], height, width)
         try:
             self._process: Any = processor.from_dict(settings)
             made = self._pixels(Image.new("RGB", (MAX_SIDE // 64, MAX_SIDE // 128)))
         except (ValueError, TypeError, AttributeError, ArithmeticError, KeyError, IndexError) as error:
             raise invalid(first_line(error)) from error
+        if largest is not None:
+            least = max(_pair(config["patch_size"]))
+            if made.ndim != len(self._shape) or not all(least <= side <= largest for side in made.shape[1:]):
+                raise invalid(f"images become {list(made.shape)}, and sides from {least} to {largest} are read")
+            self._shape = (self._shape[0], *made.shape[1:])
         if made.shape != self._shape or not np.isfinite(made).all():
             raise invalid(f"images become {list(made.shape)}, and config.json expects {list(self._shape)}")
 

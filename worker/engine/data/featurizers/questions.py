@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from checkpoints.data.answers import Answer, answers_in
-from checkpoints.families.text_encoder import WINDOW
+from checkpoints.families.text.text_encoder import WINDOW
 from worker.engine.data.columns import row_error
 from worker.engine.data.featurizers.base import SPANS, TARGETS, Value
 from worker.engine.data.featurizers.texts import TYPE_IDS, TextFeaturizer, arrays

@@ -1,4 +1,4 @@
-"""Inputs of BERT, RoBERTa and DistilBERT: token ids by the checkpoint's tokenizer, each text its own number of them.
+"""Inputs of encoders of texts: token ids by the checkpoint's tokenizer, each text its own number of them.
 
 Nothing is padded here: that is the batches' affair. Token types are not needed where a row is one text: a model's default is the
 first.
@@ -18,7 +18,7 @@ from checkpoints.config.sentences import Sentences
 from checkpoints.data.blank_texts import missing_text
 from checkpoints.data.clip_flaws import Flaw
 from checkpoints.data.media import MAX_CHARACTERS
-from checkpoints.files.preprocessor_files import ROBERTAS
+from checkpoints.files.preprocessor_files import FIRST_POSITION_OF_MPNET, ROBERTAS
 from worker.engine.data.columns import row_error
 from worker.engine.data.featurizers.base import TARGETS, Value
 from worker.engine.data.featurizers.masking import Masking
@@ -33,6 +33,8 @@ LEAST_TOKENS = 4
 LEAST_TOKENS_OF_PAIR = 6
 MAX_POSITIONS = 2**20
 _TYPES = 2
+TYPED = ("bert", "electra")
+"""Model types whose classes tell the second of two texts by token types."""
 TYPE_IDS = "token_type_ids"
 
 Ids = NDArray[np.int64]
@@ -59,12 +61,13 @@ class TextFeaturizer:
         self._words = words
         self._vocabulary = vocabulary_size(config)
         self._masking = None if masked is None else Masking(self._tokenizer, self._vocabulary, masked)
-        # RoBERTa and DistilBERT know no token types, nor does a BERT that was made with a single one.
+        # The others know no token types, nor does a BERT that was made with a single one.
         types = config.get("type_vocab_size")
-        self._typed = kind == "bert" and type(types) is int and types >= _TYPES
+        self._typed = kind in TYPED and type(types) is int and types >= _TYPES
         positions = number(config, "max_position_embeddings", MAX_TOKENS, MAX_POSITIONS)
         # RoBERTa counts its positions from the padding token's id on.
         offset = number(config, "pad_token_id", 1, positions - 1, 0) + 1 if kind in ROBERTAS else 0
+        offset = FIRST_POSITION_OF_MPNET if kind == "mpnet" else offset
         own = sentences or Sentences(pooling=())
         self._prompt = own.prompt
         if own.lower_case:

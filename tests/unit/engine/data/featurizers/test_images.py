@@ -1,4 +1,4 @@
-"""Images as ViT and DeiT read them: transformers' own processor, bit for bit; and images and settings that are refused."""
+"""Images as encoders of images read them: transformers' own processor, bit for bit; and images and settings that are refused."""
 
 import io
 import json
@@ -9,7 +9,13 @@ import numpy as np
 import pytest
 from datasets import ClassLabel
 from PIL import Image
-from transformers import DeiTImageProcessorPil, ViTImageProcessorPil
+from transformers import (
+    BitImageProcessorPil,
+    CLIPImageProcessorPil,
+    DeiTImageProcessorPil,
+    SiglipImageProcessorPil,
+    ViTImageProcessorPil,
+)
 
 from api_schemas.enums import Head, Modality, Split
 from api_schemas.errors import ErrorCode, SecateurError
@@ -37,7 +43,16 @@ def prepared(tmp_path: Path, images: list[bytes], kind: str = "vit", **changes: 
     return read(data, model, Modality.IMAGE, Head.CLASSIFICATION, tuple(reversed(NAMES)), **changes)
 
 
-@pytest.mark.parametrize(("kind", "processor"), [("vit", ViTImageProcessorPil), ("deit", DeiTImageProcessorPil)])
+@pytest.mark.parametrize(
+    ("kind", "processor"),
+    [
+        ("vit", ViTImageProcessorPil),
+        ("deit", DeiTImageProcessorPil),
+        ("clip_vision", CLIPImageProcessorPil),
+        ("dinov2", BitImageProcessorPil),
+        ("siglip_vision", SiglipImageProcessorPil),
+    ],
+)
 def test_pixels_are_those_of_the_checkpoints_processor(tmp_path: Path, kind: str, processor: Any) -> None:
     images = [
         noise(0),

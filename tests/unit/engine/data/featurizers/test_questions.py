@@ -19,7 +19,7 @@ from worker.engine.data.split import Ragged
 
 SENTENCE = "ada lovelace sleeps in london. the good films"
 LONG = " ".join([SENTENCE] * 12)
-WINDOWS = {"bert": (64, 21), "distilbert": (64, 21), "roberta": (64, 21)}
+WINDOWS = {"bert": (64, 21), "electra": (64, 21), "distilbert": (64, 21), "roberta": (64, 21)}
 """Tokens, and how many of them the window before has as well: a third."""
 NONE: dict[str, list[Any]] = {"text": [], "answer_start": []}
 
@@ -38,7 +38,7 @@ def featurized(folder: Path, *rows: tuple[str, str, Any]) -> dict[str, Any]:
     return made(decoded, places)
 
 
-@pytest.mark.parametrize("kind", ["bert", "roberta", "distilbert"])
+@pytest.mark.parametrize("kind", ["bert", "electra", "roberta", "distilbert"])
 def test_windows_are_the_question_and_a_part_of_the_context(kind: str, tmp_path: Path) -> None:
     """Put together by hand from the tokens of each, with what the tokenizer puts around two of one token."""
     folder = preprocessors.write(kind, tmp_path)
@@ -68,9 +68,9 @@ def test_windows_are_the_question_and_a_part_of_the_context(kind: str, tmp_path:
         outside = [(-1, -1)]
         expected = [*outside * len(before), *map(tuple, inside), *outside]
         assert list(map(tuple, found[SPANS][window])) == expected
-        if kind == "bert":
+        if kind in ("bert", "electra"):
             assert found["token_type_ids"][window].tolist() == [0] * len(before) + [1] * (len(inside) + 1)
-    assert ("token_type_ids" in found) == (kind == "bert")
+    assert ("token_type_ids" in found) == (kind in ("bert", "electra"))
     # Windows and questions are numbered.
     assert [row[2:].tolist() for row in found[TARGETS]] == [[n, 0] for n, _ in enumerate(starts)] + [[len(starts), 1]]
 

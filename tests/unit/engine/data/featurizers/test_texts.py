@@ -17,7 +17,7 @@ from worker.engine.data import PreparedData
 from worker.engine.data.featurizers.texts import TextFeaturizer
 from worker.engine.data.split import Ragged
 
-KINDS = ("bert", "distilbert", "roberta", "xlm-roberta", "camembert")
+KINDS = ("bert", "distilbert", "electra", "mpnet", "roberta", "xlm-roberta", "camembert")
 REVIEWS = ["the good films", "bad film.", "Ada Lovelace sleeps in London", "a b", "the bad", "good films"]
 TAGS = ("O", "PER", "LOC")
 WORDS = [["Ada", "lovelace", "sleeps", "in", "London"], ["the", "films"]]
@@ -116,7 +116,9 @@ def test_texts_that_are_too_long_are_named(tmp_path: Path) -> None:
     assert caught.value.errors[0].pointer == "/train[1]"
 
 
-@pytest.mark.parametrize(("kind", "longest"), [("bert", 64), ("roberta", 64), ("xlm-roberta", 64), ("camembert", 64)])
+@pytest.mark.parametrize(
+    ("kind", "longest"), [("bert", 64), ("roberta", 64), ("mpnet", 64), ("xlm-roberta", 64), ("camembert", 64)]
+)
 def test_long_texts_are_cut_to_what_the_model_has_positions_for(tmp_path: Path, kind: str, longest: int) -> None:
     (ids,) = TextFeaturizer(preprocessors.write(kind, tmp_path / "model"), words=False)(["a b " * 200], ["train[0]"])[
         "input_ids"

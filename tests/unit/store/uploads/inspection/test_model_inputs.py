@@ -13,10 +13,12 @@ from api_schemas.results.widths import AttentionWidths
 from checkpoints.config.preprocessor_fields import used_settings
 from checkpoints.describe import Checkpoint
 from checkpoints.families import AST, Family
+from checkpoints.families.audio.clap import CLAP
+from checkpoints.families.audio.wav2vec2 import WAV2VEC2
 from checkpoints.families.base import Architecture
-from checkpoints.families.clap import CLAP
-from checkpoints.families.vit import DEIT
-from checkpoints.families.wav2vec2 import WAV2VEC2
+from checkpoints.families.vision.clip_vision import CLIP_VISION, SIGLIP_VISION
+from checkpoints.families.vision.dinov2 import DINOV2
+from checkpoints.families.vision.vit import DEIT
 from checkpoints.files.preprocessor_files import TYPE_FIELDS, preprocessor_settings, preprocessor_type
 from checkpoints.sizes.accounting import ModelShape
 from store.uploads.inspection.models.inputs import check_preprocessor, check_tokenizer
@@ -41,6 +43,8 @@ CTC = checkpoint(Modality.AUDIO, Head.CTC)
 VIT = checkpoint(Modality.IMAGE, Head.CLASSIFICATION, "ViTImageProcessor")
 BERT = checkpoint(Modality.TEXT, Head.EMBEDDING)
 SOUND = replace(VIT, family=CLAP)
+DINO = replace(VIT, family=DINOV2)
+CLIP_OF_IMAGES, SIGLIP_OF_IMAGES = (replace(VIT, family=family) for family in (CLIP_VISION, SIGLIP_VISION))
 
 
 def test_settings_lie_in_either_file() -> None:
@@ -144,7 +148,7 @@ def test_the_tokenizer_is_one_that_such_a_model_can_have(model_type: str, named:
     "extractor",
     [
         *("ASTFeatureExtractor", "Wav2Vec2FeatureExtractor", "WhisperFeatureExtractor", "ClapFeatureExtractor"),
-        *("ViTImageProcessorPil", "DeiTImageProcessorPil"),
+        *("ViTImageProcessorPil", "DeiTImageProcessorPil", "CLIPImageProcessorPil", "SiglipImageProcessorPil"),
     ],
 )
 def test_what_transformers_writes_of_its_own_passes(extractor: str) -> None:
@@ -229,6 +233,12 @@ def test_settings_that_make_no_inputs_are_refused_before_a_worker_has_them(
         (VIT, {"image_size": [32, 48]}, {"size": {"height": 48, "width": 32}}, "size"),
         (VIT, {}, {"size": 224, "do_center_crop": True, "crop_size": 192}, "crop_size"),
         (replace(VIT, family=DEIT), {}, {"crop_size": {"height": 256, "width": 256}}, "crop_size"),
+        (CLIP_OF_IMAGES, {}, {"crop_size": 336}, "crop_size"),
+        (CLIP_OF_IMAGES, {}, {"do_center_crop": False}, "size"),
+        (CLIP_OF_IMAGES, {"image_size": 336}, {}, "crop_size"),
+        (SIGLIP_OF_IMAGES, {"image_size": 384}, {}, "size"),
+        (DINO, {"image_size": 518}, {"crop_size": 574}, "crop_size"),
+        (DINO, {"image_size": 4096}, {"do_center_crop": False, "size": 4096}, "size"),
         (replace(VIT, family=WAV2VEC2), {}, {"feature_size": 80}, "feature_size"),
         (SOUND, {}, {"feature_size": 80}, "feature_size"),
     ],
@@ -252,6 +262,12 @@ def test_inputs_of_another_size_are_refused_before_a_worker_has_them(
         (SOUND, {}, {"padding": "repeat", "truncation": "rand_trunc", "padding_side": None, "return_tensors": "tf"}),
         (replace(VIT, family=WAV2VEC2), {}, {"padding": True, "truncation": True}),
         (replace(VIT, family=DEIT), {}, {"size": 256}),
+        # openai/clip-vit-large-patch14-336, and google/siglip-base-patch16-224.
+        (CLIP_OF_IMAGES, {"image_size": 336}, {"crop_size": 336, "do_center_crop": True, "size": 336, "resample": 3}),
+        (DINO, {"image_size": 518}, {"size": {"shortest_edge": 256}, "crop_size": {"height": 224, "width": 224}}),
+        (DINO, {"image_size": 224}, {"size": 518, "crop_size": 518}),
+        (CLIP_OF_IMAGES, {}, {"feature_extractor_type": "CLIPFeatureExtractor"}),
+        (SIGLIP_OF_IMAGES, {}, {"size": {"height": 224, "width": 224}, "resample": 3, "image_mean": [0.5, 0.5, 0.5]}),
     ],
 )
 def test_inputs_of_the_models_size_pass(model: Checkpoint, config: dict[str, Any], settings: dict[str, Any]) -> None:

@@ -1,6 +1,7 @@
-"""Whisper (Radford et al., arXiv 2212.04356): an encoder of mel spectrograms, and a decoder that attends to it."""
+"""Whisper (Radford et al., arXiv 2212.04356): an encoder of mel spectrograms, and a decoder that attends to it or a head."""
 
 from api_schemas.enums import Head, Modality
+from checkpoints.families.audio.waveform_encoder import REQUIRED_FILES
 from checkpoints.families.base import (
     Architecture,
     AttentionKind,
@@ -13,10 +14,9 @@ from checkpoints.families.base import (
     UnusableConfigError,
 )
 from checkpoints.families.config_fields import WHISPER as CONFIG_KEYS
-from checkpoints.families.encoder import MAX_LAYERS, head_width
-from checkpoints.families.text_encoder import OTHER_FILES
-from checkpoints.families.waveform_encoder import REQUIRED_FILES
-from checkpoints.families.waveform_tensors import Shapes, norm
+from checkpoints.families.encoder import MAX_LAYERS, head_width, label_count
+from checkpoints.families.tensor_shapes import Shapes, linear, norm
+from checkpoints.families.text.text_encoder import OTHER_FILES
 from checkpoints.files.preprocessor_files import GENERATION, SPELLINGS
 from checkpoints.sizes.shape import AttentionShape, FeedForwardShape
 
@@ -44,12 +44,23 @@ def _feed_forward(layer: str, shape: FeedForwardShape) -> FeedForwardSite:
     return FeedForwardSite(first=f"{layer}.fc1", second=f"{layer}.fc2", stream=f"{layer}.final_layer_norm", shape=shape)
 
 
-def _head_dim(config: Config) -> int:
+def _sides(architecture: Architecture) -> tuple[str, ...]:
+    """A classifier has no decoder."""
+    return ("encoder",) if architecture.head is Head.CLASSIFICATION else ("encoder", "decoder")
+
+
+def _projected(config: Config) -> int:
+    """Width of what a classifier makes of every token, before their mean."""
+    width = config.get("classifier_proj_size")
+    if width == 0:
+        raise UnusableConfigError("classifier_proj_size", "a whole number from 1 on is needed")
+    return 256 if width is None else int(width)
+
+
+def _head_dim(config: Config, sides: tuple[str, ...]) -> int:
     hidden = WHISPER.value(config, "d_model")
-    found = {
-        key: head_width(hidden, WHISPER.value(config, key), key)
-        for key in ("encoder_attention_heads", "decoder_attention_heads")
-    }
+    keys = [f"{side}_attention_heads" for side in sides]
+    found = {key: head_width(hidden, WHISPER.value(config, key), key) for key in keys}
     if len(set(found.values())) > 1:
         said = " and ".join(f"{width} ({key})" for key, width in found.items())
         raise UnusableConfigError("decoder_attention_heads", f"heads of one width are needed, these are {said} wide")
@@ -57,13 +68,14 @@ def _head_dim(config: Config) -> int:
 
 
 def _layout(config: Config, architecture: Architecture) -> Layout:
-    hidden, head_dim = WHISPER.value(config, "d_model"), _head_dim(config)
+    sides = _sides(architecture)
+    hidden, head_dim = WHISPER.value(config, "d_model"), _head_dim(config, sides)
     source = WHISPER.value(config, "max_source_positions")
     target = min(DECODER_TOKENS, WHISPER.value(config, "max_target_positions"))
-    encoder, decoder = (WHISPER.value(config, f"{side}_layers") for side in ("encoder", "decoder"))
-    for key, count in (("encoder_layers", encoder), ("decoder_layers", decoder)):
+    counts = {side: WHISPER.value(config, f"{side}_layers") for side in sides}
+    for side, count in counts.items():
         if count > MAX_LAYERS:
-            raise UnusableConfigError(key, f"at most {MAX_LAYERS} layers are read")
+            raise UnusableConfigError(f"{side}_layers", f"at most {MAX_LAYERS} layers are read")
 
     def attention(number: int, side: str, queries: int, keys: int) -> AttentionShape:
         return AttentionShape(
@@ -94,30 +106,31 @@ def _layout(config: Config, architecture: Architecture) -> Layout:
     sites: list[AttentionSite] = []
     pairs: list[FeedForwardSite] = []
     stacks = tuple(
-        tuple(f"{architecture.prefix}{side}.layers.{layer}" for layer in range(count))
-        for side, count in (("encoder", encoder), ("decoder", decoder))
+        tuple(f"{architecture.prefix}{side}.layers.{layer}" for layer in range(count)) for side, count in counts.items()
     )
     for number, layer in enumerate(stacks[0]):
         sites.append(_attention(layer, "self_attn", attention(number, "encoder", source, source), AttentionKind.SELF))
         pairs.append(_feed_forward(layer, feed_forward(number, "encoder", source)))
-    for number, layer in enumerate(stacks[1], start=encoder):
+    for number, layer in enumerate((layer for stack in stacks[1:] for layer in stack), start=counts["encoder"]):
         for name, keys in (("self_attn", target), ("encoder_attn", source)):
             sites.append(_attention(layer, name, attention(number, "decoder", target, keys), AttentionKind.CACHED))
         pairs.append(_feed_forward(layer, feed_forward(number, "decoder", target)))
-    # Two convolutions, the first at two frames a position, and the words' logits.
+    # Two convolutions, the first at two frames a position, and the logits of words or labels.
     frames = CONVOLUTION * hidden * (2 * WHISPER.value(config, "num_mel_bins") + hidden) * source
+    if architecture.head is Head.CLASSIFICATION:
+        answered = _projected(config) * (source * hidden + label_count(config))
+    else:
+        answered = hidden * WHISPER.value(config, "vocab_size") * target
     return Layout(
         attention=tuple(sites),
         feed_forward=tuple(pairs),
         stacks=stacks,
-        other_flops=2 * (frames + hidden * WHISPER.value(config, "vocab_size") * target),
+        other_flops=2 * (frames + answered),
     )
 
 
 def _other_tensors(config: Config, architecture: Architecture, labels: int) -> Shapes:
-    del labels
     hidden, mels = WHISPER.value(config, "d_model"), WHISPER.value(config, "num_mel_bins")
-    words = WHISPER.value(config, "vocab_size")
     encoder, decoder = (f"{architecture.prefix}{side}" for side in ("encoder", "decoder"))
     shapes: Shapes = {
         f"{encoder}.conv1.weight": (hidden, mels, CONVOLUTION),
@@ -125,19 +138,39 @@ def _other_tensors(config: Config, architecture: Architecture, labels: int) -> S
         f"{encoder}.conv2.weight": (hidden, hidden, CONVOLUTION),
         f"{encoder}.conv2.bias": (hidden,),
         f"{encoder}.embed_positions.weight": (WHISPER.value(config, "max_source_positions"), hidden),
+        **norm(f"{encoder}.layer_norm", hidden),
+    }
+    layers = WHISPER.value(config, "encoder_layers")
+    shapes |= _norms(encoder, layers, ("self_attn",), hidden)
+    if architecture.head is Head.CLASSIFICATION:
+        width = _projected(config)
+        if config.get("use_weighted_layer_sum"):
+            shapes["layer_weights"] = (layers + 1,)
+        return shapes | linear("projector", width, hidden) | linear("classifier", labels, width)
+    words = WHISPER.value(config, "vocab_size")
+    shapes |= {
         f"{decoder}.embed_positions.weight": (WHISPER.value(config, "max_target_positions"), hidden),
         f"{decoder}.embed_tokens.weight": (words, hidden),
-        **norm(f"{encoder}.layer_norm", hidden),
         **norm(f"{decoder}.layer_norm", hidden),
     }
     if config.get("tie_word_embeddings", True) is False:
         shapes["proj_out.weight"] = (words, hidden)
-    sides = ((encoder, "encoder_layers", ("self_attn",)), (decoder, "decoder_layers", ("self_attn", "encoder_attn")))
-    for side, key, attentions in sides:
-        for layer in range(WHISPER.value(config, key)):
-            for name in (*(f"{attention}_layer_norm" for attention in attentions), "final_layer_norm"):
-                shapes |= norm(f"{side}.layers.{layer}.{name}", hidden)
+    return shapes | _norms(decoder, WHISPER.value(config, "decoder_layers"), ("self_attn", "encoder_attn"), hidden)
+
+
+def _norms(side: str, layers: int, attentions: tuple[str, ...], hidden: int) -> Shapes:
+    shapes: Shapes = {}
+    for layer in range(layers):
+        for name in (*(f"{attention}_layer_norm" for attention in attentions), "final_layer_norm"):
+            shapes |= norm(f"{side}.layers.{layer}.{name}", hidden)
     return shapes
+
+
+def _padding(_config: Config, architecture: Architecture) -> Padding | None:
+    """A decoder does not look ahead: what stands behind a text reaches none of its tokens. An encoder's input has one length."""
+    if architecture.head is Head.CLASSIFICATION:
+        return None
+    return Padding({"decoder_input_ids": 0.0}, "decoder_attention_mask", DECODER_TOKENS)
 
 
 WHISPER = Family(
@@ -151,7 +184,13 @@ WHISPER = Family(
             auto_class="AutoModelForSpeechSeq2Seq",
             prefix="model.",
             tied={"proj_out.weight": "model.decoder.embed_tokens.weight"},
-        )
+        ),
+        "WhisperForAudioClassification": Architecture(
+            task="audio-classification",
+            head=Head.CLASSIFICATION,
+            auto_class="AutoModelForAudioClassification",
+            classifiers=("projector", "classifier"),
+        ),
     },
     layout=_layout,
     defaults={
@@ -174,14 +213,12 @@ WHISPER = Family(
         "num_hidden_layers": "encoder_layers",
         "num_key_value_heads": "encoder_attention_heads",
     },
-    required_files=(*REQUIRED_FILES, ("tokenizer.json", "vocab.json")),
+    # A tokenizer as well, where it writes: `check_tokenizer` of an upload asks for its files.
+    required_files=REQUIRED_FILES,
     optional_files=(*OTHER_FILES, GENERATION, SPELLINGS),
     preprocessors=("WhisperFeatureExtractor",),
     other_tensors=_other_tensors,
-    # A decoder does not look ahead: what stands behind a text reaches none of its tokens.
-    padding=lambda _config, _architecture: Padding(
-        {"decoder_input_ids": 0.0}, "decoder_attention_mask", DECODER_TOKENS
-    ),
+    padding=_padding,
     # As for the other encoders of speech: no masks that no seed sets, and the whole model.
     while_engaged={"apply_spec_augment": False, "encoder_layerdrop": 0.0, "decoder_layerdrop": 0.0},
 )

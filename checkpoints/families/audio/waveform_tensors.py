@@ -5,8 +5,8 @@ from typing import Any
 
 from api_schemas.enums import Head
 from checkpoints.families.base import Architecture, Config
+from checkpoints.families.tensor_shapes import Shapes, linear, norm
 
-Shapes = dict[str, tuple[int, ...]]
 Value = Callable[[str], Any]
 Own = Callable[[Value, str], Shapes]
 """Tensors that a family has beside those of all, given its values and the prefix of its encoder."""
@@ -67,13 +67,3 @@ def positions(value: Value, prefix: str) -> Shapes:
         f"{at}.parametrizations.weight.original0": (1, 1, kernel),
         f"{at}.parametrizations.weight.original1": (hidden, hidden // value("num_conv_pos_embedding_groups"), kernel),
     }
-
-
-def linear(path: str, rows: int, columns: int) -> Shapes:
-    """Weight and bias of a linear map."""
-    return {f"{path}.weight": (rows, columns), f"{path}.bias": (rows,)}
-
-
-def norm(path: str, width: int) -> Shapes:
-    """Weight and bias of a norm."""
-    return {f"{path}.weight": (width,), f"{path}.bias": (width,)}

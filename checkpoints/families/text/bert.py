@@ -9,7 +9,7 @@ from api_schemas.enums import Head, Modality
 from checkpoints.families.base import Architecture, Config, Family, Layout, UnusableConfigError
 from checkpoints.families.config_fields import TEXT
 from checkpoints.families.encoder import EncoderNames, EncoderSizes, encoder, head_width, label_count
-from checkpoints.families.text_encoder import ENDS, OTHER_FILES, text_classes, text_padding, tokens, untied
+from checkpoints.families.text.text_encoder import ENDS, OTHER_FILES, text_classes, text_padding, tokens, untied
 from checkpoints.files.preprocessor_files import VOCABULARIES
 
 DEFAULTS = {
@@ -28,7 +28,8 @@ REFUSED = {
 }
 
 
-def _names(prefix: str) -> EncoderNames:
+def bert_names(prefix: str) -> EncoderNames:
+    """Names in the module tree."""
     return EncoderNames(
         layer=f"{prefix}encoder.layer.{{layer}}",
         attention="attention.self",
@@ -93,7 +94,7 @@ def bert_layout(config: Config, architecture: Architecture, *, roberta: bool, fu
         ends = architecture.head is Head.QUESTION_ANSWERING
         answers = sizes.tokens if ends or architecture.head is Head.TOKEN_CLASSIFICATION else 1
         rows = len(square) * hidden + len(labelling) * answers * (ENDS if ends else label_count(config))
-    return encoder(sizes, _names(architecture.prefix), 2 * hidden * rows + further)
+    return encoder(sizes, bert_names(architecture.prefix), 2 * hidden * rows + further)
 
 
 def bert_tensors(
@@ -105,7 +106,7 @@ def bert_tensors(
     shapes: dict[str, tuple[int, ...]] = {
         f"{prefix}embeddings.{table}_embeddings.weight": (config[key], hidden) for table, key in tables.items()
     }
-    layers = [_names(prefix).layer.format(layer=layer) for layer in range(config["num_hidden_layers"])]
+    layers = [bert_names(prefix).layer.format(layer=layer) for layer in range(config["num_hidden_layers"])]
     writers = [f"{layer}.{block}" for layer in layers for block in ("attention.output", "output")]
     for path in (f"{prefix}embeddings", *writers):
         shapes |= {f"{path}.LayerNorm.{kind}": (hidden,) for kind in ("weight", "bias")}

@@ -4,10 +4,7 @@ from dataclasses import replace
 from functools import partial
 
 from api_schemas.enums import Modality
-from checkpoints.families.base import Architecture, AttentionKind, AttentionSite, Config, Family, Layout
-from checkpoints.families.config_fields import WAVEFORM
-from checkpoints.families.text_encoder import OTHER_FILES
-from checkpoints.families.waveform_encoder import (
+from checkpoints.families.audio.waveform_encoder import (
     DEFAULTS,
     NEVER_NULL,
     PREPROCESSORS,
@@ -21,7 +18,11 @@ from checkpoints.families.waveform_encoder import (
     waveform_layout,
     waveform_padding,
 )
-from checkpoints.families.waveform_tensors import Shapes, Value, linear, positions, projected, waveform_tensors
+from checkpoints.families.audio.waveform_tensors import Value, positions, projected, waveform_tensors
+from checkpoints.families.base import Architecture, AttentionKind, AttentionSite, Config, Family, Layout
+from checkpoints.families.config_fields import WAVEFORM
+from checkpoints.families.tensor_shapes import Shapes, linear
+from checkpoints.families.text.text_encoder import OTHER_FILES
 
 VALUES = {**DEFAULTS, "do_stable_layer_norm": False, "num_buckets": 320, "max_bucket_distance": 800}
 GATES = 8

@@ -1,4 +1,4 @@
-"""What transformers over waveforms share (wav2vec 2.0, HuBERT, data2vec, SEW, WavLM): convolutions before, heads behind."""
+"""What transformers over waveforms share (wav2vec 2.0, HuBERT, UniSpeech and others): convolutions before, heads behind."""
 
 from typing import NamedTuple
 

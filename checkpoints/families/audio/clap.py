@@ -6,6 +6,7 @@ Its stages differ in width, heads and tokens; attention stays inside square wind
 from typing import NamedTuple
 
 from api_schemas.enums import Head, Modality
+from checkpoints.families.audio.waveform_encoder import REQUIRED_FILES
 from checkpoints.families.base import (
     Architecture,
     AttentionKind,
@@ -19,9 +20,8 @@ from checkpoints.families.base import (
 from checkpoints.families.config_fields import CLAP as CONFIG_KEYS
 from checkpoints.families.encoder import MAX_LAYERS, head_width
 from checkpoints.families.patch_encoder import pair
-from checkpoints.families.text_encoder import OTHER_FILES
-from checkpoints.families.waveform_encoder import REQUIRED_FILES
-from checkpoints.families.waveform_tensors import Shapes, linear, norm
+from checkpoints.families.tensor_shapes import Shapes, linear, norm
+from checkpoints.families.text.text_encoder import OTHER_FILES
 from checkpoints.sizes.shape import AttentionShape, FeedForwardShape
 
 

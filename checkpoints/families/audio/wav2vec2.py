@@ -1,5 +1,6 @@
 """wav2vec 2.0 (Baevski et al., arXiv 2006.11477), HuBERT (Hsu et al., arXiv 2106.07447), data2vec (Baevski et al., arXiv
-2202.03555) and SEW (Wu et al., arXiv 2109.06870), as transformers implements them.
+2202.03555), SEW (Wu et al., arXiv 2109.06870), UniSpeech (Wang et al., arXiv 2101.07597) and UniSpeech-SAT (Chen et al., arXiv
+2110.05752), as transformers implements them.
 """
 
 from collections.abc import Callable, Mapping
@@ -8,10 +9,7 @@ from functools import partial
 from typing import Any
 
 from api_schemas.enums import Head, Modality
-from checkpoints.families.base import Architecture, Config, Family, Layout, UnusableConfigError
-from checkpoints.families.config_fields import WAVEFORM
-from checkpoints.families.text_encoder import OTHER_FILES
-from checkpoints.families.waveform_encoder import (
+from checkpoints.families.audio.waveform_encoder import (
     DEFAULTS,
     MASK,
     NEVER_NULL,
@@ -26,16 +24,11 @@ from checkpoints.families.waveform_encoder import (
     waveform_layout,
     waveform_padding,
 )
-from checkpoints.families.waveform_tensors import (
-    Own,
-    Shapes,
-    Value,
-    linear,
-    norm,
-    positions,
-    projected,
-    waveform_tensors,
-)
+from checkpoints.families.audio.waveform_tensors import Own, Value, positions, projected, waveform_tensors
+from checkpoints.families.base import Architecture, Config, Family, Layout, UnusableConfigError
+from checkpoints.families.config_fields import WAVEFORM
+from checkpoints.families.tensor_shapes import Shapes, linear, norm
+from checkpoints.families.text.text_encoder import OTHER_FILES
 
 
 def _wav2vec2(config: Config, architecture: Architecture) -> Layout:
@@ -192,6 +185,17 @@ HUBERT = replace(
         {"do_stable_layer_norm": False, "feat_proj_layer_norm": True},
     ),
     padding=waveform_padding,
+)
+UNISPEECH = replace(
+    _family("unispeech", "UniSpeech", "unispeech.", _wav2vec2, _of_wav2vec2, {"do_stable_layer_norm": False}),
+    padding=waveform_padding,
+)
+UNISPEECH_SAT = replace(
+    _family(
+        "unispeech-sat", "UniSpeechSat", "unispeech_sat.", _wav2vec2, _of_wav2vec2, {"do_stable_layer_norm": False}
+    ),
+    padding=waveform_padding,
+    never_null=(*NEVER_NULL, "bos_token_id", "eos_token_id"),
 )
 # Its positions are several convolutions, one after another: silence that a mask has hidden from the first reaches the next.
 DATA2VEC_AUDIO = _family(

@@ -2,10 +2,10 @@
 
 from api_schemas.enums import Head, Modality
 from checkpoints.families.base import Architecture, Config, Family, Layout
-from checkpoints.families.bert import DEFAULTS, REFUSED, bert_layout, bert_tensors
 from checkpoints.families.config_fields import CLAP_TEXT as CONFIG_KEYS
-from checkpoints.families.text_encoder import TEXT_FILES, text_padding
-from checkpoints.families.waveform_tensors import Shapes, linear
+from checkpoints.families.tensor_shapes import Shapes, linear
+from checkpoints.families.text.bert import DEFAULTS, REFUSED, bert_layout, bert_tensors
+from checkpoints.families.text.text_encoder import TEXT_FILES, text_padding
 from checkpoints.files.preprocessor_files import VOCABULARIES
 
 

@@ -6,7 +6,7 @@ from api_schemas.enums import Head, Modality
 from checkpoints.families.base import Architecture, Config, Family, Layout, UnusableConfigError
 from checkpoints.families.config_fields import PATCHES
 from checkpoints.families.encoder import EncoderSizes, encoder, head_width, label_count
-from checkpoints.families.patch_encoder import OLD_NAMES, names, norms, pair
+from checkpoints.families.patch_encoder import OLD_NAMES, UNREAD, names, norms, pair, processors
 from checkpoints.files.preprocessor_files import PREPROCESSOR, PROCESSOR
 
 DEFAULTS = {
@@ -19,10 +19,6 @@ DEFAULTS = {
     "num_channels": 3,
     "qkv_bias": True,
 }
-
-# Of pretraining, or of the plain encoder's pooler: neither a class of an image nor a hidden state is computed with either.
-UNREAD = r"(\w+\.)?(pooler\.dense\.(weight|bias)|embeddings\.mask_token)"
-PROCESSORS = ("ImageProcessor", "ImageProcessorFast", "ImageProcessorPil", "FeatureExtractor")
 
 
 def _patches(config: Config) -> int:
@@ -104,7 +100,7 @@ def _family(name: str, architectures: dict[str, Architecture], *lines: str, dist
         required_files=("config.json", (PREPROCESSOR, PROCESSOR)),
         optional_files=("README.md",),
         # Either reads images for either: DeiT without distillation is published as a ViT. The family's own first.
-        preprocessors=tuple(f"{line}{kind}" for line in lines for kind in PROCESSORS),
+        preprocessors=processors(*lines),
         saved_names=((), OLD_NAMES),
         other_tensors=partial(_other_tensors, distilled=distilled),
         heads_key="num_attention_heads",

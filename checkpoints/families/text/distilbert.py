@@ -4,7 +4,7 @@ from api_schemas.enums import Head, Modality
 from checkpoints.families.base import Architecture, Config, Family, Layout
 from checkpoints.families.config_fields import DISTILLED, TEXT
 from checkpoints.families.encoder import EncoderNames, EncoderSizes, encoder, head_width, label_count
-from checkpoints.families.text_encoder import ENDS, OTHER_FILES, text_classes, text_padding, tokens, untied
+from checkpoints.families.text.text_encoder import ENDS, OTHER_FILES, text_classes, text_padding, tokens, untied
 from checkpoints.files.preprocessor_files import VOCABULARIES
 
 

@@ -1,0 +1,1 @@
+"""Families that listen: to waveforms, to spectrograms."""

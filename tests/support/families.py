@@ -1,0 +1,15 @@
+"""What the gate has of families that differ from others in little: one class with a head each, where classes cost time."""
+
+from checkpoints.families import FAMILIES
+
+ALIKE = frozenset(
+    {"xlm-roberta", "camembert", "electra", "dinov2", "clip_vision", "siglip_vision", "unispeech", "unispeech-sat"}
+)
+"""`Family.name` of those whose layers compute what another's do that is here."""
+SAME_HEADS = frozenset({"mpnet"})
+"""Of those whose layers are their own, and whose heads are not."""
+LEFT_TO_WHOLE = frozenset(
+    name for family in FAMILIES if family.name in ALIKE | SAME_HEADS for name in list(family.architectures)[1:]
+) | {"WhisperForAudioClassification"}
+"""Their classes but the first of each, and an encoder that the gate has beside its decoder: what these add is names, shapes and
+files, which other tests have of every class."""
