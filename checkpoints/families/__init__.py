@@ -15,6 +15,7 @@ from checkpoints.families.bert import BERT, CAMEMBERT, ROBERTA, XLM_ROBERTA
 from checkpoints.families.clap import CLAP
 from checkpoints.families.clap_text import CLAP_TEXT
 from checkpoints.families.distilbert import DISTILBERT
+from checkpoints.families.modernbert import MODERNBERT
 from checkpoints.families.vit import DEIT, VIT
 from checkpoints.families.wav2vec2 import DATA2VEC_AUDIO, HUBERT, SEW, WAV2VEC2
 from checkpoints.families.wavlm import WAVLM
@@ -37,6 +38,7 @@ FAMILIES: tuple[Family, ...] = (
     XLM_ROBERTA,
     CAMEMBERT,
     DISTILBERT,
+    MODERNBERT,
 )
 _BY_NAME = {family.name: family for family in FAMILIES}
 _BY_MODEL_TYPE = {model_type: family for family in FAMILIES for model_type in family.model_types}

@@ -57,7 +57,9 @@ IN_WHOLE = frozenset(
     name
     for family in FAMILIES
     for name, made in family.architectures.items()
-    if family.twin or made.head in (Head.HIDDEN_STATES, Head.MASKED_LM, Head.QUESTION_ANSWERING)
+    if family.twin
+    or (family.name == "modernbert" and made.head is not Head.CLASSIFICATION)
+    or made.head in (Head.HIDDEN_STATES, Head.MASKED_LM, Head.QUESTION_ANSWERING)
 ) - {"ViTModel", "Wav2Vec2ForPreTraining", "BertForMaskedLM", "BertForQuestionAnswering"}
 """Not in the gate: their blocks are those of other classes of their families, and their answers those of the four."""
 HEADS = {name: made.head for family in FAMILIES for name, made in family.architectures.items()}

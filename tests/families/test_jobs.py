@@ -49,6 +49,7 @@ GATE = (
     "WhisperForConditionalGeneration",
     "ClapAudioModelWithProjection",
     "BertForSequenceClassification",
+    "ModernBertForSequenceClassification",
     "XLMRobertaForTokenClassification",
     "DistilBertModel",
     "BertForMaskedLM",
