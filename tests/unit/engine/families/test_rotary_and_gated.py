@@ -17,9 +17,11 @@ from api_schemas.spec.pruning import Pruning
 from benchmarks.families import reference
 from benchmarks.families.tiny_models import MODELS
 from checkpoints.config.pruned_layout import SaidWidths
+from checkpoints.describe import describe_folder
 from checkpoints.families import UnusableConfigError
 from checkpoints.files.shards import WEIGHTS_NAME
 from checkpoints.planning.feasibility import max_share, smallest_cut
+from checkpoints.sizes import accounting
 from worker.engine.checkpoint.load import load_original
 from worker.engine.checkpoint.save import save_checkpoint
 from worker.engine.latency.table_measurement import _Bench
@@ -29,6 +31,7 @@ from worker.engine.models.model_spec import attention_entry
 from worker.engine.models.pruned_heads import Turns, rotate
 from worker.engine.models.pruned_layers import PrunedRotaryAttention
 from worker.engine.pruning.compensation import Ridges, refit_outputs
+from worker.engine.pruning.cutting import nonincreasing_scores
 from worker.engine.pruning.layer_calls import call_of_first_layer
 from worker.engine.pruning.selection import KeptHead, Selection, compose, keep_all, select
 from worker.engine.pruning.targets import little_left
@@ -142,6 +145,14 @@ def test_channels_that_are_rotated_go_in_pairs(whole, granularity, basis, align)
         assert some, "some heads have lost some of their pairs"
 
 
+def test_in_the_principal_basis_channels_that_are_rotated_keep_their_scores(whole):
+    before = random_scores(whole)
+    after = nonincreasing_scores(before, whole.widths)
+    for one, other in zip(before, after, strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(one.qk, other.qk, strict=True))
+        assert all(torch.equal(a.cummin(0).values, b) for a, b in zip(one.vo, other.vo, strict=True))
+
+
 def test_units_of_heads_that_are_rotated_in_part():
     layer = LayerWidths(qk=(8,), vo=(5,), rotary=((1, 3),))
     assert layer.units("qk", 0) == ((0, 2), (1, 3), (4, 5), (6, 7))
@@ -181,9 +192,17 @@ def test_the_gate_of_a_pair_is_the_same_on_q_and_on_k_and_exact(whole, seen):
     assert scores.of("qk", members) == pytest.approx(float(gradients["q"].double().square().mean()), rel=1e-3)
 
 
-def test_the_energy_of_a_pair_is_that_of_its_logits_over_all_angles(seen):
-    _, blocks, observed = seen
+def test_the_energy_of_a_pair_is_that_of_its_logits_over_all_angles(whole, seen):
+    inputs, blocks, observed = seen
     layer = observed.layers[1]
+    keys = []
+    handle = blocks[1].projections["k"].register_forward_hook(lambda _m, _a, output: keys.append(output))
+    with torch.inference_mode():
+        whole.model(**inputs)
+    handle.remove()
+    own = keys[0][..., blocks[1].rows("k", 2)].flatten(0, 1).double()
+    torch.testing.assert_close(layer.qk.k[2], own.mT @ own / len(own))
+    assert not layer.qk.k_mean[2].any()
     scores = score(Criterion.ENERGY, blocks, observed=observed)[1]
     q, k = layer.qk.q[2].diagonal().numpy(), layer.qk.k[2].diagonal().numpy()
     states = [blocks[1].projections[side] for side in "qk"]
@@ -313,3 +332,18 @@ def test_what_is_timed_has_pairs_too(whole):
         bench = _Bench(layout.attention[0], whole.model.get_submodule(layout.attention[0].module), hidden)
         assert bench.kernel([16, 14])()[0].shape == (2, 7, 30)
         assert bench.feed_forward(5, torch.nn.GELU(), gated=True)().shape == hidden.shape
+
+
+def test_a_result_is_pruned_further_with_the_pairs_that_it_says(tmp_path, whole):
+    """In the layout of our own, its maps apart, it is described, loaded and cut as any original."""
+    original = TINY.save(TINY.stock(), tmp_path / "original")
+    smaller = reference.cut_by(whole, reference.keeps(whole.widths)["heads and channels"])
+    save_checkpoint(tmp_path / "result", smaller, original)
+    again = load_original(tmp_path / "result")
+    assert again.widths == smaller.widths
+    described = describe_folder(tmp_path / "result")
+    total = sum(parameter.numel() for parameter in again.model.parameters())
+    assert accounting.total_parameters(described.shape, described.widths) == total
+    with torch.inference_mode():
+        expected = reference.answer(smaller.model, TINY.inputs(3))
+        assert torch.equal(reference.answer(again.model, TINY.inputs(3)), expected)
