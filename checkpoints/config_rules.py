@@ -3,7 +3,7 @@
 Null is how transformers writes "not set", and allowed but of numbers and names that its classes compute with.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -115,6 +115,25 @@ class AnyOf:
 
     def allows(self, value: Any) -> bool:
         return self.first.allows(value) or self.second.allows(value)
+
+
+@dataclass(frozen=True)
+class ObjectOf:
+    """An object that may have these keys and no others, none of them null."""
+
+    fields: Mapping[str, Rule]
+
+    @property
+    def needed(self) -> str:
+        inner = ", ".join(f"{key} ({rule.needed})" for key, rule in self.fields.items())
+        return f"an object that may have {inner} and nothing else"
+
+    def allows(self, value: Any) -> bool:
+        if value is None:
+            return True
+        if not isinstance(value, dict) or not value.keys() <= self.fields.keys():
+            return False
+        return all(each is not None and self.fields[key].allows(each) for key, each in value.items())
 
 
 @dataclass(frozen=True)

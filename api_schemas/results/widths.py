@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any, Self
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from api_schemas.base import FrozenModel
 
@@ -18,6 +18,12 @@ class LayerWidths(FrozenModel):
     vo: tuple[int, ...]
     numbers: tuple[int, ...] = ()
     """Which heads of the original these are, in order; left out, the first ones."""
+    rotary: tuple[tuple[int, ...], ...] = Field(
+        (),
+        exclude_if=lambda pairs: not pairs,
+        description="Where positions rotate q and k: by head, the pairs of channels that it keeps, as the original numbers them. "
+        "Of a head with P of them, channels p and p + P are a pair; those behind 2 P are not rotated.",
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -34,11 +40,37 @@ class LayerWidths(FrozenModel):
             raise ValueError("heads keep their order: numbers rise")
         if any(width < 1 for width in (*self.qk, *self.vo)):
             raise ValueError("a head that is kept has at least one QK and one VO channel")
+        if self.rotary:
+            if len(self.rotary) != self.heads or any(list(own) != sorted(set(own)) for own in self.rotary):
+                raise ValueError("rotary names rising numbers of pairs for every head")
+            if any(width % 2 or width < 2 * len(own) for width, own in zip(self.qk, self.rotary, strict=True)):
+                raise ValueError("QK channels that are rotated go in pairs")
         return self
 
     @property
     def heads(self) -> int:
         return len(self.qk)
+
+    @property
+    def qk_unit(self) -> int:
+        """QK channels that leave together at the least."""
+        return 2 if self.rotary else 1
+
+    def units(self, side: str, head: int) -> tuple[tuple[int, ...], ...]:
+        """The channels of one side of a head, those together that leave together: each alone, or the two of a rotated pair.
+
+        Of a head that is rotated in part only the other QK channels go by twos of neighbours, so that all its units are alike.
+        """
+        if side != "qk" or not self.rotary:
+            return tuple((c,) for c in range((self.qk if side == "qk" else self.vo)[head]))
+        pairs = len(self.rotary[head])
+        rotated = tuple((p, p + pairs) for p in range(pairs))
+        return rotated + tuple((c, c + 1) for c in range(2 * pairs, self.qk[head], 2))
+
+    def kept_pairs(self, head: int, qk: Iterable[int]) -> tuple[int, ...]:
+        """The numbers in the original of the rotated pairs that are among these channels of a head."""
+        kept = set(qk)
+        return tuple(number for p, number in enumerate(self.rotary[head]) if p in kept)
 
     @property
     def qk_total(self) -> int:

@@ -65,10 +65,15 @@ def cut_by(loaded: LoadedModel, kept: Selection) -> LoadedModel:
 def keeps(widths: AttentionWidths) -> dict[str, Selection]:
     """Every kind of cut, by name, of a dense model with these widths."""
     draw = random.Random(0)
+    rotary = bool(widths.layers[0].rotary)
     whole = keep_all(widths)
 
     def head(kept: KeptHead, qk: int, vo: int) -> KeptHead:
-        return KeptHead(kept.head, tuple(sorted(draw.sample(kept.qk, qk))), tuple(sorted(draw.sample(kept.vo, vo))))
+        pairs = len(kept.qk) // 2
+        # Of rotated channels both of a pair, i and i + half, or none; an odd number is rounded up.
+        some = sorted(draw.sample(range(pairs), -(-qk // 2))) if rotary else []
+        own = (*some, *(pair + pairs for pair in some)) if rotary else tuple(sorted(draw.sample(kept.qk, qk)))
+        return KeptHead(kept.head, own, tuple(sorted(draw.sample(kept.vo, vo))))
 
     def ragged(layer: tuple[KeptHead, ...]) -> tuple[KeptHead, ...]:
         return tuple(head(kept, draw.randint(1, len(kept.qk)), draw.randint(1, len(kept.vo))) for kept in layer)
@@ -109,7 +114,10 @@ def masked(kind: ModelSpec, stock: PreTrainedModel, kept: Selection) -> Iterator
             qk_HK[h.head, list(h.qk)] = 1
             vo_HK[h.head, list(h.vo)] = 1
         with torch.no_grad():
-            for path, mask_C in ((site.q, qk_HK.flatten()), (site.k, qk_HK.flatten()), (site.v, vo_HK.flatten())):
+            masks = {site.q: qk_HK.flatten(), site.k: qk_HK.flatten(), site.v: vo_HK.flatten()}
+            if site.joined is not None and isinstance(stock.get_submodule(site.joined), nn.Linear):
+                masks = {site.joined: torch.cat(list(masks.values()))}
+            for path, mask_C in masks.items():
                 linear = linear_at(stock, path)
                 linear.weight.mul_(mask_C[:, None])
                 if linear.bias is not None:

@@ -12,6 +12,7 @@ SIZES: dict[str, Any] = {
     "intermediate_size": 1024,
 }
 WORDS = {"vocab_size": 5000, "max_position_embeddings": 130}
+MODERN = {"pad_token_id": 0, "intermediate_size": 384, "local_attention": 64}
 # The convolutions of the real ones, a 320th of the rate, with an eighth of their channels.
 LISTENING: dict[str, Any] = {
     **SIZES, "conv_dim": (64,) * 7, "conv_kernel": (10, 3, 3, 3, 3, 2, 2), "conv_stride": (5, 2, 2, 2, 2, 2, 2),
@@ -68,6 +69,10 @@ MODELS: tuple[Example, ...] = (
         text(f"{stock}{end}", {**TEXT, **SIZES, **WORDS}, 128)
         for stock in ("Roberta", "XLMRoberta", "Camembert")
         for end in KINDS_OF_TEXT
+    ),
+    *(
+        text(f"ModernBert{end}", {**TEXT, **SIZES, **WORDS, **MODERN}, 128)
+        for end in ("ForSequenceClassification", "ForTokenClassification", "ForMaskedLM", "Model")
     ),
     text("ClapTextModelWithProjection", {**TEXT, **SIZES, **WORDS, "projection_dim": 256}, 128),
     *(

@@ -41,6 +41,15 @@ WAVEFORMS = (
     waves("SEWForSequenceClassification", "squeezed by three", squeeze_factor=3, conv_dim=(8, 16, 32), num_conv_pos_embeddings=7),
     waves("SEWForSequenceClassification", "weighted sum", use_weighted_layer_sum=True),
 )  # fmt: skip
+KINDS_OF_MODERN = ("ForSequenceClassification", "ForTokenClassification", "ForMaskedLM", "Model")
+# A window of two tokens on either side, of eleven that inputs have.
+MODERN = {
+    **TEXT,
+    "pad_token_id": 0,
+    "local_attention": 4,
+    "global_attn_every_n_layers": 2,
+    "initializer_cutoff_factor": 3.0,
+}
 KINDS_OF_TEXT = ("ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering", "ForMaskedLM", "Model")
 TEXTS = (
     *(text(f"Bert{end}", TEXT) for end in KINDS_OF_TEXT),
@@ -53,6 +62,21 @@ TEXTS = (
     *(
         text(f"{stock}ForMaskedLM", config, longest, "untied", tie_word_embeddings=False)
         for stock, config, longest in (("Bert", TEXT, 30), ("Roberta", TEXT, 28), ("DistilBert", DISTILLED, 30))
+    ),
+    *(text(f"ModernBert{end}", MODERN) for end in KINDS_OF_MODERN),
+    text("ModernBertForMaskedLM", MODERN, 30, "untied", tie_word_embeddings=False),
+    text(
+        "ModernBertForSequenceClassification",
+        MODERN,
+        30,
+        "all biases",
+        attention_bias=True,
+        mlp_bias=True,
+        norm_bias=True,
+        classifier_bias=True,
+        decoder_bias=False,
+        classifier_pooling="mean",
+        global_attn_every_n_layers=1,
     ),
     text("ClapTextModelWithProjection", {**TEXT, **CLAP_TEXT}, 28),
     text("BertForSequenceClassification", TEXT, 150, "long", max_position_embeddings=150),

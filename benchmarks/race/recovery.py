@@ -27,7 +27,7 @@ def recover(setup: Setup, smaller: LoadedModel, seed: int, settings: Finetune) -
     adapted = projections_by_name(blocks)
     if setup.whole:
         for pair in feed_forward_blocks(smaller.model, smaller.model_spec, smaller.widths):
-            adapted |= dict(zip(pair.names, (pair.first, pair.second), strict=True))
+            adapted |= dict(zip(pair.names, pair.maps, strict=True))
     model, _ = finetune(
         smaller.model,
         setup.split(Split.TRAIN),

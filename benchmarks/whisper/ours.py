@@ -81,7 +81,7 @@ class Cutter:
         projections = projections_by_name(attention_blocks(smaller.model, smaller.model_spec, smaller.widths))
         if feed_forward:
             for block in feed_forward_blocks(smaller.model, smaller.model_spec, smaller.widths):
-                projections |= dict(zip(block.names, (block.first, block.second), strict=True))
+                projections |= dict(zip(block.names, block.maps, strict=True))
         model, _ = finetune(
             smaller.model,
             setup.data.splits[Split.TRAIN],

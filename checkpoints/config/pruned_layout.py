@@ -10,6 +10,7 @@ from typing import Any, TypeGuard
 
 from api_schemas.results.widths import AttentionWidths, LayerWidths
 from checkpoints.families import FAMILIES, Layout, UnusableConfigError
+from checkpoints.sizes.shape import AttentionShape
 
 PREFIX = "Pruned"
 """Stands before the name of a class of transformers in the name of the class that has its blocks narrower."""
@@ -35,8 +36,7 @@ class SaidWidths:
         sites = layout.attention
         entries = _entries(ATTENTION, self.attention, [site.module for site in sites], "module")
         layers = tuple(
-            _layer(number, entry, site.shape.heads, site.shape.head_dim)
-            for number, (entry, site) in enumerate(zip(entries, sites, strict=True))
+            _layer(number, entry, site.shape) for number, (entry, site) in enumerate(zip(entries, sites, strict=True))
         )
         blocks = layout.feed_forward
         neurons = tuple(block.shape.neurons for block in blocks)
@@ -81,7 +81,8 @@ def _entries(key: str, said: Any, paths: Sequence[str], of: str) -> list[Mapping
     return said
 
 
-def _layer(number: int, entry: Mapping[str, Any], heads: int, head_dim: int) -> LayerWidths:
+def _layer(number: int, entry: Mapping[str, Any], shape: AttentionShape) -> LayerWidths:
+    heads, head_dim = shape.heads, shape.head_dim
     at = f"of entry {number} has to be"
     lists: dict[str, list[int]] = {}
     for key, least, most in (("qk", 1, head_dim), ("vo", 1, head_dim), ("heads", 0, heads - 1)):
@@ -95,7 +96,28 @@ def _layer(number: int, entry: Mapping[str, Any], heads: int, head_dim: int) -> 
         raise UnusableConfigError(ATTENTION, f"`qk`, `vo` and `heads` of entry {number} have to be equally long")
     if numbers != sorted(set(numbers)):
         raise UnusableConfigError(ATTENTION, f"`heads` {at} rising numbers")
-    return LayerWidths(qk=tuple(qk), vo=tuple(vo), numbers=tuple(numbers))
+    rotary = _pairs(number, entry, qk, shape) if shape.rotary else ()
+    return LayerWidths(qk=tuple(qk), vo=tuple(vo), numbers=tuple(numbers), rotary=rotary)
+
+
+def _pairs(
+    number: int, entry: Mapping[str, Any], qk: Sequence[int], shape: AttentionShape
+) -> tuple[tuple[int, ...], ...]:
+    """Of each head that is left, the pairs of QK channels that positions rotate."""
+    said, most, others = entry.get("rotary"), shape.rotary // 2, shape.head_dim - shape.rotary
+    if not (
+        isinstance(said, list)
+        and len(said) == len(qk)
+        and all(_numbers(own, 0, most - 1, most) and own == sorted(set(own)) for own in said)
+    ):
+        needed = f"a list with, for each head in `heads`, rising whole numbers from 0 to {most - 1}"
+        raise UnusableConfigError(ATTENTION, f"`rotary` of entry {number} has to be {needed}")
+    for width, own in zip(qk, said, strict=True):
+        left = width - 2 * len(own)
+        if left % 2 or not 0 <= left <= others:
+            needed = f"two channels for each pair in `rotary`, and an even number of up to {others} more"
+            raise UnusableConfigError(ATTENTION, f"`qk` of entry {number} has to be {needed}")
+    return tuple(map(tuple, said))
 
 
 def _neurons(number: int, entry: Mapping[str, Any], most: int) -> int:

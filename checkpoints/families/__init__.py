@@ -19,6 +19,7 @@ from checkpoints.families.text.bert import BERT, CAMEMBERT, ROBERTA, XLM_ROBERTA
 from checkpoints.families.text.clap_text import CLAP_TEXT
 from checkpoints.families.text.distilbert import DISTILBERT
 from checkpoints.families.text.electra import ELECTRA
+from checkpoints.families.text.modernbert import MODERNBERT
 from checkpoints.families.text.mpnet import MPNET
 from checkpoints.families.vision.clip_vision import CLIP_VISION, SIGLIP_VISION
 from checkpoints.families.vision.dinov2 import DINOV2
@@ -48,6 +49,7 @@ FAMILIES: tuple[Family, ...] = (
     DISTILBERT,
     ELECTRA,
     MPNET,
+    MODERNBERT,
 )
 _BY_NAME = {family.name: family for family in FAMILIES}
 _BY_MODEL_TYPE = {model_type: family for family in FAMILIES for model_type in family.model_types}

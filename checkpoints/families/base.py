@@ -31,6 +31,8 @@ class AttentionKind(StrEnum):
     """The same in a decoder: keys and values may be kept from token to token, or come from an encoder."""
     GATED_POSITIONS = "gated_positions"
     """WavLM: relative positions, gated by the layer's input, are added to the scores."""
+    ROTARY = "rotary"
+    """Channels of q and k are rotated in pairs, by angles that grow with the token's place."""
     WINDOWED = "windowed"
     """Swin: a table of relative positions is added to the scores, inside windows."""
     SHARED_POSITIONS = "shared_positions"
@@ -54,6 +56,8 @@ class AttentionSite:
     kind: AttentionKind = AttentionKind.SELF
     per_head: Mapping[str, int] = field(default_factory=dict)
     """Parameters of `module` beside the projections that have an entry for every head: name and dimension."""
+    joined: str | None = None
+    """The stock class's linear map whose rows are those of q, k and v, one after another. Their paths are then inside of it."""
 
     def projections(self) -> dict[str, str]:
         """Path of each projection, by side."""
@@ -65,9 +69,14 @@ class FeedForwardSite:
     """One feed-forward block: paths of its two maps, of the module whose input it is added to, and its shape."""
 
     first: str
+    """Its output goes through the activation."""
     second: str
     stream: str | None
     shape: FeedForwardShape
+    up: str | None = None
+    """Of a gated block, the map by whose output the activation's is multiplied."""
+    joined: str | None = None
+    """The stock class's linear map whose rows are those of `first` and then of `up`. Their paths are then inside of it."""
 
 
 @dataclass(frozen=True)
@@ -82,9 +91,30 @@ class Layout:
     """FLOPs outside the blocks for one input."""
     carries: str | None = None
     """Name of an argument that every layer gets from the second output of the one before."""
+    types: tuple[tuple[str, ...], ...] = ()
+    """By stack and layer, of which type it is, where layers of different types are called with different masks or positions."""
+
+    def first_tensor(self, widths: AttentionWidths | None = None) -> str:
+        """Of the names in `tensors` the one by which a file is known."""
+        site = self.attention[0]
+        return f"{site.q if widths is not None or site.joined is None else site.joined}.weight"
+
+    def joined(self, widths: AttentionWidths) -> dict[str, dict[str, int]]:
+        """By path of each linear map that the stock class has for several, these in the order of its rows: paths, and how many
+        rows they have in a model of these widths."""
+        found: dict[str, dict[str, int]] = {}
+        for site, layer in zip(self.attention, widths.layers, strict=True):
+            if site.joined is not None:
+                found[site.joined] = {site.q: layer.qk_total, site.k: layer.qk_total, site.v: layer.vo_total}
+        for pair, neurons in zip(self.feed_forward, widths.feed_forward, strict=True):
+            if pair.joined is not None and pair.up is not None:
+                found[pair.joined] = {pair.first: neurons, pair.up: neurons}
+        return found
 
     def tensors(self, widths: AttentionWidths | None = None) -> dict[str, tuple[int, ...]]:
         """By name in the module tree, the shape of every weight and bias of the blocks; without `widths`, the stock class's."""
+        if widths is None:
+            return self._stock_tensors()
         shapes: dict[str, tuple[int, ...]] = {}
 
         def add(name: str, rows: int, columns: int, bias: bool) -> None:
@@ -92,19 +122,33 @@ class Layout:
             if bias:
                 shapes[f"{name}.bias"] = (rows,)
 
-        for number, site in enumerate(self.attention):
-            block = site.shape
-            qk = vo = block.heads * block.head_dim
-            if widths is not None:
-                qk, vo = widths.layers[number].qk_total, widths.layers[number].vo_total
+        for site, layer in zip(self.attention, widths.layers, strict=True):
+            block, qk, vo = site.shape, layer.qk_total, layer.vo_total
             add(site.q, qk, block.hidden, block.q_bias)
             add(site.k, qk, block.source, block.k_bias)
             add(site.v, vo, block.source, block.v_bias)
             add(site.o, block.hidden, vo, block.o_bias)
-        for number, pair in enumerate(self.feed_forward):
-            neurons = pair.shape.neurons if widths is None else widths.feed_forward[number]
-            add(pair.first, neurons, pair.shape.hidden, pair.shape.first_bias)
+        for pair, neurons in zip(self.feed_forward, widths.feed_forward, strict=True):
+            for path in filter(None, (pair.first, pair.up)):
+                add(path, neurons, pair.shape.hidden, pair.shape.first_bias)
             add(pair.second, pair.shape.hidden, neurons, pair.shape.second_bias)
+        return shapes
+
+    def _stock_tensors(self) -> dict[str, tuple[int, ...]]:
+        whole = AttentionWidths(
+            head_dim=self.attention[0].shape.head_dim,
+            layers=tuple(site.shape.whole for site in self.attention),
+            feed_forward=tuple(pair.shape.neurons for pair in self.feed_forward),
+        )
+        shapes = self.tensors(whole)
+        for path, parts in self.joined(whole).items():
+            first = next(iter(parts))
+            for kind in ("weight", "bias"):
+                if f"{first}.{kind}" in shapes:
+                    shapes[f"{path}.{kind}"] = (sum(parts.values()), *shapes[f"{first}.{kind}"][1:])
+            for part in parts:
+                shapes.pop(f"{part}.weight")
+                shapes.pop(f"{part}.bias", None)
         return shapes
 
 

@@ -59,6 +59,7 @@ _FIRST = {
     **dict.fromkeys(ROBERTAS, "RobertaTokenizer"),
     "xlm-roberta": "XLMRobertaTokenizer",
     "camembert": "CamembertTokenizer",
+    "modernbert": "PreTrainedTokenizerFast",
 }
 # These take tokenizer.json as it is, whatever the model.
 GENERIC = ("PreTrainedTokenizerFast", "TokenizersBackend")
@@ -85,7 +86,8 @@ def preprocessor_type(settings: Mapping[str, Any]) -> Any:
 def tokenizer_classes(model_type: str) -> tuple[str, ...]:
     """Classes of transformers that may read the tokenizer of this model; the first where its settings name none."""
     if model_type in _FIRST:
-        return (_FIRST[model_type], *(each for each in _OF_TEXT if each != _FIRST[model_type]), *GENERIC)
+        first = _FIRST[model_type]
+        return (first, *(each for each in (*_OF_TEXT, *GENERIC) if each != first))
     return (*_WHISPER, *GENERIC) if model_type == "whisper" else _CTC_TOKENIZERS
 
 

@@ -9,13 +9,15 @@ from dataclasses import dataclass
 
 from api_schemas.enums import Balance, Granularity, Layout, Part, Scope, TargetKind
 from api_schemas.results.estimate import EstimatedStep
-from api_schemas.results.widths import AttentionWidths
+from api_schemas.results.widths import AttentionWidths, LayerWidths
 from api_schemas.spec.pruning import Pruning
 from checkpoints.planning.feasibility import (
     WITH_HEADS,
+    channels_a_block,
     channels_together,
     included_blocks,
     included_neurons,
+    least_blocks,
     least_channels,
     least_heads,
     least_neurons,
@@ -103,16 +105,17 @@ def _attention(shape: ModelShape, pruning: Pruning, unit: CostUnit) -> tuple[_Gr
             whole = layer.qk_total * costs["qk"] + layer.vo_total * costs["vo"]
             groups.append(_Group((number, "head"), count, whole // layer.heads))
             continue
-        for side, widths in zip(SIDES, (layer.qk, layer.vo), strict=True):
-            free = _free(widths, pruning)
+        for side in SIDES:
+            free = _free(layer, side, pruning)
             count, size = (min(free), layer.heads) if channels_together(layer, pruning) else (sum(free), 1)
-            groups.append(_Group((number, side), count, costs[side] * size * pruning.multiple))
+            groups.append(_Group((number, side), count, costs[side] * size * channels_a_block(pruning, layer, side)))
     return tuple(groups)
 
 
-def _free(widths: Sequence[int], pruning: Pruning) -> list[int]:
+def _free(layer: LayerWidths, side: str, pruning: Pruning) -> list[int]:
     """By head, the blocks of channels that may go."""
-    return [max(0, width - least_channels(pruning)) // pruning.multiple for width in widths]
+    block, stay = channels_a_block(pruning, layer, side), least_blocks(pruning, layer, side)
+    return [max(0, width // block - stay) for width in (layer.qk if side == "qk" else layer.vo)]
 
 
 def _neurons(shape: ModelShape, pruning: Pruning, unit: CostUnit) -> tuple[_Group, ...]:
@@ -135,12 +138,12 @@ def _with_heads(
         beyond += max(0.0, amount - sum(group.all for group in mine))
     if pruning.granularity not in WITH_HEADS or beyond <= 0:
         return gone
-    kept, layers = least_channels(pruning), shape.dense.layers
+    layers = shape.dense.layers
     heads = [
         _Group(
             (number, "head"),
             max(0, layers[number].heads - least_heads(pruning)),
-            kept * sum(unit.cost(number, side) for side in SIDES),
+            sum(least_channels(pruning, layers[number], side) * unit.cost(number, side) for side in SIDES),
         )
         for number in sorted({group.key[0] for group in groups if group.key[1] in SIDES})
     ]
@@ -174,10 +177,7 @@ def _widths(shape: ModelShape, pruning: Pruning, gone: Mapping[Key, int]) -> Att
     dense = shape.dense
     for number, layer in enumerate(dense.layers):
         heads = layer.heads - gone.get((number, "head"), 0)
-        sides = [
-            _of_heads(widths, gone.get((number, side), 0), pruning, together=channels_together(layer, pruning))
-            for side, widths in zip(SIDES, (layer.qk, layer.vo), strict=True)
-        ]
+        sides = [_of_heads(layer, side, gone.get((number, side), 0), pruning) for side in SIDES]
         layers.append((sides[0][:heads], sides[1][:heads]))
     neurons = tuple(
         before - gone.get((number, "neuron"), 0) * pruning.multiple for number, before in enumerate(dense.feed_forward)
@@ -185,14 +185,15 @@ def _widths(shape: ModelShape, pruning: Pruning, gone: Mapping[Key, int]) -> Att
     return AttentionWidths.of(shape.attention[0].head_dim, layers, neurons)
 
 
-def _of_heads(widths: Sequence[int], blocks: int, pruning: Pruning, *, together: bool) -> list[int]:
+def _of_heads(layer: LayerWidths, side: str, blocks: int, pruning: Pruning) -> list[int]:
     """Widths of the heads of one side without so many blocks: of each the same, as far as each has as many."""
-    if together:
-        return [width - blocks * pruning.multiple for width in widths]
-    free, left = _free(widths, pruning), list(widths)
+    widths, size = layer.qk if side == "qk" else layer.vo, channels_a_block(pruning, layer, side)
+    if channels_together(layer, pruning):
+        return [width - blocks * size for width in widths]
+    free, left = _free(layer, side, pruning), list(widths)
     for place, head in enumerate(sorted(range(len(widths)), key=free.__getitem__)):
         taken = min(free[head], -(-blocks // (len(widths) - place)))
-        left[head] -= taken * pruning.multiple
+        left[head] -= taken * size
         blocks -= taken
     return left
 

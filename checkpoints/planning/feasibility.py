@@ -27,9 +27,19 @@ def least_heads(pruning: Pruning) -> int:
     return max(pruning.min_heads, 1) if pruning.layout is Layout.STOCK else pruning.min_heads
 
 
-def least_channels(pruning: Pruning) -> int:
-    """Channels that stay in a surviving head, QK and VO each: `min_channels`, rounded up to `align`."""
-    return ceil(pruning.min_channels / pruning.multiple) * pruning.multiple
+def channels_a_block(pruning: Pruning, layer: LayerWidths | None = None, side: str = "") -> int:
+    """Channels of one head and side (`qk`, `vo`) that leave together: `align`; of q and k that are rotated, a pair at least."""
+    return max(pruning.multiple, layer.qk_unit if layer is not None and side == "qk" else 1)
+
+
+def least_blocks(pruning: Pruning, layer: LayerWidths | None = None, side: str = "") -> int:
+    """Blocks of these that stay in a surviving head: enough for `min_channels`."""
+    return ceil(pruning.min_channels / channels_a_block(pruning, layer, side))
+
+
+def least_channels(pruning: Pruning, layer: LayerWidths | None = None, side: str = "") -> int:
+    """The same in channels."""
+    return least_blocks(pruning, layer, side) * channels_a_block(pruning, layer, side)
 
 
 def included_blocks(shape: ModelShape, pruning: Pruning) -> tuple[int, ...]:
@@ -66,7 +76,8 @@ def smallest_widths(
             widest = sorted(zip(qk, vo, strict=True), key=sum, reverse=True)[:min_heads]
             qk, vo = [pair[0] for pair in widest], [pair[1] for pair in widest]
         if granularity is not Granularity.ENTIRE_HEAD:
-            qk, vo = ([min(width, min_channels) for width in side] for side in (qk, vo))
+            least_qk = ceil(min_channels / layer.qk_unit) * layer.qk_unit
+            qk, vo = [min(width, least_qk) for width in qk], [min(width, min_channels) for width in vo]
         return qk, vo
 
     return AttentionWidths.of(
@@ -122,7 +133,9 @@ def _smallest_of(unit: CostUnit, number: int, layer: LayerWidths, pruning: Pruni
     """The same of one attention alone, in the unit."""
     qk, vo = unit.qk[number], unit.vo[number]
     both = Layout.STOCK is pruning.layout or Balance.EQUAL is pruning.balance
-    channel = (qk + vo if both else max(qk, vo)) * pruning.multiple
+    blocks = [channels_a_block(pruning, layer, "qk") * qk, channels_a_block(pruning, layer, "vo") * vo]
+    channel = sum(blocks) if both else max(blocks)
+    narrows = any(max(own) > least_channels(pruning, layer, side) for side, own in (("qk", layer.qk), ("vo", layer.vo)))
     head = min(width * qk + other * vo for width, other in zip(layer.qk, layer.vo, strict=True))
     match pruning.granularity:
         case Granularity.ENTIRE_HEAD:
@@ -132,10 +145,10 @@ def _smallest_of(unit: CostUnit, number: int, layer: LayerWidths, pruning: Pruni
         case Granularity.RAGGED:
             return channel
         case Granularity.HEAD_AND_CHANNEL:
-            return channel if max(*layer.qk, *layer.vo) > least_channels(pruning) else head
+            return channel if narrows else head
         case Granularity.HEAD_AND_WIDTH:
             may_go = [head] if layer.heads > least_heads(pruning) else []
-            if max(*layer.qk, *layer.vo) > least_channels(pruning):
+            if narrows:
                 may_go.append(channel * (layer.heads if channels_together(layer, pruning) else 1))
             return min(may_go, default=head)
 

@@ -19,8 +19,8 @@ def vo_channel_parameters(block: AttentionShape) -> int:
 
 
 def neuron_parameters(block: FeedForwardShape) -> int:
-    """One neuron: a row of the first map with its bias and a column of the second."""
-    return 2 * block.hidden + block.first_bias
+    """One neuron: a row of the first map with its bias and a column of the second; of a gated block, a row of the third too."""
+    return (2 + block.gated) * block.hidden + (1 + block.gated) * block.first_bias
 
 
 def channel_flops(block: AttentionShape) -> int:
@@ -29,8 +29,8 @@ def channel_flops(block: AttentionShape) -> int:
 
 
 def neuron_flops(block: FeedForwardShape) -> int:
-    """One neuron, for one input."""
-    return 4 * block.tokens * block.hidden
+    """One neuron, for one input: its part in two products, or in three."""
+    return 2 * (2 + block.gated) * block.tokens * block.hidden
 
 
 def layer_parameters(block: AttentionShape, layer: LayerWidths) -> int:
@@ -46,7 +46,7 @@ def attention_parameters(shape: ModelShape, widths: AttentionWidths) -> int:
 
 
 def feed_forward_parameters(shape: ModelShape, widths: AttentionWidths) -> int:
-    """Both maps of all feed-forward blocks: weights and biases. The second bias is never removed."""
+    """The maps of all feed-forward blocks: weights and biases. The bias of what comes out is never removed."""
     pairs = zip(shape.feed_forward, widths.feed_forward, strict=True)
     return sum(neurons * neuron_parameters(block) + block.hidden * block.second_bias for block, neurons in pairs)
 

@@ -199,8 +199,10 @@ def tensor_bytes(spec: JobSettings, shape: ModelShape) -> int:
         weights += inner * (block.hidden + block.source)
         activations += block.queries * (2 * block.hidden + inner) + block.keys * inner + layer.heads * block.pairs
     for feed_forward, neurons in zip(shape.feed_forward, dense.feed_forward, strict=True):
-        weights += 2 * feed_forward.hidden * neurons
-        activations += feed_forward.tokens * (2 * feed_forward.hidden + 2 * neurons)
+        maps = 2 + feed_forward.gated
+        weights += maps * feed_forward.hidden * neurons
+        # What goes into the activation and what comes out; of a gated block what it is multiplied by, and the product.
+        activations += feed_forward.tokens * (2 * feed_forward.hidden + (2 + 2 * feed_forward.gated) * neurons)
     trained = spec.finetune.batch_size if spec.finetune else 1
     batch = max(trained, spec.evaluate.batch_size, *spec.evaluate.latency_batch_sizes)
     full = spec.finetune is not None and spec.finetune.method is FinetuneMethod.FULL

@@ -1,7 +1,7 @@
 """What of a checkpoint decides its cost: the shapes of its attentions and feed-forward blocks, and what lies outside them."""
 
 from api_schemas.base import FrozenModel
-from api_schemas.results.widths import AttentionWidths
+from api_schemas.results.widths import AttentionWidths, LayerWidths
 
 
 class AttentionShape(FrozenModel):
@@ -29,17 +29,32 @@ class AttentionShape(FrozenModel):
     """Parameters that go with a head whatever its widths: a table of relative positions."""
     head_flops: int = 0
     """FLOPs that go with a head whatever its widths, for one input."""
+    rotary: int = 0
+    """QK channels of a head, its first ones, that positions rotate in pairs: channel i with channel i + rotary / 2."""
+
+    @property
+    def whole(self) -> LayerWidths:
+        """The widths before anything is cut."""
+        widths = (self.head_dim,) * self.heads
+        return LayerWidths(
+            qk=widths, vo=widths, rotary=(tuple(range(self.rotary // 2)),) * self.heads if self.rotary else ()
+        )
 
 
 class FeedForwardShape(FrozenModel):
-    """One feed-forward block of the original model: two linear maps with an activation between."""
+    """One feed-forward block of the original model: two linear maps with an activation between.
+
+    Where it is gated, what comes out of the activation is multiplied by the output of a third map, as wide as the first.
+    """
 
     layer: int
     hidden: int
     neurons: int
     tokens: int
     first_bias: bool
+    """Of the third map as well, where there is one."""
     second_bias: bool
+    gated: bool = False
 
 
 class ModelShape(FrozenModel):
@@ -63,10 +78,10 @@ class ModelShape(FrozenModel):
     @property
     def unpruned(self) -> AttentionWidths:
         """The widths that the blocks have in a stock class."""
-        return AttentionWidths.of(
-            self.attention[0].head_dim,
-            (((block.head_dim,) * block.heads,) * 2 for block in self.attention),
-            tuple(block.neurons for block in self.feed_forward),
+        return AttentionWidths(
+            head_dim=self.attention[0].head_dim,
+            layers=tuple(block.whole for block in self.attention),
+            feed_forward=tuple(block.neurons for block in self.feed_forward),
         )
 
     @property

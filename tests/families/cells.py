@@ -60,6 +60,7 @@ IN_WHOLE = frozenset(
     for name, made in family.architectures.items()
     if family.name in ALIKE
     or name in LEFT_TO_WHOLE
+    or (family.name == "modernbert" and made.head is not Head.CLASSIFICATION)
     or made.head in (Head.HIDDEN_STATES, Head.MASKED_LM, Head.QUESTION_ANSWERING)
 ) - {"ViTModel", "Wav2Vec2ForPreTraining", "BertForMaskedLM", "BertForQuestionAnswering"}
 """Not in the gate: their blocks are those of other classes of their families, and their answers those of the four."""

@@ -68,6 +68,8 @@ WAVES = {key: value for key, value in examples.WAVES.items() if key != "vocab_si
 NORMS_FIRST = {"do_stable_layer_norm": True, "feat_extract_norm": "layer"}
 OWN: Mapping[str, Mapping[str, Any]] = {
     "data2vec_audio": {"conv_pos_kernel_size": 5, "num_conv_pos_embeddings": 2},
+    # A layer of either type, and a window that texts are longer than.
+    "modernbert": {"local_attention": 4, "global_attn_every_n_layers": 2},
     "wavlm": special_models.POSITIONS,
     "electra": {"embedding_size": 20},
     "dinov2": {"mlp_ratio": 2},
@@ -88,7 +90,7 @@ def _recipe(family: Family, name: str, head: Head) -> Recipe:
     if family.name == "clap_text":
         return Recipe(name, "clap_text", {**examples.TINY, **examples.CLAP_TEXT})
     if family.modality is Modality.TEXT:
-        config = examples.DISTILLED if family.name == "distilbert" else {**examples.TINY, **own}
+        config = {**(examples.DISTILLED if family.name == "distilbert" else examples.TINY), **own}
         return Recipe(name, family.name, config, epochs=20 if head in (Head.MASKED_LM, Head.QUESTION_ANSWERING) else 12)
     if family.modality is Modality.IMAGE:
         sizes = {key: value for key, value in examples.TINY.items() if key in family.defaults}

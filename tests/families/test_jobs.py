@@ -50,6 +50,7 @@ GATE = (
     "ClapAudioModelWithProjection",
     "BertForSequenceClassification",
     "MPNetForTokenClassification",
+    "ModernBertForSequenceClassification",
     "DistilBertModel",
     "BertForMaskedLM",
     "BertForQuestionAnswering",

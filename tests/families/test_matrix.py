@@ -102,7 +102,7 @@ def counted(loaded: LoadedModel, parts: Sequence[Part]) -> int:
             maps += block.projections.values()
     else:
         for pair in feed_forward_blocks(loaded.model, loaded.model_spec, loaded.widths):
-            maps += [pair.first, pair.second]
+            maps += pair.maps
     return sum(parameter.numel() for each in maps for parameter in each.parameters())
 
 
@@ -111,14 +111,16 @@ def largest_structure(found: Ready, cell: Cell) -> int:
     sizes = []
     for site in found.described.shape.attention if Part.ATTENTION in cell.parts else ():
         channel = 2 * site.hidden + 2  # two rows of a side with their biases, or a row and a column
+        together = 2 if site.rotary else 1
         head = 2 * site.head_dim * channel + site.head_parameters
         sizes.append({
-            Granularity.ENTIRE_HEAD: head, Granularity.HEAD_AND_CHANNEL: head, Granularity.RAGGED: channel,
-            Granularity.SAME_CHANNEL: site.heads * channel, Granularity.PER_HEAD: site.heads * channel,
-            Granularity.HEAD_AND_WIDTH: max(head, site.heads * channel),
+            Granularity.ENTIRE_HEAD: head, Granularity.HEAD_AND_CHANNEL: head, Granularity.RAGGED: together * channel,
+            Granularity.SAME_CHANNEL: site.heads * together * channel,
+            Granularity.PER_HEAD: site.heads * together * channel,
+            Granularity.HEAD_AND_WIDTH: max(head, site.heads * together * channel),
         }[cell.granularity])  # fmt: skip
     for pair in found.described.shape.feed_forward if Part.FEED_FORWARD in cell.parts else ():
-        sizes.append(2 * pair.hidden + 1)
+        sizes.append((2 + pair.gated) * (pair.hidden + 1))
     return max(sizes)
 
 

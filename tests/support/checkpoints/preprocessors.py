@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import (
     ASTFeatureExtractor,
     BertTokenizer,
@@ -19,6 +19,7 @@ from transformers import (
     DistilBertTokenizer,
     ElectraTokenizer,
     MPNetTokenizer,
+    PreTrainedTokenizerFast,
     RobertaTokenizer,
     SiglipImageProcessorPil,
     ViTImageProcessorPil,
@@ -42,6 +43,7 @@ MODEL_TYPES = {
     "distilbert": "distilbert",
     "electra": "electra",
     "mpnet": "mpnet",
+    "modernbert": "modernbert",
     "roberta": "roberta",
     "xlm-roberta": "xlm-roberta",
     "camembert": "camembert",
@@ -97,6 +99,22 @@ def _roberta(folder: Path) -> dict[str, Any]:
     vocabulary, merges = _byte_pairs(["<s>", "<pad>", "</s>", "<unk>", "<mask>"])
     RobertaTokenizer(vocab=vocabulary, merges=merges).save_pretrained(folder)
     return {"vocab_size": len(vocabulary), "max_position_embeddings": 66, "pad_token_id": 1}
+
+
+def _modern(folder: Path) -> dict[str, Any]:
+    """Bytes in pairs between BERT's special tokens, in tokenizer.json alone."""
+    special = {"pad": "[PAD]", "unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"}
+    vocabulary, merges = _byte_pairs(list(special.values()))
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=merges))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    ends = [(token, vocabulary[token]) for token in ("[CLS]", "[SEP]")]
+    tokenizer.post_processor = processors.TemplateProcessing("[CLS] $A [SEP]", "[CLS] $A [SEP] $B [SEP]", ends)
+    names = {f"{name}_token": token for name, token in special.items()}
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names).save_pretrained(folder)
+    ids = {f"{name}_token_id": vocabulary[special[name]] for name in ("pad", "cls", "sep")}
+    tied = {"bos_token_id": ids["cls_token_id"], "eos_token_id": ids["sep_token_id"]}
+    return {"vocab_size": len(vocabulary), "max_position_embeddings": 64, **ids, **tied}
 
 
 def _pieces(folder: Path, kind: Any) -> dict[str, Any]:
@@ -198,6 +216,7 @@ _BUILDERS: Any = {
     "distilbert": lambda folder: _word_piece(folder, DistilBertTokenizer),
     "mpnet": _mpnet,
     "electra": lambda folder: _word_piece(folder, ElectraTokenizer),
+    "modernbert": _modern,
     "roberta": _roberta,
     "xlm-roberta": lambda folder: _pieces(folder, XLMRobertaTokenizer),
     "camembert": lambda folder: _pieces(folder, CamembertTokenizer),

@@ -20,7 +20,7 @@ from checkpoints.files.safetensors_header import read_header
 from checkpoints.files.shards import WEIGHTS_NAME
 from worker.engine.checkpoint.stock_folder import as_stock_reads
 from worker.engine.data.settings import read_config as read_settings
-from worker.engine.models.model_spec import ModelSpec, build, copy_generation_config, width_entries
+from worker.engine.models.model_spec import ModelSpec, apart, build, copy_generation_config, of_parts, width_entries
 
 PRUNING_FILE = "pruning.json"
 DTYPES: Mapping[str, torch.dtype] = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
@@ -70,6 +70,7 @@ def load_original(folder: Path) -> LoadedModel:
             ErrorCode.NUMERICAL, f"{len(broken)} tensors hold NaN or infinite values, the first is {broken[0]}."
         )
     others = {name: DTYPES[dtype] for name, dtype in described.other_dtypes.items()}
+    others = of_parts(model_spec.layout_of(model), widths, others)
     return LoadedModel(model, model_spec, widths, DTYPES[described.dtype], others)
 
 
@@ -162,11 +163,13 @@ def load_step(folder: Path) -> LoadedModel:
         if family.head_dim_key is not None:
             # The scale of the softmax is the original's, also where the folder's configuration says another width.
             config[family.head_dim_key] = widths.head_dim
-        queries = [site.q for site in model_spec.layout(config).attention]
-        scale_queries(state, queries, 1.0 / record["query_scale"])
+        layout = model_spec.layout(config)
+        state = apart(layout, widths, state)
+        scale_queries(state, (site.q for site in layout.attention), 1.0 / record["query_scale"])
     built = build(model_spec, config, widths, state, model.all_tied_weights_keys)
     copy_generation_config(built, model)
     tensors = read_header(folder / WEIGHTS_NAME)
     dtype = main_dtype(tensors)
     others = {name: DTYPES[tensor.dtype] for name, tensor in tensors.items() if tensor.dtype in set(DTYPES) - {dtype}}
+    others = of_parts(model_spec.layout_of(built), widths, others)
     return LoadedModel(built, model_spec, widths, DTYPES[dtype], others)

@@ -25,6 +25,7 @@ from checkpoints.file_names import names_in
 from checkpoints.files.preprocessor_files import PREPROCESSOR, SENTENCE_FILES, preprocessor_type
 from worker.engine.checkpoint.load import LoadedModel, scale_queries
 from worker.engine.data.settings import read_config
+from worker.engine.models.model_spec import together
 
 LOADED_AS = ("float32", "float16", "bfloat16")
 """What a configuration may say of it."""
@@ -52,6 +53,8 @@ def save_checkpoint(folder: Path, loaded: LoadedModel, original: Path) -> tuple[
     for name, tensor in tensors.items():
         if tensor.is_floating_point():
             tensors[name] = tensor.to(loaded.other_dtypes.get(name, loaded.dtype))
+    if stock is not None:
+        tensors = together(layout, loaded.widths, tensors)
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     written = dict(sorted(_config(loaded, stock, config).items()))
     (folder / "config.json").write_text(json.dumps(written, indent=2) + "\n")

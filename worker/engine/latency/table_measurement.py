@@ -66,14 +66,18 @@ class _Bench:
     def kernel(self, widths: Sequence[int]) -> Callable[[], object]:
         """The module of heads this wide, QK and VO, without its projections."""
         module = copy.deepcopy(self.attention)
-        layer = LayerWidths(qk=tuple(widths), vo=tuple(widths))
+        rotary = tuple(tuple(range(width // 2)) for width in widths) if self.site.shape.rotary else ()
+        layer = LayerWidths(qk=tuple(widths), vo=tuple(widths), rotary=rotary)
         narrow_attention(module, attention_entry(self.site, layer))
         inside = f"{self.site.module}."
         for side, path in self.site.projections().items():
             if path.startswith(inside):
                 states_BTC = self.hidden.new_empty(*self.hidden.shape[:-1], sum(widths)).normal_()
                 module.set_submodule(path.removeprefix(inside), _Given(None if side == "o" else states_BTC))
-        return partial(module.eval(), self.hidden)
+        # Angles of as many pairs as the padded widths have: which, takes no time.
+        angles_1TR = self.hidden.new_zeros(1, self.hidden.shape[1], max(widths))
+        positions = {"position_embeddings": (angles_1TR, angles_1TR)} if rotary else {}
+        return partial(module.eval(), self.hidden, **positions)
 
     def projections(self, channels: int, *, output: bool) -> Callable[[], object]:
         """Both projections of a side: q and k, or (`output`) v and o."""
@@ -84,11 +88,15 @@ class _Bench:
         states_BTC = first(self.hidden)
         return lambda: (first(self.hidden), last(states_BTC) if output else second(self.hidden))
 
-    def feed_forward(self, neurons: int, activation: nn.Module) -> Callable[[], object]:
+    def feed_forward(self, neurons: int, activation: nn.Module, *, gated: bool) -> Callable[[], object]:
         """A feed-forward block of so many neurons."""
         hidden = self.hidden.shape[-1]
-        block = nn.Sequential(nn.Linear(hidden, neurons), activation, nn.Linear(neurons, hidden))
-        return partial(block.to(self.hidden.device, self.hidden.dtype), self.hidden)
+        first, second, up = nn.Linear(hidden, neurons), nn.Linear(neurons, hidden), nn.Linear(hidden, neurons)
+        for linear in (first, second, up):
+            linear.to(self.hidden.device, self.hidden.dtype)
+        if gated:
+            return lambda: second(activation(first(self.hidden)) * up(self.hidden))
+        return lambda: second(activation(first(self.hidden)))
 
 
 def measure_latency_table(
@@ -116,9 +124,10 @@ def measure_latency_table(
     widest = max(NARROWEST, ceil(layer.qk[0] / ALIGN) * ALIGN)
     shared = tuple(sorted({NARROWEST, *(ceil(widest / part / ALIGN) * ALIGN for part in (2, 4 / 3, 1))}))
     shared = tuple(width for width in shared if width >= NARROWEST)
+    gated = model_spec.layout_of(model).feed_forward[0].shape.gated
     neurons = _grid(widths.feed_forward[0], 16, 8, 4, 2, 1) if feed_forward else ()
-    # Alternately one channel narrower: heads that share a call and have to be copied into it.
-    uneven = [max(1, width - head % 2) for head, width in enumerate(layer.qk)]
+    # Alternately one channel narrower, or one pair: heads that share a call and have to be copied into it.
+    uneven = [max(layer.qk_unit, width - head % 2 * layer.qk_unit) for head, width in enumerate(layer.qk)]
     # Random weights and states are drawn here; the job's own draws stay as they would be without.
     with timing_mode(model, small.model), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         hidden_BTD = torch.randn(batch_size, tokens, site.shape.hidden, device=device, dtype=model.dtype)
@@ -128,7 +137,7 @@ def measure_latency_table(
             **{("vo", n, 0): bench.projections(n, output=True) for n in channels},
             **{("kernel", h, w): bench.kernel([w] * h) for h in heads for w in shared},
             ("uneven", 0, 0): bench.kernel(uneven),
-            **{("neurons", n, 0): bench.feed_forward(n, _activation(model)) for n in neurons},
+            **{("neurons", n, 0): bench.feed_forward(n, _activation(model), gated=gated) for n in neurons},
         }
         passes = [forward(model, inputs), forward(small.model, inputs), *parts.values()]
         noise, whole, little, *each = _medians(passes, 2, layers, device)
@@ -182,7 +191,7 @@ def _scaled(table: LatencyTable, times: float) -> LatencyTable:
 
 def _activation(model: PreTrainedModel) -> nn.Module:
     """Between the maps of a feed-forward block, by the name that the configuration has for it."""
-    names = (getattr(model.config, field, None) for field in ("hidden_act", "activation_function"))
+    names = (getattr(model.config, field, None) for field in ("hidden_act", "hidden_activation", "activation_function"))
     made: nn.Module = ACT2FN[next((name for name in names if isinstance(name, str)), "gelu")]
     return made
 

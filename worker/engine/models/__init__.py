@@ -1,7 +1,8 @@
 """Pruned models: the code that travels with a cut checkpoint; the engine runs the very same."""
 
 from worker.engine.models import pruned_layers
-from worker.engine.models.pruned_layers import head_groups, narrow_attention
+from worker.engine.models.pruned_heads import head_groups
+from worker.engine.models.pruned_layers import narrow_attention
 from worker.engine.models.source import PrunedClasses, pruned_classes
 
 __all__ = ["PrunedClasses", "head_groups", "narrow_attention", "pruned_classes", "pruned_layers"]

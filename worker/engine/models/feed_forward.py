@@ -1,4 +1,4 @@
-"""Finding feed-forward blocks in a model: the two linear maps of each, by the family's description."""
+"""Finding feed-forward blocks in a model: the linear maps of each, by the family's description."""
 
 from dataclasses import dataclass
 
@@ -15,13 +15,25 @@ Neurons = tuple[tuple[int, ...], ...]
 
 @dataclass(frozen=True)
 class FeedForwardBlock:
-    """One feed-forward block. A neuron is a row of `first`, with its bias, and a column of `second`."""
+    """One feed-forward block. A neuron is a row of `first`, with its bias, and a column of `second`; of a gated block, whose
+    activation's output is multiplied by that of `up`, a row of `up` too."""
 
     number: int
     first: nn.Linear
     second: nn.Linear
-    names: tuple[str, str]
-    """Paths of both in the module tree."""
+    names: tuple[str, ...]
+    """Paths in the module tree of `maps`."""
+    up: nn.Linear | None = None
+
+    @property
+    def inner(self) -> tuple[nn.Linear, ...]:
+        """The maps whose rows are neurons."""
+        return (self.first,) if self.up is None else (self.first, self.up)
+
+    @property
+    def maps(self) -> tuple[nn.Linear, ...]:
+        """All of them: first, second and, of a gated block, up."""
+        return (self.first, self.second) if self.up is None else (self.first, self.second, self.up)
 
 
 def feed_forward_blocks(
@@ -36,9 +48,12 @@ def feed_forward_blocks(
         zip(model_spec.layout_of(model).feed_forward, widths.feed_forward, strict=True)
     ):
         first, second = linear_at(model, site.first), linear_at(model, site.second)
-        if not first.out_features == second.in_features == neurons:
+        up = None if site.up is None else linear_at(model, site.up)
+        names = (site.first, site.second) if site.up is None else (site.first, site.second, site.up)
+        block = FeedForwardBlock(number, first, second, names, up)
+        if {second.in_features, *(linear.out_features for linear in block.inner)} != {neurons}:
             raise ValueError(f"{site.first} has {first.out_features} neurons, the widths say {neurons}")
-        blocks.append(FeedForwardBlock(number, first, second, (site.first, site.second)))
+        blocks.append(block)
     return tuple(blocks)
 
 

@@ -6,7 +6,7 @@ yet. One class for every stage, and the code that travels with a cut checkpoint 
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from accelerate import init_empty_weights
@@ -15,9 +15,11 @@ from transformers import PreTrainedModel
 
 from api_schemas.results.widths import AttentionWidths, LayerWidths
 from checkpoints.config.pruned_layout import ATTENTION, FEED_FORWARD
-from checkpoints.families import AttentionSite, Family, Layout
+from checkpoints.families import AttentionSite, Family, FeedForwardSite, Layout
 from checkpoints.families.base import Padding
 from worker.engine.models import PrunedClasses, pruned_classes
+
+Named = TypeVar("Named")
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ class ModelSpec:
 
 def attention_entry(site: AttentionSite, widths: LayerWidths) -> dict[str, Any]:
     """What a pruned configuration says of one attention."""
-    return {
+    entry: dict[str, Any] = {
         "module": site.module,
         "kind": site.kind.value,
         **site.projections(),
@@ -63,6 +65,16 @@ def attention_entry(site: AttentionSite, widths: LayerWidths) -> dict[str, Any]:
         "pairs": site.shape.pairs,
         "per_head": dict(site.per_head),
     }
+    if site.shape.rotary:
+        entry["rotary"] = [list(own) for own in widths.rotary]
+    return entry if site.joined is None else {**entry, "joined": site.joined}
+
+
+def feed_forward_entry(site: FeedForwardSite, neurons: int) -> dict[str, Any]:
+    """What a pruned configuration says of one feed-forward block."""
+    entry = {"first": site.first, "second": site.second, "neurons": neurons}
+    further = {"up": site.up, "joined": site.joined}
+    return entry | {key: path for key, path in further.items() if path is not None}
 
 
 def width_entries(layout: Layout, widths: AttentionWidths) -> dict[str, Any]:
@@ -70,10 +82,45 @@ def width_entries(layout: Layout, widths: AttentionWidths) -> dict[str, Any]:
     return {
         ATTENTION: [attention_entry(site, layer) for site, layer in zip(layout.attention, widths.layers, strict=True)],
         FEED_FORWARD: [
-            {"first": site.first, "second": site.second, "neurons": neurons}
+            feed_forward_entry(site, neurons)
             for site, neurons in zip(layout.feed_forward, widths.feed_forward, strict=True)
         ],
     }
+
+
+def apart(layout: Layout, widths: AttentionWidths, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A state in which maps that the stock class has joined are the several that the engine's classes have.
+
+    `widths`: of the state's model. What is apart already stays.
+    """
+    found = dict(state)
+    for path, parts in layout.joined(widths).items():
+        for kind in ("weight", "bias"):
+            if f"{path}.{kind}" in found:
+                pieces = found.pop(f"{path}.{kind}").split(list(parts.values()))
+                found |= {f"{part}.{kind}": piece for part, piece in zip(parts, pieces, strict=True)}
+    return found
+
+
+def of_parts(layout: Layout, widths: AttentionWidths, by_name: Mapping[str, Named]) -> dict[str, Named]:
+    """What is said of tensors by name, said as well of each of the several that one of them is taken apart into."""
+    found = dict(by_name)
+    for path, parts in layout.joined(widths).items():
+        for kind in ("weight", "bias"):
+            if f"{path}.{kind}" in found:
+                found |= dict.fromkeys([f"{part}.{kind}" for part in parts], found[f"{path}.{kind}"])
+    return found
+
+
+def together(layout: Layout, widths: AttentionWidths, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The other way: a state as the stock class has it."""
+    found = dict(state)
+    for path, parts in layout.joined(widths).items():
+        for kind in ("weight", "bias"):
+            pieces = [found.pop(f"{part}.{kind}") for part in parts if f"{part}.{kind}" in found]
+            if pieces:
+                found[f"{path}.{kind}"] = torch.cat(pieces)
+    return found
 
 
 def build(
@@ -87,7 +134,8 @@ def build(
 
     Args:
         config: any configuration of the class, stock or pruned.
-        state: in the module tree's names, whole. It is copied: nothing that is done to the model reaches it.
+        state: in the names of the stock or the pruned class's module tree, whole. It is copied: nothing that is done to the model
+            reaches it.
         tied: by name in it, the name whose weight it is. None: as class and configuration say, which files may contradict.
     """
     classes = model_spec.classes
@@ -99,6 +147,7 @@ def build(
     with init_empty_weights(include_buffers=False):
         model: PreTrainedModel = classes.pruned(classes.config(**values))
     # Assigned tensors are shared with whoever has them: another model that is still in use, or a file mapped into memory.
+    state = apart(model_spec.layout(config), widths, state)
     copies = {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in state.items()}
     model.load_state_dict(copies, strict=True, assign=True)
     if tied is not None:

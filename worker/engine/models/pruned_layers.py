@@ -8,7 +8,7 @@ D model width, H heads, C channels of all heads, K width of one head.
 import warnings
 from collections.abc import Iterator, Sequence
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import nn
@@ -17,51 +17,18 @@ from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 from transformers import EncoderDecoderCache
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-# What decides how heads of unequal width share calls of the attention kernel; measured, docs/results/latency.md.
-SOFTMAX_CHANNELS = 12  # a head's softmax takes the time of this many channels
-CALL_FLOPS = 64_000_000  # one more call, and a head in it, is worth this many floating-point operations
-ALIGN, NARROWEST = 8, 16  # kernels are slower at other multiples, and no faster below
-
-
-class HeadGroup(NamedTuple):
-    """Heads that go through the attention kernel together, each padded with zeros to `width`."""
-
-    heads: tuple[int, ...]
-    width: int
-
-
-def head_groups(qk: Sequence[int], vo: Sequence[int], pairs: int) -> tuple[HeadGroup, ...]:
-    """The calls of the attention kernel that one attention makes: which heads share one, and how wide all of them are in it.
-
-    The fused kernels want one width for query, key and value of all heads; with unequal widths torch falls back to a kernel
-    two to three times slower. Few calls pad much, many calls start much: the cheapest split of the heads, sorted by width,
-    is taken, at 4·pairs·(width + SOFTMAX_CHANNELS) a head and CALL_FLOPS a call; `pairs` are the query-key pairs of one input.
-    """
-    widest = [max(pair) for pair in zip(qk, vo, strict=True)]
-    if len({*qk, *vo}) == 1 and widest[0] % 4 == 0:
-        return (HeadGroup(tuple(range(len(qk))), widest[0]),)  # nothing to copy beats a better width
-    order = sorted(range(len(widest)), key=lambda head: (widest[head], head))
-    padded = [max(NARROWEST, -(-widest[head] // ALIGN) * ALIGN) for head in order]
-    # best[n]: cost of the n narrowest heads and where their last group starts.
-    best: list[tuple[int, int]] = [(0, 0)]
-    for end in range(1, len(order) + 1):
-        head_cost = 4 * pairs * (padded[end - 1] + SOFTMAX_CHANNELS)
-        best.append(min((best[start][0] + CALL_FLOPS + (end - start) * head_cost, start) for start in range(end)))
-    groups: list[HeadGroup] = []
-    end = len(order)
-    while end:
-        start = best[end][1]
-        groups.insert(0, HeadGroup(tuple(sorted(order[start:end])), padded[end - 1]))
-        end = start
-    return tuple(groups)
-
-
-class Call(NamedTuple):
-    """One call of the attention function: its heads, and how wide they are in it."""
-
-    heads: tuple[int, ...]
-    qk: int
-    vo: int
+from .pruned_heads import (
+    ALIGN,
+    NARROWEST,
+    Call,
+    Turns,
+    head_groups,
+    in_order,
+    join_heads,
+    rotate,
+    split_heads,
+    take_heads,
+)
 
 
 class PrunedAttention(nn.Module):
@@ -125,6 +92,8 @@ class PrunedAttention(nn.Module):
         """Of the original model: cutting channels must not change the temperature of the softmax."""
         scale: Any = getattr(self, "scaling", getattr(self, "scale", None))
         size: Any = getattr(self, "attention_head_size", None)
+        if size is None:
+            size = getattr(self, "head_dim", None)
         return float(size**-0.5 if scale is None else scale)
 
     def without_heads(
@@ -136,9 +105,16 @@ class PrunedAttention(nn.Module):
         return self.project("o", states_BTD.new_zeros(batch, tokens, 0)), weights
 
     def in_calls(
-        self, states_BTD: torch.Tensor, source_BSD: torch.Tensor, attention_mask: torch.Tensor | None, **kwargs: Any
+        self,
+        states_BTD: torch.Tensor,
+        source_BSD: torch.Tensor,
+        attention_mask: torch.Tensor | None,
+        turns: Turns | None = None,
+        **kwargs: Any,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Attention of `states` to `source` through transformers' attention function, heads together as `head_groups` has them.
+
+        turns: by what queries and keys are rotated.
 
         Returns its output, (B, T, D), and where attention is eager the weights, (B, H, T, S).
         """
@@ -149,6 +125,8 @@ class PrunedAttention(nn.Module):
         attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention)
         query_BTC = self.project("q", states_BTD)
         key_BSC, value_BSC = (self.project(side, source_BSD) for side in "kv")
+        if turns is not None:
+            query_BTC, key_BSC = (rotate(states, self.qk_widths, turns) for states in (query_BTC, key_BSC))
         contexts, weights = [], []
         for heads, qk, vo in calls:
             context_BTHK, weights_BHTS = attend(
@@ -258,6 +236,62 @@ class PrunedCachedAttention(PrunedAttention):
         return self.project("o", joined_BTC), weights
 
 
+class PrunedRotaryAttention(PrunedAttention):
+    """Self-attention whose queries and keys are rotated by position: the pairs of a head that are left keep their own angles."""
+
+    pairs: list[list[int]]
+    """By head, which of the original's pairs it has, as the columns of cosines and sines are numbered."""
+    columns: torch.Tensor
+    """The same, those of all heads one after another. No buffer: of those that files lack a loader makes new ones."""
+
+    def be_narrow(self, entry: dict[str, Any]) -> None:
+        super().be_narrow(entry)
+        self.pairs = [list(own) for own in entry["rotary"]]
+        if len(self.pairs) != len(self.heads):
+            raise ValueError(f"every head needs its rotated pairs: {self.pairs}")
+        # Said, for a model may be made where tensors have no memory unless they ask for some.
+        self.columns = self.columns_on(torch.device("cpu"))
+
+    def columns_on(self, device: torch.device) -> torch.Tensor:
+        """The columns, on a device."""
+        return torch.tensor([pair for own in self.pairs for pair in own], dtype=torch.long, device=device)
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Any:
+        # As a buffer would, they go where the module goes: at a pass a GPU would wait for them.
+        device = fn(self.columns).device
+        if device != self.columns.device:
+            self.columns = self.columns_on(device)
+        return super()._apply(fn, recurse)
+
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        position_embeddings: tuple[torch.Tensor, torch.Tensor],
+        attention_mask: torch.Tensor | None = None,
+        **kwargs: Any,
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        turns = self.turns(*position_embeddings) if self.heads else None
+        # For kernels that compute nothing beyond it; others go by the mask.
+        kwargs = {"sliding_window": getattr(self, "sliding_window", None), **kwargs}
+        output, weights = self.in_calls(hidden_states, hidden_states, attention_mask, turns, **kwargs)
+        dropout: Any = getattr(self, "out_drop", None)
+        return output if dropout is None else dropout(output), weights
+
+    def turns(self, cos_BTR: torch.Tensor, sin_BTR: torch.Tensor) -> Turns:
+        """What the heads turn by, of what the stock class computes for whole heads: (B, T, R), every angle twice."""
+        whole = cos_BTR.shape[-1] // 2
+        alike = all(own == self.pairs[0] for own in self.pairs)
+        if alike and len(set(self.qk_widths)) == 1 and self.pairs[0] == list(range(whole)):
+            return Turns(cos_BTR[..., None, :whole], sin_BTR[..., None, :whole])
+        if self.columns.device != cos_BTR.device:
+            self.columns = self.columns_on(cos_BTR.device)  # the module came there without its `to`
+        cos, sin = (each.index_select(-1, self.columns) for each in (cos_BTR, sin_BTR))
+        counts = tuple(map(len, self.pairs))
+        if len(set(counts)) == 1 == len(set(self.qk_widths)):
+            return Turns(*(each.unflatten(-1, (len(counts), counts[0])) for each in (cos, sin)))
+        return Turns(cos, sin, counts)
+
+
 class PrunedGatedAttention(PrunedAttention):
     """WavLM's: relative positions, gated by the layer's input, are added to the scores.
 
@@ -354,65 +388,38 @@ def eager_attention(
     return (weights @ value).transpose(1, 2).contiguous(), weights
 
 
-def split_heads(states_BTC: torch.Tensor, widths: list[int], heads: tuple[int, ...], padded: int) -> torch.Tensor:
-    """(B, T, C) -> (B, H, T, K), K = padded: some of the heads, with zeros where a head is narrower.
+class Joined(nn.Module):
+    """Several linear maps of one input in place of one with all their rows, in that order."""
 
-    Zeros change neither the dot products nor the values that are kept.
-    """
-    if not heads:
-        batch, tokens, _ = states_BTC.shape
-        return states_BTC.new_zeros(batch, 0, tokens, padded)
-    first, width = heads[0], widths[heads[0]]
-    if heads == tuple(range(first, first + len(heads))) and len(set(widths[first : first + len(heads)])) == 1:
-        if len(heads) < len(widths):
-            start = sum(widths[:first])
-            states_BTC = states_BTC[..., start : start + width * len(heads)]
-        states_BTHK: torch.Tensor = states_BTC.unflatten(-1, (len(heads), width))
-        if width < padded:
-            states_BTHK = functional.pad(states_BTHK, (0, padded - width))
-        return states_BTHK.transpose(1, 2)
-    # One copy: heads and zeros in turn. An index would be simpler, and takes three times as long; its gradient, five.
-    own = torch.split_with_sizes(states_BTC, widths, dim=-1)
-    zero_BT1 = torch.zeros_like(states_BTC[..., :1])
-    parts = []
-    for head in heads:
-        parts.append(own[head])
-        if widths[head] < padded:
-            parts.append(zero_BT1.expand(-1, -1, padded - widths[head]))
-    joined_BTHK: torch.Tensor = torch.cat(parts, dim=-1).unflatten(-1, (len(heads), padded))
-    return joined_BTHK.transpose(1, 2)
+    def __init__(self, stock: nn.Linear, names: Sequence[str]) -> None:
+        super().__init__()
+        kept = {"device": stock.weight.device, "dtype": stock.weight.dtype}
+        for name in names:
+            self.add_module(name, nn.Linear(stock.in_features, 1, bias=stock.bias is not None, **kept))
 
+    @property
+    def weight(self) -> torch.Tensor:
+        """As the one map's: what initializes a stock class looks for it, and finds a copy."""
+        return torch.cat([part.weight for part in self.parts()])
 
-def join_heads(contexts_BTHK: list[torch.Tensor], widths: list[int], calls: Sequence[Call]) -> torch.Tensor:
-    """Each call's (B, T, H, K) -> (B, T, C): the heads in their order again, without the padding."""
-    if len(calls) == 1 and len(set(widths)) == 1:
-        return contexts_BTHK[0][..., : widths[0]].flatten(-2)
-    own = {
-        head: context_BTHK[:, :, place, : widths[head]]
-        for context_BTHK, call in zip(contexts_BTHK, calls, strict=True)
-        for place, head in enumerate(call.heads)
-    }
-    return torch.cat([own[head] for head in range(len(widths))], dim=-1)
+    @property
+    def bias(self) -> torch.Tensor | None:
+        """Likewise."""
+        biases = [part.bias for part in self.parts()]
+        return None if biases[0] is None else torch.cat(biases)
 
+    def parts(self) -> list[Any]:
+        """The maps."""
+        return list(self.children())
 
-def in_order(weights_BHTS: list[torch.Tensor], calls: Sequence[Call]) -> torch.Tensor:
-    """Each call's weights of its heads -> those of all heads, in their order, (B, H, T, S)."""
-    if len(calls) == 1:
-        return weights_BHTS[0]
-    order = [head for call in calls for head in call.heads]
-    return take_heads(torch.cat(weights_BHTS, dim=1), [order.index(head) for head in range(len(order))], 1)
-
-
-def take_heads(states: torch.Tensor, heads: Sequence[int], dim: int) -> torch.Tensor:
-    """These heads, one at least, along `dim`. Not by a list as index: a GPU is sent that at every call, while the host waits."""
-    if list(heads) == list(range(heads[0], heads[0] + len(heads))):
-        return states.narrow(dim, heads[0], len(heads))
-    return torch.stack([states.select(dim, head) for head in heads], dim)
+    def forward(self, states: torch.Tensor) -> torch.Tensor:
+        return torch.cat([part(states) for part in self.parts()], dim=-1)
 
 
 KINDS: dict[str, type[PrunedAttention]] = {
     "self": PrunedSelfAttention,
     "cached": PrunedCachedAttention,
+    "rotary": PrunedRotaryAttention,
     "gated_positions": PrunedGatedAttention,
     "windowed": PrunedWindowAttention,
     "shared_positions": PrunedSharedAttention,
@@ -427,15 +434,19 @@ def narrow(model: nn.Module, attention: Sequence[dict[str, Any]], feed_forward: 
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Initializing zero-element tensors")  # a layer without heads
-        for entry in placed(model, attention, ("module", *"qkvo")):
+        for entry in placed(model, attention, ("module", *"qkvo", "joined")):
+            _part(model, entry.get("joined"), [entry[side] for side in "qkv"])
             module: Any = model.get_submodule(entry["module"])
             narrow_attention(module, entry)
             if module.config is None:
                 module.config = model.config
             for side, widths in (("q", entry["qk"]), ("k", entry["qk"]), ("v", entry["vo"]), ("o", entry["vo"])):
                 _resize(model, entry[side], sum(widths), rows=side != "o")
-        for entry in placed(model, feed_forward, ("first", "second")):
-            _resize(model, entry["first"], entry["neurons"], rows=True)
+        for entry in placed(model, feed_forward, ("second", "first", "up", "joined")):
+            inner = [entry[path] for path in ("first", "up") if path in entry]
+            _part(model, entry.get("joined"), inner)
+            for path in inner:
+                _resize(model, path, entry["neurons"], rows=True)
             _resize(model, entry["second"], entry["neurons"], rows=False)
 
 
@@ -444,7 +455,7 @@ def placed(model: nn.Module, entries: Sequence[dict[str, Any]], paths: tuple[str
     prefix = f"{model.base_model_prefix}."
     for entry in entries:
         for place in (str, lambda path: path.removeprefix(prefix), lambda path: prefix + path):
-            own = {**entry, **{path: place(entry[path]) for path in paths}}
+            own = {**entry, **{path: place(entry[path]) for path in paths if path in entry}}
             if has(model, own[paths[0]]):
                 yield own
                 break
@@ -483,6 +494,13 @@ def narrow_attention(module: nn.Module, entry: dict[str, Any]) -> None:
         size = list(whole.shape)
         size[dimension] = len(entry["heads"])
         setattr(module, name, nn.Parameter(torch.zeros(size, dtype=whole.dtype, device=whole.device)))
+
+
+def _part(model: nn.Module, joined: str | None, paths: Sequence[str]) -> None:
+    """Put the maps at `paths`, which are inside of it, in place of the one that is `joined`; their rows are resized next."""
+    stock: Any = None if joined is None else model.get_submodule(joined)
+    if isinstance(stock, nn.Linear):
+        model.set_submodule(str(joined), Joined(stock, [path.rpartition(".")[2] for path in paths]))
 
 
 def _resize(model: nn.Module, path: str, channels: int, *, rows: bool) -> None:

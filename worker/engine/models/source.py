@@ -1,4 +1,4 @@
-"""The two small files that travel with a cut checkpoint beside `pruned_layers.py`, written for its class of transformers.
+"""The two small files that travel with a cut checkpoint beside those in LAYERS_FILES, written for its class of transformers.
 
 The engine runs these very texts, so what was measured is what travels.
 """
@@ -17,7 +17,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from checkpoints.families import FAMILIES
 
-LAYERS_FILE = "pruned_layers.py"
+LAYERS_FILES = ("pruned_layers.py", "pruned_heads.py")
 CONFIGURATION = '''"""Configuration of {stock} with structurally pruned blocks (made by Secateur)."""
 
 from typing import Any
@@ -30,8 +30,11 @@ class Pruned{config}({config}):
 
     Args:
         pruned_attention: one entry an attention: `module`, `kind`, `q`, `k`, `v`, `o` (paths in the module tree), `qk` and `vo`
-            (one width a head that was kept), `heads` (their numbers in the original), `pairs` (query-key pairs of one input).
-        pruned_feed_forward: one entry a feed-forward block: `first`, `second` (paths), `neurons`.
+            (one width a head that was kept), `heads` (their numbers in the original), `pairs` (query-key pairs of one input);
+            where positions rotate q and k `rotary` (by head, the pairs of channels that are left), and where the stock class has
+            one map for q, k and v `joined` (its path).
+        pruned_feed_forward: one entry a feed-forward block: `first`, `second` (paths), `neurons`; of a gated one `up` (path), and
+            where the stock class has one map for both `joined`.
     """
 
     pruned_attention: list[dict[str, Any]] | None = None
@@ -86,11 +89,11 @@ class PrunedClasses:
 
     def files(self) -> dict[str, str]:
         """Everything that travels, by file name."""
-        layers = Path(__file__).with_name(LAYERS_FILE).read_text()
+        layers = {name: Path(__file__).with_name(name).read_text() for name in LAYERS_FILES}
         return {
             "configuration_pruned.py": self.configuration,
             "modeling_pruned.py": self.modeling,
-            LAYERS_FILE: layers,
+            **layers,
         }
 
 

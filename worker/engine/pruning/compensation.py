@@ -190,14 +190,15 @@ def refit_outputs(
         kept[number] = tuple(stay.tolist())
 
     with torch.no_grad():
-        for stack in layout.stacks:
+        for number, stack in enumerate(layout.stacks):
+            types = layout.types[number] if layout.types else ("",) * len(stack)
             places = [
                 place for place, path in enumerate(stack) if _fitted(layout, path, ridges, fixed, cut.model.device)
             ]
             # Behind the last layer that has something to fit nothing has to be known.
             needed = stack[: places[-1] + 1] if places else ()
             done += len(stack) - len(needed)
-            pairs = _Pairs(before.model, cut.model, stack, layout.carries, batches)
+            pairs = _Pairs(before.model, cut.model, stack, types, layout.carries, batches)
             with ExitStack() as stores:
                 held = stores.enter_context(CallStore())
                 for pair in pairs.at(0, None) if needed else ():
@@ -230,13 +231,16 @@ class _Pairs:
     before: nn.Module
     cut: nn.Module
     stack: Sequence[str]
+    types: Sequence[str]
+    """Of its layers."""
     carries: str | None
     batches: Iterable[Inputs]
 
     def run(self, place: int, pair: Calls) -> Calls:
         """The calls of the next layer."""
         layers = [model.get_submodule(self.stack[place]) for model in (self.before, self.cut)]
-        return tuple(call.run(layer, self.carries) for call, layer in zip(pair, layers, strict=True))
+        following = self.types[place + 1]
+        return tuple(call.run(layer, self.carries, following) for call, layer in zip(pair, layers, strict=True))
 
     def at(self, place: int, held: CallStore | None) -> Iterator[Calls]:
         """The calls of the layer at `place`: those that are held and, computed again, those of all batches after them."""
@@ -246,12 +250,18 @@ class _Pairs:
                 return
         for inputs in islice(self.batches, 0 if held is None else len(held), None):
             pair: Calls = tuple(
-                call_of_first_layer(model, model.get_submodule(self.stack[0]), inputs)
-                for model in (self.before, self.cut)
+                call_of_first_layer(model, self._firsts(model), inputs) for model in (self.before, self.cut)
             )
             for layer in range(place):
                 pair = self.run(layer, pair)
             yield pair
+
+    def _firsts(self, model: nn.Module) -> dict[str, nn.Module]:
+        """By type, the first layer of it."""
+        found: dict[str, nn.Module] = {}
+        for path, kind in zip(self.stack, self.types, strict=True):
+            found.setdefault(kind, model.get_submodule(path))
+        return found
 
 
 class _Fitted(NamedTuple):

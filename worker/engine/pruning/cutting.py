@@ -10,6 +10,7 @@ from torch import Tensor
 from api_schemas.enums import Basis, Compensation, Criterion, Part, TargetKind
 from api_schemas.errors import ErrorCode, SecateurError
 from api_schemas.formatting import percent
+from api_schemas.results.widths import AttentionWidths
 from api_schemas.spec.job import EngineSpec
 from api_schemas.spec.pruning import Pruning
 from checkpoints.describe import Checkpoint
@@ -124,13 +125,18 @@ def _feed_forward(loaded: LoadedModel) -> tuple[FeedForwardBlock, ...]:
     return feed_forward_blocks(loaded.model, loaded.model_spec, loaded.widths)
 
 
-def nonincreasing_scores(scores: Sequence[LayerScores]) -> tuple[LayerScores, ...]:
-    """The same scores, none higher than one before it in its head: principal channels go least energy first."""
+def nonincreasing_scores(scores: Sequence[LayerScores], widths: AttentionWidths) -> tuple[LayerScores, ...]:
+    """The same scores, none higher than one before it in its head: principal channels go least energy first. QK channels that
+    positions rotate are not principal ones, and keep their scores.
+    """
 
     def falling(vectors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         return tuple(vector.cummin(0).values for vector in vectors)
 
-    return tuple(replace(layer, qk=falling(layer.qk), vo=falling(layer.vo)) for layer in scores)
+    return tuple(
+        replace(layer, qk=layer.qk if own.rotary else falling(layer.qk), vo=falling(layer.vo))
+        for layer, own in zip(scores, widths.layers, strict=True)
+    )
 
 
 @dataclass(frozen=True)
@@ -185,7 +191,7 @@ class Cutting:
                 "The scores are not finite: the loss or its gradients overflow on the calibration data.",
             )
         if rotates(pruning):
-            scores = nonincreasing_scores(scores)
+            scores = nonincreasing_scores(scores, loaded.widths)
         return ScoredModel(loaded, scores, neurons, observed, samples, self._refit_rows(loaded, observed, step), step)
 
     def select(self, scored: ScoredModel, share: float) -> Selection:

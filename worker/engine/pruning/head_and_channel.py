@@ -22,7 +22,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from api_schemas.enums import Normalization
 from api_schemas.results.widths import AttentionWidths
 from api_schemas.spec.pruning import Pruning
-from checkpoints.planning.feasibility import channels_together, least_channels, least_heads
+from checkpoints.planning.feasibility import channels_a_block, channels_together, least_blocks, least_heads
 from checkpoints.sizes import accounting
 from checkpoints.sizes.cost_unit import CostUnit
 from checkpoints.sizes.shape import ModelShape
@@ -51,8 +51,13 @@ class HeadAndChannel:
         self.heads = [layer.heads for layer in widths.layers]
         self.even = tuple(channels_together(layer, pruning) for layer in widths.layers)
         """Of each layer, whether its heads keep one width."""
-        self.least_heads, self.kept = least_heads(pruning), least_channels(pruning) // pruning.multiple
-        self._unit, self._shape, self._align = unit, shape, pruning.multiple
+        self.least_heads = least_heads(pruning)
+        self.kept = [{side: least_blocks(pruning, layer, side) for side in _CHANNELS} for layer in widths.layers]
+        """By layer and side, the blocks that stay in a head."""
+        self._channels = [
+            {side: channels_a_block(pruning, layer, side) for side in _CHANNELS} for layer in widths.layers
+        ]
+        self._unit, self._shape = unit, shape
         self.blocks: dict[tuple[int, int, Side], list[tuple[float, Members]]] = {}
         """Of layer, head and side, least important first: score per parameter, and channels."""
         self._scores = scores
@@ -66,12 +71,12 @@ class HeadAndChannel:
         for number in included:
             of_layer = scores[number]
             for head, side in ((head, side) for head in range(self.heads[number]) for side in _CHANNELS):
-                blocks = blocks_of(of_layer, side, head, pruning)
+                blocks = blocks_of(of_layer, side, head, pruning, widths.layers[number])
                 size = self._sizes(number)[side]
                 self.blocks[number, head, side] = [(of_layer.per_parameter(score, size), m) for score, m in blocks]
                 order = [channel for _, members in blocks for _, channel in members]
                 self._remaining[number, head, side] = of_layer.remaining_scores(side, head, order)[
-                    :: pruning.multiple
+                    :: self._channels[number][side]
                 ].tolist()
         self.scale = [1.0] * len(self.heads)
         if pruning.normalization is Normalization.LAYER:
@@ -95,7 +100,7 @@ class HeadAndChannel:
 
     def block_cost(self, number: int) -> dict[Side, int]:
         """What one block of either side of an attention costs, in the unit of the target."""
-        return {side: self._unit.cost(number, side) * self._align for side in _CHANNELS}
+        return {side: self._unit.cost(number, side) * self._channels[number][side] for side in _CHANNELS}
 
     def _sizes(self, number: int) -> dict[Side, int]:
         """What scores of one block of either side are divided by: parameters; beside neurons, costs in the target's unit."""
@@ -103,8 +108,8 @@ class HeadAndChannel:
             return self.block_cost(number)
         block = self._shape.attention[number]
         return {
-            "qk": accounting.qk_channel_parameters(block) * self._align,
-            "vo": accounting.vo_channel_parameters(block) * self._align,
+            "qk": accounting.qk_channel_parameters(block) * self._channels[number]["qk"],
+            "vo": accounting.vo_channel_parameters(block) * self._channels[number]["vo"],
         }
 
     def density(self, number: int, head: int, qk_taken: int, vo_taken: int) -> float:
@@ -170,7 +175,7 @@ class _Selection:
             density = self._of.density(number, head, *stamp[:2])
         else:
             at = self._taken[number, heads[0], kind]
-            if at >= len(self._of.blocks[number, heads[0], kind]) - self._of.kept:
+            if at >= len(self._of.blocks[number, heads[0], kind]) - self._of.kept[number][kind]:
                 return
             density = sum(self._of.blocks[number, one, kind][at][0] for one in heads) / len(heads)
         heapq.heappush(self._heap, (density / self._of.scale[number], kind, number, head, stamp))

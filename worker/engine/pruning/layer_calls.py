@@ -5,7 +5,7 @@ Memory does not depend on how many batches there are. Shapes: B batch, T tokens,
 
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Self
@@ -51,14 +51,24 @@ class LayerCall(NamedTuple):
 
     hidden: Tensor
     rest: tuple[Any, ...]
-    kwargs: dict[str, Any]
+    by_type: dict[str, dict[str, Any]]
+    """By type of layer, what it is called with by keyword: where some see a window only, masks and positions differ."""
+    type: str = ""
+    """Of the layer that is about to be called."""
 
-    def run(self, layer: nn.Module, carries: str | None = None) -> "LayerCall":
-        """The call of the layer after this one, where it follows directly."""
+    @property
+    def kwargs(self) -> dict[str, Any]:
+        """What that layer is called with by keyword."""
+        return self.by_type[self.type]
+
+    def run(self, layer: nn.Module, carries: str | None = None, following: str = "") -> "LayerCall":
+        """The call of the layer after this one, where it follows directly and is of the type `following`."""
         output = layer(self.hidden, *self.rest, **self.kwargs)
         hidden = output[0] if isinstance(output, tuple) else output
-        kwargs = self.kwargs if carries is None else {**self.kwargs, carries: output[1]}
-        return LayerCall(hidden, self.rest, kwargs)
+        by_type = self.by_type
+        if carries is not None:
+            by_type = {name: {**kwargs, carries: output[1]} for name, kwargs in by_type.items()}
+        return LayerCall(hidden, self.rest, by_type, following)
 
     def run_until(self, layer: nn.Module) -> None:
         """Run it for its hooks, which may end it early."""
@@ -70,20 +80,31 @@ Calls = tuple[LayerCall, ...]
 """Of the same batch, one a model."""
 
 
-def call_of_first_layer(model: nn.Module, first: nn.Module, inputs: Inputs) -> LayerCall:
-    """What a stack's first layer is called with. Raises ValueError where it is not called at all."""
+def call_of_first_layer(model: nn.Module, firsts: Mapping[str, nn.Module], inputs: Inputs) -> LayerCall:
+    """What a stack's first layer is called with, and by keyword the first of each type.
+
+    firsts: by type of layer, the first of that type in the stack; the stack's own first comes first. The model runs until all of
+    them have been called. Raises ValueError where they are not.
+    """
     found: list[LayerCall] = []
+    by_type: dict[str, dict[str, Any]] = {}
 
-    def stop(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        others = {name: value for name, value in kwargs.items() if args or name != "hidden_states"}
+    def seen(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        others = {key: value for key, value in kwargs.items() if args or key != "hidden_states"}
         # A decoder's cache would grow each time its layer is run again.
-        others |= {name: None for name in ("past_key_values", "use_cache") if name in others}
-        found.append(LayerCall(hidden_states(args, kwargs), args[1:], others))
-        raise StopForward
+        by_type[name] = others | {key: None for key in ("past_key_values", "use_cache") if key in others}
+        if not found:
+            found.append(LayerCall(hidden_states(args, kwargs), args[1:], by_type, name))
+        if len(by_type) == len(firsts):
+            raise StopForward
 
-    with hooked(first.register_forward_pre_hook(stop, with_kwargs=True)), suppress(StopForward):
+    def hook(name: str) -> Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], None]:
+        return lambda _module, args, kwargs: seen(name, args, kwargs)
+
+    handles = [layer.register_forward_pre_hook(hook(name), with_kwargs=True) for name, layer in firsts.items()]
+    with hooked(*handles), suppress(StopForward):
         model(**inputs)
-    if not found:
+    if len(by_type) < len(firsts):
         raise ValueError("the model never called its first layer")
     return found[0]
 

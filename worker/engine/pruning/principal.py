@@ -12,8 +12,9 @@ as any choice can into the first r coordinates, for every r:
   rather than the residual stream). With the QR decomposition W_o = Q R and the eigenvectors E of R C_x Rᵀ, U = Q E and
   T = Eᵀ R: no inverse, and exact also where W_o has not full rank.
 
-Not for heads whose scores are not q·k alone: rotary positions, norms on q or k. Shapes: K channels of a head, C of all heads,
-D model width.
+Where positions rotate q and k the QK side keeps its own channels: of all A that keep the scores only turns of the pairs
+themselves commute with the rotation, and these order nothing. Not for heads with norms on q or k. Shapes: K channels of a head,
+C of all heads, D model width.
 """
 
 from collections.abc import Sequence
@@ -52,7 +53,7 @@ class HeadBasis:
     value: Tensor
     output: Tensor
     qk_energy: Tensor
-    """(K): share of each channel in the energy of the head's logits, S², falling."""
+    """(K): share of each channel in the energy of the head's logits, S², falling; in no order where q and k keep theirs."""
     vo_energy: Tensor
     """(K): variance of each channel of the head's output, falling."""
 
@@ -77,26 +78,43 @@ def _signs(vectors: Tensor) -> Tensor:
     return torch.where(largest < 0, -1.0, 1.0).to(vectors.dtype)
 
 
-def head_basis(q_KK: Tensor, k_KK: Tensor, k_mean_K: Tensor, covariance_KK: Tensor, output_DK: Tensor) -> HeadBasis:
-    """The principal basis of one head, from its moments and its columns of W_o. All float64 on the CPU."""
-    root_q, root_k = _root(q_KK), _root(k_KK)
-    left, singular_K, right_t = torch.linalg.svd(root_q @ root_k)
-    signs_K = _signs(left)
-    left, right_t = left * signs_K, right_t * signs_K[:, None]
-    scale_K1 = singular_K.rsqrt()[:, None]
+def head_basis(
+    q_KK: Tensor, k_KK: Tensor, k_mean_K: Tensor, covariance_KK: Tensor, output_DK: Tensor, *, rotary: bool = False
+) -> HeadBasis:
+    """The principal basis of one head, from its moments and its columns of W_o. All float64 on the CPU.
+
+    rotary: q and k stay as they are.
+    """
+    query_KK, key_KK, qk_energy_K = _own_qk(q_KK, k_KK) if rotary else _principal_qk(q_KK, k_KK)
     orthonormal_DK, upper_KK = torch.linalg.qr(output_DK)
     variance_K, axes_KK = torch.linalg.eigh(upper_KK @ covariance_KK @ upper_KK.mT)
     variance_K, axes_KK = variance_K.flip(0), axes_KK.flip(1)
     axes_KK = axes_KK * _signs(axes_KK)
     return HeadBasis(
-        query=scale_K1 * (right_t @ root_k),
-        key=scale_K1 * (left.mT @ root_q),
+        query=query_KK,
+        key=key_KK,
         key_mean=k_mean_K,
         value=axes_KK.mT @ upper_KK,
         output=orthonormal_DK @ axes_KK,
-        qk_energy=singular_K.square(),
+        qk_energy=qk_energy_K,
         vo_energy=variance_K.clamp_min(0),
     )
+
+
+def _own_qk(q_KK: Tensor, k_KK: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """As `_principal_qk`, of a head that keeps its channels."""
+    same_KK = torch.eye(len(q_KK), dtype=q_KK.dtype)
+    return same_KK, same_KK, q_KK.diagonal() * k_KK.diagonal()
+
+
+def _principal_qk(q_KK: Tensor, k_KK: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """A, B, and the energy of each channel."""
+    root_q, root_k = _root(q_KK), _root(k_KK)
+    left, singular_K, right_t = torch.linalg.svd(root_q @ root_k)
+    signs_K = _signs(left)
+    left, right_t = left * signs_K, right_t * signs_K[:, None]
+    scale_K1 = singular_K.rsqrt()[:, None]
+    return scale_K1 * (right_t @ root_k), scale_K1 * (left.mT @ root_q), singular_K.square()
 
 
 def _moments(layer: LayerObservations) -> tuple[QKMoments, Context]:
@@ -117,7 +135,8 @@ def principal_bases(blocks: Sequence[AttentionBlock], observed: Observations) ->
         for h in range(block.widths.heads):
             at = block.rows("v", h)
             moments = qk.q[h], qk.k[h], qk.k_mean[h]
-            heads.append(head_basis(*moments, covariance_CC[at, at], output_DC[:, at]))
+            rotary = bool(block.widths.rotary)
+            heads.append(head_basis(*moments, covariance_CC[at, at], output_DC[:, at], rotary=rotary))
         bases.append(tuple(heads))
     return tuple(bases)
 

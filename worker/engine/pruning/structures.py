@@ -9,7 +9,13 @@ import torch
 from api_schemas.enums import Basis, Granularity, Normalization
 from api_schemas.results.widths import AttentionWidths, LayerWidths
 from api_schemas.spec.pruning import Pruning
-from checkpoints.planning.feasibility import included_neurons, least_channels, least_heads, least_neurons
+from checkpoints.planning.feasibility import (
+    channels_a_block,
+    included_neurons,
+    least_blocks,
+    least_heads,
+    least_neurons,
+)
 from checkpoints.sizes import accounting
 from checkpoints.sizes.cost_unit import CostUnit
 from checkpoints.sizes.shape import ModelShape
@@ -47,12 +53,19 @@ class _Group:
     kept: int
 
 
-def blocks_of(scores: LayerScores, side: Side, head: int, pruning: Pruning) -> list[tuple[float, Members]]:
+def blocks_of(
+    scores: LayerScores, side: Side, head: int, pruning: Pruning, layer: LayerWidths | None = None
+) -> list[tuple[float, Members]]:
     """One head's channels in blocks of `align` ranks, each with its score as a set, in the order in which they go.
 
     Native channels go by rising score. Principal ones are there in falling order of energy and go from the last: a block that
-    scores less than one that has to go before it is no cheaper than that one.
+    scores less than one that has to go before it is no cheaper than that one. Those that positions rotate are native ones
+    whatever the basis, and a rank of them is a pair.
+
+    layer: the widths, where `side` is one of an attention.
     """
+    if layer is not None and side == "qk" and layer.rotary:
+        return _blocks_of_units(scores, side, head, layer, pruning)
     vector_K, align = scores.side(side)[head], pruning.multiple
     if pruning.basis is Basis.PRINCIPAL:
         order = list(range(len(vector_K)))[::-1]
@@ -62,6 +75,20 @@ def blocks_of(scores: LayerScores, side: Side, head: int, pruning: Pruning) -> l
     blocks = [tuple((head, c) for c in sorted(order[at : at + align])) for at in range(0, len(order), align)]
     scored = [(values[block[0][1]] if align == 1 else scores.of(side, block), block) for block in blocks]
     return _in_order(scored, pruning)
+
+
+def _blocks_of_units(
+    scores: LayerScores, side: Side, head: int, layer: LayerWidths, pruning: Pruning
+) -> list[tuple[float, Members]]:
+    """The same of channels that go by several, in blocks of as many of these as make a multiple of `align`."""
+    units = [tuple((head, c) for c in unit) for unit in layer.units(side, head)]
+    ranked = sorted(units, key=lambda unit: scores.of(side, unit))
+    together = channels_a_block(pruning, layer, side) // layer.qk_unit
+    blocks = [
+        tuple(sorted(pair for unit in ranked[at : at + together] for pair in unit))
+        for at in range(0, len(ranked), together)
+    ]
+    return sorted((scores.of(side, block), block) for block in blocks)
 
 
 def _in_order(scored: list[tuple[float, Members]], pruning: Pruning) -> list[tuple[float, Members]]:
@@ -76,36 +103,55 @@ def _heads(scores: LayerScores, layer: LayerWidths, kept: int) -> list[_Group]:
     return [_Group("head", sorted((scores.of("head", [(h, -1)]), ((h, -1),)) for h in range(layer.heads)), kept)]
 
 
-def _same_channel(scores: LayerScores, layer: LayerWidths, kept: int, pruning: Pruning) -> list[_Group]:
+def _same_channel(scores: LayerScores, layer: LayerWidths, pruning: Pruning) -> list[_Group]:
     """One channel index in every head."""
     groups, align = [], pruning.multiple
     for side, widths in _sides(layer):
         heads, width = range(layer.heads), widths[0]
+        if side == "qk" and layer.rotary:
+            groups.append(_same_units(scores, layer, pruning))
+            continue
         slices = _in_order([(scores.of(side, [(h, c) for h in heads]), ((0, c),)) for c in range(width)[::-1]], pruning)
         order = [members[0][1] for _, members in slices]
         blocks = [sorted(order[at : at + align]) for at in range(0, width, align)]
         found = [tuple((h, c) for h in heads for c in block) for block in blocks]
-        groups.append(_Group(side, _in_order([(scores.of(side, block), block) for block in found], pruning), kept))
+        scored = _in_order([(scores.of(side, block), block) for block in found], pruning)
+        groups.append(_Group(side, scored, least_blocks(pruning, layer, side)))
     return groups
 
 
-def _per_head(scores: LayerScores, layer: LayerWidths, kept: int, pruning: Pruning) -> list[_Group]:
+def _same_units(scores: LayerScores, layer: LayerWidths, pruning: Pruning) -> _Group:
+    """One place among the pairs that positions rotate, in every head: where all are left, one angle."""
+    side: Side = "qk"
+    places = layer.units(side, 0)
+    if any(layer.units(side, head) != places for head in range(layer.heads)):
+        raise ValueError(f"same_channel needs heads with as many rotated pairs each; found {layer}")
+
+    def members(chosen: Sequence[tuple[int, ...]]) -> Members:
+        return tuple((head, c) for head in range(layer.heads) for unit in chosen for c in unit)
+
+    ranked = sorted(places, key=lambda unit: scores.of(side, members([unit])))
+    together = channels_a_block(pruning, layer, side) // layer.qk_unit
+    found = [members(sorted(ranked[at : at + together])) for at in range(0, len(ranked), together)]
+    return _Group(side, sorted((scores.of(side, each), each) for each in found), least_blocks(pruning, layer, side))
+
+
+def _per_head(scores: LayerScores, layer: LayerWidths, pruning: Pruning) -> list[_Group]:
     """One rank in every head: each sorts its own channels, slice r takes the r-th least of each, scores are added."""
     groups = []
-    for side, widths in _sides(layer):
-        by_head = [blocks_of(scores, side, h, pruning) for h in range(layer.heads)]
+    for side, _ in _sides(layer):
+        by_head = [blocks_of(scores, side, h, pruning, layer) for h in range(layer.heads)]
         found = []
-        for rank in range(widths[0] // pruning.multiple):
-            parts = [blocks[rank] for blocks in by_head]
+        for parts in zip(*by_head, strict=True):
             found.append((sum(score for score, _ in parts), tuple(pair for _, block in parts for pair in block)))
-        groups.append(_Group(side, found, kept))
+        groups.append(_Group(side, found, least_blocks(pruning, layer, side)))
     return groups
 
 
-def _ragged(scores: LayerScores, layer: LayerWidths, kept: int, pruning: Pruning) -> list[_Group]:
+def _ragged(scores: LayerScores, layer: LayerWidths, pruning: Pruning) -> list[_Group]:
     """Any channel of any head."""
     return [
-        _Group(side, blocks_of(scores, side, h, pruning), kept)
+        _Group(side, blocks_of(scores, side, h, pruning, layer), least_blocks(pruning, layer, side))
         for side, widths in _sides(layer)
         for h in range(len(widths))
     ]
@@ -116,18 +162,17 @@ def _sides(layer: LayerWidths) -> tuple[tuple[Side, tuple[int, ...]], tuple[Side
 
 
 def _groups(scores: LayerScores, layer: LayerWidths, pruning: Pruning) -> list[_Group]:
-    kept = least_channels(pruning) // pruning.multiple
     match pruning.granularity:
         case Granularity.ENTIRE_HEAD:
             return _heads(scores, layer, least_heads(pruning))
         case Granularity.SAME_CHANNEL | Granularity.PER_HEAD if not layer.uniform:
             raise ValueError(f"{pruning.granularity.value} needs heads of equal width; found {layer}")
         case Granularity.SAME_CHANNEL:
-            return _same_channel(scores, layer, kept, pruning)
+            return _same_channel(scores, layer, pruning)
         case Granularity.PER_HEAD:
-            return _per_head(scores, layer, kept, pruning)
+            return _per_head(scores, layer, pruning)
         case Granularity.RAGGED:
-            return _ragged(scores, layer, kept, pruning)
+            return _ragged(scores, layer, pruning)
         case Granularity.HEAD_AND_CHANNEL | Granularity.HEAD_AND_WIDTH:
             raise ValueError("heads and channels do not go in a fixed order: see head_and_channel.py")
 

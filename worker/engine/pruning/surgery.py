@@ -50,10 +50,11 @@ def cut(
             state[f"{site.module}.{name}"] = table.index_select(dimension, heads)
     kept = Selection(keep, all_neurons(widths) if neurons is None else neurons)
     for pair, stay in zip(feed_forward_blocks(model, model_spec, widths), kept.neurons, strict=True):
-        first, second = pair.names
+        first, second, *up = pair.names
         rows = torch.tensor(stay, dtype=torch.long, device=pair.first.weight.device)
-        state[f"{first}.weight"] = state[f"{first}.weight"].index_select(0, rows)
-        if f"{first}.bias" in state:
-            state[f"{first}.bias"] = state[f"{first}.bias"].index_select(0, rows)
+        for inner in (first, *up):
+            state[f"{inner}.weight"] = state[f"{inner}.weight"].index_select(0, rows)
+            if f"{inner}.bias" in state:
+                state[f"{inner}.bias"] = state[f"{inner}.bias"].index_select(0, rows)
         state[f"{second}.weight"] = state[f"{second}.weight"].index_select(1, rows)
     return rebuild(model, model_spec, kept.widths(widths), state)

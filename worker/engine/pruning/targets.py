@@ -12,7 +12,7 @@ from math import ceil
 from api_schemas.enums import Layout, Part, TargetKind
 from api_schemas.results import speed
 from api_schemas.results.metrics import Latency, TargetMet
-from api_schemas.results.widths import AttentionWidths
+from api_schemas.results.widths import AttentionWidths, LayerWidths
 from api_schemas.spec.pruning import Pruning
 from checkpoints.planning.feasibility import included_neurons, infeasible, least_neurons, narrowest
 from checkpoints.planning.schedule import share_of_neurons
@@ -34,13 +34,15 @@ machine, by less than the noise of the table, up to the second."""
 def little_left(dense: LoadedModel, pruning: Pruning) -> LoadedModel:
     """Of what may be cut a quarter of the heads, half as wide, and an eighth of the neurons: a second model to time."""
     widths, heads, neurons = dense.widths, keep_all(dense.widths), all_neurons(dense.widths)
+
+    def half(layer: LayerWidths, side: str, head: int) -> tuple[int, ...]:
+        units = layer.units(side, head)
+        return tuple(sorted(channel for unit in units[: ceil(len(units) / 2)] for channel in unit))
+
     if Part.ATTENTION in pruning.cuts:
         heads = tuple(
-            tuple(
-                KeptHead(head.head, head.qk[: ceil(len(head.qk) / 2)], head.vo[: ceil(len(head.vo) / 2)])
-                for head in layer[: ceil(len(layer) / 4)]
-            )
-            for layer in heads
+            tuple(KeptHead(h, half(layer, "qk", h), half(layer, "vo", h)) for h in range(ceil(layer.heads / 4)))
+            for layer in widths.layers
         )
     if Part.FEED_FORWARD in pruning.cuts:
         neurons = tuple(stay[: ceil(len(stay) / 8)] for stay in neurons)

@@ -106,7 +106,7 @@ class Recovery:
         found = projections_by_name(attention_blocks(loaded.model, loaded.model_spec, loaded.widths))
         if Part.FEED_FORWARD in self.spec.pruning.cuts:
             for block in feed_forward_blocks(loaded.model, loaded.model_spec, loaded.widths):
-                found |= dict(zip(block.names, (block.first, block.second), strict=True))
+                found |= dict(zip(block.names, block.maps, strict=True))
         return found
 
     def _checkpointing(self, step: int, epochs: int, losses: list[EpochLoss]) -> CheckpointSettings:

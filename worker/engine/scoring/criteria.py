@@ -44,7 +44,8 @@ def score(
       square); in a set the signed terms are added before the absolute value is taken.
     - `energy`: QK channel c: E[q_c²]·E[(k_c − k̄_c)²] over tokens, k̄ the mean over the sample's tokens: the energy it puts
       into the logits, up to what softmax ignores. VO channel c: Var[x_c]·‖W_o[:, c]‖², x the context: the energy it puts
-      into the layer's output, up to what a bias can carry. Summed over a set.
+      into the layer's output, up to what a bias can carry. Summed over a set. Of a rotated pair either channel of q meets both
+      of k, so E[k²] is their mean, and k̄ is 0.
     - `fisher_energy`: QK channel c: E[q_c²]·E[(∂ℓ/∂q_c)²]·τ; VO channel c: Var[x_c]·E[(∂ℓ/∂x_c)²]·τ, over tokens: what the
       channel carries times how much the loss listens. It is the gate's Fisher information with activations and gradients taken as
       independent (the Kronecker approximation of Martens and Grosse, arXiv 1503.05671, §3), so it comes from moments, which
@@ -83,7 +84,8 @@ def _observed(criterion: Criterion, block: AttentionBlock, layer: LayerObservati
             mean = layer.gates.mean
             return SignedScores(*_split(block, Channels(mean.qk.abs(), mean.vo.abs())), mean.qk, mean.vo)
         case Criterion.ENERGY if layer.qk and layer.context:
-            qk = tuple(q.diagonal() * k.diagonal() for q, k in zip(layer.qk.q, layer.qk.k, strict=True))
+            keys = [_of_pairs(block, head, k.diagonal()) for head, k in enumerate(layer.qk.k)]
+            qk = tuple(q.diagonal() * k_K for q, k_K in zip(layer.qk.q, keys, strict=True))
             columns_C = _weight(block, "o").square().sum(0)
             # A variance, below zero only by rounding.
             variance_C = layer.context.covariance.diagonal().clamp_min(0)
@@ -96,6 +98,19 @@ def _observed(criterion: Criterion, block: AttentionBlock, layer: LayerObservati
             return LayerScores(qk, tuple(v * g.diagonal() * length for v, g in pairs))
         case _:
             raise ValueError(f"{criterion.value} needs {', '.join(sorted(REQUIRED_STATISTICS[criterion]))} observed")
+
+
+def _of_pairs(block: AttentionBlock, head: int, energy_K: Tensor) -> Tensor:
+    """Of the channels of a rotated pair each the mean of both; others as they are.
+
+    In a rotated pair either channel of q meets both of k, by the cosine or the sine of an angle whose squares are a half on the
+    average: the pair brings ½ (E[q_a²] + E[q_b²]) (E[k_a²] + E[k_b²]) into the logits.
+    """
+    pairs = len(block.widths.rotary[head]) if block.widths.rotary else 0
+    if not pairs:
+        return energy_K
+    mean_P = (energy_K[:pairs] + energy_K[pairs : 2 * pairs]) / 2
+    return torch.cat([mean_P, mean_P, energy_K[2 * pairs :]])
 
 
 def _split(block: AttentionBlock, channels: Channels) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:

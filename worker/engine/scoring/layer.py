@@ -104,9 +104,13 @@ class LayerObserver:
                 self.q.add(y_BTO.detach().flatten(0, 1))
             if Statistic.QK_MOMENTS in statistics and side == "k":
                 k_BTC = y_BTO.detach().to(self._product)
-                mean_B1C = k_BTC.mean(1, keepdim=True)
-                self.k.add((k_BTC - mean_B1C).flatten(0, 1))
-                self.k_sum_C += mean_B1C.sum((0, 1)) * k_BTC.shape[1]
+                if self.block.widths.rotary:
+                    # What all keys share before they are rotated they do not share after it.
+                    self.k.add(k_BTC.flatten(0, 1))
+                else:
+                    mean_B1C = k_BTC.mean(1, keepdim=True)
+                    self.k.add((k_BTC - mean_B1C).flatten(0, 1))
+                    self.k_sum_C += mean_B1C.sum((0, 1)) * k_BTC.shape[1]
             by_weight = bool({Statistic.FISHER, Statistic.SALIENCY} & statistics)
             gated = Statistic.GATES in statistics and side != "k"
             if by_weight or gated or (Statistic.GRADIENTS in statistics and side != "v"):

@@ -2,8 +2,9 @@
 
 A neuron is to its second map what a VO channel is to W_o: a column that its activation is multiplied with. So every criterion
 reads as it does there (criteria.py), with the activation for the context; the basis is always the model's own, since a rotation
-does not pass through the activation function. Sets of neurons score the sum of their members: gates that cancel would take a
-second moment of all pairs, which for thousands of neurons does not fit in memory. Shapes: B samples, T tokens, N neurons.
+does not pass through the activation function. Of a gated block a neuron's activation is the product, act(first)·up, and it has a
+row in both maps. Sets of neurons score the sum of their members: gates that cancel would take a second moment of all pairs, which
+for thousands of neurons does not fit in memory. Shapes: B samples, T tokens, N neurons.
 """
 
 from collections.abc import Sequence, Set
@@ -37,12 +38,12 @@ class NeuronObserver:
         self._sums = {name: torch.zeros(shape, dtype=torch.float64, device=device) for name in names}
 
     def attach(self) -> list[RemovableHandle]:
-        """Hook both maps."""
+        """Hook the maps."""
         handles = []
         if self.statistics & NEEDS_GRADIENTS:
             handles.append(self.block.first.register_forward_pre_hook(_begin))
         if self.statistics & _BY_WEIGHT:
-            handles.append(self.block.first.register_forward_hook(self._first))
+            handles += [linear.register_forward_hook(self._inner) for linear in self.block.inner]
         handles.append(self.block.second.register_forward_hook(self._second))
         return handles
 
@@ -51,7 +52,7 @@ class NeuronObserver:
         full = full.float() if full.dtype in (torch.bfloat16, torch.float16) else full
         return full.reshape(self.samples, -1, full.shape[-1])
 
-    def _first(self, linear: nn.Linear, args: tuple[Any, ...], y_BTN: Tensor) -> None:
+    def _inner(self, linear: nn.Linear, args: tuple[Any, ...], y_BTN: Tensor) -> None:
         factor = Factor(self._by_sample(args[0]))
         factor.rows = linear.out_features
 
@@ -177,8 +178,9 @@ def _observed(criterion: Criterion, block: FeedForwardBlock, seen: NeuronObserva
 
 def _norms(block: FeedForwardBlock) -> Tensor:
     """The L2 norm of every neuron's parameters."""
-    first, second = (linear.weight.detach().double().cpu().square() for linear in (block.first, block.second))
-    square_N = first.sum(1) + second.sum(0)
-    if block.first.bias is not None:
-        square_N += block.first.bias.detach().double().cpu().square()
+    square_N = block.second.weight.detach().double().cpu().square().sum(0)
+    for linear in block.inner:
+        square_N += linear.weight.detach().double().cpu().square().sum(1)
+        if linear.bias is not None:
+            square_N += linear.bias.detach().double().cpu().square()
     return square_N.sqrt()

@@ -54,7 +54,8 @@ class Gates:
 class QKMoments:
     """By head: `q` E[q qᵀ] (K, K), bias included; `k` the same of k without its sample's mean over tokens; `k_mean` (K).
 
-    Softmax ignores what is added to all keys of a sample, so the part of k that counts has no mean.
+    Softmax ignores what is added to all keys of a sample, so the part of k that counts has no mean. Where positions rotate q and
+    k, both are as they are before that, `k` with its mean, and `k_mean` is zero: rotated, what keys shared differs by token.
     """
 
     q: tuple[Tensor, ...]

@@ -10,11 +10,14 @@ import torch
 from transformers import BertModel
 
 from api_schemas.errors import ErrorCode, SecateurError
+from benchmarks.families import reference
+from benchmarks.families.tiny_models import MODELS
 from checkpoints.config.sentences import POOLINGS
 from tests.unit.engine.tasks.models import bert, ctc, spell
 from worker.engine.exports import graph
 from worker.engine.exports.runtime import OnnxFile
 from worker.engine.tasks import Task
+from worker.engine.tasks.classification import Classification
 from worker.engine.tasks.ctc import Ctc
 from worker.engine.tasks.embedding import Embedding
 
@@ -57,3 +60,25 @@ def test_a_graph_that_does_not_run_on_the_data_is_refused(monkeypatch: pytest.Mo
     with pytest.raises(SecateurError, match=r"does not run fixed.onnx on input_ids \(1, 5\)") as caught:
         file(**ids(1, 5))
     assert caught.value.code is ErrorCode.EXPORT_FAILED
+
+
+def test_local_attention_sees_its_window_at_lengths_that_were_not_exported() -> None:
+    """The example is shorter than the window, where no mask would be needed; what is asked is longer."""
+    tiny = next(each for each in MODELS if each.name == "ModernBertForSequenceClassification")
+    loaded = reference.dense(tiny.model_spec, tiny.stock(local_attention=20))
+    loaded = reference.cut_by(loaded, reference.keeps(loaded.widths)["ragged"])
+    task, draw = Classification(several=False), torch.Generator().manual_seed(0)
+
+    def texts(samples: int, length: int) -> dict[str, torch.Tensor]:
+        return {"input_ids": torch.randint(5, 40, (samples, length), generator=draw)}
+
+    session = onnxruntime.InferenceSession(
+        graph.float_graph(loaded, task, texts(1, 6), ["input_ids"]).SerializeToString()
+    )
+    for inputs in (texts(2, 3), texts(1, 30)):
+        (found,) = session.run(None, {"input_ids": inputs["input_ids"].numpy()})
+        with torch.inference_mode():
+            np.testing.assert_allclose(found, task.outputs(loaded.model, inputs).numpy(), atol=2e-5)
+    loaded.model.config.local_attention = 60
+    with torch.inference_mode():
+        assert np.abs(found - task.outputs(loaded.model, inputs).numpy()).max() > 1e-3

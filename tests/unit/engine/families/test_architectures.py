@@ -40,7 +40,8 @@ def test_a_saved_checkpoint_is_described_and_loaded(tiny, tmp_path):
     )
     total = sum(parameter.numel() for parameter in stock.parameters())
     assert accounting.total_parameters(described.shape, described.widths) == total
-    blocks = attention_blocks(stock, kind, described.widths)
+    loaded = load_original(tmp_path)
+    blocks = attention_blocks(loaded.model, kind, described.widths)
     inside = sum(p.numel() for block in blocks for linear in block.projections.values() for p in linear.parameters())
     assert accounting.attention_parameters(described.shape, described.widths) == inside
     for path in kind.classifiers:
@@ -48,7 +49,7 @@ def test_a_saved_checkpoint_is_described_and_loaded(tiny, tmp_path):
     inputs = tiny.inputs(3)
     with torch.inference_mode():
         expected = reference.answer(stock, inputs)
-        reference.assert_near(reference.answer(load_original(tmp_path).model, inputs), expected)
+        reference.assert_near(reference.answer(loaded.model, inputs), expected)
 
 
 @pytest.mark.parametrize("name", KEEPS)

@@ -35,6 +35,7 @@ from worker.engine.data.augment import SPECTROGRAM, Augmentation
 from worker.engine.data.split import IGNORED, Inputs
 from worker.engine.models.attention import attention_blocks, projections_by_name
 from worker.engine.models.feed_forward import feed_forward_blocks
+from worker.engine.models.pruned_layers import PrunedRotaryAttention
 from worker.engine.pruning import surgery
 from worker.engine.recovery.distill import Teacher, distillation
 from worker.engine.recovery.finetune import _clipped, train_without_batch_norm
@@ -123,6 +124,8 @@ class OnDevice:
         for module in model.modules():
             for tensors in (module._parameters, module._buffers):
                 tensors.update({name: self.tensor(t) for name, t in tensors.items() if t is not None})
+            if isinstance(module, PrunedRotaryAttention):
+                module.columns = self.tensor(module.columns)  # as its `to` does
 
 
 def head_of(tiny: Example) -> Head:

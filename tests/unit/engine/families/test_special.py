@@ -10,7 +10,7 @@ from benchmarks.families import reference
 from benchmarks.families.tiny_models import SPECIAL, WAVLM_CTC
 from checkpoints.config.checkpoint_config import read_config
 from tests.unit.engine.families import cut_checks
-from worker.engine.models import pruned_layers
+from worker.engine.models import pruned_heads, pruned_layers
 from worker.engine.recovery.finetune import train_without_batch_norm
 
 every = pytest.mark.parametrize("tiny", SPECIAL, ids=lambda tiny: tiny.id)
@@ -22,9 +22,9 @@ WHISPER = SPECIAL[0]
 @every
 def test_heads_of_every_width_in_calls_of_their_own(tiny, name, monkeypatch):
     """On inputs this short all heads share a call; where calls cost nothing, each width gets its own part of the positions."""
-    monkeypatch.setattr(pruned_layers, "CALL_FLOPS", 0)
-    monkeypatch.setattr(pruned_layers, "NARROWEST", 1)
-    monkeypatch.setattr(pruned_layers, "ALIGN", 1)
+    monkeypatch.setattr(pruned_heads, "CALL_FLOPS", 0)
+    monkeypatch.setattr(pruned_heads, "NARROWEST", 1)
+    monkeypatch.setattr(pruned_heads, "ALIGN", 1)
     loaded = reference.dense(tiny.model_spec, tiny.stock())
     smaller = reference.cut_by(loaded, reference.keeps(loaded.widths)[name])
     attentions = [m for m in smaller.model.modules() if isinstance(m, pruned_layers.PrunedAttention)]

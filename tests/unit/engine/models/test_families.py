@@ -18,6 +18,7 @@ from tests.unit.engine.small import small_config
 from worker.engine.checkpoint.load import load_original
 from worker.engine.models.attention import attention_blocks
 from worker.engine.models.model_spec import ModelSpec
+from worker.engine.models.source import LAYERS_FILES
 from worker.engine.pruning.selection import select, widths_of
 from worker.engine.pruning.surgery import cut
 from worker.engine.scoring import score
@@ -48,7 +49,7 @@ def test_the_engine_has_classes_for_every_architecture(kind):
     assert classes.config.model_type == classes.stock.config_class.model_type
     own = kind.family.architectures[kind.name].auto_class
     assert classes.auto_classes.get(own, classes.pruned.__name__) == classes.pruned.__name__
-    assert set(classes.files()) == {"configuration_pruned.py", "modeling_pruned.py", "pruned_layers.py"}
+    assert set(classes.files()) == {"configuration_pruned.py", "modeling_pruned.py", *LAYERS_FILES}
 
 
 def test_counts_of_parameters_and_names(saved):

@@ -3,7 +3,7 @@
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from worker.engine.models.pruned_layers import CALL_FLOPS, SOFTMAX_CHANNELS, head_groups
+from worker.engine.models.pruned_heads import CALL_FLOPS, SOFTMAX_CHANNELS, head_groups
 
 PAIRS = st.lists(st.tuples(st.integers(1, 70), st.integers(1, 70)), min_size=1, max_size=6)
 

@@ -22,7 +22,7 @@ from checkpoints.sizes import accounting
 from checkpoints.sizes.shape import ModelShape
 from tests.unit.engine.small import KIND, inputs, small_config
 from worker.engine.checkpoint.load import LoadedModel
-from worker.engine.models import pruned_layers
+from worker.engine.models import pruned_heads
 from worker.engine.models.attention import attention_blocks, projections_by_name
 from worker.engine.models.model_spec import attention_entry, build
 from worker.engine.pruning.selection import KeptHead, keep_all, widths_of
@@ -77,7 +77,7 @@ def dense(stock):
 def cost(request, monkeypatch):
     """On inputs this short all heads share a call; where calls cost nothing, each width gets its own."""
     if request.param is not None:
-        monkeypatch.setattr(pruned_layers, "CALL_FLOPS", request.param)
+        monkeypatch.setattr(pruned_heads, "CALL_FLOPS", request.param)
 
 
 def smaller(dense, keep):
@@ -141,10 +141,10 @@ ANY_KEEP = st.tuples(
 
 
 @settings(max_examples=30, deadline=None)
-@given(ANY_KEEP, st.sampled_from([0, 50_000, pruned_layers.CALL_FLOPS]))
+@given(ANY_KEEP, st.sampled_from([0, 50_000, pruned_heads.CALL_FLOPS]))
 def test_any_widths_equal_masked(stock, dense, keep, call_flops):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pruned_layers, "CALL_FLOPS", call_flops)
+        patch.setattr(pruned_heads, "CALL_FLOPS", call_flops)
         assert_like_masked(stock, dense, keep, inputs(2))
 
 

@@ -16,7 +16,7 @@ NUMBERS = 3 * 16 * 64
 
 def call(seed, **others):
     hidden = torch.randn(3, 16, 64, generator=torch.Generator().manual_seed(seed)).to(torch.bfloat16)
-    return LayerCall(hidden, (MASK.clone(), None), {"scale": 2.0, **others})
+    return LayerCall(hidden, (MASK.clone(), None), {"": {"scale": 2.0, **others}})
 
 
 def equal(one, other):

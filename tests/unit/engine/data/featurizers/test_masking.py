@@ -79,7 +79,7 @@ def test_special_tokens_alone_are_left_as_they_are() -> None:
     assert (targets == -100).all()
 
 
-@pytest.mark.parametrize("kind", ["bert", "distilbert", "roberta"])
+@pytest.mark.parametrize("kind", ["bert", "distilbert", "roberta", "modernbert"])
 def test_a_data_set_of_texts_needs_no_label(kind: str, tmp_path: Path) -> None:
     rows = [{"text": each, "label": "x"} for each in REVIEWS]
     data = write_splits(tmp_path / "data", {"text": TEXT, "label": TEXT}, rows)

@@ -17,7 +17,7 @@ from worker.engine.data import PreparedData
 from worker.engine.data.featurizers.texts import TextFeaturizer
 from worker.engine.data.split import Ragged
 
-KINDS = ("bert", "distilbert", "electra", "mpnet", "roberta", "xlm-roberta", "camembert")
+KINDS = ("bert", "distilbert", "electra", "mpnet", "roberta", "xlm-roberta", "camembert", "modernbert")
 REVIEWS = ["the good films", "bad film.", "Ada Lovelace sleeps in London", "a b", "the bad", "good films"]
 TAGS = ("O", "PER", "LOC")
 WORDS = [["Ada", "lovelace", "sleeps", "in", "London"], ["the", "films"]]

@@ -1,0 +1,145 @@
+"""How channels of heads of many widths are laid out for the attention kernel, and rotated by position (made by Secateur).
+
+Shapes: B batch, T tokens, H heads, C channels of all heads, K width of one head, P rotated pairs of one head.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch.nn import functional
+
+# What decides how heads of unequal width share calls of the attention kernel; measured, docs/results/latency.md.
+SOFTMAX_CHANNELS = 12  # a head's softmax takes the time of this many channels
+CALL_FLOPS = 64_000_000  # one more call, and a head in it, is worth this many floating-point operations
+ALIGN, NARROWEST = 8, 16  # kernels are slower at other multiples, and no faster below
+
+
+class HeadGroup(NamedTuple):
+    """Heads that go through the attention kernel together, each padded with zeros to `width`."""
+
+    heads: tuple[int, ...]
+    width: int
+
+
+def head_groups(qk: Sequence[int], vo: Sequence[int], pairs: int) -> tuple[HeadGroup, ...]:
+    """The calls of the attention kernel that one attention makes: which heads share one, and how wide all of them are in it.
+
+    The fused kernels want one width for query, key and value of all heads; with unequal widths torch falls back to a kernel
+    two to three times slower. Few calls pad much, many calls start much: the cheapest split of the heads, sorted by width,
+    is taken, at 4·pairs·(width + SOFTMAX_CHANNELS) a head and CALL_FLOPS a call; `pairs` are the query-key pairs of one input.
+    """
+    widest = [max(pair) for pair in zip(qk, vo, strict=True)]
+    if len({*qk, *vo}) == 1 and widest[0] % 4 == 0:
+        return (HeadGroup(tuple(range(len(qk))), widest[0]),)  # nothing to copy beats a better width
+    order = sorted(range(len(widest)), key=lambda head: (widest[head], head))
+    padded = [max(NARROWEST, -(-widest[head] // ALIGN) * ALIGN) for head in order]
+    # best[n]: cost of the n narrowest heads and where their last group starts.
+    best: list[tuple[int, int]] = [(0, 0)]
+    for end in range(1, len(order) + 1):
+        head_cost = 4 * pairs * (padded[end - 1] + SOFTMAX_CHANNELS)
+        best.append(min((best[start][0] + CALL_FLOPS + (end - start) * head_cost, start) for start in range(end)))
+    groups: list[HeadGroup] = []
+    end = len(order)
+    while end:
+        start = best[end][1]
+        groups.insert(0, HeadGroup(tuple(sorted(order[start:end])), padded[end - 1]))
+        end = start
+    return tuple(groups)
+
+
+class Call(NamedTuple):
+    """One call of the attention function: its heads, and how wide they are in it."""
+
+    heads: tuple[int, ...]
+    qk: int
+    vo: int
+
+
+def split_heads(states_BTC: torch.Tensor, widths: list[int], heads: tuple[int, ...], padded: int) -> torch.Tensor:
+    """(B, T, C) -> (B, H, T, K), K = padded: some of the heads, with zeros where a head is narrower.
+
+    Zeros change neither the dot products nor the values that are kept.
+    """
+    if not heads:
+        batch, tokens, _ = states_BTC.shape
+        return states_BTC.new_zeros(batch, 0, tokens, padded)
+    first, width = heads[0], widths[heads[0]]
+    if heads == tuple(range(first, first + len(heads))) and len(set(widths[first : first + len(heads)])) == 1:
+        if len(heads) < len(widths):
+            start = sum(widths[:first])
+            states_BTC = states_BTC[..., start : start + width * len(heads)]
+        states_BTHK: torch.Tensor = states_BTC.unflatten(-1, (len(heads), width))
+        if width < padded:
+            states_BTHK = functional.pad(states_BTHK, (0, padded - width))
+        return states_BTHK.transpose(1, 2)
+    # One copy: heads and zeros in turn. An index would be simpler, and takes three times as long; its gradient, five.
+    own = torch.split_with_sizes(states_BTC, widths, dim=-1)
+    zero_BT1 = torch.zeros_like(states_BTC[..., :1])
+    parts = []
+    for head in heads:
+        parts.append(own[head])
+        if widths[head] < padded:
+            parts.append(zero_BT1.expand(-1, -1, padded - widths[head]))
+    joined_BTHK: torch.Tensor = torch.cat(parts, dim=-1).unflatten(-1, (len(heads), padded))
+    return joined_BTHK.transpose(1, 2)
+
+
+def join_heads(contexts_BTHK: list[torch.Tensor], widths: list[int], calls: Sequence[Call]) -> torch.Tensor:
+    """Each call's (B, T, H, K) -> (B, T, C): the heads in their order again, without the padding."""
+    if len(calls) == 1 and len(set(widths)) == 1:
+        return contexts_BTHK[0][..., : widths[0]].flatten(-2)
+    own = {
+        head: context_BTHK[:, :, place, : widths[head]]
+        for context_BTHK, call in zip(contexts_BTHK, calls, strict=True)
+        for place, head in enumerate(call.heads)
+    }
+    return torch.cat([own[head] for head in range(len(widths))], dim=-1)
+
+
+def in_order(weights_BHTS: list[torch.Tensor], calls: Sequence[Call]) -> torch.Tensor:
+    """Each call's weights of its heads -> those of all heads, in their order, (B, H, T, S)."""
+    if len(calls) == 1:
+        return weights_BHTS[0]
+    order = [head for call in calls for head in call.heads]
+    return take_heads(torch.cat(weights_BHTS, dim=1), [order.index(head) for head in range(len(order))], 1)
+
+
+def take_heads(states: torch.Tensor, heads: Sequence[int], dim: int) -> torch.Tensor:
+    """These heads, one at least, along `dim`. Not by a list as index: a GPU is sent that at every call, while the host waits."""
+    if list(heads) == list(range(heads[0], heads[0] + len(heads))):
+        return states.narrow(dim, heads[0], len(heads))
+    return torch.stack([states.select(dim, head) for head in heads], dim)
+
+
+class Turns(NamedTuple):
+    """Cosines and sines of the angles by which heads' pairs turn, (B, T, H, P): H is 1 where those of all heads are the same.
+
+    Where heads have pairs of different numbers: (B, T, all pairs), `counts` how many each head has.
+    """
+
+    cos: torch.Tensor
+    sin: torch.Tensor
+    counts: tuple[int, ...] = ()
+
+
+def rotate(states_BTC: torch.Tensor, widths: list[int], turns: Turns) -> torch.Tensor:
+    """Rotary positions: of each head channels p and p + P, taken as a point in the plane, turn by the angle of pair p.
+
+    Su et al. (arXiv 2104.09864), eq. 34, with the channels as Llama has them. What is behind channel 2 P stays as it is.
+    """
+    if not turns.counts:
+        return _turned(states_BTC.unflatten(-1, (len(widths), widths[0])), turns.cos, turns.sin).flatten(-2)
+    own = torch.split_with_sizes(states_BTC, widths, dim=-1)
+    angles = (torch.split_with_sizes(each, list(turns.counts), dim=-1) for each in (turns.cos, turns.sin))
+    return torch.cat([_turned(*parts) for parts in zip(own, *angles, strict=True)], dim=-1)
+
+
+def _turned(states: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+    """(…, K), by cosines and sines of (…, P). In single precision, as transformers does it."""
+    pairs = cos.shape[-1]
+    first, second = states[..., :pairs].float(), states[..., pairs : 2 * pairs].float()
+    parts = [first * cos - second * sin, second * cos + first * sin]
+    if 2 * pairs < states.shape[-1]:
+        parts.append(states[..., 2 * pairs :])
+    return torch.cat(parts, dim=-1).to(states.dtype)
