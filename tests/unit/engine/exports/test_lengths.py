@@ -65,7 +65,9 @@ def test_a_graph_that_does_not_run_on_the_data_is_refused(monkeypatch: pytest.Mo
 def test_local_attention_sees_its_window_at_lengths_that_were_not_exported() -> None:
     """The example is shorter than the window, where no mask would be needed; what is asked is longer."""
     tiny = next(each for each in MODELS if each.name == "ModernBertForSequenceClassification")
-    loaded = reference.dense(tiny.model_spec, tiny.stock(local_attention=20))
+    loaded = reference.dense(
+        tiny.model_spec, tiny.stock(local_attention=20, num_hidden_layers=1, layer_types=["sliding_attention"])
+    )
     loaded = reference.cut_by(loaded, reference.keeps(loaded.widths)["ragged"])
     task, draw = Classification(several=False), torch.Generator().manual_seed(0)
 
