@@ -209,7 +209,7 @@ def _misplaced(known: CheckpointConfig, tensors: Tensors) -> dict[str, str]:
 
     A plain encoder has no prefix, and in a class with a head it has.
     """
-    first = f"{known.layout.attention[0].q}.weight"
+    first = known.layout.first_tensor(pruned=known.pruned is not None)
     named = [known.family.saved_as(naming, first) for naming in range(len(known.family.saved_names))]
     found = [
         each
@@ -317,7 +317,7 @@ def main_dtype(tensors: Tensors) -> str:
 
 def _naming(known: CheckpointConfig, tensors: Tensors) -> Callable[[str], str]:
     """From a name in the module tree to the file's: the way of naming, of those the family has had, that this file uses."""
-    first = f"{known.layout.attention[0].q}.weight"
+    first = known.layout.first_tensor(pruned=known.pruned is not None)
     for naming in range(len(known.family.saved_names)):
         if known.family.saved_as(naming, first) in tensors:
             return partial(known.family.saved_as, naming)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from benchmarks.families.examples import CODES, DISTILLED, TEXT, Example, image, spectrogram, text, waves
+from benchmarks.families.examples import CODES, DISTILLED, OPT, TEXT, Example, image, spectrogram, text, waves
 from benchmarks.families.special_models import clap, whisper
 
 SIZES: dict[str, Any] = {
@@ -64,4 +64,9 @@ MODELS: tuple[Example, ...] = (
         text(f"DistilBert{end}", {**DISTILLED, "dim": 256, "n_layers": 4, "n_heads": 8, "hidden_dim": 1024, **WORDS}, 128)
         for end in KINDS_OF_TEXT
     ),
+    text(
+        "GPT2LMHeadModel",
+        {"n_embd": 256, "n_layer": 4, "n_head": 8, "n_inner": 1024, "vocab_size": 5000, "n_positions": 130}, 130,
+    ),
+    text("OPTForCausalLM", {**OPT, **SIZES, "ffn_dim": 1024, **WORDS}, 130),
 )  # fmt: skip

@@ -25,6 +25,8 @@ WORDS = ("MaskedLM", "PreTraining", "LMHead")
 LABELS = ("Classif", "Emotion")
 """In names of classes that give labels to the whole, those that tutorials define among them."""
 GENERATES = "ForConditionalGeneration"
+CONTINUES = ("ForCausalLM", "LMHeadModel")
+"""How names of classes end that say what comes next in a text."""
 NUMBERED = re.compile(r"LABEL_\d+")
 WHOLE_LIST = "docs/families.md lists every class that can be pruned; GET /v1/limits names the families."
 
@@ -137,7 +139,18 @@ def _near_family(name: Any) -> str:
     every = {each: family for family in FAMILIES for each in family.architectures if not each.endswith(GENERATES)}
     close = get_close_matches(name, list(every), 1, 0.75) if isinstance(name, str) else []
     near = ""
-    if close:
+    if isinstance(name, str) and name.endswith(CONTINUES):
+        able = [
+            each
+            for family in FAMILIES
+            for each, made in family.architectures.items()
+            if made.head is Head.CAUSAL_LM and not family.twin
+        ]
+        near = (
+            f"Of models that continue texts {' and '.join(able)} can be pruned; rotary positions and grouped queries (Llama, "
+            "Mistral, Qwen) not yet. "
+        )
+    elif close:
         near = (
             f"The nearest by name is {close[0]}, of model_type {every[close[0]].model_types[0]!r}, which has other weights: find "
             "or train a checkpoint of that. "

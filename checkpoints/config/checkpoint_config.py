@@ -173,7 +173,7 @@ def _by_weights(config: Mapping[str, Any], names: Collection[str]) -> tuple[Fami
         architecture = family.architectures[name]
         try:
             _check_values(family, config)
-            first = f"{family.layout(config, architecture).attention[0].q}.weight"
+            first = family.layout(config, architecture).first_tensor()
             ways = product(range(len(family.saved_names)), ("", *family.prefixes(architecture)))
             # Looked for before all names are made: a config may ask for a thousand layers.
             here = [way for way in ways if way[1] + family.saved_as(way[0], first) in file]

@@ -14,6 +14,8 @@ from checkpoints.families.base import (
 from checkpoints.families.bert import BERT, CAMEMBERT, ROBERTA, XLM_ROBERTA
 from checkpoints.families.clap import CLAP
 from checkpoints.families.clap_text import CLAP_TEXT
+from checkpoints.families.decoders.gpt2 import GPT2
+from checkpoints.families.decoders.opt import OPT
 from checkpoints.families.distilbert import DISTILBERT
 from checkpoints.families.vit import DEIT, VIT
 from checkpoints.families.wav2vec2 import DATA2VEC_AUDIO, HUBERT, SEW, WAV2VEC2
@@ -37,6 +39,8 @@ FAMILIES: tuple[Family, ...] = (
     XLM_ROBERTA,
     CAMEMBERT,
     DISTILBERT,
+    GPT2,
+    OPT,
 )
 _BY_NAME = {family.name: family for family in FAMILIES}
 _BY_MODEL_TYPE = {model_type: family for family in FAMILIES for model_type in family.model_types}

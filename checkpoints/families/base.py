@@ -52,6 +52,9 @@ class AttentionSite:
     kind: AttentionKind = AttentionKind.SELF
     per_head: Mapping[str, int] = field(default_factory=dict)
     """Parameters of `module` beside the projections that have an entry for every head: name and dimension."""
+    fused: str | None = None
+    """The one map that the stock class has in the place of q, k and v, whose outputs are theirs in this order; q, k and v are
+    then paths in the pruned class alone."""
 
     def projections(self) -> dict[str, str]:
         """Path of each projection, by side."""
@@ -80,13 +83,17 @@ class Layout:
     """FLOPs outside the blocks for one input."""
     carries: str | None = None
     """Name of an argument that every layer gets from the second output of the one before."""
+    transposed: bool = False
+    """The stock class has the blocks' maps as transformers' `Conv1D`, whose weights are (inputs, outputs); the pruned class has
+    linear maps."""
 
     def tensors(self, widths: AttentionWidths | None = None) -> dict[str, tuple[int, ...]]:
         """By name in the module tree, the shape of every weight and bias of the blocks; without `widths`, the stock class's."""
         shapes: dict[str, tuple[int, ...]] = {}
+        transposed = self.transposed and widths is None
 
         def add(name: str, rows: int, columns: int, bias: bool) -> None:
-            shapes[f"{name}.weight"] = (rows, columns)
+            shapes[f"{name}.weight"] = (columns, rows) if transposed else (rows, columns)
             if bias:
                 shapes[f"{name}.bias"] = (rows,)
 
@@ -95,15 +102,23 @@ class Layout:
             qk = vo = block.heads * block.head_dim
             if widths is not None:
                 qk, vo = widths.layers[number].qk_total, widths.layers[number].vo_total
-            add(site.q, qk, block.hidden, block.q_bias)
-            add(site.k, qk, block.source, block.k_bias)
-            add(site.v, vo, block.source, block.v_bias)
+            if widths is None and site.fused is not None:
+                add(site.fused, 2 * qk + vo, block.hidden, block.q_bias)
+            else:
+                add(site.q, qk, block.hidden, block.q_bias)
+                add(site.k, qk, block.source, block.k_bias)
+                add(site.v, vo, block.source, block.v_bias)
             add(site.o, block.hidden, vo, block.o_bias)
         for number, pair in enumerate(self.feed_forward):
             neurons = pair.shape.neurons if widths is None else widths.feed_forward[number]
             add(pair.first, neurons, pair.shape.hidden, pair.shape.first_bias)
             add(pair.second, pair.shape.hidden, neurons, pair.shape.second_bias)
         return shapes
+
+    def first_tensor(self, *, pruned: bool = False) -> str:
+        """The name in the module tree of what a file of the class certainly has: of the stock one, or the pruned."""
+        site = self.attention[0]
+        return f"{site.q if pruned or site.fused is None else site.fused}.weight"
 
 
 @dataclass(frozen=True)

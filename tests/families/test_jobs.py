@@ -30,6 +30,7 @@ METRICS: Mapping[Head, str] = {
     Head.SEQUENCE_TO_SEQUENCE: "word_error_rate",
     Head.EMBEDDING: "cosine_similarity",
     Head.MASKED_LM: "masked_accuracy",
+    Head.CAUSAL_LM: "next_token_accuracy",
     Head.HIDDEN_STATES: "cosine_similarity",
     Head.QUESTION_ANSWERING: "f1",
 }
@@ -52,6 +53,7 @@ GATE = (
     "XLMRobertaForTokenClassification",
     "DistilBertModel",
     "BertForMaskedLM",
+    "GPT2LMHeadModel",
     "BertForQuestionAnswering",
     "ViTModel",
     "Wav2Vec2ForPreTraining",

@@ -15,6 +15,7 @@ from transformers import (
     ClapFeatureExtractor,
     DeiTImageProcessorPil,
     DistilBertTokenizer,
+    GPT2Tokenizer,
     RobertaTokenizer,
     ViTImageProcessorPil,
     Wav2Vec2CTCTokenizer,
@@ -38,6 +39,8 @@ MODEL_TYPES = {
     "roberta": "roberta",
     "xlm-roberta": "xlm-roberta",
     "camembert": "camembert",
+    "gpt2": "gpt2",
+    "opt": "opt",
     "clap_text": "clap_text_model",
     "vit": "vit",
     "deit": "deit",
@@ -80,6 +83,20 @@ def _roberta(folder: Path) -> dict[str, Any]:
     vocabulary, merges = _byte_pairs(["<s>", "<pad>", "</s>", "<unk>", "<mask>"])
     RobertaTokenizer(vocab=vocabulary, merges=merges).save_pretrained(folder)
     return {"vocab_size": len(vocabulary), "max_position_embeddings": 66, "pad_token_id": 1}
+
+
+def _gpt2(folder: Path) -> dict[str, Any]:
+    vocabulary, merges = _byte_pairs(["<|endoftext|>"])
+    GPT2Tokenizer(vocab=vocabulary, merges=merges).save_pretrained(folder)
+    return {"vocab_size": len(vocabulary), "n_positions": 64, "bos_token_id": 0, "eos_token_id": 0}
+
+
+def _opt(folder: Path) -> dict[str, Any]:
+    """GPT-2's line, with a token that begins every text."""
+    vocabulary, merges = _byte_pairs(["<s>", "<pad>", "</s>", "<unk>"])
+    special = {"bos_token": "</s>", "eos_token": "</s>", "unk_token": "</s>", "pad_token": "<pad>"}
+    GPT2Tokenizer(vocab=vocabulary, merges=merges, add_bos_token=True, **special).save_pretrained(folder)
+    return {"vocab_size": len(vocabulary), "max_position_embeddings": 64, "pad_token_id": 1}
 
 
 def _pieces(folder: Path, kind: Any) -> dict[str, Any]:
@@ -167,6 +184,8 @@ _BUILDERS: Any = {
     "xlm-roberta": lambda folder: _pieces(folder, XLMRobertaTokenizer),
     "camembert": lambda folder: _pieces(folder, CamembertTokenizer),
     "clap_text": _roberta,
+    "gpt2": _gpt2,
+    "opt": _opt,
     "vit": _vit,
     "deit": _deit,
     "waveform": _waveform,

@@ -21,6 +21,7 @@ from checkpoints.files.shards import WEIGHTS_NAME
 from worker.engine.checkpoint.stock_folder import as_stock_reads
 from worker.engine.data.settings import read_config as read_settings
 from worker.engine.models.model_spec import ModelSpec, build, copy_generation_config, width_entries
+from worker.engine.models.stock_tensors import as_pruned
 
 PRUNING_FILE = "pruning.json"
 DTYPES: Mapping[str, torch.dtype] = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
@@ -62,6 +63,8 @@ def load_original(folder: Path) -> LoadedModel:
     for name in absent:
         # transformers drew them at random, from no seed of ours.
         state[name].zero_()
+    if pruned is None:
+        state = as_pruned(state, model_spec.layout_of(stock))
     model = build(model_spec, stock.config.to_dict(), widths, state, stock.all_tied_weights_keys)
     copy_generation_config(model, stock)
     broken = [name for name, tensor in model.state_dict().items() if not torch.isfinite(tensor).all()]
@@ -162,8 +165,9 @@ def load_step(folder: Path) -> LoadedModel:
         if family.head_dim_key is not None:
             # The scale of the softmax is the original's, also where the folder's configuration says another width.
             config[family.head_dim_key] = widths.head_dim
-        queries = [site.q for site in model_spec.layout(config).attention]
-        scale_queries(state, queries, 1.0 / record["query_scale"])
+        layout = model_spec.layout(config)
+        state = as_pruned(state, layout)
+        scale_queries(state, (site.q for site in layout.attention), 1.0 / record["query_scale"])
     built = build(model_spec, config, widths, state, model.all_tied_weights_keys)
     copy_generation_config(built, model)
     tensors = read_header(folder / WEIGHTS_NAME)

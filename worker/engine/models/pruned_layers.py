@@ -16,6 +16,7 @@ from torch.nn import functional
 from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 from transformers import EncoderDecoderCache
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from transformers.pytorch_utils import Conv1D
 
 # What decides how heads of unequal width share calls of the attention kernel; measured, docs/results/latency.md.
 SOFTMAX_CHANNELS = 12  # a head's softmax takes the time of this many channels
@@ -112,13 +113,14 @@ class PrunedAttention(nn.Module):
         """One projection; of o, the states themselves where another module applies it."""
         name = self.names[side]
         projected: torch.Tensor = states if name is None else self.get_submodule(name)(states)
-        return projected
+        # GPT-2's attention applies its dropout behind o itself.
+        after: Any = getattr(self, "resid_dropout", None) if side == "o" else None
+        return projected if after is None else after(projected)
 
     def dropout_now(self) -> float:
-        """The rate of dropout on attention weights. Stock modules keep it under two names, as a number or a module."""
-        rate: Any = getattr(self, "attention_dropout", None)
-        if rate is None:
-            rate = self.dropout
+        """The rate of dropout on attention weights. Stock modules keep it under three names, as a number or a module."""
+        names = ("attention_dropout", "attn_dropout", "dropout")
+        rate: Any = next(getattr(self, name) for name in names if getattr(self, name, None) is not None)
         return float(getattr(rate, "p", rate)) if self.training else 0.0
 
     def softmax_scale(self) -> float:
@@ -408,11 +410,13 @@ def narrow(model: nn.Module, attention: Sequence[dict[str, Any]], feed_forward: 
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Initializing zero-element tensors")  # a layer without heads
-        for entry in placed(model, attention, ("module", *"qkvo")):
+        for entry in placed(model, attention, ("module", *"qkvo", "fused")):
             module: Any = model.get_submodule(entry["module"])
             narrow_attention(module, entry)
             if module.config is None:
                 module.config = model.config
+            if "fused" in entry:
+                _divide(model, entry)
             for side, widths in (("q", entry["qk"]), ("k", entry["qk"]), ("v", entry["vo"]), ("o", entry["vo"])):
                 _resize(model, entry[side], sum(widths), rows=side != "o")
         for entry in placed(model, feed_forward, ("first", "second")):
@@ -425,7 +429,7 @@ def placed(model: nn.Module, entries: Sequence[dict[str, Any]], paths: tuple[str
     prefix = f"{model.base_model_prefix}."
     for entry in entries:
         for place in (str, lambda path: path.removeprefix(prefix), lambda path: prefix + path):
-            own = {**entry, **{path: place(entry[path]) for path in paths}}
+            own = {**entry, **{path: place(entry[path]) for path in paths if path in entry}}
             if has(model, own[paths[0]]):
                 yield own
                 break
@@ -466,12 +470,33 @@ def narrow_attention(module: nn.Module, entry: dict[str, Any]) -> None:
         setattr(module, name, nn.Parameter(torch.zeros(size, dtype=whole.dtype, device=whole.device)))
 
 
+def _divide(model: nn.Module, entry: dict[str, Any]) -> None:
+    """One map for q, k and v becomes three, as wide as in the stock model."""
+    whole: Any = model.get_submodule(entry["fused"])
+    (inputs, outputs), kept = (
+        _sizes(whole, entry["fused"]),
+        {"device": whole.weight.device, "dtype": whole.weight.dtype},
+    )
+    for side in "qkv":
+        model.set_submodule(entry[side], nn.Linear(inputs, outputs // 3, bias=whole.bias is not None, **kept))
+    owner, _, name = entry["fused"].rpartition(".")
+    delattr(model.get_submodule(owner), name)
+
+
+def _sizes(module: nn.Module, path: str) -> tuple[int, int]:
+    """Inputs and outputs of a linear map, or of one whose weight is the other way round."""
+    if isinstance(module, Conv1D):
+        return module.nx, module.nf
+    if not isinstance(module, nn.Linear):
+        raise ValueError(f"{path} is a {type(module).__name__}, not a Linear")
+    return module.in_features, module.out_features
+
+
 def _resize(model: nn.Module, path: str, channels: int, *, rows: bool) -> None:
-    stock = model.get_submodule(path)
-    if not isinstance(stock, nn.Linear):
-        raise ValueError(f"{path} is a {type(stock).__name__}, not a Linear")
-    inputs, outputs = (stock.in_features, channels) if rows else (channels, stock.out_features)
-    if (inputs, outputs) != (stock.in_features, stock.out_features):
+    stock: Any = model.get_submodule(path)
+    before = _sizes(stock, path)
+    inputs, outputs = (before[0], channels) if rows else (channels, before[1])
+    if (inputs, outputs) != before or isinstance(stock, Conv1D):
         kept = {"device": stock.weight.device, "dtype": stock.weight.dtype}
         # Tools that quantize linear maps have no range for one without channels, and leave this class of torch's alone.
         made = nn.Linear if channels else NonDynamicallyQuantizableLinear

@@ -28,7 +28,8 @@ class Pruned{config}({config}):
 
     Args:
         pruned_attention: one entry an attention: `module`, `kind`, `q`, `k`, `v`, `o` (paths in the module tree), `qk` and `vo`
-            (one width a head that was kept), `heads` (their numbers in the original), `pairs` (query-key pairs of one input).
+            (one width a head that was kept), `heads` (their numbers in the original), `pairs` (query-key pairs of one input),
+            `fused` (the stock class's one map for q, k and v, where it has one).
         pruned_feed_forward: one entry a feed-forward block: `first`, `second` (paths), `neurons`.
     """
 

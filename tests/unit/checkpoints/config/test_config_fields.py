@@ -286,7 +286,7 @@ UNREAD: dict[str, Any] = {
     "num_class": 2,
     "pooling_mode": "mean",
     "sentence_transformers": {"version": "2.2.0"},
-    "summary_type": "first",
+    "predict_special_tokens": True,
     "task_specific_params": {"summarization": {"max_length": 128}},
     "transformers.js_config": {"dtype": "q8"},
     "unsloth_version": "2024.9",

@@ -15,6 +15,7 @@ from worker.engine.data.split import Inputs
 from worker.engine.models import pruned_layers
 from worker.engine.models.attention import attention_blocks
 from worker.engine.models.model_spec import ModelSpec
+from worker.engine.models.stock_tensors import as_pruned
 
 
 def check_cut(kind: ModelSpec, stock: PreTrainedModel, inputs: Inputs, name: str, mask: Tensor | None = None) -> None:
@@ -46,8 +47,9 @@ def check_gradients(kind: ModelSpec, stock: PreTrainedModel, inputs: Inputs, nam
     stock.zero_grad()
     with masked(kind, stock, kept) as reference:
         (answer(reference, inputs) * direction).sum().backward()
-    expected = {path: parameter.grad for path, parameter in stock.named_parameters()}
-    for block, layer in zip(attention_blocks(stock, kind, loaded.widths), kept.heads, strict=True):
+    gradients = {path: parameter.grad for path, parameter in stock.named_parameters()}
+    expected: dict[str, Any] = as_pruned(gradients, kind.layout_of(stock))  # type: ignore[arg-type]
+    for block, layer in zip(attention_blocks(loaded.model, kind, loaded.widths), kept.heads, strict=True):
         for side, path in block.names.items():
             rows = [
                 block.rows(side, h.head).start + channel for h in layer for channel in (h.qk if side in "qk" else h.vo)
@@ -60,7 +62,8 @@ def check_gradients(kind: ModelSpec, stock: PreTrainedModel, inputs: Inputs, nam
     layout = kind.layout(stock.config.to_dict())
     for pair, neurons in zip(layout.feed_forward, kept.neurons, strict=True):
         for path in (f"{pair.first}.weight", f"{pair.first}.bias"):
-            expected[path] = expected[path][list(neurons)]
+            if path in expected:
+                expected[path] = expected[path][list(neurons)]
         expected[f"{pair.second}.weight"] = expected[f"{pair.second}.weight"][:, list(neurons)]
     for site, layer in zip(layout.attention, kept.heads, strict=True):
         for entry, dimension in site.per_head.items():
@@ -126,11 +129,12 @@ def check_streams(kind: ModelSpec, stock: PreTrainedModel, inputs: Inputs) -> No
             handle.remove()
         norms = [given[name] for name, part in module.named_modules(prefix=layer) if isinstance(part, nn.LayerNorm)]
         output = handed_on[layer]
-        sums = [*norms, output[0] if isinstance(output, tuple) else output]
+        # OPT takes the tokens of all samples as one list between its norm and its output.
+        sums = [one.flatten(0, -2) for one in (*norms, output[0] if isinstance(output, tuple) else output)]
         for path, stream in sites:
             if stream is None:
                 continue
-            total = handed_on[path] + given[stream]
+            total = (handed_on[path] + given[stream]).flatten(0, -2)
             assert any(total.shape == one.shape and torch.allclose(total, one, atol=1e-5) for one in sums), (
                 path,
                 stream,
