@@ -155,8 +155,8 @@ class Padding:
     mask: str
     """Keyword of the mask, int64 [B, T]: ones, and zeros where a row was filled up."""
     usual: int
-    """Length of the inputs that costs are counted for: a pass holds no more than so much a row of the batch size that was asked
-    for, so that its memory is what `tensor_bytes` grows with."""
+    """Length of the inputs that costs are counted for, or less: a pass holds no more than so much a row of the batch size that
+    was asked for, so that its memory is what `tensor_bytes` grows with."""
 
 
 @dataclass(frozen=True)
@@ -188,6 +188,8 @@ class Family:
     the module tree, in turn. The first is none: the module tree of transformers 5."""
     no_export: str = ""
     """Why its models cannot be written as an ONNX graph, where they cannot."""
+    no_torchao: str = ""
+    """Why torchao cannot write their linear maps in eight bits, where it cannot."""
     heads_key: str | None = None
     """With `head_dim_key`: config fields of number and width of heads, where the stock class reads a width: then uniform results
     load without custom code."""

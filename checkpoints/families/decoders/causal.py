@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from api_schemas.enums import Head
 from checkpoints.families.base import Architecture, Config, Padding, UnusableConfigError
-from checkpoints.families.text_encoder import TEXT_FILES
+from checkpoints.families.text_encoder import TEXT_FILES, TOKENS
 from checkpoints.files.preprocessor_files import GENERATION
 
 BLOCK = 512
@@ -34,7 +34,8 @@ def causal_padding(config: Config, architecture: Architecture) -> Padding:  # no
     """Any token, behind a text: none looks ahead, so what stands there reaches no token of the text."""
     padding, words = config.get("pad_token_id"), config.get("vocab_size")
     filler = padding if isinstance(padding, int) and isinstance(words, int) and 0 <= padding < words else 0
-    return Padding({"input_ids": filler}, "attention_mask", BLOCK)
+    # A pass holds as many tokens as one of the same batch size does of other texts: a full block's logits are the largest tensor.
+    return Padding({"input_ids": filler}, "attention_mask", TOKENS)
 
 
 def block_tokens(positions: int, key: str) -> int:

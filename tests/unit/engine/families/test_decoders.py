@@ -107,3 +107,25 @@ def test_a_file_of_the_model_without_its_head_is_read(tiny: Example, tmp_path: P
     with torch.inference_mode():
         expected = reference.answer(tiny.stock(), inputs)
         reference.assert_near(reference.answer(load_original(folder).model, inputs), expected)
+
+
+DROPS = {
+    "gpt2": {"embd_pdrop": 0.3, "resid_pdrop": 0.3, "attn_pdrop": 0.3},
+    "opt": {"dropout": 0.3, "attention_dropout": 0.3},
+}
+
+
+@every
+def test_in_training_it_drops_what_the_stock_class_drops(tiny: Example) -> None:
+    """The same draws in the same places, where nothing is cut; eager, whose dropout does not depend on a kernel."""
+    stock = tiny.stock(**DROPS[tiny.model_spec.family.name])
+    model, inputs = reference.dense(tiny.model_spec, stock).model, tiny.inputs(2)
+    found = []
+    for each in (stock, model):
+        each.train()
+        each.set_attn_implementation("eager")
+        torch.manual_seed(3)
+        with torch.no_grad():
+            found.append(reference.answer(each, {**inputs, "use_cache": False}))  # type: ignore[dict-item]
+    reference.assert_near(found[1], found[0])
+    assert (found[0] - reference.answer(stock.eval(), inputs)).abs().max() > 1e-2, "nothing was dropped"
