@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import GenerationConfig, PreTrainedModel
 
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
 from api_schemas.results.widths import AttentionWidths
@@ -16,6 +16,7 @@ from checkpoints.config.checkpoint_config import plain_values
 from checkpoints.config.forbidden_fields import ATTENTION_FIELDS
 from checkpoints.describe import describe_folder, key_mapping, main_dtype
 from checkpoints.families import family_named
+from checkpoints.files.preprocessor_files import GENERATION
 from checkpoints.files.safetensors_header import read_header
 from checkpoints.files.shards import WEIGHTS_NAME
 from worker.engine.checkpoint.stock_folder import as_stock_reads
@@ -105,8 +106,12 @@ def _load(
     try:
         config = config_class.from_dict(settings)
     except Exception as error:  # whatever a wrongly typed value meets first in transformers
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise SecateurError(ErrorCode.CONFIG_INVALID, f"transformers cannot read config.json: {reason[0]}") from error
+        raise _unreadable("config.json", error) from error
+    if classes.stock.can_generate() and (folder / GENERATION).is_file():
+        try:
+            GenerationConfig.from_pretrained(folder, local_files_only=True)
+        except Exception as error:  # likewise
+            raise _unreadable(GENERATION, error) from error
     # With loading info it returns a pair, which its annotation leaves out.
     loading: Any = (classes.stock if pruned is None else classes.pruned).from_pretrained
     with as_stock_reads(folder) as place:
@@ -119,6 +124,12 @@ def _load(
             output_loading_info=True,
         )
     return pair
+
+
+def _unreadable(name: str, error: Exception) -> SecateurError:
+    reason = str(error).strip().splitlines() or [type(error).__name__]
+    item = ErrorItem.at(name, code=ErrorCode.CONFIG_INVALID, detail=reason[0])
+    return SecateurError(ErrorCode.CONFIG_INVALID, f"transformers cannot read {name}: {reason[0]}", (item,))
 
 
 def _check_complete(model_spec: ModelSpec, info: Mapping[str, Any], state: Mapping[str, Tensor]) -> list[str]:

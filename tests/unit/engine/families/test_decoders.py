@@ -8,6 +8,7 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
+from api_schemas.errors import ErrorCode, SecateurError
 from benchmarks.families import reference
 from benchmarks.families.examples import Example
 from benchmarks.families.tiny_models import DECODERS
@@ -129,3 +130,13 @@ def test_in_training_it_drops_what_the_stock_class_drops(tiny: Example) -> None:
             found.append(reference.answer(each, {**inputs, "use_cache": False}))  # type: ignore[dict-item]
     reference.assert_near(found[1], found[0])
     assert (found[0] - reference.answer(stock.eval(), inputs)).abs().max() > 1e-2, "nothing was dropped"
+
+
+@pytest.mark.parametrize("said", [[1, 2], {"cache_implementation": "nonsense"}, {"early_stopping": [1]}])
+def test_settings_of_generation_that_transformers_cannot_read_are_named(said: object, tmp_path: Path) -> None:
+    folder = DECODERS[0].save(DECODERS[0].stock(), tmp_path)
+    (folder / "generation_config.json").write_text(json.dumps(said))
+    with pytest.raises(SecateurError, match=r"transformers cannot read generation_config\.json: ") as caught:
+        load_original(folder)
+    assert caught.value.code is ErrorCode.CONFIG_INVALID
+    assert [item.pointer for item in caught.value.errors] == ["/generation_config.json"]
