@@ -473,12 +473,9 @@ def narrow_attention(module: nn.Module, entry: dict[str, Any]) -> None:
 def _divide(model: nn.Module, entry: dict[str, Any]) -> None:
     """One map for q, k and v becomes three, as wide as in the stock model."""
     whole: Any = model.get_submodule(entry["fused"])
-    (inputs, outputs), kept = (
-        _sizes(whole, entry["fused"]),
-        {"device": whole.weight.device, "dtype": whole.weight.dtype},
-    )
+    inputs, outputs = _sizes(whole, entry["fused"])
     for side in "qkv":
-        model.set_submodule(entry[side], nn.Linear(inputs, outputs // 3, bias=whole.bias is not None, **kept))
+        model.set_submodule(entry[side], nn.Linear(inputs, outputs // 3, bias=whole.bias is not None).to(whole.weight))
     owner, _, name = entry["fused"].rpartition(".")
     delattr(model.get_submodule(owner), name)
 
