@@ -223,6 +223,8 @@ class Head(StrEnum):
     HIDDEN_STATES = "hidden_states"
     QUESTION_ANSWERING = "question_answering"
     """Extractive: where in a text the answer to a question begins and ends."""
+    CAUSAL_LM = "causal_lm"
+    """The next token of a text, given those before it."""
 
 
 class ColumnKind(StrEnum):

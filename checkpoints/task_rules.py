@@ -36,6 +36,9 @@ def check_exports(family: Family, head: Head, formats: Sequence[ExportFormat]) -
     if family.no_export and GRAPHS & set(formats):
         detail = f"{family.no_export} Leave `exports` out; the checkpoint itself is unaffected."
         raise _refused(ErrorCode.EXPORT_UNAVAILABLE, "/exports", detail)
+    if family.no_torchao and set(formats) - GRAPHS:
+        detail = f"{family.no_torchao} Take onnx_int8 for eight bits, or leave `exports` out."
+        raise _refused(ErrorCode.EXPORT_UNAVAILABLE, "/exports", detail)
     if head is Head.SEQUENCE_TO_SEQUENCE and formats:
         detail = (
             "This model writes its answer token by token, each from those before: encoder, decoder and their loop are no "

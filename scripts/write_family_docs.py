@@ -17,6 +17,7 @@ _ANSWERS = {
     Head.SEQUENCE_TO_SEQUENCE: "text, generated",
     Head.EMBEDDING: "an embedding",
     Head.MASKED_LM: "words that are masked",
+    Head.CAUSAL_LM: "the next token of a text",
     Head.HIDDEN_STATES: "hidden states of every token",
     Head.QUESTION_ANSWERING: "where in a text the answer to a question is",
 }

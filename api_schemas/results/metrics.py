@@ -31,11 +31,12 @@ class Scores(FrozenModel):
     """One split. Which fields are set depends on what the model answers with."""
 
     samples: int
-    """Of question answering, questions; everywhere else what one row is."""
+    """Of question answering, questions; of a causal language model, blocks of texts; everywhere else what one row is."""
     cross_entropy: float | None = None
     """The task's loss in nats, mean over samples: of a label's class, of a token's (mean over a sample's tokens), of a
-    transcript by CTC (a label id), of a masked word (mean over a sample's), of an answer's first and last token (mean of the two,
-    then over windows). Null for embeddings and hidden states, which have no labels."""
+    transcript by CTC (a label id), of a masked word (mean over a sample's), of a next token (mean over a block's), of an
+    answer's first and last token (mean of the two, then over windows). Null for embeddings and hidden states, which have no
+    labels."""
     accuracy: float | None = None
     """One label a sample."""
     mean_average_precision: float | None = None
@@ -49,8 +50,11 @@ class Scores(FrozenModel):
     character_error_rate: float | None = None
     masked_accuracy: float | None = None
     """Masked words: share of the masked tokens of the whole split whose likeliest word is the one that stood there."""
+    next_token_accuracy: float | None = None
+    """Causal language models: share of the tokens of the whole split, without the first of each block, that were the likeliest
+    given those before them."""
     perplexity: float | None = None
-    """Beside it: exp of the mean cross entropy over all masked tokens of the split."""
+    """Beside it, and beside `masked_accuracy`: exp of the mean cross entropy over all tokens of the split that were asked for."""
     f1: float | None = None
     """Question answering: of the words of an answer and of the wanted one that is most like it, mean over questions, as SQuAD's
     official script counts it."""
@@ -101,6 +105,7 @@ _HEADLINES = (
     ("mean_average_precision", "mAP", True),
     ("token_accuracy", "token accuracy", True),
     ("masked_accuracy", "masked token accuracy", True),
+    ("next_token_accuracy", "next token accuracy", True),
     ("f1", "F1", True),
     ("word_error_rate", "WER", False),
     ("cosine_similarity", "cosine similarity", True),
@@ -230,8 +235,8 @@ class ExportMetrics(FrozenModel):
     """Largest difference to torch's logits, or embeddings."""
     agreement: float
     """Share of samples on which the answer is torch's: the first class (several labels: every decision at 0.5); of a label a
-    token or masked words, the share of tokens; of question answering, whether both likeliest ends are; of texts, the whole
-    greedy one; of embeddings and hidden states, the mean cosine similarity."""
+    token, masked words or next tokens, the share of tokens; of question answering, whether both likeliest ends are; of texts,
+    the whole greedy one; of embeddings and hidden states, the mean cosine similarity."""
     scores: Scores
     latency: tuple[Latency, ...] = ()
     """`dense_*`, `speedup` and `paired` compare with the cut model in torch on the same CPU."""
@@ -355,8 +360,8 @@ class DataSummary(FrozenModel):
     text_normalizer: TextNormalizer | None = None
     """What makes texts alike before wrong words and characters are counted; None: they are compared as they are."""
     windows: dict[str, int] = Field(default_factory=dict)
-    """Question answering, by role: into how many windows its questions with their contexts were divided. Each is one sample of
-    calibration and recovery."""
+    """Question answering, by role: into how many windows its questions with their contexts were divided; of a causal language
+    model, into how many blocks its texts. Each is one sample of calibration and recovery."""
     unanswerable: dict[str, int] = Field(default_factory=dict)
     """Question answering, by role: how many questions have no answer. Where any has none, a model may say so of each."""
     classes: dict[str, int] = Field(default_factory=dict)

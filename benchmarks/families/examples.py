@@ -12,6 +12,7 @@ import transformers
 from transformers import PreTrainedModel
 
 from checkpoints.families import FAMILIES
+from checkpoints.families.decoders.causal import BLOCK
 from checkpoints.families.text.text_encoder import TOKENS, WINDOW
 from worker.engine.data.split import Inputs
 from worker.engine.models.model_spec import ModelSpec
@@ -184,6 +185,18 @@ DISTILLED = {
     "dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 48, "vocab_size": WORDS, "max_position_embeddings": 30,
 }  # fmt: skip
 CLAP_TEXT: Mapping[str, Any] = {"projection_dim": 24, "initializer_factor": 2.0}
+GPT2: Mapping[str, Any] = {
+    "n_embd": 32,
+    "n_layer": 2,
+    "n_head": 4,
+    "n_inner": 48,
+    "vocab_size": WORDS,
+    "n_positions": 30,
+}
+OPT: Mapping[str, Any] = {
+    "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "ffn_dim": 48, "vocab_size": WORDS,
+    "max_position_embeddings": 30, "init_std": 0.2,
+}  # fmt: skip
 WORD_FILES = {
     "vocab.txt": "\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"w{i}" for i in range(WORDS - 5))])
 }
@@ -201,12 +214,19 @@ def text(name: str, config: Mapping[str, Any], longest: int = 30, variant: str =
 
     return Example(
         name,
-        full if name.endswith(("Model", "MaskedLM", "QuestionAnswering", "WithProjection")) else _labelled(full),
+        full
+        if name.endswith(("Model", "MaskedLM", "CausalLM", "QuestionAnswering", "WithProjection"))
+        else _labelled(full),
         lambda samples, generator: ids(samples, 11, generator),
-        lambda: ids(
-            1, min(longest, WINDOW if name.endswith("QuestionAnswering") else TOKENS), torch.Generator().manual_seed(3)
-        ),
+        lambda: ids(1, min(longest, _longest_of(name)), torch.Generator().manual_seed(3)),
         mask,
         variant,
         WORD_FILES,
     )
+
+
+def _longest_of(name: str) -> int:
+    """Tokens that costs are counted for, of a class of texts."""
+    if name.endswith(("LMHeadModel", "CausalLM")):
+        return BLOCK
+    return WINDOW if name.endswith("QuestionAnswering") else TOKENS

@@ -7,19 +7,21 @@ import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
 from api_schemas.results.widths import AttentionWidths
 from checkpoints.sizes import accounting
 from checkpoints.sizes.shape import ModelShape
 from worker.engine.checkpoint.load import LoadedModel
 from worker.engine.data.split import Inputs
-from worker.engine.models.attention import linear_at
 from worker.engine.models.feed_forward import all_neurons
 from worker.engine.models.model_spec import ModelSpec, build
+from worker.engine.models.stock_tensors import as_pruned
 from worker.engine.pruning.selection import KeptHead, Selection, keep_all
 from worker.engine.pruning.surgery import cut
 
@@ -53,7 +55,9 @@ def shape_of(kind: ModelSpec, stock: PreTrainedModel) -> ModelShape:
 def dense(kind: ModelSpec, stock: PreTrainedModel) -> LoadedModel:
     """The engine's model of the same function: nothing is cut."""
     widths = shape_of(kind, stock).dense
-    return LoadedModel(build(kind, stock.config.to_dict(), widths, stock.state_dict()), kind, widths, torch.float32)
+    config = stock.config.to_dict()
+    state = as_pruned(stock.state_dict(), kind.layout(config))
+    return LoadedModel(build(kind, config, widths, state), kind, widths, torch.float32)
 
 
 def cut_by(loaded: LoadedModel, kept: Selection) -> LoadedModel:
@@ -103,9 +107,16 @@ def keeps(widths: AttentionWidths) -> dict[str, Selection]:
     return {name: Selection(keep, fewer.get(name, every)) for name, keep in heads.items()}
 
 
+def _outputs_first(linear: Any) -> Tensor:
+    """Its weight, or a view of it where the other way round, (outputs, inputs)."""
+    weight: Tensor = linear.weight
+    return weight.mT if isinstance(linear, Conv1D) else weight
+
+
 @contextmanager
 def masked(kind: ModelSpec, stock: PreTrainedModel, kept: Selection) -> Iterator[PreTrainedModel]:
-    """The stock model with zeros in its weights where `kept` leaves something out, while the block lasts."""
+    """The stock model, or the engine's of the same widths, with zeros in its weights where `kept` leaves something out, while the
+    block lasts."""
     whole = {name: tensor.clone() for name, tensor in stock.state_dict().items()}
     layout = kind.layout(stock.config.to_dict())
     for site, layer in zip(layout.attention, kept.heads, strict=True):
@@ -113,21 +124,23 @@ def masked(kind: ModelSpec, stock: PreTrainedModel, kept: Selection) -> Iterator
         for h in layer:
             qk_HK[h.head, list(h.qk)] = 1
             vo_HK[h.head, list(h.vo)] = 1
+        of_side = {site.q: qk_HK.flatten(), site.k: qk_HK.flatten(), site.v: vo_HK.flatten()}
+        if site.fused is not None and not isinstance(stock, kind.classes.pruned):
+            of_side = {site.fused: torch.cat(list(of_side.values()))}
         with torch.no_grad():
-            masks = {site.q: qk_HK.flatten(), site.k: qk_HK.flatten(), site.v: vo_HK.flatten()}
             if site.joined is not None and isinstance(stock.get_submodule(site.joined), nn.Linear):
-                masks = {site.joined: torch.cat(list(masks.values()))}
-            for path, mask_C in masks.items():
-                linear = linear_at(stock, path)
-                linear.weight.mul_(mask_C[:, None])
+                of_side = {site.joined: torch.cat(list(of_side.values()))}
+            for path, mask_C in of_side.items():
+                linear: Any = stock.get_submodule(path)
+                _outputs_first(linear).mul_(mask_C[:, None])
                 if linear.bias is not None:
                     linear.bias.mul_(mask_C)
-            linear_at(stock, site.o).weight.mul_(vo_HK.flatten())
+            _outputs_first(stock.get_submodule(site.o)).mul_(vo_HK.flatten())
     for pair, neurons in zip(layout.feed_forward, kept.neurons, strict=True):
         mask_N = torch.zeros(pair.shape.neurons)
         mask_N[list(neurons)] = 1
         with torch.no_grad():
-            linear_at(stock, pair.second).weight.mul_(mask_N)
+            _outputs_first(stock.get_submodule(pair.second)).mul_(mask_N)
     try:
         yield stock
     finally:

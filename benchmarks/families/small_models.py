@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from benchmarks.families.examples import CODES, DISTILLED, TEXT, Example, image, spectrogram, text, waves
+from benchmarks.families.examples import CODES, DISTILLED, OPT, TEXT, Example, image, spectrogram, text, waves
 from benchmarks.families.special_models import clap, whisper, whisper_classifier
 
 SIZES: dict[str, Any] = {
@@ -81,4 +81,9 @@ MODELS: tuple[Example, ...] = (
     ),
     *(text(f"MPNet{end}", {**TEXT, **SIZES, **WORDS}, 128) for end in KINDS_OF_TEXT),
     *(text(f"Electra{end}", {**TEXT, **SIZES, **WORDS, "embedding_size": 128}, 128) for end in KINDS_OF_TEXT),
+    text(
+        "GPT2LMHeadModel",
+        {"n_embd": 256, "n_layer": 4, "n_head": 8, "n_inner": 1024, "vocab_size": 5000, "n_positions": 130}, 130,
+    ),
+    text("OPTForCausalLM", {**OPT, **SIZES, "ffn_dim": 1024, **WORDS}, 130),
 )  # fmt: skip

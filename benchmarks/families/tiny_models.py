@@ -1,6 +1,18 @@
 """Every class that is supported, tiny, and the variants of their configurations that change how attention is computed."""
 
-from benchmarks.families.examples import CLAP_TEXT, CODES, DISTILLED, TEXT, Example, image, spectrogram, text, waves
+from benchmarks.families.examples import (
+    CLAP_TEXT,
+    CODES,
+    DISTILLED,
+    GPT2,
+    OPT,
+    TEXT,
+    Example,
+    image,
+    spectrogram,
+    text,
+    waves,
+)
 from benchmarks.families.special_models import POSITIONS, clap, whisper, whisper_classifier
 
 SPECTROGRAMS = (spectrogram("ASTForAudioClassification"), spectrogram("ASTModel"))
@@ -97,4 +109,14 @@ SPECIAL: tuple[Example, ...] = (
     clap("ClapAudioModel"),
     clap("ClapAudioModel", "no biases", qkv_bias=False, enable_patch_layer_norm=False),
 )
-MODELS: tuple[Example, ...] = (*SPECTROGRAMS, *IMAGES, *WAVEFORMS, *TEXTS, *SPECIAL)
+DECODERS = (
+    text("GPT2LMHeadModel", GPT2),
+    text("GPT2LMHeadModel", GPT2, 30, "untied", tie_word_embeddings=False, scale_attn_by_inverse_layer_idx=True),
+    text("OPTForCausalLM", OPT),
+    text("OPTForCausalLM", OPT, 30, "norms last", do_layer_norm_before=False, word_embed_proj_dim=20),
+    text(
+        "OPTForCausalLM", {**OPT, "enable_bias": False, "layer_norm_elementwise_affine": False}, 30, "no biases",
+        tie_word_embeddings=False,
+    ),
+)  # fmt: skip
+MODELS: tuple[Example, ...] = (*SPECTROGRAMS, *IMAGES, *WAVEFORMS, *TEXTS, *DECODERS, *SPECIAL)

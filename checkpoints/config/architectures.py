@@ -34,6 +34,8 @@ WORDS = ("MaskedLM", "PreTraining", "LMHead")
 LABELS = ("Classif", "Emotion")
 """In names of classes that give labels to the whole, those that tutorials define among them."""
 GENERATES = "ForConditionalGeneration"
+CONTINUES = ("ForCausalLM", "LMHeadModel")
+"""How names of classes end that say what comes next in a text."""
 NUMBERED = re.compile(r"LABEL_\d+")
 WHOLE_LIST = "docs/families.md lists every class that can be pruned; GET /v1/limits names the families."
 
@@ -150,6 +152,17 @@ def _near_family(name: Any, model_type: Any, config: Mapping[str, Any]) -> str:
     if not close and kin and isinstance(name, str):
         # Of the same line: a vit_mae, a wav2vec2-conformer.
         close = [nearest(name, kin[max(kin, key=len)].architectures, config)]
+    if isinstance(name, str) and name.endswith(CONTINUES):
+        able = [
+            each
+            for family in FAMILIES
+            for each, made in family.architectures.items()
+            if made.head is Head.CAUSAL_LM and not family.twin
+        ]
+        return (
+            f"Of models that continue texts {' and '.join(able)} can be pruned; rotary positions with grouped queries (Llama, "
+            "Mistral, Qwen) not yet."
+        )
     if close:
         return (
             f"The nearest by name is {close[0]}, of model_type {named[close[0]].model_types[0]!r}, which has other weights: find "

@@ -39,7 +39,7 @@ PAIR_NAMES = (
 )
 """Texts that are read together, the first first: as GLUE, PAWS, SNLI and BoolQ call them, among others."""
 
-UNLABELLED = (Head.EMBEDDING, Head.HIDDEN_STATES, Head.MASKED_LM)
+UNLABELLED = (Head.EMBEDDING, Head.HIDDEN_STATES, Head.MASKED_LM, Head.CAUSAL_LM)
 """Heads of which nothing is asked that stands in a column of its own."""
 _SPOKEN = (Head.CTC, Head.SEQUENCE_TO_SEQUENCE)
 _PAIRED = (Head.CLASSIFICATION, Head.QUESTION_ANSWERING)
@@ -125,9 +125,11 @@ def find_columns(
     found = _find(kinds, wanted, modality, head, unlike)
     check_alike(kinds, found, unlike)
     if found.pair is not None and head not in _PAIRED:
-        gives = {Head.TOKEN_CLASSIFICATION: "labels words", Head.MASKED_LM: "fills in words"}.get(
-            head, "gives embeddings"
-        )
+        gives = {
+            Head.TOKEN_CLASSIFICATION: "labels words",
+            Head.MASKED_LM: "fills in words",
+            Head.CAUSAL_LM: "continues texts",
+        }.get(head, "gives embeddings")
         reason = (
             f"columns {found.input!r} and {found.pair!r} are a pair of texts, and a checkpoint that {gives} reads one a row; "
             "name it in `columns.input`, without `columns.input_pair`"

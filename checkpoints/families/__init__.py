@@ -15,6 +15,8 @@ from checkpoints.families.base import (
     Layout,
     UnusableConfigError,
 )
+from checkpoints.families.decoders.gpt2 import GPT2
+from checkpoints.families.decoders.opt import OPT
 from checkpoints.families.text.bert import BERT, CAMEMBERT, ROBERTA, XLM_ROBERTA
 from checkpoints.families.text.clap_text import CLAP_TEXT
 from checkpoints.families.text.distilbert import DISTILBERT
@@ -50,6 +52,8 @@ FAMILIES: tuple[Family, ...] = (
     ELECTRA,
     MPNET,
     MODERNBERT,
+    GPT2,
+    OPT,
 )
 _BY_NAME = {family.name: family for family in FAMILIES}
 _BY_MODEL_TYPE = {model_type: family for family in FAMILIES for model_type in family.model_types}

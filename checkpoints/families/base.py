@@ -58,6 +58,9 @@ class AttentionSite:
     """Parameters of `module` beside the projections that have an entry for every head: name and dimension."""
     joined: str | None = None
     """The stock class's linear map whose rows are those of q, k and v, one after another. Their paths are then inside of it."""
+    fused: str | None = None
+    """The one map that the stock class has in the place of q, k and v, whose outputs are theirs in this order; q, k and v are
+    then paths in the pruned class alone."""
 
     def projections(self) -> dict[str, str]:
         """Path of each projection, by side."""
@@ -91,13 +94,17 @@ class Layout:
     """FLOPs outside the blocks for one input."""
     carries: str | None = None
     """Name of an argument that every layer gets from the second output of the one before."""
+    transposed: bool = False
+    """The stock class has the blocks' maps as transformers' `Conv1D`, whose weights are (inputs, outputs); the pruned class has
+    linear maps."""
     types: tuple[tuple[str, ...], ...] = ()
     """By stack and layer, of which type it is, where layers of different types are called with different masks or positions."""
 
     def first_tensor(self, widths: AttentionWidths | None = None) -> str:
         """Of the names in `tensors` the one by which a file is known."""
         site = self.attention[0]
-        return f"{site.q if widths is not None or site.joined is None else site.joined}.weight"
+        one = site.joined or site.fused
+        return f"{site.q if widths is not None or one is None else one}.weight"
 
     def joined(self, widths: AttentionWidths) -> dict[str, dict[str, int]]:
         """By path of each linear map that the stock class has for several, these in the order of its rows: paths, and how many
@@ -141,7 +148,12 @@ class Layout:
             feed_forward=tuple(pair.shape.neurons for pair in self.feed_forward),
         )
         shapes = self.tensors(whole)
-        for path, parts in self.joined(whole).items():
+        fused = {
+            site.fused: dict.fromkeys((site.q, site.k, site.v), site.shape.whole.qk_total)
+            for site in self.attention
+            if site.fused is not None
+        }
+        for path, parts in (self.joined(whole) | fused).items():
             first = next(iter(parts))
             for kind in ("weight", "bias"):
                 if f"{first}.{kind}" in shapes:
@@ -149,6 +161,8 @@ class Layout:
             for part in parts:
                 shapes.pop(f"{part}.weight")
                 shapes.pop(f"{part}.bias", None)
+        if self.transposed:
+            shapes = {name: shape[::-1] for name, shape in shapes.items()}
         return shapes
 
 
@@ -186,8 +200,8 @@ class Padding:
     mask: str
     """Keyword of the mask, int64 [B, T]: ones, and zeros where a row was filled up."""
     usual: int
-    """Length of the inputs that costs are counted for: a pass holds no more than so much a row of the batch size that was asked
-    for, so that its memory is what `tensor_bytes` grows with."""
+    """Length of the inputs that costs are counted for, or less: a pass holds no more than so much a row of the batch size that
+    was asked for, so that its memory is what `tensor_bytes` grows with."""
 
 
 @dataclass(frozen=True)
@@ -219,6 +233,8 @@ class Family:
     the module tree, in turn. The first is none: the module tree of transformers 5."""
     no_export: str = ""
     """Why its models cannot be written as an ONNX graph, where they cannot."""
+    no_torchao: str = ""
+    """Why torchao cannot write their linear maps in eight bits, where it cannot."""
     heads_key: str | None = None
     """With `head_dim_key`: config fields of number and width of heads, where the stock class reads a width: then uniform results
     load without custom code."""

@@ -214,6 +214,27 @@ WHISPER: Mapping[str, Rule] = {
     **dict.fromkeys(("median_filter_width", "num_hidden_layers", "classifier_proj_size"), COUNT),
 }
 
+GPT2: Mapping[str, Rule] = {
+    "n_inner": SIZE,
+    "activation_function": ACTIVATION,
+    **dict.fromkeys(("attn_pdrop", "embd_pdrop", "resid_pdrop", "hidden_dropout", "layer_norm_epsilon"), RATE),
+    **dict.fromkeys(("scale_attn_weights", "scale_attn_by_inverse_layer_idx", "reorder_and_upcast_attn"), FLAG),
+    # Of classes that stand beside it.
+    **dict.fromkeys(("summary_first_dropout", "summary_last_dropout"), RATE),
+    **dict.fromkeys(("summary_use_proj", "summary_proj_to_labels"), FLAG),
+    "summary_type": SHORT,
+    "summary_activation": OneOf(ACTIVATIONS, null=True),
+    "n_ctx": COUNT,
+}
+
+OPT: Mapping[str, Rule] = {
+    **dict.fromkeys(("activation_dropout", "attention_dropout", "dropout", "layerdrop"), RATE),
+    "activation_function": ACTIVATION,
+    "init_std": SCALE,
+    "word_embed_proj_dim": SIZE,
+    "_remove_final_layer_norm": FLAG,
+}
+
 CLAP: Mapping[str, Rule] = {
     "aff_block_r": COUNT,
     "drop_path_rate": RATE,

@@ -1,4 +1,4 @@
-"""Encoders whose layers are all alike: their blocks from a few numbers and templates of names."""
+"""Encoders and decoders whose layers are all alike: their blocks from a few numbers and templates of names."""
 
 from dataclasses import dataclass
 
@@ -39,6 +39,10 @@ class EncoderSizes:
     qkv_bias: bool = True
     k_bias: bool = True
     """Only where qkv_bias holds."""
+    other_bias: bool = True
+    """Of the output projection, and of both maps of a feed-forward block."""
+    layers_key: str = "num_hidden_layers"
+    """What the configuration calls the number of layers."""
 
 
 def head_width(hidden: int, heads: int, heads_key: str) -> int:
@@ -74,7 +78,7 @@ def self_attention(
             q_bias=sizes.qkv_bias,
             k_bias=sizes.qkv_bias and sizes.k_bias,
             v_bias=sizes.qkv_bias,
-            o_bias=True,
+            o_bias=sizes.other_bias,
             queries=sizes.tokens,
             keys=sizes.tokens,
             pairs=sizes.tokens**2,
@@ -95,20 +99,22 @@ def feed_forward(sizes: EncoderSizes, names: EncoderNames, layer: int, number: i
             hidden=sizes.hidden,
             neurons=sizes.neurons,
             tokens=sizes.tokens,
-            first_bias=True,
-            second_bias=True,
+            first_bias=sizes.other_bias,
+            second_bias=sizes.other_bias,
         ),
     )
 
 
-def encoder(sizes: EncoderSizes, names: EncoderNames, other_flops: int) -> Layout:
+def encoder(
+    sizes: EncoderSizes, names: EncoderNames, other_flops: int, kind: AttentionKind = AttentionKind.SELF
+) -> Layout:
     """One stack of equal layers. Raises UnusableConfigError where there are too many of them."""
     if sizes.layers > MAX_LAYERS:
-        raise UnusableConfigError("num_hidden_layers", f"at most {MAX_LAYERS} layers are read")
+        raise UnusableConfigError(sizes.layers_key, f"at most {MAX_LAYERS} layers are read")
     if not 1 <= sizes.tokens <= 2**20:
         raise UnusableConfigError("", "it describes an input that gives no usable sequence")
     return Layout(
-        attention=tuple(self_attention(sizes, names, layer, layer) for layer in range(sizes.layers)),
+        attention=tuple(self_attention(sizes, names, layer, layer, kind) for layer in range(sizes.layers)),
         feed_forward=tuple(feed_forward(sizes, names, layer, layer) for layer in range(sizes.layers)),
         stacks=(tuple(names.layer.format(layer=layer) for layer in range(sizes.layers)),),
         other_flops=other_flops,

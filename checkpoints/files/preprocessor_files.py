@@ -42,9 +42,10 @@ _CTC_TOKENIZERS = ("Wav2Vec2CTCTokenizer",)
 _WORD_PIECES = ("BertTokenizer", "BertTokenizerFast", "DistilBertTokenizer", "DistilBertTokenizerFast")
 BYTE_PAIRS = ("RobertaTokenizer", "RobertaTokenizerFast")
 _WHISPER = ("WhisperTokenizer", "WhisperTokenizerFast")
+_GPT2 = ("GPT2Tokenizer", "GPT2TokenizerFast")
 # Whose words are in tokenizer.json alone: the file that sentencepiece wrote is not read.
 _PIECES = tuple(f"{line}Tokenizer{kind}" for line in ("XLMRoberta", "MPNet", "Camembert") for kind in ("", "Fast"))
-_OF_TEXT = (*_WORD_PIECES, "ElectraTokenizer", "ElectraTokenizerFast", *BYTE_PAIRS, *_PIECES)
+_OF_TEXT = (*_WORD_PIECES, "ElectraTokenizer", "ElectraTokenizerFast", *BYTE_PAIRS, *_GPT2, *_PIECES)
 """An encoder may have been trained on any tokens: multilingual-e5-small is a BERT of XLM-RoBERTa's, klue/roberta-base a
 RoBERTa of BERT's."""
 ROBERTAS = ("roberta", "xlm-roberta", "camembert", "clap_text_model")
@@ -60,12 +61,13 @@ _FIRST = {
     "xlm-roberta": "XLMRobertaTokenizer",
     "camembert": "CamembertTokenizer",
     "modernbert": "PreTrainedTokenizerFast",
+    **dict.fromkeys(("gpt2", "opt"), "GPT2Tokenizer"),
 }
 # These take tokenizer.json as it is, whatever the model.
 GENERIC = ("PreTrainedTokenizerFast", "TokenizersBackend")
 _VOCABULARIES: Mapping[str, tuple[tuple[str, ...], ...]] = {
     **dict.fromkeys((*_WORD_PIECES, "ElectraTokenizer", "ElectraTokenizerFast"), ((WHOLE,), ("vocab.txt",))),
-    **dict.fromkeys((*BYTE_PAIRS, *_WHISPER), ((WHOLE,), ("vocab.json", "merges.txt"))),
+    **dict.fromkeys((*BYTE_PAIRS, *_WHISPER, *_GPT2), ((WHOLE,), ("vocab.json", "merges.txt"))),
     **dict.fromkeys(_CTC_TOKENIZERS, (("vocab.json",),)),
 }
 

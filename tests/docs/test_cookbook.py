@@ -21,6 +21,7 @@ RECIPES = {
     "images.md": {"my-vit": "ViTForImageClassification"},
     "texts.md": {"my-bert": "BertForSequenceClassification"},
     "embeddings.md": {"my-encoder": "DistilBertModel"},
+    "language-models.md": {"my-gpt2": "GPT2LMHeadModel"},
 }
 """Of each page the folders that it speaks of, and a class for each; the data is that of the first."""
 

@@ -229,9 +229,11 @@ class Everyday:
         """As torch exports it by itself; a stock class is transformers' own affair."""
         if not self.own:
             return
+        # The exporter knows no object that holds keys and values, of a stock class neither.
+        without = {"use_cache": False} if self.auto is transformers.AutoModelForCausalLM else {}
         with tempfile.TemporaryDirectory() as scratch:
             path = f"{scratch}/model.onnx"
-            torch.onnx.export(self.load(), (), path, kwargs=self.inputs, dynamo=True, verbose=False)
+            torch.onnx.export(self.load(), (), path, kwargs={**self.inputs, **without}, dynamo=True, verbose=False)
             session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
             answers = session.run(None, {key: value.numpy() for key, value in self.inputs.items()})
             told = [torch.from_numpy(answer) for answer in answers]

@@ -89,6 +89,10 @@ def _recipe(family: Family, name: str, head: Head) -> Recipe:
     own = OWN.get(family.name, {})
     if family.name == "clap_text":
         return Recipe(name, "clap_text", {**examples.TINY, **examples.CLAP_TEXT})
+    if head is Head.CAUSAL_LM:
+        config = {"gpt2": examples.GPT2, "opt": examples.OPT}[family.name]
+        made = ("vocab_size", "n_positions", "max_position_embeddings")
+        return Recipe(name, family.name, {key: value for key, value in config.items() if key not in made})
     if family.modality is Modality.TEXT:
         config = {**(examples.DISTILLED if family.name == "distilbert" else examples.TINY), **own}
         return Recipe(name, family.name, config, epochs=20 if head in (Head.MASKED_LM, Head.QUESTION_ANSWERING) else 12)

@@ -127,7 +127,7 @@ class Lessons:
         """What such a checkpoint learns from."""
         if head is Head.TOKEN_CLASSIFICATION:
             return cls("tagged")
-        if head is Head.MASKED_LM:
+        if head in (Head.MASKED_LM, Head.CAUSAL_LM):
             return cls("cycles")
         if head is Head.QUESTION_ANSWERING:
             return cls("questions")

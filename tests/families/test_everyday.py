@@ -30,6 +30,7 @@ NAMES = {
         "BertModel",
         *(("BertForSequenceClassification",) if WHOLE else ()),
     ),
+    **({"language models": ("GPT2LMHeadModel", "OPTForCausalLM")} if WHOLE else {}),
 }
 CUTS = ("nothing cut", "no heads first", *(("ragged", "no heads at all") if WHOLE else ()))
 """The second in the layout of our own: the first layer without heads, the others with heads of unlike widths."""

@@ -30,6 +30,7 @@ METRICS: Mapping[Head, str] = {
     Head.SEQUENCE_TO_SEQUENCE: "word_error_rate",
     Head.EMBEDDING: "cosine_similarity",
     Head.MASKED_LM: "masked_accuracy",
+    Head.CAUSAL_LM: "next_token_accuracy",
     Head.HIDDEN_STATES: "cosine_similarity",
     Head.QUESTION_ANSWERING: "f1",
 }
@@ -53,6 +54,7 @@ GATE = (
     "ModernBertForSequenceClassification",
     "DistilBertModel",
     "BertForMaskedLM",
+    "GPT2LMHeadModel",
     "BertForQuestionAnswering",
     "ViTModel",
     "CLIPVisionModelWithProjection",

@@ -142,7 +142,7 @@ CONFIG_ROWS = (
     config("trust_remote_code", "code_refused", trust_remote_code=True),
     config("attention from a repository of kernels", "code_refused", _attn_implementation="someone/kernels"),
     config("quantized weights", quantization_config={"quant_method": "gptq"}),
-    config("another architecture", "architecture_unsupported", architectures=["GPT2LMHeadModel"], model_type="gpt2"),
+    config("another architecture", "architecture_unsupported", architectures=["BloomForCausalLM"], model_type="bloom"),
     config_text("a NaN in config.json", b'{"hidden_size": NaN}'),
     config_text("Infinity in config.json", b'{"layer_norm_eps": -Infinity}'),
     config_text("a number that Python reads as infinity", b'{"layer_norm_eps": 1e400}'),

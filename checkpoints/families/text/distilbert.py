@@ -33,6 +33,7 @@ def _layout(config: Config, architecture: Architecture) -> Layout:
         head_dim=head_width(hidden, heads, "n_heads"),
         neurons=DISTILBERT.value(config, "hidden_dim"),
         tokens=tokens(architecture, DISTILBERT.value(config, "max_position_embeddings")),
+        layers_key="n_layers",
     )
     rows = {
         # One more map of the first token stands before the classifier.

@@ -122,7 +122,7 @@ def test_the_config_goes_first_and_what_is_no_checkpoints_stays(client: Any, tmp
 
 
 def test_a_model_that_cannot_be_taken_is_refused_before_its_weights_are_sent(client: Any, tmp_path: Path) -> None:
-    config = {"model_type": "gpt2", "architectures": ["GPT2LMHeadModel"]}
+    config = {"model_type": "bloom", "architectures": ["BloomForCausalLM"]}
     files = checkpoint_files()
     weights = files["model.safetensors"]
     # Weights that the service has from another test would not be sent at all.

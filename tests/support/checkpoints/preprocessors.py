@@ -18,6 +18,7 @@ from transformers import (
     DeiTImageProcessorPil,
     DistilBertTokenizer,
     ElectraTokenizer,
+    GPT2Tokenizer,
     MPNetTokenizer,
     PreTrainedTokenizerFast,
     RobertaTokenizer,
@@ -47,6 +48,8 @@ MODEL_TYPES = {
     "roberta": "roberta",
     "xlm-roberta": "xlm-roberta",
     "camembert": "camembert",
+    "gpt2": "gpt2",
+    "opt": "opt",
     "clap_text": "clap_text_model",
     "vit": "vit",
     "deit": "deit",
@@ -115,6 +118,20 @@ def _modern(folder: Path) -> dict[str, Any]:
     ids = {f"{name}_token_id": vocabulary[special[name]] for name in ("pad", "cls", "sep")}
     tied = {"bos_token_id": ids["cls_token_id"], "eos_token_id": ids["sep_token_id"]}
     return {"vocab_size": len(vocabulary), "max_position_embeddings": 64, **ids, **tied}
+
+
+def _gpt2(folder: Path) -> dict[str, Any]:
+    vocabulary, merges = _byte_pairs(["<|endoftext|>"])
+    GPT2Tokenizer(vocab=vocabulary, merges=merges).save_pretrained(folder)
+    return {"vocab_size": len(vocabulary), "n_positions": 64, "bos_token_id": 0, "eos_token_id": 0}
+
+
+def _opt(folder: Path) -> dict[str, Any]:
+    """GPT-2's line, with a token that begins every text."""
+    vocabulary, merges = _byte_pairs(["<s>", "<pad>", "</s>", "<unk>"])
+    special = {"bos_token": "</s>", "eos_token": "</s>", "unk_token": "</s>", "pad_token": "<pad>"}
+    GPT2Tokenizer(vocab=vocabulary, merges=merges, add_bos_token=True, **special).save_pretrained(folder)
+    return {"vocab_size": len(vocabulary), "max_position_embeddings": 64, "pad_token_id": 1}
 
 
 def _pieces(folder: Path, kind: Any) -> dict[str, Any]:
@@ -221,6 +238,8 @@ _BUILDERS: Any = {
     "xlm-roberta": lambda folder: _pieces(folder, XLMRobertaTokenizer),
     "camembert": lambda folder: _pieces(folder, CamembertTokenizer),
     "clap_text": _roberta,
+    "gpt2": _gpt2,
+    "opt": _opt,
     "vit": _vit,
     "deit": _deit,
     "clip_vision": _clip_vision,

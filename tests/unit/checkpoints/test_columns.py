@@ -23,6 +23,7 @@ SQUAD = {"id": K.TEXT, "title": K.TEXT, "context": K.TEXT, "question": K.TEXT, "
         (SPEECH, Modality.AUDIO, Head.EMBEDDING, ("audio", None)),
         (SPEECH, Modality.AUDIO, Head.HIDDEN_STATES, ("audio", None)),
         (SPEECH, Modality.TEXT, Head.MASKED_LM, ("text", None)),
+        (SPEECH, Modality.TEXT, Head.CAUSAL_LM, ("text", None)),
         ({"text": K.TEXT, "label": K.TEXT}, Modality.TEXT, Head.MASKED_LM, ("text", None)),
         (PHOTOS, Modality.IMAGE, Head.HIDDEN_STATES, ("image", None)),
         (SPEECH, Modality.TEXT, Head.CLASSIFICATION, ("text", "label")),

@@ -208,7 +208,7 @@ def test_one_label_of_several_is_a_class() -> None:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"model_type": "gpt2"},
+        {"model_type": "bloom"},
         {"model_type": ["audio-spectrogram-transformer"]},
         {"architectures": ["ASTForVideoClassification"]},
         {"architectures": ["ASTForAudioClassification", "ASTModel"]},

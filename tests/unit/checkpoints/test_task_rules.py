@@ -56,6 +56,16 @@ def test_a_model_that_writes_is_no_single_graph() -> None:
     assert [item.pointer for item in caught.value.errors] == ["/exports"]
 
 
+def test_a_gpt2_has_no_linear_maps_that_torchao_would_find() -> None:
+    check_exports(FAMILIES_BY_NAME["gpt2"], Head.CAUSAL_LM, [ExportFormat.ONNX, ExportFormat.ONNX_INT8])
+    check_exports(FAMILIES_BY_NAME["opt"], Head.CAUSAL_LM, list(ExportFormat))
+    for formats in ([ExportFormat.TORCHAO_INT8], [ExportFormat.ONNX, ExportFormat.TORCHAO_INT8_WEIGHTS]):
+        with pytest.raises(SecateurError, match="Take onnx_int8 for eight bits") as caught:
+            check_exports(FAMILIES_BY_NAME["gpt2"], Head.CAUSAL_LM, formats)
+        assert caught.value.code is ErrorCode.EXPORT_UNAVAILABLE
+        assert [item.pointer for item in caught.value.errors] == ["/exports"]
+
+
 BLOCKS = {"ffn_sparsity": 0.5}
 
 

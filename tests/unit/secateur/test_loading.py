@@ -65,7 +65,7 @@ def test_code_of_its_own_runs_only_where_that_was_said(tmp_path: Path, transform
 
 
 @pytest.mark.parametrize(
-    "config", [{"model_type": "gpt2", "architectures": ["GPT2LMHeadModel"]}, {"architectures": []}, []]
+    "config", [{"model_type": "bloom", "architectures": ["BloomForCausalLM"]}, {"architectures": []}, []]
 )
 def test_what_is_no_checkpoint_of_ours_is_said(tmp_path: Path, transformers: Transformers, config: Any) -> None:
     with pytest.raises(errors.InvalidRequest, match=r"config\.json"):

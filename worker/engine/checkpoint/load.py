@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import GenerationConfig, PreTrainedModel
 
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
 from api_schemas.results.widths import AttentionWidths
@@ -16,11 +16,13 @@ from checkpoints.config.checkpoint_config import plain_values
 from checkpoints.config.forbidden_fields import ATTENTION_FIELDS
 from checkpoints.describe import describe_folder, key_mapping, main_dtype
 from checkpoints.families import family_named
+from checkpoints.files.preprocessor_files import GENERATION
 from checkpoints.files.safetensors_header import read_header
 from checkpoints.files.shards import WEIGHTS_NAME
 from worker.engine.checkpoint.stock_folder import as_stock_reads
 from worker.engine.data.settings import read_config as read_settings
 from worker.engine.models.model_spec import ModelSpec, apart, build, copy_generation_config, of_parts, width_entries
+from worker.engine.models.stock_tensors import as_pruned
 
 PRUNING_FILE = "pruning.json"
 DTYPES: Mapping[str, torch.dtype] = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
@@ -62,6 +64,8 @@ def load_original(folder: Path) -> LoadedModel:
     for name in absent:
         # transformers drew them at random, from no seed of ours.
         state[name].zero_()
+    if pruned is None:
+        state = as_pruned(state, model_spec.layout_of(stock))
     model = build(model_spec, stock.config.to_dict(), widths, state, stock.all_tied_weights_keys)
     copy_generation_config(model, stock)
     broken = [name for name, tensor in model.state_dict().items() if not torch.isfinite(tensor).all()]
@@ -103,8 +107,12 @@ def _load(
     try:
         config = config_class.from_dict(settings)
     except Exception as error:  # whatever a wrongly typed value meets first in transformers
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise SecateurError(ErrorCode.CONFIG_INVALID, f"transformers cannot read config.json: {reason[0]}") from error
+        raise _unreadable("config.json", error) from error
+    if classes.stock.can_generate() and (folder / GENERATION).is_file():
+        try:
+            GenerationConfig.from_pretrained(folder, local_files_only=True)
+        except Exception as error:  # likewise
+            raise _unreadable(GENERATION, error) from error
     # With loading info it returns a pair, which its annotation leaves out.
     loading: Any = (classes.stock if pruned is None else classes.pruned).from_pretrained
     with as_stock_reads(folder) as place:
@@ -117,6 +125,12 @@ def _load(
             output_loading_info=True,
         )
     return pair
+
+
+def _unreadable(name: str, error: Exception) -> SecateurError:
+    reason = str(error).strip().splitlines() or [type(error).__name__]
+    item = ErrorItem.at(name, code=ErrorCode.CONFIG_INVALID, detail=reason[0])
+    return SecateurError(ErrorCode.CONFIG_INVALID, f"transformers cannot read {name}: {reason[0]}", (item,))
 
 
 def _check_complete(model_spec: ModelSpec, info: Mapping[str, Any], state: Mapping[str, Tensor]) -> list[str]:
@@ -164,7 +178,7 @@ def load_step(folder: Path) -> LoadedModel:
             # The scale of the softmax is the original's, also where the folder's configuration says another width.
             config[family.head_dim_key] = widths.head_dim
         layout = model_spec.layout(config)
-        state = apart(layout, widths, state)
+        state = as_pruned(apart(layout, widths, state), layout)
         scale_queries(state, (site.q for site in layout.attention), 1.0 / record["query_scale"])
     built = build(model_spec, config, widths, state, model.all_tied_weights_keys)
     copy_generation_config(built, model)

@@ -26,6 +26,7 @@ from checkpoints.files.preprocessor_files import PREPROCESSOR, SENTENCE_FILES, p
 from worker.engine.checkpoint.load import LoadedModel, scale_queries
 from worker.engine.data.settings import read_config
 from worker.engine.models.model_spec import together
+from worker.engine.models.stock_tensors import as_stock
 
 LOADED_AS = ("float32", "float16", "bfloat16")
 """What a configuration may say of it."""
@@ -48,6 +49,8 @@ def save_checkpoint(folder: Path, loaded: LoadedModel, original: Path) -> tuple[
     if width is not None:
         factor = math.sqrt(width / loaded.widths.head_dim)
         scale_queries(state, (site.q for site in layout.attention), factor)
+    if stock is not None:
+        state = as_stock(state, layout)
     # A copy each: a safetensors file holds no two names for one storage, and slices of a larger tensor would be written whole.
     tensors = {name: tensor.clone().contiguous() for name, tensor in state.items()}
     for name, tensor in tensors.items():

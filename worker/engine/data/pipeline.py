@@ -43,7 +43,7 @@ from worker.engine.data.targets import SplitTargets, Targets, TargetSettings, gr
 if TYPE_CHECKING:
     from worker.engine.data.sources import Source
 
-MADE_TOGETHER = (Head.MASKED_LM, Head.QUESTION_ANSWERING)
+MADE_TOGETHER = (Head.MASKED_LM, Head.CAUSAL_LM, Head.QUESTION_ANSWERING)
 """Of these, what is asked is made together with the inputs."""
 # Rows decoded together: enough for all threads, few enough to stay small in memory.
 CHUNK = 64
@@ -181,12 +181,14 @@ def _compute(
             if reading.head in LABELLED and not reading.multi_label:
                 classes[role.value] = _count_classes(targets)
         warnings = same_rows({role: len(assigned.rows) for role, assigned in roles.items()}, hashes.shared() or {})
-        of_questions = (
-            _write_questions(source, columns, roles, folder) if reading.head is Head.QUESTION_ANSWERING else {}
-        )
+        of_pieces: dict[str, dict[str, int]] = {}
+        if reading.head is Head.QUESTION_ANSWERING:
+            of_pieces = _write_questions(source, columns, roles, folder)
+        if reading.head is Head.CAUSAL_LM:
+            of_pieces = {"windows": {role.value: len(column_files.read_split(folder, role.value)) for role in roles}}
         summary = _summary(named, roles, columns, reading, answers).model_copy(
             update={
-                **of_questions,
+                **of_pieces,
                 "classes": classes,
                 "warnings": (
                     *left_out,

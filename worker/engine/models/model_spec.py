@@ -64,6 +64,7 @@ def attention_entry(site: AttentionSite, widths: LayerWidths) -> dict[str, Any]:
         "heads": list(widths.numbers),
         "pairs": site.shape.pairs,
         "per_head": dict(site.per_head),
+        **({} if site.fused is None else {"fused": site.fused}),
     }
     if site.shape.rotary:
         entry["rotary"] = [list(own) for own in widths.rotary]

@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn import functional
-from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 from transformers import EncoderDecoderCache
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
@@ -29,6 +28,7 @@ from .pruned_heads import (
     split_heads,
     take_heads,
 )
+from .pruned_maps import divide, part, resize
 
 
 class PrunedAttention(nn.Module):
@@ -79,13 +79,14 @@ class PrunedAttention(nn.Module):
         """One projection; of o, the states themselves where another module applies it."""
         name = self.names[side]
         projected: torch.Tensor = states if name is None else self.get_submodule(name)(states)
-        return projected
+        # GPT-2's attention applies its dropout behind o itself.
+        after: Any = getattr(self, "resid_dropout", None) if side == "o" else None
+        return projected if after is None else after(projected)
 
     def dropout_now(self) -> float:
-        """The rate of dropout on attention weights. Stock modules keep it under two names, as a number or a module."""
-        rate: Any = getattr(self, "attention_dropout", None)
-        if rate is None:
-            rate = self.dropout
+        """The rate of dropout on attention weights. Stock modules keep it under three names, as a number or a module."""
+        names = ("attention_dropout", "attn_dropout", "dropout")
+        rate: Any = next(getattr(self, name) for name in names if getattr(self, name, None) is not None)
         return float(getattr(rate, "p", rate)) if self.training else 0.0
 
     def softmax_scale(self) -> float:
@@ -388,34 +389,6 @@ def eager_attention(
     return (weights @ value).transpose(1, 2).contiguous(), weights
 
 
-class Joined(nn.Module):
-    """Several linear maps of one input in place of one with all their rows, in that order."""
-
-    def __init__(self, stock: nn.Linear, names: Sequence[str]) -> None:
-        super().__init__()
-        kept = {"device": stock.weight.device, "dtype": stock.weight.dtype}
-        for name in names:
-            self.add_module(name, nn.Linear(stock.in_features, 1, bias=stock.bias is not None, **kept))
-
-    @property
-    def weight(self) -> torch.Tensor:
-        """As the one map's: what initializes a stock class looks for it, and finds a copy."""
-        return torch.cat([part.weight for part in self.parts()])
-
-    @property
-    def bias(self) -> torch.Tensor | None:
-        """Likewise."""
-        biases = [part.bias for part in self.parts()]
-        return None if biases[0] is None else torch.cat(biases)
-
-    def parts(self) -> list[Any]:
-        """The maps."""
-        return list(self.children())
-
-    def forward(self, states: torch.Tensor) -> torch.Tensor:
-        return torch.cat([part(states) for part in self.parts()], dim=-1)
-
-
 KINDS: dict[str, type[PrunedAttention]] = {
     "self": PrunedSelfAttention,
     "cached": PrunedCachedAttention,
@@ -434,20 +407,22 @@ def narrow(model: nn.Module, attention: Sequence[dict[str, Any]], feed_forward: 
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Initializing zero-element tensors")  # a layer without heads
-        for entry in placed(model, attention, ("module", *"qkvo", "joined")):
-            _part(model, entry.get("joined"), [entry[side] for side in "qkv"])
+        for entry in placed(model, attention, ("module", *"qkvo", "joined", "fused")):
+            part(model, entry.get("joined"), [entry[side] for side in "qkv"])
             module: Any = model.get_submodule(entry["module"])
             narrow_attention(module, entry)
             if module.config is None:
                 module.config = model.config
+            if "fused" in entry:
+                divide(model, entry)
             for side, widths in (("q", entry["qk"]), ("k", entry["qk"]), ("v", entry["vo"]), ("o", entry["vo"])):
-                _resize(model, entry[side], sum(widths), rows=side != "o")
+                resize(model, entry[side], sum(widths), rows=side != "o")
         for entry in placed(model, feed_forward, ("second", "first", "up", "joined")):
             inner = [entry[path] for path in ("first", "up") if path in entry]
-            _part(model, entry.get("joined"), inner)
+            part(model, entry.get("joined"), inner)
             for path in inner:
-                _resize(model, path, entry["neurons"], rows=True)
-            _resize(model, entry["second"], entry["neurons"], rows=False)
+                resize(model, path, entry["neurons"], rows=True)
+            resize(model, entry["second"], entry["neurons"], rows=False)
 
 
 def placed(model: nn.Module, entries: Sequence[dict[str, Any]], paths: tuple[str, ...]) -> Iterator[dict[str, Any]]:
@@ -494,25 +469,3 @@ def narrow_attention(module: nn.Module, entry: dict[str, Any]) -> None:
         size = list(whole.shape)
         size[dimension] = len(entry["heads"])
         setattr(module, name, nn.Parameter(torch.zeros(size, dtype=whole.dtype, device=whole.device)))
-
-
-def _part(model: nn.Module, joined: str | None, paths: Sequence[str]) -> None:
-    """Put the maps at `paths`, which are inside of it, in place of the one that is `joined`; their rows are resized next."""
-    stock: Any = None if joined is None else model.get_submodule(joined)
-    if isinstance(stock, nn.Linear):
-        model.set_submodule(str(joined), Joined(stock, [path.rpartition(".")[2] for path in paths]))
-
-
-def _resize(model: nn.Module, path: str, channels: int, *, rows: bool) -> None:
-    stock = model.get_submodule(path)
-    if not isinstance(stock, nn.Linear):
-        raise ValueError(f"{path} is a {type(stock).__name__}, not a Linear")
-    inputs, outputs = (stock.in_features, channels) if rows else (channels, stock.out_features)
-    if (inputs, outputs) != (stock.in_features, stock.out_features):
-        kept = {"device": stock.weight.device, "dtype": stock.weight.dtype}
-        # Tools that quantize linear maps have no range for one without channels, and leave this class of torch's alone.
-        made: Any = (nn.Linear if channels else NonDynamicallyQuantizableLinear)(
-            inputs, outputs, bias=stock.bias is not None, **kept
-        )
-        made._is_hf_initialized = not channels  # SigLIP's class would draw it, and divide by the number of inputs
-        model.set_submodule(path, made)

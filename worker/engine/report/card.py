@@ -32,7 +32,7 @@ _ALSO = {
     "macro_f1": "macro F1",
     "exact_match": "exact match",
     "character_error_rate": "character error rate",
-    "perplexity": "perplexity of masked words",
+    "perplexity": "perplexity",
     "explained_variance": "share of the original's variance explained",
     "similarity_correlation": "rank correlation of similarities with the original's",
 }
@@ -61,7 +61,22 @@ _ANSWERS = """It says of every token how likely an answer begins there (`start_l
 class token how likely there is none. Question and context go in together, the question first; a context that is longer goes in as
 overlapping windows.
 """
-_MEASURED_OF = {Head.EMBEDDING: _EMBEDDING, Head.HIDDEN_STATES: _HIDDEN_STATES, Head.QUESTION_ANSWERING: _ANSWERS}
+_NEXT = """It says of every token how likely each is to come next, and so continues a text:
+
+```python
+from transformers import AutoTokenizer
+tokenizer = AutoTokenizer.from_pretrained("path/to/this/folder")
+print(tokenizer.decode(model.generate(**tokenizer("Once upon", return_tensors="pt"), max_new_tokens=20)[0]))
+```
+
+Accuracy and perplexity are of texts that are given, each in blocks of its own; the first token of a block is not asked for.
+"""
+_MEASURED_OF = {
+    Head.EMBEDDING: _EMBEDDING,
+    Head.HIDDEN_STATES: _HIDDEN_STATES,
+    Head.QUESTION_ANSWERING: _ANSWERS,
+    Head.CAUSAL_LM: _NEXT,
+}
 
 Row = tuple[str, str, str]
 
@@ -188,7 +203,8 @@ def _cutting(steps: Sequence[StepMetrics], spec: EngineSpec, data: DataSummary) 
         lines.append(f"before every text the decoder is given {markdown(''.join(data.prompt))}")
     if data.windows:
         shares = ", ".join(f"{role} {data.windows[role]}" for role in sorted(data.windows))
-        lines.append(f"questions with their contexts, divided into windows: {shares}")
+        whats = ("questions with their contexts", "windows") if data.unanswerable else ("texts", "blocks")
+        lines.append(f"{' divided into '.join(whats)}: {shares}")
     if any(data.unanswerable.values()):
         without = ", ".join(f"{role} {data.unanswerable[role]}" for role in sorted(data.unanswerable))
         lines.append(f"questions without an answer, so that none may be the answer to any: {without}")

@@ -57,6 +57,7 @@ _ANSWERS = {
     Head.SEQUENCE_TO_SEQUENCE: "transcripts, written greedily; the cross entropy is with the wanted text given so far",
     Head.EMBEDDING: "embeddings, measured by how near they stay to the original's",
     Head.MASKED_LM: "the words that stood where 15% of a text's tokens were masked, the same ones at every step",
+    Head.CAUSAL_LM: "the next token of a text given those before it, in blocks of one text each",
     Head.QUESTION_ANSWERING: "answers that stand in a context, by where they begin and end; measured over questions as SQuAD is",
     Head.HIDDEN_STATES: "hidden states of every token, patch or frame, measured by how near they stay to the original's",
 }
@@ -76,6 +77,7 @@ def model(family: Family, architecture: Architecture) -> str:
         Head.SEQUENCE_TO_SEQUENCE: "Speech recogniser",
         Head.EMBEDDING: f"{modality} encoder",
         Head.MASKED_LM: "Masked language model",
+        Head.CAUSAL_LM: "Language model",
         Head.HIDDEN_STATES: f"{modality} encoder",
         Head.QUESTION_ANSWERING: "Question answering model",
     }[architecture.head]

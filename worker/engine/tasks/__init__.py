@@ -10,6 +10,7 @@ from checkpoints.config.sentences import MEAN
 from worker.engine.data.featurizers.normalizers import Normalize
 from worker.engine.data.questions import Questions
 from worker.engine.tasks.base import Decode, Loss, MetricAccumulator, Task
+from worker.engine.tasks.causal import CausalLm
 from worker.engine.tasks.classification import Classification
 from worker.engine.tasks.ctc import Ctc
 from worker.engine.tasks.dense_layers import Layers
@@ -50,6 +51,8 @@ def task_for(
         return Embedding(pooling, dense)
     if head is Head.MASKED_LM:
         return MaskedLm()
+    if head is Head.CAUSAL_LM:
+        return CausalLm()
     if head is Head.HIDDEN_STATES:
         if original is None:
             raise ValueError("hidden states are judged by the original's, which take the original to make")

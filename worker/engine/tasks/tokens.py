@@ -1,4 +1,4 @@
-"""A label a token: token classification, and what it shares with a decoder that is taught token by token.
+"""A label a token: token classification, and what it shares with decoders that are taught token by token.
 
 Shapes: B samples, T tokens, C classes. Targets int64 [B, T], -100 where nothing is asked.
 """

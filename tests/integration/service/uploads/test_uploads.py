@@ -98,7 +98,7 @@ def test_what_of_a_model_is_not_used_is_said(client: TestClient, services: Servi
 def test_a_model_that_cannot_be_taken_is_refused_before_its_weights_come(
     client: TestClient, services: Services
 ) -> None:
-    config = json.dumps(ast_config(model_type="gpt2")).encode()
+    config = json.dumps(ast_config(model_type="bloom")).encode()
     assert refused_at_put(client, services, "config.json", config) == "architecture_unsupported"
 
 
@@ -255,7 +255,7 @@ def test_names_that_are_no_names(client: TestClient, name: str) -> None:
 @pytest.mark.parametrize(
     ("changes", "code"),
     [
-        ({"model_type": "gpt2"}, "architecture_unsupported"),
+        ({"model_type": "bloom"}, "architecture_unsupported"),
         ({"hidden_size": 48}, "weights_mismatch"),
         ({"num_attention_heads": 5}, "config_invalid"),
         ({"quantization_config": {"bits": 4}}, "config_invalid"),

@@ -77,6 +77,18 @@ from checkpoints.config.checkpoint_config import read_config
             {"model_type": "t5", "architectures": ["T5ForConditionalGeneration"]},
             "model_type 't5'. These model types can be pruned",
         ),
+        (
+            {"model_type": "llama", "architectures": ["LlamaForCausalLM"]},
+            "Of models that continue texts GPT2LMHeadModel and OPTForCausalLM can be pruned; rotary positions",
+        ),
+        (
+            {"model_type": "gpt2", "architectures": ["GPT2DoubleHeadsModel"]},
+            "the nearest that can be is GPT2LMHeadModel. Load it as that, `GPT2LMHeadModel.from_pretrained(",
+        ),
+        (
+            {"model_type": "opt", "architectures": ["OPTForSequenceClassification"]},
+            "the nearest that can be is OPTForCausalLM",
+        ),
         ({"model_type": "bert", "architectures": ["BertModel", "BertModel"]}, "Exactly one architecture is needed"),
         ({"model_type": "bert"}, "write it into `architectures`"),
     ],

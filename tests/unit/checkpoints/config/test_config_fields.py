@@ -489,6 +489,7 @@ UNREAD: dict[str, Any] = {
     "pooling_mode": "mean",
     "sentence_transformers": {"version": "2.2.0"},
     "train_batch_size": 32,
+    "predict_special_tokens": True,
     "task_specific_params": {"summarization": {"max_length": 128}},
     "transformers.js_config": {"dtype": "q8"},
     "unsloth_version": "2024.9",

@@ -34,6 +34,7 @@ REFUSED = [
     ("ElectraForQuestionAnswering", "num_labels", 3),
     ("ElectraForSequenceClassification", "classifier_dropout", 2),
     ("DistilBertModel", "dim", "768"),
+    ("DistilBertModel", "n_layers", 2000),
     ("DistilBertModel", "activation", "softplus"),
     *(
         ("ModernBertModel", key, value)
@@ -123,6 +124,28 @@ REFUSED = [
     ("WhisperForAudioClassification", "num_labels", 1),
     ("SEWForCTC", "squeeze_factor", 4000),
     ("SEWForCTC", "squeeze_factor", 0),
+    ("GPT2LMHeadModel", "n_head", 7),
+    ("GPT2LMHeadModel", "n_embd", 0),
+    ("GPT2LMHeadModel", "n_inner", 0),
+    ("GPT2LMHeadModel", "n_inner", "3072"),
+    ("GPT2LMHeadModel", "n_layer", 2000),
+    ("GPT2LMHeadModel", "n_positions", 1),
+    ("GPT2LMHeadModel", "n_positions", 2**21),
+    ("GPT2LMHeadModel", "hidden_size", 32),
+    ("GPT2LMHeadModel", "vocab_size", None),
+    ("GPT2LMHeadModel", "activation_function", "softplus"),
+    ("GPT2LMHeadModel", "add_cross_attention", True),
+    ("GPT2LMHeadModel", "scale_attn_weights", "no"),
+    ("GPT2LMHeadModel", "layer_norm_epsilon", float("nan")),
+    ("OPTForCausalLM", "num_attention_heads", 7),
+    ("OPTForCausalLM", "ffn_dim", -1),
+    ("OPTForCausalLM", "word_embed_proj_dim", 0),
+    ("OPTForCausalLM", "pad_token_id", 50272),
+    ("OPTForCausalLM", "pad_token_id", -1),
+    ("OPTForCausalLM", "enable_bias", 1),
+    ("OPTForCausalLM", "do_layer_norm_before", "yes"),
+    ("OPTForCausalLM", "max_position_embeddings", 1),
+    ("OPTForCausalLM", "layerdrop", 2.0),
 ]
 
 

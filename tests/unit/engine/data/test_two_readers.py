@@ -284,7 +284,7 @@ ARTICLES = [
 """As corpora keep them: of three rows one is blank, or so."""
 
 
-@pytest.mark.parametrize("head", [Head.MASKED_LM, Head.EMBEDDING])
+@pytest.mark.parametrize("head", [Head.MASKED_LM, Head.CAUSAL_LM, Head.EMBEDDING])
 def test_blank_rows_are_left_out_where_nothing_is_asked_of_them(tmp_path: Path, head: Head) -> None:
     """Rows, their order, draws and masks are those of the data without them."""
     texts = [text for text in ARTICLES if text and text.strip()]

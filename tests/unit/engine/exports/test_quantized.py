@@ -172,7 +172,13 @@ def test_what_is_measured_is_what_a_model_rounded_by_hand_does(case, format):
 
 def test_the_folder_stands_alone(case):
     folder, *_ = case
-    own = {"configuration_pruned.py", "modeling_pruned.py", "pruned_layers.py", "pruned_heads.py"} & names_in(folder)
+    own = {
+        "configuration_pruned.py",
+        "modeling_pruned.py",
+        "pruned_layers.py",
+        "pruned_heads.py",
+        "pruned_maps.py",
+    } & names_in(folder)
     config = json.loads((folder / "config.json").read_text())
     for format in BOTH:
         assert names_in(folder / format.value) == {"config.json", "model.safetensors", "preprocessor_config.json"} | own

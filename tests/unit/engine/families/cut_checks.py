@@ -15,6 +15,7 @@ from worker.engine.data.split import Inputs
 from worker.engine.models import pruned_layers
 from worker.engine.models.attention import attention_blocks
 from worker.engine.models.model_spec import ModelSpec, apart
+from worker.engine.models.stock_tensors import as_pruned
 
 
 def check_cut(kind: ModelSpec, stock: PreTrainedModel, inputs: Inputs, name: str, mask: Tensor | None = None) -> None:
@@ -55,7 +56,10 @@ def check_gradients(kind: ModelSpec, stock: PreTrainedModel, inputs: Inputs, nam
     with masked(kind, stock, kept) as reference:
         (answer(reference, inputs) * direction).sum().backward()
     layout = kind.layout(stock.config.to_dict())
-    expected: dict[str, Any] = {path: parameter.grad for path, parameter in stock.named_parameters()}
+    expected: dict[str, Any] = as_pruned(
+        {path: parameter.grad for path, parameter in stock.named_parameters()},  # type: ignore[arg-type]
+        layout,
+    )
     expected |= apart(layout, loaded.widths, {path: grad for path, grad in expected.items() if grad is not None})
     for block, layer in zip(attention_blocks(loaded.model, kind, loaded.widths), kept.heads, strict=True):
         for side, path in block.names.items():
@@ -136,11 +140,12 @@ def check_streams(kind: ModelSpec, stock: PreTrainedModel, inputs: Inputs) -> No
             handle.remove()
         norms = [given[name] for name, part in module.named_modules(prefix=layer) if isinstance(part, nn.LayerNorm)]
         output = handed_on[layer]
-        sums = [*norms, output[0] if isinstance(output, tuple) else output]
+        # OPT takes the tokens of all samples as one list between its norm and its output.
+        sums = [one.flatten(0, -2) for one in (*norms, output[0] if isinstance(output, tuple) else output)]
         for path, stream in sites:
             if stream is None:
                 continue
-            total = handed_on[path] + given[stream]
+            total = (handed_on[path] + given[stream]).flatten(0, -2)
             assert any(total.shape == one.shape and torch.allclose(total, one, atol=1e-5) for one in sums), (
                 path,
                 stream,

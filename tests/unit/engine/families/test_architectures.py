@@ -41,7 +41,7 @@ def test_a_saved_checkpoint_is_described_and_loaded(tiny, tmp_path):
     total = sum(parameter.numel() for parameter in stock.parameters())
     assert accounting.total_parameters(described.shape, described.widths) == total
     loaded = load_original(tmp_path)
-    blocks = attention_blocks(loaded.model, kind, described.widths)
+    blocks = attention_blocks(reference.dense(kind, stock).model, kind, described.widths)
     inside = sum(p.numel() for block in blocks for linear in block.projections.values() for p in linear.parameters())
     assert accounting.attention_parameters(described.shape, described.widths) == inside
     for path in kind.classifiers:

@@ -71,6 +71,7 @@ class Case:
 
 
 SMALL_HUBERT = {**SMALL, "num_conv_pos_embeddings": 4, "num_conv_pos_embedding_groups": 2}
+SMALL_GPT2 = {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_inner": 48, "initializer_range": 0.2}
 SMALL_CODES = {**SMALL_HUBERT, "num_codevectors_per_group": 4, "codevector_dim": 8, "proj_codevector_dim": 6}
 CASES = (
     Case("BertForTokenClassification", "bert", {**SMALL, "id2label": dict(enumerate(TAGS))}, tagged, "token accuracy"),
@@ -79,6 +80,7 @@ CASES = (
     Case("BertModel", "bert", SMALL, written, "cosine similarity", exported=True),
     Case("BertForMaskedLM", "bert", SMALL, written, "masked token accuracy"),
     Case("Wav2Vec2ForPreTraining", "ctc", SMALL_CODES, said, "cosine similarity"),
+    Case("GPT2LMHeadModel", "gpt2", SMALL_GPT2, written, "next token accuracy", exported=True),
 )
 
 
@@ -134,7 +136,7 @@ def test_a_job(case: Case, tmp_path: Path) -> None:
         assert export.inputs == ("input_ids",)
         assert export.agreement == pytest.approx(1.0, abs=1e-4)
         # What was packaged is what is scored, and the original is what it is compared with.
-        assert export.scores.cosine_similarity == pytest.approx(cut.validation.cosine_similarity, abs=1e-4)
+        assert export.scores.metric == pytest.approx(cut.validation.metric, abs=1e-4)
     if case.metric == "cosine similarity":
         assert dense.validation.cosine_similarity == pytest.approx(1.0, abs=1e-6)
 

@@ -10,6 +10,8 @@ from transformers import (
     BertModel,
     ClapAudioConfig,
     ClapAudioModelWithProjection,
+    GPT2Config,
+    GPT2LMHeadModel,
     PreTrainedModel,
     Wav2Vec2Config,
     Wav2Vec2ForCTC,
@@ -58,6 +60,11 @@ def ctc(reduction: str = "mean", norm: str = "group") -> PreTrainedModel:
         feat_extract_norm=norm, apply_spec_augment=False, layerdrop=0.0,
     )  # fmt: skip
     return seeded(Wav2Vec2ForCTC, config)
+
+
+def gpt2() -> PreTrainedModel:
+    config = GPT2Config(vocab_size=20, n_embd=16, n_layer=2, n_head=2, n_positions=16, initializer_range=0.3)
+    return seeded(GPT2LMHeadModel, config)
 
 
 def whisper() -> PreTrainedModel:

@@ -15,11 +15,12 @@ from transformers import (
 )
 
 from checkpoints.families import FAMILIES
-from tests.unit.engine.tasks.models import LETTERS, bert, ctc, read, spell, whisper
+from tests.unit.engine.tasks.models import LETTERS, bert, ctc, gpt2, read, spell, whisper
 from worker.engine.data.questions import Asked, Questions
 from worker.engine.data.split import IGNORED, FeatureSplit, Ragged
 from worker.engine.models.model_spec import ModelSpec
 from worker.engine.tasks import Task
+from worker.engine.tasks.causal import CausalLm
 from worker.engine.tasks.classification import Classification
 from worker.engine.tasks.ctc import Ctc
 from worker.engine.tasks.embedding import Embedding
@@ -43,7 +44,11 @@ class Uneven:
 
     @property
     def outputs(self) -> tuple[str, ...]:
-        return tuple(n for n, _ in self.model.named_modules() if n.endswith(("attention.output.dense", "out_proj")))
+        return tuple(
+            n
+            for n, _ in self.model.named_modules()
+            if n.endswith(("attention.output.dense", "out_proj", "attn.c_proj"))
+        )
 
 
 class Windows:
@@ -70,6 +75,11 @@ def _tags(classes: int, asked: float) -> Ragged:
     for row in rows:
         row[1] = 1
     return Ragged.of(rows)
+
+
+def _blocks() -> FeatureSplit:
+    ids = _texts(_no_targets()).inputs["input_ids"]
+    return FeatureSplit({"input_ids": ids}, _tags(20, 0.9))
 
 
 def _sounds() -> FeatureSplit:
@@ -126,6 +136,7 @@ CASES: dict[str, Callable[[], Uneven]] = {
     ),
     "tokens": _made(lambda: (bert(), TokenClassification(), _texts(_tags(3, 0.6)))),
     "masked words": _made(lambda: (bert(BertForMaskedLM), MaskedLm(), _texts(_tags(20, 0.3)))),
+    "next tokens": _made(lambda: (gpt2(), CausalLm(), _blocks())),
     "questions": _made(
         lambda: (
             bert(BertForQuestionAnswering, 2),

@@ -12,6 +12,7 @@ from checkpoints.files.preprocessor_files import MODULES
 from worker.engine.data.featurizers.ast_features import AstFeatures
 from worker.engine.data.featurizers.audio import AudioFeaturizer, Extractor
 from worker.engine.data.featurizers.base import Featurizer
+from worker.engine.data.featurizers.blocks import BlockFeaturizer
 from worker.engine.data.featurizers.images import ImageFeaturizer
 from worker.engine.data.featurizers.questions import QuestionFeaturizer
 from worker.engine.data.featurizers.spectrograms import ClapFeatures, WhisperFeatures
@@ -41,6 +42,8 @@ def featurizer_for(model_dir: Path, modality: Modality, head: Head, seed: int = 
         case Modality.TEXT if head is Head.QUESTION_ANSWERING:
             return QuestionFeaturizer(model_dir)
         case Modality.TEXT:
+            if head is Head.CAUSAL_LM:
+                return BlockFeaturizer(model_dir)
             masked = seed if head is Head.MASKED_LM else None
             family = family_of(model_type(model_dir))
             embeds = head is Head.EMBEDDING and family is not None and MODULES in family.files

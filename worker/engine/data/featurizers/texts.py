@@ -18,6 +18,7 @@ from checkpoints.config.sentences import Sentences
 from checkpoints.data.blank_texts import missing_text
 from checkpoints.data.clip_flaws import Flaw
 from checkpoints.data.media import MAX_CHARACTERS
+from checkpoints.families import family_of
 from checkpoints.files.preprocessor_files import FIRST_POSITION_OF_MPNET, ROBERTAS
 from worker.engine.data.columns import row_error
 from worker.engine.data.featurizers.base import TARGETS, Value
@@ -64,7 +65,9 @@ class TextFeaturizer:
         # The others know no token types, nor does a BERT that was made with a single one.
         types = config.get("type_vocab_size")
         self._typed = kind in TYPED and type(types) is int and types >= _TYPES
-        positions = number(config, "max_position_embeddings", MAX_TOKENS, MAX_POSITIONS)
+        family = family_of(kind)
+        named = "max_position_embeddings"
+        positions = number(config, family.aliases.get(named, named) if family else named, MAX_TOKENS, MAX_POSITIONS)
         # RoBERTa counts its positions from the padding token's id on.
         offset = number(config, "pad_token_id", 1, positions - 1, 0) + 1 if kind in ROBERTAS else 0
         offset = FIRST_POSITION_OF_MPNET if kind == "mpnet" else offset

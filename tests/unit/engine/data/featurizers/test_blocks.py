@@ -1,0 +1,43 @@
+"""Texts in blocks: every token is in one, in order, and is asked for but where a block begins."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from transformers import AutoTokenizer
+
+from api_schemas.enums import Head, Modality
+from tests.support.checkpoints import preprocessors
+from worker.engine.data.featurizers import featurizer_for
+from worker.engine.data.featurizers.base import TARGETS
+
+LONG = " ".join(["the good films sleep in london"] * 40)
+TEXTS = ["the good films", LONG, "a", "ada"]
+
+
+@pytest.mark.parametrize(("kind", "begins"), [("gpt2", []), ("opt", [2])])
+def test_a_text_is_divided_and_no_block_has_parts_of_two(kind: str, begins: list[int], tmp_path: Path) -> None:
+    folder = preprocessors.write(kind, tmp_path)
+    found = featurizer_for(folder, Modality.TEXT, Head.CAUSAL_LM)(TEXTS, ["train[0]"] * len(TEXTS))
+    blocks = [block.tolist() for block in found["input_ids"]]
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    room = 64 - len(begins)  # the model's positions are fewer than a block of 512
+    expected = []
+    for text in TEXTS:
+        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+        expected += [begins + ids[start : start + room] for start in range(0, len(ids), room)]
+    assert len(expected) > len(TEXTS) + 1
+    assert blocks == expected
+    for block, targets in zip(found["input_ids"], found[TARGETS], strict=True):
+        assert targets.dtype == np.int64
+        assert targets.tolist() == [*block[1:].tolist(), -100]
+
+
+def test_a_single_token_that_is_left_of_a_text_is_no_block(tmp_path: Path) -> None:
+    folder = preprocessors.write("gpt2", tmp_path)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    whole = tokenizer(LONG)["input_ids"]
+    text = tokenizer.decode(whole[:65])
+    assert len(tokenizer(text)["input_ids"]) == 65
+    found = featurizer_for(folder, Modality.TEXT, Head.CAUSAL_LM)([text, "a"], ["train[0]", "train[1]"])
+    assert [len(block) for block in found["input_ids"]] == [64, 1], "of a text of one token it is all that there is"

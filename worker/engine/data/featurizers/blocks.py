@@ -1,0 +1,56 @@
+"""Inputs of causal language models: texts in blocks of so many tokens, and what comes next at every token.
+
+A text is a sample of its own: no block holds parts of two, so that nothing is read that was never written together. One that is
+longer than a block is divided into several, each of which begins as a text does.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from checkpoints.families.decoders.causal import BLOCK
+from worker.engine.data.featurizers.base import TARGETS
+from worker.engine.data.featurizers.texts import Ids, TextFeaturizer, arrays
+from worker.engine.data.settings import invalid
+from worker.engine.data.split import IGNORED
+
+
+class BlockFeaturizer(TextFeaturizer):
+    """By block: input_ids and TARGETS, int64 [T]: the token after each, IGNORED at the last."""
+
+    def __init__(self, model_dir: Path) -> None:
+        """Raises CONFIG_INVALID or CODE_REFUSED."""
+        super().__init__(model_dir, words=False)
+        if not getattr(self._tokenizer, "is_fast", False):
+            raise invalid("the tokenizer cannot divide texts into blocks; a tokenizer.json is needed")
+        self._longest = min(self._longest, BLOCK)
+        self._special = self._tokenizer.num_special_tokens_to_add()
+
+    def __call__(self, decoded: Sequence[Any], places: Sequence[str]) -> dict[str, Any]:
+        """Raises CONFIG_INVALID where an id is outside the model's vocabulary."""
+        encoded = self._tokenizer(
+            list(decoded),
+            truncation=True,
+            max_length=self._longest,
+            stride=0,
+            return_overflowing_tokens=True,
+            padding=False,
+            return_attention_mask=False,
+            return_token_type_ids=False,
+        )
+        ids, rows = arrays(encoded["input_ids"]), encoded["overflow_to_sample_mapping"]
+        self._check(ids, [places[row] for row in rows])
+        # A single token at the end of a text that is divided asks for nothing.
+        kept = [
+            block
+            for number, block in enumerate(ids)
+            if len(block) > self._special + 1 or number == 0 or rows[number] != rows[number - 1]
+        ]
+        return {"input_ids": kept, TARGETS: list(map(following, kept))}
+
+
+def following(ids_T: Ids) -> Ids:
+    """At every token the one after it, int64 [T]."""
+    return np.append(ids_T[1:], np.int64(IGNORED))

@@ -1,0 +1,81 @@
+"""The linear maps of a pruned model where the stock class has one map for several, or other widths.
+
+This file lies in every pruned checkpoint beside pruned_layers.py, and needs torch and transformers alone.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
+from transformers.pytorch_utils import Conv1D
+
+
+class Joined(nn.Module):
+    """Several linear maps of one input in place of one with all their rows, in that order."""
+
+    def __init__(self, stock: nn.Linear, names: Sequence[str]) -> None:
+        super().__init__()
+        kept = {"device": stock.weight.device, "dtype": stock.weight.dtype}
+        for name in names:
+            self.add_module(name, nn.Linear(stock.in_features, 1, bias=stock.bias is not None, **kept))
+
+    @property
+    def weight(self) -> torch.Tensor:
+        """As the one map's: what initializes a stock class looks for it, and finds a copy."""
+        return torch.cat([part.weight for part in self.parts()])
+
+    @property
+    def bias(self) -> torch.Tensor | None:
+        """Likewise."""
+        biases = [part.bias for part in self.parts()]
+        return None if biases[0] is None else torch.cat(biases)
+
+    def parts(self) -> list[Any]:
+        """The maps."""
+        return list(self.children())
+
+    def forward(self, states: torch.Tensor) -> torch.Tensor:
+        return torch.cat([part(states) for part in self.parts()], dim=-1)
+
+
+def part(model: nn.Module, joined: str | None, paths: Sequence[str]) -> None:
+    """Put the maps at `paths`, which are inside of it, in place of the one that is `joined`; their rows are resized next."""
+    stock: Any = None if joined is None else model.get_submodule(joined)
+    if isinstance(stock, nn.Linear):
+        model.set_submodule(str(joined), Joined(stock, [path.rpartition(".")[2] for path in paths]))
+
+
+def divide(model: nn.Module, entry: dict[str, Any]) -> None:
+    """One map for q, k and v becomes three, as wide as in the stock model."""
+    whole: Any = model.get_submodule(entry["fused"])
+    inputs, outputs = _sizes(whole, entry["fused"])
+    for side in "qkv":
+        model.set_submodule(entry[side], nn.Linear(inputs, outputs // 3, bias=whole.bias is not None).to(whole.weight))
+    owner, _, name = entry["fused"].rpartition(".")
+    delattr(model.get_submodule(owner), name)
+
+
+def _sizes(module: nn.Module, path: str) -> tuple[int, int]:
+    """Inputs and outputs of a linear map, or of one whose weight is the other way round."""
+    if isinstance(module, Conv1D):
+        return module.nx, module.nf
+    if not isinstance(module, nn.Linear):
+        raise ValueError(f"{path} is a {type(module).__name__}, not a Linear")
+    return module.in_features, module.out_features
+
+
+def resize(model: nn.Module, path: str, channels: int, *, rows: bool) -> None:
+    """Put in place of the map at `path` one with so many outputs (`rows`), or inputs, whose weights are to be loaded."""
+    stock: Any = model.get_submodule(path)
+    before = _sizes(stock, path)
+    inputs, outputs = (before[0], channels) if rows else (channels, before[1])
+    if (inputs, outputs) != before or isinstance(stock, Conv1D):
+        kept = {"device": stock.weight.device, "dtype": stock.weight.dtype}
+        # Tools that quantize linear maps have no range for one without channels, and leave this class of torch's alone.
+        made: Any = (nn.Linear if channels else NonDynamicallyQuantizableLinear)(
+            inputs, outputs, bias=stock.bias is not None, **kept
+        )
+        made._is_hf_initialized = not channels  # SigLIP's class would draw it, and divide by the number of inputs
+        model.set_submodule(path, made)
