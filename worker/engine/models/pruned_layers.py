@@ -8,6 +8,7 @@ D model width, H heads, C channels of all heads, K width of one head.
 import warnings
 from collections.abc import Iterator, Sequence
 from functools import cache
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import torch
@@ -38,8 +39,8 @@ def head_groups(qk: Sequence[int], vo: Sequence[int], pairs: int) -> tuple[HeadG
     is taken, at 4·pairs·(width + SOFTMAX_CHANNELS) a head and CALL_FLOPS a call; `pairs` are the query-key pairs of one input.
     """
     widest = [max(pair) for pair in zip(qk, vo, strict=True)]
-    if len({*qk, *vo}) == 1 and widest[0] % 4 == 0:
-        return (HeadGroup(tuple(range(len(qk))), widest[0]),)  # nothing to copy beats a better width
+    if len(set(qk)) == len(set(vo)) == 1 and widest[0] % 4 == 0:
+        return (HeadGroup(tuple(range(len(qk))), widest[0]),)  # little to copy, or nothing, beats a better width
     order = sorted(range(len(widest)), key=lambda head: (widest[head], head))
     padded = [max(NARROWEST, -(-widest[head] // ALIGN) * ALIGN) for head in order]
     # best[n]: cost of the n narrowest heads and where their last group starts.
@@ -81,6 +82,7 @@ class PrunedAttention(nn.Module):
     config: Any = None
     layer_idx: Any
     num_heads: int
+    attention_head_size: int
     compute_bias: Any
     gru_rel_pos_linear: Any
     gru_rel_pos_const: Any
@@ -111,21 +113,26 @@ class PrunedAttention(nn.Module):
     def project(self, side: str, states: torch.Tensor) -> torch.Tensor:
         """One projection; of o, the states themselves where another module applies it."""
         name = self.names[side]
-        projected: torch.Tensor = states if name is None else self.get_submodule(name)(states)
+        # Not get_submodule, which looks up every part of the path three times.
+        projected: torch.Tensor = states if name is None else attrgetter(name)(self)(states)
         return projected
 
     def dropout_now(self) -> float:
         """The rate of dropout on attention weights. Stock modules keep it under two names, as a number or a module."""
+        if not self.training:
+            return 0.0
         rate: Any = getattr(self, "attention_dropout", None)
         if rate is None:
             rate = self.dropout
-        return float(getattr(rate, "p", rate)) if self.training else 0.0
+        return float(getattr(rate, "p", rate))
 
     def softmax_scale(self) -> float:
         """Of the original model: cutting channels must not change the temperature of the softmax."""
         scale: Any = getattr(self, "scaling", None)
-        size: Any = getattr(self, "attention_head_size", None)
-        return float(size**-0.5 if scale is None else scale)
+        if scale is None:
+            size: Any = self.attention_head_size
+            scale = size**-0.5
+        return float(scale)
 
     def in_calls(
         self, states_BTD: torch.Tensor, source_BSD: torch.Tensor, attention_mask: torch.Tensor | None, **kwargs: Any
@@ -134,14 +141,16 @@ class PrunedAttention(nn.Module):
 
         Returns its output, (B, T, D), and where attention is eager the weights, (B, H, T, S).
         """
-        eager = self.config._attn_implementation == "eager"
+        implementation = self.config._attn_implementation  # once: a configuration of transformers is slow to read
+        eager = implementation == "eager"
         calls = self.eager_calls if eager else self.fused_calls
         if not calls:
             batch, tokens, _ = states_BTD.shape
             # An empty entry, so that `outputs.attentions` has one for every layer.
             nothing = states_BTD.new_zeros(batch, 0, tokens, source_BSD.shape[1]) if eager else None
             return self.project("o", states_BTD.new_zeros(batch, tokens, 0)), nothing
-        attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention)
+        attend = ALL_ATTENTION_FUNCTIONS.get_interface(implementation, eager_attention)
+        dropout, scaling = self.dropout_now(), self.softmax_scale()
         query_BTC = self.project("q", states_BTD)
         key_BSC, value_BSC = (self.project(side, source_BSD) for side in "kv")
         contexts, weights = [], []
@@ -152,8 +161,8 @@ class PrunedAttention(nn.Module):
                 split_heads(key_BSC, self.qk_widths, heads, qk),
                 split_heads(value_BSC, self.vo_widths, heads, vo),
                 attention_mask,
-                dropout=self.dropout_now(),
-                scaling=self.softmax_scale(),
+                dropout=dropout,
+                scaling=scaling,
                 **kwargs,
             )
             contexts.append(context_BTHK)
@@ -349,7 +358,7 @@ def split_heads(states_BTC: torch.Tensor, widths: list[int], heads: tuple[int, .
         if len(heads) < len(widths):
             start = sum(widths[:first])
             states_BTC = states_BTC[..., start : start + width * len(heads)]
-        states_BTHK: torch.Tensor = states_BTC.unflatten(-1, (len(heads), width))
+        states_BTHK = states_BTC.view(*states_BTC.shape[:-1], len(heads), width)
         if width < padded:
             states_BTHK = functional.pad(states_BTHK, (0, padded - width))
         return states_BTHK.transpose(1, 2)
@@ -368,7 +377,8 @@ def split_heads(states_BTC: torch.Tensor, widths: list[int], heads: tuple[int, .
 def join_heads(contexts_BTHK: list[torch.Tensor], widths: list[int], calls: Sequence[Call]) -> torch.Tensor:
     """Each call's (B, T, H, K) -> (B, T, C): the heads in their order again, without the padding."""
     if len(calls) == 1 and len(set(widths)) == 1:
-        return contexts_BTHK[0][..., : widths[0]].flatten(-2)
+        context_BTHK = contexts_BTHK[0]
+        return (context_BTHK if context_BTHK.shape[-1] == widths[0] else context_BTHK[..., : widths[0]]).flatten(-2)
     own = {
         head: context_BTHK[:, :, place, : widths[head]]
         for context_BTHK, call in zip(contexts_BTHK, calls, strict=True)
