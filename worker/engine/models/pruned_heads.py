@@ -30,8 +30,8 @@ def head_groups(qk: Sequence[int], vo: Sequence[int], pairs: int) -> tuple[HeadG
     is taken, at 4·pairs·(width + SOFTMAX_CHANNELS) a head and CALL_FLOPS a call; `pairs` are the query-key pairs of one input.
     """
     widest = [max(pair) for pair in zip(qk, vo, strict=True)]
-    if len({*qk, *vo}) == 1 and widest[0] % 4 == 0:
-        return (HeadGroup(tuple(range(len(qk))), widest[0]),)  # nothing to copy beats a better width
+    if len(set(qk)) == len(set(vo)) == 1 and widest[0] % 4 == 0:
+        return (HeadGroup(tuple(range(len(qk))), widest[0]),)  # little to copy, or nothing, beats a better width
     order = sorted(range(len(widest)), key=lambda head: (widest[head], head))
     padded = [max(NARROWEST, -(-widest[head] // ALIGN) * ALIGN) for head in order]
     # best[n]: cost of the n narrowest heads and where their last group starts.
@@ -69,7 +69,7 @@ def split_heads(states_BTC: torch.Tensor, widths: list[int], heads: tuple[int, .
         if len(heads) < len(widths):
             start = sum(widths[:first])
             states_BTC = states_BTC[..., start : start + width * len(heads)]
-        states_BTHK: torch.Tensor = states_BTC.unflatten(-1, (len(heads), width))
+        states_BTHK = states_BTC.view(*states_BTC.shape[:-1], len(heads), width)
         if width < padded:
             states_BTHK = functional.pad(states_BTHK, (0, padded - width))
         return states_BTHK.transpose(1, 2)
@@ -88,7 +88,8 @@ def split_heads(states_BTC: torch.Tensor, widths: list[int], heads: tuple[int, .
 def join_heads(contexts_BTHK: list[torch.Tensor], widths: list[int], calls: Sequence[Call]) -> torch.Tensor:
     """Each call's (B, T, H, K) -> (B, T, C): the heads in their order again, without the padding."""
     if len(calls) == 1 and len(set(widths)) == 1:
-        return contexts_BTHK[0][..., : widths[0]].flatten(-2)
+        context_BTHK = contexts_BTHK[0]
+        return (context_BTHK if context_BTHK.shape[-1] == widths[0] else context_BTHK[..., : widths[0]]).flatten(-2)
     own = {
         head: context_BTHK[:, :, place, : widths[head]]
         for context_BTHK, call in zip(contexts_BTHK, calls, strict=True)

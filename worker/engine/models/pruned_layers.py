@@ -8,6 +8,7 @@ D model width, H heads, C channels of all heads, K width of one head.
 import warnings
 from collections.abc import Iterator, Sequence
 from functools import cache
+from operator import attrgetter
 from typing import Any
 
 import torch
@@ -48,6 +49,7 @@ class PrunedAttention(nn.Module):
     config: Any = None
     layer_idx: Any
     num_heads: int
+    attention_head_size: int
     compute_bias: Any
     gru_rel_pos_linear: Any
     gru_rel_pos_const: Any
@@ -78,24 +80,27 @@ class PrunedAttention(nn.Module):
     def project(self, side: str, states: torch.Tensor) -> torch.Tensor:
         """One projection; of o, the states themselves where another module applies it."""
         name = self.names[side]
-        projected: torch.Tensor = states if name is None else self.get_submodule(name)(states)
+        # Not get_submodule, which looks up every part of the path three times.
+        projected: torch.Tensor = states if name is None else attrgetter(name)(self)(states)
         # GPT-2's attention applies its dropout behind o itself.
         after: Any = getattr(self, "resid_dropout", None) if side == "o" else None
         return projected if after is None else after(projected)
 
     def dropout_now(self) -> float:
         """The rate of dropout on attention weights. Stock modules keep it under three names, as a number or a module."""
+        if not self.training:
+            return 0.0
         names = ("attention_dropout", "attn_dropout", "dropout")
         rate: Any = next(getattr(self, name) for name in names if getattr(self, name, None) is not None)
-        return float(getattr(rate, "p", rate)) if self.training else 0.0
+        return float(getattr(rate, "p", rate))
 
     def softmax_scale(self) -> float:
         """Of the original model: cutting channels must not change the temperature of the softmax."""
         scale: Any = getattr(self, "scaling", getattr(self, "scale", None))
-        size: Any = getattr(self, "attention_head_size", None)
-        if size is None:
-            size = getattr(self, "head_dim", None)
-        return float(size**-0.5 if scale is None else scale)
+        if scale is None:
+            size: Any = getattr(self, "attention_head_size", None) or self.head_dim
+            scale = size**-0.5
+        return float(scale)
 
     def without_heads(
         self, states_BTD: torch.Tensor, keys: int, *, weigh: bool
@@ -119,11 +124,13 @@ class PrunedAttention(nn.Module):
 
         Returns its output, (B, T, D), and where attention is eager the weights, (B, H, T, S).
         """
-        eager = self.config._attn_implementation == "eager"
+        implementation = self.config._attn_implementation  # once: a configuration of transformers is slow to read
+        eager = implementation == "eager"
         calls = self.eager_calls if eager else self.fused_calls
         if not calls:
             return self.without_heads(states_BTD, source_BSD.shape[1], weigh=eager)
-        attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention)
+        attend = ALL_ATTENTION_FUNCTIONS.get_interface(implementation, eager_attention)
+        dropout, scaling = self.dropout_now(), self.softmax_scale()
         query_BTC = self.project("q", states_BTD)
         key_BSC, value_BSC = (self.project(side, source_BSD) for side in "kv")
         if turns is not None:
@@ -136,8 +143,8 @@ class PrunedAttention(nn.Module):
                 split_heads(key_BSC, self.qk_widths, heads, qk),
                 split_heads(value_BSC, self.vo_widths, heads, vo),
                 attention_mask,
-                dropout=self.dropout_now(),
-                scaling=self.softmax_scale(),
+                dropout=dropout,
+                scaling=scaling,
                 **kwargs,
             )
             contexts.append(context_BTHK)

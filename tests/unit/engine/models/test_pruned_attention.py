@@ -52,6 +52,9 @@ KEEPS = {
     "no heads first and last": ((), ALL, ()),
     "no heads at all": ((), (), ()),
     "unequal sides": tuple(tuple(head(h, 5, 27, layer) for h in range(HEADS)) for layer in range(LAYERS)),
+    "even heads, one side narrower": tuple(
+        tuple(head(h, *widths, layer) for h in range(HEADS)) for layer, widths in enumerate([(8, 12), (20, 4), (16, 20)])
+    ),
     "nothing cut": keep_all(DENSE),
 }  # fmt: skip
 
@@ -127,6 +130,18 @@ def test_cut_equals_masked_fused_and_eager(stock, dense, name):
     if name != "nothing cut":  # the mask is real: the dense model says something else
         with torch.inference_mode():
             assert (stock(inputs(3)).logits - expected).abs().max() > 1e-2
+
+
+@pytest.mark.parametrize(("widths", "copies"), [((12, 12), 0), ((8, 12), 2), ((12, 8), 1), ((13, 13), 3)])
+def test_of_even_heads_only_the_narrower_side_is_copied(dense, widths, copies):
+    """q and k, or v alone, where the other side is as wide as its kernel wants it; all three at a width that no kernel likes."""
+    keep = tuple(tuple(head(h, *widths, layer) for h in range(HEADS)) for layer in range(LAYERS))
+    model = smaller(dense, keep)
+    with torch.inference_mode(), torch.profiler.profile() as profiled:
+        model(inputs(1))
+    assert (
+        sum(event.count for event in profiled.key_averages() if event.key == "aten::constant_pad_nd") == copies * LAYERS
+    )
 
 
 WIDTH = st.integers(1, HEAD_DIM)
