@@ -48,6 +48,18 @@ def test_each_channel_that_goes_is_the_one_whose_loss_is_least(
     assert found.tolist() == stay
 
 
+def test_what_is_left_is_the_solution_without_the_channels_that_went(problem: tuple[Tensor, Tensor, float]) -> None:
+    x_RC, y_RD, ridge = problem
+    weight_CD, inverse_CC = solved(x_RC, y_RD, ridge)
+    value_channels.remove(weight_CD, inverse_CC, [1])
+    value_channels.remove(weight_CD, inverse_CC, [4, 2])
+    stay = [0, 3, 5]
+    expected_CD, expected_CC = solved(x_RC[:, stay], y_RD, ridge)
+    assert torch.allclose(weight_CD[stay], expected_CD)
+    assert torch.allclose(inverse_CC[stay][:, stay], expected_CC)
+    assert not weight_CD[[1, 2, 4]].any()
+
+
 def test_the_directions_that_go_lose_no_more_than_any_other_of_the_head(problem: tuple[Tensor, Tensor, float]) -> None:
     x_RC, y_RD, ridge = problem
     turn_CC, stay = value_channels.directions(*solved(x_RC, y_RD, ridge), HEADS[:3] + (1,) * 3, 2, 1)
