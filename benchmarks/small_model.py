@@ -13,7 +13,7 @@ by torch's profiler; and single products, and the kernel of attention, by their 
 import argparse
 import copy
 import gc
-import importlib.util
+import importlib
 import sys
 import time
 from collections import defaultdict
@@ -21,6 +21,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -113,11 +114,10 @@ def compared(title: str, passes: Passes, seconds: float, promises: Mapping[str, 
 
 def with_layers(loaded: LoadedModel, file: Path) -> nn.Module:
     """The same model, its attentions of the classes in another `pruned_layers.py`."""
-    spec = importlib.util.spec_from_file_location("layers_beside", file)
-    assert spec is not None
-    assert spec.loader is not None
-    sys.modules["layers_beside"] = layers = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(layers)
+    # A package, since the file may import what lies beside it.
+    sys.modules["layers_beside"] = package = ModuleType("layers_beside")
+    package.__path__ = [str(file.parent)]
+    layers = importlib.import_module(f"layers_beside.{file.stem}")
     model = copy.deepcopy(loaded.model)
     sites = loaded.model_spec.layout_of(model).attention
     for site, widths in zip(sites, loaded.widths.layers, strict=True):
