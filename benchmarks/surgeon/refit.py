@@ -87,7 +87,7 @@ class Refitter:
                 calls = self._next(before, path, calls)
 
     def _first(self, loaded: LoadedModel) -> list[LayerCall]:
-        first = loaded.model.get_submodule(self.stack[0])
+        first = {"": loaded.model.get_submodule(self.stack[0])}  # all layers of these models are of one type
         return [call_of_first_layer(loaded.model, first, inputs) for inputs in self.inputs]
 
     def _next(self, loaded: LoadedModel, path: str, calls: list[LayerCall]) -> list[LayerCall]:
