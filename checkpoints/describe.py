@@ -224,7 +224,7 @@ def _under_its_copy(config: Mapping[str, Any], known: CheckpointConfig, tensors:
 
     Of names that share their memory `safetensors.torch.save_model` keeps the alphabet's first, which of a RoBERTa is the head's.
     """
-    if config.get("tie_word_embeddings", True) is False:
+    if not known.family.ties(config):
         return {}
     found = {}
     for naming, (copy, source) in product(range(len(known.family.saved_names)), known.architecture.tied.items()):

@@ -51,7 +51,7 @@ def check_exports(family: Family, head: Head, formats: Sequence[ExportFormat]) -
 _STOCK: Mapping[Part, tuple[Callable[[Family], str | None], str]] = {
     Part.ATTENTION: (
         lambda family: family.head_dim_key,
-        "take the width of a head from the hidden size, so no stock layout can say that heads are fewer or narrower",
+        "have no setting for narrower heads, or none for heads at all, so no stock layout can say what would be left of attention",
     ),
     Part.FEED_FORWARD: (
         lambda family: family.neurons_key,

@@ -11,6 +11,7 @@ from api_schemas.base import FrozenModel
 class LayerWidths(FrozenModel):
     """One layer: `qk[h]` and `vo[h]` are the channels that head h keeps in its query/key and value/output pair.
 
+    Where several heads of queries share one of keys and values, a head is that one with all its queries, which are as wide.
     Heads may differ in width, and a layer may have none: then its attention says b_o to every token, and both lists are empty.
     """
 

@@ -197,6 +197,13 @@ OPT: Mapping[str, Any] = {
     "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "ffn_dim": 48, "vocab_size": WORDS,
     "max_position_embeddings": 30, "init_std": 0.2,
 }  # fmt: skip
+# Two heads of queries for each of keys, and heads that are not as wide as the hidden size would have them.
+LLAMA: Mapping[str, Any] = {
+    **TINY, "num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 8, "vocab_size": WORDS,
+    "max_position_embeddings": 30,
+}  # fmt: skip
+# Of four each.
+QWEN2: Mapping[str, Any] = {**TINY, "num_key_value_heads": 1, "vocab_size": WORDS, "max_position_embeddings": 30}
 WORD_FILES = {
     "vocab.txt": "\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"w{i}" for i in range(WORDS - 5))])
 }

@@ -121,10 +121,12 @@ def masked(kind: ModelSpec, stock: PreTrainedModel, kept: Selection) -> Iterator
     layout = kind.layout(stock.config.to_dict())
     for site, layer in zip(layout.attention, kept.heads, strict=True):
         qk_HK, vo_HK = torch.zeros(2, site.shape.heads, site.shape.head_dim)
+        queries = site.shape.queries_per_head
         for h in layer:
             qk_HK[h.head, list(h.qk)] = 1
             vo_HK[h.head, list(h.vo)] = 1
-        of_side = {site.q: qk_HK.flatten(), site.k: qk_HK.flatten(), site.v: vo_HK.flatten()}
+        of_queries = qk_HK.repeat_interleave(queries, 0).flatten()
+        of_side = {site.q: of_queries, site.k: qk_HK.flatten(), site.v: vo_HK.flatten()}
         if site.fused is not None and not isinstance(stock, kind.classes.pruned):
             of_side = {site.fused: torch.cat(list(of_side.values()))}
         with torch.no_grad():
@@ -135,7 +137,7 @@ def masked(kind: ModelSpec, stock: PreTrainedModel, kept: Selection) -> Iterator
                 _outputs_first(linear).mul_(mask_C[:, None])
                 if linear.bias is not None:
                     linear.bias.mul_(mask_C)
-            _outputs_first(stock.get_submodule(site.o)).mul_(vo_HK.flatten())
+            _outputs_first(stock.get_submodule(site.o)).mul_(vo_HK.repeat_interleave(queries, 0).flatten())
     for pair, neurons in zip(layout.feed_forward, kept.neurons, strict=True):
         mask_N = torch.zeros(pair.shape.neurons)
         mask_N[list(neurons)] = 1

@@ -86,4 +86,8 @@ MODELS: tuple[Example, ...] = (
         {"n_embd": 256, "n_layer": 4, "n_head": 8, "n_inner": 1024, "vocab_size": 5000, "n_positions": 130}, 130,
     ),
     text("OPTForCausalLM", {**OPT, **SIZES, "ffn_dim": 1024, **WORDS}, 130),
+    *(
+        text(f"{stock}ForCausalLM", {**TEXT, **SIZES, **WORDS, "num_key_value_heads": 2}, 130)
+        for stock in ("Llama", "Mistral", "Qwen2")
+    ),
 )  # fmt: skip

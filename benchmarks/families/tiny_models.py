@@ -5,7 +5,9 @@ from benchmarks.families.examples import (
     CODES,
     DISTILLED,
     GPT2,
+    LLAMA,
     OPT,
+    QWEN2,
     TEXT,
     Example,
     image,
@@ -109,6 +111,12 @@ SPECIAL: tuple[Example, ...] = (
     clap("ClapAudioModel"),
     clap("ClapAudioModel", "no biases", qkv_bias=False, enable_patch_layer_norm=False),
 )
+LLAMA3 = {
+    "rope_parameters": {
+        "rope_type": "llama3", "rope_theta": 100.0, "factor": 4.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 20,
+    }
+}  # fmt: skip
 DECODERS = (
     text("GPT2LMHeadModel", GPT2),
     text("GPT2LMHeadModel", GPT2, 30, "untied", tie_word_embeddings=False, scale_attn_by_inverse_layer_idx=True),
@@ -117,6 +125,15 @@ DECODERS = (
     text(
         "OPTForCausalLM", {**OPT, "enable_bias": False, "layer_norm_elementwise_affine": False}, 30, "no biases",
         tie_word_embeddings=False,
+    ),
+    text("LlamaForCausalLM", LLAMA),
+    # Every token sees four, itself among them.
+    text("MistralForCausalLM", {**LLAMA, "sliding_window": 4}),
+    text(
+        "Qwen2ForCausalLM", {**QWEN2, "use_sliding_window": True, "sliding_window": 4, "max_window_layers": 1},
+    ),
+    text(
+        "LlamaForCausalLM", {**LLAMA, **LLAMA3}, 30, "all biases", tie_word_embeddings=True, attention_bias=True, mlp_bias=True,
     ),
 )  # fmt: skip
 MODELS: tuple[Example, ...] = (*SPECTROGRAMS, *IMAGES, *WAVEFORMS, *TEXTS, *DECODERS, *SPECIAL)

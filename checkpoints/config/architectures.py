@@ -154,15 +154,9 @@ def _near_family(name: Any, model_type: Any, config: Mapping[str, Any]) -> str:
         close = [nearest(name, kin[max(kin, key=len)].architectures, config)]
     if isinstance(name, str) and name.endswith(CONTINUES):
         able = [
-            each
-            for family in FAMILIES
-            for each, made in family.architectures.items()
-            if made.head is Head.CAUSAL_LM and not family.twin
+            each for family in FAMILIES for each, made in family.architectures.items() if made.head is Head.CAUSAL_LM
         ]
-        return (
-            f"Of models that continue texts {' and '.join(able)} can be pruned; rotary positions with grouped queries (Llama, "
-            "Mistral, Qwen) not yet."
-        )
+        return f"Of models that continue texts {', '.join(able[:-1])} and {able[-1]} can be pruned."
     if close:
         return (
             f"The nearest by name is {close[0]}, of model_type {named[close[0]].model_types[0]!r}, which has other weights: find "

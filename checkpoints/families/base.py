@@ -33,6 +33,8 @@ class AttentionKind(StrEnum):
     """WavLM: relative positions, gated by the layer's input, are added to the scores."""
     ROTARY = "rotary"
     """Channels of q and k are rotated in pairs, by angles that grow with the token's place."""
+    ROTARY_CACHED = "rotary_cached"
+    """The same in a decoder, whose keys and values may be kept from token to token."""
     WINDOWED = "windowed"
     """Swin: a table of relative positions is added to the scores, inside windows."""
     SHARED_POSITIONS = "shared_positions"
@@ -112,7 +114,8 @@ class Layout:
         found: dict[str, dict[str, int]] = {}
         for site, layer in zip(self.attention, widths.layers, strict=True):
             if site.joined is not None:
-                found[site.joined] = {site.q: layer.qk_total, site.k: layer.qk_total, site.v: layer.vo_total}
+                queries = site.shape.queries_per_head * layer.qk_total
+                found[site.joined] = {site.q: queries, site.k: layer.qk_total, site.v: layer.vo_total}
         for pair, neurons in zip(self.feed_forward, widths.feed_forward, strict=True):
             if pair.joined is not None and pair.up is not None:
                 found[pair.joined] = {pair.first: neurons, pair.up: neurons}
@@ -131,10 +134,10 @@ class Layout:
 
         for site, layer in zip(self.attention, widths.layers, strict=True):
             block, qk, vo = site.shape, layer.qk_total, layer.vo_total
-            add(site.q, qk, block.hidden, block.q_bias)
+            add(site.q, block.queries_per_head * qk, block.hidden, block.q_bias)
             add(site.k, qk, block.source, block.k_bias)
             add(site.v, vo, block.source, block.v_bias)
-            add(site.o, block.hidden, vo, block.o_bias)
+            add(site.o, block.hidden, block.queries_per_head * vo, block.o_bias)
         for pair, neurons in zip(self.feed_forward, widths.feed_forward, strict=True):
             for path in filter(None, (pair.first, pair.up)):
                 add(path, neurons, pair.shape.hidden, pair.shape.first_bias)
@@ -242,6 +245,10 @@ class Family:
     neurons_key: str | None = None
     """Config key of the number of neurons, where one key says it of all feed-forward blocks: then blocks that were cut alike load
     without custom code, with attention as it was or uniform."""
+    groups_keys: tuple[str, str, str] | None = None
+    """Config keys of the numbers of heads of queries and of keys, and of their width, where positions rotate heads of that width:
+    then attention that is left with equally many whole heads in every layer loads without custom code, where the first number
+    divides the hidden size."""
     refused: Mapping[str, tuple[Any, str]] = field(default_factory=dict)
     """Config fields with the one value that is supported, and what to say of any other."""
     config_fields: Mapping[str, Rule] = field(default_factory=dict)
@@ -300,6 +307,11 @@ class Family:
         """A config value, or the family's default for it. KeyError where there is neither."""
         found = config.get(key)
         return self.defaults[key] if found is None else found
+
+    def ties(self, config: Config) -> bool:
+        """Whether what `Architecture.tied` names is tied, as the config says or else the class."""
+        said = config.get("tie_word_embeddings")
+        return bool(self.defaults.get("tie_word_embeddings", True) if said is None else said)
 
     def filled(self, config: Config) -> dict[str, Any]:
         """The config with the family's defaults where it says nothing."""

@@ -43,9 +43,14 @@ _WORD_PIECES = ("BertTokenizer", "BertTokenizerFast", "DistilBertTokenizer", "Di
 BYTE_PAIRS = ("RobertaTokenizer", "RobertaTokenizerFast")
 _WHISPER = ("WhisperTokenizer", "WhisperTokenizerFast")
 _GPT2 = ("GPT2Tokenizer", "GPT2TokenizerFast")
+LLAMA_TOKENIZERS = ("LlamaTokenizer", "LlamaTokenizerFast")
+_QWEN2 = ("Qwen2Tokenizer", "Qwen2TokenizerFast")
 # Whose words are in tokenizer.json alone: the file that sentencepiece wrote is not read.
 _PIECES = tuple(f"{line}Tokenizer{kind}" for line in ("XLMRoberta", "MPNet", "Camembert") for kind in ("", "Fast"))
 _OF_TEXT = (*_WORD_PIECES, "ElectraTokenizer", "ElectraTokenizerFast", *BYTE_PAIRS, *_GPT2, *_PIECES)
+_OF_DECODERS = (*LLAMA_TOKENIZERS, *_QWEN2)
+_DECODERS = ("llama", "mistral", "qwen2")
+"""Model types that any of these may be of as well."""
 """An encoder may have been trained on any tokens: multilingual-e5-small is a BERT of XLM-RoBERTa's, klue/roberta-base a
 RoBERTa of BERT's."""
 ROBERTAS = ("roberta", "xlm-roberta", "camembert", "clap_text_model")
@@ -62,12 +67,14 @@ _FIRST = {
     "camembert": "CamembertTokenizer",
     "modernbert": "PreTrainedTokenizerFast",
     **dict.fromkeys(("gpt2", "opt"), "GPT2Tokenizer"),
+    **dict.fromkeys(("llama", "mistral"), "LlamaTokenizer"),
+    "qwen2": "Qwen2Tokenizer",
 }
 # These take tokenizer.json as it is, whatever the model.
 GENERIC = ("PreTrainedTokenizerFast", "TokenizersBackend")
 _VOCABULARIES: Mapping[str, tuple[tuple[str, ...], ...]] = {
     **dict.fromkeys((*_WORD_PIECES, "ElectraTokenizer", "ElectraTokenizerFast"), ((WHOLE,), ("vocab.txt",))),
-    **dict.fromkeys((*BYTE_PAIRS, *_WHISPER, *_GPT2), ((WHOLE,), ("vocab.json", "merges.txt"))),
+    **dict.fromkeys((*BYTE_PAIRS, *_WHISPER, *_GPT2, *_QWEN2), ((WHOLE,), ("vocab.json", "merges.txt"))),
     **dict.fromkeys(_CTC_TOKENIZERS, (("vocab.json",),)),
 }
 
@@ -89,7 +96,8 @@ def tokenizer_classes(model_type: str) -> tuple[str, ...]:
     """Classes of transformers that may read the tokenizer of this model; the first where its settings name none."""
     if model_type in _FIRST:
         first = _FIRST[model_type]
-        return (first, *(each for each in (*_OF_TEXT, *GENERIC) if each != first))
+        others = (*_OF_TEXT, *(_OF_DECODERS if model_type in _DECODERS else ()), *GENERIC)
+        return (first, *(each for each in others if each != first))
     return (*_WHISPER, *GENERIC) if model_type == "whisper" else _CTC_TOKENIZERS
 
 

@@ -9,13 +9,13 @@ from checkpoints.sizes.shape import AttentionShape, FeedForwardShape, ModelShape
 
 
 def qk_channel_parameters(block: AttentionShape) -> int:
-    """One QK channel: a row of W_q and one of W_k, with their biases."""
-    return block.hidden + block.q_bias + block.source + block.k_bias
+    """One QK channel: a row of W_q, in every query of its head, and one of W_k, with their biases."""
+    return block.queries_per_head * (block.hidden + block.q_bias) + block.source + block.k_bias
 
 
 def vo_channel_parameters(block: AttentionShape) -> int:
-    """One VO channel: a row of W_v with its bias and a column of W_o."""
-    return block.source + block.v_bias + block.hidden
+    """One VO channel: a row of W_v with its bias and a column of W_o, in every query of its head."""
+    return block.source + block.v_bias + block.queries_per_head * block.hidden
 
 
 def neuron_parameters(block: FeedForwardShape) -> int:
@@ -25,7 +25,8 @@ def neuron_parameters(block: FeedForwardShape) -> int:
 
 def channel_flops(block: AttentionShape) -> int:
     """One channel of either kind, for one input: two projections, and its part in every query-key pair."""
-    return 2 * (block.queries * block.hidden + block.keys * block.source + block.pairs)
+    of_queries = block.queries_per_head * (block.queries * block.hidden + block.pairs)
+    return 2 * (of_queries + block.keys * block.source)
 
 
 def neuron_flops(block: FeedForwardShape) -> int:

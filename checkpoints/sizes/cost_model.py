@@ -195,9 +195,10 @@ def tensor_bytes(spec: JobSettings, shape: ModelShape) -> int:
     weights, dense = shape.other_parameters, shape.dense
     activations = 0
     for block, layer in zip(shape.attention, dense.layers, strict=True):
-        inner = layer.qk_total + layer.vo_total
-        weights += inner * (block.hidden + block.source)
-        activations += block.queries * (2 * block.hidden + inner) + block.keys * inner + layer.heads * block.pairs
+        inner, queries = layer.qk_total + layer.vo_total, block.queries_per_head
+        weights += inner * (queries * block.hidden + block.source)
+        activations += block.queries * (2 * block.hidden + queries * inner) + block.keys * inner
+        activations += queries * layer.heads * block.pairs
     for feed_forward, neurons in zip(shape.feed_forward, dense.feed_forward, strict=True):
         maps = 2 + feed_forward.gated
         weights += maps * feed_forward.hidden * neurons

@@ -10,6 +10,7 @@ class AttentionShape(FrozenModel):
     layer: int
     """Number of the transformer layer it belongs to; a decoder layer has two."""
     heads: int
+    """Of keys and values; of queries as well, but where `queries_per_head` says that more of them share each."""
     head_dim: int
     hidden: int
     """Inputs of W_q and outputs of W_o."""
@@ -29,6 +30,9 @@ class AttentionShape(FrozenModel):
     """Parameters that go with a head whatever its widths: a table of relative positions."""
     head_flops: int = 0
     """FLOPs that go with a head whatever its widths, for one input."""
+    queries_per_head: int = 1
+    """Heads of queries for each of keys and values (grouped queries). One after another, those of a head are its rows of W_q and
+    its columns of W_o: every channel of the head has one of each in every query."""
     rotary: int = 0
     """QK channels of a head, its first ones, that positions rotate in pairs: channel i with channel i + rotary / 2."""
 

@@ -19,8 +19,10 @@ from transformers import (
     DistilBertTokenizer,
     ElectraTokenizer,
     GPT2Tokenizer,
+    LlamaTokenizer,
     MPNetTokenizer,
     PreTrainedTokenizerFast,
+    Qwen2Tokenizer,
     RobertaTokenizer,
     SiglipImageProcessorPil,
     ViTImageProcessorPil,
@@ -50,6 +52,9 @@ MODEL_TYPES = {
     "camembert": "camembert",
     "gpt2": "gpt2",
     "opt": "opt",
+    "llama": "llama",
+    "mistral": "mistral",
+    "qwen2": "qwen2",
     "clap_text": "clap_text_model",
     "vit": "vit",
     "deit": "deit",
@@ -132,6 +137,37 @@ def _opt(folder: Path) -> dict[str, Any]:
     special = {"bos_token": "</s>", "eos_token": "</s>", "unk_token": "</s>", "pad_token": "<pad>"}
     GPT2Tokenizer(vocab=vocabulary, merges=merges, add_bos_token=True, **special).save_pretrained(folder)
     return {"vocab_size": len(vocabulary), "max_position_embeddings": 64, "pad_token_id": 1}
+
+
+def _llama(folder: Path) -> dict[str, Any]:
+    """Llama 3's: bytes in pairs behind a token that begins every text, in tokenizer.json alone, and none to pad with."""
+    vocabulary, merges = _byte_pairs(["<|begin_of_text|>", "<|end_of_text|>"])
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=merges))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        "<|begin_of_text|> $A", "<|begin_of_text|> $A $B", [("<|begin_of_text|>", 0)]
+    )
+    special = {"bos_token": "<|begin_of_text|>", "eos_token": "<|end_of_text|>"}
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special).save_pretrained(folder)
+    return {"vocab_size": len(vocabulary), "max_position_embeddings": 64, "bos_token_id": 0, "eos_token_id": 1}
+
+
+def _mistral(folder: Path) -> dict[str, Any]:
+    """Llama 2's: pieces with a letter for a space, and bytes for what has none."""
+    bytes_ = [f"<0x{number:02X}>" for number in range(256)]
+    letters = sorted({letter for text in CORPUS for letter in text} - {" "})
+    pieces = ["<unk>", "<s>", "</s>", *bytes_, "▁", *letters]
+    LlamaTokenizer(
+        vocab={piece: number for number, piece in enumerate(pieces)}, merges=[], add_bos_token=True
+    ).save_pretrained(folder)
+    return {"vocab_size": len(pieces), "max_position_embeddings": 64, "bos_token_id": 1, "eos_token_id": 2}
+
+
+def _qwen2(folder: Path) -> dict[str, Any]:
+    vocabulary, merges = _byte_pairs(["<|endoftext|>"])
+    Qwen2Tokenizer(vocab=vocabulary, merges=merges).save_pretrained(folder)
+    return {"vocab_size": len(vocabulary), "max_position_embeddings": 64, "bos_token_id": 0, "eos_token_id": 0}
 
 
 def _pieces(folder: Path, kind: Any) -> dict[str, Any]:
@@ -240,6 +276,9 @@ _BUILDERS: Any = {
     "clap_text": _roberta,
     "gpt2": _gpt2,
     "opt": _opt,
+    "llama": _llama,
+    "mistral": _mistral,
+    "qwen2": _qwen2,
     "vit": _vit,
     "deit": _deit,
     "clip_vision": _clip_vision,

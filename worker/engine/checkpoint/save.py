@@ -78,13 +78,17 @@ def save_checkpoint(folder: Path, loaded: LoadedModel, original: Path) -> tuple[
 def stock_values(family: Family, original: Layout, widths: AttentionWidths) -> dict[str, int] | None:
     """What a stock configuration has to say so that its class has these widths; None where it cannot.
 
-    Attention either is uniform and of a family whose configuration has a head width, or as it was in the `original`; feed-forward
-    blocks either are alike and of a family with one key for all of them, or as they were.
+    Attention either is uniform and of a family whose configuration has a head width, or as it was in the `original`, or has
+    equally many heads left in every layer, whole, and the family has `groups_keys`; feed-forward blocks either are alike and of a
+    family with one key for all of them, or as they were.
     """
     values: dict[str, int] = {}
     dense = tuple((site.shape.head_dim,) * site.shape.heads for site in original.attention)
+    of_groups = _groups(family, original, widths)
     if family.heads_key and family.head_dim_key and widths.stock_shape:
         values |= dict(zip((family.heads_key, family.head_dim_key), widths.stock_shape, strict=True))
+    elif of_groups is not None:
+        values |= of_groups
     elif any(not layer.qk == layer.vo == heads for layer, heads in zip(widths.layers, dense, strict=True)):
         return None
     if widths.feed_forward != tuple(site.shape.neurons for site in original.feed_forward):
@@ -92,6 +96,18 @@ def stock_values(family: Family, original: Layout, widths: AttentionWidths) -> d
             return None
         values[family.neurons_key] = widths.feed_forward[0]
     return values
+
+
+def _groups(family: Family, original: Layout, widths: AttentionWidths) -> dict[str, int] | None:
+    """What a configuration of `Family.groups_keys` says of attention that has lost nothing but whole heads; None otherwise."""
+    shape = original.attention[0].shape
+    if family.groups_keys is None or widths.stock_shape is None:
+        return None
+    heads, width = widths.stock_shape
+    queries = shape.queries_per_head * heads
+    if width != shape.head_dim or heads == shape.heads or shape.hidden % queries:
+        return None
+    return dict(zip(family.groups_keys, (queries, heads, width), strict=True))
 
 
 def _write_sentences(original: Path, folder: Path, sentences: Sentences) -> None:

@@ -37,6 +37,8 @@ class LatencyTable(FrozenModel):
     """By heads, then by the width they share: one call of the attention kernel."""
     copy_ms: float
     """A channel of a call, where its heads have unequal widths."""
+    queries: int = 1
+    """Heads of queries for each head, which are timed with it."""
     neurons: tuple[int, ...] = ()
     feed_forward_ms: tuple[float, ...] = ()
     """A feed-forward block of so many neurons. Both are empty where these stay, and their time is in `other_ms`."""
@@ -79,7 +81,7 @@ class LatencyModel:
 
     def _calls(self, layer: LayerWidths) -> list[tuple[int, int]]:
         """(heads, width they share) of each call of the kernel."""
-        groups = head_groups(layer.qk, layer.vo, self.table.tokens**2)
+        groups = head_groups(layer.qk, layer.vo, self.table.queries * self.table.tokens**2)
         return [(len(heads), width) for heads, width in groups]
 
     def channels_in_calls(self, layer: LayerWidths) -> int:

@@ -72,7 +72,8 @@ class _Bench:
         inside = f"{self.site.module}."
         for side, path in self.site.projections().items():
             if path.startswith(inside):
-                states_BTC = self.hidden.new_empty(*self.hidden.shape[:-1], sum(widths)).normal_()
+                channels = sum(widths) * (self.site.shape.queries_per_head if side == "q" else 1)
+                states_BTC = self.hidden.new_empty(*self.hidden.shape[:-1], channels).normal_()
                 module.set_submodule(path.removeprefix(inside), _Given(None if side == "o" else states_BTC))
         # Angles of as many pairs as the padded widths have: which, takes no time.
         angles_1TR = self.hidden.new_zeros(1, self.hidden.shape[1], max(widths))
@@ -81,12 +82,12 @@ class _Bench:
 
     def projections(self, channels: int, *, output: bool) -> Callable[[], object]:
         """Both projections of a side: q and k, or (`output`) v and o."""
-        hidden = self.hidden.shape[-1]
-        first, second, last = nn.Linear(hidden, channels), nn.Linear(hidden, channels), nn.Linear(channels, hidden)
-        for linear in (first, second, last):
+        hidden, of_queries = self.hidden.shape[-1], channels * self.site.shape.queries_per_head
+        query, key, last = nn.Linear(hidden, of_queries), nn.Linear(hidden, channels), nn.Linear(of_queries, hidden)
+        for linear in (query, key, last):
             linear.to(self.hidden.device, self.hidden.dtype)
-        states_BTC = first(self.hidden)
-        return lambda: (first(self.hidden), last(states_BTC) if output else second(self.hidden))
+        states_BTC = query(self.hidden)
+        return lambda: (key(self.hidden), last(states_BTC) if output else query(self.hidden))
 
     def feed_forward(self, neurons: int, activation: nn.Module, *, gated: bool) -> Callable[[], object]:
         """A feed-forward block of so many neurons."""
@@ -158,6 +159,7 @@ def measure_latency_table(
         other_ms=0.0,
         dense_ms=whole,
         noise=noise,
+        queries=site.shape.queries_per_head,
     )
     looked_up = LatencyModel(table)
     uneven_layer = LayerWidths(qk=tuple(uneven), vo=tuple(uneven))

@@ -1,8 +1,10 @@
 """Finding attention in a model: the four projections of each, by the family's description."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from api_schemas.results.widths import AttentionWidths, LayerWidths
@@ -22,12 +24,42 @@ class AttentionBlock:
     names: dict[str, str]
     """Each projection's path in the module tree."""
     widths: LayerWidths
+    queries: int = 1
+    """Heads of queries for each head: q has so many times the rows of k, and o the columns of v."""
+
+    def times(self, side: str) -> int:
+        """How many times a projection has each channel: once, but where several queries share a head."""
+        return self.queries if side in "qo" else 1
 
     def rows(self, side: str, head: int) -> slice:
-        """The channels of one head among the rows of q, k, v, or the columns of o."""
+        """The channels of one head, of all its queries, among the rows of q, k, v, or the columns of o."""
         widths = self.widths.qk if side in "qk" else self.widths.vo
-        start = sum(widths[:head])
-        return slice(start, start + widths[head])
+        start = self.times(side) * sum(widths[:head])
+        return slice(start, start + self.times(side) * widths[head])
+
+    def rows_by_query(self, side: str, head: int) -> list[slice]:
+        """The same of each query apart; of k and v, which all of them share, one."""
+        whole, times = self.rows(side, head), self.times(side)
+        width = (whole.stop - whole.start) // times
+        return [slice(start, start + width) for start in range(whole.start, whole.stop, max(width, 1))]
+
+    def query_widths(self, side: str) -> tuple[int, ...]:
+        """The width of every head of a projection: of q and o, of every query of every head."""
+        widths = self.widths.qk if side in "qk" else self.widths.vo
+        return tuple(width for width in widths for _ in range(self.times(side)))
+
+    def places(self, side: str, head: int, channels: Iterable[int]) -> list[int]:
+        """Where some channels of a head are among the rows of q, k, v, or the columns of o: of each query in turn."""
+        numbers = list(channels)
+        return [rows.start + channel for rows in self.rows_by_query(side, head) for channel in numbers]
+
+    def over_queries(self, side: str, numbers: Tensor) -> Tensor:
+        """One number for every row of a projection (…, rows), or column of o -> a number a channel, summed over its queries."""
+        if self.times(side) == 1 or not self.widths.heads:
+            return numbers
+        heads = range(self.widths.heads)
+        own = [numbers[..., self.rows(side, head)].unflatten(-1, (self.times(side), -1)).sum(-2) for head in heads]
+        return torch.cat(own, -1)
 
 
 def attention_blocks(
@@ -44,9 +76,10 @@ def attention_blocks(
         for side, linear in projections.items():
             channels = linear.in_features if side == "o" else linear.out_features
             expected = layer.qk_total if side in "qk" else layer.vo_total
+            expected *= site.shape.queries_per_head if side in "qo" else 1
             if channels != expected:
                 raise ValueError(f"{names[side]} has {channels} channels, the widths say {expected}")
-        blocks.append(AttentionBlock(number, site.module, projections, names, layer))
+        blocks.append(AttentionBlock(number, site.module, projections, names, layer, site.shape.queries_per_head))
     return tuple(blocks)
 
 

@@ -65,6 +65,7 @@ def attention_entry(site: AttentionSite, widths: LayerWidths) -> dict[str, Any]:
         "pairs": site.shape.pairs,
         "per_head": dict(site.per_head),
         **({} if site.fused is None else {"fused": site.fused}),
+        **({} if site.shape.queries_per_head == 1 else {"queries": site.shape.queries_per_head}),
     }
     if site.shape.rotary:
         entry["rotary"] = [list(own) for own in widths.rotary]

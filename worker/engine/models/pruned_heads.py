@@ -1,10 +1,11 @@
 """How channels of heads of many widths are laid out for the attention kernel, and rotated by position (made by Secateur).
 
-Shapes: B batch, T tokens, H heads, C channels of all heads, K width of one head, P rotated pairs of one head.
+Shapes: B batch, T tokens, H heads, C channels of all heads, K width of one head, P rotated pairs of one head. Where several heads
+of queries share one of keys and values, H counts heads of what the shape is of.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch.nn import functional
@@ -46,6 +47,11 @@ def head_groups(qk: Sequence[int], vo: Sequence[int], pairs: int) -> tuple[HeadG
         groups.insert(0, HeadGroup(tuple(sorted(order[start:end])), padded[end - 1]))
         end = start
     return tuple(groups)
+
+
+def cached_width(qk: Sequence[int], vo: Sequence[int]) -> int:
+    """How wide all heads are in a cache of keys and values: as the widest, padded."""
+    return -(-max([NARROWEST, *qk, *vo]) // ALIGN) * ALIGN
 
 
 class Call(NamedTuple):
@@ -106,6 +112,11 @@ def in_order(weights_BHTS: list[torch.Tensor], calls: Sequence[Call]) -> torch.T
     return take_heads(torch.cat(weights_BHTS, dim=1), [order.index(head) for head in range(len(order))], 1)
 
 
+def of_queries(heads: Sequence[int], queries: int) -> tuple[int, ...]:
+    """The heads of queries that belong to heads of keys and values, which each have so many, one after another."""
+    return tuple(queries * head + query for head in heads for query in range(queries))
+
+
 def take_heads(states: torch.Tensor, heads: Sequence[int], dim: int) -> torch.Tensor:
     """These heads, one at least, along `dim`. Not by a list as index: a GPU is sent that at every call, while the host waits."""
     if list(heads) == list(range(heads[0], heads[0] + len(heads))):
@@ -122,6 +133,16 @@ class Turns(NamedTuple):
     cos: torch.Tensor
     sin: torch.Tensor
     counts: tuple[int, ...] = ()
+
+    def each(self, queries: int) -> "Turns":
+        """The same of heads that stand there so many times, one after another: those of queries that share a head."""
+        if queries == 1 or (not self.counts and self.cos.shape[-2] == 1):
+            return self
+        if not self.counts:
+            return Turns(self.cos.repeat_interleave(queries, dim=-2), self.sin.repeat_interleave(queries, dim=-2))
+        own = (torch.split_with_sizes(angles, list(self.counts), dim=-1) for angles in (self.cos, self.sin))
+        cos, sin = (torch.cat([angles for angles in of_heads for _ in range(queries)], dim=-1) for of_heads in own)
+        return Turns(cos, sin, tuple(count for count in self.counts for _ in range(queries)))
 
 
 def rotate(states_BTC: torch.Tensor, widths: list[int], turns: Turns) -> torch.Tensor:
@@ -144,3 +165,26 @@ def _turned(states: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch
     if 2 * pairs < states.shape[-1]:
         parts.append(states[..., 2 * pairs :])
     return torch.cat(parts, dim=-1).to(states.dtype)
+
+
+def eager_attention(
+    module: Any,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float,
+    dropout: float = 0.0,
+    **_: Any,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Softmax attention written out, (B, H, T, K) each; returns (B, T, H, K) and the weights (B, H, T, T).
+
+    Where several queries share a head of keys and values, the module's `queries` says how many: query has so many times the H.
+    """
+    if module.queries > 1:
+        key, value = (states.repeat_interleave(module.queries, dim=1) for states in (key, value))
+    scores = query @ key.transpose(2, 3) * scaling
+    if attention_mask is not None:
+        scores = scores + attention_mask
+    weights = functional.dropout(functional.softmax(scores, dim=-1), p=dropout, training=module.training)
+    return (weights @ value).transpose(1, 2).contiguous(), weights

@@ -6,7 +6,7 @@ D model width, H heads, C channels of all heads, K width of one head.
 """
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cache
 from operator import attrgetter
 from typing import Any
@@ -18,18 +18,19 @@ from transformers import EncoderDecoderCache
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from .pruned_heads import (
-    ALIGN,
-    NARROWEST,
     Call,
     Turns,
+    cached_width,
+    eager_attention,
     head_groups,
     in_order,
     join_heads,
+    of_queries,
     rotate,
     split_heads,
     take_heads,
 )
-from .pruned_maps import divide, part, resize
+from .pruned_maps import divide, part, placed, resize
 
 
 class PrunedAttention(nn.Module):
@@ -43,6 +44,11 @@ class PrunedAttention(nn.Module):
     qk_widths: list[int]
     vo_widths: list[int]
     heads: list[int]
+    queries: int
+    """Heads of queries for each head of keys and values. `query_widths` are their QK widths, `context_widths` their VO widths."""
+    query_widths: list[int]
+    context_widths: list[int]
+    cached_width: int
     fused_calls: list[Call]
     eager_calls: list[Call]
     # What the stock module brings.
@@ -70,7 +76,12 @@ class PrunedAttention(nn.Module):
             side: entry[side].removeprefix(inside) if entry[side].startswith(inside) else None for side in "qkvo"
         }
         self.qk_widths, self.vo_widths, self.heads = list(qk), list(vo), list(entry["heads"])
-        self.fused_calls = [Call(heads, width, width) for heads, width in head_groups(qk, vo, entry["pairs"])]
+        self.queries = entry.get("queries", 1)
+        self.query_widths = [width for width in qk for _ in range(self.queries)]
+        self.context_widths = [width for width in vo for _ in range(self.queries)]
+        self.cached_width = cached_width(qk, vo)
+        groups = head_groups(qk, vo, self.queries * entry["pairs"])
+        self.fused_calls = [Call(heads, width, width) for heads, width in groups]
         # The plain function takes any widths: nothing is padded, heads of the same widths go together.
         pairs = list(zip(qk, vo, strict=True))
         self.eager_calls = [
@@ -120,9 +131,8 @@ class PrunedAttention(nn.Module):
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Attention of `states` to `source` through transformers' attention function, heads together as `head_groups` has them.
 
-        turns: by what queries and keys are rotated.
-
-        Returns its output, (B, T, D), and where attention is eager the weights, (B, H, T, S).
+        `turns` is by what queries and keys are rotated. Returns its output, (B, T, D), and where attention is eager the
+        weights, (B, H, T, S).
         """
         implementation = self.config._attn_implementation  # once: a configuration of transformers is slow to read
         eager = implementation == "eager"
@@ -134,12 +144,13 @@ class PrunedAttention(nn.Module):
         query_BTC = self.project("q", states_BTD)
         key_BSC, value_BSC = (self.project(side, source_BSD) for side in "kv")
         if turns is not None:
-            query_BTC, key_BSC = (rotate(states, self.qk_widths, turns) for states in (query_BTC, key_BSC))
+            query_BTC = rotate(query_BTC, self.query_widths, turns.each(self.queries))
+            key_BSC = rotate(key_BSC, self.qk_widths, turns)
         contexts, weights = [], []
         for heads, qk, vo in calls:
             context_BTHK, weights_BHTS = attend(
                 self,
-                split_heads(query_BTC, self.qk_widths, heads, qk),
+                split_heads(query_BTC, self.query_widths, of_queries(heads, self.queries), qk),
                 split_heads(key_BSC, self.qk_widths, heads, qk),
                 split_heads(value_BSC, self.vo_widths, heads, vo),
                 attention_mask,
@@ -149,8 +160,55 @@ class PrunedAttention(nn.Module):
             )
             contexts.append(context_BTHK)
             weights.append(weights_BHTS)
-        attended = in_order(weights, calls) if eager else None
-        return self.project("o", join_heads(contexts, self.vo_widths, calls)), attended
+        of_calls = [Call(of_queries(call.heads, self.queries), call.qk, call.vo) for call in calls]
+        attended = in_order(weights, of_calls) if eager else None
+        return self.project("o", join_heads(contexts, self.context_widths, of_calls)), attended
+
+    def remember(
+        self, source_BSD: torch.Tensor, past_key_values: Any, turns: Turns | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Keys and values of `source` behind those that a cache has of this layer, which keeps them: (B, H, S, K) each."""
+        everyone, width = tuple(range(len(self.heads))), self.cached_width
+        # The cache tells how many tokens it has seen by what it holds; without heads it still has to hold something.
+        key_BHSK = value_BHSK = source_BSD.new_zeros(len(source_BSD), 1, source_BSD.shape[1], 1)
+        if everyone:
+            key_BSC, value_BSC = (self.project(side, source_BSD) for side in "kv")
+            if turns is not None:
+                key_BSC = rotate(key_BSC, self.qk_widths, turns)
+            key_BHSK = split_heads(key_BSC, self.qk_widths, everyone, width)
+            value_BHSK = split_heads(value_BSC, self.vo_widths, everyone, width)
+        found: tuple[torch.Tensor, torch.Tensor] = past_key_values.update(key_BHSK, value_BHSK, self.layer_idx)
+        return found
+
+    def recall(
+        self,
+        states_BTD: torch.Tensor,
+        key_BHSK: torch.Tensor,
+        value_BHSK: torch.Tensor,
+        attention_mask: torch.Tensor | None,
+        turns: Turns | None = None,
+        **kwargs: Any,
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Attention of `states` to keys and values of a cache, as `in_calls` otherwise."""
+        implementation = self.config._attn_implementation
+        if not self.heads:
+            return self.without_heads(states_BTD, key_BHSK.shape[2], weigh=implementation == "eager")
+        everyone, width = tuple(range(len(self.query_widths))), self.cached_width
+        query_BTC = self.project("q", states_BTD)
+        if turns is not None:
+            query_BTC = rotate(query_BTC, self.query_widths, turns.each(self.queries))
+        context_BTHK, weights = ALL_ATTENTION_FUNCTIONS.get_interface(implementation, eager_attention)(
+            self,
+            split_heads(query_BTC, self.query_widths, everyone, width),
+            key_BHSK,
+            value_BHSK,
+            attention_mask,
+            dropout=self.dropout_now(),
+            scaling=self.softmax_scale(),
+            **kwargs,
+        )
+        joined_BTC = join_heads([context_BTHK], self.context_widths, [Call(everyone, width, width)])
+        return self.project("o", joined_BTC), weights
 
     def with_bias(
         self, states_BTD: torch.Tensor, bias_BHTT: torch.Tensor, *, weigh: bool
@@ -214,34 +272,12 @@ class PrunedCachedAttention(PrunedAttention):
             if cross:
                 past_key_values.is_updated[self.layer_idx] = True
             past_key_values = past_key_values.cross_attention_cache if cross else past_key_values.self_attention_cache
-        everyone = tuple(range(len(self.heads)))
-        width = max([NARROWEST, *self.qk_widths, *self.vo_widths])
-        width = -(-width // ALIGN) * ALIGN
         if known:
             layer = past_key_values.layers[self.layer_idx]
             key_BHSK, value_BHSK = layer.keys, layer.values
         else:
-            key_BHSK = split_heads(self.project("k", source), self.qk_widths, everyone, width)
-            value_BHSK = split_heads(self.project("v", source), self.vo_widths, everyone, width)
-            if not everyone:
-                # The cache tells how many tokens it has seen by what it holds; without heads it still has to hold something.
-                key_BHSK = value_BHSK = source.new_zeros(len(source), 1, source.shape[1], 1)
-            key_BHSK, value_BHSK = past_key_values.update(key_BHSK, value_BHSK, self.layer_idx)
-        if not everyone:
-            return self.in_calls(hidden_states, key_BHSK[:, 0], attention_mask)
-        attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention)
-        context_BTHK, weights = attend(
-            self,
-            split_heads(self.project("q", hidden_states), self.qk_widths, everyone, width),
-            key_BHSK,
-            value_BHSK,
-            attention_mask,
-            dropout=self.dropout_now(),
-            scaling=self.softmax_scale(),
-            **kwargs,
-        )
-        joined_BTC = join_heads([context_BTHK], self.vo_widths, [Call(everyone, width, width)])
-        return self.project("o", joined_BTC), weights
+            key_BHSK, value_BHSK = self.remember(source, past_key_values)
+        return self.recall(hidden_states, key_BHSK, value_BHSK, attention_mask, **kwargs)
 
 
 class PrunedRotaryAttention(PrunedAttention):
@@ -280,10 +316,14 @@ class PrunedRotaryAttention(PrunedAttention):
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         turns = self.turns(*position_embeddings) if self.heads else None
         # For kernels that compute nothing beyond it; others go by the mask.
-        kwargs = {"sliding_window": getattr(self, "sliding_window", None), **kwargs}
+        kwargs = {**self.window(), **kwargs}
         output, weights = self.in_calls(hidden_states, hidden_states, attention_mask, turns, **kwargs)
         dropout: Any = getattr(self, "out_drop", None)
         return output if dropout is None else dropout(output), weights
+
+    def window(self) -> dict[str, Any]:
+        """How many tokens it looks back, which some stock classes make an attribute of and others read where they need it."""
+        return {"sliding_window": getattr(self, "sliding_window", getattr(self.config, "sliding_window", None))}
 
     def turns(self, cos_BTR: torch.Tensor, sin_BTR: torch.Tensor) -> Turns:
         """What the heads turn by, of what the stock class computes for whole heads: (B, T, R), every angle twice."""
@@ -298,6 +338,24 @@ class PrunedRotaryAttention(PrunedAttention):
         if len(set(counts)) == 1 == len(set(self.qk_widths)):
             return Turns(*(each.unflatten(-1, (len(counts), counts[0])) for each in (cos, sin)))
         return Turns(cos, sin, counts)
+
+
+class PrunedRotaryCachedAttention(PrunedRotaryAttention):
+    """The same in a decoder. With a cache, which holds keys as they are once rotated, all heads share one padded width: its."""
+
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        position_embeddings: tuple[torch.Tensor, torch.Tensor],
+        attention_mask: torch.Tensor | None = None,
+        past_key_values: Any = None,
+        **kwargs: Any,
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        if past_key_values is None:
+            return super().forward(hidden_states, position_embeddings, attention_mask, **kwargs)
+        turns = self.turns(*position_embeddings) if self.heads else None
+        past = self.remember(hidden_states, past_key_values, turns)
+        return self.recall(hidden_states, *past, attention_mask, turns, **{**self.window(), **kwargs})
 
 
 class PrunedGatedAttention(PrunedAttention):
@@ -378,28 +436,11 @@ class PrunedSharedAttention(PrunedAttention):
         return (context,) if weights is None else (context, weights)
 
 
-def eager_attention(
-    module: PrunedAttention,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attention_mask: torch.Tensor | None,
-    scaling: float,
-    dropout: float = 0.0,
-    **_: Any,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Softmax attention written out, (B, H, T, K) each; returns (B, T, H, K) and the weights (B, H, T, T)."""
-    scores = query @ key.transpose(2, 3) * scaling
-    if attention_mask is not None:
-        scores = scores + attention_mask
-    weights = functional.dropout(functional.softmax(scores, dim=-1), p=dropout, training=module.training)
-    return (weights @ value).transpose(1, 2).contiguous(), weights
-
-
 KINDS: dict[str, type[PrunedAttention]] = {
     "self": PrunedSelfAttention,
     "cached": PrunedCachedAttention,
     "rotary": PrunedRotaryAttention,
+    "rotary_cached": PrunedRotaryCachedAttention,
     "gated_positions": PrunedGatedAttention,
     "windowed": PrunedWindowAttention,
     "shared_positions": PrunedSharedAttention,
@@ -422,34 +463,15 @@ def narrow(model: nn.Module, attention: Sequence[dict[str, Any]], feed_forward: 
                 module.config = model.config
             if "fused" in entry:
                 divide(model, entry)
-            for side, widths in (("q", entry["qk"]), ("k", entry["qk"]), ("v", entry["vo"]), ("o", entry["vo"])):
-                resize(model, entry[side], sum(widths), rows=side != "o")
+            widths = {"q": module.query_widths, "k": entry["qk"], "v": entry["vo"], "o": module.context_widths}
+            for side, of_heads in widths.items():
+                resize(model, entry[side], sum(of_heads), rows=side != "o")
         for entry in placed(model, feed_forward, ("second", "first", "up", "joined")):
             inner = [entry[path] for path in ("first", "up") if path in entry]
             part(model, entry.get("joined"), inner)
             for path in inner:
                 resize(model, path, entry["neurons"], rows=True)
             resize(model, entry["second"], entry["neurons"], rows=False)
-
-
-def placed(model: nn.Module, entries: Sequence[dict[str, Any]], paths: tuple[str, ...]) -> Iterator[dict[str, Any]]:
-    """Entries with their paths as they are in `model`, without those of parts that it does not have (an encoder's decoder)."""
-    prefix = f"{model.base_model_prefix}."
-    for entry in entries:
-        for place in (str, lambda path: path.removeprefix(prefix), lambda path: prefix + path):
-            own = {**entry, **{path: place(entry[path]) for path in paths if path in entry}}
-            if has(model, own[paths[0]]):
-                yield own
-                break
-
-
-def has(model: nn.Module, path: str) -> bool:
-    """Whether there is a module at a path."""
-    try:
-        model.get_submodule(path)
-    except AttributeError:
-        return False
-    return True
 
 
 @cache

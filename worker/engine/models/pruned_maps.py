@@ -3,7 +3,7 @@
 This file lies in every pruned checkpoint beside pruned_layers.py, and needs torch and transformers alone.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -79,3 +79,23 @@ def resize(model: nn.Module, path: str, channels: int, *, rows: bool) -> None:
         )
         made._is_hf_initialized = not channels  # SigLIP's class would draw it, and divide by the number of inputs
         model.set_submodule(path, made)
+
+
+def placed(model: nn.Module, entries: Sequence[dict[str, Any]], paths: tuple[str, ...]) -> Iterator[dict[str, Any]]:
+    """Entries with their paths as they are in `model`, without those of parts that it does not have (an encoder's decoder)."""
+    prefix = f"{model.base_model_prefix}."
+    for entry in entries:
+        for place in (str, lambda path: path.removeprefix(prefix), lambda path: prefix + path):
+            own = {**entry, **{path: place(entry[path]) for path in paths if path in entry}}
+            if has(model, own[paths[0]]):
+                yield own
+                break
+
+
+def has(model: nn.Module, path: str) -> bool:
+    """Whether there is a module at a path."""
+    try:
+        model.get_submodule(path)
+    except AttributeError:
+        return False
+    return True

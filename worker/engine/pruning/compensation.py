@@ -60,10 +60,9 @@ def fold_means(before: LoadedModel, cut: LoadedModel, keep: KeptHeads, observed:
             continue
         if layer.context is None:
             raise ValueError("bias compensation needs the context observed")
-        gone_C = torch.ones(before_block.widths.vo_total, dtype=torch.bool)
+        gone_C = torch.ones(len(layer.context.mean), dtype=torch.bool)
         for head in kept:
-            start = before_block.rows("v", head.head).start
-            gone_C[[start + channel for channel in head.vo]] = False
+            gone_C[before_block.places("o", head.head, head.vo)] = False
         weight_DC = before_block.projections["o"].weight.detach().double().cpu()
         lost_D = weight_DC[:, gone_C] @ layer.context.mean[gone_C]
         with torch.no_grad():

@@ -12,6 +12,10 @@ as any choice can into the first r coordinates, for every r:
   rather than the residual stream). With the QR decomposition W_o = Q R and the eigenvectors E of R C_x Rᵀ, U = Q E and
   T = Eᵀ R: no inverse, and exact also where W_o has not full rank.
 
+Where several queries share a head of keys and values (grouped queries) they share A, B and T as well: the second moment of q is
+the sum over the queries, C_x their mean, and W_o their columns, one below another; a query's own U are its rows of what is found.
+That changes no answer either, and for one query is the same as above.
+
 Where positions rotate q and k the QK side keeps its own channels: of all A that keep the scores only turns of the pairs
 themselves commute with the rotation, and these order nothing. Not for heads with norms on q or k. Shapes: K channels of a head,
 C of all heads, D model width.
@@ -44,7 +48,8 @@ JITTER = 1e-8
 
 @dataclass(frozen=True)
 class HeadBasis:
-    """The change of coordinates of one head, float64. `query` A, `key` B (K, K); `value` T (K, K); `output` U (D, K)."""
+    """The change of coordinates of one head, float64. `query` A, `key` B (K, K); `value` T (K, K); `output` U (D, K), of several
+    queries one below another."""
 
     query: Tensor
     key: Tensor
@@ -81,7 +86,8 @@ def _signs(vectors: Tensor) -> Tensor:
 def head_basis(
     q_KK: Tensor, k_KK: Tensor, k_mean_K: Tensor, covariance_KK: Tensor, output_DK: Tensor, *, rotary: bool = False
 ) -> HeadBasis:
-    """The principal basis of one head, from its moments and its columns of W_o. All float64 on the CPU.
+    """The principal basis of one head, from its moments and its columns of W_o, which of several queries stand one below another.
+    All float64 on the CPU.
 
     rotary: q and k stay as they are.
     """
@@ -133,10 +139,12 @@ def principal_bases(blocks: Sequence[AttentionBlock], observed: Observations) ->
         covariance_CC = context.covariance
         heads = []
         for h in range(block.widths.heads):
-            at = block.rows("v", h)
-            moments = qk.q[h], qk.k[h], qk.k_mean[h]
-            rotary = bool(block.widths.rotary)
-            heads.append(head_basis(*moments, covariance_CC[at, at], output_DC[:, at], rotary=rotary))
+            at = block.rows_by_query("o", h)
+            of_queries = qk.q[h * block.queries : (h + 1) * block.queries]
+            moments = torch.stack(of_queries).sum(0), qk.k[h], qk.k_mean[h]
+            covariance_KK = torch.stack([covariance_CC[columns, columns] for columns in at]).mean(0)
+            output_DK = torch.cat([output_DC[:, columns] for columns in at])
+            heads.append(head_basis(*moments, covariance_KK, output_DK, rotary=bool(block.widths.rotary)))
         bases.append(tuple(heads))
     return tuple(bases)
 
@@ -151,15 +159,17 @@ def rotate(loaded: LoadedModel, bases: Sequence[LayerBasis]) -> LoadedModel:
             bias = state.get(f"{name}.bias")
             new_bias = None if bias is None or side == "o" else bias.double().cpu().clone()
             for h, head in enumerate(basis):
-                rows = block.rows(side, h)
+                own = block.rows_by_query(side, h)
                 if side == "o":
-                    new[:, rows] = head.output
+                    for columns, output_DK in zip(own, head.output.chunk(len(own)), strict=True):
+                        new[:, columns] = output_DK
                     continue
                 turn_KK = {"q": head.query, "k": head.key, "v": head.value}[side]
-                new[rows] = turn_KK @ new[rows]
-                if new_bias is not None:
-                    centred_K = new_bias[rows] - head.key_mean if side == "k" else new_bias[rows]
-                    new_bias[rows] = turn_KK @ centred_K
+                for rows in own:
+                    new[rows] = turn_KK @ new[rows]
+                    if new_bias is not None:
+                        centred_K = new_bias[rows] - head.key_mean if side == "k" else new_bias[rows]
+                        new_bias[rows] = turn_KK @ centred_K
             state[f"{name}.weight"] = new.to(weight)
             if bias is not None and new_bias is not None:
                 state[f"{name}.bias"] = new_bias.to(bias)
@@ -182,8 +192,11 @@ def _turned(layer: LayerObservations, basis: LayerBasis) -> LayerObservations:
     def turned(moments: Sequence[Tensor], by: Sequence[Tensor]) -> tuple[Tensor, ...]:
         return tuple(turn @ moment @ turn.mT for moment, turn in zip(moments, by, strict=True))
 
-    queries, keys, values = ([getattr(head, name) for head in basis] for name in ("query", "key", "value"))
     before, seen = _moments(layer)
+    each = len(before.q) // max(len(basis), 1)
+    of_queries = [head for head in basis for _ in range(each)]
+    queries, values = ([getattr(head, name) for head in of_queries] for name in ("query", "value"))
+    keys = [head.key for head in basis]
     zeros = tuple(torch.zeros_like(mean_K) for mean_K in before.k_mean)
     qk = QKMoments(turned(before.q, queries), turned(before.k, keys), zeros)
     turn_CC = torch.block_diag(*values) if values else torch.zeros(0, 0, dtype=torch.float64)
@@ -192,9 +205,11 @@ def _turned(layer: LayerObservations, basis: LayerBasis) -> LayerObservations:
     if layer.gradients is not None and layer.output_gradient is not None:
         at_output_DD = layer.output_gradient
         gradients = GradientMoments(
-            q=turned(layer.gradients.q, keys),
-            k=turned(layer.gradients.k, queries),
-            context=tuple(head.output.mT @ at_output_DD @ head.output for head in basis),
+            q=turned(layer.gradients.q, [head.key for head in of_queries]),
+            k=turned(layer.gradients.k, [head.query for head in basis]),
+            context=tuple(
+                output_DK.mT @ at_output_DD @ output_DK for head in basis for output_DK in head.output.chunk(each)
+            ),
         )
     return LayerObservations(None, None, None, qk, context, gradients, layer.output_gradient, layer.tokens)
 

@@ -1,20 +1,22 @@
 """Surgery: a model and the channels that stay in, a smaller model out. Rows and columns are removed; nothing is masked."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from api_schemas.results.widths import AttentionWidths
-from worker.engine.models.attention import attention_blocks
+from worker.engine.models.attention import AttentionBlock, attention_blocks
 from worker.engine.models.feed_forward import Neurons, all_neurons, feed_forward_blocks
 from worker.engine.models.model_spec import ModelSpec, rebuild
-from worker.engine.pruning.selection import KeptHeads, Selection
+from worker.engine.pruning.selection import KeptHead, KeptHeads, Selection
 
 
-def _indices(keep_of_layer: tuple[tuple[int, tuple[int, ...]], ...], widths: tuple[int, ...]) -> Tensor:
-    """(head, channels) of every head that stays -> positions among the concatenated channels of all heads."""
-    starts = [sum(widths[:h]) for h in range(len(widths))]
-    return torch.tensor([starts[head] + c for head, channels in keep_of_layer for c in channels], dtype=torch.long)
+def _indices(block: AttentionBlock, side: str, keep_of_layer: Sequence[KeptHead]) -> Tensor:
+    """The rows of q, k or v, or the columns of o, of all channels that stay."""
+    kept = ((h.head, h.qk if side in "qk" else h.vo) for h in keep_of_layer)
+    return torch.tensor([row for h, channels in kept for row in block.places(side, h, channels)], dtype=torch.long)
 
 
 def cut(
@@ -34,12 +36,8 @@ def cut(
     state = dict(model.state_dict())
     sites = model_spec.layout_of(model).attention
     for site, block, layer in zip(sites, attention_blocks(model, model_spec, widths), keep, strict=True):
-        channels = {
-            "qk": _indices(tuple((h.head, h.qk) for h in layer), block.widths.qk),
-            "vo": _indices(tuple((h.head, h.vo) for h in layer), block.widths.vo),
-        }
         for side, name in block.names.items():
-            kept_rows = channels["qk" if side in "qk" else "vo"].to(block.projections[side].weight.device)
+            kept_rows = _indices(block, side, layer).to(block.projections[side].weight.device)
             weight = state[f"{name}.weight"]
             state[f"{name}.weight"] = weight.index_select(1 if side == "o" else 0, kept_rows)
             if side != "o" and f"{name}.bias" in state:

@@ -149,5 +149,5 @@ def _remaining_sums(values: Tensor) -> Tensor:
 
 
 def by_head(block: AttentionBlock, side: str, numbers_C: Tensor) -> tuple[Tensor, ...]:
-    """One number a channel of a projection's side (q, k, v or o) -> a vector a head."""
+    """One number a channel of k's or of v's side -> a vector a head."""
     return tuple(numbers_C[block.rows(side, h)] for h in range(block.widths.heads))

@@ -53,6 +53,9 @@ def score(
       1 everywhere in an encoder of one length. Summed over a set.
     - `random`: uniform draws from `seed`, a control; summed over a set.
 
+    Where several queries share a head, a channel has a row of W_q and a column of W_o in each of them: θ are all of these, and a
+    product with something of q or of the context is summed over the queries.
+
     A whole head scores the sum over its QK and VO channels (the norm over both for `magnitude`), and its VO side alone
     for `fisher_gate` and `taylor`, whose two couplings each say what the whole head does.
 
@@ -85,17 +88,18 @@ def _observed(criterion: Criterion, block: AttentionBlock, layer: LayerObservati
             return SignedScores(*_split(block, Channels(mean.qk.abs(), mean.vo.abs())), mean.qk, mean.vo)
         case Criterion.ENERGY if layer.qk and layer.context:
             keys = [_of_pairs(block, head, k.diagonal()) for head, k in enumerate(layer.qk.k)]
-            qk = tuple(q.diagonal() * k_K for q, k_K in zip(layer.qk.q, keys, strict=True))
+            queries = _over_queries(block, [q.diagonal() for q in layer.qk.q])
+            qk = tuple(q_K * k_K for q_K, k_K in zip(queries, keys, strict=True))
             columns_C = _weight(block, "o").square().sum(0)
             # A variance, below zero only by rounding.
             variance_C = layer.context.covariance.diagonal().clamp_min(0)
-            return LayerScores(qk, by_head(block, "v", variance_C * columns_C))
+            return LayerScores(qk, by_head(block, "v", block.over_queries("o", variance_C * columns_C)))
         case Criterion.FISHER_ENERGY if layer.qk and layer.context and layer.gradients:
             gradients = layer.gradients
-            qk = tuple(q.diagonal() * g.diagonal() * length for q, g in zip(layer.qk.q, gradients.q, strict=True))
-            variances = by_head(block, "v", layer.context.covariance.diagonal().clamp_min(0))
-            pairs = zip(variances, gradients.context, strict=True)
-            return LayerScores(qk, tuple(v * g.diagonal() * length for v, g in pairs))
+            of_q = [q.diagonal() * g.diagonal() * length for q, g in zip(layer.qk.q, gradients.q, strict=True)]
+            variances = layer.context.covariance.diagonal().clamp_min(0).split(list(block.query_widths("o")))
+            of_o = [v * g.diagonal() * length for v, g in zip(variances, gradients.context, strict=True)]
+            return LayerScores(_over_queries(block, of_q), _over_queries(block, of_o))
         case _:
             raise ValueError(f"{criterion.value} needs {', '.join(sorted(REQUIRED_STATISTICS[criterion]))} observed")
 
@@ -113,8 +117,14 @@ def _of_pairs(block: AttentionBlock, head: int, energy_K: Tensor) -> Tensor:
     return torch.cat([mean_P, mean_P, energy_K[2 * pairs :]])
 
 
+def _over_queries(block: AttentionBlock, by_query: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """Of every query of every head in turn a vector (K) -> by head, their sum."""
+    heads = range(0, len(by_query), block.queries)
+    return tuple(sum(by_query[first + 1 : first + block.queries], by_query[first]) for first in heads)
+
+
 def _split(block: AttentionBlock, channels: Channels) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-    return by_head(block, "q", channels.qk), by_head(block, "v", channels.vo)
+    return by_head(block, "k", channels.qk), by_head(block, "v", channels.vo)
 
 
 def _draw(widths: tuple[int, ...], generator: torch.Generator) -> tuple[Tensor, ...]:
@@ -132,4 +142,5 @@ def _norms(block: AttentionBlock) -> Channels:
         bias = block.projections[side].bias
         if bias is not None:
             square[side] += bias.detach().double().cpu().square()
-    return Channels((square["q"] + square["k"]).sqrt(), (square["v"] + square["o"]).sqrt())
+    found = {side: block.over_queries(side, numbers) for side, numbers in square.items()}
+    return Channels((found["q"] + found["k"]).sqrt(), (found["v"] + found["o"]).sqrt())

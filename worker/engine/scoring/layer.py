@@ -46,13 +46,12 @@ class LayerObserver:
         if Statistic.GATES in statistics:
             self.gates = {side: SecondMoments(sum(widths), device, product) for side, widths in self.widths.items()}
         if Statistic.QK_MOMENTS in statistics:
-            self.q, self.k = (SecondMomentsByHead(block.widths.qk, device, product) for _ in range(2))
+            self.q, self.k = (SecondMomentsByHead(block.query_widths(side), device, product) for side in "qk")
             self.k_sum_C = self._zeros(block.widths.qk_total, device)
         if Statistic.CONTEXT in statistics:
-            self.context = SecondMoments(block.widths.vo_total, device, product)
+            self.context = SecondMoments(sum(block.query_widths("o")), device, product)
         if Statistic.GRADIENTS in statistics:
-            self.gradients = {side: SecondMomentsByHead(block.widths.qk, device, product) for side in "qk"}
-            self.gradients["o"] = SecondMomentsByHead(block.widths.vo, device, product)
+            self.gradients = {side: SecondMomentsByHead(block.query_widths(side), device, product) for side in "qko"}
         if Statistic.OUTPUT_GRADIENT in statistics:
             self.output_gradient = SecondMoments(block.projections["o"].out_features, device, product)
         self.samples = 1
@@ -128,13 +127,14 @@ class LayerObserver:
         """The gradient has reached the output of q, k or v."""
         pair = "qk" if side in "qk" else "vo"
         if factor is not None:
-            self._add_squares(pair, factor, dy_BTO, linear.weight.detach())
+            self._add_squares(side, factor, dy_BTO, linear.weight.detach())
             if linear.bias is not None:
                 squared_O = dy_BTO.sum(1).square_().sum(0)
-                self.fisher[pair] += squared_O
-                self.saliency[pair] += squared_O * linear.bias.detach().square()
+                self.fisher[pair] += self.block.over_queries(side, squared_O)
+                self.saliency[pair] += self.block.over_queries(side, squared_O * linear.bias.detach().square())
         if y_BTO is not None:
-            self.gates[pair].add((dy_BTO * self._by_sample(_full(y_BTO))).sum(1))
+            gates_BO = (dy_BTO * self._by_sample(_full(y_BTO))).sum(1)
+            self.gates[pair].add(self.block.over_queries(side, gates_BO))
         if Statistic.GRADIENTS in self.statistics and side != "v":
             self.gradients[side].add(dy_BTO.flatten(0, 1))
 
@@ -159,15 +159,16 @@ class LayerObserver:
         if self.statistics & {Statistic.FISHER, Statistic.SALIENCY}:
             factor = Factor(dy_BTD)
             factor.rows = linear.in_features
-            self._add_squares("vo", factor, _full(context_BTC), linear.weight.detach().mT)
+            self._add_squares("o", factor, _full(context_BTC), linear.weight.detach().mT)
         if Statistic.OUTPUT_GRADIENT in self.statistics:
             self.output_gradient.add(dy_BTD.flatten(0, 1))
 
-    def _add_squares(self, pair: str, factor: Factor, dy_BTO: Tensor, weight_OI: Tensor) -> None:
+    def _add_squares(self, side: str, factor: Factor, dy_BTO: Tensor, weight_OI: Tensor) -> None:
+        pair = "qk" if side in "qk" else "vo"
         plain_O, weighted_O = factor.squared_norms(dy_BTO, weight_OI if Statistic.SALIENCY in self.statistics else None)
-        self.fisher[pair] += plain_O
+        self.fisher[pair] += self.block.over_queries(side, plain_O)
         if weighted_O is not None:
-            self.saliency[pair] += weighted_O
+            self.saliency[pair] += self.block.over_queries(side, weighted_O)
 
     def sums(self) -> list[Tensor]:
         """What has been added up so far, itself: processes that observe a part of the samples each add these."""
@@ -202,7 +203,7 @@ class LayerObserver:
             gates = Gates(Channels(qk_mean_C, vo_mean_C), qk_CC, vo_CC)
         if Statistic.QK_MOMENTS in statistics:
             k_mean_C = (self.k_sum_C / tokens["k"]).cpu()
-            qk = QKMoments(self.q.mean(tokens["q"]), self.k.mean(tokens["k"]), by_head(self.block, "q", k_mean_C))
+            qk = QKMoments(self.q.mean(tokens["q"]), self.k.mean(tokens["k"]), by_head(self.block, "k", k_mean_C))
         if Statistic.CONTEXT in statistics:
             context = Context(*self.context.mean(tokens["o"]))
         if Statistic.GRADIENTS in statistics:

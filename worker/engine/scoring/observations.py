@@ -41,7 +41,8 @@ class Channels:
 class Gates:
     """A gate multiplies a channel and stands at 1; its gradient for one sample is Σ θ·∂ℓ/∂θ over one side of the coupling.
 
-    The sum over q's row (bias included) equals that over k's, v's row equals o's column: one side says all.
+    The sum over q's row (bias included) equals that over k's, v's row equals o's column: one side says all. Where several queries
+    share a head, a channel has a row of q, and a column of o, in each, and the sum runs over all of them.
     `mean` holds E[gate gradient]; `qk` and `vo` (C, C) the second moments over samples, across all heads of the layer.
     """
 
@@ -52,7 +53,8 @@ class Gates:
 
 @dataclass(frozen=True)
 class QKMoments:
-    """By head: `q` E[q qᵀ] (K, K), bias included; `k` the same of k without its sample's mean over tokens; `k_mean` (K).
+    """By head: `q` E[q qᵀ] (K, K), bias included, of every query of every head in turn; `k` the same of k without its sample's
+    mean over tokens; `k_mean` (K).
 
     Softmax ignores what is added to all keys of a sample, so the part of k that counts has no mean. Where positions rotate q and
     k, both are as they are before that, `k` with its mean, and `k_mean` is zero: rotated, what keys shared differs by token.
@@ -65,7 +67,8 @@ class QKMoments:
 
 @dataclass(frozen=True)
 class Context:
-    """The input of the output projection over all tokens: `mean` (C) and `second` E[x xᵀ] (C, C), not centred."""
+    """The input of the output projection over all tokens: `mean` (C) and `second` E[x xᵀ] (C, C), not centred. C are its columns:
+    channels of every query of every head."""
 
     mean: Tensor
     second: Tensor
@@ -78,7 +81,8 @@ class Context:
 
 @dataclass(frozen=True)
 class GradientMoments:
-    """By head, E over tokens of g gᵀ (K, K), g the gradient of a sample's loss at q, at k, at the context."""
+    """By head, E over tokens of g gᵀ (K, K), g the gradient of a sample's loss at q, at k, at the context; all but k's of every
+    query of every head in turn."""
 
     q: tuple[Tensor, ...]
     k: tuple[Tensor, ...]

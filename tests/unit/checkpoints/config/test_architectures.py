@@ -78,8 +78,9 @@ from checkpoints.config.checkpoint_config import read_config
             "model_type 't5'. These model types can be pruned",
         ),
         (
-            {"model_type": "llama", "architectures": ["LlamaForCausalLM"]},
-            "Of models that continue texts GPT2LMHeadModel and OPTForCausalLM can be pruned; rotary positions",
+            {"model_type": "gemma", "architectures": ["GemmaForCausalLM"]},
+            "Of models that continue texts GPT2LMHeadModel, OPTForCausalLM, LlamaForCausalLM, MistralForCausalLM and "
+            "Qwen2ForCausalLM can be pruned.",
         ),
         (
             {"model_type": "gpt2", "architectures": ["GPT2DoubleHeadsModel"]},

@@ -13,7 +13,6 @@ from benchmarks.families.reference import answer, assert_near, cut_by, dense, ke
 from checkpoints.sizes import accounting
 from worker.engine.data.split import Inputs
 from worker.engine.models import pruned_layers
-from worker.engine.models.attention import attention_blocks
 from worker.engine.models.model_spec import ModelSpec, apart
 from worker.engine.models.stock_tensors import as_pruned
 
@@ -61,10 +60,15 @@ def check_gradients(kind: ModelSpec, stock: PreTrainedModel, inputs: Inputs, nam
         layout,
     )
     expected |= apart(layout, loaded.widths, {path: grad for path, grad in expected.items() if grad is not None})
-    for block, layer in zip(attention_blocks(loaded.model, kind, loaded.widths), kept.heads, strict=True):
-        for side, path in block.names.items():
+    for site, layer in zip(layout.attention, kept.heads, strict=True):
+        for side, path in site.projections().items():
+            # Of a projection of queries, or back from them, as many heads in a row as share one of keys.
+            times = site.shape.queries_per_head if side in "qo" else 1
             rows = [
-                block.rows(side, h.head).start + channel for h in layer for channel in (h.qk if side in "qk" else h.vo)
+                (h.head * times + query) * site.shape.head_dim + channel
+                for h in layer
+                for query in range(times)
+                for channel in (h.qk if side in "qk" else h.vo)
             ]
             for what in ("weight", "bias"):
                 gradient = expected.get(f"{path}.{what}")
@@ -138,7 +142,8 @@ def check_streams(kind: ModelSpec, stock: PreTrainedModel, inputs: Inputs) -> No
             answer(model, inputs)
         for handle in handles:
             handle.remove()
-        norms = [given[name] for name, part in module.named_modules(prefix=layer) if isinstance(part, nn.LayerNorm)]
+        parts = module.named_modules(prefix=layer)
+        norms = [given[name] for name, part in parts if type(part).__name__.endswith(("LayerNorm", "RMSNorm"))]
         output = handed_on[layer]
         # OPT takes the tokens of all samples as one list between its norm and its output.
         sums = [one.flatten(0, -2) for one in (*norms, output[0] if isinstance(output, tuple) else output)]

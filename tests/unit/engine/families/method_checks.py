@@ -72,12 +72,22 @@ def check_scores(kind: ModelSpec, stock: PreTrainedModel, inputs: Inputs, name: 
         assert near.fisher is not None
         for exact, other in ((layer.fisher.qk, near.fisher.qk), (layer.fisher.vo, near.fisher.vo)):
             assert 0 < (exact - other).norm() <= ROUGH * exact.norm()
-        of = {side: sum(_summed(expected, path, columns=side == "o")) for side, path in block.names.items()}
+        of: dict[str, Any] = {
+            side: sum(_summed(expected, path, columns=side == "o")) for side, path in block.names.items()
+        }
+        of |= {"q": _of_heads(of["q"], block.widths.qk), "o": _of_heads(of["o"], block.widths.vo)}
         torch.testing.assert_close(layer.fisher.qk, of["q"] + of["k"], rtol=1e-3, atol=0)
         torch.testing.assert_close(layer.fisher.vo, of["v"] + of["o"], rtol=1e-3, atol=0)
     for pair, seen in zip(pairs, observed.neurons, strict=True):
         of_maps = [sum(_summed(expected, path, columns=path == pair.names[1])) for path in pair.names]
         torch.testing.assert_close(seen.fisher, sum(of_maps), rtol=1e-3, atol=0)
+
+
+def _of_heads(numbers: Tensor, widths: Sequence[int]) -> Tensor:
+    """Of every channel of every query, one head of keys after another: summed over the queries that share it."""
+    times = len(numbers) // max(1, sum(widths))
+    parts = numbers.split([times * width for width in widths])
+    return torch.cat([part.unflatten(0, (times, -1)).sum(0) for part in parts])
 
 
 def _mean_squares(loaded: LoadedModel, inputs: Inputs, direction: Tensor) -> dict[str, Tensor]:

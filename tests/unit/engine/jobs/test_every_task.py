@@ -16,6 +16,7 @@ from api_schemas.spec.job import EngineSpec
 from tests.support.checkpoints import preprocessors
 from tests.support.checkpoints.clips import encoded, tone
 from tests.support.checkpoints.rows import CLIP, TEXT, TEXTS, write_splits
+from tests.support.gate import WHOLE
 from tests.support.jobs.engine import run_job, steps_of
 from worker.engine.run import Inputs, run
 
@@ -72,6 +73,7 @@ class Case:
 
 SMALL_HUBERT = {**SMALL, "num_conv_pos_embeddings": 4, "num_conv_pos_embedding_groups": 2}
 SMALL_GPT2 = {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_inner": 48, "initializer_range": 0.2}
+SMALL_LLAMA = {**SMALL, "num_key_value_heads": 2, "initializer_range": 0.2}
 SMALL_CODES = {**SMALL_HUBERT, "num_codevectors_per_group": 4, "codevector_dim": 8, "proj_codevector_dim": 6}
 CASES = (
     Case("BertForTokenClassification", "bert", {**SMALL, "id2label": dict(enumerate(TAGS))}, tagged, "token accuracy"),
@@ -80,7 +82,8 @@ CASES = (
     Case("BertModel", "bert", SMALL, written, "cosine similarity", exported=True),
     Case("BertForMaskedLM", "bert", SMALL, written, "masked token accuracy"),
     Case("Wav2Vec2ForPreTraining", "ctc", SMALL_CODES, said, "cosine similarity"),
-    Case("GPT2LMHeadModel", "gpt2", SMALL_GPT2, written, "next token accuracy", exported=True),
+    Case("GPT2LMHeadModel", "gpt2", SMALL_GPT2, written, "next token accuracy", exported=WHOLE),
+    Case("LlamaForCausalLM", "llama", SMALL_LLAMA, written, "next token accuracy", exported=True),
 )
 
 

@@ -12,8 +12,10 @@ from checkpoints.config.forbidden_fields import refuse_code
 from checkpoints.files.preprocessor_files import (
     BYTE_PAIRS,
     GENERIC,
+    LLAMA_TOKENIZERS,
     TOKENIZER_CONFIG,
     TOKENIZER_FILES,
+    WHOLE,
     named_tokenizer,
     tokenizer_classes,
 )
@@ -51,10 +53,21 @@ def load_tokenizer(model_dir: Path, *, words: bool = False) -> Any:
         plain = {key: value for key, value in settings.items() if not key.endswith(("_file", "_files", "_path"))}
         (folder / TOKENIZER_CONFIG).write_text(json.dumps(plain))
         try:
+            if named in LLAMA_TOKENIZERS and (kind == "mistral" or _is_of_bytes(folder / WHOLE)):
+                named = "TokenizersBackend"
             return getattr(transformers, named).from_pretrained(folder, local_files_only=True, **options)
         # What the tokenizers library raises on files from strangers is an Exception and no more.
         except Exception as error:
             raise invalid(f"the tokenizer cannot be loaded: {first_line(error)}") from error
+
+
+def _is_of_bytes(path: Path) -> bool:
+    """Whether a tokenizer.json divides texts into bytes. Llama's class, which many folders name all the same, would do otherwise,
+    and transformers' AutoTokenizer does not take it then."""
+    if not path.is_file():
+        return False
+    steps = json.loads(path.read_bytes()).get("pre_tokenizer") or {}
+    return any(step.get("type") == "ByteLevel" for step in (steps, *(steps.get("pretokenizers") or ())))
 
 
 def vocabulary_size(config: Settings) -> int:

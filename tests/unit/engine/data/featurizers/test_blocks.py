@@ -1,5 +1,6 @@
 """Texts in blocks: every token is in one, in order, and is asked for but where a block begins."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +11,15 @@ from api_schemas.enums import Head, Modality
 from tests.support.checkpoints import preprocessors
 from worker.engine.data.featurizers import featurizer_for
 from worker.engine.data.featurizers.base import TARGETS
+from worker.engine.data.featurizers.tokenizer import load_tokenizer
 
 LONG = " ".join(["the good films sleep in london"] * 40)
 TEXTS = ["the good films", LONG, "a", "ada"]
 
 
-@pytest.mark.parametrize(("kind", "begins"), [("gpt2", []), ("opt", [2])])
+@pytest.mark.parametrize(
+    ("kind", "begins"), [("gpt2", []), ("opt", [2]), ("llama", [0]), ("mistral", [1]), ("qwen2", [])]
+)
 def test_a_text_is_divided_and_no_block_has_parts_of_two(kind: str, begins: list[int], tmp_path: Path) -> None:
     folder = preprocessors.write(kind, tmp_path)
     found = featurizer_for(folder, Modality.TEXT, Head.CAUSAL_LM)(TEXTS, ["train[0]"] * len(TEXTS))
@@ -41,3 +45,18 @@ def test_a_single_token_that_is_left_of_a_text_is_no_block(tmp_path: Path) -> No
     assert len(tokenizer(text)["input_ids"]) == 65
     found = featurizer_for(folder, Modality.TEXT, Head.CAUSAL_LM)([text, "a"], ["train[0]", "train[1]"])
     assert [len(block) for block in found["input_ids"]] == [64, 1], "of a text of one token it is all that there is"
+
+
+@pytest.mark.parametrize("kind", ["llama", "mistral", "qwen2"])
+@pytest.mark.parametrize("said", ["LlamaTokenizerFast", "LlamaTokenizer", None])
+def test_a_tokenizer_that_is_named_otherwise_is_read_as_transformers_reads_it(
+    kind: str, said: str | None, tmp_path: Path
+) -> None:
+    """Many folders name Llama's class whose tokenizer.json divides texts into bytes, in another way than that class would."""
+    folder = preprocessors.write(kind, tmp_path)
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    settings = {**settings, "tokenizer_class": said} if said else settings
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    expected, found = AutoTokenizer.from_pretrained(folder), load_tokenizer(folder)
+    for text in ("the good films, Ada!", " a  bad film", "one\ntwo"):
+        assert found(text)["input_ids"] == expected(text)["input_ids"]
