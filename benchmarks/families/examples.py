@@ -202,8 +202,8 @@ LLAMA: Mapping[str, Any] = {
     **TINY, "num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 8, "vocab_size": WORDS,
     "max_position_embeddings": 30,
 }  # fmt: skip
-# Of four each.
-QWEN2: Mapping[str, Any] = {**TINY, "num_key_value_heads": 1, "vocab_size": WORDS, "max_position_embeddings": 30}
+# Four for each.
+QWEN2: Mapping[str, Any] = {**LLAMA, "num_key_value_heads": 2}
 WORD_FILES = {
     "vocab.txt": "\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"w{i}" for i in range(WORDS - 5))])
 }
