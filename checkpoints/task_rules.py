@@ -51,7 +51,7 @@ def check_exports(family: Family, head: Head, formats: Sequence[ExportFormat]) -
 _STOCK: Mapping[Part, tuple[Callable[[Family], str | None], str]] = {
     Part.ATTENTION: (
         lambda family: family.head_dim_key,
-        "have no setting for narrower heads, or none for heads at all, so no stock layout can say what would be left of attention",
+        "have no setting for the width of a head, or none for a narrower one, so no stock layout can say what is left of heads",
     ),
     Part.FEED_FORWARD: (
         lambda family: family.neurons_key,

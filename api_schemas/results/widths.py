@@ -1,11 +1,27 @@
 """How wide every attention head is: the one record of what was cut, from the safetensors header to the report."""
 
+import re
 from collections.abc import Iterable
 from typing import Any, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_serializer, field_validator, model_validator
 
 from api_schemas.base import FrozenModel
+
+_MASK = re.compile(r"[0-9a-f]{1,256}")
+
+
+def mask_of(numbers: Iterable[int]) -> str:
+    """Different numbers from 0 on as the bits of one, in hexadecimal: "b" is 0, 1 and 3."""
+    return f"{sum(1 << number for number in numbers):x}"
+
+
+def numbers_of(mask: str) -> tuple[int, ...]:
+    """What `mask_of` was given, rising. ValueError where it is no such number, of 256 digits at most."""
+    if not _MASK.fullmatch(mask):
+        raise ValueError("a hexadecimal number of at most 256 digits is needed")
+    bits = int(mask, 16)
+    return tuple(number for number in range(bits.bit_length()) if bits >> number & 1)
 
 
 class LayerWidths(FrozenModel):
@@ -22,9 +38,22 @@ class LayerWidths(FrozenModel):
     rotary: tuple[tuple[int, ...], ...] = Field(
         (),
         exclude_if=lambda pairs: not pairs,
-        description="Where positions rotate q and k: by head, the pairs of channels that it keeps, as the original numbers them. "
-        "Of a head with P of them, channels p and p + P are a pair; those behind 2 P are not rotated.",
+        description="Where positions rotate q and k: by head, the pairs of channels that it keeps, as the original numbers them, "
+        "in a hexadecimal number whose bit p says pair p. Of a head with P of them, channels p and p + P are a pair; those "
+        "behind 2 P are not rotated.",
     )
+
+    @field_validator("rotary", mode="before")
+    @classmethod
+    def _unpacked(cls, said: Any) -> Any:
+        if not isinstance(said, list | tuple):
+            return said
+        return tuple(numbers_of(own) if isinstance(own, str) else own for own in said)
+
+    @field_serializer("rotary", when_used="json")
+    def _packed(self, rotary: tuple[tuple[int, ...], ...]) -> tuple[str, ...]:
+        # Of a large model lists of them would be most of its configuration.
+        return tuple(map(mask_of, rotary))
 
     @model_validator(mode="before")
     @classmethod

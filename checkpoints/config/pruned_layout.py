@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeGuard
 
-from api_schemas.results.widths import AttentionWidths, LayerWidths
+from api_schemas.results.widths import AttentionWidths, LayerWidths, numbers_of
 from checkpoints.families import FAMILIES, Layout, UnusableConfigError
 from checkpoints.sizes.shape import AttentionShape
 
@@ -104,13 +104,13 @@ def _pairs(
     number: int, entry: Mapping[str, Any], qk: Sequence[int], shape: AttentionShape
 ) -> tuple[tuple[int, ...], ...]:
     """Of each head that is left, the pairs of QK channels that positions rotate."""
-    said, most, others = entry.get("rotary"), shape.rotary // 2, shape.head_dim - shape.rotary
+    said, most, others = _unpacked(entry.get("rotary")), shape.rotary // 2, shape.head_dim - shape.rotary
     if not (
         isinstance(said, list)
         and len(said) == len(qk)
         and all(_numbers(own, 0, most - 1, most) and own == sorted(set(own)) for own in said)
     ):
-        needed = f"a list with, for each head in `heads`, rising whole numbers from 0 to {most - 1}"
+        needed = f"a list with, for each head in `heads`, the bits of whole numbers from 0 to {most - 1} in hexadecimal"
         raise UnusableConfigError(ATTENTION, f"`rotary` of entry {number} has to be {needed}")
     for width, own in zip(qk, said, strict=True):
         left = width - 2 * len(own)
@@ -118,6 +118,19 @@ def _pairs(
             needed = f"two channels for each pair in `rotary`, and an even number of up to {others} more"
             raise UnusableConfigError(ATTENTION, f"`qk` of entry {number} has to be {needed}")
     return tuple(map(tuple, said))
+
+
+def _unpacked(said: Any) -> Any:
+    """With lists of numbers for masks of them; what is no mask stays as it is, and None stands for one that is wrong."""
+    if not isinstance(said, list):
+        return said
+    found = []
+    for own in said:
+        try:
+            found.append(list(numbers_of(own)) if isinstance(own, str) else own)
+        except ValueError:
+            found.append(None)
+    return found
 
 
 def _neurons(number: int, entry: Mapping[str, Any], most: int) -> int:

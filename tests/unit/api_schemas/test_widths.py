@@ -42,3 +42,19 @@ def test_what_is_no_layer(qk, vo):
 )
 def test_what_a_stock_configuration_can_say(layers, shape):
     assert AttentionWidths.of(8, layers).stock_shape == shape
+
+
+def test_rotated_pairs_are_bits_in_json_and_lists_are_read_too():
+    layer = LayerWidths(qk=(6, 8, 2), vo=(1, 1, 1), numbers=(0, 2, 3), rotary=((0, 1, 3), (2, 64, 65), ()))
+    said = layer.model_dump(mode="json")
+    assert said["rotary"] == ["b", "30000000000000004", "0"]
+    assert LayerWidths.model_validate(said) == layer
+    assert LayerWidths.model_validate_json(layer.model_dump_json()) == layer
+    assert LayerWidths.model_validate({**said, "rotary": [[0, 1, 3], [2, 64, 65], []]}) == layer
+    assert "rotary" not in LayerWidths(qk=(2,), vo=(2,)).model_dump(mode="json")
+
+
+@pytest.mark.parametrize("mask", ["", "0x1", "-1", "B", "1_1", " 1", "1\n", "1" * 257, "٣", 11, None])
+def test_what_is_no_mask_of_pairs(mask):
+    with pytest.raises(ValidationError):
+        LayerWidths.model_validate({"qk": [8], "vo": [8], "rotary": [mask]})

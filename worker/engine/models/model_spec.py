@@ -13,7 +13,7 @@ from accelerate import init_empty_weights
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from api_schemas.results.widths import AttentionWidths, LayerWidths
+from api_schemas.results.widths import AttentionWidths, LayerWidths, mask_of
 from checkpoints.config.pruned_layout import ATTENTION, FEED_FORWARD
 from checkpoints.families import AttentionSite, Family, FeedForwardSite, Layout
 from checkpoints.families.base import Padding
@@ -68,7 +68,7 @@ def attention_entry(site: AttentionSite, widths: LayerWidths) -> dict[str, Any]:
         **({} if site.shape.queries_per_head == 1 else {"queries": site.shape.queries_per_head}),
     }
     if site.shape.rotary:
-        entry["rotary"] = [list(own) for own in widths.rotary]
+        entry["rotary"] = [mask_of(own) for own in widths.rotary]
     return entry if site.joined is None else {**entry, "joined": site.joined}
 
 

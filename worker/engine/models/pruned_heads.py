@@ -124,6 +124,12 @@ def take_heads(states: torch.Tensor, heads: Sequence[int], dim: int) -> torch.Te
     return torch.stack([states.select(dim, head) for head in heads], dim)
 
 
+def pairs_of(said: str | Sequence[int]) -> list[int]:
+    """The rotated pairs of a head, of which a configuration says a hexadecimal number with their bits, or a list."""
+    bits = int(said, 16) if isinstance(said, str) else sum(1 << pair for pair in said)
+    return [pair for pair in range(bits.bit_length()) if bits >> pair & 1]
+
+
 class Turns(NamedTuple):
     """Cosines and sines of the angles by which heads' pairs turn, (B, T, H, P): H is 1 where those of all heads are the same.
 

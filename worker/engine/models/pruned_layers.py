@@ -26,6 +26,7 @@ from .pruned_heads import (
     in_order,
     join_heads,
     of_queries,
+    pairs_of,
     rotate,
     split_heads,
     take_heads,
@@ -131,8 +132,7 @@ class PrunedAttention(nn.Module):
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Attention of `states` to `source` through transformers' attention function, heads together as `head_groups` has them.
 
-        `turns` is by what queries and keys are rotated. Returns its output, (B, T, D), and where attention is eager the
-        weights, (B, H, T, S).
+        Returns its output, (B, T, D), and where attention is eager the weights, (B, H, T, S). `turns` rotate queries and keys.
         """
         implementation = self.config._attn_implementation  # once: a configuration of transformers is slow to read
         eager = implementation == "eager"
@@ -290,7 +290,7 @@ class PrunedRotaryAttention(PrunedAttention):
 
     def be_narrow(self, entry: dict[str, Any]) -> None:
         super().be_narrow(entry)
-        self.pairs = [list(own) for own in entry["rotary"]]
+        self.pairs = [pairs_of(own) for own in entry["rotary"]]
         if len(self.pairs) != len(self.heads):
             raise ValueError(f"every head needs its rotated pairs: {self.pairs}")
         # Said, for a model may be made where tensors have no memory unless they ask for some.

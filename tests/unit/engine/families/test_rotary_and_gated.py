@@ -296,7 +296,7 @@ def test_a_joined_map_of_another_dtype_keeps_it_in_both_layouts(tmp_path):
         assert stored["model.layers.1.mlp.Wo.weight"].dtype == torch.bfloat16
 
 
-GOOD = {"qk": [8, 4], "vo": [3, 5], "heads": [0, 2], "rotary": [[0, 1, 2, 3], [1, 3]]}
+GOOD = {"qk": [8, 4], "vo": [3, 5], "heads": [0, 2], "rotary": ["f", "a"]}
 
 
 @pytest.mark.parametrize(
@@ -305,16 +305,16 @@ GOOD = {"qk": [8, 4], "vo": [3, 5], "heads": [0, 2], "rotary": [[0, 1, 2, 3], [1
         None, {}, [], "0123", [[0, 1, 2, 3]], [[0, 1, 2, 3], [3, 1]], [[0, 1, 2, 3], [1, 1]], [[0, 1, 2, 3], [1, 4]],
         [[0, 1, 2, 3], [-1, 1]], [[0, 1, 2, 3], [1]], [[0, 1, 2, 3], [1, True]], [[0, 1, 2, 3], [1.0, 3]],
         [[0, 1, 2, 3], None], [[0, 1, 2, 3], list(range(2**16))],
+        ["f"], ["f", "1a"], ["f", "A"], ["f", "0xa"], ["f", "-a"], ["f", ""], ["f", "f" * 2**16], ["f", "f_f"], ["f", "٣"],
     )] + [{"qk": [8, 3]}, {"qk": [8, 6]}, {"qk": [6, 4]}],
 )  # fmt: skip
 def test_pairs_that_are_none_are_refused(changes):
     """What a config in the layout of our own says of pairs, held against what its other keys tell."""
     layout = TINY.model_spec.layout(TINY.stock().config.to_dict())
     entries = [attention_entry(site, site.shape.whole) for site in layout.attention]
-    assert SaidWidths([{**entries[0], **GOOD}, entries[1]], None).read(layout).layers[0].rotary == (
-        (0, 1, 2, 3),
-        (1, 3),
-    )
+    for same in (GOOD, {**GOOD, "rotary": [[0, 1, 2, 3], [1, 3]]}):
+        found = SaidWidths([{**entries[0], **same}, entries[1]], None).read(layout)
+        assert found.layers[0].rotary == ((0, 1, 2, 3), (1, 3))
     with pytest.raises(UnusableConfigError, match=r"of entry 0 ha(s|ve) to be") as raised:
         SaidWidths([{**entries[0], **GOOD, **changes}, entries[1]], None).read(layout)
     assert raised.value.key == "pruned_attention"
