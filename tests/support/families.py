@@ -3,7 +3,19 @@
 from checkpoints.families import FAMILIES
 
 ALIKE = frozenset(
-    {"xlm-roberta", "camembert", "electra", "dinov2", "clip_vision", "siglip_vision", "unispeech", "unispeech-sat"}
+    {
+        *(
+            "xlm-roberta",
+            "camembert",
+            "electra",
+            "dinov2",
+            "clip_vision",
+            "siglip_vision",
+            "unispeech",
+            "unispeech-sat",
+        ),
+        *("mistral", "qwen2"),
+    }
 )
 """`Family.name` of those whose layers compute what another's do that is here."""
 SAME_HEADS = frozenset({"mpnet"})
