@@ -9,7 +9,7 @@ from typing import Any
 from api_schemas.enums import Head, Modality
 from api_schemas.results.widths import AttentionWidths
 from checkpoints.config_rules import Rule
-from checkpoints.sizes.shape import AttentionShape, FeedForwardShape
+from checkpoints.sizes.shape import AttentionShape, FeedForwardShape, whole_widths
 
 Config = Mapping[str, Any]
 
@@ -147,12 +147,12 @@ class Layout:
     def _stock_tensors(self) -> dict[str, tuple[int, ...]]:
         whole = AttentionWidths(
             head_dim=self.attention[0].shape.head_dim,
-            layers=tuple(site.shape.whole for site in self.attention),
+            layers=whole_widths([site.shape for site in self.attention]),
             feed_forward=tuple(pair.shape.neurons for pair in self.feed_forward),
         )
         shapes = self.tensors(whole)
         fused = {
-            site.fused: dict.fromkeys((site.q, site.k, site.v), site.shape.whole.qk_total)
+            site.fused: dict.fromkeys((site.q, site.k, site.v), site.shape.heads * site.shape.head_dim)
             for site in self.attention
             if site.fused is not None
         }

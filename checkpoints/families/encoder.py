@@ -6,6 +6,8 @@ from checkpoints.families.base import AttentionKind, AttentionSite, Config, Feed
 from checkpoints.sizes.shape import AttentionShape, FeedForwardShape
 
 MAX_LAYERS = 1024
+MAX_HEADS = 1024
+"""Of one attention: widths are kept by head."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,9 @@ class EncoderSizes:
 
 
 def head_width(hidden: int, heads: int, heads_key: str) -> int:
-    """The width of a head. Raises UnusableConfigError where heads do not divide the hidden size."""
+    """The width of a head. Raises UnusableConfigError where heads do not divide the hidden size, or are more than anybody has."""
+    if heads > MAX_HEADS:
+        raise UnusableConfigError(heads_key, f"at most {MAX_HEADS} heads are read")
     if hidden % heads:
         raise UnusableConfigError(heads_key, f"{heads} heads do not divide the hidden size {hidden}")
     return hidden // heads

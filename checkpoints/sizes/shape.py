@@ -1,5 +1,7 @@
 """What of a checkpoint decides its cost: the shapes of its attentions and feed-forward blocks, and what lies outside them."""
 
+from collections.abc import Sequence
+
 from api_schemas.base import FrozenModel
 from api_schemas.results.widths import AttentionWidths, LayerWidths
 
@@ -45,6 +47,16 @@ class AttentionShape(FrozenModel):
         )
 
 
+def whole_widths(blocks: Sequence[AttentionShape]) -> tuple[LayerWidths, ...]:
+    """`whole` of each, made once for those that are alike: a stranger's config may tell of a thousand layers of many heads."""
+    made: dict[tuple[int, int, int], LayerWidths] = {}
+    for block in blocks:
+        key = block.heads, block.head_dim, block.rotary
+        if key not in made:
+            made[key] = block.whole
+    return tuple(made[block.heads, block.head_dim, block.rotary] for block in blocks)
+
+
 class FeedForwardShape(FrozenModel):
     """One feed-forward block of the original model: two linear maps with an activation between.
 
@@ -84,7 +96,7 @@ class ModelShape(FrozenModel):
         """The widths that the blocks have in a stock class."""
         return AttentionWidths(
             head_dim=self.attention[0].head_dim,
-            layers=tuple(block.whole for block in self.attention),
+            layers=whole_widths(self.attention),
             feed_forward=tuple(block.neurons for block in self.feed_forward),
         )
 

@@ -16,7 +16,7 @@ from checkpoints.families.base import (
 )
 from checkpoints.families.config_fields import RATE, SIZE
 from checkpoints.families.decoders.causal import block_tokens
-from checkpoints.families.encoder import MAX_LAYERS, head_width
+from checkpoints.families.encoder import MAX_HEADS, MAX_LAYERS, head_width
 from checkpoints.families.tensor_shapes import Shapes
 from checkpoints.families.text.text_encoder import untied
 from checkpoints.sizes.shape import AttentionShape, FeedForwardShape
@@ -25,6 +25,8 @@ PREFIX = "model."
 GROUPS = ("num_attention_heads", "num_key_value_heads", "head_dim")
 """Config keys of how many heads of queries there are, how many of keys and values, and of their width."""
 
+MOST_CHANNELS = 2**16
+"""Of the queries of a layer: four times those of the largest models that there are."""
 _THETA = Number(1.0, 1e12)
 _FACTOR = Number(1e-3, 1e6)
 _ROPE = ObjectOf(
@@ -96,6 +98,10 @@ def sizes_of(config: Config, biases: Biases) -> GroupedSizes:
         head_dim, key = head_width(hidden, all_queries, "num_attention_heads"), "num_attention_heads"
     if head_dim % 2:
         raise UnusableConfigError(key, f"heads are {head_dim} wide, and rotary positions need an even width")
+    if all_queries > MAX_HEADS:
+        raise UnusableConfigError("num_attention_heads", f"at most {MAX_HEADS} heads are read")
+    if all_queries * head_dim > MOST_CHANNELS:
+        raise UnusableConfigError(key, f"at most {MOST_CHANNELS} channels of all heads are read")
     heads = config.get("num_key_value_heads") or all_queries
     if all_queries % heads:
         raise UnusableConfigError(
