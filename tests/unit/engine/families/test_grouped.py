@@ -233,6 +233,20 @@ def test_cached_keys_are_as_wide_as_the_widest_head_and_one_for_its_queries(whol
     assert {layer.values.shape for layer in cache.layers} == {(2, 3, ids.shape[1], 16)}
 
 
+@pytest.mark.parametrize("name", ["heads and channels", "no heads first"])
+def test_attentions_are_those_of_the_queries_that_are_left(whole: LoadedModel, name: str) -> None:
+    kept, inputs = reference.keeps(whole.widths)[name], TINY.inputs(2)
+    model, stock = reference.cut_by(whole, kept).model, TINY.stock()
+    for each in (model, stock):
+        each.set_attn_implementation("eager")
+    with torch.inference_mode(), reference.masked(TINY.model_spec, stock, kept) as dense:
+        expected = dense(**inputs, output_attentions=True).attentions
+        found = model(**inputs, output_attentions=True).attentions
+    for own, all_heads, layer in zip(found, expected, kept.heads, strict=True):
+        rows = [head.head * QUERIES + query for head in layer for query in range(QUERIES)]
+        torch.testing.assert_close(own, all_heads[:, rows], rtol=0, atol=1e-5)
+
+
 def test_what_is_timed_has_its_queries(whole: LoadedModel) -> None:
     """The model with little left, and the parts of which a latency table is made."""
     pruning = Pruning.model_validate({"target": {"latency": 0.2}, "parts": ["attention", "feed_forward"]})
