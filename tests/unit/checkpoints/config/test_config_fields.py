@@ -505,7 +505,7 @@ def test_what_no_class_reads_is_left_out_and_said(family: Family, name: str) -> 
     config = {**base, **UNREAD, "_commit_hash": None, "nothing": {}}
     (warning,) = read_config(config).warnings
     assert (warning.code, warning.pointer) == ("config_ignored", "/config.json")
-    assert "and 1 more" in warning.detail
+    assert "and 2 more" in warning.detail
     assert "`adapters`, `directionality`, `dtype`" in warning.detail
     assert not plain_values(family, config).keys() & (UNREAD.keys() | {"_commit_hash", "nothing"})
     known = {key: value for key, value in base.items() if key not in UNREAD}
