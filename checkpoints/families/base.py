@@ -252,6 +252,8 @@ class Family:
     """Tokens that there cannot be none of: the class computes with their numbers, and null is read as its default."""
     padding: Callable[[Config, Architecture], Padding | None] | None = None
     """How inputs of several lengths share a pass; None: they are of one length, or the model's answers would change."""
+    padding_row: bool = False
+    """The class's embeddings of words keep the row of `pad_token_id` at zero, so that there has to be one."""
     needs: str = "5.10"
     """The first version of transformers in which its classes have the names in the module tree that are here."""
     largest_side: int | None = None

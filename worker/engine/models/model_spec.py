@@ -110,6 +110,10 @@ def of_parts(layout: Layout, widths: AttentionWidths, by_name: Mapping[str, Name
         for kind in ("weight", "bias"):
             if f"{path}.{kind}" in found:
                 found |= dict.fromkeys([f"{part}.{kind}" for part in parts], found[f"{path}.{kind}"])
+    for site in layout.attention:
+        for name in (f"{site.fused}.weight", f"{site.fused}.bias"):
+            if name in found:
+                found |= {f"{path}.{name.rpartition('.')[2]}": found[name] for path in (site.q, site.k, site.v)}
     return found
 
 

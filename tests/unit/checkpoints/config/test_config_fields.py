@@ -606,3 +606,23 @@ def test_what_was_published_is_as_large_as_it_is(name: str) -> None:
     shapes = found.family.tensors(config, found.architecture, labels.get("num_labels", 2))
     assert sum(math.prod(shape) for shape in shapes.values()) == PARAMETERS[name]
     assert sum(parameter.numel() for parameter in built.parameters()) == PARAMETERS[name]
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "value"),
+    [
+        ("GPT2LMHeadModel", "hidden_size", 16.0),
+        ("GPT2LMHeadModel", "num_hidden_layers", 2.0),
+        ("WhisperForConditionalGeneration", "num_attention_heads", 4.0),
+        ("ElectraModel", "pad_token_id", 10**6),
+        ("BertModel", "pad_token_id", 10**6),
+        ("DistilBertModel", "pad_token_id", -(10**6)),
+        ("WhisperForConditionalGeneration", "pad_token_id", 2**20),
+    ],
+)
+def test_what_would_end_transformers_class_is_refused_with_its_key(name: str, key: str, value: Any) -> None:
+    config = written(name, whole=True)
+    if isinstance(value, float):
+        (family,) = (family for family, each in CLASSES if each == name)
+        value = float(family.value(config, family.aliases[key]))
+    assert [item.pointer for item in refusal({**config, key: value}).errors] == [f"/config.json/{key}"]
