@@ -46,7 +46,7 @@ def _layout(config: Config, architecture: Architecture) -> Layout:
     )
     words = 2 * sizes.tokens * hidden * GPT2.value(config, "vocab_size")
     layout = encoder(sizes, _names(architecture.prefix), words, AttentionKind.CACHED)
-    attention = tuple(replace(site, fused=f"{site.module}.c_attn") for site in layout.attention)
+    attention = tuple(replace(site, joined=f"{site.module}.c_attn") for site in layout.attention)
     return replace(layout, attention=attention, transposed=True)
 
 

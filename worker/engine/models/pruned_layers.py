@@ -29,7 +29,7 @@ from .pruned_heads import (
     split_heads,
     take_heads,
 )
-from .pruned_maps import divide, part, resize
+from .pruned_maps import part, resize
 
 
 class PrunedAttention(nn.Module):
@@ -414,14 +414,12 @@ def narrow(model: nn.Module, attention: Sequence[dict[str, Any]], feed_forward: 
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Initializing zero-element tensors")  # a layer without heads
-        for entry in placed(model, attention, ("module", *"qkvo", "joined", "fused")):
+        for entry in placed(model, attention, ("module", *"qkvo", "joined")):
             part(model, entry.get("joined"), [entry[side] for side in "qkv"])
             module: Any = model.get_submodule(entry["module"])
             narrow_attention(module, entry)
             if module.config is None:
                 module.config = model.config
-            if "fused" in entry:
-                divide(model, entry)
             for side, widths in (("q", entry["qk"]), ("k", entry["qk"]), ("v", entry["vo"]), ("o", entry["vo"])):
                 resize(model, entry[side], sum(widths), rows=side != "o")
         for entry in placed(model, feed_forward, ("second", "first", "up", "joined")):

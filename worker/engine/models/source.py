@@ -32,7 +32,7 @@ class Pruned{config}({config}):
         pruned_attention: one entry an attention: `module`, `kind`, `q`, `k`, `v`, `o` (paths in the module tree), `qk` and `vo`
             (one width a head that was kept), `heads` (their numbers in the original), `pairs` (query-key pairs of one input);
             where positions rotate q and k `rotary` (by head, the pairs of channels that are left), and where the stock class has
-            one map for q, k and v `joined` or `fused` (its path).
+            one map for q, k and v `joined` (its path).
         pruned_feed_forward: one entry a feed-forward block: `first`, `second` (paths), `neurons`; of a gated one `up` (path), and
             where the stock class has one map for both `joined`.
     """

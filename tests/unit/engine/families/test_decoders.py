@@ -61,8 +61,9 @@ def test_what_is_padded_on_the_left_is_continued_as_it_is_alone(tiny: Example) -
 def test_stock_tensors_there_and_back(tiny: Example) -> None:
     stock = tiny.stock()
     state, layout = stock.state_dict(), tiny.model_spec.layout_of(stock)
-    pruned = as_pruned(state, layout)
-    back = as_stock(pruned, layout)
+    widths = reference.shape_of(tiny.model_spec, stock).dense
+    pruned = as_pruned(state, layout, widths)
+    back = as_stock(pruned, layout, widths)
     assert back.keys() == state.keys()
     assert all(torch.equal(back[name], state[name]) for name in state)
     own = reference.dense(tiny.model_spec, stock).model.state_dict()
