@@ -5,6 +5,7 @@ adapters. Learning rates are chosen on VALIDATION with the first seed (`--rates`
 Every run is kept in FOLDER/recovery.json, and only those that are missing are made; the page is written from all of them.
 
     python -m benchmarks.recovery --model CHECKPOINT --data DATA --cache FOLDER --out FOLDER [--rates] [--test]
+                                   [--cuts …] [--weights …]
 """
 
 import argparse
@@ -32,7 +33,8 @@ SEEDS = 3
 REFIT = {"refit_samples": PRESETS["best"]["calibration"]["refit_samples"]}
 CUTS: dict[str, dict[str, float]] = {"attention 93.75%": {"attention_sparsity": 0.9375}, "FLOPs 75%": {"flops": 0.75}}
 RATES = {FinetuneMethod.LORA: (3e-4, 1e-3, 3e-3), FinetuneMethod.FULL: (1e-4, 3e-4, 1e-3)}
-TRIED = tuple((method, weight) for method in FinetuneMethod for weight in (0.0, 0.5, 1.0))
+WEIGHTS = (0.0, 0.5, 1.0)
+TRIED = tuple((method, weight) for method in FinetuneMethod for weight in WEIGHTS)
 """How it is trained, and the weight of the original's answers."""
 FIRST = (FinetuneMethod.LORA, 0.5)
 """What the preset does, with which the others are compared."""
@@ -171,6 +173,7 @@ def main() -> None:
     parser.add_argument("--rates", action="store_true", help="all learning rates, first seed, and nothing else")
     parser.add_argument("--test", action="store_true")
     parser.add_argument("--cuts", nargs="+", choices=tuple(CUTS), default=tuple(CUTS))
+    parser.add_argument("--weights", nargs="+", type=float, choices=WEIGHTS, default=WEIGHTS, help="of distillation")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     arguments.out.mkdir(parents=True, exist_ok=True)
@@ -181,7 +184,8 @@ def main() -> None:
             runs.of_cut(label, 0, [(method, 0.5, rate) for method in FinetuneMethod for rate in RATES[method]])
             continue
         for seed in range(SEEDS):
-            runs.of_cut(label, seed, [(*how, best_rate(runs, label, how[0])) for how in TRIED])
+            wanted = [(*how, best_rate(runs, label, how[0])) for how in TRIED if how[1] in arguments.weights]
+            runs.of_cut(label, seed, wanted)
     (arguments.out / "recovery.md").write_text(page(runs))
 
 

@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -227,8 +226,9 @@ def _under_its_copy(config: Mapping[str, Any], known: CheckpointConfig, tensors:
     if not known.family.ties(config):
         return {}
     found = {}
-    for naming, (copy, source) in product(range(len(known.family.saved_names)), known.architecture.tied.items()):
-        there, wanted = known.family.saved_as(naming, copy), known.family.saved_as(naming, source)
+    saved_as = _naming(known, tensors)
+    for copy, source in known.architecture.tied.items():
+        there, wanted = saved_as(copy), saved_as(source)
         if there in tensors and wanted not in tensors:
             found[f"^{re.escape(there)}$"] = wanted
     return found

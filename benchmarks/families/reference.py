@@ -56,7 +56,7 @@ def dense(kind: ModelSpec, stock: PreTrainedModel) -> LoadedModel:
     """The engine's model of the same function: nothing is cut."""
     widths = shape_of(kind, stock).dense
     config = stock.config.to_dict()
-    state = as_pruned(stock.state_dict(), kind.layout(config))
+    state = as_pruned(stock.state_dict(), kind.layout(config), widths)
     return LoadedModel(build(kind, config, widths, state), kind, widths, torch.float32)
 
 
@@ -127,11 +127,9 @@ def masked(kind: ModelSpec, stock: PreTrainedModel, kept: Selection) -> Iterator
             vo_HK[h.head, list(h.vo)] = 1
         of_queries = qk_HK.repeat_interleave(queries, 0).flatten()
         of_side = {site.q: of_queries, site.k: qk_HK.flatten(), site.v: vo_HK.flatten()}
-        if site.fused is not None and not isinstance(stock, kind.classes.pruned):
-            of_side = {site.fused: torch.cat(list(of_side.values()))}
+        if site.joined is not None and not isinstance(stock, kind.classes.pruned):
+            of_side = {site.joined: torch.cat(list(of_side.values()))}
         with torch.no_grad():
-            if site.joined is not None and isinstance(stock.get_submodule(site.joined), nn.Linear):
-                of_side = {site.joined: torch.cat(list(of_side.values()))}
             for path, mask_C in of_side.items():
                 linear: Any = stock.get_submodule(path)
                 _outputs_first(linear).mul_(mask_C[:, None])

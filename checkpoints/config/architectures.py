@@ -20,6 +20,7 @@ PARTS = {
     "`CLIPVisionModelWithProjection.from_pretrained(folder).save_pretrained(other)` and "
     "`AutoImageProcessor.from_pretrained(folder).save_pretrained(other)`. Its classifier of images, with two "
     "configurations in one, cannot be.",
+    "clip_text_model": "Of a CLIP the encoder of images alone can be pruned (CLIPVisionModelWithProjection).",
     "siglip": "Of a SigLIP the encoder of images can be pruned. Save it alone: "
     "`SiglipVisionModel.from_pretrained(folder).save_pretrained(other)` and "
     "`AutoImageProcessor.from_pretrained(folder).save_pretrained(other)`. Its classifier of images, with two "

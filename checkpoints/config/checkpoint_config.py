@@ -271,8 +271,15 @@ def _check_values(family: Family, config: Mapping[str, Any]) -> None:
         if rule is not None and not rule.allows(config[key]):
             _refuse(key, f"{rule.needed} is needed")
     for key, meant in family.aliases.items():
-        if key in config and config[key] != family.value(config, meant):
+        same = family.value(config, meant)
+        # 16.0 is not 16 to transformers' classes.
+        if key in config and (config[key] != same or type(config[key]) is not type(same)):
             _refuse(key, f"it is another name for `{meant}`, and says another value")
+    padding = config.get("pad_token_id")
+    if family.padding_row and padding is not None:
+        words = family.value(config, "vocab_size")
+        if not -words <= padding < words:
+            _refuse("pad_token_id", f"it is no token of a vocabulary of {words}")
     for key, (supported, reason) in family.refused.items():
         value = config.get(key)
         # 0 is not false to transformers' classes.

@@ -59,10 +59,8 @@ class AttentionSite:
     per_head: Mapping[str, int] = field(default_factory=dict)
     """Parameters of `module` beside the projections that have an entry for every head: name and dimension."""
     joined: str | None = None
-    """The stock class's linear map whose rows are those of q, k and v, one after another. Their paths are then inside of it."""
-    fused: str | None = None
     """The one map that the stock class has in the place of q, k and v, whose outputs are theirs in this order; q, k and v are
-    then paths in the pruned class alone."""
+    then paths in the pruned class alone, all inside of it or none."""
 
     def projections(self) -> dict[str, str]:
         """Path of each projection, by side."""
@@ -81,7 +79,7 @@ class FeedForwardSite:
     up: str | None = None
     """Of a gated block, the map by whose output the activation's is multiplied."""
     joined: str | None = None
-    """The stock class's linear map whose rows are those of `first` and then of `up`. Their paths are then inside of it."""
+    """Likewise, in the place of `first` and `up`."""
 
 
 @dataclass(frozen=True)
@@ -105,12 +103,11 @@ class Layout:
     def first_tensor(self, widths: AttentionWidths | None = None) -> str:
         """Of the names in `tensors` the one by which a file is known."""
         site = self.attention[0]
-        one = site.joined or site.fused
-        return f"{site.q if widths is not None or one is None else one}.weight"
+        return f"{site.q if widths is not None or site.joined is None else site.joined}.weight"
 
     def joined(self, widths: AttentionWidths) -> dict[str, dict[str, int]]:
-        """By path of each linear map that the stock class has for several, these in the order of its rows: paths, and how many
-        rows they have in a model of these widths."""
+        """By path of each linear map that the stock class has for several, these in the order of its outputs: paths, and how many
+        outputs they have in a model of these widths."""
         found: dict[str, dict[str, int]] = {}
         for site, layer in zip(self.attention, widths.layers, strict=True):
             if site.joined is not None:
@@ -151,12 +148,7 @@ class Layout:
             feed_forward=tuple(pair.shape.neurons for pair in self.feed_forward),
         )
         shapes = self.tensors(whole)
-        fused = {
-            site.fused: dict.fromkeys((site.q, site.k, site.v), site.shape.heads * site.shape.head_dim)
-            for site in self.attention
-            if site.fused is not None
-        }
-        for path, parts in (self.joined(whole) | fused).items():
+        for path, parts in self.joined(whole).items():
             first = next(iter(parts))
             for kind in ("weight", "bias"):
                 if f"{first}.{kind}" in shapes:
@@ -259,6 +251,8 @@ class Family:
     """Tokens that there cannot be none of: the class computes with their numbers, and null is read as its default."""
     padding: Callable[[Config, Architecture], Padding | None] | None = None
     """How inputs of several lengths share a pass; None: they are of one length, or the model's answers would change."""
+    padding_row: bool = False
+    """The class's embeddings of words keep the row of `pad_token_id` at zero, so that there has to be one."""
     needs: str = "5.10"
     """The first version of transformers in which its classes have the names in the module tree that are here."""
     largest_side: int | None = None

@@ -72,7 +72,7 @@ class KeptInputs:
             return self._given_up > given_up
 
     def _keep(self, entry: Path, path: Path) -> None:
-        unfinished = entry.with_suffix(".part")
+        unfinished = entry.with_suffix(f".{os.getpid()}")  # Workers may share a folder.
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             shutil.rmtree(entry, ignore_errors=True)
@@ -100,16 +100,21 @@ def room() -> Iterator[None]:
 
 
 def _copied(entry: Path, path: Path) -> bool:
-    """Whether an entry's bytes, as they were when they were kept, lie at `path` now."""
+    """Whether an entry's bytes, as they were when they were kept, lie at `path` now. What is damaged goes, the copy too."""
     try:
         expected = (entry / _SHA256).read_text()
         path.parent.mkdir(parents=True, exist_ok=True)
-        return _copy(entry / _BYTES, path) == expected
+        if _copy(entry / _BYTES, path) == expected:
+            return True
+        log.warning("an input that was kept is damaged")
     except FileNotFoundError:
         return False
     except OSError:
         log.warning("an input that was kept cannot be read", exc_info=True)
-        return False
+    # A download goes on behind what it finds.
+    path.unlink(missing_ok=True)
+    shutil.rmtree(entry, ignore_errors=True)
+    return False
 
 
 def _copy(source: Path, path: Path) -> str:

@@ -193,6 +193,9 @@ WHISPER = Family(
         ),
     },
     layout=_layout,
+    padding_row=True,
+    # What it has is all there but the head, which is tied.
+    ways={"WhisperModel": "WhisperForConditionalGeneration"},
     defaults={
         "d_model": 384,
         "encoder_layers": 4,

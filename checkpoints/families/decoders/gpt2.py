@@ -46,7 +46,7 @@ def _layout(config: Config, architecture: Architecture) -> Layout:
     )
     words = 2 * sizes.tokens * hidden * GPT2.value(config, "vocab_size")
     layout = encoder(sizes, _names(architecture.prefix), words, AttentionKind.CACHED)
-    attention = tuple(replace(site, fused=f"{site.module}.c_attn") for site in layout.attention)
+    attention = tuple(replace(site, joined=f"{site.module}.c_attn") for site in layout.attention)
     return replace(layout, attention=attention, transposed=True)
 
 
@@ -86,7 +86,7 @@ GPT2 = Family(
     other_tensors=_other_tensors,
     # The first files of GPT-2 are of the model without its head.
     saved_names=((), ((r"^transformer\.", ""),)),
-    no_torchao="transformers' GPT-2 has maps of its own kind (Conv1D), of which torchao quantizes none.",
+    no_torchao="Stock files of GPT-2 have maps of a kind of their own (Conv1D), of which torchao quantizes none.",
     neurons_key="n_inner",
     padding=causal_padding,
     while_engaged=WHILE_ENGAGED,

@@ -147,6 +147,7 @@ def _family(name: str, architectures: dict[str, Architecture], words: int, *, ro
         neurons_key="intermediate_size",
         # RoBERTa counts positions from behind the padding token's number.
         never_null=("pad_token_id",) if roberta else (),
+        padding_row=True,
         padding=text_padding,
     )
     return family

@@ -51,5 +51,6 @@ CLAP_TEXT = Family(
     # No neurons_key: transformers has no auto class of it, and a result without code would load with none.
     refused=REFUSED,
     never_null=("pad_token_id",),
+    padding_row=True,
     padding=text_padding,
 )

@@ -81,6 +81,7 @@ DISTILBERT = Family(
         tied={"vocab_projector.weight": "distilbert.embeddings.word_embeddings.weight"},
     ),
     layout=_layout,
+    padding_row=True,
     defaults={
         "vocab_size": 30522,
         "dim": 768,

@@ -71,6 +71,7 @@ ELECTRA = Family(
         tied={"generator_lm_head.weight": "electra.embeddings.word_embeddings.weight"},
     ),
     layout=_layout,
+    padding_row=True,
     defaults={
         **DEFAULTS,
         "hidden_size": 256,

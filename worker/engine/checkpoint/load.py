@@ -21,8 +21,8 @@ from checkpoints.files.safetensors_header import read_header
 from checkpoints.files.shards import WEIGHTS_NAME
 from worker.engine.checkpoint.stock_folder import as_stock_reads
 from worker.engine.data.settings import read_config as read_settings
-from worker.engine.models.model_spec import ModelSpec, apart, build, copy_generation_config, of_parts, width_entries
-from worker.engine.models.stock_tensors import as_pruned
+from worker.engine.models.model_spec import ModelSpec, build, copy_generation_config, width_entries
+from worker.engine.models.stock_tensors import as_pruned, of_parts
 
 PRUNING_FILE = "pruning.json"
 DTYPES: Mapping[str, torch.dtype] = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
@@ -65,7 +65,7 @@ def load_original(folder: Path) -> LoadedModel:
         # transformers drew them at random, from no seed of ours.
         state[name].zero_()
     if pruned is None:
-        state = as_pruned(state, model_spec.layout_of(stock))
+        state = as_pruned(state, model_spec.layout_of(stock), widths)
     model = build(model_spec, stock.config.to_dict(), widths, state, stock.all_tied_weights_keys)
     copy_generation_config(model, stock)
     broken = [name for name, tensor in model.state_dict().items() if not torch.isfinite(tensor).all()]
@@ -74,7 +74,7 @@ def load_original(folder: Path) -> LoadedModel:
             ErrorCode.NUMERICAL, f"{len(broken)} tensors hold NaN or infinite values, the first is {broken[0]}."
         )
     others = {name: DTYPES[dtype] for name, dtype in described.other_dtypes.items()}
-    others = of_parts(model_spec.layout_of(model), widths, others)
+    others = of_parts(others, model_spec.layout_of(model), widths)
     return LoadedModel(model, model_spec, widths, DTYPES[described.dtype], others)
 
 
@@ -178,12 +178,12 @@ def load_step(folder: Path) -> LoadedModel:
             # The scale of the softmax is the original's, also where the folder's configuration says another width.
             config[family.head_dim_key] = widths.head_dim
         layout = model_spec.layout(config)
-        state = as_pruned(apart(layout, widths, state), layout)
+        state = as_pruned(state, layout, widths)
         scale_queries(state, (site.q for site in layout.attention), 1.0 / record["query_scale"])
     built = build(model_spec, config, widths, state, model.all_tied_weights_keys)
     copy_generation_config(built, model)
     tensors = read_header(folder / WEIGHTS_NAME)
     dtype = main_dtype(tensors)
     others = {name: DTYPES[tensor.dtype] for name, tensor in tensors.items() if tensor.dtype in set(DTYPES) - {dtype}}
-    others = of_parts(model_spec.layout_of(built), widths, others)
+    others = of_parts(others, model_spec.layout_of(built), widths)
     return LoadedModel(built, model_spec, widths, DTYPES[dtype], others)

@@ -25,7 +25,6 @@ from checkpoints.file_names import names_in
 from checkpoints.files.preprocessor_files import PREPROCESSOR, SENTENCE_FILES, preprocessor_type
 from worker.engine.checkpoint.load import LoadedModel, scale_queries
 from worker.engine.data.settings import read_config
-from worker.engine.models.model_spec import together
 from worker.engine.models.stock_tensors import as_stock
 
 LOADED_AS = ("float32", "float16", "bfloat16")
@@ -49,15 +48,13 @@ def save_checkpoint(folder: Path, loaded: LoadedModel, original: Path) -> tuple[
     if width is not None:
         factor = math.sqrt(width / loaded.widths.head_dim)
         scale_queries(state, (site.q for site in layout.attention), factor)
-    if stock is not None:
-        state = as_stock(state, layout)
     # A copy each: a safetensors file holds no two names for one storage, and slices of a larger tensor would be written whole.
     tensors = {name: tensor.clone().contiguous() for name, tensor in state.items()}
     for name, tensor in tensors.items():
         if tensor.is_floating_point():
             tensors[name] = tensor.to(loaded.other_dtypes.get(name, loaded.dtype))
     if stock is not None:
-        tensors = together(layout, loaded.widths, tensors)
+        tensors = as_stock(tensors, layout, loaded.widths)
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     written = dict(sorted(_config(loaded, stock, config).items()))
     (folder / "config.json").write_text(json.dumps(written, indent=2) + "\n")

@@ -6,7 +6,7 @@ yet. One class for every stage, and the code that travels with a cut checkpoint 
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from accelerate import init_empty_weights
@@ -18,8 +18,6 @@ from checkpoints.config.pruned_layout import ATTENTION, FEED_FORWARD
 from checkpoints.families import AttentionSite, Family, FeedForwardSite, Layout
 from checkpoints.families.base import Padding
 from worker.engine.models import PrunedClasses, pruned_classes
-
-Named = TypeVar("Named")
 
 
 @dataclass(frozen=True)
@@ -64,7 +62,6 @@ def attention_entry(site: AttentionSite, widths: LayerWidths) -> dict[str, Any]:
         "heads": list(widths.numbers),
         "pairs": site.shape.pairs,
         "per_head": dict(site.per_head),
-        **({} if site.fused is None else {"fused": site.fused}),
         **({} if site.shape.queries_per_head == 1 else {"queries": site.shape.queries_per_head}),
     }
     if site.shape.rotary:
@@ -90,41 +87,6 @@ def width_entries(layout: Layout, widths: AttentionWidths) -> dict[str, Any]:
     }
 
 
-def apart(layout: Layout, widths: AttentionWidths, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A state in which maps that the stock class has joined are the several that the engine's classes have.
-
-    `widths`: of the state's model. What is apart already stays.
-    """
-    found = dict(state)
-    for path, parts in layout.joined(widths).items():
-        for kind in ("weight", "bias"):
-            if f"{path}.{kind}" in found:
-                pieces = found.pop(f"{path}.{kind}").split(list(parts.values()))
-                found |= {f"{part}.{kind}": piece for part, piece in zip(parts, pieces, strict=True)}
-    return found
-
-
-def of_parts(layout: Layout, widths: AttentionWidths, by_name: Mapping[str, Named]) -> dict[str, Named]:
-    """What is said of tensors by name, said as well of each of the several that one of them is taken apart into."""
-    found = dict(by_name)
-    for path, parts in layout.joined(widths).items():
-        for kind in ("weight", "bias"):
-            if f"{path}.{kind}" in found:
-                found |= dict.fromkeys([f"{part}.{kind}" for part in parts], found[f"{path}.{kind}"])
-    return found
-
-
-def together(layout: Layout, widths: AttentionWidths, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The other way: a state as the stock class has it."""
-    found = dict(state)
-    for path, parts in layout.joined(widths).items():
-        for kind in ("weight", "bias"):
-            pieces = [found.pop(f"{part}.{kind}") for part in parts if f"{part}.{kind}" in found]
-            if pieces:
-                found[f"{path}.{kind}"] = torch.cat(pieces)
-    return found
-
-
 def build(
     model_spec: ModelSpec,
     config: Mapping[str, Any],
@@ -136,8 +98,8 @@ def build(
 
     Args:
         config: any configuration of the class, stock or pruned.
-        state: in the names of the stock or the pruned class's module tree, whole. It is copied: nothing that is done to the model
-            reaches it.
+        state: in the names of the pruned class's module tree, whole (of a stock model: stock_tensors.as_pruned). It is copied:
+            nothing that is done to the model reaches it.
         tied: by name in it, the name whose weight it is. None: as class and configuration say, which files may contradict.
     """
     classes = model_spec.classes
@@ -149,7 +111,6 @@ def build(
     with init_empty_weights(include_buffers=False):
         model: PreTrainedModel = classes.pruned(classes.config(**values))
     # Assigned tensors are shared with whoever has them: another model that is still in use, or a file mapped into memory.
-    state = apart(model_spec.layout(config), widths, state)
     copies = {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in state.items()}
     model.load_state_dict(copies, strict=True, assign=True)
     if tied is not None:

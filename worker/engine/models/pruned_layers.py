@@ -31,7 +31,7 @@ from .pruned_heads import (
     split_heads,
     take_heads,
 )
-from .pruned_maps import divide, part, placed, resize
+from .pruned_maps import part, placed, resize
 
 
 class PrunedAttention(nn.Module):
@@ -455,14 +455,12 @@ def narrow(model: nn.Module, attention: Sequence[dict[str, Any]], feed_forward: 
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Initializing zero-element tensors")  # a layer without heads
-        for entry in placed(model, attention, ("module", *"qkvo", "joined", "fused")):
+        for entry in placed(model, attention, ("module", *"qkvo", "joined")):
             part(model, entry.get("joined"), [entry[side] for side in "qkv"])
             module: Any = model.get_submodule(entry["module"])
             narrow_attention(module, entry)
             if module.config is None:
                 module.config = model.config
-            if "fused" in entry:
-                divide(model, entry)
             widths = {"q": module.query_widths, "k": entry["qk"], "v": entry["vo"], "o": module.context_widths}
             for side, of_heads in widths.items():
                 resize(model, entry[side], sum(of_heads), rows=side != "o")

@@ -15,11 +15,12 @@ from transformers.pytorch_utils import Conv1D
 class Joined(nn.Module):
     """Several linear maps of one input in place of one with all their rows, in that order."""
 
-    def __init__(self, stock: nn.Linear, names: Sequence[str]) -> None:
+    def __init__(self, stock: nn.Linear | Conv1D, names: Sequence[str]) -> None:
         super().__init__()
-        kept = {"device": stock.weight.device, "dtype": stock.weight.dtype}
+        kept: Any = {"device": stock.weight.device, "dtype": stock.weight.dtype}
+        inputs, _ = _sizes(stock)
         for name in names:
-            self.add_module(name, nn.Linear(stock.in_features, 1, bias=stock.bias is not None, **kept))
+            self.add_module(name, nn.Linear(inputs, 1, bias=stock.bias is not None, **kept))
 
     @property
     def weight(self) -> torch.Tensor:
@@ -41,23 +42,23 @@ class Joined(nn.Module):
 
 
 def part(model: nn.Module, joined: str | None, paths: Sequence[str]) -> None:
-    """Put the maps at `paths`, which are inside of it, in place of the one that is `joined`; their rows are resized next."""
-    stock: Any = None if joined is None else model.get_submodule(joined)
-    if isinstance(stock, nn.Linear):
-        model.set_submodule(str(joined), Joined(stock, [path.rpartition(".")[2] for path in paths]))
-
-
-def divide(model: nn.Module, entry: dict[str, Any]) -> None:
-    """One map for q, k and v becomes three, as wide as in the stock model."""
-    whole: Any = model.get_submodule(entry["fused"])
-    inputs, outputs = _sizes(whole, entry["fused"])
-    for side in "qkv":
-        model.set_submodule(entry[side], nn.Linear(inputs, outputs // 3, bias=whole.bias is not None).to(whole.weight))
-    owner, _, name = entry["fused"].rpartition(".")
+    """Put maps at `paths` in place of the one that is `joined`, inside of it if the paths are; their outputs are resized next."""
+    if joined is None:
+        return
+    owner, _, name = joined.rpartition(".")
+    stock: Any = getattr(model.get_submodule(owner), name, None)
+    if not isinstance(stock, nn.Linear | Conv1D):
+        return  # narrow was here before
+    maps = Joined(stock, [path.rpartition(".")[2] for path in paths])
+    if all(path.startswith(f"{joined}.") for path in paths):
+        model.set_submodule(joined, maps)
+        return
+    for path, each in zip(paths, maps.parts(), strict=True):
+        model.set_submodule(path, each)
     delattr(model.get_submodule(owner), name)
 
 
-def _sizes(module: nn.Module, path: str) -> tuple[int, int]:
+def _sizes(module: nn.Module, path: str = "the map") -> tuple[int, int]:
     """Inputs and outputs of a linear map, or of one whose weight is the other way round."""
     if isinstance(module, Conv1D):
         return module.nx, module.nf

@@ -1,53 +1,64 @@
-"""The blocks' tensors as the stock class has them, where the pruned class has others: GPT-2's one map for q, k and v, and its
-`Conv1D`, whose weights are the other way round.
+"""The blocks' tensors as the stock class has them, where the pruned class has others: one map for several (GPT-2's `c_attn`,
+ModernBERT's `Wqkv` and `Wi`), and `Conv1D`, whose weights are the other way round.
 
-The engine cuts linear maps for q, k and v each; so does the pruned class keep them, whose files need no other form.
+The engine and its pruned classes have a linear map for each of q, k, v and each input projection of a block; so have results in
+the layout of our own.
 """
 
 from collections.abc import Mapping
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
-from checkpoints.families import AttentionSite, Layout
+from api_schemas.results.widths import AttentionWidths
+from checkpoints.families import Layout
+
+KINDS = ("weight", "bias")
+Named = TypeVar("Named")
 
 
-def as_pruned(state: Mapping[str, Tensor], layout: Layout) -> dict[str, Tensor]:
-    """A stock class's state dict in the names and shapes of the pruned class. Tensors may share memory with those of `state`."""
+def as_pruned(state: Mapping[str, Tensor], layout: Layout, widths: AttentionWidths) -> dict[str, Tensor]:
+    """A stock class's state dict in the names and shapes of the pruned class. Tensors may share memory with those of `state`.
+
+    `widths`: of the state's model.
+    """
     found = dict(state)
     if layout.transposed:
         _transpose(found, layout)
-    for site in layout.attention:
-        if site.fused is None:
-            continue
-        for what in ("weight", "bias"):
-            whole = found.pop(f"{site.fused}.{what}", None)
-            if whole is not None:
-                found |= {f"{path}.{what}": part for path, part in zip(_paths(site), whole.chunk(3), strict=True)}
+    for path, parts in layout.joined(widths).items():
+        for kind in KINDS:
+            if f"{path}.{kind}" in found:
+                pieces = found.pop(f"{path}.{kind}").split(list(parts.values()))
+                found |= {f"{part}.{kind}": piece for part, piece in zip(parts, pieces, strict=True)}
     return found
 
 
-def as_stock(state: Mapping[str, Tensor], layout: Layout) -> dict[str, Tensor]:
-    """The reverse, of a model whose attention is whole."""
+def as_stock(state: Mapping[str, Tensor], layout: Layout, widths: AttentionWidths) -> dict[str, Tensor]:
+    """The reverse; what is turned is contiguous, as files have it."""
     found = dict(state)
-    for site in layout.attention:
-        if site.fused is None:
-            continue
-        for what in ("weight", "bias"):
-            parts = [found.pop(f"{path}.{what}") for path in _paths(site) if f"{path}.{what}" in found]
-            if parts:
-                found[f"{site.fused}.{what}"] = torch.cat(parts)
+    for path, parts in layout.joined(widths).items():
+        for kind in KINDS:
+            pieces = [found.pop(f"{part}.{kind}") for part in parts if f"{part}.{kind}" in found]
+            if pieces:
+                found[f"{path}.{kind}"] = torch.cat(pieces)
     if layout.transposed:
         _transpose(found, layout)
     return found
 
 
-def _paths(site: AttentionSite) -> tuple[str, str, str]:
-    return site.q, site.k, site.v
+def of_parts(by_name: Mapping[str, Named], layout: Layout, widths: AttentionWidths) -> dict[str, Named]:
+    """What is said of tensors by their name in the stock class, said as well of each that one of them is in the pruned class."""
+    found = dict(by_name)
+    for path, parts in layout.joined(widths).items():
+        for kind in KINDS:
+            if f"{path}.{kind}" in found:
+                found |= dict.fromkeys([f"{part}.{kind}" for part in parts], found[f"{path}.{kind}"])
+    return found
 
 
 def _transpose(state: dict[str, Tensor], layout: Layout) -> None:
     """Every weight of the blocks, in place of the entries, under the stock class's names."""
     for name in layout.tensors():
         if name.endswith(".weight"):
-            state[name] = state[name].mT
+            state[name] = state[name].mT.contiguous()

@@ -29,7 +29,10 @@ class CausalLm(TokenTask):
 
 
 class _NextTokens(MetricAccumulator):
-    """Tokens weigh alike in accuracy and perplexity; a sample's loss is the mean over its own, as in training."""
+    """Tokens weigh alike in accuracy and perplexity; a sample's loss is the mean over its own, as in training.
+
+    A text of a single token asks for nothing, and counts in none of them.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -56,7 +59,7 @@ class _NextTokens(MetricAccumulator):
         nats = float(nats_B.sum()) / asked if asked else None
         return Scores(
             samples=len(order),
-            cross_entropy=float((nats_B / asked_B.clamp_min(1)).mean()),
+            cross_entropy=float((nats_B / asked_B.clamp_min(1)).sum() / max(1, int((asked_B > 0).sum()))),
             next_token_accuracy=int(hits_B.sum()) / asked if asked else None,
             perplexity=None if nats is None or nats > MOST_NATS else math.exp(nats),
         )

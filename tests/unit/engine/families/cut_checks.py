@@ -13,7 +13,7 @@ from benchmarks.families.reference import answer, assert_near, cut_by, dense, ke
 from checkpoints.sizes import accounting
 from worker.engine.data.split import Inputs
 from worker.engine.models import pruned_layers
-from worker.engine.models.model_spec import ModelSpec, apart
+from worker.engine.models.model_spec import ModelSpec
 from worker.engine.models.stock_tensors import as_pruned
 
 
@@ -55,11 +55,9 @@ def check_gradients(kind: ModelSpec, stock: PreTrainedModel, inputs: Inputs, nam
     with masked(kind, stock, kept) as reference:
         (answer(reference, inputs) * direction).sum().backward()
     layout = kind.layout(stock.config.to_dict())
-    expected: dict[str, Any] = as_pruned(
-        {path: parameter.grad for path, parameter in stock.named_parameters()},  # type: ignore[arg-type]
-        layout,
-    )
-    expected |= apart(layout, loaded.widths, {path: grad for path, grad in expected.items() if grad is not None})
+    given = {path: parameter.grad for path, parameter in stock.named_parameters()}
+    found = as_pruned({path: grad for path, grad in given.items() if grad is not None}, layout, loaded.widths)
+    expected: dict[str, Any] = given | found
     for site, layer in zip(layout.attention, kept.heads, strict=True):
         for side, path in site.projections().items():
             # Of a projection of queries, or back from them, as many heads in a row as share one of keys.

@@ -61,8 +61,9 @@ def test_what_is_padded_on_the_left_is_continued_as_it_is_alone(tiny: Example) -
 def test_stock_tensors_there_and_back(tiny: Example) -> None:
     stock = tiny.stock()
     state, layout = stock.state_dict(), tiny.model_spec.layout_of(stock)
-    pruned = as_pruned(state, layout)
-    back = as_stock(pruned, layout)
+    widths = reference.shape_of(tiny.model_spec, stock).dense
+    pruned = as_pruned(state, layout, widths)
+    back = as_stock(pruned, layout, widths)
     assert back.keys() == state.keys()
     assert all(torch.equal(back[name], state[name]) for name in state)
     own = reference.dense(tiny.model_spec, stock).model.state_dict()
@@ -143,3 +144,37 @@ def test_settings_of_generation_that_transformers_cannot_read_are_named(said: ob
         load_original(folder)
     assert caught.value.code is ErrorCode.CONFIG_INVALID
     assert [item.pointer for item in caught.value.errors] == ["/generation_config.json"]
+
+
+@pytest.mark.parametrize("case", ["its own head", "both alike", "under the head's name"])
+@pytest.mark.parametrize(
+    "tiny", [each for each in DECODERS if each.config.get("tie_word_embeddings", True)], ids=lambda tiny: tiny.id
+)
+def test_a_head_is_tied_as_stock_transformers_ties_it(tiny: Example, tmp_path: Path, case: str) -> None:
+    folder, inputs = tiny.save(tiny.stock(), tmp_path), tiny.inputs(2)
+    tensors = load_file(folder / "model.safetensors")
+    (words,) = (name for name in tensors if name.endswith(("wte.weight", "embed_tokens.weight")))
+    tensors["lm_head.weight"] = tensors[words].clone()
+    if case == "its own head":
+        tensors["lm_head.weight"] += 1.0 + torch.rand(tensors[words].shape, generator=torch.Generator().manual_seed(0))
+    elif case == "under the head's name":
+        del tensors[words]
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    stock = transformers.AutoModelForCausalLM.from_pretrained(folder).eval()
+    assert not [warning for warning in describe_folder(folder).warnings if warning.code == "tensors_ignored"]
+    with torch.inference_mode():
+        loaded = load_original(folder).model
+        reference.assert_near(reference.answer(loaded, inputs), reference.answer(stock, inputs))
+
+
+def test_a_map_of_several_keeps_its_dtype(tmp_path: Path) -> None:
+    tiny = next(each for each in DECODERS if each.name == "GPT2LMHeadModel")
+    original, folder = tiny.save(tiny.stock().half(), tmp_path / "original"), tmp_path / "cut"
+    tensors = load_file(original / "model.safetensors")
+    tensors["transformer.h.0.attn.c_attn.weight"] = tensors["transformer.h.0.attn.c_attn.weight"].float()
+    save_file(tensors, original / "model.safetensors", metadata={"format": "pt"})
+    loaded = load_original(original)
+    save_checkpoint(folder, reference.cut_by(loaded, reference.keeps(loaded.widths)["ragged"]), original)
+    wide = {name for name, each in load_file(folder / "model.safetensors").items() if each.dtype == torch.float32}
+    assert {name.split("attn.")[1] for name in wide} == {f"{side}_proj.weight" for side in "qkv"}
+    assert load_original(folder).other_dtypes.keys() == wide

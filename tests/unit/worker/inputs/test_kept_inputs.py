@@ -38,14 +38,16 @@ def test_what_was_fetched_before_is_not_fetched_again(tmp_path: Path, most_bytes
 
 
 def test_what_was_damaged_is_fetched_anew(tmp_path: Path) -> None:
-    kept, path = KeptInputs(tmp_path / "caches", 1000), tmp_path / "w"
+    kept, path = KeptInputs(tmp_path / "caches", 2000), tmp_path / "w"
     fetched = []
 
     def fetch() -> None:
         fetched.append(1)
-        path.write_bytes(DATA)
+        with path.open("ab") as file:  # As a download that goes on behind what is there.
+            file.write(DATA[file.tell() :])
 
     kept.bring("uploads/a", path, fetch)
+    path.unlink()
     [copy] = (tmp_path / "caches" / "inputs").glob("*/bytes")
     copy.write_bytes(b"?")
     for _ in range(2):
@@ -54,6 +56,9 @@ def test_what_was_damaged_is_fetched_anew(tmp_path: Path) -> None:
     assert len(fetched) == 2
     kept.bring("uploads/b", path, fetch)
     assert len(fetched) == 3
+    copy.write_bytes(DATA[:-1] + b"?")
+    kept.bring("uploads/a", path, fetch)
+    assert (path.read_bytes(), len(fetched)) == (DATA, 4)
 
 
 def test_what_cannot_be_fetched_is_not_there(tmp_path: Path) -> None:

@@ -27,6 +27,10 @@ class BlockFeaturizer(TextFeaturizer):
             raise invalid("the tokenizer cannot divide texts into blocks; a tokenizer.json is needed")
         self._longest = min(self._longest, BLOCK)
         self._special = self._tokenizer.num_special_tokens_to_add()
+        if self._longest < self._special + 2:
+            raise invalid(
+                f"a block of {self._longest} tokens, {self._special} of them the tokenizer's own, has no next token"
+            )
 
     def __call__(self, decoded: Sequence[Any], places: Sequence[str]) -> dict[str, Any]:
         """Raises CONFIG_INVALID where an id is outside the model's vocabulary."""

@@ -78,8 +78,10 @@ class TextFeaturizer:
             self._tokenizer.backend_tokenizer.normalizer = _Sequence([_Lowercase(), *([before] if before else [])])
         said = own.longest or getattr(self._tokenizer, "model_max_length", MAX_TOKENS)
         self._longest = min(MAX_TOKENS, positions - offset, said if type(said) is int else MAX_TOKENS)
-        if self._longest < LEAST_TOKENS:
-            raise invalid(f"only {self._longest} tokens of a text could be read")
+        special = self._tokenizer.num_special_tokens_to_add()
+        if self._longest < max(LEAST_TOKENS, special + 1):
+            around = f", {special} of them the tokenizer's own" if special else ""
+            raise invalid(f"only {self._longest} tokens of a text could be read{around}")
 
     def decode(self, value: Value, where: str) -> Any:
         """The row as it is. Raises DATASET_SCHEMA, naming `where`, where it is missing, empty or too long."""
@@ -105,6 +107,8 @@ class TextFeaturizer:
         for row, where in zip(ids, places, strict=True):
             if not len(row) or row.max() >= self._vocabulary:
                 raise invalid(f"the tokenizer's ids do not fit vocab_size {self._vocabulary} ({where})")
+            if len(row) > self._longest:
+                raise invalid(f"the tokenizer makes {len(row)} tokens where the model reads {self._longest} ({where})")
 
     def tags(self, rows: Sequence[Sequence[str]], tags: Sequence[Sequence[int]]) -> list[Ids]:
         """Of every row the targets [tokens]: each word's tag at its first token, IGNORED everywhere else."""
