@@ -129,7 +129,7 @@ def test_a_model_that_cannot_be_taken_is_refused_before_its_weights_are_sent(cli
     files["model.safetensors"] = weights[:-1] + bytes([weights[-1] ^ 1])
     folder = written(tmp_path, files | {"config.json": json.dumps(config).encode()})
     told: list[Progress] = []
-    with pytest.raises(errors.InvalidRequest, match="Of models that continue texts .* can be pruned"):
+    with pytest.raises(errors.InvalidRequest, match=r"Of models that continue texts .* can be pruned"):
         client.upload_model(folder, progress=told.append)
     assert max(each.done for each in told if each.phase == "uploading") < (folder / "model.safetensors").stat().st_size
 
