@@ -149,7 +149,7 @@ def test_settings_of_generation_that_transformers_cannot_read_are_named(said: ob
 @pytest.mark.parametrize("case", ["its own head", "both alike", "under the head's name"])
 @pytest.mark.parametrize(
     "tiny",
-    [each for each in DECODERS if each.config.get("tie_word_embeddings", each.model_spec.family.ties)],
+    [each for each in DECODERS if each.model_spec.family.ties(each.config)],
     ids=lambda tiny: tiny.id,
 )
 def test_a_head_is_tied_as_stock_transformers_ties_it(tiny: Example, tmp_path: Path, case: str) -> None:
