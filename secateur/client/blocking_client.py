@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, Unpack
@@ -10,7 +9,6 @@ from typing import Any, Self, Unpack
 import httpx
 
 from api_schemas.api.resources import DatasetResource, Limits, ModelResource
-from api_schemas.api.sweeps import SweepResource
 from api_schemas.api.workers import WorkerResource
 from api_schemas.results.estimate import JobEstimate, JobPreview
 from api_schemas.spec.inputs import Columns, Splits
@@ -20,8 +18,9 @@ from secateur.client.files.model_files import Saves
 from secateur.client.job import Job
 from secateur.client.job_request import JobFields
 from secateur.client.progress import ProgressCallback
+from secateur.client.resources import Datasets, Jobs, Models, Sweeps
 from secateur.client.sweep import Sweep
-from secateur.client.transport.api_calls import ApiCalls, JobSpec, LabelQuery
+from secateur.client.transport.api_calls import ApiCalls, JobSpec
 from secateur.client.transport.backend import SyncBackend, iterate, run
 from secateur.client.transport.connection import address, http_options, open_connection
 
@@ -199,34 +198,14 @@ class Secateur:
         """
         return Job(run(self._calls.job(job_id)))
 
-    def jobs(
-        self,
-        *,
-        state: str | Iterable[str] | None = None,
-        labels: LabelQuery | None = None,
-        model: str | ModelResource | None = None,
-        sweep: str | None = None,
-        created_after: datetime | None = None,
-        created_before: datetime | None = None,
-    ) -> Iterator[Job]:
-        """Jobs, newest first, fetched as they are asked for; all filters that are given together.
+    @property
+    def jobs(self) -> Jobs:
+        """Jobs: `create` is `submit`, `get` is `job`; `estimate`, `preview`, `list`, `delete`. Called by itself it is `list`.
 
-        >>> for job in client.jobs(state=["queued", "running"], labels={"team": "speech", "urgent": None}):
+        >>> for job in client.jobs.list(state="running"):
         ...     print(job.id, job.progress)
-
-        Args:
-            labels: with these values; None is any value.
-            created_after: and created_before need a time zone.
         """
-        found = self._calls.jobs(
-            state=state,
-            labels=labels,
-            model=model,
-            sweep=sweep,
-            created_after=created_after,
-            created_before=created_before,
-        )
-        return (Job(job) for job in iterate(found))
+        return Jobs(self, self._calls.jobs)
 
     def submit_sweep(
         self,
@@ -279,12 +258,13 @@ class Secateur:
         """
         return Sweep(run(self._calls.sweep(sweep_id)))
 
-    def sweeps(self) -> Iterator[SweepResource]:
-        """Sweeps without their tables, newest first.
+    @property
+    def sweeps(self) -> Sweeps:
+        """Sweeps: `create` is `submit_sweep`, `get` is `sweep`; `list`, `delete`.
 
-        >>> [(sweep.id, sweep.state) for sweep in client.sweeps()]
+        >>> [(sweep.id, sweep.state) for sweep in client.sweeps.list()]
         """
-        return iterate(self._calls.sweeps())
+        return Sweeps(self, self._calls.sweeps)
 
     def model(self, model_id: str) -> ModelResource:
         """A model by its id.
@@ -293,12 +273,13 @@ class Secateur:
         """
         return run(self._calls.model(model_id))
 
-    def models(self) -> Iterator[ModelResource]:
-        """Models, newest first; those whose upload was not completed have the state `open`.
+    @property
+    def models(self) -> Models:
+        """Models: `upload` is `upload_model`, `get` is `model`; `list`, `delete`.
 
-        >>> [model.name for model in client.models()]
+        >>> client.models.upload("./my-ast").id
         """
-        return iterate(self._calls.models())
+        return Models(self, self._calls.models)
 
     def dataset(self, dataset_id: str) -> DatasetResource:
         """A dataset by its id.
@@ -307,12 +288,13 @@ class Secateur:
         """
         return run(self._calls.dataset(dataset_id))
 
-    def datasets(self) -> Iterator[DatasetResource]:
-        """Datasets, newest first; those whose upload was not completed have the state `open`.
+    @property
+    def datasets(self) -> Datasets:
+        """Datasets: `upload` is `upload_dataset`, `get` is `dataset`; `list`, `delete`.
 
-        >>> [dataset.name for dataset in client.datasets()]
+        >>> [dataset.name for dataset in client.datasets.list()]
         """
-        return iterate(self._calls.datasets())
+        return Datasets(self, self._calls.datasets)
 
     def limits(self) -> Limits:
         """What the service accepts, and how much of the tenant's quotas is used.

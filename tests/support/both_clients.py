@@ -10,8 +10,10 @@ from typing import Any
 
 from secateur import AsyncCheckpoint, AsyncJob, AsyncSecateur, AsyncSweep
 from secateur.client.administration import AsyncKeys, AsyncWebhooks
+from secateur.client.async_resources import AsyncDatasets, AsyncJobs, AsyncModels, AsyncSweeps
 
-_OURS = (AsyncSecateur, AsyncJob, AsyncSweep, AsyncCheckpoint, AsyncKeys, AsyncWebhooks)
+_RESOURCES = (AsyncJobs, AsyncModels, AsyncDatasets, AsyncSweeps)
+_OURS = (AsyncSecateur, AsyncJob, AsyncSweep, AsyncCheckpoint, AsyncKeys, AsyncWebhooks, *_RESOURCES)
 
 
 class Awaited:
@@ -24,11 +26,13 @@ class Awaited:
         found = getattr(self.thing, name)
         if not inspect.ismethod(found):
             return self._settled(found)
+        return lambda *given, **named: self._called(found, given, named)
 
-        def call(*given: Any, **named: Any) -> Any:
-            return self._settled(found(*map(bare, given), **{key: bare(value) for key, value in named.items()}))
+    def __call__(self, *given: Any, **named: Any) -> Any:
+        return self._called(self.thing, given, named)
 
-        return call
+    def _called(self, function: Any, given: tuple[Any, ...], named: dict[str, Any]) -> Any:
+        return self._settled(function(*map(bare, given), **{key: bare(value) for key, value in named.items()}))
 
     def __repr__(self) -> str:
         return repr(self.thing)

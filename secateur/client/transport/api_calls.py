@@ -1,12 +1,11 @@
 """Every call of the client, with `await`, over a connection of either kind."""
 
 from collections.abc import AsyncGenerator, Iterable, Mapping
-from datetime import datetime
 from pathlib import Path
 from typing import Any, Unpack
 
 from api_schemas.api.resources import DatasetResource, JobResource, Limits, ModelResource
-from api_schemas.api.sweeps import SweepDetail, SweepResource
+from api_schemas.api.sweeps import SweepDetail
 from api_schemas.api.workers import WorkerResource
 from api_schemas.results.estimate import JobEstimate, JobPreview
 from api_schemas.spec.inputs import Columns, Splits
@@ -14,17 +13,16 @@ from api_schemas.spec.job import JobRequest
 from api_schemas.spec.sweep import Methods
 from secateur.client.administration import AsyncKeys, AsyncWebhooks
 from secateur.client.async_job import AsyncJob
+from secateur.client.async_resources import AsyncDatasets, AsyncJobs, AsyncModels, AsyncSweeps
 from secateur.client.async_sweep import AsyncSweep
 from secateur.client.files.data_files import data_files
 from secateur.client.files.model_files import Saves, model_files, saved
 from secateur.client.files.uploads import upload
 from secateur.client.job_request import JobFields, body_of, sweep_body_of
 from secateur.client.progress import ProgressCallback
-from secateur.client.transport.connection import Connection, parsed, segment
+from secateur.client.transport.connection import Connection, id_of, parsed, segment
 from secateur.errors import InvalidRequest
 
-LabelQuery = Mapping[str, str | None] | Iterable[str]
-"""`{"team": "speech", "urgent": None}`, where None is any value; or as the API has it, `["team=speech", "urgent"]`."""
 JobSpec = JobRequest | Mapping[str, Any]
 
 
@@ -113,27 +111,10 @@ class ApiCalls:
         """As `Secateur.job`."""
         return AsyncJob(self._connection, await self._connection.get(JobResource, f"/jobs/{segment(job_id)}"))
 
-    async def jobs(
-        self,
-        *,
-        state: str | Iterable[str] | None = None,
-        labels: LabelQuery | None = None,
-        model: str | ModelResource | None = None,
-        sweep: str | None = None,
-        created_after: datetime | None = None,
-        created_before: datetime | None = None,
-    ) -> AsyncGenerator[AsyncJob]:
+    @property
+    def jobs(self) -> AsyncJobs:
         """As `Secateur.jobs`."""
-        query = {
-            "state": [state] if isinstance(state, str) else [*(state or ())],
-            "label": _selectors(labels or ()),
-            "model": None if model is None else _id_of(model),
-            "sweep": sweep,
-            "created_after": None if created_after is None else created_after.isoformat(),
-            "created_before": None if created_before is None else created_before.isoformat(),
-        }
-        async for view in self._connection.pages(JobResource, "/jobs", **query):
-            yield AsyncJob(self._connection, view)
+        return AsyncJobs(self, self._connection)
 
     async def submit_sweep(
         self,
@@ -157,9 +138,10 @@ class ApiCalls:
         """As `Secateur.sweep`."""
         return AsyncSweep(self._connection, await self._connection.get(SweepDetail, f"/sweeps/{segment(sweep_id)}"))
 
-    def sweeps(self) -> AsyncGenerator[SweepResource]:
+    @property
+    def sweeps(self) -> AsyncSweeps:
         """As `Secateur.sweeps`."""
-        return self._connection.pages(SweepResource, "/sweeps")
+        return AsyncSweeps(self, self._connection)
 
     async def delete_sweep(self, sweep_id: str) -> None:
         """As `Secateur.delete_sweep`."""
@@ -169,17 +151,19 @@ class ApiCalls:
         """As `Secateur.model`."""
         return await self._connection.get(ModelResource, f"/models/{segment(model_id)}")
 
-    def models(self) -> AsyncGenerator[ModelResource]:
+    @property
+    def models(self) -> AsyncModels:
         """As `Secateur.models`."""
-        return self._connection.pages(ModelResource, "/models")
+        return AsyncModels(self, self._connection)
 
     async def dataset(self, dataset_id: str) -> DatasetResource:
         """As `Secateur.dataset`."""
         return await self._connection.get(DatasetResource, f"/datasets/{segment(dataset_id)}")
 
-    def datasets(self) -> AsyncGenerator[DatasetResource]:
+    @property
+    def datasets(self) -> AsyncDatasets:
         """As `Secateur.datasets`."""
-        return self._connection.pages(DatasetResource, "/datasets")
+        return AsyncDatasets(self, self._connection)
 
     async def limits(self) -> Limits:
         """As `Secateur.limits`."""
@@ -191,24 +175,12 @@ class ApiCalls:
 
     async def delete_model(self, model: str | ModelResource) -> None:
         """As `Secateur.delete_model`."""
-        await self._connection.delete(f"/models/{segment(_id_of(model))}")
+        await self._connection.delete(f"/models/{segment(id_of(model))}")
 
     async def delete_dataset(self, dataset: str | DatasetResource) -> None:
         """As `Secateur.delete_dataset`."""
-        await self._connection.delete(f"/datasets/{segment(_id_of(dataset))}")
+        await self._connection.delete(f"/datasets/{segment(id_of(dataset))}")
 
     async def delete_job(self, job_id: str) -> None:
         """As `Secateur.delete_job`."""
         await self._connection.delete(f"/jobs/{segment(job_id)}")
-
-
-def _id_of(given: Any) -> str:
-    return given if isinstance(given, str) else str(given.id)
-
-
-def _selectors(labels: LabelQuery) -> list[str]:
-    if isinstance(labels, str):
-        return [labels]
-    if isinstance(labels, Mapping):
-        return [key if value is None else f"{key}={value}" for key, value in labels.items()]
-    return list(labels)

@@ -205,3 +205,8 @@ def open_connection(backend: Backend, url: str, api_key: str | None, retries: in
             "The API key has characters that no key has. Copy it again: sk_…", code="unauthenticated"
         )
     return Connection(backend, url, key or None, retries, f"secateur-python/{version('secateur')}")
+
+
+def id_of(given: Any) -> str:
+    """The identifier of what a call was given: itself, or the `id` of an object."""
+    return given if isinstance(given, str) else str(given.id)

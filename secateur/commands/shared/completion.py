@@ -28,25 +28,25 @@ def uploads_and_jobs(context: typer.Context, incomplete: str) -> Candidates:
 
 def jobs_and_sweeps(context: typer.Context, incomplete: str) -> Candidates:
     """The newest of both."""
-    return chain(jobs(context, incomplete), _found(context, incomplete, Secateur.sweeps))
+    return chain(jobs(context, incomplete), _found(context, incomplete, lambda client: client.sweeps()))
 
 
 def models(context: typer.Context, incomplete: str) -> Candidates:
     """The newest models; the shell itself offers no folders then."""
-    return _found(context, incomplete, Secateur.models)
+    return _found(context, incomplete, lambda client: client.models())
 
 
 def datasets(context: typer.Context, incomplete: str) -> Candidates:
     """The newest datasets."""
-    return _found(context, incomplete, Secateur.datasets)
+    return _found(context, incomplete, lambda client: client.datasets())
 
 
 Thing = JobResource | SweepResource | ModelResource | DatasetResource
 _BY_PREFIX: dict[str, Callable[[Secateur], Iterable[Thing]]] = {
     "job_": lambda client: (job.view for job in client.jobs()),
-    "swp_": Secateur.sweeps,
-    "mdl_": Secateur.models,
-    "dst_": Secateur.datasets,
+    "swp_": lambda client: client.sweeps(),
+    "mdl_": lambda client: client.models(),
+    "dst_": lambda client: client.datasets(),
 }
 
 

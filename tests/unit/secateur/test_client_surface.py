@@ -15,7 +15,9 @@ import secateur
 from api_schemas.errors import ErrorItem
 from secateur import errors
 from secateur.client.administration import AsyncKeys, AsyncWebhooks
+from secateur.client.async_resources import AsyncDatasets, AsyncJobs, AsyncModels, AsyncSweeps
 from secateur.client.blocking_administration import Keys, Webhooks
+from secateur.client.resources import Datasets, Jobs, Models, Sweeps
 from tests.support.jobs.records import step_metrics
 from tests.unit.secateur.conftest import Connect
 from tests.unit.secateur.test_client_streams import ID, STREAM, event, job, sent
@@ -28,6 +30,10 @@ PAIRS = [
     (secateur.Checkpoint, secateur.AsyncCheckpoint),
     (Webhooks, AsyncWebhooks),
     (Keys, AsyncKeys),
+    (Jobs, AsyncJobs),
+    (Models, AsyncModels),
+    (Datasets, AsyncDatasets),
+    (Sweeps, AsyncSweeps),
 ]
 
 
@@ -71,6 +77,44 @@ def test_every_call_has_an_example(kind: type) -> None:
     for name, found in vars(kind).items():
         if inspect.isfunction(found) and not name.startswith("_"):
             assert ">>>" in (found.__doc__ or ""), f"{kind.__name__}.{name}"
+
+
+NAMESPACES = {
+    "jobs": {"create": "submit", "estimate": "estimate", "preview": "preview", "get": "job", "delete": "delete_job"},
+    "models": {"upload": "upload_model", "get": "model", "delete": "delete_model"},
+    "datasets": {"upload": "upload_dataset", "get": "dataset", "delete": "delete_dataset"},
+    "sweeps": {"create": "submit_sweep", "get": "sweep", "delete": "delete_sweep"},
+}
+
+
+@pytest.mark.parametrize("kind", [secateur.Secateur, secateur.AsyncSecateur])
+@pytest.mark.parametrize("name", NAMESPACES)
+def test_resources_have_the_clients_own_calls(kind: type, name: str) -> None:
+    client = kind("http://127.0.0.1:1")
+    resource = getattr(client, name)
+    calls = {call for call in dir(resource) if not call.startswith("_")}
+    assert calls == {*NAMESPACES[name], "list"}
+    for call, verb in NAMESPACES[name].items():
+        assert getattr(resource, call) == getattr(client, verb), call
+
+
+def test_resources_list_page_by_page_and_by_their_old_calls(connect: Connect) -> None:
+    asked: list[str] = []
+
+    def answers(request: httpx.Request) -> httpx.Response:
+        asked.append(str(request.url))
+        last = "cursor" in request.url.params
+        page = {"items": [job().json()], "next_cursor": None if last else "next"}
+        return httpx.Response(200, json=page)
+
+    client = connect(answers)
+    found = client.jobs.list(state="running", labels={"team": "speech"}, model="mdl_x")
+    assert next(found).id == ID
+    assert len(asked) == 1, "the second page was fetched before it was asked for"
+    assert [each.id for each in found] == [ID]
+    query = httpx.URL(asked[0]).params
+    assert (query["state"], query["label"], query["model"]) == ("running", "team=speech", "mdl_x")
+    assert [each.id for each in client.jobs(state=["running"])] == [ID, ID]
 
 
 @pytest.mark.parametrize("name", ["../x", "/etc/x", "a/../../x", "a\\b", "C:x", "a\0b", ".", "", "a\nb"])
