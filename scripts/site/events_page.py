@@ -6,7 +6,7 @@ PAGE = "events.md"
 _HEAD = """# Events
 
 What happens to a job, one after another: `GET /v1/jobs/{job_id}/events` lists them, or streams them as server-sent events to
-whoever asks for `Accept: text/event-stream` ([how](../api.md#follow-it)). Each has a number, `seq`, that rises by one, and a
+whoever asks for `Accept: text/event-stream` ([how](../api.md#events)). Each has a number, `seq`, that rises by one, and a
 `body` whose `type` says which of the kinds below it is. More kinds and fields may come: pass over what you do not know.
 """
 
