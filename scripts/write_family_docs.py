@@ -30,7 +30,7 @@ def _rows(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
 
 def _stock(family: Family) -> str:
     whats = (("heads", family.head_dim_key), ("whole heads", family.groups_keys), ("neurons", family.neurons_key))
-    return " and ".join(what for what, key in whats if key) or "nothing"
+    return " and ".join(what for what, key in whats if key) or "never"
 
 
 def _refused() -> Iterable[tuple[str, ...]]:
