@@ -66,7 +66,7 @@ types: install ## mypy, strict
 	$(BIN)/mypy
 
 .PHONY: contracts
-contracts: install ## import-linter: which room may import which
+contracts: install ## import-linter: which package may import which
 	$(BIN)/lint-imports
 
 .PHONY: unit

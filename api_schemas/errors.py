@@ -13,7 +13,7 @@ from api_schemas.validation_messages import json_pointer
 
 
 class ErrorCode(StrEnum):
-    # The request itself
+    # Requests
     INVALID_REQUEST = "invalid_request"
     NOT_FOUND = "not_found"
     METHOD_NOT_ALLOWED = "method_not_allowed"
@@ -40,7 +40,7 @@ class ErrorCode(StrEnum):
     STORAGE_FULL = "storage_full"
     STORAGE_UNAVAILABLE = "storage_unavailable"
     INTERNAL = "internal_error"
-    # Calls to elsewhere
+    # Outgoing requests
     TARGET_REFUSED = "target_refused"
     # Uploads
     CHECKSUM_MISMATCH = "checksum_mismatch"

@@ -44,14 +44,14 @@ Every error of the API is an `application/problem+json` document (RFC 9457):
 }
 ```
 
-Branch on `code`: it is stable, and the same in a response, in `error` of a failed job, and in the `failed` event of the
-engine. `title` is the same for every error of a code; `detail` says what was wrong this time and what to do. `errors` lists
-each thing that is wrong, with a JSON pointer (RFC 6901): into the body of the request (`/files/3/name`), to a parameter
-(`/query/limit`, `/header/upload-offset`), or into what was read, with the file, tensor, column or row as its first part
+Branch on `code`: it is stable, and the same in a response, in `error` of a failed job and in the engine's `failed` event.
+`title` is the same for every error with that code. `detail` says what was wrong this time and what to do. `errors` lists every
+problem with a JSON pointer (RFC 6901) into the request's body (`/files/3/name`), to a parameter (`/query/limit`,
+`/header/upload-offset`), or into the data that was read, starting with the file, tensor, column or row
 (`/config.json/num_labels`, `/train[3]`; [why](adr/0024-pointers.md)).
 
-The status is the one of a response; `job` marks what only the worker can find out and what therefore ends a job as `failed`.
-Codes with a status can end a job too, where the worker sees more than the checks before it did.
+The status is that of the HTTP response. `job` means that only the worker can find the error, which ends the job as `failed`.
+Codes with a status can end a job, too, if the worker finds what the checks before it did not.
 """
 
 

@@ -9,17 +9,17 @@ from checkpoints.families import FAMILIES, Family
 
 PAGE = Path(__file__).parents[1] / "docs" / "families.md"
 BEGIN, END = "<!-- Written by scripts/write_family_docs.py: do not edit. -->\n", "<!-- Up to here. -->\n"
-_READS = {Modality.AUDIO: "audio", Modality.IMAGE: "images", Modality.TEXT: "text"}
-_ANSWERS = {
-    Head.CLASSIFICATION: "labels of the whole",
-    Head.TOKEN_CLASSIFICATION: "a label for every token",
+_INPUTS = {Modality.AUDIO: "audio", Modality.IMAGE: "images", Modality.TEXT: "text"}
+_OUTPUTS = {
+    Head.CLASSIFICATION: "class labels",
+    Head.TOKEN_CLASSIFICATION: "a label per token",
     Head.CTC: "a transcript (CTC)",
-    Head.SEQUENCE_TO_SEQUENCE: "text, generated",
+    Head.SEQUENCE_TO_SEQUENCE: "generated text",
     Head.EMBEDDING: "an embedding",
-    Head.MASKED_LM: "words that are masked",
-    Head.CAUSAL_LM: "the next token of a text",
+    Head.MASKED_LM: "masked tokens",
+    Head.CAUSAL_LM: "the next token",
     Head.HIDDEN_STATES: "hidden states of every token",
-    Head.QUESTION_ANSWERING: "where in a text the answer to a question is",
+    Head.QUESTION_ANSWERING: "the answer to a question, as a span of a text",
 }
 
 
@@ -30,7 +30,7 @@ def _rows(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
 
 def _stock(family: Family) -> str:
     whats = (("heads", family.head_dim_key), ("whole heads", family.groups_keys), ("neurons", family.neurons_key))
-    return " and ".join(what for what, key in whats if key) or "nothing"
+    return " and ".join(what for what, key in whats if key) or "never"
 
 
 def _refused() -> Iterable[tuple[str, ...]]:
@@ -45,18 +45,18 @@ def _refused() -> Iterable[tuple[str, ...]]:
 def tables() -> str:
     """What stands between the two marks of the page."""
     classes = [
-        (f"`{name}`", _READS[family.modality], _ANSWERS[architecture.head], _stock(family))
+        (f"`{name}`", _INPUTS[family.modality], _OUTPUTS[architecture.head], _stock(family))
         for family in FAMILIES
         for name, architecture in family.architectures.items()
     ]
     return "\n".join(
         [
             _rows(
-                ("class of transformers", "reads", "answers with", "loads without code where these are uniform"),
+                ("transformers class", "input", "output", "loads without code if these are uniform"),
                 classes,
             ),
-            "Of these keys, config.json may have one value, or none:\n",
-            _rows(("key", "value", "why, and what works", "`model_type`"), _refused()),
+            "These keys of config.json must have the given value or be left out:\n",
+            _rows(("key", "value", "reason, and what works", "`model_type`"), _refused()),
         ]
     )
 

@@ -1,4 +1,4 @@
-"""What every error code means and what to do, in a line each: problem titles and docs/errors.md come from here."""
+"""The title and the advice of every error code: problem titles and docs/errors.md come from here."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -7,7 +7,7 @@ from api_schemas.errors import ErrorCode
 
 
 class ErrorText(NamedTuple):
-    """`title` is the `title` of the problem document; `remedy` is what docs/errors.md adds."""
+    """`title` is the `title` of the problem document. `remedy` is the advice that docs/errors.md adds."""
 
     title: str
     remedy: str
@@ -16,212 +16,220 @@ class ErrorText(NamedTuple):
 _C = ErrorCode
 ERROR_TEXTS: Mapping[ErrorCode, ErrorText] = {
     _C.INVALID_REQUEST: ErrorText(
-        "The request is not valid", "Each entry of `errors` points at a field; correct it and send again."
+        "The request is not valid", "Each entry of `errors` points at a field. Correct it and send the request again."
     ),
-    _C.NOT_FOUND: ErrorText("There is no such thing here", "Check the identifier; nothing was changed."),
-    _C.METHOD_NOT_ALLOWED: ErrorText("This address has no such method", "The `Allow` header lists the methods it has."),
+    _C.NOT_FOUND: ErrorText("Not found", "Check the identifier. Nothing was changed."),
+    _C.METHOD_NOT_ALLOWED: ErrorText("Method not allowed", "The `Allow` header lists the allowed methods."),
     _C.CONFLICT: ErrorText(
-        "The present state does not allow this", "Read the resource again; the detail names the state it is in."
+        "The resource's current state does not allow this", "Fetch the resource again. The detail names its state."
     ),
     _C.UNAUTHENTICATED: ErrorText(
-        "A key is needed", "Send `Authorization: Bearer sk_…` with a key that is neither revoked nor expired."
+        "An API key is required", "Send `Authorization: Bearer sk_…` with a key that is neither revoked nor expired."
     ),
     _C.FORBIDDEN: ErrorText(
-        "This caller may not do this",
-        "The detail names the scope the key lacks, or the setting that keeps callers out.",
+        "You do not have permission to do this",
+        "The detail names the scope that the key lacks, or the setting that denies access.",
     ),
     _C.HOST_REFUSED: ErrorText(
-        "The service does not answer to this host name",
-        "Call it by a name the operator has listed in `SECATEUR_ALLOWED_HOSTS`; without keys, by 127.0.0.1 or localhost.",
+        "The service does not accept this host name",
+        "Use a name that the operator has listed in `SECATEUR_ALLOWED_HOSTS`. Without API keys, use 127.0.0.1 or localhost.",
     ),
-    _C.RATE_LIMITED: ErrorText("Too many requests in a short time", "Try again after the time in `Retry-After`."),
+    _C.RATE_LIMITED: ErrorText("Too many requests", "Try again after the time in `Retry-After`."),
     _C.QUOTA_EXCEEDED: ErrorText(
         "The tenant's quota is used up",
-        "`GET /v1/limits` shows quotas and what is used; the detail says what makes room.",
+        "`GET /v1/limits` shows the quotas and their usage. The detail says how to free some of the quota.",
     ),
     _C.EXPIRED: ErrorText(
-        "This was kept for its time and is gone", "Upload it again, or run the job again; its metrics are still there."
+        "This has expired and was removed",
+        "Upload it again, or run the job again. The job's metrics are still available.",
     ),
     _C.DELETED: ErrorText(
         "This was deleted",
-        "Its owner removed it, or its time after its end was over; nothing of it can be had any more.",
+        "Its owner deleted it, or its retention period is over. It cannot be recovered.",
     ),
     _C.ARTIFACT_LOST: ErrorText(
-        "A stored file is gone",
-        "The server knows the file, and its store has lost or damaged it. Its operator may restore it from a backup; else upload "
-        "it again, or run the job again.",
+        "A stored file is missing or damaged",
+        "The file is in the server's records, but the artifact store has lost or damaged it. The operator may be able to restore "
+        "it from a backup. Otherwise upload it again, or run the job again.",
     ),
     _C.IDEMPOTENCY_KEY_INVALID: ErrorText(
-        "The `Idempotency-Key` cannot be used",
-        "1 to 255 visible ASCII characters, in double quotes or without; a fresh UUID is best.",
+        "The `Idempotency-Key` is not valid",
+        "Use 1 to 255 visible ASCII characters, with or without double quotes around them. A new UUID is best.",
     ),
     _C.IDEMPOTENCY_MISMATCH: ErrorText(
-        "The `Idempotency-Key` belongs to another request",
-        "Take a new key for a new request; the same key only to send the same request again.",
+        "The `Idempotency-Key` was used for a different request",
+        "Use a new key for a new request. Reuse a key only to send the same request again.",
     ),
     _C.IDEMPOTENCY_IN_PROGRESS: ErrorText(
-        "The first request with this `Idempotency-Key` is still at work",
-        "Send it again after the time in `Retry-After`; nothing is done twice.",
+        "The first request with this `Idempotency-Key` is still in progress",
+        "Send it again after the time in `Retry-After`. Nothing is done twice.",
     ),
     _C.TOO_MANY_STREAMS: ErrorText(
         "Too many event streams are open",
-        "Close one, or try again after the time in `Retry-After`; the events can also be had page by page.",
+        "Close one, or try again after the time in `Retry-After`. You can also read the events page by page.",
     ),
-    _C.REQUEST_TOO_LARGE: ErrorText("The request is too large", "`GET /v1/limits` says what this server accepts."),
+    _C.REQUEST_TOO_LARGE: ErrorText("The request is too large", "`GET /v1/limits` lists this server's limits."),
     _C.HEADERS_TOO_LARGE: ErrorText(
-        "The request has too many headers", "A hundred are read, of 16 KiB together; leave out what is not needed."
+        "The request has too many headers",
+        "At most 100 headers, 16 KiB in total, are accepted. Send only those you need.",
     ),
     _C.MEDIA_TYPE_REFUSED: ErrorText(
-        "The body is of a kind that is not read",
-        "JSON in UTF-8 with `Content-Type: application/json`; files as they are, one a request, as the body of their PUT. "
-        "No forms, and nothing compressed.",
+        "Unsupported media type",
+        "Send JSON in UTF-8 with `Content-Type: application/json`. Send each file unchanged, as the body of its own PUT. "
+        "Forms and compressed bodies are not accepted.",
     ),
     _C.TOO_SLOW: ErrorText(
-        "The request came too slowly", "Nothing of it was kept. Send it again, over a connection that does not stall."
+        "The request arrived too slowly", "Nothing of it was kept. Send it again over a connection that does not stall."
     ),
     _C.RANGE_NOT_SATISFIABLE: ErrorText(
-        "The range lies outside the file", "The `Content-Range` header carries the file's size."
+        "The range is outside the file", "The `Content-Range` header contains the file's size."
     ),
     _C.TUS_VERSION: ErrorText(
-        "Resumable uploads speak tus 1.0.0 here", "Send `Tus-Resumable: 1.0.0`; the `Tus-Version` header says so, too."
+        "Resumable uploads require tus 1.0.0",
+        "Send `Tus-Resumable: 1.0.0`. The `Tus-Version` header names this version, too.",
     ),
-    _C.UNAVAILABLE: ErrorText("The service cannot answer right now", "Try again after the time in `Retry-After`."),
+    _C.UNAVAILABLE: ErrorText("The service is temporarily unavailable", "Try again after the time in `Retry-After`."),
     _C.STORAGE_FULL: ErrorText(
         "The artifact store is full",
-        "Nothing half-written is kept. Try again once the operator has made room; a job waits and tries again by itself first.",
+        "Partial writes are discarded. Try again after the operator has freed space. A job first waits and retries by itself.",
     ),
     _C.STORAGE_UNAVAILABLE: ErrorText(
-        "The artifact store does not answer, or refuses",
-        "Try again; the operator's log has its answer. A job waits and tries again by itself first.",
+        "The artifact store does not respond, or refused the request",
+        "Try again. The store's response is in the operator's log. A job first waits and retries by itself.",
     ),
     _C.INTERNAL: ErrorText(
-        "Something went wrong inside the service", "Not your request's fault; try again, then tell the operator."
+        "Internal server error", "Your request is not the cause. Try again, then contact the operator."
     ),
     _C.TARGET_REFUSED: ErrorText(
-        "This server does not call this address",
-        "Only https to hosts on the public internet, on the ports that the detail names; the detail says what was wrong.",
+        "The server does not send requests to this address",
+        "Use https and a host on the public internet, on one of the ports that the detail names. The detail says what was wrong.",
     ),
     _C.CHECKSUM_MISMATCH: ErrorText(
-        "The file's SHA-256 is not the declared one", "The bytes were dropped. Send the file again, or declare it anew."
+        "The file's SHA-256 does not match the declared one",
+        "The data was discarded. Send the file again, or declare it again.",
     ),
     _C.PIECE_CHECKSUM_MISMATCH: ErrorText(
-        "The piece's checksum is not the one in `Upload-Checksum`", "The piece was dropped; send it again."
+        "The chunk's checksum does not match `Upload-Checksum`", "The chunk was discarded. Send it again."
     ),
     _C.UPLOAD_OFFSET: ErrorText(
-        "The file stands at another offset", "Ask for it with HEAD, and go on at its `Upload-Offset`."
+        "The upload offset does not match the file", "Send HEAD and continue from the `Upload-Offset` in the response."
     ),
     _C.FILE_TYPE_REFUSED: ErrorText(
-        "Files of this kind are not accepted",
-        "Weights as safetensors, data as parquet, the rest as JSON or text. Convert pickle files (`.bin`, `.pt`) first.",
+        "This file type is not accepted",
+        "Send weights as safetensors, data as parquet, and the rest as JSON or text. Convert pickle files (`.bin`, `.pt`) first.",
     ),
     _C.FILE_NAME_REFUSED: ErrorText(
-        "The file name is not accepted", "One path segment of letters, digits, dot, dash and underscore."
+        "The file name is not accepted", "Use one path segment of letters, digits, dots, dashes and underscores."
     ),
-    _C.FILE_MISSING: ErrorText("A file that is needed is missing", "Declare and upload it; the detail names it."),
+    _C.FILE_MISSING: ErrorText("A required file is missing", "Declare and upload the file that the detail names."),
     _C.FILE_UNEXPECTED: ErrorText(
-        "A file does not belong to this upload", "Upload only what was declared and what the family uses."
+        "A file does not belong to this upload", "Upload only declared files that the model family uses."
     ),
-    _C.UPLOAD_CLOSED: ErrorText("The upload is complete and cannot change", "Start a new upload."),
+    _C.UPLOAD_CLOSED: ErrorText("The upload is complete and cannot be changed", "Start a new upload."),
     _C.UPLOAD_INCOMPLETE: ErrorText("The upload is not complete", "Send the missing files, then call `complete`."),
     _C.SAFETENSORS_INVALID: ErrorText(
-        "The safetensors file is not well formed", "Save it again with the safetensors library; the detail says where."
+        "The safetensors file is malformed",
+        "Save it again with the safetensors library. The detail says where it is malformed.",
     ),
     _C.WEIGHTS_NOT_FINITE: ErrorText(
-        "The weights hold a NaN or an infinity",
-        "The detail names the tensor. Save a checkpoint from before its training broke down.",
+        "The weights contain NaN or infinity",
+        "The detail names the tensor. Use a checkpoint from before the training diverged.",
     ),
-    _C.CONFIG_INVALID: ErrorText("config.json cannot be used", "The detail names the key."),
+    _C.CONFIG_INVALID: ErrorText("config.json is not valid", "The detail names the key."),
     _C.CODE_REFUSED: ErrorText(
-        "Checkpoints that bring code are refused", "Remove `auto_map` and other code-bearing keys; use a stock class."
+        "Checkpoints that contain code are not accepted",
+        "Remove `auto_map` and other keys that refer to code, and use a stock class.",
     ),
     _C.ARCHITECTURE_UNSUPPORTED: ErrorText(
-        "This architecture cannot be pruned here", "`GET /v1/limits` lists the families that can."
+        "This architecture is not supported", "`GET /v1/limits` lists the supported families."
     ),
     _C.WEIGHTS_MISMATCH: ErrorText(
-        "The weights do not fit the config", "Names and shapes must be those that the config describes."
+        "The weights do not match config.json", "Tensor names and shapes must be those that config.json describes."
     ),
     _C.MODEL_FETCH_FAILED: ErrorText(
         "The model could not be fetched",
-        "Check id and revision, or bucket and prefix; the detail says which file or rule it was. Or upload the files.",
+        "Check the id and revision, or the bucket and prefix. The detail names the file or the rule. Or upload the files.",
     ),
     _C.STEP_NOT_PRUNABLE: ErrorText(
         "The step cannot be pruned further",
-        "Said by older servers of steps whose `stock_layout` is false; take such a step on a newer one.",
+        "Only older servers report this, for steps whose `stock_layout` is false. Use a newer server for such a step.",
     ),
     _C.DATASET_EMPTY: ErrorText(
-        "The dataset has too few rows", "Every split that is used needs rows, and more than one; the detail names it."
+        "The dataset has too few rows", "Every split that is used needs at least two rows. The detail names the split."
     ),
     _C.DATASET_SCHEMA: ErrorText(
         "The dataset's columns cannot be used",
-        "It needs a column of what the checkpoint reads (audio or images with their bytes inside, texts, lists of words) and one "
-        "of what it answers (labels, tags, transcripts, answers; none for embeddings, hidden states and masked words); name them "
-        "in `columns` where they are ambiguous.",
+        "It needs a column for the model's input (audio or images with their bytes inside, texts, lists of words) and one for "
+        "its output (labels, tags, transcripts, answers; none for embeddings, hidden states and masked words). Name them in "
+        "`columns` if they are ambiguous.",
     ),
     _C.LABELS_MISMATCH: ErrorText(
-        "The dataset's labels are not the checkpoint's",
-        "Labels are matched by name with `id2label`; the error carries both lists.",
+        "The dataset's labels do not match the checkpoint's",
+        "Labels are matched by name with `id2label`. The error contains both lists.",
     ),
     _C.AUDIO_UNDECODABLE: ErrorText(
-        "A recording cannot be decoded", "wav, flac, ogg or mp3; the detail names the row. Remove or re-encode it."
+        "A recording cannot be decoded", "Use wav, flac, ogg or mp3. The detail names the row. Remove or re-encode it."
     ),
     _C.IMAGE_UNDECODABLE: ErrorText(
-        "An image cannot be decoded", "PNG, JPEG, WebP, GIF or BMP; the detail names the row. Remove or re-encode it."
+        "An image cannot be decoded",
+        "Use PNG, JPEG, WebP, GIF or BMP. The detail names the row. Remove or re-encode it.",
     ),
     _C.DATASET_FETCH_FAILED: ErrorText(
-        "The dataset could not be fetched", "Check repository and revision; private ones are not reached."
+        "The dataset could not be fetched",
+        "Check the repository and revision. Private repositories are not accessible.",
     ),
     _C.SPARSITY_OUT_OF_REACH: ErrorText(
         "The target cannot be reached",
-        "The error names the maximum, or the smallest cut; ask for less or more, or take a finer granularity.",
+        "The error gives the maximum, or the smallest possible cut. Ask for less or more, or use a finer granularity.",
     ),
     _C.WIDTH_MISALIGNED: ErrorText(
-        "The head width is not a multiple of `align`", "Take a smaller `align`; the detail names the width."
+        "The head width is not a multiple of `align`", "Use a smaller `align`. The detail gives the width."
     ),
     _C.NO_CHECKPOINT: ErrorText(
-        "The job has no such checkpoint", "List the job's checkpoints; a step is there once it is done."
+        "The job has no such checkpoint", "List the job's checkpoints. A step is listed when it is complete."
     ),
     _C.ORIGINAL_MISMATCH: ErrorText(
-        "The engine does not read the checkpoint as transformers does",
-        "Nothing was cut. Load the model with transformers, save it with `save_pretrained`, and send that.",
+        "The engine reads the checkpoint differently from transformers",
+        "Nothing was pruned. Load the model with transformers, save it with `save_pretrained`, and upload the result.",
     ),
     _C.RELOAD_MISMATCH: ErrorText(
-        "The packaged checkpoint did not give the same logits",
-        "The job was stopped rather than hand out a wrong model. Please report it with the job's id.",
+        "The saved checkpoint did not reproduce the logits",
+        "The job was stopped so that you do not get a wrong model. Please report it with the job's id.",
     ),
     _C.EXPORT_UNAVAILABLE: ErrorText(
         "The worker cannot write this export",
-        "Leave `exports` out, or have the operator install the extra: `pip install 'secateur[export]'` for ONNX, "
+        "Leave `exports` out, or ask the operator to install the extra: `pip install 'secateur[export]'` for ONNX, "
         "`'secateur[torchao]'` for torchao's formats.",
     ),
     _C.EXPORT_FAILED: ErrorText(
-        "The exported file could not be made, or does not give the checkpoint's logits",
-        "Leave `exports` out to get the checkpoint alone, and please report it with the job's id.",
+        "The export failed, or does not reproduce the checkpoint's logits",
+        "Leave `exports` out to get only the checkpoint, and please report it with the job's id.",
     ),
     _C.NUMERICAL: ErrorText(
-        "A number became infinite or undefined", "Lower the learning rate, or check weights and recordings."
+        "A value became infinite or NaN", "Lower the learning rate, or check the weights and the data."
     ),
     _C.OUT_OF_MEMORY: ErrorText(
         "The worker ran out of memory",
-        "It was tried again with half as many samples at a time. Lower `finetune.batch_size`, `pruning.calibration` and "
+        "The job was retried with half as many samples at a time. Lower `finetune.batch_size`, `pruning.calibration` and "
         "`evaluate.batch_size`, or use a larger worker.",
     ),
     _C.SCRATCH_FULL: ErrorText(
-        "The worker's disk ran full", "Try again later; the operator has to give the worker more scratch space."
+        "The worker's disk is full", "Try again later. The operator has to give the worker more scratch space."
     ),
     _C.STALLED: ErrorText(
-        "The engine said nothing for too long and was ended",
-        "It was retried and stalled again; `GET /v1/jobs/{id}/logs` shows how far it came.",
+        "The engine sent nothing for too long and was stopped",
+        "It was retried and stalled again. `GET /v1/jobs/{id}/logs` shows how far it got.",
     ),
     _C.MAX_RUNTIME: ErrorText(
         "The job ran for longer than its `limits.max_runtime`",
-        "Its finished steps can be downloaded. Submit again with a higher limit, fewer steps or fewer epochs.",
+        "You can download its completed steps. Submit it again with a higher limit, fewer steps or fewer epochs.",
     ),
     _C.ENGINE_CRASHED: ErrorText(
-        "The engine process died",
-        "It was retried and died again; `GET /v1/jobs/{id}/logs` and the operator's log have the reason.",
+        "The engine process crashed",
+        "It was retried and crashed again. `GET /v1/jobs/{id}/logs` and the operator's log contain the reason.",
     ),
     _C.ENGINE_ERROR: ErrorText(
-        "The engine met an error it did not expect", "The operator's log has the traceback; please report it."
+        "Unexpected error in the engine", "The operator's log contains the traceback. Please report it."
     ),
-    _C.INPUT_LOST: ErrorText("An input of the job is gone", "Upload it again and submit a new job."),
+    _C.INPUT_LOST: ErrorText("An input of the job is missing", "Upload it again and submit a new job."),
 }
