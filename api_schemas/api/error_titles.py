@@ -18,7 +18,7 @@ ERROR_TEXTS: Mapping[ErrorCode, ErrorText] = {
     _C.INVALID_REQUEST: ErrorText(
         "The request is not valid", "Each entry of `errors` points at a field; correct it and send again."
     ),
-    _C.NOT_FOUND: ErrorText("There is no such thing here", "Check the identifier; nothing was changed."),
+    _C.NOT_FOUND: ErrorText("Not found", "Check the address or the identifier; nothing was changed."),
     _C.METHOD_NOT_ALLOWED: ErrorText("This address has no such method", "The `Allow` header lists the methods it has."),
     _C.CONFLICT: ErrorText(
         "The present state does not allow this", "Read the resource again; the detail names the state it is in."

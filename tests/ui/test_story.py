@@ -131,7 +131,7 @@ def test_the_whole_story(seen: Watched, page: Page, house: tuple[str, str], tmp_
     page.goto(url)
     page.get_by_label("Key").fill("sk_wrong")
     page.get_by_role("button", name="Sign in").click()
-    expect(page.get_by_text("The token is no key of this service")).to_be_visible()
+    expect(page.get_by_text("That API key isn't valid")).to_be_visible()
     assert_usable(page, "signin")
     sign_in(page, url, key)
     expect(page.get_by_text("There are no jobs yet.")).to_be_visible()
@@ -221,7 +221,7 @@ def test_the_whole_story(seen: Watched, page: Page, house: tuple[str, str], tmp_
     # Another like it, with the other preset, and one that is cancelled while it runs.
     for name, epochs in (("best, half", "1"), ("too long", "900")):
         page.goto(f"{first}?tab=request")
-        page.get_by_role("link", name="Ask for another like it").click()
+        page.get_by_role("link", name="New job with these settings").click()
         ready(page)
         page.get_by_role("radio", name="best").check()
         page.locator("#steps").fill("2")
@@ -231,7 +231,7 @@ def test_the_whole_story(seen: Watched, page: Page, house: tuple[str, str], tmp_
         expect(page).to_have_url(re.compile("/jobs/job_"))
         if name == "best, half":
             expect(page.locator("#status .state")).to_have_text("succeeded", timeout=JOB)
-    expect(page.locator("#status")).to_contain_text("finetuning")
+    expect(page.locator("#status")).to_contain_text("Fine-tuning")
     picture(page, "running", height=560)
     page.once("dialog", lambda dialog: dialog.accept())
     page.get_by_role("button", name="Cancel").click()
@@ -268,7 +268,7 @@ def test_the_whole_story(seen: Watched, page: Page, house: tuple[str, str], tmp_
     expect(page.get_by_label("Compare best, half")).to_be_checked()
     assert_usable(page, "jobs")
     picture(page, "jobs", height=620)
-    page.get_by_role("button", name="Compare chosen").click()
+    page.get_by_role("button", name="Compare selected").click()
     curves_drawn(page, 5)
     assert_usable(page, "compare")
     picture(page, "compare", height=1000)
