@@ -82,10 +82,9 @@ def allowed(original: Scores, max_drop: float) -> float | None:
 
 
 def interval(scores: Scores) -> tuple[float, float] | None:
-    """Wilson's 95% interval of an accuracy, from its number of samples (Wilson 1927); None of metrics that are no share of samples.
+    """Wilson's 95% interval of an accuracy, from its number of samples (Wilson 1927). None of metrics that are no share of samples.
 
-    It says how far another sample of the data would move the number. A difference of two models on the
-    same samples is surer.
+    It says how far other samples would move the number. The difference of two models on the same samples is surer.
     """
     found = scores.headline
     if found is None or found.name != ACCURACY or not scores.samples:
