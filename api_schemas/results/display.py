@@ -82,7 +82,7 @@ def allowed(original: Scores, max_drop: float) -> float | None:
 
 
 def interval(scores: Scores) -> tuple[float, float] | None:
-    """Wilson's 95% interval of an accuracy, from its number of samples (Wilson 1927). None of metrics that are no share of samples.
+    """Wilson's 95% interval of an accuracy, from its number of samples (Wilson 1927). None of metrics that count otherwise.
 
     It says how far other samples would move the number. The difference of two models on the same samples is surer.
     """

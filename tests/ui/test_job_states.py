@@ -1,4 +1,4 @@
-"""A job's page in every state, at every width: nothing is wider than the window, nothing is cut off, every plot says its units."""
+"""A job's page in every state, at every width: nothing is wider than the window or cut off, every plot says its units."""
 
 import re
 from collections.abc import Iterator

@@ -210,10 +210,10 @@ def test_the_whole_story(seen: Watched, page: Page, house: tuple[str, str], tmp_
     picture(page, "live")
     expect(page.locator("#status .state")).to_have_text("succeeded", timeout=JOB)
     expect(page.locator("table.numbers tbody tr")).to_have_count(3)
-    curves_drawn(page, 5)
+    curves_drawn(page, 4)
     assert page.evaluate("window.untouched") is True
     assert_usable(page, "results")
-    curves_drawn(page, 5)
+    curves_drawn(page, 4)
     picture(page, "job", height=1240)
     picture(page, "job-dark", height=1240, theme="dark")
     picture(page, "job-narrow", width=360, height=780, theme="dark")
