@@ -112,7 +112,7 @@ def test_by_keyboard_alone(page: Page, house: tuple[str, str], tmp_path: Path) -
     press(page, "#epochs", "ControlOrMeta+A")
     page.keyboard.type("500")
     second = submit(page)
-    expect(page.locator("#status")).to_contain_text("Fine-tuning")
+    expect(page.locator(".timeline [aria-current=step]")).to_contain_text("Fine-tuning")
     to_tab(page, "events")
     press(page, "#pause")
     pausing = page.get_by_text("Pauses after the current step.")

@@ -231,8 +231,9 @@ def test_the_whole_story(seen: Watched, page: Page, house: tuple[str, str], tmp_
         expect(page).to_have_url(re.compile("/jobs/job_"))
         if name == "best, half":
             expect(page.locator("#status .state")).to_have_text("succeeded", timeout=JOB)
-    expect(page.locator("#status")).to_contain_text("Fine-tuning")
-    picture(page, "running", height=560)
+    expect(page.locator(".timeline [aria-current=step]")).to_contain_text("Fine-tuning")
+    expect(page.locator("#figure-loss canvas")).to_be_visible()
+    picture(page, "running", height=980)
     page.once("dialog", lambda dialog: dialog.accept())
     page.get_by_role("button", name="Cancel").click()
     expect(page.locator("#status .state")).to_have_text("cancelled")
