@@ -18,7 +18,7 @@ ERROR_TEXTS: Mapping[ErrorCode, ErrorText] = {
     _C.INVALID_REQUEST: ErrorText(
         "The request is not valid", "Each entry of `errors` points at a field. Correct it and send the request again."
     ),
-    _C.NOT_FOUND: ErrorText("Not found", "Check the identifier. Nothing was changed."),
+    _C.NOT_FOUND: ErrorText("Not found", "Check the address or the identifier. Nothing was changed."),
     _C.METHOD_NOT_ALLOWED: ErrorText("Method not allowed", "The `Allow` header lists the allowed methods."),
     _C.CONFLICT: ErrorText(
         "The resource's current state does not allow this", "Fetch the resource again. The detail names its state."

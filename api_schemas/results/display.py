@@ -1,10 +1,11 @@
 """What the report, the model card and the page all read out of step metrics, so that they never disagree."""
 
 from collections.abc import Sequence
+from math import sqrt
 from typing import Literal
 
 from api_schemas.results import speed
-from api_schemas.results.metrics import LOSS, Latency, Scores, StepMetrics
+from api_schemas.results.metrics import ACCURACY, LOSS, Latency, Scores, StepMetrics
 from api_schemas.results.widths import AttentionWidths, LayerWidths
 
 Pair = Literal["QK", "VO"]
@@ -78,6 +79,19 @@ def allowed(original: Scores, max_drop: float) -> float | None:
     if found is None:
         return None
     return found.value - max_drop if found.higher_is_better else found.value + max_drop
+
+
+def interval(scores: Scores) -> tuple[float, float] | None:
+    """Wilson's 95% interval of an accuracy, from its number of samples (Wilson 1927). None of metrics that count otherwise.
+
+    It says how far other samples would move the number. The difference of two models on the same samples is surer.
+    """
+    found = scores.headline
+    if found is None or found.name != ACCURACY or not scores.samples:
+        return None
+    n, p, z = scores.samples, found.value, 1.959964
+    centre, reach = p + z * z / (2 * n), z * sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    return (centre - reach) / (1 + z * z / n), (centre + reach) / (1 + z * z / n)
 
 
 def goal(step: StepMetrics) -> tuple[float, float | None]:

@@ -100,19 +100,21 @@ class Scores(FrozenModel):
 
 
 LOSS = "cross entropy"
+ACCURACY = "accuracy"
+COSINE = "cosine similarity"
 _HEADLINES = (
-    ("accuracy", "accuracy", True),
+    ("accuracy", ACCURACY, True),
     ("mean_average_precision", "mAP", True),
     ("token_accuracy", "token accuracy", True),
     ("masked_accuracy", "masked token accuracy", True),
     ("next_token_accuracy", "next token accuracy", True),
     ("f1", "F1", True),
     ("word_error_rate", "WER", False),
-    ("cosine_similarity", "cosine similarity", True),
+    ("cosine_similarity", COSINE, True),
     ("cross_entropy", LOSS, False),
 )
 """Field of Scores, what it is called, and whether more of it is better; the first that is set counts."""
-_NO_RATES = ("cosine similarity", LOSS)
+_NO_RATES = (COSINE, LOSS)
 
 
 class PairedSpeedup(FrozenModel):

@@ -5,6 +5,7 @@ from typing import Protocol
 
 from api_schemas.api.resources import JobProgress, JobResource
 from api_schemas.enums import TERMINAL_STATES, JobState
+from api_schemas.results.answer import recommendation
 from api_schemas.results.metrics import JobResult, StepMetrics
 
 
@@ -72,7 +73,7 @@ def _html(view: JobResource) -> str:
     if view.error is not None:
         parts.append(escape(f"{view.error.code.value}: {view.error.detail}"))
     if view.result is not None:
-        parts.append(escape(f"Take step {view.result.step}: {view.result.detail}"))
+        parts.append(escape(recommendation(view.result)))
     return "<br>".join(parts) + (_table(view) if view.metrics else "")
 
 

@@ -70,11 +70,12 @@ def drop(step: StepMetrics, dense: StepMetrics) -> float | None:
 
 
 def drop_text(step: StepMetrics, dense: StepMetrics) -> str:
-    """In points where the metric is a rate."""
+    """In points where the metric is a rate: `0.8`, or `gain 0.8` of what is better than the original."""
     fallen, found = drop(step, dense), step.validation.headline
     if fallen is None or found is None:
         return ""
-    return f"{100 * fallen:+.1f}" if found.rate else f"{fallen:+.4f}"
+    amount = f"{100 * abs(fallen):.1f}" if found.rate else f"{abs(fallen):.4f}"
+    return f"gain {amount}" if fallen < 0 and float(amount) else amount
 
 
 def _chosen(job: JobResource, step: StepMetrics) -> bool:

@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from api_schemas.api.resources import DatasetResource, JobResource, ModelResource
-from api_schemas.results import parts, speed
+from api_schemas.results import answer, parts, speed
 from api_schemas.results.estimate import JobEstimate
 from api_schemas.results.metrics import JobWarning
 from api_schemas.spec.inputs import BucketModel, HubDataset, HubModel, StepModel, UploadedDataset, UploadedModel
@@ -65,10 +65,10 @@ def _job_end(job: JobResource, width: int) -> Iterator[RenderableType]:
             yield Text(f"  {clean(item.pointer)}: {clean(item.detail)}")
     if job.result is not None:
         yield ""
-        chosen = (
-            f"Take step {job.result.step}." if job.result.step else "Take the original: no step is within its bound."
-        )
-        yield Text.assemble((chosen, "green" if job.result.step else "yellow"), f" {clean(job.result.detail)}")
+        colour = "green" if job.result.step else "yellow"
+        if found := answer.answer(job.metrics, job.result, job.request):
+            yield Text(found.sentence, colour)
+        yield Text(clean(answer.recommendation(job.result)))
 
 
 def model_page(model: ModelResource) -> Group:

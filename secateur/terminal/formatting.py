@@ -54,8 +54,8 @@ def ago(moment: datetime | None, now: datetime | None = None) -> str:
 
 
 def moment(when: datetime | None) -> str:
-    """`2026-01-05 14:03 (2 min ago)`, by the clock of this machine."""
-    return "" if when is None else f"{when.astimezone():%Y-%m-%d %H:%M} ({ago(when)})"
+    """`2026-01-05 14:03 CET (2 min ago)`, by the clock of this machine."""
+    return "" if when is None else f"{when.astimezone():%Y-%m-%d %H:%M %Z} ({ago(when)})"
 
 
 def size(number: float) -> str:

@@ -2,7 +2,8 @@
 
 import json
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
@@ -11,18 +12,21 @@ from api_schemas.api.resources import JobResource
 from api_schemas.enums import TERMINAL_STATES, JobState
 from api_schemas.errors import ErrorCode, SecateurError
 from api_schemas.results import display, parts
-from api_schemas.results.metrics import StepMetrics
+from api_schemas.results.answer import chosen_step
+from api_schemas.results.events import Loss
 from service.access.turns import FairRoute
 from service.core.jobs import checkpoints, jobs
 from service.dependencies import ToReadJobs
 from service.page import new
 from service.page.figures import heat_maps, step_curves
+from service.page.job_parts import failure, outcome, timeline
 from service.page.rendering import answer, part_wanted
 from service.routes.parameters import JobPath
 from service.services import Services
 
 EVENTS = 100
-LOG_LINES = 500
+LOG_LINES, TAIL_LINES = 500, 12
+MOST_LOSSES = 1000
 TABS = {
     "results": "Results",
     "layers": "Layers and heads",
@@ -57,10 +61,28 @@ def job_page(
         "cut": parts.cut_by(found.request.pruning),
         "goals": parts.goals_in_words(found.request.pruning),
     }
-    if part_wanted(request) == "status":
+    context |= {"tab": shown, "tabs": TABS}
+    part = part_wanted(request)
+    if part != "tab":
+        context |= _head(services, found)
+    if part == "status":
         return answer(request, "parts/job_status.html.j2", **context)
-    context |= {"tab": shown, "tabs": TABS, **_IN_TAB[shown](services, found, step, attempt, after)}
-    return answer(request, "parts/job_tab.html.j2" if part_wanted(request) == "tab" else "job.html.j2", **context)
+    context |= _IN_TAB[shown](services, found, step, attempt, after)
+    return answer(request, "parts/job_tab.html.j2" if part == "tab" else "job.html.j2", **context)
+
+
+def _head(services: Services, job: JobResource) -> dict[str, Any]:
+    """What stands above the tabs: of a job that goes on its timeline, of one that has ended what came of it."""
+    rows: Sequence[timeline.Row] = ()
+    if job.state not in TERMINAL_STATES:
+        events = jobs.newest_events(services, job.id, timeline.KINDS, timeline.MOST_EVENTS)
+        rows = timeline.timeline(job, events, datetime.now(UTC))
+    return {
+        "timeline": rows,
+        "outcome": outcome.of_job(services, job),
+        "failure": failure.explained(job),
+        "like": new.like(job.request),
+    }
 
 
 def _possible(job: JobResource) -> tuple[str, ...]:
@@ -73,26 +95,29 @@ def _possible(job: JobResource) -> tuple[str, ...]:
     return ("resume" if waits else "pause", "cancel")
 
 
-def _results(_: Services, job: JobResource, *__: int | None) -> dict[str, Any]:
+def _results(services: Services, job: JobResource, *_: int | None) -> dict[str, Any]:
+    living = job.state not in TERMINAL_STATES
     return {
         "curves": step_curves.curves(job),
-        "summary": _summary(job),
+        "chosen": chosen_step(job.metrics, job.result),
         "batch_sizes": display.batch_sizes(job.metrics),
+        "losses": step_curves.losses(job, _live_losses(services, job)) if living else None,
+        "log_tail": _log(services, job, None, None)["lines"][-TAIL_LINES:] if living else (),
     }
 
 
-def _summary(job: JobResource) -> dict[str, StepMetrics] | None:
-    """The original, and the step to take: the result's, or until there is one the newest."""
-    if not job.metrics:
-        return None
-    chosen = job.metrics[-1] if job.result is None else job.metrics[min(job.result.step, len(job.metrics) - 1)]
-    return {"original": job.metrics[0], "chosen": chosen}
+def _live_losses(services: Services, job: JobResource) -> Sequence[Loss]:
+    """Of a recovery that runs: its step has no metrics yet."""
+    if job.state in TERMINAL_STATES:
+        return ()
+    events = jobs.newest_events(services, job.id, ("loss",), MOST_LOSSES)
+    return [event.body for event in events if isinstance(event.body, Loss)]
 
 
 def _layers(_: Services, job: JobResource, step: int | None, *__: int | None) -> dict[str, Any]:
     cut = [measured for measured in job.metrics if measured.step > 0]
     if step is not None and cut and not any(measured.step == step for measured in cut):
-        raise SecateurError(ErrorCode.NOT_FOUND, f"Job {job.id} has no step {step} that cut anything.")
+        raise SecateurError(ErrorCode.NOT_FOUND, f"Job {job.id} has no step {step} with a cut.")
     chosen = next((measured for measured in cut if measured.step == step), cut[-1] if cut else None)
     return {
         "layers": heat_maps.layers(job),
@@ -104,8 +129,9 @@ def _layers(_: Services, job: JobResource, step: int | None, *__: int | None) ->
     }
 
 
-def _training(_: Services, job: JobResource, *__: int | None) -> dict[str, Any]:
-    return {"losses": step_curves.losses(job)}
+def _training(services: Services, job: JobResource, *_: int | None) -> dict[str, Any]:
+    live = _live_losses(services, job)
+    return {"losses": step_curves.losses(job, live), "newest_loss": live[-1] if live else None}
 
 
 def _unless_gone(tab: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:

@@ -10,20 +10,22 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from api_schemas import formatting
 from api_schemas.enums import TERMINAL_STATES, JobState
 from api_schemas.results import display, parts, speed
+from api_schemas.results.answer import recommendation
 from service.access.sessions import CSRF_KEY
 from service.page import static_files
 from service.page.figures.types import format_value
+from service.page.job_parts import timeline
 from service.responses import ranges
 
 
 def when(moment: datetime | None) -> str:
-    """`2026-01-05 12:00`, UTC."""
-    return "–" if moment is None else f"{moment.astimezone(UTC):%Y-%m-%d %H:%M}"
+    """`2026-01-05 12:00 UTC`."""
+    return "–" if moment is None else f"{moment.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
 
 
 def when_exactly(moment: datetime) -> str:
     """The same to the second."""
-    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
+    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def duration(seconds: float | None) -> str:
@@ -38,6 +40,11 @@ def duration(seconds: float | None) -> str:
     return f"{whole} s"
 
 
+def field(pointer: str) -> str:
+    """A JSON pointer as specs are spoken of: `/pruning/target/flops` → `pruning.target.flops`."""
+    return formatting.plain(pointer).removeprefix("/").replace("/", ".").replace("~1", "/").replace("~0", "~")
+
+
 def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("service.page"),
@@ -49,7 +56,7 @@ def _environment() -> Environment:
     environment.filters.update(
         plain=formatting.plain, percent=formatting.percent, points=formatting.points, count=formatting.count,
         file_size=formatting.file_size, milliseconds=formatting.milliseconds, line=formatting.line, when=when,
-        when_exactly=when_exactly, duration=duration, format_value=format_value,
+        when_exactly=when_exactly, duration=duration, field=field, format_value=format_value,
     )  # fmt: skip
     environment.globals.update(
         static=static_files.address,
@@ -65,6 +72,8 @@ def _environment() -> Environment:
         part_names=parts.NAMES,
         found_in_words=parts.found_in_words,
         drop_written=parts.drop_written,
+        phase_names=timeline.NAMES,
+        recommendation=recommendation,
         JobState=JobState,
         TERMINAL=TERMINAL_STATES,
     )

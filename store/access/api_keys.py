@@ -133,4 +133,4 @@ def _note_use(database: Database, key_id: str) -> None:
 
 
 def _unknown() -> SecateurError:
-    return SecateurError(ErrorCode.UNAUTHENTICATED, "The token is no key of this service. Keys look like `sk_…_…`.")
+    return SecateurError(ErrorCode.UNAUTHENTICATED, "That API key isn't valid here. Keys look like `sk_…_…`.")

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
-from sqlalchemy import ColumnElement, Select, String, and_, bindparam, func, select, true
+from sqlalchemy import JSON, ColumnElement, Select, String, and_, bindparam, func, select, true, type_coerce
 from sqlalchemy.orm import Session
 
 from api_schemas.results.events import JobEvent
@@ -71,6 +71,14 @@ def events_after(session: Session, tenant: str, job_id: str, seq: int, limit: in
     query = select_owned(JobEventRow, tenant).where(JobEventRow.job_id == job_id, JobEventRow.seq > seq)
     rows = session.scalars(query.order_by(JobEventRow.seq).limit(limit))
     return [JobEvent(seq=row.seq, created_at=row.created_at, body=row.body) for row in rows]
+
+
+def newest_events(session: Session, tenant: str, job_id: str, kinds: Sequence[str], most: int) -> Sequence[JobEvent]:
+    """The newest of these types (`phase`, `loss`), in order."""
+    kind = type_coerce(JobEventRow.body, JSON)["type"].as_string()
+    query = select_owned(JobEventRow, tenant).where(JobEventRow.job_id == job_id, kind.in_(kinds))
+    rows = session.scalars(query.order_by(JobEventRow.seq.desc()).limit(most)).all()
+    return [JobEvent(seq=row.seq, created_at=row.created_at, body=row.body) for row in reversed(rows)]
 
 
 def count_claimable(

@@ -89,6 +89,31 @@ def curves_drawn(page: Page, count: int) -> None:
     assert empty == 0
 
 
+def note_drawn_words(page: Page) -> None:
+    """From the next page on, what is written on a canvas is kept with it: a drawing has no text to read."""
+    page.add_init_script(
+        """const draw = CanvasRenderingContext2D.prototype.fillText;
+        CanvasRenderingContext2D.prototype.fillText = function (text, ...more) {
+            (this.canvas.words ??= []).push(text);
+            return draw.call(this, text, ...more);
+        };"""
+    )
+
+
+def assert_plots_say_units(page: Page) -> None:
+    """On every plot both axes have their names, and shares, ratios and times their units. After `note_drawn_words`."""
+    wrong = page.evaluate(
+        """() => [...document.querySelectorAll("figure.plot")].flatMap(({ id, dataset }, number) => {
+            const words = document.querySelectorAll("figure.plot .canvas")[number].querySelector("canvas")?.words ?? [];
+            const some = (part) => words.some((word) => word.includes(part));
+            const unit = { share: "%", ratio: "×", ms: "ms", count: dataset.xLabel, number: dataset.yLabel };
+            const wanted = [dataset.xLabel, dataset.yLabel, unit[dataset.unit], unit[dataset.xUnit]];
+            return wanted.filter((word) => !word || !some(word)).map((word) => `${id}: ${word}`);
+        })"""
+    )
+    assert wrong == [], f"not on the plot: {wrong}"
+
+
 def picture(page: Page, name: str, *, width: int = 1440, height: int = 900, theme: str = "light") -> None:
     """docs/images/page-NAME.png, where pictures are asked for (`make screenshots`)."""
     if "WRITE_SCREENSHOTS" not in os.environ:

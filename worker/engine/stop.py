@@ -76,8 +76,13 @@ def result_after(steps: Sequence[StepMetrics], stop: Stop | None, *, last: bool)
         return JobResult(step=newest.step - 1, stopped=StopReason.MAX_DROP, detail=_why(steps, stop), test=None)
     if not last:
         return None
-    detail = f"All {newest.step} steps were taken." if newest.step > 1 else "The one step was taken."
-    return JobResult(step=newest.step, stopped=None, detail=detail, test=None)
+    return JobResult(step=newest.step, stopped=None, detail=_completed(newest.step), test=None)
+
+
+def _completed(steps: int) -> str:
+    if steps == 1:
+        return "The step completed."
+    return "Both steps completed." if steps == 2 else f"All {steps} steps completed."
 
 
 def _fact(steps: Sequence[StepMetrics]) -> str:

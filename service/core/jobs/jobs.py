@@ -53,6 +53,13 @@ def events(services: Services, job_id: str, after: int, limit: int) -> tuple[Seq
         return jobs.events_after(session, services.tenant, job_id, after, limit), job.state
 
 
+def newest_events(services: Services, job_id: str, kinds: Sequence[str], most: int) -> Sequence[JobEvent]:
+    """The newest of these types, in order; none where they were kept for their time. Raises NOT_FOUND, or DELETED."""
+    with services.database.read() as session:
+        find_job(session, services, job_id)
+        return jobs.newest_events(session, services.tenant, job_id, kinds, most)
+
+
 def stream_from(services: Services, job_id: str, after: int) -> tuple[int, bool]:
     """Number of the newest event, and whether there is nothing to send above `after`, now or later: the job has ended, and those
     events were sent or are gone. Raises NOT_FOUND, or DELETED."""

@@ -58,7 +58,7 @@ def fronts(rows: Sequence[SweepRow]) -> SweepFronts:
         parameters.append((float(row.size.total_parameters), rank, row.job))
         flops.append((float(row.size.flops), rank, row.job))
         if row.latency:
-            latency.append((_time(row), rank, row.job))
+            latency.append((time_share(row), rank, row.job))
     return SweepFronts(parameters=front(parameters), flops=front(flops), latency=front(latency))
 
 
@@ -72,7 +72,7 @@ def front(points: Sequence[tuple[float, float, str]]) -> tuple[str, ...]:
     return tuple(name for _, _, name in found)
 
 
-def _time(row: SweepRow) -> float:
+def time_share(row: SweepRow) -> float:
     """Of a pass at the first batch size, as a share of the original's."""
     first = row.latency[0]
     if not row.step or (first.paired is not None and first.paired.verdict is SpeedVerdict.NOT_MEASURABLE):

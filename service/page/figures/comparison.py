@@ -7,7 +7,7 @@ from api_schemas.api.resources import JobResource
 from api_schemas.results import display, parts, speed
 from api_schemas.results.metrics import StepMetrics
 from service.page.figures.step_curves import capitalised, metric_unit, value_of
-from service.page.figures.types import Curves, Series, Unit
+from service.page.figures.types import LEAST_RATIO, LEAST_SHARE, Curves, Series, Unit
 
 
 def names(jobs: Sequence[JobResource]) -> tuple[str, ...]:
@@ -30,7 +30,13 @@ def comparison(jobs: Sequence[JobResource]) -> tuple[Curves, ...]:
     label = " or ".join(measured)
     made = [
         _figure(
-            "tradeoff", f"{capitalised(label)}, validation", label, unit, begun, lambda step: value_of(step.validation)
+            "tradeoff",
+            f"{capitalised(label)}, validation",
+            label,
+            unit,
+            begun,
+            lambda step: value_of(step.validation),
+            least=LEAST_SHARE if unit == "share" else 0.0,
         ),
         _figure(
             "size",
@@ -43,7 +49,7 @@ def comparison(jobs: Sequence[JobResource]) -> tuple[Curves, ...]:
         ),
         _figure(
             "flops",
-            "FLOPs of an input",
+            "FLOPs per input",
             "of the original",
             "share",
             begun,
@@ -57,13 +63,18 @@ def comparison(jobs: Sequence[JobResource]) -> tuple[Curves, ...]:
         def times(step: StepMetrics, size: int = size) -> float | None:
             return speed.point(step, display.latency_at(step, size))
 
-        made.insert(1, _figure(f"speed-{size}", f"Speed-up at batch {size}", "times as fast", "ratio", begun, times))
+        made.insert(
+            1,
+            _figure(
+                f"speed-{size}", f"Speed-up at batch {size}", "times as fast", "ratio", begun, times, least=LEAST_RATIO
+            ),
+        )
     return tuple(made)
 
 
 def _figure(
     name: str, title: str, y_label: str, unit: Unit, jobs: Sequence[tuple[str, JobResource]],
-    value: Callable[[StepMetrics], float | None], *, relative: bool = False,
+    value: Callable[[StepMetrics], float | None], *, relative: bool = False, least: float = 0.0,
 ) -> Curves:  # fmt: skip
     """Over the union of all x; each job has values at its own. `relative`: to its own step 0."""
     cuts = {parts.cut_by(job.request.pruning) for _, job in jobs}
@@ -79,7 +90,21 @@ def _figure(
     series = tuple(Series(called, tuple(points.get(place) for place in x)) for called, points in found)
     label = f"{parts.name_of(next(iter(cuts)))} parameters removed" if len(cuts) == 1 else "of all parameters removed"
     rows = tuple(formatting.percent(place) for place in x)
-    return Curves(name, title, "", label, x, "share", y_label, unit, series, rows, row_name="Removed")
+    return Curves(
+        name,
+        title,
+        "",
+        label,
+        x,
+        "share",
+        y_label,
+        unit,
+        series,
+        rows,
+        row_name="Removed",
+        from_zero=relative,
+        least=least,
+    )
 
 
 def _removed(job: JobResource, step: StepMetrics, *, same: bool) -> float:

@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 from api_schemas import formatting
 from api_schemas.api.sweeps import SweepDetail, SweepRow
-from api_schemas.results import speed
+from service.core.sweeps import table
 from service.page.figures.step_curves import capitalised, value_of
-from service.page.figures.types import Curves, Series, Unit
+from service.page.figures.types import LEAST_SHARE, Curves, Series, Unit
 
 Cost = Callable[[SweepRow], float | None]
 
@@ -24,7 +24,7 @@ def figures(sweep: SweepDetail) -> tuple[Curves, ...]:
             lambda row: row.size.total_parameters / size.total_parameters if row.size else None,
         ),
         ("flops", "of the FLOPs", lambda row: row.size.flops / size.flops if row.size else None),
-        ("latency", "of the time of a pass", lambda row: 1.0 / speed.ratio(row.latency[0]) if row.latency else None),
+        ("latency", "of the time of a pass", lambda row: table.time_share(row) if row.latency else None),
     )
     made = (_figure(sweep, name, label, cost, getattr(sweep.fronts, name)) for name, label, cost in costs)
     return tuple(figure for figure in made if figure.x)
@@ -49,4 +49,17 @@ def _figure(sweep: SweepDetail, name: str, label: str, cost: Cost, front: tuple[
     )
     title = f"{capitalised(metric)} against {name}" if name != "flops" else f"{capitalised(metric)} against FLOPs"
     rows = tuple(formatting.percent(each) for each in x)
-    return Curves(name, title, "", label, x, "share", metric, unit, series, rows, row_name="Left")
+    return Curves(
+        name,
+        title,
+        "",
+        label,
+        x,
+        "share",
+        metric,
+        unit,
+        series,
+        rows,
+        row_name="Left",
+        least=LEAST_SHARE if headline.rate else 0.0,
+    )

@@ -1,15 +1,15 @@
 """Curves over the steps of one job."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import zip_longest
 
 from api_schemas.api.resources import JobResource
 from api_schemas.enums import Part
 from api_schemas.results import display, parts, speed
-from api_schemas.results.metrics import Scores, StepMetrics
+from api_schemas.results.events import Loss
+from api_schemas.results.metrics import COSINE, Latency, Scores, StepMetrics
 from api_schemas.spec.job import JobRequest
-from api_schemas.spec.pruning import SHARE_OF
-from service.page.figures.types import Curves, Series, Unit
+from service.page.figures.types import LEAST_RATIO, LEAST_SHARE, Curves, Series, Unit
 
 
 def value_of(scores: Scores | None) -> float | None:
@@ -30,15 +30,12 @@ def capitalised(name: str) -> str:
 
 
 def curves(job: JobResource) -> tuple[Curves, ...]:
-    """Every figure that the steps have numbers for: quality, speed, time, size, how near the target."""
+    """Every figure that the steps have numbers for: quality, speed, time, size. None of the original alone, which tiles show."""
     steps = job.metrics
-    if not steps:
+    if len(steps) < 2:
         return ()
     cut = parts.cut_by(job.request.pruning)
-    made = [_tradeoff(steps, cut, job.request), *_speed(steps, cut), _size(steps, cut)]
-    if len(steps) > 1:
-        made.append(_reached(steps, job.request))
-    return tuple(made)
+    return (_tradeoff(steps, cut, job.request), *_speed(steps, cut), _size(steps, cut))
 
 
 def _over(steps: Sequence[StepMetrics], cut: Sequence[Part]) -> tuple[str, tuple[float, ...], tuple[str, ...]]:
@@ -57,15 +54,20 @@ def _tradeoff(steps: Sequence[StepMetrics], cut: Sequence[Part], request: JobReq
         series.append(Series("before recovery, validation", before, "dash"))
     if any(value is not None for value in test):
         series.append(Series("test, measured once", test, "dots"))
+    caption = "Each point is a step, before and after recovery. Steps are chosen on validation."
     if original is not None:
-        series.append(Series("original, validation", (original.value,) * len(steps), "level"))
+        noise = display.interval(steps[0].validation)
+        series.append(Series("original, validation", (original.value,) * len(steps), "level", (noise,) * len(steps)))
+        if noise is not None:
+            caption += f" Shaded: the 95% interval of the original on its {steps[0].validation.samples:,} samples."
         if request.max_drop is not None:
             bound = display.allowed(steps[0].validation, request.max_drop)
             words = "lowest allowed" if original.higher_is_better else "highest allowed"
             series.append(Series(words, (bound,) * len(steps), "bound"))
     title = f"{capitalised(name)} against {parts.name_of(cut)} sparsity"
-    caption = "Each point is a step: right after the cut, and after recovery. Decisions are made on validation."
-    return Curves("tradeoff", title, caption, label, x, "share", name, metric_unit(steps), tuple(series), rows)
+    unit = metric_unit(steps)
+    least = LEAST_SHARE if original is not None and (unit == "share" or original.name == COSINE) else 0.0
+    return Curves("tradeoff", title, caption, label, x, "share", name, unit, tuple(series), rows, least=least)
 
 
 def _speed(steps: Sequence[StepMetrics], cut: Sequence[Part]) -> list[Curves]:
@@ -75,24 +77,48 @@ def _speed(steps: Sequence[StepMetrics], cut: Sequence[Part]) -> list[Curves]:
         return []
     timed = {size: [display.latency_at(step, size) for step in steps] for size in sizes}
     ratios = [
-        Series(f"batch {size}", tuple(speed.point(step, row) for step, row in zip(steps, found, strict=True)))
+        Series(
+            f"batch {size}",
+            tuple(speed.point(step, row) for step, row in zip(steps, found, strict=True)),
+            spans=tuple(_span(step, row) for step, row in zip(steps, found, strict=True)),
+        )
         for size, found in timed.items()
     ]
-    times = [
-        Series(f"batch {size}", tuple(None if row is None else row.p50_ms / size for row in found))
-        for size, found in timed.items()
-    ]
-    level = Series("original", (1.0,) * len(steps), "level")
+    level = Series("original", (1.0,) * len(steps), "level", tuple(map(_noise, steps)))
     return [
         Curves(
-            "speed", "Speed-up", f"{speed.CAPTION} Such a step has no point.",
-            label, x, "share", "times as fast as the original", "ratio", (*ratios, level), rows,
+            "speed", "Speed-up", f"{speed.CAPTION} Such a step has its interval and no point. Shaded around 1×: the noise.",
+            label, x, "share", "times as fast as the original", "ratio", (*ratios, level), rows, least=LEAST_RATIO,
         ),
         Curves(
-            "times", "Inference time by step", "Median of a forward pass, divided by the batch size.",
-            label, x, "share", "ms an input", "ms", tuple(times), rows, from_zero=True,
+            "times", "Time per input", "Median of a forward pass, divided by the batch size; the original was timed in the same "
+            "rounds.", label, x, "share", "ms per input", "ms", tuple(_times(steps, timed)), rows, from_zero=True,
         ),
     ]  # fmt: skip
+
+
+def _span(step: StepMetrics, row: Latency | None) -> tuple[float, float] | None:
+    """Of the original there is none: it is what the others are compared with."""
+    return None if row is None or row.paired is None or not step.step else speed.interval(row)
+
+
+def _noise(step: StepMetrics) -> tuple[float, float] | None:
+    """What the original came to beside its own copy at this step, at the batch size where that was furthest off. Nothing at step 0,
+    where nothing is judged by it."""
+    found = [row.paired for row in step.latency if row.paired is not None and step.step]
+    return (min(each.noise_low for each in found), max(each.noise_high for each in found)) if found else None
+
+
+def _times(steps: Sequence[StepMetrics], timed: Mapping[int, Sequence[Latency | None]]) -> Iterator[Series]:
+    """The cut model's, and beside it the original's from the same rounds. At step 0 both are the original."""
+    for size, found in timed.items():
+        own = tuple(
+            None if row is None else (row.p50_ms if step.step else row.dense_p50_ms) / size
+            for step, row in zip(steps, found, strict=True)
+        )
+        yield Series(f"batch {size}", own)
+        dense = tuple(None if row is None else row.dense_p50_ms / size for row in found)
+        yield Series(f"original, batch {size}", dense, "level")
 
 
 def _size(steps: Sequence[StepMetrics], cut: Sequence[Part]) -> Curves:
@@ -105,30 +131,37 @@ def _size(steps: Sequence[StepMetrics], cut: Sequence[Part]) -> Curves:
     )  # fmt: skip
 
 
-def _reached(steps: Sequence[StepMetrics], request: JobRequest) -> Curves:
-    """In the target's own unit."""
-    goals = [display.goal(step) for step in steps[1:]]
-    numbers = tuple(step.step for step in steps[1:])
-    asked, got = tuple(goal[0] for goal in goals), tuple(goal[1] for goal in goals)
-    series = (Series("removed", got), Series("asked for", asked, "dash"))
-    caption = "Cuts are whole structures: the nearest to what was asked for is taken."
+def losses(job: JobResource, live: Sequence[Loss] = ()) -> Curves | None:
+    """The training loss of every recovery, one over the other, and of one that runs (`live`). None where there is no curve."""
+    trained = {step.step: [row.train_loss for row in step.losses] for step in job.metrics if step.losses}
+    done = {step.step for step in job.metrics}
+    # An attempt that went on after another may have told of an epoch again: the last one counts.
+    running = {(loss.step, loss.epoch): loss.train_loss for loss in live if loss.step not in done}
+    for (step, _), loss in sorted(running.items()):
+        trained.setdefault(step, []).append(loss)
+    if not trained:
+        return None
+    epochs = max(map(len, trained.values()))
+    if epochs == 1:
+        return _one_epoch_each(trained)
+    by_epoch = zip_longest(*trained.values())
+    columns = list(zip(*by_epoch, strict=True))
+    series = tuple(Series(f"step {step}", tuple(column)) for step, column in zip(trained, columns, strict=True))
+    numbers = range(1, epochs + 1)
     return Curves(
-        "reached", "Asked for and removed", caption, "step", tuple(map(float, numbers)), "count",
-        f"{SHARE_OF[request.pruning.target.kind]} removed", "share", series, tuple(map(str, numbers)), from_zero=True,
+        "loss", "Training loss of each recovery", "Mean over every epoch, one curve a step.", "epoch",
+        tuple(map(float, numbers)), "count", "mean training loss", "number", series,
+        tuple(map(str, numbers)), row_name="Epoch", from_zero=True,
     )  # fmt: skip
 
 
-def losses(job: JobResource) -> Curves | None:
-    """The training loss of every recovery, one over the other. None where nothing was trained."""
-    trained = [step for step in job.metrics if step.losses]
-    if not trained:
+def _one_epoch_each(trained: Mapping[int, Sequence[float]]) -> Curves | None:
+    """Over the steps, since an epoch has one number; of a single step that is no curve, and words say it."""
+    if len(trained) == 1:
         return None
-    by_epoch = zip_longest(*([row.train_loss for row in step.losses] for step in trained))
-    columns = list(zip(*by_epoch, strict=True))
-    series = tuple(Series(f"step {step.step}", tuple(column)) for step, column in zip(trained, columns, strict=True))
-    epochs = max(len(step.losses) for step in trained)
+    series = (Series("mean over the epoch", tuple(losses[0] for losses in trained.values())),)
     return Curves(
-        "loss", "Training loss of each recovery", "Mean loss of every epoch, one curve a step.", "epoch",
-        tuple(map(float, range(1, epochs + 1))), "count", "mean training loss", "number", series,
-        tuple(map(str, range(1, epochs + 1))), row_name="Epoch", from_zero=True,
+        "loss", "Training loss by step", "Mean over the one epoch of each step's recovery.", "step",
+        tuple(map(float, trained)), "count", "mean training loss", "number", series,
+        tuple(map(str, trained)), from_zero=True,
     )  # fmt: skip

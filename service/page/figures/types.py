@@ -1,4 +1,4 @@
-"""The two kinds of figures, curves over an axis and maps of cells, and how their numbers are written."""
+"""The kinds of figures, curves over an axis, maps of cells and bars, and how their numbers are written."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -6,22 +6,30 @@ from typing import Literal
 from api_schemas import formatting
 
 Unit = Literal["share", "ratio", "ms", "bytes", "count", "number"]
+LEAST_SHARE, LEAST_RATIO = 0.1, 0.5
+"""How much a y axis of shares, or of speed-ups, covers at least."""
 Look = Literal["line", "dash", "dots", "level", "bound"]
 """A `level` is the same everywhere, such as the original's; a `bound` is one that should not be crossed."""
 
 
 @dataclass(frozen=True)
 class Series:
-    """A value for every x; None where there is none."""
+    """A value for every x; None where there is none. `spans`: the interval that each value lies in, drawn as a band."""
 
     name: str
     values: tuple[float | None, ...]
     look: Look = "line"
+    spans: tuple[tuple[float, float] | None, ...] = ()
+
+    def span(self, row: int) -> tuple[float, float] | None:
+        """Of one x."""
+        return self.spans[row] if self.spans else None
 
 
 @dataclass(frozen=True)
 class Curves:
-    """`x` rises. `rows`: what each x is called in the table."""
+    """`x` rises. `rows`: what each x is called in the table. `least`: the y axis covers that much at least, in its own unit, so
+    that a small difference looks small."""
 
     name: str
     title: str
@@ -35,6 +43,18 @@ class Curves:
     rows: tuple[str, ...]
     row_name: str = "Step"
     from_zero: bool = False
+    least: float = 0.0
+
+
+@dataclass(frozen=True)
+class Bar:
+    """What is left of one quantity, as a share of the original's; `span` is the interval of a share that was timed."""
+
+    name: str
+    before: str
+    after: str
+    share: float
+    span: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -53,8 +73,8 @@ class HeatMap:
     LEVELS = 20
 
     def level(self, value: float) -> int:
-        """Which of the colours 0 to LEVELS the cell has."""
-        share = value / self.highest if self.highest > 0 else 0.0
+        """Which of the colours 0 to LEVELS the cell has. Of the number as it is written: equal numbers look alike."""
+        share = round(value, self.digits) / self.highest if self.highest > 0 else 0.0
         return round(self.LEVELS * min(1.0, max(0.0, share)))
 
     def text(self, value: float) -> str:

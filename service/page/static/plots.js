@@ -23,14 +23,17 @@ function draw(figure) {
     cursor: { drag: { x: false, y: false }, y: false, points: { size: 8 } },
     scales: {
       x: { time: false, range: (_, low, high) => widened(low, high) },
-      y: { range: (_, low, high) => (figure.hasAttribute("data-zero") ? [0, high * 1.06 || 1] : padded(low, high)) },
+      y: { range: () => spanned(figure, table.series) },
     },
     axes: [
       { ...axis(figure.dataset.xUnit, figure.dataset.xLabel, 24), ...wholes(figure.dataset.xUnit) },
       axis(figure.dataset.unit, figure.dataset.yLabel, 56),
     ],
     series: [{}, ...table.series.map((series, number) => lineOf(series, look(`--series-${number % 6}`)))],
-    hooks: { setCursor: [(plot) => tell(figure, plot, table)] },
+    hooks: {
+      drawAxes: [(plot) => table.series.forEach((series, number) => band(plot, table.x, series.spans, look(`--series-${number % 6}`)))],
+      setCursor: [(plot) => tell(figure, plot, table)],
+    },
   };
   drawn.get(figure)?.destroy();
   drawn.set(figure, new uPlot(options, [table.x, ...table.series.map((series) => series.values)], canvas));
@@ -39,9 +42,15 @@ function draw(figure) {
 function read(figure) {
   const rows = [...figure.querySelectorAll("tbody tr")];
   const number = (cell) => (cell.dataset.value === undefined ? null : Number(cell.dataset.value));
+  const span = ({ dataset: { low, high } }) => (low === undefined ? null : [Number(low), Number(high)]);
   const heads = [...figure.querySelectorAll("thead th")];
   const series = heads.flatMap((head, column) =>
-    head.dataset.look ? [{ name: head.textContent, look: head.dataset.look, values: rows.map((row) => number(row.cells[column])) }] : [],
+    head.dataset.look
+      ? [{
+          name: head.textContent, look: head.dataset.look,
+          values: rows.map((row) => number(row.cells[column])), spans: rows.map((row) => span(row.cells[column])),
+        }]
+      : [],
   );
   return { x: rows.map((row) => Number(row.dataset.x)), names: rows.map((row) => row.cells[0].textContent), first: heads[0].textContent, series };
 }
@@ -53,6 +62,33 @@ function lineOf({ name, look }, colour) {
     points: { show: !still, size: look === "dots" ? 9 : 6, fill: colour },
     ...(look === "dots" ? { paths: () => null } : {}),
   };
+}
+
+// The interval of each value: shaded between neighbours, and a bar at each. Drawn under the curves.
+function band(plot, x, spans, colour) {
+  const { ctx } = plot;
+  const at = (row) => plot.valToPos(x[row], "x", true);
+  const [low, high] = [0, 1].map((end) => (row) => plot.valToPos(spans[row][end], "y", true));
+  ctx.save();
+  ctx.fillStyle = ctx.strokeStyle = colour;
+  ctx.lineWidth = 1.5 * devicePixelRatio;
+  for (let row = 0; row < x.length; row++) {
+    if (!spans[row]) continue;
+    ctx.globalAlpha = 0.45;
+    ctx.beginPath();
+    ctx.moveTo(at(row), low(row));
+    ctx.lineTo(at(row), high(row));
+    ctx.stroke();
+    if (!spans[row + 1]) continue;
+    ctx.globalAlpha = 0.14;
+    ctx.beginPath();
+    ctx.moveTo(at(row), low(row));
+    ctx.lineTo(at(row), high(row));
+    ctx.lineTo(at(row + 1), high(row + 1));
+    ctx.lineTo(at(row + 1), low(row + 1));
+    ctx.fill();
+  }
+  ctx.restore();
 }
 
 function tell(figure, plot, { names, first, series }) {
@@ -83,9 +119,20 @@ function widened(low, high) {
   return [low - room, high + room];
 }
 
-function padded(low, high) {
+// A figure of shares or ratios covers `data-least` at least: a difference that is small looks small, unless zoomed in on.
+function spanned(figure, series) {
+  const zoomed = figure.hasAttribute("data-zoomed");
+  const values = series.flatMap(({ values, spans }) => [...values, ...(zoomed ? [] : spans.flatMap((span) => span ?? []))]);
+  const known = values.filter((value) => value !== null);
+  const [low, high] = [Math.min(...known), Math.max(...known)];
+  if (figure.hasAttribute("data-zero")) return [0, high * 1.06 || 1];
+  const least = zoomed ? 0 : Number(figure.dataset.least ?? 0);
   const room = high > low ? 0.12 * (high - low) : Math.abs(high) * 0.1 || 0.1;
-  return [low - room, high + room];
+  const missing = Math.max(0, least - (high - low + 2 * room)) / 2;
+  const [bottom, top] = [low - room - missing, high + room + missing];
+  // Nothing is above 100%, and nothing below 0.
+  const over = figure.dataset.unit === "share" && high <= 1 ? Math.max(0, top - 1.01) : 0;
+  return [low >= 0 ? Math.max(0, bottom - over) : bottom - over, top - over];
 }
 
 const widths = new ResizeObserver((entries) => {
@@ -108,6 +155,14 @@ function all() {
 function again() {
   document.querySelectorAll("figure.plot").forEach(draw);
 }
+
+document.addEventListener("click", ({ target }) => {
+  const button = target.closest("button.zoom");
+  if (!button) return;
+  const figure = button.closest("figure");
+  button.setAttribute("aria-pressed", String(figure.toggleAttribute("data-zoomed")));
+  draw(figure);
+});
 
 all();
 document.addEventListener("htmx:afterSettle", all);

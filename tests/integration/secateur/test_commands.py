@@ -99,7 +99,7 @@ def test_the_way_of_a_job(
     assert "✓ succeeded" in shell("wait", job).stdout
     (ended,) = shell.json("wait", job)
     assert (ended["state"], ended["result"]["step"]) == ("succeeded", 2)
-    assert "Take step 2." in shell("show", job).stdout
+    assert "Recommended: step 2." in shell("show", job).stdout
     assert shell("logs", job).stdout == "one\ntwo[2J\n"
     assert json.loads(shell("logs", job, "-f", "--json").stdout.splitlines()[0]) == {"line": "one"}
     events = [json.loads(line) for line in shell("events", job, "--json").stdout.splitlines()]
@@ -213,7 +213,7 @@ def test_submit_waits_and_gives_the_job(shell: Shell, url: str, worker: ManualWo
     )
     thread.join()
     assert (job["state"], job["result"]["step"]) == ("succeeded", 1)
-    assert shell("wait", job["id"]).stdout.count("Take step 1.") == 1
+    assert shell("wait", job["id"]).stdout.count("Recommended: step 1.") == 1
 
 
 def test_jobs_side_by_side(shell: Shell, worker: ManualWorker, pair: tuple[str, str]) -> None:

@@ -154,7 +154,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Dat
     ("which", "verdict", "words"),
     [
         ("none", Verdict.WRONG, ("SECATEUR_API_KEY is not set",)),
-        ("unknown", Verdict.WRONG, ("no key of this service",)),
+        ("unknown", Verdict.WRONG, ("That API key isn't valid",)),
         ("revoked", Verdict.WRONG, ("was revoked",)),
         ("expired", Verdict.WRONG, ("has expired",)),
         ("reading", Verdict.WARNING, ("models:write (for uploading)", "jobs:write (for submitting jobs)")),

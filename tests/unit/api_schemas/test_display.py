@@ -26,7 +26,7 @@ def test_a_goal_is_the_targets_and_before_there_is_one_the_sparsity() -> None:
 def test_what_is_left_is_a_share_of_the_originals() -> None:
     steps = [measured_step(step) for step in range(3)]
     found = dict(left(steps, (Part.ATTENTION,)))
-    assert list(found) == ["attention parameters", "all parameters", "FLOPs of an input", "file"]
+    assert list(found) == ["attention parameters", "all parameters", "FLOPs per input", "file"]
     assert found["attention parameters"] == (1.0, 0.875, 0.75)
     assert found["all parameters"] == (1.0, 0.95, 0.9)
     # Counts that the original has none of are left out.
@@ -46,7 +46,7 @@ def test_what_was_tried_for_a_bound_is_said_in_a_sentence() -> None:
     assert (
         "Of 2 cuts tried without recovery, the largest within the bound removes 25.00% of the original latency" in found
     )
-    assert "loses nothing" in found
+    assert "and gains 0.10 points on validation" in found
     none = said(cut(0.25, 0.05, False), cut(0.125, 0.0167, False))
     assert "No cut of 2 tried without recovery is within the bound; the smallest removes 12.50%" in none
     assert "loses 1.67 points" in none

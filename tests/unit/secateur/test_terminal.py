@@ -114,7 +114,7 @@ def test_tables_are_never_wider_than_the_terminal_and_keep_what_is_needed(width:
         assert "85.0%" in drawn(comparison(two, width), width)
     if width >= 80:
         words = drawn(comparison(two, width), width).split()
-        assert (words.count("+5.0"), words.count("1*")) == (2, 2)
+        assert (words.count("5.0"), words.count("1*")) == (2, 2)
 
 
 def test_a_comparison_for_programs_has_the_same_numbers() -> None:

@@ -206,7 +206,7 @@ def test_the_drop_that_is_allowed_is_drawn_where_there_is_a_bound(tmp_path: Path
 def test_what_is_left_and_what_was_asked_for_are_drawn(tmp_path: Path, job: Job) -> None:
     _write(tmp_path, job)
     for name, words in (
-        ("size", ("attention parameters", "all parameters", "FLOPs of an input", "file")),
+        ("size", ("attention parameters", "all parameters", "FLOPs per input", "file")),
         ("reached", ("removed", "asked for", "attention parameters removed (%)")),
     ):
         drawn = (tmp_path / f"figure-{name}.svg").read_text(encoding="utf-8")

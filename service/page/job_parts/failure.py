@@ -1,0 +1,95 @@
+"""What a failed job opens on: what its error means, what to do, and where it is known the form filled in with what would work."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from math import floor
+from urllib.parse import parse_qsl, urlencode, urlsplit
+
+from api_schemas.api.error_titles import ERROR_TEXTS
+from api_schemas.api.resources import JobError, JobResource
+from api_schemas.errors import ErrorCode
+from service.page import new
+
+MAXIMUM = "maximum "
+"""How the error of a target out of reach begins its number (checkpoints/planning/feasibility.py)."""
+
+
+@dataclass(frozen=True)
+class Retry:
+    """A link to the form: `Try again with 83.2%`."""
+
+    words: str
+    address: str
+
+
+@dataclass(frozen=True)
+class Failure:
+    """`meaning` and `remedy` are those of docs/errors.md."""
+
+    meaning: str
+    remedy: str
+    retry: Retry | None
+
+
+def explained(job: JobResource) -> Failure | None:
+    """None of a job without an error."""
+    if job.error is None:
+        return None
+    text = ERROR_TEXTS[job.error.code]
+    return Failure(text.title, text.remedy, _retry(job, job.error))
+
+
+def _retry(job: JobResource, error: JobError) -> Retry | None:
+    """None where the form has no fields for the model or the data, or nothing that it has would help."""
+    address = new.like(job.request)
+    propose = _PROPOSALS.get(error.code)
+    proposal = None if propose is None else propose(job, error)
+    if address is None or proposal is None:
+        return None
+    words, changes = proposal
+    fields = dict(parse_qsl(urlsplit(address).query)) | changes
+    query = urlencode({name: value for name, value in fields.items() if value})
+    return Retry(words, f"/new?{query}")
+
+
+Proposal = tuple[str, dict[str, str]]
+
+
+def _reachable(_: JobResource, error: JobError) -> Proposal | None:
+    for item in error.errors:
+        if item.pointer.startswith("/pruning/target/") and item.detail.startswith(MAXIMUM):
+            # Down to a tenth of a percent: rounded up it would be out of reach again.
+            share = floor(1000 * float(item.detail.removeprefix(MAXIMUM))) / 10
+            return (f"Try again with {share:g}%", {"share": f"{share:g}"}) if share > 0 else None
+    return None
+
+
+def _shorter(job: JobResource, _: JobError) -> Proposal | None:
+    finetune = job.request.finetune
+    if finetune is None or finetune.epochs < 2:
+        return None
+    epochs = str(finetune.epochs // 2)
+    return f"Try again with {epochs} epoch{'s' if epochs != '1' else ''} per step", {"epochs": epochs}
+
+
+def _without_exports(*_: object) -> Proposal:
+    return "Try again without exports", {"exports": ""}
+
+
+def _unchanged(*_: object) -> Proposal:
+    return "Try again", {}
+
+
+_PROPOSALS: Mapping[ErrorCode, Callable[[JobResource, JobError], Proposal | None]] = {
+    ErrorCode.SPARSITY_OUT_OF_REACH: _reachable,
+    ErrorCode.MAX_RUNTIME: _shorter,
+    ErrorCode.EXPORT_UNAVAILABLE: _without_exports,
+    ErrorCode.EXPORT_FAILED: _without_exports,
+    **dict.fromkeys(
+        (
+            ErrorCode.STALLED, ErrorCode.ENGINE_CRASHED, ErrorCode.ENGINE_ERROR, ErrorCode.SCRATCH_FULL, ErrorCode.INTERNAL,
+            ErrorCode.STORAGE_UNAVAILABLE, ErrorCode.STORAGE_FULL,
+        ),
+        _unchanged,
+    ),
+}  # fmt: skip

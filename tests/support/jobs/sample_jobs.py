@@ -1,0 +1,126 @@
+"""Jobs in the states that a page has to show: finished, stopped with nothing removed, failed, running, queued."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy.orm import Session
+
+from api_schemas.api.resources import JobError, JobProgress
+from api_schemas.enums import Phase, StopReason
+from api_schemas.errors import ErrorCode, ErrorItem
+from api_schemas.results.events import JobEventBody, Loss, PhaseChanged, StepDone
+from api_schemas.results.metrics import EpochLoss, JobResult, Memory, Scores, StepMetrics
+from store.database.connection import Database
+from store.database.tenancy import DEFAULT_TENANT
+from store.jobs import jobs, logs, transitions
+from store.jobs.transitions import Lease
+from tests.support.jobs.records import job_request, step_file
+from tests.support.jobs.sample_metrics import measured_step
+
+FINE_TUNED = (Phase.SCORING, Phase.PRUNING, Phase.EVALUATING, Phase.FINETUNING, Phase.PACKAGING, Phase.EVALUATING)
+
+
+@dataclass(frozen=True)
+class SampleJobs:
+    """Identifiers."""
+
+    finished: str
+    unchanged: str
+    failed: str
+    running: str
+    queued: str
+
+
+def fill(database: Database) -> SampleJobs:
+    """One of each, made through the transitions that a worker uses."""
+    found = []
+    with database.write() as session:
+        for make in (_finished, _unchanged, _failed, _running, _queued):
+            found.append(make(session))
+    return SampleJobs(*found)
+
+
+def scored(step: StepMetrics, accuracy: float, before: float | None = None, test: float | None = None) -> StepMetrics:
+    """With these accuracies, on 1,200 samples."""
+
+    def scores(value: float | None) -> Scores | None:
+        return None if value is None else Scores(samples=1200, accuracy=value, cross_entropy=2 * (1 - value))
+
+    changes = {"validation": scores(accuracy), "validation_before_recovery": scores(before), "test": scores(test)}
+    losses = (EpochLoss(epoch=1, train_loss=0.5 - 0.1 * step.step, learning_rate=3e-4),) if step.step else ()
+    return step.model_copy(update=changes | {"losses": losses, "memory": Memory(host=3 * 10**9)})
+
+
+STEPS = (
+    scored(measured_step(0), 0.918, None, 0.914),
+    scored(measured_step(1), 0.922, 0.871),
+    scored(measured_step(2), 0.904, 0.802, 0.902),
+)
+
+
+def _begun(session: Session, name: str, **more: object) -> Lease:
+    request = job_request(name=name, **more)
+    jobs.create(session, DEFAULT_TENANT, request, {"model": "test"})
+    job = transitions.claim(session, "worker", 3600, 3)
+    assert job is not None
+    return Lease(job.id, job.epoch)
+
+
+def _phases(step: int, steps: int, phases: Sequence[Phase]) -> tuple[JobEventBody, ...]:
+    return tuple(PhaseChanged(phase=phase, step=step, steps=steps) for phase in phases)
+
+
+def _take(session: Session, lease: Lease, metrics: StepMetrics) -> None:
+    files = [step_file(lease.job_id, metrics.step)] if metrics.step else []
+    told = (StepDone(folder=f"step-{metrics.step}", metrics=metrics),)
+    transitions.commit_step(session, lease, metrics, files, downloadable=metrics.step > 0, events=told)
+
+
+def _finished(session: Session) -> str:
+    lease = _begun(session, "AST on ESC-50, half of the attention", labels={"team": "speech"}, stop={"max_drop": 0.05})
+    for metrics in STEPS:
+        _take(session, lease, metrics)
+    result = JobResult(step=2, stopped=None, detail="Both steps completed.", test=STEPS[2].test)
+    transitions.succeed(session, lease, result=result)
+    return lease.job_id
+
+
+def _unchanged(session: Session) -> str:
+    lease = _begun(session, "strict bound", stop={"max_drop": 0.01})
+    for metrics in (STEPS[0], scored(measured_step(1), 0.88, 0.871)):
+        _take(session, lease, metrics)
+    detail = "No step is within the bound, so the result is the original model (step 0), which is not kept again."
+    result = JobResult(step=0, stopped=StopReason.MAX_DROP, detail=detail, test=STEPS[0].test)
+    transitions.succeed(session, lease, result=result)
+    return lease.job_id
+
+
+def _failed(session: Session) -> str:
+    lease = _begun(session, "too much")
+    item = ErrorItem(
+        pointer="/pruning/target/attention_sparsity", code=ErrorCode.SPARSITY_OUT_OF_REACH, detail="maximum 0.8321"
+    )
+    detail = "entire_head can remove at most 0.8321 of this model's attention parameters; 0.9500 was asked for."
+    transitions.fail(session, lease, JobError(code=ErrorCode.SPARSITY_OUT_OF_REACH, detail=detail, errors=(item,)))
+    return lease.job_id
+
+
+def _running(session: Session) -> str:
+    lease = _begun(session, "a running job with a long name that has no business in one line of a phone")
+    begun = (Phase.STARTING, Phase.PREPARING, Phase.EVALUATING)
+    transitions.record(session, lease, _phases(0, 2, begun))
+    _take(session, lease, STEPS[0])
+    transitions.record(session, lease, _phases(1, 2, FINE_TUNED[:4]))
+    losses = tuple(Loss(step=1, epoch=epoch, epochs=5, train_loss=0.9 / epoch) for epoch in (1, 2, 3))
+    transitions.record(session, lease, losses)
+    progress = JobProgress(
+        phase=Phase.FINETUNING, step=1, steps=2, done=700, total=1000, fraction=0.42, eta_seconds=131.0
+    )
+    transitions.renew(session, lease, 3600, progress, 65.0)
+    text = "".join(f"2026-01-05T12:00:{number:02} INFO step 1 of 2: epoch {number}\n" for number in range(20))
+    logs.append(session, lease, 0, text, 10**6)
+    return lease.job_id
+
+
+def _queued(session: Session) -> str:
+    return jobs.create(session, DEFAULT_TENANT, job_request(name="next in line"), {"model": "test"}).id
