@@ -2,7 +2,7 @@
 
 from fastapi import FastAPI
 
-from service.page import compare, job, jobs, new, signing_in, static_files, sweeps
+from service.page import compare, job, jobs, new, reach, signing_in, static_files, sweeps
 
 
 def install(app: FastAPI) -> None:
@@ -12,6 +12,7 @@ def install(app: FastAPI) -> None:
         jobs.router,
         job.router,
         new.router,
+        reach.router,
         compare.router,
         sweeps.router,
         signing_in.router,
