@@ -5,10 +5,11 @@ from urllib.parse import urlencode
 
 from pydantic import BaseModel, Field
 
-from api_schemas.enums import Layout, Part, TargetKind
+from api_schemas.enums import Head, Layout, Part, TargetKind
 from api_schemas.spec.inputs import BucketModel, HubDataset, HubModel, ModelReference, StepModel, UploadedModel
 from api_schemas.spec.job import JobRequest
 from api_schemas.spec.pruning import Pruning
+from checkpoints.planning.settled import criterion_of
 
 MOST_STEPS = 12
 OF_PARTS = (TargetKind.PARAMETERS, TargetKind.FLOPS, TargetKind.LATENCY)
@@ -18,6 +19,8 @@ PARTS: dict[str, tuple[Part, ...]] = {
     "attention": (Part.ATTENTION,),
     "feed_forward": (Part.FEED_FORWARD,),
 }
+
+_SETTLED = tuple(criterion_of(head) for head in Head)
 
 
 class Filled(BaseModel):
@@ -128,9 +131,10 @@ def _as_asked(pruning: Pruning) -> dict[str, str]:
     fields: dict[str, Any] = {}
     for name in ("granularity", "criterion", "basis"):
         value = getattr(pruning, name)
-        # Jobs keep the criterion that was settled for their model: of an open one it says nothing.
-        if value != getattr(usual, name) and getattr(usual, name) is not None:
-            fields[name] = value.value if value is not None else ""
+        # Jobs keep the criterion that was settled for their model where it was left open.
+        left_open = _SETTLED if name == "criterion" and usual.criterion is None else ()
+        if value not in (None, getattr(usual, name), *left_open):
+            fields[name] = value.value
     if pruning.layout is Layout.STOCK and fields.get("granularity") == "per_head":
         del fields["granularity"]
     own, other = pruning.calibration, usual.calibration

@@ -64,11 +64,12 @@ def reach(services: ToReadUploads, asked: Annotated[Asked, Query()]) -> Reach:
 
 
 def _reference(asked: Asked) -> dict[str, Any]:
-    job, _, step = asked.model_step.partition("/")
-    return {
-        "step": {"type": "step", "job": job, "step": int(step) if step.isdecimal() else 0},
-        "s3": {"type": "s3", "bucket": asked.model_bucket, "prefix": asked.model_prefix},
-    }.get(asked.model_from, {"type": "upload", "id": asked.model})
+    if asked.model_from == "step":
+        job, _, step = asked.model_step.partition("/")
+        return {"type": "step", "job": job, "step": int(step) if step.isdecimal() else 0}
+    if asked.model_from == "s3":
+        return {"type": "s3", "bucket": asked.model_bucket, "prefix": asked.model_prefix}
+    return {"type": "upload", "id": asked.model}
 
 
 def _pruning(asked: Asked) -> dict[str, Any]:

@@ -28,17 +28,20 @@ export function showErrors(form, items, message = "") {
   }
   const shown = places.filter((place) => !place.closest("[data-goal][hidden], [data-from][hidden], [data-kinds][hidden]"));
   const all = items.length ? items : message ? [["", message]] : [];
-  for (const [pointer, words] of all) {
+  const only = items.length === 1;
+  // Of several items each is a fact by itself, and the general sentence says what they mean together.
+  const general = items.length > 1 && !items.some(([, words]) => message.includes(words.slice(1))) ? message : "";
+  all.forEach(([pointer, words], number) => {
     const fits = shown.filter((place) => pointersOf(place).some((own) => pointer === own || pointer.startsWith(`${own}/`)));
     const place = fits.sort((a, b) => longest(b, pointer) - longest(a, pointer))[0] ?? shown.find((each) => each.dataset.pointer === "");
     place.hidden = false;
     const exact = !pointer || pointersOf(place).includes(pointer);
     // A general sentence may say more than the item does.
-    const said = items.length === 1 && message ? message : sentence(words);
-    place.textContent = `${place.textContent} ${exact ? "" : `${fieldName(pointer)}: `}${said}`.trim();
+    const said = only && message ? message : sentence(words);
+    place.textContent = [place.textContent, number ? "" : general, `${exact ? "" : `${fieldName(pointer)}: `}${said}`].filter(Boolean).join(" ");
     place.closest("details")?.setAttribute("open", "");
     mark(place, true);
-  }
+  });
 }
 
 const pointersOf = (place) => place.dataset.pointer.split(" ");

@@ -7,6 +7,8 @@ import { digestOf } from "./digest.js";
 import { chosen, dropped, filesOfData, filesOfModel } from "./folders.js";
 import { Held, send } from "./sending.js";
 
+const CHECK_WAIT = 2000;
+
 export function watchSource(source, changed) {
   const drop = source.querySelector(".drop");
   drop.addEventListener("dragover", (event) => {
@@ -76,7 +78,7 @@ async function begin(source, read, changed) {
       line.tell("sent", file.size);
     }
     say(source, "Checking the files …", false);
-    const ready = await call("POST", `/v1/${kind}s/${upload.id}/complete`);
+    const ready = await checked(kind, upload.id, held);
     const what = ready.layout?.architecture ?? `${Object.values(ready.contents.rows).reduce((all, rows) => all + rows, 0)} rows`;
     const select = source.querySelector(`#${kind}`);
     select.append(new Option(`${ready.name ?? ready.id} · ${what} · just now`, ready.id, false, true));
@@ -123,6 +125,18 @@ function inWords(error, files) {
   return [general, ...said.filter((words) => !general.includes(words.split(": ").at(-1)))].join(" ");
 }
 
+// The upload once it has been checked: of large data that goes on after the answer. Raises what is wrong with it.
+async function checked(kind, id, held) {
+  let found = await call("POST", `/v1/${kind}s/${id}/complete`);
+  while (found.state === "checking") {
+    await new Promise((resolve) => setTimeout(resolve, CHECK_WAIT));
+    await held.pass();
+    found = await call("GET", `/v1/${kind}s/${id}`);
+  }
+  if (found.error) throw new Refused(found.error, 422);
+  return found;
+}
+
 // The upload that the address names, where it is of the same files; otherwise a new one.
 async function open(source, kind, files, name) {
   if (source.dataset.upload) {
@@ -156,8 +170,9 @@ function lineOf(file) {
 }
 
 function say(source, words, wrong = true) {
-  const place = source.querySelector(".error");
+  const place = source.querySelector(".upload-said");
   place.textContent = words;
   place.hidden = !words;
+  place.classList.toggle("error", wrong);
   place.classList.toggle("soft", !wrong);
 }

@@ -242,8 +242,8 @@ def test_another_like_it_is_the_form_with_what_was_asked(
     [link] = look(client, f"/jobs/{job_id}?tab=request").all("a", id="like")
     asked = {name: values[0] for name, values in parse_qs(urlsplit(link["href"]).query).items()}
     assert asked == {
-        "model": stock.model_id, "dataset": stock.dataset_id, "preset": "paper", "kind": "flops", "parts": "attention", "share": "20",
-        "steps": "4", "epochs": "0", "drop": "2.5", "layout": "stock", "exports": "onnx", "labels": "team=speech, urgent",
+        "model": stock.model_id, "dataset": stock.dataset_id, "preset": "paper", "kind": "flops", "parts": "attention",
+        "share": "20", "steps": "4", "epochs": "0", "drop": "2.5", "layout": "stock", "exports": "onnx", "labels": "team=speech, urgent",
     }  # fmt: skip
 
 
