@@ -9,6 +9,7 @@ from fastapi import APIRouter, Request, Response
 from api_schemas.api.resources import JobResource
 from api_schemas.errors import ErrorCode, SecateurError
 from api_schemas.spec.inputs import StepModel, UploadedModel
+from api_schemas.spec.pruning import SHARE_OF
 from service.access.turns import FairRoute
 from service.core.jobs import jobs
 from service.core.uploads import uploads
@@ -68,6 +69,7 @@ def lineage_page(services: ToReadJobs, request: Request, job_id: JobPath) -> Res
         "inputs/lineage.html.j2",
         job=job,
         found=trees(services, (first,)),
+        share_of=SHARE_OF,
         lost=lost,
         original=first.request.model,
         named=_name(services, first),

@@ -2,6 +2,7 @@
 
 from fastapi import APIRouter, Request, Response
 
+from api_schemas.spec.pruning import SHARE_OF
 from service.access.turns import FairRoute
 from service.dependencies import ToReadUploads
 from service.page.inputs import lineage, used_by
@@ -35,6 +36,7 @@ def model_page(services: ToReadUploads, request: Request, model_id: ModelPath) -
         "inputs/model.html.j2",
         model=model,
         made=lineage.trees(services, made),
+        share_of=SHARE_OF,
         sees_jobs=used_by.may_see_jobs(services),
         living=living,
         more=more,

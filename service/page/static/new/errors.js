@@ -8,8 +8,13 @@ const NAMES = {
 
 // `/dataset/columns/label` as "Data, column, label"; empty of the whole request.
 export function fieldName(pointer) {
-  const words = pointer.split("/").slice(1).map((part) => NAMES[part] ?? (/^\d+$/.test(part) ? `no. ${Number(part) + 1}` : part.replaceAll("_", " ")));
-  return words.map((word, at) => (at ? word[0]?.toLowerCase() + word.slice(1) : word[0]?.toUpperCase() + word.slice(1))).join(", ");
+  const words = pointer.split("/").slice(1).map((part, at) => {
+    const known = NAMES[part] ?? (/^\d+$/.test(part) ? `No. ${Number(part) + 1}` : "");
+    // What a person wrote, such as a label, stays as it is.
+    return at && known ? known[0].toLowerCase() + known.slice(1) : known || part.replaceAll("_", " ");
+  });
+  const all = words.join(", ");
+  return all && all[0].toUpperCase() + all.slice(1);
 }
 
 // The sentence of a refusal without the pointer that it may begin with, which stands at the field instead.
@@ -17,6 +22,17 @@ export function plainMessage(error) {
   const pointer = (error.items ?? []).map(([each]) => each).find((each) => each && error.message.startsWith(`${each}: `));
   const words = pointer ? error.message.slice(pointer.length + 2) : error.message;
   return sentence(words.replace(/ \(\d+ more in `errors`\)/, ""));
+}
+
+// Numbers that their fields do not allow, as [pointer, sentence]: the service's own words are about shares, not points.
+export function wrongNumbers(form) {
+  const fields = [...form.querySelectorAll("input[type=number]")].filter((field) => !field.closest("[hidden]") && !field.validity.valid);
+  return fields.map((field) => {
+    const place = field.closest(".field").querySelector(".error") ?? field.closest("details, fieldset").querySelector(".error");
+    const whole = field.step === "any" || field.step.includes(".") ? "a number" : "a whole number";
+    const range = field.max ? `from ${field.min} to ${field.max}` : `of ${field.min} or more`;
+    return [place.dataset.pointer.split(" ").at(-1), `${whole} ${range} is needed`];
+  });
 }
 
 export function showErrors(form, items, message = "") {

@@ -1,7 +1,7 @@
 // The form of a new job: what it says goes into the address, is estimated, shown as a program, and in the end submitted.
 
 import { call, notice, Refused } from "../calls.js";
-import { plainMessage, showErrors } from "./errors.js";
+import { plainMessage, showErrors, wrongNumbers } from "./errors.js";
 import { address, bodyOf, fieldsOf, missing } from "./form.js";
 import { estimate } from "./estimate.js";
 import { limits } from "./limits.js";
@@ -39,6 +39,8 @@ async function ask(fields, body) {
   try {
     // A slider that could not stay where it was has changed the form, and so asks again.
     if (await limits(form, fields, signal)) return changed();
+    const wrong = wrongNumbers(form);
+    if (wrong.length) return refused(wrong);
     if (lacking) return;
     // A worker fetches from the hub: until then nothing is known of a model, and the rest of the request is checked alone.
     const found = fields.model_from === "hf"
@@ -49,9 +51,13 @@ async function ask(fields, body) {
     showErrors(form, []);
   } catch (error) {
     if (error.name === "AbortError") return;
-    showErrors(form, error instanceof Refused ? error.items : [], plainMessage(error));
-    told.textContent = "No estimate: this job would be refused. The form says where.";
+    refused(error instanceof Refused ? error.items : [], plainMessage(error));
   }
+}
+
+function refused(items, message) {
+  showErrors(form, items, message);
+  document.querySelector("#estimate .told").textContent = "No estimate: this job would be refused. The form says where.";
 }
 
 form.addEventListener("input", changed);
@@ -60,10 +66,11 @@ form.addEventListener("submit", async (event) => {
   const button = document.getElementById("submit");
   const fields = fieldsOf(form);
   const lacking = missing(fields);
-  if (lacking) {
-    const [, , name, words] = lacking;
-    showErrors(form, [[name.startsWith("model") ? "/model" : "/dataset", words]]);
-    document.getElementById(name).focus();
+  const wrong = wrongNumbers(form);
+  if (lacking || wrong.length) {
+    const [, , name, words] = lacking ?? [];
+    showErrors(form, lacking ? [[name.startsWith("model") ? "/model" : "/dataset", words]] : wrong);
+    (name ? document.getElementById(name) : form.querySelector('[aria-invalid="true"]'))?.focus();
     return;
   }
   button.disabled = true;

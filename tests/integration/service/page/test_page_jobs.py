@@ -243,7 +243,8 @@ def test_another_like_it_is_the_form_with_what_was_asked(
     asked = {name: values[0] for name, values in parse_qs(urlsplit(link["href"]).query).items()}
     assert asked == {
         "model": stock.model_id, "dataset": stock.dataset_id, "preset": "paper", "kind": "flops", "parts": "attention",
-        "share": "20", "steps": "4", "epochs": "0", "drop": "2.5", "layout": "stock", "exports": "onnx", "labels": "team=speech, urgent",
+        "share": "20", "steps": "4",
+        "epochs": "0", "drop": "2.5", "layout": "stock", "exports": "onnx", "labels": "team=speech, urgent",
     }  # fmt: skip
 
 
