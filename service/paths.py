@@ -5,7 +5,8 @@ V1 = "/v1"
 
 _OTHERS = (V1, "/docs", "/openapi.json", "/healthz", "/readyz", "/metrics")
 _OPEN = ("/static/", "/signin", "/signout")
-_KEPT = ("/", "/new", "/compare", "/sweeps")
+_KEPT = ("/", "/new", "/compare", "/sweeps", "/models", "/datasets", "/workers")
+_BELOW = ("/jobs/", "/sweeps/", "/new/", "/models/", "/datasets/", "/lineage/")
 
 
 def is_page(path: str) -> bool:
@@ -15,7 +16,7 @@ def is_page(path: str) -> bool:
 
 def needs_caller(path: str) -> bool:
     """Whether it shows what belongs to somebody."""
-    return path in _KEPT or path.startswith(("/jobs/", "/sweeps/"))
+    return path in _KEPT or path.startswith(_BELOW)
 
 
 def local_path(given: str | None) -> str:

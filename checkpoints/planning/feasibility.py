@@ -196,10 +196,31 @@ def _check_bound(shape: ModelShape, widths: AttentionWidths, pruning: Pruning) -
         )
 
 
-def _check_latency(shape: ModelShape, widths: AttentionWidths, pruning: Pruning) -> None:
+def reach(shape: ModelShape, widths: AttentionWidths, pruning: Pruning) -> tuple[float, float]:
+    """Between which shares of its one kind a spec can be asked for: the smallest that removes anything, and the most that can go.
+
+    Of a latency, which only the worker measures: from 0, up to what `check_feasible` takes for possible. Raises as
+    `check_feasible` does where the spec can cut nothing of this model, whatever the share.
+    """
+    _check_layers(shape, pruning)
+    _check_pruned(shape, pruning)
+    _check_alignment(widths, pruning)
+    kind = pruning.target.kind
+    if kind is TargetKind.LATENCY:
+        _check_alike(shape, widths, pruning, "/pruning/target/latency")
+        return 0.0, _flops_in_parts(shape, widths, pruning)
+    return smallest_cut(shape, widths, pruning, kind) / 2, max_share(shape, widths, pruning, kind)
+
+
+def _flops_in_parts(shape: ModelShape, widths: AttentionWidths, pruning: Pruning) -> float:
+    """Of all FLOPs those in what may be cut, as a share."""
     flops = {Part.ATTENTION: accounting.attention_flops, Part.FEED_FORWARD: accounting.feed_forward_flops}
+    return sum(flops[part](shape, widths) for part in pruning.cuts) / accounting.total_flops(shape, widths)
+
+
+def _check_latency(shape: ModelShape, widths: AttentionWidths, pruning: Pruning) -> None:
     parts = [part for part in Part if part in pruning.cuts]
-    most = sum(flops[part](shape, widths) for part in parts) / accounting.total_flops(shape, widths)
+    most = _flops_in_parts(shape, widths, pruning)
     if pruning.target.share > most:
         named = {Part.ATTENTION: "attention", Part.FEED_FORWARD: "feed-forward blocks"}
         further = "" if len(parts) > 1 else ' "parts": ["attention", "feed_forward"] goes further.'

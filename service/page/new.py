@@ -1,50 +1,47 @@
 """`/new`: upload or choose a model and a dataset, and say what is to be cut."""
 
 from typing import Annotated
-from urllib.parse import urlencode
 
 from fastapi import APIRouter, Query, Request, Response
-from pydantic import BaseModel, Field
 
-from api_schemas.api.resources import DatasetResource, ModelResource
-from api_schemas.enums import ExportFormat, Layout, TargetKind, UploadState
+from api_schemas.api.resources import DatasetResource, JobResource, ModelResource
+from api_schemas.enums import (
+    Basis,
+    Criterion,
+    ExportFormat,
+    Granularity,
+    JobState,
+    KeyScope,
+    LabelSource,
+    Split,
+    TargetKind,
+    UploadState,
+)
 from api_schemas.errors import ErrorCode, SecateurError
-from api_schemas.spec.inputs import UploadedDataset, UploadedModel
-from api_schemas.spec.job import JobRequest
 from api_schemas.spec.presets import PRESETS
 from api_schemas.spec.pruning import SHARE_OF
 from service.access.turns import FairRoute
 from service.core import resources
+from service.core.jobs import jobs
 from service.core.uploads import uploads
 from service.dependencies import ToReadUploads
+from service.page.form_fields import MOST_STEPS, OF_PARTS, Filled
+from service.page.form_fields import like as like
 from service.page.rendering import answer
 from service.routes import datasets, models
 from service.services import Services
+from store.files.model_buckets import parse_buckets
+from store.jobs.job_lists import JobFilter
 
 OFFERED = 100
-MOST_STEPS = 12
-
-
-class Filled(BaseModel):
-    """What the address fills in: fields of the form, and uploads that are to go on."""
-
-    model: str = ""
-    dataset: str = ""
-    preset: str = "best"
-    kind: str = "attention_sparsity"
-    share: str = "50"
-    goal: str = "share"
-    within: str = ""
-    steps: str = "0"
-    epochs: str = ""
-    drop: str = ""
-    layout: str = ""
-    exports: str = ""
-    name: str = ""
-    labels: str = ""
-    model_upload: str = Field("", max_length=64)
-    dataset_upload: str = Field("", max_length=64)
-
+OFFERED_JOBS = 30
+CHOICES = {"granularity": Granularity, "criterion": Criterion, "basis": Basis}
+COLUMNS = {
+    "input": "Input column",
+    "input_pair": "Second input column",
+    "label": "Label column",
+    "group": "Keep together by column",
+}
 
 router = APIRouter(route_class=FairRoute)
 
@@ -61,37 +58,19 @@ def new_page(services: ToReadUploads, request: Request, filled: Annotated[Filled
         given=given,
         models=_models(services, given["model"]),
         datasets=_datasets(services, given["dataset"]),
+        steps=_steps(services),
+        buckets=tuple(sorted(parse_buckets(services.settings.model_buckets))),
         uploads={"model": filled.model_upload, "dataset": filled.dataset_upload},
         presets=tuple(PRESETS),
         kinds={kind: SHARE_OF[kind] for kind in TargetKind},
+        of_parts=OF_PARTS,
         formats=tuple(ExportFormat),
+        choices={name: tuple(kind) for name, kind in CHOICES.items()},
+        sources=tuple(LabelSource),
+        columns=COLUMNS,
+        splits=tuple(Split),
         most_steps=MOST_STEPS,
     )
-
-
-def like(request: JobRequest) -> str | None:
-    """The form's address, filled in with what it has fields for; None where it has none for model or dataset."""
-    model, dataset, pruning = request.model, request.dataset, request.pruning
-    if not (isinstance(model, UploadedModel) and isinstance(dataset, UploadedDataset)):
-        return None
-    steps, bound = pruning.schedule.steps, pruning.target.max_drop
-    labels = [f"{key}={value}" if value else key for key, value in request.labels.items() if "," not in value]
-    fields = {
-        "model": model.id,
-        "dataset": dataset.id,
-        "preset": pruning.preset,
-        "kind": pruning.target.kind.value,
-        "share": f"{100 * pruning.target.share:g}" if bound is None else "",
-        "goal": "" if bound is None else "within",
-        "within": "" if bound is None else f"{100 * bound:.12g}",
-        "steps": str(steps) if steps is not None and steps <= MOST_STEPS else "",
-        "epochs": "0" if request.finetune is None else str(request.finetune.epochs),
-        "drop": "" if request.stop is None else f"{100 * request.stop.max_drop:g}",
-        "layout": "stock" if pruning.layout is Layout.STOCK else "",
-        "exports": ",".join(request.exports),
-        "labels": ", ".join(labels),
-    }
-    return f"/new?{urlencode({name: value for name, value in fields.items() if value})}"
 
 
 def _models(services: Services, chosen: str) -> list[ModelResource]:
@@ -114,6 +93,14 @@ def _datasets(services: Services, chosen: str) -> list[DatasetResource]:
         except SecateurError as error:
             _let_absent_pass(error)
     return found
+
+
+def _steps(services: Services) -> list[JobResource]:
+    """The newest jobs that a step can be taken of, where the key may see jobs."""
+    if services.caller.scopes.isdisjoint((KeyScope.JOBS_READ, KeyScope.JOBS_WRITE)):
+        return []
+    found = jobs.page(services, None, OFFERED_JOBS, JobFilter(states=(JobState.SUCCEEDED,))).items
+    return [job for job in found if any(step.step > 0 for step in job.metrics)]
 
 
 def _let_absent_pass(error: SecateurError) -> None:

@@ -2,7 +2,8 @@
 
 from fastapi import FastAPI
 
-from service.page import compare, job, jobs, new, signing_in, static_files, sweeps
+from service.page import compare, job, jobs, new, reach, signing_in, static_files, sweeps, workers
+from service.page.inputs import datasets, lineage, models
 
 
 def install(app: FastAPI) -> None:
@@ -12,6 +13,11 @@ def install(app: FastAPI) -> None:
         jobs.router,
         job.router,
         new.router,
+        reach.router,
+        models.router,
+        datasets.router,
+        lineage.router,
+        workers.router,
         compare.router,
         sweeps.router,
         signing_in.router,

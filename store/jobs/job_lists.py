@@ -31,6 +31,9 @@ class JobFilter:
     labels: Collection[str] = ()
     """A `LabelSelector` each."""
     model_id: str | None = None
+    """Of an upload, or of the job that made the step."""
+    dataset_id: str | None = None
+    """No index has it: all jobs of the tenant are looked at, newest first, until enough are found."""
     sweep_id: str | None = None
     created_after: datetime | None = None
     """At that moment, too."""
@@ -42,6 +45,8 @@ class JobFilter:
             query = query.where(Job.state.in_(self.states))
         if self.model_id is not None:
             query = query.where(Job.model_id == self.model_id)
+        if self.dataset_id is not None:
+            query = query.where(Job.dataset_id == self.dataset_id)
         if self.sweep_id is not None:
             query = query.where(Job.sweep_id == self.sweep_id)
         if self.created_after is not None:

@@ -55,24 +55,6 @@ def drop(page: Page, selector: str, folder: Path, **beside: str) -> None:
     page.dispatch_event(selector, "drop", {"dataTransfer": transfer})
 
 
-def names_in_a_folder(page: Page) -> list[str]:
-    """What the page takes of a dropped folder of sentence-transformers, which no test can drop: a browser makes such entries."""
-    names: list[str] = page.evaluate(
-        """async () => {
-            const file = (name) => ({ name, isFile: true, file: (done) => done(new File(["{}"], name)) });
-            const folder = (name, ...inside) => ({ name, isDirectory: true, createReader: () => {
-                const batches = [inside, []];
-                return { readEntries: (done) => done(batches.shift()) };
-            } });
-            const { filesIn } = await import(document.querySelector("script[src*='/new/']").src.replace("new.js", "source.js"));
-            const [pooling, onnx] = [folder("1_Pooling", file("config.json")), folder("onnx", file("model.onnx"))];
-            const model = folder("model", file("modules.json"), pooling, onnx);
-            return (await filesIn(model, true)).map((each) => each.name);
-        }"""
-    )
-    return names
-
-
 def go_on_after_a_reload(page: Page) -> None:
     """The connection goes after the first piece of the largest file, and with it the page."""
 
@@ -149,7 +131,6 @@ def test_the_whole_story(seen: Watched, page: Page, house: tuple[str, str], tmp_
 
     page.route("**/v1/uploads/*", break_once)
     ready(page)
-    assert names_in_a_folder(page) == ["modules.json", "1_Pooling/config.json"]
     drop(page, ".source[data-kind=model] .drop", tiny_model(), **{"train.py": "import os", "model.onnx": "graph"})
     expect(page.locator("#model")).to_have_value(re.compile("^mdl_"))
     model = page.locator(".source[data-kind=model] .upload")
@@ -168,22 +149,26 @@ def test_the_whole_story(seen: Watched, page: Page, house: tuple[str, str], tmp_
     page.locator("#steps").fill("2")
     expect(estimate.locator("tbody tr")).to_have_count(3)
     expect(estimate.locator("tbody tr").last).to_contain_text("49.6%")
-    page.locator("#share").fill("95")
-    expect(page.locator('.error[data-pointer="/pruning/target"]')).to_contain_text("can remove at most")
-    expect(page.locator("#share")).to_have_attribute("aria-invalid", "true")
-    page.locator("#share").fill("50")
-    expect(page.locator('.error[data-pointer="/pruning/target"]')).to_be_hidden()
-    page.get_by_role("radio", name="smallest within a bound").check()
+    expect(page.locator("#share-limit")).to_contain_text("up to 74.4%")
+    expect(page.locator("#share")).to_have_attribute("max", "74")
+    page.locator("#columns_label").evaluate("(field) => field.closest('details').open = true")
+    page.locator("#columns_label").fill("nothing")
+    wrong = page.locator('.error[data-pointer^="/dataset/columns"]')
+    expect(wrong).to_contain_text("Data, column, label: The dataset has no column 'nothing'")
+    page.locator("#columns_label").fill("")
+    expect(wrong).to_be_hidden()
+    page.get_by_role("radio", name="within an accuracy drop").check()
     expect(page.locator("#share")).to_be_hidden()
-    page.get_by_label("May lose at most").fill("25")
-    expect(page.locator('.error[data-pointer="/pruning/target/max_drop"]')).to_contain_text("20 points are the most")
-    page.get_by_label("May lose at most").fill("0.7")
+    page.get_by_label("Allowed accuracy drop").fill("25")
+    expect(page.locator('.error[data-pointer="/pruning/target/max_drop"]')).to_contain_text("from 0.01 to 20")
+    expect(page.locator("#within")).to_have_attribute("aria-invalid", "true")
+    page.get_by_label("Allowed accuracy drop").fill("0.7")
     expect(page.locator("#curl")).to_contain_text('"max_drop": 0.007')
     expect(estimate.get_by_text("the result lies between")).to_be_visible()
-    page.get_by_role("radio", name="remove a share").check()
+    page.get_by_role("radio", name="Remove a fixed amount").check()
     expect(page.locator("#share")).to_be_visible()
     page.get_by_label("Epochs after each step").fill("1")
-    page.get_by_label("Stop where it loses more than").fill("30")
+    page.get_by_label("Maximum accuracy drop").fill("30")
     page.get_by_label("Name").fill("half of the heads")
     page.get_by_label("Labels").fill("team=speech")
     expect(page.locator("#curl")).to_contain_text('"attention_sparsity": 0.5')

@@ -1,12 +1,12 @@
-// What a job would come to, as a short table and a few sentences.
+// Size, cost and time of a job, as a short table and a few sentences.
 
 export function estimate(found) {
   const first = found.steps[0];
   const last = found.steps[found.steps.length - 1];
   const facts = [
     ["Time", found.seconds === null ? null : (found.seconds_range ?? [found.seconds]).map(duration).join(" to ")],
-    ["Memory", found.host_memory_bytes === null ? null : bytes(found.host_memory_bytes)],
-    ["On the GPU", found.device_memory_bytes === null ? null : bytes(found.device_memory_bytes)],
+    ["Host memory", found.host_memory_bytes === null ? null : bytes(found.host_memory_bytes)],
+    ["GPU memory", found.device_memory_bytes === null ? null : bytes(found.device_memory_bytes)],
     ["All parameters", change(first.total_parameters, last.total_parameters)],
     ["FLOPs", change(first.flops, last.flops)],
     ["File", `${bytes(first.file_bytes)} → ${bytes(last.file_bytes)}`],
@@ -19,8 +19,8 @@ export function estimate(found) {
 function table(steps) {
   const columns = [
     ["Step", (step) => String(step.step)],
-    ["Attention gone", (step) => percent(step.attention_sparsity), (step) => step.attention_sparsity],
-    ["Feed-forward gone", (step) => percent(step.ffn_sparsity), (step) => step.ffn_sparsity],
+    ["Attention removed", (step) => percent(step.attention_sparsity), (step) => step.attention_sparsity],
+    ["Feed-forward removed", (step) => percent(step.ffn_sparsity), (step) => step.ffn_sparsity],
     ["Parameters", (step) => count(step.total_parameters)],
     ["File", (step) => bytes(step.file_bytes)],
   ].filter(([, , used]) => !used || steps.some(used));

@@ -1,8 +1,10 @@
 // The form of a new job: what it says goes into the address, is estimated, shown as a program, and in the end submitted.
 
 import { call, notice, Refused } from "../calls.js";
-import { address, bodyOf, fieldsOf, showErrors } from "./form.js";
+import { plainMessage, showErrors, wrongNumbers } from "./errors.js";
+import { address, bodyOf, fieldsOf, missing } from "./form.js";
 import { estimate } from "./estimate.js";
+import { limits } from "./limits.js";
 import { asCurl, asPython } from "./snippets.js";
 import { watchSource } from "./source.js";
 
@@ -12,10 +14,15 @@ let timer, running;
 
 function changed() {
   const fields = fieldsOf(form);
-  for (const field of form.querySelectorAll("[data-goal]")) field.hidden = field.dataset.goal !== fields.goal;
+  for (const part of form.querySelectorAll("[data-goal]")) part.hidden = part.dataset.goal !== fields.goal;
+  for (const part of form.querySelectorAll("[data-kinds]")) part.hidden = !part.dataset.kinds.split(" ").includes(fields.kind);
+  for (const part of form.querySelectorAll("[data-from]")) {
+    const [by, value] = part.dataset.from.split(" ");
+    part.hidden = fields[by] !== value;
+  }
   history.replaceState(null, "", address(fields));
-  document.getElementById("share-shown").textContent = `${fields.share}%`;
-  document.getElementById("steps-shown").textContent = fields.steps === "0" ? "as the preset says" : fields.steps;
+  document.getElementById("share-shown").textContent = `${document.getElementById("share").value}%`;
+  document.getElementById("steps-shown").textContent = fields.steps === "0" ? "set by the preset" : fields.steps || "1";
   const body = bodyOf(fields);
   document.getElementById("curl").textContent = asCurl(body);
   document.getElementById("python").textContent = asPython(body);
@@ -25,17 +32,32 @@ function changed() {
 
 async function ask(fields, body) {
   running?.abort();
-  if (!fields.model || !fields.dataset) return;
   running = new AbortController();
+  const { signal } = running;
   const told = document.querySelector("#estimate .told");
+  const lacking = missing(fields);
   try {
-    told.replaceChildren(...estimate(await call("POST", "/v1/jobs:estimate", { body, signal: running.signal })));
+    // A slider that could not stay where it was has changed the form, and so asks again.
+    if (await limits(form, fields, signal)) return changed();
+    const wrong = wrongNumbers(form);
+    if (wrong.length) return refused(wrong);
+    if (lacking) return;
+    // A worker fetches from the hub: until then nothing is known of a model, and the rest of the request is checked alone.
+    const found = fields.model_from === "hf"
+      ? await call("POST", "/v1/jobs?validate_only=true", { body, signal })
+      : await call("POST", "/v1/jobs:estimate", { body, signal });
+    const known = fields.model_from === "hf" ? found.estimate : found;
+    told.replaceChildren(...(known ? estimate(known) : ["A model of the hub has no estimate: a worker fetches it when the job starts."]));
     showErrors(form, []);
   } catch (error) {
     if (error.name === "AbortError") return;
-    showErrors(form, error instanceof Refused ? error.items : [], error.message);
-    told.textContent = "There is no estimate of a job that would be refused.";
+    refused(error instanceof Refused ? error.items : [], plainMessage(error));
   }
+}
+
+function refused(items, message) {
+  showErrors(form, items, message);
+  document.querySelector("#estimate .told").textContent = "No estimate: this job would be refused. The form says where.";
 }
 
 form.addEventListener("input", changed);
@@ -43,10 +65,12 @@ form.addEventListener("submit", async (event) => {
   event.preventDefault();
   const button = document.getElementById("submit");
   const fields = fieldsOf(form);
-  if (!fields.model || !fields.dataset) {
-    const missing = fields.model ? "dataset" : "model";
-    showErrors(form, [[`/${missing}`, `Choose ${missing === "model" ? "a checkpoint" : "data"} first, or upload it.`]]);
-    document.getElementById(missing).focus();
+  const lacking = missing(fields);
+  const wrong = wrongNumbers(form);
+  if (lacking || wrong.length) {
+    const [, , name, words] = lacking ?? [];
+    showErrors(form, lacking ? [[name.startsWith("model") ? "/model" : "/dataset", words]] : wrong);
+    (name ? document.getElementById(name) : form.querySelector('[aria-invalid="true"]'))?.focus();
     return;
   }
   button.disabled = true;
@@ -59,10 +83,10 @@ form.addEventListener("submit", async (event) => {
     button.disabled = false;
     if (error instanceof Refused) {
       delete form.dataset.attempt;
-      showErrors(form, error.items, error.message);
+      showErrors(form, error.items, plainMessage(error));
       form.querySelector('[aria-invalid="true"]')?.focus();
     } else {
-      notice("The server does not answer. Press once more: nothing is done twice.", true);
+      notice("The server does not answer. Submit again: a second press makes no second job.", true);
     }
   }
 });

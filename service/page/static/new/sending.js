@@ -24,7 +24,7 @@ export class Held {
   // Waits while it is on. Raises AbortError where it was ended.
   async pass() {
     while (this.on) await new Promise((resolve) => this.changed.addEventListener("change", resolve, { once: true }));
-    if (this.ended) throw new DOMException("Given up.", "AbortError");
+    if (this.ended) throw new DOMException("Cancelled.", "AbortError");
   }
 }
 
@@ -41,7 +41,7 @@ export async function send(kind, upload, file, tell, held) {
     } catch (error) {
       await held.pass();
       if (error instanceof Refused && error.status < 500 && ![408, 409, 429].includes(error.status)) throw error;
-      if (tries++ >= PATIENCE) throw new Error("The connection broke again and again. Drop the same files to go on where it stopped.");
+      if (tries++ >= PATIENCE) throw new Error("The connection broke again and again. Drop the same files to resume where it stopped.");
       tell(offset, "waiting for the connection");
       await new Promise((resolve) => setTimeout(resolve, Math.min(1000 * 2 ** (tries - 1), 15000)));
       offset = (await offsetAt(place.path).catch(() => null)) ?? offset;

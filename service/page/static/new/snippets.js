@@ -7,13 +7,21 @@ export function asCurl(body) {
 }
 
 export function asPython(body) {
-  const { model, dataset, ...rest } = body;
+  const { model, dataset: whole, ...others } = body;
+  // Which columns and splits are what stands beside the data in Python, and within it in JSON.
+  const { columns, splits, ...dataset } = whole;
+  const rest = { ...others, ...(columns ? { columns } : {}), ...(splits ? { splits } : {}) };
   const given = Object.entries(rest).map(([name, value]) => `        ${name}=${literal(value)},\n`).join("");
   return (
     `from secateur import Secateur\n\nwith Secateur(${literal(location.origin)}) as client:\n` +
-    `    job = client.submit(\n        ${literal(model.id)},\n        ${literal(dataset.id)},\n${given}    )\n` +
+    `    job = client.submit(\n        ${reference(model)},\n        ${reference(dataset)},\n${given}    )\n` +
     `    job.wait().download("./pruned")\n`
   );
+}
+
+// An upload by its id alone; what lies elsewhere whole.
+function reference(source) {
+  return literal(source.type === "upload" ? source.id : source);
 }
 
 function literal(value) {

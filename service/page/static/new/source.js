@@ -1,13 +1,13 @@
-// A checkpoint or data from files: dropped or chosen, declared, sent in pieces, checked. Its address carries the upload.
+// A checkpoint or data from files: dropped or chosen, declared, sent in pieces, checked. The address of the page carries the upload.
 
 import { call, Refused } from "../calls.js";
+import { fieldName, plainMessage } from "./errors.js";
 import { bytes } from "./estimate.js";
 import { digestOf } from "./digest.js";
+import { chosen, dropped, filesOfData, filesOfModel } from "./folders.js";
 import { Held, send } from "./sending.js";
 
-const NEEDLESS = /^\.|^(Thumbs\.db|training_args\.bin)$/;
-// A folder of sentence-transformers keeps the settings of a module in one of its own, such as 1_Pooling.
-const MODULE = /^\d+_[A-Za-z]+$/;
+const CHECK_WAIT = 2000;
 
 export function watchSource(source, changed) {
   const drop = source.querySelector(".drop");
@@ -16,53 +16,34 @@ export function watchSource(source, changed) {
     drop.classList.add("over");
   });
   drop.addEventListener("dragleave", () => drop.classList.remove("over"));
-  drop.addEventListener("drop", async (event) => {
+  drop.addEventListener("drop", (event) => {
     event.preventDefault();
     drop.classList.remove("over");
-    const { files, name } = await dropped(event.dataTransfer, source.dataset.kind === "model");
-    begin(source, files, name, changed);
+    // Before anything is waited for: what was dropped can be read no longer than this event.
+    const found = dropped(event.dataTransfer);
+    begin(source, () => found, changed);
   });
-  source.querySelector("input[type=file]").addEventListener("change", (event) => begin(source, [...event.target.files], "", changed));
-  if (source.dataset.upload) say(source, "An upload stopped here. Drop the same files again, and it goes on where it was.");
-}
-
-// The files of what was dropped; of a folder those in it, and what it is called.
-async function dropped(transfer, modules) {
-  const entries = [...transfer.items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
-  const folder = entries.find((entry) => entry.isDirectory);
-  if (!folder) return { files: [...transfer.files], name: "" };
-  const inside = await Promise.all(entries.map((entry) => (entry.isDirectory ? filesIn(entry, modules) : opened(entry))));
-  return { files: inside.flat(), name: folder.name };
-}
-
-// Those directly in a folder and, where asked for, in its folders of modules, which are named by their paths.
-export async function filesIn(folder, modules, above = "") {
-  const found = [];
-  for (const entry of await listed(folder)) {
-    if (entry.isFile) found.push(Object.defineProperty(await opened(entry), "name", { value: above + entry.name }));
-    else if (modules && !above && MODULE.test(entry.name)) found.push(...(await filesIn(entry, modules, `${entry.name}/`)));
+  for (const input of source.querySelectorAll("input[type=file]")) {
+    input.addEventListener("change", () => begin(source, async () => chosen(input.files), changed));
   }
-  return found;
+  if (source.dataset.upload) say(source, "An upload stopped here. Drop the same files again, and it resumes where it was.");
 }
 
-function opened(entry) {
-  return new Promise((resolve, reject) => entry.file(resolve, reject));
-}
-
-async function listed(folder) {
-  const reader = folder.createReader();
-  const found = [];
-  for (;;) {
-    const some = await new Promise((resolve, reject) => reader.readEntries(resolve, reject));
-    if (!some.length) return found;
-    found.push(...some);
-  }
-}
-
-async function begin(source, chosen, name, changed) {
-  const files = chosen.filter((file) => !NEEDLESS.test(file.name)).sort((a, b) => a.name.localeCompare(b.name));
-  if (!files.length || source.dataset.busy) return;
+async function begin(source, read, changed) {
+  if (source.dataset.busy) return;
   source.dataset.busy = "yes";
+  say(source, "Reading …", false);
+  let files, name;
+  try {
+    const found = await read();
+    files = await (source.dataset.kind === "model" ? filesOfModel : filesOfData)(found.files);
+    name = source.querySelector(".upload-name").value.trim() || nameOf(found, source.dataset.kind);
+  } catch (error) {
+    say(source, error.message || "This browser could not read what was dropped.");
+    release(source);
+    return;
+  }
+  files.sort((a, b) => a.name.localeCompare(b.name));
   say(source, "");
   const kind = source.dataset.kind;
   const panel = source.querySelector(".upload");
@@ -74,7 +55,7 @@ async function begin(source, chosen, name, changed) {
   hold.textContent = "Pause";
   hold.onclick = () => {
     held.set(!held.on);
-    hold.textContent = held.on ? "Go on" : "Pause";
+    hold.textContent = held.on ? "Resume" : "Pause";
   };
   panel.querySelector(".drop-it").onclick = () => held.end();
   try {
@@ -96,12 +77,12 @@ async function begin(source, chosen, name, changed) {
       if (!uploaded.get(file.name)) await send(kind, upload.id, file, (done, words) => line.tell(words ?? "sending", done), held);
       line.tell("sent", file.size);
     }
-    say(source, "It is being checked.", false);
-    const ready = await call("POST", `/v1/${kind}s/${upload.id}/complete`);
+    say(source, "Checking the files …", false);
+    const ready = await checked(kind, upload.id, held);
     const what = ready.layout?.architecture ?? `${Object.values(ready.contents.rows).reduce((all, rows) => all + rows, 0)} rows`;
-    const option = new Option(`${ready.name ?? ready.id} · ${what} · just now`, ready.id, false, true);
-    source.querySelector("select").append(option);
-    source.querySelector("select").value = ready.id;
+    const select = source.querySelector(`#${kind}`);
+    select.append(new Option(`${ready.name ?? ready.id} · ${what} · just now`, ready.id, false, true));
+    select.value = ready.id;
     source.dataset.upload = "";
     panel.hidden = true;
     const odd = (ready.warnings ?? []).filter((warning) => warning.code === "label_column").map((warning) => warning.detail);
@@ -111,17 +92,49 @@ async function begin(source, chosen, name, changed) {
       if (source.dataset.upload) await call("DELETE", `/v1/${kind}s/${source.dataset.upload}`).catch(() => null);
       source.dataset.upload = "";
       panel.hidden = true;
-      say(source, "Given up; nothing of it is kept.", false);
+      say(source, "Upload cancelled; nothing of it is kept.", false);
     } else {
-      const items = error instanceof Refused ? error.items.map(([pointer, words]) => (pointer ? `${pointer}: ${words}` : words)) : [];
-      say(source, [error.message, ...items.filter((words) => !error.message.includes(words))].join(" "));
+      say(source, inWords(error, files));
       if (error instanceof Refused) source.dataset.upload = "";
     }
   } finally {
-    delete source.dataset.busy;
-    source.querySelector("input[type=file]").value = "";
+    release(source);
     changed();
   }
+}
+
+function release(source) {
+  delete source.dataset.busy;
+  for (const input of source.querySelectorAll("input[type=file]")) input.value = "";
+}
+
+// What an upload without a name of its own is called: its folder, or its one file.
+function nameOf(found, kind) {
+  const name = found.name || (kind === "dataset" && found.files.length === 1 ? found.files[0].path.replace(/\.[a-z]+$/, "") : "");
+  return name.replace(/[\u0000-\u001f\u007f]/g, "").slice(0, 128);
+}
+
+// A refusal with the files that it is about, by their names.
+function inWords(error, files) {
+  if (!(error instanceof Refused)) return error.message;
+  const said = error.items.map(([pointer, words]) => {
+    const file = files[/^\/files\/(\d+)/.exec(pointer)?.[1]]?.name;
+    return [file ?? fieldName(pointer), words].filter(Boolean).join(": ");
+  });
+  const general = plainMessage(error);
+  return [general, ...said.filter((words) => !general.includes(words.split(": ").at(-1)))].join(" ");
+}
+
+// The upload once it has been checked: of large data that goes on after the answer. Raises what is wrong with it.
+async function checked(kind, id, held) {
+  let found = await call("POST", `/v1/${kind}s/${id}/complete`);
+  while (found.state === "checking") {
+    await new Promise((resolve) => setTimeout(resolve, CHECK_WAIT));
+    await held.pass();
+    found = await call("GET", `/v1/${kind}s/${id}`);
+  }
+  if (found.error) throw new Refused(found.error, 422);
+  return found;
 }
 
 // The upload that the address names, where it is of the same files; otherwise a new one.
@@ -157,8 +170,9 @@ function lineOf(file) {
 }
 
 function say(source, words, wrong = true) {
-  const place = source.querySelector(".error");
+  const place = source.querySelector(".upload-said");
   place.textContent = words;
   place.hidden = !words;
+  place.classList.toggle("error", wrong);
   place.classList.toggle("soft", !wrong);
 }

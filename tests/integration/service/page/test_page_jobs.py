@@ -243,7 +243,8 @@ def test_another_like_it_is_the_form_with_what_was_asked(
     [link] = look(client, f"/jobs/{job_id}?tab=request").all("a", id="like")
     asked = {name: values[0] for name, values in parse_qs(urlsplit(link["href"]).query).items()}
     assert asked == {
-        "model": stock.model_id, "dataset": stock.dataset_id, "preset": "paper", "kind": "flops", "share": "20", "steps": "4",
+        "model": stock.model_id, "dataset": stock.dataset_id, "preset": "paper", "kind": "flops", "parts": "attention",
+        "share": "20", "steps": "4",
         "epochs": "0", "drop": "2.5", "layout": "stock", "exports": "onnx", "labels": "team=speech, urgent",
     }  # fmt: skip
 
@@ -353,9 +354,9 @@ def test_the_form_is_filled_in_as_the_address_says(client: TestClient, stock: St
     query = f"model={stock.model_id}&dataset={stock.dataset_id}&preset=paper&kind=flops&share=30&steps=4&name=mine&exports=onnx"
     page = look(client, f"/new?{query}")
     chosen = {option["value"] for option in page.all("option", selected="")}
-    assert chosen == {stock.model_id, stock.dataset_id, "flops"}
+    assert chosen == {stock.model_id, stock.dataset_id, "flops", "both"}
     ticked = {box["value"] for box in page.all("input", checked="")}
-    assert ticked == {"paper", "onnx", "share"}
+    assert ticked == {"paper", "onnx", "share", "upload"}
     assert page.all("input", id="share")[0]["value"] == "30"
     assert page.all("input", id="name")[0]["value"] == "mine"
     assert look(client, f"/new?model=mdl_{'a' * 26}").all("select", id="model")

@@ -11,12 +11,13 @@ from httpx import Response
 from sqlalchemy import func, select, update
 from starlette.testclient import TestClient
 
-from api_schemas.enums import KeyScope
+from api_schemas.enums import JobState, KeyScope
 from service.app import create_app
 from service.services import Services
 from store import retention
 from store.access import api_keys, sessions
-from store.database.tables import ApiKey, BrowserSession
+from store.database.tables import ApiKey, BrowserSession, Job
+from store.jobs.workers.live_workers import Announcement, announce
 from store.settings import Settings
 from tests.integration.service.conftest import problem
 from tests.support.local import local_client
@@ -304,3 +305,57 @@ def test_without_keys_there_is_nothing_to_sign_in_to(data_dir: Path) -> None:
 def test_the_csrf_token_does_not_tell_the_sessions() -> None:
     assert sessions.csrf_of("a") != sessions.csrf_of("b")
     assert len(sessions.csrf_of("a")) == 64
+
+
+def test_what_is_anothers_is_on_no_page(
+    client: TestClient, services: Services, key: str, job_body: dict[str, Any]
+) -> None:
+    model, dataset = job_body["model"]["id"], job_body["dataset"]["id"]
+    bearer = {"Authorization": f"Bearer {key}"}
+    job = client.post("/v1/jobs", json=job_body | {"name": "private"}, headers=bearer).json()["id"]
+    with services.database.write() as session:
+        announce(session, Announcement("w1", "w1", "host", None, None, None, 1), 60)
+        session.execute(update(Job).values(state=JobState.RUNNING, worker="w1"))
+    addresses = (f"/models/{model}", f"/datasets/{dataset}", f"/lineage/{job}", f"/new/reach?model={model}")
+    lists = ("/models", "/datasets", "/workers", "/new", f"/new?model={model}&dataset={dataset}")
+    for address in (*addresses, *lists):
+        unsigned = client.get(address, headers=BROWSER, follow_redirects=False)
+        assert (unsigned.status_code, unsigned.headers["location"][:8]) == (303, "/signin?"), address
+        assert client.get(address, headers=BROWSER | bearer).status_code == 200, address
+    sign_in(client, make_key(services, "stranger"))
+    for address in addresses:
+        assert client.get(address, headers=BROWSER).status_code == 404, address
+    for address in lists:
+        shown = Page(client.get(address, headers=BROWSER))
+        assert shown.status == 200, address
+        held = {value for _, attributes in shown.elements for name, value in attributes.items() if name != "hx-get"}
+        assert not any(each in " ".join(held) for each in (f"/{model}", f"/{dataset}", job)), address
+        assert "private" not in shown.text
+    assert "another tenant's job" in Page(client.get("/workers", headers=BROWSER)).text
+
+
+def test_a_page_shows_what_the_key_could_list(
+    client: TestClient, services: Services, key: str, job_body: dict[str, Any]
+) -> None:
+    address = f"/models/{job_body['model']['id']}"
+    client.post("/v1/jobs", json=job_body | {"name": "a job"}, headers={"Authorization": f"Bearer {key}"})
+    with services.database.write() as session:
+        session.execute(update(Job).values(state=JobState.SUCCEEDED))
+
+    def seen(*scopes: KeyScope) -> tuple[Page, Page]:
+        client.cookies.clear()
+        sign_in(client, make_key(services, "default", *scopes))
+        return tuple(Page(client.get(each, headers=BROWSER)) for each in (address, "/workers"))  # type: ignore[return-value]
+
+    model, workers = seen(KeyScope.MODELS_WRITE)
+    assert model.all("button", id="delete")
+    assert "a job" not in model.text
+    assert "neither jobs nor workers" in workers.text
+    model, workers = seen(KeyScope.JOBS_READ)
+    assert not model.all("button", id="delete")
+    assert "a job" in model.text
+    assert "There are no workers" not in workers.text
+    model, workers = seen(KeyScope.ADMIN)
+    assert model.status == 403
+    assert "There are no workers" in workers.text
+    assert "No job of yours" not in workers.text

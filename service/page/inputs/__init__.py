@@ -1,0 +1,1 @@
+"""Pages of what jobs are made of: models, datasets, and which checkpoint came from which."""

@@ -1,0 +1,216 @@
+"""Models, datasets, lineage, workers and the form's sources: what stands on these pages is what the API says, to its owner."""
+
+import re
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from sqlalchemy import update
+from starlette.testclient import TestClient
+
+from api_schemas.enums import DeviceKind, JobState
+from api_schemas.spec.job import JobRequest
+from service.page.form_fields import Filled, like
+from service.services import Services
+from store.database.tables import Job, Upload
+from store.jobs.workers.live_workers import Announcement, announce
+from tests.integration.service.conftest import Stock, claim
+from tests.integration.service.page.test_page_answers import HOSTILE
+from tests.integration.service.page.test_page_jobs import finish, finished, look
+from tests.support.pages import BROWSER, Page
+from tests.support.uploads import checkpoint_files, declared
+
+
+@pytest.fixture
+def data_dir(stocked: Path) -> Path:
+    return stocked
+
+
+def facts(page_text: str) -> dict[str, str]:
+    return dict(re.findall(r"<dt>([^<]*)</dt><dd>([^<]*)</dd>", page_text))
+
+
+def test_a_model_says_what_is_inside_and_what_was_made_of_it(
+    client: TestClient, services: Services, stock: Stock, job_body: dict[str, Any]
+) -> None:
+    layout = client.get(f"/v1/models/{stock.model_id}").json()["layout"]
+    assert f"/models/{stock.model_id}" in set(look(client, "/models").addresses())
+    address = f"/models/{stock.model_id}"
+    assert "No job has pruned it yet." in look(client, address).text
+    waiting = client.post("/v1/jobs", json=job_body | {"name": "in the way"}).json()["id"]
+    page = look(client, address)
+    assert "In use, so it cannot be deleted: in the way (queued)" in page.text
+    assert not page.all("button", id="delete")
+    finish(services, claim(services))
+    page = look(client, address)
+    shown = facts(client.get(address, headers=BROWSER).text)
+    assert shown["Class"] == layout["architecture"]
+    assert shown["Attention layers"] == str(len(layout["widths"]["layers"]))
+    assert {layout["labels"][0], layout["labels"][-1]} <= set(page.words)
+    assert f"/jobs/{waiting}" in set(page.addresses())
+    [button] = page.all("button", id="delete")
+    assert client.delete(button["hx-delete"]).status_code == 204
+    assert button["data-then"] == "/models"
+    assert Page(client.get(address, headers=BROWSER)).status == 410
+    assert address not in set(look(client, "/models").addresses())
+
+
+def test_a_dataset_says_what_is_inside_and_who_used_it(
+    client: TestClient, services: Services, stock: Stock, job_body: dict[str, Any]
+) -> None:
+    contents = client.get(f"/v1/datasets/{stock.dataset_id}").json()["contents"]
+    used = finished(client, services, job_body, name="user")
+    address = f"/datasets/{stock.dataset_id}"
+    assert address in set(look(client, "/datasets").addresses())
+    text = client.get(address, headers=BROWSER).text
+    assert facts(text)["Rows"] == str(sum(contents["rows"].values()))
+    splits = re.search(r'<table class="splits">.*?</table>', text, re.DOTALL)
+    assert splits is not None
+    rows = dict(re.findall(r'<th scope="row">([^<]*)</th><td class="number">(\d+)</td>', splits[0]))
+    assert rows == {split: str(count) for split, count in contents["rows"].items()}
+    page = look(client, address)
+    assert set(contents["labels"]) <= set(page.words)
+    assert f"/jobs/{used}" in set(page.addresses())
+    # One more dataset, which nobody has used, lists no job.
+    other = client.post("/v1/datasets", json={"files": [{"name": "train.parquet", "size": 1, "sha256": "ab" * 32}]})
+    page = look(client, f"/datasets/{other.json()['id']}")
+    assert "No job has used it yet." in page.text
+    assert "0 of 1 files sent" in look(client, "/datasets").text
+
+
+def test_lineage_is_what_came_from_which(
+    client: TestClient, services: Services, stock: Stock, job_body: dict[str, Any]
+) -> None:
+    """A job goes on from a step of another; its row alone is changed, since the step's files are not there to be read."""
+    first = finished(client, services, job_body, name="first cut")
+    second = finished(client, services, job_body, name="second cut")
+    step = {"type": "step", "job": first, "step": 1}
+    request = JobRequest.model_validate(client.get(f"/v1/jobs/{second}").json()["request"] | {"model": step})
+    with services.database.write() as session:
+        session.execute(update(Job).where(Job.id == second).values(model_id=first, request=request))
+    page = look(client, f"/models/{stock.model_id}")
+    assert "from step 1" in page.text
+    links = [address for address in page.addresses() if address.startswith("/jobs/")]
+    assert links == [f"/jobs/{first}", f"/jobs/{second}"]
+    lineage = look(client, f"/lineage/{second}")
+    assert [link["href"] for link in lineage.all("a", aria_current="true")] == [f"/jobs/{second}"]
+    assert {f"/models/{stock.model_id}", f"/jobs/{first}"} <= set(lineage.addresses())
+    client.delete(f"/v1/jobs/{first}")
+    assert f"a step of {first} , which was deleted" in look(client, f"/lineage/{second}").text
+    assert look(client, f"/new?model_from=step&model_step={second}/2").all("option", value=f"{second}/2", selected="")
+    assert like(request).startswith(f"/new?model_from=step&model_step={first}%2F1&")
+
+
+def test_who_runs_what_and_what_waits_and_why(client: TestClient, services: Services, job_body: dict[str, Any]) -> None:
+    assert "There are no workers, so nothing runs." in look(client, "/workers").text
+    worker = Announcement("w1", "gpu-1", "host-1", DeviceKind.CUDA, "H200", 10**9, 2 * 10**9)
+    with services.database.write() as session:
+        announce(session, worker, 60)
+    running = client.post("/v1/jobs", json=job_body | {"name": "now"}).json()["id"]
+    claim(services)
+    client.post("/v1/jobs", json=job_body | {"name": "next", "limits": {"device": "cpu"}})
+    with services.database.write() as session:
+        session.execute(update(Job).where(Job.id == running).values(worker="w1"))
+    page = look(client, "/workers")
+    assert "gpu-1 host-1 busy" in page.text
+    assert page.text.count("now") == 2
+    [waiting] = client.get("/v1/jobs?state=queued").json()["items"]
+    assert waiting["waiting_reason"]
+    assert waiting["waiting_reason"] in page.text
+    part = client.get("/workers", headers={"HX-Request": "true", "HX-Target": "workers"})
+    assert Page(part).all("section", id="workers")
+    assert "<html" not in part.text
+
+
+def test_the_slider_goes_as_far_as_a_job_would(client: TestClient, stock: Stock, job_body: dict[str, Any]) -> None:
+    def reach(**query: str) -> dict[str, float | None]:
+        answer = client.get("/new/reach", params={"model": stock.model_id, **query})
+        assert answer.status_code == 200, answer.text
+        found: dict[str, float | None] = answer.json()
+        return found
+
+    def estimate(target: dict[str, float], **pruning: Any) -> int:
+        body = job_body | {"pruning": {"target": target, **pruning}}
+        return client.post("/v1/jobs:estimate", json=body).status_code
+
+    for preset, kind, parts in (
+        ("paper", "attention_sparsity", ""),
+        ("best", "attention_sparsity", ""),
+        ("paper", "flops", "attention"),
+        ("best", "flops", "both"),
+        ("best", "parameters", "feed_forward"),
+        ("best", "latency", "both"),
+    ):
+        most = reach(preset=preset, kind=kind, parts=parts)["most"]
+        assert most is not None
+        said = {"preset": preset}
+        if parts:
+            said |= {"parts": {"both": ["attention", "feed_forward"]}.get(parts, [parts])}
+        assert estimate({kind: most / 100}, **said) == 200, (preset, kind, parts, most)
+        if most < 95:
+            # A structure of a model this small is some percent of it.
+            assert estimate({kind: min(0.999, most / 100 + 0.2)}, **said) == 422, (preset, kind, parts, most)
+    assert reach(kind="nonsense") == reach(kind="flops", parts="both", layout="stock") == {"least": None, "most": None}
+    assert client.get("/new/reach", params={"model": f"mdl_{'a' * 26}"}).status_code == 404
+
+
+def test_a_request_comes_back_as_the_form_that_asks_for_it(stock: Stock, job_body: dict[str, Any]) -> None:
+    asked = {
+        **job_body,
+        "dataset": {
+            **job_body["dataset"], "columns": {"label": "word"}, "splits": {"validation": "dev"},
+        },
+        "pruning": {
+            "target": {"flops": 0.5}, "parts": ["attention", "feed_forward"], "criterion": "fisher",
+            "calibration": {"samples": 64},
+        },
+    }  # fmt: skip
+    query = {
+        name: values[0] for name, values in parse_qs(urlsplit(like(JobRequest.model_validate(asked))).query).items()
+    }
+    assert query == {
+        "model": stock.model_id, "dataset": stock.dataset_id, "preset": "best", "kind": "flops", "parts": "both", "share": "50",
+        "epochs": "3", "criterion": "fisher", "calibration_samples": "64", "columns_label": "word", "splits_validation": "dev",
+    }  # fmt: skip
+    assert query.keys() <= set(Filled.model_fields)
+    hub = {"type": "hf", "id": "owner/name", "revision": "0" * 40}
+    other = like(JobRequest.model_validate({**job_body, "model": hub, "dataset": hub | {"config": "en"}}))
+    assert "model_from=hf&model_hub=owner%2Fname" in other
+    assert "dataset_config=en" in other
+
+
+def test_strangers_names_are_words_on_every_page(
+    client: TestClient, services: Services, stock: Stock, job_body: dict[str, Any]
+) -> None:
+    finished(client, services, job_body, name=HOSTILE)
+    with services.database.write() as session:
+        session.execute(update(Upload).values(name=HOSTILE))
+        session.execute(update(Job).values(state=JobState.SUCCEEDED))
+    opened = client.post("/v1/models", json={"name": HOSTILE, "files": declared(checkpoint_files())}).json()["id"]
+    [job] = client.get("/v1/jobs").json()["items"]
+    for address in (
+        *("/models", "/datasets", "/workers", "/new", f"/models/{opened}", f"/models/{stock.model_id}"),
+        *(
+            f"/datasets/{stock.dataset_id}",
+            f"/lineage/{job['id']}",
+            f"/new?model_step={HOSTILE}&columns_label={HOSTILE}",
+        ),
+    ):
+        answer = client.get(address, headers=BROWSER)
+        page = Page(answer)
+        assert answer.status_code == 200, address
+        assert [element for element, _ in page.elements].count("h1") == 1, address
+        assert "\u202e" not in answer.text, address
+        assert "<script>alert" not in answer.text, address
+        assert "<img" not in answer.text, address
+
+
+def test_without_uploads_the_form_says_how_to_come_by_samples(client: TestClient) -> None:
+    assert "demo.inputs" not in look(client, "/new").text
+    for kind in ("models", "datasets"):
+        for each in client.get(f"/v1/{kind}").json()["items"]:
+            client.delete(f"/v1/{kind}/{each['id']}")
+    assert "demo.inputs" in look(client, "/new").text
+    assert "No checkpoint has been uploaded yet." in look(client, "/models").text
+    assert "No data has been uploaded yet." in look(client, "/datasets").text
