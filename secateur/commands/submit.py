@@ -6,26 +6,26 @@ import typer
 
 from secateur.commands.shared import arguments
 from secateur.commands.shared.group import JOBS
+from secateur.commands.shared.pruning_options import PruningOptions, options_of, with_pruning_options
 from secateur.commands.shared.session import Session, served
 from secateur.commands.upload import uploaded
 from secateur.commands.wait import wait_for
-from secateur.specs.job_request import DraftRequest, Options, draft_request, labels_of
+from secateur.specs.job_request import DraftRequest, draft_request, labels_of
 from secateur.terminal.details import estimate_page
 
 
 def register(app: typer.Typer) -> None:
     """Both commands."""
-    served(app, JOBS, patient=True)(submit)
-    served(app, JOBS, patient=True)(estimate)
+    served(app, JOBS, patient=True)(with_pruning_options(submit))
+    served(app, JOBS, patient=True)(with_pruning_options(estimate))
 
 
 def submit(
     session: Session,
     model: arguments.Model = None,
     data: arguments.Data = None,
-    preset: arguments.Preset = None,
-    sparsity: arguments.Sparsity = None,
-    within: arguments.Within = None,
+    *,
+    pruning: PruningOptions,
     settings: arguments.Settings = None,
     spec: arguments.Spec = None,
     name: arguments.JobName = None,
@@ -41,9 +41,9 @@ def submit(
 ) -> None:
     """Queue a job; prints its id. With --wait, what came of it.
 
-    For example: `secateur submit --model ./my-ast --data ./my-data --sparsity 0.5 --set pruning.granularity=ragged --wait`
+    For example: `secateur submit --model ./my-ast --data ./my-data --sparsity 0.5 --granularity ragged --wait`
     """
-    options = Options(model, data, preset, sparsity, name, labels_of(label or ()), priority, within)
+    options = options_of(pruning, model, data, name, labels_of(label or ()), priority)
     body = uploaded(session, draft_request(spec, options, settings or ()))
     job = session.client.submit(spec=body, idempotency_key=idempotency_key)
     for found in job.view.warnings:
@@ -60,13 +60,12 @@ def estimate(
     session: Session,
     model: arguments.Model = None,
     data: arguments.Data = None,
-    preset: arguments.Preset = None,
-    sparsity: arguments.Sparsity = None,
-    within: arguments.Within = None,
+    *,
+    pruning: PruningOptions,
     settings: arguments.Settings = None,
     spec: arguments.Spec = None,
 ) -> None:
     """What a job would come to: parameters, FLOPs and bytes after every step; time and memory once such jobs have run."""
-    described: DraftRequest = draft_request(spec, Options(model, data, preset, sparsity, within=within), settings or ())
+    described: DraftRequest = draft_request(spec, options_of(pruning, model, data), settings or ())
     found = session.client.estimate(spec=uploaded(session, described))
     session.give(found, *estimate_page(found))

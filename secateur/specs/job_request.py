@@ -7,7 +7,6 @@ from typing import Any
 
 from api_schemas.enums import TargetKind
 from api_schemas.spec.job import JobRequest
-from api_schemas.spec.presets import PresetName
 from secateur.errors import InvalidRequest
 from secateur.specs.overrides import overridden, placed
 from secateur.specs.references import FORMS, What, placeholder, reference
@@ -21,12 +20,12 @@ class Options:
 
     model: str | None = None
     data: str | None = None
-    preset: PresetName | None = None
-    sparsity: float | None = None
     name: str | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
     priority: int | None = None
-    within: float | None = None
+    target: Mapping[str, Any] | None = None
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    """Other fields of a job's spec, by path."""
 
 
 @dataclass(frozen=True)
@@ -44,13 +43,9 @@ class DraftRequest:
 def draft_request(spec: Path | None, options: Options, settings: Sequence[str]) -> DraftRequest:
     """The request, held against the contract. Raises InvalidRequest."""
     body = read_spec(spec) if spec else {}
-    given = {
-        "pruning.preset": options.preset,
-        "pruning.target": target_of(options.sparsity, None, options.within),
-        "name": options.name,
-        "priority": options.priority,
-    }
-    body = placed(body, {path: value for path, value in given.items() if value is not None})
+    given = {"pruning.target": options.target, "name": options.name, "priority": options.priority}
+    given = {path: value for path, value in given.items() if value is not None}
+    body = placed(body, {**options.fields, **given})
     # Keys of labels may have dots.
     body |= {"labels": {**(body.get("labels") or {}), **options.labels}} if options.labels else {}
     uploads = inputs_named(body, options)
@@ -61,14 +56,16 @@ def draft_request(spec: Path | None, options: Options, settings: Sequence[str]) 
 
 
 def target_of(sparsity: float | None, of: TargetKind | None, within: float | None) -> dict[str, Any] | None:
-    """The target that options ask for; None where none does. Raises InvalidRequest where two do."""
+    """The target that options ask for; None where none does. Raises InvalidRequest for two, or for none of how much."""
     if within is not None:
         if sparsity is not None:
             raise InvalidRequest("--sparsity and --within both say how much: give one of them.", code="usage")
         return {"max_drop": within} if of is None else {"max_drop": within, "of": of}
-    if sparsity is None and of is None:
+    if sparsity is None:
+        if of is not None:
+            raise InvalidRequest(f"--of {of.value}: how much of it? Give --sparsity or --within.", code="usage")
         return None
-    return {of or TargetKind.ATTENTION_SPARSITY: 0.5 if sparsity is None else sparsity}
+    return {(of or TargetKind.ATTENTION_SPARSITY).value: sparsity}
 
 
 def labels_of(pairs: Sequence[str]) -> dict[str, str]:
@@ -115,7 +112,7 @@ def _complete(body: Mapping[str, Any]) -> None:
     pruning = body.get("pruning", {})
     if isinstance(pruning, dict) and "target" not in pruning:
         detail = (
-            "How much is to be removed? Give --sparsity 0.5 (of the attention), --within 0.01 (as much as costs no more than a "
-            "point), or --set pruning.target.flops=0.5."
+            "How much is to be removed? Give --sparsity 0.5 (of the attention; with --of flops of all FLOPs), or --within "
+            "0.01 (the smallest model that loses no more than a point)."
         )
         raise InvalidRequest(detail, code="usage")

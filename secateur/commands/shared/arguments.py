@@ -5,7 +5,6 @@ from typing import Annotated, Literal
 
 import typer
 
-from api_schemas.spec.presets import PresetName
 from secateur.commands.shared import completion
 from secateur.errors import InvalidRequest
 
@@ -39,19 +38,6 @@ Data = Annotated[
     typer.Option(
         help="dst_…, a local folder or file (parquet, csv, jsonl) (uploaded first), or hf:owner/name@commit.",
         autocompletion=completion.datasets,
-        show_default=False,
-    ),
-]
-Preset = Annotated[
-    PresetName | None, typer.Option(help="What fills whatever is left out. Default: best.", show_default=False)
-]
-Sparsity = Annotated[
-    float | None, typer.Option(help="Share of the attention to remove, such as 0.5.", show_default=False)
-]
-Within = Annotated[
-    float | None,
-    typer.Option(
-        help="Instead of --sparsity: the smallest model that loses no more than this on validation (0.01 is one point).",
         show_default=False,
     ),
 ]
