@@ -72,7 +72,7 @@ def _html(view: JobResource) -> str:
     if view.error is not None:
         parts.append(escape(f"{view.error.code.value}: {view.error.detail}"))
     if view.result is not None:
-        parts.append(escape(f"Take step {view.result.step}: {view.result.detail}"))
+        parts.append(escape(f"Recommended: step {view.result.step}. {view.result.detail}"))
     return "<br>".join(parts) + (_table(view) if view.metrics else "")
 
 

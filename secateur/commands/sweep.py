@@ -99,7 +99,7 @@ def sweep(
 def sweeps(session: Session, limit: arguments.Limit = 20) -> None:
     """List sweeps, newest first."""
     found = list(islice(session.client.sweeps(), limit))
-    session.give(found, sweeps_table(found) if found else "There are no sweeps.")
+    session.give(found, sweeps_table(found, session.out.width) if found else "There are no sweeps.")
 
 
 def _wait(session: Session, sweep: Sweep, timeout: float | None) -> None:

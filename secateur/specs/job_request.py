@@ -9,7 +9,7 @@ from api_schemas.enums import TargetKind
 from api_schemas.spec.job import JobRequest
 from secateur.errors import InvalidRequest
 from secateur.specs.overrides import overridden, placed
-from secateur.specs.references import FORMS, What, placeholder, reference
+from secateur.specs.references import FORMS, What, placeholder, reference, short_id
 from secateur.specs.spec_file import read_spec
 from secateur.specs.validation import validated
 
@@ -30,10 +30,11 @@ class Options:
 
 @dataclass(frozen=True)
 class DraftRequest:
-    """The body of a request. `uploads`: what in it only stands for a folder of this machine."""
+    """The body of a request. `uploads`: what in it only stands for a folder of this machine; `short`: for a part of an id."""
 
     body: dict[str, Any]
     uploads: Mapping[What, Path]
+    short: Mapping[What, str] = field(default_factory=dict)
 
     def with_ids(self, ids: Mapping[What, str]) -> dict[str, Any]:
         """The body, with what was uploaded meanwhile."""
@@ -48,11 +49,11 @@ def draft_request(spec: Path | None, options: Options, settings: Sequence[str]) 
     body = placed(body, {**options.fields, **given})
     # Keys of labels may have dots.
     body |= {"labels": {**(body.get("labels") or {}), **options.labels}} if options.labels else {}
-    uploads = inputs_named(body, options)
+    uploads, short = inputs_named(body, options)
     body = overridden(body, settings)
     _complete(body)
     validated(JobRequest, body, spec)
-    return DraftRequest(body, uploads)
+    return DraftRequest(body, uploads, short)
 
 
 def target_of(sparsity: float | None, of: TargetKind | None, within: float | None) -> dict[str, Any] | None:
@@ -79,15 +80,18 @@ def labels_of(pairs: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def inputs_named(body: dict[str, Any], options: Options) -> dict[What, Path]:
-    """Put model and dataset into the body; returns those that are to be uploaded."""
+def inputs_named(body: dict[str, Any], options: Options) -> tuple[dict[What, Path], dict[What, str]]:
+    """Put model and dataset into the body; returns those that are to be uploaded, and those named by a part of an id."""
     uploads: dict[What, Path] = {}
+    short: dict[What, str] = {}
     given: tuple[tuple[What, str | None], ...] = (("model", options.model), ("dataset", options.data))
     for what, text in given:
         if text is None:
             continue
-        found = reference(text, what)
-        if isinstance(found, Path):
+        found: dict[str, Any] | Path = {}
+        if short_id(text, what):
+            short[what], found = text, placeholder(what)
+        elif isinstance(found := reference(text, what), Path):
             uploads[what], found = found, placeholder(what)
         # The columns and splits that a spec names are of whatever data the job has.
         before = body.get(what)
@@ -95,7 +99,7 @@ def inputs_named(body: dict[str, Any], options: Options) -> dict[What, Path]:
             {name: before[name] for name in ("columns", "splits") if name in before} if isinstance(before, dict) else {}
         )
         body[what] = {**kept, **found}
-    return uploads
+    return uploads, short
 
 
 def require_inputs(body: Mapping[str, Any]) -> None:

@@ -41,11 +41,11 @@ def draft_sweep(
         body = placed(body, {f"base.{path}": value for path, value in ONE_SHOT.items()})
     if grid:
         body["grid"] = {**(body.get("grid") or {}), **dict(map(_values, grid))}
-    uploads = inputs_named(body, options)
+    uploads, short = inputs_named(body, options)
     body = overridden(body, [f"base.{setting}" for setting in settings])
     require_inputs(body)
     validated(SweepRequest, body, spec)
-    return DraftRequest(body, uploads)
+    return DraftRequest(body, uploads, short)
 
 
 def _values(text: str) -> tuple[str, list[Any]]:

@@ -67,6 +67,10 @@ Labels = Annotated[
 Priority = Annotated[
     int | None, typer.Option(min=-10, max=10, help="Higher goes first. Default: 0.", show_default=False)
 ]
+IdempotencyKey = Annotated[
+    str | None, typer.Option(help="The same key and request within a day make no second job.", show_default=False)
+]
+Wait = Annotated[bool, typer.Option("--wait", help="Until it has ended; Ctrl-C stops waiting, not the job.")]
 Timeout = Annotated[
     float | None,
     typer.Option(min=0, metavar="SECONDS", help="Stop waiting after so long; the job goes on.", show_default=False),
@@ -74,6 +78,7 @@ Timeout = Annotated[
 
 Kind = Literal["job", "sweep", "model", "dataset"]
 _KINDS: dict[str, Kind] = {"job": "job", "swp": "sweep", "mdl": "model", "dst": "dataset"}
+PREFIXES = tuple(_KINDS)
 
 
 def kind_of(identifier: str) -> Kind:
