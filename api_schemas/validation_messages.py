@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+NO_SUCH_FIELD = "there is no such field"
 LONGEST_PART = 200
 """Characters of a name that a pointer repeats: a stranger may have made it as long as the body."""
 _ENUM_MEMBER = re.compile(r"<\w+\.\w+: ('[^']*')>")
@@ -29,7 +30,16 @@ def without_echoes(found: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]
 def reason(item: Mapping[str, Any]) -> str:
     """Pydantic's words, where they are not about Python or about its own ways."""
     words = _WORDS.get(item["type"])
-    return words(item.get("ctx", {})) if words else _ENUM_MEMBER.sub(r"\1", str(item["msg"]))
+    said = words(item.get("ctx", {})) if words else _ENUM_MEMBER.sub(r"\1", str(item["msg"]))
+    return said + _of_a_percentage(item)
+
+
+def _of_a_percentage(item: Mapping[str, Any]) -> str:
+    """`50` where a share was asked for is taken to be meant in percent."""
+    given, context = item.get("input"), item.get("ctx") or {}
+    if item["type"] not in ("less_than", "less_than_equal") or not isinstance(given, int | float):
+        return ""
+    return f"; did you mean {given / 100:g}?" if context.get("lt", context.get("le")) == 1 and 2 <= given < 100 else ""
 
 
 def json_pointer(parts: Iterable[str | int]) -> str:
@@ -83,7 +93,7 @@ def _always(words: str) -> Callable[[Mapping[str, Any]], str]:
 
 _WORDS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "missing": _always("it is missing"),
-    "extra_forbidden": _always("there is no such field"),
+    "extra_forbidden": _always(NO_SUCH_FIELD),
     "value_error": _raised,
     "assertion_error": _raised,
     "string_pattern_mismatch": _pattern,

@@ -45,6 +45,7 @@ class SecateurError(Exception):
         items: tuple[ErrorItem, ...] = (),
         request_id: str | None = None,
         retry_after: float | None = None,
+        advice: str = "",
     ) -> None:
         super().__init__(detail)
         self.detail = detail
@@ -59,6 +60,8 @@ class SecateurError(Exception):
         """Names the request in the operator's log."""
         self.retry_after = retry_after
         """Seconds after which the same may succeed, where the service says so."""
+        self.advice = advice
+        """What to do about it in Python; a part of `str()`. The command line has advice of its own."""
 
     @property
     def pointers(self) -> tuple[str, ...]:
@@ -66,10 +69,14 @@ class SecateurError(Exception):
         return tuple(item.pointer for item in self.items if item.pointer)
 
     def __str__(self) -> str:
+        return self.said(self.advice)
+
+    def said(self, advice: str) -> str:
+        """For a person, with `advice` after what was wrong."""
         # The detail mostly speaks of the first item; what it does not name is added.
         more = [item for item in self.items if item.pointer and item.pointer.strip("/") not in self.detail][:10]
         lines = [f"\n  {item.pointer}" + ("" if item.detail in self.detail else f": {item.detail}") for item in more]
-        return f"{self.detail}{''.join(lines)}"
+        return f"{self.detail}{' ' if advice else ''}{advice}{''.join(lines)}"
 
 
 class InvalidRequest(SecateurError):

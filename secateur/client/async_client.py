@@ -32,6 +32,7 @@ class AsyncSecateur(ApiCalls):
         *,
         timeout: float = 60.0,
         max_retries: int = 5,
+        first_contact_retries: int | None = None,
         http_client: httpx.AsyncClient | None = None,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
@@ -39,7 +40,7 @@ class AsyncSecateur(ApiCalls):
         options: dict[str, Any] = http_options(self.url, timeout)
         self._own = http_client is None
         self._backend = AsyncBackend(http_client or httpx.AsyncClient(**options), sleep)
-        super().__init__(open_connection(self._backend, self.url, api_key, max_retries))
+        super().__init__(open_connection(self._backend, self.url, api_key, max_retries, first_contact_retries))
 
     async def close(self) -> None:
         """Close its connections; one that was given as `http_client` is left open."""

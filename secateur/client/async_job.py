@@ -194,12 +194,10 @@ class AsyncJob(JobBase):
         if not partial:
             state = f"ended as {self.state.value}" if self.ended else f"is {self.state.value}"
             way = "Name a step" if self.ended else "Wait for its end, name a step"
+            advice = f"{way}, or ask for the last one with `partial=True`."
             steps = ", ".join(map(str, found))
-            detail = (
-                f"Job {self.id} {state} and has no result; the steps that it finished: {steps}. "
-                f"{way}, or ask for the last one with partial=True (--partial)."
-            )
-            raise errors.Conflict(detail, code="no_result")
+            detail = f"Job {self.id} {state} and has no result; the steps that it finished: {steps}."
+            raise errors.Conflict(detail, code="no_result", advice=advice)
         return max(found)
 
     async def _move(self, verb: str, reached: tuple[JobState, ...]) -> Self:

@@ -42,7 +42,9 @@ class Secateur:
         timeout: seconds for one answer; what takes the service longer has more.
         max_retries: how often a request is sent again after connection errors, 429, 502, 503 and 504, with growing delays
             or after `Retry-After`. What makes something has an `Idempotency-Key`, or is not repeated where it may have been
-            heard.
+            heard. Every try again is logged as a warning of the logger `secateur`.
+        first_contact_retries: how often a connection that fails is tried again while the service has not answered at all yet;
+            default `max_retries`.
         http_client: an httpx.Client of your own, for proxies, certificates or tests.
         sleep: how to wait; for tests.
 
@@ -56,6 +58,7 @@ class Secateur:
         *,
         timeout: float = 60.0,
         max_retries: int = 5,
+        first_contact_retries: int | None = None,
         http_client: httpx.Client | None = None,
         sleep: Callable[[float], object] = time.sleep,
     ) -> None:
@@ -63,7 +66,7 @@ class Secateur:
         options: dict[str, Any] = http_options(self.url, timeout)
         self._own = http_client is None
         self._backend = SyncBackend(http_client or httpx.Client(**options), sleep)
-        self._calls = ApiCalls(open_connection(self._backend, self.url, api_key, max_retries))
+        self._calls = ApiCalls(open_connection(self._backend, self.url, api_key, max_retries, first_contact_retries))
         self.webhooks = Webhooks(self._calls.webhooks)
         """Addresses of yours that are told what becomes of jobs."""
         self.keys = Keys(self._calls.keys)

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from api_schemas.api.resources import Page
 from api_schemas.results.events import JobEvent
 from secateur import errors
-from secateur.client.transport.connection import Connection, delay, parsed, segment
+from secateur.client.transport.connection import Connection, delay, log, parsed, segment
 from secateur.client.transport.problems import error_of, retry_after_of
 from secateur.client.transport.server_sent_events import Parser
 
@@ -114,6 +114,7 @@ class _Patience:
             raise error
         pause = delay(self._failures, error.retry_after)
         self._failures += 1
+        log.warning("%s Trying again in %.1f s.", error.detail, pause)
         await self._connection.backend.sleep(max(0.0, min(pause, self._deadline.remaining)))
 
 

@@ -5,6 +5,7 @@ The service fills in what is left out and judges the rest, so that a client of a
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from typing import Any, TypedDict
 
 from pydantic import BaseModel
@@ -15,7 +16,10 @@ from api_schemas.spec.job import Evaluate, JobRequest, Stop
 from api_schemas.spec.job_limits import JobLimits
 from api_schemas.spec.pruning import Pruning
 from api_schemas.spec.recovery import Finetune
+from api_schemas.spec.sweep import SweepRequest
+from api_schemas.validation_messages import NO_SUCH_FIELD
 from secateur.errors import InvalidRequest
+from secateur.near_matches import meant_by, near, paths_of
 
 _NAMES = re.compile(r"(mdl|dst)_[a-z2-7]{26}")
 
@@ -51,8 +55,35 @@ class JobFields(TypedDict, total=False):
     deterministic: bool
 
 
+@cache
+def _paths(sweep: bool) -> tuple[str, ...]:
+    """Of every field of a request."""
+    return tuple(paths_of((SweepRequest if sweep else JobRequest).model_json_schema()))
+
+
+def add_near_matches(error: InvalidRequest, sweep: bool = False) -> None:
+    """Add to what a service said of a request what was probably meant by fields that do not exist."""
+    items, hints = [], []
+    for item in error.items:
+        path = (item.pointer or "").strip("/").replace("/", ".")
+        hint = meant_by(path, _paths(sweep)) if NO_SUCH_FIELD in item.detail else ""
+        hints += [hint] if hint else []
+        items.append(item.model_copy(update={"detail": f"{item.detail}; {hint}"}) if hint else item)
+    if hints:
+        error.items, error.detail = tuple(items), f"{error.detail.rstrip('.')}; {hints[0]}"
+
+
+def _known(fields: Mapping[str, Any]) -> None:
+    """Raises InvalidRequest for a keyword that looks like another; what looks like none may be a newer service's."""
+    names = (*JobFields.__annotations__, *JobRequest.model_fields)
+    for name in fields:
+        if name not in names and (meant := near(name, names)) is not None:
+            raise _unusable(f"/{name}", f"There is no `{name}`; did you mean `{meant}`?")
+
+
 def body_of(model: Any, data: Any, spec: JobRequest | Mapping[str, Any] | None, fields: JobFields) -> dict[str, Any]:
     """The JSON of a job request. What is given by itself wins over `spec`. Raises InvalidRequest."""
+    _known(fields)
     body: dict[str, Any] = _plain(spec) if spec is not None else {}
     given: dict[str, Any] = {name: _plain(value) for name, value in fields.items()}
     pruning = _pruning(body.get("pruning", {}), given, spec is None)
@@ -72,6 +103,7 @@ def sweep_body_of(
     fields: JobFields,
 ) -> dict[str, Any]:
     """The JSON of a sweep's request. `fields` are what all jobs have, but `name`, which is the sweep's. Raises InvalidRequest."""
+    _known(fields)
     body: dict[str, Any] = _plain(spec) if spec is not None else {}
     given: dict[str, Any] = {name: _plain(value) for name, value in fields.items()}
     base = body.get("base", {})

@@ -31,6 +31,7 @@ def download(
     ] = False,
 ) -> None:
     """Fetch the pruned checkpoint; prints the folder."""
+    identifier = session.whole_id(identifier, "job")
     found = session.client.job(identifier).checkpoint(step, partial=partial)
     folder = to or Path(f"{identifier}-step-{found.step}")
     with transfer(session.err, f"step {found.step}") as told:

@@ -12,7 +12,7 @@ from api_schemas.api.sweeps import SweepDetail
 from secateur.client.job import Job
 from secateur.client.sweep import Sweep
 from secateur.commands.shared import arguments
-from secateur.commands.shared.arguments import kind_of
+from secateur.commands.shared.arguments import PREFIXES, kind_of
 from secateur.commands.shared.exit_status import ExitStatus
 from secateur.commands.shared.group import JOBS, UPLOADS
 from secateur.commands.shared.session import Session, served
@@ -55,6 +55,7 @@ def delete(
         "model": session.client.delete_model,
         "dataset": session.client.delete_dataset,
     }
+    ids = [session.whole_id(each, *PREFIXES) for each in ids]
     chosen = [(each, removers[kind_of(each)]) for each in ids]
     if not yes and sys.stdin.isatty() and session.err.is_terminal:
         asked = f"Delete {', '.join(ids)}, for good?"
@@ -73,7 +74,7 @@ def delete(
 def _move(session: Session, ids: Sequence[str], verb: Callable[[Job], Job], of_sweep: Callable[[Sweep], Sweep]) -> None:
     moved: list[JobResource | SweepDetail] = []
     try:
-        for each in ids:
+        for each in [session.whole_id(each, "job", "swp") for each in ids]:
             if each.startswith("swp_"):
                 moved.append(of_sweep(session.client.sweep(each)).view)
             else:

@@ -35,6 +35,7 @@ def jobs(
     limit: arguments.Limit = _LIMIT,
 ) -> None:
     """List jobs, newest first."""
+    model = None if model is None else session.whole_id(model, "mdl")
     states = [each.value for each in state or ()]
     found = (job.view for job in session.client.jobs(state=states, labels=label, model=model))
     views = _newest(session, found, limit)

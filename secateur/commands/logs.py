@@ -25,7 +25,7 @@ def logs(
     attempt: Annotated[int | None, typer.Option(min=1, help="Which. Default: the newest.", show_default=False)] = None,
 ) -> None:
     """Print what the engine wrote. With --json an object a line."""
-    for line in session.client.job(identifier).logs(follow, attempt):
+    for line in session.client.job(session.whole_id(identifier, "job")).logs(follow, attempt):
         session.give_line({"line": line}, line)
 
 
@@ -36,5 +36,5 @@ def events(
     after: Annotated[int, typer.Option(min=0, help="Only events numbered above.")] = 0,
 ) -> None:
     """Print what happened. With --json an event a line, as the API has it."""
-    for event in session.client.job(identifier).events(after, follow):
+    for event in session.client.job(session.whole_id(identifier, "job")).events(after, follow):
         session.give_line(event, event_line(event))

@@ -9,7 +9,7 @@ from rich.table import Table
 from api_schemas.api.resources import Limits, Quota
 from api_schemas.spec.job import spec_schema
 from secateur.commands.shared import arguments, completion
-from secateur.commands.shared.arguments import kind_of
+from secateur.commands.shared.arguments import PREFIXES, kind_of
 from secateur.commands.shared.exit_status import write_json
 from secateur.commands.shared.group import JOBS, SERVICE
 from secateur.commands.shared.session import Session, served
@@ -30,6 +30,7 @@ def register(app: typer.Typer) -> None:
 
 def show(session: Session, identifier: arguments.Anything) -> None:
     """A job, a sweep, a model or a dataset in full."""
+    identifier = session.whole_id(identifier, *PREFIXES)
     match kind_of(identifier):
         case "job":
             job = session.client.job(identifier).view
@@ -52,7 +53,7 @@ def compare(
     ],
 ) -> None:
     """The steps of several jobs side by side: sparsity, metric, drop, parameters, FLOPs, bytes, speed-up."""
-    jobs = [session.client.job(each).view for each in dict.fromkeys(ids)]
+    jobs = [session.client.job(each).view for each in dict.fromkeys(session.whole_id(each, "job") for each in ids)]
     if len({job.request.model.model_dump_json() for job in jobs}) > 1:
         session.note("These jobs began with different models: each drop is from the job's own original.")
     session.give(comparison_document(jobs), comparison(jobs, session.out.width))

@@ -1,50 +1,56 @@
 """`secateur submit` and `secateur estimate`: the same description of a job, queued or counted."""
 
-from typing import Annotated
+from typing import Any
 
 import typer
 
+from api_schemas.spec.job import JobRequest
 from secateur.commands.shared import arguments
 from secateur.commands.shared.group import JOBS
+from secateur.commands.shared.pruning_options import PruningOptions, options_of, with_pruning_options
 from secateur.commands.shared.session import Session, served
 from secateur.commands.upload import uploaded
 from secateur.commands.wait import wait_for
-from secateur.specs.job_request import DraftRequest, Options, draft_request, labels_of
+from secateur.specs.job_request import DraftRequest, draft_request, labels_of
+from secateur.specs.overrides import overridden
+from secateur.specs.validation import validated
 from secateur.terminal.details import estimate_page
 
 
 def register(app: typer.Typer) -> None:
     """Both commands."""
-    served(app, JOBS, patient=True)(submit)
-    served(app, JOBS, patient=True)(estimate)
+    served(app, JOBS, patient=True)(with_pruning_options(submit))
+    served(app, JOBS, patient=True)(with_pruning_options(estimate))
+    served(app, JOBS, patient=True)(rerun)
 
 
 def submit(
     session: Session,
     model: arguments.Model = None,
     data: arguments.Data = None,
-    preset: arguments.Preset = None,
-    sparsity: arguments.Sparsity = None,
-    within: arguments.Within = None,
+    *,
+    pruning: PruningOptions,
     settings: arguments.Settings = None,
     spec: arguments.Spec = None,
     name: arguments.JobName = None,
     label: arguments.Labels = None,
     priority: arguments.Priority = None,
-    idempotency_key: Annotated[
-        str | None, typer.Option(help="The same key and request within a day make no second job.", show_default=False)
-    ] = None,
-    wait: Annotated[
-        bool, typer.Option("--wait", help="Until it has ended; Ctrl-C stops waiting, not the job.")
-    ] = False,
+    idempotency_key: arguments.IdempotencyKey = None,
+    wait: arguments.Wait = False,
     timeout: arguments.Timeout = None,
 ) -> None:
     """Queue a job; prints its id. With --wait, what came of it.
 
-    For example: `secateur submit --model ./my-ast --data ./my-data --sparsity 0.5 --set pruning.granularity=ragged --wait`
+    For example: `secateur submit --model ./my-ast --data ./my-data --sparsity 0.5 --granularity ragged --wait`
     """
-    options = Options(model, data, preset, sparsity, name, labels_of(label or ()), priority, within)
+    options = options_of(pruning, model, data, name, labels_of(label or ()), priority)
     body = uploaded(session, draft_request(spec, options, settings or ()))
+    _submit(session, body, idempotency_key, wait, timeout)
+
+
+def _submit(
+    session: Session, body: dict[str, Any], idempotency_key: str | None, wait: bool, timeout: float | None
+) -> None:
     job = session.client.submit(spec=body, idempotency_key=idempotency_key)
     for found in job.view.warnings:
         session.note(f"warning: {found.detail}")
@@ -56,17 +62,38 @@ def submit(
     session.give(job.view, job.id)
 
 
+def rerun(
+    session: Session,
+    identifier: arguments.Job,
+    settings: arguments.Settings = None,
+    name: arguments.JobName = None,
+    priority: arguments.Priority = None,
+    idempotency_key: arguments.IdempotencyKey = None,
+    wait: arguments.Wait = False,
+    timeout: arguments.Timeout = None,
+) -> None:
+    """Queue a job's request once more, with what --set changes; prints the new id. The other job stays as it is.
+
+    For example: `secateur rerun job_3vq7 --set finetune.learning_rate=1e-4 --wait`
+    """
+    before = session.client.job(session.whole_id(identifier, "job")).view.request
+    body = before.model_dump(mode="json", exclude_none=False)
+    given = {field: value for field, value in (("name", name), ("priority", priority)) if value is not None}
+    body = overridden(body | given, settings or ())
+    validated(JobRequest, body, None)
+    _submit(session, body, idempotency_key, wait, timeout)
+
+
 def estimate(
     session: Session,
     model: arguments.Model = None,
     data: arguments.Data = None,
-    preset: arguments.Preset = None,
-    sparsity: arguments.Sparsity = None,
-    within: arguments.Within = None,
+    *,
+    pruning: PruningOptions,
     settings: arguments.Settings = None,
     spec: arguments.Spec = None,
 ) -> None:
     """What a job would come to: parameters, FLOPs and bytes after every step; time and memory once such jobs have run."""
-    described: DraftRequest = draft_request(spec, Options(model, data, preset, sparsity, within=within), settings or ())
+    described: DraftRequest = draft_request(spec, options_of(pruning, model, data), settings or ())
     found = session.client.estimate(spec=uploaded(session, described))
     session.give(found, *estimate_page(found))

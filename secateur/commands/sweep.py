@@ -14,9 +14,10 @@ from secateur.client.sweep import Sweep
 from secateur.commands.shared import arguments, completion
 from secateur.commands.shared.exit_status import Interrupted
 from secateur.commands.shared.group import JOBS
+from secateur.commands.shared.pruning_options import PruningOptions, options_of, with_pruning_options
 from secateur.commands.shared.session import Session, served
 from secateur.commands.upload import uploaded
-from secateur.specs.job_request import Options, labels_of
+from secateur.specs.job_request import labels_of
 from secateur.specs.sweep_request import draft_sweep
 from secateur.terminal.progress_bars import transfer
 from secateur.terminal.sweeps import sweep_page, sweeps_table
@@ -24,7 +25,7 @@ from secateur.terminal.sweeps import sweep_page, sweeps_table
 
 def register(app: typer.Typer) -> None:
     """Both commands."""
-    served(app, JOBS, patient=True)(sweep)
+    served(app, JOBS, patient=True)(with_pruning_options(sweep))
     served(app, JOBS)(sweeps)
 
 
@@ -49,9 +50,8 @@ def sweep(
             show_default=False,
         ),
     ] = None,
-    preset: arguments.Preset = None,
-    sparsity: arguments.Sparsity = None,
-    within: arguments.Within = None,
+    *,
+    pruning: PruningOptions,
     one_shot: Annotated[bool, typer.Option("--one-shot", help="One cut each, and no recovery.")] = False,
     settings: arguments.Settings = None,
     spec: Annotated[
@@ -82,7 +82,7 @@ def sweep(
 
     For example: `secateur sweep ./my-ast --data ./my-data --methods paper --sparsity 0.5 --one-shot --wait`
     """
-    options = Options(model, data, preset, sparsity, name, labels_of(label or ()), priority, within)
+    options = options_of(pruning, model, data, name, labels_of(label or ()), priority)
     draft = draft_sweep(
         spec, options, settings or (), methods=methods, grid=grid or (), one_shot=one_shot, max_parallel=max_parallel
     )
@@ -99,7 +99,7 @@ def sweep(
 def sweeps(session: Session, limit: arguments.Limit = 20) -> None:
     """List sweeps, newest first."""
     found = list(islice(session.client.sweeps(), limit))
-    session.give(found, sweeps_table(found) if found else "There are no sweeps.")
+    session.give(found, sweeps_table(found, session.out.width) if found else "There are no sweeps.")
 
 
 def _wait(session: Session, sweep: Sweep, timeout: float | None) -> None:

@@ -10,7 +10,7 @@ from api_schemas.api.resources import DatasetResource, ModelResource
 from secateur.client.files.model_files import left_out, model_files
 from secateur.commands.shared.session import Session, served
 from secateur.specs.job_request import DraftRequest
-from secateur.specs.references import What
+from secateur.specs.references import What, reference
 from secateur.terminal.consoles import clean
 from secateur.terminal.progress_bars import transfer
 
@@ -76,7 +76,14 @@ def upload_dataset(
 
 
 def uploaded(session: Session, wanted: DraftRequest) -> dict[str, Any]:
-    """The request with everything in it uploaded that was only here."""
+    """The request with everything in it uploaded that was only here, and with whole ids."""
+    for what, text in wanted.short.items():
+        prefix = "job" if text.startswith("job_") else "mdl" if what == "model" else "dst"
+        part, mark, step = text.replace(":", "/").partition("/")
+        found = reference(f"{session.whole_id(part, prefix)}{mark}{step}", what)
+        assert isinstance(found, dict)
+        kept = {name: wanted.body[what][name] for name in ("columns", "splits") if name in wanted.body[what]}
+        wanted.body[what] = {**kept, **found}
     ids: dict[What, str] = {}
     for what, path in wanted.uploads.items():
         if what == "model":

@@ -31,7 +31,7 @@ def wait(session: Session, ids: arguments.Jobs, timeout: arguments.Timeout = Non
 
     Of several jobs the worst end counts: 3 if one failed, else 4 if one was cancelled, else 5 if time was up.
     """
-    wait_for(session, ids, timeout)
+    wait_for(session, [session.whole_id(each, "job") for each in ids], timeout)
 
 
 def wait_for(session: Session, ids: Sequence[str], timeout: float | None, alone: bool = False) -> None:

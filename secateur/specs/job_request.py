@@ -7,10 +7,9 @@ from typing import Any
 
 from api_schemas.enums import TargetKind
 from api_schemas.spec.job import JobRequest
-from api_schemas.spec.presets import PresetName
 from secateur.errors import InvalidRequest
 from secateur.specs.overrides import overridden, placed
-from secateur.specs.references import FORMS, What, placeholder, reference
+from secateur.specs.references import FORMS, What, placeholder, reference, short_id
 from secateur.specs.spec_file import read_spec
 from secateur.specs.validation import validated
 
@@ -21,20 +20,21 @@ class Options:
 
     model: str | None = None
     data: str | None = None
-    preset: PresetName | None = None
-    sparsity: float | None = None
     name: str | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
     priority: int | None = None
-    within: float | None = None
+    target: Mapping[str, Any] | None = None
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    """Other fields of a job's spec, by path."""
 
 
 @dataclass(frozen=True)
 class DraftRequest:
-    """The body of a request. `uploads`: what in it only stands for a folder of this machine."""
+    """The body of a request. `uploads`: what in it only stands for a folder of this machine; `short`: for a part of an id."""
 
     body: dict[str, Any]
     uploads: Mapping[What, Path]
+    short: Mapping[What, str] = field(default_factory=dict)
 
     def with_ids(self, ids: Mapping[What, str]) -> dict[str, Any]:
         """The body, with what was uploaded meanwhile."""
@@ -44,31 +44,29 @@ class DraftRequest:
 def draft_request(spec: Path | None, options: Options, settings: Sequence[str]) -> DraftRequest:
     """The request, held against the contract. Raises InvalidRequest."""
     body = read_spec(spec) if spec else {}
-    given = {
-        "pruning.preset": options.preset,
-        "pruning.target": target_of(options.sparsity, None, options.within),
-        "name": options.name,
-        "priority": options.priority,
-    }
-    body = placed(body, {path: value for path, value in given.items() if value is not None})
+    given = {"pruning.target": options.target, "name": options.name, "priority": options.priority}
+    given = {path: value for path, value in given.items() if value is not None}
+    body = placed(body, {**options.fields, **given})
     # Keys of labels may have dots.
     body |= {"labels": {**(body.get("labels") or {}), **options.labels}} if options.labels else {}
-    uploads = inputs_named(body, options)
+    uploads, short = inputs_named(body, options)
     body = overridden(body, settings)
     _complete(body)
     validated(JobRequest, body, spec)
-    return DraftRequest(body, uploads)
+    return DraftRequest(body, uploads, short)
 
 
 def target_of(sparsity: float | None, of: TargetKind | None, within: float | None) -> dict[str, Any] | None:
-    """The target that options ask for; None where none does. Raises InvalidRequest where two do."""
+    """The target that options ask for; None where none does. Raises InvalidRequest for two, or for none of how much."""
     if within is not None:
         if sparsity is not None:
             raise InvalidRequest("--sparsity and --within both say how much: give one of them.", code="usage")
         return {"max_drop": within} if of is None else {"max_drop": within, "of": of}
-    if sparsity is None and of is None:
+    if sparsity is None:
+        if of is not None:
+            raise InvalidRequest(f"--of {of.value}: how much of it? Give --sparsity or --within.", code="usage")
         return None
-    return {of or TargetKind.ATTENTION_SPARSITY: 0.5 if sparsity is None else sparsity}
+    return {(of or TargetKind.ATTENTION_SPARSITY).value: sparsity}
 
 
 def labels_of(pairs: Sequence[str]) -> dict[str, str]:
@@ -82,15 +80,18 @@ def labels_of(pairs: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def inputs_named(body: dict[str, Any], options: Options) -> dict[What, Path]:
-    """Put model and dataset into the body; returns those that are to be uploaded."""
+def inputs_named(body: dict[str, Any], options: Options) -> tuple[dict[What, Path], dict[What, str]]:
+    """Put model and dataset into the body; returns those that are to be uploaded, and those named by a part of an id."""
     uploads: dict[What, Path] = {}
+    short: dict[What, str] = {}
     given: tuple[tuple[What, str | None], ...] = (("model", options.model), ("dataset", options.data))
     for what, text in given:
         if text is None:
             continue
-        found = reference(text, what)
-        if isinstance(found, Path):
+        found: dict[str, Any] | Path = {}
+        if short_id(text, what):
+            short[what], found = text, placeholder(what)
+        elif isinstance(found := reference(text, what), Path):
             uploads[what], found = found, placeholder(what)
         # The columns and splits that a spec names are of whatever data the job has.
         before = body.get(what)
@@ -98,7 +99,7 @@ def inputs_named(body: dict[str, Any], options: Options) -> dict[What, Path]:
             {name: before[name] for name in ("columns", "splits") if name in before} if isinstance(before, dict) else {}
         )
         body[what] = {**kept, **found}
-    return uploads
+    return uploads, short
 
 
 def require_inputs(body: Mapping[str, Any]) -> None:
@@ -115,7 +116,7 @@ def _complete(body: Mapping[str, Any]) -> None:
     pruning = body.get("pruning", {})
     if isinstance(pruning, dict) and "target" not in pruning:
         detail = (
-            "How much is to be removed? Give --sparsity 0.5 (of the attention), --within 0.01 (as much as costs no more than a "
-            "point), or --set pruning.target.flops=0.5."
+            "How much is to be removed? Give --sparsity 0.5 (of the attention; with --of flops of all FLOPs), or --within "
+            "0.01 (the smallest model that loses no more than a point)."
         )
         raise InvalidRequest(detail, code="usage")

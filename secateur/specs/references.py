@@ -34,6 +34,12 @@ def reference(text: str, what: What) -> dict[str, Any] | Path:
     )
 
 
+def short_id(text: str, what: What) -> bool:
+    """Whether it is a part of an id, `mdl_3v`, or of a step's job, `job_3v/2`, and not a path of this machine."""
+    pattern = rf"{_PREFIX[what]}_[a-z2-7]{{1,25}}" + (r"|job_[a-z2-7]{1,25}[/:]\d{1,5}" if what == "model" else "")
+    return re.fullmatch(pattern, text) is not None and not Path(text).exists()
+
+
 def placeholder(what: What) -> dict[str, Any]:
     """Stands for what is not uploaded yet, while the rest of a request is checked."""
     return {"type": "upload", "id": f"{_PREFIX[what]}_{'a' * 26}"}

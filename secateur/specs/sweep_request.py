@@ -6,7 +6,7 @@ from typing import Any
 
 from api_schemas.spec.sweep import SweepRequest
 from secateur.errors import InvalidRequest
-from secateur.specs.job_request import DraftRequest, Options, inputs_named, require_inputs, target_of
+from secateur.specs.job_request import DraftRequest, Options, inputs_named, require_inputs
 from secateur.specs.overrides import overridden, placed, read_value
 from secateur.specs.spec_file import read_spec
 from secateur.specs.validation import validated
@@ -28,24 +28,24 @@ def draft_sweep(
     """The request. `settings` and what `options` have beside model, data and name are of all jobs. Raises InvalidRequest."""
     body = read_spec(spec) if spec else {}
     given = {
-        "base.pruning.preset": options.preset,
-        "base.pruning.target": target_of(options.sparsity, None, options.within),
+        "base.pruning.target": options.target,
         "base.priority": options.priority,
         "base.labels": options.labels or None,
         "name": options.name,
         "methods": methods,
         "max_parallel": max_parallel,
     }
+    body = placed(body, {f"base.{path}": value for path, value in options.fields.items()})
     body = placed(body, {path: value for path, value in given.items() if value is not None})
     if one_shot:
         body = placed(body, {f"base.{path}": value for path, value in ONE_SHOT.items()})
     if grid:
         body["grid"] = {**(body.get("grid") or {}), **dict(map(_values, grid))}
-    uploads = inputs_named(body, options)
+    uploads, short = inputs_named(body, options)
     body = overridden(body, [f"base.{setting}" for setting in settings])
     require_inputs(body)
     validated(SweepRequest, body, spec)
-    return DraftRequest(body, uploads)
+    return DraftRequest(body, uploads, short)
 
 
 def _values(text: str) -> tuple[str, list[Any]]:

@@ -1,6 +1,6 @@
 """Steps of one or several jobs as one table: what is gone, what it cost, what it gave."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from rich.table import Table
@@ -10,43 +10,55 @@ from api_schemas.results import speed
 from api_schemas.results.metrics import Scores, StepMetrics
 from secateur.terminal.formatting import named, size
 from secateur.terminal.metrics import count, percent, with_test
+from secateur.terminal.tables import WIDE, Column, table
 
-_NEVER = 10**6
-_SPEED = "speed-up"
+_Row = tuple[JobResource, StepMetrics, StepMetrics]
 
 
 def comparison(jobs: Sequence[JobResource], width: int) -> Table:
-    """A row a step, the steps of all jobs with the same number together; `*` marks the result of each. `width`: of the terminal;
-    what does not fit is left out, the least needed first."""
+    """A row a step, the steps of all jobs with the same number together; `*` marks the result of each. `width`: of the terminal.
+
+    `gain` is in points of the metric on validation against the original, positive where the step is better.
+    """
     steps = [(job, step, dense) for job in jobs for step, dense in _steps(job)]
+    steps.sort(key=lambda row: (row[1].step, jobs.index(row[0])))
     neurons = any(step.ffn_sparsity for _, step, _ in steps)
     names = {found.name for _, step, _ in steps if (found := step.validation.headline)}
     metric = names.pop() if len(names) == 1 else "metric"
-    columns: list[tuple[str, int, Callable[[JobResource, StepMetrics, StepMetrics], str]]] = [
-        ("step", 0, lambda job, step, _: f"{step.step}{'*' if _chosen(job, step) else ''}"),
-        ("job", 0 if len(jobs) > 1 else _NEVER, lambda job, *_: named(job)),
-        ("attn. gone" if neurons else "gone", 0, lambda _, step, __: percent(step.achieved_sparsity)),
-        ("FFN gone", 60 if neurons else _NEVER, lambda _, step, __: percent(step.ffn_sparsity)),
-        (metric, 0, lambda _, step, __: _written(step.validation)),
-        ("drop", 44, lambda _, step, dense: drop_text(step, dense)),
-        ("test", 90 if any(step.test for _, step, _ in steps) else _NEVER, lambda _, step, __: _written(step.test)),
-        ("params", 50, lambda _, step, __: count(step.size.total_parameters)),
-        ("FLOPs", 70, lambda _, step, __: count(step.size.flops)),
-        ("bytes", 60, lambda _, step, __: size(step.size.file_bytes)),
-        (_SPEED, 80, lambda _, step, __: speed.speed(step.latency[0]).text if step.latency and step.step else ""),
+    columns: list[Column[_Row]] = [Column("step", lambda row: f"{row[1].step}{'*' if _chosen(row[0], row[1]) else ''}")]
+    if len(jobs) > 1:
+        columns.append(Column("job", lambda row: named(row[0]), longest=14))
+    columns.append(
+        Column(
+            "removed, attention" if neurons else "removed", lambda row: percent(row[1].achieved_sparsity), right=True
+        )
+    )
+    if neurons:
+        columns.append(Column("removed, FFN", lambda row: percent(row[1].ffn_sparsity), right=True))
+    quality = f"{metric}, validation"
+    below = quality if len(jobs) > 1 else None
+    columns += [
+        Column(quality, lambda row: _written(row[1].validation), right=True, wraps=True),
+        Column("gain", lambda row: gain_text(row[1], row[2]), right=True),
     ]
-    shown = [column for column in columns if width >= column[1]]
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for name, _, _ in shown:
-        left, words = name in ("step", "job"), name == _SPEED
-        table.add_column(
-            name, justify="left" if left else "right", no_wrap=not words, overflow="ellipsis",
-            max_width=14 if left or (words and width < 120) else None,
-        )  # fmt: skip
-    for job, step, dense in sorted(steps, key=lambda row: (row[1].step, jobs.index(row[0]))):
-        cells = (cell(job, step, dense) for _, _, cell in shown)
-        table.add_row(*cells, style="bold" if _chosen(job, step) else None)
-    return table
+    if any(step.test for _, step, _ in steps):
+        columns.append(
+            Column(f"{metric}, test", lambda row: _written(row[1].test), below=below, right=True, wraps=True)
+        )
+    columns += [
+        Column("params", lambda row: count(row[1].size.total_parameters), right=True),
+        Column("FLOPs", lambda row: count(row[1].size.flops), below="params", right=True),
+        Column("file", lambda row: size(row[1].size.file_bytes), below="params", right=True),
+        Column(
+            "speed-up", lambda row: _speed(row[1], width), right=True, wraps=True, longest=None if width >= 120 else 10
+        ),
+    ]
+    return table(columns, steps, width, bold=lambda row: _chosen(row[0], row[1]))
+
+
+def _speed(step: StepMetrics, width: int) -> str:
+    found = speed.speed(step.latency[0]) if step.latency and step.step else None
+    return "" if found is None else found.text if width >= WIDE + 20 else found.headline
 
 
 def comparison_document(jobs: Sequence[JobResource]) -> list[dict[str, Any]]:
@@ -69,13 +81,13 @@ def drop(step: StepMetrics, dense: StepMetrics) -> float | None:
     return None if before is None or now is None or step is dense else before - now
 
 
-def drop_text(step: StepMetrics, dense: StepMetrics) -> str:
-    """In points where the metric is a rate: `0.8`, or `gain 0.8` of what is better than the original."""
+def gain_text(step: StepMetrics, dense: StepMetrics) -> str:
+    """How much better than the original, in points: `+0.8`; `−0.8` is a loss. Of what is no rate, in its own unit."""
     fallen, found = drop(step, dense), step.validation.headline
     if fallen is None or found is None:
         return ""
-    amount = f"{100 * abs(fallen):.1f}" if found.rate else f"{abs(fallen):.4f}"
-    return f"gain {amount}" if fallen < 0 and float(amount) else amount
+    gained = round(-100 * fallen, 1) if found.rate else round(-fallen, 4)
+    return f"{gained or 0.0:+.{1 if found.rate else 4}f}".replace("-", "−")
 
 
 def _chosen(job: JobResource, step: StepMetrics) -> bool:

@@ -32,13 +32,13 @@ def job_page(job: JobResource, width: int) -> Group:
     rows += [
         ("model", _source(job.request.model)),
         ("data", _source(job.request.dataset)),
-        ("removes", target(asked.target)),
+        ("target", target(asked.target)),
         ("method", method),
         ("labels", ", ".join(f"{name}={value}" for name, value in job.request.labels.items())),
-        ("made", moment(job.created_at)),
+        ("created", moment(job.created_at)),
         ("started", moment(job.started_at)),
-        ("ended", moment(job.finished_at)),
-        ("goes by itself", moment(job.expires_at)),
+        ("finished", moment(job.finished_at)),
+        ("deleted on", moment(job.expires_at)),
     ]
     return Group(_facts(rows), *warning_lines(job.warnings), *_job_end(job, width))
 
@@ -77,8 +77,8 @@ def model_page(model: ModelResource) -> Group:
         ("model", model.id),
         ("name", clean(model.name or "")),
         ("state", upload_state(model.state)),
-        ("made", moment(model.created_at)),
-        ("goes by itself", moment(model.expires_at)),
+        ("created", moment(model.created_at)),
+        ("deleted on", moment(model.expires_at)),
     ]
     if (found := model.layout) is not None:
         most = ", ".join(f"{name.value} {percent(share)}" for name, share in found.max_sparsity.items())
@@ -102,8 +102,8 @@ def dataset_page(dataset: DatasetResource) -> Group:
         ("dataset", dataset.id),
         ("name", clean(dataset.name or "")),
         ("state", upload_state(dataset.state)),
-        ("made", moment(dataset.created_at)),
-        ("goes by itself", moment(dataset.expires_at)),
+        ("created", moment(dataset.created_at)),
+        ("deleted on", moment(dataset.expires_at)),
     ]
     if (found := dataset.contents) is not None:
         names = ", ".join(map(clean, found.labels[:20])) + (", …" if len(found.labels) > 20 else "")
@@ -157,7 +157,7 @@ def estimate_page(found: JobEstimate) -> Iterator[RenderableType]:
     """A row a step, then time and memory."""
     neurons = any(step.ffn_sparsity for step in found.steps)
     table = Table("step", box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for name in ("attn. gone", *(["FFN gone"] if neurons else []), "params", "FLOPs", "bytes"):
+    for name in ("attention removed", *(["FFN removed"] if neurons else []), "params", "FLOPs", "file"):
         table.add_column(name, justify="right")
     for step in found.steps:
         table.add_row(

@@ -7,10 +7,8 @@ from secateur.terminal.metrics import percent, quality
 
 
 def event_line(event: JobEvent) -> str:
-    """`   12  14:03:05  step       step 1: …`, by the clock of this machine."""
-    return (
-        f"{event.seq:>5}  {event.created_at.astimezone():%H:%M:%S}  {event.body.type:<9}  {_said(event.body)}".rstrip()
-    )
+    """`   12  14:03:05 CET  step       step 1: …`, by the clock of this machine."""
+    return f"{event.seq:>5}  {event.created_at.astimezone():%H:%M:%S %Z}  {event.body.type:<9}  {_said(event.body)}".rstrip()
 
 
 def _said(body: JobEventBody) -> str:

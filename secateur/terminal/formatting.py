@@ -53,9 +53,15 @@ def ago(moment: datetime | None, now: datetime | None = None) -> str:
     return "just now" if seconds >= 0 else "in a minute"
 
 
+def clock(when: datetime | None) -> str:
+    """`2026-01-05 14:03 CET`, by the clock of this machine."""
+    return "" if when is None else f"{when.astimezone():%Y-%m-%d %H:%M %Z}"
+
+
 def moment(when: datetime | None) -> str:
     """`2026-01-05 14:03 CET (2 min ago)`, by the clock of this machine."""
-    return "" if when is None else f"{when.astimezone():%Y-%m-%d %H:%M %Z} ({ago(when)})"
+    said, told = clock(when), ago(when)
+    return said if said.startswith(told) else f"{said} ({told})"
 
 
 def size(number: float) -> str:

@@ -1,92 +1,104 @@
-"""Lists: jobs, models, datasets, keys, workers. Tables are made for a width: what is less needed goes where there is no room."""
+"""Lists: jobs, models, datasets, keys, workers."""
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import TypeVar
+from collections.abc import Iterable
 
 from rich.table import Table
 from rich.text import Text
 
-from api_schemas.api.access import KeyResource
+from api_schemas.api.access import AuditEntry, KeyResource
 from api_schemas.api.resources import DatasetResource, JobResource, ModelResource
+from api_schemas.api.webhooks import DeliveryResource, WebhookResource
 from api_schemas.api.workers import WorkerResource
+from api_schemas.results.metrics import StepMetrics
 from secateur.terminal.consoles import clean
-from secateur.terminal.formatting import ago, job_state, memory, size, target, upload_state
-from secateur.terminal.metrics import count, quality
+from secateur.terminal.formatting import ago, clock, job_state, memory, size, target, upload_state
+from secateur.terminal.metrics import count, labelled
+from secateur.terminal.tables import ID, Column, shown_id, table
 
-T = TypeVar("T")
-Column = tuple[str, int, Callable[[T], str | Text]]
-"""Header, the width of terminal from which it is shown, and what stands in it."""
-_NUMBERS = ("params", "rows", "bytes", "memory", "host's")
+_NAME = 40
 
 
 def jobs_table(jobs: Iterable[JobResource], width: int) -> Table:
-    """Newest first, as they come."""
+    """Newest first, as they come. The figures are those of the page: of the result's step, else of the last."""
     columns: list[Column[JobResource]] = [
-        ("job", 0, lambda job: job.id),
-        ("state", 0, job_state),
-        ("name", 70, lambda job: clean(job.name or "")),
-        ("removes", 100, lambda job: target(job.request.pruning.target)),
-        ("came to", 60, _came_to),
-        ("made", 80, lambda job: ago(job.created_at)),
+        Column("job", lambda job: shown_id(job.id, width), least=ID),
+        Column("name", lambda job: clean(job.name or ""), below="job", longest=_NAME),
+        Column("state", job_state),
+        Column("created", lambda job: ago(job.created_at), below="state"),
+        Column("target", lambda job: target(job.request.pruning.target), wraps=True),
+        Column("validation", lambda job: labelled(_shown(job).validation if job.metrics else None)),
+        Column(
+            "original", lambda job: labelled(job.metrics[0].validation if job.metrics else None), below="validation"
+        ),
     ]
-    return _table(columns, jobs, width)
+    return table(columns, jobs, width)
+
+
+def _shown(job: JobResource) -> StepMetrics:
+    if job.result is not None:
+        return next((step for step in job.metrics if step.step == job.result.step), job.metrics[-1])
+    return job.metrics[-1]
 
 
 def models_table(models: Iterable[ModelResource], width: int) -> Table:
     """Open uploads have no layout yet."""
     columns: list[Column[ModelResource]] = [
-        ("model", 0, lambda model: model.id),
-        ("state", 0, lambda model: upload_state(model.state)),
-        ("name", 60, lambda model: clean(model.name or "")),
-        ("class", 110, lambda model: model.layout.architecture if model.layout else ""),
-        ("params", 70, lambda model: count(model.layout.total_parameters) if model.layout else ""),
-        ("bytes", 90, lambda model: size(sum(file.size for file in model.files))),
-        ("made", 80, lambda model: ago(model.created_at)),
+        Column("model", lambda model: shown_id(model.id, width), least=ID),
+        Column("name", lambda model: clean(model.name or ""), below="model", longest=_NAME),
+        Column("state", lambda model: upload_state(model.state)),
+        Column("created", lambda model: ago(model.created_at), below="state"),
+        Column("class", lambda model: model.layout.architecture if model.layout else "", wraps=True),
+        Column("params", lambda model: count(model.layout.total_parameters) if model.layout else "", right=True),
+        Column("files", lambda model: size(sum(file.size for file in model.files)), below="params", right=True),
     ]
-    return _table(columns, models, width)
+    return table(columns, models, width)
 
 
 def datasets_table(datasets: Iterable[DatasetResource], width: int) -> Table:
     """Open uploads have no contents yet."""
     columns: list[Column[DatasetResource]] = [
-        ("dataset", 0, lambda dataset: dataset.id),
-        ("state", 0, lambda dataset: upload_state(dataset.state)),
-        ("name", 60, lambda dataset: clean(dataset.name or "")),
-        ("kind", 100, lambda dataset: dataset.contents.modality.value if dataset.contents else ""),
-        ("rows", 70, lambda dataset: count(sum(dataset.contents.rows.values())) if dataset.contents else ""),
-        ("bytes", 90, lambda dataset: size(sum(file.size for file in dataset.files))),
-        ("made", 80, lambda dataset: ago(dataset.created_at)),
+        Column("dataset", lambda dataset: shown_id(dataset.id, width), least=ID),
+        Column("name", lambda dataset: clean(dataset.name or ""), below="dataset", longest=_NAME),
+        Column("state", lambda dataset: upload_state(dataset.state)),
+        Column("created", lambda dataset: ago(dataset.created_at), below="state"),
+        Column("kind", lambda dataset: dataset.contents.modality.value if dataset.contents else ""),
+        Column("rows", _rows, right=True),
+        Column("files", lambda dataset: size(sum(file.size for file in dataset.files)), below="rows", right=True),
     ]
-    return _table(columns, datasets, width)
+    return table(columns, datasets, width)
+
+
+def _rows(dataset: DatasetResource) -> str:
+    return count(sum(dataset.contents.rows.values())) if dataset.contents else ""
 
 
 def keys_table(keys: Iterable[KeyResource], width: int) -> Table:
-    """Without tokens: nobody has them but who was given them."""
+    """Without tokens: nobody has them but who was given them. Ids are whole: `revoke` needs them."""
     columns: list[Column[KeyResource]] = [
-        ("key", 0, lambda key: key.id),
-        ("state", 0, lambda key: Text("– revoked", "dim") if key.revoked_at else Text("✓ valid", "green")),
-        ("name", 60, lambda key: clean(key.name or "")),
-        ("scopes", 110, lambda key: ", ".join(scope.value for scope in key.scopes)),
-        ("made", 80, lambda key: ago(key.created_at)),
-        ("last used", 90, lambda key: ago(key.last_used_at)),
+        Column("key", lambda key: key.id),
+        Column("name", lambda key: clean(key.name or ""), below="key", longest=_NAME),
+        Column("state", lambda key: Text("– revoked", "dim") if key.revoked_at else Text("✓ valid", "green")),
+        Column("scopes", lambda key: ", ".join(scope.value for scope in key.scopes), wraps=True),
+        Column("created", lambda key: ago(key.created_at)),
+        Column("last used", lambda key: ago(key.last_used_at), below="created"),
     ]
-    return _table(columns, keys, width)
+    return table(columns, keys, width)
 
 
 def workers_table(workers: Iterable[WorkerResource], width: int) -> Table:
     """The last one started first."""
     columns: list[Column[WorkerResource]] = [
-        ("worker", 0, lambda worker: clean(worker.name)),
-        ("state", 0, _worker_state),
-        ("device", 0, lambda worker: worker.device.value if worker.device else "?"),
-        ("of", 100, lambda worker: clean(worker.device_name or "")),
-        ("memory", 60, lambda worker: memory(worker.device_memory_bytes)),
-        ("host's", 80, lambda worker: memory(worker.host_memory_bytes)),
-        ("job", 90, lambda worker: worker.job or ""),
-        ("since", 110, lambda worker: ago(worker.started_at)),
-        ("seen", 70, lambda worker: ago(worker.seen_at)),
+        Column("worker", lambda worker: clean(worker.name)),
+        Column("model", lambda worker: clean(worker.device_name or ""), below="worker"),
+        Column("state", _worker_state),
+        Column("seen", lambda worker: ago(worker.seen_at), below="state"),
+        Column("device", lambda worker: worker.device.value if worker.device else "?"),
+        Column("memory", lambda worker: memory(worker.device_memory_bytes), below="device"),
+        Column("host memory", lambda worker: memory(worker.host_memory_bytes)),
+        Column("started", lambda worker: ago(worker.started_at), below="host memory"),
+        Column("job", lambda worker: shown_id(worker.job or "", width)),
     ]
-    return _table(columns, workers, width)
+    return table(columns, workers, width)
 
 
 def _worker_state(worker: WorkerResource) -> Text:
@@ -95,26 +107,48 @@ def _worker_state(worker: WorkerResource) -> Text:
     return Text("▶ busy", "cyan") if worker.busy else Text("✓ idle", "green")
 
 
-def _came_to(job: JobResource) -> str:
-    scores = job.result.test if job.result else job.metrics[-1].validation if job.metrics else None
-    return quality(scores)
+def webhooks_table(webhooks: Iterable[WebhookResource], width: int) -> Table:
+    """Ids are whole: the other commands need them."""
+    columns: list[Column[WebhookResource]] = [
+        Column("webhook", lambda hook: hook.id),
+        Column("url", lambda hook: clean(hook.url), below="webhook", wraps=True),
+        Column("state", _webhook_state),
+        Column("created", lambda hook: ago(hook.created_at), below="state"),
+        Column("events", lambda hook: ", ".join(each.value for each in hook.events), wraps=True),
+    ]
+    return table(columns, webhooks, width)
 
 
-def _table(columns: Sequence[Column[T]], rows: Iterable[T], width: int) -> Table:
-    """The identifier is never cut: it is what the next command needs."""
-    shown = [column for column in columns if width >= column[1]]
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for number, (name, _, _) in enumerate(shown):
-        # Names alone give way.
-        long = name == "name"
-        table.add_column(
-            name,
-            overflow="ellipsis" if number else "fold",
-            no_wrap=number > 0,
-            min_width=4 if long else None if number else min(30, width),
-            max_width=40 if long else None,
-            justify="right" if name in _NUMBERS else "left",
-        )
-    for row in rows:
-        table.add_row(*(cell(row) for _, _, cell in shown))
-    return table
+def _webhook_state(hook: WebhookResource) -> Text:
+    if not hook.enabled:
+        return Text(f"– disabled{f': {clean(hook.disabled_reason)}' if hook.disabled_reason else ''}", "red")
+    return (
+        Text(f"✗ failing since {clock(hook.failing_since)}", "yellow")
+        if hook.failing_since
+        else Text("✓ working", "green")
+    )
+
+
+def deliveries_table(deliveries: Iterable[DeliveryResource], width: int) -> Table:
+    """Newest first, as they come."""
+    columns: list[Column[DeliveryResource]] = [
+        Column("delivery", lambda each: each.id),
+        Column("event", lambda each: each.type, below="delivery"),
+        Column("state", lambda each: each.state.value),
+        Column("answer", lambda each: clean(str(each.last_status or each.last_error or "")), below="state", wraps=True),
+        Column("tries", lambda each: str(each.attempts), right=True),
+        Column("created", lambda each: clock(each.created_at)),
+    ]
+    return table(columns, deliveries, width)
+
+
+def audit_table(entries: Iterable[AuditEntry], width: int) -> Table:
+    """Newest first, as they come."""
+    columns: list[Column[AuditEntry]] = [
+        Column("when", lambda entry: clock(entry.created_at)),
+        Column("key", lambda entry: entry.key_id or "the operator", below="when"),
+        Column("action", lambda entry: entry.action, wraps=True),
+        Column("on", lambda entry: shown_id(entry.object_id or "", width), below="action", wraps=True),
+        Column("outcome", lambda entry: entry.outcome.value),
+    ]
+    return table(columns, entries, width)

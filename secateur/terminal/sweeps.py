@@ -1,6 +1,6 @@
 """Sweeps: a list of them, and one as a table."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -11,17 +11,21 @@ from api_schemas.results import display, speed
 from secateur.terminal.consoles import clean
 from secateur.terminal.formatting import ago, state_sign
 from secateur.terminal.metrics import count, percent
+from secateur.terminal.tables import ID, Column, shown_id, table
 
 _SHORT = {"parameters": "P", "flops": "F", "latency": "L"}
 
 
-def sweeps_table(sweeps: Iterable[SweepResource]) -> Table:
+def sweeps_table(sweeps: Iterable[SweepResource], width: int) -> Table:
     """Newest first, as they come."""
-    table = Table("sweep", "state", "name", "jobs", "made", box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    table.columns[0].no_wrap = True
-    for sweep in sweeps:
-        table.add_row(sweep.id, sweep.state.value, clean(sweep.name or ""), in_words(sweep), ago(sweep.created_at))
-    return table
+    columns: list[Column[SweepResource]] = [
+        Column("sweep", lambda sweep: shown_id(sweep.id, width), least=ID),
+        Column("name", lambda sweep: clean(sweep.name or ""), below="sweep", longest=40),
+        Column("state", lambda sweep: sweep.state.value),
+        Column("created", lambda sweep: ago(sweep.created_at), below="state"),
+        Column("jobs", in_words, wraps=True),
+    ]
+    return table(columns, sweeps, width)
 
 
 def in_words(sweep: SweepResource) -> str:
@@ -44,46 +48,37 @@ def sweep_page(sweep: SweepDetail, width: int) -> Group:
 
 def _rows(sweep: SweepDetail, width: int) -> Table:
     metric = sweep.metric or "metric"
-    wide = width >= 100
-    names = (
-        "spec",
-        "state",
-        metric,
-        "test",
-        "gone",
-        "params",
-        "FLOPs",
-        "speed-up",
-        "front",
-        *(["job"] if wide else []),
-    )
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for name in names:
-        table.add_column(
-            name, justify="left" if name in ("spec", "state", "front", "job") else "right", no_wrap=name == "job"
-        )
-    for row in sweep.rows:
-        on = [short for cost, short in _SHORT.items() if row.job in getattr(sweep.fronts, cost)]
-        cells: Sequence[str | Text] = (
-            clean(row.label),
-            Text("deleted", "dim") if row.deleted else state_sign(row.state),
-            *_came_to(row),
-            " ".join(on),
-            *([row.job] if wide else []),
-        )
-        table.add_row(*cells, style="bold" if on else None)
-    return table
+    quality = f"{metric}, validation"
+
+    def on(row: SweepRow) -> str:
+        return " ".join(short for cost, short in _SHORT.items() if row.job in getattr(sweep.fronts, cost))
+
+    columns: list[Column[SweepRow]] = [
+        Column("job", lambda row: shown_id(row.job, width - 20), least=ID),
+        Column("spec", lambda row: clean(row.label), below="job", wraps=True, least=16),
+        Column("state", _state),
+        Column("error", lambda row: row.error.code.value if row.error else "", below="state"),
+        Column(quality, lambda row: display.written(row.validation) if _done(row) else "", right=True),
+        Column(
+            f"{metric}, test", lambda row: display.written(row.test) if _done(row) else "", below=quality, right=True
+        ),
+        Column("removed", lambda row: percent(row.achieved_sparsity or 0.0) if _done(row) else "", right=True),
+        Column("params", lambda row: count(row.size.total_parameters) if row.size else "", below="removed", right=True),
+        Column("FLOPs", lambda row: count(row.size.flops) if row.size else "", below="removed", right=True),
+        Column("speed-up", _speed, right=True, wraps=True, longest=10),
+        Column("front", on, below="speed-up", right=True),
+    ]
+    shown = [column for column in columns if column.header != "error" or any(row.error for row in sweep.rows)]
+    return table(shown, sweep.rows, width, bold=lambda row: bool(on(row)), wide=120)
 
 
-def _came_to(row: SweepRow) -> tuple[str, ...]:
-    if row.size is None or row.achieved_sparsity is None:
-        return (row.error.code.value if row.error else "", "", "", "", "", "")
-    fast = speed.speed(row.latency[0]).headline if row.latency and row.step else ""
-    return (
-        display.written(row.validation),
-        display.written(row.test),
-        percent(row.achieved_sparsity),
-        count(row.size.total_parameters),
-        count(row.size.flops),
-        fast,
-    )
+def _state(row: SweepRow) -> Text:
+    return Text("deleted", "dim") if row.deleted else state_sign(row.state)
+
+
+def _done(row: SweepRow) -> bool:
+    return row.size is not None and row.achieved_sparsity is not None
+
+
+def _speed(row: SweepRow) -> str:
+    return speed.speed(row.latency[0]).headline if _done(row) and row.latency and row.step else ""

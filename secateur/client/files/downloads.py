@@ -10,7 +10,7 @@ from api_schemas.api.resources import CheckpointFile, CheckpointResource
 from secateur import errors
 from secateur.client.files.digests import Digest, digested
 from secateur.client.progress import ProgressCallback, tell
-from secateur.client.transport.connection import Connection, delay, hopeless, segment
+from secateur.client.transport.connection import Connection, hopeless, segment
 from secateur.client.transport.problems import error_of
 
 SILENCE = 60.0
@@ -96,11 +96,10 @@ async def _fetch(
         except (httpx.TransportError, errors.Unavailable, errors.RateLimited) as error:
             digest = await _again(connection, part)
             failures = 1 if digest.size > before else failures + 1
+            failed = connection.unreachable("GET", address, error) if isinstance(error, httpx.TransportError) else error
             if failures > connection.retries or (isinstance(error, httpx.TransportError) and hopeless(error)):
-                raise (
-                    connection.unreachable("GET", address, error) if isinstance(error, httpx.TransportError) else error
-                ) from error
-            await connection.backend.sleep(delay(failures - 1, getattr(error, "retry_after", None)))
+                raise failed from error
+            await connection.pause(failed, failures - 1, connection.retries)
         else:
             if digest.size <= before:
                 break

@@ -188,7 +188,7 @@ async def _send(
             if isinstance(error, errors.NotFound):
                 # What had come was given up; a model that is gone itself is said by the next request.
                 place = None
-            await connection.backend.sleep(delay(failures - 1, error.retry_after))
+            await connection.pause(error, failures - 1, connection.retries)
 
 
 async def _left(connection: Connection, where: str, file: _Sent) -> str | None:

@@ -1,6 +1,7 @@
 """Every call of the client, with `await`, over a connection of either kind."""
 
-from collections.abc import AsyncGenerator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -18,7 +19,7 @@ from secateur.client.async_sweep import AsyncSweep
 from secateur.client.files.data_files import data_files
 from secateur.client.files.model_files import Saves, model_files, saved
 from secateur.client.files.uploads import upload
-from secateur.client.job_request import JobFields, body_of, sweep_body_of
+from secateur.client.job_request import JobFields, add_near_matches, body_of, sweep_body_of
 from secateur.client.progress import ProgressCallback
 from secateur.client.transport.connection import Connection, id_of, parsed, segment
 from secateur.errors import InvalidRequest
@@ -91,21 +92,24 @@ class ApiCalls:
     ) -> AsyncJob:
         """As `Secateur.submit`."""
         body = body_of(model, data, spec, fields)
-        found = await self._connection.post(JobResource, "/jobs", body, key=idempotency_key or True)
+        with _near_matches():
+            found = await self._connection.post(JobResource, "/jobs", body, key=idempotency_key or True)
         return AsyncJob(self._connection, found)
 
     async def estimate(
         self, model: Any = None, data: Any = None, *, spec: JobSpec | None = None, **fields: Unpack[JobFields]
     ) -> JobEstimate:
         """As `Secateur.estimate`."""
-        return await self._connection.post(JobEstimate, "/jobs:estimate", body_of(model, data, spec, fields))
+        with _near_matches():
+            return await self._connection.post(JobEstimate, "/jobs:estimate", body_of(model, data, spec, fields))
 
     async def preview(
         self, model: Any = None, data: Any = None, *, spec: JobSpec | None = None, **fields: Unpack[JobFields]
     ) -> JobPreview:
         """As `Secateur.preview`."""
         body, params = body_of(model, data, spec, fields), {"validate_only": True}
-        return parsed(JobPreview, await self._connection.call("POST", "/jobs", json=body, params=params))
+        with _near_matches():
+            return parsed(JobPreview, await self._connection.call("POST", "/jobs", json=body, params=params))
 
     async def job(self, job_id: str) -> AsyncJob:
         """As `Secateur.job`."""
@@ -131,7 +135,8 @@ class ApiCalls:
     ) -> AsyncSweep:
         """As `Secateur.submit_sweep`."""
         body = {"max_parallel": max_parallel, **sweep_body_of(model, data, spec, methods, grid, specs, fields)}
-        found = await self._connection.post(SweepDetail, "/sweeps", body, key=idempotency_key or True)
+        with _near_matches(sweep=True):
+            found = await self._connection.post(SweepDetail, "/sweeps", body, key=idempotency_key or True)
         return AsyncSweep(self._connection, found)
 
     async def sweep(self, sweep_id: str) -> AsyncSweep:
@@ -184,3 +189,13 @@ class ApiCalls:
     async def delete_job(self, job_id: str) -> None:
         """As `Secateur.delete_job`."""
         await self._connection.delete(f"/jobs/{segment(job_id)}")
+
+
+@contextmanager
+def _near_matches(sweep: bool = False) -> Iterator[None]:
+    """What the service refuses is raised with what was probably meant."""
+    try:
+        yield
+    except InvalidRequest as error:
+        add_near_matches(error, sweep)
+        raise

@@ -1,7 +1,9 @@
 """One service and one key: requests that are tried again where that is safe, answers as models or as errors."""
 
+import logging
 import os
 import random
+import re
 import uuid
 from collections.abc import AsyncGenerator, Mapping
 from importlib.metadata import version
@@ -14,9 +16,11 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from api_schemas.api.resources import Page
 from secateur import errors
 from secateur.client.transport.backend import Backend
-from secateur.client.transport.problems import error_of, retry_after_of
+from secateur.client.transport.problems import error_of
 
 M = TypeVar("M", bound=BaseModel)
+log = logging.getLogger("secateur")
+_ERRNO = re.compile(r"^\[Errno -?\d+\] ")
 
 URL, API_KEY = "SECATEUR_URL", "SECATEUR_API_KEY"
 DEFAULT_URL = "http://127.0.0.1:8000"
@@ -30,10 +34,14 @@ _PAGE = 100
 
 
 class Connection:
-    """What every call goes through. `retries`: how often a request is sent again after the first time."""
+    """What every call goes through. `retries`: how often a request is sent again after the first time; `first_retries`: how often
+    while nothing has answered at all yet."""
 
-    def __init__(self, backend: Backend, url: str, api_key: str | None, retries: int, agent: str) -> None:
+    def __init__(
+        self, backend: Backend, url: str, api_key: str | None, retries: int, first_retries: int, agent: str
+    ) -> None:
         self.backend, self.url, self.retries = backend, url, retries
+        self._first_retries, self._answered = first_retries, False
         self._headers = {"User-Agent": agent} | ({"Authorization": f"Bearer {api_key}"} if api_key else {})
 
     async def call(
@@ -72,17 +80,26 @@ class Connection:
                     await self.backend.close(response)
             except httpx.TransportError as error:
                 heard = not isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
+                last = last or (not self._answered and tried >= self._first_retries)
+                failed = self.unreachable(method, path, error)
                 if last or hopeless(error) or (once and heard):
-                    raise self.unreachable(method, path, error) from error
-                await self.backend.sleep(delay(tried))
+                    raise failed from error
+                await self.pause(failed, tried, most if self._answered else min(most, self._first_retries))
                 continue
+            self._answered = True
             if response.status_code < 300 or response.status_code == 304:
                 return response
             problem = error_of(response)
             if last or not _may_pass(problem, once):
                 raise problem
-            await self.backend.sleep(delay(tried, retry_after_of(response)))
+            await self.pause(problem, tried, most)
         raise AssertionError("the last try returns or raises")
+
+    async def pause(self, failed: errors.SecateurError, tried: int, most: int) -> None:
+        """Wait before the next of `most` tries again; the log says why."""
+        seconds = delay(tried, failed.retry_after)
+        log.warning("%s Trying again in %.1f s (%d of %d).", failed.detail, seconds, tried + 1, most)
+        await self.backend.sleep(seconds)
 
     async def open(self, method: str, path: str, *, patience: float | None = None, **more: Any) -> httpx.Response:
         """One try; the answer's body is still to be read and to be closed. Raises httpx.TransportError."""
@@ -124,11 +141,12 @@ class Connection:
 
     def unreachable(self, method: str, path: str, error: Exception) -> errors.ConnectionFailed:
         """A sentence for a connection that failed."""
-        reason = str(error) or type(error).__name__
-        detail = (
-            f"{method} /v1{path} got no answer from {self.url}: {reason}. Is this the service's URL, and is it running?"
-        )
-        return errors.ConnectionFailed(detail, code="connection_failed")
+        reason = _ERRNO.sub("", str(error)).rstrip(".") or type(error).__name__
+        detail = f"{method} {self.url}/v1{path} got no answer: {reason}."
+        if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
+            detail = f"Nothing answers at {self.url} ({reason})."
+        advice = "Is this the service's URL, and is it running?"
+        return errors.ConnectionFailed(detail, code="connection_failed", advice=advice)
 
 
 def delay(tried: int, retry_after: float | None = None) -> float:
@@ -197,14 +215,17 @@ def http_options(url: str, timeout: float) -> dict[str, object]:
     return {"timeout": httpx.Timeout(timeout, connect=min(10.0, timeout)), "trust_env": trust}
 
 
-def open_connection(backend: Backend, url: str, api_key: str | None, retries: int) -> Connection:
+def open_connection(
+    backend: Backend, url: str, api_key: str | None, retries: int, first_retries: int | None = None
+) -> Connection:
     """With the key of the environment where none is given. Raises InvalidRequest for a key that no header can carry."""
     key = (api_key if api_key is not None else os.environ.get(API_KEY, "")).strip()
     if not (key.isascii() and key.isprintable()):
         raise errors.InvalidRequest(
             "The API key has characters that no key has. Copy it again: sk_…", code="unauthenticated"
         )
-    return Connection(backend, url, key or None, retries, f"secateur-python/{version('secateur')}")
+    first = retries if first_retries is None else first_retries
+    return Connection(backend, url, key or None, retries, first, f"secateur-python/{version('secateur')}")
 
 
 def id_of(given: Any) -> str:

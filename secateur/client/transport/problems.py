@@ -26,7 +26,7 @@ _BY_STATUS: Mapping[int, type[SecateurError]] = {
     429: errors.RateLimited,
 }
 _SHOWN = 200
-_NO_KEY = " Pass `api_key=`, or set SECATEUR_API_KEY."
+_NO_KEY = "Pass `api_key=`, or set SECATEUR_API_KEY."
 
 
 def error_of(response: httpx.Response) -> SecateurError:
@@ -39,8 +39,6 @@ def error_of(response: httpx.Response) -> SecateurError:
         items = tuple(ErrorItem.model_validate(item) for item in body.get("errors", ()))
     except (ValueError, KeyError, TypeError, AttributeError, ValidationError):
         return _foreign(response, request_id, retry_after)
-    if status == 401:
-        detail += _NO_KEY
     kind = _BY_CODE.get(code) or _kind(status)
     return kind(
         detail,
@@ -50,6 +48,7 @@ def error_of(response: httpx.Response) -> SecateurError:
         items=items,
         request_id=body.get("request_id") or request_id,
         retry_after=retry_after,
+        advice=_NO_KEY if status == 401 else "",
     )
 
 

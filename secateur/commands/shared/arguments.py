@@ -5,7 +5,6 @@ from typing import Annotated, Literal
 
 import typer
 
-from api_schemas.spec.presets import PresetName
 from secateur.commands.shared import completion
 from secateur.errors import InvalidRequest
 
@@ -42,19 +41,6 @@ Data = Annotated[
         show_default=False,
     ),
 ]
-Preset = Annotated[
-    PresetName | None, typer.Option(help="What fills whatever is left out. Default: best.", show_default=False)
-]
-Sparsity = Annotated[
-    float | None, typer.Option(help="Share of the attention to remove, such as 0.5.", show_default=False)
-]
-Within = Annotated[
-    float | None,
-    typer.Option(
-        help="Instead of --sparsity: the smallest model that loses no more than this on validation (0.01 is one point).",
-        show_default=False,
-    ),
-]
 Settings = Annotated[
     list[str] | None,
     typer.Option(
@@ -81,6 +67,10 @@ Labels = Annotated[
 Priority = Annotated[
     int | None, typer.Option(min=-10, max=10, help="Higher goes first. Default: 0.", show_default=False)
 ]
+IdempotencyKey = Annotated[
+    str | None, typer.Option(help="The same key and request within a day make no second job.", show_default=False)
+]
+Wait = Annotated[bool, typer.Option("--wait", help="Until it has ended; Ctrl-C stops waiting, not the job.")]
 Timeout = Annotated[
     float | None,
     typer.Option(min=0, metavar="SECONDS", help="Stop waiting after so long; the job goes on.", show_default=False),
@@ -88,6 +78,7 @@ Timeout = Annotated[
 
 Kind = Literal["job", "sweep", "model", "dataset"]
 _KINDS: dict[str, Kind] = {"job": "job", "swp": "sweep", "mdl": "model", "dst": "dataset"}
+PREFIXES = tuple(_KINDS)
 
 
 def kind_of(identifier: str) -> Kind:

@@ -5,9 +5,9 @@ from itertools import chain, islice
 
 import typer
 
-from api_schemas.api.resources import DatasetResource, JobResource, ModelResource
-from api_schemas.api.sweeps import SweepResource
 from secateur.client.blocking_client import Secateur
+from secateur.commands.shared.session import signed_in
+from secateur.commands.shared.short_ids import NEWEST, Thing
 
 _MOST = 50
 _SECONDS = 1.5
@@ -16,13 +16,13 @@ Candidates = Iterator[tuple[str, str]]
 
 def jobs(context: typer.Context, incomplete: str) -> Candidates:
     """The newest jobs, with state and name."""
-    return _found(context, incomplete, lambda client: (job.view for job in client.jobs()))
+    return _found(context, incomplete, NEWEST["job"])
 
 
 def uploads_and_jobs(context: typer.Context, incomplete: str) -> Candidates:
     """Whatever has an identifier that begins so."""
-    for prefix, newest in _BY_PREFIX.items():
-        if prefix.startswith(incomplete[:4]):
+    for prefix, newest in NEWEST.items():
+        if f"{prefix}_".startswith(incomplete[:4]):
             yield from _found(context, incomplete, newest)
 
 
@@ -41,19 +41,11 @@ def datasets(context: typer.Context, incomplete: str) -> Candidates:
     return _found(context, incomplete, lambda client: client.datasets())
 
 
-Thing = JobResource | SweepResource | ModelResource | DatasetResource
-_BY_PREFIX: dict[str, Callable[[Secateur], Iterable[Thing]]] = {
-    "job_": lambda client: (job.view for job in client.jobs()),
-    "swp_": lambda client: client.sweeps(),
-    "mdl_": lambda client: client.models(),
-    "dst_": lambda client: client.datasets(),
-}
-
-
 def _found(context: typer.Context, incomplete: str, newest: Callable[[Secateur], Iterable[Thing]]) -> Candidates:
-    url, key = context.params.get("url"), context.params.get("api_key")
+    given = context.params
     # Whatever goes wrong, a shell that asks for words must get no error in their place.
     try:
+        url, key = signed_in(given.get("url"), given.get("api_key"), given.get("profile"))
         with Secateur(url, key, timeout=_SECONDS, max_retries=0) as client:
             known = [
                 (thing.id, f"{thing.state.value} {thing.name or ''}".strip()) for thing in islice(newest(client), _MOST)

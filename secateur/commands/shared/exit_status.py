@@ -30,6 +30,14 @@ EXPLAINED = (
 )
 
 
+_ADVICE = {
+    "unauthenticated": "Set SECATEUR_API_KEY, give --api-key-file, or sign in once: secateur login --url URL",
+    "no_result": "Name a step with --step, or take the last one with --partial.",
+    "connection_failed": "Start one here with `secateur up`, or name yours with --url, SECATEUR_URL or `secateur login`.",
+}
+"""By an error's code, what to do about it at the command line, in place of the advice for Python."""
+
+
 class Interrupted(SecateurError):
     """Ctrl-C while something could go on without this program."""
 
@@ -56,7 +64,7 @@ def say(error: SecateurError, console: Console, as_json: bool) -> None:
         write_json(document_of(error), console)
         return
     sign = () if isinstance(error, Interrupted) else (("error: ", "bold red"),)
-    console.print(Text.assemble(*sign, clean(str(error))), soft_wrap=True)
+    console.print(Text.assemble(*sign, clean(error.said(_ADVICE.get(error.code, "")))), soft_wrap=True)
     if error.request_id and exit_status_of(error) is ExitStatus.UNEXPECTED:
         console.print(f"The operator finds it by the request's id: {clean(error.request_id)}", soft_wrap=True)
 

@@ -1,7 +1,10 @@
 """What every command that talks to a service shares: where and who, `--json`, and how errors end it."""
 
 import inspect
-from collections.abc import Callable, Iterable
+import logging
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager
 from functools import cached_property, wraps
 from pathlib import Path
 from typing import Annotated, Any, Concatenate, ParamSpec
@@ -9,8 +12,11 @@ from typing import Annotated, Any, Concatenate, ParamSpec
 import typer
 from rich.console import RenderableType
 
+from secateur import profiles
 from secateur.client.async_client import AsyncSecateur
 from secateur.client.blocking_client import Secateur
+from secateur.client.transport.connection import API_KEY, URL, address, log
+from secateur.commands.shared import short_ids
 from secateur.commands.shared.exit_status import ExitStatus, exit_status_of, say, write_json
 from secateur.errors import InvalidRequest, SecateurError
 from secateur.terminal import consoles
@@ -50,6 +56,15 @@ ApiKeyFile = Annotated[
         rich_help_panel=_PANEL,
     ),
 ]
+ProfileName = Annotated[
+    str | None,
+    typer.Option(
+        "--profile",
+        help="A service of `secateur login`. Default: SECATEUR_PROFILE, then `default`.",
+        show_default=False,
+        rich_help_panel=_PANEL,
+    ),
+]
 AsJson = Annotated[
     bool, typer.Option("--json", help="One JSON document; errors as JSON on standard error.", rich_help_panel=_PANEL)
 ]
@@ -67,11 +82,15 @@ class Session:
     @cached_property
     def client(self) -> Secateur:
         """The service, without `await`."""
-        return Secateur(self._url, self._api_key, max_retries=self._retries)
+        return Secateur(self._url, self._api_key, max_retries=self._retries, first_contact_retries=_RETRIES)
 
     def awaiting_client(self) -> AsyncSecateur:
         """The service, with `await`: for several jobs at a time."""
-        return AsyncSecateur(self._url, self._api_key, max_retries=self._retries)
+        return AsyncSecateur(self._url, self._api_key, max_retries=self._retries, first_contact_retries=_RETRIES)
+
+    def whole_id(self, text: str, *prefixes: str) -> str:
+        """The id that a short one means; see `short_ids.whole`."""
+        return short_ids.whole(self.client, text, *prefixes)
 
     def close(self) -> None:
         """Close the connections."""
@@ -112,7 +131,7 @@ def served(
 
         @wraps(function)
         def command(*args: Any, **options: Any) -> None:
-            given = {each: options.pop(each) for each in ("url", "api_key", "api_key_file", "as_json")}
+            given = {each: options.pop(each) for each in ("url", "api_key", "api_key_file", "profile", "as_json")}
             with_errors(
                 given["as_json"],
                 lambda: _run(function, given, patient, args, options),
@@ -124,6 +143,7 @@ def served(
                 ("url", Url, None),
                 ("api_key", ApiKey, None),
                 ("api_key_file", ApiKeyFile, None),
+                ("profile", ProfileName, None),
                 ("as_json", AsJson, False),
             )
         ]
@@ -163,8 +183,47 @@ def _run(
         key = given["api_key_file"].read_text().strip()
         if not key:
             raise InvalidRequest(f"{given['api_key_file']} is empty; a key begins with sk_.", code="usage")
-    session = Session(given["url"], key, given["as_json"], patient)
-    try:
+    url, key = signed_in(given["url"], key, given["profile"])
+    session = Session(url, key, given["as_json"], patient)
+    with closing(session), _retries_said(session):
         function(session, *args, **options)
+
+
+def signed_in(url: str | None, key: str | None, profile: str | None = None) -> tuple[str | None, str | None]:
+    """URL and key, with those of the profile where nothing else says them: not an option, not the environment.
+
+    The key of a profile goes to its own URL and to no other. Raises InvalidRequest for an unknown profile, and for one that was
+    asked for by name beside another URL.
+    """
+    url = url or os.environ.get(URL) or None
+    if profile is None and url is not None and (key is not None or os.environ.get(API_KEY)):
+        return url, key
+    found = profiles.chosen(profile)
+    if found is None:
+        return url, key
+    if url is not None and address(url) != address(found.url):
+        if profile is not None:
+            detail = f"--profile {profile} is {found.url}, and --url or {URL} says {url}: leave one of them out."
+            raise InvalidRequest(detail, code="usage")
+        return url, key
+    return found.url, key if key is not None or os.environ.get(API_KEY) else found.api_key
+
+
+@contextmanager
+def _retries_said(session: Session) -> Iterator[None]:
+    """What the client logs of failed tries is said to whoever waits."""
+    handler = _Notes(session)
+    log.addHandler(handler)
+    try:
+        yield
     finally:
-        session.close()
+        log.removeHandler(handler)
+
+
+class _Notes(logging.Handler):
+    def __init__(self, session: Session) -> None:
+        super().__init__(logging.WARNING)
+        self._session = session
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._session.note(record.getMessage())

@@ -27,11 +27,14 @@ class Shell:
     """The command, on one service."""
 
     def __init__(self, url: str) -> None:
+        self.url = url
         self._environment = {"SECATEUR_URL": url, "COLUMNS": "100", "SECATEUR_API_KEY": ""}
 
-    def __call__(self, *arguments: object, status: int = 0, **more: Any) -> Any:
-        result = CliRunner().invoke(app, [*map(str, arguments)], env=self._environment, **more)
-        assert result.exit_code == status, (result.output, result.exception)
+    def __call__(self, *arguments: object, status: int | None = 0, **more: Any) -> Any:
+        result = CliRunner().invoke(
+            app, [*map(str, arguments)], env={**self._environment, **more.pop("env", {})}, **more
+        )
+        assert status in (None, result.exit_code), (result.output, result.exception)
         assert "Traceback" not in result.output
         return result
 
@@ -160,6 +163,45 @@ def test_what_the_server_refuses_is_said_with_its_place(shell: Shell, pair: tupl
     assert text.stderr.startswith("error: ")
 
 
+def test_a_part_of_an_id_is_enough(shell: Shell, pair: tuple[str, str]) -> None:
+    model, data = pair
+    short = [model[:12], data[:12]]
+    job = shell.json("submit", "--model", short[0], "--data", short[1], "--sparsity", 0.5, "--steps", 1)
+    assert (job["request"]["model"]["id"], job["request"]["dataset"]["id"]) == pair
+    again = shell("rerun", job["id"][:14], "--set", "seed=7", "--name", "once more").stdout.strip()
+    found = shell.json("show", again[-9:])
+    assert (found["id"], found["name"], found["request"]["seed"]) == (again, "once more", 7)
+    for field in ("pruning", "finetune", "evaluate", "model", "dataset"):
+        assert found["request"][field] == job["request"][field]
+    assert shell("open", again[:12]).stdout.strip().endswith(f"/jobs/{again}")
+    assert shell.json("open")["url"].endswith("/")
+    alone = shell().stdout
+    assert "reachable" in alone
+    assert f"secateur wait {again[:12]}" in alone
+    shell("cancel", again[4:14], job["id"][-10:])
+    unknown = shell.refusal("show", "job_22222")
+    assert (unknown["code"], "begins or ends with 'job_22222'" in unknown["detail"]) == ("not_found", True)
+
+
+def test_what_several_ids_begin_with_lists_them(shell: Shell, pair: tuple[str, str]) -> None:
+    described = ("submit", "--model", pair[0], "--data", pair[1], "--sparsity", 0.5)
+    jobs = [shell(*described, "--name", f"n{number}").stdout.strip() for number in range(2)]
+    with Secateur(shell.url) as client:
+        first: dict[str, list[str]] = {}
+        for each in client.jobs():
+            first.setdefault(each.id[4], []).append(each.id)
+    shell("cancel", *jobs)
+    # Ids are random: where no two begin alike, every letter is enough.
+    for letter, ids in first.items():
+        answer = shell("show", f"job_{letter}", "--json", status=None)
+        if answer.exit_code:
+            error = json.loads(answer.stderr)["error"]
+            assert error["code"] == "ambiguous_id"
+            assert error["detail"].count("job_") >= min(len(ids), 6)
+        else:
+            assert json.loads(answer.stdout)["id"] in ids
+
+
 def test_steering(shell: Shell, submitted: str) -> None:
     assert [each["state"] for each in shell.json("pause", submitted)] == ["paused"]
     assert "‖ paused" in shell("pause", submitted).stdout
@@ -227,7 +269,7 @@ def test_jobs_side_by_side(shell: Shell, worker: ManualWorker, pair: tuple[str, 
             worker.commit(step, {} if step == 0 else FILES)
         worker.succeed(last)
         jobs.append(job)
-    rows = [line.split() for line in shell("compare", *jobs).stdout.splitlines()[1:]]
+    rows = [line.split() for line in shell("compare", *jobs).stdout.splitlines()[2:]]
     assert [row[:2] for row in rows] == [["0", "short"], ["0", "long"], ["1*", "short"], ["1", "long"], ["2*", "long"]]
     document = shell.json("compare", *jobs)
     assert [(each["job"], each["result_step"], len(each["steps"])) for each in document] == [
@@ -244,7 +286,9 @@ def test_limits_schema_and_version(shell: Shell) -> None:
     schema = json.loads(shell("schema").stdout)
     committed = Path(__file__).parents[3] / "docs" / "reference" / "spec.schema.json"
     assert schema == json.loads(committed.read_text())
-    assert shell("version").stdout.strip() == shell.json("version")["version"]
+    assert shell("version").stdout.strip() == shell.json("version")["version"] == shell("--version").stdout.strip()
+    for command in ((), ("jobs",), ("keys",), ("keys", "list"), ("submit",)):
+        assert "Usage:" in shell(*command, "-h").stdout
 
 
 @pytest.mark.parametrize("given", ["show", "delete", "wait", "download", "logs"])
@@ -270,6 +314,14 @@ def test_wrong_usage_is_said_as_json_where_json_is_wanted(shell: Shell) -> None:
 def test_nobody_there_is_status_1(tmp_path: Path) -> None:
     nowhere = Shell("http://127.0.0.1:1")
     assert nowhere.refusal("limits", status=1)["code"] == "connection_failed"
+    for command in (("limits",), ("wait", f"job_{'a' * 26}")):
+        said = nowhere(*command, status=1).stderr
+        assert said.count("Nothing answers at http://127.0.0.1:1 (") == 3
+        assert said.count("Trying again in") == 2
+        assert "SECATEUR_URL or `secateur login`" in said
+    alone = nowhere().stdout
+    assert "http://127.0.0.1:1: no answer" in alone
+    assert "secateur up" in alone
     assert nowhere.refusal("limits", "--url", "ftp://x")["code"] == "invalid_request"
     (tmp_path / "empty").touch()
     assert "is empty" in nowhere.refusal("limits", "--api-key-file", tmp_path / "empty")["detail"]
@@ -307,6 +359,20 @@ def test_keys_of_a_tenant(tmp_path: Path) -> None:
         (found,) = [each for each in listed if each["name"] == "ci"]
         assert token not in json.dumps(listed)
         assert "ci" in shell("keys", "list", *with_key).stdout
+        assert shell.json("audit", "--limit", 1, *with_key)[0]["action"] == "create_key"
+        assert "create_key" in shell("audit", *with_key).stdout
+        config = {"XDG_CONFIG_HOME": str(tmp_path / "config")}
+        wrong = shell("login", "--profile", "work", input=f"{token[:-1]}x\n", env=config, status=2)
+        assert "secateur login" in wrong.stderr
+        assert "api_key=" not in wrong.stderr
+        assert not (tmp_path / "config").exists()
+        shell("login", "--profile", "work", input=f"{admin}\n", env=config)
+        (file,) = (tmp_path / "config" / "secateur").iterdir()
+        assert file.stat().st_mode & 0o777 == 0o600
+        assert "ci" in shell("keys", "list", "--profile", "work", env=config).stdout
+        assert admin not in shell("profiles", env=config).stdout
+        shell("logout", "--profile", "work", env=config)
+        assert "no profile 'work'" in shell("limits", "--profile", "work", env=config, status=2).stderr
         shell("keys", "revoke", found["id"], *with_key)
         assert shell.refusal("limits", "--api-key", token)["status"] == 401
         assert "not both" in shell.refusal("limits", "--api-key", token, *with_key)["detail"]

@@ -15,6 +15,7 @@ from api_schemas.api.webhooks import WebhookRequest, WebhookUpdate
 from api_schemas.errors import ErrorItem
 from api_schemas.spec import inputs, labels
 from api_schemas.spec.job import JobRequest
+from api_schemas.spec.pruning import Target
 
 FILE = {"name": "train.parquet", "size": 1, "sha256": "ab" * 32}
 SPLITS = {"train": "a", "validation": "b", "test": "c"}
@@ -202,3 +203,14 @@ def test_names_become_pointers_whatever_is_in_them() -> None:
     assert ErrorItem(pointer="a/b~c", code="x", detail="").pointer == "/a~1b~0c"
     assert ErrorItem(pointer="/a/b", code="x", detail="").pointer == "/a/b"
     assert ErrorItem(code="x", detail="").pointer == ""
+
+
+@pytest.mark.parametrize(
+    ("share", "meant"),
+    [(50, "; did you mean 0.5?"), (12.5, "; did you mean 0.125?"), (1, ""), (1.5, ""), (100, ""), (-3, "")],
+)
+def test_a_share_in_percent_is_said_as_one(share: float, meant: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        Target.model_validate({"flops": share})
+    (item,) = caught.value.errors()
+    assert validation_messages.reason(item) == f"{item['msg']}{meant}"

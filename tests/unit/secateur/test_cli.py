@@ -1,5 +1,6 @@
 """Arguments become a spec, and what is wrong with them is said before torch is loaded."""
 
+import importlib
 import json
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from api_schemas.enums import ExportFormat
 from api_schemas.spec.job import EngineSpec
 from secateur import prune
 from secateur.cli import app
+from secateur.errors import InvalidRequest
 from secateur.local_server import up
 from secateur.terminal.metrics import count
 from tests.support.jobs.records import step_metrics
@@ -135,6 +137,74 @@ def test_the_share_may_be_of_something_else_than_attention(tmp_path: Path, specs
     pruning = specs[0].pruning
     assert (pruning.target.kind, pruning.target.share) == ("flops", 0.2)
     assert (pruning.granularity, pruning.align, pruning.normalization) == ("ragged", 8, "layer")
+
+
+@pytest.mark.parametrize("command", ["submit", "estimate", "sweep"])
+def test_the_options_of_prune_are_those_of_every_command_that_describes_a_job(
+    tmp_path: Path, specs: list[EngineSpec], monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    options = [
+        "--sparsity",
+        "0.25",
+        "--of",
+        "flops",
+        "--preset",
+        "paper",
+        "--granularity",
+        "per_head",
+        "--criterion",
+        "fisher",
+    ]
+    options += [
+        "--basis",
+        "native",
+        "--compensation",
+        "none",
+        "--neuron-selection",
+        "ranked",
+        "--normalization",
+        "layer",
+    ]
+    options += [
+        "--scope",
+        "local",
+        "--balance",
+        "equal",
+        "--layout",
+        "stock",
+        "--align",
+        "4",
+        "--steps",
+        "2",
+        "--epochs",
+        "1",
+    ]
+    options += ["--max-drop", "0.02", "--export", "onnx", "--seed", "3"]
+    assert invoke(tmp_path, *options).exit_code == 0
+    drafts: list[Any] = []
+
+    def remember(session: Any, draft: Any) -> Any:
+        del session
+        drafts.append(draft)
+        raise InvalidRequest("That is enough.")
+
+    monkeypatch.setattr(
+        importlib.import_module(f"secateur.commands.{command.replace('estimate', 'submit')}"), "uploaded", remember
+    )
+    model, data = f"mdl_{'a' * 26}", f"dst_{'a' * 26}"
+    named = [model] if command == "sweep" else ["--model", model]
+    grid = ["--grid", "seed=3"] if command == "sweep" else []
+    result = CliRunner().invoke(app, [command, *named, "--data", data, *grid, *options])
+    assert "That is enough." in result.output
+    body = drafts[0].body["base"] if command == "sweep" else drafts[0].body
+    given = {name: value for name, value in body.items() if name not in ("model", "dataset")}
+    assert EngineSpec.model_validate_json(json.dumps(given)) == specs[0]
+
+
+def test_of_without_a_share_asks_for_one(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["submit", "--model", str(tmp_path), "--data", str(tmp_path), "--of", "flops"])
+    assert result.exit_code == 2
+    assert "--of flops: how much of it? Give --sparsity or --within." in " ".join(result.output.split())
 
 
 def test_no_epochs_means_no_recovery(tmp_path: Path, specs: list[EngineSpec]) -> None:

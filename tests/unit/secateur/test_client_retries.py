@@ -138,3 +138,44 @@ def test_identifiers_stay_inside_their_segment(connect: Connect) -> None:
     assert service.asked[0].url.raw_path == b"/v1/jobs/..%2Fmodels%2Fx%3Fy%23z"
     with pytest.raises(errors.InvalidRequest):
         connect(service).job("..")
+
+
+def test_every_try_again_is_logged(connect: Connect, caplog: pytest.LogCaptureFixture) -> None:
+    service = Service(httpx.ConnectError("[Errno 111] Connection refused"), problem(503, "unavailable"), estimate())
+    connect(service).estimate("mdl_" + "a" * 26, "dst_" + "a" * 26, sparsity=0.5)
+    first, second = [record.getMessage() for record in caplog.records if record.name == "secateur"]
+    assert first.startswith("Nothing answers at ")
+    assert "(Connection refused). Trying again in 0." in first
+    assert second.startswith("What was wrong. Trying again in ")
+    assert second.endswith("s (2 of 5).")
+
+
+def test_a_first_contact_may_be_given_up_sooner(connect: Connect) -> None:
+    refused = httpx.ConnectError("refused")
+    nobody = Service(*[refused] * 9)
+    with pytest.raises(errors.ConnectionFailed):
+        connect(nobody, max_retries=5, first_contact_retries=1).limits()
+    assert len(nobody.asked) == 2
+    later = Service(problem(404, "not_found"), *[refused] * 4)
+    client = connect(later, max_retries=3, first_contact_retries=1)
+    for kind in (errors.NotFound, errors.ConnectionFailed):
+        with pytest.raises(kind):
+            client.job("job_1")
+    assert len(later.asked) == 5
+
+
+def test_what_was_probably_meant_is_said(connect: Connect) -> None:
+    model, data = "mdl_" + "a" * 26, "dst_" + "a" * 26
+    with pytest.raises(errors.InvalidRequest, match="did you mean `sparsity`"):
+        connect(Service()).submit(model, data, sparsty=0.5)
+    item = {"pointer": "/pruning/granularty", "code": "invalid_request", "detail": "there is no such field"}
+    refusal = {
+        "title": "T",
+        "status": 422,
+        "code": "invalid_request",
+        "detail": "/pruning/granularty: there is no such field.",
+    }
+    service = Service(httpx.Response(422, json=refusal | {"errors": [item]}))
+    with pytest.raises(errors.InvalidRequest, match=r"no such field; did you mean pruning\.granularity\?") as caught:
+        connect(service).submit(model, data, pruning={"granularty": "ragged", "target": {"flops": 0.5}})
+    assert caught.value.pointers == ("/pruning/granularty",)

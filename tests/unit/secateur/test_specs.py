@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from api_schemas.spec.job import EngineSpec, JobRequest
+from secateur.commands.shared.pruning_options import PruningOptions, options_of
 from secateur.errors import InvalidRequest
 from secateur.specs.job_request import Options, draft_request, labels_of
 from secateur.specs.overrides import overridden, read_value
@@ -18,6 +19,7 @@ from secateur.specs.validation import validated
 from secateur.specs.yaml_values import read_yaml
 
 MODEL, DATA = placeholder("model"), placeholder("dataset")
+HALF = {"attention_sparsity": 0.5}
 SPEC: dict[str, Any] = {
     "pruning": {"preset": "paper", "target": {"attention_sparsity": 0.25}, "exclude_layers": [0, 1]},
     "finetune": {"learning_rate": 1e-3, "lora": {"rank": 8}},
@@ -172,7 +174,9 @@ def test_options_win_over_the_file_and_settings_over_options(tmp_path: Path) -> 
     (tmp_path / "spec.yaml").write_text(
         AS_YAML + f"dataset: {{columns: {{label: word}}, type: upload, id: {DATA['id']}}}\n"
     )
-    options = Options(MODEL["id"], str(tmp_path), "best", 0.5, "mine", {"team": "speech"}, 3)
+    options = options_of(
+        PruningOptions(preset="best", sparsity=0.5), MODEL["id"], str(tmp_path), "mine", {"team": "speech"}, 3
+    )
     found = draft_request(tmp_path / "spec.yaml", options, ["pruning.target.attention_sparsity=0.75", "priority=4"])
     assert found.body["pruning"] == {"preset": "best", "target": {"attention_sparsity": 0.75}, "exclude_layers": [0, 1]}
     assert (found.body["name"], found.body["priority"]) == ("mine", 4)
@@ -185,8 +189,8 @@ def test_options_win_over_the_file_and_settings_over_options(tmp_path: Path) -> 
 
 def test_what_is_not_there_yet_is_asked_for() -> None:
     for options, said in (
-        (Options(data=DATA["id"], sparsity=0.5), "Give --model"),
-        (Options(model=MODEL["id"], sparsity=0.5), "Give --data"),
+        (Options(data=DATA["id"], target=HALF), "Give --model"),
+        (Options(model=MODEL["id"], target=HALF), "Give --data"),
         (Options(model=MODEL["id"], data=DATA["id"]), "Give --sparsity"),
     ):
         with pytest.raises(InvalidRequest, match=said):
@@ -195,11 +199,11 @@ def test_what_is_not_there_yet_is_asked_for() -> None:
 
 def test_a_bound_on_the_drop_takes_the_place_of_the_files_target(tmp_path: Path) -> None:
     (tmp_path / "spec.yaml").write_text("pruning: {target: {flops: 0.25}, parts: [feed_forward]}\n")
-    options = Options(MODEL["id"], DATA["id"], within=0.01)
+    options = options_of(PruningOptions(within=0.01), MODEL["id"], DATA["id"])
     found = draft_request(tmp_path / "spec.yaml", options, ["pruning.target.of=parameters"])
     assert found.body["pruning"] == {"target": {"max_drop": 0.01, "of": "parameters"}, "parts": ["feed_forward"]}
     with pytest.raises(InvalidRequest, match="give one of them"):
-        draft_request(None, Options(MODEL["id"], DATA["id"], sparsity=0.5, within=0.01), ())
+        options_of(PruningOptions(sparsity=0.5, within=0.01), MODEL["id"], DATA["id"])
 
 
 def test_labels() -> None:

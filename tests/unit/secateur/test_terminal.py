@@ -15,7 +15,7 @@ from api_schemas.results.metrics import JobResult, JobWarning, Scores
 from secateur import errors
 from secateur.commands.shared.exit_status import Interrupted, exit_status_of, say
 from secateur.commands.show import _used
-from secateur.terminal.comparison import comparison, comparison_document
+from secateur.terminal.comparison import comparison, comparison_document, gain_text
 from secateur.terminal.consoles import clean
 from secateur.terminal.details import dataset_page, job_page
 from secateur.terminal.formatting import ago, size, target
@@ -109,12 +109,40 @@ def test_tables_are_never_wider_than_the_terminal_and_keep_what_is_needed(width:
         text = drawn(thing, width)
         assert max(map(len, text.splitlines())) <= width
         assert "\x1b" not in text
-    if width >= 40:
-        assert two[0].id in drawn(jobs_table(two, width), width)
-        assert "85.0%" in drawn(comparison(two, width), width)
-    if width >= 80:
+    if width >= 60:
+        assert two[0].id[:12] in drawn(jobs_table(two, width), width)
         words = drawn(comparison(two, width), width).split()
-        assert (words.count("5.0"), words.count("1*")) == (2, 2)
+        assert (words.count("−5.0"), words.count("1*"), "85.0%" in words) == (2, 2, True)
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 120, 200])
+def test_every_width_has_every_figure_with_its_name(width: int) -> None:
+    two = [job("a", name="night"), job("b", name="other")]
+    listed = " ".join(drawn(jobs_table(two, width), width).split())
+    for said in ("state", "✓ succeeded", "night", "attention 50%", "validation", "accuracy 90.0%", "created"):
+        assert said in listed
+    assert (two[0].id in listed) is (width >= 100)
+    for shown in ([two[0]], two):
+        steps = drawn(comparison(shown, width), width)
+        for said in ("removed", "accuracy", "validation", "test", "gain", "params", "FLOPs", "file", "speed-up"):
+            assert said in steps
+    assert f"{NOW.astimezone():%Y-%m-%d %H:%M %Z}" in drawn(job_page(two[0], width), width)
+
+
+@pytest.mark.parametrize(
+    ("name", "before", "after", "gain"),
+    [
+        ("accuracy", 0.9, 0.908, "+0.8"),
+        ("accuracy", 0.9, 0.85, "−5.0"),
+        ("accuracy", 0.9, 0.9, "+0.0"),
+        ("word_error_rate", 0.2, 0.15, "+5.0"),
+    ],
+)
+def test_a_gain_is_positive_where_the_step_is_better(name: str, before: float, after: float, gain: str) -> None:
+    dense, step = step_metrics(0), step_metrics(1)
+    first, second = (Scores.model_validate({"samples": 10, name: value}) for value in (before, after))
+    dense, step = dense.model_copy(update={"validation": first}), step.model_copy(update={"validation": second})
+    assert gain_text(step, dense) == gain
 
 
 def test_a_comparison_for_programs_has_the_same_numbers() -> None:

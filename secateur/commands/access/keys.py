@@ -1,19 +1,27 @@
 """`secateur keys`: the API keys of your tenant, with a key whose scope is admin."""
 
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from api_schemas.enums import KeyScope
+from secateur.commands.shared import arguments
+from secateur.commands.shared.group import SERVICE
 from secateur.commands.shared.session import Session, served
 from secateur.errors import InvalidRequest
 from secateur.local_server import services
 from secateur.terminal.formatting import moment
-from secateur.terminal.listings import keys_table
+from secateur.terminal.listings import audit_table, keys_table
 
 app = typer.Typer(no_args_is_help=True, help="API keys of your tenant: create, list, revoke. Needs the scope admin.")
+
+
+def register(on: typer.Typer) -> None:
+    """`secateur audit`."""
+    served(on, SERVICE)(audit)
 
 
 @served(app)
@@ -66,3 +74,9 @@ def revoke(session: Session, identifier: Annotated[str, typer.Argument(metavar="
     """End a key, at once and for good."""
     revoked = session.client.keys.revoke(identifier)
     session.give(revoked, f"{revoked.id} is revoked.")
+
+
+def audit(session: Session, limit: arguments.Limit = 20) -> None:
+    """Who changed what, newest first. Needs a key whose scope is admin."""
+    found = list(islice(session.client.keys.audit(), limit))
+    session.give(found, audit_table(found, session.out.width) if found else "Nothing was changed yet.")

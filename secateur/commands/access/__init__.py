@@ -1,0 +1,1 @@
+"""Who may do what, and who is told: signing in, keys, webhooks, the audit log."""

@@ -1,0 +1,97 @@
+"""`secateur login`, `logout` and `profiles`: services that one signs in to once."""
+
+import sys
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from secateur import profiles
+from secateur.client.blocking_client import Secateur
+from secateur.client.transport.connection import DEFAULT_URL, address
+from secateur.commands.shared.exit_status import write_json
+from secateur.commands.shared.group import SERVICE
+from secateur.commands.shared.session import with_errors
+from secateur.profiles import Profile
+from secateur.terminal import consoles
+
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON document; errors as JSON on standard error.")]
+Name = Annotated[str, typer.Option("--profile", help="What the service is called here.")]
+
+
+def register(app: typer.Typer) -> None:
+    """The three."""
+    app.command(rich_help_panel=SERVICE)(login)
+    app.command(rich_help_panel=SERVICE)(logout)
+    app.command("profiles", rich_help_panel=SERVICE)(list_profiles)
+
+
+def login(
+    url: Annotated[str, typer.Option(help="Of the service.", envvar="SECATEUR_URL")] = DEFAULT_URL,
+    profile: Name = profiles.DEFAULT,
+    as_json: AsJson = False,
+) -> None:
+    """Remember a service and its key. The key is asked for, or read from standard input; it is kept in a file of mode 0600.
+
+    For example: `secateur login --url https://secateur.example.com --profile work < key.txt`, then `secateur jobs --profile work`
+    """
+
+    def run() -> None:
+        found = address(url)
+        if sys.stdin.isatty():
+            key = typer.prompt(
+                "API key (empty for a service without keys)", default="", hide_input=True, show_default=False, err=True
+            )
+        else:
+            key = sys.stdin.readline()
+        kept = Profile(found, key.strip() or None)
+        # An empty key, not None: the key of the environment is not what is stored.
+        with Secateur(found, kept.api_key or "", max_retries=1) as client:
+            allowed = client.limits().scopes
+        profiles.store(profile, kept)
+        if as_json:
+            write_json(
+                {"profile": profile, "url": found, "scopes": allowed, "file": str(profiles.file())}, consoles.results()
+            )
+            return
+        how = f"The key allows {', '.join(allowed)}" if kept.api_key else "It asks for no key"
+        consoles.notes().print(
+            f"Signed in to {found} as profile {profile!r}. {how}. Kept in {profiles.file()}.", soft_wrap=True
+        )
+
+    with_errors(as_json, run)
+
+
+def logout(profile: Name = profiles.DEFAULT, as_json: AsJson = False) -> None:
+    """Forget a service and its key. The key itself stays valid: `secateur keys revoke` ends it."""
+
+    def run() -> None:
+        profiles.remove(profile)
+        if as_json:
+            write_json({"profile": profile, "removed": True}, consoles.results())
+        else:
+            consoles.notes().print(f"Profile {profile!r} is removed from {profiles.file()}.", soft_wrap=True)
+
+    with_errors(as_json, run)
+
+
+def list_profiles(as_json: AsJson = False) -> None:
+    """List the services that were signed in to, without their keys."""
+
+    def run() -> None:
+        known = profiles.all_profiles()
+        if as_json:
+            rows = [
+                {"profile": name, "url": each.url, "has_key": each.api_key is not None} for name, each in known.items()
+            ]
+            write_json(rows, consoles.results())
+            return
+        if not known:
+            consoles.results().print("There are no profiles. Make one: secateur login --url URL")
+            return
+        table = Table("profile", "url", "key", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+        for name, each in known.items():
+            table.add_row(consoles.clean(name), consoles.clean(each.url), "yes" if each.api_key else "none")
+        consoles.results().print(table)
+
+    with_errors(as_json, run)

@@ -1,0 +1,127 @@
+"""The options that say how a model is pruned: one definition for `prune`, `submit`, `estimate` and `sweep`."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from functools import wraps
+from typing import Annotated, Any, TypeVar
+
+import typer
+
+from api_schemas.enums import (
+    Balance,
+    Basis,
+    Compensation,
+    Criterion,
+    ExportFormat,
+    Granularity,
+    Layout,
+    NeuronSelection,
+    Normalization,
+    Scope,
+    TargetKind,
+)
+from api_schemas.spec.presets import PresetName
+from secateur.specs.job_request import Options, target_of
+
+R = TypeVar("R")
+_PANEL = "Pruning"
+
+
+def _option(explained: str, **more: Any) -> Any:
+    return typer.Option(help=explained, show_default=False, rich_help_panel=_PANEL, **more)
+
+
+@dataclass(frozen=True)
+class PruningOptions:
+    """What was given of them. None, or nothing: it is left to the spec file, the preset and the service."""
+
+    preset: Annotated[PresetName | None, _option("Fills in whatever is left out. Default: best.")] = None
+    sparsity: Annotated[
+        float | None, _option("Share to remove, such as 0.5, of what `--of` names. `prune` has a default: 0.5.")
+    ] = None
+    within: Annotated[
+        float | None,
+        _option(
+            "Instead of --sparsity: the smallest model that loses no more than this on validation (0.01: one point)."
+        ),
+    ] = None
+    of: Annotated[
+        TargetKind | None,
+        _option(
+            "What the share is of (default: attention parameters); with --within, which size is minimised (FLOPs)."
+        ),
+    ] = None
+    granularity: Annotated[Granularity | None, _option("The unit that is removed.")] = None
+    criterion: Annotated[Criterion | None, _option("How a unit is scored.")] = None
+    basis: Annotated[Basis | None, _option("The model's own channels, or each head's principal axes.")] = None
+    compensation: Annotated[Compensation | None, _option("What is refitted right after a cut.")] = None
+    neuron_selection: Annotated[
+        NeuronSelection | None, _option("Which neurons go: by `--criterion`, or by how well the others replace them.")
+    ] = None
+    normalization: Annotated[Normalization | None, _option("Of scores, before layers are compared.")] = None
+    scope: Annotated[Scope | None, _option("One threshold for the model, or one per layer.")] = None
+    balance: Annotated[Balance | None, _option("QK and VO in one ranking, or equal shares.")] = None
+    layout: Annotated[Layout | None, _option("`stock` loads without custom code.")] = None
+    align: Annotated[
+        int | None, _option("Widths kept are multiples of this: 1, 4, 8 or 16. Default: what is fast on the device.")
+    ] = None
+    steps: Annotated[int | None, _option("Cuts, with recovery between. Default: the preset's.", min=1)] = None
+    epochs: Annotated[int | None, _option("Recovery epochs per step; 0 for none. Default: 3.", min=0)] = None
+    max_drop: Annotated[
+        float | None,
+        _option("Stop before validation falls by more than this (0.01: one point). Default: no bound."),
+    ] = None
+    export: Annotated[
+        list[ExportFormat] | None, _option("A further file beside the result's weights; may be repeated.")
+    ] = None
+    seed: Annotated[int | None, _option("Default: 0.", min=0)] = None
+
+    def by_path(self) -> dict[str, Any]:
+        """What was given, by its path in a spec; all but the target."""
+        names = ("preset", "granularity", "criterion", "basis", "compensation", "neuron_selection", "normalization")
+        given = {name: getattr(self, name) for name in (*names, "scope", "balance", "layout", "align")}
+        chosen: dict[str, Any] = {f"pruning.{name}": value for name, value in given.items()}
+        chosen["pruning.schedule.steps"] = self.steps
+        chosen["finetune.epochs"] = self.epochs or None
+        chosen |= {"stop.max_drop": self.max_drop, "exports": self.export or None, "seed": self.seed}
+        found = {path: value for path, value in chosen.items() if value is not None}
+        return found | ({"finetune": None} if self.epochs == 0 else {})
+
+
+def options_of(
+    pruning: PruningOptions,
+    model: str | None,
+    data: str | None,
+    name: str | None = None,
+    labels: Mapping[str, str] | None = None,
+    priority: int | None = None,
+) -> Options:
+    """What a command was told of a job, for the draft of a request."""
+    target = target_of(pruning.sparsity, pruning.of, pruning.within)
+    return Options(model, data, name, labels or {}, priority, target, pruning.by_path())
+
+
+def with_pruning_options(function: Callable[..., R]) -> Callable[..., R]:
+    """The function for Typer: in place of its parameter `pruning: PruningOptions` it has an option for every field."""
+    parameters: list[inspect.Parameter] = []
+    for each in inspect.signature(function).parameters.values():
+        if each.annotation is PruningOptions:
+            parameters += [
+                inspect.Parameter(
+                    field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=field.type
+                )
+                for field in fields(PruningOptions)
+            ]
+        else:
+            # The session stays the first argument.
+            parameters.append(each.replace(kind=inspect.Parameter.KEYWORD_ONLY) if parameters else each)
+
+    @wraps(function)
+    def command(*args: Any, **options: Any) -> R:
+        chosen = PruningOptions(**{field.name: options.pop(field.name) for field in fields(PruningOptions)})
+        return function(*args, pruning=chosen, **options)
+
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {each.name: each.annotation for each in parameters}
+    return command

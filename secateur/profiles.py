@@ -1,0 +1,77 @@
+"""Services that a user has signed in to with `secateur login`, by name: URL and key, in a file that only this user can read."""
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+
+from secateur.errors import InvalidRequest
+
+DEFAULT = "default"
+NAME = "SECATEUR_PROFILE"
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A service, and the key for it; None where it asks for none."""
+
+    url: str
+    api_key: str | None = None
+
+
+def file() -> Path:
+    """`$XDG_CONFIG_HOME/secateur/profiles.json`, by default below `~/.config`."""
+    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "secateur" / "profiles.json"
+
+
+def all_profiles() -> dict[str, Profile]:
+    """By name; none where there is no file. Raises InvalidRequest where it cannot be read."""
+    path = file()
+    try:
+        return {str(name): Profile(**found) for name, found in json.loads(path.read_text()).items()}
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        detail = f"The profiles in {path} cannot be read ({error}). Mend the file or delete it, and run `secateur login` again."
+        raise InvalidRequest(detail, code="usage") from None
+
+
+def chosen(name: str | None) -> Profile | None:
+    """The one of this name, else of SECATEUR_PROFILE, else `default` if there is one. InvalidRequest for an unknown one."""
+    asked = name or os.environ.get(NAME)
+    known = all_profiles()
+    if asked is None:
+        return known.get(DEFAULT)
+    if asked not in known:
+        there = f"there are {', '.join(sorted(known))}" if known else "there are none yet"
+        detail = f"There is no profile {asked!r}; {there}. Make it: secateur login --url URL --profile {asked}"
+        raise InvalidRequest(detail, code="usage")
+    return known[asked]
+
+
+def store(name: str, profile: Profile) -> None:
+    """Add one, or replace it."""
+    _write({**all_profiles(), name: profile})
+
+
+def remove(name: str) -> None:
+    """Forget one. Raises InvalidRequest where there is none of this name."""
+    known = all_profiles()
+    if known.pop(name, None) is None:
+        raise InvalidRequest(f"There is no profile {name!r}.", code="usage")
+    _write(known)
+
+
+def _write(profiles: dict[str, Profile]) -> None:
+    path = file()
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    # Made with mode 0600, and renamed: at no moment can others read keys, or this program half a file.
+    with NamedTemporaryFile("w", dir=path.parent, prefix=".profiles-", delete=False) as partial:
+        try:
+            json.dump({name: asdict(profile) for name, profile in sorted(profiles.items())}, partial, indent=2)
+            partial.close()
+            Path(partial.name).replace(path)
+        except BaseException:
+            Path(partial.name).unlink(missing_ok=True)
+            raise
