@@ -193,8 +193,8 @@ class DatasetContents(FrozenModel):
     label_column: str | None
     """Null if there is neither a label column nor a transcript, as in data for embedding models."""
     label_error: JobError | None = None
-    """What is wrong with `label_column` if it was chosen automatically: returned when a job that reads it is submitted. Null
-    for datasets completed by earlier versions, which would have rejected them."""
+    """What is wrong with `label_column` if it was chosen automatically; jobs that read it are rejected with this error. Null for
+    datasets completed by earlier versions, which would have rejected them."""
     label_columns: dict[str, LabelColumn] = Field(default_factory=dict)
     """`label_column` and other text or ClassLabel columns by name, sixteen at most, and columns of answers to questions, four
     at most. Empty for datasets completed by version 1.0."""

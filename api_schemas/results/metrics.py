@@ -178,10 +178,10 @@ class LayerSensitivity(FrozenModel):
     removed: tuple[float, ...]
     """Share of the layer's attention parameters that was actually removed for each of `shares`, rounded to whole structures."""
     metric: tuple[float | None, ...]
-    """None if no sample has a label, and for models that write token by token, where it would take too long and the loss
+    """Null if no sample has a label, and for models that write token by token, where it would take too long and the loss
     suffices."""
     cross_entropy: tuple[float | None, ...]
-    """None if the task has no cross entropy."""
+    """Null if the task has no cross entropy."""
 
 
 class Sensitivity(FrozenModel):
@@ -360,7 +360,7 @@ class DataSummary(FrozenModel):
     prompt: tuple[str, ...] = ()
     """Tokens given to the decoder before every text, after its start token: language, task, no timestamps."""
     text_normalizer: TextNormalizer | None = None
-    """How texts are normalised before word and character errors are counted. None: not at all."""
+    """How texts are normalised before word and character errors are counted. Null: not at all."""
     windows: dict[str, int] = Field(default_factory=dict)
     """By role. For question answering, the number of windows that questions with their contexts were divided into; for a causal
     language model, the number of blocks of text. Each is one sample of calibration and recovery."""

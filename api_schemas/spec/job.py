@@ -79,7 +79,7 @@ class Stop(StrictModel):
 def _leave_recovery_to_the_preset(schema: dict[str, Any]) -> None:
     field = schema["properties"]["finetune"]
     del field["default"]
-    field["description"] += " Default: the object with its own defaults and the preset's values."
+    field["description"] += " Default: an object with its own defaults and the preset's values."
 
 
 class JobSettings(StrictModel):

@@ -199,15 +199,15 @@ class Pruning(StrictModel):
     model_config = ConfigDict(json_schema_extra=lambda schema: tell(schema, PRESETS))
 
     preset: PresetName = DEFAULT
-    """The source of all defaults: `best`, or `paper`, the method of arXiv 2509.26207."""
+    """Set of defaults: `best`, or `paper`, the method of arXiv 2509.26207."""
     target: Target
     parts: tuple[Part, ...] | None = Field(
         None,
         min_length=1,
         max_length=2,
         description="What a target in parameters, FLOPs or latency may cut: `attention` (the default), `feed_forward`, or "
-        "both in one ranking, by score per parameter or, for the other two, per FLOP. The other targets determine this "
-        "themselves.",
+        "both in one ranking, by score per parameter or, for the other two, per FLOP. For other targets this follows from "
+        "the target.",
     )
     granularity: Granularity = Granularity.HEAD_AND_WIDTH
     # Left out of JSON while it is open: programs of before this choice take its absence for the preset's.

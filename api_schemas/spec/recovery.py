@@ -41,7 +41,7 @@ class Distill(StrictModel):
         "original provides both.",
     )
     temperature: float = Field(
-        2.0, gt=0, le=100, description="Ignored for embeddings and hidden states, which have no temperature."
+        2.0, gt=0, le=100, description="Softmax temperature. Ignored for embeddings and hidden states, which have none."
     )
     attention: float = Field(
         0.0,

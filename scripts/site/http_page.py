@@ -10,8 +10,8 @@ CODE = re.compile(r"^- `(\w+)`: ", re.M)
 _HEAD = """# HTTP API
 
 Every call, generated from the OpenAPI document, which a running server also has at `/openapi.json` and, to try it out, at
-`/docs`. [Calling the API](../api.md) explains how to use the calls together; [errors](../errors.md), what errors mean and what
-to do.
+`/docs`. [Calling the API](../api.md) explains how to use the calls together. [Errors](../errors.md) lists the error codes and
+what to do.
 """
 
 

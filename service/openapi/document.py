@@ -182,7 +182,7 @@ def _tell_defaults(node: Any) -> None:
     if isinstance(node, dict):
         if "anyOf" in node and isinstance(node.get("default"), dict):
             del node["default"]
-            node["description"] = f"{node.get('description', '')} Default: the object with its own defaults.".strip()
+            node["description"] = f"{node.get('description', '')} Default: an object with its own defaults.".strip()
         node = list(node.values())
     if isinstance(node, list):
         for each in node:

@@ -24,7 +24,7 @@ router = APIRouter(prefix="/keys", tags=["access"], route_class=JsonRoute)
     responses={201: {"headers": LOCATION}, **problems(ErrorCode.REQUEST_TOO_LARGE)},
 )
 def create_key(services: ToAdminister, request: KeyRequest, response: Response) -> NewKey:
-    """Creates a key for the tenant of the calling key. The token is returned only in this response: store it."""
+    """Creates a key for the caller's tenant. The token is returned only in this response: store it."""
     key = api_keys.create(services, request)
     response.headers["Location"] = f"{V1}/keys/{key.id}"
     response.headers["Cache-Control"] = "no-store"
@@ -47,5 +47,5 @@ def get_key(services: ToAdminister, key_id: KeyPath) -> KeyResource:
     "/{key_id}/revoke", operation_id="revoke_key", summary="Revoke a key", responses=problems(ErrorCode.NOT_FOUND)
 )
 def revoke_key(services: ToAdminister, key_id: KeyPath) -> KeyResource:
-    """Revokes the key immediately and permanently, even if it is the calling key. Repeating the call changes nothing."""
+    """Revokes the key immediately and permanently, even the key that makes the request. Repeating the call changes nothing."""
     return api_keys.revoke(services, key_id)

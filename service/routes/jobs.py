@@ -92,7 +92,7 @@ def create_job(
         bool, Query(description="Return 200 with the completed request and an estimate; store nothing.")
     ] = False,
 ) -> Response:
-    """Queues a job. Rejects it if it cannot succeed: inputs not ready, a target out of reach, labels unknown to the model."""
+    """Queues a job. One that cannot succeed is rejected: inputs not ready, a target out of reach, labels unknown to the model."""
     if validate_only:
         accepted = submit.check(services, body)
         estimate = None if accepted.model.known is None else estimates.estimate(services, accepted)

@@ -105,7 +105,7 @@ _LIST_PROBLEMS = problems(ErrorCode.NOT_FOUND, ErrorCode.DELETED, ErrorCode.TUS_
     status_code=204,
     response_class=Response,
     responses={
-        204: {"description": "See `Tus-Version`, `Tus-Extension`, `Tus-Max-Size` and `Tus-Checksum-Algorithm`."},
+        204: {"description": "In `Tus-Version`, `Tus-Extension`, `Tus-Max-Size` and `Tus-Checksum-Algorithm`."},
         **problems(),
     },
 )
@@ -209,7 +209,7 @@ async def get_upload(services: ToReadUploads, upload_id: ResumablePath, response
     response_class=Response,
     openapi_extra=_SPOKEN | _PIECE_BODY,
     responses={
-        204: {"description": "Kept.", "headers": _STANDING},
+        204: {"description": "The bytes were stored.", "headers": _STANDING},
         **problems(
             ErrorCode.NOT_FOUND,
             ErrorCode.UPLOAD_OFFSET,
